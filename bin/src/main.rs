@@ -1,0 +1,2 @@
+//! Corvoy.
+fn main() {}
