@@ -1,0 +1,100 @@
+//! A cluster as one shard uses it: its balancer and a pool for each of its hosts.
+//!
+//! Invariant: there is a pool for every host of the balancer's host set; a host that stays in the
+//! cluster keeps its pool.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::balance::Balancer;
+use super::cluster::Cluster;
+use super::host::Host;
+use super::host_set::HostSet;
+use super::pool::Pool;
+use crate::shard::Shard;
+use crate::shard::clock::Millis;
+use crate::stats::ClusterStats;
+
+/// A cluster on one shard.
+#[derive(Debug)]
+pub struct LocalCluster {
+    shard: &'static Shard,
+    cluster: Arc<Cluster>,
+    members: RefCell<Members>,
+}
+
+#[derive(Debug)]
+struct Members {
+    balancer: Balancer,
+    /// By the address of the host's shared memory: the identity that outlives a host set.
+    pools: BTreeMap<usize, Rc<Pool>>,
+}
+
+impl LocalCluster {
+    /// A cluster without connections. Its hosts are those of the configuration until others are
+    /// published.
+    #[must_use]
+    pub fn new(shard: &'static Shard, cluster: Arc<Cluster>) -> Rc<Self> {
+        let hosts = cluster.hosts();
+        let seed = shard.random.borrow_mut().u64(..);
+        let balancer = Balancer::new(cluster.lb_policy, Arc::clone(&hosts), shard.id, seed);
+        let members = RefCell::new(Members { balancer, pools: BTreeMap::new() });
+        let local = Rc::new(Self { shard, cluster, members });
+        local.replace_hosts(hosts);
+        local
+    }
+
+    /// What the configuration says of it.
+    #[must_use]
+    pub const fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// This shard's counters.
+    #[must_use]
+    pub fn stats(&self) -> &ClusterStats {
+        self.cluster.stats.shard(self.shard.id)
+    }
+
+    /// The pool of the host for the next request; none: no healthy upstream.
+    #[must_use]
+    pub fn pick(&self) -> Option<Rc<Pool>> {
+        let mut members = self.members.borrow_mut();
+        let Members { balancer, pools } = &mut *members;
+        let host = balancer.pick(self.stats())?;
+        pools.get(&identity(host)).map(Rc::clone)
+    }
+
+    /// Takes over a new host set: requests that have begun end where they are.
+    pub fn replace_hosts(&self, hosts: Arc<HostSet>) {
+        let mut members = self.members.borrow_mut();
+        let mut old = std::mem::take(&mut members.pools);
+        for host in hosts.hosts() {
+            let pool = old.remove(&identity(host)).unwrap_or_else(|| {
+                Pool::new(self.shard, Arc::clone(&self.cluster), Arc::clone(host))
+            });
+            members.pools.insert(identity(host), pool);
+        }
+        members.balancer.update(hosts);
+        drop(members);
+        for pool in old.into_values() {
+            pool.retire();
+        }
+    }
+
+    /// Looks at the idle connections; `true` while there are any connections.
+    #[must_use]
+    pub fn sweep(&self, now: Millis) -> bool {
+        let members = self.members.borrow();
+        members.pools.values().fold(false, |any, pool| {
+            pool.sweep(now);
+            any | !pool.is_empty()
+        })
+    }
+}
+
+fn identity(host: &Arc<Host>) -> usize {
+    Arc::as_ptr(host).addr()
+}
