@@ -177,6 +177,12 @@ impl Client {
         Ok(client)
     }
 
+    /// Bytes of a request body that are kept for a retry at the most.
+    #[must_use]
+    pub fn buffer_limit(&self) -> usize {
+        self.listener.buffer_limit
+    }
+
     /// The filter chain that the connection was given.
     #[must_use]
     pub fn chain(&self) -> &Arc<FilterChain> {
@@ -330,7 +336,7 @@ impl Client {
     async fn idle(&mut self) -> Option<Next> {
         let began = self.shard.clock.now();
         let manager = &self.listener.filter_chain.manager;
-        let idle_max = manager.idle_timeout.map(|idle| millis(idle + manager.drain_timeout));
+        let idle_max = manager.timeouts.idle.map(|idle| millis(idle + manager.timeouts.drain));
         let mut leave_at = None;
         loop {
             if self.shard.draining() == Draining::Leave && leave_at.is_none() {
@@ -372,7 +378,7 @@ impl Client {
 
     /// When `max_connection_duration` ends the connection.
     fn expires_at(&self) -> Option<Millis> {
-        let most = self.listener.filter_chain.manager.max_connection_duration?;
+        let most = self.listener.filter_chain.manager.timeouts.max_connection_duration?;
         Some(self.opened.saturating_add(millis(most)))
     }
 
@@ -380,7 +386,7 @@ impl Client {
     #[must_use]
     pub fn is_worn_out(&self, now: Millis) -> bool {
         let manager = &self.listener.filter_chain.manager;
-        if manager.max_requests_per_connection.is_some_and(|most| self.requests >= most) {
+        if manager.max_requests_per_connection.is_some_and(|most| self.requests >= u64::from(most)) {
             self.stats().downstream_cx_max_requests_reached.inc();
             return true;
         }
@@ -389,9 +395,9 @@ impl Client {
 
     async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {
         let head = &mut heads.request;
-        let limits = self.listener.filter_chain.manager.head_limits;
+        let limits = self.listener.filter_chain.manager.limits;
         let began = self.shard.clock.now();
-        let timeout = self.listener.filter_chain.manager.request_headers_timeout.map(millis);
+        let timeout = self.listener.filter_chain.manager.timeouts.request_headers.map(millis);
         self.alarm.set(timeout.map(|most| began.saturating_add(most)), began);
         head.received().append(&mut self.early);
         let mut fresh = !head.received().is_empty();
@@ -453,12 +459,9 @@ impl Client {
     /// unread bytes would reset the connection and take the answer away from it.
     async fn linger(mut self) {
         let now = self.shard.clock.now();
-        let most = millis(self.listener.filter_chain.manager.delayed_close_timeout);
-        if most == 0 {
-            return;
-        }
+        let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();
-        self.alarm.set(Some(now.saturating_add(most)), now);
+        self.alarm.set(Some(now.saturating_add(millis(most))), now);
         let mut scratch = self.shard.buffers.take();
         loop {
             scratch.clear();

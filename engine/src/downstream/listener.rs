@@ -51,7 +51,7 @@ pub async fn accept(
 
 /// Takes the connections that wait now, or a bounded number of them.
 fn burst(shard: &'static Shard, listener: &Arc<Listener>, socket: &Socket) -> io::Result<()> {
-    for _ in 0..limits::ACCEPT_BURST_MAX {
+    for _ in 0..listener.accept_burst {
         let Some((connection, peer)) = socket.accept()? else { break };
         start(shard, listener, connection, peer);
     }

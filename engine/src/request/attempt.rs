@@ -17,6 +17,7 @@ use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http1::{self, BodyLength, HeadLimits, framing};
 use crate::limits;
 use crate::shard::socket::Received;
+use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::pool::Pool;
@@ -42,6 +43,8 @@ pub(super) enum Failed {
         /// How far the request had got.
         sent: Sent,
     },
+    /// No host of the cluster may be chosen.
+    NoHealthyHost,
     /// A deadline passed.
     Deadline(Passed),
     /// The client has gone away.
@@ -62,35 +65,34 @@ pub(super) enum Sent {
     Something,
 }
 
-/// Takes a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
-pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
-    let now = x.client.shard.clock.now();
-    if let Some(connection) = pool.lease_idle(now) {
-        return Ok(connection);
-    }
-    x.set_alarm(now);
-    let leased = {
-        let mut lease = pin!(pool.lease(now));
-        loop {
-            let client = &*x.client;
-            let listens = client.listens_ahead();
-            let woken = poll_fn(|cx| {
-                if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
-                    return Poll::Ready(Woken::Leased(leased));
-                }
-                if listens && client.socket.poll_readable(cx).is_ready() {
-                    return Poll::Ready(Woken::Client);
-                }
-                client.alarm.poll_rang(cx).map(|()| Woken::Rang)
-            });
-            match woken.await {
-                Woken::Leased(leased) => break leased,
-                Woken::Client => x.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
-                Woken::Rang => x.check_deadlines()?,
+/// Waits for a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
+pub(super) async fn lease(
+    x: &mut Exchange<'_>,
+    pool: &Rc<Pool>,
+    priority: RoutingPriority,
+) -> Result<Connection, Failed> {
+    x.set_alarm(x.client.shard.clock.now());
+    let mut lease = pin!(pool.lease(priority));
+    loop {
+        let client = &*x.client;
+        let listens = client.listens_ahead();
+        let woken = poll_fn(|cx| {
+            if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
+                return Poll::Ready(Woken::Leased(leased));
             }
+            if listens && client.socket.poll_readable(cx).is_ready() {
+                return Poll::Ready(Woken::Client);
+            }
+            client.alarm.poll_rang(cx).map(|()| Woken::Rang)
+        });
+        match woken.await {
+            Woken::Leased(leased) => {
+                return leased.map_err(|error| Failed::Upstream { error, sent: Sent::Nothing });
+            }
+            Woken::Client => x.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
+            Woken::Rang => x.check_deadlines()?,
         }
-    };
-    leased.map_err(|error| Failed::Upstream { error, sent: Sent::Nothing })
+    }
 }
 
 enum Woken {
@@ -129,7 +131,7 @@ pub(super) async fn exchange(
             Err(failed) => return Err(attempt.fail(x, failed)),
         }
         let now = x.client.shard.clock.now();
-        x.start_timers(upload, now);
+        x.start_timers(upload);
         let want = Interest {
             origin_in: true,
             origin_out: upload.wants_origin(),
@@ -183,7 +185,7 @@ pub(super) fn step_upload(
     Ok(())
 }
 
-fn upload_fault(x: &mut Exchange<'_>, fault: Fault) -> Failed {
+pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: Fault) -> Failed {
     match fault {
         Fault::Sink(_) => Failed::Upstream {
             error: Error::ConnectionTermination,
@@ -285,4 +287,4 @@ impl Attempt {
 }
 
 /// Receives and sends in a row before other connections get their turn.
-const STEPS_MAX: usize = 16;
+pub(super) const STEPS_MAX: usize = 16;

@@ -15,6 +15,8 @@ pub enum Passed {
     Route,
     /// This attempt took too long (`per_try_timeout`).
     PerTry,
+    /// The wait before the next attempt is over.
+    Backoff,
     /// This attempt was silent for too long (`per_try_idle_timeout`).
     PerTryIdle,
 }
@@ -26,13 +28,14 @@ pub struct Deadlines {
 }
 
 /// If several have passed at once, the first one of these is the reason.
-const ORDER: [Passed; 6] = [
+const ORDER: [Passed; 7] = [
     Passed::Route,
     Passed::PerTry,
     Passed::PerTryIdle,
     Passed::Request,
     Passed::StreamDuration,
     Passed::StreamIdle,
+    Passed::Backoff,
 ];
 
 impl Deadlines {

@@ -2,7 +2,6 @@
 
 use super::body::{Fault, Framing, Pump, Pulled};
 use crate::http1::BodyLength;
-use crate::limits;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
@@ -18,8 +17,8 @@ pub struct Upload {
 enum Kept {
     /// Nobody will ask for it again.
     Nothing,
-    /// All of it.
-    Bytes(Vec<u8>),
+    /// All of it, as long as it is not more than `most`.
+    Bytes { bytes: Vec<u8>, most: usize },
     /// It was too much to keep.
     TooMuch,
 }
@@ -28,7 +27,10 @@ enum Kept {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Keep {
     /// A retry may need it.
-    Body,
+    Body {
+        /// More bytes than these are not kept.
+        most: usize,
+    },
     /// It is sent once.
     Nothing,
 }
@@ -42,7 +44,7 @@ impl Upload {
             BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
         };
         let kept = match keep {
-            Keep::Body => Kept::Bytes(Vec::new()),
+            Keep::Body { most } => Kept::Bytes { bytes: Vec::new(), most },
             Keep::Nothing => Kept::Nothing,
         };
         Self { pump: Pump::new(length, framing, Vec::new()), kept }
@@ -50,8 +52,8 @@ impl Upload {
 
     /// Begins an attempt with this encoded head, and sends again what was sent before.
     pub fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
-        if let Kept::Bytes(kept) = &self.kept {
-            head.extend_from_slice(kept);
+        if let Kept::Bytes { bytes, .. } = &self.kept {
+            head.extend_from_slice(bytes);
         }
         buffers.give(self.pump.rewind(head));
     }
@@ -87,12 +89,12 @@ impl Upload {
 
     /// Keeps what stands in the pump from `before` on.
     fn keep_from(&mut self, before: usize) {
-        if let Kept::Bytes(kept) = &mut self.kept {
+        if let Kept::Bytes { bytes, most } = &mut self.kept {
             let fresh = self.pump.unsent().get(before..).unwrap_or_default();
-            if kept.len() + fresh.len() > limits::REPLAY_BYTES_MAX {
+            if bytes.len() + fresh.len() > *most {
                 self.kept = Kept::TooMuch;
             } else {
-                kept.extend_from_slice(fresh);
+                bytes.extend_from_slice(fresh);
             }
         }
     }
@@ -125,7 +127,7 @@ impl Upload {
     #[must_use]
     pub fn can_repeat(&self) -> bool {
         match &self.kept {
-            Kept::Bytes(_) => true,
+            Kept::Bytes { .. } => true,
             Kept::TooMuch => false,
             Kept::Nothing => self.pump.received_bytes() == 0,
         }

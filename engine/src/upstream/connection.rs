@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::circuit_breaker::Permit;
 use super::pool::Pool;
 use crate::shard::clock::Millis;
 use crate::shard::socket::Socket;
@@ -23,23 +24,33 @@ pub enum ClosedBy {
 pub struct Connection {
     socket: Socket,
     pool: Rc<Pool>,
+    /// Counts against `max_connections`.
+    _permit: Permit,
     opened: Millis,
     /// Requests that were sent on it, the current one included.
     requests: u64,
-    use_: Use,
+    occupied: Occupied,
     closed_by: ClosedBy,
 }
 
 /// Whether a request is on the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Use {
+enum Occupied {
     Idle,
     Active,
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, pool: Rc<Pool>, now: Millis) -> Self {
-        Self { socket, pool, opened: now, requests: 0, use_: Use::Idle, closed_by: ClosedBy::Us }
+    pub(super) fn new(socket: Socket, pool: Rc<Pool>, permit: Permit, now: Millis) -> Self {
+        Self {
+            socket,
+            pool,
+            _permit: permit,
+            opened: now,
+            requests: 0,
+            occupied: Occupied::Idle,
+            closed_by: ClosedBy::Us,
+        }
     }
 
     /// The socket, while the connection is leased.
@@ -74,11 +85,11 @@ impl Connection {
 
     pub(super) fn begin_request(&mut self) {
         self.requests += 1;
-        self.use_ = Use::Active;
+        self.occupied = Occupied::Active;
     }
 
     pub(super) fn end_request(&mut self) {
-        self.use_ = Use::Idle;
+        self.occupied = Occupied::Idle;
     }
 
     /// Ends the connection; `by` is counted.
@@ -95,15 +106,15 @@ impl Drop for Connection {
         stats.upstream_cx_destroy.inc();
         stats.upstream_cx_active.dec();
         stats.upstream_cx_length_ms.record(length);
-        match (self.closed_by, self.use_) {
-            (ClosedBy::Us, Use::Idle) => stats.upstream_cx_destroy_local.inc(),
-            (ClosedBy::Host, Use::Idle) => stats.upstream_cx_destroy_remote.inc(),
-            (ClosedBy::Us, Use::Active) => {
+        match (self.closed_by, self.occupied) {
+            (ClosedBy::Us, Occupied::Idle) => stats.upstream_cx_destroy_local.inc(),
+            (ClosedBy::Host, Occupied::Idle) => stats.upstream_cx_destroy_remote.inc(),
+            (ClosedBy::Us, Occupied::Active) => {
                 stats.upstream_cx_destroy_local.inc();
                 stats.upstream_cx_destroy_with_active_rq.inc();
                 stats.upstream_cx_destroy_local_with_active_rq.inc();
             }
-            (ClosedBy::Host, Use::Active) => {
+            (ClosedBy::Host, Occupied::Active) => {
                 stats.upstream_cx_destroy_remote.inc();
                 stats.upstream_cx_destroy_with_active_rq.inc();
                 stats.upstream_cx_destroy_remote_with_active_rq.inc();

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::balance::Balancer;
+use super::circuit_breaker::ShardCircuitBreakers;
 use super::cluster::Cluster;
 use super::host::Host;
 use super::host_set::HostSet;
@@ -22,6 +23,7 @@ use crate::stats::ClusterStats;
 pub struct LocalCluster {
     shard: &'static Shard,
     cluster: Arc<Cluster>,
+    breakers: Rc<ShardCircuitBreakers>,
     members: RefCell<Members>,
 }
 
@@ -41,7 +43,8 @@ impl LocalCluster {
         let seed = shard.random.borrow_mut().u64(..);
         let balancer = Balancer::new(cluster.lb_policy, Arc::clone(&hosts), shard.id, seed);
         let members = RefCell::new(Members { balancer, pools: BTreeMap::new() });
-        let local = Rc::new(Self { shard, cluster, members });
+        let breakers = Rc::new(cluster.circuit_breakers.on_shard(shard.id));
+        let local = Rc::new(Self { shard, cluster, breakers, members });
         local.replace_hosts(hosts);
         local
     }
@@ -56,6 +59,12 @@ impl LocalCluster {
     #[must_use]
     pub fn stats(&self) -> &ClusterStats {
         self.cluster.stats.shard(self.shard.id)
+    }
+
+    /// This shard's part in the circuit breakers.
+    #[must_use]
+    pub fn breakers(&self) -> &ShardCircuitBreakers {
+        &self.breakers
     }
 
     /// The pool of the host for the next request; none: no healthy upstream.
@@ -73,7 +82,8 @@ impl LocalCluster {
         let mut old = std::mem::take(&mut members.pools);
         for host in hosts.hosts() {
             let pool = old.remove(&identity(host)).unwrap_or_else(|| {
-                Pool::new(self.shard, Arc::clone(&self.cluster), Arc::clone(host))
+                let breakers = Rc::clone(&self.breakers);
+                Pool::new(self.shard, Arc::clone(&self.cluster), Arc::clone(host), breakers)
             });
             members.pools.insert(identity(host), pool);
         }

@@ -13,15 +13,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::connection::{ClosedBy, Connection};
-use super::error::Reset;
-use super::host::{Host, HostStats};
+use super::error::Error;
+use super::host::Host;
 use crate::limits;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::socket::{Peeked, Socket};
-use crate::stats::ClusterStats;
+use crate::stats::{ClusterStats, HostStats};
 
 /// Connections to one host on one shard.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub struct Pool {
     shard: &'static Shard,
     cluster: Arc<Cluster>,
     host: Arc<Host>,
+    breakers: Rc<ShardCircuitBreakers>,
     idle: RefCell<Vec<Parked>>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
@@ -68,11 +70,17 @@ impl Waiter {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(shard: &'static Shard, cluster: Arc<Cluster>, host: Arc<Host>) -> Rc<Self> {
+    pub fn new(
+        shard: &'static Shard,
+        cluster: Arc<Cluster>,
+        host: Arc<Host>,
+        breakers: Rc<ShardCircuitBreakers>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             shard,
             cluster,
             host,
+            breakers,
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
@@ -86,11 +94,15 @@ impl Pool {
         &self.host
     }
 
-    pub(super) fn stats(&self) -> &ClusterStats {
+    /// This shard's counters of the cluster.
+    #[must_use]
+    pub fn stats(&self) -> &ClusterStats {
         self.cluster.stats.shard(self.shard.id)
     }
 
-    fn host_stats(&self) -> &HostStats {
+    /// This shard's counters of the host.
+    #[must_use]
+    pub fn host_stats(&self) -> &HostStats {
         self.host.stats.shard(self.shard.id)
     }
 
@@ -98,24 +110,36 @@ impl Pool {
         self.shard.clock.now()
     }
 
-    /// A connection with nothing on it: an idle one, a new one, or one that somebody else returns.
-    /// Dropping the future gives the place in the queue back.
+    /// Counts bytes to the host.
+    pub fn count_sent(&self, bytes: usize) {
+        self.stats().upstream_cx_tx_bytes_total.add(bytes as u64);
+    }
+
+    /// Counts bytes from the host.
+    pub fn count_received(&self, bytes: usize) {
+        self.stats().upstream_cx_rx_bytes_total.add(bytes as u64);
+    }
+
+    /// An idle connection, if there is one.
+    #[must_use]
+    pub fn lease_idle(&self, now: Millis) -> Option<Connection> {
+        self.take_idle(now).map(begin)
+    }
+
+    /// A new connection, or one that somebody else returns. To be asked after
+    /// [`Self::lease_idle`]. Dropping the future gives the place in the queue back.
     ///
     /// # Errors
     /// Refused by a circuit breaker, or the attempt to connect failed.
-    pub async fn lease(self: &Rc<Self>, now: Millis) -> Result<Connection, Reset> {
-        if let Some(connection) = self.take_idle(now) {
-            return Ok(self.begin(connection));
-        }
-        let _pending = Pending::enter(self)?;
+    pub async fn lease(self: &Rc<Self>, priority: RoutingPriority) -> Result<Connection, Error> {
+        let _pending = Pending::enter(self, priority)?;
         loop {
-            if self.may_connect() {
-                let connection = self.connect().await?;
-                return Ok(self.begin(connection));
+            if let Some(permit) = self.may_connect(priority) {
+                return self.connect(permit).await.map(begin);
             }
             self.stats().upstream_cx_overflow.inc();
             if let Some(connection) = self.wait().await {
-                return Ok(self.begin(connection));
+                return Ok(begin(connection));
             }
         }
     }
@@ -123,9 +147,14 @@ impl Pool {
     /// Takes a connection back after a complete exchange, for whoever comes next.
     pub fn give_back(self: &Rc<Self>, mut connection: Connection, now: Millis) {
         connection.end_request();
-        let most = self.cluster.max_requests_per_connection;
-        if most.is_some_and(|most| connection.requests() >= most) {
+        let most = self.cluster.http.max_requests_per_connection;
+        if most.is_some_and(|most| connection.requests() >= u64::from(most)) {
             self.stats().upstream_cx_max_requests.inc();
+            return connection.close(ClosedBy::Us);
+        }
+        let age = u128::from(now.saturating_sub(connection.opened()));
+        if self.cluster.http.max_connection_duration.is_some_and(|most| age >= most.as_millis()) {
+            self.stats().upstream_cx_max_duration_reached.inc();
             return connection.close(ClosedBy::Us);
         }
         if self.life.get() == Life::Retired {
@@ -137,6 +166,7 @@ impl Pool {
             return waiter.wake();
         }
         self.idle.borrow_mut().push(Parked { connection, since: now });
+        self.shard.sweep_later(now);
     }
 
     /// The host has left the cluster: nothing new begins here.
@@ -148,7 +178,7 @@ impl Pool {
 
     /// Closes idle connections that the host has left or that have been idle for too long.
     pub fn sweep(&self, now: Millis) {
-        let idle_max = self.cluster.idle_timeout;
+        let idle_max = self.cluster.http.idle_timeout;
         let gone = |parked: &Parked| parked.connection.socket().peek() != Peeked::Silent;
         let expired = |parked: &Parked| {
             idle_max.is_some_and(|most| u128::from(now - parked.since) >= most.as_millis())
@@ -187,7 +217,6 @@ impl Pool {
     pub(super) fn forget(&self) {
         self.open.set(self.open.get().saturating_sub(1));
         self.host_stats().cx_active.dec();
-        self.cluster.circuit_breakers.connection_closed(self.shard.id);
         self.wake_next();
     }
 
@@ -198,11 +227,6 @@ impl Pool {
             waiter.room.set(true);
             waiter.wake();
         }
-    }
-
-    fn begin(&self, mut connection: Connection) -> Connection {
-        connection.begin_request();
-        connection
     }
 
     fn take_idle(&self, now: Millis) -> Option<Connection> {
@@ -220,11 +244,15 @@ impl Pool {
     }
 
     /// Envoy: every pool may have one connection, whatever the limit says.
-    fn may_connect(&self) -> bool {
-        self.open.get() == 0 || self.cluster.circuit_breakers.may_connect(self.shard.id)
+    fn may_connect(&self, priority: RoutingPriority) -> Option<Permit> {
+        if self.open.get() == 0 {
+            Some(self.breakers.acquire_anyway(priority, Resource::Connections))
+        } else {
+            self.breakers.acquire(priority, Resource::Connections)
+        }
     }
 
-    async fn connect(self: &Rc<Self>) -> Result<Connection, Reset> {
+    async fn connect(self: &Rc<Self>, permit: Permit) -> Result<Connection, Error> {
         let started = self.now();
         let stats = self.stats();
         stats.upstream_cx_total.inc();
@@ -232,28 +260,33 @@ impl Pool {
         stats.upstream_cx_active.inc();
         self.host_stats().cx_total.inc();
         self.host_stats().cx_active.inc();
-        self.cluster.circuit_breakers.connection_opened(self.shard.id);
         self.open.set(self.open.get() + 1);
-        let attempt = Attempt { pool: self };
+        let mut attempt = Attempt { pool: self, started, closed_by: ClosedBy::Us };
         match self.connected(started).await {
             Ok(socket) => {
                 std::mem::forget(attempt); // from here on the connection counts for itself
                 let now = self.now();
                 stats.upstream_cx_connect_ms.record(now - started);
-                Ok(Connection::new(socket, Rc::clone(self), now))
+                Ok(Connection::new(socket, Rc::clone(self), permit, now))
             }
-            Err(reset) => {
+            Err(error) => {
+                if let Error::RemoteConnectionFailure(_) = error {
+                    attempt.closed_by = ClosedBy::Host;
+                }
                 stats.upstream_cx_connect_fail.inc();
                 self.host_stats().cx_connect_fail.inc();
                 stats.upstream_rq_pending_failure_eject.inc();
-                Err(reset)
+                Err(error)
             }
         }
     }
 
-    async fn connected(&self, started: Millis) -> Result<Socket, Reset> {
-        let failed = |error: std::io::Error| Reset::connect_failure(&error);
-        let socket = Socket::connect(self.host.address).map_err(failed)?;
+    async fn connected(&self, started: Millis) -> Result<Socket, Error> {
+        let refused =
+            |error: std::io::Error| Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0));
+        let socket = Socket::connect(self.host.address).map_err(|error| {
+            if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
+        })?;
         let alarm = self.shard.timers.alarm();
         let timeout = u64::try_from(self.cluster.connect_timeout.as_millis()).unwrap_or(u64::MAX);
         alarm.set(Some(started.saturating_add(timeout)), started);
@@ -264,11 +297,11 @@ impl Pool {
             alarm.poll_rang(cx).map(|()| false)
         });
         if writable.await {
-            socket.connect_result().map_err(failed)?;
+            socket.connect_result().map_err(refused)?;
             Ok(socket)
         } else {
             self.stats().upstream_cx_connect_timeout.inc();
-            Err(Reset::ConnectTimeout)
+            Err(Error::ConnectionTimeout)
         }
     }
 
@@ -313,13 +346,20 @@ impl Drop for Place<'_> {
 /// A connection attempt that has not succeeded (yet).
 struct Attempt<'a> {
     pool: &'a Pool,
+    started: Millis,
+    closed_by: ClosedBy,
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.pool.stats().upstream_cx_active.dec();
-        self.pool.stats().upstream_cx_destroy.inc();
-        self.pool.stats().upstream_cx_destroy_local.inc();
+        let stats = self.pool.stats();
+        stats.upstream_cx_active.dec();
+        stats.upstream_cx_destroy.inc();
+        match self.closed_by {
+            ClosedBy::Us => stats.upstream_cx_destroy_local.inc(),
+            ClosedBy::Host => stats.upstream_cx_destroy_remote.inc(),
+        }
+        stats.upstream_cx_length_ms.record(self.pool.now().saturating_sub(self.started));
         self.pool.forget();
     }
 }
@@ -327,18 +367,19 @@ impl Drop for Attempt<'_> {
 /// A request that has no connection yet.
 struct Pending<'a> {
     pool: &'a Pool,
+    _permit: Permit,
 }
 
 impl<'a> Pending<'a> {
-    fn enter(pool: &'a Pool) -> Result<Self, Reset> {
-        if !pool.cluster.circuit_breakers.may_wait(pool.shard.id) {
+    fn enter(pool: &'a Pool, priority: RoutingPriority) -> Result<Self, Error> {
+        let Some(permit) = pool.breakers.acquire(priority, Resource::PendingRequests) else {
             pool.stats().upstream_rq_pending_overflow.inc();
-            return Err(Reset::Overflow);
-        }
+            return Err(Error::Overflow);
+        };
         pool.stats().upstream_rq_pending_total.inc();
         pool.stats().upstream_rq_pending_active.inc();
         pool.host_stats().rq_pending_active.inc();
-        Ok(Self { pool })
+        Ok(Self { pool, _permit: permit })
     }
 }
 
@@ -347,4 +388,24 @@ impl Drop for Pending<'_> {
         self.pool.stats().upstream_rq_pending_active.dec();
         self.pool.host_stats().rq_pending_active.dec();
     }
+}
+
+fn begin(mut connection: Connection) -> Connection {
+    connection.begin_request();
+    connection
+}
+
+/// The failure is this machine's: no port, no memory, no descriptor.
+fn is_local(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EADDRNOTAVAIL
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EAFNOSUPPORT
+        )
+    )
 }
