@@ -20,7 +20,9 @@ pub mod shard;
 
 pub mod downstream;
 
+pub mod downstream;
 pub mod http1;
+<<<<<<< HEAD
 
 pub mod request;
 
@@ -33,3 +35,6 @@ pub mod stats;
 pub mod limits;
 
 pub mod control;
+=======
+pub mod request;
+>>>>>>> http1

@@ -11,6 +11,9 @@ pub mod connection_manager;
 pub mod filter_chain;
 pub mod listener;
 pub mod normalize;
+mod path;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Header fields as spans of one buffer.
 //!
-//! Invariant: `present` has the bit of a name exactly when some field of `list` has that name,
-//! so that asking for an absent field, the usual answer, costs one test.
+//! Invariant: `present` has a name exactly when some field of `list` has it, so that asking for an
+//! absent field, the usual answer, costs one test; `repeated` has it if two fields do.
 
 use super::parse::offset;
 
@@ -120,6 +120,7 @@ field_names! {
     XEnvoyUpstreamRqTimeoutAltResponse = "x-envoy-upstream-rq-timeout-alt-response",
     XEnvoyUpstreamRqTimeoutMs = "x-envoy-upstream-rq-timeout-ms",
     XEnvoyUpstreamServiceTime = "x-envoy-upstream-service-time",
+    XEnvoyUpstreamStreamDurationMs = "x-envoy-upstream-stream-duration-ms",
     XForwardedClientCert = "x-forwarded-client-cert",
     XForwardedFor = "x-forwarded-for",
     XForwardedHost = "x-forwarded-host",
@@ -132,8 +133,37 @@ field_names! {
 const _: () = assert!(NAMES <= 128);
 
 impl FieldName {
-    pub(super) const fn bit(self) -> u128 {
+    const fn bit(self) -> u128 {
         1 << (self as u8)
+    }
+}
+
+/// A set of known names.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FieldSet(u128);
+
+impl FieldSet {
+    /// The set of these.
+    pub const fn of(names: &[FieldName]) -> Self {
+        Self(0).with(names)
+    }
+
+    /// This set and these.
+    pub const fn with(mut self, mut names: &[FieldName]) -> Self {
+        while let [name, rest @ ..] = names {
+            self.0 |= name.bit();
+            names = rest;
+        }
+        self
+    }
+
+    /// Whether the name is in it.
+    pub const fn has(self, name: FieldName) -> bool {
+        self.0 & name.bit() != 0
+    }
+
+    const fn is_disjoint(self, other: Self) -> bool {
+        self.0 & other.0 == 0
     }
 }
 
@@ -156,21 +186,24 @@ pub struct Field {
 pub struct Fields {
     pub(super) bytes: Vec<u8>,
     list: Vec<Field>,
-    present: u128,
+    present: FieldSet,
+    repeated: FieldSet,
 }
 
 impl Fields {
     /// The value of the first field of this name.
     pub fn get(&self, id: FieldName) -> Option<&[u8]> {
-        if self.present & id.bit() == 0 {
-            return None;
-        }
-        self.get_all(id).next()
+        if self.has(id) { self.get_all(id).next() } else { None }
     }
 
     /// Whether there is a field of this name.
     pub fn has(&self, id: FieldName) -> bool {
-        self.present & id.bit() != 0
+        self.present.has(id)
+    }
+
+    /// Whether there is more than one field of this name.
+    pub fn is_repeated(&self, id: FieldName) -> bool {
+        self.repeated.has(id) && self.get_all(id).nth(1).is_some()
     }
 
     /// The values of all fields of this name, in order.
@@ -258,28 +291,45 @@ impl Fields {
         if !self.has(id) {
             return self.append(id, value);
         }
-        let start = self.bytes.len();
-        for at in 0..self.list.len() {
-            let Some(field) = self.list.get(at) else { break };
-            if field.id == id {
-                let (from, to) = (field.value.start as usize, field.value.end as usize);
-                if self.bytes.len() > start {
-                    self.bytes.extend_from_slice(separator);
-                }
-                self.bytes.extend_from_within(from..to);
-            }
+        let mut joined = self.keep_joined(id, separator);
+        if joined.end > joined.start {
+            self.bytes.extend_from_slice(separator);
         }
-        self.bytes.extend_from_slice(separator);
         self.bytes.extend_from_slice(value);
-        let value = Span { start: offset(start), end: offset(self.bytes.len()) };
-        self.replace(id, value);
+        joined.end = offset(self.bytes.len());
+        self.replace(id, joined);
     }
 
     /// Removes all fields of this name.
     pub fn remove(&mut self, id: FieldName) {
         if self.has(id) {
-            self.list.retain(|field| field.id != id);
-            self.present &= !id.bit();
+            self.remove_set(FieldSet::of(&[id]));
+        }
+    }
+
+    /// Removes all fields of these names.
+    pub fn remove_set(&mut self, names: FieldSet) {
+        if self.present.is_disjoint(names) {
+            return;
+        }
+        self.list.retain(|field| !names.has(field.id));
+        self.present.0 &= !names.0;
+        self.repeated.0 &= !names.0;
+    }
+
+    /// Joins the values of repeated fields of these names into the first, with commas.
+    pub fn merge_set(&mut self, names: FieldSet) {
+        while !self.repeated.is_disjoint(names) {
+            let Some(id) = self
+                .list
+                .iter()
+                .map(|field| field.id)
+                .find(|&id| names.has(id) && self.repeated.has(id))
+            else {
+                return;
+            };
+            let joined = self.keep_joined(id, b",");
+            self.replace(id, joined);
         }
     }
 
@@ -301,17 +351,22 @@ impl Fields {
             at += 1;
             kept
         });
-        self.present = self.list.iter().fold(0, |present, field| present | field.id.bit());
+        (self.present, self.repeated) = (FieldSet::default(), FieldSet::default());
+        for at in 0..self.list.len() {
+            let Some(field) = self.list.get(at) else { break };
+            let id = field.id;
+            self.note(id);
+        }
     }
 
     pub(super) fn push(&mut self, field: Field) {
-        self.present |= field.id.bit();
+        self.note(field.id);
         self.list.push(field);
     }
 
     pub(super) fn clear_list(&mut self) {
         self.list.clear();
-        self.present = 0;
+        (self.present, self.repeated) = (FieldSet::default(), FieldSet::default());
     }
 
     /// Copies text behind the head.
@@ -321,9 +376,40 @@ impl Fields {
         Span { start, end: offset(self.bytes.len()) }
     }
 
-    /// The list and the buffer, for the parser that fills them.
-    pub(super) fn parts(&mut self) -> (&mut [u8], &mut Vec<Field>, &mut u128) {
-        (&mut self.bytes, &mut self.list, &mut self.present)
+    /// The buffer and the list, for the parser that fills them.
+    pub(super) fn parts(&mut self) -> (&mut [u8], &mut Vec<Field>) {
+        (&mut self.bytes, &mut self.list)
+    }
+
+    /// Lower-cases the names in place and finds out which are known.
+    pub(super) fn recognise(&mut self) {
+        (self.present, self.repeated) = (FieldSet::default(), FieldSet::default());
+        for at in 0..self.list.len() {
+            let Some(field) = self.list.get_mut(at) else { break };
+            let range = field.name.start as usize..field.name.end as usize;
+            let Some(name) = self.bytes.get_mut(range) else { continue };
+            name.make_ascii_lowercase();
+            let id = FieldName::of(name);
+            field.id = id;
+            self.note(id);
+        }
+    }
+
+    fn note(&mut self, id: FieldName) {
+        self.repeated.0 |= self.present.0 & id.bit();
+        self.present.0 |= id.bit();
+    }
+
+    /// Copies the values of this name behind the head, joined.
+    fn keep_joined(&mut self, id: FieldName, separator: &[u8]) -> Span {
+        let start = self.bytes.len();
+        for field in self.list.iter().filter(|field| field.id == id) {
+            if self.bytes.len() > start {
+                self.bytes.extend_from_slice(separator);
+            }
+            self.bytes.extend_from_within(field.value.start as usize..field.value.end as usize);
+        }
+        Span { start: offset(start), end: offset(self.bytes.len()) }
     }
 
     fn name(&self, field: &Field) -> &[u8] {
@@ -339,6 +425,7 @@ impl Fields {
             field.value = value;
             std::mem::take(&mut first)
         });
+        self.repeated.0 &= !id.bit();
     }
 }
 

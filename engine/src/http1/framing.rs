@@ -4,7 +4,7 @@
 //! zeros in a request (a reader may take it for octal); `Transfer-Encoding` in HTTP/1.0; a list
 //! with empty members; `chunked` twice or not last is 400 instead of 501.
 
-use super::fields::FieldName;
+use super::fields::{FieldName, FieldSet, Fields};
 use super::head::{RequestHead, ResponseHead, Version};
 use super::{Error, Method};
 
@@ -37,7 +37,7 @@ pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
         //= rfc9110#9.3.6
         // "A CONNECT request message does not have content."
         return match content_length(fields, Zeros::Refused)? {
-            Some(0) if !fields.has(FieldName::TransferEncoding) => Ok(BodyLength::None),
+            None | Some(0) if !fields.has(FieldName::TransferEncoding) => Ok(BodyLength::None),
             _ => Err(Error::BodyNotAllowed),
         };
     }
@@ -89,6 +89,76 @@ pub fn response(method: Method, head: &ResponseHead) -> Result<BodyLength, Error
     Ok(length)
 }
 
+/// Writes into the fields how the body of a request is sent on. The length stands where the client
+/// had it; `transfer-encoding` comes last.
+pub fn announce_request(head: &mut RequestHead, length: BodyLength) {
+    let method = head.method;
+    let fields = &mut head.fields;
+    match length {
+        BodyLength::None if method.announces_no_body() => set_length(fields, 0),
+        BodyLength::None => fields.remove_set(FRAMING),
+        BodyLength::Length(length) => set_length(fields, length),
+        BodyLength::Chunked | BodyLength::UntilClose => set_chunked(fields),
+    }
+}
+
+/// Writes into the fields how the body of a response is sent on, by what [`response`] said of it
+/// and what the client understands. Returns how it is sent.
+///
+/// [`BodyLength::UntilClose`] is returned for an HTTP/1.0 client that cannot be told the length:
+/// its connection ends with the body.
+pub fn announce_response(
+    method: Method,
+    client: Version,
+    head: &mut ResponseHead,
+    length: BodyLength,
+) -> BodyLength {
+    let fields = &mut head.fields;
+    match length {
+        BodyLength::Length(length) => {
+            set_length(fields, length);
+            BodyLength::Length(length)
+        }
+        BodyLength::Chunked | BodyLength::UntilClose if client == Version::Http10 => {
+            fields.remove_set(FRAMING);
+            BodyLength::UntilClose
+        }
+        BodyLength::Chunked | BodyLength::UntilClose => {
+            set_chunked(fields);
+            BodyLength::Chunked
+        }
+        BodyLength::None => {
+            match head.status {
+                100..=199 | 204 => fields.remove_set(FRAMING),
+                200..=299 if method == Method::Connect => fields.remove_set(FRAMING),
+                304 => fields.remove(FieldName::TransferEncoding),
+                // To HEAD it says what the body of a GET would have.
+                _ if fields.has(FieldName::ContentLength) || client == Version::Http10 => {
+                    fields.remove(FieldName::TransferEncoding);
+                }
+                _ => set_chunked(fields),
+            }
+            BodyLength::None
+        }
+    }
+}
+
+fn set_length(fields: &mut Fields, length: u64) {
+    fields.remove(FieldName::TransferEncoding);
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(length).as_bytes();
+    if fields.get(FieldName::ContentLength) != Some(digits) {
+        fields.set(FieldName::ContentLength, digits);
+    }
+}
+
+fn set_chunked(fields: &mut Fields) {
+    fields.remove_set(FRAMING);
+    fields.append(FieldName::TransferEncoding, b"chunked");
+}
+
+const FRAMING: FieldSet = FieldSet::of(&[FieldName::ContentLength, FieldName::TransferEncoding]);
+
 /// Whether a `Content-Length` may begin with zeros.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Zeros {
@@ -96,14 +166,13 @@ enum Zeros {
     Refused,
 }
 
-fn content_length(fields: &super::Fields, zeros: Zeros) -> Result<Option<u64>, Error> {
-    let mut values = fields.get_all(FieldName::ContentLength);
-    let Some(digits) = values.next() else { return Ok(None) };
+fn content_length(fields: &Fields, zeros: Zeros) -> Result<Option<u64>, Error> {
+    let Some(digits) = fields.get(FieldName::ContentLength) else { return Ok(None) };
     //= rfc9112#6.3
     // "If a message is received without Transfer-Encoding and with an invalid Content-Length
     // header field, then the message framing is invalid and the recipient MUST treat it as an
     // unrecoverable error". A repetition with the same value could be forgiven; we do not.
-    if values.next().is_some() {
+    if fields.is_repeated(FieldName::ContentLength) {
         return Err(Error::ContentLength);
     }
     if zeros == Zeros::Refused && digits.len() > 1 && digits.first() == Some(&b'0') {
@@ -129,7 +198,7 @@ fn content_length(fields: &super::Fields, zeros: Zeros) -> Result<Option<u64>, E
     Ok(Some(length))
 }
 
-fn chunked(version: Version, fields: &super::Fields) -> Result<BodyLength, Error> {
+fn chunked(version: Version, fields: &Fields) -> Result<BodyLength, Error> {
     //= rfc9112#6.3
     // "Such a message might indicate an attempt to perform request smuggling (Section 11.2) or
     // response splitting (Section 11.1) and ought to be handled as an error."

@@ -61,6 +61,7 @@ methods! {
     Propfind = "PROPFIND",
     Proppatch = "PROPPATCH",
     Purge = "PURGE",
+    Query = "QUERY",
     Rebind = "REBIND",
     Report = "REPORT",
     Search = "SEARCH",
@@ -78,7 +79,18 @@ impl Method {
     pub const fn is_idempotent(self) -> bool {
         matches!(
             self,
-            Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace
+            Self::Get
+                | Self::Head
+                | Self::Put
+                | Self::Delete
+                | Self::Options
+                | Self::Trace
+                | Self::Query
         )
+    }
+
+    /// Whether a request of this method that has no body says so with `Content-Length: 0`.
+    pub(super) const fn announces_no_body(self) -> bool {
+        !matches!(self, Self::Get | Self::Head | Self::Delete | Self::Trace | Self::Connect)
     }
 }

@@ -18,8 +18,9 @@ mod method;
 mod parse;
 
 pub use error::Error;
-pub use fields::{Field, FieldName, Fields, Span};
+pub use fields::{Field, FieldName, FieldSet, Fields, Span};
 pub use framing::BodyLength;
+pub(crate) use head::members;
 pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
 pub use method::Method;
 

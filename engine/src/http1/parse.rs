@@ -72,7 +72,7 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
     if !head.progress.due(&head.fields.bytes, limits.bytes_max) {
         return Ok(None);
     }
-    let (bytes, list, present) = head.fields.parts();
+    let (bytes, list) = head.fields.parts();
     let window = bytes.get(start..len.min(limits.bytes_max)).unwrap_or_default();
     list.clear();
     let base = bytes.as_ptr() as usize;
@@ -86,6 +86,7 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
         Ok(httparse::Status::Complete(used)) => used,
         Ok(httparse::Status::Partial) => return too_long_or_partial(len, limits),
         Err(httparse::Error::Version) => return unsupported_version(window, len, limits),
+        Err(httparse::Error::Token) => return Err(of_request_line(window)),
         Err(error) => return Err(of_httparse(error)),
     };
     let (method_name, target) = match (parsed.method, parsed.path) {
@@ -100,9 +101,8 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
             value: span(field.value),
         });
     }
-    recognise(bytes, list, present);
-
-    head.method = Method::of(method_name.of(bytes));
+    head.fields.recognise();
+    head.method = Method::of(method_name.of(&head.fields.bytes));
     head.version = version;
     head.method_name = method_name;
     head.target = target;
@@ -132,7 +132,7 @@ pub(super) fn response(
     if !head.progress.due(&head.fields.bytes, limits.bytes_max) {
         return Ok(None);
     }
-    let (bytes, list, present) = head.fields.parts();
+    let (bytes, list) = head.fields.parts();
     let window = bytes.get(..len.min(limits.bytes_max)).unwrap_or_default();
     list.clear();
     let base = bytes.as_ptr() as usize;
@@ -160,7 +160,8 @@ pub(super) fn response(
             value: span(field.value),
         });
     }
-    recognise(bytes, list, present);
+    head.fields.recognise();
+    let (bytes, list) = head.fields.parts();
     unfold(bytes, list)?;
     // RFC 9112 §4: "The status-code element is a 3-digit integer code"; RFC 9110 §15 begins
     // at 100.
@@ -233,6 +234,21 @@ fn unsupported_version(
     }
 }
 
+/// A line of method and target is HTTP/0.9, which is a version that Envoy answers with 426 too.
+fn of_request_line(window: &[u8]) -> Error {
+    let line = window.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|&byte| byte == b' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(method), Some([b'/', target @ ..]), None)
+            if Method::of(method) != Method::Custom && target.iter().all(u8::is_ascii_graphic) =>
+        {
+            Error::VersionUnsupported
+        }
+        _ => Error::Target,
+    }
+}
+
 fn of_httparse(error: httparse::Error) -> Error {
     match error {
         httparse::Error::HeaderName => Error::FieldName,
@@ -242,18 +258,6 @@ fn of_httparse(error: httparse::Error) -> Error {
         httparse::Error::Token => Error::Target,
         httparse::Error::TooManyHeaders => Error::TooManyFields,
         httparse::Error::Version => Error::Version,
-    }
-}
-
-/// Lower-cases the names in place and finds out which are known.
-fn recognise(bytes: &mut [u8], list: &mut [Field], present: &mut u128) {
-    *present = 0;
-    for field in list {
-        let range = field.name.start as usize..field.name.end as usize;
-        let Some(name) = bytes.get_mut(range) else { continue };
-        name.make_ascii_lowercase();
-        field.id = FieldName::of(name);
-        *present |= field.id.bit();
     }
 }
 
@@ -287,22 +291,26 @@ fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error
     }
     match (head.method, target) {
         (Method::Connect, authority) => {
-            check_authority(authority)?;
+            // RFC 9112 §3.2.3: "authority-form = uri-host ":" port"
+            let port = authority.rsplit(|&byte| byte == b':').next().unwrap_or_default();
+            if port.is_empty() || !port.iter().all(u8::is_ascii_digit) {
+                return Err(Error::Target);
+            }
+            check_authority(authority).map_err(|_| Error::Target)?;
             let authority = head.target;
             override_host(head, authority);
             Ok(())
         }
         (_, [b'/', ..]) => Ok(()),
         (Method::Options, b"*") => Ok(()),
-        _ if limits.allow_absolute_url => absolute_form(head),
-        _ => Err(Error::Target),
+        _ => absolute_form(head, limits),
     }
 }
 
 /// RFC 9112 §3.2.2: "When an origin server receives a request with an absolute-form of
 /// request-target, the origin server MUST ignore the received Host header field (if any) and
 /// instead use the host information of the request-target."
-fn absolute_form(head: &mut RequestHead) -> Result<(), Error> {
+fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error> {
     let Span { start, end } = head.target;
     let target = head.target.of(&head.fields.bytes);
     let colon = memchr::memmem::find(target, b"://").ok_or(Error::Target)?;
@@ -315,7 +323,11 @@ fn absolute_form(head: &mut RequestHead) -> Result<(), Error> {
     let rest = rest.get(3..).unwrap_or_default();
     let slash = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
     let authority = rest.get(..slash.unwrap_or(rest.len())).unwrap_or_default();
-    check_authority(authority)?;
+    check_authority(authority).map_err(|_| Error::Target)?;
+    if !limits.allow_absolute_url {
+        // Envoy leaves it for the connection manager, which answers 404 to it.
+        return Ok(());
+    }
     let host = start + offset(colon + 3);
     let host = Span { start: host, end: host + offset(authority.len()) };
     let path = Span { start: host.end, end };
@@ -342,11 +354,10 @@ fn override_host(head: &mut RequestHead, host: Span) {
 /// than one Host header field line or a Host header field with an invalid field value." That it
 /// is missing is the connection manager's to answer.
 fn check_host(head: &RequestHead) -> Result<(), Error> {
-    let mut hosts = head.fields.get_all(FieldName::Host);
-    match (hosts.next(), hosts.next()) {
-        (None, _) => Ok(()),
-        (Some(host), None) => check_authority(host),
-        (Some(_), Some(_)) => Err(Error::Authority),
+    match head.fields.get(FieldName::Host) {
+        None => Ok(()),
+        Some(_) if head.fields.is_repeated(FieldName::Host) => Err(Error::Authority),
+        Some(host) => check_authority(host),
     }
 }
 
