@@ -35,18 +35,15 @@ struct Members {
 }
 
 impl LocalCluster {
-    /// A cluster without connections. Its hosts are those of the configuration until others are
-    /// published.
+    /// A cluster without hosts: they are published.
     #[must_use]
     pub fn new(shard: &'static Shard, cluster: Arc<Cluster>) -> Rc<Self> {
-        let hosts = cluster.hosts();
+        let hosts = Arc::new(HostSet::default());
         let seed = shard.random.borrow_mut().u64(..);
-        let balancer = Balancer::new(cluster.lb_policy, Arc::clone(&hosts), shard.id, seed);
+        let balancer = Balancer::new(cluster.lb_policy, hosts, shard.id, seed);
         let members = RefCell::new(Members { balancer, pools: BTreeMap::new() });
         let breakers = Rc::new(cluster.circuit_breakers.on_shard(shard.id));
-        let local = Rc::new(Self { shard, cluster, breakers, members });
-        local.replace_hosts(hosts);
-        local
+        Rc::new(Self { shard, cluster, breakers, members })
     }
 
     /// What the configuration says of it.
