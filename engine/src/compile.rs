@@ -51,7 +51,8 @@ pub fn bootstrap(
     let config::StaticResources { listeners, clusters } =
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
-    let clusters = compile_clusters(clusters, &resources, registry, shards, problems);
+    let at = resources.field("clusters");
+    let clusters = upstream::compile::clusters(clusters, registry, shards, &at, problems);
     let listeners = compile_listeners(listeners, &clusters, &resources, registry, problems);
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
@@ -72,28 +73,6 @@ pub fn bootstrap(
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
         node,
     })
-}
-
-fn compile_clusters(
-    clusters: &[config::Cluster],
-    at: &Path,
-    registry: &Registry,
-    shards: usize,
-    problems: &mut Problems,
-) -> Vec<Arc<Cluster>> {
-    let at = at.field("clusters");
-    let mut compiled: Vec<Arc<Cluster>> = Vec::with_capacity(clusters.len());
-    let mut names = std::collections::HashSet::new();
-    for (index, cluster) in clusters.iter().enumerate() {
-        let at = at.index(index);
-        if !names.insert(&cluster.name) {
-            let message = format!("cluster manager: duplicate cluster '{}'", cluster.name);
-            problems.error(&at.field("name"), message);
-        }
-        let cluster = upstream::compile::cluster(cluster, &at, registry, shards, problems);
-        compiled.extend(cluster.map(Arc::new));
-    }
-    compiled
 }
 
 fn compile_listeners(

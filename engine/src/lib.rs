@@ -20,21 +20,22 @@ pub mod shard;
 
 pub mod downstream;
 
-pub mod downstream;
 pub mod http1;
-<<<<<<< HEAD
 
 pub mod request;
 
 pub mod upstream;
 
+pub mod compile;
+
 pub mod snapshot;
+
+pub mod format;
+
+pub mod flags;
 
 pub mod stats;
 
 pub mod limits;
 
 pub mod control;
-=======
-pub mod request;
->>>>>>> http1

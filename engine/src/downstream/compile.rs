@@ -172,7 +172,8 @@ fn http(
     let prefix = format!("http.{}.", manager.stat_prefix);
     let routes = match &manager.route_config {
         Some(routes) => {
-            route::compile::table(routes, &at.field("route_config"), cluster, registry, problems)
+            let at = at.field("route_config");
+            Some(route::compile::route_table(routes, cluster, &at, problems))
         }
         None => {
             problems.error(at, "a route_config is required");

@@ -121,6 +121,8 @@ pub struct Client {
     pub socket: Socket,
     /// The other side.
     pub peer: SocketAddr,
+    /// Our side.
+    pub local: SocketAddr,
     /// Its one deadline.
     pub alarm: Alarm,
     /// Received beyond the current message.
@@ -151,12 +153,17 @@ impl Client {
         listener: Arc<Listener>,
         socket: Socket,
         peer: SocketAddr,
+        bound: SocketAddr,
     ) -> io::Result<Self> {
+        // A listener on one address is what its connections came to: no need to ask.
+        let local =
+            if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
         let alarm = shard.timers.alarm();
         let client = Self {
             shard,
             socket,
             peer,
+            local,
             alarm,
             early: Vec::new(),
             input: Input::Open,

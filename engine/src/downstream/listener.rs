@@ -26,7 +26,7 @@ pub async fn accept(
 ) {
     let alarm = shard.timers.alarm();
     loop {
-        match burst(shard, &listener, &socket) {
+        match burst(shard, &listener, &socket, address) {
             Ok(()) if shard.accepting() == Accepting::No => return,
             Ok(()) => {}
             Err(error) if is_exhausted(&error) => {
@@ -50,17 +50,28 @@ pub async fn accept(
 }
 
 /// Takes the connections that wait now, or a bounded number of them.
-fn burst(shard: &'static Shard, listener: &Arc<Listener>, socket: &Socket) -> io::Result<()> {
+fn burst(
+    shard: &'static Shard,
+    listener: &Arc<Listener>,
+    socket: &Socket,
+    address: SocketAddr,
+) -> io::Result<()> {
     for _ in 0..listener.accept_burst {
         let Some((connection, peer)) = socket.accept()? else { break };
-        start(shard, listener, connection, peer);
+        start(shard, listener, connection, peer, address);
     }
     Ok(())
 }
 
-fn start(shard: &'static Shard, listener: &Arc<Listener>, connection: OwnedFd, peer: SocketAddr) {
+fn start(
+    shard: &'static Shard,
+    listener: &Arc<Listener>,
+    connection: OwnedFd,
+    peer: SocketAddr,
+    address: SocketAddr,
+) {
     let client = Socket::new(connection)
-        .and_then(|socket| Client::new(shard, Arc::clone(listener), socket, peer));
+        .and_then(|socket| Client::new(shard, Arc::clone(listener), socket, peer, address));
     match client {
         Ok(client) => shard.spawn(serve(client)),
         Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),

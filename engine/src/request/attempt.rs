@@ -106,8 +106,9 @@ pub(super) async fn exchange(
     x: &mut Exchange<'_>,
     connection: Connection,
     upload: &mut Upload,
+    limits: HeadLimits,
 ) -> Result<Answer, Failed> {
-    let mut attempt = Attempt { connection, interim: 0, limits: x.response_limits };
+    let mut attempt = Attempt { connection, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
     loop {

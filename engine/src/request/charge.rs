@@ -21,7 +21,7 @@ pub(super) fn time(cluster: &LocalCluster, x: &Exchange<'_>) {
     let now = x.client.shard.clock.now();
     let took = now.saturating_sub(x.received.unwrap_or(x.began));
     stats.upstream_rq_time.record(took);
-    if x.is_internal {
+    if x.is_internal() {
         stats.internal_upstream_rq_time.record(took);
     } else {
         stats.external_upstream_rq_time.record(took);

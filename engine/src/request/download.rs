@@ -25,8 +25,7 @@ pub(super) async fn deliver(
     let Answer { connection, length, mut early } = answer;
     // Asked before the hop-by-hop fields go.
     let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
-    let framing = x.frame_response(&length);
-    x.finish_response_head(route, attempts);
+    let framing = x.finish_response_head(route, length, attempts);
     let mut out = x.client.shard.buffers.take();
     encode::response(&x.heads.response, &mut out);
     let mut pump = Pump::new(&length, framing, out);

@@ -34,7 +34,7 @@ pub(super) async fn forward(
     let Some(cluster) = x.world.cluster(plan.cluster) else {
         return Outcome::Reply(LocalReply::cluster_not_found(503));
     };
-    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request, x.is_internal);
+    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request, x.is_internal());
     let keep = match &retry {
         Some(_) => Keep::Body { most: x.replay_bytes_max(route) },
         None => Keep::Nothing,
@@ -118,7 +118,7 @@ impl Forwarding<'_> {
     /// Edits the request as the route says, once for all attempts.
     fn prepare(&self, x: &mut Exchange<'_>, route: &Route) {
         x.chain.router.shard(x.client.shard.id).rq_total.inc();
-        x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal);
+        x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
         let idle = self.plan.idle_timeout.or(x.chain.manager.stream_idle_timeout);
         x.stream_idle = idle.filter(|idle| !idle.is_zero());
         self.expect_timeout(x);
@@ -147,7 +147,8 @@ impl Forwarding<'_> {
             self.expect_timeout(x);
         }
         self.attempts += 1;
-        x.rewrite_for_host(self.virtual_host, self.plan, pool.host(), self.attempts);
+        x.count_attempt(self.virtual_host, self.attempts);
+        x.rewrite_for_host(self.plan, pool.host());
         let mut head = x.client.shard.buffers.take();
         encode::request(&x.heads.request, &mut head);
         self.upload.begin(head, &x.client.shard.buffers);
@@ -160,8 +161,9 @@ impl Forwarding<'_> {
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
         };
-        x.start_try_timers(&self.upload);
-        let answer = attempt::exchange(x, connection, &mut self.upload).await?;
+        x.start_try_timers();
+        let limits = Exchange::response_limits(self.cluster.cluster());
+        let answer = attempt::exchange(x, connection, &mut self.upload, limits).await?;
         Ok(Answered { answer, active })
     }
 
@@ -306,7 +308,7 @@ impl Forwarding<'_> {
             Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => LocalReply::per_try_timeout(),
             Failed::Deadline(passed) => return Outcome::Reply(x.timed_out(passed)),
         };
-        charge::answer(&self.cluster, x.is_internal, reply.status);
+        charge::answer(&self.cluster, x.is_internal(), reply.status);
         Outcome::Reply(reply)
     }
 
@@ -314,7 +316,7 @@ impl Forwarding<'_> {
         let Answered { answer, active } = answered;
         let Self { cluster, upload, attempts, virtual_host, .. } = self;
         let status = x.heads.response.status;
-        charge::answer(&cluster, x.is_internal, status);
+        charge::answer(&cluster, x.is_internal(), status);
         active.charge(status);
         let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
         let outcome = download::deliver(x, route, answer, upload, attempts).await;

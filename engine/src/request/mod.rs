@@ -6,9 +6,13 @@
 //! Invariant: an exchange ends with exactly one answer begun towards the client, or with the
 //! connection closed.
 
+mod answer;
 mod attempt;
 pub mod body;
+mod charge;
 mod deadlines;
+mod download;
+mod edit;
 mod forward;
 pub mod headers;
 pub mod reply;
@@ -22,17 +26,19 @@ use std::time::Duration;
 
 use self::attempt::Failed;
 use self::deadlines::{Deadlines, Passed};
+use self::headers::ConnectionHeader;
 use self::reply::LocalReply;
-use self::route::{Action, Lookup, Route, Timeouts};
+use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, Input, millis};
 use crate::downstream::filter_chain::FilterChain;
-use crate::downstream::normalize::{self, Verdict};
+use crate::downstream::normalize::Facts;
 use crate::http1::{self, BodyLength, FieldName, Method, Version, framing};
 use crate::shard::Heads;
 use crate::shard::clock::Millis;
 use crate::shard::mailbox::Draining;
 use crate::shard::world::World;
+use crate::stats::RouterStats;
 
 /// What is known of one request and its answer.
 #[derive(Debug)]
@@ -52,7 +58,8 @@ pub(crate) struct Exchange<'a> {
     body: BodyLength,
     /// What becomes of the connection after the answer.
     persistence: Persistence,
-    is_internal: bool,
+    /// What the connection manager found out about the request.
+    facts: Option<Facts>,
     /// The same for every decision about this request.
     random: u64,
 }
@@ -91,7 +98,7 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     let outcome = exchange.run().await;
     let after = match outcome {
         Outcome::Done(after) => after,
-        Outcome::Reply(reply) => exchange.reply(reply).await,
+        Outcome::Reply(reply) => exchange.reply(reply, None).await,
     };
     let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
     client.stats().downstream_rq_time.record(took);
@@ -108,8 +115,7 @@ fn finish(client: &mut Client) {
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
     let mut heads = client.shard.take_heads();
-    let reply = LocalReply::refused(error);
-    let after = reply::send(client, &mut heads, None, &reply, reply::Close::Yes).await;
+    let after = say(client, &mut heads, &LocalReply::refused(error)).await;
     client.shard.give_heads(heads);
     after
 }
@@ -117,10 +123,18 @@ pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
 /// Answers a client that did not send its head in time.
 pub(crate) async fn time_out_head(client: &mut Client) -> After {
     let mut heads = client.shard.take_heads();
-    let reply = LocalReply::request_header_timeout();
-    let after = reply::send(client, &mut heads, None, &reply, reply::Close::Yes).await;
+    let after = say(client, &mut heads, &LocalReply::request_header_timeout()).await;
     client.shard.give_heads(heads);
     after
+}
+
+/// Sends a reply to a request that never became an exchange, and ends the connection.
+async fn say(client: &mut Client, heads: &mut Heads, reply: &LocalReply) -> After {
+    let sent = answer::send(client, heads, reply, ConnectionHeader::Close, |_| {}).await;
+    match sent {
+        Ok(()) => After::Linger,
+        Err(_) => After::Close,
+    }
 }
 
 impl<'a> Exchange<'a> {
@@ -149,7 +163,7 @@ impl<'a> Exchange<'a> {
             received,
             body,
             persistence: if keep_alive { Persistence::KeepAlive } else { Persistence::Close },
-            is_internal: false,
+            facts: None,
             random,
             client,
             heads,
@@ -158,12 +172,10 @@ impl<'a> Exchange<'a> {
 
     /// Decides and carries out.
     async fn run(&mut self) -> Outcome {
-        let continue_first = self.heads.request.expects_continue();
         if let Some(outcome) = self.normalize() {
             return outcome;
         }
-        if continue_first && !self.chain.manager.proxy_100_continue {
-            self.heads.request.fields.remove(FieldName::Expect);
+        if self.facts.is_some_and(|facts| facts.expects_continue) {
             //= rfc9110#section-10.1.1: the client waits for this before it sends the body.
             if self.client.send_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
                 return Outcome::Done(After::Close);
@@ -180,21 +192,35 @@ impl<'a> Exchange<'a> {
                 router.rq_redirect.inc();
                 Outcome::Reply(self.redirect_to_tls())
             }
-            Lookup::Found { virtual_host, route } => match &route.action {
-                Action::Forward(plan) => forward::forward(self, virtual_host, route, plan).await,
-                Action::ClusterNotFound { status } => {
-                    router.no_cluster.inc();
-                    Outcome::Reply(LocalReply::cluster_not_found(*status))
+            Lookup::Found { virtual_host, route } => {
+                match self.take_route(router, virtual_host, route).await {
+                    Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
+                    done @ Outcome::Done(_) => done,
                 }
-                Action::DirectResponse(direct) => {
-                    router.rq_direct_response.inc();
-                    Outcome::Reply(self.direct(route, direct))
-                }
-                Action::Redirect(redirect) => {
-                    router.rq_redirect.inc();
-                    Outcome::Reply(self.redirect(route, redirect))
-                }
-            },
+            }
+        }
+    }
+
+    async fn take_route(
+        &mut self,
+        router: &RouterStats,
+        virtual_host: &VirtualHost,
+        route: &Route,
+    ) -> Outcome {
+        match &route.action {
+            Action::Forward(plan) => forward::forward(self, virtual_host, route, plan).await,
+            Action::ClusterNotFound { status } => {
+                router.no_cluster.inc();
+                Outcome::Reply(LocalReply::cluster_not_found(*status))
+            }
+            Action::DirectResponse(direct) => {
+                router.rq_direct_response.inc();
+                Outcome::Reply(self.direct(direct))
+            }
+            Action::Redirect(redirect) => {
+                router.rq_redirect.inc();
+                Outcome::Reply(self.redirect(route, redirect))
+            }
         }
     }
 

@@ -15,7 +15,7 @@ pub mod socket;
 pub mod timers;
 pub mod world;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -34,6 +34,7 @@ use self::world::World;
 use crate::downstream::listener;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::limits;
+use crate::request::route::Scratch;
 
 /// What a shard's thread is made with.
 #[derive(Debug)]
@@ -83,6 +84,7 @@ pub struct Shard {
     draining: Cell<Draining>,
     accepting: Cell<Accepting>,
     heads: RefCell<Vec<Heads>>,
+    scratch: RefCell<Scratch>,
     live: Arc<Live>,
     sweep: Cell<Option<&'static Alarm>>,
     sweeping: Cell<Sweeping>,
@@ -144,6 +146,7 @@ impl Shard {
             draining: Cell::new(Draining::No),
             accepting: Cell::new(Accepting::Yes),
             heads: RefCell::default(),
+            scratch: RefCell::default(),
             live,
             sweep: Cell::new(None),
             sweeping: Cell::new(Sweeping::NotDue),
@@ -223,6 +226,11 @@ impl Shard {
         if bytes <= 4 * limits::BLOCK_BYTES && pool.len() < limits::POOLED_BLOCKS_MAX {
             pool.push(heads);
         }
+    }
+
+    /// Room for the values of headers that a route adds.
+    pub fn scratch(&self) -> RefMut<'_, Scratch> {
+        self.scratch.borrow_mut()
     }
 
     /// Runs a task that may fail alone: a panic ends it, not the shard.
