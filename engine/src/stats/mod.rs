@@ -15,7 +15,7 @@
 
 mod codes;
 mod counter;
-mod declare;
+pub(crate) mod declare;
 mod histogram;
 mod json;
 mod listing;
