@@ -1,3 +1,4 @@
 //! The engine.
 
 pub mod stats;
+pub mod upstream;
