@@ -1,4 +1,5 @@
 //! The engine.
 
+pub mod control;
 pub mod stats;
 pub mod upstream;
