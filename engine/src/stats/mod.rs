@@ -15,17 +15,29 @@
 
 mod codes;
 mod counter;
-mod declare;
+pub(crate) mod declare;
 mod histogram;
+mod json;
+mod listing;
+mod prometheus;
+mod reading;
 mod registry;
 mod scope;
+mod select;
 pub mod sets;
+mod summary;
+mod tags;
+mod text;
 
 pub use codes::CodeStats;
 pub use counter::{Counter, Gauge};
 pub(crate) use declare::stats;
 pub use declare::{Declared, Kind, Stat, StatSet};
 pub use histogram::Histogram;
+pub use json::json;
+pub use prometheus::prometheus;
 pub use registry::Registry;
 pub use scope::Scope;
+pub use select::{HistogramBuckets, Select, StatType};
 pub use sets::*;
+pub use text::text;

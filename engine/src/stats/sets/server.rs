@@ -1,6 +1,8 @@
 //! Stats of the process.
 
-use crate::stats::stats;
+use std::sync::Arc;
+
+use crate::stats::{Http1Stats, ListenerManagerStats, Registry, RouterStats, Scope, stats};
 
 stats! {
     /// `server.`
@@ -73,3 +75,45 @@ stats! {
         gauge write_total_buffered;
     }
 }
+
+/// The sets of which a process has one each. They exist from the start, so that a fresh server shows every
+/// name.
+#[derive(Debug)]
+pub struct ProcessStats {
+    /// `cluster_manager.`
+    pub cluster_manager: Arc<Scope<ClusterManagerStats>>,
+    /// `filesystem.`
+    pub filesystem: Arc<Scope<FilesystemStats>>,
+    /// `http1.`
+    pub http1: Arc<Scope<Http1Stats>>,
+    /// `http.async-client.`: requests that the proxy makes itself.
+    pub async_client: Arc<Scope<RouterStats>>,
+    /// `listener_manager.`
+    pub listener_manager: Arc<Scope<ListenerManagerStats>>,
+    /// `runtime.`
+    pub runtime: Arc<Scope<RuntimeStats>>,
+    /// `server.`
+    pub server: Arc<Scope<ServerStats>>,
+}
+
+impl ProcessStats {
+    /// Registers the sets and sets what is known from the start.
+    pub fn new(registry: &Registry) -> Self {
+        let server = registry.scope::<ServerStats>("server.");
+        server.control().concurrency.set(registry.shards() as u64);
+        server.control().hot_restart_generation.set(1);
+        server.control().days_until_first_cert_expiring.set(NO_CERTIFICATE);
+        Self {
+            cluster_manager: registry.scope("cluster_manager."),
+            filesystem: registry.scope("filesystem."),
+            http1: registry.scope("http1."),
+            async_client: registry.scope("http.async-client."),
+            listener_manager: registry.scope("listener_manager."),
+            runtime: registry.scope("runtime."),
+            server,
+        }
+    }
+}
+
+/// What `days_until_first_cert_expiring` says when there is none.
+const NO_CERTIFICATE: u64 = u32::MAX as u64;
