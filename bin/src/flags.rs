@@ -18,8 +18,10 @@ use crate::log::{self, Level};
 /// interface on 127.0.0.1:15000, in front of a built-in origin on 127.0.0.1:8000.
 #[derive(Debug, Parser)]
 #[command(name = "corvoy", version = VERSION, max_term_width = 100)]
-#[command(after_help = "Exit status: 0 served or valid, 1 it could not start or the configuration \
-is not valid, 2 wrong usage.\nSignals: TERM or INT drains and exits, a second one exits at once.")]
+#[command(
+    after_help = "Exit status: 0 served or valid, 1 it could not start or the configuration \
+is not valid, 2 wrong usage.\nSignals: TERM or INT drains and exits, a second one exits at once."
+)]
 pub(crate) struct Flags {
     /// The configuration: .yaml, .yml or .json
     #[arg(short = 'c', long, value_name = "FILE", help_heading = "Configuration")]
@@ -375,7 +377,10 @@ mod tests {
             assert!(known.contains(&flag), "--{flag} has an answer but cannot be given");
         }
         for flag in known {
-            assert!(ANSWERS.iter().any(|(answered, _)| *answered == flag), "--{flag} has no answer");
+            assert!(
+                ANSWERS.iter().any(|(answered, _)| *answered == flag),
+                "--{flag} has no answer"
+            );
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The shape of a line: the part of spdlog's format syntax that Envoy's operators use.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use anyhow::bail;
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -107,7 +107,7 @@ impl Format {
 
 /// What a line is made of.
 struct Line<'a> {
-    time: Zoned,
+    time: ZonedDateTime,
     level: Level,
     component: &'a str,
     message: &'a str,
@@ -130,7 +130,7 @@ where
         context.format_fields(Writer::new(&mut message), event)?;
         let metadata = event.metadata();
         let line = Line {
-            time: Zoned::now(),
+            time: ZonedDateTime::now(),
             level: *metadata.level(),
             component: component::of_target(metadata.target()),
             message: &message,
@@ -209,8 +209,10 @@ mod tests {
 
     #[test]
     fn the_other_letters() {
-        assert_eq!(render("%L%^%l%$ %g:%# %f %F %z %% %v", false, "m"),
-            "Wwarning server.rs:12 123456 123456789 +01:00 % m\n");
+        assert_eq!(
+            render("%L%^%l%$ %g:%# %f %F %z %% %v", false, "m"),
+            "Wwarning server.rs:12 123456 123456789 +01:00 % m\n"
+        );
     }
 
     #[test]

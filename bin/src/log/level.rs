@@ -12,7 +12,6 @@ use super::component;
 
 /// A level by Envoy's name. `critical` is what stops the process; that is always printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-#[expect(missing_docs, reason = "the names say it")]
 pub(crate) enum Level {
     Trace,
     Debug,
@@ -38,7 +37,8 @@ impl Levels {
         filter: reload::Handle<Targets, Registry>,
     ) -> Self {
         let of = |name| components.iter().rev().find(|(component, _)| component == name);
-        let now = component::names().map(|name| (name, of(name).map_or(level, |(_, level)| *level)));
+        let now =
+            component::names().map(|name| (name, of(name).map_or(level, |(_, level)| *level)));
         Self { now: Arc::new(Mutex::new(now.collect())), filter }
     }
 

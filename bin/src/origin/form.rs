@@ -14,7 +14,10 @@ pub(super) fn urlencoded(text: &[u8]) -> Vec<(String, String)> {
 }
 
 /// The fields and the files of a `multipart/form-data` body.
-pub(super) fn multipart(body: &[u8], boundary: &str) -> (Vec<(String, String)>, Vec<(String, String)>) {
+pub(super) fn multipart(
+    body: &[u8],
+    boundary: &str,
+) -> (Vec<(String, String)>, Vec<(String, String)>) {
     let (mut fields, mut files) = (Vec::new(), Vec::new());
     let delimiter = format!("--{boundary}");
     let mut rest = body;

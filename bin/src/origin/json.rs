@@ -159,7 +159,10 @@ mod tests {
 
     #[test]
     fn what_is_not_ascii_is_escaped_in_utf16() {
-        assert_eq!(pretty(&json!("é\u{1f600}\u{1}\"\u{7f}")), "\"\\u00e9\\ud83d\\ude00\\u0001\\\"\u{7f}\"\n");
+        assert_eq!(
+            pretty(&json!("é\u{1f600}\u{1}\"\u{7f}")),
+            "\"\\u00e9\\ud83d\\ude00\\u0001\\\"\u{7f}\"\n"
+        );
     }
 
     #[test]

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::FromRequest;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, OriginalUri, Path};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::extract::FromRequest;
 use axum::routing::{MethodFilter, MethodRouter, any, get, on};
 use hyper::body::Frame;
 use serde_json::json;
@@ -232,7 +232,8 @@ impl<S: Send + Sync> FromRequest<S> for Request {
         let uri = uri.unwrap_or_else(|| request.uri().clone());
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let remote = remote.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        let body =
+            Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
         Ok(Self { method, uri, headers, remote, body })
     }
 }
