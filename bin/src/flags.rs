@@ -1,0 +1,386 @@
+//! The command line: Envoy's flags, each with one of three answers.
+//!
+//! A flag is honoured, accepted with a warning because leaving it out harms nobody, or refused with
+//! the reason. [`ANSWERS`] says which, and a test holds it to the flags of Envoy 1.40.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use crate::log::{self, Level};
+
+/// An L7 proxy that takes Envoy's configuration and runs it on one io_uring event loop per core.
+///
+/// Without a configuration it serves a demonstration: the proxy on 127.0.0.1:15001, its admin
+/// interface on 127.0.0.1:15000, in front of a built-in origin on 127.0.0.1:8000.
+#[derive(Debug, Parser)]
+#[command(name = "corvoy", version = VERSION, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 served or valid, 1 it could not start or the configuration \
+is not valid, 2 wrong usage.\nSignals: TERM or INT drains and exits, a second one exits at once."
+)]
+pub(crate) struct Flags {
+    /// The configuration: .yaml, .yml or .json
+    #[arg(short = 'c', long, value_name = "FILE", help_heading = "Configuration")]
+    pub(crate) config_path: Option<PathBuf>,
+
+    /// YAML that is merged over the file
+    #[arg(long, value_name = "YAML", help_heading = "Configuration")]
+    pub(crate) config_yaml: Option<String>,
+
+    /// Serve traffic, or only say whether the configuration is valid
+    #[arg(long, value_enum, default_value_t = Mode::Serve, help_heading = "Configuration")]
+    pub(crate) mode: Mode,
+
+    /// The same as `--mode validate`
+    #[arg(short = 't', conflicts_with = "mode", help_heading = "Configuration")]
+    validate: bool,
+
+    /// How many shards to run; 0 is 1 [default: one per core]
+    #[arg(long, value_name = "N", help_heading = "Process")]
+    concurrency: Option<u32>,
+
+    /// Where to write the address of the admin interface once it listens
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub(crate) admin_address_path: Option<PathBuf>,
+
+    /// How long a drain may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Process")]
+    drain_time_s: u32,
+
+    /// Ask clients to leave over the drain time, or all at once
+    #[arg(long, value_enum, default_value_t = DrainStrategy::Gradual, help_heading = "Process")]
+    pub(crate) drain_strategy: DrainStrategy,
+
+    /// Name of the cluster that this node belongs to
+    #[arg(long, value_name = "NAME", default_value = "", help_heading = "Process")]
+    pub(crate) service_cluster: String,
+
+    /// Name of this node
+    #[arg(long, value_name = "NAME", default_value = "", help_heading = "Process")]
+    pub(crate) service_node: String,
+
+    /// Zone that this node runs in
+    #[arg(long, value_name = "NAME", default_value = "", help_heading = "Process")]
+    pub(crate) service_zone: String,
+
+    /// Least severe level to log
+    #[arg(short = 'l', long, value_enum, default_value_t = Level::Info, help_heading = "Log")]
+    pub(crate) log_level: Level,
+
+    /// Levels of single components: upstream:debug,config:trace
+    #[arg(long, value_name = "LIST", default_value = "", value_parser = component_levels,
+        help_heading = "Log")]
+    pub(crate) component_log_level: ComponentLevels,
+
+    /// Write the log to this file instead of standard error
+    #[arg(long, value_name = "FILE", help_heading = "Log")]
+    pub(crate) log_path: Option<PathBuf>,
+
+    /// Shape of a line, in spdlog's syntax
+    #[arg(long, value_name = "FORMAT", default_value = log::FORMAT_DEFAULT, help_heading = "Log")]
+    pub(crate) log_format: String,
+
+    /// Escape line breaks and other controls within a message
+    #[arg(long, help_heading = "Log")]
+    pub(crate) log_format_escaped: bool,
+
+    /// Print the hot restart version, which is always `disabled`
+    #[arg(long, hide = true)]
+    pub(crate) hot_restart_version: bool,
+
+    #[command(flatten)]
+    without_effect: WithoutEffect,
+
+    /// What follows `--` is ignored, as Envoy ignores it
+    #[arg(last = true, hide = true)]
+    ignored_rest: Vec<OsString>,
+}
+
+/// Flags of Envoy that are read only to be answered: see [`ANSWERS`].
+#[derive(Debug, clap::Args)]
+struct WithoutEffect {
+    #[arg(long, hide = true)]
+    allow_unknown_fields: bool,
+    #[arg(long, hide = true)]
+    allow_unknown_static_fields: bool,
+    #[arg(long, hide = true)]
+    base_id: Option<u32>,
+    #[arg(long, hide = true)]
+    base_id_path: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    cpuset_threads: bool,
+    #[arg(long, hide = true)]
+    disable_extensions: Option<String>,
+    #[arg(long, hide = true)]
+    disable_hot_restart: bool,
+    #[arg(long, hide = true)]
+    enable_core_dump: bool,
+    #[arg(long, hide = true)]
+    enable_fine_grain_logging: bool,
+    #[arg(long, hide = true)]
+    enable_mutex_tracing: bool,
+    #[arg(long, hide = true)]
+    file_flush_interval_msec: Option<u32>,
+    #[arg(long, hide = true)]
+    file_flush_min_size_kb: Option<u32>,
+    #[arg(long, hide = true)]
+    ignore_unknown_dynamic_fields: bool,
+    #[arg(long, hide = true)]
+    local_address_ip_version: Option<String>,
+    #[arg(long, hide = true)]
+    log_stacktrace_single_entry: bool,
+    #[arg(long, hide = true)]
+    parent_shutdown_time_s: Option<u32>,
+    #[arg(long, hide = true)]
+    reject_unknown_dynamic_fields: bool,
+    #[arg(long, hide = true, value_parser = first_epoch)]
+    restart_epoch: Option<u32>,
+    #[arg(long, hide = true)]
+    skip_deprecated_logs: bool,
+    #[arg(long, hide = true)]
+    skip_hot_restart_on_no_parent: bool,
+    #[arg(long, hide = true)]
+    skip_hot_restart_parent_stats: bool,
+    #[arg(long, hide = true)]
+    socket_mode: Option<String>,
+    #[arg(long, hide = true)]
+    socket_path: Option<String>,
+    #[arg(long, hide = true, action = ArgAction::Append)]
+    stats_tag: Vec<String>,
+    #[arg(long, hide = true)]
+    use_dynamic_base_id: bool,
+}
+
+/// What the process is started for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Validate the configuration, then serve traffic.
+    Serve,
+    /// Validate the configuration and exit.
+    Validate,
+}
+
+/// How clients are asked to leave while draining.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum DrainStrategy {
+    /// More and more of them over the drain time.
+    Gradual,
+    /// All of them from the start.
+    Immediate,
+}
+
+/// `--component-log-level`, parsed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ComponentLevels(pub(crate) Vec<(String, Level)>);
+
+/// What happens to a flag of Envoy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Answer {
+    /// It does what it does in Envoy.
+    Honoured,
+    /// Accepted with a warning that says why it changes nothing.
+    Harmless(&'static str),
+    /// Not accepted, with the reason.
+    Refused(&'static str),
+}
+
+use Answer::{Harmless, Honoured, Refused};
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Envoy v3 API, as of Envoy 1.40)");
+
+const NO_HOT_RESTART: &str = "there is no hot restart: nothing is shared with another process";
+const NO_DYNAMIC: &str = "there is no dynamic configuration";
+const NO_ACCESS_LOG: &str = "there are no access logs";
+
+/// Every flag of Envoy 1.40 and what becomes of it.
+const ANSWERS: [(&str, Answer); 43] = [
+    ("admin-address-path", Honoured),
+    ("allow-unknown-fields", Refused("a field is never silently ignored; remove it")),
+    ("allow-unknown-static-fields", Refused("a field is never silently ignored; remove it")),
+    ("base-id", Harmless(NO_HOT_RESTART)),
+    ("base-id-path", Harmless(NO_HOT_RESTART)),
+    ("component-log-level", Honoured),
+    ("concurrency", Honoured),
+    ("config-path", Honoured),
+    ("config-yaml", Honoured),
+    ("cpuset-threads", Harmless("the default concurrency always follows the CPU affinity mask")),
+    ("disable-extensions", Refused("extensions cannot be switched off")),
+    ("disable-hot-restart", Harmless(NO_HOT_RESTART)),
+    ("drain-strategy", Honoured),
+    ("drain-time-s", Honoured),
+    ("enable-core-dump", Harmless("core dumps follow the limits that the process is started with")),
+    ("enable-fine-grain-logging", Harmless("levels are set by component")),
+    ("enable-mutex-tracing", Harmless("no mutex is taken on the path of a request")),
+    ("file-flush-interval-msec", Harmless(NO_ACCESS_LOG)),
+    ("file-flush-min-size-kb", Harmless(NO_ACCESS_LOG)),
+    ("help", Honoured),
+    ("hot-restart-version", Honoured),
+    ("ignore-unknown-dynamic-fields", Harmless(NO_DYNAMIC)),
+    ("local-address-ip-version", Harmless("the local address is never put into a message")),
+    ("log-format", Honoured),
+    ("log-format-escaped", Honoured),
+    ("log-level", Honoured),
+    ("log-path", Honoured),
+    ("log-stacktrace-single-entry", Harmless("a log entry is always one line")),
+    ("mode", Honoured),
+    ("parent-shutdown-time-s", Harmless(NO_HOT_RESTART)),
+    ("reject-unknown-dynamic-fields", Harmless(NO_DYNAMIC)),
+    ("restart-epoch", Harmless(NO_HOT_RESTART)),
+    ("service-cluster", Honoured),
+    ("service-node", Honoured),
+    ("service-zone", Honoured),
+    ("skip-deprecated-logs", Harmless("deprecated fields are not logged")),
+    ("skip-hot-restart-on-no-parent", Harmless(NO_HOT_RESTART)),
+    ("skip-hot-restart-parent-stats", Harmless(NO_HOT_RESTART)),
+    ("socket-mode", Harmless(NO_HOT_RESTART)),
+    ("socket-path", Harmless(NO_HOT_RESTART)),
+    ("stats-tag", Refused("stats carry no tags of their own")),
+    ("use-dynamic-base-id", Harmless(NO_HOT_RESTART)),
+    ("version", Honoured),
+];
+
+impl Flags {
+    /// Reads the command line. The warnings are to be logged once there is a log.
+    ///
+    /// # Errors
+    /// `--help` and `--version` too are "errors" that clap prints and exits with.
+    pub(crate) fn read(
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<(Self, Vec<String>), clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(args)?;
+        let mut warnings = Vec::new();
+        for (flag, answer) in ANSWERS.into_iter().filter(|(flag, _)| given(&matches, flag)) {
+            match answer {
+                Honoured => {}
+                Harmless(why) => warnings.push(format!("--{flag} has no effect: {why}")),
+                Refused(why) => {
+                    let message = format!("--{flag} is not supported: {why}");
+                    return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
+                }
+            }
+        }
+        Ok((Self::from_arg_matches(&matches)?, warnings))
+    }
+
+    /// `--mode`, or `-t`.
+    pub(crate) fn mode(&self) -> Mode {
+        if self.validate { Mode::Validate } else { self.mode }
+    }
+
+    /// How many shards to run: one per core that the process may run on unless `--concurrency` says.
+    pub(crate) fn concurrency(&self) -> usize {
+        match self.concurrency {
+            Some(n) => usize::try_from(n).unwrap_or(usize::MAX).max(1),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    pub(crate) fn drain_time(&self) -> Duration {
+        Duration::from_secs(self.drain_time_s.into())
+    }
+
+    /// Neither a file nor YAML was given: serve the demonstration.
+    pub(crate) fn is_demonstration(&self) -> bool {
+        self.config_path.is_none() && self.config_yaml.is_none()
+    }
+}
+
+fn given(matches: &ArgMatches, flag: &str) -> bool {
+    let id = flag.replace('-', "_");
+    matches.try_contains_id(&id).is_ok()
+        && matches.value_source(&id) == Some(ValueSource::CommandLine)
+}
+
+/// A later epoch expects to take over the listening sockets of a parent, which would not happen.
+fn first_epoch(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(_) => Err("there is no hot restart, so there is no parent to take over from".into()),
+        Err(_) => Err("not a number".into()),
+    }
+}
+
+fn component_levels(text: &str) -> Result<ComponentLevels, String> {
+    let entries = text.split(',').filter(|entry| !entry.is_empty());
+    let levels = entries.map(|entry| {
+        let (component, level) =
+            entry.split_once(':').ok_or_else(|| format!("'{entry}' is not component:level"))?;
+        if !log::is_component(component) {
+            return Err(format!("there is no component '{component}'"));
+        }
+        let level = Level::from_str(level, false)
+            .map_err(|_| format!("there is no level '{level}' for '{component}'"))?;
+        Ok((component.to_owned(), level))
+    });
+    Ok(ComponentLevels(levels.collect::<Result<_, _>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<(Flags, Vec<String>), clap::Error> {
+        Flags::read(["corvoy"].into_iter().chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn a_unit_file_written_for_envoy_keeps_working() {
+        let (flags, warnings) = read(
+            "-c /etc/envoy.yaml --concurrency 3 -l warning --component-log-level upstream:debug \
+             --drain-time-s 30 --drain-strategy immediate --base-id 4 --disable-hot-restart \
+             --parent-shutdown-time-s 45 --service-node n --service-cluster c --restart-epoch 0",
+        )
+        .unwrap();
+        assert_eq!(flags.concurrency(), 3);
+        assert_eq!(flags.log_level, Level::Warning);
+        assert_eq!(flags.component_log_level.0, [("upstream".to_owned(), Level::Debug)]);
+        assert_eq!(flags.drain_time(), Duration::from_secs(30));
+        assert_eq!(flags.drain_strategy, DrainStrategy::Immediate);
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        assert!(warnings[0].starts_with("--base-id has no effect: "));
+    }
+
+    #[test]
+    fn a_flag_that_would_be_missed_is_refused() {
+        for line in ["--stats-tag a:b", "--allow-unknown-static-fields", "--restart-epoch 1"] {
+            let refusal = read(line).unwrap_err();
+            assert_eq!(refusal.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_status_2_and_help_is_0() {
+        for line in ["--nope", "--mode init", "-l loud", "--component-log-level nobody:info"] {
+            assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(read("--help").unwrap_err().exit_code(), 0);
+        assert_eq!(read("--version").unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn concurrency_0_is_1_and_t_is_validate() {
+        let (flags, _) = read("--concurrency 0 -t").unwrap();
+        assert_eq!((flags.concurrency(), flags.mode()), (1, Mode::Validate));
+    }
+
+    #[test]
+    fn every_flag_has_an_answer_and_every_answer_a_flag() {
+        let mut command = Flags::command();
+        command.build();
+        let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        for (flag, _) in ANSWERS {
+            assert!(known.contains(&flag), "--{flag} has an answer but cannot be given");
+        }
+        for flag in known {
+            assert!(
+                ANSWERS.iter().any(|(answered, _)| *answered == flag),
+                "--{flag} has no answer"
+            );
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The admin interface, as operators and their scripts know it.
+
+use crate::support::{Config, Origin, Proxy};
+
+#[test]
+fn ready_follows_the_health_that_the_operator_sets() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    assert_eq!(proxy.admin("/ready").text(), "LIVE\n");
+    assert_eq!(client.get("/").header("connection"), None);
+
+    assert_eq!(proxy.admin_post("/healthcheck/fail").text(), "OK\n");
+    let ready = proxy.admin("/ready");
+    assert_eq!((ready.status(), ready.text().as_str()), (503, "DRAINING\n"));
+    assert_eq!(proxy.get("/").header("connection").as_deref(), Some("close"));
+
+    assert_eq!(proxy.admin_post("/healthcheck/ok").text(), "OK\n");
+    let ready = proxy.admin("/ready");
+    assert_eq!((ready.status(), ready.text().as_str()), (200, "LIVE\n"));
+    assert_eq!(proxy.get("/").header("connection"), None);
+}
+
+#[test]
+fn what_changes_something_wants_a_post() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    for path in ["/quitquitquit", "/reset_counters", "/drain_listeners", "/healthcheck/fail"] {
+        let refusal = proxy.admin(path);
+        assert_eq!(refusal.status(), 405, "{path}");
+        assert_eq!(refusal.text(), "Method GET not allowed, POST required.", "{path}");
+    }
+    assert!(proxy.is_running());
+}
+
+#[test]
+fn an_unknown_path_lists_the_known_ones() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    let lost = proxy.admin("/nope");
+    assert_eq!(lost.status(), 404);
+    let text = lost.text();
+    assert!(
+        text.starts_with("invalid path. admin commands are:\n  /: Admin home page\n"),
+        "{text}"
+    );
+    for command in ["/clusters", "/config_dump", "/listeners", "/ready", "/server_info", "/stats"] {
+        assert!(text.contains(&format!("\n  {command}: ")), "{command} is missing in {text}");
+    }
+}
+
+#[test]
+fn stats_can_be_filtered_and_had_as_json() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    proxy.get("/");
+    proxy.stat_becomes("cluster.service.upstream_rq_total", 1);
+    let filtered = proxy.admin("/stats?filter=^cluster\\.service\\.upstream_rq_(total|retry)$");
+    assert_eq!(
+        filtered.text(),
+        "cluster.service.upstream_rq_retry: 0\ncluster.service.upstream_rq_total: 1\n"
+    );
+    let used = proxy.admin("/stats?usedonly&filter=upstream_rq_(total|retry)$").text();
+    assert_eq!(used, "cluster.service.upstream_rq_total: 1\n");
+    let json = proxy.admin("/stats?format=json&filter=service.upstream_rq_total");
+    assert_eq!(json.header("content-type").as_deref(), Some("application/json"));
+    let json: serde_json::Value = serde_json::from_str(&json.text()).unwrap();
+    assert_eq!(json["stats"][0]["name"], "cluster.service.upstream_rq_total");
+    assert_eq!(json["stats"][0]["value"], 1);
+}
+
+#[test]
+fn prometheus_finds_what_it_scrapes() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    proxy.get("/");
+    proxy.stat_becomes("cluster.service.upstream_rq_200", 1);
+    let text = proxy.admin("/stats/prometheus").text();
+    for line in [
+        "# TYPE envoy_cluster_upstream_rq_total counter",
+        "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"service\"} 1",
+        "envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"service\"} 1",
+        "# TYPE envoy_cluster_membership_total gauge",
+        "envoy_http_downstream_rq_xx{envoy_response_code_class=\"2\",envoy_http_conn_manager_prefix=\"front\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn clusters_listeners_and_server_info_tell_what_runs() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).shards(2));
+    proxy.get("/");
+    proxy.stat_becomes("cluster.service.upstream_rq_total", 1);
+    let clusters = proxy.admin("/clusters").text();
+    for line in [
+        "service::default_priority::max_connections::1024".to_owned(),
+        "service::added_via_api::false".to_owned(),
+        format!("service::{}::rq_total::1", origin.address()),
+        format!("service::{}::health_flags::healthy", origin.address()),
+    ] {
+        assert!(clusters.lines().any(|found| found == line), "{line} is missing in\n{clusters}");
+    }
+    assert_eq!(proxy.admin("/listeners").text(), format!("front::{}\n", proxy.address()));
+    let info: serde_json::Value =
+        serde_json::from_str(&proxy.admin("/server_info").text()).unwrap();
+    assert_eq!(info["state"], "LIVE");
+    assert_eq!(info["command_line_options"]["concurrency"], 2);
+}
+
+#[test]
+fn the_configuration_can_be_had_back() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let dump: serde_json::Value =
+        serde_json::from_str(&proxy.admin("/config_dump").text()).unwrap();
+    let bootstrap = &dump["configs"][0]["bootstrap"];
+    assert_eq!(bootstrap["static_resources"]["clusters"][0]["name"], "service");
+    let types: Vec<&str> =
+        dump["configs"].as_array().unwrap().iter().filter_map(|c| c["@type"].as_str()).collect();
+    for kind in ["BootstrapConfigDump", "ClustersConfigDump", "ListenersConfigDump"] {
+        assert!(types.iter().any(|found| found.ends_with(kind)), "{kind} is missing in {types:?}");
+    }
+}
+
+#[test]
+fn drained_listeners_take_no_more_connections_and_keep_the_ones_they_have() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.get("/");
+    assert_eq!(proxy.admin_post("/drain_listeners").text(), "OK\n");
+    crate::support::wait_until("connections to be refused", || {
+        std::net::TcpStream::connect(proxy.address()).is_err()
+    });
+    assert_eq!(client.get("/").status(), 200);
+    assert_eq!(proxy.admin("/ready").text(), "LIVE\n");
+}
+
+#[test]
+fn quitquitquit_quits() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    assert_eq!(proxy.admin_post("/quitquitquit").text(), "OK\n");
+    assert_eq!(proxy.exit().code(), Some(0));
+}

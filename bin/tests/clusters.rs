@@ -1,0 +1,106 @@
+//! Clusters: hosts that cannot be reached, hosts in turn, hosts that DNS names.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::support::{Config, Origin, Proxy, Refusing};
+
+#[test]
+fn a_cluster_without_hosts_is_a_503() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    let mut client = proxy.connect();
+    let response = client.get("/");
+    assert_eq!((response.status(), response.text().as_str()), (503, "no healthy upstream"));
+    client.stays_open();
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_none_healthy"), 1);
+}
+
+#[test]
+fn a_host_that_refuses_connections_is_a_503() {
+    let refusing = Refusing::new();
+    let proxy = Proxy::with(Config::to_addresses(&[refusing.address()]));
+    let mut client = proxy.connect();
+    let response = client.get("/");
+    assert_eq!(response.status(), 503);
+    assert_eq!(
+        response.text(),
+        "upstream connect error or disconnect/reset before headers. reset reason: remote \
+         connection failure"
+    );
+    client.stays_open();
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_connect_fail"), 1);
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_in_time_is_a_503() {
+    // 192.0.2.0/24 is set aside for documentation: nobody answers there, and where there is no route
+    // to it at all the failure is another one.
+    let nowhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 77), 9));
+    let config = Config::to_addresses(&[nowhere]).cluster("connect_timeout: 0.2s");
+    let response = Proxy::with(config).get("/");
+    assert_eq!(response.status(), 503);
+    let reason = response.text();
+    let (_, reason) = reason.split_once("reset reason: ").unwrap();
+    assert!(["connection timeout", "remote connection failure"].contains(&reason), "{reason}");
+}
+
+#[test]
+fn an_origin_that_breaks_off_before_its_answer_is_a_503() {
+    for origin in [Origin::that_closes_before_answering(), Origin::that_resets()] {
+        let proxy = Proxy::with(Config::to(&origin));
+        let mut client = proxy.connect();
+        let response = client.get("/");
+        assert_eq!(response.status(), 503);
+        assert_eq!(
+            response.text(),
+            "upstream connect error or disconnect/reset before headers. reset reason: connection \
+             termination"
+        );
+        client.stays_open();
+        assert_eq!(origin.seen().len(), 1);
+    }
+}
+
+#[test]
+fn hosts_are_asked_in_turn() {
+    let origins = [Origin::that_answers(), Origin::that_answers(), Origin::that_answers()];
+    let addresses: Vec<SocketAddr> = origins.iter().map(Origin::address).collect();
+    let proxy = Proxy::with(Config::to_addresses(&addresses));
+    let mut client = proxy.connect();
+    for _ in 0..9 {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    for origin in &origins {
+        assert_eq!(origin.seen().len(), 3);
+    }
+}
+
+#[test]
+fn a_name_is_resolved_for_every_kind_of_dns_cluster() {
+    for kind in ["STRICT_DNS", "LOGICAL_DNS"] {
+        let origin = Origin::that_answers();
+        let proxy = Proxy::with(dns(kind, "localhost", &origin));
+        assert_eq!(proxy.get("/").status(), 200, "{kind}");
+        assert_eq!(origin.saw().header("host").as_deref(), Some("localhost"));
+        assert_eq!(proxy.stat("cluster.service.membership_total"), 1);
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_leaves_a_proxy_that_says_so() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(dns("STRICT_DNS", "no-such-host.invalid", &origin));
+    let response = proxy.get("/");
+    assert_eq!((response.status(), response.text().as_str()), (503, "no healthy upstream"));
+    assert_eq!(proxy.stat("cluster.service.membership_total"), 0);
+}
+
+/// One cluster whose only host is named, asked for under that name.
+fn dns(kind: &str, name: &str, origin: &Origin) -> Config {
+    let yaml = Config::to(origin).route("auto_host_rewrite: true").yaml();
+    let yaml =
+        yaml.replace("type: STATIC", &format!("type: {kind}\n    dns_lookup_family: V4_ONLY"));
+    let literal = format!("address: 127.0.0.1, port_value: {}", origin.port());
+    let named = format!("address: {name}, port_value: {}", origin.port());
+    assert!(yaml.contains(&literal), "{yaml}");
+    Config::verbatim(yaml.replace(&literal, &named))
+}

@@ -1,0 +1,147 @@
+//! Keep-alive, pipelining, closing and half-closing, on both sides of the proxy.
+
+use crate::support::{Act, Config, Origin, Proxy, is_oracle};
+
+#[test]
+fn requests_on_one_connection_share_one_connection_to_the_origin() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").text(), "ok");
+    }
+    client.stays_open();
+    assert_eq!(origin.seen().len(), 5);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn clients_one_after_another_share_one_connection_to_the_origin() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").status(), 200);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let origin = Origin::that_echoes();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    let requests: String =
+        (0..20).map(|i| format!("GET /{i} HTTP/1.1\r\nhost: example\r\n\r\n")).collect();
+    client.send(requests);
+    for i in 0..20 {
+        let response = client.response();
+        assert!(response.text().starts_with(&format!("GET /{i} HTTP/1.1\r\n")), "{response}");
+    }
+    client.stays_open();
+}
+
+#[test]
+fn pipelined_requests_with_bodies_do_not_run_into_each_other() {
+    let origin = Origin::that_echoes();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.send(
+        "POST /a HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhello\
+         POST /b HTTP/1.1\r\nhost: example\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+         GET /c HTTP/1.1\r\nhost: example\r\n\r\n",
+    );
+    assert!(client.response().text().ends_with("\r\n\r\nhello"));
+    assert!(client.response().text().ends_with("\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
+    assert!(client.response().text().starts_with("GET /c "));
+    client.stays_open();
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_one_request() {
+    let origin = Origin::that_echoes();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    let request = "POST /slow HTTP/1.1\r\nhost: example\r\ncontent-length: 3\r\n\r\nabc";
+    for byte in request.bytes() {
+        client.send([byte]);
+    }
+    assert!(client.response().text().starts_with("POST /slow "));
+    assert_eq!(origin.saw().text(), "abc");
+}
+
+#[test]
+fn a_client_that_asks_to_close_is_closed_after_its_answer() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: example\r\nconnection: close\r\n\r\n");
+    let response = client.response();
+    assert_eq!(response.header("connection").as_deref(), Some("close"));
+    client.is_closed();
+    assert_eq!(origin.saw().header("connection"), None, "a hop-by-hop header went on");
+}
+
+#[test]
+fn an_origin_that_asks_to_close_does_not_close_the_client() {
+    let closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    let origin = Origin::that_does([Act::ReplyThenClose(closing)]);
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    for _ in 0..3 {
+        let response = client.get("/");
+        assert_eq!(response.text(), "ok");
+        assert_eq!(response.header("connection"), None);
+    }
+    assert_eq!(origin.connections(), 3);
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_answer() {
+    // Envoy takes the end of the client's sending side for its departure and drops the request.
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.ask("/").half_close();
+    assert_eq!(client.response().text(), "ok");
+    client.is_closed();
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_request_along() {
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    client.reset();
+    proxy.stat_becomes("cluster.service.upstream_rq_active", 0);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    proxy.stat_becomes("http.front.downstream_cx_active", 0);
+}
+
+#[test]
+fn an_idle_connection_that_the_origin_closed_harms_nobody() {
+    let closing = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    let origin = Origin::that_does([Act::ReplyThenClose(closing)]);
+    let proxy = Proxy::with(Config::to(&origin));
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status(), 200);
+        proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    }
+}
+
+#[test]
+fn bytes_after_an_answer_never_reach_the_next_client() {
+    let origin = Origin::that_says(
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
+    );
+    let proxy = Proxy::with(Config::to(&origin));
+    for _ in 0..5 {
+        let mut client = proxy.connect();
+        assert_eq!(client.get("/").text(), "ok");
+        client.stays_open();
+    }
+}

@@ -1,0 +1,27 @@
+//! Stories about the `corvoy` binary as its users see it: a process, sockets, bytes.
+//!
+//! They are one test binary, because linking one is quicker than linking ten.
+
+#[cfg(test)]
+mod support;
+
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod bodies;
+#[cfg(test)]
+mod clusters;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod parity;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod retries;
+#[cfg(test)]
+mod stats;
+#[cfg(test)]
+mod timeouts;
+#[cfg(test)]
+mod walkthrough;

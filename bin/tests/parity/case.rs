@@ -1,0 +1,198 @@
+//! A case: what the client sends, what the origin is told to do, and what came of it.
+
+use std::fmt;
+
+use crate::support::Act;
+
+use super::text;
+
+/// A case, in the order of its file.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    /// What it shows, in words; and why Corvoy differs, if it does.
+    about: String,
+    pub(super) steps: Vec<Step>,
+    /// What Corvoy does where it differs on purpose, in place of the steps that have the same title.
+    corvoy: Vec<Step>,
+}
+
+/// A part of a case: its title and its content.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Step {
+    pub(super) kind: Kind,
+    pub(super) text: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    ClientSends,
+    ClientHalfCloses,
+    /// Recorded, and where it stands says when the client reads.
+    ClientGets,
+    /// The same for an answer to HEAD.
+    ClientGetsHead,
+    /// Recorded when no whole answer came.
+    ClientGetsOnly,
+    /// An answer of admin: what matters of it.
+    AdminAnswers,
+    OriginAnswers,
+    OriginAnswersAndCloses,
+    OriginAnswersAndStalls,
+    OriginAnswersAndResets,
+    /// Recorded.
+    OriginSees,
+    /// Recorded: the connection to the client at the end.
+    ConnectionStaysOpen,
+    ConnectionCloses,
+}
+
+const TITLES: [(Kind, &str); 13] = [
+    (Kind::ClientSends, "client sends"),
+    (Kind::ClientHalfCloses, "client half-closes"),
+    (Kind::ClientGets, "client gets"),
+    (Kind::ClientGetsHead, "client gets, to HEAD"),
+    (Kind::ClientGetsOnly, "client gets no more than"),
+    (Kind::AdminAnswers, "admin answers"),
+    (Kind::OriginAnswers, "origin answers"),
+    (Kind::OriginAnswersAndCloses, "origin answers and closes"),
+    (Kind::OriginAnswersAndStalls, "origin answers and stalls"),
+    (Kind::OriginAnswersAndResets, "origin answers and resets"),
+    (Kind::OriginSees, "origin sees"),
+    (Kind::ConnectionStaysOpen, "connection stays open"),
+    (Kind::ConnectionCloses, "connection closes"),
+];
+
+const FOR_CORVOY: &str = "corvoy: ";
+
+impl Case {
+    pub(super) fn parse(file: &str) -> Result<Self, String> {
+        let (about, rest) = file.split_once("=== ").ok_or("there is no step")?;
+        let mut case = Self { about: about.to_owned(), steps: Vec::new(), corvoy: Vec::new() };
+        for part in format!("\n{rest}").replace("\n=== ", "\u{0}").split('\u{0}') {
+            let part = part.strip_prefix('\n').unwrap_or(part);
+            let (title, text) = part.split_once('\n').unwrap_or((part, ""));
+            let title = title.trim_end_matches('=').trim_end();
+            let (steps, title) = match title.strip_prefix(FOR_CORVOY) {
+                Some(title) => (&mut case.corvoy, title),
+                None => (&mut case.steps, title),
+            };
+            let known = TITLES.iter().find(|(_, known)| *known == title);
+            let (kind, _) = known.ok_or_else(|| format!("there is no step '{title}'"))?;
+            let mut text = text.to_owned();
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            steps.push(Step { kind: *kind, text });
+        }
+        Ok(case)
+    }
+
+    /// The case with these steps; what is for Corvoy stays.
+    pub(super) fn with_steps(&self, steps: Vec<Step>) -> Self {
+        Self { steps, ..self.clone() }
+    }
+
+    /// What the origin is told to do, in turn.
+    pub(super) fn script(&self) -> Result<Vec<Act>, String> {
+        let acts = self.steps.iter().filter_map(|step| {
+            let act: fn(Vec<u8>) -> Act = match step.kind {
+                Kind::OriginAnswers => Act::Reply,
+                Kind::OriginAnswersAndCloses => Act::ReplyThenClose,
+                Kind::OriginAnswersAndStalls => Act::ReplyThenStall,
+                Kind::OriginAnswersAndResets => Act::ReplyThenReset,
+                _ => return None,
+            };
+            Some(text::decode(&step.text).map(act))
+        });
+        acts.collect()
+    }
+
+    /// How what happened differs from what is on record.
+    pub(super) fn difference(&self, happened: &Self) -> Option<String> {
+        let mut expected: Vec<&Step> = self.recorded().collect();
+        for instead in &self.corvoy {
+            // One for Corvoy alone takes the place of every step of that kind, or of the end.
+            expected.retain(|step| step.kind.group() != instead.kind.group());
+        }
+        expected.extend(&self.corvoy);
+        let found: Vec<&Step> = happened.recorded().collect();
+        let groups = [Group::Client, Group::Origin, Group::End];
+        let differing = groups.into_iter().filter_map(|group| {
+            let of = |steps: &[&Step]| -> String {
+                let steps = steps.iter().filter(|step| step.kind.group() == group);
+                steps.map(|step| text::mask(&step.to_string())).collect()
+            };
+            let (expected, found) = (of(&expected), of(&found));
+            (expected != found).then(|| lines_that_differ(&expected, &found))
+        });
+        let differing: String = differing.collect();
+        (!differing.is_empty()).then_some(differing)
+    }
+
+    fn recorded(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.kind.group() != Group::Script)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Group {
+    /// Told, not found out.
+    Script,
+    Client,
+    Origin,
+    End,
+}
+
+impl Kind {
+    fn group(self) -> Group {
+        match self {
+            Self::ClientGets | Self::ClientGetsHead | Self::ClientGetsOnly | Self::AdminAnswers => {
+                Group::Client
+            }
+            Self::OriginSees => Group::Origin,
+            Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,
+            _ => Group::Script,
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.about)?;
+        for step in &self.steps {
+            f.write_str(&text::mask(&step.to_string()))?;
+        }
+        for step in &self.corvoy {
+            f.write_str(&step.to_string().replacen("=== ", &format!("=== {FOR_CORVOY}"), 1))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let title = TITLES.iter().find(|(kind, _)| *kind == self.kind).map(|(_, title)| title);
+        write!(f, "=== {}\n{}", title.unwrap_or(&""), self.text)
+    }
+}
+
+/// Both texts, line by line, as a diff shows them.
+fn lines_that_differ(expected: &str, found: &str) -> String {
+    let (expected, found): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
+    let same = expected.iter().zip(&found).take_while(|(a, b)| a == b).count();
+    let tail = expected[same..].iter().rev().zip(found[same..].iter().rev());
+    let same_at_end = tail.take_while(|(a, b)| a == b).count();
+    let mut out = String::new();
+    let mut show = |sign: char, lines: &[&str]| {
+        for line in lines {
+            out.push(sign);
+            out.push_str(line);
+            out.push('\n');
+        }
+    };
+    show(' ', &expected[..same]);
+    show('-', &expected[same..expected.len() - same_at_end]);
+    show('+', &found[same..found.len() - same_at_end]);
+    show(' ', &expected[expected.len() - same_at_end..]);
+    out
+}

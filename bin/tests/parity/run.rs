@@ -1,0 +1,87 @@
+//! Plays a case against the binary under test and writes down what happens.
+
+use std::fmt::Write as _;
+
+use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing};
+
+use super::case::{Case, Kind, Step};
+use super::text;
+
+/// The case as it went: told steps as they were, recorded ones as they came.
+pub(super) fn run(case: &Case, config: &str) -> Case {
+    let mut script = case.script().unwrap();
+    if script.is_empty() {
+        script.push(Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into()));
+    }
+    let origin = Origin::that_does(script);
+    let refusing = Refusing::new();
+    let yaml = config
+        .replace("ORIGIN_PORT", &origin.port().to_string())
+        .replace("REFUSED_PORT", &refusing.address().port().to_string());
+    let proxy = Proxy::with(Config::verbatim(yaml));
+
+    let to_admin = case.steps.iter().any(|step| step.kind == Kind::AdminAnswers);
+    let address = if to_admin { proxy.admin_address() } else { proxy.address() };
+    let mut client = Client::connect(address);
+    let mut steps = Vec::new();
+    for step in &case.steps {
+        match step.kind {
+            Kind::ClientSends => {
+                // A proxy that has refused already may have closed.
+                drop(client.wire().send(&text::decode(&step.text).unwrap()));
+                steps.push(step.clone());
+            }
+            Kind::ClientHalfCloses => {
+                client.half_close();
+                steps.push(step.clone());
+            }
+            Kind::ClientGets | Kind::ClientGetsOnly => {
+                steps.push(answer(&mut client, "GET", Kind::ClientGets));
+            }
+            Kind::ClientGetsHead => steps.push(answer(&mut client, "HEAD", step.kind)),
+            Kind::AdminAnswers => steps.push(admin_answer(&mut client)),
+            Kind::OriginAnswers
+            | Kind::OriginAnswersAndCloses
+            | Kind::OriginAnswersAndStalls
+            | Kind::OriginAnswersAndResets => steps.push(step.clone()),
+            Kind::OriginSees | Kind::ConnectionStaysOpen | Kind::ConnectionCloses => {}
+        }
+    }
+    if !to_admin {
+        let end =
+            if client.seems_open() { Kind::ConnectionStaysOpen } else { Kind::ConnectionCloses };
+        steps.push(Step { kind: end, text: String::new() });
+    }
+    let seen = origin.seen();
+    let seen = seen.iter().map(|request| text::encode(&request.canonical()));
+    steps.extend(seen.map(|text| Step { kind: Kind::OriginSees, text }));
+    case.with_steps(steps)
+}
+
+/// The next answer; interim ones are put before it as they are.
+fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
+    match client.try_response(method) {
+        Ok(response) => {
+            let interim = response.interim.iter().fold(String::new(), |mut all, status| {
+                let _ = writeln!(all, "HTTP/1.1 {status} …\n");
+                all
+            });
+            Step { kind, text: interim + &text::encode(&response.canonical()) }
+        }
+        Err(Broken::Silent(bytes)) => panic!("silence after {}", String::from_utf8_lossy(&bytes)),
+        Err(broken) => Step { kind: Kind::ClientGetsOnly, text: text::encode(broken.bytes()) },
+    }
+}
+
+/// Status, the headers that say what it is, and the body: how it is framed is of no consequence.
+fn admin_answer(client: &mut Client) -> Step {
+    let response: Message = client.response();
+    let mut text = format!("{}\n", response.start_line);
+    for name in ["content-type", "cache-control", "x-content-type-options"] {
+        if let Some(value) = response.header(name) {
+            let _ = writeln!(text, "{name}: {value}");
+        }
+    }
+    let _ = write!(text, "\n{}", response.text());
+    Step { kind: Kind::AdminAnswers, text: text.trim_end().to_owned() + "\n" }
+}

@@ -1,0 +1,247 @@
+//! The process: starting, refusing to start, signals, and the words it prints.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::support::{Config, Origin, Proxy, Signal, corvoy, is_oracle, wait_until};
+
+/// Starts the binary for something that ends by itself.
+fn run(args: &[&str]) -> Output {
+    corvoy().args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_valid_configuration_is_called_ok() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("good.yaml");
+    fs::write(&path, Config::to_addresses(&[]).yaml()).unwrap();
+    let path = path.to_str().unwrap();
+    let output = run(&["--mode", "validate", "-c", path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), format!("configuration '{path}' OK\n"));
+}
+
+#[test]
+fn a_configuration_that_is_not_valid_is_exit_status_1_and_says_where() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("bad.yaml");
+    let bad = Config::to_addresses(&[]).yaml().replace("prefix: \"/\"", "prefix: \"/\", sufix: a");
+    fs::write(&path, bad).unwrap();
+    for mode in ["validate", "serve"] {
+        let output = run(&["--mode", mode, "-c", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{mode}");
+        let said = text(&output.stderr);
+        assert!(said.contains("sufix"), "{said}");
+        if !is_oracle() {
+            assert!(said.contains("bad.yaml:20:"), "no file, line and column in: {said}");
+        }
+    }
+}
+
+#[test]
+fn validating_takes_no_port() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let yaml = Config::to_addresses(&[])
+        .yaml()
+        .replace("port_value: 0", &format!("port_value: {}", address.port()));
+    let output = run(&["--mode", "validate", "--config-yaml", &yaml]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_taken_port_is_one_clear_line_and_exit_status_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let port = format!("port_value: {}", address.port());
+    let yaml = Config::to_addresses(&[]).yaml();
+    let (before, after) = yaml.rsplit_once("port_value: 0").unwrap();
+    let for_admin = yaml.replacen("port_value: 0", &port, 1);
+    let for_listener = format!("{before}{port}{after}");
+    for yaml in [for_admin, for_listener] {
+        let output = run(&["--config-yaml", &yaml, "-l", "error"]);
+        assert_eq!(output.status.code(), Some(1));
+        if !is_oracle() {
+            let said = text(&output.stderr);
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(said.contains(&address.to_string()), "{said}");
+        }
+    }
+}
+
+#[test]
+fn usage_errors_are_exit_status_2_and_help_and_version_are_0() {
+    if is_oracle() {
+        return; // Envoy has one exit status for all errors.
+    }
+    for (args, status) in [
+        (&["--no-such-flag"][..], 2),
+        (&["--mode", "lint"], 2),
+        (&["--stats-tag", "a:b"], 2),
+        (&["--help"], 0),
+        (&["--version"], 0),
+        (&["--hot-restart-version"], 0),
+        (&["-c", "/no/such/file.yaml"], 1),
+    ] {
+        assert_eq!(run(args).status.code(), Some(status), "{args:?}");
+    }
+}
+
+#[test]
+fn yaml_on_the_command_line_is_merged_over_the_file() {
+    let origin = Origin::that_answers();
+    let node = "node: { id: from-the-command-line, cluster: c }";
+    let proxy = Proxy::with(Config::to(&origin).flags(&["--config-yaml", node]));
+    assert_eq!(proxy.get("/").status(), 200);
+    let dump = proxy.admin("/config_dump").text();
+    assert!(dump.contains("from-the-command-line"), "{dump}");
+}
+
+#[test]
+fn the_log_has_the_lines_of_envoy() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    let line = regex::Regex::new(
+        r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\]\[\d+\]\[info\]\[[a-z_]+\] .+$",
+    );
+    let log = proxy.log();
+    assert!(line.unwrap().is_match(&log), "{log}");
+}
+
+#[test]
+fn a_log_path_takes_the_log() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
+    let config = Config::to_addresses(&[]).flags(&["--log-path", path.to_str().unwrap()]);
+    let proxy = Proxy::with(config);
+    assert_eq!(proxy.log(), "", "the log also went to standard error");
+    assert!(fs::read_to_string(path).unwrap().contains("][info]["));
+}
+
+#[test]
+fn a_signal_drains_and_loses_no_request_that_had_begun() {
+    if is_oracle() {
+        return; // Envoy exits at once and takes its requests along.
+    }
+    for signal in [Signal::Term, Signal::Int] {
+        let origin = Origin::that_answers_late(Duration::from_millis(500));
+        let proxy = Proxy::with(Config::to(&origin).shards(2));
+        let mut clients: Vec<_> = (0..8).map(|_| proxy.connect()).collect();
+        for client in &mut clients {
+            client.ask("/");
+        }
+        origin.has_seen(clients.len());
+        proxy.signal(signal);
+        for client in &mut clients {
+            let response = client.response();
+            assert_eq!(response.text(), "ok");
+            assert_eq!(response.header("connection").as_deref(), Some("close"));
+            client.is_closed();
+        }
+        assert_eq!(proxy.exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn idle_connections_do_not_hold_up_the_end() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.get("/");
+    let mut silent = proxy.connect();
+    proxy.stat_becomes("http.front.downstream_cx_active", 2);
+    proxy.signal(Signal::Term);
+    assert_eq!(proxy.exit().code(), Some(0));
+    client.is_closed();
+    silent.is_closed();
+}
+
+#[test]
+fn while_draining_no_new_connection_is_taken() {
+    if is_oracle() {
+        return; // Envoy exits at once.
+    }
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    proxy.signal(Signal::Term);
+    refuses_connections(&proxy);
+    assert!(proxy.is_running());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    if is_oracle() {
+        return; // Envoy ends with the first.
+    }
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    proxy.signal(Signal::Term);
+    refuses_connections(&proxy);
+    assert!(proxy.is_running());
+    proxy.signal(Signal::Term);
+    proxy.exit();
+}
+
+#[test]
+fn a_drain_ends_with_the_drain_time() {
+    if is_oracle() {
+        return; // Envoy exits at once.
+    }
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin).flags(&["--drain-time-s", "1"]));
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    proxy.signal(Signal::Term);
+    assert_eq!(proxy.exit().code(), Some(0));
+}
+
+#[test]
+fn no_request_is_lost_when_it_is_stopped_under_load() {
+    if is_oracle() {
+        return; // Envoy exits at once and takes its requests along.
+    }
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: example\r\n\r\n";
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).shards(2));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = proxy.connect();
+                loop {
+                    // An idle connection may be closed in the moment that a request is sent.
+                    if client.wire().send(GET).is_err() {
+                        break;
+                    }
+                    match client.try_response("GET") {
+                        Ok(response) if response.header("connection").is_some() => break,
+                        Ok(response) => assert_eq!(response.status(), 200),
+                        Err(broken) => break assert_eq!(broken.bytes(), b"", "{broken:?}"),
+                    }
+                }
+            });
+        }
+        origin.has_seen(500);
+        proxy.signal(Signal::Term);
+    });
+    assert_eq!(proxy.exit().code(), Some(0));
+}
+
+#[track_caller]
+fn refuses_connections(proxy: &Proxy) {
+    wait_until("connections to be refused", || TcpStream::connect(proxy.address()).is_err());
+}

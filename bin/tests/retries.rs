@@ -1,0 +1,107 @@
+//! Retries: what is retried, how often, and what the client and the stats say about it.
+
+use std::net::SocketAddr;
+
+use crate::support::{Config, Origin, Proxy, Refusing};
+
+#[test]
+fn a_500_is_retried_three_times_and_the_last_answer_is_given() {
+    let origin = Origin::that_replies(500);
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    assert_eq!(proxy.get("/").status(), 500);
+    assert_eq!(origin.seen().len(), 4);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_total"), 4);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_retry"), 3);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_retry_limit_exceeded"), 1);
+    assert_eq!(proxy.stat("cluster.service.retry.upstream_rq_500"), 3);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_500"), 1);
+}
+
+#[test]
+fn a_retry_that_succeeds_is_what_the_client_gets() {
+    let origin = Origin::that_replies_in_turn(&[503, 502, 200]);
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    assert_eq!(proxy.get("/").status(), 200);
+    assert_eq!(origin.seen().len(), 3);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_retry_success"), 1);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_retry_limit_exceeded"), 0);
+}
+
+#[test]
+fn a_404_is_an_answer_and_not_retried() {
+    let origin = Origin::that_replies(404);
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    assert_eq!(proxy.get("/").status(), 404);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn without_a_policy_nothing_is_retried() {
+    let origin = Origin::that_replies(500);
+    let proxy = Proxy::with(Config::to(&origin));
+    assert_eq!(proxy.get("/").status(), 500);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn the_body_is_sent_again_with_every_attempt() {
+    let origin = Origin::that_replies_in_turn(&[503, 503, 200]);
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhello");
+    assert_eq!(client.response().status(), 200);
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.send("5\r\nworld\r\n0\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    let bodies: Vec<String> = origin.seen().iter().map(|request| request.text()).collect();
+    assert_eq!(bodies, ["hello", "hello", "hello", "world"]);
+}
+
+#[test]
+fn a_body_that_does_not_fit_the_buffer_is_not_retried() {
+    let origin = Origin::that_replies(503);
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    let mut client = proxy.connect();
+    let body = vec![b'x'; 3 << 20];
+    client.send(format!("POST / HTTP/1.1\r\nhost: e\r\ncontent-length: {}\r\n\r\n", body.len()));
+    client.send(&body);
+    assert_eq!(client.response().status(), 503);
+    assert_eq!(origin.seen().len(), 1);
+    assert_eq!(proxy.stat("cluster.service.retry_or_shadow_abandoned"), 1);
+}
+
+#[test]
+fn a_connection_that_breaks_before_the_answer_is_retried() {
+    for origin in [Origin::that_closes_before_answering(), Origin::that_resets()] {
+        let proxy = Proxy::with(Config::to(&origin).retry("5xx", 2));
+        let response = proxy.get("/");
+        assert_eq!(response.status(), 503);
+        assert_eq!(
+            response.text(),
+            "upstream connect error or disconnect/reset before headers. retried and the latest \
+             reset reason: connection termination"
+        );
+        assert_eq!(origin.seen().len(), 3);
+    }
+}
+
+#[test]
+fn a_host_that_refuses_is_left_for_the_next() {
+    let refusing = Refusing::new();
+    let origin = Origin::that_answers();
+    let addresses: [SocketAddr; 2] = [refusing.address(), origin.address()];
+    let proxy = Proxy::with(Config::to_addresses(&addresses).retry("connect-failure", 1));
+    for _ in 0..4 {
+        assert_eq!(proxy.get("/").status(), 200);
+    }
+    assert_eq!(origin.seen().len(), 4);
+}
+
+#[test]
+fn an_answer_that_has_begun_is_not_retried() {
+    let origin = Origin::that_closes_within_the_body();
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    let answer = proxy.connect().ask("/").try_response("GET");
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(origin.seen().len(), 1);
+}

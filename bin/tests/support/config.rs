@@ -1,0 +1,128 @@
+//! Configurations for the stories: one listener, one virtual host, one cluster, and what a story adds.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use super::Origin;
+
+/// The YAML for a proxy. Ports that are 0 come from the kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    route: Vec<String>,
+    cluster: Vec<String>,
+    endpoints: Vec<SocketAddr>,
+    verbatim: Option<String>,
+    shards: usize,
+    flags: Vec<String>,
+}
+
+impl Config {
+    /// Everything goes to this origin.
+    pub(crate) fn to(origin: &Origin) -> Self {
+        Self::to_addresses(&[origin.address()])
+    }
+
+    /// Everything goes to these addresses in turn.
+    pub(crate) fn to_addresses(endpoints: &[SocketAddr]) -> Self {
+        Self {
+            route: Vec::new(),
+            cluster: vec!["connect_timeout: 1s".into()],
+            endpoints: endpoints.to_vec(),
+            verbatim: None,
+            shards: 1,
+            flags: Vec::new(),
+        }
+    }
+
+    /// This text and nothing else.
+    pub(crate) fn verbatim(yaml: impl Into<String>) -> Self {
+        Self { verbatim: Some(yaml.into()), ..Self::to_addresses(&[]) }
+    }
+
+    /// Adds a field to the route's action: `timeout: 1s`.
+    pub(crate) fn route(mut self, field: &str) -> Self {
+        self.route.push(field.into());
+        self
+    }
+
+    /// The route retries on this, so often.
+    pub(crate) fn retry(self, retry_on: &str, num_retries: u32) -> Self {
+        self.route(&format!("retry_policy: {{ retry_on: {retry_on}, num_retries: {num_retries} }}"))
+    }
+
+    /// Adds a field to the cluster.
+    pub(crate) fn cluster(mut self, field: &str) -> Self {
+        let (name, _) = field.split_once(':').unwrap_or((field, ""));
+        self.cluster.retain(|known| !known.starts_with(&format!("{name}:")));
+        self.cluster.push(field.into());
+        self
+    }
+
+    /// Runs so many shards.
+    pub(crate) fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// Adds to the command line.
+    pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    pub(super) fn command_line(&self) -> Vec<String> {
+        let shards = ["--concurrency".to_owned(), self.shards.to_string()];
+        shards.into_iter().chain(self.flags.iter().cloned()).collect()
+    }
+
+    pub(crate) fn yaml(&self) -> String {
+        if let Some(yaml) = &self.verbatim {
+            return yaml.clone();
+        }
+        let route = self.route.iter().fold(String::new(), |all, field| all + ", " + field);
+        let cluster = self.cluster.iter().fold(String::new(), |all, field| all + "\n    " + field);
+        let endpoints = self.endpoints.iter().fold(String::new(), |mut all, address| {
+            let (ip, port) = (address.ip(), address.port());
+            let _ = write!(
+                all,
+                "\n        - endpoint: {{ address: {{ socket_address: \
+                 {{ address: {ip}, port_value: {port} }} }} }}"
+            );
+            all
+        });
+        let endpoints = if endpoints.is_empty() { " []".into() } else { endpoints };
+        format!(
+            r#"
+admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }} }}
+static_resources:
+  listeners:
+  - name: front
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: front
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+          route_config:
+            name: routes
+            virtual_hosts:
+            - name: everything
+              domains: ["*"]
+              routes:
+              - match: {{ prefix: "/" }}
+                route: {{ cluster: service{route} }}
+  clusters:
+  - name: service
+    type: STATIC{cluster}
+    load_assignment:
+      cluster_name: service
+      endpoints:
+      - lb_endpoints:{endpoints}
+"#
+        )
+    }
+}

@@ -1,0 +1,45 @@
+//! What the stories are told with: the real binary as a process, a client that writes and reads raw
+//! bytes, and origins that are named by their misbehaviour.
+//!
+//! Ports come from the kernel. Nothing sleeps to synchronise: a wait is for a condition, and has a
+//! deadline. With `CORVOY_ORACLE=/path/to/envoy` the same stories are told about the real Envoy.
+
+mod client;
+mod config;
+mod origin;
+mod proxy;
+mod wire;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use client::Client;
+pub(crate) use config::Config;
+pub(crate) use origin::{Act, Origin, Refusing};
+pub(crate) use proxy::{Proxy, Signal, corvoy, is_oracle};
+pub(crate) use wire::{Broken, Message, Wire};
+
+/// The longest that a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until `ready` gives something.
+///
+/// # Panics
+/// When that takes longer than `PATIENCE`; `what` says what was waited for.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The same for a plain condition.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    wait_for(what, || holds().then_some(()));
+}

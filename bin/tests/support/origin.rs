@@ -1,0 +1,264 @@
+//! Origins, named by how they misbehave.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use super::wait_until;
+use super::wire::{Message, Wire};
+
+/// What an origin does with a request that it has read.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Writes these bytes and waits for the next request.
+    Reply(Vec<u8>),
+    /// Writes these bytes and closes.
+    ReplyThenClose(Vec<u8>),
+    /// Writes these bytes and does nothing more until the proxy closes.
+    ReplyThenStall(Vec<u8>),
+    /// Writes these bytes and resets the connection.
+    ReplyThenReset(Vec<u8>),
+    /// Writes these bytes after a while.
+    ReplyLate(Duration, Vec<u8>),
+    /// Answers with the request itself, as it was received, in the body.
+    Echo,
+    /// Writes a head and then this many bytes of body.
+    ReplyWith(u64),
+    /// Reads the body without keeping it and answers with its length.
+    Swallow,
+}
+
+/// An HTTP/1 server on a port of its own that follows a script: one act a request, the last for ever.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// A port on which nobody listens, kept so that nobody else gets it.
+#[derive(Debug)]
+pub(crate) struct Refusing {
+    socket: Socket,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    script: Mutex<VecDeque<Act>>,
+    seen: Mutex<Vec<Message>>,
+    connections: Mutex<usize>,
+}
+
+/// The plain 200 with this body.
+fn ok(body: &str) -> Vec<u8> {
+    reply(200, body)
+}
+
+fn reply(status: u16, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} Said So\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+impl Origin {
+    /// Follows the acts, one a request; the last is repeated.
+    pub(crate) fn that_does(acts: impl IntoIterator<Item = Act>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        shared.script.lock().unwrap().extend(acts);
+        let of_thread = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let shared = Arc::clone(&of_thread);
+                *shared.connections.lock().unwrap() += 1;
+                thread::spawn(move || shared.converse(Wire::new(stream.unwrap())));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Answers `ok` to everything.
+    pub(crate) fn that_answers() -> Self {
+        Self::that_says(ok("ok"))
+    }
+
+    /// Answers with this status and an empty body.
+    pub(crate) fn that_replies(status: u16) -> Self {
+        Self::that_says(reply(status, ""))
+    }
+
+    /// Answers with these statuses in turn; the last is repeated.
+    pub(crate) fn that_replies_in_turn(statuses: &[u16]) -> Self {
+        Self::that_does(statuses.iter().map(|status| Act::Reply(reply(*status, ""))))
+    }
+
+    /// Answers with these bytes.
+    pub(crate) fn that_says(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::that_does([Act::Reply(bytes.into())])
+    }
+
+    /// Answers with the request that it saw.
+    pub(crate) fn that_echoes() -> Self {
+        Self::that_does([Act::Echo])
+    }
+
+    /// Reads the request and never answers.
+    pub(crate) fn that_stalls() -> Self {
+        Self::that_does([Act::ReplyThenStall(Vec::new())])
+    }
+
+    /// Promises ten bytes and stops after the head.
+    pub(crate) fn that_stalls_after_headers() -> Self {
+        Self::that_does([Act::ReplyThenStall(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n".into(),
+        )])
+    }
+
+    /// Reads the request and closes.
+    pub(crate) fn that_closes_before_answering() -> Self {
+        Self::that_does([Act::ReplyThenClose(Vec::new())])
+    }
+
+    /// Reads the request and resets the connection.
+    pub(crate) fn that_resets() -> Self {
+        Self::that_does([Act::ReplyThenReset(Vec::new())])
+    }
+
+    /// Promises ten bytes, sends five and closes.
+    pub(crate) fn that_closes_within_the_body() -> Self {
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".to_vec();
+        Self::that_does([Act::ReplyThenClose(half)])
+    }
+
+    /// Answers with a body that only ends when it closes.
+    pub(crate) fn that_answers_until_close(body: &str) -> Self {
+        let answer = format!("HTTP/1.1 200 OK\r\n\r\n{body}");
+        Self::that_does([Act::ReplyThenClose(answer.into())])
+    }
+
+    /// Sends a chunk whose size is no number.
+    pub(crate) fn that_sends_a_bad_chunk() -> Self {
+        let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n";
+        Self::that_does([Act::ReplyThenStall(answer.into())])
+    }
+
+    /// Answers `ok` after this long.
+    pub(crate) fn that_answers_late(delay: Duration) -> Self {
+        Self::that_does([Act::ReplyLate(delay, ok("ok"))])
+    }
+
+    /// Answers with a body of so many bytes.
+    pub(crate) fn that_sends(bytes: u64) -> Self {
+        Self::that_does([Act::ReplyWith(bytes)])
+    }
+
+    /// Answers with the length of the body that it was sent.
+    pub(crate) fn that_swallows() -> Self {
+        Self::that_does([Act::Swallow])
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The requests that were read so far.
+    pub(crate) fn seen(&self) -> Vec<Message> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// The only request that was read.
+    #[track_caller]
+    pub(crate) fn saw(&self) -> Message {
+        let seen = self.seen();
+        assert_eq!(seen.len(), 1, "the origin saw {} requests", seen.len());
+        seen.into_iter().next().unwrap()
+    }
+
+    /// Waits until that many requests were read.
+    #[track_caller]
+    pub(crate) fn has_seen(&self, count: usize) {
+        wait_until(&format!("{count} requests at the origin"), || self.seen().len() >= count);
+    }
+
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> usize {
+        *self.shared.connections.lock().unwrap()
+    }
+}
+
+impl Refusing {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Bound and not listening: a connection is refused, and the port is taken.
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self { socket }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+impl Shared {
+    /// Answers requests until the proxy closes, or an act does.
+    fn converse(&self, mut wire: Wire) {
+        while let Ok(Some(head)) = wire.request_head() {
+            let act = self.next_act();
+            if let Act::Swallow = act {
+                let length = head.header("content-length").unwrap_or_default();
+                self.seen.lock().unwrap().push(head);
+                let Ok(()) = wire.skip(length.parse().unwrap()) else { return };
+                drop(wire.send(&ok(&length)));
+                continue;
+            }
+            let Ok(request) = wire.body(head) else { return };
+            // Seen before it is answered: once the client has its answer, the request is here.
+            self.seen.lock().unwrap().push(request.clone());
+            match act {
+                Act::Reply(bytes) => drop(wire.send(&bytes)),
+                Act::Swallow => {}
+                Act::ReplyLate(delay, bytes) => {
+                    thread::sleep(delay);
+                    drop(wire.send(&bytes));
+                }
+                Act::Echo => drop(wire.send(&ok(&request.to_string()))),
+                Act::ReplyWith(count) => send_body(&mut wire, count),
+                Act::ReplyThenClose(bytes) => return drop(wire.send(&bytes)),
+                Act::ReplyThenReset(bytes) => {
+                    drop(wire.send(&bytes));
+                    return wire.reset();
+                }
+                Act::ReplyThenStall(bytes) => {
+                    drop(wire.send(&bytes));
+                    wire.set_read_timeout(None).unwrap();
+                    return drop(wire.until_close());
+                }
+            }
+        }
+    }
+
+    fn next_act(&self) -> Act {
+        let mut script = self.script.lock().unwrap();
+        let act = if script.len() > 1 { script.pop_front() } else { script.front().cloned() };
+        act.expect("an origin has at least one act")
+    }
+}
+
+fn send_body(wire: &mut Wire, count: u64) {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {count}\r\n\r\n");
+    let block = vec![b'x'; 256 << 10];
+    let mut left = count;
+    let mut sent = wire.send(head.as_bytes());
+    while left > 0 && sent.is_ok() {
+        let size = left.min(block.len() as u64);
+        sent = wire.send(&block[..usize::try_from(size).unwrap()]);
+        left -= size;
+    }
+}

@@ -1,0 +1,210 @@
+//! The proxy under test: the real binary, as a process.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+
+use super::wire::{Message, Wire};
+use super::{Client, Config, wait_for, wait_until};
+
+/// A running proxy. It is killed when the story ends.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    process: Mutex<Child>,
+    admin: SocketAddr,
+    listeners: Vec<(String, SocketAddr)>,
+    folder: TempDir,
+}
+
+/// What an operator sends to the process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Int,
+    Term,
+}
+
+/// Whether the stories are being told about the real Envoy.
+pub(crate) fn is_oracle() -> bool {
+    env::var_os("CORVOY_ORACLE").is_some()
+}
+
+/// The command to start the binary with.
+pub(crate) fn corvoy() -> Command {
+    match env::var_os("CORVOY_ORACLE") {
+        None => Command::new(env!("CARGO_BIN_EXE_corvoy")),
+        Some(envoy) => {
+            let mut command = Command::new(envoy);
+            command.arg("--disable-hot-restart");
+            command
+        }
+    }
+}
+
+impl Proxy {
+    /// Starts the binary with this configuration and waits until it is live.
+    #[track_caller]
+    pub(crate) fn with(config: impl AsRef<Config>) -> Self {
+        let config = config.as_ref();
+        let folder = TempDir::new().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        fs::write(file("config.yaml"), config.yaml()).unwrap();
+        let mut command = corvoy();
+        command.arg("-c").arg(file("config.yaml"));
+        command.arg("--admin-address-path").arg(file("admin"));
+        command.args(config.command_line());
+        let log = File::create(file("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut process = command.spawn().unwrap();
+
+        let admin = wait_for("the proxy to start", || {
+            if let Some(status) = process.try_wait().unwrap() {
+                let log = fs::read_to_string(file("log")).unwrap_or_default();
+                panic!("the proxy did not start: {status}\n{log}");
+            }
+            fs::read_to_string(file("admin")).ok()?.trim().parse().ok()
+        });
+        let process = Mutex::new(process);
+        let mut proxy = Self { process, admin, listeners: Vec::new(), folder };
+        wait_until("the proxy to be live", || {
+            proxy.try_admin("GET", "/ready").is_some_and(|ready| ready.status() == 200)
+        });
+        proxy.listeners = proxy.ask_for_listeners();
+        proxy
+    }
+
+    /// The address of the only listener.
+    #[track_caller]
+    pub(crate) fn address(&self) -> SocketAddr {
+        let [(_, address)] = self.listeners.as_slice() else {
+            panic!("there is not one listener but {:?}", self.listeners);
+        };
+        *address
+    }
+
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// A GET on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Message {
+        self.connect().get(path)
+    }
+
+    /// What admin answers to a GET.
+    #[track_caller]
+    pub(crate) fn admin(&self, path: &str) -> Message {
+        self.try_admin("GET", path).expect("admin to answer")
+    }
+
+    /// What admin answers to a POST.
+    #[track_caller]
+    pub(crate) fn admin_post(&self, path: &str) -> Message {
+        self.try_admin("POST", path).expect("admin to answer")
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Counters and gauges by name.
+    #[track_caller]
+    pub(crate) fn stats(&self) -> BTreeMap<String, u64> {
+        let text = self.admin("/stats").text();
+        let lines = text.lines().filter_map(|line| line.split_once(": "));
+        lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    }
+
+    /// One of them.
+    #[track_caller]
+    pub(crate) fn stat(&self, name: &str) -> u64 {
+        let stats = self.stats();
+        *stats.get(name).unwrap_or_else(|| panic!("there is no stat {name}"))
+    }
+
+    /// Waits until a stat has this value: some are counted after the answer is out.
+    #[track_caller]
+    pub(crate) fn stat_becomes(&self, name: &str, value: u64) {
+        wait_until(&format!("{name} to be {value}, it is {:?}", self.stats().get(name)), || {
+            self.stats().get(name) == Some(&value)
+        });
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        let name = match signal {
+            Signal::Int => "INT",
+            Signal::Term => "TERM",
+        };
+        let pid = self.process.lock().unwrap().id();
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the process to end.
+    #[track_caller]
+    pub(crate) fn exit(&self) -> ExitStatus {
+        wait_for("the proxy to exit", || self.process.lock().unwrap().try_wait().unwrap())
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.lock().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Memory that the process holds, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let pid = self.process.lock().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn try_admin(&self, method: &str, path: &str) -> Option<Message> {
+        let mut wire = Wire::connect(self.admin).ok()?;
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\n\r\n");
+        wire.send(request.as_bytes()).ok()?;
+        wire.response(method).ok()
+    }
+
+    fn ask_for_listeners(&self) -> Vec<(String, SocketAddr)> {
+        let text = self.admin("/listeners").text();
+        let lines = text.lines().filter_map(|line| line.split_once("::"));
+        lines.map(|(name, address)| (name.to_owned(), address.parse().unwrap())).collect()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines.split_at(lines.len().saturating_sub(20)).1.join("\n");
+            eprintln!("--- the end of the proxy's log\n{end}\n---");
+        }
+        if let Ok(process) = self.process.get_mut() {
+            drop((process.kill(), process.wait()));
+        }
+    }
+}
+
+impl AsRef<Self> for Config {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}

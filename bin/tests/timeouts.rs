@@ -1,0 +1,72 @@
+//! Route timeouts: what a client gets from an origin that takes too long.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Config, Origin, Proxy};
+
+#[test]
+fn an_origin_that_stalls_is_a_504_after_the_timeout() {
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 0.3s"));
+    let begun = Instant::now();
+    let mut client = proxy.connect();
+    let response = client.get("/");
+    let took = begun.elapsed();
+    assert_eq!(response.status(), 504);
+    assert_eq!(response.text(), "upstream request timeout");
+    assert!(took >= Duration::from_millis(300), "gave up after {took:?}");
+    assert!(took < Duration::from_millis(1500), "gave up after {took:?}");
+    client.stays_open();
+    assert_eq!(origin.saw().header("x-envoy-expected-rq-timeout-ms").as_deref(), Some("300"));
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_timeout"), 1);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_504"), 1);
+}
+
+#[test]
+fn a_connection_that_timed_out_is_not_used_again() {
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 0.2s"));
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").status(), 504);
+    }
+    assert_eq!(origin.connections(), 2);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+#[test]
+fn an_origin_that_is_slow_but_in_time_is_waited_for() {
+    let origin = Origin::that_answers_late(Duration::from_millis(300));
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 5s"));
+    let response = proxy.get("/");
+    assert_eq!(response.text(), "ok");
+    let waited: u64 = response.header("x-envoy-upstream-service-time").unwrap().parse().unwrap();
+    assert!((300..2000).contains(&waited), "{waited} ms");
+}
+
+#[test]
+fn a_timeout_of_0_is_none() {
+    let origin = Origin::that_answers_late(Duration::from_millis(300));
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 0s"));
+    assert_eq!(proxy.get("/").text(), "ok");
+    assert_eq!(origin.saw().header("x-envoy-expected-rq-timeout-ms"), None);
+}
+
+#[test]
+fn without_a_timeout_the_origin_is_told_of_the_default() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    proxy.get("/");
+    assert_eq!(origin.saw().header("x-envoy-expected-rq-timeout-ms").as_deref(), Some("15000"));
+}
+
+#[test]
+fn an_answer_that_stalls_after_its_head_is_cut_off() {
+    let origin = Origin::that_stalls_after_headers();
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 0.3s"));
+    let mut client = proxy.connect();
+    let broken = client.ask("/").try_response("GET").expect_err("a whole response");
+    let got = String::from_utf8_lossy(broken.bytes()).into_owned();
+    assert!(got.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_timeout"), 1);
+}
