@@ -173,7 +173,7 @@ fn http(
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
-            Some(route::compile::route_table(routes, cluster, &at, problems))
+            Some(route::compile::route_table(routes, cluster, registry, &at, problems))
         }
         None => {
             problems.error(at, "a route_config is required");

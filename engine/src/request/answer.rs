@@ -5,36 +5,39 @@ use super::reply::LocalReply;
 use super::route::Route;
 use super::{Exchange, Persistence};
 use crate::downstream::connection::{After, Client};
-use crate::http1::{FieldName, Method, ResponseHead, Version, encode};
+use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
+use crate::shard::mailbox::Draining;
 
-/// Sends `reply`. Headers of the route come first, if there is one.
-///
-/// Envoy: with a body `content-length, content-type, date, server[, connection]`; without one
-/// `date, server[, connection], content-length: 0`.
-pub(super) async fn send(
-    client: &mut Client,
-    heads: &mut Heads,
-    reply: &LocalReply,
-    connection: ConnectionHeader,
-    prepare: impl FnOnce(&mut Heads),
-) -> std::io::Result<()> {
+/// Writes the head of `reply` as far as it is the reply's own.
+fn compose(heads: &mut Heads, reply: &LocalReply) {
     let head = &mut heads.response;
     head.clear();
     head.status = reply.status;
-    let mut digits = itoa::Buffer::new();
-    let length = digits.format(reply.body.len()).as_bytes();
     if !reply.body.is_empty() {
+        let mut digits = itoa::Buffer::new();
+        let length = digits.format(reply.body.len()).as_bytes();
         head.fields.append(FieldName::ContentLength, length);
         head.fields.append(FieldName::ContentType, b"text/plain");
     }
     for (name, value) in &reply.fields {
         head.fields.append(*name, value);
     }
-    prepare(heads);
+}
+
+/// Adds what every answer has, and sends.
+///
+/// Envoy: with a body `content-length, content-type, date, server[, connection]`; without one
+/// `date, server[, connection], content-length: 0`.
+async fn send(
+    client: &mut Client,
+    heads: &mut Heads,
+    reply: &LocalReply,
+    connection: ConnectionHeader,
+) -> std::io::Result<()> {
     finish(client, heads, connection);
     if reply.body.is_empty() && has_length(reply.status) {
-        heads.response.fields.append(FieldName::ContentLength, length);
+        heads.response.fields.append(FieldName::ContentLength, b"0");
     }
     let mut out = client.shard.buffers.take();
     encode::response(&heads.response, &mut out);
@@ -44,6 +47,26 @@ pub(super) async fn send(
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
     sent
+}
+
+/// Sends a reply to a request that never became an exchange, and ends the connection.
+pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
+    let mut heads = client.shard.take_heads();
+    compose(&mut heads, reply);
+    let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
+    count(client, reply.status);
+    client.shard.give_heads(heads);
+    match sent {
+        Ok(()) => After::Linger,
+        Err(_) => After::Close,
+    }
+}
+
+/// Counts an answer that was sent whole.
+fn count(client: &Client, status: u16) {
+    let shard = client.shard.id;
+    client.stats().record_response(status);
+    client.chain().listener_http.shard(shard).record_response(status);
 }
 
 /// What every answer to a client has: `date`, `server`, `connection`.
@@ -74,10 +97,9 @@ impl Exchange<'_> {
         let connection = self.connection_header();
         let is_grpc = super::route::is_grpc(&self.heads.request);
         let reply = if is_grpc { reply.for_grpc() } else { reply };
-        let sent = send(self.client, self.heads, &reply, connection, |heads| {
-            self.mutate_response(route, heads)
-        });
-        if sent.await.is_err() {
+        compose(self.heads, &reply);
+        self.mutate_response(route);
+        if send(self.client, self.heads, &reply, connection).await.is_err() {
             return After::Close;
         }
         self.count_response();
@@ -110,10 +132,7 @@ impl Exchange<'_> {
 
     /// Counts an answer that was sent whole.
     pub(super) fn count_response(&self) {
-        let status = self.heads.response.status;
-        let shard = self.client.shard.id;
-        self.client.stats().record_response(status);
-        self.chain.listener_http.shard(shard).record_response(status);
+        count(self.client, self.heads.response.status);
     }
 
     /// What becomes of the connection after an answer that was sent whole.

@@ -12,7 +12,7 @@ use super::deadlines::Passed;
 use super::download;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
-use super::route::{Forward, HostRewrite, Route, VirtualHost};
+use super::route::{Forward, Priority, Route, VirtualHost};
 use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome};
 use crate::downstream::connection::{After, Interest, millis};
@@ -112,14 +112,17 @@ struct Answered {
 
 impl Forwarding<'_> {
     fn priority(&self) -> RoutingPriority {
-        self.plan.priority
+        match self.plan.priority {
+            Priority::Default => RoutingPriority::Default,
+            Priority::High => RoutingPriority::High,
+        }
     }
 
     /// Edits the request as the route says, once for all attempts.
     fn prepare(&self, x: &mut Exchange<'_>, route: &Route) {
         x.chain.router.shard(x.client.shard.id).rq_total.inc();
         x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
-        let idle = self.plan.idle_timeout.or(x.chain.manager.stream_idle_timeout);
+        let idle = self.plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
         x.stream_idle = idle.filter(|idle| !idle.is_zero());
         self.expect_timeout(x);
         x.rewrite_request(route, self.plan);
@@ -216,7 +219,7 @@ impl Forwarding<'_> {
     /// Carries out a retry decision: the breaker, the stats, the back-off.
     fn decide(&mut self, x: &Exchange<'_>, decision: Decision) -> Option<Millis> {
         let stats = self.cluster.stats();
-        let virtual_host = self.virtual_host.stats(x.client.shard.id);
+        let virtual_host = self.virtual_host.stats.shard(x.client.shard.id);
         match decision {
             Decision::Retry => {}
             Decision::No(Refusal::LimitExceeded) => {

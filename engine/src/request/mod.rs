@@ -26,7 +26,6 @@ use std::time::Duration;
 
 use self::attempt::Failed;
 use self::deadlines::{Deadlines, Passed};
-use self::headers::ConnectionHeader;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
@@ -114,27 +113,12 @@ fn finish(client: &mut Client) {
 /// Answers a request whose head cannot be used.
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
-    let mut heads = client.shard.take_heads();
-    let after = say(client, &mut heads, &LocalReply::refused(error)).await;
-    client.shard.give_heads(heads);
-    after
+    answer::say(client, &LocalReply::refused(error)).await
 }
 
 /// Answers a client that did not send its head in time.
 pub(crate) async fn time_out_head(client: &mut Client) -> After {
-    let mut heads = client.shard.take_heads();
-    let after = say(client, &mut heads, &LocalReply::request_header_timeout()).await;
-    client.shard.give_heads(heads);
-    after
-}
-
-/// Sends a reply to a request that never became an exchange, and ends the connection.
-async fn say(client: &mut Client, heads: &mut Heads, reply: &LocalReply) -> After {
-    let sent = answer::send(client, heads, reply, ConnectionHeader::Close, |_| {}).await;
-    match sent {
-        Ok(()) => After::Linger,
-        Err(_) => After::Close,
-    }
+    answer::say(client, &LocalReply::request_header_timeout()).await
 }
 
 impl<'a> Exchange<'a> {

@@ -1,17 +1,16 @@
 //! A cluster as one shard uses it: its balancer and a pool for each of its hosts.
 //!
-//! Invariant: there is a pool for every host of the balancer's host set; a host that stays in the
-//! cluster keeps its pool.
+//! Invariant: `pools` stands in the order of the balancer's hosts; a host that stays in the cluster
+//! keeps its pool.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::balance::Balancer;
 use super::circuit_breaker::ShardCircuitBreakers;
 use super::cluster::Cluster;
-use super::host::Host;
 use super::host_set::HostSet;
 use super::pool::Pool;
 use crate::shard::Shard;
@@ -30,8 +29,7 @@ pub struct LocalCluster {
 #[derive(Debug)]
 struct Members {
     balancer: Balancer,
-    /// By the address of the host's shared memory: the identity that outlives a host set.
-    pools: BTreeMap<usize, Rc<Pool>>,
+    pools: Vec<Rc<Pool>>,
 }
 
 impl LocalCluster {
@@ -41,7 +39,7 @@ impl LocalCluster {
         let hosts = Arc::new(HostSet::default());
         let seed = shard.random.borrow_mut().u64(..);
         let balancer = Balancer::new(cluster.lb_policy, hosts, shard.id, seed);
-        let members = RefCell::new(Members { balancer, pools: BTreeMap::new() });
+        let members = RefCell::new(Members { balancer, pools: Vec::new() });
         let breakers = Rc::new(cluster.circuit_breakers.on_shard(shard.id));
         Rc::new(Self { shard, cluster, breakers, members })
     }
@@ -69,21 +67,22 @@ impl LocalCluster {
     pub fn pick(&self) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
         let Members { balancer, pools } = &mut *members;
-        let host = balancer.pick(self.stats())?;
-        pools.get(&identity(host)).map(Rc::clone)
+        pools.get(balancer.pick(self.stats())?).map(Rc::clone)
     }
 
     /// Takes over a new host set: requests that have begun end where they are.
     pub fn replace_hosts(&self, hosts: Arc<HostSet>) {
         let mut members = self.members.borrow_mut();
-        let mut old = std::mem::take(&mut members.pools);
-        for host in hosts.hosts() {
-            let pool = old.remove(&identity(host)).unwrap_or_else(|| {
+        let old = std::mem::take(&mut members.pools);
+        let mut old: HashMap<_, _> =
+            old.into_iter().map(|pool| (Arc::as_ptr(pool.host()), pool)).collect();
+        let pools = hosts.hosts().iter().map(|host| {
+            old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| {
                 let breakers = Rc::clone(&self.breakers);
                 Pool::new(self.shard, Arc::clone(&self.cluster), Arc::clone(host), breakers)
-            });
-            members.pools.insert(identity(host), pool);
-        }
+            })
+        });
+        members.pools = pools.collect();
         members.balancer.update(hosts);
         drop(members);
         for pool in old.into_values() {
@@ -95,13 +94,9 @@ impl LocalCluster {
     #[must_use]
     pub fn sweep(&self, now: Millis) -> bool {
         let members = self.members.borrow();
-        members.pools.values().fold(false, |any, pool| {
+        members.pools.iter().fold(false, |any, pool| {
             pool.sweep(now);
             any | !pool.is_empty()
         })
     }
-}
-
-fn identity(host: &Arc<Host>) -> usize {
-    Arc::as_ptr(host).addr()
 }
