@@ -63,13 +63,25 @@ pub struct Problem {
     pub help: Option<String>,
     /// What the caret points at.
     pub spot: Spot,
+    /// The text that `path` is a path in; `None` where it is a path in the merged configuration.
+    pub(crate) document: Option<String>,
+    /// Where the value would stand if the author had written what he meant.
+    pub(crate) stands_for: Option<Path>,
 }
 
 impl Problem {
     /// A problem with the value at `at`, without a hint.
     pub fn new(severity: Severity, at: &Path, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { severity, path: at.clone(), message, help: None, spot: Spot::Value }
+        Self {
+            severity,
+            path: at.clone(),
+            message,
+            help: None,
+            spot: Spot::Value,
+            document: None,
+            stands_for: None,
+        }
     }
 
     /// Says what to write instead.
@@ -101,6 +113,8 @@ pub enum Severity {
 pub enum Spot {
     /// The key that leads to the value.
     Key,
+    /// Nothing: the text has no positions.
+    Nowhere,
     /// The value where it fits on its line, the key otherwise.
     Value,
     /// A place in the text itself, for text that is not YAML at all.

@@ -42,25 +42,24 @@ pub trait Message: for<'de> Deserialize<'de> {
 pub struct Coverage {
     /// The full name of the message.
     pub message: &'static str,
-    /// Fields that reach the engine.
-    pub done: &'static [&'static str],
+    /// Fields that reach the engine, spelled as in Rust.
+    fields: &'static [&'static str],
     /// Fields that make no difference to Corvoy, each with the reason.
     pub harmless: &'static [(&'static str, &'static str)],
 }
 
+impl Coverage {
+    /// Fields that reach the engine.
+    pub fn done(&self) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().map(|field| field.strip_prefix("r#").unwrap_or(field))
+    }
+}
+
 /// The answers for every message that Corvoy reads. A message that is not here is refused whole.
 pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
-    [
-        bootstrap::BOOTSTRAP,
-        cluster::CLUSTER,
-        core::CORE,
-        http_connection_manager::HTTP_CONNECTION_MANAGER,
-        listener::LISTENER,
-        matcher::MATCHER,
-        route::ROUTE,
-    ]
-    .into_iter()
-    .flatten()
+    [BOOTSTRAP, CLUSTER, CORE, HTTP_CONNECTION_MANAGER, LISTENER, MATCHER, ROUTE]
+        .into_iter()
+        .flatten()
 }
 
 /// Declares structs and what they cover: `Name = "full.name" { fields } harmless { field: "why" }`.
@@ -90,7 +89,7 @@ macro_rules! schema {
         pub(super) const $table: &[$crate::schema::Coverage] = &[$(
             $crate::schema::Coverage {
                 message: $message,
-                done: &[$(stringify!($field)),*],
+                fields: &[$(stringify!($field)),*],
                 harmless: &[$($((stringify!($ignored), $why)),*)?],
             }
         ),*];
