@@ -1,3 +1,4 @@
 //! The engine.
 
+pub mod control;
 pub mod stats;
