@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::stats::reading::Listed;
+use crate::stats::summary::Merge;
 use crate::stats::{Scope, StatSet};
 
 /// Every scope of the process, by prefix. Used by the control plane only.
@@ -53,7 +54,9 @@ impl Registry {
 
     /// Ends the interval of every histogram; call it each `stats_flush_interval`.
     pub fn flush(&self) {
-        self.listed().iter().for_each(|scope| scope.flush());
+        if let Some(mut merge) = Merge::new() {
+            self.listed().iter().for_each(|scope| scope.flush(&mut merge));
+        }
     }
 
     /// Every scope that somebody writes to, in the order of the prefixes.

@@ -164,3 +164,13 @@ stats! {
         codes codes = "";
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_of_a_cluster_fits_six_pairs_of_cache_lines() {
+        assert!(size_of::<ClusterStats>() <= 6 * 128, "{}", size_of::<ClusterStats>());
+    }
+}
