@@ -31,9 +31,9 @@ impl Registry {
     /// The stats `S` under the prefix (with its final dot). The same prefix gives the same scope as long as
     /// somebody holds it, so counters survive a reload.
     ///
-    /// Envoy's names know no `:`; one in the prefix becomes `_`.
+    /// A `:` in the prefix (an address, a scheme) becomes `_`, as in Envoy.
     pub fn scope<S: StatSet>(&self, prefix: &str) -> Arc<Scope<S>> {
-        let prefix = prefix.replace(':', "_");
+        let prefix = prefix.replace("://", "_").replace(":/", "_").replace(':', "_");
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (prefix.as_str().into(), TypeId::of::<S>());
         if let Some(scope) = scopes.get(&key).and_then(Weak::upgrade)
