@@ -8,7 +8,7 @@ use std::thread;
 
 use corvoy_engine::stats::{
     AdminListenerStats, CircuitBreakerRemainingStats, CircuitBreakerStats, ClusterStats,
-    HistogramBuckets, HttpStats, ListenerHttpStats, ListenerStats, ProcessStats, Registry,
+    HistogramBuckets, HttpStats, ListenerHttpStats, ListenerStats, Origin, ProcessStats, Registry,
     RouterStats, Scope, Select, TracingStats, VirtualClusterStats, json, prometheus, text,
 };
 use proptest::prelude::*;
@@ -303,6 +303,30 @@ fn only_what_was_written_is_used_and_a_reset_does_not_change_that() {
     cluster.external.record(204);
     assert!(world.used().contains("upstream_rq_total: 2\n"));
     assert!(world.used().contains("external.upstream_rq_2xx: 1\n"));
+}
+
+#[test]
+fn a_response_is_counted_under_its_origin_and_as_a_canary_too() {
+    let world = World::new(1, "c", "h", "l");
+    world.cluster.shard(0).record_response(200, Origin::External, false);
+    world.cluster.shard(0).record_response(404, Origin::Internal, true);
+    assert_eq!(
+        world.text_of(r"^cluster\.c\..*(rq_[24]|rq_completed)"),
+        "cluster.c.canary.upstream_rq_404: 1\n\
+         cluster.c.canary.upstream_rq_4xx: 1\n\
+         cluster.c.canary.upstream_rq_completed: 1\n\
+         cluster.c.external.upstream_rq_200: 1\n\
+         cluster.c.external.upstream_rq_2xx: 1\n\
+         cluster.c.external.upstream_rq_completed: 1\n\
+         cluster.c.internal.upstream_rq_404: 1\n\
+         cluster.c.internal.upstream_rq_4xx: 1\n\
+         cluster.c.internal.upstream_rq_completed: 1\n\
+         cluster.c.upstream_rq_200: 1\n\
+         cluster.c.upstream_rq_2xx: 1\n\
+         cluster.c.upstream_rq_404: 1\n\
+         cluster.c.upstream_rq_4xx: 1\n\
+         cluster.c.upstream_rq_completed: 2\n"
+    );
 }
 
 #[test]

@@ -313,6 +313,20 @@ fn a_scrape_of_many_clusters_is_streamed() {
 }
 
 #[test]
+fn somebody_who_scrapes_and_does_not_read_keeps_nobody_waiting() {
+    let console = Console::of_the_seed();
+    let clusters: Vec<Arc<Scope<ClusterStats>>> =
+        (0..3000).map(|n| console.registry.scope(&format!("cluster.c{n}."))).collect();
+    let mut lazy = TcpStream::connect(console.address).unwrap();
+    lazy.write_all(b"GET /stats/prometheus HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    lazy.read_exact(&mut [0; 1]).unwrap();
+    assert_eq!(console.get("/ready").body, "LIVE\n");
+    let active = console.get("/stats?filter=http.admin.downstream_rq_active").body;
+    assert_eq!(active, "http.admin.downstream_rq_active: 2\n", "it is still being answered");
+    drop((lazy, clusters));
+}
+
+#[test]
 fn counters_are_reset_and_gauges_are_not() {
     let console = Console::of_the_seed();
     assert_eq!(console.post("/reset_counters").body, "OK\n");
