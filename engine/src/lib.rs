@@ -34,6 +34,7 @@ pub mod format;
 
 pub mod flags;
 
+pub mod control;
 pub mod stats;
 
 pub mod limits;
