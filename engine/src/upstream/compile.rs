@@ -19,9 +19,9 @@ use crate::upstream::host_set::HealthRules;
 /// problems are collected; usable if no error was.
 pub fn clusters(
     schemas: &[config::Cluster],
+    at: &Path,
     registry: &Registry,
     shards: usize,
-    at: &Path,
     problems: &mut Problems,
 ) -> Vec<Arc<Cluster>> {
     let mut names = HashSet::new();
@@ -32,16 +32,16 @@ pub fn clusters(
             let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
             problems.error(&at.field("name"), message);
         }
-        clusters.push(Arc::new(cluster(schema, registry, shards, &at, problems)));
+        clusters.push(Arc::new(cluster(schema, &at, registry, shards, problems)));
     }
     clusters
 }
 
 fn cluster(
     schema: &config::Cluster,
+    at: &Path,
     registry: &Registry,
     shards: usize,
-    at: &Path,
     problems: &mut Problems,
 ) -> Cluster {
     let config::Cluster {
@@ -109,7 +109,7 @@ fn cluster(
         circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
         lb_policy: policy(*lb_policy, &at.field("lb_policy"), problems),
         health_rules,
-        discovery: discovery(&discovery_schema, &health_rules, shards, at, problems),
+        discovery: discovery(&discovery_schema, at, &health_rules, shards, problems),
         stats: registry.scope(&format!("cluster.{stat_name}.")),
     }
 }
@@ -400,7 +400,7 @@ pub(super) mod tests {
         let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
         let mut problems = Problems::default();
         let at = Path::root().field("clusters");
-        let clusters = clusters(&schemas, &Registry::new(1), 1, &at, &mut problems);
+        let clusters = clusters(&schemas, &at, &Registry::new(1), 1, &mut problems);
         let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
         (clusters, problems.iter().map(problem).collect())
     }
