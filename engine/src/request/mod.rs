@@ -1,0 +1,4 @@
+//! A request between its head and its answer.
+
+pub mod retry;
+pub mod route;
