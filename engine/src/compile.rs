@@ -1,0 +1,133 @@
+//! Bootstrap → [`Snapshot`], and what the control plane needs beside it.
+//!
+//! Invariant: after an error nothing of the configuration is used; all errors are reported.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corvoy_config::{self as config, Path, Problems};
+
+use crate::downstream::{self, Listener};
+use crate::snapshot::Snapshot;
+use crate::stats::Registry;
+use crate::upstream::{self, cluster::Cluster};
+
+/// A configuration that can be run.
+#[derive(Debug)]
+pub struct Compiled {
+    /// For the shards.
+    pub snapshot: Arc<Snapshot>,
+    /// Where the admin endpoint listens, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// How often histograms begin a new interval.
+    pub stats_flush_interval: Duration,
+    /// `node.id`, `node.cluster`.
+    pub node: Node,
+}
+
+/// Who this proxy is, for the admin endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// `node.id`
+    pub id: String,
+    /// `node.cluster`
+    pub cluster: String,
+}
+
+/// Envoy's default of `stats_flush_interval`.
+const STATS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Compiles a bootstrap for so many shards; `None` when `problems` has errors.
+pub fn bootstrap(
+    bootstrap: &config::Bootstrap,
+    registry: &Registry,
+    shards: usize,
+    problems: &mut Problems,
+) -> Option<Compiled> {
+    let root = Path::root();
+    let config::Bootstrap { node, static_resources, stats_flush_interval, admin } = bootstrap;
+    let empty = config::StaticResources::default();
+    let config::StaticResources { listeners, clusters } =
+        static_resources.as_ref().unwrap_or(&empty);
+    let resources = root.field("static_resources");
+    let at = resources.field("clusters");
+    let clusters = upstream::compile::clusters(clusters, registry, shards, &at, problems);
+    let listeners = compile_listeners(listeners, &clusters, &resources, registry, problems);
+    let admin = admin.as_ref().and_then(|admin| {
+        let config::Admin { address, ignore_global_conn_limit } = admin;
+        let at = root.field("admin");
+        // There is no global connection limit yet that the admin endpoint could ignore.
+        let _ = ignore_global_conn_limit;
+        address
+            .as_ref()
+            .and_then(|address| socket_address(address, &at.field("address"), problems))
+    });
+    let node = node.as_ref().map_or_else(Node::default, |node| {
+        let config::Node { id, cluster, metadata: _, locality: _ } = node;
+        Node { id: id.clone(), cluster: cluster.clone() }
+    });
+    (!problems.has_errors()).then(|| Compiled {
+        snapshot: Arc::new(Snapshot { listeners, clusters }),
+        admin,
+        stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
+        node,
+    })
+}
+
+fn compile_listeners(
+    listeners: &[config::Listener],
+    clusters: &[Arc<Cluster>],
+    at: &Path,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> Vec<Arc<Listener>> {
+    let at = at.field("listeners");
+    let by_name: std::collections::HashMap<&str, usize> =
+        clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
+    let cluster = |name: &str| by_name.get(name).copied();
+    let mut names = std::collections::HashSet::new();
+    let mut compiled = Vec::with_capacity(listeners.len());
+    for (index, listener) in listeners.iter().enumerate() {
+        let at = at.index(index);
+        if !listener.name.is_empty() && !names.insert(&listener.name) {
+            let message = format!("duplicate listener name '{}'", listener.name);
+            problems.error(&at.field("name"), message);
+        }
+        let listener = downstream::compile::listener(listener, &at, &cluster, registry, problems);
+        compiled.extend(listener.map(Arc::new));
+    }
+    compiled
+}
+
+/// An address to listen on: an IP literal and a port.
+pub(crate) fn socket_address(
+    address: &config::Address,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<SocketAddr> {
+    let config::Address { socket_address, pipe } = address;
+    if pipe.is_some() {
+        problems.error(&at.field("pipe"), "Corvoy listens on TCP addresses only");
+    }
+    let at = at.field("socket_address");
+    let config::SocketAddress { protocol, address, port_value, resolver_name, ipv4_compat } =
+        socket_address.as_ref()?;
+    if *protocol != config::Protocol::Tcp {
+        problems.error(&at.field("protocol"), "Corvoy listens on TCP only");
+    }
+    if !resolver_name.is_empty() {
+        problems.error(&at.field("resolver_name"), "a listening address is an IP literal");
+    }
+    if *ipv4_compat {
+        problems.error(&at.field("ipv4_compat"), "not implemented by Corvoy");
+    }
+    let port = u16::try_from(port_value.unwrap_or(0)).unwrap_or(0);
+    match address.parse::<IpAddr>() {
+        Ok(ip) => Some(SocketAddr::new(ip, port)),
+        Err(_) => {
+            problems.error(&at.field("address"), format!("malformed IP address: {address}"));
+            None
+        }
+    }
+}

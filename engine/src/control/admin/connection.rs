@@ -1,0 +1,189 @@
+//! One connection to the admin endpoint, and the endpoint's own stats.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::control::admin::reply::Pieces;
+use crate::control::admin::{Admin, Order};
+use crate::stats::HttpStats;
+
+/// Answers requests until the connection ends.
+pub(super) async fn serve(admin: Arc<Admin>, stream: TcpStream) {
+    let open = Open::new(Arc::clone(&admin));
+    let io = TokioIo::new(Counted { stream, admin: Arc::clone(&admin) });
+    let service =
+        service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&admin, &request))));
+    let ended = http1::Builder::new().serve_connection(io, service).await;
+    if let Err(error) = ended
+        && error.is_parse()
+    {
+        open.http().downstream_cx_protocol_error.inc();
+    }
+}
+
+fn answer(admin: &Arc<Admin>, request: &Request<Incoming>) -> Response<Pieces<Active>> {
+    let mut active = Active::new(Arc::clone(admin));
+    let mut reply = admin.answer(request.method(), request.uri().path(), request.uri().query());
+    active.then = reply.then.take();
+    let status = reply.status.as_u16();
+    admin.http.control().record_response(status);
+    admin.listener_http.control().record_response(status);
+    reply.into_response(active)
+}
+
+/// A connection that is open.
+struct Open {
+    admin: Arc<Admin>,
+    since: Instant,
+}
+
+impl Open {
+    fn new(admin: Arc<Admin>) -> Self {
+        let (http, listener) = (admin.http.control(), admin.listener.control());
+        http.downstream_cx_total.inc();
+        http.downstream_cx_active.inc();
+        http.downstream_cx_http1_total.inc();
+        http.downstream_cx_http1_active.inc();
+        listener.downstream_cx_total.inc();
+        listener.downstream_cx_active.inc();
+        listener.main_thread_downstream_cx_total.inc();
+        listener.main_thread_downstream_cx_active.inc();
+        Self { admin, since: Instant::now() }
+    }
+
+    fn http(&self) -> &HttpStats {
+        self.admin.http.control()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let (http, listener) = (self.admin.http.control(), self.admin.listener.control());
+        let length = milliseconds(self.since);
+        http.downstream_cx_destroy.inc();
+        http.downstream_cx_active.dec();
+        http.downstream_cx_http1_active.dec();
+        http.downstream_cx_length_ms.record(length);
+        listener.downstream_cx_destroy.inc();
+        listener.downstream_cx_active.dec();
+        listener.main_thread_downstream_cx_active.dec();
+        listener.downstream_cx_length_ms.record(length);
+    }
+}
+
+/// A request whose answer is on its way.
+pub(super) struct Active {
+    admin: Arc<Admin>,
+    since: Instant,
+    then: Option<Order>,
+}
+
+impl Active {
+    fn new(admin: Arc<Admin>) -> Self {
+        let http = admin.http.control();
+        http.downstream_rq_total.inc();
+        http.downstream_rq_http1_total.inc();
+        http.downstream_rq_active.inc();
+        Self { admin, since: Instant::now(), then: None }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let http = self.admin.http.control();
+        http.downstream_rq_active.dec();
+        http.downstream_rq_time.record(milliseconds(self.since));
+        if let Some(order) = self.then.take() {
+            let server = Arc::clone(&self.admin.server);
+            // The body's end is in the connection's buffer now and is written before the connection's task
+            // rests; this task comes after it.
+            drop(tokio::spawn(async move {
+                tokio::task::yield_now().await;
+                server.order(order);
+            }));
+        }
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A stream whose bytes are counted.
+struct Counted {
+    stream: TcpStream,
+    admin: Arc<Admin>,
+}
+
+impl Counted {
+    fn http(&self) -> &HttpStats {
+        self.admin.http.control()
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.http().downstream_cx_rx_bytes_total.add((buffer.filled().len() - before) as u64);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count_written(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.count_written(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Counted {
+    fn count_written(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.http().downstream_cx_tx_bytes_total.add(*bytes as u64);
+        }
+    }
+}

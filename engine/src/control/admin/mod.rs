@@ -1,0 +1,192 @@
+//! The admin endpoint: what the operator sees and orders, in Envoy's formats.
+//!
+//! One file an endpoint; each declares its path, method and help in an [`Endpoint`] and answers from the
+//! [`Server`] trait and the stats registry. It runs on the control plane's tokio runtime and is never on the
+//! path of a request. Who can reach it can stop the process: bind it to loopback.
+//!
+//! What it is not: it keeps no state of its own, and nothing in the engine asks it anything.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use tokio::net::TcpListener;
+
+use crate::stats::{
+    AdminListenerStats, HttpStats, ListenerHttpStats, ProcessStats, Registry, Scope,
+};
+
+mod connection;
+mod json;
+mod query;
+mod reply;
+mod server;
+
+mod certs;
+mod clusters;
+mod config_dump;
+mod drain_listeners;
+mod healthcheck;
+mod help;
+mod home;
+mod hot_restart_version;
+mod init_dump;
+mod listeners;
+mod logging;
+mod memory;
+mod quitquitquit;
+mod ready;
+mod reset_counters;
+mod runtime;
+mod server_info;
+mod shards;
+mod stats;
+
+pub use config_dump::{ConfigDump, Dumped};
+pub use server::{
+    ClusterView, DrainListeners, HealthFlags, HostCounts, HostView, Identity, ListenerView,
+    LogLevel, Order, Server, ServerState, ShardView, Thresholds,
+};
+
+use query::Query;
+use reply::Reply;
+
+/// Everything the endpoints answer from.
+#[derive(Debug)]
+pub struct Admin {
+    server: Arc<dyn Server>,
+    registry: Arc<Registry>,
+    process: Arc<ProcessStats>,
+    http: Arc<Scope<HttpStats>>,
+    listener: Arc<Scope<AdminListenerStats>>,
+    listener_http: Arc<Scope<ListenerHttpStats>>,
+}
+
+impl Admin {
+    /// Registers the endpoint's own stats.
+    pub fn new(
+        server: Arc<dyn Server>,
+        registry: Arc<Registry>,
+        process: Arc<ProcessStats>,
+    ) -> Self {
+        Self {
+            http: registry.scope("http.admin."),
+            listener: registry.scope("listener.admin."),
+            listener_http: registry.scope("listener.admin.http.admin."),
+            server,
+            registry,
+            process,
+        }
+    }
+
+    /// Ends the interval of the histograms every `stats_flush_interval`, forever.
+    pub async fn flush_stats(&self, stats_flush_interval: Duration) {
+        loop {
+            tokio::time::sleep(stats_flush_interval).await;
+            self.refresh_stats();
+            self.registry.flush();
+        }
+    }
+
+    /// Sets the gauges of `server.` that nobody counts.
+    fn refresh_stats(&self) {
+        let (stats, state) = (self.process.server.control(), self.server.state());
+        stats.uptime.set(self.server.identity().started.elapsed().as_secs());
+        stats.state.set(state.number());
+        stats.live.set(u64::from(state == ServerState::Live));
+        let connections = self.server.listeners().iter().map(ListenerView::cx_active).sum();
+        stats.total_connections.set(connections);
+        let memory = memory::Memory::now();
+        stats.memory_allocated.set(memory.allocated);
+        stats.memory_heap_size.set(memory.heap_size);
+        stats.memory_physical_size.set(memory.total_physical_bytes);
+    }
+
+    /// The answer to one request.
+    fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Reply {
+        let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) else {
+            return Reply::pieces(help::unknown_path()).with_status(StatusCode::NOT_FOUND);
+        };
+        if endpoint.effect == Effect::Changes && method != Method::POST {
+            let text = format!("Method {method} not allowed, POST required.");
+            return Reply::text(text).with_status(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        (endpoint.answer)(self, &Query::parse(query.unwrap_or_default()))
+    }
+}
+
+/// Accepts connections and answers them, forever.
+pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                admin.listener.control().connections_accepted_per_socket_event.record(1);
+                drop(tokio::spawn(connection::serve(Arc::clone(&admin), stream)));
+            }
+            Err(error) => wait_after(&error).await,
+        }
+    }
+}
+
+/// A connection that went away before it was accepted costs nothing; without file descriptors the next
+/// accept would fail at once, and the loop would spin.
+async fn wait_after(error: &io::Error) {
+    if error.kind() != io::ErrorKind::ConnectionAborted {
+        tracing::warn!(%error, "admin: accept failed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// One path of the admin endpoint.
+struct Endpoint {
+    path: &'static str,
+    effect: Effect,
+    help: &'static str,
+    parameters: &'static [Parameter],
+    answer: fn(&Admin, &Query) -> Reply,
+}
+
+/// What asking it does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Effect {
+    /// It takes a POST, so that no crawler and no image tag stops the server.
+    Changes,
+    Shows,
+}
+
+/// A query parameter.
+struct Parameter {
+    name: &'static str,
+    help: &'static str,
+}
+
+const fn parameter(name: &'static str, help: &'static str) -> Parameter {
+    Parameter { name, help }
+}
+
+/// Every endpoint, by path: the order of `/help`.
+static ENDPOINTS: [&Endpoint; 22] = [
+    &home::ENDPOINT,
+    &certs::ENDPOINT,
+    &clusters::ENDPOINT,
+    &config_dump::ENDPOINT,
+    &drain_listeners::ENDPOINT,
+    &healthcheck::FAIL,
+    &healthcheck::OK,
+    &help::ENDPOINT,
+    &hot_restart_version::ENDPOINT,
+    &init_dump::ENDPOINT,
+    &listeners::ENDPOINT,
+    &logging::ENDPOINT,
+    &memory::ENDPOINT,
+    &quitquitquit::ENDPOINT,
+    &ready::ENDPOINT,
+    &reset_counters::ENDPOINT,
+    &runtime::ENDPOINT,
+    &runtime::MODIFY,
+    &server_info::ENDPOINT,
+    &shards::ENDPOINT,
+    &stats::ENDPOINT,
+    &stats::PROMETHEUS,
+];

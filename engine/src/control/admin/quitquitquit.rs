@@ -1,0 +1,12 @@
+//! `/quitquitquit`: the server exits, without a drain.
+
+use crate::control::admin::reply::Reply;
+use crate::control::admin::{Effect, Endpoint, Order};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    path: "/quitquitquit",
+    effect: Effect::Changes,
+    help: "exit the server",
+    parameters: &[],
+    answer: |_, _| Reply::ok().then(Order::Quit),
+};

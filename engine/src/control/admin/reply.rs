@@ -1,0 +1,108 @@
+//! The answer of an endpoint, and how it goes out: in pieces, chunked, never buffered as a whole.
+
+use std::convert::Infallible;
+use std::iter;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderValue, SERVER, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Response, StatusCode};
+
+use crate::control::admin::Order;
+
+/// The answer of an endpoint.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    content_type: &'static str,
+    pieces: Box<dyn Iterator<Item = String> + Send>,
+    /// What to do once it is sent.
+    pub(super) then: Option<Order>,
+}
+
+impl Reply {
+    /// A text.
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        Self::pieces(iter::once(text.into()))
+    }
+
+    /// It is done.
+    pub(super) fn ok() -> Self {
+        Self::text("OK\n")
+    }
+
+    /// A text in pieces that are made while it is sent.
+    pub(super) fn pieces(pieces: impl Iterator<Item = String> + Send + 'static) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: "text/plain; charset=UTF-8",
+            pieces: Box::new(pieces),
+            then: None,
+        }
+    }
+
+    /// A bad request, and why it is one.
+    pub(super) fn bad_request(why: impl Into<String>) -> Self {
+        Self::text(why).with_status(StatusCode::BAD_REQUEST)
+    }
+
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Has something done once the reply is sent.
+    pub(super) fn then(self, order: Order) -> Self {
+        Self { then: Some(order), ..self }
+    }
+
+    pub(super) fn with_content_type(self, content_type: &'static str) -> Self {
+        Self { content_type, ..self }
+    }
+
+    /// Envoy's headers in Envoy's order. `sent` lives as long as the body is being sent.
+    pub(super) fn into_response<T: Unpin>(self, sent: T) -> Response<Pieces<T>> {
+        let mut response =
+            Response::new(Pieces { pieces: self.pieces, yielded: false, _sent: sent });
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        if let Ok(date) = HeaderValue::try_from(date) {
+            headers.insert(DATE, date);
+        }
+        headers.insert(SERVER, HeaderValue::from_static("envoy"));
+        response
+    }
+}
+
+/// A body of unknown length. Between two pieces the control plane does its other work.
+pub(super) struct Pieces<T> {
+    pieces: Box<dyn Iterator<Item = String> + Send>,
+    yielded: bool,
+    _sent: T,
+}
+
+impl<T: Unpin> Body for Pieces<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.yielded = !self.yielded;
+        if self.yielded {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // A chunk without bytes would end the body.
+        let piece = self.pieces.find(|piece| !piece.is_empty());
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece.into()))))
+    }
+}

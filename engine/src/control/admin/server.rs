@@ -1,0 +1,286 @@
+//! What the admin endpoint knows of the server, and what it can order.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::control::admin::ConfigDump;
+use crate::stats::{HostStats, ListenerStats, Scope};
+
+/// The running server, as the admin endpoint sees it. Called on the control plane's thread only.
+pub trait Server: fmt::Debug + Send + Sync + 'static {
+    /// Where it is in its life.
+    fn state(&self) -> ServerState;
+
+    /// What does not change while it runs.
+    fn identity(&self) -> &Identity;
+
+    /// Its clusters, in the order in which they are shown.
+    fn clusters(&self) -> Vec<ClusterView>;
+
+    /// Its listeners, in the order in which they are shown.
+    fn listeners(&self) -> Vec<ListenerView>;
+
+    /// Its shards, by number.
+    fn shards(&self) -> Vec<ShardView>;
+
+    /// Its configuration.
+    fn config_dump(&self) -> Arc<ConfigDump>;
+
+    /// Its loggers by name, each with its level.
+    fn loggers(&self) -> Vec<(String, LogLevel)>;
+
+    /// Changes the level of one of its loggers, or of all.
+    fn set_log_level(&self, logger: Option<&str>, level: LogLevel);
+
+    /// Does what the operator asked for. He is told that it is done.
+    fn order(&self, order: Order);
+}
+
+/// What the operator asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// `/drain_listeners`
+    DrainListeners(DrainListeners),
+    /// `/healthcheck/fail`: responses carry `connection: close`, `/ready` says DRAINING.
+    FailHealthCheck,
+    /// `/healthcheck/ok`
+    PassHealthCheck,
+    /// `/quitquitquit`: exit at once, with status 0. His answer is sent already.
+    Quit,
+}
+
+/// How listeners are drained.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DrainListeners {
+    /// Tell clients to go for `--drain-time-s` before the sockets are closed.
+    pub graceful: bool,
+    /// Tell clients to go and never close the sockets.
+    pub skip_exit: bool,
+    /// Only listeners with `traffic_direction: INBOUND`.
+    pub inbound_only: bool,
+}
+
+/// Where the server is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ServerState {
+    /// It serves.
+    Live,
+    /// It serves, and tells its clients to go.
+    Draining,
+    /// It waits for the first resolution of its clusters.
+    PreInitializing,
+    /// It waits for the rest of its configuration.
+    Initializing,
+}
+
+impl ServerState {
+    /// As `/ready` and `/server_info` have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Live => "LIVE",
+            Self::Draining => "DRAINING",
+            Self::PreInitializing => "PRE_INITIALIZING",
+            Self::Initializing => "INITIALIZING",
+        }
+    }
+
+    /// As `server.state` has it.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::Live => 0,
+            Self::Draining => 1,
+            Self::PreInitializing => 2,
+            Self::Initializing => 3,
+        }
+    }
+}
+
+/// What does not change while the server runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `<commit>/<version>/<tree>/<build>/<tls library>`
+    pub version: String,
+    /// When it started.
+    pub started: Instant,
+    /// The flags, as `envoy.admin.v3.CommandLineOptions`.
+    pub command_line_options: Value,
+    /// The bootstrap's node, as `envoy.config.core.v3.Node`.
+    pub node: Value,
+}
+
+/// A cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// `name`
+    pub name: String,
+    /// `alt_stat_name`, or the name.
+    pub observability_name: String,
+    /// Whether it came from CDS.
+    pub added_via_api: bool,
+    /// Limits of the default priority, then of the high one.
+    pub circuit_breakers: [Thresholds; 2],
+    /// Its hosts, by priority.
+    pub hosts: Vec<HostView>,
+}
+
+/// Limits of one priority.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[expect(missing_docs, reason = "Envoy's fields")]
+pub struct Thresholds {
+    pub max_connections: u32,
+    pub max_pending_requests: u32,
+    pub max_requests: u32,
+    pub max_retries: u32,
+}
+
+/// A host of a cluster.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Name that was resolved, or the endpoint's `hostname`; empty if there is none.
+    pub hostname: String,
+    /// What was counted.
+    pub counts: HostCounts,
+    /// Why it gets no requests, or fewer.
+    pub health: HealthFlags,
+    /// `load_balancing_weight`
+    pub weight: u32,
+    /// `locality.region`
+    pub region: String,
+    /// `locality.zone`
+    pub zone: String,
+    /// `locality.sub_zone`
+    pub sub_zone: String,
+    /// `canary` of the metadata of `envoy.lb`
+    pub canary: bool,
+    /// Priority of its locality.
+    pub priority: u32,
+}
+
+/// What was counted of a host.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the stats of `HostStats`")]
+pub struct HostCounts {
+    pub cx_active: u64,
+    pub cx_connect_fail: u64,
+    pub cx_total: u64,
+    pub rq_active: u64,
+    pub rq_error: u64,
+    pub rq_pending_active: u64,
+    pub rq_success: u64,
+    pub rq_timeout: u64,
+    pub rq_total: u64,
+}
+
+impl HostCounts {
+    /// What all shards counted up to now.
+    pub fn of(stats: &Scope<HostStats>) -> Self {
+        Self {
+            cx_active: stats.gauge(|host| &host.cx_active),
+            cx_connect_fail: stats.counter(|host| &host.cx_connect_fail),
+            cx_total: stats.counter(|host| &host.cx_total),
+            rq_active: stats.gauge(|host| &host.rq_active),
+            rq_error: stats.counter(|host| &host.rq_error),
+            rq_pending_active: stats.gauge(|host| &host.rq_pending_active),
+            rq_success: stats.counter(|host| &host.rq_success),
+            rq_timeout: stats.counter(|host| &host.rq_timeout),
+            rq_total: stats.counter(|host| &host.rq_total),
+        }
+    }
+}
+
+/// Why a host gets no requests, or fewer. All false: it is healthy.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HealthFlags {
+    /// Active health checks fail.
+    pub failed_active_hc: bool,
+    /// Outlier detection ejected it.
+    pub failed_outlier_check: bool,
+    /// Discovery says UNHEALTHY.
+    pub failed_eds_health: bool,
+    /// Active health checks say it is degraded.
+    pub degraded_active_hc: bool,
+    /// Discovery says DEGRADED.
+    pub degraded_eds_health: bool,
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct ListenerView {
+    /// `name`
+    pub name: String,
+    /// Where it listens; the real port if the configuration says 0.
+    pub address: SocketAddr,
+    /// Its stats.
+    pub stats: Arc<Scope<ListenerStats>>,
+}
+
+impl ListenerView {
+    pub(super) fn cx_active(&self) -> u64 {
+        self.stats.gauge(|stats| &stats.downstream_cx_active)
+    }
+}
+
+/// A shard.
+#[derive(Clone, Debug)]
+pub struct ShardView {
+    /// The core that it is pinned to; none if that failed.
+    pub core: Option<usize>,
+    /// What moves its bytes: `io_uring` and the ring's flags, or `epoll` and why.
+    pub driver: String,
+    /// Client connections that are open.
+    pub connections: u64,
+    /// Requests that were begun.
+    pub requests: u64,
+}
+
+/// A log level, by Envoy's names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+    Off,
+}
+
+impl LogLevel {
+    /// As `-l` and `/logging` have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        match name {
+            "trace" => Ok(Self::Trace),
+            "debug" => Ok(Self::Debug),
+            "info" => Ok(Self::Info),
+            "warning" | "warn" => Ok(Self::Warning),
+            "error" => Ok(Self::Error),
+            "critical" => Ok(Self::Critical),
+            "off" => Ok(Self::Off),
+            _ => Err(()),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `/stats` and `/stats/prometheus`: streamed, so a scrape of ten thousand clusters needs no more memory than
+//! one of ten.
+
+use regex::Regex;
+
+use crate::control::admin::query::Query;
+use crate::control::admin::reply::Reply;
+use crate::control::admin::{Admin, Effect, Endpoint, Parameter, parameter};
+use crate::stats::{self, HistogramBuckets, Select};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    path: "/stats",
+    effect: Effect::Shows,
+    help: "print server stats",
+    parameters: &[
+        USED_ONLY,
+        FILTER,
+        INVERT_FILTER,
+        parameter("format", "Format to use; One of (text, json, prometheus)"),
+        parameter(
+            "type",
+            "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)",
+        ),
+        parameter(
+            "histogram_buckets",
+            "Histogram bucket display mode; One of (cumulative, disjoint, detailed, summary)",
+        ),
+    ],
+    answer: |admin, query| match query.value("format") {
+        None | Some("text") => plain(admin, query, Format::Text),
+        Some("json") => plain(admin, query, Format::Json),
+        Some("prometheus") => prometheus(admin, query),
+        Some(_) => Reply::bad_request(FORMAT_USAGE),
+    },
+};
+
+pub(super) const PROMETHEUS: Endpoint = Endpoint {
+    path: "/stats/prometheus",
+    effect: Effect::Shows,
+    help: "print server stats in prometheus format",
+    parameters: &[
+        USED_ONLY,
+        FILTER,
+        INVERT_FILTER,
+        parameter(
+            "histogram_buckets",
+            "Histogram bucket display mode; One of (cumulative, summary)",
+        ),
+    ],
+    answer: prometheus,
+};
+
+const USED_ONLY: Parameter =
+    parameter("usedonly", "Only include stats that have been written by system since restart");
+const FILTER: Parameter =
+    parameter("filter", "Regular expression (Google re2) for filtering stats");
+const INVERT_FILTER: Parameter = parameter("invert_filter", "Invert the filter regex");
+
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Text,
+}
+
+fn plain(admin: &Admin, query: &Query, format: Format) -> Reply {
+    let (select, buckets) = match select(query).and_then(|select| Ok((select, buckets(query)?))) {
+        Ok((select, buckets)) => (select, buckets.unwrap_or(HistogramBuckets::Summary)),
+        Err(why) => return Reply::bad_request(why),
+    };
+    admin.refresh_stats();
+    match format {
+        Format::Json => Reply::pieces(stats::json(&admin.registry, select, buckets))
+            .with_content_type("application/json"),
+        Format::Text => Reply::pieces(stats::text(&admin.registry, select, buckets)),
+    }
+}
+
+fn prometheus(admin: &Admin, query: &Query) -> Reply {
+    let (select, buckets) = match select(query).and_then(|select| Ok((select, buckets(query)?))) {
+        Ok((select, buckets)) => (select, buckets.unwrap_or(HistogramBuckets::Cumulative)),
+        Err(why) => return Reply::bad_request(why),
+    };
+    if !matches!(buckets, HistogramBuckets::Cumulative | HistogramBuckets::Summary) {
+        return Reply::bad_request("unsupported prometheus histogram bucket mode");
+    }
+    admin.refresh_stats();
+    Reply::pieces(stats::prometheus(&admin.registry, select, buckets))
+}
+
+fn select(query: &Query) -> Result<Select, String> {
+    let filter = query.value("filter").map(|filter| {
+        Regex::new(filter)
+            .map_err(|error| format!("Invalid re2 regex: {}", re2_error(filter, &error)))
+    });
+    let stat_type = query.value("type").map(str::parse).transpose();
+    Ok(Select {
+        used_only: query.has("usedonly"),
+        filter: filter.transpose()?,
+        invert_filter: query.has("invert_filter"),
+        stat_type: stat_type.map_err(|()| "invalid &type= param")?.unwrap_or_default(),
+    })
+}
+
+fn buckets(query: &Query) -> Result<Option<HistogramBuckets>, String> {
+    let buckets = query.value("histogram_buckets").map(str::parse).transpose();
+    buckets.map_err(|()| BUCKETS_USAGE.to_owned())
+}
+
+/// The errors that people make, in RE2's words; the rest in the words of the `regex` crate.
+pub(super) fn re2_error(pattern: &str, error: &regex::Error) -> String {
+    let text = error.to_string();
+    let error = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    match error {
+        "unclosed group" => format!("missing ): {pattern}"),
+        "unopened group" => format!("unexpected ): {pattern}"),
+        "unclosed character class" => {
+            let class = pattern.find('[').and_then(|at| pattern.get(at..));
+            format!("missing ]: {}", class.unwrap_or(pattern))
+        }
+        "repetition operator missing expression" => {
+            let operator = pattern.find(['*', '+', '?']).and_then(|at| pattern.get(at..=at));
+            format!("no argument for repetition operator: {}", operator.unwrap_or(pattern))
+        }
+        _ => format!("{error}: {pattern}"),
+    }
+}
+
+// Envoy's, although we have no `html` and no `prometheusnative`: scripts compare them.
+const FORMAT_USAGE: &str = "usage: /stats?format=(html|active-html|json|prometheus|text)\n\n";
+const BUCKETS_USAGE: &str = "usage: /stats?histogram_buckets=\
+     (cumulative|disjoint|detailed|summary|prometheusnative)\n";

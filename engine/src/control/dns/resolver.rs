@@ -1,0 +1,236 @@
+//! Turns a name into addresses, as the system is configured to.
+
+use std::cell::RefCell;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{Hosts, TokioResolver};
+use tokio::sync::Semaphore;
+
+use crate::upstream::discovery::{Answer, LookupFailed, LookupFamily};
+
+/// Turns names into addresses: first `/etc/hosts`, then the servers of `/etc/resolv.conf`.
+///
+/// Nothing is remembered between two lookups: how often to ask is the cluster's to say. Both files are read again
+/// when they change.
+#[derive(Debug)]
+pub struct Resolver {
+    files: Option<Files>,
+    names: RefCell<Rc<Names>>,
+    /// Each lookup takes a socket: a thousand clusters may not use up the descriptors.
+    lookups: Semaphore,
+}
+
+/// When the system's files were last changed, as far as they were read.
+#[derive(Debug)]
+struct Files {
+    read: RefCell<[Option<SystemTime>; 2]>,
+}
+
+/// What the files say.
+#[derive(Debug)]
+struct Names {
+    hosts: Hosts,
+    servers: TokioResolver,
+}
+
+impl Resolver {
+    /// As the system is configured.
+    ///
+    /// # Errors
+    /// The resolver could not be set up at all; a file that is missing or wrong is not an error.
+    pub fn system() -> Result<Self, NetError> {
+        let files = Files { read: RefCell::new(Files::changed()) };
+        Ok(Self::new(Some(files), Names::of_the_system()?))
+    }
+
+    fn new(files: Option<Files>, names: Names) -> Self {
+        let names = RefCell::new(Rc::new(names));
+        Self { files, names, lookups: Semaphore::new(DNS_LOOKUPS_MAX) }
+    }
+
+    /// The addresses of a name. An address is its own; `localhost` is this machine without asking anybody.
+    ///
+    /// # Errors
+    /// Nobody answered, or the answer was a refusal.
+    pub async fn lookup(&self, name: &str, family: LookupFamily) -> Result<Answer, LookupFailed> {
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return Ok(Answer { addresses: vec![address], ttl: Duration::ZERO });
+        }
+        let name = Name::from_str_relaxed(name).map_err(|_| LookupFailed)?;
+        let names = self.names();
+        let v4 = || self.lookup_type(&names, &name, RecordType::A);
+        let v6 = || self.lookup_type(&names, &name, RecordType::AAAA);
+        match family {
+            LookupFamily::V4Only => v4().await,
+            LookupFamily::V6Only => v6().await,
+            LookupFamily::Auto => first_with_addresses(v6().await, v4).await,
+            LookupFamily::V4Preferred => first_with_addresses(v4().await, v6).await,
+            LookupFamily::All => {
+                let (v4, v6) = tokio::join!(v4(), v6());
+                both(v4, v6)
+            }
+        }
+    }
+
+    async fn lookup_type(
+        &self,
+        names: &Names,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Answer, LookupFailed> {
+        // Before the search list: the file has the name as it is written in the configuration.
+        let query = Query::query(name.clone(), kind);
+        if let Some(lookup) = names.hosts.lookup_static_host(&query) {
+            return Ok(Answer { ttl: Duration::ZERO, ..answer(&lookup) });
+        }
+        if name.is_localhost() {
+            let address: IpAddr = match kind {
+                RecordType::AAAA => Ipv6Addr::LOCALHOST.into(),
+                _ => Ipv4Addr::LOCALHOST.into(),
+            };
+            return Ok(Answer { addresses: vec![address], ttl: Duration::ZERO });
+        }
+        let _permit = self.lookups.acquire().await.map_err(|_| LookupFailed)?;
+        match names.servers.lookup(name.clone(), kind).await {
+            Ok(lookup) => Ok(answer(&lookup)),
+            // The name has no such address, or does not exist: that, too, is an answer.
+            Err(error) if error.is_no_records_found() => {
+                Ok(Answer { addresses: Vec::new(), ttl: Duration::ZERO })
+            }
+            Err(error) => {
+                tracing::debug!("dns resolution for {name} failed: {error}");
+                Err(LookupFailed)
+            }
+        }
+    }
+
+    /// What the files say now.
+    fn names(&self) -> Rc<Names> {
+        if let Some(files) = &self.files {
+            let changed = Files::changed();
+            if *files.read.borrow() != changed {
+                files.read.replace(changed);
+                match Names::of_the_system() {
+                    Ok(names) => *self.names.borrow_mut() = Rc::new(names),
+                    Err(error) => tracing::warn!("dns configuration not read again: {error}"),
+                }
+            }
+        }
+        self.names.borrow().clone()
+    }
+}
+
+impl Names {
+    fn of_the_system() -> Result<Self, NetError> {
+        let hosts = Hosts::from_system().unwrap_or_default();
+        let (config, options) = read_system_conf().unwrap_or_else(|error| {
+            tracing::warn!("{RESOLV_CONF}: {error}; asking a name server on this machine");
+            let this_machine = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+            let config = ResolverConfig::from_name_servers(vec![this_machine]);
+            (config, ResolverOpts::default())
+        });
+        Self::new(hosts, config, options)
+    }
+
+    fn new(hosts: Hosts, config: ResolverConfig, options: ResolverOpts) -> Result<Self, NetError> {
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                .with_options(options);
+        let options = builder.options_mut();
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
+        Ok(Self { hosts, servers: builder.build()? })
+    }
+}
+
+impl Files {
+    fn changed() -> [Option<SystemTime>; 2] {
+        [HOSTS, RESOLV_CONF].map(|path| fs::metadata(path).and_then(|file| file.modified()).ok())
+    }
+}
+
+/// The addresses of an answer, and the least time to live on the way to them.
+fn answer(lookup: &Lookup) -> Answer {
+    let records = lookup.answers();
+    let addresses = records.iter().filter_map(|record| record.data.ip_addr()).collect();
+    let ttl = records.iter().map(|record| record.ttl).min().unwrap_or_default();
+    Answer { addresses, ttl: Duration::from_secs(ttl.into()) }
+}
+
+/// The first answer if it has addresses, otherwise the second.
+///
+/// None from either is an answer only if neither failed: a server that is half out of order must not take a
+/// cluster's hosts away.
+async fn first_with_addresses<F>(
+    first: Result<Answer, LookupFailed>,
+    second: impl FnOnce() -> F,
+) -> Result<Answer, LookupFailed>
+where
+    F: Future<Output = Result<Answer, LookupFailed>>,
+{
+    match first {
+        Ok(answer) if !answer.addresses.is_empty() => Ok(answer),
+        first => both(first, second().await),
+    }
+}
+
+/// The addresses of both, unless there are none because one failed.
+fn both(
+    first: Result<Answer, LookupFailed>,
+    second: Result<Answer, LookupFailed>,
+) -> Result<Answer, LookupFailed> {
+    match (first, second) {
+        (Ok(mut first), Ok(second)) => {
+            first.ttl = match (first.addresses.is_empty(), second.addresses.is_empty()) {
+                (false, false) => first.ttl.min(second.ttl),
+                (false, true) => first.ttl,
+                (true, _) => second.ttl,
+            };
+            first.addresses.extend(second.addresses);
+            Ok(first)
+        }
+        (Ok(answer), Err(LookupFailed)) | (Err(LookupFailed), Ok(answer))
+            if !answer.addresses.is_empty() =>
+        {
+            Ok(answer)
+        }
+        (_, _) => Err(LookupFailed),
+    }
+}
+
+/// Lookups at once; the others wait.
+const DNS_LOOKUPS_MAX: usize = 256;
+
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+#[cfg(test)]
+impl Resolver {
+    /// Asks one server, waiting for it this long and asking once more; knows the hosts of this file.
+    pub(super) fn asking(server: std::net::SocketAddr, timeout: Duration, hosts: &str) -> Self {
+        use hickory_resolver::config::ConnectionConfig;
+
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut it| {
+            it.port = server.port();
+            it
+        });
+        let server = NameServerConfig::new(server.ip(), true, connections.to_vec());
+        let mut options = ResolverOpts::default();
+        options.timeout = timeout;
+        options.attempts = 1;
+        let config = ResolverConfig::from_name_servers(vec![server]);
+        let mut known = Hosts::default();
+        known.read_hosts_conf(hosts.as_bytes()).unwrap();
+        Self::new(None, Names::new(known, config, options).unwrap())
+    }
+}

@@ -1,0 +1,88 @@
+//! Drains: what the operator or a signal orders, carried out over all shards.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::admin::{DrainListeners, Order, ServerState};
+use super::server::Running;
+use super::shards::Shards;
+use crate::shard::mailbox::{self, Draining};
+
+/// What drains are done with.
+#[derive(Debug)]
+pub(super) struct Drain {
+    shards: Rc<Shards>,
+    running: Arc<Running>,
+    /// How long one may take.
+    most: Duration,
+}
+
+/// How often a drain looks whether connections are left.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Drain {
+    pub(super) const fn new(shards: Rc<Shards>, running: Arc<Running>, most: Duration) -> Self {
+        Self { shards, running, most }
+    }
+
+    /// Carries out what the admin endpoint was asked for.
+    pub(super) fn order(&mut self, order: Order) {
+        match order {
+            Order::DrainListeners(how) => self.listeners(how),
+            Order::FailHealthCheck => {
+                self.running.set_state(ServerState::Draining);
+                self.tell(Draining::Tell);
+            }
+            Order::PassHealthCheck => {
+                self.running.set_state(ServerState::Live);
+                self.tell(Draining::No);
+            }
+            Order::Quit => {} // it ends the process, not the connections
+        }
+    }
+
+    fn listeners(&self, how: DrainListeners) {
+        let DrainListeners { graceful, skip_exit, inbound_only } = how;
+        if inbound_only {
+            // No listener says that its direction is inbound.
+            return;
+        }
+        if graceful || skip_exit {
+            self.tell(Draining::Tell);
+        }
+        match (graceful, skip_exit) {
+            (_, true) => {}
+            (false, false) => self.shards.tell_all(|| mailbox::Order::StopAccepting),
+            (true, false) => {
+                let (shards, most) = (Rc::clone(&self.shards), self.most);
+                drop(tokio::task::spawn_local(async move {
+                    tokio::time::sleep(most).await;
+                    shards.tell_all(|| mailbox::Order::StopAccepting);
+                }));
+            }
+        }
+    }
+
+    /// Closes the listening sockets and waits until the last client has been served, at most for
+    /// the drain time.
+    pub(super) async fn leave(&mut self) {
+        self.running.set_state(ServerState::Draining);
+        self.tell(Draining::Leave);
+        self.shards.tell_all(|| mailbox::Order::StopAccepting);
+        let until = Instant::now() + self.most;
+        // The shards first take the connections that wait in their queues.
+        tokio::time::sleep(LOOK).await;
+        while self.shards.connections() > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
+        let left = self.shards.connections();
+        if left > 0 {
+            tracing::warn!(target: "main", "{left} connections are cut: the drain time is over");
+        }
+    }
+
+    fn tell(&self, draining: Draining) {
+        self.shards.tell_all(|| mailbox::Order::Draining(draining));
+    }
+}

@@ -1,0 +1,266 @@
+//! The control plane: one thread that works for the shards and is never on the path of a request.
+//!
+//! It binds the listening sockets, starts the shards, tells them about hosts and drains, serves
+//! the admin endpoint, and adds up what the shards count. It can stall for a second and no client
+//! notices.
+//!
+//! Invariant: the shards hear of a configuration before they hear of anything in it.
+
+pub mod admin;
+mod dns;
+mod drain;
+mod server;
+mod shards;
+pub mod sockets;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use self::admin::{Admin, ConfigDump, Identity, ServerState};
+use self::drain::Drain;
+use self::server::{Changing, Running};
+use self::shards::Shards;
+use crate::compile::Compiled;
+use crate::shard::mailbox::Order;
+use crate::snapshot::Snapshot;
+use crate::stats::{ProcessStats, Registry};
+use crate::upstream::host_set::HostSet;
+
+pub use self::server::Logging;
+
+/// What a process is started with, beside its configuration.
+#[derive(Debug)]
+pub struct Options {
+    /// When the process started.
+    pub started: Instant,
+    /// Shards.
+    pub concurrency: usize,
+    /// How long a drain may take.
+    pub drain_time: Duration,
+    /// A file that is told where the admin endpoint listens.
+    pub admin_address_path: Option<PathBuf>,
+    /// Shown by `/server_info`.
+    pub version: String,
+    /// Shown by `/server_info`, as `envoy.admin.v3.CommandLineOptions`.
+    pub command_line_options: serde_json::Value,
+    /// The configuration, for `/config_dump`.
+    pub bootstrap: serde_json::Value,
+    /// The operational log.
+    pub logging: Arc<dyn Logging>,
+}
+
+/// Why a process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken, or not ours.
+    #[error("cannot listen on {address} ({what}): {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The listener's name, or the admin endpoint.
+        what: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The file for the admin address cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    AdminAddressPath {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Something that every process needs is refused.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Serves until the process is told to end. The shards are still there when it returns: the caller
+/// ends the process.
+///
+/// # Errors
+/// When it cannot begin to serve.
+pub fn run(
+    compiled: Compiled,
+    registry: Arc<Registry>,
+    process: Arc<ProcessStats>,
+    options: Options,
+) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(serve(compiled, registry, process, options)))
+}
+
+async fn serve(
+    compiled: Compiled,
+    registry: Arc<Registry>,
+    process: Arc<ProcessStats>,
+    options: Options,
+) -> Result<(), StartError> {
+    let Compiled { snapshot, admin: admin_address, stats_flush_interval, node } = compiled;
+    // Before anything is bound: a signal from here on finds somebody who listens.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+
+    let admin_listener = match admin_address {
+        Some(address) => Some(listen_admin(address, &options).await?),
+        None => None,
+    };
+    let sockets = bind(&snapshot, options.concurrency)?;
+    let shards = Rc::new(Shards::start(options.concurrency, options.started)?);
+    shards.tell_all(|| Order::Snapshot(Arc::clone(&snapshot)));
+
+    let (orders, mut ordered) = mpsc::unbounded_channel();
+    let identity = Identity {
+        version: options.version,
+        started: options.started,
+        command_line_options: options.command_line_options,
+        node: serde_json::json!({ "id": node.id, "cluster": node.cluster }),
+    };
+    let config_dump = ConfigDump::of_bootstrap(options.bootstrap, SystemTime::now());
+    let no_hosts = Arc::new(HostSet::default());
+    let changing = Changing {
+        state: ServerState::PreInitializing,
+        hosts: snapshot.clusters.iter().map(|_| Arc::clone(&no_hosts)).collect(),
+    };
+    let running = Arc::new(Running {
+        identity,
+        snapshot: Arc::clone(&snapshot),
+        config_dump: Arc::new(config_dump),
+        logging: Arc::clone(&options.logging),
+        addresses: sockets.iter().map(|bound| bound.address).collect(),
+        shards: shards.places(),
+        orders,
+        changing: Mutex::new(changing),
+    });
+    let admin = Arc::new(Admin::new(running.clone(), registry, Arc::clone(&process)));
+    if let Some(listener) = admin_listener {
+        drop(tokio::task::spawn_local(admin::serve(Arc::clone(&admin), listener)));
+    }
+    let flushing = Arc::clone(&admin);
+    drop(tokio::task::spawn_local(async move {
+        flushing.flush_stats(stats_flush_interval).await;
+    }));
+    let initialized = follow_hosts(&running, &shards)?;
+    let mut drain = Drain::new(Rc::clone(&shards), Arc::clone(&running), options.drain_time);
+
+    tokio::select! {
+        () = initialized => {}
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    }
+    go_live(&running, &shards, sockets, &process);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = reopen.recv() => options.logging.reopen(),
+            _ = hang_up.recv() => {
+                tracing::info!(target: "main", "SIGHUP: the configuration is read at start only");
+            }
+            Some(order) = ordered.recv() => match order {
+                admin::Order::Quit => return Ok(()),
+                order => drain.order(order),
+            },
+        }
+    }
+    tracing::info!(target: "main", "draining; a second signal ends the process at once");
+    tokio::select! {
+        () = drain.leave() => tracing::info!(target: "main", "drained; exiting"),
+        _ = interrupt.recv() => tracing::warn!(target: "main", "exiting without having drained"),
+        _ = terminate.recv() => tracing::warn!(target: "main", "exiting without having drained"),
+    }
+    Ok(())
+}
+
+/// The sockets of one listener.
+struct Bound {
+    address: SocketAddr,
+    sockets: Vec<std::os::fd::OwnedFd>,
+}
+
+fn bind(snapshot: &Snapshot, shards: usize) -> Result<Vec<Bound>, StartError> {
+    let longest = sockets::backlog_max();
+    let mut bound = Vec::with_capacity(snapshot.listeners.len());
+    for listener in &snapshot.listeners {
+        let backlog = listener.backlog.unwrap_or(longest);
+        let keepalive = listener.keepalive.as_ref();
+        let (address, sockets) = sockets::listen(listener.address, shards, backlog, keepalive)
+            .map_err(|source| StartError::Listen {
+                address: listener.address,
+                what: format!("listener {}", listener.name),
+                source,
+            })?;
+        bound.push(Bound { address, sockets });
+    }
+    Ok(bound)
+}
+
+async fn listen_admin(address: SocketAddr, options: &Options) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { address, what: "admin".to_owned(), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(target: "main", "admin address: {address}");
+    if let Some(path) = &options.admin_address_path {
+        std::fs::write(path, address.to_string())
+            .map_err(|source| StartError::AdminAddressPath { path: path.clone(), source })?;
+    }
+    Ok(listener)
+}
+
+/// Finds the hosts of the clusters from now on; completes when all of them have been looked for.
+fn follow_hosts(
+    running: &Arc<Running>,
+    shards: &Rc<Shards>,
+) -> Result<impl Future<Output = ()> + use<>, StartError> {
+    let resolver = dns::Resolver::system().map_err(io::Error::other)?;
+    let clusters = running.snapshot.clusters.clone();
+    let (tell, initialized) = oneshot::channel();
+    let (running, shards) = (Arc::clone(running), Rc::clone(shards));
+    let count = shards.count();
+    let publish = move |cluster: usize, hosts: Arc<HostSet>| {
+        running.change(|changing| {
+            if let Some(place) = changing.hosts.get_mut(cluster) {
+                *place = Arc::clone(&hosts);
+            }
+        });
+        shards.tell_all(|| Order::Hosts { cluster, hosts: Arc::clone(&hosts) });
+    };
+    drop(tokio::task::spawn_local(dns::run(clusters, count, resolver, publish, tell)));
+    // An error means that nobody is left to wait for.
+    Ok(async { drop(initialized.await) })
+}
+
+/// Hands the sockets to the shards: from here on connections are accepted.
+fn go_live(running: &Running, shards: &Shards, bound: Vec<Bound>, process: &ProcessStats) {
+    let listeners = bound.len() as u64;
+    for (listener, Bound { address, sockets }) in bound.into_iter().enumerate() {
+        shards.tell_each(sockets, |socket| Order::Listen { listener, socket, address });
+    }
+    running.set_state(ServerState::Live);
+    let stats = process.listener_manager.control();
+    stats.listener_added.add(listeners);
+    stats.listener_create_success.add(listeners * shards.count() as u64);
+    stats.total_listeners_active.set(listeners);
+    stats.workers_started.set(1);
+    let clusters = process.cluster_manager.control();
+    clusters.cluster_added.add(running.snapshot.clusters.len() as u64);
+    clusters.active_clusters.set(running.snapshot.clusters.len() as u64);
+    let took = running.identity.started.elapsed().as_millis();
+    let took = u64::try_from(took).unwrap_or(u64::MAX);
+    process.server.control().initialization_time_ms.record(took);
+    for address in &running.addresses {
+        tracing::info!(target: "main", "listening on {address}");
+    }
+    tracing::info!(target: "main", "serving after {took} ms");
+}

@@ -1,0 +1,166 @@
+//! The server as the admin endpoint sees it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::admin::{
+    ClusterView, ConfigDump, HealthFlags, HostCounts, HostView, Identity, ListenerView, LogLevel,
+    Order, Server, ServerState, ShardView, Thresholds,
+};
+use crate::shard::Live;
+use crate::snapshot::Snapshot;
+use crate::upstream::circuit_breaker::{self, RoutingPriority};
+use crate::upstream::cluster::Cluster;
+use crate::upstream::host::Host;
+use crate::upstream::host_set::HostSet;
+
+/// Where the admin endpoint changes the levels of the operational log.
+pub trait Logging: std::fmt::Debug + Send + Sync + 'static {
+    /// The loggers by name, each with its level.
+    fn loggers(&self) -> Vec<(String, LogLevel)>;
+
+    /// Changes the level of one logger, or of all.
+    fn set_level(&self, logger: Option<&str>, level: LogLevel);
+
+    /// Opens the log file anew, after somebody moved it away.
+    fn reopen(&self);
+}
+
+/// Everything that is shown; written by the control plane, read by the admin endpoint, both on the
+/// same thread.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) identity: Identity,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) config_dump: Arc<ConfigDump>,
+    pub(super) logging: Arc<dyn Logging>,
+    /// Where each listener of the snapshot really listens.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) shards: Vec<ShardPlace>,
+    pub(super) orders: UnboundedSender<Order>,
+    pub(super) changing: Mutex<Changing>,
+}
+
+/// What changes while the server runs.
+#[derive(Debug)]
+pub(super) struct Changing {
+    pub(super) state: ServerState,
+    /// The hosts of each cluster of the snapshot.
+    pub(super) hosts: Vec<Arc<HostSet>>,
+}
+
+/// Where a shard runs.
+#[derive(Debug)]
+pub(super) struct ShardPlace {
+    pub(super) core: Option<usize>,
+    pub(super) driver: String,
+    pub(super) live: Arc<Live>,
+}
+
+impl Running {
+    pub(super) fn set_state(&self, state: ServerState) {
+        self.change(|changing| changing.state = state);
+    }
+
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Changing) -> T) -> T {
+        change(&mut self.changing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Server for Running {
+    fn state(&self) -> ServerState {
+        self.change(|changing| changing.state)
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn clusters(&self) -> Vec<ClusterView> {
+        let hosts = self.change(|changing| changing.hosts.clone());
+        let clusters = self.snapshot.clusters.iter().zip(hosts);
+        clusters.map(|(cluster, hosts)| cluster_view(cluster, &hosts)).collect()
+    }
+
+    fn listeners(&self) -> Vec<ListenerView> {
+        let listeners = self.snapshot.listeners.iter().zip(&self.addresses);
+        let view = |(listener, address): (&Arc<crate::downstream::Listener>, &SocketAddr)| {
+            ListenerView {
+                name: listener.name.clone(),
+                address: *address,
+                stats: Arc::clone(&listener.stats),
+            }
+        };
+        listeners.map(view).collect()
+    }
+
+    fn shards(&self) -> Vec<ShardView> {
+        let requests = |shard: usize| {
+            let chains = self.snapshot.listeners.iter().map(|listener| &listener.filter_chain);
+            chains.map(|chain| chain.http.shard(shard).downstream_rq_total.value()).sum()
+        };
+        let places = self.shards.iter().enumerate();
+        let view = |(shard, place): (usize, &ShardPlace)| ShardView {
+            core: place.core,
+            driver: place.driver.clone(),
+            connections: place.live.connections(),
+            requests: requests(shard),
+        };
+        places.map(view).collect()
+    }
+
+    fn config_dump(&self) -> Arc<ConfigDump> {
+        Arc::clone(&self.config_dump)
+    }
+
+    fn loggers(&self) -> Vec<(String, LogLevel)> {
+        self.logging.loggers()
+    }
+
+    fn set_log_level(&self, logger: Option<&str>, level: LogLevel) {
+        self.logging.set_level(logger, level);
+    }
+
+    fn order(&self, order: Order) {
+        // The receiver lives as long as the process serves.
+        drop(self.orders.send(order));
+    }
+}
+
+fn cluster_view(cluster: &Cluster, hosts: &HostSet) -> ClusterView {
+    let limits = |priority| thresholds(cluster.circuit_breakers.thresholds(priority));
+    ClusterView {
+        name: cluster.name.clone(),
+        observability_name: cluster.observability_name.clone(),
+        added_via_api: false,
+        circuit_breakers: [limits(RoutingPriority::Default), limits(RoutingPriority::High)],
+        hosts: hosts.hosts().iter().map(|host| host_view(host)).collect(),
+    }
+}
+
+fn thresholds(limits: &circuit_breaker::Thresholds) -> Thresholds {
+    Thresholds {
+        max_connections: limits.max_connections,
+        max_pending_requests: limits.max_pending_requests,
+        max_requests: limits.max_requests,
+        max_retries: limits.max_retries,
+    }
+}
+
+fn host_view(host: &Host) -> HostView {
+    let endpoint = &host.endpoint;
+    HostView {
+        address: host.address,
+        hostname: endpoint.hostname.clone(),
+        counts: HostCounts::of(&host.stats),
+        health: HealthFlags::default(),
+        weight: endpoint.weight,
+        region: endpoint.locality.region.clone(),
+        zone: endpoint.locality.zone.clone(),
+        sub_zone: endpoint.locality.sub_zone.clone(),
+        canary: false,
+        priority: endpoint.priority,
+    }
+}

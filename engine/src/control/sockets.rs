@@ -1,0 +1,98 @@
+//! The listening sockets: made here, before the shards serve, so that a taken port is an error of
+//! the start and not of one shard.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+/// Makes one listening socket for each shard, all on the same address. Port 0 asks the kernel for
+/// a port; the sockets then share it. Tells the address they got.
+///
+/// # Errors
+/// As bind(2); `AddrInUse` also when another process listens there with `SO_REUSEPORT`, because
+/// connections would silently be shared with it.
+pub fn listen(
+    address: SocketAddr,
+    shards: usize,
+    backlog: i32,
+    keepalive: Option<&TcpKeepalive>,
+) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    if address.port() != 0 {
+        // Without SO_REUSEPORT this fails when anybody listens there.
+        bind(address, Share::Alone)?;
+    }
+    let mut bound = address;
+    let mut sockets = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let socket = bind(bound, Share::WithOtherShards)?;
+        if let Some(keepalive) = keepalive {
+            socket.set_tcp_keepalive(keepalive)?; // inherited as well
+        }
+        socket.listen(backlog)?;
+        bound = socket
+            .local_addr()?
+            .as_socket()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        sockets.push(socket.into());
+    }
+    Ok((bound, sockets))
+}
+
+/// Who else may listen on the address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Share {
+    Alone,
+    WithOtherShards,
+}
+
+fn bind(address: SocketAddr, share: Share) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if share == Share::WithOtherShards {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Inherited by every accepted connection: saves a system call each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+/// The longest accept queue that the kernel allows; Envoy's default backlog.
+#[must_use]
+pub fn backlog_max() -> i32 {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let somaxconn = somaxconn.ok().and_then(|text| text.trim().parse().ok());
+    somaxconn.unwrap_or(128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: SocketAddr =
+        SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0));
+
+    #[test]
+    fn every_shard_gets_a_socket_on_the_same_port() {
+        let (address, sockets) = listen(LOOPBACK, 3, 16, None).unwrap();
+        assert_ne!(address.port(), 0);
+        assert_eq!(sockets.len(), 3);
+        for socket in sockets {
+            let local = Socket::from(socket).local_addr().unwrap().as_socket().unwrap();
+            assert_eq!(local, address);
+        }
+    }
+
+    #[test]
+    fn a_port_that_another_proxy_shares_is_taken() {
+        let (address, _sockets) = listen(LOOPBACK, 1, 16, None).unwrap();
+        let error = listen(address, 1, 16, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,192 @@
+//! Schema → listeners and their filter chains.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corvoy_config::{self as config, FilterChainMatch, Path, Problems};
+use socket2::TcpKeepalive;
+
+use super::Listener;
+use super::filter_chain::FilterChain;
+use crate::compile::socket_address;
+use crate::limits;
+use crate::request::route;
+use crate::stats::Registry;
+
+/// Compiles a listener. `cluster` finds the index of a cluster by its name.
+pub fn listener(
+    listener: &config::Listener,
+    at: &Path,
+    cluster: &dyn Fn(&str) -> Option<usize>,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> Option<Listener> {
+    let config::Listener {
+        name,
+        address,
+        stat_prefix,
+        filter_chains,
+        default_filter_chain,
+        per_connection_buffer_limit_bytes,
+        drain_type,
+        freebind,
+        transparent,
+        tcp_fast_open_queue_length,
+        tcp_backlog_size,
+        tcp_keepalive,
+        bind_to_port,
+        reuse_port,
+        enable_reuse_port,
+        ignore_global_conn_limit,
+        max_connections_to_accept_per_socket_event,
+    } = listener;
+    // Deprecated spelling, and limits that do not exist here: nothing to do for them.
+    let _ = (reuse_port, ignore_global_conn_limit);
+    let mut refuse = |field: &str, message: &str| problems.error(&at.field(field), message);
+    if *drain_type == config::DrainType::ModifyOnly {
+        refuse("drain_type", "MODIFY_ONLY is not implemented by Corvoy");
+    }
+    if freebind.is_some_and(|on| on) {
+        refuse("freebind", "not implemented by Corvoy");
+    }
+    if transparent.is_some_and(|on| on) {
+        refuse("transparent", "not implemented by Corvoy");
+    }
+    if tcp_fast_open_queue_length.is_some_and(|length| length > 0) {
+        refuse("tcp_fast_open_queue_length", "not implemented by Corvoy");
+    }
+    if bind_to_port.is_some_and(|on| !on) {
+        refuse("bind_to_port", "a listener that is not bound is not implemented by Corvoy");
+    }
+    if enable_reuse_port.is_some_and(|on| !on) {
+        let why = "has no effect: each shard always has a socket of its own";
+        problems.warn(&at.field("enable_reuse_port"), why);
+    }
+    let keepalive = tcp_keepalive.as_ref().map(keepalive);
+    let address_at = at.field("address");
+    let address =
+        address.as_ref().and_then(|address| socket_address(address, &address_at, problems));
+    let text = address.map_or_else(String::new, |address| address.to_string());
+    let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
+    let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
+    let filter_chain = only_chain(filter_chains, default_filter_chain.as_ref(), at, problems)
+        .and_then(|(chain, at)| filter_chain(chain, &at, &prefix, cluster, registry, problems));
+    Some(Listener {
+        name: if name.is_empty() { text } else { name.clone() },
+        address: address?,
+        backlog: tcp_backlog_size.map(|backlog| i32::try_from(backlog).unwrap_or(i32::MAX)),
+        keepalive,
+        accept_burst: max_connections_to_accept_per_socket_event
+            .and_then(|most| usize::try_from(most).ok())
+            .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
+        buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
+        filter_chain: Arc::new(filter_chain?),
+        stats: registry.scope(&prefix),
+    })
+}
+
+/// `per_connection_buffer_limit_bytes`: how much of a request is kept for a retry at the most. The
+/// buffers of a connection are always smaller than Envoy's default of 1 MiB.
+fn buffer_limit(bytes: Option<u32>) -> usize {
+    bytes.map_or(limits::REPLAY_BYTES_MAX, |bytes| bytes as usize)
+}
+
+fn keepalive(keepalive: &config::TcpKeepalive) -> TcpKeepalive {
+    let config::TcpKeepalive { keepalive_probes, keepalive_time, keepalive_interval } = keepalive;
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    let mut compiled = TcpKeepalive::new();
+    if let Some(probes) = keepalive_probes {
+        compiled = compiled.with_retries(*probes);
+    }
+    if let Some(time) = keepalive_time {
+        compiled = compiled.with_time(seconds(*time));
+    }
+    if let Some(interval) = keepalive_interval {
+        compiled = compiled.with_interval(seconds(*interval));
+    }
+    compiled
+}
+
+/// The one filter chain that every connection of the listener gets.
+fn only_chain<'a>(
+    chains: &'a [config::FilterChain],
+    default: Option<&'a config::FilterChain>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<(&'a config::FilterChain, Path)> {
+    match (chains, default) {
+        ([chain], None) => Some((chain, at.field("filter_chains").index(0))),
+        ([], Some(chain)) => Some((chain, at.field("default_filter_chain"))),
+        ([], None) => {
+            problems.error(at, "no filter chains specified");
+            None
+        }
+        _ => {
+            let why = "choosing between filter chains is not implemented by Corvoy: give one";
+            problems.error(&at.field("filter_chains"), why);
+            None
+        }
+    }
+}
+
+fn filter_chain(
+    chain: &config::FilterChain,
+    at: &Path,
+    listener_prefix: &str,
+    cluster: &dyn Fn(&str) -> Option<usize>,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> Option<FilterChain> {
+    let config::FilterChain { filter_chain_match, filters, name, transport_socket_connect_timeout } =
+        chain;
+    // The name shows in logs that do not exist yet; the timeout is that of a TLS handshake.
+    let _ = (name, transport_socket_connect_timeout);
+    if filter_chain_match.as_ref().is_some_and(|wanted| *wanted != FilterChainMatch::default()) {
+        let why = "matching connections is not implemented by Corvoy";
+        problems.error(&at.field("filter_chain_match"), why);
+    }
+    let at = at.field("filters");
+    let [filter] = filters.as_slice() else {
+        let why = "Corvoy needs exactly one network filter: the HTTP connection manager";
+        problems.error(&at, why);
+        return None;
+    };
+    let at = at.index(0);
+    let config::Filter { name: _, typed_config } = filter;
+    let at = at.field("typed_config");
+    let Some(config::Any::HttpConnectionManager(manager)) = typed_config else {
+        problems.error(&at, "the only network filter of Corvoy is the HTTP connection manager");
+        return None;
+    };
+    http(manager, &at, listener_prefix, cluster, registry, problems)
+}
+
+fn http(
+    manager: &config::HttpConnectionManager,
+    at: &Path,
+    listener_prefix: &str,
+    cluster: &dyn Fn(&str) -> Option<usize>,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> Option<FilterChain> {
+    let prefix = format!("http.{}.", manager.stat_prefix);
+    let routes = match &manager.route_config {
+        Some(routes) => {
+            let at = at.field("route_config");
+            Some(route::compile::route_table(routes, cluster, registry, &at, problems))
+        }
+        None => {
+            problems.error(at, "a route_config is required");
+            None
+        }
+    };
+    let options = super::connection_manager::compile(manager, at, problems);
+    Some(FilterChain {
+        manager: options?,
+        routes: routes?,
+        http: registry.scope(&prefix),
+        router: registry.scope(&prefix),
+        tracing: registry.scope(&prefix),
+        listener_http: registry.scope(&format!("{listener_prefix}{prefix}")),
+    })
+}

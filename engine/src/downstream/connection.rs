@@ -1,0 +1,530 @@
+//! One client connection, from accept to close. Read `serve` first.
+//!
+//! Invariant: a connection that waits for its next request holds no buffer; what was received
+//! beyond the current message is in `early`, and nothing else reads it.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::Listener;
+use super::filter_chain::FilterChain;
+use crate::http1::{self, HeadLimits};
+use crate::limits;
+use crate::request;
+use crate::shard::clock::Millis;
+use crate::shard::mailbox::Draining;
+use crate::shard::socket::{Received, Socket};
+use crate::shard::timers::Alarm;
+use crate::shard::{Heads, Shard};
+use crate::stats::{HttpStats, ListenerStats};
+
+/// Serves one client until one side has had enough.
+pub async fn serve(mut client: Client) {
+    loop {
+        let mut heads = match client.next_request().await {
+            Next::Request(heads) => heads,
+            Next::Refused(error) => {
+                request::refuse(&mut client, error).await;
+                return client.linger().await;
+            }
+            Next::TimedOut => {
+                request::time_out_head(&mut client).await;
+                return client.linger().await;
+            }
+            Next::Closed => return,
+        };
+        client.requests += 1;
+        let after = request::serve(&mut client, &mut heads).await;
+        client.shard.give_heads(heads);
+        match after {
+            After::Next => {}
+            After::Close => return,
+            After::Linger => return client.linger().await,
+            After::Reset => return client.reset(),
+        }
+    }
+}
+
+/// What becomes of the connection after an exchange.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum After {
+    /// The next request may come.
+    Next,
+    /// Everything is said; close.
+    Close,
+    /// The client may still be sending: close once it has seen the answer.
+    Linger,
+    /// The answer is not whole, and the client must be able to tell.
+    Reset,
+}
+
+/// How the wait for a request ended.
+#[derive(Debug)]
+enum Next {
+    Request(Heads),
+    Refused(http1::Error),
+    /// The head was not complete in time.
+    TimedOut,
+    Closed,
+}
+
+/// Whether the client may still send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Input {
+    /// It may.
+    Open,
+    /// It has closed its side; it can still read.
+    HalfClosed,
+}
+
+/// Which side ended the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClosedBy {
+    /// This proxy.
+    Us,
+    /// The client.
+    Client,
+}
+
+/// What a wait is for.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
+pub struct Interest {
+    /// Bytes from the client.
+    pub client_in: bool,
+    /// Room towards the client.
+    pub client_out: bool,
+    /// Bytes from the origin.
+    pub origin_in: bool,
+    /// Room towards the origin.
+    pub origin_out: bool,
+}
+
+/// What a wait brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ready {
+    /// What of the interest came true.
+    pub io: Interest,
+    /// The deadline passed.
+    pub rang: bool,
+}
+
+/// A client connection and what it borrows.
+#[derive(Debug)]
+pub struct Client {
+    /// Where it is served.
+    pub shard: &'static Shard,
+    /// Its socket.
+    pub socket: Socket,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// Our side.
+    pub local: SocketAddr,
+    /// Its one deadline.
+    pub alarm: Alarm,
+    /// Received beyond the current message.
+    pub early: Vec<u8>,
+    /// Whether the client may still send.
+    pub input: Input,
+    listener: Arc<Listener>,
+    opened: Millis,
+    requests: u64,
+    closed_by: ClosedBy,
+    exchange: Exchange,
+}
+
+/// Whether a request is being answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Exchange {
+    None,
+    Active,
+}
+
+impl Client {
+    /// A connection just accepted; counts it.
+    ///
+    /// # Errors
+    /// When the socket is broken already.
+    pub fn new(
+        shard: &'static Shard,
+        listener: Arc<Listener>,
+        socket: Socket,
+        peer: SocketAddr,
+        bound: SocketAddr,
+    ) -> io::Result<Self> {
+        // A listener on one address is what its connections came to: no need to ask.
+        let local =
+            if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
+        let alarm = shard.timers.alarm();
+        let client = Self {
+            shard,
+            socket,
+            peer,
+            local,
+            alarm,
+            early: Vec::new(),
+            input: Input::Open,
+            listener,
+            opened: shard.clock.now(),
+            requests: 0,
+            closed_by: ClosedBy::Us,
+            exchange: Exchange::None,
+        };
+        shard.connection_opened();
+        client.listener_stats().downstream_cx_total.inc();
+        client.listener_stats().downstream_cx_active.inc();
+        let http = client.stats();
+        http.downstream_cx_total.inc();
+        http.downstream_cx_active.inc();
+        http.downstream_cx_http1_total.inc();
+        http.downstream_cx_http1_active.inc();
+        Ok(client)
+    }
+
+    /// Bytes of a request body that are kept for a retry at the most.
+    #[must_use]
+    pub fn buffer_limit(&self) -> usize {
+        self.listener.buffer_limit
+    }
+
+    /// The filter chain that the connection was given.
+    #[must_use]
+    pub fn chain(&self) -> &Arc<FilterChain> {
+        &self.listener.filter_chain
+    }
+
+    /// This shard's counters of the connection manager.
+    #[must_use]
+    pub fn stats(&self) -> &HttpStats {
+        self.listener.filter_chain.http.shard(self.shard.id)
+    }
+
+    fn listener_stats(&self) -> &ListenerStats {
+        self.listener.stats.shard(self.shard.id)
+    }
+
+    /// Requests on this connection so far, the current one included.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// When the connection was accepted.
+    #[must_use]
+    pub const fn opened(&self) -> Millis {
+        self.opened
+    }
+
+    /// A request has begun or ended; the close of the connection is counted accordingly.
+    pub fn set_active(&mut self, active: bool) {
+        self.exchange = if active { Exchange::Active } else { Exchange::None };
+    }
+
+    /// The client is gone: counted when the connection is dropped.
+    pub fn gone(&mut self) {
+        self.closed_by = ClosedBy::Client;
+    }
+
+    /// Waits for the first thing of `want`, or for the deadline.
+    pub async fn wait(&self, origin: Option<&Socket>, want: Interest) -> Ready {
+        poll_fn(|cx| {
+            let mut ready = Ready::default();
+            let mut any = false;
+            if want.origin_in && origin.is_some_and(|o| o.poll_readable(cx).is_ready()) {
+                (ready.io.origin_in, any) = (true, true);
+            }
+            if want.origin_out && origin.is_some_and(|o| o.poll_writable(cx).is_ready()) {
+                (ready.io.origin_out, any) = (true, true);
+            }
+            if want.client_in && self.socket.poll_readable(cx).is_ready() {
+                (ready.io.client_in, any) = (true, true);
+            }
+            if want.client_out && self.socket.poll_writable(cx).is_ready() {
+                (ready.io.client_out, any) = (true, true);
+            }
+            if self.alarm.poll_rang(cx).is_ready() {
+                (ready.rang, any) = (true, true);
+            }
+            if any { Poll::Ready(ready) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Receives what the client sent ahead of the answer, to notice when it goes away.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn receive_ahead(&mut self) -> io::Result<()> {
+        if self.early.capacity() == 0 {
+            self.early = self.shard.buffers.take();
+        }
+        match self.socket.receive(&mut self.early) {
+            Ok(Received::Bytes(n)) => self.count_received(n),
+            Ok(Received::End) => self.input = Input::HalfClosed,
+            Ok(Received::Nothing) => {}
+            Err(error) => {
+                self.gone();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it makes sense to look for bytes ahead of the answer.
+    #[must_use]
+    pub fn listens_ahead(&self) -> bool {
+        self.input == Input::Open && self.early.len() < limits::PIPELINED_BYTES_MAX
+    }
+
+    /// Sends all of `bytes`; the alarm ends it.
+    ///
+    /// # Errors
+    /// When the connection is broken or the deadline passes.
+    pub async fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            match self.socket.send(bytes) {
+                Ok(n) => {
+                    self.count_sent(n);
+                    bytes = bytes.get(n..).unwrap_or_default();
+                }
+                Err(error) => {
+                    self.gone();
+                    return Err(error);
+                }
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let want = Interest { client_out: true, ..Interest::default() };
+            if self.wait(None, want).await.rang {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    /// Counts bytes from the client.
+    pub fn count_received(&self, bytes: usize) {
+        self.stats().downstream_cx_rx_bytes_total.add(bytes as u64);
+    }
+
+    /// Counts bytes to the client.
+    pub fn count_sent(&self, bytes: usize) {
+        self.stats().downstream_cx_tx_bytes_total.add(bytes as u64);
+    }
+
+    /// Waits for a request head. Holds no buffer until something comes.
+    async fn next_request(&mut self) -> Next {
+        if self.early.is_empty() {
+            if self.early.capacity() > 0 {
+                self.shard.buffers.give(std::mem::take(&mut self.early));
+            }
+            if self.input == Input::HalfClosed {
+                return self.closed_by_client();
+            }
+            if let Some(closed) = self.idle().await {
+                return closed;
+            }
+        }
+        let mut heads = self.shard.take_heads();
+        let next = self.receive_head(&mut heads).await;
+        match next {
+            Ok(()) => Next::Request(heads),
+            Err(next) => {
+                self.shard.give_heads(heads);
+                next
+            }
+        }
+    }
+
+    /// Waits for the first byte of the next request.
+    async fn idle(&mut self) -> Option<Next> {
+        let began = self.shard.clock.now();
+        let manager = &self.listener.filter_chain.manager;
+        let idle_max = manager.timeouts.idle.map(|idle| millis(idle + manager.timeouts.drain));
+        let mut leave_at = None;
+        loop {
+            if self.shard.draining() == Draining::Leave && leave_at.is_none() {
+                // A request may be on its way already: it is still answered.
+                leave_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
+            }
+            let idle_at = idle_max.map(|most| began.saturating_add(most));
+            let deadline = [idle_at, leave_at, self.expires_at()].into_iter().flatten().min();
+            self.alarm.set(deadline, began);
+            let draining = self.shard.draining();
+            let readable = poll_fn(|cx| {
+                if self.socket.poll_readable(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                let rang = self.alarm.poll_rang(cx).is_ready();
+                let told = self.shard.draining() != draining;
+                if rang || told { Poll::Ready(false) } else { Poll::Pending }
+            });
+            if readable.await {
+                self.alarm.set(None, began);
+                return None;
+            }
+            let now = self.shard.clock.now();
+            let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
+            if passed(idle_at) {
+                self.stats().downstream_cx_idle_timeout.inc();
+                return Some(Next::Closed);
+            }
+            if passed(self.expires_at()) {
+                self.stats().downstream_cx_max_duration_reached.inc();
+                return Some(Next::Closed);
+            }
+            if passed(leave_at) {
+                self.stats().downstream_cx_drain_close.inc();
+                return Some(Next::Closed);
+            }
+        }
+    }
+
+    /// When `max_connection_duration` ends the connection.
+    fn expires_at(&self) -> Option<Millis> {
+        let most = self.listener.filter_chain.manager.timeouts.max_connection_duration?;
+        Some(self.opened.saturating_add(millis(most)))
+    }
+
+    /// Whether the connection has lived long enough, in requests or in time.
+    #[must_use]
+    pub fn is_worn_out(&self, now: Millis) -> bool {
+        let manager = &self.listener.filter_chain.manager;
+        if manager.max_requests_per_connection.is_some_and(|most| self.requests >= u64::from(most)) {
+            self.stats().downstream_cx_max_requests_reached.inc();
+            return true;
+        }
+        self.expires_at().is_some_and(|at| at <= now)
+    }
+
+    async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {
+        let head = &mut heads.request;
+        let limits = self.listener.filter_chain.manager.limits;
+        let began = self.shard.clock.now();
+        let timeout = self.listener.filter_chain.manager.timeouts.request_headers.map(millis);
+        self.alarm.set(timeout.map(|most| began.saturating_add(most)), began);
+        head.received().append(&mut self.early);
+        let mut fresh = !head.received().is_empty();
+        loop {
+            if !fresh {
+                self.receive_some(head.received(), &limits).await?;
+            }
+            fresh = false;
+            match head.parse(&limits) {
+                Ok(Some(head_bytes)) => {
+                    if head.received().len() > head_bytes {
+                        if self.early.capacity() == 0 {
+                            self.early = self.shard.buffers.take();
+                        }
+                        head.split_off(head_bytes, &mut self.early);
+                    }
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(error) => return Err(Next::Refused(error)),
+            }
+        }
+    }
+
+    /// Receives at least one byte of a head.
+    async fn receive_some(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        head_limits: &HeadLimits,
+    ) -> Result<(), Next> {
+        if buffer.len() == buffer.capacity() {
+            // The parser refuses a head beyond its limit, so this grows a few times at the most.
+            buffer.reserve(limits::BLOCK_BYTES.min(head_limits.bytes_max.max(1)));
+        }
+        loop {
+            match self.socket.receive(buffer) {
+                Ok(Received::Bytes(n)) => {
+                    self.count_received(n);
+                    return Ok(());
+                }
+                Ok(Received::End) => return Err(self.closed_by_client()),
+                Err(_) => return Err(self.closed_by_client()),
+                Ok(Received::Nothing) => {}
+            }
+            let want = Interest { client_in: true, ..Interest::default() };
+            if self.wait(None, want).await.rang {
+                self.stats().downstream_rq_header_timeout.inc();
+                return Err(Next::TimedOut);
+            }
+        }
+    }
+
+    fn closed_by_client(&mut self) -> Next {
+        self.gone();
+        Next::Closed
+    }
+
+    /// Closes once the client has seen the answer: it may still be sending, and a close with
+    /// unread bytes would reset the connection and take the answer away from it.
+    async fn linger(mut self) {
+        let now = self.shard.clock.now();
+        let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
+        self.socket.shutdown_write();
+        self.alarm.set(Some(now.saturating_add(millis(most))), now);
+        let mut scratch = self.shard.buffers.take();
+        loop {
+            scratch.clear();
+            match self.socket.receive(&mut scratch) {
+                Ok(Received::Bytes(_)) => {}
+                Ok(Received::End) | Err(_) => break,
+                Ok(Received::Nothing) => {
+                    let want = Interest { client_in: true, ..Interest::default() };
+                    if self.wait(None, want).await.rang {
+                        self.stats().downstream_cx_delayed_close_timeout.inc();
+                        break;
+                    }
+                }
+            }
+        }
+        self.shard.buffers.give(scratch);
+    }
+
+    /// Ends the connection so that the client sees that something is missing.
+    fn reset(self) {
+        self.socket.reset_on_close();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shard.connection_closed();
+        let length = self.shard.clock.now().saturating_sub(self.opened);
+        let listener = self.listener_stats();
+        listener.downstream_cx_active.dec();
+        listener.downstream_cx_destroy.inc();
+        listener.downstream_cx_length_ms.record(length);
+        let http = self.stats();
+        http.downstream_cx_active.dec();
+        http.downstream_cx_http1_active.dec();
+        http.downstream_cx_destroy.inc();
+        http.downstream_cx_length_ms.record(length);
+        match self.closed_by {
+            ClosedBy::Us => http.downstream_cx_destroy_local.inc(),
+            ClosedBy::Client => http.downstream_cx_destroy_remote.inc(),
+        }
+        if self.exchange == Exchange::Active {
+            http.downstream_cx_destroy_active_rq.inc();
+            match self.closed_by {
+                ClosedBy::Us => http.downstream_cx_destroy_local_active_rq.inc(),
+                ClosedBy::Client => http.downstream_cx_destroy_remote_active_rq.inc(),
+            }
+        }
+        if self.early.capacity() > 0 {
+            self.shard.buffers.give(std::mem::take(&mut self.early));
+        }
+    }
+}
+
+/// A duration of the configuration in the shard's unit.
+#[must_use]
+pub fn millis(duration: std::time::Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,93 @@
+//! One address on one shard: accepts connections and starts a task for each.
+//!
+//! Invariant: a connection that the kernel completed is served or counted as refused; when the
+//! process is out of descriptors the listener rests instead of spinning.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::Listener;
+use super::connection::{Client, serve};
+use crate::limits;
+use crate::shard::socket::Socket;
+use crate::shard::timers::Alarm;
+use crate::shard::{Accepting, Shard};
+
+/// Accepts until the shard is told to stop, then takes those who wait already and closes.
+pub async fn accept(
+    shard: &'static Shard,
+    listener: Arc<Listener>,
+    socket: Socket,
+    address: SocketAddr,
+) {
+    let alarm = shard.timers.alarm();
+    loop {
+        match burst(shard, &listener, &socket, address) {
+            Ok(()) if shard.accepting() == Accepting::No => return,
+            Ok(()) => {}
+            Err(error) if is_exhausted(&error) => {
+                tracing::warn!(target: "main", "{address}: accept: {error}; resting");
+                rest(shard, &alarm).await;
+                continue;
+            }
+            // That connection was gone before it was accepted.
+            Err(_) => {}
+        }
+        poll_fn(|cx| {
+            // Looked at again whenever the shard's state changes.
+            let _ = alarm.poll_rang(cx);
+            match shard.accepting() {
+                Accepting::No => Poll::Ready(()),
+                Accepting::Yes => socket.poll_readable(cx),
+            }
+        })
+        .await;
+    }
+}
+
+/// Takes the connections that wait now, or a bounded number of them.
+fn burst(
+    shard: &'static Shard,
+    listener: &Arc<Listener>,
+    socket: &Socket,
+    address: SocketAddr,
+) -> io::Result<()> {
+    for _ in 0..listener.accept_burst {
+        let Some((connection, peer)) = socket.accept()? else { break };
+        start(shard, listener, connection, peer, address);
+    }
+    Ok(())
+}
+
+fn start(
+    shard: &'static Shard,
+    listener: &Arc<Listener>,
+    connection: OwnedFd,
+    peer: SocketAddr,
+    address: SocketAddr,
+) {
+    let client = Socket::new(connection)
+        .and_then(|socket| Client::new(shard, Arc::clone(listener), socket, peer, address));
+    match client {
+        Ok(client) => shard.spawn(serve(client)),
+        Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),
+    }
+}
+
+async fn rest(shard: &'static Shard, alarm: &Alarm) {
+    let now = shard.clock.now();
+    alarm.set(Some(now + limits::ACCEPT_BACKOFF_MS), now);
+    alarm.rang().await;
+    alarm.set(None, now);
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}

@@ -1,0 +1,45 @@
+//! The client's side: listeners, their filter chains, client connections, and the connection
+//! manager's rules for heads.
+//!
+//! It does not decide where a request goes (`request/`).
+//!
+//! Invariant: everything here is immutable after compilation, except what one connection owns.
+
+pub mod compile;
+pub mod connection;
+pub mod connection_manager;
+pub mod filter_chain;
+pub mod listener;
+pub mod normalize;
+mod path;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use socket2::TcpKeepalive;
+
+use self::filter_chain::FilterChain;
+use crate::stats::{ListenerStats, Scope};
+
+/// One address where clients are accepted.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name; the address if the configuration gives none.
+    pub name: String,
+    /// As configured; port 0 asks the kernel for one.
+    pub address: SocketAddr,
+    /// `tcp_backlog_size`; none: the longest that the kernel allows.
+    pub backlog: Option<i32>,
+    /// `tcp_keepalive` of its connections.
+    pub keepalive: Option<TcpKeepalive>,
+    /// Connections that are accepted in a row.
+    pub accept_burst: usize,
+    /// Bytes of a request body that are kept for a retry at the most.
+    pub buffer_limit: usize,
+    /// What its connections are given.
+    pub filter_chain: Arc<FilterChain>,
+    /// `listener.<address>.`
+    pub stats: Arc<Scope<ListenerStats>>,
+}

@@ -1,0 +1,522 @@
+//! What the connection manager makes of a request's head before a route is looked for.
+//!
+//! Pure: head, options and facts of the connection in; the changed head and facts, or a refusal,
+//! out. The order of the steps is Envoy's, and so is the order of the fields that are added.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::connection_manager::{ConnectionManager, Peer, StripPort, Underscores};
+use super::path::{self, Normalized};
+use crate::http1::{FieldName, FieldSet, Fields, Method, RequestHead, Scheme, Version, members};
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It goes on.
+    Continue(Facts),
+    /// It is answered here.
+    Refuse(Refusal),
+}
+
+/// What was found out about a request that goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Facts {
+    /// The address that counts as the client's; port 0 if it was taken from `x-forwarded-for`.
+    pub client: SocketAddr,
+    /// Whether the client is internal: its `x-envoy-*` fields were left.
+    pub internal: bool,
+    /// The scheme of the request.
+    pub scheme: Scheme,
+    /// Whether the client waits for `100 Continue`, to be sent by us.
+    pub expects_continue: bool,
+    /// Whether the client lets the connection live.
+    pub keep_alive: bool,
+    /// Whether it asks for an upgrade that is allowed; `Connection` and `Upgrade` were left.
+    pub upgrade: bool,
+}
+
+/// Why a request is answered here.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Refusal {
+    /// `Connection` nominates a field that is not the client's to remove, or too many.
+    Nomination,
+    /// A field's name has an underscore.
+    Underscore,
+    /// There is no `Host`.
+    MissingHost,
+    /// QUERY without a content type.
+    QueryWithoutContentType,
+    /// The target is no path: `*`, or an absolute one that is not allowed.
+    NotAPath,
+    /// The path has a fragment, an escaped NUL, or an escaped slash that is not allowed.
+    Path,
+    /// The client is to ask for what the target is now: [`RequestHead::target`] is the location.
+    Redirect,
+    /// An upgrade that is not allowed.
+    Upgrade,
+}
+
+impl Refusal {
+    /// The status of the reply.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::NotAPath => 404,
+            Self::Redirect => 307,
+            Self::Upgrade => 403,
+            _ => 400,
+        }
+    }
+
+    /// The body of the reply.
+    pub const fn body(self) -> &'static str {
+        if self.is_protocol_error() { "Bad Request" } else { "" }
+    }
+
+    /// Envoy's `response_code_details`.
+    pub const fn details(self) -> &'static str {
+        match self {
+            Self::Nomination => "http1.connection_header_rejected",
+            Self::Underscore => "http1.unexpected_underscore",
+            Self::MissingHost => "missing_host_header",
+            Self::QueryWithoutContentType => "query_missing_content_type",
+            Self::NotAPath => "absolute_path_rejected",
+            Self::Path | Self::Redirect => "path_normalization_failed",
+            Self::Upgrade => "upgrade_failed",
+        }
+    }
+
+    /// Whether it counts as a protocol error of the client (response flag `DPE`).
+    pub const fn is_protocol_error(self) -> bool {
+        matches!(self, Self::Nomination | Self::Underscore)
+    }
+
+    /// Whether the connection is closed.
+    pub const fn closes(self) -> bool {
+        !matches!(self, Self::NotAPath | Self::Redirect)
+    }
+}
+
+/// Applies the rules of a connection manager to a request. `random` gives bits for its id.
+///
+/// To be called once, when [`crate::http1::framing::request`] has been asked and what follows the
+/// head has been split off.
+pub fn request(
+    head: &mut RequestHead,
+    manager: &ConnectionManager,
+    peer: &Peer,
+    random: &mut impl FnMut() -> u64,
+) -> Outcome {
+    match checked(head, manager, peer, random) {
+        Ok(facts) => Outcome::Continue(facts),
+        Err(refusal) => Outcome::Refuse(refusal),
+    }
+}
+
+fn checked(
+    head: &mut RequestHead,
+    manager: &ConnectionManager,
+    peer: &Peer,
+    random: &mut impl FnMut() -> u64,
+) -> Result<Facts, Refusal> {
+    let keep_alive = head.keep_alive();
+    let expects_continue = head.expects_continue() && !manager.proxy_100_continue;
+    let upgrade = upgrade(head, manager);
+
+    underscores(&mut head.fields, manager.underscores)?;
+    head.fields.merge_set(JOINED);
+    remove_nominated(&mut head.fields, upgrade.is_some())?;
+    if expects_continue {
+        head.fields.remove(FieldName::Expect);
+    }
+    host(head, manager)?;
+    if head.method == Method::Query && !head.fields.has(FieldName::ContentType) {
+        return Err(Refusal::QueryWithoutContentType);
+    }
+    normalize_path(head, manager)?;
+    strip_host(head, manager, peer);
+
+    let hop_by_hop = if upgrade.is_some() { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP };
+    head.fields.remove_set(hop_by_hop);
+    sanitize_te(&mut head.fields);
+    let client = client_address(&mut head.fields, manager, peer);
+    let scheme = forwarded_proto(head, manager, peer);
+    let edge = manager.client.use_remote_address && !client.internal;
+    trust(&mut head.fields, &client, edge);
+    local_service(&mut head.fields, manager);
+    if !manager.via.is_empty() {
+        head.fields.join(FieldName::Via, b", ", &manager.via);
+    }
+    request_id(&mut head.fields, manager, edge, random);
+    head.fields.remove(FieldName::XForwardedClientCert);
+    if upgrade == Some(Upgrade::Refused) {
+        return Err(Refusal::Upgrade);
+    }
+    Ok(Facts {
+        client: client.address,
+        internal: client.internal,
+        scheme,
+        expects_continue,
+        keep_alive,
+        upgrade: upgrade.is_some(),
+    })
+}
+
+/// An upgrade that a request asks for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Upgrade {
+    Allowed,
+    Refused,
+}
+
+/// An upgrade to h2c is not taken: the request goes on as HTTP/1.1 (RFC 9110 §7.8 allows it).
+fn upgrade(head: &RequestHead, manager: &ConnectionManager) -> Option<Upgrade> {
+    let protocol = head.upgrade()?;
+    if protocol.eq_ignore_ascii_case(b"h2c") {
+        return None;
+    }
+    let allowed = manager.upgrades.iter().any(|known| known.eq_ignore_ascii_case(protocol));
+    Some(if allowed { Upgrade::Allowed } else { Upgrade::Refused })
+}
+
+fn underscores(fields: &mut Fields, action: Underscores) -> Result<(), Refusal> {
+    let has_underscore = |name: &[u8]| memchr::memchr(b'_', name).is_some();
+    match action {
+        Underscores::Allow => {}
+        Underscores::Reject => {
+            if fields.iter().any(|(_, name, _)| has_underscore(name)) {
+                return Err(Refusal::Underscore);
+            }
+        }
+        Underscores::Drop => fields.retain(|_, name, _, _| !has_underscore(name)),
+    }
+    Ok(())
+}
+
+/// RFC 9110 §7.6.1: "Intermediaries MUST parse a received Connection header field before a message
+/// is forwarded and, for each connection-option in this field, remove any header or trailer
+/// field(s) from the message with the same name as the connection-option".
+///
+/// What the proxies on the way say of each other is not for a client to remove.
+fn remove_nominated(fields: &mut Fields, upgrade: bool) -> Result<(), Refusal> {
+    if !fields.has(FieldName::Connection) {
+        return Ok(());
+    }
+    let mut nominated: Vec<Vec<u8>> = Vec::new();
+    for (at, member) in members(fields, FieldName::Connection).enumerate() {
+        if at + 1 >= NOMINATIONS_MAX {
+            return Err(Refusal::Nomination);
+        }
+        // The usual members cost no memory.
+        if USUAL_MEMBERS.iter().any(|usual| member.eq_ignore_ascii_case(usual)) {
+            continue;
+        }
+        let name = member.to_ascii_lowercase();
+        match FieldName::of(&name) {
+            FieldName::XForwardedFor | FieldName::XForwardedHost | FieldName::XForwardedProto => {
+                return Err(Refusal::Nomination);
+            }
+            // These are hop-by-hop anyway, or frame the message.
+            FieldName::Connection
+            | FieldName::ContentLength
+            | FieldName::Te
+            | FieldName::TransferEncoding => {}
+            _ if name.starts_with(b":") => return Err(Refusal::Nomination),
+            _ => nominated.push(name),
+        }
+    }
+    for name in &nominated {
+        fields.remove_other(name);
+    }
+    if upgrade && !nominated.is_empty() {
+        fields.set(FieldName::Connection, b"upgrade");
+    }
+    Ok(())
+}
+
+fn host(head: &mut RequestHead, manager: &ConnectionManager) -> Result<(), Refusal> {
+    if head.fields.has(FieldName::Host) {
+        return Ok(());
+    }
+    if head.version == Version::Http10 && !manager.default_host_for_http_10.is_empty() {
+        head.fields.set(FieldName::Host, &manager.default_host_for_http_10);
+        return Ok(());
+    }
+    Err(Refusal::MissingHost)
+}
+
+fn normalize_path(head: &mut RequestHead, manager: &ConnectionManager) -> Result<(), Refusal> {
+    let target = head.target();
+    if head.method == Method::Connect {
+        return Ok(());
+    }
+    if target.first() != Some(&b'/') {
+        return Err(Refusal::NotAPath);
+    }
+    match path::normalize(target, &manager.path) {
+        Normalized::Unchanged => {}
+        Normalized::Changed(target) => head.set_target(&target),
+        Normalized::Redirect(_) if is_grpc(&head.fields) => return Err(Refusal::Path),
+        Normalized::Redirect(target) => {
+            head.set_target(&target);
+            return Err(Refusal::Redirect);
+        }
+        Normalized::Refused => return Err(Refusal::Path),
+    }
+    Ok(())
+}
+
+fn strip_host(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) {
+    let rules = &manager.host;
+    if !rules.strip_trailing_dot && rules.strip_port == StripPort::Never {
+        return;
+    }
+    let Some(received) = head.authority() else { return };
+    let at = match memchr::memrchr(b']', received) {
+        Some(bracket) => received
+            .get(bracket..)
+            .and_then(|rest| rest.iter().position(|&b| b == b':'))
+            .map(|colon| bracket + colon),
+        None => memchr::memchr(b':', received),
+    };
+    let (name, port) = received.split_at(at.unwrap_or(received.len()));
+    let name = match name.strip_suffix(b".") {
+        Some(undotted) if rules.strip_trailing_dot && !undotted.is_empty() => undotted,
+        _ => name,
+    };
+    let number = port
+        .strip_prefix(b":")
+        .and_then(|digits| std::str::from_utf8(digits).ok())
+        .and_then(|digits| digits.parse::<u16>().ok());
+    let strip = match (rules.strip_port, number) {
+        (StripPort::Any, Some(_)) => true,
+        (StripPort::Matching, Some(number)) => number == peer.local.port(),
+        _ => false,
+    };
+    let host = if strip { name.to_vec() } else { [name, port].concat() };
+    if host != received {
+        head.fields.set(FieldName::Host, &host);
+    }
+}
+
+/// RFC 9110 §10.1.4 makes `TE` a matter of this hop; `trailers` is all that is passed on.
+fn sanitize_te(fields: &mut Fields) {
+    if !fields.has(FieldName::Te) {
+        return;
+    }
+    if members(fields, FieldName::Te).any(|member| member.eq_ignore_ascii_case(b"trailers")) {
+        fields.set(FieldName::Te, b"trailers");
+    } else {
+        fields.remove(FieldName::Te);
+    }
+}
+
+/// Who the client is.
+struct Client {
+    address: SocketAddr,
+    internal: bool,
+}
+
+fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer) -> Client {
+    let rules = &manager.client;
+    let hops = rules.xff_num_trusted_hops;
+    let (named, checkable) = if rules.use_remote_address {
+        let checkable = !fields.has(FieldName::XForwardedFor);
+        let named = if hops > 0 { forwarded_for(fields, hops - 1) } else { None };
+        if !rules.skip_xff_append {
+            append_forwarded_for(fields, rules.local_address, peer);
+        }
+        (Some(named.unwrap_or(peer.remote)), checkable)
+    } else {
+        let single = members(fields, FieldName::XForwardedFor).nth(1).is_none();
+        (forwarded_for(fields, hops), single)
+    };
+    let internal = checkable
+        && named.is_some_and(|address| {
+            manager.internal_addresses.iter().any(|range| range.contains(address.ip()))
+        });
+    Client { address: named.unwrap_or(peer.remote), internal }
+}
+
+/// The address at this place of `x-forwarded-for`, counted from its end.
+fn forwarded_for(fields: &Fields, from_end: usize) -> Option<SocketAddr> {
+    let value = fields.get(FieldName::XForwardedFor)?;
+    let text = value.rsplit(|&byte| byte == b',').nth(from_end)?.trim_ascii();
+    let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(SocketAddr::new(address, 0))
+}
+
+fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer: &Peer) {
+    let remote = peer.remote.ip();
+    let address = if remote.is_loopback() { local_address.unwrap_or(remote) } else { remote };
+    let mut room = [0; ADDRESS_TEXT_MAX];
+    fields.join(FieldName::XForwardedFor, b",", text_of(address, &mut room));
+}
+
+/// `x-forwarded-proto`, `x-forwarded-port` and the scheme.
+fn forwarded_proto(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) -> Scheme {
+    let by_connection = if peer.tls { Scheme::Https } else { Scheme::Http };
+    let fields = &mut head.fields;
+    // Nobody trusted stands in front of us: what it says of itself does not count.
+    let distrusted = manager.client.use_remote_address && manager.client.xff_num_trusted_hops == 0;
+    let proto = fields.get(FieldName::XForwardedProto).unwrap_or_default();
+    if distrusted || proto.is_empty() {
+        fields.set(FieldName::XForwardedProto, by_connection.as_str().as_bytes());
+    }
+    if manager.append_x_forwarded_port && (distrusted || !fields.has(FieldName::XForwardedPort)) {
+        let mut digits = itoa::Buffer::new();
+        let port = digits.format(peer.local.port()).as_bytes();
+        fields.set(FieldName::XForwardedPort, port);
+    }
+    if let Some(scheme) = manager.scheme {
+        fields.set(FieldName::XForwardedProto, scheme.as_str().as_bytes());
+        return scheme;
+    }
+    if let Some(scheme) = head.scheme {
+        return scheme;
+    }
+    match fields.get(FieldName::XForwardedProto) {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
+        _ => by_connection,
+    }
+}
+
+/// Removes what an outsider may not say, and says what we found.
+fn trust(fields: &mut Fields, client: &Client, edge: bool) {
+    if client.internal {
+        fields.set(FieldName::XEnvoyInternal, b"true");
+        return;
+    }
+    fields.remove_set(if edge { EDGE_CONTROL } else { CONTROL });
+    if edge {
+        let mut room = [0; ADDRESS_TEXT_MAX];
+        let address = text_of(client.address.ip(), &mut room);
+        fields.set(FieldName::XEnvoyExternalAddress, address);
+    }
+}
+
+fn local_service(fields: &mut Fields, manager: &ConnectionManager) {
+    let Some(service) = &manager.local_service else { return };
+    fields.set(FieldName::XEnvoyDownstreamServiceCluster, &service.cluster);
+    if !fields.has(FieldName::UserAgent) {
+        fields.append(FieldName::UserAgent, &service.cluster);
+    }
+    if !service.node.is_empty() {
+        fields.set(FieldName::XEnvoyDownstreamServiceNode, &service.node);
+    }
+}
+
+fn request_id(
+    fields: &mut Fields,
+    manager: &ConnectionManager,
+    edge: bool,
+    random: &mut impl FnMut() -> u64,
+) {
+    let rules = &manager.request_id;
+    let kept = fields.get(FieldName::XRequestId).is_some_and(|id| !id.is_empty())
+        && (!edge || rules.preserve_external);
+    if rules.generate && !kept {
+        fields.set(FieldName::XRequestId, &uuid_v4(random(), random()));
+    }
+}
+
+/// A random UUID (RFC 9562 §5.4). Its 15th character is 4, which to Envoy also says that no trace
+/// was asked for.
+fn uuid_v4(high: u64, low: u64) -> [u8; 36] {
+    let high = high & !0xf000 | 0x4000;
+    let low = low & !(0b11 << 62) | 0b10 << 62;
+    let mut nibbles = u128::from(high) << 64 | u128::from(low);
+    let mut text = [b'-'; 36];
+    for (at, place) in text.iter_mut().enumerate() {
+        if !matches!(at, 8 | 13 | 18 | 23) {
+            let nibble = (nibbles >> 124) as u8;
+            *place = if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+            nibbles <<= 4;
+        }
+    }
+    text
+}
+
+fn is_grpc(fields: &Fields) -> bool {
+    match fields.get(FieldName::ContentType).and_then(|kind| kind.strip_prefix(b"application/grpc"))
+    {
+        Some([]) => true,
+        Some([next, ..]) => matches!(next, b'+' | b';'),
+        None => false,
+    }
+}
+
+fn text_of(address: IpAddr, room: &mut [u8; ADDRESS_TEXT_MAX]) -> &[u8] {
+    let mut rest = room.as_mut_slice();
+    // It fits; if it did not, it would be cut short.
+    let fits = write!(rest, "{address}");
+    debug_assert!(fits.is_ok(), "an address is longer than ADDRESS_TEXT_MAX");
+    let left = rest.len();
+    room.get(..ADDRESS_TEXT_MAX - left).unwrap_or_default()
+}
+
+/// The longest text of an IPv6 address with an IPv4 address in it.
+const ADDRESS_TEXT_MAX: usize = 46;
+
+/// Members of `Connection` that name no field that is left.
+const USUAL_MEMBERS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
+
+/// So many members of `Connection` are refused, as in Envoy.
+const NOMINATIONS_MAX: usize = 10;
+
+/// Fields that Envoy keeps one of, joining their repetitions.
+const JOINED: FieldSet = FieldSet::of(&[
+    FieldName::Accept,
+    FieldName::AcceptEncoding,
+    FieldName::Connection,
+    FieldName::ContentType,
+    FieldName::Expect,
+    FieldName::Te,
+    FieldName::UserAgent,
+    FieldName::Via,
+    FieldName::XForwardedFor,
+    FieldName::XForwardedHost,
+    FieldName::XForwardedPort,
+    FieldName::XForwardedProto,
+    FieldName::XRequestId,
+]);
+
+const HOP_BY_HOP_BUT_UPGRADE: FieldSet = FieldSet::of(&[
+    FieldName::Http2Settings,
+    FieldName::KeepAlive,
+    FieldName::ProxyConnection,
+    FieldName::TransferEncoding,
+    FieldName::XEnvoyInternal,
+]);
+
+const HOP_BY_HOP: FieldSet =
+    HOP_BY_HOP_BUT_UPGRADE.with(&[FieldName::Connection, FieldName::Upgrade]);
+
+/// What steers Envoys behind us, and only internal clients may say.
+const CONTROL: FieldSet = FieldSet::of(&[
+    FieldName::XEnvoyExpectedRqTimeoutMs,
+    FieldName::XEnvoyForceTrace,
+    FieldName::XEnvoyHedgeOnPerTryTimeout,
+    FieldName::XEnvoyIpTags,
+    FieldName::XEnvoyMaxRetries,
+    FieldName::XEnvoyOriginalUrl,
+    FieldName::XEnvoyRetriableHeaderNames,
+    FieldName::XEnvoyRetriableStatusCodes,
+    FieldName::XEnvoyRetryGrpcOn,
+    FieldName::XEnvoyRetryOn,
+    FieldName::XEnvoyUpstreamAltStatName,
+    FieldName::XEnvoyUpstreamRqPerTryTimeoutMs,
+    FieldName::XEnvoyUpstreamRqTimeoutAltResponse,
+    FieldName::XEnvoyUpstreamRqTimeoutMs,
+    FieldName::XEnvoyUpstreamStreamDurationMs,
+]);
+
+/// What, at the edge, nobody but us may have said.
+const EDGE_CONTROL: FieldSet = CONTROL.with(&[
+    FieldName::XEnvoyDecoratorOperation,
+    FieldName::XEnvoyDownstreamServiceCluster,
+    FieldName::XEnvoyDownstreamServiceNode,
+    FieldName::XEnvoyOriginalHost,
+    FieldName::XEnvoyOriginalPath,
+]);

@@ -1,0 +1,163 @@
+//! Response flags: why an answer is not simply the upstream's, in two or three letters for logs.
+
+/// One reason.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the long names say it")]
+pub enum Flag {
+    DelayInjected,
+    DnsResolutionFailed,
+    DownstreamConnectionTermination,
+    DownstreamProtocolError,
+    DownstreamRemoteReset,
+    DropOverload,
+    DurationTimeout,
+    FailedLocalHealthCheck,
+    FaultInjected,
+    InvalidEnvoyRequestHeaders,
+    LocalReset,
+    NoClusterFound,
+    NoFilterConfigFound,
+    NoHealthyUpstream,
+    NoRouteFound,
+    OverloadManagerTerminated,
+    RateLimitServiceError,
+    RateLimited,
+    ResponseFromCacheFilter,
+    StreamIdleTimeout,
+    UnauthorizedExternalService,
+    UnconditionalDropOverload,
+    UpstreamConnectionFailure,
+    UpstreamConnectionTermination,
+    UpstreamMaxStreamDurationReached,
+    UpstreamOverflow,
+    UpstreamProtocolError,
+    UpstreamRemoteReset,
+    UpstreamRequestTimeout,
+    UpstreamRetryLimitExceeded,
+}
+
+/// The reasons of one request, in the order they were found, each once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flags {
+    list: [Option<Flag>; FLAGS_MAX],
+}
+
+/// More reasons than this for one request do not occur: it ends with the first final one.
+const FLAGS_MAX: usize = 6;
+
+impl Flag {
+    /// The letters that logs show.
+    pub const fn short(self) -> &'static str {
+        self.names().0
+    }
+
+    /// The name in full.
+    pub const fn long(self) -> &'static str {
+        self.names().1
+    }
+
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::DelayInjected => ("DI", "DelayInjected"),
+            Self::DnsResolutionFailed => ("DF", "DnsResolutionFailed"),
+            Self::DownstreamConnectionTermination => ("DC", "DownstreamConnectionTermination"),
+            Self::DownstreamProtocolError => ("DPE", "DownstreamProtocolError"),
+            Self::DownstreamRemoteReset => ("DR", "DownstreamRemoteReset"),
+            Self::DropOverload => ("DO", "DropOverload"),
+            Self::DurationTimeout => ("DT", "DurationTimeout"),
+            Self::FailedLocalHealthCheck => ("LH", "FailedLocalHealthCheck"),
+            Self::FaultInjected => ("FI", "FaultInjected"),
+            Self::InvalidEnvoyRequestHeaders => ("IH", "InvalidEnvoyRequestHeaders"),
+            Self::LocalReset => ("LR", "LocalReset"),
+            Self::NoClusterFound => ("NC", "NoClusterFound"),
+            Self::NoFilterConfigFound => ("NFCF", "NoFilterConfigFound"),
+            Self::NoHealthyUpstream => ("UH", "NoHealthyUpstream"),
+            Self::NoRouteFound => ("NR", "NoRouteFound"),
+            Self::OverloadManagerTerminated => ("OM", "OverloadManagerTerminated"),
+            Self::RateLimitServiceError => ("RLSE", "RateLimitServiceError"),
+            Self::RateLimited => ("RL", "RateLimited"),
+            Self::ResponseFromCacheFilter => ("RFCF", "ResponseFromCacheFilter"),
+            Self::StreamIdleTimeout => ("SI", "StreamIdleTimeout"),
+            Self::UnauthorizedExternalService => ("UAEX", "UnauthorizedExternalService"),
+            Self::UnconditionalDropOverload => ("UDO", "UnconditionalDropOverload"),
+            Self::UpstreamConnectionFailure => ("UF", "UpstreamConnectionFailure"),
+            Self::UpstreamConnectionTermination => ("UC", "UpstreamConnectionTermination"),
+            Self::UpstreamMaxStreamDurationReached => ("UMSDR", "UpstreamMaxStreamDurationReached"),
+            Self::UpstreamOverflow => ("UO", "UpstreamOverflow"),
+            Self::UpstreamProtocolError => ("UPE", "UpstreamProtocolError"),
+            Self::UpstreamRemoteReset => ("UR", "UpstreamRemoteReset"),
+            Self::UpstreamRequestTimeout => ("UT", "UpstreamRequestTimeout"),
+            Self::UpstreamRetryLimitExceeded => ("URX", "UpstreamRetryLimitExceeded"),
+        }
+    }
+}
+
+impl Flags {
+    /// None yet.
+    pub const NONE: Self = Self { list: [None; FLAGS_MAX] };
+
+    /// Exactly this one.
+    pub const fn of(flag: Flag) -> Self {
+        let mut list = [None; FLAGS_MAX];
+        let [first, ..] = &mut list;
+        *first = Some(flag);
+        Self { list }
+    }
+
+    /// Adds one behind the others, unless it is there.
+    pub fn set(&mut self, flag: Flag) {
+        if !self.has(flag)
+            && let Some(free) = self.list.iter_mut().find(|place| place.is_none())
+        {
+            *free = Some(flag);
+        }
+    }
+
+    /// Whether it is there.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.iter().any(|other| other == flag)
+    }
+
+    /// In the order they were set.
+    pub fn iter(&self) -> impl Iterator<Item = Flag> {
+        self.list.iter().map_while(|flag| *flag)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Writes them with commas between; `name` is [`Flag::short`] or [`Flag::long`].
+    pub fn write(&self, name: fn(Flag) -> &'static str, out: &mut Vec<u8>) {
+        for (place, flag) in self.iter().enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(name(flag).as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_shown_in_the_order_they_were_set() {
+        let mut flags = Flags::of(Flag::UpstreamRetryLimitExceeded);
+        flags.set(Flag::UpstreamConnectionTermination);
+        flags.set(Flag::UpstreamRetryLimitExceeded);
+        let mut out = Vec::new();
+        flags.write(Flag::short, &mut out);
+        assert_eq!(out, b"URX,UC");
+    }
+
+    #[test]
+    fn no_flag_shows_nothing() {
+        let mut out = Vec::new();
+        Flags::NONE.write(Flag::long, &mut out);
+        assert!(Flags::default().is_empty() && out.is_empty());
+    }
+}

@@ -1,0 +1,604 @@
+//! The commands of a format, and where each finds its value.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::time::TimeFormat;
+use super::{Inputs, Token, write_display, write_ip};
+use crate::flags::Flag;
+use crate::http1::{FieldName, Fields, RequestHead};
+
+/// One command with its parameters.
+#[derive(Clone, Debug)]
+pub(super) enum Command {
+    Address(Peer, AddressPart),
+    Bytes {
+        sent: bool,
+    },
+    ConnectionId,
+    ConnectionTerminationDetails,
+    Duration(Span),
+    /// Looked up when the format is compiled: neither changes while we run.
+    Fixed(Option<Box<[u8]>>),
+    GrpcStatus(GrpcStatusForm),
+    LocalReplyBody,
+    Path {
+        query: bool,
+        original: PathSource,
+    },
+    Protocol,
+    QueryParam(Box<[u8]>),
+    QueryParams,
+    Request(HeaderLookup),
+    RequestedServerName,
+    Response(HeaderLookup),
+    ResponseCode,
+    ResponseCodeDetails {
+        allow_whitespace: bool,
+    },
+    ResponseFlags {
+        long: bool,
+    },
+    RouteName,
+    StartTime(TimeFormat),
+    StreamId,
+    UpstreamCluster,
+    UpstreamConnectionId,
+    UpstreamHostName {
+        port: bool,
+    },
+    UpstreamRequestAttemptCount,
+    UpstreamTransportFailureReason,
+    VirtualClusterName,
+}
+
+/// Whose address.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Peer {
+    DownstreamDirectRemote,
+    DownstreamLocal,
+    DownstreamRemote,
+    UpstreamHost,
+    UpstreamLocal,
+}
+
+/// What of an address.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AddressPart {
+    All,
+    Ip,
+    Port,
+}
+
+/// Which stretch of the request's life.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Span {
+    Request,
+    Response,
+    ResponseTx,
+    Total,
+}
+
+/// Which header, and which other one if it is absent; lower case.
+#[derive(Clone, Debug)]
+pub(super) struct HeaderLookup {
+    name: Box<[u8]>,
+    alternative: Option<Box<[u8]>>,
+}
+
+/// Which path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PathSource {
+    Original,
+    OriginalOrPath,
+    Path,
+}
+
+/// How a gRPC status is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum GrpcStatusForm {
+    Camel,
+    Number,
+    Snake,
+}
+
+/// What a command may be given.
+enum Takes {
+    Nothing,
+    OptionalParameters,
+    Parameters,
+}
+
+impl Command {
+    pub(super) fn new(token: &Token<'_>) -> Result<Self, String> {
+        let (takes, takes_length) = accepted(token.name);
+        match takes {
+            Takes::Nothing if !token.parameters.is_empty() || token.bytes_max.is_some() => {
+                return Err(format!("{} does not take any parameters or length", token.name));
+            }
+            Takes::Parameters if token.parameters.is_empty() => {
+                return Err(format!("{} requires parameters", token.name));
+            }
+            _ if token.bytes_max.is_some() && !takes_length => {
+                return Err(format!("{} does not allow length to be specified.", token.name));
+            }
+            _ => {}
+        }
+        if let Some(command) = Self::with_parameters(token)? {
+            return Ok(command);
+        }
+        Self::without_parameters(token.name).ok_or_else(|| {
+            if ENVOYS_OTHERS.contains(&token.name) {
+                format!("{} is a valid Envoy command, not implemented by Corvoy", token.name)
+            } else {
+                format!("Not supported field in StreamInfo: {}", token.name)
+            }
+        })
+    }
+
+    /// Writes the value to `out`; `false` if there is none.
+    pub(super) fn write(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> bool {
+        self.try_write(inputs, out).is_some()
+    }
+
+    /// The value as a number, if it is one.
+    pub(super) fn number(&self, inputs: &Inputs<'_>) -> Option<u64> {
+        let stream = inputs.stream;
+        match self {
+            Self::Address(peer, AddressPart::Port) => {
+                peer.address(inputs).map(|address| u64::from(address.port()))
+            }
+            Self::Bytes { sent: true } => Some(stream.bytes_sent()),
+            Self::Bytes { sent: false } => Some(stream.bytes_received()),
+            Self::ConnectionId => stream.connection_id(),
+            Self::Duration(span) => {
+                let duration = span.duration(inputs)?;
+                Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+            }
+            // No response is shown as 0.
+            Self::ResponseCode => Some(stream.response_code().unwrap_or(0).into()),
+            Self::UpstreamConnectionId => stream.upstream_connection_id(),
+            Self::UpstreamRequestAttemptCount => {
+                Some(stream.upstream_request_attempt_count().into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the value is a number whenever there is one.
+    pub(super) const fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Self::Address(_, AddressPart::Port)
+                | Self::Bytes { .. }
+                | Self::ConnectionId
+                | Self::Duration(_)
+                | Self::ResponseCode
+                | Self::UpstreamConnectionId
+                | Self::UpstreamRequestAttemptCount
+        )
+    }
+
+    fn try_write(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
+        if self.is_number() {
+            let number = self.number(inputs)?;
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            return Some(());
+        }
+        let stream = inputs.stream;
+        let text: &[u8] = match self {
+            Self::Address(peer, part) => return part.write(peer.address(inputs)?, out),
+            Self::ConnectionTerminationDetails => {
+                stream.connection_termination_details()?.as_bytes()
+            }
+            Self::Fixed(value) => value.as_deref()?,
+            Self::GrpcStatus(form) => return form.write(inputs, out),
+            Self::LocalReplyBody => inputs.local_reply_body,
+            Self::Path { query, original } => original.path(inputs.request?, *query)?,
+            Self::Protocol => stream.protocol()?.as_str().as_bytes(),
+            Self::QueryParam(name) => query_param(query(inputs.request?)?, name)?,
+            Self::QueryParams => query(inputs.request?)?,
+            Self::Request(header) => header.in_request(inputs.request?)?,
+            Self::RequestedServerName => stream.requested_server_name()?.as_bytes(),
+            Self::Response(header) => header.in_response(inputs, out)?,
+            Self::ResponseCodeDetails { allow_whitespace } => {
+                let details = stream.response_code_details()?.bytes();
+                let space = |byte: u8| if byte.is_ascii_whitespace() { b'_' } else { byte };
+                out.extend(details.map(|b| if *allow_whitespace { b } else { space(b) }));
+                return Some(());
+            }
+            Self::ResponseFlags { long } => {
+                let flags = stream.response_flags();
+                flags.write(if *long { Flag::long } else { Flag::short }, out);
+                return (!flags.is_empty()).then_some(());
+            }
+            Self::RouteName => stream.route_name().filter(|name| !name.is_empty())?.as_bytes(),
+            Self::StartTime(format) => {
+                format.write(stream.start_time(), out);
+                return Some(());
+            }
+            Self::StreamId => stream.stream_id()?.as_bytes(),
+            Self::UpstreamCluster => stream.upstream_cluster()?.as_bytes(),
+            Self::UpstreamHostName { port } => return host_name(inputs, *port, out),
+            Self::UpstreamTransportFailureReason => {
+                stream.upstream_transport_failure_reason()?.as_bytes()
+            }
+            Self::VirtualClusterName => stream.virtual_cluster_name()?.as_bytes(),
+            Self::Bytes { .. }
+            | Self::ConnectionId
+            | Self::Duration(_)
+            | Self::ResponseCode
+            | Self::UpstreamConnectionId
+            | Self::UpstreamRequestAttemptCount => return None,
+        };
+        out.extend_from_slice(text);
+        Some(())
+    }
+
+    fn with_parameters(token: &Token<'_>) -> Result<Option<Self>, String> {
+        let parameters = token.parameters;
+        Ok(Some(match token.name {
+            "REQ" | "REQUEST_HEADER" => Self::Request(HeaderLookup::new(parameters)?),
+            "RESP" | "RESPONSE_HEADER" => Self::Response(HeaderLookup::new(parameters)?),
+            "START_TIME" => Self::StartTime(TimeFormat::new(parameters)),
+            "RESPONSE_CODE_DETAILS" => {
+                Self::ResponseCodeDetails { allow_whitespace: parameters == "ALLOW_WHITESPACES" }
+            }
+            "QUERY_PARAM" => Self::QueryParam(parameters.as_bytes().into()),
+            "PATH" => path(parameters)?,
+            "ENVIRONMENT" => {
+                let value = std::env::var_os(parameters);
+                Self::Fixed(value.map(|value| value.into_encoded_bytes().into()))
+            }
+            "GRPC_STATUS" => Self::GrpcStatus(match parameters {
+                "" | "CAMEL_STRING" => GrpcStatusForm::Camel,
+                "SNAKE_STRING" => GrpcStatusForm::Snake,
+                "NUMBER" => GrpcStatusForm::Number,
+                other => {
+                    return Err(format!(
+                        "GrpcStatusFormatter only supports CAMEL_STRING, SNAKE_STRING or NUMBER. \
+                         Got: {other}"
+                    ));
+                }
+            }),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn without_parameters(name: &str) -> Option<Self> {
+        use AddressPart::{All, Ip, Port};
+        use Peer::{
+            DownstreamDirectRemote, DownstreamLocal, DownstreamRemote, UpstreamHost, UpstreamLocal,
+        };
+        Some(match name {
+            "BYTES_RECEIVED" => Self::Bytes { sent: false },
+            "BYTES_SENT" => Self::Bytes { sent: true },
+            "CONNECTION_ID" => Self::ConnectionId,
+            "CONNECTION_TERMINATION_DETAILS" => Self::ConnectionTerminationDetails,
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Self::Address(DownstreamDirectRemote, All),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                Self::Address(DownstreamDirectRemote, Ip)
+            }
+            "DOWNSTREAM_DIRECT_REMOTE_PORT" => Self::Address(DownstreamDirectRemote, Port),
+            "DOWNSTREAM_LOCAL_ADDRESS" => Self::Address(DownstreamLocal, All),
+            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Self::Address(DownstreamLocal, Ip),
+            "DOWNSTREAM_LOCAL_PORT" => Self::Address(DownstreamLocal, Port),
+            "DOWNSTREAM_REMOTE_ADDRESS" => Self::Address(DownstreamRemote, All),
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::Address(DownstreamRemote, Ip),
+            "DOWNSTREAM_REMOTE_PORT" => Self::Address(DownstreamRemote, Port),
+            "DURATION" => Self::Duration(Span::Total),
+            "GRPC_STATUS_NUMBER" => Self::GrpcStatus(GrpcStatusForm::Number),
+            "HOSTNAME" => Self::Fixed(host_name_of_machine()),
+            "LOCAL_REPLY_BODY" => Self::LocalReplyBody,
+            "PROTOCOL" => Self::Protocol,
+            "QUERY_PARAMS" => Self::QueryParams,
+            "REQUESTED_SERVER_NAME" => Self::RequestedServerName,
+            "REQUEST_DURATION" => Self::Duration(Span::Request),
+            "RESPONSE_CODE" => Self::ResponseCode,
+            "RESPONSE_DURATION" => Self::Duration(Span::Response),
+            "RESPONSE_FLAGS" => Self::ResponseFlags { long: false },
+            "RESPONSE_FLAGS_LONG" => Self::ResponseFlags { long: true },
+            "RESPONSE_TX_DURATION" => Self::Duration(Span::ResponseTx),
+            "ROUTE_NAME" => Self::RouteName,
+            "STREAM_ID" => Self::StreamId,
+            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Self::UpstreamCluster,
+            "UPSTREAM_CONNECTION_ID" => Self::UpstreamConnectionId,
+            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Self::Address(UpstreamHost, All),
+            "UPSTREAM_HOST_NAME" => Self::UpstreamHostName { port: true },
+            "UPSTREAM_HOST_NAME_WITHOUT_PORT" => Self::UpstreamHostName { port: false },
+            "UPSTREAM_LOCAL_ADDRESS" => Self::Address(UpstreamLocal, All),
+            "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Self::Address(UpstreamLocal, Ip),
+            "UPSTREAM_LOCAL_PORT" => Self::Address(UpstreamLocal, Port),
+            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::Address(UpstreamHost, Ip),
+            "UPSTREAM_REMOTE_PORT" => Self::Address(UpstreamHost, Port),
+            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Self::UpstreamRequestAttemptCount,
+            "UPSTREAM_TRANSPORT_FAILURE_REASON" => Self::UpstreamTransportFailureReason,
+            "VIRTUAL_CLUSTER_NAME" => Self::VirtualClusterName,
+            _ => return None,
+        })
+    }
+}
+
+impl Peer {
+    fn address(self, inputs: &Inputs<'_>) -> Option<SocketAddr> {
+        let stream = inputs.stream;
+        match self {
+            Self::DownstreamDirectRemote => stream.downstream_direct_remote_address(),
+            Self::DownstreamLocal => stream.downstream_local_address(),
+            Self::DownstreamRemote => stream.downstream_remote_address(),
+            Self::UpstreamHost => stream.upstream_host(),
+            Self::UpstreamLocal => stream.upstream_local_address(),
+        }
+    }
+}
+
+impl AddressPart {
+    fn write(self, address: SocketAddr, out: &mut Vec<u8>) -> Option<()> {
+        match self {
+            Self::All => write_display(&address, out),
+            Self::Ip => write_ip(address.ip(), out),
+            // A number, written as one.
+            Self::Port => return None,
+        }
+        Some(())
+    }
+}
+
+impl Span {
+    fn duration(self, inputs: &Inputs<'_>) -> Option<Duration> {
+        let stream = inputs.stream;
+        match self {
+            Self::Request => stream.request_duration(),
+            Self::Response => stream.response_duration(),
+            Self::ResponseTx => stream.response_tx_duration(),
+            Self::Total => stream.duration(),
+        }
+    }
+}
+
+impl HeaderLookup {
+    fn new(parameters: &str) -> Result<Self, String> {
+        let mut names = parameters.split('?');
+        let name = names.next().unwrap_or_default();
+        let alternative = names.next();
+        if names.next().is_some() {
+            return Err(format!("More than 1 alternative header specified in token: {parameters}"));
+        }
+        let is_valid = |name: &str| {
+            let name = name.strip_prefix(':').unwrap_or(name);
+            name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        };
+        if !is_valid(name) || !alternative.is_none_or(is_valid) {
+            return Err("Invalid header configuration. Format string contains invalid characters."
+                .to_owned());
+        }
+        let lower = |name: &str| name.to_ascii_lowercase().into_bytes().into();
+        let alternative = alternative.filter(|name| !name.is_empty());
+        Ok(Self { name: lower(name), alternative: alternative.map(lower) })
+    }
+
+    fn in_request<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
+        let value = |name: &[u8]| match name {
+            b":authority" => head.authority(),
+            b":method" => Some(head.method_name()),
+            b":path" => Some(head.target()),
+            b":scheme" => head.fields.get(FieldName::XForwardedProto),
+            name => head.fields.find(name),
+        };
+        self.first_of(value)
+    }
+
+    fn in_response<'a>(&self, inputs: &Inputs<'a>, out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let head = inputs.response?;
+        if &*self.name == b":status" {
+            out.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
+            return Some(&[]);
+        }
+        let fields: &Fields = &head.fields;
+        self.first_of(|name| fields.find(name))
+    }
+
+    fn first_of<'a>(&self, value: impl Fn(&[u8]) -> Option<&'a [u8]>) -> Option<&'a [u8]> {
+        value(&self.name).or_else(|| value(self.alternative.as_deref()?))
+    }
+}
+
+impl PathSource {
+    fn path(self, head: &RequestHead, with_query: bool) -> Option<&[u8]> {
+        let original = head.fields.get(FieldName::XEnvoyOriginalPath);
+        let path = match self {
+            Self::Original => original?,
+            Self::OriginalOrPath => original.unwrap_or_else(|| head.target()),
+            Self::Path => head.target(),
+        };
+        let end = if with_query { None } else { memchr::memchr(b'?', path) };
+        path.get(..end.unwrap_or(path.len()))
+    }
+}
+
+impl GrpcStatusForm {
+    /// In the headers of the response only: trailers are not kept.
+    fn write(self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
+        let status = inputs.response?.fields.get(FieldName::GrpcStatus)?;
+        let number: usize = std::str::from_utf8(status).ok()?.trim().parse().ok()?;
+        let names = GRPC_STATUSES.get(number);
+        match (self, names) {
+            (Self::Camel, Some((camel, _))) => out.extend_from_slice(camel.as_bytes()),
+            (Self::Snake, Some((_, snake))) => out.extend_from_slice(snake.as_bytes()),
+            (Self::Number, _) | (_, None) => {
+                out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            }
+        }
+        Some(())
+    }
+}
+
+/// What a command may be given, and whether a length too.
+fn accepted(name: &str) -> (Takes, bool) {
+    match name {
+        "REQ" | "REQUEST_HEADER" | "RESP" | "RESPONSE_HEADER" | "QUERY_PARAM" | "ENVIRONMENT" => {
+            (Takes::Parameters, true)
+        }
+        "START_TIME" => (Takes::OptionalParameters, true),
+        "LOCAL_REPLY_BODY" | "QUERY_PARAMS" => (Takes::OptionalParameters, true),
+        "PATH" => (Takes::OptionalParameters, true),
+        "RESPONSE_CODE_DETAILS" | "GRPC_STATUS" => (Takes::OptionalParameters, false),
+        name if ENVOYS_OTHERS.contains(&name) => (Takes::OptionalParameters, true),
+        _ => (Takes::Nothing, false),
+    }
+}
+
+fn path(parameters: &str) -> Result<Command, String> {
+    let (query, source) = parameters.split_once(':').unwrap_or((parameters, ""));
+    let query = match query {
+        "" | "WQ" => true,
+        "NQ" => false,
+        other => {
+            return Err(format!("Invalid PATH option: '{other}', only 'WQ'/'NQ' are allowed"));
+        }
+    };
+    let original = match source {
+        "" | "ORIG_OR_PATH" => PathSource::OriginalOrPath,
+        "ORIG" => PathSource::Original,
+        "PATH" => PathSource::Path,
+        other => {
+            return Err(format!(
+                "Invalid PATH option: '{other}', only 'ORIG'/'PATH'/'ORIG_OR_PATH' are allowed"
+            ));
+        }
+    };
+    Ok(Command::Path { query, original })
+}
+
+fn query(head: &RequestHead) -> Option<&[u8]> {
+    let target = head.target();
+    target.get(memchr::memchr(b'?', target)? + 1..)
+}
+
+fn query_param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    query.split(|&byte| byte == b'&').find_map(|parameter| {
+        let end = memchr::memchr(b'=', parameter).unwrap_or(parameter.len());
+        let value = parameter.get(end + 1..).unwrap_or_default();
+        (parameter.get(..end)? == name).then_some(value)
+    })
+}
+
+/// The hostname of the endpoint, or its address where it has none.
+fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
+    let address = inputs.stream.upstream_host();
+    let name = inputs.stream.upstream_host_name().filter(|name| !name.is_empty());
+    match (name, address) {
+        (Some(name), _) => {
+            let end = if port { None } else { name.rfind(':') };
+            out.extend_from_slice(name.get(..end.unwrap_or(name.len()))?.as_bytes());
+            Some(())
+        }
+        (None, Some(address)) if port => AddressPart::All.write(address, out),
+        (None, Some(address)) => AddressPart::Ip.write(address, out),
+        (None, None) => None,
+    }
+}
+
+fn host_name_of_machine() -> Option<Box<[u8]>> {
+    let name = std::fs::read("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim_ascii().into())
+}
+
+/// By number, in both spellings.
+const GRPC_STATUSES: [(&str, &str); 17] = [
+    ("OK", "OK"),
+    ("Canceled", "CANCELLED"),
+    ("Unknown", "UNKNOWN"),
+    ("InvalidArgument", "INVALID_ARGUMENT"),
+    ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+    ("NotFound", "NOT_FOUND"),
+    ("AlreadyExists", "ALREADY_EXISTS"),
+    ("PermissionDenied", "PERMISSION_DENIED"),
+    ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+    ("FailedPrecondition", "FAILED_PRECONDITION"),
+    ("Aborted", "ABORTED"),
+    ("OutOfRange", "OUT_OF_RANGE"),
+    ("Unimplemented", "UNIMPLEMENTED"),
+    ("Internal", "INTERNAL"),
+    ("Unavailable", "UNAVAILABLE"),
+    ("DataLoss", "DATA_LOSS"),
+    ("Unauthenticated", "UNAUTHENTICATED"),
+];
+
+/// Commands that Envoy has and Corvoy does not.
+const ENVOYS_OTHERS: &[&str] = &[
+    "ACCESS_LOG_TYPE",
+    "BYTES_RETRANSMITTED",
+    "CEL",
+    "CLUSTER_METADATA",
+    "COALESCE",
+    "COMMON_DURATION",
+    "CUSTOM_FLAGS",
+    "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
+    "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "DOWNSTREAM_HANDSHAKE_DURATION",
+    "DOWNSTREAM_HEADER_BYTES_RECEIVED",
+    "DOWNSTREAM_HEADER_BYTES_SENT",
+    "DOWNSTREAM_LOCAL_CLOSE_REASON",
+    "DOWNSTREAM_LOCAL_DNS_SAN",
+    "DOWNSTREAM_LOCAL_IP_SAN",
+    "DOWNSTREAM_LOCAL_SUBJECT",
+    "DOWNSTREAM_LOCAL_URI_SAN",
+    "DOWNSTREAM_PEER_CERT",
+    "DOWNSTREAM_PEER_CERT_V_END",
+    "DOWNSTREAM_PEER_CERT_V_START",
+    "DOWNSTREAM_PEER_DNS_SAN",
+    "DOWNSTREAM_PEER_FINGERPRINT_1",
+    "DOWNSTREAM_PEER_FINGERPRINT_256",
+    "DOWNSTREAM_PEER_IP_SAN",
+    "DOWNSTREAM_PEER_ISSUER",
+    "DOWNSTREAM_PEER_SERIAL",
+    "DOWNSTREAM_PEER_SUBJECT",
+    "DOWNSTREAM_PEER_URI_SAN",
+    "DOWNSTREAM_TLS_CIPHER",
+    "DOWNSTREAM_TLS_GROUP",
+    "DOWNSTREAM_TLS_SESSION_ID",
+    "DOWNSTREAM_TLS_VERSION",
+    "DOWNSTREAM_WIRE_BYTES_RECEIVED",
+    "DOWNSTREAM_WIRE_BYTES_SENT",
+    "DYNAMIC_METADATA",
+    "EMIT_TIME",
+    "EMIT_TIME_LOCAL",
+    "FILTER_CHAIN_NAME",
+    "FILTER_STATE",
+    "METADATA",
+    "PACKETS_RETRANSMITTED",
+    "REQUEST_HEADERS_BYTES",
+    "REQUEST_TX_DURATION",
+    "RESPONSE_HEADERS_BYTES",
+    "RESPONSE_TRAILER",
+    "RESPONSE_TRAILERS_BYTES",
+    "ROUNDTRIP_DURATION",
+    "SPAN_ID",
+    "START_TIME_LOCAL",
+    "TLS_JA3_FINGERPRINT",
+    "TLS_JA4_FINGERPRINT",
+    "TRACE_ID",
+    "TRAILER",
+    "TYPED_CEL",
+    "UNIQUE_ID",
+    "UPSTREAM_CONNECTION_POOL_READY_DURATION",
+    "UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
+    "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "UPSTREAM_DETECTED_CLOSE_TYPE",
+    "UPSTREAM_FILTER_STATE",
+    "UPSTREAM_HEADER_BYTES_RECEIVED",
+    "UPSTREAM_HEADER_BYTES_SENT",
+    "UPSTREAM_HOSTS_ATTEMPTED",
+    "UPSTREAM_LOCAL_CLOSE_REASON",
+    "UPSTREAM_METADATA",
+    "UPSTREAM_PEER_CERT",
+    "UPSTREAM_PEER_SUBJECT",
+    "UPSTREAM_PROTOCOL",
+    "UPSTREAM_SERVER_NAME",
+    "UPSTREAM_TLS_CIPHER",
+    "UPSTREAM_TLS_SESSION_ID",
+    "UPSTREAM_TLS_VERSION",
+    "UPSTREAM_WIRE_BYTES_RECEIVED",
+    "UPSTREAM_WIRE_BYTES_SENT",
+];

@@ -1,0 +1,272 @@
+//! The heads of requests and responses.
+
+use super::fields::{FieldName, Fields, Span};
+use super::parse::{self, Progress};
+use super::{Error, Method};
+
+/// The versions that are spoken.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+impl Version {
+    /// As it stands in the first line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// The scheme of a request.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Scheme {
+    /// http
+    Http,
+    /// https
+    Https,
+}
+
+impl Scheme {
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What is accepted of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// The longest head, in bytes as received, first line and line ends included.
+    pub bytes_max: usize,
+    /// The most fields.
+    pub fields_max: usize,
+    /// Whether a request may be HTTP/1.0.
+    pub accept_http_10: bool,
+    /// Whether a request may have a method that Envoy does not know.
+    pub allow_custom_methods: bool,
+    /// Whether a request target may be in absolute form.
+    pub allow_absolute_url: bool,
+}
+
+impl Default for HeadLimits {
+    /// Envoy's defaults.
+    fn default() -> Self {
+        Self {
+            bytes_max: 60 * 1024,
+            fields_max: 100,
+            accept_http_10: false,
+            allow_custom_methods: false,
+            allow_absolute_url: true,
+        }
+    }
+}
+
+/// A request's head, and the buffer it is received into.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The version of the sender.
+    pub version: Version,
+    /// The scheme, where the target was in absolute form.
+    pub scheme: Option<Scheme>,
+    /// The fields. `Host` is the authority: a target in absolute form overrides it.
+    pub fields: Fields,
+    pub(super) method_name: Span,
+    pub(super) target: Span,
+    pub(super) progress: Progress,
+}
+
+impl RequestHead {
+    /// The receive buffer: what arrives is appended here.
+    pub fn received(&mut self) -> &mut Vec<u8> {
+        &mut self.fields.bytes
+    }
+
+    /// Parses what was received so far. `Some(n)`: the head is complete and takes the first `n`
+    /// bytes; what follows is body, or the next request. `None`: more is needed.
+    ///
+    /// However the bytes are split over calls, the result is the same and the work is linear.
+    ///
+    /// # Errors
+    /// The misdeed, to be answered as it says; the connection is then closed.
+    pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+        parse::request(self, limits)
+    }
+
+    /// Moves what follows the head to the end of `rest`. To be called once, before any edit.
+    pub fn split_off(&mut self, head_len: usize, rest: &mut Vec<u8>) {
+        split_off(&mut self.fields.bytes, head_len, rest);
+    }
+
+    /// Makes it ready for the next request; keeps the memory.
+    pub fn clear(&mut self) {
+        self.fields.bytes.clear();
+        self.fields.clear_list();
+        self.progress = Progress::default();
+        self.target = Span::default();
+        self.method_name = Span::default();
+        self.scheme = None;
+    }
+
+    /// The request target: a path with its query, `*`, or for CONNECT the authority.
+    pub fn target(&self) -> &[u8] {
+        self.target.of(&self.fields.bytes)
+    }
+
+    /// Replaces the request target.
+    pub fn set_target(&mut self, target: &[u8]) {
+        self.target = self.fields.keep(target);
+    }
+
+    /// The path without its query.
+    pub fn path(&self) -> &[u8] {
+        let target = self.target();
+        let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+        target.get(..end).unwrap_or_default()
+    }
+
+    /// The method as it was received.
+    pub fn method_name(&self) -> &[u8] {
+        match self.method {
+            Method::Custom => self.method_name.of(&self.fields.bytes),
+            known => known.as_str().as_bytes(),
+        }
+    }
+
+    /// The host, with a port if the client named one.
+    pub fn authority(&self) -> Option<&[u8]> {
+        self.fields.get(FieldName::Host)
+    }
+
+    /// Whether the client lets the connection live after the answer. It asks `Connection`, so
+    /// ask it before hop-by-hop fields are removed.
+    pub fn keep_alive(&self) -> bool {
+        keep_alive(self.version, &self.fields)
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    ///
+    /// RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0
+    /// request MUST ignore that expectation."
+    pub fn expects_continue(&self) -> bool {
+        self.version == Version::Http11
+            && self
+                .fields
+                .get(FieldName::Expect)
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    }
+
+    /// The protocol the client asks to upgrade to: `Upgrade` counts only if `Connection` names it.
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        upgrade(&self.fields)
+    }
+}
+
+/// A response's head, and the buffer it is received into.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// The status, 100 to 999.
+    pub status: u16,
+    /// The version of the sender.
+    pub version: Version,
+    /// The fields.
+    pub fields: Fields,
+    pub(super) reason: Span,
+    pub(super) progress: Progress,
+}
+
+impl ResponseHead {
+    /// The receive buffer: what arrives is appended here.
+    pub fn received(&mut self) -> &mut Vec<u8> {
+        &mut self.fields.bytes
+    }
+
+    /// As [`RequestHead::parse`].
+    ///
+    /// # Errors
+    /// The misdeed. The end of such an answer is unknown: its connection is lost.
+    pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+        parse::response(self, limits)
+    }
+
+    /// Moves what follows the head to the end of `rest`. To be called once, before any edit.
+    pub fn split_off(&mut self, head_len: usize, rest: &mut Vec<u8>) {
+        split_off(&mut self.fields.bytes, head_len, rest);
+    }
+
+    /// Makes it ready for the next response; keeps the memory.
+    pub fn clear(&mut self) {
+        self.fields.bytes.clear();
+        self.fields.clear_list();
+        self.progress = Progress::default();
+        self.reason = Span::default();
+    }
+
+    /// The reason phrase as received. Envoy replaces it by the registered one, and so do we.
+    pub fn reason(&self) -> &[u8] {
+        self.reason.of(&self.fields.bytes)
+    }
+
+    /// Whether the origin lets the connection live after this answer. As for requests, ask it
+    /// before hop-by-hop fields are removed.
+    pub fn keep_alive(&self) -> bool {
+        keep_alive(self.version, &self.fields)
+    }
+
+    /// Whether it is an interim answer, after which the final one follows. 101 is final.
+    pub fn is_interim(&self) -> bool {
+        matches!(self.status, 100 | 102..=199)
+    }
+
+    /// The protocol that a 101 switches to.
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        upgrade(&self.fields)
+    }
+}
+
+/// The members of a comma-separated list, over all fields of that name, without the empty ones.
+pub(crate) fn members(fields: &Fields, id: FieldName) -> impl Iterator<Item = &[u8]> {
+    fields
+        .get_all(id)
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+fn has_member(fields: &Fields, id: FieldName, wanted: &[u8]) -> bool {
+    fields.has(id) && members(fields, id).any(|member| member.eq_ignore_ascii_case(wanted))
+}
+
+fn upgrade(fields: &Fields) -> Option<&[u8]> {
+    let protocol = fields.get(FieldName::Upgrade)?;
+    has_member(fields, FieldName::Connection, b"upgrade").then_some(protocol)
+}
+
+/// RFC 9112 §9.3, and Envoy's addition that `Proxy-Connection: close` closes too.
+fn keep_alive(version: Version, fields: &Fields) -> bool {
+    if has_member(fields, FieldName::Connection, b"close")
+        || has_member(fields, FieldName::ProxyConnection, b"close")
+    {
+        return false;
+    }
+    match version {
+        Version::Http11 => true,
+        Version::Http10 => has_member(fields, FieldName::Connection, b"keep-alive"),
+    }
+}
+
+fn split_off(bytes: &mut Vec<u8>, head_len: usize, rest: &mut Vec<u8>) {
+    rest.extend_from_slice(bytes.get(head_len..).unwrap_or_default());
+    bytes.truncate(head_len);
+}

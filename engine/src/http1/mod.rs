@@ -1,0 +1,28 @@
+//! The HTTP/1 codec: heads, body framing, chunks, and their encoding.
+//!
+//! It is pure: no I/O, no clock, no configuration, and no allocation per message once its
+//! buffers are warm. The driver appends what it received to [`RequestHead::received`], asks
+//! [`RequestHead::parse`], and asks [`framing`] where the body ends. It is not the policy of a
+//! connection manager (`downstream/normalize.rs`), nor the choice of when to close.
+//!
+//! Invariant: what is sent on is written from the parsed model, never spliced from what was
+//! received, and a message whose end two readers could see differently is refused.
+
+pub mod chunked;
+pub mod encode;
+mod error;
+mod fields;
+pub mod framing;
+mod head;
+mod method;
+mod parse;
+
+pub use error::Error;
+pub use fields::{Field, FieldName, FieldSet, Fields, Span};
+pub use framing::BodyLength;
+pub(crate) use head::members;
+pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
+pub use method::Method;
+
+#[cfg(test)]
+mod tests;

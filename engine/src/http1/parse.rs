@@ -1,0 +1,398 @@
+//! From bytes to heads. httparse finds the lines, names and values; what it takes too lightly is
+//! checked here.
+//!
+//! Deliberate differences to Envoy 1.40, all of them refusals of requests: a folded line (Envoy
+//! joins it), a bare CR in a value (Envoy deletes it), `Host` twice (Envoy joins them), an empty
+//! `Host`, one with user information, a comma or a port that is no number. As in Envoy, a line of
+//! a head may end in a bare LF: re-encoding leaves nothing of it. In a response a folded line is
+//! joined, as RFC 9112 §5.2 lets a proxy do, unless the field frames the body.
+
+use std::mem::MaybeUninit;
+
+use super::fields::{Field, FieldName, Span};
+use super::head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
+use super::{Error, Method};
+
+/// How far a head that arrives in pieces was looked at.
+///
+/// A parse from the start is tried at the first bytes, at the end of the first line, whenever the
+/// length has doubled (so that garbage is refused early), and at an empty line. Each costs the
+/// length, so together they cost a small multiple of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Empty lines before a request are skipped up to here.
+    start: usize,
+    /// No empty line ends before here.
+    scanned: usize,
+    /// The length at the last try.
+    tried: usize,
+    /// Whether the first line was tried when it was whole.
+    line_tried: bool,
+}
+
+impl Progress {
+    /// Whether a try is due, given all that was received.
+    fn due(&mut self, bytes: &[u8], bytes_max: usize) -> bool {
+        let len = bytes.len();
+        let mut due = self.tried == 0 || len >= self.tried * 2 || len >= bytes_max;
+        if !due {
+            let from = self.scanned.max(self.start);
+            for at in memchr::memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()) {
+                let at = from + at;
+                if !self.line_tried {
+                    self.line_tried = true;
+                    due = true;
+                }
+                if matches!(bytes.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])) {
+                    due = true;
+                    break;
+                }
+            }
+        }
+        // A line end may be seen with the two bytes that come next.
+        self.scanned = len.saturating_sub(3);
+        if due {
+            self.tried = len;
+        }
+        due
+    }
+}
+
+/// The fields that are found without asking for memory.
+const FIELDS_ON_STACK: usize = 128;
+
+/// Parses a request's head; see [`RequestHead::parse`].
+pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+    let len = head.fields.bytes.len();
+    skip_empty_lines(&head.fields.bytes, &mut head.progress)?;
+    let start = head.progress.start;
+    if start == len {
+        return too_long_or_partial(len, limits);
+    }
+    if !head.progress.due(&head.fields.bytes, limits.bytes_max) {
+        return Ok(None);
+    }
+    let (bytes, list) = head.fields.parts();
+    let window = bytes.get(start..len.min(limits.bytes_max)).unwrap_or_default();
+    list.clear();
+    let base = bytes.as_ptr() as usize;
+    let span = |text: &[u8]| span_of(base, text);
+
+    let mut few = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
+    let mut many = Vec::new();
+    let room = room_for(limits.fields_max, &mut few, &mut many);
+    let mut parsed = httparse::Request::new(&mut []);
+    let used = match parsed.parse_with_uninit_headers(window, room) {
+        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Partial) => return too_long_or_partial(len, limits),
+        Err(httparse::Error::Version) => return unsupported_version(window, len, limits),
+        Err(httparse::Error::Token) => return Err(of_request_line(window)),
+        Err(error) => return Err(of_httparse(error)),
+    };
+    let (method_name, target) = match (parsed.method, parsed.path) {
+        (Some(method), Some(target)) => (span(method.as_bytes()), span(target.as_bytes())),
+        _ => return Err(Error::Method),
+    };
+    let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    for field in &*parsed.headers {
+        list.push(Field {
+            id: FieldName::Other,
+            name: span(field.name.as_bytes()),
+            value: span(field.value),
+        });
+    }
+    head.fields.recognise();
+    head.method = Method::of(method_name.of(&head.fields.bytes));
+    head.version = version;
+    head.method_name = method_name;
+    head.target = target;
+    if version == Version::Http10 && !limits.accept_http_10 {
+        return Err(Error::VersionUnsupported);
+    }
+    if head.method == Method::Custom && !limits.allow_custom_methods {
+        return Err(Error::Method);
+    }
+    check_target(head, limits)?;
+    check_host(head)?;
+    Ok(Some(start + used))
+}
+
+/// Parses a response's head; see [`ResponseHead::parse`].
+pub(super) fn response(
+    head: &mut ResponseHead,
+    limits: &HeadLimits,
+) -> Result<Option<usize>, Error> {
+    let len = head.fields.bytes.len();
+    match head.fields.bytes.first() {
+        None => return Ok(None),
+        // Empty lines are forgiven to clients only (RFC 9112 §2.2).
+        Some(b'\r' | b'\n') => return Err(Error::StatusLine),
+        Some(_) => {}
+    }
+    if !head.progress.due(&head.fields.bytes, limits.bytes_max) {
+        return Ok(None);
+    }
+    let (bytes, list) = head.fields.parts();
+    let window = bytes.get(..len.min(limits.bytes_max)).unwrap_or_default();
+    list.clear();
+    let base = bytes.as_ptr() as usize;
+    let span = |text: &[u8]| span_of(base, text);
+
+    let mut few = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
+    let mut many = Vec::new();
+    let room = room_for(limits.fields_max, &mut few, &mut many);
+    let mut parsed = httparse::Response::new(&mut []);
+    let mut config = httparse::ParserConfig::default();
+    config.allow_obsolete_multiline_headers_in_responses(true);
+    let used = match config.parse_response_with_uninit_headers(&mut parsed, window, room) {
+        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Partial) => return too_long_or_partial(len, limits),
+        Err(httparse::Error::Version) => return unsupported_version(window, len, limits),
+        Err(error) => return Err(of_httparse(error)),
+    };
+    head.status = parsed.code.unwrap_or_default();
+    head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    head.reason = parsed.reason.map(|reason| span(reason.as_bytes())).unwrap_or_default();
+    for field in &*parsed.headers {
+        list.push(Field {
+            id: FieldName::Other,
+            name: span(field.name.as_bytes()),
+            value: span(field.value),
+        });
+    }
+    head.fields.recognise();
+    let (bytes, list) = head.fields.parts();
+    unfold(bytes, list)?;
+    // RFC 9112 §4: "The status-code element is a 3-digit integer code"; RFC 9110 §15 begins
+    // at 100.
+    if head.status < 100 {
+        return Err(Error::StatusLine);
+    }
+    Ok(Some(used))
+}
+
+/// The offset of a byte of a head; heads are far shorter than 4 GiB.
+pub(super) fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+fn span_of(base: usize, text: &[u8]) -> Span {
+    let start = (text.as_ptr() as usize).wrapping_sub(base);
+    Span { start: offset(start), end: offset(start + text.len()) }
+}
+
+fn room_for<'r, 'b>(
+    fields_max: usize,
+    few: &'r mut [MaybeUninit<httparse::Header<'b>>; FIELDS_ON_STACK],
+    many: &'r mut Vec<MaybeUninit<httparse::Header<'b>>>,
+) -> &'r mut [MaybeUninit<httparse::Header<'b>>] {
+    if let Some(room) = few.get_mut(..fields_max) {
+        return room;
+    }
+    many.resize_with(fields_max, MaybeUninit::uninit);
+    many
+}
+
+fn too_long_or_partial(len: usize, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+    if len >= limits.bytes_max { Err(Error::HeadTooLarge) } else { Ok(None) }
+}
+
+/// RFC 9112 §2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore
+/// at least one empty line (CRLF) received prior to the request-line."
+fn skip_empty_lines(bytes: &[u8], progress: &mut Progress) -> Result<(), Error> {
+    loop {
+        match bytes.get(progress.start..) {
+            Some([b'\r', b'\n', ..]) => progress.start += 2,
+            Some([b'\n', ..]) => progress.start += 1,
+            Some([b'\r']) => return Ok(()),
+            Some([b'\r', ..]) => return Err(Error::LineEnd),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// httparse knows HTTP/1.0 and HTTP/1.1. Envoy answers 426 to any other version, but a word that
+/// is no version at all is a malformed line.
+fn unsupported_version(
+    window: &[u8],
+    len: usize,
+    limits: &HeadLimits,
+) -> Result<Option<usize>, Error> {
+    let Some(end) = memchr::memchr(b'\n', window) else {
+        return too_long_or_partial(len, limits);
+    };
+    let line = window.get(..end).unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    match word {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Error::VersionUnsupported)
+        }
+        _ => Err(Error::Version),
+    }
+}
+
+/// A line of method and target is HTTP/0.9, which is a version that Envoy answers with 426 too.
+fn of_request_line(window: &[u8]) -> Error {
+    let line = window.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|&byte| byte == b' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(method), Some([b'/', target @ ..]), None)
+            if Method::of(method) != Method::Custom && target.iter().all(u8::is_ascii_graphic) =>
+        {
+            Error::VersionUnsupported
+        }
+        _ => Error::Target,
+    }
+}
+
+fn of_httparse(error: httparse::Error) -> Error {
+    match error {
+        httparse::Error::HeaderName => Error::FieldName,
+        httparse::Error::HeaderValue => Error::FieldValue,
+        httparse::Error::NewLine => Error::LineEnd,
+        httparse::Error::Status => Error::StatusLine,
+        httparse::Error::Token => Error::Target,
+        httparse::Error::TooManyHeaders => Error::TooManyFields,
+        httparse::Error::Version => Error::Version,
+    }
+}
+
+/// RFC 9112 §5.2: "A proxy … that receives an obs-fold in a response message that is not within a
+/// message/http container MUST either discard the message … or replace each received obs-fold
+/// with one or more SP octets".
+fn unfold(bytes: &mut [u8], list: &[Field]) -> Result<(), Error> {
+    for field in list {
+        let range = field.value.start as usize..field.value.end as usize;
+        let Some(value) = bytes.get_mut(range) else { continue };
+        if memchr::memchr(b'\n', value).is_none() {
+            continue;
+        }
+        if matches!(field.id, FieldName::ContentLength | FieldName::TransferEncoding) {
+            return Err(Error::FieldName);
+        }
+        for byte in value {
+            if matches!(*byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9112 §3.2: the four forms of a request target.
+fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error> {
+    let target = head.target.of(&head.fields.bytes);
+    if !target.is_ascii() {
+        return Err(Error::Target);
+    }
+    match (head.method, target) {
+        (Method::Connect, authority) => {
+            // RFC 9112 §3.2.3: "authority-form = uri-host ":" port"
+            let port = authority.rsplit(|&byte| byte == b':').next().unwrap_or_default();
+            if port.is_empty() || !port.iter().all(u8::is_ascii_digit) {
+                return Err(Error::Target);
+            }
+            check_authority(authority).map_err(|_| Error::Target)?;
+            let authority = head.target;
+            override_host(head, authority);
+            Ok(())
+        }
+        (_, [b'/', ..]) => Ok(()),
+        (Method::Options, b"*") => Ok(()),
+        _ => absolute_form(head, limits),
+    }
+}
+
+/// RFC 9112 §3.2.2: "When an origin server receives a request with an absolute-form of
+/// request-target, the origin server MUST ignore the received Host header field (if any) and
+/// instead use the host information of the request-target."
+fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error> {
+    let Span { start, end } = head.target;
+    let target = head.target.of(&head.fields.bytes);
+    let colon = memchr::memmem::find(target, b"://").ok_or(Error::Target)?;
+    let (scheme, rest) = target.split_at(colon);
+    let scheme = match scheme {
+        _ if scheme.eq_ignore_ascii_case(b"http") => Scheme::Http,
+        _ if scheme.eq_ignore_ascii_case(b"https") => Scheme::Https,
+        _ => return Err(Error::Target),
+    };
+    let rest = rest.get(3..).unwrap_or_default();
+    let slash = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+    let authority = rest.get(..slash.unwrap_or(rest.len())).unwrap_or_default();
+    check_authority(authority).map_err(|_| Error::Target)?;
+    if !limits.allow_absolute_url {
+        // Envoy leaves it for the connection manager, which answers 404 to it.
+        return Ok(());
+    }
+    let host = start + offset(colon + 3);
+    let host = Span { start: host, end: host + offset(authority.len()) };
+    let path = Span { start: host.end, end };
+    head.scheme = Some(scheme);
+    override_host(head, host);
+    head.target = match path.of(&head.fields.bytes) {
+        [b'/', ..] => path,
+        query => {
+            let with_root = [b"/", query].concat();
+            head.fields.keep(&with_root)
+        }
+    };
+    Ok(())
+}
+
+fn override_host(head: &mut RequestHead, host: Span) {
+    let Span { start, end } = host;
+    let text = head.fields.bytes.get(start as usize..end as usize).unwrap_or_default().to_vec();
+    head.fields.set(FieldName::Host, &text);
+}
+
+/// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
+/// request message that lacks a Host header field and to any request message that contains more
+/// than one Host header field line or a Host header field with an invalid field value." That it
+/// is missing is the connection manager's to answer.
+fn check_host(head: &RequestHead) -> Result<(), Error> {
+    match head.fields.get(FieldName::Host) {
+        None => Ok(()),
+        Some(_) if head.fields.is_repeated(FieldName::Host) => Err(Error::Authority),
+        Some(host) => check_authority(host),
+    }
+}
+
+/// RFC 3986 §3.2: a host, an address or an IP literal in brackets, and a port of digits. User
+/// information is deprecated for http (RFC 9110 §4.2.4), a comma is how repetitions were joined.
+fn check_authority(authority: &[u8]) -> Result<(), Error> {
+    let (host, port) = match authority {
+        [b'[', rest @ ..] => {
+            let end = memchr::memchr(b']', rest).ok_or(Error::Authority)?;
+            let (literal, port) = rest.split_at(end);
+            if !literal.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)) {
+                return Err(Error::Authority);
+            }
+            (literal, port.get(1..).unwrap_or_default())
+        }
+        _ => {
+            let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
+            let (host, port) = authority.split_at(end);
+            if !host.iter().all(|&byte| is_host_byte(byte)) {
+                return Err(Error::Authority);
+            }
+            (host, port)
+        }
+    };
+    let port_is_number = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if host.is_empty() || !port_is_number { Err(Error::Authority) } else { Ok(()) }
+}
+
+/// `reg-name` of RFC 3986 §3.2.2, without the comma.
+const fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'')
+        || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')
+}

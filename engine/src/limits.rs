@@ -1,0 +1,41 @@
+//! Every bound of the data plane in one place.
+
+/// Bytes of an ordinary block: a request or a response head with its first body bytes.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+
+/// Bytes of a block for bulk: what one receive of a long body takes at the most.
+pub const LARGE_BLOCK_BYTES: usize = 128 * 1024;
+
+/// Ordinary blocks that a shard keeps for later.
+pub const POOLED_BLOCKS_MAX: usize = 1024;
+
+/// Large blocks that a shard keeps for later.
+pub const POOLED_LARGE_BLOCKS_MAX: usize = 64;
+
+/// Bytes that a client may send ahead (pipelining) while its current request is being answered.
+pub const PIPELINED_BYTES_MAX: usize = BLOCK_BYTES;
+
+/// Bytes of a request body kept for a retry; Envoy's default buffer limit.
+pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Interim (1xx) answers of an origin to one request; more is a protocol error.
+pub const INTERIM_RESPONSES_MAX: usize = 64;
+
+/// Milliseconds that a listener rests when the process is out of file descriptors.
+pub const ACCEPT_BACKOFF_MS: u64 = 100;
+
+/// Connections taken from one listener before the shard looks at its other work.
+pub const ACCEPT_BURST_MAX: usize = 64;
+
+/// Milliseconds that an idle client keeps after a drain began: a request already on its way to us
+/// is still answered.
+pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
+
+/// Milliseconds between two looks at the idle upstream connections.
+pub const POOL_SWEEP_MS: u64 = 1000;
+
+/// Milliseconds after which an idle upstream connection is looked at before it is used again.
+pub const POOL_TRUST_MS: u64 = 5;
+
+const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
+const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);

@@ -1,0 +1,145 @@
+//! Local replies on their way to the client, and the head that every answer gets.
+
+use super::headers::{self, ConnectionHeader, Finish};
+use super::reply::LocalReply;
+use super::route::Route;
+use super::{Exchange, Persistence};
+use crate::downstream::connection::{After, Client};
+use crate::http1::{FieldName, Method, Version, encode};
+use crate::shard::Heads;
+use crate::shard::mailbox::Draining;
+
+/// Writes the head of `reply` as far as it is the reply's own.
+fn compose(heads: &mut Heads, reply: &LocalReply) {
+    let head = &mut heads.response;
+    head.clear();
+    head.status = reply.status;
+    if !reply.body.is_empty() {
+        let mut digits = itoa::Buffer::new();
+        let length = digits.format(reply.body.len()).as_bytes();
+        head.fields.append(FieldName::ContentLength, length);
+        head.fields.append(FieldName::ContentType, b"text/plain");
+    }
+    for (name, value) in &reply.fields {
+        head.fields.append(*name, value);
+    }
+}
+
+/// Adds what every answer has, and sends.
+///
+/// Envoy: with a body `content-length, content-type, date, server[, connection]`; without one
+/// `date, server[, connection], content-length: 0`.
+async fn send(
+    client: &mut Client,
+    heads: &mut Heads,
+    reply: &LocalReply,
+    connection: ConnectionHeader,
+) -> std::io::Result<()> {
+    finish(client, heads, connection);
+    if reply.body.is_empty() && has_length(reply.status) {
+        heads.response.fields.append(FieldName::ContentLength, b"0");
+    }
+    let mut out = client.shard.buffers.take();
+    encode::response(&heads.response, &mut out);
+    if heads.request.method != Method::Head {
+        out.extend_from_slice(&reply.body);
+    }
+    let sent = client.send_all(&out).await;
+    client.shard.buffers.give(out);
+    sent
+}
+
+/// Sends a reply to a request that never became an exchange, and ends the connection.
+pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
+    let mut heads = client.shard.take_heads();
+    compose(&mut heads, reply);
+    let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
+    count(client, reply.status);
+    client.shard.give_heads(heads);
+    match sent {
+        Ok(()) => After::Linger,
+        Err(_) => After::Close,
+    }
+}
+
+/// Counts an answer that was sent whole.
+fn count(client: &Client, status: u16) {
+    let shard = client.shard.id;
+    client.stats().record_response(status);
+    client.chain().listener_http.shard(shard).record_response(status);
+}
+
+/// What every answer to a client has: `date`, `server`, `connection`.
+pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
+    let Heads { request, response } = heads;
+    let clock = &client.shard.clock;
+    let finish = Finish {
+        date: &clock.date(clock.now()),
+        request_id: request.fields.get(FieldName::XRequestId),
+        connection,
+    };
+    headers::finish(response, &client.chain().manager.response, &finish);
+}
+
+/// 1xx, 204 and 304 answers have no length to tell.
+const fn has_length(status: u16) -> bool {
+    !matches!(status, 100..=199 | 204 | 304)
+}
+
+impl Exchange<'_> {
+    /// Answers with `reply`.
+    pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
+        // What is left of the request would have to be read and thrown away: the connection ends.
+        if reply.closes || self.received.is_none() {
+            self.persistence = Persistence::Close;
+        }
+        let lingers = reply.closes || self.received.is_none();
+        let connection = self.connection_header();
+        let is_grpc = super::route::is_grpc(&self.heads.request);
+        let reply = if is_grpc { reply.for_grpc() } else { reply };
+        compose(self.heads, &reply);
+        self.mutate_response(route);
+        if send(self.client, self.heads, &reply, connection).await.is_err() {
+            return After::Close;
+        }
+        self.count_response();
+        match self.persistence {
+            Persistence::KeepAlive => After::Next,
+            Persistence::Close if lingers => After::Linger,
+            Persistence::Close => After::Close,
+        }
+    }
+
+    /// What `connection` says to the client; decides about the connection for good.
+    pub(super) fn connection_header(&mut self) -> ConnectionHeader {
+        let shard = self.client.shard;
+        let stats = self.client.stats();
+        if self.persistence == Persistence::KeepAlive && shard.draining() != Draining::No {
+            stats.downstream_cx_drain_close.inc();
+            self.persistence = Persistence::Close;
+        }
+        if self.persistence == Persistence::KeepAlive
+            && self.client.is_worn_out(shard.clock.now())
+        {
+            self.persistence = Persistence::Close;
+        }
+        match (self.persistence, self.heads.request.version) {
+            (Persistence::Close, _) => ConnectionHeader::Close,
+            (Persistence::KeepAlive, Version::Http10) => ConnectionHeader::KeepAlive,
+            (Persistence::KeepAlive, Version::Http11) => ConnectionHeader::Absent,
+        }
+    }
+
+    /// Counts an answer that was sent whole.
+    pub(super) fn count_response(&self) {
+        count(self.client, self.heads.response.status);
+    }
+
+    /// What becomes of the connection after an answer that was sent whole.
+    pub(super) const fn after(&self) -> After {
+        match self.persistence {
+            Persistence::KeepAlive => After::Next,
+            Persistence::Close => After::Close,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One attempt: the request to one host, and its answer up to the head.
+//!
+//! It does not decide whether another attempt follows (`retry.rs`), nor what the client gets.
+//!
+//! Invariant: a connection on which anything unexpected happened is closed, never given back.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::Exchange;
+use super::body::Fault;
+use super::deadlines::Passed;
+use super::upload::Upload;
+use crate::downstream::connection::{Input, Interest, Ready};
+use crate::http1::{self, BodyLength, HeadLimits, framing};
+use crate::limits;
+use crate::shard::socket::Received;
+use crate::upstream::circuit_breaker::RoutingPriority;
+use crate::upstream::connection::{ClosedBy, Connection};
+use crate::upstream::error::Error;
+use crate::upstream::pool::Pool;
+
+/// A host's answer: its head is in the exchange's response head.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The connection, with the body still on it.
+    pub(super) connection: Connection,
+    /// How the body ends.
+    pub(super) length: BodyLength,
+    /// What came together with the head.
+    pub(super) early: Vec<u8>,
+}
+
+/// Why an attempt brought no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Failed {
+    /// Something between us and the host.
+    Upstream {
+        /// What.
+        error: Error,
+        /// How far the request had got.
+        sent: Sent,
+    },
+    /// No host of the cluster may be chosen.
+    NoHealthyHost,
+    /// A deadline passed.
+    Deadline(Passed),
+    /// The client has gone away.
+    ClientGone,
+    /// The client broke the framing of its body.
+    ClientError(http1::Error),
+}
+
+/// How far a request had got when its attempt failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sent {
+    /// The host has seen nothing of it.
+    Nothing,
+    /// On a connection that had served others: the host may have closed it in the same moment,
+    /// and not one byte came back.
+    OnStaleConnection,
+    /// The host may have seen it.
+    Something,
+}
+
+/// Waits for a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
+pub(super) async fn lease(
+    x: &mut Exchange<'_>,
+    pool: &Rc<Pool>,
+    priority: RoutingPriority,
+) -> Result<Connection, Failed> {
+    x.set_alarm(x.client.shard.clock.now());
+    let mut lease = pin!(pool.lease(priority));
+    loop {
+        let client = &*x.client;
+        let listens = client.listens_ahead();
+        let woken = poll_fn(|cx| {
+            if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
+                return Poll::Ready(Woken::Leased(leased));
+            }
+            if listens && client.socket.poll_readable(cx).is_ready() {
+                return Poll::Ready(Woken::Client);
+            }
+            client.alarm.poll_rang(cx).map(|()| Woken::Rang)
+        });
+        match woken.await {
+            Woken::Leased(leased) => {
+                return leased.map_err(|error| Failed::Upstream { error, sent: Sent::Nothing });
+            }
+            Woken::Client => x.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
+            Woken::Rang => x.check_deadlines()?,
+        }
+    }
+}
+
+enum Woken {
+    Leased(Result<Connection, Error>),
+    Client,
+    Rang,
+}
+
+/// Sends the request on `connection` and reads the head of the final answer.
+pub(super) async fn exchange(
+    x: &mut Exchange<'_>,
+    connection: Connection,
+    upload: &mut Upload,
+    limits: HeadLimits,
+) -> Result<Answer, Failed> {
+    let mut attempt = Attempt { connection, interim: 0, limits };
+    let mut ready = Ready::default();
+    ready.io.client_in = upload.wants_client();
+    loop {
+        if let Err(failed) = step_upload(x, &attempt.connection, upload, ready) {
+            // An origin may answer, and close, before it has read the whole request.
+            let broken = matches!(failed, Failed::Upstream { .. });
+            if !(broken && attempt.receive(x).is_ok()) {
+                return Err(attempt.fail(x, failed));
+            }
+            ready.io.origin_in = false;
+        } else if ready.io.origin_in {
+            if let Err(failed) = attempt.receive(x) {
+                return Err(attempt.fail(x, failed));
+            }
+        }
+        match attempt.parse(x) {
+            Ok(Some((length, early))) => {
+                return Ok(Answer { connection: attempt.connection, length, early });
+            }
+            Ok(None) => {}
+            Err(failed) => return Err(attempt.fail(x, failed)),
+        }
+        let now = x.client.shard.clock.now();
+        x.start_timers(upload);
+        let want = Interest {
+            origin_in: true,
+            origin_out: upload.wants_origin(),
+            client_in: upload.wants_client() || (upload.has_ended() && x.client.listens_ahead()),
+            client_out: false,
+        };
+        x.set_alarm(now);
+        ready = x.client.wait(Some(attempt.connection.socket()), want).await;
+        if ready.rang
+            && let Err(failed) = x.check_deadlines()
+        {
+            return Err(attempt.fail(x, failed));
+        }
+        x.touch();
+    }
+}
+
+/// Moves the request on, as far as it goes without waiting.
+pub(super) fn step_upload(
+    x: &mut Exchange<'_>,
+    connection: &Connection,
+    upload: &mut Upload,
+    ready: Ready,
+) -> Result<(), Failed> {
+    let mut may_receive = ready.io.client_in;
+    for _ in 0..STEPS_MAX {
+        if upload.wants_origin() {
+            let sent = upload.push(connection.socket()).map_err(|fault| upload_fault(x, fault))?;
+            connection.pool().count_sent(sent);
+            if sent == 0 {
+                break;
+            }
+        } else if upload.wants_client() && may_receive {
+            let buffers = &x.client.shard.buffers;
+            let pulled = upload.pull(&x.client.socket, buffers);
+            let pulled = pulled.map_err(|fault| upload_fault(x, fault))?;
+            x.client.count_received(pulled.bytes);
+            may_receive = pulled.more_likely;
+            if let Some(surplus) = upload.surplus()
+                && !surplus.is_empty()
+            {
+                x.client.early.append(surplus);
+            }
+        } else {
+            break;
+        }
+    }
+    if upload.has_ended() && ready.io.client_in && may_receive && x.client.listens_ahead() {
+        x.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
+    }
+    Ok(())
+}
+
+pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: Fault) -> Failed {
+    match fault {
+        Fault::Sink(_) => Failed::Upstream {
+            error: Error::ConnectionTermination,
+            sent: Sent::Something, // what it means is decided where the connection is known
+        },
+        Fault::Source(_) => {
+            x.client.gone();
+            Failed::ClientGone
+        }
+        Fault::Truncated => {
+            x.client.input = Input::HalfClosed;
+            x.client.gone();
+            Failed::ClientGone
+        }
+        Fault::Malformed(error) => Failed::ClientError(error),
+    }
+}
+
+struct Attempt {
+    connection: Connection,
+    interim: usize,
+    limits: HeadLimits,
+}
+
+impl Attempt {
+    /// Receives what the host sent.
+    fn receive(&mut self, x: &mut Exchange<'_>) -> Result<(), Failed> {
+        let buffer = x.heads.response.received();
+        if buffer.len() == buffer.capacity() {
+            // The parser refuses a head beyond its limit, so this grows a few times at the most.
+            buffer.reserve(limits::BLOCK_BYTES);
+        }
+        let terminated = |error| Err(Failed::Upstream { error, sent: Sent::Something });
+        match self.connection.socket().receive(buffer) {
+            Ok(Received::Bytes(n)) => {
+                self.connection.pool().count_received(n);
+                Ok(())
+            }
+            Ok(Received::Nothing) => Ok(()),
+            // Envoy: a head that breaks off is no protocol, silence is a closed connection.
+            Ok(Received::End) if !buffer.is_empty() => terminated(Error::ProtocolError),
+            Ok(Received::End) | Err(_) => terminated(Error::ConnectionTermination),
+        }
+    }
+
+    /// The final answer, once its head is whole. Interim answers are swallowed, as Envoy does.
+    fn parse(
+        &mut self,
+        x: &mut Exchange<'_>,
+    ) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
+        let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
+        loop {
+            let head = &mut x.heads.response;
+            if head.received().is_empty() {
+                return Ok(None);
+            }
+            let Some(head_bytes) = head.parse(&self.limits).map_err(|_| broken)? else {
+                return Ok(None);
+            };
+            let mut rest = x.client.shard.buffers.take();
+            head.split_off(head_bytes, &mut rest);
+            if head.status >= 200 {
+                let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
+                return Ok(Some((length, rest)));
+            }
+            self.interim += 1;
+            //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch.
+            if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
+                return Err(broken);
+            }
+            head.clear();
+            head.received().append(&mut rest);
+            x.client.shard.buffers.give(rest);
+        }
+    }
+
+    /// Ends the connection and says how far the request had got.
+    fn fail(self, x: &Exchange<'_>, failed: Failed) -> Failed {
+        let silent = x.heads.response.status == 0 && self.interim == 0;
+        let (by, failed) = match failed {
+            Failed::Upstream { error: Error::ConnectionTermination, .. } => {
+                let sent = if self.connection.is_reused() && silent {
+                    Sent::OnStaleConnection
+                } else {
+                    Sent::Something
+                };
+                let error = Error::ConnectionTermination;
+                (ClosedBy::Host, Failed::Upstream { error, sent })
+            }
+            Failed::Upstream { error: Error::ProtocolError, .. } => {
+                self.connection.pool().stats().upstream_cx_protocol_error.inc();
+                (ClosedBy::Us, failed)
+            }
+            _ => (ClosedBy::Us, failed),
+        };
+        self.connection.close(by);
+        failed
+    }
+}
+
+/// Receives and sends in a row before other connections get their turn.
+pub(super) const STEPS_MAX: usize = 16;

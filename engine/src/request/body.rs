@@ -1,0 +1,295 @@
+//! Moves the body of a message from one socket to the other; the only flow control there is.
+//!
+//! One bounded buffer per direction: nothing is received before the last bytes are sent, so a slow
+//! reader stops a fast writer through the kernel. The body is never held as a whole.
+//!
+//! Invariant: with a known length the source is never read beyond the end of the body; with chunks
+//! what was read beyond it is in [`Pump::surplus`], and never sent to the sink.
+
+use std::io;
+
+use crate::http1::chunked::{self, Decoder};
+use crate::http1::{self, BodyLength};
+use crate::limits;
+use crate::shard::buffers::Buffers;
+use crate::shard::socket::{Received, Socket};
+
+/// How the body is framed towards the sink.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// The bytes as they are: the length was announced, or closing the connection ends them.
+    Identity,
+    /// In chunks.
+    Chunked,
+}
+
+/// Why a body ended before its end.
+#[derive(Debug)]
+pub enum Fault {
+    /// The source closed the connection in the middle.
+    Truncated,
+    /// The source broke the framing.
+    Malformed(http1::Error),
+    /// The source's connection broke.
+    Source(io::Error),
+    /// The sink's connection broke.
+    Sink(io::Error),
+}
+
+/// What one receive brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulled {
+    /// Bytes from the connection, framing included.
+    pub bytes: usize,
+    /// The receive filled its block or met the end: looking again is worth a system call.
+    pub more_likely: bool,
+}
+
+impl Pulled {
+    const NOTHING: Self = Self { bytes: 0, more_likely: false };
+}
+
+/// What is still to come from the source.
+#[derive(Debug)]
+enum Source {
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+    Ended,
+}
+
+/// One direction of an exchange.
+#[derive(Debug)]
+pub struct Pump {
+    source: Source,
+    framing: Framing,
+    /// Received and not decoded yet; empty unless the source is chunked.
+    raw: Vec<u8>,
+    /// Framed for the sink; `out[sent..]` is still to be sent.
+    out: Vec<u8>,
+    sent: usize,
+    /// Body bytes that came from the source so far, without framing.
+    received_bytes: u64,
+}
+
+impl Pump {
+    /// A body of `length` to be framed as `framing`. `out` may hold the message's head: it leaves
+    /// with the first bytes of the body.
+    #[must_use]
+    pub fn new(length: &BodyLength, framing: Framing, out: Vec<u8>) -> Self {
+        let source = match *length {
+            BodyLength::None | BodyLength::Length(0) => Source::Ended,
+            BodyLength::Length(length) => Source::Length(length),
+            BodyLength::Chunked => Source::Chunked(Decoder::new()),
+            BodyLength::UntilClose => Source::UntilClose,
+        };
+        Self { source, framing, raw: Vec::new(), out, sent: 0, received_bytes: 0 }
+    }
+
+    /// Everything has come from the source.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.source, Source::Ended)
+    }
+
+    /// Everything has come and been sent.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.has_ended() && !self.wants_sink()
+    }
+
+    /// There is something to send.
+    #[must_use]
+    pub fn wants_sink(&self) -> bool {
+        self.sent < self.out.len()
+    }
+
+    /// There is something to receive, and room for it.
+    #[must_use]
+    pub fn wants_source(&self) -> bool {
+        !self.has_ended() && !self.wants_sink()
+    }
+
+    /// Body bytes received so far, without framing.
+    #[must_use]
+    pub const fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// The framed bytes waiting to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> &[u8] {
+        self.out.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Takes body bytes that were received together with the head out of `early`; what does not
+    /// belong to the body stays there.
+    ///
+    /// # Errors
+    /// When the chunks are malformed.
+    pub fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
+        match &mut self.source {
+            Source::Ended => {}
+            Source::Length(remaining) => {
+                let take = usize::try_from(*remaining).unwrap_or(usize::MAX).min(early.len());
+                *remaining -= take as u64;
+                self.received_bytes += take as u64;
+                let ended = *remaining == 0;
+                frame(&mut self.out, self.framing, early.get(..take).unwrap_or_default());
+                early.drain(..take);
+                if ended {
+                    self.end();
+                }
+            }
+            Source::UntilClose => {
+                self.received_bytes += early.len() as u64;
+                frame(&mut self.out, self.framing, early);
+                early.clear();
+            }
+            Source::Chunked(_) => {
+                std::mem::swap(&mut self.raw, early);
+                self.decode()?;
+                if self.has_ended() {
+                    std::mem::swap(&mut self.raw, early);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives once; tells what the connection brought, framing included.
+    ///
+    /// # Errors
+    /// When the source ends too early, breaks the framing or its connection.
+    pub fn pull(&mut self, source: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
+        debug_assert!(self.wants_source(), "the last bytes are still to be sent");
+        self.out.clear();
+        self.sent = 0;
+        match &mut self.source {
+            Source::Ended => Ok(Pulled::NOTHING),
+            Source::Length(remaining) => {
+                let wanted = usize::try_from(*remaining).unwrap_or(usize::MAX);
+                make_room(&mut self.out, wanted, buffers);
+                let received = source.receive_at_most(&mut self.out, wanted);
+                match received.map_err(Fault::Source)? {
+                    Received::Nothing => Ok(Pulled::NOTHING),
+                    Received::End => Err(Fault::Truncated),
+                    Received::Bytes(bytes) => {
+                        *remaining -= bytes as u64;
+                        self.received_bytes += bytes as u64;
+                        if *remaining == 0 {
+                            self.end();
+                        }
+                        Ok(Pulled { bytes, more_likely: self.out.len() == self.out.capacity() })
+                    }
+                }
+            }
+            Source::UntilClose | Source::Chunked(_) => self.pull_unknown_length(source, buffers),
+        }
+    }
+
+    fn pull_unknown_length(
+        &mut self,
+        source: &Socket,
+        buffers: &Buffers,
+    ) -> Result<Pulled, Fault> {
+        make_room(&mut self.raw, limits::BLOCK_BYTES, buffers);
+        make_room(&mut self.out, limits::BLOCK_BYTES, buffers);
+        let pulled = match source.receive(&mut self.raw).map_err(Fault::Source)? {
+            Received::Nothing => return Ok(Pulled::NOTHING),
+            Received::Bytes(bytes) => {
+                Pulled { bytes, more_likely: self.raw.len() == self.raw.capacity() }
+            }
+            Received::End if matches!(self.source, Source::UntilClose) => {
+                self.end();
+                return Ok(Pulled { bytes: 0, more_likely: true });
+            }
+            Received::End => return Err(Fault::Truncated),
+        };
+        if matches!(self.source, Source::UntilClose) {
+            self.received_bytes += self.raw.len() as u64;
+            frame(&mut self.out, self.framing, &self.raw);
+            self.raw.clear();
+        } else {
+            self.decode()?;
+        }
+        Ok(pulled)
+    }
+
+    /// Sends what the sink takes now; tells how many bytes it took.
+    ///
+    /// # Errors
+    /// When the sink's connection is broken.
+    pub fn push(&mut self, sink: &Socket) -> Result<usize, Fault> {
+        let bytes = sink.send(self.unsent()).map_err(Fault::Sink)?;
+        self.sent += bytes;
+        Ok(bytes)
+    }
+
+    /// Starts again with `out`: the head of another attempt and the body bytes so far.
+    pub fn rewind(&mut self, out: Vec<u8>) -> Vec<u8> {
+        self.sent = 0;
+        std::mem::replace(&mut self.out, out)
+    }
+
+    /// Decodes all of `raw` into `out`, up to the end of the body.
+    fn decode(&mut self) -> Result<(), Fault> {
+        let mut at = 0;
+        while let Source::Chunked(decoder) = &mut self.source {
+            let rest = self.raw.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            let decoded = decoder.decode(rest).map_err(Fault::Malformed)?;
+            let data = rest.get(decoded.data.clone()).unwrap_or_default();
+            self.received_bytes += data.len() as u64;
+            frame(&mut self.out, self.framing, data);
+            at += decoded.consumed;
+            if decoded.end {
+                self.end();
+            }
+        }
+        self.raw.drain(..at);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.source = Source::Ended;
+        if self.framing == Framing::Chunked {
+            chunked::encode_end(&mut self.out);
+        }
+    }
+
+    /// Bytes read beyond the end of the body.
+    #[must_use]
+    pub fn surplus(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.has_ended(), "before the end every byte belongs to the body");
+        &mut self.raw
+    }
+
+    /// Gives the blocks back.
+    pub fn recycle(self, buffers: &Buffers) {
+        buffers.give(self.raw);
+        buffers.give(self.out);
+    }
+}
+
+fn frame(out: &mut Vec<u8>, framing: Framing, data: &[u8]) {
+    match framing {
+        Framing::Identity => out.extend_from_slice(data),
+        Framing::Chunked if data.is_empty() => {} // an empty chunk would be the last one
+        Framing::Chunked => chunked::encode_chunk(out, data),
+    }
+}
+
+/// Gives `block` the size that `wanted` bytes deserve; it must be empty to be exchanged.
+fn make_room(block: &mut Vec<u8>, wanted: usize, buffers: &Buffers) {
+    let bulk = wanted > limits::BLOCK_BYTES && block.capacity() < limits::LARGE_BLOCK_BYTES;
+    if block.is_empty() && (bulk || block.capacity() == 0) {
+        let fresh = if bulk { buffers.take_large() } else { buffers.take() };
+        buffers.give(std::mem::replace(block, fresh));
+    }
+    if block.capacity() == block.len() {
+        block.reserve(limits::BLOCK_BYTES);
+    }
+}

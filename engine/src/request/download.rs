@@ -1,0 +1,181 @@
+//! The answer on its way to the client, while the rest of the request may still go the other way.
+//!
+//! Invariant: an answer that does not end as its origin announced does not end cleanly for the
+//! client either.
+
+use super::attempt::{self, Answer, Failed};
+use super::body::{Fault, Framing, Pump};
+use super::deadlines::Passed;
+use super::forward::give_back;
+use super::route::Route;
+use super::upload::Upload;
+use super::{Exchange, Outcome, Persistence};
+use crate::downstream::connection::{After, Interest, Ready};
+use crate::http1::{BodyLength, FieldName, Version, encode};
+use crate::upstream::connection::{ClosedBy, Connection};
+
+/// Sends the answer that stands in the exchange's response head.
+pub(super) async fn deliver(
+    x: &mut Exchange<'_>,
+    route: &Route,
+    answer: Answer,
+    mut upload: Upload,
+    attempts: Option<u32>,
+) -> Outcome {
+    let Answer { connection, length, mut early } = answer;
+    // Asked before the hop-by-hop fields go.
+    let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
+    let framing = x.finish_response_head(route, length, attempts);
+    let mut out = x.client.shard.buffers.take();
+    encode::response(&x.heads.response, &mut out);
+    let mut pump = Pump::new(&length, framing, out);
+    let relayed = match pump.take_early(&mut early) {
+        Ok(()) => relay(x, &connection, &mut pump, &mut upload).await,
+        Err(fault) => Err(Broken::Answer(fault)),
+    };
+    let clean = pump.has_ended() && pump.surplus().is_empty() && early.is_empty();
+    let outcome = match relayed {
+        Ok(()) => {
+            x.count_response();
+            if origin_stays && clean && upload.is_done() {
+                give_back(x, connection);
+            } else {
+                connection.close(ClosedBy::Us);
+            }
+            if upload.has_ended() {
+                x.after()
+            } else {
+                x.client.stats().downstream_rq_response_before_rq_complete.inc();
+                After::Linger
+            }
+        }
+        Err(broken) => {
+            let (after, by) = end(x, broken);
+            connection.close(by);
+            after
+        }
+    };
+    let buffers = &x.client.shard.buffers;
+    buffers.give(early);
+    pump.recycle(buffers);
+    upload.recycle(buffers);
+    Outcome::Done(outcome)
+}
+
+/// Why an answer broke off.
+enum Broken {
+    /// The origin, or the way to the client.
+    Answer(Fault),
+    Deadline(Passed),
+    /// The client has gone, or its request is malformed.
+    Client,
+}
+
+/// Moves the answer, and what is left of the request, until the answer is sent.
+async fn relay(
+    x: &mut Exchange<'_>,
+    connection: &Connection,
+    pump: &mut Pump,
+    upload: &mut Upload,
+) -> Result<(), Broken> {
+    let mut ready = Ready::default();
+    loop {
+        step(x, connection, pump, ready.io.origin_in)?;
+        if pump.is_done() {
+            return Ok(());
+        }
+        let mut want = Interest {
+            client_out: pump.wants_sink(),
+            origin_in: pump.wants_source(),
+            ..Interest::default()
+        };
+        if upload.is_done() {
+            if ready.io.client_in {
+                x.client.receive_ahead().map_err(|_| Broken::Client)?;
+            }
+            want.client_in = x.client.listens_ahead();
+        } else if let Some(uploading) = step_upload(x, connection, upload, ready)? {
+            want.client_in = uploading.client_in;
+            want.origin_out = uploading.origin_out;
+        }
+        let now = x.client.shard.clock.now();
+        x.start_timers(upload);
+        x.set_alarm(now);
+        ready = x.client.wait(Some(connection.socket()), want).await;
+        if ready.rang
+            && let Err(Failed::Deadline(passed)) = x.check_deadlines()
+        {
+            return Err(Broken::Deadline(passed));
+        }
+        x.touch();
+    }
+}
+
+/// Moves the answer on, as far as it goes without waiting.
+fn step(
+    x: &mut Exchange<'_>,
+    connection: &Connection,
+    pump: &mut Pump,
+    origin_in: bool,
+) -> Result<(), Broken> {
+    let mut may_receive = origin_in;
+    for _ in 0..attempt::STEPS_MAX {
+        if pump.wants_sink() {
+            let sent = pump.push(&x.client.socket).map_err(Broken::Answer)?;
+            x.client.count_sent(sent);
+            if sent == 0 {
+                return Ok(());
+            }
+        } else if pump.wants_source() && may_receive {
+            let pulled = pump.pull(connection.socket(), &x.client.shard.buffers);
+            let pulled = pulled.map_err(Broken::Answer)?;
+            connection.pool().count_received(pulled.bytes);
+            may_receive = pulled.more_likely;
+        } else {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Moves the rest of the request on. An origin that reads no more is no error: its answer counts.
+fn step_upload(
+    x: &mut Exchange<'_>,
+    connection: &Connection,
+    upload: &mut Upload,
+    ready: Ready,
+) -> Result<Option<Interest>, Broken> {
+    match attempt::step_upload(x, connection, upload, ready) {
+        Ok(()) => Ok(Some(Interest {
+            client_in: upload.wants_client(),
+            origin_out: upload.wants_origin(),
+            ..Interest::default()
+        })),
+        Err(Failed::Upstream { .. }) => Ok(None),
+        Err(_) => Err(Broken::Client),
+    }
+}
+
+/// Counts the end of an answer that broke off; says what becomes of the two connections.
+fn end(x: &mut Exchange<'_>, broken: Broken) -> (After, ClosedBy) {
+    let router = x.chain.router.shard(x.client.shard.id);
+    match broken {
+        Broken::Answer(Fault::Sink(_)) => {
+            x.client.gone();
+            (After::Close, ClosedBy::Us)
+        }
+        Broken::Answer(Fault::Malformed(_)) => {
+            router.rq_reset_after_downstream_response_started.inc();
+            (After::Reset, ClosedBy::Us)
+        }
+        Broken::Answer(Fault::Truncated | Fault::Source(_)) => {
+            router.rq_reset_after_downstream_response_started.inc();
+            (After::Reset, ClosedBy::Host)
+        }
+        Broken::Deadline(_) => {
+            router.rq_reset_after_downstream_response_started.inc();
+            (After::Reset, ClosedBy::Us)
+        }
+        Broken::Client => (After::Close, ClosedBy::Us),
+    }
+}

@@ -1,0 +1,254 @@
+//! The heads of an exchange, edited as the connection manager and the route say.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use super::headers;
+use super::reply::LocalReply;
+use super::route::{self, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost};
+use super::{Exchange, Outcome, Persistence};
+use crate::downstream::connection_manager::Peer;
+use crate::downstream::normalize::{self, Refusal};
+use crate::format::StreamInfo;
+use crate::http1::{BodyLength, FieldName, HeadLimits, Version, framing};
+use crate::limits;
+use crate::request::body::Framing;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::host::Host;
+
+impl Exchange<'_> {
+    /// Applies the connection manager's rules; an outcome, if the request ends here.
+    pub(super) fn normalize(&mut self) -> Option<Outcome> {
+        let peer = Peer { remote: self.client.peer, local: self.client.local, tls: false };
+        let shard = self.client.shard;
+        let mut random = || shard.random.borrow_mut().u64(..);
+        let manager = &self.chain.manager;
+        let outcome = normalize::request(&mut self.heads.request, manager, &peer, &mut random);
+        match outcome {
+            normalize::Outcome::Continue(facts) => {
+                if !facts.keep_alive {
+                    self.persistence = Persistence::Close;
+                }
+                self.facts = Some(facts);
+                None
+            }
+            normalize::Outcome::Refuse(refusal) => Some(Outcome::Reply(self.refusal(refusal))),
+        }
+    }
+
+    fn refusal(&mut self, refusal: Refusal) -> LocalReply {
+        let stats = self.client.stats();
+        match refusal {
+            Refusal::Nomination | Refusal::Underscore => stats.downstream_cx_protocol_error.inc(),
+            Refusal::NotAPath => stats.downstream_rq_non_relative_path.inc(),
+            Refusal::Path => stats.downstream_rq_failed_path_normalization.inc(),
+            Refusal::Redirect => stats.downstream_rq_redirected_with_normalized_path.inc(),
+            Refusal::Upgrade => stats.downstream_rq_ws_on_non_ws_route.inc(),
+            Refusal::MissingHost | Refusal::QueryWithoutContentType => {}
+        }
+        let mut reply = LocalReply::new(refusal.status(), refusal.body());
+        reply.closes = refusal.closes();
+        if refusal == Refusal::Redirect {
+            reply.fields.push((FieldName::Location, self.heads.request.target().to_vec()));
+        }
+        reply
+    }
+
+    pub(super) fn is_internal(&self) -> bool {
+        self.facts.is_some_and(|facts| facts.internal)
+    }
+
+    /// How many bytes of the request's body are kept for a retry.
+    pub(super) fn replay_bytes_max(&self, route: &Route) -> usize {
+        match route.body_buffer_max {
+            Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
+            None => self.client.buffer_limit(),
+        }
+    }
+
+    /// What hosts of `cluster` may send as a head.
+    pub(super) fn response_limits(cluster: &Cluster) -> HeadLimits {
+        HeadLimits {
+            bytes_max: cluster.http.max_response_headers_kb as usize * 1024,
+            fields_max: cluster.http.max_headers_count as usize,
+            accept_http_10: true,
+            ..HeadLimits::default()
+        }
+    }
+
+    /// Edits the request as the route says, once for all attempts.
+    pub(super) fn rewrite_request(&mut self, route: &Route, plan: &Forward) {
+        self.mutate_request(route);
+        if !matches!(plan.host_rewrite, HostRewrite::Auto | HostRewrite::None) {
+            let mut host = self.client.shard.buffers.take();
+            plan.host_rewrite.rewrite(&self.heads.request, &mut host);
+            if !host.is_empty() {
+                self.set_host(&host, plan);
+            }
+            self.client.shard.buffers.give(host);
+        }
+        if !plan.path_rewrite.is_none() {
+            let mut target = self.client.shard.buffers.take();
+            let head = &mut self.heads.request;
+            plan.path_rewrite.rewrite(&route.path, head.target(), &mut target);
+            let original = head.target().to_vec();
+            head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            head.set_target(&target);
+            self.client.shard.buffers.give(target);
+        }
+        framing::announce_request(&mut self.heads.request, self.body);
+    }
+
+    /// Edits the request for the host that was chosen.
+    pub(super) fn rewrite_for_host(&mut self, plan: &Forward, host: &Host) {
+        let name = host.endpoint.hostname.as_bytes();
+        if matches!(plan.host_rewrite, HostRewrite::Auto) && !name.is_empty() {
+            self.set_host(name, plan);
+        }
+    }
+
+    /// `x-envoy-attempt-count` of the attempt that begins.
+    pub(super) fn count_attempt(&mut self, virtual_host: &VirtualHost, attempt: u32) {
+        if virtual_host.include_request_attempt_count {
+            let mut digits = itoa::Buffer::new();
+            let count = digits.format(attempt).as_bytes();
+            self.heads.request.fields.set(FieldName::XEnvoyAttemptCount, count);
+        }
+    }
+
+    fn set_host(&mut self, host: &[u8], plan: &Forward) {
+        let fields = &mut self.heads.request.fields;
+        if fields.get(FieldName::Host) == Some(host) {
+            return;
+        }
+        let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
+        fields.set(FieldName::Host, host);
+        if !fields.has(FieldName::XEnvoyOriginalHost) {
+            fields.append(FieldName::XEnvoyOriginalHost, &original);
+        }
+        if plan.append_x_forwarded_host {
+            fields.join(FieldName::XForwardedHost, b",", &original);
+        }
+    }
+
+    fn mutate_request(&mut self, route: &Route) {
+        if route.request_headers.is_empty() {
+            return;
+        }
+        let stream = self.stream();
+        let mut scratch = self.client.shard.scratch();
+        route.request_headers.apply_to_request(&mut self.heads.request, &stream, &mut scratch);
+    }
+
+    /// Edits an answer as the route says.
+    pub(super) fn mutate_response(&mut self, route: Option<&Route>) {
+        let Some(route) = route.filter(|route| !route.response_headers.is_empty()) else { return };
+        let stream = self.stream();
+        let mut scratch = self.client.shard.scratch();
+        let super::Heads { request, response } = &mut *self.heads;
+        route.response_headers.apply_to_response(response, Some(request), &stream, &mut scratch);
+    }
+
+    /// The head of an origin's answer, as the client gets it. Tells how the body is framed.
+    pub(super) fn finish_response_head(
+        &mut self,
+        route: &Route,
+        length: BodyLength,
+        attempts: Option<u32>,
+    ) -> Framing {
+        let now = self.client.shard.clock.now();
+        let took = now.saturating_sub(self.received.unwrap_or(self.began));
+        headers::from_origin(&mut self.heads.response, Some(took));
+        if let Some(attempts) = attempts {
+            let mut digits = itoa::Buffer::new();
+            let count = digits.format(attempts).as_bytes();
+            self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
+        }
+        self.mutate_response(Some(route));
+        let (method, version) = (self.heads.request.method, self.heads.request.version);
+        if version == Version::Http10 && ends_by_close(length) {
+            self.persistence = Persistence::Close;
+        }
+        let connection = self.connection_header();
+        super::answer::finish(self.client, self.heads, connection);
+        match framing::announce_response(method, version, &mut self.heads.response, length) {
+            BodyLength::Chunked => Framing::Chunked,
+            BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
+        }
+    }
+
+    /// The answer that the configuration spells out.
+    pub(super) fn direct(&self, direct: &DirectResponse) -> LocalReply {
+        let mut reply = LocalReply::new(direct.status, "");
+        reply.body = direct.body.to_vec();
+        let mut location = Vec::new();
+        direct.location(&self.heads.request, &mut location);
+        if !location.is_empty() {
+            reply.fields.push((FieldName::Location, location));
+        }
+        reply
+    }
+
+    /// The answer that sends the client elsewhere.
+    pub(super) fn redirect(&self, route: &Route, redirect: &Redirect) -> LocalReply {
+        let mut location = Vec::new();
+        redirect.location(&route.path, &self.heads.request, &mut location);
+        let mut reply = LocalReply::new(redirect.status, "");
+        reply.fields.push((FieldName::Location, location));
+        reply
+    }
+
+    /// The answer where TLS is required.
+    pub(super) fn redirect_to_tls(&self) -> LocalReply {
+        let mut location = Vec::new();
+        route::tls_location(&self.heads.request, &mut location);
+        let mut reply = LocalReply::new(301, "");
+        reply.fields.push((FieldName::Location, location));
+        reply
+    }
+
+    /// What format strings may ask for.
+    fn stream(&self) -> Stream {
+        Stream {
+            protocol: self.heads.request.version,
+            client: self.facts.map(|facts| facts.client),
+            peer: self.client.peer,
+            local: self.client.local,
+        }
+    }
+}
+
+/// A body without a length that an HTTP/1.0 client can be told.
+const fn ends_by_close(length: BodyLength) -> bool {
+    matches!(length, BodyLength::Chunked | BodyLength::UntilClose)
+}
+
+/// What is known of an exchange when its heads are edited.
+struct Stream {
+    protocol: Version,
+    client: Option<SocketAddr>,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl StreamInfo for Stream {
+    fn start_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn protocol(&self) -> Option<Version> {
+        Some(self.protocol)
+    }
+
+    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+        self.client
+    }
+
+    fn downstream_direct_remote_address(&self) -> Option<SocketAddr> {
+        Some(self.peer)
+    }
+
+    fn downstream_local_address(&self) -> Option<SocketAddr> {
+        Some(self.local)
+    }
+}

@@ -1,0 +1,401 @@
+//! Forwards a request: attempts until an answer can be given.
+//!
+//! Invariant: nothing is sent to the client before the decision that this attempt's answer is the
+//! one it gets; after that there is no other attempt.
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use super::attempt::{self, Answer, Failed, Sent};
+use super::charge;
+use super::deadlines::Passed;
+use super::download;
+use super::reply::LocalReply;
+use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
+use super::route::{Forward, Priority, Route, VirtualHost};
+use super::upload::{Keep, Upload};
+use super::{Exchange, Outcome};
+use crate::downstream::connection::{After, Interest, millis};
+use crate::http1::{BodyLength, FieldName, encode};
+use crate::shard::clock::Millis;
+use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
+use crate::upstream::connection::{ClosedBy, Connection};
+use crate::upstream::error::Error;
+use crate::upstream::local::LocalCluster;
+use crate::upstream::pool::Pool;
+
+/// Forwards the request of `x` as `plan` says.
+pub(super) async fn forward(
+    x: &mut Exchange<'_>,
+    virtual_host: &VirtualHost,
+    route: &Route,
+    plan: &Forward,
+) -> Outcome {
+    let Some(cluster) = x.world.cluster(plan.cluster) else {
+        return Outcome::Reply(LocalReply::cluster_not_found(503));
+    };
+    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request, x.is_internal());
+    let keep = match &retry {
+        Some(_) => Keep::Body { most: x.replay_bytes_max(route) },
+        None => Keep::Nothing,
+    };
+    let mut forwarding = Forwarding {
+        virtual_host,
+        plan,
+        cluster,
+        retry,
+        upload: Upload::new(&x.body, keep),
+        attempts: 0,
+        stale: Stale::NotYet,
+        retrying: None,
+    };
+    forwarding.prepare(x, route);
+    loop {
+        let after = match forwarding.attempt(x).await {
+            Ok(answered) => match forwarding.judge_answer(x) {
+                Some(after) => {
+                    forwarding.discard(x, answered);
+                    after
+                }
+                None => return forwarding.deliver(x, route, answered).await,
+            },
+            Err(failed) => match forwarding.judge_failure(x, failed) {
+                Verdict::Again(after) => after,
+                Verdict::End(outcome) => {
+                    forwarding.upload.recycle(&x.client.shard.buffers);
+                    return outcome;
+                }
+            },
+        };
+        if let Err(failed) = forwarding.rest(x, after).await {
+            let outcome = forwarding.end(x, failed);
+            forwarding.upload.recycle(&x.client.shard.buffers);
+            return outcome;
+        }
+    }
+}
+
+/// What one forwarded request needs over all its attempts.
+struct Forwarding<'a> {
+    virtual_host: &'a VirtualHost,
+    plan: &'a Forward,
+    cluster: Rc<LocalCluster>,
+    retry: Option<RetryState<'a>>,
+    upload: Upload,
+    /// Attempts begun; one on a stale connection does not count.
+    attempts: u32,
+    stale: Stale,
+    /// Counts against `max_retries` from the decision to retry to the end of the request.
+    retrying: Option<Permit>,
+}
+
+/// Whether the request met a connection that its host was just closing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stale {
+    NotYet,
+    /// It did: the next attempt takes a fresh connection, and there is no third.
+    Met,
+}
+
+/// What follows a failed attempt.
+enum Verdict {
+    /// Another attempt after so many milliseconds.
+    Again(Millis),
+    End(Outcome),
+}
+
+/// An answer and the request on its connection.
+struct Answered {
+    answer: Answer,
+    active: Active,
+}
+
+impl Forwarding<'_> {
+    fn priority(&self) -> RoutingPriority {
+        match self.plan.priority {
+            Priority::Default => RoutingPriority::Default,
+            Priority::High => RoutingPriority::High,
+        }
+    }
+
+    /// Edits the request as the route says, once for all attempts.
+    fn prepare(&self, x: &mut Exchange<'_>, route: &Route) {
+        x.chain.router.shard(x.client.shard.id).rq_total.inc();
+        x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
+        let idle = self.plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
+        x.stream_idle = idle.filter(|idle| !idle.is_zero());
+        self.expect_timeout(x);
+        x.rewrite_request(route, self.plan);
+    }
+
+    /// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
+    fn expect_timeout(&self, x: &mut Exchange<'_>) {
+        let now = x.client.shard.clock.now();
+        let elapsed = x.received.map_or(0, |received| now - received);
+        let elapsed = std::time::Duration::from_millis(elapsed);
+        if let Some(expected) = x.timeouts.expected_ms(elapsed) {
+            let mut digits = itoa::Buffer::new();
+            let expected = digits.format(expected).as_bytes();
+            x.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
+        }
+    }
+
+    /// One attempt, up to the head of its answer.
+    async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
+        let Some(pool) = self.cluster.pick() else {
+            self.cluster.stats().upstream_cx_none_healthy.inc();
+            return Err(Failed::NoHealthyHost);
+        };
+        if self.attempts > 0 || self.stale == Stale::Met {
+            self.expect_timeout(x);
+        }
+        self.attempts += 1;
+        x.count_attempt(self.virtual_host, self.attempts);
+        x.rewrite_for_host(self.plan, pool.host());
+        let mut head = x.client.shard.buffers.take();
+        encode::request(&x.heads.request, &mut head);
+        self.upload.begin(head, &x.client.shard.buffers);
+        let early = self.upload.take_early(&mut x.client.early);
+        early.map_err(|fault| attempt::upload_fault(x, fault))?;
+        x.heads.response.clear();
+        x.start_timers(&self.upload);
+        let connection = self.lease(x, &pool).await?;
+        let Some(active) = Active::begin(&self.cluster, &pool, self.priority()) else {
+            pool.give_back(connection, x.client.shard.clock.now());
+            return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
+        };
+        x.start_try_timers();
+        let limits = Exchange::response_limits(self.cluster.cluster());
+        let answer = attempt::exchange(x, connection, &mut self.upload, limits).await?;
+        Ok(Answered { answer, active })
+    }
+
+    async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
+        if self.stale == Stale::NotYet
+            && let Some(connection) = pool.lease_idle(x.client.shard.clock.now())
+        {
+            return Ok(connection);
+        }
+        attempt::lease(x, pool, self.priority()).await
+    }
+
+    /// Whether the answer is discarded for another attempt, and when that begins.
+    fn judge_answer(&mut self, x: &mut Exchange<'_>) -> Option<Millis> {
+        let decision =
+            self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now());
+        let after = self.decide(x, decision);
+        if after.is_some() {
+            self.cluster.stats().retry.record(x.heads.response.status);
+        }
+        after
+    }
+
+    fn judge_failure(&mut self, x: &mut Exchange<'_>, failed: Failed) -> Verdict {
+        // A host may close an idle connection in the moment we use it. Nothing came back, so a
+        // request that may be repeated is sent once more: no retry, and no 503 for the client.
+        if let Failed::Upstream { sent: Sent::OnStaleConnection, .. } = failed
+            && self.stale == Stale::NotYet
+            && x.heads.request.method.is_idempotent()
+            && self.upload.can_repeat()
+        {
+            self.stale = Stale::Met;
+            self.attempts -= 1;
+            return Verdict::Again(0);
+        }
+        if let Failed::Deadline(Passed::PerTry) = failed {
+            self.cluster.stats().upstream_rq_per_try_timeout.inc();
+        }
+        if let Some((reset, headers_sent)) = reset(failed)
+            && let Some(retry) = &mut self.retry
+        {
+            let decision = retry.on_reset(reset, headers_sent);
+            if let Some(after) = self.decide(x, decision) {
+                return Verdict::Again(after);
+            }
+        }
+        Verdict::End(self.end(x, failed))
+    }
+
+    /// Carries out a retry decision: the breaker, the stats, the back-off.
+    fn decide(&mut self, x: &Exchange<'_>, decision: Decision) -> Option<Millis> {
+        let stats = self.cluster.stats();
+        let virtual_host = self.virtual_host.stats.shard(x.client.shard.id);
+        match decision {
+            Decision::Retry => {}
+            Decision::No(Refusal::LimitExceeded) => {
+                stats.upstream_rq_retry_limit_exceeded.inc();
+                virtual_host.upstream_rq_retry_limit_exceeded.inc();
+                return None;
+            }
+            Decision::No(Refusal::Succeeded) => {
+                stats.upstream_rq_retry_success.inc();
+                virtual_host.upstream_rq_retry_success.inc();
+                return None;
+            }
+            Decision::No(Refusal::NotRetriable) => return None,
+        }
+        // The place of the retry before this one is free again.
+        self.retrying = None;
+        self.retrying = self.cluster.breakers().acquire(self.priority(), Resource::Retries);
+        if self.retrying.is_none() {
+            stats.upstream_rq_retry_overflow.inc();
+            virtual_host.upstream_rq_retry_overflow.inc();
+            return None;
+        }
+        if !self.upload.can_repeat() {
+            return None; // counted when the body outgrew what is kept
+        }
+        stats.upstream_rq_retry.inc();
+        virtual_host.upstream_rq_retry.inc();
+        let random = x.client.shard.random.borrow_mut().u64(..);
+        match self.retry.as_mut()?.back_off(random) {
+            Wait::Exponential(wait) => {
+                stats.upstream_rq_retry_backoff_exponential.inc();
+                Some(millis(wait))
+            }
+            Wait::RateLimited(wait) => {
+                stats.upstream_rq_retry_backoff_ratelimited.inc();
+                Some(millis(wait))
+            }
+        }
+    }
+
+    /// Lets an answer go that the client does not get.
+    fn discard(&self, x: &mut Exchange<'_>, answered: Answered) {
+        let Answered { answer, active } = answered;
+        drop(active);
+        let Answer { connection, length, early } = answer;
+        let whole = match length {
+            BodyLength::None | BodyLength::Length(0) => early.is_empty(),
+            BodyLength::Length(length) => early.len() as u64 == length,
+            BodyLength::Chunked | BodyLength::UntilClose => false,
+        };
+        x.client.shard.buffers.give(early);
+        if whole && self.upload.is_done() && x.heads.response.keep_alive() {
+            give_back(x, connection);
+        } else {
+            connection.close(ClosedBy::Us);
+        }
+    }
+
+    /// Waits before the next attempt; the client may go away and deadlines may pass meanwhile.
+    async fn rest(&mut self, x: &mut Exchange<'_>, after: Millis) -> Result<(), Failed> {
+        let mut now = x.client.shard.clock.now();
+        let until = now + after;
+        while now < until {
+            x.deadlines.set(Passed::Backoff, Some(until));
+            x.set_alarm(now);
+            let want = Interest { client_in: x.client.listens_ahead(), ..Interest::default() };
+            if x.client.wait(None, want).await.io.client_in {
+                x.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
+            }
+            now = x.client.shard.clock.now();
+            x.deadlines.set(Passed::Backoff, None);
+            x.check_deadlines()?;
+        }
+        Ok(())
+    }
+
+    /// What the client gets when no attempt succeeded.
+    fn end(&self, x: &mut Exchange<'_>, failed: Failed) -> Outcome {
+        let stats = self.cluster.stats();
+        let reply = match failed {
+            Failed::ClientGone => return Outcome::Done(After::Close),
+            Failed::ClientError(error) => return Outcome::Reply(LocalReply::refused(error)),
+            Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
+            Failed::Upstream { error, .. } => LocalReply::upstream_reset(error, self.attempts > 1),
+            Failed::Deadline(Passed::Route) => {
+                stats.upstream_rq_timeout.inc();
+                LocalReply::upstream_timeout()
+            }
+            Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => LocalReply::per_try_timeout(),
+            Failed::Deadline(passed) => return Outcome::Reply(x.timed_out(passed)),
+        };
+        charge::answer(&self.cluster, x.is_internal(), reply.status);
+        Outcome::Reply(reply)
+    }
+
+    async fn deliver(self, x: &mut Exchange<'_>, route: &Route, answered: Answered) -> Outcome {
+        let Answered { answer, active } = answered;
+        let Self { cluster, upload, attempts, virtual_host, .. } = self;
+        let status = x.heads.response.status;
+        charge::answer(&cluster, x.is_internal(), status);
+        active.charge(status);
+        let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
+        let outcome = download::deliver(x, route, answer, upload, attempts).await;
+        if let Outcome::Done(After::Next | After::Close) = outcome {
+            charge::time(&cluster, x);
+        }
+        drop(active);
+        outcome
+    }
+}
+
+/// A request on a connection; counted while it is there.
+struct Active {
+    pool: Rc<Pool>,
+    _permit: Permit,
+}
+
+impl Active {
+    fn begin(
+        cluster: &LocalCluster,
+        pool: &Rc<Pool>,
+        priority: RoutingPriority,
+    ) -> Option<Self> {
+        let Some(permit) = cluster.breakers().acquire(priority, Resource::Requests) else {
+            pool.stats().upstream_rq_active_overflow.inc();
+            return None;
+        };
+        pool.stats().upstream_rq_total.inc();
+        pool.stats().upstream_rq_active.inc();
+        pool.host_stats().rq_total.inc();
+        pool.host_stats().rq_active.inc();
+        Some(Self { pool: Rc::clone(pool), _permit: permit })
+    }
+
+    /// The host has answered.
+    fn charge(&self, status: u16) {
+        match status {
+            500.. => self.pool.host_stats().rq_error.inc(),
+            _ => self.pool.host_stats().rq_success.inc(),
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.pool.stats().upstream_rq_active.dec();
+        self.pool.host_stats().rq_active.dec();
+    }
+}
+
+/// Returns a connection on which everything ended as it should.
+pub(super) fn give_back(x: &Exchange<'_>, connection: Connection) {
+    let now = x.client.shard.clock.now();
+    let pool = Rc::clone(connection.pool());
+    pool.give_back(connection, now);
+}
+
+/// What a failed attempt means for a retry, and whether the host may have seen the request.
+fn reset(failed: Failed) -> Option<(Reset, bool)> {
+    match failed {
+        Failed::Upstream { error, sent } => {
+            let reset = match error {
+                Error::Overflow => Reset::Overflow,
+                Error::LocalConnectionFailure | Error::RemoteConnectionFailure(_) => {
+                    Reset::ConnectFailure
+                }
+                Error::ConnectionTimeout => Reset::ConnectTimeout,
+                Error::ConnectionTermination => Reset::ConnectionTermination,
+                Error::ProtocolError => Reset::ProtocolError,
+            };
+            Some((reset, sent != Sent::Nothing))
+        }
+        Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => Some((Reset::PerTryTimeout, true)),
+        Failed::Deadline(_)
+        | Failed::NoHealthyHost
+        | Failed::ClientGone
+        | Failed::ClientError(_) => None,
+    }
+}

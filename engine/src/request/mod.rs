@@ -1,0 +1,269 @@
+//! One exchange: what is decided about a request, from its head to the last byte of its answer.
+//!
+//! The order: header rules → route → filters → forward, direct response or redirect → answer.
+//! It does not read heads from clients (`downstream/`) nor keep connections to hosts (`upstream/`).
+//!
+//! Invariant: an exchange ends with exactly one answer begun towards the client, or with the
+//! connection closed.
+
+mod answer;
+mod attempt;
+pub mod body;
+mod charge;
+mod deadlines;
+mod download;
+mod edit;
+mod forward;
+pub mod headers;
+pub mod reply;
+pub mod retry;
+pub mod route;
+mod upload;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::attempt::Failed;
+use self::deadlines::{Deadlines, Passed};
+use self::reply::LocalReply;
+use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
+use self::upload::Upload;
+use crate::downstream::connection::{After, Client, Input, millis};
+use crate::downstream::filter_chain::FilterChain;
+use crate::downstream::normalize::Facts;
+use crate::http1::{self, BodyLength, FieldName, Method, Version, framing};
+use crate::shard::Heads;
+use crate::shard::clock::Millis;
+use crate::shard::mailbox::Draining;
+use crate::shard::world::World;
+use crate::stats::RouterStats;
+
+/// What is known of one request and its answer.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    client: &'a mut Client,
+    heads: &'a mut Heads,
+    chain: Arc<FilterChain>,
+    world: Rc<World>,
+    deadlines: Deadlines,
+    timeouts: Timeouts,
+    stream_idle: Option<Duration>,
+    /// When its head was complete.
+    began: Millis,
+    /// When the client had sent everything.
+    received: Option<Millis>,
+    /// How its body ends.
+    body: BodyLength,
+    /// What becomes of the connection after the answer.
+    persistence: Persistence,
+    /// What the connection manager found out about the request.
+    facts: Option<Facts>,
+    /// The same for every decision about this request.
+    random: u64,
+}
+
+/// Whether the client's connection outlives the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Persistence {
+    KeepAlive,
+    Close,
+}
+
+/// How a request was dealt with.
+#[derive(Debug)]
+enum Outcome {
+    /// The answer is sent, or cannot be.
+    Done(After),
+    /// This is the answer.
+    Reply(LocalReply),
+}
+
+/// Serves the request whose head stands in `heads`.
+pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
+    let stats = client.stats();
+    stats.downstream_rq_total.inc();
+    stats.downstream_rq_http1_total.inc();
+    stats.downstream_rq_active.inc();
+    client.set_active(true);
+    let mut exchange = match Exchange::begin(client, heads) {
+        Ok(exchange) => exchange,
+        Err(error) => {
+            let after = refuse(client, error).await;
+            finish(client);
+            return after;
+        }
+    };
+    let outcome = exchange.run().await;
+    let after = match outcome {
+        Outcome::Done(after) => after,
+        Outcome::Reply(reply) => exchange.reply(reply, None).await,
+    };
+    let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
+    client.stats().downstream_rq_time.record(took);
+    finish(client);
+    after
+}
+
+fn finish(client: &mut Client) {
+    client.stats().downstream_rq_active.dec();
+    client.set_active(false);
+}
+
+/// Answers a request whose head cannot be used.
+pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
+    client.stats().downstream_cx_protocol_error.inc();
+    answer::say(client, &LocalReply::refused(error)).await
+}
+
+/// Answers a client that did not send its head in time.
+pub(crate) async fn time_out_head(client: &mut Client) -> After {
+    answer::say(client, &LocalReply::request_header_timeout()).await
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(client: &'a mut Client, heads: &'a mut Heads) -> Result<Self, http1::Error> {
+        let body = framing::request(&heads.request)?;
+        let shard = client.shard;
+        let began = shard.clock.now();
+        let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
+        let keep_alive = heads.request.keep_alive();
+        let random = shard.random.borrow_mut().u64(..);
+        let chain = Arc::clone(client.chain());
+        let limits = &chain.manager.timeouts;
+        let mut deadlines = Deadlines::default();
+        let after = |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
+        if received.is_none() {
+            deadlines.set(Passed::Request, after(limits.request));
+        }
+        deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
+        Ok(Self {
+            stream_idle: limits.stream_idle,
+            chain,
+            world: shard.world(),
+            deadlines,
+            timeouts: Timeouts { global: None, per_try: None },
+            began,
+            received,
+            body,
+            persistence: if keep_alive { Persistence::KeepAlive } else { Persistence::Close },
+            facts: None,
+            random,
+            client,
+            heads,
+        })
+    }
+
+    /// Decides and carries out.
+    async fn run(&mut self) -> Outcome {
+        if let Some(outcome) = self.normalize() {
+            return outcome;
+        }
+        if self.facts.is_some_and(|facts| facts.expects_continue) {
+            //= rfc9110#section-10.1.1: the client waits for this before it sends the body.
+            if self.client.send_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+                return Outcome::Done(After::Close);
+            }
+        }
+        let chain = Arc::clone(&self.chain);
+        let router = chain.router.shard(self.client.shard.id);
+        match chain.routes.find(&self.heads.request, self.random) {
+            Lookup::NotFound => {
+                router.no_route.inc();
+                Outcome::Reply(LocalReply::no_route())
+            }
+            Lookup::TlsRequired => {
+                router.rq_redirect.inc();
+                Outcome::Reply(self.redirect_to_tls())
+            }
+            Lookup::Found { virtual_host, route } => {
+                match self.take_route(router, virtual_host, route).await {
+                    Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
+                    done @ Outcome::Done(_) => done,
+                }
+            }
+        }
+    }
+
+    async fn take_route(
+        &mut self,
+        router: &RouterStats,
+        virtual_host: &VirtualHost,
+        route: &Route,
+    ) -> Outcome {
+        match &route.action {
+            Action::Forward(plan) => forward::forward(self, virtual_host, route, plan).await,
+            Action::ClusterNotFound { status } => {
+                router.no_cluster.inc();
+                Outcome::Reply(LocalReply::cluster_not_found(*status))
+            }
+            Action::DirectResponse(direct) => {
+                router.rq_direct_response.inc();
+                Outcome::Reply(self.direct(direct))
+            }
+            Action::Redirect(redirect) => {
+                router.rq_redirect.inc();
+                Outcome::Reply(self.redirect(route, redirect))
+            }
+        }
+    }
+
+    // === time ===
+
+    /// Sets the connection's alarm to the nearest deadline.
+    fn set_alarm(&self, now: Millis) {
+        self.client.alarm.set(self.deadlines.nearest(), now);
+    }
+
+    /// Something moved: the idle deadline moves on.
+    fn touch(&mut self) {
+        if let Some(idle) = self.stream_idle {
+            let now = self.client.shard.clock.now();
+            self.deadlines.set(Passed::StreamIdle, Some(now.saturating_add(millis(idle))));
+        }
+    }
+
+    /// Starts the timers that wait for the end of the request, once it has come.
+    fn start_timers(&mut self, upload: &Upload) {
+        if !upload.has_ended() || self.deadlines.get(Passed::Route).is_some() {
+            return;
+        }
+        let received = *self.received.get_or_insert_with(|| self.client.shard.clock.now());
+        self.deadlines.set(Passed::Request, None);
+        let after = |limit| received.saturating_add(millis(limit));
+        self.deadlines.set(Passed::Route, self.timeouts.global.map(after));
+    }
+
+    /// Starts the timers of an attempt that has its connection.
+    fn start_try_timers(&mut self) {
+        let now = self.client.shard.clock.now();
+        let per_try = self.timeouts.per_try.map(|limit| now.saturating_add(millis(limit)));
+        self.deadlines.set(Passed::PerTry, per_try);
+    }
+
+    /// Fails with the deadline that has passed, if one has.
+    fn check_deadlines(&self) -> Result<(), Failed> {
+        let now = self.client.shard.clock.now();
+        self.deadlines.passed(now).map_or(Ok(()), |passed| Err(Failed::Deadline(passed)))
+    }
+
+    /// The answer when a deadline of the connection manager has passed.
+    fn timed_out(&self, passed: Passed) -> LocalReply {
+        let stats = self.client.stats();
+        let complete = self.received.is_some();
+        match passed {
+            Passed::Request => {
+                stats.downstream_rq_timeout.inc();
+                LocalReply::request_timeout()
+            }
+            Passed::StreamDuration => {
+                stats.downstream_rq_max_duration_reached.inc();
+                LocalReply::max_duration(complete)
+            }
+            _ => {
+                stats.downstream_rq_idle_timeout.inc();
+                LocalReply::stream_idle(complete)
+            }
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! Whether a failed attempt is tried again, and when.
+//!
+//! Pure: an answer or a reset goes in, a [`Decision`] comes out; time and random numbers are
+//! arguments. The caller asks the circuit breaker, waits, counts the stats that each variant
+//! names, and makes sure that nothing of an answer has left for the client and that the body of
+//! the request is still there.
+//!
+//! Invariant: `retries_left` only falls, and only by a decision to retry.
+
+pub(crate) mod compile;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::flags::Flag;
+use crate::http1::{FieldName, RequestHead, ResponseHead};
+use crate::request::route::{HeaderCondition, HeaderMatcher, HeaderName};
+
+/// When a route tries again.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// After what.
+    pub retry_on: RetryOn,
+    /// How often at most.
+    pub num_retries: u32,
+    /// For each attempt, to the end of its answer.
+    pub per_try_timeout: Option<Duration>,
+    /// For each attempt, between bytes.
+    pub per_try_idle_timeout: Option<Duration>,
+    /// The wait between attempts.
+    pub back_off: BackOff,
+    /// The wait that an answer may ask for.
+    pub rate_limited_back_off: Option<RateLimitedBackOff>,
+    /// For `retriable-status-codes`.
+    pub retriable_status_codes: Vec<u16>,
+    /// For `retriable-headers`: any of them on the answer.
+    pub retriable_headers: Vec<HeaderMatcher>,
+    /// If there are some, only requests with any of them are retried.
+    pub retriable_request_headers: Vec<HeaderMatcher>,
+    /// Whether a host that was tried is avoided.
+    pub avoids_previous_hosts: bool,
+    /// How often another host is picked to avoid one.
+    pub host_selection_attempts_max: u32,
+}
+
+/// A set of causes to try again: the tokens of `retry_on`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RetryOn(u32);
+
+/// Fully jittered and exponential: a wait before retry n is below `base`·2ⁿ⁻¹ and below `max`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BackOff {
+    /// At least 1 ms.
+    pub base: Duration,
+    /// At least `base`.
+    pub max: Duration,
+}
+
+/// A wait that the upstream asks for in a header of its answer.
+#[derive(Clone, Debug)]
+pub struct RateLimitedBackOff {
+    /// The first one that can be read and is not above `max` counts.
+    pub reset_headers: Vec<ResetHeader>,
+    /// Longer waits are not honoured.
+    pub max: Duration,
+}
+
+/// A header that says how long to wait.
+#[derive(Clone, Debug)]
+pub struct ResetHeader {
+    /// In lower case.
+    pub name: Box<[u8]>,
+    /// What its number means.
+    pub format: ResetFormat,
+}
+
+/// What the number of a [`ResetHeader`] means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResetFormat {
+    /// Seconds from now.
+    Seconds,
+    /// Seconds since 1970.
+    UnixTimestamp,
+}
+
+/// Why an attempt ended without a complete answer head.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reset {
+    /// Refused, unreachable, or broken in the TLS handshake.
+    ConnectFailure,
+    /// `connect_timeout` passed.
+    ConnectTimeout,
+    /// The upstream closed the connection.
+    ConnectionTermination,
+    /// We gave it up.
+    LocalReset,
+    /// A circuit breaker was open.
+    Overflow,
+    /// `per_try_timeout` or `per_try_idle_timeout` passed.
+    PerTryTimeout,
+    /// The answer was no HTTP.
+    ProtocolError,
+    /// The upstream refused the stream without looking at it (HTTP/2).
+    RefusedStream,
+    /// The upstream reset the stream (HTTP/2).
+    RemoteReset,
+}
+
+/// The retries of one request.
+#[derive(Debug)]
+pub struct RetryState<'a> {
+    policy: &'a RetryPolicy,
+    retry_on: RetryOn,
+    retries_left: u32,
+    /// The bound of the next exponential wait.
+    bound: Duration,
+    /// What the last answer asked for.
+    asked: Option<Duration>,
+    /// A retry is under way.
+    is_retry: bool,
+    /// Of `x-envoy-retriable-status-codes`.
+    asked_status_codes: Vec<u16>,
+    /// Of `x-envoy-retriable-header-names`.
+    asked_headers: Vec<HeaderMatcher>,
+}
+
+/// What to do after an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// Try again, if the retry circuit breaker allows (`upstream_rq_retry`; if it does not:
+    /// `upstream_rq_retry_overflow`, flag UO), after [`RetryState::back_off`].
+    Retry,
+    /// Take what there is.
+    No(Refusal),
+}
+
+/// Why there is no other attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// It would be retried, but was too often: `upstream_rq_retry_limit_exceeded`, flag URX.
+    LimitExceeded,
+    /// Nothing to retry.
+    NotRetriable,
+    /// Nothing to retry any more, after a retry: `upstream_rq_retry_success`.
+    Succeeded,
+}
+
+/// How long to wait before the next attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wait {
+    /// `upstream_rq_retry_backoff_exponential`
+    Exponential(Duration),
+    /// `upstream_rq_retry_backoff_ratelimited`
+    RateLimited(Duration),
+}
+
+impl Default for RetryPolicy {
+    /// As a policy without any field set.
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl RetryPolicy {
+    /// Retries nothing by itself; the headers of an internal client may add to it.
+    const NONE: Self = Self {
+        retry_on: RetryOn(0),
+        num_retries: 1,
+        per_try_timeout: None,
+        per_try_idle_timeout: None,
+        back_off: BackOff::DEFAULT,
+        rate_limited_back_off: None,
+        retriable_status_codes: Vec::new(),
+        retriable_headers: Vec::new(),
+        retriable_request_headers: Vec::new(),
+        avoids_previous_hosts: false,
+        host_selection_attempts_max: 1,
+    };
+}
+
+// === impl RetryOn ===
+
+impl RetryOn {
+    const FIVE_XX: Self = Self(1);
+    const GATEWAY_ERROR: Self = Self(1 << 1);
+    const RESET: Self = Self(1 << 2);
+    const RESET_BEFORE_REQUEST: Self = Self(1 << 3);
+    const CONNECT_FAILURE: Self = Self(1 << 4);
+    const ENVOY_RATELIMITED: Self = Self(1 << 5);
+    const RETRIABLE_4XX: Self = Self(1 << 6);
+    const REFUSED_STREAM: Self = Self(1 << 7);
+    const RETRIABLE_STATUS_CODES: Self = Self(1 << 8);
+    const RETRIABLE_HEADERS: Self = Self(1 << 9);
+    const HTTP3_POST_CONNECT_FAILURE: Self = Self(1 << 10);
+    const GRPC_CANCELLED: Self = Self(1 << 11);
+    const GRPC_DEADLINE_EXCEEDED: Self = Self(1 << 12);
+    const GRPC_INTERNAL: Self = Self(1 << 13);
+    const GRPC_RESOURCE_EXHAUSTED: Self = Self(1 << 14);
+    const GRPC_UNAVAILABLE: Self = Self(1 << 15);
+
+    /// Reads the tokens of a `retry_on`; gives each unknown one, which has no effect, to `unknown`.
+    pub fn parse<'a>(tokens: &'a str, mut unknown: impl FnMut(&'a str)) -> Self {
+        let mut set = Self::default();
+        for token in tokens.split(',').map(str::trim).filter(|token| !token.is_empty()) {
+            match Self::http(token).or_else(|| Self::grpc(token)) {
+                Some(cause) => set = set.with(cause),
+                None => unknown(token),
+            }
+        }
+        set
+    }
+
+    /// Whether nothing is retried.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn http(token: &str) -> Option<Self> {
+        Some(match token {
+            "5xx" => Self::FIVE_XX,
+            "gateway-error" => Self::GATEWAY_ERROR,
+            "reset" => Self::RESET,
+            "reset-before-request" => Self::RESET_BEFORE_REQUEST,
+            "connect-failure" => Self::CONNECT_FAILURE,
+            "envoy-ratelimited" => Self::ENVOY_RATELIMITED,
+            "retriable-4xx" => Self::RETRIABLE_4XX,
+            "refused-stream" => Self::REFUSED_STREAM,
+            "retriable-status-codes" => Self::RETRIABLE_STATUS_CODES,
+            "retriable-headers" => Self::RETRIABLE_HEADERS,
+            // There is no HTTP/3 upstream that could fail so.
+            "http3-post-connect-failure" => Self::HTTP3_POST_CONNECT_FAILURE,
+            _ => return None,
+        })
+    }
+
+    fn grpc(token: &str) -> Option<Self> {
+        Some(match token {
+            "cancelled" => Self::GRPC_CANCELLED,
+            "deadline-exceeded" => Self::GRPC_DEADLINE_EXCEEDED,
+            "internal" => Self::GRPC_INTERNAL,
+            "resource-exhausted" => Self::GRPC_RESOURCE_EXHAUSTED,
+            "unavailable" => Self::GRPC_UNAVAILABLE,
+            _ => return None,
+        })
+    }
+
+    /// The tokens of a request header; the unknown ones have no effect.
+    fn asked(value: Option<&[u8]>, token: fn(&str) -> Option<Self>) -> Self {
+        tokens(value).filter_map(token).fold(Self::default(), Self::with)
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has(self, cause: Self) -> bool {
+        self.0 & cause.0 != 0
+    }
+}
+
+// === impl BackOff ===
+
+impl BackOff {
+    /// 25 ms, and ten times that.
+    pub const DEFAULT: Self =
+        Self { base: Duration::from_millis(25), max: Duration::from_millis(250) };
+}
+
+// === impl Reset ===
+
+impl Reset {
+    /// As it stands in the body of a local reply.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectFailure => "remote connection failure",
+            Self::ConnectTimeout => "connection timeout",
+            Self::ConnectionTermination => "connection termination",
+            Self::LocalReset | Self::PerTryTimeout => "local reset",
+            Self::Overflow => "overflow",
+            Self::ProtocolError => "protocol error",
+            Self::RefusedStream => "remote refused stream reset",
+            Self::RemoteReset => "remote reset",
+        }
+    }
+
+    /// The flag of a request that ends with it.
+    pub const fn flag(self) -> Flag {
+        match self {
+            Self::ConnectFailure | Self::ConnectTimeout => Flag::UpstreamConnectionFailure,
+            Self::ConnectionTermination => Flag::UpstreamConnectionTermination,
+            Self::LocalReset => Flag::LocalReset,
+            Self::Overflow => Flag::UpstreamOverflow,
+            Self::PerTryTimeout => Flag::UpstreamRequestTimeout,
+            Self::ProtocolError => Flag::UpstreamProtocolError,
+            Self::RefusedStream | Self::RemoteReset => Flag::UpstreamRemoteReset,
+        }
+    }
+}
+
+// === impl RetryState ===
+
+impl<'a> RetryState<'a> {
+    /// The state before the first attempt; `None` if this request is never retried. What an
+    /// internal client asks for in headers is added to the policy; the caller removes the headers.
+    pub fn new(
+        policy: Option<&'a RetryPolicy>,
+        request: &RequestHead,
+        is_internal: bool,
+    ) -> Option<Self> {
+        let asked = |name| request.fields.get(name).filter(|_| is_internal);
+        let http = RetryOn::asked(asked(FieldName::XEnvoyRetryOn), RetryOn::http);
+        let grpc = RetryOn::asked(asked(FieldName::XEnvoyRetryGrpcOn), RetryOn::grpc);
+        let policy = policy.unwrap_or(const { &RetryPolicy::NONE });
+        let retry_on = policy.retry_on.with(http).with(grpc);
+        let conditions = &policy.retriable_request_headers;
+        let fits = conditions.is_empty() || conditions.iter().any(|m| m.matches(request));
+        if retry_on.is_empty() || !fits {
+            return None;
+        }
+        let max_retries = asked(FieldName::XEnvoyMaxRetries).and_then(number);
+        let codes = tokens(asked(FieldName::XEnvoyRetriableStatusCodes));
+        let names = tokens(asked(FieldName::XEnvoyRetriableHeaderNames));
+        Some(Self {
+            policy,
+            retry_on,
+            retries_left: max_retries.unwrap_or(policy.num_retries),
+            bound: policy.back_off.base,
+            asked: None,
+            is_retry: false,
+            asked_status_codes: codes.filter_map(|code| code.parse().ok()).collect(),
+            asked_headers: names.map(is_present).collect(),
+        })
+    }
+
+    /// After the head of an answer; `now` is the wall clock, for an answer that names a time.
+    pub fn on_response(&mut self, head: &ResponseHead, now: SystemTime) -> Decision {
+        let is_retriable = self.is_retriable_response(head);
+        if is_retriable {
+            let rate_limited = self.policy.rate_limited_back_off.as_ref();
+            self.asked = rate_limited.and_then(|back_off| back_off.asked(head, now));
+        }
+        self.decide(is_retriable)
+    }
+
+    /// After an attempt without an answer head. `headers_sent`: whether any byte of the request
+    /// may have reached the upstream.
+    pub fn on_reset(&mut self, reset: Reset, headers_sent: bool) -> Decision {
+        self.decide(self.is_retriable_reset(reset, headers_sent))
+    }
+
+    /// How long to wait before the retry that was decided.
+    pub fn back_off(&mut self, random: u64) -> Wait {
+        self.is_retry = true;
+        if let Some(asked) = self.asked.take() {
+            let asked = millis(asked);
+            let jitter = random.checked_rem(asked >> 1).unwrap_or(0);
+            return Wait::RateLimited(Duration::from_millis(asked.saturating_add(jitter)));
+        }
+        let wait = random.checked_rem(millis(self.bound)).unwrap_or(0);
+        self.bound = self.bound.saturating_mul(2).min(self.policy.back_off.max);
+        Wait::Exponential(Duration::from_millis(wait))
+    }
+
+    /// The policy it follows.
+    pub const fn policy(&self) -> &'a RetryPolicy {
+        self.policy
+    }
+
+    fn decide(&mut self, is_retriable: bool) -> Decision {
+        let was_retry = std::mem::take(&mut self.is_retry);
+        if !is_retriable {
+            let success = if was_retry { Refusal::Succeeded } else { Refusal::NotRetriable };
+            return Decision::No(success);
+        }
+        match self.retries_left.checked_sub(1) {
+            None => Decision::No(Refusal::LimitExceeded),
+            Some(left) => {
+                self.retries_left = left;
+                Decision::Retry
+            }
+        }
+    }
+
+    fn is_retriable_response(&self, head: &ResponseHead) -> bool {
+        let on = self.retry_on;
+        // Whoever limits our rate is asked again only by those who say so.
+        if head.fields.has(FieldName::XEnvoyRatelimited) {
+            return on.has(RetryOn::ENVOY_RATELIMITED);
+        }
+        let status = head.status;
+        let mut codes = self.policy.retriable_status_codes.iter().chain(&self.asked_status_codes);
+        let mut headers = self.policy.retriable_headers.iter().chain(&self.asked_headers);
+        (on.has(RetryOn::FIVE_XX) && (500..600).contains(&status))
+            || (on.has(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&status))
+            || (on.has(RetryOn::RETRIABLE_4XX) && status == 409)
+            || (on.has(RetryOn::RETRIABLE_STATUS_CODES) && codes.any(|code| *code == status))
+            || (on.has(RetryOn::RETRIABLE_HEADERS) && headers.any(|m| m.matches(head)))
+            || on.has(grpc_cause(head))
+    }
+
+    fn is_retriable_reset(&self, reset: Reset, headers_sent: bool) -> bool {
+        if reset == Reset::Overflow {
+            return false;
+        }
+        let on = self.retry_on;
+        let failed_to_connect = matches!(reset, Reset::ConnectFailure | Reset::ConnectTimeout);
+        on.has(RetryOn::RESET.with(RetryOn::FIVE_XX).with(RetryOn::GATEWAY_ERROR))
+            || (on.has(RetryOn::RESET_BEFORE_REQUEST) && !headers_sent)
+            || (on.has(RetryOn::CONNECT_FAILURE) && failed_to_connect)
+            || (on.has(RetryOn::REFUSED_STREAM) && reset == Reset::RefusedStream)
+    }
+}
+
+impl RateLimitedBackOff {
+    /// How long the answer asks to wait.
+    fn asked(&self, head: &ResponseHead, now: SystemTime) -> Option<Duration> {
+        self.reset_headers.iter().find_map(|header| {
+            let seconds: u64 = number(head.fields.find(&header.name)?)?;
+            let seconds = match header.format {
+                ResetFormat::Seconds => seconds,
+                ResetFormat::UnixTimestamp => {
+                    seconds.checked_sub(now.duration_since(UNIX_EPOCH).ok()?.as_secs())?
+                }
+            };
+            let asked = Duration::from_secs(seconds);
+            (!asked.is_zero() && asked <= self.max).then_some(asked)
+        })
+    }
+}
+
+/// The cause that the gRPC status of an answer without messages is.
+fn grpc_cause(head: &ResponseHead) -> RetryOn {
+    match head.fields.get(FieldName::GrpcStatus) {
+        Some(b"1") => RetryOn::GRPC_CANCELLED,
+        Some(b"4") => RetryOn::GRPC_DEADLINE_EXCEEDED,
+        Some(b"8") => RetryOn::GRPC_RESOURCE_EXHAUSTED,
+        Some(b"13") => RetryOn::GRPC_INTERNAL,
+        Some(b"14") => RetryOn::GRPC_UNAVAILABLE,
+        _ => RetryOn::default(),
+    }
+}
+
+fn is_present(name: &str) -> HeaderMatcher {
+    HeaderMatcher {
+        name: HeaderName::new(name),
+        condition: HeaderCondition::Present(true),
+        invert: false,
+        missing_is_empty: false,
+    }
+}
+
+/// The items of a list in a header.
+fn tokens(value: Option<&[u8]>) -> impl Iterator<Item = &str> {
+    let text = value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+    text.split(',').map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

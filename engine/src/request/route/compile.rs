@@ -1,0 +1,385 @@
+//! A `RouteConfiguration` becomes a [`RouteTable`].
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use corvoy_config as config;
+use corvoy_config::{Path, Problems};
+
+use super::action::compile::{Forwarding, WeightedCluster};
+use super::action::{self, Action};
+use super::matchers;
+use super::mutation::{self, HeaderMutations, MutationLevel};
+use super::path::{Literal, PathIndex, PathMatch};
+use super::rewrite::HostRewrite;
+use super::virtual_host::{DomainsBuilder, Duplicate};
+use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
+use crate::request::retry::{self, RetryPolicy};
+use crate::stats::Registry;
+
+/// What the routes are given from outside their own message.
+pub(crate) struct Given<'a> {
+    /// The index of a cluster in the snapshot.
+    pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
+    pub(crate) validate_clusters: bool,
+    pub(crate) direct_response_body_max: usize,
+    most_specific_headers_win: bool,
+}
+
+/// Header mutations of the request and of the response.
+#[derive(Clone)]
+struct Levels {
+    request: Arc<MutationLevel>,
+    response: Arc<MutationLevel>,
+}
+
+/// What a virtual host says to each of its routes.
+struct Inherited {
+    retry: Option<RetryPolicy>,
+    body_buffer_max: Option<u64>,
+    /// Its own and its configuration's.
+    levels: Vec<Levels>,
+}
+
+/// Compiles a route configuration. All that is wrong with it is told; the table is then not to be
+/// used. `cluster` gives the index of a cluster by its name.
+pub fn route_table(
+    schema: &config::RouteConfiguration,
+    cluster: &dyn Fn(&str) -> Option<usize>,
+    registry: &Registry,
+    at: &Path,
+    problems: &mut Problems,
+) -> RouteTable {
+    let config::RouteConfiguration {
+        name,
+        virtual_hosts,
+        internal_only_headers,
+        response_headers_to_add,
+        response_headers_to_remove,
+        request_headers_to_add,
+        request_headers_to_remove,
+        most_specific_header_mutations_wins,
+        validate_clusters,
+        max_direct_response_body_size_bytes,
+        ignore_port_in_host_matching,
+        ignore_path_parameters_in_path_matching,
+    } = schema;
+    refuse(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
+    let body_max = max_direct_response_body_size_bytes.unwrap_or(4096);
+    let given = Given {
+        cluster,
+        validate_clusters: validate_clusters.unwrap_or(true),
+        direct_response_body_max: usize::try_from(body_max).unwrap_or(usize::MAX),
+        most_specific_headers_win: *most_specific_header_mutations_wins,
+    };
+    let levels = Levels::new(
+        (request_headers_to_add, request_headers_to_remove),
+        (response_headers_to_add, response_headers_to_remove),
+        at,
+        problems,
+    );
+    let at = at.field("virtual_hosts");
+    let mut domains = DomainsBuilder::default();
+    let mut names = HashSet::new();
+    let mut hosts = Vec::with_capacity(virtual_hosts.len());
+    for (place, schema) in virtual_hosts.iter().enumerate() {
+        let at = at.index(place);
+        if !names.insert(&schema.name) {
+            let message = format!("another virtual host has the name '{}' too", schema.name);
+            problems.warn(&at.field("name"), message);
+        }
+        add_domains(&mut domains, &schema.domains, place, name, &at.field("domains"), problems);
+        hosts.push(virtual_host(schema, &levels, &given, registry, &at, problems));
+    }
+    RouteTable {
+        name: name.as_str().into(),
+        domains: domains.build(),
+        virtual_hosts: hosts,
+        ignore_port: *ignore_port_in_host_matching,
+        ignore_path_parameters: *ignore_path_parameters_in_path_matching,
+    }
+}
+
+/// Tells that a field is set that Corvoy does not have.
+pub(crate) fn refuse(is_set: bool, field: &str, at: &Path, problems: &mut Problems) {
+    if is_set {
+        problems.error(&at.field(field), "valid Envoy field, not implemented by Corvoy");
+    }
+}
+
+fn add_domains(
+    builder: &mut DomainsBuilder,
+    domains: &[String],
+    virtual_host: usize,
+    table: &str,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    for (i, domain) in domains.iter().enumerate() {
+        let message = match builder.add(domain, virtual_host) {
+            Ok(()) => continue,
+            Err(Duplicate::Wildcard) => {
+                format!("Only a single wildcard domain is permitted in route {table}")
+            }
+            Err(Duplicate::Domain) => format!(
+                "Only unique values for domains are permitted. \
+                 Duplicate entry of domain {} in route {table}",
+                domain.to_ascii_lowercase()
+            ),
+        };
+        problems.error(&at.index(i), message);
+    }
+}
+
+fn virtual_host(
+    schema: &config::VirtualHost,
+    table_levels: &Levels,
+    given: &Given<'_>,
+    registry: &Registry,
+    at: &Path,
+    problems: &mut Problems,
+) -> VirtualHost {
+    let config::VirtualHost {
+        name,
+        domains: _,
+        routes,
+        require_tls,
+        virtual_clusters,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        include_request_attempt_count,
+        include_attempt_count_in_response,
+        include_is_timeout_retry_header,
+        retry_policy,
+        per_request_buffer_limit_bytes,
+        request_body_buffer_limit,
+    } = schema;
+    refuse(!virtual_clusters.is_empty(), "virtual_clusters", at, problems);
+    let levels = Levels::new(
+        (request_headers_to_add, request_headers_to_remove),
+        (response_headers_to_add, response_headers_to_remove),
+        at,
+        problems,
+    );
+    let inherited = Inherited {
+        retry: retry_policy.as_ref().map(|schema| {
+            retry::compile::retry_policy(schema, &at.field("retry_policy"), problems)
+        }),
+        body_buffer_max: request_body_buffer_limit
+            .or_else(|| per_request_buffer_limit_bytes.map(u64::from)),
+        levels: vec![levels, table_levels.clone()],
+    };
+    let at = at.field("routes");
+    let mut entries = Vec::with_capacity(routes.len());
+    for (i, schema) in routes.iter().enumerate() {
+        entries.extend(entry(schema, &inherited, given, &at.index(i), problems));
+    }
+    VirtualHost {
+        name: name.as_str().into(),
+        stats: registry.scope(&format!("vhost.{name}.vcluster.other.")),
+        include_request_attempt_count: *include_request_attempt_count,
+        include_attempt_count_in_response: *include_attempt_count_in_response,
+        include_is_timeout_retry_header: *include_is_timeout_retry_header,
+        require_tls: match require_tls {
+            config::TlsRequirementType::All => RequireTls::All,
+            config::TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
+            config::TlsRequirementType::None => RequireTls::None,
+        },
+        index: PathIndex::new(entries.iter().map(|entry| &entry.conditions.path)),
+        entries,
+    }
+}
+
+fn entry(
+    schema: &config::Route,
+    inherited: &Inherited,
+    given: &Given<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Entry> {
+    let config::Route {
+        name,
+        r#match,
+        route,
+        redirect,
+        direct_response,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        stat_prefix,
+        per_request_buffer_limit_bytes,
+        request_body_buffer_limit,
+    } = schema;
+    refuse(!stat_prefix.is_empty(), "stat_prefix", at, problems);
+    let conditions = route_match(r#match.as_ref()?, &at.field("match"), problems);
+    let own = Levels::new(
+        (request_headers_to_add, request_headers_to_remove),
+        (response_headers_to_add, response_headers_to_remove),
+        at,
+        problems,
+    );
+    let mut levels = vec![own];
+    levels.extend(inherited.levels.iter().cloned());
+    let action = if let Some(schema) = route {
+        let at = at.field("route");
+        let retry = inherited.retry.as_ref();
+        action::compile::forward(schema, retry, given, &at, problems).map(Ok)
+    } else if let Some(schema) = redirect {
+        action::compile::redirect(schema, &at.field("redirect"), problems).map(Err)
+    } else if let Some(schema) = direct_response {
+        let at = at.field("direct_response");
+        action::compile::direct_response(schema, given, &at, problems).map(Err)
+    } else {
+        None
+    };
+    let conditions = conditions?;
+    let made = |action, levels: &[Levels]| Route {
+        name: name.as_str().into(),
+        path: conditions.path.clone(),
+        action,
+        request_headers: mutations(levels, |level| &level.request, given),
+        response_headers: mutations(levels, |level| &level.response, given),
+        body_buffer_max: request_body_buffer_limit
+            .or_else(|| per_request_buffer_limit_bytes.map(u64::from))
+            .or(inherited.body_buffer_max),
+    };
+    let choice = match action? {
+        Err(action) => Choice::One(Box::new(made(action, &levels))),
+        Ok(forwarding) => forwards(&forwarding, &levels, made, problems),
+    };
+    Some(Entry { conditions, choice })
+}
+
+/// One route for each cluster that the action may choose.
+fn forwards(
+    forwarding: &Forwarding,
+    levels: &[Levels],
+    made: impl Fn(Action, &[Levels]) -> Route,
+    problems: &mut Problems,
+) -> Choice {
+    let mut routes = Vec::with_capacity(forwarding.clusters.len());
+    let mut up_to = 0;
+    for WeightedCluster { cluster, weight, host_rewrite_literal, schema } in &forwarding.clusters {
+        let action = match *cluster {
+            None => Action::ClusterNotFound { status: forwarding.not_found_status },
+            Some(cluster) => {
+                let mut forward = forwarding.forward.clone();
+                forward.cluster = cluster;
+                if let Some(host) = host_rewrite_literal {
+                    forward.host_rewrite = HostRewrite::Literal(host.as_bytes().into());
+                }
+                Action::Forward(forward)
+            }
+        };
+        let mut all = Vec::with_capacity(levels.len() + 1);
+        if let Some((schema, at)) = schema {
+            all.push(Levels::new(
+                (&schema.request_headers_to_add, &schema.request_headers_to_remove),
+                (&schema.response_headers_to_add, &schema.response_headers_to_remove),
+                at,
+                problems,
+            ));
+        }
+        all.extend_from_slice(levels);
+        up_to += u64::from(*weight);
+        routes.push((up_to, made(action, &all)));
+    }
+    match <[_; 1]>::try_from(routes) {
+        Ok([(_, route)]) => Choice::One(Box::new(route)),
+        Err(routes) => Choice::Weighted { routes, random: forwarding.random.clone() },
+    }
+}
+
+fn route_match(
+    schema: &config::RouteMatch,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<RouteMatch> {
+    let config::RouteMatch {
+        prefix,
+        path,
+        safe_regex,
+        path_separated_prefix,
+        connect_matcher,
+        case_sensitive,
+        runtime_fraction,
+        headers,
+        query_parameters,
+        cookies,
+        grpc,
+    } = schema;
+    refuse(connect_matcher.is_some(), "connect_matcher", at, problems);
+    let literal = |text: &str| Literal::new(text, *case_sensitive == Some(false));
+    let path = if let Some(text) = prefix {
+        if !text.is_empty() && !text.starts_with('/') {
+            let message = "a path begins with '/': this route never matches";
+            problems.warn(&at.field("prefix"), message);
+        }
+        Some(PathMatch::Prefix(literal(text)))
+    } else if let Some(text) = path {
+        Some(PathMatch::Exact(literal(text)))
+    } else if let Some(text) = path_separated_prefix {
+        Some(PathMatch::SeparatedPrefix(literal(text)))
+    } else if let Some(schema) = safe_regex {
+        matchers::compile::regex(schema, &at.field("safe_regex"), problems).map(PathMatch::Regex)
+    } else {
+        None
+    };
+    let at_query = at.field("query_parameters");
+    let at_cookies = at.field("cookies");
+    let headers = matchers::compile::headers(headers, &at.field("headers"), problems);
+    let mut query = Vec::with_capacity(query_parameters.len());
+    for (i, schema) in query_parameters.iter().enumerate() {
+        query.extend(matchers::compile::query_parameter(schema, &at_query.index(i), problems));
+    }
+    let mut cookie = Vec::with_capacity(cookies.len());
+    for (i, schema) in cookies.iter().enumerate() {
+        cookie.extend(matchers::compile::cookie(schema, &at_cookies.index(i), problems));
+    }
+    Some(RouteMatch {
+        path: path?,
+        headers,
+        query_parameters: query,
+        cookies: cookie,
+        grpc: grpc.is_some(),
+        fraction: runtime_fraction.as_ref().and_then(matchers::compile::fraction),
+    })
+}
+
+impl Levels {
+    /// Of the message at `at`: what it adds and what it removes.
+    fn new(
+        (request_add, request_remove): (&[config::HeaderValueOption], &[String]),
+        (response_add, response_remove): (&[config::HeaderValueOption], &[String]),
+        at: &Path,
+        problems: &mut Problems,
+    ) -> Self {
+        let mut level =
+            |kind, add, remove| Arc::new(mutation::compile::level(kind, add, remove, at, problems));
+        Self {
+            request: level("request", request_add, request_remove),
+            response: level("response", response_add, response_remove),
+        }
+    }
+}
+
+/// In the order they are applied: the most specific first, unless it is to have the last word.
+fn mutations(
+    levels: &[Levels],
+    side: fn(&Levels) -> &Arc<MutationLevel>,
+    given: &Given<'_>,
+) -> HeaderMutations {
+    let levels = levels.iter().map(|levels| Arc::clone(side(levels)));
+    if given.most_specific_headers_win {
+        HeaderMutations::new(levels.rev())
+    } else {
+        HeaderMutations::new(levels)
+    }
+}
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

@@ -1,0 +1,366 @@
+//! Whole route tables, from JSON to the answer for a request.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::tests::{request, shown};
+use super::super::{Forward, Lookup, Redirect, Scratch};
+use super::*;
+use crate::format::StreamInfo;
+use crate::http1::RequestHead;
+
+struct NoInfo;
+
+impl StreamInfo for NoInfo {
+    fn start_time(&self) -> std::time::SystemTime {
+        std::time::UNIX_EPOCH
+    }
+}
+
+fn compiled(table: Value) -> (RouteTable, Problems) {
+    let schema = serde_json::from_value(table).unwrap();
+    let clusters = ["echo", "other"];
+    let cluster = |name: &str| clusters.iter().position(|cluster| *cluster == name);
+    let mut problems = Problems::default();
+    let table = route_table(&schema, &cluster, &Path::root(), &mut problems);
+    (table, problems)
+}
+
+/// A table with these routes in one virtual host for everything.
+fn routes(routes: Value) -> Value {
+    json!({"name": "rc", "virtual_hosts": [{"name": "a", "domains": ["*"], "routes": routes}]})
+}
+
+fn sound(table: Value) -> RouteTable {
+    let (table, problems) = compiled(table);
+    assert!(!problems.has_errors(), "{problems:?}");
+    table
+}
+
+fn errors(table: Value) -> Vec<String> {
+    let (_, problems) = compiled(table);
+    problems.errors().map(|p| format!("{}: {}", p.path, p.message)).collect()
+}
+
+fn found<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<&'a Route> {
+    match table.find(head, random) {
+        Lookup::Found { route, .. } => Some(route),
+        Lookup::NotFound | Lookup::TlsRequired => None,
+    }
+}
+
+fn forward(route: &Route) -> &Forward {
+    match &route.action {
+        Action::Forward(forward) => forward,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn redirect(route: &Route) -> &Redirect {
+    match &route.action {
+        Action::Redirect(redirect) => redirect,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_envoy_refuses_is_refused_with_its_path() {
+    let vhosts = |domains: Value| {
+        let host = |domains: &Value| json!({"name": "a", "domains": domains});
+        let hosts: Vec<_> = domains.as_array().unwrap().iter().map(host).collect();
+        json!({"name": "rc", "virtual_hosts": hosts})
+    };
+    let at = |rest: &str| format!("virtual_hosts[0].routes[0].{rest}");
+    let route = |route: Value| routes(json!([{"match": {"prefix": "/"}, "route": route}]));
+    let rewrite = json!({"pattern": {"regex": "a"}, "substitution": "b"});
+    for (table, error) in [
+        (
+            vhosts(json!([["*"], ["*"]])),
+            "virtual_hosts[1].domains[0]: Only a single wildcard domain is permitted in route rc"
+                .to_owned(),
+        ),
+        (
+            vhosts(json!([["x.Y"], ["z", "X.y"]])),
+            "virtual_hosts[1].domains[1]: Only unique values for domains are permitted. \
+             Duplicate entry of domain x.y in route rc"
+                .to_owned(),
+        ),
+        (route(json!({"cluster": "nope"})), at("route.cluster: route: unknown cluster 'nope'")),
+        (
+            route(json!({"cluster": "echo", "prefix_rewrite": "/", "regex_rewrite": rewrite})),
+            at("route.regex_rewrite: \
+                Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy"),
+        ),
+        (
+            route(json!({"weighted_clusters": {"clusters": [{"name": "echo", "weight": 0}]}})),
+            at("route.weighted_clusters: \
+                Sum of weights in the weighted_cluster must be greater than 0."),
+        ),
+        (
+            routes(json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200,
+                "body": {"inline_string": "x".repeat(4097)}}}])),
+            at("direct_response.body: response body size is 4097 bytes; maximum is 4096"),
+        ),
+        (
+            routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
+                "request_headers_to_add": [{"header": {"key": "Host", "value": "x"}}]}])),
+            at("request_headers_to_add[0].header.key: \
+                :-prefixed or host headers may not be modified"),
+        ),
+        (
+            routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
+                "response_headers_to_add": [{"header": {"key": "a", "value": "%NOPE%"}}]}])),
+            at("response_headers_to_add[0].header.value: \
+                Not supported field in StreamInfo: NOPE"),
+        ),
+        (
+            route(json!({"cluster": "echo", "cluster_header": "x"})),
+            at("route.cluster_header: valid Envoy field, not implemented by Corvoy"),
+        ),
+    ] {
+        assert_eq!(errors(table), [error]);
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let table = routes(json!([
+        {"match": {"safe_regex": {"regex": "*"}}, "route": {"cluster": "nope"}},
+        {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}},
+    ]));
+    assert_eq!(errors(table).len(), 3);
+}
+
+#[test]
+fn a_prefix_that_cannot_match_and_a_name_used_twice_are_warned_of() {
+    let (_, problems) = compiled(json!({"virtual_hosts": [
+        {"name": "a", "domains": ["a"], "routes": [
+            {"match": {"prefix": "foo"}, "route": {"cluster": "echo",
+                "retry_policy": {"retry_on": "5xx,6xx"}}}]},
+        {"name": "a", "domains": ["b"]},
+    ]}));
+    assert!(!problems.has_errors());
+    assert_eq!(problems.warnings().count(), 3);
+}
+
+#[test]
+fn the_first_route_in_declared_order_wins_also_behind_conditions() {
+    let table = sound(routes(json!([
+        {"name": "header", "match": {"prefix": "/", "headers": [{"name": "x-a"}]},
+            "route": {"cluster": "echo"}},
+        {"name": "query", "match": {"path": "/a", "query_parameters": [{"name": "q"}]},
+            "route": {"cluster": "echo"}},
+        {"name": "grpc", "match": {"prefix": "/a", "grpc": {}}, "route": {"cluster": "echo"}},
+        {"name": "all", "match": {"prefix": "/"}, "route": {"cluster": "echo"}},
+        {"name": "never", "match": {"path": "/a"}, "route": {"cluster": "echo"}},
+    ])));
+    for (target, fields, name) in [
+        ("/a?q", &["x-a: 1"][..], "header"),
+        ("/a?q", &[], "query"),
+        ("/a", &["content-type: application/grpc+proto"], "grpc"),
+        ("/a", &["content-type: application/grpc-web"], "all"),
+        ("/a", &[], "all"),
+    ] {
+        let head = request(target, fields);
+        assert_eq!(&*found(&table, &head, 0).unwrap().name, name, "{target}");
+    }
+}
+
+#[test]
+fn a_route_without_settings_has_envoys_defaults() {
+    let table = sound(routes(json!([
+        {"match": {"prefix": "/"}, "route": {"cluster": "other"}}])));
+    let forward = forward(found(&table, &request("/", &[]), 0).unwrap()).clone();
+    assert_eq!(forward.cluster, 1);
+    assert_eq!(forward.timeout, Some(Duration::from_secs(15)));
+    assert!(forward.retry.is_none() && forward.path_rewrite.is_none());
+}
+
+#[test]
+fn a_timeout_of_zero_is_infinite() {
+    let zero = json!({"secs": 0, "nanos": 0});
+    let table = sound(routes(json!([
+        {"match": {"prefix": "/"}, "route": {"cluster": "echo", "timeout": zero}}])));
+    let head = request("/", &[]);
+    let forward = forward(found(&table, &head, 0).unwrap());
+    assert_eq!(forward.timeouts(&head, false).expected_ms(Duration::ZERO), None);
+}
+
+#[test]
+fn the_retry_policy_of_a_route_replaces_the_one_of_its_virtual_host() {
+    let table = sound(json!({"virtual_hosts": [{"name": "a", "domains": ["*"],
+        "retry_policy": {"retry_on": "5xx", "num_retries": 5},
+        "routes": [
+            {"match": {"path": "/own"},
+                "route": {"cluster": "echo", "retry_policy": {"retry_on": "reset"}}},
+            {"match": {"prefix": "/"}, "route": {"cluster": "echo"}}]}]}));
+    let retries = |target| {
+        let head = request(target, &[]);
+        forward(found(&table, &head, 0).unwrap()).retry.as_ref().unwrap().num_retries
+    };
+    assert_eq!((retries("/own"), retries("/")), (1, 5));
+}
+
+#[test]
+fn weights_share_the_requests_out() {
+    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {
+        "weighted_clusters": {"clusters": [
+            {"name": "echo", "weight": 25},
+            {"name": "other", "weight": 75, "host_rewrite_literal": "o.test"}]}}}])));
+    let head = request("/", &[]);
+    let cluster = |random| forward(found(&table, &head, random).unwrap()).cluster;
+    assert_eq!((0..1000).filter(|random| cluster(*random) == 0).count(), 250);
+    assert_eq!((cluster(24), cluster(25)), (0, 1));
+    let other = forward(found(&table, &head, 99).unwrap());
+    assert!(matches!(&other.host_rewrite, HostRewrite::Literal(host) if **host == *b"o.test"));
+}
+
+#[test]
+fn an_unknown_cluster_is_answered_where_the_configuration_allows_it() {
+    let mut table = routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "nope",
+        "cluster_not_found_response_code": "NOT_FOUND"}}]));
+    table["validate_clusters"] = json!(false);
+    let table = sound(table);
+    let route = found(&table, &request("/", &[]), 0).unwrap();
+    assert!(matches!(route.action, Action::ClusterNotFound { status: 404 }));
+}
+
+#[test]
+fn tls_is_required_of_all_or_of_external_clients() {
+    let table = |who| {
+        sound(json!({"virtual_hosts": [{"name": "a", "domains": ["*"], "require_tls": who,
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "echo"}}]}]}))
+    };
+    let needs_tls = |who, fields: &[&str]| {
+        matches!(table(who).find(&request("/", fields), 0), Lookup::TlsRequired)
+    };
+    assert!(needs_tls("ALL", &["x-envoy-internal: true"]));
+    assert!(!needs_tls("ALL", &["x-forwarded-proto: https"]));
+    assert!(needs_tls("EXTERNAL_ONLY", &[]));
+    assert!(!needs_tls("EXTERNAL_ONLY", &["x-envoy-internal: true"]));
+}
+
+#[test]
+fn header_levels_apply_from_route_to_table_or_the_other_way_round() {
+    let add = |value| json!([{"header": {"key": "x-v", "value": value}}]);
+    let table = |wins: bool| {
+        sound(json!({"most_specific_header_mutations_wins": wins,
+            "request_headers_to_add": add("table"),
+            "virtual_hosts": [{"name": "a", "domains": ["*"],
+                "request_headers_to_add": add("host"),
+                "request_headers_to_remove": ["x-gone"],
+                "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
+                    "request_headers_to_add": add("route")}]}]}))
+    };
+    let seen = |wins| {
+        let table = table(wins);
+        let mut head = request("/", &["x-gone: 1"]);
+        let route = found(&table, &head, 0).unwrap();
+        route.request_headers.apply_to_request(&mut head, &NoInfo, &mut Scratch::default());
+        shown(&head.fields)
+    };
+    assert_eq!(seen(false), ["host: t.test", "x-v: route", "x-v: host", "x-v: table"]);
+    assert_eq!(seen(true), ["host: t.test", "x-v: table", "x-v: host", "x-v: route"]);
+}
+
+/// Recorded from the real Envoy 1.40.0.
+#[test]
+fn additions_of_one_level_see_the_request_as_it_came_to_the_level() {
+    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
+    "request_headers_to_remove": ["x-rm"],
+    "request_headers_to_add": [
+        {"header": {"key": "x-v", "value": "route"}},
+        {"header": {"key": "x-o", "value": "ow"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+        {"header": {"key": "x-no", "value": "ow"}, "append_action": "OVERWRITE_IF_EXISTS"},
+        {"header": {"key": "x-ia", "value": "ia"}, "append_action": "ADD_IF_ABSENT"},
+        {"header": {"key": "x-ib", "value": "1"}, "append_action": "ADD_IF_ABSENT"},
+        {"header": {"key": "x-ib", "value": "2"}, "append_action": "ADD_IF_ABSENT"},
+        {"header": {"key": "user-agent", "value": "ua"}},
+        {"header": {"key": "x-path", "value": "%REQ(:path)%|%REQ(x-none)%|%%"}},
+        {"header": {"key": "x-nil", "value": "%REQ(x-none)%"}},
+        {"header": {"key": "x-kept", "value": ""}, "keep_empty_value": true},
+        {"header": {"key": "x-o2", "value": "%REQ(x-o)%"}},
+    ]}])));
+    let mut head = request(
+        "/f?q",
+        &["x-o: 1", "x-z: z", "x-o: 2", "x-ia: 1", "user-agent: curl", "X-Rm: 1", "x-end: e"],
+    );
+    let route = found(&table, &head, 0).unwrap();
+    route.request_headers.apply_to_request(&mut head, &NoInfo, &mut Scratch::default());
+    assert_eq!(
+        shown(&head.fields),
+        [
+            "host: t.test",
+            "x-z: z",
+            "x-ia: 1",
+            "user-agent: curl,ua",
+            "x-end: e",
+            "x-o: ow",
+            "x-v: route",
+            "x-ib: 1",
+            "x-ib: 2",
+            "x-path: /f?q||%",
+            "x-kept: ",
+            "x-o2: 1",
+        ]
+    );
+}
+
+/// Recorded from the real Envoy 1.40.0.
+#[test]
+fn redirects_lead_where_envoys_lead() {
+    let rewrite = json!({"pattern": {"regex": "/re/(a*)"}, "substitution": "/x/\\1"});
+    for (action, target, fields, location) in [
+        (json!({"https_redirect": true}), "/a?q=1", &[][..], "https://t.test/a?q=1"),
+        (json!({"host_redirect": "n.test"}), "/a?q", &[], "http://n.test/a?q"),
+        (
+            json!({"host_redirect": "n.test"}),
+            "/a",
+            &["x-forwarded-proto: https"],
+            "https://n.test/a",
+        ),
+        (json!({"port_redirect": 8080}), "/a", &[], "http://t.test:8080/a"),
+        (json!({"path_redirect": "/new"}), "/a?q=1", &[], "http://t.test/new?q=1"),
+        (
+            json!({"path_redirect": "/new?z=1", "strip_query": true}),
+            "/a?q=1",
+            &[],
+            "http://t.test/new?z=1",
+        ),
+        (json!({"path_redirect": "/new", "strip_query": true}), "/a?q=1", &[], "http://t.test/new"),
+        (json!({"path_redirect": "new"}), "/a", &[], "http://t.test/new"),
+        (json!({"prefix_rewrite": "/np/"}), "/a/b?q=1", &[], "http://t.test/np/a/b?q=1"),
+        (json!({"regex_rewrite": rewrite}), "/re/aab?q", &[], "http://t.test/x/aab?q"),
+        (json!({"strip_query": true}), "/a?q", &[], "http://t.test/a"),
+    ] {
+        let table = sound(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
+        let head = request(target, fields);
+        let route = found(&table, &head, 0).unwrap();
+        let mut out = Vec::new();
+        redirect(route).location(&route.path, &head, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), location, "{:?}", route.action);
+    }
+}
+
+#[test]
+fn a_redirect_keeps_the_port_of_the_host_unless_it_no_longer_fits() {
+    let location = |action: Value, host: &str, proto: &str| {
+        let table = sound(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
+        let mut head = request("/", &[&format!("x-forwarded-proto: {proto}")]);
+        head.fields.set(crate::http1::FieldName::Host, host.as_bytes());
+        let route = found(&table, &head, 0).unwrap();
+        let mut out = Vec::new();
+        redirect(route).location(&route.path, &head, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let https = json!({"https_redirect": true});
+    assert_eq!(location(https.clone(), "h.test:80", "http"), "https://h.test/");
+    assert_eq!(location(https.clone(), "h.test:8080", "http"), "https://h.test:8080/");
+    assert_eq!(location(https.clone(), "h.test:443", "https"), "https://h.test:443/");
+    assert_eq!(location(https.clone(), "[::1]:80", "http"), "https://[::1]/");
+    assert_eq!(location(https, "[::1]", "http"), "https://[::1]/");
+    let port = json!({"https_redirect": true, "port_redirect": 8443});
+    assert_eq!(location(port, "h.test:8080", "http"), "https://h.test:8443/");
+}

@@ -1,0 +1,125 @@
+//! The conditions of a route, from the schema.
+
+use corvoy_config as config;
+use corvoy_config::{Path, Problems};
+
+use super::{
+    CookieMatcher, Fraction, FullRegex, HeaderCondition, HeaderMatcher, HeaderName, QueryCondition,
+    QueryParameterMatcher, TextMatcher,
+};
+use crate::request::route::path::Literal;
+
+/// A list of conditions that must hold for headers; the wrong ones are left out and told.
+pub(crate) fn headers(
+    schemas: &[config::HeaderMatcher],
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<HeaderMatcher> {
+    let each = schemas.iter().enumerate();
+    each.filter_map(|(i, schema)| header(schema, &at.index(i), problems)).collect()
+}
+
+/// One condition for a header.
+pub(crate) fn header(
+    schema: &config::HeaderMatcher,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<HeaderMatcher> {
+    let config::HeaderMatcher {
+        name,
+        exact_match,
+        safe_regex_match,
+        range_match,
+        present_match,
+        prefix_match,
+        suffix_match,
+        contains_match,
+        string_match,
+        invert_match,
+        treat_missing_header_as_empty,
+    } = schema;
+    let condition = if let Some(schema) = string_match {
+        HeaderCondition::Text(text(schema, &at.field("string_match"), problems)?)
+    } else if let Some(config::Int64Range { start, end }) = range_match {
+        HeaderCondition::Range(*start..*end)
+    } else if let Some(text) = exact_match {
+        HeaderCondition::Text(TextMatcher::Exact(Literal::new(text, false)))
+    } else if let Some(text) = prefix_match {
+        HeaderCondition::Text(TextMatcher::Prefix(Literal::new(text, false)))
+    } else if let Some(text) = suffix_match {
+        HeaderCondition::Text(TextMatcher::Suffix(Literal::new(text, false)))
+    } else if let Some(text) = contains_match {
+        HeaderCondition::Text(TextMatcher::Contains(Literal::new(text, false)))
+    } else if let Some(schema) = safe_regex_match {
+        let regex = regex(schema, &at.field("safe_regex_match"), problems)?;
+        HeaderCondition::Text(TextMatcher::Regex(regex))
+    } else {
+        // Without any specifier the header must be there.
+        HeaderCondition::Present(present_match.unwrap_or(true))
+    };
+    Some(HeaderMatcher {
+        name: HeaderName::new(name),
+        condition,
+        invert: *invert_match,
+        missing_is_empty: *treat_missing_header_as_empty,
+    })
+}
+
+pub(crate) fn query_parameter(
+    schema: &config::QueryParameterMatcher,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<QueryParameterMatcher> {
+    let config::QueryParameterMatcher { name, string_match, present_match } = schema;
+    let condition = match string_match {
+        Some(schema) => QueryCondition::Text(text(schema, &at.field("string_match"), problems)?),
+        None => QueryCondition::Present(present_match.unwrap_or(true)),
+    };
+    Some(QueryParameterMatcher { name: name.as_bytes().into(), condition })
+}
+
+pub(crate) fn cookie(
+    schema: &config::CookieMatcher,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<CookieMatcher> {
+    let config::CookieMatcher { name, string_match, invert_match } = schema;
+    let text = text(string_match.as_ref()?, &at.field("string_match"), problems)?;
+    Some(CookieMatcher { name: name.as_bytes().into(), text, invert: *invert_match })
+}
+
+pub(crate) fn fraction(schema: &config::RuntimeFractionalPercent) -> Option<Fraction> {
+    let config::RuntimeFractionalPercent { default_value } = schema;
+    let config::FractionalPercent { numerator, denominator } = default_value.as_ref()?;
+    let denominator = match denominator {
+        config::DenominatorType::Hundred => 100,
+        config::DenominatorType::TenThousand => 10_000,
+        config::DenominatorType::Million => 1_000_000,
+    };
+    Some(Fraction { numerator: *numerator, denominator })
+}
+
+pub(crate) fn regex(
+    schema: &config::RegexMatcher,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<FullRegex> {
+    let config::RegexMatcher { regex } = schema;
+    FullRegex::new(regex).map_err(|error| problems.error(&at.field("regex"), error)).ok()
+}
+
+fn text(schema: &config::StringMatcher, at: &Path, problems: &mut Problems) -> Option<TextMatcher> {
+    let config::StringMatcher { exact, prefix, suffix, safe_regex, contains, ignore_case } = schema;
+    let literal = |text: &str| Literal::new(text, *ignore_case);
+    Some(if let Some(text) = exact {
+        TextMatcher::Exact(literal(text))
+    } else if let Some(text) = prefix {
+        TextMatcher::Prefix(literal(text))
+    } else if let Some(text) = suffix {
+        TextMatcher::Suffix(literal(text))
+    } else if let Some(text) = contains {
+        TextMatcher::Contains(literal(text))
+    } else {
+        TextMatcher::Regex(regex(safe_regex.as_ref()?, &at.field("safe_regex"), problems)?)
+    })
+}

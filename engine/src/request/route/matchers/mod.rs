@@ -1,0 +1,346 @@
+//! Conditions on the rest of a message: headers, query parameters, cookies, fractions.
+//!
+//! They are pure and remember nothing. Only the path is elsewhere (`path.rs`), because only the
+//! path can be indexed.
+
+pub(crate) mod compile;
+
+use std::fmt;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::path::Literal;
+use crate::http1::{FieldName, Fields, RequestHead, ResponseHead};
+
+/// A head whose headers can be matched, pseudo-headers included.
+pub trait Head {
+    /// Its fields.
+    fn fields(&self) -> &Fields;
+
+    /// Whether `test` holds for the value of this pseudo-header; `None` if the head has none.
+    fn pseudo(&self, name: Pseudo, test: impl FnMut(&[u8]) -> bool) -> Option<bool>;
+}
+
+/// The parts of a head that a matcher addresses as if they were headers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Pseudo {
+    Authority,
+    Method,
+    Path,
+    Scheme,
+    Status,
+}
+
+/// The name of a header, resolved once.
+#[derive(Clone, Debug)]
+pub enum HeaderName {
+    /// A name that the codec knows.
+    Known(FieldName),
+    /// Any other name, in lower case.
+    Other(Box<[u8]>),
+    /// `:path` and the like.
+    Pseudo(Pseudo),
+}
+
+/// One header condition of a route.
+#[derive(Clone, Debug)]
+pub struct HeaderMatcher {
+    /// Which header.
+    pub name: HeaderName,
+    /// What its value must be.
+    pub condition: HeaderCondition,
+    /// Turns the answer round.
+    pub invert: bool,
+    /// An absent header counts as one with an empty value.
+    pub missing_is_empty: bool,
+}
+
+/// What a header must be.
+#[derive(Clone, Debug)]
+pub enum HeaderCondition {
+    /// There (`true`) or not there.
+    Present(bool),
+    /// A decimal number of this range; the end is not part of it.
+    Range(std::ops::Range<i64>),
+    /// A text.
+    Text(TextMatcher),
+}
+
+/// `StringMatcher`.
+#[derive(Clone, Debug)]
+pub enum TextMatcher {
+    /// These bytes.
+    Exact(Literal),
+    /// Begins with them.
+    Prefix(Literal),
+    /// Ends with them.
+    Suffix(Literal),
+    /// Has them somewhere.
+    Contains(Literal),
+    /// All of it matches.
+    Regex(FullRegex),
+}
+
+/// One query parameter condition of a route. Only the first parameter of the name counts, and
+/// names and values are compared as they came, not decoded.
+#[derive(Clone, Debug)]
+pub struct QueryParameterMatcher {
+    /// Which parameter.
+    pub name: Box<[u8]>,
+    /// What it must be.
+    pub condition: QueryCondition,
+}
+
+/// What a query parameter must be.
+#[derive(Clone, Debug)]
+pub enum QueryCondition {
+    /// There (`true`) or not there.
+    Present(bool),
+    /// There, with this value; a bare name has an empty one.
+    Text(TextMatcher),
+}
+
+/// One cookie condition of a route. Only the first cookie of the name counts; an absent one
+/// matches exactly if the condition is inverted.
+#[derive(Clone, Debug)]
+pub struct CookieMatcher {
+    /// Which cookie.
+    pub name: Box<[u8]>,
+    /// What its value must be.
+    pub text: TextMatcher,
+    /// Turns the answer round.
+    pub invert: bool,
+}
+
+/// A share of the requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fraction {
+    /// Of `denominator` requests, so many.
+    pub numerator: u32,
+    /// 100, 10 000 or 1 000 000.
+    pub denominator: u32,
+}
+
+/// A regular expression that must match the whole text, as RE2 reads it: bytes, not Unicode
+/// classes.
+#[derive(Clone)]
+pub struct FullRegex {
+    regex: Regex,
+    literal: Literal,
+}
+
+// === impl Head ===
+
+impl Head for RequestHead {
+    fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    fn pseudo(&self, name: Pseudo, mut test: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+        Some(match name {
+            Pseudo::Authority => test(self.authority()?),
+            Pseudo::Method => test(self.method_name()),
+            Pseudo::Path => test(self.target()),
+            Pseudo::Scheme => test(super::scheme(self)),
+            Pseudo::Status => return None,
+        })
+    }
+}
+
+impl Head for ResponseHead {
+    fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    fn pseudo(&self, name: Pseudo, mut test: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+        let status = (name == Pseudo::Status).then_some(self.status)?;
+        Some(test(itoa::Buffer::new().format(status).as_bytes()))
+    }
+}
+
+// === impl HeaderMatcher ===
+
+impl HeaderName {
+    /// The name of that text, in any case.
+    pub fn new(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        match (name.as_str(), FieldName::of(name.as_bytes())) {
+            (":authority" | "host", _) => Self::Pseudo(Pseudo::Authority),
+            (":method", _) => Self::Pseudo(Pseudo::Method),
+            (":path", _) => Self::Pseudo(Pseudo::Path),
+            (":scheme", _) => Self::Pseudo(Pseudo::Scheme),
+            (":status", _) => Self::Pseudo(Pseudo::Status),
+            (_, FieldName::Other) => Self::Other(name.into_bytes().into()),
+            (_, known) => Self::Known(known),
+        }
+    }
+
+    /// Whether `test` holds for any of the values; `None` if there is no such header.
+    pub fn any_value(&self, head: &impl Head, mut test: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+        let fields = head.fields();
+        match self {
+            Self::Known(id) => fields.has(*id).then(|| fields.get_all(*id).any(test)),
+            Self::Other(name) => {
+                let mut values =
+                    fields.iter().filter(|(_, n, _)| *n == &**name).map(|(_, _, value)| value);
+                let first = values.next()?;
+                Some(test(first) || values.any(test))
+            }
+            Self::Pseudo(pseudo) => head.pseudo(*pseudo, test),
+        }
+    }
+
+    /// The first value of this header of a request.
+    pub fn first_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
+        match self {
+            Self::Known(id) => head.fields.get(*id),
+            Self::Other(name) => head.fields.find(name),
+            Self::Pseudo(Pseudo::Authority) => head.authority(),
+            Self::Pseudo(Pseudo::Method) => Some(head.method_name()),
+            Self::Pseudo(Pseudo::Path) => Some(head.target()),
+            Self::Pseudo(Pseudo::Scheme) => Some(super::scheme(head)),
+            Self::Pseudo(Pseudo::Status) => None,
+        }
+    }
+}
+
+impl HeaderMatcher {
+    /// Whether the head fulfils the condition. Each line of a repeated header is looked at on its
+    /// own, one that fits is enough.
+    pub fn matches(&self, head: &impl Head) -> bool {
+        let fits = |value: &[u8]| match &self.condition {
+            HeaderCondition::Present(_) => true,
+            HeaderCondition::Range(range) => number(value).is_some_and(|n| range.contains(&n)),
+            HeaderCondition::Text(text) => text.matches(value),
+        };
+        let mut fitting = self.name.any_value(head, fits);
+        if fitting.is_none() && self.missing_is_empty {
+            fitting = Some(fits(b""));
+        }
+        match &self.condition {
+            HeaderCondition::Present(present) => (fitting.is_some() == *present) != self.invert,
+            // Even the opposite of a condition is a condition on a header that is there.
+            _ => fitting.is_some_and(|fits| fits != self.invert),
+        }
+    }
+}
+
+impl TextMatcher {
+    /// Whether the text fits.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Exact(literal) => literal.equals(text),
+            Self::Prefix(literal) => literal.begins(text),
+            Self::Suffix(literal) => literal.ends(text),
+            Self::Contains(literal) => literal.is_in(text),
+            Self::Regex(regex) => regex.matches(text),
+        }
+    }
+}
+
+impl QueryParameterMatcher {
+    /// Whether the query (without `?`) fulfils the condition.
+    pub fn matches(&self, query: &[u8]) -> bool {
+        let value = query.split(|&byte| byte == b'&').find_map(|parameter| {
+            let (name, value) = split_once(parameter, b'=').unwrap_or((parameter, b""));
+            (name == &*self.name).then_some(value)
+        });
+        match &self.condition {
+            QueryCondition::Present(present) => value.is_some() == *present,
+            QueryCondition::Text(text) => value.is_some_and(|value| text.matches(value)),
+        }
+    }
+}
+
+impl CookieMatcher {
+    /// Whether the cookies of the request fulfil the condition.
+    pub fn matches(&self, head: &RequestHead) -> bool {
+        let value = head.fields.get_all(FieldName::Cookie).find_map(|cookies| {
+            cookies.split(|&byte| byte == b';').find_map(|cookie| {
+                let (name, value) = split_once(cookie.trim_ascii_start(), b'=')?;
+                (name == &*self.name).then(|| unquoted(value.trim_ascii_end()))
+            })
+        });
+        value.is_some_and(|value| self.text.matches(value)) != self.invert
+    }
+}
+
+impl Fraction {
+    /// Whether the request that drew this number is among them.
+    pub fn includes(self, random: u64) -> bool {
+        random % u64::from(self.denominator.max(1)) < u64::from(self.numerator)
+    }
+}
+
+// === impl FullRegex ===
+
+impl FullRegex {
+    /// Reads an expression in RE2's syntax.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        let regex = compile(&format!(r"\A(?:{pattern})\z"))?;
+        Ok(Self { regex, literal: Literal::new(literal_prefix(pattern), false) })
+    }
+
+    /// Whether the whole text matches.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// The text that everything it matches begins with; may be empty.
+    pub(super) fn literal(&self) -> &Literal {
+        &self.literal
+    }
+}
+
+impl fmt::Debug for FullRegex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.regex.fmt(f)
+    }
+}
+
+/// Reads an expression in RE2's syntax that may match anywhere.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+    let bytes = RegexBuilder::new(pattern).unicode(false).build();
+    // `\pL` and its kind exist only in Unicode mode.
+    bytes.or_else(|_| Regex::new(pattern)).map_err(|error| error.to_string())
+}
+
+/// The plain characters that a regular expression begins with, as far as that is certain.
+fn literal_prefix(pattern: &str) -> &str {
+    // An alternative or a flag can undo what stands before it.
+    if pattern.contains('|') || pattern.contains("(?") {
+        return "";
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/_-~%=&:;,@!<>#'\"".contains(c);
+    let plain = pattern.find(|c| !is_plain(c)).unwrap_or(pattern.len());
+    let (literal, rest) = pattern.split_at(plain);
+    let repeats_its_last = rest.starts_with(['*', '+', '?', '{']);
+    match literal.len().checked_sub(1) {
+        Some(last) if repeats_its_last => literal.split_at(last).0,
+        _ => literal,
+    }
+}
+
+/// A decimal number as `absl::SimpleAtoi` reads it.
+fn number(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+}
+
+fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(separator, text)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+fn unquoted(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests;

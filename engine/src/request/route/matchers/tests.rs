@@ -1,0 +1,236 @@
+//! What matches what, as the real Envoy 1.40.0 answered.
+
+use super::*;
+use crate::request::route::tests::{request, response};
+
+fn text(kind: fn(Literal) -> TextMatcher, text: &str, ignore_case: bool) -> HeaderCondition {
+    HeaderCondition::Text(kind(Literal::new(text, ignore_case)))
+}
+
+fn condition(name: &str) -> HeaderCondition {
+    match name {
+        "exact" => text(TextMatcher::Exact, "1", false),
+        "exact2" => text(TextMatcher::Exact, "2", false),
+        "exact12" => text(TextMatcher::Exact, "1,2", false),
+        "exactempty" => text(TextMatcher::Exact, "", false),
+        "prefix" => text(TextMatcher::Prefix, "ab", false),
+        "suffix" => text(TextMatcher::Suffix, "yz", false),
+        "contains" => text(TextMatcher::Contains, "mm", false),
+        "regex" => HeaderCondition::Text(TextMatcher::Regex(FullRegex::new("a.*z").unwrap())),
+        "iexact" => text(TextMatcher::Exact, "AbC", true),
+        "icontains" => text(TextMatcher::Contains, "MM", true),
+        "iprefix" => text(TextMatcher::Prefix, "AB", true),
+        "range" => HeaderCondition::Range(-5..10),
+        "present" | "none" => HeaderCondition::Present(true),
+        "absent" => HeaderCondition::Present(false),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn headers_match_as_in_envoy() {
+    let requests: [&[&str]; 17] = [
+        &[],
+        &["x-a:"],
+        &["x-a: 1"],
+        &["x-a: 2"],
+        &["x-a: 1", "x-a: 2"],
+        &["x-a: 2", "x-a: 1"],
+        &["x-a: 1,2"],
+        &["x-a: ABCmmxyz"],
+        &["x-a: abc"],
+        &["x-a: 9"],
+        &["x-a: 10"],
+        &["x-a: +3"],
+        &["x-a: -5"],
+        &["x-a: abc", "x-a: 1"],
+        &["x-a: abmmz"],
+        &["x-a:", "x-a: 1"],
+        &["x-a: 3 4"],
+    ];
+    let heads = requests.map(|fields| request("/", fields));
+    for (name, modifiers, answers) in HEADER_ANSWERS {
+        let matcher = HeaderMatcher {
+            name: HeaderName::new("X-A"),
+            condition: condition(name),
+            invert: modifiers.contains("inv"),
+            missing_is_empty: modifiers.contains("mis"),
+        };
+        let shown = |head| if matcher.matches(head) { 'Y' } else { 'N' };
+        let found: String = heads.iter().map(shown).collect();
+        assert_eq!(found, *answers, "{name} {modifiers}");
+    }
+}
+
+#[test]
+fn pseudo_headers_match_too() {
+    let head = request("/a?q", &["x-forwarded-proto: http"]);
+    for (name, value) in [
+        (":method", "GET"),
+        (":authority", "t.test"),
+        ("Host", "t.test"),
+        (":path", "/a?q"),
+        (":scheme", "http"),
+    ] {
+        let condition = text(TextMatcher::Exact, value, false);
+        let name = HeaderName::new(name);
+        let matcher = HeaderMatcher { name, condition, invert: false, missing_is_empty: false };
+        assert!(matcher.matches(&head), "{matcher:?}");
+    }
+    let condition = text(TextMatcher::Prefix, "50", false);
+    let name = HeaderName::new(":status");
+    let matcher = HeaderMatcher { name, condition, invert: false, missing_is_empty: false };
+    assert!(matcher.matches(&response(503, &[])) && !matcher.matches(&response(404, &[])));
+}
+
+#[test]
+fn the_first_query_parameter_counts_and_is_not_decoded() {
+    let exact = |value| QueryCondition::Text(TextMatcher::Exact(Literal::new(value, false)));
+    let queries = [
+        "", "a", "a=", "a=1", "a=2&a=1", "a=1&a=2", "A=1", "b=1&a=1", "a=%31", "a=a%20b", "&a=1",
+        "%61=1", "a=1=2", "a&a=1",
+    ];
+    for (condition, answers) in [
+        (exact("1"), "NNNYNYNYNNYNNN"),
+        (exact("a b"), "NNNNNNNNNNNNNN"),
+        (exact("a%20b"), "NNNNNNNNNYNNNN"),
+        (exact(""), "NYYNNNNNNNNNNY"),
+        (QueryCondition::Present(true), "NYYYYYNYYYYNYY"),
+        (QueryCondition::Present(false), "YNNNNNYNNNNYNN"),
+    ] {
+        let matcher = QueryParameterMatcher { name: b"a"[..].into(), condition };
+        let shown = |query: &str| if matcher.matches(query.as_bytes()) { 'Y' } else { 'N' };
+        assert_eq!(queries.map(shown).iter().collect::<String>(), answers, "{matcher:?}");
+    }
+}
+
+#[test]
+fn the_first_cookie_counts_without_its_quotes() {
+    let cookies: [&[&str]; 13] = [
+        &[],
+        &["cookie: a=1"],
+        &["cookie: b=2; a=1"],
+        &["cookie: a=2; a=1"],
+        &["cookie: a=1; a=2"],
+        &["cookie: a=\"1\""],
+        &["cookie: a=2", "cookie: a=1"],
+        &["cookie: a"],
+        &["cookie: a="],
+        &["cookie: b=1;a=1"],
+        &["cookie: A=1"],
+        &["cookie: a =1"],
+        &["cookie: a= 1"],
+    ];
+    let heads = cookies.map(|fields| request("/", fields));
+    for (value, invert, answers) in [
+        ("1", false, "NYYNYYNNNYNNN"),
+        ("1", true, "YNNYNNYYYNYYY"),
+        ("", false, "NNNNNNNNYNNNN"),
+        ("\"1\"", false, "NNNNNNNNNNNNN"),
+    ] {
+        let text = TextMatcher::Exact(Literal::new(value, false));
+        let matcher = CookieMatcher { name: b"a"[..].into(), text, invert };
+        let shown = |head| if matcher.matches(head) { 'Y' } else { 'N' };
+        assert_eq!(heads.iter().map(shown).collect::<String>(), answers, "{value} {invert}");
+    }
+}
+
+#[test]
+fn a_fraction_takes_the_low_numbers_of_each_round() {
+    let third = Fraction { numerator: 33, denominator: 100 };
+    let taken = (0..1000).filter(|random| third.includes(*random)).count();
+    assert_eq!(taken, 330);
+    assert!(third.includes(132) && !third.includes(133));
+}
+
+#[test]
+fn a_regex_matches_all_of_the_text_in_re2s_way() {
+    let matches = |pattern, text: &str| FullRegex::new(pattern).unwrap().matches(text.as_bytes());
+    assert!(matches("a|ab", "ab"), "the alternative that fits all of it is found");
+    assert!(!matches("a", "ab") && !matches("b", "ab"));
+    assert!(matches(r"\d+", "12") && !matches(r"\d+", "\u{661}"), "digits are ASCII");
+    assert!(matches(r"\pL+", "abc"), "Unicode classes have to be asked for");
+    assert!(FullRegex::new("*a").is_err());
+}
+
+#[test]
+fn the_literal_prefix_of_a_regex_is_what_every_match_begins_with() {
+    for (pattern, literal) in [
+        ("/api/v1/.*", "/api/v1/"),
+        ("/ab*", "/a"),
+        ("/ab?", "/a"),
+        ("/a{2}", "/"),
+        ("/a+", "/"),
+        ("/a|/b", ""),
+        ("(?i)/a", ""),
+        (r"/a\.b", "/a"),
+        (".*", ""),
+        ("/plain", "/plain"),
+    ] {
+        assert_eq!(literal_prefix(pattern), literal, "{pattern}");
+    }
+}
+
+/// Matcher, its modifiers, and the answer for each request in turn.
+const HEADER_ANSWERS: &[(&str, &str, &str)] = &[
+    ("exact", "", "NNYNYYNNNNNNNYNYN"),
+    ("exact", "inv", "NYNYNNYYYYYYYNYNY"),
+    ("exact", "mis", "NNYNYYNNNNNNNYNYN"),
+    ("exact", "invmis", "YYNYNNYYYYYYYNYNY"),
+    ("exact2", "", "NNNYYYNNNNNNNNNNN"),
+    ("exact2", "inv", "NYYNNNYYYYYYYYYYY"),
+    ("exact2", "mis", "NNNYYYNNNNNNNNNNN"),
+    ("exact2", "invmis", "YYYNNNYYYYYYYYYYY"),
+    ("exact12", "", "NNNNNNYNNNNNNNNNN"),
+    ("exact12", "inv", "NYYYYYNYYYYYYYYYY"),
+    ("exact12", "mis", "NNNNNNYNNNNNNNNNN"),
+    ("exact12", "invmis", "YYYYYYNYYYYYYYYYY"),
+    ("prefix", "", "NNNNNNNNYNNNNYYNN"),
+    ("prefix", "inv", "NYYYYYYYNYYYYNNYY"),
+    ("prefix", "mis", "NNNNNNNNYNNNNYYNN"),
+    ("prefix", "invmis", "YYYYYYYYNYYYYNNYY"),
+    ("suffix", "", "NNNNNNNYNNNNNNNNN"),
+    ("suffix", "inv", "NYYYYYYNYYYYYYYYY"),
+    ("suffix", "mis", "NNNNNNNYNNNNNNNNN"),
+    ("suffix", "invmis", "YYYYYYYNYYYYYYYYY"),
+    ("contains", "", "NNNNNNNYNNNNNNYNN"),
+    ("contains", "inv", "NYYYYYYNYYYYYYNYY"),
+    ("contains", "mis", "NNNNNNNYNNNNNNYNN"),
+    ("contains", "invmis", "YYYYYYYNYYYYYYNYY"),
+    ("regex", "", "NNNNNNNNNNNNNNYNN"),
+    ("regex", "inv", "NYYYYYYYYYYYYYNYY"),
+    ("regex", "mis", "NNNNNNNNNNNNNNYNN"),
+    ("regex", "invmis", "YYYYYYYYYYYYYYNYY"),
+    ("iexact", "", "NNNNNNNNYNNNNYNNN"),
+    ("iexact", "inv", "NYYYYYYYNYYYYNYYY"),
+    ("iexact", "mis", "NNNNNNNNYNNNNYNNN"),
+    ("iexact", "invmis", "YYYYYYYYNYYYYNYYY"),
+    ("icontains", "", "NNNNNNNYNNNNNNYNN"),
+    ("icontains", "inv", "NYYYYYYNYYYYYYNYY"),
+    ("icontains", "mis", "NNNNNNNYNNNNNNYNN"),
+    ("icontains", "invmis", "YYYYYYYNYYYYYYNYY"),
+    ("iprefix", "", "NNNNNNNYYNNNNYYNN"),
+    ("iprefix", "inv", "NYYYYYYNNYYYYNNYY"),
+    ("iprefix", "mis", "NNNNNNNYYNNNNYYNN"),
+    ("iprefix", "invmis", "YYYYYYYNNYYYYNNYY"),
+    ("range", "", "NNYYYYNNNYNYYYNYN"),
+    ("range", "inv", "NYNNNNYYYNYNNNYNY"),
+    ("range", "mis", "NNYYYYNNNYNYYYNYN"),
+    ("range", "invmis", "YYNNNNYYYNYNNNYNY"),
+    ("present", "", "NYYYYYYYYYYYYYYYY"),
+    ("present", "inv", "YNNNNNNNNNNNNNNNN"),
+    ("present", "mis", "YYYYYYYYYYYYYYYYY"),
+    ("present", "invmis", "NNNNNNNNNNNNNNNNN"),
+    ("absent", "", "YNNNNNNNNNNNNNNNN"),
+    ("absent", "inv", "NYYYYYYYYYYYYYYYY"),
+    ("absent", "mis", "NNNNNNNNNNNNNNNNN"),
+    ("absent", "invmis", "YYYYYYYYYYYYYYYYY"),
+    ("none", "", "NYYYYYYYYYYYYYYYY"),
+    ("none", "inv", "YNNNNNNNNNNNNNNNN"),
+    ("none", "mis", "YYYYYYYYYYYYYYYYY"),
+    ("none", "invmis", "NNNNNNNNNNNNNNNNN"),
+    ("exactempty", "", "NYNNNNNNNNNNNNNYN"),
+    ("exactempty", "inv", "NNYYYYYYYYYYYYYNY"),
+    ("exactempty", "mis", "YYNNNNNNNNNNNNNYN"),
+    ("exactempty", "invmis", "NNYYYYYYYYYYYYYNY"),
+];

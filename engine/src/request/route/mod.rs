@@ -1,0 +1,271 @@
+//! Which route a request takes: the virtual host by its host, then the first route in declared
+//! order that matches.
+//!
+//! The table is compiled from a `RouteConfiguration` (`compile.rs`), immutable, and shared by the
+//! shards. It decides and describes; forwarding and answering are done elsewhere. Neither lookup
+//! allocates or grows with the number of virtual hosts or of routes with a literal path.
+//!
+//! Invariant: what the index finds is what trying every route in turn would find.
+
+use std::sync::Arc;
+
+mod action;
+pub mod compile;
+pub(crate) mod matchers;
+pub(crate) mod mutation;
+mod path;
+mod radix;
+mod rewrite;
+mod virtual_host;
+
+use self::action::port_start;
+use self::path::PathIndex;
+use self::virtual_host::Domains;
+use crate::http1::{FieldName, Method, RequestHead, Scheme};
+use crate::stats::{Scope, VirtualClusterStats};
+
+pub use self::action::{
+    Action, DirectResponse, Forward, Priority, Redirect, RedirectPath, Timeouts,
+};
+pub use self::matchers::{
+    CookieMatcher, Fraction, FullRegex, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,
+    QueryCondition, QueryParameterMatcher, TextMatcher,
+};
+pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
+pub use self::path::{Literal, PathMatch};
+pub use self::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
+
+/// A compiled `RouteConfiguration`.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// Its name, for the `config_dump`.
+    pub name: Box<str>,
+    domains: Domains,
+    virtual_hosts: Vec<VirtualHost>,
+    /// `ignore_port_in_host_matching`
+    ignore_port: bool,
+    /// `ignore_path_parameters_in_path_matching`
+    ignore_path_parameters: bool,
+}
+
+/// The routes of some domains.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// Its name, for stats.
+    pub name: Box<str>,
+    /// `vhost.<name>.vcluster.other.`: the requests that no virtual cluster claims, so all.
+    pub stats: Arc<Scope<VirtualClusterStats>>,
+    /// Whether attempts carry `x-envoy-attempt-count` upstream.
+    pub include_request_attempt_count: bool,
+    /// Whether answers carry `x-envoy-attempt-count` downstream.
+    pub include_attempt_count_in_response: bool,
+    /// Whether an attempt after a per-try timeout carries `x-envoy-is-timeout-retry`.
+    pub include_is_timeout_retry_header: bool,
+    require_tls: RequireTls,
+    entries: Vec<Entry>,
+    index: PathIndex,
+}
+
+/// Which requests must have come over TLS.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum RequireTls {
+    All,
+    ExternalOnly,
+    #[default]
+    None,
+}
+
+/// A route as it was declared: when it matches, and what then.
+#[derive(Debug)]
+struct Entry {
+    conditions: RouteMatch,
+    choice: Choice,
+}
+
+/// Most routes are one; weighted clusters make one for each cluster.
+#[derive(Debug)]
+enum Choice {
+    One(Box<Route>),
+    Weighted {
+        /// Each with the sum of the weights up to and with its own.
+        routes: Vec<(u64, Route)>,
+        /// The request header that brings the random number.
+        random: Option<HeaderName>,
+    },
+}
+
+/// When a route matches. All of it must hold.
+#[derive(Clone, Debug)]
+pub struct RouteMatch {
+    /// On the path without query.
+    pub path: PathMatch,
+    /// On headers.
+    pub headers: Vec<HeaderMatcher>,
+    /// On the query.
+    pub query_parameters: Vec<QueryParameterMatcher>,
+    /// On cookies.
+    pub cookies: Vec<CookieMatcher>,
+    /// Whether only gRPC requests match.
+    pub grpc: bool,
+    /// A share of the requests.
+    pub fraction: Option<Fraction>,
+}
+
+/// What a matched request gets.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name, for logs; may be empty.
+    pub name: Box<str>,
+    /// What the path matched; rewrites depend on it.
+    pub path: PathMatch,
+    /// What happens.
+    pub action: Action,
+    /// What the upstream sees changed: of this route, its virtual host and its configuration.
+    pub request_headers: HeaderMutations,
+    /// What the client sees changed, also in local replies.
+    pub response_headers: HeaderMutations,
+    /// The most bytes of a request body that are kept for a retry; `None`: the buffer limit of
+    /// the connection.
+    pub body_buffer_max: Option<u64>,
+}
+
+/// The answer of the table.
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup<'a> {
+    /// The route that matched first.
+    Found {
+        /// Its virtual host.
+        virtual_host: &'a VirtualHost,
+        /// The route.
+        route: &'a Route,
+    },
+    /// Neither virtual host nor route: 404, flag NR, details `route_not_found`.
+    NotFound,
+    /// The virtual host requires TLS: 301 to [`tls_location`].
+    TlsRequired,
+}
+
+impl RouteTable {
+    /// Finds the route of a request. `random` belongs to the request and decides its fractions
+    /// and weights, the same for every route it is tried on.
+    pub fn find(&self, head: &RequestHead, random: u64) -> Lookup<'_> {
+        let Some(virtual_host) = self.virtual_host(head) else { return Lookup::NotFound };
+        if virtual_host.requires_tls(head) {
+            return Lookup::TlsRequired;
+        }
+        let mut path = without_query(head.target());
+        if self.ignore_path_parameters {
+            path = until(path, |byte| byte == b';');
+        }
+        match virtual_host.route(head, path, random) {
+            Some(route) => Lookup::Found { virtual_host, route },
+            None => Lookup::NotFound,
+        }
+    }
+
+    /// The virtual hosts in declared order.
+    pub fn virtual_hosts(&self) -> &[VirtualHost] {
+        &self.virtual_hosts
+    }
+
+    fn virtual_host(&self, head: &RequestHead) -> Option<&VirtualHost> {
+        let mut host = head.authority()?;
+        if self.ignore_port {
+            let end = port_start(host).unwrap_or(host.len());
+            host = host.get(..end)?;
+        }
+        self.virtual_hosts.get(self.domains.find(host)?)
+    }
+}
+
+impl VirtualHost {
+    fn requires_tls(&self, head: &RequestHead) -> bool {
+        let is_internal = || head.fields.get(FieldName::XEnvoyInternal) == Some(b"true");
+        match self.require_tls {
+            RequireTls::All => scheme(head) != b"https",
+            RequireTls::ExternalOnly => scheme(head) != b"https" && !is_internal(),
+            RequireTls::None => false,
+        }
+    }
+
+    fn route(&self, head: &RequestHead, path: &[u8], random: u64) -> Option<&Route> {
+        //= envoy:config.route.v3.RouteMatch.connect_matcher
+        //# "Only requests with connect_matcher will match CONNECT requests"
+        if head.method == Method::Connect {
+            return None;
+        }
+        let matches = |place| {
+            let entry: Option<&Entry> = self.entries.get(place);
+            entry.is_some_and(|entry| entry.conditions.matches(head, path, random))
+        };
+        let entry = self.entries.get(self.index.first(path, matches)?)?;
+        entry.choice.route(head, random)
+    }
+}
+
+impl RouteMatch {
+    /// Whether a request with this path (without query) matches.
+    fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
+        self.path.matches(path)
+            && self.fraction.is_none_or(|fraction| fraction.includes(random))
+            && (!self.grpc || is_grpc(head))
+            && self.headers.iter().all(|matcher| matcher.matches(head))
+            && (self.query_parameters.is_empty() || self.query_matches(head.target()))
+            && self.cookies.iter().all(|matcher| matcher.matches(head))
+    }
+
+    fn query_matches(&self, target: &[u8]) -> bool {
+        let query = target.get(without_query(target).len() + 1..).unwrap_or_default();
+        self.query_parameters.iter().all(|matcher| matcher.matches(query))
+    }
+}
+
+impl Choice {
+    fn route(&self, head: &RequestHead, random: u64) -> Option<&Route> {
+        let (routes, name) = match self {
+            Self::One(route) => return Some(route),
+            Self::Weighted { routes, random } => (routes, random),
+        };
+        let from_header = |name: &HeaderName| {
+            let value = name.first_value(head)?;
+            std::str::from_utf8(value).ok()?.trim().parse().ok()
+        };
+        let random = name.as_ref().and_then(from_header).unwrap_or(random);
+        let (total, _) = routes.last()?;
+        let drawn = random.checked_rem(*total)?;
+        routes.iter().find(|(up_to, _)| drawn < *up_to).map(|(_, route)| route)
+    }
+}
+
+/// Writes the address that a client is sent to where TLS is required.
+pub fn tls_location(head: &RequestHead, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"https://");
+    out.extend_from_slice(head.authority().unwrap_or_default());
+    out.extend_from_slice(head.target());
+}
+
+/// Whether a request speaks gRPC, by its content type.
+pub fn is_grpc(head: &RequestHead) -> bool {
+    let content_type = head.fields.get(FieldName::ContentType).unwrap_or_default();
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+}
+
+/// The scheme the client used, as far as we know.
+fn scheme(head: &RequestHead) -> &[u8] {
+    head.fields
+        .get(FieldName::XForwardedProto)
+        .unwrap_or_else(|| head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes())
+}
+
+fn without_query(target: &[u8]) -> &[u8] {
+    until(target, |byte| matches!(byte, b'?' | b'#'))
+}
+
+fn until(text: &[u8], end: impl Fn(u8) -> bool) -> &[u8] {
+    let len = text.iter().position(|&byte| end(byte)).unwrap_or(text.len());
+    text.get(..len).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,78 @@
+//! Headers to add and to remove, from the schema.
+
+use corvoy_config as config;
+use corvoy_config::{Path, Problems};
+
+use super::{AppendAction, HeaderAddition, MutationLevel};
+use crate::format::Formatter;
+
+/// One level: `{kind}_headers_to_add` and `{kind}_headers_to_remove` of the message at `at`.
+pub(crate) fn level(
+    kind: &str,
+    add: &[config::HeaderValueOption],
+    remove: &[String],
+    at: &Path,
+    problems: &mut Problems,
+) -> MutationLevel {
+    let at_add = at.field(&format!("{kind}_headers_to_add"));
+    let at_remove = at.field(&format!("{kind}_headers_to_remove"));
+    for (i, name) in remove.iter().enumerate() {
+        if !is_mutable(name) {
+            let message = ":-prefixed or host headers may not be removed";
+            problems.error(&at_remove.index(i), message);
+        }
+    }
+    let each = add.iter().enumerate();
+    MutationLevel {
+        remove: remove.iter().map(|name| lower(name)).collect(),
+        add: each.filter_map(|(i, schema)| addition(schema, &at_add.index(i), problems)).collect(),
+    }
+}
+
+fn addition(
+    schema: &config::HeaderValueOption,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<HeaderAddition> {
+    let config::HeaderValueOption { header, append, append_action, keep_empty_value } = schema;
+    let config::HeaderValue { key, value, raw_value } = header.as_ref()?;
+    let at_header = at.field("header");
+    if !is_mutable(key) {
+        let message = ":-prefixed or host headers may not be modified";
+        problems.error(&at_header.field("key"), message);
+    }
+    let action = match (append, append_action) {
+        (None, config::HeaderAppendAction::AppendIfExistsOrAdd)
+        | (Some(true), config::HeaderAppendAction::AppendIfExistsOrAdd) => {
+            AppendAction::AppendIfExistsOrAdd
+        }
+        (Some(false), config::HeaderAppendAction::AppendIfExistsOrAdd)
+        | (None, config::HeaderAppendAction::OverwriteIfExistsOrAdd) => {
+            AppendAction::OverwriteIfExistsOrAdd
+        }
+        (None, config::HeaderAppendAction::AddIfAbsent) => AppendAction::AddIfAbsent,
+        (None, config::HeaderAppendAction::OverwriteIfExists) => AppendAction::OverwriteIfExists,
+        (Some(_), _) => {
+            let message = "Both append and append_action are set and it's not allowed";
+            problems.error(&at.field("append"), message);
+            return None;
+        }
+    };
+    let value = if value.is_empty() {
+        Formatter::literal(raw_value)
+    } else {
+        Formatter::new(value)
+            .map_err(|error| problems.error(&at_header.field("value"), error))
+            .ok()?
+    };
+    Some(HeaderAddition { name: lower(key), value, action, keep_empty: *keep_empty_value })
+}
+
+/// Names that a route changes by rewrites only.
+fn is_mutable(name: &str) -> bool {
+    !name.starts_with(':') && !name.eq_ignore_ascii_case("host")
+}
+
+fn lower(name: &str) -> Box<[u8]> {
+    name.to_ascii_lowercase().into_bytes().into()
+}

@@ -1,0 +1,242 @@
+//! Headers that a route adds and removes.
+//!
+//! Levels are applied one after the other: route, virtual host, configuration, or the other way
+//! round. The values of one level are made before the level changes anything.
+
+pub(crate) mod compile;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::format::{Formatter, Inputs, StreamInfo, Unset};
+use crate::http1::{Fields, RequestHead, ResponseHead};
+
+/// All the levels, in the order they are applied.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderMutations {
+    levels: Box<[Arc<MutationLevel>]>,
+}
+
+/// What one level of the configuration changes.
+#[derive(Clone, Debug, Default)]
+pub struct MutationLevel {
+    /// Removed first; in lower case.
+    pub remove: Vec<Box<[u8]>>,
+    /// Then these: first all that overwrite, then all that append.
+    pub add: Vec<HeaderAddition>,
+}
+
+/// A header that is added.
+#[derive(Clone, Debug)]
+pub struct HeaderAddition {
+    /// In lower case.
+    pub name: Box<[u8]>,
+    /// May refer to the request.
+    pub value: Formatter,
+    /// What becomes of one that is there.
+    pub action: AppendAction,
+    /// Whether an empty value is added too.
+    pub keep_empty: bool,
+}
+
+/// `HeaderValueOption.append_action`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the schema's names say it")]
+pub enum AppendAction {
+    AddIfAbsent,
+    #[default]
+    AppendIfExistsOrAdd,
+    OverwriteIfExists,
+    OverwriteIfExistsOrAdd,
+}
+
+/// Room for the values of one level, kept from request to request.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    bytes: Vec<u8>,
+    /// For each addition its value, if it is to happen.
+    values: Vec<Option<Range<usize>>>,
+}
+
+impl HeaderMutations {
+    /// In the order given; levels that change nothing are forgotten.
+    pub fn new(levels: impl IntoIterator<Item = Arc<MutationLevel>>) -> Self {
+        let changes =
+            |level: &Arc<MutationLevel>| !level.remove.is_empty() || !level.add.is_empty();
+        Self { levels: levels.into_iter().filter(changes).collect() }
+    }
+
+    /// Whether they change nothing.
+    pub fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+
+    /// Changes a request on its way to the upstream.
+    pub fn apply_to_request(
+        &self,
+        head: &mut RequestHead,
+        stream: &dyn StreamInfo,
+        scratch: &mut Scratch,
+    ) {
+        for level in &self.levels {
+            level.remove_from(&mut head.fields);
+            let inputs = Inputs { request: Some(head), ..Inputs::new(stream) };
+            level.decide(&head.fields, &inputs, scratch);
+            level.add_to(&mut head.fields, JOINED_IN_REQUESTS, scratch);
+        }
+    }
+
+    /// Changes a response on its way to the client.
+    pub fn apply_to_response(
+        &self,
+        head: &mut ResponseHead,
+        request: Option<&RequestHead>,
+        stream: &dyn StreamInfo,
+        scratch: &mut Scratch,
+    ) {
+        for level in &self.levels {
+            level.remove_from(&mut head.fields);
+            let inputs = Inputs { request, response: Some(head), ..Inputs::new(stream) };
+            level.decide(&head.fields, &inputs, scratch);
+            level.add_to(&mut head.fields, JOINED_IN_RESPONSES, scratch);
+        }
+    }
+}
+
+impl MutationLevel {
+    fn remove_from(&self, fields: &mut Fields) {
+        for name in &self.remove {
+            fields.remove_other(name);
+        }
+    }
+
+    /// Makes the values of the additions that are to happen.
+    fn decide(&self, fields: &Fields, inputs: &Inputs<'_>, scratch: &mut Scratch) {
+        scratch.bytes.clear();
+        scratch.values.clear();
+        for addition in &self.add {
+            let happens = match addition.action {
+                AppendAction::AddIfAbsent => fields.find(&addition.name).is_none(),
+                AppendAction::OverwriteIfExists => fields.find(&addition.name).is_some(),
+                AppendAction::AppendIfExistsOrAdd | AppendAction::OverwriteIfExistsOrAdd => true,
+            };
+            let start = scratch.bytes.len();
+            if happens {
+                addition.value.format(inputs, Unset::Empty, &mut scratch.bytes);
+            }
+            let value = start..scratch.bytes.len();
+            let happens = happens && (!value.is_empty() || addition.keep_empty);
+            scratch.values.push(happens.then_some(value));
+        }
+    }
+
+    fn add_to(&self, fields: &mut Fields, joined: &[&str], scratch: &mut Scratch) {
+        let Scratch { bytes, values } = scratch;
+        for overwriting in [true, false] {
+            for (addition, value) in self.add.iter().zip(values.iter()) {
+                let Some(value) = value.clone() else { continue };
+                if addition.overwrites() != overwriting {
+                    continue;
+                }
+                if overwriting {
+                    // The new one goes to the end, as in Envoy.
+                    fields.remove_other(&addition.name);
+                } else if joined
+                    .binary_search_by(|name| name.as_bytes().cmp(&addition.name))
+                    .is_ok()
+                    && let Some(old) = fields.find(&addition.name)
+                {
+                    let start = bytes.len();
+                    bytes.extend_from_slice(old);
+                    bytes.push(b',');
+                    bytes.extend_from_within(value);
+                    fields.set_other(&addition.name, bytes.get(start..).unwrap_or_default());
+                    continue;
+                }
+                fields.append_other(&addition.name, bytes.get(value).unwrap_or_default());
+            }
+        }
+    }
+}
+
+impl HeaderAddition {
+    fn overwrites(&self) -> bool {
+        matches!(
+            self.action,
+            AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd
+        )
+    }
+}
+
+/// Request headers that Envoy keeps in one line: an appended value goes behind a comma.
+const JOINED_IN_REQUESTS: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "access-control-request-private-network",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "proxy-status",
+    "referer",
+    "user-agent",
+    "via",
+    "x-client-trace-id",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-external-address",
+    "x-envoy-is-timeout-retry",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// The same for responses.
+const JOINED_IN_RESPONSES: &[&str] = &[
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "age",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "grpc-message",
+    "grpc-status",
+    "last-modified",
+    "location",
+    "proxy-status",
+    "vary",
+    "via",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-envoy-degraded",
+    "x-envoy-immediate-health-check-fail",
+    "x-envoy-ratelimited",
+    "x-envoy-upstream-canary",
+    "x-envoy-upstream-healthchecked-cluster",
+    "x-envoy-upstream-service-time",
+    "x-request-id",
+];

@@ -1,0 +1,248 @@
+//! Which routes can match a path: the path part of a route's match, and the index over all of them.
+//!
+//! The index answers in declared order, as if every route were tried in turn, but looks only at
+//! those whose literal text begins the path. What it cannot decide (headers, fractions, the body
+//! of a regular expression) the caller decides for each candidate, and the search goes on.
+
+use std::collections::BTreeMap;
+
+use super::matchers::FullRegex;
+use super::radix::Radix;
+
+/// The path specifier of a route's match. It sees the path without query and fragment.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    /// `path`: the whole path.
+    Exact(Literal),
+    /// `prefix`: plain bytes; `/a` matches `/ab`.
+    Prefix(Literal),
+    /// `path_separated_prefix`: the prefix ends where the path ends or at a `/`.
+    SeparatedPrefix(Literal),
+    /// `safe_regex`: the whole path.
+    Regex(FullRegex),
+}
+
+/// Literal text of a matcher.
+#[derive(Clone, Debug)]
+pub struct Literal {
+    /// Lower case if `ignore_case`.
+    text: Box<[u8]>,
+    ignore_case: bool,
+}
+
+impl Literal {
+    /// `ignore_case` is the opposite of the schema's `case_sensitive`.
+    pub fn new(text: &str, ignore_case: bool) -> Self {
+        let text = if ignore_case { text.to_ascii_lowercase() } else { text.to_owned() };
+        Self { text: text.into_bytes().into(), ignore_case }
+    }
+
+    pub(super) fn equals(&self, text: &[u8]) -> bool {
+        if self.ignore_case { text.eq_ignore_ascii_case(&self.text) } else { *text == *self.text }
+    }
+
+    pub(super) fn begins(&self, text: &[u8]) -> bool {
+        text.get(..self.text.len()).is_some_and(|start| self.equals(start))
+    }
+
+    pub(super) fn ends(&self, text: &[u8]) -> bool {
+        let before = text.len().checked_sub(self.text.len());
+        before.and_then(|before| text.get(before..)).is_some_and(|end| self.equals(end))
+    }
+
+    pub(super) fn is_in(&self, text: &[u8]) -> bool {
+        if !self.ignore_case {
+            return memchr::memmem::find(text, &self.text).is_some();
+        }
+        self.text.is_empty() || text.windows(self.text.len()).any(|window| self.equals(window))
+    }
+}
+
+impl PathMatch {
+    /// Whether `path` (without query) matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(literal) => literal.equals(path),
+            Self::Prefix(literal) => literal.begins(path),
+            Self::SeparatedPrefix(literal) => {
+                is_separated(path, literal.text.len()) && literal.begins(path)
+            }
+            Self::Regex(regex) => regex.matches(path),
+        }
+    }
+
+    /// How many bytes of a matching `path` (without query) count as matched for a rewrite:
+    //= envoy:config.route.v3.RouteAction.prefix_rewrite
+    //# "Indicates that during forwarding, the matched prefix (or path) should be swapped"
+    pub fn matched_len(&self, path: &[u8]) -> usize {
+        match self {
+            Self::Exact(literal) | Self::Prefix(literal) | Self::SeparatedPrefix(literal) => {
+                literal.text.len()
+            }
+            Self::Regex(_) => path.len(),
+        }
+    }
+}
+
+/// All the routes of a virtual host, found by their path.
+#[derive(Debug)]
+pub(super) struct PathIndex {
+    case_sensitive: Radix<Candidates>,
+    /// Keys in lower case, looked up in lower case.
+    ignore_case: Radix<Candidates>,
+}
+
+/// The routes whose literal text is one key of the index; each list in declared order.
+#[derive(Debug, Default)]
+struct Candidates {
+    exact: Vec<usize>,
+    prefix: Vec<usize>,
+    separated: Vec<usize>,
+}
+
+impl PathIndex {
+    /// Routes are known by their place in `paths`, which is the declared order.
+    pub(super) fn new<'a>(paths: impl IntoIterator<Item = &'a PathMatch>) -> Self {
+        let mut case_sensitive = BTreeMap::<Vec<u8>, Candidates>::new();
+        let mut ignore_case = BTreeMap::<Vec<u8>, Candidates>::new();
+        for (route, path) in paths.into_iter().enumerate() {
+            let (literal, list): (&Literal, fn(&mut Candidates) -> &mut Vec<usize>) = match path {
+                PathMatch::Exact(literal) => (literal, |candidates| &mut candidates.exact),
+                PathMatch::Prefix(literal) => (literal, |candidates| &mut candidates.prefix),
+                PathMatch::SeparatedPrefix(literal) => {
+                    (literal, |candidates| &mut candidates.separated)
+                }
+                // The text that every match begins with; the expression itself is the caller's.
+                PathMatch::Regex(regex) => (regex.literal(), |candidates| &mut candidates.prefix),
+            };
+            let keys = if literal.ignore_case { &mut ignore_case } else { &mut case_sensitive };
+            list(keys.entry(literal.text.to_vec()).or_default()).push(route);
+        }
+        Self { case_sensitive: Radix::new(case_sensitive), ignore_case: Radix::new(ignore_case) }
+    }
+
+    /// The first route in declared order whose literal text fits `path` (without query) and that
+    /// `accept` takes. A route that `accept` refuses is passed over, as in a linear search.
+    pub(super) fn first(
+        &self,
+        path: &[u8],
+        mut accept: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        let case_sensitive = self.case_sensitive.prefixes_of(path.iter().copied());
+        let ignore_case = self.ignore_case.prefixes_of(path.iter().map(u8::to_ascii_lowercase));
+        let mut from = 0;
+        loop {
+            let route = case_sensitive
+                .clone()
+                .chain(ignore_case.clone())
+                .filter_map(|(text_len, candidates)| candidates.next(from, text_len, path))
+                .min()?;
+            if accept(route) {
+                return Some(route);
+            }
+            from = route + 1;
+        }
+    }
+}
+
+impl Candidates {
+    /// The first route from `from` on, for a path that begins with this key of `text_len` bytes.
+    fn next(&self, from: usize, text_len: usize, path: &[u8]) -> Option<usize> {
+        let next = |routes: &[usize]| {
+            let passed = if from == 0 { 0 } else { routes.partition_point(|&route| route < from) };
+            routes.get(passed).copied()
+        };
+        let exact = if path.len() == text_len { next(&self.exact) } else { None };
+        let separated = if is_separated(path, text_len) { next(&self.separated) } else { None };
+        [next(&self.prefix), exact, separated].into_iter().flatten().min()
+    }
+}
+
+/// Whether a prefix of `text_len` bytes ends where the path ends or before a `/`.
+fn is_separated(path: &[u8], text_len: usize) -> bool {
+    path.get(text_len).is_none_or(|&next| next == b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn prefix(text: &str) -> PathMatch {
+        PathMatch::Prefix(Literal::new(text, false))
+    }
+
+    fn exact(text: &str) -> PathMatch {
+        PathMatch::Exact(Literal::new(text, false))
+    }
+
+    fn first(paths: &[PathMatch], path: &str) -> Option<usize> {
+        PathIndex::new(paths).first(path.as_bytes(), |route| paths[route].matches(path.as_bytes()))
+    }
+
+    #[test]
+    fn the_order_of_declaration_decides_not_the_length() {
+        assert_eq!(first(&[prefix("/"), exact("/a"), prefix("/a")], "/a"), Some(0));
+        assert_eq!(first(&[exact("/a"), prefix("/a"), prefix("/")], "/a"), Some(0));
+        assert_eq!(first(&[exact("/a"), prefix("/a"), prefix("/")], "/ab"), Some(1));
+        assert_eq!(first(&[exact("/a"), prefix("/a"), prefix("/")], "/b"), Some(2));
+    }
+
+    #[test]
+    fn an_exact_path_tolerates_no_trailing_slash() {
+        assert_eq!(first(&[exact("/a")], "/a/"), None);
+    }
+
+    #[test]
+    fn a_separated_prefix_ends_at_a_slash_or_at_the_end() {
+        let paths = [PathMatch::SeparatedPrefix(Literal::new("/psp", false))];
+        for (path, found) in [("/psp", Some(0)), ("/psp/x", Some(0)), ("/pspx", None)] {
+            assert_eq!(first(&paths, path), found, "{path}");
+        }
+    }
+
+    #[test]
+    fn ignoring_case_is_a_choice_of_each_route() {
+        let paths = [prefix("/API"), PathMatch::Prefix(Literal::new("/Api", true))];
+        assert_eq!(first(&paths, "/API/x"), Some(0));
+        assert_eq!(first(&paths, "/aPI/x"), Some(1));
+    }
+
+    #[test]
+    fn a_prefix_without_a_slash_loads_and_never_matches() {
+        assert_eq!(first(&[prefix("foo")], "/foo"), None);
+    }
+
+    fn any_path_match() -> impl Strategy<Value = PathMatch> {
+        let text = "[aAb/]{0,4}";
+        let regex = proptest::sample::select(vec![
+            "/a.*", "/a", "/(a|b)", "/a|/b", "/aa?b*", "a+", "/a{2}", "(?i)/AB", ".*", "/[ab]", "",
+        ]);
+        prop_oneof![
+            (text, any::<bool>()).prop_map(|(t, fold)| PathMatch::Exact(Literal::new(&t, fold))),
+            (text, any::<bool>()).prop_map(|(t, fold)| PathMatch::Prefix(Literal::new(&t, fold))),
+            (text, any::<bool>())
+                .prop_map(|(t, fold)| PathMatch::SeparatedPrefix(Literal::new(&t, fold))),
+            regex.prop_map(|regex| PathMatch::Regex(FullRegex::new(regex).unwrap())),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// `refused` are the routes whose other conditions (headers, fractions, …) fail.
+        #[test]
+        fn the_index_answers_as_a_linear_search(
+            paths in proptest::collection::vec((any_path_match(), any::<bool>()), 0..24),
+            path in "/?[aAb/]{0,6}",
+        ) {
+            let path = path.as_bytes();
+            let accept = |route: usize| {
+                let (matcher, refused) = &paths[route];
+                !refused && matcher.matches(path)
+            };
+            let index = PathIndex::new(paths.iter().map(|(matcher, _)| matcher));
+            prop_assert_eq!(index.first(path, accept), (0..paths.len()).find(|&r| accept(r)));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What a route changes about the path and the host.
+
+use std::fmt;
+
+use regex::bytes::Regex;
+
+use super::matchers::{self, HeaderName};
+use super::path::PathMatch;
+use super::without_query;
+use crate::http1::RequestHead;
+
+/// How the path is rewritten. The query stays.
+#[derive(Clone, Debug, Default)]
+pub enum PathRewrite {
+    /// `prefix_rewrite`: what the route's path specifier matched is replaced.
+    Prefix(Box<[u8]>),
+    /// `regex_rewrite`: every match in the path is replaced.
+    Regex(RegexRewrite),
+    /// The path stays.
+    #[default]
+    None,
+}
+
+/// Where the host of the forwarded request comes from.
+#[derive(Clone, Debug, Default)]
+pub enum HostRewrite {
+    /// `auto_host_rewrite`: the hostname of the chosen endpoint, anew for every attempt.
+    Auto,
+    /// `host_rewrite_header`: a header of the request; the host stays if it is absent or empty.
+    Header(HeaderName),
+    /// `host_rewrite_literal`
+    Literal(Box<[u8]>),
+    /// `host_rewrite_path_regex`: the path without query, after this substitution.
+    PathRegex(RegexRewrite),
+    /// The host stays.
+    #[default]
+    None,
+}
+
+/// `RegexMatchAndSubstitute`: replaces every match; `\1` to `\9` stand for groups, `\0` for all
+/// of the match, `\\` for a backslash.
+#[derive(Clone)]
+pub struct RegexRewrite {
+    pattern: Regex,
+    substitution: Vec<Piece>,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Text(Vec<u8>),
+    Group(usize),
+}
+
+impl PathRewrite {
+    /// Whether the path is rewritten at all.
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// Writes what becomes of `target` (path and query) to `out`; `matched` is the path specifier
+    /// that the target matched.
+    pub fn rewrite(&self, matched: &PathMatch, target: &[u8], out: &mut Vec<u8>) {
+        let path = without_query(target);
+        let rewritten_len = match self {
+            Self::Prefix(replacement) => {
+                out.extend_from_slice(replacement);
+                matched.matched_len(path)
+            }
+            Self::Regex(regex) => {
+                regex.replace_all(path, out);
+                path.len()
+            }
+            Self::None => 0,
+        };
+        out.extend_from_slice(target.get(rewritten_len..).unwrap_or_default());
+    }
+}
+
+impl HostRewrite {
+    /// Writes the new host to `out`, unless the host stays or depends on the endpoint.
+    pub fn rewrite(&self, head: &RequestHead, out: &mut Vec<u8>) {
+        match self {
+            Self::Auto | Self::None => {}
+            Self::Header(name) => {
+                out.extend_from_slice(name.first_value(head).unwrap_or_default());
+            }
+            Self::Literal(host) => out.extend_from_slice(host),
+            Self::PathRegex(regex) => regex.replace_all(without_query(head.target()), out),
+        }
+    }
+}
+
+impl RegexRewrite {
+    /// Reads pattern and substitution in RE2's syntax.
+    ///
+    /// # Errors
+    /// What is wrong with them, for people.
+    pub fn new(pattern: &str, substitution: &str) -> Result<Self, String> {
+        let pattern = matchers::compile(pattern)?;
+        let mut pieces = Vec::new();
+        let mut text = Vec::new();
+        let mut bytes = substitution.bytes();
+        while let Some(byte) = bytes.next() {
+            if byte != b'\\' {
+                text.push(byte);
+                continue;
+            }
+            match bytes.next() {
+                Some(b'\\') => text.push(b'\\'),
+                Some(digit @ b'0'..=b'9') => {
+                    let group = usize::from(digit - b'0');
+                    if group >= pattern.captures_len() {
+                        return Err(format!("the pattern has no group \\{group}"));
+                    }
+                    pieces.push(Piece::Text(std::mem::take(&mut text)));
+                    pieces.push(Piece::Group(group));
+                }
+                _ => return Err("a backslash needs a digit or a backslash behind it".into()),
+            }
+        }
+        pieces.push(Piece::Text(text));
+        Ok(Self { pattern, substitution: pieces })
+    }
+
+    fn replace_all(&self, text: &[u8], out: &mut Vec<u8>) {
+        let mut copied = 0;
+        for captures in self.pattern.captures_iter(text) {
+            let Some(whole) = captures.get(0) else { continue };
+            out.extend_from_slice(text.get(copied..whole.start()).unwrap_or_default());
+            for piece in &self.substitution {
+                match piece {
+                    Piece::Text(piece) => out.extend_from_slice(piece),
+                    Piece::Group(group) => {
+                        let group = captures.get(*group).map(|group| group.as_bytes());
+                        out.extend_from_slice(group.unwrap_or_default());
+                    }
+                }
+            }
+            copied = whole.end();
+        }
+        out.extend_from_slice(text.get(copied..).unwrap_or_default());
+    }
+}
+
+impl fmt::Debug for RegexRewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegexRewrite")
+            .field("pattern", &self.pattern)
+            .field("substitution", &self.substitution)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matchers::FullRegex;
+    use super::super::path::Literal;
+    use super::*;
+
+    fn rewritten(rewrite: &PathRewrite, matched: &PathMatch, target: &str) -> String {
+        let mut out = Vec::new();
+        rewrite.rewrite(matched, target.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn prefix(text: &str) -> PathMatch {
+        PathMatch::Prefix(Literal::new(text, false))
+    }
+
+    #[test]
+    fn the_matched_prefix_is_swapped_and_the_query_stays() {
+        let rewrite = PathRewrite::Prefix(b"/"[..].into());
+        assert_eq!(rewritten(&rewrite, &prefix("/f/pr/"), "/f/pr/abc?q=1"), "/abc?q=1");
+        assert_eq!(rewritten(&rewrite, &prefix("/f/pr/"), "/f/pr//abc"), "//abc");
+        let rewrite = PathRewrite::Prefix(b"/o"[..].into());
+        let separated = PathMatch::SeparatedPrefix(Literal::new("/f/psp", false));
+        assert_eq!(rewritten(&rewrite, &separated, "/f/psp/x"), "/o/x");
+        let folded = PathMatch::Prefix(Literal::new("/F/Ci", true));
+        assert_eq!(rewritten(&rewrite, &folded, "/f/CI/x"), "/o/x");
+        let exact = PathMatch::Exact(Literal::new("/f/exact", false));
+        assert_eq!(rewritten(&rewrite, &exact, "/f/exact?q"), "/o?q");
+    }
+
+    #[test]
+    fn behind_a_regex_the_prefix_is_the_whole_path() {
+        let rewrite = PathRewrite::Prefix(b"/whole"[..].into());
+        let regex = PathMatch::Regex(FullRegex::new("/f/rx/.*").unwrap());
+        assert_eq!(rewritten(&rewrite, &regex, "/f/rx/a?b"), "/whole?b");
+    }
+
+    #[test]
+    fn every_match_of_a_regex_is_replaced_in_the_path_only() {
+        let rewrite = |pattern, substitution| {
+            PathRewrite::Regex(RegexRewrite::new(pattern, substitution).unwrap())
+        };
+        let swap = rewrite("(x)(y*)", r"<\2\1\\>");
+        assert_eq!(rewritten(&swap, &prefix("/"), "/f/xyyx?x"), r"/f/<yyx\><x\>?x");
+        let nothing = rewrite("b*", "-");
+        assert_eq!(rewritten(&nothing, &prefix("/"), "/f/emabbc?b"), "-/-f-/-e-m-a-c-?b");
+        let whole = rewrite("/rd/re/(a*)", r"/x/\1-\0");
+        assert_eq!(rewritten(&whole, &prefix("/"), "/rd/re/aab"), "/x/aa-/rd/re/aab");
+    }
+
+    #[test]
+    fn a_substitution_that_no_group_can_fill_is_refused() {
+        for (pattern, substitution) in [("a", r"\1"), ("(a)", r"\2"), ("a", r"\n"), ("a", r"a\")] {
+            assert!(RegexRewrite::new(pattern, substitution).is_err(), "{substitution}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The request on its way to the origin: head, body, and what is kept of it for another attempt.
+
+use super::body::{Fault, Framing, Pump, Pulled};
+use crate::http1::BodyLength;
+use crate::shard::buffers::Buffers;
+use crate::shard::socket::Socket;
+
+/// The request of one exchange, over all attempts.
+#[derive(Debug)]
+pub struct Upload {
+    pump: Pump,
+    kept: Kept,
+}
+
+/// The body as it was framed so far.
+#[derive(Debug)]
+enum Kept {
+    /// Nobody will ask for it again.
+    Nothing,
+    /// All of it, as long as it is not more than `most`.
+    Bytes { bytes: Vec<u8>, most: usize },
+    /// It was too much to keep.
+    TooMuch,
+}
+
+/// Whether the body is kept for another attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// A retry may need it.
+    Body {
+        /// More bytes than these are not kept.
+        most: usize,
+    },
+    /// It is sent once.
+    Nothing,
+}
+
+impl Upload {
+    /// A request with a body of `length`.
+    #[must_use]
+    pub fn new(length: &BodyLength, keep: Keep) -> Self {
+        let framing = match length {
+            BodyLength::Chunked => Framing::Chunked,
+            BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
+        };
+        let kept = match keep {
+            Keep::Body { most } => Kept::Bytes { bytes: Vec::new(), most },
+            Keep::Nothing => Kept::Nothing,
+        };
+        Self { pump: Pump::new(length, framing, Vec::new()), kept }
+    }
+
+    /// Begins an attempt with this encoded head, and sends again what was sent before.
+    pub fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
+        if let Kept::Bytes { bytes, .. } = &self.kept {
+            head.extend_from_slice(bytes);
+        }
+        buffers.give(self.pump.rewind(head));
+    }
+
+    /// Takes what was received together with the head.
+    ///
+    /// # Errors
+    /// When the chunks are malformed.
+    pub fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
+        let before = self.pump.unsent().len();
+        self.pump.take_early(early)?;
+        self.keep_from(before);
+        Ok(())
+    }
+
+    /// Receives once from the client.
+    ///
+    /// # Errors
+    /// As [`Pump::pull`].
+    pub fn pull(&mut self, client: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
+        let pulled = self.pump.pull(client, buffers)?;
+        self.keep_from(0);
+        Ok(pulled)
+    }
+
+    /// Sends once to the origin.
+    ///
+    /// # Errors
+    /// As [`Pump::push`].
+    pub fn push(&mut self, origin: &Socket) -> Result<usize, Fault> {
+        self.pump.push(origin)
+    }
+
+    /// Keeps what stands in the pump from `before` on.
+    fn keep_from(&mut self, before: usize) {
+        if let Kept::Bytes { bytes, most } = &mut self.kept {
+            let fresh = self.pump.unsent().get(before..).unwrap_or_default();
+            if bytes.len() + fresh.len() > *most {
+                self.kept = Kept::TooMuch;
+            } else {
+                bytes.extend_from_slice(fresh);
+            }
+        }
+    }
+
+    /// The client has sent everything.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.pump.has_ended()
+    }
+
+    /// Everything has been sent to the origin.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.pump.is_done()
+    }
+
+    /// See [`Pump::wants_source`].
+    #[must_use]
+    pub fn wants_client(&self) -> bool {
+        self.pump.wants_source()
+    }
+
+    /// See [`Pump::wants_sink`].
+    #[must_use]
+    pub fn wants_origin(&self) -> bool {
+        self.pump.wants_sink()
+    }
+
+    /// Another attempt could send the same request.
+    #[must_use]
+    pub fn can_repeat(&self) -> bool {
+        match &self.kept {
+            Kept::Bytes { .. } => true,
+            Kept::TooMuch => false,
+            Kept::Nothing => self.pump.received_bytes() == 0,
+        }
+    }
+
+    /// The body was more than is kept.
+    #[must_use]
+    pub const fn outgrew(&self) -> bool {
+        matches!(self.kept, Kept::TooMuch)
+    }
+
+    /// What was received beyond the end of the request; the next request begins with it.
+    pub fn surplus(&mut self) -> Option<&mut Vec<u8>> {
+        self.pump.has_ended().then(|| self.pump.surplus())
+    }
+
+    /// Gives the blocks back.
+    pub fn recycle(self, buffers: &Buffers) {
+        self.pump.recycle(buffers);
+    }
+}

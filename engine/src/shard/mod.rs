@@ -1,0 +1,280 @@
+//! One thread, one core, one ring: everything that a request touches.
+//!
+//! A shard owns its listening sockets, connections, buffers, upstream pools and balancers, and
+//! writes its own block of every stat. It is not told what to do on the path of a request: orders
+//! of the control plane arrive in its mailbox between two of them.
+//!
+//! Invariant: nothing here is shared with another shard but immutable snapshots, host sets and
+//! counters that only this thread writes.
+
+pub mod buffers;
+pub mod clock;
+pub mod mailbox;
+pub mod ring;
+pub mod socket;
+pub mod timers;
+pub mod world;
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Instant;
+
+use self::buffers::Buffers;
+use self::clock::Clock;
+use self::mailbox::{Draining, Inbox, Order};
+use self::ring::Ring;
+use self::timers::{Alarm, Timers};
+use self::world::World;
+use crate::downstream::listener;
+use crate::http1::{RequestHead, ResponseHead};
+use crate::limits;
+use crate::request::route::Scratch;
+
+/// What a shard's thread is made with.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its number, from 0; also its block in every stat.
+    pub id: usize,
+    /// The core to pin to; `None` leaves the thread where it is.
+    pub core: Option<core_affinity::CoreId>,
+    /// What it runs on.
+    pub ring: Ring,
+    /// Its end of the mailbox.
+    pub inbox: Inbox,
+    /// The zero of all clocks.
+    pub epoch: Instant,
+    /// Where it shows how it is.
+    pub live: Arc<Live>,
+}
+
+/// What the control plane sees of a shard at any time.
+#[derive(Debug, Default)]
+pub struct Live {
+    connections: AtomicU64,
+}
+
+impl Live {
+    /// Client connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A shard, for the life of the process.
+#[derive(Debug)]
+pub struct Shard {
+    /// Its number, from 0; also its block in every stat.
+    pub id: usize,
+    /// Time.
+    pub clock: Clock,
+    /// Deadlines.
+    pub timers: Timers,
+    /// Memory that connections borrow.
+    pub buffers: Buffers,
+    /// Random numbers: request ids, back-off, balancing. Not for secrets.
+    pub random: RefCell<fastrand::Rng>,
+    world: RefCell<Rc<World>>,
+    draining: Cell<Draining>,
+    accepting: Cell<Accepting>,
+    heads: RefCell<Vec<Heads>>,
+    scratch: RefCell<Scratch>,
+    live: Arc<Live>,
+    sweep: Cell<Option<&'static Alarm>>,
+    sweeping: Cell<Sweeping>,
+}
+
+/// Whether the listening sockets are open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Accepting {
+    /// New connections are welcome.
+    Yes,
+    /// The sockets close once nobody waits in them.
+    No,
+}
+
+/// Whether a look at the idle upstream connections is due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sweeping {
+    Due,
+    NotDue,
+}
+
+/// The heads of one exchange, with the buffers they were received into.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// From the client.
+    pub request: RequestHead,
+    /// From the origin.
+    pub response: ResponseHead,
+}
+
+/// Runs a shard on this thread until the process ends.
+///
+/// # Errors
+/// When the kernel refuses the ring or a descriptor.
+pub fn run(plan: Plan) -> io::Result<()> {
+    if let Some(core) = plan.core
+        && !core_affinity::set_for_current(core)
+    {
+        tracing::warn!(target: "main", "shard {}: cannot be pinned to core {}", plan.id, core.id);
+    }
+    ring::block_on(plan.ring, async move {
+        let shard = Shard::new(plan.id, plan.epoch, plan.live)?;
+        monoio::spawn(shard.timers.run(&shard.clock));
+        monoio::spawn(shard.sweep_pools());
+        plan.inbox.run(|order| shard.carry_out(order)).await
+    })?
+}
+
+impl Shard {
+    fn new(id: usize, epoch: Instant, live: Arc<Live>) -> io::Result<&'static Self> {
+        // A shard lives as long as the process: tasks borrow it without counting.
+        let shard: &'static Self = Box::leak(Box::new(Self {
+            id,
+            clock: Clock::new(epoch),
+            timers: Timers::new()?,
+            buffers: Buffers::default(),
+            random: RefCell::new(fastrand::Rng::new()),
+            world: RefCell::new(Rc::new(World::default())),
+            draining: Cell::new(Draining::No),
+            accepting: Cell::new(Accepting::Yes),
+            heads: RefCell::default(),
+            scratch: RefCell::default(),
+            live,
+            sweep: Cell::new(None),
+            sweeping: Cell::new(Sweeping::NotDue),
+        }));
+        shard.sweep.set(Some(Box::leak(Box::new(shard.timers.alarm()))));
+        Ok(shard)
+    }
+
+    fn carry_out(&'static self, order: Order) {
+        match order {
+            Order::Snapshot(snapshot) => {
+                let next = World::next(self, &self.world.borrow(), snapshot);
+                *self.world.borrow_mut() = Rc::new(next);
+            }
+            Order::Hosts { cluster, hosts } => {
+                if let Some(cluster) = self.world().cluster(cluster) {
+                    cluster.replace_hosts(hosts);
+                }
+            }
+            Order::Listen { listener, socket, address } => {
+                let Some(listener) = self.world().listener(listener) else { return };
+                self.accepting.set(Accepting::Yes);
+                match socket::Socket::new(socket) {
+                    Ok(socket) => self.spawn(listener::accept(self, listener, socket, address)),
+                    Err(error) => {
+                        tracing::error!(target: "main", "{address}: cannot be polled: {error}");
+                    }
+                }
+            }
+            Order::StopAccepting => {
+                self.accepting.set(Accepting::No);
+                self.timers.wake_all();
+            }
+            Order::Draining(draining) => {
+                self.draining.set(draining);
+                self.timers.wake_all();
+            }
+        }
+    }
+
+    /// The configuration for a request that begins now.
+    #[must_use]
+    pub fn world(&self) -> Rc<World> {
+        Rc::clone(&self.world.borrow())
+    }
+
+    /// How much the shard wants to be rid of its connections.
+    #[must_use]
+    pub const fn draining(&self) -> Draining {
+        self.draining.get()
+    }
+
+    /// Whether new connections are welcome.
+    #[must_use]
+    pub const fn accepting(&self) -> Accepting {
+        self.accepting.get()
+    }
+
+    /// Empty heads for an exchange.
+    #[must_use]
+    pub fn take_heads(&self) -> Heads {
+        let heads = self.heads.borrow_mut().pop();
+        heads.unwrap_or_else(|| {
+            let mut heads = Heads::default();
+            heads.request.received().reserve_exact(limits::BLOCK_BYTES);
+            heads.response.received().reserve_exact(limits::BLOCK_BYTES);
+            heads
+        })
+    }
+
+    /// Takes heads back; ones that had to grow are not kept.
+    pub fn give_heads(&self, mut heads: Heads) {
+        heads.request.clear();
+        heads.response.clear();
+        let bytes = heads.request.received().capacity() + heads.response.received().capacity();
+        let mut pool = self.heads.borrow_mut();
+        if bytes <= 4 * limits::BLOCK_BYTES && pool.len() < limits::POOLED_BLOCKS_MAX {
+            pool.push(heads);
+        }
+    }
+
+    /// Room for the values of headers that a route adds.
+    pub fn scratch(&self) -> RefMut<'_, Scratch> {
+        self.scratch.borrow_mut()
+    }
+
+    /// Runs a task that may fail alone: a panic ends it, not the shard.
+    pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
+        let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        monoio::spawn(std::future::poll_fn(move |cx| {
+            let poll = AssertUnwindSafe(|| task.as_mut().poll(cx));
+            std::panic::catch_unwind(poll).unwrap_or_else(|_panic| {
+                tracing::error!(target: "main", "a task panicked; its connection is closed");
+                Poll::Ready(())
+            })
+        }));
+    }
+
+    /// A client connection was accepted.
+    pub fn connection_opened(&self) {
+        self.live.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client connection has ended.
+    pub fn connection_closed(&self) {
+        self.live.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An upstream connection became idle: somebody should look at it now and then.
+    pub fn sweep_later(&self, now: clock::Millis) {
+        if self.sweeping.get() == Sweeping::NotDue
+            && let Some(alarm) = self.sweep.get()
+        {
+            self.sweeping.set(Sweeping::Due);
+            alarm.set(Some(now + limits::POOL_SWEEP_MS), now);
+        }
+    }
+
+    async fn sweep_pools(&'static self) {
+        let Some(alarm) = self.sweep.get() else { return };
+        loop {
+            alarm.rang().await;
+            let now = self.clock.now();
+            alarm.set(None, now);
+            self.sweeping.set(Sweeping::NotDue);
+            if self.world().sweep(now) {
+                self.sweep_later(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Which kernel interface a shard runs on, tried from the best to the plainest.
+//!
+//! `SINGLE_ISSUER + DEFER_TASKRUN` (Linux 6.1) keeps completion work out of unrelated system calls,
+//! `COOP_TASKRUN` (5.19) at least out of interrupts; a ring without either still works, and where
+//! io_uring is forbidden (seccomp, `kernel.io_uring_disabled`) epoll carries the same code.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+/// Submission entries of a ring; one request keeps at most four operations in flight.
+const SUBMISSIONS: u32 = 2048;
+/// Completion entries: several times the submissions, so that a burst never overflows.
+const COMPLETIONS: u32 = 8192;
+
+/// The interface that a shard ended up with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ring {
+    /// io_uring with `SINGLE_ISSUER` and `DEFER_TASKRUN`.
+    DeferTaskrun,
+    /// io_uring with `COOP_TASKRUN`.
+    CoopTaskrun,
+    /// io_uring without task-run flags.
+    Plain,
+    /// No io_uring: epoll.
+    Epoll,
+}
+
+impl Ring {
+    /// The name used in the log and by the admin endpoint.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DeferTaskrun => "io_uring (SINGLE_ISSUER, DEFER_TASKRUN)",
+            Self::CoopTaskrun => "io_uring (COOP_TASKRUN)",
+            Self::Plain => "io_uring (no task-run flags)",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+impl fmt::Display for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The best interface that this kernel gives, and why each better one was refused.
+#[derive(Debug)]
+pub struct Choice {
+    /// What the shards run on.
+    pub ring: Ring,
+    /// One line per refused step of the ladder.
+    pub refusals: Vec<String>,
+}
+
+/// Walks the ladder once, on the thread that asks.
+///
+/// # Errors
+/// When not even epoll can be set up.
+pub fn choose() -> io::Result<Choice> {
+    let mut refusals = Vec::new();
+    for ring in [Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain] {
+        match build_uring(ring).map(drop) {
+            Ok(()) => return Ok(Choice { ring, refusals }),
+            Err(error) => refusals.push(format!("{ring}: {error}")),
+        }
+    }
+    build_epoll().map(drop)?;
+    Ok(Choice { ring: Ring::Epoll, refusals })
+}
+
+/// Runs `main` to its end on this thread.
+///
+/// # Errors
+/// When the kernel refuses the interface on this thread.
+pub fn block_on<F: Future>(ring: Ring, main: F) -> io::Result<F::Output> {
+    match ring {
+        Ring::Epoll => Ok(build_epoll()?.block_on(main)),
+        Ring::DeferTaskrun | Ring::CoopTaskrun | Ring::Plain => {
+            Ok(build_uring(ring)?.block_on(main))
+        }
+    }
+}
+
+fn build_uring(ring: Ring) -> io::Result<monoio::Runtime<IoUringDriver>> {
+    let mut builder = io_uring::IoUring::builder();
+    builder.setup_submit_all().setup_clamp().setup_cqsize(COMPLETIONS);
+    match ring {
+        Ring::DeferTaskrun => {
+            builder.setup_single_issuer().setup_defer_taskrun();
+        }
+        Ring::CoopTaskrun => {
+            builder.setup_coop_taskrun();
+        }
+        Ring::Plain | Ring::Epoll => {}
+    }
+    RuntimeBuilder::<IoUringDriver>::new()
+        .with_entries(SUBMISSIONS)
+        .uring_builder(builder)
+        .build()
+}
+
+fn build_epoll() -> io::Result<monoio::Runtime<LegacyDriver>> {
+    RuntimeBuilder::<LegacyDriver>::new().build()
+}

@@ -1,0 +1,205 @@
+//! Deadlines of the tasks of one shard.
+//!
+//! A task has one [`Alarm`] and moves its deadline with a store: no timer object per read, none per
+//! request. A deadline that moves later leaves its old entry in the queue, which finds out when its
+//! time comes; one that moves earlier adds an entry. The kernel wakes the shard for the earliest
+//! entry through one timer descriptor; an idle shard is not woken at all.
+//!
+//! Invariant: for every alarm with a deadline there is a queue entry at or before that deadline.
+#![expect(unsafe_code, reason = "timerfd has no safe wrapper here")]
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::task::{Context, Poll, Waker};
+
+use super::clock::{Clock, Millis};
+use super::socket::Socket;
+
+/// No deadline.
+const NEVER: Millis = Millis::MAX;
+
+/// A far deadline is queued at most this far ahead and looked at again then: entries that a
+/// nearer deadline has overtaken never pile up.
+const LOOKAHEAD_MS: Millis = 20_000;
+
+/// All alarms of a shard.
+#[derive(Debug)]
+pub struct Timers {
+    queue: RefCell<BinaryHeap<Reverse<(Millis, usize)>>>,
+    alarms: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<usize>>,
+    /// What the kernel timer is set to.
+    armed: Cell<Millis>,
+    timer: Socket,
+}
+
+#[derive(Debug)]
+struct Slot {
+    deadline: Millis,
+    /// The earliest queue entry of this slot.
+    queued: Millis,
+    rang: bool,
+    waker: Option<Waker>,
+}
+
+impl Timers {
+    /// Makes the kernel timer; must be called on the shard's thread.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+        // SAFETY: no pointers; the result is checked.
+        let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor just made, owned by nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self {
+            queue: RefCell::default(),
+            alarms: RefCell::default(),
+            free: RefCell::default(),
+            armed: Cell::new(NEVER),
+            timer: Socket::new(fd)?,
+        })
+    }
+
+    /// A new alarm without a deadline.
+    pub fn alarm(&'static self) -> Alarm {
+        let mut alarms = self.alarms.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or(alarms.len());
+        if index == alarms.len() {
+            alarms.push(Slot { deadline: NEVER, queued: NEVER, rang: false, waker: None });
+        }
+        // A slot that is used again keeps `queued`: its entry still stands in the queue.
+        Alarm { timers: self, index }
+    }
+
+    /// Rings alarms for ever; the shard's own task.
+    pub async fn run(&self, clock: &Clock) {
+        loop {
+            std::future::poll_fn(|cx| self.timer.poll_readable(cx)).await;
+            self.timer.take_counter();
+            self.armed.set(NEVER);
+            self.ring(clock.now());
+        }
+    }
+
+    /// Wakes every task that has an alarm, so that it looks at the shard's state again.
+    pub fn wake_all(&self) {
+        let mut alarms = self.alarms.borrow_mut();
+        for waker in alarms.iter_mut().filter_map(|slot| slot.waker.take()) {
+            waker.wake();
+        }
+    }
+
+    /// Rings every alarm whose deadline is at or before `now`, and sets the timer for the next.
+    fn ring(&self, now: Millis) {
+        let mut queue = self.queue.borrow_mut();
+        while let Some(&Reverse((at, index))) = queue.peek() {
+            if at > now {
+                break;
+            }
+            queue.pop();
+            let mut alarms = self.alarms.borrow_mut();
+            let Some(slot) = alarms.get_mut(index) else { continue };
+            if slot.queued != at {
+                continue; // an earlier entry has taken this one's place
+            }
+            slot.queued = NEVER;
+            if slot.deadline <= now {
+                slot.rang = true;
+                if let Some(waker) = slot.waker.take() {
+                    waker.wake();
+                }
+            } else if slot.deadline != NEVER {
+                slot.queued = slot.deadline.min(now + LOOKAHEAD_MS);
+                queue.push(Reverse((slot.queued, index)));
+            }
+        }
+        let next = queue.peek().map(|&Reverse((at, _))| at);
+        drop(queue);
+        if let Some(next) = next {
+            self.arm(next, now);
+        }
+    }
+
+    fn enqueue(&self, at: Millis, index: usize, now: Millis) {
+        self.queue.borrow_mut().push(Reverse((at, index)));
+        if at < self.armed.get() {
+            self.arm(at, now);
+        }
+    }
+
+    fn arm(&self, at: Millis, now: Millis) {
+        let after = at.saturating_sub(now).max(1);
+        let seconds = libc::time_t::try_from(after / 1000).unwrap_or(libc::time_t::MAX);
+        let nanos = libc::c_long::try_from(after % 1000 * 1_000_000).unwrap_or(0);
+        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = libc::timespec { tv_sec: seconds, tv_nsec: nanos };
+        let spec = libc::itimerspec { it_interval: zero, it_value: value };
+        let fd = std::os::fd::AsFd::as_fd(&self.timer).as_raw_fd();
+        // SAFETY: `spec` is valid for the call and the old value is not asked for.
+        let result = unsafe { libc::timerfd_settime(fd, 0, &raw const spec, std::ptr::null_mut()) };
+        debug_assert_eq!(result, 0, "a valid relative time is never refused");
+        self.armed.set(at);
+    }
+}
+
+/// The deadline of one task.
+#[derive(Debug)]
+pub struct Alarm {
+    timers: &'static Timers,
+    index: usize,
+}
+
+impl Alarm {
+    /// Moves the deadline; an alarm that rang is silent again.
+    pub fn set(&self, deadline: Option<Millis>, now: Millis) {
+        let deadline = deadline.unwrap_or(NEVER);
+        let mut alarms = self.timers.alarms.borrow_mut();
+        let Some(slot) = alarms.get_mut(self.index) else { return };
+        slot.deadline = deadline;
+        slot.rang = false;
+        if deadline < slot.queued {
+            let at = deadline.min(now + LOOKAHEAD_MS);
+            slot.queued = at;
+            drop(alarms);
+            self.timers.enqueue(at, self.index, now);
+        }
+    }
+
+    /// Ready once the deadline has passed.
+    pub fn poll_rang(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut alarms = self.timers.alarms.borrow_mut();
+        let Some(slot) = alarms.get_mut(self.index) else { return Poll::Pending };
+        if slot.rang {
+            return Poll::Ready(());
+        }
+        if slot.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            slot.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits for the deadline.
+    pub async fn rang(&self) {
+        std::future::poll_fn(|cx| self.poll_rang(cx)).await;
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let mut alarms = self.timers.alarms.borrow_mut();
+        if let Some(slot) = alarms.get_mut(self.index) {
+            slot.deadline = NEVER;
+            slot.rang = false;
+            slot.waker = None;
+        }
+        self.timers.free.borrow_mut().push(self.index);
+    }
+}

@@ -1,0 +1,76 @@
+//! What a scope says when it is asked: names, values, and whether they were ever written.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::stats::Kind;
+use crate::stats::summary::Summary;
+
+/// A scope, whatever set of stats it has. For the control plane.
+pub(super) trait Listed: fmt::Debug + Send + Sync {
+    /// What stands before every name.
+    fn prefix(&self) -> &str;
+
+    /// Which set of stats it has.
+    fn set(&self) -> TypeId;
+
+    /// Name and kind of one of its declared stats; none behind the last.
+    fn declared(&self, index: usize) -> Option<(&'static str, Kind)>;
+
+    /// The present names and values of one declared stat: none, one, or several (codes, workers).
+    fn read(&self, index: usize, visit: &mut dyn FnMut(&Reading<'_>));
+
+    /// Counters show zero from here on. Nothing is written to the blocks: they belong to the shards.
+    fn reset_counters(&self);
+
+    /// Ends the interval of every histogram.
+    fn flush(&self);
+
+    /// For the registry, which knows the type.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// One name and its value.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) name: Name<'a>,
+    pub(super) value: Value<'a>,
+    /// Written since the process started.
+    pub(super) used: bool,
+}
+
+/// A name behind the prefix of its scope.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Name<'a> {
+    /// `external.upstream_rq_2xx`
+    Class(&'a str, u16),
+    /// `external.upstream_rq_200`
+    Code(&'a str, u16),
+    /// `external.upstream_rq_completed`
+    Completed(&'a str),
+    /// `upstream_rq_total`
+    Plain(&'a str),
+    /// `worker_0.downstream_cx_total`
+    Worker(usize, &'a str),
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Class(group, class) => write!(f, "{group}upstream_rq_{class}xx"),
+            Self::Code(group, code) => write!(f, "{group}upstream_rq_{code}"),
+            Self::Completed(group) => write!(f, "{group}upstream_rq_completed"),
+            Self::Plain(name) => f.write_str(name),
+            Self::Worker(worker, name) => write!(f, "worker_{worker}.{name}"),
+        }
+    }
+}
+
+/// A value as it is shown.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    Counter(u64),
+    Gauge(u64),
+    Histogram(&'a Summary),
+}

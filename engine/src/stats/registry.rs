@@ -1,0 +1,68 @@
+//! Every scope of the process.
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::stats::reading::Listed;
+use crate::stats::{Scope, StatSet};
+
+/// Every scope of the process, by prefix. Used by the control plane only.
+///
+/// It does not keep scopes alive: when the last component that writes to a scope is gone, so are its lines.
+#[derive(Debug)]
+pub struct Registry {
+    shards: usize,
+    scopes: Mutex<Scopes>,
+}
+
+impl Registry {
+    /// For a process with so many shards.
+    pub fn new(shards: usize) -> Self {
+        Self { shards, scopes: Mutex::default() }
+    }
+
+    /// How many shards the process has.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// The stats `S` under the prefix (with its final dot). The same prefix gives the same scope as long as
+    /// somebody holds it, so counters survive a reload.
+    ///
+    /// Envoy's names know no `:`; one in the prefix becomes `_`.
+    pub fn scope<S: StatSet>(&self, prefix: &str) -> Arc<Scope<S>> {
+        let prefix = prefix.replace(':', "_");
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (prefix.as_str().into(), TypeId::of::<S>());
+        if let Some(scope) = scopes.get(&key).and_then(Weak::upgrade)
+            && let Ok(scope) = scope.into_any().downcast::<Scope<S>>()
+        {
+            return scope;
+        }
+        let scope = Arc::new(Scope::<S>::new(&prefix, self.shards));
+        let listed: Arc<dyn Listed> = scope.clone();
+        scopes.insert(key, Arc::downgrade(&listed));
+        scope
+    }
+
+    /// Counters show zero from here on.
+    pub fn reset_counters(&self) {
+        self.listed().iter().for_each(|scope| scope.reset_counters());
+    }
+
+    /// Ends the interval of every histogram; call it each `stats_flush_interval`.
+    pub fn flush(&self) {
+        self.listed().iter().for_each(|scope| scope.flush());
+    }
+
+    /// Every scope that somebody writes to, in the order of the prefixes.
+    pub(super) fn listed(&self) -> Vec<Arc<dyn Listed>> {
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        scopes.retain(|_, scope| scope.strong_count() > 0);
+        scopes.values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// By prefix and set of stats.
+type Scopes = BTreeMap<(Box<str>, TypeId), Weak<dyn Listed>>;

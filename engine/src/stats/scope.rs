@@ -1,0 +1,307 @@
+//! One set of stats under one prefix: a block for each shard and one for the control plane.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::stats::reading::{Listed, Name, Reading, Value};
+use crate::stats::summary::Summary;
+use crate::stats::{Counter, Declared, Gauge, Kind, Stat, StatSet};
+
+/// The blocks of one set of stats.
+///
+/// Invariant: block N is written by shard N only, `control` by the control plane only.
+pub struct Scope<S> {
+    prefix: Box<str>,
+    /// A block is made by the thread that writes it, when it first does: on its own memory node, and not at
+    /// all for what a shard never uses.
+    shards: Box<[Lazy<S>]>,
+    control: Lazy<S>,
+    /// What is remembered from one look to the next. The control plane's; shards never take the lock.
+    kept: Mutex<Kept>,
+}
+
+impl<S: StatSet> Scope<S> {
+    /// A scope that no registry knows: it is not in `/stats`. For hosts, which `/clusters` shows.
+    pub fn unlisted(shards: usize) -> Self {
+        Self::new("", shards)
+    }
+
+    pub(super) fn new(prefix: &str, shards: usize) -> Self {
+        let shards = (0..shards).map(|_| Lazy::default()).collect();
+        Self { prefix: prefix.into(), shards, control: Lazy::default(), kept: Mutex::default() }
+    }
+
+    /// The block of one shard. For that shard only.
+    #[inline]
+    pub fn shard(&self, shard: usize) -> &S {
+        debug_assert!(shard < self.shards.len(), "no such shard: {shard}");
+        self.shards.get(shard).unwrap_or(&self.control).make()
+    }
+
+    /// The block of the control plane. For its thread only.
+    #[inline]
+    pub fn control(&self) -> &S {
+        self.control.make()
+    }
+
+    /// What all blocks counted, for any thread.
+    pub fn counter(&self, field: impl Fn(&S) -> &Counter) -> u64 {
+        self.blocks().fold(0, |sum, block| sum.wrapping_add(field(block).value()))
+    }
+
+    /// What one shard counted, for any thread.
+    pub fn shard_counter(&self, shard: usize, field: impl Fn(&S) -> &Counter) -> u64 {
+        self.shards.get(shard).and_then(Lazy::made).map_or(0, |block| field(block).value())
+    }
+
+    /// What all blocks hold together, for any thread.
+    pub fn gauge(&self, field: impl Fn(&S) -> &Gauge) -> u64 {
+        self.blocks().map(|block| field(block).signed()).sum::<i64>().try_into().unwrap_or(0)
+    }
+
+    /// What one shard holds, for any thread.
+    pub fn shard_gauge(&self, shard: usize, field: impl Fn(&S) -> &Gauge) -> u64 {
+        self.shards.get(shard).and_then(Lazy::made).map_or(0, |block| field(block).value())
+    }
+
+    /// What stands before the names: `cluster.httpbin.`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The blocks that were written to.
+    fn blocks(&self) -> impl Iterator<Item = &S> {
+        self.shards.iter().chain([&self.control]).filter_map(Lazy::made)
+    }
+
+    /// The fields of one declared stat in the blocks that were written to.
+    fn stats(&self, declared: &Declared<S>) -> impl Iterator<Item = Stat<'_>> {
+        self.blocks().filter_map(declared.stat)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every counter behind one declared stat, as it was counted, with its part of the name.
+    fn each_count(&self, declared: &Declared<S>, mut visit: impl FnMut(u32, u64)) {
+        match declared.kind {
+            Kind::Counter => visit(WHOLE, self.stats(declared).map(counted).sum()),
+            Kind::WorkerCounter => {
+                visit(WHOLE, self.stats(declared).map(counted).sum());
+                for (worker, shard) in (1..).zip(&self.shards) {
+                    visit(worker, shard.made().and_then(declared.stat).map_or(0, counted));
+                }
+            }
+            Kind::Codes | Kind::DeclaredCodes => {
+                let mut counts = BTreeMap::new();
+                for stat in self.stats(declared) {
+                    if let Stat::Codes(codes) = stat {
+                        codes.each(|code, count| *counts.entry(code).or_default() += count);
+                    }
+                }
+                counts.into_iter().for_each(|(code, count)| visit(code.into(), count));
+            }
+            _ => {}
+        }
+    }
+
+    fn read_counters(
+        &self,
+        index: usize,
+        declared: &Declared<S>,
+        mut visit: impl FnMut(Name<'_>, u64, bool),
+    ) {
+        let kept = self.kept();
+        self.each_count(declared, |part, count| {
+            let name = match usize::try_from(part).unwrap_or(0).checked_sub(1) {
+                None => Name::Plain(declared.name),
+                Some(worker) => Name::Worker(worker, declared.name),
+            };
+            visit(name, count.wrapping_sub(kept.zero(index, part)), count > 0);
+        });
+    }
+
+    fn read_codes(
+        &self,
+        index: usize,
+        declared: &Declared<S>,
+        mut visit: impl FnMut(Name<'_>, u64, bool),
+    ) {
+        let (mut classes, mut completed) = (BTreeMap::<u16, u64>::new(), None);
+        let kept = self.kept();
+        self.each_count(declared, |part, count| {
+            let count = count.wrapping_sub(kept.zero(index, part));
+            let code = u16::try_from(part).unwrap_or(0);
+            visit(Name::Code(declared.name, code), count, true);
+            *classes.entry(code / 100).or_default() += count;
+            *completed.get_or_insert(0) += count;
+        });
+        for (class, count) in classes {
+            visit(Name::Class(declared.name, class), count, true);
+        }
+        if completed.is_some() || declared.kind == Kind::DeclaredCodes {
+            visit(Name::Completed(declared.name), completed.unwrap_or(0), completed.is_some());
+        }
+    }
+
+    fn read_gauge(&self, declared: &Declared<S>, mut visit: impl FnMut(Name<'_>, u64, bool)) {
+        let gauges = || self.stats(declared).filter_map(gauge_of);
+        let used = gauges().any(Gauge::is_used);
+        let value = match declared.kind {
+            Kind::PeakGauge => gauges().map(Gauge::value).max().unwrap_or(0),
+            _ => gauges().map(Gauge::signed).sum::<i64>().try_into().unwrap_or(0),
+        };
+        visit(Name::Plain(declared.name), value, used);
+        if declared.kind == Kind::WorkerGauge {
+            for (worker, shard) in self.shards.iter().enumerate() {
+                let gauge = shard.made().and_then(declared.stat).and_then(gauge_of);
+                let (value, used) =
+                    gauge.map_or((0, false), |gauge| (gauge.value(), gauge.is_used()));
+                visit(Name::Worker(worker, declared.name), value, used);
+            }
+        }
+    }
+
+    fn histogram_is_used(&self, declared: &Declared<S>) -> bool {
+        self.stats(declared)
+            .any(|stat| matches!(stat, Stat::Histogram(histogram) if histogram.is_used()))
+    }
+}
+
+impl<S: StatSet> Listed for Scope<S> {
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn set(&self) -> TypeId {
+        TypeId::of::<S>()
+    }
+
+    fn declared(&self, index: usize) -> Option<(&'static str, Kind)> {
+        S::STATS.get(index).map(|declared| (declared.name, declared.kind))
+    }
+
+    fn read(&self, index: usize, visit: &mut dyn FnMut(&Reading<'_>)) {
+        let Some(declared) = S::STATS.get(index) else { return };
+        let mut counter = |name: Name<'_>, value, used| {
+            visit(&Reading { name, value: Value::Counter(value), used })
+        };
+        match declared.kind {
+            Kind::ConstantCounter => counter(Name::Plain(declared.name), 0, false),
+            Kind::Counter | Kind::WorkerCounter => self.read_counters(index, declared, counter),
+            Kind::Codes | Kind::DeclaredCodes => self.read_codes(index, declared, counter),
+            Kind::ConstantGauge => {
+                let (name, value) = (Name::Plain(declared.name), Value::Gauge(0));
+                visit(&Reading { name, value, used: false });
+            }
+            Kind::Gauge | Kind::PeakGauge | Kind::WorkerGauge => {
+                self.read_gauge(declared, |name, value, used| {
+                    visit(&Reading { name, value: Value::Gauge(value), used });
+                });
+            }
+            Kind::Histogram | Kind::LateHistogram => {
+                let used = self.histogram_is_used(declared);
+                if used || declared.kind == Kind::Histogram {
+                    let (kept, none) = (self.kept(), Summary::default());
+                    let value = Value::Histogram(kept.summaries.get(&index).unwrap_or(&none));
+                    visit(&Reading { name: Name::Plain(declared.name), value, used });
+                }
+            }
+        }
+    }
+
+    fn reset_counters(&self) {
+        let mut kept = self.kept();
+        for (index, declared) in S::STATS.iter().enumerate() {
+            self.each_count(declared, |part, count| {
+                if count > 0 {
+                    kept.zeros.insert((index, part), count);
+                }
+            });
+        }
+    }
+
+    fn flush(&self) {
+        let mut kept = self.kept();
+        for (index, declared) in S::STATS.iter().enumerate() {
+            if self.histogram_is_used(declared) {
+                let mut now = BTreeMap::new();
+                for stat in self.stats(declared) {
+                    if let Stat::Histogram(histogram) = stat {
+                        histogram.each(|bin, count| *now.entry(bin).or_default() += count);
+                    }
+                }
+                kept.summaries.entry(index).or_default().flush(&now);
+            }
+        }
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl<S> fmt::Debug for Scope<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+fn counted(stat: Stat<'_>) -> u64 {
+    if let Stat::Counter(counter) = stat { counter.value() } else { 0 }
+}
+
+fn gauge_of(stat: Stat<'_>) -> Option<&Gauge> {
+    if let Stat::Gauge(gauge) = stat { Some(gauge) } else { None }
+}
+
+/// The sum over the shards; a worker's part is its number + 1, a code's part the code.
+const WHOLE: u32 = 0;
+
+/// What the control plane remembers of a scope.
+#[derive(Debug, Default)]
+struct Kept {
+    /// What counters had when they were reset, by declared stat and part.
+    zeros: HashMap<(usize, u32), u64>,
+    /// The histograms that were used, by declared stat.
+    summaries: BTreeMap<usize, Summary>,
+}
+
+impl Kept {
+    fn zero(&self, index: usize, part: u32) -> u64 {
+        if self.zeros.is_empty() {
+            return 0;
+        }
+        self.zeros.get(&(index, part)).copied().unwrap_or(0)
+    }
+}
+
+/// A block, once somebody wrote to it.
+struct Lazy<S>(OnceLock<Box<Block<S>>>);
+
+impl<S: Default> Lazy<S> {
+    #[inline]
+    fn make(&self) -> &S {
+        &self.0.get_or_init(Box::default).stats
+    }
+
+    fn made(&self) -> Option<&S> {
+        self.0.get().map(|block| &block.stats)
+    }
+}
+
+impl<S> Default for Lazy<S> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+/// Two cache lines, because the processor fetches them in pairs: no block shares one with its neighbour.
+#[derive(Default)]
+#[repr(align(128))]
+struct Block<S> {
+    stats: S,
+}

@@ -1,0 +1,166 @@
+//! Stats of clusters, hosts and virtual clusters.
+
+use crate::stats::stats;
+
+stats! {
+    /// `cluster.<name>.`
+    pub struct ClusterStats {
+        constant counter assignment_stale;
+        constant counter assignment_timeout_received;
+        constant counter assignment_use_cached;
+        constant counter bind_errors;
+        counter total_match_count = "default.total_match_count";
+        counter lb_healthy_panic;
+        constant counter lb_local_cluster_not_ok;
+        constant counter lb_recalculate_zone_structures;
+        constant gauge lb_subsets_active;
+        constant counter lb_subsets_created;
+        constant counter lb_subsets_fallback;
+        constant counter lb_subsets_fallback_panic;
+        constant counter lb_subsets_removed;
+        constant counter lb_subsets_selected;
+        constant counter lb_zone_cluster_too_small;
+        constant counter lb_zone_no_capacity_left;
+        constant counter lb_zone_routing_all_directly;
+        constant counter lb_zone_routing_cross_zone;
+        constant counter lb_zone_routing_sampled;
+        gauge max_host_weight;
+        counter membership_change;
+        gauge membership_degraded;
+        gauge membership_excluded;
+        gauge membership_healthy;
+        gauge membership_total;
+        constant counter original_dst_host_invalid;
+        counter retry_or_shadow_abandoned;
+        counter update_attempt;
+        counter update_empty;
+        counter update_failure;
+        counter update_no_rebuild;
+        counter update_success;
+        gauge upstream_cx_active;
+        counter upstream_cx_close_notify;
+        constant counter upstream_cx_connect_attempts_exceeded;
+        counter upstream_cx_connect_fail;
+        histogram upstream_cx_connect_ms;
+        counter upstream_cx_connect_timeout;
+        constant counter upstream_cx_connect_with_0_rtt;
+        counter upstream_cx_destroy;
+        counter upstream_cx_destroy_local;
+        counter upstream_cx_destroy_local_with_active_rq;
+        counter upstream_cx_destroy_remote;
+        counter upstream_cx_destroy_remote_with_active_rq;
+        counter upstream_cx_destroy_with_active_rq;
+        counter upstream_cx_http1_total;
+        constant counter upstream_cx_http2_total;
+        constant counter upstream_cx_http3_total;
+        counter upstream_cx_idle_timeout;
+        histogram upstream_cx_length_ms;
+        counter upstream_cx_max_duration_reached;
+        counter upstream_cx_max_requests;
+        counter upstream_cx_none_healthy;
+        counter upstream_cx_overflow;
+        counter upstream_cx_pool_overflow;
+        constant counter upstream_cx_preconnect_skipped;
+        counter upstream_cx_protocol_error;
+        gauge upstream_cx_rx_bytes_buffered;
+        counter upstream_cx_rx_bytes_total;
+        counter upstream_cx_total;
+        gauge upstream_cx_tx_bytes_buffered;
+        counter upstream_cx_tx_bytes_total;
+        counter upstream_flow_control_backed_up_total;
+        counter upstream_flow_control_drained_total;
+        counter upstream_flow_control_paused_reading_total;
+        counter upstream_flow_control_resumed_reading_total;
+        constant counter upstream_http3_broken;
+        constant counter upstream_internal_redirect_failed_total;
+        constant counter upstream_internal_redirect_succeeded_total;
+        constant gauge upstream_queue_overloaded;
+        constant counter upstream_rq_0rtt;
+        gauge upstream_rq_active;
+        counter upstream_rq_active_overflow;
+        counter upstream_rq_cancelled;
+        constant counter upstream_rq_maintenance_mode;
+        counter upstream_rq_max_duration_reached;
+        gauge upstream_rq_pending_active;
+        counter upstream_rq_pending_failure_eject;
+        counter upstream_rq_pending_overflow;
+        counter upstream_rq_pending_total;
+        histogram upstream_rq_per_cx;
+        counter upstream_rq_per_try_idle_timeout;
+        counter upstream_rq_per_try_timeout;
+        counter upstream_rq_retry;
+        counter upstream_rq_retry_backoff_exponential;
+        counter upstream_rq_retry_backoff_ratelimited;
+        counter upstream_rq_retry_limit_exceeded;
+        counter upstream_rq_retry_overflow;
+        counter upstream_rq_retry_success;
+        counter upstream_rq_rx_reset;
+        constant counter upstream_rq_rx_reset_no_error;
+        late histogram upstream_rq_time;
+        counter upstream_rq_timeout;
+        counter upstream_rq_total;
+        counter upstream_rq_tx_reset;
+        gauge version;
+        gauge warming_state;
+
+        declared codes codes = "";
+        codes external = "external.";
+        late histogram external_upstream_rq_time = "external.upstream_rq_time";
+        codes internal = "internal.";
+        late histogram internal_upstream_rq_time = "internal.upstream_rq_time";
+        codes canary = "canary.";
+        late histogram canary_upstream_rq_time = "canary.upstream_rq_time";
+        codes retry = "retry.";
+    }
+}
+
+stats! {
+    /// `cluster.<name>.circuit_breakers.<default|high>.`: 1 while the limit is reached.
+    pub struct CircuitBreakerStats {
+        peak gauge cx_open;
+        peak gauge cx_pool_open;
+        peak gauge rq_open;
+        peak gauge rq_pending_open;
+        peak gauge rq_retry_open;
+    }
+}
+
+stats! {
+    /// `cluster.<name>.circuit_breakers.<default|high>.`, with `track_remaining`. Written by one thread.
+    pub struct CircuitBreakerRemainingStats {
+        gauge remaining_cx;
+        gauge remaining_cx_pools;
+        gauge remaining_pending;
+        gauge remaining_retries;
+        gauge remaining_rq;
+    }
+}
+
+stats! {
+    /// One host. Not in `/stats`: `/clusters` shows them.
+    pub struct HostStats {
+        gauge cx_active;
+        counter cx_connect_fail;
+        counter cx_total;
+        gauge rq_active;
+        counter rq_error;
+        gauge rq_pending_active;
+        counter rq_success;
+        counter rq_timeout;
+        counter rq_total;
+    }
+}
+
+stats! {
+    /// `vhost.<virtual host>.vcluster.<virtual cluster>.` and `vhost.<virtual host>.route.<stat_prefix>.`
+    pub struct VirtualClusterStats {
+        counter upstream_rq_retry;
+        counter upstream_rq_retry_limit_exceeded;
+        counter upstream_rq_retry_overflow;
+        counter upstream_rq_retry_success;
+        late histogram upstream_rq_time;
+        counter upstream_rq_timeout;
+        counter upstream_rq_total;
+        codes codes = "";
+    }
+}

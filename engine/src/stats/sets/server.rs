@@ -1,0 +1,119 @@
+//! Stats of the process.
+
+use std::sync::Arc;
+
+use crate::stats::{Http1Stats, ListenerManagerStats, Registry, RouterStats, Scope, stats};
+
+stats! {
+    /// `server.`
+    pub struct ServerStats {
+        constant gauge fips_mode = "compilation_settings.fips_mode";
+        gauge concurrency;
+        gauge days_until_first_cert_expiring;
+        constant counter debug_assertion_failures;
+        constant counter dropped_stat_flushes;
+        constant counter dynamic_unknown_fields;
+        constant counter envoy_bug_failures;
+        constant counter envoy_notifications;
+        constant gauge hot_restart_epoch;
+        gauge hot_restart_generation;
+        histogram initialization_time_ms;
+        gauge live;
+        gauge memory_allocated;
+        gauge memory_heap_size;
+        gauge memory_physical_size;
+        constant gauge parent_connections;
+        constant gauge seconds_until_first_ocsp_response_expiring;
+        gauge state;
+        counter static_unknown_fields;
+        constant gauge stats_recent_lookups;
+        gauge total_connections;
+        gauge uptime;
+        gauge version;
+        constant counter wip_protos;
+    }
+}
+
+stats! {
+    /// `cluster_manager.`
+    pub struct ClusterManagerStats {
+        gauge active_clusters;
+        counter cluster_added;
+        counter cluster_modified;
+        counter cluster_removed;
+        counter cluster_updated;
+        counter cluster_updated_via_merge;
+        counter update_merge_cancelled;
+        counter update_out_of_merge_window;
+        gauge warming_clusters;
+    }
+}
+
+stats! {
+    /// `runtime.`
+    pub struct RuntimeStats {
+        constant gauge admin_overrides_active;
+        constant gauge deprecated_feature_seen_since_process_start;
+        constant counter deprecated_feature_use;
+        counter load_error;
+        counter load_success;
+        gauge num_keys;
+        gauge num_layers;
+        constant counter override_dir_exists;
+        counter override_dir_not_exists;
+    }
+}
+
+stats! {
+    /// `filesystem.`: the files that access logs go to.
+    pub struct FilesystemStats {
+        counter flushed_by_timer;
+        counter reopen_failed;
+        counter write_buffered;
+        counter write_completed;
+        counter write_failed;
+        gauge write_total_buffered;
+    }
+}
+
+/// The sets of which a process has one each. They exist from the start, so that a fresh server shows every
+/// name.
+#[derive(Debug)]
+pub struct ProcessStats {
+    /// `cluster_manager.`
+    pub cluster_manager: Arc<Scope<ClusterManagerStats>>,
+    /// `filesystem.`
+    pub filesystem: Arc<Scope<FilesystemStats>>,
+    /// `http1.`
+    pub http1: Arc<Scope<Http1Stats>>,
+    /// `http.async-client.`: requests that the proxy makes itself.
+    pub async_client: Arc<Scope<RouterStats>>,
+    /// `listener_manager.`
+    pub listener_manager: Arc<Scope<ListenerManagerStats>>,
+    /// `runtime.`
+    pub runtime: Arc<Scope<RuntimeStats>>,
+    /// `server.`
+    pub server: Arc<Scope<ServerStats>>,
+}
+
+impl ProcessStats {
+    /// Registers the sets and sets what is known from the start.
+    pub fn new(registry: &Registry) -> Self {
+        let server = registry.scope::<ServerStats>("server.");
+        server.control().concurrency.set(registry.shards() as u64);
+        server.control().hot_restart_generation.set(1);
+        server.control().days_until_first_cert_expiring.set(NO_CERTIFICATE);
+        Self {
+            cluster_manager: registry.scope("cluster_manager."),
+            filesystem: registry.scope("filesystem."),
+            http1: registry.scope("http1."),
+            async_client: registry.scope("http.async-client."),
+            listener_manager: registry.scope("listener_manager."),
+            runtime: registry.scope("runtime."),
+            server,
+        }
+    }
+}
+
+/// What `days_until_first_cert_expiring` says when there is none.
+const NO_CERTIFICATE: u64 = u32::MAX as u64;

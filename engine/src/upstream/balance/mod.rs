@@ -1,0 +1,156 @@
+//! Load balancing: which host the next request goes to. One [`Balancer`] for each cluster on each shard.
+//!
+//! First the share of the priorities decides among the set's [`Candidates`](crate::upstream::host_set::Candidates),
+//! then the policy chooses one host of them. Shards do not know of each other: each begins at a place of its own,
+//! so that they do not all go to the first host first.
+//!
+//! What it is not: it does not look at health; what may be chosen was decided when the host set was made.
+//!
+//! Invariant: a schedule exists for each candidates of the host set that the balancer holds.
+
+mod edf;
+mod least_request;
+mod random;
+mod round_robin;
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use crate::stats::ClusterStats;
+use crate::upstream::host::Host;
+use crate::upstream::host_set::{Candidates, HostSet};
+
+pub use least_request::LeastRequest;
+
+/// `lb_policy`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LbPolicy {
+    /// One after the other; by weight if the weights differ.
+    RoundRobin,
+    /// The least busy of a few.
+    LeastRequest(LeastRequest),
+    /// Any.
+    Random,
+}
+
+/// Chooses hosts for one cluster on one shard.
+#[derive(Debug)]
+pub struct Balancer {
+    policy: LbPolicy,
+    shard: usize,
+    random: Rng,
+    hosts: Arc<HostSet>,
+    schedules: Vec<Schedule>,
+}
+
+/// What a policy remembers between two choices among the same candidates.
+#[derive(Debug)]
+enum Schedule {
+    RoundRobin(round_robin::Schedule),
+    LeastRequest(least_request::Schedule),
+    Random,
+}
+
+impl Balancer {
+    /// A balancer that begins at a place that the seed decides.
+    pub fn new(policy: LbPolicy, hosts: Arc<HostSet>, shard: usize, seed: u64) -> Self {
+        let random = Rng::with_seed(seed);
+        let mut balancer = Self { policy, shard, random, hosts, schedules: Vec::new() };
+        balancer.schedule();
+        balancer
+    }
+
+    /// Takes over a new host set.
+    pub fn update(&mut self, hosts: Arc<HostSet>) {
+        self.hosts = hosts;
+        self.schedule();
+    }
+
+    /// The host set from which it chooses.
+    pub fn hosts(&self) -> &Arc<HostSet> {
+        &self.hosts
+    }
+
+    /// The host for the next request, as its index in the host set; none: no healthy upstream. `stats` is the
+    /// shard's own block.
+    #[inline]
+    pub fn pick(&mut self, stats: &ClusterStats) -> Option<usize> {
+        let at = match self.hosts.candidates() {
+            [_] => 0,
+            candidates => among(candidates, self.random.u32(0..100))?,
+        };
+        let candidates = self.hosts.candidates().get(at)?;
+        if candidates.in_panic {
+            stats.lb_healthy_panic.inc();
+        }
+        let hosts = Hosts { set: self.hosts.hosts(), indexes: &candidates.hosts };
+        let chosen = match self.schedules.get_mut(at)? {
+            Schedule::RoundRobin(schedule) => schedule.pick(hosts),
+            Schedule::LeastRequest(schedule) => schedule.pick(hosts, self.shard, &mut self.random),
+            Schedule::Random => random::pick(hosts, &mut self.random),
+        };
+        candidates.hosts.get(chosen?).copied()
+    }
+
+    fn schedule(&mut self) {
+        let Self { policy, random, hosts: set, schedules, .. } = self;
+        let schedule = |candidates: &Candidates| {
+            let hosts = Hosts { set: set.hosts(), indexes: &candidates.hosts };
+            match policy {
+                LbPolicy::RoundRobin => {
+                    Schedule::RoundRobin(round_robin::Schedule::new(hosts, random))
+                }
+                LbPolicy::LeastRequest(policy) => {
+                    Schedule::LeastRequest(least_request::Schedule::new(*policy, hosts, random))
+                }
+                LbPolicy::Random => Schedule::Random,
+            }
+        };
+        *schedules = set.candidates().iter().map(schedule).collect();
+    }
+}
+
+/// Which of the candidates the request of this percentage (0 to 99) goes to.
+fn among(candidates: &[Candidates], percentage: u32) -> Option<usize> {
+    let mut end = 0;
+    candidates.iter().position(|candidates| {
+        end += candidates.load;
+        percentage < end
+    })
+}
+
+/// The hosts of some candidates, by their position among them.
+#[derive(Clone, Copy)]
+struct Hosts<'a> {
+    set: &'a [Arc<Host>],
+    indexes: &'a [usize],
+}
+
+impl Hosts<'_> {
+    fn len(self) -> usize {
+        self.indexes.len()
+    }
+
+    fn at(&self, position: usize) -> Option<&Host> {
+        self.set.get(*self.indexes.get(position)?).map(AsRef::as_ref)
+    }
+
+    fn weight(self, position: usize) -> f64 {
+        self.at(position).map_or(1.0, |host| f64::from(host.endpoint.weight))
+    }
+
+    fn weights(self) -> impl Iterator<Item = f64> {
+        (0..self.len()).map(move |position| self.weight(position))
+    }
+
+    /// Whether choosing needs to look at weights.
+    fn weights_differ(self) -> bool {
+        let mut weights = self.indexes.iter().filter_map(|&index| self.set.get(index));
+        let first = weights.next().map(|host| host.endpoint.weight);
+        weights.any(|host| Some(host.endpoint.weight) != first)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! `RANDOM`: any host, all equally likely; weights do not count.
+
+use fastrand::Rng;
+
+use crate::upstream::balance::Hosts;
+
+pub(super) fn pick(hosts: Hosts<'_>, random: &mut Rng) -> Option<usize> {
+    (hosts.len() > 0).then(|| random.usize(0..hosts.len()))
+}

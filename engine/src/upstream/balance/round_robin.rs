@@ -1,0 +1,37 @@
+//! `ROUND_ROBIN`: one host after the other, beginning anywhere.
+
+use fastrand::Rng;
+
+use crate::upstream::balance::Hosts;
+use crate::upstream::balance::edf::Edf;
+
+#[derive(Debug)]
+pub(super) enum Schedule {
+    /// All hosts weigh the same.
+    Even {
+        /// The host whose turn it is; below the number of hosts.
+        next: usize,
+    },
+    Weighted(Edf),
+}
+
+impl Schedule {
+    pub(super) fn new(hosts: Hosts<'_>, random: &mut Rng) -> Self {
+        if hosts.weights_differ() {
+            Self::Weighted(Edf::new(hosts.weights(), random))
+        } else {
+            Self::Even { next: random.usize(0..hosts.len().max(1)) }
+        }
+    }
+
+    pub(super) fn pick(&mut self, hosts: Hosts<'_>) -> Option<usize> {
+        match self {
+            Self::Even { next } => {
+                let chosen = *next;
+                *next = if chosen + 1 < hosts.len() { chosen + 1 } else { 0 };
+                (chosen < hosts.len()).then_some(chosen)
+            }
+            Self::Weighted(edf) => edf.pick(|position| hosts.weight(position)),
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! `static_resources.clusters` → [`Cluster`]s. Where their hosts come from is compiled in `discovery/compile.rs`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Path, Problems};
+use corvoy_config as config;
+
+use crate::stats::Registry;
+use crate::upstream::balance::{LbPolicy, LeastRequest};
+use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
+use crate::upstream::cluster::{Cluster, HttpProtocolOptions, TcpKeepalive};
+use crate::upstream::discovery::LookupFamily;
+use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
+use crate::upstream::host_set::HealthRules;
+
+/// The clusters of the list at `at`, in its order. As many as there are, so that routes find theirs even while
+/// problems are collected; usable if no error was.
+pub fn clusters(
+    schemas: &[config::Cluster],
+    registry: &Registry,
+    shards: usize,
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<Arc<Cluster>> {
+    let mut names = HashSet::new();
+    let mut clusters = Vec::with_capacity(schemas.len());
+    for (i, schema) in schemas.iter().enumerate() {
+        let at = at.index(i);
+        if !names.insert(schema.name.as_str()) {
+            let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
+            problems.error(&at.field("name"), message);
+        }
+        clusters.push(Arc::new(cluster(schema, registry, shards, &at, problems)));
+    }
+    clusters
+}
+
+fn cluster(
+    schema: &config::Cluster,
+    registry: &Registry,
+    shards: usize,
+    at: &Path,
+    problems: &mut Problems,
+) -> Cluster {
+    let config::Cluster {
+        name,
+        alt_stat_name,
+        r#type,
+        cluster_type,
+        connect_timeout,
+        per_connection_buffer_limit_bytes,
+        lb_policy,
+        load_assignment,
+        max_requests_per_connection,
+        circuit_breakers,
+        common_http_protocol_options,
+        http_protocol_options,
+        typed_extension_protocol_options,
+        dns_refresh_rate,
+        dns_jitter,
+        dns_failure_refresh_rate,
+        respect_dns_ttl,
+        dns_lookup_family,
+        common_lb_config,
+        upstream_connection_options,
+        track_cluster_stats,
+    } = schema;
+
+    let http = Http {
+        max_requests_per_connection: *max_requests_per_connection,
+        common: common_http_protocol_options.as_ref(),
+        http1: http_protocol_options.as_ref(),
+        typed: typed_extension_protocol_options,
+    };
+    let discovery_schema = Schema {
+        kind: *r#type,
+        custom: cluster_type.as_ref(),
+        load_assignment: load_assignment.as_ref(),
+        dns: DnsFields {
+            refresh_rate: *dns_refresh_rate,
+            jitter: *dns_jitter,
+            failure_refresh_rate: dns_failure_refresh_rate.as_ref().map(|rate| {
+                let config::RefreshRate { base_interval, max_interval } = rate;
+                (*base_interval, *max_interval)
+            }),
+            respect_ttl: *respect_dns_ttl,
+            min_refresh_rate: None,
+            lookup_family: lookup_family(*dns_lookup_family),
+        },
+    };
+    if let Some(stats) = track_cluster_stats {
+        refuse_tracking(stats, &at.field("track_cluster_stats"), problems);
+    }
+    let health_rules = health_rules(common_lb_config.as_ref(), load_assignment.as_ref());
+    let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
+    // A colon would end a tag.
+    let stat_name = observability_name.replace(':', "_");
+    let breakers_at = at.field("circuit_breakers");
+    let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
+    Cluster {
+        name: name.clone(),
+        observability_name: observability_name.clone(),
+        connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
+        per_connection_buffer_limit_bytes: per_connection_buffer_limit_bytes.unwrap_or(1024 * 1024),
+        tcp_keepalive: upstream_connection_options.as_ref().and_then(tcp_keepalive),
+        http: http.compile(at, problems),
+        circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
+        lb_policy: policy(*lb_policy, &at.field("lb_policy"), problems),
+        health_rules,
+        discovery: discovery(&discovery_schema, &health_rules, shards, at, problems),
+        stats: registry.scope(&format!("cluster.{stat_name}.")),
+    }
+}
+
+/// None is Envoy's default, so that a field that says nothing is not taken for one that was set.
+fn lookup_family(family: config::DnsLookupFamily) -> Option<LookupFamily> {
+    match family {
+        config::DnsLookupFamily::Auto => None,
+        config::DnsLookupFamily::V4Only => Some(LookupFamily::V4Only),
+        config::DnsLookupFamily::V6Only => Some(LookupFamily::V6Only),
+        config::DnsLookupFamily::V4Preferred => Some(LookupFamily::V4Preferred),
+        config::DnsLookupFamily::All => Some(LookupFamily::All),
+    }
+}
+
+fn policy(policy: config::LbPolicy, at: &Path, problems: &mut Problems) -> LbPolicy {
+    let name = match policy {
+        config::LbPolicy::RoundRobin => return LbPolicy::RoundRobin,
+        config::LbPolicy::LeastRequest => {
+            let two_by_business = LeastRequest { choice_count: 2, active_request_bias: 1.0 };
+            return LbPolicy::LeastRequest(two_by_business);
+        }
+        config::LbPolicy::Random => return LbPolicy::Random,
+        config::LbPolicy::RingHash => "RING_HASH",
+        config::LbPolicy::Maglev => "MAGLEV",
+        config::LbPolicy::ClusterProvided => "CLUSTER_PROVIDED",
+        config::LbPolicy::LoadBalancingPolicyConfig => "LOAD_BALANCING_POLICY_CONFIG",
+    };
+    problems.error(at, format!("{name} is not implemented by Corvoy"));
+    LbPolicy::RoundRobin
+}
+
+fn health_rules(
+    common: Option<&config::CommonLbConfig>,
+    assignment: Option<&config::ClusterLoadAssignment>,
+) -> HealthRules {
+    let mut rules = HealthRules::default();
+    if let Some(config::CommonLbConfig { healthy_panic_threshold: Some(threshold) }) = common {
+        let config::Percent { value } = threshold;
+        rules.healthy_panic_threshold = value.round();
+    }
+    if let Some(policy) = assignment.and_then(|assignment| assignment.policy.as_ref()) {
+        let config::Policy { overprovisioning_factor, weighted_priority_health } = policy;
+        rules.weighted_priority_health = *weighted_priority_health;
+        if let Some(factor) = overprovisioning_factor {
+            rules.overprovisioning_factor = *factor;
+        }
+    }
+    rules
+}
+
+/// For the priorities DEFAULT and HIGH.
+fn thresholds(
+    schema: Option<&config::CircuitBreakers>,
+    at: &Path,
+    problems: &mut Problems,
+) -> (Thresholds, Thresholds) {
+    let (mut default, mut high) = (None, None);
+    if let Some(config::CircuitBreakers { thresholds, per_host_thresholds }) = schema {
+        if !per_host_thresholds.is_empty() {
+            let at = at.field("per_host_thresholds");
+            problems.error(&at, "per_host_thresholds are not implemented by Corvoy");
+        }
+        for (i, schema) in thresholds.iter().enumerate() {
+            let at = at.field("thresholds").index(i);
+            let of_priority = match schema.priority {
+                config::RoutingPriority::Default => &mut default,
+                config::RoutingPriority::High => &mut high,
+            };
+            let thresholds = threshold(schema, &at, problems);
+            if of_priority.is_none() {
+                *of_priority = Some(thresholds);
+            } else {
+                let message = "no effect: the first thresholds of a priority count, as in Envoy";
+                problems.warn(&at, message);
+            }
+        }
+    }
+    (default.unwrap_or_default(), high.unwrap_or_default())
+}
+
+fn threshold(schema: &config::Thresholds, at: &Path, problems: &mut Problems) -> Thresholds {
+    let config::Thresholds {
+        priority: _,
+        max_connections,
+        max_pending_requests,
+        max_requests,
+        max_retries,
+        retry_budget,
+        track_remaining,
+        max_connection_pools,
+    } = schema;
+    if max_connection_pools.is_some_and(|max| max != u32::MAX) {
+        let at = at.field("max_connection_pools");
+        problems.error(&at, "max_connection_pools is not implemented by Corvoy");
+    }
+    let retry_budget = retry_budget.as_ref().map(|budget| {
+        let config::RetryBudget { budget_percent, min_retry_concurrency } = budget;
+        RetryBudget {
+            budget_percent: budget_percent.as_ref().map_or(20.0, |percent| percent.value),
+            min_retry_concurrency: min_retry_concurrency.unwrap_or(3),
+        }
+    });
+    let default = Thresholds::default();
+    Thresholds {
+        max_connections: max_connections.unwrap_or(default.max_connections),
+        max_pending_requests: max_pending_requests.unwrap_or(default.max_pending_requests),
+        max_requests: max_requests.unwrap_or(default.max_requests),
+        max_retries: max_retries.unwrap_or(default.max_retries),
+        retry_budget,
+        track_remaining: *track_remaining,
+    }
+}
+
+fn tcp_keepalive(options: &config::UpstreamConnectionOptions) -> Option<TcpKeepalive> {
+    let config::UpstreamConnectionOptions { tcp_keepalive } = options;
+    tcp_keepalive.as_ref().map(|schema| {
+        let config::TcpKeepalive { keepalive_probes, keepalive_time, keepalive_interval } = schema;
+        TcpKeepalive {
+            probes: *keepalive_probes,
+            time_seconds: *keepalive_time,
+            interval_seconds: *keepalive_interval,
+        }
+    })
+}
+
+fn refuse_tracking(schema: &config::TrackClusterStats, at: &Path, problems: &mut Problems) {
+    let config::TrackClusterStats { timeout_budgets, request_response_sizes, per_endpoint_stats } =
+        schema;
+    let all = [
+        ("timeout_budgets", timeout_budgets),
+        ("request_response_sizes", request_response_sizes),
+        ("per_endpoint_stats", per_endpoint_stats),
+    ];
+    for (name, _) in all.iter().filter(|(_, is_set)| **is_set) {
+        problems.error(&at.field(name), format!("{name} is not implemented by Corvoy"));
+    }
+}
+
+/// The fields about HTTP, which stand in the cluster (older) or in `typed_extension_protocol_options`.
+struct Http<'a> {
+    max_requests_per_connection: Option<u32>,
+    common: Option<&'a config::HttpProtocolOptions>,
+    http1: Option<&'a config::Http1ProtocolOptions>,
+    typed: &'a BTreeMap<String, config::Any>,
+}
+
+impl Http<'_> {
+    fn compile(&self, at: &Path, problems: &mut Problems) -> HttpProtocolOptions {
+        let common_at = at.field("common_http_protocol_options");
+        let http1_at = at.field("http_protocol_options");
+        let (mut common, mut http1) = ((self.common, common_at), (self.http1, http1_at));
+        for (key, any) in self.typed {
+            let at = at.field("typed_extension_protocol_options").key(key);
+            let (HTTP_PROTOCOL_OPTIONS, config::Any::UpstreamsHttpProtocolOptions(options)) =
+                (key.as_str(), any)
+            else {
+                problems.error(
+                    &at,
+                    format!(
+                        "Didn't find a registered network or http filter or protocol options \
+                         implementation for name: '{key}'"
+                    ),
+                );
+                continue;
+            };
+            for older in [&common.1, &http1.1] {
+                let is_set =
+                    if *older == common.1 { common.0.is_some() } else { http1.0.is_some() };
+                if is_set {
+                    problems.warn(older, "no effect: HttpProtocolOptions takes its place");
+                }
+            }
+            let config::UpstreamsHttpProtocolOptions {
+                common_http_protocol_options,
+                explicit_http_config,
+            } = options.as_ref();
+            let explicit_at = at.field("explicit_http_config");
+            let explicit = explicit_http_config.as_ref().and_then(|explicit| {
+                let config::ExplicitHttpConfig { http_protocol_options } = explicit;
+                http_protocol_options.as_ref()
+            });
+            common =
+                (common_http_protocol_options.as_ref(), at.field("common_http_protocol_options"));
+            http1 = (explicit, explicit_at.field("http_protocol_options"));
+        }
+        let mut options = HttpProtocolOptions::default();
+        if let (Some(schema), at) = common {
+            common_options(&mut options, schema, &at, problems);
+        }
+        if let (Some(schema), at) = http1 {
+            http1_options(&mut options, schema, &at, problems);
+        }
+        if let Some(max) = self.max_requests_per_connection {
+            if common.0.is_some_and(|common| common.max_requests_per_connection.is_some()) {
+                problems.error(
+                    &at.field("max_requests_per_connection"),
+                    "Only one of max_requests_per_connection from Cluster or HttpProtocolOptions \
+                     can be specified",
+                );
+            }
+            options.max_requests_per_connection = Some(max).filter(|&max| max > 0);
+        }
+        options
+    }
+}
+
+fn common_options(
+    options: &mut HttpProtocolOptions,
+    schema: &config::HttpProtocolOptions,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    let config::HttpProtocolOptions {
+        idle_timeout,
+        max_connection_duration,
+        max_headers_count,
+        max_response_headers_kb,
+        max_stream_duration,
+        // Envoy reads it for requests of clients only.
+        headers_with_underscores_action: _,
+        max_requests_per_connection,
+    } = schema;
+    if max_stream_duration.is_some() {
+        let at = at.field("max_stream_duration");
+        problems.error(&at, "max_stream_duration of a cluster is not implemented by Corvoy");
+    }
+    if let Some(timeout) = idle_timeout {
+        options.idle_timeout = Some(*timeout).filter(|timeout| !timeout.is_zero());
+    }
+    options.max_connection_duration = *max_connection_duration;
+    options.max_requests_per_connection = max_requests_per_connection.filter(|&max| max > 0);
+    if let Some(max) = max_headers_count {
+        options.max_headers_count = *max;
+    }
+    if let Some(max) = max_response_headers_kb {
+        options.max_response_headers_kb = *max;
+    }
+}
+
+fn http1_options(
+    options: &mut HttpProtocolOptions,
+    schema: &config::Http1ProtocolOptions,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    let config::Http1ProtocolOptions {
+        // Envoy reads these for requests of clients only.
+        allow_absolute_url: _,
+        accept_http_10: _,
+        default_host_for_http_10: _,
+        header_key_format,
+        enable_trailers,
+        allow_chunked_length,
+        override_stream_error_on_invalid_http_message,
+        send_fully_qualified_url,
+        allow_custom_methods,
+    } = schema;
+    options.enable_trailers = *enable_trailers;
+    let lacking = [
+        ("header_key_format", header_key_format.is_some()),
+        ("allow_chunked_length", *allow_chunked_length),
+        (
+            "override_stream_error_on_invalid_http_message",
+            override_stream_error_on_invalid_http_message == &Some(true),
+        ),
+        ("send_fully_qualified_url", *send_fully_qualified_url),
+        ("allow_custom_methods", *allow_custom_methods),
+    ];
+    for (name, _) in lacking.iter().filter(|(_, is_set)| *is_set) {
+        let message = format!("{name} of a cluster is not implemented by Corvoy");
+        problems.error(&at.field(name), message);
+    }
+}
+
+const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::upstream::circuit_breaker::RoutingPriority;
+    use crate::upstream::discovery::Discovery;
+
+    /// The clusters of these schemas, and what is wrong with them: `path: message`.
+    fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
+        let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
+        let mut problems = Problems::default();
+        let at = Path::root().field("clusters");
+        let clusters = clusters(&schemas, &Registry::new(1), 1, &at, &mut problems);
+        let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
+        (clusters, problems.iter().map(problem).collect())
+    }
+
+    pub(in crate::upstream) fn good(schema: Value) -> Arc<Cluster> {
+        let (mut clusters, problems) = compiled(Value::Array(vec![schema]));
+        assert_eq!(problems, [""; 0]);
+        clusters.remove(0)
+    }
+
+    pub(in crate::upstream) fn problem(schema: Value) -> String {
+        let (_, mut problems) = compiled(Value::Array(vec![schema]));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems.remove(0)
+    }
+
+    pub(in crate::upstream) fn assignment(addresses: &[&str]) -> Value {
+        let endpoint = |address: &&str| {
+            json!({"endpoint": {"address": {"socket_address":
+                {"address": address, "port_value": 8000}}}})
+        };
+        let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
+        json!({"cluster_name": "x", "endpoints": [{"lb_endpoints": endpoints}]})
+    }
+
+    fn typed_http(options: &Value) -> Value {
+        json!({HTTP_PROTOCOL_OPTIONS: {HTTP_PROTOCOL_OPTIONS: options}})
+    }
+
+    #[test]
+    fn a_name_is_all_a_cluster_needs() {
+        let cluster = good(json!({"name": "a"}));
+        assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
+        assert_eq!(cluster.per_connection_buffer_limit_bytes, 1_048_576);
+        assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
+        assert_eq!(cluster.http, HttpProtocolOptions::default());
+        assert_eq!(cluster.stats.prefix(), "cluster.a.");
+        let Discovery::Static(hosts) = &cluster.discovery else { panic!("not static") };
+        assert!(hosts.hosts().is_empty());
+    }
+
+    #[test]
+    fn the_name_in_the_stats_may_be_another_and_has_no_colons() {
+        let cluster = good(json!({"name": "a", "alt_stat_name": "b:c"}));
+        assert_eq!(cluster.observability_name, "b:c");
+        assert_eq!(cluster.stats.prefix(), "cluster.b_c.");
+    }
+
+    #[test]
+    fn two_clusters_of_one_name_are_an_error_and_both_are_there() {
+        let (clusters, problems) = compiled(json!([{"name": "a"}, {"name": "a"}]));
+        assert_eq!(clusters.len(), 2);
+        assert_eq!(problems, ["clusters[1].name: cluster manager: duplicate cluster 'a'"]);
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused_by_name() {
+        for (schema, expected) in [
+            (json!({"lb_policy": "MAGLEV"}), "clusters[0].lb_policy: MAGLEV"),
+            (json!({"type": "EDS"}), "clusters[0].type: EDS"),
+            (
+                json!({"circuit_breakers": {"thresholds": [{"max_connection_pools": 3}]}}),
+                "clusters[0].circuit_breakers.thresholds[0].max_connection_pools: \
+                 max_connection_pools",
+            ),
+            (
+                json!({"track_cluster_stats": {"timeout_budgets": true}}),
+                "clusters[0].track_cluster_stats.timeout_budgets: timeout_budgets",
+            ),
+        ] {
+            let refused = problem(schema);
+            assert_eq!(refused, format!("{expected} is not implemented by Corvoy"));
+        }
+    }
+
+    #[test]
+    fn the_first_thresholds_of_a_priority_count() {
+        let thresholds = json!([
+            {"priority": "HIGH", "max_requests": 7},
+            {"max_requests": 8, "track_remaining": true},
+            {"max_requests": 9},
+        ]);
+        let schema = json!({"name": "a", "circuit_breakers": {"thresholds": thresholds}});
+        let (clusters, problems) = compiled(json!([schema]));
+        assert_eq!(
+            problems,
+            ["clusters[0].circuit_breakers.thresholds[2]: \
+              no effect: the first thresholds of a priority count, as in Envoy"]
+        );
+        let breakers = &clusters[0].circuit_breakers;
+        assert_eq!(breakers.thresholds(RoutingPriority::High).max_requests, 7);
+        assert_eq!(breakers.thresholds(RoutingPriority::Default).max_requests, 8);
+        assert_eq!(breakers.thresholds(RoutingPriority::Default).max_retries, 3);
+    }
+
+    #[test]
+    fn http_options_come_from_either_place_and_the_newer_one_wins() {
+        let older = json!({"idle_timeout": {"secs": 0, "nanos": 0}, "max_headers_count": 7});
+        let http = good(json!({"name": "a", "common_http_protocol_options": older})).http;
+        assert_eq!((http.idle_timeout, http.max_headers_count), (None, 7));
+
+        let newer = typed_http(&json!({
+            "common_http_protocol_options": {"max_requests_per_connection": 3},
+            "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
+        }));
+        let both = json!({"name": "a", "common_http_protocol_options": older,
+            "typed_extension_protocol_options": newer});
+        let (clusters, problems) = compiled(json!([both]));
+        assert_eq!(
+            problems,
+            ["clusters[0].common_http_protocol_options: \
+              no effect: HttpProtocolOptions takes its place"]
+        );
+        let http = clusters[0].http;
+        assert_eq!((http.max_headers_count, http.max_requests_per_connection), (100, Some(3)));
+        assert!(http.enable_trailers);
+    }
+
+    #[test]
+    fn the_panic_threshold_is_a_whole_percentage() {
+        let common = json!({"healthy_panic_threshold": {"value": 33.4}});
+        let cluster = good(json!({"name": "a", "common_lb_config": common}));
+        assert!((cluster.health_rules.healthy_panic_threshold - 33.0).abs() < f64::EPSILON);
+    }
+}

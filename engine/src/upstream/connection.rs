@@ -1,0 +1,126 @@
+//! One connection to a host, and what is counted about it.
+//!
+//! Invariant: every connection that was counted as opened is counted as destroyed exactly once,
+//! with the side that ended it.
+
+use std::rc::Rc;
+
+use super::circuit_breaker::Permit;
+use super::pool::Pool;
+use crate::shard::clock::Millis;
+use crate::shard::socket::Socket;
+
+/// Which side ended a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClosedBy {
+    /// This proxy.
+    Us,
+    /// The host.
+    Host,
+}
+
+/// An established connection to a host.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    pool: Rc<Pool>,
+    /// Counts against `max_connections`.
+    _permit: Permit,
+    opened: Millis,
+    /// Requests that were sent on it, the current one included.
+    requests: u64,
+    occupied: Occupied,
+    closed_by: ClosedBy,
+}
+
+/// Whether a request is on the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Occupied {
+    Idle,
+    Active,
+}
+
+impl Connection {
+    pub(super) fn new(socket: Socket, pool: Rc<Pool>, permit: Permit, now: Millis) -> Self {
+        Self {
+            socket,
+            pool,
+            _permit: permit,
+            opened: now,
+            requests: 0,
+            occupied: Occupied::Idle,
+            closed_by: ClosedBy::Us,
+        }
+    }
+
+    /// The socket, while the connection is leased.
+    #[must_use]
+    pub const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The pool that it belongs to.
+    #[must_use]
+    pub const fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// Has it carried a request before the current one?
+    #[must_use]
+    pub const fn is_reused(&self) -> bool {
+        self.requests > 1
+    }
+
+    /// Requests so far, the current one included.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// When it was established.
+    #[must_use]
+    pub const fn opened(&self) -> Millis {
+        self.opened
+    }
+
+    pub(super) fn begin_request(&mut self) {
+        self.requests += 1;
+        self.occupied = Occupied::Active;
+    }
+
+    pub(super) fn end_request(&mut self) {
+        self.occupied = Occupied::Idle;
+    }
+
+    /// Ends the connection; `by` is counted.
+    pub fn close(mut self, by: ClosedBy) {
+        self.closed_by = by;
+        // dropping counts
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let stats = self.pool.stats();
+        let length = self.pool.now().saturating_sub(self.opened);
+        stats.upstream_cx_destroy.inc();
+        stats.upstream_cx_active.dec();
+        stats.upstream_cx_length_ms.record(length);
+        match (self.closed_by, self.occupied) {
+            (ClosedBy::Us, Occupied::Idle) => stats.upstream_cx_destroy_local.inc(),
+            (ClosedBy::Host, Occupied::Idle) => stats.upstream_cx_destroy_remote.inc(),
+            (ClosedBy::Us, Occupied::Active) => {
+                stats.upstream_cx_destroy_local.inc();
+                stats.upstream_cx_destroy_with_active_rq.inc();
+                stats.upstream_cx_destroy_local_with_active_rq.inc();
+            }
+            (ClosedBy::Host, Occupied::Active) => {
+                stats.upstream_cx_destroy_remote.inc();
+                stats.upstream_cx_destroy_with_active_rq.inc();
+                stats.upstream_cx_destroy_remote_with_active_rq.inc();
+            }
+        }
+        stats.upstream_rq_per_cx.record(self.requests);
+        self.pool.forget();
+    }
+}

@@ -1,0 +1,427 @@
+//! `type`, `cluster_type`, `load_assignment` and the `dns_*` fields of a cluster → [`Discovery`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Path, Problems};
+use corvoy_config as config;
+
+use crate::upstream::discovery::{
+    Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
+};
+use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
+use crate::upstream::host_set::{HealthRules, HostSet};
+
+/// The part of a cluster that says where its hosts come from.
+pub(in crate::upstream) struct Schema<'a> {
+    pub(in crate::upstream) kind: Option<config::DiscoveryType>,
+    pub(in crate::upstream) custom: Option<&'a config::CustomClusterType>,
+    pub(in crate::upstream) load_assignment: Option<&'a config::ClusterLoadAssignment>,
+    pub(in crate::upstream) dns: DnsFields,
+}
+
+/// The `dns_*` fields, which stand in the cluster or in `DnsCluster`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(in crate::upstream) struct DnsFields {
+    pub(in crate::upstream) refresh_rate: Option<Duration>,
+    pub(in crate::upstream) jitter: Option<Duration>,
+    /// base_interval and max_interval.
+    pub(in crate::upstream) failure_refresh_rate: Option<(Option<Duration>, Option<Duration>)>,
+    pub(in crate::upstream) respect_ttl: bool,
+    pub(in crate::upstream) min_refresh_rate: Option<Duration>,
+    pub(in crate::upstream) lookup_family: Option<LookupFamily>,
+}
+
+/// What a cluster's type comes down to.
+enum Kind {
+    Static,
+    Dns(Semantics, DnsFields),
+}
+
+/// Where the hosts of the cluster at `at` come from; `shards` count their requests.
+pub(in crate::upstream) fn discovery(
+    schema: &Schema<'_>,
+    rules: &HealthRules,
+    shards: usize,
+    at: &Path,
+    problems: &mut Problems,
+) -> Discovery {
+    let kind = kind(schema, at, problems);
+    let cluster_at = at;
+    let at = at.field("load_assignment");
+    let endpoints = schema.load_assignment.map_or_else(Vec::new, |it| endpoints(it, &at, problems));
+    match kind {
+        Kind::Static => {
+            let host = |endpoint: Placed| {
+                let address = static_address(&endpoint, problems)?;
+                Some(Host::new(address, Arc::new(endpoint.endpoint), shards))
+            };
+            let hosts = endpoints.into_iter().filter_map(host).collect();
+            Discovery::Static(Arc::new(HostSet::new(hosts, rules)))
+        }
+        Kind::Dns(semantics, fields) => {
+            check_semantics(semantics, &fields, schema.load_assignment, cluster_at, problems);
+            let target = |endpoint| dns_target(endpoint, semantics, problems);
+            let targets = endpoints.into_iter().filter_map(target).collect();
+            let lookup_family = fields.lookup_family.unwrap_or(LookupFamily::Auto);
+            let refresh = refresh(&fields, cluster_at, problems);
+            Discovery::Dns(Dns { semantics, targets, lookup_family, refresh })
+        }
+    }
+}
+
+fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Kind {
+    let kind = match (schema.custom, schema.kind) {
+        (Some(custom), _) => custom_kind(custom, schema.dns, &at.field("cluster_type"), problems),
+        (None, None | Some(config::DiscoveryType::Static)) => Kind::Static,
+        (None, Some(config::DiscoveryType::StrictDns)) => Kind::Dns(Semantics::Strict, schema.dns),
+        (None, Some(config::DiscoveryType::LogicalDns)) => {
+            Kind::Dns(Semantics::Logical, schema.dns)
+        }
+        (None, Some(config::DiscoveryType::Eds)) => {
+            problems.error(&at.field("type"), "EDS is not implemented by Corvoy");
+            Kind::Static
+        }
+        (None, Some(config::DiscoveryType::OriginalDst)) => {
+            problems.error(&at.field("type"), "ORIGINAL_DST is not implemented by Corvoy");
+            Kind::Static
+        }
+    };
+    let reads_them = matches!(kind, Kind::Dns(_, fields) if fields == schema.dns);
+    if schema.dns != DnsFields::default() && !reads_them {
+        problems
+            .warn(at, "the dns_* fields have no effect: this type of cluster does not read them");
+    }
+    kind
+}
+
+fn custom_kind(
+    custom: &config::CustomClusterType,
+    dns: DnsFields,
+    at: &Path,
+    problems: &mut Problems,
+) -> Kind {
+    let config::CustomClusterType { name, typed_config } = custom;
+    match (typed_config, name.as_str()) {
+        (Some(config::Any::DnsCluster(schema)), _) => {
+            let config::DnsCluster {
+                dns_refresh_rate,
+                dns_failure_refresh_rate,
+                respect_dns_ttl,
+                dns_jitter,
+                dns_lookup_family,
+                all_addresses_in_single_endpoint,
+                dns_min_refresh_rate,
+            } = schema.as_ref();
+            let failure = dns_failure_refresh_rate.as_ref().map(|rate| {
+                let config::DnsClusterRefreshRate { base_interval, max_interval } = rate;
+                (*base_interval, *max_interval)
+            });
+            let fields = DnsFields {
+                refresh_rate: *dns_refresh_rate,
+                jitter: *dns_jitter,
+                failure_refresh_rate: failure,
+                respect_ttl: *respect_dns_ttl,
+                min_refresh_rate: *dns_min_refresh_rate,
+                lookup_family: match dns_lookup_family {
+                    config::DnsClusterLookupFamily::Unspecified => None,
+                    config::DnsClusterLookupFamily::Auto => Some(LookupFamily::Auto),
+                    config::DnsClusterLookupFamily::V4Only => Some(LookupFamily::V4Only),
+                    config::DnsClusterLookupFamily::V6Only => Some(LookupFamily::V6Only),
+                    config::DnsClusterLookupFamily::V4Preferred => Some(LookupFamily::V4Preferred),
+                    config::DnsClusterLookupFamily::All => Some(LookupFamily::All),
+                },
+            };
+            let logical = *all_addresses_in_single_endpoint;
+            Kind::Dns(if logical { Semantics::Logical } else { Semantics::Strict }, fields)
+        }
+        // Envoy's names for the built-in types.
+        (None, "envoy.cluster.static") => Kind::Static,
+        (None, "envoy.cluster.strict_dns") => Kind::Dns(Semantics::Strict, dns),
+        (None, "envoy.cluster.logical_dns") => Kind::Dns(Semantics::Logical, dns),
+        (_, name) => {
+            problems.error(at, format!("cluster type '{name}' is not implemented by Corvoy"));
+            Kind::Static
+        }
+    }
+}
+
+/// An endpoint and the address it is configured with.
+struct Placed {
+    endpoint: Endpoint,
+    address: String,
+    port: u16,
+    resolver_name: String,
+    at: Path,
+}
+
+fn endpoints(
+    assignment: &config::ClusterLoadAssignment,
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<Placed> {
+    // The name belongs to the protocol of EDS; here it may be anything. The policy is in the health rules.
+    let config::ClusterLoadAssignment { cluster_name: _, endpoints: localities, policy: _ } =
+        assignment;
+    let mut endpoints = Vec::new();
+    for (i, group) in localities.iter().enumerate() {
+        // Weights of localities count with locality_weighted_lb_config only, which is refused.
+        let config::LocalityLbEndpoints {
+            locality,
+            lb_endpoints,
+            load_balancing_weight: _,
+            priority,
+        } = group;
+        let at = at.field("endpoints").index(i).field("lb_endpoints");
+        let locality = locality.as_ref().map_or_else(Locality::default, |locality| {
+            let config::Locality { region, zone, sub_zone } = locality;
+            Locality { region: region.clone(), zone: zone.clone(), sub_zone: sub_zone.clone() }
+        });
+        for (j, lb_endpoint) in lb_endpoints.iter().enumerate() {
+            endpoints.extend(placed(lb_endpoint, &locality, *priority, &at.index(j), problems));
+        }
+    }
+    endpoints
+}
+
+fn placed(
+    lb_endpoint: &config::LbEndpoint,
+    locality: &Locality,
+    priority: u32,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Placed> {
+    let config::LbEndpoint { endpoint, health_status, load_balancing_weight } = lb_endpoint;
+    let Some(config::Endpoint { address: Some(address), hostname }) = endpoint else {
+        problems.error(at, "an endpoint needs an address");
+        return None;
+    };
+    let at = at.field("endpoint").field("address");
+    let config::Address { socket_address, pipe } = address;
+    if pipe.is_some() {
+        problems.error(&at.field("pipe"), "pipes to hosts are not implemented by Corvoy");
+        return None;
+    }
+    // Whether an IPv6 socket takes IPv4 as well matters for listening only.
+    let Some(config::SocketAddress {
+        protocol,
+        address,
+        port_value,
+        resolver_name,
+        ipv4_compat: _,
+    }) = socket_address
+    else {
+        problems.error(&at, "an endpoint needs a socket_address");
+        return None;
+    };
+    let at = at.field("socket_address");
+    if *protocol == config::Protocol::Udp {
+        problems.error(&at.field("protocol"), "hosts are reached over TCP");
+    }
+    let Some(port) = port_value.and_then(|port| u16::try_from(port).ok()) else {
+        problems.error(&at, "an endpoint needs a port_value of at most 65535");
+        return None;
+    };
+    let endpoint = Endpoint {
+        hostname: hostname.clone(),
+        weight: load_balancing_weight.unwrap_or(1),
+        priority,
+        locality: locality.clone(),
+        health_flags: match health_status {
+            config::HealthStatus::Unknown | config::HealthStatus::Healthy => HealthFlags::EMPTY,
+            config::HealthStatus::Unhealthy | config::HealthStatus::Timeout => {
+                HealthFlags::FAILED_EDS_HEALTH
+            }
+            config::HealthStatus::Draining => HealthFlags::EDS_STATUS_DRAINING,
+            config::HealthStatus::Degraded => HealthFlags::DEGRADED_EDS_HEALTH,
+        },
+    };
+    let (address, resolver_name) = (address.clone(), resolver_name.clone());
+    Some(Placed { endpoint, address, port, resolver_name, at })
+}
+
+fn static_address(placed: &Placed, problems: &mut Problems) -> Option<SocketAddr> {
+    const HELP: &str = "Consider setting resolver_name or setting cluster type to 'STRICT_DNS' \
+                        or 'LOGICAL_DNS'";
+    let Placed { address, resolver_name, at, .. } = placed;
+    if !resolver_name.is_empty() {
+        let at = at.field("resolver_name");
+        problems.error(&at, format!("Unknown address resolver: {resolver_name}. {HELP}"));
+        return None;
+    }
+    if let Ok(ip) = address.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, placed.port));
+    }
+    problems.error(&at.field("address"), format!("malformed IP address: {address}. {HELP}"));
+    None
+}
+
+fn dns_target(placed: Placed, semantics: Semantics, problems: &mut Problems) -> Option<Target> {
+    let Placed { mut endpoint, address, port, resolver_name, at } = placed;
+    if !resolver_name.is_empty() {
+        let kind = name_of(semantics);
+        let message = format!("{kind} clusters must NOT have a custom resolver name set");
+        problems.error(&at.field("resolver_name"), message);
+        return None;
+    }
+    if endpoint.hostname.is_empty() {
+        endpoint.hostname.clone_from(&address);
+    }
+    Some(Target { name: address, port, endpoint: Arc::new(endpoint) })
+}
+
+fn check_semantics(
+    semantics: Semantics,
+    fields: &DnsFields,
+    assignment: Option<&config::ClusterLoadAssignment>,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    if semantics == Semantics::Strict {
+        return;
+    }
+    let localities = assignment.map_or(&[][..], |assignment| &assignment.endpoints);
+    let assignment_at = &at.field("load_assignment");
+    match localities {
+        [] => problems.error(assignment_at, "LOGICAL_DNS clusters must have a single host"),
+        [locality] if locality.lb_endpoints.len() == 1 => {}
+        _ => problems.error(
+            assignment_at,
+            "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
+        ),
+    }
+    if fields.lookup_family == Some(LookupFamily::All) {
+        // Envoy races the connections to all addresses; one of them alone would be something else.
+        let message = "dns_lookup_family ALL is not implemented by Corvoy for LOGICAL_DNS";
+        problems.error(at, message);
+    }
+}
+
+fn refresh(fields: &DnsFields, at: &Path, problems: &mut Problems) -> Refresh {
+    let failure = fields.failure_refresh_rate.and_then(|(base, max)| {
+        let base_interval = base?;
+        let max_interval = max.unwrap_or(base_interval * 10);
+        if max_interval < base_interval {
+            problems.error(
+                at,
+                "dns_failure_refresh_rate must have max_interval greater than or equal to \
+                 the base_interval",
+            );
+        }
+        Some(FailureRefresh { base_interval, max_interval })
+    });
+    let default = Refresh::default();
+    Refresh {
+        rate: fields.refresh_rate.unwrap_or(default.rate),
+        jitter: fields.jitter.unwrap_or(default.jitter),
+        respect_ttl: fields.respect_ttl,
+        ttl_min: fields.min_refresh_rate.unwrap_or(default.ttl_min),
+        failure,
+    }
+}
+
+fn name_of(semantics: Semantics) -> &'static str {
+    match semantics {
+        Semantics::Strict => "STRICT_DNS",
+        Semantics::Logical => "LOGICAL_DNS",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::upstream::cluster::Cluster;
+    use crate::upstream::compile::tests::{assignment, good, problem};
+
+    fn targets(cluster: &Cluster) -> (Semantics, Vec<(&str, &str)>) {
+        let Discovery::Dns(dns) = &cluster.discovery else { panic!("not DNS") };
+        assert!(dns.targets.iter().all(|target| target.port == 8000));
+        let names = dns.targets.iter().map(|it| (&*it.name, &*it.endpoint.hostname)).collect();
+        (dns.semantics, names)
+    }
+
+    #[test]
+    fn the_walk_through_cluster_follows_its_name() {
+        let cluster = good(json!({
+            "name": "httpbin_service",
+            "connect_timeout": {"secs": 5, "nanos": 0},
+            "type": "LOGICAL_DNS",
+            "dns_lookup_family": "V4_ONLY",
+            "lb_policy": "ROUND_ROBIN",
+            "load_assignment": assignment(&["httpbin"]),
+        }));
+        assert_eq!(targets(&cluster), (Semantics::Logical, vec![("httpbin", "httpbin")]));
+    }
+
+    #[test]
+    fn a_static_cluster_wants_addresses() {
+        let cluster = good(json!({"name": "a", "load_assignment": assignment(&["::1"])}));
+        let Discovery::Static(hosts) = &cluster.discovery else { panic!("not static") };
+        assert_eq!(hosts.hosts()[0].address.to_string(), "[::1]:8000");
+        assert_eq!(hosts.hosts()[0].endpoint.hostname, "");
+
+        assert_eq!(
+            problem(json!({"name": "a", "load_assignment": assignment(&["localhost"])})),
+            "clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint.address\
+             .socket_address.address: malformed IP address: localhost. Consider setting \
+             resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'"
+        );
+    }
+
+    #[test]
+    fn a_logical_cluster_wants_one_endpoint() {
+        let two = assignment(&["a", "b"]);
+        assert_eq!(
+            problem(json!({"name": "a", "type": "LOGICAL_DNS", "load_assignment": two})),
+            "clusters[0].load_assignment: LOGICAL_DNS clusters must have a single \
+             locality_lb_endpoint and a single lb_endpoint"
+        );
+        assert_eq!(
+            problem(json!({"name": "a", "type": "LOGICAL_DNS"})),
+            "clusters[0].load_assignment: LOGICAL_DNS clusters must have a single host"
+        );
+    }
+
+    #[test]
+    fn the_newer_way_to_say_dns_means_the_same() {
+        let dns = |options: Value| {
+            good(json!({
+                "name": "a",
+                "cluster_type": {
+                    "name": "envoy.clusters.dns",
+                    "typed_config": {"envoy.extensions.clusters.dns.v3.DnsCluster": options},
+                },
+                "load_assignment": assignment(&["b"]),
+            }))
+        };
+        let strict = dns(json!({"dns_refresh_rate": {"secs": 7, "nanos": 0}}));
+        assert_eq!(targets(&strict), (Semantics::Strict, vec![("b", "b")]));
+        let Discovery::Dns(dns_of_strict) = &strict.discovery else { panic!("not DNS") };
+        assert_eq!(dns_of_strict.refresh.rate, Duration::from_secs(7));
+        assert_eq!(dns_of_strict.lookup_family, LookupFamily::Auto);
+        let logical = dns(json!({"all_addresses_in_single_endpoint": true}));
+        assert_eq!(targets(&logical).0, Semantics::Logical);
+    }
+
+    #[test]
+    fn dns_fields_of_a_cluster_without_dns_are_pointed_out() {
+        assert_eq!(
+            problem(json!({"name": "a", "respect_dns_ttl": true})),
+            "clusters[0]: the dns_* fields have no effect: this type of cluster does not read them"
+        );
+    }
+
+    #[test]
+    fn a_back_off_that_shrinks_is_an_error() {
+        let rate = json!({"base_interval": {"secs": 5, "nanos": 0},
+            "max_interval": {"secs": 1, "nanos": 0}});
+        assert_eq!(
+            problem(json!({"name": "a", "type": "STRICT_DNS", "dns_failure_refresh_rate": rate})),
+            "clusters[0]: dns_failure_refresh_rate must have max_interval greater \
+             than or equal to the base_interval"
+        );
+    }
+}

@@ -1,0 +1,362 @@
+//! The hosts of a cluster at one moment, and how the traffic is shared between their priorities.
+//!
+//! All arithmetic about priorities, degraded hosts and panic happens here, once, when the set is made on the
+//! control plane. What is left for the shards is a short list of [`Candidates`]: hosts to choose among, and the
+//! percentage of the requests that goes there.
+
+use std::sync::Arc;
+
+use crate::stats::ClusterStats;
+use crate::upstream::host::{Health, Host};
+
+/// The hosts of a cluster. Never changes; a change makes another set, in which hosts that stay keep their `Arc`.
+#[derive(Debug, Default)]
+pub struct HostSet {
+    hosts: Vec<Arc<Host>>,
+    candidates: Vec<Candidates>,
+    healthy: usize,
+    degraded: usize,
+    excluded: usize,
+}
+
+/// Hosts among which a policy chooses.
+#[derive(Debug)]
+pub struct Candidates {
+    /// Indexes of the hosts in the set; may be empty, and then the requests that come here find no healthy upstream.
+    pub hosts: Vec<usize>,
+    /// Percentage of the requests that comes here; at least 1, and 100 over all candidates of a set.
+    pub load: u32,
+    /// Too few hosts of this priority are healthy: the list has them all.
+    pub in_panic: bool,
+}
+
+/// The cluster's part in the arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HealthRules {
+    /// By how much the hosts that are left can carry more than their share, in percent.
+    /// `policy.overprovisioning_factor`, default 140.
+    pub overprovisioning_factor: u32,
+    /// Below this percentage of healthy and degraded hosts a priority uses all its hosts; 0 is never.
+    /// `common_lb_config.healthy_panic_threshold`, default 50.
+    pub healthy_panic_threshold: f64,
+    /// Whether health is the share of the weight instead of the number of hosts.
+    /// `policy.weighted_priority_health`.
+    pub weighted_priority_health: bool,
+}
+
+impl HostSet {
+    /// A set of these hosts, in this order within their priority.
+    pub fn new(mut hosts: Vec<Arc<Host>>, rules: &HealthRules) -> Self {
+        hosts.sort_by_key(|host| host.endpoint.priority);
+        let levels: Vec<Level<'_>> =
+            levels(&hosts).map(|(start, hosts)| Level::new(start, hosts, rules)).collect();
+        let count =
+            |health| hosts.iter().filter(|host| host.health_flags().health() == health).count();
+        let candidates = candidates(&levels, rules);
+        Self {
+            healthy: count(Health::Healthy),
+            degraded: count(Health::Degraded),
+            excluded: levels.iter().map(|level| level.excluded).sum(),
+            candidates,
+            hosts,
+        }
+    }
+
+    /// All hosts, by priority.
+    pub fn hosts(&self) -> &[Arc<Host>] {
+        &self.hosts
+    }
+
+    /// Where requests go. Empty if and only if the set is.
+    pub fn candidates(&self) -> &[Candidates] {
+        &self.candidates
+    }
+
+    /// How many priorities have hosts.
+    pub fn priorities_in_use(&self) -> u64 {
+        levels(&self.hosts).filter(|(_, level)| !level.is_empty()).count() as u64
+    }
+
+    /// Shows the set in the `membership_*` gauges. For the control plane's block.
+    pub fn show(&self, stats: &ClusterStats) {
+        stats.membership_total.set(self.hosts.len() as u64);
+        stats.membership_healthy.set(self.healthy as u64);
+        stats.membership_degraded.set(self.degraded as u64);
+        stats.membership_excluded.set(self.excluded as u64);
+    }
+}
+
+/// As Envoy without any configuration.
+impl Default for HealthRules {
+    fn default() -> Self {
+        Self {
+            overprovisioning_factor: 140,
+            healthy_panic_threshold: 50.0,
+            weighted_priority_health: false,
+        }
+    }
+}
+
+/// One priority while the loads are reckoned.
+struct Level<'a> {
+    /// Index of its first host in the set.
+    start: usize,
+    hosts: &'a [Arc<Host>],
+    /// Indexes in the set.
+    healthy: Vec<usize>,
+    /// Indexes in the set.
+    degraded: Vec<usize>,
+    excluded: usize,
+    /// What the healthy hosts can carry, in percent of all traffic; at most 100.
+    healthy_availability: u32,
+    /// The same for the degraded ones.
+    degraded_availability: u32,
+}
+
+impl<'a> Level<'a> {
+    fn new(start: usize, hosts: &'a [Arc<Host>], rules: &HealthRules) -> Self {
+        let of_health = |health| {
+            let those = (start..).zip(hosts);
+            let those = those.filter(move |(_, host)| host.health_flags().health() == health);
+            those.map(|(index, _)| index).collect::<Vec<usize>>()
+        };
+        let size = |is_meant: &dyn Fn(&Host) -> bool| -> u64 {
+            let those = hosts.iter().filter(|host| is_meant(host));
+            if rules.weighted_priority_health {
+                those.map(|host| u64::from(host.endpoint.weight)).sum()
+            } else {
+                those.count() as u64
+            }
+        };
+        let all = size(&|host| !host.health_flags().is_excluded());
+        let availability = |health| -> u32 {
+            let size = size(&|host| host.health_flags().health() == health);
+            let factor = u64::from(rules.overprovisioning_factor);
+            let percent = (factor * size).checked_div(all).unwrap_or(0);
+            u32::try_from(percent.min(100)).unwrap_or(100)
+        };
+        Self {
+            start,
+            hosts,
+            healthy: of_health(Health::Healthy),
+            degraded: of_health(Health::Degraded),
+            excluded: hosts.iter().filter(|host| host.health_flags().is_excluded()).count(),
+            healthy_availability: availability(Health::Healthy),
+            degraded_availability: availability(Health::Degraded),
+        }
+    }
+
+    /// Whether so few of its hosts are fit that it is better to try them all.
+    fn is_in_panic(&self, rules: &HealthRules) -> bool {
+        let counted = self.hosts.len() - self.excluded;
+        let fit = self.healthy.len() + self.degraded.len();
+        let percent = if counted == 0 { 0.0 } else { 100.0 * fit as f64 / counted as f64 };
+        percent < rules.healthy_panic_threshold
+    }
+}
+
+/// The hosts cut into priorities, each with the index of its first host; a number that nobody has is an empty one.
+fn levels(hosts: &[Arc<Host>]) -> impl Iterator<Item = (usize, &[Arc<Host>])> {
+    let last = hosts.last().map_or(0, |host| host.endpoint.priority + 1);
+    let mut start = 0;
+    (0..last).map(move |priority| {
+        let end = hosts.partition_point(|host| host.endpoint.priority <= priority);
+        let level = hosts.get(start..end).unwrap_or_default();
+        (std::mem::replace(&mut start, end), level)
+    })
+}
+
+//= envoy: arch_overview/upstream/load_balancing/priority
+// Traffic goes to the healthy hosts of the first priority as far as they can carry it, then to those of the
+// next; what is left goes to degraded hosts in the same order; remainders of the rounding go to the first.
+fn candidates(levels: &[Level<'_>], rules: &HealthRules) -> Vec<Candidates> {
+    if levels.is_empty() {
+        return Vec::new();
+    }
+    let available: u32 =
+        levels.iter().map(|level| level.healthy_availability + level.degraded_availability).sum();
+    let available = available.min(100);
+
+    // Panic is a matter of single priorities, and only while all of them together cannot carry the traffic.
+    let panic: Vec<bool> =
+        levels.iter().map(|level| available < 100 && level.is_in_panic(rules)).collect();
+    let loads = if panic.iter().all(|&it| it) {
+        loads_by_size(levels)
+    } else if available == 0 {
+        // Nobody is fit and panic is off: all traffic goes where there is nobody to take it.
+        let mut loads = vec![(0, 0); levels.len()];
+        if let Some(first) = loads.first_mut() {
+            first.0 = 100;
+        }
+        loads
+    } else {
+        loads_by_availability(levels, available)
+    };
+
+    let mut candidates = Vec::new();
+    for ((level, in_panic), (healthy_load, degraded_load)) in levels.iter().zip(panic).zip(loads) {
+        if in_panic {
+            let load = healthy_load + degraded_load;
+            let hosts = (level.start..level.start + level.hosts.len()).collect();
+            candidates.push(Candidates { hosts, load, in_panic });
+        } else {
+            let healthy = level.healthy.clone();
+            candidates.push(Candidates { hosts: healthy, load: healthy_load, in_panic });
+            let degraded = level.degraded.clone();
+            candidates.push(Candidates { hosts: degraded, load: degraded_load, in_panic });
+        }
+    }
+    candidates.retain(|candidates| candidates.load > 0);
+    candidates
+}
+
+/// Percentages for the healthy and the degraded hosts of each priority. `available` is 1 to 100.
+fn loads_by_availability(levels: &[Level<'_>], available: u32) -> Vec<(u32, u32)> {
+    let mut rest = 100;
+    let mut share = |availability: u32| {
+        let load = rest.min(availability * 100 / available);
+        rest -= load;
+        load
+    };
+    let healthy: Vec<u32> = levels.iter().map(|level| share(level.healthy_availability)).collect();
+    let degraded: Vec<u32> =
+        levels.iter().map(|level| share(level.degraded_availability)).collect();
+    let mut loads: Vec<(u32, u32)> = healthy.into_iter().zip(degraded).collect();
+
+    if let Some(first) = levels.iter().position(|level| level.healthy_availability > 0) {
+        if let Some(load) = loads.get_mut(first) {
+            load.0 += rest;
+        }
+    } else if let Some(first) = levels.iter().position(|level| level.degraded_availability > 0)
+        && let Some(load) = loads.get_mut(first)
+    {
+        load.1 += rest;
+    }
+    loads
+}
+
+/// When every priority is in panic: percentages by the number of hosts, fit or not.
+fn loads_by_size(levels: &[Level<'_>]) -> Vec<(u32, u32)> {
+    let all: usize = levels.iter().map(|level| level.hosts.len()).sum();
+    let percent = |level: &Level<'_>| (100 * level.hosts.len()).checked_div(all).unwrap_or(0);
+    let mut loads: Vec<(u32, u32)> =
+        levels.iter().map(|level| (u32::try_from(percent(level)).unwrap_or(100), 0)).collect();
+    let rest = 100 - loads.iter().map(|load| load.0).sum::<u32>();
+    let first = levels.iter().position(|level| !level.hosts.is_empty()).unwrap_or(0);
+    if let Some(load) = loads.get_mut(first) {
+        load.0 += rest;
+    }
+    loads
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::upstream::host::{Endpoint, HealthFlags, Locality};
+
+    /// A host on 127.0.0.`number` for tests of one shard.
+    pub(crate) fn host(number: u8, priority: u32, weight: u32, flags: HealthFlags) -> Arc<Host> {
+        let endpoint = Endpoint {
+            hostname: String::new(),
+            weight,
+            priority,
+            locality: Locality::default(),
+            health_flags: flags,
+        };
+        Host::new(([127, 0, 0, number], 80).into(), Arc::new(endpoint), 1)
+    }
+
+    const FIT: HealthFlags = HealthFlags::EMPTY;
+    const SICK: HealthFlags = HealthFlags::FAILED_EDS_HEALTH;
+    const WEAK: HealthFlags = HealthFlags::DEGRADED_EDS_HEALTH;
+
+    /// Hosts of (priority, flags), and the loads they get as (first host's number, load, in panic).
+    fn loads(hosts: &[(u32, HealthFlags)], rules: HealthRules) -> Vec<(usize, u32, bool)> {
+        let hosts = (1..).zip(hosts).map(|(n, &(priority, flags))| host(n, priority, 1, flags));
+        let set = HostSet::new(hosts.collect(), &rules);
+        let line = |it: &Candidates| (it.hosts.len(), it.load, it.in_panic);
+        set.candidates().iter().map(line).collect()
+    }
+
+    fn never_panic() -> HealthRules {
+        HealthRules { healthy_panic_threshold: 0.0, ..HealthRules::default() }
+    }
+
+    #[test]
+    fn no_hosts_no_candidates() {
+        assert_eq!(loads(&[], HealthRules::default()), []);
+    }
+
+    #[test]
+    fn the_first_priority_takes_all_while_it_can_carry_it() {
+        // Two of three: 140 * 2/3 = 93.
+        let hosts = [(0, FIT), (0, FIT), (0, SICK), (1, FIT)];
+        assert_eq!(loads(&hosts, HealthRules::default()), [(2, 93, false), (1, 7, false)]);
+        // Three of four carry everything.
+        let hosts = [(0, FIT), (0, FIT), (0, FIT), (0, SICK), (1, FIT)];
+        assert_eq!(loads(&hosts, HealthRules::default()), [(3, 100, false)]);
+    }
+
+    #[test]
+    fn degraded_hosts_take_what_the_healthy_ones_cannot() {
+        let hosts = [(0, FIT), (0, WEAK), (0, WEAK), (0, WEAK)];
+        assert_eq!(loads(&hosts, HealthRules::default()), [(1, 35, false), (3, 65, false)]);
+    }
+
+    #[test]
+    fn one_of_three_is_panic() {
+        let hosts = [(0, FIT), (0, SICK), (0, SICK)];
+        assert_eq!(loads(&hosts, HealthRules::default()), [(3, 100, true)]);
+        assert_eq!(loads(&hosts, never_panic()), [(1, 100, false)]);
+    }
+
+    #[test]
+    fn a_sick_cluster_without_panic_has_nobody_to_take_the_request() {
+        assert_eq!(loads(&[(0, SICK)], never_panic()), [(0, 100, false)]);
+    }
+
+    #[test]
+    fn in_total_panic_the_number_of_hosts_counts() {
+        let hosts = [(0, SICK), (1, SICK), (1, SICK)];
+        assert_eq!(loads(&hosts, HealthRules::default()), [(1, 34, true), (2, 66, true)]);
+    }
+
+    #[test]
+    fn a_priority_without_hosts_is_passed_over() {
+        assert_eq!(loads(&[(3, FIT)], HealthRules::default()), [(1, 100, false)]);
+    }
+
+    #[test]
+    fn draining_hosts_do_not_make_the_others_look_sick() {
+        let hosts = [(0, FIT), (0, HealthFlags::EDS_STATUS_DRAINING)];
+        assert_eq!(loads(&hosts, HealthRules::default()), [(1, 100, false)]);
+    }
+
+    #[test]
+    fn weight_counts_as_health_when_told() {
+        let hosts = vec![host(1, 0, 9, FIT), host(2, 0, 1, SICK), host(3, 1, 1, FIT)];
+        let by_number = HostSet::new(hosts.clone(), &HealthRules::default());
+        assert_eq!(by_number.candidates()[0].load, 70);
+        let rules = HealthRules { weighted_priority_health: true, ..HealthRules::default() };
+        assert_eq!(HostSet::new(hosts, &rules).candidates()[0].load, 100);
+    }
+
+    proptest! {
+        #[test]
+        fn the_loads_are_100_percent(
+            hosts in prop::collection::vec(
+                (0..4u32, prop::sample::select(vec![FIT, SICK, WEAK, HealthFlags::EDS_STATUS_DRAINING])),
+                1..40,
+            ),
+            healthy_panic_threshold in prop::sample::select(vec![0.0, 50.0, 100.0]),
+        ) {
+            let rules = HealthRules { healthy_panic_threshold, ..HealthRules::default() };
+            let loads = loads(&hosts, rules);
+            prop_assert_eq!(loads.iter().map(|load| load.1).sum::<u32>(), 100);
+            let fit = hosts.iter().any(|host| host.1 == FIT || host.1 == WEAK);
+            prop_assert!(!fit || loads.iter().all(|load| load.0 > 0), "{:?}", loads);
+        }
+    }
+}

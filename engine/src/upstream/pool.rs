@@ -1,0 +1,411 @@
+//! The connections of one shard to one host: idle, busy and connecting, and who waits for one.
+//!
+//! It does not choose the host (`balance/`), nor decide whether to try again (`request/`).
+//! Idle connections are used last in, first out, so that those of a past peak can age and go.
+//!
+//! Invariant: `open` counts every connection and every attempt; somebody waits in the queue only
+//! while no connection may be opened.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
+use super::cluster::Cluster;
+use super::connection::{ClosedBy, Connection};
+use super::error::Error;
+use super::host::Host;
+use crate::limits;
+use crate::shard::Shard;
+use crate::shard::clock::Millis;
+use crate::shard::socket::{Peeked, Socket};
+use crate::stats::{ClusterStats, HostStats};
+
+/// Connections to one host on one shard.
+#[derive(Debug)]
+pub struct Pool {
+    shard: &'static Shard,
+    cluster: Arc<Cluster>,
+    host: Arc<Host>,
+    breakers: Rc<ShardCircuitBreakers>,
+    idle: RefCell<Vec<Parked>>,
+    open: Cell<usize>,
+    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    life: Cell<Life>,
+}
+
+/// A host that left its cluster keeps its pool until the last request on it has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    InUse,
+    Retired,
+}
+
+#[derive(Debug)]
+struct Parked {
+    connection: Connection,
+    since: Millis,
+}
+
+/// Somebody who waits for a connection of others.
+#[derive(Debug, Default)]
+struct Waiter {
+    given: RefCell<Option<Connection>>,
+    /// A connection has ended: there may be room for a new one.
+    room: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Waiter {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(
+        shard: &'static Shard,
+        cluster: Arc<Cluster>,
+        host: Arc<Host>,
+        breakers: Rc<ShardCircuitBreakers>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            shard,
+            cluster,
+            host,
+            breakers,
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            waiting: RefCell::default(),
+            life: Cell::new(Life::InUse),
+        })
+    }
+
+    /// The host.
+    #[must_use]
+    pub const fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// This shard's counters of the cluster.
+    #[must_use]
+    pub fn stats(&self) -> &ClusterStats {
+        self.cluster.stats.shard(self.shard.id)
+    }
+
+    /// This shard's counters of the host.
+    #[must_use]
+    pub fn host_stats(&self) -> &HostStats {
+        self.host.stats.shard(self.shard.id)
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.shard.clock.now()
+    }
+
+    /// Counts bytes to the host.
+    pub fn count_sent(&self, bytes: usize) {
+        self.stats().upstream_cx_tx_bytes_total.add(bytes as u64);
+    }
+
+    /// Counts bytes from the host.
+    pub fn count_received(&self, bytes: usize) {
+        self.stats().upstream_cx_rx_bytes_total.add(bytes as u64);
+    }
+
+    /// An idle connection, if there is one.
+    #[must_use]
+    pub fn lease_idle(&self, now: Millis) -> Option<Connection> {
+        self.take_idle(now).map(begin)
+    }
+
+    /// A new connection, or one that somebody else returns. To be asked after
+    /// [`Self::lease_idle`]. Dropping the future gives the place in the queue back.
+    ///
+    /// # Errors
+    /// Refused by a circuit breaker, or the attempt to connect failed.
+    pub async fn lease(self: &Rc<Self>, priority: RoutingPriority) -> Result<Connection, Error> {
+        let _pending = Pending::enter(self, priority)?;
+        loop {
+            if let Some(permit) = self.may_connect(priority) {
+                return self.connect(permit).await.map(begin);
+            }
+            self.stats().upstream_cx_overflow.inc();
+            if let Some(connection) = self.wait().await {
+                return Ok(begin(connection));
+            }
+        }
+    }
+
+    /// Takes a connection back after a complete exchange, for whoever comes next.
+    pub fn give_back(self: &Rc<Self>, mut connection: Connection, now: Millis) {
+        connection.end_request();
+        let most = self.cluster.http.max_requests_per_connection;
+        if most.is_some_and(|most| connection.requests() >= u64::from(most)) {
+            self.stats().upstream_cx_max_requests.inc();
+            return connection.close(ClosedBy::Us);
+        }
+        let age = u128::from(now.saturating_sub(connection.opened()));
+        if self.cluster.http.max_connection_duration.is_some_and(|most| age >= most.as_millis()) {
+            self.stats().upstream_cx_max_duration_reached.inc();
+            return connection.close(ClosedBy::Us);
+        }
+        if self.life.get() == Life::Retired {
+            return connection.close(ClosedBy::Us);
+        }
+        let waiter = self.waiting.borrow_mut().pop_front();
+        if let Some(waiter) = waiter {
+            *waiter.given.borrow_mut() = Some(connection);
+            return waiter.wake();
+        }
+        self.idle.borrow_mut().push(Parked { connection, since: now });
+        self.shard.sweep_later(now);
+    }
+
+    /// The host has left the cluster: nothing new begins here.
+    pub fn retire(&self) {
+        self.life.set(Life::Retired);
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(idle);
+    }
+
+    /// Closes idle connections that the host has left or that have been idle for too long.
+    pub fn sweep(&self, now: Millis) {
+        let idle_max = self.cluster.http.idle_timeout;
+        let gone = |parked: &Parked| parked.connection.socket().peek() != Peeked::Silent;
+        let expired = |parked: &Parked| {
+            idle_max.is_some_and(|most| u128::from(now - parked.since) >= most.as_millis())
+        };
+        let mut idle = self.idle.borrow_mut();
+        let mut ended = Vec::new();
+        let mut index = 0;
+        while let Some(parked) = idle.get(index) {
+            let by = if gone(parked) {
+                Some(ClosedBy::Host)
+            } else if expired(parked) {
+                self.stats().upstream_cx_idle_timeout.inc();
+                Some(ClosedBy::Us)
+            } else {
+                None
+            };
+            match by {
+                // Order is age: the oldest stay in front.
+                Some(by) => ended.push((idle.remove(index), by)),
+                None => index += 1,
+            }
+        }
+        drop(idle); // closing wakes waiters, who look at the pool
+        for (parked, by) in ended {
+            parked.connection.close(by);
+        }
+    }
+
+    /// Nothing is open here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.get() == 0
+    }
+
+    /// A connection or an attempt has ended.
+    pub(super) fn forget(&self) {
+        self.open.set(self.open.get().saturating_sub(1));
+        self.host_stats().cx_active.dec();
+        self.wake_next();
+    }
+
+    /// Tells the first in the queue that there may be room for a connection.
+    fn wake_next(&self) {
+        let first = self.waiting.borrow_mut().pop_front();
+        if let Some(waiter) = first {
+            waiter.room.set(true);
+            waiter.wake();
+        }
+    }
+
+    fn take_idle(&self, now: Millis) -> Option<Connection> {
+        loop {
+            let parked = self.idle.borrow_mut().pop()?;
+            // A connection that was used a moment ago is trusted: looking costs a system call.
+            if now.saturating_sub(parked.since) <= limits::POOL_TRUST_MS
+                || parked.connection.socket().peek() == Peeked::Silent
+            {
+                return Some(parked.connection);
+            }
+            // The host has closed it, or said something that nobody asked for.
+            parked.connection.close(ClosedBy::Host);
+        }
+    }
+
+    /// Envoy: every pool may have one connection, whatever the limit says.
+    fn may_connect(&self, priority: RoutingPriority) -> Option<Permit> {
+        if self.open.get() == 0 {
+            Some(self.breakers.acquire_anyway(priority, Resource::Connections))
+        } else {
+            self.breakers.acquire(priority, Resource::Connections)
+        }
+    }
+
+    async fn connect(self: &Rc<Self>, permit: Permit) -> Result<Connection, Error> {
+        let started = self.now();
+        let stats = self.stats();
+        stats.upstream_cx_total.inc();
+        stats.upstream_cx_http1_total.inc();
+        stats.upstream_cx_active.inc();
+        self.host_stats().cx_total.inc();
+        self.host_stats().cx_active.inc();
+        self.open.set(self.open.get() + 1);
+        let mut attempt = Attempt { pool: self, started, closed_by: ClosedBy::Us };
+        match self.connected(started).await {
+            Ok(socket) => {
+                std::mem::forget(attempt); // from here on the connection counts for itself
+                let now = self.now();
+                stats.upstream_cx_connect_ms.record(now - started);
+                Ok(Connection::new(socket, Rc::clone(self), permit, now))
+            }
+            Err(error) => {
+                if let Error::RemoteConnectionFailure(_) = error {
+                    attempt.closed_by = ClosedBy::Host;
+                }
+                stats.upstream_cx_connect_fail.inc();
+                self.host_stats().cx_connect_fail.inc();
+                stats.upstream_rq_pending_failure_eject.inc();
+                Err(error)
+            }
+        }
+    }
+
+    async fn connected(&self, started: Millis) -> Result<Socket, Error> {
+        let refused =
+            |error: std::io::Error| Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0));
+        let socket = Socket::connect(self.host.address).map_err(|error| {
+            if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
+        })?;
+        let alarm = self.shard.timers.alarm();
+        let timeout = u64::try_from(self.cluster.connect_timeout.as_millis()).unwrap_or(u64::MAX);
+        alarm.set(Some(started.saturating_add(timeout)), started);
+        let writable = poll_fn(|cx| {
+            if socket.poll_writable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            alarm.poll_rang(cx).map(|()| false)
+        });
+        if writable.await {
+            socket.connect_result().map_err(refused)?;
+            Ok(socket)
+        } else {
+            self.stats().upstream_cx_connect_timeout.inc();
+            Err(Error::ConnectionTimeout)
+        }
+    }
+
+    /// Waits for a connection of somebody else; `None` when there is room for a new one.
+    async fn wait(&self) -> Option<Connection> {
+        let place = Place { pool: self, waiter: Rc::default() };
+        self.waiting.borrow_mut().push_back(Rc::clone(&place.waiter));
+        poll_fn(|cx| {
+            let waiter = &place.waiter;
+            if let Some(connection) = waiter.given.borrow_mut().take() {
+                return Poll::Ready(Some(connection));
+            }
+            if waiter.room.take() {
+                return Poll::Ready(None);
+            }
+            *waiter.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// A place in the queue; leaving it early passes on what was given in the meantime.
+struct Place<'a> {
+    pool: &'a Pool,
+    waiter: Rc<Waiter>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.pool.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
+        if let Some(connection) = self.waiter.given.borrow_mut().take() {
+            let pool = Rc::clone(connection.pool());
+            let now = pool.now();
+            pool.give_back(connection, now);
+        } else if self.waiter.room.get() {
+            self.pool.wake_next();
+        }
+    }
+}
+
+/// A connection attempt that has not succeeded (yet).
+struct Attempt<'a> {
+    pool: &'a Pool,
+    started: Millis,
+    closed_by: ClosedBy,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let stats = self.pool.stats();
+        stats.upstream_cx_active.dec();
+        stats.upstream_cx_destroy.inc();
+        match self.closed_by {
+            ClosedBy::Us => stats.upstream_cx_destroy_local.inc(),
+            ClosedBy::Host => stats.upstream_cx_destroy_remote.inc(),
+        }
+        stats.upstream_cx_length_ms.record(self.pool.now().saturating_sub(self.started));
+        self.pool.forget();
+    }
+}
+
+/// A request that has no connection yet.
+struct Pending<'a> {
+    pool: &'a Pool,
+    _permit: Permit,
+}
+
+impl<'a> Pending<'a> {
+    fn enter(pool: &'a Pool, priority: RoutingPriority) -> Result<Self, Error> {
+        let Some(permit) = pool.breakers.acquire(priority, Resource::PendingRequests) else {
+            pool.stats().upstream_rq_pending_overflow.inc();
+            return Err(Error::Overflow);
+        };
+        pool.stats().upstream_rq_pending_total.inc();
+        pool.stats().upstream_rq_pending_active.inc();
+        pool.host_stats().rq_pending_active.inc();
+        Ok(Self { pool, _permit: permit })
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.pool.stats().upstream_rq_pending_active.dec();
+        self.pool.host_stats().rq_pending_active.dec();
+    }
+}
+
+fn begin(mut connection: Connection) -> Connection {
+    connection.begin_request();
+    connection
+}
+
+/// The failure is this machine's: no port, no memory, no descriptor.
+fn is_local(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EADDRNOTAVAIL
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EAFNOSUPPORT
+        )
+    )
+}
