@@ -68,6 +68,14 @@ fn stats_can_be_filtered_and_had_as_json() {
 }
 
 #[test]
+fn a_filter_that_is_no_expression_is_refused() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    let refusal = proxy.admin("/stats?filter=*");
+    assert_eq!(refusal.status(), 400);
+    assert!(refusal.text().starts_with("Invalid re2 regex: "), "{refusal}");
+}
+
+#[test]
 fn prometheus_finds_what_it_scrapes() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));

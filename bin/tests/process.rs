@@ -123,7 +123,7 @@ fn a_log_path_takes_the_log() {
     let config = Config::to_addresses(&[]).flags(&["--log-path", path.to_str().unwrap()]);
     let proxy = Proxy::with(config);
     assert_eq!(proxy.log(), "", "the log also went to standard error");
-    assert!(fs::read_to_string(path).unwrap().contains("][info]["));
+    wait_until("the log", || fs::read_to_string(&path).unwrap().contains("][info]["));
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
                 client.half_close();
                 steps.push(step.clone());
             }
-            Kind::ClientGets | Kind::ClientGetsOnly => {
+            Kind::ClientGets | Kind::ClientGetsCutOff => {
                 steps.push(answer(&mut client, "GET", Kind::ClientGets));
             }
             Kind::ClientGetsHead => steps.push(answer(&mut client, "HEAD", step.kind)),
@@ -48,9 +48,7 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
         }
     }
     if !to_admin {
-        let end =
-            if client.seems_open() { Kind::ConnectionStaysOpen } else { Kind::ConnectionCloses };
-        steps.push(Step { kind: end, text: String::new() });
+        steps.push(Step { kind: end(&mut client, &steps), text: String::new() });
     }
     let seen = origin.seen();
     let seen = seen.iter().map(|request| text::encode(&request.canonical()));
@@ -69,7 +67,22 @@ fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
             Step { kind, text: interim + &text::encode(&response.canonical()) }
         }
         Err(Broken::Silent(bytes)) => panic!("silence after {}", String::from_utf8_lossy(&bytes)),
-        Err(broken) => Step { kind: Kind::ClientGetsOnly, text: text::encode(broken.bytes()) },
+        Err(broken) => Step { kind: Kind::ClientGetsCutOff, text: text::encode(broken.bytes()) },
+    }
+}
+
+/// What becomes of the connection. Where it was announced that it closes, that may take a moment: the
+/// proxy gives the client time to read.
+fn end(client: &mut Client, steps: &[Step]) -> Kind {
+    let announced =
+        steps.last().is_some_and(|answer| answer.text.contains("\nconnection: close\n"));
+    if announced {
+        client.is_closed();
+    }
+    if !announced && client.seems_open() {
+        Kind::ConnectionStaysOpen
+    } else {
+        Kind::ConnectionCloses
     }
 }
 
