@@ -62,7 +62,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let registry = Arc::new(Registry::new(shards));
     let process = Arc::new(ProcessStats::new(&registry));
     let mut problems = Problems::default();
-    let configured = load(&source, &registry, shards, &mut problems);
+    let configured = load(&source, &registry, &mut problems);
     report::problems(&problems, &source);
     let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
     if flags.mode() == Mode::Validate {
@@ -109,11 +109,10 @@ fn source(flags: &Flags) -> anyhow::Result<Source> {
 fn load(
     source: &Source,
     registry: &Registry,
-    shards: usize,
     problems: &mut Problems,
 ) -> Option<(Compiled, serde_json::Value)> {
     let Loaded { bootstrap, json } = corvoy_config::load(source, problems)?;
-    let compiled = compile::bootstrap(&bootstrap, registry, shards, problems)?;
+    let compiled = compile::bootstrap(&bootstrap, registry, problems)?;
     Some((compiled, json))
 }
 

@@ -34,7 +34,6 @@ pub mod format;
 
 pub mod flags;
 
-pub mod control;
 pub mod stats;
 
 pub mod limits;

@@ -15,6 +15,7 @@ use super::rewrite::HostRewrite;
 use super::virtual_host::{DomainsBuilder, Duplicate};
 use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
 use crate::request::retry::{self, RetryPolicy};
+use crate::stats::Registry;
 
 /// What the routes are given from outside their own message.
 pub(crate) struct Given<'a> {
@@ -45,6 +46,7 @@ struct Inherited {
 pub fn route_table(
     schema: &config::RouteConfiguration,
     cluster: &dyn Fn(&str) -> Option<usize>,
+    registry: &Registry,
     at: &Path,
     problems: &mut Problems,
 ) -> RouteTable {
@@ -87,7 +89,7 @@ pub fn route_table(
             problems.warn(&at.field("name"), message);
         }
         add_domains(&mut domains, &schema.domains, place, name, &at.field("domains"), problems);
-        hosts.push(virtual_host(schema, &levels, &given, &at, problems));
+        hosts.push(virtual_host(schema, &levels, &given, registry, &at, problems));
     }
     RouteTable {
         name: name.as_str().into(),
@@ -133,6 +135,7 @@ fn virtual_host(
     schema: &config::VirtualHost,
     table_levels: &Levels,
     given: &Given<'_>,
+    registry: &Registry,
     at: &Path,
     problems: &mut Problems,
 ) -> VirtualHost {
@@ -175,6 +178,7 @@ fn virtual_host(
     }
     VirtualHost {
         name: name.as_str().into(),
+        other: registry.scope(&format!("vhost.{name}.vcluster.other.")),
         include_request_attempt_count: *include_request_attempt_count,
         include_attempt_count_in_response: *include_attempt_count_in_response,
         include_is_timeout_retry_header: *include_is_timeout_retry_header,

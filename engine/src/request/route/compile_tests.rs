@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::tests::{request, shown};
 use super::super::{Forward, Lookup, Redirect, Scratch};
 use super::*;
+use crate::stats::Registry;
 use crate::format::StreamInfo;
 use crate::http1::RequestHead;
 
@@ -23,7 +24,7 @@ fn compiled(table: Value) -> (RouteTable, Problems) {
     let clusters = ["echo", "other"];
     let cluster = |name: &str| clusters.iter().position(|cluster| *cluster == name);
     let mut problems = Problems::default();
-    let table = route_table(&schema, &cluster, &Path::root(), &mut problems);
+    let table = route_table(&schema, &cluster, &Registry::new(1), &Path::root(), &mut problems);
     (table, problems)
 }
 

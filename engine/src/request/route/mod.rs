@@ -7,6 +7,8 @@
 //!
 //! Invariant: what the index finds is what trying every route in turn would find.
 
+use std::sync::Arc;
+
 mod action;
 pub mod compile;
 pub(crate) mod matchers;
@@ -20,6 +22,7 @@ use self::action::port_start;
 use self::path::PathIndex;
 use self::virtual_host::Domains;
 use crate::http1::{FieldName, Method, RequestHead, Scheme};
+use crate::stats::{Scope, VirtualClusterStats};
 
 pub use self::action::{
     Action, DirectResponse, Forward, Priority, Redirect, RedirectPath, Timeouts,
@@ -50,6 +53,9 @@ pub struct RouteTable {
 pub struct VirtualHost {
     /// Its name, for stats.
     pub name: Box<str>,
+    /// `vhost.<name>.vcluster.other.`: what no virtual cluster claims. Shown as dashboards expect
+    /// it; there are no virtual clusters yet that would make it count.
+    pub other: Arc<Scope<VirtualClusterStats>>,
     /// Whether attempts carry `x-envoy-attempt-count` upstream.
     pub include_request_attempt_count: bool,
     /// Whether answers carry `x-envoy-attempt-count` downstream.
