@@ -1,4 +1,5 @@
-//! `static_resources.clusters` → [`Cluster`]s. Where their hosts come from is compiled in `discovery/compile.rs`.
+//! `static_resources.clusters` → [`Cluster`]s. Where their hosts come from is compiled in
+//! `discovery/compile.rs`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use crate::upstream::discovery::LookupFamily;
 use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
 use crate::upstream::host_set::HealthRules;
 
-/// The clusters of the list at `at`, in its order. As many as there are, so that routes find theirs even while
-/// problems are collected; usable if no error was.
+/// The clusters of the list at `at`, in its order. As many as there are, so that routes find theirs
+/// even while problems are collected; usable if no error was.
 pub fn clusters(
     schemas: &[config::Cluster],
     at: &Path,
@@ -249,7 +250,8 @@ fn refuse_tracking(schema: &config::TrackClusterStats, at: &Path, problems: &mut
     }
 }
 
-/// The fields about HTTP, which stand in the cluster (older) or in `typed_extension_protocol_options`.
+/// The fields about HTTP, which stand in the cluster (older) or in
+/// `typed_extension_protocol_options`.
 struct Http<'a> {
     max_requests_per_connection: Option<u32>,
     common: Option<&'a config::HttpProtocolOptions>,

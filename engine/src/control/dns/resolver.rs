@@ -21,8 +21,8 @@ use crate::upstream::discovery::{Answer, LookupFailed, LookupFamily};
 
 /// Turns names into addresses: first `/etc/hosts`, then the servers of `/etc/resolv.conf`.
 ///
-/// Nothing is remembered between two lookups: how often to ask is the cluster's to say. Both files are read again
-/// when they change.
+/// Nothing is remembered between two lookups: how often to ask is the cluster's to say. Both files
+/// are read again when they change.
 #[derive(Debug)]
 pub struct Resolver {
     files: Option<Files>,
@@ -71,7 +71,8 @@ impl Resolver {
         Self { files, names, lookups: Semaphore::new(DNS_LOOKUPS_MAX) }
     }
 
-    /// The addresses of a name. An address is its own; `localhost` is this machine without asking anybody.
+    /// The addresses of a name. An address is its own; `localhost` is this machine without asking
+    /// anybody.
     ///
     /// # Errors
     /// Nobody answered, or the answer was a refusal.
@@ -151,7 +152,8 @@ impl Files {
         })
     }
 
-    /// Reads them. Servers that cannot be read stay as they were; without any, one on this machine is asked.
+    /// Reads them. Servers that cannot be read stay as they were; without any, one on this machine
+    /// is asked.
     fn names(&self, old: Option<&Names>) -> Result<Names, NetError> {
         let mut hosts = Hosts::default();
         if let Ok(file) = fs::File::open(&self.hosts)
@@ -200,8 +202,8 @@ fn answer(lookup: &Lookup) -> Answer {
 
 /// The first answer if it has addresses, otherwise the second.
 ///
-/// None from either is an answer only if neither failed: a server that is half out of order must not take a
-/// cluster's hosts away.
+/// None from either is an answer only if neither failed: a server that is half out of order must
+/// not take a cluster's hosts away.
 async fn first_with_addresses<F>(
     first: Result<Answer, LookupFailed>,
     second: impl FnOnce() -> F,
@@ -247,7 +249,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 #[cfg(test)]
 impl Resolver {
-    /// Asks one server, waiting for it this long and asking once more; knows the hosts of this file.
+    /// Asks one server, waiting for it this long and asking once more; knows the hosts of this
+    /// file.
     pub(super) fn asking(server: std::net::SocketAddr, timeout: Duration, hosts: &str) -> Self {
         use hickory_resolver::config::ConnectionConfig;
 

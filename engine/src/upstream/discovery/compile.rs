@@ -167,7 +167,8 @@ fn endpoints(
     at: &Path,
     problems: &mut Problems,
 ) -> Vec<Placed> {
-    // The name belongs to the protocol of EDS; here it may be anything. The policy is in the health rules.
+    // The name belongs to the protocol of EDS; here it may be anything. The policy is in the health
+    // rules.
     let config::ClusterLoadAssignment { cluster_name: _, endpoints: localities, policy: _ } =
         assignment;
     let mut endpoints = Vec::new();
@@ -434,8 +435,8 @@ mod tests {
             "max_interval": {"secs": 1, "nanos": 0}});
         assert_eq!(
             problem(json!({"name": "a", "type": "STRICT_DNS", "dns_failure_refresh_rate": rate})),
-            "clusters[0].dns_failure_refresh_rate: dns_failure_refresh_rate must have max_interval greater \
-             than or equal to the base_interval"
+            "clusters[0].dns_failure_refresh_rate: dns_failure_refresh_rate must have max_interval \
+             greater than or equal to the base_interval"
         );
     }
 }
