@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::super::tests::{request, shown};
 use super::super::{Forward, Lookup, Redirect, Scratch};
 use super::*;
-use crate::stats::Registry;
 use crate::format::StreamInfo;
 use crate::http1::RequestHead;
 
