@@ -1,0 +1,88 @@
+//! Compiles Envoy's own `.proto` files to descriptors, so that the schema is Envoy's and not a copy of it.
+//!
+//! The files travel inside the crate `envoy-types`; nothing derived from them is committed.
+//! Written to OUT_DIR: `descriptors.bin` (the messages reachable from `proto-roots.txt`, with their
+//! validation rules) and `known_types.txt` (the full name of every message of Envoy's API, so that an
+//! extension which Corvoy lacks is told from a name which does not exist).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::{env, error, fs, io};
+
+use protox::Compiler;
+use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
+
+type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
+
+fn main() -> Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={ROOTS}");
+    println!("cargo::rerun-if-changed=Cargo.toml");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let includes = include_paths()?;
+
+    let mut resolver = ChainFileResolver::new();
+    for include in &includes {
+        resolver.add(IncludeFileResolver::new(include.clone()));
+    }
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true);
+    compiler.open_files(fs::read_to_string(ROOTS)?.lines().filter(|line| !line.is_empty()))?;
+    // Already encoded: prost's descriptor types would drop the validation rules.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+
+    let mut types = BTreeSet::new();
+    for include in &includes {
+        message_names(include, &mut types)?;
+    }
+    fs::write(out.join("known_types.txt"), types.into_iter().collect::<Vec<_>>().join("\n"))?;
+    Ok(())
+}
+
+/// The folders inside envoy-types that `import` lines are relative to.
+fn include_paths() -> Result<Vec<PathBuf>> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .other_options(vec![
+            "--offline".to_owned(),
+            "--filter-platform".to_owned(),
+            env::var("TARGET")?,
+        ])
+        .exec()?;
+    let package = metadata
+        .packages
+        .iter()
+        .find(|package| package.name.as_str() == "envoy-types")
+        .ok_or("envoy-types is not among the dependencies")?;
+    let proto = package.manifest_path.with_file_name("proto");
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&proto)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// Collects `package.Message` for every message at the top level of every file below `folder`.
+fn message_names(folder: &Path, names: &mut BTreeSet<String>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            message_names(&path, names)?;
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            let text = fs::read_to_string(&path)?;
+            let package = text.lines().find_map(|line| line.strip_prefix("package "));
+            let package = package.unwrap_or_default().trim_end_matches(';');
+            for line in text.lines().filter_map(|line| line.strip_prefix("message ")) {
+                let name = line.split([' ', '{']).next().unwrap_or_default();
+                names.insert(format!("{package}.{name}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+const ROOTS: &str = "proto-roots.txt";

@@ -1,0 +1,50 @@
+//! Envoy's own descriptors, as build.rs compiled them.
+
+use prost_reflect::{DescriptorError, DescriptorPool};
+
+/// Decodes the descriptors. It takes some milliseconds and megabytes: keep them only while reading.
+pub(crate) fn pool() -> Result<DescriptorPool, DescriptorError> {
+    DescriptorPool::decode(DESCRIPTORS)
+}
+
+/// Whether Envoy's API has the message `name`, be it among the descriptors or not.
+pub(crate) fn is_envoy_type(name: &str) -> bool {
+    // Not in the proto files that we have, but in Envoy.
+    matches!(name, "xds.type.v3.TypedStruct" | "udpa.type.v1.TypedStruct")
+        || envoy_types().any(|known| known == name)
+}
+
+/// The full name of every message at the top level of Envoy's API.
+pub(crate) fn envoy_types() -> impl Iterator<Item = &'static str> + Clone {
+    KNOWN_TYPES.lines()
+}
+
+/// Whether Envoy 1.40 has the field although the descriptors, some months older, do not.
+pub(crate) fn is_newer_field(message: &str, field: &str) -> bool {
+    NEWER_FIELDS.contains(&(message, field))
+}
+
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+const KNOWN_TYPES: &str = include_str!(concat!(env!("OUT_DIR"), "/known_types.txt"));
+
+const NEWER_FIELDS: &[(&str, &str)] = &[
+    ("envoy.config.core.v3.HealthCheck", "name"),
+    ("envoy.config.core.v3.HealthCheck.HttpHealthCheck", "use_alpn_protocol"),
+    ("envoy.config.metrics.v3.DogStatsdSink", "scale_histogram_units_to_milliseconds"),
+    ("envoy.config.metrics.v3.StatsdSink", "scale_histogram_units_to_milliseconds"),
+    (
+        "envoy.extensions.common.ratelimit.v3.RateLimitDescriptor.RateLimitOverride",
+        "unit_multiplier",
+    ),
+    ("envoy.extensions.filters.http.basic_auth.v3.BasicAuth", "realm"),
+    ("envoy.extensions.filters.http.basic_auth.v3.BasicAuthPerRoute", "realm"),
+    ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", "clear_route_cache_headers"),
+    ("envoy.extensions.filters.http.header_mutation.v3.Mutations", "formatters"),
+    ("envoy.extensions.filters.http.lua.v3.Lua", "shared_vm_id"),
+    ("envoy.extensions.filters.http.lua.v3.LuaPerRoute", "shared_vm_id"),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "record_route_resolution_stats",
+    ),
+    ("envoy.type.tracing.v3.CustomTag", "value_type"),
+];

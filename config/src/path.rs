@@ -1,0 +1,95 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a value stands in a configuration: `static_resources.clusters[0].name`.
+///
+/// Written with the field names of the proto files, whatever spelling the text uses, and without a
+/// trace of `Any`: the path is the one a reader follows in the YAML. Extending shares the parent.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Path(Option<Arc<Node>>);
+
+impl Path {
+    /// The whole document.
+    pub fn root() -> Self {
+        Self(None)
+    }
+
+    /// The field `name` of the message here.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Self {
+        self.join(Segment::Field(name.into()))
+    }
+
+    /// Element `i` of the list here.
+    #[must_use]
+    pub fn index(&self, i: usize) -> Self {
+        self.join(Segment::Index(i))
+    }
+
+    /// The value under `key` of the map here.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        self.join(Segment::Key(key.into()))
+    }
+
+    /// From the outermost to the innermost.
+    pub(crate) fn segments(&self) -> Vec<&Segment> {
+        let mut segments = Vec::new();
+        let mut rest = self.0.as_deref();
+        while let Some(node) = rest {
+            segments.push(&node.segment);
+            rest = node.parent.0.as_deref();
+        }
+        segments.reverse();
+        segments
+    }
+
+    fn join(&self, segment: Segment) -> Self {
+        Self(Some(Arc::new(Node { parent: self.clone(), segment })))
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, segment) in self.segments().into_iter().enumerate() {
+            match segment {
+                Segment::Field(name) if i == 0 => f.write_str(name)?,
+                Segment::Field(name) => write!(f, ".{name}")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+                Segment::Key(key) => write!(f, "[{key:?}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One step of a [`Path`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Segment {
+    Field(Box<str>),
+    Index(usize),
+    Key(Box<str>),
+}
+
+#[derive(Debug, Eq, PartialEq)]
+struct Node {
+    parent: Path,
+    segment: Segment,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Path;
+
+    #[test]
+    fn a_path_reads_as_in_the_yaml() {
+        let cluster = Path::root().field("static_resources").field("clusters").index(2);
+        let options = cluster.field("typed_extension_protocol_options").key("envoy.http");
+        assert_eq!(cluster.field("name").to_string(), "static_resources.clusters[2].name");
+        assert_eq!(
+            options.to_string(),
+            "static_resources.clusters[2].typed_extension_protocol_options[\"envoy.http\"]"
+        );
+        assert_eq!(Path::root().to_string(), "");
+    }
+}

@@ -1,0 +1,121 @@
+//! `typed_config`: which message a map with an `@type` stands for.
+
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
+
+use super::node::Node;
+use super::{Reader, suggest};
+use crate::problems::{Problem, Severity};
+use crate::{Path, descriptors};
+
+impl Reader<'_> {
+    pub(super) fn any(
+        &mut self,
+        descriptor: &MessageDescriptor,
+        node: &Node,
+        at: &Path,
+    ) -> Option<DynamicMessage> {
+        let Node::Map(entries) = node else {
+            self.error(at, format!("expected a map with an `@type`, not {}", node.kind()));
+            return None;
+        };
+        if entries.is_empty() {
+            return Some(DynamicMessage::new(descriptor.clone()));
+        }
+        let Some(Node::Text(type_url)) = entries.get("@type") else {
+            let help = "write `\"@type\": type.googleapis.com/…` with the name of the message";
+            let text = "the type of this configuration is missing";
+            self.report(Problem::new(Severity::Error, at, text).help(help));
+            return None;
+        };
+        let inner = self.type_of(type_url, &at.field("@type"))?;
+        let message = if is_well_known(&inner) {
+            let value = entries.get("value").unwrap_or(&Node::Null);
+            self.message(&inner, value, &at.field("value"))?
+        } else {
+            self.fields(&inner, entries, at)
+        };
+        Some(pack(descriptor, type_url, &message))
+    }
+
+    fn type_of(&mut self, type_url: &str, at: &Path) -> Option<MessageDescriptor> {
+        let Some((_, name)) = type_url.rsplit_once('/') else {
+            let text = format!("`{type_url}` is not the URL of a type");
+            let help = format!("write `{PREFIX}{type_url}`");
+            self.report(Problem::new(Severity::Error, at, text).help(help));
+            return None;
+        };
+        if let Some(descriptor) = self.pool.get_message_by_name(name) {
+            return Some(descriptor);
+        }
+        if descriptors::is_envoy_type(name) {
+            let text = format!("`{name}` is an extension of Envoy that Corvoy does not implement");
+            self.error(at, text);
+            return None;
+        }
+        let mut problem = Problem::new(Severity::Error, at, format!("Envoy has no type `{name}`"));
+        problem.help = suggest::nearest_type(name, descriptors::envoy_types())
+            .map(|near| format!("did you mean `{PREFIX}{near}`?"));
+        self.report(problem);
+        None
+    }
+
+    /// An extension is found by the type of its configuration; its name says nothing. Old
+    /// Envoys found the router by its name, and a lot of text still counts on that.
+    pub(super) fn extension_without_type(&mut self, message: &mut DynamicMessage, at: &Path) {
+        let descriptor = message.descriptor();
+        if !NAMED_EXTENSIONS.contains(&descriptor.full_name()) {
+            return;
+        }
+        let Some(config_type) = descriptor.oneofs().find(|oneof| oneof.name() == "config_type")
+        else {
+            return;
+        };
+        let path = at.field("typed_config");
+        if config_type.fields().any(|field| message.has_field(&field))
+            || self.problems.errors().any(|problem| problem.path == path)
+        {
+            return;
+        }
+        let name = message.get_field_by_name("name");
+        let name = name.as_deref().and_then(Value::as_str).unwrap_or_default().to_owned();
+        let router = self.pool.get_message_by_name(ROUTER);
+        let field = descriptor.get_field_by_name("typed_config");
+        if descriptor.name() == "HttpFilter"
+            && name == "envoy.filters.http.router"
+            && let (Some(router), Some(field)) = (router, field)
+            && let Some(any) = field.kind().as_message()
+        {
+            let router = DynamicMessage::new(router);
+            let type_url = format!("{PREFIX}{ROUTER}");
+            message.set_field(&field, Value::Message(pack(any, &type_url, &router)));
+            let text = "the router has no typed_config; Envoy 1.40 refuses that";
+            let help = format!("write `typed_config: {{\"@type\": {type_url}}}`");
+            self.report(Problem::new(Severity::Warning, at, text).help(help));
+            return;
+        }
+        let text = format!("`{name}` needs a typed_config: an extension is found by its type");
+        let help = "write `typed_config: {\"@type\": type.googleapis.com/…}`";
+        self.report(Problem::new(Severity::Error, &path, text).help(help));
+    }
+}
+
+fn pack(any: &MessageDescriptor, type_url: &str, message: &DynamicMessage) -> DynamicMessage {
+    let mut packed = DynamicMessage::new(any.clone());
+    packed.set_field_by_name("type_url", Value::String(type_url.to_owned()));
+    packed.set_field_by_name("value", Value::Bytes(message.encode_to_vec().into()));
+    packed
+}
+
+/// Messages that stand under `value` in an Any, because they are not maps of fields.
+fn is_well_known(descriptor: &MessageDescriptor) -> bool {
+    descriptor.package_name() == "google.protobuf"
+}
+
+const NAMED_EXTENSIONS: &[&str] = &[
+    "envoy.config.listener.v3.Filter",
+    "envoy.config.route.v3.RetryPolicy.RetryHostPredicate",
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+];
+const PREFIX: &str = "type.googleapis.com/";
+const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";

@@ -1,0 +1,185 @@
+//! A map becomes a message, field by field.
+
+use std::collections::{BTreeMap, HashMap};
+
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
+};
+
+use super::node::Node;
+use super::{Reader, suggest};
+use crate::problems::{Problem, Severity};
+use crate::{Path, descriptors};
+
+impl Reader<'_> {
+    /// What of `node` fits the message. `None` if it is not one at all.
+    pub(super) fn message(
+        &mut self,
+        descriptor: &MessageDescriptor,
+        node: &Node,
+        at: &Path,
+    ) -> Option<DynamicMessage> {
+        if let Some(read) = self.well_known(descriptor, node, at) {
+            return read;
+        }
+        let Node::Map(entries) = node else {
+            let name = descriptor.name();
+            self.error(at, format!("{name} is a map, not {}", node.kind()));
+            return None;
+        };
+        Some(self.fields(descriptor, entries, at))
+    }
+
+    /// A message out of the fields in a map; `@type` belongs to the Any around it.
+    pub(super) fn fields(
+        &mut self,
+        descriptor: &MessageDescriptor,
+        entries: &BTreeMap<String, Node>,
+        at: &Path,
+    ) -> DynamicMessage {
+        let mut message = DynamicMessage::new(descriptor.clone());
+        for (key, node) in entries.iter().filter(|(key, _)| *key != "@type") {
+            let field = descriptor
+                .get_field_by_name(key)
+                .or_else(|| descriptor.get_field_by_json_name(key));
+            let Some(field) = field else {
+                self.unknown_field(descriptor, key, at);
+                continue;
+            };
+            self.field(&mut message, &field, node, &at.field(field.name()));
+        }
+        self.extension_without_type(&mut message, at);
+        message
+    }
+
+    fn field(
+        &mut self,
+        message: &mut DynamicMessage,
+        field: &FieldDescriptor,
+        node: &Node,
+        at: &Path,
+    ) {
+        // null means the default, except for the one type that can hold it.
+        if *node == Node::Null && !is_value(&field.kind()) {
+            return;
+        }
+        if let Some(other) = other_member_set(message, field) {
+            let oneof = field.containing_oneof().map(|oneof| oneof.name().to_owned());
+            let oneof = oneof.unwrap_or_default();
+            let text = format!(
+                "`{}` and `{other}` exclude each other: one {oneof} at most may be set",
+                field.name()
+            );
+            self.report(Problem::new(Severity::Error, at, text).at_key());
+            return;
+        }
+        let value = if field.is_map() {
+            self.map(field, node, at).map(Value::Map)
+        } else if field.is_list() {
+            let mut list = Vec::new();
+            self.list(&field.kind(), node, at, &mut list);
+            Some(Value::List(list))
+        } else {
+            self.value(&field.kind(), node, at)
+        };
+        if let Some(value) = value {
+            message.set_field(field, value);
+        }
+    }
+
+    /// The elements of a list. Like Envoy, takes a single value for a list of one, leaves out null, and
+    /// flattens a list in a list.
+    fn list(&mut self, kind: &Kind, node: &Node, at: &Path, list: &mut Vec<Value>) {
+        let single = std::slice::from_ref(node);
+        let items = match node {
+            Node::List(items) => items,
+            _ => single,
+        };
+        for (i, item) in items.iter().enumerate() {
+            let at = at.index(i);
+            match item {
+                Node::Null if !is_value(kind) => {}
+                Node::List(_) if !is_value(kind) => self.list(kind, item, &at, list),
+                // What cannot be read still has a place in the list, so that the paths of what
+                // follows stay right.
+                _ => list.push(self.value(kind, item, &at).unwrap_or_else(|| kind.default_value())),
+            }
+        }
+    }
+
+    fn map(
+        &mut self,
+        field: &FieldDescriptor,
+        node: &Node,
+        at: &Path,
+    ) -> Option<HashMap<MapKey, Value>> {
+        let Node::Map(entries) = node else {
+            self.error(at, format!("{} is a map, not {}", field.name(), node.kind()));
+            return None;
+        };
+        let Kind::Message(entry) = field.kind() else { return None };
+        let (key_kind, value_kind) =
+            (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
+        let mut map = HashMap::new();
+        for (key, node) in entries {
+            let at = at.key(key);
+            let value = match node {
+                Node::Null if !is_value(&value_kind) => Some(value_kind.default_value()),
+                _ => self.value(&value_kind, node, &at),
+            };
+            let key = match key_kind {
+                Kind::String => Some(MapKey::String(key.clone())),
+                _ => self
+                    .value(&key_kind, &Node::Text(key.clone()), &at)
+                    .and_then(Value::into_map_key),
+            };
+            if let (Some(key), Some(value)) = (key, value) {
+                map.insert(key, value);
+            }
+        }
+        Some(map)
+    }
+
+    fn value(&mut self, kind: &Kind, node: &Node, at: &Path) -> Option<Value> {
+        match kind {
+            Kind::Message(descriptor) => self.message(descriptor, node, at).map(Value::Message),
+            _ => self.scalar(kind, node, at),
+        }
+    }
+
+    fn unknown_field(&mut self, descriptor: &MessageDescriptor, key: &str, at: &Path) {
+        let name = descriptor.name();
+        let problem = |at: &Path, text: String| Problem::new(Severity::Error, at, text).at_key();
+        if descriptors::is_newer_field(descriptor.full_name(), key) {
+            let text = format!("`{key}` is a field of Envoy that Corvoy does not implement");
+            self.report(problem(&at.field(key), text));
+            return;
+        }
+        let mut found = problem(&at.field(key), format!("{name} has no field `{key}`"));
+        let fields: Vec<_> = descriptor.fields().collect();
+        let names = || fields.iter().map(FieldDescriptor::name);
+        found.help = match key {
+            "<<" => Some("Envoy does not know merge keys: repeat the fields".to_owned()),
+            "config" | "typed_config" if descriptor.get_field_by_name("typed_config").is_some() => {
+                Some("write `typed_config` with an `@type`".to_owned())
+            }
+            _ => suggest::hint(key, names()),
+        };
+        // What the misspelt field should have held is not missed as well.
+        found.stands_for = suggest::nearest(key, names()).map(|name| at.field(name));
+        self.report(found);
+    }
+}
+
+fn is_value(kind: &Kind) -> bool {
+    kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Value")
+}
+
+/// The member of the same oneof that is set already.
+fn other_member_set(message: &DynamicMessage, field: &FieldDescriptor) -> Option<String> {
+    let oneof = field.containing_oneof()?;
+    let is_set = |other: &FieldDescriptor| other != field && message.has_field(other);
+    let other = oneof.fields().find(is_set)?;
+    debug_assert_eq!(message.descriptor(), *oneof.parent_message());
+    Some(other.name().to_owned())
+}

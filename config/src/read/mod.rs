@@ -1,0 +1,119 @@
+//! Text to message: YAML, JSON, text format or binary, as lenient as Envoy and no more.
+//!
+//! serde gives a [`Node`], a tree of plain values; [`message`] fits it to Envoy's descriptors. Both go
+//! on after an error. What Envoy takes although proto3-JSON does not (one value for a list, enum
+//! values in lower case, YAML 1.1 booleans, octal numbers) was measured on Envoy 1.40.
+
+use std::cell::OnceCell;
+
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+
+use crate::layout::Layout;
+use crate::problems::{Problem, Severity, Spot};
+use crate::source::{Document, Format};
+use crate::{Path, Problems};
+
+mod any;
+mod message;
+mod node;
+mod scalar;
+pub(crate) mod suggest;
+mod well_known;
+
+use node::Node;
+
+/// Reads one text. `None` if nothing of it could be used; otherwise what could.
+pub(crate) fn read(
+    document: &Document,
+    descriptor: &MessageDescriptor,
+    problems: &mut Problems,
+) -> Option<DynamicMessage> {
+    let name = &document.name;
+    let mut unusable = |spot: Spot, message: String| {
+        let mut problem = Problem::new(Severity::Error, &Path::root(), message);
+        problem.spot = spot;
+        problem.document = Some(name.clone());
+        problems.push(problem);
+    };
+    let text = || std::str::from_utf8(&document.bytes).map_err(|error| error.to_string());
+    let parsed = match document.format {
+        Format::Binary => {
+            let read = DynamicMessage::decode(descriptor.clone(), document.bytes.as_slice());
+            return read.map_err(|error| unusable(Spot::Nowhere, error.to_string())).ok();
+        }
+        Format::Text => {
+            let read = text().and_then(|text| {
+                DynamicMessage::parse_text_format(descriptor.clone(), text)
+                    .map_err(|error| error.to_string())
+            });
+            return read.map_err(|error| unusable(Spot::Nowhere, error)).ok();
+        }
+        Format::Yaml | Format::Json => match text() {
+            Ok(_) if document.format == Format::Yaml => node::from_yaml(&document.bytes),
+            Ok(_) => node::from_json(&document.bytes),
+            Err(error) => {
+                unusable(Spot::Nowhere, error);
+                return None;
+            }
+        },
+    };
+    match parsed {
+        Ok(node) => {
+            let mut reader = Reader::new(document, descriptor.parent_pool(), problems);
+            reader.root(descriptor, &node)
+        }
+        Err(node::Error { message, place }) => {
+            let spot = place.map_or(Spot::Nowhere, |(line, column)| Spot::Text { line, column });
+            unusable(spot, message);
+            None
+        }
+    }
+}
+
+/// Fits the nodes of one text to descriptors.
+struct Reader<'a> {
+    document: &'a Document,
+    pool: &'a DescriptorPool,
+    problems: &'a mut Problems,
+    /// Parsed when a scalar is in doubt, which is rare.
+    layout: OnceCell<Option<Layout<'a>>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(document: &'a Document, pool: &'a DescriptorPool, problems: &'a mut Problems) -> Self {
+        Self { document, pool, problems, layout: OnceCell::new() }
+    }
+
+    fn root(&mut self, descriptor: &MessageDescriptor, node: &Node) -> Option<DynamicMessage> {
+        match node {
+            Node::Map(_) => self.message(descriptor, node, &Path::root()),
+            Node::Null => {
+                self.error(&Path::root(), "the configuration is empty");
+                None
+            }
+            _ => {
+                let found = node.kind();
+                self.error(&Path::root(), format!("a configuration is a map, not {found}"));
+                None
+            }
+        }
+    }
+
+    /// What a scalar looks like in the text, if it has no quotes.
+    fn plain_scalar(&self, at: &Path) -> Option<&str> {
+        if self.document.format != Format::Yaml {
+            return None;
+        }
+        let layout = self.layout.get_or_init(|| Layout::of(self.document.text()?));
+        layout.as_ref()?.plain_scalar(&at.segments())
+    }
+
+    fn error(&mut self, at: &Path, message: impl Into<String>) {
+        self.report(Problem::new(Severity::Error, at, message));
+    }
+
+    fn report(&mut self, mut problem: Problem) {
+        problem.document = Some(self.document.name.clone());
+        self.problems.push(problem);
+    }
+}

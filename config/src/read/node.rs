@@ -1,0 +1,196 @@
+//! A tree of plain values, whatever the text was.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+
+/// A value as YAML and JSON know it. Of a key that appears twice, the last value counts.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Node {
+    Bool(bool),
+    Float(f64),
+    Int(i128),
+    List(Vec<Self>),
+    Map(BTreeMap<String, Self>),
+    Null,
+    Text(String),
+}
+
+impl Node {
+    /// In words, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "a boolean",
+            Self::Float(_) | Self::Int(_) => "a number",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map",
+            Self::Null => "nothing",
+            Self::Text(_) => "a string",
+        }
+    }
+}
+
+/// Why a text is not even a tree of values.
+#[derive(Debug)]
+pub(super) struct Error {
+    pub(super) message: String,
+    /// Line and column, from 1.
+    pub(super) place: Option<(usize, usize)>,
+}
+
+/// Reads the first document, like Envoy; what follows it is not even looked at.
+pub(super) fn from_yaml(bytes: &[u8]) -> Result<Node, Error> {
+    let nodes = Cell::new(0);
+    let Some(document) = serde_yaml::Deserializer::from_slice(bytes).next() else {
+        return Ok(Node::Null);
+    };
+    Seed(&nodes).deserialize(document).map_err(|error| {
+        let place = error.location().map(|place| (place.line(), place.column()));
+        Error { message: yaml_message(&error.to_string()), place }
+    })
+}
+
+/// Reads JSON; also with trailing commas, bare keys and single quotes, which Envoy's reader takes and
+/// YAML has as well.
+pub(super) fn from_json(bytes: &[u8]) -> Result<Node, Error> {
+    let nodes = Cell::new(0);
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = Seed(&nodes).deserialize(&mut json).and_then(|node| json.end().map(|()| node));
+    read.or_else(|error| {
+        let braces = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        if braces && let Ok(node) = from_yaml(bytes) {
+            return Ok(node);
+        }
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        let hint = if braces { "" } else { " (a file of YAML is named .yaml or .yml)" };
+        let place = Some((error.line(), error.column().max(1)));
+        Err(Error { message: format!("this is not JSON: {message}{hint}"), place })
+    })
+}
+
+fn yaml_message(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or_default();
+    match message {
+        "recursion limit exceeded" => "values are nested deeper than 128 levels".to_owned(),
+        "repetition limit exceeded" => "the aliases (`*name`) stand for too many values".to_owned(),
+        _ if message.contains(TOO_MANY) => TOO_MANY.to_owned(),
+        _ => format!("this is not YAML: {message}"),
+    }
+}
+
+/// Builds a node and counts it.
+#[derive(Clone, Copy)]
+struct Seed<'n>(&'n Cell<usize>);
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        self.0.set(self.0.get() + 1);
+        if self.0.get() > NODES_MAX {
+            return Err(de::Error::custom(TOO_MANY));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Int(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Int(value.into()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
+        Ok(Node::Int(value))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Node, E> {
+        Ok(Node::Int(i128::try_from(value).unwrap_or(i128::MAX)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::Text(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some(key) = entries.next_key_seed(Key)? {
+            map.insert(key.into_owned(), entries.next_value_seed(self)?);
+        }
+        Ok(Node::Map(map))
+    }
+
+    /// A value with a YAML tag; the tag says nothing to Envoy.
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node, A::Error> {
+        let (_, value) = tagged.variant_seed(Key)?;
+        value.newtype_variant_seed(self)
+    }
+}
+
+/// A key, as written: `5` and `yes` are keys like any other.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key that is a scalar")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
+/// About a gigabyte of memory, and more than any bootstrap has.
+const NODES_MAX: usize = 10_000_000;
+const TOO_MANY: &str = "the text stands for more than 10,000,000 values";

@@ -1,0 +1,239 @@
+//! Numbers, booleans, strings, bytes and enum values.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use prost_reflect::{EnumDescriptor, Kind, Value};
+
+use super::node::Node;
+use super::{Reader, suggest};
+use crate::Path;
+use crate::problems::{Problem, Severity};
+
+impl Reader<'_> {
+    pub(super) fn scalar(&mut self, kind: &Kind, node: &Node, at: &Path) -> Option<Value> {
+        match kind {
+            Kind::Double => self.float(node, at).map(Value::F64),
+            #[expect(clippy::cast_possible_truncation, reason = "the field has that precision")]
+            Kind::Float => self.float(node, at).map(|value| Value::F32(value as f32)),
+            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => self.integer(node, at).map(Value::I32),
+            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => self.integer(node, at).map(Value::I64),
+            Kind::Uint32 | Kind::Fixed32 => self.integer(node, at).map(Value::U32),
+            Kind::Uint64 | Kind::Fixed64 => self.integer(node, at).map(Value::U64),
+            Kind::Bool => self.boolean(node, at).map(Value::Bool),
+            Kind::String => self.string(node, at).map(Value::String),
+            Kind::Bytes => self.bytes(node, at).map(|bytes| Value::Bytes(bytes.into())),
+            Kind::Enum(descriptor) => self.enum_value(descriptor, node, at).map(Value::EnumNumber),
+            Kind::Message(_) => None,
+        }
+    }
+
+    fn integer<T: TryFrom<i128>>(&mut self, node: &Node, at: &Path) -> Option<T> {
+        let Some(value) = self.whole_number(node, at) else {
+            let mut text = format!("expected a whole number, not {}", shown(node));
+            if let Node::Text(digits) = node
+                && digits.contains('_')
+            {
+                text.push_str(": write it without `_`");
+            }
+            self.error(at, text);
+            return None;
+        };
+        let converted = T::try_from(value).ok();
+        if converted.is_none() {
+            let problem = if value < 0 { "negative" } else { "too large" };
+            self.error(at, format!("{value} is {problem} for this field"));
+        }
+        converted
+    }
+
+    fn whole_number(&self, node: &Node, at: &Path) -> Option<i128> {
+        match node {
+            Node::Int(value) => Some(*value),
+            Node::Float(value) => whole(*value),
+            Node::Text(text) => {
+                let digits = text.strip_prefix('+').unwrap_or(text);
+                if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+                    return i128::from_str_radix(hex, 16).ok();
+                }
+                // YAML 1.1: a leading zero makes it octal, unless there are quotes.
+                if is_octal(digits) && self.plain_scalar(at).is_some() {
+                    return i128::from_str_radix(digits, 8).ok();
+                }
+                digits.parse().ok().or_else(|| whole(number(digits)?))
+            }
+            _ => None,
+        }
+    }
+
+    fn float(&mut self, node: &Node, at: &Path) -> Option<f64> {
+        let value = match node {
+            #[expect(clippy::cast_precision_loss, reason = "the field has that precision")]
+            Node::Int(value) => Some(*value as f64),
+            // YAML's `.nan` and `.inf` are strings for Envoy, and no numbers.
+            Node::Float(value) => value.is_finite().then_some(*value),
+            Node::Text(text) => match text.as_str() {
+                "NaN" => Some(f64::NAN),
+                "Infinity" => Some(f64::INFINITY),
+                "-Infinity" => Some(f64::NEG_INFINITY),
+                _ => number(text),
+            },
+            _ => None,
+        };
+        if value.is_none() {
+            self.error(at, format!("expected a number, not {}", shown(node)));
+        }
+        value
+    }
+
+    fn boolean(&mut self, node: &Node, at: &Path) -> Option<bool> {
+        let value = match node {
+            Node::Bool(value) => Some(*value),
+            Node::Text(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
+                "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        if value.is_none() {
+            self.error(at, format!("expected `true` or `false`, not {}", shown(node)));
+        }
+        value
+    }
+
+    /// A string. Like Envoy, refuses what YAML 1.1 takes for a boolean or an integer, but not what it
+    /// takes for a fraction or a date.
+    pub(super) fn string(&mut self, node: &Node, at: &Path) -> Option<String> {
+        match node {
+            Node::Text(text) => {
+                let doubtful = is_yaml_1_1_boolean(text) || is_yaml_1_1_integer(text);
+                if doubtful && self.plain_scalar(at).is_some() {
+                    self.not_a_string(text, at);
+                    return None;
+                }
+                Some(text.clone())
+            }
+            // Beyond 2^53 Envoy gives up on numbers, and keeps the text.
+            Node::Int(value) if value.unsigned_abs() > 1 << 53 => Some(value.to_string()),
+            Node::Float(_) => match self.plain_scalar(at) {
+                Some(text) => Some(text.to_owned()),
+                None => {
+                    self.not_a_string(&shown(node), at);
+                    None
+                }
+            },
+            Node::Bool(value) => {
+                self.not_a_string(&value.to_string(), at);
+                None
+            }
+            Node::Int(value) => {
+                self.not_a_string(&value.to_string(), at);
+                None
+            }
+            _ => {
+                self.error(at, format!("expected a string, not {}", shown(node)));
+                None
+            }
+        }
+    }
+
+    fn not_a_string(&mut self, text: &str, at: &Path) {
+        let kind = if is_yaml_1_1_boolean(text) { "a boolean" } else { "a number" };
+        let shown = self.plain_scalar(at).unwrap_or(text).to_owned();
+        let problem = format!("expected a string, and `{shown}` without quotes is {kind}");
+        let help = format!("write \"{shown}\"");
+        self.report(Problem::new(Severity::Error, at, problem).help(help));
+    }
+
+    fn bytes(&mut self, node: &Node, at: &Path) -> Option<Vec<u8>> {
+        if let Node::Text(text) = node
+            && let Ok(bytes) = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text))
+        {
+            return Some(bytes);
+        }
+        self.error(at, format!("expected bytes in Base64, not {}", shown(node)));
+        None
+    }
+
+    fn enum_value(&mut self, descriptor: &EnumDescriptor, node: &Node, at: &Path) -> Option<i32> {
+        if descriptor.full_name() == "google.protobuf.NullValue" {
+            return Some(0);
+        }
+        let number = match node {
+            Node::Text(text) => descriptor
+                .get_value_by_name(text)
+                .or_else(|| descriptor.values().find(|v| v.name().eq_ignore_ascii_case(text)))
+                .map(|value| value.number())
+                .or_else(|| text.parse().ok()),
+            Node::Int(value) => i32::try_from(*value).ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            let values: Vec<_> = descriptor.values().collect();
+            let given = match node {
+                Node::Text(text) => text.as_str(),
+                _ => "",
+            };
+            let text = format!("{} is not a value of {}", shown(node), descriptor.name());
+            let mut problem = Problem::new(Severity::Error, at, text);
+            let names = || values.iter().map(|value| value.name());
+            problem.help = match suggest::nearest(given, names()) {
+                Some(near) => Some(format!("did you mean `{near}`? {}", all(names()))),
+                None => Some(all(names())),
+            };
+            self.report(problem);
+        }
+        number
+    }
+}
+
+fn all<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    format!("it takes {}", suggest::list(names))
+}
+
+/// A value as messages show it.
+pub(super) fn shown(node: &Node) -> String {
+    match node {
+        Node::Bool(value) => format!("`{value}`"),
+        Node::Float(value) => format!("`{value}`"),
+        Node::Int(value) => format!("`{value}`"),
+        Node::Text(text) if text.chars().count() <= SHOWN_MAX => format!("`{text}`"),
+        Node::Text(text) => format!("`{}…`", text.chars().take(SHOWN_MAX).collect::<String>()),
+        Node::List(_) | Node::Map(_) | Node::Null => node.kind().to_owned(),
+    }
+}
+
+/// A decimal number, without Rust's own words for what is not one.
+fn number(text: &str) -> Option<f64> {
+    let number =
+        text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
+    if number { text.parse().ok() } else { None }
+}
+
+fn whole(value: f64) -> Option<i128> {
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
+    let whole = value as i128;
+    (value.fract() == 0.0 && value.abs() < 1e30).then_some(whole)
+}
+
+fn is_octal(digits: &str) -> bool {
+    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| matches!(b, b'0'..=b'7'))
+}
+
+/// The words that YAML 1.1 takes for booleans, in the three spellings that it takes.
+pub(super) fn is_yaml_1_1_boolean(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let word = ["y", "yes", "true", "on", "n", "no", "false", "off"].contains(&lower.as_str());
+    let rest = text.get(1..).unwrap_or_default();
+    word && (text == lower
+        || text == text.to_ascii_uppercase()
+        || (text.starts_with(|c: char| c.is_ascii_uppercase())
+            && rest == rest.to_ascii_lowercase()))
+}
+
+/// The integers of YAML 1.1 that YAML 1.2 takes for strings.
+pub(super) fn is_yaml_1_1_integer(text: &str) -> bool {
+    is_octal(text.strip_prefix(['+', '-']).unwrap_or(text))
+}
+
+const SHOWN_MAX: usize = 60;

@@ -1,0 +1,194 @@
+//! Problems as a person wants to see them: the line, a caret under the culprit, the path, a hint.
+
+use std::collections::HashMap;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use crate::layout::{Found, Layout};
+use crate::path::Segment;
+use crate::problems::{Problem, Severity, Spot};
+use crate::source::Document;
+use crate::{Path, Problems, Source};
+
+/// All problems as text without colours, in the order of the lines they are about.
+pub fn render(problems: &Problems, source: &Source) -> String {
+    render_with(problems, source, &Renderer::plain())
+}
+
+/// All problems as text with colours, for a terminal.
+pub fn render_styled(problems: &Problems, source: &Source) -> String {
+    render_with(problems, source, &Renderer::styled())
+}
+
+fn render_with(problems: &Problems, source: &Source, renderer: &Renderer) -> String {
+    if problems.is_empty() {
+        return String::new();
+    }
+    let texts: Vec<_> = source.documents().iter().map(|text| Text::of(text, problems)).collect();
+    let mut located: Vec<_> =
+        problems.iter().map(|problem| (locate(problem, &texts), problem)).collect();
+    // Without a place first: they are about the whole.
+    located.sort_by_key(|(place, _)| {
+        place.as_ref().map(|place| (place.text, place.line, place.columns.0))
+    });
+    let reports: Vec<_> = located
+        .iter()
+        .map(|(place, problem)| report(problem, place.as_ref(), &texts, renderer))
+        .collect();
+    reports.join("\n\n") + "\n"
+}
+
+/// A text of the source and its lines.
+struct Text<'s> {
+    document: &'s Document,
+    lines: Vec<&'s str>,
+    layout: Option<Layout<'s>>,
+}
+
+impl<'s> Text<'s> {
+    fn of(document: &'s Document, problems: &Problems) -> Self {
+        let text = document.text().unwrap_or_default();
+        // What is not YAML for one parser is better not fed to another.
+        let broken = |problem: &Problem| {
+            matches!(problem.spot, Spot::Text { .. } | Spot::Nowhere)
+                && problem.document.as_ref() == Some(&document.name)
+        };
+        let layout = if problems.iter().any(broken) { None } else { Layout::of(text) };
+        Self { document, lines: text.lines().collect(), layout }
+    }
+}
+
+/// A stretch of one line.
+struct Place {
+    text: usize,
+    /// From 1.
+    line: usize,
+    /// In characters, from 0; the end is not part of it.
+    columns: (usize, usize),
+}
+
+fn report(
+    problem: &Problem,
+    place: Option<&Place>,
+    texts: &[Text<'_>],
+    renderer: &Renderer,
+) -> String {
+    let level = match problem.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(problem.message.as_str()));
+    match place.and_then(|place| Some((place, texts.get(place.text)?))) {
+        Some((place, text)) => {
+            let line = text.lines.get(place.line.saturating_sub(1)).copied().unwrap_or_default();
+            let byte = |column| line.char_indices().nth(column).map_or(line.len(), |(i, _)| i);
+            let span = byte(place.columns.0)..byte(place.columns.1);
+            group = group.element(
+                Snippet::source(line)
+                    .line_start(place.line)
+                    .path(text.document.name.as_str())
+                    .annotation(AnnotationKind::Primary.span(span)),
+            );
+        }
+        None => {
+            let name = problem.document.as_deref();
+            let name = name.or_else(|| texts.first().map(|text| text.document.name.as_str()));
+            group = group.element(Origin::path(name.unwrap_or("configuration")));
+        }
+    }
+    let path = problem.path.to_string();
+    if !path.is_empty() {
+        group = group.element(Level::NOTE.message(format!("at {path}")));
+    }
+    if let Some(help) = &problem.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    renderer.render(&[group])
+}
+
+fn locate(problem: &Problem, texts: &[Text<'_>]) -> Option<Place> {
+    if let Spot::Text { line, column } = problem.spot {
+        let text = texts.iter().position(|text| is_in(problem, text))?;
+        let column = column.saturating_sub(1);
+        return Some(Place { text, line, columns: (column, column + 1) });
+    }
+    let wanted = problem.path.segments();
+    // Of several texts, the last one that has the value gave it; or the one that has most of the path.
+    let mut path = Relative::to(&problem.path, problem.document.is_some());
+    let mut best: Option<(usize, Found)> = None;
+    for (i, text) in texts.iter().enumerate() {
+        let Some(layout) = &text.layout else { continue };
+        if problem.document.is_some() && !is_in(problem, text) {
+            continue;
+        }
+        let found = path.find_in(layout);
+        if best.as_ref().is_none_or(|(_, best)| found.depth >= best.depth) {
+            best = Some((i, found));
+        }
+    }
+    let (text, found) = best?;
+    let layout = texts.get(text)?.layout.as_ref()?;
+    let complete = found.depth == wanted.len();
+    let value = layout.value(&found);
+    let key = layout.key(&found);
+    let one_line = value.filter(|span| !span.is_empty() && span.start.line() == span.end.line());
+    let span = match problem.spot {
+        Spot::Value if complete => one_line.or(key).or(value),
+        _ if found.depth == 0 => return None,
+        // What is missing is missing in the thing whose key this is.
+        _ => key
+            .filter(|_| {
+                !matches!(wanted.get(found.depth.saturating_sub(1)), Some(Segment::Index(_)))
+            })
+            .or(value),
+    }?;
+    let end =
+        if span.start.line() == span.end.line() { span.end.col() } else { span.start.col() + 1 };
+    Some(Place {
+        text,
+        line: span.start.line(),
+        columns: (span.start.col(), end.max(span.start.col() + 1)),
+    })
+}
+
+fn is_in(problem: &Problem, text: &Text<'_>) -> bool {
+    problem.document.as_ref() == Some(&text.document.name)
+}
+
+/// A path in the merged configuration, made relative to one text after the other: the elements of a
+/// list that an earlier text gave are not counted in a later one.
+struct Relative<'p> {
+    segments: Vec<&'p Segment>,
+    /// Elements that earlier texts gave, for each position in the path.
+    before: HashMap<usize, usize>,
+    fixed: bool,
+}
+
+impl<'p> Relative<'p> {
+    fn to(path: &'p Path, fixed: bool) -> Self {
+        Self { segments: path.segments(), before: HashMap::new(), fixed }
+    }
+
+    fn find_in(&mut self, layout: &Layout<'_>) -> Found {
+        let mut shifted: Vec<Segment> = Vec::with_capacity(self.segments.len());
+        for (i, segment) in self.segments.iter().enumerate() {
+            let Segment::Index(index) = segment else {
+                shifted.push((*segment).clone());
+                continue;
+            };
+            let before = self.before.get(&i).copied().unwrap_or_default();
+            let list = layout.find(&shifted.iter().collect::<Vec<_>>());
+            if self.fixed || list.depth < shifted.len() {
+                shifted.push((*segment).clone());
+                continue;
+            }
+            self.before.insert(i, before + layout.length(&list));
+            match index.checked_sub(before) {
+                Some(index) => shifted.push(Segment::Index(index)),
+                // An earlier text gave this element: nothing of it is here.
+                None => break,
+            }
+        }
+        layout.find(&shifted.iter().collect::<Vec<_>>())
+    }
+}

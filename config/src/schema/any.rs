@@ -1,0 +1,59 @@
+use serde::Deserialize;
+
+use super::{
+    DnsCluster, HttpConnectionManager, Message, PreviousHostsPredicate, Router,
+    UpstreamsHttpProtocolOptions,
+};
+
+/// Declares [`Any`]: a variant a message that Corvoy knows inside `typed_config`.
+macro_rules! any {
+    ($($name:ident = $message:literal,)*) => {
+        /// What a `typed_config` holds. Other types are refused when the configuration is read.
+        #[derive(Clone, Debug, Deserialize, PartialEq)]
+        pub enum Any {
+            $(
+                #[doc = concat!("`", $message, "`")]
+                #[serde(rename = $message)]
+                $name(Box<$name>),
+            )*
+        }
+
+        impl Any {
+            /// The full name of the message inside.
+            pub fn type_name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => <$name as Message>::NAME,)*
+                }
+            }
+
+            /// The full names of the messages that may stand in a `typed_config`.
+            pub(crate) const TYPES: &'static [&'static str] = &[$($message),*];
+        }
+
+        const _: () = {
+            // serde wants a literal, so the name stands here twice; it must be the same one.
+            $(assert!(same(<$name as Message>::NAME, $message));)*
+        };
+    };
+}
+
+any! {
+    DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
+    HttpConnectionManager =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    PreviousHostsPredicate =
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+    Router = "envoy.extensions.filters.http.router.v3.Router",
+    UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    while let ([x, rest_of_a @ ..], [y, rest_of_b @ ..]) = (a, b) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (rest_of_a, rest_of_b);
+    }
+    a.is_empty() && b.is_empty()
+}

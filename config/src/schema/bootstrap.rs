@@ -1,0 +1,45 @@
+//! `envoy/config/bootstrap/v3`, and the node it describes.
+
+use super::{Address, Cluster, Duration, Listener, Locality, schema};
+
+schema! {
+    const BOOTSTRAP;
+
+    struct Bootstrap = "envoy.config.bootstrap.v3.Bootstrap" {
+        node: Option<Node>,
+        static_resources: Option<StaticResources>,
+        stats_flush_interval: Option<Duration>,
+        admin: Option<Admin>,
+    } harmless {
+        deferred_stat_options: "Corvoy makes the stats of a cluster cheap in another way",
+        enable_worker_cpu_affinity: "each shard is always pinned to its core",
+        memory_allocator_manager: "it tunes an allocator that Corvoy does not use",
+    }
+
+    struct StaticResources = "envoy.config.bootstrap.v3.Bootstrap.StaticResources" {
+        listeners: Vec<Listener>,
+        clusters: Vec<Cluster>,
+    }
+
+    struct Admin = "envoy.config.bootstrap.v3.Admin" {
+        address: Option<Address>,
+        ignore_global_conn_limit: bool,
+    } harmless {
+        profile_path: "Corvoy has no CPU profiler to write there",
+    }
+
+    struct Node = "envoy.config.core.v3.Node" {
+        id: String,
+        cluster: String,
+        metadata: Option<serde_json::Value>,
+        locality: Option<Locality>,
+    } harmless {
+        user_agent_name: "Corvoy asks no management server",
+        user_agent_version: "Corvoy asks no management server",
+        user_agent_build_version: "Corvoy asks no management server",
+        extensions: "Corvoy asks no management server",
+        client_features: "Corvoy asks no management server",
+        listening_addresses: "Corvoy asks no management server",
+        dynamic_parameters: "Corvoy asks no management server",
+    }
+}

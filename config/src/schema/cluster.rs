@@ -1,0 +1,152 @@
+//! `envoy/config/cluster/v3`, `envoy/config/endpoint/v3`, and the DNS cluster.
+
+use super::{
+    Address, Any, BTreeMap, Duration, HealthStatus, Http1ProtocolOptions, HttpProtocolOptions,
+    Locality, Percent, RoutingPriority, TcpKeepalive, schema, schema_enum,
+};
+
+schema! {
+    const CLUSTER;
+
+    struct Cluster = "envoy.config.cluster.v3.Cluster" {
+        name: String,
+        alt_stat_name: String,
+        r#type: Option<DiscoveryType>,
+        cluster_type: Option<CustomClusterType>,
+        connect_timeout: Option<Duration>,
+        per_connection_buffer_limit_bytes: Option<u32>,
+        lb_policy: LbPolicy,
+        load_assignment: Option<ClusterLoadAssignment>,
+        max_requests_per_connection: Option<u32>,
+        circuit_breakers: Option<CircuitBreakers>,
+        common_http_protocol_options: Option<HttpProtocolOptions>,
+        http_protocol_options: Option<Http1ProtocolOptions>,
+        typed_extension_protocol_options: BTreeMap<String, Any>,
+        dns_refresh_rate: Option<Duration>,
+        dns_jitter: Option<Duration>,
+        dns_failure_refresh_rate: Option<RefreshRate>,
+        respect_dns_ttl: bool,
+        dns_lookup_family: DnsLookupFamily,
+        common_lb_config: Option<CommonLbConfig>,
+        upstream_connection_options: Option<UpstreamConnectionOptions>,
+        track_cluster_stats: Option<TrackClusterStats>,
+    } harmless {
+        cleanup_interval: "only clusters of type ORIGINAL_DST, which are refused, read it",
+        metadata: "only extensions that Corvoy refuses read it",
+    }
+
+    struct CustomClusterType = "envoy.config.cluster.v3.Cluster.CustomClusterType" {
+        name: String,
+        typed_config: Option<Any>,
+    }
+
+    struct RefreshRate = "envoy.config.cluster.v3.Cluster.RefreshRate" {
+        base_interval: Option<Duration>,
+        max_interval: Option<Duration>,
+    }
+
+    struct CommonLbConfig = "envoy.config.cluster.v3.Cluster.CommonLbConfig" {
+        healthy_panic_threshold: Option<Percent>,
+    } harmless {
+        update_merge_window: "it only spares Envoy work: each change of hosts is applied at once",
+    }
+
+    struct UpstreamConnectionOptions = "envoy.config.cluster.v3.UpstreamConnectionOptions" {
+        tcp_keepalive: Option<TcpKeepalive>,
+    }
+
+    struct TrackClusterStats = "envoy.config.cluster.v3.TrackClusterStats" {
+        timeout_budgets: bool,
+        request_response_sizes: bool,
+        per_endpoint_stats: bool,
+    }
+
+    struct CircuitBreakers = "envoy.config.cluster.v3.CircuitBreakers" {
+        thresholds: Vec<Thresholds>,
+        per_host_thresholds: Vec<Thresholds>,
+    }
+
+    struct Thresholds = "envoy.config.cluster.v3.CircuitBreakers.Thresholds" {
+        priority: RoutingPriority,
+        max_connections: Option<u32>,
+        max_pending_requests: Option<u32>,
+        max_requests: Option<u32>,
+        max_retries: Option<u32>,
+        retry_budget: Option<RetryBudget>,
+        track_remaining: bool,
+        max_connection_pools: Option<u32>,
+    }
+
+    struct RetryBudget = "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget" {
+        budget_percent: Option<Percent>,
+        min_retry_concurrency: Option<u32>,
+    }
+
+    struct ClusterLoadAssignment = "envoy.config.endpoint.v3.ClusterLoadAssignment" {
+        cluster_name: String,
+        endpoints: Vec<LocalityLbEndpoints>,
+        policy: Option<Policy>,
+    }
+
+    struct Policy = "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy" {
+        overprovisioning_factor: Option<u32>,
+        weighted_priority_health: bool,
+    }
+
+    struct LocalityLbEndpoints = "envoy.config.endpoint.v3.LocalityLbEndpoints" {
+        locality: Option<Locality>,
+        lb_endpoints: Vec<LbEndpoint>,
+        load_balancing_weight: Option<u32>,
+        priority: u32,
+    } harmless {
+        metadata: "only extensions that Corvoy refuses read it",
+        proximity: "Envoy does not read it either",
+    }
+
+    struct LbEndpoint = "envoy.config.endpoint.v3.LbEndpoint" {
+        endpoint: Option<Endpoint>,
+        health_status: HealthStatus,
+        load_balancing_weight: Option<u32>,
+    } harmless {
+        metadata: "only subsets and transport socket matches, which are refused, read it",
+    }
+
+    struct Endpoint = "envoy.config.endpoint.v3.Endpoint" {
+        address: Option<Address>,
+        hostname: String,
+    }
+
+    struct DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster" {
+        dns_refresh_rate: Option<Duration>,
+        dns_failure_refresh_rate: Option<DnsClusterRefreshRate>,
+        respect_dns_ttl: bool,
+        dns_jitter: Option<Duration>,
+        dns_lookup_family: DnsClusterLookupFamily,
+        all_addresses_in_single_endpoint: bool,
+        dns_min_refresh_rate: Option<Duration>,
+    }
+
+    struct DnsClusterRefreshRate = "envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate" {
+        base_interval: Option<Duration>,
+        max_interval: Option<Duration>,
+    }
+}
+
+schema_enum! {
+    enum DiscoveryType = "envoy.config.cluster.v3.Cluster.DiscoveryType" {
+        Static, StrictDns, LogicalDns, Eds, OriginalDst,
+    }
+
+    enum LbPolicy = "envoy.config.cluster.v3.Cluster.LbPolicy" {
+        RoundRobin, LeastRequest, RingHash, Random, Maglev, ClusterProvided,
+        LoadBalancingPolicyConfig,
+    }
+
+    enum DnsLookupFamily = "envoy.config.cluster.v3.Cluster.DnsLookupFamily" {
+        Auto, V4Only, V6Only, V4Preferred, All,
+    }
+
+    enum DnsClusterLookupFamily = "envoy.extensions.clusters.common.dns.v3.DnsLookupFamily" {
+        Unspecified, Auto, V4Only, V6Only, V4Preferred, All,
+    }
+}

@@ -1,0 +1,158 @@
+//! `envoy/config/core/v3` and `envoy/type/v3`: what the other messages are made of.
+
+use super::{Duration, schema, schema_enum};
+
+schema! {
+    const CORE;
+
+    struct Address = "envoy.config.core.v3.Address" {
+        socket_address: Option<SocketAddress>,
+        pipe: Option<Pipe>,
+    }
+
+    struct SocketAddress = "envoy.config.core.v3.SocketAddress" {
+        protocol: Protocol,
+        address: String,
+        port_value: Option<u32>,
+        resolver_name: String,
+        ipv4_compat: bool,
+    }
+
+    struct Pipe = "envoy.config.core.v3.Pipe" {
+        path: String,
+        mode: u32,
+    }
+
+    struct CidrRange = "envoy.config.core.v3.CidrRange" {
+        address_prefix: String,
+        prefix_len: Option<u32>,
+    }
+
+    struct Locality = "envoy.config.core.v3.Locality" {
+        region: String,
+        zone: String,
+        sub_zone: String,
+    }
+
+    struct TcpKeepalive = "envoy.config.core.v3.TcpKeepalive" {
+        keepalive_probes: Option<u32>,
+        keepalive_time: Option<u32>,
+        keepalive_interval: Option<u32>,
+    }
+
+    struct HeaderValue = "envoy.config.core.v3.HeaderValue" {
+        key: String,
+        value: String,
+        raw_value: Vec<u8>,
+    }
+
+    struct HeaderValueOption = "envoy.config.core.v3.HeaderValueOption" {
+        header: Option<HeaderValue>,
+        append: Option<bool>,
+        append_action: HeaderAppendAction,
+        keep_empty_value: bool,
+    }
+
+    struct DataSource = "envoy.config.core.v3.DataSource" {
+        filename: Option<String>,
+        inline_bytes: Option<Vec<u8>>,
+        inline_string: Option<String>,
+        environment_variable: Option<String>,
+    }
+
+    struct SubstitutionFormatString = "envoy.config.core.v3.SubstitutionFormatString" {
+        text_format: Option<String>,
+        text_format_source: Option<DataSource>,
+        json_format: Option<serde_json::Value>,
+        omit_empty_values: bool,
+        content_type: String,
+    }
+
+    struct RuntimeFractionalPercent = "envoy.config.core.v3.RuntimeFractionalPercent" {
+        default_value: Option<FractionalPercent>,
+    } harmless {
+        runtime_key: "there is no runtime layer that could set it: the default holds",
+    }
+
+    struct RuntimeUInt32 = "envoy.config.core.v3.RuntimeUInt32" {
+        default_value: u32,
+    } harmless {
+        runtime_key: "there is no runtime layer that could set it: the default holds",
+    }
+
+    struct FractionalPercent = "envoy.type.v3.FractionalPercent" {
+        numerator: u32,
+        denominator: DenominatorType,
+    }
+
+    struct Percent = "envoy.type.v3.Percent" {
+        value: f64,
+    }
+
+    struct HttpProtocolOptions = "envoy.config.core.v3.HttpProtocolOptions" {
+        idle_timeout: Option<Duration>,
+        max_connection_duration: Option<Duration>,
+        max_headers_count: Option<u32>,
+        max_response_headers_kb: Option<u32>,
+        max_stream_duration: Option<Duration>,
+        headers_with_underscores_action: HeadersWithUnderscoresAction,
+        max_requests_per_connection: Option<u32>,
+    }
+
+    struct Http1ProtocolOptions = "envoy.config.core.v3.Http1ProtocolOptions" {
+        allow_absolute_url: Option<bool>,
+        accept_http_10: bool,
+        default_host_for_http_10: String,
+        header_key_format: Option<HeaderKeyFormat>,
+        enable_trailers: bool,
+        allow_chunked_length: bool,
+        override_stream_error_on_invalid_http_message: Option<bool>,
+        send_fully_qualified_url: bool,
+        allow_custom_methods: bool,
+    } harmless {
+        use_balsa_parser: "Corvoy has one parser, as strict as Envoy's default one",
+    }
+
+    struct HeaderKeyFormat = "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat" {
+        proper_case_words: Option<ProperCaseWords>,
+    }
+
+    struct ProperCaseWords = "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat.ProperCaseWords" {}
+
+    struct SchemeHeaderTransformation = "envoy.config.core.v3.SchemeHeaderTransformation" {
+        scheme_to_overwrite: Option<String>,
+        match_upstream: bool,
+    }
+
+    struct UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" {
+        common_http_protocol_options: Option<HttpProtocolOptions>,
+        explicit_http_config: Option<ExplicitHttpConfig>,
+    }
+
+    struct ExplicitHttpConfig = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig" {
+        http_protocol_options: Option<Http1ProtocolOptions>,
+    }
+}
+
+schema_enum! {
+    enum Protocol = "envoy.config.core.v3.SocketAddress.Protocol" { Tcp, Udp }
+
+    enum HeaderAppendAction = "envoy.config.core.v3.HeaderValueOption.HeaderAppendAction" {
+        AppendIfExistsOrAdd, AddIfAbsent, OverwriteIfExistsOrAdd, OverwriteIfExists,
+    }
+
+    enum HeadersWithUnderscoresAction =
+        "envoy.config.core.v3.HttpProtocolOptions.HeadersWithUnderscoresAction" {
+        Allow, RejectRequest, DropHeader,
+    }
+
+    enum HealthStatus = "envoy.config.core.v3.HealthStatus" {
+        Unknown, Healthy, Unhealthy, Draining, Timeout, Degraded,
+    }
+
+    enum RoutingPriority = "envoy.config.core.v3.RoutingPriority" { Default, High }
+
+    enum DenominatorType = "envoy.type.v3.FractionalPercent.DenominatorType" {
+        Hundred, TenThousand, Million,
+    }
+}

@@ -1,0 +1,175 @@
+//! `envoy/extensions/filters/network/http_connection_manager/v3`, the router filter, and the access log
+//! filters that pick a local reply.
+
+use super::{
+    Any, CidrRange, DataSource, Duration, FractionalPercent, HeaderMatcher, HeaderValueOption,
+    Http1ProtocolOptions, HttpProtocolOptions, RouteConfiguration, RuntimeUInt32,
+    SchemeHeaderTransformation, SubstitutionFormatString, schema, schema_enum,
+};
+
+schema! {
+    const HTTP_CONNECTION_MANAGER;
+
+    struct HttpConnectionManager =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" {
+        codec_type: CodecType,
+        stat_prefix: String,
+        route_config: Option<RouteConfiguration>,
+        http_filters: Vec<HttpFilter>,
+        add_user_agent: Option<bool>,
+        common_http_protocol_options: Option<HttpProtocolOptions>,
+        http1_safe_max_connection_duration: bool,
+        http_protocol_options: Option<Http1ProtocolOptions>,
+        server_name: String,
+        server_header_transformation: ServerHeaderTransformation,
+        scheme_header_transformation: Option<SchemeHeaderTransformation>,
+        max_request_headers_kb: Option<u32>,
+        stream_idle_timeout: Option<Duration>,
+        stream_flush_timeout: Option<Duration>,
+        request_timeout: Option<Duration>,
+        request_headers_timeout: Option<Duration>,
+        drain_timeout: Option<Duration>,
+        delayed_close_timeout: Option<Duration>,
+        use_remote_address: Option<bool>,
+        xff_num_trusted_hops: u32,
+        internal_address_config: Option<InternalAddressConfig>,
+        skip_xff_append: bool,
+        append_x_forwarded_port: bool,
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6: bool,
+        via: String,
+        generate_request_id: Option<bool>,
+        preserve_external_request_id: bool,
+        always_set_request_id_in_response: bool,
+        forward_client_cert_details: ForwardClientCertDetails,
+        proxy_100_continue: bool,
+        upgrade_configs: Vec<UpgradeConfig>,
+        normalize_path: Option<bool>,
+        merge_slashes: bool,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction,
+        local_reply_config: Option<LocalReplyConfig>,
+        strip_matching_host_port: bool,
+        strip_any_host_port: bool,
+        strip_trailing_host_dot: bool,
+        stream_error_on_invalid_http_message: Option<bool>,
+    } harmless {
+        append_local_overload: "there is no overload manager to tell of",
+    }
+
+    struct HttpFilter = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter" {
+        name: String,
+        typed_config: Option<Any>,
+        is_optional: bool,
+        disabled: bool,
+    }
+
+    struct InternalAddressConfig =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig" {
+        unix_sockets: bool,
+        cidr_ranges: Vec<CidrRange>,
+    }
+
+    struct UpgradeConfig =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig" {
+        upgrade_type: String,
+        filters: Vec<HttpFilter>,
+        enabled: Option<bool>,
+    }
+
+    struct LocalReplyConfig =
+        "envoy.extensions.filters.network.http_connection_manager.v3.LocalReplyConfig" {
+        mappers: Vec<ResponseMapper>,
+        body_format: Option<SubstitutionFormatString>,
+    }
+
+    struct ResponseMapper = "envoy.extensions.filters.network.http_connection_manager.v3.ResponseMapper" {
+        filter: Option<AccessLogFilter>,
+        status_code: Option<u32>,
+        body: Option<DataSource>,
+        body_format_override: Option<SubstitutionFormatString>,
+        headers_to_add: Vec<HeaderValueOption>,
+    }
+
+    struct AccessLogFilter = "envoy.config.accesslog.v3.AccessLogFilter" {
+        status_code_filter: Option<StatusCodeFilter>,
+        duration_filter: Option<DurationFilter>,
+        not_health_check_filter: Option<NotHealthCheckFilter>,
+        runtime_filter: Option<RuntimeFilter>,
+        and_filter: Option<AndFilter>,
+        or_filter: Option<OrFilter>,
+        header_filter: Option<HeaderFilter>,
+        response_flag_filter: Option<ResponseFlagFilter>,
+    }
+
+    struct StatusCodeFilter = "envoy.config.accesslog.v3.StatusCodeFilter" {
+        comparison: Option<ComparisonFilter>,
+    }
+
+    struct DurationFilter = "envoy.config.accesslog.v3.DurationFilter" {
+        comparison: Option<ComparisonFilter>,
+    }
+
+    struct ComparisonFilter = "envoy.config.accesslog.v3.ComparisonFilter" {
+        op: Op,
+        value: Option<RuntimeUInt32>,
+    }
+
+    struct NotHealthCheckFilter = "envoy.config.accesslog.v3.NotHealthCheckFilter" {}
+
+    struct RuntimeFilter = "envoy.config.accesslog.v3.RuntimeFilter" {
+        percent_sampled: Option<FractionalPercent>,
+        use_independent_randomness: bool,
+    } harmless {
+        runtime_key: "there is no runtime layer that could set it: percent_sampled holds",
+    }
+
+    struct AndFilter = "envoy.config.accesslog.v3.AndFilter" {
+        filters: Vec<AccessLogFilter>,
+    }
+
+    struct OrFilter = "envoy.config.accesslog.v3.OrFilter" {
+        filters: Vec<AccessLogFilter>,
+    }
+
+    struct HeaderFilter = "envoy.config.accesslog.v3.HeaderFilter" {
+        header: Option<HeaderMatcher>,
+    }
+
+    struct ResponseFlagFilter = "envoy.config.accesslog.v3.ResponseFlagFilter" {
+        flags: Vec<String>,
+    }
+
+    struct Router = "envoy.extensions.filters.http.router.v3.Router" {
+        dynamic_stats: Option<bool>,
+        suppress_envoy_headers: bool,
+        strict_check_headers: Vec<String>,
+        respect_expected_rq_timeout: bool,
+        suppress_grpc_request_failure_code_stats: bool,
+    } harmless {
+        start_child_span: "only tracing reads it, and tracing is refused",
+    }
+}
+
+schema_enum! {
+    enum CodecType =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType" {
+        Auto, Http1, Http2, Http3,
+    }
+
+    enum ServerHeaderTransformation =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ServerHeaderTransformation" {
+        Overwrite, AppendIfAbsent, PassThrough,
+    }
+
+    enum ForwardClientCertDetails =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertDetails" {
+        Sanitize, ForwardOnly, AppendForward, SanitizeSet, AlwaysForwardOnly,
+    }
+
+    enum PathWithEscapedSlashesAction =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.PathWithEscapedSlashesAction" {
+        ImplementationSpecificDefault, KeepUnchanged, RejectRequest, UnescapeAndRedirect,
+        UnescapeAndForward,
+    }
+
+    enum Op = "envoy.config.accesslog.v3.ComparisonFilter.Op" { Eq, Ge, Le, Ne }
+}

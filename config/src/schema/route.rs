@@ -1,0 +1,219 @@
+//! `envoy/config/route/v3`.
+
+use super::{
+    Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption,
+    QueryParameterMatcher, RegexMatchAndSubstitute, RegexMatcher, RoutingPriority,
+    RuntimeFractionalPercent, SubstitutionFormatString, schema, schema_enum,
+};
+
+schema! {
+    const ROUTE;
+
+    struct RouteConfiguration = "envoy.config.route.v3.RouteConfiguration" {
+        name: String,
+        virtual_hosts: Vec<VirtualHost>,
+        internal_only_headers: Vec<String>,
+        response_headers_to_add: Vec<HeaderValueOption>,
+        response_headers_to_remove: Vec<String>,
+        request_headers_to_add: Vec<HeaderValueOption>,
+        request_headers_to_remove: Vec<String>,
+        most_specific_header_mutations_wins: bool,
+        validate_clusters: Option<bool>,
+        max_direct_response_body_size_bytes: Option<u32>,
+        ignore_port_in_host_matching: bool,
+        ignore_path_parameters_in_path_matching: bool,
+    } harmless {
+        metadata: "only extensions that Corvoy refuses read it",
+    }
+
+    struct VirtualHost = "envoy.config.route.v3.VirtualHost" {
+        name: String,
+        domains: Vec<String>,
+        routes: Vec<Route>,
+        require_tls: TlsRequirementType,
+        virtual_clusters: Vec<VirtualCluster>,
+        request_headers_to_add: Vec<HeaderValueOption>,
+        request_headers_to_remove: Vec<String>,
+        response_headers_to_add: Vec<HeaderValueOption>,
+        response_headers_to_remove: Vec<String>,
+        include_request_attempt_count: bool,
+        include_attempt_count_in_response: bool,
+        include_is_timeout_retry_header: bool,
+        retry_policy: Option<RetryPolicy>,
+        per_request_buffer_limit_bytes: Option<u32>,
+        request_body_buffer_limit: Option<u64>,
+    } harmless {
+        metadata: "only extensions that Corvoy refuses read it",
+    }
+
+    struct VirtualCluster = "envoy.config.route.v3.VirtualCluster" {
+        name: String,
+        headers: Vec<HeaderMatcher>,
+    }
+
+    struct Route = "envoy.config.route.v3.Route" {
+        name: String,
+        r#match: Option<RouteMatch>,
+        route: Option<RouteAction>,
+        redirect: Option<RedirectAction>,
+        direct_response: Option<DirectResponseAction>,
+        request_headers_to_add: Vec<HeaderValueOption>,
+        request_headers_to_remove: Vec<String>,
+        response_headers_to_add: Vec<HeaderValueOption>,
+        response_headers_to_remove: Vec<String>,
+        stat_prefix: String,
+        per_request_buffer_limit_bytes: Option<u32>,
+        request_body_buffer_limit: Option<u64>,
+    } harmless {
+        decorator: "only tracing reads it, and tracing is refused",
+        metadata: "only extensions that Corvoy refuses read it",
+        tracing: "only tracing reads it, and tracing is refused",
+    }
+
+    struct RouteMatch = "envoy.config.route.v3.RouteMatch" {
+        prefix: Option<String>,
+        path: Option<String>,
+        safe_regex: Option<RegexMatcher>,
+        path_separated_prefix: Option<String>,
+        connect_matcher: Option<ConnectMatcher>,
+        case_sensitive: Option<bool>,
+        runtime_fraction: Option<RuntimeFractionalPercent>,
+        headers: Vec<HeaderMatcher>,
+        query_parameters: Vec<QueryParameterMatcher>,
+        cookies: Vec<CookieMatcher>,
+        grpc: Option<GrpcRouteMatchOptions>,
+    }
+
+    struct ConnectMatcher = "envoy.config.route.v3.RouteMatch.ConnectMatcher" {}
+
+    struct GrpcRouteMatchOptions = "envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions" {}
+
+    struct RouteAction = "envoy.config.route.v3.RouteAction" {
+        cluster: Option<String>,
+        cluster_header: Option<String>,
+        weighted_clusters: Option<WeightedCluster>,
+        cluster_not_found_response_code: ClusterNotFoundResponseCode,
+        prefix_rewrite: String,
+        regex_rewrite: Option<RegexMatchAndSubstitute>,
+        host_rewrite_literal: Option<String>,
+        auto_host_rewrite: Option<bool>,
+        host_rewrite_header: Option<String>,
+        host_rewrite_path_regex: Option<RegexMatchAndSubstitute>,
+        append_x_forwarded_host: bool,
+        timeout: Option<Duration>,
+        idle_timeout: Option<Duration>,
+        flush_timeout: Option<Duration>,
+        retry_policy: Option<RetryPolicy>,
+        priority: RoutingPriority,
+        upgrade_configs: Vec<RouteActionUpgradeConfig>,
+        max_stream_duration: Option<MaxStreamDuration>,
+    }
+
+    struct RouteActionUpgradeConfig = "envoy.config.route.v3.RouteAction.UpgradeConfig" {
+        upgrade_type: String,
+        enabled: Option<bool>,
+        connect_config: Option<ConnectConfig>,
+    }
+
+    struct ConnectConfig = "envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig" {
+        allow_post: bool,
+    }
+
+    struct MaxStreamDuration = "envoy.config.route.v3.RouteAction.MaxStreamDuration" {
+        max_stream_duration: Option<Duration>,
+        grpc_timeout_header_max: Option<Duration>,
+        grpc_timeout_header_offset: Option<Duration>,
+    }
+
+    struct WeightedCluster = "envoy.config.route.v3.WeightedCluster" {
+        clusters: Vec<ClusterWeight>,
+        total_weight: Option<u32>,
+        header_name: Option<String>,
+    } harmless {
+        runtime_key_prefix: "there is no runtime layer that could set weights: the given ones hold",
+    }
+
+    struct ClusterWeight = "envoy.config.route.v3.WeightedCluster.ClusterWeight" {
+        name: String,
+        cluster_header: String,
+        weight: Option<u32>,
+        request_headers_to_add: Vec<HeaderValueOption>,
+        request_headers_to_remove: Vec<String>,
+        response_headers_to_add: Vec<HeaderValueOption>,
+        response_headers_to_remove: Vec<String>,
+        host_rewrite_literal: Option<String>,
+    }
+
+    struct RetryPolicy = "envoy.config.route.v3.RetryPolicy" {
+        retry_on: String,
+        num_retries: Option<u32>,
+        per_try_timeout: Option<Duration>,
+        per_try_idle_timeout: Option<Duration>,
+        retry_host_predicate: Vec<RetryHostPredicate>,
+        host_selection_retry_max_attempts: i64,
+        retriable_status_codes: Vec<u32>,
+        retry_back_off: Option<RetryBackOff>,
+        rate_limited_retry_back_off: Option<RateLimitedRetryBackOff>,
+        retriable_headers: Vec<HeaderMatcher>,
+        retriable_request_headers: Vec<HeaderMatcher>,
+    }
+
+    struct RetryBackOff = "envoy.config.route.v3.RetryPolicy.RetryBackOff" {
+        base_interval: Option<Duration>,
+        max_interval: Option<Duration>,
+    }
+
+    struct RateLimitedRetryBackOff = "envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff" {
+        reset_headers: Vec<ResetHeader>,
+        max_interval: Option<Duration>,
+    }
+
+    struct ResetHeader = "envoy.config.route.v3.RetryPolicy.ResetHeader" {
+        name: String,
+        format: ResetHeaderFormat,
+    }
+
+    struct RetryHostPredicate = "envoy.config.route.v3.RetryPolicy.RetryHostPredicate" {
+        name: String,
+        typed_config: Option<Any>,
+    }
+
+    struct PreviousHostsPredicate =
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate" {}
+
+    struct RedirectAction = "envoy.config.route.v3.RedirectAction" {
+        https_redirect: Option<bool>,
+        scheme_redirect: Option<String>,
+        host_redirect: String,
+        port_redirect: u32,
+        path_redirect: Option<String>,
+        prefix_rewrite: Option<String>,
+        regex_rewrite: Option<RegexMatchAndSubstitute>,
+        response_code: RedirectResponseCode,
+        strip_query: bool,
+    }
+
+    struct DirectResponseAction = "envoy.config.route.v3.DirectResponseAction" {
+        status: u32,
+        body: Option<DataSource>,
+        body_format: Option<SubstitutionFormatString>,
+    }
+}
+
+schema_enum! {
+    enum TlsRequirementType = "envoy.config.route.v3.VirtualHost.TlsRequirementType" {
+        None, ExternalOnly, All,
+    }
+
+    enum ClusterNotFoundResponseCode = "envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode" {
+        ServiceUnavailable, NotFound, InternalServerError,
+    }
+
+    enum RedirectResponseCode = "envoy.config.route.v3.RedirectAction.RedirectResponseCode" {
+        MovedPermanently, Found, SeeOther, TemporaryRedirect, PermanentRedirect,
+    }
+
+    enum ResetHeaderFormat = "envoy.config.route.v3.RetryPolicy.ResetHeaderFormat" {
+        Seconds, UnixTimestamp,
+    }
+}

@@ -1,0 +1,243 @@
+//! A checked message becomes the struct of `schema` that stands for it.
+//!
+//! Goes from prost-reflect's values straight to serde: no JSON on the way, so durations, bytes and 64-bit
+//! numbers arrive as they are. Fields that the struct lacks are harmless ones, and passed over.
+
+use std::fmt::Display;
+
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, ReflectMessage as _, Value};
+use serde::de::value::{MapDeserializer, SeqDeserializer, StringDeserializer};
+use serde::de::{self, DeserializeSeed, IntoDeserializer as _, MapAccess, Visitor};
+use serde::forward_to_deserialize_any;
+
+use crate::check::{open_any, seconds_and_nanos};
+use crate::schema::Message;
+
+/// Turns `message` into `M`. An error means that the check let something pass which it should not.
+pub(crate) fn decode<M: Message>(message: &DynamicMessage) -> Result<M, Error> {
+    let pool = message.descriptor().parent_pool().clone();
+    let kind = Kind::Message(message.descriptor());
+    let value = Value::Message(message.clone());
+    M::deserialize(Reflected { value: &value, kind: &kind, pool: &pool })
+}
+
+/// A value and what it is a value of.
+#[derive(Clone, Copy)]
+struct Reflected<'m> {
+    value: &'m Value,
+    kind: &'m Kind,
+    pool: &'m DescriptorPool,
+}
+
+impl<'m> Reflected<'m> {
+    fn message<'de, V: Visitor<'de>>(
+        self,
+        message: &DynamicMessage,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let descriptor = message.descriptor();
+        match descriptor.full_name() {
+            "google.protobuf.Any" => {
+                let inner = open_any(message, self.pool);
+                let inner = inner.ok_or_else(|| Error("an Any without a type".to_owned()))?;
+                let name = inner.descriptor().full_name().to_owned();
+                let kind = Kind::Message(inner.descriptor());
+                let value = Value::Message(inner);
+                let content = Reflected { value: &value, kind: &kind, pool: self.pool };
+                visitor.visit_enum(Variant { name, content })
+            }
+            "google.protobuf.Duration" => {
+                let (seconds, nanos) = seconds_and_nanos(message);
+                let pairs = [("secs", seconds), ("nanos", nanos.into())];
+                visitor.visit_map(MapDeserializer::new(pairs.into_iter()))
+            }
+            "google.protobuf.Struct" | "google.protobuf.Value" | "google.protobuf.ListValue" => {
+                let json = serde_json::to_value(message).map_err(de::Error::custom)?;
+                de::Deserializer::deserialize_any(json, visitor).map_err(de::Error::custom)
+            }
+            name if name.starts_with("google.protobuf.") && name.ends_with("Value") => {
+                let field = descriptor.get_field_by_name("value");
+                let field = field.ok_or_else(|| Error(format!("{name} wraps nothing")))?;
+                let (value, kind) = (message.get_field(&field), field.kind());
+                Reflected { value: &value, kind: &kind, pool: self.pool }.any(visitor)
+            }
+            _ => visitor.visit_map(Fields {
+                fields: message.fields().collect::<Vec<_>>().into_iter(),
+                next: None,
+                pool: self.pool,
+            }),
+        }
+    }
+
+    fn any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::I32(value) => visitor.visit_i32(*value),
+            Value::I64(value) => visitor.visit_i64(*value),
+            Value::U32(value) => visitor.visit_u32(*value),
+            Value::U64(value) => visitor.visit_u64(*value),
+            Value::F32(value) => visitor.visit_f32(*value),
+            Value::F64(value) => visitor.visit_f64(*value),
+            Value::String(value) => visitor.visit_str(value),
+            Value::Bytes(value) => visitor.visit_seq(SeqDeserializer::new(value.iter().copied())),
+            Value::EnumNumber(number) => {
+                let value = self.kind.as_enum().and_then(|kind| kind.get_value(*number));
+                let name = value.map(|value| value.name().to_owned());
+                let name = name.ok_or_else(|| Error(format!("{number} is not in its enum")))?;
+                let name: StringDeserializer<Error> = name.into_deserializer();
+                visitor.visit_enum(name)
+            }
+            Value::Message(message) => self.message(message, visitor),
+            Value::List(items) => {
+                let (kind, pool) = (self.kind, self.pool);
+                let items = items.iter().map(move |value| Reflected { value, kind, pool });
+                visitor.visit_seq(SeqDeserializer::new(items))
+            }
+            Value::Map(entries) => {
+                let entry =
+                    self.kind.as_message().map(|entry| entry.map_entry_value_field().kind());
+                let kind = entry.ok_or_else(|| Error("a map of nothing".to_owned()))?;
+                let (kind, pool) = (&kind, self.pool);
+                let entries = entries
+                    .iter()
+                    .map(move |(key, value)| (key_text(key), Reflected { value, kind, pool }));
+                visitor.visit_map(MapDeserializer::new(entries))
+            }
+        }
+    }
+}
+
+impl<'de> de::Deserializer<'de> for Reflected<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct enum identifier
+    }
+}
+
+impl<'de> de::IntoDeserializer<'de, Error> for Reflected<'_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+/// The fields that are set, by their names in the proto file.
+struct Fields<'m> {
+    fields: std::vec::IntoIter<(prost_reflect::FieldDescriptor, &'m Value)>,
+    next: Option<(Kind, &'m Value)>,
+    pool: &'m DescriptorPool,
+}
+
+impl<'de> MapAccess<'de> for Fields<'_> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let Some((field, value)) = self.fields.next() else { return Ok(None) };
+        self.next = Some((field.kind(), value));
+        seed.deserialize(de::value::StrDeserializer::new(field.name())).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let next = self.next.take();
+        let (kind, value) = next.ok_or_else(|| Error("a value before its key".to_owned()))?;
+        seed.deserialize(Reflected { value, kind: &kind, pool: self.pool })
+    }
+}
+
+/// A message in an Any: a variant of the enum `Any`, named by its type.
+struct Variant<'m> {
+    name: String,
+    content: Reflected<'m>,
+}
+
+impl<'de, 'm> de::EnumAccess<'de> for Variant<'m> {
+    type Error = Error;
+    type Variant = Reflected<'m>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Reflected<'m>), Error> {
+        let name: StringDeserializer<Error> = self.name.into_deserializer();
+        Ok((seed.deserialize(name)?, self.content))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Reflected<'_> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(self)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.any(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.any(visitor)
+    }
+}
+
+/// A struct that does not fit its message.
+#[derive(Debug)]
+pub(crate) struct Error(String);
+
+impl Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+fn key_text(key: &MapKey) -> String {
+    match key {
+        MapKey::String(key) => key.clone(),
+        MapKey::Bool(key) => key.to_string(),
+        MapKey::I32(key) => key.to_string(),
+        MapKey::I64(key) => key.to_string(),
+        MapKey::U32(key) => key.to_string(),
+        MapKey::U64(key) => key.to_string(),
+    }
+}
