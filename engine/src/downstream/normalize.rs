@@ -143,12 +143,13 @@ fn checked(
     let scheme = forwarded_proto(head, manager, peer);
     let edge = manager.client.use_remote_address && !client.internal;
     trust(&mut head.fields, &client, edge);
-    local_service(&mut head.fields, manager);
     if !manager.via.is_empty() {
         head.fields.join(FieldName::Via, b", ", &manager.via);
     }
     request_id(&mut head.fields, manager, edge, random);
-    head.fields.remove(FieldName::XForwardedClientCert);
+    if !manager.forward_client_cert {
+        head.fields.remove(FieldName::XForwardedClientCert);
+    }
     if upgrade == Some(Upgrade::Refused) {
         return Err(Refusal::Upgrade);
     }
@@ -394,17 +395,6 @@ fn trust(fields: &mut Fields, client: &Client, edge: bool) {
         let mut room = [0; ADDRESS_TEXT_MAX];
         let address = text_of(client.address.ip(), &mut room);
         fields.set(FieldName::XEnvoyExternalAddress, address);
-    }
-}
-
-fn local_service(fields: &mut Fields, manager: &ConnectionManager) {
-    let Some(service) = &manager.local_service else { return };
-    fields.set(FieldName::XEnvoyDownstreamServiceCluster, &service.cluster);
-    if !fields.has(FieldName::UserAgent) {
-        fields.append(FieldName::UserAgent, &service.cluster);
-    }
-    if !service.node.is_empty() {
-        fields.set(FieldName::XEnvoyDownstreamServiceNode, &service.node);
     }
 }
 
