@@ -1,7 +1,7 @@
 //! What reaches the origin of what a client sent, as Envoy 1.40 showed it.
 
 use super::connection_manager::{
-    Cidr, ClientAddress, ConnectionManager, HostRules, LocalService, Peer, RequestIds, StripPort,
+    Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort,
     Underscores,
 };
 use super::normalize::{Facts, Outcome, Refusal, request};
@@ -358,7 +358,6 @@ fn fields_with_underscores_are_allowed_refused_or_dropped() {
 fn options_add_their_fields_in_envoys_order() {
     let manager = ConnectionManager {
         append_x_forwarded_port: true,
-        local_service: Some(LocalService { cluster: b"sc".to_vec(), node: Vec::new() }),
         via: b"v".to_vec(),
         ..edge()
     };
@@ -371,8 +370,6 @@ fn options_add_their_fields_in_envoys_order() {
             "x-forwarded-proto: http",
             "x-forwarded-port: 5000",
             "x-envoy-external-address: 127.0.0.1",
-            "x-envoy-downstream-service-cluster: sc",
-            "user-agent: sc",
             &format!("x-request-id: {ID}"),
         ]
     );

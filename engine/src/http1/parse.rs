@@ -374,12 +374,9 @@ fn check_authority(authority: &[u8]) -> Result<(), Error> {
             (literal, port.get(1..).unwrap_or_default())
         }
         _ => {
-            let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
-            let (host, port) = authority.split_at(end);
-            if !host.iter().all(|&byte| is_host_byte(byte)) {
-                return Err(Error::Authority);
-            }
-            (host, port)
+            let end =
+                authority.iter().position(|&byte| HOST_BYTES.get(usize::from(byte)) != Some(&true));
+            authority.split_at(end.unwrap_or(authority.len()))
         }
     };
     let port_is_number = match port {
@@ -389,6 +386,19 @@ fn check_authority(authority: &[u8]) -> Result<(), Error> {
     };
     if host.is_empty() || !port_is_number { Err(Error::Authority) } else { Ok(()) }
 }
+
+/// [`is_host_byte`] of each byte.
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest = table.as_mut_slice();
+    let mut byte = 0_u8;
+    while let [place, tail @ ..] = rest {
+        *place = is_host_byte(byte);
+        byte = byte.wrapping_add(1);
+        rest = tail;
+    }
+    table
+};
 
 /// `reg-name` of RFC 3986 §3.2.2, without the comma.
 const fn is_host_byte(byte: u8) -> bool {
