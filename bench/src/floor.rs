@@ -135,7 +135,7 @@ impl Floor {
 
     fn accept(&mut self) {
         let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).build();
-        self.push(entry.user_data(Operation::Accept.user_data()));
+        self.push(&entry.user_data(Operation::Accept.user_data()));
     }
 
     fn accepted(&mut self, fd: RawFd) {
@@ -226,7 +226,7 @@ impl Floor {
         // The first bytes of a message are hardly ever there yet: do not try before they are.
         let flags = if begins { POLL_FIRST } else { 0 };
         let entry = opcode::Recv::new(fd, space.as_mut_ptr(), length).ioprio(flags);
-        self.push(entry.build().user_data(Operation::Receive(index, way).user_data()));
+        self.push(&entry.build().user_data(Operation::Receive(index, way).user_data()));
     }
 
     fn send(&mut self, index: usize, way: Way) {
@@ -237,14 +237,14 @@ impl Floor {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(fd, bytes.as_ptr(), length)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
-        self.push(entry.build().user_data(Operation::Send(index, way).user_data()));
+        self.push(&entry.build().user_data(Operation::Send(index, way).user_data()));
     }
 
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: &Entry) {
         loop {
             // SAFETY: the entry points into a boxed buffer of a slot, which is neither moved nor
             // handed to another client while `in_flight` counts this operation.
-            let pushed = unsafe { self.ring.submission().push(&entry) };
+            let pushed = unsafe { self.ring.submission().push(entry) };
             if pushed.is_ok() {
                 return;
             }
