@@ -35,8 +35,11 @@ pub(crate) struct Options {
 /// Forwards until the process is stopped.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     runtime::raise_descriptor_limit();
-    let listener = origin::listen(options.listen)?;
-    let mut floor = Floor::new(listener, options.origin)?;
+    forward(origin::listen(options.listen)?, options.origin)
+}
+
+fn forward(listener: TcpListener, origin: SocketAddr) -> anyhow::Result<()> {
+    let mut floor = Floor::new(listener, origin)?;
     floor.accept();
     let mut completed = Vec::with_capacity(COMPLETIONS as usize);
     loop {
@@ -393,12 +396,15 @@ impl Operation {
 
 const ENTRIES: u32 = 4096;
 const COMPLETIONS: u32 = 16_384;
-const BUFFER_BYTES: usize = 64 << 10;
+/// From this size on the allocator maps fresh pages, which cost nothing until they are used.
+const BUFFER_BYTES: usize = 128 << 10;
 /// IORING_RECVSEND_POLL_FIRST
 const POLL_FIRST: u16 = 1;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     #[test]
@@ -425,5 +431,37 @@ mod tests {
         message.space()[..2].copy_from_slice(b"cd");
         let taken = message.take(2, Way::Request).unwrap();
         assert!(matches!(taken, Taken::Bytes { complete: true }));
+    }
+
+    #[test]
+    fn what_the_origin_answers_arrives_through_the_floor() {
+        let origin = origin::tests::on_a_thread();
+        let listener = origin::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || forward(listener, origin).unwrap());
+        let mut client = TcpStream::connect(address).unwrap();
+        let get = |page: &str| format!("GET {page} HTTP/1.1\r\nhost: a\r\n\r\n").into_bytes();
+        for (page, bytes) in [("/13", 13), ("/64k", 64 << 10), ("/10m", 10 << 20), ("/13", 13)] {
+            assert_eq!(ask(&mut client, &get(page)), (200, bytes), "{page}");
+        }
+        assert_eq!(ask(&mut client, &get("/chunked")).0, 200);
+        let mut post = b"POST /1k HTTP/1.1\r\ncontent-length: 1048576\r\n\r\n".to_vec();
+        post.resize(post.len() + (1 << 20), b'x');
+        assert_eq!(ask(&mut client, &post), (200, 1 << 10));
+        let last = b"GET /13 HTTP/1.1\r\nconnection: close\r\n\r\n";
+        assert_eq!(ask(&mut client, last), (200, 13));
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "the floor closes after the last one");
+    }
+
+    fn ask(client: &mut TcpStream, request: &[u8]) -> (u16, u64) {
+        client.write_all(request).unwrap();
+        let (mut answer, mut buffer) = (http::Answer::default(), vec![0; 1 << 16]);
+        loop {
+            let received = client.read(&mut buffer).unwrap();
+            assert_ne!(received, 0, "closed in the middle of an answer");
+            if answer.feed(&buffer[..received]).unwrap() {
+                return (answer.status(), answer.body_bytes());
+            }
+        }
     }
 }

@@ -14,8 +14,8 @@ use crate::measure::syscalls;
 use crate::peers::{Cores, Installed, Peer, Shape};
 use crate::run::environment;
 use crate::run::stage::Stage;
+use crate::runtime;
 use crate::scenario::Ask;
-use crate::{run, runtime};
 
 /// What to compare with what.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,8 +29,8 @@ pub(crate) struct Options {
     /// Whose plain path is guarded.
     #[arg(long, value_enum, default_value_t = Peer::Corvoy)]
     peer: Peer,
-    /// The first of three ports on loopback: origin, +10 proxy, +11 admin.
-    #[arg(long, default_value_t = 24_100)]
+    /// The first of 300 ports on loopback that measurements take in turn.
+    #[arg(long, default_value_t = 24_500)]
     port: u16,
 }
 
@@ -71,13 +71,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn measure(installed: &Installed, port: u16) -> anyhow::Result<Cost> {
     let folder = tempfile::Builder::new().prefix("corvoy-guard-").tempdir()?;
-    let mut stage = Stage {
-        addresses: run::addresses(port),
-        cores: Cores::divide(environment::cores(), 1),
-        folder: folder.path().to_owned(),
-        seconds: 1,
-        commands: Vec::new(),
-    };
+    let cores = Cores::divide(environment::cores(), 1);
+    let mut stage = Stage::new(port, cores, folder.path(), 1);
     if syscalls::Method::find().is_none() {
         return syscalls::none_here();
     }

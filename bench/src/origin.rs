@@ -316,9 +316,17 @@ const CHUNKS: usize = 16;
 const CHUNK_BYTES: usize = 4096;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::http::Answer;
+
+    /// An origin that serves as long as the tests run.
+    pub(crate) fn on_a_thread() -> SocketAddr {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(|| runtime::block_on(serve(listener, Site::build())).unwrap());
+        address
+    }
 
     #[test]
     fn the_last_segment_names_the_answer_and_the_query_its_slowness() {

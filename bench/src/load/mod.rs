@@ -16,6 +16,7 @@ use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -85,7 +86,10 @@ async fn drive(options: &Options) -> anyhow::Result<()> {
     let mut errand = Errand::new(options.target, request(options));
     errand.expect_bytes = options.expect_bytes;
     let errand = Rc::new(errand);
-    let wires = shared::warm_up(&errand, options).await?;
+    let warming_up = shared::warm_up(&errand, options);
+    let wires = monoio::time::timeout(WARM_UP_MAX, warming_up)
+        .await
+        .context("the target did not answer everybody in time")??;
     let mut orders = io::stdin().lock().lines();
     if options.gated {
         say("ready")?;
@@ -169,6 +173,8 @@ fn say(line: &str) -> io::Result<()> {
     out.flush()
 }
 
+const WARM_UP_MAX: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,5 +207,22 @@ mod tests {
         };
         assert_eq!(total, 1500);
         assert!(matches!(pace(&options("--requests 9")), Pace::Closed { left: 9, .. }));
+    }
+
+    #[test]
+    fn an_origin_that_stalls_is_charged_for_all_who_waited() {
+        let origin = crate::origin::tests::on_a_thread();
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("summary.json");
+        let line = format!(
+            "--target {origin} --path /13?delay_ms=300&every=50 --connections 1 --rate 100 \
+             --seconds 1 --warm 1 --json {}",
+            json.display()
+        );
+        run(&options(&line)).unwrap();
+        let summary: Summary = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        assert_eq!((summary.requests, summary.failures.total()), (100, 0));
+        assert!(summary.latency_us.p90 > 100_000.0, "{summary:?}");
+        assert!(summary.service_us.p90 < 50_000.0, "{summary:?}");
     }
 }

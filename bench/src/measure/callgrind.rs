@@ -23,7 +23,8 @@ pub(crate) fn is_installed() -> bool {
 /// What to write before a command line so that its instructions are counted into `folder`.
 pub(crate) fn prefix(folder: &Path) -> Vec<String> {
     let out = format!("--callgrind-out-file={}/callgrind.%p", folder.display());
-    ["valgrind", "--tool=callgrind", "--trace-children=yes", "-q", &out].map(str::to_owned).into()
+    let fixed = ["valgrind", "--tool=callgrind", "--trace-children=yes", "--vgdb=no", "-q"];
+    fixed.into_iter().chain([out.as_str()]).map(str::to_owned).collect()
 }
 
 /// The instructions of every process that reported into `folder`.

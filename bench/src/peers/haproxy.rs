@@ -21,6 +21,7 @@ pub(super) fn config(shape: Shape, at: Addresses, map: &str) -> String {
         "global
     nbthread {shards}
     maxconn 20000
+    no strict-limits
 defaults
     mode http
     http-reuse always

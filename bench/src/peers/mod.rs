@@ -11,7 +11,7 @@ mod nginx;
 mod process;
 
 use std::env;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,6 +56,14 @@ pub(crate) struct Installed {
     pub(crate) peer: Peer,
     pub(crate) program: PathBuf,
     pub(crate) version: String,
+}
+
+impl Addresses {
+    /// Three ports on loopback, beginning with this one.
+    pub(crate) fn on_loopback(first: u16) -> Self {
+        let at = |offset| SocketAddr::from((Ipv4Addr::LOCALHOST, first + offset));
+        Self { origin: at(0), proxy: at(1), admin: at(2) }
+    }
 }
 
 impl Peer {
@@ -171,7 +179,9 @@ fn said(program: &Path, flag: &str) -> anyhow::Result<String> {
     let output = output.with_context(|| format!("{} {flag}", program.display()))?;
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned())
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    // Some say their own path first.
+    Ok(line.replace(&program.display().to_string(), "").trim().to_owned())
 }
 
 fn on_path(name: &str) -> anyhow::Result<PathBuf> {
@@ -232,8 +242,7 @@ mod tests {
     #[test]
     fn every_route_of_every_peer_has_its_cluster() {
         let shape = Shape { routes: 30, clusters: 10, retries: true, shards: 1 };
-        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let at = Addresses { origin: loopback(1), proxy: loopback(2), admin: loopback(3) };
+        let at = Addresses::on_loopback(1);
         assert_eq!(nginx::config(shape, at).matches("location /r").count(), 30);
         assert_eq!(nginx::config(shape, at).matches("upstream c").count(), 10);
         assert_eq!(haproxy::map(shape).lines().count(), 30);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::peers::Peer;
+use crate::peers::{Cores, Peer};
 use crate::run::environment::Environment;
 use crate::scenario::{self, Scenario};
 use crate::summary::{self, Ratio, Sample, Spread};
@@ -166,10 +166,14 @@ fn heading(out: &mut String, environment: &Environment) {
     line(out, "system, from /proc. Where client and origin share a core, that core limits");
     line(out, "requests/s of the cheaper proxies: compare the CPU time. Latency in closed loops");
     line(out, "is that of a saturated proxy; the `rate-` scenarios show what users would feel.");
+    line(out, &format!("System calls are counted by `{syscalls_by}`, instructions by callgrind."));
+    let Cores { proxy, origin, client } = Cores::divide(*cores, 2);
+    let apart = format!("proxy {proxy}, origin {origin}, clients {client}");
     line(
         out,
-        &format!("System calls are counted by `{syscalls_by}`, instructions by callgrind.\n"),
+        &format!("Scenarios with two threads have other cores: {apart}. The time from exec to"),
     );
+    line(out, "the first answer includes pinning the process (two further execs, some 2 ms).\n");
     line(out, "| peer | version |\n| --- | --- |");
     for (peer, version) in peers {
         line(out, &format!("| {peer} | {version} |"));

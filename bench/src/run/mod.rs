@@ -6,7 +6,6 @@ pub(crate) mod stage;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -44,7 +43,7 @@ pub(crate) struct Options {
     /// Requests per second that the rates are percentages of [default: nginx's peak in this run]
     #[arg(long)]
     peak: Option<u64>,
-    /// The first of three ports on loopback: origin, +10 proxy, +11 admin.
+    /// The first of 300 ports on loopback that measurements take in turn.
     #[arg(long, default_value_t = 24_000)]
     port: u16,
 }
@@ -108,16 +107,10 @@ impl Runner {
             |installed: &Installed| (installed.peer.name().to_owned(), installed.version.clone());
         environment.peers = peers.iter().map(version).collect();
         environment.skipped = skipped;
-        let stage = Stage {
-            addresses: addresses(options.port),
-            cores,
-            folder: folder.path().to_owned(),
-            seconds: environment.seconds,
-            commands: Vec::new(),
-        };
+        let stage = Stage::new(options.port, cores, folder.path(), environment.seconds);
         let (rounds, peak) = (environment.rounds, options.peak);
         let raw = File::create(out.join("raw.jsonl"))?;
-        let mut runner = Self {
+        let runner = Self {
             peers,
             rounds,
             peak,
@@ -128,15 +121,15 @@ impl Runner {
             samples: Vec::new(),
             _folder: folder,
         };
-        runner.keep_configs()?;
+        runner.keep_configs(Addresses::on_loopback(options.port))?;
         Ok(runner)
     }
 
     /// The configurations of the plain shape go into the record.
-    fn keep_configs(&mut self) -> anyhow::Result<()> {
+    fn keep_configs(&self, addresses: Addresses) -> anyhow::Result<()> {
         let folder = self.out.join("configs");
         for installed in &self.peers {
-            installed.command_line(Shape::PLAIN, self.stage.addresses, &folder)?;
+            installed.command_line(Shape::PLAIN, addresses, &folder)?;
         }
         Ok(())
     }
@@ -274,11 +267,6 @@ pub(crate) fn find(wanted: &[Peer]) -> (Vec<Installed>, Vec<(String, String)>) {
         }
     }
     (here, skipped)
-}
-
-pub(crate) fn addresses(port: u16) -> Addresses {
-    let at = |offset| SocketAddr::from((Ipv4Addr::LOCALHOST, port + offset));
-    Addresses { origin: at(0), proxy: at(10), admin: at(11) }
 }
 
 /// One figure a line.

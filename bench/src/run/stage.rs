@@ -1,7 +1,8 @@
 //! One measurement: origin, peer and clients on their cores, for as long as it takes.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,13 +20,17 @@ use crate::summary::Figures;
 /// Where measurements take place.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    pub(crate) addresses: Addresses,
     pub(crate) cores: Cores,
     /// Configurations, logs and reports, thrown away in the end.
     pub(crate) folder: PathBuf,
     pub(crate) seconds: u64,
-    /// Every command line that was run.
+    /// Every command line that was run, without its ports.
     pub(crate) commands: Vec<String>,
+    /// The first of the ports that measurements take in turn.
+    port: u16,
+    measurements: u16,
+    /// Those of this measurement.
+    addresses: Addresses,
 }
 
 /// A peer that answers, and the origin behind it.
@@ -46,6 +51,18 @@ pub(crate) struct Plan {
 }
 
 impl Stage {
+    pub(crate) fn new(port: u16, cores: Cores, folder: &Path, seconds: u64) -> Self {
+        Self {
+            cores,
+            folder: folder.to_owned(),
+            seconds,
+            commands: Vec::new(),
+            port,
+            measurements: 0,
+            addresses: Addresses::on_loopback(port),
+        }
+    }
+
     /// CPU time, rates and latencies under load.
     pub(crate) fn load(
         &mut self,
@@ -173,7 +190,11 @@ impl Stage {
         let mut counts = [0; 2];
         for (count, requests) in counts.iter_mut().zip([callgrind::SHORT, callgrind::LONG]) {
             let folder = self.folder.join("callgrind");
+            fs::remove_dir_all(&folder).ok(); // of a run that failed
             fs::create_dir_all(&folder)?;
+            // A worker of nginx is another user by the time it reports.
+            fs::set_permissions(&self.folder, Permissions::from_mode(0o755))?;
+            fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
             let ready = self.raise(installed, shape, &callgrind::prefix(&folder))?;
             let plan = Plan { requests: Some(requests), ..Plan::default() };
             let mut generator = self.clients(&ready, shape, ask, &plan)?;
@@ -182,18 +203,22 @@ impl Stage {
             ready.stop()?;
             ensure!(summary.requests == requests, "{} answered", summary.requests);
             *count = callgrind::instructions(&folder)?;
-            fs::remove_dir_all(&folder)?;
         }
         let [short, long] = counts;
         let per_request = callgrind::per_request(short, long);
         Ok(Figures::from([("instructions_per_request".to_owned(), per_request)]))
     }
 
-    /// The last lines that this peer wrote.
+    /// What this peer said was wrong, or else the last that it said.
     pub(crate) fn last_words(&self, peer: Peer) -> String {
         let text = fs::read_to_string(self.log(peer)).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(3).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("; ")
+        let complains = |line: &&str| COMPLAINTS.iter().any(|word| line.contains(word));
+        let complaints: Vec<&str> = text.lines().filter(complains).take(3).collect();
+        if complaints.is_empty() {
+            text.lines().last().unwrap_or_default().to_owned()
+        } else {
+            complaints.join("; ")
+        }
     }
 
     /// Starts the origin and the peer and waits for the first answer.
@@ -203,17 +228,18 @@ impl Stage {
         shape: Shape,
         before: &[String],
     ) -> anyhow::Result<Ready> {
-        fs::remove_file(self.log(installed.peer)).ok(); // of the measurement before this one
         let log = self.log(installed.peer);
+        fs::remove_file(&log).ok(); // of the measurement before this one
+        let addresses = self.take_fresh_addresses();
         let origin = match installed.peer {
             Peer::Direct => None,
-            _ => Some(self.origin(&log)?),
+            _ => Some(self.origin(addresses.origin, &log)?),
         };
         let mut line = before.to_vec();
-        line.extend(installed.command_line(shape, self.addresses, &self.folder)?);
+        line.extend(installed.command_line(shape, addresses, &self.folder)?);
         let (cores, address) = match installed.peer {
-            Peer::Direct => (self.cores.origin.clone(), self.addresses.origin),
-            _ => (self.cores.proxy.clone(), self.addresses.proxy),
+            Peer::Direct => (self.cores.origin.clone(), addresses.origin),
+            _ => (self.cores.proxy.clone(), addresses.proxy),
         };
         self.note(&cores, &line);
         let mut peer = Running::start(&cores, &line, &log)?;
@@ -222,14 +248,22 @@ impl Stage {
         Ok(Ready { peer, origin, address, first_answer })
     }
 
-    fn origin(&mut self, log: &Path) -> anyhow::Result<Running> {
+    /// A ring closes its listener some time after its process is gone, so no port is taken again
+    /// before many others were.
+    fn take_fresh_addresses(&mut self) -> Addresses {
+        let first = self.port + self.measurements % PORTS_MAX * PORTS_EACH;
+        self.measurements = self.measurements.wrapping_add(1);
+        self.addresses = Addresses::on_loopback(first);
+        self.addresses
+    }
+
+    fn origin(&mut self, address: SocketAddr, log: &Path) -> anyhow::Result<Running> {
         let program = std::env::current_exe()?.display().to_string();
-        let address = self.addresses.origin.to_string();
-        let line = [program, "origin".to_owned(), "--listen".to_owned(), address];
+        let line = [program, "origin".to_owned(), "--listen".to_owned(), address.to_string()];
         let cores = self.cores.origin.clone();
         self.note(&cores, &line);
         let mut origin = Running::start(&cores, &line, log)?;
-        origin.first_answer(self.addresses.origin, "/13", STARTING_MAX)?;
+        origin.first_answer(address, "/13", STARTING_MAX)?;
         Ok(origin)
     }
 
@@ -285,7 +319,10 @@ impl Stage {
     }
 
     fn note(&mut self, cores: &str, line: &[String]) {
-        let command = format!("taskset -c {cores} {}", line.join(" "));
+        let Addresses { origin, proxy, admin: _ } = self.addresses;
+        let command = format!("taskset -c {cores} {}", line.join(" "))
+            .replace(&origin.to_string(), "$ORIGIN")
+            .replace(&proxy.to_string(), "$PROXY");
         if !self.commands.contains(&command) {
             self.commands.push(command);
         }
@@ -346,5 +383,8 @@ const SETTLING: Duration = Duration::from_millis(300);
 const COUNTED_REQUESTS: u64 = 20_000;
 /// Seconds that a counted run may take at most.
 const COUNTING_MAX: u64 = 60;
+const COMPLAINTS: [&str; 5] = ["rror", "ALERT", "[emerg]", "panicked", "critical"];
+const PORTS_EACH: u16 = 3;
+const PORTS_MAX: u16 = 100;
 /// From this size on, cost per MB says more than cost per request.
 const BULK_BYTES: f64 = 32_768.0;
