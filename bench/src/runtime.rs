@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const ENTRIES: u32 = 4096;
 const COMPLETIONS: u32 = 16_384;
@@ -27,7 +28,6 @@ pub(crate) fn block_on<F: Future>(main: F) -> anyhow::Result<F::Output> {
 
 /// Lets this process hold as many sockets as the kernel allows it to.
 pub(crate) fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let wanted = Some(65_536);
     let limit = getrlimit(Resource::Nofile);
     let privileged = setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: wanted });
@@ -35,4 +35,9 @@ pub(crate) fn raise_descriptor_limit() {
         // Without privilege the hard limit is what we can have; a shortage shows as a connect error.
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();
     }
+}
+
+/// How many descriptors a process may have.
+pub(crate) fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

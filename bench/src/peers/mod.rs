@@ -17,6 +17,9 @@ use std::process::Command;
 
 use anyhow::Context;
 
+use crate::runtime;
+use crate::scenario::{Measure, Scenario};
+
 pub(crate) use process::{Cores, Running, pinned};
 
 /// Somebody to measure. `Direct` is the origin without a proxy.
@@ -99,11 +102,23 @@ impl Peer {
         Ok(Installed { peer: self, program, version })
     }
 
-    /// Whether this peer can take this shape at all; the floor has neither routes nor threads.
-    pub(crate) fn takes(self, shape: Shape) -> bool {
-        match self {
-            Self::Direct | Self::Floor => shape == Shape::PLAIN,
-            Self::Corvoy | Self::Nginx | Self::Haproxy | Self::Envoy => true,
+    /// Why this peer has no part in a scenario, if it has none.
+    pub(crate) fn left_out(self, scenario: &Scenario) -> Option<String> {
+        let bare = matches!(self, Self::Direct | Self::Floor);
+        match scenario.measure {
+            _ if bare && scenario.shape != Shape::PLAIN => {
+                Some("it has neither routes nor retries nor threads".to_owned())
+            }
+            Measure::Instructions(_) if self == Self::Direct => Some("it is no proxy".to_owned()),
+            Measure::Instructions(_) if self == Self::Envoy => {
+                Some("too large to run under callgrind".to_owned())
+            }
+            Measure::Idle { connections } if self == Self::Floor => {
+                // One to the client and one to the origin.
+                let (needed, limit) = (2 * connections as u64, runtime::descriptor_limit());
+                (needed >= limit).then(|| format!("it needs {needed} descriptors of {limit}"))
+            }
+            _ => None,
         }
     }
 }
@@ -225,6 +240,7 @@ const ENVOY: &str = "CORVOY_BENCH_ENVOY";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario;
 
     #[test]
     fn the_last_of_many_routes_is_asked_for() {
@@ -233,10 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_takes_the_plain_shape_only() {
-        assert!(Peer::Floor.takes(Shape::PLAIN));
-        assert!(!Peer::Floor.takes(Shape { shards: 2, ..Shape::PLAIN }));
-        assert!(Peer::Nginx.takes(Shape { shards: 2, ..Shape::PLAIN }));
+    fn who_cannot_take_part_is_left_out_with_a_reason() {
+        let scenarios = scenario::all();
+        let find = |name: &str| scenarios.iter().find(|scenario| scenario.name == name).unwrap();
+        assert_eq!(Peer::Floor.left_out(find("get-64")), None);
+        assert!(Peer::Floor.left_out(find("shards-2")).is_some());
+        assert!(Peer::Envoy.left_out(find("instructions")).is_some());
+        assert_eq!(Peer::Nginx.left_out(find("shards-2")), None);
     }
 
     #[test]

@@ -21,11 +21,10 @@ pub(super) fn config(shape: Shape, at: Addresses) -> String {
     format!(
         "daemon off;
 worker_processes {shards};
-worker_rlimit_nofile 65536;
 pid nginx.pid;
 error_log nginx.log crit;
 events {{
-    worker_connections 40000;
+    worker_connections 20000;
     multi_accept on;
     accept_mutex off;
 }}

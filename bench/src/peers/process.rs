@@ -51,6 +51,7 @@ impl Cores {
 pub(crate) fn pinned(cores: &str, line: &[String]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", cores]).args(line);
+    command.env("RUST_BACKTRACE", "0"); // errors of ours are told by their words
     command
 }
 

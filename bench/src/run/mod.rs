@@ -139,17 +139,34 @@ impl Runner {
             Measure::Instructions(_) => self.rounds.min(2), // they hardly vary
             _ => self.rounds,
         };
+        if let Measure::Foreign(tool, _) = scenario.measure
+            && !tool.is_installed()
+        {
+            let reason = "not installed".to_owned();
+            self.environment.skipped.push((tool.program().to_owned(), reason));
+            return Ok(());
+        }
+        let (mut left_out, mut peers) = (Vec::new(), Vec::new());
+        for installed in &self.peers {
+            match installed.peer.left_out(scenario) {
+                Some(reason) => left_out.push((installed.peer, reason)),
+                None => peers.push(installed.clone()),
+            }
+        }
+        for (peer, reason) in left_out {
+            let what = format!("{} in {}", peer.name(), scenario.name);
+            self.environment.skipped.push((what, reason));
+        }
         self.stage.cores = Cores::divide(self.environment.cores, scenario.shape.shards);
         self.say(&format!("{}: {}", scenario.name, scenario.about))?;
         for round in 0..rounds {
-            // Each round begins with another peer, so that nobody always runs first.
-            let mut peers = self.peers.clone();
-            let turn = round % peers.len().max(1);
-            peers.rotate_left(turn);
-            for installed in peers.iter().filter(|peer| peer.peer.takes(scenario.shape)) {
+            for installed in &peers {
                 let result = self.measure(scenario, installed, round);
                 self.record(scenario, installed.peer, round, result)?;
             }
+            // The next round begins with another peer, so that nobody always runs first.
+            let next = 1.min(peers.len());
+            peers.rotate_left(next);
         }
         Ok(())
     }
@@ -163,12 +180,7 @@ impl Runner {
         let shape = scenario.shape;
         match scenario.measure {
             Measure::Closed(ask) => self.stage.load(installed, shape, ask, &Plan::default()),
-            Measure::Foreign(tool, ask) => {
-                if !tool.is_installed() {
-                    bail!("{} is not installed", tool.program());
-                }
-                self.stage.foreign(installed, shape, ask, tool)
-            }
+            Measure::Foreign(tool, ask) => self.stage.foreign(installed, shape, ask, tool),
             Measure::Rate { percent, ask } => {
                 let rate = self.reference_peak()? * percent / 100;
                 let name = format!("{}-{}-{round}.hgrm", scenario.name, installed.peer.name());
@@ -237,12 +249,11 @@ impl Runner {
         Ok(())
     }
 
-    fn finish(mut self) -> anyhow::Result<()> {
+    fn finish(self) -> anyhow::Result<()> {
         let home = self.stage.folder.display().to_string();
         let commands = self.stage.commands.join("\n").replace(&home, "$FOLDER");
         fs::write(self.out.join("commands.txt"), commands + "\n")?;
         write_csv(&self.out.join("raw.csv"), &self.samples)?;
-        self.environment.skipped.dedup();
         let text = serde_json::to_string_pretty(&self.environment)?;
         fs::write(self.out.join("environment.json"), text + "\n")?;
         report::write(&self.out)

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use crate::load::record::Summary;
 use crate::measure::callgrind;
@@ -184,9 +184,6 @@ impl Stage {
         ask: Ask,
     ) -> anyhow::Result<Figures> {
         ensure!(callgrind::is_installed(), "valgrind is not installed");
-        if matches!(installed.peer, Peer::Direct | Peer::Envoy) {
-            bail!("not run under callgrind");
-        }
         let mut counts = [0; 2];
         for (count, requests) in counts.iter_mut().zip([callgrind::SHORT, callgrind::LONG]) {
             let folder = self.folder.join("callgrind");
