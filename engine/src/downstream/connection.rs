@@ -464,7 +464,7 @@ impl Client {
 
     /// Closes once the client has seen the answer: it may still be sending, and a close with
     /// unread bytes would reset the connection and take the answer away from it.
-    async fn linger(mut self) {
+    async fn linger(self) {
         let now = self.shard.clock.now();
         let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();

@@ -298,7 +298,7 @@ fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error
             }
             check_authority(authority).map_err(|_| Error::Target)?;
             let authority = head.target;
-            override_host(head, authority);
+            head.fields.set_span(FieldName::Host, authority);
             Ok(())
         }
         (_, [b'/', ..]) => Ok(()),
@@ -328,25 +328,25 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
         // Envoy leaves it for the connection manager, which answers 404 to it.
         return Ok(());
     }
+    let has_root = rest.get(authority.len()) == Some(&b'/');
     let host = start + offset(colon + 3);
-    let host = Span { start: host, end: host + offset(authority.len()) };
-    let path = Span { start: host.end, end };
-    head.scheme = Some(scheme);
-    override_host(head, host);
-    head.target = match path.of(&head.fields.bytes) {
-        [b'/', ..] => path,
-        query => {
-            let with_root = [b"/", query].concat();
-            head.fields.keep(&with_root)
+    let mut host = Span { start: host, end: host + offset(authority.len()) };
+    let mut path = Span { start: host.end, end };
+    if !has_root {
+        // The root takes the last byte of the authority, which moves over the second slash before
+        // it: nothing may be added behind the head while what follows it is still there.
+        let (from, to) = (host.start as usize, host.end as usize);
+        head.fields.bytes.copy_within(from..to, from - 1);
+        if let Some(last) = head.fields.bytes.get_mut(to - 1) {
+            *last = b'/';
         }
-    };
+        host = Span { start: host.start - 1, end: host.end - 1 };
+        path.start -= 1;
+    }
+    head.scheme = Some(scheme);
+    head.fields.set_span(FieldName::Host, host);
+    head.target = path;
     Ok(())
-}
-
-fn override_host(head: &mut RequestHead, host: Span) {
-    let Span { start, end } = host;
-    let text = head.fields.bytes.get(start as usize..end as usize).unwrap_or_default().to_vec();
-    head.fields.set(FieldName::Host, &text);
 }
 
 /// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1

@@ -37,7 +37,11 @@ async fn send(
 ) -> std::io::Result<()> {
     finish(client, heads, connection);
     if reply.body.is_empty() && has_length(reply.status) {
-        heads.response.fields.append(FieldName::ContentLength, b"0");
+        match heads.request.method {
+            // Envoy does not know here what a GET would have got.
+            Method::Head => heads.response.fields.append(FieldName::TransferEncoding, b"chunked"),
+            _ => heads.response.fields.append(FieldName::ContentLength, b"0"),
+        }
     }
     let mut out = client.shard.buffers.take();
     encode::response(&heads.response, &mut out);
@@ -72,6 +76,7 @@ fn count(client: &Client, status: u16) {
 /// What every answer to a client has: `date`, `server`, `connection`.
 pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
     let Heads { request, response } = heads;
+    response.version = request.version;
     let clock = &client.shard.clock;
     let finish = Finish {
         date: &clock.date(clock.now()),
@@ -89,11 +94,13 @@ const fn has_length(status: u16) -> bool {
 impl Exchange<'_> {
     /// Answers with `reply`.
     pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
+        //= envoy: a CONNECT that is not taken leaves nothing on the connection that is understood.
+        let closes = reply.closes || self.heads.request.method == Method::Connect;
         // What is left of the request would have to be read and thrown away: the connection ends.
-        if reply.closes || self.received.is_none() {
+        let lingers = closes || self.received.is_none();
+        if lingers {
             self.persistence = Persistence::Close;
         }
-        let lingers = reply.closes || self.received.is_none();
         let connection = self.connection_header();
         let is_grpc = super::route::is_grpc(&self.heads.request);
         let reply = if is_grpc { reply.for_grpc() } else { reply };

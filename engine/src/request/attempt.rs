@@ -108,28 +108,27 @@ pub(super) async fn exchange(
     upload: &mut Upload,
     limits: HeadLimits,
 ) -> Result<Answer, Failed> {
-    let mut attempt = Attempt { connection, interim: 0, limits };
+    let mut attempt = Attempt { connection, heard: Heard::Nothing, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
     loop {
+        let mut receives = ready.io.origin_in;
         if let Err(failed) = step_upload(x, &attempt.connection, upload, ready) {
             // An origin may answer, and close, before it has read the whole request.
-            let broken = matches!(failed, Failed::Upstream { .. });
-            if !(broken && attempt.receive(x).is_ok()) {
-                return Err(attempt.fail(x, failed));
+            if !matches!(failed, Failed::Upstream { .. }) {
+                return Err(attempt.fail(failed));
             }
-            ready.io.origin_in = false;
-        } else if ready.io.origin_in {
-            if let Err(failed) = attempt.receive(x) {
-                return Err(attempt.fail(x, failed));
-            }
+            receives = true;
+        }
+        if receives && let Err(failed) = attempt.receive(x) {
+            return Err(attempt.fail(failed));
         }
         match attempt.parse(x) {
             Ok(Some((length, early))) => {
                 return Ok(Answer { connection: attempt.connection, length, early });
             }
             Ok(None) => {}
-            Err(failed) => return Err(attempt.fail(x, failed)),
+            Err(failed) => return Err(attempt.fail(failed)),
         }
         let now = x.client.shard.clock.now();
         x.start_timers(upload);
@@ -144,7 +143,7 @@ pub(super) async fn exchange(
         if ready.rang
             && let Err(failed) = x.check_deadlines()
         {
-            return Err(attempt.fail(x, failed));
+            return Err(attempt.fail(failed));
         }
         x.touch();
     }
@@ -205,8 +204,16 @@ pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: Fault) -> Failed {
     }
 }
 
+/// Whether the host has said anything yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Heard {
+    Nothing,
+    Something,
+}
+
 struct Attempt {
     connection: Connection,
+    heard: Heard,
     interim: usize,
     limits: HeadLimits,
 }
@@ -222,6 +229,7 @@ impl Attempt {
         let terminated = |error| Err(Failed::Upstream { error, sent: Sent::Something });
         match self.connection.socket().receive(buffer) {
             Ok(Received::Bytes(n)) => {
+                self.heard = Heard::Something;
                 self.connection.pool().count_received(n);
                 Ok(())
             }
@@ -264,11 +272,10 @@ impl Attempt {
     }
 
     /// Ends the connection and says how far the request had got.
-    fn fail(self, x: &Exchange<'_>, failed: Failed) -> Failed {
-        let silent = x.heads.response.status == 0 && self.interim == 0;
+    fn fail(self, failed: Failed) -> Failed {
         let (by, failed) = match failed {
             Failed::Upstream { error: Error::ConnectionTermination, .. } => {
-                let sent = if self.connection.is_reused() && silent {
+                let sent = if self.connection.is_reused() && self.heard == Heard::Nothing {
                     Sent::OnStaleConnection
                 } else {
                     Sent::Something

@@ -11,7 +11,6 @@ use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
 use crate::format::StreamInfo;
 use crate::http1::{BodyLength, FieldName, HeadLimits, Version, framing};
-use crate::limits;
 use crate::request::body::Framing;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::host::Host;

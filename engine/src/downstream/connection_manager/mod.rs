@@ -227,4 +227,3 @@ mod tests {
         text.parse().expect("an address")
     }
 }
-pub(crate) fn compile(_: &corvoy_config::HttpConnectionManager, _: &corvoy_config::Path, _: &mut corvoy_config::Problems) -> Option<ConnectionManager> { Some(ConnectionManager::default()) }
