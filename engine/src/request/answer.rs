@@ -57,6 +57,7 @@ async fn send(
 pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     compose(&mut heads, reply);
+    heads.request.clear();
     let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
     count(client, reply.status);
     client.shard.give_heads(heads);
@@ -125,8 +126,7 @@ impl Exchange<'_> {
             stats.downstream_cx_drain_close.inc();
             self.persistence = Persistence::Close;
         }
-        if self.persistence == Persistence::KeepAlive
-            && self.client.is_worn_out(shard.clock.now())
+        if self.persistence == Persistence::KeepAlive && self.client.is_worn_out(shard.clock.now())
         {
             self.persistence = Persistence::Close;
         }

@@ -159,7 +159,7 @@ pub(super) fn step_upload(
     let mut may_receive = ready.io.client_in;
     for _ in 0..STEPS_MAX {
         if upload.wants_origin() {
-            let sent = upload.push(connection.socket()).map_err(|fault| upload_fault(x, fault))?;
+            let sent = upload.push(connection.socket()).map_err(|fault| upload_fault(x, &fault))?;
             connection.pool().count_sent(sent);
             if sent == 0 {
                 break;
@@ -167,7 +167,7 @@ pub(super) fn step_upload(
         } else if upload.wants_client() && may_receive {
             let buffers = &x.client.shard.buffers;
             let pulled = upload.pull(&x.client.socket, buffers);
-            let pulled = pulled.map_err(|fault| upload_fault(x, fault))?;
+            let pulled = pulled.map_err(|fault| upload_fault(x, &fault))?;
             x.client.count_received(pulled.bytes);
             may_receive = pulled.more_likely;
             if let Some(surplus) = upload.surplus()
@@ -185,8 +185,8 @@ pub(super) fn step_upload(
     Ok(())
 }
 
-pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: Fault) -> Failed {
-    match fault {
+pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: &Fault) -> Failed {
+    match *fault {
         Fault::Sink(_) => Failed::Upstream {
             error: Error::ConnectionTermination,
             sent: Sent::Something, // what it means is decided where the connection is known
@@ -241,10 +241,7 @@ impl Attempt {
     }
 
     /// The final answer, once its head is whole. Interim answers are swallowed, as Envoy does.
-    fn parse(
-        &mut self,
-        x: &mut Exchange<'_>,
-    ) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
+    fn parse(&mut self, x: &mut Exchange<'_>) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
         loop {
             let head = &mut x.heads.response;

@@ -56,7 +56,7 @@ pub(super) async fn deliver(
             }
         }
         Err(broken) => {
-            let (after, by) = end(x, &connection, broken, framing);
+            let (after, by) = end(x, &connection, &broken, framing);
             connection.close(by);
             after
         }
@@ -166,15 +166,15 @@ fn step_upload(
 fn end(
     x: &mut Exchange<'_>,
     connection: &Connection,
-    broken: Broken,
+    broken: &Broken,
     framing: Framing,
 ) -> (After, ClosedBy) {
     let router = x.chain.router.shard(x.client.shard.id);
     // A body that only the close ends would look whole if the connection were closed in peace.
-    let by_close = framing == Framing::Identity
-        && !x.heads.response.fields.has(FieldName::ContentLength);
+    let by_close =
+        framing == Framing::Identity && !x.heads.response.fields.has(FieldName::ContentLength);
     let cut = if by_close { After::Reset } else { After::Close };
-    match broken {
+    match *broken {
         Broken::Answer(Fault::Sink(_)) => {
             x.client.gone();
             (After::Close, ClosedBy::Us)

@@ -157,7 +157,7 @@ impl Forwarding<'_> {
         encode::request(&x.heads.request, &mut head);
         self.upload.begin(head, &x.client.shard.buffers);
         let early = self.upload.take_early(&mut x.client.early);
-        early.map_err(|fault| attempt::upload_fault(x, fault))?;
+        early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         x.heads.response.clear();
         x.start_timers(&self.upload);
         let connection = self.lease(x, &pool).await?;
@@ -189,8 +189,7 @@ impl Forwarding<'_> {
 
     /// Whether the answer is discarded for another attempt, and when that begins.
     fn judge_answer(&mut self, x: &mut Exchange<'_>) -> Option<Millis> {
-        let decision =
-            self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now());
+        let decision = self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now());
         let after = self.decide(x, decision);
         if after.is_some() {
             self.cluster.stats().retry.record(x.heads.response.status);
@@ -338,11 +337,7 @@ struct Active {
 }
 
 impl Active {
-    fn begin(
-        cluster: &LocalCluster,
-        pool: &Rc<Pool>,
-        priority: RoutingPriority,
-    ) -> Option<Self> {
+    fn begin(cluster: &LocalCluster, pool: &Rc<Pool>, priority: RoutingPriority) -> Option<Self> {
         let Some(permit) = cluster.breakers().acquire(priority, Resource::Requests) else {
             pool.stats().upstream_rq_active_overflow.inc();
             return None;

@@ -131,7 +131,8 @@ impl<'a> Exchange<'a> {
         let chain = Arc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
-        let after = |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
+        let after =
+            |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
         if received.is_none() {
             deadlines.set(Passed::Request, after(limits.request));
         }

@@ -1,6 +1,6 @@
 //! The request on its way to the origin: head, body, and what is kept of it for another attempt.
 
-use super::body::{Fault, Framing, Pump, Pulled};
+use super::body::{Fault, Framing, Pulled, Pump};
 use crate::http1::BodyLength;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
