@@ -73,7 +73,7 @@ impl Reader<'_> {
         };
         let path = at.field("typed_config");
         if config_type.fields().any(|field| message.has_field(&field))
-            || self.problems.errors().any(|problem| problem.path == path)
+            || self.problems.errors().any(|problem| problem.path.starts_with(&path))
         {
             return;
         }
