@@ -76,7 +76,7 @@ fn read_with<M: Message>(
     }
     let options = SerializeOptions::new().use_proto_field_name(true);
     let json = message.serialize_with_options(serde_json::value::Serializer, &options);
-    match (structs::decode(&message), json) {
+    match (structs::decode(message), json) {
         (Ok(message), Ok(json)) => Some((message, json)),
         (Err(error), _) => {
             problems.error(&root, format!("this passed all checks and is still wrong: {error}"));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize as _;
@@ -10,14 +10,15 @@ use serde::de::{
     self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// A value as YAML and JSON know it. Of a key that appears twice, the last value counts.
+/// A value as YAML and JSON know it. A map has each key once, in the order of the text; most are too
+/// small for anything better than a list.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     Bool(bool),
     Float(f64),
     Int(i128),
     List(Vec<Self>),
-    Map(BTreeMap<String, Self>),
+    Map(Vec<(String, Self)>),
     Null,
     Text(String),
 }
@@ -173,10 +174,17 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let mut map = BTreeMap::new();
+        let mut map: Vec<(String, Node)> = Vec::new();
         while let Some(key) = entries.next_key_seed(Key)? {
-            map.insert(key.into_owned(), entries.next_value_seed(self)?);
+            map.push((key.into_owned(), entries.next_value_seed(self)?));
         }
+        // Of a key that appears twice, the last value counts.
+        let mut seen = HashSet::new();
+        let mut last: Vec<_> = map.iter().rev().map(|(key, _)| seen.insert(key.as_str())).collect();
+        if last.contains(&false) {
+            map.retain(|_| last.pop().unwrap_or(true));
+        }
+        map.shrink_to_fit();
         Ok(Node::Map(map))
     }
 

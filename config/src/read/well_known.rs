@@ -104,7 +104,7 @@ impl Reader<'_> {
     fn structure(
         &mut self,
         descriptor: &MessageDescriptor,
-        entries: &std::collections::BTreeMap<String, Node>,
+        entries: &[(String, Node)],
         at: &Path,
     ) -> DynamicMessage {
         let mut message = DynamicMessage::new(descriptor.clone());

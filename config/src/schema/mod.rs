@@ -48,7 +48,7 @@ pub struct Coverage {
     pub harmless: &'static [(&'static str, &'static str)],
     /// Whether a message fits the struct.
     #[cfg(test)]
-    pub(crate) fits: fn(&prost_reflect::DynamicMessage) -> Result<(), crate::structs::Error>,
+    pub(crate) fits: fn(prost_reflect::DynamicMessage) -> Result<(), crate::structs::Error>,
 }
 
 impl Coverage {
