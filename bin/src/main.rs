@@ -1,49 +1,52 @@
-//! The `corvoy` binary: flags, log, configuration, then the engine until it has drained.
+//! `corvoy`: flags → log → configuration → compile → shards → serve → drain.
+//!
+//! What it serves is in `corvoy-engine`, what it reads in `corvoy-config`; here is only the way
+//! between them and the process.
 
 mod flags;
 mod log;
 mod origin;
+mod report;
 
 use std::net::TcpListener;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
-use corvoy_config::{Problems, Source};
+use corvoy_config::{Loaded, Problems, Source};
+use corvoy_engine::compile::{self, Compiled};
+use corvoy_engine::control;
+use corvoy_engine::stats::{ProcessStats, Registry};
 
 use flags::{Flags, Mode};
 
-/// Served when no configuration is given: see [`demonstration`].
-const DEFAULT_CONFIG: &str = include_str!("default.yaml");
-const DEFAULT_CONFIG_NAME: &str = "default.yaml (built in)";
-const DEFAULT_ORIGIN: &str = "127.0.0.1:8000";
+/// What `corvoy` serves when it is given no configuration.
+const DEMONSTRATION: &str = include_str!("default.yaml");
 
-const TRY_THIS: &str = "
-corvoy is running. Try:
-
-  curl http://127.0.0.1:15001/headers
-  curl -i http://127.0.0.1:15001/status/500
-  curl -s http://127.0.0.1:15000/stats | grep retry
-";
+/// Where the demonstration expects its origin; [`DEMONSTRATION`] says the same.
+const ORIGIN: &str = "127.0.0.1:8000";
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     let (flags, warnings) = match Flags::read(std::env::args_os()) {
         Ok(read) => read,
-        Err(answer) => answer.exit(),
+        Err(error) => error.exit(),
     };
-    if flags.hot_restart_version {
-        print("disabled");
-        return ExitCode::SUCCESS;
-    }
-    match run(&flags, &warnings) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&flags, &warnings, started) {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("corvoy: {error:#}");
+            report::failure(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(flags: &Flags, warnings: &[String]) -> anyhow::Result<()> {
+fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<ExitCode> {
+    if flags.hot_restart_version {
+        report::line("disabled");
+        return Ok(ExitCode::SUCCESS);
+    }
     let levels = log::start(&log::Options {
         level: flags.log_level,
         components: &flags.component_log_level.0,
@@ -54,57 +57,70 @@ fn run(flags: &Flags, warnings: &[String]) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!(target: "main", "{warning}");
     }
-
-    let source = if flags.is_demonstration() {
-        Source::built_in(DEFAULT_CONFIG_NAME, DEFAULT_CONFIG)
-    } else {
-        Source::read(flags.config_path.as_deref(), flags.config_yaml.as_deref())?
-    };
+    let source = source(flags)?;
+    let shards = flags.concurrency();
+    let registry = Arc::new(Registry::new(shards));
+    let process = Arc::new(ProcessStats::new(&registry));
     let mut problems = Problems::default();
-    let loaded = corvoy_config::load(&source, &mut problems);
-    let compiled = loaded.map(|loaded| corvoy_engine::compile(loaded, &mut problems));
-    for warning in problems.warnings() {
-        tracing::warn!(target: "config", "{warning}");
-    }
-    let Some(Some(snapshot)) = compiled else {
-        eprint!("{}", problems.render(&source));
-        anyhow::bail!("configuration '{}' is not valid", source.name());
-    };
+    let configured = load(&source, &registry, &mut problems);
+    report::problems(&problems, &source);
+    let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
     if flags.mode() == Mode::Validate {
-        print(&format!("configuration '{}' OK", source.name()));
-        return Ok(());
+        report::line(&format!("configuration '{}' OK", name(flags)));
+        return Ok(ExitCode::SUCCESS);
     }
-
     if flags.is_demonstration() {
-        start_origin()?;
+        let listener = TcpListener::bind(ORIGIN);
+        let listener = listener.with_context(|| format!("cannot listen on {ORIGIN} (origin)"))?;
+        origin::serve(listener)?;
+        report::demonstration();
     }
-    corvoy_engine::run(snapshot, options(flags, levels))?;
-    Ok(())
-}
-
-fn start_origin() -> anyhow::Result<()> {
-    let cannot = || format!("cannot serve the built-in origin on {DEFAULT_ORIGIN}");
-    let listener = TcpListener::bind(DEFAULT_ORIGIN).with_context(cannot)?;
-    origin::serve(listener).with_context(cannot)
-}
-
-fn options(flags: &Flags, levels: log::Levels) -> corvoy_engine::Options {
-    let demonstration = flags.is_demonstration();
-    corvoy_engine::Options {
-        concurrency: flags.concurrency(),
+    let options = control::Options {
+        started,
+        concurrency: shards,
         drain_time: flags.drain_time(),
-        drain_strategy: flags.drain_strategy.into(),
         admin_address_path: flags.admin_address_path.clone(),
-        levels: Box::new(levels),
-        on_live: Box::new(move || {
-            if demonstration {
-                print(TRY_THIS);
-            }
-        }),
-    }
+        version: report::version(),
+        command_line_options: report::command_line_options(flags, shards),
+        bootstrap: json,
+        logging: Arc::new(levels),
+    };
+    control::run(compiled, registry, process, options)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, reason = "what was asked for goes to standard output, the log not")]
-fn print(text: &str) {
-    println!("{text}");
+/// The texts that the flags name.
+fn source(flags: &Flags) -> anyhow::Result<Source> {
+    let source = match &flags.config_path {
+        Some(path) => Source::file(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?,
+        None if flags.is_demonstration() => {
+            Source::new().merge_yaml("(built-in demonstration)", DEMONSTRATION)
+        }
+        None => Source::new(),
+    };
+    Ok(match &flags.config_yaml {
+        Some(yaml) => source.merge_yaml("--config-yaml", yaml),
+        None => source,
+    })
+}
+
+/// Reads, checks and compiles; nothing if there is any error.
+fn load(
+    source: &Source,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> Option<(Compiled, serde_json::Value)> {
+    let Loaded { bootstrap, json } = corvoy_config::load(source, problems)?;
+    let compiled = compile::bootstrap(&bootstrap, registry, problems)?;
+    Some((compiled, json))
+}
+
+/// The configuration as messages call it.
+fn name(flags: &Flags) -> String {
+    match &flags.config_path {
+        Some(path) => path.display().to_string(),
+        None if flags.is_demonstration() => "(built-in demonstration)".to_owned(),
+        None => "--config-yaml".to_owned(),
+    }
 }

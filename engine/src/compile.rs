@@ -38,11 +38,10 @@ pub struct Node {
 /// Envoy's default of `stats_flush_interval`.
 const STATS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Compiles a bootstrap for so many shards; `None` when `problems` has errors.
+/// Compiles a bootstrap for the shards of `registry`; `None` when `problems` has errors.
 pub fn bootstrap(
     bootstrap: &config::Bootstrap,
     registry: &Registry,
-    shards: usize,
     problems: &mut Problems,
 ) -> Option<Compiled> {
     let root = Path::root();
@@ -52,7 +51,7 @@ pub fn bootstrap(
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
-    let clusters = upstream::compile::clusters(clusters, registry, shards, &at, problems);
+    let clusters = upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
     let listeners = compile_listeners(listeners, &clusters, &resources, registry, problems);
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;

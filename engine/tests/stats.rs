@@ -1,5 +1,6 @@
 //! Stats as an operator sees them, against recordings of Envoy 1.40 in `tests/envoy/`.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -7,7 +8,7 @@ use std::thread;
 
 use corvoy_engine::stats::{
     AdminListenerStats, CircuitBreakerRemainingStats, CircuitBreakerStats, ClusterStats,
-    HistogramBuckets, HttpStats, ListenerHttpStats, ListenerStats, ProcessStats, Registry,
+    HistogramBuckets, HttpStats, ListenerHttpStats, ListenerStats, Origin, ProcessStats, Registry,
     RouterStats, Scope, Select, TracingStats, VirtualClusterStats, json, prometheus, text,
 };
 use proptest::prelude::*;
@@ -19,9 +20,10 @@ struct World {
     process: ProcessStats,
     cluster: Arc<Scope<ClusterStats>>,
     circuit_breakers: [Arc<Scope<CircuitBreakerStats>>; 2],
-    connection_manager: (Arc<Scope<HttpStats>>, Arc<Scope<RouterStats>>, Arc<Scope<TracingStats>>),
+    connection_manager: Arc<Scope<HttpStats>>,
     listener: (Arc<Scope<ListenerStats>>, Arc<Scope<ListenerHttpStats>>),
-    admin: (Arc<Scope<HttpStats>>, Arc<Scope<AdminListenerStats>>, Arc<Scope<ListenerHttpStats>>),
+    /// What nobody writes to in these tests, but is there.
+    _others: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 impl World {
@@ -34,20 +36,18 @@ impl World {
             process: ProcessStats::new(&registry),
             cluster: registry.scope(&format!("cluster.{cluster}.")),
             circuit_breakers: [breaker("default"), breaker("high")],
-            connection_manager: (
-                registry.scope(&http),
-                registry.scope(&http),
-                registry.scope(&http),
-            ),
+            connection_manager: registry.scope(&http),
             listener: (
                 registry.scope(&format!("listener.{listener}.")),
                 registry.scope(&format!("listener.{listener}.{http}")),
             ),
-            admin: (
-                registry.scope("http.admin."),
-                registry.scope("listener.admin."),
-                registry.scope("listener.admin.http.admin."),
-            ),
+            _others: vec![
+                registry.scope::<RouterStats>(&http),
+                registry.scope::<TracingStats>(&http),
+                registry.scope::<HttpStats>("http.admin."),
+                registry.scope::<AdminListenerStats>("listener.admin."),
+                registry.scope::<ListenerHttpStats>("listener.admin.http.admin."),
+            ],
             registry,
         }
     }
@@ -61,7 +61,7 @@ impl World {
     }
 
     fn text_of(&self, filter: &str) -> String {
-        let select = Select { filter: Some(Regex::new(filter).unwrap()), ..Select::default() };
+        let select = Select { filter: Regex::new(filter).ok(), ..Select::default() };
         text(&self.registry, select, HistogramBuckets::Summary).collect()
     }
 
@@ -202,7 +202,7 @@ fn a_histogram_shows_the_last_flush_interval_and_everything() {
     let line = || world.text_of("^http.ingress_http.downstream_rq_time$");
     let name = "http.ingress_http.downstream_rq_time";
     assert_eq!(line(), format!("{name}: No recorded values\n"));
-    let time = &world.connection_manager.0.shard(0).downstream_rq_time;
+    let time = &world.connection_manager.shard(0).downstream_rq_time;
     time.record(3);
     assert_eq!(line(), format!("{name}: No recorded values\n"), "no flush yet");
     world.registry.flush();
@@ -306,6 +306,30 @@ fn only_what_was_written_is_used_and_a_reset_does_not_change_that() {
 }
 
 #[test]
+fn a_response_is_counted_under_its_origin_and_as_a_canary_too() {
+    let world = World::new(1, "c", "h", "l");
+    world.cluster.shard(0).record_response(200, Origin::External, false);
+    world.cluster.shard(0).record_response(404, Origin::Internal, true);
+    assert_eq!(
+        world.text_of(r"^cluster\.c\..*(rq_[24]|rq_completed)"),
+        "cluster.c.canary.upstream_rq_404: 1\n\
+         cluster.c.canary.upstream_rq_4xx: 1\n\
+         cluster.c.canary.upstream_rq_completed: 1\n\
+         cluster.c.external.upstream_rq_200: 1\n\
+         cluster.c.external.upstream_rq_2xx: 1\n\
+         cluster.c.external.upstream_rq_completed: 1\n\
+         cluster.c.internal.upstream_rq_404: 1\n\
+         cluster.c.internal.upstream_rq_4xx: 1\n\
+         cluster.c.internal.upstream_rq_completed: 1\n\
+         cluster.c.upstream_rq_200: 1\n\
+         cluster.c.upstream_rq_2xx: 1\n\
+         cluster.c.upstream_rq_404: 1\n\
+         cluster.c.upstream_rq_4xx: 1\n\
+         cluster.c.upstream_rq_completed: 2\n"
+    );
+}
+
+#[test]
 fn each_worker_of_a_listener_shows_its_own_part() {
     let world = World::new(2, "c", "h", "[::1]:80");
     world.listener.0.shard(0).downstream_cx_total.add(3);
@@ -406,7 +430,7 @@ fn sums_never_go_back_and_end_exact_while_every_shard_writes() {
     assert!(world.prometheus().contains(&format!(
         "envoy_cluster_upstream_rq_time_count{{envoy_cluster_name=\"c\"}} {expected}\n"
     )));
-    drop((world.process, world.admin));
+    drop(world.process);
 }
 
 proptest! {

@@ -13,6 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use corvoy_engine::control::Logging;
+use corvoy_engine::control::admin::LogLevel;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -52,4 +54,17 @@ pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Levels> {
     let lines = fmt::layer().event_format(format).with_writer(writer).with_filter(filter);
     tracing_subscriber::registry().with(lines).try_init().context("the log is running already")?;
     Ok(Levels::new(options.level, options.components, handle))
+}
+
+impl Logging for Levels {
+    fn loggers(&self) -> Vec<(String, LogLevel)> {
+        self.list().into_iter().map(|(name, level)| (name.to_owned(), level.into())).collect()
+    }
+
+    fn set_level(&self, logger: Option<&str>, level: LogLevel) {
+        // The admin endpoint asks for loggers that it was told of.
+        let _known = self.set(logger, level.into());
+    }
+
+    fn reopen(&self) {}
 }

@@ -219,17 +219,14 @@ impl Forwarding<'_> {
     /// Carries out a retry decision: the breaker, the stats, the back-off.
     fn decide(&mut self, x: &Exchange<'_>, decision: Decision) -> Option<Millis> {
         let stats = self.cluster.stats();
-        let virtual_host = self.virtual_host.stats.shard(x.client.shard.id);
         match decision {
             Decision::Retry => {}
             Decision::No(Refusal::LimitExceeded) => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
-                virtual_host.upstream_rq_retry_limit_exceeded.inc();
                 return None;
             }
             Decision::No(Refusal::Succeeded) => {
                 stats.upstream_rq_retry_success.inc();
-                virtual_host.upstream_rq_retry_success.inc();
                 return None;
             }
             Decision::No(Refusal::NotRetriable) => return None,
@@ -239,14 +236,12 @@ impl Forwarding<'_> {
         self.retrying = self.cluster.breakers().acquire(self.priority(), Resource::Retries);
         if self.retrying.is_none() {
             stats.upstream_rq_retry_overflow.inc();
-            virtual_host.upstream_rq_retry_overflow.inc();
             return None;
         }
         if !self.upload.can_repeat() {
             return None; // counted when the body outgrew what is kept
         }
         stats.upstream_rq_retry.inc();
-        virtual_host.upstream_rq_retry.inc();
         let random = x.client.shard.random.borrow_mut().u64(..);
         match self.retry.as_mut()?.back_off(random) {
             Wait::Exponential(wait) => {

@@ -74,13 +74,13 @@ const DECADES: usize = 9;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Bin {
     /// The lowest value in it.
-    lower: u64,
+    lower: u32,
 }
 
 impl Bin {
     /// The bin that the value falls into.
     pub(super) fn of(value: u64) -> Self {
-        let (mut digits, mut unit) = (value.min(u64::from(u32::MAX)), 1);
+        let (mut digits, mut unit) = (u32::try_from(value).unwrap_or(u32::MAX), 1);
         while digits >= 100 {
             digits /= 10;
             unit *= 10;
@@ -89,10 +89,11 @@ impl Bin {
     }
 
     fn at(decade: usize, digit: usize) -> Self {
-        let digit = digit as u64;
+        let digit = u32::try_from(digit).unwrap_or(0);
         match decade.checked_sub(1) {
             None => Self { lower: digit },
-            Some(power) => Self { lower: (digit + 10) * TENS.get(power).copied().unwrap_or(0) },
+            // The last bucket of the last decade would end above 2³²; no value is ever there.
+            Some(power) => Self { lower: (digit + 10).saturating_mul(unit(power)) },
         }
     }
 
@@ -100,38 +101,34 @@ impl Bin {
     fn place(self) -> (usize, usize) {
         let (mut digits, mut decade) = (self.lower, 1);
         if digits < 10 {
-            return (0, usize::try_from(digits).unwrap_or(0));
+            return (0, digits as usize);
         }
         while digits >= 100 {
             digits /= 10;
             decade += 1;
         }
-        (decade, usize::try_from(digits - 10).unwrap_or(0))
+        (decade, (digits - 10) as usize)
     }
 
     /// The lowest value in it.
-    pub(super) fn lower(self) -> u64 {
+    pub(super) fn lower(self) -> u32 {
         self.lower
     }
 
     /// How wide it is. `1` is the bin from 1.0 to 1.1: Envoy's bins know no integers.
     pub(super) fn width(self) -> f64 {
-        match self.lower {
-            0 => 0.0,
-            1..10 => 0.1,
-            lower => {
-                let mut unit = 1u32;
-                while lower / u64::from(unit) >= 100 {
-                    unit *= 10;
-                }
-                f64::from(unit)
-            }
+        match self.place() {
+            (0, 0) => 0.0,
+            (0, _) => 0.1,
+            (decade, _) => f64::from(unit(decade - 1)),
         }
     }
 }
 
-const TENS: [u64; DECADES] =
-    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+/// The width of a bin in the decade above ten.
+fn unit(power: usize) -> u32 {
+    10_u32.saturating_pow(u32::try_from(power).unwrap_or(u32::MAX))
+}
 
 #[cfg(test)]
 mod tests {
@@ -160,9 +157,9 @@ mod tests {
         #[test]
         fn a_bin_begins_at_or_below_its_values_and_ends_above(value in 0..=u64::from(u32::MAX)) {
             let bin = Bin::of(value);
-            prop_assert!(bin.lower() <= value);
+            prop_assert!(u64::from(bin.lower()) <= value);
             #[expect(clippy::cast_precision_loss, reason = "below 2^32")]
-            let (lower, value) = (bin.lower() as f64, value as f64);
+            let (lower, value) = (f64::from(bin.lower()), value as f64);
             prop_assert!(value == 0.0 || value < lower + bin.width());
         }
     }

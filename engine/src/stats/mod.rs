@@ -10,8 +10,10 @@
 //! What it is not: it keeps no label maps and builds no names while requests run; names, tags and quantiles
 //! are made by the control plane when somebody looks.
 //!
-//! Memory: a block is made when its thread first writes to it. A cluster costs 16 bytes a shard until a
-//! request of that shard uses it; after that its block is about 700 bytes (a test at the bottom of `sets/cluster.rs` holds it).
+//! Memory, measured with ten thousand clusters on sixteen shards: 2.7 KB for a cluster that gets no requests,
+//! with its circuit breakers (a block is made when its thread first writes to it); 1 KB more for each shard
+//! that uses it; 5 KB more there once it answers (five histograms over two decades, response codes); 1.3 KB
+//! on the control plane for what the histograms were at the last flush. A scrape buffers one cluster.
 
 mod codes;
 mod counter;

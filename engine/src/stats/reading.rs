@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::stats::Kind;
-use crate::stats::summary::Summary;
+use crate::stats::summary::{Merge, Summary};
 
 /// A scope, whatever set of stats it has. For the control plane.
 pub(super) trait Listed: fmt::Debug + Send + Sync {
@@ -25,7 +25,7 @@ pub(super) trait Listed: fmt::Debug + Send + Sync {
     fn reset_counters(&self);
 
     /// Ends the interval of every histogram.
-    fn flush(&self);
+    fn flush(&self, merge: &mut Merge);
 
     /// For the registry, which knows the type.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;

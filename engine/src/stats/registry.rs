@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::stats::reading::Listed;
+use crate::stats::summary::Merge;
 use crate::stats::{Scope, StatSet};
 
 /// Every scope of the process, by prefix. Used by the control plane only.
@@ -30,9 +31,9 @@ impl Registry {
     /// The stats `S` under the prefix (with its final dot). The same prefix gives the same scope as long as
     /// somebody holds it, so counters survive a reload.
     ///
-    /// Envoy's names know no `:`; one in the prefix becomes `_`.
+    /// A `:` in the prefix (an address, a scheme) becomes `_`, as in Envoy.
     pub fn scope<S: StatSet>(&self, prefix: &str) -> Arc<Scope<S>> {
-        let prefix = prefix.replace(':', "_");
+        let prefix = prefix.replace("://", "_").replace(":/", "_").replace(':', "_");
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (prefix.as_str().into(), TypeId::of::<S>());
         if let Some(scope) = scopes.get(&key).and_then(Weak::upgrade)
@@ -53,7 +54,9 @@ impl Registry {
 
     /// Ends the interval of every histogram; call it each `stats_flush_interval`.
     pub fn flush(&self) {
-        self.listed().iter().for_each(|scope| scope.flush());
+        if let Some(mut merge) = Merge::new() {
+            self.listed().iter().for_each(|scope| scope.flush(&mut merge));
+        }
     }
 
     /// Every scope that somebody writes to, in the order of the prefixes.

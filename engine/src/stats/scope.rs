@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::stats::reading::{Listed, Name, Reading, Value};
-use crate::stats::summary::Summary;
+use crate::stats::summary::{Merge, Summary};
 use crate::stats::{Counter, Declared, Gauge, Kind, Stat, StatSet};
 
 /// The blocks of one set of stats.
@@ -224,17 +224,17 @@ impl<S: StatSet> Listed for Scope<S> {
         }
     }
 
-    fn flush(&self) {
+    fn flush(&self, merge: &mut Merge) {
         let mut kept = self.kept();
         for (index, declared) in S::STATS.iter().enumerate() {
             if self.histogram_is_used(declared) {
-                let mut now = BTreeMap::new();
+                merge.clear();
                 for stat in self.stats(declared) {
                     if let Stat::Histogram(histogram) = stat {
-                        histogram.each(|bin, count| *now.entry(bin).or_default() += count);
+                        histogram.each(|bin, count| merge.record(bin, count));
                     }
                 }
-                kept.summaries.entry(index).or_default().flush(&now);
+                kept.summaries.entry(index).or_default().flush(merge);
             }
         }
     }

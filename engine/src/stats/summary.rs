@@ -3,8 +3,6 @@
 //! Quantiles, sums and bucket counts are computed as Envoy's circllhist does, so that the same values print
 //! the same digits.
 
-use std::collections::BTreeMap;
-
 use crate::stats::histogram::Bin;
 
 /// The merged values of one histogram. Both parts are empty until the first flush after the first value.
@@ -17,48 +15,73 @@ pub(super) struct Summary {
 impl Summary {
     /// Begins a new interval: what the shards counted up to now, less what was known before, is the one
     /// that ended.
-    pub(super) fn flush(&mut self, now: &BTreeMap<Bin, u64>) {
-        let before: BTreeMap<Bin, u64> = self.cumulative.bins().collect();
-        self.interval = Values::default();
-        for (bin, count) in now {
-            let new = count.saturating_sub(before.get(bin).copied().unwrap_or(0));
-            self.interval.record(*bin, new);
-            self.cumulative.record(*bin, new);
-        }
+    pub(super) fn flush(&mut self, now: &Merge) {
+        let now = now.values();
+        self.interval = now.less(&self.cumulative);
+        self.cumulative = now;
     }
 }
 
-/// Values by bin. The buckets of `hdrhistogram` at two digits are finer than ours everywhere (1/128 of the
-/// value against 1/99), so a bin recorded at its lower bound comes back as the same bin.
+/// Where the values of all shards come together, one histogram after the other.
+///
+/// The buckets of `hdrhistogram` at two digits are finer than ours everywhere (1/128 of the value against
+/// 1/99), so a bin recorded at its lower bound comes back as the same bin.
+#[derive(Debug)]
+pub(super) struct Merge(hdrhistogram::Histogram<u64>);
+
+impl Merge {
+    /// Empty, for any value that a bin has. None only if that were no range for a histogram, and it is.
+    pub(super) fn new() -> Option<Self> {
+        hdrhistogram::Histogram::new_with_bounds(1, u32::MAX.into(), SIGNIFICANT_DIGITS)
+            .ok()
+            .map(Self)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.reset();
+    }
+
+    pub(super) fn record(&mut self, bin: Bin, count: u64) {
+        let recorded = self.0.record_n(bin.lower().into(), count);
+        debug_assert!(recorded.is_ok(), "every bin is in range");
+    }
+
+    fn values(&self) -> Values {
+        let recorded = self.0.iter_recorded();
+        let bins = recorded.map(|step| (Bin::of(step.value_iterated_to()), step.count_at_value()));
+        Values(bins.collect())
+    }
+}
+
+/// Values by bin, in rising order: only the bins that have values, 16 bytes each, because there is one for
+/// each histogram of each cluster.
 #[derive(Debug, Default)]
-pub(super) struct Values(Option<hdrhistogram::Histogram<u64>>);
+pub(super) struct Values(Box<[(Bin, u64)]>);
 
 impl Values {
-    fn record(&mut self, bin: Bin, count: u64) {
-        if count == 0 {
-            return;
-        }
-        if self.0.is_none() {
-            self.0 = hdrhistogram::Histogram::new(SIGNIFICANT_DIGITS).ok();
-        }
-        let recorded = self.0.as_mut().map(|values| values.record_n(bin.lower(), count));
-        debug_assert!(matches!(recorded, Some(Ok(()))), "it resizes itself up to any u64");
+    /// What came since.
+    fn less(&self, before: &Self) -> Self {
+        let since = self.bins().filter_map(|(bin, count)| {
+            let at = before.0.binary_search_by_key(&bin, |(bin, _)| *bin);
+            let known = at.ok().and_then(|at| before.0.get(at)).map_or(0, |(_, count)| *count);
+            (count > known).then(|| (bin, count - known))
+        });
+        Self(since.collect())
     }
 
     /// The bins that have values, in rising order.
     pub(super) fn bins(&self) -> impl Iterator<Item = (Bin, u64)> {
-        let recorded = self.0.iter().flat_map(hdrhistogram::Histogram::iter_recorded);
-        recorded.map(|step| (Bin::of(step.value_iterated_to()), step.count_at_value()))
+        self.0.iter().copied()
     }
 
     /// How many values.
     pub(super) fn count(&self) -> u64 {
-        self.0.as_ref().map_or(0, hdrhistogram::Histogram::len)
+        self.bins().map(|(_, count)| count).sum()
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
     }
 
     /// The value at each of [`QUANTILES`], interpolated within its bin; NaN without values.
@@ -79,7 +102,7 @@ impl Values {
                         Some((at, count)) => {
                             let (left, count): (Bin, f64) = (at, count as f64);
                             let inside = left.width() * (rank - below) / (count + 1.0);
-                            return Some(left.lower() as f64 + inside);
+                            return Some(f64::from(left.lower()) + inside);
                         }
                     }
                 }
@@ -88,21 +111,21 @@ impl Values {
     }
 
     /// The sum, each value taken for the harmonic mean of its bin's ends.
-    #[expect(clippy::cast_precision_loss, reason = "below 2^32; counts beyond 2^53 do not happen")]
+    #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not happen")]
     pub(super) fn sum(&self) -> f64 {
         let middle = |bin: Bin| {
-            let (left, right) = (bin.lower() as f64, bin.lower() as f64 + bin.width());
+            let (left, right) = (f64::from(bin.lower()), f64::from(bin.lower()) + bin.width());
             if left == 0.0 { 0.0 } else { left * 2.0 * right / (left + right) }
         };
         self.bins().map(|(bin, count)| middle(bin) * count as f64).sum()
     }
 
     /// How many values are at or below each of [`BOUNDS`].
-    #[expect(clippy::cast_precision_loss, reason = "below 2^32")]
     pub(super) fn counts_below(&self) -> [u64; BOUNDS.len()] {
         let (mut bins, mut below) = (self.bins().peekable(), 0);
         BOUNDS.map(|bound| {
-            while let Some((_, count)) = bins.next_if(|(bin, _)| bin.lower() as f64 <= bound.upper)
+            while let Some((_, count)) =
+                bins.next_if(|(bin, _)| f64::from(bin.lower()) <= bound.upper)
             {
                 below += count;
             }
@@ -187,16 +210,20 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
 
     fn values(counts: &[(u64, u64)]) -> Values {
-        let mut values = Values::default();
-        for (value, count) in counts {
-            values.record(Bin::of(*value), *count);
-        }
-        values
+        merged(counts.iter().map(|(value, count)| (Bin::of(*value), *count))).values()
+    }
+
+    fn merged(counts: impl IntoIterator<Item = (Bin, u64)>) -> Merge {
+        let mut merge = Merge::new().unwrap();
+        counts.into_iter().for_each(|(bin, count)| merge.record(bin, count));
+        merge
     }
 
     /// The distribution behind `upstream_rq_time` in a recording of Envoy 1.40.
@@ -251,16 +278,11 @@ mod tests {
     #[test]
     fn an_interval_holds_what_came_since_the_flush_before() {
         let mut summary = Summary::default();
-        let mut now = BTreeMap::from([(Bin::of(7), 2)]);
-        summary.flush(&now);
-        *now.entry(Bin::of(7)).or_default() += 1;
-        now.insert(Bin::of(70_000), 5);
-        summary.flush(&now);
-        assert_eq!(
-            summary.interval.bins().collect::<Vec<_>>(),
-            [(Bin::of(7), 1), (Bin::of(70_000), 5)]
-        );
-        summary.flush(&now);
+        let (seven, later) = (Bin::of(7), Bin::of(70_000));
+        summary.flush(&merged([(seven, 2)]));
+        summary.flush(&merged([(seven, 3), (later, 5)]));
+        assert_eq!(summary.interval.bins().collect::<Vec<_>>(), [(seven, 1), (later, 5)]);
+        summary.flush(&merged([(seven, 3), (later, 5)]));
         assert!(summary.interval.is_empty());
         assert_eq!(summary.cumulative.count(), 8);
     }
@@ -271,12 +293,12 @@ mod tests {
             counts in prop::collection::btree_map(0..=u64::from(u32::MAX), 1..1000u64, 0..200),
         ) {
             let mut expected = BTreeMap::new();
-            let mut values = Values::default();
+            let mut merge = Merge::new().unwrap();
             for (value, count) in counts {
-                values.record(Bin::of(value), count);
+                merge.record(Bin::of(value), count);
                 *expected.entry(Bin::of(value)).or_insert(0) += count;
             }
-            prop_assert_eq!(values.bins().collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(merge.values().bins().collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Circuit breakers: how many connections, requests and retries a cluster may have at once, over all shards.
+//! Circuit breakers: how many connections, requests and retries a cluster may have at once, over
+//! all shards.
 //!
-//! Each shard counts its own, in a block that only it writes. While every shard is below its equal share of the limit,
-//! no sum can reach the limit, and a shard looks at its own number and at one word that hardly ever changes: how
-//! many shards are `crowded`, at their share or above. Only then the others' numbers are added up. Two shards that add
-//! up at the same moment may both take the last place: the limit is overshot by at most one for each shard, as
-//! Envoy's check-then-add does.
+//! Each shard counts its own, in a block that only it writes. While every shard is below its equal
+//! share of the limit, no sum can reach the limit, and a shard looks at its own number and at one
+//! word that hardly ever changes: how many shards are `crowded`, at their share or above. Only then
+//! the others' numbers are added up. Two shards that add up at the same moment may both take the
+//! last place: the limit is overshot by at most one for each shard, as Envoy's check-then-add does.
 //!
 //! Invariant: what a shard counts is the number of its [`Permit`]s.
 
@@ -30,7 +31,8 @@ pub enum RoutingPriority {
 /// What is limited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Resource {
-    /// Connections, whatever they do. Over the limit requests wait for one; a pool without any may open one anyway.
+    /// Connections, whatever they do. Over the limit requests wait for one; a pool without any may
+    /// open one anyway.
     Connections,
     /// Requests that wait for a connection.
     PendingRequests,
@@ -66,7 +68,8 @@ pub struct RetryBudget {
     pub min_retry_concurrency: u32,
 }
 
-/// A cluster's circuit breakers, one for each priority. Part of the cluster; the shards take their places from it.
+/// A cluster's circuit breakers, one for each priority. Part of the cluster; the shards take their
+/// places from it.
 #[derive(Debug)]
 pub struct CircuitBreakers {
     default: Arc<CircuitBreaker>,
@@ -97,7 +100,8 @@ stats! {
 const RESOURCES: usize = 4;
 
 impl CircuitBreakers {
-    /// Breakers with these limits, for all the shards of the registry. `cluster` is the name in the stats.
+    /// Breakers with these limits, for all the shards of the registry. `cluster` is the name in the
+    /// stats.
     pub fn new(
         default: Thresholds,
         high: Thresholds,
@@ -126,7 +130,8 @@ impl CircuitBreakers {
         ShardCircuitBreakers { default: place(&self.default), high: place(&self.high) }
     }
 
-    /// Brings the gauges `*_open` and `remaining_*` up to date. For the control plane, before it shows stats.
+    /// Brings the gauges `*_open` and `remaining_*` up to date. For the control plane, before it
+    /// shows stats.
     pub fn show(&self) {
         self.default.show();
         self.high.show();
@@ -157,7 +162,8 @@ impl ShardCircuitBreakers {
 
     /// Takes one even over the limit.
     //= envoy: Cluster.CircuitBreakers.Thresholds.max_connections
-    // A pool without any connection opens one all the same; otherwise its requests would wait forever.
+    // A pool without any connection opens one all the same; otherwise its requests would wait
+    // forever.
     pub fn acquire_anyway(&self, priority: RoutingPriority, resource: Resource) -> Permit {
         self.of(priority).take(resource)
     }
@@ -210,7 +216,8 @@ impl Place {
 
     fn give_back(&self, resource: Resource) {
         self.own(resource).dec();
-        // Not just below the share: a shard that goes up and down there would write the shared word each time.
+        // Not just below the share: a shard that goes up and down there would write the shared word
+        // each time.
         self.mark(resource, |own, share| own > share / 2);
     }
 
@@ -279,7 +286,8 @@ impl CircuitBreaker {
     }
 
     fn show(&self) {
-        // Envoy sets the gauge when something is taken or given back: a limit of 0 alone does not open the breaker.
+        // Envoy sets the gauge when something is taken or given back: a limit of 0 alone does not
+        // open the breaker.
         let is_open = |resource| {
             let total = self.total(resource);
             u64::from(total > 0 && total >= self.limit(resource))

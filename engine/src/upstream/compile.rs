@@ -1,4 +1,5 @@
-//! `static_resources.clusters` → [`Cluster`]s. Where their hosts come from is compiled in `discovery/compile.rs`.
+//! `static_resources.clusters` → [`Cluster`]s. Where their hosts come from is compiled in
+//! `discovery/compile.rs`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use crate::upstream::discovery::LookupFamily;
 use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
 use crate::upstream::host_set::HealthRules;
 
-/// The clusters of the list at `at`, in its order. As many as there are, so that routes find theirs even while
-/// problems are collected; usable if no error was.
+/// The clusters of the list at `at`, in its order. As many as there are, so that routes find theirs
+/// even while problems are collected; usable if no error was.
 pub fn clusters(
     schemas: &[config::Cluster],
+    at: &Path,
     registry: &Registry,
     shards: usize,
-    at: &Path,
     problems: &mut Problems,
 ) -> Vec<Arc<Cluster>> {
     let mut names = HashSet::new();
@@ -32,16 +33,16 @@ pub fn clusters(
             let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
             problems.error(&at.field("name"), message);
         }
-        clusters.push(Arc::new(cluster(schema, registry, shards, &at, problems)));
+        clusters.push(Arc::new(cluster(schema, &at, registry, shards, problems)));
     }
     clusters
 }
 
 fn cluster(
     schema: &config::Cluster,
+    at: &Path,
     registry: &Registry,
     shards: usize,
-    at: &Path,
     problems: &mut Problems,
 ) -> Cluster {
     let config::Cluster {
@@ -109,7 +110,7 @@ fn cluster(
         circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
         lb_policy: policy(*lb_policy, &at.field("lb_policy"), problems),
         health_rules,
-        discovery: discovery(&discovery_schema, &health_rules, shards, at, problems),
+        discovery: discovery(&discovery_schema, at, &health_rules, shards, problems),
         stats: registry.scope(&format!("cluster.{stat_name}.")),
     }
 }
@@ -249,7 +250,8 @@ fn refuse_tracking(schema: &config::TrackClusterStats, at: &Path, problems: &mut
     }
 }
 
-/// The fields about HTTP, which stand in the cluster (older) or in `typed_extension_protocol_options`.
+/// The fields about HTTP, which stand in the cluster (older) or in
+/// `typed_extension_protocol_options`.
 struct Http<'a> {
     max_requests_per_connection: Option<u32>,
     common: Option<&'a config::HttpProtocolOptions>,
@@ -400,7 +402,7 @@ pub(super) mod tests {
         let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
         let mut problems = Problems::default();
         let at = Path::root().field("clusters");
-        let clusters = clusters(&schemas, &Registry::new(1), 1, &at, &mut problems);
+        let clusters = clusters(&schemas, &at, &Registry::new(1), 1, &mut problems);
         let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
         (clusters, problems.iter().map(problem).collect())
     }

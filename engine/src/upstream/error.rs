@@ -7,7 +7,8 @@ pub enum Error {
     Overflow,
     /// No socket, no local port, no memory: the connection failed before it left this machine.
     LocalConnectionFailure,
-    /// The host refused the connection, or cannot be reached. Carries the system's error number, 0 if unknown.
+    /// The host refused the connection, or cannot be reached. Carries the system's error number, 0
+    /// if unknown.
     RemoteConnectionFailure(i32),
     /// `connect_timeout` passed before the connection was there.
     ConnectionTimeout,
@@ -51,7 +52,8 @@ impl Error {
         }
     }
 
-    /// The status of the local reply: a host that does not speak HTTP is a bad gateway, all else is 503.
+    /// The status of the local reply: a host that does not speak HTTP is a bad gateway, all else is
+    /// 503.
     pub fn status(self) -> u16 {
         match self {
             Self::ProtocolError => 502,
@@ -115,7 +117,8 @@ impl Error {
     }
 }
 
-/// `|delayed_connect_error:_Connection_refused`: the system's words, without the number that Rust adds to them.
+/// `|delayed_connect_error:_Connection_refused`: the system's words, without the number that Rust
+/// adds to them.
 fn transport_failure(errno: i32) -> String {
     if errno == 0 {
         return String::new();

@@ -22,7 +22,8 @@ pub struct Host {
 /// An endpoint of the configuration without its address: what each of its hosts inherits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
-    /// The name for `auto_host_rewrite` and for display: the DNS name, or `endpoint.hostname`; may be empty.
+    /// The name for `auto_host_rewrite` and for display: the DNS name, or `endpoint.hostname`; may
+    /// be empty.
     pub hostname: String,
     /// `load_balancing_weight`, at least 1.
     pub weight: u32,
@@ -78,7 +79,8 @@ impl HealthFlags {
     pub const EMPTY: Self = Self(0);
     /// `health_status: DEGRADED`.
     pub const DEGRADED_EDS_HEALTH: Self = Self(1);
-    /// `health_status: DRAINING`: no new requests, and not counted among those that should be healthy.
+    /// `health_status: DRAINING`: no new requests, and not counted among those that should be
+    /// healthy.
     pub const EDS_STATUS_DRAINING: Self = Self(1 << 1);
     /// `health_status: UNHEALTHY` or `TIMEOUT`.
     pub const FAILED_EDS_HEALTH: Self = Self(1 << 2);

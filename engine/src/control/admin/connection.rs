@@ -14,6 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use crate::control::admin::reply::Pieces;
 use crate::control::admin::{Admin, Order};
@@ -107,12 +108,12 @@ impl Drop for Active {
         http.downstream_rq_time.record(milliseconds(self.since));
         if let Some(order) = self.then.take() {
             let server = Arc::clone(&self.admin.server);
-            // The body's end is in the connection's buffer now and is written before the connection's task
-            // rests; this task comes after it.
-            drop(tokio::spawn(async move {
-                tokio::task::yield_now().await;
-                server.order(order);
-            }));
+            match Handle::try_current() {
+                // The body's end is in the connection's buffer now and is written before the connection's
+                // task rests; this task comes after it.
+                Ok(runtime) => drop(runtime.spawn(async move { server.order(order) })),
+                Err(_) => server.order(order),
+            }
         }
     }
 }

@@ -8,21 +8,22 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     effect: Effect::Shows,
     help: "print out list of admin commands",
     parameters: &[],
-    answer: |_, _| Reply::pieces(commands()),
+    answer: |_, _| Reply::text(commands()),
 };
 
 /// What Envoy says to an unknown path.
-pub(super) fn unknown_path() -> impl Iterator<Item = String> + Send {
-    std::iter::once("invalid path. ".to_owned()).chain(commands())
+pub(super) fn unknown_path() -> String {
+    format!("invalid path. {}", commands())
 }
 
-fn commands() -> impl Iterator<Item = String> + Send {
-    std::iter::once("admin commands are:\n".to_owned()).chain(ENDPOINTS.iter().map(|endpoint| {
-        let post = if endpoint.effect == Effect::Changes { " (POST)" } else { "" };
-        let mut lines = format!("  {}{post}: {}\n", endpoint.path, endpoint.help);
-        for parameter in endpoint.parameters {
+fn commands() -> String {
+    let mut lines = "admin commands are:\n".to_owned();
+    for Endpoint { path, effect, help, parameters, answer: _ } in ENDPOINTS {
+        let post = if *effect == Effect::Changes { " (POST)" } else { "" };
+        lines.push_str(&format!("  {path}{post}: {help}\n"));
+        for parameter in *parameters {
             lines.push_str(&format!("      {}: {}\n", parameter.name, parameter.help));
         }
-        lines
-    }))
+    }
+    lines
 }

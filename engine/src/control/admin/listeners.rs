@@ -21,8 +21,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
             });
             return json::reply(&Listeners { listener_statuses: listener_statuses.collect() });
         }
-        let lines = listeners.into_iter();
-        Reply::pieces(lines.map(|listener| format!("{}::{}\n", listener.name, listener.address)))
+        let lines = listeners.iter();
+        let lines = lines.map(|listener| format!("{}::{}\n", listener.name, listener.address));
+        Reply::text(lines.collect::<String>())
     },
 };
 

@@ -106,7 +106,7 @@ impl Admin {
     /// The answer to one request.
     fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Reply {
         let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) else {
-            return Reply::pieces(help::unknown_path()).with_status(StatusCode::NOT_FOUND);
+            return Reply::text(help::unknown_path()).with_status(StatusCode::NOT_FOUND);
         };
         if endpoint.effect == Effect::Changes && method != Method::POST {
             let text = format!("Method {method} not allowed, POST required.");

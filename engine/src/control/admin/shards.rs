@@ -22,14 +22,15 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
             });
             return json::reply(&Shards { shard_statuses: shard_statuses.collect() });
         }
-        Reply::pieces(shards.map(|(shard, view)| {
+        let lines = shards.map(|(shard, view)| {
             let core = view.core.map_or_else(|| "unpinned".to_owned(), |core| core.to_string());
             format!(
                 "{shard}::core::{core}\n{shard}::driver::{}\n{shard}::connections::{}\n\
                  {shard}::requests::{}\n",
                 view.driver, view.connections, view.requests
             )
-        }))
+        });
+        Reply::text(lines.collect::<String>())
     },
 };
 

@@ -1,9 +1,10 @@
 //! Keeps the hosts of the clusters up to date: asks DNS, over and over, and publishes what changed.
 //!
-//! What an answer means, and when to ask again, is decided in `upstream/discovery`; which server is asked, and how, in
-//! [`Resolver`]. Here is only the time.
+//! What an answer means, and when to ask again, is decided in `upstream/discovery`; which server is
+//! asked, and how, in [`Resolver`]. Here is only the time.
 //!
-//! Invariant: a host set is published only when it differs from the last one; when DNS fails, the last one stands.
+//! Invariant: a host set is published only when it differs from the last one; when DNS fails, the
+//! last one stands.
 
 mod resolver;
 
@@ -21,11 +22,11 @@ use crate::upstream::{Cluster, HostSet};
 
 pub use resolver::Resolver;
 
-/// Publishes the hosts of all clusters, by their index, and goes on publishing as DNS changes. Never completes;
-/// dropping it ends all lookups.
+/// Publishes the hosts of all clusters, by their index, and goes on publishing as DNS changes.
+/// Never completes; dropping it ends all lookups.
 ///
-/// `initialized` is told when every cluster has hosts, or has tried to get some: a cluster of several names waits for
-/// the first of them, as Envoy does. The shards may start then.
+/// `initialized` is told when every cluster has hosts, or has tried to get some: a cluster of
+/// several names waits for the first of them, as Envoy does. The shards may start then.
 pub async fn run(
     clusters: Vec<Arc<Cluster>>,
     shards: usize,

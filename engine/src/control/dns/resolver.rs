@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Hosts, TokioResolver};
 use tokio::sync::Semaphore;
 
@@ -20,8 +21,8 @@ use crate::upstream::discovery::{Answer, LookupFailed, LookupFamily};
 
 /// Turns names into addresses: first `/etc/hosts`, then the servers of `/etc/resolv.conf`.
 ///
-/// Nothing is remembered between two lookups: how often to ask is the cluster's to say. Both files are read again
-/// when they change.
+/// Nothing is remembered between two lookups: how often to ask is the cluster's to say. Both files
+/// are read again when they change.
 #[derive(Debug)]
 pub struct Resolver {
     files: Option<Files>,
@@ -30,11 +31,17 @@ pub struct Resolver {
     lookups: Semaphore,
 }
 
-/// When the system's files were last changed, as far as they were read.
+/// The files that say how the system finds names.
 #[derive(Debug)]
 struct Files {
-    read: RefCell<[Option<SystemTime>; 2]>,
+    hosts: PathBuf,
+    resolv_conf: PathBuf,
+    /// What they looked like when they were read.
+    read: RefCell<[Option<Look>; 2]>,
 }
+
+/// When a file was changed, and how long it is: a change within one tick of the clock is seen, too.
+type Look = (SystemTime, u64);
 
 /// What the files say.
 #[derive(Debug)]
@@ -49,8 +56,14 @@ impl Resolver {
     /// # Errors
     /// The resolver could not be set up at all; a file that is missing or wrong is not an error.
     pub fn system() -> Result<Self, NetError> {
-        let files = Files { read: RefCell::new(Files::changed()) };
-        Ok(Self::new(Some(files), Names::of_the_system()?))
+        Self::of_files(HOSTS.into(), RESOLV_CONF.into())
+    }
+
+    fn of_files(hosts: PathBuf, resolv_conf: PathBuf) -> Result<Self, NetError> {
+        let files = Files { hosts, resolv_conf, read: RefCell::default() };
+        files.read.replace(files.look());
+        let names = files.names(None)?;
+        Ok(Self::new(Some(files), names))
     }
 
     fn new(files: Option<Files>, names: Names) -> Self {
@@ -58,7 +71,8 @@ impl Resolver {
         Self { files, names, lookups: Semaphore::new(DNS_LOOKUPS_MAX) }
     }
 
-    /// The addresses of a name. An address is its own; `localhost` is this machine without asking anybody.
+    /// The addresses of a name. An address is its own; `localhost` is this machine without asking
+    /// anybody.
     ///
     /// # Errors
     /// Nobody answered, or the answer was a refusal.
@@ -117,10 +131,10 @@ impl Resolver {
     /// What the files say now.
     fn names(&self) -> Rc<Names> {
         if let Some(files) = &self.files {
-            let changed = Files::changed();
-            if *files.read.borrow() != changed {
-                files.read.replace(changed);
-                match Names::of_the_system() {
+            let look = files.look();
+            if files.read.replace(look) != look {
+                let old = self.names.borrow().clone();
+                match files.names(Some(&old)) {
                     Ok(names) => *self.names.borrow_mut() = Rc::new(names),
                     Err(error) => tracing::warn!("dns configuration not read again: {error}"),
                 }
@@ -130,18 +144,43 @@ impl Resolver {
     }
 }
 
-impl Names {
-    fn of_the_system() -> Result<Self, NetError> {
-        let hosts = Hosts::from_system().unwrap_or_default();
-        let (config, options) = read_system_conf().unwrap_or_else(|error| {
-            tracing::warn!("{RESOLV_CONF}: {error}; asking a name server on this machine");
-            let this_machine = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
-            let config = ResolverConfig::from_name_servers(vec![this_machine]);
-            (config, ResolverOpts::default())
-        });
-        Self::new(hosts, config, options)
+impl Files {
+    fn look(&self) -> [Option<Look>; 2] {
+        [&self.hosts, &self.resolv_conf].map(|path| {
+            let file = fs::metadata(path).ok()?;
+            Some((file.modified().ok()?, file.len()))
+        })
     }
 
+    /// Reads them. Servers that cannot be read stay as they were; without any, one on this machine
+    /// is asked.
+    fn names(&self, old: Option<&Names>) -> Result<Names, NetError> {
+        let mut hosts = Hosts::default();
+        if let Ok(file) = fs::File::open(&self.hosts)
+            && let Err(error) = hosts.read_hosts_conf(file)
+        {
+            tracing::warn!("{}: {error}", self.hosts.display());
+        }
+        let resolv_conf =
+            fs::read(&self.resolv_conf).map_err(NetError::from).and_then(parse_resolv_conf);
+        match (resolv_conf, old) {
+            (Ok((config, options)), _) => Names::new(hosts, config, options),
+            (Err(error), Some(old)) => {
+                tracing::warn!("{}: {error}; servers not changed", self.resolv_conf.display());
+                Ok(Names { hosts, servers: old.servers.clone() })
+            }
+            (Err(error), None) => {
+                let path = self.resolv_conf.display();
+                tracing::warn!("{path}: {error}; asking a name server on this machine");
+                let this_machine = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+                let config = ResolverConfig::from_name_servers(vec![this_machine]);
+                Names::new(hosts, config, ResolverOpts::default())
+            }
+        }
+    }
+}
+
+impl Names {
     fn new(hosts: Hosts, config: ResolverConfig, options: ResolverOpts) -> Result<Self, NetError> {
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
@@ -150,12 +189,6 @@ impl Names {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         Ok(Self { hosts, servers: builder.build()? })
-    }
-}
-
-impl Files {
-    fn changed() -> [Option<SystemTime>; 2] {
-        [HOSTS, RESOLV_CONF].map(|path| fs::metadata(path).and_then(|file| file.modified()).ok())
     }
 }
 
@@ -169,8 +202,8 @@ fn answer(lookup: &Lookup) -> Answer {
 
 /// The first answer if it has addresses, otherwise the second.
 ///
-/// None from either is an answer only if neither failed: a server that is half out of order must not take a
-/// cluster's hosts away.
+/// None from either is an answer only if neither failed: a server that is half out of order must
+/// not take a cluster's hosts away.
 async fn first_with_addresses<F>(
     first: Result<Answer, LookupFailed>,
     second: impl FnOnce() -> F,
@@ -216,7 +249,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 #[cfg(test)]
 impl Resolver {
-    /// Asks one server, waiting for it this long and asking once more; knows the hosts of this file.
+    /// Asks one server, waiting for it this long and asking once more; knows the hosts of this
+    /// file.
     pub(super) fn asking(server: std::net::SocketAddr, timeout: Duration, hosts: &str) -> Self {
         use hickory_resolver::config::ConnectionConfig;
 
@@ -232,5 +266,25 @@ impl Resolver {
         let mut known = Hosts::default();
         known.read_hosts_conf(hosts.as_bytes()).unwrap();
         Self::new(None, Names::new(known, config, options).unwrap())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_are_read_again_when_they_change() {
+        let folder = std::env::temp_dir().join(format!("corvoy-dns-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let hosts = folder.join("hosts");
+        fs::write(&hosts, "127.0.0.1 web").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let resolver = Resolver::of_files(hosts.clone(), folder.join("missing")).unwrap();
+        let web = || runtime.block_on(resolver.lookup("web", LookupFamily::V4Only)).unwrap();
+        assert_eq!(web().addresses, [IpAddr::from([127, 0, 0, 1])]);
+        fs::write(&hosts, "127.0.0.1 localhost\n127.0.0.22 web # moved").unwrap();
+        assert_eq!(web().addresses, [IpAddr::from([127, 0, 0, 22])]);
+        fs::remove_dir_all(folder).unwrap();
     }
 }

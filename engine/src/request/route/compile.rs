@@ -178,7 +178,7 @@ fn virtual_host(
     }
     VirtualHost {
         name: name.as_str().into(),
-        stats: registry.scope(&format!("vhost.{name}.vcluster.other.")),
+        other: registry.scope(&format!("vhost.{name}.vcluster.other.")),
         include_request_attempt_count: *include_request_attempt_count,
         include_attempt_count_in_response: *include_attempt_count_in_response,
         include_is_timeout_retry_header: *include_is_timeout_retry_header,

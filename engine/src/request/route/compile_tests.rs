@@ -23,13 +23,15 @@ fn compiled(table: Value) -> (RouteTable, Problems) {
     let clusters = ["echo", "other"];
     let cluster = |name: &str| clusters.iter().position(|cluster| *cluster == name);
     let mut problems = Problems::default();
-    let table = route_table(&schema, &cluster, &Path::root(), &mut problems);
+    let table = route_table(&schema, &cluster, &Registry::new(1), &Path::root(), &mut problems);
     (table, problems)
 }
 
 /// A table with these routes in one virtual host for everything.
 fn routes(routes: Value) -> Value {
-    json!({"name": "rc", "virtual_hosts": [{"name": "a", "domains": ["*"], "routes": routes}]})
+    let mut table = json!({"name": "rc", "virtual_hosts": [{"name": "a", "domains": ["*"]}]});
+    table["virtual_hosts"][0]["routes"] = routes;
+    table
 }
 
 fn sound(table: Value) -> RouteTable {

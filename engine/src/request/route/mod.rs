@@ -53,8 +53,9 @@ pub struct RouteTable {
 pub struct VirtualHost {
     /// Its name, for stats.
     pub name: Box<str>,
-    /// `vhost.<name>.vcluster.other.`: the requests that no virtual cluster claims, so all.
-    pub stats: Arc<Scope<VirtualClusterStats>>,
+    /// `vhost.<name>.vcluster.other.`: what no virtual cluster claims. Shown as dashboards expect
+    /// it; there are no virtual clusters yet that would make it count.
+    pub other: Arc<Scope<VirtualClusterStats>>,
     /// Whether attempts carry `x-envoy-attempt-count` upstream.
     pub include_request_attempt_count: bool,
     /// Whether answers carry `x-envoy-attempt-count` downstream.

@@ -1,5 +1,5 @@
-//! Earliest deadline first: over any stretch of choices each host gets a share in proportion to its weight, and its
-//! turns are spread evenly.
+//! Earliest deadline first: over any stretch of choices each host gets a share in proportion to its
+//! weight, and its turns are spread evenly.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -19,8 +19,8 @@ struct Turn {
 }
 
 impl Edf {
-    /// Schedules hosts of these weights (above 0). Each begins somewhere in its own interval: shards that start
-    /// together do not send their first requests to the same hosts.
+    /// Schedules hosts of these weights (above 0). Each begins somewhere in its own interval:
+    /// shards that start together do not send their first requests to the same hosts.
     pub(super) fn new(weights: impl Iterator<Item = f64>, random: &mut Rng) -> Self {
         let turn = |(host, weight): (usize, f64)| Turn { deadline: random.f64() / weight, host };
         Self { turns: weights.enumerate().map(turn).collect() }
@@ -34,7 +34,8 @@ impl Edf {
     }
 }
 
-/// The earliest deadline is the greatest, which is what the heap yields; equal ones go by the order of hosts.
+/// The earliest deadline is the greatest, which is what the heap yields; equal ones go by the order
+/// of hosts.
 impl Ord for Turn {
     fn cmp(&self, other: &Self) -> Ordering {
         other.deadline.total_cmp(&self.deadline).then_with(|| other.host.cmp(&self.host))

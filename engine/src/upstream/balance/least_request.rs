@@ -1,7 +1,8 @@
-//! `LEAST_REQUEST`: the least busy of a few hosts drawn at random; by weight and business if the weights differ.
+//! `LEAST_REQUEST`: the least busy of a few hosts drawn at random; by weight and business if the
+//! weights differ.
 //!
-//! How busy a host is, each shard judges by its own requests: what the others have there would be a cache line
-//! shared by all for every choice, and a slow host shows itself to every shard.
+//! How busy a host is, each shard judges by its own requests: what the others have there would be a
+//! cache line shared by all for every choice, and a slow host shows itself to every shard.
 
 use fastrand::Rng;
 
@@ -13,7 +14,8 @@ use crate::upstream::balance::edf::Edf;
 pub struct LeastRequest {
     /// How many hosts are drawn and compared when all weigh the same; at least 2.
     pub choice_count: u32,
-    /// How much requests weigh against weights when those differ: 1.0 fully, 0.0 not at all; not below 0.
+    /// How much requests weigh against weights when those differ: 1.0 fully, 0.0 not at all; not
+    /// below 0.
     pub active_request_bias: f64,
 }
 

@@ -1,10 +1,13 @@
-//! Load balancing: which host the next request goes to. One [`Balancer`] for each cluster on each shard.
+//! Load balancing: which host the next request goes to. One [`Balancer`] for each cluster on each
+//! shard.
 //!
-//! First the share of the priorities decides among the set's [`Candidates`](crate::upstream::host_set::Candidates),
-//! then the policy chooses one host of them. Shards do not know of each other: each begins at a place of its own,
-//! so that they do not all go to the first host first.
+//! First the share of the priorities decides among the set's
+//! [`Candidates`](crate::upstream::host_set::Candidates), then the policy chooses one host of them.
+//! Shards do not know of each other: each begins at a place of its own, so that they do not all go
+//! to the first host first.
 //!
-//! What it is not: it does not look at health; what may be chosen was decided when the host set was made.
+//! What it is not: it does not look at health; what may be chosen was decided when the host set was
+//! made.
 //!
 //! Invariant: a schedule exists for each candidates of the host set that the balancer holds.
 
@@ -72,8 +75,8 @@ impl Balancer {
         &self.hosts
     }
 
-    /// The host for the next request, as its index in the host set; none: no healthy upstream. `stats` is the
-    /// shard's own block.
+    /// The host for the next request, as its index in the host set; none: no healthy upstream.
+    /// `stats` is the shard's own block.
     #[inline]
     pub fn pick(&mut self, stats: &ClusterStats) -> Option<usize> {
         let at = match self.hosts.candidates() {

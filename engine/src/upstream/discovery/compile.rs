@@ -36,19 +36,23 @@ pub(in crate::upstream) struct DnsFields {
 /// What a cluster's type comes down to.
 enum Kind {
     Static,
-    Dns(Semantics, DnsFields),
+    Dns {
+        semantics: Semantics,
+        fields: DnsFields,
+        /// The message that has the fields.
+        at: Path,
+    },
 }
 
 /// Where the hosts of the cluster at `at` come from; `shards` count their requests.
 pub(in crate::upstream) fn discovery(
     schema: &Schema<'_>,
+    at: &Path,
     rules: &HealthRules,
     shards: usize,
-    at: &Path,
     problems: &mut Problems,
 ) -> Discovery {
     let kind = kind(schema, at, problems);
-    let cluster_at = at;
     let at = at.field("load_assignment");
     let endpoints = schema.load_assignment.map_or_else(Vec::new, |it| endpoints(it, &at, problems));
     match kind {
@@ -60,25 +64,26 @@ pub(in crate::upstream) fn discovery(
             let hosts = endpoints.into_iter().filter_map(host).collect();
             Discovery::Static(Arc::new(HostSet::new(hosts, rules)))
         }
-        Kind::Dns(semantics, fields) => {
-            check_semantics(semantics, &fields, schema.load_assignment, cluster_at, problems);
+        Kind::Dns { semantics, fields, at: dns_at } => {
+            if semantics == Semantics::Logical {
+                check_logical(&fields, schema.load_assignment, &dns_at, &at, problems);
+            }
             let target = |endpoint| dns_target(endpoint, semantics, problems);
             let targets = endpoints.into_iter().filter_map(target).collect();
             let lookup_family = fields.lookup_family.unwrap_or(LookupFamily::Auto);
-            let refresh = refresh(&fields, cluster_at, problems);
+            let refresh = refresh(&fields, &dns_at, problems);
             Discovery::Dns(Dns { semantics, targets, lookup_family, refresh })
         }
     }
 }
 
 fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Kind {
+    let dns = |semantics| Kind::Dns { semantics, fields: schema.dns, at: at.clone() };
     let kind = match (schema.custom, schema.kind) {
-        (Some(custom), _) => custom_kind(custom, schema.dns, &at.field("cluster_type"), problems),
+        (Some(custom), _) => custom_kind(custom, dns, &at.field("cluster_type"), problems),
         (None, None | Some(config::DiscoveryType::Static)) => Kind::Static,
-        (None, Some(config::DiscoveryType::StrictDns)) => Kind::Dns(Semantics::Strict, schema.dns),
-        (None, Some(config::DiscoveryType::LogicalDns)) => {
-            Kind::Dns(Semantics::Logical, schema.dns)
-        }
+        (None, Some(config::DiscoveryType::StrictDns)) => dns(Semantics::Strict),
+        (None, Some(config::DiscoveryType::LogicalDns)) => dns(Semantics::Logical),
         (None, Some(config::DiscoveryType::Eds)) => {
             problems.error(&at.field("type"), "EDS is not implemented by Corvoy");
             Kind::Static
@@ -88,17 +93,17 @@ fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Kind {
             Kind::Static
         }
     };
-    let reads_them = matches!(kind, Kind::Dns(_, fields) if fields == schema.dns);
+    let reads_them = matches!(&kind, Kind::Dns { at: dns_at, .. } if dns_at == at);
     if schema.dns != DnsFields::default() && !reads_them {
-        problems
-            .warn(at, "the dns_* fields have no effect: this type of cluster does not read them");
+        let message = "the dns_* fields have no effect: this type of cluster does not read them";
+        problems.warn(at, message);
     }
     kind
 }
 
 fn custom_kind(
     custom: &config::CustomClusterType,
-    dns: DnsFields,
+    dns: impl Fn(Semantics) -> Kind,
     at: &Path,
     problems: &mut Problems,
 ) -> Kind {
@@ -134,12 +139,13 @@ fn custom_kind(
                 },
             };
             let logical = *all_addresses_in_single_endpoint;
-            Kind::Dns(if logical { Semantics::Logical } else { Semantics::Strict }, fields)
+            let semantics = if logical { Semantics::Logical } else { Semantics::Strict };
+            Kind::Dns { semantics, fields, at: at.field("typed_config") }
         }
         // Envoy's names for the built-in types.
         (None, "envoy.cluster.static") => Kind::Static,
-        (None, "envoy.cluster.strict_dns") => Kind::Dns(Semantics::Strict, dns),
-        (None, "envoy.cluster.logical_dns") => Kind::Dns(Semantics::Logical, dns),
+        (None, "envoy.cluster.strict_dns") => dns(Semantics::Strict),
+        (None, "envoy.cluster.logical_dns") => dns(Semantics::Logical),
         (_, name) => {
             problems.error(at, format!("cluster type '{name}' is not implemented by Corvoy"));
             Kind::Static
@@ -161,7 +167,8 @@ fn endpoints(
     at: &Path,
     problems: &mut Problems,
 ) -> Vec<Placed> {
-    // The name belongs to the protocol of EDS; here it may be anything. The policy is in the health rules.
+    // The name belongs to the protocol of EDS; here it may be anything. The policy is in the health
+    // rules.
     let config::ClusterLoadAssignment { cluster_name: _, endpoints: localities, policy: _ } =
         assignment;
     let mut endpoints = Vec::new();
@@ -271,19 +278,14 @@ fn dns_target(placed: Placed, semantics: Semantics, problems: &mut Problems) -> 
     Some(Target { name: address, port, endpoint: Arc::new(endpoint) })
 }
 
-fn check_semantics(
-    semantics: Semantics,
+fn check_logical(
     fields: &DnsFields,
     assignment: Option<&config::ClusterLoadAssignment>,
-    at: &Path,
+    dns_at: &Path,
+    assignment_at: &Path,
     problems: &mut Problems,
 ) {
-    if semantics == Semantics::Strict {
-        return;
-    }
-    let localities = assignment.map_or(&[][..], |assignment| &assignment.endpoints);
-    let assignment_at = &at.field("load_assignment");
-    match localities {
+    match assignment.map_or(&[][..], |assignment| &assignment.endpoints) {
         [] => problems.error(assignment_at, "LOGICAL_DNS clusters must have a single host"),
         [locality] if locality.lb_endpoints.len() == 1 => {}
         _ => problems.error(
@@ -293,18 +295,18 @@ fn check_semantics(
     }
     if fields.lookup_family == Some(LookupFamily::All) {
         // Envoy races the connections to all addresses; one of them alone would be something else.
-        let message = "dns_lookup_family ALL is not implemented by Corvoy for LOGICAL_DNS";
-        problems.error(at, message);
+        let message = "ALL is not implemented by Corvoy for LOGICAL_DNS";
+        problems.error(&dns_at.field("dns_lookup_family"), message);
     }
 }
 
-fn refresh(fields: &DnsFields, at: &Path, problems: &mut Problems) -> Refresh {
+fn refresh(fields: &DnsFields, dns_at: &Path, problems: &mut Problems) -> Refresh {
     let failure = fields.failure_refresh_rate.and_then(|(base, max)| {
         let base_interval = base?;
         let max_interval = max.unwrap_or(base_interval * 10);
         if max_interval < base_interval {
             problems.error(
-                at,
+                &dns_at.field("dns_failure_refresh_rate"),
                 "dns_failure_refresh_rate must have max_interval greater than or equal to \
                  the base_interval",
             );
@@ -415,13 +417,26 @@ mod tests {
     }
 
     #[test]
+    fn all_families_need_hosts_of_their_own() {
+        let cluster = |kind| {
+            json!({"name": "a", "type": kind, "dns_lookup_family": "ALL",
+                "load_assignment": assignment(&["b"])})
+        };
+        good(cluster("STRICT_DNS"));
+        assert_eq!(
+            problem(cluster("LOGICAL_DNS")),
+            "clusters[0].dns_lookup_family: ALL is not implemented by Corvoy for LOGICAL_DNS"
+        );
+    }
+
+    #[test]
     fn a_back_off_that_shrinks_is_an_error() {
         let rate = json!({"base_interval": {"secs": 5, "nanos": 0},
             "max_interval": {"secs": 1, "nanos": 0}});
         assert_eq!(
             problem(json!({"name": "a", "type": "STRICT_DNS", "dns_failure_refresh_rate": rate})),
-            "clusters[0]: dns_failure_refresh_rate must have max_interval greater \
-             than or equal to the base_interval"
+            "clusters[0].dns_failure_refresh_rate: dns_failure_refresh_rate must have max_interval \
+             greater than or equal to the base_interval"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Discovery: which hosts a cluster has.
 //!
-//! Pure: a name's addresses come in, a [`HostSet`] comes out. Asking for the addresses, and when to ask again, is
-//! the work of `control/dns.rs`.
+//! Pure: a name's addresses come in, a [`HostSet`] comes out. Asking for the addresses, and when to
+//! ask again, is the work of `control/dns.rs`.
 //!
 //! Invariant: a host whose address stays keeps its `Arc`, and with it its stats and connections.
 
@@ -92,7 +92,8 @@ pub struct Refresh {
     pub failure: Option<FailureRefresh>,
 }
 
-/// `dns_failure_refresh_rate`: a random time, up to a bound that doubles with each failure in a row.
+/// `dns_failure_refresh_rate`: a random time, up to a bound that doubles with each failure in a
+/// row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FailureRefresh {
     /// The bound after the first failure, above 1 ms.
@@ -101,7 +102,8 @@ pub struct FailureRefresh {
     pub max_interval: Duration,
 }
 
-/// The answer to a lookup: addresses, at times none. That the name does not exist is an answer, too.
+/// The answer to a lookup: addresses, at times none. That the name does not exist is an answer,
+/// too.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// In the order of the answer.
@@ -194,7 +196,8 @@ impl DnsHosts {
 }
 
 impl Target {
-    /// The hosts at these addresses: those that are there already, and new ones. None: nothing changes.
+    /// The hosts at these addresses: those that are there already, and new ones. None: nothing
+    /// changes.
     fn replace(
         &self,
         hosts: &[Arc<Host>],

@@ -23,7 +23,8 @@ impl Waits {
         waits
     }
 
-    /// How long to wait after a lookup with this outcome; `ttl` is what the answer said, 0 if nothing.
+    /// How long to wait after a lookup with this outcome; `ttl` is what the answer said, 0 if
+    /// nothing.
     pub fn after(&mut self, outcome: Outcome, ttl: Duration) -> Duration {
         match outcome {
             Outcome::Failed => self.after_failure(),
@@ -45,7 +46,8 @@ impl Waits {
     }
 
     //= envoy: Cluster.dns_failure_refresh_rate
-    // A random part of a bound, which begins at base_interval and doubles up to max_interval. Without it: the rate.
+    // A random part of a bound, which begins at base_interval and doubles up to max_interval.
+    // Without it: the rate.
     fn after_failure(&mut self) -> Duration {
         let Some(failure) = self.refresh.failure else {
             return self.refresh.rate;

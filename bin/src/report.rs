@@ -1,0 +1,70 @@
+//! What the process says to whoever started it: results on standard output, the rest on standard
+//! error.
+#![expect(clippy::print_stdout, reason = "the answer to `--mode validate` belongs there")]
+
+use std::io::IsTerminal as _;
+
+use corvoy_config::{Problems, Source, render, render_styled};
+use serde_json::{Value, json};
+
+use crate::flags::Flags;
+
+/// One line of result.
+pub(crate) fn line(text: &str) {
+    println!("{text}");
+}
+
+/// Why the process ends, in one line.
+pub(crate) fn failure(error: &anyhow::Error) {
+    eprintln!("corvoy: {error:#}");
+}
+
+/// Everything that is wrong or odd about a configuration.
+pub(crate) fn problems(problems: &Problems, source: &Source) {
+    if problems.is_empty() {
+        return;
+    }
+    let rendered = if std::io::stderr().is_terminal() {
+        render_styled(problems, source)
+    } else {
+        render(problems, source)
+    };
+    eprint!("{rendered}");
+}
+
+/// What to try against the demonstration.
+pub(crate) fn demonstration() {
+    println!(
+        "Corvoy in front of a built-in httpbin-like origin. Try:\n\
+         \n  curl -X GET http://127.0.0.1:15001/headers\
+         \n  curl -i http://127.0.0.1:15001/status/500\
+         \n  curl -s http://127.0.0.1:15000/stats | grep retry\n"
+    );
+}
+
+/// `server_info.version`, in Envoy's five parts.
+pub(crate) fn version() -> String {
+    let build = if cfg!(debug_assertions) { "DEBUG" } else { "RELEASE" };
+    format!("corvoy/{}/Clean/{build}/none", env!("CARGO_PKG_VERSION"))
+}
+
+/// `envoy.admin.v3.CommandLineOptions`, as far as the flags are Envoy's.
+pub(crate) fn command_line_options(flags: &Flags, concurrency: usize) -> Value {
+    let path = |path: &Option<std::path::PathBuf>| {
+        path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    };
+    json!({
+        "concurrency": concurrency,
+        "config_path": path(&flags.config_path),
+        "config_yaml": flags.config_yaml.as_deref().unwrap_or_default(),
+        "admin_address_path": path(&flags.admin_address_path),
+        "log_level": flags.log_level.to_string(),
+        "log_format": flags.log_format,
+        "log_path": path(&flags.log_path),
+        "service_cluster": flags.service_cluster,
+        "service_node": flags.service_node,
+        "service_zone": flags.service_zone,
+        "mode": "Serve",
+        "drain_time": format!("{}s", flags.drain_time().as_secs()),
+    })
+}
