@@ -442,7 +442,10 @@ mod tests {
         assert_eq!(errors, Vec::<String>::new());
         assert!(manager.client.use_remote_address && manager.limits.accept_http_10);
         assert_eq!((manager.limits.bytes_max, manager.limits.fields_max), (96 * 1024, 7));
-        assert_eq!((manager.timeouts.stream_idle, manager.max_requests_per_connection), (None, None));
+        assert_eq!(
+            (manager.timeouts.stream_idle, manager.max_requests_per_connection),
+            (None, None)
+        );
         assert_eq!(manager.host.strip_port, StripPort::Any);
     }
 
