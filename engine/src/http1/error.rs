@@ -12,7 +12,7 @@ pub enum Error {
     /// The request target is in none of the four forms, or has a byte that no URI has.
     #[error("invalid request target")]
     Target,
-    /// The version is not `HTTP/` digit `.` digit.
+    /// The version is not `HTTP/` digit `.` digit; in a response, not HTTP/1.0 or HTTP/1.1.
     #[error("invalid version")]
     Version,
     /// A version other than 1.1 (and 1.0 where that is accepted).

@@ -259,11 +259,16 @@ impl Fields {
     /// Gives the first field of this name another value and removes its repetitions; adds it at
     /// the end if there is none.
     pub fn set(&mut self, id: FieldName, value: &[u8]) {
+        let value = self.keep(value);
+        self.set_span(id, value);
+    }
+
+    /// As [`Fields::set`], with a value that is in the buffer already.
+    pub(super) fn set_span(&mut self, id: FieldName, value: Span) {
         if self.has(id) {
-            let value = self.keep(value);
             self.replace(id, value);
         } else {
-            self.append(id, value);
+            self.push(Field { id, name: Span::default(), value });
         }
     }
 
@@ -416,7 +421,10 @@ impl Fields {
             if self.bytes.len() > start {
                 self.bytes.extend_from_slice(separator);
             }
-            self.bytes.extend_from_within(field.value.start as usize..field.value.end as usize);
+            let range = field.value.start as usize..field.value.end as usize;
+            if range.end <= self.bytes.len() && range.start <= range.end {
+                self.bytes.extend_from_within(range);
+            }
         }
         Span { start: offset(start), end: offset(self.bytes.len()) }
     }

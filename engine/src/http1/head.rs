@@ -96,7 +96,8 @@ impl RequestHead {
     /// Parses what was received so far. `Some(n)`: the head is complete and takes the first `n`
     /// bytes; what follows is body, or the next request. `None`: more is needed.
     ///
-    /// However the bytes are split over calls, the result is the same and the work is linear.
+    /// However the bytes are split over calls, the head is the same and the work is linear. A
+    /// misdeed in a head that is not complete may be seen only when more has come.
     ///
     /// # Errors
     /// The misdeed, to be answered as it says; the connection is then closed.

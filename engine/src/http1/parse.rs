@@ -112,8 +112,8 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
     if head.method == Method::Custom && !limits.allow_custom_methods {
         return Err(Error::Method);
     }
-    check_target(head, limits)?;
     check_host(head)?;
+    check_target(head, limits)?;
     Ok(Some(start + used))
 }
 
@@ -147,7 +147,6 @@ pub(super) fn response(
     let used = match config.parse_response_with_uninit_headers(&mut parsed, window, room) {
         Ok(httparse::Status::Complete(used)) => used,
         Ok(httparse::Status::Partial) => return too_long_or_partial(len, limits),
-        Err(httparse::Error::Version) => return unsupported_version(window, len, limits),
         Err(error) => return Err(of_httparse(error)),
     };
     head.status = parsed.code.unwrap_or_default();
@@ -223,9 +222,9 @@ fn unsupported_version(
     };
     let line = window.get(..end).unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    match word {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             Err(Error::VersionUnsupported)
@@ -328,24 +327,27 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
         // Envoy leaves it for the connection manager, which answers 404 to it.
         return Ok(());
     }
-    let has_root = rest.get(authority.len()) == Some(&b'/');
     let host = start + offset(colon + 3);
-    let mut host = Span { start: host, end: host + offset(authority.len()) };
-    let mut path = Span { start: host.end, end };
-    if !has_root {
-        // The root takes the last byte of the authority, which moves over the second slash before
-        // it: nothing may be added behind the head while what follows it is still there.
-        let (from, to) = (host.start as usize, host.end as usize);
-        head.fields.bytes.copy_within(from..to, from - 1);
-        if let Some(last) = head.fields.bytes.get_mut(to - 1) {
-            *last = b'/';
-        }
-        host = Span { start: host.start - 1, end: host.end - 1 };
-        path.start -= 1;
-    }
+    let host = Span { start: host, end: host + offset(authority.len()) };
+    let path = Span { start: host.end, end };
     head.scheme = Some(scheme);
-    head.fields.set_span(FieldName::Host, host);
-    head.target = path;
+    // Nothing may be appended here: the body may follow in the buffer.
+    if matches!(path.of(&head.fields.bytes), [b'/', ..]) {
+        head.target = path;
+        head.fields.set_span(FieldName::Host, host);
+    } else {
+        // The authority moves over the second slash before it, and makes room for one behind it.
+        let range = host.start as usize..host.end as usize;
+        if let Some(last) = range.end.checked_sub(1) {
+            head.fields.bytes.copy_within(range.clone(), range.start - 1);
+            if let Some(byte) = head.fields.bytes.get_mut(last) {
+                *byte = b'/';
+            }
+        }
+        head.target = Span { start: path.start - 1, end: path.end };
+        let host = Span { start: host.start - 1, end: host.end - 1 };
+        head.fields.set_span(FieldName::Host, host);
+    }
     Ok(())
 }
 

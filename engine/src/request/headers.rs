@@ -113,8 +113,8 @@ fn remove_nominated(head: &mut ResponseHead) {
         return;
     }
     let nominated: Vec<Vec<u8>> = members(&head.fields, FieldName::Connection)
+        .filter(|name| !OPTIONS.iter().any(|option| name.eq_ignore_ascii_case(option)))
         .map(<[u8]>::to_ascii_lowercase)
-        .filter(|name| !is_option(name))
         .collect();
     for name in nominated {
         head.fields.remove_other(&name);
@@ -123,17 +123,8 @@ fn remove_nominated(head: &mut ResponseHead) {
 
 /// Members of `Connection` that say something of the connection, and fields that an origin cannot
 /// take back because they frame the message.
-fn is_option(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"close"
-            | b"keep-alive"
-            | b"upgrade"
-            | b"connection"
-            | b"content-length"
-            | b"transfer-encoding"
-    )
-}
+const OPTIONS: [&[u8]; 6] =
+    [b"close", b"keep-alive", b"upgrade", b"connection", b"content-length", b"transfer-encoding"];
 
 const HOP_BY_HOP_BUT_UPGRADE: FieldSet =
     FieldSet::of(&[FieldName::TransferEncoding, FieldName::KeepAlive, FieldName::ProxyConnection]);

@@ -1,0 +1,385 @@
+//! Properties of the codec: it does not matter how bytes are split, what is sent on means what was
+//! received, and warm buffers cost no memory.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use corvoy_engine::downstream::connection_manager::{ConnectionManager, Peer};
+use corvoy_engine::downstream::normalize;
+use corvoy_engine::http1::{
+    BodyLength, Error, FieldName, HeadLimits, Method, RequestHead, ResponseHead, chunked, encode,
+    framing,
+};
+use corvoy_engine::request::headers::{self, ConnectionHeader, Finish};
+use proptest::prelude::*;
+
+mod strict;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_head_is_the_same_however_it_is_split(
+        text in message(request_line()),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let limits = HeadLimits { bytes_max: 300, fields_max: 6, ..HeadLimits::default() };
+        let mut at_once = RequestHead::default();
+        at_once.received().extend_from_slice(&text);
+        let whole = at_once.parse(&limits);
+
+        let mut in_pieces = RequestHead::default();
+        let mut split = Ok(None);
+        for piece in pieces(&text, &cuts) {
+            in_pieces.received().extend_from_slice(piece);
+            split = in_pieces.parse(&limits);
+            if split != Ok(None) {
+                break;
+            }
+        }
+        if split == Ok(None) && whole.is_err() {
+            // It is not looked at again before more comes.
+            in_pieces.received().extend_from_slice(b"\r\n\r\n");
+            split = in_pieces.parse(&limits);
+        }
+        prop_assert_eq!(split, whole);
+        if whole.is_ok_and(|used| used.is_some()) {
+            prop_assert_eq!(encoded(&in_pieces), encoded(&at_once));
+        }
+    }
+
+    #[test]
+    fn a_response_head_is_the_same_however_it_is_split(
+        text in message(status_line()),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let limits = HeadLimits { bytes_max: 300, fields_max: 6, ..HeadLimits::default() };
+        let parse = |pieces: Vec<&[u8]>| {
+            let mut head = ResponseHead::default();
+            let mut outcome = Ok(None);
+            for piece in pieces.into_iter().chain([&b"\r\n\r\n"[..]]) {
+                head.received().extend_from_slice(piece);
+                outcome = head.parse(&limits);
+                if outcome != Ok(None) {
+                    break;
+                }
+            }
+            let mut out = Vec::new();
+            if outcome.is_ok_and(|used| used.is_some()) {
+                encode::response(&head, &mut out);
+            }
+            (outcome, out)
+        };
+        prop_assert_eq!(parse(pieces(&text, &cuts)), parse(vec![&text]));
+    }
+
+    #[test]
+    fn chunks_are_the_same_however_they_are_split(
+        coded in chunked_body(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let whole = unchunked(&[&coded]);
+        prop_assert_eq!(unchunked(&pieces(&coded, &cuts)), whole.clone());
+        let bytes: Vec<&[u8]> = coded.chunks(1).collect();
+        prop_assert_eq!(unchunked(&bytes), whole);
+    }
+
+    /// What we accept of a body is a body to a reader that takes RFC 9112 literally, too.
+    #[test]
+    fn chunks_mean_the_same_to_a_strict_reader(coded in chunked_body()) {
+        if let Ok((data, Some(used))) = unchunked(&[&coded]) {
+            prop_assert_eq!(strict::unchunked(&coded), Some((data, used)));
+        }
+    }
+
+    /// What we accept and send on is one clean request to a reader that takes RFC 9112 literally,
+    /// and means what we understood.
+    #[test]
+    fn a_request_that_is_sent_on_means_the_same_to_a_strict_reader(text in message(request_line())) {
+        let mut head = RequestHead::default();
+        head.received().extend_from_slice(&text);
+        let Ok(Some(used)) = head.parse(&HeadLimits::default()) else { return Ok(()) };
+        head.split_off(used, &mut Vec::new());
+        let Ok(length) = framing::request(&head) else { return Ok(()) };
+        let outcome = normalize::request(&mut head, &ConnectionManager::default(), &peer(), &mut || 7);
+        let normalize::Outcome::Continue(_) = outcome else { return Ok(()) };
+        framing::announce_request(&mut head, length);
+        let out = encoded(&head);
+
+        let read = strict::request(&out).expect("one clean request");
+        prop_assert_eq!(&read.method, head.method_name());
+        prop_assert_eq!(&read.target, head.target());
+        let ours: Vec<(Vec<u8>, Vec<u8>)> =
+            head.fields.iter().map(|(_, name, value)| (name.to_vec(), value.to_vec())).collect();
+        let mut theirs = read.fields.clone();
+        theirs.sort();
+        let mut sorted = ours;
+        sorted.sort();
+        prop_assert_eq!(theirs, sorted);
+        let wanted = match length {
+            BodyLength::Chunked => strict::Length::Chunked,
+            BodyLength::Length(length) => strict::Length::Fixed(length),
+            BodyLength::None | BodyLength::UntilClose => strict::Length::Fixed(0),
+        };
+        prop_assert_eq!(read.length, wanted);
+    }
+
+    /// Field edits keep what `get` and `has` say in step with what is sent.
+    #[test]
+    fn edits_of_fields_are_what_is_sent(
+        start in message(request_line()),
+        edits in prop::collection::vec((0..5_u8, 0..4_usize), 0..12),
+    ) {
+        let mut head = RequestHead::default();
+        head.received().extend_from_slice(&start);
+        let Ok(Some(used)) = head.parse(&HeadLimits::default()) else { return Ok(()) };
+        head.split_off(used, &mut Vec::new());
+        let names = [FieldName::Host, FieldName::Te, FieldName::XForwardedFor, FieldName::Via];
+        for (edit, which) in edits {
+            let name = names[which];
+            match edit {
+                0 => head.fields.set(name, b"set"),
+                1 => head.fields.append(name, b"more"),
+                2 => head.fields.remove(name),
+                3 => head.fields.join(name, b", ", b"joined"),
+                _ => head.fields.retain(|at, _, _, _| at % 3 != 1),
+            }
+            for name in names {
+                let values: Vec<&[u8]> =
+                    head.fields.iter().filter(|f| f.0 == name).map(|f| f.2).collect();
+                prop_assert_eq!(head.fields.get(name), values.first().copied());
+                prop_assert_eq!(head.fields.has(name), !values.is_empty());
+                prop_assert_eq!(head.fields.is_repeated(name), values.len() > 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_costs_time_in_proportion_to_its_length() {
+    // One that was parsed from the start at every byte would take minutes.
+    let limits = HeadLimits { bytes_max: 1 << 20, ..HeadLimits::default() };
+    for filling in ["a", "\r\n", "\n"] {
+        let before = if filling == "a" { "GET / HTTP/1.1\r\nHost: h\r\na: " } else { "" };
+        let mut head = RequestHead::default();
+        head.received().extend_from_slice(before.as_bytes());
+        for byte in filling.bytes().cycle().take(600_000) {
+            head.received().push(byte);
+            assert_eq!(head.parse(&limits), Ok(None));
+        }
+        let end = if filling == "a" { "\r\n\r\n" } else { "\nGET / HTTP/1.1\r\n\r\n" };
+        head.received().extend_from_slice(end.as_bytes());
+        assert_eq!(head.parse(&limits), Ok(Some(head.clone().received().len())));
+    }
+}
+
+#[test]
+fn warm_buffers_cost_no_memory() {
+    let text: &[u8] =
+        b"POST /headers?a=1 HTTP/1.1\r\nHost: localhost:15001\r\nUser-Agent: curl\r\n\
+        Accept: */*\r\nConnection: keep-alive\r\nX-Custom: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer: &[u8] = b"HTTP/1.1 200 OK\r\nServer: gunicorn\r\nContent-Type: text/html\r\n\
+        Connection: close\r\nContent-Length: 3\r\n\r\n";
+    let manager = ConnectionManager::default();
+    let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
+    let mut out = Vec::new();
+    let mut exchange = || {
+        request.clear();
+        request.received().extend_from_slice(text);
+        assert_eq!(request.parse(&manager.limits), Ok(Some(text.len())));
+        let length = framing::request(&request).expect("framed");
+        let outcome = normalize::request(&mut request, &manager, &peer(), &mut || 1);
+        assert!(matches!(outcome, normalize::Outcome::Continue(_)));
+        framing::announce_request(&mut request, length);
+        out.clear();
+        encode::request(&request, &mut out);
+
+        response.clear();
+        response.received().extend_from_slice(answer);
+        assert_eq!(response.parse(&manager.limits), Ok(Some(answer.len())));
+        let length = framing::response(Method::Post, &response).expect("framed");
+        headers::from_origin(&mut response, Some(3));
+        let finish = Finish {
+            date: b"Mon, 23 Nov 2026 20:15:18 GMT",
+            request_id: None,
+            connection: ConnectionHeader::Absent,
+        };
+        headers::finish(&mut response, &manager.response, &finish);
+        framing::announce_response(Method::Post, request.version, &mut response, length);
+        out.clear();
+        encode::response(&response, &mut out);
+    };
+    exchange();
+    let before = ALLOCATIONS.get();
+    exchange();
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+/// Counts what this thread asks the allocator for.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[expect(unsafe_code, reason = "an allocator is unsafe; this one forwards to the system's")]
+// SAFETY: every call is forwarded unchanged, so the system allocator's promises hold.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `alloc` above, that is, from the system.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn peer() -> Peer {
+    Peer { remote: ([192, 0, 2, 1], 4000).into(), local: ([192, 0, 2, 9], 80).into(), tls: false }
+}
+
+fn encoded(head: &RequestHead) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::request(head, &mut out);
+    out
+}
+
+fn pieces<'a>(text: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+    places.extend([0, text.len()]);
+    places.sort_unstable();
+    places.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()
+}
+
+/// The data, and the length of the coded body if it ended.
+fn unchunked(pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<usize>), Error> {
+    let mut decoder = chunked::Decoder::new();
+    let (mut data, mut used) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            let decoded = decoder.decode(rest)?;
+            data.extend_from_slice(&rest[decoded.data]);
+            used += decoded.consumed;
+            rest = &rest[decoded.consumed..];
+            if decoded.end {
+                return Ok((data, Some(used)));
+            }
+        }
+    }
+    Ok((data, None))
+}
+
+// === Messages that are nearly right ===
+
+fn message(first: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<u8>> {
+    let fields = prop::collection::vec(field(), 0..8);
+    (first, fields, line_end(), noise()).prop_map(|(first, fields, end, noise)| {
+        let mut text = format!("{first}{}{end}body", fields.concat()).into_bytes();
+        if let Some((at, byte)) = noise {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        text
+    })
+}
+
+fn request_line() -> impl Strategy<Value = String> {
+    let method = pick(&["GET", "GET", "GET", "POST", "CONNECT", "OPTIONS", "FOO", "\r\nGET"]);
+    let target = prop_oneof![
+        4 => "/[a-z%.;/]{0,8}(\\?[a-z=#]{0,4})?",
+        2 => pick(&["*", "http://other:80/p", "https://other?x", "h:443"]).prop_map(str::to_owned),
+        1 => "[ -~]{1,8}",
+    ];
+    let version =
+        pick(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", ""]);
+    (method, target, version, line_end())
+        .prop_map(|(method, target, version, end)| format!("{method} {target} {version}{end}"))
+}
+
+fn status_line() -> impl Strategy<Value = String> {
+    let version = pick(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0"]);
+    let status = pick(&["200", "200", "200", "204", "099", "1000", "2x"]);
+    (version, status, "[ a-z]{0,5}", line_end())
+        .prop_map(|(version, status, reason, end)| format!("{version} {status}{reason}{end}"))
+}
+
+fn field() -> impl Strategy<Value = String> {
+    let name = pick(&[
+        "Host",
+        "Host",
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "TE",
+        "Expect",
+        "Upgrade",
+        "X-A",
+        "X-Forwarded-For",
+        "Via",
+        " X",
+        "X ",
+        "",
+    ]);
+    let value = prop_oneof![
+        4 => pick(&[
+            "h", "h", "h", "chunked", "chunked", "close, te", "chunked, gzip", "100-continue",
+            "upgrade", "x-a", "trailers", "a\r\n b",
+        ])
+        .prop_map(str::to_owned),
+        1 => "[0-9]{1,3}",
+        1 => "[ -~\t]{0,6}",
+    ];
+    (name, value, line_end()).prop_map(|(name, value, end)| format!("{name}: {value}{end}"))
+}
+
+fn line_end() -> impl Strategy<Value = &'static str> {
+    prop_oneof![20 => Just("\r\n"), 2 => Just("\n"), 1 => Just("\r"), 1 => Just("")]
+}
+
+fn pick(choices: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(choices)
+}
+
+fn noise() -> impl Strategy<Value = Option<(prop::sample::Index, u8)>> {
+    prop::option::weighted(0.2, any::<(prop::sample::Index, u8)>())
+}
+
+fn chunked_body() -> impl Strategy<Value = Vec<u8>> {
+    let size = prop_oneof![
+        6 => "[0-9a-cA-C]",
+        1 => "[ -~]{0,3}",
+        1 => pick(&["0a", "fffffffffffffffff"]).prop_map(str::to_owned),
+    ];
+    let extension = prop_oneof![
+        6 => Just(String::new()),
+        3 => pick(&[";a=b", " ; a=\"b;\\\"\" ", ";"]).prop_map(str::to_owned),
+        1 => "[;= a\"\t]{0,6}",
+    ];
+    let chunk = (size, extension, line_end(), line_end(), any::<bool>()).prop_map(
+        |(size, extension, first, second, honest)| {
+            let len = usize::from_str_radix(&size, 16).unwrap_or(3).min(12);
+            let len = if honest { len } else { len + 1 };
+            format!("{size}{extension}{first}{}{second}", "d".repeat(len))
+        },
+    );
+    let trailers = prop::collection::vec(field(), 0..2);
+    (prop::collection::vec(chunk, 0..4), trailers, line_end(), noise()).prop_map(
+        |(chunks, trailers, end, noise)| {
+            let text = format!("{}0\r\n{}{end}next", chunks.concat(), trailers.concat());
+            let mut text = text.into_bytes();
+            if let Some((at, byte)) = noise {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            text
+        },
+    )
+}

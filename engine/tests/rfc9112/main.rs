@@ -1,0 +1,78 @@
+//! RFC 9112, sentence by sentence: one module for each section that binds a recipient.
+
+mod section_2_2_message_parsing;
+mod section_2_3_http_version;
+mod section_3_2_request_target;
+mod section_3_request_line;
+mod section_4_status_line;
+mod section_5_2_obsolete_line_folding;
+mod section_5_field_syntax;
+mod section_6_1_transfer_encoding;
+mod section_6_2_content_length;
+mod section_6_3_message_body_length;
+mod section_7_1_1_chunk_extensions;
+mod section_7_1_2_chunked_trailer_section;
+mod section_7_1_chunked_transfer_coding;
+mod section_9_3_persistence;
+
+use corvoy_engine::http1::{
+    BodyLength, Error, HeadLimits, Method, RequestHead, ResponseHead, chunked, framing,
+};
+
+/// A request whose first line and `Host` are in order.
+fn get(fields: &str) -> Result<RequestHead, Error> {
+    request(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))
+}
+
+/// A whole head of a request.
+fn request(text: &str) -> Result<RequestHead, Error> {
+    request_of(text.as_bytes(), &HeadLimits::default())
+}
+
+fn request_of(bytes: &[u8], limits: &HeadLimits) -> Result<RequestHead, Error> {
+    let mut head = RequestHead::default();
+    head.received().extend_from_slice(bytes);
+    head.parse(limits)?.expect("a complete head");
+    Ok(head)
+}
+
+/// The length of the body of a POST with these fields.
+fn body_of(fields: &str) -> Result<BodyLength, Error> {
+    framing::request(&request(&format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))?)
+}
+
+/// A response whose status line is in order.
+fn ok(fields: &str) -> Result<ResponseHead, Error> {
+    response(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))
+}
+
+/// A whole head of a response.
+fn response(text: &str) -> Result<ResponseHead, Error> {
+    let mut head = ResponseHead::default();
+    head.received().extend_from_slice(text.as_bytes());
+    head.parse(&HeadLimits::default())?.expect("a complete head");
+    Ok(head)
+}
+
+/// The length of the body of the answer to this method with this status and these fields.
+fn answer(method: Method, status: u16, fields: &str) -> Result<BodyLength, Error> {
+    framing::response(method, &response(&format!("HTTP/1.1 {status} X\r\n{fields}\r\n"))?)
+}
+
+/// The data of a chunked body and whether it ended; what follows it must be nothing.
+fn unchunked(coded: &[u8]) -> Result<(Vec<u8>, bool), Error> {
+    let mut decoder = chunked::Decoder::new();
+    let mut data = Vec::new();
+    let mut rest = coded;
+    loop {
+        let decoded = decoder.decode(rest)?;
+        data.extend_from_slice(&rest[decoded.data]);
+        rest = &rest[decoded.consumed..];
+        if decoded.end {
+            assert_eq!(rest, b"", "the body ended early");
+        }
+        if rest.is_empty() {
+            return Ok((data, decoded.end));
+        }
+    }
+}
