@@ -5,27 +5,11 @@ use super::reply::LocalReply;
 use super::route::Route;
 use super::{Exchange, Persistence};
 use crate::downstream::connection::{After, Client};
-use crate::http1::{FieldName, Method, Version, encode};
+use crate::http1::{FieldName, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
 
-/// Writes the head of `reply` as far as it is the reply's own.
-fn compose(heads: &mut Heads, reply: &LocalReply) {
-    let head = &mut heads.response;
-    head.clear();
-    head.status = reply.status;
-    if !reply.body.is_empty() {
-        let mut digits = itoa::Buffer::new();
-        let length = digits.format(reply.body.len()).as_bytes();
-        head.fields.append(FieldName::ContentLength, length);
-        head.fields.append(FieldName::ContentType, b"text/plain");
-    }
-    for (name, value) in &reply.fields {
-        head.fields.append(*name, value);
-    }
-}
-
-/// Adds what every answer has, and sends.
+/// Describes the reply behind what the route has added, adds what every answer has, and sends.
 ///
 /// Envoy: with a body `content-length, content-type, date, server[, connection]`; without one
 /// `date, server[, connection], content-length: 0`.
@@ -33,17 +17,15 @@ async fn send(
     client: &mut Client,
     heads: &mut Heads,
     reply: &LocalReply,
+    attempts: Option<u32>,
     connection: ConnectionHeader,
 ) -> std::io::Result<()> {
+    reply.describe(&mut heads.response, Some(&heads.request), attempts);
     finish(client, heads, connection);
-    if reply.body.is_empty() && has_length(reply.status) {
-        heads.response.fields.append(FieldName::ContentLength, b"0");
-    }
+    reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
     encode::response(&heads.response, &mut out);
-    if heads.request.method != Method::Head {
-        out.extend_from_slice(&reply.body);
-    }
+    out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
     sent
@@ -52,8 +34,8 @@ async fn send(
 /// Sends a reply to a request that never became an exchange, and ends the connection.
 pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
     let mut heads = client.shard.take_heads();
-    compose(&mut heads, reply);
-    let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
+    reply.begin(&mut heads.response);
+    let sent = send(client, &mut heads, reply, None, ConnectionHeader::Close).await;
     count(client, reply.status);
     client.shard.give_heads(heads);
     match sent {
@@ -81,11 +63,6 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
     headers::finish(response, &client.chain().manager.response, &finish);
 }
 
-/// 1xx, 204 and 304 answers have no length to tell.
-const fn has_length(status: u16) -> bool {
-    !matches!(status, 100..=199 | 204 | 304)
-}
-
 impl Exchange<'_> {
     /// Answers with `reply`.
     pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
@@ -95,11 +72,9 @@ impl Exchange<'_> {
         }
         let lingers = reply.closes || self.received.is_none();
         let connection = self.connection_header();
-        let is_grpc = super::route::is_grpc(&self.heads.request);
-        let reply = if is_grpc { reply.for_grpc() } else { reply };
-        compose(self.heads, &reply);
+        reply.begin(&mut self.heads.response);
         self.mutate_response(route);
-        if send(self.client, self.heads, &reply, connection).await.is_err() {
+        if send(self.client, self.heads, &reply, None, connection).await.is_err() {
             return After::Close;
         }
         self.count_response();
@@ -118,8 +93,7 @@ impl Exchange<'_> {
             stats.downstream_cx_drain_close.inc();
             self.persistence = Persistence::Close;
         }
-        if self.persistence == Persistence::KeepAlive
-            && self.client.is_worn_out(shard.clock.now())
+        if self.persistence == Persistence::KeepAlive && self.client.is_worn_out(shard.clock.now())
         {
             self.persistence = Persistence::Close;
         }

@@ -179,8 +179,7 @@ impl Exchange<'_> {
 
     /// The answer that the configuration spells out.
     pub(super) fn direct(&self, direct: &DirectResponse) -> LocalReply {
-        let mut reply = LocalReply::new(direct.status, "");
-        reply.body = direct.body.to_vec();
+        let mut reply = LocalReply::direct(direct.status, direct.body.clone());
         let mut location = Vec::new();
         direct.location(&self.heads.request, &mut location);
         if !location.is_empty() {
@@ -193,18 +192,14 @@ impl Exchange<'_> {
     pub(super) fn redirect(&self, route: &Route, redirect: &Redirect) -> LocalReply {
         let mut location = Vec::new();
         redirect.location(&route.path, &self.heads.request, &mut location);
-        let mut reply = LocalReply::new(redirect.status, "");
-        reply.fields.push((FieldName::Location, location));
-        reply
+        LocalReply::redirect(redirect.status, location)
     }
 
     /// The answer where TLS is required.
     pub(super) fn redirect_to_tls(&self) -> LocalReply {
         let mut location = Vec::new();
         route::tls_location(&self.heads.request, &mut location);
-        let mut reply = LocalReply::new(301, "");
-        reply.fields.push((FieldName::Location, location));
-        reply
+        LocalReply::redirect(301, location)
     }
 
     /// What format strings may ask for.

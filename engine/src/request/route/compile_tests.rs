@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::super::tests::{request, shown};
 use super::super::{Forward, Lookup, Redirect, Scratch};
 use super::*;
-use crate::stats::Registry;
 use crate::format::StreamInfo;
 use crate::http1::RequestHead;
+use crate::stats::Registry;
 
 struct NoInfo;
 
