@@ -51,7 +51,7 @@ pub fn bootstrap(
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
-    let clusters = upstream::compile::clusters(clusters, &at, registry, problems);
+    let clusters = upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
     let listeners = compile_listeners(listeners, &clusters, &resources, registry, problems);
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
