@@ -210,7 +210,11 @@ impl Command {
             Self::ResponseFlags { long } => {
                 let flags = stream.response_flags();
                 flags.write(if *long { Flag::long } else { Flag::short }, out);
-                return (!flags.is_empty()).then_some(());
+                // A request without flags has a value, and this is it, in headers too.
+                if flags.is_empty() {
+                    out.push(b'-');
+                }
+                return Some(());
             }
             Self::RouteName => stream.route_name().filter(|name| !name.is_empty())?.as_bytes(),
             Self::StartTime(format) => {

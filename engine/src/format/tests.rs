@@ -1,1 +1,145 @@
+//! What formats are accepted and what they show, as the real Envoy 1.40.0 does.
 
+use super::*;
+use crate::flags::Flag;
+use crate::request::route::tests::{request, response};
+
+struct Known;
+
+impl StreamInfo for Known {
+    fn start_time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_465_566_754_321)
+    }
+    fn protocol(&self) -> Option<Version> {
+        Some(Version::Http11)
+    }
+    fn response_code(&self) -> Option<u16> {
+        Some(503)
+    }
+    fn response_code_details(&self) -> Option<&str> {
+        Some("delayed connect error")
+    }
+    fn response_flags(&self) -> Flags {
+        let mut flags = Flags::of(Flag::UpstreamRetryLimitExceeded);
+        flags.set(Flag::UpstreamConnectionFailure);
+        flags
+    }
+    fn bytes_sent(&self) -> u64 {
+        91
+    }
+    fn duration(&self) -> Option<Duration> {
+        Some(Duration::from_micros(2_700))
+    }
+    fn upstream_host(&self) -> Option<SocketAddr> {
+        Some(([10, 0, 0, 1], 8080).into())
+    }
+    fn upstream_cluster(&self) -> Option<&str> {
+        Some("echo")
+    }
+    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+        Some(([127, 0, 0, 1], 4711).into())
+    }
+}
+
+struct Nothing;
+
+impl StreamInfo for Nothing {
+    fn start_time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+fn shown(format: &str, stream: &dyn StreamInfo, unset: Unset) -> String {
+    let request = request("/p?a=1&b&c=x%20y", &["x-a: first", "x-a: second"]);
+    let response = response(200, &["x-r: answer"]);
+    let inputs = Inputs {
+        request: Some(&request),
+        response: Some(&response),
+        local_reply_body: b"because",
+        ..Inputs::new(stream)
+    };
+    let mut out = Vec::new();
+    Formatter::new(format).unwrap().format(&inputs, unset, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn commands_show_their_values() {
+    for (format, text) in [
+        ("plain", "plain"),
+        ("100%%", "100%"),
+        ("%REQ(:METHOD)% %REQ(:path)% %PROTOCOL%", "GET /p?a=1&b&c=x%20y HTTP/1.1"),
+        ("%REQ(X-A)%", "first"),
+        ("%REQ(x-none?x-a)%", "first"),
+        ("%REQ(x-a):3%|%REQ(x-a):0%|%REQ(x-a):99%", "fir||first"),
+        ("%REQ(:authority)%%RESP(x-r)%%RESP(:status)%", "t.testanswer200"),
+        ("%RESPONSE_CODE% %RESPONSE_FLAGS%", "503 URX,UF"),
+        ("%RESPONSE_FLAGS_LONG%", "UpstreamRetryLimitExceeded,UpstreamConnectionFailure"),
+        ("%RESPONSE_CODE_DETAILS%", "delayed_connect_error"),
+        ("%RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%", "delayed connect error"),
+        ("%BYTES_RECEIVED% %BYTES_SENT% %DURATION%", "0 91 2"),
+        ("%UPSTREAM_HOST% %UPSTREAM_CLUSTER%", "10.0.0.1:8080 echo"),
+        ("%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %UPSTREAM_REMOTE_PORT%", "10.0.0.1 8080"),
+        ("%DOWNSTREAM_REMOTE_ADDRESS%", "127.0.0.1:4711"),
+        ("%QUERY_PARAM(a)%|%QUERY_PARAM(b)%|%QUERY_PARAM(c)%", "1||x%20y"),
+        ("%QUERY_PARAMS%", "a=1&b&c=x%20y"),
+        ("%PATH(NQ)% %PATH(NQ:PATH)%", "/p /p"),
+        ("%LOCAL_REPLY_BODY%", "because"),
+        ("%START_TIME%", "2026-11-23T20:26:06.754Z"),
+        ("%START_TIME(%s.%3f)%", "1795465566.754"),
+        ("%START_TIME(%Y/%m/%dT%H:%M:%S%z %6f)%", "2026/11/23T20:26:06+0000 754321"),
+        ("%START_TIME(%H:%M:%E3S)%", "20:26:06.754"),
+    ] {
+        assert_eq!(shown(format, &Known, Unset::Dash), text, "{format}");
+    }
+}
+
+#[test]
+fn what_has_no_value_is_a_dash_in_logs_and_nothing_in_headers() {
+    let format = "%REQ(x-none)%|%UPSTREAM_HOST%|%ROUTE_NAME%|%QUERY_PARAM(z)%|%DURATION%";
+    assert_eq!(shown(format, &Nothing, Unset::Dash), "-|-|-|-|-");
+    assert_eq!(shown(format, &Nothing, Unset::Empty), "||||");
+    let format = "%RESPONSE_CODE% %RESPONSE_FLAGS%";
+    assert_eq!(shown(format, &Nothing, Unset::Empty), "0 -", "these two always have a value");
+}
+
+#[test]
+fn what_envoy_refuses_is_refused_in_its_words() {
+    let at = |format: &str, position: usize| {
+        format!(
+            "Incorrect configuration: {format}. Couldn't find valid command at position {position}"
+        )
+    };
+    for format in
+        ["%", "%a%", "%NOPE", "%REQ(a):%", "%REQ(a):x%", "%REQ(a)", "%REQ(a)x%", "% PROTOCOL%"]
+    {
+        assert_eq!(Formatter::new(format).unwrap_err(), at(format, 0));
+    }
+    assert_eq!(Formatter::new("%REQ(a)%x%").unwrap_err(), at("%REQ(a)%x%", 9));
+    for (format, error) in [
+        ("%NOPE%", "Not supported field in StreamInfo: NOPE"),
+        ("%REQ%", "REQ requires parameters"),
+        ("%REQ()%", "REQ requires parameters"),
+        ("%QUERY_PARAM%", "QUERY_PARAM requires parameters"),
+        ("%REQ(a?b?c)%", "More than 1 alternative header specified in token: a?b?c"),
+        ("%REQ(a b)%", "Invalid header configuration. Format string contains invalid characters."),
+        ("%PROTOCOL(x)%", "PROTOCOL does not take any parameters or length"),
+        ("%PROTOCOL:3%", "PROTOCOL does not take any parameters or length"),
+        ("%PATH(X)%", "Invalid PATH option: 'X', only 'WQ'/'NQ' are allowed"),
+        ("%PATH(WQ:X)%", "Invalid PATH option: 'X', only 'ORIG'/'PATH'/'ORIG_OR_PATH' are allowed"),
+        (
+            "%GRPC_STATUS(X)%",
+            "GrpcStatusFormatter only supports CAMEL_STRING, SNAKE_STRING or NUMBER. Got: X",
+        ),
+    ] {
+        assert_eq!(Formatter::new(format).unwrap_err(), error);
+    }
+}
+
+#[test]
+fn what_envoy_has_and_we_do_not_is_called_that() {
+    assert_eq!(
+        Formatter::new("%TRACE_ID%").unwrap_err(),
+        "TRACE_ID is a valid Envoy command, not implemented by Corvoy"
+    );
+}

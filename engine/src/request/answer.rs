@@ -17,10 +17,9 @@ async fn send(
     client: &mut Client,
     heads: &mut Heads,
     reply: &LocalReply,
-    attempts: Option<u32>,
     connection: ConnectionHeader,
 ) -> std::io::Result<()> {
-    reply.describe(&mut heads.response, Some(&heads.request), attempts);
+    reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
@@ -35,7 +34,7 @@ async fn send(
 pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
-    let sent = send(client, &mut heads, reply, None, ConnectionHeader::Close).await;
+    let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
     count(client, reply.status);
     client.shard.give_heads(heads);
     match sent {
@@ -73,8 +72,8 @@ impl Exchange<'_> {
         let lingers = reply.closes || self.received.is_none();
         let connection = self.connection_header();
         reply.begin(&mut self.heads.response);
-        self.mutate_response(route);
-        if send(self.client, self.heads, &reply, None, connection).await.is_err() {
+        self.mutate_response(route, Some(&reply));
+        if send(self.client, self.heads, &reply, connection).await.is_err() {
             return After::Close;
         }
         self.count_response();

@@ -29,6 +29,8 @@ pub(crate) struct LocalReply {
     pub(crate) closes: bool,
     /// Whether it says `x-envoy-overloaded`.
     pub(crate) is_overloaded: bool,
+    /// How many attempts it says there were.
+    pub(crate) attempts: Option<u32>,
     /// Why, for logs.
     pub(crate) flags: Flags,
     /// `%RESPONSE_CODE_DETAILS%`
@@ -43,6 +45,7 @@ impl LocalReply {
             fields: Vec::new(),
             closes: false,
             is_overloaded: false,
+            attempts: None,
             flags: Flags::NONE,
             details: Cow::Borrowed(""),
         }
@@ -149,19 +152,14 @@ impl LocalReply {
         }
     }
 
-    /// The second step: what is said about the body, and about the attempts if that is wanted.
-    /// There is no request if it could not be read.
-    pub(crate) fn describe(
-        &self,
-        head: &mut ResponseHead,
-        request: Option<&RequestHead>,
-        attempts: Option<u32>,
-    ) {
+    /// The second step: what is said about upstream and body. There is no request if it could not
+    /// be read.
+    pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
         let mut digits = itoa::Buffer::new();
         if self.is_overloaded {
             head.fields.set(FieldName::XEnvoyOverloaded, b"true");
         }
-        if let Some(attempts) = attempts {
+        if let Some(attempts) = self.attempts {
             head.fields.set(FieldName::XEnvoyAttemptCount, digits.format(attempts).as_bytes());
         }
         if let Some(request) = request.filter(|request| is_grpc(request)) {
@@ -260,7 +258,7 @@ mod tests {
     fn sent(reply: &LocalReply, request: &RequestHead) -> (u16, Vec<String>, String) {
         let mut head = ResponseHead::default();
         reply.begin(&mut head);
-        reply.describe(&mut head, Some(request), None);
+        reply.describe(&mut head, Some(request));
         head.fields.append(FieldName::Date, b"now");
         head.fields.append(FieldName::Server, b"envoy");
         reply.end(&mut head, Some(request));
@@ -335,11 +333,12 @@ mod tests {
 
     #[test]
     fn an_overflow_says_so_behind_what_the_route_adds() {
-        let reply = LocalReply::upstream_reset(Error::Overflow, false);
+        let mut reply = LocalReply::upstream_reset(Error::Overflow, false);
+        reply.attempts = Some(1);
         let mut head = ResponseHead::default();
         reply.begin(&mut head);
         head.fields.append_other(b"x-route", b"1");
-        reply.describe(&mut head, None, Some(1));
+        reply.describe(&mut head, None);
         assert_eq!(
             shown(&head.fields)[..4],
             [
@@ -358,7 +357,7 @@ mod tests {
         reply.begin(&mut head);
         head.fields.append(FieldName::ContentType, b"application/json");
         head.fields.append(FieldName::ContentLength, b"77");
-        reply.describe(&mut head, None, None);
+        reply.describe(&mut head, None);
         assert_eq!(shown(&head.fields), ["content-type: application/json", "content-length: 2"]);
     }
 
