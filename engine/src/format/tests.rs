@@ -33,6 +33,9 @@ impl StreamInfo for Known {
     fn upstream_host(&self) -> Option<SocketAddr> {
         Some(([10, 0, 0, 1], 8080).into())
     }
+    fn upstream_remote_address(&self) -> Option<SocketAddr> {
+        self.upstream_host()
+    }
     fn upstream_cluster(&self) -> Option<&str> {
         Some("echo")
     }
@@ -80,8 +83,10 @@ fn commands_show_their_values() {
         ("%BYTES_RECEIVED% %BYTES_SENT% %DURATION%", "0 91 2"),
         ("%UPSTREAM_HOST% %UPSTREAM_CLUSTER%", "10.0.0.1:8080 echo"),
         ("%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %UPSTREAM_REMOTE_PORT%", "10.0.0.1 8080"),
+        ("%UPSTREAM_HOST_NAME% %UPSTREAM_HOST_NAME_WITHOUT_PORT%", "10.0.0.1:8080 10.0.0.1"),
+        ("%ENVIRONMENT(CORVOY_IS_NOT_SET)%", "-"),
         ("%DOWNSTREAM_REMOTE_ADDRESS%", "127.0.0.1:4711"),
-        ("%QUERY_PARAM(a)%|%QUERY_PARAM(b)%|%QUERY_PARAM(c)%", "1||x%20y"),
+        ("%QUERY_PARAM(a)%|%QUERY_PARAM(b)%|%QUERY_PARAM(c)%", "1||x y"),
         ("%QUERY_PARAMS%", "a=1&b&c=x%20y"),
         ("%PATH(NQ)% %PATH(NQ:PATH)%", "/p /p"),
         ("%LOCAL_REPLY_BODY%", "because"),
@@ -89,6 +94,7 @@ fn commands_show_their_values() {
         ("%START_TIME(%s.%3f)%", "1795465566.754"),
         ("%START_TIME(%Y/%m/%dT%H:%M:%S%z %6f)%", "2026/11/23T20:26:06+0000 754321"),
         ("%START_TIME(%H:%M:%E3S)%", "20:26:06.754"),
+        ("%START_TIME(%f %E*S %Q %E)%", "754321000 06.754321 %Q %E"),
     ] {
         assert_eq!(shown(format, &Known, Unset::Dash), text, "{format}");
     }
@@ -142,4 +148,37 @@ fn what_envoy_has_and_we_do_not_is_called_that() {
         Formatter::new("%TRACE_ID%").unwrap_err(),
         "TRACE_ID is a valid Envoy command, not implemented by Corvoy"
     );
+}
+
+fn json(format: serde_json::Value, omit_empty: bool, stream: &dyn StreamInfo) -> String {
+    let request = request("/p", &["x-a: first", "x-q: h\u{e9}\"\\\t</>"]);
+    let inputs = Inputs { request: Some(&request), ..Inputs::new(stream) };
+    let mut out = Vec::new();
+    JsonFormatter::new(&format, omit_empty).unwrap().format(&inputs, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// Recorded from the real Envoy 1.40.0.
+#[test]
+fn json_has_sorted_keys_and_typed_values() {
+    let format = serde_json::json!({
+        "z": "text %PROTOCOL% x",
+        "u": "%REQ(x-q)%",
+        "code": "%RESPONSE_CODE%",
+        "none": "%REQ(x-none)%",
+        "short": "%REQ(x-a):3%",
+        "a": {"n": "%BYTES_SENT%", "l": ["%PROTOCOL%", 5, true, null, 1.5, "q\"\\\u{e9}\n\u{1}"]},
+    });
+    assert_eq!(
+        json(format, false, &Known),
+        "{\"a\":{\"l\":[\"HTTP/1.1\",5,true,null,1.5,\"q\\\"\\\\\u{e9}\\n\\u0001\"],\"n\":91},\
+         \"code\":503,\"none\":null,\"short\":\"fir\",\
+         \"u\":\"h\u{e9}\\\"\\\\\\t</>\",\"z\":\"text HTTP/1.1 x\"}\n"
+    );
+}
+
+#[test]
+fn json_leaves_out_what_is_empty_where_that_is_asked_for() {
+    let format = serde_json::json!({"none": "%REQ(x-none)%", "there": "%REQ(x-a)%"});
+    assert_eq!(json(format, true, &Nothing), "{\"there\":\"first\"}\n");
 }
