@@ -257,7 +257,8 @@ impl Command {
             "ENVIRONMENT" => {
                 let value = std::env::var_os(parameters);
                 Self::Fixed(
-                    value.map_or(b"-"[..].into(), |value| value.into_encoded_bytes().into()),
+                    value
+                        .map_or_else(|| b"-"[..].into(), |value| value.into_encoded_bytes().into()),
                 )
             }
             "GRPC_STATUS" => Self::GrpcStatus(match parameters {
@@ -514,7 +515,7 @@ fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
 
 fn host_name_of_machine() -> Box<[u8]> {
     let name = std::fs::read("/proc/sys/kernel/hostname");
-    name.map_or(b"-"[..].into(), |name| name.trim_ascii().into())
+    name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
 }
 
 fn percent_decode(text: &[u8], out: &mut Vec<u8>) {

@@ -58,8 +58,12 @@ impl JsonFormatter {
             }
             Node::List(items) => {
                 out.push(b'[');
-                for (i, item) in items.iter().enumerate() {
-                    if i > 0 {
+                let start = out.len();
+                for item in items {
+                    if self.omit_empty && item.is_empty(inputs, value) {
+                        continue;
+                    }
+                    if out.len() > start {
                         out.push(b',');
                     }
                     self.write(item, inputs, value, out);
@@ -119,14 +123,28 @@ impl Node {
         match self {
             Self::Format(format) => !format.has_value(inputs, value),
             Self::Constant(text) => text == b"null",
-            Self::Object(_) | Self::List(_) => false,
+            Self::Object(members) => members.iter().all(|(_, node)| node.is_empty(inputs, value)),
+            Self::List(_) => false,
         }
     }
 }
 
-/// Writes a JSON string; bytes that are no UTF-8 are replaced.
+/// Writes a JSON string. In what is no UTF-8 each byte counts as a character, as in Envoy.
 fn write_string(text: &[u8], out: &mut Vec<u8>) {
-    let text = String::from_utf8_lossy(text);
     // Serialising a string into memory cannot fail.
-    let _infallible = serde_json::to_writer(out, text.as_ref());
+    let _infallible = match std::str::from_utf8(text) {
+        Ok(text) => serde_json::to_writer(out, text),
+        Err(_) => {
+            out.push(b'"');
+            for &byte in text {
+                match byte {
+                    b'"' | b'\\' => out.extend([b'\\', byte]),
+                    b' '..=b'~' => out.push(byte),
+                    _ => super::write_display(&format_args!("\\u{byte:04x}"), out),
+                }
+            }
+            out.push(b'"');
+            Ok(())
+        }
+    };
 }

@@ -150,11 +150,11 @@ fn what_envoy_has_and_we_do_not_is_called_that() {
     );
 }
 
-fn json(format: serde_json::Value, omit_empty: bool, stream: &dyn StreamInfo) -> String {
+fn json(format: &serde_json::Value, omit_empty: bool, stream: &dyn StreamInfo) -> String {
     let request = request("/p", &["x-a: first", "x-q: h\u{e9}\"\\\t</>"]);
     let inputs = Inputs { request: Some(&request), ..Inputs::new(stream) };
     let mut out = Vec::new();
-    JsonFormatter::new(&format, omit_empty).unwrap().format(&inputs, &mut out);
+    JsonFormatter::new(format, omit_empty).unwrap().format(&inputs, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -170,7 +170,7 @@ fn json_has_sorted_keys_and_typed_values() {
         "a": {"n": "%BYTES_SENT%", "l": ["%PROTOCOL%", 5, true, null, 1.5, "q\"\\\u{e9}\n\u{1}"]},
     });
     assert_eq!(
-        json(format, false, &Known),
+        json(&format, false, &Known),
         "{\"a\":{\"l\":[\"HTTP/1.1\",5,true,null,1.5,\"q\\\"\\\\\u{e9}\\n\\u0001\"],\"n\":91},\
          \"code\":503,\"none\":null,\"short\":\"fir\",\
          \"u\":\"h\u{e9}\\\"\\\\\\t</>\",\"z\":\"text HTTP/1.1 x\"}\n"
@@ -179,6 +179,29 @@ fn json_has_sorted_keys_and_typed_values() {
 
 #[test]
 fn json_leaves_out_what_is_empty_where_that_is_asked_for() {
-    let format = serde_json::json!({"none": "%REQ(x-none)%", "there": "%REQ(x-a)%"});
-    assert_eq!(json(format, true, &Nothing), "{\"there\":\"first\"}\n");
+    let format = serde_json::json!({
+        "none": "%REQ(x-none)%", "mix": "a %REQ(x-none)% b", "there": "%REQ(x-a)%", "nul": null,
+        "nest": {"n": "%REQ(x-none)%"}, "list": ["%REQ(x-none)%", "x", null], "empty": "", "o3": {},
+        "l4": [{"a": "%REQ(x-none)%"}], "two": "%REQ(x-none)%%REQ(x-none)%", "rc": "%RESPONSE_CODE%", "short": "%BYTES_SENT%%%",
+    });
+    assert_eq!(
+        json(&format, true, &Nothing),
+        "{\"empty\":\"\",\"l4\":[],\"list\":[\"x\"],\"mix\":\"a  b\",\"rc\":0,\"short\":\"0%\",\"there\":\"first\",\"two\":\"\"}\n"
+    );
+    assert_eq!(
+        json(&format, false, &Nothing),
+        "{\"empty\":\"\",\"l4\":[{\"a\":null}],\"list\":[null,\"x\",null],\"mix\":\"a - b\",\"nest\":{\"n\":null},\
+         \"none\":null,\"nul\":null,\"o3\":{},\"rc\":0,\"short\":\"0%\",\"there\":\"first\",\"two\":\"--\"}\n"
+    );
+}
+
+#[test]
+fn what_is_no_utf_8_is_shown_byte_by_byte() {
+    let mut request = request("/", &[]);
+    request.fields.append_other(b"x-bin", b"a\xff\xc3b");
+    let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
+    let format = serde_json::json!({"bin": "%REQ(x-bin)%"});
+    let mut out = Vec::new();
+    JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
+    assert_eq!(out, b"{\"bin\":\"a\\u00ff\\u00c3b\"}\n");
 }
