@@ -19,7 +19,7 @@ pub(super) enum Command {
     ConnectionTerminationDetails,
     Duration(Span),
     /// Looked up when the format is compiled: neither changes while we run.
-    Fixed(Option<Box<[u8]>>),
+    Fixed(Box<[u8]>),
     GrpcStatus(GrpcStatusForm),
     LocalReplyBody,
     Path {
@@ -60,6 +60,7 @@ pub(super) enum Peer {
     DownstreamRemote,
     UpstreamHost,
     UpstreamLocal,
+    UpstreamRemote,
 }
 
 /// What of an address.
@@ -157,7 +158,7 @@ impl Command {
             }
             // No response is shown as 0.
             Self::ResponseCode => Some(stream.response_code().unwrap_or(0).into()),
-            Self::UpstreamConnectionId => stream.upstream_connection_id(),
+            Self::UpstreamConnectionId => Some(stream.upstream_connection_id().unwrap_or(0)),
             Self::UpstreamRequestAttemptCount => {
                 Some(stream.upstream_request_attempt_count().into())
             }
@@ -191,12 +192,15 @@ impl Command {
             Self::ConnectionTerminationDetails => {
                 stream.connection_termination_details()?.as_bytes()
             }
-            Self::Fixed(value) => value.as_deref()?,
+            Self::Fixed(value) => value,
             Self::GrpcStatus(form) => return form.write(inputs, out),
             Self::LocalReplyBody => inputs.local_reply_body,
             Self::Path { query, original } => original.path(inputs.request?, *query)?,
             Self::Protocol => stream.protocol()?.as_str().as_bytes(),
-            Self::QueryParam(name) => query_param(query(inputs.request?)?, name)?,
+            Self::QueryParam(name) => {
+                percent_decode(query_param(query(inputs.request?)?, name)?, out);
+                return Some(());
+            }
             Self::QueryParams => query(inputs.request?)?,
             Self::Request(header) => header.in_request(inputs.request?)?,
             Self::RequestedServerName => stream.requested_server_name()?.as_bytes(),
@@ -210,7 +214,11 @@ impl Command {
             Self::ResponseFlags { long } => {
                 let flags = stream.response_flags();
                 flags.write(if *long { Flag::long } else { Flag::short }, out);
-                return (!flags.is_empty()).then_some(());
+                // A request without flags has a value, and this is it, in headers too.
+                if flags.is_empty() {
+                    out.push(b'-');
+                }
+                return Some(());
             }
             Self::RouteName => stream.route_name().filter(|name| !name.is_empty())?.as_bytes(),
             Self::StartTime(format) => {
@@ -248,7 +256,10 @@ impl Command {
             "PATH" => path(parameters)?,
             "ENVIRONMENT" => {
                 let value = std::env::var_os(parameters);
-                Self::Fixed(value.map(|value| value.into_encoded_bytes().into()))
+                Self::Fixed(
+                    value
+                        .map_or_else(|| b"-"[..].into(), |value| value.into_encoded_bytes().into()),
+                )
             }
             "GRPC_STATUS" => Self::GrpcStatus(match parameters {
                 "" | "CAMEL_STRING" => GrpcStatusForm::Camel,
@@ -269,6 +280,7 @@ impl Command {
         use AddressPart::{All, Ip, Port};
         use Peer::{
             DownstreamDirectRemote, DownstreamLocal, DownstreamRemote, UpstreamHost, UpstreamLocal,
+            UpstreamRemote,
         };
         Some(match name {
             "BYTES_RECEIVED" => Self::Bytes { sent: false },
@@ -303,14 +315,15 @@ impl Command {
             "STREAM_ID" => Self::StreamId,
             "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Self::UpstreamCluster,
             "UPSTREAM_CONNECTION_ID" => Self::UpstreamConnectionId,
-            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Self::Address(UpstreamHost, All),
+            "UPSTREAM_HOST" => Self::Address(UpstreamHost, All),
+            "UPSTREAM_REMOTE_ADDRESS" => Self::Address(UpstreamRemote, All),
             "UPSTREAM_HOST_NAME" => Self::UpstreamHostName { port: true },
             "UPSTREAM_HOST_NAME_WITHOUT_PORT" => Self::UpstreamHostName { port: false },
             "UPSTREAM_LOCAL_ADDRESS" => Self::Address(UpstreamLocal, All),
             "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Self::Address(UpstreamLocal, Ip),
             "UPSTREAM_LOCAL_PORT" => Self::Address(UpstreamLocal, Port),
-            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::Address(UpstreamHost, Ip),
-            "UPSTREAM_REMOTE_PORT" => Self::Address(UpstreamHost, Port),
+            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::Address(UpstreamRemote, Ip),
+            "UPSTREAM_REMOTE_PORT" => Self::Address(UpstreamRemote, Port),
             "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Self::UpstreamRequestAttemptCount,
             "UPSTREAM_TRANSPORT_FAILURE_REASON" => Self::UpstreamTransportFailureReason,
             "VIRTUAL_CLUSTER_NAME" => Self::VirtualClusterName,
@@ -328,6 +341,7 @@ impl Peer {
             Self::DownstreamRemote => stream.downstream_remote_address(),
             Self::UpstreamHost => stream.upstream_host(),
             Self::UpstreamLocal => stream.upstream_local_address(),
+            Self::UpstreamRemote => stream.upstream_remote_address(),
         }
     }
 }
@@ -499,9 +513,26 @@ fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-fn host_name_of_machine() -> Option<Box<[u8]>> {
-    let name = std::fs::read("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim_ascii().into())
+fn host_name_of_machine() -> Box<[u8]> {
+    let name = std::fs::read("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
+}
+
+fn percent_decode(text: &[u8], out: &mut Vec<u8>) {
+    let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let mut rest = text;
+    while let [byte, behind @ ..] = rest {
+        rest = behind;
+        if *byte == b'%'
+            && let [high, low, behind @ ..] = rest
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            out.push(high << 4 | low);
+            rest = behind;
+        } else {
+            out.push(*byte);
+        }
+    }
 }
 
 /// By number, in both spellings.

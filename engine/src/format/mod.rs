@@ -4,6 +4,7 @@
 //! [`StreamInfo`]; what a value looks like is here. It is not the choice of what to log or when.
 
 mod command;
+mod json;
 mod time;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ use std::time::{Duration, SystemTime};
 use self::command::Command;
 use crate::flags::Flags;
 use crate::http1::{RequestHead, ResponseHead, Version};
+
+pub use self::json::JsonFormatter;
 
 /// A compiled format.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +102,12 @@ pub trait StreamInfo {
     fn response_tx_duration(&self) -> Option<Duration> {
         None
     }
+    /// The host that was chosen, connected or not.
     fn upstream_host(&self) -> Option<SocketAddr> {
+        None
+    }
+    /// The peer of the connection to it.
+    fn upstream_remote_address(&self) -> Option<SocketAddr> {
         None
     }
     fn upstream_host_name(&self) -> Option<&str> {
@@ -217,6 +225,22 @@ impl Formatter {
                 }
             }
         }
+    }
+
+    /// The one command that is all of the format, if it is one.
+    fn command(&self) -> Option<&Command> {
+        match &*self.pieces {
+            [Piece::Value { command, bytes_max: _ }] => Some(command),
+            _ => None,
+        }
+    }
+
+    /// Whether there is a value, where a value is all of the format; `out` is only borrowed.
+    fn has_value(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let found = self.command().is_none_or(|command| command.write(inputs, out));
+        out.truncate(start);
+        found
     }
 }
 

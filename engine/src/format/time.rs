@@ -31,7 +31,8 @@ impl TimeFormat {
     }
 }
 
-/// `%E3S` is seconds with three digits of the fraction, and a bare `%f` is nine digits.
+/// `%E3S` is seconds with three digits of the fraction, `%E*S` with as many as there are, and a bare
+/// `%f` is nine digits. What Envoy does not know stands as it is.
 fn translated(format: &str) -> String {
     let mut translated = String::with_capacity(format.len());
     let mut rest = format;
@@ -46,9 +47,13 @@ fn translated(format: &str) -> String {
                 translated.push('f');
                 4
             }
-            (_, Some('E'), Some('S'), _) => {
-                translated.push_str("%S");
-                3
+            (_, Some('E'), Some('*'), Some('S')) => {
+                translated.push_str("%S%.f");
+                4
+            }
+            (_, Some(unknown @ ('E' | 'Q')), ..) => {
+                translated.extend(['%', '%', unknown]);
+                2
             }
             (_, Some('f'), ..) => {
                 translated.push_str("%9f");

@@ -9,23 +9,7 @@ use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
 
-/// Writes the head of `reply` as far as it is the reply's own.
-fn compose(heads: &mut Heads, reply: &LocalReply) {
-    let head = &mut heads.response;
-    head.clear();
-    head.status = reply.status;
-    if !reply.body.is_empty() {
-        let mut digits = itoa::Buffer::new();
-        let length = digits.format(reply.body.len()).as_bytes();
-        head.fields.append(FieldName::ContentLength, length);
-        head.fields.append(FieldName::ContentType, b"text/plain");
-    }
-    for (name, value) in &reply.fields {
-        head.fields.append(*name, value);
-    }
-}
-
-/// Adds what every answer has, and sends.
+/// Describes the reply behind what the route has added, adds what every answer has, and sends.
 ///
 /// Envoy: with a body `content-length, content-type, date, server[, connection]`; without one
 /// `date, server[, connection], content-length: 0`.
@@ -35,19 +19,12 @@ async fn send(
     reply: &LocalReply,
     connection: ConnectionHeader,
 ) -> std::io::Result<()> {
+    reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
-    if reply.body.is_empty() && has_length(reply.status) {
-        match heads.request.method {
-            // Envoy does not know here what a GET would have got.
-            Method::Head => heads.response.fields.append(FieldName::TransferEncoding, b"chunked"),
-            _ => heads.response.fields.append(FieldName::ContentLength, b"0"),
-        }
-    }
+    reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
     encode::response(&heads.response, &mut out);
-    if heads.request.method != Method::Head {
-        out.extend_from_slice(&reply.body);
-    }
+    out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
     sent
@@ -56,8 +33,7 @@ async fn send(
 /// Sends a reply to a request that never became an exchange, and ends the connection.
 pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
     let mut heads = client.shard.take_heads();
-    compose(&mut heads, reply);
-    heads.request.clear();
+    reply.begin(&mut heads.response);
     let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
     count(client, reply.status);
     client.shard.give_heads(heads);
@@ -77,6 +53,7 @@ fn count(client: &Client, status: u16) {
 /// What every answer to a client has: `date`, `server`, `connection`.
 pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
     let Heads { request, response } = heads;
+    // RFC 9112 §2.3: the version is the sender's own, and an HTTP/1.0 client is told its own.
     response.version = request.version;
     let clock = &client.shard.clock;
     let finish = Finish {
@@ -87,26 +64,20 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
     headers::finish(response, &client.chain().manager.response, &finish);
 }
 
-/// 1xx, 204 and 304 answers have no length to tell.
-const fn has_length(status: u16) -> bool {
-    !matches!(status, 100..=199 | 204 | 304)
-}
-
 impl Exchange<'_> {
     /// Answers with `reply`.
     pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
-        //= envoy: a CONNECT that is not taken leaves nothing on the connection that is understood.
-        let closes = reply.closes || self.heads.request.method == Method::Connect;
         // What is left of the request would have to be read and thrown away: the connection ends.
-        let lingers = closes || self.received.is_none();
+        // After a CONNECT that is not taken, nothing on the connection would be understood.
+        let lingers = reply.closes
+            || self.received.is_none()
+            || self.heads.request.method == Method::Connect;
         if lingers {
             self.persistence = Persistence::Close;
         }
         let connection = self.connection_header();
-        let is_grpc = super::route::is_grpc(&self.heads.request);
-        let reply = if is_grpc { reply.for_grpc() } else { reply };
-        compose(self.heads, &reply);
-        self.mutate_response(route);
+        reply.begin(&mut self.heads.response);
+        self.mutate_response(route, Some(&reply));
         if send(self.client, self.heads, &reply, connection).await.is_err() {
             return After::Close;
         }

@@ -9,6 +9,7 @@ use super::route::{self, DirectResponse, Forward, HostRewrite, Redirect, Route, 
 use super::{Exchange, Outcome, Persistence};
 use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
+use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http1::{BodyLength, FieldName, HeadLimits, Version, framing};
 use crate::request::body::Framing;
@@ -139,10 +140,14 @@ impl Exchange<'_> {
         route.request_headers.apply_to_request(&mut self.heads.request, &stream, &mut scratch);
     }
 
-    /// Edits an answer as the route says.
-    pub(super) fn mutate_response(&mut self, route: Option<&Route>) {
+    /// Edits an answer as the route says; `reply` if it is made here.
+    pub(super) fn mutate_response(&mut self, route: Option<&Route>, reply: Option<&LocalReply>) {
         let Some(route) = route.filter(|route| !route.response_headers.is_empty()) else { return };
-        let stream = self.stream();
+        let stream = Stream {
+            details: Some(reply.map_or("via_upstream", |reply| &*reply.details)),
+            flags: reply.map_or(Flags::NONE, |reply| reply.flags),
+            ..self.stream()
+        };
         let mut scratch = self.client.shard.scratch();
         let super::Heads { request, response } = &mut *self.heads;
         route.response_headers.apply_to_response(response, Some(request), &stream, &mut scratch);
@@ -163,7 +168,7 @@ impl Exchange<'_> {
             let count = digits.format(attempts).as_bytes();
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
-        self.mutate_response(Some(route));
+        self.mutate_response(Some(route), None);
         let (method, version) = (self.heads.request.method, self.heads.request.version);
         if version == Version::Http10 && ends_by_close(length) {
             self.persistence = Persistence::Close;
@@ -178,8 +183,7 @@ impl Exchange<'_> {
 
     /// The answer that the configuration spells out.
     pub(super) fn direct(&self, direct: &DirectResponse) -> LocalReply {
-        let mut reply = LocalReply::new(direct.status, "");
-        reply.body = direct.body.to_vec();
+        let mut reply = LocalReply::direct(direct.status, direct.body.clone());
         let mut location = Vec::new();
         direct.location(&self.heads.request, &mut location);
         if !location.is_empty() {
@@ -192,23 +196,21 @@ impl Exchange<'_> {
     pub(super) fn redirect(&self, route: &Route, redirect: &Redirect) -> LocalReply {
         let mut location = Vec::new();
         redirect.location(&route.path, &self.heads.request, &mut location);
-        let mut reply = LocalReply::new(redirect.status, "");
-        reply.fields.push((FieldName::Location, location));
-        reply
+        LocalReply::redirect(redirect.status, location)
     }
 
     /// The answer where TLS is required.
     pub(super) fn redirect_to_tls(&self) -> LocalReply {
         let mut location = Vec::new();
         route::tls_location(&self.heads.request, &mut location);
-        let mut reply = LocalReply::new(301, "");
-        reply.fields.push((FieldName::Location, location));
-        reply
+        LocalReply::redirect(301, location)
     }
 
     /// What format strings may ask for.
-    fn stream(&self) -> Stream {
+    fn stream(&self) -> Stream<'static> {
         Stream {
+            details: None,
+            flags: Flags::NONE,
             protocol: self.heads.request.version,
             client: self.facts.map(|facts| facts.client),
             peer: self.client.peer,
@@ -223,20 +225,30 @@ const fn ends_by_close(length: BodyLength) -> bool {
 }
 
 /// What is known of an exchange when its heads are edited.
-struct Stream {
+struct Stream<'a> {
+    details: Option<&'a str>,
+    flags: Flags,
     protocol: Version,
     client: Option<SocketAddr>,
     peer: SocketAddr,
     local: SocketAddr,
 }
 
-impl StreamInfo for Stream {
+impl StreamInfo for Stream<'_> {
     fn start_time(&self) -> SystemTime {
         SystemTime::now()
     }
 
     fn protocol(&self) -> Option<Version> {
         Some(self.protocol)
+    }
+
+    fn response_code_details(&self) -> Option<&str> {
+        self.details
+    }
+
+    fn response_flags(&self) -> Flags {
+        self.flags
     }
 
     fn downstream_remote_address(&self) -> Option<SocketAddr> {

@@ -298,7 +298,7 @@ impl Forwarding<'_> {
     /// What the client gets when no attempt succeeded.
     fn end(&self, x: &mut Exchange<'_>, failed: Failed) -> Outcome {
         let stats = self.cluster.stats();
-        let reply = match failed {
+        let mut reply = match failed {
             Failed::ClientGone => return Outcome::Done(After::Close),
             Failed::ClientError(error) => return Outcome::Reply(LocalReply::refused(error)),
             Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
@@ -310,6 +310,8 @@ impl Forwarding<'_> {
             Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => LocalReply::per_try_timeout(),
             Failed::Deadline(passed) => return Outcome::Reply(x.timed_out(passed)),
         };
+        let tells_attempts = self.virtual_host.include_attempt_count_in_response;
+        reply.attempts = tells_attempts.then_some(self.attempts.max(1));
         charge::answer(&self.cluster, x.is_internal(), reply.status);
         Outcome::Reply(reply)
     }

@@ -1,69 +1,403 @@
-//! Local replies: what this proxy says itself, status and body, in Envoy's words.
+//! Local replies: what this proxy answers itself, as data, in Envoy's words.
+//!
+//! A reply is laid over a response head in three steps, because the route's own headers and those
+//! of every answer come in between: [`LocalReply::begin`], the headers that the route adds,
+//! [`LocalReply::describe`], then `date`, `server` and `connection`, and [`LocalReply::end`].
+//! When to reply, and what becomes of the connection, is decided elsewhere.
+//!
+//! Invariant: what the head says about the body is what [`LocalReply::body_for`] gives.
 
-use crate::http1::{self, FieldName};
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::route::is_grpc;
+use crate::flags::{Flag, Flags};
+use crate::http1::{self, FieldName, Method, RequestHead, ResponseHead, Version};
 use crate::upstream::error::Error;
 
 /// An answer made here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LocalReply {
+    /// As HTTP tells it; a gRPC client gets 200 and the status that stands for it.
     pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+    /// May be empty.
+    pub(crate) body: Bytes,
+    /// Come first, before what the route adds.
     pub(crate) fields: Vec<(FieldName, Vec<u8>)>,
+    /// Whether the connection ends with it.
     pub(crate) closes: bool,
+    /// Whether it says `x-envoy-overloaded`.
+    pub(crate) is_overloaded: bool,
+    /// How many attempts it says there were.
+    pub(crate) attempts: Option<u32>,
+    /// Why, for logs.
+    pub(crate) flags: Flags,
+    /// `%RESPONSE_CODE_DETAILS%`
+    pub(crate) details: Cow<'static, str>,
 }
+
 impl LocalReply {
     pub(crate) fn new(status: u16, body: &str) -> Self {
-        Self { status, body: body.as_bytes().to_vec(), fields: Vec::new(), closes: false }
+        Self {
+            status,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            fields: Vec::new(),
+            closes: false,
+            is_overloaded: false,
+            attempts: None,
+            flags: Flags::NONE,
+            details: Cow::Borrowed(""),
+        }
     }
+
     pub(crate) fn closing(status: u16, body: &str) -> Self {
         Self { closes: true, ..Self::new(status, body) }
     }
-    pub(crate) fn cluster_not_found(status: u16) -> Self {
-        Self::new(status, "")
-    }
-    pub(crate) fn no_route() -> Self {
-        Self::new(404, "")
-    }
+
+    /// A request that cannot be understood.
     pub(crate) fn refused(error: http1::Error) -> Self {
         Self::closing(error.status(), error.body())
+            .why(Some(Flag::DownstreamProtocolError), error.details())
     }
-    pub(crate) fn request_header_timeout() -> Self {
-        Self::closing(408, "request header timeout")
+
+    pub(crate) fn no_route() -> Self {
+        Self::new(404, "").why(Some(Flag::NoRouteFound), "route_not_found")
     }
-    pub(crate) fn request_timeout() -> Self {
-        Self::closing(408, "request timeout")
+
+    pub(crate) fn cluster_not_found(status: u16) -> Self {
+        Self::new(status, "").why(Some(Flag::NoClusterFound), "cluster_not_found")
     }
-    pub(crate) fn max_duration(complete: bool) -> Self {
-        if complete {
-            Self::new(504, "downstream duration timeout")
-        } else {
-            Self::closing(408, "downstream duration timeout")
-        }
+
+    /// What the configuration spells out.
+    pub(crate) fn direct(status: u16, body: Bytes) -> Self {
+        Self { body, ..Self::new(status, "").why(None, "direct_response") }
     }
-    pub(crate) fn stream_idle(complete: bool) -> Self {
-        if complete {
-            Self::new(504, "stream timeout")
-        } else {
-            Self::closing(408, "stream timeout")
-        }
+
+    /// To another address.
+    pub(crate) fn redirect(status: u16, location: Vec<u8>) -> Self {
+        let fields = vec![(FieldName::Location, location)];
+        Self { fields, ..Self::new(status, "").why(None, "direct_response") }
     }
-    pub(crate) fn upstream_timeout() -> Self {
-        Self::new(504, "upstream request timeout")
-    }
-    pub(crate) fn per_try_timeout() -> Self {
-        Self::new(504, "upstream request timeout")
-    }
+
     pub(crate) fn no_healthy_upstream() -> Self {
         Self::new(503, "no healthy upstream")
+            .why(Some(Flag::NoHealthyUpstream), "no_healthy_upstream")
     }
+
+    /// No attempt brought an answer; `error` is what ended the last one.
     pub(crate) fn upstream_reset(error: Error, after_retry: bool) -> Self {
-        let mut reply = Self::new(error.status(), &error.body(after_retry));
-        if error == Error::Overflow {
-            reply.fields.push((FieldName::XEnvoyOverloaded, b"true".to_vec()));
+        let flag = match error {
+            Error::Overflow => Flag::UpstreamOverflow,
+            Error::LocalConnectionFailure
+            | Error::RemoteConnectionFailure(_)
+            | Error::ConnectionTimeout => Flag::UpstreamConnectionFailure,
+            Error::ConnectionTermination => Flag::UpstreamConnectionTermination,
+            Error::ProtocolError => Flag::UpstreamProtocolError,
+        };
+        Self {
+            is_overloaded: error == Error::Overflow,
+            ..Self::new(error.status(), &error.body(after_retry))
+                .why(Some(flag), error.response_code_details(false))
         }
-        reply
     }
-    pub(crate) fn for_grpc(self) -> Self {
+
+    pub(crate) fn upstream_timeout() -> Self {
+        Self::new(504, UPSTREAM_TIMEOUT).why(Some(Flag::UpstreamRequestTimeout), "response_timeout")
+    }
+
+    pub(crate) fn per_try_timeout() -> Self {
+        Self::new(504, UPSTREAM_TIMEOUT)
+            .why(Some(Flag::UpstreamRequestTimeout), "upstream_per_try_timeout")
+    }
+
+    pub(crate) fn request_header_timeout() -> Self {
+        Self::closing(408, "request header timeout").why(None, "request_header_timeout")
+    }
+
+    pub(crate) fn request_timeout() -> Self {
+        Self::closing(408, "request timeout").why(None, "request_overall_timeout")
+    }
+
+    /// `complete`: whether the request had come whole.
+    pub(crate) fn max_duration(complete: bool) -> Self {
+        Self::late(complete, "downstream duration timeout").why(None, "max_duration_timeout")
+    }
+
+    /// `complete`: whether the request had come whole.
+    pub(crate) fn stream_idle(complete: bool) -> Self {
+        Self::late(complete, "stream timeout")
+            .why(Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
+    }
+
+    /// The client is late with its request, or the upstream with its answer.
+    fn late(complete: bool, body: &str) -> Self {
+        if complete { Self::new(504, body) } else { Self::closing(408, body) }
+    }
+
+    fn why(mut self, flag: Option<Flag>, details: impl Into<Cow<'static, str>>) -> Self {
+        if let Some(flag) = flag {
+            self.flags.set(flag);
+        }
+        self.details = details.into();
         self
+    }
+
+    /// The first step: status, and what comes before the headers of the route.
+    pub(crate) fn begin(&self, head: &mut ResponseHead) {
+        head.clear();
+        head.status = self.status;
+        for (name, value) in &self.fields {
+            head.fields.append(*name, value);
+        }
+    }
+
+    /// The second step: what is said about upstream and body. There is no request if it could not
+    /// be read.
+    pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
+        let mut digits = itoa::Buffer::new();
+        if self.is_overloaded {
+            head.fields.set(FieldName::XEnvoyOverloaded, b"true");
+        }
+        if let Some(attempts) = self.attempts {
+            head.fields.set(FieldName::XEnvoyAttemptCount, digits.format(attempts).as_bytes());
+        }
+        if let Some(request) = request.filter(|request| is_grpc(request)) {
+            return self.describe_for_grpc(head, request.method);
+        }
+        if self.body.is_empty() || !has_body(self.status) {
+            head.fields.remove(FieldName::ContentLength);
+            head.fields.remove(FieldName::ContentType);
+            return;
+        }
+        let length = digits.format(self.body.len()).as_bytes();
+        head.fields.set(FieldName::ContentLength, length);
+        if !head.fields.has(FieldName::ContentType) {
+            head.fields.append(FieldName::ContentType, b"text/plain");
+        }
+    }
+
+    /// A gRPC client finds status and message in headers, and no body.
+    fn describe_for_grpc(&self, head: &mut ResponseHead, method: Method) {
+        head.status = 200;
+        head.fields.set(FieldName::ContentType, b"application/grpc");
+        if !head.fields.has(FieldName::GrpcStatus) {
+            head.fields.append(FieldName::GrpcStatus, grpc_status(self.status));
+        }
+        if !self.body.is_empty() && method != Method::Head {
+            let mut message = Vec::with_capacity(self.body.len());
+            percent_encode(&self.body, &mut message);
+            head.fields.set_other(b"grpc-message", &message);
+        }
+        head.fields.remove(FieldName::ContentLength);
+    }
+
+    /// The last step: how an answer without a body ends.
+    pub(crate) fn end(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
+        if head.fields.has(FieldName::ContentLength) || !has_body(head.status) {
+            return;
+        }
+        // As Envoy: an answer to HEAD tells how it would have been framed.
+        match request {
+            Some(request) if request.method == Method::Head => {
+                if request.version == Version::Http11 {
+                    head.fields.append(FieldName::TransferEncoding, b"chunked");
+                }
+            }
+            _ => head.fields.append(FieldName::ContentLength, b"0"),
+        }
+    }
+
+    /// The bytes that follow the head.
+    pub(crate) fn body_for(&self, request: Option<&RequestHead>) -> &[u8] {
+        let is_without = |request: &RequestHead| request.method == Method::Head || is_grpc(request);
+        if !has_body(self.status) || request.is_some_and(is_without) { &[] } else { &self.body }
+    }
+}
+
+/// Whether an answer of this status may have a body at all.
+///
+/// RFC 9110 §6.4.1 forbids it for these, and the peer would take one for the next answer. Envoy
+/// sends the one that a direct response spells out.
+const fn has_body(status: u16) -> bool {
+    !matches!(status, 100..=199 | 204 | 304)
+}
+
+/// The gRPC status that stands for an HTTP status.
+const fn grpc_status(status: u16) -> &'static [u8] {
+    match status {
+        400 => b"13",
+        401 => b"16",
+        403 => b"7",
+        404 => b"12",
+        429 | 502 | 503 | 504 => b"14",
+        _ => b"2",
+    }
+}
+
+fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(byte);
+        } else {
+            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
+            out.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+const UPSTREAM_TIMEOUT: &str = "upstream request timeout";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::route::tests::{request, shown};
+
+    /// Head and body as a client of a route without headers of its own gets them.
+    fn sent(reply: &LocalReply, request: &RequestHead) -> (u16, Vec<String>, String) {
+        let mut head = ResponseHead::default();
+        reply.begin(&mut head);
+        reply.describe(&mut head, Some(request));
+        head.fields.append(FieldName::Date, b"now");
+        head.fields.append(FieldName::Server, b"envoy");
+        reply.end(&mut head, Some(request));
+        let body = String::from_utf8(reply.body_for(Some(request)).to_vec()).unwrap();
+        (head.status, shown(&head.fields), body)
+    }
+
+    fn by(method: Method, fields: &[&str]) -> RequestHead {
+        let mut request = request("/", fields);
+        request.method = method;
+        request
+    }
+
+    #[test]
+    fn a_reply_with_a_body_tells_its_length_and_type_first() {
+        let (status, fields, body) = sent(&LocalReply::upstream_timeout(), &by(Method::Get, &[]));
+        assert_eq!(status, 504);
+        assert_eq!(
+            fields,
+            ["content-length: 24", "content-type: text/plain", "date: now", "server: envoy"]
+        );
+        assert_eq!(body, "upstream request timeout");
+    }
+
+    #[test]
+    fn a_reply_without_a_body_tells_so_last() {
+        let (_, fields, body) = sent(&LocalReply::no_route(), &by(Method::Get, &[]));
+        assert_eq!(fields, ["date: now", "server: envoy", "content-length: 0"]);
+        assert_eq!(body, "");
+    }
+
+    #[test]
+    fn head_gets_the_same_head_and_no_body() {
+        let (_, fields, body) = sent(&LocalReply::upstream_timeout(), &by(Method::Head, &[]));
+        assert_eq!((fields[0].as_str(), body.as_str()), ("content-length: 24", ""));
+        let (_, fields, _) = sent(&LocalReply::no_route(), &by(Method::Head, &[]));
+        assert_eq!(fields, ["date: now", "server: envoy", "transfer-encoding: chunked"]);
+    }
+
+    #[test]
+    fn statuses_that_have_no_body_get_none_even_if_one_is_spelled_out() {
+        for status in [204, 304] {
+            let reply = LocalReply::direct(status, Bytes::from_static(b"hello"));
+            let (_, fields, body) = sent(&reply, &by(Method::Get, &[]));
+            assert_eq!(
+                (fields, body),
+                (vec!["date: now".into(), "server: envoy".into()], String::new())
+            );
+        }
+    }
+
+    #[test]
+    fn a_grpc_client_reads_status_and_message_in_headers() {
+        let grpc = ["content-type: application/grpc"];
+        let reply = LocalReply::direct(503, Bytes::from_static("50 % ü".as_bytes()));
+        let (status, fields, body) = sent(&reply, &by(Method::Post, &grpc));
+        assert_eq!((status, body.as_str()), (200, ""));
+        assert_eq!(
+            fields,
+            [
+                "content-type: application/grpc",
+                "grpc-status: 14",
+                "grpc-message: 50 %25 %C3%BC",
+                "date: now",
+                "server: envoy",
+                "content-length: 0"
+            ]
+        );
+        let (_, fields, _) = sent(&LocalReply::no_route(), &by(Method::Post, &grpc));
+        assert_eq!(fields[..2], ["content-type: application/grpc", "grpc-status: 12"]);
+    }
+
+    #[test]
+    fn an_overflow_says_so_behind_what_the_route_adds() {
+        let mut reply = LocalReply::upstream_reset(Error::Overflow, false);
+        reply.attempts = Some(1);
+        let mut head = ResponseHead::default();
+        reply.begin(&mut head);
+        head.fields.append_other(b"x-route", b"1");
+        reply.describe(&mut head, None);
+        assert_eq!(
+            shown(&head.fields)[..4],
+            [
+                "x-route: 1",
+                "x-envoy-overloaded: true",
+                "x-envoy-attempt-count: 1",
+                "content-length: 81"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_route_may_choose_the_type_but_not_the_length() {
+        let reply = LocalReply::direct(200, Bytes::from_static(b"{}"));
+        let mut head = ResponseHead::default();
+        reply.begin(&mut head);
+        head.fields.append(FieldName::ContentType, b"application/json");
+        head.fields.append(FieldName::ContentLength, b"77");
+        reply.describe(&mut head, None);
+        assert_eq!(shown(&head.fields), ["content-type: application/json", "content-length: 2"]);
+    }
+
+    #[test]
+    fn every_cause_has_envoys_words() {
+        let reply = LocalReply::upstream_reset(Error::ConnectionTermination, true);
+        assert_eq!(
+            reply.body,
+            "upstream connect error or disconnect/reset before headers. \
+             retried and the latest reset reason: connection termination"
+        );
+        for (reply, status, flags, details, closes) in [
+            (
+                LocalReply::upstream_reset(Error::ProtocolError, false),
+                502,
+                "UPE",
+                "upstream_reset_before_response_started{protocol_error}",
+                false,
+            ),
+            (LocalReply::no_route(), 404, "NR", "route_not_found", false),
+            (LocalReply::cluster_not_found(503), 503, "NC", "cluster_not_found", false),
+            (LocalReply::no_healthy_upstream(), 503, "UH", "no_healthy_upstream", false),
+            (LocalReply::per_try_timeout(), 504, "UT", "upstream_per_try_timeout", false),
+            (LocalReply::stream_idle(true), 504, "SI", "stream_idle_timeout", false),
+            (LocalReply::stream_idle(false), 408, "SI", "stream_idle_timeout", true),
+            (LocalReply::max_duration(true), 504, "", "max_duration_timeout", false),
+            (LocalReply::request_timeout(), 408, "", "request_overall_timeout", true),
+            (LocalReply::request_header_timeout(), 408, "", "request_header_timeout", true),
+            (
+                LocalReply::refused(http1::Error::HeadTooLarge),
+                431,
+                "DPE",
+                "http1.headers_too_large",
+                true,
+            ),
+        ] {
+            let mut shown = Vec::new();
+            reply.flags.write(Flag::short, &mut shown);
+            assert_eq!(String::from_utf8(shown).unwrap(), flags, "{details}");
+            assert_eq!((reply.status, &*reply.details, reply.closes), (status, details, closes));
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::super::{Forward, Lookup, Redirect, Scratch};
 use super::*;
 use crate::format::StreamInfo;
 use crate::http1::RequestHead;
+use crate::stats::Registry;
 
 struct NoInfo;
 

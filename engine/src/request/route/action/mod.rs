@@ -5,6 +5,8 @@ pub(super) mod compile;
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite};
 use super::{scheme, without_query};
@@ -65,7 +67,7 @@ pub struct DirectResponse {
     /// 200 to 599.
     pub status: u16,
     /// May be empty.
-    pub body: Box<[u8]>,
+    pub body: Bytes,
 }
 
 /// An answer that sends the client to another address.

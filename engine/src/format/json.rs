@@ -1,0 +1,150 @@
+//! A format that is a JSON object: keys sorted, a command alone keeps its type.
+
+use serde_json::Value;
+
+use super::{Formatter, Inputs, Unset};
+
+/// A compiled `json_format`.
+#[derive(Clone, Debug)]
+pub struct JsonFormatter {
+    root: Node,
+    /// `omit_empty_values`: what has no value is left out.
+    omit_empty: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    /// Keys in order, each as it is written, with its colon.
+    Object(Vec<(Vec<u8>, Self)>),
+    List(Vec<Self>),
+    /// Written as it stands.
+    Constant(Vec<u8>),
+    Format(Formatter),
+}
+
+impl JsonFormatter {
+    /// Compiles a format; strings in it may have commands.
+    ///
+    /// # Errors
+    /// What is wrong with a string, in Envoy's words.
+    pub fn new(format: &Value, omit_empty: bool) -> Result<Self, String> {
+        Ok(Self { root: Node::new(format)?, omit_empty })
+    }
+
+    /// Writes the object and a line end to `out`.
+    pub fn format(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) {
+        let mut value = Vec::new();
+        self.write(&self.root, inputs, &mut value, out);
+        out.push(b'\n');
+    }
+
+    /// `value` is room for one value before it is escaped.
+    fn write(&self, node: &Node, inputs: &Inputs<'_>, value: &mut Vec<u8>, out: &mut Vec<u8>) {
+        match node {
+            Node::Object(members) => {
+                out.push(b'{');
+                let start = out.len();
+                for (key, member) in members {
+                    if self.omit_empty && member.is_empty(inputs, value) {
+                        continue;
+                    }
+                    if out.len() > start {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(key);
+                    self.write(member, inputs, value, out);
+                }
+                out.push(b'}');
+            }
+            Node::List(items) => {
+                out.push(b'[');
+                let start = out.len();
+                for item in items {
+                    if self.omit_empty && item.is_empty(inputs, value) {
+                        continue;
+                    }
+                    if out.len() > start {
+                        out.push(b',');
+                    }
+                    self.write(item, inputs, value, out);
+                }
+                out.push(b']');
+            }
+            Node::Constant(text) => out.extend_from_slice(text),
+            Node::Format(format) => self.write_format(format, inputs, value, out),
+        }
+    }
+
+    fn write_format(
+        &self,
+        format: &Formatter,
+        inputs: &Inputs<'_>,
+        value: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        if !format.has_value(inputs, value) {
+            out.extend_from_slice(b"null");
+            return;
+        }
+        value.clear();
+        let unset = if self.omit_empty { Unset::Empty } else { Unset::Dash };
+        format.format(inputs, unset, value);
+        if format.command().is_some_and(|command| command.is_number()) {
+            out.extend_from_slice(value);
+        } else {
+            write_string(value, out);
+        }
+    }
+}
+
+impl Node {
+    fn new(format: &Value) -> Result<Self, String> {
+        Ok(match format {
+            Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_unstable_by_key(|(key, _)| *key);
+                let member = |(key, value): (&String, &Value)| {
+                    let mut name = Vec::with_capacity(key.len() + 3);
+                    write_string(key.as_bytes(), &mut name);
+                    name.push(b':');
+                    Ok((name, Self::new(value)?))
+                };
+                Self::Object(members.into_iter().map(member).collect::<Result<_, String>>()?)
+            }
+            Value::Array(items) => {
+                Self::List(items.iter().map(Self::new).collect::<Result<_, _>>()?)
+            }
+            Value::String(format) => Self::Format(Formatter::new(format)?),
+            constant => Self::Constant(constant.to_string().into_bytes()),
+        })
+    }
+
+    fn is_empty(&self, inputs: &Inputs<'_>, value: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Format(format) => !format.has_value(inputs, value),
+            Self::Constant(text) => text == b"null",
+            Self::Object(members) => members.iter().all(|(_, node)| node.is_empty(inputs, value)),
+            Self::List(_) => false,
+        }
+    }
+}
+
+/// Writes a JSON string. In what is no UTF-8 each byte counts as a character, as in Envoy.
+fn write_string(text: &[u8], out: &mut Vec<u8>) {
+    // Serialising a string into memory cannot fail.
+    let _infallible = match std::str::from_utf8(text) {
+        Ok(text) => serde_json::to_writer(out, text),
+        Err(_) => {
+            out.push(b'"');
+            for &byte in text {
+                match byte {
+                    b'"' | b'\\' => out.extend([b'\\', byte]),
+                    b' '..=b'~' => out.push(byte),
+                    _ => super::write_display(&format_args!("\\u{byte:04x}"), out),
+                }
+            }
+            out.push(b'"');
+            Ok(())
+        }
+    };
+}
