@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::MessageDescriptor;
 
 use crate::{Coverage, coverage, descriptors};
 
@@ -14,19 +14,13 @@ pub fn page() -> String {
     let mut page = String::from(HEAD);
     for (name, entry) in messages {
         if let Some(message) = pool.get_message_by_name(name) {
-            section(&mut page, &pool, &message, entry);
+            section(&mut page, &message, entry);
         }
     }
     page
 }
 
-fn section(
-    page: &mut String,
-    pool: &DescriptorPool,
-    message: &MessageDescriptor,
-    entry: &Coverage,
-) {
-    debug_assert!(pool.get_message_by_name(entry.message).is_some());
+fn section(page: &mut String, message: &MessageDescriptor, entry: &Coverage) {
     let fields: Vec<_> = message.fields().map(|field| field.name().to_owned()).collect();
     let is_done = |field: &String| entry.done().any(|done| done == field);
     let is_harmless = |field: &String| entry.harmless.iter().any(|(name, _)| name == field);
@@ -39,6 +33,9 @@ fn section(
         _ = writeln!(page, "- harmless: `{field}` ({why})");
     }
     row(page, "refused", &refused);
+    if message.fields().len() == 0 {
+        _ = writeln!(page, "- it has no fields");
+    }
 }
 
 fn row(page: &mut String, answer: &str, fields: &[String]) {

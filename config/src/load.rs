@@ -1,5 +1,5 @@
 use prost::Message as _;
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use crate::schema::{Bootstrap, Message};
 use crate::{Path, Problems, Source, check, descriptors, read, structs};
@@ -30,14 +30,22 @@ fn read_and_check<M: Message>(
     source: &Source,
     problems: &mut Problems,
 ) -> Option<(M, serde_json::Value)> {
-    let root = Path::root();
-    let pool = match descriptors::pool() {
-        Ok(pool) => pool,
+    match descriptors::pool() {
+        Ok(pool) => read_with(&pool, source, problems),
         Err(error) => {
-            problems.error(&root, format!("the descriptors in this binary are broken: {error}"));
-            return None;
+            let text = format!("the descriptors in this binary are broken: {error}");
+            problems.error(&Path::root(), text);
+            None
         }
-    };
+    }
+}
+
+fn read_with<M: Message>(
+    pool: &DescriptorPool,
+    source: &Source,
+    problems: &mut Problems,
+) -> Option<(M, serde_json::Value)> {
+    let root = Path::root();
     let Some(descriptor) = pool.get_message_by_name(M::NAME) else {
         problems.error(&root, format!("the descriptors in this binary lack {}", M::NAME));
         return None;
@@ -62,13 +70,13 @@ fn read_and_check<M: Message>(
         }
         return None;
     };
-    check::check(&message, &pool, problems);
+    check::check(&message, pool, problems);
     if problems.has_errors() {
         return None;
     }
     let options = SerializeOptions::new().use_proto_field_name(true);
     let json = message.serialize_with_options(serde_json::value::Serializer, &options);
-    match (structs::decode(&message), json) {
+    match (structs::decode(message), json) {
         (Ok(message), Ok(json)) => Some((message, json)),
         (Err(error), _) => {
             problems.error(&root, format!("this passed all checks and is still wrong: {error}"));
@@ -78,5 +86,70 @@ fn read_and_check<M: Message>(
             problems.error(&root, format!("this passed all checks and has no JSON: {error}"));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::read_with;
+    use crate::{Bootstrap, Problems, Source, descriptors, render};
+
+    /// Every place of a real bootstrap, and of its `typed_config`s, gets every kind of value.
+    #[test]
+    fn no_value_in_any_place_panics_or_is_refused_without_an_error() {
+        let pool = descriptors::pool().unwrap();
+        let text = include_str!("../tests/cases/seed-c.yaml");
+        let bootstrap: Value = serde_yaml::from_str(text).unwrap();
+        let mut places = Vec::new();
+        collect(&bootstrap, &mut String::new(), &mut places);
+        assert!(places.len() > 60);
+        for place in &places {
+            for value in intruders() {
+                let mut changed = bootstrap.clone();
+                *changed.pointer_mut(place).unwrap() = value.clone();
+                let source = Source::new().merge_yaml("test", changed.to_string());
+                let mut problems = Problems::default();
+                let read = read_with::<Bootstrap>(&pool, &source, &mut problems);
+                assert_eq!(read.is_none(), problems.has_errors(), "{value} at {place}");
+                assert_eq!(render(&problems, &source).is_empty(), problems.is_empty());
+            }
+        }
+    }
+
+    fn collect(value: &Value, at: &mut String, places: &mut Vec<String>) {
+        let length = at.len();
+        places.push(at.clone());
+        let children: Vec<(String, &Value)> = match value {
+            Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), value)).collect(),
+            Value::Array(list) => {
+                list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect()
+            }
+            _ => Vec::new(),
+        };
+        for (key, value) in children {
+            at.push('/');
+            at.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            collect(value, at, places);
+            at.truncate(length);
+        }
+    }
+
+    fn intruders() -> Vec<Value> {
+        vec![
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(99_999_999_999_u64),
+            json!(1.5),
+            json!(""),
+            json!("é\0\n"),
+            json!("-5s"),
+            json!([]),
+            json!([null, "x", {}, [[]]]),
+            json!({}),
+            json!({"@type": "type.googleapis.com/google.protobuf.Duration", "value": "1s"}),
+        ]
     }
 }

@@ -32,6 +32,11 @@ impl Path {
         self.join(Segment::Key(key.into()))
     }
 
+    /// Whether this is `other`, or something inside it.
+    pub(crate) fn starts_with(&self, other: &Self) -> bool {
+        self.segments().starts_with(&other.segments())
+    }
+
     /// From the outermost to the innermost.
     pub(crate) fn segments(&self) -> Vec<&Segment> {
         let mut segments = Vec::new();

@@ -51,6 +51,7 @@ impl<'s> Text<'s> {
         // What is not YAML for one parser is better not fed to another.
         let broken = |problem: &Problem| {
             matches!(problem.spot, Spot::Text { .. } | Spot::Nowhere)
+                && problem.severity == Severity::Error
                 && problem.document.as_ref() == Some(&document.name)
         };
         let layout = if problems.iter().any(broken) { None } else { Layout::of(text) };
@@ -111,6 +112,9 @@ fn locate(problem: &Problem, texts: &[Text<'_>]) -> Option<Place> {
         let text = texts.iter().position(|text| is_in(problem, text))?;
         let column = column.saturating_sub(1);
         return Some(Place { text, line, columns: (column, column + 1) });
+    }
+    if problem.spot == Spot::Nowhere {
+        return None;
     }
     let wanted = problem.path.segments();
     // Of several texts, the last one that has the value gave it; or the one that has most of the path.

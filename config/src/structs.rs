@@ -14,10 +14,10 @@ use crate::check::{open_any, seconds_and_nanos};
 use crate::schema::Message;
 
 /// Turns `message` into `M`. An error means that the check let something pass which it should not.
-pub(crate) fn decode<M: Message>(message: &DynamicMessage) -> Result<M, Error> {
+pub(crate) fn decode<M: Message>(message: DynamicMessage) -> Result<M, Error> {
     let pool = message.descriptor().parent_pool().clone();
     let kind = Kind::Message(message.descriptor());
-    let value = Value::Message(message.clone());
+    let value = Value::Message(message);
     M::deserialize(Reflected { value: &value, kind: &kind, pool: &pool })
 }
 

@@ -51,16 +51,15 @@ pub fn bootstrap(
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
-    let clusters = upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
+    let clusters =
+        upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
     let listeners = compile_listeners(listeners, &clusters, &resources, registry, problems);
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
         let at = root.field("admin");
         // There is no global connection limit yet that the admin endpoint could ignore.
         let _ = ignore_global_conn_limit;
-        address
-            .as_ref()
-            .and_then(|address| socket_address(address, &at.field("address"), problems))
+        address.as_ref().and_then(|address| socket_address(address, &at.field("address"), problems))
     });
     let node = node.as_ref().map_or_else(Node::default, |node| {
         let config::Node { id, cluster, metadata: _, locality: _ } = node;

@@ -120,8 +120,8 @@ impl Request {
         }
         let boundary = form::parameter(&content_type, "boundary");
         if let ("multipart/form-data", Some(boundary)) = (media_type.as_str(), boundary) {
-            let (fields, files) = form::multipart(&self.body, &boundary);
-            let (form, files) = (form::semiflatten(fields), form::semiflatten(files));
+            let found = form::multipart(&self.body, &boundary);
+            let (form, files) = (form::semiflatten(found.fields), form::semiflatten(found.files));
             return Content { data: String::new(), form, files };
         }
         Content { data: json_safe(&self.body), form: empty(), files: empty() }

@@ -13,12 +13,16 @@ pub(super) fn urlencoded(text: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The fields and the files of a `multipart/form-data` body.
-pub(super) fn multipart(
-    body: &[u8],
-    boundary: &str,
-) -> (Vec<(String, String)>, Vec<(String, String)>) {
-    let (mut fields, mut files) = (Vec::new(), Vec::new());
+/// A `multipart/form-data` body: names and values.
+#[derive(Debug, Default)]
+pub(super) struct Multipart {
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) files: Vec<(String, String)>,
+}
+
+/// Takes a `multipart/form-data` body apart.
+pub(super) fn multipart(body: &[u8], boundary: &str) -> Multipart {
+    let mut found = Multipart::default();
     let delimiter = format!("--{boundary}");
     let mut rest = body;
     while let Some(start) = find(rest, delimiter.as_bytes()) {
@@ -36,12 +40,12 @@ pub(super) fn multipart(
         let content = part.get(head_end + 4..).unwrap_or_default();
         let Some(name) = parameter(&head, "name") else { continue };
         if parameter(&head, "filename").is_some() {
-            files.push((name, super::echo::json_safe(content)));
+            found.files.push((name, super::echo::json_safe(content)));
         } else {
-            fields.push((name, String::from_utf8_lossy(content).into_owned()));
+            found.fields.push((name, String::from_utf8_lossy(content).into_owned()));
         }
     }
-    (fields, files)
+    found
 }
 
 /// A value given once is a string, a value given more often is a list, in order.
@@ -149,7 +153,7 @@ mod tests {
         let body = b"--B\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n\
             --B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\r\n\
             Content-Type: text/plain\r\n\r\nline\n\r\n--B--\r\n";
-        let (fields, files) = multipart(body, "B");
+        let Multipart { fields, files } = multipart(body, "B");
         assert_eq!(fields, [("a".to_owned(), "1".to_owned())]);
         assert_eq!(files, [("f".to_owned(), "line\n".to_owned())]);
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-/// The indented form that ends in a newline; keys are sorted (`serde_json::Map` keeps them so).
+/// The indented form that ends in a newline, with sorted keys.
 pub(super) fn pretty(value: &Value) -> String {
     let mut out = String::new();
     write_pretty(&mut out, value, 0);
@@ -67,7 +67,7 @@ fn write_one_line(out: &mut String, value: &Value) {
         }
         Value::Object(members) => {
             out.push('{');
-            for (i, (name, member)) in members.iter().enumerate() {
+            for (i, (name, member)) in sorted(members).into_iter().enumerate() {
                 if i > 0 {
                     out.push_str(", ");
                 }
@@ -104,7 +104,7 @@ fn write_pretty(out: &mut String, value: &Value, depth: usize) {
 
 fn write_pretty_object(out: &mut String, members: &Map<String, Value>, depth: usize) {
     out.push('{');
-    for (i, (name, member)) in members.iter().enumerate() {
+    for (i, (name, member)) in sorted(members).into_iter().enumerate() {
         start_line(out, i, depth + 1);
         write_string(out, name);
         out.push_str(": ");
@@ -112,6 +112,13 @@ fn write_pretty_object(out: &mut String, members: &Map<String, Value>, depth: us
     }
     start_line(out, 0, depth);
     out.push('}');
+}
+
+/// By name, whatever order the map keeps.
+fn sorted(members: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by_key(|(name, _)| *name);
+    members
 }
 
 fn start_line(out: &mut String, index: usize, depth: usize) {

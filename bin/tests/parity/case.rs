@@ -42,12 +42,14 @@ pub(super) enum Kind {
     OriginAnswersAndResets,
     /// Recorded.
     OriginSees,
+    /// Recorded.
+    OriginSeesNothing,
     /// Recorded: the connection to the client at the end.
     ConnectionStaysOpen,
     ConnectionCloses,
 }
 
-const TITLES: [(Kind, &str); 13] = [
+const TITLES: [(Kind, &str); 14] = [
     (Kind::ClientSends, "client sends"),
     (Kind::ClientHalfCloses, "client half-closes"),
     (Kind::ClientGets, "client gets"),
@@ -59,6 +61,7 @@ const TITLES: [(Kind, &str); 13] = [
     (Kind::OriginAnswersAndStalls, "origin answers and stalls"),
     (Kind::OriginAnswersAndResets, "origin answers and resets"),
     (Kind::OriginSees, "origin sees"),
+    (Kind::OriginSeesNothing, "origin sees nothing"),
     (Kind::ConnectionStaysOpen, "connection stays open"),
     (Kind::ConnectionCloses, "connection closes"),
 ];
@@ -155,7 +158,7 @@ impl Kind {
             | Self::ClientGetsHead
             | Self::ClientGetsCutOff
             | Self::AdminAnswers => Group::Client,
-            Self::OriginSees => Group::Origin,
+            Self::OriginSees | Self::OriginSeesNothing => Group::Origin,
             Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,
             _ => Group::Script,
         }

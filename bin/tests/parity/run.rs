@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use regex::Regex;
+
 use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing};
 
 use super::case::{Case, Kind, Step};
@@ -44,15 +46,16 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
             | Kind::OriginAnswersAndCloses
             | Kind::OriginAnswersAndStalls
             | Kind::OriginAnswersAndResets => steps.push(step.clone()),
-            Kind::OriginSees | Kind::ConnectionStaysOpen | Kind::ConnectionCloses => {}
+            Kind::OriginSees
+            | Kind::OriginSeesNothing
+            | Kind::ConnectionStaysOpen
+            | Kind::ConnectionCloses => {}
         }
     }
     if !to_admin {
         steps.push(Step { kind: end(&mut client, &steps), text: String::new() });
+        steps.extend(sights(&origin.seen()));
     }
-    let seen = origin.seen();
-    let seen = seen.iter().map(|request| text::encode(&request.canonical()));
-    steps.extend(seen.map(|text| Step { kind: Kind::OriginSees, text }));
     case.with_steps(steps)
 }
 
@@ -69,6 +72,24 @@ fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
         Err(Broken::Silent(bytes)) => panic!("silence after {}", String::from_utf8_lossy(&bytes)),
         Err(broken) => Step { kind: Kind::ClientGetsCutOff, text: text::encode(broken.bytes()) },
     }
+}
+
+/// What the origin saw. A retry says how much time is left, which is a matter of timing.
+fn sights(seen: &[Message]) -> Vec<Step> {
+    if seen.is_empty() {
+        return vec![Step { kind: Kind::OriginSeesNothing, text: String::new() }];
+    }
+    let mut previous = "";
+    let sights = seen.iter().map(|request| {
+        let mut text = text::encode(&request.canonical());
+        if request.start_line == previous {
+            let left = Regex::new("(?m)^x-envoy-expected-rq-timeout-ms: .*$").unwrap();
+            text = left.replace(&text, "x-envoy-expected-rq-timeout-ms: <left>").into_owned();
+        }
+        previous = &request.start_line;
+        Step { kind: Kind::OriginSees, text }
+    });
+    sights.collect()
 }
 
 /// What becomes of the connection. Where it was announced that it closes, that may take a moment: the

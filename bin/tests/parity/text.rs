@@ -63,10 +63,6 @@ pub(super) fn mask(text: &str) -> String {
             "x-request-id: <uuid>",
         ),
         (r"(?m)^x-envoy-upstream-service-time: \d{1,4}$", "x-envoy-upstream-service-time: <ms>"),
-        (
-            r"(?m)^x-envoy-expected-rq-timeout-ms: 14\d\d\d$",
-            "x-envoy-expected-rq-timeout-ms: 15000",
-        ),
         (r"127\.0\.0\.1:\d{4,5}\b", "127.0.0.1:<port>"),
         (r#""port_value": \d{4,5}\b"#, r#""port_value": <port>"#),
     ];

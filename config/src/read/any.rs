@@ -22,7 +22,8 @@ impl Reader<'_> {
         if entries.is_empty() {
             return Some(DynamicMessage::new(descriptor.clone()));
         }
-        let Some(Node::Text(type_url)) = entries.get("@type") else {
+        let entry = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, node)| node);
+        let Some(Node::Text(type_url)) = entry("@type") else {
             let help = "write `\"@type\": type.googleapis.com/…` with the name of the message";
             let text = "the type of this configuration is missing";
             self.report(Problem::new(Severity::Error, at, text).help(help));
@@ -30,7 +31,7 @@ impl Reader<'_> {
         };
         let inner = self.type_of(type_url, &at.field("@type"))?;
         let message = if is_well_known(&inner) {
-            let value = entries.get("value").unwrap_or(&Node::Null);
+            let value = entry("value").unwrap_or(&Node::Null);
             self.message(&inner, value, &at.field("value"))?
         } else {
             self.fields(&inner, entries, at)
@@ -73,7 +74,7 @@ impl Reader<'_> {
         };
         let path = at.field("typed_config");
         if config_type.fields().any(|field| message.has_field(&field))
-            || self.problems.errors().any(|problem| problem.path == path)
+            || self.problems.errors().any(|problem| problem.path.starts_with(&path))
         {
             return;
         }

@@ -1,6 +1,6 @@
 //! A map becomes a message, field by field.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
@@ -34,11 +34,11 @@ impl Reader<'_> {
     pub(super) fn fields(
         &mut self,
         descriptor: &MessageDescriptor,
-        entries: &BTreeMap<String, Node>,
+        entries: &[(String, Node)],
         at: &Path,
     ) -> DynamicMessage {
         let mut message = DynamicMessage::new(descriptor.clone());
-        for (key, node) in entries.iter().filter(|(key, _)| *key != "@type") {
+        for (key, node) in entries.iter().filter(|(key, _)| key != "@type") {
             let field = descriptor
                 .get_field_by_name(key)
                 .or_else(|| descriptor.get_field_by_json_name(key));

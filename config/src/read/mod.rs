@@ -28,46 +28,58 @@ pub(crate) fn read(
     descriptor: &MessageDescriptor,
     problems: &mut Problems,
 ) -> Option<DynamicMessage> {
-    let name = &document.name;
-    let mut unusable = |spot: Spot, message: String| {
-        let mut problem = Problem::new(Severity::Error, &Path::root(), message);
-        problem.spot = spot;
-        problem.document = Some(name.clone());
-        problems.push(problem);
-    };
     let text = || std::str::from_utf8(&document.bytes).map_err(|error| error.to_string());
-    let parsed = match document.format {
-        Format::Binary => {
-            let read = DynamicMessage::decode(descriptor.clone(), document.bytes.as_slice());
-            return read.map_err(|error| unusable(Spot::Nowhere, error.to_string())).ok();
-        }
-        Format::Text => {
-            let read = text().and_then(|text| {
-                DynamicMessage::parse_text_format(descriptor.clone(), text)
-                    .map_err(|error| error.to_string())
-            });
-            return read.map_err(|error| unusable(Spot::Nowhere, error)).ok();
-        }
-        Format::Yaml | Format::Json => match text() {
-            Ok(_) if document.format == Format::Yaml => node::from_yaml(&document.bytes),
-            Ok(_) => node::from_json(&document.bytes),
-            Err(error) => {
-                unusable(Spot::Nowhere, error);
-                return None;
-            }
+    let read = match document.format {
+        Format::Binary => DynamicMessage::decode(descriptor.clone(), document.bytes.as_slice())
+            .map_err(|error| error.to_string()),
+        Format::Text => text().and_then(|text| {
+            DynamicMessage::parse_text_format(descriptor.clone(), text)
+                .map_err(|error| error.to_string())
+        }),
+        Format::Json | Format::Yaml => match document.text() {
+            Some(text) => return read_nodes(document, text, descriptor, problems),
+            None => Err("the text is not UTF-8".to_owned()),
         },
     };
+    read.map_err(|error| problems.push(about(document, Severity::Error, error))).ok()
+}
+
+fn read_nodes(
+    document: &Document,
+    text: &str,
+    descriptor: &MessageDescriptor,
+    problems: &mut Problems,
+) -> Option<DynamicMessage> {
+    let parsed = match document.format {
+        Format::Yaml => node::from_yaml(text.as_bytes()),
+        _ => node::from_json(text.as_bytes()).map(|node| (node, false)),
+    };
     match parsed {
-        Ok(node) => {
+        Ok((node, more)) => {
+            if more {
+                let text = "only the first document counts: what follows it is not read";
+                problems.push(about(document, Severity::Warning, text));
+            }
             let mut reader = Reader::new(document, descriptor.parent_pool(), problems);
             reader.root(descriptor, &node)
         }
         Err(node::Error { message, place }) => {
-            let spot = place.map_or(Spot::Nowhere, |(line, column)| Spot::Text { line, column });
-            unusable(spot, message);
+            let mut problem = about(document, Severity::Error, message);
+            if let Some((line, column)) = place {
+                problem.spot = Spot::Text { line, column };
+            }
+            problems.push(problem);
             None
         }
     }
+}
+
+/// A problem with a text as a whole.
+fn about(document: &Document, severity: Severity, message: impl Into<String>) -> Problem {
+    let mut problem = Problem::new(severity, &Path::root(), message);
+    problem.spot = Spot::Nowhere;
+    problem.document = Some(document.name.clone());
+    problem
 }
 
 /// Fits the nodes of one text to descriptors.

@@ -2,19 +2,23 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::Deserialize as _;
+use serde::de::{
+    self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 
-/// A value as YAML and JSON know it. Of a key that appears twice, the last value counts.
+/// A value as YAML and JSON know it. A map has each key once, in the order of the text; most are too
+/// small for anything better than a list.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     Bool(bool),
     Float(f64),
     Int(i128),
     List(Vec<Self>),
-    Map(BTreeMap<String, Self>),
+    Map(Vec<(String, Self)>),
     Null,
     Text(String),
 }
@@ -41,16 +45,32 @@ pub(super) struct Error {
     pub(super) place: Option<(usize, usize)>,
 }
 
-/// Reads the first document, like Envoy; what follows it is not even looked at.
-pub(super) fn from_yaml(bytes: &[u8]) -> Result<Node, Error> {
+/// Reads the first document, like Envoy; the flag says whether others follow. Envoy also leaves out,
+/// without a word, what no `---` parts from a configuration that has ended; that is an error here.
+pub(super) fn from_yaml(bytes: &[u8]) -> Result<(Node, bool), Error> {
     let nodes = Cell::new(0);
-    let Some(document) = serde_yaml::Deserializer::from_slice(bytes).next() else {
-        return Ok(Node::Null);
+    let mut documents = serde_yaml::Deserializer::from_slice(bytes);
+    let Some(document) = documents.next() else {
+        return Ok((Node::Null, false));
     };
-    Seed(&nodes).deserialize(document).map_err(|error| {
-        let place = error.location().map(|place| (place.line(), place.column()));
-        Error { message: yaml_message(&error.to_string()), place }
-    })
+    let node = Seed(&nodes).deserialize(document).map_err(|error| yaml_error(&error))?;
+    let more = match documents.next().map(Option::<IgnoredAny>::deserialize) {
+        Some(Err(error)) if error.to_string().contains("expected <document start>") => {
+            let mut error = yaml_error(&error);
+            error.message = "the configuration has ended before this: \
+                             look at the indentation and the brackets"
+                .to_owned();
+            return Err(error);
+        }
+        Some(Ok(None)) | None => false,
+        Some(_) => true,
+    };
+    Ok((node, more))
+}
+
+fn yaml_error(error: &serde_yaml::Error) -> Error {
+    let place = error.location().map(|place| (place.line(), place.column()));
+    Error { message: yaml_message(&error.to_string()), place }
 }
 
 /// Reads JSON; also with trailing commas, bare keys and single quotes, which Envoy's reader takes and
@@ -61,7 +81,7 @@ pub(super) fn from_json(bytes: &[u8]) -> Result<Node, Error> {
     let read = Seed(&nodes).deserialize(&mut json).and_then(|node| json.end().map(|()| node));
     read.or_else(|error| {
         let braces = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        if braces && let Ok(node) = from_yaml(bytes) {
+        if braces && let Ok((node, false)) = from_yaml(bytes) {
             return Ok(node);
         }
         let message = error.to_string();
@@ -141,6 +161,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Node::Null)
     }
 
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(self)? {
@@ -150,10 +174,17 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let mut map = BTreeMap::new();
+        let mut map: Vec<(String, Node)> = Vec::new();
         while let Some(key) = entries.next_key_seed(Key)? {
-            map.insert(key.into_owned(), entries.next_value_seed(self)?);
+            map.push((key.into_owned(), entries.next_value_seed(self)?));
         }
+        // Of a key that appears twice, the last value counts.
+        let mut seen = HashSet::new();
+        let mut last: Vec<_> = map.iter().rev().map(|(key, _)| seen.insert(key.as_str())).collect();
+        if last.contains(&false) {
+            map.retain(|_| last.pop().unwrap_or(true));
+        }
+        map.shrink_to_fit();
         Ok(Node::Map(map))
     }
 

@@ -51,13 +51,14 @@ impl Reader<'_> {
             Node::Int(value) => Some(*value),
             Node::Float(value) => whole(*value),
             Node::Text(text) => {
+                // YAML 1.1: a leading zero makes it octal, unless there are quotes.
+                let plain = text.starts_with('0') && self.plain_scalar(at).is_some();
+                if let Some(value) = yaml_1_1_integer(text).filter(|_| plain) {
+                    return Some(value);
+                }
                 let digits = text.strip_prefix('+').unwrap_or(text);
                 if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
                     return i128::from_str_radix(hex, 16).ok();
-                }
-                // YAML 1.1: a leading zero makes it octal, unless there are quotes.
-                if is_octal(digits) && self.plain_scalar(at).is_some() {
-                    return i128::from_str_radix(digits, 8).ok();
                 }
                 digits.parse().ok().or_else(|| whole(number(digits)?))
             }
@@ -106,7 +107,7 @@ impl Reader<'_> {
     pub(super) fn string(&mut self, node: &Node, at: &Path) -> Option<String> {
         match node {
             Node::Text(text) => {
-                let doubtful = is_yaml_1_1_boolean(text) || is_yaml_1_1_integer(text);
+                let doubtful = is_yaml_1_1_boolean(text) || yaml_1_1_integer(text).is_some();
                 if doubtful && self.plain_scalar(at).is_some() {
                     self.not_a_string(text, at);
                     return None;
@@ -216,10 +217,6 @@ fn whole(value: f64) -> Option<i128> {
     (value.fract() == 0.0 && value.abs() < 1e30).then_some(whole)
 }
 
-fn is_octal(digits: &str) -> bool {
-    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| matches!(b, b'0'..=b'7'))
-}
-
 /// The words that YAML 1.1 takes for booleans, in the three spellings that it takes.
 pub(super) fn is_yaml_1_1_boolean(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
@@ -231,9 +228,19 @@ pub(super) fn is_yaml_1_1_boolean(text: &str) -> bool {
             && rest == rest.to_ascii_lowercase()))
 }
 
-/// The integers of YAML 1.1 that YAML 1.2 takes for strings.
-pub(super) fn is_yaml_1_1_integer(text: &str) -> bool {
-    is_octal(text.strip_prefix(['+', '-']).unwrap_or(text))
+/// What YAML 1.1 makes of an integer without quotes: a leading zero is octal, 0x hexadecimal.
+pub(super) fn yaml_1_1_integer(text: &str) -> Option<i128> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (radix, digits) = match (digits.get(..2), digits.strip_prefix('0')) {
+        (Some("0x" | "0X"), _) => (16, digits.get(2..)?),
+        (_, Some(octal)) if !octal.is_empty() => (8, octal),
+        _ => (10, digits),
+    };
+    let value = i128::from_str_radix(digits, radix).ok()?;
+    (!digits.starts_with(['+', '-'])).then_some(sign * value)
 }
 
 const SHOWN_MAX: usize = 60;

@@ -6,7 +6,7 @@ use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
 
 use super::Reader;
 use super::node::Node;
-use super::scalar::{is_yaml_1_1_boolean, is_yaml_1_1_integer, shown};
+use super::scalar::{is_yaml_1_1_boolean, shown, yaml_1_1_integer};
 use crate::Path;
 use crate::problems::{Problem, Severity};
 
@@ -104,7 +104,7 @@ impl Reader<'_> {
     fn structure(
         &mut self,
         descriptor: &MessageDescriptor,
-        entries: &std::collections::BTreeMap<String, Node>,
+        entries: &[(String, Node)],
         at: &Path,
     ) -> DynamicMessage {
         let mut message = DynamicMessage::new(descriptor.clone());
@@ -165,19 +165,21 @@ impl Reader<'_> {
                 }
                 None => message.set_field_by_name("number_value", Value::F64(*value)),
             },
+            #[expect(clippy::cast_precision_loss, reason = "JSON has no better numbers")]
             Node::Text(text) => {
-                let doubtful = is_yaml_1_1_boolean(text) || is_yaml_1_1_integer(text);
-                if doubtful && self.plain_scalar(at).is_some() {
-                    let value =
-                        matches!(text.to_ascii_lowercase().as_str(), "y" | "yes" | "true" | "on");
-                    match i32::from_str_radix(text, 8) {
-                        Ok(octal) => {
-                            message.set_field_by_name("number_value", Value::F64(octal.into()));
-                        }
-                        Err(_) => message.set_field_by_name("bool_value", Value::Bool(value)),
+                let integer = yaml_1_1_integer(text);
+                let doubtful = is_yaml_1_1_boolean(text) || integer.is_some();
+                let plain = doubtful && self.plain_scalar(at).is_some();
+                match integer {
+                    Some(value) if plain => {
+                        message.set_field_by_name("number_value", Value::F64(value as f64));
                     }
-                } else {
-                    message.set_field_by_name("string_value", Value::String(text.clone()));
+                    None if plain => {
+                        let value = text.to_ascii_lowercase();
+                        let value = matches!(value.as_str(), "y" | "yes" | "true" | "on");
+                        message.set_field_by_name("bool_value", Value::Bool(value));
+                    }
+                    _ => message.set_field_by_name("string_value", Value::String(text.clone())),
                 }
             }
             Node::Map(entries) => {

@@ -46,6 +46,9 @@ pub struct Coverage {
     fields: &'static [&'static str],
     /// Fields that make no difference to Corvoy, each with the reason.
     pub harmless: &'static [(&'static str, &'static str)],
+    /// Whether a message fits the struct.
+    #[cfg(test)]
+    pub(crate) fits: fn(prost_reflect::DynamicMessage) -> Result<(), crate::structs::Error>,
 }
 
 impl Coverage {
@@ -91,6 +94,8 @@ macro_rules! schema {
                 message: $message,
                 fields: &[$(stringify!($field)),*],
                 harmless: &[$($((stringify!($ignored), $why)),*)?],
+                #[cfg(test)]
+                fits: |message| $crate::structs::decode::<$name>(message).map(drop),
             }
         ),*];
     };
@@ -117,3 +122,6 @@ macro_rules! schema_enum {
 }
 
 use {schema, schema_enum};
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use self::admin::{Admin, ConfigDump, Identity, ServerState};
 use self::drain::Drain;
 use self::server::{Changing, Running};
 use self::shards::Shards;
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Node};
 use crate::shard::mailbox::Order;
 use crate::snapshot::Snapshot;
 use crate::stats::{ProcessStats, Registry};
@@ -121,28 +121,7 @@ async fn serve(
     shards.tell_all(|| Order::Snapshot(Arc::clone(&snapshot)));
 
     let (orders, mut ordered) = mpsc::unbounded_channel();
-    let identity = Identity {
-        version: options.version,
-        started: options.started,
-        command_line_options: options.command_line_options,
-        node: serde_json::json!({ "id": node.id, "cluster": node.cluster }),
-    };
-    let config_dump = ConfigDump::of_bootstrap(options.bootstrap, SystemTime::now());
-    let no_hosts = Arc::new(HostSet::default());
-    let changing = Changing {
-        state: ServerState::PreInitializing,
-        hosts: snapshot.clusters.iter().map(|_| Arc::clone(&no_hosts)).collect(),
-    };
-    let running = Arc::new(Running {
-        identity,
-        snapshot: Arc::clone(&snapshot),
-        config_dump: Arc::new(config_dump),
-        logging: Arc::clone(&options.logging),
-        addresses: sockets.iter().map(|bound| bound.address).collect(),
-        shards: shards.places(),
-        orders,
-        changing: Mutex::new(changing),
-    });
+    let running = running(&snapshot, &node, &options, &sockets, &shards, orders);
     let admin = Arc::new(Admin::new(running.clone(), registry, Arc::clone(&process)));
     if let Some(listener) = admin_listener {
         drop(tokio::task::spawn_local(admin::serve(Arc::clone(&admin), listener)));
@@ -181,6 +160,39 @@ async fn serve(
         _ = terminate.recv() => tracing::warn!(target: "main", "exiting without having drained"),
     }
     Ok(())
+}
+
+/// What the admin endpoint is shown.
+fn running(
+    snapshot: &Arc<Snapshot>,
+    node: &Node,
+    options: &Options,
+    sockets: &[Bound],
+    shards: &Shards,
+    orders: mpsc::UnboundedSender<admin::Order>,
+) -> Arc<Running> {
+    let identity = Identity {
+        version: options.version.clone(),
+        started: options.started,
+        command_line_options: options.command_line_options.clone(),
+        node: serde_json::json!({ "id": node.id, "cluster": node.cluster }),
+    };
+    let config_dump = ConfigDump::of_bootstrap(options.bootstrap.clone(), SystemTime::now());
+    let no_hosts = Arc::new(HostSet::default());
+    let changing = Changing {
+        state: ServerState::PreInitializing,
+        hosts: snapshot.clusters.iter().map(|_| Arc::clone(&no_hosts)).collect(),
+    };
+    Arc::new(Running {
+        identity,
+        snapshot: Arc::clone(snapshot),
+        config_dump: Arc::new(config_dump),
+        logging: Arc::clone(&options.logging),
+        addresses: sockets.iter().map(|bound| bound.address).collect(),
+        shards: shards.places(),
+        orders,
+        changing: Mutex::new(changing),
+    })
 }
 
 /// The sockets of one listener.

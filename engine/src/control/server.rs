@@ -13,7 +13,7 @@ use crate::shard::Live;
 use crate::snapshot::Snapshot;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
-use crate::upstream::host::Host;
+use crate::upstream::host::{self, Host};
 use crate::upstream::host_set::HostSet;
 
 /// Where the admin endpoint changes the levels of the operational log.
@@ -74,6 +74,12 @@ impl Server for Running {
         self.change(|changing| changing.state)
     }
 
+    fn refresh_stats(&self) {
+        for cluster in &self.snapshot.clusters {
+            cluster.circuit_breakers.show();
+        }
+    }
+
     fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -86,13 +92,12 @@ impl Server for Running {
 
     fn listeners(&self) -> Vec<ListenerView> {
         let listeners = self.snapshot.listeners.iter().zip(&self.addresses);
-        let view = |(listener, address): (&Arc<crate::downstream::Listener>, &SocketAddr)| {
-            ListenerView {
+        let view =
+            |(listener, address): (&Arc<crate::downstream::Listener>, &SocketAddr)| ListenerView {
                 name: listener.name.clone(),
                 address: *address,
                 stats: Arc::clone(&listener.stats),
-            }
-        };
+            };
         listeners.map(view).collect()
     }
 
@@ -125,7 +130,7 @@ impl Server for Running {
 
     fn order(&self, order: Order) {
         // The receiver lives as long as the process serves.
-        drop(self.orders.send(order));
+        let _ended = self.orders.send(order);
     }
 }
 
@@ -149,13 +154,22 @@ fn thresholds(limits: &circuit_breaker::Thresholds) -> Thresholds {
     }
 }
 
+fn health_flags(flags: host::HealthFlags) -> HealthFlags {
+    HealthFlags {
+        failed_eds_health: flags.contains(host::HealthFlags::FAILED_EDS_HEALTH),
+        degraded_eds_health: flags.contains(host::HealthFlags::DEGRADED_EDS_HEALTH),
+        eds_status_draining: flags.contains(host::HealthFlags::EDS_STATUS_DRAINING),
+        ..HealthFlags::default()
+    }
+}
+
 fn host_view(host: &Host) -> HostView {
     let endpoint = &host.endpoint;
     HostView {
         address: host.address,
         hostname: endpoint.hostname.clone(),
         counts: HostCounts::of(&host.stats),
-        health: HealthFlags::default(),
+        health: health_flags(host.health_flags()),
         weight: endpoint.weight,
         region: endpoint.locality.region.clone(),
         zone: endpoint.locality.zone.clone(),

@@ -64,7 +64,7 @@ pub enum After {
 /// How the wait for a request ended.
 #[derive(Debug)]
 enum Next {
-    Request(Heads),
+    Request(Box<Heads>),
     Refused(http1::Error),
     /// The head was not complete in time.
     TimedOut,
@@ -156,8 +156,7 @@ impl Client {
         bound: SocketAddr,
     ) -> io::Result<Self> {
         // A listener on one address is what its connections came to: no need to ask.
-        let local =
-            if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
+        let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
         let alarm = shard.timers.alarm();
         let client = Self {
             shard,
@@ -393,7 +392,8 @@ impl Client {
     #[must_use]
     pub fn is_worn_out(&self, now: Millis) -> bool {
         let manager = &self.listener.filter_chain.manager;
-        if manager.max_requests_per_connection.is_some_and(|most| self.requests >= u64::from(most)) {
+        if manager.max_requests_per_connection.is_some_and(|most| self.requests >= u64::from(most))
+        {
             self.stats().downstream_cx_max_requests_reached.inc();
             return true;
         }
@@ -464,7 +464,7 @@ impl Client {
 
     /// Closes once the client has seen the answer: it may still be sending, and a close with
     /// unread bytes would reset the connection and take the answer away from it.
-    async fn linger(mut self) {
+    async fn linger(self) {
         let now = self.shard.clock.now();
         let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();

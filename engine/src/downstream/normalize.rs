@@ -143,12 +143,13 @@ fn checked(
     let scheme = forwarded_proto(head, manager, peer);
     let edge = manager.client.use_remote_address && !client.internal;
     trust(&mut head.fields, &client, edge);
-    local_service(&mut head.fields, manager);
     if !manager.via.is_empty() {
         head.fields.join(FieldName::Via, b", ", &manager.via);
     }
     request_id(&mut head.fields, manager, edge, random);
-    head.fields.remove(FieldName::XForwardedClientCert);
+    if !manager.forward_client_cert {
+        head.fields.remove(FieldName::XForwardedClientCert);
+    }
     if upgrade == Some(Upgrade::Refused) {
         return Err(Refusal::Upgrade);
     }
@@ -359,8 +360,9 @@ fn forwarded_proto(head: &mut RequestHead, manager: &ConnectionManager, peer: &P
     let fields = &mut head.fields;
     // Nobody trusted stands in front of us: what it says of itself does not count.
     let distrusted = manager.client.use_remote_address && manager.client.xff_num_trusted_hops == 0;
-    let proto = fields.get(FieldName::XForwardedProto).unwrap_or_default();
-    if distrusted || proto.is_empty() {
+    if !fields.has(FieldName::XForwardedProto) {
+        fields.append(FieldName::XForwardedProto, by_connection.as_str().as_bytes());
+    } else if distrusted || fields.get(FieldName::XForwardedProto) == Some(b"") {
         fields.set(FieldName::XForwardedProto, by_connection.as_str().as_bytes());
     }
     if manager.append_x_forwarded_port && (distrusted || !fields.has(FieldName::XForwardedPort)) {
@@ -396,17 +398,6 @@ fn trust(fields: &mut Fields, client: &Client, edge: bool) {
     }
 }
 
-fn local_service(fields: &mut Fields, manager: &ConnectionManager) {
-    let Some(service) = &manager.local_service else { return };
-    fields.set(FieldName::XEnvoyDownstreamServiceCluster, &service.cluster);
-    if !fields.has(FieldName::UserAgent) {
-        fields.append(FieldName::UserAgent, &service.cluster);
-    }
-    if !service.node.is_empty() {
-        fields.set(FieldName::XEnvoyDownstreamServiceNode, &service.node);
-    }
-}
-
 fn request_id(
     fields: &mut Fields,
     manager: &ConnectionManager,
@@ -426,16 +417,31 @@ fn request_id(
 fn uuid_v4(high: u64, low: u64) -> [u8; 36] {
     let high = high & !0xf000 | 0x4000;
     let low = low & !(0b11 << 62) | 0b10 << 62;
-    let mut nibbles = u128::from(high) << 64 | u128::from(low);
     let mut text = [b'-'; 36];
-    for (at, place) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            let nibble = (nibbles >> 124) as u8;
-            *place = if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
-            nibbles <<= 4;
+    let mut put = |at: usize, nibbles: u64, digits: usize| {
+        if let Some(place) = text.get_mut(at..at + digits) {
+            place.copy_from_slice(hex(nibbles).get(8 - digits..).unwrap_or_default());
         }
-    }
+    };
+    put(0, high >> 32, 8);
+    put(9, high >> 16 & 0xffff, 4);
+    put(14, high & 0xffff, 4);
+    put(19, low >> 48, 4);
+    put(24, low >> 32 & 0xffff, 4);
+    put(28, low & 0xffff_ffff, 8);
     text
+}
+
+/// The eight hexadecimal digits of a number of 32 bits, all at once.
+#[inline]
+fn hex(number: u64) -> [u8; 8] {
+    // One nibble to a byte, the highest first in memory.
+    let pairs = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+    let nibbles = (bytes | bytes << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 in each byte that needs a letter.
+    let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 fn is_grpc(fields: &Fields) -> bool {

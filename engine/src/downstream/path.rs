@@ -18,11 +18,11 @@ pub(super) enum Normalized {
 /// Applies the rules to a target that begins with a slash.
 pub(super) fn normalize(target: &[u8], rules: &PathRules) -> Normalized {
     // A fragment never leaves a client; who sends one hopes that we and the origin differ on it.
-    if memchr::memchr(b'#', target).is_some() {
+    let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
+    let (path, query) = target.split_at(end);
+    if !query.is_empty() && memchr::memchr(b'#', query).is_some() {
         return Normalized::Refused;
     }
-    let end = memchr::memchr(b'?', target).unwrap_or(target.len());
-    let (path, query) = target.split_at(end);
     let unescape =
         rules.escaped_slashes != EscapedSlashes::KeepUnchanged && has_escaped_slash(path);
     let canonicalize = rules.normalize && !is_canonical(path);

@@ -267,6 +267,15 @@ impl Fields {
         }
     }
 
+    /// As [`Fields::set`], with a value that stands in the buffer already.
+    pub(super) fn set_span(&mut self, id: FieldName, value: Span) {
+        if self.has(id) {
+            self.replace(id, value);
+        } else {
+            self.push(Field { id, name: Span::default(), value });
+        }
+    }
+
     /// As [`Fields::set`], for any name, given in lower case.
     pub fn set_other(&mut self, name: &[u8], value: &[u8]) {
         match FieldName::of(name) {

@@ -114,6 +114,8 @@ impl RequestHead {
         self.fields.bytes.clear();
         self.fields.clear_list();
         self.progress = Progress::default();
+        self.method = Method::default();
+        self.version = Version::default();
         self.target = Span::default();
         self.method_name = Span::default();
         self.scheme = None;
@@ -210,6 +212,8 @@ impl ResponseHead {
         self.fields.bytes.clear();
         self.fields.clear_list();
         self.progress = Progress::default();
+        self.status = 0;
+        self.version = Version::default();
         self.reason = Span::default();
     }
 

@@ -298,7 +298,7 @@ fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error
             }
             check_authority(authority).map_err(|_| Error::Target)?;
             let authority = head.target;
-            override_host(head, authority);
+            head.fields.set_span(FieldName::Host, authority);
             Ok(())
         }
         (_, [b'/', ..]) => Ok(()),
@@ -328,25 +328,25 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
         // Envoy leaves it for the connection manager, which answers 404 to it.
         return Ok(());
     }
+    let has_root = rest.get(authority.len()) == Some(&b'/');
     let host = start + offset(colon + 3);
-    let host = Span { start: host, end: host + offset(authority.len()) };
-    let path = Span { start: host.end, end };
-    head.scheme = Some(scheme);
-    override_host(head, host);
-    head.target = match path.of(&head.fields.bytes) {
-        [b'/', ..] => path,
-        query => {
-            let with_root = [b"/", query].concat();
-            head.fields.keep(&with_root)
+    let mut host = Span { start: host, end: host + offset(authority.len()) };
+    let mut path = Span { start: host.end, end };
+    if !has_root {
+        // The root takes the last byte of the authority, which moves over the second slash before
+        // it: nothing may be added behind the head while what follows it is still there.
+        let (from, to) = (host.start as usize, host.end as usize);
+        head.fields.bytes.copy_within(from..to, from - 1);
+        if let Some(last) = head.fields.bytes.get_mut(to - 1) {
+            *last = b'/';
         }
-    };
+        host = Span { start: host.start - 1, end: host.end - 1 };
+        path.start -= 1;
+    }
+    head.scheme = Some(scheme);
+    head.fields.set_span(FieldName::Host, host);
+    head.target = path;
     Ok(())
-}
-
-fn override_host(head: &mut RequestHead, host: Span) {
-    let Span { start, end } = host;
-    let text = head.fields.bytes.get(start as usize..end as usize).unwrap_or_default().to_vec();
-    head.fields.set(FieldName::Host, &text);
 }
 
 /// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
@@ -374,12 +374,9 @@ fn check_authority(authority: &[u8]) -> Result<(), Error> {
             (literal, port.get(1..).unwrap_or_default())
         }
         _ => {
-            let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
-            let (host, port) = authority.split_at(end);
-            if !host.iter().all(|&byte| is_host_byte(byte)) {
-                return Err(Error::Authority);
-            }
-            (host, port)
+            let end =
+                authority.iter().position(|&byte| HOST_BYTES.get(usize::from(byte)) != Some(&true));
+            authority.split_at(end.unwrap_or(authority.len()))
         }
     };
     let port_is_number = match port {
@@ -389,6 +386,19 @@ fn check_authority(authority: &[u8]) -> Result<(), Error> {
     };
     if host.is_empty() || !port_is_number { Err(Error::Authority) } else { Ok(()) }
 }
+
+/// [`is_host_byte`] of each byte.
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest = table.as_mut_slice();
+    let mut byte = 0_u8;
+    while let [place, tail @ ..] = rest {
+        *place = is_host_byte(byte);
+        byte = byte.wrapping_add(1);
+        rest = tail;
+    }
+    table
+};
 
 /// `reg-name` of RFC 3986 §3.2.2, without the comma.
 const fn is_host_byte(byte: u8) -> bool {

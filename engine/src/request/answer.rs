@@ -5,7 +5,7 @@ use super::reply::LocalReply;
 use super::route::Route;
 use super::{Exchange, Persistence};
 use crate::downstream::connection::{After, Client};
-use crate::http1::{FieldName, Version, encode};
+use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
 
@@ -34,6 +34,7 @@ async fn send(
 pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
+    heads.request.clear();
     let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
     count(client, reply.status);
     client.shard.give_heads(heads);
@@ -53,6 +54,7 @@ fn count(client: &Client, status: u16) {
 /// What every answer to a client has: `date`, `server`, `connection`.
 pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
     let Heads { request, response } = heads;
+    response.version = request.version;
     let clock = &client.shard.clock;
     let finish = Finish {
         date: &clock.date(clock.now()),
@@ -65,11 +67,13 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
 impl Exchange<'_> {
     /// Answers with `reply`.
     pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
+        //= envoy: a CONNECT that is not taken leaves nothing on the connection that is understood.
+        let closes = reply.closes || self.heads.request.method == Method::Connect;
         // What is left of the request would have to be read and thrown away: the connection ends.
-        if reply.closes || self.received.is_none() {
+        let lingers = closes || self.received.is_none();
+        if lingers {
             self.persistence = Persistence::Close;
         }
-        let lingers = reply.closes || self.received.is_none();
         let connection = self.connection_header();
         reply.begin(&mut self.heads.response);
         self.mutate_response(route, Some(&reply));

@@ -108,28 +108,27 @@ pub(super) async fn exchange(
     upload: &mut Upload,
     limits: HeadLimits,
 ) -> Result<Answer, Failed> {
-    let mut attempt = Attempt { connection, interim: 0, limits };
+    let mut attempt = Attempt { connection, heard: Heard::Nothing, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
     loop {
+        let mut receives = ready.io.origin_in;
         if let Err(failed) = step_upload(x, &attempt.connection, upload, ready) {
             // An origin may answer, and close, before it has read the whole request.
-            let broken = matches!(failed, Failed::Upstream { .. });
-            if !(broken && attempt.receive(x).is_ok()) {
-                return Err(attempt.fail(x, failed));
+            if !matches!(failed, Failed::Upstream { .. }) {
+                return Err(attempt.fail(failed));
             }
-            ready.io.origin_in = false;
-        } else if ready.io.origin_in {
-            if let Err(failed) = attempt.receive(x) {
-                return Err(attempt.fail(x, failed));
-            }
+            receives = true;
+        }
+        if receives && let Err(failed) = attempt.receive(x) {
+            return Err(attempt.fail(failed));
         }
         match attempt.parse(x) {
             Ok(Some((length, early))) => {
                 return Ok(Answer { connection: attempt.connection, length, early });
             }
             Ok(None) => {}
-            Err(failed) => return Err(attempt.fail(x, failed)),
+            Err(failed) => return Err(attempt.fail(failed)),
         }
         let now = x.client.shard.clock.now();
         x.start_timers(upload);
@@ -144,7 +143,7 @@ pub(super) async fn exchange(
         if ready.rang
             && let Err(failed) = x.check_deadlines()
         {
-            return Err(attempt.fail(x, failed));
+            return Err(attempt.fail(failed));
         }
         x.touch();
     }
@@ -160,7 +159,7 @@ pub(super) fn step_upload(
     let mut may_receive = ready.io.client_in;
     for _ in 0..STEPS_MAX {
         if upload.wants_origin() {
-            let sent = upload.push(connection.socket()).map_err(|fault| upload_fault(x, fault))?;
+            let sent = upload.push(connection.socket()).map_err(|fault| upload_fault(x, &fault))?;
             connection.pool().count_sent(sent);
             if sent == 0 {
                 break;
@@ -168,7 +167,7 @@ pub(super) fn step_upload(
         } else if upload.wants_client() && may_receive {
             let buffers = &x.client.shard.buffers;
             let pulled = upload.pull(&x.client.socket, buffers);
-            let pulled = pulled.map_err(|fault| upload_fault(x, fault))?;
+            let pulled = pulled.map_err(|fault| upload_fault(x, &fault))?;
             x.client.count_received(pulled.bytes);
             may_receive = pulled.more_likely;
             if let Some(surplus) = upload.surplus()
@@ -186,8 +185,8 @@ pub(super) fn step_upload(
     Ok(())
 }
 
-pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: Fault) -> Failed {
-    match fault {
+pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: &Fault) -> Failed {
+    match *fault {
         Fault::Sink(_) => Failed::Upstream {
             error: Error::ConnectionTermination,
             sent: Sent::Something, // what it means is decided where the connection is known
@@ -205,8 +204,16 @@ pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: Fault) -> Failed {
     }
 }
 
+/// Whether the host has said anything yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Heard {
+    Nothing,
+    Something,
+}
+
 struct Attempt {
     connection: Connection,
+    heard: Heard,
     interim: usize,
     limits: HeadLimits,
 }
@@ -222,6 +229,7 @@ impl Attempt {
         let terminated = |error| Err(Failed::Upstream { error, sent: Sent::Something });
         match self.connection.socket().receive(buffer) {
             Ok(Received::Bytes(n)) => {
+                self.heard = Heard::Something;
                 self.connection.pool().count_received(n);
                 Ok(())
             }
@@ -233,10 +241,7 @@ impl Attempt {
     }
 
     /// The final answer, once its head is whole. Interim answers are swallowed, as Envoy does.
-    fn parse(
-        &mut self,
-        x: &mut Exchange<'_>,
-    ) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
+    fn parse(&mut self, x: &mut Exchange<'_>) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
         loop {
             let head = &mut x.heads.response;
@@ -264,11 +269,10 @@ impl Attempt {
     }
 
     /// Ends the connection and says how far the request had got.
-    fn fail(self, x: &Exchange<'_>, failed: Failed) -> Failed {
-        let silent = x.heads.response.status == 0 && self.interim == 0;
+    fn fail(self, failed: Failed) -> Failed {
         let (by, failed) = match failed {
             Failed::Upstream { error: Error::ConnectionTermination, .. } => {
-                let sent = if self.connection.is_reused() && silent {
+                let sent = if self.connection.is_reused() && self.heard == Heard::Nothing {
                     Sent::OnStaleConnection
                 } else {
                     Sent::Something

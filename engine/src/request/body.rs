@@ -188,11 +188,7 @@ impl Pump {
         }
     }
 
-    fn pull_unknown_length(
-        &mut self,
-        source: &Socket,
-        buffers: &Buffers,
-    ) -> Result<Pulled, Fault> {
+    fn pull_unknown_length(&mut self, source: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
         make_room(&mut self.raw, limits::BLOCK_BYTES, buffers);
         make_room(&mut self.out, limits::BLOCK_BYTES, buffers);
         let pulled = match source.receive(&mut self.raw).map_err(Fault::Source)? {
@@ -233,14 +229,22 @@ impl Pump {
     }
 
     /// Decodes all of `raw` into `out`, up to the end of the body.
+    ///
+    /// Envoy: of what was read together with a misdeed, nothing is passed on.
     fn decode(&mut self) -> Result<(), Fault> {
-        let mut at = 0;
+        let (mut at, before) = (0, self.out.len());
         while let Source::Chunked(decoder) = &mut self.source {
             let rest = self.raw.get(at..).unwrap_or_default();
             if rest.is_empty() {
                 break;
             }
-            let decoded = decoder.decode(rest).map_err(Fault::Malformed)?;
+            let decoded = match decoder.decode(rest) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    self.out.truncate(before);
+                    return Err(Fault::Malformed(error));
+                }
+            };
             let data = rest.get(decoded.data.clone()).unwrap_or_default();
             self.received_bytes += data.len() as u64;
             frame(&mut self.out, self.framing, data);

@@ -4,7 +4,7 @@ use crate::shard::clock::Millis;
 
 /// Which deadline has passed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Passed {
+pub(super) enum Passed {
     /// The request was not received whole in time (`request_timeout`).
     Request,
     /// Nothing moved for too long (`stream_idle_timeout`).
@@ -23,7 +23,7 @@ pub enum Passed {
 
 /// When each of them passes; none: never.
 #[derive(Clone, Debug, Default)]
-pub struct Deadlines {
+pub(super) struct Deadlines {
     at: [Option<Millis>; ORDER.len()],
 }
 
@@ -40,7 +40,7 @@ const ORDER: [Passed; 7] = [
 
 impl Deadlines {
     /// Moves one of them.
-    pub fn set(&mut self, which: Passed, at: Option<Millis>) {
+    pub(super) fn set(&mut self, which: Passed, at: Option<Millis>) {
         let place = ORDER.iter().position(|&one| one == which);
         if let Some(place) = place.and_then(|place| self.at.get_mut(place)) {
             *place = at;
@@ -49,20 +49,20 @@ impl Deadlines {
 
     /// When one of them passes.
     #[must_use]
-    pub fn get(&self, which: Passed) -> Option<Millis> {
+    pub(super) fn get(&self, which: Passed) -> Option<Millis> {
         let place = ORDER.iter().position(|&one| one == which);
         place.and_then(|place| self.at.get(place)).copied().flatten()
     }
 
     /// The nearest.
     #[must_use]
-    pub fn nearest(&self) -> Option<Millis> {
+    pub(super) fn nearest(&self) -> Option<Millis> {
         self.at.iter().flatten().min().copied()
     }
 
     /// Which one has passed at `now`.
     #[must_use]
-    pub fn passed(&self, now: Millis) -> Option<Passed> {
+    pub(super) fn passed(&self, now: Millis) -> Option<Passed> {
         let passed = |at: &Option<Millis>| at.is_some_and(|at| at <= now);
         let place = self.at.iter().position(passed)?;
         ORDER.get(place).copied()

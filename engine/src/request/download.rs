@@ -9,9 +9,9 @@ use super::deadlines::Passed;
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
-use super::{Exchange, Outcome, Persistence};
+use super::{Exchange, Outcome};
 use crate::downstream::connection::{After, Interest, Ready};
-use crate::http1::{BodyLength, FieldName, Version, encode};
+use crate::http1::{BodyLength, FieldName, encode};
 use crate::upstream::connection::{ClosedBy, Connection};
 
 /// Sends the answer that stands in the exchange's response head.
@@ -29,10 +29,16 @@ pub(super) async fn deliver(
     let mut out = x.client.shard.buffers.take();
     encode::response(&x.heads.response, &mut out);
     let mut pump = Pump::new(&length, framing, out);
-    let relayed = match pump.take_early(&mut early) {
+    let mut relayed = match pump.take_early(&mut early) {
         Ok(()) => relay(x, &connection, &mut pump, &mut upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
     };
+    if let Err(Broken::Answer(Fault::Malformed(_))) = relayed
+        && x.client.send_all(pump.unsent()).await.is_err()
+    {
+        // What came before the misdeed is the client's, but it has gone.
+        relayed = Err(Broken::Client);
+    }
     let clean = pump.has_ended() && pump.surplus().is_empty() && early.is_empty();
     let outcome = match relayed {
         Ok(()) => {
@@ -50,7 +56,7 @@ pub(super) async fn deliver(
             }
         }
         Err(broken) => {
-            let (after, by) = end(x, broken);
+            let (after, by) = end(x, &connection, &broken, framing);
             connection.close(by);
             after
         }
@@ -157,24 +163,39 @@ fn step_upload(
 }
 
 /// Counts the end of an answer that broke off; says what becomes of the two connections.
-fn end(x: &mut Exchange<'_>, broken: Broken) -> (After, ClosedBy) {
+fn end(
+    x: &mut Exchange<'_>,
+    connection: &Connection,
+    broken: &Broken,
+    framing: Framing,
+) -> (After, ClosedBy) {
     let router = x.chain.router.shard(x.client.shard.id);
-    match broken {
+    // A body that only the close ends would look whole if the connection were closed in peace.
+    let by_close =
+        framing == Framing::Identity && !x.heads.response.fields.has(FieldName::ContentLength);
+    let cut = if by_close { After::Reset } else { After::Close };
+    match *broken {
         Broken::Answer(Fault::Sink(_)) => {
             x.client.gone();
             (After::Close, ClosedBy::Us)
         }
         Broken::Answer(Fault::Malformed(_)) => {
             router.rq_reset_after_downstream_response_started.inc();
-            (After::Reset, ClosedBy::Us)
+            connection.pool().stats().upstream_cx_protocol_error.inc();
+            (cut, ClosedBy::Us)
         }
         Broken::Answer(Fault::Truncated | Fault::Source(_)) => {
             router.rq_reset_after_downstream_response_started.inc();
-            (After::Reset, ClosedBy::Host)
+            (cut, ClosedBy::Host)
         }
-        Broken::Deadline(_) => {
+        Broken::Deadline(passed) => {
             router.rq_reset_after_downstream_response_started.inc();
-            (After::Reset, ClosedBy::Us)
+            if passed == Passed::Route {
+                connection.pool().stats().upstream_rq_timeout.inc();
+            } else {
+                x.count_timeout(passed);
+            }
+            (cut, ClosedBy::Us)
         }
         Broken::Client => (After::Close, ClosedBy::Us),
     }

@@ -4,7 +4,7 @@
 //! one it gets; after that there is no other attempt.
 
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::attempt::{self, Answer, Failed, Sent};
 use super::charge;
@@ -51,7 +51,9 @@ pub(super) async fn forward(
     };
     forwarding.prepare(x, route);
     loop {
-        let after = match forwarding.attempt(x).await {
+        let attempted = forwarding.attempt(x).await;
+        forwarding.forget_retries_if_outgrown();
+        let after = match attempted {
             Ok(answered) => match forwarding.judge_answer(x) {
                 Some(after) => {
                     forwarding.discard(x, answered);
@@ -124,15 +126,12 @@ impl Forwarding<'_> {
         x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
         let idle = self.plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
         x.stream_idle = idle.filter(|idle| !idle.is_zero());
-        self.expect_timeout(x);
+        Self::expect_timeout(x, Duration::ZERO);
         x.rewrite_request(route, self.plan);
     }
 
     /// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
-    fn expect_timeout(&self, x: &mut Exchange<'_>) {
-        let now = x.client.shard.clock.now();
-        let elapsed = x.received.map_or(0, |received| now - received);
-        let elapsed = std::time::Duration::from_millis(elapsed);
+    fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
         if let Some(expected) = x.timeouts.expected_ms(elapsed) {
             let mut digits = itoa::Buffer::new();
             let expected = digits.format(expected).as_bytes();
@@ -146,8 +145,10 @@ impl Forwarding<'_> {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
-        if self.attempts > 0 || self.stale == Stale::Met {
-            self.expect_timeout(x);
+        if self.attempts > 0 {
+            let now = x.client.shard.clock.now();
+            let elapsed = now - x.received.unwrap_or(now);
+            Self::expect_timeout(x, Duration::from_millis(elapsed));
         }
         self.attempts += 1;
         x.count_attempt(self.virtual_host, self.attempts);
@@ -156,7 +157,7 @@ impl Forwarding<'_> {
         encode::request(&x.heads.request, &mut head);
         self.upload.begin(head, &x.client.shard.buffers);
         let early = self.upload.take_early(&mut x.client.early);
-        early.map_err(|fault| attempt::upload_fault(x, fault))?;
+        early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         x.heads.response.clear();
         x.start_timers(&self.upload);
         let connection = self.lease(x, &pool).await?;
@@ -179,10 +180,16 @@ impl Forwarding<'_> {
         attempt::lease(x, pool, self.priority()).await
     }
 
+    /// Envoy: once the body is more than is kept, the request is not retried any more.
+    fn forget_retries_if_outgrown(&mut self) {
+        if self.upload.outgrew() && self.retry.take().is_some() {
+            self.cluster.stats().retry_or_shadow_abandoned.inc();
+        }
+    }
+
     /// Whether the answer is discarded for another attempt, and when that begins.
     fn judge_answer(&mut self, x: &mut Exchange<'_>) -> Option<Millis> {
-        let decision =
-            self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now());
+        let decision = self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now());
         let after = self.decide(x, decision);
         if after.is_some() {
             self.cluster.stats().retry.record(x.heads.response.status);
@@ -237,9 +244,6 @@ impl Forwarding<'_> {
         if self.retrying.is_none() {
             stats.upstream_rq_retry_overflow.inc();
             return None;
-        }
-        if !self.upload.can_repeat() {
-            return None; // counted when the body outgrew what is kept
         }
         stats.upstream_rq_retry.inc();
         let random = x.client.shard.random.borrow_mut().u64(..);
@@ -335,11 +339,7 @@ struct Active {
 }
 
 impl Active {
-    fn begin(
-        cluster: &LocalCluster,
-        pool: &Rc<Pool>,
-        priority: RoutingPriority,
-    ) -> Option<Self> {
+    fn begin(cluster: &LocalCluster, pool: &Rc<Pool>, priority: RoutingPriority) -> Option<Self> {
         let Some(permit) = cluster.breakers().acquire(priority, Resource::Requests) else {
             pool.stats().upstream_rq_active_overflow.inc();
             return None;

@@ -29,13 +29,12 @@ use self::deadlines::{Deadlines, Passed};
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
-use crate::downstream::connection::{After, Client, Input, millis};
+use crate::downstream::connection::{After, Client, millis};
 use crate::downstream::filter_chain::FilterChain;
 use crate::downstream::normalize::Facts;
-use crate::http1::{self, BodyLength, FieldName, Method, Version, framing};
+use crate::http1::{self, BodyLength, framing};
 use crate::shard::Heads;
 use crate::shard::clock::Millis;
-use crate::shard::mailbox::Draining;
 use crate::shard::world::World;
 use crate::stats::RouterStats;
 
@@ -132,7 +131,8 @@ impl<'a> Exchange<'a> {
         let chain = Arc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
-        let after = |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
+        let after =
+            |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
         if received.is_none() {
             deadlines.set(Passed::Request, after(limits.request));
         }
@@ -249,21 +249,22 @@ impl<'a> Exchange<'a> {
 
     /// The answer when a deadline of the connection manager has passed.
     fn timed_out(&self, passed: Passed) -> LocalReply {
-        let stats = self.client.stats();
+        self.count_timeout(passed);
         let complete = self.received.is_some();
         match passed {
-            Passed::Request => {
-                stats.downstream_rq_timeout.inc();
-                LocalReply::request_timeout()
-            }
-            Passed::StreamDuration => {
-                stats.downstream_rq_max_duration_reached.inc();
-                LocalReply::max_duration(complete)
-            }
-            _ => {
-                stats.downstream_rq_idle_timeout.inc();
-                LocalReply::stream_idle(complete)
-            }
+            Passed::Request => LocalReply::request_timeout(),
+            Passed::StreamDuration => LocalReply::max_duration(complete),
+            _ => LocalReply::stream_idle(complete),
+        }
+    }
+
+    fn count_timeout(&self, passed: Passed) {
+        let stats = self.client.stats();
+        match passed {
+            Passed::Request => stats.downstream_rq_timeout.inc(),
+            Passed::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
+            Passed::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
+            Passed::Backoff | Passed::PerTry | Passed::PerTryIdle | Passed::Route => {}
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The request on its way to the origin: head, body, and what is kept of it for another attempt.
 
-use super::body::{Fault, Framing, Pump, Pulled};
+use super::body::{Fault, Framing, Pulled, Pump};
 use crate::http1::BodyLength;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
 /// The request of one exchange, over all attempts.
 #[derive(Debug)]
-pub struct Upload {
+pub(super) struct Upload {
     pump: Pump,
     kept: Kept,
 }
@@ -25,7 +25,7 @@ enum Kept {
 
 /// Whether the body is kept for another attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keep {
+pub(super) enum Keep {
     /// A retry may need it.
     Body {
         /// More bytes than these are not kept.
@@ -38,7 +38,7 @@ pub enum Keep {
 impl Upload {
     /// A request with a body of `length`.
     #[must_use]
-    pub fn new(length: &BodyLength, keep: Keep) -> Self {
+    pub(super) fn new(length: &BodyLength, keep: Keep) -> Self {
         let framing = match length {
             BodyLength::Chunked => Framing::Chunked,
             BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
@@ -51,7 +51,7 @@ impl Upload {
     }
 
     /// Begins an attempt with this encoded head, and sends again what was sent before.
-    pub fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
+    pub(super) fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
         if let Kept::Bytes { bytes, .. } = &self.kept {
             head.extend_from_slice(bytes);
         }
@@ -62,7 +62,7 @@ impl Upload {
     ///
     /// # Errors
     /// When the chunks are malformed.
-    pub fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
         let before = self.pump.unsent().len();
         self.pump.take_early(early)?;
         self.keep_from(before);
@@ -73,7 +73,7 @@ impl Upload {
     ///
     /// # Errors
     /// As [`Pump::pull`].
-    pub fn pull(&mut self, client: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
+    pub(super) fn pull(&mut self, client: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
         let pulled = self.pump.pull(client, buffers)?;
         self.keep_from(0);
         Ok(pulled)
@@ -83,7 +83,7 @@ impl Upload {
     ///
     /// # Errors
     /// As [`Pump::push`].
-    pub fn push(&mut self, origin: &Socket) -> Result<usize, Fault> {
+    pub(super) fn push(&mut self, origin: &Socket) -> Result<usize, Fault> {
         self.pump.push(origin)
     }
 
@@ -101,31 +101,31 @@ impl Upload {
 
     /// The client has sent everything.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.pump.has_ended()
     }
 
     /// Everything has been sent to the origin.
     #[must_use]
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.pump.is_done()
     }
 
     /// See [`Pump::wants_source`].
     #[must_use]
-    pub fn wants_client(&self) -> bool {
+    pub(super) fn wants_client(&self) -> bool {
         self.pump.wants_source()
     }
 
     /// See [`Pump::wants_sink`].
     #[must_use]
-    pub fn wants_origin(&self) -> bool {
+    pub(super) fn wants_origin(&self) -> bool {
         self.pump.wants_sink()
     }
 
     /// Another attempt could send the same request.
     #[must_use]
-    pub fn can_repeat(&self) -> bool {
+    pub(super) fn can_repeat(&self) -> bool {
         match &self.kept {
             Kept::Bytes { .. } => true,
             Kept::TooMuch => false,
@@ -135,17 +135,17 @@ impl Upload {
 
     /// The body was more than is kept.
     #[must_use]
-    pub const fn outgrew(&self) -> bool {
+    pub(super) const fn outgrew(&self) -> bool {
         matches!(self.kept, Kept::TooMuch)
     }
 
     /// What was received beyond the end of the request; the next request begins with it.
-    pub fn surplus(&mut self) -> Option<&mut Vec<u8>> {
+    pub(super) fn surplus(&mut self) -> Option<&mut Vec<u8>> {
         self.pump.has_ended().then(|| self.pump.surplus())
     }
 
     /// Gives the blocks back.
-    pub fn recycle(self, buffers: &Buffers) {
+    pub(super) fn recycle(self, buffers: &Buffers) {
         self.pump.recycle(buffers);
     }
 }

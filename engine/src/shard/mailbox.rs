@@ -84,7 +84,8 @@ impl Mailbox {
         let one = 1_u64.to_ne_bytes();
         // SAFETY: `one` is valid for its length and the descriptor is open. The counter cannot
         // overflow in practice; if it did, the shard would be awake already.
-        let _written = unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        let _written =
+            unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 }
 

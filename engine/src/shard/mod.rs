@@ -83,7 +83,8 @@ pub struct Shard {
     world: RefCell<Rc<World>>,
     draining: Cell<Draining>,
     accepting: Cell<Accepting>,
-    heads: RefCell<Vec<Heads>>,
+    #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
+    heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
     live: Arc<Live>,
     sweep: Cell<Option<&'static Alarm>>,
@@ -207,10 +208,10 @@ impl Shard {
 
     /// Empty heads for an exchange.
     #[must_use]
-    pub fn take_heads(&self) -> Heads {
+    pub fn take_heads(&self) -> Box<Heads> {
         let heads = self.heads.borrow_mut().pop();
         heads.unwrap_or_else(|| {
-            let mut heads = Heads::default();
+            let mut heads = Box::<Heads>::default();
             heads.request.received().reserve_exact(limits::BLOCK_BYTES);
             heads.response.received().reserve_exact(limits::BLOCK_BYTES);
             heads
@@ -218,7 +219,7 @@ impl Shard {
     }
 
     /// Takes heads back; ones that had to grow are not kept.
-    pub fn give_heads(&self, mut heads: Heads) {
+    pub fn give_heads(&self, mut heads: Box<Heads>) {
         heads.request.clear();
         heads.response.clear();
         let bytes = heads.request.received().capacity() + heads.response.received().capacity();

@@ -97,10 +97,7 @@ fn build_uring(ring: Ring) -> io::Result<monoio::Runtime<IoUringDriver>> {
         }
         Ring::Plain | Ring::Epoll => {}
     }
-    RuntimeBuilder::<IoUringDriver>::new()
-        .with_entries(SUBMISSIONS)
-        .uring_builder(builder)
-        .build()
+    RuntimeBuilder::<IoUringDriver>::new().with_entries(SUBMISSIONS).uring_builder(builder).build()
 }
 
 fn build_epoll() -> io::Result<monoio::Runtime<LegacyDriver>> {

@@ -282,8 +282,9 @@ impl Pool {
     }
 
     async fn connected(&self, started: Millis) -> Result<Socket, Error> {
-        let refused =
-            |error: std::io::Error| Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0));
+        let refused = |error: std::io::Error| {
+            Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0))
+        };
         let socket = Socket::connect(self.host.address).map_err(|error| {
             if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
         })?;

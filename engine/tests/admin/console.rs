@@ -152,6 +152,8 @@ impl Server for Recorded {
         *self.state.lock().unwrap()
     }
 
+    fn refresh_stats(&self) {}
+
     fn identity(&self) -> &Identity {
         &self.identity
     }

@@ -93,6 +93,7 @@ pub(super) fn flags(health: HealthFlags) -> String {
         failed_eds_health,
         degraded_active_hc,
         degraded_eds_health,
+        eds_status_draining,
     } = health;
     let set: String = [
         (failed_active_hc, "/failed_active_hc"),
@@ -100,6 +101,7 @@ pub(super) fn flags(health: HealthFlags) -> String {
         (failed_eds_health, "/failed_eds_health"),
         (degraded_active_hc, "/degraded_active_hc"),
         (degraded_eds_health, "/degraded_eds_health"),
+        (eds_status_draining, "/eds_status_draining"),
     ]
     .into_iter()
     .filter_map(|(set, name)| set.then_some(name))
@@ -233,6 +235,7 @@ impl From<HealthFlags> for HostHealthStatus {
             failed_active_degraded_check: health.degraded_active_hc,
             eds_health_status: match health {
                 HealthFlags { failed_eds_health: true, .. } => "UNHEALTHY",
+                HealthFlags { eds_status_draining: true, .. } => "DRAINING",
                 HealthFlags { degraded_eds_health: true, .. } => "DEGRADED",
                 _ => "HEALTHY",
             },

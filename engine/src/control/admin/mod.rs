@@ -91,6 +91,7 @@ impl Admin {
 
     /// Sets the gauges of `server.` that nobody counts.
     fn refresh_stats(&self) {
+        self.server.refresh_stats();
         let (stats, state) = (self.process.server.control(), self.server.state());
         stats.uptime.set(self.server.identity().started.elapsed().as_secs());
         stats.state.set(state.number());

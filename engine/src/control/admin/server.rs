@@ -16,6 +16,9 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
     /// Where it is in its life.
     fn state(&self) -> ServerState;
 
+    /// Brings the stats up to date that are computed only when somebody looks.
+    fn refresh_stats(&self);
+
     /// What does not change while it runs.
     fn identity(&self) -> &Identity;
 
@@ -208,6 +211,8 @@ pub struct HealthFlags {
     pub degraded_active_hc: bool,
     /// Discovery says DEGRADED.
     pub degraded_eds_health: bool,
+    /// Discovery says DRAINING.
+    pub eds_status_draining: bool,
 }
 
 /// A listener.

@@ -20,14 +20,14 @@ use crate::stats::ClusterStats;
 use crate::upstream::discovery::{Answer, Discovery, Dns, DnsHosts, LookupFailed, Outcome, Waits};
 use crate::upstream::{Cluster, HostSet};
 
-pub use resolver::Resolver;
+pub(super) use resolver::Resolver;
 
 /// Publishes the hosts of all clusters, by their index, and goes on publishing as DNS changes.
 /// Never completes; dropping it ends all lookups.
 ///
 /// `initialized` is told when every cluster has hosts, or has tried to get some: a cluster of
 /// several names waits for the first of them, as Envoy does. The shards may start then.
-pub async fn run(
+pub(super) async fn run(
     clusters: Vec<Arc<Cluster>>,
     shards: usize,
     resolver: Resolver,

@@ -24,7 +24,7 @@ use crate::upstream::discovery::{Answer, LookupFailed, LookupFamily};
 /// Nothing is remembered between two lookups: how often to ask is the cluster's to say. Both files
 /// are read again when they change.
 #[derive(Debug)]
-pub struct Resolver {
+pub(crate) struct Resolver {
     files: Option<Files>,
     names: RefCell<Rc<Names>>,
     /// Each lookup takes a socket: a thousand clusters may not use up the descriptors.
@@ -55,7 +55,7 @@ impl Resolver {
     ///
     /// # Errors
     /// The resolver could not be set up at all; a file that is missing or wrong is not an error.
-    pub fn system() -> Result<Self, NetError> {
+    pub(crate) fn system() -> Result<Self, NetError> {
         Self::of_files(HOSTS.into(), RESOLV_CONF.into())
     }
 
@@ -76,7 +76,11 @@ impl Resolver {
     ///
     /// # Errors
     /// Nobody answered, or the answer was a refusal.
-    pub async fn lookup(&self, name: &str, family: LookupFamily) -> Result<Answer, LookupFailed> {
+    pub(crate) async fn lookup(
+        &self,
+        name: &str,
+        family: LookupFamily,
+    ) -> Result<Answer, LookupFailed> {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(Answer { addresses: vec![address], ttl: Duration::ZERO });
         }

@@ -1,10 +1,14 @@
 //! The options of one `HttpConnectionManager`, compiled: what the data plane asks per request.
 
+mod compile;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::http1::{HeadLimits, Scheme};
 use crate::request::headers::ResponseRules;
+
+pub use compile::compile;
 
 /// One HTTP connection manager. Its defaults are Envoy's.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +23,6 @@ pub struct ConnectionManager {
     pub append_x_forwarded_port: bool,
     /// `scheme_header_transformation`: overrides what the connection says.
     pub scheme: Option<Scheme>,
-    /// `add_user_agent`: the name of the local service cluster, and the name of the node.
-    pub local_service: Option<LocalService>,
     /// The value added to `via`, of requests and responses; empty for none.
     pub via: Vec<u8>,
     /// The rules for `x-request-id`.
@@ -37,6 +39,8 @@ pub struct ConnectionManager {
     pub upgrades: Vec<Vec<u8>>,
     /// Whether `Expect: 100-continue` is left to the origin.
     pub proxy_100_continue: bool,
+    /// Whether `x-forwarded-client-cert` is passed on.
+    pub forward_client_cert: bool,
     /// The rules for the head of a response.
     pub response: ResponseRules,
     /// The timers.
@@ -56,15 +60,6 @@ pub struct ClientAddress {
     pub skip_xff_append: bool,
     /// The address of this machine, which Envoy puts in place of a loopback peer.
     pub local_address: Option<IpAddr>,
-}
-
-/// Names for `x-envoy-downstream-service-cluster` and `-node`, and for an absent `user-agent`.
-#[derive(Clone, Debug, Default)]
-pub struct LocalService {
-    /// The local service cluster.
-    pub cluster: Vec<u8>,
-    /// The node; empty if it has no name.
-    pub node: Vec<u8>,
 }
 
 /// When a request gets an id.
@@ -232,4 +227,3 @@ mod tests {
         text.parse().expect("an address")
     }
 }
-pub(crate) fn compile(_: &corvoy_config::HttpConnectionManager, _: &corvoy_config::Path, _: &mut corvoy_config::Problems) -> Option<ConnectionManager> { Some(ConnectionManager::default()) }

@@ -3,14 +3,17 @@
 //! Compiled from the options of a field to [`Rules`]. All of the rules that occur in Envoy's API are
 //! here; a test holds that against the descriptors.
 
-use std::fmt::Display;
-
 use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, Value};
 use regex::Regex;
 
-use super::well_known::{self, Format};
 use crate::read::suggest;
 use crate::{Path, Problems};
+
+mod bounds;
+mod text;
+
+use bounds::Bounds;
+use text::TextRules;
 
 /// The constraints on one field, or on the items of one.
 #[derive(Debug)]
@@ -151,29 +154,22 @@ impl Rules {
                 pairs.check(map.len() as u64, "entries", &mut wrong);
                 for (key, value) in map {
                     let MapKey::String(name) = key else { continue };
-                    let at = at.key(name);
-                    if let Some(rules) = keys {
-                        rules.check(&Value::String(name.clone()), true, &at, problems);
-                    }
-                    if let Some(rules) = values {
-                        rules.check(value, true, &at, problems);
+                    let (at, key) = (at.key(name), Value::String(name.clone()));
+                    for (rules, value) in [(keys, &key), (values, value)] {
+                        if let Some(rules) = rules {
+                            rules.check(value, true, &at, problems);
+                        }
                     }
                 }
             }
             Self::Repeated { items, unique, each, ignore_empty } => {
-                let Some(list) = value.as_list() else { return };
-                if list.is_empty() && *ignore_empty {
-                    return;
+                let list = value.as_list().unwrap_or_default();
+                match list {
+                    [] if *ignore_empty => {}
+                    [] if items.low.is_some() => wrong(format!("{} cannot be empty", last(at))),
+                    _ => items.check(list.len() as u64, "items", &mut wrong),
                 }
-                items.check(list.len() as u64, "items", &mut wrong);
-                for (i, value) in list.iter().enumerate() {
-                    if *unique && list.iter().take(i).any(|other| other == value) {
-                        problems.error(&at.index(i), "this value stands in the list twice");
-                    }
-                    if let Some(rules) = each {
-                        rules.check(value, true, &at.index(i), problems);
-                    }
-                }
+                check_items(list, *unique, each.as_deref(), at, problems);
             }
             Self::Text(rules) => {
                 if let Some(text) = value.as_str() {
@@ -181,181 +177,6 @@ impl Rules {
                 }
             }
             Self::Message { .. } | Self::Timestamp { .. } => {}
-        }
-    }
-}
-
-/// The constraints on a string.
-#[derive(Debug)]
-pub(super) struct TextRules {
-    constant: Option<String>,
-    characters: Bounds<u64>,
-    bytes: Bounds<u64>,
-    pattern: Option<Regex>,
-    prefix: Option<String>,
-    suffix: Option<String>,
-    contains: Option<String>,
-    not_contains: Option<String>,
-    within: Vec<String>,
-    without: Vec<String>,
-    format: Option<Format>,
-    ignore_empty: bool,
-}
-
-impl TextRules {
-    fn compile(rules: &DynamicMessage) -> Self {
-        let text = |name| field(rules, name).and_then(|value| value.as_str().map(str::to_owned));
-        Self {
-            constant: text("const"),
-            characters: Bounds::of_lengths(rules, "len"),
-            bytes: Bounds::of_lengths(rules, "bytes"),
-            pattern: pattern(rules),
-            prefix: text("prefix"),
-            suffix: text("suffix"),
-            contains: text("contains"),
-            not_contains: text("not_contains"),
-            within: strings(rules, "in"),
-            without: strings(rules, "not_in"),
-            format: Format::of(rules),
-            ignore_empty: flag(rules, "ignore_empty"),
-        }
-    }
-
-    fn check(&self, text: &str, at: &Path, wrong: &mut dyn FnMut(String)) {
-        if text.is_empty() {
-            if self.ignore_empty {
-                return;
-            }
-            if self.characters.low.is_some() || self.bytes.low.is_some() {
-                return wrong(format!("{} cannot be empty", last(at)));
-            }
-        }
-        self.characters.check(text.chars().count() as u64, "characters", wrong);
-        self.bytes.check(text.len() as u64, "bytes", wrong);
-        if let Some(pattern) = &self.pattern {
-            matches(pattern, text, wrong);
-        }
-        let mut must = |holds: bool, what: &str, part: &Option<String>| {
-            if !holds && let Some(part) = part {
-                wrong(format!("`{text}` must {what} `{part}`"));
-            }
-        };
-        let holds = |part: &Option<String>, test: fn(&str, &str) -> bool| {
-            part.as_ref().is_none_or(|part| test(text, part))
-        };
-        must(holds(&self.constant, |text, part| text == part), "be", &self.constant);
-        must(holds(&self.prefix, |text, part| text.starts_with(part)), "start with", &self.prefix);
-        must(holds(&self.suffix, |text, part| text.ends_with(part)), "end with", &self.suffix);
-        must(holds(&self.contains, |text, part| text.contains(part)), "contain", &self.contains);
-        let without = &self.not_contains;
-        must(holds(without, |text, part| !text.contains(part)), "not contain", without);
-        if !self.within.is_empty() && !self.within.iter().any(|allowed| allowed == text) {
-            wrong(format!(
-                "`{text}` must be {}",
-                suggest::list(self.within.iter().map(String::as_str))
-            ));
-        }
-        if self.without.iter().any(|refused| refused == text) {
-            wrong(format!("`{text}` is not allowed here"));
-        }
-        if let Some(format) = self.format
-            && !well_known::is(format, text)
-        {
-            wrong(format!("`{}` is not {format}", text.escape_debug()));
-        }
-    }
-}
-
-/// Limits of a number or a length.
-#[derive(Debug)]
-pub(super) struct Bounds<T> {
-    low: Option<Limit<T>>,
-    high: Option<Limit<T>>,
-    exact: Option<T>,
-    within: Vec<T>,
-    without: Vec<T>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Limit<T> {
-    Exclusive(T),
-    Inclusive(T),
-}
-
-impl<T: Copy + Display + PartialOrd> Bounds<T> {
-    /// `const`, `lt`, `lte`, `gt`, `gte`, `in` and `not_in`.
-    fn of(rules: &DynamicMessage, read: fn(&Value) -> Option<T>) -> Self {
-        let value = |name| field(rules, name).and_then(|value| read(&value));
-        let exclusive = |name| value(name).map(Limit::Exclusive);
-        let inclusive = |name| value(name).map(Limit::Inclusive);
-        Self {
-            low: exclusive("gt").or(inclusive("gte")),
-            high: exclusive("lt").or(inclusive("lte")),
-            exact: value("const"),
-            within: list(rules, "in", read),
-            without: list(rules, "not_in", read),
-        }
-    }
-
-    fn check(&self, value: T, unit: &str, wrong: &mut dyn FnMut(String)) {
-        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
-        self.check_shown(value, |value| format!("{value}{unit}"), wrong);
-    }
-
-    fn check_shown(&self, value: T, show: impl Fn(T) -> String, wrong: &mut dyn FnMut(String)) {
-        let low = self.low.is_none_or(|limit| match limit {
-            Limit::Exclusive(limit) => value > limit,
-            Limit::Inclusive(limit) => value >= limit,
-        });
-        let high = self.high.is_none_or(|limit| match limit {
-            Limit::Exclusive(limit) => value < limit,
-            Limit::Inclusive(limit) => value <= limit,
-        });
-        let given = show(value);
-        if !low && let Some(limit) = self.low {
-            wrong(match limit {
-                Limit::Exclusive(limit) => {
-                    format!("must be more than {}, not {given}", show(limit))
-                }
-                Limit::Inclusive(limit) => format!("must be at least {}, not {given}", show(limit)),
-            });
-        }
-        if !high && let Some(limit) = self.high {
-            wrong(match limit {
-                Limit::Exclusive(limit) => {
-                    format!("must be less than {}, not {given}", show(limit))
-                }
-                Limit::Inclusive(limit) => format!("must be at most {}, not {given}", show(limit)),
-            });
-        }
-        if let Some(exact) = self.exact.filter(|exact| *exact != value) {
-            wrong(format!("must be {}, not {given}", show(exact)));
-        }
-        if !self.within.is_empty() && !self.within.contains(&value) {
-            let allowed: Vec<_> = self.within.iter().map(|value| show(*value)).collect();
-            wrong(format!("must be one of {}, not {given}", allowed.join(", ")));
-        }
-        if self.without.contains(&value) {
-            wrong(format!("{given} is not allowed here"));
-        }
-    }
-}
-
-impl Bounds<u64> {
-    /// `min_x`, `max_x` and, for lengths, the exact `len`.
-    fn of_lengths(rules: &DynamicMessage, what: &str) -> Self {
-        let value = |name: &str| field(rules, name).and_then(|value| value.as_u64());
-        let exact = match what {
-            "len" => value("len"),
-            "bytes" => value("len_bytes"),
-            _ => None,
-        };
-        Self {
-            low: value(&format!("min_{what}")).map(Limit::Inclusive),
-            high: value(&format!("max_{what}")).map(Limit::Inclusive),
-            exact,
-            within: Vec::new(),
-            without: Vec::new(),
         }
     }
 }
@@ -379,6 +200,23 @@ fn seconds(nanos: i128) -> String {
         (nanos.unsigned_abs() / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
     let fraction = format!(".{fraction:09}");
     format!("{sign}{whole}{}s", fraction.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn check_items(
+    list: &[Value],
+    unique: bool,
+    each: Option<&Rules>,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    for (i, value) in list.iter().enumerate() {
+        if unique && list.iter().take(i).any(|other| other == value) {
+            problems.error(&at.index(i), "this value stands in the list twice");
+        }
+        if let Some(rules) = each {
+            rules.check(value, true, &at.index(i), problems);
+        }
+    }
 }
 
 fn any(value: &Value, within: &[String], without: &[String], wrong: &mut dyn FnMut(String)) {
@@ -462,3 +300,6 @@ fn last(at: &Path) -> String {
     let path = at.to_string();
     path.rsplit('.').next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! User-space instructions of a proxy under callgrind.
+//!
+//! Two runs that differ only in the number of requests: their difference is what the additional
+//! requests cost, free of start-up and of the first, cold requests.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+/// How many requests the two runs make.
+pub(crate) const SHORT: u64 = 1000;
+pub(crate) const LONG: u64 = 4000;
+
+/// True if valgrind is installed.
+pub(crate) fn is_installed() -> bool {
+    let mut command = Command::new("valgrind");
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// What to write before a command line so that its instructions are counted into `folder`.
+pub(crate) fn prefix(folder: &Path) -> Vec<String> {
+    let out = format!("--callgrind-out-file={}/callgrind.%p", folder.display());
+    let fixed = ["valgrind", "--tool=callgrind", "--trace-children=yes", "--vgdb=no", "-q"];
+    fixed.into_iter().chain([out.as_str()]).map(str::to_owned).collect()
+}
+
+/// The instructions of every process that reported into `folder`.
+pub(crate) fn instructions(folder: &Path) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path)?;
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("callgrind.")) {
+            sum += total(&text).with_context(|| format!("{}: no total", path.display()))?;
+        }
+    }
+    Ok(sum)
+}
+
+/// What one request costs, from the two runs.
+pub(crate) fn per_request(short: u64, long: u64) -> f64 {
+    (long as f64 - short as f64) / (LONG - SHORT) as f64
+}
+
+/// Callgrind writes `summary:` where it began, or `totals:` at the end of what it saw.
+fn total(text: &str) -> Option<u64> {
+    let number = |name: &str| {
+        let line = text.lines().rev().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    number("totals:").or_else(|| number("summary:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_read_from_either_line() {
+        assert_eq!(total("events: Ir\nsummary: 123\nfn=(1)\ntotals: 456\n"), Some(456));
+        assert_eq!(total("events: Ir\nsummary: 123\n"), Some(123));
+        assert_eq!(total("events: Ir\n"), None);
+    }
+
+    #[test]
+    fn start_up_falls_out_of_the_difference() {
+        let start_up = 5_000_000;
+        assert!(
+            (per_request(start_up + SHORT * 9000, start_up + LONG * 9000) - 9000.0).abs() < 0.1
+        );
+    }
+}

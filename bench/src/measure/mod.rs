@@ -1,0 +1,6 @@
+//! What a process costs: time and memory from /proc, system calls from perf or strace, user-space
+//! instructions from callgrind.
+
+pub(crate) mod callgrind;
+pub(crate) mod proc;
+pub(crate) mod syscalls;

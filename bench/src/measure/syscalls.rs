@@ -1,0 +1,132 @@
+//! System calls of a process while something else runs: counted by perf, or by strace where perf
+//! may not look at tracepoints.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Who counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Method {
+    /// `perf stat -e raw_syscalls:sys_enter`
+    Perf,
+    /// `strace -c -f`: slows the process down, so it batches more than it would alone.
+    Strace,
+}
+
+/// A count that is being taken.
+#[derive(Debug)]
+pub(crate) struct Counting {
+    method: Method,
+    tool: Child,
+}
+
+impl Method {
+    /// The best that works here.
+    pub(crate) fn find() -> Option<Self> {
+        let works = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        if works("perf", &["stat", "-e", EVENT, "true"]) {
+            return Some(Self::Perf);
+        }
+        works("strace", &["-c", "-o", "/dev/null", "true"]).then_some(Self::Strace)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Perf => "perf stat -e raw_syscalls:sys_enter",
+            Self::Strace => "strace -c -f",
+        }
+    }
+
+    /// Begins to count the calls of these processes, all their threads included.
+    pub(crate) fn begin(self, pids: &[u32]) -> anyhow::Result<Counting> {
+        let mut command = match self {
+            Self::Perf => {
+                let list: Vec<String> = pids.iter().map(u32::to_string).collect();
+                let mut command = Command::new("perf");
+                command.args(["stat", "-x", ",", "-e", EVENT, "-p", &list.join(",")]);
+                command
+            }
+            Self::Strace => {
+                let mut command = Command::new("strace");
+                command.args(["-c", "-f", "-U", "calls,name"]);
+                command.args(pids.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]));
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let tool = command.spawn().with_context(|| self.name())?;
+        // Neither tool says when it is attached; an idle proxy makes hardly a call meanwhile.
+        std::thread::sleep(ATTACHING);
+        Ok(Counting { method: self, tool })
+    }
+}
+
+impl Counting {
+    /// Ends the count.
+    pub(crate) fn end(mut self) -> anyhow::Result<u64> {
+        interrupt(&self.tool)?;
+        let mut report = String::new();
+        if let Some(mut stderr) = self.tool.stderr.take() {
+            stderr.read_to_string(&mut report)?;
+        }
+        self.tool.wait()?;
+        let calls = match self.method {
+            Method::Perf => parse_perf(&report),
+            Method::Strace => parse_strace(&report),
+        };
+        calls.with_context(|| format!("{} said: {report}", self.method.name()))
+    }
+}
+
+fn interrupt(child: &Child) -> anyhow::Result<()> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("pid")?;
+    kill_process(pid, Signal::INT).context("interrupt")
+}
+
+fn parse_perf(report: &str) -> Option<u64> {
+    report.lines().find(|line| line.contains(EVENT))?.split(',').next()?.parse().ok()
+}
+
+/// The last row of the table: the sum.
+fn parse_strace(report: &str) -> Option<u64> {
+    let total = report.lines().rev().find(|line| line.trim_end().ends_with("total"))?;
+    total.split_whitespace().next()?.parse().ok()
+}
+
+/// The refusal, with the setting that would have to change.
+pub(crate) fn none_here<T>() -> anyhow::Result<T> {
+    let setting = Path::new("/proc/sys/kernel/perf_event_paranoid");
+    let level = std::fs::read_to_string(setting).unwrap_or_default();
+    bail!("neither perf (perf_event_paranoid is {}) nor strace can count here", level.trim())
+}
+
+const EVENT: &str = "raw_syscalls:sys_enter";
+const ATTACHING: Duration = Duration::from_millis(400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn perf_prints_the_count_first() {
+        let report = "# started on\n\n88340,,raw_syscalls:sys_enter,2000123456,100.00,,\n";
+        assert_eq!(parse_perf(report), Some(88_340));
+        assert_eq!(parse_perf("<not counted>,,raw_syscalls:sys_enter,0,0.00,,\n"), None);
+    }
+
+    #[test]
+    fn strace_prints_the_sum_last() {
+        let report = "    calls syscall\n--------- ----------------\n     1200 io_uring_enter\n\
+            \x20      5 accept4\n--------- ----------------\n     1205 total\n";
+        assert_eq!(parse_strace(report), Some(1205));
+    }
+}

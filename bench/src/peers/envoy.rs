@@ -1,0 +1,87 @@
+//! Envoy, and Corvoy, which takes the same file.
+//!
+//! Circuit breakers are raised, as Envoy's benchmarking advice says; request ids, stats and the
+//! default timeouts stay on.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use super::{Addresses, Shape};
+
+pub(super) fn config(shape: Shape, at: Addresses) -> String {
+    let Addresses { origin, proxy, admin } = at;
+    let mut text = format!(
+        "admin:
+  address: {admin}
+static_resources:
+  listeners:
+  - name: bench
+    address: {proxy}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: ingress_http
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+          route_config:
+            name: bench
+            virtual_hosts:
+            - name: bench
+              domains: [\"*\"]
+              routes:
+",
+        admin = socket_address(admin),
+        proxy = socket_address(proxy),
+    );
+    routes(&mut text, shape);
+    text.push_str("  clusters:\n");
+    for cluster in 0..shape.clusters {
+        write!(
+            text,
+            "  - name: c{cluster}
+    type: STATIC
+    connect_timeout: 5s
+    lb_policy: ROUND_ROBIN
+    circuit_breakers:
+      thresholds:
+      - {{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }}
+    load_assignment:
+      cluster_name: c{cluster}
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address: {}
+",
+            socket_address(origin)
+        )
+        .ok();
+    }
+    text
+}
+
+fn routes(text: &mut String, shape: Shape) {
+    for route in 0..shape.routes {
+        let prefix = if shape.routes == 1 { "/".to_owned() } else { format!("/r{route}/") };
+        let cluster = route % shape.clusters;
+        writeln!(
+            text,
+            "              - match: {{ prefix: \"{prefix}\" }}
+                route:
+                  cluster: c{cluster}"
+        )
+        .ok();
+        if shape.retries {
+            text.push_str(
+                "                  retry_policy: { retry_on: \"5xx\", num_retries: 3 }\n",
+            );
+        }
+    }
+}
+
+fn socket_address(address: SocketAddr) -> String {
+    format!("{{ socket_address: {{ address: {}, port_value: {} }} }}", address.ip(), address.port())
+}

@@ -1,0 +1,56 @@
+//! HAProxy, as a keep-alive reverse proxy; many routes go through a map, as its manual advises.
+
+use std::fmt::Write;
+
+use super::{Addresses, Shape};
+
+pub(super) fn config(shape: Shape, at: Addresses, map: &str) -> String {
+    let Shape { routes, clusters, retries, shards } = shape;
+    let Addresses { origin, proxy, .. } = at;
+    let retry = if retries {
+        "retries 3\n    retry-on conn-failure empty-response response-timeout 500 502 503 504"
+    } else {
+        "retries 0"
+    };
+    let choice = if routes == 1 {
+        "default_backend c0".to_owned()
+    } else {
+        format!("use_backend %[path,map_beg({map})]")
+    };
+    let mut text = format!(
+        "global
+    nbthread {shards}
+    maxconn 20000
+    no strict-limits
+defaults
+    mode http
+    http-reuse always
+    option splice-auto
+    timeout connect 5s
+    timeout client 1h
+    timeout http-keep-alive 1h
+    timeout server 15s
+    {retry}
+frontend bench
+    bind {proxy} backlog 4096
+    http-request set-header X-Request-Id %[uuid()]
+    http-request set-header X-Forwarded-Proto http
+    {choice}
+"
+    );
+    for cluster in 0..clusters {
+        writeln!(text, "backend c{cluster}\n    server origin {origin}").ok();
+    }
+    text
+}
+
+/// Which prefix goes to which backend.
+pub(super) fn map(shape: Shape) -> String {
+    let mut text = String::new();
+    if shape.routes > 1 {
+        for route in 0..shape.routes {
+            writeln!(text, "/r{route}/ c{}", route % shape.clusters).ok();
+        }
+    }
+    text
+}

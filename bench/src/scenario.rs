@@ -1,0 +1,191 @@
+//! What is measured, one line each. A scenario is a shape of configuration, a load, and the figure
+//! that the peers are compared by; access logs and a reload in the middle of a run come here as
+//! further lines.
+
+use crate::peers::Shape;
+
+/// One thing to measure.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) measure: Measure,
+    /// The figure that ratios are made of.
+    pub(crate) figure: &'static str,
+}
+
+/// How it is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Measure {
+    /// Our generator, each connection asking again when it was answered.
+    Closed(Ask),
+    /// Another generator, to check ours by.
+    Foreign(Tool, Ask),
+    /// Constant rate, in percent of the reference peer's peak.
+    Rate { percent: u64, ask: Ask },
+    /// Connections that asked once and then stay silent.
+    Idle { connections: usize },
+    /// From exec to the first answer, and the memory then held.
+    Start,
+    /// System calls per request.
+    Syscalls(Ask),
+    /// User-space instructions per request.
+    Instructions(Ask),
+}
+
+/// A generator that others wrote.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Tool {
+    Wrk,
+    Oha,
+}
+
+/// What the clients ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) page: &'static str,
+    /// Length of the answer's body, chunk framing included where that is known.
+    pub(crate) expect_bytes: Option<u64>,
+    pub(crate) connections: usize,
+    pub(crate) body: usize,
+    pub(crate) headers: usize,
+    pub(crate) close: bool,
+}
+
+impl Ask {
+    /// A small GET on 64 connections.
+    pub(crate) const PLAIN: Self = Self {
+        page: "/13",
+        expect_bytes: Some(13),
+        connections: 64,
+        body: 0,
+        headers: 0,
+        close: false,
+    };
+}
+
+/// Every scenario, in the order in which they run.
+pub(crate) fn all() -> Vec<Scenario> {
+    let mut all = vec![
+        plain("start", "exec to first answer, and memory then", "start_ms", Measure::Start),
+        cpu("get-1", "13 B, 1 connection", Ask { connections: 1, ..Ask::PLAIN }),
+        cpu("get-64", "13 B, 64 connections", Ask::PLAIN),
+        cpu("get-1000", "13 B, 1,000 connections", Ask { connections: 1000, ..Ask::PLAIN }),
+        foreign("get-64-wrk", "13 B, 64 connections, by wrk", Tool::Wrk),
+        foreign("get-64-oha", "13 B, 64 connections, by oha", Tool::Oha),
+        cpu("connection-per-request", "13 B, a connection each", Ask { close: true, ..Ask::PLAIN }),
+        cpu("headers-20", "13 B, 20 more request headers", Ask { headers: 20, ..Ask::PLAIN }),
+        cpu("post-1k", "1 KB sent, 13 B back", Ask { body: 1 << 10, ..Ask::PLAIN }),
+    ];
+    all.push(megabytes("post-1m", "1 MB sent, 13 B back", Ask { body: 1 << 20, ..Ask::PLAIN }, 16));
+    for (name, about, page, bytes) in [
+        ("answer-64k", "64 KB answers", "/64k", 64 << 10),
+        ("answer-1m", "1 MB answers", "/1m", 1 << 20),
+        ("answer-10m", "10 MB answers", "/10m", 10 << 20),
+    ] {
+        all.push(megabytes(name, about, Ask { page, expect_bytes: Some(bytes), ..Ask::PLAIN }, 16));
+    }
+    let chunked = Ask { page: "/chunked", expect_bytes: None, ..Ask::PLAIN };
+    all.push(megabytes("chunked", "16 chunks of 4 KiB, a write each", chunked, 16));
+    for (name, about, connections) in [
+        ("idle-4000", "4,000 connections, silent after a request", 4000),
+        ("idle-15000", "15,000 connections, silent after a request", 15_000),
+    ] {
+        all.push(plain(name, about, "pss_kib_per_connection", Measure::Idle { connections }));
+    }
+    for (name, about, shape) in [
+        ("routes-1000", "1,000 routes to 1,000 clusters, the last one asked for", many(1000, 1000)),
+        ("routes-10000", "10,000 routes to one cluster, the last one asked for", many(10_000, 1)),
+        ("retries", "retries configured, none needed", Shape { retries: true, ..Shape::PLAIN }),
+        ("shards-2", "two threads", Shape { shards: 2, ..Shape::PLAIN }),
+    ] {
+        all.push(Scenario { shape, ..cpu(name, about, Ask::PLAIN) });
+    }
+    all.push(plain(
+        "syscalls",
+        "system calls",
+        "syscalls_per_request",
+        Measure::Syscalls(Ask::PLAIN),
+    ));
+    let instructions = Measure::Instructions(Ask::PLAIN);
+    all.push(plain("instructions", "in user space", "instructions_per_request", instructions));
+    all.extend(RATES.map(|(name, about, percent)| {
+        plain(name, about, "p99_us", Measure::Rate { percent, ask: Ask::PLAIN })
+    }));
+    all
+}
+
+/// The scenarios that show in a few minutes whether everything works.
+pub(crate) const QUICK: [&str; 9] = [
+    "start",
+    "get-64",
+    "connection-per-request",
+    "answer-64k",
+    "idle-4000",
+    "routes-1000",
+    "syscalls",
+    "instructions",
+    "rate-70",
+];
+
+/// The scenario whose peak the rates are percentages of.
+pub(crate) const PEAK: &str = "get-64";
+
+const RATES: [(&str, &str, u64); 6] = [
+    ("rate-10", "constant rate, 10 % of the reference peak", 10),
+    ("rate-30", "constant rate, 30 % of the reference peak", 30),
+    ("rate-50", "constant rate, 50 % of the reference peak", 50),
+    ("rate-70", "constant rate, 70 % of the reference peak", 70),
+    ("rate-85", "constant rate, 85 % of the reference peak", 85),
+    ("rate-100", "constant rate, 100 % of the reference peak", 100),
+];
+
+fn plain(
+    name: &'static str,
+    about: &'static str,
+    figure: &'static str,
+    measure: Measure,
+) -> Scenario {
+    Scenario { name, about, shape: Shape::PLAIN, measure, figure }
+}
+
+fn cpu(name: &'static str, about: &'static str, ask: Ask) -> Scenario {
+    plain(name, about, "cpu_us_per_request", Measure::Closed(ask))
+}
+
+fn foreign(name: &'static str, about: &'static str, tool: Tool) -> Scenario {
+    plain(name, about, "cpu_us_per_request", Measure::Foreign(tool, Ask::PLAIN))
+}
+
+fn megabytes(name: &'static str, about: &'static str, ask: Ask, connections: usize) -> Scenario {
+    plain(name, about, "cpu_us_per_mb", Measure::Closed(Ask { connections, ..ask }))
+}
+
+fn many(routes: usize, clusters: usize) -> Shape {
+    Shape { routes, clusters, ..Shape::PLAIN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_the_short_list_names_real_ones() {
+        let all = all();
+        for (index, scenario) in all.iter().enumerate() {
+            assert!(all[..index].iter().all(|other| other.name != scenario.name));
+        }
+        for name in QUICK {
+            assert!(all.iter().any(|scenario| scenario.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_peak_is_measured_before_the_rates_that_need_it() {
+        let all = all();
+        let peak = all.iter().position(|scenario| scenario.name == PEAK).unwrap();
+        let rate = all.iter().position(|s| matches!(s.measure, Measure::Rate { .. })).unwrap();
+        assert!(peak < rate);
+    }
+}

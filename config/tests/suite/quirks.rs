@@ -1,0 +1,246 @@
+//! YAML as Envoy 1.40 takes it. Every verdict here was asked of Envoy's `--mode validate`, in a cluster or
+//! a route with the same field.
+
+use std::time::Duration;
+
+use corvoy_config::{
+    Cluster, DnsLookupFamily, LbPolicy, Message, Node, Problems, RetryPolicy, RouteConfiguration,
+    Source, load_as, render,
+};
+
+fn read<M: Message>(text: &str) -> Result<M, String> {
+    let source = Source::new().merge_yaml("test", text);
+    let mut problems = Problems::default();
+    load_as(&source, &mut problems).ok_or_else(|| render(&problems, &source))
+}
+
+/// A cluster with one more line.
+fn cluster(line: &str) -> Result<Cluster, String> {
+    read(&format!("name: c\nconnect_timeout: 1s\n{line}\n"))
+}
+
+fn refused(line: &str, why: &str) {
+    match cluster(line) {
+        Ok(_) => panic!("`{line}` was taken"),
+        Err(rendered) => assert!(rendered.contains(why), "`{line}`:\n{rendered}"),
+    }
+}
+
+#[test]
+fn booleans_are_yaml_1_1_and_may_have_quotes() {
+    for yes in ["true", "TRUE", "y", "yes", "Yes", "on", "\"true\"", "\"TRUE\"", "\"yes\"", "tRue"]
+    {
+        let cluster = cluster(&format!("respect_dns_ttl: {yes}")).unwrap();
+        assert!(cluster.respect_dns_ttl, "{yes}");
+    }
+    for no in ["false", "off", "no", "~", ""] {
+        let cluster = cluster(&format!("respect_dns_ttl: {no}")).unwrap();
+        assert!(!cluster.respect_dns_ttl, "{no}");
+    }
+    refused("respect_dns_ttl: 1", "expected `true` or `false`, not `1`");
+    refused("respect_dns_ttl: maybe", "expected `true` or `false`, not `maybe`");
+}
+
+#[test]
+fn numbers_may_be_octal_hexadecimal_quoted_or_whole_fractions() {
+    for (text, number) in [
+        ("010", 8),
+        ("\"010\"", 10),
+        ("08", 8),
+        ("0x10", 16),
+        ("\"0x10\"", 16),
+        ("+5", 5),
+        ("\"10\"", 10),
+        ("3.0", 3),
+        ("1e3", 1000),
+        ("\"1e3\"", 1000),
+        ("{value: 5}", 5),
+    ] {
+        let cluster = cluster(&format!("per_connection_buffer_limit_bytes: {text}")).unwrap();
+        assert_eq!(cluster.per_connection_buffer_limit_bytes, Some(number), "{text}");
+    }
+    assert_eq!(cluster("per_connection_buffer_limit_bytes: ~").unwrap(), cluster("").unwrap());
+    for (text, why) in [
+        ("1_000", "write it without `_`"),
+        ("1.5", "expected a whole number, not `1.5`"),
+        ("-1", "-1 is negative for this field"),
+        ("4294967296", "4294967296 is too large for this field"),
+        ("true", "expected a whole number, not `true`"),
+        ("\" 5\"", "expected a whole number"),
+        ("\"\"", "expected a whole number"),
+        ("[5]", "expected a whole number, not a list"),
+    ] {
+        refused(&format!("per_connection_buffer_limit_bytes: {text}"), why);
+    }
+}
+
+#[test]
+fn strings_need_quotes_where_yaml_1_1_sees_a_boolean_or_an_integer() {
+    for (text, name) in [
+        ("1.20", "1.20"),
+        ("1e3", "1e3"),
+        (".inf", ".inf"),
+        ("1_0", "1_0"),
+        ("yES", "yES"),
+        ("2001-01-01", "2001-01-01"),
+        ("99999999999999999999", "99999999999999999999"),
+        ("9007199254740993", "9007199254740993"),
+        ("\"on\"", "on"),
+        ("'010'", "010"),
+        ("|\n  5", "5\n"),
+        ("~", ""),
+        ("!foo x", "x"),
+    ] {
+        let cluster = cluster(&format!("alt_stat_name: {text}"));
+        assert_eq!(cluster.map(|cluster| cluster.alt_stat_name).as_deref(), Ok(name), "{text}");
+    }
+    for text in ["on", "True", "y", "010", "+5", "0x1f", "5", "!!str 5"] {
+        refused(&format!("alt_stat_name: {text}"), "without quotes is a");
+    }
+    refused("alt_stat_name: [a]", "expected a string, not a list");
+    refused("alt_stat_name: {a: b}", "expected a string, not a map");
+}
+
+#[test]
+fn enum_values_may_be_lower_case_or_numbers() {
+    for text in ["LEAST_REQUEST", "least_request", "Least_Request", "1", "'1'"] {
+        let cluster = cluster(&format!("lb_policy: {text}")).unwrap();
+        assert_eq!(cluster.lb_policy, LbPolicy::LeastRequest, "{text}");
+    }
+    assert_eq!(cluster("lb_policy:").unwrap().lb_policy, LbPolicy::RoundRobin);
+    let family = cluster("dnsLookupFamily: v4_only").unwrap().dns_lookup_family;
+    assert_eq!(family, DnsLookupFamily::V4Only);
+    refused("lb_policy: least-request", "did you mean `LEAST_REQUEST`?");
+    refused("lb_policy: true", "`true` is not a value of LbPolicy");
+    refused("lb_policy: 1.0", "`1` is not a value of LbPolicy");
+    refused("lb_policy: 99", "99 is not a value of LbPolicy");
+}
+
+#[test]
+fn durations_have_a_unit() {
+    let timeout = |text: &str| cluster(&format!("dns_jitter: {text}")).map(|c| c.dns_jitter);
+    assert_eq!(timeout("1.5s"), Ok(Some(Duration::from_millis(1500))));
+    assert_eq!(timeout("0.000000001s"), Ok(Some(Duration::from_nanos(1))));
+    assert_eq!(timeout("{seconds: 2, nanos: 5}"), Ok(Some(Duration::new(2, 5))));
+    for text in ["1", ".5s", "1ms", "1S", "' 1s'", "1.s", "1.1234567891s", "1e3s", "+1s"] {
+        refused(&format!("dns_jitter: {text}"), "expected a duration, not");
+    }
+    refused("dns_jitter: -1s", "must be at least 0s, not -1s");
+    refused("dns_jitter: 10000000000s", "longer than 292 years");
+}
+
+#[test]
+fn one_value_is_a_list_of_one() {
+    let codes = |text: &str| {
+        let policy = read::<RetryPolicy>(&format!("retriable_status_codes: {text}"));
+        policy.map(|policy| policy.retriable_status_codes)
+    };
+    assert_eq!(codes("503"), Ok(vec![503]));
+    assert_eq!(codes("[502, ~, [503, [504]]]"), Ok(vec![502, 503, 504]));
+    assert_eq!(codes("~"), Ok(vec![]));
+    let hosts = read::<RouteConfiguration>("virtual_hosts: {name: v, domains: \"*\"}").unwrap();
+    assert_eq!(hosts.virtual_hosts[0].domains, ["*"]);
+}
+
+#[test]
+fn a_message_is_a_map() {
+    refused("load_assignment: x", "ClusterLoadAssignment is a map, not a string");
+    refused("load_assignment: [{cluster_name: c}]", "ClusterLoadAssignment is a map, not a list");
+    refused("load_assignment: \"\"", "ClusterLoadAssignment is a map, not a string");
+    refused("typed_extension_protocol_options: []", "is a map, not a list");
+    assert_eq!(cluster("load_assignment:").unwrap().load_assignment, None);
+}
+
+#[test]
+fn of_a_key_that_appears_twice_the_last_counts() {
+    assert_eq!(read::<Node>("id: a\nid: b\n").unwrap().id, "b");
+    assert!(read::<Node>("id: a\nid: 5\n").is_err());
+    assert_eq!(read::<Node>("id: 5\nid: b\n").unwrap().id, "b");
+}
+
+#[test]
+fn only_the_first_document_counts() {
+    assert_eq!(read::<Node>("id: a\n---\n[\n").unwrap().id, "a");
+    assert_eq!(read::<Node>("%YAML 1.1\n---\nid: a\n").unwrap().id, "a");
+    assert_eq!(read::<Node>("\u{feff}id: a\r\ncluster: b\r\n").unwrap().cluster, "b");
+}
+
+#[test]
+fn what_follows_the_configuration_is_not_dropped_in_silence() {
+    for text in ["  id: a\ncluster: b\n", "{id: a}\n{cluster: b}\n", "{id: a} x\n", "id: a\n- b\n"]
+    {
+        let refused = read::<Node>(text).unwrap_err();
+        assert!(refused.starts_with("error: "), "{text:?}\n{refused}");
+    }
+    let mut problems = Problems::default();
+    let source = Source::new().merge_yaml("test", "id: a\n---\nid: b\n");
+    assert!(load_as::<Node>(&source, &mut problems).is_some());
+    let warned = render(&problems, &source);
+    assert!(warned.contains("only the first document counts"), "{warned}");
+    for text in ["id: a\n---\n", "id: a\n...\n", "---\nid: a\n# end\n"] {
+        let mut problems = Problems::default();
+        let source = Source::new().merge_yaml("test", text);
+        assert!(load_as::<Node>(&source, &mut problems).is_some());
+        assert!(problems.is_empty(), "{}", render(&problems, &source));
+    }
+}
+
+#[test]
+fn a_text_without_a_map_is_no_configuration() {
+    for text in ["", "~\n", "# x\n", "---\n", "---\n---\nid: a\n"] {
+        assert!(read::<Node>(text).unwrap_err().contains("the configuration is empty"), "{text:?}");
+    }
+    assert!(read::<Node>("hello").unwrap_err().contains("is a map, not a string"));
+    assert!(read::<Node>("- id: a").unwrap_err().contains("is a map, not a list"));
+    assert!(read::<Node>("{}").is_ok());
+}
+
+#[test]
+fn any_needs_a_type_that_envoy_has() {
+    let options = |any: &str| format!("typed_extension_protocol_options: {{a: {any}}}");
+    let url = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let explicit = "explicit_http_config: {http_protocol_options: {}}";
+    for prefix in ["type.googleapis.com", "example.com"] {
+        let any = format!("{{\"@type\": {prefix}/{url}, {explicit}}}");
+        assert!(cluster(&options(&any)).is_ok(), "{prefix}");
+    }
+    refused(&options("{x: 1}"), "the type of this configuration is missing");
+    refused(&options("{}"), "the type of this configuration is missing");
+    refused(&options(&format!("{{\"@type\": {url}, {explicit}}}")), "is not the URL of a type");
+    refused(&options("{\"@type\": a/b.C}"), "Envoy has no type `b.C`");
+    for lacking in [
+        "xds.type.v3.TypedStruct",
+        "envoy.extensions.filters.http.wasm.v3.Wasm",
+        "envoy.extensions.filters.http.lua.v3.Lua",
+    ] {
+        let any = format!("{{\"@type\": type.googleapis.com/{lacking}}}");
+        refused(&options(&any), "is an extension of Envoy that Corvoy does not implement");
+    }
+}
+
+#[test]
+fn one_member_of_a_oneof_at_most_is_set() {
+    refused("type: STATIC\ncluster_type: {name: a}", "exclude each other");
+    assert!(cluster("type: STATIC\ncluster_type:").is_ok());
+}
+
+#[test]
+fn free_values_keep_the_types_that_envoy_gives_them() {
+    let node = read::<Node>("metadata: {a: 010, b: yes, c: 1.20, d: [1, ~, \"yes\"], e: {f: g}}");
+    let expected = serde_json::json!({
+        "a": 8.0, "b": true, "c": "1.20", "d": [1.0, null, "yes"], "e": {"f": "g"}
+    });
+    assert_eq!(node.unwrap().metadata, Some(expected));
+}
+
+#[test]
+fn bombs_are_refused_in_no_time() {
+    let deep = "[".repeat(100_000);
+    assert!(read::<Node>(&deep).unwrap_err().contains("nested deeper than 128"));
+    let mut laughs = String::from("metadata:\n  a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for i in 1..10 {
+        let item = format!("*a{}", i - 1);
+        laughs.push_str(&format!("  a{i}: &a{i} [{}]\n", vec![item; 10].join(",")));
+    }
+    assert!(read::<Node>(&laughs).unwrap_err().contains("stand for too many values"));
+}

@@ -1,0 +1,489 @@
+//! Schema → the options of a connection manager.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use corvoy_config::{self as config, Path, Problems};
+
+use super::{
+    Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, PathRules, RequestIds,
+    StripPort, Timeouts, Underscores,
+};
+use crate::http1::{HeadLimits, Scheme};
+use crate::request::headers::{ResponseRules, ServerHeader};
+
+/// Compiles the options of a connection manager; its routes and its stats are the listener's.
+///
+/// `None` if nothing could be made of it; whatever is wrong is in `problems`.
+pub fn compile(
+    manager: &config::HttpConnectionManager,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<ConnectionManager> {
+    let config::HttpConnectionManager {
+        codec_type,
+        stat_prefix: _,
+        route_config: _,
+        http_filters,
+        add_user_agent,
+        common_http_protocol_options,
+        http1_safe_max_connection_duration,
+        http_protocol_options,
+        server_name,
+        server_header_transformation,
+        scheme_header_transformation,
+        max_request_headers_kb,
+        stream_idle_timeout,
+        stream_flush_timeout,
+        request_timeout,
+        request_headers_timeout,
+        drain_timeout,
+        delayed_close_timeout,
+        use_remote_address,
+        xff_num_trusted_hops,
+        internal_address_config,
+        skip_xff_append,
+        append_x_forwarded_port,
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+        via,
+        generate_request_id,
+        preserve_external_request_id,
+        always_set_request_id_in_response,
+        forward_client_cert_details,
+        proxy_100_continue,
+        upgrade_configs,
+        normalize_path,
+        merge_slashes,
+        path_with_escaped_slashes_action,
+        local_reply_config,
+        strip_matching_host_port,
+        strip_any_host_port,
+        strip_trailing_host_dot,
+        stream_error_on_invalid_http_message,
+    } = manager;
+    if !matches!(codec_type, config::CodecType::Auto | config::CodecType::Http1) {
+        problems.error(&at.field("codec_type"), "Corvoy speaks HTTP/1 only: AUTO or HTTP1");
+    }
+    for (field, set) in [
+        ("add_user_agent", *add_user_agent == Some(true)),
+        ("http1_safe_max_connection_duration", *http1_safe_max_connection_duration),
+        ("stream_flush_timeout", stream_flush_timeout.is_some()),
+        (
+            "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
+            *represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+        ),
+        (
+            "stream_error_on_invalid_http_message",
+            *stream_error_on_invalid_http_message == Some(true),
+        ),
+        ("local_reply_config", local_reply_config.as_ref().is_some_and(says_something)),
+    ] {
+        if set {
+            problems.error(&at.field(field), NOT_IMPLEMENTED);
+        }
+    }
+    router(http_filters, &at.field("http_filters"), problems);
+    upgrades(upgrade_configs, &at.field("upgrade_configs"), problems);
+
+    let mut compiled = ConnectionManager {
+        client: client(*use_remote_address, *xff_num_trusted_hops, *skip_xff_append),
+        internal_addresses: internal_addresses(internal_address_config.as_ref(), at, problems),
+        append_x_forwarded_port: *append_x_forwarded_port,
+        scheme: scheme(scheme_header_transformation.as_ref(), at, problems),
+        via: via.clone().into_bytes(),
+        request_id: RequestIds {
+            generate: generate_request_id.unwrap_or(true),
+            preserve_external: *preserve_external_request_id,
+        },
+        path: PathRules {
+            normalize: normalize_path.unwrap_or(false),
+            merge_slashes: *merge_slashes,
+            escaped_slashes: escaped_slashes(*path_with_escaped_slashes_action),
+        },
+        host: HostRules {
+            strip_port: strip_port(*strip_matching_host_port, *strip_any_host_port, at, problems),
+            strip_trailing_dot: *strip_trailing_host_dot,
+        },
+        forward_client_cert: forwards_client_cert(*forward_client_cert_details),
+        proxy_100_continue: *proxy_100_continue,
+        response: ResponseRules {
+            server: server(*server_header_transformation),
+            server_name: if server_name.is_empty() { "envoy" } else { server_name }.into(),
+            via: via.clone().into_bytes(),
+            always_set_request_id: *always_set_request_id_in_response,
+        },
+        timeouts: timeouts(
+            *stream_idle_timeout,
+            *request_timeout,
+            *request_headers_timeout,
+            *delayed_close_timeout,
+            *drain_timeout,
+        ),
+        ..ConnectionManager::default()
+    };
+    if let Some(kilobytes) = max_request_headers_kb {
+        compiled.limits.bytes_max = *kilobytes as usize * 1024;
+    }
+    if let Some(options) = common_http_protocol_options {
+        common(options, &mut compiled, &at.field("common_http_protocol_options"), problems);
+    }
+    if let Some(options) = http_protocol_options {
+        http1(options, &mut compiled, &at.field("http_protocol_options"), problems);
+    }
+    Some(compiled)
+}
+
+const NOT_IMPLEMENTED: &str = "valid Envoy field, not implemented by Corvoy";
+
+/// The router is the one filter there is, and it comes last.
+fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) {
+    let [filter] = filters else {
+        problems.error(at, "Corvoy needs exactly one HTTP filter: envoy.filters.http.router");
+        return;
+    };
+    let at = at.index(0);
+    let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
+    // A filter that is known is as good as one that must be.
+    let _ = is_optional;
+    if *disabled {
+        problems.error(&at.field("disabled"), "the router cannot be disabled");
+    }
+    let at = at.field("typed_config");
+    let options = match typed_config {
+        None => return,
+        Some(config::Any::Router(options)) => options,
+        Some(_) => {
+            problems.error(&at, "the only HTTP filter of Corvoy is envoy.filters.http.router");
+            return;
+        }
+    };
+    let config::Router {
+        dynamic_stats,
+        suppress_envoy_headers,
+        strict_check_headers,
+        respect_expected_rq_timeout,
+        suppress_grpc_request_failure_code_stats,
+    } = &**options;
+    for (field, set) in [
+        ("dynamic_stats", *dynamic_stats == Some(false)),
+        ("suppress_envoy_headers", *suppress_envoy_headers),
+        ("strict_check_headers", !strict_check_headers.is_empty()),
+        ("respect_expected_rq_timeout", *respect_expected_rq_timeout),
+        ("suppress_grpc_request_failure_code_stats", *suppress_grpc_request_failure_code_stats),
+    ] {
+        if set {
+            problems.error(&at.field(field), NOT_IMPLEMENTED);
+        }
+    }
+}
+
+/// An upgrade that is listed and switched off is refused to clients like one that is not listed.
+fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problems) {
+    for (index, upgrade) in configs.iter().enumerate() {
+        let config::UpgradeConfig { upgrade_type: _, filters: _, enabled } = upgrade;
+        if enabled.unwrap_or(true) {
+            problems.error(&at.index(index), "upgrades are not implemented by Corvoy");
+        }
+    }
+}
+
+fn says_something(local_reply: &config::LocalReplyConfig) -> bool {
+    let config::LocalReplyConfig { mappers, body_format } = local_reply;
+    !mappers.is_empty() || body_format.is_some()
+}
+
+fn client(
+    use_remote_address: Option<bool>,
+    xff_num_trusted_hops: u32,
+    skip_xff_append: bool,
+) -> ClientAddress {
+    let use_remote_address = use_remote_address.unwrap_or(false);
+    ClientAddress {
+        use_remote_address,
+        xff_num_trusted_hops: xff_num_trusted_hops as usize,
+        skip_xff_append,
+        local_address: if use_remote_address { local_address() } else { None },
+    }
+}
+
+/// The address that this machine would have towards others; asking sends nothing.
+fn local_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn internal_addresses(
+    ranges: Option<&config::InternalAddressConfig>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<Cidr> {
+    let Some(ranges) = ranges else { return Vec::new() };
+    // There is no listener on a unix socket whose clients could be internal.
+    let config::InternalAddressConfig { unix_sockets: _, cidr_ranges } = ranges;
+    let at = at.field("internal_address_config").field("cidr_ranges");
+    let mut compiled = Vec::with_capacity(cidr_ranges.len());
+    for (index, range) in cidr_ranges.iter().enumerate() {
+        let config::CidrRange { address_prefix, prefix_len } = range;
+        match address_prefix.parse() {
+            Ok(address) => compiled.push(Cidr {
+                address,
+                prefix_len: prefix_len.map_or(0, |len| u8::try_from(len).unwrap_or(u8::MAX)),
+            }),
+            Err(_) => {
+                let message = format!("'{address_prefix}' is no IP address");
+                problems.error(&at.index(index).field("address_prefix"), message);
+            }
+        }
+    }
+    compiled
+}
+
+/// What `match_upstream` changes is a pseudo-header, which HTTP/1 does not have.
+fn scheme(
+    transformation: Option<&config::SchemeHeaderTransformation>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Scheme> {
+    let config::SchemeHeaderTransformation { scheme_to_overwrite, match_upstream: _ } =
+        transformation?;
+    match scheme_to_overwrite.as_deref()? {
+        "http" => Some(Scheme::Http),
+        "https" => Some(Scheme::Https),
+        other => {
+            let at = at.field("scheme_header_transformation").field("scheme_to_overwrite");
+            problems.error(&at, format!("'{other}' is neither http nor https"));
+            None
+        }
+    }
+}
+
+fn strip_port(matching: bool, any: bool, at: &Path, problems: &mut Problems) -> StripPort {
+    match (matching, any) {
+        (false, false) => StripPort::Never,
+        (true, false) => StripPort::Matching,
+        (false, true) => StripPort::Any,
+        (true, true) => {
+            let message = "strip_matching_host_port and strip_any_host_port exclude each other";
+            problems.error(&at.field("strip_any_host_port"), message);
+            StripPort::Any
+        }
+    }
+}
+
+fn escaped_slashes(action: config::PathWithEscapedSlashesAction) -> EscapedSlashes {
+    use config::PathWithEscapedSlashesAction as Action;
+    match action {
+        Action::ImplementationSpecificDefault | Action::KeepUnchanged => {
+            EscapedSlashes::KeepUnchanged
+        }
+        Action::RejectRequest => EscapedSlashes::Reject,
+        Action::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+        Action::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+    }
+}
+
+/// The three that depend on the client's certificate sanitise where there is none, and without TLS
+/// there is none.
+fn forwards_client_cert(details: config::ForwardClientCertDetails) -> bool {
+    use config::ForwardClientCertDetails as Details;
+    match details {
+        Details::AlwaysForwardOnly => true,
+        Details::Sanitize
+        | Details::ForwardOnly
+        | Details::AppendForward
+        | Details::SanitizeSet => false,
+    }
+}
+
+fn server(transformation: config::ServerHeaderTransformation) -> ServerHeader {
+    use config::ServerHeaderTransformation as Transformation;
+    match transformation {
+        Transformation::Overwrite => ServerHeader::Overwrite,
+        Transformation::AppendIfAbsent => ServerHeader::AppendIfAbsent,
+        Transformation::PassThrough => ServerHeader::PassThrough,
+    }
+}
+
+fn timeouts(
+    stream_idle: Option<Duration>,
+    request: Option<Duration>,
+    request_headers: Option<Duration>,
+    delayed_close: Option<Duration>,
+    drain: Option<Duration>,
+) -> Timeouts {
+    let default = Timeouts::default();
+    Timeouts {
+        stream_idle: timer(stream_idle, default.stream_idle),
+        request: timer(request, default.request),
+        request_headers: timer(request_headers, default.request_headers),
+        delayed_close: timer(delayed_close, default.delayed_close),
+        drain: drain.unwrap_or(default.drain),
+        ..default
+    }
+}
+
+/// A timer of 0 s never fires.
+fn timer(set: Option<Duration>, default: Option<Duration>) -> Option<Duration> {
+    match set {
+        None => default,
+        Some(Duration::ZERO) => None,
+        some => some,
+    }
+}
+
+fn common(
+    options: &config::HttpProtocolOptions,
+    compiled: &mut ConnectionManager,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    let config::HttpProtocolOptions {
+        idle_timeout,
+        max_connection_duration,
+        max_headers_count,
+        max_response_headers_kb,
+        max_stream_duration,
+        headers_with_underscores_action,
+        max_requests_per_connection,
+    } = options;
+    let timeouts = &mut compiled.timeouts;
+    timeouts.idle = timer(*idle_timeout, timeouts.idle);
+    timeouts.max_connection_duration = timer(*max_connection_duration, None);
+    timeouts.max_stream_duration = timer(*max_stream_duration, None);
+    if let Some(most) = max_headers_count {
+        compiled.limits.fields_max = *most as usize;
+    }
+    if max_response_headers_kb.is_some() {
+        let message = "has no effect here: the limit on responses is a cluster's";
+        problems.warn(&at.field("max_response_headers_kb"), message);
+    }
+    use config::HeadersWithUnderscoresAction as Action;
+    compiled.underscores = match headers_with_underscores_action {
+        Action::Allow => Underscores::Allow,
+        Action::RejectRequest => Underscores::Reject,
+        Action::DropHeader => Underscores::Drop,
+    };
+    compiled.max_requests_per_connection = max_requests_per_connection.filter(|&most| most > 0);
+}
+
+fn http1(
+    options: &config::Http1ProtocolOptions,
+    compiled: &mut ConnectionManager,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    let config::Http1ProtocolOptions {
+        allow_absolute_url,
+        accept_http_10,
+        default_host_for_http_10,
+        header_key_format,
+        enable_trailers,
+        allow_chunked_length,
+        override_stream_error_on_invalid_http_message,
+        send_fully_qualified_url,
+        allow_custom_methods,
+    } = options;
+    for (field, set) in [
+        ("header_key_format", header_key_format.is_some()),
+        ("enable_trailers", *enable_trailers),
+        (
+            "override_stream_error_on_invalid_http_message",
+            *override_stream_error_on_invalid_http_message == Some(true),
+        ),
+        ("send_fully_qualified_url", *send_fully_qualified_url),
+    ] {
+        if set {
+            problems.error(&at.field(field), NOT_IMPLEMENTED);
+        }
+    }
+    if *allow_chunked_length {
+        let message = "Corvoy never accepts Content-Length together with Transfer-Encoding";
+        problems.error(&at.field("allow_chunked_length"), message);
+    }
+    compiled.limits = HeadLimits {
+        accept_http_10: *accept_http_10,
+        allow_custom_methods: *allow_custom_methods,
+        allow_absolute_url: allow_absolute_url.unwrap_or(true),
+        ..compiled.limits
+    };
+    compiled.default_host_for_http_10 = default_host_for_http_10.clone().into_bytes();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_manager_has_envoys_defaults() {
+        let (manager, errors) = compiled(|_| {});
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!((manager.limits.bytes_max, manager.limits.fields_max), (60 * 1024, 100));
+        assert_eq!(manager.timeouts.stream_idle, Some(Duration::from_secs(300)));
+        assert_eq!(manager.response.server_name, b"envoy");
+        assert!(manager.request_id.generate && !manager.client.use_remote_address);
+    }
+
+    #[test]
+    fn what_is_set_arrives() {
+        let (manager, errors) = compiled(|manager| {
+            manager.use_remote_address = Some(true);
+            manager.stream_idle_timeout = Some(Duration::ZERO);
+            manager.max_request_headers_kb = Some(96);
+            manager.strip_any_host_port = true;
+            manager.common_http_protocol_options = Some(config::HttpProtocolOptions {
+                max_headers_count: Some(7),
+                max_requests_per_connection: Some(0),
+                ..Default::default()
+            });
+            manager.http_protocol_options =
+                Some(config::Http1ProtocolOptions { accept_http_10: true, ..Default::default() });
+        });
+        assert_eq!(errors, Vec::<String>::new());
+        assert!(manager.client.use_remote_address && manager.limits.accept_http_10);
+        assert_eq!((manager.limits.bytes_max, manager.limits.fields_max), (96 * 1024, 7));
+        assert_eq!(
+            (manager.timeouts.stream_idle, manager.max_requests_per_connection),
+            (None, None)
+        );
+        assert_eq!(manager.host.strip_port, StripPort::Any);
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_by_name() {
+        let (_, errors) = compiled(|manager| {
+            manager.codec_type = config::CodecType::Http2;
+            manager.add_user_agent = Some(true);
+            manager.upgrade_configs = vec![config::UpgradeConfig::default()];
+            manager.http_protocol_options = Some(config::Http1ProtocolOptions {
+                allow_chunked_length: true,
+                enable_trailers: true,
+                ..Default::default()
+            });
+        });
+        let paths: Vec<&str> = errors.iter().map(String::as_str).collect();
+        assert_eq!(
+            paths,
+            [
+                "codec_type",
+                "add_user_agent",
+                "upgrade_configs[0]",
+                "http_protocol_options.enable_trailers",
+                "http_protocol_options.allow_chunked_length",
+            ]
+        );
+    }
+
+    fn compiled(
+        change: impl FnOnce(&mut config::HttpConnectionManager),
+    ) -> (ConnectionManager, Vec<String>) {
+        let mut manager = config::HttpConnectionManager {
+            http_filters: vec![config::HttpFilter::default()],
+            ..Default::default()
+        };
+        change(&mut manager);
+        let mut problems = Problems::default();
+        let compiled = compile(&manager, &Path::root(), &mut problems).expect("something");
+        (compiled, problems.errors().map(|problem| problem.path.to_string()).collect())
+    }
+}
