@@ -5,6 +5,7 @@
 
 mod command;
 mod json;
+mod names;
 mod time;
 
 use std::net::{IpAddr, SocketAddr};

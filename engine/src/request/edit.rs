@@ -9,7 +9,7 @@ use super::route::{self, DirectResponse, Forward, HostRewrite, Redirect, Route, 
 use super::{Exchange, Outcome, Persistence};
 use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
-use crate::flags::Flags;
+use crate::flags::{Flag, Flags};
 use crate::format::StreamInfo;
 use crate::http1::{BodyLength, FieldName, HeadLimits, Version, framing};
 use crate::request::body::Framing;
@@ -46,7 +46,9 @@ impl Exchange<'_> {
             Refusal::Upgrade => stats.downstream_rq_ws_on_non_ws_route.inc(),
             Refusal::MissingHost | Refusal::QueryWithoutContentType => {}
         }
-        let mut reply = LocalReply::new(refusal.status(), refusal.body());
+        let flag = refusal.is_protocol_error().then_some(Flag::DownstreamProtocolError);
+        let mut reply =
+            LocalReply::new(refusal.status(), refusal.body()).why(flag, refusal.details());
         reply.closes = refusal.closes();
         if refusal == Refusal::Redirect {
             reply.fields.push((FieldName::Location, self.heads.request.target().to_vec()));
@@ -116,16 +118,13 @@ impl Exchange<'_> {
         }
     }
 
+    /// As Envoy, the original is the host before this change, be it the one of the last attempt,
+    /// and it is told even if nothing changed.
     fn set_host(&mut self, host: &[u8], plan: &Forward) {
         let fields = &mut self.heads.request.fields;
-        if fields.get(FieldName::Host) == Some(host) {
-            return;
-        }
         let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
         fields.set(FieldName::Host, host);
-        if !fields.has(FieldName::XEnvoyOriginalHost) {
-            fields.append(FieldName::XEnvoyOriginalHost, &original);
-        }
+        fields.set(FieldName::XEnvoyOriginalHost, &original);
         if plan.append_x_forwarded_host {
             fields.join(FieldName::XForwardedHost, b",", &original);
         }

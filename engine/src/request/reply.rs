@@ -135,7 +135,8 @@ impl LocalReply {
         if complete { Self::new(504, body) } else { Self::closing(408, body) }
     }
 
-    fn why(mut self, flag: Option<Flag>, details: impl Into<Cow<'static, str>>) -> Self {
+    /// With what logs tell about it.
+    pub(crate) fn why(mut self, flag: Option<Flag>, details: impl Into<Cow<'static, str>>) -> Self {
         if let Some(flag) = flag {
             self.flags.set(flag);
         }
