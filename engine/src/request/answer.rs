@@ -34,10 +34,7 @@ async fn send(
 pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
-<<<<<<< HEAD
-=======
     heads.request.clear();
->>>>>>> route
     let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
     count(client, reply.status);
     client.shard.give_heads(heads);
