@@ -1,6 +1,8 @@
 //! Properties of the codec: it does not matter how bytes are split, what is sent on means what was
 //! received, and warm buffers cost no memory.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 

@@ -82,18 +82,27 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
     let mut many = Vec::new();
     let room = room_for(limits.fields_max, &mut few, &mut many);
     let mut parsed = httparse::Request::new(&mut []);
-    let used = match parsed.parse_with_uninit_headers(window, room) {
+    let outcome = parsed.parse_with_uninit_headers(window, room);
+    // What is known of the first line counts first, whether the rest is there, or wrong, or not.
+    let method = known_method(parsed.method.unwrap_or("GET"), limits)?;
+    if !parsed.path.unwrap_or_default().is_ascii() {
+        return Err(Error::Target);
+    }
+    let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    if version == Version::Http10 && !limits.accept_http_10 {
+        return Err(Error::VersionUnsupported);
+    }
+    let used = match outcome {
         Ok(httparse::Status::Complete(used)) => used,
         Ok(httparse::Status::Partial) => return too_long_or_partial(len, limits),
         Err(httparse::Error::Version) => return unsupported_version(window, len, limits),
         Err(httparse::Error::Token) => return Err(of_request_line(window)),
         Err(error) => return Err(of_httparse(error)),
     };
-    let (method_name, target) = match (parsed.method, parsed.path) {
-        (Some(method), Some(target)) => (span(method.as_bytes()), span(target.as_bytes())),
-        _ => return Err(Error::Method),
-    };
-    let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    head.method = method;
+    head.version = version;
+    head.method_name = parsed.method.map(|name| span(name.as_bytes())).unwrap_or_default();
+    head.target = parsed.path.map(|target| span(target.as_bytes())).unwrap_or_default();
     for field in &*parsed.headers {
         list.push(Field {
             id: FieldName::Other,
@@ -102,16 +111,6 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
         });
     }
     head.fields.recognise();
-    head.method = Method::of(method_name.of(&head.fields.bytes));
-    head.version = version;
-    head.method_name = method_name;
-    head.target = target;
-    if version == Version::Http10 && !limits.accept_http_10 {
-        return Err(Error::VersionUnsupported);
-    }
-    if head.method == Method::Custom && !limits.allow_custom_methods {
-        return Err(Error::Method);
-    }
     check_host(head)?;
     check_target(head, limits)?;
     Ok(Some(start + used))
@@ -168,6 +167,13 @@ pub(super) fn response(
         return Err(Error::StatusLine);
     }
     Ok(Some(used))
+}
+
+fn known_method(name: &str, limits: &HeadLimits) -> Result<Method, Error> {
+    match Method::of(name.as_bytes()) {
+        Method::Custom if !limits.allow_custom_methods => Err(Error::Method),
+        method => Ok(method),
+    }
 }
 
 /// The offset of a byte of a head; heads are far shorter than 4 GiB.
@@ -284,11 +290,7 @@ fn unfold(bytes: &mut [u8], list: &[Field]) -> Result<(), Error> {
 
 /// RFC 9112 §3.2: the four forms of a request target.
 fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error> {
-    let target = head.target.of(&head.fields.bytes);
-    if !target.is_ascii() {
-        return Err(Error::Target);
-    }
-    match (head.method, target) {
+    match (head.method, head.target.of(&head.fields.bytes)) {
         (Method::Connect, authority) => {
             // RFC 9112 §3.2.3: "authority-form = uri-host ":" port"
             let port = authority.rsplit(|&byte| byte == b':').next().unwrap_or_default();

@@ -131,3 +131,134 @@ const HOP_BY_HOP_BUT_UPGRADE: FieldSet =
 
 const HOP_BY_HOP: FieldSet =
     HOP_BY_HOP_BUT_UPGRADE.with(&[FieldName::Connection, FieldName::Upgrade]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::{HeadLimits, Method, Version, encode, framing};
+
+    const TE: &str = "Transfer-Encoding: chunked\r\n";
+
+    #[test]
+    fn the_server_is_replaced_in_place_and_the_rest_appended() {
+        let rules = ResponseRules::default();
+        assert_eq!(
+            sent(&rules, "Server: x\r\nDate: d\r\nContent-Length: 0\r\n"),
+            ["server: envoy", "date: d", "content-length: 0", "x-envoy-upstream-service-time: 7"]
+        );
+        assert_eq!(
+            sent(&rules, "Content-Length: 0\r\n"),
+            ["content-length: 0", "x-envoy-upstream-service-time: 7", "date: now", "server: envoy"]
+        );
+        assert_eq!(
+            sent(&rules, "Server: x\r\nServer: y\r\nA: b\r\n")[..2],
+            ["server: envoy", "a: b"]
+        );
+    }
+
+    #[test]
+    fn the_server_is_named_as_the_rules_say() {
+        let rules = |server| ResponseRules { server, ..ResponseRules::default() };
+        let (named, anonymous) = ("Server: x\r\nContent-Length: 0\r\n", "Content-Length: 0\r\n");
+        for (server, of_named, of_anonymous) in [
+            (ServerHeader::Overwrite, Some("server: envoy"), Some("server: envoy")),
+            (ServerHeader::AppendIfAbsent, Some("server: x"), Some("server: envoy")),
+            (ServerHeader::PassThrough, Some("server: x"), None),
+        ] {
+            let line = |origin: &str| {
+                sent(&rules(server), origin).into_iter().find(|line| line.starts_with("server"))
+            };
+            assert_eq!(line(named).as_deref(), of_named, "{server:?}");
+            assert_eq!(line(anonymous).as_deref(), of_anonymous, "{server:?}");
+        }
+    }
+
+    #[test]
+    fn id_via_and_connection_come_in_envoys_order() {
+        let rules = ResponseRules {
+            via: b"v".to_vec(),
+            always_set_request_id: true,
+            ..ResponseRules::default()
+        };
+        let mut head = parsed("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let now =
+            Finish { date: b"now", request_id: Some(b"id"), connection: ConnectionHeader::Close };
+        finish(&mut head, &rules, &now);
+        assert_eq!(
+            lines(&head),
+            [
+                "content-length: 0",
+                "date: now",
+                "server: envoy",
+                "x-request-id: id",
+                "via: v",
+                "connection: close",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_for_the_origins_hop_stays_behind() {
+        let origin = "Connection: close, X-S\r\nX-S: 1\r\nKeep-Alive: 5\r\nProxy-Connection: a\r\n\
+            Upgrade: h2c\r\nTrailer: a\r\nContent-Length: 0\r\n";
+        assert_eq!(
+            sent(&ResponseRules::default(), origin)[..2],
+            ["trailer: a", "content-length: 0"]
+        );
+        let mut switch = parsed(
+            "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nKeep-Alive: 5\r\n\r\n",
+        );
+        from_origin(&mut switch, None);
+        assert_eq!(lines(&switch), ["connection: Upgrade", "upgrade: websocket"]);
+    }
+
+    /// Method, client, status and fields of the origin; the framing field that Envoy sent.
+    #[test]
+    fn the_framing_is_what_the_client_understands() {
+        use {Method::Get, Method::Head, Version::Http10, Version::Http11};
+        for (method, client, status, origin, wanted) in [
+            (Get, Http11, 200, TE, Some("transfer-encoding: chunked")),
+            (Get, Http11, 200, "", Some("transfer-encoding: chunked")),
+            (Get, Http11, 200, "Content-Length: 002\r\n", Some("content-length: 2")),
+            (Head, Http11, 200, TE, Some("transfer-encoding: chunked")),
+            (Head, Http11, 200, "", Some("transfer-encoding: chunked")),
+            (Head, Http11, 200, "Content-Length: 2\r\n", Some("content-length: 2")),
+            (Get, Http11, 204, "Content-Length: 0\r\n", None),
+            (Get, Http11, 304, "Content-Length: 5\r\n", Some("content-length: 5")),
+            (Get, Http11, 304, TE, None),
+            (Get, Http11, 304, "", None),
+            (Get, Http10, 200, TE, None),
+            (Get, Http10, 200, "Content-Length: 2\r\n", Some("content-length: 2")),
+        ] {
+            let mut head = parsed(&format!("HTTP/1.1 {status} X\r\n{origin}\r\n"));
+            let length = framing::response(method, &head).expect("framed");
+            from_origin(&mut head, None);
+            framing::announce_response(method, client, &mut head, length);
+            let what = format!("{method:?} {client:?} {status} {origin}");
+            assert_eq!(lines(&head).first().map(String::as_str), wanted, "{what}");
+            assert!(lines(&head).len() <= 1, "{what}");
+        }
+    }
+
+    fn parsed(text: &str) -> ResponseHead {
+        let mut head = ResponseHead::default();
+        head.received().extend_from_slice(text.as_bytes());
+        head.parse(&HeadLimits::default()).expect("valid").expect("complete");
+        head
+    }
+
+    fn sent(rules: &ResponseRules, origin: &str) -> Vec<String> {
+        let mut head = parsed(&format!("HTTP/1.1 200 OK\r\n{origin}\r\n"));
+        from_origin(&mut head, Some(7));
+        let now = Finish { date: b"now", request_id: None, connection: ConnectionHeader::Absent };
+        finish(&mut head, rules, &now);
+        lines(&head)
+    }
+
+    fn lines(head: &ResponseHead) -> Vec<String> {
+        let mut out = Vec::new();
+        encode::response(head, &mut out);
+        let text = String::from_utf8(out).expect("text");
+        text.trim_end().split("\r\n").skip(1).map(str::to_owned).collect()
+    }
+}

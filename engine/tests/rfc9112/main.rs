@@ -1,5 +1,7 @@
 //! RFC 9112, sentence by sentence: one module for each section that binds a recipient.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 mod section_2_2_message_parsing;
 mod section_2_3_http_version;
 mod section_3_2_request_target;

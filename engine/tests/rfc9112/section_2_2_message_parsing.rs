@@ -53,7 +53,9 @@ fn white_space_before_the_first_field_is_refused() {
 /// respond with a 400 (Bad Request) response and close the connection."
 #[test]
 fn garbage_is_refused_at_its_first_bytes() {
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\x00", b"{\"a\":1}", b"\x80"] {
+    for garbage in
+        [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\x00", b"{\"a\":1}", b"\x80", b"PRI ", b"FOO /"]
+    {
         let mut head = RequestHead::default();
         head.received().extend_from_slice(garbage);
         let error = head.parse(&HeadLimits::default()).expect_err("refused before a line end");

@@ -35,6 +35,8 @@ fn only_known_methods_are_accepted() {
         let text = format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(request(&text).err(), Some(Error::Method), "{method}");
     }
+    // The preface of HTTP/2, on a connection that is not.
+    assert_eq!(request("PRI * HTTP/2.0\r\n\r\n").err(), Some(Error::Method));
 }
 
 #[test]

@@ -2,7 +2,7 @@ use corvoy_engine::http1::{BodyLength, Error, Method, framing};
 
 use super::{answer, body_of, request};
 
-/// 1. "Any response to a HEAD request and any response with a 1xx (Informational), 204 (No Content),
+/// Rule 1: "Any response to a HEAD request and any response with a 1xx (Informational), 204 (No Content),
 /// or 304 (Not Modified) status code is always terminated by the first empty line after the header
 /// fields, regardless of the header fields present in the message".
 #[test]
@@ -29,7 +29,7 @@ fn a_wrong_length_is_wrong_without_a_body_too() {
     assert!(answer(Method::Get, 304, "Content-Length: 1\r\nContent-Length: 2\r\n").is_err());
 }
 
-/// 2. "Any 2xx (Successful) response to a CONNECT request implies that the connection will become a
+/// Rule 2: "Any 2xx (Successful) response to a CONNECT request implies that the connection will become a
 /// tunnel immediately after the empty line that concludes the header fields."
 #[test]
 fn a_tunnel_is_no_body() {
@@ -45,7 +45,7 @@ fn a_tunnel_is_no_body() {
     assert_eq!(connect("Transfer-Encoding: chunked\r\n"), Err(Error::BodyNotAllowed));
 }
 
-/// 3. "If a message is received with both a Transfer-Encoding and a Content-Length header field …
+/// Rule 3: "If a message is received with both a Transfer-Encoding and a Content-Length header field …
 /// Such a message might indicate an attempt to perform request smuggling or response splitting and
 /// ought to be handled as an error."
 #[test]
@@ -63,14 +63,14 @@ fn two_lengths_are_an_error() {
     }
 }
 
-/// 7. "If this is a request message and none of the above are true, then the message body length is
+/// Rule 7: "If this is a request message and none of the above are true, then the message body length is
 /// zero (no message body is present)."
 #[test]
 fn a_request_that_announces_no_body_has_none() {
     assert_eq!(body_of(""), Ok(BodyLength::None));
 }
 
-/// 8. "Otherwise, this is a response message without a declared message body length, so the message
+/// Rule 8: "Otherwise, this is a response message without a declared message body length, so the message
 /// body length is determined by the number of octets received prior to the server closing the
 /// connection."
 #[test]

@@ -3,22 +3,22 @@
 
 /// A request as the reader understood it.
 #[derive(Debug)]
-pub struct Request {
-    pub method: Vec<u8>,
-    pub target: Vec<u8>,
-    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
-    pub length: Length,
+pub(crate) struct Request {
+    pub(crate) method: Vec<u8>,
+    pub(crate) target: Vec<u8>,
+    pub(crate) fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) length: Length,
 }
 
 /// How long its body is.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Length {
+pub(crate) enum Length {
     Fixed(u64),
     Chunked,
 }
 
 /// Reads exactly one head with nothing behind it.
-pub fn request(bytes: &[u8]) -> Option<Request> {
+pub(crate) fn request(bytes: &[u8]) -> Option<Request> {
     let text = bytes.strip_suffix(b"\r\n\r\n")?;
     let mut lines = split(text, b"\r\n").into_iter();
     let [method, target, version] = <[&[u8]; 3]>::try_from(split(lines.next()?, b" ")).ok()?;
@@ -58,7 +58,7 @@ pub fn request(bytes: &[u8]) -> Option<Request> {
 }
 
 /// The data of a chunked body at the start of `bytes`, and how long the body is coded.
-pub fn unchunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+pub(crate) fn unchunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut data = Vec::new();
     let mut rest = bytes;
     loop {

@@ -15,6 +15,7 @@ use crate::request::headers::{ResponseRules, ServerHeader};
 /// Compiles the options of a connection manager; its routes and its stats are the listener's.
 ///
 /// `None` if nothing could be made of it; whatever is wrong is in `problems`.
+#[expect(clippy::too_many_lines, reason = "a line or two for each field of the schema")]
 pub fn compile(
     manager: &config::HttpConnectionManager,
     at: &Path,
