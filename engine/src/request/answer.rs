@@ -70,9 +70,8 @@ impl Exchange<'_> {
     pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
         // What is left of the request would have to be read and thrown away: the connection ends.
         // After a CONNECT that is not taken, nothing on the connection would be understood.
-        let lingers = reply.closes
-            || self.received.is_none()
-            || self.heads.request.method == Method::Connect;
+        let lingers =
+            reply.closes || self.received.is_none() || self.heads.request.method == Method::Connect;
         if lingers {
             self.persistence = Persistence::Close;
         }
