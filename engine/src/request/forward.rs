@@ -161,6 +161,10 @@ impl Forwarding<'_> {
         x.heads.response.clear();
         x.start_timers(&self.upload);
         let connection = self.lease(x, &pool).await?;
+        // While there was no connection more of the body may have come: it goes before what is
+        // still on the way.
+        let early = self.upload.take_early(&mut x.client.early);
+        early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         let Some(active) = Active::begin(&self.cluster, &pool, self.priority()) else {
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
