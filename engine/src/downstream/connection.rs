@@ -351,7 +351,7 @@ impl Client {
             }
             let idle_at = idle_max.map(|most| began.saturating_add(most));
             let deadline = [idle_at, leave_at, self.expires_at()].into_iter().flatten().min();
-            self.alarm.set(deadline, began);
+            self.alarm.set(deadline, self.shard.clock.now());
             let draining = self.shard.draining();
             let readable = poll_fn(|cx| {
                 if self.socket.poll_readable(cx).is_ready() {
