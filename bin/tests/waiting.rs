@@ -40,3 +40,23 @@ fn a_body_that_comes_while_its_request_waits_for_a_connection_arrives_whole() {
     assert!(seen[2].start_line.starts_with("GET /third "), "{}", seen[2]);
     second.stays_open();
 }
+
+#[test]
+fn a_client_that_sends_more_and_more_ahead_keeps_nobody_busy() {
+    let origin = Origin::that_waits_to_be_told();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.send("POST /1 HTTP/1.1\r\nhost: example\r\ntransfer-encoding: chunked\r\n\r\n");
+    proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
+    client.send("5\r\nhello\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nho");
+    origin.has_seen(1);
+    client.send("st: example\r\n\r\n");
+    proxy.rests();
+    // Beyond its buffer the proxy leaves bytes to the kernel.
+    client.send("GET /3 HTTP/1.1\r\nhost: example\r\n\r\n".repeat(2000));
+    proxy.rests();
+    for _ in 0..3 {
+        origin.go_on();
+        assert_eq!(client.response().text(), "ok");
+    }
+}
