@@ -70,3 +70,27 @@ fn an_answer_that_stalls_after_its_head_is_cut_off() {
     assert!(got.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
     assert_eq!(proxy.stat("cluster.service.upstream_rq_timeout"), 1);
 }
+
+#[test]
+fn an_origin_that_is_silent_from_the_start_is_a_stream_that_idles() {
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 0s, idle_timeout: 0.3s"));
+    let mut client = proxy.connect();
+    let response = client.get("/");
+    assert_eq!((response.status(), response.text().as_str()), (504, "stream timeout"));
+    client.stays_open();
+    assert_eq!(proxy.stat("http.front.downstream_rq_idle_timeout"), 1);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+#[test]
+fn a_body_that_never_comes_is_a_stream_that_idles() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).route("idle_timeout: 0.3s"));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+    let response = client.response();
+    assert_eq!((response.status(), response.text().as_str()), (408, "stream timeout"));
+    client.is_closed();
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}

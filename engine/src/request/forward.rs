@@ -126,6 +126,7 @@ impl Forwarding<'_> {
         x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
         let idle = self.plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
         x.stream_idle = idle.filter(|idle| !idle.is_zero());
+        x.touch();
         Self::expect_timeout(x, Duration::ZERO);
         x.rewrite_request(route, self.plan);
     }

@@ -156,6 +156,9 @@ impl<'a> Exchange<'a> {
 
     /// Decides and carries out.
     async fn run(&mut self) -> Outcome {
+        self.touch();
+        // Even a reply from here ends when the client does not take it.
+        self.set_alarm(self.began);
         if let Some(outcome) = self.normalize() {
             return outcome;
         }
@@ -217,10 +220,9 @@ impl<'a> Exchange<'a> {
 
     /// Something moved: the idle deadline moves on.
     fn touch(&mut self) {
-        if let Some(idle) = self.stream_idle {
-            let now = self.client.shard.clock.now();
-            self.deadlines.set(Passed::StreamIdle, Some(now.saturating_add(millis(idle))));
-        }
+        let now = self.client.shard.clock.now();
+        let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
+        self.deadlines.set(Passed::StreamIdle, at);
     }
 
     /// Starts the timers that wait for the end of the request, once it has come.
