@@ -26,6 +26,8 @@ pub(crate) enum Act {
     ReplyWhenTold(Vec<u8>),
     /// Writes these bytes after a while.
     ReplyLate(Duration, Vec<u8>),
+    /// Writes the first bytes, and the second after a while.
+    ReplyInTwo(Duration, Vec<u8>, Vec<u8>),
     /// Answers with the request itself, as it was received, in the body.
     Echo,
     /// Writes a head and then this many bytes of body.
@@ -244,6 +246,11 @@ impl Shared {
                 Act::ReplyLate(delay, bytes) => {
                     thread::sleep(delay);
                     drop(wire.send(&bytes));
+                }
+                Act::ReplyInTwo(delay, first, second) => {
+                    drop(wire.send(&first));
+                    thread::sleep(delay);
+                    drop(wire.send(&second));
                 }
                 Act::Echo => drop(wire.send(&ok(&request.to_string()))),
                 Act::ReplyWith(count) => send_body(&mut wire, count),
