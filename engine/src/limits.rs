@@ -34,8 +34,5 @@ pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
 /// Milliseconds between two looks at the idle upstream connections.
 pub const POOL_SWEEP_MS: u64 = 1000;
 
-/// Milliseconds after which an idle upstream connection is looked at before it is used again.
-pub const POOL_TRUST_MS: u64 = 5;
-
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);

@@ -150,7 +150,7 @@ impl Forwarding<'_> {
         };
         if self.attempts > 0 {
             let now = x.client.shard.clock.now();
-            let elapsed = now - x.received.unwrap_or(now);
+            let elapsed = now.saturating_sub(x.received.unwrap_or(now));
             Self::expect_timeout(x, Duration::from_millis(elapsed));
         }
         self.attempts += 1;
@@ -179,7 +179,7 @@ impl Forwarding<'_> {
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
         if self.stale == Stale::NotYet
-            && let Some(connection) = pool.lease_idle(x.client.shard.clock.now())
+            && let Some(connection) = pool.lease_idle()
         {
             return Ok(connection);
         }

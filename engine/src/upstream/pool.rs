@@ -18,7 +18,6 @@ use super::cluster::Cluster;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
-use crate::limits;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::socket::{Peeked, Socket};
@@ -122,8 +121,8 @@ impl Pool {
 
     /// An idle connection, if there is one.
     #[must_use]
-    pub fn lease_idle(&self, now: Millis) -> Option<Connection> {
-        self.take_idle(now).map(begin)
+    pub fn lease_idle(&self) -> Option<Connection> {
+        self.take_idle().map(begin)
     }
 
     /// A new connection, or one that somebody else returns. To be asked after
@@ -181,7 +180,9 @@ impl Pool {
         let idle_max = self.cluster.http.idle_timeout;
         let gone = |parked: &Parked| parked.connection.socket().peek() != Peeked::Silent;
         let expired = |parked: &Parked| {
-            idle_max.is_some_and(|most| u128::from(now - parked.since) >= most.as_millis())
+            idle_max.is_some_and(|most| {
+                u128::from(now.saturating_sub(parked.since)) >= most.as_millis()
+            })
         };
         let mut idle = self.idle.borrow_mut();
         let mut ended = Vec::new();
@@ -229,13 +230,11 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self, now: Millis) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Connection> {
         loop {
             let parked = self.idle.borrow_mut().pop()?;
-            // A connection that was used a moment ago is trusted: looking costs a system call.
-            if now.saturating_sub(parked.since) <= limits::POOL_TRUST_MS
-                || parked.connection.socket().peek() == Peeked::Silent
-            {
+            // However short it was idle: bytes behind the last answer would be the next one's.
+            if parked.connection.socket().peek() == Peeked::Silent {
                 return Some(parked.connection);
             }
             // The host has closed it, or said something that nobody asked for.
@@ -266,7 +265,7 @@ impl Pool {
             Ok(socket) => {
                 std::mem::forget(attempt); // from here on the connection counts for itself
                 let now = self.now();
-                stats.upstream_cx_connect_ms.record(now - started);
+                stats.upstream_cx_connect_ms.record(now.saturating_sub(started));
                 Ok(Connection::new(socket, Rc::clone(self), permit, now))
             }
             Err(error) => {
