@@ -14,6 +14,7 @@ pub(crate) struct Config {
     verbatim: Option<String>,
     shards: usize,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Config {
@@ -31,6 +32,7 @@ impl Config {
             verbatim: None,
             shards: 1,
             flags: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -68,6 +70,16 @@ impl Config {
     pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
+    }
+
+    /// Sets a variable of the environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.environment.iter().cloned()
     }
 
     pub(super) fn command_line(&self) -> Vec<String> {
