@@ -12,6 +12,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
 
 use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
@@ -55,7 +58,17 @@ struct Waiter {
     given: RefCell<Option<Connection>>,
     /// A connection has ended: there may be room for a new one.
     room: Cell<bool>,
+    /// There will be no connection.
+    failed: Cell<Option<Error>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// What the wait for a connection of others brought.
+#[derive(Debug)]
+enum Turn {
+    Given(Connection),
+    Room,
+    Failed(Error),
 }
 
 impl Waiter {
@@ -131,16 +144,20 @@ impl Pool {
     /// # Errors
     /// Refused by a circuit breaker, or the attempt to connect failed.
     pub async fn lease(self: &Rc<Self>, priority: RoutingPriority) -> Result<Connection, Error> {
-        let _pending = Pending::enter(self, priority)?;
-        loop {
+        let pending = Pending::enter(self, priority)?;
+        let connection = loop {
             if let Some(permit) = self.may_connect(priority) {
-                return self.connect(permit).await.map(begin);
+                break self.connect(permit).await;
             }
             self.stats().upstream_cx_overflow.inc();
-            if let Some(connection) = self.wait().await {
-                return Ok(begin(connection));
+            match self.wait().await {
+                Turn::Given(connection) => break Ok(connection),
+                Turn::Failed(error) => break Err(error),
+                Turn::Room => {}
             }
-        }
+        };
+        pending.end();
+        connection.map(begin)
     }
 
     /// Takes a connection back after a complete exchange, for whoever comes next.
@@ -230,6 +247,35 @@ impl Pool {
         }
     }
 
+    /// `upstream_connection_options.tcp_keepalive`
+    fn probe(&self, socket: &Socket) {
+        let Some(probes) = self.cluster.tcp_keepalive else { return };
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(time) = probes.time_seconds {
+            keepalive = keepalive.with_time(seconds(time));
+        }
+        if let Some(interval) = probes.interval_seconds {
+            keepalive = keepalive.with_interval(seconds(interval));
+        }
+        if let Some(count) = probes.probes {
+            keepalive = keepalive.with_retries(count);
+        }
+        if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(target: "pool", "{}: no keep-alive: {error}", self.host.address);
+        }
+    }
+
+    /// Envoy: when the host cannot be reached, those who wait are not made to try it one by one.
+    fn eject(&self, error: Error) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        for waiter in waiting {
+            self.stats().upstream_rq_pending_failure_eject.inc();
+            waiter.failed.set(Some(error));
+            waiter.wake();
+        }
+    }
+
     fn take_idle(&self) -> Option<Connection> {
         loop {
             let parked = self.idle.borrow_mut().pop()?;
@@ -275,6 +321,9 @@ impl Pool {
                 stats.upstream_cx_connect_fail.inc();
                 self.host_stats().cx_connect_fail.inc();
                 stats.upstream_rq_pending_failure_eject.inc();
+                if self.open.get() == 1 {
+                    self.eject(error); // this attempt was all there was
+                }
                 Err(error)
             }
         }
@@ -287,6 +336,7 @@ impl Pool {
         let socket = Socket::connect(self.host.address).map_err(|error| {
             if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
         })?;
+        self.probe(&socket);
         let alarm = self.shard.timers.alarm();
         let timeout = u64::try_from(self.cluster.connect_timeout.as_millis()).unwrap_or(u64::MAX);
         alarm.set(Some(started.saturating_add(timeout)), started);
@@ -305,17 +355,20 @@ impl Pool {
         }
     }
 
-    /// Waits for a connection of somebody else; `None` when there is room for a new one.
-    async fn wait(&self) -> Option<Connection> {
+    /// Waits for a connection of somebody else, or for room for a new one.
+    async fn wait(&self) -> Turn {
         let place = Place { pool: self, waiter: Rc::default() };
         self.waiting.borrow_mut().push_back(Rc::clone(&place.waiter));
         poll_fn(|cx| {
             let waiter = &place.waiter;
             if let Some(connection) = waiter.given.borrow_mut().take() {
-                return Poll::Ready(Some(connection));
+                return Poll::Ready(Turn::Given(connection));
+            }
+            if let Some(error) = waiter.failed.get() {
+                return Poll::Ready(Turn::Failed(error));
             }
             if waiter.room.take() {
-                return Poll::Ready(None);
+                return Poll::Ready(Turn::Room);
             }
             *waiter.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
@@ -368,6 +421,14 @@ impl Drop for Attempt<'_> {
 struct Pending<'a> {
     pool: &'a Pool,
     _permit: Permit,
+    wait: Wait,
+}
+
+/// Whether a request still waits when it stops to be pending.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wait {
+    Waits,
+    Ended,
 }
 
 impl<'a> Pending<'a> {
@@ -379,7 +440,12 @@ impl<'a> Pending<'a> {
         pool.stats().upstream_rq_pending_total.inc();
         pool.stats().upstream_rq_pending_active.inc();
         pool.host_stats().rq_pending_active.inc();
-        Ok(Self { pool, _permit: permit })
+        Ok(Self { pool, _permit: permit, wait: Wait::Waits })
+    }
+
+    /// There is a connection, or there will be none.
+    fn end(mut self) {
+        self.wait = Wait::Ended;
     }
 }
 
@@ -387,6 +453,9 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.pool.stats().upstream_rq_pending_active.dec();
         self.pool.host_stats().rq_pending_active.dec();
+        if self.wait == Wait::Waits {
+            self.pool.stats().upstream_rq_cancelled.inc();
+        }
     }
 }
 
