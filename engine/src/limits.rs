@@ -21,6 +21,9 @@ pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// Interim (1xx) answers of an origin to one request; more is a protocol error.
 pub const INTERIM_RESPONSES_MAX: usize = 64;
 
+/// How often another host is asked for to avoid one that was tried.
+pub const HOST_SELECTIONS_MAX: u32 = 100;
+
 /// Milliseconds that a listener rests when the process is out of file descriptors.
 pub const ACCEPT_BACKOFF_MS: u64 = 100;
 

@@ -17,6 +17,7 @@ use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::http1::{BodyLength, FieldName, encode};
+use crate::limits;
 use crate::shard::clock::Millis;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -39,12 +40,14 @@ pub(super) async fn forward(
         Some(_) => Keep::Body { most: x.replay_bytes_max(route) },
         None => Keep::Nothing,
     };
+    let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
     let mut forwarding = Forwarding {
         virtual_host,
         plan,
         cluster,
         retry,
-        upload: Upload::new(&x.body, keep),
+        upload: Upload::new(&x.body, keep).bounded(buffered),
+        tried: Vec::new(),
         attempts: 0,
         stale: Stale::NotYet,
         retrying: None,
@@ -84,6 +87,8 @@ struct Forwarding<'a> {
     cluster: Rc<LocalCluster>,
     retry: Option<RetryState<'a>>,
     upload: Upload,
+    /// Whom a retry avoids; empty unless the policy says so.
+    tried: Vec<Rc<Pool>>,
     /// Attempts begun; one on a stale connection does not count.
     attempts: u32,
     stale: Stale,
@@ -144,7 +149,7 @@ impl Forwarding<'_> {
 
     /// One attempt, up to the head of its answer.
     async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
-        let Some(pool) = self.cluster.pick() else {
+        let Some(pool) = self.pick() else {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
@@ -175,6 +180,28 @@ impl Forwarding<'_> {
         let limits = Exchange::response_limits(self.cluster.cluster());
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await?;
         Ok(Answered { answer, active })
+    }
+
+    /// The pool of the host for this attempt.
+    ///
+    /// Envoy: a retry that got a host which was tried asks the balancer again, so often and no more.
+    fn pick(&mut self) -> Option<Rc<Pool>> {
+        let policy = self.retry.as_ref().map(RetryState::policy);
+        let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
+            return self.cluster.pick();
+        };
+        let again = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
+        let mut pool = self.cluster.pick()?;
+        for _ in 0..again {
+            if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
+                break;
+            }
+            pool = self.cluster.pick()?;
+        }
+        if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
+            self.tried.push(Rc::clone(&pool));
+        }
+        Some(pool)
     }
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
@@ -213,6 +240,8 @@ impl Forwarding<'_> {
         {
             self.stale = Stale::Met;
             self.attempts -= 1;
+            // It has not been tried.
+            self.tried.pop();
             return Verdict::Again(0);
         }
         match failed {
@@ -333,7 +362,9 @@ impl Forwarding<'_> {
         let Answered { answer, active } = answered;
         // Envoy: an answer that has begun is not measured by its attempt any more.
         x.deadlines.set(Passed::PerTry, None);
-        let Self { cluster, upload, attempts, virtual_host, .. } = self;
+        let Self { cluster, upload, attempts, virtual_host, retrying, .. } = self;
+        // Envoy: the place among the retries is free when an answer is accepted.
+        drop(retrying);
         let status = x.heads.response.status;
         charge::answer(&cluster, x.is_internal(), status);
         active.charge(status);
