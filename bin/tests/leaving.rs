@@ -93,7 +93,7 @@ fn a_client_that_leaves_between_two_attempts_frees_everything() {
     let proxy = Proxy::with(Config::to(&origin).route(slow).route("timeout: 0s"));
     let mut client = proxy.connect();
     client.ask("/");
-    proxy.stat_becomes("cluster.service.upstream_rq_retry", 1);
+    proxy.stat_becomes("cluster.service.retry.upstream_rq_503", 1);
     client.reset();
     proxy.stat_becomes("http.front.downstream_cx_active", 0);
     proxy.stat_becomes("http.front.downstream_rq_active", 0);
@@ -230,4 +230,17 @@ fn a_client_that_never_stops_sending_holds_nobody_up() {
     }
     sender.join().unwrap();
     proxy.stat_becomes("http.front.downstream_cx_active", 0);
+}
+
+#[test]
+fn an_early_answer_says_that_the_connection_ends() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    let origin = Origin::that_does([Act::ReplyAtOnce(answer)]);
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.send(POST).send("hello");
+    let response = client.response();
+    assert_eq!(response.header("connection").as_deref(), Some("close"));
+    assert_eq!(response.header("x-envoy-upstream-service-time"), None);
+    client.is_closed();
 }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::support::{Config, Origin, Proxy};
+use crate::support::{Act, Config, Origin, Proxy, Refusing};
 
 const CLIENTS: u64 = 8;
 const REQUESTS_EACH: u64 = 250;
@@ -76,4 +76,121 @@ fn counters_can_be_set_back_and_gauges_stay() {
     assert_eq!(proxy.stat("http.front.downstream_cx_active"), 1);
     client.get("/");
     proxy.stat_becomes("http.front.downstream_rq_completed", 1);
+}
+
+/// The counters after one request that ended in some way; those that are not named are not looked at.
+#[track_caller]
+fn counts(config: Config, proxy_does: impl FnOnce(&Proxy), told: &[(&str, u64)]) {
+    let proxy = Proxy::with(config);
+    proxy_does(&proxy);
+    for (name, value) in told {
+        let name = match name.split_once(' ') {
+            Some((_, name)) => format!("http.front.downstream_{name}"),
+            None => format!("cluster.service.upstream_{name}"),
+        };
+        proxy.stat_becomes(&name, *value);
+    }
+}
+
+#[track_caller]
+fn is_cut_off(proxy: &Proxy) {
+    assert!(proxy.connect().ask("/").try_response("GET").is_err());
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_counted_as_an_answer_and_a_reset() {
+    counts(
+        Config::to(&Origin::that_closes_within_the_body()),
+        is_cut_off,
+        &[
+            ("cx_protocol_error", 1),
+            ("cx_destroy_remote_with_active_rq", 1),
+            ("front rq_2xx", 1),
+            ("front rq_completed", 1),
+            ("front rq_rx_reset", 1),
+            ("front rq_tx_reset", 1),
+            ("front cx_destroy_active_rq", 0),
+        ],
+    );
+}
+
+#[test]
+fn a_client_that_leaves_is_counted_with_its_request() {
+    let origin = Origin::that_stalls();
+    let leave = |proxy: &Proxy| {
+        let mut client = proxy.connect();
+        client.ask("/");
+        origin.has_seen(1);
+        client.reset();
+    };
+    counts(
+        Config::to(&origin),
+        leave,
+        &[
+            ("cx_destroy_local_with_active_rq", 1),
+            ("rq_total", 1),
+            ("front rq_rx_reset", 1),
+            ("front rq_tx_reset", 0),
+            ("front rq_completed", 0),
+            ("front cx_destroy_active_rq", 1),
+            ("front cx_destroy_remote_active_rq", 1),
+            ("front rq_active", 0),
+        ],
+    );
+}
+
+#[test]
+fn a_refused_head_is_counted_as_a_request() {
+    let refused = |proxy: &Proxy| drop(proxy.connect().send("nonsense\r\n\r\n").response());
+    counts(
+        Config::to(&Origin::that_answers()),
+        refused,
+        &[
+            ("front rq_total", 1),
+            ("front rq_4xx", 1),
+            ("front rq_rx_reset", 1),
+            ("front rq_response_before_rq_complete", 1),
+            ("front cx_protocol_error", 1),
+            ("front rq_active", 0),
+        ],
+    );
+}
+
+#[test]
+fn a_connection_that_the_origin_ends_after_its_answer_had_no_active_request() {
+    let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    counts(
+        Config::to(&Origin::that_does([Act::ReplyThenClose(answer)])),
+        |proxy| assert_eq!(proxy.get("/").text(), "ok"),
+        &[("cx_close_notify", 1), ("cx_destroy_local", 1), ("cx_destroy_with_active_rq", 0)],
+    );
+    counts(
+        Config::to(&Origin::that_answers_until_close("all")),
+        |proxy| assert_eq!(proxy.get("/").text(), "all"),
+        &[("cx_close_notify", 0), ("cx_destroy_remote", 1), ("cx_destroy_with_active_rq", 0)],
+    );
+}
+
+#[test]
+fn hosts_are_charged_for_every_attempt() {
+    let charged = |config: Config| {
+        let proxy = Proxy::with(config);
+        proxy.get("/");
+        let clusters = proxy.admin("/clusters").text();
+        let value = |name: &str| -> u64 {
+            let field = format!("::{name}::");
+            let line = clusters.lines().find(|line| line.contains(&field)).unwrap();
+            line.rsplit_once("::").unwrap().1.parse().unwrap()
+        };
+        ["rq_total", "rq_success", "rq_error", "rq_timeout"].map(value)
+    };
+    let refusing = Refusing::new();
+    let refused = Config::to_addresses(&[refusing.address()]).retry("connect-failure", 2);
+    assert_eq!(charged(refused), [0, 0, 3, 0]);
+    let resets = Origin::that_resets();
+    assert_eq!(charged(Config::to(&resets).retry("5xx", 2)), [3, 0, 3, 0]);
+    let works_at_last = Origin::that_replies_in_turn(&[503, 503, 200]);
+    assert_eq!(charged(Config::to(&works_at_last).retry("5xx", 2)), [3, 1, 2, 0]);
+    let stalls = Origin::that_stalls();
+    assert_eq!(charged(Config::to(&stalls).route("timeout: 0.2s")), [1, 0, 1, 1]);
 }

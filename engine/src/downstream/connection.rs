@@ -27,11 +27,15 @@ pub async fn serve(mut client: Client) {
         let mut heads = match client.next_request().await {
             Next::Request(heads) => heads,
             Next::Refused(error) => {
+                client.begin_exchange();
                 request::refuse(&mut client, error).await;
+                client.end_exchange();
                 return client.linger().await;
             }
             Next::TimedOut => {
+                client.begin_exchange();
                 request::time_out_head(&mut client).await;
+                client.end_exchange();
                 return client.linger().await;
             }
             Next::Closed => return,
@@ -221,13 +225,19 @@ impl Client {
     /// A request has begun.
     pub fn begin_exchange(&mut self) {
         self.exchange = Exchange::Active;
-        self.stats().downstream_rq_active.inc();
+        let stats = self.stats();
+        stats.downstream_rq_total.inc();
+        stats.downstream_rq_http1_total.inc();
+        stats.downstream_rq_active.inc();
     }
 
-    /// It has ended. One that ends with its connection, be it by a panic, is counted there.
+    /// It has ended, unless the client has gone. One that ends with its connection, be it by a
+    /// panic, is counted there.
     pub fn end_exchange(&mut self) {
-        self.exchange = Exchange::None;
-        self.stats().downstream_rq_active.dec();
+        if self.closed_by == ClosedBy::Us {
+            self.exchange = Exchange::None;
+            self.stats().downstream_rq_active.dec();
+        }
     }
 
     /// The client is gone: counted when the connection is dropped.
@@ -457,8 +467,12 @@ impl Client {
                     self.count_received(n);
                     return Ok(());
                 }
-                Ok(Received::End) => return Err(self.closed_by_client()),
-                Err(_) => return Err(self.closed_by_client()),
+                Ok(Received::End) | Err(_) => {
+                    if !buffer.is_empty() {
+                        self.begin_exchange(); // and it ends with the connection
+                    }
+                    return Err(self.closed_by_client());
+                }
                 Ok(Received::Nothing) => {}
             }
             let want = Interest { client_in: true, ..Interest::default() };
@@ -483,15 +497,19 @@ impl Client {
 
     /// Closes once the client has seen the answer: it may still be sending, and a close with
     /// unread bytes would reset the connection and take the answer away from it.
-    async fn linger(self) {
+    async fn linger(mut self) {
         let now = self.shard.clock.now();
         let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();
         let until = now.saturating_add(millis(most));
         self.alarm.set(Some(until), now);
         let mut scratch = self.shard.buffers.take();
-        while let Ok(Received::Bytes(_) | Received::Nothing) = self.socket.receive(&mut scratch) {
+        loop {
             scratch.clear();
+            if let Ok(Received::End) | Err(_) = self.socket.receive(&mut scratch) {
+                self.gone();
+                break;
+            }
             // After every receive: a client that never stops sending must not hold the shard up.
             let want = Interest { client_in: true, ..Interest::default() };
             let _ready = self.wait(None, want).await;
@@ -528,6 +546,7 @@ impl Drop for Client {
         }
         if self.exchange == Exchange::Active {
             http.downstream_rq_active.dec();
+            http.downstream_rq_rx_reset.inc();
             http.downstream_cx_destroy_active_rq.inc();
             match self.closed_by {
                 ClosedBy::Us => http.downstream_cx_destroy_local_active_rq.inc(),

@@ -8,6 +8,7 @@ use crate::downstream::connection::{After, Client};
 use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
+use crate::stats::HttpStats;
 
 /// Describes the reply behind what the route has added, adds what every answer has, and sends.
 ///
@@ -51,6 +52,12 @@ fn count(client: &Client, status: u16) {
     client.chain().listener_http.shard(shard).record_response(status);
 }
 
+/// Counts an answer that comes before the end of its request.
+pub(super) fn count_early(stats: &HttpStats) {
+    stats.downstream_rq_response_before_rq_complete.inc();
+    stats.downstream_rq_rx_reset.inc();
+}
+
 /// What every answer to a client has: `date`, `server`, `connection`.
 pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
     let Heads { request, response } = heads;
@@ -72,6 +79,9 @@ impl Exchange<'_> {
         // After a CONNECT that is not taken, nothing on the connection would be understood.
         let lingers =
             reply.closes || self.received.is_none() || self.heads.request.method == Method::Connect;
+        if self.received.is_none() {
+            self.answer_early();
+        }
         if lingers {
             self.persistence = Persistence::Close;
         }
@@ -87,6 +97,12 @@ impl Exchange<'_> {
             Persistence::Close if lingers => After::Linger,
             Persistence::Close => After::Close,
         }
+    }
+
+    /// The answer comes before the end of the request: what is left of it is not waited for.
+    pub(super) fn answer_early(&mut self) {
+        self.persistence = Persistence::Close;
+        count_early(self.client.stats());
     }
 
     /// What `connection` says to the client; decides about the connection for good.

@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use super::Exchange;
 use super::body::Fault;
+use super::charge;
 use super::deadlines::Passed;
 use super::upload::Upload;
 use crate::downstream::connection::{Input, Interest, Ready};
@@ -248,6 +249,7 @@ impl Attempt {
     /// The final answer, once its head is whole. Interim answers are swallowed, as Envoy does.
     fn parse(&mut self, x: &mut Exchange<'_>) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
+        let is_internal = x.is_internal();
         loop {
             let head = &mut x.heads.response;
             if head.received().is_empty() {
@@ -263,6 +265,7 @@ impl Attempt {
                 return Ok(Some((length, rest)));
             }
             self.interim += 1;
+            charge::interim(self.connection.pool().stats(), is_internal, head.status);
             //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch.
             if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(broken);

@@ -2,12 +2,17 @@
 
 use super::Exchange;
 use crate::http1::FieldName;
-use crate::stats::Origin;
+use crate::stats::{ClusterStats, Origin};
 use crate::upstream::local::LocalCluster;
 
 /// Counts the answer that the client gets, from a host or from here.
 pub(super) fn answer(cluster: &LocalCluster, is_internal: bool, status: u16) {
     cluster.stats().record_response(status, origin(is_internal), false);
+}
+
+/// Counts an interim answer of a host, as Envoy does, though the client does not get it.
+pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
+    stats.record_response(status, origin(is_internal), false);
 }
 
 const fn origin(is_internal: bool) -> Origin {

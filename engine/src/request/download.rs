@@ -23,9 +23,11 @@ pub(super) async fn deliver(
     attempts: Option<u32>,
 ) -> Outcome {
     let Answer { connection, length, mut early } = answer;
+    x.start_timers(&upload);
     // Asked before the hop-by-hop fields go.
     let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let framing = x.finish_response_head(route, length, attempts);
+    x.count_response();
     let mut out = x.client.shard.buffers.take();
     encode::response(&x.heads.response, &mut out);
     let mut pump = Pump::new(&length, framing, out).bounded(x.client.buffer_limit());
@@ -42,18 +44,18 @@ pub(super) async fn deliver(
     let clean = pump.has_ended() && pump.surplus().is_empty() && early.is_empty();
     let outcome = match relayed {
         Ok(()) => {
-            x.count_response();
-            if origin_stays && clean && upload.is_done() {
-                give_back(x, connection);
-            } else {
-                connection.close(ClosedBy::Us);
+            match (clean && upload.is_done(), origin_stays) {
+                (true, true) => give_back(x, connection),
+                (true, false) if length == BodyLength::UntilClose => {
+                    connection.finish(ClosedBy::Host);
+                }
+                (true, false) => {
+                    connection.pool().stats().upstream_cx_close_notify.inc();
+                    connection.finish(ClosedBy::Us);
+                }
+                (false, _) => connection.close(ClosedBy::Us),
             }
-            if upload.has_ended() {
-                x.after()
-            } else {
-                x.client.stats().downstream_rq_response_before_rq_complete.inc();
-                After::Linger
-            }
+            if upload.has_ended() { x.after() } else { After::Linger }
         }
         Err(broken) => {
             let (after, by) = end(x, &connection, &broken, framing);
@@ -172,7 +174,10 @@ fn end(
     broken: &Broken,
     framing: Framing,
 ) -> (After, ClosedBy) {
-    let router = x.chain.router.shard(x.client.shard.id);
+    if !matches!(broken, Broken::Client | Broken::Answer(Fault::Sink(_))) {
+        x.client.stats().downstream_rq_tx_reset.inc();
+        x.client.stats().downstream_rq_rx_reset.inc();
+    }
     // A body that only the close ends would look whole if the connection were closed in peace.
     let by_close =
         framing == Framing::Identity && !x.heads.response.fields.has(FieldName::ContentLength);
@@ -183,18 +188,19 @@ fn end(
             (After::Close, ClosedBy::Us)
         }
         Broken::Answer(Fault::Malformed(_)) => {
-            router.rq_reset_after_downstream_response_started.inc();
             connection.pool().stats().upstream_cx_protocol_error.inc();
             (cut, ClosedBy::Us)
         }
         Broken::Answer(Fault::Truncated | Fault::Source(_)) => {
-            router.rq_reset_after_downstream_response_started.inc();
+            connection.pool().stats().upstream_cx_protocol_error.inc();
             (cut, ClosedBy::Host)
         }
         Broken::Deadline(passed) => {
-            router.rq_reset_after_downstream_response_started.inc();
             match passed {
-                Passed::Route => connection.pool().stats().upstream_rq_timeout.inc(),
+                Passed::Route => {
+                    connection.pool().stats().upstream_rq_timeout.inc();
+                    connection.pool().host_stats().rq_timeout.inc();
+                }
                 Passed::PerTryIdle => {
                     connection.pool().stats().upstream_rq_per_try_idle_timeout.inc();
                 }

@@ -160,8 +160,11 @@ impl Exchange<'_> {
         attempts: Option<u32>,
     ) -> Framing {
         let now = self.client.shard.clock.now();
-        let took = now.saturating_sub(self.received.unwrap_or(self.began));
-        headers::from_origin(&mut self.heads.response, Some(took));
+        let took = self.received.map(|received| now.saturating_sub(received));
+        headers::from_origin(&mut self.heads.response, took);
+        if self.received.is_none() {
+            self.answer_early();
+        }
         if let Some(attempts) = attempts {
             let mut digits = itoa::Buffer::new();
             let count = digits.format(attempts).as_bytes();

@@ -18,7 +18,6 @@ use super::{Exchange, Outcome};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::http1::{BodyLength, FieldName, encode};
 use crate::limits;
-use crate::shard::clock::Millis;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
@@ -56,23 +55,23 @@ pub(super) async fn forward(
     loop {
         let attempted = forwarding.attempt(x).await;
         forwarding.forget_retries_if_outgrown();
-        let after = match attempted {
+        let wait = match attempted {
             Ok(answered) => match forwarding.judge_answer(x) {
-                Some(after) => {
+                Some(wait) => {
                     forwarding.discard(x, answered);
-                    after
+                    Some(wait)
                 }
                 None => return forwarding.deliver(x, route, answered).await,
             },
             Err(failed) => match forwarding.judge_failure(x, failed) {
-                Verdict::Again(after) => after,
+                Verdict::Again(wait) => wait,
                 Verdict::End(outcome) => {
                     forwarding.upload.recycle(&x.client.shard.buffers);
                     return outcome;
                 }
             },
         };
-        if let Err(failed) = forwarding.rest(x, after).await {
+        if let Err(failed) = forwarding.rest(x, wait).await {
             let outcome = forwarding.end(x, failed);
             forwarding.upload.recycle(&x.client.shard.buffers);
             return outcome;
@@ -106,8 +105,8 @@ enum Stale {
 
 /// What follows a failed attempt.
 enum Verdict {
-    /// Another attempt after so many milliseconds.
-    Again(Millis),
+    /// Another attempt after this wait; none: at once.
+    Again(Option<Wait>),
     End(Outcome),
 }
 
@@ -168,18 +167,26 @@ impl Forwarding<'_> {
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         x.heads.response.clear();
         x.start_timers(&self.upload);
-        let connection = self.lease(x, &pool).await?;
+        let connection = self.lease(x, &pool).await.inspect_err(|failed| {
+            if let Failed::Upstream { error, .. } = failed
+                && *error != Error::Overflow
+            {
+                pool.host_stats().rq_error.inc();
+            }
+        })?;
         // While there was no connection more of the body may have come: it goes before what is
         // still on the way.
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         let Some(active) = Active::begin(&self.cluster, &pool, self.priority()) else {
+            pool.host_stats().rq_error.inc();
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
         };
         let limits = Exchange::response_limits(self.cluster.cluster());
-        let answer = attempt::exchange(x, connection, &mut self.upload, limits).await?;
-        Ok(Answered { answer, active })
+        let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
+        active.charge(answer.as_ref().map(|_| x.heads.response.status));
+        Ok(Answered { answer: answer?, active })
     }
 
     /// The pool of the host for this attempt.
@@ -220,14 +227,14 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Whether the answer is discarded for another attempt, and when that begins.
-    fn judge_answer(&mut self, x: &mut Exchange<'_>) -> Option<Millis> {
+    /// Whether the answer is discarded for another attempt, and how long that waits.
+    fn judge_answer(&mut self, x: &mut Exchange<'_>) -> Option<Wait> {
         let decision = self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now());
-        let after = self.decide(x, decision);
-        if after.is_some() {
+        let wait = self.decide(x, decision);
+        if wait.is_some() {
             self.cluster.stats().retry.record(x.heads.response.status);
         }
-        after
+        wait
     }
 
     fn judge_failure(&mut self, x: &mut Exchange<'_>, failed: Failed) -> Verdict {
@@ -242,7 +249,7 @@ impl Forwarding<'_> {
             self.attempts -= 1;
             // It has not been tried.
             self.tried.pop();
-            return Verdict::Again(0);
+            return Verdict::Again(None);
         }
         match failed {
             Failed::Deadline(Passed::PerTry) => {
@@ -257,15 +264,15 @@ impl Forwarding<'_> {
             && let Some(retry) = &mut self.retry
         {
             let decision = retry.on_reset(reset, headers_sent);
-            if let Some(after) = self.decide(x, decision) {
-                return Verdict::Again(after);
+            if let Some(wait) = self.decide(x, decision) {
+                return Verdict::Again(Some(wait));
             }
         }
         Verdict::End(self.end(x, failed))
     }
 
     /// Carries out a retry decision: the breaker, the stats, the back-off.
-    fn decide(&mut self, x: &Exchange<'_>, decision: Decision) -> Option<Millis> {
+    fn decide(&mut self, x: &Exchange<'_>, decision: Decision) -> Option<Wait> {
         let stats = self.cluster.stats();
         match decision {
             Decision::Retry => {}
@@ -286,18 +293,8 @@ impl Forwarding<'_> {
             stats.upstream_rq_retry_overflow.inc();
             return None;
         }
-        stats.upstream_rq_retry.inc();
         let random = x.client.shard.random.borrow_mut().u64(..);
-        match self.retry.as_mut()?.back_off(random) {
-            Wait::Exponential(wait) => {
-                stats.upstream_rq_retry_backoff_exponential.inc();
-                Some(millis(wait))
-            }
-            Wait::RateLimited(wait) => {
-                stats.upstream_rq_retry_backoff_ratelimited.inc();
-                Some(millis(wait))
-            }
-        }
+        Some(self.retry.as_mut()?.back_off(random))
     }
 
     /// Lets an answer go that the client does not get.
@@ -319,10 +316,13 @@ impl Forwarding<'_> {
     }
 
     /// Waits before the next attempt; the client may go away and deadlines may pass meanwhile.
-    async fn rest(&mut self, x: &mut Exchange<'_>, after: Millis) -> Result<(), Failed> {
+    async fn rest(&mut self, x: &mut Exchange<'_>, wait: Option<Wait>) -> Result<(), Failed> {
         x.stop_try_timers();
         let mut now = x.client.shard.clock.now();
-        let until = now.saturating_add(after);
+        let until = now.saturating_add(match wait {
+            Some(Wait::Exponential(wait) | Wait::RateLimited(wait)) => millis(wait),
+            None => 0,
+        });
         while now < until {
             x.deadlines.set(Passed::Backoff, Some(until));
             x.set_alarm(now);
@@ -334,6 +334,14 @@ impl Forwarding<'_> {
             x.deadlines.set(Passed::Backoff, None);
             x.check_deadlines()?;
         }
+        // Envoy counts a retry when it begins.
+        let stats = self.cluster.stats();
+        match wait {
+            Some(Wait::Exponential(_)) => stats.upstream_rq_retry_backoff_exponential.inc(),
+            Some(Wait::RateLimited(_)) => stats.upstream_rq_retry_backoff_ratelimited.inc(),
+            None => return Ok(()),
+        }
+        stats.upstream_rq_retry.inc();
         Ok(())
     }
 
@@ -342,7 +350,10 @@ impl Forwarding<'_> {
         let stats = self.cluster.stats();
         let mut reply = match failed {
             Failed::ClientGone => return Outcome::Done(After::Close),
-            Failed::ClientError(error) => return Outcome::Reply(LocalReply::refused(error)),
+            Failed::ClientError(error) => {
+                x.client.stats().downstream_cx_protocol_error.inc();
+                return Outcome::Reply(LocalReply::refused(error));
+            }
             Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
             Failed::Upstream { error, .. } => LocalReply::upstream_reset(error, self.attempts > 1),
             Failed::Deadline(Passed::Route) => {
@@ -367,7 +378,6 @@ impl Forwarding<'_> {
         drop(retrying);
         let status = x.heads.response.status;
         charge::answer(&cluster, x.is_internal(), status);
-        active.charge(status);
         let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
         let outcome = download::deliver(x, route, answer, upload, attempts).await;
         if let Outcome::Done(After::Next | After::Close) = outcome {
@@ -397,11 +407,17 @@ impl Active {
         Some(Self { pool: Rc::clone(pool), _permit: permit })
     }
 
-    /// The host has answered.
-    fn charge(&self, status: u16) {
-        match status {
-            500.. => self.pool.host_stats().rq_error.inc(),
-            _ => self.pool.host_stats().rq_success.inc(),
+    /// Counts for the host how the attempt went.
+    fn charge(&self, went: Result<u16, &Failed>) {
+        let host = self.pool.host_stats();
+        match went {
+            Ok(..500) => host.rq_success.inc(),
+            Ok(_) | Err(Failed::Upstream { .. }) => host.rq_error.inc(),
+            Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
+                host.rq_error.inc();
+                host.rq_timeout.inc();
+            }
+            Err(_) => {}
         }
     }
 }

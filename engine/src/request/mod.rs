@@ -81,9 +81,6 @@ enum Outcome {
 
 /// Serves the request whose head stands in `heads`.
 pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
-    let stats = client.stats();
-    stats.downstream_rq_total.inc();
-    stats.downstream_rq_http1_total.inc();
     client.begin_exchange();
     let mut exchange = match Exchange::begin(client, heads) {
         Ok(exchange) => exchange,
@@ -107,11 +104,13 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
 /// Answers a request whose head cannot be used.
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
+    answer::count_early(client.stats());
     answer::say(client, &LocalReply::refused(error)).await
 }
 
 /// Answers a client that did not send its head in time.
 pub(crate) async fn time_out_head(client: &mut Client) -> After {
+    answer::count_early(client.stats());
     answer::say(client, &LocalReply::request_header_timeout()).await
 }
 

@@ -92,6 +92,12 @@ impl Connection {
         self.occupied = Occupied::Idle;
     }
 
+    /// Ends the connection after a complete exchange; `by` is counted.
+    pub fn finish(mut self, by: ClosedBy) {
+        self.end_request();
+        self.close(by);
+    }
+
     /// Ends the connection; `by` is counted.
     pub fn close(mut self, by: ClosedBy) {
         self.closed_by = by;

@@ -98,7 +98,7 @@ stats! {
         counter rq_direct_response;
         constant counter rq_overload_local_reply;
         counter rq_redirect;
-        counter rq_reset_after_downstream_response_started;
+        constant counter rq_reset_after_downstream_response_started;
         counter rq_total;
     }
 }
