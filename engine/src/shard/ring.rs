@@ -66,7 +66,7 @@ pub const FORCE: &str = "CORVOY_RING";
 /// When not even epoll can be set up, or [`FORCE`] names no step.
 pub fn choose() -> io::Result<Choice> {
     let mut refusals = Vec::new();
-    for ring in first_step()? {
+    for &ring in ladder()? {
         match build_uring(ring).map(drop) {
             Ok(()) => return Ok(Choice { ring, refusals }),
             Err(error) => refusals.push(format!("{ring}: {error}")),
@@ -76,7 +76,7 @@ pub fn choose() -> io::Result<Choice> {
     Ok(Choice { ring: Ring::Epoll, refusals })
 }
 
-fn first_step() -> io::Result<&'static [Ring]> {
+fn ladder() -> io::Result<&'static [Ring]> {
     const LADDER: &[Ring] = &[Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain];
     let Some(forced) = std::env::var_os(FORCE) else { return Ok(LADDER) };
     match forced.to_str() {
