@@ -260,6 +260,10 @@ impl Client {
         if self.early.capacity() == 0 {
             self.early = self.shard.buffers.take();
         }
+        // Without room nothing would be received, and the wait for it would end at once for ever.
+        if self.early.len() == self.early.capacity() {
+            self.early.reserve(limits::PIPELINED_BYTES_MAX.saturating_sub(self.early.len()));
+        }
         match self.socket.receive(&mut self.early) {
             Ok(Received::Bytes(n)) => self.count_received(n),
             Ok(Received::End) => self.input = Input::HalfClosed,
@@ -351,7 +355,7 @@ impl Client {
             }
             let idle_at = idle_max.map(|most| began.saturating_add(most));
             let deadline = [idle_at, leave_at, self.expires_at()].into_iter().flatten().min();
-            self.alarm.set(deadline, began);
+            self.alarm.set(deadline, self.shard.clock.now());
             let draining = self.shard.draining();
             let readable = poll_fn(|cx| {
                 if self.socket.poll_readable(cx).is_ready() {
