@@ -28,6 +28,7 @@ pub(crate) struct Proxy {
 pub(crate) enum Signal {
     Int,
     Term,
+    Usr1,
 }
 
 /// Whether the stories are being told about the real Envoy.
@@ -143,6 +144,7 @@ impl Proxy {
         let name = match signal {
             Signal::Int => "INT",
             Signal::Term => "TERM",
+            Signal::Usr1 => "USR1",
         };
         let pid = self.process.lock().unwrap().id();
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
