@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -130,6 +131,8 @@ pub struct Client {
     /// Whether the client may still send.
     pub input: Input,
     listener: Arc<Listener>,
+    /// Counted on this shard only: a count that shards share would be on every request's path.
+    chain: Rc<Arc<FilterChain>>,
     opened: Millis,
     requests: u64,
     closed_by: ClosedBy,
@@ -166,6 +169,7 @@ impl Client {
             alarm,
             early: Vec::new(),
             input: Input::Open,
+            chain: Rc::new(Arc::clone(&listener.filter_chain)),
             listener,
             opened: shard.clock.now(),
             requests: 0,
@@ -191,8 +195,8 @@ impl Client {
 
     /// The filter chain that the connection was given.
     #[must_use]
-    pub fn chain(&self) -> &Arc<FilterChain> {
-        &self.listener.filter_chain
+    pub const fn chain(&self) -> &Rc<Arc<FilterChain>> {
+        &self.chain
     }
 
     /// This shard's counters of the connection manager.

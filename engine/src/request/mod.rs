@@ -43,7 +43,7 @@ use crate::stats::RouterStats;
 pub(crate) struct Exchange<'a> {
     client: &'a mut Client,
     heads: &'a mut Heads,
-    chain: Arc<FilterChain>,
+    chain: Rc<Arc<FilterChain>>,
     world: Rc<World>,
     deadlines: Deadlines,
     timeouts: Timeouts,
@@ -129,7 +129,7 @@ impl<'a> Exchange<'a> {
         let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
         let keep_alive = heads.request.keep_alive();
         let random = shard.random.borrow_mut().u64(..);
-        let chain = Arc::clone(client.chain());
+        let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
         let after =
@@ -170,7 +170,7 @@ impl<'a> Exchange<'a> {
                 return Outcome::Done(After::Close);
             }
         }
-        let chain = Arc::clone(&self.chain);
+        let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
