@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
-use super::filter_chain::FilterChain;
+use super::filter_chain::ConnectionChain;
 use crate::http1::{self, HeadLimits};
 use crate::limits;
 use crate::request;
@@ -131,8 +131,7 @@ pub struct Client {
     /// Whether the client may still send.
     pub input: Input,
     listener: Arc<Listener>,
-    /// Counted on this shard only: a count that shards share would be on every request's path.
-    chain: Rc<Arc<FilterChain>>,
+    chain: Rc<ConnectionChain>,
     opened: Millis,
     requests: u64,
     closed_by: ClosedBy,
@@ -169,7 +168,7 @@ impl Client {
             alarm,
             early: Vec::new(),
             input: Input::Open,
-            chain: Rc::new(Arc::clone(&listener.filter_chain)),
+            chain: ConnectionChain::new(&listener.filter_chain),
             listener,
             opened: shard.clock.now(),
             requests: 0,
@@ -195,7 +194,7 @@ impl Client {
 
     /// The filter chain that the connection was given.
     #[must_use]
-    pub const fn chain(&self) -> &Rc<Arc<FilterChain>> {
+    pub const fn chain(&self) -> &Rc<ConnectionChain> {
         &self.chain
     }
 

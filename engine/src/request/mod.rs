@@ -30,7 +30,7 @@ use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, millis};
-use crate::downstream::filter_chain::FilterChain;
+use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::http1::{self, BodyLength, framing};
 use crate::shard::Heads;
@@ -43,7 +43,7 @@ use crate::stats::RouterStats;
 pub(crate) struct Exchange<'a> {
     client: &'a mut Client,
     heads: &'a mut Heads,
-    chain: Rc<Arc<FilterChain>>,
+    chain: Rc<ConnectionChain>,
     world: Rc<World>,
     deadlines: Deadlines,
     timeouts: Timeouts,
