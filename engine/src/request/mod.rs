@@ -21,7 +21,6 @@ pub mod route;
 mod upload;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use self::attempt::Failed;
