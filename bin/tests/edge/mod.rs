@@ -5,6 +5,7 @@
 
 mod corpus;
 mod exchange;
+mod faults;
 mod origin;
 mod probe;
 mod reader;
@@ -12,6 +13,7 @@ mod reader;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -45,7 +47,8 @@ const NO_HOST: &str = "the target names the host, which is sent on as Host; Envo
 #[test]
 fn no_payload_makes_two_parties_disagree() {
     let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new()).collect();
-    let proxy = Proxy::with(lanes(&origins));
+    let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
+    let proxy = Proxy::with(lanes(&addresses));
     let played = play_all(&proxy, &origins);
 
     let mut report = String::new();
@@ -99,11 +102,11 @@ fn play_all(proxy: &Proxy, origins: &[Capture]) -> Vec<(Case, Exchange, Reading)
     played
 }
 
-/// A listener and a cluster a lane.
-fn lanes(origins: &[Capture]) -> Config {
+/// A listener and a cluster for each origin.
+fn lanes(origins: &[SocketAddr]) -> Config {
     let (mut listeners, mut clusters) = (String::new(), String::new());
     for (lane, origin) in origins.iter().enumerate() {
-        let port = origin.address().port();
+        let port = origin.port();
         let _ = write!(
             listeners,
             r#"
