@@ -14,6 +14,8 @@ mod clusters;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod process;

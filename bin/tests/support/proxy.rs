@@ -89,6 +89,13 @@ impl Proxy {
         *address
     }
 
+    /// The addresses of all listeners, in the order of their names.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let mut listeners = self.listeners.clone();
+        listeners.sort();
+        listeners.into_iter().map(|(_, address)| address).collect()
+    }
+
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())

@@ -258,8 +258,8 @@ impl Attempt {
             };
             let mut rest = x.client.shard.buffers.take();
             head.split_off(head_bytes, &mut rest);
+            let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
             if head.status >= 200 {
-                let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
                 return Ok(Some((length, rest)));
             }
             self.interim += 1;
