@@ -24,4 +24,6 @@ mod stats;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]
+mod upgrades;
+#[cfg(test)]
 mod walkthrough;
