@@ -26,4 +26,6 @@ mod timeouts;
 #[cfg(test)]
 mod upgrades;
 #[cfg(test)]
+mod waiting;
+#[cfg(test)]
 mod walkthrough;
