@@ -26,6 +26,8 @@ mod stats;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]
+mod upgrades;
+#[cfg(test)]
 mod waiting;
 #[cfg(test)]
 mod walkthrough;
