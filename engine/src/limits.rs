@@ -18,8 +18,9 @@ pub const PIPELINED_BYTES_MAX: usize = BLOCK_BYTES;
 /// Bytes of a request body kept for a retry; Envoy's default buffer limit.
 pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Interim (1xx) answers of an origin to one request; more is a protocol error.
-pub const INTERIM_RESPONSES_MAX: usize = 64;
+/// Interim (1xx) answers of an origin to one request; more is a protocol error. An origin that works
+/// for long may say 102 every few seconds.
+pub const INTERIM_RESPONSES_MAX: usize = 1024;
 
 /// How often another host is asked for to avoid one that was tried.
 pub const HOST_SELECTIONS_MAX: u32 = 100;

@@ -28,6 +28,7 @@ pub(crate) struct Proxy {
 pub(crate) enum Signal {
     Int,
     Term,
+    Usr1,
 }
 
 /// Whether the stories are being told about the real Envoy.
@@ -88,6 +89,13 @@ impl Proxy {
         *address
     }
 
+    /// The addresses of all listeners, in the order of their names.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let mut listeners = self.listeners.clone();
+        listeners.sort();
+        listeners.into_iter().map(|(_, address)| address).collect()
+    }
+
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())
@@ -143,6 +151,7 @@ impl Proxy {
         let name = match signal {
             Signal::Int => "INT",
             Signal::Term => "TERM",
+            Signal::Usr1 => "USR1",
         };
         let pid = self.process.lock().unwrap().id();
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();

@@ -222,7 +222,8 @@ impl Wire {
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 
-    fn take(&mut self, count: usize) -> Result<Vec<u8>, Broken> {
+    /// The next `count` bytes.
+    pub(crate) fn take(&mut self, count: usize) -> Result<Vec<u8>, Broken> {
         while self.received.len() < count {
             self.receive()?;
         }

@@ -6,11 +6,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
-use super::filter_chain::FilterChain;
+use super::filter_chain::ConnectionChain;
 use crate::http1::{self, HeadLimits};
 use crate::limits;
 use crate::request;
@@ -135,6 +136,7 @@ pub struct Client {
     /// Whether the client may still send.
     pub input: Input,
     listener: Arc<Listener>,
+    chain: Rc<ConnectionChain>,
     opened: Millis,
     requests: u64,
     closed_by: ClosedBy,
@@ -171,6 +173,7 @@ impl Client {
             alarm,
             early: Vec::new(),
             input: Input::Open,
+            chain: ConnectionChain::new(&listener.filter_chain),
             listener,
             opened: shard.clock.now(),
             requests: 0,
@@ -196,8 +199,8 @@ impl Client {
 
     /// The filter chain that the connection was given.
     #[must_use]
-    pub fn chain(&self) -> &Arc<FilterChain> {
-        &self.listener.filter_chain
+    pub const fn chain(&self) -> &Rc<ConnectionChain> {
+        &self.chain
     }
 
     /// This shard's counters of the connection manager.

@@ -14,7 +14,7 @@ use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
 use super::route::{Forward, Priority, Route, VirtualHost};
 use super::upload::{Keep, Upload};
-use super::{Exchange, Outcome};
+use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::http1::{BodyLength, FieldName, encode};
 use crate::limits;
@@ -370,15 +370,23 @@ impl Forwarding<'_> {
     }
 
     async fn deliver(self, x: &mut Exchange<'_>, route: &Route, answered: Answered) -> Outcome {
-        let Answered { answer, active } = answered;
+        // `active` counts to the end of the answer.
+        let Answered { mut answer, active } = answered;
         // Envoy: an answer that has begun is not measured by its attempt any more.
         x.deadlines.set(Passed::PerTry, None);
         let Self { cluster, upload, attempts, virtual_host, retrying, .. } = self;
         // Envoy: the place among the retries is free when an answer is accepted.
         drop(retrying);
         let status = x.heads.response.status;
-        charge::answer(&cluster, x.is_internal(), status);
+        // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
+        if !tunnel::has_failed_handshake(x, &mut answer) {
+            charge::answer(&cluster, x.is_internal(), status);
+        }
         let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
+        if status == 101 {
+            upload.recycle(&x.client.shard.buffers);
+            return Outcome::Done(tunnel::run(x, route, answer, attempts).await);
+        }
         let outcome = download::deliver(x, route, answer, upload, attempts).await;
         if let Outcome::Done(After::Next | After::Close) = outcome {
             charge::time(&cluster, x);
@@ -431,6 +439,10 @@ impl Drop for Active {
 
 /// Returns a connection on which everything ended as it should.
 pub(super) fn give_back(x: &Exchange<'_>, connection: Connection) {
+    if x.upgrade != Upgrade::None {
+        // Who knows what the host makes of the next bytes.
+        return connection.close(ClosedBy::Us);
+    }
     let now = x.client.shard.clock.now();
     let pool = Rc::clone(connection.pool());
     pool.give_back(connection, now);

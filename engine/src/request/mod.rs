@@ -18,10 +18,10 @@ pub mod headers;
 pub mod reply;
 pub mod retry;
 pub mod route;
+mod tunnel;
 mod upload;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use self::attempt::Failed;
@@ -30,7 +30,7 @@ use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, millis};
-use crate::downstream::filter_chain::FilterChain;
+use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::http1::{self, BodyLength, framing};
 use crate::shard::Heads;
@@ -43,7 +43,7 @@ use crate::stats::RouterStats;
 pub(crate) struct Exchange<'a> {
     client: &'a mut Client,
     heads: &'a mut Heads,
-    chain: Arc<FilterChain>,
+    chain: Rc<ConnectionChain>,
     world: Rc<World>,
     deadlines: Deadlines,
     timeouts: Timeouts,
@@ -61,6 +61,20 @@ pub(crate) struct Exchange<'a> {
     facts: Option<Facts>,
     /// The same for every decision about this request.
     random: u64,
+    /// Whether it asks for an upgrade.
+    upgrade: Upgrade,
+}
+
+/// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
+/// on the connection, whatever the answer: what the client has sent behind it may be no HTTP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Upgrade {
+    /// It stays what it is.
+    None,
+    /// A tunnel.
+    Asked,
+    /// A tunnel, and that is allowed; counted.
+    Allowed,
 }
 
 /// Whether the client's connection outlives the answer.
@@ -95,6 +109,7 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
         Outcome::Done(after) => after,
         Outcome::Reply(reply) => exchange.reply(reply, None).await,
     };
+    exchange.end_upgrade();
     let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
     client.stats().downstream_rq_time.record(took);
     client.end_exchange();
@@ -122,7 +137,7 @@ impl<'a> Exchange<'a> {
         let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
         let keep_alive = heads.request.keep_alive();
         let random = shard.random.borrow_mut().u64(..);
-        let chain = Arc::clone(client.chain());
+        let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
         let after =
@@ -144,6 +159,7 @@ impl<'a> Exchange<'a> {
             persistence: if keep_alive { Persistence::KeepAlive } else { Persistence::Close },
             facts: None,
             random,
+            upgrade: Upgrade::None,
             client,
             heads,
         })
@@ -163,7 +179,7 @@ impl<'a> Exchange<'a> {
                 return Outcome::Done(After::Close);
             }
         }
-        let chain = Arc::clone(&self.chain);
+        let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
@@ -175,7 +191,11 @@ impl<'a> Exchange<'a> {
                 Outcome::Reply(self.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
-                match self.take_route(router, virtual_host, route).await {
+                let outcome = match self.begin_upgrade(&route.action) {
+                    Ok(()) => self.take_route(router, virtual_host, route).await,
+                    Err(refused) => Outcome::Reply(refused),
+                };
+                match outcome {
                     Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
                     done @ Outcome::Done(_) => done,
                 }
