@@ -16,6 +16,8 @@ mod connections;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod leaving;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod process;
