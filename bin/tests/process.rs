@@ -217,7 +217,7 @@ fn without_a_ring_epoll_carries_the_same() {
         return;
     }
     let origin = Origin::that_echoes();
-    let proxy = Proxy::with(Config::to(&origin).environment("CORVOY_DRIVER", "epoll"));
+    let proxy = Proxy::with(Config::to(&origin).environment("CORVOY_RING", "epoll"));
     assert!(proxy.log().contains("1 shards on epoll"), "{}", proxy.log());
     let mut client = proxy.connect();
     for i in 0..10 {

@@ -15,10 +15,6 @@ const SUBMISSIONS: u32 = 2048;
 /// Completion entries: several times the submissions, so that a burst never overflows.
 const COMPLETIONS: u32 = 8192;
 
-/// The environment variable that asks for `epoll` where the kernel would give a ring: to compare,
-/// and to test the fallback.
-const DRIVER: &str = "CORVOY_DRIVER";
-
 /// The interface that a shard ended up with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ring {
@@ -69,10 +65,6 @@ pub const FORCE: &str = "CORVOY_RING";
 /// # Errors
 /// When not even epoll can be set up, or [`FORCE`] names no step.
 pub fn choose() -> io::Result<Choice> {
-    if std::env::var_os(DRIVER).is_some_and(|driver| driver == "epoll") {
-        build_epoll().map(drop)?;
-        return Ok(Choice { ring: Ring::Epoll, refusals: Vec::new() });
-    }
     let mut refusals = Vec::new();
     for &ring in ladder()? {
         match build_uring(ring).map(drop) {
