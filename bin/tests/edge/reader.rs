@@ -44,12 +44,11 @@ pub(super) fn requests(bytes: &[u8], mercy: Mercy) -> (Vec<Request>, End) {
     let mut requests = Vec::new();
     let mut at = 0;
     loop {
-        if mercy != Mercy::None {
-            while let [b'\r', b'\n', ..] = bytes[at..] {
-                at += 2;
-            }
-            while mercy == Mercy::Lenient && bytes[at..].starts_with(b"\n") {
-                at += 1;
+        loop {
+            match (mercy, &bytes[at..]) {
+                (Mercy::EmptyLines | Mercy::Lenient, [b'\r', b'\n', ..]) => at += 2,
+                (Mercy::Lenient, [b'\n', ..]) => at += 1,
+                _ => break,
             }
         }
         if at == bytes.len() {
