@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use corvoy_engine::compile::Node;
 
 use crate::log::{self, Level};
 
@@ -50,10 +51,6 @@ pub(crate) struct Flags {
     /// How long a drain may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Process")]
     drain_time_s: u32,
-
-    /// Ask clients to leave over the drain time, or all at once
-    #[arg(long, value_enum, default_value_t = DrainStrategy::Gradual, help_heading = "Process")]
-    pub(crate) drain_strategy: DrainStrategy,
 
     /// Name of the cluster that this node belongs to
     #[arg(long, value_name = "NAME", default_value = "", help_heading = "Process")]
@@ -117,6 +114,8 @@ struct WithoutEffect {
     disable_extensions: Option<String>,
     #[arg(long, hide = true)]
     disable_hot_restart: bool,
+    #[arg(long, hide = true, value_parser = ["gradual", "immediate"])]
+    drain_strategy: Option<String>,
     #[arg(long, hide = true)]
     enable_core_dump: bool,
     #[arg(long, hide = true)]
@@ -164,15 +163,6 @@ pub(crate) enum Mode {
     Validate,
 }
 
-/// How clients are asked to leave while draining.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum DrainStrategy {
-    /// More and more of them over the drain time.
-    Gradual,
-    /// All of them from the start.
-    Immediate,
-}
-
 /// `--component-log-level`, parsed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ComponentLevels(pub(crate) Vec<(String, Level)>);
@@ -195,6 +185,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Envoy v3 API, as of 
 const NO_HOT_RESTART: &str = "there is no hot restart: nothing is shared with another process";
 const NO_DYNAMIC: &str = "there is no dynamic configuration";
 const NO_ACCESS_LOG: &str = "there are no access logs";
+const NO_GRADUAL_DRAIN: &str = "a drain asks each client to leave with its next answer";
 
 /// Every flag of Envoy 1.40 and what becomes of it.
 const ANSWERS: [(&str, Answer); 43] = [
@@ -210,7 +201,7 @@ const ANSWERS: [(&str, Answer); 43] = [
     ("cpuset-threads", Harmless("the default concurrency always follows the CPU affinity mask")),
     ("disable-extensions", Refused("extensions cannot be switched off")),
     ("disable-hot-restart", Harmless(NO_HOT_RESTART)),
-    ("drain-strategy", Honoured),
+    ("drain-strategy", Harmless(NO_GRADUAL_DRAIN)),
     ("drain-time-s", Honoured),
     ("enable-core-dump", Harmless("core dumps follow the limits that the process is started with")),
     ("enable-fine-grain-logging", Harmless("levels are set by component")),
@@ -280,6 +271,19 @@ impl Flags {
         }
     }
 
+    /// Calls the node what the flags call it; they go before the configuration.
+    pub(crate) fn name_node(&self, node: &mut Node) {
+        for (flag, name) in [
+            (&self.service_cluster, &mut node.cluster),
+            (&self.service_node, &mut node.id),
+            (&self.service_zone, &mut node.zone),
+        ] {
+            if !flag.is_empty() {
+                name.clone_from(flag);
+            }
+        }
+    }
+
     pub(crate) fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_time_s.into())
     }
@@ -340,8 +344,7 @@ mod tests {
         assert_eq!(flags.log_level, Level::Warning);
         assert_eq!(flags.component_log_level.0, [("upstream".to_owned(), Level::Debug)]);
         assert_eq!(flags.drain_time(), Duration::from_secs(30));
-        assert_eq!(flags.drain_strategy, DrainStrategy::Immediate);
-        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        assert_eq!(warnings.len(), 5, "{warnings:?}");
         assert!(warnings[0].starts_with("--base-id has no effect: "));
     }
 

@@ -5,6 +5,7 @@
 
 mod flags;
 mod log;
+mod memory;
 mod origin;
 mod report;
 
@@ -47,7 +48,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         report::line("disabled");
         return Ok(ExitCode::SUCCESS);
     }
-    let levels = log::start(&log::Options {
+    let log = log::start(&log::Options {
         level: flags.log_level,
         components: &flags.component_log_level.0,
         path: flags.log_path.as_deref(),
@@ -64,7 +65,9 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let mut problems = Problems::default();
     let configured = load(&source, &registry, &mut problems);
     report::problems(&problems, &source);
-    let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
+    memory::hand_back();
+    let Some((mut compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
+    flags.name_node(&mut compiled.node);
     if flags.mode() == Mode::Validate {
         report::line(&format!("configuration '{}' OK", name(flags)));
         return Ok(ExitCode::SUCCESS);
@@ -83,7 +86,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         version: report::version(),
         command_line_options: report::command_line_options(flags, shards),
         bootstrap: json,
-        logging: Arc::new(levels),
+        logging: Arc::new(log),
     };
     control::run(compiled, registry, process, options)?;
     Ok(ExitCode::SUCCESS)

@@ -66,5 +66,7 @@ pub(crate) fn command_line_options(flags: &Flags, concurrency: usize) -> Value {
         "service_zone": flags.service_zone,
         "mode": "Serve",
         "drain_time": format!("{}s", flags.drain_time().as_secs()),
+        "drain_strategy": "Immediate",
+        "log_format_escaped": flags.log_format_escaped,
     })
 }

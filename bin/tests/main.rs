@@ -26,4 +26,6 @@ mod stats;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]
+mod waiting;
+#[cfg(test)]
 mod walkthrough;

@@ -131,6 +131,35 @@ fn a_log_path_takes_the_log() {
 }
 
 #[test]
+fn a_log_that_was_moved_away_is_opened_anew_when_somebody_asks() {
+    let folder = TempDir::new().unwrap();
+    let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
+    let config = Config::to_addresses(&[]).flags(&["--log-path", path.to_str().unwrap()]);
+    let proxy = Proxy::with(config);
+    let signal = || proxy.signal(Signal::Usr1);
+    let ask = || assert_eq!(proxy.admin_post("/reopen_logs").text(), "OK\n");
+    for reopen in [&signal as &dyn Fn(), &ask] {
+        wait_until("the log", || path.exists());
+        fs::rename(&path, &moved).unwrap();
+        reopen();
+        wait_until("a new log", || path.exists());
+    }
+}
+
+#[test]
+fn the_command_line_names_the_node_over_the_configuration() {
+    let yaml = "node: { id: a, cluster: b, locality: { region: r, zone: z }, metadata: { k: v } }";
+    let flags = ["--config-yaml", yaml, "--service-node", "N", "--service-zone", "Z"];
+    let proxy = Proxy::with(Config::to_addresses(&[]).flags(&flags));
+    let info = proxy.admin("/server_info").text();
+    let node = &serde_json::from_str::<serde_json::Value>(&info).unwrap()["node"];
+    assert_eq!((&node["id"], &node["cluster"]), (&"N".into(), &"b".into()), "{info}");
+    let locality = serde_json::json!({ "region": "r", "zone": "Z", "sub_zone": "" });
+    assert_eq!(node["locality"], locality);
+    assert_eq!(node["metadata"]["k"], "v");
+}
+
+#[test]
 fn a_signal_drains_and_loses_no_request_that_had_begun() {
     if is_oracle() {
         return; // Envoy exits at once and takes its requests along.

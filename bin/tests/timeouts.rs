@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Config, Origin, Proxy};
+use crate::support::{Act, Config, Origin, Proxy};
 
 #[test]
 fn an_origin_that_stalls_is_a_504_after_the_timeout() {
@@ -69,4 +69,109 @@ fn an_answer_that_stalls_after_its_head_is_cut_off() {
     let got = String::from_utf8_lossy(broken.bytes()).into_owned();
     assert!(got.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
     assert_eq!(proxy.stat("cluster.service.upstream_rq_timeout"), 1);
+}
+
+#[test]
+fn an_origin_that_is_silent_from_the_start_is_a_stream_that_idles() {
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 0s, idle_timeout: 0.3s"));
+    let mut client = proxy.connect();
+    let response = client.get("/");
+    assert_eq!((response.status(), response.text().as_str()), (504, "stream timeout"));
+    client.stays_open();
+    assert_eq!(proxy.stat("http.front.downstream_rq_idle_timeout"), 1);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+#[test]
+fn a_body_that_never_comes_is_a_stream_that_idles() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).route("idle_timeout: 0.3s"));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+    let response = client.response();
+    assert_eq!((response.status(), response.text().as_str()), (408, "stream timeout"));
+    client.is_closed();
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+/// Retries, each attempt with this limit.
+fn each_try(limit: &str, num_retries: u32) -> String {
+    format!(
+        "retry_policy: {{ retry_on: 5xx, num_retries: {num_retries}, {limit}, \
+         retry_back_off: {{ base_interval: 0.4s, max_interval: 0.4s }} }}"
+    )
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_retried_and_the_last_one_is_a_504() {
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_timeout: 0.2s", 2)));
+    let response = proxy.get("/");
+    assert_eq!((response.status(), response.text().as_str()), (504, "upstream request timeout"));
+    assert_eq!(origin.seen().len(), 3);
+    for (name, count) in [
+        ("upstream_rq_per_try_timeout", 3),
+        ("upstream_rq_timeout", 0),
+        ("upstream_rq_retry", 2),
+        ("upstream_rq_retry_limit_exceeded", 1),
+        ("upstream_rq_504", 1),
+        ("upstream_rq_active", 0),
+    ] {
+        proxy.stat_becomes(&format!("cluster.service.{name}"), count);
+    }
+}
+
+#[test]
+fn the_limit_of_an_attempt_ends_with_it() {
+    // The wait before the second attempt may be longer than an attempt may last.
+    for _ in 0..4 {
+        let origin = Origin::that_replies_in_turn(&[503, 503, 503, 200]);
+        let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_timeout: 0.1s", 3)));
+        assert_eq!(proxy.get("/").status(), 200);
+        assert_eq!(proxy.stat("cluster.service.upstream_rq_per_try_timeout"), 0);
+    }
+}
+
+#[test]
+fn the_limit_of_an_attempt_does_not_cut_an_answer_that_has_begun() {
+    let origin = Origin::that_does([Act::ReplyInTwo(
+        Duration::from_millis(500),
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".into(),
+        b"world".into(),
+    )]);
+    let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_timeout: 0.2s", 1)));
+    assert_eq!(proxy.get("/").text(), "helloworld");
+}
+
+#[test]
+fn the_limit_of_an_attempt_begins_when_the_request_has_come() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_timeout: 0.2s", 0)));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+    proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
+    proxy.rests();
+    client.send("llo");
+    assert_eq!(client.response().status(), 200);
+}
+
+#[test]
+fn an_attempt_that_is_silent_for_too_long_is_retried() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    let origin = Origin::that_does([Act::ReplyThenStall(Vec::new()), Act::Reply(answer)]);
+    let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_idle_timeout: 0.2s", 1)));
+    assert_eq!(proxy.get("/").text(), "ok");
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_per_try_idle_timeout"), 1);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_retry_success"), 1);
+}
+
+#[test]
+fn an_attempt_whose_answer_falls_silent_is_cut_off() {
+    let origin = Origin::that_stalls_after_headers();
+    let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_idle_timeout: 0.2s", 1)));
+    let broken = proxy.connect().ask("/").try_response("GET").expect_err("a whole response");
+    assert!(broken.bytes().starts_with(b"HTTP/1.1 200 OK\r\n"), "{broken:?}");
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_per_try_idle_timeout"), 1);
+    assert_eq!(origin.seen().len(), 1);
 }

@@ -22,17 +22,39 @@ pub struct Compiled {
     pub admin: Option<SocketAddr>,
     /// How often histograms begin a new interval.
     pub stats_flush_interval: Duration,
-    /// `node.id`, `node.cluster`.
+    /// Who this proxy is.
     pub node: Node,
 }
 
-/// Who this proxy is, for the admin endpoint.
+/// Who this proxy is: the bootstrap's `node`, which flags may override.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     /// `node.id`
     pub id: String,
     /// `node.cluster`
     pub cluster: String,
+    /// `node.metadata`
+    pub metadata: serde_json::Value,
+    /// `node.locality.region`
+    pub region: String,
+    /// `node.locality.zone`
+    pub zone: String,
+    /// `node.locality.sub_zone`
+    pub sub_zone: String,
+}
+
+impl Node {
+    /// As `/server_info` shows it.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let Self { id, cluster, metadata, region, zone, sub_zone } = self;
+        serde_json::json!({
+            "id": id,
+            "cluster": cluster,
+            "metadata": metadata,
+            "locality": { "region": region, "zone": zone, "sub_zone": sub_zone },
+            "user_agent_name": "corvoy",
+        })
+    }
 }
 
 /// Envoy's default of `stats_flush_interval`.
@@ -61,16 +83,27 @@ pub fn bootstrap(
         let _ = ignore_global_conn_limit;
         address.as_ref().and_then(|address| socket_address(address, &at.field("address"), problems))
     });
-    let node = node.as_ref().map_or_else(Node::default, |node| {
-        let config::Node { id, cluster, metadata: _, locality: _ } = node;
-        Node { id: id.clone(), cluster: cluster.clone() }
-    });
+    let node = compile_node(node.as_ref());
     (!problems.has_errors()).then(|| Compiled {
         snapshot: Arc::new(Snapshot { listeners, clusters }),
         admin,
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
         node,
     })
+}
+
+fn compile_node(node: Option<&config::Node>) -> Node {
+    let empty = config::Node::default();
+    let config::Node { id, cluster, metadata, locality } = node.unwrap_or(&empty);
+    let config::Locality { region, zone, sub_zone } = locality.clone().unwrap_or_default();
+    Node {
+        id: id.clone(),
+        cluster: cluster.clone(),
+        metadata: metadata.clone().unwrap_or_else(|| serde_json::json!({})),
+        region,
+        zone,
+        sub_zone,
+    }
 }
 
 fn compile_listeners(

@@ -4,17 +4,15 @@
 //! it to the module path, which [`component`] maps. Access logs do not come through here.
 
 mod component;
+mod file;
 mod format;
 mod level;
-
-use std::fs::File;
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use corvoy_engine::control::Logging;
 use corvoy_engine::control::admin::LogLevel;
+use std::io;
+use std::path::Path;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -24,6 +22,7 @@ pub(crate) use component::is_component;
 pub(crate) use format::FORMAT_DEFAULT;
 pub(crate) use level::{Level, Levels};
 
+use file::LogFile;
 use format::Format;
 
 /// What the command line says about the log.
@@ -36,35 +35,58 @@ pub(crate) struct Options<'a> {
     pub(crate) escape: bool,
 }
 
-/// Starts the log of this process; the handle changes its levels later.
+/// The log of this process, as the operator changes it while it runs.
+#[derive(Debug)]
+pub(crate) struct Log {
+    levels: Levels,
+    /// None: standard error.
+    file: Option<LogFile>,
+}
+
+/// Starts the log of this process.
 ///
 /// # Errors
 /// When the file cannot be opened, the format is not understood, or a log was started before.
-pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Levels> {
-    let writer = match options.path {
-        None => BoxMakeWriter::new(io::stderr),
+pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Log> {
+    let file = match options.path {
+        None => None,
         Some(path) => {
-            let file = File::options().create(true).append(true).open(path);
-            let file = file.with_context(|| format!("cannot log to {}", path.display()))?;
-            BoxMakeWriter::new(Arc::new(file))
+            let file = LogFile::open(path);
+            Some(file.with_context(|| format!("cannot log to {}", path.display()))?)
         }
+    };
+    let writer = match &file {
+        None => BoxMakeWriter::new(io::stderr),
+        Some(file) => BoxMakeWriter::new(file.clone()),
     };
     let format = Format::parse(options.format, options.escape)?;
     let (filter, handle) = reload::Layer::new(level::targets(options.level, options.components));
     let lines = fmt::layer().event_format(format).with_writer(writer).with_filter(filter);
     tracing_subscriber::registry().with(lines).try_init().context("the log is running already")?;
-    Ok(Levels::new(options.level, options.components, handle))
+    Ok(Log { levels: Levels::new(options.level, options.components, handle), file })
 }
 
-impl Logging for Levels {
+impl Logging for Log {
     fn loggers(&self) -> Vec<(String, LogLevel)> {
-        self.list().into_iter().map(|(name, level)| (name.to_owned(), level.into())).collect()
+        self.levels
+            .list()
+            .into_iter()
+            .map(|(name, level)| (name.to_owned(), level.into()))
+            .collect()
     }
 
     fn set_level(&self, logger: Option<&str>, level: LogLevel) {
         // The admin endpoint asks for loggers that it was told of.
-        let _known = self.set(logger, level.into());
+        let _known = self.levels.set(logger, level.into());
     }
 
-    fn reopen(&self) {}
+    fn reopen(&self) {
+        match self.file.as_ref().map_or(Ok(()), LogFile::reopen) {
+            Ok(()) => tracing::info!(target: "main", "the log is open anew"),
+            Err((path, error)) => {
+                let path = path.display();
+                tracing::error!(target: "main", "cannot open {path} anew, keep the old: {error}");
+            }
+        }
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::wait_until;
 use super::wire::{Message, Wire};
+use super::{wait_for, wait_until};
 
 /// What an origin does with a request that it has read.
 #[derive(Clone, Debug)]
@@ -22,8 +22,12 @@ pub(crate) enum Act {
     ReplyThenStall(Vec<u8>),
     /// Writes these bytes and resets the connection.
     ReplyThenReset(Vec<u8>),
+    /// Writes these bytes once the story says so, with `Origin::go_on`.
+    ReplyWhenTold(Vec<u8>),
     /// Writes these bytes after a while.
     ReplyLate(Duration, Vec<u8>),
+    /// Writes the first bytes, and the second after a while.
+    ReplyInTwo(Duration, Vec<u8>, Vec<u8>),
     /// Answers with the request itself, as it was received, in the body.
     Echo,
     /// Writes a head and then this many bytes of body.
@@ -50,6 +54,7 @@ struct Shared {
     script: Mutex<VecDeque<Act>>,
     seen: Mutex<Vec<Message>>,
     connections: Mutex<usize>,
+    told: Mutex<usize>,
 }
 
 /// The plain 200 with this body.
@@ -150,6 +155,16 @@ impl Origin {
         Self::that_does([Act::ReplyLate(delay, ok("ok"))])
     }
 
+    /// Answers `ok` when it is told to.
+    pub(crate) fn that_waits_to_be_told() -> Self {
+        Self::that_does([Act::ReplyWhenTold(ok("ok"))])
+    }
+
+    /// Lets one answer out that waits for it, now or later.
+    pub(crate) fn go_on(&self) {
+        *self.shared.told.lock().unwrap() += 1;
+    }
+
     /// Answers with a body of so many bytes.
     pub(crate) fn that_sends(bytes: u64) -> Self {
         Self::that_does([Act::ReplyWith(bytes)])
@@ -224,9 +239,18 @@ impl Shared {
             match act {
                 Act::Reply(bytes) => drop(wire.send(&bytes)),
                 Act::Swallow => {}
+                Act::ReplyWhenTold(bytes) => {
+                    wait_for("the story to say so", || self.is_told());
+                    drop(wire.send(&bytes));
+                }
                 Act::ReplyLate(delay, bytes) => {
                     thread::sleep(delay);
                     drop(wire.send(&bytes));
+                }
+                Act::ReplyInTwo(delay, first, second) => {
+                    drop(wire.send(&first));
+                    thread::sleep(delay);
+                    drop(wire.send(&second));
                 }
                 Act::Echo => drop(wire.send(&ok(&request.to_string()))),
                 Act::ReplyWith(count) => send_body(&mut wire, count),
@@ -242,6 +266,12 @@ impl Shared {
                 }
             }
         }
+    }
+
+    fn is_told(&self) -> Option<()> {
+        let mut told = self.told.lock().unwrap();
+        *told = told.checked_sub(1)?;
+        Some(())
     }
 
     fn next_act(&self) -> Act {

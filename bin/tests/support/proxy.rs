@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -27,6 +28,7 @@ pub(crate) struct Proxy {
 pub(crate) enum Signal {
     Int,
     Term,
+    Usr1,
 }
 
 /// Whether the stories are being told about the real Envoy.
@@ -149,6 +151,7 @@ impl Proxy {
         let name = match signal {
             Signal::Int => "INT",
             Signal::Term => "TERM",
+            Signal::Usr1 => "USR1",
         };
         let pid = self.process.lock().unwrap().id();
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
@@ -171,6 +174,25 @@ impl Proxy {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Processor time that the process has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let pid = self.process.lock().unwrap().id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        // utime and stime, in hundredths of a second on every Linux.
+        let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+        Duration::from_millis(10 * ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
+    }
+
+    /// The proxy has nothing to do, and does nothing.
+    #[track_caller]
+    pub(crate) fn rests(&self) {
+        let (before, look) = (self.processor_time(), Duration::from_millis(400));
+        std::thread::sleep(look);
+        let used = self.processor_time().saturating_sub(before);
+        assert!(used < look / 4, "it used {used:?} of {look:?} for nothing");
     }
 
     pub(crate) fn log(&self) -> String {

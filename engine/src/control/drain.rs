@@ -38,7 +38,7 @@ impl Drain {
                 self.running.set_state(ServerState::Live);
                 self.tell(Draining::No);
             }
-            Order::Quit => {} // it ends the process, not the connections
+            Order::Quit | Order::ReopenLogs => {} // neither is about connections
         }
     }
 

@@ -149,6 +149,7 @@ async fn serve(
             }
             Some(order) = ordered.recv() => match order {
                 admin::Order::Quit => return Ok(()),
+                admin::Order::ReopenLogs => options.logging.reopen(),
                 order => drain.order(order),
             },
         }
@@ -175,7 +176,7 @@ fn running(
         version: options.version.clone(),
         started: options.started,
         command_line_options: options.command_line_options.clone(),
-        node: serde_json::json!({ "id": node.id, "cluster": node.cluster }),
+        node: node.json(),
     };
     let config_dump = ConfigDump::of_bootstrap(options.bootstrap.clone(), SystemTime::now());
     let no_hosts = Arc::new(HostSet::default());

@@ -6,11 +6,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
-use super::filter_chain::FilterChain;
+use super::filter_chain::ConnectionChain;
 use crate::http1::{self, HeadLimits};
 use crate::limits;
 use crate::request;
@@ -130,6 +131,7 @@ pub struct Client {
     /// Whether the client may still send.
     pub input: Input,
     listener: Arc<Listener>,
+    chain: Rc<ConnectionChain>,
     opened: Millis,
     requests: u64,
     closed_by: ClosedBy,
@@ -166,6 +168,7 @@ impl Client {
             alarm,
             early: Vec::new(),
             input: Input::Open,
+            chain: ConnectionChain::new(&listener.filter_chain),
             listener,
             opened: shard.clock.now(),
             requests: 0,
@@ -191,8 +194,8 @@ impl Client {
 
     /// The filter chain that the connection was given.
     #[must_use]
-    pub fn chain(&self) -> &Arc<FilterChain> {
-        &self.listener.filter_chain
+    pub const fn chain(&self) -> &Rc<ConnectionChain> {
+        &self.chain
     }
 
     /// This shard's counters of the connection manager.
@@ -259,6 +262,10 @@ impl Client {
     pub fn receive_ahead(&mut self) -> io::Result<()> {
         if self.early.capacity() == 0 {
             self.early = self.shard.buffers.take();
+        }
+        // Without room nothing would be received, and the wait for it would end at once for ever.
+        if self.early.len() == self.early.capacity() {
+            self.early.reserve(limits::PIPELINED_BYTES_MAX.saturating_sub(self.early.len()));
         }
         match self.socket.receive(&mut self.early) {
             Ok(Received::Bytes(n)) => self.count_received(n),
@@ -351,7 +358,7 @@ impl Client {
             }
             let idle_at = idle_max.map(|most| began.saturating_add(most));
             let deadline = [idle_at, leave_at, self.expires_at()].into_iter().flatten().min();
-            self.alarm.set(deadline, began);
+            self.alarm.set(deadline, self.shard.clock.now());
             let draining = self.shard.draining();
             let readable = poll_fn(|cx| {
                 if self.socket.poll_readable(cx).is_ready() {

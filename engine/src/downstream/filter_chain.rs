@@ -1,5 +1,7 @@
 //! What a connection is given: the connection manager, its routes, and where it is counted.
 
+use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connection_manager::ConnectionManager;
@@ -21,4 +23,25 @@ pub struct FilterChain {
     pub tracing: Arc<Scope<TracingStats>>,
     /// `listener.<address>.http.<stat_prefix>.`
     pub listener_http: Arc<Scope<ListenerHttpStats>>,
+}
+
+/// The filter chain of one connection. Requests count their hold on this, on their own shard: the
+/// count of the chain itself is shared with the other shards and has no place on their path.
+#[derive(Debug)]
+pub struct ConnectionChain(Arc<FilterChain>);
+
+impl ConnectionChain {
+    /// For a connection that was given `chain`.
+    #[must_use]
+    pub fn new(chain: &Arc<FilterChain>) -> Rc<Self> {
+        Rc::new(Self(Arc::clone(chain)))
+    }
+}
+
+impl Deref for ConnectionChain {
+    type Target = FilterChain;
+
+    fn deref(&self) -> &FilterChain {
+        &self.0
+    }
 }

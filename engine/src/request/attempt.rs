@@ -111,6 +111,7 @@ pub(super) async fn exchange(
     let mut attempt = Attempt { connection, heard: Heard::Nothing, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
+    x.touch_try();
     loop {
         let mut receives = ready.io.origin_in;
         if let Err(failed) = step_upload(x, &attempt.connection, upload, ready) {
@@ -132,6 +133,7 @@ pub(super) async fn exchange(
         }
         let now = x.client.shard.clock.now();
         x.start_timers(upload);
+        x.start_try_timer(upload);
         let want = Interest {
             origin_in: true,
             origin_out: upload.wants_origin(),
@@ -146,6 +148,9 @@ pub(super) async fn exchange(
             return Err(attempt.fail(failed));
         }
         x.touch();
+        if ready.io.origin_in || ready.io.origin_out {
+            x.touch_try();
+        }
     }
 }
 

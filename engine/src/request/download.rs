@@ -114,6 +114,9 @@ async fn relay(
             return Err(Broken::Deadline(passed));
         }
         x.touch();
+        if ready.io.origin_in || ready.io.origin_out {
+            x.touch_try();
+        }
     }
 }
 
@@ -190,10 +193,12 @@ fn end(
         }
         Broken::Deadline(passed) => {
             router.rq_reset_after_downstream_response_started.inc();
-            if passed == Passed::Route {
-                connection.pool().stats().upstream_rq_timeout.inc();
-            } else {
-                x.count_timeout(passed);
+            match passed {
+                Passed::Route => connection.pool().stats().upstream_rq_timeout.inc(),
+                Passed::PerTryIdle => {
+                    connection.pool().stats().upstream_rq_per_try_idle_timeout.inc();
+                }
+                passed => x.count_timeout(passed),
             }
             (cut, ClosedBy::Us)
         }

@@ -126,6 +126,9 @@ impl Forwarding<'_> {
         x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
         let idle = self.plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
         x.stream_idle = idle.filter(|idle| !idle.is_zero());
+        x.touch();
+        let retry = self.plan.retry.as_ref();
+        x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
         Self::expect_timeout(x, Duration::ZERO);
         x.rewrite_request(route, self.plan);
     }
@@ -161,11 +164,14 @@ impl Forwarding<'_> {
         x.heads.response.clear();
         x.start_timers(&self.upload);
         let connection = self.lease(x, &pool).await?;
+        // While there was no connection more of the body may have come: it goes before what is
+        // still on the way.
+        let early = self.upload.take_early(&mut x.client.early);
+        early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         let Some(active) = Active::begin(&self.cluster, &pool, self.priority()) else {
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
         };
-        x.start_try_timers();
         let limits = Exchange::response_limits(self.cluster.cluster());
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await?;
         Ok(Answered { answer, active })
@@ -209,8 +215,14 @@ impl Forwarding<'_> {
             self.attempts -= 1;
             return Verdict::Again(0);
         }
-        if let Failed::Deadline(Passed::PerTry) = failed {
-            self.cluster.stats().upstream_rq_per_try_timeout.inc();
+        match failed {
+            Failed::Deadline(Passed::PerTry) => {
+                self.cluster.stats().upstream_rq_per_try_timeout.inc();
+            }
+            Failed::Deadline(Passed::PerTryIdle) => {
+                self.cluster.stats().upstream_rq_per_try_idle_timeout.inc();
+            }
+            _ => {}
         }
         if let Some((reset, headers_sent)) = reset(failed)
             && let Some(retry) = &mut self.retry
@@ -279,8 +291,9 @@ impl Forwarding<'_> {
 
     /// Waits before the next attempt; the client may go away and deadlines may pass meanwhile.
     async fn rest(&mut self, x: &mut Exchange<'_>, after: Millis) -> Result<(), Failed> {
+        x.stop_try_timers();
         let mut now = x.client.shard.clock.now();
-        let until = now + after;
+        let until = now.saturating_add(after);
         while now < until {
             x.deadlines.set(Passed::Backoff, Some(until));
             x.set_alarm(now);
@@ -318,6 +331,8 @@ impl Forwarding<'_> {
 
     async fn deliver(self, x: &mut Exchange<'_>, route: &Route, answered: Answered) -> Outcome {
         let Answered { answer, active } = answered;
+        // Envoy: an answer that has begun is not measured by its attempt any more.
+        x.deadlines.set(Passed::PerTry, None);
         let Self { cluster, upload, attempts, virtual_host, .. } = self;
         let status = x.heads.response.status;
         charge::answer(&cluster, x.is_internal(), status);

@@ -21,7 +21,6 @@ pub mod route;
 mod upload;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use self::attempt::Failed;
@@ -30,7 +29,7 @@ use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, millis};
-use crate::downstream::filter_chain::FilterChain;
+use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::http1::{self, BodyLength, framing};
 use crate::shard::Heads;
@@ -43,11 +42,12 @@ use crate::stats::RouterStats;
 pub(crate) struct Exchange<'a> {
     client: &'a mut Client,
     heads: &'a mut Heads,
-    chain: Arc<FilterChain>,
+    chain: Rc<ConnectionChain>,
     world: Rc<World>,
     deadlines: Deadlines,
     timeouts: Timeouts,
     stream_idle: Option<Duration>,
+    per_try_idle: Option<Duration>,
     /// When its head was complete.
     began: Millis,
     /// When the client had sent everything.
@@ -128,7 +128,7 @@ impl<'a> Exchange<'a> {
         let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
         let keep_alive = heads.request.keep_alive();
         let random = shard.random.borrow_mut().u64(..);
-        let chain = Arc::clone(client.chain());
+        let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
         let after =
@@ -139,6 +139,7 @@ impl<'a> Exchange<'a> {
         deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
         Ok(Self {
             stream_idle: limits.stream_idle,
+            per_try_idle: None,
             chain,
             world: shard.world(),
             deadlines,
@@ -156,6 +157,9 @@ impl<'a> Exchange<'a> {
 
     /// Decides and carries out.
     async fn run(&mut self) -> Outcome {
+        self.touch();
+        // Even a reply from here ends when the client does not take it.
+        self.set_alarm(self.began);
         if let Some(outcome) = self.normalize() {
             return outcome;
         }
@@ -165,7 +169,7 @@ impl<'a> Exchange<'a> {
                 return Outcome::Done(After::Close);
             }
         }
-        let chain = Arc::clone(&self.chain);
+        let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
@@ -217,10 +221,9 @@ impl<'a> Exchange<'a> {
 
     /// Something moved: the idle deadline moves on.
     fn touch(&mut self) {
-        if let Some(idle) = self.stream_idle {
-            let now = self.client.shard.clock.now();
-            self.deadlines.set(Passed::StreamIdle, Some(now.saturating_add(millis(idle))));
-        }
+        let now = self.client.shard.clock.now();
+        let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
+        self.deadlines.set(Passed::StreamIdle, at);
     }
 
     /// Starts the timers that wait for the end of the request, once it has come.
@@ -234,11 +237,29 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Passed::Route, self.timeouts.global.map(after));
     }
 
-    /// Starts the timers of an attempt that has its connection.
-    fn start_try_timers(&mut self) {
-        let now = self.client.shard.clock.now();
-        let per_try = self.timeouts.per_try.map(|limit| now.saturating_add(millis(limit)));
-        self.deadlines.set(Passed::PerTry, per_try);
+    /// Starts the timer of an attempt, which has its connection, once the whole request has come.
+    fn start_try_timer(&mut self, upload: &Upload) {
+        if let Some(limit) = self.timeouts.per_try
+            && upload.has_ended()
+            && self.deadlines.get(Passed::PerTry).is_none()
+        {
+            let now = self.client.shard.clock.now();
+            self.deadlines.set(Passed::PerTry, Some(now.saturating_add(millis(limit))));
+        }
+    }
+
+    /// Something moved between us and the host: the attempt's idle deadline moves on.
+    fn touch_try(&mut self) {
+        if let Some(idle) = self.per_try_idle {
+            let now = self.client.shard.clock.now();
+            self.deadlines.set(Passed::PerTryIdle, Some(now.saturating_add(millis(idle))));
+        }
+    }
+
+    /// The attempt is over.
+    fn stop_try_timers(&mut self) {
+        self.deadlines.set(Passed::PerTry, None);
+        self.deadlines.set(Passed::PerTryIdle, None);
     }
 
     /// Fails with the deadline that has passed, if one has.

@@ -157,6 +157,7 @@ impl Shard {
     }
 
     fn carry_out(&'static self, order: Order) {
+        self.clock.refresh();
         match order {
             Order::Snapshot(snapshot) => {
                 let next = World::next(self, &self.world.borrow(), snapshot);
@@ -238,6 +239,7 @@ impl Shard {
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
         let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
         monoio::spawn(std::future::poll_fn(move |cx| {
+            self.clock.refresh();
             let poll = AssertUnwindSafe(|| task.as_mut().poll(cx));
             std::panic::catch_unwind(poll).unwrap_or_else(|_panic| {
                 tracing::error!(target: "main", "a task panicked; its connection is closed");
@@ -270,7 +272,7 @@ impl Shard {
         let Some(alarm) = self.sweep.get() else { return };
         loop {
             alarm.rang().await;
-            let now = self.clock.now();
+            let now = self.clock.refresh();
             alarm.set(None, now);
             self.sweeping.set(Sweeping::NotDue);
             if self.world().sweep(now) {

@@ -56,13 +56,17 @@ pub struct Choice {
     pub refusals: Vec<String>,
 }
 
+/// The environment variable that makes the ladder begin further down: `coop`, `plain` or `epoll`.
+/// For comparing them, and for tools such as valgrind that cannot follow a ring.
+pub const FORCE: &str = "CORVOY_RING";
+
 /// Walks the ladder once, on the thread that asks.
 ///
 /// # Errors
-/// When not even epoll can be set up.
+/// When not even epoll can be set up, or [`FORCE`] names no step.
 pub fn choose() -> io::Result<Choice> {
     let mut refusals = Vec::new();
-    for ring in [Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain] {
+    for &ring in ladder()? {
         match build_uring(ring).map(drop) {
             Ok(()) => return Ok(Choice { ring, refusals }),
             Err(error) => refusals.push(format!("{ring}: {error}")),
@@ -70,6 +74,17 @@ pub fn choose() -> io::Result<Choice> {
     }
     build_epoll().map(drop)?;
     Ok(Choice { ring: Ring::Epoll, refusals })
+}
+
+fn ladder() -> io::Result<&'static [Ring]> {
+    const LADDER: &[Ring] = &[Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain];
+    let Some(forced) = std::env::var_os(FORCE) else { return Ok(LADDER) };
+    match forced.to_str() {
+        Some("coop") => Ok(&[Ring::CoopTaskrun, Ring::Plain]),
+        Some("plain") => Ok(&[Ring::Plain]),
+        Some("epoll") => Ok(&[]),
+        _ => Err(io::Error::other(format!("{FORCE} is none of coop, plain, epoll"))),
+    }
 }
 
 /// Runs `main` to its end on this thread.

@@ -85,7 +85,7 @@ impl Timers {
             std::future::poll_fn(|cx| self.timer.poll_readable(cx)).await;
             self.timer.take_counter();
             self.armed.set(NEVER);
-            self.ring(clock.now());
+            self.ring(clock.refresh());
         }
     }
 

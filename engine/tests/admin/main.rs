@@ -111,6 +111,7 @@ fn orders_reach_the_server_and_are_answered_ok() {
             "/drain_listeners?skip_exit",
             Order::DrainListeners(DrainListeners { skip_exit: true, ..drain }),
         ),
+        ("/reopen_logs", Order::ReopenLogs),
         ("/quitquitquit", Order::Quit),
     ] {
         assert_eq!(console.post(path).body, "OK\n");

@@ -37,6 +37,7 @@ mod logging;
 mod memory;
 mod quitquitquit;
 mod ready;
+mod reopen_logs;
 mod reset_counters;
 mod runtime;
 mod server_info;
@@ -167,7 +168,7 @@ const fn parameter(name: &'static str, help: &'static str) -> Parameter {
 }
 
 /// Every endpoint, by path: the order of `/help`.
-static ENDPOINTS: [&Endpoint; 22] = [
+static ENDPOINTS: [&Endpoint; 23] = [
     &home::ENDPOINT,
     &certs::ENDPOINT,
     &clusters::ENDPOINT,
@@ -183,6 +184,7 @@ static ENDPOINTS: [&Endpoint; 22] = [
     &memory::ENDPOINT,
     &quitquitquit::ENDPOINT,
     &ready::ENDPOINT,
+    &reopen_logs::ENDPOINT,
     &reset_counters::ENDPOINT,
     &runtime::ENDPOINT,
     &runtime::MODIFY,

@@ -53,6 +53,8 @@ pub enum Order {
     FailHealthCheck,
     /// `/healthcheck/ok`
     PassHealthCheck,
+    /// `/reopen_logs`
+    ReopenLogs,
     /// `/quitquitquit`: exit at once, with status 0. His answer is sent already.
     Quit,
 }

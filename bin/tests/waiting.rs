@@ -1,0 +1,62 @@
+//! Requests that wait for a connection to their origin, and what happens to them meanwhile.
+
+use crate::support::{Client, Config, Origin, Proxy};
+
+/// One connection to the origin for everybody.
+fn one_connection(origin: &Origin) -> Config {
+    Config::to(origin).cluster("circuit_breakers: { thresholds: [{ max_connections: 1 }] }")
+}
+
+/// A client whose request has the only connection, and waits for its answer.
+fn occupy(proxy: &Proxy, origin: &Origin) -> Client {
+    let mut client = proxy.connect();
+    client.ask("/first");
+    origin.has_seen(1);
+    client
+}
+
+#[test]
+fn a_body_that_comes_while_its_request_waits_for_a_connection_arrives_whole() {
+    let origin = Origin::that_waits_to_be_told();
+    let proxy = Proxy::with(one_connection(&origin));
+    let mut first = occupy(&proxy, &origin);
+
+    let mut second = proxy.connect();
+    second.send("POST /second HTTP/1.1\r\nhost: example\r\ncontent-length: 10\r\n\r\nhello");
+    proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 1);
+    let received = proxy.stat("http.front.downstream_cx_rx_bytes_total");
+    let rest = "worldGET /third HTTP/1.1\r\nhost: example\r\n\r\n";
+    second.send(rest);
+    proxy.stat_becomes("http.front.downstream_cx_rx_bytes_total", received + rest.len() as u64);
+
+    for _ in 0..3 {
+        origin.go_on();
+    }
+    assert_eq!(first.response().text(), "ok");
+    assert_eq!(second.response().text(), "ok");
+    assert_eq!(second.response().text(), "ok");
+    let seen = origin.seen();
+    assert_eq!(seen[1].text(), "helloworld");
+    assert!(seen[2].start_line.starts_with("GET /third "), "{}", seen[2]);
+    second.stays_open();
+}
+
+#[test]
+fn a_client_that_sends_more_and_more_ahead_keeps_nobody_busy() {
+    let origin = Origin::that_waits_to_be_told();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.send("POST /1 HTTP/1.1\r\nhost: example\r\ntransfer-encoding: chunked\r\n\r\n");
+    proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
+    client.send("5\r\nhello\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nho");
+    origin.has_seen(1);
+    client.send("st: example\r\n\r\n");
+    proxy.rests();
+    // Beyond its buffer the proxy leaves bytes to the kernel.
+    client.send("GET /3 HTTP/1.1\r\nhost: example\r\n\r\n".repeat(2000));
+    proxy.rests();
+    for _ in 0..3 {
+        origin.go_on();
+        assert_eq!(client.response().text(), "ok");
+    }
+}

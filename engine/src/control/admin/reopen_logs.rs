@@ -1,0 +1,15 @@
+//! `/reopen_logs`: the log file is opened anew, as on SIGUSR1.
+
+use crate::control::admin::reply::Reply;
+use crate::control::admin::{Effect, Endpoint, Order};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    path: "/reopen_logs",
+    effect: Effect::Changes,
+    help: "reopen access logs",
+    parameters: &[],
+    answer: |admin, _| {
+        admin.server.order(Order::ReopenLogs);
+        Reply::ok()
+    },
+};
