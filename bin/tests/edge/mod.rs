@@ -23,7 +23,7 @@ use crate::support::{Config, Proxy};
 
 use corpus::Case;
 use exchange::{Exchange, Pace, Reading};
-use origin::Capture;
+use origin::{Capture, Manner};
 
 /// Each has a listener and an origin of its own, so that what an origin sees is of one case.
 const LANES: usize = 16;
@@ -46,21 +46,27 @@ const NO_HOST: &str = "the target names the host, which is sent on as Host; Envo
 
 #[test]
 fn no_payload_makes_two_parties_disagree() {
-    let run = Run::of("", Pace::AtOnce);
+    let run = Run::of("", Pace::AtOnce, Manner::Patient);
     run.is_sound("at-once");
     run.is_as_strict_as_written();
 }
 
 #[test]
 fn no_payload_does_so_when_it_comes_byte_by_byte() {
-    let run = Run::of("", Pace::InPieces);
+    let run = Run::of("", Pace::InPieces, Manner::Patient);
     run.is_sound("in-pieces");
     run.is_as_strict_as_written();
 }
 
 #[test]
 fn no_payload_does_so_where_http_1_0_is_served() {
-    Run::of("http_protocol_options: { accept_http_10: true }", Pace::AtOnce).is_sound("http-1.0");
+    let option = "http_protocol_options: { accept_http_10: true }";
+    Run::of(option, Pace::AtOnce, Manner::Patient).is_sound("http-1.0");
+}
+
+#[test]
+fn no_payload_does_so_when_it_is_answered_before_its_body_has_come() {
+    Run::of("", Pace::InPieces, Manner::Hasty).is_sound("early");
 }
 
 /// All payloads through one proxy.
@@ -72,8 +78,8 @@ struct Run {
 
 impl Run {
     /// With an option of the connection manager.
-    fn of(option: &str, pace: Pace) -> Self {
-        let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new()).collect();
+    fn of(option: &str, pace: Pace, manner: Manner) -> Self {
+        let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(manner)).collect();
         let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
         let proxy = Proxy::with(lanes(&addresses, option));
         let played = play_all(&proxy, &origins, pace);
