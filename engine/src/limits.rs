@@ -22,6 +22,9 @@ pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// for long may say 102 every few seconds.
 pub const INTERIM_RESPONSES_MAX: usize = 1024;
 
+/// How often another host is asked for to avoid one that was tried.
+pub const HOST_SELECTIONS_MAX: u32 = 100;
+
 /// Milliseconds that a listener rests when the process is out of file descriptors.
 pub const ACCEPT_BACKOFF_MS: u64 = 100;
 
@@ -34,9 +37,6 @@ pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
 
 /// Milliseconds between two looks at the idle upstream connections.
 pub const POOL_SWEEP_MS: u64 = 1000;
-
-/// Milliseconds after which an idle upstream connection is looked at before it is used again.
-pub const POOL_TRUST_MS: u64 = 5;
 
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);

@@ -81,7 +81,7 @@ fn errors(bootstrap: &Value) -> Vec<String> {
     let mut problems = Problems::default();
     let source = Source::new().merge_yaml("test", bootstrap.to_string());
     if let Some(loaded) = corvoy_config::load(&source, &mut problems) {
-        _ = compile::bootstrap(&loaded.bootstrap, &Registry::new(1), &mut problems);
+        let _compiled = compile::bootstrap(&loaded.bootstrap, &Registry::new(1), &mut problems);
     }
     problems.errors().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
 }

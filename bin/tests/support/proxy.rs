@@ -59,7 +59,7 @@ impl Proxy {
         let mut command = corvoy();
         command.arg("-c").arg(file("config.yaml"));
         command.arg("--admin-address-path").arg(file("admin"));
-        command.args(config.command_line());
+        command.args(config.command_line()).envs(config.variables());
         let log = File::create(file("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut process = command.spawn().unwrap();
