@@ -37,9 +37,17 @@ pub(super) enum Reading {
     Lenient,
 }
 
+/// How the client writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Pace {
+    AtOnce,
+    /// A byte at a time; or a thousandth of it, where it is long.
+    InPieces,
+}
+
 impl Exchange {
     /// Plays a case: its writes, a canary on the same connection, a victim on a fresh one.
-    pub(super) fn play(case: &Case, proxy: SocketAddr, origin: &Capture) -> Self {
+    pub(super) fn play(case: &Case, pace: Pace, proxy: SocketAddr, origin: &Capture) -> Self {
         let mut exchange = Self {
             sent: Vec::new(),
             answers: Vec::new(),
@@ -51,7 +59,14 @@ impl Exchange {
         };
         let mut wire = Wire::connect(proxy).unwrap();
         for write in case.writes() {
-            exchange.write(&mut wire, &write);
+            match pace {
+                Pace::AtOnce => exchange.write(&mut wire, &write),
+                Pace::InPieces => {
+                    for piece in write.chunks(write.len() / 1000 + 1) {
+                        exchange.write(&mut wire, piece);
+                    }
+                }
+            }
             exchange.settle(&mut wire);
         }
         exchange.answered_before_canary = exchange.answers.len();

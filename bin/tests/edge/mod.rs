@@ -22,8 +22,8 @@ use std::thread;
 use crate::support::{Config, Proxy};
 
 use corpus::Case;
-use exchange::{Exchange, Reading};
-use origin::Capture;
+use exchange::{Exchange, Pace, Reading};
+use origin::{Capture, Manner};
 
 /// Each has a listener and an origin of its own, so that what an origin sees is of one case.
 const LANES: usize = 16;
@@ -46,42 +46,86 @@ const NO_HOST: &str = "the target names the host, which is sent on as Host; Envo
 
 #[test]
 fn no_payload_makes_two_parties_disagree() {
-    let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new()).collect();
-    let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
-    let proxy = Proxy::with(lanes(&addresses));
-    let played = play_all(&proxy, &origins);
-
-    let mut report = String::new();
-    let (mut sent_on, mut lenient) = (0, Vec::new());
-    for (case, exchange, reading) in &played {
-        sent_on += usize::from(exchange.seen.iter().any(|request| request.target != "/canary"));
-        if !exchange.findings.is_empty() {
-            report += &exchange.describe(case);
-        }
-        if *reading == Reading::Lenient {
-            lenient.push(case.id.as_str());
-        }
-        if let Some(failure) = probe::judge(case, exchange) {
-            let _ = writeln!(report, "{} {failure}\n{}", case.id, exchange.describe(case));
-        }
-    }
-    for stream in origins.iter().flat_map(Capture::streams) {
-        if let Some(why) = stream.wrong {
-            let bytes = String::from_utf8_lossy(&stream.bytes);
-            let _ = writeln!(report, "malformed at the origin, {why}: {bytes:?}");
-        }
-    }
-    eprintln!("{} payloads, {sent_on} sent on, {} taken leniently", played.len(), lenient.len());
-    assert!(report.is_empty(), "{report}");
-    lenient.sort_unstable();
-    let known: Vec<&str> = LENIENT.iter().map(|(id, _)| *id).collect();
-    assert_eq!(lenient, known, "what is taken leniently is in the table, with its reason");
-    assert!(proxy.is_running());
-    assert!(!proxy.log().contains("panicked"), "a shard panicked");
-    second_opinion(&origins);
+    let run = Run::of("", Pace::AtOnce, Manner::Patient);
+    run.is_sound("at-once");
+    run.is_as_strict_as_written();
 }
 
-fn play_all(proxy: &Proxy, origins: &[Capture]) -> Vec<(Case, Exchange, Reading)> {
+#[test]
+fn no_payload_does_so_when_it_comes_byte_by_byte() {
+    let run = Run::of("", Pace::InPieces, Manner::Patient);
+    run.is_sound("in-pieces");
+    run.is_as_strict_as_written();
+}
+
+#[test]
+fn no_payload_does_so_where_http_1_0_is_served() {
+    let option = "http_protocol_options: { accept_http_10: true }";
+    Run::of(option, Pace::AtOnce, Manner::Patient).is_sound("http-1.0");
+}
+
+#[test]
+fn no_payload_does_so_when_it_is_answered_before_its_body_has_come() {
+    Run::of("", Pace::InPieces, Manner::Hasty).is_sound("early");
+}
+
+/// All payloads through one proxy.
+struct Run {
+    proxy: Proxy,
+    origins: Vec<Capture>,
+    played: Vec<(Case, Exchange, Reading)>,
+}
+
+impl Run {
+    /// With an option of the connection manager.
+    fn of(option: &str, pace: Pace, manner: Manner) -> Self {
+        let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(manner)).collect();
+        let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
+        let proxy = Proxy::with(lanes(&addresses, option));
+        let played = play_all(&proxy, &origins, pace);
+        Self { proxy, origins, played }
+    }
+
+    /// Nothing malformed was sent on, nothing extra; nobody was poisoned, nothing hung or crashed.
+    #[track_caller]
+    fn is_sound(&self, name: &str) {
+        let mut report = String::new();
+        for (case, exchange, _) in self.played.iter().filter(|(_, it, _)| !it.findings.is_empty()) {
+            report += &exchange.describe(case);
+        }
+        for stream in self.origins.iter().flat_map(Capture::streams) {
+            if let Some(why) = stream.wrong {
+                let bytes = String::from_utf8_lossy(&stream.bytes);
+                let _ = writeln!(report, "malformed at the origin, {why}: {bytes:?}");
+            }
+        }
+        let is_sent_on = |exchange: &Exchange| exchange.seen.iter().any(|r| r.target != "/canary");
+        let sent_on = self.played.iter().filter(|(_, exchange, _)| is_sent_on(exchange)).count();
+        eprintln!("{} payloads, {sent_on} sent on", self.played.len());
+        assert!(report.is_empty(), "{report}");
+        assert!(self.proxy.is_running());
+        assert!(!self.proxy.log().contains("panicked"), "a shard panicked");
+        second_opinion(&self.origins, name);
+    }
+
+    /// Every Must is kept, and the tables tell where we are laxer than a strict reader or a Should.
+    #[track_caller]
+    fn is_as_strict_as_written(&self) {
+        let mut report = String::new();
+        for (case, exchange, _) in &self.played {
+            if let Some(failure) = probe::judge(case, exchange) {
+                let _ = writeln!(report, "{} {failure}\n{}", case.id, exchange.describe(case));
+            }
+        }
+        assert!(report.is_empty(), "{report}");
+        let lenient = self.played.iter().filter(|(.., reading)| *reading == Reading::Lenient);
+        let lenient: Vec<&str> = lenient.map(|(case, ..)| case.id.as_str()).collect();
+        let known: Vec<&str> = LENIENT.iter().map(|(id, _)| *id).collect();
+        assert_eq!(lenient, known, "what is taken leniently is in the table, with its reason");
+    }
+}
+
+fn play_all(proxy: &Proxy, origins: &[Capture], pace: Pace) -> Vec<(Case, Exchange, Reading)> {
     let queue: Mutex<VecDeque<Case>> = Mutex::new(corpus::all().into());
     let played = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -90,7 +134,7 @@ fn play_all(proxy: &Proxy, origins: &[Capture]) -> Vec<(Case, Exchange, Reading)
             scope.spawn(move || {
                 loop {
                     let Some(case) = queue.lock().unwrap().pop_front() else { return };
-                    let mut exchange = Exchange::play(&case, address, origin);
+                    let mut exchange = Exchange::play(&case, pace, address, origin);
                     let reading = exchange.judge();
                     played.lock().unwrap().push((case, exchange, reading));
                 }
@@ -102,8 +146,8 @@ fn play_all(proxy: &Proxy, origins: &[Capture]) -> Vec<(Case, Exchange, Reading)
     played
 }
 
-/// A listener and a cluster for each origin.
-fn lanes(origins: &[SocketAddr]) -> Config {
+/// A listener and a cluster for each origin, and an option of the connection managers.
+fn lanes(origins: &[SocketAddr], option: &str) -> Config {
     let (mut listeners, mut clusters) = (String::new(), String::new());
     for (lane, origin) in origins.iter().enumerate() {
         let port = origin.port();
@@ -118,6 +162,7 @@ fn lanes(origins: &[SocketAddr]) -> Config {
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: edge
+          {option}
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
@@ -150,7 +195,7 @@ fn lanes(origins: &[SocketAddr]) -> Config {
 }
 
 /// What the origins got, read again by two parsers of other people: h11 and llhttp.
-fn second_opinion(origins: &[Capture]) {
+fn second_opinion(origins: &[Capture], name: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join(".venv/bin/python");
     let has_parsers = Command::new(&python).args(["-c", "import h11, httptools"]).output();
@@ -160,7 +205,7 @@ fn second_opinion(origins: &[Capture]) {
         );
         return;
     }
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("edge-streams.jsonl");
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("edge-{name}.jsonl"));
     fs::write(&file, streams_as_json(origins)).unwrap();
     let script = root.join("bin/tests/edge/second_opinion.py");
     let output = Command::new(&python).arg(script).arg(&file).output().unwrap();

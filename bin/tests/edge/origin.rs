@@ -14,6 +14,15 @@ pub(super) struct Capture {
     seen: Arc<Mutex<Seen>>,
 }
 
+/// When it answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Manner {
+    /// When it has the whole request.
+    Patient,
+    /// When it has the head, whatever comes behind.
+    Hasty,
+}
+
 /// What came.
 #[derive(Debug, Default)]
 struct Seen {
@@ -33,7 +42,7 @@ pub(super) struct Stream {
 }
 
 impl Capture {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(manner: Manner) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -41,7 +50,7 @@ impl Capture {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let seen = Arc::clone(&of_thread);
-                thread::spawn(move || converse(stream.unwrap(), &seen));
+                thread::spawn(move || converse(stream.unwrap(), manner, &seen));
             }
         });
         Self { address, seen }
@@ -65,14 +74,14 @@ impl Capture {
     }
 }
 
-fn converse(mut socket: TcpStream, seen: &Mutex<Seen>) {
+fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
     let place = {
         let mut seen = seen.lock().unwrap();
         seen.streams.push(Stream::default());
         seen.streams.len() - 1
     };
-    // Where the first request that was not answered begins.
-    let mut answered = 0;
+    // Where the first request begins that is not all there.
+    let mut done = 0;
     let mut open = false;
     let mut buffer = vec![0; 256 << 10];
     while let Ok(count @ 1..) = socket.read(&mut buffer) {
@@ -82,18 +91,25 @@ fn converse(mut socket: TcpStream, seen: &Mutex<Seen>) {
             let Seen { requests: all, streams } = &mut *seen;
             let stream = &mut streams[place];
             stream.bytes.extend_from_slice(&buffer[..count]);
-            let (new, end) = requests(&stream.bytes[answered..], Mercy::None);
-            let base = answered;
+            let (new, end) = requests(&stream.bytes[done..], Mercy::None);
+            let base = done;
             for request in new {
-                if !open {
+                let is_new = !open;
+                if is_new {
                     stream.requests.push(all.len());
                     all.push(Request::default());
                 }
                 let number = *stream.requests.last().unwrap();
                 open = request.end.is_none();
-                if let Some(end) = request.end {
+                let is_due = match manner {
+                    Manner::Patient => !open,
+                    Manner::Hasty => is_new,
+                };
+                if is_due {
                     answers.extend(answer(number, &request));
-                    answered = base + end;
+                }
+                if let Some(end) = request.end {
+                    done = base + end;
                 }
                 all[number] = request;
             }
@@ -108,7 +124,7 @@ fn converse(mut socket: TcpStream, seen: &Mutex<Seen>) {
     }
 }
 
-/// `x-number` tells which request is answered. A body is echoed; some methods have answers of
+/// `x-number` tells which request is done. A body is echoed; some methods have answers of
 /// their own, as the probes ask for.
 fn answer(number: usize, request: &Request) -> Vec<u8> {
     let (status, extra) = match request.method.as_str() {

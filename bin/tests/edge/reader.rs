@@ -12,6 +12,8 @@ pub(super) struct Request {
     pub(super) body: Vec<u8>,
     /// Where the message ends in the bytes; `None` when its body is not all there.
     pub(super) end: Option<usize>,
+    /// It is HTTP/1.0.
+    pub(super) is_old: bool,
 }
 
 /// What comes after the last request.
@@ -35,7 +37,8 @@ pub(super) enum Mercy {
     /// Empty lines before a request: RFC 9112 §2.2 asks for it. For what a client sends.
     EmptyLines,
     /// What Envoy forgives and a proxy that writes each message anew may: a bare LF as the end of
-    /// a line of a head (RFC 9112 §2.2 allows it), and no `Host` where the target names the host.
+    /// a line of a head (RFC 9112 §2.2 allows it), no `Host` where the target names the host, and
+    /// HTTP/1.0.
     Lenient,
 }
 
@@ -44,12 +47,11 @@ pub(super) fn requests(bytes: &[u8], mercy: Mercy) -> (Vec<Request>, End) {
     let mut requests = Vec::new();
     let mut at = 0;
     loop {
-        if mercy != Mercy::None {
-            while let [b'\r', b'\n', ..] = bytes[at..] {
-                at += 2;
-            }
-            while mercy == Mercy::Lenient && bytes[at..].starts_with(b"\n") {
-                at += 1;
+        loop {
+            match (mercy, &bytes[at..]) {
+                (Mercy::EmptyLines | Mercy::Lenient, [b'\r', b'\n', ..]) => at += 2,
+                (Mercy::Lenient, [b'\n', ..]) => at += 1,
+                _ => break,
             }
         }
         if at == bytes.len() {
@@ -101,7 +103,8 @@ impl Request {
     fn ends_connection(&self) -> bool {
         let connection = self.values("connection").join(",").to_ascii_lowercase();
         let members: Vec<&str> = connection.split(',').map(str::trim).collect();
-        self.method == "CONNECT" || members.contains(&"close")
+        let lasts = !self.is_old || members.contains(&"keep-alive");
+        self.method == "CONNECT" || members.contains(&"close") || !lasts
     }
 }
 
@@ -115,10 +118,12 @@ fn head(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(Request, usize), En
     if !is_token(method) || target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         return Err(End::Wrong("method or target"));
     }
-    if version != b"HTTP/1.1" {
+    let is_old = version == b"HTTP/1.0" && mercy == Mercy::Lenient;
+    if version != b"HTTP/1.1" && !is_old {
         return Err(End::Wrong("version"));
     }
-    let mut request = Request { method: text(method), target: text(target), ..Request::default() };
+    let mut request =
+        Request { method: text(method), target: text(target), is_old, ..Request::default() };
     loop {
         let (field, next) = line(bytes, at, mercy)?;
         at = next;
@@ -136,7 +141,7 @@ fn check_host(request: &Request, mercy: Mercy) -> Result<(), End> {
     let absolute = request.target.contains("://") && !request.target.starts_with('/');
     match request.values("host")[..] {
         [host] if !host.is_empty() || absolute => Ok(()),
-        [] if absolute && mercy == Mercy::Lenient => Ok(()),
+        [] if absolute && mercy == Mercy::Lenient || request.is_old => Ok(()),
         _ => Err(End::Wrong("not one host")),
     }
 }
@@ -149,7 +154,7 @@ fn check_length(request: &Request) -> Result<(), End> {
             let fits = length.parse::<u64>().is_ok();
             if digits && fits { Ok(()) } else { Err(End::Wrong("content-length")) }
         }
-        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(()),
+        ([], [coding]) if !request.is_old && coding.eq_ignore_ascii_case("chunked") => Ok(()),
         _ => Err(End::Wrong("two lengths, or an unknown coding")),
     }
 }

@@ -1,0 +1,274 @@
+//! What holds for any bytes, as functions of bytes: the fuzz targets, and a test that plays the
+//! corpora of public suites to them.
+//!
+//! The codec is compiled in as source and not as the engine's library: it depends on next to nothing,
+//! so a target is built in seconds. The judge is the strict reader of the end-to-end tests.
+
+#[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
+#[path = "../../src/http1/mod.rs"]
+mod http1;
+#[path = "../../../bin/tests/edge/reader.rs"]
+mod reader;
+
+use http1::{
+    BodyLength, Error, HeadLimits, Method, RequestHead, ResponseHead, Version, chunked as coding,
+    encode, framing,
+};
+use reader::{End, Mercy};
+
+/// However a head is split, it is parsed to the same; a request and a response.
+pub fn head(input: &[u8]) {
+    let (cuts, text) = cuts(input);
+    let limits = HeadLimits { bytes_max: 2000, fields_max: 8, ..HeadLimits::default() };
+    let parse_request = |pieces: &[&[u8]]| {
+        let mut head = RequestHead::default();
+        let used = fed(pieces, |piece| {
+            head.received().extend_from_slice(piece);
+            head.parse(&limits)
+        })?;
+        let mut out = Vec::new();
+        encode::request(&head, &mut out);
+        Ok((used, head.method_name().to_vec(), out))
+    };
+    assert_same(parse_request(&[text, END]), parse_request(&pieces(&cuts, text)));
+    let parse_response = |pieces: &[&[u8]]| {
+        let mut head = ResponseHead::default();
+        let used = fed(pieces, |piece| {
+            head.received().extend_from_slice(piece);
+            head.parse(&limits)
+        })?;
+        let mut out = Vec::new();
+        encode::response(&head, &mut out);
+        Ok((used, head.reason().to_vec(), out))
+    };
+    assert_same(parse_response(&[text, END]), parse_response(&pieces(&cuts, text)));
+}
+
+/// However a chunked body is split, its data and its end are the same; and a strict reader sees
+/// what we see.
+pub fn chunked(input: &[u8]) {
+    let (cuts, text) = cuts(input);
+    let whole = unchunked(&[text, END]);
+    assert_eq!(whole, unchunked(&pieces(&cuts, text)), "split");
+
+    let message = [POST_CHUNKED, text, END].concat();
+    let (read, _) = reader::requests(&message, Mercy::EmptyLines);
+    let theirs = read.first().and_then(|request| request.end);
+    match whole {
+        Ok((data, Some(used))) => {
+            assert_eq!(theirs, Some(POST_CHUNKED.len() + used), "the end of the body");
+            assert_eq!(read[0].body, data);
+        }
+        Ok((_, None)) => assert_eq!(theirs, None, "we wait for more than there is"),
+        // We may be stricter.
+        Err(_) => {}
+    }
+}
+
+/// What we take of a client's connection and send on is what a strict reader sees in both.
+pub fn connection(input: &[u8]) {
+    let (sent_on, count) = forward(input);
+    let (read, end) = reader::requests(&sent_on, Mercy::None);
+    assert!(!matches!(end, End::Wrong(_)), "{end:?} in {:?}", String::from_utf8_lossy(&sent_on));
+    assert_eq!(read.len(), count, "requests in {:?}", String::from_utf8_lossy(&sent_on));
+    let (sent, _) = reader::requests(input, Mercy::Lenient);
+    assert!(sent.len() >= count, "sent on {count}, sent {sent:?}");
+    for (read, sent) in read.iter().zip(&sent) {
+        assert!(read.means(sent), "{read:?} is not {sent:?}");
+    }
+}
+
+/// What we take of an origin's answers and pass on is, fields and body, what a strict reader sees.
+pub fn answers(input: &[u8]) {
+    let Some((&which, mut rest)) = input.split_first() else { return };
+    let method = [Method::Get, Method::Head, Method::Post, Method::Connect][usize::from(which % 4)];
+    while let Some((passed_on, body, used)) = answer(method, rest) {
+        if let Some(body) = body {
+            let (read, end) = reader::requests(&as_request(&passed_on), Mercy::None);
+            assert_eq!(end, End::Clean, "{:?}", String::from_utf8_lossy(&passed_on));
+            assert_eq!(read[0].body, body);
+        }
+        rest = &rest[used..];
+    }
+}
+
+/// Does as the proxy does, without its policy: reads requests and writes them anew.
+fn forward(input: &[u8]) -> (Vec<u8>, usize) {
+    let (mut out, mut count) = (Vec::new(), 0);
+    let mut rest = input;
+    loop {
+        let mut head = RequestHead::default();
+        head.received().extend_from_slice(rest);
+        let Ok(Some(used)) = head.parse(&HeadLimits::default()) else { return (out, count) };
+        head.split_off(used, &mut Vec::new());
+        let Ok(length) = framing::request(&head) else { return (out, count) };
+        // The connection manager refuses these.
+        if head.authority().is_none() || head.target().contains(&b'#') {
+            return (out, count);
+        }
+        let last = !head.keep_alive() || head.method == Method::Connect;
+        framing::announce_request(&mut head, length);
+        encode::request(&head, &mut out);
+        count += 1;
+        let Some(used) = body(length, &rest[used..], &mut out).map(|body| used + body) else {
+            return (out, count);
+        };
+        rest = &rest[used..];
+        if last {
+            return (out, count);
+        }
+    }
+}
+
+/// Copies a body; its length as received, or nothing if it does not end well.
+fn body(length: BodyLength, rest: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    match length {
+        BodyLength::None => Some(0),
+        BodyLength::UntilClose => {
+            coding::encode_chunk(out, rest);
+            coding::encode_end(out);
+            Some(rest.len())
+        }
+        BodyLength::Length(length) => {
+            let whole = usize::try_from(length).ok().filter(|&length| length <= rest.len());
+            out.extend_from_slice(&rest[..whole.unwrap_or(rest.len())]);
+            whole
+        }
+        BodyLength::Chunked => {
+            let mut decoder = coding::Decoder::new();
+            let mut used = 0;
+            while used < rest.len() {
+                let decoded = decoder.decode(&rest[used..]).ok()?;
+                coding::encode_chunk(out, &rest[used..][decoded.data]);
+                used += decoded.consumed;
+                if decoded.end {
+                    coding::encode_end(out);
+                    return Some(used);
+                }
+            }
+            None
+        }
+    }
+}
+
+/// The first answer as it is passed on, its body if it has one, and its length.
+fn answer(method: Method, rest: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, usize)> {
+    let mut head = ResponseHead::default();
+    head.received().extend_from_slice(rest);
+    let used = head.parse(&HeadLimits::default()).ok()??;
+    head.split_off(used, &mut Vec::new());
+    let length = framing::response(method, &head).ok()?;
+    let length_sent = framing::announce_response(method, Version::Http11, &mut head, length);
+    let mut out = Vec::new();
+    head.fields.retain(|_, name, _, _| name != b"host" && name != b"connection");
+    encode::response(&head, &mut out);
+    if length_sent == BodyLength::None {
+        return Some((out, None, used));
+    }
+    let end = body(length, &rest[used..], &mut out)?;
+    let mut data = Vec::new();
+    match length {
+        BodyLength::Chunked => data = unchunked(&[&rest[used..used + end]]).ok()?.0,
+        _ => data.extend_from_slice(&rest[used..used + end]),
+    }
+    Some((out, Some(data), used + end))
+}
+
+/// The same fields and body behind a request line, for a reader of requests.
+fn as_request(answer: &[u8]) -> Vec<u8> {
+    let line = answer.iter().position(|&byte| byte == b'\n').expect("a status line");
+    [b"POST / HTTP/1.1\r\nhost: h\r\n", &answer[line + 1..]].concat()
+}
+
+/// The data, and the length of the coded body if it ended.
+fn unchunked(pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<usize>), Error> {
+    let mut decoder = coding::Decoder::new();
+    let (mut data, mut used) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            let decoded = decoder.decode(rest)?;
+            data.extend_from_slice(&rest[decoded.data]);
+            used += decoded.consumed;
+            rest = &rest[decoded.consumed..];
+            if decoded.end {
+                return Ok((data, Some(used)));
+            }
+        }
+    }
+    Ok((data, None))
+}
+
+/// Feeds pieces until there is a verdict.
+fn fed(
+    pieces: &[&[u8]],
+    mut feed: impl FnMut(&[u8]) -> Result<Option<usize>, Error>,
+) -> Result<Option<usize>, Error> {
+    for piece in pieces {
+        match feed(piece) {
+            Ok(None) => {}
+            verdict => return verdict,
+        }
+    }
+    Ok(None)
+}
+
+/// What is parsed is the same; a head with two misdeeds may be refused for either.
+fn assert_same<T: PartialEq + std::fmt::Debug>(one: Result<T, Error>, other: Result<T, Error>) {
+    match (one, other) {
+        (Err(_), Err(_)) => {}
+        (one, other) => assert_eq!(one, other, "split"),
+    }
+}
+
+/// The first byte says how many cuts there are, the next where.
+fn cuts(input: &[u8]) -> (Vec<usize>, &[u8]) {
+    let Some((&count, rest)) = input.split_first() else { return (Vec::new(), input) };
+    let (places, text) = rest.split_at(rest.len().min(usize::from(count % 8)));
+    let mut cuts: Vec<usize> =
+        places.iter().map(|&place| usize::from(place) * text.len() / 255).collect();
+    cuts.sort_unstable();
+    (cuts, text)
+}
+
+fn pieces<'a>(cuts: &[usize], text: &'a [u8]) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    for &cut in cuts {
+        pieces.push(&text[start..cut]);
+        start = cut;
+    }
+    pieces.push(&text[start..]);
+    pieces.push(END);
+    pieces
+}
+
+/// So that what is waited for comes.
+const END: &[u8] = b"\r\n\r\n";
+
+const POST_CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    /// The corpus of each target, at every change of the codec.
+    #[test]
+    fn the_corpus_holds() {
+        let targets: [(&str, fn(&[u8])); 4] = [
+            ("head", super::head),
+            ("chunked", super::chunked),
+            ("connection", super::connection),
+            ("answers", super::answers),
+        ];
+        for (name, target) in targets {
+            let folder = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+            let mut count = 0;
+            for file in fs::read_dir(folder).unwrap() {
+                target(&fs::read(file.unwrap().path()).unwrap());
+                count += 1;
+            }
+            assert!(count > 10, "{count} seeds for {name}");
+        }
+    }
+}
