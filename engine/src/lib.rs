@@ -37,5 +37,6 @@ pub mod flags;
 pub mod stats;
 
 pub mod limits;
+pub mod log_filter;
 
 pub mod control;

@@ -1,7 +1,9 @@
 //! Local replies on their way to the client, and the head that every answer gets.
 
+use super::edit::Stream;
 use super::headers::{self, ConnectionHeader, Finish};
 use super::reply::LocalReply;
+use super::reply_rewrite;
 use super::route::Route;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
@@ -16,9 +18,12 @@ use crate::shard::mailbox::Draining;
 async fn send(
     client: &mut Client,
     heads: &mut Heads,
-    reply: &LocalReply,
+    mut reply: LocalReply,
     connection: ConnectionHeader,
+    stream: Stream<'_>,
 ) -> std::io::Result<()> {
+    reply.tell_upstream(&mut heads.response);
+    rewrite(client, heads, &mut reply, stream);
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
@@ -30,13 +35,31 @@ async fn send(
     sent
 }
 
+/// Makes of a reply what `local_reply_config` says.
+fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: Stream<'_>) {
+    let chain = client.chain();
+    let rewrite = &chain.manager.reply_rewrite;
+    if rewrite.is_empty() {
+        return;
+    }
+    let Heads { request, response } = heads;
+    // A head that could not be read is empty.
+    let request = Some(&*request).filter(|request| !request.target().is_empty());
+    let random = client.shard.random.borrow_mut().u64(..);
+    let details = reply.details.clone();
+    let flags = reply_rewrite::visible(reply.flags);
+    let stream = |status| stream.answered(status, flags, &details);
+    rewrite.apply(reply, response, request, random, stream, &mut client.shard.scratch());
+}
+
 /// Sends a reply to a request that never became an exchange, and ends the connection.
-pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
+pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
     heads.request.clear();
-    let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
-    count(client, reply.status);
+    let stream = Stream::of(client, heads.request.version);
+    let sent = send(client, &mut heads, reply, ConnectionHeader::Close, stream).await;
+    count(client, heads.response.status);
     client.shard.give_heads(heads);
     match sent {
         Ok(()) => After::Linger,
@@ -80,7 +103,8 @@ impl Exchange<'_> {
         let connection = self.connection_header();
         reply.begin(&mut self.heads.response);
         self.mutate_response(route, Some(&reply));
-        if send(self.client, self.heads, &reply, connection).await.is_err() {
+        let stream = self.stream();
+        if send(self.client, self.heads, reply, connection, stream).await.is_err() {
             return After::Close;
         }
         self.count_response();

@@ -1,7 +1,7 @@
 //! The heads of an exchange, edited as the connection manager and the route say.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::headers::{self, ConnectionHeader};
 use super::reply::LocalReply;
@@ -9,6 +9,7 @@ use super::route::{
     self, Action, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost,
 };
 use super::{Exchange, Outcome, Persistence, Upgrade};
+use crate::downstream::connection::Client;
 use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
 use crate::flags::{Flag, Flags};
@@ -243,14 +244,12 @@ impl Exchange<'_> {
     }
 
     /// What format strings may ask for.
-    fn stream(&self) -> Stream<'static> {
+    pub(super) fn stream(&self) -> Stream<'static> {
+        let now = self.client.shard.clock.now();
         Stream {
-            details: None,
-            flags: Flags::NONE,
-            protocol: self.heads.request.version,
             client: self.facts.map(|facts| facts.client),
-            peer: self.client.peer,
-            local: self.client.local,
+            elapsed: Duration::from_millis(now.saturating_sub(self.began)),
+            ..Stream::of(self.client, self.heads.request.version)
         }
     }
 }
@@ -261,18 +260,62 @@ const fn ends_by_close(length: BodyLength) -> bool {
 }
 
 /// What is known of an exchange when its heads are edited.
-struct Stream<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Stream<'a> {
     details: Option<&'a str>,
     flags: Flags,
+    /// Only where an answer is made here: to what a route adds Envoy does not tell it.
+    response_code: Option<u16>,
+    /// Since the request began.
+    elapsed: Duration,
     protocol: Version,
     client: Option<SocketAddr>,
     peer: SocketAddr,
     local: SocketAddr,
 }
 
+impl Stream<'_> {
+    /// Of a request of this client that has just begun.
+    pub(super) fn of(client: &Client, protocol: Version) -> Self {
+        Self {
+            details: None,
+            flags: Flags::NONE,
+            response_code: None,
+            elapsed: Duration::ZERO,
+            protocol,
+            client: None,
+            peer: client.peer,
+            local: client.local,
+        }
+    }
+
+    /// The same, answered here.
+    pub(super) fn answered<'b>(&self, status: u16, flags: Flags, details: &'b str) -> Stream<'b> {
+        Stream {
+            details: Some(details),
+            flags,
+            response_code: Some(status),
+            elapsed: self.elapsed,
+            protocol: self.protocol,
+            client: self.client,
+            peer: self.peer,
+            local: self.local,
+        }
+    }
+}
+
 impl StreamInfo for Stream<'_> {
     fn start_time(&self) -> SystemTime {
-        SystemTime::now()
+        let now = SystemTime::now();
+        now.checked_sub(self.elapsed).unwrap_or(now)
+    }
+
+    fn duration(&self) -> Option<Duration> {
+        Some(self.elapsed)
+    }
+
+    fn response_code(&self) -> Option<u16> {
+        self.response_code
     }
 
     fn protocol(&self) -> Option<Version> {

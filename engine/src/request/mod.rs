@@ -16,6 +16,7 @@ mod edit;
 mod forward;
 pub mod headers;
 pub mod reply;
+pub mod reply_rewrite;
 pub mod retry;
 pub mod route;
 mod tunnel;
@@ -128,12 +129,12 @@ fn finish(client: &mut Client) {
 /// Answers a request whose head cannot be used.
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
-    answer::say(client, &LocalReply::refused(error)).await
+    answer::say(client, LocalReply::refused(error)).await
 }
 
 /// Answers a client that did not send its head in time.
 pub(crate) async fn time_out_head(client: &mut Client) -> After {
-    answer::say(client, &LocalReply::request_header_timeout()).await
+    answer::say(client, LocalReply::request_header_timeout()).await
 }
 
 impl<'a> Exchange<'a> {

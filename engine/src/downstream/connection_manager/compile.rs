@@ -11,6 +11,7 @@ use super::{
 };
 use crate::http1::{HeadLimits, Scheme};
 use crate::request::headers::{ResponseRules, ServerHeader};
+use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
 
 /// Compiles the options of a connection manager; its routes and its stats are the listener's.
@@ -78,7 +79,6 @@ pub fn compile(
             "stream_error_on_invalid_http_message",
             *stream_error_on_invalid_http_message == Some(true),
         ),
-        ("local_reply_config", local_reply_config.as_ref().is_some_and(says_something)),
     ] {
         if set {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
@@ -114,6 +114,9 @@ pub fn compile(
             via: via.clone().into_bytes(),
             always_set_request_id: *always_set_request_id_in_response,
         },
+        reply_rewrite: local_reply_config.as_ref().map_or_else(Default::default, |schema| {
+            reply_rewrite(schema, &at.field("local_reply_config"), problems)
+        }),
         timeouts: timeouts(
             *stream_idle_timeout,
             *request_timeout,
@@ -190,11 +193,6 @@ fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problem
         upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
     }
     upgrades
-}
-
-fn says_something(local_reply: &config::LocalReplyConfig) -> bool {
-    let config::LocalReplyConfig { mappers, body_format } = local_reply;
-    !mappers.is_empty() || body_format.is_some()
 }
 
 fn client(
