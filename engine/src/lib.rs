@@ -34,9 +34,10 @@ pub mod format;
 
 pub mod flags;
 
+pub mod log_filter;
+
 pub mod stats;
 
 pub mod limits;
-pub mod log_filter;
 
 pub mod control;

@@ -44,6 +44,7 @@ folders!(
     local_replies,
     refusals,
     retries,
+    router,
     routes,
     timeouts,
     upgrades

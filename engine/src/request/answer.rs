@@ -1,13 +1,13 @@
 //! Local replies on their way to the client, and the head that every answer gets.
 
 use super::edit::Stream;
-use super::headers::{self, ConnectionHeader, Finish};
+use super::headers::{self, ConnectionHeader, Finish, Names};
 use super::reply::LocalReply;
 use super::reply_rewrite;
 use super::route::Route;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
-use crate::http1::{FieldName, Method, Version, encode};
+use crate::http1::{FieldName, Method, ResponseHead, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
 
@@ -22,13 +22,16 @@ async fn send(
     connection: ConnectionHeader,
     stream: Stream<'_>,
 ) -> std::io::Result<()> {
+    if client.chain().manager.suppress_envoy_headers {
+        reply.is_overloaded = false;
+    }
     reply.tell_upstream(&mut heads.response);
     rewrite(client, heads, &mut reply, stream);
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
-    encode::response(&heads.response, &mut out);
+    encode(client, &heads.response, &mut out);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
@@ -67,6 +70,14 @@ pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
     }
 }
 
+/// Encodes the head of an answer, its names written as the connection manager says.
+pub(super) fn encode(client: &Client, head: &ResponseHead, out: &mut Vec<u8>) {
+    encode::response(head, out);
+    if client.chain().manager.response.names == Names::ProperCaseWords {
+        headers::proper_case_words(out);
+    }
+}
+
 /// Counts an answer that was sent whole.
 fn count(client: &Client, status: u16) {
     let shard = client.shard.id;
@@ -90,7 +101,10 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
 
 impl Exchange<'_> {
     /// Answers with `reply`.
-    pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
+    pub(super) async fn reply(&mut self, mut reply: LocalReply, route: Option<&Route>) -> After {
+        let mut flags = self.flags;
+        reply.flags.iter().for_each(|flag| flags.set(flag));
+        reply.flags = flags;
         // What is left of the request would have to be read and thrown away: the connection ends.
         // After a CONNECT that is not taken, nothing on the connection would be understood.
         let lingers = reply.closes

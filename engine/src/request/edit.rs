@@ -125,8 +125,10 @@ impl Exchange<'_> {
             let mut target = self.client.shard.buffers.take();
             let head = &mut self.heads.request;
             plan.path_rewrite.rewrite(&route.path, head.target(), &mut target);
-            let original = head.target().to_vec();
-            head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            if !self.chain.manager.suppress_envoy_headers {
+                let original = head.target().to_vec();
+                head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            }
             head.set_target(&target);
             self.client.shard.buffers.give(target);
         }
@@ -156,7 +158,9 @@ impl Exchange<'_> {
         let fields = &mut self.heads.request.fields;
         let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
         fields.set(FieldName::Host, host);
-        fields.set(FieldName::XEnvoyOriginalHost, &original);
+        if !self.chain.manager.suppress_envoy_headers {
+            fields.set(FieldName::XEnvoyOriginalHost, &original);
+        }
         if plan.append_x_forwarded_host {
             fields.join(FieldName::XForwardedHost, b",", &original);
         }
@@ -176,7 +180,7 @@ impl Exchange<'_> {
         let Some(route) = route.filter(|route| !route.response_headers.is_empty()) else { return };
         let stream = Stream {
             details: Some(reply.map_or("via_upstream", |reply| &*reply.details)),
-            flags: reply.map_or(Flags::NONE, |reply| reply.flags),
+            flags: reply.map_or(self.flags, |reply| reply.flags),
             ..self.stream()
         };
         let mut scratch = self.client.shard.scratch();
@@ -195,7 +199,8 @@ impl Exchange<'_> {
         let took = now.saturating_sub(self.received.unwrap_or(self.began));
         let upgrade = self.upgrade != Upgrade::None;
         // Envoy: such a request never ends, so nobody knows how long the answer to it took.
-        headers::from_origin(&mut self.heads.response, (!upgrade).then_some(took), upgrade);
+        let tells = !upgrade && !self.chain.manager.suppress_envoy_headers;
+        headers::from_origin(&mut self.heads.response, tells.then_some(took), upgrade);
         if let Some(attempts) = attempts {
             let mut digits = itoa::Buffer::new();
             let count = digits.format(attempts).as_bytes();

@@ -33,6 +33,7 @@ use self::upload::Upload;
 use crate::downstream::connection::{After, Client, millis};
 use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
+use crate::flags::Flags;
 use crate::http1::{self, BodyLength, framing};
 use crate::shard::Heads;
 use crate::shard::clock::Millis;
@@ -64,6 +65,8 @@ pub(crate) struct Exchange<'a> {
     random: u64,
     /// Whether it asks for an upgrade.
     upgrade: Upgrade,
+    /// What happened to it so far; a reply adds its own.
+    flags: Flags,
 }
 
 /// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
@@ -168,6 +171,7 @@ impl<'a> Exchange<'a> {
             facts: None,
             random,
             upgrade: Upgrade::None,
+            flags: Flags::NONE,
             client,
             heads,
         })

@@ -45,6 +45,8 @@ pub struct ConnectionManager {
     pub forward_client_cert: bool,
     /// The rules for the head of a response.
     pub response: ResponseRules,
+    /// Whether the router leaves out the `x-envoy-*` headers that it adds.
+    pub suppress_envoy_headers: bool,
     /// What is made of local replies.
     pub reply_rewrite: ReplyRewrite,
     /// The timers.
