@@ -5,6 +5,7 @@
 
 mod flags;
 mod log;
+mod memory;
 mod origin;
 mod report;
 
@@ -64,6 +65,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let mut problems = Problems::default();
     let configured = load(&source, &registry, &mut problems);
     report::problems(&problems, &source);
+    memory::hand_back();
     let Some((mut compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
     flags.name_node(&mut compiled.node);
     if flags.mode() == Mode::Validate {

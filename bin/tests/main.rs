@@ -14,6 +14,10 @@ mod clusters;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
+mod leaving;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod process;

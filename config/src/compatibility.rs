@@ -1,38 +1,106 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use prost_reflect::MessageDescriptor;
+use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
-use crate::{Coverage, coverage, descriptors};
+use crate::{Any, Bootstrap, Coverage, Message as _, coverage, descriptors};
 
-/// `docs/COMPATIBILITY.md`: for each message that Corvoy reads, its answer to every field of Envoy's.
+/// Values of a field that the engine refuses although the field is read.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedValues {
+    /// The full name of the message.
+    pub message: &'static str,
+    /// The field, as in the proto file.
+    pub field: &'static str,
+    /// Which values, in words; none: every value that says something.
+    pub values: Option<&'static str>,
+}
+
+/// The tables of `docs/COMPATIBILITY.md`: for each message that Corvoy reads, its answer to every
+/// field of Envoy's. A message that can only stand in refused fields is not among them.
 ///
 /// Empty if the descriptors in this binary are broken.
-pub fn page() -> String {
+pub fn page(refused: &[RefusedValues]) -> String {
     let Ok(pool) = descriptors::pool() else { return String::new() };
     let messages: BTreeMap<_, _> = coverage().map(|entry| (entry.message, entry)).collect();
-    let mut page = String::from(HEAD);
+    let reached = reached(&pool, &messages, refused);
+    let mut page = String::new();
     for (name, entry) in messages {
-        if let Some(message) = pool.get_message_by_name(name) {
-            section(&mut page, &message, entry);
+        if let Some(message) = pool.get_message_by_name(name).filter(|_| reached.contains(name)) {
+            section(&mut page, &message, entry, refused);
         }
     }
     page
 }
 
-fn section(page: &mut String, message: &MessageDescriptor, entry: &Coverage) {
-    let fields: Vec<_> = message.fields().map(|field| field.name().to_owned()).collect();
-    let is_done = |field: &String| entry.done().any(|done| done == field);
-    let is_harmless = |field: &String| entry.harmless.iter().any(|(name, _)| name == field);
-    let (done, rest): (Vec<_>, Vec<_>) = fields.into_iter().partition(is_done);
-    let refused: Vec<_> = rest.into_iter().filter(|field| !is_harmless(field)).collect();
+/// The messages that fields lead to which are not refused.
+fn reached(
+    pool: &DescriptorPool,
+    messages: &BTreeMap<&str, &Coverage>,
+    refused: &[RefusedValues],
+) -> BTreeSet<String> {
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<String> = Any::TYPES.iter().map(|&name| name.to_owned()).collect();
+    next.push(Bootstrap::NAME.to_owned());
+    while let Some(name) = next.pop() {
+        let Some(message) = pool.get_message_by_name(&name) else { continue };
+        if !reached.insert(name.clone()) {
+            continue;
+        }
+        // A map's entry and a wrapper are no messages of ours: they lead on to what they hold.
+        let entry = messages.get(name.as_str());
+        for field in message.fields() {
+            let is_read = entry.is_none_or(|entry| {
+                entry.done().any(|done| done == field.name())
+                    && values_refused(refused, &name, field.name()) != Some(None)
+            });
+            if let (true, Kind::Message(inner)) = (is_read, field.kind()) {
+                next.push(inner.full_name().to_owned());
+            }
+        }
+    }
+    reached
+}
+
+/// Which values of a field are refused; `Some(None)`: all.
+fn values_refused(
+    refused: &[RefusedValues],
+    message: &str,
+    field: &str,
+) -> Option<Option<&'static str>> {
+    let of_field = |entry: &&RefusedValues| entry.message == message && entry.field == field;
+    refused.iter().find(of_field).map(|entry| entry.values)
+}
+
+fn section(
+    page: &mut String,
+    message: &MessageDescriptor,
+    entry: &Coverage,
+    refused: &[RefusedValues],
+) {
+    let name = message.full_name();
+    let (mut read, mut in_part, mut not) = (Vec::new(), Vec::new(), Vec::new());
+    for field in message.fields() {
+        let field = field.name().to_owned();
+        let is_harmless = entry.harmless.iter().any(|(harmless, _)| *harmless == field);
+        let is_read = entry.done().any(|done| done == field);
+        match values_refused(refused, name, &field) {
+            _ if is_harmless => {}
+            None if is_read => read.push(format!("`{field}`")),
+            Some(Some(values)) if is_read => in_part.push((field, values)),
+            _ => not.push(format!("`{field}`")),
+        }
+    }
     // Writing to a String cannot fail.
-    _ = writeln!(page, "\n## {}\n", message.full_name());
-    row(page, "read", &done);
+    _ = writeln!(page, "\n### {name}\n");
+    row(page, "done", &read);
+    for (field, values) in in_part {
+        _ = writeln!(page, "- in part: `{field}` (refused: {values})");
+    }
     for (field, why) in entry.harmless {
         _ = writeln!(page, "- harmless: `{field}` ({why})");
     }
-    row(page, "refused", &refused);
+    row(page, "refused", &not);
     if message.fields().len() == 0 {
         _ = writeln!(page, "- it has no fields");
     }
@@ -40,19 +108,6 @@ fn section(page: &mut String, message: &MessageDescriptor, entry: &Coverage) {
 
 fn row(page: &mut String, answer: &str, fields: &[String]) {
     if !fields.is_empty() {
-        let fields: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
         _ = writeln!(page, "- {answer}: {}", fields.join(", "));
     }
 }
-
-const HEAD: &str = "\
-# What Corvoy makes of Envoy's configuration
-
-Written from the table in `config/src/schema` by `cargo test -p corvoy-config`; `BLESS=1` in the
-environment renews it. It names every field of every message that Corvoy reads.
-
-- **read**: the value reaches the engine, which honours it or refuses the value with its path.
-- **harmless**: taken, and without effect, for the reason given.
-- **refused**: a configuration that sets it is an error that names the path. So is every message and
-  extension that is not on this page.
-";

@@ -43,7 +43,7 @@ mod render;
 /// The coverage table as a page for people.
 mod compatibility;
 
-pub use compatibility::page as compatibility_page;
+pub use compatibility::{RefusedValues, page as compatibility_page};
 pub use load::{Loaded, load, load_as};
 pub use path::Path;
 pub use problems::{Problem, Problems, Severity, Spot};

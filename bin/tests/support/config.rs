@@ -15,6 +15,7 @@ pub(crate) struct Config {
     verbatim: Option<String>,
     shards: usize,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Config {
@@ -33,6 +34,7 @@ impl Config {
             verbatim: None,
             shards: 1,
             flags: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -76,6 +78,16 @@ impl Config {
     pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
+    }
+
+    /// Sets a variable of the environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.environment.iter().cloned()
     }
 
     pub(super) fn command_line(&self) -> Vec<String> {

@@ -5,8 +5,6 @@
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
-mod compatibility;
-#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod merge;

@@ -262,6 +262,7 @@ impl Attempt {
             };
             let mut rest = x.client.shard.buffers.take();
             head.split_off(head_bytes, &mut rest);
+            let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
             //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch, and not
             // before all of the request is there.
             let switches = head.status == 101
@@ -269,7 +270,6 @@ impl Attempt {
                 && head.upgrade().is_some()
                 && upload.is_done();
             if head.status >= 200 || switches {
-                let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
                 return Ok(Some((length, rest)));
             }
             self.interim += 1;

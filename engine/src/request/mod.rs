@@ -102,13 +102,12 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     let stats = client.stats();
     stats.downstream_rq_total.inc();
     stats.downstream_rq_http1_total.inc();
-    stats.downstream_rq_active.inc();
-    client.set_active(true);
+    client.begin_exchange();
     let mut exchange = match Exchange::begin(client, heads) {
         Ok(exchange) => exchange,
         Err(error) => {
             let after = refuse(client, error).await;
-            finish(client);
+            client.end_exchange();
             return after;
         }
     };
@@ -120,13 +119,8 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     exchange.end_upgrade();
     let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
     client.stats().downstream_rq_time.record(took);
-    finish(client);
+    client.end_exchange();
     after
-}
-
-fn finish(client: &mut Client) {
-    client.stats().downstream_rq_active.dec();
-    client.set_active(false);
 }
 
 /// Answers a request whose head cannot be used.
