@@ -1,8 +1,10 @@
 //! Upgraded connections: after the 101 they are tunnels. What the heads look like is in
 //! `parity/upgrades`.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -74,7 +76,7 @@ fn much_goes_both_ways_at_once() {
     let mut echo = host.try_clone().unwrap();
     let echoing = thread::spawn(move || std::io::copy(&mut host, &mut echo).unwrap());
     let mut sending = client.wire().try_clone().unwrap();
-    let block: Vec<u8> = (0..MUCH).map(|i| (i % 251) as u8).collect();
+    let block: Vec<u8> = (0..=250).cycle().take(MUCH).collect();
     let sent = block.clone();
     let sender = thread::spawn(move || sending.write_all(&sent).unwrap());
     assert!(client.exactly(MUCH) == block, "bytes were changed, lost or reordered");
@@ -198,8 +200,43 @@ fn a_body_comes_before_the_switch() {
     drop(host);
 }
 
+/// The package `websockets` is in `.venv` at the root of the repository, or the test says that it
+/// told nothing.
+#[test]
+fn a_real_client_and_a_real_server_talk_websocket() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = || Command::new(root.join("../.venv/bin/python"));
+    let mut asks = python();
+    asks.args(["-c", "import websockets.asyncio.client"]).stderr(Stdio::null());
+    if !asks.status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: there is no `websockets` in .venv");
+        return;
+    }
+    let script = root.join("tests/websocket/talk.py");
+    let mut server =
+        Killed(python().arg(&script).arg("serve").stdout(Stdio::piped()).spawn().unwrap());
+    let mut port = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let server_at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.trim().parse().unwrap()));
+    let proxy = Proxy::with(allowing(Config::to_addresses(&[server_at])));
+    let talked =
+        python().arg(&script).args(["talk", &proxy.address().port().to_string()]).status().unwrap();
+    assert!(talked.success(), "what went wrong is above");
+    assert!(proxy.stat("http.front.downstream_cx_upgrades_total") >= 253);
+    proxy.stat_becomes("http.front.downstream_cx_upgrades_active", 0);
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// A proxy that allows WebSocket, and an origin whose connections are plain sockets.
-fn tunnelling(config: impl Fn(&[std::net::SocketAddr]) -> Config) -> (Proxy, Sockets) {
+fn tunnelling(config: impl Fn(&[SocketAddr]) -> Config) -> (Proxy, Sockets) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let proxy = Proxy::with(allowing(config(&[listener.local_addr().unwrap()])));
     (proxy, Sockets(listener))

@@ -46,7 +46,45 @@ pub struct Flags {
 /// More reasons than this for one request do not occur: it ends with the first final one.
 const FLAGS_MAX: usize = 6;
 
+const ALL: [Flag; 30] = [
+    Flag::DelayInjected,
+    Flag::DnsResolutionFailed,
+    Flag::DownstreamConnectionTermination,
+    Flag::DownstreamProtocolError,
+    Flag::DownstreamRemoteReset,
+    Flag::DropOverload,
+    Flag::DurationTimeout,
+    Flag::FailedLocalHealthCheck,
+    Flag::FaultInjected,
+    Flag::InvalidEnvoyRequestHeaders,
+    Flag::LocalReset,
+    Flag::NoClusterFound,
+    Flag::NoFilterConfigFound,
+    Flag::NoHealthyUpstream,
+    Flag::NoRouteFound,
+    Flag::OverloadManagerTerminated,
+    Flag::RateLimitServiceError,
+    Flag::RateLimited,
+    Flag::ResponseFromCacheFilter,
+    Flag::StreamIdleTimeout,
+    Flag::UnauthorizedExternalService,
+    Flag::UnconditionalDropOverload,
+    Flag::UpstreamConnectionFailure,
+    Flag::UpstreamConnectionTermination,
+    Flag::UpstreamMaxStreamDurationReached,
+    Flag::UpstreamOverflow,
+    Flag::UpstreamProtocolError,
+    Flag::UpstreamRemoteReset,
+    Flag::UpstreamRequestTimeout,
+    Flag::UpstreamRetryLimitExceeded,
+];
+
 impl Flag {
+    /// The flag with these letters.
+    pub fn of(short: &str) -> Option<Self> {
+        ALL.into_iter().find(|flag| flag.short() == short)
+    }
+
     /// The letters that logs show.
     pub const fn short(self) -> &'static str {
         self.names().0
@@ -152,6 +190,12 @@ mod tests {
         let mut out = Vec::new();
         flags.write(Flag::short, &mut out);
         assert_eq!(out, b"URX,UC");
+    }
+
+    #[test]
+    fn a_flag_is_known_by_its_letters() {
+        assert!(ALL.into_iter().all(|flag| Flag::of(flag.short()) == Some(flag)));
+        assert_eq!((Flag::of("URX"), Flag::of("urx")), (Some(ALL[29]), None));
     }
 
     #[test]

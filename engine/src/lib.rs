@@ -34,6 +34,8 @@ pub mod format;
 
 pub mod flags;
 
+pub mod log_filter;
+
 pub mod stats;
 
 pub mod limits;

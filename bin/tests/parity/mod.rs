@@ -35,7 +35,19 @@ macro_rules! folders {
 }
 
 folders!(
-    admin, answers, bodies, failures, headers, hosts, refusals, retries, routes, timeouts, upgrades
+    admin,
+    answers,
+    bodies,
+    failures,
+    headers,
+    hosts,
+    local_replies,
+    refusals,
+    retries,
+    router,
+    routes,
+    timeouts,
+    upgrades
 );
 
 fn root() -> PathBuf {

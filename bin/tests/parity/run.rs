@@ -95,8 +95,9 @@ fn sights(seen: &[Message]) -> Vec<Step> {
 /// What becomes of the connection. Where it was announced that it closes, that may take a moment: the
 /// proxy gives the client time to read.
 fn end(client: &mut Client, steps: &[Step]) -> Kind {
-    let announced =
-        steps.last().is_some_and(|answer| answer.text.contains("\nconnection: close\n"));
+    let announced = steps
+        .last()
+        .is_some_and(|answer| answer.text.to_ascii_lowercase().contains("\nconnection: close\n"));
     if announced {
         client.is_closed();
     }

@@ -57,10 +57,10 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 /// The text with what differs from run to run replaced by its name.
 pub(super) fn mask(text: &str) -> String {
     let masks = [
-        (r"(?m)^date: \w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT$", "date: <date>"),
+        (r"(?mi)^(date): \w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT$", "$1: <date>"),
         (
-            r"(?m)^x-request-id: [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$",
-            "x-request-id: <uuid>",
+            r"(?mi)^(x-request-id): [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$",
+            "$1: <uuid>",
         ),
         (r"(?m)^x-envoy-upstream-service-time: \d{1,4}$", "x-envoy-upstream-service-time: <ms>"),
         (r"127\.0\.0\.1:\d{4,5}\b", "127.0.0.1:<port>"),

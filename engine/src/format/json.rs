@@ -115,6 +115,11 @@ impl Node {
                 Self::List(items.iter().map(Self::new).collect::<Result<_, _>>()?)
             }
             Value::String(format) => Self::Format(Formatter::new(format)?),
+            // The schema knows doubles only; a whole one is written without a point.
+            Value::Number(number) => {
+                let double = number.as_f64().map(|double| double.to_string());
+                Self::Constant(double.unwrap_or_else(|| number.to_string()).into_bytes())
+            }
             constant => Self::Constant(constant.to_string().into_bytes()),
         })
     }

@@ -1,11 +1,13 @@
 //! Local replies on their way to the client, and the head that every answer gets.
 
-use super::headers::{self, ConnectionHeader, Finish};
+use super::edit::Stream;
+use super::headers::{self, ConnectionHeader, Finish, Names};
 use super::reply::LocalReply;
+use super::reply_rewrite;
 use super::route::Route;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
-use crate::http1::{FieldName, Method, Version, encode};
+use crate::http1::{FieldName, Method, ResponseHead, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
 use crate::stats::HttpStats;
@@ -17,31 +19,63 @@ use crate::stats::HttpStats;
 async fn send(
     client: &mut Client,
     heads: &mut Heads,
-    reply: &LocalReply,
+    mut reply: LocalReply,
     connection: ConnectionHeader,
+    stream: Stream<'_>,
 ) -> std::io::Result<()> {
+    if client.chain().manager.suppress_envoy_headers {
+        reply.is_overloaded = false;
+    }
+    reply.tell_upstream(&mut heads.response);
+    rewrite(client, heads, &mut reply, stream);
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
-    encode::response(&heads.response, &mut out);
+    encode(client, &heads.response, &mut out);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
     sent
 }
 
+/// Makes of a reply what `local_reply_config` says.
+fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: Stream<'_>) {
+    let chain = client.chain();
+    let rewrite = &chain.manager.reply_rewrite;
+    if rewrite.is_empty() {
+        return;
+    }
+    let Heads { request, response } = heads;
+    // A head that could not be read is empty.
+    let request = Some(&*request).filter(|request| !request.target().is_empty());
+    let random = client.shard.random.borrow_mut().u64(..);
+    let details = reply.details.clone();
+    let flags = reply_rewrite::visible(reply.flags);
+    let stream = |status| stream.answered(status, flags, &details);
+    rewrite.apply(reply, response, request, random, stream, &mut client.shard.scratch());
+}
+
 /// Sends a reply to a request that never became an exchange, and ends the connection.
-pub(super) async fn say(client: &mut Client, reply: &LocalReply) -> After {
+pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
     heads.request.clear();
-    let sent = send(client, &mut heads, reply, ConnectionHeader::Close).await;
-    count(client, reply.status);
+    let stream = Stream::of(client, heads.request.version);
+    let sent = send(client, &mut heads, reply, ConnectionHeader::Close, stream).await;
+    count(client, heads.response.status);
     client.shard.give_heads(heads);
     match sent {
         Ok(()) => After::Linger,
         Err(_) => After::Close,
+    }
+}
+
+/// Encodes the head of an answer, its names written as the connection manager says.
+pub(super) fn encode(client: &Client, head: &ResponseHead, out: &mut Vec<u8>) {
+    encode::response(head, out);
+    if client.chain().manager.response.names == Names::ProperCaseWords {
+        headers::proper_case_words(out);
     }
 }
 
@@ -74,7 +108,10 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
 
 impl Exchange<'_> {
     /// Answers with `reply`.
-    pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
+    pub(super) async fn reply(&mut self, mut reply: LocalReply, route: Option<&Route>) -> After {
+        let mut flags = self.flags;
+        reply.flags.iter().for_each(|flag| flags.set(flag));
+        reply.flags = flags;
         // What is left of the request would have to be read and thrown away: the connection ends.
         // After a CONNECT that is not taken, nothing on the connection would be understood.
         let lingers = reply.closes
@@ -90,7 +127,8 @@ impl Exchange<'_> {
         let connection = self.connection_header();
         reply.begin(&mut self.heads.response);
         self.mutate_response(route, Some(&reply));
-        if send(self.client, self.heads, &reply, connection).await.is_err() {
+        let stream = self.stream();
+        if send(self.client, self.heads, reply, connection, stream).await.is_err() {
             return After::Close;
         }
         self.count_response();

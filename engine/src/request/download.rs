@@ -9,9 +9,9 @@ use super::deadlines::Passed;
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
-use super::{Exchange, Outcome};
+use super::{Exchange, Outcome, answer};
 use crate::downstream::connection::{After, Interest, Ready};
-use crate::http1::{BodyLength, FieldName, encode};
+use crate::http1::{BodyLength, FieldName};
 use crate::upstream::connection::{ClosedBy, Connection};
 
 /// Sends the answer that stands in the exchange's response head.
@@ -29,7 +29,7 @@ pub(super) async fn deliver(
     let framing = x.finish_response_head(route, length, attempts);
     x.count_response();
     let mut out = x.client.shard.buffers.take();
-    encode::response(&x.heads.response, &mut out);
+    answer::encode(x.client, &x.heads.response, &mut out);
     let mut pump = Pump::new(&length, framing, out).bounded(x.client.buffer_limit());
     let mut relayed = match pump.take_early(&mut early) {
         Ok(()) => relay(x, &connection, &mut pump, &mut upload).await,

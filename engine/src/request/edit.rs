@@ -1,7 +1,7 @@
 //! The heads of an exchange, edited as the connection manager and the route say.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::headers::{self, ConnectionHeader};
 use super::reply::LocalReply;
@@ -9,6 +9,7 @@ use super::route::{
     self, Action, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost,
 };
 use super::{Exchange, Outcome, Persistence, Upgrade};
+use crate::downstream::connection::Client;
 use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
 use crate::flags::{Flag, Flags};
@@ -124,8 +125,10 @@ impl Exchange<'_> {
             let mut target = self.client.shard.buffers.take();
             let head = &mut self.heads.request;
             plan.path_rewrite.rewrite(&route.path, head.target(), &mut target);
-            let original = head.target().to_vec();
-            head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            if !self.chain.manager.suppress_envoy_headers {
+                let original = head.target().to_vec();
+                head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            }
             head.set_target(&target);
             self.client.shard.buffers.give(target);
         }
@@ -155,7 +158,9 @@ impl Exchange<'_> {
         let fields = &mut self.heads.request.fields;
         let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
         fields.set(FieldName::Host, host);
-        fields.set(FieldName::XEnvoyOriginalHost, &original);
+        if !self.chain.manager.suppress_envoy_headers {
+            fields.set(FieldName::XEnvoyOriginalHost, &original);
+        }
         if plan.append_x_forwarded_host {
             fields.join(FieldName::XForwardedHost, b",", &original);
         }
@@ -175,7 +180,7 @@ impl Exchange<'_> {
         let Some(route) = route.filter(|route| !route.response_headers.is_empty()) else { return };
         let stream = Stream {
             details: Some(reply.map_or("via_upstream", |reply| &*reply.details)),
-            flags: reply.map_or(Flags::NONE, |reply| reply.flags),
+            flags: reply.map_or(self.flags, |reply| reply.flags),
             ..self.stream()
         };
         let mut scratch = self.client.shard.scratch();
@@ -194,7 +199,8 @@ impl Exchange<'_> {
         let upgrade = self.upgrade != Upgrade::None;
         // Envoy: nobody knows how long the answer took to a request that has not ended, as one for
         // an upgrade never does.
-        let received = self.received.filter(|_| !upgrade);
+        let tells = !upgrade && !self.chain.manager.suppress_envoy_headers;
+        let received = self.received.filter(|_| tells);
         let took = received.map(|received| now.saturating_sub(received));
         headers::from_origin(&mut self.heads.response, took, upgrade);
         if self.received.is_none() && !upgrade {
@@ -248,14 +254,12 @@ impl Exchange<'_> {
     }
 
     /// What format strings may ask for.
-    fn stream(&self) -> Stream<'static> {
+    pub(super) fn stream(&self) -> Stream<'static> {
+        let now = self.client.shard.clock.now();
         Stream {
-            details: None,
-            flags: Flags::NONE,
-            protocol: self.heads.request.version,
             client: self.facts.map(|facts| facts.client),
-            peer: self.client.peer,
-            local: self.client.local,
+            elapsed: Duration::from_millis(now.saturating_sub(self.began)),
+            ..Stream::of(self.client, self.heads.request.version)
         }
     }
 }
@@ -266,18 +270,62 @@ const fn ends_by_close(length: BodyLength) -> bool {
 }
 
 /// What is known of an exchange when its heads are edited.
-struct Stream<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Stream<'a> {
     details: Option<&'a str>,
     flags: Flags,
+    /// Only where an answer is made here: to what a route adds Envoy does not tell it.
+    response_code: Option<u16>,
+    /// Since the request began.
+    elapsed: Duration,
     protocol: Version,
     client: Option<SocketAddr>,
     peer: SocketAddr,
     local: SocketAddr,
 }
 
+impl Stream<'_> {
+    /// Of a request of this client that has just begun.
+    pub(super) fn of(client: &Client, protocol: Version) -> Self {
+        Self {
+            details: None,
+            flags: Flags::NONE,
+            response_code: None,
+            elapsed: Duration::ZERO,
+            protocol,
+            client: None,
+            peer: client.peer,
+            local: client.local,
+        }
+    }
+
+    /// The same, answered here.
+    pub(super) fn answered<'b>(&self, status: u16, flags: Flags, details: &'b str) -> Stream<'b> {
+        Stream {
+            details: Some(details),
+            flags,
+            response_code: Some(status),
+            elapsed: self.elapsed,
+            protocol: self.protocol,
+            client: self.client,
+            peer: self.peer,
+            local: self.local,
+        }
+    }
+}
+
 impl StreamInfo for Stream<'_> {
     fn start_time(&self) -> SystemTime {
-        SystemTime::now()
+        let now = SystemTime::now();
+        now.checked_sub(self.elapsed).unwrap_or(now)
+    }
+
+    fn duration(&self) -> Option<Duration> {
+        Some(self.elapsed)
+    }
+
+    fn response_code(&self) -> Option<u16> {
+        self.response_code
     }
 
     fn protocol(&self) -> Option<Version> {

@@ -16,6 +16,7 @@ use super::route::{Forward, Priority, Route, VirtualHost};
 use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
+use crate::flags::Flag;
 use crate::http1::{BodyLength, FieldName, encode};
 use crate::limits;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
@@ -139,6 +140,9 @@ impl Forwarding<'_> {
 
     /// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
     fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
+        if x.chain.manager.suppress_envoy_headers {
+            return;
+        }
         if let Some(expected) = x.timeouts.expected_ms(elapsed) {
             let mut digits = itoa::Buffer::new();
             let expected = digits.format(expected).as_bytes();
@@ -272,12 +276,13 @@ impl Forwarding<'_> {
     }
 
     /// Carries out a retry decision: the breaker, the stats, the back-off.
-    fn decide(&mut self, x: &Exchange<'_>, decision: Decision) -> Option<Wait> {
+    fn decide(&mut self, x: &mut Exchange<'_>, decision: Decision) -> Option<Wait> {
         let stats = self.cluster.stats();
         match decision {
             Decision::Retry => {}
             Decision::No(Refusal::LimitExceeded) => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
+                x.flags.set(Flag::UpstreamRetryLimitExceeded);
                 return None;
             }
             Decision::No(Refusal::Succeeded) => {

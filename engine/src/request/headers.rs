@@ -16,6 +16,8 @@ pub struct ResponseRules {
     pub via: Vec<u8>,
     /// Whether every response has the request's id.
     pub always_set_request_id: bool,
+    /// How names are written.
+    pub names: Names,
 }
 
 impl Default for ResponseRules {
@@ -25,8 +27,19 @@ impl Default for ResponseRules {
             server_name: b"envoy".to_vec(),
             via: Vec::new(),
             always_set_request_id: false,
+            names: Names::LowerCase,
         }
     }
+}
+
+/// `header_key_format`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Names {
+    /// As they are kept.
+    #[default]
+    LowerCase,
+    /// With a capital letter at the begin and behind everything that is no letter or digit.
+    ProperCaseWords,
 }
 
 /// `server_header_transformation`.
@@ -72,6 +85,7 @@ pub struct Finish<'a> {
 /// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
 pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>, upgrade: bool) {
     remove_nominated(head);
+    head.fields.merge_set(JOINED);
     let leave = upgrade && head.upgrade().is_some();
     head.fields.remove_set(if leave { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP });
     if let Some(ms) = service_time_ms {
@@ -110,6 +124,19 @@ pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_
     }
 }
 
+/// Writes the names of an encoded head with capital letters.
+pub fn proper_case_words(head: &mut [u8]) {
+    for line in head.split_mut(|&byte| byte == b'\n').skip(1) {
+        let mut begins = true;
+        for byte in line.iter_mut().take_while(|byte| **byte != b':') {
+            if begins {
+                byte.make_ascii_uppercase();
+            }
+            begins = !byte.is_ascii_alphanumeric();
+        }
+    }
+}
+
 fn remove_nominated(head: &mut ResponseHead) {
     if !head.fields.has(FieldName::Connection) {
         return;
@@ -127,6 +154,38 @@ fn remove_nominated(head: &mut ResponseHead) {
 /// take back because they frame the message.
 const OPTIONS: [&[u8]; 6] =
     [b"close", b"keep-alive", b"upgrade", b"connection", b"content-length", b"transfer-encoding"];
+
+/// What Envoy keeps in one line, however often an origin says it.
+const JOINED: FieldSet = FieldSet::of(&[
+    FieldName::AccessControlAllowCredentials,
+    FieldName::AccessControlAllowHeaders,
+    FieldName::AccessControlAllowMethods,
+    FieldName::AccessControlAllowOrigin,
+    FieldName::AccessControlExposeHeaders,
+    FieldName::AccessControlMaxAge,
+    FieldName::Age,
+    FieldName::CacheControl,
+    FieldName::ContentEncoding,
+    FieldName::ContentType,
+    FieldName::Date,
+    FieldName::Etag,
+    FieldName::Expires,
+    FieldName::GrpcMessage,
+    FieldName::GrpcStatus,
+    FieldName::LastModified,
+    FieldName::Location,
+    FieldName::ProxyStatus,
+    FieldName::Vary,
+    FieldName::Via,
+    FieldName::XEnvoyAttemptCount,
+    FieldName::XEnvoyDecoratorOperation,
+    FieldName::XEnvoyImmediateHealthCheckFail,
+    FieldName::XEnvoyRatelimited,
+    FieldName::XEnvoyUpstreamCanary,
+    FieldName::XEnvoyUpstreamHealthcheckedCluster,
+    FieldName::XEnvoyUpstreamServiceTime,
+    FieldName::XRequestId,
+]);
 
 const HOP_BY_HOP_BUT_UPGRADE: FieldSet =
     FieldSet::of(&[FieldName::TransferEncoding, FieldName::KeepAlive, FieldName::ProxyConnection]);

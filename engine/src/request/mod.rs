@@ -16,6 +16,7 @@ mod edit;
 mod forward;
 pub mod headers;
 pub mod reply;
+pub mod reply_rewrite;
 pub mod retry;
 pub mod route;
 mod tunnel;
@@ -32,6 +33,7 @@ use self::upload::Upload;
 use crate::downstream::connection::{After, Client, millis};
 use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
+use crate::flags::Flags;
 use crate::http1::{self, BodyLength, framing};
 use crate::shard::Heads;
 use crate::shard::clock::Millis;
@@ -63,6 +65,8 @@ pub(crate) struct Exchange<'a> {
     random: u64,
     /// Whether it asks for an upgrade.
     upgrade: Upgrade,
+    /// What happened to it so far; a reply adds its own.
+    flags: Flags,
 }
 
 /// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
@@ -120,13 +124,13 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
     answer::count_early(client.stats());
-    answer::say(client, &LocalReply::refused(error)).await
+    answer::say(client, LocalReply::refused(error)).await
 }
 
 /// Answers a client that did not send its head in time.
 pub(crate) async fn time_out_head(client: &mut Client) -> After {
     answer::count_early(client.stats());
-    answer::say(client, &LocalReply::request_header_timeout()).await
+    answer::say(client, LocalReply::request_header_timeout()).await
 }
 
 impl<'a> Exchange<'a> {
@@ -160,6 +164,7 @@ impl<'a> Exchange<'a> {
             facts: None,
             random,
             upgrade: Upgrade::None,
+            flags: Flags::NONE,
             client,
             heads,
         })

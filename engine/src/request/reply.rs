@@ -1,8 +1,8 @@
 //! Local replies: what this proxy answers itself, as data, in Envoy's words.
 //!
-//! A reply is laid over a response head in three steps, because the route's own headers and those
+//! A reply is laid over a response head in steps, because the route's own headers and those
 //! of every answer come in between: [`LocalReply::begin`], the headers that the route adds,
-//! [`LocalReply::describe`], then `date`, `server` and `connection`, and [`LocalReply::end`].
+//! [`LocalReply::tell_upstream`], [`LocalReply::describe`], then `date`, `server` and `connection`, and [`LocalReply::end`].
 //! When to reply, and what becomes of the connection, is decided elsewhere.
 //!
 //! Invariant: what the head says about the body is what [`LocalReply::body_for`] gives.
@@ -31,6 +31,8 @@ pub(crate) struct LocalReply {
     pub(crate) is_overloaded: bool,
     /// How many attempts it says there were.
     pub(crate) attempts: Option<u32>,
+    /// Takes the place of any other, where a rewrite has decided so.
+    pub(crate) content_type: Option<Box<[u8]>>,
     /// Why, for logs.
     pub(crate) flags: Flags,
     /// `%RESPONSE_CODE_DETAILS%`
@@ -46,6 +48,7 @@ impl LocalReply {
             closes: false,
             is_overloaded: false,
             attempts: None,
+            content_type: None,
             flags: Flags::NONE,
             details: Cow::Borrowed(""),
         }
@@ -153,9 +156,8 @@ impl LocalReply {
         }
     }
 
-    /// The second step: what is said about upstream and body. There is no request if it could not
-    /// be read.
-    pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
+    /// The second step: what is said about the upstream. What a rewrite adds comes behind it.
+    pub(crate) fn tell_upstream(&self, head: &mut ResponseHead) {
         let mut digits = itoa::Buffer::new();
         if self.is_overloaded {
             head.fields.set(FieldName::XEnvoyOverloaded, b"true");
@@ -163,6 +165,10 @@ impl LocalReply {
         if let Some(attempts) = self.attempts {
             head.fields.set(FieldName::XEnvoyAttemptCount, digits.format(attempts).as_bytes());
         }
+    }
+
+    /// The third step: what is said about the body. There is no request if it could not be read.
+    pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
         if let Some(request) = request.filter(|request| is_grpc(request)) {
             return self.describe_for_grpc(head, request.method);
         }
@@ -171,9 +177,12 @@ impl LocalReply {
             head.fields.remove(FieldName::ContentType);
             return;
         }
+        let mut digits = itoa::Buffer::new();
         let length = digits.format(self.body.len()).as_bytes();
         head.fields.set(FieldName::ContentLength, length);
-        if !head.fields.has(FieldName::ContentType) {
+        if let Some(content_type) = &self.content_type {
+            head.fields.set(FieldName::ContentType, content_type);
+        } else if !head.fields.has(FieldName::ContentType) {
             head.fields.append(FieldName::ContentType, b"text/plain");
         }
     }
@@ -339,6 +348,7 @@ mod tests {
         let mut head = ResponseHead::default();
         reply.begin(&mut head);
         head.fields.append_other(b"x-route", b"1");
+        reply.tell_upstream(&mut head);
         reply.describe(&mut head, None);
         assert_eq!(
             shown(&head.fields)[..4],

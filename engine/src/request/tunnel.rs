@@ -11,9 +11,9 @@ use super::attempt::{Answer, Failed, STEPS_MAX};
 use super::body::{Fault, Framing, Pump};
 use super::deadlines::Passed;
 use super::route::Route;
-use super::{Exchange, Upgrade};
+use super::{Exchange, Upgrade, answer};
 use crate::downstream::connection::{After, Interest, Ready};
-use crate::http1::{BodyLength, FieldName, Method, encode};
+use crate::http1::{BodyLength, FieldName, Method};
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -50,7 +50,7 @@ pub(super) async fn run(
     }
     x.finish_response_head(route, length, attempts);
     let mut head = x.client.shard.buffers.take();
-    encode::response(&x.heads.response, &mut head);
+    answer::encode(x.client, &x.heads.response, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
     down.take_early(&mut early);

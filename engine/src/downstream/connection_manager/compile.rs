@@ -10,7 +10,8 @@ use super::{
     StripPort, Timeouts, Underscores,
 };
 use crate::http1::{HeadLimits, Scheme};
-use crate::request::headers::{ResponseRules, ServerHeader};
+use crate::request::headers::{Names, ResponseRules, ServerHeader};
+use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
 
 /// Compiles the options of a connection manager; its routes and its stats are the listener's.
@@ -78,15 +79,14 @@ pub fn compile(
             "stream_error_on_invalid_http_message",
             *stream_error_on_invalid_http_message == Some(true),
         ),
-        ("local_reply_config", local_reply_config.as_ref().is_some_and(says_something)),
     ] {
         if set {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
         }
     }
-    router(http_filters, &at.field("http_filters"), problems);
 
     let mut compiled = ConnectionManager {
+        suppress_envoy_headers: router(http_filters, &at.field("http_filters"), problems),
         client: client(*use_remote_address, *xff_num_trusted_hops, *skip_xff_append),
         internal_addresses: internal_addresses(internal_address_config.as_ref(), at, problems),
         append_x_forwarded_port: *append_x_forwarded_port,
@@ -113,7 +113,11 @@ pub fn compile(
             server_name: if server_name.is_empty() { "envoy" } else { server_name }.into(),
             via: via.clone().into_bytes(),
             always_set_request_id: *always_set_request_id_in_response,
+            names: Names::default(),
         },
+        reply_rewrite: local_reply_config.as_ref().map_or_else(Default::default, |schema| {
+            reply_rewrite(schema, &at.field("local_reply_config"), problems)
+        }),
         timeouts: timeouts(
             *stream_idle_timeout,
             *request_timeout,
@@ -137,11 +141,12 @@ pub fn compile(
 
 const NOT_IMPLEMENTED: &str = "valid Envoy field, not implemented by Corvoy";
 
-/// The router is the one filter there is, and it comes last.
-fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) {
+/// The router is the one filter there is, and it comes last. Tells whether it leaves out the
+/// `x-envoy-*` headers that it adds.
+fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> bool {
     let [filter] = filters else {
         problems.error(at, "Corvoy needs exactly one HTTP filter: envoy.filters.http.router");
-        return;
+        return false;
     };
     let at = at.index(0);
     let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
@@ -152,11 +157,11 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) {
     }
     let at = at.field("typed_config");
     let options = match typed_config {
-        None => return,
+        None => return false,
         Some(config::Any::Router(options)) => options,
         Some(_) => {
             problems.error(&at, "the only HTTP filter of Corvoy is envoy.filters.http.router");
-            return;
+            return false;
         }
     };
     let config::Router {
@@ -168,7 +173,6 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) {
     } = &**options;
     for (field, set) in [
         ("dynamic_stats", *dynamic_stats == Some(false)),
-        ("suppress_envoy_headers", *suppress_envoy_headers),
         ("strict_check_headers", !strict_check_headers.is_empty()),
         ("respect_expected_rq_timeout", *respect_expected_rq_timeout),
         ("suppress_grpc_request_failure_code_stats", *suppress_grpc_request_failure_code_stats),
@@ -177,6 +181,7 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
         }
     }
+    *suppress_envoy_headers
 }
 
 fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problems) -> Upgrades {
@@ -190,11 +195,6 @@ fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problem
         upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
     }
     upgrades
-}
-
-fn says_something(local_reply: &config::LocalReplyConfig) -> bool {
-    let config::LocalReplyConfig { mappers, body_format } = local_reply;
-    !mappers.is_empty() || body_format.is_some()
 }
 
 fn client(
@@ -390,7 +390,6 @@ fn http1(
         allow_custom_methods,
     } = options;
     for (field, set) in [
-        ("header_key_format", header_key_format.is_some()),
         ("enable_trailers", *enable_trailers),
         (
             "override_stream_error_on_invalid_http_message",
@@ -401,6 +400,11 @@ fn http1(
         if set {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
         }
+    }
+    if let Some(config::HeaderKeyFormat { proper_case_words }) = header_key_format
+        && proper_case_words.is_some()
+    {
+        compiled.response.names = Names::ProperCaseWords;
     }
     if *allow_chunked_length {
         let message = "Corvoy never accepts Content-Length together with Transfer-Encoding";

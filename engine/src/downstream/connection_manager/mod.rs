@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::http1::{HeadLimits, Scheme};
 use crate::request::headers::ResponseRules;
+use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
 
 pub use compile::compile;
@@ -44,6 +45,10 @@ pub struct ConnectionManager {
     pub forward_client_cert: bool,
     /// The rules for the head of a response.
     pub response: ResponseRules,
+    /// Whether the router leaves out the `x-envoy-*` headers that it adds.
+    pub suppress_envoy_headers: bool,
+    /// What is made of local replies.
+    pub reply_rewrite: ReplyRewrite,
     /// The timers.
     pub timeouts: Timeouts,
     /// After so many requests on a connection it is closed.

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-mod action;
+pub(crate) mod action;
 pub mod compile;
 pub(crate) mod matchers;
 pub(crate) mod mutation;

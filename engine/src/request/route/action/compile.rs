@@ -295,7 +295,8 @@ fn regex_rewrite_of(
     RegexRewrite::new(regex, substitution).map_err(|error| problems.error(at, error)).ok()
 }
 
-fn read(schema: &config::DataSource) -> Result<Vec<u8>, String> {
+/// The bytes that a `DataSource` stands for.
+pub(crate) fn read(schema: &config::DataSource) -> Result<Vec<u8>, String> {
     let config::DataSource { filename, inline_bytes, inline_string, environment_variable } = schema;
     if let Some(text) = inline_string {
         Ok(text.clone().into_bytes())

@@ -1,6 +1,6 @@
 //! What becomes of a request that a route matched.
 
-pub(super) mod compile;
+pub(crate) mod compile;
 
 use std::borrow::Cow;
 use std::time::Duration;

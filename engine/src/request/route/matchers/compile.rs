@@ -90,13 +90,17 @@ pub(crate) fn cookie(
 
 pub(crate) fn fraction(schema: &config::RuntimeFractionalPercent) -> Option<Fraction> {
     let config::RuntimeFractionalPercent { default_value } = schema;
-    let config::FractionalPercent { numerator, denominator } = default_value.as_ref()?;
+    default_value.as_ref().map(percent)
+}
+
+pub(crate) fn percent(schema: &config::FractionalPercent) -> Fraction {
+    let config::FractionalPercent { numerator, denominator } = schema;
     let denominator = match denominator {
         config::DenominatorType::Hundred => 100,
         config::DenominatorType::TenThousand => 10_000,
         config::DenominatorType::Million => 1_000_000,
     };
-    Some(Fraction { numerator: *numerator, denominator })
+    Fraction { numerator: *numerator, denominator }
 }
 
 pub(crate) fn regex(

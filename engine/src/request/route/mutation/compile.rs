@@ -22,10 +22,22 @@ pub(crate) fn level(
             problems.error(&at_remove.index(i), message);
         }
     }
-    let each = add.iter().enumerate();
     MutationLevel {
         remove: remove.iter().map(|name| lower(name)).collect(),
-        add: each.filter_map(|(i, schema)| addition(schema, &at_add.index(i), problems)).collect(),
+        ..additions(add, &at_add, problems)
+    }
+}
+
+/// A level that only adds.
+pub(crate) fn additions(
+    add: &[config::HeaderValueOption],
+    at: &Path,
+    problems: &mut Problems,
+) -> MutationLevel {
+    let each = add.iter().enumerate();
+    MutationLevel {
+        remove: Vec::new(),
+        add: each.filter_map(|(i, schema)| addition(schema, &at.index(i), problems)).collect(),
     }
 }
 

@@ -1,0 +1,110 @@
+//! `local_reply_config`: what is made of the answers of this proxy before they are sent.
+//!
+//! The first mapper whose filter admits the request adds headers and changes status and body; then
+//! the body is formatted. What the filters see is the answer as it was.
+
+pub mod compile;
+
+use bytes::Bytes;
+
+use super::reply::LocalReply;
+use super::route::{HeaderMutations, Scratch};
+use crate::flags::{Flag, Flags};
+use crate::format::{Formatter, Inputs, JsonFormatter, StreamInfo, Unset};
+use crate::http1::{FieldName, RequestHead, ResponseHead};
+use crate::log_filter::Filter;
+
+/// The compiled `LocalReplyConfig`.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyRewrite {
+    mappers: Vec<Mapper>,
+    /// For bodies that no mapper has a format for.
+    format: Option<BodyFormat>,
+}
+
+/// A `ResponseMapper`.
+#[derive(Clone, Debug)]
+struct Mapper {
+    filter: Filter,
+    status: Option<u16>,
+    body: Option<Bytes>,
+    format: Option<BodyFormat>,
+    headers: HeaderMutations,
+}
+
+/// A `SubstitutionFormatString`.
+#[derive(Clone, Debug)]
+struct BodyFormat {
+    text: Text,
+    content_type: Box<[u8]>,
+}
+
+#[derive(Clone, Debug)]
+enum Text {
+    Plain(Formatter, Unset),
+    Json(JsonFormatter),
+}
+
+impl ReplyRewrite {
+    /// Whether replies stay as they are.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.mappers.is_empty() && self.format.is_none()
+    }
+
+    /// Changes a reply and the head that it has begun. `stream` tells of the
+    /// request when its answer has that status; there is no request if it could not be read.
+    pub(super) fn apply<S: StreamInfo>(
+        &self,
+        reply: &mut LocalReply,
+        head: &mut ResponseHead,
+        request: Option<&RequestHead>,
+        random: u64,
+        stream: impl Fn(u16) -> S,
+        scratch: &mut Scratch,
+    ) {
+        let original_type = head.fields.get(FieldName::ContentType).map(<[u8]>::to_vec);
+        let original_body = reply.body.clone();
+        let mut format = self.format.as_ref();
+        let before = stream(reply.status);
+        let admits = |mapper: &&Mapper| mapper.filter.admits(request, &before, random);
+        if let Some(mapper) = self.mappers.iter().find(admits) {
+            if let Some(body) = &mapper.body {
+                reply.body = body.clone();
+            }
+            mapper.headers.apply_to_response(head, request, &before, scratch);
+            reply.status = mapper.status.unwrap_or(reply.status);
+            head.status = reply.status;
+            format = mapper.format.as_ref().or(format);
+        }
+        let Some(format) = format else {
+            if reply.body != original_body && has_type(head, original_type.as_deref()) {
+                reply.content_type = Some(b"text/plain"[..].into());
+            }
+            return;
+        };
+        let after = stream(reply.status);
+        let inputs =
+            Inputs { request, response: Some(head), local_reply_body: &reply.body, stream: &after };
+        let mut body = Vec::new();
+        match &format.text {
+            Text::Plain(text, unset) => text.format(&inputs, *unset, &mut body),
+            Text::Json(json) => json.format(&inputs, &mut body),
+        }
+        reply.body = body.into();
+        let has_changed = reply.body != original_body && has_type(head, original_type.as_deref());
+        if has_changed || !head.fields.has(FieldName::ContentType) {
+            reply.content_type = Some(format.content_type.clone());
+        }
+    }
+}
+
+/// Whether the head still has the type that it had: one that a mapper has given it stays.
+fn has_type(head: &ResponseHead, original: Option<&[u8]>) -> bool {
+    head.fields.get(FieldName::ContentType) == original
+}
+
+/// The flags that a rewrite sees: Envoy finds a misdeed of the client only when it has answered.
+pub(super) fn visible(flags: Flags) -> Flags {
+    if flags.has(Flag::DownstreamProtocolError) { Flags::NONE } else { flags }
+}
