@@ -14,6 +14,10 @@ const LONGER: &[(&str, &str)] = &[];
 /// The rooms in which a request goes down, and what stands below all of them.
 const DOWN: [&str; 3] = ["downstream", "request", "upstream"];
 
+/// An arrow that goes up, with the reason.
+const UP: &[(&str, &str, &str)] =
+    &[("request", "downstream", "the client's side of an exchange is a type beside its socket")];
+
 /// What anybody may use.
 const BELOW: [&str; 5] = ["http1", "stats", "limits", "flags", "format"];
 
@@ -71,7 +75,9 @@ fn arrows_go_down_only() {
                 );
                 if let Some(depth) = DOWN.iter().position(|down| *down == room) {
                     let target = DOWN.iter().position(|down| *down == used);
-                    assert!(target.is_none_or(|target| target >= depth), "{name}: {line}");
+                    let is_excepted = UP.iter().any(|(from, to, _)| (*from, *to) == (room, used));
+                    let goes_down = target.is_none_or(|target| target >= depth);
+                    assert!(goes_down || is_excepted, "{name}: {line}");
                 }
                 if BELOW.contains(&room) {
                     assert!(!DOWN.contains(&used), "{name} is below that: {line}");
