@@ -183,3 +183,20 @@ fn grew_little(proxy: &Proxy, before: u64) {
 fn reply(text: &str) -> Act {
     Act::Reply(text.as_bytes().to_vec())
 }
+
+#[test]
+fn bodies_pass_whole_through_the_smallest_buffers() {
+    let origin = Origin::that_echoes();
+    let tiny = "per_connection_buffer_limit_bytes: 1024";
+    let yaml = Config::to(&origin).cluster(tiny).yaml();
+    let yaml = yaml.replace("  - name: front\n", &format!("  - name: front\n    {tiny}\n"));
+    let proxy = Proxy::with(Config::verbatim(yaml));
+    let mut client = proxy.connect();
+    let body = "0123456789abcdef".repeat(10_000);
+    client.send(format!("{POST}content-length: {}\r\n\r\n{body}", body.len()));
+    assert!(client.response().text().ends_with(&format!("\r\n\r\n{body}")));
+    client.send(format!("{POST}transfer-encoding: chunked\r\n\r\n"));
+    client.send(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+    assert!(client.response().text().ends_with(&format!("{body}\r\n0\r\n\r\n")));
+    assert_eq!(origin.seen()[1].text(), body);
+}

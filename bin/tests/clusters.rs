@@ -104,3 +104,19 @@ fn dns(kind: &str, name: &str, origin: &Origin) -> Config {
     assert!(yaml.contains(&literal), "{yaml}");
     Config::verbatim(yaml.replace(&literal, &named))
 }
+
+#[test]
+fn idle_connections_to_a_host_are_probed() {
+    let origin = Origin::that_answers();
+    let probes = "upstream_connection_options: { tcp_keepalive: { keepalive_time: 300 } }";
+    let proxy = Proxy::with(Config::to(&origin).cluster(probes));
+    proxy.get("/");
+    // Local and remote address, state, queues, timer: 02 is the one for probes.
+    let host = format!("0100007F:{:04X}", origin.port());
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let to_host = |fields: &Vec<&str>| fields[2] == host && fields[3] == "01";
+    let mut connections =
+        connections.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let timer = connections.find(to_host).expect("a connection to the origin")[5];
+    assert!(timer.starts_with("02:"), "{timer}");
+}

@@ -1,5 +1,7 @@
 //! Keep-alive, pipelining, closing and half-closing, on both sides of the proxy.
 
+use std::time::Duration;
+
 use crate::support::{Act, Config, Origin, Proxy, is_oracle};
 
 #[test]
@@ -144,4 +146,21 @@ fn bytes_after_an_answer_never_reach_the_next_client() {
         assert_eq!(client.get("/").text(), "ok");
         client.stays_open();
     }
+}
+
+#[test]
+fn bytes_that_follow_a_body_never_reach_the_next_request() {
+    // The body comes after its head, and together with bytes that nobody asked for.
+    let origin = Origin::that_does([Act::ReplyInTwo(
+        Duration::from_millis(20),
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n".into(),
+        b"okHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil".into(),
+    )]);
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: example\r\n\r\n".repeat(3));
+    for _ in 0..3 {
+        assert_eq!(client.response().text(), "ok");
+    }
+    client.stays_open();
 }

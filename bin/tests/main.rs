@@ -14,6 +14,10 @@ mod clusters;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
+mod leaving;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod process;
@@ -23,6 +27,8 @@ mod retries;
 mod stats;
 #[cfg(test)]
 mod timeouts;
+#[cfg(test)]
+mod upgrades;
 #[cfg(test)]
 mod waiting;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -195,6 +195,36 @@ fn idle_connections_do_not_hold_up_the_end() {
     assert_eq!(proxy.exit().code(), Some(0));
     client.is_closed();
     silent.is_closed();
+}
+
+#[test]
+fn connections_that_were_idle_for_long_do_not_either() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.get("/");
+    thread::sleep(Duration::from_secs(3)); // how long it is idle is what the story is about
+    proxy.signal(Signal::Term);
+    let begun = Instant::now();
+    assert_eq!(proxy.exit().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    client.is_closed();
+}
+
+#[test]
+fn without_a_ring_epoll_carries_the_same() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_echoes();
+    let proxy = Proxy::with(Config::to(&origin).environment("CORVOY_RING", "epoll"));
+    assert!(proxy.log().contains("1 shards on epoll"), "{}", proxy.log());
+    let mut client = proxy.connect();
+    for i in 0..10 {
+        assert!(client.get(&format!("/{i}")).text().starts_with(&format!("GET /{i} ")));
+    }
+    proxy.signal(Signal::Term);
+    assert_eq!(proxy.exit().code(), Some(0));
 }
 
 #[test]

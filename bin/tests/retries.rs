@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Config, Origin, Proxy, Refusing};
+use crate::support::{Act, Config, Origin, Proxy, Refusing, is_oracle};
 
 #[test]
 fn a_500_is_retried_three_times_and_the_last_answer_is_given() {
@@ -104,4 +104,38 @@ fn an_answer_that_has_begun_is_not_retried() {
     let answer = proxy.connect().ask("/").try_response("GET");
     assert!(answer.is_err(), "{answer:?}");
     assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn a_request_that_met_a_closing_connection_is_sent_whole_once_more() {
+    if is_oracle() {
+        return; // Envoy answers 503.
+    }
+    // The connection has served one request, and closes when the second comes.
+    let answer = || Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into());
+    let origin = Origin::that_does([answer(), Act::ReplyThenClose(Vec::new()), answer()]);
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    assert_eq!(client.get("/").text(), "ok");
+    client.send("PUT / HTTP/1.1\r\nhost: example\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(client.response().text(), "ok");
+    assert_eq!(origin.seen().len(), 3);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_retry"), 0);
+}
+
+#[test]
+fn a_retry_avoids_the_hosts_that_were_tried() {
+    let origins = [Origin::that_replies(503), Origin::that_replies(200)];
+    let addresses: Vec<SocketAddr> = origins.iter().map(Origin::address).collect();
+    let policy = "retry_policy: { retry_on: 5xx, num_retries: 1, \
+                  host_selection_retry_max_attempts: 50, retry_host_predicate: [{ \
+                  name: previous_hosts, typed_config: { \"@type\": type.googleapis.com/\
+                  envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate } }] }";
+    let config = Config::to_addresses(&addresses).route(policy).cluster("lb_policy: RANDOM");
+    let proxy = Proxy::with(config);
+    let mut client = proxy.connect();
+    for _ in 0..40 {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    assert_eq!(origins[1].seen().len(), 40);
 }

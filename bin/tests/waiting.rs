@@ -60,3 +60,62 @@ fn a_client_that_sends_more_and_more_ahead_keeps_nobody_busy() {
         assert_eq!(client.response().text(), "ok");
     }
 }
+
+#[test]
+fn a_client_that_leaves_while_it_waits_for_a_connection_leaves_the_queue() {
+    let origin = Origin::that_waits_to_be_told();
+    let proxy = Proxy::with(one_connection(&origin));
+    let mut first = occupy(&proxy, &origin);
+    let mut second = proxy.connect();
+    second.ask("/second");
+    proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 1);
+    second.reset();
+    proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 0);
+    proxy.stat_becomes("cluster.service.upstream_rq_cancelled", 1);
+    origin.go_on();
+    assert_eq!(first.response().text(), "ok");
+    origin.go_on();
+    assert_eq!(first.get("/third").text(), "ok");
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[test]
+fn waiting_requests_get_the_connection_in_their_order() {
+    let origin = Origin::that_waits_to_be_told();
+    let proxy = Proxy::with(one_connection(&origin));
+    let mut first = occupy(&proxy, &origin);
+    let mut others: Vec<Client> = Vec::new();
+    for i in 1..=5 {
+        let mut client = proxy.connect();
+        client.ask(&format!("/{i}"));
+        proxy.stat_becomes("cluster.service.upstream_rq_pending_active", i);
+        others.push(client);
+    }
+    (0..6).for_each(|_| origin.go_on());
+    assert_eq!(first.response().text(), "ok");
+    for client in &mut others {
+        assert_eq!(client.response().text(), "ok");
+    }
+    let order: Vec<String> = origin.seen().iter().map(|it| it.start_line.clone()).collect();
+    let told = ["first", "1", "2", "3", "4", "5"].map(|path| format!("GET /{path} HTTP/1.1"));
+    assert_eq!(order, told);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn too_many_that_wait_are_told_at_once() {
+    let origin = Origin::that_stalls();
+    let limits = "thresholds: [{ max_connections: 1, max_pending_requests: 1 }]";
+    let proxy =
+        Proxy::with(Config::to(&origin).cluster(&format!("circuit_breakers: {{ {limits} }}")));
+    let _first = occupy(&proxy, &origin);
+    let mut second = proxy.connect();
+    second.ask("/second");
+    proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 1);
+    let mut third = proxy.connect();
+    let response = third.get("/third");
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.header("x-envoy-overloaded").as_deref(), Some("true"));
+    third.stays_open();
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_pending_overflow"), 1);
+}

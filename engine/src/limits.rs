@@ -18,8 +18,12 @@ pub const PIPELINED_BYTES_MAX: usize = BLOCK_BYTES;
 /// Bytes of a request body kept for a retry; Envoy's default buffer limit.
 pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Interim (1xx) answers of an origin to one request; more is a protocol error.
-pub const INTERIM_RESPONSES_MAX: usize = 64;
+/// Interim (1xx) answers of an origin to one request; more is a protocol error. An origin that works
+/// for long may say 102 every few seconds.
+pub const INTERIM_RESPONSES_MAX: usize = 1024;
+
+/// How often another host is asked for to avoid one that was tried.
+pub const HOST_SELECTIONS_MAX: u32 = 100;
 
 /// Milliseconds that a listener rests when the process is out of file descriptors.
 pub const ACCEPT_BACKOFF_MS: u64 = 100;
@@ -33,9 +37,6 @@ pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
 
 /// Milliseconds between two looks at the idle upstream connections.
 pub const POOL_SWEEP_MS: u64 = 1000;
-
-/// Milliseconds after which an idle upstream connection is looked at before it is used again.
-pub const POOL_TRUST_MS: u64 = 5;
 
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);

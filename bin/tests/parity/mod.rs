@@ -34,7 +34,9 @@ macro_rules! folders {
     };
 }
 
-folders!(admin, answers, bodies, failures, headers, hosts, refusals, retries, routes, timeouts);
+folders!(
+    admin, answers, bodies, failures, headers, hosts, refusals, retries, routes, timeouts, upgrades
+);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity")

@@ -8,12 +8,14 @@ use super::Origin;
 /// The YAML for a proxy. Ports that are 0 come from the kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    manager: Vec<String>,
     route: Vec<String>,
     cluster: Vec<String>,
     endpoints: Vec<SocketAddr>,
     verbatim: Option<String>,
     shards: usize,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Config {
@@ -25,18 +27,26 @@ impl Config {
     /// Everything goes to these addresses in turn.
     pub(crate) fn to_addresses(endpoints: &[SocketAddr]) -> Self {
         Self {
+            manager: Vec::new(),
             route: Vec::new(),
             cluster: vec!["connect_timeout: 1s".into()],
             endpoints: endpoints.to_vec(),
             verbatim: None,
             shards: 1,
             flags: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
     /// This text and nothing else.
     pub(crate) fn verbatim(yaml: impl Into<String>) -> Self {
         Self { verbatim: Some(yaml.into()), ..Self::to_addresses(&[]) }
+    }
+
+    /// Adds a field to the connection manager.
+    pub(crate) fn manager(mut self, field: &str) -> Self {
+        self.manager.push(field.into());
+        self
     }
 
     /// Adds a field to the route's action: `timeout: 1s`.
@@ -70,6 +80,16 @@ impl Config {
         self
     }
 
+    /// Sets a variable of the environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.environment.iter().cloned()
+    }
+
     pub(super) fn command_line(&self) -> Vec<String> {
         let shards = ["--concurrency".to_owned(), self.shards.to_string()];
         shards.into_iter().chain(self.flags.iter().cloned()).collect()
@@ -79,6 +99,8 @@ impl Config {
         if let Some(yaml) = &self.verbatim {
             return yaml.clone();
         }
+        let manager =
+            self.manager.iter().fold(String::new(), |all, field| all + "\n          " + field);
         let route = self.route.iter().fold(String::new(), |all, field| all + ", " + field);
         let cluster = self.cluster.iter().fold(String::new(), |all, field| all + "\n    " + field);
         let endpoints = self.endpoints.iter().fold(String::new(), |mut all, address| {
@@ -103,7 +125,7 @@ static_resources:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: front
+          stat_prefix: front{manager}
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}

@@ -28,6 +28,10 @@ pub(crate) enum Act {
     ReplyLate(Duration, Vec<u8>),
     /// Writes the first bytes, and the second after a while.
     ReplyInTwo(Duration, Vec<u8>, Vec<u8>),
+    /// Writes these bytes one by one.
+    ReplyByteByByte(Vec<u8>),
+    /// Writes these bytes when it has the head, and reads nothing more.
+    ReplyAtOnce(Vec<u8>),
     /// Answers with the request itself, as it was received, in the body.
     Echo,
     /// Writes a head and then this many bytes of body.
@@ -233,12 +237,20 @@ impl Shared {
                 drop(wire.send(&ok(&length)));
                 continue;
             }
+            if let Act::ReplyAtOnce(bytes) = act {
+                self.seen.lock().unwrap().push(head);
+                drop(wire.send(&bytes));
+                return wire.waits_for_reset();
+            }
             let Ok(request) = wire.body(head) else { return };
             // Seen before it is answered: once the client has its answer, the request is here.
             self.seen.lock().unwrap().push(request.clone());
             match act {
                 Act::Reply(bytes) => drop(wire.send(&bytes)),
-                Act::Swallow => {}
+                Act::Swallow | Act::ReplyAtOnce(_) => {}
+                Act::ReplyByteByByte(bytes) => {
+                    bytes.iter().for_each(|byte| drop(wire.send(&[*byte])));
+                }
                 Act::ReplyWhenTold(bytes) => {
                     wait_for("the story to say so", || self.is_told());
                     drop(wire.send(&bytes));

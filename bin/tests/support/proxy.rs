@@ -59,7 +59,7 @@ impl Proxy {
         let mut command = corvoy();
         command.arg("-c").arg(file("config.yaml"));
         command.arg("--admin-address-path").arg(file("admin"));
-        command.args(config.command_line());
+        command.args(config.command_line()).envs(config.variables());
         let log = File::create(file("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut process = command.spawn().unwrap();
@@ -87,6 +87,13 @@ impl Proxy {
             panic!("there is not one listener but {:?}", self.listeners);
         };
         *address
+    }
+
+    /// The addresses of all listeners, in the order of their names.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let mut listeners = self.listeners.clone();
+        listeners.sort();
+        listeners.into_iter().map(|(_, address)| address).collect()
     }
 
     #[track_caller]

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::PATIENCE;
+use super::{PATIENCE, wait_until};
 
 /// A connection and the bytes that were received on it and not read yet.
 #[derive(Debug)]
@@ -76,6 +76,11 @@ impl Wire {
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Reads nothing, until the peer has given the connection up.
+    pub(crate) fn waits_for_reset(&self) {
+        wait_until("the proxy to close", || matches!(self.stream.take_error(), Ok(Some(_))));
     }
 
     /// A response to a request with this method; 1xx ones before it are counted in `interim`.
@@ -217,7 +222,8 @@ impl Wire {
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 
-    fn take(&mut self, count: usize) -> Result<Vec<u8>, Broken> {
+    /// The next `count` bytes.
+    pub(crate) fn take(&mut self, count: usize) -> Result<Vec<u8>, Broken> {
         while self.received.len() < count {
             self.receive()?;
         }

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::request;
 use crate::shard::clock::Millis;
 use crate::shard::mailbox::Draining;
-use crate::shard::socket::{Received, Socket};
+use crate::shard::socket::{Peeked, Received, Socket};
 use crate::shard::timers::Alarm;
 use crate::shard::{Heads, Shard};
 use crate::stats::{HttpStats, ListenerStats};
@@ -42,6 +42,7 @@ pub async fn serve(mut client: Client) {
         client.shard.give_heads(heads);
         match after {
             After::Next => {}
+            After::Close if client.may_be_sending() => return client.linger().await,
             After::Close => return,
             After::Linger => return client.linger().await,
             After::Reset => return client.reset(),
@@ -220,9 +221,16 @@ impl Client {
         self.opened
     }
 
-    /// A request has begun or ended; the close of the connection is counted accordingly.
-    pub fn set_active(&mut self, active: bool) {
-        self.exchange = if active { Exchange::Active } else { Exchange::None };
+    /// A request has begun.
+    pub fn begin_exchange(&mut self) {
+        self.exchange = Exchange::Active;
+        self.stats().downstream_rq_active.inc();
+    }
+
+    /// It has ended. One that ends with its connection, be it by a panic, is counted there.
+    pub fn end_exchange(&mut self) {
+        self.exchange = Exchange::None;
+        self.stats().downstream_rq_active.dec();
     }
 
     /// The client is gone: counted when the connection is dropped.
@@ -469,26 +477,30 @@ impl Client {
         Next::Closed
     }
 
+    /// Whether a close now could be a reset: the client has sent what nobody will read, or does
+    /// not know yet that its connection ends.
+    fn may_be_sending(&self) -> bool {
+        let knows = self.shard.draining() == Draining::No;
+        self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
+    }
+
     /// Closes once the client has seen the answer: it may still be sending, and a close with
     /// unread bytes would reset the connection and take the answer away from it.
     async fn linger(self) {
         let now = self.shard.clock.now();
         let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();
-        self.alarm.set(Some(now.saturating_add(millis(most))), now);
+        let until = now.saturating_add(millis(most));
+        self.alarm.set(Some(until), now);
         let mut scratch = self.shard.buffers.take();
-        loop {
+        while let Ok(Received::Bytes(_) | Received::Nothing) = self.socket.receive(&mut scratch) {
             scratch.clear();
-            match self.socket.receive(&mut scratch) {
-                Ok(Received::Bytes(_)) => {}
-                Ok(Received::End) | Err(_) => break,
-                Ok(Received::Nothing) => {
-                    let want = Interest { client_in: true, ..Interest::default() };
-                    if self.wait(None, want).await.rang {
-                        self.stats().downstream_cx_delayed_close_timeout.inc();
-                        break;
-                    }
-                }
+            // After every receive: a client that never stops sending must not hold the shard up.
+            let want = Interest { client_in: true, ..Interest::default() };
+            let _ready = self.wait(None, want).await;
+            if self.shard.clock.now() >= until {
+                self.stats().downstream_cx_delayed_close_timeout.inc();
+                break;
             }
         }
         self.shard.buffers.give(scratch);
@@ -518,6 +530,7 @@ impl Drop for Client {
             ClosedBy::Client => http.downstream_cx_destroy_remote.inc(),
         }
         if self.exchange == Exchange::Active {
+            http.downstream_rq_active.dec();
             http.downstream_cx_destroy_active_rq.inc();
             match self.closed_by {
                 ClosedBy::Us => http.downstream_cx_destroy_local_active_rq.inc(),

@@ -27,8 +27,8 @@ pub async fn accept(
     let alarm = shard.timers.alarm();
     loop {
         match burst(shard, &listener, &socket, address) {
-            Ok(()) if shard.accepting() == Accepting::No => return,
-            Ok(()) => {}
+            Ok(Queue::Empty) if shard.accepting() == Accepting::No => return,
+            Ok(Queue::Empty | Queue::MaybeMore) => {}
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(target: "main", "{address}: accept: {error}; resting");
                 rest(shard, &alarm).await;
@@ -49,18 +49,25 @@ pub async fn accept(
     }
 }
 
+/// What is left in the kernel's queue after a burst.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Queue {
+    Empty,
+    MaybeMore,
+}
+
 /// Takes the connections that wait now, or a bounded number of them.
 fn burst(
     shard: &'static Shard,
     listener: &Arc<Listener>,
     socket: &Socket,
     address: SocketAddr,
-) -> io::Result<()> {
+) -> io::Result<Queue> {
     for _ in 0..listener.accept_burst {
-        let Some((connection, peer)) = socket.accept()? else { break };
+        let Some((connection, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
         start(shard, listener, connection, peer, address);
     }
-    Ok(())
+    Ok(Queue::MaybeMore)
 }
 
 fn start(

@@ -32,7 +32,7 @@ pub struct Facts {
     pub expects_continue: bool,
     /// Whether the client lets the connection live.
     pub keep_alive: bool,
-    /// Whether it asks for an upgrade that is allowed; `Connection` and `Upgrade` were left.
+    /// Whether it asks for an upgrade, be it allowed or not; `Connection` and `Upgrade` were left.
     pub upgrade: bool,
 }
 
@@ -121,11 +121,11 @@ fn checked(
 ) -> Result<Facts, Refusal> {
     let keep_alive = head.keep_alive();
     let expects_continue = head.expects_continue() && !manager.proxy_100_continue;
-    let upgrade = upgrade(head, manager);
+    let upgrade = asks_for_upgrade(head);
 
     underscores(&mut head.fields, manager.underscores)?;
     head.fields.merge_set(JOINED);
-    remove_nominated(&mut head.fields, upgrade.is_some())?;
+    remove_nominated(&mut head.fields, upgrade)?;
     if expects_continue {
         head.fields.remove(FieldName::Expect);
     }
@@ -136,7 +136,7 @@ fn checked(
     normalize_path(head, manager)?;
     strip_host(head, manager, peer);
 
-    let hop_by_hop = if upgrade.is_some() { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP };
+    let hop_by_hop = if upgrade { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP };
     head.fields.remove_set(hop_by_hop);
     sanitize_te(&mut head.fields);
     let client = client_address(&mut head.fields, manager, peer);
@@ -150,34 +150,19 @@ fn checked(
     if !manager.forward_client_cert {
         head.fields.remove(FieldName::XForwardedClientCert);
     }
-    if upgrade == Some(Upgrade::Refused) {
-        return Err(Refusal::Upgrade);
-    }
     Ok(Facts {
         client: client.address,
         internal: client.internal,
         scheme,
         expects_continue,
         keep_alive,
-        upgrade: upgrade.is_some(),
+        upgrade,
     })
 }
 
-/// An upgrade that a request asks for.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Upgrade {
-    Allowed,
-    Refused,
-}
-
 /// An upgrade to h2c is not taken: the request goes on as HTTP/1.1 (RFC 9110 §7.8 allows it).
-fn upgrade(head: &RequestHead, manager: &ConnectionManager) -> Option<Upgrade> {
-    let protocol = head.upgrade()?;
-    if protocol.eq_ignore_ascii_case(b"h2c") {
-        return None;
-    }
-    let allowed = manager.upgrades.iter().any(|known| known.eq_ignore_ascii_case(protocol));
-    Some(if allowed { Upgrade::Allowed } else { Upgrade::Refused })
+fn asks_for_upgrade(head: &RequestHead) -> bool {
+    head.upgrade().is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 fn underscores(fields: &mut Fields, action: Underscores) -> Result<(), Refusal> {

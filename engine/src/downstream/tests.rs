@@ -273,17 +273,12 @@ fn what_proxies_say_is_not_for_a_client_to_remove() {
 }
 
 #[test]
-fn an_upgrade_is_refused_unless_it_is_configured() {
-    let manager =
-        ConnectionManager { upgrades: vec![b"websocket".to_vec()], ..ConnectionManager::default() };
+fn what_an_upgrade_needs_is_left_unless_it_is_to_h2c() {
+    let manager = ConnectionManager::default();
     let upgrade = ["Host: h", "Connection: keep-alive, Upgrade", "Upgrade: WebSocket"];
-    assert_eq!(refused(&ConnectionManager::default(), &upgrade), Refusal::Upgrade);
     let (found, lines) = facts(&manager, &upgrade);
     assert!(found.upgrade);
     assert_eq!(lines[1..3], ["connection: keep-alive, Upgrade", "upgrade: WebSocket"]);
-
-    let other = ["Host: h", "Connection: Upgrade", "Upgrade: foo, websocket"];
-    assert_eq!(refused(&manager, &other), Refusal::Upgrade);
     let h2c =
         ["Host: h", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: A"];
     assert_eq!(forwarded(&manager, &h2c)[1], "x-forwarded-proto: http");

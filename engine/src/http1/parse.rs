@@ -269,15 +269,19 @@ fn of_httparse(error: httparse::Error) -> Error {
 /// RFC 9112 §5.2: "A proxy … that receives an obs-fold in a response message that is not within a
 /// message/http container MUST either discard the message … or replace each received obs-fold
 /// with one or more SP octets".
+///
+/// A length that is folded is refused: who takes the fold for the end of the field sees another.
 fn unfold(bytes: &mut [u8], list: &[Field]) -> Result<(), Error> {
     for field in list {
+        if matches!(field.id, FieldName::ContentLength | FieldName::TransferEncoding)
+            && is_folded(bytes, field)
+        {
+            return Err(Error::FieldName);
+        }
         let range = field.value.start as usize..field.value.end as usize;
         let Some(value) = bytes.get_mut(range) else { continue };
         if memchr::memchr(b'\n', value).is_none() {
             continue;
-        }
-        if matches!(field.id, FieldName::ContentLength | FieldName::TransferEncoding) {
-            return Err(Error::FieldName);
         }
         for byte in value {
             if matches!(*byte, b'\r' | b'\n') {
@@ -286,6 +290,15 @@ fn unfold(bytes: &mut [u8], list: &[Field]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether the field takes more than one line: white space around its value counts, too.
+fn is_folded(bytes: &[u8], field: &Field) -> bool {
+    let until_value = bytes.get(field.name.end as usize..field.value.end as usize);
+    let behind = bytes.get(field.value.end as usize..).unwrap_or_default();
+    let next_line = memchr::memchr(b'\n', behind).and_then(|end| behind.get(end + 1));
+    until_value.is_some_and(|text| memchr::memchr(b'\n', text).is_some())
+        || matches!(next_line, Some(b' ' | b'\t'))
 }
 
 /// RFC 9112 §3.2: the four forms of a request target.

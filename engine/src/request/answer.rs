@@ -3,7 +3,7 @@
 use super::headers::{self, ConnectionHeader, Finish};
 use super::reply::LocalReply;
 use super::route::Route;
-use super::{Exchange, Persistence};
+use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
 use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
@@ -70,8 +70,10 @@ impl Exchange<'_> {
     pub(super) async fn reply(&mut self, reply: LocalReply, route: Option<&Route>) -> After {
         // What is left of the request would have to be read and thrown away: the connection ends.
         // After a CONNECT that is not taken, nothing on the connection would be understood.
-        let lingers =
-            reply.closes || self.received.is_none() || self.heads.request.method == Method::Connect;
+        let lingers = reply.closes
+            || self.received.is_none()
+            || self.upgrade != Upgrade::None
+            || self.heads.request.method == Method::Connect;
         if lingers {
             self.persistence = Persistence::Close;
         }
@@ -117,6 +119,8 @@ impl Exchange<'_> {
     pub(super) const fn after(&self) -> After {
         match self.persistence {
             Persistence::KeepAlive => After::Next,
+            // The client may be sending what is no request.
+            Persistence::Close if matches!(self.upgrade, Upgrade::Allowed) => After::Linger,
             Persistence::Close => After::Close,
         }
     }

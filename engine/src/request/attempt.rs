@@ -9,10 +9,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::Exchange;
 use super::body::Fault;
 use super::deadlines::Passed;
 use super::upload::Upload;
+use super::{Exchange, Upgrade};
 use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http1::{self, BodyLength, HeadLimits, framing};
 use crate::limits;
@@ -124,7 +124,7 @@ pub(super) async fn exchange(
         if receives && let Err(failed) = attempt.receive(x) {
             return Err(attempt.fail(failed));
         }
-        match attempt.parse(x) {
+        match attempt.parse(x, upload) {
             Ok(Some((length, early))) => {
                 return Ok(Answer { connection: attempt.connection, length, early });
             }
@@ -246,7 +246,11 @@ impl Attempt {
     }
 
     /// The final answer, once its head is whole. Interim answers are swallowed, as Envoy does.
-    fn parse(&mut self, x: &mut Exchange<'_>) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
+    fn parse(
+        &mut self,
+        x: &mut Exchange<'_>,
+        upload: &Upload,
+    ) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
         loop {
             let head = &mut x.heads.response;
@@ -258,12 +262,17 @@ impl Attempt {
             };
             let mut rest = x.client.shard.buffers.take();
             head.split_off(head_bytes, &mut rest);
-            if head.status >= 200 {
-                let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
+            let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
+            //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch, and not
+            // before all of the request is there.
+            let switches = head.status == 101
+                && x.upgrade == Upgrade::Allowed
+                && head.upgrade().is_some()
+                && upload.is_done();
+            if head.status >= 200 || switches {
                 return Ok(Some((length, rest)));
             }
             self.interim += 1;
-            //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch.
             if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(broken);
             }

@@ -70,6 +70,8 @@ pub struct Pump {
     sent: usize,
     /// Body bytes that came from the source so far, without framing.
     received_bytes: u64,
+    /// Bytes that are received before they are sent on, at most.
+    most: usize,
 }
 
 impl Pump {
@@ -83,7 +85,16 @@ impl Pump {
             BodyLength::Chunked => Source::Chunked(Decoder::new()),
             BodyLength::UntilClose => Source::UntilClose,
         };
-        Self { source, framing, raw: Vec::new(), out, sent: 0, received_bytes: 0 }
+        let most = limits::LARGE_BLOCK_BYTES;
+        Self { source, framing, raw: Vec::new(), out, sent: 0, received_bytes: 0, most }
+    }
+
+    /// Holds at most `most` bytes of the body: `per_connection_buffer_limit_bytes`, where 0 is no
+    /// limit.
+    #[must_use]
+    pub fn bounded(self, most: usize) -> Self {
+        let most = if most == 0 { self.most } else { most.min(self.most) };
+        Self { most, ..self }
     }
 
     /// Everything has come from the source.
@@ -96,6 +107,12 @@ impl Pump {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.has_ended() && !self.wants_sink()
+    }
+
+    /// The last chunk is among what was framed.
+    #[must_use]
+    pub fn has_ended_chunks(&self) -> bool {
+        self.has_ended() && self.framing == Framing::Chunked
     }
 
     /// There is something to send.
@@ -168,8 +185,8 @@ impl Pump {
         match &mut self.source {
             Source::Ended => Ok(Pulled::NOTHING),
             Source::Length(remaining) => {
-                let wanted = usize::try_from(*remaining).unwrap_or(usize::MAX);
-                make_room(&mut self.out, wanted, buffers);
+                let wanted = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.most);
+                make_room(&mut self.out, wanted, self.most, buffers);
                 let received = source.receive_at_most(&mut self.out, wanted);
                 match received.map_err(Fault::Source)? {
                     Received::Nothing => Ok(Pulled::NOTHING),
@@ -180,7 +197,8 @@ impl Pump {
                         if *remaining == 0 {
                             self.end();
                         }
-                        Ok(Pulled { bytes, more_likely: self.out.len() == self.out.capacity() })
+                        let most = self.most.min(self.out.capacity());
+                        Ok(Pulled { bytes, more_likely: bytes == most })
                     }
                 }
             }
@@ -189,12 +207,13 @@ impl Pump {
     }
 
     fn pull_unknown_length(&mut self, source: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
-        make_room(&mut self.raw, limits::BLOCK_BYTES, buffers);
-        make_room(&mut self.out, limits::BLOCK_BYTES, buffers);
-        let pulled = match source.receive(&mut self.raw).map_err(Fault::Source)? {
+        make_room(&mut self.raw, limits::BLOCK_BYTES, self.most, buffers);
+        make_room(&mut self.out, limits::BLOCK_BYTES, self.most, buffers);
+        let received = source.receive_at_most(&mut self.raw, self.most);
+        let pulled = match received.map_err(Fault::Source)? {
             Received::Nothing => return Ok(Pulled::NOTHING),
             Received::Bytes(bytes) => {
-                Pulled { bytes, more_likely: self.raw.len() == self.raw.capacity() }
+                Pulled { bytes, more_likely: bytes == self.most.min(self.raw.capacity()) }
             }
             Received::End if matches!(self.source, Source::UntilClose) => {
                 self.end();
@@ -286,9 +305,12 @@ fn frame(out: &mut Vec<u8>, framing: Framing, data: &[u8]) {
     }
 }
 
-/// Gives `block` the size that `wanted` bytes deserve; it must be empty to be exchanged.
-fn make_room(block: &mut Vec<u8>, wanted: usize, buffers: &Buffers) {
-    let bulk = wanted > limits::BLOCK_BYTES && block.capacity() < limits::LARGE_BLOCK_BYTES;
+/// Gives `block` the size that `wanted` bytes deserve, as far as `most` allows; it must be empty to
+/// be exchanged.
+fn make_room(block: &mut Vec<u8>, wanted: usize, most: usize, buffers: &Buffers) {
+    let bulk = wanted > limits::BLOCK_BYTES
+        && most >= limits::LARGE_BLOCK_BYTES
+        && block.capacity() < limits::LARGE_BLOCK_BYTES;
     if block.is_empty() && (bulk || block.capacity() == 0) {
         let fresh = if bulk { buffers.take_large() } else { buffers.take() };
         buffers.give(std::mem::replace(block, fresh));

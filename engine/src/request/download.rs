@@ -28,7 +28,7 @@ pub(super) async fn deliver(
     let framing = x.finish_response_head(route, length, attempts);
     let mut out = x.client.shard.buffers.take();
     encode::response(&x.heads.response, &mut out);
-    let mut pump = Pump::new(&length, framing, out);
+    let mut pump = Pump::new(&length, framing, out).bounded(x.client.buffer_limit());
     let mut relayed = match pump.take_early(&mut early) {
         Ok(()) => relay(x, &connection, &mut pump, &mut upload).await,
         Err(fault) => Err(Broken::Answer(fault)),

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use super::headers;
+use super::headers::{self, ConnectionHeader};
 use super::reply::LocalReply;
-use super::route::{self, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost};
-use super::{Exchange, Outcome, Persistence};
+use super::route::{
+    self, Action, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost,
+};
+use super::{Exchange, Outcome, Persistence, Upgrade};
 use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
 use crate::flags::{Flag, Flags};
@@ -27,6 +29,10 @@ impl Exchange<'_> {
         match outcome {
             normalize::Outcome::Continue(facts) => {
                 if !facts.keep_alive {
+                    self.persistence = Persistence::Close;
+                }
+                if facts.upgrade {
+                    self.upgrade = Upgrade::Asked;
                     self.persistence = Persistence::Close;
                 }
                 self.facts = Some(facts);
@@ -54,6 +60,31 @@ impl Exchange<'_> {
             reply.fields.push((FieldName::Location, self.heads.request.target().to_vec()));
         }
         reply
+    }
+
+    /// Whether the upgrade that the client asks for is allowed, on a route with this action.
+    pub(super) fn begin_upgrade(&mut self, action: &Action) -> Result<(), LocalReply> {
+        if self.upgrade == Upgrade::None {
+            return Ok(());
+        }
+        let protocol = self.heads.request.upgrade().unwrap_or_default();
+        let of_route = match action {
+            Action::Forward(plan) => plan.upgrades.allow(protocol),
+            _ => None,
+        };
+        if !of_route.or_else(|| self.chain.manager.upgrades.allow(protocol)).unwrap_or(false) {
+            return Err(self.refusal(Refusal::Upgrade));
+        }
+        self.upgrade = Upgrade::Allowed;
+        self.client.stats().downstream_cx_upgrades_total.inc();
+        self.client.stats().downstream_cx_upgrades_active.inc();
+        Ok(())
+    }
+
+    pub(super) fn end_upgrade(&self) {
+        if self.upgrade == Upgrade::Allowed {
+            self.client.stats().downstream_cx_upgrades_active.dec();
+        }
     }
 
     pub(super) fn is_internal(&self) -> bool {
@@ -161,7 +192,9 @@ impl Exchange<'_> {
     ) -> Framing {
         let now = self.client.shard.clock.now();
         let took = now.saturating_sub(self.received.unwrap_or(self.began));
-        headers::from_origin(&mut self.heads.response, Some(took));
+        let upgrade = self.upgrade != Upgrade::None;
+        // Envoy: such a request never ends, so nobody knows how long the answer to it took.
+        headers::from_origin(&mut self.heads.response, (!upgrade).then_some(took), upgrade);
         if let Some(attempts) = attempts {
             let mut digits = itoa::Buffer::new();
             let count = digits.format(attempts).as_bytes();
@@ -172,7 +205,11 @@ impl Exchange<'_> {
         if version == Version::Http10 && ends_by_close(length) {
             self.persistence = Persistence::Close;
         }
-        let connection = self.connection_header();
+        let connection = match self.connection_header() {
+            // An upgrade is told of in `connection`, which is then not free for anything else.
+            _ if self.heads.response.upgrade().is_some() => ConnectionHeader::Absent,
+            connection => connection,
+        };
         super::answer::finish(self.client, self.heads, connection);
         match framing::announce_response(method, version, &mut self.heads.response, length) {
             BodyLength::Chunked => Framing::Chunked,

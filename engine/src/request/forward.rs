@@ -14,9 +14,10 @@ use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
 use super::route::{Forward, Priority, Route, VirtualHost};
 use super::upload::{Keep, Upload};
-use super::{Exchange, Outcome};
+use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::http1::{BodyLength, FieldName, encode};
+use crate::limits;
 use crate::shard::clock::Millis;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -39,12 +40,14 @@ pub(super) async fn forward(
         Some(_) => Keep::Body { most: x.replay_bytes_max(route) },
         None => Keep::Nothing,
     };
+    let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
     let mut forwarding = Forwarding {
         virtual_host,
         plan,
         cluster,
         retry,
-        upload: Upload::new(&x.body, keep),
+        upload: Upload::new(&x.body, keep).bounded(buffered),
+        tried: Vec::new(),
         attempts: 0,
         stale: Stale::NotYet,
         retrying: None,
@@ -84,6 +87,8 @@ struct Forwarding<'a> {
     cluster: Rc<LocalCluster>,
     retry: Option<RetryState<'a>>,
     upload: Upload,
+    /// Whom a retry avoids; empty unless the policy says so.
+    tried: Vec<Rc<Pool>>,
     /// Attempts begun; one on a stale connection does not count.
     attempts: u32,
     stale: Stale,
@@ -144,13 +149,13 @@ impl Forwarding<'_> {
 
     /// One attempt, up to the head of its answer.
     async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
-        let Some(pool) = self.cluster.pick() else {
+        let Some(pool) = self.pick() else {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
         if self.attempts > 0 {
             let now = x.client.shard.clock.now();
-            let elapsed = now - x.received.unwrap_or(now);
+            let elapsed = now.saturating_sub(x.received.unwrap_or(now));
             Self::expect_timeout(x, Duration::from_millis(elapsed));
         }
         self.attempts += 1;
@@ -177,9 +182,31 @@ impl Forwarding<'_> {
         Ok(Answered { answer, active })
     }
 
+    /// The pool of the host for this attempt.
+    ///
+    /// Envoy: a retry that got a host which was tried asks the balancer again, so often and no more.
+    fn pick(&mut self) -> Option<Rc<Pool>> {
+        let policy = self.retry.as_ref().map(RetryState::policy);
+        let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
+            return self.cluster.pick();
+        };
+        let again = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
+        let mut pool = self.cluster.pick()?;
+        for _ in 0..again {
+            if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
+                break;
+            }
+            pool = self.cluster.pick()?;
+        }
+        if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
+            self.tried.push(Rc::clone(&pool));
+        }
+        Some(pool)
+    }
+
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
         if self.stale == Stale::NotYet
-            && let Some(connection) = pool.lease_idle(x.client.shard.clock.now())
+            && let Some(connection) = pool.lease_idle()
         {
             return Ok(connection);
         }
@@ -213,6 +240,8 @@ impl Forwarding<'_> {
         {
             self.stale = Stale::Met;
             self.attempts -= 1;
+            // It has not been tried.
+            self.tried.pop();
             return Verdict::Again(0);
         }
         match failed {
@@ -330,14 +359,24 @@ impl Forwarding<'_> {
     }
 
     async fn deliver(self, x: &mut Exchange<'_>, route: &Route, answered: Answered) -> Outcome {
-        let Answered { answer, active } = answered;
+        // `active` counts to the end of the answer.
+        let Answered { mut answer, active } = answered;
         // Envoy: an answer that has begun is not measured by its attempt any more.
         x.deadlines.set(Passed::PerTry, None);
-        let Self { cluster, upload, attempts, virtual_host, .. } = self;
+        let Self { cluster, upload, attempts, virtual_host, retrying, .. } = self;
+        // Envoy: the place among the retries is free when an answer is accepted.
+        drop(retrying);
         let status = x.heads.response.status;
-        charge::answer(&cluster, x.is_internal(), status);
+        // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
+        if !tunnel::has_failed_handshake(x, &mut answer) {
+            charge::answer(&cluster, x.is_internal(), status);
+        }
         active.charge(status);
         let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
+        if status == 101 {
+            upload.recycle(&x.client.shard.buffers);
+            return Outcome::Done(tunnel::run(x, route, answer, attempts).await);
+        }
         let outcome = download::deliver(x, route, answer, upload, attempts).await;
         if let Outcome::Done(After::Next | After::Close) = outcome {
             charge::time(&cluster, x);
@@ -384,6 +423,10 @@ impl Drop for Active {
 
 /// Returns a connection on which everything ended as it should.
 pub(super) fn give_back(x: &Exchange<'_>, connection: Connection) {
+    if x.upgrade != Upgrade::None {
+        // Who knows what the host makes of the next bytes.
+        return connection.close(ClosedBy::Us);
+    }
     let now = x.client.shard.clock.now();
     let pool = Rc::clone(connection.pool());
     pool.give_back(connection, now);

@@ -69,9 +69,11 @@ pub struct Finish<'a> {
 ///
 /// A field that the origin's `Connection` nominates is removed, as RFC 9110 §7.6.1 says; Envoy
 /// leaves it.
-pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>) {
+/// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
+pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>, upgrade: bool) {
     remove_nominated(head);
-    head.fields.remove_set(if head.status == 101 { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP });
+    let leave = upgrade && head.upgrade().is_some();
+    head.fields.remove_set(if leave { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP });
     if let Some(ms) = service_time_ms {
         let mut digits = itoa::Buffer::new();
         let text = digits.format(ms).as_bytes();
@@ -208,7 +210,7 @@ mod tests {
         let mut switch = parsed(
             "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nKeep-Alive: 5\r\n\r\n",
         );
-        from_origin(&mut switch, None);
+        from_origin(&mut switch, None, true);
         assert_eq!(lines(&switch), ["connection: Upgrade", "upgrade: websocket"]);
     }
 
@@ -232,7 +234,7 @@ mod tests {
         ] {
             let mut head = parsed(&format!("HTTP/1.1 {status} X\r\n{origin}\r\n"));
             let length = framing::response(method, &head).expect("framed");
-            from_origin(&mut head, None);
+            from_origin(&mut head, None, false);
             framing::announce_response(method, client, &mut head, length);
             let what = format!("{method:?} {client:?} {status} {origin}");
             assert_eq!(lines(&head).first().map(String::as_str), wanted, "{what}");
@@ -249,7 +251,7 @@ mod tests {
 
     fn sent(rules: &ResponseRules, origin: &str) -> Vec<String> {
         let mut head = parsed(&format!("HTTP/1.1 200 OK\r\n{origin}\r\n"));
-        from_origin(&mut head, Some(7));
+        from_origin(&mut head, Some(7), false);
         let now = Finish { date: b"now", request_id: None, connection: ConnectionHeader::Absent };
         finish(&mut head, rules, &now);
         lines(&head)

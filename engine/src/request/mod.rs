@@ -18,6 +18,7 @@ pub mod headers;
 pub mod reply;
 pub mod retry;
 pub mod route;
+mod tunnel;
 mod upload;
 
 use std::rc::Rc;
@@ -60,6 +61,20 @@ pub(crate) struct Exchange<'a> {
     facts: Option<Facts>,
     /// The same for every decision about this request.
     random: u64,
+    /// Whether it asks for an upgrade.
+    upgrade: Upgrade,
+}
+
+/// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
+/// on the connection, whatever the answer: what the client has sent behind it may be no HTTP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Upgrade {
+    /// It stays what it is.
+    None,
+    /// A tunnel.
+    Asked,
+    /// A tunnel, and that is allowed; counted.
+    Allowed,
 }
 
 /// Whether the client's connection outlives the answer.
@@ -83,13 +98,12 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     let stats = client.stats();
     stats.downstream_rq_total.inc();
     stats.downstream_rq_http1_total.inc();
-    stats.downstream_rq_active.inc();
-    client.set_active(true);
+    client.begin_exchange();
     let mut exchange = match Exchange::begin(client, heads) {
         Ok(exchange) => exchange,
         Err(error) => {
             let after = refuse(client, error).await;
-            finish(client);
+            client.end_exchange();
             return after;
         }
     };
@@ -98,15 +112,11 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
         Outcome::Done(after) => after,
         Outcome::Reply(reply) => exchange.reply(reply, None).await,
     };
+    exchange.end_upgrade();
     let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
     client.stats().downstream_rq_time.record(took);
-    finish(client);
+    client.end_exchange();
     after
-}
-
-fn finish(client: &mut Client) {
-    client.stats().downstream_rq_active.dec();
-    client.set_active(false);
 }
 
 /// Answers a request whose head cannot be used.
@@ -150,6 +160,7 @@ impl<'a> Exchange<'a> {
             persistence: if keep_alive { Persistence::KeepAlive } else { Persistence::Close },
             facts: None,
             random,
+            upgrade: Upgrade::None,
             client,
             heads,
         })
@@ -181,7 +192,11 @@ impl<'a> Exchange<'a> {
                 Outcome::Reply(self.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
-                match self.take_route(router, virtual_host, route).await {
+                let outcome = match self.begin_upgrade(&route.action) {
+                    Ok(()) => self.take_route(router, virtual_host, route).await,
+                    Err(refused) => Outcome::Reply(refused),
+                };
+                match outcome {
                     Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
                     done @ Outcome::Done(_) => done,
                 }

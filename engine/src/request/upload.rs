@@ -1,7 +1,7 @@
 //! The request on its way to the origin: head, body, and what is kept of it for another attempt.
 
 use super::body::{Fault, Framing, Pulled, Pump};
-use crate::http1::BodyLength;
+use crate::http1::{BodyLength, chunked};
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
@@ -50,10 +50,18 @@ impl Upload {
         Self { pump: Pump::new(length, framing, Vec::new()), kept }
     }
 
+    /// Holds at most so many bytes between the two sockets.
+    #[must_use]
+    pub(super) fn bounded(self, most: usize) -> Self {
+        Self { pump: self.pump.bounded(most), ..self }
+    }
+
     /// Begins an attempt with this encoded head, and sends again what was sent before.
     pub(super) fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
-        if let Kept::Bytes { bytes, .. } = &self.kept {
-            head.extend_from_slice(bytes);
+        match &self.kept {
+            Kept::Bytes { bytes, .. } => head.extend_from_slice(bytes),
+            Kept::Nothing if self.pump.has_ended_chunks() => chunked::encode_end(&mut head),
+            Kept::Nothing | Kept::TooMuch => {}
         }
         buffers.give(self.pump.rewind(head));
     }

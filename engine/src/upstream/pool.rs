@@ -12,13 +12,15 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
 
 use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
-use crate::limits;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::socket::{Peeked, Socket};
@@ -56,7 +58,17 @@ struct Waiter {
     given: RefCell<Option<Connection>>,
     /// A connection has ended: there may be room for a new one.
     room: Cell<bool>,
+    /// There will be no connection.
+    failed: Cell<Option<Error>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// What the wait for a connection of others brought.
+#[derive(Debug)]
+enum Turn {
+    Given(Connection),
+    Room,
+    Failed(Error),
 }
 
 impl Waiter {
@@ -122,8 +134,8 @@ impl Pool {
 
     /// An idle connection, if there is one.
     #[must_use]
-    pub fn lease_idle(&self, now: Millis) -> Option<Connection> {
-        self.take_idle(now).map(begin)
+    pub fn lease_idle(&self) -> Option<Connection> {
+        self.take_idle().map(begin)
     }
 
     /// A new connection, or one that somebody else returns. To be asked after
@@ -132,16 +144,20 @@ impl Pool {
     /// # Errors
     /// Refused by a circuit breaker, or the attempt to connect failed.
     pub async fn lease(self: &Rc<Self>, priority: RoutingPriority) -> Result<Connection, Error> {
-        let _pending = Pending::enter(self, priority)?;
-        loop {
+        let pending = Pending::enter(self, priority)?;
+        let connection = loop {
             if let Some(permit) = self.may_connect(priority) {
-                return self.connect(permit).await.map(begin);
+                break self.connect(permit).await;
             }
             self.stats().upstream_cx_overflow.inc();
-            if let Some(connection) = self.wait().await {
-                return Ok(begin(connection));
+            match self.wait().await {
+                Turn::Given(connection) => break Ok(connection),
+                Turn::Failed(error) => break Err(error),
+                Turn::Room => {}
             }
-        }
+        };
+        pending.end();
+        connection.map(begin)
     }
 
     /// Takes a connection back after a complete exchange, for whoever comes next.
@@ -181,7 +197,9 @@ impl Pool {
         let idle_max = self.cluster.http.idle_timeout;
         let gone = |parked: &Parked| parked.connection.socket().peek() != Peeked::Silent;
         let expired = |parked: &Parked| {
-            idle_max.is_some_and(|most| u128::from(now - parked.since) >= most.as_millis())
+            idle_max.is_some_and(|most| {
+                u128::from(now.saturating_sub(parked.since)) >= most.as_millis()
+            })
         };
         let mut idle = self.idle.borrow_mut();
         let mut ended = Vec::new();
@@ -229,13 +247,40 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self, now: Millis) -> Option<Connection> {
+    /// `upstream_connection_options.tcp_keepalive`
+    fn probe(&self, socket: &Socket) {
+        let Some(probes) = self.cluster.tcp_keepalive else { return };
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(time) = probes.time_seconds {
+            keepalive = keepalive.with_time(seconds(time));
+        }
+        if let Some(interval) = probes.interval_seconds {
+            keepalive = keepalive.with_interval(seconds(interval));
+        }
+        if let Some(count) = probes.probes {
+            keepalive = keepalive.with_retries(count);
+        }
+        if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(target: "pool", "{}: no keep-alive: {error}", self.host.address);
+        }
+    }
+
+    /// Envoy: when the host cannot be reached, those who wait are not made to try it one by one.
+    fn eject(&self, error: Error) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        for waiter in waiting {
+            self.stats().upstream_rq_pending_failure_eject.inc();
+            waiter.failed.set(Some(error));
+            waiter.wake();
+        }
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
         loop {
             let parked = self.idle.borrow_mut().pop()?;
-            // A connection that was used a moment ago is trusted: looking costs a system call.
-            if now.saturating_sub(parked.since) <= limits::POOL_TRUST_MS
-                || parked.connection.socket().peek() == Peeked::Silent
-            {
+            // However short it was idle: bytes behind the last answer would be the next one's.
+            if parked.connection.socket().peek() == Peeked::Silent {
                 return Some(parked.connection);
             }
             // The host has closed it, or said something that nobody asked for.
@@ -266,7 +311,7 @@ impl Pool {
             Ok(socket) => {
                 std::mem::forget(attempt); // from here on the connection counts for itself
                 let now = self.now();
-                stats.upstream_cx_connect_ms.record(now - started);
+                stats.upstream_cx_connect_ms.record(now.saturating_sub(started));
                 Ok(Connection::new(socket, Rc::clone(self), permit, now))
             }
             Err(error) => {
@@ -276,6 +321,9 @@ impl Pool {
                 stats.upstream_cx_connect_fail.inc();
                 self.host_stats().cx_connect_fail.inc();
                 stats.upstream_rq_pending_failure_eject.inc();
+                if self.open.get() == 1 {
+                    self.eject(error); // this attempt was all there was
+                }
                 Err(error)
             }
         }
@@ -288,6 +336,7 @@ impl Pool {
         let socket = Socket::connect(self.host.address).map_err(|error| {
             if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
         })?;
+        self.probe(&socket);
         let alarm = self.shard.timers.alarm();
         let timeout = u64::try_from(self.cluster.connect_timeout.as_millis()).unwrap_or(u64::MAX);
         alarm.set(Some(started.saturating_add(timeout)), started);
@@ -306,17 +355,20 @@ impl Pool {
         }
     }
 
-    /// Waits for a connection of somebody else; `None` when there is room for a new one.
-    async fn wait(&self) -> Option<Connection> {
+    /// Waits for a connection of somebody else, or for room for a new one.
+    async fn wait(&self) -> Turn {
         let place = Place { pool: self, waiter: Rc::default() };
         self.waiting.borrow_mut().push_back(Rc::clone(&place.waiter));
         poll_fn(|cx| {
             let waiter = &place.waiter;
             if let Some(connection) = waiter.given.borrow_mut().take() {
-                return Poll::Ready(Some(connection));
+                return Poll::Ready(Turn::Given(connection));
+            }
+            if let Some(error) = waiter.failed.get() {
+                return Poll::Ready(Turn::Failed(error));
             }
             if waiter.room.take() {
-                return Poll::Ready(None);
+                return Poll::Ready(Turn::Room);
             }
             *waiter.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
@@ -369,6 +421,14 @@ impl Drop for Attempt<'_> {
 struct Pending<'a> {
     pool: &'a Pool,
     _permit: Permit,
+    wait: Wait,
+}
+
+/// Whether a request still waits when it stops to be pending.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wait {
+    Waits,
+    Ended,
 }
 
 impl<'a> Pending<'a> {
@@ -380,7 +440,12 @@ impl<'a> Pending<'a> {
         pool.stats().upstream_rq_pending_total.inc();
         pool.stats().upstream_rq_pending_active.inc();
         pool.host_stats().rq_pending_active.inc();
-        Ok(Self { pool, _permit: permit })
+        Ok(Self { pool, _permit: permit, wait: Wait::Waits })
+    }
+
+    /// There is a connection, or there will be none.
+    fn end(mut self) {
+        self.wait = Wait::Ended;
     }
 }
 
@@ -388,6 +453,9 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.pool.stats().upstream_rq_pending_active.dec();
         self.pool.host_stats().rq_pending_active.dec();
+        if self.wait == Wait::Waits {
+            self.pool.stats().upstream_rq_cancelled.inc();
+        }
     }
 }
 

@@ -31,6 +31,16 @@ fn a_folded_line_of_a_response_is_joined() {
 /// Where the body ends is not for a folded line to say.
 #[test]
 fn framing_is_not_folded() {
-    assert!(ok("Content-Length: 5\r\n 6\r\n").is_err());
-    assert!(ok("Transfer-Encoding: gzip,\r\n chunked\r\n").is_err());
+    for field in [
+        "Content-Length: 5\r\n 6",
+        "Content-Length:\r\n 5",
+        "Content-Length:\n\t5",
+        "Content-Length: 5\r\n ",
+        "Transfer-Encoding: gzip,\r\n chunked",
+        "Transfer-Encoding:\r\n chunked",
+    ] {
+        assert!(ok(&format!("{field}\r\n")).is_err(), "{field}");
+        assert!(ok(&format!("{field}\r\nA: b\r\n")).is_err(), "{field}");
+    }
+    assert!(ok("Content-Length: 5\r\nA: b\r\n c\r\n").is_ok());
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::http1::{HeadLimits, Scheme};
 use crate::request::headers::{ResponseRules, ServerHeader};
+use crate::request::route::Upgrades;
 
 /// Compiles the options of a connection manager; its routes and its stats are the listener's.
 ///
@@ -84,7 +85,6 @@ pub fn compile(
         }
     }
     router(http_filters, &at.field("http_filters"), problems);
-    upgrades(upgrade_configs, &at.field("upgrade_configs"), problems);
 
     let mut compiled = ConnectionManager {
         client: client(*use_remote_address, *xff_num_trusted_hops, *skip_xff_append),
@@ -106,6 +106,7 @@ pub fn compile(
             strip_trailing_dot: *strip_trailing_host_dot,
         },
         forward_client_cert: forwards_client_cert(*forward_client_cert_details),
+        upgrades: upgrades(upgrade_configs, &at.field("upgrade_configs"), problems),
         proxy_100_continue: *proxy_100_continue,
         response: ResponseRules {
             server: server(*server_header_transformation),
@@ -178,14 +179,17 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) {
     }
 }
 
-/// An upgrade that is listed and switched off is refused to clients like one that is not listed.
-fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problems) {
+fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problems) -> Upgrades {
+    let mut upgrades = Upgrades::default();
     for (index, upgrade) in configs.iter().enumerate() {
-        let config::UpgradeConfig { upgrade_type: _, filters: _, enabled } = upgrade;
-        if enabled.unwrap_or(true) {
-            problems.error(&at.index(index), "upgrades are not implemented by Corvoy");
+        let at = at.index(index);
+        let config::UpgradeConfig { upgrade_type, filters, enabled } = upgrade;
+        if !filters.is_empty() {
+            router(filters, &at.field("filters"), problems);
         }
+        upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
     }
+    upgrades
 }
 
 fn says_something(local_reply: &config::LocalReplyConfig) -> bool {
@@ -455,7 +459,10 @@ mod tests {
         let (_, errors) = compiled(|manager| {
             manager.codec_type = config::CodecType::Http2;
             manager.add_user_agent = Some(true);
-            manager.upgrade_configs = vec![config::UpgradeConfig::default()];
+            manager.upgrade_configs = vec![config::UpgradeConfig {
+                upgrade_type: "connect".into(),
+                ..Default::default()
+            }];
             manager.http_protocol_options = Some(config::Http1ProtocolOptions {
                 allow_chunked_length: true,
                 enable_trailers: true,
@@ -468,7 +475,7 @@ mod tests {
             [
                 "codec_type",
                 "add_user_agent",
-                "upgrade_configs[0]",
+                "upgrade_configs[0].upgrade_type",
                 "http_protocol_options.enable_trailers",
                 "http_protocol_options.allow_chunked_length",
             ]

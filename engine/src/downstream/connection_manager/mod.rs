@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::http1::{HeadLimits, Scheme};
 use crate::request::headers::ResponseRules;
+use crate::request::route::Upgrades;
 
 pub use compile::compile;
 
@@ -35,8 +36,8 @@ pub struct ConnectionManager {
     pub underscores: Underscores,
     /// The host of an HTTP/1.0 request that names none; empty for none.
     pub default_host_for_http_10: Vec<u8>,
-    /// The protocols that a request may upgrade to, in lower case.
-    pub upgrades: Vec<Vec<u8>>,
+    /// The protocols that a request may upgrade to.
+    pub upgrades: Upgrades,
     /// Whether `Expect: 100-continue` is left to the origin.
     pub proxy_100_continue: bool,
     /// Whether `x-forwarded-client-cert` is passed on.

@@ -12,6 +12,7 @@ use super::matchers;
 use super::mutation::{self, HeaderMutations, MutationLevel};
 use super::path::{Literal, PathIndex, PathMatch};
 use super::rewrite::HostRewrite;
+use super::upgrades::Upgrades;
 use super::virtual_host::{DomainsBuilder, Duplicate};
 use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
 use crate::request::retry::{self, RetryPolicy};
@@ -104,6 +105,26 @@ pub fn route_table(
 pub(crate) fn refuse(is_set: bool, field: &str, at: &Path, problems: &mut Problems) {
     if is_set {
         problems.error(&at.field(field), "valid Envoy field, not implemented by Corvoy");
+    }
+}
+
+impl Upgrades {
+    /// Lists what an `upgrade_configs` at `at` says.
+    pub(crate) fn add(
+        &mut self,
+        protocol: &str,
+        allowed: bool,
+        at: &Path,
+        problems: &mut Problems,
+    ) {
+        let at = at.field("upgrade_type");
+        if allowed && protocol.eq_ignore_ascii_case("CONNECT") {
+            problems.error(&at, "CONNECT is not implemented by Corvoy");
+        }
+        if !self.list(protocol, allowed) {
+            problems
+                .error(&at, format!("multiple upgrade configs with the same name: '{protocol}'"));
+        }
     }
 }
 

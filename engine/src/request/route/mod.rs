@@ -16,6 +16,7 @@ pub(crate) mod mutation;
 mod path;
 mod radix;
 mod rewrite;
+mod upgrades;
 mod virtual_host;
 
 use self::action::port_start;
@@ -34,6 +35,7 @@ pub use self::matchers::{
 pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
 pub use self::path::{Literal, PathMatch};
 pub use self::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
+pub use self::upgrades::Upgrades;
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug)]

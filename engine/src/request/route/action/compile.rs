@@ -7,6 +7,7 @@ use corvoy_config::{Path, Problems};
 
 use super::{Action, DirectResponse, Forward, Priority, Redirect, RedirectPath};
 use crate::request::retry;
+use crate::request::route::Upgrades;
 use crate::request::route::compile::{Given, refuse};
 use crate::request::route::matchers::HeaderName;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
@@ -63,7 +64,6 @@ pub(crate) fn forward(
     } = schema;
     refuse(cluster_header.is_some(), "cluster_header", at, problems);
     refuse(flush_timeout.is_some(), "flush_timeout", at, problems);
-    refuse(!upgrade_configs.is_empty(), "upgrade_configs", at, problems);
     refuse(max_stream_duration.is_some(), "max_stream_duration", at, problems);
     let host_rewrite = if *auto_host_rewrite == Some(true) {
         HostRewrite::Auto
@@ -100,6 +100,7 @@ pub(crate) fn forward(
             cluster: 0,
             timeout: Some(timeout.unwrap_or(DEFAULT_TIMEOUT)).filter(|t| !t.is_zero()),
             idle_timeout: *idle_timeout,
+            upgrades: upgrades(upgrade_configs, &at.field("upgrade_configs"), problems),
             retry: own_retry.or_else(|| inherited.cloned()),
             host_rewrite,
             append_x_forwarded_host: *append_x_forwarded_host,
@@ -110,6 +111,21 @@ pub(crate) fn forward(
             },
         },
     })
+}
+
+fn upgrades(
+    configs: &[config::RouteActionUpgradeConfig],
+    at: &Path,
+    problems: &mut Problems,
+) -> Upgrades {
+    let mut upgrades = Upgrades::default();
+    for (index, upgrade) in configs.iter().enumerate() {
+        let at = at.index(index);
+        let config::RouteActionUpgradeConfig { upgrade_type, enabled, connect_config } = upgrade;
+        refuse(connect_config.is_some(), "connect_config", &at, problems);
+        upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
+    }
+    upgrades
 }
 
 /// Reads a `RedirectAction`.

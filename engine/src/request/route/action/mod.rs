@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite};
+use super::upgrades::Upgrades;
 use super::{scheme, without_query};
 use crate::http1::{FieldName, RequestHead};
 use crate::request::retry::RetryPolicy;
@@ -40,6 +41,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// Replaces the connection manager's `stream_idle_timeout`; zero means none.
     pub idle_timeout: Option<Duration>,
+    /// The upgrades that it allows or refuses, whatever the connection manager says.
+    pub upgrades: Upgrades,
     /// The route's own policy or the one of its virtual host.
     pub retry: Option<RetryPolicy>,
     /// What the endpoint sees as host.

@@ -1,0 +1,210 @@
+//! One payload through the proxy: what the client got, what the origin saw, and what is wrong.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::{Broken, Message, Wire};
+
+use super::corpus::Case;
+use super::origin::Capture;
+use super::reader::{End, Mercy, Request, requests};
+
+/// How long a proxy is given to answer what it need not answer.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How it went.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// All that was written, the canary included.
+    sent: Vec<u8>,
+    pub(super) answers: Vec<Message>,
+    pub(super) answered_before_canary: usize,
+    /// The proxy closed, before the client did.
+    pub(super) closed: bool,
+    /// What reached the origin, without the victim.
+    pub(super) seen: Vec<Request>,
+    /// The place of the first of them at the origin.
+    first: usize,
+    /// What must not have happened.
+    pub(super) findings: Vec<String>,
+}
+
+/// Whether a request that a strict reader does not take reached the origin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reading {
+    Strict,
+    Lenient,
+}
+
+impl Exchange {
+    /// Plays a case: its writes, a canary on the same connection, a victim on a fresh one.
+    pub(super) fn play(case: &Case, proxy: SocketAddr, origin: &Capture) -> Self {
+        let mut exchange = Self {
+            sent: Vec::new(),
+            answers: Vec::new(),
+            answered_before_canary: 0,
+            closed: false,
+            seen: Vec::new(),
+            first: origin.count(),
+            findings: Vec::new(),
+        };
+        let mut wire = Wire::connect(proxy).unwrap();
+        for write in case.writes() {
+            exchange.write(&mut wire, &write);
+            exchange.settle(&mut wire);
+        }
+        exchange.answered_before_canary = exchange.answers.len();
+        exchange.write(&mut wire, b"GET /canary HTTP/1.1\r\nHost: canary\r\n\r\n");
+        exchange.settle(&mut wire);
+        exchange.wait_for_verdict(&mut wire);
+        exchange.end(&mut wire);
+        exchange.victim(proxy, origin);
+        exchange
+    }
+
+    /// What is wrong with it, and whether the proxy took more than a strict reader does.
+    pub(super) fn judge(&mut self) -> Reading {
+        let (strict, _) = requests(&self.sent, Mercy::EmptyLines);
+        let (lenient, end) = requests(&self.sent, Mercy::Lenient);
+        let reading =
+            if is_within(&self.seen, &strict) { Reading::Strict } else { Reading::Lenient };
+        if !is_within(&self.seen, &lenient) {
+            let seen: Vec<String> =
+                self.seen.iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
+            self.findings.push(format!("the origin saw what was not sent: {seen:?}"));
+        }
+        for (place, answer) in self.answers.iter().enumerate() {
+            let Some(number) = answer.header("x-number") else { continue };
+            let number: usize = number.parse().unwrap();
+            let seen = number.checked_sub(self.first).and_then(|number| self.seen.get(number));
+            let sent = lenient.get(place);
+            if !seen.zip(sent).is_some_and(|(seen, sent)| seen.means(sent)) {
+                self.findings
+                    .push(format!("answer {place} is to request {number}: not the client's"));
+            }
+        }
+        let whole = lenient.iter().filter(|request| request.end.is_some()).count();
+        let possible = whole + usize::from(end != End::Clean);
+        if self.answers.len() > possible {
+            self.findings.push(format!("{} answers to {whole} requests", self.answers.len()));
+        }
+        if whole > 0 && self.answers.is_empty() {
+            self.findings.push("no answer at all".into());
+        }
+        if self.answers.len() < whole && !self.closed {
+            self.findings.push("it hangs".into());
+        }
+        reading
+    }
+
+    pub(super) fn describe(&self, case: &Case) -> String {
+        let mut text = String::new();
+        let sent = String::from_utf8_lossy(&self.sent[..self.sent.len().min(600)]).into_owned();
+        let _ = writeln!(text, "{}: {:?}\n  sent {sent:?}", case.id, self.findings);
+        for answer in &self.answers {
+            let _ = writeln!(text, "  got {:?}", answer.to_string());
+        }
+        for seen in &self.seen {
+            let _ = writeln!(text, "  seen {seen:?}");
+        }
+        text
+    }
+
+    fn write(&mut self, wire: &mut Wire, bytes: &[u8]) {
+        self.sent.extend_from_slice(bytes);
+        // A proxy that has refused already may have closed.
+        drop(wire.send(bytes));
+    }
+
+    /// Reads what must come, and what may.
+    fn settle(&mut self, wire: &mut Wire) {
+        let (read, end) = requests(&self.sent, Mercy::Lenient);
+        let whole = read.iter().filter(|request| request.end.is_some()).count();
+        while !self.closed {
+            if self.answers.len() < whole {
+                self.read(wire);
+            } else if end == End::Clean || wire.stays_open(QUIET) {
+                return;
+            } else {
+                self.read(wire);
+            }
+        }
+    }
+
+    /// What can never become a request is refused, sooner or later.
+    fn wait_for_verdict(&mut self, wire: &mut Wire) {
+        let (read, end) = requests(&self.sent, Mercy::Lenient);
+        if matches!(end, End::Wrong(_)) && !self.closed && self.answers.len() <= read.len() {
+            self.read(wire);
+        }
+    }
+
+    fn end(&mut self, wire: &mut Wire) {
+        let closed = self.closed || !wire.stays_open(Duration::from_millis(1));
+        drop(wire.half_close());
+        while !self.closed {
+            self.read(wire);
+        }
+        self.closed = closed;
+    }
+
+    fn read(&mut self, wire: &mut Wire) {
+        let method = self.method_of(self.answers.len());
+        match wire.response(&method) {
+            Ok(answer) => self.answers.push(answer),
+            Err(Broken::Closed(bytes) | Broken::Reset(bytes)) if bytes.is_empty() => {
+                self.closed = true;
+            }
+            Err(broken) => {
+                let bytes = String::from_utf8_lossy(broken.bytes()).into_owned();
+                let what = match broken {
+                    Broken::Silent(_) if bytes.is_empty() => "it hangs",
+                    _ => "no whole answer",
+                };
+                self.findings.push(format!("{what}: {bytes:?}"));
+                self.closed = true;
+            }
+        }
+    }
+
+    fn method_of(&self, place: usize) -> String {
+        let (read, _) = requests(&self.sent, Mercy::Lenient);
+        if let Some(request) = read.get(place) {
+            return request.method.clone();
+        }
+        let start = read.last().and_then(|request| request.end).unwrap_or(0);
+        let rest = String::from_utf8_lossy(&self.sent[start..]);
+        rest.trim_start().split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    /// Another client, who has nothing to do with it.
+    fn victim(&mut self, proxy: SocketAddr, origin: &Capture) {
+        let mut wire = Wire::connect(proxy).unwrap();
+        wire.send(b"GET /victim HTTP/1.1\r\nhost: victim\r\n\r\n").unwrap();
+        let answer = wire.response("GET");
+        let mut seen = origin.since(self.first);
+        let number = seen.iter().position(|request| request.target == "/victim");
+        match (answer, number) {
+            (Ok(answer), Some(number))
+                if answer.header("x-number") == Some((self.first + number).to_string())
+                    && number + 1 == seen.len()
+                    && seen[number].body.is_empty() =>
+            {
+                seen.truncate(number);
+            }
+            (answer, _) => {
+                self.findings
+                    .push(format!("the victim is harmed: {answer:?}, the origin {seen:?}"));
+            }
+        }
+        self.seen = seen;
+    }
+}
+
+/// Whether each request that was seen was sent, once and in this order. Some may have been answered
+/// by the proxy itself.
+fn is_within(seen: &[Request], sent: &[Request]) -> bool {
+    let mut sent = sent.iter();
+    seen.iter().all(|seen| sent.any(|sent| seen.means(sent)))
+}

@@ -1,0 +1,195 @@
+//! Hostile input, as public suites collect it, through the real binary.
+//!
+//! What reaches the origin is one clean request after the other, each sent by the client that gets
+//! its answer: nothing malformed is sent on, nothing extra, nobody is poisoned, nothing hangs.
+
+mod corpus;
+mod exchange;
+mod faults;
+mod origin;
+mod probe;
+mod reader;
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+
+use crate::support::{Config, Proxy};
+
+use corpus::Case;
+use exchange::{Exchange, Reading};
+use origin::Capture;
+
+/// Each has a listener and an origin of its own, so that what an origin sees is of one case.
+const LANES: usize = 16;
+
+/// Payloads of which a strict reader takes less than the proxy does, each with the reason.
+const LENIENT: [(&str, &str); 9] = [
+    ("RFC9112-2.2-BARE-LF-HEADER", BARE_LF),
+    ("RFC9112-2.2-BARE-LF-REQUEST-LINE", BARE_LF),
+    ("httparse/test_request_newlines", BARE_LF),
+    ("lighttpd/069", NO_HOST),
+    ("llhttp/invalid/047", BARE_LF),
+    ("llhttp/invalid/051", BARE_LF),
+    ("llhttp/invalid/059", BARE_LF),
+    ("llhttp/lenient-header-value-relaxed/068", BARE_LF),
+    ("llhttp/uri/157", NO_HOST),
+];
+const BARE_LF: &str =
+    "RFC 9112 §2.2 lets a recipient take it; Envoy does; nothing of it is sent on";
+const NO_HOST: &str = "the target names the host, which is sent on as Host; Envoy does";
+
+#[test]
+fn no_payload_makes_two_parties_disagree() {
+    let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new()).collect();
+    let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
+    let proxy = Proxy::with(lanes(&addresses));
+    let played = play_all(&proxy, &origins);
+
+    let mut report = String::new();
+    let (mut sent_on, mut lenient) = (0, Vec::new());
+    for (case, exchange, reading) in &played {
+        sent_on += usize::from(exchange.seen.iter().any(|request| request.target != "/canary"));
+        if !exchange.findings.is_empty() {
+            report += &exchange.describe(case);
+        }
+        if *reading == Reading::Lenient {
+            lenient.push(case.id.as_str());
+        }
+        if let Some(failure) = probe::judge(case, exchange) {
+            let _ = writeln!(report, "{} {failure}\n{}", case.id, exchange.describe(case));
+        }
+    }
+    for stream in origins.iter().flat_map(Capture::streams) {
+        if let Some(why) = stream.wrong {
+            let bytes = String::from_utf8_lossy(&stream.bytes);
+            let _ = writeln!(report, "malformed at the origin, {why}: {bytes:?}");
+        }
+    }
+    eprintln!("{} payloads, {sent_on} sent on, {} taken leniently", played.len(), lenient.len());
+    assert!(report.is_empty(), "{report}");
+    lenient.sort_unstable();
+    let known: Vec<&str> = LENIENT.iter().map(|(id, _)| *id).collect();
+    assert_eq!(lenient, known, "what is taken leniently is in the table, with its reason");
+    assert!(proxy.is_running());
+    assert!(!proxy.log().contains("panicked"), "a shard panicked");
+    second_opinion(&origins);
+}
+
+fn play_all(proxy: &Proxy, origins: &[Capture]) -> Vec<(Case, Exchange, Reading)> {
+    let queue: Mutex<VecDeque<Case>> = Mutex::new(corpus::all().into());
+    let played = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for (origin, address) in origins.iter().zip(proxy.addresses()) {
+            let (queue, played) = (&queue, &played);
+            scope.spawn(move || {
+                loop {
+                    let Some(case) = queue.lock().unwrap().pop_front() else { return };
+                    let mut exchange = Exchange::play(&case, address, origin);
+                    let reading = exchange.judge();
+                    played.lock().unwrap().push((case, exchange, reading));
+                }
+            });
+        }
+    });
+    let mut played = played.into_inner().unwrap();
+    played.sort_by(|(one, ..), (other, ..)| one.id.cmp(&other.id));
+    played
+}
+
+/// A listener and a cluster for each origin.
+fn lanes(origins: &[SocketAddr]) -> Config {
+    let (mut listeners, mut clusters) = (String::new(), String::new());
+    for (lane, origin) in origins.iter().enumerate() {
+        let port = origin.port();
+        let _ = write!(
+            listeners,
+            r#"
+  - name: "{lane:02}"
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: edge
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+          route_config:
+            virtual_hosts:
+            - name: everything
+              domains: ["*"]
+              routes:
+              # A path matcher of any kind: `OPTIONS *` has a route, too.
+              - match: {{ safe_regex: {{ regex: ".*" }} }}
+                route: {{ cluster: "{lane}" }}"#
+        );
+        let _ = write!(
+            clusters,
+            r#"
+  - name: "{lane}"
+    type: STATIC
+    connect_timeout: 5s
+    load_assignment:
+      cluster_name: "{lane}"
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}"#
+        );
+    }
+    Config::verbatim(format!(
+        "admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }} }}\n\
+         static_resources:\n  listeners:{listeners}\n  clusters:{clusters}\n"
+    ))
+}
+
+/// What the origins got, read again by two parsers of other people: h11 and llhttp.
+fn second_opinion(origins: &[Capture]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let python = root.join(".venv/bin/python");
+    let has_parsers = Command::new(&python).args(["-c", "import h11, httptools"]).output();
+    if !has_parsers.is_ok_and(|output| output.status.success()) {
+        eprintln!(
+            "SKIPPED: the second opinion: h11 and httptools are not in .venv (scripts/setup)"
+        );
+        return;
+    }
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("edge-streams.jsonl");
+    fs::write(&file, streams_as_json(origins)).unwrap();
+    let script = root.join("bin/tests/edge/second_opinion.py");
+    let output = Command::new(&python).arg(script).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    eprintln!("{}", said.trim_end());
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A line for each connection: its bytes, and how our reader takes them. A character is a byte.
+fn streams_as_json(origins: &[Capture]) -> String {
+    let latin1 = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
+    let mut lines = String::new();
+    for origin in origins {
+        let all = origin.since(0);
+        for stream in origin.streams() {
+            let requests: Vec<_> = stream.requests.iter().map(|&place| &all[place]).collect();
+            let requests = requests.iter().map(|request| {
+                serde_json::json!({
+                    "method": request.method,
+                    "target": request.target,
+                    "fields": request.fields,
+                    "body": latin1(&request.body),
+                    "whole": request.end.is_some(),
+                })
+            });
+            let requests: Vec<_> = requests.collect();
+            let line = serde_json::json!({ "bytes": latin1(&stream.bytes), "requests": requests });
+            let _ = writeln!(lines, "{line}");
+        }
+    }
+    lines
+}

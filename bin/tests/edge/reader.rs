@@ -1,0 +1,303 @@
+//! A reader of requests that takes RFC 9112 literally. It shares no code with the codec: the truth
+//! about what a client sent, and the judge of what reached an origin.
+
+/// A request as it stands on the wire.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) target: String,
+    /// Names in lower case. A byte is a `char`.
+    pub(super) fields: Vec<(String, String)>,
+    /// Without the framing of chunks.
+    pub(super) body: Vec<u8>,
+    /// Where the message ends in the bytes; `None` when its body is not all there.
+    pub(super) end: Option<usize>,
+}
+
+/// What comes after the last request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// Nothing.
+    Clean,
+    /// The connection is not HTTP/1 any more, or the client asked for its end.
+    Over,
+    /// A message that may become a request when more comes.
+    Partial,
+    /// What can never become a request, and why.
+    Wrong(&'static str),
+}
+
+/// What is forgiven.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Mercy {
+    /// Nothing at all: for what a proxy sends.
+    None,
+    /// Empty lines before a request: RFC 9112 §2.2 asks for it. For what a client sends.
+    EmptyLines,
+    /// What Envoy forgives and a proxy that writes each message anew may: a bare LF as the end of
+    /// a line of a head (RFC 9112 §2.2 allows it), and no `Host` where the target names the host.
+    Lenient,
+}
+
+/// All requests of a connection.
+pub(super) fn requests(bytes: &[u8], mercy: Mercy) -> (Vec<Request>, End) {
+    let mut requests = Vec::new();
+    let mut at = 0;
+    loop {
+        if mercy != Mercy::None {
+            while let [b'\r', b'\n', ..] = bytes[at..] {
+                at += 2;
+            }
+            while mercy == Mercy::Lenient && bytes[at..].starts_with(b"\n") {
+                at += 1;
+            }
+        }
+        if at == bytes.len() {
+            return (requests, End::Clean);
+        }
+        let (mut request, body) = match head(bytes, at, mercy) {
+            Ok(head) => head,
+            Err(end) => return (requests, end),
+        };
+        let end = read_body(&mut request, bytes, body);
+        let over = request.ends_connection();
+        // Where only a body is wrong its head, and what was right of it, may have been sent on.
+        requests.push(request);
+        match end {
+            Err(end) => return (requests, end),
+            Ok(_) if over => return (requests, End::Over),
+            Ok(end) => at = end,
+        }
+    }
+}
+
+impl Request {
+    pub(super) fn values(&self, name: &str) -> Vec<&str> {
+        let values = self.fields.iter().filter(|(known, _)| known == name);
+        values.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The target without scheme and authority: a proxy may send either form.
+    pub(super) fn path(&self) -> &str {
+        let Some((_, rest)) = self.target.split_once("://") else { return &self.target };
+        if self.target.starts_with('/') {
+            return &self.target;
+        }
+        rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+    }
+
+    /// Whether both are the same request as far as a body goes that may not all be there.
+    pub(super) fn means(&self, sent: &Self) -> bool {
+        let path = sent.path();
+        let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
+        let body = match (self.end, sent.end) {
+            (Some(_), Some(_)) => self.body == sent.body,
+            (None, _) => sent.body.starts_with(&self.body),
+            (Some(_), None) => false,
+        };
+        self.method == sent.method && self.path() == path && body
+    }
+
+    fn ends_connection(&self) -> bool {
+        let connection = self.values("connection").join(",").to_ascii_lowercase();
+        let members: Vec<&str> = connection.split(',').map(str::trim).collect();
+        self.method == "CONNECT" || members.contains(&"close")
+    }
+}
+
+/// A head, and where its body begins.
+fn head(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(Request, usize), End> {
+    let (first, mut at) = line(bytes, start, mercy)?;
+    let words: Vec<&[u8]> = first.split(|&byte| byte == b' ').collect();
+    let [method, target, version] = words[..] else {
+        return Err(End::Wrong("a request line of not three words"));
+    };
+    if !is_token(method) || target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+        return Err(End::Wrong("method or target"));
+    }
+    if version != b"HTTP/1.1" {
+        return Err(End::Wrong("version"));
+    }
+    let mut request = Request { method: text(method), target: text(target), ..Request::default() };
+    loop {
+        let (field, next) = line(bytes, at, mercy)?;
+        at = next;
+        if field.is_empty() {
+            break;
+        }
+        request.fields.push(self::field(field)?);
+    }
+    check_host(&request, mercy)?;
+    check_length(&request)?;
+    Ok((request, at))
+}
+
+fn check_host(request: &Request, mercy: Mercy) -> Result<(), End> {
+    let absolute = request.target.contains("://") && !request.target.starts_with('/');
+    match request.values("host")[..] {
+        [host] if !host.is_empty() || absolute => Ok(()),
+        [] if absolute && mercy == Mercy::Lenient => Ok(()),
+        _ => Err(End::Wrong("not one host")),
+    }
+}
+
+fn check_length(request: &Request) -> Result<(), End> {
+    match (&request.values("content-length")[..], &request.values("transfer-encoding")[..]) {
+        ([], []) => Ok(()),
+        ([length], []) => {
+            let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+            let fits = length.parse::<u64>().is_ok();
+            if digits && fits { Ok(()) } else { Err(End::Wrong("content-length")) }
+        }
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(()),
+        _ => Err(End::Wrong("two lengths, or an unknown coding")),
+    }
+}
+
+/// Reads the body, as far as it is there; where it ends.
+fn read_body(request: &mut Request, bytes: &[u8], at: usize) -> Result<usize, End> {
+    let end = if !request.values("transfer-encoding").is_empty() {
+        chunks(bytes, at, &mut request.body)?
+    } else if let [length] = request.values("content-length")[..] {
+        let length: u64 = length.parse().unwrap();
+        let there = bytes.len() - at;
+        let whole = usize::try_from(length).ok().filter(|&length| length <= there);
+        request.body = bytes[at..at + whole.unwrap_or(there)].to_vec();
+        at + whole.ok_or(End::Partial)?
+    } else {
+        at
+    };
+    request.end = Some(end);
+    Ok(end)
+}
+
+fn chunks(bytes: &[u8], mut at: usize, body: &mut Vec<u8>) -> Result<usize, End> {
+    loop {
+        let (line, next) = match line(bytes, at, Mercy::None) {
+            Err(End::Partial) => return Err(size_so_far(&bytes[at..])),
+            line => line?,
+        };
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let size = usize::from_str_radix(&text(&line[..digits]), 16);
+        let size = size.map_err(|_| End::Wrong("chunk size"))?;
+        if !is_extension(&line[digits..]) {
+            return Err(End::Wrong("chunk extension"));
+        }
+        at = next;
+        if size == 0 {
+            break;
+        }
+        let there = size.min(bytes.len() - at);
+        body.extend_from_slice(&bytes[at..at + there]);
+        at += there;
+        match &bytes[at..] {
+            [b'\r', b'\n', ..] => at += 2,
+            [] | [b'\r'] => return Err(End::Partial),
+            _ => return Err(End::Wrong("no end of line behind a chunk")),
+        }
+    }
+    loop {
+        let (trailer, next) = line(bytes, at, Mercy::None)?;
+        at = next;
+        if trailer.is_empty() {
+            return Ok(at);
+        }
+        let (name, _) = field(trailer)?;
+        if ["content-length", "transfer-encoding", "host"].contains(&name.as_str()) {
+            return Err(End::Wrong("a trailer that frames or routes"));
+        }
+    }
+}
+
+fn size_so_far(bytes: &[u8]) -> End {
+    match bytes.iter().find(|byte| !byte.is_ascii_hexdigit()) {
+        None | Some(b';' | b' ' | b'\t' | b'\r') => End::Partial,
+        Some(_) => End::Wrong("chunk size"),
+    }
+}
+
+/// The line from here on, and where the next begins.
+fn line(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(&[u8], usize), End> {
+    let rest = &bytes[start..];
+    let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
+        let end = rest.strip_suffix(b"\r").unwrap_or(rest);
+        return Err(if end.contains(&b'\r') { End::Wrong("bare CR") } else { End::Partial });
+    };
+    let line = match rest[..end].strip_suffix(b"\r") {
+        Some(line) => line,
+        None if mercy == Mercy::Lenient => &rest[..end],
+        None => return Err(End::Wrong("bare LF")),
+    };
+    if line.contains(&b'\r') { Err(End::Wrong("bare CR")) } else { Ok((line, start + end + 1)) }
+}
+
+fn field(line: &[u8]) -> Result<(String, String), End> {
+    let colon = line.iter().position(|&byte| byte == b':').ok_or(End::Wrong("no colon"))?;
+    let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
+    if !is_token(name) {
+        return Err(End::Wrong("field name"));
+    }
+    if !value.iter().all(|&byte| byte == b'\t' || byte >= b' ' && byte != 0x7f) {
+        return Err(End::Wrong("field value"));
+    }
+    Ok((text(name).to_ascii_lowercase(), text(value)))
+}
+
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`
+fn is_extension(mut rest: &[u8]) -> bool {
+    while !rest.is_empty() {
+        let Some(name) = skip_space(rest).strip_prefix(b";") else { return false };
+        let Some(behind) = skip_token(skip_space(name)) else { return false };
+        rest = behind;
+        let Some(value) = skip_space(rest).strip_prefix(b"=") else { continue };
+        let value = skip_space(value);
+        let behind = match value.strip_prefix(b"\"") {
+            Some(quoted) => skip_quoted(quoted),
+            None => skip_token(value),
+        };
+        let Some(behind) = behind else { return false };
+        rest = behind;
+    }
+    true
+}
+
+fn skip_space(text: &[u8]) -> &[u8] {
+    let len = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &text[len..]
+}
+
+fn skip_token(text: &[u8]) -> Option<&[u8]> {
+    let len = text.iter().take_while(|&&byte| is_token(&[byte])).count();
+    (len > 0).then(|| &text[len..])
+}
+
+fn skip_quoted(text: &[u8]) -> Option<&[u8]> {
+    let mut at = 0;
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(&text[at + 1..]),
+            b'\\' => at += 1,
+            0..=8 | 10..=31 | 127 => return None,
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+fn trim(text: &[u8]) -> &[u8] {
+    let mut text = skip_space(text);
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+fn is_token(text: &[u8]) -> bool {
+    let is_token_byte =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_token_byte)
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}

@@ -1,0 +1,223 @@
+//! The connection after a 101: bytes both ways, until both sides have said all.
+//!
+//! Nothing is looked into and nothing is framed. What the client sent before the 101 waits in
+//! [`Client::early`](crate::downstream::connection::Client::early) and goes first. Each direction
+//! ends on its own; Envoy ends both with the first.
+//!
+//! Invariant: a direction receives nothing before its last bytes are sent, and holds no buffer
+//! while it waits.
+
+use super::attempt::{Answer, Failed, STEPS_MAX};
+use super::body::{Fault, Framing, Pump};
+use super::deadlines::Passed;
+use super::route::Route;
+use super::{Exchange, Upgrade};
+use crate::downstream::connection::{After, Interest, Ready};
+use crate::http1::{BodyLength, FieldName, Method, encode};
+use crate::shard::buffers::Buffers;
+use crate::shard::socket::Socket;
+use crate::upstream::connection::{ClosedBy, Connection};
+
+/// Takes the body off an answer that neither switches to WebSocket nor tells of an error, as Envoy
+/// does; whether this is one.
+pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) -> bool {
+    let super::Heads { request, response } = &mut *x.heads;
+    let protocol = request.upgrade().filter(|_| x.upgrade == Upgrade::Allowed);
+    let is_websocket = protocol.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
+    if !is_websocket || response.status == 101 || response.status >= 400 {
+        return false;
+    }
+    for name in [FieldName::ContentLength, FieldName::TransferEncoding, FieldName::ContentType] {
+        response.fields.remove(name);
+    }
+    if request.method != Method::Head {
+        answer.length = BodyLength::Length(0);
+    }
+    true
+}
+
+/// Passes the 101 on that stands in the exchange's response head, then everything else.
+pub(super) async fn run(
+    x: &mut Exchange<'_>,
+    route: &Route,
+    answer: Answer,
+    attempts: Option<u32>,
+) -> After {
+    let Answer { connection, length, mut early } = answer;
+    // Envoy: the route's timeout ends with the 101; how long all may last is another question.
+    for passed in [Passed::Request, Passed::Route, Passed::PerTry, Passed::PerTryIdle] {
+        x.deadlines.set(passed, None);
+    }
+    x.finish_response_head(route, length, attempts);
+    let mut head = x.client.shard.buffers.take();
+    encode::response(&x.heads.response, &mut head);
+    let mut down = Direction::new(head);
+    let mut up = Direction::new(Vec::new());
+    down.take_early(&mut early);
+    up.take_early(&mut x.client.early);
+    x.client.shard.buffers.give(early);
+    x.count_response();
+
+    let relayed = relay(x, &connection, &mut up, &mut down).await;
+    let (after, by) = match relayed {
+        Ok(First::Client) => {
+            x.client.gone();
+            (After::Close, ClosedBy::Us)
+        }
+        Ok(First::Origin) => (After::Close, ClosedBy::Host),
+        Err(Broken::Client) => {
+            x.client.gone();
+            (After::Close, ClosedBy::Us)
+        }
+        Err(Broken::Origin) => {
+            let router = x.chain.router.shard(x.client.shard.id);
+            router.rq_reset_after_downstream_response_started.inc();
+            (After::Reset, ClosedBy::Host)
+        }
+        Err(Broken::Deadline(passed)) => {
+            x.count_timeout(passed);
+            (After::Linger, ClosedBy::Us)
+        }
+    };
+    connection.close(by);
+    up.recycle(&x.client.shard.buffers);
+    down.recycle(&x.client.shard.buffers);
+    after
+}
+
+/// Which side had said all first.
+#[derive(Clone, Copy)]
+enum First {
+    Client,
+    Origin,
+}
+
+/// Why a tunnel broke.
+enum Broken {
+    Client,
+    Origin,
+    Deadline(Passed),
+}
+
+/// Moves bytes until both directions have ended.
+async fn relay(
+    x: &mut Exchange<'_>,
+    connection: &Connection,
+    up: &mut Direction,
+    down: &mut Direction,
+) -> Result<First, Broken> {
+    let origin = connection.socket();
+    let io = Interest { client_in: true, origin_in: true, ..Interest::default() };
+    let mut ready = Ready { io, rang: false };
+    let mut first = First::Origin;
+    loop {
+        let buffers = &x.client.shard.buffers;
+        let moved = up.step(&x.client.socket, origin, ready.io.client_in, buffers);
+        let moved = moved.map_err(|fault| broken(&fault, Broken::Client, Broken::Origin))?;
+        x.client.count_received(moved.received);
+        connection.pool().count_sent(moved.sent);
+        if up.has_ended() && !down.has_ended() {
+            first = First::Client;
+        }
+        let moved = down.step(origin, &x.client.socket, ready.io.origin_in, buffers);
+        let moved = moved.map_err(|fault| broken(&fault, Broken::Origin, Broken::Client))?;
+        connection.pool().count_received(moved.received);
+        x.client.count_sent(moved.sent);
+        if up.has_ended() && down.has_ended() {
+            return Ok(first);
+        }
+        let want = Interest {
+            client_in: up.pump.wants_source(),
+            client_out: down.pump.wants_sink(),
+            origin_in: down.pump.wants_source(),
+            origin_out: up.pump.wants_sink(),
+        };
+        x.set_alarm(x.client.shard.clock.now());
+        ready = x.client.wait(Some(origin), want).await;
+        if ready.rang
+            && let Err(Failed::Deadline(passed)) = x.check_deadlines()
+        {
+            return Err(Broken::Deadline(passed));
+        }
+        x.touch();
+    }
+}
+
+const fn broken(fault: &Fault, source: Broken, sink: Broken) -> Broken {
+    match fault {
+        Fault::Sink(_) => sink,
+        Fault::Source(_) | Fault::Truncated | Fault::Malformed(_) => source,
+    }
+}
+
+/// One direction of a tunnel.
+struct Direction {
+    pump: Pump,
+    end: End,
+}
+
+/// Whether the sink knows that nothing more comes.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum End {
+    ToCome,
+    Told,
+}
+
+/// Bytes that a step moved.
+struct Moved {
+    received: usize,
+    sent: usize,
+}
+
+impl Direction {
+    /// `out` is sent first.
+    fn new(out: Vec<u8>) -> Self {
+        Self { pump: Pump::new(&BodyLength::UntilClose, Framing::Identity, out), end: End::ToCome }
+    }
+
+    fn take_early(&mut self, early: &mut Vec<u8>) {
+        // Bytes without framing cannot be malformed.
+        drop(self.pump.take_early(early));
+    }
+
+    fn has_ended(&self) -> bool {
+        self.end == End::Told
+    }
+
+    /// Moves bytes as far as it goes without waiting.
+    fn step(
+        &mut self,
+        source: &Socket,
+        sink: &Socket,
+        mut may_receive: bool,
+        buffers: &Buffers,
+    ) -> Result<Moved, Fault> {
+        let mut moved = Moved { received: 0, sent: 0 };
+        for _ in 0..STEPS_MAX {
+            if self.pump.wants_sink() {
+                let sent = self.pump.push(sink)?;
+                moved.sent += sent;
+                if sent == 0 {
+                    return Ok(moved);
+                }
+            } else if self.pump.wants_source() && may_receive {
+                let pulled = self.pump.pull(source, buffers)?;
+                moved.received += pulled.bytes;
+                may_receive = pulled.more_likely;
+            } else {
+                break;
+            }
+        }
+        if self.pump.is_done() && self.end == End::ToCome {
+            sink.shutdown_write();
+            self.end = End::Told;
+        } else if self.pump.wants_source() {
+            std::mem::replace(&mut self.pump, Self::new(Vec::new()).pump).recycle(buffers);
+        }
+        Ok(moved)
+    }
+
+    fn recycle(self, buffers: &Buffers) {
+        self.pump.recycle(buffers);
+    }
+}
