@@ -20,7 +20,7 @@ struct Fault {
 
 #[test]
 fn an_answer_whose_length_is_uncertain_is_a_502() {
-    check(vec![
+    check(&[
         ok("one length", "Content-Length: 2\r\n\r\nok", "200 ok, reused"),
         ok("two lengths that differ", "Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", REFUSED),
         ok("two lengths that agree", "Content-Length: 2\r\nContent-Length: 2\r\n\r\nok", REFUSED),
@@ -46,7 +46,7 @@ fn an_answer_whose_length_is_uncertain_is_a_502() {
 #[test]
 fn an_answer_that_is_no_http_is_a_502() {
     let fields = |field: &str| format!("{field}\r\nContent-Length: 2\r\n\r\nok");
-    check(vec![
+    check(&[
         ok("NUL in a value", &fields("a: b\0c"), REFUSED),
         ok("a control in a value", &fields("a: b\x01c"), REFUSED),
         ok("DEL in a value", &fields("a: b\x7fc"), REFUSED),
@@ -79,7 +79,7 @@ fn an_answer_that_is_no_http_is_a_502() {
 #[test]
 fn interim_answers_are_passed_over_and_a_switch_that_nobody_asked_for_is_a_502() {
     let after = |interim: &str, count: usize| interim.repeat(count) + SOUND;
-    check(vec![
+    check(&[
         raw("a 100", &after("HTTP/1.1 100 Continue\r\n\r\n", 1), OK),
         raw("200 of 100", &after("HTTP/1.1 100 Continue\r\n\r\n", 200), OK),
         raw("200 of 102", &after("HTTP/1.1 102 Processing\r\n\r\n", 200), OK),
@@ -102,7 +102,7 @@ fn interim_answers_are_passed_over_and_a_switch_that_nobody_asked_for_is_a_502()
 
 #[test]
 fn a_body_where_none_may_be_never_becomes_an_answer() {
-    check(vec![
+    check(&[
         raw("204 with a length", "HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\nok", REFUSED),
         raw("204 with chunks", &format!("HTTP/1.1 204 No\r\n{CHUNKED}{CHUNKS}"), REFUSED),
         raw("204 and bytes", "HTTP/1.1 204 No\r\n\r\nok", "204 , not reused"),
@@ -123,7 +123,7 @@ fn a_body_where_none_may_be_never_becomes_an_answer() {
 fn an_answer_that_breaks_off_is_seen_to_break_off() {
     let chunked = |body: &str| format!("HTTP/1.1 200 OK\r\n{CHUNKED}\r\n{body}");
     let half = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
-    check(vec![
+    check(&[
         raw("nothing and FIN", "", GONE).and_closes(),
         raw("nothing and RST", "", GONE).and_resets(),
         raw("half a status line", "HTTP/1.1 20", REFUSED).and_closes(),
@@ -173,7 +173,7 @@ fn an_answer_to_nobody_is_given_to_nobody() {
 
 /// Plays all rows through one proxy, each with a listener and an origin of its own.
 #[track_caller]
-fn check(faults: Vec<Fault>) {
+fn check(faults: &[Fault]) {
     let sound = Act::Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsound".into());
     let origins: Vec<Origin> =
         faults.iter().map(|f| Origin::that_does([f.act.clone(), sound.clone()])).collect();

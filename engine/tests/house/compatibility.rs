@@ -161,6 +161,13 @@ fn probes() -> Vec<Probe> {
         (
             MANAGER,
             MANAGER_MESSAGE,
+            "upgrade_configs",
+            Some("CONNECT"),
+            json!([{ "upgrade_type": "CONNECT" }]),
+        ),
+        (
+            MANAGER,
+            MANAGER_MESSAGE,
             "http_filters",
             Some("all but one router"),
             json!([
@@ -236,6 +243,13 @@ fn probes() -> Vec<Probe> {
         (action, ACTION, "cluster_header", None, json!("x-cluster")),
         (action, ACTION, "flush_timeout", None, json!("1s")),
         (action, ACTION, "upgrade_configs", None, upgrade()),
+        (
+            action,
+            ACTION,
+            "upgrade_configs",
+            Some("CONNECT"),
+            json!([{ "upgrade_type": "CONNECT", "connect_config": {} }]),
+        ),
         (action, ACTION, "max_stream_duration", None, json!({ "max_stream_duration": "1s" })),
         (weighted, WEIGHT, "cluster_header", None, json!("x-cluster")),
         (
