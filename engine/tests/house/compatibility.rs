@@ -34,8 +34,8 @@ fn what_the_probes_are_put_into_is_valid() {
 }
 
 const HEAD: &str = "
-Written by `cargo test -p corvoy-engine --test compatibility` from the schema in `config/src/schema` and
-from what the engine answers to values; `BLESS=1` in the environment renews it.
+Written by `cargo test -p corvoy-engine --test house` from the schema in `config/src/schema` and from
+what the engine answers to values; `BLESS=1` in the environment renews it.
 
 - **done**: as in Envoy.
 - **in part**: done but for the values that are named. They are an error that names the path.
@@ -81,7 +81,7 @@ fn errors(bootstrap: &Value) -> Vec<String> {
     let mut problems = Problems::default();
     let source = Source::new().merge_yaml("test", bootstrap.to_string());
     if let Some(loaded) = corvoy_config::load(&source, &mut problems) {
-        let _compiled = compile::bootstrap(&loaded.bootstrap, &Registry::new(1), &mut problems);
+        drop(compile::bootstrap(&loaded.bootstrap, &Registry::new(1), &mut problems));
     }
     problems.errors().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
 }
@@ -91,7 +91,8 @@ const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 const CLUSTER: &str = "/static_resources/clusters/0";
 
-/// One line a value: place, message, field, which values it stands for, the value.
+/// A value each: place, message, field, which values it stands for, the value.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn probes() -> Vec<Probe> {
     let manager = |rest: &str| &*format!("{MANAGER}/{rest}").leak();
     let cluster = |rest: &str| &*format!("{CLUSTER}/{rest}").leak();
@@ -157,6 +158,13 @@ fn probes() -> Vec<Probe> {
         (MANAGER, MANAGER_MESSAGE, "stream_error_on_invalid_http_message", None, json!(true)),
         (MANAGER, MANAGER_MESSAGE, "local_reply_config", None, mapper),
         (MANAGER, MANAGER_MESSAGE, "upgrade_configs", Some("those that are enabled"), upgrade()),
+        (
+            MANAGER,
+            MANAGER_MESSAGE,
+            "upgrade_configs",
+            Some("CONNECT"),
+            json!([{ "upgrade_type": "CONNECT" }]),
+        ),
         (
             MANAGER,
             MANAGER_MESSAGE,
@@ -235,6 +243,13 @@ fn probes() -> Vec<Probe> {
         (action, ACTION, "cluster_header", None, json!("x-cluster")),
         (action, ACTION, "flush_timeout", None, json!("1s")),
         (action, ACTION, "upgrade_configs", None, upgrade()),
+        (
+            action,
+            ACTION,
+            "upgrade_configs",
+            Some("CONNECT"),
+            json!([{ "upgrade_type": "CONNECT", "connect_config": {} }]),
+        ),
         (action, ACTION, "max_stream_duration", None, json!({ "max_stream_duration": "1s" })),
         (weighted, WEIGHT, "cluster_header", None, json!("x-cluster")),
         (
