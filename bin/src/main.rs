@@ -76,7 +76,6 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         let listener = TcpListener::bind(ORIGIN);
         let listener = listener.with_context(|| format!("cannot listen on {ORIGIN} (origin)"))?;
         origin::serve(listener)?;
-        report::demonstration();
     }
     let options = control::Options {
         started,
@@ -87,6 +86,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         command_line_options: report::command_line_options(flags, shards),
         bootstrap: json,
         logging: Arc::new(log),
+        when_live: if flags.is_demonstration() { report::demonstration } else { || () },
     };
     control::run(compiled, registry, process, options)?;
     Ok(ExitCode::SUCCESS)

@@ -78,6 +78,7 @@ fn a_taken_port_is_one_clear_line_and_exit_status_1() {
             let said = text(&output.stderr);
             assert_eq!(said.lines().count(), 1, "{said}");
             assert!(said.contains(&address.to_string()), "{said}");
+            assert_eq!(said.matches("os error").count(), 1, "{said}");
         }
     }
 }

@@ -55,13 +55,15 @@ pub struct Options {
     pub bootstrap: serde_json::Value,
     /// The operational log.
     pub logging: Arc<dyn Logging>,
+    /// Called once connections are accepted.
+    pub when_live: fn(),
 }
 
 /// Why a process cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address is taken, or not ours.
-    #[error("cannot listen on {address} ({what}): {source}")]
+    #[error("cannot listen on {address} ({what})")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -71,7 +73,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The file for the admin address cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     AdminAddressPath {
         /// The file.
         path: PathBuf,
@@ -79,7 +81,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// Something that every process needs is refused.
-    #[error("cannot start: {0}")]
+    #[error("cannot start")]
     System(#[from] io::Error),
 }
 
@@ -139,6 +141,7 @@ async fn serve(
         _ = terminate.recv() => return Ok(()),
     }
     go_live(&running, &shards, sockets, &process);
+    (options.when_live)();
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
