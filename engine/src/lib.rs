@@ -1,8 +1,8 @@
 //! The proxy as a library. The modules stand in the order in which a request meets them:
 //!
 //! ```text
-//!  1. shard         one thread, one core, one ring; nothing is shared with the next shard
-//!  2. downstream    a listener accepts a connection of a client
+//!  1. `shard`       one thread, one core, one ring; nothing is shared with the next shard
+//!  2. `downstream`  a listener accepts a connection of a client
 //!  3.               the connection gets its filter chain
 //!  4.               `connection::serve` reads a head and comes back here for the next one
 //!  5.               `normalize` applies the connection manager's header rules
@@ -15,7 +15,7 @@
 //! 12.               and the host's pool lends a connection
 //! ```
 //!
-//! Arrows go down only: downstream   uses `request`, `request` uses `upstream`. Everything may use
+//! Arrows go down only: `downstream` uses `request`, `request` uses `upstream`. Everything may use
 //! `http1`, `stats` and `limits`; nothing uses `control`, which looks at everything.
 
 pub mod shard;
