@@ -18,6 +18,10 @@ pub(super) struct Drain {
     most: Duration,
 }
 
+/// So many looks in a row must find no connection: between two of them a client that was told to
+/// leave may be the only one that is left in a queue.
+const QUIET_LOOKS: u32 = 3;
+
 /// How often a drain looks whether connections are left.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -72,9 +76,10 @@ impl Drain {
         self.shards.tell_all(|| mailbox::Order::StopAccepting);
         let until = Instant::now() + self.most;
         // The shards first take the connections that wait in their queues.
-        tokio::time::sleep(LOOK).await;
-        while self.shards.connections() > 0 && Instant::now() < until {
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS && Instant::now() < until {
             tokio::time::sleep(LOOK).await;
+            quiet = if self.shards.connections() == 0 { quiet + 1 } else { 0 };
         }
         let left = self.shards.connections();
         if left > 0 {

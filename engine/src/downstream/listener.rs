@@ -27,7 +27,9 @@ pub async fn accept(
     let alarm = shard.timers.alarm();
     loop {
         match burst(shard, &listener, &socket, address) {
-            Ok(Queue::Empty) if shard.accepting() == Accepting::No => return,
+            Ok(Queue::Empty) if shard.accepting() == Accepting::No => {
+                return socket.stop_listening();
+            }
             Ok(Queue::Empty | Queue::MaybeMore) => {}
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(target: "main", "{address}: accept: {error}; resting");

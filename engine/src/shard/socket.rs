@@ -190,6 +190,13 @@ impl Socket {
         }
     }
 
+    /// Ends a listening socket at once. Closing it takes a turn of the ring, and whoever connected
+    /// meanwhile would be reset with it.
+    pub fn stop_listening(&self) {
+        // It cannot fail on a socket that listens.
+        drop(self.raw().shutdown(std::net::Shutdown::Read));
+    }
+
     /// Says that no more will be sent; what is queued still goes out.
     pub fn shutdown_write(&self) {
         // A connection that is gone already needs no goodbye.
