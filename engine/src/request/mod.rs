@@ -34,7 +34,7 @@ use crate::downstream::connection::{After, Client, millis};
 use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::flags::Flags;
-use crate::http1::{self, BodyLength, framing};
+use crate::http1::{self, BodyLength, encode, framing};
 use crate::shard::Heads;
 use crate::shard::clock::Millis;
 use crate::shard::world::World;
@@ -180,7 +180,7 @@ impl<'a> Exchange<'a> {
         }
         if self.facts.is_some_and(|facts| facts.expects_continue) {
             //= rfc9110#section-10.1.1: the client waits for this before it sends the body.
-            if self.client.send_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+            if self.client.send_all(encode::CONTINUE).await.is_err() {
                 return Outcome::Done(After::Close);
             }
         }
