@@ -70,7 +70,8 @@ fn without_arguments_it_serves_the_demonstration() {
     let mut process = command.spawn().unwrap();
     let printed = || std::fs::read_to_string(&printed).unwrap();
     wait_until("the demonstration to say what to try", || printed().contains("| grep retry"));
-    for line in ["curl http://127.0.0.1:15001/headers", "curl -i http://127.0.0.1:15001/status/500"]
+    for line in
+        ["curl -X GET http://127.0.0.1:15001/headers", "curl -i http://127.0.0.1:15001/status/500"]
     {
         assert!(printed().contains(line), "{}", printed());
     }
