@@ -65,17 +65,23 @@ pub fn chunked(input: &[u8]) {
     }
 }
 
-/// What we take of a client's connection and send on is what a strict reader sees in both.
+/// What we take of a client's connection and send on is what a strict reader sees in both, however
+/// it is split.
 pub fn connection(input: &[u8]) {
-    let (sent_on, count) = forward(input);
-    let (read, end) = reader::requests(&sent_on, Mercy::None);
-    assert!(!matches!(end, End::Wrong(_)), "{end:?} in {:?}", String::from_utf8_lossy(&sent_on));
-    assert_eq!(read.len(), count, "requests in {:?}", String::from_utf8_lossy(&sent_on));
     let (sent, _) = reader::requests(input, Mercy::Lenient);
-    assert!(sent.len() >= count, "sent on {count}, sent {sent:?}");
-    for (read, sent) in read.iter().zip(&sent) {
-        assert!(read.means(sent), "{read:?} is not {sent:?}");
-    }
+    let counts = [vec![input], scattered(input)].map(|pieces| {
+        let (sent_on, count) = forward(&pieces);
+        let (read, end) = reader::requests(&sent_on, Mercy::None);
+        let text = String::from_utf8_lossy(&sent_on);
+        assert!(!matches!(end, End::Wrong(_)), "{end:?} in {text:?}");
+        assert_eq!(read.len(), count, "requests in {text:?}");
+        assert!(sent.len() >= count, "sent on {count}, sent {sent:?}");
+        for (read, sent) in read.iter().zip(&sent) {
+            assert!(read.means(sent), "{read:?} is not {sent:?}");
+        }
+        count
+    });
+    assert_eq!(counts[0], counts[1], "split");
 }
 
 /// What we take of an origin's answers and pass on is, fields and body, what a strict reader sees.
@@ -92,15 +98,39 @@ pub fn answers(input: &[u8]) {
     }
 }
 
+/// What comes on a connection, piece by piece.
+struct Feed<'a> {
+    pieces: std::slice::Iter<'a, &'a [u8]>,
+    /// Came and was not taken yet.
+    here: Vec<u8>,
+}
+
+impl<'a> Feed<'a> {
+    fn of(pieces: &'a [&'a [u8]]) -> Self {
+        Self { pieces: pieces.iter(), here: Vec::new() }
+    }
+
+    /// Waits for more; whether there was more.
+    fn more(&mut self) -> bool {
+        self.pieces.next().map(|piece| self.here.extend_from_slice(piece)).is_some()
+    }
+}
+
 /// Does as the proxy does, without its policy: reads requests and writes them anew.
-fn forward(input: &[u8]) -> (Vec<u8>, usize) {
+fn forward(pieces: &[&[u8]]) -> (Vec<u8>, usize) {
     let (mut out, mut count) = (Vec::new(), 0);
-    let mut rest = input;
+    let mut feed = Feed::of(pieces);
     loop {
         let mut head = RequestHead::default();
-        head.received().extend_from_slice(rest);
-        let Ok(Some(used)) = head.parse(&HeadLimits::default()) else { return (out, count) };
-        head.split_off(used, &mut Vec::new());
+        let used = loop {
+            head.received().append(&mut feed.here);
+            match head.parse(&HeadLimits::default()) {
+                Ok(Some(used)) => break used,
+                Ok(None) if feed.more() => {}
+                Ok(None) | Err(_) => return (out, count),
+            }
+        };
+        head.split_off(used, &mut feed.here);
         let Ok(length) = framing::request(&head) else { return (out, count) };
         // The connection manager refuses these.
         if head.authority().is_none() || head.target().contains(&b'#') {
@@ -110,45 +140,50 @@ fn forward(input: &[u8]) -> (Vec<u8>, usize) {
         framing::announce_request(&mut head, length);
         encode::request(&head, &mut out);
         count += 1;
-        let Some(used) = body(length, &rest[used..], &mut out).map(|body| used + body) else {
-            return (out, count);
-        };
-        rest = &rest[used..];
-        if last {
+        if body(length, &mut feed, &mut out).is_none() || last {
             return (out, count);
         }
     }
 }
 
-/// Copies a body; its length as received, or nothing if it does not end well.
-fn body(length: BodyLength, rest: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+/// Copies a body, as far as it comes; nothing if it does not end well.
+fn body(length: BodyLength, feed: &mut Feed<'_>, out: &mut Vec<u8>) -> Option<()> {
     match length {
-        BodyLength::None => Some(0),
+        BodyLength::None => {}
         BodyLength::UntilClose => {
-            coding::encode_chunk(out, rest);
+            while feed.more() {}
+            coding::encode_chunk(out, &feed.here);
             coding::encode_end(out);
-            Some(rest.len())
+            feed.here.clear();
         }
-        BodyLength::Length(length) => {
-            let whole = usize::try_from(length).ok().filter(|&length| length <= rest.len());
-            out.extend_from_slice(&rest[..whole.unwrap_or(rest.len())]);
-            whole
+        BodyLength::Length(mut left) => {
+            while left > 0 {
+                if feed.here.is_empty() && !feed.more() {
+                    return None;
+                }
+                let most =
+                    usize::try_from(left).map_or(feed.here.len(), |n| n.min(feed.here.len()));
+                out.extend(feed.here.drain(..most));
+                left -= most as u64;
+            }
         }
         BodyLength::Chunked => {
             let mut decoder = coding::Decoder::new();
-            let mut used = 0;
-            while used < rest.len() {
-                let decoded = decoder.decode(&rest[used..]).ok()?;
-                coding::encode_chunk(out, &rest[used..][decoded.data]);
-                used += decoded.consumed;
+            loop {
+                if feed.here.is_empty() && !feed.more() {
+                    return None;
+                }
+                let decoded = decoder.decode(&feed.here).ok()?;
+                coding::encode_chunk(out, &feed.here[decoded.data]);
+                feed.here.drain(..decoded.consumed);
                 if decoded.end {
                     coding::encode_end(out);
-                    return Some(used);
+                    break;
                 }
             }
-            None
         }
     }
+    Some(())
 }
 
 /// The first answer as it is passed on, its body if it has one, and its length.
@@ -165,7 +200,11 @@ fn answer(method: Method, rest: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, usiz
     if length_sent == BodyLength::None {
         return Some((out, None, used));
     }
-    let end = body(length, &rest[used..], &mut out)?;
+    let pieces = [&rest[used..]];
+    let mut feed = Feed::of(&pieces);
+    feed.more();
+    body(length, &mut feed, &mut out)?;
+    let end = rest.len() - used - feed.here.len();
     let mut data = Vec::new();
     match length {
         BodyLength::Chunked => data = unchunked(&[&rest[used..used + end]]).ok()?.0,
@@ -229,6 +268,23 @@ fn cuts(input: &[u8]) -> (Vec<usize>, &[u8]) {
         places.iter().map(|&place| usize::from(place) * text.len() / 255).collect();
     cuts.sort_unstable();
     (cuts, text)
+}
+
+/// The text in pieces whose lengths are of its own choice.
+fn scattered(text: &[u8]) -> Vec<&[u8]> {
+    let mut seed = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |seed, &byte| {
+        (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let (mut rest, mut pieces) = (text, Vec::new());
+    while !rest.is_empty() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // Mostly short ones: what matters is a cut within a few bytes.
+        let most = if seed >> 61 == 0 { 512 } else { 12 };
+        let (piece, behind) = rest.split_at(rest.len().min(1 + (seed >> 33) as usize % most));
+        pieces.push(piece);
+        rest = behind;
+    }
+    pieces
 }
 
 fn pieces<'a>(cuts: &[usize], text: &'a [u8]) -> Vec<&'a [u8]> {
