@@ -47,8 +47,10 @@ pub enum Refusal {
     MissingHost,
     /// QUERY without a content type.
     QueryWithoutContentType,
-    /// The target is no path: `*`, or an absolute one that is not allowed.
+    /// The target is no path but an absolute URL, and that is not allowed.
     NotAPath,
+    /// `OPTIONS *` asks what this server can, and is answered here.
+    Asterisk,
     /// The path has a fragment, an escaped NUL, or an escaped slash that is not allowed.
     Path,
     /// The client is to ask for what the target is now: [`RequestHead::target`] is the location.
@@ -62,6 +64,7 @@ impl Refusal {
     pub const fn status(self) -> u16 {
         match self {
             Self::NotAPath => 404,
+            Self::Asterisk => 200,
             Self::Redirect => 307,
             Self::Upgrade => 403,
             _ => 400,
@@ -81,6 +84,7 @@ impl Refusal {
             Self::MissingHost => "missing_host_header",
             Self::QueryWithoutContentType => "query_missing_content_type",
             Self::NotAPath => "absolute_path_rejected",
+            Self::Asterisk => "server_options",
             Self::Path | Self::Redirect => "path_normalization_failed",
             Self::Upgrade => "upgrade_failed",
         }
@@ -93,7 +97,7 @@ impl Refusal {
 
     /// Whether the connection is closed.
     pub const fn closes(self) -> bool {
-        !matches!(self, Self::NotAPath | Self::Redirect)
+        !matches!(self, Self::NotAPath | Self::Asterisk | Self::Redirect)
     }
 }
 
@@ -237,7 +241,10 @@ fn normalize_path(head: &mut RequestHead, manager: &ConnectionManager) -> Result
         return Ok(());
     }
     if target.first() != Some(&b'/') {
-        return Err(Refusal::NotAPath);
+        //= rfc9110#9.3.7
+        // "An OPTIONS request with an asterisk ("*") as the request target applies to the server in
+        // general rather than to a specific resource." No route could lead it anywhere.
+        return Err(if target == b"*" { Refusal::Asterisk } else { Refusal::NotAPath });
     }
     match path::normalize(target, &manager.path) {
         Normalized::Unchanged => {}
