@@ -37,6 +37,14 @@ pub(super) enum Reading {
     Lenient,
 }
 
+/// What becomes of paths on the way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Paths {
+    AsTheyAre,
+    /// Escapes, dots, slashes and backslashes may be resolved.
+    Normalized,
+}
+
 /// How the client writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Pace {
@@ -79,12 +87,14 @@ impl Exchange {
     }
 
     /// What is wrong with it, and whether the proxy took more than a strict reader does.
-    pub(super) fn judge(&mut self) -> Reading {
+    pub(super) fn judge(&mut self, paths: Paths) -> Reading {
         let (strict, _) = requests(&self.sent, Mercy::EmptyLines);
         let (lenient, end) = requests(&self.sent, Mercy::Lenient);
+        let (strict, lenient) = (paths.of(&strict), paths.of(&lenient));
+        let all_seen = paths.of(&self.seen);
         let reading =
-            if is_within(&self.seen, &strict) { Reading::Strict } else { Reading::Lenient };
-        if !is_within(&self.seen, &lenient) {
+            if is_within(&all_seen, &strict) { Reading::Strict } else { Reading::Lenient };
+        if !is_within(&all_seen, &lenient) {
             let seen: Vec<String> =
                 self.seen.iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
             self.findings.push(format!("the origin saw what was not sent: {seen:?}"));
@@ -92,7 +102,7 @@ impl Exchange {
         for (place, answer) in self.answers.iter().enumerate() {
             let Some(number) = answer.header("x-number") else { continue };
             let number: usize = number.parse().unwrap();
-            let seen = number.checked_sub(self.first).and_then(|number| self.seen.get(number));
+            let seen = number.checked_sub(self.first).and_then(|number| all_seen.get(number));
             let sent = lenient.get(place);
             if !seen.zip(sent).is_some_and(|(seen, sent)| seen.means(sent)) {
                 self.findings
@@ -185,12 +195,8 @@ impl Exchange {
 
     fn method_of(&self, place: usize) -> String {
         let (read, _) = requests(&self.sent, Mercy::Lenient);
-        if let Some(request) = read.get(place) {
-            return request.method.clone();
-        }
-        let start = read.last().and_then(|request| request.end).unwrap_or(0);
-        let rest = String::from_utf8_lossy(&self.sent[start..]);
-        rest.trim_start().split(' ').next().unwrap_or_default().to_owned()
+        // The method of what cannot be read is not known, and its refusal has a body.
+        read.get(place).map_or("GET", |request| &request.method).to_owned()
     }
 
     /// Another client, who has nothing to do with it.
@@ -215,6 +221,40 @@ impl Exchange {
         }
         self.seen = seen;
     }
+}
+
+impl Paths {
+    /// The requests, with targets that are the same if they may be the same on the way.
+    fn of(self, requests: &[Request]) -> Vec<Request> {
+        let mut requests = requests.to_vec();
+        for request in requests.iter_mut().filter(|_| self == Self::Normalized) {
+            let path = request.path().to_owned();
+            let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+            request.target = resolved(path) + query;
+        }
+        requests
+    }
+}
+
+/// A path without escapes, dots, backslashes and slashes in a row.
+fn resolved(path: &str) -> String {
+    let mut decoded = String::new();
+    let mut rest = path;
+    while let Some(first) = rest.chars().next() {
+        let escape = rest.get(1..3).filter(|_| first == '%');
+        let byte = escape.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(byte.map_or(first, char::from));
+        rest = &rest[if byte.is_some() { 3 } else { first.len_utf8() }..];
+    }
+    let decoded = decoded.replace('\\', "/");
+    let mut segments = Vec::new();
+    for segment in decoded.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
+        match segment {
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
 }
 
 /// Whether each request that was seen was sent, once and in this order. Some may have been answered

@@ -4,6 +4,7 @@
 //! its answer: nothing malformed is sent on, nothing extra, nobody is poisoned, nothing hangs.
 
 mod corpus;
+mod envoy;
 mod exchange;
 mod faults;
 mod origin;
@@ -22,7 +23,7 @@ use std::thread;
 use crate::support::{Config, Proxy};
 
 use corpus::Case;
-use exchange::{Exchange, Pace, Reading};
+use exchange::{Exchange, Pace, Paths, Reading};
 use origin::{Capture, Manner};
 
 /// Each has a listener and an origin of its own, so that what an origin sees is of one case.
@@ -44,29 +45,65 @@ const BARE_LF: &str =
     "RFC 9112 §2.2 lets a recipient take it; Envoy does; nothing of it is sent on";
 const NO_HOST: &str = "the target names the host, which is sent on as Host; Envoy does";
 
+/// What Envoy's guide to the edge asks for, and more of what refuses, rewrites and answers.
+const EDGE: &[&str] = &[
+    "use_remote_address: true",
+    "normalize_path: true",
+    "merge_slashes: true",
+    "path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT",
+    "common_http_protocol_options: { headers_with_underscores_action: REJECT_REQUEST }",
+    "strip_any_host_port: true",
+    "strip_trailing_host_dot: true",
+    "http_protocol_options: { accept_http_10: true, default_host_for_http_10: old }",
+    "via: edge",
+    "server_name: front",
+    "server_header_transformation: APPEND_IF_ABSENT",
+    "local_reply_config: { body_format: { json_format: { status: \"%RESPONSE_CODE%\" } } }",
+];
+
 #[test]
 fn no_payload_makes_two_parties_disagree() {
-    let run = Run::of("", Pace::AtOnce, Manner::Patient);
+    let run = Run::of(&[], Pace::AtOnce, Manner::Patient);
     run.is_sound("at-once");
     run.is_as_strict_as_written();
 }
 
 #[test]
 fn no_payload_does_so_when_it_comes_byte_by_byte() {
-    let run = Run::of("", Pace::InPieces, Manner::Patient);
+    let run = Run::of(&[], Pace::InPieces, Manner::Patient);
     run.is_sound("in-pieces");
     run.is_as_strict_as_written();
 }
 
 #[test]
 fn no_payload_does_so_where_http_1_0_is_served() {
-    let option = "http_protocol_options: { accept_http_10: true }";
-    Run::of(option, Pace::AtOnce, Manner::Patient).is_sound("http-1.0");
+    let options = ["http_protocol_options: { accept_http_10: true }"];
+    Run::of(&options, Pace::AtOnce, Manner::Patient).is_sound("http-1.0");
+}
+
+#[test]
+fn no_payload_does_so_with_the_options_of_an_edge() {
+    Run::of(EDGE, Pace::AtOnce, Manner::Patient).is_sound("edge");
+}
+
+#[test]
+fn no_payload_does_so_with_the_options_of_an_edge_when_it_comes_byte_by_byte() {
+    Run::of(EDGE, Pace::InPieces, Manner::Patient).is_sound("edge-in-pieces");
+}
+
+#[test]
+fn every_payload_is_answered_as_by_envoy_on_record() {
+    Run::of(&[], Pace::AtOnce, Manner::Patient).is_held_against_envoy("default");
+}
+
+#[test]
+fn every_payload_is_answered_as_by_envoy_on_record_with_the_options_of_an_edge() {
+    Run::of(EDGE, Pace::AtOnce, Manner::Patient).is_held_against_envoy("edge");
 }
 
 #[test]
 fn no_payload_does_so_when_it_is_answered_before_its_body_has_come() {
-    Run::of("", Pace::InPieces, Manner::Hasty).is_sound("early");
+    Run::of(&[], Pace::InPieces, Manner::Hasty).is_sound("early");
 }
 
 /// All payloads through one proxy.
@@ -77,13 +114,21 @@ struct Run {
 }
 
 impl Run {
-    /// With an option of the connection manager.
-    fn of(option: &str, pace: Pace, manner: Manner) -> Self {
+    /// With options of the connection manager.
+    fn of(options: &[&str], pace: Pace, manner: Manner) -> Self {
         let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(manner)).collect();
         let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
-        let proxy = Proxy::with(lanes(&addresses, option));
-        let played = play_all(&proxy, &origins, pace);
+        let proxy = Proxy::with(lanes(&addresses, options));
+        let paths = if options.is_empty() { Paths::AsTheyAre } else { Paths::Normalized };
+        let played = play_all(&proxy, &origins, pace, paths);
         Self { proxy, origins, played }
+    }
+
+    /// What Envoy refuses is refused, and where we refuse more is written down.
+    #[track_caller]
+    fn is_held_against_envoy(&self, options: &str) {
+        let played = self.played.iter().map(|(case, exchange, _)| (case, exchange));
+        envoy::compare(options, played);
     }
 
     /// Nothing malformed was sent on, nothing extra; nobody was poisoned, nothing hung or crashed.
@@ -125,7 +170,12 @@ impl Run {
     }
 }
 
-fn play_all(proxy: &Proxy, origins: &[Capture], pace: Pace) -> Vec<(Case, Exchange, Reading)> {
+fn play_all(
+    proxy: &Proxy,
+    origins: &[Capture],
+    pace: Pace,
+    paths: Paths,
+) -> Vec<(Case, Exchange, Reading)> {
     let queue: Mutex<VecDeque<Case>> = Mutex::new(corpus::all().into());
     let played = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -135,7 +185,7 @@ fn play_all(proxy: &Proxy, origins: &[Capture], pace: Pace) -> Vec<(Case, Exchan
                 loop {
                     let Some(case) = queue.lock().unwrap().pop_front() else { return };
                     let mut exchange = Exchange::play(&case, pace, address, origin);
-                    let reading = exchange.judge();
+                    let reading = exchange.judge(paths);
                     played.lock().unwrap().push((case, exchange, reading));
                 }
             });
@@ -146,8 +196,9 @@ fn play_all(proxy: &Proxy, origins: &[Capture], pace: Pace) -> Vec<(Case, Exchan
     played
 }
 
-/// A listener and a cluster for each origin, and an option of the connection managers.
-fn lanes(origins: &[SocketAddr], option: &str) -> Config {
+/// A listener and a cluster for each origin, and options of the connection managers.
+fn lanes(origins: &[SocketAddr], options: &[&str]) -> Config {
+    let options = options.join("\n          ");
     let (mut listeners, mut clusters) = (String::new(), String::new());
     for (lane, origin) in origins.iter().enumerate() {
         let port = origin.port();
@@ -162,7 +213,7 @@ fn lanes(origins: &[SocketAddr], option: &str) -> Config {
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: edge
-          {option}
+          {options}
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
@@ -171,7 +222,6 @@ fn lanes(origins: &[SocketAddr], option: &str) -> Config {
             - name: everything
               domains: ["*"]
               routes:
-              # A path matcher of any kind: `OPTIONS *` has a route, too.
               - match: {{ safe_regex: {{ regex: ".*" }} }}
                 route: {{ cluster: "{lane}" }}"#
         );

@@ -93,7 +93,9 @@ impl Wire {
                 interim.push(status);
                 continue;
             }
-            let never_has_body = method == "HEAD" || matches!(status, 101 | 204 | 304);
+            // Who does not speak the version does not know the method either.
+            let to_head = method == "HEAD" && status != 426;
+            let never_has_body = to_head || matches!(status, 101 | 204 | 304);
             response.framing = match response.body_length()? {
                 _ if never_has_body => Framing::NoBody,
                 Framing::NoBody => Framing::UntilClose,
@@ -145,6 +147,9 @@ impl Wire {
 
     /// Whether the peer leaves the connection open, as far as can be told within `time`.
     pub(crate) fn stays_open(&mut self, time: Duration) -> bool {
+        if !self.received.is_empty() {
+            return false; // it has sent more
+        }
         self.stream.set_read_timeout(Some(time)).unwrap();
         let open = matches!(self.receive(), Err(Broken::Silent(bytes)) if bytes.is_empty());
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
