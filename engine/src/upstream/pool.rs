@@ -192,14 +192,13 @@ impl Pool {
         drop(idle);
     }
 
-    /// Closes idle connections that the host has left or that have been idle for too long.
+    /// Closes idle connections that the host has left, that have been idle for too long, or that are
+    /// too old.
     pub fn sweep(&self, now: Millis) {
-        let idle_max = self.cluster.http.idle_timeout;
+        let http = &self.cluster.http;
         let gone = |parked: &Parked| parked.connection.socket().peek() != Peeked::Silent;
-        let expired = |parked: &Parked| {
-            idle_max.is_some_and(|most| {
-                u128::from(now.saturating_sub(parked.since)) >= most.as_millis()
-            })
+        let expired = |most: Option<Duration>, since: Millis| {
+            most.is_some_and(|most| u128::from(now.saturating_sub(since)) >= most.as_millis())
         };
         let mut idle = self.idle.borrow_mut();
         let mut ended = Vec::new();
@@ -207,8 +206,11 @@ impl Pool {
         while let Some(parked) = idle.get(index) {
             let by = if gone(parked) {
                 Some(ClosedBy::Host)
-            } else if expired(parked) {
+            } else if expired(http.idle_timeout, parked.since) {
                 self.stats().upstream_cx_idle_timeout.inc();
+                Some(ClosedBy::Us)
+            } else if expired(http.max_connection_duration, parked.connection.opened()) {
+                self.stats().upstream_cx_max_duration_reached.inc();
                 Some(ClosedBy::Us)
             } else {
                 None
