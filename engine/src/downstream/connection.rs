@@ -33,9 +33,9 @@ pub async fn serve(mut client: Client) {
                 client.end_exchange();
                 return client.linger().await;
             }
-            Next::TimedOut => {
+            Next::TimedOut(limit) => {
                 client.begin_exchange();
-                request::time_out_head(&mut client).await;
+                request::time_out_head(&mut client, limit).await;
                 client.end_exchange();
                 return client.linger().await;
             }
@@ -73,8 +73,17 @@ enum Next {
     Request(Box<Heads>),
     Refused(http1::Error),
     /// The head was not complete in time.
-    TimedOut,
+    TimedOut(HeadLimit),
     Closed,
+}
+
+/// What limits the time of a head.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeadLimit {
+    /// `request_headers_timeout`
+    Head,
+    /// `request_timeout`, which the body shares.
+    Request,
 }
 
 /// Whether the client may still send.
@@ -138,6 +147,7 @@ pub struct Client {
     listener: Arc<Listener>,
     chain: Rc<ConnectionChain>,
     opened: Millis,
+    head_began: Millis,
     requests: u64,
     closed_by: ClosedBy,
     exchange: Exchange,
@@ -176,6 +186,7 @@ impl Client {
             chain: ConnectionChain::new(&listener.filter_chain),
             listener,
             opened: shard.clock.now(),
+            head_began: shard.clock.now(),
             requests: 0,
             closed_by: ClosedBy::Us,
             exchange: Exchange::None,
@@ -223,6 +234,12 @@ impl Client {
     #[must_use]
     pub const fn opened(&self) -> Millis {
         self.opened
+    }
+
+    /// When the first byte of the current request came.
+    #[must_use]
+    pub const fn head_began(&self) -> Millis {
+        self.head_began
     }
 
     /// A request has begun.
@@ -422,15 +439,19 @@ impl Client {
             self.stats().downstream_cx_max_requests_reached.inc();
             return true;
         }
-        self.expires_at().is_some_and(|at| at <= now)
+        let is_old = self.expires_at().is_some_and(|at| at <= now);
+        if is_old {
+            self.stats().downstream_cx_max_duration_reached.inc();
+        }
+        is_old
     }
 
     async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {
         let head = &mut heads.request;
         let limits = self.listener.filter_chain.manager.limits;
         let began = self.shard.clock.now();
-        let timeout = self.listener.filter_chain.manager.timeouts.request_headers.map(millis);
-        self.alarm.set(timeout.map(|most| began.saturating_add(most)), began);
+        self.head_began = began;
+        self.alarm.set(self.head_limit().map(|(most, _)| began.saturating_add(most)), began);
         head.received().append(&mut self.early);
         let mut fresh = !head.received().is_empty();
         loop {
@@ -480,10 +501,22 @@ impl Client {
             }
             let want = Interest { client_in: true, ..Interest::default() };
             if self.wait(None, want).await.rang {
-                self.stats().downstream_rq_header_timeout.inc();
-                return Err(Next::TimedOut);
+                let limit = self.head_limit().map_or(HeadLimit::Head, |(_, limit)| limit);
+                match limit {
+                    HeadLimit::Head => self.stats().downstream_rq_header_timeout.inc(),
+                    HeadLimit::Request => self.stats().downstream_rq_timeout.inc(),
+                }
+                return Err(Next::TimedOut(limit));
             }
         }
+    }
+
+    /// How long a head may take.
+    fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
+        let timeouts = &self.listener.filter_chain.manager.timeouts;
+        let head = timeouts.request_headers.map(|most| (millis(most), HeadLimit::Head));
+        let request = timeouts.request.map(|most| (millis(most), HeadLimit::Request));
+        [head, request].into_iter().flatten().min_by_key(|(most, _)| *most)
     }
 
     fn closed_by_client(&mut self) -> Next {

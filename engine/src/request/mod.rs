@@ -30,7 +30,7 @@ use self::deadlines::{Deadlines, Passed};
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
-use crate::downstream::connection::{After, Client, millis};
+use crate::downstream::connection::{After, Client, HeadLimit, millis};
 use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::flags::Flags;
@@ -128,9 +128,13 @@ pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
 }
 
 /// Answers a client that did not send its head in time.
-pub(crate) async fn time_out_head(client: &mut Client) -> After {
+pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> After {
     answer::count_early(client.stats());
-    answer::say(client, LocalReply::request_header_timeout()).await
+    let reply = match limit {
+        HeadLimit::Head => LocalReply::request_header_timeout(),
+        HeadLimit::Request => LocalReply::request_timeout(),
+    };
+    answer::say(client, reply).await
 }
 
 impl<'a> Exchange<'a> {
@@ -147,7 +151,8 @@ impl<'a> Exchange<'a> {
         let after =
             |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
         if received.is_none() {
-            deadlines.set(Passed::Request, after(limits.request));
+            let limit = limits.request.map(|most| client.head_began().saturating_add(millis(most)));
+            deadlines.set(Passed::Request, limit);
         }
         deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
         Ok(Self {
