@@ -187,6 +187,7 @@ fn http(
         http: registry.scope(&prefix),
         router: registry.scope(&prefix),
         tracing: registry.scope(&prefix),
+        http1: registry.scope("http1."),
         listener_http: registry.scope(&format!("{listener_prefix}{prefix}")),
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::connection_manager::ConnectionManager;
 use crate::request::route::RouteTable;
-use crate::stats::{HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats};
+use crate::stats::{Http1Stats, HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats};
 
 /// One filter chain of a listener.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct FilterChain {
     pub router: Arc<Scope<RouterStats>>,
     /// `http.<stat_prefix>.tracing.`
     pub tracing: Arc<Scope<TracingStats>>,
+    /// `http1.`
+    pub http1: Arc<Scope<Http1Stats>>,
     /// `listener.<address>.http.<stat_prefix>.`
     pub listener_http: Arc<Scope<ListenerHttpStats>>,
 }

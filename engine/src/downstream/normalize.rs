@@ -24,6 +24,8 @@ pub enum Outcome {
 pub struct Facts {
     /// The address that counts as the client's; port 0 if it was taken from `x-forwarded-for`.
     pub client: SocketAddr,
+    /// Fields that were dropped because their names have underscores.
+    pub dropped_for_underscores: u64,
     /// Whether the client is internal: its `x-envoy-*` fields were left.
     pub internal: bool,
     /// The scheme of the request.
@@ -49,6 +51,8 @@ pub enum Refusal {
     QueryWithoutContentType,
     /// The target is no path but an absolute URL, and that is not allowed.
     NotAPath,
+    /// The target is an `https` URL, and the client came in the clear.
+    HttpsInTheClear,
     /// `OPTIONS *` asks what this server can, and is answered here.
     Asterisk,
     /// The path has a fragment, an escaped NUL, or an escaped slash that is not allowed.
@@ -66,14 +70,18 @@ impl Refusal {
             Self::NotAPath => 404,
             Self::Asterisk => 200,
             Self::Redirect => 307,
-            Self::Upgrade => 403,
+            Self::Upgrade | Self::HttpsInTheClear => 403,
             _ => 400,
         }
     }
 
     /// The body of the reply.
     pub const fn body(self) -> &'static str {
-        if self.is_protocol_error() { "Bad Request" } else { "" }
+        match self {
+            Self::Nomination | Self::Underscore => "Bad Request",
+            Self::HttpsInTheClear => "Forbidden",
+            _ => "",
+        }
     }
 
     /// Envoy's `response_code_details`.
@@ -85,6 +93,7 @@ impl Refusal {
             Self::QueryWithoutContentType => "query_missing_content_type",
             Self::NotAPath => "absolute_path_rejected",
             Self::Asterisk => "server_options",
+            Self::HttpsInTheClear => "http1.https_url_on_plaintext_connection",
             Self::Path | Self::Redirect => "path_normalization_failed",
             Self::Upgrade => "upgrade_failed",
         }
@@ -127,7 +136,7 @@ fn checked(
     let expects_continue = head.expects_continue() && !manager.proxy_100_continue;
     let upgrade = asks_for_upgrade(head);
 
-    underscores(&mut head.fields, manager.underscores)?;
+    let dropped_for_underscores = underscores(&mut head.fields, manager.underscores)?;
     head.fields.merge_set(JOINED);
     remove_nominated(&mut head.fields, upgrade)?;
     if expects_continue {
@@ -136,6 +145,11 @@ fn checked(
     host(head, manager)?;
     if head.method == Method::Query && !head.fields.has(FieldName::ContentType) {
         return Err(Refusal::QueryWithoutContentType);
+    }
+    let rules = &manager.client;
+    let is_first = rules.use_remote_address && rules.xff_num_trusted_hops == 0;
+    if is_first && head.scheme == Some(Scheme::Https) && !peer.tls {
+        return Err(Refusal::HttpsInTheClear);
     }
     normalize_path(head, manager)?;
     strip_host(head, manager, peer);
@@ -156,6 +170,7 @@ fn checked(
     }
     Ok(Facts {
         client: client.address,
+        dropped_for_underscores,
         internal: client.internal,
         scheme,
         expects_continue,
@@ -169,8 +184,10 @@ fn asks_for_upgrade(head: &RequestHead) -> bool {
     head.upgrade().is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
-fn underscores(fields: &mut Fields, action: Underscores) -> Result<(), Refusal> {
+/// How many fields were dropped.
+fn underscores(fields: &mut Fields, action: Underscores) -> Result<u64, Refusal> {
     let has_underscore = |name: &[u8]| memchr::memchr(b'_', name).is_some();
+    let before = fields.len();
     match action {
         Underscores::Allow => {}
         Underscores::Reject => {
@@ -180,7 +197,7 @@ fn underscores(fields: &mut Fields, action: Underscores) -> Result<(), Refusal> 
         }
         Underscores::Drop => fields.retain(|_, name, _, _| !has_underscore(name)),
     }
-    Ok(())
+    Ok((before - fields.len()) as u64)
 }
 
 /// RFC 9110 §7.6.1: "Intermediaries MUST parse a received Connection header field before a message

@@ -1,5 +1,6 @@
 //! Local replies on their way to the client, and the head that every answer gets.
 
+use super::attempt::Failed;
 use super::edit::Stream;
 use super::headers::{self, ConnectionHeader, Finish, Names};
 use super::reply::LocalReply;
@@ -90,6 +91,28 @@ fn count(client: &Client, status: u16) {
 pub(super) fn count_early(stats: &HttpStats) {
     stats.downstream_rq_response_before_rq_complete.inc();
     stats.downstream_rq_rx_reset.inc();
+}
+
+/// Passes the interim answer on that stands in the response head.
+///
+/// It is some bytes ahead of an answer, so the kernel has room for them, or for nothing at all
+/// because the client does not read: then it is left out, and what it waited for comes.
+pub(super) fn pass_interim(client: &Client, heads: &mut Heads) -> Result<(), Failed> {
+    //= rfc9110#section-15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."
+    if heads.request.version == Version::Http10 {
+        return Ok(());
+    }
+    headers::from_origin(&mut heads.response, None, false);
+    heads.response.fields.remove(FieldName::ContentLength);
+    let mut out = client.shard.buffers.take();
+    encode(client, &heads.response, &mut out);
+    let sent = client.socket.send(&out);
+    let is_cut = sent.as_ref().is_ok_and(|&count| count != 0 && count != out.len());
+    client.shard.buffers.give(out);
+    if is_cut {
+        return Err(Failed::ClientGone);
+    }
+    sent.map(|count| client.count_sent(count)).map_err(|_| Failed::ClientGone)
 }
 
 /// What every answer to a client has: `date`, `server`, `connection`.

@@ -13,7 +13,7 @@ use super::body::Fault;
 use super::charge;
 use super::deadlines::Passed;
 use super::upload::Upload;
-use super::{Exchange, Upgrade};
+use super::{Exchange, Upgrade, answer};
 use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http1::{self, BodyLength, HeadLimits, framing};
 use crate::limits;
@@ -246,7 +246,8 @@ impl Attempt {
         }
     }
 
-    /// The final answer, once its head is whole. Interim answers are swallowed, as Envoy does.
+    /// The final answer, once its head is whole. Of interim answers the first goes to the client
+    /// if the options say so, as in Envoy.
     fn parse(
         &mut self,
         x: &mut Exchange<'_>,
@@ -279,6 +280,10 @@ impl Attempt {
                 return Err(broken);
             }
             charge::interim(self.connection.pool().stats(), is_internal, head.status);
+            if self.interim == 1 && x.chain.manager.proxy_100_continue {
+                answer::pass_interim(x.client, x.heads)?;
+            }
+            let head = &mut x.heads.response;
             head.clear();
             head.received().append(&mut rest);
             x.client.shard.buffers.give(rest);

@@ -36,6 +36,10 @@ impl Exchange<'_> {
                     self.upgrade = Upgrade::Asked;
                     self.persistence = Persistence::Close;
                 }
+                if facts.dropped_for_underscores > 0 {
+                    let http1 = self.chain.http1.shard(self.client.shard.id);
+                    http1.dropped_headers_with_underscores.add(facts.dropped_for_underscores);
+                }
                 self.facts = Some(facts);
                 None
             }
@@ -46,7 +50,14 @@ impl Exchange<'_> {
     fn refusal(&mut self, refusal: Refusal) -> LocalReply {
         let stats = self.client.stats();
         match refusal {
-            Refusal::Nomination | Refusal::Underscore => stats.downstream_cx_protocol_error.inc(),
+            Refusal::Nomination | Refusal::HttpsInTheClear => {
+                stats.downstream_cx_protocol_error.inc();
+            }
+            Refusal::Underscore => {
+                stats.downstream_cx_protocol_error.inc();
+                let http1 = self.chain.http1.shard(self.client.shard.id);
+                http1.requests_rejected_with_underscores_in_headers.inc();
+            }
             Refusal::NotAPath => stats.downstream_rq_non_relative_path.inc(),
             Refusal::Path => stats.downstream_rq_failed_path_normalization.inc(),
             Refusal::Redirect => stats.downstream_rq_redirected_with_normalized_path.inc(),

@@ -226,6 +226,9 @@ fn internal_addresses(
     let Some(ranges) = ranges else { return Vec::new() };
     // There is no listener on a unix socket whose clients could be internal.
     let config::InternalAddressConfig { unix_sockets: _, cidr_ranges } = ranges;
+    if cidr_ranges.is_empty() {
+        return Cidr::PRIVATE.to_vec();
+    }
     let at = at.field("internal_address_config").field("cidr_ranges");
     let mut compiled = Vec::with_capacity(cidr_ranges.len());
     for (index, range) in cidr_ranges.iter().enumerate() {

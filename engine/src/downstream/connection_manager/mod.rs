@@ -2,7 +2,7 @@
 
 mod compile;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::http1::{HeadLimits, Scheme};
@@ -187,6 +187,16 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// The private networks of RFC 1918 and RFC 4193 and the loopback addresses, as Envoy has them.
+    pub const PRIVATE: [Self; 6] = [
+        Self { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), prefix_len: 8 },
+        Self { address: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix_len: 12 },
+        Self { address: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), prefix_len: 16 },
+        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), prefix_len: 32 },
+        Self { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0)), prefix_len: 8 },
+        Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_len: 128 },
+    ];
+
     /// Whether the address is in the range. An IPv4 address is in no range of IPv6.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
