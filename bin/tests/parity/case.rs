@@ -25,6 +25,12 @@ pub(super) struct Step {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
+    /// Options of the connection manager, for this case alone.
+    ManagerHas,
+    RouteHas,
+    ClusterHas,
+    /// So many milliseconds.
+    ClientWaits,
     ClientSends,
     ClientHalfCloses,
     /// Recorded, and where it stands says when the client reads.
@@ -34,6 +40,8 @@ pub(super) enum Kind {
     /// Recorded when no whole answer came: its head, because how much of the body made it is a
     /// matter of timing.
     ClientGetsCutOff,
+    /// Recorded when nothing came, for as long as anybody would wait.
+    ClientGetsNothing,
     /// An answer of admin: what matters of it.
     AdminAnswers,
     OriginAnswers,
@@ -47,14 +55,21 @@ pub(super) enum Kind {
     /// Recorded: the connection to the client at the end.
     ConnectionStaysOpen,
     ConnectionCloses,
+    /// Names are told, values recorded.
+    Stats,
 }
 
-const TITLES: [(Kind, &str); 14] = [
+const TITLES: [(Kind, &str); 20] = [
+    (Kind::ManagerHas, "manager has"),
+    (Kind::RouteHas, "route has"),
+    (Kind::ClusterHas, "cluster has"),
+    (Kind::ClientWaits, "client waits"),
     (Kind::ClientSends, "client sends"),
     (Kind::ClientHalfCloses, "client half-closes"),
     (Kind::ClientGets, "client gets"),
     (Kind::ClientGetsHead, "client gets, to HEAD"),
     (Kind::ClientGetsCutOff, "client gets, cut off"),
+    (Kind::ClientGetsNothing, "client gets nothing"),
     (Kind::AdminAnswers, "admin answers"),
     (Kind::OriginAnswers, "origin answers"),
     (Kind::OriginAnswersAndCloses, "origin answers and closes"),
@@ -64,6 +79,7 @@ const TITLES: [(Kind, &str); 14] = [
     (Kind::OriginSeesNothing, "origin sees nothing"),
     (Kind::ConnectionStaysOpen, "connection stays open"),
     (Kind::ConnectionCloses, "connection closes"),
+    (Kind::Stats, "stats"),
 ];
 
 const FOR_CORVOY: &str = "corvoy: ";
@@ -108,6 +124,25 @@ impl Case {
         acts.collect()
     }
 
+    /// The configuration with what this case adds to it: a line `# manager`, `# route` or `# cluster`
+    /// says where.
+    pub(super) fn configuration(&self, config: &str) -> String {
+        let add = |line: &str| {
+            let place = line.trim_start();
+            let kind = match place {
+                "# manager" => Kind::ManagerHas,
+                "# route" => Kind::RouteHas,
+                "# cluster" => Kind::ClusterHas,
+                _ => return line.to_owned() + "\n",
+            };
+            let indent = &line[..line.len() - place.len()];
+            let added = self.steps.iter().filter(|step| step.kind == kind);
+            let added = added.flat_map(|step| step.text.lines());
+            added.map(|line| format!("{indent}{line}\n")).collect()
+        };
+        config.lines().map(add).collect()
+    }
+
     /// How what happened differs from what is on record.
     pub(super) fn difference(&self, happened: &Self) -> Option<String> {
         let mut expected: Vec<&Step> = self.recorded().collect();
@@ -118,7 +153,7 @@ impl Case {
         }
         expected.extend(corvoy);
         let found: Vec<&Step> = happened.recorded().collect();
-        let groups = [Group::Client, Group::Origin, Group::End];
+        let groups = [Group::Client, Group::Origin, Group::End, Group::Stats];
         let differing = groups.into_iter().filter_map(|group| {
             let of = |steps: &[&Step]| -> String {
                 let steps = steps.iter().filter(|step| step.kind.group() == group);
@@ -149,17 +184,25 @@ enum Group {
     Client,
     Origin,
     End,
+    Stats,
 }
 
 impl Kind {
+    /// What the client got.
+    pub(super) fn is_of_client(self) -> bool {
+        self.group() == Group::Client
+    }
+
     fn group(self) -> Group {
         match self {
             Self::ClientGets
             | Self::ClientGetsHead
             | Self::ClientGetsCutOff
+            | Self::ClientGetsNothing
             | Self::AdminAnswers => Group::Client,
             Self::OriginSees | Self::OriginSeesNothing => Group::Origin,
             Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,
+            Self::Stats => Group::Stats,
             _ => Group::Script,
         }
     }

@@ -9,6 +9,7 @@ mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use case::Case;
 
@@ -41,7 +42,9 @@ folders!(
     failures,
     headers,
     hosts,
+    limits,
     local_replies,
+    options,
     refusals,
     retries,
     router,
@@ -65,17 +68,27 @@ fn check(folder: &str) {
     assert!(!paths.is_empty(), "no cases in {}", folder.display());
     let record = std::env::var_os("CORVOY_PARITY_RECORD").is_some();
 
-    let mut differing = Vec::new();
-    for path in &paths {
+    let play = |path: &PathBuf| {
         let case = Case::parse(&fs::read_to_string(path).unwrap());
         let case = case.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let happened = run::run(&case, &config);
         if record {
             fs::write(path, happened.to_string()).unwrap();
-        } else if let Some(difference) = case.difference(&happened) {
-            differing.push(format!("=== {} ===\n{difference}", path.display()));
+            return None;
         }
-    }
+        let difference = case.difference(&happened)?;
+        Some(format!("=== {} ===\n{difference}", path.display()))
+    };
+    // They mostly wait, each for its own proxy.
+    let mut differing: Vec<String> = thread::scope(|scope| {
+        let shares: Vec<_> = (0..4).map(|first| paths.iter().skip(first).step_by(4)).collect();
+        let workers: Vec<_> = shares
+            .into_iter()
+            .map(|share| scope.spawn(|| share.filter_map(play).collect::<Vec<_>>()))
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    differing.sort();
     let count = differing.len();
     assert!(count == 0, "{count} of {} cases differ\n{}", paths.len(), differing.join("\n"));
 }

@@ -1,6 +1,9 @@
 //! Plays a case against the binary under test and writes down what happens.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 
@@ -17,7 +20,8 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
     }
     let origin = Origin::that_does(script);
     let refusing = Refusing::new();
-    let yaml = config
+    let yaml = case
+        .configuration(config)
         .replace("ORIGIN_PORT", &origin.port().to_string())
         .replace("REFUSED_PORT", &refusing.address().port().to_string());
     let proxy = Proxy::with(Config::verbatim(yaml));
@@ -37,26 +41,56 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
                 client.half_close();
                 steps.push(step.clone());
             }
-            Kind::ClientGets | Kind::ClientGetsCutOff => {
+            Kind::ClientWaits => {
+                thread::sleep(Duration::from_millis(step.text.trim().parse().unwrap()));
+                steps.push(step.clone());
+            }
+            Kind::ClientGets | Kind::ClientGetsCutOff | Kind::ClientGetsNothing => {
                 steps.push(answer(&mut client, "GET", Kind::ClientGets));
             }
             Kind::ClientGetsHead => steps.push(answer(&mut client, "HEAD", step.kind)),
             Kind::AdminAnswers => steps.push(admin_answer(&mut client)),
-            Kind::OriginAnswers
+            Kind::ManagerHas
+            | Kind::RouteHas
+            | Kind::ClusterHas
+            | Kind::OriginAnswers
             | Kind::OriginAnswersAndCloses
             | Kind::OriginAnswersAndStalls
             | Kind::OriginAnswersAndResets => steps.push(step.clone()),
             Kind::OriginSees
             | Kind::OriginSeesNothing
             | Kind::ConnectionStaysOpen
-            | Kind::ConnectionCloses => {}
+            | Kind::ConnectionCloses
+            | Kind::Stats => {}
         }
     }
     if !to_admin {
         steps.push(Step { kind: end(&mut client, &steps), text: String::new() });
         steps.extend(sights(&origin.seen()));
     }
+    let of_stats = case.steps.iter().filter(|step| step.kind == Kind::Stats);
+    steps.extend(of_stats.map(|step| stats(&proxy, &step.text)));
     case.with_steps(steps)
+}
+
+/// What has become of these stats. Some are counted after the answer is out: those that are on record
+/// are waited for.
+fn stats(proxy: &Proxy, wanted: &str) -> Step {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let stats = proxy.stats();
+        let text: String = wanted
+            .lines()
+            .map(|line| {
+                let name = line.split(':').next().unwrap_or_default();
+                format!("{name}: {}\n", stats.get(name).copied().unwrap_or_default())
+            })
+            .collect();
+        if text == wanted || Instant::now() > deadline {
+            return Step { kind: Kind::Stats, text };
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The next answer; interim ones are put before it as they are.
@@ -69,10 +103,15 @@ fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
             });
             Step { kind, text: interim + &text::encode(&response.canonical()) }
         }
-        Err(Broken::Silent(bytes)) => panic!("silence after {}", String::from_utf8_lossy(&bytes)),
+        Err(Broken::Silent(bytes)) => {
+            Step { kind: Kind::ClientGetsNothing, text: text::encode(&bytes) }
+        }
         Err(broken) => Step { kind: Kind::ClientGetsCutOff, text: text::encode(broken.bytes()) },
     }
 }
+
+static LEFT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("(?m)^x-envoy-expected-rq-timeout-ms: .*$").unwrap());
 
 /// What the origin saw. A retry says how much time is left, which is a matter of timing.
 fn sights(seen: &[Message]) -> Vec<Step> {
@@ -83,8 +122,7 @@ fn sights(seen: &[Message]) -> Vec<Step> {
     let sights = seen.iter().map(|request| {
         let mut text = text::encode(&request.canonical());
         if request.start_line == previous {
-            let left = Regex::new("(?m)^x-envoy-expected-rq-timeout-ms: .*$").unwrap();
-            text = left.replace(&text, "x-envoy-expected-rq-timeout-ms: <left>").into_owned();
+            text = LEFT.replace(&text, "x-envoy-expected-rq-timeout-ms: <left>").into_owned();
         }
         previous = &request.start_line;
         Step { kind: Kind::OriginSees, text }
@@ -95,8 +133,8 @@ fn sights(seen: &[Message]) -> Vec<Step> {
 /// What becomes of the connection. Where it was announced that it closes, that may take a moment: the
 /// proxy gives the client time to read.
 fn end(client: &mut Client, steps: &[Step]) -> Kind {
-    let announced = steps
-        .last()
+    let answer = steps.iter().rev().find(|step| step.kind.is_of_client());
+    let announced = answer
         .is_some_and(|answer| answer.text.to_ascii_lowercase().contains("\nconnection: close\n"));
     if announced {
         client.is_closed();

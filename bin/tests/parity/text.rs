@@ -4,6 +4,7 @@
 //! lone LF, `\xHH` a byte, `\\` a backslash, `\*300{a}` three hundred times `a`.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -54,20 +55,26 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     out
 }
 
-/// The text with what differs from run to run replaced by its name.
-pub(super) fn mask(text: &str) -> String {
+/// What differs from run to run, and its name.
+static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let masks = [
         (r"(?mi)^(date): \w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT$", "$1: <date>"),
         (
             r"(?mi)^(x-request-id): [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$",
             "$1: <uuid>",
         ),
-        (r"(?m)^x-envoy-upstream-service-time: \d{1,4}$", "x-envoy-upstream-service-time: <ms>"),
+        (r"(?mi)^(x-envoy-upstream-service-time): \d{1,4}$", "$1: <ms>"),
+        (r"(?m)^x-forwarded-port: \d{4,5}$", "x-forwarded-port: <port>"),
         (r"127\.0\.0\.1:\d{4,5}\b", "127.0.0.1:<port>"),
         (r#""port_value": \d{4,5}\b"#, r#""port_value": <port>"#),
     ];
-    masks.iter().fold(text.to_owned(), |text, (pattern, name)| {
-        Regex::new(pattern).unwrap().replace_all(&text, *name).into_owned()
+    masks.map(|(pattern, name)| (Regex::new(pattern).unwrap(), name)).into()
+});
+
+/// The text with what differs from run to run replaced by its name.
+pub(super) fn mask(text: &str) -> String {
+    MASKS.iter().fold(text.to_owned(), |text, (pattern, name)| {
+        pattern.replace_all(&text, *name).into_owned()
     })
 }
 
