@@ -37,6 +37,9 @@ macro_rules! folders {
 folders!(
     admin,
     answers,
+    asked_of_router,
+    asked_of_strict_router,
+    bad_requests,
     bodies,
     failures,
     headers,

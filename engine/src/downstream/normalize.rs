@@ -91,9 +91,9 @@ impl Refusal {
         matches!(self, Self::Nomination | Self::Underscore)
     }
 
-    /// Whether the connection is closed.
+    /// Whether the connection is closed in any case; otherwise the status decides.
     pub const fn closes(self) -> bool {
-        !matches!(self, Self::NotAPath | Self::Redirect)
+        self.is_protocol_error() || matches!(self, Self::Upgrade)
     }
 }
 
@@ -466,6 +466,26 @@ const JOINED: FieldSet = FieldSet::of(&[
     FieldName::Te,
     FieldName::UserAgent,
     FieldName::Via,
+    FieldName::XEnvoyAttemptCount,
+    FieldName::XEnvoyDecoratorOperation,
+    FieldName::XEnvoyDownstreamServiceCluster,
+    FieldName::XEnvoyDownstreamServiceNode,
+    FieldName::XEnvoyExpectedRqTimeoutMs,
+    FieldName::XEnvoyExternalAddress,
+    FieldName::XEnvoyForceTrace,
+    FieldName::XEnvoyIpTags,
+    FieldName::XEnvoyIsTimeoutRetry,
+    FieldName::XEnvoyMaxRetries,
+    FieldName::XEnvoyOriginalHost,
+    FieldName::XEnvoyOriginalPath,
+    FieldName::XEnvoyOriginalUrl,
+    FieldName::XEnvoyRetriableHeaderNames,
+    FieldName::XEnvoyRetriableStatusCodes,
+    FieldName::XEnvoyRetryGrpcOn,
+    FieldName::XEnvoyRetryOn,
+    FieldName::XEnvoyUpstreamRqPerTryTimeoutMs,
+    FieldName::XEnvoyUpstreamRqTimeoutMs,
+    FieldName::XEnvoyUpstreamStreamDurationMs,
     FieldName::XForwardedFor,
     FieldName::XForwardedHost,
     FieldName::XForwardedPort,

@@ -155,7 +155,6 @@ fn probes() -> Vec<Probe> {
             None,
             json!(true),
         ),
-        (MANAGER, MANAGER_MESSAGE, "stream_error_on_invalid_http_message", None, json!(true)),
         (MANAGER, MANAGER_MESSAGE, "local_reply_config", None, mapper),
         (MANAGER, MANAGER_MESSAGE, "upgrade_configs", Some("those that are enabled"), upgrade()),
         (
@@ -178,8 +177,6 @@ fn probes() -> Vec<Probe> {
         (manager("http_filters/0"), HTTP_FILTER, "disabled", None, json!(true)),
         (router, ROUTER, "dynamic_stats", Some("false"), json!(false)),
         (router, ROUTER, "suppress_envoy_headers", None, json!(true)),
-        (router, ROUTER, "strict_check_headers", None, json!(["x-envoy-upstream-rq-timeout-ms"])),
-        (router, ROUTER, "respect_expected_rq_timeout", None, json!(true)),
         (router, ROUTER, "suppress_grpc_request_failure_code_stats", None, json!(true)),
         (
             manager("http_protocol_options"),
@@ -190,13 +187,6 @@ fn probes() -> Vec<Probe> {
         ),
         (manager("http_protocol_options"), HTTP1, "allow_chunked_length", None, json!(true)),
         (manager("http_protocol_options"), HTTP1, "send_fully_qualified_url", None, json!(true)),
-        (
-            manager("http_protocol_options"),
-            HTTP1,
-            "override_stream_error_on_invalid_http_message",
-            None,
-            json!(true),
-        ),
         (
             manager("http_protocol_options"),
             HTTP1,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{
-    Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, PathRules, RequestIds,
-    StripPort, Timeouts, Underscores,
+    BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, PathRules,
+    RequestIds, StripPort, Timeouts, Underscores,
 };
-use crate::http1::{HeadLimits, Scheme};
+use crate::http1::{FieldName, HeadLimits, Scheme};
 use crate::request::headers::{Names, ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
@@ -75,18 +75,18 @@ pub fn compile(
             "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
             *represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         ),
-        (
-            "stream_error_on_invalid_http_message",
-            *stream_error_on_invalid_http_message == Some(true),
-        ),
     ] {
         if set {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
         }
     }
 
+    let router = router(http_filters, &at.field("http_filters"), problems);
     let mut compiled = ConnectionManager {
-        suppress_envoy_headers: router(http_filters, &at.field("http_filters"), problems),
+        suppress_envoy_headers: router.suppress_envoy_headers,
+        strict_check_headers: router.strict_check_headers,
+        respect_expected_rq_timeout: router.respect_expected_rq_timeout,
+        bad_request: bad_request(*stream_error_on_invalid_http_message),
         client: client(*use_remote_address, *xff_num_trusted_hops, *skip_xff_append),
         internal_addresses: internal_addresses(internal_address_config.as_ref(), at, problems),
         append_x_forwarded_port: *append_x_forwarded_port,
@@ -141,12 +141,19 @@ pub fn compile(
 
 const NOT_IMPLEMENTED: &str = "valid Envoy field, not implemented by Corvoy";
 
-/// The router is the one filter there is, and it comes last. Tells whether it leaves out the
-/// `x-envoy-*` headers that it adds.
-fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> bool {
+/// The options of the router that the data plane asks.
+#[derive(Debug, Default)]
+struct Router {
+    suppress_envoy_headers: bool,
+    strict_check_headers: Vec<FieldName>,
+    respect_expected_rq_timeout: bool,
+}
+
+/// The router is the one filter there is, and it comes last.
+fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> Router {
     let [filter] = filters else {
         problems.error(at, "Corvoy needs exactly one HTTP filter: envoy.filters.http.router");
-        return false;
+        return Router::default();
     };
     let at = at.index(0);
     let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
@@ -157,11 +164,11 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) ->
     }
     let at = at.field("typed_config");
     let options = match typed_config {
-        None => return false,
+        None => return Router::default(),
         Some(config::Any::Router(options)) => options,
         Some(_) => {
             problems.error(&at, "the only HTTP filter of Corvoy is envoy.filters.http.router");
-            return false;
+            return Router::default();
         }
     };
     let config::Router {
@@ -173,15 +180,22 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) ->
     } = &**options;
     for (field, set) in [
         ("dynamic_stats", *dynamic_stats == Some(false)),
-        ("strict_check_headers", !strict_check_headers.is_empty()),
-        ("respect_expected_rq_timeout", *respect_expected_rq_timeout),
         ("suppress_grpc_request_failure_code_stats", *suppress_grpc_request_failure_code_stats),
     ] {
         if set {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
         }
     }
-    *suppress_envoy_headers
+    let field_name = |name: &String| FieldName::of(name.to_ascii_lowercase().as_bytes());
+    Router {
+        suppress_envoy_headers: *suppress_envoy_headers,
+        strict_check_headers: strict_check_headers.iter().map(field_name).collect(),
+        respect_expected_rq_timeout: *respect_expected_rq_timeout,
+    }
+}
+
+fn bad_request(stream_error: Option<bool>) -> BadRequest {
+    if stream_error == Some(true) { BadRequest::EndsItself } else { BadRequest::EndsConnection }
 }
 
 fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problems) -> Upgrades {
@@ -389,12 +403,12 @@ fn http1(
         send_fully_qualified_url,
         allow_custom_methods,
     } = options;
+    // Of the two the more special one counts.
+    if override_stream_error_on_invalid_http_message.is_some() {
+        compiled.bad_request = bad_request(*override_stream_error_on_invalid_http_message);
+    }
     for (field, set) in [
         ("enable_trailers", *enable_trailers),
-        (
-            "override_stream_error_on_invalid_http_message",
-            *override_stream_error_on_invalid_http_message == Some(true),
-        ),
         ("send_fully_qualified_url", *send_fully_qualified_url),
     ] {
         if set {

@@ -5,7 +5,7 @@ mod compile;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::http1::{HeadLimits, Scheme};
+use crate::http1::{FieldName, HeadLimits, Scheme};
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
@@ -47,6 +47,12 @@ pub struct ConnectionManager {
     pub response: ResponseRules,
     /// Whether the router leaves out the `x-envoy-*` headers that it adds.
     pub suppress_envoy_headers: bool,
+    /// The `x-envoy-*` fields that must be valid where a client may say them.
+    pub strict_check_headers: Vec<FieldName>,
+    /// Whether `x-envoy-expected-rq-timeout-ms` of an Envoy before us is the timeout.
+    pub respect_expected_rq_timeout: bool,
+    /// What a bad request ends.
+    pub bad_request: BadRequest,
     /// What is made of local replies.
     pub reply_rewrite: ReplyRewrite,
     /// The timers.
@@ -127,6 +133,17 @@ pub enum StripPort {
     Matching,
     /// Any.
     Any,
+}
+
+/// `stream_error_on_invalid_http_message`: what ends with a request that is answered here with 400.
+/// One that cannot be understood always ends its connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BadRequest {
+    /// Its connection.
+    #[default]
+    EndsConnection,
+    /// Nothing but itself.
+    EndsItself,
 }
 
 /// `headers_with_underscores_action`.
