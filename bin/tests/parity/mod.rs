@@ -50,7 +50,10 @@ folders!(
     router,
     routes,
     timeouts,
-    upgrades
+    trailers,
+    trailers_dropped,
+    upgrades,
+    user_agent
 );
 
 fn root() -> PathBuf {

@@ -46,12 +46,15 @@ pub(super) async fn forward(
         None => Keep::Nothing,
     };
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
+    // Envoy: trailers go on if both codecs let them.
+    let trailers_max =
+        x.chain.manager.trailers_max.filter(|_| cluster.cluster().http.enable_trailers);
     let mut forwarding = Forwarding {
         virtual_host,
         plan,
         cluster,
         retry,
-        upload: Upload::new(&x.body, keep).bounded(buffered),
+        upload: Upload::new(&x.body, keep).bounded(buffered).with_trailers(trailers_max),
         tried: Vec::new(),
         attempts: 0,
         stale: Stale::NotYet,

@@ -145,8 +145,6 @@ fn probes() -> Vec<Probe> {
             json!([default_chain["filters"][0], default_chain["filters"][0]]),
         ),
         (MANAGER, MANAGER_MESSAGE, "codec_type", Some("HTTP2, HTTP3"), json!("HTTP2")),
-        (MANAGER, MANAGER_MESSAGE, "add_user_agent", None, json!(true)),
-        (MANAGER, MANAGER_MESSAGE, "http1_safe_max_connection_duration", None, json!(true)),
         (MANAGER, MANAGER_MESSAGE, "stream_flush_timeout", None, json!("1s")),
         (
             MANAGER,
@@ -187,13 +185,6 @@ fn probes() -> Vec<Probe> {
         ),
         (manager("http_protocol_options"), HTTP1, "allow_chunked_length", None, json!(true)),
         (manager("http_protocol_options"), HTTP1, "send_fully_qualified_url", None, json!(true)),
-        (
-            manager("http_protocol_options"),
-            HTTP1,
-            "enable_trailers",
-            Some("true, of a listener"),
-            json!(true),
-        ),
         (
             cluster("http_protocol_options"),
             HTTP1,

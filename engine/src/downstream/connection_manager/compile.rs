@@ -6,20 +6,23 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{
-    BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, PathRules,
-    RequestIds, StripPort, Timeouts, Underscores,
+    BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, OldAndIdle,
+    PathRules, RequestIds, StripPort, Timeouts, Underscores, UserAgent,
 };
+use crate::compile::Node;
 use crate::http1::{FieldName, HeadLimits, Scheme};
 use crate::request::headers::{Names, ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
 
-/// Compiles the options of a connection manager; its routes and its stats are the listener's.
+/// Compiles the options of a connection manager; its routes and its stats are the listener's. `node`
+/// is who we are.
 ///
 /// `None` if nothing could be made of it; whatever is wrong is in `problems`.
 #[expect(clippy::too_many_lines, reason = "a line or two for each field of the schema")]
 pub fn compile(
     manager: &config::HttpConnectionManager,
+    node: &Node,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<ConnectionManager> {
@@ -68,8 +71,6 @@ pub fn compile(
         problems.error(&at.field("codec_type"), "Corvoy speaks HTTP/1 only: AUTO or HTTP1");
     }
     for (field, set) in [
-        ("add_user_agent", *add_user_agent == Some(true)),
-        ("http1_safe_max_connection_duration", *http1_safe_max_connection_duration),
         ("stream_flush_timeout", stream_flush_timeout.is_some()),
         (
             "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
@@ -92,6 +93,10 @@ pub fn compile(
         append_x_forwarded_port: *append_x_forwarded_port,
         scheme: scheme(scheme_header_transformation.as_ref(), at, problems),
         via: via.clone().into_bytes(),
+        user_agent: (*add_user_agent == Some(true)).then(|| UserAgent {
+            service_cluster: node.cluster.clone().into_bytes(),
+            service_node: node.id.clone().into_bytes(),
+        }),
         request_id: RequestIds {
             generate: generate_request_id.unwrap_or(true),
             preserve_external: *preserve_external_request_id,
@@ -127,6 +132,9 @@ pub fn compile(
         ),
         ..ConnectionManager::default()
     };
+    if *http1_safe_max_connection_duration {
+        compiled.timeouts.old_and_idle = OldAndIdle::AnswersOnce;
+    }
     if let Some(kilobytes) = max_request_headers_kb {
         compiled.limits.bytes_max = *kilobytes as usize * 1024;
     }
@@ -407,10 +415,7 @@ fn http1(
     if override_stream_error_on_invalid_http_message.is_some() {
         compiled.bad_request = bad_request(*override_stream_error_on_invalid_http_message);
     }
-    for (field, set) in [
-        ("enable_trailers", *enable_trailers),
-        ("send_fully_qualified_url", *send_fully_qualified_url),
-    ] {
+    for (field, set) in [("send_fully_qualified_url", *send_fully_qualified_url)] {
         if set {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
         }
@@ -430,6 +435,7 @@ fn http1(
         allow_absolute_url: allow_absolute_url.unwrap_or(true),
         ..compiled.limits
     };
+    compiled.trailers_max = enable_trailers.then_some(compiled.limits.fields_max);
     compiled.default_host_for_http_10 = default_host_for_http_10.clone().into_bytes();
 }
 
@@ -476,14 +482,12 @@ mod tests {
     fn what_is_not_done_is_refused_by_name() {
         let (_, errors) = compiled(|manager| {
             manager.codec_type = config::CodecType::Http2;
-            manager.add_user_agent = Some(true);
             manager.upgrade_configs = vec![config::UpgradeConfig {
                 upgrade_type: "connect".into(),
                 ..Default::default()
             }];
             manager.http_protocol_options = Some(config::Http1ProtocolOptions {
                 allow_chunked_length: true,
-                enable_trailers: true,
                 ..Default::default()
             });
         });
@@ -492,9 +496,7 @@ mod tests {
             paths,
             [
                 "codec_type",
-                "add_user_agent",
                 "upgrade_configs[0].upgrade_type",
-                "http_protocol_options.enable_trailers",
                 "http_protocol_options.allow_chunked_length",
             ]
         );
@@ -509,7 +511,8 @@ mod tests {
         };
         change(&mut manager);
         let mut problems = Problems::default();
-        let compiled = compile(&manager, &Path::root(), &mut problems).expect("something");
+        let compiled =
+            compile(&manager, &Node::default(), &Path::root(), &mut problems).expect("something");
         (compiled, problems.errors().map(|problem| problem.path.to_string()).collect())
     }
 }
