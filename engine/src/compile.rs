@@ -75,7 +75,8 @@ pub fn bootstrap(
     let at = resources.field("clusters");
     let clusters =
         upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
-    let listeners = compile_listeners(listeners, &clusters, &resources, registry, problems);
+    let node = compile_node(node.as_ref());
+    let listeners = compile_listeners(listeners, &clusters, &node, &resources, registry, problems);
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
         let at = root.field("admin");
@@ -83,7 +84,6 @@ pub fn bootstrap(
         let _ = ignore_global_conn_limit;
         address.as_ref().and_then(|address| socket_address(address, &at.field("address"), problems))
     });
-    let node = compile_node(node.as_ref());
     (!problems.has_errors()).then(|| Compiled {
         snapshot: Arc::new(Snapshot { listeners, clusters }),
         admin,
@@ -109,6 +109,7 @@ fn compile_node(node: Option<&config::Node>) -> Node {
 fn compile_listeners(
     listeners: &[config::Listener],
     clusters: &[Arc<Cluster>],
+    node: &Node,
     at: &Path,
     registry: &Registry,
     problems: &mut Problems,
@@ -117,6 +118,7 @@ fn compile_listeners(
     let by_name: std::collections::HashMap<&str, usize> =
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
     let cluster = |name: &str| by_name.get(name).copied();
+    let known = downstream::compile::Names { cluster: &cluster, node };
     let mut names = std::collections::HashSet::new();
     let mut compiled = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.iter().enumerate() {
@@ -125,7 +127,7 @@ fn compile_listeners(
             let message = format!("duplicate listener name '{}'", listener.name);
             problems.error(&at.field("name"), message);
         }
-        let listener = downstream::compile::listener(listener, &at, &cluster, registry, problems);
+        let listener = downstream::compile::listener(listener, &at, &known, registry, problems);
         compiled.extend(listener.map(Arc::new));
     }
     compiled

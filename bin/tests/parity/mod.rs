@@ -38,6 +38,9 @@ macro_rules! folders {
 folders!(
     admin,
     answers,
+    asked_of_router,
+    asked_of_strict_router,
+    bad_requests,
     bodies,
     failures,
     headers,
@@ -50,7 +53,10 @@ folders!(
     router,
     routes,
     timeouts,
-    upgrades
+    trailers,
+    trailers_dropped,
+    upgrades,
+    user_agent
 );
 
 fn root() -> PathBuf {

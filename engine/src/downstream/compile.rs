@@ -8,16 +8,25 @@ use socket2::TcpKeepalive;
 
 use super::Listener;
 use super::filter_chain::FilterChain;
-use crate::compile::socket_address;
+use crate::compile::{Node, socket_address};
 use crate::limits;
 use crate::request::route;
 use crate::stats::Registry;
 
-/// Compiles a listener. `cluster` finds the index of a cluster by its name.
+/// What the rest of the configuration calls things that a listener needs.
+#[expect(missing_debug_implementations, reason = "it has a function")]
+pub struct Names<'a> {
+    /// The index of a cluster.
+    pub cluster: &'a dyn Fn(&str) -> Option<usize>,
+    /// Who we are.
+    pub node: &'a Node,
+}
+
+/// Compiles a listener.
 pub fn listener(
     listener: &config::Listener,
     at: &Path,
-    cluster: &dyn Fn(&str) -> Option<usize>,
+    names: &Names<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<Listener> {
@@ -70,7 +79,7 @@ pub fn listener(
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
     let filter_chain = only_chain(filter_chains, default_filter_chain.as_ref(), at, problems)
-        .and_then(|(chain, at)| filter_chain(chain, &at, &prefix, cluster, registry, problems));
+        .and_then(|(chain, at)| filter_chain(chain, &at, &prefix, names, registry, problems));
     Some(Listener {
         name: if name.is_empty() { text } else { name.clone() },
         address: address?,
@@ -133,7 +142,7 @@ fn filter_chain(
     chain: &config::FilterChain,
     at: &Path,
     listener_prefix: &str,
-    cluster: &dyn Fn(&str) -> Option<usize>,
+    names: &Names<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChain> {
@@ -158,14 +167,14 @@ fn filter_chain(
         problems.error(&at, "the only network filter of Corvoy is the HTTP connection manager");
         return None;
     };
-    http(manager, &at, listener_prefix, cluster, registry, problems)
+    http(manager, &at, listener_prefix, names, registry, problems)
 }
 
 fn http(
     manager: &config::HttpConnectionManager,
     at: &Path,
     listener_prefix: &str,
-    cluster: &dyn Fn(&str) -> Option<usize>,
+    names: &Names<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChain> {
@@ -173,14 +182,14 @@ fn http(
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
-            Some(route::compile::route_table(routes, cluster, registry, &at, problems))
+            Some(route::compile::route_table(routes, names.cluster, registry, &at, problems))
         }
         None => {
             problems.error(at, "a route_config is required");
             None
         }
     };
-    let options = super::connection_manager::compile(manager, at, problems);
+    let options = super::connection_manager::compile(manager, names.node, at, problems);
     Some(FilterChain {
         manager: options?,
         routes: routes?,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
+use super::connection_manager::OldAndIdle;
 use super::filter_chain::ConnectionChain;
 use crate::http1::{self, HeadLimits};
 use crate::limits;
@@ -385,6 +386,10 @@ impl Client {
         let began = self.shard.clock.now();
         let manager = &self.listener.filter_chain.manager;
         let idle_max = manager.timeouts.idle.map(|idle| millis(idle + manager.timeouts.drain));
+        let expires_at = match manager.timeouts.old_and_idle {
+            OldAndIdle::AnswersOnce if self.requests > 0 => None,
+            OldAndIdle::AnswersOnce | OldAndIdle::Closed => self.expires_at(),
+        };
         let mut leave_at = None;
         loop {
             if self.shard.draining() == Draining::Leave && leave_at.is_none() {
@@ -392,7 +397,7 @@ impl Client {
                 leave_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
             }
             let idle_at = idle_max.map(|most| began.saturating_add(most));
-            let deadline = [idle_at, leave_at, self.expires_at()].into_iter().flatten().min();
+            let deadline = [idle_at, leave_at, expires_at].into_iter().flatten().min();
             self.alarm.set(deadline, self.shard.clock.now());
             let draining = self.shard.draining();
             let readable = poll_fn(|cx| {
@@ -413,7 +418,7 @@ impl Client {
                 self.stats().downstream_cx_idle_timeout.inc();
                 return Some(Next::Closed);
             }
-            if passed(self.expires_at()) {
+            if passed(expires_at) {
                 self.stats().downstream_cx_max_duration_reached.inc();
                 return Some(Next::Closed);
             }
@@ -439,11 +444,11 @@ impl Client {
             self.stats().downstream_cx_max_requests_reached.inc();
             return true;
         }
-        let is_old = self.expires_at().is_some_and(|at| at <= now);
-        if is_old {
+        let expired = self.expires_at().is_some_and(|at| at <= now);
+        if expired {
             self.stats().downstream_cx_max_duration_reached.inc();
         }
-        is_old
+        expired
     }
 
     async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {

@@ -8,6 +8,7 @@ use super::reply_rewrite;
 use super::route::Route;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
+use crate::downstream::connection_manager::BadRequest;
 use crate::http1::{FieldName, Method, ResponseHead, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
@@ -121,12 +122,15 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
     // RFC 9112 §2.3: the version is the sender's own, and an HTTP/1.0 client is told its own.
     response.version = request.version;
     let clock = &client.shard.clock;
+    let rules = &client.chain().manager.response;
+    // Envoy: who forces a trace is told how to find it.
+    let tells_id = rules.always_set_request_id || request.fields.has(FieldName::XEnvoyForceTrace);
     let finish = Finish {
         date: &clock.date(clock.now()),
-        request_id: request.fields.get(FieldName::XRequestId),
+        request_id: request.fields.get(FieldName::XRequestId).filter(|_| tells_id),
         connection,
     };
-    headers::finish(response, &client.chain().manager.response, &finish);
+    headers::finish(response, rules, &finish);
 }
 
 impl Exchange<'_> {
@@ -137,7 +141,10 @@ impl Exchange<'_> {
         reply.flags = flags;
         // What is left of the request would have to be read and thrown away: the connection ends.
         // After a CONNECT that is not taken, nothing on the connection would be understood.
+        // Envoy: a bad request ends its connection, whoever found it bad, unless told otherwise.
         let lingers = reply.closes
+            || (reply.status == 400
+                && self.chain.manager.bad_request == BadRequest::EndsConnection)
             || self.received.is_none()
             || self.upgrade != Upgrade::None
             || self.heads.request.method == Method::Connect;

@@ -72,6 +72,8 @@ pub struct Pump {
     received_bytes: u64,
     /// Bytes that are received before they are sent on, at most.
     most: usize,
+    /// The trailers of a body that has ended, encoded.
+    trailers: Vec<u8>,
 }
 
 impl Pump {
@@ -86,7 +88,16 @@ impl Pump {
             BodyLength::UntilClose => Source::UntilClose,
         };
         let most = limits::LARGE_BLOCK_BYTES;
-        Self { source, framing, raw: Vec::new(), out, sent: 0, received_bytes: 0, most }
+        Self {
+            source,
+            framing,
+            raw: Vec::new(),
+            out,
+            sent: 0,
+            received_bytes: 0,
+            most,
+            trailers: Vec::new(),
+        }
     }
 
     /// Holds at most `most` bytes of the body: `per_connection_buffer_limit_bytes`, where 0 is no
@@ -95,6 +106,18 @@ impl Pump {
     pub fn bounded(self, most: usize) -> Self {
         let most = if most == 0 { self.most } else { most.min(self.most) };
         Self { most, ..self }
+    }
+
+    /// Passes up to `fields_max` trailers on, if source and sink are chunked; none: drops them.
+    #[must_use]
+    pub fn with_trailers(self, fields_max: Option<usize>) -> Self {
+        let source = match (self.source, fields_max) {
+            (Source::Chunked(decoder), Some(most)) => {
+                Source::Chunked(decoder.keeping_trailers(most))
+            }
+            (source, _) => source,
+        };
+        Self { source, ..self }
     }
 
     /// Everything has come from the source.
@@ -113,6 +136,11 @@ impl Pump {
     #[must_use]
     pub fn has_ended_chunks(&self) -> bool {
         self.has_ended() && self.framing == Framing::Chunked
+    }
+
+    /// Writes the end of a body of chunks that has ended, trailers included.
+    pub fn encode_end(&self, out: &mut Vec<u8>) {
+        chunked::encode_end_with(out, &self.trailers);
     }
 
     /// There is something to send.
@@ -277,9 +305,12 @@ impl Pump {
     }
 
     fn end(&mut self) {
+        if let Source::Chunked(decoder) = &mut self.source {
+            self.trailers = decoder.take_trailers();
+        }
         self.source = Source::Ended;
         if self.framing == Framing::Chunked {
-            chunked::encode_end(&mut self.out);
+            chunked::encode_end_with(&mut self.out, &self.trailers);
         }
     }
 

@@ -30,7 +30,10 @@ pub(super) async fn deliver(
     x.count_response();
     let mut out = x.client.shard.buffers.take();
     answer::encode(x.client, &x.heads.response, &mut out);
-    let mut pump = Pump::new(&length, framing, out).bounded(x.client.buffer_limit());
+    let trailers_max = trailers_max(x, &connection);
+    let mut pump = Pump::new(&length, framing, out)
+        .bounded(x.client.buffer_limit())
+        .with_trailers(trailers_max);
     let mut relayed = match pump.take_early(&mut early) {
         Ok(()) => relay(x, &connection, &mut pump, &mut upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
@@ -68,6 +71,13 @@ pub(super) async fn deliver(
     pump.recycle(buffers);
     upload.recycle(buffers);
     Outcome::Done(outcome)
+}
+
+/// How many trailers of the answer go on; none if one of the codecs drops them.
+fn trailers_max(x: &Exchange<'_>, connection: &Connection) -> Option<usize> {
+    let http = &connection.pool().cluster().http;
+    x.chain.manager.trailers_max.filter(|_| http.enable_trailers)?;
+    Some(http.max_headers_count as usize)
 }
 
 /// Why an answer broke off.

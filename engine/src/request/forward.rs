@@ -35,24 +35,31 @@ pub(super) async fn forward(
     let Some(cluster) = x.world.cluster(plan.cluster) else {
         return Outcome::Reply(LocalReply::cluster_not_found(503));
     };
-    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request, x.is_internal());
+    if let Some(invalid) = x.check_strictly() {
+        return Outcome::Reply(invalid);
+    }
+    prepare(x, route, plan);
+    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
+    x.remove_retry_fields();
     let keep = match &retry {
         Some(_) => Keep::Body { most: x.replay_bytes_max(route) },
         None => Keep::Nothing,
     };
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
+    // Envoy: trailers go on if both codecs let them.
+    let trailers_max =
+        x.chain.manager.trailers_max.filter(|_| cluster.cluster().http.enable_trailers);
     let mut forwarding = Forwarding {
         virtual_host,
         plan,
         cluster,
         retry,
-        upload: Upload::new(&x.body, keep).bounded(buffered),
+        upload: Upload::new(&x.body, keep).bounded(buffered).with_trailers(trailers_max),
         tried: Vec::new(),
         attempts: 0,
         stale: Stale::NotYet,
         retrying: None,
     };
-    forwarding.prepare(x, route);
     loop {
         let attempted = forwarding.attempt(x).await;
         forwarding.forget_retries_if_outgrown();
@@ -77,6 +84,30 @@ pub(super) async fn forward(
             forwarding.upload.recycle(&x.client.shard.buffers);
             return outcome;
         }
+    }
+}
+
+/// Edits the request as the route says, once for all attempts.
+fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
+    x.take_timeouts(plan);
+    let idle = plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
+    x.stream_idle = idle.filter(|idle| !idle.is_zero());
+    x.touch();
+    let retry = plan.retry.as_ref();
+    x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
+    expect_timeout(x, Duration::ZERO);
+    x.rewrite_request(route, plan);
+}
+
+/// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
+fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
+    if x.chain.manager.suppress_envoy_headers {
+        return;
+    }
+    if let Some(expected) = x.timeouts.expected_ms(elapsed) {
+        let mut digits = itoa::Buffer::new();
+        let expected = digits.format(expected).as_bytes();
+        x.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
     }
 }
 
@@ -125,31 +156,6 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Edits the request as the route says, once for all attempts.
-    fn prepare(&self, x: &mut Exchange<'_>, route: &Route) {
-        x.chain.router.shard(x.client.shard.id).rq_total.inc();
-        x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
-        let idle = self.plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
-        x.stream_idle = idle.filter(|idle| !idle.is_zero());
-        x.touch();
-        let retry = self.plan.retry.as_ref();
-        x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
-        Self::expect_timeout(x, Duration::ZERO);
-        x.rewrite_request(route, self.plan);
-    }
-
-    /// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
-    fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
-        if x.chain.manager.suppress_envoy_headers {
-            return;
-        }
-        if let Some(expected) = x.timeouts.expected_ms(elapsed) {
-            let mut digits = itoa::Buffer::new();
-            let expected = digits.format(expected).as_bytes();
-            x.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
-        }
-    }
-
     /// One attempt, up to the head of its answer.
     async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
         let Some(pool) = self.pick() else {
@@ -159,7 +165,7 @@ impl Forwarding<'_> {
         if self.attempts > 0 {
             let now = x.client.shard.clock.now();
             let elapsed = now.saturating_sub(x.received.unwrap_or(now));
-            Self::expect_timeout(x, Duration::from_millis(elapsed));
+            expect_timeout(x, Duration::from_millis(elapsed));
         }
         self.attempts += 1;
         x.count_attempt(self.virtual_host, self.attempts);
@@ -363,14 +369,17 @@ impl Forwarding<'_> {
             Failed::Upstream { error, .. } => LocalReply::upstream_reset(error, self.attempts > 1),
             Failed::Deadline(Passed::Route) => {
                 stats.upstream_rq_timeout.inc();
-                LocalReply::upstream_timeout()
+                x.timeout_reply.of(LocalReply::upstream_timeout())
             }
-            Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => LocalReply::per_try_timeout(),
+            Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => {
+                x.timeout_reply.of(LocalReply::per_try_timeout())
+            }
             Failed::Deadline(passed) => return Outcome::Reply(x.timed_out(passed)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         reply.attempts = tells_attempts.then_some(self.attempts.max(1));
-        charge::answer(&self.cluster, x.is_internal(), reply.status);
+        x.heads.response.clear();
+        charge::answer(&self.cluster, x, reply.status);
         Outcome::Reply(reply)
     }
 
@@ -385,7 +394,7 @@ impl Forwarding<'_> {
         let status = x.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
         if !tunnel::has_failed_handshake(x, &mut answer) {
-            charge::answer(&cluster, x.is_internal(), status);
+            charge::answer(&cluster, x, status);
         }
         let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
         if status == 101 {

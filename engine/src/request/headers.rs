@@ -71,7 +71,7 @@ pub enum ConnectionHeader {
 pub struct Finish<'a> {
     /// Now, as IMF-fixdate.
     pub date: &'a [u8],
-    /// The id of the request, to be sent if the rules say so.
+    /// The id of the request, if it is told.
     pub request_id: Option<&'a [u8]>,
     /// What `connection` says.
     pub connection: ConnectionHeader,
@@ -109,9 +109,7 @@ pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_
     if overwrite {
         fields.set(FieldName::Server, &rules.server_name);
     }
-    if rules.always_set_request_id
-        && let Some(id) = finish.request_id
-    {
+    if let Some(id) = finish.request_id {
         fields.set(FieldName::XRequestId, id);
     }
     if !rules.via.is_empty() {

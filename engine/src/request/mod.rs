@@ -13,6 +13,7 @@ mod charge;
 mod deadlines;
 mod download;
 mod edit;
+mod envoy_headers;
 mod forward;
 pub mod headers;
 pub mod reply;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use self::attempt::Failed;
 use self::deadlines::{Deadlines, Passed};
+use self::envoy_headers::TimeoutReply;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
@@ -49,6 +51,7 @@ pub(crate) struct Exchange<'a> {
     world: Rc<World>,
     deadlines: Deadlines,
     timeouts: Timeouts,
+    timeout_reply: TimeoutReply,
     stream_idle: Option<Duration>,
     per_try_idle: Option<Duration>,
     /// When its head was complete.
@@ -162,6 +165,7 @@ impl<'a> Exchange<'a> {
             world: shard.world(),
             deadlines,
             timeouts: Timeouts { global: None, per_try: None },
+            timeout_reply: TimeoutReply::GatewayTimeout,
             began,
             received,
             body,
@@ -191,6 +195,7 @@ impl<'a> Exchange<'a> {
         }
         let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
+        router.rq_total.inc();
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
                 router.no_route.inc();

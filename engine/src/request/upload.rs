@@ -1,7 +1,7 @@
 //! The request on its way to the origin: head, body, and what is kept of it for another attempt.
 
 use super::body::{Fault, Framing, Pulled, Pump};
-use crate::http1::{BodyLength, chunked};
+use crate::http1::BodyLength;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
@@ -56,11 +56,17 @@ impl Upload {
         Self { pump: self.pump.bounded(most), ..self }
     }
 
+    /// See [`Pump::with_trailers`].
+    #[must_use]
+    pub(super) fn with_trailers(self, fields_max: Option<usize>) -> Self {
+        Self { pump: self.pump.with_trailers(fields_max), ..self }
+    }
+
     /// Begins an attempt with this encoded head, and sends again what was sent before.
     pub(super) fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
         match &self.kept {
             Kept::Bytes { bytes, .. } => head.extend_from_slice(bytes),
-            Kept::Nothing if self.pump.has_ended_chunks() => chunked::encode_end(&mut head),
+            Kept::Nothing if self.pump.has_ended_chunks() => self.pump.encode_end(&mut head),
             Kept::Nothing | Kept::TooMuch => {}
         }
         buffers.give(self.pump.rewind(head));

@@ -363,10 +363,10 @@ fn http1_options(
         allow_absolute_url: _,
         accept_http_10: _,
         default_host_for_http_10: _,
+        override_stream_error_on_invalid_http_message: _,
         header_key_format,
         enable_trailers,
         allow_chunked_length,
-        override_stream_error_on_invalid_http_message,
         send_fully_qualified_url,
         allow_custom_methods,
     } = schema;
@@ -374,10 +374,6 @@ fn http1_options(
     let lacking = [
         ("header_key_format", header_key_format.is_some()),
         ("allow_chunked_length", *allow_chunked_length),
-        (
-            "override_stream_error_on_invalid_http_message",
-            override_stream_error_on_invalid_http_message == &Some(true),
-        ),
         ("send_fully_qualified_url", *send_fully_qualified_url),
         ("allow_custom_methods", *allow_custom_methods),
     ];

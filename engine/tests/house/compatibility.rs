@@ -145,8 +145,6 @@ fn probes() -> Vec<Probe> {
             json!([default_chain["filters"][0], default_chain["filters"][0]]),
         ),
         (MANAGER, MANAGER_MESSAGE, "codec_type", Some("HTTP2, HTTP3"), json!("HTTP2")),
-        (MANAGER, MANAGER_MESSAGE, "add_user_agent", None, json!(true)),
-        (MANAGER, MANAGER_MESSAGE, "http1_safe_max_connection_duration", None, json!(true)),
         (MANAGER, MANAGER_MESSAGE, "stream_flush_timeout", None, json!("1s")),
         (
             MANAGER,
@@ -155,7 +153,6 @@ fn probes() -> Vec<Probe> {
             None,
             json!(true),
         ),
-        (MANAGER, MANAGER_MESSAGE, "stream_error_on_invalid_http_message", None, json!(true)),
         (MANAGER, MANAGER_MESSAGE, "local_reply_config", None, mapper),
         (MANAGER, MANAGER_MESSAGE, "upgrade_configs", Some("those that are enabled"), upgrade()),
         (
@@ -178,8 +175,6 @@ fn probes() -> Vec<Probe> {
         (manager("http_filters/0"), HTTP_FILTER, "disabled", None, json!(true)),
         (router, ROUTER, "dynamic_stats", Some("false"), json!(false)),
         (router, ROUTER, "suppress_envoy_headers", None, json!(true)),
-        (router, ROUTER, "strict_check_headers", None, json!(["x-envoy-upstream-rq-timeout-ms"])),
-        (router, ROUTER, "respect_expected_rq_timeout", None, json!(true)),
         (router, ROUTER, "suppress_grpc_request_failure_code_stats", None, json!(true)),
         (
             manager("http_protocol_options"),
@@ -190,20 +185,6 @@ fn probes() -> Vec<Probe> {
         ),
         (manager("http_protocol_options"), HTTP1, "allow_chunked_length", None, json!(true)),
         (manager("http_protocol_options"), HTTP1, "send_fully_qualified_url", None, json!(true)),
-        (
-            manager("http_protocol_options"),
-            HTTP1,
-            "override_stream_error_on_invalid_http_message",
-            None,
-            json!(true),
-        ),
-        (
-            manager("http_protocol_options"),
-            HTTP1,
-            "enable_trailers",
-            Some("true, of a listener"),
-            json!(true),
-        ),
         (
             cluster("http_protocol_options"),
             HTTP1,

@@ -109,15 +109,15 @@ pub struct Timeouts {
 }
 
 impl Forward {
-    /// The timers of a request: those of the route, or those that an internal client asked for in
-    /// headers. The caller removes these headers.
-    pub fn timeouts(&self, head: &RequestHead, is_internal: bool) -> Timeouts {
+    /// The timers of a request: those of the route, or those that are asked for in headers, the
+    /// one for everything in `global_field`. The caller removes these headers.
+    pub fn timeouts(&self, head: &RequestHead, global_field: FieldName) -> Timeouts {
         let asked = |name| {
-            let value = head.fields.get(name).filter(|_| is_internal)?;
+            let value = head.fields.get(name)?;
             std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_millis)
         };
         let some = |timeout: Duration| (!timeout.is_zero()).then_some(timeout);
-        let global = match asked(FieldName::XEnvoyUpstreamRqTimeoutMs) {
+        let global = match asked(global_field) {
             Some(asked) => some(asked),
             None => self.timeout,
         };
