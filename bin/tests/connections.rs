@@ -1,5 +1,8 @@
 //! Keep-alive, pipelining, closing and half-closing, on both sides of the proxy.
 
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use crate::support::{Act, Config, Origin, Proxy, is_oracle};
@@ -125,6 +128,103 @@ fn a_client_that_leaves_takes_its_request_along() {
 }
 
 #[test]
+fn a_client_that_resets_is_missed_however_much_it_has_sent_ahead() {
+    // Envoy does not look while it does not receive.
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    // More than is taken before the answer: the proxy receives nothing more.
+    let ahead = "GET /next HTTP/1.1\r\nhost: example\r\n\r\n".repeat(10_000);
+    client.wire().set_nonblocking(true).unwrap();
+    fill(client.wire(), ahead.as_bytes());
+    client.reset();
+    has_left(&proxy);
+}
+
+#[test]
+fn a_client_that_resets_is_missed_while_the_origin_does_not_read() {
+    // Envoy does not look while it does not receive.
+    if is_oracle() {
+        return;
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let proxy = Proxy::with(Config::to_addresses(&[listener.local_addr().unwrap()]));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 1000000000\r\n\r\n");
+    let (_host, _) = listener.accept().unwrap();
+    client.wire().set_nonblocking(true).unwrap();
+    fill(client.wire(), &[b'x'; 1 << 20]);
+    client.reset();
+    has_left(&proxy);
+}
+
+#[test]
+fn a_client_that_resets_is_missed_while_it_waits_for_a_connection() {
+    // Envoy does not look while it does not receive.
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_stalls();
+    let one = "circuit_breakers: { thresholds: [{ max_connections: 1 }] }";
+    let proxy = Proxy::with(Config::to(&origin).cluster(one));
+    let mut first = proxy.connect();
+    first.ask("/");
+    origin.has_seen(1);
+    let mut client = proxy.connect();
+    client.ask("/waits");
+    proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 1);
+    client.wire().set_nonblocking(true).unwrap();
+    fill(client.wire(), "GET /next HTTP/1.1\r\nhost: example\r\n\r\n".repeat(10_000).as_bytes());
+    client.reset();
+    proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 0);
+    proxy.rests();
+}
+
+#[test]
+fn a_client_that_half_closes_and_then_resets_is_missed() {
+    // Envoy takes the half-close for its departure.
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.ask("/").half_close();
+    origin.has_seen(1);
+    client.reset();
+    has_left(&proxy);
+}
+
+/// Writes until nothing more is taken, for a while.
+fn fill(mut stream: &TcpStream, block: &[u8]) {
+    let mut refused = 0;
+    while refused < 30 {
+        match stream.write(block) {
+            Ok(_) => refused = 0,
+            Err(_) => {
+                refused += 1;
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// The client's going is seen at once, and nothing of it is left.
+#[track_caller]
+fn has_left(proxy: &Proxy) {
+    for gauge in ["cluster.service.upstream_rq_active", "cluster.service.upstream_cx_active"] {
+        proxy.stat_becomes(gauge, 0);
+    }
+    proxy.stat_becomes("http.front.downstream_cx_active", 0);
+    proxy.rests();
+}
+
+#[test]
 fn an_idle_connection_that_the_origin_closed_harms_nobody() {
     let closing = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
     let origin = Origin::that_does([Act::ReplyThenClose(closing)]);
@@ -174,7 +274,7 @@ fn a_connection_that_is_old_enough_answers_once_more_if_that_is_to_be_safe() {
     let proxy = Proxy::with(Config::to(&origin).manager(old).manager(SAFE));
     let mut client = proxy.connect();
     client.get("/");
-    std::thread::sleep(Duration::from_millis(1500));
+    thread::sleep(Duration::from_millis(1500));
     client.stays_open();
     assert_eq!(client.get("/").header("connection").as_deref(), Some("close"));
     client.is_closed();

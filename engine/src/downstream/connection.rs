@@ -126,6 +126,8 @@ pub struct Ready {
     pub io: Interest,
     /// The deadline passed.
     pub rang: bool,
+    /// The client has reset the connection while neither its bytes nor room towards it were wanted.
+    pub client_gone: bool,
 }
 
 /// A client connection and what it borrows.
@@ -282,6 +284,9 @@ impl Client {
             }
             if want.client_out && self.socket.poll_writable(cx).is_ready() {
                 (ready.io.client_out, any) = (true, true);
+            }
+            if !want.client_in && !want.client_out && self.socket.poll_broken(cx).is_ready() {
+                (ready.client_gone, any) = (true, true);
             }
             if self.alarm.poll_rang(cx).is_ready() {
                 (ready.rang, any) = (true, true);

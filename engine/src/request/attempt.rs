@@ -84,6 +84,9 @@ pub(super) async fn lease(
             if listens && client.socket.poll_readable(cx).is_ready() {
                 return Poll::Ready(Woken::Client);
             }
+            if !listens && client.socket.poll_broken(cx).is_ready() {
+                return Poll::Ready(Woken::ClientGone);
+            }
             client.alarm.poll_rang(cx).map(|()| Woken::Rang)
         });
         match woken.await {
@@ -91,6 +94,10 @@ pub(super) async fn lease(
                 return leased.map_err(|error| Failed::Upstream { error, sent: Sent::Nothing });
             }
             Woken::Client => x.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
+            Woken::ClientGone => {
+                x.client.gone();
+                return Err(Failed::ClientGone);
+            }
             Woken::Rang => x.check_deadlines()?,
         }
     }
@@ -99,6 +106,7 @@ pub(super) async fn lease(
 enum Woken {
     Leased(Result<Connection, Error>),
     Client,
+    ClientGone,
     Rang,
 }
 
@@ -143,6 +151,10 @@ pub(super) async fn exchange(
         };
         x.set_alarm(now);
         ready = x.client.wait(Some(attempt.connection.socket()), want).await;
+        if ready.client_gone {
+            x.client.gone();
+            return Err(attempt.fail(Failed::ClientGone));
+        }
         if ready.rang
             && let Err(failed) = x.check_deadlines()
         {

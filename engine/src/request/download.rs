@@ -120,6 +120,10 @@ async fn relay(
         x.start_timers(upload);
         x.set_alarm(now);
         ready = x.client.wait(Some(connection.socket()), want).await;
+        if ready.client_gone {
+            x.client.gone();
+            return Err(Broken::Client);
+        }
         if ready.rang
             && let Err(Failed::Deadline(passed)) = x.check_deadlines()
         {

@@ -338,7 +338,12 @@ impl Forwarding<'_> {
             x.deadlines.set(Passed::Backoff, Some(until));
             x.set_alarm(now);
             let want = Interest { client_in: x.client.listens_ahead(), ..Interest::default() };
-            if x.client.wait(None, want).await.io.client_in {
+            let ready = x.client.wait(None, want).await;
+            if ready.client_gone {
+                x.client.gone();
+                return Err(Failed::ClientGone);
+            }
+            if ready.io.client_in {
                 x.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
             }
             now = x.client.shard.clock.now();

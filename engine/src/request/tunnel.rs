@@ -104,7 +104,7 @@ async fn relay(
 ) -> Result<First, Broken> {
     let origin = connection.socket();
     let io = Interest { client_in: true, origin_in: true, ..Interest::default() };
-    let mut ready = Ready { io, rang: false };
+    let mut ready = Ready { io, ..Ready::default() };
     let mut first = First::Origin;
     loop {
         let buffers = &x.client.shard.buffers;
@@ -130,6 +130,9 @@ async fn relay(
         };
         x.set_alarm(x.client.shard.clock.now());
         ready = x.client.wait(Some(origin), want).await;
+        if ready.client_gone {
+            return Err(Broken::Client);
+        }
         if ready.rang
             && let Err(Failed::Deadline(passed)) = x.check_deadlines()
         {

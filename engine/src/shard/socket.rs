@@ -12,7 +12,7 @@ use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -25,6 +25,7 @@ pub struct Socket {
     stream: Rc<TcpStream>,
     readable: RefCell<Pin<Box<dyn Watch>>>,
     writable: OnceCell<RefCell<Pin<Box<dyn Watch>>>>,
+    broken: OnceCell<Option<RefCell<Pin<Box<dyn Watch>>>>>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -65,7 +66,7 @@ impl Socket {
         // passes through this type as well as a connection.
         let stream = Rc::new(TcpStream::from_std(fd.into())?);
         let readable = RefCell::new(watch_readable(&stream));
-        Ok(Self { stream, readable, writable: OnceCell::new() })
+        Ok(Self { stream, readable, writable: OnceCell::new(), broken: OnceCell::new() })
     }
 
     /// Starts a connection; it is there when [`Self::connect_result`] says so after the socket
@@ -106,6 +107,16 @@ impl Socket {
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let watch = self.writable.get_or_init(|| RefCell::new(watch_writable(&self.stream)));
         watch.borrow_mut().as_mut().poll_fired(cx)
+    }
+
+    /// Ready when the other side has reset the connection, though nobody wants to receive.
+    ///
+    /// A socket with bytes that wait is always readable, so readiness does not tell. What the kernel
+    /// tells unasked are errors, through an epoll instance that wants nothing of the socket; it is
+    /// made when first asked for. Without descriptors left nothing is told.
+    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let watch = self.broken.get_or_init(|| watch_broken(&self.stream).ok());
+        watch.as_ref().map_or(Poll::Pending, |watch| watch.borrow_mut().as_mut().poll_fired(cx))
     }
 
     /// Appends what has arrived to `buffer`, at most its spare capacity.
@@ -289,6 +300,23 @@ fn watch_readable(stream: &Rc<TcpStream>) -> Pin<Box<dyn Watch>> {
         async move { stream.readable(false).await }
     };
     Box::pin(Rearmed { arm, armed: None })
+}
+
+fn watch_broken(stream: &TcpStream) -> io::Result<RefCell<Pin<Box<dyn Watch>>>> {
+    // SAFETY: the call takes no pointer.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else has it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut nothing = libc::epoll_event { events: 0, u64: 0 };
+    let (of, add) = (stream.as_raw_fd(), libc::EPOLL_CTL_ADD);
+    // SAFETY: `nothing` lives during the call, and both descriptors are open.
+    if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), add, of, &raw mut nothing) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(RefCell::new(watch_readable(&Rc::new(TcpStream::from_std(epoll.into())?))))
 }
 
 fn watch_writable(stream: &Rc<TcpStream>) -> Pin<Box<dyn Watch>> {
