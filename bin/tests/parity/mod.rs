@@ -4,6 +4,7 @@
 //! `scripts/parity --record` runs the cases against Envoy and writes down what came.
 
 mod case;
+mod covered;
 mod run;
 mod text;
 
@@ -23,13 +24,10 @@ macro_rules! folders {
 
         #[test]
         fn every_folder_is_checked() {
-            let mut found: Vec<String> = fs::read_dir(root())
-                .unwrap()
-                .map(|entry| entry.unwrap())
-                .filter(|entry| entry.path().join("config.yaml").exists())
-                .map(|entry| entry.file_name().into_string().unwrap())
+            let found: Vec<String> = folders()
+                .iter()
+                .map(|folder| folder.file_name().unwrap().to_string_lossy().into_owned())
                 .collect();
-            found.sort();
             assert_eq!(found, [$(stringify!($folder)),*]);
         }
     };
@@ -63,14 +61,28 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity")
 }
 
+/// Every folder that is a configuration.
+fn folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.join("config.yaml").exists());
+    folders.sort();
+    folders
+}
+
+fn cases_of(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    paths
+}
+
 /// Runs every case of a folder, and tells of all that differ at once.
 fn check(folder: &str) {
     let folder = root().join(folder);
     let config = fs::read_to_string(folder.join("config.yaml")).unwrap();
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-    paths.sort();
+    let paths = cases_of(&folder);
     assert!(!paths.is_empty(), "no cases in {}", folder.display());
     let record = std::env::var_os("CORVOY_PARITY_RECORD").is_some();
 
