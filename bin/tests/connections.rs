@@ -200,6 +200,22 @@ fn a_client_that_half_closes_and_then_resets_is_missed() {
     has_left(&proxy);
 }
 
+#[test]
+fn more_clients_than_descriptors_wait_and_are_served_when_others_leave() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).descriptors(64));
+    assert_eq!(proxy.get("/").status(), 200);
+    let mut clients: Vec<_> = (0..100).map(|_| proxy.connect()).collect();
+    if !is_oracle() {
+        proxy.rests(); // Envoy tries again and again
+    }
+    let last = clients.pop();
+    drop(clients);
+    assert_eq!(last.unwrap().get("/").status(), 200);
+    assert_eq!(proxy.get("/").status(), 200);
+    assert!(proxy.is_running());
+}
+
 /// Writes until nothing more is taken, for a while.
 fn fill(mut stream: &TcpStream, block: &[u8]) {
     let mut refused = 0;

@@ -218,11 +218,12 @@ fn a_real_client_and_a_real_server_talk_websocket() {
     let mut port = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let server_at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.trim().parse().unwrap()));
-    let proxy = Proxy::with(allowing(Config::to_addresses(&[server_at])));
+    let config = allowing(Config::to_addresses(&[server_at]));
+    let proxy = Proxy::with(config.descriptors(4096));
     let talked =
         python().arg(&script).args(["talk", &proxy.address().port().to_string()]).status().unwrap();
     assert!(talked.success(), "what went wrong is above");
-    assert!(proxy.stat("http.front.downstream_cx_upgrades_total") >= 253);
+    assert!(proxy.stat("http.front.downstream_cx_upgrades_total") >= 1003);
     proxy.stat_becomes("http.front.downstream_cx_upgrades_active", 0);
 }
 

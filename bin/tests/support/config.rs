@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use super::Origin;
 
@@ -16,6 +17,7 @@ pub(crate) struct Config {
     shards: usize,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 impl Config {
@@ -35,6 +37,7 @@ impl Config {
             shards: 1,
             flags: Vec::new(),
             environment: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -84,6 +87,21 @@ impl Config {
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
+    }
+
+    /// The process may have so many descriptors.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
+    /// `program`, with its limits.
+    pub(super) fn limited(&self, program: Command) -> Command {
+        let Some(most) = self.descriptors else { return program };
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={most}:{most}")).arg(program.get_program());
+        limited.args(program.get_args());
+        limited
     }
 
     pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {

@@ -5,6 +5,7 @@ The exit status tells whether everything was as it should be.
 """
 
 import asyncio
+import resource
 import sys
 
 from websockets.asyncio.client import connect
@@ -12,7 +13,8 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 MEGABYTE = 1 << 20
-CONNECTIONS = 250
+CONNECTIONS = 1000
+AT_A_TIME = 100
 
 
 async def answer(socket):
@@ -69,9 +71,11 @@ async def closed_by_the_client(uri):
 
 
 async def many_at_once(uri):
-    sockets = await asyncio.gather(*(connect(uri) for _ in range(CONNECTIONS)))
-    for _ in range(3):
-        await asyncio.gather(*(echoes(s, f"I am {i}") for i, s in enumerate(sockets)))
+    sockets = []
+    while len(sockets) < CONNECTIONS:
+        sockets += await asyncio.gather(*(connect(uri) for _ in range(AT_A_TIME)))
+    for message in ("I am {}", "I am still {}"):
+        await asyncio.gather(*(echoes(s, message.format(i)) for i, s in enumerate(sockets)))
     await asyncio.gather(*(s.close() for s in sockets))
     assert all(s.close_code == 1000 for s in sockets)
 
@@ -79,7 +83,9 @@ async def many_at_once(uri):
 async def talk(port):
     uri = f"ws://127.0.0.1:{port}/chat"
     for story in (all_kinds, closed_by_the_server, closed_by_the_client, many_at_once):
-        await asyncio.wait_for(story(uri), 30)
+        await asyncio.wait_for(story(uri), 60)
 
 
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 asyncio.run(serve_forever() if sys.argv[1] == "serve" else talk(int(sys.argv[2])))
