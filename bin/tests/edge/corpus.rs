@@ -56,6 +56,59 @@ pub(super) fn all() -> Vec<Case> {
         .collect()
 }
 
+/// So many cases that are nearly those of the suites: bytes are changed, lost, doubled, and messages
+/// run into each other. The same seed gives the same cases.
+pub(super) fn mutated(seed: u64, count: usize) -> Vec<Case> {
+    let seeds = all();
+    let mut random = Random(seed);
+    let mut case = |number: usize| {
+        let [first, second] = [(); 2].map(|()| &seeds[random.below(seeds.len())]);
+        let mut bytes = first.writes().concat();
+        bytes.truncate(4096);
+        if random.below(4) == 0 {
+            bytes.extend(second.writes().concat().iter().take(2048));
+        }
+        for _ in 0..random.below(4) {
+            random.edit(&mut bytes);
+        }
+        let mut writes = Vec::new();
+        while !bytes.is_empty() {
+            let rest = bytes.split_off(bytes.len().min(1 + random.below(400)));
+            let text = std::mem::replace(&mut bytes, rest);
+            writes.push(vec![Piece::Once(text.into_iter().map(char::from).collect())]);
+        }
+        writes.truncate(12);
+        Case { id: format!("{}~{number}", first.id), writes, ..first.clone() }
+    };
+    (0..count).map(&mut case).collect()
+}
+
+/// Numbers that look random; a generator of its own, so that a seed means the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % most
+    }
+
+    fn edit(&mut self, bytes: &mut Vec<u8>) {
+        const TELLING: &[u8] = b"\r\n\0 \t:;,=0159aF/#?*%_-\"\\\x7f\x80";
+        let at = self.below(bytes.len() + 1);
+        let byte = TELLING[self.below(TELLING.len())];
+        match self.below(5) {
+            0 => bytes.insert(at, byte),
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => {
+                let piece = bytes[at..bytes.len().min(at + 1 + self.below(20))].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|old| *old = byte),
+        }
+    }
+}
+
 fn read(suite: &str) -> Vec<Case> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/edge/corpora")

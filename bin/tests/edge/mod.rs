@@ -92,6 +92,22 @@ fn no_payload_does_so_with_the_options_of_an_edge_when_it_comes_byte_by_byte() {
 }
 
 #[test]
+fn no_mutation_of_a_payload_does_so() {
+    let seed = std::env::var("CORVOY_SEED").map_or(1, |seed| seed.parse().unwrap());
+    for (options, name) in [(&[][..], "mutated"), (EDGE, "edge-mutated")] {
+        let cases = corpus::mutated(seed, 1500);
+        Run::of_cases(cases, options, Pace::AtOnce, Manner::Patient).is_sound(name);
+    }
+}
+
+#[test]
+fn no_mutation_does_so_when_the_origin_is_wild() {
+    let seed = std::env::var("CORVOY_SEED").map_or(2, |seed| seed.parse().unwrap());
+    let cases = corpus::mutated(seed, 1500);
+    Run::of_cases(cases, &[], Pace::AtOnce, Manner::Wild).is_sound("wild");
+}
+
+#[test]
 fn every_payload_is_answered_as_by_envoy_on_record() {
     Run::of(&[], Pace::AtOnce, Manner::Patient).is_held_against_envoy("default");
 }
@@ -116,11 +132,15 @@ struct Run {
 impl Run {
     /// With options of the connection manager.
     fn of(options: &[&str], pace: Pace, manner: Manner) -> Self {
+        Self::of_cases(corpus::all(), options, pace, manner)
+    }
+
+    fn of_cases(cases: Vec<Case>, options: &[&str], pace: Pace, manner: Manner) -> Self {
         let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(manner)).collect();
         let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
         let proxy = Proxy::with(lanes(&addresses, options));
         let paths = if options.is_empty() { Paths::AsTheyAre } else { Paths::Normalized };
-        let played = play_all(&proxy, &origins, pace, paths);
+        let played = play_all(cases, &proxy, &origins, (pace, paths, manner));
         Self { proxy, origins, played }
     }
 
@@ -171,12 +191,12 @@ impl Run {
 }
 
 fn play_all(
+    cases: Vec<Case>,
     proxy: &Proxy,
     origins: &[Capture],
-    pace: Pace,
-    paths: Paths,
+    (pace, paths, manner): (Pace, Paths, Manner),
 ) -> Vec<(Case, Exchange, Reading)> {
-    let queue: Mutex<VecDeque<Case>> = Mutex::new(corpus::all().into());
+    let queue: Mutex<VecDeque<Case>> = Mutex::new(cases.into());
     let played = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for (origin, address) in origins.iter().zip(proxy.addresses()) {
@@ -185,7 +205,7 @@ fn play_all(
                 loop {
                     let Some(case) = queue.lock().unwrap().pop_front() else { return };
                     let mut exchange = Exchange::play(&case, pace, address, origin);
-                    let reading = exchange.judge(paths);
+                    let reading = exchange.judge(paths, manner);
                     played.lock().unwrap().push((case, exchange, reading));
                 }
             });

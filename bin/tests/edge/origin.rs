@@ -21,6 +21,9 @@ pub(super) enum Manner {
     Patient,
     /// When it has the head, whatever comes behind.
     Hasty,
+    /// When it has the head or the whole request, well or badly, as the request's bytes will have it.
+    /// Only the victim is served well.
+    Wild,
 }
 
 /// What came.
@@ -83,6 +86,7 @@ fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
     // Where the first request begins that is not all there.
     let mut done = 0;
     let mut open = false;
+    let mut over = false;
     let mut buffer = vec![0; 256 << 10];
     while let Ok(count @ 1..) = socket.read(&mut buffer) {
         let mut answers = Vec::new();
@@ -101,12 +105,17 @@ fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
                 }
                 let number = *stream.requests.last().unwrap();
                 open = request.end.is_none();
+                let whim = if request.target == "/victim" { 0 } else { whim(&request) };
                 let is_due = match manner {
-                    Manner::Patient => !open,
                     Manner::Hasty => is_new,
+                    Manner::Wild if whim % 2 == 1 => is_new,
+                    Manner::Patient | Manner::Wild => !open,
                 };
                 if is_due {
                     answers.extend(answer(number, &request));
+                    if manner == Manner::Wild {
+                        over |= spoil(&mut answers, whim / 2);
+                    }
                 }
                 if let Some(end) = request.end {
                     done = base + end;
@@ -118,10 +127,30 @@ fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
                 return;
             }
         }
-        if socket.write_all(&answers).is_err() {
+        if socket.write_all(&answers).is_err() || over {
             return;
         }
     }
+}
+
+/// A number that the request decides.
+fn whim(request: &Request) -> usize {
+    let bytes = request.target.bytes().chain(request.method.bytes());
+    bytes.fold(request.fields.len(), |sum, byte| sum.wrapping_mul(31) + usize::from(byte))
+}
+
+/// Does wrong to the answers; whether the connection is to end.
+fn spoil(answers: &mut Vec<u8>, whim: usize) -> bool {
+    match whim % 8 {
+        0 | 1 => return false,
+        2 => answers.extend(b"HTTP/1.1 200 OK\r\nx-number: 0\r\ncontent-length: 4\r\n\r\nevil"),
+        3 => answers.truncate(answers.len() - 1),
+        4 => answers.truncate(20),
+        5 => answers.splice(..0, b"HTTP/1.1 100 Continue\r\n\r\n".repeat(2)).for_each(drop),
+        6 => answers.clear(),
+        _ => answers.splice(9..12, *b"0x1").for_each(drop),
+    }
+    whim % 3 == 0 || matches!(whim % 8, 3 | 4 | 6)
 }
 
 /// `x-number` tells which request is done. A body is echoed; some methods have answers of

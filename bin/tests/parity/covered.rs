@@ -69,9 +69,8 @@ fn table(covered: &BTreeMap<String, Covered>) -> String {
         // First those that are about it.
         let about = option.rsplit('.').next().unwrap_or_default().replace('_', "-");
         named.sort_by_key(|case| !case.contains(&about));
-        let more = named.len().saturating_sub(3);
+        let more = if named.len() > 3 { ", …" } else { "" };
         named.truncate(3);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let (values, named) = (values.join(" · "), named.join(", "));
         let _ = writeln!(table, "| `{option}` | {values} | {named}{more} |");
     }

@@ -15,6 +15,7 @@ mod section_6_3_message_body_length;
 mod section_7_1_1_chunk_extensions;
 mod section_7_1_2_chunked_trailer_section;
 mod section_7_1_chunked_transfer_coding;
+mod section_8_incomplete_messages;
 mod section_9_3_persistence;
 
 use corvoy_engine::http1::{
