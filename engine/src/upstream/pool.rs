@@ -202,7 +202,10 @@ impl Pool {
     /// too old.
     pub fn sweep(&self, now: Millis) {
         let http = &self.cluster.http;
-        let gone = |parked: &Parked| parked.connection.socket().peek() != Peeked::Silent;
+        let gone = |parked: &Parked| {
+            let socket = parked.connection.socket();
+            !socket.is_quiet() && socket.peek() != Peeked::Silent
+        };
         let expired = |most: Option<Duration>, since: Millis| {
             most.is_some_and(|most| u128::from(now.saturating_sub(since)) >= most.as_millis())
         };
