@@ -185,7 +185,9 @@ impl Exchange {
 
     fn read(&mut self, wire: &mut Wire) {
         let method = self.method_of(self.answers.len());
-        match wire.response(&method) {
+        let answer =
+            if method == "HEAD" { wire.response_to_head() } else { wire.response(&method) };
+        match answer {
             Ok(answer) => self.answers.push(answer),
             Err(Broken::Closed(bytes) | Broken::Reset(bytes)) if bytes.is_empty() => {
                 self.closed = true;
@@ -204,8 +206,12 @@ impl Exchange {
 
     fn method_of(&self, place: usize) -> String {
         let (read, _) = requests(&self.sent, Mercy::Lenient);
-        // The method of what cannot be read is not known, and its refusal has a body.
-        read.get(place).map_or("GET", |request| &request.method).to_owned()
+        if let Some(request) = read.get(place) {
+            return request.method.clone();
+        }
+        let start = read.last().and_then(|request| request.end).unwrap_or(0);
+        let rest = String::from_utf8_lossy(&self.sent[start..]);
+        rest.trim_start().split(' ').next().unwrap_or_default().to_owned()
     }
 
     /// Another client, who has nothing to do with it.

@@ -95,9 +95,7 @@ impl Wire {
                 interim.push(status);
                 continue;
             }
-            // Who does not speak the version does not know the method either.
-            let to_head = method == "HEAD" && status != 426;
-            let never_has_body = to_head || matches!(status, 101 | 204 | 304);
+            let never_has_body = method == "HEAD" || matches!(status, 101 | 204 | 304);
             response.framing = match response.body_length()? {
                 _ if never_has_body => Framing::NoBody,
                 Framing::NoBody => Framing::UntilClose,
@@ -105,6 +103,22 @@ impl Wire {
             };
             response.interim = interim;
             return self.body(response);
+        }
+    }
+
+    /// A response to what says HEAD. Its refusal may have a body: who does not understand a request
+    /// does not know its method either.
+    pub(crate) fn response_to_head(&mut self) -> Result<Message, Broken> {
+        loop {
+            let mut response = self.head()?;
+            let ends = response.header("connection").as_deref() == Some("close");
+            if response.status() >= 400 && ends {
+                response.body = self.until_close()?;
+                return Ok(response);
+            }
+            if response.status() >= 200 {
+                return Ok(response);
+            }
         }
     }
 
