@@ -221,8 +221,8 @@ fn fill(mut stream: &TcpStream, block: &[u8]) {
     let mut refused = 0;
     while refused < 30 {
         match stream.write(block) {
-            Ok(_) => refused = 0,
-            Err(_) => {
+            Ok(1..) => refused = 0,
+            Ok(0) | Err(_) => {
                 refused += 1;
                 thread::sleep(Duration::from_millis(10));
             }

@@ -150,7 +150,7 @@ fn spoil(answers: &mut Vec<u8>, whim: usize) -> bool {
         6 => answers.clear(),
         _ => answers.splice(9..12, *b"0x1").for_each(drop),
     }
-    whim % 3 == 0 || matches!(whim % 8, 3 | 4 | 6)
+    whim.is_multiple_of(3) || matches!(whim % 8, 3 | 4 | 6)
 }
 
 /// `x-number` tells which request is done. A body is echoed; some methods have answers of
