@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+pub use super::waits::{HeadLimit, Input, Interest, Ready};
+
 use super::Listener;
 use super::connection_manager::OldAndIdle;
 use super::filter_chain::ConnectionChain;
@@ -81,24 +83,6 @@ enum Next {
     Closed,
 }
 
-/// What limits the time of a head.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HeadLimit {
-    /// `request_headers_timeout`
-    Head,
-    /// `request_timeout`, which the body shares.
-    Request,
-}
-
-/// Whether the client may still send.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Input {
-    /// It may.
-    Open,
-    /// It has closed its side; it can still read.
-    HalfClosed,
-}
-
 /// Which side ended the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClosedBy {
@@ -106,31 +90,6 @@ pub enum ClosedBy {
     Us,
     /// The client.
     Client,
-}
-
-/// What a wait is for.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
-pub struct Interest {
-    /// Bytes from the client.
-    pub client_in: bool,
-    /// Room towards the client.
-    pub client_out: bool,
-    /// Bytes from the origin.
-    pub origin_in: bool,
-    /// Room towards the origin.
-    pub origin_out: bool,
-}
-
-/// What a wait brought.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ready {
-    /// What of the interest came true.
-    pub io: Interest,
-    /// The deadline passed.
-    pub rang: bool,
-    /// The client has reset the connection while neither its bytes nor room towards it were wanted.
-    pub client_gone: bool,
 }
 
 /// A client connection and what it borrows.

@@ -14,6 +14,7 @@ pub mod normalize;
 mod path;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

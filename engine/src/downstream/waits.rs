@@ -1,0 +1,44 @@
+//! What a client connection waits for, and what comes of it.
+
+/// What a wait is for.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
+pub struct Interest {
+    /// Bytes from the client.
+    pub client_in: bool,
+    /// Room towards the client.
+    pub client_out: bool,
+    /// Bytes from the origin.
+    pub origin_in: bool,
+    /// Room towards the origin.
+    pub origin_out: bool,
+}
+
+/// Whether the client may still send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Input {
+    /// It may.
+    Open,
+    /// It has closed its side; it can still read.
+    HalfClosed,
+}
+
+/// What a wait brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ready {
+    /// What of the interest came true.
+    pub io: Interest,
+    /// The deadline passed.
+    pub rang: bool,
+    /// The client has reset the connection while neither its bytes nor room towards it were wanted.
+    pub client_gone: bool,
+}
+
+/// What limits the time of a head.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeadLimit {
+    /// `request_headers_timeout`
+    Head,
+    /// `request_timeout`, which the body shares.
+    Request,
+}
