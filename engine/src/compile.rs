@@ -9,6 +9,7 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use crate::downstream::{self, Listener};
+use crate::http1::names::{Names, Others, Preserved, Reason};
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
 use crate::upstream::{self, cluster::Cluster};
@@ -163,4 +164,31 @@ pub(crate) fn socket_address(
             None
         }
     }
+}
+
+/// `header_key_format`, of a listener or a cluster.
+pub(crate) fn names(format: &config::HeaderKeyFormat, at: &Path, problems: &mut Problems) -> Names {
+    let config::HeaderKeyFormat { proper_case_words, stateful_formatter } = format;
+    let Some(config::TypedExtensionConfig { name: _, typed_config }) = stateful_formatter else {
+        return match proper_case_words {
+            Some(_) => Names::ProperCaseWords,
+            None => Names::LowerCase,
+        };
+    };
+    let Some(config::Any::PreserveCaseFormatterConfig(options)) = typed_config else {
+        let at = at.field("stateful_formatter").field("typed_config");
+        problems.error(&at, "the only stateful formatter of Corvoy is preserve_case");
+        return Names::LowerCase;
+    };
+    let config::PreserveCaseFormatterConfig {
+        forward_reason_phrase,
+        formatter_type_on_envoy_headers,
+    } = &**options;
+    Names::Preserved(Preserved {
+        others: match formatter_type_on_envoy_headers {
+            config::FormatterTypeOnEnvoyHeaders::Default => Others::LowerCase,
+            config::FormatterTypeOnEnvoyHeaders::ProperCase => Others::ProperCase,
+        },
+        reason: if *forward_reason_phrase { Reason::Forwarded } else { Reason::Registered },
+    })
 }

@@ -1,8 +1,8 @@
 use serde::Deserialize;
 
 use super::{
-    DnsCluster, HttpConnectionManager, Message, PreviousHostsPredicate, Router,
-    UpstreamsHttpProtocolOptions,
+    DnsCluster, HttpConnectionManager, Message, PreserveCaseFormatterConfig,
+    PreviousHostsPredicate, Router, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: a variant a message that Corvoy knows inside `typed_config`.
@@ -41,6 +41,8 @@ any! {
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    PreserveCaseFormatterConfig =
+        "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     PreviousHostsPredicate =
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     Router = "envoy.extensions.filters.http.router.v3.Router",

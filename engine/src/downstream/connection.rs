@@ -13,6 +13,7 @@ use std::task::Poll;
 use super::Listener;
 use super::connection_manager::OldAndIdle;
 use super::filter_chain::ConnectionChain;
+use crate::http1::names::Names;
 use crate::http1::{self, HeadLimits};
 use crate::limits;
 use crate::request;
@@ -435,7 +436,8 @@ impl Client {
     }
 
     async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {
-        let head = &mut heads.request;
+        let Heads { request: head, request_as_received: as_received, .. } = heads;
+        let keeps_names = matches!(self.listener.filter_chain.manager.names, Names::Preserved(_));
         let limits = self.listener.filter_chain.manager.limits;
         let began = self.shard.clock.now();
         let timeout = self.listener.filter_chain.manager.timeouts.request_headers.map(millis);
@@ -447,8 +449,12 @@ impl Client {
                 self.receive_some(head.received(), &limits).await?;
             }
             fresh = false;
+            if keeps_names {
+                as_received.keep(head.received());
+            }
             match head.parse(&limits) {
                 Ok(Some(head_bytes)) => {
+                    as_received.end(head_bytes);
                     if head.received().len() > head_bytes {
                         if self.early.capacity() == 0 {
                             self.early = self.shard.buffers.take();

@@ -15,6 +15,7 @@ use super::deadlines::Passed;
 use super::upload::Upload;
 use super::{Exchange, Upgrade};
 use crate::downstream::connection::{Input, Interest, Ready};
+use crate::http1::names::Names;
 use crate::http1::{self, BodyLength, HeadLimits, framing};
 use crate::limits;
 use crate::shard::socket::Received;
@@ -259,11 +260,15 @@ impl Attempt {
             if head.received().is_empty() {
                 return Ok(None);
             }
+            if matches!(x.origin_names, Names::Preserved(_)) {
+                x.heads.response_as_received.keep(head.received());
+            }
             let Some(head_bytes) = head.parse(&self.limits).map_err(|_| broken)? else {
                 return Ok(None);
             };
             let mut rest = x.client.shard.buffers.take();
             head.split_off(head_bytes, &mut rest);
+            x.heads.response_as_received.end(head_bytes);
             let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
             //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch, and not
             // before all of the request is there.

@@ -184,7 +184,7 @@ impl Exchange<'_> {
             ..self.stream()
         };
         let mut scratch = self.client.shard.scratch();
-        let super::Heads { request, response } = &mut *self.heads;
+        let super::Heads { request, response, .. } = &mut *self.heads;
         route.response_headers.apply_to_response(response, Some(request), &stream, &mut scratch);
     }
 

@@ -17,7 +17,8 @@ use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::flags::Flag;
-use crate::http1::{BodyLength, FieldName, encode};
+use crate::http1::names::{self, Names};
+use crate::http1::{BodyLength, FieldName, Method, encode};
 use crate::limits;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -38,6 +39,7 @@ pub(super) async fn forward(
     if let Some(invalid) = x.check_strictly() {
         return Outcome::Reply(invalid);
     }
+    x.origin_names = cluster.cluster().http.names;
     prepare(x, route, plan);
     let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
     x.remove_retry_fields();
@@ -171,7 +173,7 @@ impl Forwarding<'_> {
         x.count_attempt(self.virtual_host, self.attempts);
         x.rewrite_for_host(self.plan, pool.host());
         let mut head = x.client.shard.buffers.take();
-        encode::request(&x.heads.request, &mut head);
+        self.encode(x, &mut head);
         self.upload.begin(head, &x.client.shard.buffers);
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
@@ -197,6 +199,27 @@ impl Forwarding<'_> {
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
         active.charge(answer.as_ref().map(|_| x.heads.response.status));
         Ok(Answered { answer: answer?, active })
+    }
+
+    /// Encodes the head of the request. Envoy: the names are written as the origin's codec says,
+    /// unless the client's has kept them.
+    fn encode(&self, x: &Exchange<'_>, out: &mut Vec<u8>) {
+        let request = &x.heads.request;
+        let http = &self.cluster.cluster().http;
+        encode::request(request, out);
+        match x.chain.manager.names {
+            names @ Names::Preserved(_) => {
+                names::write(out, names, Some(&x.heads.request_as_received));
+            }
+            Names::LowerCase | Names::ProperCaseWords => names::write(out, http.names, None),
+        }
+        if http.send_fully_qualified_url && request.method != Method::Connect {
+            let scheme = x.facts.map_or("http", |facts| facts.scheme.as_str());
+            let host = request.authority().unwrap_or_default();
+            let url = [scheme.as_bytes(), b"://", host].concat();
+            let at = request.method_name().len() + 1;
+            out.splice(at..at, url);
+        }
     }
 
     /// The pool of the host for this attempt.

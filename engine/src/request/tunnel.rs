@@ -21,7 +21,7 @@ use crate::upstream::connection::{ClosedBy, Connection};
 /// Takes the body off an answer that neither switches to WebSocket nor tells of an error, as Envoy
 /// does; whether this is one.
 pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) -> bool {
-    let super::Heads { request, response } = &mut *x.heads;
+    let super::Heads { request, response, .. } = &mut *x.heads;
     let protocol = request.upgrade().filter(|_| x.upgrade == Upgrade::Allowed);
     let is_websocket = protocol.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
     if !is_websocket || response.status == 101 || response.status >= 400 {
@@ -50,7 +50,7 @@ pub(super) async fn run(
     }
     x.finish_response_head(route, length, attempts);
     let mut head = x.client.shard.buffers.take();
-    answer::encode(x.client, &x.heads.response, &mut head);
+    answer::encode(x, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
     down.take_early(&mut early);

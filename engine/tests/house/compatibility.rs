@@ -184,7 +184,6 @@ fn probes() -> Vec<Probe> {
             json!({ "proper_case_words": {} }),
         ),
         (manager("http_protocol_options"), HTTP1, "allow_chunked_length", None, json!(true)),
-        (manager("http_protocol_options"), HTTP1, "send_fully_qualified_url", None, json!(true)),
         (
             cluster("http_protocol_options"),
             HTTP1,
