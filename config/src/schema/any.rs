@@ -1,8 +1,8 @@
 use serde::Deserialize;
 
 use super::{
-    DnsCluster, HttpConnectionManager, Message, PreserveCaseFormatterConfig,
-    PreviousHostsPredicate, Router, UpstreamsHttpProtocolOptions,
+    DnsCluster, DownstreamConnectionsConfig, HttpConnectionManager, Message,
+    PreserveCaseFormatterConfig, PreviousHostsPredicate, Router, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: a variant a message that Corvoy knows inside `typed_config`.
@@ -39,6 +39,8 @@ macro_rules! any {
 
 any! {
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
+    DownstreamConnectionsConfig =
+        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     PreserveCaseFormatterConfig =

@@ -71,13 +71,13 @@ schema! {
     struct RuntimeFractionalPercent = "envoy.config.core.v3.RuntimeFractionalPercent" {
         default_value: Option<FractionalPercent>,
     } harmless {
-        runtime_key: "there is no runtime layer that could set it: the default holds",
+        runtime_key: "a runtime layer that would set it is warned of: the default holds",
     }
 
     struct RuntimeUInt32 = "envoy.config.core.v3.RuntimeUInt32" {
         default_value: u32,
     } harmless {
-        runtime_key: "there is no runtime layer that could set it: the default holds",
+        runtime_key: "a runtime layer that would set it is warned of: the default holds",
     }
 
     struct FractionalPercent = "envoy.type.v3.FractionalPercent" {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
+use super::connection_limit::Places;
 use super::connection_manager::OldAndIdle;
 use super::filter_chain::ConnectionChain;
 use crate::http1::names::Names;
@@ -143,6 +144,7 @@ pub struct Client {
     requests: u64,
     closed_by: ClosedBy,
     exchange: Exchange,
+    _places: Places,
 }
 
 /// Whether a request is being answered.
@@ -163,6 +165,7 @@ impl Client {
         socket: Socket,
         peer: SocketAddr,
         bound: SocketAddr,
+        places: Places,
     ) -> io::Result<Self> {
         // A listener on one address is what its connections came to: no need to ask.
         let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
@@ -181,6 +184,7 @@ impl Client {
             requests: 0,
             closed_by: ClosedBy::Us,
             exchange: Exchange::None,
+            _places: places,
         };
         shard.connection_opened();
         client.listener_stats().downstream_cx_total.inc();
