@@ -41,6 +41,8 @@ folders!(
     asked_of_strict_router,
     bad_requests,
     bodies,
+    connect,
+    connect_forwarded,
     failures,
     headers,
     hosts,

@@ -16,7 +16,7 @@ use super::upload::Upload;
 use super::{Exchange, Upgrade};
 use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http1::names::Names;
-use crate::http1::{self, BodyLength, HeadLimits, framing};
+use crate::http1::{self, BodyLength, HeadLimits, Method, framing};
 use crate::limits;
 use crate::shard::socket::Received;
 use crate::upstream::circuit_breaker::RoutingPriority;
@@ -94,6 +94,22 @@ pub(super) async fn lease(
             Woken::Client => x.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
             Woken::Rang => x.check_deadlines()?,
         }
+    }
+}
+
+/// A connection of its own for a tunnel: its host speaks no HTTP that another request could have
+/// been answered in.
+pub(super) async fn connect(
+    x: &mut Exchange<'_>,
+    pool: &Rc<Pool>,
+    priority: RoutingPriority,
+) -> Result<Connection, Failed> {
+    loop {
+        let connection = lease(x, pool, priority).await?;
+        if !connection.is_reused() {
+            return Ok(connection);
+        }
+        connection.close(ClosedBy::Us);
     }
 }
 
@@ -274,6 +290,7 @@ impl Attempt {
             // before all of the request is there.
             let switches = head.status == 101
                 && x.upgrade == Upgrade::Allowed
+                && x.heads.request.method != Method::Connect
                 && head.upgrade().is_some()
                 && upload.is_done();
             if head.status >= 200 || switches {

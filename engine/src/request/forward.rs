@@ -12,7 +12,7 @@ use super::deadlines::Passed;
 use super::download;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
-use super::route::{Forward, Priority, Route, VirtualHost};
+use super::route::{Connect, Forward, Priority, Route, VirtualHost};
 use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
@@ -173,7 +173,9 @@ impl Forwarding<'_> {
         x.count_attempt(self.virtual_host, self.attempts);
         x.rewrite_for_host(self.plan, pool.host());
         let mut head = x.client.shard.buffers.take();
-        self.encode(x, &mut head);
+        if !self.terminates(x) {
+            self.encode(x, &mut head);
+        }
         self.upload.begin(head, &x.client.shard.buffers);
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
@@ -195,10 +197,22 @@ impl Forwarding<'_> {
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
         };
+        if self.terminates(x) {
+            // The tunnel is there as soon as its end is.
+            x.heads.response.status = 200;
+            active.charge(Ok(200));
+            let answer = Answer { connection, length: BodyLength::None, early: Vec::new() };
+            return Ok(Answered { answer, active });
+        }
         let limits = Exchange::response_limits(self.cluster.cluster());
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
         active.charge(answer.as_ref().map(|_| x.heads.response.status));
         Ok(Answered { answer: answer?, active })
+    }
+
+    /// Whether the request is for a tunnel that ends here.
+    fn terminates(&self, x: &Exchange<'_>) -> bool {
+        self.plan.connect == Connect::Terminated && x.heads.request.method == Method::Connect
     }
 
     /// Encodes the head of the request. Envoy: the names are written as the origin's codec says,
@@ -245,6 +259,9 @@ impl Forwarding<'_> {
     }
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
+        if self.terminates(x) {
+            return attempt::connect(x, pool, self.priority()).await;
+        }
         if self.stale == Stale::NotYet
             && let Some(connection) = pool.lease_idle()
         {
@@ -420,7 +437,7 @@ impl Forwarding<'_> {
             charge::answer(&cluster, x, status);
         }
         let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
-        if status == 101 {
+        if tunnel::begins(x) {
             upload.recycle(&x.client.shard.buffers);
             return Outcome::Done(tunnel::run(x, route, answer, attempts).await);
         }

@@ -475,24 +475,13 @@ mod tests {
     fn what_is_not_done_is_refused_by_name() {
         let (_, errors) = compiled(|manager| {
             manager.codec_type = config::CodecType::Http2;
-            manager.upgrade_configs = vec![config::UpgradeConfig {
-                upgrade_type: "connect".into(),
-                ..Default::default()
-            }];
             manager.http_protocol_options = Some(config::Http1ProtocolOptions {
                 allow_chunked_length: true,
                 ..Default::default()
             });
         });
         let paths: Vec<&str> = errors.iter().map(String::as_str).collect();
-        assert_eq!(
-            paths,
-            [
-                "codec_type",
-                "upgrade_configs[0].upgrade_type",
-                "http_protocol_options.allow_chunked_length",
-            ]
-        );
+        assert_eq!(paths, ["codec_type", "http_protocol_options.allow_chunked_length",]);
     }
 
     fn compiled(
