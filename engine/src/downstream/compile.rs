@@ -98,19 +98,25 @@ pub fn listener(
             .and_then(|most| usize::try_from(most).ok())
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
-        limits: Limits {
-            global: names
-                .overload_limit
-                .as_ref()
-                .filter(|_| !bypass_overload_manager)
-                .or(names.runtime_limit.as_ref())
-                .filter(|_| !ignore_global_conn_limit)
-                .map(Arc::clone),
-            listener: names.runtime.integer(&limit_key(name)).map(ConnectionLimit::new),
-        },
+        limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, names),
         filter_chain: Arc::new(filter_chain?),
         stats: registry.scope(&prefix),
     })
+}
+
+/// How many connections there may be, of the listener and of all together.
+fn limits(
+    listener: &str,
+    ignore_global_conn_limit: bool,
+    bypass_overload_manager: bool,
+    names: &Names<'_>,
+) -> Limits {
+    let overload_limit = names.overload_limit.as_ref().filter(|_| !bypass_overload_manager);
+    let global = overload_limit.or(names.runtime_limit.as_ref());
+    Limits {
+        global: global.filter(|_| !ignore_global_conn_limit).map(Arc::clone),
+        listener: names.runtime.integer(&limit_key(listener)).map(ConnectionLimit::new),
+    }
 }
 
 /// The runtime key of a listener's limit.

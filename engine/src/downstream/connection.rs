@@ -25,6 +25,8 @@ use crate::shard::timers::Alarm;
 use crate::shard::{Heads, Shard};
 use crate::stats::{HttpStats, ListenerStats};
 
+pub use super::interest::{Interest, Ready};
+
 /// Serves one client until one side has had enough.
 pub async fn serve(mut client: Client) {
     loop {
@@ -99,29 +101,6 @@ pub enum ClosedBy {
     Us,
     /// The client.
     Client,
-}
-
-/// What a wait is for.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
-pub struct Interest {
-    /// Bytes from the client.
-    pub client_in: bool,
-    /// Room towards the client.
-    pub client_out: bool,
-    /// Bytes from the origin.
-    pub origin_in: bool,
-    /// Room towards the origin.
-    pub origin_out: bool,
-}
-
-/// What a wait brought.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ready {
-    /// What of the interest came true.
-    pub io: Interest,
-    /// The deadline passed.
-    pub rang: bool,
 }
 
 /// A client connection and what it borrows.

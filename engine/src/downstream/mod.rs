@@ -10,6 +10,7 @@ pub mod connection;
 pub mod connection_limit;
 pub mod connection_manager;
 pub mod filter_chain;
+mod interest;
 pub mod listener;
 pub mod normalize;
 mod path;
