@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-pub use super::waits::{HeadLimit, Input, Interest, Ready};
-
 use super::Listener;
+use super::connection_limit::Places;
 use super::connection_manager::OldAndIdle;
 use super::filter_chain::ConnectionChain;
+use crate::http1::names::Names;
 use crate::http1::{self, HeadLimits};
 use crate::limits;
 use crate::request;
@@ -24,6 +24,8 @@ use crate::shard::socket::{Peeked, Received, Socket};
 use crate::shard::timers::Alarm;
 use crate::shard::{Heads, Shard};
 use crate::stats::{HttpStats, ListenerStats};
+
+pub use super::interest::{ClosedBy, HeadLimit, Input, Interest, Ready};
 
 /// Serves one client until one side has had enough.
 pub async fn serve(mut client: Client) {
@@ -83,15 +85,6 @@ enum Next {
     Closed,
 }
 
-/// Which side ended the connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ClosedBy {
-    /// This proxy.
-    Us,
-    /// The client.
-    Client,
-}
-
 /// A client connection and what it borrows.
 #[derive(Debug)]
 pub struct Client {
@@ -116,6 +109,7 @@ pub struct Client {
     requests: u64,
     closed_by: ClosedBy,
     exchange: Exchange,
+    _places: Places,
 }
 
 /// Whether a request is being answered.
@@ -136,6 +130,7 @@ impl Client {
         socket: Socket,
         peer: SocketAddr,
         bound: SocketAddr,
+        places: Places,
     ) -> io::Result<Self> {
         // A listener on one address is what its connections came to: no need to ask.
         let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
@@ -155,6 +150,7 @@ impl Client {
             requests: 0,
             closed_by: ClosedBy::Us,
             exchange: Exchange::None,
+            _places: places,
         };
         shard.connection_opened();
         client.listener_stats().downstream_cx_total.inc();
@@ -442,14 +438,19 @@ impl Client {
     }
 
     async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {
-        let head = &mut heads.request;
+        let Heads { request: head, request_as_received: as_received, .. } = heads;
+        let keeps_names = matches!(self.listener.filter_chain.manager.names, Names::Preserved(_));
         let limits = self.listener.filter_chain.manager.limits;
         let began = self.shard.clock.now();
         self.head_began = began;
         self.alarm.set(self.head_limit().map(|(most, _)| began.saturating_add(most)), began);
         loop {
+            if keeps_names {
+                as_received.keep(head.received());
+            }
             match head.parse(&limits) {
                 Ok(Some(head_bytes)) => {
+                    as_received.end(head_bytes);
                     if head.received().len() > head_bytes {
                         if self.early.capacity() == 0 {
                             self.early = self.shard.buffers.take();

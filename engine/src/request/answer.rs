@@ -2,14 +2,15 @@
 
 use super::attempt::Failed;
 use super::edit::Stream;
-use super::headers::{self, ConnectionHeader, Finish, Names};
+use super::headers::{self, ConnectionHeader, Finish};
 use super::reply::LocalReply;
 use super::reply_rewrite;
 use super::route::Route;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
 use crate::downstream::connection_manager::BadRequest;
-use crate::http1::{FieldName, Method, ResponseHead, Version, encode};
+use crate::http1::names::{self, Names, Reason};
+use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
 use crate::stats::HttpStats;
@@ -34,7 +35,8 @@ async fn send(
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
-    encode(client, &heads.response, &mut out);
+    encode::response(&heads.response, &mut out);
+    names::write(&mut out, client.chain().manager.names, None);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
@@ -48,7 +50,7 @@ fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: S
     if rewrite.is_empty() {
         return;
     }
-    let Heads { request, response } = heads;
+    let Heads { request, response, .. } = heads;
     // A head that could not be read is empty.
     let request = Some(&*request).filter(|request| !request.target().is_empty());
     let random = client.shard.random.borrow_mut().u64(..);
@@ -73,11 +75,21 @@ pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
     }
 }
 
-/// Encodes the head of an answer, its names written as the connection manager says.
-pub(super) fn encode(client: &Client, head: &ResponseHead, out: &mut Vec<u8>) {
-    encode::response(head, out);
-    if client.chain().manager.response.names == Names::ProperCaseWords {
-        headers::proper_case_words(out);
+/// Encodes the head of an origin's answer. Envoy: the names are written as the client's codec says,
+/// unless the origin's has kept them.
+pub(super) fn encode(x: &Exchange<'_>, out: &mut Vec<u8>) {
+    let response = &x.heads.response;
+    encode::response(response, out);
+    match x.origin_names {
+        Names::Preserved(preserved) => {
+            names::write(out, x.origin_names, Some(&x.heads.response_as_received));
+            if preserved.reason == Reason::Forwarded {
+                names::write_reason(out, response.reason());
+            }
+        }
+        Names::LowerCase | Names::ProperCaseWords => {
+            names::write(out, x.chain.manager.names, None);
+        }
     }
 }
 
@@ -98,15 +110,16 @@ pub(super) fn count_early(stats: &HttpStats) {
 ///
 /// It is some bytes ahead of an answer, so the kernel has room for them, or for nothing at all
 /// because the client does not read: then it is left out, and what it waited for comes.
-pub(super) fn pass_interim(client: &Client, heads: &mut Heads) -> Result<(), Failed> {
+pub(super) fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Failed> {
     //= rfc9110#section-15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."
-    if heads.request.version == Version::Http10 {
+    if x.heads.request.version == Version::Http10 {
         return Ok(());
     }
-    headers::from_origin(&mut heads.response, None, false);
-    heads.response.fields.remove(FieldName::ContentLength);
+    headers::from_origin(&mut x.heads.response, None, false);
+    x.heads.response.fields.remove(FieldName::ContentLength);
+    let client = &*x.client;
     let mut out = client.shard.buffers.take();
-    encode(client, &heads.response, &mut out);
+    encode(x, &mut out);
     let sent = client.socket.send(&out);
     let is_cut = sent.as_ref().is_ok_and(|&count| count != 0 && count != out.len());
     client.shard.buffers.give(out);
@@ -118,7 +131,7 @@ pub(super) fn pass_interim(client: &Client, heads: &mut Heads) -> Result<(), Fai
 
 /// What every answer to a client has: `date`, `server`, `connection`.
 pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
-    let Heads { request, response } = heads;
+    let Heads { request, response, .. } = heads;
     // RFC 9112 §2.3: the version is the sender's own, and an HTTP/1.0 client is told its own.
     response.version = request.version;
     let clock = &client.shard.clock;

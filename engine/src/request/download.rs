@@ -29,7 +29,7 @@ pub(super) async fn deliver(
     let framing = x.finish_response_head(route, length, attempts);
     x.count_response();
     let mut out = x.client.shard.buffers.take();
-    answer::encode(x.client, &x.heads.response, &mut out);
+    answer::encode(x, &mut out);
     let trailers_max = trailers_max(x, &connection);
     let mut pump = Pump::new(&length, framing, out)
         .bounded(x.client.buffer_limit())

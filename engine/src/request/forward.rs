@@ -12,12 +12,13 @@ use super::deadlines::Passed;
 use super::download;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
-use super::route::{Forward, Priority, Route, VirtualHost};
+use super::route::{Connect, Forward, Priority, Route, VirtualHost};
 use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::flags::Flag;
-use crate::http1::{BodyLength, FieldName, encode};
+use crate::http1::names::{self, Names};
+use crate::http1::{BodyLength, FieldName, Method, encode};
 use crate::limits;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -38,6 +39,7 @@ pub(super) async fn forward(
     if let Some(invalid) = x.check_strictly() {
         return Outcome::Reply(invalid);
     }
+    x.origin_names = cluster.cluster().http.names;
     prepare(x, route, plan);
     let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
     x.remove_retry_fields();
@@ -171,7 +173,9 @@ impl Forwarding<'_> {
         x.count_attempt(self.virtual_host, self.attempts);
         x.rewrite_for_host(self.plan, pool.host());
         let mut head = x.client.shard.buffers.take();
-        encode::request(&x.heads.request, &mut head);
+        if !self.terminates(x) {
+            self.encode(x, &mut head);
+        }
         self.upload.begin(head, &x.client.shard.buffers);
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
@@ -193,10 +197,43 @@ impl Forwarding<'_> {
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
         };
+        if self.terminates(x) {
+            // The tunnel is there as soon as its end is.
+            x.heads.response.status = 200;
+            active.charge(Ok(200));
+            let answer = Answer { connection, length: BodyLength::None, early: Vec::new() };
+            return Ok(Answered { answer, active });
+        }
         let limits = Exchange::response_limits(self.cluster.cluster());
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
         active.charge(answer.as_ref().map(|_| x.heads.response.status));
         Ok(Answered { answer: answer?, active })
+    }
+
+    /// Whether the request is for a tunnel that ends here.
+    fn terminates(&self, x: &Exchange<'_>) -> bool {
+        self.plan.connect == Connect::Terminated && x.heads.request.method == Method::Connect
+    }
+
+    /// Encodes the head of the request. Envoy: the names are written as the origin's codec says,
+    /// unless the client's has kept them.
+    fn encode(&self, x: &Exchange<'_>, out: &mut Vec<u8>) {
+        let request = &x.heads.request;
+        let http = &self.cluster.cluster().http;
+        encode::request(request, out);
+        match x.chain.manager.names {
+            names @ Names::Preserved(_) => {
+                names::write(out, names, Some(&x.heads.request_as_received));
+            }
+            Names::LowerCase | Names::ProperCaseWords => names::write(out, http.names, None),
+        }
+        if http.send_fully_qualified_url && request.method != Method::Connect {
+            let scheme = x.facts.map_or("http", |facts| facts.scheme.as_str());
+            let host = request.authority().unwrap_or_default();
+            let url = [scheme.as_bytes(), b"://", host].concat();
+            let at = request.method_name().len() + 1;
+            out.splice(at..at, url);
+        }
     }
 
     /// The pool of the host for this attempt.
@@ -222,6 +259,9 @@ impl Forwarding<'_> {
     }
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
+        if self.terminates(x) {
+            return attempt::connect(x, pool, self.priority()).await;
+        }
         if self.stale == Stale::NotYet
             && let Some(connection) = pool.lease_idle()
         {
@@ -402,7 +442,7 @@ impl Forwarding<'_> {
             charge::answer(&cluster, x, status);
         }
         let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
-        if status == 101 {
+        if tunnel::begins(x) {
             upload.recycle(&x.client.shard.buffers);
             return Outcome::Done(tunnel::run(x, route, answer, attempts).await);
         }

@@ -36,6 +36,7 @@ use crate::downstream::connection::{After, Client, HeadLimit, millis};
 use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::flags::Flags;
+use crate::http1::names::Names;
 use crate::http1::{self, BodyLength, encode, framing};
 use crate::shard::Heads;
 use crate::shard::clock::Millis;
@@ -52,6 +53,8 @@ pub(crate) struct Exchange<'a> {
     deadlines: Deadlines,
     timeouts: Timeouts,
     timeout_reply: TimeoutReply,
+    /// How the codec of the origin wants names.
+    origin_names: Names,
     stream_idle: Option<Duration>,
     per_try_idle: Option<Duration>,
     /// When its head was complete.
@@ -166,6 +169,7 @@ impl<'a> Exchange<'a> {
             deadlines,
             timeouts: Timeouts { global: None, per_try: None },
             timeout_reply: TimeoutReply::GatewayTimeout,
+            origin_names: Names::LowerCase,
             began,
             received,
             body,

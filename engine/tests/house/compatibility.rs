@@ -158,13 +158,6 @@ fn probes() -> Vec<Probe> {
         (
             MANAGER,
             MANAGER_MESSAGE,
-            "upgrade_configs",
-            Some("CONNECT"),
-            json!([{ "upgrade_type": "CONNECT" }]),
-        ),
-        (
-            MANAGER,
-            MANAGER_MESSAGE,
             "http_filters",
             Some("all but one router"),
             json!([
@@ -184,7 +177,6 @@ fn probes() -> Vec<Probe> {
             json!({ "proper_case_words": {} }),
         ),
         (manager("http_protocol_options"), HTTP1, "allow_chunked_length", None, json!(true)),
-        (manager("http_protocol_options"), HTTP1, "send_fully_qualified_url", None, json!(true)),
         (
             cluster("http_protocol_options"),
             HTTP1,
@@ -214,13 +206,6 @@ fn probes() -> Vec<Probe> {
             json!([{ "name": "v", "headers": [{ "name": ":path", "present_match": true }] }]),
         ),
         (route, "envoy.config.route.v3.Route", "stat_prefix", None, json!("p")),
-        (
-            manager("route_config/virtual_hosts/0/routes/0/match"),
-            "envoy.config.route.v3.RouteMatch",
-            "connect_matcher",
-            None,
-            json!({}),
-        ),
         (action, ACTION, "cluster_header", None, json!("x-cluster")),
         (action, ACTION, "flush_timeout", None, json!("1s")),
         (action, ACTION, "upgrade_configs", None, upgrade()),
@@ -228,8 +213,8 @@ fn probes() -> Vec<Probe> {
             action,
             ACTION,
             "upgrade_configs",
-            Some("CONNECT"),
-            json!([{ "upgrade_type": "CONNECT", "connect_config": {} }]),
+            Some("CONNECT that a POST stands for"),
+            json!([{ "upgrade_type": "CONNECT", "connect_config": { "allow_post": true } }]),
         ),
         (action, ACTION, "max_stream_duration", None, json!({ "max_stream_duration": "1s" })),
         (weighted, WEIGHT, "cluster_header", None, json!("x-cluster")),

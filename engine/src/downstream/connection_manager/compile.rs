@@ -9,9 +9,9 @@ use super::{
     BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, OldAndIdle,
     PathRules, RequestIds, StripPort, Timeouts, Underscores, UserAgent,
 };
-use crate::compile::Node;
+use crate::compile::{Node, names};
 use crate::http1::{FieldName, HeadLimits, Scheme};
-use crate::request::headers::{Names, ResponseRules, ServerHeader};
+use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
 
@@ -118,7 +118,6 @@ pub fn compile(
             server_name: if server_name.is_empty() { "envoy" } else { server_name }.into(),
             via: via.clone().into_bytes(),
             always_set_request_id: *always_set_request_id_in_response,
-            names: Names::default(),
         },
         reply_rewrite: local_reply_config.as_ref().map_or_else(Default::default, |schema| {
             reply_rewrite(schema, &at.field("local_reply_config"), problems)
@@ -411,22 +410,16 @@ fn http1(
         enable_trailers,
         allow_chunked_length,
         override_stream_error_on_invalid_http_message,
-        send_fully_qualified_url,
+        // Envoy reads it for requests to hosts only.
+        send_fully_qualified_url: _,
         allow_custom_methods,
     } = options;
     // Of the two the more special one counts.
     if override_stream_error_on_invalid_http_message.is_some() {
         compiled.bad_request = bad_request(*override_stream_error_on_invalid_http_message);
     }
-    for (field, set) in [("send_fully_qualified_url", *send_fully_qualified_url)] {
-        if set {
-            problems.error(&at.field(field), NOT_IMPLEMENTED);
-        }
-    }
-    if let Some(config::HeaderKeyFormat { proper_case_words }) = header_key_format
-        && proper_case_words.is_some()
-    {
-        compiled.response.names = Names::ProperCaseWords;
+    if let Some(format) = header_key_format {
+        compiled.names = names(format, &at.field("header_key_format"), problems);
     }
     if *allow_chunked_length {
         let message = "Corvoy never accepts Content-Length together with Transfer-Encoding";
@@ -485,24 +478,13 @@ mod tests {
     fn what_is_not_done_is_refused_by_name() {
         let (_, errors) = compiled(|manager| {
             manager.codec_type = config::CodecType::Http2;
-            manager.upgrade_configs = vec![config::UpgradeConfig {
-                upgrade_type: "connect".into(),
-                ..Default::default()
-            }];
             manager.http_protocol_options = Some(config::Http1ProtocolOptions {
                 allow_chunked_length: true,
                 ..Default::default()
             });
         });
         let paths: Vec<&str> = errors.iter().map(String::as_str).collect();
-        assert_eq!(
-            paths,
-            [
-                "codec_type",
-                "upgrade_configs[0].upgrade_type",
-                "http_protocol_options.allow_chunked_length",
-            ]
-        );
+        assert_eq!(paths, ["codec_type", "http_protocol_options.allow_chunked_length",]);
     }
 
     fn compiled(

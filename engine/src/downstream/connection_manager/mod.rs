@@ -5,6 +5,7 @@ mod compile;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::http1::names::Names;
 use crate::http1::{FieldName, HeadLimits, Scheme};
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
@@ -50,6 +51,8 @@ pub struct ConnectionManager {
     pub forward_client_cert: bool,
     /// The rules for the head of a response.
     pub response: ResponseRules,
+    /// How the names of fields are written.
+    pub names: Names,
     /// Whether the router leaves out the `x-envoy-*` headers that it adds.
     pub suppress_envoy_headers: bool,
     /// The `x-envoy-*` fields that must be valid where a client may say them.

@@ -43,6 +43,8 @@ pub struct Forward {
     pub idle_timeout: Option<Duration>,
     /// The upgrades that it allows or refuses, whatever the connection manager says.
     pub upgrades: Upgrades,
+    /// What becomes of a CONNECT that is allowed.
+    pub connect: Connect,
     /// The route's own policy or the one of its virtual host.
     pub retry: Option<RetryPolicy>,
     /// What the endpoint sees as host.
@@ -53,6 +55,16 @@ pub struct Forward {
     pub path_rewrite: PathRewrite,
     /// Which circuit breakers and pools it uses.
     pub priority: Priority,
+}
+
+/// `connect_config`: what becomes of a CONNECT.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Connect {
+    /// The host is a proxy and is asked for the tunnel.
+    #[default]
+    Forwarded,
+    /// The tunnel ends here: the host gets what is in it.
+    Terminated,
 }
 
 /// The class of a request; each has its own circuit breakers and connection pools.

@@ -1,4 +1,4 @@
-//! What a client connection waits for, and what comes of it.
+//! What a connection waits for, and what came of it.
 
 /// What a wait is for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,15 +14,6 @@ pub struct Interest {
     pub origin_out: bool,
 }
 
-/// Whether the client may still send.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Input {
-    /// It may.
-    Open,
-    /// It has closed its side; it can still read.
-    HalfClosed,
-}
-
 /// What a wait brought.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ready {
@@ -32,6 +23,24 @@ pub struct Ready {
     pub rang: bool,
     /// The client has reset the connection while neither its bytes nor room towards it were wanted.
     pub client_gone: bool,
+}
+
+/// Whether the client may still send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Input {
+    /// It may.
+    Open,
+    /// It has closed its side; it can still read.
+    HalfClosed,
+}
+
+/// Which side ended the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClosedBy {
+    /// This proxy.
+    Us,
+    /// The client.
+    Client,
 }
 
 /// What limits the time of a head.
