@@ -21,7 +21,10 @@ const GROUPS: [&str; 4] = [
 const EVERYWHERE: [&str; 4] = ["codec_type", "http_filters", "route_config", "stat_prefix"];
 
 /// What only a cluster may say.
-const OF_A_CLUSTER: [&str; 1] = ["common_http_protocol_options.max_response_headers_kb"];
+const OF_A_CLUSTER: [&str; 2] = [
+    "common_http_protocol_options.max_response_headers_kb",
+    "http_protocol_options.send_fully_qualified_url",
+];
 
 /// The values that an option has in cases, and the cases.
 #[derive(Default)]
