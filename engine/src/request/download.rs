@@ -9,7 +9,7 @@ use super::deadlines::Passed;
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
-use super::{Exchange, Outcome, answer};
+use super::{Exchange, answer};
 use crate::downstream::connection::{After, Interest, Ready};
 use crate::http1::{BodyLength, FieldName};
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -19,20 +19,20 @@ pub(super) async fn deliver(
     x: &mut Exchange<'_>,
     route: &Route,
     answer: Answer,
-    mut upload: Upload,
+    upload: &mut Upload,
     attempts: Option<u32>,
-) -> Outcome {
+) -> After {
     let Answer { connection, length, mut early } = answer;
-    x.start_timers(&upload);
+    x.start_timers(upload);
     // Asked before the hop-by-hop fields go.
     let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let framing = x.finish_response_head(route, length, attempts);
     x.count_response();
     let mut out = x.client.shard.buffers.take();
     answer::encode(x.client, &x.heads.response, &mut out);
-    let mut pump = Pump::new(&length, framing, out).bounded(x.client.buffer_limit());
+    let mut pump = Pump::new(&length, framing, out, x.client.buffer_limit());
     let mut relayed = match pump.take_early(&mut early) {
-        Ok(()) => relay(x, &connection, &mut pump, &mut upload).await,
+        Ok(()) => relay(x, &connection, &mut pump, upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
     };
     if let Err(Broken::Answer(Fault::Malformed(_))) = relayed
@@ -42,7 +42,7 @@ pub(super) async fn deliver(
         relayed = Err(Broken::Client);
     }
     let clean = pump.has_ended() && pump.surplus().is_empty() && early.is_empty();
-    let outcome = match relayed {
+    let after = match relayed {
         Ok(()) => {
             match (clean && upload.is_done(), origin_stays) {
                 (true, true) => give_back(x, connection),
@@ -66,8 +66,7 @@ pub(super) async fn deliver(
     let buffers = &x.client.shard.buffers;
     buffers.give(early);
     pump.recycle(buffers);
-    upload.recycle(buffers);
-    Outcome::Done(outcome)
+    after
 }
 
 /// Why an answer broke off.
