@@ -11,6 +11,8 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     pub(crate) shape: Shape,
     pub(crate) measure: Measure,
+    /// For how many threads of the proxy the cores are divided.
+    pub(crate) room: usize,
     /// The figure that ratios are made of.
     pub(crate) figure: &'static str,
 }
@@ -98,9 +100,15 @@ pub(crate) fn all() -> Vec<Scenario> {
         ("routes-1000", "1,000 routes to 1,000 clusters, the last one asked for", many(1000, 1000)),
         ("routes-10000", "10,000 routes to one cluster, the last one asked for", many(10_000, 1)),
         ("retries", "retries configured, none needed", Shape { retries: true, ..Shape::PLAIN }),
-        ("shards-2", "two threads", Shape { shards: 2, ..Shape::PLAIN }),
     ] {
         all.push(Scenario { shape, ..cpu(name, about, Ask::PLAIN) });
+    }
+    for (name, about, shards) in [
+        ("shards-1", "one thread, client and origin where they are for two", 1),
+        ("shards-2", "two threads", 2),
+    ] {
+        let shape = Shape { shards, ..Shape::PLAIN };
+        all.push(Scenario { shape, room: 2, ..cpu(name, about, Ask::PLAIN) });
     }
     all.push(plain(
         "syscalls",
@@ -147,7 +155,7 @@ fn plain(
     figure: &'static str,
     measure: Measure,
 ) -> Scenario {
-    Scenario { name, about, shape: Shape::PLAIN, measure, figure }
+    Scenario { name, about, shape: Shape::PLAIN, measure, room: 1, figure }
 }
 
 fn cpu(name: &'static str, about: &'static str, ask: Ask) -> Scenario {

@@ -109,6 +109,7 @@ impl Peer {
             _ if bare && scenario.shape != Shape::PLAIN => {
                 Some("it has neither routes nor retries nor threads".to_owned())
             }
+            _ if bare && scenario.room > 1 => Some("it has no second thread".to_owned()),
             Measure::Instructions(_) if self == Self::Direct => Some("it is no proxy".to_owned()),
             Measure::Instructions(_) if self == Self::Envoy => {
                 Some("too large to run under callgrind".to_owned())
@@ -139,6 +140,16 @@ impl Shape {
 }
 
 impl Installed {
+    /// What valgrind needs before the command line that it is to follow. It keeps its lock while one
+    /// thread waits in a ring, and the others of Corvoy would wait for ever; under epoll the same code
+    /// runs in user space.
+    pub(crate) fn environment_for_valgrind(&self) -> &'static [&'static str] {
+        match self.peer {
+            Peer::Corvoy => &["env", "CORVOY_RING=epoll"],
+            Peer::Direct | Peer::Floor | Peer::Nginx | Peer::Haproxy | Peer::Envoy => &[],
+        }
+    }
+
     /// Writes the configuration into `folder` and returns the command line that runs it.
     pub(crate) fn command_line(
         &self,

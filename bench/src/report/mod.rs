@@ -11,6 +11,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::peers::{Cores, Peer};
+use crate::report::targets::Limit;
 use crate::run::environment::Environment;
 use crate::scenario::{self, Scenario};
 use crate::summary::{self, Ratio, Sample, Spread};
@@ -142,11 +143,13 @@ fn heading(out: &mut String, environment: &Environment) {
         command,
         rounds,
         seconds,
+        took_seconds: _,
         cores_of_proxy,
         cores_of_origin,
         cores_of_client,
         syscalls_by,
         peers,
+        tools,
         skipped,
     } = environment;
     line(out, &format!("# Bench of {began}, commit {commit}\n"));
@@ -174,8 +177,8 @@ fn heading(out: &mut String, environment: &Environment) {
         &format!("Scenarios with two threads have other cores: {apart}. The time from exec to"),
     );
     line(out, "the first answer includes pinning the process (two further execs, some 2 ms).\n");
-    line(out, "| peer | version |\n| --- | --- |");
-    for (peer, version) in peers {
+    line(out, "| program | version |\n| --- | --- |");
+    for (peer, version) in peers.iter().chain(tools) {
         line(out, &format!("| {peer} | {version} |"));
     }
     for (name, reason) in skipped {
@@ -191,8 +194,12 @@ fn targets(out: &mut String, samples: &[Sample]) {
     );
     for verdict in targets::verdicts(samples) {
         let measured = verdict.measured.map_or_else(|| "–".to_owned(), number);
-        let (about, limit, word) = (verdict.about, number(verdict.limit), verdict.word());
-        line(out, &format!("| {about} | ≤ {limit} | {measured} | {word} |"));
+        let limit = match verdict.limit {
+            Limit::AtMost(most) => format!("≤ {}", number(most)),
+            Limit::AtLeast(least) => format!("≥ {}", number(least)),
+        };
+        let (about, word) = (verdict.about, verdict.word());
+        line(out, &format!("| {about} | {limit} | {measured} | {word} |"));
     }
     line(out, "");
 }
