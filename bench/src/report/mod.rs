@@ -1,5 +1,6 @@
 //! The record of a run as people read it: `summary.md`, and `summary.json` for the plots.
 
+mod page;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use crate::summary::{self, Ratio, Sample, Spread};
 pub(crate) struct Options {
     /// The folder of a run.
     folder: PathBuf,
-    /// Write the summary to this page too, with links into the folder.
+    /// Show it on this page too: targets, plots and medians, with links into the folder.
     #[arg(long)]
     page: Option<PathBuf>,
 }
@@ -30,8 +31,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     write(&options.folder)?;
     if let Some(page) = &options.page {
-        let text = fs::read_to_string(options.folder.join("summary.md"))?;
-        let text = relink(&text, &options.folder, page)?;
+        let summary = fs::read_to_string(options.folder.join("summary.md"))?;
+        let text = page::of(&summary, &options.folder, page)?;
         fs::write(page, text).with_context(|| page.display().to_string())?;
     }
     Ok(())
@@ -119,6 +120,8 @@ fn markdown(
     for plot in plots {
         line(out, &format!("![{plot}](plots/{plot}.svg)\n"));
     }
+    overview(out, chapters);
+    line(out, page::END);
     for chapter in chapters {
         line(out, &format!("## {}: {}\n", chapter.scenario, chapter.about));
         table(out, &chapter.rows);
@@ -204,6 +207,34 @@ fn targets(out: &mut String, samples: &[Sample]) {
     line(out, "");
 }
 
+/// The medians of what each scenario is about, all peers beside each other.
+fn overview(out: &mut String, chapters: &[Chapter]) {
+    let rows = || chapters.iter().flat_map(|chapter| &chapter.rows);
+    let peers: Vec<&str> = Peer::ALL
+        .iter()
+        .map(|peer| peer.name())
+        .filter(|name| rows().any(|row| row.peer == *name))
+        .collect();
+    line(out, &format!("## Medians\n\n| scenario | figure | {} |", peers.join(" | ")));
+    line(out, &format!("| --- | --- |{}", " ---: |".repeat(peers.len())));
+    for Chapter { scenario, about, figure, rows, ratios: _ } in chapters {
+        let cell = |peer: &&str| {
+            let row = rows.iter().find(|row| row.peer == **peer);
+            let spread = row.and_then(|row| row.figures.get(figure));
+            spread.map_or_else(|| "–".to_owned(), |spread| number(spread.median))
+        };
+        let cells: Vec<String> = peers.iter().map(cell).collect();
+        let title = title(figure);
+        line(out, &format!("| {scenario}: {about} | {title} | {} |", cells.join(" | ")));
+    }
+    line(out, "");
+}
+
+/// What a figure is called in tables.
+fn title(figure: &str) -> &str {
+    COLUMNS.iter().find(|(name, _)| *name == figure).map_or(figure, |(_, title)| *title)
+}
+
 fn table(out: &mut String, rows: &[Row]) {
     let shown: Vec<_> = COLUMNS
         .iter()
@@ -233,8 +264,7 @@ fn ratios(out: &mut String, chapter: &Chapter) {
     if peers.len() < 2 {
         return;
     }
-    let title = COLUMNS.iter().find(|(figure, _)| *figure == chapter.figure);
-    let title = title.map_or(chapter.figure.as_str(), |(_, title)| *title);
+    let title = title(&chapter.figure);
     line(out, &format!("Ratio of {title}, row to column; in brackets the range of the rounds:\n"));
     line(out, &format!("| | {} |", peers.join(" | ")));
     line(out, &format!("| --- |{}", " ---: |".repeat(peers.len())));
@@ -280,15 +310,6 @@ fn plots(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// Makes links of the folder's own pages work on a page elsewhere in the repository.
-fn relink(text: &str, folder: &Path, page: &Path) -> anyhow::Result<String> {
-    let above = page.parent().context("a page in a folder")?.components().count();
-    let way = format!("{}{}", "../".repeat(above), folder.display());
-    let way = way.trim_end_matches('/');
-    let links = text.replace("](plots/", &format!("]({way}/plots/"));
-    Ok(format!("{links}Raw data, commands and configurations: [{0}]({way}).\n", folder.display()))
 }
 
 fn line(out: &mut String, text: &str) {
@@ -354,10 +375,10 @@ mod tests {
     }
 
     #[test]
-    fn links_work_from_the_page_that_shows_the_summary() {
-        let text = "![a](plots/a.svg)\n";
-        let folder = Path::new("bench/results/2026-01-01-box");
-        let linked = relink(text, folder, Path::new("docs/BENCHMARKS.md")).unwrap();
-        assert!(linked.starts_with("![a](../bench/results/2026-01-01-box/plots/a.svg)"));
+    fn the_overview_has_a_line_a_scenario_and_a_column_a_peer() {
+        let mut text = String::new();
+        overview(&mut text, &chapters(&[sample("corvoy", 0, 11.0), sample("nginx", 0, 16.0)]));
+        assert!(text.contains("| scenario | figure | corvoy | nginx |"), "{text}");
+        assert!(text.contains("| CPU µs/request | 11.0 | 16.0 |"), "{text}");
     }
 }
