@@ -50,8 +50,9 @@ pub(crate) fn write(folder: &Path) -> anyhow::Result<()> {
     let chapters = chapters(&samples);
     let text = markdown(&samples, &environment, &chapters, &plots(folder));
     fs::write(folder.join("summary.md"), text)?;
-    let json = serde_json::to_string_pretty(&chapters)? + "\n";
-    fs::write(folder.join("summary.json"), json)?;
+    let lines: Vec<String> =
+        chapters.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    fs::write(folder.join("summary.json"), format!("[\n{}\n]\n", lines.join(",\n")))?;
     Ok(())
 }
 
@@ -302,19 +303,29 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The names of the plots that exist, without extension.
+/// The names of the plots that exist, without extension, those first that say most.
 fn plots(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join("plots")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".svg").map(str::to_owned))
         .collect();
-    names.sort();
+    let place = |name: &String| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len());
+    names.sort_by_key(|name| (place(name), name.clone()));
     names
 }
 
 fn line(out: &mut String, text: &str) {
     writeln!(out, "{text}").ok();
 }
+
+/// The plots that stand before the others.
+const FIRST: [&str; 5] = [
+    "cpu-per-request",
+    "requests-per-second",
+    "cpu-per-mb",
+    "p99-against-rate",
+    "latency-by-percentile",
+];
 
 /// The figures that tables show, in this order.
 const COLUMNS: [(&str, &str); 19] = [

@@ -272,7 +272,8 @@ impl Runner {
             Ok(figures) => {
                 let value = figures.get(scenario.figure).copied().unwrap_or(f64::NAN);
                 self.say(&format!("  {name:8} {round} {value:12.2} {}", scenario.figure))?;
-                sample.figures = figures;
+                sample.figures =
+                    figures.into_iter().map(|(name, value)| (name, rounded(value))).collect();
             }
             Err(error) => {
                 let words = self.stage.last_words(peer);
@@ -306,6 +307,11 @@ impl Runner {
         let seconds = self.began.elapsed().as_secs();
         Ok(writeln!(std::io::stderr(), "{:3}:{:02} {line}", seconds / 60, seconds % 60)?)
     }
+}
+
+/// To a thousandth: what is measured here means less.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 /// A folder that no record has yet, named after day and machine.
