@@ -1,4 +1,4 @@
-//! The runner: each scenario in rounds that alternate between the peers, everything recorded.
+//! The runner: scenarios in rounds that alternate between the peers, everything recorded.
 
 pub(crate) mod environment;
 mod generator;
@@ -66,8 +66,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     runtime::raise_descriptor_limit();
     let mut runner = Runner::new(options)?;
-    for scenario in &scenarios {
-        runner.scenario(scenario)?;
+    for batch in scenarios.chunk_by(|one, next| one.batch == next.batch) {
+        runner.batch(batch)?;
     }
     let out = runner.finish()?;
     Ok(writeln!(std::io::stdout(), "{}", out.display())?)
@@ -171,42 +171,53 @@ impl Runner {
         Ok(())
     }
 
-    fn scenario(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
-        let rounds = match scenario.measure {
-            Measure::Instructions(_) => self.rounds.min(2), // they hardly vary
-            _ => self.rounds,
-        };
+    /// Measures scenarios that are compared with each other, round by round.
+    fn batch(&mut self, scenarios: &[Scenario]) -> anyhow::Result<()> {
+        let mut batch = Vec::new();
+        for scenario in scenarios {
+            let peers = self.participants(scenario)?;
+            batch.push((scenario, peers));
+        }
+        for round in 0..self.rounds {
+            for (scenario, peers) in &mut batch {
+                if round >= scenario.rounds_max() {
+                    continue;
+                }
+                self.stage.cores = Cores::divide(self.environment.cores, scenario.room);
+                self.say(&format!("{}: {}", scenario.name, scenario.about))?;
+                for installed in peers.iter() {
+                    let result = self.measure(scenario, installed, round);
+                    self.record(scenario, installed.peer, round, result)?;
+                }
+                // The next round begins with another peer, so that nobody always runs first.
+                let next = 1.min(peers.len());
+                peers.rotate_left(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// The peers that have a part in a scenario; notes why others have none.
+    fn participants(&mut self, scenario: &Scenario) -> anyhow::Result<Vec<Installed>> {
         if let Measure::Foreign(tool, _) = scenario.measure
             && !tool.is_installed()
         {
             let what = format!("{} in {}", tool.program(), scenario.name);
             self.say(&format!("{}: skipped: {} is not installed", scenario.name, tool.program()))?;
             self.environment.skipped.push((what, "not installed".to_owned()));
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let (mut left_out, mut peers) = (Vec::new(), Vec::new());
+        let mut peers = Vec::new();
         for installed in &self.peers {
             match installed.peer.left_out(scenario) {
-                Some(reason) => left_out.push((installed.peer, reason)),
+                Some(reason) => {
+                    let what = format!("{} in {}", installed.peer.name(), scenario.name);
+                    self.environment.skipped.push((what, reason));
+                }
                 None => peers.push(installed.clone()),
             }
         }
-        for (peer, reason) in left_out {
-            let what = format!("{} in {}", peer.name(), scenario.name);
-            self.environment.skipped.push((what, reason));
-        }
-        self.stage.cores = Cores::divide(self.environment.cores, scenario.room);
-        self.say(&format!("{}: {}", scenario.name, scenario.about))?;
-        for round in 0..rounds {
-            for installed in &peers {
-                let result = self.measure(scenario, installed, round);
-                self.record(scenario, installed.peer, round, result)?;
-            }
-            // The next round begins with another peer, so that nobody always runs first.
-            let next = 1.min(peers.len());
-            peers.rotate_left(next);
-        }
-        Ok(())
+        Ok(peers)
     }
 
     fn measure(
