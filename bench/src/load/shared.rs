@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     began: Instant,
     ended_ns: Cell<Option<u64>>,
     close: bool,
+    tick: Duration,
     /// Nobody watches without it.
     bar: Option<Bar>,
 }
@@ -53,6 +54,7 @@ impl Shared {
             began: Instant::now(),
             ended_ns: Cell::new(None),
             close: options.close,
+            tick: Duration::from_micros(options.tick_us.into()),
             bar: (!options.quiet && io::stderr().is_terminal())
                 .then_some(Bar { seconds: options.seconds }),
         })
@@ -224,9 +226,9 @@ pub(crate) async fn drive(shared: &Rc<Shared>, wires: Vec<Option<Wire>>) -> Vec<
     wires
 }
 
-/// Looks at the pace every 50 µs: a timer of the kernel, because monoio's own has milliseconds.
+/// Looks at the pace at each tick: a timer of the kernel, because monoio's own has milliseconds.
 async fn tick(shared: Rc<Shared>, limit: Duration) {
-    let Ok(timer) = timer() else { return };
+    let Ok(timer) = timer(shared.tick) else { return };
     let mut buffer = vec![0; 8];
     while shared.release() && shared.began.elapsed() < limit {
         let (result, returned) = timer.read_at(buffer, 0).await;
@@ -238,9 +240,9 @@ async fn tick(shared: Rc<Shared>, limit: Duration) {
     shared.release();
 }
 
-fn timer() -> io::Result<monoio::fs::File> {
+fn timer(tick: Duration) -> io::Result<monoio::fs::File> {
     let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
-    let every = Timespec { tv_sec: 0, tv_nsec: TICK_NS };
+    let every = Timespec { tv_sec: 0, tv_nsec: tick.subsec_nanos().into() };
     let order = Itimerspec { it_interval: every, it_value: every };
     rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &order)?;
     monoio::fs::File::from_std(File::from(timer))
@@ -274,7 +276,6 @@ impl Bar {
 }
 
 const BAR_WIDTH: u64 = 30;
-const TICK_NS: i64 = 50_000;
 /// How many connections are being made at once: below every backlog.
 const CONNECTING_MAX: usize = 64;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
