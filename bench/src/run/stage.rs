@@ -92,8 +92,10 @@ impl Stage {
         add("client_us_per_request", client.since(client_began).total_us() / requests);
         add("origin_us_per_request", origin.since(origin_began).total_us() / requests);
         add("rss_kib", memory.rss_kib as f64);
-        let grown = memory.pss_kib.saturating_sub(before.pss_kib) as f64;
-        add("pss_kib_per_connection", grown / ask.connections as f64);
+        let each =
+            |after: u64, before: u64| after.saturating_sub(before) as f64 / ask.connections as f64;
+        add("pss_kib_per_connection", each(memory.pss_kib, before.pss_kib));
+        add("rss_kib_per_connection", each(memory.rss_kib, before.rss_kib));
         Ok(figures)
     }
 
