@@ -31,6 +31,9 @@ pub const ACCEPT_BACKOFF_MS: u64 = 100;
 /// Connections taken from one listener before the shard looks at its other work.
 pub const ACCEPT_BURST_MAX: usize = 64;
 
+/// Waits of one task that may end at once, because there is more to do, before the others run.
+pub const WAITS_IN_A_ROW_MAX: u32 = 4;
+
 /// Milliseconds that an idle client keeps after a drain began: a request already on its way to us
 /// is still answered.
 pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;

@@ -44,6 +44,9 @@ pub async fn serve(mut client: Client) {
         client.requests += 1;
         let after = request::serve(&mut client, &mut heads).await;
         client.shard.give_heads(heads);
+        if after != After::Next && client.socket.is_posting() {
+            client.settle().await;
+        }
         match after {
             After::Next => {}
             After::Close if client.may_be_sending() => return client.linger().await,
@@ -268,7 +271,7 @@ impl Client {
             if self.alarm.poll_rang(cx).is_ready() {
                 (ready.rang, any) = (true, true);
             }
-            if any { Poll::Ready(ready) } else { Poll::Pending }
+            if any { self.shard.poll_patience(cx).map(|()| ready) } else { Poll::Pending }
         })
         .await
     }
@@ -348,17 +351,40 @@ impl Client {
             if self.input == Input::HalfClosed {
                 return self.closed_by_client();
             }
-            if let Some(closed) = self.idle().await {
-                return closed;
-            }
         }
-        let mut heads = self.shard.take_heads();
-        let next = self.receive_head(&mut heads).await;
-        match next {
+        let mut heads = match self.first_bytes().await {
+            Ok(heads) => heads,
+            Err(closed) => return closed,
+        };
+        match self.receive_head(&mut heads).await {
             Ok(()) => Next::Request(heads),
             Err(next) => {
                 self.shard.give_heads(heads);
                 next
+            }
+        }
+    }
+
+    /// Waits for the first bytes of a head. What wakes us need not bring any.
+    async fn first_bytes(&mut self) -> Result<Box<Heads>, Next> {
+        if !self.early.is_empty() {
+            let mut heads = self.shard.take_heads();
+            heads.request.received().append(&mut self.early);
+            return Ok(heads);
+        }
+        loop {
+            if let Some(closed) = self.idle().await {
+                return Err(closed);
+            }
+            let mut heads = self.shard.take_heads();
+            let received = self.socket.receive(heads.request.received());
+            if let Ok(Received::Bytes(n)) = received {
+                self.count_received(n);
+                return Ok(heads);
+            }
+            self.shard.give_heads(heads);
+            if let Ok(Received::End) | Err(_) = received {
+                return Err(self.closed_by_client());
             }
         }
     }
@@ -431,13 +457,7 @@ impl Client {
         let began = self.shard.clock.now();
         let timeout = self.listener.filter_chain.manager.timeouts.request_headers.map(millis);
         self.alarm.set(timeout.map(|most| began.saturating_add(most)), began);
-        head.received().append(&mut self.early);
-        let mut fresh = !head.received().is_empty();
         loop {
-            if !fresh {
-                self.receive_some(head.received(), &limits).await?;
-            }
-            fresh = false;
             match head.parse(&limits) {
                 Ok(Some(head_bytes)) => {
                     if head.received().len() > head_bytes {
@@ -448,13 +468,13 @@ impl Client {
                     }
                     return Ok(());
                 }
-                Ok(None) => {}
+                Ok(None) => self.receive_some(head.received(), &limits).await?,
                 Err(error) => return Err(Next::Refused(error)),
             }
         }
     }
 
-    /// Receives at least one byte of a head.
+    /// Receives at least one more byte of a head.
     async fn receive_some(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -471,9 +491,7 @@ impl Client {
                     return Ok(());
                 }
                 Ok(Received::End) | Err(_) => {
-                    if !buffer.is_empty() {
-                        self.begin_exchange(); // and it ends with the connection
-                    }
+                    self.begin_exchange(); // and it ends with the connection
                     return Err(self.closed_by_client());
                 }
                 Ok(Received::Nothing) => {}
@@ -496,6 +514,15 @@ impl Client {
     fn may_be_sending(&self) -> bool {
         let knows = self.shard.draining() == Draining::No;
         self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
+    }
+
+    /// Waits until the kernel has taken the whole answer, as long as a close may be delayed.
+    async fn settle(&mut self) {
+        let now = self.shard.clock.now();
+        let most = self.listener.filter_chain.manager.timeouts.delayed_close.map(millis);
+        self.alarm.set(most.map(|most| now.saturating_add(most)), now);
+        let want = Interest { client_out: true, ..Interest::default() };
+        let _ready = self.wait(None, want).await;
     }
 
     /// Closes once the client has seen the answer: it may still be sending, and a close with

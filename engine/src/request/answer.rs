@@ -169,6 +169,11 @@ impl Exchange<'_> {
         count(self.client, self.heads.response.status);
     }
 
+    /// Whether the connection outlives the answer whose head was written.
+    pub(super) const fn keeps_connection(&self) -> bool {
+        matches!(self.persistence, Persistence::KeepAlive)
+    }
+
     /// What becomes of the connection after an answer that was sent whole.
     pub(super) const fn after(&self) -> After {
         match self.persistence {

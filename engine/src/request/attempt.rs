@@ -164,7 +164,12 @@ pub(super) fn step_upload(
 ) -> Result<(), Failed> {
     let mut may_receive = ready.io.client_in;
     for _ in 0..STEPS_MAX {
-        if upload.wants_origin() {
+        if connection.socket().may_post()
+            && let Some(request) = upload.take_whole()
+        {
+            connection.pool().count_sent(request.len());
+            connection.socket().post(request);
+        } else if upload.wants_origin() {
             let sent = upload.push(connection.socket()).map_err(|fault| upload_fault(x, &fault))?;
             connection.pool().count_sent(sent);
             if sent == 0 {

@@ -241,6 +241,12 @@ impl Pump {
         Ok(bytes)
     }
 
+    /// What is left of the message, if it is all here and short enough to leave as a whole.
+    pub fn take_whole(&mut self) -> Option<Vec<u8>> {
+        let whole = self.sent == 0 && self.has_ended() && self.out.len() <= limits::BLOCK_BYTES;
+        (whole && self.wants_sink()).then(|| std::mem::take(&mut self.out))
+    }
+
     /// Starts again with `out`: the head of another attempt and the body bytes so far.
     pub fn rewind(&mut self, out: Vec<u8>) -> Vec<u8> {
         self.sent = 0;

@@ -88,7 +88,7 @@ async fn relay(
 ) -> Result<(), Broken> {
     let mut ready = Ready::default();
     loop {
-        step(x, connection, pump, ready.io.origin_in)?;
+        step(x, connection, pump, ready.io.origin_in, upload.has_ended())?;
         if pump.is_done() {
             return Ok(());
         }
@@ -128,10 +128,19 @@ fn step(
     connection: &Connection,
     pump: &mut Pump,
     origin_in: bool,
+    request_ended: bool,
 ) -> Result<(), Broken> {
+    // A connection that ends with this answer would wait for the turn before it can be closed.
+    let may_post = request_ended && x.keeps_connection();
     let mut may_receive = origin_in;
     for _ in 0..attempt::STEPS_MAX {
-        if pump.wants_sink() {
+        if may_post
+            && x.client.socket.may_post()
+            && let Some(answer) = pump.take_whole()
+        {
+            x.client.count_sent(answer.len());
+            x.client.socket.post(answer);
+        } else if pump.wants_sink() {
             let sent = pump.push(&x.client.socket).map_err(Broken::Answer)?;
             x.client.count_sent(sent);
             if sent == 0 {

@@ -87,6 +87,11 @@ impl Upload {
         Ok(pulled)
     }
 
+    /// See [`Pump::take_whole`].
+    pub(super) fn take_whole(&mut self) -> Option<Vec<u8>> {
+        self.pump.take_whole()
+    }
+
     /// Sends once to the origin.
     ///
     /// # Errors

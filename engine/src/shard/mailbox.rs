@@ -97,18 +97,31 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Carries out orders for ever; the shard's own task.
+    /// To be called on the shard's thread.
     ///
     /// # Errors
     /// When the bell cannot be registered with the ring.
-    pub async fn run(self, mut carry_out: impl FnMut(Order)) -> io::Result<()> {
-        let bell = Socket::new(self.bell.try_clone()?)?;
+    pub fn open(self) -> io::Result<OpenInbox> {
+        Ok(OpenInbox { bell: Socket::new(self.bell.try_clone()?)?, orders: self.orders })
+    }
+}
+
+/// The shard's end, on its thread.
+#[derive(Debug)]
+pub struct OpenInbox {
+    orders: Receiver<Order>,
+    bell: Socket,
+}
+
+impl OpenInbox {
+    /// Carries out orders for ever; a task of its own.
+    pub async fn run(self, mut carry_out: impl FnMut(Order)) {
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 carry_out(order);
             }
-            std::future::poll_fn(|cx| bell.poll_readable(cx)).await;
-            bell.take_counter();
+            std::future::poll_fn(|cx| self.bell.poll_readable(cx)).await;
+            self.bell.take_counter();
         }
     }
 }

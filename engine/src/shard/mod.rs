@@ -10,6 +10,7 @@
 pub mod buffers;
 pub mod clock;
 pub mod mailbox;
+pub mod reactor;
 pub mod ring;
 pub mod socket;
 pub mod timers;
@@ -22,12 +23,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use self::buffers::Buffers;
 use self::clock::Clock;
 use self::mailbox::{Draining, Inbox, Order};
+use self::reactor::Reactor;
 use self::ring::Ring;
 use self::timers::{Alarm, Timers};
 use self::world::World;
@@ -77,7 +79,8 @@ pub struct Shard {
     /// Deadlines.
     pub timers: Timers,
     /// Memory that connections borrow.
-    pub buffers: Buffers,
+    pub buffers: &'static Buffers,
+    reactor: &'static Reactor,
     /// Random numbers: request ids, back-off, balancing. Not for secrets.
     pub random: RefCell<fastrand::Rng>,
     world: RefCell<Rc<World>>,
@@ -87,6 +90,8 @@ pub struct Shard {
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
     live: Arc<Live>,
+    /// Waits that may end at once before the task lets others run.
+    patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
     sweeping: Cell<Sweeping>,
 }
@@ -127,21 +132,29 @@ pub fn run(plan: Plan) -> io::Result<()> {
         tracing::warn!(target: "main", "shard {}: cannot be pinned to core {}", plan.id, core.id);
     }
     ring::block_on(plan.ring, async move {
-        let shard = Shard::new(plan.id, plan.epoch, plan.live)?;
-        monoio::spawn(shard.timers.run(&shard.clock));
-        monoio::spawn(shard.sweep_pools());
-        plan.inbox.run(|order| shard.carry_out(order)).await
+        let shard = Shard::new(plan.id, plan.ring, plan.epoch, plan.live)?;
+        monoio::spawn(shard.reactor.run());
+        monoio::spawn(shard.reactor.run());
+        shard.spawn(shard.timers.run(&shard.clock));
+        shard.spawn(shard.sweep_pools());
+        let inbox = plan.inbox.open()?;
+        shard.spawn(inbox.run(|order| shard.carry_out(order)));
+        // The reactor knows only of tasks that are spawned: there is nothing to do here.
+        std::future::pending().await
     })?
 }
 
 impl Shard {
-    fn new(id: usize, epoch: Instant, live: Arc<Live>) -> io::Result<&'static Self> {
+    fn new(id: usize, ring: Ring, epoch: Instant, live: Arc<Live>) -> io::Result<&'static Self> {
+        let buffers: &'static Buffers = Box::leak(Box::default());
+        let reactor = Reactor::start(ring, buffers)?;
         // A shard lives as long as the process: tasks borrow it without counting.
         let shard: &'static Self = Box::leak(Box::new(Self {
             id,
             clock: Clock::new(epoch),
             timers: Timers::new()?,
-            buffers: Buffers::default(),
+            buffers,
+            reactor,
             random: RefCell::new(fastrand::Rng::new()),
             world: RefCell::new(Rc::new(World::default())),
             draining: Cell::new(Draining::No),
@@ -149,6 +162,7 @@ impl Shard {
             heads: RefCell::default(),
             scratch: RefCell::default(),
             live,
+            patience: Cell::new(0),
             sweep: Cell::new(None),
             sweeping: Cell::new(Sweeping::NotDue),
         }));
@@ -238,14 +252,32 @@ impl Shard {
     /// Runs a task that may fail alone: a panic ends it, not the shard.
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
         let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        self.reactor.task_resumed(); // this one will be
         monoio::spawn(std::future::poll_fn(move |cx| {
-            self.clock.refresh();
+            self.resume();
             let poll = AssertUnwindSafe(|| task.as_mut().poll(cx));
             std::panic::catch_unwind(poll).unwrap_or_else(|_panic| {
                 tracing::error!(target: "main", "a task panicked; its connection is closed");
                 Poll::Ready(())
             })
         }));
+    }
+
+    fn resume(&self) {
+        self.clock.refresh();
+        self.reactor.task_resumed();
+        self.patience.set(limits::WAITS_IN_A_ROW_MAX);
+    }
+
+    /// Ready, unless the task that asks had its share for now: then it is resumed when the others
+    /// have run.
+    pub fn poll_patience(&self, cx: &Context<'_>) -> Poll<()> {
+        if let Some(left) = self.patience.get().checked_sub(1) {
+            self.patience.set(left);
+            return Poll::Ready(());
+        }
+        self.reactor.resume_later(cx.waker());
+        Poll::Pending
     }
 
     /// A client connection was accepted.

@@ -10,10 +10,13 @@ use std::io;
 
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-/// Submission entries of a ring; one request keeps at most four operations in flight.
+/// Submission entries of a ring: what its tasks ask for between two turns, or it is handed over
+/// earlier.
 const SUBMISSIONS: u32 = 2048;
 /// Completion entries: several times the submissions, so that a burst never overflows.
 const COMPLETIONS: u32 = 8192;
+/// The fewest that the executor allows.
+const IDLE_SUBMISSIONS: u32 = 256;
 
 /// The interface that a shard ended up with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,16 +66,15 @@ pub const FORCE: &str = "CORVOY_RING";
 /// Walks the ladder once, on the thread that asks.
 ///
 /// # Errors
-/// When not even epoll can be set up, or [`FORCE`] names no step.
+/// When [`FORCE`] names no step.
 pub fn choose() -> io::Result<Choice> {
     let mut refusals = Vec::new();
     for &ring in ladder()? {
-        match build_uring(ring).map(drop) {
+        match build(ring).map(drop) {
             Ok(()) => return Ok(Choice { ring, refusals }),
             Err(error) => refusals.push(format!("{ring}: {error}")),
         }
     }
-    build_epoll().map(drop)?;
     Ok(Choice { ring: Ring::Epoll, refusals })
 }
 
@@ -87,22 +89,40 @@ fn ladder() -> io::Result<&'static [Ring]> {
     }
 }
 
-/// Runs `main` to its end on this thread.
+/// Runs `main` to its end on this thread, with the tasks that it spawns.
 ///
 /// # Errors
 /// When the kernel refuses the interface on this thread.
 pub fn block_on<F: Future>(ring: Ring, main: F) -> io::Result<F::Output> {
     match ring {
-        Ring::Epoll => Ok(build_epoll()?.block_on(main)),
+        Ring::Epoll => Ok(RuntimeBuilder::<LegacyDriver>::new().build()?.block_on(main)),
         Ring::DeferTaskrun | Ring::CoopTaskrun | Ring::Plain => {
-            Ok(build_uring(ring)?.block_on(main))
+            // The executor's own ring: nothing ever goes through it.
+            let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
+                .with_entries(IDLE_SUBMISSIONS)
+                .uring_builder(builder(ring))
+                .build()?;
+            Ok(runtime.block_on(main))
         }
     }
 }
 
-fn build_uring(ring: Ring) -> io::Result<monoio::Runtime<IoUringDriver>> {
+/// A ring for this thread.
+///
+/// # Errors
+/// When the kernel has no io_uring, or not one of this kind, or forbids it.
+pub fn build(ring: Ring) -> io::Result<io_uring::IoUring> {
+    let ring = builder(ring).setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
+    // Linux 5.17, for what is older has no poll that stays.
+    if !ring.params().is_feature_skip_cqe_on_success() {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    Ok(ring)
+}
+
+fn builder(ring: Ring) -> io_uring::Builder {
     let mut builder = io_uring::IoUring::builder();
-    builder.setup_submit_all().setup_clamp().setup_cqsize(COMPLETIONS);
+    builder.setup_submit_all().setup_clamp();
     match ring {
         Ring::DeferTaskrun => {
             builder.setup_single_issuer().setup_defer_taskrun();
@@ -112,9 +132,5 @@ fn build_uring(ring: Ring) -> io::Result<monoio::Runtime<IoUringDriver>> {
         }
         Ring::Plain | Ring::Epoll => {}
     }
-    RuntimeBuilder::<IoUringDriver>::new().with_entries(SUBMISSIONS).uring_builder(builder).build()
-}
-
-fn build_epoll() -> io::Result<monoio::Runtime<LegacyDriver>> {
-    RuntimeBuilder::<LegacyDriver>::new().build()
+    builder
 }

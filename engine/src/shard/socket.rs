@@ -1,35 +1,38 @@
 //! The seam to the kernel: what the data plane asks of a socket, and nothing else.
 //!
-//! Readiness comes through the ring, bytes move by direct non-blocking calls: no buffer is pinned
-//! while a connection waits, and dropping a wait loses nothing. This is the one file to replace
-//! when another way of talking to the ring proves cheaper.
+//! Readiness comes from the [`Reactor`], bytes are received by direct non-blocking calls: no buffer
+//! is pinned while a connection waits, and dropping a wait loses nothing. A message that is complete
+//! is posted: it leaves with those of other connections.
 //!
-//! Invariant: a poll that was armed stays in the ring until it fires, whoever stops waiting for it;
-//! so a connection costs one poll per request, not one per look.
-#![expect(unsafe_code, reason = "borrows the descriptor that monoio owns; fills spare capacity")]
+//! Invariant: a wait ends at once unless the last receive, or send, said that there is nothing, or
+//! no room: so nothing that the kernel told while nobody waited is lost.
+#![expect(unsafe_code, reason = "fills spare capacity")]
 
-use std::cell::{OnceCell, RefCell};
-use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
+
+use super::reactor::{Reactor, Source};
 
 /// A TCP connection, or another descriptor that becomes readable.
 pub struct Socket {
-    stream: Rc<TcpStream>,
-    readable: RefCell<Pin<Box<dyn Watch>>>,
-    writable: OnceCell<RefCell<Pin<Box<dyn Watch>>>>,
+    source: Rc<Source>,
+    reactor: &'static Reactor,
 }
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("fd", &self.stream.as_raw_fd()).finish()
+        f.debug_struct("Socket").field("fd", &self.source.fd()).finish()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.reactor.remove(&self.source);
     }
 }
 
@@ -61,11 +64,8 @@ impl Socket {
     /// # Errors
     /// When the runtime cannot register it.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        // The runtime only needs a descriptor to poll; a listener, timer or event descriptor
-        // passes through this type as well as a connection.
-        let stream = Rc::new(TcpStream::from_std(fd.into())?);
-        let readable = RefCell::new(watch_readable(&stream));
-        Ok(Self { stream, readable, writable: OnceCell::new() })
+        let reactor = Reactor::current()?;
+        Ok(Self { source: reactor.add(fd)?, reactor })
     }
 
     /// Starts a connection; it is there when [`Self::connect_result`] says so after the socket
@@ -83,7 +83,9 @@ impl Socket {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(error),
         }
-        Self::new(socket.into())
+        let socket = Self::new(socket.into())?;
+        socket.source.filled();
+        Ok(socket)
     }
 
     /// The outcome of a connection attempt.
@@ -97,15 +99,18 @@ impl Socket {
         }
     }
 
-    /// Ready when a receive would bring bytes, the end, or an error.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.readable.borrow_mut().as_mut().poll_fired(cx)
+    /// Ready when a receive would bring bytes, the end, or an error; now and then without any.
+    pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.source.poll_readable(cx)
     }
 
     /// Ready when a send would take bytes or fail.
-    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let watch = self.writable.get_or_init(|| RefCell::new(watch_writable(&self.stream)));
-        watch.borrow_mut().as_mut().poll_fired(cx)
+    pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        let ready = self.source.poll_writable(cx);
+        if ready.is_pending() {
+            self.reactor.watch_writable(&self.source);
+        }
+        ready
     }
 
     /// Appends what has arrived to `buffer`, at most its spare capacity.
@@ -131,13 +136,26 @@ impl Socket {
         match self.raw().recv_with_flags(spare, libc::MSG_DONTWAIT) {
             Ok(0) => Ok(Received::End),
             Ok(n) => {
+                if n < most {
+                    self.source.took_all();
+                }
                 // SAFETY: the kernel has filled the first `n` bytes of the spare capacity.
                 unsafe { buffer.set_len(buffer.len() + n) };
                 Ok(Received::Bytes(n))
             }
-            Err(error) if retry_later(&error) => Ok(Received::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.source.is_empty();
+                Ok(Received::Nothing)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Received::Nothing),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the kernel has told nothing since the last receive. It may be about to.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.source.is_quiet()
     }
 
     /// Looks into the receive queue without taking anything.
@@ -157,22 +175,33 @@ impl Socket {
     /// # Errors
     /// When the connection is broken.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        none_if_later(self.raw().send_with_flags(bytes, SEND_FLAGS))
+        if self.source.is_posting() {
+            return Ok(0);
+        }
+        let sent = none_if_later(self.raw().send_with_flags(bytes, SEND_FLAGS))?;
+        if sent < bytes.len() {
+            self.source.filled();
+        }
+        Ok(sent)
     }
 
-    /// Sends two pieces in one call, as much as the kernel takes now.
-    ///
-    /// # Errors
-    /// When the connection is broken.
-    pub fn send_two(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        if second.is_empty() {
-            return self.send(first);
-        }
-        if first.is_empty() {
-            return self.send(second);
-        }
-        let pieces = [IoSlice::new(first), IoSlice::new(second)];
-        none_if_later(self.raw().send_vectored_with_flags(&pieces, SEND_FLAGS))
+    /// Whether a message can be posted.
+    #[must_use]
+    pub fn may_post(&self) -> bool {
+        self.reactor.carries() && !self.source.is_posting()
+    }
+
+    /// Whether posted bytes are still on their way into the socket.
+    #[must_use]
+    pub fn is_posting(&self) -> bool {
+        self.source.is_posting()
+    }
+
+    /// Sends all of `bytes` with the next turn of the ring, if [`Self::may_post`] says so; the block
+    /// goes back to the shard's. What is sent next waits for them. A failure shows as the end of
+    /// what can be received.
+    pub fn post(&self, bytes: Vec<u8>) {
+        self.reactor.post(&self.source, bytes);
     }
 
     /// Accepts one waiting connection from a listening socket.
@@ -185,7 +214,10 @@ impl Socket {
                 Some(address) => Ok(Some((socket.into(), address))),
                 None => Err(io::ErrorKind::Unsupported.into()),
             },
-            Err(error) if retry_later(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.source.is_empty();
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -222,11 +254,9 @@ impl Socket {
 
     /// Takes the 8 byte counter of a timer or event descriptor, so that it falls silent.
     pub fn take_counter(&self) {
-        let mut counter = [0_u8; 8];
-        let fd = self.stream.as_raw_fd();
-        // SAFETY: `counter` is valid for 8 bytes and `fd` is open while `self.stream` lives.
+        self.source.is_empty();
         // The descriptor is non-blocking; an empty one is no error here.
-        let _taken = unsafe { libc::read(fd, counter.as_mut_ptr().cast(), counter.len()) };
+        let _count = rustix::io::read(self.source.fd(), &mut [0_u8; 8]);
     }
 
     fn raw(&self) -> SockRef<'_> {
@@ -236,8 +266,7 @@ impl Socket {
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor stays open as long as `self.stream`, which `self` owns.
-        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
+        self.source.fd().as_fd()
     }
 }
 
@@ -252,50 +281,4 @@ fn none_if_later(sent: io::Result<usize>) -> io::Result<usize> {
         Err(error) if retry_later(&error) => Ok(0),
         sent => sent,
     }
-}
-
-/// A poll in the ring that is armed when somebody asks and stays armed until it fires.
-trait Watch {
-    fn poll_fired(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
-}
-
-/// `arm` makes the poll; the place of the future is used again each time, so that waiting does
-/// not allocate.
-struct Rearmed<A, F> {
-    arm: A,
-    armed: Option<F>,
-}
-
-impl<A: Fn() -> F, F: Future<Output = io::Result<()>>> Watch for Rearmed<A, F> {
-    fn poll_fired(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: `armed` is never moved: it is written and dropped in its place only.
-        let this = unsafe { self.get_unchecked_mut() };
-        let armed = this.armed.get_or_insert_with(&this.arm);
-        // SAFETY: as above; `this` is pinned and so is its field.
-        let armed = unsafe { Pin::new_unchecked(armed) };
-        // An error of the poll itself shows again in the receive or send that follows.
-        let fired = armed.poll(cx).map(drop);
-        if fired.is_ready() {
-            this.armed = None;
-        }
-        fired
-    }
-}
-
-fn watch_readable(stream: &Rc<TcpStream>) -> Pin<Box<dyn Watch>> {
-    let stream = Rc::clone(stream);
-    let arm = move || {
-        let stream = Rc::clone(&stream);
-        async move { stream.readable(false).await }
-    };
-    Box::pin(Rearmed { arm, armed: None })
-}
-
-fn watch_writable(stream: &Rc<TcpStream>) -> Pin<Box<dyn Watch>> {
-    let stream = Rc::clone(stream);
-    let arm = move || {
-        let stream = Rc::clone(&stream);
-        async move { stream.writable(false).await }
-    };
-    Box::pin(Rearmed { arm, armed: None })
 }

@@ -195,7 +195,10 @@ impl Pool {
     /// Closes idle connections that the host has left or that have been idle for too long.
     pub fn sweep(&self, now: Millis) {
         let idle_max = self.cluster.http.idle_timeout;
-        let gone = |parked: &Parked| parked.connection.socket().peek() != Peeked::Silent;
+        let gone = |parked: &Parked| {
+            let socket = parked.connection.socket();
+            !socket.is_quiet() && socket.peek() != Peeked::Silent
+        };
         let expired = |parked: &Parked| {
             idle_max.is_some_and(|most| {
                 u128::from(now.saturating_sub(parked.since)) >= most.as_millis()

@@ -1,0 +1,251 @@
+//! What the kernel tells a shard, for all its sockets at once.
+//!
+//! One turn of the ring hands over everything that the tasks have asked for, and takes everything
+//! that has happened; between two turns every task that has something to do runs. A socket is
+//! watched by one operation for all its life, and short messages are sent with the turn: many of
+//! them for one system call. It does not read: bytes are received by direct calls, into memory that
+//! belongs to whoever asks.
+//!
+//! Tasks are monoio's. Its own ring stays empty: docs/decisions/0004 says what that costs and gains.
+//!
+//! Invariant: a source's descriptor stays open, and bytes that were posted stay in place, until the
+//! last operation that names them has completed.
+
+mod epoll;
+mod source;
+mod uring;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use slab::Slab;
+
+use self::epoll::Epoll;
+pub(super) use self::source::Source;
+use self::uring::{Under, Uring};
+use super::buffers::Buffers;
+use super::ring::Ring;
+
+/// The place of a source among those of its shard.
+type Key = usize;
+
+/// What a turn brought.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Happened {
+    /// There is something to receive; `over`: the kernel has stopped to watch.
+    Readable { hung_up: bool, over: bool },
+    /// There may be room to send.
+    Writable,
+    /// So many of the posted bytes were taken; none: the connection is broken.
+    Sent(Option<usize>),
+}
+
+/// The kernel's side of one shard.
+pub struct Reactor {
+    kernel: RefCell<Kernel>,
+    sources: RefCell<Slab<Rc<Source>>>,
+    happened: Cell<Vec<(Key, Happened)>>,
+    /// Where posted blocks go when they were sent.
+    buffers: &'static Buffers,
+    /// Whether the ring sends a message as a whole, however long that takes (Linux 5.19).
+    carries: bool,
+    /// Counts how often tasks were resumed.
+    resumed: Cell<u64>,
+    /// The count at the last look, and looks since the last turn.
+    seen: Cell<u64>,
+    rounds: Cell<u32>,
+    /// Tasks that let others run first.
+    later: RefCell<Vec<Waker>>,
+    /// The one of the two turning tasks that waits for the other.
+    turner: Cell<Option<Waker>>,
+}
+
+enum Kernel {
+    Uring(Uring),
+    Epoll(Epoll),
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor").field("sources", &self.sources.borrow().len()).finish()
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<&'static Reactor>> = const { Cell::new(None) };
+}
+
+impl Reactor {
+    /// The reactor of this thread, for the life of the process.
+    ///
+    /// # Errors
+    /// When the kernel refuses the ring.
+    pub fn start(ring: Ring, buffers: &'static Buffers) -> io::Result<&'static Self> {
+        let kernel = match ring {
+            Ring::Epoll => Kernel::Epoll(Epoll::new()?),
+            ring => Kernel::Uring(Uring::new(ring)?),
+        };
+        let reactor: &'static Self = Box::leak(Box::new(Self {
+            kernel: RefCell::new(kernel),
+            sources: RefCell::default(),
+            happened: Cell::default(),
+            buffers,
+            carries: matches!(ring, Ring::DeferTaskrun | Ring::CoopTaskrun),
+            resumed: Cell::new(0),
+            seen: Cell::new(0),
+            rounds: Cell::new(0),
+            later: RefCell::default(),
+            turner: Cell::default(),
+        }));
+        CURRENT.set(Some(reactor));
+        Ok(reactor)
+    }
+
+    /// The reactor of this thread.
+    pub(super) fn current() -> io::Result<&'static Self> {
+        CURRENT.get().ok_or_else(|| io::Error::other("this thread is no shard"))
+    }
+
+    /// A task runs: it may make others ready to run.
+    pub fn task_resumed(&self) {
+        self.resumed.set(self.resumed.get().wrapping_add(1));
+    }
+
+    /// Resumes a task when all others that are ready have run. A task that wakes itself would be
+    /// the first to run again.
+    pub fn resume_later(&self, waker: &Waker) {
+        self.later.borrow_mut().push(waker.clone());
+    }
+
+    /// Turns for ever. There are two such tasks, which wake each other: so each runs when all that
+    /// were woken before it have run.
+    pub async fn run(&'static self) {
+        poll_fn(|cx| {
+            if let Some(other) = self.turner.replace(Some(cx.waker().clone())) {
+                self.run_once();
+                other.wake();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// If no task has run since this was last asked, none is ready, and the shard may sleep.
+    fn run_once(&self) {
+        let resumed = self.resumed.get();
+        let idle = self.seen.replace(resumed) == resumed && self.later.borrow().is_empty();
+        // Tasks that keep each other busy do not keep the kernel waiting.
+        if idle || self.rounds.get() >= ROUNDS_MAX {
+            self.rounds.set(0);
+            self.turn(idle);
+        } else {
+            self.rounds.set(self.rounds.get() + 1);
+        }
+        for waker in self.later.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Watches a descriptor.
+    pub(super) fn add(&self, fd: OwnedFd) -> io::Result<Rc<Source>> {
+        let mut sources = self.sources.borrow_mut();
+        let entry = sources.vacant_entry();
+        let source = Rc::new(Source::new(fd, entry.key()));
+        match &mut *self.kernel.borrow_mut() {
+            Kernel::Uring(ring) => {
+                ring.watch_readable(source.fd().as_raw_fd(), source.key());
+                source.begin_watch();
+            }
+            Kernel::Epoll(epoll) => epoll.watch(source.fd().as_fd(), source.key())?,
+        }
+        entry.insert(Rc::clone(&source));
+        Ok(source)
+    }
+
+    /// Nobody will ask for this source again.
+    pub(super) fn remove(&self, source: &Source) {
+        source.close();
+        match &mut *self.kernel.borrow_mut() {
+            Kernel::Uring(ring) => ring.cancel(source.key(), source.under_way()),
+            Kernel::Epoll(epoll) => epoll.forget(source.fd().as_fd()),
+        }
+        self.forget_if_over(source);
+    }
+
+    /// Tells the source's task once there is room to send.
+    pub(super) fn watch_writable(&self, source: &Source) {
+        if let Kernel::Uring(ring) = &mut *self.kernel.borrow_mut()
+            && source.begin_writable()
+        {
+            ring.watch_writable(source.fd().as_raw_fd(), source.key());
+        }
+    }
+
+    /// Whether short messages can go with the turn.
+    pub(super) const fn carries(&self) -> bool {
+        self.carries
+    }
+
+    /// Sends `bytes` with the next turn; the block comes back to the pool of the shard.
+    pub(super) fn post(&self, source: &Source, bytes: Vec<u8>) {
+        if let Kernel::Uring(ring) = &mut *self.kernel.borrow_mut() {
+            ring.send(source.fd().as_raw_fd(), source.key(), &bytes);
+            source.begin_send(bytes);
+        }
+    }
+
+    fn turn(&self, wait: bool) {
+        let mut happened = self.happened.take();
+        match &mut *self.kernel.borrow_mut() {
+            Kernel::Uring(ring) => ring.turn(wait, &mut happened),
+            Kernel::Epoll(epoll) => epoll.turn(wait, &mut happened),
+        }
+        for (key, what) in happened.drain(..) {
+            // What is closed may still complete.
+            let source = self.sources.borrow().get(key).map(Rc::clone);
+            if let Some(source) = source {
+                self.tell(&source, what);
+            }
+        }
+        self.happened.set(happened);
+    }
+
+    fn tell(&self, source: &Source, what: Happened) {
+        match what {
+            Happened::Readable { hung_up, over } => {
+                if over {
+                    source.end_watch();
+                    self.watch_again(source);
+                }
+                source.became_readable(hung_up);
+            }
+            Happened::Writable => source.became_writable(),
+            Happened::Sent(taken) => self.buffers.give(source.sent(taken)),
+        }
+        self.forget_if_over(source);
+    }
+
+    /// The kernel drops a watch when it cannot tell of it; who is served still wants to know.
+    fn watch_again(&self, source: &Source) {
+        if let Kernel::Uring(ring) = &mut *self.kernel.borrow_mut()
+            && source.is_open()
+        {
+            ring.watch_readable(source.fd().as_raw_fd(), source.key());
+            source.begin_watch();
+        }
+    }
+
+    fn forget_if_over(&self, source: &Source) {
+        if !source.is_open() && source.under_way() == Under::default() {
+            // The descriptor is closed with it.
+            drop(self.sources.borrow_mut().try_remove(source.key()));
+        }
+    }
+}
+
+/// Rounds of tasks that wake each other before the kernel is asked anyway.
+const ROUNDS_MAX: u32 = 8;

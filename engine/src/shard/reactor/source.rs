@@ -1,0 +1,212 @@
+//! One descriptor that is watched: what is known of it, and what is under way for it.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, Waker};
+
+use super::Key;
+use super::uring::Under;
+
+/// The state of a descriptor.
+pub(in crate::shard) struct Source {
+    fd: OwnedFd,
+    key: Key,
+    life: Cell<Life>,
+    input: Cell<Input>,
+    output: Cell<Output>,
+    under_way: Cell<Under>,
+    /// Being sent by the kernel; empty when nothing is.
+    posted: Cell<Vec<u8>>,
+    /// Who is told; a descriptor has one task at a time.
+    waker: Cell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    Open,
+    /// Its owner has let it go; operations may still be under way.
+    Closed,
+}
+
+/// What is known of the receive queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Input {
+    /// Empty: the kernel will tell when that changes.
+    Drained,
+    /// Something may be there.
+    Ready,
+    /// The other side sends no more, or the connection is broken: nothing else will be told, so
+    /// this stays.
+    HungUp,
+}
+
+/// What is known of the room to send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Output {
+    /// There may be some.
+    Ready,
+    /// None, or the connection is not there yet: the kernel tells when that changes.
+    Full,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("fd", &self.fd).field("life", &self.life).finish()
+    }
+}
+
+impl Source {
+    pub(super) fn new(fd: OwnedFd, key: Key) -> Self {
+        Self {
+            fd,
+            key,
+            life: Cell::new(Life::Open),
+            input: Cell::new(Input::Drained),
+            output: Cell::new(Output::Ready),
+            under_way: Cell::default(),
+            posted: Cell::default(),
+            waker: Cell::default(),
+        }
+    }
+
+    /// The descriptor.
+    pub(in crate::shard) const fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    pub(super) const fn key(&self) -> Key {
+        self.key
+    }
+
+    // === asked by the socket ===
+
+    /// Ready when a receive would bring something.
+    pub(in crate::shard) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.input.get() != Input::Drained {
+            return Poll::Ready(());
+        }
+        self.remember(cx);
+        Poll::Pending
+    }
+
+    /// Ready when a send would take something. Pending: [`super::Reactor::watch_writable`] is due.
+    pub(in crate::shard) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_posting() {
+            self.filled(); // its end is told to whoever has found no room
+        } else if self.output.get() == Output::Ready {
+            return Poll::Ready(());
+        }
+        self.remember(cx);
+        Poll::Pending
+    }
+
+    /// Nothing was told since the last receive.
+    pub(in crate::shard) fn is_quiet(&self) -> bool {
+        self.input.get() == Input::Drained
+    }
+
+    /// A receive took all that was there. The end comes behind it, and is told once only.
+    pub(in crate::shard) fn took_all(&self) {
+        if self.input.get() == Input::Ready {
+            self.input.set(Input::Drained);
+        }
+    }
+
+    /// A receive found nothing.
+    pub(in crate::shard) fn is_empty(&self) {
+        self.input.set(Input::Drained);
+    }
+
+    /// There is no room to send, or no connection yet.
+    pub(in crate::shard) fn filled(&self) {
+        self.output.set(Output::Full);
+    }
+
+    /// Whether posted bytes are still on their way into the socket: nothing may overtake them.
+    pub(in crate::shard) fn is_posting(&self) -> bool {
+        self.under_way.get().sent
+    }
+
+    // === told by the kernel ===
+
+    pub(super) fn became_readable(&self, hung_up: bool) {
+        if self.input.get() != Input::HungUp {
+            self.input.set(if hung_up { Input::HungUp } else { Input::Ready });
+        }
+        self.wake();
+    }
+
+    pub(super) fn became_writable(&self) {
+        self.output.set(Output::Ready);
+        self.under_way.set(Under { writable: false, ..self.under_way.get() });
+        self.wake();
+    }
+
+    /// The posted block, now that the kernel is done with it.
+    pub(super) fn sent(&self, taken: Option<usize>) -> Vec<u8> {
+        let bytes = self.posted.take();
+        self.under_way.set(Under { sent: false, ..self.under_way.get() });
+        if taken != Some(bytes.len()) {
+            // The kernel sends all or fails: then the connection is over, and whoever receives
+            // next finds its end.
+            let _gone = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
+            self.became_readable(true);
+        }
+        if self.output.get() == Output::Full {
+            // Somebody has more to send.
+            self.output.set(Output::Ready);
+            self.wake();
+        }
+        bytes
+    }
+
+    // === kept by the reactor ===
+
+    pub(super) fn begin_watch(&self) {
+        self.under_way.set(Under { readable: true, ..self.under_way.get() });
+    }
+
+    pub(super) fn end_watch(&self) {
+        self.under_way.set(Under { readable: false, ..self.under_way.get() });
+    }
+
+    /// Whether the watch has to begin.
+    pub(super) fn begin_writable(&self) -> bool {
+        let under_way = self.under_way.get();
+        if under_way.writable || under_way.sent {
+            return false; // what is being sent ends first, and tells
+        }
+        self.under_way.set(Under { writable: true, ..under_way });
+        true
+    }
+
+    pub(super) fn begin_send(&self, bytes: Vec<u8>) {
+        self.posted.set(bytes);
+        self.under_way.set(Under { sent: true, ..self.under_way.get() });
+    }
+
+    pub(super) fn under_way(&self) -> Under {
+        self.under_way.get()
+    }
+
+    pub(super) fn close(&self) {
+        self.life.set(Life::Closed);
+        self.waker.set(None);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.life.get() == Life::Open
+    }
+
+    fn remember(&self, cx: &Context<'_>) {
+        let known = self.waker.take();
+        let same = known.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        self.waker.set(if same { known } else { Some(cx.waker().clone()) });
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
