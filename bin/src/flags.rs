@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use corvoy_engine::compile::Node;
+use corvoy_config::Node;
 
 use crate::log::{self, Level};
 
@@ -276,7 +276,7 @@ impl Flags {
         for (flag, name) in [
             (&self.service_cluster, &mut node.cluster),
             (&self.service_node, &mut node.id),
-            (&self.service_zone, &mut node.zone),
+            (&self.service_zone, &mut node.locality.get_or_insert_default().zone),
         ] {
             if !flag.is_empty() {
                 name.clone_from(flag);

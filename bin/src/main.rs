@@ -63,11 +63,10 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let registry = Arc::new(Registry::new(shards));
     let process = Arc::new(ProcessStats::new(&registry));
     let mut problems = Problems::default();
-    let configured = load(&source, &registry, &mut problems);
+    let configured = load(flags, &source, &registry, &mut problems);
     report::problems(&problems, &source);
     memory::hand_back();
-    let Some((mut compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
-    flags.name_node(&mut compiled.node);
+    let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
     if flags.mode() == Mode::Validate {
         report::line(&format!("configuration '{}' OK", name(flags)));
         return Ok(ExitCode::SUCCESS);
@@ -110,11 +109,13 @@ fn source(flags: &Flags) -> anyhow::Result<Source> {
 
 /// Reads, checks and compiles; nothing if there is any error.
 fn load(
+    flags: &Flags,
     source: &Source,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<(Compiled, serde_json::Value)> {
-    let Loaded { bootstrap, json } = corvoy_config::load(source, problems)?;
+    let Loaded { mut bootstrap, json } = corvoy_config::load(source, problems)?;
+    flags.name_node(bootstrap.node.get_or_insert_default());
     let compiled = compile::bootstrap(&bootstrap, registry, problems)?;
     Some((compiled, json))
 }

@@ -164,3 +164,27 @@ fn bytes_that_follow_a_body_never_reach_the_next_request() {
     }
     client.stays_open();
 }
+
+const SAFE: &str = "http1_safe_max_connection_duration: true";
+
+#[test]
+fn a_connection_that_is_old_enough_answers_once_more_if_that_is_to_be_safe() {
+    let origin = Origin::that_answers();
+    let old = "common_http_protocol_options: { max_connection_duration: 1s }";
+    let proxy = Proxy::with(Config::to(&origin).manager(old).manager(SAFE));
+    let mut client = proxy.connect();
+    client.get("/");
+    std::thread::sleep(Duration::from_millis(1500));
+    client.stays_open();
+    assert_eq!(client.get("/").header("connection").as_deref(), Some("close"));
+    client.is_closed();
+    assert_eq!(proxy.stat("http.front.downstream_cx_max_duration_reached"), 1);
+}
+
+#[test]
+fn a_connection_that_is_old_enough_and_was_never_used_is_closed_all_the_same() {
+    let origin = Origin::that_answers();
+    let old = "common_http_protocol_options: { max_connection_duration: 0.2s }";
+    let proxy = Proxy::with(Config::to(&origin).manager(old).manager(SAFE));
+    proxy.connect().is_closed();
+}

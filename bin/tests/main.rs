@@ -12,6 +12,7 @@ mod bodies;
 #[cfg(test)]
 mod clusters;
 #[cfg(test)]
+mod connection_limits;
 mod connections;
 #[cfg(test)]
 mod edge;

@@ -306,3 +306,63 @@ impl Client {
         });
     }
 }
+
+// === CONNECT ===
+
+const CONNECT: &str = "CONNECT example:443 HTTP/1.1\r\nhost: example:443\r\n\r\n";
+
+/// A proxy that ends tunnels, and a host whose connections are plain sockets.
+fn connecting() -> (Proxy, Sockets) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let config = Config::to_addresses(&[listener.local_addr().unwrap()])
+        .route("upgrade_configs: [{ upgrade_type: CONNECT, connect_config: {} }]");
+    let yaml = config.yaml().replace("{ prefix: \"/\" }", "{ connect_matcher: {} }");
+    (Proxy::with(Config::verbatim(yaml)), Sockets(listener))
+}
+
+#[test]
+fn a_host_gets_what_is_in_the_tunnel_and_nothing_else() {
+    let (proxy, host) = connecting();
+    let mut client = proxy.connect();
+    client.send([CONNECT, "hello"].concat());
+    let mut host = host.accept();
+    assert_eq!(take(&mut host, 5), b"hello");
+    assert_eq!(client.response_to("HEAD").status(), 200);
+    host.write_all(b"\x16\x03\x01").unwrap();
+    assert_eq!(client.exactly(3), b"\x16\x03\x01");
+    assert_eq!(proxy.stat("http.front.downstream_cx_upgrades_active"), 1);
+    client.reset();
+    proxy.stat_becomes("http.front.downstream_cx_upgrades_active", 0);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+#[test]
+fn each_side_of_a_connect_may_stop_sending_while_it_still_reads() {
+    // Envoy ends both directions with the first.
+    if is_oracle() {
+        return;
+    }
+    let (proxy, host) = connecting();
+    let mut client = proxy.connect();
+    client.send([CONNECT, "all"].concat()).half_close();
+    let mut host = host.accept();
+    let mut said = Vec::new();
+    host.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"all");
+    host.write_all(b"and the answer").unwrap();
+    drop(host);
+    assert_eq!(client.response_to("HEAD").status(), 200);
+    assert_eq!(client.until_close(), b"and the answer");
+}
+
+#[test]
+fn every_tunnel_has_a_connection_of_its_own() {
+    let (proxy, host) = connecting();
+    for _ in 0..2 {
+        let mut client = proxy.connect();
+        client.send(CONNECT);
+        assert_eq!(client.response_to("HEAD").status(), 200);
+        drop(host.accept());
+        assert_eq!(client.until_close(), b"");
+    }
+}

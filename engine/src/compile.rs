@@ -2,16 +2,20 @@
 //!
 //! Invariant: after an error nothing of the configuration is used; all errors are reported.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::{self, Listener};
+use crate::http1::names::{Names, Others, Preserved, Reason};
+use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
-use crate::upstream::{self, cluster::Cluster};
+use crate::upstream;
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct Compiled {
     pub stats_flush_interval: Duration,
     /// Who this proxy is.
     pub node: Node,
+    /// The values that operators set.
+    pub runtime: Runtime,
 }
 
 /// Who this proxy is: the bootstrap's `node`, which flags may override.
@@ -67,7 +73,14 @@ pub fn bootstrap(
     problems: &mut Problems,
 ) -> Option<Compiled> {
     let root = Path::root();
-    let config::Bootstrap { node, static_resources, stats_flush_interval, admin } = bootstrap;
+    let config::Bootstrap {
+        node,
+        static_resources,
+        stats_flush_interval,
+        admin,
+        layered_runtime,
+        overload_manager,
+    } = bootstrap;
     let empty = config::StaticResources::default();
     let config::StaticResources { listeners, clusters } =
         static_resources.as_ref().unwrap_or(&empty);
@@ -75,22 +88,102 @@ pub fn bootstrap(
     let at = resources.field("clusters");
     let clusters =
         upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
-    let listeners = compile_listeners(listeners, &clusters, &resources, registry, problems);
+    let node = compile_node(node.as_ref());
+    let runtime =
+        compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
+    let at = root.field("overload_manager");
+    let max_connections = overload_manager
+        .as_ref()
+        .and_then(|manager| compile_overload_manager(manager, &at, problems));
+    warn_of_unknown_keys(&runtime, listeners, problems);
+    let by_name: HashMap<&str, usize> =
+        clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
+    let names = downstream::compile::Names {
+        cluster: &|name| by_name.get(name).copied(),
+        node: &node,
+        runtime: &runtime,
+        overload_limit: max_connections.map(ConnectionLimit::new),
+        runtime_limit: runtime.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
+    };
+    let listeners = compile_listeners(listeners, &names, &resources, registry, problems);
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
         let at = root.field("admin");
-        // There is no global connection limit yet that the admin endpoint could ignore.
+        // Corvoy's admin endpoint always does: an operator must get in.
         let _ = ignore_global_conn_limit;
         address.as_ref().and_then(|address| socket_address(address, &at.field("address"), problems))
     });
-    let node = compile_node(node.as_ref());
     (!problems.has_errors()).then(|| Compiled {
         snapshot: Arc::new(Snapshot { listeners, clusters }),
         admin,
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
         node,
+        runtime,
     })
 }
+
+fn compile_runtime(
+    layered: Option<&config::LayeredRuntime>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Runtime {
+    let mut runtime = Runtime::default();
+    let Some(config::LayeredRuntime { layers }) = layered else { return runtime };
+    for (index, layer) in layers.iter().enumerate() {
+        let config::RuntimeLayer { name, static_layer } = layer;
+        if layers.iter().take(index).any(|other| other.name == *name) {
+            let message = format!("duplicate layer name: {name}");
+            problems.error(&at.field("layers").index(index).field("name"), message);
+        }
+        runtime.push(name, static_layer.as_ref().unwrap_or(&serde_json::json!({})));
+    }
+    runtime
+}
+
+/// What Corvoy does not read is no error, as in Envoy, but it is not left unsaid.
+fn warn_of_unknown_keys(
+    runtime: &Runtime,
+    listeners: &[config::Listener],
+    problems: &mut Problems,
+) {
+    let at = Path::root().field("layered_runtime").field("layers");
+    for (layer, key) in runtime.keys() {
+        let is_known = key == GLOBAL_LIMIT_KEY
+            || listeners
+                .iter()
+                .any(|listener| key == downstream::compile::limit_key(&listener.name));
+        if !is_known {
+            let at = at.index(layer).field("static_layer");
+            problems.warn(&at, format!("'{key}' has no effect: Corvoy does not read it"));
+        }
+    }
+}
+
+/// The limit on connections that it sets.
+fn compile_overload_manager(
+    manager: &config::OverloadManager,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<u64> {
+    let config::OverloadManager { resource_monitors } = manager;
+    let mut max_connections = None;
+    for (index, monitor) in resource_monitors.iter().enumerate() {
+        let at = at.field("resource_monitors").index(index);
+        let config::ResourceMonitor { name: _, typed_config } = monitor;
+        let Some(config::Any::DownstreamConnectionsConfig(options)) = typed_config else {
+            let why = "the only resource monitor of Corvoy is \
+                       envoy.resource_monitors.global_downstream_max_connections";
+            problems.error(&at.field("typed_config"), why);
+            continue;
+        };
+        let config::DownstreamConnectionsConfig { max_active_downstream_connections } = **options;
+        max_connections = u64::try_from(max_active_downstream_connections).ok();
+    }
+    max_connections
+}
+
+/// Where the limit on all connections stands if no overload manager sets it.
+const GLOBAL_LIMIT_KEY: &str = "overload.global_downstream_max_connections";
 
 fn compile_node(node: Option<&config::Node>) -> Node {
     let empty = config::Node::default();
@@ -108,15 +201,12 @@ fn compile_node(node: Option<&config::Node>) -> Node {
 
 fn compile_listeners(
     listeners: &[config::Listener],
-    clusters: &[Arc<Cluster>],
+    known: &downstream::compile::Names<'_>,
     at: &Path,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Vec<Arc<Listener>> {
     let at = at.field("listeners");
-    let by_name: std::collections::HashMap<&str, usize> =
-        clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
-    let cluster = |name: &str| by_name.get(name).copied();
     let mut names = std::collections::HashSet::new();
     let mut compiled = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.iter().enumerate() {
@@ -125,7 +215,7 @@ fn compile_listeners(
             let message = format!("duplicate listener name '{}'", listener.name);
             problems.error(&at.field("name"), message);
         }
-        let listener = downstream::compile::listener(listener, &at, &cluster, registry, problems);
+        let listener = downstream::compile::listener(listener, &at, known, registry, problems);
         compiled.extend(listener.map(Arc::new));
     }
     compiled
@@ -161,4 +251,31 @@ pub(crate) fn socket_address(
             None
         }
     }
+}
+
+/// `header_key_format`, of a listener or a cluster.
+pub(crate) fn names(format: &config::HeaderKeyFormat, at: &Path, problems: &mut Problems) -> Names {
+    let config::HeaderKeyFormat { proper_case_words, stateful_formatter } = format;
+    let Some(config::TypedExtensionConfig { name: _, typed_config }) = stateful_formatter else {
+        return match proper_case_words {
+            Some(_) => Names::ProperCaseWords,
+            None => Names::LowerCase,
+        };
+    };
+    let Some(config::Any::PreserveCaseFormatterConfig(options)) = typed_config else {
+        let at = at.field("stateful_formatter").field("typed_config");
+        problems.error(&at, "the only stateful formatter of Corvoy is preserve_case");
+        return Names::LowerCase;
+    };
+    let config::PreserveCaseFormatterConfig {
+        forward_reason_phrase,
+        formatter_type_on_envoy_headers,
+    } = &**options;
+    Names::Preserved(Preserved {
+        others: match formatter_type_on_envoy_headers {
+            config::FormatterTypeOnEnvoyHeaders::Default => Others::LowerCase,
+            config::FormatterTypeOnEnvoyHeaders::ProperCase => Others::ProperCase,
+        },
+        reason: if *forward_reason_phrase { Reason::Forwarded } else { Reason::Registered },
+    })
 }

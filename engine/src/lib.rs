@@ -36,6 +36,8 @@ pub mod format;
 
 pub mod flags;
 
+pub mod runtime;
+
 pub mod log_filter;
 
 pub mod stats;

@@ -37,17 +37,28 @@ macro_rules! folders {
 folders!(
     admin,
     answers,
+    asked_of_router,
+    asked_of_strict_router,
+    bad_requests,
     bodies,
+    connect,
+    connect_forwarded,
     failures,
     headers,
     hosts,
     local_replies,
+    names_preserved,
+    names_preserved_or_proper,
+    names_proper_upstream,
     refusals,
     retries,
     router,
     routes,
     timeouts,
-    upgrades
+    trailers,
+    trailers_dropped,
+    upgrades,
+    user_agent
 );
 
 fn root() -> PathBuf {

@@ -24,6 +24,8 @@ pub(crate) struct Message {
     pub(crate) headers: Vec<(String, String)>,
     /// Without the chunks' framing.
     pub(crate) body: Vec<u8>,
+    /// The lines behind the last chunk.
+    pub(crate) trailers: Vec<String>,
     pub(crate) framing: Framing,
     /// 1xx responses that came before it.
     pub(crate) interim: Vec<u16>,
@@ -125,7 +127,7 @@ impl Wire {
                 let length = message.header("content-length").unwrap_or_default();
                 self.take(length.parse().map_err(|_| Broken::Malformed(length))?)
             }
-            Framing::Chunked => self.chunks(),
+            Framing::Chunked => self.chunks(&mut message.trailers),
             Framing::UntilClose => self.until_close(),
         };
         message.body = body.map_err(|broken| broken.after(&head))?;
@@ -191,16 +193,20 @@ impl Wire {
         })
     }
 
-    fn chunks(&mut self) -> Result<Vec<u8>, Broken> {
+    fn chunks(&mut self, trailers: &mut Vec<String>) -> Result<Vec<u8>, Broken> {
         let mut body = Vec::new();
         loop {
             let line = self.line().map_err(|broken| broken.after(&body))?;
             let size = usize::from_str_radix(&line, 16)
                 .map_err(|_| Broken::Malformed(format!("chunk size {line:?}")))?;
             if size == 0 {
-                // No trailers are expected on either side.
-                let end = self.line().map_err(|broken| broken.after(&body))?;
-                return if end.is_empty() { Ok(body) } else { Err(Broken::Malformed(end)) };
+                loop {
+                    let line = self.line().map_err(|broken| broken.after(&body))?;
+                    if line.is_empty() {
+                        return Ok(body);
+                    }
+                    trailers.push(line);
+                }
             }
             let chunk = self.take(size).map_err(|broken| broken.after(&body))?;
             body.extend_from_slice(&chunk);
@@ -284,13 +290,21 @@ impl Message {
             out.extend(latin1(&format!("\r\n{name}:{space}{value}")));
         }
         out.extend_from_slice(b"\r\n\r\n");
-        if self.framing == Framing::Chunked && !self.body.is_empty() {
+        let has_content = !self.body.is_empty() || !self.trailers.is_empty();
+        if self.framing != Framing::Chunked || !has_content {
+            out.extend_from_slice(&self.body);
+            return out;
+        }
+        if !self.body.is_empty() {
             out.extend_from_slice(format!("{:x}\r\n", self.body.len()).as_bytes());
             out.extend_from_slice(&self.body);
-            out.extend_from_slice(b"\r\n0\r\n\r\n");
-        } else {
-            out.extend_from_slice(&self.body);
+            out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(b"0\r\n");
+        for trailer in &self.trailers {
+            out.extend(latin1(&format!("{}\r\n", trailer.trim_end())));
+        }
+        out.extend_from_slice(b"\r\n");
         out
     }
 

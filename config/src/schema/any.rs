@@ -1,8 +1,8 @@
 use serde::Deserialize;
 
 use super::{
-    DnsCluster, HttpConnectionManager, Message, PreviousHostsPredicate, Router,
-    UpstreamsHttpProtocolOptions,
+    DnsCluster, DownstreamConnectionsConfig, HttpConnectionManager, Message,
+    PreserveCaseFormatterConfig, PreviousHostsPredicate, Router, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: a variant a message that Corvoy knows inside `typed_config`.
@@ -39,8 +39,12 @@ macro_rules! any {
 
 any! {
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
+    DownstreamConnectionsConfig =
+        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    PreserveCaseFormatterConfig =
+        "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     PreviousHostsPredicate =
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     Router = "envoy.extensions.filters.http.router.v3.Router",

@@ -1,6 +1,6 @@
 //! `envoy/config/bootstrap/v3`, and the node it describes.
 
-use super::{Address, Cluster, Duration, Listener, Locality, schema};
+use super::{Address, Any, Cluster, Duration, Listener, Locality, schema};
 
 schema! {
     const BOOTSTRAP;
@@ -10,6 +10,8 @@ schema! {
         static_resources: Option<StaticResources>,
         stats_flush_interval: Option<Duration>,
         admin: Option<Admin>,
+        layered_runtime: Option<LayeredRuntime>,
+        overload_manager: Option<OverloadManager>,
     } harmless {
         deferred_stat_options: "Corvoy makes the stats of a cluster cheap in another way",
         enable_worker_cpu_affinity: "each shard is always pinned to its core",
@@ -19,6 +21,31 @@ schema! {
     struct StaticResources = "envoy.config.bootstrap.v3.Bootstrap.StaticResources" {
         listeners: Vec<Listener>,
         clusters: Vec<Cluster>,
+    }
+
+    struct LayeredRuntime = "envoy.config.bootstrap.v3.LayeredRuntime" {
+        layers: Vec<RuntimeLayer>,
+    }
+
+    struct RuntimeLayer = "envoy.config.bootstrap.v3.RuntimeLayer" {
+        name: String,
+        static_layer: Option<serde_json::Value>,
+    }
+
+    struct OverloadManager = "envoy.config.overload.v3.OverloadManager" {
+        resource_monitors: Vec<ResourceMonitor>,
+    } harmless {
+        refresh_interval: "only monitors that Corvoy refuses are asked again and again",
+    }
+
+    struct ResourceMonitor = "envoy.config.overload.v3.ResourceMonitor" {
+        name: String,
+        typed_config: Option<Any>,
+    }
+
+    struct DownstreamConnectionsConfig =
+        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig" {
+        max_active_downstream_connections: i64,
     }
 
     struct Admin = "envoy.config.bootstrap.v3.Admin" {

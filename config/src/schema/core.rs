@@ -1,6 +1,6 @@
 //! `envoy/config/core/v3` and `envoy/type/v3`: what the other messages are made of.
 
-use super::{Duration, schema, schema_enum};
+use super::{Any, Duration, schema, schema_enum};
 
 schema! {
     const CORE;
@@ -71,13 +71,13 @@ schema! {
     struct RuntimeFractionalPercent = "envoy.config.core.v3.RuntimeFractionalPercent" {
         default_value: Option<FractionalPercent>,
     } harmless {
-        runtime_key: "there is no runtime layer that could set it: the default holds",
+        runtime_key: "a runtime layer that would set it is warned of: the default holds",
     }
 
     struct RuntimeUInt32 = "envoy.config.core.v3.RuntimeUInt32" {
         default_value: u32,
     } harmless {
-        runtime_key: "there is no runtime layer that could set it: the default holds",
+        runtime_key: "a runtime layer that would set it is warned of: the default holds",
     }
 
     struct FractionalPercent = "envoy.type.v3.FractionalPercent" {
@@ -115,6 +115,18 @@ schema! {
 
     struct HeaderKeyFormat = "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat" {
         proper_case_words: Option<ProperCaseWords>,
+        stateful_formatter: Option<TypedExtensionConfig>,
+    }
+
+    struct TypedExtensionConfig = "envoy.config.core.v3.TypedExtensionConfig" {
+        name: String,
+        typed_config: Option<Any>,
+    }
+
+    struct PreserveCaseFormatterConfig =
+        "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig" {
+        forward_reason_phrase: bool,
+        formatter_type_on_envoy_headers: FormatterTypeOnEnvoyHeaders,
     }
 
     struct ProperCaseWords = "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat.ProperCaseWords" {}
@@ -136,6 +148,11 @@ schema! {
 
 schema_enum! {
     enum Protocol = "envoy.config.core.v3.SocketAddress.Protocol" { Tcp, Udp }
+
+    enum FormatterTypeOnEnvoyHeaders =
+        "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig.FormatterTypeOnEnvoyHeaders" {
+        Default, ProperCase,
+    }
 
     enum HeaderAppendAction = "envoy.config.core.v3.HeaderValueOption.HeaderAppendAction" {
         AppendIfExistsOrAdd, AddIfAbsent, OverwriteIfExistsOrAdd, OverwriteIfExists,

@@ -52,7 +52,7 @@ schema! {
         strip_trailing_host_dot: bool,
         stream_error_on_invalid_http_message: Option<bool>,
     } harmless {
-        append_local_overload: "there is no overload manager to tell of",
+        append_local_overload: "no overload manager of Corvoy's acts on requests",
     }
 
     struct HttpFilter = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter" {
@@ -119,7 +119,7 @@ schema! {
         percent_sampled: Option<FractionalPercent>,
         use_independent_randomness: bool,
     } harmless {
-        runtime_key: "there is no runtime layer that could set it: percent_sampled holds",
+        runtime_key: "a runtime layer that would set it is warned of: percent_sampled holds",
     }
 
     struct AndFilter = "envoy.config.accesslog.v3.AndFilter" {

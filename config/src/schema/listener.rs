@@ -22,9 +22,9 @@ schema! {
         reuse_port: bool,
         enable_reuse_port: Option<bool>,
         ignore_global_conn_limit: bool,
+        bypass_overload_manager: bool,
         max_connections_to_accept_per_socket_event: Option<u32>,
     } harmless {
-        bypass_overload_manager: "there is no overload manager to bypass",
         metadata: "only extensions that Corvoy refuses read it",
         traffic_direction: "only tracing and extensions that Corvoy refuses read it",
     }

@@ -29,6 +29,7 @@ use self::drain::Drain;
 use self::server::{Changing, Running};
 use self::shards::Shards;
 use crate::compile::{Compiled, Node};
+use crate::runtime::Runtime;
 use crate::shard::mailbox::Order;
 use crate::snapshot::Snapshot;
 use crate::stats::{ProcessStats, Registry};
@@ -107,7 +108,7 @@ async fn serve(
     process: Arc<ProcessStats>,
     options: Options,
 ) -> Result<(), StartError> {
-    let Compiled { snapshot, admin: admin_address, stats_flush_interval, node } = compiled;
+    let Compiled { snapshot, admin: admin_address, stats_flush_interval, node, runtime } = compiled;
     // Before anything is bound: a signal from here on finds somebody who listens.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -123,7 +124,11 @@ async fn serve(
     shards.tell_all(|| Order::Snapshot(Arc::clone(&snapshot)));
 
     let (orders, mut ordered) = mpsc::unbounded_channel();
-    let running = running(&snapshot, &node, &options, &sockets, &shards, orders);
+    let values = process.runtime.control();
+    values.num_keys.set(runtime.keys().count() as u64);
+    values.num_layers.set(runtime.layer_count() as u64);
+    let who = (&node, &runtime);
+    let running = running(&snapshot, who, &options, &sockets, &shards, orders);
     let admin = Arc::new(Admin::new(running.clone(), registry, Arc::clone(&process)));
     if let Some(listener) = admin_listener {
         drop(tokio::task::spawn_local(admin::serve(Arc::clone(&admin), listener)));
@@ -169,7 +174,7 @@ async fn serve(
 /// What the admin endpoint is shown.
 fn running(
     snapshot: &Arc<Snapshot>,
-    node: &Node,
+    (node, runtime): (&Node, &Runtime),
     options: &Options,
     sockets: &[Bound],
     shards: &Shards,
@@ -180,6 +185,7 @@ fn running(
         started: options.started,
         command_line_options: options.command_line_options.clone(),
         node: node.json(),
+        runtime: runtime.json(),
     };
     let config_dump = ConfigDump::of_bootstrap(options.bootstrap.clone(), SystemTime::now());
     let no_hosts = Arc::new(HostSet::default());

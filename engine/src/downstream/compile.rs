@@ -7,17 +7,34 @@ use corvoy_config::{self as config, FilterChainMatch, Path, Problems};
 use socket2::TcpKeepalive;
 
 use super::Listener;
+use super::connection_limit::{ConnectionLimit, Limits};
 use super::filter_chain::FilterChain;
-use crate::compile::socket_address;
+use crate::compile::{Node, socket_address};
 use crate::limits;
 use crate::request::route;
+use crate::runtime::Runtime;
 use crate::stats::Registry;
 
-/// Compiles a listener. `cluster` finds the index of a cluster by its name.
+/// What the rest of the configuration calls things that a listener needs.
+#[expect(missing_debug_implementations, reason = "it has a function")]
+pub struct Names<'a> {
+    /// The index of a cluster.
+    pub cluster: &'a dyn Fn(&str) -> Option<usize>,
+    /// Who we are.
+    pub node: &'a Node,
+    /// The values that operators set.
+    pub runtime: &'a Runtime,
+    /// The limit for all listeners together that the overload manager sets.
+    pub overload_limit: Option<Arc<ConnectionLimit>>,
+    /// The one that a runtime value sets, for those who have none of the overload manager.
+    pub runtime_limit: Option<Arc<ConnectionLimit>>,
+}
+
+/// Compiles a listener.
 pub fn listener(
     listener: &config::Listener,
     at: &Path,
-    cluster: &dyn Fn(&str) -> Option<usize>,
+    names: &Names<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<Listener> {
@@ -38,10 +55,11 @@ pub fn listener(
         reuse_port,
         enable_reuse_port,
         ignore_global_conn_limit,
+        bypass_overload_manager,
         max_connections_to_accept_per_socket_event,
     } = listener;
-    // Deprecated spelling, and limits that do not exist here: nothing to do for them.
-    let _ = (reuse_port, ignore_global_conn_limit);
+    // The deprecated spelling.
+    let _ = reuse_port;
     let mut refuse = |field: &str, message: &str| problems.error(&at.field(field), message);
     if *drain_type == config::DrainType::ModifyOnly {
         refuse("drain_type", "MODIFY_ONLY is not implemented by Corvoy");
@@ -70,7 +88,7 @@ pub fn listener(
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
     let filter_chain = only_chain(filter_chains, default_filter_chain.as_ref(), at, problems)
-        .and_then(|(chain, at)| filter_chain(chain, &at, &prefix, cluster, registry, problems));
+        .and_then(|(chain, at)| filter_chain(chain, &at, &prefix, names, registry, problems));
     Some(Listener {
         name: if name.is_empty() { text } else { name.clone() },
         address: address?,
@@ -80,9 +98,30 @@ pub fn listener(
             .and_then(|most| usize::try_from(most).ok())
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
+        limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, names),
         filter_chain: Arc::new(filter_chain?),
         stats: registry.scope(&prefix),
     })
+}
+
+/// How many connections there may be, of the listener and of all together.
+fn limits(
+    listener: &str,
+    ignore_global_conn_limit: bool,
+    bypass_overload_manager: bool,
+    names: &Names<'_>,
+) -> Limits {
+    let overload_limit = names.overload_limit.as_ref().filter(|_| !bypass_overload_manager);
+    let global = overload_limit.or(names.runtime_limit.as_ref());
+    Limits {
+        global: global.filter(|_| !ignore_global_conn_limit).map(Arc::clone),
+        listener: names.runtime.integer(&limit_key(listener)).map(ConnectionLimit::new),
+    }
+}
+
+/// The runtime key of a listener's limit.
+pub(crate) fn limit_key(listener: &str) -> String {
+    format!("envoy.resource_limits.listener.{listener}.connection_limit")
 }
 
 /// `per_connection_buffer_limit_bytes`: how much of a request is kept for a retry at the most. The
@@ -133,7 +172,7 @@ fn filter_chain(
     chain: &config::FilterChain,
     at: &Path,
     listener_prefix: &str,
-    cluster: &dyn Fn(&str) -> Option<usize>,
+    names: &Names<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChain> {
@@ -158,14 +197,14 @@ fn filter_chain(
         problems.error(&at, "the only network filter of Corvoy is the HTTP connection manager");
         return None;
     };
-    http(manager, &at, listener_prefix, cluster, registry, problems)
+    http(manager, &at, listener_prefix, names, registry, problems)
 }
 
 fn http(
     manager: &config::HttpConnectionManager,
     at: &Path,
     listener_prefix: &str,
-    cluster: &dyn Fn(&str) -> Option<usize>,
+    names: &Names<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChain> {
@@ -173,14 +212,14 @@ fn http(
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
-            Some(route::compile::route_table(routes, cluster, registry, &at, problems))
+            Some(route::compile::route_table(routes, names.cluster, registry, &at, problems))
         }
         None => {
             problems.error(at, "a route_config is required");
             None
         }
     };
-    let options = super::connection_manager::compile(manager, at, problems);
+    let options = super::connection_manager::compile(manager, names.node, at, problems);
     Some(FilterChain {
         manager: options?,
         routes: routes?,

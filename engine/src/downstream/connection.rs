@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
+use super::connection_limit::Places;
+use super::connection_manager::OldAndIdle;
 use super::filter_chain::ConnectionChain;
+use crate::http1::names::Names;
 use crate::http1::{self, HeadLimits};
 use crate::limits;
 use crate::request;
@@ -21,6 +24,8 @@ use crate::shard::socket::{Peeked, Received, Socket};
 use crate::shard::timers::Alarm;
 use crate::shard::{Heads, Shard};
 use crate::stats::{HttpStats, ListenerStats};
+
+pub use super::interest::{Interest, Ready};
 
 /// Serves one client until one side has had enough.
 pub async fn serve(mut client: Client) {
@@ -98,29 +103,6 @@ pub enum ClosedBy {
     Client,
 }
 
-/// What a wait is for.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
-pub struct Interest {
-    /// Bytes from the client.
-    pub client_in: bool,
-    /// Room towards the client.
-    pub client_out: bool,
-    /// Bytes from the origin.
-    pub origin_in: bool,
-    /// Room towards the origin.
-    pub origin_out: bool,
-}
-
-/// What a wait brought.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ready {
-    /// What of the interest came true.
-    pub io: Interest,
-    /// The deadline passed.
-    pub rang: bool,
-}
-
 /// A client connection and what it borrows.
 #[derive(Debug)]
 pub struct Client {
@@ -144,6 +126,7 @@ pub struct Client {
     requests: u64,
     closed_by: ClosedBy,
     exchange: Exchange,
+    _places: Places,
 }
 
 /// Whether a request is being answered.
@@ -164,6 +147,7 @@ impl Client {
         socket: Socket,
         peer: SocketAddr,
         bound: SocketAddr,
+        places: Places,
     ) -> io::Result<Self> {
         // A listener on one address is what its connections came to: no need to ask.
         let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
@@ -182,6 +166,7 @@ impl Client {
             requests: 0,
             closed_by: ClosedBy::Us,
             exchange: Exchange::None,
+            _places: places,
         };
         shard.connection_opened();
         client.listener_stats().downstream_cx_total.inc();
@@ -394,6 +379,10 @@ impl Client {
         let began = self.shard.clock.now();
         let manager = &self.listener.filter_chain.manager;
         let idle_max = manager.timeouts.idle.map(|idle| millis(idle + manager.timeouts.drain));
+        let expires_at = match manager.timeouts.old_and_idle {
+            OldAndIdle::AnswersOnce if self.requests > 0 => None,
+            OldAndIdle::AnswersOnce | OldAndIdle::Closed => self.expires_at(),
+        };
         let mut leave_at = None;
         loop {
             if self.shard.draining() == Draining::Leave && leave_at.is_none() {
@@ -401,7 +390,7 @@ impl Client {
                 leave_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
             }
             let idle_at = idle_max.map(|most| began.saturating_add(most));
-            let deadline = [idle_at, leave_at, self.expires_at()].into_iter().flatten().min();
+            let deadline = [idle_at, leave_at, expires_at].into_iter().flatten().min();
             self.alarm.set(deadline, self.shard.clock.now());
             let draining = self.shard.draining();
             let readable = poll_fn(|cx| {
@@ -422,7 +411,7 @@ impl Client {
                 self.stats().downstream_cx_idle_timeout.inc();
                 return Some(Next::Closed);
             }
-            if passed(self.expires_at()) {
+            if passed(expires_at) {
                 self.stats().downstream_cx_max_duration_reached.inc();
                 return Some(Next::Closed);
             }
@@ -448,18 +437,27 @@ impl Client {
             self.stats().downstream_cx_max_requests_reached.inc();
             return true;
         }
-        self.expires_at().is_some_and(|at| at <= now)
+        let expired = self.expires_at().is_some_and(|at| at <= now);
+        if expired {
+            self.stats().downstream_cx_max_duration_reached.inc();
+        }
+        expired
     }
 
     async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {
-        let head = &mut heads.request;
+        let Heads { request: head, request_as_received: as_received, .. } = heads;
+        let keeps_names = matches!(self.listener.filter_chain.manager.names, Names::Preserved(_));
         let limits = self.listener.filter_chain.manager.limits;
         let began = self.shard.clock.now();
         let timeout = self.listener.filter_chain.manager.timeouts.request_headers.map(millis);
         self.alarm.set(timeout.map(|most| began.saturating_add(most)), began);
         loop {
+            if keeps_names {
+                as_received.keep(head.received());
+            }
             match head.parse(&limits) {
                 Ok(Some(head_bytes)) => {
+                    as_received.end(head_bytes);
                     if head.received().len() > head_bytes {
                         if self.early.capacity() == 0 {
                             self.early = self.shard.buffers.take();

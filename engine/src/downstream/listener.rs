@@ -12,6 +12,7 @@ use std::task::Poll;
 
 use super::Listener;
 use super::connection::{Client, serve};
+use super::connection_limit::Overflow;
 use crate::limits;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
@@ -79,8 +80,19 @@ fn start(
     peer: SocketAddr,
     address: SocketAddr,
 ) {
+    let places = match listener.limits.take() {
+        Ok(places) => places,
+        Err(overflow) => {
+            let stats = listener.stats.shard(shard.id);
+            match overflow {
+                Overflow::Global => stats.downstream_global_cx_overflow.inc(),
+                Overflow::Listener => stats.downstream_cx_overflow.inc(),
+            }
+            return;
+        }
+    };
     let client = Socket::new(connection)
-        .and_then(|socket| Client::new(shard, Arc::clone(listener), socket, peer, address));
+        .and_then(|socket| Client::new(shard, Arc::clone(listener), socket, peer, address, places));
     match client {
         Ok(client) => shard.spawn(serve(client)),
         Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),

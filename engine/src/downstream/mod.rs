@@ -7,8 +7,10 @@
 
 pub mod compile;
 pub mod connection;
+pub mod connection_limit;
 pub mod connection_manager;
 pub mod filter_chain;
+mod interest;
 pub mod listener;
 pub mod normalize;
 mod path;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use socket2::TcpKeepalive;
 
+use self::connection_limit::Limits;
 use self::filter_chain::FilterChain;
 use crate::stats::{ListenerStats, Scope};
 
@@ -38,6 +41,8 @@ pub struct Listener {
     pub accept_burst: usize,
     /// Bytes of a request body that are kept for a retry at the most.
     pub buffer_limit: usize,
+    /// How many connections there may be.
+    pub limits: Limits,
     /// What its connections are given.
     pub filter_chain: Arc<FilterChain>,
     /// `listener.<address>.`

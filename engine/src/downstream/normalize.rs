@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::connection_manager::{ConnectionManager, Peer, StripPort, Underscores};
+use super::connection_manager::{ConnectionManager, Peer, StripPort, Underscores, UserAgent};
 use super::path::{self, Normalized};
 use crate::http1::{FieldName, FieldSet, Fields, Method, RequestHead, Scheme, Version, members};
 
@@ -91,9 +91,9 @@ impl Refusal {
         matches!(self, Self::Nomination | Self::Underscore)
     }
 
-    /// Whether the connection is closed.
+    /// Whether the connection is closed in any case; otherwise the status decides.
     pub const fn closes(self) -> bool {
-        !matches!(self, Self::NotAPath | Self::Redirect)
+        self.is_protocol_error() || matches!(self, Self::Upgrade)
     }
 }
 
@@ -142,7 +142,7 @@ fn checked(
     let client = client_address(&mut head.fields, manager, peer);
     let scheme = forwarded_proto(head, manager, peer);
     let edge = manager.client.use_remote_address && !client.internal;
-    trust(&mut head.fields, &client, edge);
+    trust(&mut head.fields, &client, edge, manager.user_agent.as_ref());
     if !manager.via.is_empty() {
         head.fields.join(FieldName::Via, b", ", &manager.via);
     }
@@ -369,17 +369,31 @@ fn forwarded_proto(head: &mut RequestHead, manager: &ConnectionManager, peer: &P
     }
 }
 
-/// Removes what an outsider may not say, and says what we found.
-fn trust(fields: &mut Fields, client: &Client, edge: bool) {
+/// Removes what an outsider may not say, and says what we found, and who we are.
+fn trust(fields: &mut Fields, client: &Client, edge: bool, us: Option<&UserAgent>) {
     if client.internal {
         fields.set(FieldName::XEnvoyInternal, b"true");
-        return;
+    } else {
+        fields.remove_set(if edge { EDGE_CONTROL } else { CONTROL });
     }
-    fields.remove_set(if edge { EDGE_CONTROL } else { CONTROL });
+    if let Some(us) = us {
+        introduce(fields, us);
+    }
     if edge {
         let mut room = [0; ADDRESS_TEXT_MAX];
         let address = text_of(client.address.ip(), &mut room);
         fields.set(FieldName::XEnvoyExternalAddress, address);
+    }
+}
+
+/// `add_user_agent`. As Envoy, a name that is empty is told all the same, a node's is not.
+fn introduce(fields: &mut Fields, us: &UserAgent) {
+    fields.set(FieldName::XEnvoyDownstreamServiceCluster, &us.service_cluster);
+    if fields.get(FieldName::UserAgent).is_none_or(<[u8]>::is_empty) {
+        fields.set(FieldName::UserAgent, &us.service_cluster);
+    }
+    if !us.service_node.is_empty() {
+        fields.set(FieldName::XEnvoyDownstreamServiceNode, &us.service_node);
     }
 }
 
@@ -466,6 +480,26 @@ const JOINED: FieldSet = FieldSet::of(&[
     FieldName::Te,
     FieldName::UserAgent,
     FieldName::Via,
+    FieldName::XEnvoyAttemptCount,
+    FieldName::XEnvoyDecoratorOperation,
+    FieldName::XEnvoyDownstreamServiceCluster,
+    FieldName::XEnvoyDownstreamServiceNode,
+    FieldName::XEnvoyExpectedRqTimeoutMs,
+    FieldName::XEnvoyExternalAddress,
+    FieldName::XEnvoyForceTrace,
+    FieldName::XEnvoyIpTags,
+    FieldName::XEnvoyIsTimeoutRetry,
+    FieldName::XEnvoyMaxRetries,
+    FieldName::XEnvoyOriginalHost,
+    FieldName::XEnvoyOriginalPath,
+    FieldName::XEnvoyOriginalUrl,
+    FieldName::XEnvoyRetriableHeaderNames,
+    FieldName::XEnvoyRetriableStatusCodes,
+    FieldName::XEnvoyRetryGrpcOn,
+    FieldName::XEnvoyRetryOn,
+    FieldName::XEnvoyUpstreamRqPerTryTimeoutMs,
+    FieldName::XEnvoyUpstreamRqTimeoutMs,
+    FieldName::XEnvoyUpstreamStreamDurationMs,
     FieldName::XForwardedFor,
     FieldName::XForwardedHost,
     FieldName::XForwardedPort,

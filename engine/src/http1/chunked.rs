@@ -3,8 +3,8 @@
 //! Deliberate differences to Envoy 1.40, all of them refusals: data that goes on after its size
 //! says it ends (Envoy drops it), `;` without an extension, an extension that is no token or
 //! quoted string, white space between size and CRLF, NUL and other controls. A line ends in CRLF,
-//! never in LF alone. Trailers are checked and dropped, as Envoy drops them by default; one that
-//! would frame or route the message is refused.
+//! never in LF alone. Trailers are checked, and dropped unless they are asked for, as in Envoy; one
+//! that would frame or route the message is refused.
 
 use std::ops::Range;
 
@@ -24,6 +24,19 @@ pub struct Decoder {
     /// The name of the trailer that is being read, in lower case, as much as fits.
     name: [u8; NAME_MAX],
     name_len: u8,
+    /// The trailers as they are sent on, if they are.
+    trailers: Option<Trailers>,
+}
+
+/// Trailers that are sent on.
+#[derive(Clone, Debug)]
+struct Trailers {
+    /// Encoded, names in lower case; the last line may not be complete.
+    lines: Vec<u8>,
+    /// Where the last line begins.
+    line_start: usize,
+    /// So many more may come.
+    fields_left: usize,
 }
 
 /// What [`Decoder::decode`] found.
@@ -53,7 +66,21 @@ impl Decoder {
             trailer_bytes: 0,
             name: [0; NAME_MAX],
             name_len: 0,
+            trailers: None,
         }
+    }
+
+    /// The same, which keeps up to `fields_max` trailers for [`Decoder::take_trailers`].
+    #[must_use]
+    pub fn keeping_trailers(self, fields_max: usize) -> Self {
+        let trailers = Trailers { lines: Vec::new(), line_start: 0, fields_left: fields_max };
+        Self { trailers: Some(trailers), ..self }
+    }
+
+    /// The trailers of a body that has ended, for [`encode_end_with`]; none if they are not kept.
+    #[must_use]
+    pub fn take_trailers(&mut self) -> Vec<u8> {
+        self.trailers.take().map(|trailers| trailers.lines).unwrap_or_default()
     }
 
     /// Looks at more of the body, up to the end of the next range of data. Call it again with
@@ -174,8 +201,16 @@ impl Decoder {
         if self.trailer_bytes > TRAILER_BYTES_MAX {
             return Err(Error::TrailersTooLarge);
         }
+        if let Some(trailers) = &mut self.trailers
+            && self.state != State::EndLf
+        {
+            trailers.lines.push(byte);
+        }
         match (self.state, byte) {
-            (State::TrailerStart, b'\r') => Ok(State::EndLf),
+            (State::TrailerStart, b'\r') => {
+                self.trailers.iter_mut().for_each(Trailers::drop_line);
+                Ok(State::EndLf)
+            }
             (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
                 if self.state == State::TrailerStart {
                     self.name_len = 0;
@@ -195,7 +230,12 @@ impl Decoder {
             }
             (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
             (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::TrailerValue),
-            (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
+            (State::TrailerLf, b'\n') => {
+                if let Some(trailers) = &mut self.trailers {
+                    trailers.end_line()?;
+                }
+                Ok(State::TrailerStart)
+            }
             (State::EndLf, b'\n') => Ok(State::End),
             _ => Err(Error::Trailer),
         }
@@ -206,6 +246,29 @@ impl Decoder {
         if self.extension_bytes > EXTENSION_BYTES_MAX {
             return Err(Error::ChunkExtension);
         }
+        Ok(())
+    }
+}
+
+impl Trailers {
+    fn drop_line(&mut self) {
+        self.lines.truncate(self.line_start);
+    }
+
+    /// Writes the line that is complete as we write fields, or drops it.
+    fn end_line(&mut self) -> Result<(), Error> {
+        self.fields_left = self.fields_left.checked_sub(1).ok_or(Error::TooManyFields)?;
+        let line = self.lines.split_off(self.line_start);
+        let Some(colon) = memchr::memchr(b':', &line) else { return Ok(()) };
+        let (name, value) = line.split_at(colon);
+        let name = name.to_ascii_lowercase();
+        if !is_for_this_hop(FieldName::of(&name)) {
+            self.lines.extend_from_slice(&name);
+            self.lines.extend_from_slice(b": ");
+            self.lines.extend_from_slice(value.get(1..).unwrap_or_default().trim_ascii());
+            self.lines.extend_from_slice(b"\r\n");
+        }
+        self.line_start = self.lines.len();
         Ok(())
     }
 }
@@ -234,6 +297,13 @@ pub fn chunk_start(out: &mut Vec<u8>, len: usize) {
 /// Writes the end of a body without trailers.
 pub fn encode_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
+}
+
+/// Writes the end of a body with encoded trailers.
+pub fn encode_end_with(out: &mut Vec<u8>, trailers: &[u8]) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Where in the coding the next byte stands.
@@ -272,6 +342,22 @@ fn expect(byte: u8, wanted: u8, otherwise: Error, next: State) -> Result<State, 
 // behind us could believe them.
 const fn is_forbidden(name: FieldName) -> bool {
     matches!(name, FieldName::ContentLength | FieldName::Host | FieldName::TransferEncoding)
+}
+
+//= rfc9110#7.6.1
+// "Intermediaries … SHOULD remove or replace fields that are known to require removal before
+// forwarding, whether or not they appear as a connection-option": what is for this hop as a field
+// is no less so as a trailer. Envoy passes them on.
+const fn is_for_this_hop(name: FieldName) -> bool {
+    matches!(
+        name,
+        FieldName::Connection
+            | FieldName::Expect
+            | FieldName::KeepAlive
+            | FieldName::ProxyConnection
+            | FieldName::Te
+            | FieldName::Upgrade
+    )
 }
 
 const fn is_token(byte: u8) -> bool {

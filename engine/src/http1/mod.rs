@@ -15,6 +15,7 @@ mod fields;
 pub mod framing;
 mod head;
 mod method;
+pub mod names;
 mod parse;
 
 pub use error::Error;

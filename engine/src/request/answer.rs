@@ -1,13 +1,15 @@
 //! Local replies on their way to the client, and the head that every answer gets.
 
 use super::edit::Stream;
-use super::headers::{self, ConnectionHeader, Finish, Names};
+use super::headers::{self, ConnectionHeader, Finish};
 use super::reply::LocalReply;
 use super::reply_rewrite;
 use super::route::Route;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
-use crate::http1::{FieldName, Method, ResponseHead, Version, encode};
+use crate::downstream::connection_manager::BadRequest;
+use crate::http1::names::{self, Names, Reason};
+use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
 use crate::shard::mailbox::Draining;
 use crate::stats::HttpStats;
@@ -32,7 +34,8 @@ async fn send(
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
-    encode(client, &heads.response, &mut out);
+    encode::response(&heads.response, &mut out);
+    names::write(&mut out, client.chain().manager.names, None);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
@@ -46,7 +49,7 @@ fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: S
     if rewrite.is_empty() {
         return;
     }
-    let Heads { request, response } = heads;
+    let Heads { request, response, .. } = heads;
     // A head that could not be read is empty.
     let request = Some(&*request).filter(|request| !request.target().is_empty());
     let random = client.shard.random.borrow_mut().u64(..);
@@ -71,11 +74,21 @@ pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
     }
 }
 
-/// Encodes the head of an answer, its names written as the connection manager says.
-pub(super) fn encode(client: &Client, head: &ResponseHead, out: &mut Vec<u8>) {
-    encode::response(head, out);
-    if client.chain().manager.response.names == Names::ProperCaseWords {
-        headers::proper_case_words(out);
+/// Encodes the head of an origin's answer. Envoy: the names are written as the client's codec says,
+/// unless the origin's has kept them.
+pub(super) fn encode(x: &Exchange<'_>, out: &mut Vec<u8>) {
+    let response = &x.heads.response;
+    encode::response(response, out);
+    match x.origin_names {
+        Names::Preserved(preserved) => {
+            names::write(out, x.origin_names, Some(&x.heads.response_as_received));
+            if preserved.reason == Reason::Forwarded {
+                names::write_reason(out, response.reason());
+            }
+        }
+        Names::LowerCase | Names::ProperCaseWords => {
+            names::write(out, x.chain.manager.names, None);
+        }
     }
 }
 
@@ -94,16 +107,19 @@ pub(super) fn count_early(stats: &HttpStats) {
 
 /// What every answer to a client has: `date`, `server`, `connection`.
 pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
-    let Heads { request, response } = heads;
+    let Heads { request, response, .. } = heads;
     // RFC 9112 §2.3: the version is the sender's own, and an HTTP/1.0 client is told its own.
     response.version = request.version;
     let clock = &client.shard.clock;
+    let rules = &client.chain().manager.response;
+    // Envoy: who forces a trace is told how to find it.
+    let tells_id = rules.always_set_request_id || request.fields.has(FieldName::XEnvoyForceTrace);
     let finish = Finish {
         date: &clock.date(clock.now()),
-        request_id: request.fields.get(FieldName::XRequestId),
+        request_id: request.fields.get(FieldName::XRequestId).filter(|_| tells_id),
         connection,
     };
-    headers::finish(response, &client.chain().manager.response, &finish);
+    headers::finish(response, rules, &finish);
 }
 
 impl Exchange<'_> {
@@ -114,7 +130,10 @@ impl Exchange<'_> {
         reply.flags = flags;
         // What is left of the request would have to be read and thrown away: the connection ends.
         // After a CONNECT that is not taken, nothing on the connection would be understood.
+        // Envoy: a bad request ends its connection, whoever found it bad, unless told otherwise.
         let lingers = reply.closes
+            || (reply.status == 400
+                && self.chain.manager.bad_request == BadRequest::EndsConnection)
             || self.received.is_none()
             || self.upgrade != Upgrade::None
             || self.heads.request.method == Method::Connect;

@@ -72,6 +72,8 @@ pub struct Pump {
     received_bytes: u64,
     /// Bytes that are received before they are sent on, at most.
     most: usize,
+    /// The trailers of a body that has ended, encoded.
+    trailers: Vec<u8>,
 }
 
 impl Pump {
@@ -88,7 +90,24 @@ impl Pump {
         };
         let bound = limits::LARGE_BLOCK_BYTES;
         let most = if most == 0 { bound } else { most.min(bound) };
-        Self { source, framing, raw: Vec::new(), out, sent: 0, received_bytes: 0, most }
+        Self {
+            source,
+            framing,
+            raw: Vec::new(),
+            out,
+            sent: 0,
+            received_bytes: 0,
+            most,
+            trailers: Vec::new(),
+        }
+    }
+
+    /// Passes up to `fields_max` trailers on, if source and sink are chunked. Otherwise they are
+    /// dropped. To be said before anything has come.
+    pub fn pass_trailers(&mut self, fields_max: usize) {
+        if let Source::Chunked(decoder) = &mut self.source {
+            *decoder = Decoder::new().keeping_trailers(fields_max);
+        }
     }
 
     /// Everything has come from the source.
@@ -107,6 +126,11 @@ impl Pump {
     #[must_use]
     pub fn has_ended_chunks(&self) -> bool {
         self.has_ended() && self.framing == Framing::Chunked
+    }
+
+    /// Writes the end of a body of chunks that has ended, trailers included.
+    pub fn encode_end(&self, out: &mut Vec<u8>) {
+        chunked::encode_end_with(out, &self.trailers);
     }
 
     /// There is something to send.
@@ -277,9 +301,12 @@ impl Pump {
     }
 
     fn end(&mut self) {
+        if let Source::Chunked(decoder) = &mut self.source {
+            self.trailers = decoder.take_trailers();
+        }
         self.source = Source::Ended;
         if self.framing == Framing::Chunked {
-            chunked::encode_end(&mut self.out);
+            chunked::encode_end_with(&mut self.out, &self.trailers);
         }
     }
 

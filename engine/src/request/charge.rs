@@ -6,8 +6,8 @@ use crate::stats::{ClusterStats, Origin};
 use crate::upstream::local::LocalCluster;
 
 /// Counts the answer that the client gets, from a host or from here.
-pub(super) fn answer(cluster: &LocalCluster, is_internal: bool, status: u16) {
-    cluster.stats().record_response(status, origin(is_internal), false);
+pub(super) fn answer(cluster: &LocalCluster, x: &Exchange<'_>, status: u16) {
+    cluster.stats().record_response(status, origin(x.is_internal()), is_canary(x));
 }
 
 /// Counts an interim answer of a host, as Envoy does, though the client does not get it.

@@ -29,8 +29,11 @@ pub(super) async fn deliver(
     let framing = x.finish_response_head(route, length, attempts);
     x.count_response();
     let mut out = x.client.shard.buffers.take();
-    answer::encode(x.client, &x.heads.response, &mut out);
+    answer::encode(x, &mut out);
     let mut pump = Pump::new(&length, framing, out, x.client.buffer_limit());
+    if let Some(most) = trailers_max(x, &connection) {
+        pump.pass_trailers(most);
+    }
     let mut relayed = match pump.take_early(&mut early) {
         Ok(()) => relay(x, &connection, &mut pump, upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
@@ -67,6 +70,13 @@ pub(super) async fn deliver(
     buffers.give(early);
     pump.recycle(buffers);
     after
+}
+
+/// How many trailers of the answer go on; none if one of the codecs drops them.
+fn trailers_max(x: &Exchange<'_>, connection: &Connection) -> Option<usize> {
+    let http = &connection.pool().cluster().http;
+    x.chain.manager.trailers_max.filter(|_| http.enable_trailers)?;
+    Some(http.max_headers_count as usize)
 }
 
 /// Why an answer broke off.

@@ -8,13 +8,13 @@ use super::reply::LocalReply;
 use super::route::{
     self, Action, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost,
 };
-use super::{Exchange, Outcome, Persistence, Upgrade};
+use super::{Exchange, Outcome, Persistence, Upgrade, tunnel};
 use crate::downstream::connection::Client;
 use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
 use crate::flags::{Flag, Flags};
 use crate::format::StreamInfo;
-use crate::http1::{BodyLength, FieldName, HeadLimits, Version, framing};
+use crate::http1::{BodyLength, FieldName, HeadLimits, Method, Version, framing};
 use crate::request::body::Framing;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::host::Host;
@@ -32,7 +32,8 @@ impl Exchange<'_> {
                 if !facts.keep_alive {
                     self.persistence = Persistence::Close;
                 }
-                if facts.upgrade {
+                // Envoy: a CONNECT is an upgrade, by its method.
+                if facts.upgrade || self.heads.request.method == Method::Connect {
                     self.upgrade = Upgrade::Asked;
                     self.persistence = Persistence::Close;
                 }
@@ -68,7 +69,11 @@ impl Exchange<'_> {
         if self.upgrade == Upgrade::None {
             return Ok(());
         }
-        let protocol = self.heads.request.upgrade().unwrap_or_default();
+        let request = &self.heads.request;
+        let protocol = match request.upgrade() {
+            None if request.method == Method::Connect => b"CONNECT",
+            protocol => protocol.unwrap_or_default(),
+        };
         let of_route = match action {
             Action::Forward(plan) => plan.upgrades.allow(protocol),
             _ => None,
@@ -158,6 +163,10 @@ impl Exchange<'_> {
         let fields = &mut self.heads.request.fields;
         let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
         fields.set(FieldName::Host, host);
+        if self.heads.request.method == Method::Connect {
+            self.heads.request.set_target(host);
+        }
+        let fields = &mut self.heads.request.fields;
         if !self.chain.manager.suppress_envoy_headers {
             fields.set(FieldName::XEnvoyOriginalHost, &original);
         }
@@ -184,7 +193,7 @@ impl Exchange<'_> {
             ..self.stream()
         };
         let mut scratch = self.client.shard.scratch();
-        let super::Heads { request, response } = &mut *self.heads;
+        let super::Heads { request, response, .. } = &mut *self.heads;
         route.response_headers.apply_to_response(response, Some(request), &stream, &mut scratch);
     }
 
@@ -219,6 +228,7 @@ impl Exchange<'_> {
         let connection = match self.connection_header() {
             // An upgrade is told of in `connection`, which is then not free for anything else.
             _ if self.heads.response.upgrade().is_some() => ConnectionHeader::Absent,
+            _ if tunnel::begins(self) => ConnectionHeader::Absent,
             connection => connection,
         };
         super::answer::finish(self.client, self.heads, connection);

@@ -12,12 +12,13 @@ use super::deadlines::Passed;
 use super::download;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
-use super::route::{Forward, Priority, Route, VirtualHost};
+use super::route::{Connect, Forward, Priority, Route, VirtualHost};
 use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::flags::Flag;
-use crate::http1::{BodyLength, FieldName, encode};
+use crate::http1::names::{self, Names};
+use crate::http1::{BodyLength, FieldName, Method, encode};
 use crate::limits;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -35,12 +36,21 @@ pub(super) async fn forward(
     let Some(cluster) = x.world.cluster(plan.cluster) else {
         return Outcome::reply(LocalReply::cluster_not_found(503));
     };
-    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request, x.is_internal());
+    if let Some(invalid) = x.check_strictly() {
+        return Outcome::reply(invalid);
+    }
+    x.origin_names = cluster.cluster().http.names;
+    prepare(x, route, plan);
+    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
+    x.remove_retry_fields();
     let keep = match &retry {
         Some(_) => Keep::Body { most: x.replay_bytes_max(route) },
         None => Keep::Nothing,
     };
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
+    // Envoy: trailers go on if both codecs let them.
+    let trailers_max =
+        x.chain.manager.trailers_max.filter(|_| cluster.cluster().http.enable_trailers);
     let mut forwarding = Forwarding {
         virtual_host,
         plan,
@@ -52,7 +62,9 @@ pub(super) async fn forward(
         stale: Stale::NotYet,
         retrying: None,
     };
-    forwarding.prepare(x, route);
+    if let Some(most) = trailers_max {
+        forwarding.upload.pass_trailers(most);
+    }
     loop {
         let attempted = forwarding.attempt(x).await;
         forwarding.forget_retries_if_outgrown();
@@ -81,6 +93,30 @@ pub(super) async fn forward(
             forwarding.upload.recycle(&x.client.shard.buffers);
             return outcome;
         }
+    }
+}
+
+/// Edits the request as the route says, once for all attempts.
+fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
+    x.take_timeouts(plan);
+    let idle = plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
+    x.stream_idle = idle.filter(|idle| !idle.is_zero());
+    x.touch();
+    let retry = plan.retry.as_ref();
+    x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
+    expect_timeout(x, Duration::ZERO);
+    x.rewrite_request(route, plan);
+}
+
+/// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
+fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
+    if x.chain.manager.suppress_envoy_headers {
+        return;
+    }
+    if let Some(expected) = x.timeouts.expected_ms(elapsed) {
+        let mut digits = itoa::Buffer::new();
+        let expected = digits.format(expected).as_bytes();
+        x.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
     }
 }
 
@@ -129,31 +165,6 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Edits the request as the route says, once for all attempts.
-    fn prepare(&self, x: &mut Exchange<'_>, route: &Route) {
-        x.chain.router.shard(x.client.shard.id).rq_total.inc();
-        x.timeouts = self.plan.timeouts(&x.heads.request, x.is_internal());
-        let idle = self.plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
-        x.stream_idle = idle.filter(|idle| !idle.is_zero());
-        x.touch();
-        let retry = self.plan.retry.as_ref();
-        x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
-        Self::expect_timeout(x, Duration::ZERO);
-        x.rewrite_request(route, self.plan);
-    }
-
-    /// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
-    fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
-        if x.chain.manager.suppress_envoy_headers {
-            return;
-        }
-        if let Some(expected) = x.timeouts.expected_ms(elapsed) {
-            let mut digits = itoa::Buffer::new();
-            let expected = digits.format(expected).as_bytes();
-            x.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
-        }
-    }
-
     /// One attempt, up to the head of its answer.
     async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
         let Some(pool) = self.pick() else {
@@ -163,13 +174,15 @@ impl Forwarding<'_> {
         if self.attempts > 0 {
             let now = x.client.shard.clock.now();
             let elapsed = now.saturating_sub(x.received.unwrap_or(now));
-            Self::expect_timeout(x, Duration::from_millis(elapsed));
+            expect_timeout(x, Duration::from_millis(elapsed));
         }
         self.attempts += 1;
         x.count_attempt(self.virtual_host, self.attempts);
         x.rewrite_for_host(self.plan, pool.host());
         let mut head = x.client.shard.buffers.take();
-        encode::request(&x.heads.request, &mut head);
+        if !self.terminates(x) {
+            self.encode(x, &mut head);
+        }
         self.upload.begin(head, &x.client.shard.buffers);
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
@@ -191,10 +204,43 @@ impl Forwarding<'_> {
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
         };
+        if self.terminates(x) {
+            // The tunnel is there as soon as its end is.
+            x.heads.response.status = 200;
+            active.charge(Ok(200));
+            let answer = Answer { connection, length: BodyLength::None, early: Vec::new() };
+            return Ok(Answered { answer, active });
+        }
         let limits = Exchange::response_limits(self.cluster.cluster());
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
         active.charge(answer.as_ref().map(|_| x.heads.response.status));
         Ok(Answered { answer: answer?, active })
+    }
+
+    /// Whether the request is for a tunnel that ends here.
+    fn terminates(&self, x: &Exchange<'_>) -> bool {
+        self.plan.connect == Connect::Terminated && x.heads.request.method == Method::Connect
+    }
+
+    /// Encodes the head of the request. Envoy: the names are written as the origin's codec says,
+    /// unless the client's has kept them.
+    fn encode(&self, x: &Exchange<'_>, out: &mut Vec<u8>) {
+        let request = &x.heads.request;
+        let http = &self.cluster.cluster().http;
+        encode::request(request, out);
+        match x.chain.manager.names {
+            names @ Names::Preserved(_) => {
+                names::write(out, names, Some(&x.heads.request_as_received));
+            }
+            Names::LowerCase | Names::ProperCaseWords => names::write(out, http.names, None),
+        }
+        if http.send_fully_qualified_url && request.method != Method::Connect {
+            let scheme = x.facts.map_or("http", |facts| facts.scheme.as_str());
+            let host = request.authority().unwrap_or_default();
+            let url = [scheme.as_bytes(), b"://", host].concat();
+            let at = request.method_name().len() + 1;
+            out.splice(at..at, url);
+        }
     }
 
     /// The pool of the host for this attempt.
@@ -220,6 +266,9 @@ impl Forwarding<'_> {
     }
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
+        if self.terminates(x) {
+            return attempt::connect(x, pool, self.priority()).await;
+        }
         if self.stale == Stale::NotYet
             && let Some(connection) = pool.lease_idle()
         {
@@ -367,14 +416,17 @@ impl Forwarding<'_> {
             Failed::Upstream { error, .. } => LocalReply::upstream_reset(error, self.attempts > 1),
             Failed::Deadline(Passed::Route) => {
                 stats.upstream_rq_timeout.inc();
-                LocalReply::upstream_timeout()
+                x.timeout_reply.of(LocalReply::upstream_timeout())
             }
-            Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => LocalReply::per_try_timeout(),
+            Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => {
+                x.timeout_reply.of(LocalReply::per_try_timeout())
+            }
             Failed::Deadline(passed) => return Outcome::reply(x.timed_out(passed)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         reply.attempts = tells_attempts.then_some(self.attempts.max(1));
-        charge::answer(&self.cluster, x.is_internal(), reply.status);
+        x.heads.response.clear();
+        charge::answer(&self.cluster, x, reply.status);
         Outcome::reply(reply)
     }
 
@@ -393,11 +445,11 @@ impl Forwarding<'_> {
         let status = x.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
         if !tunnel::has_failed_handshake(x, &mut answer) {
-            charge::answer(&self.cluster, x.is_internal(), status);
+            charge::answer(&self.cluster, x, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         let attempts = tells_attempts.then_some(self.attempts);
-        if status == 101 {
+        if tunnel::begins(x) {
             // Tunnels are few, and their state is large.
             let tunnel = Box::pin(tunnel::run(x, route, answer, attempts));
             return Outcome::Done(tunnel.await);

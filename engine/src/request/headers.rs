@@ -16,8 +16,6 @@ pub struct ResponseRules {
     pub via: Vec<u8>,
     /// Whether every response has the request's id.
     pub always_set_request_id: bool,
-    /// How names are written.
-    pub names: Names,
 }
 
 impl Default for ResponseRules {
@@ -27,19 +25,8 @@ impl Default for ResponseRules {
             server_name: b"envoy".to_vec(),
             via: Vec::new(),
             always_set_request_id: false,
-            names: Names::LowerCase,
         }
     }
-}
-
-/// `header_key_format`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Names {
-    /// As they are kept.
-    #[default]
-    LowerCase,
-    /// With a capital letter at the begin and behind everything that is no letter or digit.
-    ProperCaseWords,
 }
 
 /// `server_header_transformation`.
@@ -71,7 +58,7 @@ pub enum ConnectionHeader {
 pub struct Finish<'a> {
     /// Now, as IMF-fixdate.
     pub date: &'a [u8],
-    /// The id of the request, to be sent if the rules say so.
+    /// The id of the request, if it is told.
     pub request_id: Option<&'a [u8]>,
     /// What `connection` says.
     pub connection: ConnectionHeader,
@@ -109,9 +96,7 @@ pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_
     if overwrite {
         fields.set(FieldName::Server, &rules.server_name);
     }
-    if rules.always_set_request_id
-        && let Some(id) = finish.request_id
-    {
+    if let Some(id) = finish.request_id {
         fields.set(FieldName::XRequestId, id);
     }
     if !rules.via.is_empty() {
@@ -121,19 +106,6 @@ pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_
         ConnectionHeader::Absent => {}
         ConnectionHeader::Close => fields.set(FieldName::Connection, b"close"),
         ConnectionHeader::KeepAlive => fields.set(FieldName::Connection, b"keep-alive"),
-    }
-}
-
-/// Writes the names of an encoded head with capital letters.
-pub fn proper_case_words(head: &mut [u8]) {
-    for line in head.split_mut(|&byte| byte == b'\n').skip(1) {
-        let mut begins = true;
-        for byte in line.iter_mut().take_while(|byte| **byte != b':') {
-            if begins {
-                byte.make_ascii_uppercase();
-            }
-            begins = !byte.is_ascii_alphanumeric();
-        }
     }
 }
 

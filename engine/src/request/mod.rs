@@ -13,6 +13,7 @@ mod charge;
 mod deadlines;
 mod download;
 mod edit;
+mod envoy_headers;
 mod forward;
 pub mod headers;
 pub mod reply;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use self::attempt::Failed;
 use self::deadlines::{Deadlines, Passed};
+use self::envoy_headers::TimeoutReply;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::upload::Upload;
@@ -34,6 +36,7 @@ use crate::downstream::connection::{After, Client, millis};
 use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::flags::Flags;
+use crate::http1::names::Names;
 use crate::http1::{self, BodyLength, encode, framing};
 use crate::shard::Heads;
 use crate::shard::clock::Millis;
@@ -49,6 +52,9 @@ pub(crate) struct Exchange<'a> {
     world: Rc<World>,
     deadlines: Deadlines,
     timeouts: Timeouts,
+    timeout_reply: TimeoutReply,
+    /// How the codec of the origin wants names.
+    origin_names: Names,
     stream_idle: Option<Duration>,
     per_try_idle: Option<Duration>,
     /// When its head was complete.
@@ -163,6 +169,8 @@ impl<'a> Exchange<'a> {
             world: shard.world(),
             deadlines,
             timeouts: Timeouts { global: None, per_try: None },
+            timeout_reply: TimeoutReply::GatewayTimeout,
+            origin_names: Names::LowerCase,
             began,
             received,
             body,
@@ -192,6 +200,7 @@ impl<'a> Exchange<'a> {
         }
         let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
+        router.rq_total.inc();
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
                 router.no_route.inc();

@@ -1,4 +1,4 @@
-//! The connection after a 101: bytes both ways, until both sides have said all.
+//! The connection after a 101, or a 2xx to CONNECT: bytes both ways, until both sides have said all.
 //!
 //! Nothing is looked into and nothing is framed. What the client sent before the 101 waits in
 //! [`Client::early`](crate::downstream::connection::Client::early) and goes first. Each direction
@@ -18,10 +18,19 @@ use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 use crate::upstream::connection::{ClosedBy, Connection};
 
+/// Whether the answer in the exchange's response head is followed by a tunnel.
+///
+/// RFC 9110 §9.3.6: "Any 2xx (Successful) response indicates that the sender (and all inbound
+/// proxies) will switch to tunnel mode immediately after the response header section".
+pub(super) fn begins(x: &Exchange<'_>) -> bool {
+    let status = x.heads.response.status;
+    status == 101 || (x.heads.request.method == Method::Connect && (200..300).contains(&status))
+}
+
 /// Takes the body off an answer that neither switches to WebSocket nor tells of an error, as Envoy
 /// does; whether this is one.
 pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) -> bool {
-    let super::Heads { request, response } = &mut *x.heads;
+    let super::Heads { request, response, .. } = &mut *x.heads;
     let protocol = request.upgrade().filter(|_| x.upgrade == Upgrade::Allowed);
     let is_websocket = protocol.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
     if !is_websocket || response.status == 101 || response.status >= 400 {
@@ -36,7 +45,7 @@ pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) ->
     true
 }
 
-/// Passes the 101 on that stands in the exchange's response head, then everything else.
+/// Passes the answer on that stands in the exchange's response head, then everything else.
 pub(super) async fn run(
     x: &mut Exchange<'_>,
     route: &Route,
@@ -50,7 +59,7 @@ pub(super) async fn run(
     }
     x.finish_response_head(route, length, attempts);
     let mut head = x.client.shard.buffers.take();
-    answer::encode(x.client, &x.heads.response, &mut head);
+    answer::encode(x, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
     down.take_early(&mut early);

@@ -1,7 +1,7 @@
 //! The request on its way to the origin: head, body, and what is kept of it for another attempt.
 
 use super::body::{Fault, Framing, Pulled, Pump};
-use crate::http1::{BodyLength, chunked};
+use crate::http1::BodyLength;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
@@ -51,11 +51,16 @@ impl Upload {
         Self { pump: Pump::new(length, framing, Vec::new(), most), kept }
     }
 
+    /// See [`Pump::pass_trailers`].
+    pub(super) fn pass_trailers(&mut self, fields_max: usize) {
+        self.pump.pass_trailers(fields_max);
+    }
+
     /// Begins an attempt with this encoded head, and sends again what was sent before.
     pub(super) fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
         match &self.kept {
             Kept::Bytes { bytes, .. } => head.extend_from_slice(bytes),
-            Kept::Nothing if self.pump.has_ended_chunks() => chunked::encode_end(&mut head),
+            Kept::Nothing if self.pump.has_ended_chunks() => self.pump.encode_end(&mut head),
             Kept::Nothing | Kept::TooMuch => {}
         }
         buffers.give(self.pump.rewind(head));

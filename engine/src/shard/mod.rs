@@ -34,6 +34,7 @@ use self::ring::Ring;
 use self::timers::{Alarm, Timers};
 use self::world::World;
 use crate::downstream::listener;
+use crate::http1::names::AsReceived;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::request::route::Scratch;
@@ -119,6 +120,10 @@ pub struct Heads {
     pub request: RequestHead,
     /// From the origin.
     pub response: ResponseHead,
+    /// The request as it came, if its names are kept.
+    pub request_as_received: AsReceived,
+    /// The response as it came, if its names are kept.
+    pub response_as_received: AsReceived,
 }
 
 /// Runs a shard on this thread until the process ends.
@@ -237,6 +242,8 @@ impl Shard {
     pub fn give_heads(&self, mut heads: Box<Heads>) {
         heads.request.clear();
         heads.response.clear();
+        heads.request_as_received.clear();
+        heads.response_as_received.clear();
         let bytes = heads.request.received().capacity() + heads.response.received().capacity();
         let mut pool = self.heads.borrow_mut();
         if bytes <= 4 * limits::BLOCK_BYTES && pool.len() < limits::POOLED_BLOCKS_MAX {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http1::names::Names;
 use crate::stats::{ClusterStats, Scope};
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
@@ -51,6 +52,10 @@ pub struct HttpProtocolOptions {
     pub max_response_headers_kb: u32,
     /// Whether trailers are passed on. Default no.
     pub enable_trailers: bool,
+    /// How the names of fields are written.
+    pub names: Names,
+    /// Whether requests tell all of the URL: the hosts are proxies.
+    pub send_fully_qualified_url: bool,
 }
 
 /// `upstream_connection_options.tcp_keepalive`; what is not set stays as the system has it.
@@ -74,6 +79,8 @@ impl Default for HttpProtocolOptions {
             max_headers_count: 100,
             max_response_headers_kb: 80,
             enable_trailers: false,
+            names: Names::LowerCase,
+            send_fully_qualified_url: false,
         }
     }
 }

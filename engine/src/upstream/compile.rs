@@ -8,6 +8,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
+use crate::compile::names;
 use crate::stats::Registry;
 use crate::upstream::balance::{LbPolicy, LeastRequest};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
@@ -363,22 +364,20 @@ fn http1_options(
         allow_absolute_url: _,
         accept_http_10: _,
         default_host_for_http_10: _,
+        override_stream_error_on_invalid_http_message: _,
         header_key_format,
         enable_trailers,
         allow_chunked_length,
-        override_stream_error_on_invalid_http_message,
         send_fully_qualified_url,
         allow_custom_methods,
     } = schema;
     options.enable_trailers = *enable_trailers;
+    options.send_fully_qualified_url = *send_fully_qualified_url;
+    if let Some(format) = header_key_format {
+        options.names = names(format, &at.field("header_key_format"), problems);
+    }
     let lacking = [
-        ("header_key_format", header_key_format.is_some()),
         ("allow_chunked_length", *allow_chunked_length),
-        (
-            "override_stream_error_on_invalid_http_message",
-            override_stream_error_on_invalid_http_message == &Some(true),
-        ),
-        ("send_fully_qualified_url", *send_fully_qualified_url),
         ("allow_custom_methods", *allow_custom_methods),
     ];
     for (name, _) in lacking.iter().filter(|(_, is_set)| *is_set) {

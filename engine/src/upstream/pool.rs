@@ -106,6 +106,12 @@ impl Pool {
         &self.host
     }
 
+    /// The cluster of its host.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// This shard's counters of the cluster.
     #[must_use]
     pub fn stats(&self) -> &ClusterStats {

@@ -130,6 +130,7 @@ impl Recorded {
                 started: Instant::now(),
                 command_line_options: json!({ "concurrency": 2 }),
                 node: json!({ "user_agent_name": "envoy" }),
+                runtime: json!({ "entries": {}, "layers": [] }),
             },
             state: Mutex::new(ServerState::Live),
             health: Mutex::default(),

@@ -1,7 +1,6 @@
-//! `/runtime` and `/runtime_modify`: no layer of runtime values is loaded, so there is none to show or change.
+//! `/runtime` and `/runtime_modify`: layers are static, so there are values to show and none to change.
 
 use hyper::StatusCode;
-use serde_json::json;
 
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Effect, Endpoint, json};
@@ -11,7 +10,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     effect: Effect::Shows,
     help: "print runtime values",
     parameters: &[],
-    answer: |_, _| json::reply(&json!({ "entries": {}, "layers": [] })),
+    answer: |admin, _| json::reply(&admin.server.identity().runtime),
 };
 
 pub(super) const MODIFY: Endpoint = Endpoint {

@@ -116,6 +116,8 @@ pub struct Identity {
     pub command_line_options: Value,
     /// The bootstrap's node, as `envoy.config.core.v3.Node`.
     pub node: Value,
+    /// The runtime values, as `/runtime` shows them.
+    pub runtime: Value,
 }
 
 /// A cluster.

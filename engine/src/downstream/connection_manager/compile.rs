@@ -6,20 +6,23 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{
-    Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, PathRules, RequestIds,
-    StripPort, Timeouts, Underscores,
+    BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, OldAndIdle,
+    PathRules, RequestIds, StripPort, Timeouts, Underscores, UserAgent,
 };
-use crate::http1::{HeadLimits, Scheme};
-use crate::request::headers::{Names, ResponseRules, ServerHeader};
+use crate::compile::{Node, names};
+use crate::http1::{FieldName, HeadLimits, Scheme};
+use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
 
-/// Compiles the options of a connection manager; its routes and its stats are the listener's.
+/// Compiles the options of a connection manager; its routes and its stats are the listener's. `node`
+/// is who we are.
 ///
 /// `None` if nothing could be made of it; whatever is wrong is in `problems`.
 #[expect(clippy::too_many_lines, reason = "a line or two for each field of the schema")]
 pub fn compile(
     manager: &config::HttpConnectionManager,
+    node: &Node,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<ConnectionManager> {
@@ -68,16 +71,10 @@ pub fn compile(
         problems.error(&at.field("codec_type"), "Corvoy speaks HTTP/1 only: AUTO or HTTP1");
     }
     for (field, set) in [
-        ("add_user_agent", *add_user_agent == Some(true)),
-        ("http1_safe_max_connection_duration", *http1_safe_max_connection_duration),
         ("stream_flush_timeout", stream_flush_timeout.is_some()),
         (
             "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
             *represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        ),
-        (
-            "stream_error_on_invalid_http_message",
-            *stream_error_on_invalid_http_message == Some(true),
         ),
     ] {
         if set {
@@ -85,13 +82,21 @@ pub fn compile(
         }
     }
 
+    let router = router(http_filters, &at.field("http_filters"), problems);
     let mut compiled = ConnectionManager {
-        suppress_envoy_headers: router(http_filters, &at.field("http_filters"), problems),
+        suppress_envoy_headers: router.suppress_envoy_headers,
+        strict_check_headers: router.strict_check_headers,
+        respect_expected_rq_timeout: router.respect_expected_rq_timeout,
+        bad_request: bad_request(*stream_error_on_invalid_http_message),
         client: client(*use_remote_address, *xff_num_trusted_hops, *skip_xff_append),
         internal_addresses: internal_addresses(internal_address_config.as_ref(), at, problems),
         append_x_forwarded_port: *append_x_forwarded_port,
         scheme: scheme(scheme_header_transformation.as_ref(), at, problems),
         via: via.clone().into_bytes(),
+        user_agent: (*add_user_agent == Some(true)).then(|| UserAgent {
+            service_cluster: node.cluster.clone().into_bytes(),
+            service_node: node.id.clone().into_bytes(),
+        }),
         request_id: RequestIds {
             generate: generate_request_id.unwrap_or(true),
             preserve_external: *preserve_external_request_id,
@@ -113,7 +118,6 @@ pub fn compile(
             server_name: if server_name.is_empty() { "envoy" } else { server_name }.into(),
             via: via.clone().into_bytes(),
             always_set_request_id: *always_set_request_id_in_response,
-            names: Names::default(),
         },
         reply_rewrite: local_reply_config.as_ref().map_or_else(Default::default, |schema| {
             reply_rewrite(schema, &at.field("local_reply_config"), problems)
@@ -127,6 +131,9 @@ pub fn compile(
         ),
         ..ConnectionManager::default()
     };
+    if *http1_safe_max_connection_duration {
+        compiled.timeouts.old_and_idle = OldAndIdle::AnswersOnce;
+    }
     if let Some(kilobytes) = max_request_headers_kb {
         compiled.limits.bytes_max = *kilobytes as usize * 1024;
     }
@@ -141,12 +148,19 @@ pub fn compile(
 
 const NOT_IMPLEMENTED: &str = "valid Envoy field, not implemented by Corvoy";
 
-/// The router is the one filter there is, and it comes last. Tells whether it leaves out the
-/// `x-envoy-*` headers that it adds.
-fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> bool {
+/// The options of the router that the data plane asks.
+#[derive(Debug, Default)]
+struct Router {
+    suppress_envoy_headers: bool,
+    strict_check_headers: Vec<FieldName>,
+    respect_expected_rq_timeout: bool,
+}
+
+/// The router is the one filter there is, and it comes last.
+fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> Router {
     let [filter] = filters else {
         problems.error(at, "Corvoy needs exactly one HTTP filter: envoy.filters.http.router");
-        return false;
+        return Router::default();
     };
     let at = at.index(0);
     let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
@@ -157,11 +171,11 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) ->
     }
     let at = at.field("typed_config");
     let options = match typed_config {
-        None => return false,
+        None => return Router::default(),
         Some(config::Any::Router(options)) => options,
         Some(_) => {
             problems.error(&at, "the only HTTP filter of Corvoy is envoy.filters.http.router");
-            return false;
+            return Router::default();
         }
     };
     let config::Router {
@@ -173,15 +187,22 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) ->
     } = &**options;
     for (field, set) in [
         ("dynamic_stats", *dynamic_stats == Some(false)),
-        ("strict_check_headers", !strict_check_headers.is_empty()),
-        ("respect_expected_rq_timeout", *respect_expected_rq_timeout),
         ("suppress_grpc_request_failure_code_stats", *suppress_grpc_request_failure_code_stats),
     ] {
         if set {
             problems.error(&at.field(field), NOT_IMPLEMENTED);
         }
     }
-    *suppress_envoy_headers
+    let field_name = |name: &String| FieldName::of(name.to_ascii_lowercase().as_bytes());
+    Router {
+        suppress_envoy_headers: *suppress_envoy_headers,
+        strict_check_headers: strict_check_headers.iter().map(field_name).collect(),
+        respect_expected_rq_timeout: *respect_expected_rq_timeout,
+    }
+}
+
+fn bad_request(stream_error: Option<bool>) -> BadRequest {
+    if stream_error == Some(true) { BadRequest::EndsItself } else { BadRequest::EndsConnection }
 }
 
 fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problems) -> Upgrades {
@@ -386,25 +407,16 @@ fn http1(
         enable_trailers,
         allow_chunked_length,
         override_stream_error_on_invalid_http_message,
-        send_fully_qualified_url,
+        // Envoy reads it for requests to hosts only.
+        send_fully_qualified_url: _,
         allow_custom_methods,
     } = options;
-    for (field, set) in [
-        ("enable_trailers", *enable_trailers),
-        (
-            "override_stream_error_on_invalid_http_message",
-            *override_stream_error_on_invalid_http_message == Some(true),
-        ),
-        ("send_fully_qualified_url", *send_fully_qualified_url),
-    ] {
-        if set {
-            problems.error(&at.field(field), NOT_IMPLEMENTED);
-        }
+    // Of the two the more special one counts.
+    if override_stream_error_on_invalid_http_message.is_some() {
+        compiled.bad_request = bad_request(*override_stream_error_on_invalid_http_message);
     }
-    if let Some(config::HeaderKeyFormat { proper_case_words }) = header_key_format
-        && proper_case_words.is_some()
-    {
-        compiled.response.names = Names::ProperCaseWords;
+    if let Some(format) = header_key_format {
+        compiled.names = names(format, &at.field("header_key_format"), problems);
     }
     if *allow_chunked_length {
         let message = "Corvoy never accepts Content-Length together with Transfer-Encoding";
@@ -416,6 +428,7 @@ fn http1(
         allow_absolute_url: allow_absolute_url.unwrap_or(true),
         ..compiled.limits
     };
+    compiled.trailers_max = enable_trailers.then_some(compiled.limits.fields_max);
     compiled.default_host_for_http_10 = default_host_for_http_10.clone().into_bytes();
 }
 
@@ -462,28 +475,13 @@ mod tests {
     fn what_is_not_done_is_refused_by_name() {
         let (_, errors) = compiled(|manager| {
             manager.codec_type = config::CodecType::Http2;
-            manager.add_user_agent = Some(true);
-            manager.upgrade_configs = vec![config::UpgradeConfig {
-                upgrade_type: "connect".into(),
-                ..Default::default()
-            }];
             manager.http_protocol_options = Some(config::Http1ProtocolOptions {
                 allow_chunked_length: true,
-                enable_trailers: true,
                 ..Default::default()
             });
         });
         let paths: Vec<&str> = errors.iter().map(String::as_str).collect();
-        assert_eq!(
-            paths,
-            [
-                "codec_type",
-                "add_user_agent",
-                "upgrade_configs[0].upgrade_type",
-                "http_protocol_options.enable_trailers",
-                "http_protocol_options.allow_chunked_length",
-            ]
-        );
+        assert_eq!(paths, ["codec_type", "http_protocol_options.allow_chunked_length",]);
     }
 
     fn compiled(
@@ -495,7 +493,8 @@ mod tests {
         };
         change(&mut manager);
         let mut problems = Problems::default();
-        let compiled = compile(&manager, &Path::root(), &mut problems).expect("something");
+        let compiled =
+            compile(&manager, &Node::default(), &Path::root(), &mut problems).expect("something");
         (compiled, problems.errors().map(|problem| problem.path.to_string()).collect())
     }
 }

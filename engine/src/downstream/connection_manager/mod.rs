@@ -5,7 +5,8 @@ mod compile;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::http1::{HeadLimits, Scheme};
+use crate::http1::names::Names;
+use crate::http1::{FieldName, HeadLimits, Scheme};
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
@@ -27,6 +28,8 @@ pub struct ConnectionManager {
     pub scheme: Option<Scheme>,
     /// The value added to `via`, of requests and responses; empty for none.
     pub via: Vec<u8>,
+    /// Who we are, for hosts that are to know; none: they are not.
+    pub user_agent: Option<UserAgent>,
     /// The rules for `x-request-id`.
     pub request_id: RequestIds,
     /// What is done to a path before routes are looked at.
@@ -39,14 +42,25 @@ pub struct ConnectionManager {
     pub default_host_for_http_10: Vec<u8>,
     /// The protocols that a request may upgrade to.
     pub upgrades: Upgrades,
+    /// How many trailers a request may have that are passed on; none: they are dropped, those of
+    /// answers too.
+    pub trailers_max: Option<usize>,
     /// Whether `Expect: 100-continue` is left to the origin.
     pub proxy_100_continue: bool,
     /// Whether `x-forwarded-client-cert` is passed on.
     pub forward_client_cert: bool,
     /// The rules for the head of a response.
     pub response: ResponseRules,
+    /// How the names of fields are written.
+    pub names: Names,
     /// Whether the router leaves out the `x-envoy-*` headers that it adds.
     pub suppress_envoy_headers: bool,
+    /// The `x-envoy-*` fields that must be valid where a client may say them.
+    pub strict_check_headers: Vec<FieldName>,
+    /// Whether `x-envoy-expected-rq-timeout-ms` of an Envoy before us is the timeout.
+    pub respect_expected_rq_timeout: bool,
+    /// What a bad request ends.
+    pub bad_request: BadRequest,
     /// What is made of local replies.
     pub reply_rewrite: ReplyRewrite,
     /// The timers.
@@ -66,6 +80,15 @@ pub struct ClientAddress {
     pub skip_xff_append: bool,
     /// The address of this machine, which Envoy puts in place of a loopback peer.
     pub local_address: Option<IpAddr>,
+}
+
+/// `add_user_agent`: what hosts are told of the proxy in front of them.
+#[derive(Clone, Debug, Default)]
+pub struct UserAgent {
+    /// `node.cluster`, or `--service-cluster`; also the user agent of a request without one.
+    pub service_cluster: Vec<u8>,
+    /// `node.id`, or `--service-node`
+    pub service_node: Vec<u8>,
 }
 
 /// When a request gets an id.
@@ -129,6 +152,17 @@ pub enum StripPort {
     Any,
 }
 
+/// `stream_error_on_invalid_http_message`: what ends with a request that is answered here with 400.
+/// One that cannot be understood always ends its connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BadRequest {
+    /// Its connection.
+    #[default]
+    EndsConnection,
+    /// Nothing but itself.
+    EndsItself,
+}
+
 /// `headers_with_underscores_action`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Underscores {
@@ -148,6 +182,8 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// How old a connection may be.
     pub max_connection_duration: Option<Duration>,
+    /// What becomes of a connection that is too old and has no request.
+    pub old_and_idle: OldAndIdle,
     /// How long a request and its answer may take.
     pub max_stream_duration: Option<Duration>,
     /// How long nothing may move on a request.
@@ -162,11 +198,23 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
+/// `http1_safe_max_connection_duration`: what becomes of a connection that has reached its age while
+/// it has no request, but has had one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OldAndIdle {
+    /// It is closed. A request may be on its way and is then lost.
+    #[default]
+    Closed,
+    /// It stays, and the answer to its next request tells the client to leave.
+    AnswersOnce,
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
             idle: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
+            old_and_idle: OldAndIdle::Closed,
             max_stream_duration: None,
             stream_idle: Some(Duration::from_secs(300)),
             request: None,

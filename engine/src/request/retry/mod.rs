@@ -243,6 +243,13 @@ impl RetryOn {
         })
     }
 
+    /// Whether every token of a request header is known, as `strict_check_headers` wants it.
+    pub fn knows(field: FieldName, value: &[u8]) -> bool {
+        let grpc = field == FieldName::XEnvoyRetryGrpcOn;
+        let token = if grpc { Self::grpc } else { Self::http };
+        std::str::from_utf8(value).is_ok() && tokens(Some(value)).all(|name| token(name).is_some())
+    }
+
     /// The tokens of a request header; the unknown ones have no effect.
     fn asked(value: Option<&[u8]>, token: fn(&str) -> Option<Self>) -> Self {
         tokens(value).filter_map(token).fold(Self::default(), Self::with)
@@ -299,14 +306,10 @@ impl Reset {
 // === impl RetryState ===
 
 impl<'a> RetryState<'a> {
-    /// The state before the first attempt; `None` if this request is never retried. What an
-    /// internal client asks for in headers is added to the policy; the caller removes the headers.
-    pub fn new(
-        policy: Option<&'a RetryPolicy>,
-        request: &RequestHead,
-        is_internal: bool,
-    ) -> Option<Self> {
-        let asked = |name| request.fields.get(name).filter(|_| is_internal);
+    /// The state before the first attempt; `None` if this request is never retried. What is asked
+    /// for in headers is added to the policy; those of an external client are gone by now.
+    pub fn new(policy: Option<&'a RetryPolicy>, request: &RequestHead) -> Option<Self> {
+        let asked = |name| request.fields.get(name);
         let http = RetryOn::asked(asked(FieldName::XEnvoyRetryOn), RetryOn::http);
         let grpc = RetryOn::asked(asked(FieldName::XEnvoyRetryGrpcOn), RetryOn::grpc);
         let policy = policy.unwrap_or(const { &RetryPolicy::NONE });

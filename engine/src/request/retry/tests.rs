@@ -8,7 +8,7 @@ fn policy(retry_on: &str) -> RetryPolicy {
 }
 
 fn state(policy: &RetryPolicy) -> RetryState<'_> {
-    RetryState::new(Some(policy), &request("/", &[]), false).unwrap()
+    RetryState::new(Some(policy), &request("/", &[])).unwrap()
 }
 
 fn retries_response(retry_on: &str, status: u16, fields: &[&str]) -> bool {
@@ -76,7 +76,7 @@ fn unknown_tokens_are_told_and_have_no_effect() {
     let set = RetryOn::parse(" 5xx , 6xx,,reset", |token| unknown.push(token));
     assert_eq!(unknown, ["6xx"]);
     assert_eq!(set, RetryOn::FIVE_XX.with(RetryOn::RESET));
-    assert!(RetryState::new(Some(&policy("6xx")), &request("/", &[]), true).is_none());
+    assert!(RetryState::new(Some(&policy("6xx")), &request("/", &[])).is_none());
 }
 
 #[test]
@@ -187,8 +187,7 @@ fn an_answer_may_say_how_long_to_wait() {
 #[test]
 fn an_internal_client_may_ask_for_retries() {
     let asking = request("/", &["x-envoy-retry-on: 5xx", "x-envoy-max-retries: 2"]);
-    assert!(RetryState::new(None, &asking, false).is_none(), "an external one may not");
-    let mut state = RetryState::new(None, &asking, true).unwrap();
+    let mut state = RetryState::new(None, &asking).unwrap();
     let broken = response(500, &[]);
     for _ in 0..2 {
         assert_eq!(state.on_response(&broken, UNIX_EPOCH), Decision::Retry);
@@ -209,7 +208,7 @@ fn what_an_internal_client_names_is_added_to_the_policy() {
     for (status, fields_back) in
         [(418, ""), (421, ""), (200, "x-again: 1"), (502, ""), (200, "grpc-status: 14")]
     {
-        let mut state = RetryState::new(Some(&policy), &request("/", &fields), true).unwrap();
+        let mut state = RetryState::new(Some(&policy), &request("/", &fields)).unwrap();
         let fields_back: Vec<&str> =
             (!fields_back.is_empty()).then_some(fields_back).into_iter().collect();
         let answer = response(status, &fields_back);
@@ -221,7 +220,7 @@ fn what_an_internal_client_names_is_added_to_the_policy() {
 fn only_requests_that_fit_the_policy_are_retried() {
     let mut policy = policy("5xx");
     policy.retriable_request_headers = vec![is_present("x-idempotent")];
-    assert!(RetryState::new(Some(&policy), &request("/", &[]), false).is_none());
+    assert!(RetryState::new(Some(&policy), &request("/", &[])).is_none());
     let fitting = request("/", &["x-idempotent: 1"]);
-    assert!(RetryState::new(Some(&policy), &fitting, false).is_some());
+    assert!(RetryState::new(Some(&policy), &fitting).is_some());
 }

@@ -118,9 +118,6 @@ impl Upgrades {
         problems: &mut Problems,
     ) {
         let at = at.field("upgrade_type");
-        if allowed && protocol.eq_ignore_ascii_case("CONNECT") {
-            problems.error(&at, "CONNECT is not implemented by Corvoy");
-        }
         if !self.list(protocol, allowed) {
             problems
                 .error(&at, format!("multiple upgrade configs with the same name: '{protocol}'"));
@@ -332,7 +329,6 @@ fn route_match(
         cookies,
         grpc,
     } = schema;
-    refuse(connect_matcher.is_some(), "connect_matcher", at, problems);
     let literal = |text: &str| Literal::new(text, *case_sensitive == Some(false));
     let path = if let Some(text) = prefix {
         if !text.is_empty() && !text.starts_with('/') {
@@ -347,7 +343,7 @@ fn route_match(
     } else if let Some(schema) = safe_regex {
         matchers::compile::regex(schema, &at.field("safe_regex"), problems).map(PathMatch::Regex)
     } else {
-        None
+        connect_matcher.as_ref().map(|config::ConnectMatcher {}| PathMatch::Connect)
     };
     let at_query = at.field("query_parameters");
     let at_cookies = at.field("cookies");

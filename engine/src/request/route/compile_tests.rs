@@ -187,7 +187,8 @@ fn a_timeout_of_zero_is_infinite() {
         {"match": {"prefix": "/"}, "route": {"cluster": "echo", "timeout": zero}}])));
     let head = request("/", &[]);
     let forward = forward(found(&table, &head, 0).unwrap());
-    assert_eq!(forward.timeouts(&head, false).expected_ms(Duration::ZERO), None);
+    let asked = crate::http1::FieldName::XEnvoyUpstreamRqTimeoutMs;
+    assert_eq!(forward.timeouts(&head, asked).expected_ms(Duration::ZERO), None);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::http1::{FieldName, Method, RequestHead, Scheme};
 use crate::stats::{Scope, VirtualClusterStats};
 
 pub use self::action::{
-    Action, DirectResponse, Forward, Priority, Redirect, RedirectPath, Timeouts,
+    Action, Connect, DirectResponse, Forward, Priority, Redirect, RedirectPath, Timeouts,
 };
 pub use self::matchers::{
     CookieMatcher, Fraction, FullRegex, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,
@@ -192,11 +192,6 @@ impl VirtualHost {
     }
 
     fn route(&self, head: &RequestHead, path: &[u8], random: u64) -> Option<&Route> {
-        //= envoy:config.route.v3.RouteMatch.connect_matcher
-        //# "Only requests with connect_matcher will match CONNECT requests"
-        if head.method == Method::Connect {
-            return None;
-        }
         let matches = |place| {
             let entry: Option<&Entry> = self.entries.get(place);
             entry.is_some_and(|entry| entry.conditions.matches(head, path, random))
@@ -209,7 +204,12 @@ impl VirtualHost {
 impl RouteMatch {
     /// Whether a request with this path (without query) matches.
     fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
-        self.path.matches(path)
+        //= envoy:config.route.v3.RouteMatch.connect_matcher
+        //# "Only requests with connect_matcher will match CONNECT requests"
+        let is_for_its_method =
+            head.method != Method::Connect || matches!(self.path, PathMatch::Connect);
+        is_for_its_method
+            && self.path.matches(path)
             && self.fraction.is_none_or(|fraction| fraction.includes(random))
             && (!self.grpc || is_grpc(head))
             && self.headers.iter().all(|matcher| matcher.matches(head))

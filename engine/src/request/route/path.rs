@@ -20,6 +20,8 @@ pub enum PathMatch {
     SeparatedPrefix(Literal),
     /// `safe_regex`: the whole path.
     Regex(FullRegex),
+    /// `connect_matcher`: a CONNECT, whose target is an authority and no path.
+    Connect,
 }
 
 /// Literal text of a matcher.
@@ -68,6 +70,7 @@ impl PathMatch {
                 is_separated(path, literal.text.len()) && literal.begins(path)
             }
             Self::Regex(regex) => regex.matches(path),
+            Self::Connect => path.first() != Some(&b'/'),
         }
     }
 
@@ -79,7 +82,7 @@ impl PathMatch {
             Self::Exact(literal) | Self::Prefix(literal) | Self::SeparatedPrefix(literal) => {
                 literal.text.len()
             }
-            Self::Regex(_) => path.len(),
+            Self::Regex(_) | Self::Connect => path.len(),
         }
     }
 }
@@ -114,6 +117,11 @@ impl PathIndex {
                 }
                 // The text that every match begins with; the expression itself is the caller's.
                 PathMatch::Regex(regex) => (regex.literal(), |candidates| &mut candidates.prefix),
+                // Every target begins with nothing.
+                PathMatch::Connect => {
+                    case_sensitive.entry(Vec::new()).or_default().prefix.push(route);
+                    continue;
+                }
             };
             let keys = if literal.ignore_case { &mut ignore_case } else { &mut case_sensitive };
             list(keys.entry(literal.text.to_vec()).or_default()).push(route);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
-use super::{Action, DirectResponse, Forward, Priority, Redirect, RedirectPath};
+use super::{Action, Connect, DirectResponse, Forward, Priority, Redirect, RedirectPath};
 use crate::request::retry;
 use crate::request::route::Upgrades;
 use crate::request::route::compile::{Given, refuse};
@@ -101,6 +101,7 @@ pub(crate) fn forward(
             timeout: Some(timeout.unwrap_or(DEFAULT_TIMEOUT)).filter(|t| !t.is_zero()),
             idle_timeout: *idle_timeout,
             upgrades: upgrades(upgrade_configs, &at.field("upgrade_configs"), problems),
+            connect: connect(upgrade_configs, &at.field("upgrade_configs"), problems),
             retry: own_retry.or_else(|| inherited.cloned()),
             host_rewrite,
             append_x_forwarded_host: *append_x_forwarded_host,
@@ -121,11 +122,30 @@ fn upgrades(
     let mut upgrades = Upgrades::default();
     for (index, upgrade) in configs.iter().enumerate() {
         let at = at.index(index);
-        let config::RouteActionUpgradeConfig { upgrade_type, enabled, connect_config } = upgrade;
-        refuse(connect_config.is_some(), "connect_config", &at, problems);
+        // What it says of CONNECT is read by `connect`.
+        let config::RouteActionUpgradeConfig { upgrade_type, enabled, connect_config: _ } = upgrade;
         upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
     }
     upgrades
+}
+
+/// What becomes of a CONNECT.
+fn connect(
+    configs: &[config::RouteActionUpgradeConfig],
+    at: &Path,
+    problems: &mut Problems,
+) -> Connect {
+    let mut connect = Connect::Forwarded;
+    for (index, upgrade) in configs.iter().enumerate() {
+        let Some(config::ConnectConfig { allow_post }) = &upgrade.connect_config else { continue };
+        let at = at.index(index).field("connect_config");
+        if !upgrade.upgrade_type.eq_ignore_ascii_case("CONNECT") {
+            problems.error(&at, "Non-CONNECT upgrade type with connect_config");
+        }
+        refuse(*allow_post, "allow_post", &at, problems);
+        connect = Connect::Terminated;
+    }
+    connect
 }
 
 /// Reads a `RedirectAction`.

@@ -43,6 +43,8 @@ pub struct Forward {
     pub idle_timeout: Option<Duration>,
     /// The upgrades that it allows or refuses, whatever the connection manager says.
     pub upgrades: Upgrades,
+    /// What becomes of a CONNECT that is allowed.
+    pub connect: Connect,
     /// The route's own policy or the one of its virtual host.
     pub retry: Option<RetryPolicy>,
     /// What the endpoint sees as host.
@@ -53,6 +55,16 @@ pub struct Forward {
     pub path_rewrite: PathRewrite,
     /// Which circuit breakers and pools it uses.
     pub priority: Priority,
+}
+
+/// `connect_config`: what becomes of a CONNECT.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Connect {
+    /// The host is a proxy and is asked for the tunnel.
+    #[default]
+    Forwarded,
+    /// The tunnel ends here: the host gets what is in it.
+    Terminated,
 }
 
 /// The class of a request; each has its own circuit breakers and connection pools.
@@ -109,15 +121,15 @@ pub struct Timeouts {
 }
 
 impl Forward {
-    /// The timers of a request: those of the route, or those that an internal client asked for in
-    /// headers. The caller removes these headers.
-    pub fn timeouts(&self, head: &RequestHead, is_internal: bool) -> Timeouts {
+    /// The timers of a request: those of the route, or those that are asked for in headers, the
+    /// one for everything in `global_field`. The caller removes these headers.
+    pub fn timeouts(&self, head: &RequestHead, global_field: FieldName) -> Timeouts {
         let asked = |name| {
-            let value = head.fields.get(name).filter(|_| is_internal)?;
+            let value = head.fields.get(name)?;
             std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_millis)
         };
         let some = |timeout: Duration| (!timeout.is_zero()).then_some(timeout);
-        let global = match asked(FieldName::XEnvoyUpstreamRqTimeoutMs) {
+        let global = match asked(global_field) {
             Some(asked) => some(asked),
             None => self.timeout,
         };

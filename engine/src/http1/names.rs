@@ -1,0 +1,158 @@
+//! How the names of fields are written: `header_key_format`.
+//!
+//! Inside, all names are lower case. A head that is to be sent otherwise is changed after it was
+//! encoded, so that nobody else pays for it.
+
+/// A `header_key_format`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Names {
+    /// As they are kept.
+    #[default]
+    LowerCase,
+    /// With a capital letter at the begin and behind everything that is no letter or digit.
+    ProperCaseWords,
+    /// The formatter `preserve_case`: what is received by this codec is sent on as it came.
+    Preserved(Preserved),
+}
+
+/// The options of `preserve_case`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Preserved {
+    /// How the names are written that the peer did not send.
+    pub others: Others,
+    /// Whether the peer's reason phrase is sent on.
+    pub reason: Reason,
+}
+
+/// `formatter_type_on_envoy_headers`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Others {
+    /// In lower case.
+    #[default]
+    LowerCase,
+    /// As [`Names::ProperCaseWords`].
+    ProperCase,
+}
+
+/// `forward_reason_phrase`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reason {
+    /// The registered one is sent.
+    #[default]
+    Registered,
+    /// The one of the origin is sent.
+    Forwarded,
+}
+
+/// A head as it was received. Empty unless its codec preserves names.
+#[derive(Debug, Default)]
+pub struct AsReceived(Vec<u8>);
+
+impl AsReceived {
+    /// Keeps what was received so far, which may be more than the head.
+    pub fn keep(&mut self, received: &[u8]) {
+        self.0.clear();
+        self.0.extend_from_slice(received);
+    }
+
+    /// Forgets what follows the head.
+    pub fn end(&mut self, head_bytes: usize) {
+        self.0.truncate(head_bytes);
+    }
+
+    /// Makes it ready for the next message; keeps the memory.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// How the first field of this name was written.
+    fn spelling_of(&self, name: &[u8]) -> Option<&[u8]> {
+        let lines = self.0.split(|&byte| byte == b'\n');
+        let mut names = lines.filter_map(|line| line.get(..memchr::memchr(b':', line)?));
+        names.find(|spelling| spelling.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Writes the names of an encoded head as `names` says. `received` is the message that its codec
+/// received; there is none if the head was made here.
+pub fn write(head: &mut [u8], names: Names, received: Option<&AsReceived>) {
+    let preserved = match (names, received) {
+        (Names::LowerCase, _) | (Names::Preserved(_), None) => return,
+        (Names::ProperCaseWords, _) => None,
+        (Names::Preserved(preserved), Some(received)) => Some((preserved.others, received)),
+    };
+    for line in head.split_mut(|&byte| byte == b'\n').skip(1) {
+        let end = memchr::memchr(b':', line).unwrap_or_default();
+        let name = line.get_mut(..end).unwrap_or_default();
+        match preserved {
+            None => capitalize(name),
+            Some((others, received)) => match received.spelling_of(name) {
+                Some(spelling) if spelling.len() == name.len() => name.copy_from_slice(spelling),
+                _ if others == Others::ProperCase => capitalize(name),
+                _ => {}
+            },
+        }
+    }
+}
+
+fn capitalize(name: &mut [u8]) {
+    let mut begins = true;
+    for byte in name {
+        if begins {
+            byte.make_ascii_uppercase();
+        }
+        begins = !byte.is_ascii_alphanumeric();
+    }
+}
+
+/// Replaces the reason phrase of an encoded response, unless there is none.
+pub fn write_reason(head: &mut Vec<u8>, reason: &[u8]) {
+    if let Some(end) = memchr::memchr(b'\r', head)
+        && STATUS_LINE_BYTES <= end
+        && !reason.is_empty()
+    {
+        head.splice(STATUS_LINE_BYTES..end, reason.iter().copied());
+    }
+}
+
+/// `HTTP/1.1 200 `
+const STATUS_LINE_BYTES: usize = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "GET /x-b: HTTP/1.1\r\nx-a: 1:2\r\nx_b!c-1x: x-a: 3\r\n\r\n";
+
+    fn written(names: Names, received: Option<&str>) -> String {
+        let mut head = HEAD.as_bytes().to_vec();
+        let mut kept = AsReceived::default();
+        kept.keep(received.unwrap_or_default().as_bytes());
+        write(&mut head, names, received.map(|_| &kept));
+        String::from_utf8(head).expect("text")
+    }
+
+    #[test]
+    fn words_begin_with_a_capital() {
+        let proper = HEAD.replace("x-a: 1", "X-A: 1").replace("x_b!c-1x", "X_B!C-1x");
+        assert_eq!(written(Names::ProperCaseWords, None), proper);
+    }
+
+    #[test]
+    fn what_was_received_is_spelled_as_the_first_time() {
+        let received = "GET / HTTP/1.1\r\nx-A: 1\r\nX-a: 2\r\n\r\n";
+        let of = |others| Names::Preserved(Preserved { others, ..Preserved::default() });
+        let kept = HEAD.replace("x-a: 1", "x-A: 1");
+        assert_eq!(written(of(Others::LowerCase), Some(received)), kept);
+        let proper = kept.replace("x_b!c-1x", "X_B!C-1x");
+        assert_eq!(written(of(Others::ProperCase), Some(received)), proper);
+        assert_eq!(written(of(Others::ProperCase), None), HEAD, "nothing was received");
+    }
+
+    #[test]
+    fn the_reason_is_the_origins() {
+        let mut head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        write_reason(&mut head, b"Fine");
+        assert_eq!(head, b"HTTP/1.1 200 Fine\r\n\r\n");
+    }
+}
