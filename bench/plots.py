@@ -2,12 +2,15 @@
 
 import json
 import pathlib
+import shutil
 import sys
 
 import matplotlib
 
 matplotlib.use("Agg")
-matplotlib.rcParams.update({"figure.dpi": 120, "font.size": 9, "svg.hashsalt": "corvoy-bench"})
+# The same record gives the same bytes: ids from a fixed salt, no date, text as text.
+matplotlib.rcParams.update({
+    "figure.dpi": 120, "font.size": 9, "svg.hashsalt": "corvoy-bench", "svg.fonttype": "none"})
 import matplotlib.pyplot as plt  # noqa: E402  the backend comes first
 
 COLOURS = {
@@ -24,7 +27,8 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     chapters = {c["scenario"]: c for c in json.loads((folder / "summary.json").read_text())}
     out = folder / "plots"
-    out.mkdir(exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)  # of scenarios that are gone
+    out.mkdir()
     bars(out, chapters, "cpu-per-request", "cpu_us_per_request", "CPU per request, µs",
          ["get-1", "get-64", "get-1000", "connection-per-request", "headers-20", "post-1k"])
     bars(out, chapters, "requests-per-second", "requests_per_second", "requests/s",
@@ -33,10 +37,19 @@ def main():
          ["post-1m", "answer-64k", "answer-1m", "answer-10m", "chunked"])
     bars(out, chapters, "memory-per-connection", "pss_kib_per_connection",
          "PSS per idle connection, KiB", ["idle-4000", "idle-15000"])
-    bars(out, chapters, "cost-of-routes", "cpu_us_per_request", "CPU per request, µs",
-         ["get-64", "routes-1000", "routes-10000", "retries"])
-    lines(out, chapters, "cost-of-connections", "cpu_us_per_request", "CPU per request, µs",
-          "connections", {"get-1": 1, "get-64": 64, "get-1000": 1000})
+    bars(out, chapters, "system-calls-per-request", "syscalls_per_request",
+         "system calls per request", ["syscalls"])
+    bars(out, chapters, "instructions-per-request", "instructions_per_request",
+         "user-space instructions per request", ["instructions"])
+    bars(out, chapters, "exec-to-first-answer", "start_ms", "exec to first answer, ms", ["start"])
+    bars(out, chapters, "memory-at-start", "rss_kib", "RSS at start, KiB", ["start"])
+    bars(out, chapters, "cost-of-retries-and-shards", "cpu_us_per_request",
+         "CPU per request, µs", ["get-64", "retries", "shards-1", "shards-2"])
+    lines(out, chapters, "cost-against-routes", "cpu_us_per_request", "CPU per request, µs",
+          "routes (1,000: each with its own cluster)",
+          {"get-64": 1, "routes-1000": 1000, "routes-10000": 10_000})
+    lines(out, chapters, "cost-against-connections", "cpu_us_per_request",
+          "CPU per request, µs", "connections", {"get-1": 1, "get-64": 64, "get-1000": 1000})
     rates(out, chapters)
     percentiles(out, folder / "hgrm")
 
@@ -50,7 +63,7 @@ def values(chapter, figure):
 def save(figure, out, name):
     figure.tight_layout()
     figure.savefig(out / f"{name}.svg", metadata={"Date": None})
-    figure.savefig(out / f"{name}.png")
+    figure.savefig(out / f"{name}.png", metadata={"Software": None})
     plt.close(figure)
 
 
@@ -60,7 +73,7 @@ def bars(out, chapters, name, figure, title, scenarios):
     if not found:
         return
     peers = [p for p in COLOURS if any(p in v for v in found.values())]
-    canvas, axes = plt.subplots(figsize=(1.5 + 1.6 * len(found), 3.6))
+    canvas, axes = plt.subplots(figsize=(max(4.5, 1.5 + 1.6 * len(found)), 3.6))
     width = 0.8 / len(peers)
     for place, peer in enumerate(peers):
         at = [i + (place - (len(peers) - 1) / 2) * width for i, v in enumerate(found.values())
@@ -71,7 +84,8 @@ def bars(out, chapters, name, figure, title, scenarios):
                  yerr=errors, capsize=2, error_kw={"elinewidth": 0.7})
     axes.set_xticks(range(len(found)), found)
     axes.set_ylabel(title)
-    axes.legend(ncols=len(peers), fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.13))
+    axes.legend(ncols=len(peers), fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.13),
+                frameon=False, columnspacing=1, handlelength=1)
     axes.grid(axis="y", linewidth=0.3)
     save(canvas, out, name)
 

@@ -11,8 +11,23 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     pub(crate) shape: Shape,
     pub(crate) measure: Measure,
+    /// For how many threads of the proxy the cores are divided.
+    pub(crate) room: usize,
     /// The figure that ratios are made of.
     pub(crate) figure: &'static str,
+    /// Scenarios that stand beside each other and have the same word here take their rounds in turn,
+    /// because they are compared with each other: a machine is not the same half an hour later.
+    pub(crate) batch: &'static str,
+}
+
+impl Scenario {
+    /// Counts hardly vary, and valgrind takes its time.
+    pub(crate) fn rounds_max(&self) -> usize {
+        match self.measure {
+            Measure::Instructions(_) => 2,
+            _ => usize::MAX,
+        }
+    }
 }
 
 /// How it is measured.
@@ -70,14 +85,16 @@ pub(crate) fn all() -> Vec<Scenario> {
     let mut all = vec![
         plain("start", "exec to first answer, and memory then", "start_ms", Measure::Start),
         cpu("get-1", "13 B, 1 connection", Ask { connections: 1, ..Ask::PLAIN }),
-        cpu("get-64", "13 B, 64 connections", Ask::PLAIN),
         cpu("get-1000", "13 B, 1,000 connections", Ask { connections: 1000, ..Ask::PLAIN }),
+    ];
+    all.extend(variants());
+    all.extend([
         foreign("get-64-wrk", "13 B, 64 connections, by wrk", Tool::Wrk),
         foreign("get-64-oha", "13 B, 64 connections, by oha", Tool::Oha),
         cpu("connection-per-request", "13 B, a connection each", Ask { close: true, ..Ask::PLAIN }),
         cpu("headers-20", "13 B, 20 more request headers", Ask { headers: 20, ..Ask::PLAIN }),
         cpu("post-1k", "1 KB sent, 13 B back", Ask { body: 1 << 10, ..Ask::PLAIN }),
-    ];
+    ]);
     all.push(megabytes("post-1m", "1 MB sent, 13 B back", Ask { body: 1 << 20, ..Ask::PLAIN }, 16));
     for (name, about, page, bytes) in [
         ("answer-64k", "64 KB answers", "/64k", 64 << 10),
@@ -94,14 +111,6 @@ pub(crate) fn all() -> Vec<Scenario> {
     ] {
         all.push(plain(name, about, "pss_kib_per_connection", Measure::Idle { connections }));
     }
-    for (name, about, shape) in [
-        ("routes-1000", "1,000 routes to 1,000 clusters, the last one asked for", many(1000, 1000)),
-        ("routes-10000", "10,000 routes to one cluster, the last one asked for", many(10_000, 1)),
-        ("retries", "retries configured, none needed", Shape { retries: true, ..Shape::PLAIN }),
-        ("shards-2", "two threads", Shape { shards: 2, ..Shape::PLAIN }),
-    ] {
-        all.push(Scenario { shape, ..cpu(name, about, Ask::PLAIN) });
-    }
     all.push(plain(
         "syscalls",
         "system calls",
@@ -113,6 +122,27 @@ pub(crate) fn all() -> Vec<Scenario> {
     all.extend(RATES.map(|(name, about, percent)| {
         plain(name, about, "p99_us", Measure::Rate { percent, ask: Ask::PLAIN })
     }));
+    all
+}
+
+/// The small GET, and what should not make it dearer.
+fn variants() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for (name, about, shape) in [
+        ("get-64", "13 B, 64 connections", Shape::PLAIN),
+        ("routes-1000", "1,000 routes to 1,000 clusters, the last one asked for", many(1000, 1000)),
+        ("routes-10000", "10,000 routes to one cluster, the last one asked for", many(10_000, 1)),
+        ("retries", "retries configured, none needed", Shape { retries: true, ..Shape::PLAIN }),
+    ] {
+        all.push(Scenario { shape, batch: "variants", ..cpu(name, about, Ask::PLAIN) });
+    }
+    for (name, about, shards) in [
+        ("shards-1", "one thread, client and origin where they are for two", 1),
+        ("shards-2", "two threads", 2),
+    ] {
+        let shape = Shape { shards, ..Shape::PLAIN };
+        all.push(Scenario { shape, room: 2, batch: "shards", ..cpu(name, about, Ask::PLAIN) });
+    }
     all
 }
 
@@ -147,7 +177,7 @@ fn plain(
     figure: &'static str,
     measure: Measure,
 ) -> Scenario {
-    Scenario { name, about, shape: Shape::PLAIN, measure, figure }
+    Scenario { name, about, shape: Shape::PLAIN, measure, room: 1, figure, batch: name }
 }
 
 fn cpu(name: &'static str, about: &'static str, ask: Ask) -> Scenario {

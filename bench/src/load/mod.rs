@@ -41,6 +41,10 @@ pub(crate) struct Options {
     /// Requests per second (open loop); without it each connection asks again when it was answered.
     #[arg(long)]
     pub(crate) rate: Option<u64>,
+    /// Send what is due every so many microseconds (open loop): seldom enough that a client on a busy
+    /// core keeps up, often enough that bursts stay small. Latency counts from the due time anyway.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub(crate) tick_us: u32,
     /// How many seconds to run.
     #[arg(long, default_value_t = 5)]
     pub(crate) seconds: u64,

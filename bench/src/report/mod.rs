@@ -1,5 +1,6 @@
 //! The record of a run as people read it: `summary.md`, and `summary.json` for the plots.
 
+mod page;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::peers::{Cores, Peer};
+use crate::report::targets::Limit;
 use crate::run::environment::Environment;
 use crate::scenario::{self, Scenario};
 use crate::summary::{self, Ratio, Sample, Spread};
@@ -20,7 +22,7 @@ use crate::summary::{self, Ratio, Sample, Spread};
 pub(crate) struct Options {
     /// The folder of a run.
     folder: PathBuf,
-    /// Write the summary to this page too, with links into the folder.
+    /// Show it on this page too: targets, plots and medians, with links into the folder.
     #[arg(long)]
     page: Option<PathBuf>,
 }
@@ -29,8 +31,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     write(&options.folder)?;
     if let Some(page) = &options.page {
-        let text = fs::read_to_string(options.folder.join("summary.md"))?;
-        let text = relink(&text, &options.folder, page)?;
+        let summary = fs::read_to_string(options.folder.join("summary.md"))?;
+        let text = page::of(&summary, &options.folder, page)?;
         fs::write(page, text).with_context(|| page.display().to_string())?;
     }
     Ok(())
@@ -48,8 +50,9 @@ pub(crate) fn write(folder: &Path) -> anyhow::Result<()> {
     let chapters = chapters(&samples);
     let text = markdown(&samples, &environment, &chapters, &plots(folder));
     fs::write(folder.join("summary.md"), text)?;
-    let json = serde_json::to_string_pretty(&chapters)? + "\n";
-    fs::write(folder.join("summary.json"), json)?;
+    let lines: Vec<String> =
+        chapters.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    fs::write(folder.join("summary.json"), format!("[\n{}\n]\n", lines.join(",\n")))?;
     Ok(())
 }
 
@@ -118,6 +121,8 @@ fn markdown(
     for plot in plots {
         line(out, &format!("![{plot}](plots/{plot}.svg)\n"));
     }
+    overview(out, chapters);
+    line(out, page::END);
     for chapter in chapters {
         line(out, &format!("## {}: {}\n", chapter.scenario, chapter.about));
         table(out, &chapter.rows);
@@ -142,11 +147,13 @@ fn heading(out: &mut String, environment: &Environment) {
         command,
         rounds,
         seconds,
+        took_seconds: _,
         cores_of_proxy,
         cores_of_origin,
         cores_of_client,
         syscalls_by,
         peers,
+        tools,
         skipped,
     } = environment;
     line(out, &format!("# Bench of {began}, commit {commit}\n"));
@@ -174,8 +181,8 @@ fn heading(out: &mut String, environment: &Environment) {
         &format!("Scenarios with two threads have other cores: {apart}. The time from exec to"),
     );
     line(out, "the first answer includes pinning the process (two further execs, some 2 ms).\n");
-    line(out, "| peer | version |\n| --- | --- |");
-    for (peer, version) in peers {
+    line(out, "| program | version |\n| --- | --- |");
+    for (peer, version) in peers.iter().chain(tools) {
         line(out, &format!("| {peer} | {version} |"));
     }
     for (name, reason) in skipped {
@@ -191,10 +198,42 @@ fn targets(out: &mut String, samples: &[Sample]) {
     );
     for verdict in targets::verdicts(samples) {
         let measured = verdict.measured.map_or_else(|| "–".to_owned(), number);
-        let (about, limit, word) = (verdict.about, number(verdict.limit), verdict.word());
-        line(out, &format!("| {about} | ≤ {limit} | {measured} | {word} |"));
+        let limit = match verdict.limit {
+            Limit::AtMost(most) => format!("≤ {}", number(most)),
+            Limit::AtLeast(least) => format!("≥ {}", number(least)),
+        };
+        let (about, word) = (verdict.about, verdict.word());
+        line(out, &format!("| {about} | {limit} | {measured} | {word} |"));
     }
     line(out, "");
+}
+
+/// The medians of what each scenario is about, all peers beside each other.
+fn overview(out: &mut String, chapters: &[Chapter]) {
+    let rows = || chapters.iter().flat_map(|chapter| &chapter.rows);
+    let peers: Vec<&str> = Peer::ALL
+        .iter()
+        .map(|peer| peer.name())
+        .filter(|name| rows().any(|row| row.peer == *name))
+        .collect();
+    line(out, &format!("## Medians\n\n| scenario | figure | {} |", peers.join(" | ")));
+    line(out, &format!("| --- | --- |{}", " ---: |".repeat(peers.len())));
+    for Chapter { scenario, about, figure, rows, ratios: _ } in chapters {
+        let cell = |peer: &&str| {
+            let row = rows.iter().find(|row| row.peer == **peer);
+            let spread = row.and_then(|row| row.figures.get(figure));
+            spread.map_or_else(|| "–".to_owned(), |spread| number(spread.median))
+        };
+        let cells: Vec<String> = peers.iter().map(cell).collect();
+        let title = title(figure);
+        line(out, &format!("| {scenario}: {about} | {title} | {} |", cells.join(" | ")));
+    }
+    line(out, "");
+}
+
+/// What a figure is called in tables.
+fn title(figure: &str) -> &str {
+    COLUMNS.iter().find(|(name, _)| *name == figure).map_or(figure, |(_, title)| *title)
 }
 
 fn table(out: &mut String, rows: &[Row]) {
@@ -226,8 +265,7 @@ fn ratios(out: &mut String, chapter: &Chapter) {
     if peers.len() < 2 {
         return;
     }
-    let title = COLUMNS.iter().find(|(figure, _)| *figure == chapter.figure);
-    let title = title.map_or(chapter.figure.as_str(), |(_, title)| *title);
+    let title = title(&chapter.figure);
     line(out, &format!("Ratio of {title}, row to column; in brackets the range of the rounds:\n"));
     line(out, &format!("| | {} |", peers.join(" | ")));
     line(out, &format!("| --- |{}", " ---: |".repeat(peers.len())));
@@ -265,28 +303,29 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The names of the plots that exist, without extension.
+/// The names of the plots that exist, without extension, those first that say most.
 fn plots(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join("plots")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".svg").map(str::to_owned))
         .collect();
-    names.sort();
+    let place = |name: &String| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len());
+    names.sort_by_key(|name| (place(name), name.clone()));
     names
-}
-
-/// Makes links of the folder's own pages work on a page elsewhere in the repository.
-fn relink(text: &str, folder: &Path, page: &Path) -> anyhow::Result<String> {
-    let above = page.parent().context("a page in a folder")?.components().count();
-    let way = format!("{}{}", "../".repeat(above), folder.display());
-    let way = way.trim_end_matches('/');
-    let links = text.replace("](plots/", &format!("]({way}/plots/"));
-    Ok(format!("{links}Raw data, commands and configurations: [{0}]({way}).\n", folder.display()))
 }
 
 fn line(out: &mut String, text: &str) {
     writeln!(out, "{text}").ok();
 }
+
+/// The plots that stand before the others.
+const FIRST: [&str; 5] = [
+    "cpu-per-request",
+    "requests-per-second",
+    "cpu-per-mb",
+    "p99-against-rate",
+    "latency-by-percentile",
+];
 
 /// The figures that tables show, in this order.
 const COLUMNS: [(&str, &str); 19] = [
@@ -347,10 +386,10 @@ mod tests {
     }
 
     #[test]
-    fn links_work_from_the_page_that_shows_the_summary() {
-        let text = "![a](plots/a.svg)\n";
-        let folder = Path::new("bench/results/2026-01-01-box");
-        let linked = relink(text, folder, Path::new("docs/BENCHMARKS.md")).unwrap();
-        assert!(linked.starts_with("![a](../bench/results/2026-01-01-box/plots/a.svg)"));
+    fn the_overview_has_a_line_a_scenario_and_a_column_a_peer() {
+        let mut text = String::new();
+        overview(&mut text, &chapters(&[sample("corvoy", 0, 11.0), sample("nginx", 0, 16.0)]));
+        assert!(text.contains("| scenario | figure | corvoy | nginx |"), "{text}");
+        assert!(text.contains("| CPU µs/request | 11.0 | 16.0 |"), "{text}");
     }
 }

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::scrub::Scrub;
+
 /// The machine, the software, and what was asked for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Environment {
@@ -22,12 +24,18 @@ pub(crate) struct Environment {
     pub(crate) command: String,
     pub(crate) rounds: usize,
     pub(crate) seconds: u64,
+    /// How long the whole run took.
+    #[serde(default)]
+    pub(crate) took_seconds: u64,
     pub(crate) cores_of_proxy: String,
     pub(crate) cores_of_origin: String,
     pub(crate) cores_of_client: String,
     pub(crate) syscalls_by: String,
     /// Peer and version.
     pub(crate) peers: Vec<(String, String)>,
+    /// Tool and version.
+    #[serde(default)]
+    pub(crate) tools: Vec<(String, String)>,
     /// Peer or tool, and why it is missing.
     pub(crate) skipped: Vec<(String, String)>,
 }
@@ -57,14 +65,56 @@ impl Environment {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             rounds: 0,
             seconds: 0,
+            took_seconds: 0,
             cores_of_proxy: String::new(),
             cores_of_origin: String::new(),
             cores_of_client: String::new(),
             syscalls_by: String::new(),
             peers: Vec::new(),
+            tools: tools(),
             skipped: Vec::new(),
         }
     }
+
+    /// A name for the machine that is no address of it: `epyc-2-cores`.
+    pub(crate) fn machine(&self) -> String {
+        let model = self.cpu.to_lowercase().replace("(r)", " ").replace("(tm)", " ");
+        let model = model.split('@').next().unwrap_or_default();
+        let common = |word: &&str| !["amd", "intel", "cpu", "processor"].contains(word);
+        let mut words: Vec<&str> = model
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .filter(common)
+            .collect();
+        words.truncate(4);
+        format!(
+            "{}-{}-cores",
+            if words.is_empty() { "cpu".into() } else { words.join("-") },
+            self.cores
+        )
+    }
+
+    /// The same without paths of this machine.
+    pub(crate) fn clean(mut self, scrub: &Scrub) -> Self {
+        self.command = scrub.clean(&self.command);
+        for (_, said) in self.peers.iter_mut().chain(&mut self.tools).chain(&mut self.skipped) {
+            *said = scrub.clean(said);
+        }
+        self
+    }
+}
+
+/// What else has a part in the figures.
+fn tools() -> Vec<(String, String)> {
+    let tools =
+        [("wrk", "-v"), ("oha", "--version"), ("perf", "--version"), ("valgrind", "--version")];
+    let version = |(tool, flag): (&str, &str)| {
+        let line = said(tool, &[flag]).lines().next()?.trim().to_owned();
+        // What follows is not about the version.
+        let line = line.split(" Copyright").next().unwrap_or_default().to_owned();
+        Some((tool.to_owned(), line))
+    };
+    tools.into_iter().filter_map(version).collect()
 }
 
 pub(crate) fn cores() -> usize {
@@ -113,6 +163,20 @@ mod tests {
     fn this_machine_has_a_kernel_cores_and_memory() {
         let here = Environment::look();
         assert!(!here.kernel.is_empty() && here.cores > 0 && here.memory_kib > 0);
+    }
+
+    #[test]
+    fn a_machine_is_named_after_its_processor() {
+        let named = |cpu: &str| {
+            let cpu = cpu.to_owned();
+            Environment { cpu, cores: 2, ..Environment::look() }.machine()
+        };
+        assert_eq!(named("AMD EPYC"), "epyc-2-cores");
+        assert_eq!(
+            named("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"),
+            "xeon-platinum-8481c-2-cores"
+        );
+        assert_eq!(named(""), "cpu-2-cores");
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! The runner: each scenario in rounds that alternate between the peers, everything recorded.
+//! The runner: scenarios in rounds that alternate between the peers, everything recorded.
 
 pub(crate) mod environment;
 mod generator;
+mod scrub;
 pub(crate) mod stage;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -14,6 +16,7 @@ use crate::measure::syscalls;
 use crate::peers::{Addresses, Cores, Installed, Peer, Shape};
 use crate::report;
 use crate::run::environment::Environment;
+use crate::run::scrub::Scrub;
 use crate::run::stage::{Plan, Stage};
 use crate::runtime;
 use crate::scenario::{self, Ask, Measure, Scenario};
@@ -22,9 +25,10 @@ use crate::summary::{self, Figures, Sample};
 /// What to measure and where to put it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The folder of this run; it gets raw data, commands, versions, and the summary.
+    /// The folder of this run; it gets raw data, commands, versions, and the summary; its name is
+    /// printed in the end [default: a new one, bench/results/<date>-<machine>]
     #[arg(long)]
-    out: PathBuf,
+    out: Option<PathBuf>,
     /// A few scenarios, two short rounds: to see that everything works, not to quote.
     #[arg(long)]
     quick: bool,
@@ -34,12 +38,18 @@ pub(crate) struct Options {
     /// Seconds of each load [default: 3, quick: 1]
     #[arg(long)]
     seconds: Option<u64>,
-    /// Only these peers.
+    /// Only these peers; `direct` is the origin without a proxy.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
+    /// Not these scenarios.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
+    /// Name the scenarios and what they measure, and do nothing.
+    #[arg(long)]
+    list: bool,
     /// Requests per second that the rates are percentages of [default: nginx's peak in this run]
     #[arg(long)]
     peak: Option<u64>,
@@ -50,17 +60,30 @@ pub(crate) struct Options {
 
 /// Measures everything that was asked for.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let scenarios = chosen(options)?;
+    if options.list {
+        return list(&scenarios);
+    }
     runtime::raise_descriptor_limit();
     let mut runner = Runner::new(options)?;
-    for scenario in &chosen(options)? {
-        runner.scenario(scenario)?;
+    for batch in scenarios.chunk_by(|one, next| one.batch == next.batch) {
+        runner.batch(batch)?;
     }
-    runner.finish()
+    let out = runner.finish()?;
+    Ok(writeln!(std::io::stdout(), "{}", out.display())?)
+}
+
+fn list(scenarios: &[Scenario]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    for Scenario { name, about, figure, .. } in scenarios {
+        writeln!(out, "{name:24} {about} ({figure})")?;
+    }
+    Ok(())
 }
 
 fn chosen(options: &Options) -> anyhow::Result<Vec<Scenario>> {
     let mut all = scenario::all();
-    for name in &options.scenarios {
+    for name in options.scenarios.iter().chain(&options.without) {
         if !all.iter().any(|scenario| scenario.name == name) {
             let names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
             bail!("there is no scenario {name:?}; there are {}", names.join(", "));
@@ -71,6 +94,7 @@ fn chosen(options: &Options) -> anyhow::Result<Vec<Scenario>> {
     } else if options.quick {
         all.retain(|scenario| scenario::QUICK.contains(&scenario.name));
     }
+    all.retain(|scenario| options.without.iter().all(|name| name != scenario.name));
     Ok(all)
 }
 
@@ -81,6 +105,8 @@ struct Runner {
     out: PathBuf,
     raw: File,
     stage: Stage,
+    scrub: Scrub,
+    began: Instant,
     environment: Environment,
     samples: Vec<Sample>,
     /// Kept for its end: it removes the folder of the stage.
@@ -89,12 +115,16 @@ struct Runner {
 
 impl Runner {
     fn new(options: &Options) -> anyhow::Result<Self> {
-        let out = std::path::absolute(&options.out)?;
+        let mut environment = Environment::look();
+        let out = match &options.out {
+            Some(out) => std::path::absolute(out)?,
+            None => std::path::absolute(new_folder(&environment))?,
+        };
         fs::create_dir_all(out.join("hgrm")).with_context(|| out.display().to_string())?;
         fs::create_dir_all(out.join("configs"))?;
         let folder = tempfile::Builder::new().prefix("corvoy-bench-").tempdir()?;
-        let mut environment = Environment::look();
         let (peers, skipped) = find(&options.peers);
+        let scrub = Scrub::new(folder.path(), &out, &peers);
         let cores = Cores::divide(environment.cores, 1);
         environment.rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
         environment.seconds = options.seconds.unwrap_or(if options.quick { 1 } else { 3 });
@@ -117,6 +147,8 @@ impl Runner {
             out,
             raw,
             stage,
+            scrub,
+            began: Instant::now(),
             environment,
             samples: Vec::new(),
             _folder: folder,
@@ -131,44 +163,61 @@ impl Runner {
         for installed in &self.peers {
             installed.command_line(Shape::PLAIN, addresses, &folder)?;
         }
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let text = fs::read_to_string(&path)?;
+            fs::write(&path, self.scrub.clean(&text))?;
+        }
         Ok(())
     }
 
-    fn scenario(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
-        let rounds = match scenario.measure {
-            Measure::Instructions(_) => self.rounds.min(2), // they hardly vary
-            _ => self.rounds,
-        };
+    /// Measures scenarios that are compared with each other, round by round.
+    fn batch(&mut self, scenarios: &[Scenario]) -> anyhow::Result<()> {
+        let mut batch = Vec::new();
+        for scenario in scenarios {
+            let peers = self.participants(scenario)?;
+            batch.push((scenario, peers));
+        }
+        for round in 0..self.rounds {
+            for (scenario, peers) in &mut batch {
+                if round >= scenario.rounds_max() {
+                    continue;
+                }
+                self.stage.cores = Cores::divide(self.environment.cores, scenario.room);
+                self.say(&format!("{}: {}", scenario.name, scenario.about))?;
+                for installed in peers.iter() {
+                    let result = self.measure(scenario, installed, round);
+                    self.record(scenario, installed.peer, round, result)?;
+                }
+                // The next round begins with another peer, so that nobody always runs first.
+                let next = 1.min(peers.len());
+                peers.rotate_left(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// The peers that have a part in a scenario; notes why others have none.
+    fn participants(&mut self, scenario: &Scenario) -> anyhow::Result<Vec<Installed>> {
         if let Measure::Foreign(tool, _) = scenario.measure
             && !tool.is_installed()
         {
-            let reason = "not installed".to_owned();
-            self.environment.skipped.push((tool.program().to_owned(), reason));
-            return Ok(());
+            let what = format!("{} in {}", tool.program(), scenario.name);
+            self.say(&format!("{}: skipped: {} is not installed", scenario.name, tool.program()))?;
+            self.environment.skipped.push((what, "not installed".to_owned()));
+            return Ok(Vec::new());
         }
-        let (mut left_out, mut peers) = (Vec::new(), Vec::new());
+        let mut peers = Vec::new();
         for installed in &self.peers {
             match installed.peer.left_out(scenario) {
-                Some(reason) => left_out.push((installed.peer, reason)),
+                Some(reason) => {
+                    let what = format!("{} in {}", installed.peer.name(), scenario.name);
+                    self.environment.skipped.push((what, reason));
+                }
                 None => peers.push(installed.clone()),
             }
         }
-        for (peer, reason) in left_out {
-            let what = format!("{} in {}", peer.name(), scenario.name);
-            self.environment.skipped.push((what, reason));
-        }
-        self.stage.cores = Cores::divide(self.environment.cores, scenario.shape.shards);
-        self.say(&format!("{}: {}", scenario.name, scenario.about))?;
-        for round in 0..rounds {
-            for installed in &peers {
-                let result = self.measure(scenario, installed, round);
-                self.record(scenario, installed.peer, round, result)?;
-            }
-            // The next round begins with another peer, so that nobody always runs first.
-            let next = 1.min(peers.len());
-            peers.rotate_left(next);
-        }
-        Ok(())
+        Ok(peers)
     }
 
     fn measure(
@@ -234,12 +283,13 @@ impl Runner {
             Ok(figures) => {
                 let value = figures.get(scenario.figure).copied().unwrap_or(f64::NAN);
                 self.say(&format!("  {name:8} {round} {value:12.2} {}", scenario.figure))?;
-                sample.figures = figures;
+                sample.figures =
+                    figures.into_iter().map(|(name, value)| (name, rounded(value))).collect();
             }
             Err(error) => {
                 let words = self.stage.last_words(peer);
-                let failure =
-                    format!("{error:#}{}{words}", if words.is_empty() { "" } else { ": " });
+                let separator = if words.is_empty() { "" } else { ": " };
+                let failure = self.scrub.clean(&format!("{error:#}{separator}{words}"));
                 self.say(&format!("  {name:8} {round} failed: {failure}"))?;
                 sample.failure = Some(failure);
             }
@@ -249,20 +299,39 @@ impl Runner {
         Ok(())
     }
 
-    fn finish(self) -> anyhow::Result<()> {
-        let home = self.stage.folder.display().to_string();
-        let commands = self.stage.commands.join("\n").replace(&home, "$FOLDER");
-        fs::write(self.out.join("commands.txt"), commands + "\n")?;
+    /// Writes what is not written yet; returns the folder of the record.
+    fn finish(mut self) -> anyhow::Result<PathBuf> {
+        self.environment.took_seconds = self.began.elapsed().as_secs();
+        let commands: Vec<String> =
+            self.stage.commands.iter().map(|line| self.scrub.clean(line)).collect();
+        fs::write(self.out.join("commands.txt"), commands.join("\n") + "\n")?;
         write_csv(&self.out.join("raw.csv"), &self.samples)?;
-        let text = serde_json::to_string_pretty(&self.environment)?;
+        let environment = self.environment.clean(&self.scrub);
+        let text = serde_json::to_string_pretty(&environment)?;
         fs::write(self.out.join("environment.json"), text + "\n")?;
-        report::write(&self.out)
+        report::write(&self.out)?;
+        Ok(self.out)
     }
 
-    #[expect(clippy::unused_self, reason = "what a run says goes through one place")]
+    /// A line for whoever watches, with the time since the beginning.
     fn say(&self, line: &str) -> anyhow::Result<()> {
-        Ok(writeln!(std::io::stderr(), "{line}")?)
+        let seconds = self.began.elapsed().as_secs();
+        Ok(writeln!(std::io::stderr(), "{:3}:{:02} {line}", seconds / 60, seconds % 60)?)
     }
+}
+
+/// To a thousandth: what is measured here means less.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// A folder that no record has yet, named after day and machine.
+fn new_folder(environment: &Environment) -> PathBuf {
+    let day = environment.began.split('T').next().unwrap_or_default();
+    let base = format!("bench/results/{day}-{}", environment.machine());
+    let more = (2..).map(|number| PathBuf::from(format!("{base}-{number}")));
+    let mut names = std::iter::once(PathBuf::from(&base)).chain(more);
+    names.find(|name| !name.exists()).unwrap_or_else(|| PathBuf::from(&base))
 }
 
 /// The peers that are here, and why others are not.

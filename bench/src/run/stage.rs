@@ -92,8 +92,10 @@ impl Stage {
         add("client_us_per_request", client.since(client_began).total_us() / requests);
         add("origin_us_per_request", origin.since(origin_began).total_us() / requests);
         add("rss_kib", memory.rss_kib as f64);
-        let grown = memory.pss_kib.saturating_sub(before.pss_kib) as f64;
-        add("pss_kib_per_connection", grown / ask.connections as f64);
+        let each =
+            |after: u64, before: u64| after.saturating_sub(before) as f64 / ask.connections as f64;
+        add("pss_kib_per_connection", each(memory.pss_kib, before.pss_kib));
+        add("rss_kib_per_connection", each(memory.rss_kib, before.rss_kib));
         Ok(figures)
     }
 
@@ -184,26 +186,58 @@ impl Stage {
         ask: Ask,
     ) -> anyhow::Result<Figures> {
         ensure!(callgrind::is_installed(), "valgrind is not installed");
+        let folder = self.folder.join("callgrind");
+        let environment = installed.environment_for_valgrind().iter().map(|&word| word.to_owned());
+        let before: Vec<String> = environment.chain(callgrind::prefix(&folder)).collect();
         let mut counts = [0; 2];
-        for (count, requests) in counts.iter_mut().zip([callgrind::SHORT, callgrind::LONG]) {
-            let folder = self.folder.join("callgrind");
-            fs::remove_dir_all(&folder).ok(); // of a run that failed
+        for (count, requests) in counts.iter_mut().zip([SHORT, LONG]) {
+            fs::remove_dir_all(&folder).ok(); // of the run before this one
             fs::create_dir_all(&folder)?;
             // A worker of nginx is another user by the time it reports.
             fs::set_permissions(&self.folder, Permissions::from_mode(0o755))?;
             fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
-            let ready = self.raise(installed, shape, &callgrind::prefix(&folder))?;
-            let plan = Plan { requests: Some(requests), ..Plan::default() };
-            let mut generator = self.clients(&ready, shape, ask, &plan)?;
-            let summary = generator.run()?;
-            generator.dismiss()?;
-            ready.stop()?;
-            ensure!(summary.requests == requests, "{} answered", summary.requests);
+            self.counted(installed, shape, ask, &before, requests)?;
             *count = callgrind::instructions(&folder)?;
         }
-        let [short, long] = counts;
-        let per_request = callgrind::per_request(short, long);
-        Ok(Figures::from([("instructions_per_request".to_owned(), per_request)]))
+        let figure = ("instructions_per_request".to_owned(), per_request(counts));
+        Ok(Figures::from([figure]))
+    }
+
+    /// System calls per request, from two runs under strace from the first call on: works where
+    /// nobody may attach to a process.
+    pub(crate) fn syscalls_from_the_start(
+        &mut self,
+        installed: &Installed,
+        shape: Shape,
+        ask: Ask,
+    ) -> anyhow::Result<Figures> {
+        let file = self.folder.join("strace");
+        let mut counts = [0; 2];
+        for (count, requests) in counts.iter_mut().zip([SHORT, LONG]) {
+            self.counted(installed, shape, ask, &syscalls::prefix(&file), requests)?;
+            *count = syscalls::of_strace(&file)?;
+        }
+        Ok(Figures::from([("syscalls_per_request".to_owned(), per_request(counts))]))
+    }
+
+    /// One of two runs that differ only in the number of requests: their difference is what the
+    /// additional requests cost, free of start-up and of the first, cold requests.
+    fn counted(
+        &mut self,
+        installed: &Installed,
+        shape: Shape,
+        ask: Ask,
+        before: &[String],
+        requests: u64,
+    ) -> anyhow::Result<()> {
+        let ready = self.raise(installed, shape, before)?;
+        let plan = Plan { requests: Some(requests), ..Plan::default() };
+        let mut generator = self.clients(&ready, shape, ask, &plan)?;
+        let summary = generator.run()?;
+        generator.dismiss()?;
+        ready.stop()?;
+        ensure!(summary.requests == requests, "{} of {requests} answered", summary.requests);
+        Ok(())
     }
 
     /// What this peer said was wrong, or else the last that it said.
@@ -351,6 +385,11 @@ fn cpu_of(pids: [Option<u32>; 3]) -> anyhow::Result<[Cpu; 3]> {
     Ok(times)
 }
 
+/// What one request costs, from the counts of two runs.
+fn per_request([short, long]: [u64; 2]) -> f64 {
+    (long as f64 - short as f64) / (LONG - SHORT) as f64
+}
+
 fn load_figures(summary: &Summary, ask: Ask, used: Cpu) -> Figures {
     let Summary { requests, seconds, requests_per_second, body_bytes, failures, .. } = summary;
     let count = *requests as f64;
@@ -375,6 +414,9 @@ fn load_figures(summary: &Summary, ask: Ask, used: Cpu) -> Figures {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// How many requests the two runs of a difference make.
+const SHORT: u64 = 1000;
+const LONG: u64 = 4000;
 const STARTING_MAX: Duration = Duration::from_secs(20);
 const SETTLING: Duration = Duration::from_millis(300);
 const COUNTED_REQUESTS: u64 = 20_000;
@@ -385,3 +427,14 @@ const PORTS_EACH: u16 = 3;
 const PORTS_MAX: u16 = 100;
 /// From this size on, cost per MB says more than cost per request.
 const BULK_BYTES: f64 = 32_768.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_up_falls_out_of_the_difference() {
+        let counts = [SHORT, LONG].map(|requests| 5_000_000 + requests * 9000);
+        assert!((per_request(counts) - 9000.0).abs() < 0.1);
+    }
+}

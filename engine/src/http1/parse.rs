@@ -28,6 +28,8 @@ pub(super) struct Progress {
     tried: usize,
     /// Whether the first line was tried when it was whole.
     line_tried: bool,
+    /// Whether a response may have folded lines.
+    folds: bool,
 }
 
 impl Progress {
@@ -142,10 +144,16 @@ pub(super) fn response(
     let room = room_for(limits.fields_max, &mut few, &mut many);
     let mut parsed = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();
-    config.allow_obsolete_multiline_headers_in_responses(true);
+    let folds = head.progress.folds;
+    config.allow_obsolete_multiline_headers_in_responses(folds);
     let used = match config.parse_response_with_uninit_headers(&mut parsed, window, room) {
         Ok(httparse::Status::Complete(used)) => used,
         Ok(httparse::Status::Partial) => return too_long_or_partial(len, limits),
+        // A folded line begins with white space, as no name does. Hardly anybody folds.
+        Err(httparse::Error::HeaderName) if !folds => {
+            head.progress = Progress { folds: true, ..Progress::default() };
+            return response(head, limits);
+        }
         Err(error) => return Err(of_httparse(error)),
     };
     head.status = parsed.code.unwrap_or_default();
@@ -159,8 +167,10 @@ pub(super) fn response(
         });
     }
     head.fields.recognise();
-    let (bytes, list) = head.fields.parts();
-    unfold(bytes, list)?;
+    if folds {
+        let (bytes, list) = head.fields.parts();
+        unfold(bytes, list)?;
+    }
     // RFC 9112 §4: "The status-code element is a 3-digit integer code"; RFC 9110 §15 begins
     // at 100.
     if head.status < 100 {

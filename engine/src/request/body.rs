@@ -78,16 +78,18 @@ pub struct Pump {
 
 impl Pump {
     /// A body of `length` to be framed as `framing`. `out` may hold the message's head: it leaves
-    /// with the first bytes of the body.
+    /// with the first bytes of the body. At most `most` bytes of the body are held:
+    /// `per_connection_buffer_limit_bytes`, where 0 is no limit.
     #[must_use]
-    pub fn new(length: &BodyLength, framing: Framing, out: Vec<u8>) -> Self {
+    pub fn new(length: &BodyLength, framing: Framing, out: Vec<u8>, most: usize) -> Self {
         let source = match *length {
             BodyLength::None | BodyLength::Length(0) => Source::Ended,
             BodyLength::Length(length) => Source::Length(length),
             BodyLength::Chunked => Source::Chunked(Decoder::new()),
             BodyLength::UntilClose => Source::UntilClose,
         };
-        let most = limits::LARGE_BLOCK_BYTES;
+        let bound = limits::LARGE_BLOCK_BYTES;
+        let most = if most == 0 { bound } else { most.min(bound) };
         Self {
             source,
             framing,
@@ -100,24 +102,12 @@ impl Pump {
         }
     }
 
-    /// Holds at most `most` bytes of the body: `per_connection_buffer_limit_bytes`, where 0 is no
-    /// limit.
-    #[must_use]
-    pub fn bounded(self, most: usize) -> Self {
-        let most = if most == 0 { self.most } else { most.min(self.most) };
-        Self { most, ..self }
-    }
-
-    /// Passes up to `fields_max` trailers on, if source and sink are chunked; none: drops them.
-    #[must_use]
-    pub fn with_trailers(self, fields_max: Option<usize>) -> Self {
-        let source = match (self.source, fields_max) {
-            (Source::Chunked(decoder), Some(most)) => {
-                Source::Chunked(decoder.keeping_trailers(most))
-            }
-            (source, _) => source,
-        };
-        Self { source, ..self }
+    /// Passes up to `fields_max` trailers on, if source and sink are chunked. Otherwise they are
+    /// dropped. To be said before anything has come.
+    pub fn pass_trailers(&mut self, fields_max: usize) {
+        if let Source::Chunked(decoder) = &mut self.source {
+            *decoder = Decoder::new().keeping_trailers(fields_max);
+        }
     }
 
     /// Everything has come from the source.

@@ -9,7 +9,7 @@ use super::deadlines::Passed;
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
-use super::{Exchange, Outcome, answer};
+use super::{Exchange, answer};
 use crate::downstream::connection::{After, Interest, Ready};
 use crate::http1::{BodyLength, FieldName};
 use crate::upstream::connection::{ClosedBy, Connection};
@@ -19,23 +19,23 @@ pub(super) async fn deliver(
     x: &mut Exchange<'_>,
     route: &Route,
     answer: Answer,
-    mut upload: Upload,
+    upload: &mut Upload,
     attempts: Option<u32>,
-) -> Outcome {
+) -> After {
     let Answer { connection, length, mut early } = answer;
-    x.start_timers(&upload);
+    x.start_timers(upload);
     // Asked before the hop-by-hop fields go.
     let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let framing = x.finish_response_head(route, length, attempts);
     x.count_response();
     let mut out = x.client.shard.buffers.take();
     answer::encode(x, &mut out);
-    let trailers_max = trailers_max(x, &connection);
-    let mut pump = Pump::new(&length, framing, out)
-        .bounded(x.client.buffer_limit())
-        .with_trailers(trailers_max);
+    let mut pump = Pump::new(&length, framing, out, x.client.buffer_limit());
+    if let Some(most) = trailers_max(x, &connection) {
+        pump.pass_trailers(most);
+    }
     let mut relayed = match pump.take_early(&mut early) {
-        Ok(()) => relay(x, &connection, &mut pump, &mut upload).await,
+        Ok(()) => relay(x, &connection, &mut pump, upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
     };
     if let Err(Broken::Answer(Fault::Malformed(_))) = relayed
@@ -45,7 +45,7 @@ pub(super) async fn deliver(
         relayed = Err(Broken::Client);
     }
     let clean = pump.has_ended() && pump.surplus().is_empty() && early.is_empty();
-    let outcome = match relayed {
+    let after = match relayed {
         Ok(()) => {
             match (clean && upload.is_done(), origin_stays) {
                 (true, true) => give_back(x, connection),
@@ -69,8 +69,7 @@ pub(super) async fn deliver(
     let buffers = &x.client.shard.buffers;
     buffers.give(early);
     pump.recycle(buffers);
-    upload.recycle(buffers);
-    Outcome::Done(outcome)
+    after
 }
 
 /// How many trailers of the answer go on; none if one of the codecs drops them.

@@ -44,7 +44,7 @@ impl Exchange<'_> {
                 self.facts = Some(facts);
                 None
             }
-            normalize::Outcome::Refuse(refusal) => Some(Outcome::Reply(self.refusal(refusal))),
+            normalize::Outcome::Refuse(refusal) => Some(Outcome::reply(self.refusal(refusal))),
         }
     }
 

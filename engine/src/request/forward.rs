@@ -34,10 +34,10 @@ pub(super) async fn forward(
     plan: &Forward,
 ) -> Outcome {
     let Some(cluster) = x.world.cluster(plan.cluster) else {
-        return Outcome::Reply(LocalReply::cluster_not_found(503));
+        return Outcome::reply(LocalReply::cluster_not_found(503));
     };
     if let Some(invalid) = x.check_strictly() {
-        return Outcome::Reply(invalid);
+        return Outcome::reply(invalid);
     }
     x.origin_names = cluster.cluster().http.names;
     prepare(x, route, plan);
@@ -56,12 +56,15 @@ pub(super) async fn forward(
         plan,
         cluster,
         retry,
-        upload: Upload::new(&x.body, keep).bounded(buffered).with_trailers(trailers_max),
+        upload: Upload::new(&x.body, keep, buffered),
         tried: Vec::new(),
         attempts: 0,
         stale: Stale::NotYet,
         retrying: None,
     };
+    if let Some(most) = trailers_max {
+        forwarding.upload.pass_trailers(most);
+    }
     loop {
         let attempted = forwarding.attempt(x).await;
         forwarding.forget_retries_if_outgrown();
@@ -71,7 +74,11 @@ pub(super) async fn forward(
                     forwarding.discard(x, answered);
                     Some(wait)
                 }
-                None => return forwarding.deliver(x, route, answered).await,
+                None => {
+                    let outcome = forwarding.deliver(x, route, answered).await;
+                    forwarding.upload.recycle(&x.client.shard.buffers);
+                    return outcome;
+                }
             },
             Err(failed) => match forwarding.judge_failure(x, failed) {
                 Verdict::Again(wait) => wait,
@@ -408,7 +415,7 @@ impl Forwarding<'_> {
             Failed::ClientGone => return Outcome::Done(After::Close),
             Failed::ClientError(error) => {
                 x.client.stats().downstream_cx_protocol_error.inc();
-                return Outcome::Reply(LocalReply::refused(error));
+                return Outcome::reply(LocalReply::refused(error));
             }
             Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
             Failed::Upstream { error, .. } => LocalReply::upstream_reset(error, self.attempts > 1),
@@ -419,39 +426,45 @@ impl Forwarding<'_> {
             Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => {
                 x.timeout_reply.of(LocalReply::per_try_timeout())
             }
-            Failed::Deadline(passed) => return Outcome::Reply(x.timed_out(passed)),
+            Failed::Deadline(passed) => return Outcome::reply(x.timed_out(passed)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         reply.attempts = tells_attempts.then_some(self.attempts.max(1));
         x.heads.response.clear();
         charge::answer(&self.cluster, x, reply.status);
-        Outcome::Reply(reply)
+        Outcome::reply(reply)
     }
 
-    async fn deliver(self, x: &mut Exchange<'_>, route: &Route, answered: Answered) -> Outcome {
+    async fn deliver(
+        &mut self,
+        x: &mut Exchange<'_>,
+        route: &Route,
+        answered: Answered,
+    ) -> Outcome {
         // `active` counts to the end of the answer.
         let Answered { mut answer, active } = answered;
         // Envoy: an answer that has begun is not measured by its attempt any more.
         x.deadlines.set(Passed::PerTry, None);
-        let Self { cluster, upload, attempts, virtual_host, retrying, .. } = self;
         // Envoy: the place among the retries is free when an answer is accepted.
-        drop(retrying);
+        self.retrying = None;
         let status = x.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
         if !tunnel::has_failed_handshake(x, &mut answer) {
-            charge::answer(&cluster, x, status);
+            charge::answer(&self.cluster, x, status);
         }
-        let attempts = virtual_host.include_attempt_count_in_response.then_some(attempts);
+        let tells_attempts = self.virtual_host.include_attempt_count_in_response;
+        let attempts = tells_attempts.then_some(self.attempts);
         if tunnel::begins(x) {
-            upload.recycle(&x.client.shard.buffers);
-            return Outcome::Done(tunnel::run(x, route, answer, attempts).await);
+            // Tunnels are few, and their state is large.
+            let tunnel = Box::pin(tunnel::run(x, route, answer, attempts));
+            return Outcome::Done(tunnel.await);
         }
-        let outcome = download::deliver(x, route, answer, upload, attempts).await;
-        if let Outcome::Done(After::Next | After::Close) = outcome {
-            charge::time(&cluster, x);
+        let after = download::deliver(x, route, answer, &mut self.upload, attempts).await;
+        if let After::Next | After::Close = after {
+            charge::time(&self.cluster, x);
         }
         drop(active);
-        outcome
+        Outcome::Done(after)
     }
 }
 

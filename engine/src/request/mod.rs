@@ -99,25 +99,32 @@ enum Persistence {
 enum Outcome {
     /// The answer is sent, or cannot be.
     Done(After),
-    /// This is the answer.
-    Reply(LocalReply),
+    /// This is the answer; boxed, for it is large and the others are not.
+    Reply(Box<LocalReply>),
+}
+
+impl Outcome {
+    fn reply(reply: LocalReply) -> Self {
+        Self::Reply(Box::new(reply))
+    }
 }
 
 /// Serves the request whose head stands in `heads`.
 pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     client.begin_exchange();
-    let mut exchange = match Exchange::begin(client, heads) {
-        Ok(exchange) => exchange,
+    let body = match framing::request(&heads.request) {
+        Ok(body) => body,
         Err(error) => {
             let after = refuse(client, error).await;
             client.end_exchange();
             return after;
         }
     };
+    let mut exchange = Exchange::begin(client, heads, body);
     let outcome = exchange.run().await;
     let after = match outcome {
         Outcome::Done(after) => after,
-        Outcome::Reply(reply) => exchange.reply(reply, None).await,
+        Outcome::Reply(reply) => exchange.reply(*reply, None).await,
     };
     exchange.end_upgrade();
     let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
@@ -144,8 +151,7 @@ pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> Afte
 }
 
 impl<'a> Exchange<'a> {
-    fn begin(client: &'a mut Client, heads: &'a mut Heads) -> Result<Self, http1::Error> {
-        let body = framing::request(&heads.request)?;
+    fn begin(client: &'a mut Client, heads: &'a mut Heads, body: BodyLength) -> Self {
         let shard = client.shard;
         let began = shard.clock.now();
         let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
@@ -161,7 +167,7 @@ impl<'a> Exchange<'a> {
             deadlines.set(Passed::Request, limit);
         }
         deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
-        Ok(Self {
+        Self {
             stream_idle: limits.stream_idle,
             per_try_idle: None,
             chain,
@@ -180,7 +186,7 @@ impl<'a> Exchange<'a> {
             flags: Flags::NONE,
             client,
             heads,
-        })
+        }
     }
 
     /// Decides and carries out.
@@ -203,19 +209,19 @@ impl<'a> Exchange<'a> {
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
                 router.no_route.inc();
-                Outcome::Reply(LocalReply::no_route())
+                Outcome::reply(LocalReply::no_route())
             }
             Lookup::TlsRequired => {
                 router.rq_redirect.inc();
-                Outcome::Reply(self.redirect_to_tls())
+                Outcome::reply(self.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
                 let outcome = match self.begin_upgrade(&route.action) {
                     Ok(()) => self.take_route(router, virtual_host, route).await,
-                    Err(refused) => Outcome::Reply(refused),
+                    Err(refused) => Outcome::reply(refused),
                 };
                 match outcome {
-                    Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
+                    Outcome::Reply(reply) => Outcome::Done(self.reply(*reply, Some(route)).await),
                     done @ Outcome::Done(_) => done,
                 }
             }
@@ -232,15 +238,15 @@ impl<'a> Exchange<'a> {
             Action::Forward(plan) => forward::forward(self, virtual_host, route, plan).await,
             Action::ClusterNotFound { status } => {
                 router.no_cluster.inc();
-                Outcome::Reply(LocalReply::cluster_not_found(*status))
+                Outcome::reply(LocalReply::cluster_not_found(*status))
             }
             Action::DirectResponse(direct) => {
                 router.rq_direct_response.inc();
-                Outcome::Reply(self.direct(direct))
+                Outcome::reply(self.direct(direct))
             }
             Action::Redirect(redirect) => {
                 router.rq_redirect.inc();
-                Outcome::Reply(self.redirect(route, redirect))
+                Outcome::reply(self.redirect(route, redirect))
             }
         }
     }

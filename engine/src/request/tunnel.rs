@@ -180,7 +180,10 @@ struct Moved {
 impl Direction {
     /// `out` is sent first.
     fn new(out: Vec<u8>) -> Self {
-        Self { pump: Pump::new(&BodyLength::UntilClose, Framing::Identity, out), end: End::ToCome }
+        Self {
+            pump: Pump::new(&BodyLength::UntilClose, Framing::Identity, out, 0),
+            end: End::ToCome,
+        }
     }
 
     fn take_early(&mut self, early: &mut Vec<u8>) {

@@ -36,9 +36,10 @@ pub(super) enum Keep {
 }
 
 impl Upload {
-    /// A request with a body of `length`.
+    /// A request with a body of `length`; at most `most` bytes of it are held between the two
+    /// sockets.
     #[must_use]
-    pub(super) fn new(length: &BodyLength, keep: Keep) -> Self {
+    pub(super) fn new(length: &BodyLength, keep: Keep, most: usize) -> Self {
         let framing = match length {
             BodyLength::Chunked => Framing::Chunked,
             BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
@@ -47,19 +48,12 @@ impl Upload {
             Keep::Body { most } => Kept::Bytes { bytes: Vec::new(), most },
             Keep::Nothing => Kept::Nothing,
         };
-        Self { pump: Pump::new(length, framing, Vec::new()), kept }
+        Self { pump: Pump::new(length, framing, Vec::new(), most), kept }
     }
 
-    /// Holds at most so many bytes between the two sockets.
-    #[must_use]
-    pub(super) fn bounded(self, most: usize) -> Self {
-        Self { pump: self.pump.bounded(most), ..self }
-    }
-
-    /// See [`Pump::with_trailers`].
-    #[must_use]
-    pub(super) fn with_trailers(self, fields_max: Option<usize>) -> Self {
-        Self { pump: self.pump.with_trailers(fields_max), ..self }
+    /// See [`Pump::pass_trailers`].
+    pub(super) fn pass_trailers(&mut self, fields_max: usize) {
+        self.pump.pass_trailers(fields_max);
     }
 
     /// Begins an attempt with this encoded head, and sends again what was sent before.

@@ -7,7 +7,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 
-use super::{Happened, Key};
+use super::{Happened, Key, Wait};
 
 /// One epoll instance.
 pub(super) struct Epoll {
@@ -35,11 +35,11 @@ impl Epoll {
         let _known = epoll::delete(&self.fd, fd);
     }
 
-    pub(super) fn turn(&mut self, wait: bool, happened: &mut Vec<(Key, Happened)>) {
+    pub(super) fn turn(&mut self, wait: Wait, happened: &mut Vec<(Key, Happened)>) {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         self.events.clear();
         // Interrupted: there is another turn.
-        let timeout = if wait { None } else { Some(&at_once) };
+        let timeout = (wait == Wait::No).then_some(&at_once);
         let _count = epoll::wait(&self.fd, spare_capacity(&mut self.events), timeout);
         for event in &self.events {
             let Event { flags, data } = *event;

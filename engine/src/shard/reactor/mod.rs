@@ -25,6 +25,7 @@ use std::task::{Poll, Waker};
 use slab::Slab;
 
 use self::epoll::Epoll;
+use self::source::Heard;
 pub(super) use self::source::Source;
 use self::uring::{Under, Uring};
 use super::buffers::Buffers;
@@ -44,11 +45,20 @@ enum Happened {
     Sent(Option<usize>),
 }
 
+/// Whether a turn waits for something to happen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wait {
+    No,
+    ForOne,
+}
+
 /// The kernel's side of one shard.
 pub struct Reactor {
     kernel: RefCell<Kernel>,
     sources: RefCell<Slab<Rc<Source>>>,
     happened: Cell<Vec<(Key, Happened)>>,
+    /// What is to be sent with the next turn.
+    posts: RefCell<Vec<Rc<Source>>>,
     /// Where posted blocks go when they were sent.
     buffers: &'static Buffers,
     /// Whether the ring sends a message as a whole, however long that takes (Linux 5.19).
@@ -93,6 +103,7 @@ impl Reactor {
             kernel: RefCell::new(kernel),
             sources: RefCell::default(),
             happened: Cell::default(),
+            posts: RefCell::default(),
             buffers,
             carries: matches!(ring, Ring::DeferTaskrun | Ring::CoopTaskrun),
             resumed: Cell::new(0),
@@ -139,9 +150,12 @@ impl Reactor {
         let resumed = self.resumed.get();
         let idle = self.seen.replace(resumed) == resumed && self.later.borrow().is_empty();
         // Tasks that keep each other busy do not keep the kernel waiting.
-        if idle || self.rounds.get() >= ROUNDS_MAX {
+        if idle {
             self.rounds.set(0);
-            self.turn(idle);
+            while self.turn(Wait::ForOne) == Heard::ByNobody {}
+        } else if self.rounds.get() >= ROUNDS_MAX {
+            self.rounds.set(0);
+            self.turn(Wait::No);
         } else {
             self.rounds.set(self.rounds.get() + 1);
         }
@@ -170,7 +184,12 @@ impl Reactor {
     pub(super) fn remove(&self, source: &Source) {
         source.close();
         match &mut *self.kernel.borrow_mut() {
-            Kernel::Uring(ring) => ring.cancel(source.key(), source.under_way()),
+            Kernel::Uring(ring) => {
+                if source.is_posting() {
+                    self.send_posts(ring); // what is asked for first is done first
+                }
+                ring.cancel(source.key(), source.under_way());
+            }
             Kernel::Epoll(epoll) => epoll.forget(source.fd().as_fd()),
         }
         self.forget_if_over(source);
@@ -191,42 +210,67 @@ impl Reactor {
     }
 
     /// Sends `bytes` with the next turn; the block comes back to the pool of the shard.
-    pub(super) fn post(&self, source: &Source, bytes: Vec<u8>) {
-        if let Kernel::Uring(ring) = &mut *self.kernel.borrow_mut() {
-            ring.send(source.fd().as_raw_fd(), source.key(), &bytes);
-            source.begin_send(bytes);
+    pub(super) fn post(&self, source: &Rc<Source>, bytes: Vec<u8>) {
+        source.begin_send(bytes);
+        self.posts.borrow_mut().push(Rc::clone(source));
+    }
+
+    /// Hands over what was posted since the last turn.
+    fn send_posts(&self, ring: &mut Uring) {
+        let mut posts = self.posts.borrow_mut();
+        // One alone costs less directly: nobody is woken to hear that it was sent.
+        if let [post] = &**posts
+            && let Some(bytes) = post.send_now()
+        {
+            self.buffers.give(bytes);
+            posts.clear();
+        }
+        for post in posts.drain(..) {
+            post.with_posted(|bytes| ring.send(post.fd().as_raw_fd(), post.key(), bytes));
         }
     }
 
-    fn turn(&self, wait: bool) {
+    fn turn(&self, wait: Wait) -> Heard {
         let mut happened = self.happened.take();
         match &mut *self.kernel.borrow_mut() {
-            Kernel::Uring(ring) => ring.turn(wait, &mut happened),
+            Kernel::Uring(ring) => {
+                self.send_posts(ring);
+                ring.turn(wait, &mut happened);
+            }
             Kernel::Epoll(epoll) => epoll.turn(wait, &mut happened),
         }
+        let mut heard = Heard::ByNobody;
         for (key, what) in happened.drain(..) {
             // What is closed may still complete.
             let source = self.sources.borrow().get(key).map(Rc::clone);
-            if let Some(source) = source {
-                self.tell(&source, what);
+            if let Some(source) = source
+                && self.tell(&source, what) == Heard::ByTask
+            {
+                heard = Heard::ByTask;
             }
         }
         self.happened.set(happened);
+        heard
     }
 
-    fn tell(&self, source: &Source, what: Happened) {
-        match what {
+    fn tell(&self, source: &Source, what: Happened) -> Heard {
+        let heard = match what {
             Happened::Readable { hung_up, over } => {
                 if over {
                     source.end_watch();
                     self.watch_again(source);
                 }
-                source.became_readable(hung_up);
+                source.became_readable(hung_up)
             }
             Happened::Writable => source.became_writable(),
-            Happened::Sent(taken) => self.buffers.give(source.sent(taken)),
-        }
+            Happened::Sent(taken) => {
+                let (block, heard) = source.sent(taken);
+                self.buffers.give(block);
+                heard
+            }
+        };
         self.forget_if_over(source);
+        heard
     }
 
     /// The kernel drops a watch when it cannot tell of it; who is served still wants to know.

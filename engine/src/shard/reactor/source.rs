@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, Waker};
 
+use rustix::net::SendFlags;
+
 use super::Key;
 use super::uring::Under;
 
@@ -47,6 +49,13 @@ enum Output {
     Ready,
     /// None, or the connection is not there yet: the kernel tells when that changes.
     Full,
+}
+
+/// Whether somebody waited for what the kernel told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Heard {
+    ByTask,
+    ByNobody,
 }
 
 impl std::fmt::Debug for Source {
@@ -136,35 +145,38 @@ impl Source {
 
     // === told by the kernel ===
 
-    pub(super) fn became_readable(&self, hung_up: bool) {
+    pub(super) fn became_readable(&self, hung_up: bool) -> Heard {
         if self.input.get() != Input::HungUp {
             self.input.set(if hung_up { Input::HungUp } else { Input::Ready });
         }
-        self.wake();
+        self.wake()
     }
 
-    pub(super) fn became_writable(&self) {
+    pub(super) fn became_writable(&self) -> Heard {
         self.output.set(Output::Ready);
         self.under_way.set(Under { writable: false, ..self.under_way.get() });
-        self.wake();
+        self.wake()
     }
 
     /// The posted block, now that the kernel is done with it.
-    pub(super) fn sent(&self, taken: Option<usize>) -> Vec<u8> {
+    pub(super) fn sent(&self, taken: Option<usize>) -> (Vec<u8>, Heard) {
         let bytes = self.posted.take();
         self.under_way.set(Under { sent: false, ..self.under_way.get() });
         if taken != Some(bytes.len()) {
             // The kernel sends all or fails: then the connection is over, and whoever receives
             // next finds its end.
             let _gone = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
-            self.became_readable(true);
+            return (bytes, self.became_readable(true));
         }
-        if self.output.get() == Output::Full {
-            // Somebody has more to send.
-            self.output.set(Output::Ready);
-            self.wake();
+        (bytes, self.has_room())
+    }
+
+    /// Whoever has found no room, because something was being sent, has more to send.
+    fn has_room(&self) -> Heard {
+        match self.output.replace(Output::Ready) {
+            Output::Ready => Heard::ByNobody,
+            Output::Full => self.wake(),
         }
-        bytes
     }
 
     // === kept by the reactor ===
@@ -192,6 +204,29 @@ impl Source {
         self.under_way.set(Under { sent: true, ..self.under_way.get() });
     }
 
+    /// Sends what was posted directly. `Some`: the kernel has taken all, and this is the block.
+    pub(super) fn send_now(&self) -> Option<Vec<u8>> {
+        let mut bytes = self.posted.take();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = rustix::net::send(&self.fd, &bytes, flags);
+        if sent == Ok(bytes.len()) {
+            self.under_way.set(Under { sent: false, ..self.under_way.get() });
+            self.has_room();
+            return Some(bytes);
+        }
+        // What is left waits in the ring for room, or finds the connection broken again.
+        bytes.drain(..sent.unwrap_or(0));
+        self.posted.set(bytes);
+        None
+    }
+
+    /// Lends what was posted; it stays where it is.
+    pub(super) fn with_posted(&self, lend: impl FnOnce(&[u8])) {
+        let bytes = self.posted.take();
+        lend(&bytes);
+        self.posted.set(bytes);
+    }
+
     pub(super) fn under_way(&self) -> Under {
         self.under_way.get()
     }
@@ -211,9 +246,9 @@ impl Source {
         self.waker.set(if same { known } else { Some(cx.waker().clone()) });
     }
 
-    fn wake(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+    fn wake(&self) -> Heard {
+        let Some(waker) = self.waker.take() else { return Heard::ByNobody };
+        waker.wake();
+        Heard::ByTask
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, cqueue, opcode, types};
 
-use super::{Happened, Key};
+use super::{Happened, Key, Wait};
 use crate::shard::ring::{self, Ring};
 
 /// One ring.
@@ -72,11 +72,12 @@ impl Uring {
 
     /// Hands over what was asked for, waits for at least one event if `wait` says so, and takes
     /// all that there are.
-    pub(super) fn turn(&mut self, wait: bool, happened: &mut Vec<(Key, Happened)>) {
+    pub(super) fn turn(&mut self, wait: Wait, happened: &mut Vec<(Key, Happened)>) {
         let asked = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+        let least = u32::from(wait == Wait::ForOne);
         // SAFETY: no argument is passed, and every entry was valid when it was pushed.
         let entered = unsafe {
-            self.ring.submitter().enter::<libc::sigset_t>(asked, wait.into(), GET_EVENTS, None)
+            self.ring.submitter().enter::<libc::sigset_t>(asked, least, GET_EVENTS, None)
         };
         // Interrupted, or short of memory for a moment: what was not taken goes with the next turn.
         drop(entered);

@@ -1,0 +1,113 @@
+//! A shard in this process, with an origin behind it and a client before it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use corvoy_config::{Problems, Source};
+use corvoy_engine::compile;
+use corvoy_engine::control::sockets;
+use corvoy_engine::shard::mailbox::{Mailbox, Order};
+use corvoy_engine::shard::{self, Plan, ring};
+use corvoy_engine::stats::Registry;
+use corvoy_engine::upstream::discovery::Discovery;
+
+use crate::counting;
+
+/// A connection to a shard that serves as long as the test runs.
+pub(crate) struct Client {
+    stream: TcpStream,
+    _mailbox: Mailbox,
+}
+
+impl Client {
+    pub(crate) fn of_a_shard() -> Self {
+        let registry = Registry::new(1);
+        let snapshot = compiled(origin(), &registry).snapshot;
+        let (mailbox, inbox) = Mailbox::new().unwrap();
+        let ring = ring::choose().unwrap().ring;
+        let (epoch, live) = (Instant::now(), Arc::default());
+        let plan = Plan { id: 0, core: None, ring, inbox, epoch, live };
+        thread::spawn(move || {
+            counting::watch_this_thread();
+            shard::run(plan).unwrap();
+        });
+        mailbox.send(Order::Snapshot(Arc::clone(&snapshot)));
+        for (cluster, compiled) in snapshot.clusters.iter().enumerate() {
+            let Discovery::Static(hosts) = &compiled.discovery else { panic!("not static") };
+            mailbox.send(Order::Hosts { cluster, hosts: Arc::clone(hosts) });
+        }
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (address, mut sockets) = sockets::listen(anywhere, 1, 128, None).unwrap();
+        let socket = sockets.remove(0);
+        mailbox.send(Order::Listen { listener: 0, socket, address });
+        Self { stream: connect(address), _mailbox: mailbox }
+    }
+
+    /// A small GET and its answer.
+    pub(crate) fn get(&mut self) {
+        self.stream.write_all(REQUEST).unwrap();
+        let answer = until_blank_line_and(&mut self.stream, BODY.len()).expect("an answer");
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(BODY));
+    }
+}
+
+fn compiled(origin: SocketAddr, registry: &Registry) -> compile::Compiled {
+    let yaml = include_str!("plain.yaml").replace("ORIGIN_PORT", &origin.port().to_string());
+    let mut problems = Problems::default();
+    let loaded = corvoy_config::load(&Source::new().merge_yaml("plain.yaml", yaml), &mut problems);
+    let bootstrap = loaded.unwrap_or_else(|| panic!("{problems:?}")).bootstrap;
+    let compiled = compile::bootstrap(&bootstrap, registry, &mut problems);
+    compiled.unwrap_or_else(|| panic!("{problems:?}"))
+}
+
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.set_nodelay(true).unwrap();
+            thread::spawn(move || {
+                while until_blank_line_and(&mut stream, 0).is_some() {
+                    stream.write_all(ANSWER).unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+/// A head and so many bytes of a body; nothing when the connection has ended.
+fn until_blank_line_and(stream: &mut TcpStream, body: usize) -> Option<Vec<u8>> {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let received = match stream.read(&mut chunk) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            received => received.ok().filter(|&received| received > 0)?,
+        };
+        bytes.extend_from_slice(&chunk[..received]);
+        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        if head.is_some_and(|at| bytes.len() >= at + 4 + body) {
+            return Some(bytes);
+        }
+    }
+}
+
+const REQUEST: &[u8] = b"GET /some/path?and=query HTTP/1.1\r\nHost: example.com\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
+    Accept: text/html,application/xhtml+xml\r\nAccept-Language: en\r\n\
+    Accept-Encoding: gzip, deflate, br\r\nCookie: session=0123456789abcdef\r\n\
+    Connection: keep-alive\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: text/plain\r\n\
+    Cache-Control: no-store\r\nContent-Length: 13\r\n\r\nHello, World!";
+const BODY: &[u8] = b"Hello, World!";
