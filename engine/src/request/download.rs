@@ -160,7 +160,7 @@ fn step(
                 return Ok(());
             }
         } else if pump.wants_source() && may_receive {
-            let pulled = pump.pull(connection.socket(), &x.client.shard.buffers);
+            let pulled = pump.pull(connection.socket(), x.client.shard.buffers);
             let pulled = pulled.map_err(Broken::Answer)?;
             connection.pool().count_received(pulled.bytes);
             may_receive = pulled.more_likely;

@@ -76,21 +76,21 @@ pub(super) async fn forward(
                 }
                 None => {
                     let outcome = forwarding.deliver(x, route, answered).await;
-                    forwarding.upload.recycle(&x.client.shard.buffers);
+                    forwarding.upload.recycle(x.client.shard.buffers);
                     return outcome;
                 }
             },
             Err(failed) => match forwarding.judge_failure(x, failed) {
                 Verdict::Again(wait) => wait,
                 Verdict::End(outcome) => {
-                    forwarding.upload.recycle(&x.client.shard.buffers);
+                    forwarding.upload.recycle(x.client.shard.buffers);
                     return outcome;
                 }
             },
         };
         if let Err(failed) = forwarding.rest(x, wait).await {
             let outcome = forwarding.end(x, failed);
-            forwarding.upload.recycle(&x.client.shard.buffers);
+            forwarding.upload.recycle(x.client.shard.buffers);
             return outcome;
         }
     }
@@ -183,7 +183,7 @@ impl Forwarding<'_> {
         if !self.terminates(x) {
             self.encode(x, &mut head);
         }
-        self.upload.begin(head, &x.client.shard.buffers);
+        self.upload.begin(head, x.client.shard.buffers);
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         x.heads.response.clear();

@@ -85,8 +85,8 @@ pub(super) async fn run(
         }
     };
     connection.close(by);
-    up.recycle(&x.client.shard.buffers);
-    down.recycle(&x.client.shard.buffers);
+    up.recycle(x.client.shard.buffers);
+    down.recycle(x.client.shard.buffers);
     after
 }
 

@@ -75,7 +75,7 @@ pub struct Reactor {
 }
 
 enum Kernel {
-    Uring(Uring),
+    Uring(Box<Uring>),
     Epoll(Epoll),
 }
 
@@ -97,7 +97,7 @@ impl Reactor {
     pub fn start(ring: Ring, buffers: &'static Buffers) -> io::Result<&'static Self> {
         let kernel = match ring {
             Ring::Epoll => Kernel::Epoll(Epoll::new()?),
-            ring => Kernel::Uring(Uring::new(ring)?),
+            ring => Kernel::Uring(Box::new(Uring::new(ring)?)),
         };
         let reactor: &'static Self = Box::leak(Box::new(Self {
             kernel: RefCell::new(kernel),

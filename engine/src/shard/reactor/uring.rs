@@ -100,7 +100,6 @@ impl Uring {
 
 /// Which operations of a socket are in the ring.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of three independent operations")]
 pub(super) struct Under {
     pub(super) readable: bool,
     pub(super) writable: bool,
