@@ -29,36 +29,44 @@ pub use super::interest::{ClosedBy, HeadLimit, Input, Interest, Ready};
 
 /// Serves one client until one side has had enough.
 pub async fn serve(mut client: Client) {
-    loop {
-        let mut heads = match client.next_request().await {
-            Next::Request(heads) => heads,
+    let shard = client.shard;
+    let after = loop {
+        // What is waited for between two requests is small, and an exchange runs elsewhere: this is
+        // what an idle connection costs.
+        let next = client.next_request().await;
+        let after = match next {
+            Next::Request(mut heads) => {
+                client.requests += 1;
+                let after = shard.stage.enter(request::serve(&mut client, &mut heads)).await;
+                shard.give_heads(heads);
+                after
+            }
             Next::Refused(error) => {
                 client.begin_exchange();
-                request::refuse(&mut client, error).await;
+                Box::pin(request::refuse(&mut client, error)).await;
                 client.end_exchange();
-                return client.linger().await;
+                After::Linger
             }
             Next::TimedOut(limit) => {
                 client.begin_exchange();
-                request::time_out_head(&mut client, limit).await;
+                Box::pin(request::time_out_head(&mut client, limit)).await;
                 client.end_exchange();
-                return client.linger().await;
+                After::Linger
             }
             Next::Closed => return,
         };
-        client.requests += 1;
-        let after = request::serve(&mut client, &mut heads).await;
-        client.shard.give_heads(heads);
-        if after != After::Next && client.socket.is_posting() {
-            client.settle().await;
+        if after != After::Next {
+            break after;
         }
-        match after {
-            After::Next => {}
-            After::Close if client.may_be_sending() => return client.linger().await,
-            After::Close => return,
-            After::Linger => return client.linger().await,
-            After::Reset => return client.reset(),
-        }
+    };
+    if client.socket.is_posting() {
+        client.settle().await;
+    }
+    match after {
+        After::Close if client.may_be_sending() => client.linger().await,
+        After::Linger => client.linger().await,
+        After::Next | After::Close => {}
+        After::Reset => client.socket.reset_on_close(),
     }
 }
 
@@ -530,7 +538,7 @@ impl Client {
 
     /// Closes once the client has seen the answer: it may still be sending, and a close with
     /// unread bytes would reset the connection and take the answer away from it.
-    async fn linger(mut self) {
+    async fn linger(&mut self) {
         let now = self.shard.clock.now();
         let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();
@@ -552,11 +560,6 @@ impl Client {
             }
         }
         self.shard.buffers.give(scratch);
-    }
-
-    /// Ends the connection so that the client sees that something is missing.
-    fn reset(self) {
-        self.socket.reset_on_close();
     }
 }
 

@@ -13,6 +13,7 @@ pub mod mailbox;
 pub mod reactor;
 pub mod ring;
 pub mod socket;
+pub mod stage;
 pub mod timers;
 pub mod world;
 
@@ -31,6 +32,7 @@ use self::clock::Clock;
 use self::mailbox::{Draining, Inbox, Order};
 use self::reactor::Reactor;
 use self::ring::Ring;
+use self::stage::Stage;
 use self::timers::{Alarm, Timers};
 use self::world::World;
 use crate::downstream::listener;
@@ -81,6 +83,8 @@ pub struct Shard {
     pub timers: Timers,
     /// Memory that connections borrow.
     pub buffers: &'static Buffers,
+    /// Memory for exchanges.
+    pub stage: Stage,
     reactor: &'static Reactor,
     /// Random numbers: request ids, back-off, balancing. Not for secrets.
     pub random: RefCell<fastrand::Rng>,
@@ -159,6 +163,7 @@ impl Shard {
             clock: Clock::new(epoch),
             timers: Timers::new()?,
             buffers,
+            stage: Stage::default(),
             reactor,
             random: RefCell::new(fastrand::Rng::new()),
             world: RefCell::new(Rc::new(World::default())),

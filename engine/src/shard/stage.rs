@@ -1,0 +1,150 @@
+//! Memory for the exchanges that are under way.
+//!
+//! The state of an exchange is some kilobytes, that of a connection between two of them is not: so
+//! an exchange runs in a block that the shard lends to it, and an idle connection holds none.
+//! Blocks are used last in, first out, and asked of the allocator only while there are too few.
+//!
+//! Invariant: a future is neither moved nor its block lent again before it was dropped.
+#![expect(unsafe_code, reason = "places futures of any type into memory that is used again")]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+use crate::limits;
+
+/// The free blocks of one shard.
+#[derive(Debug, Default)]
+pub struct Stage {
+    free: RefCell<Vec<Block>>,
+}
+
+impl Stage {
+    /// Gives a future a block to run in. There is one type of future on the plain path, so a free
+    /// block fits but for the first time.
+    pub fn enter<F: Future>(&'static self, future: F) -> Staged<F> {
+        let layout = Layout::new::<F>();
+        let free = self.free.borrow_mut().pop().filter(|block| block.layout == layout);
+        let block = free.unwrap_or_else(|| Block::new(layout));
+        // SAFETY: the block has the layout of `F`, and nobody else has the block.
+        unsafe { block.memory.cast::<F>().write(future) };
+        Staged { block: ManuallyDrop::new(block), stage: self, future: PhantomData }
+    }
+
+    fn leave(&self, block: Block) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < limits::POOLED_BLOCKS_MAX {
+            free.push(block);
+        }
+    }
+}
+
+/// A future in a block of a [`Stage`].
+#[derive(Debug)]
+pub struct Staged<F> {
+    block: ManuallyDrop<Block>,
+    stage: &'static Stage,
+    future: PhantomData<F>,
+}
+
+impl<F: Future> Future for Staged<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: the block holds an `F` from `enter` to `drop`, and `self` is borrowed.
+        let future = unsafe { self.block.memory.cast::<F>().as_mut() };
+        // SAFETY: what is in the block does not move when `self` does.
+        unsafe { Pin::new_unchecked(future) }.poll(cx)
+    }
+}
+
+impl<F> Drop for Staged<F> {
+    fn drop(&mut self) {
+        // SAFETY: the block holds an `F`, and nobody looks at it after this.
+        unsafe { self.block.memory.cast::<F>().drop_in_place() };
+        // SAFETY: nobody looks at `self.block` after this.
+        self.stage.leave(unsafe { ManuallyDrop::take(&mut self.block) });
+    }
+}
+
+/// Memory of one layout.
+#[derive(Debug)]
+struct Block {
+    memory: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Block {
+    fn new(layout: Layout) -> Self {
+        assert!(layout.size() > 0, "a future that does something has a state");
+        // SAFETY: the size is not 0.
+        let memory = unsafe { alloc(layout) };
+        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        Self { memory, layout }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, by `new`; what was in it has been dropped.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    use super::*;
+
+    async fn hold(held: Rc<()>, ready: bool) -> usize {
+        if !ready {
+            std::future::pending::<()>().await;
+        }
+        Rc::strong_count(&held)
+    }
+
+    fn stage() -> &'static Stage {
+        Box::leak(Box::default())
+    }
+
+    #[test]
+    fn a_future_runs_to_its_end_and_leaves_its_block() {
+        let (stage, held) = (stage(), Rc::new(()));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            let mut staged = pin!(stage.enter(hold(Rc::clone(&held), true)));
+            assert_eq!(staged.as_mut().poll(&mut cx), Poll::Ready(2));
+            assert!(stage.free.borrow().is_empty());
+        }
+        assert_eq!(stage.free.borrow().len(), 1);
+        assert_eq!(Rc::strong_count(&held), 1);
+    }
+
+    #[test]
+    fn a_future_that_is_given_up_drops_what_it_holds() {
+        let (stage, held) = (stage(), Rc::new(()));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut staged = Box::pin(stage.enter(hold(Rc::clone(&held), false)));
+        assert!(staged.as_mut().poll(&mut cx).is_pending());
+        drop(staged);
+        assert_eq!((Rc::strong_count(&held), stage.free.borrow().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_block_of_another_size_is_not_used() {
+        let stage = stage();
+        drop(stage.enter(async { [1_u8; 100] }));
+        let held = Rc::new(());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut staged = pin!(stage.enter(hold(Rc::clone(&held), true)));
+        assert_eq!(staged.as_mut().poll(&mut cx), Poll::Ready(2));
+    }
+}
