@@ -25,7 +25,7 @@ use crate::shard::timers::Alarm;
 use crate::shard::{Heads, Shard};
 use crate::stats::{HttpStats, ListenerStats};
 
-pub use super::interest::{ClosedBy, HeadLimit, Input, Interest, Ready};
+pub use super::interest::{After, ClosedBy, HeadLimit, Input, Interest, Ready};
 
 /// Serves one client until one side has had enough.
 pub async fn serve(mut client: Client) {
@@ -68,19 +68,6 @@ pub async fn serve(mut client: Client) {
         After::Next | After::Close => {}
         After::Reset => client.socket.reset_on_close(),
     }
-}
-
-/// What becomes of the connection after an exchange.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum After {
-    /// The next request may come.
-    Next,
-    /// Everything is said; close.
-    Close,
-    /// The client may still be sending: close once it has seen the answer.
-    Linger,
-    /// The answer is not whole, and the client must be able to tell.
-    Reset,
 }
 
 /// How the wait for a request ended.

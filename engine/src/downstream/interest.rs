@@ -51,3 +51,16 @@ pub enum HeadLimit {
     /// `request_timeout`, which the body shares.
     Request,
 }
+
+/// What becomes of the connection after an exchange.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum After {
+    /// The next request may come.
+    Next,
+    /// Everything is said; close.
+    Close,
+    /// The client may still be sending: close once it has seen the answer.
+    Linger,
+    /// The answer is not whole, and the client must be able to tell.
+    Reset,
+}
