@@ -45,7 +45,9 @@ pub async fn accept(
             let _ = alarm.poll_rang(cx);
             match shard.accepting() {
                 Accepting::No => Poll::Ready(()),
-                Accepting::Yes => socket.poll_readable(cx),
+                // More may wait than one burst: those who came before are served meanwhile.
+                Accepting::Yes if socket.poll_readable(cx).is_ready() => shard.poll_patience(cx),
+                Accepting::Yes => Poll::Pending,
             }
         })
         .await;

@@ -186,7 +186,8 @@ impl Reactor {
         match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
                 if source.is_posting() {
-                    self.send_posts(ring); // what is asked for first is done first
+                    // What is asked for first is done first; who is woken runs after this task.
+                    let _heard = self.send_posts(ring);
                 }
                 ring.cancel(source.key(), source.under_way());
             }
@@ -216,30 +217,33 @@ impl Reactor {
     }
 
     /// Hands over what was posted since the last turn.
-    fn send_posts(&self, ring: &mut Uring) {
+    fn send_posts(&self, ring: &mut Uring) -> Heard {
         let mut posts = self.posts.borrow_mut();
-        // One alone costs less directly: nobody is woken to hear that it was sent.
+        // One alone costs less directly: there is no completion to wake up for.
         if let [post] = &**posts
-            && let Some(bytes) = post.send_now()
+            && let Some((bytes, heard)) = post.send_now()
         {
             self.buffers.give(bytes);
             posts.clear();
+            return heard;
         }
         for post in posts.drain(..) {
             post.with_posted(|bytes| ring.send(post.fd().as_raw_fd(), post.key(), bytes));
         }
+        Heard::ByNobody
     }
 
     fn turn(&self, wait: Wait) -> Heard {
         let mut happened = self.happened.take();
+        let mut heard = Heard::ByNobody;
         match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
-                self.send_posts(ring);
-                ring.turn(wait, &mut happened);
+                heard = self.send_posts(ring);
+                // Whoever was woken by that has something to do.
+                ring.turn(if heard == Heard::ByTask { Wait::No } else { wait }, &mut happened);
             }
             Kernel::Epoll(epoll) => epoll.turn(wait, &mut happened),
         }
-        let mut heard = Heard::ByNobody;
         for (key, what) in happened.drain(..) {
             // What is closed may still complete.
             let source = self.sources.borrow().get(key).map(Rc::clone);
@@ -293,3 +297,6 @@ impl Reactor {
 
 /// Rounds of tasks that wake each other before the kernel is asked anyway.
 const ROUNDS_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests;

@@ -205,14 +205,13 @@ impl Source {
     }
 
     /// Sends what was posted directly. `Some`: the kernel has taken all, and this is the block.
-    pub(super) fn send_now(&self) -> Option<Vec<u8>> {
+    pub(super) fn send_now(&self) -> Option<(Vec<u8>, Heard)> {
         let mut bytes = self.posted.take();
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = rustix::net::send(&self.fd, &bytes, flags);
         if sent == Ok(bytes.len()) {
             self.under_way.set(Under { sent: false, ..self.under_way.get() });
-            self.has_room();
-            return Some(bytes);
+            return Some((bytes, self.has_room()));
         }
         // What is left waits in the ring for room, or finds the connection broken again.
         bytes.drain(..sent.unwrap_or(0));

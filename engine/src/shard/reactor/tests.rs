@@ -1,0 +1,183 @@
+use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use super::*;
+use crate::shard::socket::{Received, Socket};
+
+/// Runs a story as the one task of a shard, on each interface that this kernel gives.
+fn on_a_shard<F>(story: impl Fn(&'static Reactor) -> F + Send + Sync + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let story = std::sync::Arc::new(story);
+    for ring in [Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain, Ring::Epoll] {
+        if ring != Ring::Epoll && super::super::ring::build(ring).is_err() {
+            eprintln!("SKIPPED: {ring} is not to be had here");
+            continue;
+        }
+        let story = std::sync::Arc::clone(&story);
+        let (told, ended) = channel();
+        // The shard never ends; its thread ends with the process.
+        std::thread::spawn(move || {
+            super::super::ring::block_on(ring, async move {
+                let reactor = Reactor::start(ring, Box::leak(Box::default())).unwrap();
+                let mut story = Box::pin(story(reactor));
+                monoio::spawn(poll_fn(move |cx| {
+                    reactor.task_resumed();
+                    story.as_mut().poll(cx).map(|()| told.send(()).unwrap())
+                }));
+                monoio::spawn(reactor.run());
+                monoio::spawn(reactor.run());
+                std::future::pending::<()>().await
+            })
+        });
+        let outcome = ended.recv_timeout(Duration::from_secs(20));
+        assert!(outcome.is_ok(), "{ring}: the story does not end: {outcome:?}");
+    }
+}
+
+fn pair() -> (Socket, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (Socket::new(ours.into()).unwrap(), theirs)
+}
+
+async fn readable(socket: &Socket) {
+    poll_fn(|cx| socket.poll_readable(cx)).await;
+}
+
+async fn writable(socket: &Socket) {
+    poll_fn(|cx| socket.poll_writable(cx)).await;
+}
+
+#[test]
+fn what_came_before_the_wait_ends_it_and_what_was_taken_does_not() {
+    on_a_shard(|_| async {
+        let (ours, mut theirs) = pair();
+        let mut buffer = Vec::with_capacity(100);
+        for message in [&b"one"[..], b"two", b"three"] {
+            theirs.write_all(message).unwrap();
+            readable(&ours).await;
+            buffer.clear();
+            assert_eq!(ours.receive(&mut buffer).unwrap(), Received::Bytes(message.len()));
+            assert_eq!(ours.receive(&mut buffer).unwrap(), Received::Nothing);
+            assert_eq!(buffer, message);
+            assert!(ours.is_quiet());
+        }
+    });
+}
+
+#[test]
+fn the_end_behind_the_last_bytes_is_not_forgotten_with_them() {
+    on_a_shard(|_| async {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(b"last").unwrap();
+        drop(theirs);
+        readable(&ours).await;
+        let mut buffer = Vec::with_capacity(100);
+        assert_eq!(ours.receive(&mut buffer).unwrap(), Received::Bytes(4));
+        readable(&ours).await;
+        assert_eq!(ours.receive(&mut buffer).unwrap(), Received::End);
+    });
+}
+
+#[test]
+fn messages_are_posted_alone_or_together() {
+    on_a_shard(|_| async {
+        let ends: Vec<_> = (0..5).map(|_| pair()).collect();
+        if !ends.iter().all(|(ours, _)| ours.may_post()) {
+            return; // here everything is sent directly
+        }
+        for posted in [1, 5] {
+            for (ours, _) in ends.iter().take(posted) {
+                ours.post(b"message".to_vec());
+                assert!(!ours.may_post());
+                assert_eq!(ours.send(b"overtakes").unwrap(), 0);
+            }
+            for (ours, theirs) in ends.iter().take(posted) {
+                writable(ours).await;
+                let mut message = [0; 7];
+                let mut theirs: &UnixStream = theirs;
+                theirs.read_exact(&mut message).unwrap();
+                assert_eq!(&message, b"message");
+                assert!(ours.may_post());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_message_for_whom_there_is_no_room_arrives_whole_once_there_is() {
+    on_a_shard(|_| async {
+        let (ours, mut theirs) = pair();
+        if !ours.may_post() {
+            return;
+        }
+        let filler = vec![b'f'; 1 << 20];
+        let filled = ours.send(&filler).unwrap();
+        assert!(filled < filler.len());
+        let message = vec![b'm'; 100_000];
+        ours.post(message.clone());
+        let reader = std::thread::spawn(move || {
+            let mut all = vec![0; filled + 100_000];
+            theirs.read_exact(&mut all).unwrap();
+            all
+        });
+        writable(&ours).await;
+        assert!(!ours.is_posting());
+        assert_eq!(reader.join().unwrap()[filled..], message);
+    });
+}
+
+#[test]
+fn a_message_to_somebody_who_is_gone_ends_the_wait_for_an_answer() {
+    on_a_shard(|_| async {
+        let (ours, theirs) = pair();
+        drop(theirs);
+        if ours.may_post() {
+            ours.post(b"anybody there?".to_vec());
+        }
+        readable(&ours).await;
+        let received = ours.receive(&mut Vec::with_capacity(10));
+        assert!(matches!(received, Ok(Received::End) | Err(_)), "{received:?}");
+    });
+}
+
+#[test]
+fn a_socket_that_is_dropped_is_closed_and_forgotten() {
+    on_a_shard(|reactor| async move {
+        let before = reactor.sources.borrow().len();
+        let (ours, mut theirs) = pair();
+        drop(ours);
+        // The next turn ends what was under way.
+        let (other, mut wakes) = pair();
+        wakes.write_all(b"!").unwrap();
+        readable(&other).await;
+        drop((other, wakes));
+        let (other, mut wakes) = pair();
+        wakes.write_all(b"!").unwrap();
+        readable(&other).await;
+        assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0);
+        assert!(reactor.sources.borrow().len() <= before + 2);
+    });
+}
+
+#[test]
+fn a_task_that_goes_on_and_on_lets_the_kernel_speak() {
+    on_a_shard(|reactor| async move {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(b"!").unwrap();
+        poll_fn(|cx| {
+            if !ours.is_quiet() {
+                return Poll::Ready(());
+            }
+            reactor.resume_later(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    });
+}
