@@ -163,7 +163,7 @@ impl Socket {
                 Ok(Received::Bytes(n))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.source.is_empty();
+                self.source.found_nothing();
                 Ok(Received::Nothing)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Received::Nothing),
@@ -234,7 +234,7 @@ impl Socket {
                 None => Err(io::ErrorKind::Unsupported.into()),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.source.is_empty();
+                self.source.found_nothing();
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -273,7 +273,7 @@ impl Socket {
 
     /// Takes the 8 byte counter of a timer or event descriptor, so that it falls silent.
     pub fn take_counter(&self) {
-        self.source.is_empty();
+        self.source.found_nothing();
         // The descriptor is non-blocking; an empty one is no error here.
         let _count = rustix::io::read(self.source.fd(), &mut [0_u8; 8]);
     }

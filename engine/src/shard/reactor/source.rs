@@ -129,7 +129,7 @@ impl Source {
     }
 
     /// A receive found nothing.
-    pub(in crate::shard) fn is_empty(&self) {
+    pub(in crate::shard) fn found_nothing(&self) {
         self.input.set(Input::Drained);
     }
 
