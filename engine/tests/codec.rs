@@ -9,8 +9,7 @@ use std::cell::Cell;
 use corvoy_engine::downstream::connection_manager::{ConnectionManager, Peer};
 use corvoy_engine::downstream::normalize;
 use corvoy_engine::http1::{
-    BodyLength, Error, FieldName, HeadLimits, Method, RequestHead, ResponseHead, chunked, encode,
-    framing,
+    self, BodyLength, FieldName, HeadLimits, Method, RequestHead, ResponseHead, encode, framing,
 };
 use corvoy_engine::request::headers::{self, ConnectionHeader, Finish};
 use proptest::prelude::*;
@@ -21,7 +20,11 @@ use proptest::prelude::*;
 #[path = "../../bin/tests/edge/reader.rs"]
 mod reader;
 
+#[path = "../fuzz/src/unchunked.rs"]
+mod unchunked;
+
 use reader::{End, Mercy};
+use unchunked::unchunked;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
@@ -278,25 +281,6 @@ fn pieces<'a>(text: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     places.extend([0, text.len()]);
     places.sort_unstable();
     places.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()
-}
-
-/// The data, and the length of the coded body if it ended.
-fn unchunked(pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<usize>), Error> {
-    let mut decoder = chunked::Decoder::new();
-    let (mut data, mut used) = (Vec::new(), 0);
-    for piece in pieces {
-        let mut rest = *piece;
-        while !rest.is_empty() {
-            let decoded = decoder.decode(rest)?;
-            data.extend_from_slice(&rest[decoded.data]);
-            used += decoded.consumed;
-            rest = &rest[decoded.consumed..];
-            if decoded.end {
-                return Ok((data, Some(used)));
-            }
-        }
-    }
-    Ok((data, None))
 }
 
 // === Messages that are nearly right ===

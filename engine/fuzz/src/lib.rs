@@ -9,12 +9,14 @@
 mod http1;
 #[path = "../../../bin/tests/edge/reader.rs"]
 mod reader;
+mod unchunked;
 
 use http1::{
     BodyLength, Error, HeadLimits, Method, RequestHead, ResponseHead, Version, chunked as coding,
     encode, framing,
 };
 use reader::{End, Mercy};
+use unchunked::unchunked;
 
 /// However a head is split, it is parsed to the same; a request and a response.
 pub fn head(input: &[u8]) {
@@ -217,25 +219,6 @@ fn answer(method: Method, rest: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, usiz
 fn as_request(answer: &[u8]) -> Vec<u8> {
     let line = answer.iter().position(|&byte| byte == b'\n').expect("a status line");
     [b"POST / HTTP/1.1\r\nhost: h\r\n", &answer[line + 1..]].concat()
-}
-
-/// The data, and the length of the coded body if it ended.
-fn unchunked(pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<usize>), Error> {
-    let mut decoder = coding::Decoder::new();
-    let (mut data, mut used) = (Vec::new(), 0);
-    for piece in pieces {
-        let mut rest = *piece;
-        while !rest.is_empty() {
-            let decoded = decoder.decode(rest)?;
-            data.extend_from_slice(&rest[decoded.data]);
-            used += decoded.consumed;
-            rest = &rest[decoded.consumed..];
-            if decoded.end {
-                return Ok((data, Some(used)));
-            }
-        }
-    }
-    Ok((data, None))
 }
 
 /// Feeds pieces until there is a verdict.
