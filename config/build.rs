@@ -43,10 +43,11 @@ fn main() -> Result<()> {
 /// The folders inside envoy-types that `import` lines are relative to.
 fn include_paths() -> Result<Vec<PathBuf>> {
     let metadata = cargo_metadata::MetadataCommand::new()
+        .manifest_path(stand_in()?)
         .other_options(vec![
             "--offline".to_owned(),
             "--filter-platform".to_owned(),
-            env::var("TARGET")?,
+            env::var("HOST")?,
         ])
         .exec()?;
     let package = metadata
@@ -65,6 +66,33 @@ fn include_paths() -> Result<Vec<PathBuf>> {
     folders.sort();
     Ok(folders)
 }
+
+/// A manifest that depends on envoy-types alone, in the version of the lock file. cargo would want
+/// to see all packages of the workspace, and a first build has fetched only those that it needs.
+fn stand_in() -> Result<PathBuf> {
+    let folder = PathBuf::from(env::var("OUT_DIR")?).join("stand-in");
+    fs::create_dir_all(&folder)?;
+    let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    fs::copy(here.with_file_name("Cargo.lock"), folder.join("Cargo.lock"))?;
+    fs::write(folder.join("lib.rs"), "")?;
+    let manifest = folder.join("Cargo.toml");
+    fs::write(&manifest, STAND_IN)?;
+    Ok(manifest)
+}
+
+const STAND_IN: &str = r#"
+[package]
+name = "stand-in"
+edition = "2024"
+
+[lib]
+path = "lib.rs"
+
+[dependencies]
+envoy-types = "*"
+
+[workspace]
+"#;
 
 /// Collects `package.Message` for every message at the top level of every file below `folder`.
 fn message_names(folder: &Path, names: &mut BTreeSet<String>) -> io::Result<()> {
