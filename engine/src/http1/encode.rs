@@ -1,7 +1,11 @@
 //! Heads as they are sent. Nothing is copied from the received text but names, values and target.
+//!
+//! What came as it is to be sent, line after line, is copied at once.
 
-use super::fields::{FieldName, Fields};
-use super::head::{RequestHead, ResponseHead};
+use std::ops::Range;
+
+use super::fields::{Field, FieldName, Fields};
+use super::head::{RequestHead, ResponseHead, Version};
 
 /// Writes a request's head. `Host` comes first, wherever it stood: so does Envoy.
 pub fn request(head: &RequestHead, out: &mut Vec<u8>) {
@@ -10,32 +14,68 @@ pub fn request(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method_name());
     out.push(b' ');
     out.extend_from_slice(target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(host) = head.fields.get(FieldName::Host) {
-        field(b"host", host, out);
-    }
-    for (id, name, value) in head.fields.iter() {
-        if id != FieldName::Host {
-            field(name, value, out);
+    out.extend_from_slice(b" HTTP/1.1");
+    let (fields, list) = (&head.fields, &head.fields.list);
+    match list.iter().position(|field| field.id == FieldName::Host) {
+        None | Some(0) => lines(fields, list.iter(), out),
+        Some(host) => {
+            let others = list.iter().filter(|field| field.id != FieldName::Host);
+            lines(fields, list.get(host).into_iter().chain(others), out);
         }
     }
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes a response's head, in the version that `head.version` says.
 pub fn response(head: &ResponseHead, out: &mut Vec<u8>) {
     out.reserve(room(&head.fields));
-    out.extend_from_slice(head.version.as_str().as_bytes());
-    out.push(b' ');
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(digits.format(head.status).as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(reason(head.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    for (_, name, value) in head.fields.iter() {
-        field(name, value, out);
+    if head.version == Version::Http11 && head.status == 200 {
+        out.extend_from_slice(b"HTTP/1.1 200 OK");
+    } else {
+        out.extend_from_slice(head.version.as_str().as_bytes());
+        out.push(b' ');
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(head.status).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(reason(head.status).as_bytes());
     }
-    out.extend_from_slice(b"\r\n");
+    lines(&head.fields, head.fields.list.iter(), out);
+}
+
+/// Writes fields, each behind the line end of what stands before it, and the end of the head.
+fn lines<'a>(fields: &Fields, list: impl Iterator<Item = &'a Field>, out: &mut Vec<u8>) {
+    let received = &*fields.bytes;
+    // Lines one behind the other, still to be copied.
+    let mut run = 0..0;
+    for field in list {
+        match field.line(received) {
+            Some(line) if line.start == run.end => run.end = line.end,
+            Some(line) => copy(received, std::mem::replace(&mut run, line), out),
+            None => {
+                copy(received, std::mem::take(&mut run), out);
+                write(received, field, out);
+            }
+        }
+    }
+    copy(received, run, out);
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+fn copy(received: &[u8], run: Range<usize>, out: &mut Vec<u8>) {
+    if !run.is_empty() {
+        out.extend_from_slice(received.get(run).unwrap_or_default());
+    }
+}
+
+/// Writes a field whose parts stand in different places.
+fn write(received: &[u8], field: &Field, out: &mut Vec<u8>) {
+    if field.id == FieldName::Other {
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(field.name.of(received));
+        out.extend_from_slice(b": ");
+    } else {
+        out.extend_from_slice(field.id.line());
+    }
+    out.extend_from_slice(field.value.of(received));
 }
 
 /// The interim answer to `Expect: 100-continue`.
@@ -105,13 +145,6 @@ pub const fn reason(status: u16) -> &'static str {
         511 => "Network Authentication Required",
         _ => "Unknown",
     }
-}
-
-fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Enough for every field and the first line without its target, so that one growth is enough.

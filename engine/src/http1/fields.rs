@@ -3,6 +3,8 @@
 //! Invariant: `present` has a name exactly when some field of `list` has it, so that asking for an
 //! absent field, the usual answer, costs one test; `repeated` has it if two fields do.
 
+use std::ops::Range;
+
 use super::parse::offset;
 
 /// A range of bytes of the buffer that a head was received into.
@@ -33,26 +35,28 @@ macro_rules! field_names {
         }
 
         impl FieldName {
-            /// The name of that lower-case text.
-            #[expect(non_upper_case_globals, reason = "a constant for each variant, of its name")]
-            pub fn of(lower: &[u8]) -> Self {
-                $(const $name: &[u8] = $text.as_bytes();)+
-                match lower {
-                    $($name => Self::$name,)+
-                    _ => Self::Other,
-                }
-            }
-
             /// The lower-case name; empty for `Other`.
+            #[inline]
             pub const fn as_str(self) -> &'static str {
                 match self {
                     Self::Other => "",
                     $(Self::$name => $text,)+
                 }
             }
+
+            /// What stands before the value in a head: a line end, the name, a colon and a space;
+            /// empty for `Other`.
+            #[inline]
+            pub(super) const fn line(self) -> &'static [u8] {
+                match self {
+                    Self::Other => b"",
+                    $(Self::$name => concat!("\r\n", $text, ": ").as_bytes(),)+
+                }
+            }
         }
 
-        const NAMES: usize = [$($text,)+].len() + 1;
+        /// All but `Other`.
+        const KNOWN: &[FieldName] = &[$(FieldName::$name,)+];
     };
 }
 
@@ -141,9 +145,49 @@ field_names! {
 }
 
 // `Fields::present` has one bit for each name.
-const _: () = assert!(NAMES <= 128);
+const _: () = assert!(KNOWN.len() < 128);
+
+/// The name that a text of this [`hash`] is, if it is a known one.
+const BY_HASH: [FieldName; 256] = {
+    let mut table = [FieldName::Other; 256];
+    let mut names = KNOWN;
+    while let [name, rest @ ..] = names {
+        if let Some((_, [place, ..])) = table.split_at_mut_checked(hash(name.as_str().as_bytes())) {
+            assert!(
+                matches!(place, FieldName::Other),
+                "two names fall together: `hash` must change"
+            );
+            *place = *name;
+        }
+        names = rest;
+    }
+    table
+};
+
+/// A number below 256, another one for each known name: found by trying factors.
+const fn hash(name: &[u8]) -> usize {
+    const fn byte(name: &[u8], at: usize) -> usize {
+        match name.split_at_checked(at) {
+            Some((_, [byte, ..])) => *byte as usize,
+            _ => 0,
+        }
+    }
+    let len = name.len();
+    let sum = len * 95
+        + byte(name, 0) * 245
+        + byte(name, len / 2) * 212
+        + byte(name, len * 3 / 4) * 111
+        + byte(name, len.saturating_sub(1)) * 166;
+    sum >> 4 & 0xff
+}
 
 impl FieldName {
+    /// The name of that lower-case text.
+    pub fn of(lower: &[u8]) -> Self {
+        let name = BY_HASH.get(hash(lower)).copied().unwrap_or(Self::Other);
+        if name.as_str().as_bytes() == lower { name } else { Self::Other }
+    }
+
     const fn bit(self) -> u128 {
         1 << (self as u8)
     }
@@ -183,20 +227,37 @@ impl FieldSet {
 pub struct Field {
     /// The name, if it is a known one.
     pub id: FieldName,
-    /// Where the lower-case name is, if `id` is `Other`.
+    /// Where the lower-case name is; empty for a known name that was not received.
     pub name: Span,
     /// Where the value is, without white space around it.
     pub value: Span,
 }
 
+impl Field {
+    /// Where the field stands in `bytes` as it is to be sent: the line end before it, the name, a
+    /// colon, a space and the value.
+    #[inline]
+    pub(super) fn line(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        let (name, value) = (self.name, self.value);
+        let start = (name.start as usize).wrapping_sub(2);
+        let before_value = bytes.get(start..value.start as usize)?;
+        let is_line = name.end.wrapping_add(2) == value.start
+            && name.start < name.end
+            && before_value.first_chunk() == Some(b"\r\n")
+            && before_value.last_chunk() == Some(b": ");
+        is_line.then_some(start..value.end as usize)
+    }
+}
+
 /// The fields of a head, in the order they came, and the buffer that holds them.
 ///
-/// An edit never moves what is there: its bytes go behind the head. So whatever follows the head
-/// in the buffer is taken out first ([`super::RequestHead::split_off`]).
+/// An edit never moves what is there: its bytes go behind all that was received. So whatever follows
+/// the head in the buffer is taken out first ([`super::RequestHead::split_off`]), or its place is
+/// known ([`super::ResponseHead::rest`]).
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     pub(super) bytes: Vec<u8>,
-    list: Vec<Field>,
+    pub(super) list: Vec<Field>,
     present: FieldSet,
     repeated: FieldSet,
 }
@@ -255,14 +316,17 @@ impl Fields {
 
     /// Adds a field at the end.
     pub fn append(&mut self, id: FieldName, value: &[u8]) {
-        let value = self.keep(value);
-        self.push(Field { id, name: Span::default(), value });
+        let field = self.keep_line(id, value);
+        self.push(field);
     }
 
     /// Adds a field of any name, given in lower case, at the end.
     pub fn append_other(&mut self, name: &[u8], value: &[u8]) {
         let id = FieldName::of(name);
-        let name = if id == FieldName::Other { self.keep(name) } else { Span::default() };
+        if id != FieldName::Other {
+            return self.append(id, value);
+        }
+        let name = self.keep(name);
         let value = self.keep(value);
         self.push(Field { id, name, value });
     }
@@ -270,16 +334,20 @@ impl Fields {
     /// Gives the first field of this name another value and removes its repetitions; adds it at
     /// the end if there is none.
     pub fn set(&mut self, id: FieldName, value: &[u8]) {
-        let value = self.keep(value);
-        self.set_span(id, value);
+        let field = self.keep_line(id, value);
+        self.set_field(field);
     }
 
     /// As [`Fields::set`], with a value that is in the buffer already.
     pub(super) fn set_span(&mut self, id: FieldName, value: Span) {
-        if self.has(id) {
-            self.replace(id, value);
+        self.set_field(Field { id, name: Span::default(), value });
+    }
+
+    fn set_field(&mut self, field: Field) {
+        if self.has(field.id) {
+            self.replace(field);
         } else {
-            self.push(Field { id, name: Span::default(), value });
+            self.push(field);
         }
     }
 
@@ -313,7 +381,7 @@ impl Fields {
         }
         self.bytes.extend_from_slice(value);
         joined.end = offset(self.bytes.len());
-        self.replace(id, joined);
+        self.replace(Field { id, name: Span::default(), value: joined });
     }
 
     /// Removes all fields of this name.
@@ -344,8 +412,8 @@ impl Fields {
             else {
                 return;
             };
-            let joined = self.keep_joined(id, b",");
-            self.replace(id, joined);
+            let value = self.keep_joined(id, b",");
+            self.replace(Field { id, name: Span::default(), value });
         }
     }
 
@@ -392,6 +460,15 @@ impl Fields {
         Span { start, end: offset(self.bytes.len()) }
     }
 
+    /// Writes a field behind the head, as it will be sent.
+    fn keep_line(&mut self, id: FieldName, value: &[u8]) -> Field {
+        let name = self.keep(id.line());
+        let value = self.keep(value);
+        // Between the line end and the colon.
+        let name = Span { start: name.start + 2, end: name.end.saturating_sub(2) };
+        Field { id, name, value }
+    }
+
     /// The buffer and the list, for the parser that fills them.
     pub(super) fn parts(&mut self) -> (&mut [u8], &mut Vec<Field>) {
         (&mut self.bytes, &mut self.list)
@@ -399,21 +476,23 @@ impl Fields {
 
     /// Lower-cases the names in place and finds out which are known.
     pub(super) fn recognise(&mut self) {
-        (self.present, self.repeated) = (FieldSet::default(), FieldSet::default());
-        for at in 0..self.list.len() {
-            let Some(field) = self.list.get_mut(at) else { break };
+        let (mut present, mut repeated) = (0, 0);
+        for field in &mut self.list {
             let range = field.name.start as usize..field.name.end as usize;
             let Some(name) = self.bytes.get_mut(range) else { continue };
-            name.make_ascii_lowercase();
-            let id = FieldName::of(name);
-            field.id = id;
-            self.note(id);
+            to_lower_case(name);
+            field.id = FieldName::of(name);
+            let bit = field.id.bit();
+            repeated |= present & bit;
+            present |= bit;
         }
+        (self.present, self.repeated) = (FieldSet(present), FieldSet(repeated));
     }
 
     fn note(&mut self, id: FieldName) {
-        self.repeated.0 |= self.present.0 & id.bit();
-        self.present.0 |= id.bit();
+        let bit = id.bit();
+        self.repeated.0 |= self.present.0 & bit;
+        self.present.0 |= bit;
     }
 
     /// Copies the values of this name behind the head, joined.
@@ -435,16 +514,31 @@ impl Fields {
         name_of(field, &self.bytes)
     }
 
-    fn replace(&mut self, id: FieldName, value: Span) {
+    /// Puts a field in the place of the first of its name, and removes the others.
+    fn replace(&mut self, field: Field) {
         let mut first = true;
-        self.list.retain_mut(|field| {
-            if field.id != id {
-                return true;
-            }
-            field.value = value;
-            std::mem::take(&mut first)
-        });
-        self.repeated.0 &= !id.bit();
+        if self.repeated.has(field.id) {
+            self.list.retain(|other| other.id != field.id || std::mem::take(&mut first));
+            self.repeated.0 &= !field.id.bit();
+        }
+        if let Some(place) = self.list.iter_mut().find(|other| other.id == field.id) {
+            *place = field;
+        }
+    }
+}
+
+/// Pieces of a fixed length are changed at once; the last one may overlap with the one before.
+fn to_lower_case(name: &mut [u8]) {
+    name.as_chunks_mut::<8>().0.iter_mut().for_each(|piece| piece.make_ascii_lowercase());
+    if let Some(last) = name.last_chunk_mut::<8>() {
+        last.make_ascii_lowercase();
+    } else if let Some(first) = name.first_chunk_mut::<4>() {
+        first.make_ascii_lowercase();
+        if let Some(last) = name.last_chunk_mut::<4>() {
+            last.make_ascii_lowercase();
+        }
+    } else {
+        name.make_ascii_lowercase();
     }
 }
 

@@ -107,7 +107,9 @@ impl RequestHead {
 
     /// Moves what follows the head to the end of `rest`. To be called once, before any edit.
     pub fn split_off(&mut self, head_len: usize, rest: &mut Vec<u8>) {
-        split_off(&mut self.fields.bytes, head_len, rest);
+        let bytes = &mut self.fields.bytes;
+        rest.extend_from_slice(bytes.get(head_len..).unwrap_or_default());
+        bytes.truncate(head_len);
     }
 
     /// Makes it ready for the next request; keeps the memory.
@@ -186,6 +188,8 @@ pub struct ResponseHead {
     /// The fields.
     pub fields: Fields,
     pub(super) reason: Span,
+    /// What was received behind the head.
+    pub(super) rest: Span,
     pub(super) progress: Progress,
 }
 
@@ -200,12 +204,27 @@ impl ResponseHead {
     /// # Errors
     /// The misdeed. The end of such an answer is unknown: its connection is lost.
     pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
-        parse::response(self, limits)
+        let head_bytes = parse::response(self, limits)?;
+        if let Some(head_bytes) = head_bytes {
+            let received = parse::offset(self.fields.bytes.len());
+            self.rest = Span { start: parse::offset(head_bytes), end: received };
+        }
+        Ok(head_bytes)
     }
 
-    /// Moves what follows the head to the end of `rest`. To be called once, before any edit.
-    pub fn split_off(&mut self, head_len: usize, rest: &mut Vec<u8>) {
-        split_off(&mut self.fields.bytes, head_len, rest);
+    /// What was received behind the head, once that was complete.
+    pub fn rest(&self) -> &[u8] {
+        self.rest.of(&self.fields.bytes)
+    }
+
+    /// Makes it ready for the next response, which begins with what was received behind this head.
+    pub fn advance(&mut self) {
+        let Span { start, end } = self.rest;
+        let mut bytes = std::mem::take(&mut self.fields.bytes);
+        bytes.truncate(end as usize);
+        bytes.drain(..bytes.len().min(start as usize));
+        self.clear();
+        self.fields.bytes = bytes;
     }
 
     /// Makes it ready for the next response; keeps the memory.
@@ -216,6 +235,7 @@ impl ResponseHead {
         self.status = 0;
         self.version = Version::default();
         self.reason = Span::default();
+        self.rest = Span::default();
     }
 
     /// The reason phrase as received. Envoy replaces it by the registered one, and so do we.
@@ -269,9 +289,4 @@ fn keep_alive(version: Version, fields: &Fields) -> bool {
         Version::Http11 => true,
         Version::Http10 => has_member(fields, FieldName::Connection, b"keep-alive"),
     }
-}
-
-fn split_off(bytes: &mut Vec<u8>, head_len: usize, rest: &mut Vec<u8>) {
-    rest.extend_from_slice(bytes.get(head_len..).unwrap_or_default());
-    bytes.truncate(head_len);
 }

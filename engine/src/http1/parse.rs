@@ -105,13 +105,11 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
     head.version = version;
     head.method_name = parsed.method.map(|name| span(name.as_bytes())).unwrap_or_default();
     head.target = parsed.path.map(|target| span(target.as_bytes())).unwrap_or_default();
-    for field in &*parsed.headers {
-        list.push(Field {
-            id: FieldName::Other,
-            name: span(field.name.as_bytes()),
-            value: span(field.value),
-        });
-    }
+    list.extend(parsed.headers.iter().map(|field| Field {
+        id: FieldName::Other,
+        name: span(field.name.as_bytes()),
+        value: span(field.value),
+    }));
     head.fields.recognise();
     check_host(head)?;
     check_target(head, limits)?;
@@ -159,13 +157,11 @@ pub(super) fn response(
     head.status = parsed.code.unwrap_or_default();
     head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.reason = parsed.reason.map(|reason| span(reason.as_bytes())).unwrap_or_default();
-    for field in &*parsed.headers {
-        list.push(Field {
-            id: FieldName::Other,
-            name: span(field.name.as_bytes()),
-            value: span(field.value),
-        });
-    }
+    list.extend(parsed.headers.iter().map(|field| Field {
+        id: FieldName::Other,
+        name: span(field.name.as_bytes()),
+        value: span(field.value),
+    }));
     head.fields.recognise();
     if folds {
         let (bytes, list) = head.fields.parts();

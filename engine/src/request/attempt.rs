@@ -24,15 +24,13 @@ use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::pool::Pool;
 
-/// A host's answer: its head is in the exchange's response head.
+/// A host's answer: its head, and what came together with it, is in the exchange's response head.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The connection, with the body still on it.
+    /// The connection, with the rest of the body still on it.
     pub(super) connection: Connection,
     /// How the body ends.
     pub(super) length: BodyLength,
-    /// What came together with the head.
-    pub(super) early: Vec<u8>,
 }
 
 /// Why an attempt brought no answer.
@@ -151,9 +149,7 @@ pub(super) async fn exchange(
             return Err(attempt.fail(failed));
         }
         match attempt.parse(x, upload) {
-            Ok(Some((length, early))) => {
-                return Ok(Answer { connection: attempt.connection, length, early });
-            }
+            Ok(Some(length)) => return Ok(Answer { connection: attempt.connection, length }),
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
         }
@@ -262,12 +258,15 @@ impl Attempt {
     /// Receives what the host sent.
     fn receive(&mut self, x: &mut Exchange<'_>) -> Result<(), Failed> {
         let buffer = x.heads.response.received();
-        if buffer.len() == buffer.capacity() {
-            // The parser refuses a head beyond its limit, so this grows a few times at the most.
-            buffer.reserve(limits::BLOCK_BYTES);
-        }
+        // What is left of the block is for edits. The parser refuses a head beyond its limit, so
+        // this grows a few times at the most.
+        let most = match limits::BLOCK_BYTES.checked_sub(buffer.len()) {
+            None | Some(0) => limits::BLOCK_BYTES,
+            Some(room) => room,
+        };
+        buffer.reserve(most);
         let terminated = |error| Err(Failed::Upstream { error, sent: Sent::Something });
-        match self.connection.socket().receive(buffer) {
+        match self.connection.socket().receive_at_most(buffer, most) {
             Ok(Received::Bytes(n)) => {
                 self.heard = Heard::Something;
                 self.connection.pool().count_received(n);
@@ -286,7 +285,7 @@ impl Attempt {
         &mut self,
         x: &mut Exchange<'_>,
         upload: &Upload,
-    ) -> Result<Option<(BodyLength, Vec<u8>)>, Failed> {
+    ) -> Result<Option<BodyLength>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
         let is_internal = x.is_internal();
         loop {
@@ -300,8 +299,6 @@ impl Attempt {
             let Some(head_bytes) = head.parse(&self.limits).map_err(|_| broken)? else {
                 return Ok(None);
             };
-            let mut rest = x.client.shard.buffers.take();
-            head.split_off(head_bytes, &mut rest);
             x.heads.response_as_received.end(head_bytes);
             let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
             //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch, and not
@@ -312,7 +309,7 @@ impl Attempt {
                 && head.upgrade().is_some()
                 && upload.is_done();
             if head.status >= 200 || switches {
-                return Ok(Some((length, rest)));
+                return Ok(Some(length));
             }
             self.interim += 1;
             if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
@@ -322,10 +319,7 @@ impl Attempt {
             if self.interim == 1 && x.chain.manager.proxy_100_continue {
                 answer::pass_interim(x)?;
             }
-            let head = &mut x.heads.response;
-            head.clear();
-            head.received().append(&mut rest);
-            x.client.shard.buffers.give(rest);
+            x.heads.response.advance();
         }
     }
 

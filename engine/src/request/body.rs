@@ -63,7 +63,7 @@ enum Source {
 pub struct Pump {
     source: Source,
     framing: Framing,
-    /// Received and not decoded yet; empty unless the source is chunked.
+    /// The block that is received into if the bytes have to be framed anew; empty until the end.
     raw: Vec<u8>,
     /// Framed for the sink; `out[sent..]` is still to be sent.
     out: Vec<u8>,
@@ -157,39 +157,32 @@ impl Pump {
         self.out.get(self.sent..).unwrap_or_default()
     }
 
-    /// Takes body bytes that were received together with the head out of `early`; what does not
-    /// belong to the body stays there.
+    /// Takes the bytes of the body that were received together with the head. Tells how many of
+    /// `early` these are: what follows does not belong to the body.
     ///
     /// # Errors
     /// When the chunks are malformed.
-    pub fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
+    pub fn take_early(&mut self, early: &[u8]) -> Result<usize, Fault> {
         match &mut self.source {
-            Source::Ended => {}
+            Source::Ended => Ok(0),
             Source::Length(remaining) => {
                 let take = usize::try_from(*remaining).unwrap_or(usize::MAX).min(early.len());
                 *remaining -= take as u64;
                 self.received_bytes += take as u64;
                 let ended = *remaining == 0;
                 frame(&mut self.out, self.framing, early.get(..take).unwrap_or_default());
-                early.drain(..take);
                 if ended {
                     self.end();
                 }
+                Ok(take)
             }
             Source::UntilClose => {
                 self.received_bytes += early.len() as u64;
                 frame(&mut self.out, self.framing, early);
-                early.clear();
+                Ok(early.len())
             }
-            Source::Chunked(_) => {
-                std::mem::swap(&mut self.raw, early);
-                self.decode()?;
-                if self.has_ended() {
-                    std::mem::swap(&mut self.raw, early);
-                }
-            }
+            Source::Chunked(_) => self.decode(early),
         }
-        Ok(())
     }
 
     /// Receives once; tells what the connection brought, framing included.
@@ -244,7 +237,10 @@ impl Pump {
             frame(&mut self.out, self.framing, &self.raw);
             self.raw.clear();
         } else {
-            self.decode()?;
+            let raw = std::mem::take(&mut self.raw);
+            let decoded = self.decode(&raw);
+            self.raw = raw;
+            self.raw.drain(..decoded?);
         }
         Ok(pulled)
     }
@@ -271,13 +267,13 @@ impl Pump {
         std::mem::replace(&mut self.out, out)
     }
 
-    /// Decodes all of `raw` into `out`, up to the end of the body.
+    /// Decodes all of `raw` into `out`, up to the end of the body. Tells how much that is.
     ///
     /// Envoy: of what was read together with a misdeed, nothing is passed on.
-    fn decode(&mut self) -> Result<(), Fault> {
+    fn decode(&mut self, raw: &[u8]) -> Result<usize, Fault> {
         let (mut at, before) = (0, self.out.len());
         while let Source::Chunked(decoder) = &mut self.source {
-            let rest = self.raw.get(at..).unwrap_or_default();
+            let rest = raw.get(at..).unwrap_or_default();
             if rest.is_empty() {
                 break;
             }
@@ -296,8 +292,7 @@ impl Pump {
                 self.end();
             }
         }
-        self.raw.drain(..at);
-        Ok(())
+        Ok(at)
     }
 
     fn end(&mut self) {

@@ -22,7 +22,7 @@ pub(super) async fn deliver(
     upload: &mut Upload,
     attempts: Option<u32>,
 ) -> After {
-    let Answer { connection, length, mut early } = answer;
+    let Answer { connection, length } = answer;
     x.start_timers(upload);
     // Asked before the hop-by-hop fields go.
     let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
@@ -34,8 +34,11 @@ pub(super) async fn deliver(
     if let Some(most) = trailers_max(x, &connection) {
         pump.pass_trailers(most);
     }
-    let mut relayed = match pump.take_early(&mut early) {
-        Ok(()) => relay(x, &connection, &mut pump, upload).await,
+    let early = x.heads.response.rest();
+    let taken = pump.take_early(early);
+    let has_surplus = !matches!(taken, Ok(taken) if taken == early.len());
+    let mut relayed = match taken {
+        Ok(_) => relay(x, &connection, &mut pump, upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
     };
     if let Err(Broken::Answer(Fault::Malformed(_))) = relayed
@@ -44,7 +47,7 @@ pub(super) async fn deliver(
         // What came before the misdeed is the client's, but it has gone.
         relayed = Err(Broken::Client);
     }
-    let clean = pump.has_ended() && pump.surplus().is_empty() && early.is_empty();
+    let clean = pump.has_ended() && pump.surplus().is_empty() && !has_surplus;
     let after = match relayed {
         Ok(()) => {
             match (clean && upload.is_done(), origin_stays) {
@@ -66,9 +69,7 @@ pub(super) async fn deliver(
             after
         }
     };
-    let buffers = &x.client.shard.buffers;
-    buffers.give(early);
-    pump.recycle(buffers);
+    pump.recycle(x.client.shard.buffers);
     after
 }
 

@@ -208,7 +208,7 @@ impl Forwarding<'_> {
             // The tunnel is there as soon as its end is.
             x.heads.response.status = 200;
             active.charge(Ok(200));
-            let answer = Answer { connection, length: BodyLength::None, early: Vec::new() };
+            let answer = Answer { connection, length: BodyLength::None };
             return Ok(Answered { answer, active });
         }
         let limits = Exchange::response_limits(self.cluster.cluster());
@@ -359,13 +359,13 @@ impl Forwarding<'_> {
     fn discard(&self, x: &mut Exchange<'_>, answered: Answered) {
         let Answered { answer, active } = answered;
         drop(active);
-        let Answer { connection, length, early } = answer;
+        let Answer { connection, length } = answer;
+        let early = x.heads.response.rest();
         let whole = match length {
             BodyLength::None | BodyLength::Length(0) => early.is_empty(),
             BodyLength::Length(length) => early.len() as u64 == length,
             BodyLength::Chunked | BodyLength::UntilClose => false,
         };
-        x.client.shard.buffers.give(early);
         if whole && self.upload.is_done() && x.heads.response.keep_alive() {
             give_back(x, connection);
         } else {

@@ -52,7 +52,7 @@ pub(super) async fn run(
     answer: Answer,
     attempts: Option<u32>,
 ) -> After {
-    let Answer { connection, length, mut early } = answer;
+    let Answer { connection, length } = answer;
     // Envoy: the route's timeout ends with the 101; how long all may last is another question.
     for passed in [Passed::Request, Passed::Route, Passed::PerTry, Passed::PerTryIdle] {
         x.deadlines.set(passed, None);
@@ -62,9 +62,9 @@ pub(super) async fn run(
     answer::encode(x, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
-    down.take_early(&mut early);
-    up.take_early(&mut x.client.early);
-    x.client.shard.buffers.give(early);
+    down.take_early(x.heads.response.rest());
+    up.take_early(&x.client.early);
+    x.client.early.clear();
     x.count_response();
 
     let relayed = relay(x, &connection, &mut up, &mut down).await;
@@ -186,9 +186,9 @@ impl Direction {
         }
     }
 
-    fn take_early(&mut self, early: &mut Vec<u8>) {
-        // Bytes without framing cannot be malformed.
-        drop(self.pump.take_early(early));
+    fn take_early(&mut self, early: &[u8]) {
+        let taken = self.pump.take_early(early);
+        debug_assert!(taken.is_ok(), "bytes without framing cannot be malformed");
     }
 
     fn has_ended(&self) -> bool {

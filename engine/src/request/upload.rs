@@ -66,13 +66,17 @@ impl Upload {
         buffers.give(self.pump.rewind(head));
     }
 
-    /// Takes what was received together with the head.
+    /// Takes what was received together with the head; what does not belong to the body stays.
     ///
     /// # Errors
     /// When the chunks are malformed.
     pub(super) fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
+        if early.is_empty() {
+            return Ok(());
+        }
         let before = self.pump.unsent().len();
-        self.pump.take_early(early)?;
+        let taken = self.pump.take_early(early)?;
+        early.drain(..taken);
         self.keep_from(before);
         Ok(())
     }

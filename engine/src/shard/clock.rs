@@ -45,7 +45,8 @@ impl Clock {
 
     /// Reads the clock, after a wait.
     pub fn refresh(&self) -> Millis {
-        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        let since = self.epoch.elapsed();
+        let now = since.as_secs() * 1000 + Millis::from(since.subsec_millis());
         self.now.set(now);
         now
     }

@@ -15,6 +15,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
 
 use super::reactor::{Reactor, Source};
@@ -152,22 +154,15 @@ impl Socket {
         if spare.is_empty() {
             return Ok(Received::Nothing);
         }
-        match self.raw().recv_with_flags(spare, libc::MSG_DONTWAIT) {
+        match self.source.receive(spare) {
             Ok(0) => Ok(Received::End),
             Ok(n) => {
-                if n < most {
-                    self.source.took_all();
-                }
                 // SAFETY: the kernel has filled the first `n` bytes of the spare capacity.
                 unsafe { buffer.set_len(buffer.len() + n) };
                 Ok(Received::Bytes(n))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.source.found_nothing();
-                Ok(Received::Nothing)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Received::Nothing),
-            Err(error) => Err(error),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -177,14 +172,21 @@ impl Socket {
         self.source.is_quiet()
     }
 
+    /// Whether nothing has come since the last receive, not even the end. What comes at this very
+    /// moment is missed, be the kernel asked or not.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        (self.source.is_quiet() && self.reactor.has_just_asked()) || self.peek() == Peeked::Silent
+    }
+
     /// Looks into the receive queue without taking anything.
     #[must_use]
     pub fn peek(&self) -> Peeked {
-        let mut byte = [std::mem::MaybeUninit::uninit(); 1];
-        match self.raw().recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK) {
-            Ok(0) => Peeked::Gone,
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        match rustix::net::recv(self, &mut [0_u8], flags) {
+            Ok((_, 0)) => Peeked::Gone,
             Ok(_) => Peeked::Bytes,
-            Err(error) if retry_later(&error) => Peeked::Silent,
+            Err(Errno::AGAIN | Errno::INTR) => Peeked::Silent,
             Err(_) => Peeked::Gone,
         }
     }
@@ -197,11 +199,11 @@ impl Socket {
         if self.source.is_posting() {
             return Ok(0);
         }
-        let sent = none_if_later(self.raw().send_with_flags(bytes, SEND_FLAGS))?;
-        if sent < bytes.len() {
-            self.source.filled();
+        match self.source.send(bytes) {
+            Ok(sent) => Ok(sent),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
         }
-        Ok(sent)
     }
 
     /// Whether a message can be posted.
@@ -286,18 +288,5 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.source.fd().as_fd()
-    }
-}
-
-const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-
-fn retry_later(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-fn none_if_later(sent: io::Result<usize>) -> io::Result<usize> {
-    match sent {
-        Err(error) if retry_later(&error) => Ok(0),
-        sent => sent,
     }
 }

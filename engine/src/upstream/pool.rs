@@ -291,7 +291,7 @@ impl Pool {
         loop {
             let parked = self.idle.borrow_mut().pop()?;
             // However short it was idle: bytes behind the last answer would be the next one's.
-            if parked.connection.socket().peek() == Peeked::Silent {
+            if parked.connection.socket().is_silent() {
                 return Some(parked.connection);
             }
             // The host has closed it, or said something that nobody asked for.

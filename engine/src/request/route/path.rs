@@ -140,11 +140,14 @@ impl PathIndex {
         let ignore_case = self.ignore_case.prefixes_of(path.iter().map(u8::to_ascii_lowercase));
         let mut from = 0;
         loop {
-            let route = case_sensitive
-                .clone()
-                .chain(ignore_case.clone())
-                .filter_map(|(text_len, candidates)| candidates.next(from, text_len, path))
-                .min()?;
+            let mut first = None;
+            for (text_len, candidates) in case_sensitive.clone() {
+                first = earlier(first, candidates.next(from, text_len, path));
+            }
+            for (text_len, candidates) in ignore_case.clone() {
+                first = earlier(first, candidates.next(from, text_len, path));
+            }
+            let route = first?;
             if accept(route) {
                 return Some(route);
             }
@@ -162,7 +165,15 @@ impl Candidates {
         };
         let exact = if path.len() == text_len { next(&self.exact) } else { None };
         let separated = if is_separated(path, text_len) { next(&self.separated) } else { None };
-        [next(&self.prefix), exact, separated].into_iter().flatten().min()
+        earlier(next(&self.prefix), earlier(exact, separated))
+    }
+}
+
+/// The one that was declared first.
+fn earlier(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) use self::source::Source;
 use self::uring::{Under, Uring};
 use super::buffers::Buffers;
 use super::ring::Ring;
+use crate::limits;
 
 /// The place of a source among those of its shard.
 type Key = usize;
@@ -65,6 +66,8 @@ pub struct Reactor {
     carries: bool,
     /// Counts how often tasks were resumed.
     resumed: Cell<u64>,
+    /// The count when the kernel was asked last.
+    asked: Cell<u64>,
     /// The count at the last look, and looks since the last turn.
     seen: Cell<u64>,
     rounds: Cell<u32>,
@@ -107,6 +110,7 @@ impl Reactor {
             buffers,
             carries: matches!(ring, Ring::DeferTaskrun | Ring::CoopTaskrun),
             resumed: Cell::new(0),
+            asked: Cell::new(0),
             seen: Cell::new(0),
             rounds: Cell::new(0),
             later: RefCell::default(),
@@ -124,6 +128,11 @@ impl Reactor {
     /// A task runs: it may make others ready to run.
     pub fn task_resumed(&self) {
         self.resumed.set(self.resumed.get().wrapping_add(1));
+    }
+
+    /// Whether the kernel was asked a moment ago: what it has not told did not happen before that.
+    pub(super) fn has_just_asked(&self) -> bool {
+        self.resumed.get().wrapping_sub(self.asked.get()) <= limits::TASKS_UNASKED_MAX
     }
 
     /// Resumes a task when all others that are ready have run. A task that wakes itself would be
@@ -236,6 +245,7 @@ impl Reactor {
     fn turn(&self, wait: Wait) -> Heard {
         let mut happened = self.happened.take();
         let mut heard = Heard::ByNobody;
+        self.asked.set(self.resumed.get());
         match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
                 heard = self.send_posts(ring);

@@ -1,10 +1,12 @@
 //! One descriptor that is watched: what is known of it, and what is under way for it.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, Waker};
 
-use rustix::net::SendFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::Key;
 use super::uring::Under;
@@ -121,14 +123,31 @@ impl Source {
         self.input.get() == Input::Drained
     }
 
-    /// A receive took all that was there. The end comes behind it, and is told once only.
-    pub(in crate::shard) fn took_all(&self) {
-        if self.input.get() == Input::Ready {
-            self.input.set(Input::Drained);
+    /// Receives into `room`, which is not empty, what is there.
+    pub(in crate::shard) fn receive(&self, room: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+        let asked = room.len();
+        let received = rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT);
+        match received {
+            // That is all there was. The end comes behind it, and is told once only.
+            Ok((_, n)) if 0 < n && n < asked && self.input.get() == Input::Ready => {
+                self.input.set(Input::Drained);
+            }
+            Err(Errno::AGAIN) => self.found_nothing(),
+            _ => {}
         }
+        received.map(|(_, n)| n)
     }
 
-    /// A receive found nothing.
+    /// Sends what the kernel takes now. What is being posted must have left.
+    pub(in crate::shard) fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        let sent = rustix::net::send(&self.fd, bytes, SEND_FLAGS);
+        if matches!(sent, Ok(n) if n < bytes.len()) || sent == Err(Errno::AGAIN) {
+            self.filled();
+        }
+        sent
+    }
+
+    /// There is nothing to receive.
     pub(in crate::shard) fn found_nothing(&self) {
         self.input.set(Input::Drained);
     }
@@ -207,8 +226,7 @@ impl Source {
     /// Sends what was posted directly. `Some`: the kernel has taken all, and this is the block.
     pub(super) fn send_now(&self) -> Option<(Vec<u8>, Heard)> {
         let mut bytes = self.posted.take();
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = rustix::net::send(&self.fd, &bytes, flags);
+        let sent = rustix::net::send(&self.fd, &bytes, SEND_FLAGS);
         if sent == Ok(bytes.len()) {
             self.under_way.set(Under { sent: false, ..self.under_way.get() });
             return Some((bytes, self.has_room()));
@@ -251,3 +269,5 @@ impl Source {
         Heard::ByTask
     }
 }
+
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
