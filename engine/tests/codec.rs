@@ -12,6 +12,7 @@ use corvoy_engine::http1::{
     self, BodyLength, FieldName, HeadLimits, Method, RequestHead, ResponseHead, encode, framing,
 };
 use corvoy_engine::request::headers::{self, ConnectionHeader, Finish};
+use corvoy_engine::shard::clock::date_line;
 use proptest::prelude::*;
 
 /// The strict reader of the end-to-end tests. It shares no code with the codec.
@@ -221,7 +222,7 @@ fn warm_buffers_cost_no_memory() {
         let length = framing::response(Method::Post, &response).expect("framed");
         headers::from_origin(&mut response, Some(3), false);
         let finish = Finish {
-            date: b"Mon, 23 Nov 2026 20:15:18 GMT",
+            date: date_line(*b"Mon, 23 Nov 2026 20:15:18 GMT"),
             request_id: None,
             connection: ConnectionHeader::Absent,
         };

@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::connection_manager::{ConnectionManager, Peer, StripPort, Underscores, UserAgent};
 use super::path::{self, Normalized};
-use crate::http1::{FieldName, FieldSet, Fields, Method, RequestHead, Scheme, Version, members};
+use crate::http1::{
+    FieldName, FieldSet, Fields, Line, Method, RequestHead, Scheme, Version, members,
+};
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -369,27 +371,34 @@ fn forwarded_proto(head: &mut RequestHead, manager: &ConnectionManager, peer: &P
     let fields = &mut head.fields;
     // Nobody trusted stands in front of us: what it says of itself does not count.
     let distrusted = manager.client.use_remote_address && manager.client.xff_num_trusted_hops == 0;
-    if !fields.has(FieldName::XForwardedProto) {
-        fields.append(FieldName::XForwardedProto, by_connection.as_str().as_bytes());
-    } else if distrusted || fields.get(FieldName::XForwardedProto) == Some(b"") {
-        fields.set(FieldName::XForwardedProto, by_connection.as_str().as_bytes());
-    }
+    let told = match fields.get(FieldName::XForwardedProto) {
+        Some(proto) if !distrusted && !proto.is_empty() => match proto {
+            _ if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
+            _ if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
+            _ => by_connection,
+        },
+        _ => {
+            set_forwarded_proto(fields, by_connection);
+            by_connection
+        }
+    };
     if manager.append_x_forwarded_port && (distrusted || !fields.has(FieldName::XForwardedPort)) {
         let mut digits = itoa::Buffer::new();
         let port = digits.format(peer.local.port()).as_bytes();
         fields.set(FieldName::XForwardedPort, port);
     }
     if let Some(scheme) = manager.scheme {
-        fields.set(FieldName::XForwardedProto, scheme.as_str().as_bytes());
+        set_forwarded_proto(fields, scheme);
         return scheme;
     }
-    if let Some(scheme) = head.scheme {
-        return scheme;
-    }
-    match fields.get(FieldName::XForwardedProto) {
-        Some(proto) if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
-        Some(proto) if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
-        _ => by_connection,
+    head.scheme.unwrap_or(told)
+}
+
+fn set_forwarded_proto(fields: &mut Fields, scheme: Scheme) {
+    const NAME: FieldName = FieldName::XForwardedProto;
+    match scheme {
+        Scheme::Http => fields.set_line(&Line::of_bytes(NAME, b"\r\nx-forwarded-proto: http")),
+        Scheme::Https => fields.set_line(&Line::of_bytes(NAME, b"\r\nx-forwarded-proto: https")),
     }
 }
 
@@ -431,28 +440,39 @@ fn request_id(
     let kept = fields.get(FieldName::XRequestId).is_some_and(|id| !id.is_empty())
         && (!edge || rules.preserve_external);
     if rules.generate && !kept {
-        fields.set(FieldName::XRequestId, &uuid_v4(random(), random()));
+        let mut line = *b"\r\nx-request-id: 00000000-0000-4000-8000-000000000000";
+        if let Some(id) = line.last_chunk_mut() {
+            uuid_v4(random(), random(), id);
+        }
+        fields.set_line(&Line::of_bytes(FieldName::XRequestId, line));
     }
 }
 
-/// A random UUID (RFC 9562 §5.4). Its 15th character is 4, which to Envoy also says that no trace
-/// was asked for.
-fn uuid_v4(high: u64, low: u64) -> [u8; 36] {
+/// Writes a random UUID (RFC 9562 §5.4). Its 15th character is 4, which to Envoy also says that no
+/// trace was asked for.
+fn uuid_v4(high: u64, low: u64, text: &mut [u8; 36]) {
     let high = high & !0xf000 | 0x4000;
     let low = low & !(0b11 << 62) | 0b10 << 62;
-    let mut text = [b'-'; 36];
-    let mut put = |at: usize, nibbles: u64, digits: usize| {
-        if let Some(place) = text.get_mut(at..at + digits) {
-            place.copy_from_slice(hex(nibbles).get(8 - digits..).unwrap_or_default());
-        }
-    };
-    put(0, high >> 32, 8);
-    put(9, high >> 16 & 0xffff, 4);
-    put(14, high & 0xffff, 4);
-    put(19, low >> 48, 4);
-    put(24, low >> 32 & 0xffff, 4);
-    put(28, low & 0xffff_ffff, 8);
-    text
+    let [time_mid, version] = halves(hex(high & 0xffff_ffff));
+    let [variant, node] = halves(hex(low >> 32));
+    put(text, 0, hex(high >> 32));
+    put(text, 9, time_mid);
+    put(text, 14, version);
+    put(text, 19, variant);
+    put(text, 24, node);
+    put(text, 28, hex(low & 0xffff_ffff));
+}
+
+#[inline]
+fn put<const N: usize>(text: &mut [u8; 36], at: usize, digits: [u8; N]) {
+    if let Some(place) = text.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = digits;
+    }
+}
+
+#[inline]
+const fn halves([a, b, c, d, e, f, g, h]: [u8; 8]) -> [[u8; 4]; 2] {
+    [[a, b, c, d], [e, f, g, h]]
 }
 
 /// The eight hexadecimal digits of a number of 32 bits, all at once.

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::Error;
-use super::fields::FieldName;
+use super::field_name::FieldName;
 
 /// Decodes one body. However its bytes are split over calls, the result is the same.
 #[derive(Clone, Debug)]

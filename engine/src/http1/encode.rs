@@ -4,7 +4,8 @@
 
 use std::ops::Range;
 
-use super::fields::{Field, FieldName, Fields};
+use super::field_name::FieldName;
+use super::fields::{Field, Fields, Shape};
 use super::head::{RequestHead, ResponseHead, Version};
 
 /// Writes a request's head. `Host` comes first, wherever it stood: so does Envoy.
@@ -47,10 +48,11 @@ fn lines<'a>(fields: &Fields, list: impl Iterator<Item = &'a Field>, out: &mut V
     // Lines one behind the other, still to be copied.
     let mut run = 0..0;
     for field in list {
-        match field.line(received) {
-            Some(line) if line.start == run.end => run.end = line.end,
-            Some(line) => copy(received, std::mem::replace(&mut run, line), out),
-            None => {
+        let (start, end) = (field.line_start(), field.value.end as usize);
+        match field.shape {
+            Shape::Line if start == run.end => run.end = end,
+            Shape::Line => copy(received, std::mem::replace(&mut run, start..end), out),
+            Shape::Parts => {
                 copy(received, std::mem::take(&mut run), out);
                 write(received, field, out);
             }
@@ -67,6 +69,7 @@ fn copy(received: &[u8], run: Range<usize>, out: &mut Vec<u8>) {
 }
 
 /// Writes a field whose parts stand in different places.
+#[cold]
 fn write(received: &[u8], field: &Field, out: &mut Vec<u8>) {
     if field.id == FieldName::Other {
         out.extend_from_slice(b"\r\n");

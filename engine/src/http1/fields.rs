@@ -3,9 +3,9 @@
 //! Invariant: `present` has a name exactly when some field of `list` has it, so that asking for an
 //! absent field, the usual answer, costs one test; `repeated` has it if two fields do.
 
-use std::ops::Range;
-
+use super::field_name::{FieldName, FieldSet};
 use super::parse::offset;
+use super::plain;
 
 /// A range of bytes of the buffer that a head was received into.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,229 +23,75 @@ impl Span {
     }
 }
 
-macro_rules! field_names {
-    ($($name:ident = $text:literal,)+) => {
-        /// The field names that the proxy asks about. Every other one is `Other`.
-        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-        #[repr(u8)]
-        pub enum FieldName {
-            /// A name that the proxy only passes on; its text is in the buffer.
-            Other,
-            $(#[doc = concat!("`", $text, "`")] $name,)+
-        }
-
-        impl FieldName {
-            /// The lower-case name; empty for `Other`.
-            #[inline]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    Self::Other => "",
-                    $(Self::$name => $text,)+
-                }
-            }
-
-            /// What stands before the value in a head: a line end, the name, a colon and a space;
-            /// empty for `Other`.
-            #[inline]
-            pub(super) const fn line(self) -> &'static [u8] {
-                match self {
-                    Self::Other => b"",
-                    $(Self::$name => concat!("\r\n", $text, ": ").as_bytes(),)+
-                }
-            }
-        }
-
-        /// All but `Other`.
-        const KNOWN: &[FieldName] = &[$(FieldName::$name,)+];
-    };
-}
-
-field_names! {
-    Host = "host",
-    Connection = "connection",
-    ContentLength = "content-length",
-    TransferEncoding = "transfer-encoding",
-    Accept = "accept",
-    AcceptEncoding = "accept-encoding",
-    AccessControlAllowCredentials = "access-control-allow-credentials",
-    AccessControlAllowHeaders = "access-control-allow-headers",
-    AccessControlAllowMethods = "access-control-allow-methods",
-    AccessControlAllowOrigin = "access-control-allow-origin",
-    AccessControlExposeHeaders = "access-control-expose-headers",
-    AccessControlMaxAge = "access-control-max-age",
-    Age = "age",
-    Authorization = "authorization",
-    CacheControl = "cache-control",
-    ContentEncoding = "content-encoding",
-    ContentType = "content-type",
-    Cookie = "cookie",
-    Date = "date",
-    Etag = "etag",
-    Expires = "expires",
-    Expect = "expect",
-    GrpcMessage = "grpc-message",
-    GrpcStatus = "grpc-status",
-    GrpcTimeout = "grpc-timeout",
-    Http2Settings = "http2-settings",
-    KeepAlive = "keep-alive",
-    LastModified = "last-modified",
-    Location = "location",
-    Origin = "origin",
-    ProxyConnection = "proxy-connection",
-    ProxyStatus = "proxy-status",
-    Referer = "referer",
-    RetryAfter = "retry-after",
-    Server = "server",
-    SetCookie = "set-cookie",
-    Te = "te",
-    Trailer = "trailer",
-    Upgrade = "upgrade",
-    UserAgent = "user-agent",
-    Vary = "vary",
-    Via = "via",
-    XClientTraceId = "x-client-trace-id",
-    XEnvoyAttemptCount = "x-envoy-attempt-count",
-    XEnvoyDecoratorOperation = "x-envoy-decorator-operation",
-    XEnvoyDownstreamServiceCluster = "x-envoy-downstream-service-cluster",
-    XEnvoyDownstreamServiceNode = "x-envoy-downstream-service-node",
-    XEnvoyExpectedRqTimeoutMs = "x-envoy-expected-rq-timeout-ms",
-    XEnvoyExternalAddress = "x-envoy-external-address",
-    XEnvoyForceTrace = "x-envoy-force-trace",
-    XEnvoyHedgeOnPerTryTimeout = "x-envoy-hedge-on-per-try-timeout",
-    XEnvoyImmediateHealthCheckFail = "x-envoy-immediate-health-check-fail",
-    XEnvoyInternal = "x-envoy-internal",
-    XEnvoyIpTags = "x-envoy-ip-tags",
-    XEnvoyIsTimeoutRetry = "x-envoy-is-timeout-retry",
-    XEnvoyMaxRetries = "x-envoy-max-retries",
-    XEnvoyOriginalDstHost = "x-envoy-original-dst-host",
-    XEnvoyOriginalHost = "x-envoy-original-host",
-    XEnvoyOriginalMethod = "x-envoy-original-method",
-    XEnvoyOriginalPath = "x-envoy-original-path",
-    XEnvoyOriginalUrl = "x-envoy-original-url",
-    XEnvoyOverloaded = "x-envoy-overloaded",
-    XEnvoyRatelimited = "x-envoy-ratelimited",
-    XEnvoyRetriableHeaderNames = "x-envoy-retriable-header-names",
-    XEnvoyRetriableStatusCodes = "x-envoy-retriable-status-codes",
-    XEnvoyRetryGrpcOn = "x-envoy-retry-grpc-on",
-    XEnvoyRetryOn = "x-envoy-retry-on",
-    XEnvoyUpstreamAltStatName = "x-envoy-upstream-alt-stat-name",
-    XEnvoyUpstreamCanary = "x-envoy-upstream-canary",
-    XEnvoyUpstreamHealthcheckedCluster = "x-envoy-upstream-healthchecked-cluster",
-    XEnvoyUpstreamRqPerTryTimeoutMs = "x-envoy-upstream-rq-per-try-timeout-ms",
-    XEnvoyUpstreamRqTimeoutAltResponse = "x-envoy-upstream-rq-timeout-alt-response",
-    XEnvoyUpstreamRqTimeoutMs = "x-envoy-upstream-rq-timeout-ms",
-    XEnvoyUpstreamServiceTime = "x-envoy-upstream-service-time",
-    XEnvoyUpstreamStreamDurationMs = "x-envoy-upstream-stream-duration-ms",
-    XForwardedClientCert = "x-forwarded-client-cert",
-    XForwardedFor = "x-forwarded-for",
-    XForwardedHost = "x-forwarded-host",
-    XForwardedPort = "x-forwarded-port",
-    XForwardedProto = "x-forwarded-proto",
-    XRequestId = "x-request-id",
-}
-
-// `Fields::present` has one bit for each name.
-const _: () = assert!(KNOWN.len() < 128);
-
-/// The name that a text of this [`hash`] is, if it is a known one.
-const BY_HASH: [FieldName; 256] = {
-    let mut table = [FieldName::Other; 256];
-    let mut names = KNOWN;
-    while let [name, rest @ ..] = names {
-        if let Some((_, [place, ..])) = table.split_at_mut_checked(hash(name.as_str().as_bytes())) {
-            assert!(
-                matches!(place, FieldName::Other),
-                "two names fall together: `hash` must change"
-            );
-            *place = *name;
-        }
-        names = rest;
-    }
-    table
-};
-
-/// A number below 256, another one for each known name: found by trying factors.
-const fn hash(name: &[u8]) -> usize {
-    const fn byte(name: &[u8], at: usize) -> usize {
-        match name.split_at_checked(at) {
-            Some((_, [byte, ..])) => *byte as usize,
-            _ => 0,
-        }
-    }
-    let len = name.len();
-    let sum = len * 95
-        + byte(name, 0) * 245
-        + byte(name, len / 2) * 212
-        + byte(name, len * 3 / 4) * 111
-        + byte(name, len.saturating_sub(1)) * 166;
-    sum >> 4 & 0xff
-}
-
-impl FieldName {
-    /// The name of that lower-case text.
-    pub fn of(lower: &[u8]) -> Self {
-        let name = BY_HASH.get(hash(lower)).copied().unwrap_or(Self::Other);
-        if name.as_str().as_bytes() == lower { name } else { Self::Other }
-    }
-
-    const fn bit(self) -> u128 {
-        1 << (self as u8)
-    }
-}
-
-/// A set of known names.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct FieldSet(u128);
-
-impl FieldSet {
-    /// The set of these.
-    pub const fn of(names: &[FieldName]) -> Self {
-        Self(0).with(names)
-    }
-
-    /// This set and these.
-    pub const fn with(mut self, mut names: &[FieldName]) -> Self {
-        while let [name, rest @ ..] = names {
-            self.0 |= name.bit();
-            names = rest;
-        }
-        self
-    }
-
-    /// Whether the name is in it.
-    pub const fn has(self, name: FieldName) -> bool {
-        self.0 & name.bit() != 0
-    }
-
-    const fn is_disjoint(self, other: Self) -> bool {
-        self.0 & other.0 == 0
-    }
-}
-
 /// One field line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Field {
     /// The name, if it is a known one.
     pub id: FieldName,
-    /// Where the lower-case name is; empty for a known name that was not received.
+    pub(super) shape: Shape,
+    /// Where the lower-case name is; empty for a known name whose text is nowhere.
     pub name: Span,
     /// Where the value is, without white space around it.
     pub value: Span,
 }
 
+/// How a field stands in the buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Shape {
+    /// As it is to be sent: a line end, the name, a colon, a space and the value.
+    Line,
+    /// Its parts stand somewhere.
+    Parts,
+}
+
 impl Field {
-    /// Where the field stands in `bytes` as it is to be sent: the line end before it, the name, a
-    /// colon, a space and the value.
-    #[inline]
-    pub(super) fn line(&self, bytes: &[u8]) -> Option<Range<usize>> {
-        let (name, value) = (self.name, self.value);
-        let start = (name.start as usize).wrapping_sub(2);
-        let before_value = bytes.get(start..value.start as usize)?;
+    /// A field as it was received: its line may have ended in LF alone, and there may be other white
+    /// space than one space, or none.
+    pub(super) fn received(bytes: &[u8], name: Span, value: Span) -> Self {
+        let field = Self { id: FieldName::Other, shape: Shape::Line, name, value };
         let is_line = name.end.wrapping_add(2) == value.start
-            && name.start < name.end
-            && before_value.first_chunk() == Some(b"\r\n")
-            && before_value.last_chunk() == Some(b": ");
-        is_line.then_some(start..value.end as usize)
+            && pair(bytes, name.end as usize) == Some(b": ")
+            && pair(bytes, field.line_start()) == Some(b"\r\n");
+        Self { shape: if is_line { Shape::Line } else { Shape::Parts }, ..field }
+    }
+
+    /// A field whose parts stand somewhere.
+    pub(super) const fn of_parts(id: FieldName, name: Span, value: Span) -> Self {
+        Self { id, shape: Shape::Parts, name, value }
+    }
+
+    /// Where its line begins, if [`Shape::Line`] says that it is one.
+    pub(super) const fn line_start(&self) -> usize {
+        // Nothing is there where no first line stands before it.
+        (self.name.start as usize).wrapping_sub(2)
+    }
+}
+
+/// A field of a known name that is written once and added to many heads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Line<B = Vec<u8>> {
+    id: FieldName,
+    /// A line end, the name, a colon, a space and the value.
+    bytes: B,
+}
+
+impl Line {
+    /// The line of this name and value.
+    pub fn new(id: FieldName, value: &[u8]) -> Self {
+        Self { id, bytes: [id.line(), value].concat() }
+    }
+}
+
+impl<B: AsRef<[u8]>> Line<B> {
+    /// The line in `bytes`, which begin with [`FieldName::line`].
+    pub fn of_bytes(id: FieldName, bytes: B) -> Self {
+        debug_assert!(bytes.as_ref().starts_with(id.line()), "a line begins with its name");
+        Self { id, bytes }
+    }
+
+    /// Its value.
+    pub fn value(&self) -> &[u8] {
+        self.bytes.as_ref().get(self.id.line().len()..).unwrap_or_default()
     }
 }
 
@@ -254,7 +100,7 @@ impl Field {
 /// An edit never moves what is there: its bytes go behind all that was received. So whatever follows
 /// the head in the buffer is taken out first ([`super::RequestHead::split_off`]), or its place is
 /// known ([`super::ResponseHead::rest`]).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Fields {
     pub(super) bytes: Vec<u8>,
     pub(super) list: Vec<Field>,
@@ -320,6 +166,12 @@ impl Fields {
         self.push(field);
     }
 
+    /// Adds a field at the end whose line was written before.
+    pub fn append_line(&mut self, line: &Line<impl AsRef<[u8]>>) {
+        let field = self.keep_prepared(line);
+        self.push(field);
+    }
+
     /// Adds a field of any name, given in lower case, at the end.
     pub fn append_other(&mut self, name: &[u8], value: &[u8]) {
         let id = FieldName::of(name);
@@ -328,7 +180,7 @@ impl Fields {
         }
         let name = self.keep(name);
         let value = self.keep(value);
-        self.push(Field { id, name, value });
+        self.push(Field::of_parts(id, name, value));
     }
 
     /// Gives the first field of this name another value and removes its repetitions; adds it at
@@ -338,9 +190,15 @@ impl Fields {
         self.set_field(field);
     }
 
+    /// As [`Fields::set`], with a line that was written before.
+    pub fn set_line(&mut self, line: &Line<impl AsRef<[u8]>>) {
+        let field = self.keep_prepared(line);
+        self.set_field(field);
+    }
+
     /// As [`Fields::set`], with a value that is in the buffer already.
     pub(super) fn set_span(&mut self, id: FieldName, value: Span) {
-        self.set_field(Field { id, name: Span::default(), value });
+        self.set_field(Field::of_parts(id, Span::default(), value));
     }
 
     fn set_field(&mut self, field: Field) {
@@ -381,7 +239,7 @@ impl Fields {
         }
         self.bytes.extend_from_slice(value);
         joined.end = offset(self.bytes.len());
-        self.replace(Field { id, name: Span::default(), value: joined });
+        self.replace(Field::of_parts(id, Span::default(), joined));
     }
 
     /// Removes all fields of this name.
@@ -397,8 +255,8 @@ impl Fields {
             return;
         }
         self.list.retain(|field| !names.has(field.id));
-        self.present.0 &= !names.0;
-        self.repeated.0 &= !names.0;
+        self.present = self.present.without(names);
+        self.repeated = self.repeated.without(names);
     }
 
     /// Joins the values of repeated fields of these names into the first, with commas.
@@ -413,7 +271,7 @@ impl Fields {
                 return;
             };
             let value = self.keep_joined(id, b",");
-            self.replace(Field { id, name: Span::default(), value });
+            self.replace(Field::of_parts(id, Span::default(), value));
         }
     }
 
@@ -462,11 +320,27 @@ impl Fields {
 
     /// Writes a field behind the head, as it will be sent.
     fn keep_line(&mut self, id: FieldName, value: &[u8]) -> Field {
-        let name = self.keep(id.line());
-        let value = self.keep(value);
+        let before_value = id.line();
+        let start = self.bytes.len();
+        self.bytes.reserve(before_value.len() + value.len());
+        self.bytes.extend_from_slice(before_value);
+        self.bytes.extend_from_slice(value);
+        self.line_from(id, start)
+    }
+
+    fn keep_prepared(&mut self, line: &Line<impl AsRef<[u8]>>) -> Field {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(line.bytes.as_ref());
+        self.line_from(line.id, start)
+    }
+
+    /// What stands behind `start` is the line of a field.
+    fn line_from(&self, id: FieldName, start: usize) -> Field {
+        let (start, end) = (offset(start), offset(self.bytes.len()));
+        let value = start + offset(id.line().len());
         // Between the line end and the colon.
-        let name = Span { start: name.start + 2, end: name.end.saturating_sub(2) };
-        Field { id, name, value }
+        let name = Span { start: start + 2, end: value.saturating_sub(2) };
+        Field { id, shape: Shape::Line, name, value: Span { start: value, end } }
     }
 
     /// The buffer and the list, for the parser that fills them.
@@ -476,23 +350,28 @@ impl Fields {
 
     /// Lower-cases the names in place and finds out which are known.
     pub(super) fn recognise(&mut self) {
-        let (mut present, mut repeated) = (0, 0);
+        let (mut present, mut repeated) = (FieldSet::default(), FieldSet::default());
         for field in &mut self.list {
             let range = field.name.start as usize..field.name.end as usize;
             let Some(name) = self.bytes.get_mut(range) else { continue };
-            to_lower_case(name);
-            field.id = FieldName::of(name);
-            let bit = field.id.bit();
-            repeated |= present & bit;
-            present |= bit;
+            field.id = FieldName::of_received(name);
+            let name = FieldSet::of_one(field.id);
+            repeated = repeated.or(present.and(name));
+            present = present.or(name);
         }
-        (self.present, self.repeated) = (FieldSet(present), FieldSet(repeated));
+        (self.present, self.repeated) = (present, repeated);
+    }
+
+    /// Whether nothing but names stands where names are.
+    pub(super) fn names_are_names(&self) -> bool {
+        let unknown = self.list.iter().filter(|field| field.id == FieldName::Other);
+        unknown.map(|field| field.name.of(&self.bytes)).all(plain::is_name)
     }
 
     fn note(&mut self, id: FieldName) {
-        let bit = id.bit();
-        self.repeated.0 |= self.present.0 & bit;
-        self.present.0 |= bit;
+        let name = FieldSet::of_one(id);
+        self.repeated = self.repeated.or(self.present.and(name));
+        self.present = self.present.or(name);
     }
 
     /// Copies the values of this name behind the head, joined.
@@ -519,7 +398,7 @@ impl Fields {
         let mut first = true;
         if self.repeated.has(field.id) {
             self.list.retain(|other| other.id != field.id || std::mem::take(&mut first));
-            self.repeated.0 &= !field.id.bit();
+            self.repeated = self.repeated.without(FieldSet::of(&[field.id]));
         }
         if let Some(place) = self.list.iter_mut().find(|other| other.id == field.id) {
             *place = field;
@@ -527,19 +406,8 @@ impl Fields {
     }
 }
 
-/// Pieces of a fixed length are changed at once; the last one may overlap with the one before.
-fn to_lower_case(name: &mut [u8]) {
-    name.as_chunks_mut::<8>().0.iter_mut().for_each(|piece| piece.make_ascii_lowercase());
-    if let Some(last) = name.last_chunk_mut::<8>() {
-        last.make_ascii_lowercase();
-    } else if let Some(first) = name.first_chunk_mut::<4>() {
-        first.make_ascii_lowercase();
-        if let Some(last) = name.last_chunk_mut::<4>() {
-            last.make_ascii_lowercase();
-        }
-    } else {
-        name.make_ascii_lowercase();
-    }
+fn pair(bytes: &[u8], at: usize) -> Option<&[u8; 2]> {
+    bytes.get(at..)?.first_chunk()
 }
 
 fn name_of<'a>(field: &Field, bytes: &'a [u8]) -> &'a [u8] {

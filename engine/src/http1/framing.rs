@@ -4,7 +4,8 @@
 //! zeros in a request (a reader may take it for octal); `Transfer-Encoding` in HTTP/1.0; a list
 //! with empty members; `chunked` twice or not last is 400 instead of 501.
 
-use super::fields::{FieldName, FieldSet, Fields};
+use super::field_name::{FieldName, FieldSet};
+use super::fields::Fields;
 use super::head::{RequestHead, ResponseHead, Version};
 use super::{Error, Method};
 

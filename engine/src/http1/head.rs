@@ -1,6 +1,7 @@
 //! The heads of requests and responses.
 
-use super::fields::{FieldName, Fields, Span};
+use super::field_name::FieldName;
+use super::fields::{Fields, Span};
 use super::parse::{self, Progress};
 use super::{Error, Method};
 

@@ -11,15 +11,19 @@
 pub mod chunked;
 pub mod encode;
 mod error;
+mod field_name;
 mod fields;
 pub mod framing;
 mod head;
 mod method;
 pub mod names;
 mod parse;
+mod plain;
+mod scan;
 
 pub use error::Error;
-pub use fields::{Field, FieldName, FieldSet, Fields, Span};
+pub use field_name::{FieldName, FieldSet};
+pub use fields::{Field, Fields, Line, Span};
 pub use framing::BodyLength;
 pub(crate) use head::members;
 pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};

@@ -9,8 +9,11 @@
 
 use std::mem::MaybeUninit;
 
-use super::fields::{Field, FieldName, Span};
+use super::field_name::FieldName;
+use super::fields::{Field, Fields, Span};
 use super::head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
+use super::plain;
+use super::scan;
 use super::{Error, Method};
 
 /// How far a head that arrives in pieces was looked at.
@@ -74,6 +77,24 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
     if !head.progress.due(&head.fields.bytes, limits.bytes_max) {
         return Ok(None);
     }
+    let used = match plain_request(head, start, limits) {
+        Some(used) => Some(used),
+        None => thorough_request(head, start, limits)?,
+    };
+    if used.is_some() {
+        check_host(head)?;
+        check_target(head, limits)?;
+    }
+    Ok(used)
+}
+
+/// As [`request`], by httparse; `start`: where the first line begins.
+fn thorough_request(
+    head: &mut RequestHead,
+    start: usize,
+    limits: &HeadLimits,
+) -> Result<Option<usize>, Error> {
+    let len = head.fields.bytes.len();
     let (bytes, list) = head.fields.parts();
     let window = bytes.get(start..len.min(limits.bytes_max)).unwrap_or_default();
     list.clear();
@@ -105,14 +126,13 @@ pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Opt
     head.version = version;
     head.method_name = parsed.method.map(|name| span(name.as_bytes())).unwrap_or_default();
     head.target = parsed.path.map(|target| span(target.as_bytes())).unwrap_or_default();
-    list.extend(parsed.headers.iter().map(|field| Field {
-        id: FieldName::Other,
-        name: span(field.name.as_bytes()),
-        value: span(field.value),
-    }));
+    list.extend(
+        parsed
+            .headers
+            .iter()
+            .map(|field| Field::received(bytes, span(field.name.as_bytes()), span(field.value))),
+    );
     head.fields.recognise();
-    check_host(head)?;
-    check_target(head, limits)?;
     Ok(Some(start + used))
 }
 
@@ -121,7 +141,6 @@ pub(super) fn response(
     head: &mut ResponseHead,
     limits: &HeadLimits,
 ) -> Result<Option<usize>, Error> {
-    let len = head.fields.bytes.len();
     match head.fields.bytes.first() {
         None => return Ok(None),
         // Empty lines are forgiven to clients only (RFC 9112 §2.2).
@@ -131,6 +150,15 @@ pub(super) fn response(
     if !head.progress.due(&head.fields.bytes, limits.bytes_max) {
         return Ok(None);
     }
+    match plain_response(head, limits) {
+        Some(used) => Ok(Some(used)),
+        None => thorough_response(head, limits),
+    }
+}
+
+/// As [`response`], by httparse.
+fn thorough_response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+    let len = head.fields.bytes.len();
     let (bytes, list) = head.fields.parts();
     let window = bytes.get(..len.min(limits.bytes_max)).unwrap_or_default();
     list.clear();
@@ -150,18 +178,19 @@ pub(super) fn response(
         // A folded line begins with white space, as no name does. Hardly anybody folds.
         Err(httparse::Error::HeaderName) if !folds => {
             head.progress = Progress { folds: true, ..Progress::default() };
-            return response(head, limits);
+            return thorough_response(head, limits);
         }
         Err(error) => return Err(of_httparse(error)),
     };
     head.status = parsed.code.unwrap_or_default();
     head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.reason = parsed.reason.map(|reason| span(reason.as_bytes())).unwrap_or_default();
-    list.extend(parsed.headers.iter().map(|field| Field {
-        id: FieldName::Other,
-        name: span(field.name.as_bytes()),
-        value: span(field.value),
-    }));
+    list.extend(
+        parsed
+            .headers
+            .iter()
+            .map(|field| Field::received(bytes, span(field.name.as_bytes()), span(field.value))),
+    );
     head.fields.recognise();
     if folds {
         let (bytes, list) = head.fields.parts();
@@ -173,6 +202,47 @@ pub(super) fn response(
         return Err(Error::StatusLine);
     }
     Ok(Some(used))
+}
+
+/// Reads a request's head that is written plainly; `None`: ask httparse.
+fn plain_request(head: &mut RequestHead, start: usize, limits: &HeadLimits) -> Option<usize> {
+    let plain = plainly(&mut head.fields, limits, |bytes, list| {
+        let plain = plain::request(bytes, start, limits.fields_max, list);
+        debug_assert!(plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, start, list)));
+        plain
+    })?;
+    (head.method, head.target, head.version) = (plain.method, plain.target, Version::Http11);
+    Some(plain.used)
+}
+
+/// Reads a response's head that is written plainly; `None`: ask httparse.
+fn plain_response(head: &mut ResponseHead, limits: &HeadLimits) -> Option<usize> {
+    let plain = plainly(&mut head.fields, limits, |bytes, list| {
+        let plain = plain::response(bytes, limits.fields_max, list);
+        debug_assert!(plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, list)));
+        plain
+    })?;
+    (head.status, head.reason, head.version) = (plain.status, plain.reason, Version::Http11);
+    Some(plain.used)
+}
+
+fn plainly<H>(
+    fields: &mut Fields,
+    limits: &HeadLimits,
+    read: impl FnOnce(&[u8], &mut Vec<Field>) -> Option<H>,
+) -> Option<H> {
+    let len = fields.bytes.len();
+    if len > limits.bytes_max || fields.bytes.capacity() - len < scan::PADDING.len() {
+        return None;
+    }
+    fields.bytes.extend_from_slice(&scan::PADDING);
+    let (bytes, list) = fields.parts();
+    list.clear();
+    let head = read(bytes, list);
+    fields.bytes.truncate(len);
+    let head = head?;
+    fields.recognise();
+    fields.names_are_names().then_some(head)
 }
 
 fn known_method(name: &str, limits: &HeadLimits) -> Result<Method, Error> {

@@ -139,7 +139,7 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
     // Envoy: who forces a trace is told how to find it.
     let tells_id = rules.always_set_request_id || request.fields.has(FieldName::XEnvoyForceTrace);
     let finish = Finish {
-        date: &clock.date(clock.now()),
+        date: clock.date(clock.now()),
         request_id: request.fields.get(FieldName::XRequestId).filter(|_| tells_id),
         connection,
     };

@@ -2,32 +2,34 @@
 
 use crate::shard::clock::Millis;
 
-/// Which deadline has passed.
+/// Which deadline has passed. If several have at once, the first one of these is the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Passed {
-    /// The request was not received whole in time (`request_timeout`).
-    Request,
-    /// Nothing moved for too long (`stream_idle_timeout`).
-    StreamIdle,
-    /// The exchange has lasted too long (`max_stream_duration`).
-    StreamDuration,
     /// The answer did not come in time (the route's `timeout`).
     Route,
     /// This attempt took too long (`per_try_timeout`).
     PerTry,
-    /// The wait before the next attempt is over.
-    Backoff,
     /// This attempt was silent for too long (`per_try_idle_timeout`).
     PerTryIdle,
+    /// The request was not received whole in time (`request_timeout`).
+    Request,
+    /// The exchange has lasted too long (`max_stream_duration`).
+    StreamDuration,
+    /// Nothing moved for too long (`stream_idle_timeout`).
+    StreamIdle,
+    /// The wait before the next attempt is over.
+    Backoff,
 }
 
-/// When each of them passes; none: never.
-#[derive(Clone, Debug, Default)]
+/// When each of them passes.
+#[derive(Clone, Debug)]
 pub(super) struct Deadlines {
-    at: [Option<Millis>; ORDER.len()],
+    at: [Millis; ORDER.len()],
 }
 
-/// If several have passed at once, the first one of these is the reason.
+const NEVER: Millis = Millis::MAX;
+
+/// In the order of their numbers.
 const ORDER: [Passed; 7] = [
     Passed::Route,
     Passed::PerTry,
@@ -38,33 +40,36 @@ const ORDER: [Passed; 7] = [
     Passed::Backoff,
 ];
 
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { at: [NEVER; ORDER.len()] }
+    }
+}
+
 impl Deadlines {
     /// Moves one of them.
     pub(super) fn set(&mut self, which: Passed, at: Option<Millis>) {
-        let place = ORDER.iter().position(|&one| one == which);
-        if let Some(place) = place.and_then(|place| self.at.get_mut(place)) {
-            *place = at;
+        if let Some(place) = self.at.get_mut(which as usize) {
+            *place = at.unwrap_or(NEVER);
         }
     }
 
     /// When one of them passes.
     #[must_use]
     pub(super) fn get(&self, which: Passed) -> Option<Millis> {
-        let place = ORDER.iter().position(|&one| one == which);
-        place.and_then(|place| self.at.get(place)).copied().flatten()
+        self.at.get(which as usize).copied().filter(|&at| at != NEVER)
     }
 
     /// The nearest.
     #[must_use]
     pub(super) fn nearest(&self) -> Option<Millis> {
-        self.at.iter().flatten().min().copied()
+        Some(self.at.iter().fold(NEVER, |nearest, &at| nearest.min(at))).filter(|&at| at != NEVER)
     }
 
     /// Which one has passed at `now`.
     #[must_use]
     pub(super) fn passed(&self, now: Millis) -> Option<Passed> {
-        let passed = |at: &Option<Millis>| at.is_some_and(|at| at <= now);
-        let place = self.at.iter().position(passed)?;
+        let place = self.at.iter().position(|&at| at <= now)?;
         ORDER.get(place).copied()
     }
 }
@@ -82,6 +87,13 @@ mod tests {
         assert_eq!(deadlines.nearest(), Some(15_000));
         assert_eq!(deadlines.passed(14_999), None);
         assert_eq!(deadlines.passed(15_000), Some(Passed::Route));
+    }
+
+    #[test]
+    fn each_has_a_place_of_its_own() {
+        for (place, which) in ORDER.into_iter().enumerate() {
+            assert_eq!(which as usize, place);
+        }
     }
 
     #[test]

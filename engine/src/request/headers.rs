@@ -3,15 +3,16 @@
 //! In Envoy's order: [`from_origin`], then what the route adds, then [`finish`], then the framing
 //! ([`crate::http1::framing::announce_response`]). A local reply starts at [`finish`].
 
-use crate::http1::{FieldName, FieldSet, ResponseHead, members};
+use crate::http1::{FieldName, FieldSet, Line, ResponseHead, members};
+use crate::shard::clock::DateLine;
 
 /// The rules of a connection manager for its responses.
 #[derive(Clone, Debug)]
 pub struct ResponseRules {
     /// What `server` becomes.
     pub server: ServerHeader,
-    /// The name of this server.
-    pub server_name: Vec<u8>,
+    /// The `server` header that names this server.
+    pub server_name: Line,
     /// The value added to `via`; empty for none.
     pub via: Vec<u8>,
     /// Whether every response has the request's id.
@@ -22,7 +23,7 @@ impl Default for ResponseRules {
     fn default() -> Self {
         Self {
             server: ServerHeader::Overwrite,
-            server_name: b"envoy".to_vec(),
+            server_name: Line::new(FieldName::Server, b"envoy"),
             via: Vec::new(),
             always_set_request_id: false,
         }
@@ -56,8 +57,8 @@ pub enum ConnectionHeader {
 /// What the response of the moment adds.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish<'a> {
-    /// Now, as IMF-fixdate.
-    pub date: &'a [u8],
+    /// The `date` header, now.
+    pub date: DateLine,
     /// The id of the request, if it is told.
     pub request_id: Option<&'a [u8]>,
     /// What `connection` says.
@@ -86,7 +87,7 @@ pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>, upgrad
 pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_>) {
     let fields = &mut head.fields;
     if !fields.has(FieldName::Date) {
-        fields.append(FieldName::Date, finish.date);
+        fields.append_line(&finish.date);
     }
     let overwrite = match rules.server {
         ServerHeader::Overwrite => true,
@@ -94,7 +95,7 @@ pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_
         ServerHeader::PassThrough => false,
     };
     if overwrite {
-        fields.set(FieldName::Server, &rules.server_name);
+        fields.set_line(&rules.server_name);
     }
     if let Some(id) = finish.request_id {
         fields.set(FieldName::XRequestId, id);
@@ -169,6 +170,7 @@ const HOP_BY_HOP: FieldSet =
 mod tests {
     use super::*;
     use crate::http1::{HeadLimits, Method, Version, encode, framing};
+    use crate::shard::clock::date_line;
 
     const TE: &str = "Transfer-Encoding: chunked\r\n";
 
@@ -181,7 +183,7 @@ mod tests {
         );
         assert_eq!(
             sent(&rules, "Content-Length: 0\r\n"),
-            ["content-length: 0", "x-envoy-upstream-service-time: 7", "date: now", "server: envoy"]
+            ["content-length: 0", "x-envoy-upstream-service-time: 7", DATE_LINE, "server: envoy"]
         );
         assert_eq!(
             sent(&rules, "Server: x\r\nServer: y\r\nA: b\r\n")[..2],
@@ -214,14 +216,17 @@ mod tests {
             ..ResponseRules::default()
         };
         let mut head = parsed("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        let now =
-            Finish { date: b"now", request_id: Some(b"id"), connection: ConnectionHeader::Close };
+        let now = Finish {
+            date: date_line(DATE),
+            request_id: Some(b"id"),
+            connection: ConnectionHeader::Close,
+        };
         finish(&mut head, &rules, &now);
         assert_eq!(
             lines(&head),
             [
                 "content-length: 0",
-                "date: now",
+                DATE_LINE,
                 "server: envoy",
                 "x-request-id: id",
                 "via: v",
@@ -273,6 +278,9 @@ mod tests {
         }
     }
 
+    const DATE: [u8; 29] = *b"Sun, 06 Nov 1994 08:49:37 GMT";
+    const DATE_LINE: &str = "date: Sun, 06 Nov 1994 08:49:37 GMT";
+
     fn parsed(text: &str) -> ResponseHead {
         let mut head = ResponseHead::default();
         head.received().extend_from_slice(text.as_bytes());
@@ -283,7 +291,11 @@ mod tests {
     fn sent(rules: &ResponseRules, origin: &str) -> Vec<String> {
         let mut head = parsed(&format!("HTTP/1.1 200 OK\r\n{origin}\r\n"));
         from_origin(&mut head, Some(7), false);
-        let now = Finish { date: b"now", request_id: None, connection: ConnectionHeader::Absent };
+        let now = Finish {
+            date: date_line(DATE),
+            request_id: None,
+            connection: ConnectionHeader::Absent,
+        };
         finish(&mut head, rules, &now);
         lines(&head)
     }

@@ -5,8 +5,10 @@
 //!
 //! Invariant: whoever resumes a task calls [`Clock::refresh`] first.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::time::{Instant, SystemTime};
+
+use crate::http1::{FieldName, Line};
 
 /// Milliseconds since the process began to count; monotonic.
 pub type Millis = u64;
@@ -17,8 +19,14 @@ pub struct Clock {
     epoch: Instant,
     now: Cell<Millis>,
     date_half_second: Cell<u64>,
-    date: RefCell<[u8; DATE_LEN]>,
+    date: Cell<DateLine>,
 }
+
+/// The line of the `date` header in a head.
+pub type DateLine = Line<[u8; DATE_AT + DATE_LEN]>;
+
+/// `\r\ndate: `
+const DATE_AT: usize = 8;
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 const DATE_LEN: usize = 29;
@@ -31,7 +39,7 @@ impl Clock {
             epoch,
             now: Cell::new(0),
             date_half_second: Cell::new(u64::MAX),
-            date: RefCell::new([b' '; DATE_LEN]),
+            date: Cell::new(date_line([b' '; DATE_LEN])),
         };
         clock.refresh();
         clock
@@ -51,18 +59,28 @@ impl Clock {
         now
     }
 
-    /// The value of the `date` header, IMF-fixdate, written anew once a second at the most.
+    /// The `date` header, IMF-fixdate, written anew twice a second at the most.
     #[must_use]
-    pub fn date(&self, now: Millis) -> [u8; DATE_LEN] {
+    pub fn date(&self, now: Millis) -> DateLine {
         // Half seconds, as Envoy: the header is never older than that.
         let half_second = now / 500;
         if self.date_half_second.get() != half_second {
             let text = httpdate::fmt_http_date(SystemTime::now());
             if let Ok(bytes) = text.as_bytes().try_into() {
-                *self.date.borrow_mut() = bytes;
+                self.date.set(date_line(bytes));
                 self.date_half_second.set(half_second);
             }
         }
-        *self.date.borrow()
+        self.date.get()
     }
+}
+
+/// The line of a date.
+#[must_use]
+pub fn date_line(date: [u8; DATE_LEN]) -> DateLine {
+    let mut line = *b"\r\ndate:                              ";
+    if let Some(place) = line.last_chunk_mut() {
+        *place = date;
+    }
+    Line::of_bytes(FieldName::Date, line)
 }

@@ -10,7 +10,7 @@ use super::{
     PathRules, RequestIds, StripPort, Timeouts, Underscores, UserAgent,
 };
 use crate::compile::{Node, names};
-use crate::http1::{FieldName, HeadLimits, Scheme};
+use crate::http1::{FieldName, HeadLimits, Line, Scheme};
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
@@ -115,7 +115,10 @@ pub fn compile(
         proxy_100_continue: *proxy_100_continue,
         response: ResponseRules {
             server: server(*server_header_transformation),
-            server_name: if server_name.is_empty() { "envoy" } else { server_name }.into(),
+            server_name: Line::new(
+                FieldName::Server,
+                if server_name.is_empty() { "envoy" } else { server_name }.as_bytes(),
+            ),
             via: via.clone().into_bytes(),
             always_set_request_id: *always_set_request_id_in_response,
         },
@@ -445,7 +448,7 @@ mod tests {
         assert_eq!(errors, Vec::<String>::new());
         assert_eq!((manager.limits.bytes_max, manager.limits.fields_max), (60 * 1024, 100));
         assert_eq!(manager.timeouts.stream_idle, Some(Duration::from_secs(300)));
-        assert_eq!(manager.response.server_name, b"envoy");
+        assert_eq!(manager.response.server_name.value(), b"envoy");
         assert!(manager.request_id.generate && !manager.client.use_remote_address);
     }
 

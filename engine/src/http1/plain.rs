@@ -1,0 +1,184 @@
+//! The quick way through a head that is written plainly, as nearly all are: `name: value`, text
+//! without control characters, lines that end in CRLF, HTTP/1.1.
+//!
+//! It refuses nothing: what is not plain, not whole or not allowed is left to httparse (`parse.rs`),
+//! whose word counts.
+//!
+//! Invariant: httparse takes every head that is taken here, and sees the same in it. Builds with
+//! debug assertions, the fuzz targets among them, ask it each time.
+
+use super::Method;
+use super::field_name::FieldName;
+use super::fields::{Field, Shape, Span};
+use super::parse::offset;
+use super::scan;
+
+/// The first line of a request, and how many bytes the head takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) target: Span,
+    pub(super) used: usize,
+}
+
+/// The first line of a response, and how many bytes the head takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) reason: Span,
+    pub(super) used: usize,
+}
+
+impl Request {
+    /// Whether httparse takes the head, and sees the same in it: for assertions.
+    pub(super) fn is_seen_by_httparse(&self, bytes: &[u8], at: usize, list: &[Field]) -> bool {
+        let mut room = [httparse::EMPTY_HEADER; ASSERTED_FIELDS];
+        let mut seen = httparse::Request::new(&mut room);
+        let outcome = seen.parse(bytes.get(at..).unwrap_or_default());
+        let Ok(httparse::Status::Complete(used)) = outcome else {
+            return list.len() > ASSERTED_FIELDS || has_no_name(bytes, list);
+        };
+        used + at == self.used
+            && seen.version == Some(1)
+            && seen.method == Some(self.method.as_str())
+            && seen.path.map(str::as_bytes) == Some(self.target.of(bytes))
+            && are_same(bytes, list, seen.headers)
+    }
+}
+
+impl Response {
+    /// As [`Request::is_seen_by_httparse`].
+    pub(super) fn is_seen_by_httparse(&self, bytes: &[u8], list: &[Field]) -> bool {
+        let mut room = [httparse::EMPTY_HEADER; ASSERTED_FIELDS];
+        let mut seen = httparse::Response::new(&mut room);
+        let Ok(httparse::Status::Complete(used)) = seen.parse(bytes) else {
+            return list.len() > ASSERTED_FIELDS || has_no_name(bytes, list);
+        };
+        used == self.used
+            && seen.version == Some(1)
+            && seen.code == Some(self.status)
+            && seen.reason.map(str::as_bytes) == Some(self.reason.of(bytes))
+            && are_same(bytes, list, seen.headers)
+    }
+}
+
+const ASSERTED_FIELDS: usize = 128;
+
+/// Names are looked at afterwards.
+fn has_no_name(bytes: &[u8], list: &[Field]) -> bool {
+    list.iter().any(|field| !is_name(field.name.of(bytes)))
+}
+
+fn are_same(bytes: &[u8], list: &[Field], seen: &[httparse::Header<'_>]) -> bool {
+    list.len() == seen.len()
+        && list.iter().zip(seen).all(|(field, seen)| {
+            field.name.of(bytes) == seen.name.as_bytes() && field.value.of(bytes) == seen.value
+        })
+}
+
+/// Reads a request's head that begins at `at`, in what was received and [`scan::PADDING`]. The names
+/// of the fields are still to be recognised, and unknown ones to be checked ([`is_name`]).
+pub(super) fn request(
+    bytes: &[u8],
+    at: usize,
+    fields_max: usize,
+    list: &mut Vec<Field>,
+) -> Option<Request> {
+    let line = bytes.get(at..)?;
+    let method_len = line.iter().take(METHOD_LEN_MAX).position(|&byte| byte == b' ')?;
+    let method = Method::of(line.get(..method_len)?);
+    let (_, rest) = line.split_at_checked(method_len + 1)?;
+    let line_len = scan::end_of_text(rest)?;
+    let (line, rest) = rest.split_at_checked(line_len as usize)?;
+    let target = line.strip_suffix(VERSION)?;
+    // As text, a space is all that a target could have and must not.
+    let is_plain = method != Method::Custom
+        && !target.is_empty()
+        && memchr::memchr(b' ', target).is_none()
+        && rest.starts_with(b"\r\n");
+    if !is_plain {
+        return None;
+    }
+    let start = offset(at + method_len + 1);
+    let target = Span { start, end: start + offset(target.len()) };
+    let used = fields(bytes, start + line_len + 2, fields_max, list)?;
+    Some(Request { method, target, used })
+}
+
+/// Reads a response's head; as [`request`].
+pub(super) fn response(bytes: &[u8], fields_max: usize, list: &mut Vec<Field>) -> Option<Response> {
+    let (version, rest) = bytes.split_first_chunk()?;
+    let ([hundreds, tens, ones, space], rest) = rest.split_first_chunk()?;
+    let digits = [*hundreds, *tens, *ones];
+    let reason_len = scan::end_of_text(rest)?;
+    let is_plain = version == b"HTTP/1.1 "
+        && *hundreds > b'0'
+        && digits.iter().all(u8::is_ascii_digit)
+        && *space == b' '
+        && rest.get(reason_len as usize..)?.starts_with(b"\r\n");
+    if !is_plain {
+        return None;
+    }
+    let status = digits.into_iter().fold(0, |n, digit| n * 10 + u16::from(digit - b'0'));
+    let start = offset(version.len()) + 4;
+    let reason = Span { start, end: start + reason_len };
+    let used = fields(bytes, reason.end + 2, fields_max, list)?;
+    Some(Response { status, reason, used })
+}
+
+/// Reads the fields from `at` on, and the empty line behind them; tells where that ends.
+fn fields(bytes: &[u8], mut at: u32, fields_max: usize, list: &mut Vec<Field>) -> Option<usize> {
+    let mut rest = bytes.get(at as usize..)?;
+    loop {
+        if rest.starts_with(b"\r\n") {
+            return Some(at as usize + 2);
+        }
+        let colon = scan::colon(rest)?;
+        let (name, line) = rest.split_at_checked(colon as usize)?;
+        let (separator, value) = line.split_first_chunk()?;
+        let value_len = scan::end_of_text(value)?;
+        let (value, end) = value.split_at_checked(value_len as usize)?;
+        let (line_end, next) = end.split_first_chunk()?;
+        // White space around the value is not part of it. What stands before a colon that is on a
+        // later line is no name.
+        let is_plain = !name.is_empty()
+            && separator == b": "
+            && value.first() > Some(&b' ')
+            && value.last() > Some(&b' ')
+            && line_end == b"\r\n"
+            && list.len() < fields_max;
+        if !is_plain {
+            return None;
+        }
+        let name = Span { start: at, end: at + colon };
+        let value = Span { start: name.end + 2, end: name.end + 2 + value_len };
+        list.push(Field { id: FieldName::Other, shape: Shape::Line, name, value });
+        at = value.end + 2;
+        rest = next;
+    }
+}
+
+/// Whether all of it may stand in a name.
+pub(super) fn is_name(text: &[u8]) -> bool {
+    text.iter().all(|&byte| NAME_BYTES.get(usize::from(byte)) == Some(&true))
+}
+
+const VERSION: &[u8] = b" HTTP/1.1";
+
+/// No method that is known has a longer name.
+const METHOD_LEN_MAX: usize = 16;
+
+/// RFC 9110 §5.6.2: tchar.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest = table.as_mut_slice();
+    let mut byte = 0_u8;
+    while let [place, tail @ ..] = rest {
+        *place = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-')
+            || matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        byte = byte.wrapping_add(1);
+        rest = tail;
+    }
+    table
+};
