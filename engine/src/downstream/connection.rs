@@ -37,7 +37,7 @@ pub async fn serve(mut client: Client) {
         let after = match next {
             Next::Request(mut heads) => {
                 client.requests += 1;
-                let after = shard.stage.enter(request::serve(&mut client, &mut heads)).await;
+                let after = shard.stage.enter(|| request::serve(&mut client, &mut heads)).await;
                 shard.give_heads(heads);
                 after
             }
@@ -221,7 +221,7 @@ impl Client {
         self.closed_by = ClosedBy::Client;
     }
 
-    /// Waits for the first thing of `want`, or for the deadline.
+    /// Waits for the first thing of `want`, or for the deadline, which was set before.
     pub async fn wait(&self, origin: Option<&Socket>, want: Interest) -> Ready {
         poll_fn(|cx| {
             let mut ready = Ready::default();
@@ -390,7 +390,6 @@ impl Client {
                 if rang || told { Poll::Ready(false) } else { Poll::Pending }
             });
             if readable.await {
-                self.alarm.set(None, began);
                 return None;
             }
             let now = self.shard.clock.now();
@@ -438,7 +437,6 @@ impl Client {
         let limits = self.listener.filter_chain.manager.limits;
         let began = self.shard.clock.now();
         self.head_began = began;
-        self.alarm.set(self.head_limit().map(|(most, _)| began.saturating_add(most)), began);
         loop {
             if keeps_names {
                 as_received.keep(head.received());
@@ -455,7 +453,10 @@ impl Client {
                     return Ok(());
                 }
                 Ok(None) => self.receive_some(head.received(), &limits).await?,
-                Err(error) => return Err(Next::Refused(error)),
+                Err(error) => {
+                    self.set_head_alarm();
+                    return Err(Next::Refused(error));
+                }
             }
         }
     }
@@ -483,6 +484,7 @@ impl Client {
                 Ok(Received::Nothing) => {}
             }
             let want = Interest { client_in: true, ..Interest::default() };
+            self.set_head_alarm();
             if self.wait(None, want).await.rang {
                 let limit = self.head_limit().map_or(HeadLimit::Head, |(_, limit)| limit);
                 match limit {
@@ -492,6 +494,12 @@ impl Client {
                 return Err(Next::TimedOut(limit));
             }
         }
+    }
+
+    /// Sets the alarm to when the head must have come.
+    pub fn set_head_alarm(&self) {
+        let at = self.head_limit().map(|(most, _)| self.head_began.saturating_add(most));
+        self.alarm.set(at, self.shard.clock.now());
     }
 
     /// How long a head may take.
@@ -585,5 +593,6 @@ impl Drop for Client {
 /// A duration of the configuration in the shard's unit.
 #[must_use]
 pub fn millis(duration: std::time::Duration) -> Millis {
-    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+    let whole = duration.as_secs().saturating_mul(1000);
+    whole.saturating_add(duration.subsec_millis().into())
 }

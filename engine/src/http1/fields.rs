@@ -119,6 +119,11 @@ impl Fields {
         self.present.has(id)
     }
 
+    /// Whether there is a field of one of these names.
+    pub fn has_any(&self, names: FieldSet) -> bool {
+        !self.present.is_disjoint(names)
+    }
+
     /// Whether there is more than one field of this name.
     pub fn is_repeated(&self, id: FieldName) -> bool {
         self.repeated.has(id) && self.get_all(id).nth(1).is_some()
@@ -202,10 +207,12 @@ impl Fields {
     }
 
     fn set_field(&mut self, field: Field) {
-        if self.has(field.id) {
-            self.replace(field);
+        let name = FieldSet::of_one(field.id);
+        if self.has_any(name) {
+            self.replace(field, name);
         } else {
-            self.push(field);
+            self.present = self.present.or(name);
+            self.list.push(field);
         }
     }
 
@@ -219,7 +226,7 @@ impl Fields {
                 };
                 let value = self.keep(value);
                 if let Some(field) = self.list.get_mut(first) {
-                    field.value = value;
+                    *field = Field::of_parts(field.id, field.name, value);
                 }
                 self.retain(|at, other, _, _| at <= first || other != name);
             }
@@ -239,7 +246,7 @@ impl Fields {
         }
         self.bytes.extend_from_slice(value);
         joined.end = offset(self.bytes.len());
-        self.replace(Field::of_parts(id, Span::default(), joined));
+        self.replace(Field::of_parts(id, Span::default(), joined), FieldSet::of_one(id));
     }
 
     /// Removes all fields of this name.
@@ -250,17 +257,28 @@ impl Fields {
     }
 
     /// Removes all fields of these names.
+    #[inline]
     pub fn remove_set(&mut self, names: FieldSet) {
-        if self.present.is_disjoint(names) {
-            return;
+        if self.has_any(names) {
+            self.remove_present(names);
         }
+    }
+
+    fn remove_present(&mut self, names: FieldSet) {
         self.list.retain(|field| !names.has(field.id));
         self.present = self.present.without(names);
         self.repeated = self.repeated.without(names);
     }
 
     /// Joins the values of repeated fields of these names into the first, with commas.
+    #[inline]
     pub fn merge_set(&mut self, names: FieldSet) {
+        if !self.repeated.is_disjoint(names) {
+            self.merge_repeated(names);
+        }
+    }
+
+    fn merge_repeated(&mut self, names: FieldSet) {
         while !self.repeated.is_disjoint(names) {
             let Some(id) = self
                 .list
@@ -271,7 +289,7 @@ impl Fields {
                 return;
             };
             let value = self.keep_joined(id, b",");
-            self.replace(Field::of_parts(id, Span::default(), value));
+            self.replace(Field::of_parts(id, Span::default(), value), FieldSet::of_one(id));
         }
     }
 
@@ -394,11 +412,11 @@ impl Fields {
     }
 
     /// Puts a field in the place of the first of its name, and removes the others.
-    fn replace(&mut self, field: Field) {
+    fn replace(&mut self, field: Field, name: FieldSet) {
         let mut first = true;
-        if self.repeated.has(field.id) {
+        if !self.repeated.is_disjoint(name) {
             self.list.retain(|other| other.id != field.id || std::mem::take(&mut first));
-            self.repeated = self.repeated.without(FieldSet::of(&[field.id]));
+            self.repeated = self.repeated.without(name);
         }
         if let Some(place) = self.list.iter_mut().find(|other| other.id == field.id) {
             *place = field;

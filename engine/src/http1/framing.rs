@@ -146,11 +146,33 @@ pub fn announce_response(
 
 fn set_length(fields: &mut Fields, length: u64) {
     fields.remove(FieldName::TransferEncoding);
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(length).as_bytes();
-    if fields.get(FieldName::ContentLength) != Some(digits) {
-        fields.set(FieldName::ContentLength, digits);
+    if !fields.get(FieldName::ContentLength).is_some_and(|text| says(text, length)) {
+        let mut digits = itoa::Buffer::new();
+        fields.set(FieldName::ContentLength, digits.format(length).as_bytes());
     }
+}
+
+/// Whether the text is the number as it would be written.
+fn says(text: &[u8], number: u64) -> bool {
+    let is_short = matches!(text, [b'0'] | [b'1'..=b'9', ..]);
+    is_short && digits_of(text) == Some(number)
+}
+
+/// The number that these digits are; none if it is longer than any length.
+fn digits_of(text: &[u8]) -> Option<u64> {
+    /// A number with so many digits fits.
+    const DIGITS_MAX: usize = 19;
+    let mut digits = text;
+    while digits.len() > DIGITS_MAX {
+        digits = digits.strip_prefix(b"0")?;
+    }
+    let (mut number, mut is_number) = (0_u64, true);
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        is_number &= digit < 10;
+        number = number.wrapping_mul(10).wrapping_add(digit.into());
+    }
+    is_number.then_some(number)
 }
 
 fn set_chunked(fields: &mut Fields) {
@@ -179,24 +201,12 @@ fn content_length(fields: &Fields, zeros: Zeros) -> Result<Option<u64>, Error> {
     if zeros == Zeros::Refused && digits.len() > 1 && digits.first() == Some(&b'0') {
         return Err(Error::ContentLength);
     }
-    if digits.is_empty() {
-        return Err(Error::ContentLength);
-    }
-    let mut length: u64 = 0;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return Err(Error::ContentLength);
-        }
-        length = length
-            .checked_mul(10)
-            .and_then(|tens| tens.checked_add(u64::from(digit - b'0')))
-            .ok_or(Error::ContentLength)?;
-    }
     // Counters of the bytes of a connection are signed in many a peer.
-    if length > i64::MAX as u64 {
-        return Err(Error::ContentLength);
+    let length = digits_of(digits).filter(|&length| length <= i64::MAX as u64);
+    match length {
+        Some(length) if !digits.is_empty() => Ok(Some(length)),
+        _ => Err(Error::ContentLength),
     }
-    Ok(Some(length))
 }
 
 fn chunked(version: Version, fields: &Fields) -> Result<BodyLength, Error> {

@@ -1,6 +1,6 @@
 //! The heads of requests and responses.
 
-use super::field_name::FieldName;
+use super::field_name::{FieldName, FieldSet};
 use super::fields::{Fields, Span};
 use super::parse::{self, Progress};
 use super::{Error, Method};
@@ -274,13 +274,28 @@ fn has_member(fields: &Fields, id: FieldName, wanted: &[u8]) -> bool {
     fields.has(id) && members(fields, id).any(|member| member.eq_ignore_ascii_case(wanted))
 }
 
+#[inline]
 fn upgrade(fields: &Fields) -> Option<&[u8]> {
+    if fields.has(FieldName::Upgrade) { wanted_upgrade(fields) } else { None }
+}
+
+fn wanted_upgrade(fields: &Fields) -> Option<&[u8]> {
     let protocol = fields.get(FieldName::Upgrade)?;
     has_member(fields, FieldName::Connection, b"upgrade").then_some(protocol)
 }
 
 /// RFC 9112 §9.3, and Envoy's addition that `Proxy-Connection: close` closes too.
+#[inline]
 fn keep_alive(version: Version, fields: &Fields) -> bool {
+    const ASKED: FieldSet = FieldSet::of(&[FieldName::Connection, FieldName::ProxyConnection]);
+    if fields.has_any(ASKED) {
+        asked_keep_alive(version, fields)
+    } else {
+        version == Version::Http11
+    }
+}
+
+fn asked_keep_alive(version: Version, fields: &Fields) -> bool {
     if has_member(fields, FieldName::Connection, b"close")
         || has_member(fields, FieldName::ProxyConnection, b"close")
     {

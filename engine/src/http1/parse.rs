@@ -208,7 +208,11 @@ fn thorough_response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Opt
 fn plain_request(head: &mut RequestHead, start: usize, limits: &HeadLimits) -> Option<usize> {
     let plain = plainly(&mut head.fields, limits, |bytes, list| {
         let plain = plain::request(bytes, start, limits.fields_max, list);
-        debug_assert!(plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, start, list)));
+        debug_assert!(
+            plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, start, list)),
+            "httparse sees something else in {:?}",
+            String::from_utf8_lossy(bytes)
+        );
         plain
     })?;
     (head.method, head.target, head.version) = (plain.method, plain.target, Version::Http11);
@@ -219,7 +223,11 @@ fn plain_request(head: &mut RequestHead, start: usize, limits: &HeadLimits) -> O
 fn plain_response(head: &mut ResponseHead, limits: &HeadLimits) -> Option<usize> {
     let plain = plainly(&mut head.fields, limits, |bytes, list| {
         let plain = plain::response(bytes, limits.fields_max, list);
-        debug_assert!(plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, list)));
+        debug_assert!(
+            plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, list)),
+            "httparse sees something else in {:?}",
+            String::from_utf8_lossy(bytes)
+        );
         plain
     })?;
     (head.status, head.reason, head.version) = (plain.status, plain.reason, Version::Http11);

@@ -35,14 +35,12 @@ impl Request {
         let mut room = [httparse::EMPTY_HEADER; ASSERTED_FIELDS];
         let mut seen = httparse::Request::new(&mut room);
         let outcome = seen.parse(bytes.get(at..).unwrap_or_default());
-        let Ok(httparse::Status::Complete(used)) = outcome else {
-            return list.len() > ASSERTED_FIELDS || has_no_name(bytes, list);
-        };
-        used + at == self.used
-            && seen.version == Some(1)
-            && seen.method == Some(self.method.as_str())
-            && seen.path.map(str::as_bytes) == Some(self.target.of(bytes))
-            && are_same(bytes, list, seen.headers)
+        is_undecided(bytes, list)
+            || outcome == Ok(httparse::Status::Complete(self.used - at))
+                && seen.version == Some(1)
+                && seen.method == Some(self.method.as_str())
+                && seen.path.map(str::as_bytes) == Some(self.target.of(bytes))
+                && are_same(bytes, list, seen.headers)
     }
 }
 
@@ -51,22 +49,21 @@ impl Response {
     pub(super) fn is_seen_by_httparse(&self, bytes: &[u8], list: &[Field]) -> bool {
         let mut room = [httparse::EMPTY_HEADER; ASSERTED_FIELDS];
         let mut seen = httparse::Response::new(&mut room);
-        let Ok(httparse::Status::Complete(used)) = seen.parse(bytes) else {
-            return list.len() > ASSERTED_FIELDS || has_no_name(bytes, list);
-        };
-        used == self.used
-            && seen.version == Some(1)
-            && seen.code == Some(self.status)
-            && seen.reason.map(str::as_bytes) == Some(self.reason.of(bytes))
-            && are_same(bytes, list, seen.headers)
+        let outcome = seen.parse(bytes);
+        is_undecided(bytes, list)
+            || outcome == Ok(httparse::Status::Complete(self.used))
+                && seen.version == Some(1)
+                && seen.code == Some(self.status)
+                && seen.reason.map(str::as_bytes) == Some(self.reason.of(bytes))
+                && are_same(bytes, list, seen.headers)
     }
 }
 
 const ASSERTED_FIELDS: usize = 128;
 
-/// Names are looked at afterwards.
-fn has_no_name(bytes: &[u8], list: &[Field]) -> bool {
-    list.iter().any(|field| !is_name(field.name.of(bytes)))
+/// Names are looked at afterwards, and are what an empty line, or one that ends in LF alone, spoils.
+fn is_undecided(bytes: &[u8], list: &[Field]) -> bool {
+    list.len() > ASSERTED_FIELDS || list.iter().any(|field| !is_name(field.name.of(bytes)))
 }
 
 fn are_same(bytes: &[u8], list: &[Field], seen: &[httparse::Header<'_>]) -> bool {
@@ -85,23 +82,23 @@ pub(super) fn request(
     list: &mut Vec<Field>,
 ) -> Option<Request> {
     let line = bytes.get(at..)?;
-    let method_len = line.iter().take(METHOD_LEN_MAX).position(|&byte| byte == b' ')?;
-    let method = Method::of(line.get(..method_len)?);
-    let (_, rest) = line.split_at_checked(method_len + 1)?;
-    let line_len = scan::end_of_text(rest)?;
-    let (line, rest) = rest.split_at_checked(line_len as usize)?;
-    let target = line.strip_suffix(VERSION)?;
-    // As text, a space is all that a target could have and must not.
+    let method_len = scan::space(line)?;
+    let (method, line) = line.split_at_checked(method_len as usize)?;
+    let (_, line) = line.split_first()?;
+    let target_len = scan::space(line)?;
+    let (target, rest) = line.split_at_checked(target_len as usize)?;
+    let method = Method::of(method);
+    // Up to the first space there is no other; so if this is text, it is a target.
     let is_plain = method != Method::Custom
         && !target.is_empty()
-        && memchr::memchr(b' ', target).is_none()
-        && rest.starts_with(b"\r\n");
+        && scan::end_of_text(line)? >= target_len
+        && rest.starts_with(VERSION);
     if !is_plain {
         return None;
     }
-    let start = offset(at + method_len + 1);
-    let target = Span { start, end: start + offset(target.len()) };
-    let used = fields(bytes, start + line_len + 2, fields_max, list)?;
+    let start = offset(at) + method_len + 1;
+    let target = Span { start, end: start + target_len };
+    let used = fields(bytes, target.end + offset(VERSION.len()), fields_max, list)?;
     Some(Request { method, target, used })
 }
 
@@ -163,10 +160,7 @@ pub(super) fn is_name(text: &[u8]) -> bool {
     text.iter().all(|&byte| NAME_BYTES.get(usize::from(byte)) == Some(&true))
 }
 
-const VERSION: &[u8] = b" HTTP/1.1";
-
-/// No method that is known has a longer name.
-const METHOD_LEN_MAX: usize = 16;
+const VERSION: &[u8] = b" HTTP/1.1\r\n";
 
 /// RFC 9110 §5.6.2: tchar.
 const NAME_BYTES: [bool; 256] = {

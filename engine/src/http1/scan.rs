@@ -1,4 +1,4 @@
-//! Looks at sixteen bytes at once: where a colon stands, where text ends.
+//! Looks at sixteen bytes at once: where a space or a colon stands, where text ends.
 //!
 //! It finds nothing in the last bytes of a text that are fewer than sixteen: there has to be
 //! [`PADDING`] behind it.
@@ -11,6 +11,12 @@
 pub(super) const PADDING: [u8; 16] = [0; 16];
 
 type Block = [u8; 16];
+
+/// Where the first space stands.
+#[inline]
+pub(super) fn space(bytes: &[u8]) -> Option<u32> {
+    first(bytes, block::spaces)
+}
 
 /// Where the first colon stands.
 #[inline]
@@ -46,6 +52,12 @@ mod block {
     };
 
     use super::Block;
+
+    #[inline]
+    pub(super) fn spaces(block: &Block) -> u32 {
+        // SAFETY: every x86-64 has SSE2.
+        unsafe { equal(block, b' ') }
+    }
 
     #[inline]
     pub(super) fn colons(block: &Block) -> u32 {
@@ -94,6 +106,11 @@ mod block {
     use super::Block;
 
     #[inline]
+    pub(super) fn spaces(block: &Block) -> u32 {
+        mask(block, |byte| byte == b' ')
+    }
+
+    #[inline]
     pub(super) fn colons(block: &Block) -> u32 {
         mask(block, |byte| byte == b':')
     }
@@ -119,10 +136,12 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_found_is_the_first(mut bytes in prop::collection::vec(0x1e_u8..0x82, 0..80)) {
+            let space_at = bytes.iter().position(|&byte| byte == b' ');
             let colon_at = bytes.iter().position(|&byte| byte == b':');
             let text_end = bytes.iter().position(|byte| !(b' '..=b'~').contains(byte));
             let len = bytes.len();
             bytes.extend_from_slice(&PADDING);
+            prop_assert_eq!(space(&bytes).map(|at| at as usize), space_at);
             prop_assert_eq!(colon(&bytes).map(|at| at as usize), colon_at);
             prop_assert_eq!(end_of_text(&bytes).map(|at| at as usize), text_end.or(Some(len)));
         }

@@ -171,6 +171,7 @@ impl Exchange<'_> {
         reply.begin(&mut self.heads.response);
         self.mutate_response(route, Some(&reply));
         let stream = self.stream();
+        self.arm();
         if send(self.client, self.heads, reply, connection, stream).await.is_err() {
             return After::Close;
         }

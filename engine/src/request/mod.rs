@@ -115,6 +115,7 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     let body = match framing::request(&heads.request) {
         Ok(body) => body,
         Err(error) => {
+            client.set_head_alarm();
             let after = refuse(client, error).await;
             client.end_exchange();
             return after;
@@ -191,14 +192,12 @@ impl<'a> Exchange<'a> {
 
     /// Decides and carries out.
     async fn run(&mut self) -> Outcome {
-        self.touch();
-        // Even a reply from here ends when the client does not take it.
-        self.set_alarm(self.began);
         if let Some(outcome) = self.normalize() {
             return outcome;
         }
         if self.facts.is_some_and(|facts| facts.expects_continue) {
             //= rfc9110#section-10.1.1: the client waits for this before it sends the body.
+            self.arm();
             if self.client.send_all(encode::CONTINUE).await.is_err() {
                 return Outcome::Done(After::Close);
             }
@@ -256,6 +255,14 @@ impl<'a> Exchange<'a> {
     /// Sets the connection's alarm to the nearest deadline.
     fn set_alarm(&self, now: Millis) {
         self.client.alarm.set(self.deadlines.nearest(), now);
+    }
+
+    /// Sets the alarm for what is sent from here: even that ends when the client does not take it.
+    fn arm(&mut self) {
+        if self.deadlines.get(Passed::StreamIdle).is_none() {
+            self.touch();
+        }
+        self.set_alarm(self.client.shard.clock.now());
     }
 
     /// Something moved: the idle deadline moves on.

@@ -30,7 +30,15 @@ impl Buffers {
     }
 
     /// Takes a block back.
-    pub fn give(&self, mut block: Vec<u8>) {
+    #[inline]
+    pub fn give(&self, block: Vec<u8>) {
+        // No block is what there is most often.
+        if block.capacity() > 0 {
+            self.keep(block);
+        }
+    }
+
+    fn keep(&self, mut block: Vec<u8>) {
         block.clear();
         let (pool, pooled_max) = match block.capacity() {
             limits::BLOCK_BYTES => (&self.small, limits::POOLED_BLOCKS_MAX),

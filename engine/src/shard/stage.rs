@@ -25,14 +25,15 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Gives a future a block to run in. There is one type of future on the plain path, so a free
-    /// block fits but for the first time.
-    pub fn enter<F: Future>(&'static self, future: F) -> Staged<F> {
+    /// Makes a future in a block, where it runs. There is one type of future on the plain path, so a
+    /// free block fits but for the first time.
+    #[inline]
+    pub fn enter<F: Future>(&'static self, make: impl FnOnce() -> F) -> Staged<F> {
         let layout = Layout::new::<F>();
         let free = self.free.borrow_mut().pop().filter(|block| block.layout == layout);
         let block = free.unwrap_or_else(|| Block::new(layout));
         // SAFETY: the block has the layout of `F`, and nobody else has the block.
-        unsafe { block.memory.cast::<F>().write(future) };
+        unsafe { block.memory.cast::<F>().write(make()) };
         Staged { block: ManuallyDrop::new(block), stage: self, future: PhantomData }
     }
 
@@ -120,7 +121,7 @@ mod tests {
         let (stage, held) = (stage(), Rc::new(()));
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..3 {
-            let mut staged = pin!(stage.enter(hold(Rc::clone(&held), true)));
+            let mut staged = pin!(stage.enter(|| hold(Rc::clone(&held), true)));
             assert_eq!(staged.as_mut().poll(&mut cx), Poll::Ready(2));
             assert!(stage.free.borrow().is_empty());
         }
@@ -132,7 +133,7 @@ mod tests {
     fn a_future_that_is_given_up_drops_what_it_holds() {
         let (stage, held) = (stage(), Rc::new(()));
         let mut cx = Context::from_waker(Waker::noop());
-        let mut staged = Box::pin(stage.enter(hold(Rc::clone(&held), false)));
+        let mut staged = Box::pin(stage.enter(|| hold(Rc::clone(&held), false)));
         assert!(staged.as_mut().poll(&mut cx).is_pending());
         drop(staged);
         assert_eq!((Rc::strong_count(&held), stage.free.borrow().len()), (1, 1));
@@ -141,10 +142,10 @@ mod tests {
     #[test]
     fn a_block_of_another_size_is_not_used() {
         let stage = stage();
-        drop(stage.enter(async { [1_u8; 100] }));
+        drop(stage.enter(|| async { [1_u8; 100] }));
         let held = Rc::new(());
         let mut cx = Context::from_waker(Waker::noop());
-        let mut staged = pin!(stage.enter(hold(Rc::clone(&held), true)));
+        let mut staged = pin!(stage.enter(|| hold(Rc::clone(&held), true)));
         assert_eq!(staged.as_mut().poll(&mut cx), Poll::Ready(2));
     }
 }

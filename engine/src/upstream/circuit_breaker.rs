@@ -79,7 +79,9 @@ pub struct CircuitBreakers {
 #[derive(Debug)]
 struct CircuitBreaker {
     thresholds: Thresholds,
-    shards: u32,
+    /// For each [`Resource`]: a shard below this number cannot break the limit, if all the others are
+    /// below it too.
+    shares: [u64; RESOURCES],
     in_use: Scope<InUse>,
     /// How many shards are at their share or above, for each [`Resource`].
     crowded: [AtomicU32; RESOURCES],
@@ -246,7 +248,7 @@ impl CircuitBreaker {
     fn new(thresholds: Thresholds, registry: &Registry, shards: usize, prefix: &str) -> Self {
         Self {
             thresholds,
-            shards: u32::try_from(shards).unwrap_or(u32::MAX).max(1),
+            shares: shares(thresholds, shards.max(1) as u64),
             in_use: Scope::unlisted(shards),
             crowded: Default::default(),
             stats: registry.scope(prefix),
@@ -254,12 +256,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// A shard below this number cannot break the limit, if all the others are below it too.
     fn share(&self, resource: Resource) -> u64 {
-        if resource == Resource::Retries && self.thresholds.retry_budget.is_some() {
-            return 0;
-        }
-        self.limit(resource) / u64::from(self.shards)
+        self.shares.get(resource as usize).copied().unwrap_or(0)
     }
 
     fn limit(&self, resource: Resource) -> u64 {
@@ -309,6 +307,21 @@ impl CircuitBreaker {
             remaining.remaining_cx_pools.set(u32::MAX.into());
         }
     }
+}
+
+/// In the order of [`Resource`]. A budget grows and shrinks, so nobody has a share of it.
+fn shares(thresholds: Thresholds, shards: u64) -> [u64; RESOURCES] {
+    let Thresholds {
+        max_connections,
+        max_pending_requests,
+        max_requests,
+        max_retries,
+        retry_budget,
+        track_remaining: _,
+    } = thresholds;
+    let retries = if retry_budget.is_some() { 0 } else { max_retries };
+    [max_connections, max_pending_requests, max_requests, retries]
+        .map(|limit| u64::from(limit) / shards)
 }
 
 impl InUse {

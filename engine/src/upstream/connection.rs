@@ -22,6 +22,12 @@ pub enum ClosedBy {
 /// An established connection to a host.
 #[derive(Debug)]
 pub struct Connection {
+    // It moves between its pool and the exchanges all the time, and never in memory.
+    open: Box<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
     socket: Socket,
     pool: Rc<Pool>,
     /// Counts against `max_connections`.
@@ -42,7 +48,7 @@ enum Occupied {
 
 impl Connection {
     pub(super) fn new(socket: Socket, pool: Rc<Pool>, permit: Permit, now: Millis) -> Self {
-        Self {
+        let open = Open {
             socket,
             pool,
             _permit: permit,
@@ -50,46 +56,47 @@ impl Connection {
             requests: 0,
             occupied: Occupied::Idle,
             closed_by: ClosedBy::Us,
-        }
+        };
+        Self { open: Box::new(open) }
     }
 
     /// The socket, while the connection is leased.
     #[must_use]
-    pub const fn socket(&self) -> &Socket {
-        &self.socket
+    pub fn socket(&self) -> &Socket {
+        &self.open.socket
     }
 
     /// The pool that it belongs to.
     #[must_use]
-    pub const fn pool(&self) -> &Rc<Pool> {
-        &self.pool
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.open.pool
     }
 
     /// Has it carried a request before the current one?
     #[must_use]
-    pub const fn is_reused(&self) -> bool {
-        self.requests > 1
+    pub fn is_reused(&self) -> bool {
+        self.open.requests > 1
     }
 
     /// Requests so far, the current one included.
     #[must_use]
-    pub const fn requests(&self) -> u64 {
-        self.requests
+    pub fn requests(&self) -> u64 {
+        self.open.requests
     }
 
     /// When it was established.
     #[must_use]
-    pub const fn opened(&self) -> Millis {
-        self.opened
+    pub fn opened(&self) -> Millis {
+        self.open.opened
     }
 
     pub(super) fn begin_request(&mut self) {
-        self.requests += 1;
-        self.occupied = Occupied::Active;
+        self.open.requests += 1;
+        self.open.occupied = Occupied::Active;
     }
 
     pub(super) fn end_request(&mut self) {
-        self.occupied = Occupied::Idle;
+        self.open.occupied = Occupied::Idle;
     }
 
     /// Ends the connection after a complete exchange; `by` is counted.
@@ -100,12 +107,12 @@ impl Connection {
 
     /// Ends the connection; `by` is counted.
     pub fn close(mut self, by: ClosedBy) {
-        self.closed_by = by;
+        self.open.closed_by = by;
         // dropping counts
     }
 }
 
-impl Drop for Connection {
+impl Drop for Open {
     fn drop(&mut self) {
         let stats = self.pool.stats();
         let length = self.pool.now().saturating_sub(self.opened);

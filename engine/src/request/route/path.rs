@@ -140,40 +140,42 @@ impl PathIndex {
         let ignore_case = self.ignore_case.prefixes_of(path.iter().map(u8::to_ascii_lowercase));
         let mut from = 0;
         loop {
-            let mut first = None;
+            let mut first = NONE;
             for (text_len, candidates) in case_sensitive.clone() {
-                first = earlier(first, candidates.next(from, text_len, path));
+                first = first.min(candidates.next(from, text_len, path));
             }
             for (text_len, candidates) in ignore_case.clone() {
-                first = earlier(first, candidates.next(from, text_len, path));
+                first = first.min(candidates.next(from, text_len, path));
             }
-            let route = first?;
-            if accept(route) {
-                return Some(route);
+            if first == NONE {
+                return None;
             }
-            from = route + 1;
+            if accept(first) {
+                return Some(first);
+            }
+            from = first + 1;
         }
     }
 }
 
+/// Behind every route.
+const NONE: usize = usize::MAX;
+
 impl Candidates {
     /// The first route from `from` on, for a path that begins with this key of `text_len` bytes.
-    fn next(&self, from: usize, text_len: usize, path: &[u8]) -> Option<usize> {
+    fn next(&self, from: usize, text_len: usize, path: &[u8]) -> usize {
         let next = |routes: &[usize]| {
             let passed = if from == 0 { 0 } else { routes.partition_point(|&route| route < from) };
-            routes.get(passed).copied()
+            routes.get(passed).copied().unwrap_or(NONE)
         };
-        let exact = if path.len() == text_len { next(&self.exact) } else { None };
-        let separated = if is_separated(path, text_len) { next(&self.separated) } else { None };
-        earlier(next(&self.prefix), earlier(exact, separated))
-    }
-}
-
-/// The one that was declared first.
-fn earlier(a: Option<usize>, b: Option<usize>) -> Option<usize> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, other) => one.or(other),
+        let mut first = next(&self.prefix);
+        if !self.exact.is_empty() && path.len() == text_len {
+            first = first.min(next(&self.exact));
+        }
+        if !self.separated.is_empty() && is_separated(path, text_len) {
+            first = first.min(next(&self.separated));
+        }
+        first
     }
 }
 

@@ -52,6 +52,11 @@ impl<T> Radix<T> {
         radix
     }
 
+    /// Whether there is no key.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// The stored keys that are prefixes of `bytes`, as (length, value), the longest first.
     pub(super) fn prefixes_of(&self, bytes: impl IntoIterator<Item = u8>) -> Prefixes<'_, T> {
         Prefixes { radix: self, at: self.longest_prefix_of(bytes.into_iter()) }

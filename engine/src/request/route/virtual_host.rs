@@ -43,6 +43,9 @@ pub(super) enum Duplicate {
 impl Domains {
     /// The virtual host for `host`, as the request names it.
     pub(super) fn find(&self, host: &[u8]) -> Option<usize> {
+        if self.forward.is_empty() && self.backward.is_empty() {
+            return self.any;
+        }
         let lower = |byte: &u8| byte.to_ascii_lowercase();
         let forward = self.forward.prefixes_of(host.iter().map(lower));
         let exact = forward.clone().next().filter(|(len, _)| *len == host.len());

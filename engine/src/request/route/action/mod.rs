@@ -11,6 +11,7 @@ use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite};
 use super::upgrades::Upgrades;
 use super::{scheme, without_query};
+use crate::downstream::connection::millis;
 use crate::http1::{FieldName, RequestHead};
 use crate::request::retry::RetryPolicy;
 
@@ -151,7 +152,7 @@ impl Timeouts {
         let left = self.global.map(|global| global.saturating_sub(elapsed));
         let expected = left.map_or(expected, |left| expected.min(left));
         // Zero would mean infinite.
-        Some(u64::try_from(expected.as_millis()).unwrap_or(u64::MAX).max(1))
+        Some(millis(expected).max(1))
     }
 }
 
