@@ -1,7 +1,6 @@
 //! One client connection, from accept to close. Read `serve` first.
 //!
-//! Invariant: a connection that waits for its next request holds no buffer; what was received
-//! beyond the current message is in `early`, and nothing else reads it.
+//! Invariant: what was received beyond the current message is in `early`, and nothing else reads it.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,72 +11,64 @@ use std::task::Poll;
 
 use super::Listener;
 use super::connection_limit::Places;
-use super::connection_manager::OldAndIdle;
 use super::filter_chain::ConnectionChain;
-use crate::http1::names::Names;
-use crate::http1::{self, HeadLimits};
+use super::next_request::Next;
 use crate::limits;
 use crate::request;
+use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::mailbox::Draining;
 use crate::shard::socket::{Peeked, Received, Socket};
 use crate::shard::timers::Alarm;
-use crate::shard::{Heads, Shard};
 use crate::stats::{HttpStats, ListenerStats};
 
 pub use super::interest::{After, ClosedBy, HeadLimit, Input, Interest, Ready};
 
 /// Serves one client until one side has had enough.
-pub async fn serve(mut client: Client) {
-    let shard = client.shard;
-    let after = loop {
-        // What is waited for between two requests is small, and an exchange runs elsewhere: this is
-        // what an idle connection costs.
-        let next = client.next_request().await;
-        let after = match next {
-            Next::Request(mut heads) => {
-                client.requests += 1;
-                let after = shard.stage.enter(|| request::serve(&mut client, &mut heads)).await;
-                shard.give_heads(heads);
-                after
+#[expect(clippy::manual_async_fn, reason = "an async function would keep its argument twice")]
+pub fn serve(mut client: Client) -> impl Future<Output = ()> {
+    async move {
+        let after = loop {
+            // What is waited for between two requests is small, and an exchange runs elsewhere:
+            // this is what an idle connection costs.
+            let next = client.next_request().await;
+            let after = match next {
+                Next::Request(mut heads) => {
+                    client.requests += 1;
+                    let stage = &client.shard.stage;
+                    let after = stage.enter(|| request::serve(&mut client, &mut heads)).await;
+                    client.shard.give_heads(heads);
+                    after
+                }
+                Next::Refused(error) => {
+                    client.begin_exchange();
+                    client.set_head_alarm();
+                    Box::pin(request::refuse(&mut client, error)).await;
+                    client.end_exchange();
+                    After::Linger
+                }
+                Next::TimedOut(limit) => {
+                    client.begin_exchange();
+                    Box::pin(request::time_out_head(&mut client, limit)).await;
+                    client.end_exchange();
+                    After::Linger
+                }
+                Next::Closed => return,
+            };
+            if after != After::Next {
+                break after;
             }
-            Next::Refused(error) => {
-                client.begin_exchange();
-                Box::pin(request::refuse(&mut client, error)).await;
-                client.end_exchange();
-                After::Linger
-            }
-            Next::TimedOut(limit) => {
-                client.begin_exchange();
-                Box::pin(request::time_out_head(&mut client, limit)).await;
-                client.end_exchange();
-                After::Linger
-            }
-            Next::Closed => return,
         };
-        if after != After::Next {
-            break after;
+        if client.socket.is_posting() {
+            client.settle().await;
         }
-    };
-    if client.socket.is_posting() {
-        client.settle().await;
+        match after {
+            After::Close if client.may_be_sending() => client.linger().await,
+            After::Linger => client.linger().await,
+            After::Next | After::Close => {}
+            After::Reset => client.socket.reset_on_close(),
+        }
     }
-    match after {
-        After::Close if client.may_be_sending() => client.linger().await,
-        After::Linger => client.linger().await,
-        After::Next | After::Close => {}
-        After::Reset => client.socket.reset_on_close(),
-    }
-}
-
-/// How the wait for a request ended.
-#[derive(Debug)]
-enum Next {
-    Request(Box<Heads>),
-    Refused(http1::Error),
-    /// The head was not complete in time.
-    TimedOut(HeadLimit),
-    Closed,
 }
 
 /// A client connection and what it borrows.
@@ -97,11 +88,11 @@ pub struct Client {
     pub early: Vec<u8>,
     /// Whether the client may still send.
     pub input: Input,
-    listener: Arc<Listener>,
+    pub(super) listener: Arc<Listener>,
     chain: Rc<ConnectionChain>,
     opened: Millis,
-    head_began: Millis,
-    requests: u64,
+    pub(super) head_began: Millis,
+    pub(super) requests: u64,
     closed_by: ClosedBy,
     exchange: Exchange,
     _places: Places,
@@ -122,6 +113,7 @@ impl Client {
     pub fn new(
         shard: &'static Shard,
         listener: Arc<Listener>,
+        chain: Rc<ConnectionChain>,
         socket: Socket,
         peer: SocketAddr,
         bound: SocketAddr,
@@ -138,8 +130,8 @@ impl Client {
             alarm,
             early: Vec::new(),
             input: Input::Open,
-            chain: ConnectionChain::new(&listener.filter_chain),
             listener,
+            chain,
             opened: shard.clock.now(),
             head_began: shard.clock.now(),
             requests: 0,
@@ -222,8 +214,12 @@ impl Client {
     }
 
     /// Waits for the first thing of `want`, or for the deadline, which was set before.
-    pub async fn wait(&self, origin: Option<&Socket>, want: Interest) -> Ready {
-        poll_fn(|cx| {
+    pub fn wait<'a>(
+        &'a self,
+        origin: Option<&'a Socket>,
+        want: Interest,
+    ) -> impl Future<Output = Ready> + use<'a> {
+        poll_fn(move |cx| {
             let mut ready = Ready::default();
             let mut any = false;
             if want.origin_in && origin.is_some_and(|o| o.poll_readable(cx).is_ready()) {
@@ -246,7 +242,6 @@ impl Client {
             }
             if any { self.shard.poll_patience(cx).map(|()| ready) } else { Poll::Pending }
         })
-        .await
     }
 
     /// Receives what the client sent ahead of the answer, to notice when it goes away.
@@ -315,102 +310,8 @@ impl Client {
         self.stats().downstream_cx_tx_bytes_total.add(bytes as u64);
     }
 
-    /// Waits for a request head. Holds no buffer until something comes.
-    async fn next_request(&mut self) -> Next {
-        if self.early.is_empty() {
-            if self.early.capacity() > 0 {
-                self.shard.buffers.give(std::mem::take(&mut self.early));
-            }
-            if self.input == Input::HalfClosed {
-                return self.closed_by_client();
-            }
-        }
-        let mut heads = match self.first_bytes().await {
-            Ok(heads) => heads,
-            Err(closed) => return closed,
-        };
-        match self.receive_head(&mut heads).await {
-            Ok(()) => Next::Request(heads),
-            Err(next) => {
-                self.shard.give_heads(heads);
-                next
-            }
-        }
-    }
-
-    /// Waits for the first bytes of a head. What wakes us need not bring any.
-    async fn first_bytes(&mut self) -> Result<Box<Heads>, Next> {
-        if !self.early.is_empty() {
-            let mut heads = self.shard.take_heads();
-            heads.request.received().append(&mut self.early);
-            return Ok(heads);
-        }
-        loop {
-            if let Some(closed) = self.idle().await {
-                return Err(closed);
-            }
-            let mut heads = self.shard.take_heads();
-            let received = self.socket.receive(heads.request.received());
-            if let Ok(Received::Bytes(n)) = received {
-                self.count_received(n);
-                return Ok(heads);
-            }
-            self.shard.give_heads(heads);
-            if let Ok(Received::End) | Err(_) = received {
-                return Err(self.closed_by_client());
-            }
-        }
-    }
-
-    /// Waits for the first byte of the next request.
-    async fn idle(&mut self) -> Option<Next> {
-        let began = self.shard.clock.now();
-        let manager = &self.listener.filter_chain.manager;
-        let idle_max = manager.timeouts.idle.map(|idle| millis(idle + manager.timeouts.drain));
-        let expires_at = match manager.timeouts.old_and_idle {
-            OldAndIdle::AnswersOnce if self.requests > 0 => None,
-            OldAndIdle::AnswersOnce | OldAndIdle::Closed => self.expires_at(),
-        };
-        let mut leave_at = None;
-        loop {
-            if self.shard.draining() == Draining::Leave && leave_at.is_none() {
-                // A request may be on its way already: it is still answered.
-                leave_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
-            }
-            let idle_at = idle_max.map(|most| began.saturating_add(most));
-            let deadline = [idle_at, leave_at, expires_at].into_iter().flatten().min();
-            self.alarm.set(deadline, self.shard.clock.now());
-            let draining = self.shard.draining();
-            let readable = poll_fn(|cx| {
-                if self.socket.poll_readable(cx).is_ready() {
-                    return Poll::Ready(true);
-                }
-                let rang = self.alarm.poll_rang(cx).is_ready();
-                let told = self.shard.draining() != draining;
-                if rang || told { Poll::Ready(false) } else { Poll::Pending }
-            });
-            if readable.await {
-                return None;
-            }
-            let now = self.shard.clock.now();
-            let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
-            if passed(idle_at) {
-                self.stats().downstream_cx_idle_timeout.inc();
-                return Some(Next::Closed);
-            }
-            if passed(expires_at) {
-                self.stats().downstream_cx_max_duration_reached.inc();
-                return Some(Next::Closed);
-            }
-            if passed(leave_at) {
-                self.stats().downstream_cx_drain_close.inc();
-                return Some(Next::Closed);
-            }
-        }
-    }
-
     /// When `max_connection_duration` ends the connection.
-    fn expires_at(&self) -> Option<Millis> {
+    pub(super) fn expires_at(&self) -> Option<Millis> {
         let most = self.listener.filter_chain.manager.timeouts.max_connection_duration?;
         Some(self.opened.saturating_add(millis(most)))
     }
@@ -429,90 +330,6 @@ impl Client {
             self.stats().downstream_cx_max_duration_reached.inc();
         }
         expired
-    }
-
-    async fn receive_head(&mut self, heads: &mut Heads) -> Result<(), Next> {
-        let Heads { request: head, request_as_received: as_received, .. } = heads;
-        let keeps_names = matches!(self.listener.filter_chain.manager.names, Names::Preserved(_));
-        let limits = self.listener.filter_chain.manager.limits;
-        let began = self.shard.clock.now();
-        self.head_began = began;
-        loop {
-            if keeps_names {
-                as_received.keep(head.received());
-            }
-            match head.parse(&limits) {
-                Ok(Some(head_bytes)) => {
-                    as_received.end(head_bytes);
-                    if head.received().len() > head_bytes {
-                        if self.early.capacity() == 0 {
-                            self.early = self.shard.buffers.take();
-                        }
-                        head.split_off(head_bytes, &mut self.early);
-                    }
-                    return Ok(());
-                }
-                Ok(None) => self.receive_some(head.received(), &limits).await?,
-                Err(error) => {
-                    self.set_head_alarm();
-                    return Err(Next::Refused(error));
-                }
-            }
-        }
-    }
-
-    /// Receives at least one more byte of a head.
-    async fn receive_some(
-        &mut self,
-        buffer: &mut Vec<u8>,
-        head_limits: &HeadLimits,
-    ) -> Result<(), Next> {
-        if buffer.len() == buffer.capacity() {
-            // The parser refuses a head beyond its limit, so this grows a few times at the most.
-            buffer.reserve(limits::BLOCK_BYTES.min(head_limits.bytes_max.max(1)));
-        }
-        loop {
-            match self.socket.receive(buffer) {
-                Ok(Received::Bytes(n)) => {
-                    self.count_received(n);
-                    return Ok(());
-                }
-                Ok(Received::End) | Err(_) => {
-                    self.begin_exchange(); // and it ends with the connection
-                    return Err(self.closed_by_client());
-                }
-                Ok(Received::Nothing) => {}
-            }
-            let want = Interest { client_in: true, ..Interest::default() };
-            self.set_head_alarm();
-            if self.wait(None, want).await.rang {
-                let limit = self.head_limit().map_or(HeadLimit::Head, |(_, limit)| limit);
-                match limit {
-                    HeadLimit::Head => self.stats().downstream_rq_header_timeout.inc(),
-                    HeadLimit::Request => self.stats().downstream_rq_timeout.inc(),
-                }
-                return Err(Next::TimedOut(limit));
-            }
-        }
-    }
-
-    /// Sets the alarm to when the head must have come.
-    pub fn set_head_alarm(&self) {
-        let at = self.head_limit().map(|(most, _)| self.head_began.saturating_add(most));
-        self.alarm.set(at, self.shard.clock.now());
-    }
-
-    /// How long a head may take.
-    fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
-        let timeouts = &self.listener.filter_chain.manager.timeouts;
-        let head = timeouts.request_headers.map(|most| (millis(most), HeadLimit::Head));
-        let request = timeouts.request.map(|most| (millis(most), HeadLimit::Request));
-        [head, request].into_iter().flatten().min_by_key(|(most, _)| *most)
-    }
-
-    fn closed_by_client(&mut self) -> Next {
-        self.gone();
-        Next::Closed
     }
 
     /// Whether a close now could be a reset: the client has sent what nobody will read, or does
@@ -595,4 +412,18 @@ impl Drop for Client {
 pub fn millis(duration: std::time::Duration) -> Millis {
     let whole = duration.as_secs().saturating_mul(1000);
     whole.saturating_add(duration.subsec_millis().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that is idle is its task and what stands beside it in the tables of its shard.
+    #[test]
+    fn a_connection_is_a_small_task() {
+        const fn size_of_task<T>(_serve: fn(Client) -> T) -> usize {
+            size_of::<T>()
+        }
+        assert!(size_of_task(serve) <= 328, "{} bytes", size_of_task(serve));
+    }
 }

@@ -27,13 +27,14 @@ pub struct FilterChain {
     pub listener_http: Arc<Scope<ListenerHttpStats>>,
 }
 
-/// The filter chain of one connection. Requests count their hold on this, on their own shard: the
-/// count of the chain itself is shared with the other shards and has no place on their path.
+/// A filter chain as the connections of one shard are given it. They and their requests count their
+/// hold on this: the count of the chain itself is shared with the other shards and has no place on
+/// their path.
 #[derive(Debug)]
 pub struct ConnectionChain(Arc<FilterChain>);
 
 impl ConnectionChain {
-    /// For a connection that was given `chain`.
+    /// For connections that are given `chain`.
     #[must_use]
     pub fn new(chain: &Arc<FilterChain>) -> Rc<Self> {
         Rc::new(Self(Arc::clone(chain)))

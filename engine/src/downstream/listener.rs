@@ -7,12 +7,14 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
 use super::connection::{Client, serve};
 use super::connection_limit::Overflow;
+use super::filter_chain::ConnectionChain;
 use crate::limits;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
@@ -26,8 +28,9 @@ pub async fn accept(
     address: SocketAddr,
 ) {
     let alarm = shard.timers.alarm();
+    let chain = ConnectionChain::new(&listener.filter_chain);
     loop {
-        match burst(shard, &listener, &socket, address) {
+        match burst(shard, &listener, &chain, &socket, address) {
             Ok(Queue::Empty) if shard.accepting() == Accepting::No => {
                 return socket.stop_listening();
             }
@@ -65,12 +68,13 @@ enum Queue {
 fn burst(
     shard: &'static Shard,
     listener: &Arc<Listener>,
+    chain: &Rc<ConnectionChain>,
     socket: &Socket,
     address: SocketAddr,
 ) -> io::Result<Queue> {
     for _ in 0..listener.accept_burst {
         let Some((connection, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
-        start(shard, listener, connection, peer, address);
+        start(shard, listener, chain, connection, peer, address);
     }
     Ok(Queue::MaybeMore)
 }
@@ -78,6 +82,7 @@ fn burst(
 fn start(
     shard: &'static Shard,
     listener: &Arc<Listener>,
+    chain: &Rc<ConnectionChain>,
     connection: OwnedFd,
     peer: SocketAddr,
     address: SocketAddr,
@@ -93,8 +98,10 @@ fn start(
             return;
         }
     };
-    let client = Socket::new(connection)
-        .and_then(|socket| Client::new(shard, Arc::clone(listener), socket, peer, address, places));
+    let client = Socket::new(connection).and_then(|socket| {
+        let (listener, chain) = (Arc::clone(listener), Rc::clone(chain));
+        Client::new(shard, listener, chain, socket, peer, address, places)
+    });
     match client {
         Ok(client) => shard.spawn(serve(client)),
         Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),

@@ -12,6 +12,7 @@ pub mod connection_manager;
 pub mod filter_chain;
 mod interest;
 pub mod listener;
+mod next_request;
 pub mod normalize;
 mod path;
 #[cfg(test)]

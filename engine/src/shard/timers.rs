@@ -21,6 +21,9 @@ use super::socket::Socket;
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
 
+/// The deadline of an alarm that rang.
+const RANG: Millis = 0;
+
 /// A far deadline is queued at most this far ahead and looked at again then: entries that a
 /// nearer deadline has overtaken never pile up.
 const LOOKAHEAD_MS: Millis = 20_000;
@@ -41,7 +44,6 @@ struct Slot {
     deadline: Millis,
     /// The earliest queue entry of this slot.
     queued: Millis,
-    rang: bool,
     waker: Option<Waker>,
 }
 
@@ -73,7 +75,7 @@ impl Timers {
         let mut alarms = self.alarms.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or(alarms.len());
         if index == alarms.len() {
-            alarms.push(Slot { deadline: NEVER, queued: NEVER, rang: false, waker: None });
+            alarms.push(Slot { deadline: NEVER, queued: NEVER, waker: None });
         }
         // A slot that is used again keeps `queued`: its entry still stands in the queue.
         Alarm { timers: self, index }
@@ -112,7 +114,7 @@ impl Timers {
             }
             slot.queued = NEVER;
             if slot.deadline <= now {
-                slot.rang = true;
+                slot.deadline = RANG;
                 if let Some(waker) = slot.waker.take() {
                     waker.wake();
                 }
@@ -160,11 +162,10 @@ pub struct Alarm {
 impl Alarm {
     /// Moves the deadline; an alarm that rang is silent again.
     pub fn set(&self, deadline: Option<Millis>, now: Millis) {
-        let deadline = deadline.unwrap_or(NEVER);
+        let deadline = deadline.map_or(NEVER, |at| at.max(RANG + 1));
         let mut alarms = self.timers.alarms.borrow_mut();
         let Some(slot) = alarms.get_mut(self.index) else { return };
         slot.deadline = deadline;
-        slot.rang = false;
         if deadline < slot.queued {
             let at = deadline.min(now + LOOKAHEAD_MS);
             slot.queued = at;
@@ -177,7 +178,7 @@ impl Alarm {
     pub fn poll_rang(&self, cx: &Context<'_>) -> Poll<()> {
         let mut alarms = self.timers.alarms.borrow_mut();
         let Some(slot) = alarms.get_mut(self.index) else { return Poll::Pending };
-        if slot.rang {
+        if slot.deadline == RANG {
             return Poll::Ready(());
         }
         if slot.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -197,7 +198,6 @@ impl Drop for Alarm {
         let mut alarms = self.timers.alarms.borrow_mut();
         if let Some(slot) = alarms.get_mut(self.index) {
             slot.deadline = NEVER;
-            slot.rang = false;
             slot.waker = None;
         }
         self.timers.free.borrow_mut().push(self.index);

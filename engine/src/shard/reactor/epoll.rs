@@ -27,7 +27,7 @@ impl Epoll {
     /// Tells of every change until the descriptor is closed.
     pub(super) fn watch(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(&self.fd, fd, EventData::new_u64(key as u64), flags)?)
+        Ok(epoll::add(&self.fd, fd, EventData::new_u64(key.into()), flags)?)
     }
 
     pub(super) fn forget(&self, fd: BorrowedFd<'_>) {

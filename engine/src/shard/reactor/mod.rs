@@ -32,8 +32,8 @@ use super::buffers::Buffers;
 use super::ring::Ring;
 use crate::limits;
 
-/// The place of a source among those of its shard.
-type Key = usize;
+/// The place of a source among those of its shard. There are fewer than descriptors.
+type Key = u32;
 
 /// What a turn brought.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -177,7 +177,8 @@ impl Reactor {
     pub(super) fn add(&self, fd: OwnedFd) -> io::Result<Rc<Source>> {
         let mut sources = self.sources.borrow_mut();
         let entry = sources.vacant_entry();
-        let source = Rc::new(Source::new(fd, entry.key()));
+        let key = Key::try_from(entry.key()).map_err(io::Error::other)?;
+        let source = Rc::new(Source::new(fd, key));
         match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
                 ring.watch_readable(source.fd().as_raw_fd(), source.key());
@@ -256,7 +257,7 @@ impl Reactor {
         }
         for (key, what) in happened.drain(..) {
             // What is closed may still complete.
-            let source = self.sources.borrow().get(key).map(Rc::clone);
+            let source = self.sources.borrow().get(key as usize).map(Rc::clone);
             if let Some(source) = source
                 && self.tell(&source, what) == Heard::ByTask
             {
@@ -300,7 +301,7 @@ impl Reactor {
     fn forget_if_over(&self, source: &Source) {
         if !source.is_open() && source.under_way() == Under::default() {
             // The descriptor is closed with it.
-            drop(self.sources.borrow_mut().try_remove(source.key()));
+            drop(self.sources.borrow_mut().try_remove(source.key() as usize));
         }
     }
 }

@@ -107,7 +107,7 @@ pub(super) struct Under {
 }
 
 fn user_data(key: Key, about: u64) -> u64 {
-    (key as u64) << 2 | about
+    u64::from(key) << 2 | about
 }
 
 fn what_happened(entry: &cqueue::Entry) -> Option<(Key, Happened)> {

@@ -1,0 +1,232 @@
+//! The wait of a connection for its next request.
+//!
+//! Invariant: a connection that waits holds no buffer. What is kept across the waits here is what
+//! an idle connection costs.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::connection::{Client, millis};
+use super::connection_manager::OldAndIdle;
+use super::interest::{HeadLimit, Input, Interest};
+use crate::http1;
+use crate::http1::names::Names;
+use crate::limits;
+use crate::shard::Heads;
+use crate::shard::clock::Millis;
+use crate::shard::mailbox::Draining;
+use crate::shard::socket::Received;
+
+/// How the wait for a request ended.
+#[derive(Debug)]
+pub(super) enum Next {
+    Request(Box<Heads>),
+    Refused(http1::Error),
+    /// The head was not complete in time.
+    TimedOut(HeadLimit),
+    Closed,
+}
+
+/// How much of a head is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Head {
+    Complete,
+    Incomplete,
+}
+
+impl Client {
+    /// Waits for a request head. Holds no buffer until something comes.
+    pub(super) async fn next_request(&mut self) -> Next {
+        if self.early.is_empty() {
+            if self.early.capacity() > 0 {
+                self.shard.buffers.give(std::mem::take(&mut self.early));
+            }
+            if self.input == Input::HalfClosed {
+                return self.closed_by_client();
+            }
+        }
+        let mut heads = match self.first_bytes().await {
+            Ok(heads) => heads,
+            Err(closed) => return closed,
+        };
+        let outcome = match self.begin_head(&mut heads) {
+            Ok(Head::Complete) => Ok(()),
+            // Seldom, and an idle connection has no room for it.
+            Ok(Head::Incomplete) => Box::pin(self.receive_rest(&mut heads)).await,
+            Err(error) => Err(Next::Refused(error)),
+        };
+        match outcome {
+            Ok(()) => Next::Request(heads),
+            Err(next) => {
+                self.shard.give_heads(heads);
+                next
+            }
+        }
+    }
+
+    /// Waits for the first bytes of a head. What wakes us need not bring any.
+    async fn first_bytes(&mut self) -> Result<Box<Heads>, Next> {
+        if !self.early.is_empty() {
+            let mut heads = self.shard.take_heads();
+            heads.request.received().append(&mut self.early);
+            return Ok(heads);
+        }
+        loop {
+            if let Some(closed) = self.idle().await {
+                return Err(closed);
+            }
+            let mut heads = self.shard.take_heads();
+            let received = self.socket.receive(heads.request.received());
+            if let Ok(Received::Bytes(n)) = received {
+                self.count_received(n);
+                return Ok(heads);
+            }
+            self.shard.give_heads(heads);
+            if let Ok(Received::End) | Err(_) = received {
+                return Err(self.closed_by_client());
+            }
+        }
+    }
+
+    /// Waits for the first byte of the next request. What a deadline follows from is not kept
+    /// meanwhile: it is worked out again when one has passed.
+    async fn idle(&self) -> Option<Next> {
+        let began = self.shard.clock.now();
+        let mut leave_at = None;
+        loop {
+            if self.shard.draining() == Draining::Leave && leave_at.is_none() {
+                // A request may be on its way already: it is still answered.
+                leave_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
+            }
+            let deadlines = [self.idle_at(began), leave_at, self.idle_expires_at()];
+            self.alarm.set(deadlines.into_iter().flatten().min(), self.shard.clock.now());
+            let draining = self.shard.draining();
+            let readable = poll_fn(move |cx| {
+                if self.socket.poll_readable(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                let rang = self.alarm.poll_rang(cx).is_ready();
+                let told = self.shard.draining() != draining;
+                if rang || told { Poll::Ready(false) } else { Poll::Pending }
+            });
+            if readable.await {
+                return None;
+            }
+            let now = self.shard.clock.now();
+            let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
+            if passed(self.idle_at(began)) {
+                self.stats().downstream_cx_idle_timeout.inc();
+                return Some(Next::Closed);
+            }
+            if passed(self.idle_expires_at()) {
+                self.stats().downstream_cx_max_duration_reached.inc();
+                return Some(Next::Closed);
+            }
+            if passed(leave_at) {
+                self.stats().downstream_cx_drain_close.inc();
+                return Some(Next::Closed);
+            }
+        }
+    }
+
+    /// When `idle_timeout` ends a connection that is idle since `began`.
+    fn idle_at(&self, began: Millis) -> Option<Millis> {
+        let timeouts = &self.listener.filter_chain.manager.timeouts;
+        timeouts.idle.map(|idle| began.saturating_add(millis(idle + timeouts.drain)))
+    }
+
+    /// When `max_connection_duration` ends the connection though it is idle.
+    fn idle_expires_at(&self) -> Option<Millis> {
+        match self.listener.filter_chain.manager.timeouts.old_and_idle {
+            OldAndIdle::AnswersOnce if self.requests > 0 => None,
+            OldAndIdle::AnswersOnce | OldAndIdle::Closed => self.expires_at(),
+        }
+    }
+
+    /// The first bytes of a head are there.
+    fn begin_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
+        self.head_began = self.shard.clock.now();
+        self.parse_head(heads)
+    }
+
+    /// Looks at what was received of a head; what follows it is for later.
+    fn parse_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
+        let Heads { request: head, request_as_received: as_received, .. } = heads;
+        let manager = &self.listener.filter_chain.manager;
+        if matches!(manager.names, Names::Preserved(_)) {
+            as_received.keep(head.received());
+        }
+        let Some(head_bytes) = head.parse(&manager.limits)? else { return Ok(Head::Incomplete) };
+        as_received.end(head_bytes);
+        if head.received().len() > head_bytes {
+            if self.early.capacity() == 0 {
+                self.early = self.shard.buffers.take();
+            }
+            head.split_off(head_bytes, &mut self.early);
+        }
+        Ok(Head::Complete)
+    }
+
+    /// Receives what is missing of a head.
+    async fn receive_rest(&mut self, heads: &mut Heads) -> Result<(), Next> {
+        loop {
+            self.receive_some(heads.request.received()).await?;
+            match self.parse_head(heads) {
+                Ok(Head::Complete) => return Ok(()),
+                Ok(Head::Incomplete) => {}
+                Err(error) => return Err(Next::Refused(error)),
+            }
+        }
+    }
+
+    /// Receives at least one more byte of a head.
+    async fn receive_some(&mut self, buffer: &mut Vec<u8>) -> Result<(), Next> {
+        if buffer.len() == buffer.capacity() {
+            // The parser refuses a head beyond its limit, so this grows a few times at the most.
+            let bytes_max = self.listener.filter_chain.manager.limits.bytes_max;
+            buffer.reserve(limits::BLOCK_BYTES.min(bytes_max.max(1)));
+        }
+        loop {
+            match self.socket.receive(buffer) {
+                Ok(Received::Bytes(n)) => {
+                    self.count_received(n);
+                    return Ok(());
+                }
+                Ok(Received::End) | Err(_) => {
+                    self.begin_exchange(); // and it ends with the connection
+                    return Err(self.closed_by_client());
+                }
+                Ok(Received::Nothing) => {}
+            }
+            let want = Interest { client_in: true, ..Interest::default() };
+            self.set_head_alarm();
+            if self.wait(None, want).await.rang {
+                let limit = self.head_limit().map_or(HeadLimit::Head, |(_, limit)| limit);
+                match limit {
+                    HeadLimit::Head => self.stats().downstream_rq_header_timeout.inc(),
+                    HeadLimit::Request => self.stats().downstream_rq_timeout.inc(),
+                }
+                return Err(Next::TimedOut(limit));
+            }
+        }
+    }
+
+    /// Sets the alarm to when the head must have come.
+    pub(crate) fn set_head_alarm(&self) {
+        let at = self.head_limit().map(|(most, _)| self.head_began.saturating_add(most));
+        self.alarm.set(at, self.shard.clock.now());
+    }
+
+    /// How long a head may take.
+    fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
+        let timeouts = &self.listener.filter_chain.manager.timeouts;
+        let head = timeouts.request_headers.map(|most| (millis(most), HeadLimit::Head));
+        let request = timeouts.request.map(|most| (millis(most), HeadLimit::Request));
+        [head, request].into_iter().flatten().min_by_key(|(most, _)| *most)
+    }
+
+    fn closed_by_client(&mut self) -> Next {
+        self.gone();
+        Next::Closed
+    }
+}
