@@ -339,6 +339,8 @@ fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer)
             append_forwarded_for(fields, rules.local_address, peer);
         }
         (Some(named.unwrap_or(peer.remote)), checkable)
+    } else if !fields.has(FieldName::XForwardedFor) {
+        (None, true)
     } else {
         let single = members(fields, FieldName::XForwardedFor).nth(1).is_none();
         (forwarded_for(fields, hops), single)

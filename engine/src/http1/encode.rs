@@ -5,23 +5,25 @@
 use std::ops::Range;
 
 use super::field_name::FieldName;
-use super::fields::{Field, Fields, Shape};
+use super::fields::{Field, Fields, Shape, Span};
 use super::head::{RequestHead, ResponseHead, Version};
 
 /// Writes a request's head. `Host` comes first, wherever it stood: so does Envoy.
 pub fn request(head: &RequestHead, out: &mut Vec<u8>) {
     let target = head.target();
     out.reserve(room(&head.fields) + target.len());
-    out.extend_from_slice(head.method_name());
-    out.push(b' ');
-    out.extend_from_slice(target);
-    out.extend_from_slice(b" HTTP/1.1");
+    if head.line == Span::default() {
+        out.extend_from_slice(head.method_name());
+        out.push(b' ');
+        out.extend_from_slice(target);
+        out.extend_from_slice(b" HTTP/1.1");
+    }
     let (fields, list) = (&head.fields, &head.fields.list);
     match list.iter().position(|field| field.id == FieldName::Host) {
-        None | Some(0) => lines(fields, list.iter(), out),
+        None | Some(0) => lines(fields, head.line, list.iter(), out),
         Some(host) => {
             let others = list.iter().filter(|field| field.id != FieldName::Host);
-            lines(fields, list.get(host).into_iter().chain(others), out);
+            lines(fields, head.line, list.get(host).into_iter().chain(others), out);
         }
     }
 }
@@ -39,14 +41,20 @@ pub fn response(head: &ResponseHead, out: &mut Vec<u8>) {
         out.push(b' ');
         out.extend_from_slice(reason(head.status).as_bytes());
     }
-    lines(&head.fields, head.fields.list.iter(), out);
+    lines(&head.fields, Span::default(), head.fields.list.iter(), out);
 }
 
-/// Writes fields, each behind the line end of what stands before it, and the end of the head.
-fn lines<'a>(fields: &Fields, list: impl Iterator<Item = &'a Field>, out: &mut Vec<u8>) {
+/// Writes what stands at `first`, the fields, each behind the line end of what stands before it, and
+/// the end of the head.
+fn lines<'a>(
+    fields: &Fields,
+    first: Span,
+    list: impl Iterator<Item = &'a Field>,
+    out: &mut Vec<u8>,
+) {
     let received = &*fields.bytes;
     // Lines one behind the other, still to be copied.
-    let mut run = 0..0;
+    let mut run = first.start as usize..first.end as usize;
     for field in list {
         let (start, end) = (field.line_start(), field.value.end as usize);
         match field.shape {

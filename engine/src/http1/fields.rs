@@ -366,24 +366,24 @@ impl Fields {
         (&mut self.bytes, &mut self.list)
     }
 
-    /// Lower-cases the names in place and finds out which are known.
-    pub(super) fn recognise(&mut self) {
+    /// Lower-cases the names in place and finds out which are known. Tells whether nothing but names
+    /// stands where names are.
+    pub(super) fn recognise(&mut self) -> bool {
+        let mut are_names = true;
         let (mut present, mut repeated) = (FieldSet::default(), FieldSet::default());
         for field in &mut self.list {
             let range = field.name.start as usize..field.name.end as usize;
             let Some(name) = self.bytes.get_mut(range) else { continue };
             field.id = FieldName::of_received(name);
+            if field.id == FieldName::Other {
+                are_names &= plain::is_name(name);
+            }
             let name = FieldSet::of_one(field.id);
             repeated = repeated.or(present.and(name));
             present = present.or(name);
         }
         (self.present, self.repeated) = (present, repeated);
-    }
-
-    /// Whether nothing but names stands where names are.
-    pub(super) fn names_are_names(&self) -> bool {
-        let unknown = self.list.iter().filter(|field| field.id == FieldName::Other);
-        unknown.map(|field| field.name.of(&self.bytes)).all(plain::is_name)
+        are_names
     }
 
     fn note(&mut self, id: FieldName) {

@@ -45,7 +45,7 @@ impl Scheme {
 }
 
 /// What is accepted of a head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeadLimits {
     /// The longest head, in bytes as received, first line and line ends included.
     pub bytes_max: usize,
@@ -85,6 +85,8 @@ pub struct RequestHead {
     pub fields: Fields,
     pub(super) method_name: Span,
     pub(super) target: Span,
+    /// The first line without its end, where it stands in the buffer as it is to be sent; else empty.
+    pub(super) line: Span,
     pub(super) progress: Progress,
 }
 
@@ -121,6 +123,7 @@ impl RequestHead {
         self.method = Method::default();
         self.version = Version::default();
         self.target = Span::default();
+        self.line = Span::default();
         self.method_name = Span::default();
         self.scheme = None;
     }
@@ -133,6 +136,7 @@ impl RequestHead {
     /// Replaces the request target.
     pub fn set_target(&mut self, target: &[u8]) {
         self.target = self.fields.keep(target);
+        self.line = Span::default();
     }
 
     /// The path without its query.

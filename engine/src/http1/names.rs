@@ -75,7 +75,14 @@ impl AsReceived {
 
 /// Writes the names of an encoded head as `names` says. `received` is the message that its codec
 /// received; there is none if the head was made here.
+#[inline]
 pub fn write(head: &mut [u8], names: Names, received: Option<&AsReceived>) {
+    if names != Names::LowerCase {
+        rewrite(head, names, received);
+    }
+}
+
+fn rewrite(head: &mut [u8], names: Names, received: Option<&AsReceived>) {
     let preserved = match (names, received) {
         (Names::LowerCase, _) | (Names::Preserved(_), None) => return,
         (Names::ProperCaseWords, _) => None,

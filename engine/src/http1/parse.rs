@@ -216,6 +216,7 @@ fn plain_request(head: &mut RequestHead, start: usize, limits: &HeadLimits) -> O
         plain
     })?;
     (head.method, head.target, head.version) = (plain.method, plain.target, Version::Http11);
+    head.line = plain.line;
     Some(plain.used)
 }
 
@@ -249,8 +250,7 @@ fn plainly<H>(
     let head = read(bytes, list);
     fields.bytes.truncate(len);
     let head = head?;
-    fields.recognise();
-    fields.names_are_names().then_some(head)
+    fields.recognise().then_some(head)
 }
 
 fn known_method(name: &str, limits: &HeadLimits) -> Result<Method, Error> {
@@ -430,6 +430,7 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
     let host = Span { start: host, end: host + offset(authority.len()) };
     let path = Span { start: host.end, end };
     head.scheme = Some(scheme);
+    head.line = Span::default();
     // Nothing may be appended here: the body may follow in the buffer.
     if matches!(path.of(&head.fields.bytes), [b'/', ..]) {
         head.target = path;

@@ -18,6 +18,8 @@ use super::scan;
 pub(super) struct Request {
     pub(super) method: Method,
     pub(super) target: Span,
+    /// All of the line, without its end.
+    pub(super) line: Span,
     pub(super) used: usize,
 }
 
@@ -98,8 +100,10 @@ pub(super) fn request(
     }
     let start = offset(at) + method_len + 1;
     let target = Span { start, end: start + target_len };
-    let used = fields(bytes, target.end + offset(VERSION.len()), fields_max, list)?;
-    Some(Request { method, target, used })
+    let fields_at = target.end + offset(VERSION.len());
+    let line = Span { start: offset(at), end: fields_at - 2 };
+    let used = fields(bytes, fields_at, fields_max, list)?;
+    Some(Request { method, target, line, used })
 }
 
 /// Reads a response's head; as [`request`].

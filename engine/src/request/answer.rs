@@ -140,7 +140,7 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
     let tells_id = rules.always_set_request_id || request.fields.has(FieldName::XEnvoyForceTrace);
     let finish = Finish {
         date: clock.date(clock.now()),
-        request_id: request.fields.get(FieldName::XRequestId).filter(|_| tells_id),
+        request_id: if tells_id { request.fields.get(FieldName::XRequestId) } else { None },
         connection,
     };
     headers::finish(response, rules, &finish);

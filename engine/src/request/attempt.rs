@@ -130,7 +130,7 @@ pub(super) async fn exchange(
     x: &mut Exchange<'_>,
     connection: Connection,
     upload: &mut Upload,
-    limits: HeadLimits,
+    limits: &HeadLimits,
 ) -> Result<Answer, Failed> {
     let mut attempt = Attempt { connection, heard: Heard::Nothing, interim: 0, limits };
     let mut ready = Ready::default();
@@ -247,14 +247,14 @@ enum Heard {
     Something,
 }
 
-struct Attempt {
+struct Attempt<'a> {
     connection: Connection,
     heard: Heard,
     interim: usize,
-    limits: HeadLimits,
+    limits: &'a HeadLimits,
 }
 
-impl Attempt {
+impl Attempt<'_> {
     /// Receives what the host sent.
     fn receive(&mut self, x: &mut Exchange<'_>) -> Result<(), Failed> {
         let buffer = x.heads.response.received();
@@ -296,7 +296,7 @@ impl Attempt {
             if matches!(x.origin_names, Names::Preserved(_)) {
                 x.heads.response_as_received.keep(head.received());
             }
-            let Some(head_bytes) = head.parse(&self.limits).map_err(|_| broken)? else {
+            let Some(head_bytes) = head.parse(self.limits).map_err(|_| broken)? else {
                 return Ok(None);
             };
             x.heads.response_as_received.end(head_bytes);

@@ -77,7 +77,7 @@ pub(super) async fn deliver(
 fn trailers_max(x: &Exchange<'_>, connection: &Connection) -> Option<usize> {
     let http = &connection.pool().cluster().http;
     x.chain.manager.trailers_max.filter(|_| http.enable_trailers)?;
-    Some(http.max_headers_count as usize)
+    Some(http.head_limits.fields_max)
 }
 
 /// Why an answer broke off.

@@ -14,9 +14,8 @@ use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
 use crate::flags::{Flag, Flags};
 use crate::format::StreamInfo;
-use crate::http1::{BodyLength, FieldName, HeadLimits, Method, Version, framing};
+use crate::http1::{BodyLength, FieldName, Method, Version, framing};
 use crate::request::body::Framing;
-use crate::upstream::cluster::Cluster;
 use crate::upstream::host::Host;
 
 impl Exchange<'_> {
@@ -113,16 +112,6 @@ impl Exchange<'_> {
         match route.body_buffer_max {
             Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
             None => self.client.buffer_limit(),
-        }
-    }
-
-    /// What hosts of `cluster` may send as a head.
-    pub(super) fn response_limits(cluster: &Cluster) -> HeadLimits {
-        HeadLimits {
-            bytes_max: cluster.http.max_response_headers_kb as usize * 1024,
-            fields_max: cluster.http.max_headers_count as usize,
-            accept_http_10: true,
-            ..HeadLimits::default()
         }
     }
 

@@ -104,7 +104,14 @@ fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
     x.touch();
     let retry = plan.retry.as_ref();
     x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
-    expect_timeout(x, Duration::ZERO);
+    match &plan.expected {
+        Some(expected) if x.timeouts == plan.timeouts => {
+            if !x.chain.manager.suppress_envoy_headers {
+                x.heads.request.fields.set_line(expected);
+            }
+        }
+        _ => expect_timeout(x, Duration::ZERO),
+    }
     x.rewrite_request(route, plan);
 }
 
@@ -211,7 +218,7 @@ impl Forwarding<'_> {
             let answer = Answer { connection, length: BodyLength::None };
             return Ok(Answered { answer, active });
         }
-        let limits = Exchange::response_limits(self.cluster.cluster());
+        let limits = &self.cluster.cluster().http.head_limits;
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
         active.charge(answer.as_ref().map(|_| x.heads.response.status));
         Ok(Answered { answer: answer?, active })
@@ -480,10 +487,11 @@ impl Active {
             pool.stats().upstream_rq_active_overflow.inc();
             return None;
         };
-        pool.stats().upstream_rq_total.inc();
-        pool.stats().upstream_rq_active.inc();
-        pool.host_stats().rq_total.inc();
-        pool.host_stats().rq_active.inc();
+        let (stats, host_stats) = (pool.stats(), pool.host_stats());
+        stats.upstream_rq_total.inc();
+        stats.upstream_rq_active.inc();
+        host_stats.rq_total.inc();
+        host_stats.rq_active.inc();
         Some(Self { pool: Rc::clone(pool), _permit: permit })
     }
 

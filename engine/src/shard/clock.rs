@@ -4,6 +4,7 @@
 //! read once each time a task of the shard is resumed, and stands still until the next.
 //!
 //! Invariant: whoever resumes a task calls [`Clock::refresh`] first.
+#![expect(unsafe_code, reason = "the clock is read as cheaply as it can be, twice a request")]
 
 use std::cell::Cell;
 use std::time::{Instant, SystemTime};
@@ -16,7 +17,8 @@ pub type Millis = u64;
 /// Reads the clocks and keeps the `date` header of the current second.
 #[derive(Debug)]
 pub struct Clock {
-    epoch: Instant,
+    /// What the kernel's clock said at the epoch.
+    epoch_ns: u64,
     now: Cell<Millis>,
     date_half_second: Cell<u64>,
     date: Cell<DateLine>,
@@ -35,8 +37,9 @@ impl Clock {
     /// A clock that counts from `epoch`, the same for all shards.
     #[must_use]
     pub fn new(epoch: Instant) -> Self {
+        let since = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let clock = Self {
-            epoch,
+            epoch_ns: monotonic_ns().saturating_sub(since),
             now: Cell::new(0),
             date_half_second: Cell::new(u64::MAX),
             date: Cell::new(date_line([b' '; DATE_LEN])),
@@ -53,8 +56,7 @@ impl Clock {
 
     /// Reads the clock, after a wait.
     pub fn refresh(&self) -> Millis {
-        let since = self.epoch.elapsed();
-        let now = since.as_secs() * 1000 + Millis::from(since.subsec_millis());
+        let now = monotonic_ns().saturating_sub(self.epoch_ns) / 1_000_000;
         self.now.set(now);
         now
     }
@@ -73,6 +75,16 @@ impl Clock {
         }
         self.date.get()
     }
+}
+
+/// The clock that never goes back. `Instant` is the same one, and checks each difference.
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    debug_assert_eq!(result, 0, "every Linux has this clock");
+    let libc::timespec { tv_sec, tv_nsec } = time;
+    tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(tv_nsec.cast_unsigned())
 }
 
 /// The line of a date.

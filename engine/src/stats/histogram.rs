@@ -20,18 +20,11 @@ impl Histogram {
     /// Counts one value. Values from 2³² on count as 2³² − 1.
     #[inline]
     pub fn record(&self, value: u64) {
-        let (decade, digit) = Bin::of(value).place();
         let buckets = self.buckets.get_or_init(Box::default);
-        let bucket = match decade.checked_sub(1) {
-            None => buckets.below_ten.get(digit),
-            Some(decade) => buckets
-                .decades
-                .get(decade)
-                .and_then(|buckets| buckets.get_or_init(new_decade).get(digit)),
-        };
-        debug_assert!(bucket.is_some(), "every value has a bucket");
-        if let Some(bucket) = bucket {
-            bucket.inc();
+        // Most times are below ten milliseconds.
+        match usize::try_from(value).ok().and_then(|value| buckets.below_ten.get(value)) {
+            Some(bucket) => bucket.inc(),
+            None => buckets.record_from_ten(value),
         }
     }
 
@@ -61,6 +54,20 @@ impl Histogram {
 struct Buckets {
     below_ten: [Counter; 10],
     decades: [OnceLock<Box<[Counter; 90]>>; DECADES],
+}
+
+impl Buckets {
+    fn record_from_ten(&self, value: u64) {
+        let (decade, digit) = Bin::of(value).place();
+        let bucket = decade.checked_sub(1).and_then(|decade| {
+            let buckets = self.decades.get(decade)?;
+            buckets.get_or_init(new_decade).get(digit)
+        });
+        debug_assert!(bucket.is_some(), "every value has a bucket");
+        if let Some(bucket) = bucket {
+            bucket.inc();
+        }
+    }
 }
 
 fn new_decade() -> Box<[Counter; 90]> {

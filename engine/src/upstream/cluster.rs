@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http1::HeadLimits;
 use crate::http1::names::Names;
 use crate::stats::{ClusterStats, Scope};
 use crate::upstream::balance::LbPolicy;
@@ -46,10 +47,8 @@ pub struct HttpProtocolOptions {
     pub max_connection_duration: Option<Duration>,
     /// How many requests a connection carries; none: no limit.
     pub max_requests_per_connection: Option<u32>,
-    /// Most header fields of a response. Default 100.
-    pub max_headers_count: u32,
-    /// Longest head of a response, in KiB. Default 80.
-    pub max_response_headers_kb: u32,
+    /// What hosts may send as a head. Default: 100 fields, 80 KiB.
+    pub head_limits: HeadLimits,
     /// Whether trailers are passed on. Default no.
     pub enable_trailers: bool,
     /// How the names of fields are written.
@@ -76,8 +75,12 @@ impl Default for HttpProtocolOptions {
             idle_timeout: Some(Duration::from_secs(60 * 60)),
             max_connection_duration: None,
             max_requests_per_connection: None,
-            max_headers_count: 100,
-            max_response_headers_kb: 80,
+            head_limits: HeadLimits {
+                bytes_max: 80 * 1024,
+                fields_max: 100,
+                accept_http_10: true,
+                ..HeadLimits::default()
+            },
             enable_trailers: false,
             names: Names::LowerCase,
             send_fully_qualified_url: false,

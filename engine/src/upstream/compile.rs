@@ -346,10 +346,10 @@ fn common_options(
     options.max_connection_duration = *max_connection_duration;
     options.max_requests_per_connection = max_requests_per_connection.filter(|&max| max > 0);
     if let Some(max) = max_headers_count {
-        options.max_headers_count = *max;
+        options.head_limits.fields_max = *max as usize;
     }
     if let Some(max) = max_response_headers_kb {
-        options.max_response_headers_kb = *max;
+        options.head_limits.bytes_max = *max as usize * 1024;
     }
 }
 
@@ -501,7 +501,7 @@ pub(super) mod tests {
     fn http_options_come_from_either_place_and_the_newer_one_wins() {
         let older = json!({"idle_timeout": {"secs": 0, "nanos": 0}, "max_headers_count": 7});
         let http = good(json!({"name": "a", "common_http_protocol_options": older})).http;
-        assert_eq!((http.idle_timeout, http.max_headers_count), (None, 7));
+        assert_eq!((http.idle_timeout, http.head_limits.fields_max), (None, 7));
 
         let newer = typed_http(&json!({
             "common_http_protocol_options": {"max_requests_per_connection": 3},
@@ -516,7 +516,7 @@ pub(super) mod tests {
               no effect: HttpProtocolOptions takes its place"]
         );
         let http = clusters[0].http;
-        assert_eq!((http.max_headers_count, http.max_requests_per_connection), (100, Some(3)));
+        assert_eq!((http.head_limits.fields_max, http.max_requests_per_connection), (100, Some(3)));
         assert!(http.enable_trailers);
     }
 

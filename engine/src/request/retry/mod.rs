@@ -12,7 +12,7 @@ pub(crate) mod compile;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::flags::Flag;
-use crate::http1::{FieldName, RequestHead, ResponseHead};
+use crate::http1::{FieldName, FieldSet, RequestHead, ResponseHead};
 use crate::request::route::{HeaderCondition, HeaderMatcher, HeaderName};
 
 /// When a route tries again.
@@ -308,7 +308,15 @@ impl Reset {
 impl<'a> RetryState<'a> {
     /// The state before the first attempt; `None` if this request is never retried. What is asked
     /// for in headers is added to the policy; those of an external client are gone by now.
+    #[inline]
     pub fn new(policy: Option<&'a RetryPolicy>, request: &RequestHead) -> Option<Self> {
+        const ASKING: FieldSet =
+            FieldSet::of(&[FieldName::XEnvoyRetryOn, FieldName::XEnvoyRetryGrpcOn]);
+        let asks = request.fields.has_any(ASKING);
+        if policy.is_some() || asks { Self::of(policy, request) } else { None }
+    }
+
+    fn of(policy: Option<&'a RetryPolicy>, request: &RequestHead) -> Option<Self> {
         let asked = |name| request.fields.get(name);
         let http = RetryOn::asked(asked(FieldName::XEnvoyRetryOn), RetryOn::http);
         let grpc = RetryOn::asked(asked(FieldName::XEnvoyRetryGrpcOn), RetryOn::grpc);

@@ -176,7 +176,7 @@ fn a_route_without_settings_has_envoys_defaults() {
         {"match": {"prefix": "/"}, "route": {"cluster": "other"}}])));
     let forward = forward(found(&table, &request("/", &[]), 0).unwrap()).clone();
     assert_eq!(forward.cluster, 1);
-    assert_eq!(forward.timeout, Some(Duration::from_secs(15)));
+    assert_eq!(forward.timeouts.global, Some(Duration::from_secs(15)));
     assert!(forward.retry.is_none() && forward.path_rewrite.is_none());
 }
 

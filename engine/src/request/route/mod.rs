@@ -202,14 +202,15 @@ impl VirtualHost {
 }
 
 impl RouteMatch {
-    /// Whether a request with this path (without query) matches.
+    /// Whether a request with this path (without query) matches. What is literal in the path was
+    /// compared by the index.
     fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
         //= envoy:config.route.v3.RouteMatch.connect_matcher
         //# "Only requests with connect_matcher will match CONNECT requests"
         let is_for_its_method =
             head.method != Method::Connect || matches!(self.path, PathMatch::Connect);
         is_for_its_method
-            && self.path.matches(path)
+            && (self.path.is_literal() || self.path.matches(path))
             && self.fraction.is_none_or(|fraction| fraction.includes(random))
             && (!self.grpc || is_grpc(head))
             && self.headers.iter().all(|matcher| matcher.matches(head))

@@ -61,6 +61,14 @@ impl Literal {
 }
 
 impl PathMatch {
+    /// Whether the index decides it alone.
+    pub(super) const fn is_literal(&self) -> bool {
+        match self {
+            Self::Exact(_) | Self::Prefix(_) | Self::SeparatedPrefix(_) => true,
+            Self::Regex(_) | Self::Connect => false,
+        }
+    }
+
     /// Whether `path` (without query) matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {

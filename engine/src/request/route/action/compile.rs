@@ -5,7 +5,8 @@ use std::time::Duration;
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
-use super::{Action, Connect, DirectResponse, Forward, Priority, Redirect, RedirectPath};
+use super::{Action, Connect, DirectResponse, Forward, Priority, Redirect, RedirectPath, Timeouts};
+use crate::http1::{FieldName, Line};
 use crate::request::retry;
 use crate::request::route::Upgrades;
 use crate::request::route::compile::{Given, refuse};
@@ -88,6 +89,14 @@ pub(crate) fn forward(
         (None, Some(schema)) => weighted(schema, given, &at.field("weighted_clusters"), problems)?,
         (None, None) => return None,
     };
+    let retry = own_retry.or_else(|| inherited.cloned());
+    let timeouts = Timeouts::new(
+        Some(timeout.unwrap_or(DEFAULT_TIMEOUT)).filter(|timeout| !timeout.is_zero()),
+        retry.as_ref().and_then(|retry| retry.per_try_timeout),
+    );
+    let expected = timeouts.expected_ms(Duration::ZERO).map(|expected| {
+        Line::new(FieldName::XEnvoyExpectedRqTimeoutMs, expected.to_string().as_bytes())
+    });
     Some(Forwarding {
         clusters,
         not_found_status: match cluster_not_found_response_code {
@@ -98,11 +107,12 @@ pub(crate) fn forward(
         random: random.map(HeaderName::new),
         forward: Forward {
             cluster: 0,
-            timeout: Some(timeout.unwrap_or(DEFAULT_TIMEOUT)).filter(|t| !t.is_zero()),
+            timeouts,
+            expected,
             idle_timeout: *idle_timeout,
             upgrades: upgrades(upgrade_configs, &at.field("upgrade_configs"), problems),
             connect: connect(upgrade_configs, &at.field("upgrade_configs"), problems),
-            retry: own_retry.or_else(|| inherited.cloned()),
+            retry,
             host_rewrite,
             append_x_forwarded_host: *append_x_forwarded_host,
             path_rewrite,

@@ -12,7 +12,7 @@ use super::rewrite::{HostRewrite, PathRewrite};
 use super::upgrades::Upgrades;
 use super::{scheme, without_query};
 use crate::downstream::connection::millis;
-use crate::http1::{FieldName, RequestHead};
+use crate::http1::{FieldName, Line, RequestHead};
 use crate::request::retry::RetryPolicy;
 
 /// The action of a route.
@@ -38,8 +38,10 @@ pub enum Action {
 pub struct Forward {
     /// Index in the snapshot's clusters.
     pub cluster: usize,
-    /// From the end of the request to the end of the answer, retries included; `None` is infinite.
-    pub timeout: Option<Duration>,
+    /// The timers of a request that asks for no others.
+    pub timeouts: Timeouts,
+    /// `x-envoy-expected-rq-timeout-ms` of its first attempt.
+    pub expected: Option<Line>,
     /// Replaces the connection manager's `stream_idle_timeout`; zero means none.
     pub idle_timeout: Option<Duration>,
     /// The upgrades that it allows or refuses, whatever the connection manager says.
@@ -125,6 +127,10 @@ impl Forward {
     /// The timers of a request: those of the route, or those that are asked for in headers, the
     /// one for everything in `global_field`. The caller removes these headers.
     pub fn timeouts(&self, head: &RequestHead, global_field: FieldName) -> Timeouts {
+        let fields = &head.fields;
+        if !fields.has(global_field) && !fields.has(FieldName::XEnvoyUpstreamRqPerTryTimeoutMs) {
+            return self.timeouts;
+        }
         let asked = |name| {
             let value = head.fields.get(name)?;
             std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_millis)
@@ -132,19 +138,24 @@ impl Forward {
         let some = |timeout: Duration| (!timeout.is_zero()).then_some(timeout);
         let global = match asked(global_field) {
             Some(asked) => some(asked),
-            None => self.timeout,
+            None => self.timeouts.global,
         };
         let per_try = match asked(FieldName::XEnvoyUpstreamRqPerTryTimeoutMs) {
             Some(asked) => some(asked),
             None => self.retry.as_ref().and_then(|retry| retry.per_try_timeout),
         };
-        // An attempt that may last as long as everything needs no timer of its own.
-        let per_try = per_try.filter(|per_try| global.is_none_or(|global| *per_try < global));
-        Timeouts { global, per_try }
+        Timeouts::new(global, per_try)
     }
 }
 
 impl Timeouts {
+    /// The timers for everything and for one attempt. An attempt that may last as long as everything
+    /// needs none of its own.
+    pub fn new(global: Option<Duration>, per_try: Option<Duration>) -> Self {
+        let per_try = per_try.filter(|per_try| global.is_none_or(|global| *per_try < global));
+        Self { global, per_try }
+    }
+
     /// `x-envoy-expected-rq-timeout-ms` for an attempt that starts `elapsed` after the first one;
     /// `None` if it has no limit.
     pub fn expected_ms(&self, elapsed: Duration) -> Option<u64> {
