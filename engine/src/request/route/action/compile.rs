@@ -90,20 +90,10 @@ pub(crate) fn forward(
         (None, None) => return None,
     };
     let retry = own_retry.or_else(|| inherited.cloned());
-    let timeouts = Timeouts::new(
-        Some(timeout.unwrap_or(DEFAULT_TIMEOUT)).filter(|timeout| !timeout.is_zero()),
-        retry.as_ref().and_then(|retry| retry.per_try_timeout),
-    );
-    let expected = timeouts.expected_ms(Duration::ZERO).map(|expected| {
-        Line::new(FieldName::XEnvoyExpectedRqTimeoutMs, expected.to_string().as_bytes())
-    });
+    let (timeouts, expected) = timers(*timeout, retry.as_ref());
     Some(Forwarding {
         clusters,
-        not_found_status: match cluster_not_found_response_code {
-            config::ClusterNotFoundResponseCode::ServiceUnavailable => 503,
-            config::ClusterNotFoundResponseCode::NotFound => 404,
-            config::ClusterNotFoundResponseCode::InternalServerError => 500,
-        },
+        not_found_status: not_found_status(*cluster_not_found_response_code),
         random: random.map(HeaderName::new),
         forward: Forward {
             cluster: 0,
@@ -122,6 +112,29 @@ pub(crate) fn forward(
             },
         },
     })
+}
+
+const fn not_found_status(code: config::ClusterNotFoundResponseCode) -> u16 {
+    match code {
+        config::ClusterNotFoundResponseCode::ServiceUnavailable => 503,
+        config::ClusterNotFoundResponseCode::NotFound => 404,
+        config::ClusterNotFoundResponseCode::InternalServerError => 500,
+    }
+}
+
+/// The timers of a request that asks for no others, and what its first attempt says of them.
+fn timers(
+    timeout: Option<Duration>,
+    retry: Option<&retry::RetryPolicy>,
+) -> (Timeouts, Option<Line>) {
+    let timeouts = Timeouts::new(
+        Some(timeout.unwrap_or(DEFAULT_TIMEOUT)).filter(|timeout| !timeout.is_zero()),
+        retry.and_then(|retry| retry.per_try_timeout),
+    );
+    let expected = timeouts.expected_ms(Duration::ZERO).map(|expected| {
+        Line::new(FieldName::XEnvoyExpectedRqTimeoutMs, expected.to_string().as_bytes())
+    });
+    (timeouts, expected)
 }
 
 fn upgrades(
