@@ -5,8 +5,9 @@
 //! [`RequestHead::parse`], and asks [`framing`] where the body ends. It is not the policy of a
 //! connection manager (`downstream/normalize.rs`), nor the choice of when to close.
 //!
-//! Invariant: what is sent on is written from the parsed model, never spliced from what was
-//! received, and a message whose end two readers could see differently is refused.
+//! Invariant: what is sent on is what the parsed model says, byte for byte, also where received lines
+//! are copied because they say just that; and a message whose end two readers could see differently
+//! is refused.
 
 pub mod chunked;
 pub mod encode;
