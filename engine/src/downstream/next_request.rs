@@ -167,8 +167,10 @@ impl Client {
         Ok(Head::Complete)
     }
 
-    /// Receives what is missing of a head.
+    /// Receives what is missing of a head. The alarm is set once: a client that sends a byte now and
+    /// then does not silence it.
     async fn receive_rest(&mut self, heads: &mut Heads) -> Result<(), Next> {
+        self.set_head_alarm();
         loop {
             self.receive_some(heads.request.received()).await?;
             match self.parse_head(heads) {
@@ -199,7 +201,6 @@ impl Client {
                 Ok(Received::Nothing) => {}
             }
             let want = Interest { client_in: true, ..Interest::default() };
-            self.set_head_alarm();
             if self.wait(None, want).await.rang {
                 let limit = self.head_limit().map_or(HeadLimit::Head, |(_, limit)| limit);
                 match limit {

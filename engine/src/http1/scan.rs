@@ -1,4 +1,4 @@
-//! Looks at sixteen bytes at once: where a space or a colon stands, where text ends.
+//! Looks at sixteen bytes at once: where a space stands, where a name or text ends.
 //!
 //! It finds nothing in the last bytes of a text that are fewer than sixteen: there has to be
 //! [`PADDING`] behind it.
@@ -18,10 +18,11 @@ pub(super) fn space(bytes: &[u8]) -> Option<u32> {
     first(bytes, block::spaces)
 }
 
-/// Where the first colon stands.
+/// Where a name ends at the latest: before a colon, white space, a control character, or what is no
+/// ASCII.
 #[inline]
-pub(super) fn colon(bytes: &[u8]) -> Option<u32> {
-    first(bytes, block::colons)
+pub(super) fn end_of_name(bytes: &[u8]) -> Option<u32> {
+    first(bytes, block::no_name)
 }
 
 /// Where text ends: before a control character, or what is no ASCII.
@@ -60,9 +61,9 @@ mod block {
     }
 
     #[inline]
-    pub(super) fn colons(block: &Block) -> u32 {
+    pub(super) fn no_name(block: &Block) -> u32 {
         // SAFETY: every x86-64 has SSE2.
-        unsafe { equal(block, b':') }
+        unsafe { outside_of_name(block) }
     }
 
     #[inline]
@@ -75,6 +76,16 @@ mod block {
     #[target_feature(enable = "sse2")]
     fn equal(block: &Block, byte: u8) -> u32 {
         mask(_mm_cmpeq_epi8(load(block), _mm_set1_epi8(byte.cast_signed())))
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn outside_of_name(block: &Block) -> u32 {
+        let block = load(block);
+        let invisible = _mm_cmplt_epi8(block, _mm_set1_epi8(0x21));
+        let del = _mm_cmpeq_epi8(block, _mm_set1_epi8(0x7f));
+        let colon = _mm_cmpeq_epi8(block, _mm_set1_epi8(0x3a));
+        mask(_mm_or_si128(_mm_or_si128(invisible, del), colon))
     }
 
     #[inline]
@@ -111,8 +122,8 @@ mod block {
     }
 
     #[inline]
-    pub(super) fn colons(block: &Block) -> u32 {
-        mask(block, |byte| byte == b':')
+    pub(super) fn no_name(block: &Block) -> u32 {
+        mask(block, |byte| !byte.is_ascii_graphic() || byte == b':')
     }
 
     #[inline]
@@ -137,12 +148,12 @@ mod tests {
         #[test]
         fn what_is_found_is_the_first(mut bytes in prop::collection::vec(0x1e_u8..0x82, 0..80)) {
             let space_at = bytes.iter().position(|&byte| byte == b' ');
-            let colon_at = bytes.iter().position(|&byte| byte == b':');
+            let name_end = bytes.iter().position(|&b| !b.is_ascii_graphic() || b == b':');
             let text_end = bytes.iter().position(|byte| !(b' '..=b'~').contains(byte));
             let len = bytes.len();
             bytes.extend_from_slice(&PADDING);
             prop_assert_eq!(space(&bytes).map(|at| at as usize), space_at);
-            prop_assert_eq!(colon(&bytes).map(|at| at as usize), colon_at);
+            prop_assert_eq!(end_of_name(&bytes).map(|at| at as usize), name_end.or(Some(len)));
             prop_assert_eq!(end_of_text(&bytes).map(|at| at as usize), text_end.or(Some(len)));
         }
     }

@@ -55,6 +55,24 @@ fn an_absolute_target_does_not_touch_the_body_behind_it() {
     }
 }
 
+#[test]
+fn what_looks_like_fields_behind_a_head_stays_as_it_is() {
+    // A line that ends in LF alone ends the head, too.
+    let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\n";
+    let (mut head, used) = parsed(&[head, "X-BODY\r\nX-B: A\r\n\r\n"].concat());
+    let mut rest = Vec::new();
+    head.split_off(used, &mut rest);
+    assert_eq!(String::from_utf8_lossy(&rest), "X-BODY\r\nX-B: A\r\n\r\n");
+}
+
+#[test]
+fn what_looks_like_a_name_in_a_folded_line_stays_as_it_is() {
+    let mut head = ResponseHead::default();
+    head.received().extend_from_slice(b"HTTP/1.1 200 OK\r\nA: b\r\n X-C: D\r\n\r\n");
+    assert_eq!(head.parse(&HeadLimits::default()), Ok(Some(head.received().len())));
+    assert_eq!(head.fields.find(b"a"), Some(&b"b   X-C: D"[..]));
+}
+
 /// What may be done to the fields of a head.
 #[derive(Clone, Debug)]
 enum Edit {
