@@ -70,10 +70,12 @@ impl Upload {
     ///
     /// # Errors
     /// When the chunks are malformed.
+    #[inline]
     pub(super) fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
-        if early.is_empty() {
-            return Ok(());
-        }
+        if early.is_empty() { Ok(()) } else { self.take_some(early) }
+    }
+
+    fn take_some(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
         let before = self.pump.unsent().len();
         let taken = self.pump.take_early(early)?;
         early.drain(..taken);
