@@ -193,7 +193,6 @@ fn answer(method: Method, rest: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, usiz
     let mut head = ResponseHead::default();
     head.received().extend_from_slice(rest);
     let used = head.parse(&HeadLimits::default()).ok()??;
-    head.split_off(used, &mut Vec::new());
     let length = framing::response(method, &head).ok()?;
     let length_sent = framing::announce_response(method, Version::Http11, &mut head, length);
     let mut out = Vec::new();
