@@ -73,7 +73,8 @@ fn stand_in() -> Result<PathBuf> {
     let folder = PathBuf::from(env::var("OUT_DIR")?).join("stand-in");
     fs::create_dir_all(&folder)?;
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    fs::copy(here.with_file_name("Cargo.lock"), folder.join("Cargo.lock"))?;
+    // Its text, not its permissions: cargo takes out of it what is not needed.
+    fs::write(folder.join("Cargo.lock"), fs::read(here.with_file_name("Cargo.lock"))?)?;
     fs::write(folder.join("lib.rs"), "")?;
     let manifest = folder.join("Cargo.toml");
     fs::write(&manifest, STAND_IN)?;

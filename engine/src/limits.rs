@@ -22,9 +22,12 @@ pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// for long may say 102 every few seconds.
 pub const INTERIM_RESPONSES_MAX: usize = 1024;
 
+/// What of a block is left for edits of an answer's head when it is received into.
+pub const EDIT_BYTES: usize = 1024;
+
 /// Tasks that may have been resumed since the kernel told what has happened, before it is asked again
 /// whether an idle connection still lives. One task takes some microseconds.
-pub const TASKS_UNASKED_MAX: u64 = 256;
+pub const TASKS_UNASKED_MAX: u64 = 64;
 
 /// How often another host is asked for to avoid one that was tried.
 pub const HOST_SELECTIONS_MAX: u32 = 100;

@@ -146,7 +146,8 @@ pub fn announce_response(
 
 fn set_length(fields: &mut Fields, length: u64) {
     fields.remove(FieldName::TransferEncoding);
-    if !fields.get(FieldName::ContentLength).is_some_and(|text| says(text, length)) {
+    let said = fields.get(FieldName::ContentLength).is_some_and(|text| says(text, length));
+    if !said || fields.is_repeated(FieldName::ContentLength) {
         let mut digits = itoa::Buffer::new();
         fields.set(FieldName::ContentLength, digits.format(length).as_bytes());
     }

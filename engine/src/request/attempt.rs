@@ -260,7 +260,8 @@ impl Attempt<'_> {
         let buffer = x.heads.response.received();
         // What is left of the block is for edits. The parser refuses a head beyond its limit, so
         // this grows a few times at the most.
-        let most = match limits::BLOCK_BYTES.checked_sub(buffer.len()) {
+        let room = limits::BLOCK_BYTES - limits::EDIT_BYTES;
+        let most = match room.checked_sub(buffer.len()) {
             None | Some(0) => limits::BLOCK_BYTES,
             Some(room) => room,
         };

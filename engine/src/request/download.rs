@@ -41,11 +41,12 @@ pub(super) async fn deliver(
         Ok(_) => relay(x, &connection, &mut pump, upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
     };
-    if let Err(Broken::Answer(Fault::Malformed(_))) = relayed
-        && x.client.send_all(pump.unsent()).await.is_err()
-    {
-        // What came before the misdeed is the client's, but it has gone.
-        relayed = Err(Broken::Client);
+    if let Err(Broken::Answer(Fault::Malformed(_))) = relayed {
+        // What came before the misdeed is the client's.
+        x.arm();
+        if x.client.send_all(pump.unsent()).await.is_err() {
+            relayed = Err(Broken::Client);
+        }
     }
     let clean = pump.has_ended() && pump.surplus().is_empty() && !has_surplus;
     let after = match relayed {

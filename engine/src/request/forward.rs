@@ -24,7 +24,7 @@ use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
-use crate::upstream::pool::Pool;
+use crate::upstream::pool::{Look, Pool};
 
 /// Forwards the request of `x` as `plan` says.
 pub(super) async fn forward(
@@ -276,12 +276,18 @@ impl Forwarding<'_> {
         if self.terminates(x) {
             return attempt::connect(x, pool, self.priority()).await;
         }
+        let look = if self.may_be_sent_again(x) { Look::AsTold } else { Look::Again };
         if self.stale == Stale::NotYet
-            && let Some(connection) = pool.lease_idle()
+            && let Some(connection) = pool.lease_idle(look)
         {
             return Ok(connection);
         }
         attempt::lease(x, pool, self.priority()).await
+    }
+
+    /// Whether it does no harm to send the request twice.
+    fn may_be_sent_again(&self, x: &Exchange<'_>) -> bool {
+        x.heads.request.method.is_idempotent() && self.upload.can_repeat()
     }
 
     /// Envoy: once the body is more than is kept, the request is not retried any more.
@@ -306,8 +312,7 @@ impl Forwarding<'_> {
         // request that may be repeated is sent once more: no retry, and no 503 for the client.
         if let Failed::Upstream { sent: Sent::OnStaleConnection, .. } = failed
             && self.stale == Stale::NotYet
-            && x.heads.request.method.is_idempotent()
-            && self.upload.can_repeat()
+            && self.may_be_sent_again(x)
         {
             self.stale = Stale::Met;
             self.attempts -= 1;

@@ -172,11 +172,18 @@ impl Socket {
         self.source.is_quiet()
     }
 
-    /// Whether nothing has come since the last receive, not even the end. What comes at this very
-    /// moment is missed, be the kernel asked or not.
+    /// How often the kernel has told all that had happened.
     #[must_use]
-    pub fn is_silent(&self) -> bool {
-        (self.source.is_quiet() && self.reactor.has_just_asked()) || self.peek() == Peeked::Silent
+    pub const fn turns(&self) -> u64 {
+        self.reactor.turns()
+    }
+
+    /// Whether nothing has come since the last receive, not even the end, as far as the kernel has told
+    /// a moment ago. It must have told everything since that receive, in which it had been asked `turns`
+    /// times.
+    #[must_use]
+    pub fn seems_silent(&self, turns: u64) -> bool {
+        self.source.is_quiet() && self.reactor.turns() > turns && self.reactor.has_just_asked()
     }
 
     /// Looks into the receive queue without taking anything.

@@ -50,6 +50,17 @@ enum Life {
 struct Parked {
     connection: Connection,
     since: Millis,
+    /// [`Socket::turns`] when it was parked.
+    turns: u64,
+}
+
+/// How an idle connection is looked at before it carries a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Look {
+    /// It may turn out to be closed: the request can be sent once more.
+    AsTold,
+    /// Its receive queue is looked into.
+    Again,
 }
 
 /// Somebody who waits for a connection of others.
@@ -140,8 +151,8 @@ impl Pool {
 
     /// An idle connection, if there is one.
     #[must_use]
-    pub fn lease_idle(&self) -> Option<Connection> {
-        self.take_idle().map(begin)
+    pub fn lease_idle(&self, look: Look) -> Option<Connection> {
+        self.take_idle(look).map(begin)
     }
 
     /// A new connection, or one that somebody else returns. To be asked after
@@ -187,7 +198,8 @@ impl Pool {
             *waiter.given.borrow_mut() = Some(connection);
             return waiter.wake();
         }
-        self.idle.borrow_mut().push(Parked { connection, since: now });
+        let turns = connection.socket().turns();
+        self.idle.borrow_mut().push(Parked { connection, since: now, turns });
         self.shard.sweep_later(now);
     }
 
@@ -287,11 +299,14 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self, look: Look) -> Option<Connection> {
         loop {
             let parked = self.idle.borrow_mut().pop()?;
             // However short it was idle: bytes behind the last answer would be the next one's.
-            if parked.connection.socket().is_silent() {
+            let socket = parked.connection.socket();
+            if (look == Look::AsTold && socket.seems_silent(parked.turns))
+                || socket.peek() == Peeked::Silent
+            {
                 return Some(parked.connection);
             }
             // The host has closed it, or said something that nobody asked for.

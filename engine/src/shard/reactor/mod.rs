@@ -66,8 +66,10 @@ pub struct Reactor {
     carries: bool,
     /// Counts how often tasks were resumed.
     resumed: Cell<u64>,
-    /// The count when the kernel was asked last.
+    /// The count when the kernel last told everything.
     asked: Cell<u64>,
+    /// Turns in which the kernel told everything.
+    turns: Cell<u64>,
     /// The count at the last look, and looks since the last turn.
     seen: Cell<u64>,
     rounds: Cell<u32>,
@@ -111,6 +113,7 @@ impl Reactor {
             carries: matches!(ring, Ring::DeferTaskrun | Ring::CoopTaskrun),
             resumed: Cell::new(0),
             asked: Cell::new(0),
+            turns: Cell::new(0),
             seen: Cell::new(0),
             rounds: Cell::new(0),
             later: RefCell::default(),
@@ -130,7 +133,12 @@ impl Reactor {
         self.resumed.set(self.resumed.get().wrapping_add(1));
     }
 
-    /// Whether the kernel was asked a moment ago: what it has not told did not happen before that.
+    /// Turns in which the kernel told all that had happened.
+    pub(super) const fn turns(&self) -> u64 {
+        self.turns.get()
+    }
+
+    /// Whether the kernel has told everything a moment ago.
     pub(super) fn has_just_asked(&self) -> bool {
         self.resumed.get().wrapping_sub(self.asked.get()) <= limits::TASKS_UNASKED_MAX
     }
@@ -246,7 +254,6 @@ impl Reactor {
     fn turn(&self, wait: Wait) -> Heard {
         let mut happened = self.happened.take();
         let mut heard = Heard::ByNobody;
-        self.asked.set(self.resumed.get());
         match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
                 heard = self.send_posts(ring);
@@ -254,6 +261,10 @@ impl Reactor {
                 ring.turn(if heard == Heard::ByTask { Wait::No } else { wait }, &mut happened);
             }
             Kernel::Epoll(epoll) => epoll.turn(wait, &mut happened),
+        }
+        if happened.len() < TOLD_AT_ONCE {
+            self.asked.set(self.resumed.get());
+            self.turns.set(self.turns.get() + 1);
         }
         for (key, what) in happened.drain(..) {
             // What is closed may still complete.
@@ -305,6 +316,10 @@ impl Reactor {
         }
     }
 }
+
+/// A ring that puts work off for its thread does at least so much of it when it is entered; if it did
+/// less, there was no more.
+const TOLD_AT_ONCE: usize = 20;
 
 /// Rounds of tasks that wake each other before the kernel is asked anyway.
 const ROUNDS_MAX: u32 = 8;
