@@ -16,7 +16,7 @@ pub(super) struct Epoll {
 }
 
 /// Events that are taken in one call.
-const EVENTS_MAX: usize = 1024;
+pub(super) const EVENTS_MAX: usize = 1024;
 
 impl Epoll {
     pub(super) fn new() -> io::Result<Self> {

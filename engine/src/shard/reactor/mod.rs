@@ -254,15 +254,20 @@ impl Reactor {
     fn turn(&self, wait: Wait) -> Heard {
         let mut happened = self.happened.take();
         let mut heard = Heard::ByNobody;
-        match &mut *self.kernel.borrow_mut() {
+        let told_at_once = match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
                 heard = self.send_posts(ring);
                 // Whoever was woken by that has something to do.
                 ring.turn(if heard == Heard::ByTask { Wait::No } else { wait }, &mut happened);
+                uring::TOLD_AT_ONCE
             }
-            Kernel::Epoll(epoll) => epoll.turn(wait, &mut happened),
-        }
-        if happened.len() < TOLD_AT_ONCE {
+            Kernel::Epoll(epoll) => {
+                epoll.turn(wait, &mut happened);
+                epoll::EVENTS_MAX
+            }
+        };
+        // There was no more.
+        if happened.len() < told_at_once {
             self.asked.set(self.resumed.get());
             self.turns.set(self.turns.get() + 1);
         }
@@ -316,10 +321,6 @@ impl Reactor {
         }
     }
 }
-
-/// A ring that puts work off for its thread does at least so much of it when it is entered; if it did
-/// less, there was no more.
-const TOLD_AT_ONCE: usize = 20;
 
 /// Rounds of tasks that wake each other before the kernel is asked anyway.
 const ROUNDS_MAX: u32 = 8;

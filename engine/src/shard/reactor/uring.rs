@@ -24,6 +24,9 @@ const WRITABLE: u64 = 1;
 const SENT: u64 = 2;
 const ABOUT: u64 = 3;
 
+/// A ring that puts work off for its thread does at least so much of it when it is entered.
+pub(super) const TOLD_AT_ONCE: usize = 20;
+
 /// User data of operations whose end tells nothing.
 const NOBODY: u64 = u64::MAX;
 
