@@ -104,21 +104,23 @@ fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
     x.touch();
     let retry = plan.retry.as_ref();
     x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
-    expect_timeout(x, plan, Duration::ZERO);
+    match &plan.expected {
+        Some(expected) if x.timeouts == plan.timeouts => {
+            if !x.chain.manager.suppress_envoy_headers {
+                x.heads.request.fields.set_line(expected);
+            }
+        }
+        _ => expect_timeout(x, Duration::ZERO),
+    }
     x.rewrite_request(route, plan);
 }
 
 /// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
-fn expect_timeout(x: &mut Exchange<'_>, plan: &Forward, elapsed: Duration) {
+fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
     if x.chain.manager.suppress_envoy_headers {
         return;
     }
-    if elapsed.is_zero()
-        && x.timeouts == plan.timeouts
-        && let Some(expected) = &plan.expected
-    {
-        x.heads.request.fields.set_line(expected);
-    } else if let Some(expected) = x.timeouts.expected_ms(elapsed) {
+    if let Some(expected) = x.timeouts.expected_ms(elapsed) {
         let mut digits = itoa::Buffer::new();
         let expected = digits.format(expected).as_bytes();
         x.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
@@ -179,7 +181,7 @@ impl Forwarding<'_> {
         if self.attempts > 0 {
             let now = x.client.shard.clock.now();
             let elapsed = now.saturating_sub(x.received.unwrap_or(now));
-            expect_timeout(x, self.plan, Duration::from_millis(elapsed));
+            expect_timeout(x, Duration::from_millis(elapsed));
         }
         self.attempts += 1;
         x.count_attempt(self.virtual_host, self.attempts);
