@@ -24,10 +24,17 @@ schema! {
         ignore_global_conn_limit: bool,
         bypass_overload_manager: bool,
         max_connections_to_accept_per_socket_event: Option<u32>,
+        connection_balance_config: Option<ConnectionBalanceConfig>,
     } harmless {
         metadata: "only extensions that Corvoy refuses read it",
         traffic_direction: "only tracing and extensions that Corvoy refuses read it",
     }
+
+    struct ConnectionBalanceConfig = "envoy.config.listener.v3.Listener.ConnectionBalanceConfig" {
+        exact_balance: Option<ExactBalance>,
+    }
+
+    struct ExactBalance = "envoy.config.listener.v3.Listener.ConnectionBalanceConfig.ExactBalance" {}
 
     struct FilterChain = "envoy.config.listener.v3.FilterChain" {
         filter_chain_match: Option<FilterChainMatch>,

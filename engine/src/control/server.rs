@@ -9,7 +9,7 @@ use super::admin::{
     ClusterView, ConfigDump, HealthFlags, HostCounts, HostView, Identity, ListenerView, LogLevel,
     Order, Server, ServerState, ShardView, Thresholds,
 };
-use crate::shard::Live;
+use crate::shard::neighbours::Neighbours;
 use crate::snapshot::Snapshot;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
@@ -39,6 +39,7 @@ pub(super) struct Running {
     /// Where each listener of the snapshot really listens.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) shards: Vec<ShardPlace>,
+    pub(super) neighbours: Neighbours,
     pub(super) orders: UnboundedSender<Order>,
     pub(super) changing: Mutex<Changing>,
 }
@@ -52,11 +53,10 @@ pub(super) struct Changing {
 }
 
 /// Where a shard runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ShardPlace {
     pub(super) core: Option<usize>,
     pub(super) driver: String,
-    pub(super) live: Arc<Live>,
 }
 
 impl Running {
@@ -110,7 +110,7 @@ impl Server for Running {
         let view = |(shard, place): (usize, &ShardPlace)| ShardView {
             core: place.core,
             driver: place.driver.clone(),
-            connections: place.live.connections(),
+            connections: self.neighbours.connections(shard),
             requests: requests(shard),
         };
         places.map(view).collect()

@@ -1,26 +1,19 @@
 //! The shards, seen from outside: their threads and their mailboxes.
 
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use super::server::ShardPlace;
 use crate::shard::mailbox::{Mailbox, Order};
-use crate::shard::{self, Live, Plan, ring};
+use crate::shard::neighbours::Neighbours;
+use crate::shard::{self, Plan, ring};
 
 /// All shards of the process.
 #[derive(Debug)]
 pub(super) struct Shards {
-    handles: Vec<Handle>,
-}
-
-#[derive(Debug)]
-struct Handle {
-    mailbox: Mailbox,
-    core: Option<usize>,
-    driver: String,
-    live: Arc<Live>,
+    neighbours: Neighbours,
+    places: Vec<ShardPlace>,
 }
 
 impl Shards {
@@ -32,56 +25,53 @@ impl Shards {
         }
         tracing::info!(target: "main", "{count} shards on {}", choice.ring);
         let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let mut handles = Vec::with_capacity(count);
-        for id in 0..count {
-            let (mailbox, inbox) = Mailbox::new()?;
-            let live = Arc::<Live>::default();
+        let mailboxes = (0..count).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
+        let neighbours = Neighbours::new(mailboxes);
+        let driver = std::iter::once(choice.ring.to_string()).chain(choice.refusals);
+        let driver = driver.collect::<Vec<_>>().join("; refused: ");
+        let mut places = Vec::with_capacity(count);
+        for (id, inbox) in inboxes.into_iter().enumerate() {
             let core = id.checked_rem(cores.len()).and_then(|place| cores.get(place)).copied();
-            let driver = std::iter::once(choice.ring.to_string());
-            let driver = driver.chain(choice.refusals.iter().cloned());
-            handles.push(Handle {
-                mailbox,
-                core: core.map(|core| core.id),
-                driver: driver.collect::<Vec<_>>().join("; refused: "),
-                live: Arc::clone(&live),
-            });
-            let plan = Plan { id, core, ring: choice.ring, inbox, epoch, live };
+            places.push(ShardPlace { core: core.map(|core| core.id), driver: driver.clone() });
+            let neighbours = neighbours.clone();
+            let plan = Plan { id, core, ring: choice.ring, inbox, epoch, neighbours };
             thread::Builder::new().name(format!("shard_{id}")).spawn(move || run(plan))?;
         }
-        Ok(Self { handles })
+        Ok(Self { neighbours, places })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.handles.len()
+        self.neighbours.count()
     }
 
     /// Gives every shard an order.
     pub(super) fn tell_all(&self, order: impl Fn() -> Order) {
-        for handle in &self.handles {
-            handle.mailbox.send(order());
+        for shard in 0..self.count() {
+            self.neighbours.tell(shard, order());
         }
     }
 
     /// Gives each shard an order made from its own part.
     pub(super) fn tell_each<T>(&self, parts: Vec<T>, order: impl Fn(T) -> Order) {
-        for (handle, part) in self.handles.iter().zip(parts) {
-            handle.mailbox.send(order(part));
+        for (shard, part) in parts.into_iter().enumerate() {
+            self.neighbours.tell(shard, order(part));
         }
     }
 
     /// Client connections that are open, on all shards.
     pub(super) fn connections(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.live.connections()).sum()
+        (0..self.count()).map(|shard| self.neighbours.connections(shard)).sum()
     }
 
     /// Where they run, for the admin endpoint.
     pub(super) fn places(&self) -> Vec<ShardPlace> {
-        let place = |handle: &Handle| ShardPlace {
-            core: handle.core,
-            driver: handle.driver.clone(),
-            live: Arc::clone(&handle.live),
-        };
-        self.handles.iter().map(place).collect()
+        self.places.clone()
+    }
+
+    /// As the shards know each other.
+    pub(super) fn neighbours(&self) -> Neighbours {
+        self.neighbours.clone()
     }
 }
 

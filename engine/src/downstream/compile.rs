@@ -7,6 +7,7 @@ use corvoy_config::{self as config, FilterChainMatch, Path, Problems};
 use socket2::TcpKeepalive;
 
 use super::Listener;
+use super::connection_balance::{ConnectionBalance, Rule};
 use super::connection_limit::{ConnectionLimit, Limits};
 use super::filter_chain::FilterChain;
 use crate::compile::{Node, socket_address};
@@ -57,6 +58,7 @@ pub fn listener(
         ignore_global_conn_limit,
         bypass_overload_manager,
         max_connections_to_accept_per_socket_event,
+        connection_balance_config,
     } = listener;
     // The deprecated spelling.
     let _ = reuse_port;
@@ -98,6 +100,7 @@ pub fn listener(
             .and_then(|most| usize::try_from(most).ok())
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
+        balance: balance(connection_balance_config.as_ref(), registry.shards()),
         limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, names),
         filter_chain: Arc::new(filter_chain?),
         stats: registry.scope(&prefix),
@@ -117,6 +120,17 @@ fn limits(
         global: global.filter(|_| !ignore_global_conn_limit).map(Arc::clone),
         listener: names.runtime.integer(&limit_key(listener)).map(ConnectionLimit::new),
     }
+}
+
+/// Which shard serves a connection. As in Envoy the kernel chooses, unless more is asked for; but a
+/// choice that is markedly uneven is mended.
+fn balance(config: Option<&config::ConnectionBalanceConfig>, shards: usize) -> ConnectionBalance {
+    let exact = config.map(|config::ConnectionBalanceConfig { exact_balance }| exact_balance);
+    let rule = match exact.and_then(Option::as_ref) {
+        Some(config::ExactBalance {}) => Rule::Exact,
+        None => Rule::Rough,
+    };
+    ConnectionBalance::new(rule, shards)
 }
 
 /// The runtime key of a listener's limit.

@@ -6,12 +6,11 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
-use super::Listener;
 use super::connection_limit::Places;
 use super::filter_chain::ConnectionChain;
+use super::local::LocalListener;
 use super::next_request::Next;
 use crate::limits;
 use crate::request;
@@ -88,8 +87,8 @@ pub struct Client {
     pub early: Vec<u8>,
     /// Whether the client may still send.
     pub input: Input,
-    pub(super) listener: Arc<Listener>,
-    chain: Rc<ConnectionChain>,
+    listener: Rc<LocalListener>,
+    pub(super) chain: Rc<ConnectionChain>,
     opened: Millis,
     pub(super) head_began: Millis,
     pub(super) requests: u64,
@@ -106,32 +105,26 @@ enum Exchange {
 }
 
 impl Client {
-    /// A connection just accepted; counts it.
-    ///
-    /// # Errors
-    /// When the socket is broken already.
+    /// A connection just accepted; counts it. `places` and its place on the shard are given back
+    /// with it.
     pub fn new(
         shard: &'static Shard,
-        listener: Arc<Listener>,
-        chain: Rc<ConnectionChain>,
+        listener: &Rc<LocalListener>,
         socket: Socket,
         peer: SocketAddr,
-        bound: SocketAddr,
+        local: SocketAddr,
         places: Places,
-    ) -> io::Result<Self> {
-        // A listener on one address is what its connections came to: no need to ask.
-        let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
-        let alarm = shard.timers.alarm();
+    ) -> Self {
         let client = Self {
             shard,
             socket,
             peer,
             local,
-            alarm,
+            alarm: shard.timers.alarm(),
             early: Vec::new(),
             input: Input::Open,
-            listener,
-            chain,
+            listener: Rc::clone(listener),
+            chain: Rc::clone(listener.chain()),
             opened: shard.clock.now(),
             head_began: shard.clock.now(),
             requests: 0,
@@ -139,7 +132,6 @@ impl Client {
             exchange: Exchange::None,
             _places: places,
         };
-        shard.connection_opened();
         client.listener_stats().downstream_cx_total.inc();
         client.listener_stats().downstream_cx_active.inc();
         let http = client.stats();
@@ -147,13 +139,13 @@ impl Client {
         http.downstream_cx_active.inc();
         http.downstream_cx_http1_total.inc();
         http.downstream_cx_http1_active.inc();
-        Ok(client)
+        client
     }
 
     /// Bytes of a request body that are kept for a retry at the most.
     #[must_use]
     pub fn buffer_limit(&self) -> usize {
-        self.listener.buffer_limit
+        self.listener.listener().buffer_limit
     }
 
     /// The filter chain that the connection was given.
@@ -165,11 +157,11 @@ impl Client {
     /// This shard's counters of the connection manager.
     #[must_use]
     pub fn stats(&self) -> &HttpStats {
-        self.listener.filter_chain.http.shard(self.shard.id)
+        self.chain.http.shard(self.shard.id)
     }
 
     fn listener_stats(&self) -> &ListenerStats {
-        self.listener.stats.shard(self.shard.id)
+        self.listener.stats()
     }
 
     /// Requests on this connection so far, the current one included.
@@ -312,14 +304,14 @@ impl Client {
 
     /// When `max_connection_duration` ends the connection.
     pub(super) fn expires_at(&self) -> Option<Millis> {
-        let most = self.listener.filter_chain.manager.timeouts.max_connection_duration?;
+        let most = self.chain.manager.timeouts.max_connection_duration?;
         Some(self.opened.saturating_add(millis(most)))
     }
 
     /// Whether the connection has lived long enough, in requests or in time.
     #[must_use]
     pub fn is_worn_out(&self, now: Millis) -> bool {
-        let manager = &self.listener.filter_chain.manager;
+        let manager = &self.chain.manager;
         if manager.max_requests_per_connection.is_some_and(|most| self.requests >= u64::from(most))
         {
             self.stats().downstream_cx_max_requests_reached.inc();
@@ -342,7 +334,7 @@ impl Client {
     /// Waits until the kernel has taken the whole answer, as long as a close may be delayed.
     async fn settle(&mut self) {
         let now = self.shard.clock.now();
-        let most = self.listener.filter_chain.manager.timeouts.delayed_close.map(millis);
+        let most = self.chain.manager.timeouts.delayed_close.map(millis);
         self.alarm.set(most.map(|most| now.saturating_add(most)), now);
         let want = Interest { client_out: true, ..Interest::default() };
         let _ready = self.wait(None, want).await;
@@ -352,7 +344,7 @@ impl Client {
     /// unread bytes would reset the connection and take the answer away from it.
     async fn linger(&mut self) {
         let now = self.shard.clock.now();
-        let Some(most) = self.listener.filter_chain.manager.timeouts.delayed_close else { return };
+        let Some(most) = self.chain.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();
         let until = now.saturating_add(millis(most));
         self.alarm.set(Some(until), now);
@@ -377,7 +369,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.shard.connection_closed();
+        self.shard.connection_closed(&self.listener);
         let length = self.shard.clock.now().saturating_sub(self.opened);
         let listener = self.listener_stats();
         listener.downstream_cx_active.dec();

@@ -1,4 +1,4 @@
-//! One address on one shard: accepts connections and starts a task for each.
+//! One address on one shard: accepts connections and starts a task for each, here or on another shard.
 //!
 //! Invariant: a connection that the kernel completed is served or counted as refused; when the
 //! process is out of descriptors the listener rests instead of spinning.
@@ -13,8 +13,8 @@ use std::task::Poll;
 
 use super::Listener;
 use super::connection::{Client, serve};
-use super::connection_limit::Overflow;
-use super::filter_chain::ConnectionChain;
+use super::connection_limit::{Overflow, Places};
+use super::local::LocalListener;
 use crate::limits;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
@@ -23,14 +23,13 @@ use crate::shard::{Accepting, Shard};
 /// Accepts until the shard is told to stop, then takes those who wait already and closes.
 pub async fn accept(
     shard: &'static Shard,
-    listener: Arc<Listener>,
+    listener: Rc<LocalListener>,
     socket: Socket,
     address: SocketAddr,
 ) {
     let alarm = shard.timers.alarm();
-    let chain = ConnectionChain::new(&listener.filter_chain);
     loop {
-        match burst(shard, &listener, &chain, &socket, address) {
+        match burst(shard, &listener, &socket, address) {
             Ok(Queue::Empty) if shard.accepting() == Accepting::No => {
                 return socket.stop_listening();
             }
@@ -64,47 +63,83 @@ enum Queue {
     MaybeMore,
 }
 
+/// A connection that the kernel completed.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Where it came to.
+    pub listener: Arc<Listener>,
+    /// Its socket.
+    pub socket: OwnedFd,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// What the listener is bound to.
+    pub bound: SocketAddr,
+    /// Its places within the limits.
+    pub places: Places,
+}
+
 /// Takes the connections that wait now, or a bounded number of them.
 fn burst(
     shard: &'static Shard,
-    listener: &Arc<Listener>,
-    chain: &Rc<ConnectionChain>,
+    listener: &Rc<LocalListener>,
     socket: &Socket,
-    address: SocketAddr,
+    bound: SocketAddr,
 ) -> io::Result<Queue> {
-    for _ in 0..listener.accept_burst {
+    let shared = listener.listener();
+    for _ in 0..shared.accept_burst {
         let Some((connection, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
-        start(shard, listener, chain, connection, peer, address);
+        let places = match shared.limits.take() {
+            Ok(places) => places,
+            Err(overflow) => {
+                match overflow {
+                    Overflow::Global => listener.stats().downstream_global_cx_overflow.inc(),
+                    Overflow::Listener => listener.stats().downstream_cx_overflow.inc(),
+                }
+                continue;
+            }
+        };
+        let server = shared.balance.place(shard.id, |below| shard.random_below(below));
+        shard.neighbours.connection_opened(server);
+        if server == shard.id {
+            start(shard, listener, connection, peer, bound, places);
+        } else {
+            let listener = Arc::clone(shared);
+            let arrival = Arrival { listener, socket: connection, peer, bound, places };
+            shard.neighbours.hand_over(server, arrival);
+        }
     }
     Ok(Queue::MaybeMore)
 }
 
+/// Serves a connection that another shard accepted.
+pub fn take_over(shard: &'static Shard, arrival: Arrival) {
+    let Arrival { listener, socket, peer, bound, places } = arrival;
+    let listener = shard.world().local_listener(shard.id, &listener);
+    start(shard, &listener, socket, peer, bound, places);
+}
+
+/// Starts the task of a connection which has its place on this shard already.
 fn start(
     shard: &'static Shard,
-    listener: &Arc<Listener>,
-    chain: &Rc<ConnectionChain>,
+    listener: &Rc<LocalListener>,
     connection: OwnedFd,
     peer: SocketAddr,
-    address: SocketAddr,
+    bound: SocketAddr,
+    places: Places,
 ) {
-    let places = match listener.limits.take() {
-        Ok(places) => places,
-        Err(overflow) => {
-            let stats = listener.stats.shard(shard.id);
-            match overflow {
-                Overflow::Global => stats.downstream_global_cx_overflow.inc(),
-                Overflow::Listener => stats.downstream_cx_overflow.inc(),
-            }
-            return;
-        }
-    };
-    let client = Socket::new(connection).and_then(|socket| {
-        let (listener, chain) = (Arc::clone(listener), Rc::clone(chain));
-        Client::new(shard, listener, chain, socket, peer, address, places)
+    let socket = Socket::new(connection).and_then(|socket| {
+        // A listener on one address is what its connections came to: no need to ask.
+        let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
+        Ok((socket, local))
     });
-    match client {
-        Ok(client) => shard.spawn(serve(client)),
-        Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),
+    match socket {
+        Ok((socket, local)) => {
+            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, places)));
+        }
+        Err(error) => {
+            shard.connection_closed(listener);
+            tracing::warn!(target: "main", "connection of {peer}: {error}");
+        }
     }
 }
 

@@ -3,15 +3,18 @@
 //!
 //! It does not decide where a request goes (`request/`).
 //!
-//! Invariant: everything here is immutable after compilation, except what one connection owns.
+//! Invariant: everything here is immutable after compilation, except what one connection owns and how
+//! many connections there are.
 
 pub mod compile;
 pub mod connection;
+pub mod connection_balance;
 pub mod connection_limit;
 pub mod connection_manager;
 pub mod filter_chain;
 mod interest;
 pub mod listener;
+pub mod local;
 mod next_request;
 pub mod normalize;
 mod path;
@@ -23,6 +26,7 @@ use std::sync::Arc;
 
 use socket2::TcpKeepalive;
 
+use self::connection_balance::ConnectionBalance;
 use self::connection_limit::Limits;
 use self::filter_chain::FilterChain;
 use crate::stats::{ListenerStats, Scope};
@@ -44,6 +48,8 @@ pub struct Listener {
     pub buffer_limit: usize,
     /// How many connections there may be.
     pub limits: Limits,
+    /// Which shard serves a connection.
+    pub balance: ConnectionBalance,
     /// What its connections are given.
     pub filter_chain: Arc<FilterChain>,
     /// `listener.<address>.`

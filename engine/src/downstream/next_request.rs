@@ -131,13 +131,13 @@ impl Client {
 
     /// When `idle_timeout` ends a connection that is idle since `began`.
     fn idle_at(&self, began: Millis) -> Option<Millis> {
-        let timeouts = &self.listener.filter_chain.manager.timeouts;
+        let timeouts = &self.chain.manager.timeouts;
         timeouts.idle.map(|idle| began.saturating_add(millis(idle + timeouts.drain)))
     }
 
     /// When `max_connection_duration` ends the connection though it is idle.
     fn idle_expires_at(&self) -> Option<Millis> {
-        match self.listener.filter_chain.manager.timeouts.old_and_idle {
+        match self.chain.manager.timeouts.old_and_idle {
             OldAndIdle::AnswersOnce if self.requests > 0 => None,
             OldAndIdle::AnswersOnce | OldAndIdle::Closed => self.expires_at(),
         }
@@ -152,7 +152,7 @@ impl Client {
     /// Looks at what was received of a head; what follows it is for later.
     fn parse_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
         let Heads { request: head, request_as_received: as_received, .. } = heads;
-        let manager = &self.listener.filter_chain.manager;
+        let manager = &self.chain.manager;
         if matches!(manager.names, Names::Preserved(_)) {
             as_received.keep(head.received());
         }
@@ -185,7 +185,7 @@ impl Client {
     async fn receive_some(&mut self, buffer: &mut Vec<u8>) -> Result<(), Next> {
         if buffer.len() == buffer.capacity() {
             // The parser refuses a head beyond its limit, so this grows a few times at the most.
-            let bytes_max = self.listener.filter_chain.manager.limits.bytes_max;
+            let bytes_max = self.chain.manager.limits.bytes_max;
             buffer.reserve(limits::BLOCK_BYTES.min(bytes_max.max(1)));
         }
         loop {
@@ -220,7 +220,7 @@ impl Client {
 
     /// How long a head may take.
     fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
-        let timeouts = &self.listener.filter_chain.manager.timeouts;
+        let timeouts = &self.chain.manager.timeouts;
         let head = timeouts.request_headers.map(|most| (millis(most), HeadLimit::Head));
         let request = timeouts.request.map(|most| (millis(most), HeadLimit::Request));
         [head, request].into_iter().flatten().min_by_key(|(most, _)| *most)

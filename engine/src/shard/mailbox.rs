@@ -1,4 +1,4 @@
-//! What the control plane tells a shard.
+//! What the control plane, or another shard, tells a shard.
 //!
 //! A queue of orders and an event descriptor that wakes the shard; never on the path of a request.
 #![expect(unsafe_code, reason = "eventfd has no safe wrapper here")]
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::socket::Socket;
+use crate::downstream::listener::Arrival;
 use crate::snapshot::Snapshot;
 use crate::upstream::host_set::HostSet;
 
@@ -34,6 +35,8 @@ pub enum Order {
         /// Its address.
         address: SocketAddr,
     },
+    /// Serve this connection, which another shard has accepted.
+    Serve(Arrival),
     /// Close the listening sockets once nobody waits in them; connections stay as they are.
     StopAccepting,
     /// Answer with `connection: close` from now on, or not any more.
@@ -51,7 +54,7 @@ pub enum Draining {
     Leave,
 }
 
-/// The control plane's end.
+/// The end of those who tell.
 #[derive(Debug)]
 pub struct Mailbox {
     orders: Sender<Order>,

@@ -4,12 +4,13 @@
 //! writes its own block of every stat. It is not told what to do on the path of a request: orders
 //! of the control plane arrive in its mailbox between two of them.
 //!
-//! Invariant: nothing here is shared with another shard but immutable snapshots, host sets and
-//! counters that only this thread writes.
+//! Invariant: nothing here is shared with another shard but immutable snapshots, host sets, counters
+//! that only this thread writes, and how many connections each shard has.
 
 pub mod buffers;
 pub mod clock;
 pub mod mailbox;
+pub mod neighbours;
 pub mod reactor;
 pub mod ring;
 pub mod socket;
@@ -22,20 +23,20 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use self::buffers::Buffers;
 use self::clock::Clock;
 use self::mailbox::{Draining, Inbox, Order};
+use self::neighbours::Neighbours;
 use self::reactor::Reactor;
 use self::ring::Ring;
 use self::stage::Stage;
 use self::timers::{Alarm, Timers};
 use self::world::World;
 use crate::downstream::listener;
+use crate::downstream::local::LocalListener;
 use crate::http1::names::AsReceived;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::limits;
@@ -54,22 +55,8 @@ pub struct Plan {
     pub inbox: Inbox,
     /// The zero of all clocks.
     pub epoch: Instant,
-    /// Where it shows how it is.
-    pub live: Arc<Live>,
-}
-
-/// What the control plane sees of a shard at any time.
-#[derive(Debug, Default)]
-pub struct Live {
-    connections: AtomicU64,
-}
-
-impl Live {
-    /// Client connections that are open.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
-    }
+    /// All shards, itself among them.
+    pub neighbours: Neighbours,
 }
 
 /// A shard, for the life of the process.
@@ -94,7 +81,8 @@ pub struct Shard {
     #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
-    live: Arc<Live>,
+    /// All shards.
+    pub neighbours: Neighbours,
     /// Waits that may end at once before the task lets others run.
     patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
@@ -141,7 +129,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
         tracing::warn!(target: "main", "shard {}: cannot be pinned to core {}", plan.id, core.id);
     }
     ring::block_on(plan.ring, async move {
-        let shard = Shard::new(plan.id, plan.ring, plan.epoch, plan.live)?;
+        let shard = Shard::new(plan.id, plan.ring, plan.epoch, plan.neighbours)?;
         monoio::spawn(shard.reactor.run());
         monoio::spawn(shard.reactor.run());
         shard.spawn(shard.timers.run(&shard.clock));
@@ -154,7 +142,12 @@ pub fn run(plan: Plan) -> io::Result<()> {
 }
 
 impl Shard {
-    fn new(id: usize, ring: Ring, epoch: Instant, live: Arc<Live>) -> io::Result<&'static Self> {
+    fn new(
+        id: usize,
+        ring: Ring,
+        epoch: Instant,
+        neighbours: Neighbours,
+    ) -> io::Result<&'static Self> {
         let buffers: &'static Buffers = Box::leak(Box::default());
         let reactor = Reactor::start(ring, buffers)?;
         // A shard lives as long as the process: tasks borrow it without counting.
@@ -171,7 +164,7 @@ impl Shard {
             accepting: Cell::new(Accepting::Yes),
             heads: RefCell::default(),
             scratch: RefCell::default(),
-            live,
+            neighbours,
             patience: Cell::new(0),
             sweep: Cell::new(None),
             sweeping: Cell::new(Sweeping::NotDue),
@@ -184,7 +177,7 @@ impl Shard {
         self.clock.refresh();
         match order {
             Order::Snapshot(snapshot) => {
-                let next = World::next(self, &self.world.borrow(), snapshot);
+                let next = World::next(self, &self.world.borrow(), &snapshot);
                 *self.world.borrow_mut() = Rc::new(next);
             }
             Order::Hosts { cluster, hosts } => {
@@ -202,6 +195,7 @@ impl Shard {
                     }
                 }
             }
+            Order::Serve(arrival) => listener::take_over(self, arrival),
             Order::StopAccepting => {
                 self.accepting.set(Accepting::No);
                 self.timers.wake_all();
@@ -292,14 +286,15 @@ impl Shard {
         Poll::Pending
     }
 
-    /// A client connection was accepted.
-    pub fn connection_opened(&self) {
-        self.live.connections.fetch_add(1, Ordering::Relaxed);
+    /// A client connection of a listener has ended.
+    pub fn connection_closed(&self, listener: &LocalListener) {
+        listener.listener().balance.leave(self.id);
+        self.neighbours.connection_closed(self.id);
     }
 
-    /// A client connection has ended.
-    pub fn connection_closed(&self) {
-        self.live.connections.fetch_sub(1, Ordering::Relaxed);
+    /// A random number below `below`, which is not 0.
+    pub fn random_below(&self, below: usize) -> usize {
+        self.random.borrow_mut().usize(..below)
     }
 
     /// An upstream connection became idle: somebody should look at it now and then.

@@ -1,7 +1,7 @@
 //! The configuration as one shard uses it: the snapshot, and what the shard itself keeps about
-//! each cluster (pools, balancer).
+//! each cluster (pools, balancer) and listener.
 //!
-//! Invariant: `clusters` stands in the order of the snapshot's clusters.
+//! Invariant: `clusters` and `listeners` stand in the order of the snapshot's.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,26 +9,29 @@ use std::sync::Arc;
 use super::Shard;
 use super::clock::Millis;
 use crate::downstream::Listener;
+use crate::downstream::local::LocalListener;
 use crate::snapshot::Snapshot;
 use crate::upstream::local::LocalCluster;
 
 /// One configuration on one shard.
 #[derive(Debug, Default)]
 pub struct World {
-    snapshot: Option<Arc<Snapshot>>,
+    listeners: Vec<Rc<LocalListener>>,
     clusters: Vec<Rc<LocalCluster>>,
 }
 
 impl World {
     /// The world of `snapshot`. A cluster that stays the same keeps its pools.
     #[must_use]
-    pub fn next(shard: &'static Shard, old: &Self, snapshot: Arc<Snapshot>) -> Self {
+    pub fn next(shard: &'static Shard, old: &Self, snapshot: &Snapshot) -> Self {
         let clusters = snapshot.clusters.iter().map(|cluster| {
             let kept = old.clusters.iter().find(|old| Arc::ptr_eq(old.cluster(), cluster));
             kept.map_or_else(|| LocalCluster::new(shard, Arc::clone(cluster)), Rc::clone)
         });
         let clusters = clusters.collect();
-        Self { snapshot: Some(snapshot), clusters }
+        let listeners = snapshot.listeners.iter();
+        let listeners = listeners.map(|listener| old.local_listener(shard.id, listener)).collect();
+        Self { listeners, clusters }
     }
 
     /// A cluster by its index in the snapshot.
@@ -39,8 +42,15 @@ impl World {
 
     /// A listener by its index in the snapshot.
     #[must_use]
-    pub fn listener(&self, index: usize) -> Option<Arc<Listener>> {
-        self.snapshot.as_ref()?.listeners.get(index).map(Arc::clone)
+    pub fn listener(&self, index: usize) -> Option<Rc<LocalListener>> {
+        self.listeners.get(index).map(Rc::clone)
+    }
+
+    /// A listener as shard `shard` uses it, also one of another configuration.
+    #[must_use]
+    pub fn local_listener(&self, shard: usize, listener: &Arc<Listener>) -> Rc<LocalListener> {
+        let known = self.listeners.iter().find(|local| Arc::ptr_eq(local.listener(), listener));
+        known.map_or_else(|| LocalListener::new(shard, Arc::clone(listener)), Rc::clone)
     }
 
     /// Looks at every idle upstream connection; `true` while there are any.

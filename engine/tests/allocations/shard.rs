@@ -10,6 +10,7 @@ use corvoy_config::{Problems, Source};
 use corvoy_engine::compile;
 use corvoy_engine::control::sockets;
 use corvoy_engine::shard::mailbox::{Mailbox, Order};
+use corvoy_engine::shard::neighbours::Neighbours;
 use corvoy_engine::shard::{self, Plan, ring};
 use corvoy_engine::stats::Registry;
 use corvoy_engine::upstream::discovery::Discovery;
@@ -19,7 +20,6 @@ use crate::counting;
 /// A connection to a shard that serves as long as the test runs.
 pub(crate) struct Client {
     stream: TcpStream,
-    _mailbox: Mailbox,
 }
 
 impl Client {
@@ -28,22 +28,23 @@ impl Client {
         let snapshot = compiled(origin(), &registry).snapshot;
         let (mailbox, inbox) = Mailbox::new().unwrap();
         let ring = ring::choose().unwrap().ring;
-        let (epoch, live) = (Instant::now(), Arc::default());
-        let plan = Plan { id: 0, core: None, ring, inbox, epoch, live };
+        let shards = Neighbours::new(vec![mailbox]);
+        let (epoch, neighbours) = (Instant::now(), shards.clone());
+        let plan = Plan { id: 0, core: None, ring, inbox, epoch, neighbours };
         thread::spawn(move || {
             counting::watch_this_thread();
             shard::run(plan).unwrap();
         });
-        mailbox.send(Order::Snapshot(Arc::clone(&snapshot)));
+        shards.tell(0, Order::Snapshot(Arc::clone(&snapshot)));
         for (cluster, compiled) in snapshot.clusters.iter().enumerate() {
             let Discovery::Static(hosts) = &compiled.discovery else { panic!("not static") };
-            mailbox.send(Order::Hosts { cluster, hosts: Arc::clone(hosts) });
+            shards.tell(0, Order::Hosts { cluster, hosts: Arc::clone(hosts) });
         }
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (address, mut sockets) = sockets::listen(anywhere, 1, 128, None).unwrap();
         let socket = sockets.remove(0);
-        mailbox.send(Order::Listen { listener: 0, socket, address });
-        Self { stream: connect(address), _mailbox: mailbox }
+        shards.tell(0, Order::Listen { listener: 0, socket, address });
+        Self { stream: connect(address) }
     }
 
     /// A small GET and its answer.
