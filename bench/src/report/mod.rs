@@ -141,6 +141,7 @@ fn heading(out: &mut String, environment: &Environment) {
         hypervisor,
         mitigations,
         governor,
+        congestion_control,
         load_average,
         commit,
         rustc,
@@ -161,7 +162,10 @@ fn heading(out: &mut String, environment: &Environment) {
     let memory = memory_kib >> 20;
     line(out, &format!("{cpu}, {cores} cores, {memory} GiB, {metal}; Linux {kernel}; {rustc}."));
     let governor = if governor.is_empty() { "not visible" } else { governor };
-    line(out, &format!("Governor {governor}; load average before the run {load_average}."));
+    let congestion_control =
+        if congestion_control.is_empty() { "not noted" } else { congestion_control };
+    line(out, &format!("Governor {governor}; TCP congestion control {congestion_control};"));
+    line(out, &format!("load average before the run {load_average}."));
     line(out, &format!("Mitigations: {}.\n", mitigations.join("; ")));
     line(
         out,
@@ -194,16 +198,18 @@ fn heading(out: &mut String, environment: &Environment) {
 fn targets(out: &mut String, samples: &[Sample]) {
     line(
         out,
-        "## Targets\n\n| figure of Corvoy | target | measured | |\n| --- | --- | --- | --- |",
+        "## Targets\n\nBeside ratios to a peer stands what the floor has: it only forwards bytes.\n\n\
+         | figure of Corvoy | target | measured | | floor |\n| --- | --- | --- | --- | --- |",
     );
     for verdict in targets::verdicts(samples) {
         let measured = verdict.measured.map_or_else(|| "–".to_owned(), number);
+        let floor = verdict.of_the_floor.map_or_else(String::new, number);
         let limit = match verdict.limit {
             Limit::AtMost(most) => format!("≤ {}", number(most)),
             Limit::AtLeast(least) => format!("≥ {}", number(least)),
         };
         let (about, word) = (verdict.about, verdict.word());
-        line(out, &format!("| {about} | {limit} | {measured} | {word} |"));
+        line(out, &format!("| {about} | {limit} | {measured} | {word} | {floor} |"));
     }
     line(out, "");
 }

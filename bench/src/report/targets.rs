@@ -41,6 +41,8 @@ pub(crate) struct Verdict {
     pub(crate) about: &'static str,
     pub(crate) limit: Limit,
     pub(crate) measured: Option<f64>,
+    /// What the floor would have in Corvoy's place, against the same peer.
+    pub(crate) of_the_floor: Option<f64>,
 }
 
 impl Limit {
@@ -67,15 +69,29 @@ pub(crate) fn verdicts(samples: &[Sample]) -> Vec<Verdict> {
     let judge = |target: &Target| Verdict {
         about: target.about,
         limit: target.limit,
-        measured: target.measured(samples),
+        measured: target.measured(samples, Peer::Corvoy),
+        of_the_floor: target.of_the_floor(samples),
     };
     TARGETS.iter().map(judge).collect()
 }
 
 impl Target {
-    fn measured(&self, samples: &[Sample]) -> Option<f64> {
+    fn of_the_floor(&self, samples: &[Sample]) -> Option<f64> {
+        match self.against {
+            // In some scenarios of `Best` it is no floor: it has a connection to the origin for each
+            // client.
+            Against::Peer(Peer::Floor)
+            | Against::Absolute
+            | Against::Best
+            | Against::Plain
+            | Against::HalfTheThreads(_) => None,
+            Against::Peer(_) => self.measured(samples, Peer::Floor),
+        }
+    }
+
+    fn measured(&self, samples: &[Sample], who: Peer) -> Option<f64> {
         let of = |peer: Peer| median(samples, self.scenario, peer, self.figure);
-        let ours = of(Peer::Corvoy)?;
+        let ours = of(who)?;
         match self.against {
             Against::Absolute => Some(ours),
             Against::Peer(peer) => Some(ours / of(peer)?),
@@ -83,9 +99,9 @@ impl Target {
                 let others = [Peer::Nginx, Peer::Haproxy, Peer::Envoy].into_iter().filter_map(of);
                 Some(ours / others.min_by(f64::total_cmp)?)
             }
-            Against::Plain => Some(ours / median(samples, PLAIN, Peer::Corvoy, self.figure)?),
+            Against::Plain => Some(ours / median(samples, PLAIN, who, self.figure)?),
             Against::HalfTheThreads(scenario) => {
-                Some(2.0 * median(samples, scenario, Peer::Corvoy, self.figure)? / ours)
+                Some(2.0 * median(samples, scenario, who, self.figure)? / ours)
             }
         }
     }
@@ -164,6 +180,20 @@ mod tests {
         let samples = [sample("get-64", "corvoy", CPU, 14.0), sample("get-64", "nginx", CPU, 16.0)];
         assert_eq!(word(&samples, "CPU per request / nginx"), "**missed**");
         assert_eq!(word(&samples, "CPU per request / Envoy"), "not measured");
+    }
+
+    #[test]
+    fn a_target_that_the_floor_misses_shows_it() {
+        let samples = [
+            sample("get-64", "corvoy", CPU, 10.0),
+            sample("get-64", "floor", CPU, 9.6),
+            sample("get-64", "haproxy", CPU, 12.5),
+        ];
+        let verdicts = verdicts(&samples);
+        let of = |about| verdicts.iter().find(|verdict| verdict.about == about).unwrap();
+        let haproxy = of("CPU per request / HAProxy");
+        assert_eq!((haproxy.measured, haproxy.of_the_floor), (Some(0.8), Some(9.6 / 12.5)));
+        assert_eq!(of("CPU per request / floor").of_the_floor, None);
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub(crate) struct Environment {
     pub(crate) hypervisor: bool,
     pub(crate) mitigations: Vec<String>,
     pub(crate) governor: String,
+    /// Of TCP connections: it takes part in every segment, of all peers alike.
+    #[serde(default)]
+    pub(crate) congestion_control: String,
     pub(crate) load_average: String,
     pub(crate) commit: String,
     pub(crate) rustc: String,
@@ -59,6 +62,7 @@ impl Environment {
             governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
                 .trim()
                 .to_owned(),
+            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
             load_average: read("/proc/loadavg").trim().to_owned(),
             commit: said("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
             rustc: said("rustc", &["--version"]),
