@@ -1,6 +1,6 @@
 //! Which shard serves a connection.
 
-use crate::support::{Client, Config, Origin, Proxy};
+use crate::support::{Client, Config, Origin, Proxy, Signal, is_oracle};
 
 /// Clients that come one after the other, each of which has its answer before the next one comes.
 fn clients(proxy: &Proxy, count: usize) -> Vec<Client> {
@@ -21,14 +21,19 @@ fn on_shards(proxy: &Proxy) -> Vec<u64> {
     of_shards.map(|(_, active)| *active).collect()
 }
 
-#[test]
-fn a_listener_with_exact_balance_spreads_its_connections_evenly() {
-    let origin = Origin::that_answers();
-    let yaml = Config::to(&origin).yaml().replace(
+/// A listener on four shards that are to be even.
+fn exact(origin: &Origin) -> Config {
+    let yaml = Config::to(origin).yaml().replace(
         "- name: front\n",
         "- name: front\n    connection_balance_config: { exact_balance: {} }\n",
     );
-    let proxy = Proxy::with(Config::verbatim(yaml).shards(4));
+    Config::verbatim(yaml).shards(4)
+}
+
+#[test]
+fn a_listener_with_exact_balance_spreads_its_connections_evenly() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(exact(&origin));
     let mut clients = clients(&proxy, 20);
     assert_eq!(on_shards(&proxy), [5; 4]);
     assert_eq!(proxy.stat("http.front.downstream_cx_total"), 20);
@@ -44,6 +49,9 @@ fn a_listener_with_exact_balance_spreads_its_connections_evenly() {
 /// The kernel chooses by a hash: four and four are what comes out of every fourth round.
 #[test]
 fn few_connections_lie_evenly_on_two_shards() {
+    if is_oracle() {
+        return; // leaves them where the kernel put them
+    }
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).shards(2));
     for _round in 0..4 {
@@ -52,4 +60,40 @@ fn few_connections_lie_evenly_on_two_shards() {
         drop(clients);
         proxy.stat_becomes("http.front.downstream_cx_active", 0);
     }
+}
+
+#[test]
+fn connections_are_handed_over_without_a_ring() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(exact(&origin).environment("CORVOY_RING", "epoll"));
+    let _clients = clients(&proxy, 8);
+    assert_eq!(on_shards(&proxy), [2; 4]);
+}
+
+/// A connection to a listener on all addresses has to be asked where it came to.
+#[test]
+fn a_connection_that_is_handed_over_knows_where_it_came_to() {
+    let origin = Origin::that_answers();
+    let anywhere = "- name: front\n    address: { socket_address: { address: 0.0.0.0,";
+    let header = "response_headers_to_add: \
+                  [{ header: { key: to, value: \"%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%\" } }]";
+    let yaml = Config::to(&origin)
+        .yaml()
+        .replace("- name: front\n    address: { socket_address: { address: 127.0.0.1,", anywhere)
+        .replace("domains: [\"*\"]\n", &format!("domains: [\"*\"]\n              {header}\n"));
+    let proxy = Proxy::with(Config::verbatim(yaml).shards(4));
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").header("to").as_deref(), Some("127.0.0.1"));
+    }
+}
+
+#[test]
+fn a_drain_ends_connections_wherever_they_are() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(exact(&origin));
+    let mut clients = clients(&proxy, 8);
+    proxy.signal(Signal::Term);
+    clients.iter_mut().for_each(Client::is_closed);
+    assert!(proxy.exit().success());
 }

@@ -1,7 +1,7 @@
 //! The proxy as a library. The modules stand in the order in which a request meets them:
 //!
 //! ```text
-//!  1. `shard`       one thread, one core, one ring; nothing is shared with the next shard
+//!  1. `shard`       one thread, one core, one ring; a request meets nothing that shards share
 //!  2. `downstream`  a listener accepts a connection of a client
 //!  3.               the connection gets its filter chain
 //!  4.               `connection::serve` reads a head and comes back here for the next one

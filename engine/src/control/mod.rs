@@ -200,7 +200,7 @@ fn running(
         logging: Arc::clone(&options.logging),
         addresses: sockets.iter().map(|bound| bound.address).collect(),
         shards: shards.places(),
-        neighbours: shards.neighbours(),
+        roster: shards.roster(),
         orders,
         changing: Mutex::new(changing),
     })

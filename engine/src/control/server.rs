@@ -9,7 +9,7 @@ use super::admin::{
     ClusterView, ConfigDump, HealthFlags, HostCounts, HostView, Identity, ListenerView, LogLevel,
     Order, Server, ServerState, ShardView, Thresholds,
 };
-use crate::shard::neighbours::Neighbours;
+use crate::shard::roster::{Post, Roster};
 use crate::snapshot::Snapshot;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
@@ -39,7 +39,7 @@ pub(super) struct Running {
     /// Where each listener of the snapshot really listens.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) shards: Vec<ShardPlace>,
-    pub(super) neighbours: Neighbours,
+    pub(super) roster: Roster,
     pub(super) orders: UnboundedSender<Order>,
     pub(super) changing: Mutex<Changing>,
 }
@@ -106,14 +106,13 @@ impl Server for Running {
             let chains = self.snapshot.listeners.iter().map(|listener| &listener.filter_chain);
             chains.map(|chain| chain.http.shard(shard).downstream_rq_total.value()).sum()
         };
-        let places = self.shards.iter().enumerate();
-        let view = |(shard, place): (usize, &ShardPlace)| ShardView {
+        let view = |(place, post): (&ShardPlace, &'static Post)| ShardView {
             core: place.core,
             driver: place.driver.clone(),
-            connections: self.neighbours.connections(shard),
-            requests: requests(shard),
+            connections: post.connections(),
+            requests: requests(post.id()),
         };
-        places.map(view).collect()
+        self.shards.iter().zip(self.roster.posts()).map(view).collect()
     }
 
     fn config_dump(&self) -> Arc<ConfigDump> {

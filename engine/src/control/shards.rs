@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use super::server::ShardPlace;
 use crate::shard::mailbox::{Mailbox, Order};
-use crate::shard::neighbours::Neighbours;
+use crate::shard::roster::{Post, Roster};
 use crate::shard::{self, Plan, ring};
 
 /// All shards of the process.
 #[derive(Debug)]
 pub(super) struct Shards {
-    neighbours: Neighbours,
+    roster: Roster,
     places: Vec<ShardPlace>,
 }
 
@@ -27,41 +27,38 @@ impl Shards {
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let mailboxes = (0..count).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
-        let neighbours = Neighbours::new(mailboxes);
+        let roster = Roster::new(mailboxes);
         let driver = std::iter::once(choice.ring.to_string()).chain(choice.refusals);
         let driver = driver.collect::<Vec<_>>().join("; refused: ");
         let mut places = Vec::with_capacity(count);
         for (id, inbox) in inboxes.into_iter().enumerate() {
             let core = id.checked_rem(cores.len()).and_then(|place| cores.get(place)).copied();
             places.push(ShardPlace { core: core.map(|core| core.id), driver: driver.clone() });
-            let neighbours = neighbours.clone();
-            let plan = Plan { id, core, ring: choice.ring, inbox, epoch, neighbours };
+            let plan = Plan { id, core, ring: choice.ring, inbox, epoch, roster };
             thread::Builder::new().name(format!("shard_{id}")).spawn(move || run(plan))?;
         }
-        Ok(Self { neighbours, places })
+        Ok(Self { roster, places })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.neighbours.count()
+        self.roster.count()
     }
 
     /// Gives every shard an order.
     pub(super) fn tell_all(&self, order: impl Fn() -> Order) {
-        for shard in 0..self.count() {
-            self.neighbours.tell(shard, order());
-        }
+        self.roster.posts().for_each(|shard| shard.tell(order()));
     }
 
     /// Gives each shard an order made from its own part.
     pub(super) fn tell_each<T>(&self, parts: Vec<T>, order: impl Fn(T) -> Order) {
-        for (shard, part) in parts.into_iter().enumerate() {
-            self.neighbours.tell(shard, order(part));
+        for (shard, part) in self.roster.posts().zip(parts) {
+            shard.tell(order(part));
         }
     }
 
     /// Client connections that are open, on all shards.
     pub(super) fn connections(&self) -> u64 {
-        (0..self.count()).map(|shard| self.neighbours.connections(shard)).sum()
+        self.roster.posts().map(Post::connections).sum()
     }
 
     /// Where they run, for the admin endpoint.
@@ -69,9 +66,8 @@ impl Shards {
         self.places.clone()
     }
 
-    /// As the shards know each other.
-    pub(super) fn neighbours(&self) -> Neighbours {
-        self.neighbours.clone()
+    pub(super) const fn roster(&self) -> Roster {
+        self.roster
     }
 }
 

@@ -7,7 +7,7 @@ use corvoy_config::{self as config, FilterChainMatch, Path, Problems};
 use socket2::TcpKeepalive;
 
 use super::Listener;
-use super::connection_balance::{ConnectionBalance, Rule};
+use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
 use super::filter_chain::FilterChain;
 use crate::compile::{Node, socket_address};
@@ -126,11 +126,10 @@ fn limits(
 /// choice that is markedly uneven is mended.
 fn balance(config: Option<&config::ConnectionBalanceConfig>, shards: usize) -> ConnectionBalance {
     let exact = config.map(|config::ConnectionBalanceConfig { exact_balance }| exact_balance);
-    let rule = match exact.and_then(Option::as_ref) {
-        Some(config::ExactBalance {}) => Rule::Exact,
-        None => Rule::Rough,
-    };
-    ConnectionBalance::new(rule, shards)
+    match exact.and_then(Option::as_ref) {
+        Some(config::ExactBalance {}) => ConnectionBalance::Exact(ExactBalance::new(shards)),
+        None => ConnectionBalance::Rough,
+    }
 }
 
 /// The runtime key of a listener's limit.

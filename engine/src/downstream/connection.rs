@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::connection_balance::Seat;
 use super::connection_limit::Places;
 use super::filter_chain::ConnectionChain;
 use super::local::LocalListener;
@@ -94,7 +95,7 @@ pub struct Client {
     pub(super) requests: u64,
     closed_by: ClosedBy,
     exchange: Exchange,
-    _places: Places,
+    _held: (Places, Seat),
 }
 
 /// Whether a request is being answered.
@@ -105,15 +106,14 @@ enum Exchange {
 }
 
 impl Client {
-    /// A connection just accepted; counts it. `places` and its place on the shard are given back
-    /// with it.
+    /// A connection just accepted, or taken over; counts it. What it holds is given back with it.
     pub fn new(
         shard: &'static Shard,
         listener: &Rc<LocalListener>,
         socket: Socket,
         peer: SocketAddr,
         local: SocketAddr,
-        places: Places,
+        held: (Places, Seat),
     ) -> Self {
         let client = Self {
             shard,
@@ -130,7 +130,7 @@ impl Client {
             requests: 0,
             closed_by: ClosedBy::Us,
             exchange: Exchange::None,
-            _places: places,
+            _held: held,
         };
         client.listener_stats().downstream_cx_total.inc();
         client.listener_stats().downstream_cx_active.inc();
@@ -170,7 +170,7 @@ impl Client {
         self.requests
     }
 
-    /// When the connection was accepted.
+    /// When this shard was given the connection.
     #[must_use]
     pub const fn opened(&self) -> Millis {
         self.opened
@@ -369,7 +369,6 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.shard.connection_closed(&self.listener);
         let length = self.shard.clock.now().saturating_sub(self.opened);
         let listener = self.listener_stats();
         listener.downstream_cx_active.dec();
@@ -416,6 +415,6 @@ mod tests {
         const fn size_of_task<T>(_serve: fn(Client) -> T) -> usize {
             size_of::<T>()
         }
-        assert!(size_of_task(serve) <= 328, "{} bytes", size_of_task(serve));
+        assert!(size_of_task(serve) <= 344, "{} bytes", size_of_task(serve));
     }
 }

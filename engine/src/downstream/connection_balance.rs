@@ -4,159 +4,213 @@
 //! they are many, unevenly when they are few. So the shard that accepts one may hand it over.
 //!
 //! Invariant: a connection is counted on the shard that serves it from before that shard hears of it
-//! until its end. The counts are the one thing of a listener that shards share without a limit being
-//! set; they are touched when a connection begins and ends, never by a request.
+//! until its end. Counts are shared between shards; they are touched when a connection begins and
+//! ends, never by a request.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How the connections of one listener lie on the shards.
+use crate::shard::roster::{Post, Roster};
+
+/// How a listener spreads its connections.
 #[derive(Debug)]
-pub struct ConnectionBalance {
-    rule: Rule,
-    /// In the order of the shards; empty if there is only one.
-    held: Box<[Held]>,
+pub enum ConnectionBalance {
+    /// A connection stays where it was accepted, unless another shard, chosen at random, has markedly
+    /// fewer, those of other listeners included. One look leaves the busiest shard with 1.2 to 1.5
+    /// times the mean where the hash leaves it with twice as much.
+    Rough,
+    /// `exact_balance`: the shard that has the fewest of this listener. Costs a look at every shard.
+    Exact(ExactBalance),
 }
 
-/// How even the shards are to be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Rule {
-    /// The connection stays where it was accepted, unless another shard, chosen at random, has markedly
-    /// fewer. Two choices are nearly as even as all, and cost one look.
-    Rough,
-    /// `exact_balance`: the shard with the fewest serves it. Costs a look at every shard.
-    Exact,
+/// The seat of a connection on the shard that serves it; free again when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    post: &'static Post,
+    of_listener: Option<Arc<Held>>,
 }
+
+impl ConnectionBalance {
+    /// A seat for a connection that was accepted at `home`. `random` gives a number below its
+    /// argument, which is not 0.
+    pub fn seat(
+        &self,
+        home: &'static Post,
+        roster: Roster,
+        random: impl FnOnce(usize) -> usize,
+    ) -> Seat {
+        let (post, of_listener) = match self {
+            Self::Rough => (roughly(home, roster, random), None),
+            Self::Exact(exact) => match exact.take(home.id()) {
+                Some((shard, held)) => (roster.post(shard).unwrap_or(home), Some(held)),
+                None => (home, None),
+            },
+        };
+        post.connection_opened();
+        Seat { post, of_listener }
+    }
+}
+
+impl Seat {
+    /// The shard.
+    #[must_use]
+    pub const fn post(&self) -> &'static Post {
+        self.post
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.post.connection_closed();
+        if let Some(held) = &self.of_listener {
+            held.0.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+fn roughly(
+    home: &'static Post,
+    roster: Roster,
+    random: impl FnOnce(usize) -> usize,
+) -> &'static Post {
+    let here = home.connections();
+    let others = roster.count().saturating_sub(1);
+    // Nobody has fewer than none.
+    if here == 0 || others == 0 {
+        return home;
+    }
+    let other = random(others);
+    let other = if other < home.id() { other } else { other + 1 };
+    let other = roster.post(other).filter(|other| is_worth_it(here, other.connections()));
+    other.unwrap_or(home)
+}
+
+/// Whether a connection goes over to a shard that has so many fewer: one below four, a quarter above.
+/// A quarter is what chance does to some tens of connections, and the message and the wake-up cost
+/// some microseconds.
+const fn is_worth_it(here: u64, there: u64) -> bool {
+    here > there + there / 4
+}
+
+/// How many connections of one listener each shard has.
+#[derive(Debug)]
+pub struct ExactBalance(Box<[Arc<Held>]>);
 
 /// Two cache lines, because the processor fetches them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Held(AtomicU64);
 
-impl ConnectionBalance {
-    /// For a listener on so many shards.
+impl ExactBalance {
+    /// For so many shards.
     #[must_use]
-    pub fn new(rule: Rule, shards: usize) -> Self {
-        let shards = if shards > 1 { shards } else { 0 };
-        Self { rule, held: std::iter::repeat_with(Held::default).take(shards).collect() }
+    pub fn new(shards: usize) -> Self {
+        Self(std::iter::repeat_with(Arc::default).take(shards).collect())
     }
 
-    /// The shard that is to serve a connection which was accepted on shard `here`; it counts from now
-    /// on. `random` gives a number below its argument.
-    pub fn place(&self, here: usize, random: impl FnOnce(usize) -> usize) -> usize {
-        let Some(at_home) = self.held.get(here) else { return here };
-        match self.rule {
-            Rule::Rough => self.place_roughly(here, at_home, random),
-            Rule::Exact => self.place_exactly(here),
-        }
-    }
-
-    /// The connection has ended.
-    pub fn leave(&self, shard: usize) {
-        if let Some(held) = self.held.get(shard) {
-            held.0.fetch_sub(1, Relaxed);
-        }
-    }
-
-    fn place_roughly(
-        &self,
-        here: usize,
-        at_home: &Held,
-        random: impl FnOnce(usize) -> usize,
-    ) -> usize {
-        // Any but this one.
-        let other = random(self.held.len() - 1);
-        let other = if other < here { other } else { other + 1 };
-        if let Some(held) = self.held.get(other)
-            && is_worth_it(at_home.0.load(Relaxed), held.0.load(Relaxed))
-        {
-            held.0.fetch_add(1, Relaxed);
-            return other;
-        }
-        at_home.0.fetch_add(1, Relaxed);
-        here
-    }
-
-    fn place_exactly(&self, here: usize) -> usize {
+    /// Counts one more where there are the fewest; of those that are even at the first from `home` on.
+    fn take(&self, home: usize) -> Option<(usize, Arc<Held>)> {
         loop {
-            let counts = self.held.iter().map(|held| held.0.load(Relaxed));
-            // Of those that are even the one that has it already.
-            let least = counts.enumerate().min_by_key(|(shard, count)| (*count, *shard != here));
-            let Some((shard, count)) = least else { return here };
-            // Another shard may place one at this moment.
-            if let Some(held) = self.held.get(shard)
-                && held.0.compare_exchange(count, count + 1, Relaxed, Relaxed).is_ok()
-            {
-                return shard;
+            let from_home = self.0.iter().enumerate().cycle().skip(home).take(self.0.len());
+            let counted = from_home.map(|(shard, held)| (held.0.load(Relaxed), shard, held));
+            let (count, shard, held) = counted.min_by_key(|(count, ..)| *count)?;
+            // Another shard may have counted one meanwhile.
+            if held.0.compare_exchange(count, count + 1, Relaxed, Relaxed).is_ok() {
+                return Some((shard, Arc::clone(held)));
             }
         }
     }
-}
-
-/// Whether a connection goes over to a shard that has so many fewer: the wake-up costs some
-/// microseconds, and a quarter is what chance does to some tens of connections.
-const fn is_worth_it(here: u64, there: u64) -> bool {
-    here > there + there / 4
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::mailbox::Mailbox;
 
-    /// How many connections each of `shards` has when all were accepted by shard 0.
-    fn accepted_by_the_first(rule: Rule, shards: usize, connections: usize) -> Vec<u64> {
-        let balance = ConnectionBalance::new(rule, shards);
+    fn shards(count: usize) -> Roster {
+        Roster::new((0..count).map(|_| Mailbox::new().unwrap().0).collect())
+    }
+
+    fn exact(shards: usize) -> ConnectionBalance {
+        ConnectionBalance::Exact(ExactBalance::new(shards))
+    }
+
+    fn held(roster: Roster) -> Vec<u64> {
+        (0..roster.count()).map(|shard| roster.post(shard).unwrap().connections()).collect()
+    }
+
+    /// Seats for connections that all were accepted by the first shard.
+    fn accepted_by_the_first(
+        balance: &ConnectionBalance,
+        roster: Roster,
+        connections: usize,
+    ) -> Vec<Seat> {
         let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..connections {
-            let shard = balance.place(0, |below| random.usize(..below));
-            assert!(shard < shards);
-        }
-        balance.held.iter().map(|held| held.0.load(Relaxed)).collect()
+        let home = roster.post(0).unwrap();
+        let mut seat = |_| balance.seat(home, roster, |below| random.usize(..below));
+        (0..connections).map(&mut seat).collect()
     }
 
     #[test]
     fn exact_balance_is_exact() {
-        assert_eq!(accepted_by_the_first(Rule::Exact, 4, 18), [5, 5, 4, 4]);
+        let roster = shards(4);
+        let _seats = accepted_by_the_first(&exact(4), roster, 18);
+        assert_eq!(held(roster), [5, 5, 4, 4]);
     }
 
     #[test]
-    fn a_rough_balance_leaves_a_quarter_more_at_the_most() {
-        assert_eq!(accepted_by_the_first(Rule::Rough, 2, 1), [1, 0]);
-        assert_eq!(accepted_by_the_first(Rule::Rough, 2, 2), [1, 1]);
-        for connections in [10, 100, 1000] {
-            let held = accepted_by_the_first(Rule::Rough, 2, connections);
-            let (most, least) = (*held.iter().max().unwrap(), *held.iter().min().unwrap());
-            assert!(most <= least + least / 4 + 1, "{held:?}");
+    fn exact_balance_is_exact_when_all_shards_accept_at_once() {
+        let (roster, balance) = (shards(4), exact(4));
+        let accept = |shard: usize| {
+            let home = roster.post(shard).unwrap();
+            (0..500).map(|_| balance.seat(home, roster, |_| 0)).collect::<Vec<_>>()
+        };
+        let seats: Vec<Vec<Seat>> = std::thread::scope(|scope| {
+            let accepting: Vec<_> =
+                (0..4).map(|shard| scope.spawn(move || accept(shard))).collect();
+            accepting.into_iter().map(|shard| shard.join().unwrap()).collect()
+        });
+        assert_eq!(held(roster), [500; 4]);
+        drop(seats);
+        assert_eq!(held(roster), [0; 4]);
+        let ConnectionBalance::Exact(counts) = &balance else { unreachable!() };
+        assert!(counts.0.iter().all(|held| held.0.load(Relaxed) == 0));
+    }
+
+    #[test]
+    fn exact_balance_counts_the_connections_of_its_own_listener() {
+        let roster = shards(2);
+        let _of_another = accepted_by_the_first(&exact(2), roster, 1);
+        let _seats = accepted_by_the_first(&exact(2), roster, 3);
+        assert_eq!(held(roster), [3, 1]);
+    }
+
+    #[test]
+    fn a_rough_balance_of_two_leaves_a_quarter_more_at_the_most() {
+        for (connections, evenly) in [(1, [1, 0]), (2, [1, 1]), (8, [4, 4]), (1000, [556, 444])] {
+            let roster = shards(2);
+            let _seats = accepted_by_the_first(&ConnectionBalance::Rough, roster, connections);
+            assert_eq!(held(roster), evenly);
         }
     }
 
     #[test]
-    fn few_connections_find_the_idle_ones_of_many_shards() {
-        let held = accepted_by_the_first(Rule::Rough, 16, 64);
-        assert!(held.iter().all(|held| (1..=8).contains(held)), "{held:?}");
+    fn a_rough_balance_of_many_leaves_no_shard_idle() {
+        let roster = shards(16);
+        let _seats = accepted_by_the_first(&ConnectionBalance::Rough, roster, 64);
+        assert!(held(roster).iter().all(|held| (1..=8).contains(held)), "{:?}", held(roster));
     }
 
     #[test]
     fn shards_that_are_even_keep_what_they_accept() {
-        for rule in [Rule::Rough, Rule::Exact] {
-            let balance = ConnectionBalance::new(rule, 3);
+        for balance in [ConnectionBalance::Rough, exact(3)] {
+            let roster = shards(3);
+            let mut seats = Vec::new();
             for here in [2, 0, 1, 1, 2, 0] {
-                assert_eq!(balance.place(here, |_| 0), here, "{rule:?}");
+                let home = roster.post(here).unwrap();
+                seats.push(balance.seat(home, roster, |_| 0));
+                assert_eq!(seats.last().unwrap().post().id(), here, "{balance:?}");
             }
         }
-    }
-
-    #[test]
-    fn who_leaves_makes_room() {
-        let balance = ConnectionBalance::new(Rule::Exact, 2);
-        let _placed = [0, 1, 0, 1].map(|here| balance.place(here, |_| 0));
-        balance.leave(1);
-        assert_eq!(balance.place(0, |_| 0), 1);
-    }
-
-    #[test]
-    fn one_shard_counts_nothing() {
-        let balance = ConnectionBalance::new(Rule::Exact, 1);
-        assert_eq!((balance.place(0, |_| 0), balance.held.len()), (0, 0));
-        balance.leave(0);
     }
 }

@@ -1,6 +1,6 @@
 //! A limit on connections that holds over all shards.
 //!
-//! Its count is the one thing of the data plane that shards share, and only if there is a limit.
+//! Its count is shared by all shards, and only there if there is a limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

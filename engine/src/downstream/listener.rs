@@ -13,9 +13,11 @@ use std::task::Poll;
 
 use super::Listener;
 use super::connection::{Client, serve};
+use super::connection_balance::Seat;
 use super::connection_limit::{Overflow, Places};
 use super::local::LocalListener;
 use crate::limits;
+use crate::shard::mailbox::Order;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
 use crate::shard::{Accepting, Shard};
@@ -76,6 +78,8 @@ pub struct Arrival {
     pub bound: SocketAddr,
     /// Its places within the limits.
     pub places: Places,
+    /// Its seat on the shard that is to serve it.
+    pub seat: Seat,
 }
 
 /// Takes the connections that wait now, or a bounded number of them.
@@ -98,14 +102,14 @@ fn burst(
                 continue;
             }
         };
-        let server = shared.balance.place(shard.id, |below| shard.random_below(below));
-        shard.neighbours.connection_opened(server);
-        if server == shard.id {
-            start(shard, listener, connection, peer, bound, places);
+        let random = |below| shard.random.borrow_mut().usize(..below);
+        let seat = shared.balance.seat(shard.post, shard.roster, random);
+        if seat.post().id() == shard.id {
+            start(shard, listener, connection, peer, bound, places, seat);
         } else {
-            let listener = Arc::clone(shared);
-            let arrival = Arrival { listener, socket: connection, peer, bound, places };
-            shard.neighbours.hand_over(server, arrival);
+            let (server, listener) = (seat.post(), Arc::clone(shared));
+            let arrival = Arrival { listener, socket: connection, peer, bound, places, seat };
+            server.tell(Order::Serve(arrival));
         }
     }
     Ok(Queue::MaybeMore)
@@ -113,12 +117,12 @@ fn burst(
 
 /// Serves a connection that another shard accepted.
 pub fn take_over(shard: &'static Shard, arrival: Arrival) {
-    let Arrival { listener, socket, peer, bound, places } = arrival;
+    let Arrival { listener, socket, peer, bound, places, seat } = arrival;
     let listener = shard.world().local_listener(shard.id, &listener);
-    start(shard, &listener, socket, peer, bound, places);
+    start(shard, &listener, socket, peer, bound, places, seat);
 }
 
-/// Starts the task of a connection which has its place on this shard already.
+/// Starts the task of a connection that has its seat on this shard.
 fn start(
     shard: &'static Shard,
     listener: &Rc<LocalListener>,
@@ -126,6 +130,7 @@ fn start(
     peer: SocketAddr,
     bound: SocketAddr,
     places: Places,
+    seat: Seat,
 ) {
     let socket = Socket::new(connection).and_then(|socket| {
         // A listener on one address is what its connections came to: no need to ask.
@@ -134,12 +139,9 @@ fn start(
     });
     match socket {
         Ok((socket, local)) => {
-            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, places)));
+            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, (places, seat))));
         }
-        Err(error) => {
-            shard.connection_closed(listener);
-            tracing::warn!(target: "main", "connection of {peer}: {error}");
-        }
+        Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),
     }
 }
 

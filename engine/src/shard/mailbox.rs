@@ -1,14 +1,18 @@
 //! What the control plane, or another shard, tells a shard.
 //!
-//! A queue of orders and an event descriptor that wakes the shard; never on the path of a request.
+//! A queue of orders and an event descriptor that wakes the shard. Not on the path of a request, except
+//! the first one of a connection that is handed over.
 #![expect(unsafe_code, reason = "eventfd has no safe wrapper here")]
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::Shard;
 use super::socket::Socket;
 use crate::downstream::listener::Arrival;
 use crate::snapshot::Snapshot;
@@ -58,7 +62,15 @@ pub enum Draining {
 #[derive(Debug)]
 pub struct Mailbox {
     orders: Sender<Order>,
-    bell: Arc<OwnedFd>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes a shard.
+#[derive(Debug)]
+struct Bell {
+    descriptor: OwnedFd,
+    /// Whether it was rung since the shard last began to empty its mailbox.
+    rung: AtomicBool,
 }
 
 impl Mailbox {
@@ -73,7 +85,8 @@ impl Mailbox {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a descriptor just made, owned by nobody else.
-        let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
+        let bell = Arc::new(Bell { descriptor, rung: AtomicBool::new(false) });
         let (sender, receiver) = channel();
         let inbox = Inbox { orders: receiver, bell: Arc::clone(&bell) };
         Ok((Self { orders: sender, bell }, inbox))
@@ -81,14 +94,16 @@ impl Mailbox {
 
     /// Leaves an order and wakes the shard. A shard that has ended takes no orders.
     pub fn send(&self, order: Order) {
-        if self.orders.send(order).is_err() {
+        // An order that was left before the bell was seen to be rung is found without another ring.
+        if self.orders.send(order).is_err() || self.bell.rung.swap(true, Ordering::AcqRel) {
             return;
         }
         let one = 1_u64.to_ne_bytes();
         // SAFETY: `one` is valid for its length and the descriptor is open. The counter cannot
         // overflow in practice; if it did, the shard would be awake already.
-        let _written =
-            unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        let _written = unsafe {
+            libc::write(self.bell.descriptor.as_raw_fd(), one.as_ptr().cast(), one.len())
+        };
     }
 }
 
@@ -96,7 +111,7 @@ impl Mailbox {
 #[derive(Debug)]
 pub struct Inbox {
     orders: Receiver<Order>,
-    bell: Arc<OwnedFd>,
+    bell: Arc<Bell>,
 }
 
 impl Inbox {
@@ -105,7 +120,8 @@ impl Inbox {
     /// # Errors
     /// When the bell cannot be registered with the ring.
     pub fn open(self) -> io::Result<OpenInbox> {
-        Ok(OpenInbox { bell: Socket::new(self.bell.try_clone()?)?, orders: self.orders })
+        let descriptor = Socket::new(self.bell.descriptor.try_clone()?)?;
+        Ok(OpenInbox { orders: self.orders, bell: self.bell, descriptor })
     }
 }
 
@@ -113,18 +129,23 @@ impl Inbox {
 #[derive(Debug)]
 pub struct OpenInbox {
     orders: Receiver<Order>,
-    bell: Socket,
+    bell: Arc<Bell>,
+    descriptor: Socket,
 }
 
 impl OpenInbox {
     /// Carries out orders for ever; a task of its own.
-    pub async fn run(self, mut carry_out: impl FnMut(Order)) {
+    pub async fn run(self, shard: &'static Shard) {
         loop {
             while let Ok(order) = self.orders.try_recv() {
-                carry_out(order);
+                shard.carry_out(order);
+                // Others may hand over many connections: those who came before are served meanwhile.
+                poll_fn(|cx| shard.poll_patience(cx)).await;
             }
-            std::future::poll_fn(|cx| self.bell.poll_readable(cx)).await;
-            self.bell.take_counter();
+            poll_fn(|cx| self.descriptor.poll_readable(cx)).await;
+            self.descriptor.take_counter();
+            // From here on whoever leaves an order rings again; all that was left before is found now.
+            self.bell.rung.swap(false, Ordering::AcqRel);
         }
     }
 }

@@ -2,17 +2,18 @@
 //!
 //! A shard owns its listening sockets, connections, buffers, upstream pools and balancers, and
 //! writes its own block of every stat. It is not told what to do on the path of a request: orders
-//! of the control plane arrive in its mailbox between two of them.
+//! of the control plane, and connections that other shards hand over, arrive in its mailbox between two
+//! of them.
 //!
 //! Invariant: nothing here is shared with another shard but immutable snapshots, host sets, counters
-//! that only this thread writes, and how many connections each shard has.
+//! that only this thread writes, and the roster: mailboxes, and how many connections each shard has.
 
 pub mod buffers;
 pub mod clock;
 pub mod mailbox;
-pub mod neighbours;
 pub mod reactor;
 pub mod ring;
+pub mod roster;
 pub mod socket;
 pub mod stage;
 pub mod timers;
@@ -29,14 +30,13 @@ use std::time::Instant;
 use self::buffers::Buffers;
 use self::clock::Clock;
 use self::mailbox::{Draining, Inbox, Order};
-use self::neighbours::Neighbours;
 use self::reactor::Reactor;
 use self::ring::Ring;
+use self::roster::{Post, Roster};
 use self::stage::Stage;
 use self::timers::{Alarm, Timers};
 use self::world::World;
 use crate::downstream::listener;
-use crate::downstream::local::LocalListener;
 use crate::http1::names::AsReceived;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::limits;
@@ -56,7 +56,7 @@ pub struct Plan {
     /// The zero of all clocks.
     pub epoch: Instant,
     /// All shards, itself among them.
-    pub neighbours: Neighbours,
+    pub roster: Roster,
 }
 
 /// A shard, for the life of the process.
@@ -82,7 +82,9 @@ pub struct Shard {
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
     /// All shards.
-    pub neighbours: Neighbours,
+    pub roster: Roster,
+    /// Itself, as others see it.
+    pub post: &'static Post,
     /// Waits that may end at once before the task lets others run.
     patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
@@ -129,25 +131,31 @@ pub fn run(plan: Plan) -> io::Result<()> {
         tracing::warn!(target: "main", "shard {}: cannot be pinned to core {}", plan.id, core.id);
     }
     ring::block_on(plan.ring, async move {
-        let shard = Shard::new(plan.id, plan.ring, plan.epoch, plan.neighbours)?;
+        let shard = Shard::new(plan.id, plan.ring, plan.epoch, plan.roster)?;
         monoio::spawn(shard.reactor.run());
         monoio::spawn(shard.reactor.run());
         shard.spawn(shard.timers.run(&shard.clock));
         shard.spawn(shard.sweep_pools());
         let inbox = plan.inbox.open()?;
-        shard.spawn(inbox.run(|order| shard.carry_out(order)));
+        shard.spawn(inbox.run(shard));
         // The reactor knows only of tasks that are spawned: there is nothing to do here.
         std::future::pending().await
     })?
 }
 
+/// Does something that may fail alone: a panic ends it, not the shard.
+fn contain<T>(something: impl FnOnce() -> T) -> Option<T> {
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(something));
+    if outcome.is_err() {
+        tracing::error!(target: "main", "a task panicked; its connection is closed");
+    }
+    outcome.ok()
+}
+
 impl Shard {
-    fn new(
-        id: usize,
-        ring: Ring,
-        epoch: Instant,
-        neighbours: Neighbours,
-    ) -> io::Result<&'static Self> {
+    fn new(id: usize, ring: Ring, epoch: Instant, roster: Roster) -> io::Result<&'static Self> {
+        let post =
+            roster.post(id).ok_or_else(|| io::Error::other("a shard that is on no roster"))?;
         let buffers: &'static Buffers = Box::leak(Box::default());
         let reactor = Reactor::start(ring, buffers)?;
         // A shard lives as long as the process: tasks borrow it without counting.
@@ -164,7 +172,8 @@ impl Shard {
             accepting: Cell::new(Accepting::Yes),
             heads: RefCell::default(),
             scratch: RefCell::default(),
-            neighbours,
+            roster,
+            post,
             patience: Cell::new(0),
             sweep: Cell::new(None),
             sweeping: Cell::new(Sweeping::NotDue),
@@ -195,7 +204,9 @@ impl Shard {
                     }
                 }
             }
-            Order::Serve(arrival) => listener::take_over(self, arrival),
+            Order::Serve(arrival) => {
+                let _taken = contain(|| listener::take_over(self, arrival));
+            }
             Order::StopAccepting => {
                 self.accepting.set(Accepting::No);
                 self.timers.wake_all();
@@ -261,11 +272,7 @@ impl Shard {
         self.reactor.task_resumed(); // this one will be
         monoio::spawn(std::future::poll_fn(move |cx| {
             self.resume();
-            let poll = AssertUnwindSafe(|| task.as_mut().poll(cx));
-            std::panic::catch_unwind(poll).unwrap_or_else(|_panic| {
-                tracing::error!(target: "main", "a task panicked; its connection is closed");
-                Poll::Ready(())
-            })
+            contain(|| task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()))
         }));
     }
 
@@ -284,17 +291,6 @@ impl Shard {
         }
         self.reactor.resume_later(cx.waker());
         Poll::Pending
-    }
-
-    /// A client connection of a listener has ended.
-    pub fn connection_closed(&self, listener: &LocalListener) {
-        listener.listener().balance.leave(self.id);
-        self.neighbours.connection_closed(self.id);
-    }
-
-    /// A random number below `below`, which is not 0.
-    pub fn random_below(&self, below: usize) -> usize {
-        self.random.borrow_mut().usize(..below)
     }
 
     /// An upstream connection became idle: somebody should look at it now and then.

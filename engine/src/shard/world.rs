@@ -46,7 +46,7 @@ impl World {
         self.listeners.get(index).map(Rc::clone)
     }
 
-    /// A listener as shard `shard` uses it, also one of another configuration.
+    /// A listener as shard `shard` uses it; made anew if it is none of this configuration.
     #[must_use]
     pub fn local_listener(&self, shard: usize, listener: &Arc<Listener>) -> Rc<LocalListener> {
         let known = self.listeners.iter().find(|local| Arc::ptr_eq(local.listener(), listener));

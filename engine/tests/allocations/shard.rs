@@ -10,7 +10,7 @@ use corvoy_config::{Problems, Source};
 use corvoy_engine::compile;
 use corvoy_engine::control::sockets;
 use corvoy_engine::shard::mailbox::{Mailbox, Order};
-use corvoy_engine::shard::neighbours::Neighbours;
+use corvoy_engine::shard::roster::Roster;
 use corvoy_engine::shard::{self, Plan, ring};
 use corvoy_engine::stats::Registry;
 use corvoy_engine::upstream::discovery::Discovery;
@@ -28,22 +28,22 @@ impl Client {
         let snapshot = compiled(origin(), &registry).snapshot;
         let (mailbox, inbox) = Mailbox::new().unwrap();
         let ring = ring::choose().unwrap().ring;
-        let shards = Neighbours::new(vec![mailbox]);
-        let (epoch, neighbours) = (Instant::now(), shards.clone());
-        let plan = Plan { id: 0, core: None, ring, inbox, epoch, neighbours };
+        let roster = Roster::new(vec![mailbox]);
+        let plan = Plan { id: 0, core: None, ring, inbox, epoch: Instant::now(), roster };
+        let shard = roster.post(0).unwrap();
         thread::spawn(move || {
             counting::watch_this_thread();
             shard::run(plan).unwrap();
         });
-        shards.tell(0, Order::Snapshot(Arc::clone(&snapshot)));
+        shard.tell(Order::Snapshot(Arc::clone(&snapshot)));
         for (cluster, compiled) in snapshot.clusters.iter().enumerate() {
             let Discovery::Static(hosts) = &compiled.discovery else { panic!("not static") };
-            shards.tell(0, Order::Hosts { cluster, hosts: Arc::clone(hosts) });
+            shard.tell(Order::Hosts { cluster, hosts: Arc::clone(hosts) });
         }
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (address, mut sockets) = sockets::listen(anywhere, 1, 128, None).unwrap();
         let socket = sockets.remove(0);
-        shards.tell(0, Order::Listen { listener: 0, socket, address });
+        shard.tell(Order::Listen { listener: 0, socket, address });
         Self { stream: connect(address) }
     }
 
