@@ -299,7 +299,7 @@ impl Forwarding<'_> {
 
     /// Whether the answer is discarded for another attempt, and how long that waits.
     fn judge_answer(&mut self, x: &mut Exchange<'_>) -> Option<Wait> {
-        let decision = self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now());
+        let decision = self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now);
         let wait = self.decide(x, decision);
         if wait.is_some() {
             self.cluster.stats().retry.record(x.heads.response.status);

@@ -117,10 +117,21 @@ pub struct RetryState<'a> {
     asked: Option<Duration>,
     /// A retry is under way.
     is_retry: bool,
+    /// What the client adds to the policy.
+    added: Added,
+}
+
+/// What a client asks for in headers of its request.
+#[derive(Debug, Default)]
+struct Added {
+    /// Of `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
+    retry_on: RetryOn,
+    /// Of `x-envoy-max-retries`.
+    max_retries: Option<u32>,
     /// Of `x-envoy-retriable-status-codes`.
-    asked_status_codes: Vec<u16>,
+    status_codes: Vec<u16>,
     /// Of `x-envoy-retriable-header-names`.
-    asked_headers: Vec<HeaderMatcher>,
+    headers: Vec<HeaderMatcher>,
 }
 
 /// What to do after an attempt.
@@ -317,37 +328,35 @@ impl<'a> RetryState<'a> {
     }
 
     fn of(policy: Option<&'a RetryPolicy>, request: &RequestHead) -> Option<Self> {
-        let asked = |name| request.fields.get(name);
-        let http = RetryOn::asked(asked(FieldName::XEnvoyRetryOn), RetryOn::http);
-        let grpc = RetryOn::asked(asked(FieldName::XEnvoyRetryGrpcOn), RetryOn::grpc);
+        let added = Added::by(request);
         let policy = policy.unwrap_or(const { &RetryPolicy::NONE });
-        let retry_on = policy.retry_on.with(http).with(grpc);
+        let retry_on = policy.retry_on.with(added.retry_on);
         let conditions = &policy.retriable_request_headers;
         let fits = conditions.is_empty() || conditions.iter().any(|m| m.matches(request));
         if retry_on.is_empty() || !fits {
             return None;
         }
-        let max_retries = asked(FieldName::XEnvoyMaxRetries).and_then(number);
-        let codes = tokens(asked(FieldName::XEnvoyRetriableStatusCodes));
-        let names = tokens(asked(FieldName::XEnvoyRetriableHeaderNames));
         Some(Self {
             policy,
             retry_on,
-            retries_left: max_retries.unwrap_or(policy.num_retries),
+            retries_left: added.max_retries.unwrap_or(policy.num_retries),
             bound: policy.back_off.base,
             asked: None,
             is_retry: false,
-            asked_status_codes: codes.filter_map(|code| code.parse().ok()).collect(),
-            asked_headers: names.map(is_present).collect(),
+            added,
         })
     }
 
-    /// After the head of an answer; `now` is the wall clock, for an answer that names a time.
-    pub fn on_response(&mut self, head: &ResponseHead, now: SystemTime) -> Decision {
+    /// After the head of an answer; `now` asks the wall clock, for an answer that names a time.
+    pub fn on_response(
+        &mut self,
+        head: &ResponseHead,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Decision {
         let is_retriable = self.is_retriable_response(head);
         if is_retriable {
             let rate_limited = self.policy.rate_limited_back_off.as_ref();
-            self.asked = rate_limited.and_then(|back_off| back_off.asked(head, now));
+            self.asked = rate_limited.and_then(|back_off| back_off.asked(head, now()));
         }
         self.decide(is_retriable)
     }
@@ -398,8 +407,8 @@ impl<'a> RetryState<'a> {
             return on.has(RetryOn::ENVOY_RATELIMITED);
         }
         let status = head.status;
-        let mut codes = self.policy.retriable_status_codes.iter().chain(&self.asked_status_codes);
-        let mut headers = self.policy.retriable_headers.iter().chain(&self.asked_headers);
+        let mut codes = self.policy.retriable_status_codes.iter().chain(&self.added.status_codes);
+        let mut headers = self.policy.retriable_headers.iter().chain(&self.added.headers);
         (on.has(RetryOn::FIVE_XX) && (500..600).contains(&status))
             || (on.has(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&status))
             || (on.has(RetryOn::RETRIABLE_4XX) && status == 409)
@@ -418,6 +427,32 @@ impl<'a> RetryState<'a> {
             || (on.has(RetryOn::RESET_BEFORE_REQUEST) && !headers_sent)
             || (on.has(RetryOn::CONNECT_FAILURE) && failed_to_connect)
             || (on.has(RetryOn::REFUSED_STREAM) && reset == Reset::RefusedStream)
+    }
+}
+
+impl Added {
+    fn by(request: &RequestHead) -> Self {
+        const ADDING: FieldSet = FieldSet::of(&[
+            FieldName::XEnvoyRetryOn,
+            FieldName::XEnvoyRetryGrpcOn,
+            FieldName::XEnvoyMaxRetries,
+            FieldName::XEnvoyRetriableStatusCodes,
+            FieldName::XEnvoyRetriableHeaderNames,
+        ]);
+        if !request.fields.has_any(ADDING) {
+            return Self::default();
+        }
+        let asked = |name| request.fields.get(name);
+        let http = RetryOn::asked(asked(FieldName::XEnvoyRetryOn), RetryOn::http);
+        let grpc = RetryOn::asked(asked(FieldName::XEnvoyRetryGrpcOn), RetryOn::grpc);
+        let codes = tokens(asked(FieldName::XEnvoyRetriableStatusCodes));
+        let names = tokens(asked(FieldName::XEnvoyRetriableHeaderNames));
+        Self {
+            retry_on: http.with(grpc),
+            max_retries: asked(FieldName::XEnvoyMaxRetries).and_then(number),
+            status_codes: codes.filter_map(|code| code.parse().ok()).collect(),
+            headers: names.map(is_present).collect(),
+        }
     }
 }
 
@@ -462,7 +497,6 @@ fn is_present(name: &str) -> HeaderMatcher {
 /// The items of a list in a header.
 fn tokens(value: Option<&[u8]>) -> impl Iterator<Item = &str> {
     let text = value.and_then(|value| std::str::from_utf8(value).ok());
-    // No header is the usual case, and costs nothing.
     let tokens = text.into_iter().flat_map(|text| text.split(','));
     tokens.map(str::trim).filter(|token| !token.is_empty())
 }

@@ -12,7 +12,7 @@ fn state(policy: &RetryPolicy) -> RetryState<'_> {
 }
 
 fn retries_response(retry_on: &str, status: u16, fields: &[&str]) -> bool {
-    let decision = state(&policy(retry_on)).on_response(&response(status, fields), UNIX_EPOCH);
+    let decision = state(&policy(retry_on)).on_response(&response(status, fields), || UNIX_EPOCH);
     decision == Decision::Retry
 }
 
@@ -97,7 +97,7 @@ fn codes_and_headers_of_the_policy_are_retried() {
         (200, &["x-again: 1"], Decision::Retry),
         (500, &[], Decision::No(Refusal::NotRetriable)),
     ] {
-        let found = state(&policy).on_response(&response(status, fields), UNIX_EPOCH);
+        let found = state(&policy).on_response(&response(status, fields), || UNIX_EPOCH);
         assert_eq!(found, expected, "{status}");
     }
 }
@@ -114,10 +114,10 @@ fn when_no_retry_is_left_the_limit_is_exceeded() {
     let policy = policy("5xx");
     let mut state = state(&policy);
     let broken = response(500, &[]);
-    assert_eq!(state.on_response(&broken, UNIX_EPOCH), Decision::Retry);
+    assert_eq!(state.on_response(&broken, || UNIX_EPOCH), Decision::Retry);
     state.back_off(0);
     assert_eq!(
-        state.on_response(&broken, UNIX_EPOCH),
+        state.on_response(&broken, || UNIX_EPOCH),
         Decision::No(Refusal::LimitExceeded),
         "one retry is the default"
     );
@@ -130,7 +130,7 @@ fn a_retry_that_brings_a_good_answer_is_a_success() {
     assert_eq!(state.on_reset(Reset::ConnectFailure, false), Decision::Retry);
     state.back_off(0);
     let good = response(200, &[]);
-    assert_eq!(state.on_response(&good, UNIX_EPOCH), Decision::No(Refusal::Succeeded));
+    assert_eq!(state.on_response(&good, || UNIX_EPOCH), Decision::No(Refusal::Succeeded));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_retry_that_the_circuit_breaker_refused_is_no_success() {
     let mut state = state(&policy);
     assert_eq!(state.on_reset(Reset::ConnectFailure, false), Decision::Retry);
     let good = response(200, &[]);
-    assert_eq!(state.on_response(&good, UNIX_EPOCH), Decision::No(Refusal::NotRetriable));
+    assert_eq!(state.on_response(&good, || UNIX_EPOCH), Decision::No(Refusal::NotRetriable));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_answer_may_say_how_long_to_wait() {
     let now = UNIX_EPOCH + Duration::from_secs(1000);
     let wait = |fields: &[&str], random| {
         let mut state = state(&policy);
-        assert_eq!(state.on_response(&response(503, fields), now), Decision::Retry);
+        assert_eq!(state.on_response(&response(503, fields), || now), Decision::Retry);
         state.back_off(random)
     };
     let limited = |ms| Wait::RateLimited(Duration::from_millis(ms));
@@ -190,10 +190,10 @@ fn an_internal_client_may_ask_for_retries() {
     let mut state = RetryState::new(None, &asking).unwrap();
     let broken = response(500, &[]);
     for _ in 0..2 {
-        assert_eq!(state.on_response(&broken, UNIX_EPOCH), Decision::Retry);
+        assert_eq!(state.on_response(&broken, || UNIX_EPOCH), Decision::Retry);
         state.back_off(0);
     }
-    assert_eq!(state.on_response(&broken, UNIX_EPOCH), Decision::No(Refusal::LimitExceeded));
+    assert_eq!(state.on_response(&broken, || UNIX_EPOCH), Decision::No(Refusal::LimitExceeded));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn what_an_internal_client_names_is_added_to_the_policy() {
         let fields_back: Vec<&str> =
             (!fields_back.is_empty()).then_some(fields_back).into_iter().collect();
         let answer = response(status, &fields_back);
-        assert_eq!(state.on_response(&answer, UNIX_EPOCH), Decision::Retry, "{status}");
+        assert_eq!(state.on_response(&answer, || UNIX_EPOCH), Decision::Retry, "{status}");
     }
 }
 
