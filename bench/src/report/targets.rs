@@ -69,7 +69,7 @@ pub(crate) fn verdicts(samples: &[Sample]) -> Vec<Verdict> {
     let judge = |target: &Target| Verdict {
         about: target.about,
         limit: target.limit,
-        measured: target.measured(samples, Peer::Corvoy),
+        measured: target.measured(samples),
         of_the_floor: target.of_the_floor(samples),
     };
     TARGETS.iter().map(judge).collect()
@@ -77,21 +77,16 @@ pub(crate) fn verdicts(samples: &[Sample]) -> Vec<Verdict> {
 
 impl Target {
     fn of_the_floor(&self, samples: &[Sample]) -> Option<f64> {
-        match self.against {
-            // In some scenarios of `Best` it is no floor: it has a connection to the origin for each
-            // client.
-            Against::Peer(Peer::Floor)
-            | Against::Absolute
-            | Against::Best
-            | Against::Plain
-            | Against::HalfTheThreads(_) => None,
-            Against::Peer(_) => self.measured(samples, Peer::Floor),
-        }
+        // Not for `Best`: in some of its scenarios it is no floor, having a connection to the origin
+        // for each client.
+        let Against::Peer(peer) = self.against else { return None };
+        let of = |peer: Peer| median(samples, self.scenario, peer, self.figure);
+        if peer == Peer::Floor { None } else { Some(of(Peer::Floor)? / of(peer)?) }
     }
 
-    fn measured(&self, samples: &[Sample], who: Peer) -> Option<f64> {
+    fn measured(&self, samples: &[Sample]) -> Option<f64> {
         let of = |peer: Peer| median(samples, self.scenario, peer, self.figure);
-        let ours = of(who)?;
+        let ours = of(Peer::Corvoy)?;
         match self.against {
             Against::Absolute => Some(ours),
             Against::Peer(peer) => Some(ours / of(peer)?),
@@ -99,9 +94,9 @@ impl Target {
                 let others = [Peer::Nginx, Peer::Haproxy, Peer::Envoy].into_iter().filter_map(of);
                 Some(ours / others.min_by(f64::total_cmp)?)
             }
-            Against::Plain => Some(ours / median(samples, PLAIN, who, self.figure)?),
+            Against::Plain => Some(ours / median(samples, PLAIN, Peer::Corvoy, self.figure)?),
             Against::HalfTheThreads(scenario) => {
-                Some(2.0 * median(samples, scenario, who, self.figure)? / ours)
+                Some(2.0 * median(samples, scenario, Peer::Corvoy, self.figure)? / ours)
             }
         }
     }

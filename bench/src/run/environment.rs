@@ -53,17 +53,15 @@ impl Environment {
         };
         Self {
             began: said("date", &["-u", "+%FT%TZ"]),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease"),
             cpu: field("model name").to_owned(),
             cores: cores(),
             memory_kib: memory_kib(&read("/proc/meminfo")).unwrap_or(0),
             hypervisor: field("flags").contains("hypervisor"),
             mitigations: mitigations(),
-            governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-                .trim()
-                .to_owned(),
-            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
-            load_average: read("/proc/loadavg").trim().to_owned(),
+            governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control"),
+            load_average: read("/proc/loadavg"),
             commit: said("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
             rustc: said("rustc", &["--version"]),
             command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -139,7 +137,7 @@ fn mitigations() -> Vec<String> {
         .flatten()
         .map(|entry| {
             let state = read(&entry.path().display().to_string());
-            format!("{}: {}", entry.file_name().display(), state.trim())
+            format!("{}: {state}", entry.file_name().display())
         })
         .filter(|line| !line.ends_with("Not affected"))
         .collect();
@@ -148,7 +146,7 @@ fn mitigations() -> Vec<String> {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 fn said(program: &str, arguments: &[&str]) -> String {
