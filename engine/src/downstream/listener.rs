@@ -68,18 +68,12 @@ enum Queue {
 /// A connection that the kernel completed.
 #[derive(Debug)]
 pub struct Arrival {
-    /// Where it came to.
-    pub listener: Arc<Listener>,
-    /// Its socket.
-    pub socket: OwnedFd,
-    /// The other side.
-    pub peer: SocketAddr,
+    socket: OwnedFd,
+    peer: SocketAddr,
     /// What the listener is bound to.
-    pub bound: SocketAddr,
-    /// Its places within the limits.
-    pub places: Places,
-    /// Its seat on the shard that is to serve it.
-    pub seat: Seat,
+    bound: SocketAddr,
+    /// Its places within the limits, and its seat on the shard that is to serve it.
+    held: (Places, Seat),
 }
 
 /// Takes the connections that wait now, or a bounded number of them.
@@ -91,7 +85,7 @@ fn burst(
 ) -> io::Result<Queue> {
     let shared = listener.listener();
     for _ in 0..shared.accept_burst {
-        let Some((connection, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
+        let Some((socket, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
         let places = match shared.limits.take() {
             Ok(places) => places,
             Err(overflow) => {
@@ -104,42 +98,34 @@ fn burst(
         };
         let random = |below| shard.random.borrow_mut().usize(..below);
         let seat = shared.balance.seat(shard.post, shard.roster, random);
-        if seat.post().id() == shard.id {
-            start(shard, listener, connection, peer, bound, places, seat);
+        let server = seat.post();
+        let arrival = Arrival { socket, peer, bound, held: (places, seat) };
+        if server.id() == shard.id {
+            start(shard, listener, arrival);
         } else {
-            let (server, listener) = (seat.post(), Arc::clone(shared));
-            let arrival = Arrival { listener, socket: connection, peer, bound, places, seat };
-            server.tell(Order::Serve(arrival));
+            server.tell(Order::Serve { listener: Arc::clone(shared), arrival });
         }
     }
     Ok(Queue::MaybeMore)
 }
 
 /// Serves a connection that another shard accepted.
-pub fn take_over(shard: &'static Shard, arrival: Arrival) {
-    let Arrival { listener, socket, peer, bound, places, seat } = arrival;
-    let listener = shard.world().local_listener(shard.id, &listener);
-    start(shard, &listener, socket, peer, bound, places, seat);
+pub fn take_over(shard: &'static Shard, listener: &Arc<Listener>, arrival: Arrival) {
+    let listener = shard.world().local_listener(shard.id, listener);
+    start(shard, &listener, arrival);
 }
 
 /// Starts the task of a connection that has its seat on this shard.
-fn start(
-    shard: &'static Shard,
-    listener: &Rc<LocalListener>,
-    connection: OwnedFd,
-    peer: SocketAddr,
-    bound: SocketAddr,
-    places: Places,
-    seat: Seat,
-) {
-    let socket = Socket::new(connection).and_then(|socket| {
+fn start(shard: &'static Shard, listener: &Rc<LocalListener>, arrival: Arrival) {
+    let Arrival { socket, peer, bound, held } = arrival;
+    let socket = Socket::new(socket).and_then(|socket| {
         // A listener on one address is what its connections came to: no need to ask.
         let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
         Ok((socket, local))
     });
     match socket {
         Ok((socket, local)) => {
-            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, (places, seat))));
+            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, held)));
         }
         Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),
     }

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::Shard;
 use super::socket::Socket;
+use crate::downstream::Listener;
 use crate::downstream::listener::Arrival;
 use crate::snapshot::Snapshot;
 use crate::upstream::host_set::HostSet;
@@ -40,7 +41,12 @@ pub enum Order {
         address: SocketAddr,
     },
     /// Serve this connection, which another shard has accepted.
-    Serve(Arrival),
+    Serve {
+        /// Where it came to.
+        listener: Arc<Listener>,
+        /// The connection.
+        arrival: Arrival,
+    },
     /// Close the listening sockets once nobody waits in them; connections stay as they are.
     StopAccepting,
     /// Answer with `connection: close` from now on, or not any more.

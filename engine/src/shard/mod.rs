@@ -204,8 +204,8 @@ impl Shard {
                     }
                 }
             }
-            Order::Serve(arrival) => {
-                let _taken = contain(|| listener::take_over(self, arrival));
+            Order::Serve { listener, arrival } => {
+                let _taken = contain(|| listener::take_over(self, &listener, arrival));
             }
             Order::StopAccepting => {
                 self.accepting.set(Accepting::No);
