@@ -1,6 +1,5 @@
 //! Drains: what the operator or a signal orders, carried out over all shards.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use crate::shard::mailbox::{self, Draining};
 /// What drains are done with.
 #[derive(Debug)]
 pub(super) struct Drain {
-    shards: Rc<Shards>,
+    shards: Arc<Shards>,
     running: Arc<Running>,
     /// How long one may take.
     most: Duration,
@@ -26,7 +25,7 @@ const QUIET_LOOKS: u32 = 3;
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Drain {
-    pub(super) const fn new(shards: Rc<Shards>, running: Arc<Running>, most: Duration) -> Self {
+    pub(super) const fn new(shards: Arc<Shards>, running: Arc<Running>, most: Duration) -> Self {
         Self { shards, running, most }
     }
 
@@ -59,7 +58,7 @@ impl Drain {
             (_, true) => {}
             (false, false) => self.shards.tell_all(|| mailbox::Order::StopAccepting),
             (true, false) => {
-                let (shards, most) = (Rc::clone(&self.shards), self.most);
+                let (shards, most) = (Arc::clone(&self.shards), self.most);
                 drop(tokio::task::spawn_local(async move {
                     tokio::time::sleep(most).await;
                     shards.tell_all(|| mailbox::Order::StopAccepting);

@@ -16,7 +16,6 @@ pub mod sockets;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -120,7 +119,7 @@ async fn serve(
         None => None,
     };
     let sockets = bind(&snapshot, options.concurrency)?;
-    let shards = Rc::new(Shards::start(options.concurrency, options.started)?);
+    let shards = Arc::new(Shards::start(options.concurrency, options.started)?);
     shards.tell_all(|| Order::Snapshot(Arc::clone(&snapshot)));
 
     let (orders, mut ordered) = mpsc::unbounded_channel();
@@ -138,7 +137,7 @@ async fn serve(
         flushing.flush_stats(stats_flush_interval).await;
     }));
     let initialized = follow_hosts(&running, &shards)?;
-    let mut drain = Drain::new(Rc::clone(&shards), Arc::clone(&running), options.drain_time);
+    let mut drain = Drain::new(Arc::clone(&shards), Arc::clone(&running), options.drain_time);
 
     tokio::select! {
         () = initialized => {}
@@ -177,7 +176,7 @@ fn running(
     (node, runtime): (&Node, &Runtime),
     options: &Options,
     sockets: &[Bound],
-    shards: &Shards,
+    shards: &Arc<Shards>,
     orders: mpsc::UnboundedSender<admin::Order>,
 ) -> Arc<Running> {
     let identity = Identity {
@@ -199,8 +198,7 @@ fn running(
         config_dump: Arc::new(config_dump),
         logging: Arc::clone(&options.logging),
         addresses: sockets.iter().map(|bound| bound.address).collect(),
-        shards: shards.places(),
-        roster: shards.roster(),
+        shards: Arc::clone(shards),
         orders,
         changing: Mutex::new(changing),
     })
@@ -244,12 +242,12 @@ async fn listen_admin(address: SocketAddr, options: &Options) -> Result<TcpListe
 /// Finds the hosts of the clusters from now on; completes when all of them have been looked for.
 fn follow_hosts(
     running: &Arc<Running>,
-    shards: &Rc<Shards>,
+    shards: &Arc<Shards>,
 ) -> Result<impl Future<Output = ()> + use<>, StartError> {
     let resolver = dns::Resolver::system().map_err(io::Error::other)?;
     let clusters = running.snapshot.clusters.clone();
     let (tell, initialized) = oneshot::channel();
-    let (running, shards) = (Arc::clone(running), Rc::clone(shards));
+    let (running, shards) = (Arc::clone(running), Arc::clone(shards));
     let count = shards.count();
     let publish = move |cluster: usize, hosts: Arc<HostSet>| {
         running.change(|changing| {

@@ -9,7 +9,8 @@ use super::admin::{
     ClusterView, ConfigDump, HealthFlags, HostCounts, HostView, Identity, ListenerView, LogLevel,
     Order, Server, ServerState, ShardView, Thresholds,
 };
-use crate::shard::roster::{Post, Roster};
+use super::shards::Shards;
+use crate::shard::roster::Post;
 use crate::snapshot::Snapshot;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
@@ -38,8 +39,7 @@ pub(super) struct Running {
     pub(super) logging: Arc<dyn Logging>,
     /// Where each listener of the snapshot really listens.
     pub(super) addresses: Vec<SocketAddr>,
-    pub(super) shards: Vec<ShardPlace>,
-    pub(super) roster: Roster,
+    pub(super) shards: Arc<Shards>,
     pub(super) orders: UnboundedSender<Order>,
     pub(super) changing: Mutex<Changing>,
 }
@@ -50,13 +50,6 @@ pub(super) struct Changing {
     pub(super) state: ServerState,
     /// The hosts of each cluster of the snapshot.
     pub(super) hosts: Vec<Arc<HostSet>>,
-}
-
-/// Where a shard runs.
-#[derive(Clone, Debug)]
-pub(super) struct ShardPlace {
-    pub(super) core: Option<usize>,
-    pub(super) driver: String,
 }
 
 impl Running {
@@ -106,13 +99,13 @@ impl Server for Running {
             let chains = self.snapshot.listeners.iter().map(|listener| &listener.filter_chain);
             chains.map(|chain| chain.http.shard(shard).downstream_rq_total.value()).sum()
         };
-        let view = |(place, post): (&ShardPlace, &'static Post)| ShardView {
-            core: place.core,
-            driver: place.driver.clone(),
+        let view = |(core, post): (Option<usize>, &'static Post)| ShardView {
+            core,
+            driver: self.shards.driver().to_owned(),
             connections: post.connections(),
             requests: requests(post.id()),
         };
-        self.shards.iter().zip(self.roster.posts()).map(view).collect()
+        self.shards.places().map(view).collect()
     }
 
     fn config_dump(&self) -> Arc<ConfigDump> {

@@ -4,7 +4,6 @@ use std::io;
 use std::thread;
 use std::time::Instant;
 
-use super::server::ShardPlace;
 use crate::shard::mailbox::{Mailbox, Order};
 use crate::shard::roster::{Post, Roster};
 use crate::shard::{self, Plan, ring};
@@ -13,7 +12,10 @@ use crate::shard::{self, Plan, ring};
 #[derive(Debug)]
 pub(super) struct Shards {
     roster: Roster,
-    places: Vec<ShardPlace>,
+    /// What all of them run on, and what the kernel refused.
+    driver: String,
+    /// The core that each is pinned to.
+    cores: Vec<Option<usize>>,
 }
 
 impl Shards {
@@ -24,20 +26,20 @@ impl Shards {
             tracing::warn!(target: "main", "the kernel refuses {refusal}");
         }
         tracing::info!(target: "main", "{count} shards on {}", choice.ring);
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let found = core_affinity::get_core_ids().unwrap_or_default();
         let mailboxes = (0..count).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
         let roster = Roster::new(mailboxes);
         let driver = std::iter::once(choice.ring.to_string()).chain(choice.refusals);
         let driver = driver.collect::<Vec<_>>().join("; refused: ");
-        let mut places = Vec::with_capacity(count);
+        let mut cores = Vec::with_capacity(count);
         for (id, inbox) in inboxes.into_iter().enumerate() {
-            let core = id.checked_rem(cores.len()).and_then(|place| cores.get(place)).copied();
-            places.push(ShardPlace { core: core.map(|core| core.id), driver: driver.clone() });
+            let core = id.checked_rem(found.len()).and_then(|place| found.get(place)).copied();
+            cores.push(core.map(|core| core.id));
             let plan = Plan { id, core, ring: choice.ring, inbox, epoch, roster };
             thread::Builder::new().name(format!("shard_{id}")).spawn(move || run(plan))?;
         }
-        Ok(Self { roster, places })
+        Ok(Self { roster, driver, cores })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -61,13 +63,14 @@ impl Shards {
         self.roster.posts().map(Post::connections).sum()
     }
 
-    /// Where they run, for the admin endpoint.
-    pub(super) fn places(&self) -> Vec<ShardPlace> {
-        self.places.clone()
+    /// The core of each, for the admin endpoint.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Option<usize>, &'static Post)> {
+        self.cores.iter().copied().zip(self.roster.posts())
     }
 
-    pub(super) const fn roster(&self) -> Roster {
-        self.roster
+    /// What they run on.
+    pub(super) fn driver(&self) -> &str {
+        &self.driver
     }
 }
 
