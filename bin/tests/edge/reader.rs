@@ -139,9 +139,10 @@ fn head(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(Request, usize), En
 
 fn check_host(request: &Request, mercy: Mercy) -> Result<(), End> {
     let absolute = request.target.contains("://") && !request.target.starts_with('/');
+    let target_names_it = absolute || request.method == "CONNECT";
     match request.values("host")[..] {
-        [host] if !host.is_empty() || absolute => Ok(()),
-        [] if absolute && mercy == Mercy::Lenient || request.is_old => Ok(()),
+        [host] if !host.is_empty() || target_names_it => Ok(()),
+        [] if target_names_it && mercy == Mercy::Lenient || request.is_old => Ok(()),
         _ => Err(End::Wrong("not one host")),
     }
 }

@@ -390,11 +390,10 @@ fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error
     match (head.method, head.target.of(&head.fields.bytes)) {
         (Method::Connect, authority) => {
             // RFC 9112 §3.2.3: "authority-form = uri-host ":" port"
-            let port = authority.rsplit(|&byte| byte == b':').next().unwrap_or_default();
-            if port.is_empty() || !port.iter().all(u8::is_ascii_digit) {
+            let port = port(authority).map_err(|_| Error::Target)?;
+            if port.is_none_or(<[u8]>::is_empty) {
                 return Err(Error::Target);
             }
-            check_authority(authority).map_err(|_| Error::Target)?;
             let authority = head.target;
             head.fields.set_span(FieldName::Host, authority);
             Ok(())
@@ -421,7 +420,7 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
     let rest = rest.get(3..).unwrap_or_default();
     let slash = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
     let authority = rest.get(..slash.unwrap_or(rest.len())).unwrap_or_default();
-    check_authority(authority).map_err(|_| Error::Target)?;
+    port(authority).map_err(|_| Error::Target)?;
     if !limits.allow_absolute_url {
         // Envoy leaves it for the connection manager, which answers 404 to it.
         return Ok(());
@@ -459,13 +458,14 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     match head.fields.get(FieldName::Host) {
         None => Ok(()),
         Some(_) if head.fields.is_repeated(FieldName::Host) => Err(Error::Authority),
-        Some(host) => check_authority(host),
+        Some(host) => port(host).map(drop),
     }
 }
 
-/// RFC 3986 §3.2: a host, an address or an IP literal in brackets, and a port of digits. User
-/// information is deprecated for http (RFC 9110 §4.2.4), a comma is how repetitions were joined.
-fn check_authority(authority: &[u8]) -> Result<(), Error> {
+/// The digits behind the colon of an authority, if it has one, and if it is an authority: RFC 3986
+/// §3.2: a host, an address or an IP literal in brackets, and a port of digits. User information is
+/// deprecated for http (RFC 9110 §4.2.4), a comma is how repetitions were joined.
+fn port(authority: &[u8]) -> Result<Option<&[u8]>, Error> {
     let (host, port) = match authority {
         [b'[', rest @ ..] => {
             let end = memchr::memchr(b']', rest).ok_or(Error::Authority)?;
@@ -481,12 +481,12 @@ fn check_authority(authority: &[u8]) -> Result<(), Error> {
             authority.split_at(end.unwrap_or(authority.len()))
         }
     };
-    let port_is_number = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if host.is_empty() || !port_is_number { Err(Error::Authority) } else { Ok(()) }
+    match port {
+        _ if host.is_empty() => Err(Error::Authority),
+        [] => Ok(None),
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Ok(Some(digits)),
+        _ => Err(Error::Authority),
+    }
 }
 
 /// [`is_host_byte`] of each byte.
