@@ -7,7 +7,7 @@ use super::names::{ENVOYS_OTHERS, GRPC_STATUSES};
 use super::time::TimeFormat;
 use super::{Inputs, Token, write_display, write_ip};
 use crate::flags::Flag;
-use crate::http1::{FieldName, Fields, RequestHead};
+use crate::http1::{FieldName, Fields, RequestHead, TOKEN};
 
 /// One command with its parameters.
 #[derive(Clone, Debug)]
@@ -381,7 +381,7 @@ impl HeaderLookup {
         }
         let is_valid = |name: &str| {
             let name = name.strip_prefix(':').unwrap_or(name);
-            name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+            TOKEN.has_all(name.as_bytes())
         };
         if !is_valid(name) || !alternative.is_none_or(is_valid) {
             return Err("Invalid header configuration. Format string contains invalid characters."

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::Error;
+use super::byte_set::TOKEN;
 use super::field_name::FieldName;
 
 /// Decodes one body. However its bytes are split over calls, the result is the same.
@@ -177,10 +178,10 @@ impl Decoder {
             }
             (State::ExtensionName | State::AfterName, b'=') => State::ValueStart,
             (State::ValueStart, b'"') => State::Quoted,
-            (State::ExtensionStart | State::ExtensionName, _) if is_token(byte) => {
+            (State::ExtensionStart | State::ExtensionName, _) if TOKEN.has(byte) => {
                 State::ExtensionName
             }
-            (State::ValueStart | State::Token, _) if is_token(byte) => State::Token,
+            (State::ValueStart | State::Token, _) if TOKEN.has(byte) => State::Token,
             (State::ExtensionName, b' ' | b'\t') => State::AfterName,
             (State::Token | State::AfterValue, b' ' | b'\t') => State::BeforeExtension,
             (
@@ -211,7 +212,7 @@ impl Decoder {
                 self.trailers.iter_mut().for_each(Trailers::drop_line);
                 Ok(State::EndLf)
             }
-            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
+            (State::TrailerStart | State::TrailerName, _) if TOKEN.has(byte) => {
                 if self.state == State::TrailerStart {
                     self.name_len = 0;
                 }
@@ -358,12 +359,6 @@ const fn is_for_this_hop(name: FieldName) -> bool {
             | FieldName::Te
             | FieldName::Upgrade
     )
-}
-
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+')
-        || matches!(byte, b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 /// Extensions carry nothing for us, so a body may not consist of them.

@@ -3,9 +3,9 @@
 //! Invariant: `present` has a name exactly when some field of `list` has it, so that asking for an
 //! absent field, the usual answer, costs one test; `repeated` has it if two fields do.
 
+use super::byte_set::TOKEN;
 use super::field_name::{FieldName, FieldSet};
 use super::parse::offset;
-use super::plain;
 
 /// A range of bytes of the buffer that a head was received into.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -376,7 +376,7 @@ impl Fields {
             let Some(name) = self.bytes.get_mut(range) else { continue };
             field.id = FieldName::of_received(name);
             if field.id == FieldName::Other {
-                are_names &= plain::is_name(name);
+                are_names &= TOKEN.has_all(name);
             }
             let name = FieldSet::of_one(field.id);
             repeated = repeated.or(present.and(name));

@@ -9,6 +9,7 @@
 //! are copied because they say just that; and a message whose end two readers could see differently
 //! is refused.
 
+mod byte_set;
 pub mod chunked;
 pub mod encode;
 mod error;
@@ -22,6 +23,7 @@ mod parse;
 mod plain;
 mod scan;
 
+pub(crate) use byte_set::TOKEN;
 pub use error::Error;
 pub use field_name::{FieldName, FieldSet};
 pub use fields::{Field, Fields, Line, Span};

@@ -9,6 +9,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::byte_set::REG_NAME;
 use super::field_name::FieldName;
 use super::fields::{Field, Fields, Span};
 use super::head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
@@ -476,8 +477,7 @@ fn port(authority: &[u8]) -> Result<Option<&[u8]>, Error> {
             (literal, port.get(1..).unwrap_or_default())
         }
         _ => {
-            let end =
-                authority.iter().position(|&byte| HOST_BYTES.get(usize::from(byte)) != Some(&true));
+            let end = authority.iter().position(|&byte| !REG_NAME.has(byte));
             authority.split_at(end.unwrap_or(authority.len()))
         }
     };
@@ -487,24 +487,4 @@ fn port(authority: &[u8]) -> Result<Option<&[u8]>, Error> {
         [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Ok(Some(digits)),
         _ => Err(Error::Authority),
     }
-}
-
-/// [`is_host_byte`] of each byte.
-const HOST_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut rest = table.as_mut_slice();
-    let mut byte = 0_u8;
-    while let [place, tail @ ..] = rest {
-        *place = is_host_byte(byte);
-        byte = byte.wrapping_add(1);
-        rest = tail;
-    }
-    table
-};
-
-/// `reg-name` of RFC 3986 §3.2.2, without the comma.
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'')
-        || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')
 }

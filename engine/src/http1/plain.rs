@@ -9,6 +9,7 @@
 //! targets among them, ask it each time.
 
 use super::Method;
+use super::byte_set::TOKEN;
 use super::field_name::FieldName;
 use super::fields::{Field, Shape, Span};
 use super::parse::offset;
@@ -71,7 +72,7 @@ const ASSERTED_FIELDS: usize = 128;
 
 /// Names are looked at afterwards.
 fn has_no_name(bytes: &[u8], list: &[Field]) -> bool {
-    list.iter().any(|field| !is_name(field.name.of(bytes)))
+    list.iter().any(|field| !TOKEN.has_all(field.name.of(bytes)))
 }
 
 fn are_same(bytes: &[u8], list: &[Field], seen: &[httparse::Header<'_>]) -> bool {
@@ -82,7 +83,7 @@ fn are_same(bytes: &[u8], list: &[Field], seen: &[httparse::Header<'_>]) -> bool
 }
 
 /// Reads a request's head that begins at `at`, in what was received and [`scan::PADDING`]. The names
-/// of the fields are still to be recognised, and unknown ones to be checked ([`is_name`]).
+/// of the fields are still to be recognised, and unknown ones to be checked ([`TOKEN`]).
 pub(super) fn request(
     bytes: &[u8],
     at: usize,
@@ -164,24 +165,4 @@ fn fields(bytes: &[u8], mut at: u32, fields_max: usize, list: &mut Vec<Field>) -
     }
 }
 
-/// Whether all of it may stand in a name.
-pub(super) fn is_name(text: &[u8]) -> bool {
-    text.iter().all(|&byte| NAME_BYTES.get(usize::from(byte)) == Some(&true))
-}
-
 const VERSION: &[u8] = b" HTTP/1.1\r\n";
-
-/// RFC 9110 §5.6.2: tchar.
-const NAME_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut rest = table.as_mut_slice();
-    let mut byte = 0_u8;
-    while let [place, tail @ ..] = rest {
-        *place = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-')
-            || matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
-        byte = byte.wrapping_add(1);
-        rest = tail;
-    }
-    table
-};
