@@ -3,6 +3,7 @@
 //!
 //! Invariant: `clusters` and `listeners` stand in the order of the snapshot's.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,9 +25,13 @@ impl World {
     /// The world of `snapshot`. A cluster that stays the same keeps its pools.
     #[must_use]
     pub fn next(shard: &'static Shard, old: &Self, snapshot: &Snapshot) -> Self {
+        let kept: HashMap<_, _> =
+            old.clusters.iter().map(|cluster| (Arc::as_ptr(cluster.cluster()), cluster)).collect();
         let clusters = snapshot.clusters.iter().map(|cluster| {
-            let kept = old.clusters.iter().find(|old| Arc::ptr_eq(old.cluster(), cluster));
-            kept.map_or_else(|| LocalCluster::new(shard, Arc::clone(cluster)), Rc::clone)
+            kept.get(&Arc::as_ptr(cluster)).map_or_else(
+                || LocalCluster::new(shard, Arc::clone(cluster)),
+                |kept| Rc::clone(kept),
+            )
         });
         let clusters = clusters.collect();
         let listeners = snapshot.listeners.iter();
