@@ -31,8 +31,9 @@ pub(super) async fn deliver(
     let mut out = x.client.shard.buffers.take();
     answer::encode(x, &mut out);
     let mut pump = Pump::new(&length, framing, out, x.client.buffer_limit());
-    if let Some(most) = trailers_max(x, &connection) {
-        pump.pass_trailers(most);
+    let origin = &connection.pool().cluster().http;
+    if x.passes_trailers(origin) {
+        pump.pass_trailers(origin.head_limits.fields_max);
     }
     let early = x.heads.response.rest();
     let taken = pump.take_early(early);
@@ -72,13 +73,6 @@ pub(super) async fn deliver(
     };
     pump.recycle(x.client.shard.buffers);
     after
-}
-
-/// How many trailers of the answer go on; none if one of the codecs drops them.
-fn trailers_max(x: &Exchange<'_>, connection: &Connection) -> Option<usize> {
-    let http = &connection.pool().cluster().http;
-    x.chain.manager.trailers_max.filter(|_| http.enable_trailers)?;
-    Some(http.head_limits.fields_max)
 }
 
 /// Why an answer broke off.

@@ -16,6 +16,7 @@ use crate::flags::{Flag, Flags};
 use crate::format::StreamInfo;
 use crate::http1::{BodyLength, FieldName, Method, Version, framing};
 use crate::request::body::Framing;
+use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::host::Host;
 
 impl Exchange<'_> {
@@ -105,6 +106,11 @@ impl Exchange<'_> {
 
     pub(super) fn is_internal(&self) -> bool {
         self.facts.is_some_and(|facts| facts.internal)
+    }
+
+    /// Envoy: trailers go on if both codecs let them.
+    pub(super) fn passes_trailers(&self, origin: &HttpProtocolOptions) -> bool {
+        self.chain.manager.enable_trailers && origin.enable_trailers
     }
 
     /// How many bytes of the request's body are kept for a retry.

@@ -12,7 +12,7 @@ use super::deadlines::Passed;
 use super::download;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
-use super::route::{Connect, Forward, Priority, Route, VirtualHost};
+use super::route::{Connect, Forward, Route, VirtualHost};
 use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
@@ -48,9 +48,7 @@ pub(super) async fn forward(
         None => Keep::Nothing,
     };
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
-    // Envoy: trailers go on if both codecs let them.
-    let trailers_max =
-        x.chain.manager.trailers_max.filter(|_| cluster.cluster().http.enable_trailers);
+    let passes_trailers = x.passes_trailers(&cluster.cluster().http);
     let mut forwarding = Forwarding {
         virtual_host,
         plan,
@@ -62,8 +60,8 @@ pub(super) async fn forward(
         stale: Stale::NotYet,
         retrying: None,
     };
-    if let Some(most) = trailers_max {
-        forwarding.upload.pass_trailers(most);
+    if passes_trailers {
+        forwarding.upload.pass_trailers(x.chain.manager.limits.fields_max);
     }
     loop {
         let attempted = forwarding.attempt(x).await;
@@ -165,13 +163,6 @@ struct Answered {
 }
 
 impl Forwarding<'_> {
-    fn priority(&self) -> RoutingPriority {
-        match self.plan.priority {
-            Priority::Default => RoutingPriority::Default,
-            Priority::High => RoutingPriority::High,
-        }
-    }
-
     /// One attempt, up to the head of its answer.
     async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
         let Some(pool) = self.pick() else {
@@ -206,7 +197,7 @@ impl Forwarding<'_> {
         // still on the way.
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
-        let Some(active) = Active::begin(&self.cluster, &pool, self.priority()) else {
+        let Some(active) = Active::begin(&self.cluster, &pool, self.plan.priority) else {
             pool.host_stats().rq_error.inc();
             pool.give_back(connection, x.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
@@ -274,7 +265,7 @@ impl Forwarding<'_> {
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
         if self.terminates(x) {
-            return attempt::connect(x, pool, self.priority()).await;
+            return attempt::connect(x, pool, self.plan.priority).await;
         }
         let look = if self.may_be_sent_again(x) { Look::AsTold } else { Look::Again };
         if self.stale == Stale::NotYet
@@ -282,7 +273,7 @@ impl Forwarding<'_> {
         {
             return Ok(connection);
         }
-        attempt::lease(x, pool, self.priority()).await
+        attempt::lease(x, pool, self.plan.priority).await
     }
 
     /// Whether it does no harm to send the request twice.
@@ -358,7 +349,7 @@ impl Forwarding<'_> {
         }
         // The place of the retry before this one is free again.
         self.retrying = None;
-        self.retrying = self.cluster.breakers().acquire(self.priority(), Resource::Retries);
+        self.retrying = self.cluster.breakers().acquire(self.plan.priority, Resource::Retries);
         if self.retrying.is_none() {
             stats.upstream_rq_retry_overflow.inc();
             return None;

@@ -434,7 +434,7 @@ fn http1(
         allow_absolute_url: allow_absolute_url.unwrap_or(true),
         ..compiled.limits
     };
-    compiled.trailers_max = enable_trailers.then_some(compiled.limits.fields_max);
+    compiled.enable_trailers = *enable_trailers;
     compiled.default_host_for_http_10 = default_host_for_http_10.clone().into_bytes();
 }
 

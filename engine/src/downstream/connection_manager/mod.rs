@@ -42,9 +42,8 @@ pub struct ConnectionManager {
     pub default_host_for_http_10: Vec<u8>,
     /// The protocols that a request may upgrade to.
     pub upgrades: Upgrades,
-    /// How many trailers a request may have that are passed on; none: they are dropped, those of
-    /// answers too.
-    pub trailers_max: Option<usize>,
+    /// Whether trailers are passed on, those of requests and of answers.
+    pub enable_trailers: bool,
     /// Whether `Expect: 100-continue` is left to the origin.
     pub proxy_100_continue: bool,
     /// Whether `x-forwarded-client-cert` is passed on.

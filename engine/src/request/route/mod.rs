@@ -26,7 +26,7 @@ use crate::http1::{FieldName, Method, RequestHead, Scheme};
 use crate::stats::{Scope, VirtualClusterStats};
 
 pub use self::action::{
-    Action, Connect, DirectResponse, Forward, Priority, Redirect, RedirectPath, Timeouts,
+    Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
 };
 pub use self::matchers::{
     CookieMatcher, Fraction, FullRegex, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,

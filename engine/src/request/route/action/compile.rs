@@ -5,13 +5,14 @@ use std::time::Duration;
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
-use super::{Action, Connect, DirectResponse, Forward, Priority, Redirect, RedirectPath, Timeouts};
+use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts};
 use crate::http1::{FieldName, Line};
 use crate::request::retry;
 use crate::request::route::Upgrades;
 use crate::request::route::compile::{Given, refuse};
 use crate::request::route::matchers::HeaderName;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
+use crate::upstream::circuit_breaker::RoutingPriority;
 
 /// Forwards, or the parts of a forward that several weighted clusters share.
 pub(crate) struct Forwarding {
@@ -107,8 +108,8 @@ pub(crate) fn forward(
             append_x_forwarded_host: *append_x_forwarded_host,
             path_rewrite,
             priority: match priority {
-                config::RoutingPriority::Default => Priority::Default,
-                config::RoutingPriority::High => Priority::High,
+                config::RoutingPriority::Default => RoutingPriority::Default,
+                config::RoutingPriority::High => RoutingPriority::High,
             },
         },
     })

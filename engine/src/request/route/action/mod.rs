@@ -14,6 +14,7 @@ use super::{scheme, without_query};
 use crate::downstream::connection::millis;
 use crate::http1::{FieldName, Line, RequestHead};
 use crate::request::retry::RetryPolicy;
+use crate::upstream::circuit_breaker::RoutingPriority;
 
 /// The action of a route.
 #[derive(Clone, Debug)]
@@ -57,7 +58,7 @@ pub struct Forward {
     /// What the endpoint sees as path.
     pub path_rewrite: PathRewrite,
     /// Which circuit breakers and pools it uses.
-    pub priority: Priority,
+    pub priority: RoutingPriority,
 }
 
 /// `connect_config`: what becomes of a CONNECT.
@@ -68,15 +69,6 @@ pub enum Connect {
     Forwarded,
     /// The tunnel ends here: the host gets what is in it.
     Terminated,
-}
-
-/// The class of a request; each has its own circuit breakers and connection pools.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Priority {
-    #[default]
-    Default,
-    High,
 }
 
 /// An answer that the configuration spells out.
