@@ -241,11 +241,13 @@ impl Fields {
             return self.append(id, value);
         }
         let mut joined = self.keep_joined(id, separator);
-        if joined.end > joined.start {
-            self.bytes.extend_from_slice(separator);
+        if !value.is_empty() {
+            if joined.end > joined.start {
+                self.bytes.extend_from_slice(separator);
+            }
+            self.bytes.extend_from_slice(value);
+            joined.end = offset(self.bytes.len());
         }
-        self.bytes.extend_from_slice(value);
-        joined.end = offset(self.bytes.len());
         self.replace(Field::of_parts(id, Span::default(), joined), FieldSet::of_one(id));
     }
 
@@ -392,14 +394,17 @@ impl Fields {
         self.present = self.present.or(name);
     }
 
-    /// Copies the values of this name behind the head, joined.
+    /// Copies the values of this name behind the head, joined. Envoy: an empty one adds nothing.
     fn keep_joined(&mut self, id: FieldName, separator: &[u8]) -> Span {
         let start = self.bytes.len();
         for field in self.list.iter().filter(|field| field.id == id) {
+            let range = field.value.start as usize..field.value.end as usize;
+            if range.is_empty() {
+                continue;
+            }
             if self.bytes.len() > start {
                 self.bytes.extend_from_slice(separator);
             }
-            let range = field.value.start as usize..field.value.end as usize;
             if range.end <= self.bytes.len() && range.start <= range.end {
                 self.bytes.extend_from_within(range);
             }
