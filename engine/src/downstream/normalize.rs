@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::connection_manager::{ConnectionManager, Peer, StripPort, Underscores, UserAgent};
 use super::path::{self, Normalized};
 use crate::http1::{
-    FieldName, FieldSet, Fields, Line, Method, RequestHead, Scheme, Version, members,
+    FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Version,
+    members,
 };
 
 /// What became of a request.
@@ -139,7 +140,7 @@ fn checked(
     let upgrade = asks_for_upgrade(head);
 
     let dropped_for_underscores = underscores(&mut head.fields, manager.underscores)?;
-    head.fields.merge_set(JOINED);
+    head.fields.merge_set(JOINED_IN_REQUESTS);
     remove_nominated(&mut head.fields, upgrade)?;
     if expects_continue {
         head.fields.remove(FieldName::Expect);
@@ -515,43 +516,6 @@ const USUAL_MEMBERS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
 
 /// So many members of `Connection` are refused, as in Envoy.
 const NOMINATIONS_MAX: usize = 10;
-
-/// Fields that Envoy keeps one of, joining their repetitions.
-const JOINED: FieldSet = FieldSet::of(&[
-    FieldName::Accept,
-    FieldName::AcceptEncoding,
-    FieldName::Connection,
-    FieldName::ContentType,
-    FieldName::Expect,
-    FieldName::Te,
-    FieldName::UserAgent,
-    FieldName::Via,
-    FieldName::XEnvoyAttemptCount,
-    FieldName::XEnvoyDecoratorOperation,
-    FieldName::XEnvoyDownstreamServiceCluster,
-    FieldName::XEnvoyDownstreamServiceNode,
-    FieldName::XEnvoyExpectedRqTimeoutMs,
-    FieldName::XEnvoyExternalAddress,
-    FieldName::XEnvoyForceTrace,
-    FieldName::XEnvoyIpTags,
-    FieldName::XEnvoyIsTimeoutRetry,
-    FieldName::XEnvoyMaxRetries,
-    FieldName::XEnvoyOriginalHost,
-    FieldName::XEnvoyOriginalPath,
-    FieldName::XEnvoyOriginalUrl,
-    FieldName::XEnvoyRetriableHeaderNames,
-    FieldName::XEnvoyRetriableStatusCodes,
-    FieldName::XEnvoyRetryGrpcOn,
-    FieldName::XEnvoyRetryOn,
-    FieldName::XEnvoyUpstreamRqPerTryTimeoutMs,
-    FieldName::XEnvoyUpstreamRqTimeoutMs,
-    FieldName::XEnvoyUpstreamStreamDurationMs,
-    FieldName::XForwardedFor,
-    FieldName::XForwardedHost,
-    FieldName::XForwardedPort,
-    FieldName::XForwardedProto,
-    FieldName::XRequestId,
-]);
 
 const HOP_BY_HOP_BUT_UPGRADE: FieldSet = FieldSet::of(&[
     FieldName::Http2Settings,

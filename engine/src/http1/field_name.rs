@@ -44,8 +44,12 @@ field_names! {
     AccessControlAllowHeaders = "access-control-allow-headers",
     AccessControlAllowMethods = "access-control-allow-methods",
     AccessControlAllowOrigin = "access-control-allow-origin",
+    AccessControlAllowPrivateNetwork = "access-control-allow-private-network",
     AccessControlExposeHeaders = "access-control-expose-headers",
     AccessControlMaxAge = "access-control-max-age",
+    AccessControlRequestHeaders = "access-control-request-headers",
+    AccessControlRequestMethod = "access-control-request-method",
+    AccessControlRequestPrivateNetwork = "access-control-request-private-network",
     Age = "age",
     Authorization = "authorization",
     CacheControl = "cache-control",
@@ -56,14 +60,21 @@ field_names! {
     Etag = "etag",
     Expires = "expires",
     Expect = "expect",
+    GrpcAcceptEncoding = "grpc-accept-encoding",
     GrpcMessage = "grpc-message",
     GrpcStatus = "grpc-status",
     GrpcTimeout = "grpc-timeout",
     Http2Settings = "http2-settings",
+    IfMatch = "if-match",
+    IfModifiedSince = "if-modified-since",
+    IfNoneMatch = "if-none-match",
+    IfRange = "if-range",
+    IfUnmodifiedSince = "if-unmodified-since",
     KeepAlive = "keep-alive",
     LastModified = "last-modified",
     Location = "location",
     Origin = "origin",
+    Pragma = "pragma",
     ProxyConnection = "proxy-connection",
     ProxyStatus = "proxy-status",
     Referer = "referer",
@@ -79,6 +90,7 @@ field_names! {
     XClientTraceId = "x-client-trace-id",
     XEnvoyAttemptCount = "x-envoy-attempt-count",
     XEnvoyDecoratorOperation = "x-envoy-decorator-operation",
+    XEnvoyDegraded = "x-envoy-degraded",
     XEnvoyDownstreamServiceCluster = "x-envoy-downstream-service-cluster",
     XEnvoyDownstreamServiceNode = "x-envoy-downstream-service-node",
     XEnvoyExpectedRqTimeoutMs = "x-envoy-expected-rq-timeout-ms",
@@ -229,7 +241,7 @@ impl Print {
             .wrapping_add(last.rotate_left(5))
             .wrapping_add(middle.rotate_left(11))
             .wrapping_add(len as u64);
-        (sum.wrapping_mul(0xa8ab_0628_8d20_0f6b) >> 55) as usize
+        (sum.wrapping_mul(0xf9b4_58a7_109f_165f) >> 55) as usize
     }
 }
 

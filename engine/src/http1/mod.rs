@@ -17,6 +17,7 @@ mod field_name;
 mod fields;
 pub mod framing;
 mod head;
+mod joined;
 mod method;
 pub mod names;
 mod parse;
@@ -30,6 +31,7 @@ pub use fields::{Field, Fields, Line, Span};
 pub use framing::BodyLength;
 pub(crate) use head::members;
 pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
+pub use joined::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES};
 pub use method::Method;
 
 #[cfg(test)]

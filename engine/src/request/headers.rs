@@ -3,7 +3,7 @@
 //! In Envoy's order: [`from_origin`], then what the route adds, then [`finish`], then the framing
 //! ([`crate::http1::framing::announce_response`]). A local reply starts at [`finish`].
 
-use crate::http1::{FieldName, FieldSet, Line, ResponseHead, members};
+use crate::http1::{FieldName, FieldSet, JOINED_IN_RESPONSES, Line, ResponseHead, members};
 use crate::shard::clock::DateLine;
 
 /// The rules of a connection manager for its responses.
@@ -73,7 +73,7 @@ pub struct Finish<'a> {
 /// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
 pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>, upgrade: bool) {
     remove_nominated(head);
-    head.fields.merge_set(JOINED);
+    head.fields.merge_set(JOINED_IN_RESPONSES);
     let leave = upgrade && head.upgrade().is_some();
     head.fields.remove_set(if leave { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP });
     if let Some(ms) = service_time_ms {
@@ -127,38 +127,6 @@ fn remove_nominated(head: &mut ResponseHead) {
 /// take back because they frame the message.
 const OPTIONS: [&[u8]; 6] =
     [b"close", b"keep-alive", b"upgrade", b"connection", b"content-length", b"transfer-encoding"];
-
-/// What Envoy keeps in one line, however often an origin says it.
-const JOINED: FieldSet = FieldSet::of(&[
-    FieldName::AccessControlAllowCredentials,
-    FieldName::AccessControlAllowHeaders,
-    FieldName::AccessControlAllowMethods,
-    FieldName::AccessControlAllowOrigin,
-    FieldName::AccessControlExposeHeaders,
-    FieldName::AccessControlMaxAge,
-    FieldName::Age,
-    FieldName::CacheControl,
-    FieldName::ContentEncoding,
-    FieldName::ContentType,
-    FieldName::Date,
-    FieldName::Etag,
-    FieldName::Expires,
-    FieldName::GrpcMessage,
-    FieldName::GrpcStatus,
-    FieldName::LastModified,
-    FieldName::Location,
-    FieldName::ProxyStatus,
-    FieldName::Vary,
-    FieldName::Via,
-    FieldName::XEnvoyAttemptCount,
-    FieldName::XEnvoyDecoratorOperation,
-    FieldName::XEnvoyImmediateHealthCheckFail,
-    FieldName::XEnvoyRatelimited,
-    FieldName::XEnvoyUpstreamCanary,
-    FieldName::XEnvoyUpstreamHealthcheckedCluster,
-    FieldName::XEnvoyUpstreamServiceTime,
-    FieldName::XRequestId,
-]);
 
 const HOP_BY_HOP_BUT_UPGRADE: FieldSet =
     FieldSet::of(&[FieldName::TransferEncoding, FieldName::KeepAlive, FieldName::ProxyConnection]);

@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::format::{Formatter, Inputs, StreamInfo, Unset};
-use crate::http1::{Fields, RequestHead, ResponseHead};
+use crate::http1::{
+    FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, JOINED_IN_RESPONSES, RequestHead, ResponseHead,
+};
 
 /// All the levels, in the order they are applied.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +132,7 @@ impl MutationLevel {
         }
     }
 
-    fn add_to(&self, fields: &mut Fields, joined: &[&str], scratch: &mut Scratch) {
+    fn add_to(&self, fields: &mut Fields, joined: FieldSet, scratch: &mut Scratch) {
         let Scratch { bytes, values } = scratch;
         for overwriting in [true, false] {
             for (addition, value) in self.add.iter().zip(values.iter()) {
@@ -141,19 +143,12 @@ impl MutationLevel {
                 if overwriting {
                     // The new one goes to the end, as in Envoy.
                     fields.remove_other(&addition.name);
-                } else if joined
-                    .binary_search_by(|name| name.as_bytes().cmp(&addition.name))
-                    .is_ok()
-                    && let Some(old) = fields.find(&addition.name)
-                {
-                    let start = bytes.len();
-                    bytes.extend_from_slice(old);
-                    bytes.push(b',');
-                    bytes.extend_from_within(value);
-                    fields.set_other(&addition.name, bytes.get(start..).unwrap_or_default());
-                    continue;
                 }
-                fields.append_other(&addition.name, bytes.get(value).unwrap_or_default());
+                let value = bytes.get(value).unwrap_or_default();
+                match FieldName::of(&addition.name) {
+                    name if joined.has(name) => fields.join(name, b",", value),
+                    _ => fields.append_other(&addition.name, value),
+                }
             }
         }
     }
@@ -167,76 +162,3 @@ impl HeaderAddition {
         )
     }
 }
-
-/// Request headers that Envoy keeps in one line: an appended value goes behind a comma.
-const JOINED_IN_REQUESTS: &[&str] = &[
-    "accept",
-    "accept-encoding",
-    "access-control-request-headers",
-    "access-control-request-method",
-    "access-control-request-private-network",
-    "authorization",
-    "cache-control",
-    "content-encoding",
-    "content-type",
-    "grpc-accept-encoding",
-    "grpc-timeout",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "origin",
-    "pragma",
-    "proxy-status",
-    "referer",
-    "user-agent",
-    "via",
-    "x-client-trace-id",
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
-    "x-envoy-external-address",
-    "x-envoy-is-timeout-retry",
-    "x-envoy-original-host",
-    "x-envoy-original-path",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-request-id",
-];
-
-/// The same for responses.
-const JOINED_IN_RESPONSES: &[&str] = &[
-    "access-control-allow-credentials",
-    "access-control-allow-headers",
-    "access-control-allow-methods",
-    "access-control-allow-origin",
-    "access-control-expose-headers",
-    "access-control-max-age",
-    "age",
-    "cache-control",
-    "content-encoding",
-    "content-type",
-    "date",
-    "etag",
-    "expires",
-    "grpc-message",
-    "grpc-status",
-    "last-modified",
-    "location",
-    "proxy-status",
-    "vary",
-    "via",
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-    "x-envoy-degraded",
-    "x-envoy-immediate-health-check-fail",
-    "x-envoy-ratelimited",
-    "x-envoy-upstream-canary",
-    "x-envoy-upstream-healthchecked-cluster",
-    "x-envoy-upstream-service-time",
-    "x-request-id",
-];
