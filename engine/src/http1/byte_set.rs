@@ -9,6 +9,9 @@ pub(crate) static TOKEN: ByteSet = ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~")
 /// RFC 3986 §3.2.2: `reg-name`, without the comma.
 pub(super) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+;=");
 
+/// What Envoy takes in the host of a target.
+pub(super) static HOST: ByteSet = ByteSet::alphanumeric_and(b"-.");
+
 impl ByteSet {
     const fn alphanumeric_and(others: &[u8]) -> Self {
         let mut set = [false; 256];

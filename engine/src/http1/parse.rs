@@ -8,8 +8,9 @@
 //! joined, as RFC 9112 §5.2 lets a proxy do, unless the field frames the body.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
-use super::byte_set::REG_NAME;
+use super::byte_set::{HOST, REG_NAME};
 use super::field_name::FieldName;
 use super::fields::{Field, Fields, Span};
 use super::head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
@@ -391,10 +392,7 @@ fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error
     match (head.method, head.target.of(&head.fields.bytes)) {
         (Method::Connect, authority) => {
             // RFC 9112 §3.2.3: "authority-form = uri-host ":" port"
-            let port = port(authority).map_err(|_| Error::Target)?;
-            if port.is_none_or(<[u8]>::is_empty) {
-                return Err(Error::Target);
-            }
+            target_port(authority)?.ok_or(Error::Target)?;
             let authority = head.target;
             head.fields.set_span(FieldName::Host, authority);
             Ok(())
@@ -418,37 +416,52 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
         _ if scheme.eq_ignore_ascii_case(b"https") => Scheme::Https,
         _ => return Err(Error::Target),
     };
-    let rest = rest.get(3..).unwrap_or_default();
-    let slash = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
-    let authority = rest.get(..slash.unwrap_or(rest.len())).unwrap_or_default();
-    port(authority).map_err(|_| Error::Target)?;
     if !limits.allow_absolute_url {
         // Envoy leaves it for the connection manager, which answers 404 to it.
         return Ok(());
     }
+    let rest = rest.get(3..).unwrap_or_default();
+    let slash = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+    let authority = rest.get(..slash.unwrap_or(rest.len())).unwrap_or_default();
+    target_port(authority)?;
     let host = start + offset(colon + 3);
     let host = Span { start: host, end: host + offset(authority.len()) };
     let path = Span { start: host.end, end };
+    let path = match path.of(&head.fields.bytes) {
+        // To Envoy a query alone is no path: the connection manager answers 404 to it.
+        [b'/' | b'?', ..] => path,
+        // It is a slash, as the last one before the host.
+        [] => Span { start: host.start - 1, end: host.start },
+        _ => return Err(Error::Target),
+    };
     head.scheme = Some(scheme);
     head.line = Span::default();
-    // Nothing may be appended here: the body may follow in the buffer.
-    if matches!(path.of(&head.fields.bytes), [b'/', ..]) {
-        head.target = path;
-        head.fields.set_span(FieldName::Host, host);
-    } else {
-        // The authority moves over the second slash before it, and makes room for one behind it.
-        let range = host.start as usize..host.end as usize;
-        if let Some(last) = range.end.checked_sub(1) {
-            head.fields.bytes.copy_within(range.clone(), range.start - 1);
-            if let Some(byte) = head.fields.bytes.get_mut(last) {
-                *byte = b'/';
-            }
-        }
-        head.target = Span { start: path.start - 1, end: path.end };
-        let host = Span { start: host.start - 1, end: host.end - 1 };
-        head.fields.set_span(FieldName::Host, host);
-    }
+    head.target = path;
+    head.fields.set_span(FieldName::Host, host);
     Ok(())
+}
+
+/// The port of a target's authority, if it has one.
+///
+/// Envoy: the host is of letters, digits, `-` and `.`, or an IPv6 address in brackets. It takes user
+/// information away, which is refused here: it is deprecated for http (RFC 9110 §4.2.4).
+fn target_port(authority: &[u8]) -> Result<Option<u16>, Error> {
+    let text = std::str::from_utf8(authority).map_err(|_| Error::Target)?;
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && HOST.has_all(host.as_bytes()),
+    };
+    match port {
+        _ if !is_host => Err(Error::Target),
+        // To a `u16` it is a number.
+        Some(port) if port.starts_with('+') => Err(Error::Target),
+        Some(port) => port.parse().map(Some).map_err(|_| Error::Target),
+        None => Ok(None),
+    }
 }
 
 /// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
@@ -459,14 +472,14 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     match head.fields.get(FieldName::Host) {
         None => Ok(()),
         Some(_) if head.fields.is_repeated(FieldName::Host) => Err(Error::Authority),
-        Some(host) => port(host).map(drop),
+        Some(host) => check_authority(host),
     }
 }
 
-/// The digits behind the colon of an authority, if it has one, and if it is an authority: RFC 3986
-/// §3.2: a host, an address or an IP literal in brackets, and a port of digits. User information is
-/// deprecated for http (RFC 9110 §4.2.4), a comma is how repetitions were joined.
-fn port(authority: &[u8]) -> Result<Option<&[u8]>, Error> {
+/// Whether it is an authority: RFC 3986 §3.2: a host, an address or an IP literal in brackets, and a
+/// port of digits. User information is deprecated for http (RFC 9110 §4.2.4), a comma is how
+/// repetitions were joined.
+fn check_authority(authority: &[u8]) -> Result<(), Error> {
     let (host, port) = match authority {
         [b'[', rest @ ..] => {
             let end = memchr::memchr(b']', rest).ok_or(Error::Authority)?;
@@ -483,8 +496,8 @@ fn port(authority: &[u8]) -> Result<Option<&[u8]>, Error> {
     };
     match port {
         _ if host.is_empty() => Err(Error::Authority),
-        [] => Ok(None),
-        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Ok(Some(digits)),
+        [] => Ok(()),
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Ok(()),
         _ => Err(Error::Authority),
     }
 }

@@ -39,23 +39,6 @@ fn a_response_is_read_and_written_again() {
 }
 
 #[test]
-fn an_absolute_target_does_not_touch_the_body_behind_it() {
-    for (target, host, path) in [
-        ("http://h2/p?q", "h2", "/p?q"),
-        ("http://h2?q", "h2", "/?q"),
-        ("http://h2", "h2", "/"),
-        ("https://a", "a", "/"),
-    ] {
-        let text = format!("POST {target} HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody");
-        let (mut head, used) = parsed(&text);
-        let mut rest = Vec::new();
-        head.split_off(used, &mut rest);
-        assert_eq!(rest, b"body");
-        assert_eq!((head.target(), head.authority()), (path.as_bytes(), Some(host.as_bytes())));
-    }
-}
-
-#[test]
 fn what_looks_like_fields_behind_a_head_stays_as_it_is() {
     // A line that ends in LF alone ends the head, too.
     let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\n";

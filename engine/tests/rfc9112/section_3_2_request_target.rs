@@ -47,7 +47,7 @@ fn absolute_form() {
         ("http://h2/p?q", "h2", "/p?q", Scheme::Http),
         ("HTTP://h2:81/p", "h2:81", "/p", Scheme::Http),
         ("https://[::1]:80/p", "[::1]:80", "/p", Scheme::Https),
-        ("http://h2?x=1", "h2", "/?x=1", Scheme::Http),
+        ("http://h-2.:00080", "h-2.:00080", "/", Scheme::Http),
     ] {
         let head = target(text).expect(text);
         assert_eq!(head.authority(), Some(authority.as_bytes()), "{text}");
@@ -56,8 +56,15 @@ fn absolute_form() {
     }
     let head = request("GET http://h2/p HTTP/1.1\r\n\r\n").expect("the target names the host");
     assert_eq!(head.authority(), Some(&b"h2"[..]));
+    let no_path = target("http://h2?x=1").expect("as Envoy");
+    assert_eq!(no_path.target(), b"?x=1");
     for text in ["http:///p", "http://u@h2/p", "http://h2:x/p", "http://a,b/p", "http://h2\\@x/p"] {
         assert_eq!(target(text).err(), Some(Error::Target), "{text}");
+    }
+    for host in
+        ["h_2", "h2:", "h2:65536", "h2:+8", "h%20", "h~", "*", "[1]", "[::1", "[::1]:", "[::1]x"]
+    {
+        assert_eq!(target(&format!("http://{host}/")).err(), Some(Error::Target), "{host}");
     }
 }
 
