@@ -55,6 +55,7 @@ folders!(
     retries,
     router,
     routes,
+    schemes,
     timeouts,
     trailers,
     trailers_dropped,

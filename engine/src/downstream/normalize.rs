@@ -31,8 +31,6 @@ pub struct Facts {
     pub dropped_for_underscores: u64,
     /// Whether the client is internal: its `x-envoy-*` fields were left.
     pub internal: bool,
-    /// The scheme of the request.
-    pub scheme: Scheme,
     /// Whether the client waits for `100 Continue`, to be sent by us.
     pub expects_continue: bool,
     /// Whether the client lets the connection live.
@@ -161,7 +159,7 @@ fn checked(
     head.fields.remove_set(hop_by_hop);
     sanitize_te(&mut head.fields);
     let client = client_address(&mut head.fields, manager, peer);
-    let scheme = forwarded_proto(head, manager, peer);
+    head.scheme = scheme(head, manager, peer);
     let edge = manager.client.use_remote_address && !client.internal;
     trust(&mut head.fields, &client, edge, manager.user_agent.as_ref());
     if !manager.via.is_empty() {
@@ -175,7 +173,6 @@ fn checked(
         client: client.address,
         dropped_for_underscores,
         internal: client.internal,
-        scheme,
         expects_continue,
         keep_alive,
         upgrade,
@@ -368,21 +365,23 @@ fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer
     fields.join(FieldName::XForwardedFor, b",", text_of(address, &mut room));
 }
 
-/// `x-forwarded-proto`, `x-forwarded-port` and the scheme.
-fn forwarded_proto(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) -> Scheme {
+/// The scheme, `x-forwarded-proto` and `x-forwarded-port`. Envoy: where the scheme that is told is
+/// empty there is none, whatever the target says.
+fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) -> Option<Scheme> {
     let by_connection = if peer.tls { Scheme::Https } else { Scheme::Http };
     let fields = &mut head.fields;
     // Nobody trusted stands in front of us: what it says of itself does not count.
     let distrusted = manager.client.use_remote_address && manager.client.xff_num_trusted_hops == 0;
     let told = match fields.get(FieldName::XForwardedProto) {
-        Some(proto) if !distrusted && !proto.is_empty() => match proto {
+        Some(b"") if !distrusted => None,
+        Some(proto) if !distrusted => Some(match proto {
             _ if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
             _ if proto.eq_ignore_ascii_case(b"http") => Scheme::Http,
             _ => by_connection,
-        },
+        }),
         _ => {
             set_forwarded_proto(fields, by_connection);
-            by_connection
+            Some(by_connection)
         }
     };
     if manager.append_x_forwarded_port && (distrusted || !fields.has(FieldName::XForwardedPort)) {
@@ -392,9 +391,9 @@ fn forwarded_proto(head: &mut RequestHead, manager: &ConnectionManager, peer: &P
     }
     if let Some(scheme) = manager.scheme {
         set_forwarded_proto(fields, scheme);
-        return scheme;
+        return Some(scheme);
     }
-    head.scheme.unwrap_or(told)
+    told.map(|told| head.scheme.unwrap_or(told))
 }
 
 fn set_forwarded_proto(fields: &mut Fields, scheme: Scheme) {

@@ -180,9 +180,9 @@ fn the_trusted_address_is_counted_from_the_end_of_x_forwarded_for() {
 fn x_forwarded_proto_of_a_trusted_hop_is_kept() {
     let mut manager = edge();
     manager.client.xff_num_trusted_hops = 1;
-    let (facts, lines) =
-        facts(&manager, &["Host: h", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"]);
-    assert_eq!(facts.scheme, Scheme::Https);
+    let told = ["Host: h", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"];
+    let lines = forwarded(&manager, &told);
+    assert_eq!(scheme(&manager, "/", "https"), Some(Scheme::Https));
     assert!(lines.contains(&"x-forwarded-proto: https".to_owned()));
     assert!(lines.contains(&"x-envoy-external-address: 1.2.3.4".to_owned()));
 }
@@ -364,8 +364,24 @@ fn options_add_their_fields_in_envoys_order() {
         ]
     );
     let https = ConnectionManager { scheme: Some(Scheme::Https), ..ConnectionManager::default() };
-    let (found, lines) = facts(&https, &["Host: h", "X-Forwarded-Proto: http"]);
-    assert_eq!((found.scheme, lines[1].as_str()), (Scheme::Https, "x-forwarded-proto: https"));
+    let lines = forwarded(&https, &["Host: h", "X-Forwarded-Proto: http"]);
+    assert_eq!(lines[1], "x-forwarded-proto: https");
+    assert_eq!(scheme(&https, "http://h/", ""), Some(Scheme::Https));
+}
+
+#[test]
+fn the_scheme_is_told_by_the_target_or_a_field_and_by_no_word_that_is_none() {
+    for (target, told, wanted) in [
+        ("/", "HTTPS", Some(Scheme::Https)),
+        ("/", "ftp", Some(Scheme::Http)),
+        ("/", "http,https", Some(Scheme::Http)),
+        ("/", "", None),
+        ("https://h/", "http", Some(Scheme::Https)),
+        ("https://h/", "", None),
+    ] {
+        assert_eq!(scheme(&ConnectionManager::default(), target, told), wanted, "{target} {told}");
+    }
+    assert_eq!(scheme(&edge(), "/", "https"), Some(Scheme::Http));
 }
 
 #[test]
@@ -422,14 +438,22 @@ fn encoded(
 ) -> Result<(Facts, Vec<String>), Refusal> {
     match request(&mut head, manager, &peer(), &mut || 0) {
         Outcome::Refuse(refusal) => Err(refusal),
-        Outcome::Continue(facts) => {
-            let mut out = Vec::new();
-            encode::request(&head, &mut out);
-            let text = String::from_utf8(out).expect("text");
-            let lines = text.trim_end().split("\r\n").skip(1).map(str::to_owned).collect();
-            Ok((facts, lines))
-        }
+        Outcome::Continue(facts) => Ok((facts, lines(&head))),
     }
+}
+
+fn lines(head: &RequestHead) -> Vec<String> {
+    let mut out = Vec::new();
+    encode::request(head, &mut out);
+    let text = String::from_utf8(out).expect("text");
+    text.trim_end().split("\r\n").skip(1).map(str::to_owned).collect()
+}
+
+fn scheme(manager: &ConnectionManager, target: &str, told: &str) -> Option<Scheme> {
+    let text = format!("GET {target} HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: {told}\r\n\r\n");
+    let mut head = parsed(manager, &text);
+    request(&mut head, manager, &peer(), &mut || 0);
+    head.scheme
 }
 
 fn facts(manager: &ConnectionManager, fields: &[&str]) -> (Facts, Vec<String>) {

@@ -397,7 +397,7 @@ impl HeaderLookup {
             b":authority" => head.authority(),
             b":method" => Some(head.method_name()),
             b":path" => Some(head.target()),
-            b":scheme" => head.fields.get(FieldName::XForwardedProto),
+            b":scheme" => head.scheme.map(|scheme| scheme.as_str().as_bytes()),
             name => head.fields.find(name),
         };
         self.first_of(value)

@@ -79,7 +79,8 @@ pub struct RequestHead {
     pub method: Method,
     /// The version of the sender.
     pub version: Version,
-    /// The scheme, where the target was in absolute form.
+    /// The scheme: of a target in absolute form until the connection manager says which it is.
+    /// Without one no route is taken.
     pub scheme: Option<Scheme>,
     /// The fields. `Host` is the authority: a target in absolute form overrides it.
     pub fields: Fields,

@@ -12,7 +12,7 @@ use super::deadlines::Passed;
 use super::download;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
-use super::route::{Connect, Forward, Route, VirtualHost};
+use super::route::{Connect, Forward, Route, VirtualHost, scheme};
 use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
@@ -233,9 +233,8 @@ impl Forwarding<'_> {
             Names::LowerCase | Names::ProperCaseWords => names::write(out, http.names, None),
         }
         if http.send_fully_qualified_url && request.method != Method::Connect {
-            let scheme = x.facts.map_or("http", |facts| facts.scheme.as_str());
             let host = request.authority().unwrap_or_default();
-            let url = [scheme.as_bytes(), b"://", host].concat();
+            let url = [scheme(request), b"://", host].concat();
             let at = request.method_name().len() + 1;
             out.splice(at..at, url);
         }

@@ -8,7 +8,7 @@ use super::super::tests::{request, shown};
 use super::super::{Forward, Lookup, Redirect, Scratch};
 use super::*;
 use crate::format::StreamInfo;
-use crate::http1::RequestHead;
+use crate::http1::{FieldName, RequestHead, Scheme};
 use crate::stats::Registry;
 
 struct NoInfo;
@@ -187,7 +187,7 @@ fn a_timeout_of_zero_is_infinite() {
         {"match": {"prefix": "/"}, "route": {"cluster": "echo", "timeout": zero}}])));
     let head = request("/", &[]);
     let forward = forward(found(&table, &head, 0).unwrap());
-    let asked = crate::http1::FieldName::XEnvoyUpstreamRqTimeoutMs;
+    let asked = FieldName::XEnvoyUpstreamRqTimeoutMs;
     assert_eq!(forward.timeouts(&head, asked).expected_ms(Duration::ZERO), None);
 }
 
@@ -316,31 +316,24 @@ fn additions_of_one_level_see_the_request_as_it_came_to_the_level() {
 #[test]
 fn redirects_lead_where_envoys_lead() {
     let rewrite = json!({"pattern": {"regex": "/re/(a*)"}, "substitution": "/x/\\1"});
-    for (action, target, fields, location) in [
-        (json!({"https_redirect": true}), "/a?q=1", &[][..], "https://t.test/a?q=1"),
-        (json!({"host_redirect": "n.test"}), "/a?q", &[], "http://n.test/a?q"),
-        (
-            json!({"host_redirect": "n.test"}),
-            "/a",
-            &["x-forwarded-proto: https"],
-            "https://n.test/a",
-        ),
-        (json!({"port_redirect": 8080}), "/a", &[], "http://t.test:8080/a"),
-        (json!({"path_redirect": "/new"}), "/a?q=1", &[], "http://t.test/new?q=1"),
+    for (action, target, location) in [
+        (json!({"https_redirect": true}), "/a?q=1", "https://t.test/a?q=1"),
+        (json!({"host_redirect": "n.test"}), "/a?q", "http://n.test/a?q"),
+        (json!({"port_redirect": 8080}), "/a", "http://t.test:8080/a"),
+        (json!({"path_redirect": "/new"}), "/a?q=1", "http://t.test/new?q=1"),
         (
             json!({"path_redirect": "/new?z=1", "strip_query": true}),
             "/a?q=1",
-            &[],
             "http://t.test/new?z=1",
         ),
-        (json!({"path_redirect": "/new", "strip_query": true}), "/a?q=1", &[], "http://t.test/new"),
-        (json!({"path_redirect": "new"}), "/a", &[], "http://t.test/new"),
-        (json!({"prefix_rewrite": "/np/"}), "/a/b?q=1", &[], "http://t.test/np/a/b?q=1"),
-        (json!({"regex_rewrite": rewrite}), "/re/aab?q", &[], "http://t.test/x/aab?q"),
-        (json!({"strip_query": true}), "/a?q", &[], "http://t.test/a"),
+        (json!({"path_redirect": "/new", "strip_query": true}), "/a?q=1", "http://t.test/new"),
+        (json!({"path_redirect": "new"}), "/a", "http://t.test/new"),
+        (json!({"prefix_rewrite": "/np/"}), "/a/b?q=1", "http://t.test/np/a/b?q=1"),
+        (json!({"regex_rewrite": rewrite}), "/re/aab?q", "http://t.test/x/aab?q"),
+        (json!({"strip_query": true}), "/a?q", "http://t.test/a"),
     ] {
         let table = sound(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
-        let head = request(target, fields);
+        let head = request(target, &[]);
         let route = found(&table, &head, 0).unwrap();
         let mut out = Vec::new();
         redirect(route).location(&route.path, &head, &mut out);
@@ -350,21 +343,22 @@ fn redirects_lead_where_envoys_lead() {
 
 #[test]
 fn a_redirect_keeps_the_port_of_the_host_unless_it_no_longer_fits() {
-    let location = |action: Value, host: &str, proto: &str| {
+    let location = |action: Value, host: &str, scheme: Scheme| {
         let table = sound(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
-        let mut head = request("/", &[&format!("x-forwarded-proto: {proto}")]);
-        head.fields.set(crate::http1::FieldName::Host, host.as_bytes());
+        let mut head = request("/", &[]);
+        head.scheme = Some(scheme);
+        head.fields.set(FieldName::Host, host.as_bytes());
         let route = found(&table, &head, 0).unwrap();
         let mut out = Vec::new();
         redirect(route).location(&route.path, &head, &mut out);
         String::from_utf8(out).unwrap()
     };
     let https = json!({"https_redirect": true});
-    assert_eq!(location(https.clone(), "h.test:80", "http"), "https://h.test/");
-    assert_eq!(location(https.clone(), "h.test:8080", "http"), "https://h.test:8080/");
-    assert_eq!(location(https.clone(), "h.test:443", "https"), "https://h.test:443/");
-    assert_eq!(location(https.clone(), "[::1]:80", "http"), "https://[::1]/");
-    assert_eq!(location(https, "[::1]", "http"), "https://[::1]/");
+    assert_eq!(location(https.clone(), "h.test:80", Scheme::Http), "https://h.test/");
+    assert_eq!(location(https.clone(), "h.test:8080", Scheme::Http), "https://h.test:8080/");
+    assert_eq!(location(https.clone(), "h.test:443", Scheme::Https), "https://h.test:443/");
+    assert_eq!(location(https.clone(), "[::1]:80", Scheme::Http), "https://[::1]/");
+    assert_eq!(location(https, "[::1]", Scheme::Http), "https://[::1]/");
     let port = json!({"https_redirect": true, "port_redirect": 8443});
-    assert_eq!(location(port, "h.test:8080", "http"), "https://h.test:8443/");
+    assert_eq!(location(port, "h.test:8080", Scheme::Http), "https://h.test:8443/");
 }

@@ -152,7 +152,9 @@ impl RouteTable {
     /// Finds the route of a request. `random` belongs to the request and decides its fractions
     /// and weights, the same for every route it is tried on.
     pub fn find(&self, head: &RequestHead, random: u64) -> Lookup<'_> {
-        let Some(virtual_host) = self.virtual_host(head) else { return Lookup::NotFound };
+        let Some(virtual_host) = self.virtual_host(head).filter(|_| head.scheme.is_some()) else {
+            return Lookup::NotFound;
+        };
         if virtual_host.requires_tls(head) {
             return Lookup::TlsRequired;
         }
@@ -183,10 +185,12 @@ impl RouteTable {
 
 impl VirtualHost {
     fn requires_tls(&self, head: &RequestHead) -> bool {
+        // Envoy: what is told counts here, not the target.
+        let is_secure = || head.fields.get(FieldName::XForwardedProto) == Some(b"https");
         let is_internal = || head.fields.get(FieldName::XEnvoyInternal) == Some(b"true");
         match self.require_tls {
-            RequireTls::All => scheme(head) != b"https",
-            RequireTls::ExternalOnly => scheme(head) != b"https" && !is_internal(),
+            RequireTls::All => !is_secure(),
+            RequireTls::ExternalOnly => !is_secure() && !is_internal(),
             RequireTls::None => false,
         }
     }
@@ -255,11 +259,9 @@ pub fn is_grpc(head: &RequestHead) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
 }
 
-/// The scheme the client used, as far as we know.
-fn scheme(head: &RequestHead) -> &[u8] {
-    head.fields
-        .get(FieldName::XForwardedProto)
-        .unwrap_or_else(|| head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes())
+/// The scheme of a request that takes a route.
+pub fn scheme(head: &RequestHead) -> &'static [u8] {
+    head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes()
 }
 
 fn without_query(target: &[u8]) -> &[u8] {

@@ -1,12 +1,13 @@
 //! Heads as they are received, for the tests of this folder.
 
-use crate::http1::{HeadLimits, RequestHead, ResponseHead};
+use crate::http1::{HeadLimits, RequestHead, ResponseHead, Scheme};
 
 pub(crate) fn request(target: &str, fields: &[&str]) -> RequestHead {
     let mut head = RequestHead::default();
     let text = format!("GET {target} HTTP/1.1\r\nhost: t.test\r\n{}\r\n", lines(fields));
     head.received().extend_from_slice(text.as_bytes());
     assert_eq!(head.parse(&HeadLimits::default()), Ok(Some(text.len())), "{text}");
+    head.scheme = Some(Scheme::Http);
     head
 }
 
