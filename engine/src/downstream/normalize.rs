@@ -161,10 +161,8 @@ fn checked(
     let client = client_address(&mut head.fields, manager, peer);
     head.scheme = scheme(head, manager, peer);
     let edge = manager.client.use_remote_address && !client.internal;
-    trust(&mut head.fields, &client, edge, manager.user_agent.as_ref());
-    if !manager.via.is_empty() {
-        head.fields.join(FieldName::Via, b", ", &manager.via);
-    }
+    trust(&mut head.fields, &client, edge);
+    introduce(&mut head.fields, &client, edge, manager);
     request_id(&mut head.fields, manager, edge, random);
     if !manager.forward_client_cert {
         head.fields.remove(FieldName::XForwardedClientCert);
@@ -404,15 +402,22 @@ fn set_forwarded_proto(fields: &mut Fields, scheme: Scheme) {
     }
 }
 
-/// Removes what an outsider may not say, and says what we found, and who we are.
-fn trust(fields: &mut Fields, client: &Client, edge: bool, us: Option<&UserAgent>) {
+/// Removes what an outsider may not say.
+fn trust(fields: &mut Fields, client: &Client, edge: bool) {
     if client.internal {
         fields.set(FieldName::XEnvoyInternal, b"true");
     } else {
         fields.remove_set(if edge { EDGE_CONTROL } else { CONTROL });
     }
-    if let Some(us) = us {
-        introduce(fields, us);
+}
+
+/// Says who we are, and at the edge who the client is.
+fn introduce(fields: &mut Fields, client: &Client, edge: bool, manager: &ConnectionManager) {
+    if let Some(us) = &manager.user_agent {
+        add_user_agent(fields, us);
+    }
+    if !manager.via.is_empty() {
+        fields.join(FieldName::Via, b", ", &manager.via);
     }
     if edge {
         let mut room = [0; ADDRESS_TEXT_MAX];
@@ -421,8 +426,8 @@ fn trust(fields: &mut Fields, client: &Client, edge: bool, us: Option<&UserAgent
     }
 }
 
-/// `add_user_agent`. As Envoy, a name that is empty is told all the same, a node's is not.
-fn introduce(fields: &mut Fields, us: &UserAgent) {
+/// As Envoy, a name that is empty is told all the same, a node's is not.
+fn add_user_agent(fields: &mut Fields, us: &UserAgent) {
     fields.set(FieldName::XEnvoyDownstreamServiceCluster, &us.service_cluster);
     if fields.get(FieldName::UserAgent).is_none_or(<[u8]>::is_empty) {
         fields.set(FieldName::UserAgent, &us.service_cluster);
