@@ -444,14 +444,25 @@ fn request_id(
     random: &mut impl FnMut() -> u64,
 ) {
     let rules = &manager.request_id;
-    let kept = fields.get(FieldName::XRequestId).is_some_and(|id| !id.is_empty())
-        && (!edge || rules.preserve_external);
-    if rules.generate && !kept {
-        let mut line = *b"\r\nx-request-id: 00000000-0000-4000-8000-000000000000";
-        if let Some(id) = line.last_chunk_mut() {
-            uuid_v4(random(), random(), id);
+    if !rules.generate {
+        return;
+    }
+    let told = fields.get(FieldName::XRequestId).filter(|id| !id.is_empty());
+    match told.filter(|_| !edge || rules.preserve_external) {
+        None => {
+            let mut line = *b"\r\nx-request-id: 00000000-0000-4000-8000-000000000000";
+            if let Some(id) = line.last_chunk_mut() {
+                uuid_v4(random(), random(), id);
+            }
+            fields.set_line(&Line::of_bytes(FieldName::XRequestId, line));
         }
-        fields.set_line(&Line::of_bytes(FieldName::XRequestId, line));
+        Some(id) => {
+            // Envoy: whether there is a trace is not for a client outside to say.
+            if edge && let Ok(mut id) = <[u8; 36]>::try_from(id) {
+                put(&mut id, 14, [b'4']);
+                fields.set(FieldName::XRequestId, &id);
+            }
+        }
     }
 }
 
