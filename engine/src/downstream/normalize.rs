@@ -4,7 +4,7 @@
 //! out. The order of the steps is Envoy's, and so is the order of the fields that are added.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::connection_manager::{ConnectionManager, Peer, StripPort, Underscores, UserAgent};
 use super::path::{self, Normalized};
@@ -358,7 +358,9 @@ fn forwarded_for(fields: &Fields, from_end: usize) -> Option<SocketAddr> {
 
 fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer: &Peer) {
     let remote = peer.remote.ip();
-    let address = if remote.is_loopback() { local_address.unwrap_or(remote) } else { remote };
+    // Envoy: the other addresses of a loopback interface are like any.
+    let is_loopback = remote == Ipv4Addr::LOCALHOST || remote == Ipv6Addr::LOCALHOST;
+    let address = if is_loopback { local_address.unwrap_or(remote) } else { remote };
     let mut room = [0; ADDRESS_TEXT_MAX];
     fields.join(FieldName::XForwardedFor, b",", text_of(address, &mut room));
 }

@@ -1,5 +1,7 @@
 //! What reaches the origin of what a client sent, as Envoy 1.40 showed it.
 
+use std::net::IpAddr;
+
 use super::connection_manager::{
     Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort, Underscores,
 };
@@ -382,6 +384,20 @@ fn the_scheme_is_told_by_the_target_or_a_field_and_by_no_word_that_is_none() {
         assert_eq!(scheme(&ConnectionManager::default(), target, told), wanted, "{target} {told}");
     }
     assert_eq!(scheme(&edge(), "/", "https"), Some(Scheme::Http));
+}
+
+#[test]
+fn an_address_of_the_loopback_interface_is_replaced_only_where_it_is_the_usual_one() {
+    for (client, told) in [
+        ("127.0.0.1", "x-forwarded-for: 192.0.2.2"),
+        ("::1", "x-forwarded-for: 192.0.2.2"),
+        ("127.0.0.2", "x-forwarded-for: 127.0.0.2"),
+    ] {
+        let mut head = parsed(&edge(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        let peer = Peer { remote: (client.parse::<IpAddr>().unwrap(), 4000).into(), ..peer() };
+        request(&mut head, &edge(), &peer, &mut || 0);
+        assert_eq!(lines(&head)[1], told);
+    }
 }
 
 #[test]
