@@ -6,11 +6,11 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::connection_manager::{ConnectionManager, Peer, StripPort, Underscores, UserAgent};
+use super::connection_manager::{ConnectionManager, Peer, StripPort, UserAgent};
 use super::path::{self, Normalized};
 use crate::http1::{
-    FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Version,
-    members,
+    FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme,
+    Underscores, Version, members,
 };
 
 /// What became of a request.

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::connection_manager::{
-    Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort, Underscores,
+    Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort,
 };
 use super::normalize::{Facts, Outcome, Refusal, request};
-use crate::http1::{HeadLimits, RequestHead, Scheme, encode};
+use crate::http1::{HeadLimits, RequestHead, Scheme, Underscores, encode};
 
 const ID: &str = "00000000-0000-4000-8000-000000000000";
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::Error;
 use super::byte_set::TOKEN;
 use super::field_name::FieldName;
+use super::head::Underscores;
 
 /// Decodes one body. However its bytes are split over calls, the result is the same.
 #[derive(Clone, Debug)]
@@ -21,23 +22,39 @@ pub struct Decoder {
     /// Bytes of extensions so far, in all chunks.
     extension_bytes: u32,
     /// Bytes of trailers so far.
-    trailer_bytes: u32,
+    trailer_bytes: usize,
     /// The name of the trailer that is being read, in lower case, as much as fits.
     name: [u8; NAME_MAX],
     name_len: u8,
-    /// The trailers as they are sent on, if they are.
+    /// The trailers, if there are rules for them.
     trailers: Option<Trailers>,
 }
 
-/// Trailers that are sent on.
+/// What may be said in trailers, and what becomes of them.
+#[derive(Clone, Copy, Debug)]
+pub struct TrailerRules {
+    /// The most bytes, as received.
+    pub bytes_max: usize,
+    /// The most fields.
+    pub fields_max: usize,
+    /// What is done to one with an underscore in the name.
+    pub underscores: Underscores,
+    /// Whether they are kept for [`Decoder::take_trailers`].
+    pub kept: bool,
+}
+
+/// Trailers for which there are rules.
 #[derive(Clone, Debug)]
 struct Trailers {
-    /// Encoded, names in lower case; the last line may not be complete.
+    rules: TrailerRules,
+    /// Encoded as they are sent on, names in lower case; the last line may not be complete.
     lines: Vec<u8>,
     /// Where the last line begins.
     line_start: usize,
     /// So many more may come.
     fields_left: usize,
+    /// So many were dropped because their names have underscores.
+    dropped: u64,
 }
 
 /// What [`Decoder::decode`] found.
@@ -71,11 +88,23 @@ impl Decoder {
         }
     }
 
-    /// The same, which keeps up to `fields_max` trailers for [`Decoder::take_trailers`].
+    /// The same, with rules for trailers.
     #[must_use]
-    pub fn keeping_trailers(self, fields_max: usize) -> Self {
-        let trailers = Trailers { lines: Vec::new(), line_start: 0, fields_left: fields_max };
+    pub fn with_trailers(self, rules: TrailerRules) -> Self {
+        let trailers = Trailers {
+            rules,
+            lines: Vec::new(),
+            line_start: 0,
+            fields_left: rules.fields_max,
+            dropped: 0,
+        };
         Self { trailers: Some(trailers), ..self }
+    }
+
+    /// How many trailers were dropped because their names have underscores.
+    #[must_use]
+    pub fn dropped_trailers(&self) -> u64 {
+        self.trailers.as_ref().map_or(0, |trailers| trailers.dropped)
     }
 
     /// The trailers of a body that has ended, for [`encode_end_with`]; none if they are not kept.
@@ -199,7 +228,8 @@ impl Decoder {
 
     fn trailer(&mut self, byte: u8) -> Result<State, Error> {
         self.trailer_bytes += 1;
-        if self.trailer_bytes > TRAILER_BYTES_MAX {
+        let bytes_max = self.trailers.as_ref().map_or(TRAILER_BYTES_MAX, |t| t.rules.bytes_max);
+        if self.trailer_bytes > bytes_max {
             return Err(Error::TrailersTooLarge);
         }
         if let Some(trailers) = &mut self.trailers
@@ -258,12 +288,22 @@ impl Trailers {
 
     /// Writes the line that is complete as we write fields, or drops it.
     fn end_line(&mut self) -> Result<(), Error> {
-        self.fields_left = self.fields_left.checked_sub(1).ok_or(Error::TooManyFields)?;
         let line = self.lines.split_off(self.line_start);
         let Some(colon) = memchr::memchr(b':', &line) else { return Ok(()) };
         let (name, value) = line.split_at(colon);
+        if memchr::memchr(b'_', name).is_some() {
+            match self.rules.underscores {
+                Underscores::Allow => {}
+                Underscores::Reject => return Err(Error::Underscore),
+                Underscores::Drop => {
+                    self.dropped += 1;
+                    return Ok(());
+                }
+            }
+        }
+        self.fields_left = self.fields_left.checked_sub(1).ok_or(Error::TooManyFields)?;
         let name = name.to_ascii_lowercase();
-        if !is_for_this_hop(FieldName::of(&name)) {
+        if self.rules.kept && !is_for_this_hop(FieldName::of(&name)) {
             self.lines.extend_from_slice(&name);
             self.lines.extend_from_slice(b": ");
             self.lines.extend_from_slice(value.get(1..).unwrap_or_default().trim_ascii());
@@ -365,7 +405,7 @@ const fn is_for_this_hop(name: FieldName) -> bool {
 const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 
 /// As a head may be long by default.
-const TRAILER_BYTES_MAX: u32 = 60 * 1024;
+const TRAILER_BYTES_MAX: usize = 60 * 1024;
 
 /// A forbidden trailer's name fits, and one more byte that tells a longer name from it.
 const NAME_MAX: usize = "transfer-encoding".len() + 1;

@@ -69,6 +69,9 @@ pub enum Error {
     /// A malformed trailer field, or one that would change framing or routing.
     #[error("invalid trailer")]
     Trailer,
+    /// A trailer's name has an underscore, where no name may.
+    #[error("underscore in a trailer's name")]
+    Underscore,
     /// The trailers are longer than their limit.
     #[error("trailers too large")]
     TrailersTooLarge,
@@ -104,6 +107,7 @@ impl Error {
                 "http1.content_length_and_chunked_not_allowed"
             }
             Self::TransferEncodingUnsupported => "http1.invalid_transfer_encoding",
+            Self::Underscore => "http1.unexpected_underscore",
             Self::BodyNotAllowed => "http1.body_disallowed",
             _ => "http1.codec_error",
         }

@@ -72,6 +72,18 @@ impl Default for HeadLimits {
     }
 }
 
+/// `headers_with_underscores_action`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Underscores {
+    /// Such fields are like any other.
+    #[default]
+    Allow,
+    /// The request is refused.
+    Reject,
+    /// The field is dropped.
+    Drop,
+}
+
 /// A request's head, and the buffer it is received into.
 #[derive(Clone, Debug, Default)]
 pub struct RequestHead {

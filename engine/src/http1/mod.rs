@@ -30,7 +30,7 @@ pub use field_name::{FieldName, FieldSet};
 pub use fields::{Field, Fields, Line, Span};
 pub use framing::BodyLength;
 pub(crate) use head::members;
-pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
+pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Underscores, Version};
 pub use joined::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES};
 pub use method::Method;
 

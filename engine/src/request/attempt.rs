@@ -236,7 +236,13 @@ pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: &Fault) -> Failed {
             x.client.gone();
             Failed::ClientGone
         }
-        Fault::Malformed(error) => Failed::ClientError(error),
+        Fault::Malformed(error) => {
+            if error == http1::Error::Underscore {
+                let http1 = x.chain.http1.shard(x.client.shard.id);
+                http1.requests_rejected_with_underscores_in_headers.inc();
+            }
+            Failed::ClientError(error)
+        }
     }
 }
 

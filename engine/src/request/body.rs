@@ -8,7 +8,7 @@
 
 use std::io;
 
-use crate::http1::chunked::{self, Decoder};
+use crate::http1::chunked::{self, Decoder, TrailerRules};
 use crate::http1::{self, BodyLength};
 use crate::limits;
 use crate::shard::buffers::Buffers;
@@ -74,6 +74,7 @@ pub struct Pump {
     most: usize,
     /// The trailers of a body that has ended, encoded.
     trailers: Vec<u8>,
+    dropped_trailers: u64,
 }
 
 impl Pump {
@@ -99,15 +100,22 @@ impl Pump {
             received_bytes: 0,
             most,
             trailers: Vec::new(),
+            dropped_trailers: 0,
         }
     }
 
-    /// Passes up to `fields_max` trailers on, if source and sink are chunked. Otherwise they are
-    /// dropped. To be said before anything has come.
-    pub fn pass_trailers(&mut self, fields_max: usize) {
+    /// Has rules for trailers: those that are kept are passed on, if source and sink are chunked. To
+    /// be said before anything has come.
+    pub fn mind_trailers(&mut self, rules: TrailerRules) {
         if let Source::Chunked(decoder) = &mut self.source {
-            *decoder = Decoder::new().keeping_trailers(fields_max);
+            *decoder = Decoder::new().with_trailers(rules);
         }
+    }
+
+    /// See [`Decoder::dropped_trailers`].
+    #[must_use]
+    pub const fn dropped_trailers(&self) -> u64 {
+        self.dropped_trailers
     }
 
     /// Everything has come from the source.
@@ -297,6 +305,7 @@ impl Pump {
 
     fn end(&mut self) {
         if let Source::Chunked(decoder) = &mut self.source {
+            self.dropped_trailers = decoder.dropped_trailers();
             self.trailers = decoder.take_trailers();
         }
         self.source = Source::Ended;

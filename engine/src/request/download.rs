@@ -11,7 +11,8 @@ use super::route::Route;
 use super::upload::Upload;
 use super::{Exchange, answer};
 use crate::downstream::connection::{After, Interest, Ready};
-use crate::http1::{BodyLength, FieldName};
+use crate::http1::chunked::TrailerRules;
+use crate::http1::{BodyLength, FieldName, Underscores};
 use crate::upstream::connection::{ClosedBy, Connection};
 
 /// Sends the answer that stands in the exchange's response head.
@@ -33,7 +34,12 @@ pub(super) async fn deliver(
     let mut pump = Pump::new(&length, framing, out, x.client.buffer_limit());
     let origin = &connection.pool().cluster().http;
     if x.passes_trailers(origin) {
-        pump.pass_trailers(origin.head_limits.fields_max);
+        pump.mind_trailers(TrailerRules {
+            bytes_max: origin.head_limits.bytes_max,
+            fields_max: origin.head_limits.fields_max,
+            underscores: Underscores::Allow,
+            kept: true,
+        });
     }
     let early = x.heads.response.rest();
     let taken = pump.take_early(early);

@@ -17,6 +17,7 @@ use super::upload::{Keep, Upload};
 use super::{Exchange, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::flags::Flag;
+use crate::http1::chunked::TrailerRules;
 use crate::http1::names::{self, Names};
 use crate::http1::{BodyLength, FieldName, Method, encode};
 use crate::limits;
@@ -48,7 +49,7 @@ pub(super) async fn forward(
         None => Keep::Nothing,
     };
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
-    let passes_trailers = x.passes_trailers(&cluster.cluster().http);
+    let trailers = trailer_rules(x, &cluster);
     let mut forwarding = Forwarding {
         virtual_host,
         plan,
@@ -60,10 +61,10 @@ pub(super) async fn forward(
         stale: Stale::NotYet,
         retrying: None,
     };
-    if passes_trailers {
-        forwarding.upload.pass_trailers(x.chain.manager.limits.fields_max);
+    if let Some(rules) = trailers {
+        forwarding.upload.mind_trailers(rules);
     }
-    loop {
+    let outcome = loop {
         let attempted = forwarding.attempt(x).await;
         forwarding.forget_retries_if_outgrown();
         let wait = match attempted {
@@ -72,26 +73,36 @@ pub(super) async fn forward(
                     forwarding.discard(x, answered);
                     Some(wait)
                 }
-                None => {
-                    let outcome = forwarding.deliver(x, route, answered).await;
-                    forwarding.upload.recycle(x.client.shard.buffers);
-                    return outcome;
-                }
+                None => break forwarding.deliver(x, route, answered).await,
             },
             Err(failed) => match forwarding.judge_failure(x, failed) {
                 Verdict::Again(wait) => wait,
-                Verdict::End(outcome) => {
-                    forwarding.upload.recycle(x.client.shard.buffers);
-                    return outcome;
-                }
+                Verdict::End(outcome) => break outcome,
             },
         };
         if let Err(failed) = forwarding.rest(x, wait).await {
-            let outcome = forwarding.end(x, failed);
-            forwarding.upload.recycle(x.client.shard.buffers);
-            return outcome;
+            break forwarding.end(x, failed);
         }
+    };
+    let dropped = forwarding.upload.dropped_trailers();
+    if dropped > 0 {
+        let http1 = x.chain.http1.shard(x.client.shard.id);
+        http1.dropped_headers_with_underscores.add(dropped);
     }
+    forwarding.upload.recycle(x.client.shard.buffers);
+    outcome
+}
+
+/// The rules for the trailers of a request. Envoy: they go on if both codecs let them; where that of
+/// the client does not, it looks at none.
+fn trailer_rules(x: &Exchange<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
+    let manager = &x.chain.manager;
+    manager.enable_trailers.then(|| TrailerRules {
+        bytes_max: manager.limits.bytes_max,
+        fields_max: manager.limits.fields_max,
+        underscores: manager.underscores,
+        kept: x.passes_trailers(&cluster.cluster().http),
+    })
 }
 
 /// Edits the request as the route says, once for all attempts.

@@ -2,6 +2,7 @@
 
 use super::body::{Fault, Framing, Pulled, Pump};
 use crate::http1::BodyLength;
+use crate::http1::chunked::TrailerRules;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
@@ -51,9 +52,14 @@ impl Upload {
         Self { pump: Pump::new(length, framing, Vec::new(), most), kept }
     }
 
-    /// See [`Pump::pass_trailers`].
-    pub(super) fn pass_trailers(&mut self, fields_max: usize) {
-        self.pump.pass_trailers(fields_max);
+    /// See [`Pump::mind_trailers`].
+    pub(super) fn mind_trailers(&mut self, rules: TrailerRules) {
+        self.pump.mind_trailers(rules);
+    }
+
+    /// See [`Pump::dropped_trailers`].
+    pub(super) const fn dropped_trailers(&self) -> u64 {
+        self.pump.dropped_trailers()
     }
 
     /// Begins an attempt with this encoded head, and sends again what was sent before.

@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{Error, chunked};
+use corvoy_engine::http1::chunked::{Decoder, TrailerRules};
+use corvoy_engine::http1::{Error, Underscores};
 
 use super::unchunked;
 
@@ -54,7 +55,7 @@ fn trailers_are_limited_like_a_head() {
 fn trailers_that_are_kept_are_written_anew() {
     let coded = b"0\r\nX-Sum:  a b\t\r\nConnection: close\r\nTE: trailers\r\nx-sum:\r\n\r\n";
     for step in 1..coded.len() {
-        let mut decoder = chunked::Decoder::new().keeping_trailers(9);
+        let mut decoder = Decoder::new().with_trailers(KEPT);
         for piece in coded.chunks(step) {
             decoder.decode(piece).expect("valid");
         }
@@ -64,8 +65,26 @@ fn trailers_that_are_kept_are_written_anew() {
 
 #[test]
 fn more_trailers_than_a_head_may_have_are_refused() {
-    let decode =
-        |most| chunked::Decoder::new().keeping_trailers(most).decode(b"0\r\nA: b\r\nC: d\r\n\r\n");
+    let decode = |fields_max| {
+        let rules = TrailerRules { fields_max, ..KEPT };
+        Decoder::new().with_trailers(rules).decode(b"0\r\nA: b\r\nC: d\r\n\r\n")
+    };
     assert!(decode(2).is_ok_and(|decoded| decoded.end));
     assert_eq!(decode(1), Err(Error::TooManyFields));
 }
+
+/// Envoy treats their names as it treats those of fields.
+#[test]
+fn a_trailer_with_an_underscore_is_refused_or_dropped_where_a_field_is() {
+    let decode = |underscores| {
+        let mut decoder = Decoder::new().with_trailers(TrailerRules { underscores, ..KEPT });
+        let decoded = decoder.decode(b"0\r\nx_a: 1\r\nb: 2\r\n\r\n");
+        (decoded.map(|_| decoder.dropped_trailers()), decoder.take_trailers())
+    };
+    assert_eq!(decode(Underscores::Allow), (Ok(0), b"x_a: 1\r\nb: 2\r\n".to_vec()));
+    assert_eq!(decode(Underscores::Drop), (Ok(1), b"b: 2\r\n".to_vec()));
+    assert_eq!(decode(Underscores::Reject).0, Err(Error::Underscore));
+}
+
+const KEPT: TrailerRules =
+    TrailerRules { bytes_max: 100, fields_max: 9, underscores: Underscores::Allow, kept: true };

@@ -7,10 +7,10 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::{
     BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, OldAndIdle,
-    PathRules, RequestIds, StripPort, Timeouts, Underscores, UserAgent,
+    PathRules, RequestIds, StripPort, Timeouts, UserAgent,
 };
 use crate::compile::{Node, names};
-use crate::http1::{FieldName, HeadLimits, Line, Scheme};
+use crate::http1::{FieldName, HeadLimits, Line, Scheme, Underscores};
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;

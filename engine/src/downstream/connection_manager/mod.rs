@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::http1::names::Names;
-use crate::http1::{FieldName, HeadLimits, Scheme};
+use crate::http1::{FieldName, HeadLimits, Scheme, Underscores};
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
@@ -160,18 +160,6 @@ pub enum BadRequest {
     EndsConnection,
     /// Nothing but itself.
     EndsItself,
-}
-
-/// `headers_with_underscores_action`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Underscores {
-    /// Such fields are like any other.
-    #[default]
-    Allow,
-    /// The request is refused.
-    Reject,
-    /// The field is dropped.
-    Drop,
 }
 
 /// The timers of a connection and its requests; `None` never fires.
