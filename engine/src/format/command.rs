@@ -249,7 +249,7 @@ impl Command {
         Ok(Some(match token.name {
             "REQ" | "REQUEST_HEADER" => Self::Request(HeaderLookup::new(parameters)?),
             "RESP" | "RESPONSE_HEADER" => Self::Response(HeaderLookup::new(parameters)?),
-            "START_TIME" => Self::StartTime(TimeFormat::new(parameters)),
+            "START_TIME" => Self::StartTime(TimeFormat::new(parameters)?),
             "RESPONSE_CODE_DETAILS" => {
                 Self::ResponseCodeDetails { allow_whitespace: parameters == "ALLOW_WHITESPACES" }
             }
@@ -454,7 +454,7 @@ fn accepted(name: &str) -> (Takes, bool) {
         "REQ" | "REQUEST_HEADER" | "RESP" | "RESPONSE_HEADER" | "QUERY_PARAM" | "ENVIRONMENT" => {
             (Takes::Parameters, true)
         }
-        "START_TIME" => (Takes::OptionalParameters, true),
+        "START_TIME" => (Takes::OptionalParameters, false),
         "LOCAL_REPLY_BODY" | "QUERY_PARAMS" => (Takes::OptionalParameters, true),
         "PATH" => (Takes::OptionalParameters, true),
         "RESPONSE_CODE_DETAILS" | "GRPC_STATUS" => (Takes::OptionalParameters, false),
@@ -464,15 +464,16 @@ fn accepted(name: &str) -> (Takes, bool) {
 }
 
 fn path(parameters: &str) -> Result<Command, String> {
-    let (query, source) = parameters.split_once(':').unwrap_or((parameters, ""));
-    let query = match query {
+    // Envoy: what else there is does not count.
+    let mut options = parameters.split(':');
+    let query = match options.next().unwrap_or_default() {
         "" | "WQ" => true,
         "NQ" => false,
         other => {
             return Err(format!("Invalid PATH option: '{other}', only 'WQ'/'NQ' are allowed"));
         }
     };
-    let original = match source {
+    let original = match options.next().unwrap_or_default() {
         "" | "ORIG_OR_PATH" => PathSource::OriginalOrPath,
         "ORIG" => PathSource::Original,
         "PATH" => PathSource::Path,

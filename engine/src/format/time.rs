@@ -14,14 +14,19 @@ pub(super) struct TimeFormat {
 }
 
 impl TimeFormat {
-    /// `format` is for `strftime`, with Envoy's `%3f`, `%6f`, `%9f` and `%E3S`; empty is the
-    /// default.
-    pub(super) fn new(format: &str) -> Self {
+    /// `format` is for Envoy's `strftime`; empty is the default.
+    ///
+    /// # Errors
+    /// It has a line end, in Envoy's words.
+    pub(super) fn new(format: &str) -> Result<Self, String> {
+        if format.split('%').skip(1).any(is_line_end) {
+            return Err("Invalid header configuration. Format string contains newline.".to_owned());
+        }
         let strftime = match format {
             "" => "%Y-%m-%dT%H:%M:%S.%3fZ".to_owned(),
             format => translated(format),
         };
-        Self { strftime: strftime.into() }
+        Ok(Self { strftime: strftime.into() })
     }
 
     /// A specifier that means nothing is shown as it stands.
@@ -31,41 +36,125 @@ impl TimeFormat {
     }
 }
 
-/// `%E3S` is seconds with three digits of the fraction, `%E*S` with as many as there are, and a bare
-/// `%f` is nine digits. What Envoy does not know stands as it is.
+/// Whether that is a line end, behind a percent sign. Envoy does not ask what stands before the sign.
+fn is_line_end(specifier: &str) -> bool {
+    let (_, rest) = leading(specifier, usize::MAX, |c| FLAGS.contains(c));
+    let (_, rest) = leading(rest, usize::MAX, |c| matches!(c, '1'..='9'));
+    rest.strip_prefix(['E', 'O']).unwrap_or(rest).starts_with('n')
+}
+
+/// Envoy puts the digits of `%f`, which are nine, and of `%3f` in their places first.
 fn translated(format: &str) -> String {
     let mut translated = String::with_capacity(format.len());
     let mut rest = format;
-    while let Some(percent) = rest.find('%') {
-        let (before, specifier) = rest.split_at(percent);
-        translated.push_str(before);
-        let mut chars = specifier.chars();
-        let taken = match (chars.next(), chars.next(), chars.next(), chars.next()) {
-            (_, Some('E'), Some(digit @ '1'..='9'), Some('S')) => {
-                translated.push_str("%S.%");
-                translated.push(digit);
-                translated.push('f');
-                4
-            }
-            (_, Some('E'), Some('*'), Some('S')) => {
-                translated.push_str("%S%.f");
-                4
-            }
-            (_, Some(unknown @ ('E' | 'Q')), ..) => {
-                translated.extend(['%', '%', unknown]);
-                2
-            }
-            (_, Some('f'), ..) => {
-                translated.push_str("%9f");
-                2
-            }
-            (_, Some(other), ..) => {
-                translated.extend(['%', other]);
-                1 + other.len_utf8()
-            }
-            _ => specifier.len(),
-        };
-        rest = specifier.get(taken..).unwrap_or_default();
+    while let Some((before, digits, behind)) = split_at_fraction(rest) {
+        translate(before, &mut translated);
+        translated.extend(["%", digits, "f"]);
+        rest = behind;
     }
-    translated + rest
+    translate(rest, &mut translated);
+    translated
 }
+
+fn split_at_fraction(format: &str) -> Option<(&str, &str, &str)> {
+    format.match_indices('%').find_map(|(at, _)| {
+        let (before, specifier) = format.split_at(at);
+        match specifier.as_bytes() {
+            [_, b'f', ..] => Some((before, "9", specifier.get(2..)?)),
+            [_, b'1'..=b'9', b'f', ..] => Some((before, specifier.get(1..2)?, specifier.get(3..)?)),
+            _ => None,
+        }
+    })
+}
+
+/// The rest is Abseil's, which leaves to the C library what it does not know.
+fn translate(format: &str, out: &mut String) {
+    let mut rest = format;
+    while let Some((before, behind)) = rest.split_once('%') {
+        out.push_str(before);
+        let (meaning, behind) = specifier(behind).unwrap_or_else(|| ("%%".to_owned(), behind));
+        out.push_str(&meaning);
+        rest = behind;
+    }
+    out.push_str(rest);
+}
+
+/// What the specifier behind a percent sign means, and what is behind it; nothing, if it is none.
+fn specifier(text: &str) -> Option<(String, &str)> {
+    for (known, meaning) in OF_ABSEIL {
+        if let Some(behind) = text.strip_prefix(known) {
+            return Some((meaning.to_owned(), behind));
+        }
+    }
+    if let Some(precise) = text.strip_prefix('E').and_then(with_precision) {
+        return Some(precise);
+    }
+    let (flag, rest) = leading(text, 1, |c| FLAGS.contains(c));
+    let (width, rest) = leading(rest, WIDTH_DIGITS_MAX, |c| c.is_ascii_digit());
+    let (modifier, rest) = leading(rest, 1, |c| matches!(c, 'E' | 'O'));
+    let known = match modifier {
+        "E" => WITH_E,
+        "O" => WITH_O,
+        _ => KNOWN,
+    };
+    let conversion = rest.chars().next().filter(|&c| known.contains(c))?;
+    let meaning = match conversion {
+        'c' => "%a %b %e %H:%M:%S %Y".to_owned(),
+        'r' => "%I:%M:%S %p".to_owned(),
+        'x' => "%m/%d/%y".to_owned(),
+        'X' => "%H:%M:%S".to_owned(),
+        _ => format!("%{flag}{width}{conversion}"),
+    };
+    Some((meaning, rest.get(1..)?))
+}
+
+/// `%E3S` and `%E3f`: seconds with so many digits of the fraction, and these alone.
+fn with_precision(text: &str) -> Option<(String, &str)> {
+    let (digits, rest) = leading(text, usize::MAX, |c| c.is_ascii_digit());
+    let digits: usize = digits.parse().ok().filter(|digits| *digits <= PRECISION_MAX)?;
+    let fraction = match digits {
+        0 => String::new(),
+        1..=9 => format!("%{digits}f"),
+        _ => format!("%9f{}", "0".repeat(digits.min(DIGITS_MAX) - 9)),
+    };
+    match rest.split_at_checked(1)? {
+        ("S", behind) if digits == 0 => Some(("%S".to_owned(), behind)),
+        ("S", behind) => Some((format!("%S.{fraction}"), behind)),
+        ("f", behind) => Some((fraction, behind)),
+        _ => None,
+    }
+}
+
+/// At most so many characters of that kind at the start, and what is behind them.
+fn leading(text: &str, most: usize, kind: impl Fn(char) -> bool) -> (&str, &str) {
+    let mut chars = text.char_indices().enumerate();
+    let end = chars.find(|(count, (_, c))| *count >= most || !kind(*c));
+    text.split_at(end.map_or(text.len(), |(_, (at, _))| at))
+}
+
+/// What is not in the C library.
+const OF_ABSEIL: [(&str, &str); 9] = [
+    ("E*S", "%S%.f"),
+    ("E*f", "%f"),
+    ("E*z", "%::z"),
+    ("E4Y", "%Y"),
+    ("ET", "T"),
+    ("Ez", "%:z"),
+    (":z", "%:z"),
+    ("::z", "%::z"),
+    (":::z", "%:::z"),
+];
+
+/// What glibc knows, and what of it with `E` and `O`.
+const KNOWN: &str = "aAbBcCdDeFgGhHIjklmMpPrRsStTuUVwWxXyYzZ%";
+const WITH_E: &str = "cCpPrRstuxXyYZ%";
+const WITH_O: &str = "bBCdeghGHIjklmMpPrRsStTuUVwWyzZ%";
+
+const FLAGS: &str = "-_0^#";
+
+/// No field is wider than that.
+const WIDTH_DIGITS_MAX: usize = 2;
+
+/// What Abseil takes for a precision, and how many digits it shows at most.
+const PRECISION_MAX: usize = 1024;
+const DIGITS_MAX: usize = 18;
