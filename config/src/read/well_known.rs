@@ -155,25 +155,19 @@ impl Reader<'_> {
         match node {
             Node::Null => message.set_field_by_name("null_value", Value::EnumNumber(0)),
             Node::Bool(value) => message.set_field_by_name("bool_value", Value::Bool(*value)),
-            #[expect(clippy::cast_precision_loss, reason = "JSON has no better numbers")]
-            Node::Int(value) => {
-                message.set_field_by_name("number_value", Value::F64(*value as f64))
-            }
+            Node::Int(value) => set_integer(&mut message, *value),
             Node::Float(value) => match self.plain_scalar(at) {
                 Some(text) => {
                     message.set_field_by_name("string_value", Value::String(text.to_owned()));
                 }
                 None => message.set_field_by_name("number_value", Value::F64(*value)),
             },
-            #[expect(clippy::cast_precision_loss, reason = "JSON has no better numbers")]
             Node::Text(text) => {
                 let integer = yaml_1_1_integer(text);
                 let doubtful = is_yaml_1_1_boolean(text) || integer.is_some();
                 let plain = doubtful && self.plain_scalar(at).is_some();
                 match integer {
-                    Some(value) if plain => {
-                        message.set_field_by_name("number_value", Value::F64(value as f64));
-                    }
+                    Some(value) if plain => set_integer(&mut message, value),
                     None if plain => {
                         let value = text.to_ascii_lowercase();
                         let value = matches!(value.as_str(), "y" | "yes" | "true" | "on");
@@ -214,6 +208,14 @@ fn parse_duration(text: &str) -> Option<(i64, i32)> {
     let seconds: i64 = whole.parse().ok()?;
     let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
     Some(if negative { (-seconds, -nanos) } else { (seconds, nanos) })
+}
+
+/// Envoy: an integer of more than 32 bits stays text.
+fn set_integer(message: &mut DynamicMessage, value: i128) {
+    match i32::try_from(value) {
+        Ok(value) => message.set_field_by_name("number_value", Value::F64(value.into())),
+        Err(_) => message.set_field_by_name("string_value", Value::String(value.to_string())),
+    }
 }
 
 #[cfg(test)]

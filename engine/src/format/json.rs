@@ -115,9 +115,9 @@ impl Node {
                 Self::List(items.iter().map(Self::new).collect::<Result<_, _>>()?)
             }
             Value::String(format) => Self::Format(Formatter::new(format)?),
-            // The schema knows doubles only; a whole one is written without a point.
+            // The schema knows doubles only.
             Value::Number(number) => {
-                let double = number.as_f64().map(|double| double.to_string());
+                let double = number.as_f64().map(shortest);
                 Self::Constant(double.unwrap_or_else(|| number.to_string()).into_bytes())
             }
             constant => Self::Constant(constant.to_string().into_bytes()),
@@ -134,6 +134,17 @@ impl Node {
     }
 }
 
+/// A number as Envoy writes it: `1e+05` is shorter than `100000`.
+fn shortest(number: f64) -> String {
+    let plain = number.to_string();
+    let scientific = format!("{number:e}");
+    let scientific = scientific.split_once('e').and_then(|(digits, exponent)| {
+        let exponent: i32 = exponent.parse().ok()?;
+        Some(format!("{digits}e{exponent:+03}"))
+    });
+    scientific.filter(|text| text.len() < plain.len()).unwrap_or(plain)
+}
+
 /// Writes a JSON string. In what is no UTF-8 each byte counts as a character, as in Envoy.
 fn write_string(text: &[u8], out: &mut Vec<u8>) {
     // Serialising a string into memory cannot fail.
@@ -143,8 +154,7 @@ fn write_string(text: &[u8], out: &mut Vec<u8>) {
             out.push(b'"');
             for &byte in text {
                 match byte {
-                    b'"' | b'\\' => out.extend([b'\\', byte]),
-                    b' '..=b'~' => out.push(byte),
+                    b' '..=b'~' if !b"\"\\".contains(&byte) => out.push(byte),
                     _ => super::write_display(&format_args!("\\u{byte:04x}"), out),
                 }
             }

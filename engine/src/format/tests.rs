@@ -185,11 +185,11 @@ fn json_has_sorted_keys_and_typed_values() {
         "code": "%RESPONSE_CODE%",
         "none": "%REQ(x-none)%",
         "short": "%REQ(x-a):3%",
-        "a": {"n": "%BYTES_SENT%", "l": ["%PROTOCOL%", 5, true, null, 1.5, "q\"\\\u{e9}\n\u{1}"]},
+        "a": {"n": "%BYTES_SENT%", "l": ["%PROTOCOL%", 5, 100_000, 120_000, true, null, 1.5, "q\"\\\u{e9}\n\u{1}"]},
     });
     assert_eq!(
         json(&format, false, &Known),
-        "{\"a\":{\"l\":[\"HTTP/1.1\",5,true,null,1.5,\"q\\\"\\\\\u{e9}\\n\\u0001\"],\"n\":91},\
+        "{\"a\":{\"l\":[\"HTTP/1.1\",5,1e+05,120000,true,null,1.5,\"q\\\"\\\\\u{e9}\\n\\u0001\"],\"n\":91},\
          \"code\":503,\"none\":null,\"short\":\"fir\",\
          \"u\":\"h\u{e9}\\\"\\\\\\t</>\",\"z\":\"text HTTP/1.1 x\"}\n"
     );
@@ -216,10 +216,10 @@ fn json_leaves_out_what_is_empty_where_that_is_asked_for() {
 #[test]
 fn what_is_no_utf_8_is_shown_byte_by_byte() {
     let mut request = request("/", &[]);
-    request.fields.append_other(b"x-bin", b"a\xff\xc3b");
+    request.fields.append_other(b"x-bin", b"a\xff\xc3\"\\");
     let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
     let format = serde_json::json!({"bin": "%REQ(x-bin)%"});
     let mut out = Vec::new();
     JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
-    assert_eq!(out, b"{\"bin\":\"a\\u00ff\\u00c3b\"}\n");
+    assert_eq!(out, b"{\"bin\":\"a\\u00ff\\u00c3\\u0022\\u005c\"}\n");
 }
