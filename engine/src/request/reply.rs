@@ -195,8 +195,11 @@ impl LocalReply {
             head.fields.append(FieldName::GrpcStatus, grpc_status(self.status));
         }
         if !self.body.is_empty() && method != Method::Head {
+            // Envoy: the line end of a JSON document is not part of the message.
+            let is_json = self.content_type.as_deref() == Some(b"application/json");
+            let line = self.body.strip_suffix(b"\n").filter(|_| is_json);
             let mut message = Vec::with_capacity(self.body.len());
-            percent_encode(&self.body, &mut message);
+            percent_encode(line.unwrap_or(&self.body), &mut message);
             head.fields.set_other(b"grpc-message", &message);
         }
         head.fields.remove(FieldName::ContentLength);
