@@ -387,8 +387,8 @@ fn common(
         compiled.limits.fields_max = *most as usize;
     }
     if max_response_headers_kb.is_some() {
-        let message = "has no effect here: the limit on responses is a cluster's";
-        problems.warn(&at.field("max_response_headers_kb"), message);
+        let message = "cannot be set on http_connection_manager";
+        problems.error(&at.field("max_response_headers_kb"), message);
     }
     use config::HeadersWithUnderscoresAction as Action;
     compiled.underscores = match headers_with_underscores_action {
