@@ -396,7 +396,7 @@ impl HeaderLookup {
         let value = |name: &[u8]| match name {
             b":authority" => head.authority(),
             b":method" => Some(head.method_name()),
-            b":path" => Some(head.target()),
+            b":path" => head.path_and_query(),
             b":scheme" => head.scheme.map(|scheme| scheme.as_str().as_bytes()),
             name => head.fields.find(name),
         };
@@ -423,8 +423,8 @@ impl PathSource {
         let original = head.fields.get(FieldName::XEnvoyOriginalPath);
         let path = match self {
             Self::Original => original?,
-            Self::OriginalOrPath => original.unwrap_or_else(|| head.target()),
-            Self::Path => head.target(),
+            Self::OriginalOrPath => original.or_else(|| head.path_and_query())?,
+            Self::Path => head.path_and_query()?,
         };
         let end = if with_query { None } else { memchr::memchr(b'?', path) };
         path.get(..end.unwrap_or(path.len()))

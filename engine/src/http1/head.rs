@@ -152,6 +152,11 @@ impl RequestHead {
         self.line = Span::default();
     }
 
+    /// The path with its query: CONNECT has none.
+    pub fn path_and_query(&self) -> Option<&[u8]> {
+        (self.method != Method::Connect).then(|| self.target())
+    }
+
     /// The path without its query.
     pub fn path(&self) -> &[u8] {
         let target = self.target();
