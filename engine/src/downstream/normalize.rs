@@ -307,9 +307,10 @@ fn strip_host(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) 
     }
 }
 
-/// RFC 9110 §10.1.4 makes `TE` a matter of this hop; `trailers` is all that is passed on.
+/// RFC 9110 §10.1.4 makes `TE` a matter of this hop; `trailers` is all that is passed on. Envoy lets
+/// an empty one pass.
 fn sanitize_te(fields: &mut Fields) {
-    if !fields.has(FieldName::Te) {
+    if fields.get(FieldName::Te).is_none_or(<[u8]>::is_empty) {
         return;
     }
     if members(fields, FieldName::Te).any(|member| member.eq_ignore_ascii_case(b"trailers")) {
