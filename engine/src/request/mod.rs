@@ -211,7 +211,8 @@ impl<'a> Exchange<'a> {
                 Outcome::reply(LocalReply::no_route())
             }
             Lookup::TlsRequired => {
-                router.rq_redirect.inc();
+                // Envoy: a redirect is a direct response.
+                router.rq_direct_response.inc();
                 Outcome::reply(self.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
@@ -244,7 +245,7 @@ impl<'a> Exchange<'a> {
                 Outcome::reply(self.direct(direct))
             }
             Action::Redirect(redirect) => {
-                router.rq_redirect.inc();
+                router.rq_direct_response.inc();
                 Outcome::reply(self.redirect(route, redirect))
             }
         }

@@ -97,7 +97,7 @@ stats! {
         constant counter passthrough_internal_redirect_unsafe_scheme;
         counter rq_direct_response;
         constant counter rq_overload_local_reply;
-        counter rq_redirect;
+        constant counter rq_redirect;
         constant counter rq_reset_after_downstream_response_started;
         counter rq_total;
     }
