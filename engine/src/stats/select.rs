@@ -76,7 +76,7 @@ pub enum HistogramBuckets {
     Detailed,
     /// `disjoint`: how many values are between each two bounds.
     Disjoint,
-    /// `summary`: quantiles.
+    /// `summary` or `none`: quantiles.
     #[default]
     Summary,
 }
@@ -89,7 +89,7 @@ impl FromStr for HistogramBuckets {
             "cumulative" => Ok(Self::Cumulative),
             "detailed" => Ok(Self::Detailed),
             "disjoint" => Ok(Self::Disjoint),
-            "summary" => Ok(Self::Summary),
+            "none" | "summary" => Ok(Self::Summary),
             _ => Err(()),
         }
     }
