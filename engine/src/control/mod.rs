@@ -137,7 +137,9 @@ async fn serve(
         flushing.flush_stats(stats_flush_interval).await;
     }));
     let initialized = follow_hosts(&running, &shards)?;
-    let mut drain = Drain::new(Arc::clone(&shards), Arc::clone(&running), options.drain_time);
+    let manager = Arc::clone(&process.listener_manager);
+    let mut drain =
+        Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
 
     tokio::select! {
         () = initialized => {}

@@ -17,7 +17,6 @@ use crate::limits;
 use crate::request;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
-use crate::shard::mailbox::Draining;
 use crate::shard::socket::{Peeked, Received, Socket};
 use crate::shard::timers::Alarm;
 use crate::stats::{HttpStats, ListenerStats};
@@ -158,6 +157,12 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> &HttpStats {
         self.chain.http.shard(self.shard.id)
+    }
+
+    /// Whether it is to be told that its connection ends.
+    #[must_use]
+    pub fn is_to_go(&self) -> bool {
+        self.shard.draining().tells(self.listener.listener().direction)
     }
 
     fn listener_stats(&self) -> &ListenerStats {
@@ -327,7 +332,7 @@ impl Client {
     /// Whether a close now could be a reset: the client has sent what nobody will read, or does
     /// not know yet that its connection ends.
     fn may_be_sending(&self) -> bool {
-        let knows = self.shard.draining() == Draining::No;
+        let knows = !self.is_to_go();
         self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
     }
 

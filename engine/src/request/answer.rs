@@ -12,7 +12,6 @@ use crate::downstream::connection_manager::BadRequest;
 use crate::http1::names::{self, Names, Reason};
 use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
-use crate::shard::mailbox::Draining;
 use crate::stats::HttpStats;
 
 /// Describes the reply behind what the route has added, adds what every answer has, and sends.
@@ -193,7 +192,7 @@ impl Exchange<'_> {
     pub(super) fn connection_header(&mut self) -> ConnectionHeader {
         let shard = self.client.shard;
         let stats = self.client.stats();
-        if self.persistence == Persistence::KeepAlive && shard.draining() != Draining::No {
+        if self.persistence == Persistence::KeepAlive && self.client.is_to_go() {
             stats.downstream_cx_drain_close.inc();
             self.persistence = Persistence::Close;
         }

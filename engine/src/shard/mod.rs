@@ -29,14 +29,14 @@ use std::time::Instant;
 
 use self::buffers::Buffers;
 use self::clock::Clock;
-use self::mailbox::{Draining, Inbox, Order};
+use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::reactor::Reactor;
 use self::ring::Ring;
 use self::roster::{Post, Roster};
 use self::stage::Stage;
 use self::timers::{Alarm, Timers};
 use self::world::World;
-use crate::downstream::listener;
+use crate::downstream::{Direction, listener};
 use crate::http1::names::AsReceived;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::limits;
@@ -77,7 +77,8 @@ pub struct Shard {
     pub random: RefCell<fastrand::Rng>,
     world: RefCell<Rc<World>>,
     draining: Cell<Draining>,
-    accepting: Cell<Accepting>,
+    /// Whose listening sockets are closed.
+    stopped: Cell<Option<Listeners>>,
     #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
@@ -89,15 +90,6 @@ pub struct Shard {
     patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
     sweeping: Cell<Sweeping>,
-}
-
-/// Whether the listening sockets are open.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Accepting {
-    /// New connections are welcome.
-    Yes,
-    /// The sockets close once nobody waits in them.
-    No,
 }
 
 /// Whether a look at the idle upstream connections is due.
@@ -169,7 +161,7 @@ impl Shard {
             random: RefCell::new(fastrand::Rng::new()),
             world: RefCell::new(Rc::new(World::default())),
             draining: Cell::new(Draining::No),
-            accepting: Cell::new(Accepting::Yes),
+            stopped: Cell::new(None),
             heads: RefCell::default(),
             scratch: RefCell::default(),
             roster,
@@ -196,7 +188,7 @@ impl Shard {
             }
             Order::Listen { listener, socket, address } => {
                 let Some(listener) = self.world().listener(listener) else { return };
-                self.accepting.set(Accepting::Yes);
+                self.stopped.set(None);
                 match socket::Socket::new(socket) {
                     Ok(socket) => self.spawn(listener::accept(self, listener, socket, address)),
                     Err(error) => {
@@ -207,12 +199,18 @@ impl Shard {
             Order::Serve { listener, arrival } => {
                 let _taken = contain(|| listener::take_over(self, &listener, arrival));
             }
-            Order::StopAccepting => {
-                self.accepting.set(Accepting::No);
+            Order::StopAccepting(listeners) => {
+                if self.stopped.get() != Some(Listeners::All) {
+                    self.stopped.set(Some(listeners));
+                }
                 self.timers.wake_all();
             }
             Order::Draining(draining) => {
-                self.draining.set(draining);
+                // Whoever tells everybody tells the clients of some.
+                let inbound = draining == Draining::Tell(Listeners::Inbound);
+                if !(inbound && self.draining.get().tells(Direction::Other)) {
+                    self.draining.set(draining);
+                }
                 self.timers.wake_all();
             }
         }
@@ -230,10 +228,10 @@ impl Shard {
         self.draining.get()
     }
 
-    /// Whether new connections are welcome.
+    /// Whether new connections to a listener with this direction are welcome.
     #[must_use]
-    pub const fn accepting(&self) -> Accepting {
-        self.accepting.get()
+    pub fn accepts(&self, direction: Direction) -> bool {
+        !self.stopped.get().is_some_and(|stopped| stopped.include(direction))
     }
 
     /// Empty heads for an exchange.
