@@ -495,8 +495,8 @@ impl Active {
     fn charge(&self, went: Result<u16, &Failed>) {
         let host = self.pool.host_stats();
         match went {
-            Ok(..500) => host.rq_success.inc(),
-            Ok(_) | Err(Failed::Upstream { .. }) => host.rq_error.inc(),
+            Ok(500..600) | Err(Failed::Upstream { .. }) => host.rq_error.inc(),
+            Ok(_) => host.rq_success.inc(),
             Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
                 host.rq_error.inc();
                 host.rq_timeout.inc();

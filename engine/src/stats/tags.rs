@@ -77,6 +77,7 @@ pub(super) enum Shape {
     Code,
     Completed,
     Plain,
+    Unknown,
     Worker,
 }
 
@@ -87,6 +88,7 @@ impl Shape {
             Name::Code(..) => Self::Code,
             Name::Completed(_) => Self::Completed,
             Name::Plain(_) => Self::Plain,
+            Name::Unknown(_) => Self::Unknown,
             Name::Worker(..) => Self::Worker,
         }
     }
@@ -101,6 +103,7 @@ impl Shape {
                 Some((before, _)) => format!("{before}_rq_xx").into(),
                 None => declared.into(),
             },
+            Self::Unknown => format!("{declared}upstream_rq_unknown").into(),
             Self::Worker => format!("worker.{declared}").into(),
         }
     }
@@ -111,7 +114,7 @@ pub(super) fn of_name(name: Name<'_>) -> Option<String> {
     match name {
         Name::Class(_, class) => Some(label("envoy_response_code_class", &class.to_string())),
         Name::Code(_, code) => Some(label("envoy_response_code", &code.to_string())),
-        Name::Completed(_) => None,
+        Name::Completed(_) | Name::Unknown(_) => None,
         Name::Plain(name) => {
             class_of(name).map(|(_, class)| label("envoy_response_code_class", class))
         }
