@@ -2,7 +2,7 @@
 //! counts. There are static layers only, so a value is asked for once, when the configuration is
 //! compiled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -12,11 +12,11 @@ pub struct Runtime {
     layers: Vec<Layer>,
 }
 
-/// A layer: its name, and its values as text.
+/// A layer: its name, and its values: strings and numbers.
 #[derive(Clone, Debug)]
 struct Layer {
     name: String,
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Value>,
 }
 
 impl Runtime {
@@ -31,7 +31,12 @@ impl Runtime {
     /// The value of a key as a whole number; as in Envoy, what is none counts as not set.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
-        let text = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
+        let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
+        let text = match value {
+            Value::String(text) => text.clone(),
+            // All numbers of a Struct are floating; as text a whole one has no fraction.
+            number => number.as_f64().map_or_else(|| number.to_string(), |n| n.to_string()),
+        };
         let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
         whole.parse().ok()
     }
@@ -40,6 +45,12 @@ impl Runtime {
     pub fn keys(&self) -> impl Iterator<Item = (usize, &str)> {
         let layers = self.layers.iter().enumerate();
         layers.flat_map(|(at, layer)| layer.values.keys().map(move |key| (at, key.as_str())))
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.keys().map(|(_, key)| key).collect::<BTreeSet<_>>().len()
     }
 
     /// How many layers there are.
@@ -51,11 +62,12 @@ impl Runtime {
     /// As `/runtime` shows it.
     #[must_use]
     pub fn json(&self) -> Value {
-        let value = |layer: &Layer, key: &str| layer.values.get(key).cloned().unwrap_or_default();
+        let value = |layer: &Layer, key: &str| layer.values.get(key).map_or_else(String::new, text);
         let entries = self.keys().map(|(_, key)| {
             let of_layers: Vec<String> =
                 self.layers.iter().map(|layer| value(layer, key)).collect();
             let last = of_layers.iter().rfind(|text| !text.is_empty());
+            let last = last.map_or("", String::as_str);
             let entry = json!({ "final_value": last, "layer_values": of_layers });
             (key.to_owned(), entry)
         });
@@ -66,7 +78,7 @@ impl Runtime {
 }
 
 /// Envoy: an object that is a fraction is one value.
-fn flatten(prefix: &str, value: &Value, flat: &mut BTreeMap<String, String>) {
+fn flatten(prefix: &str, value: &Value, flat: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(fields) if !fields.contains_key("numerator") => {
             for (name, value) in fields {
@@ -74,13 +86,24 @@ fn flatten(prefix: &str, value: &Value, flat: &mut BTreeMap<String, String>) {
                 flatten(&format!("{prefix}{dot}{name}"), value, flat);
             }
         }
-        Value::String(text) => drop(flat.insert(prefix.to_owned(), text.clone())),
-        // All numbers of a Struct are floating; as text a whole one has no fraction.
-        Value::Number(number) => {
-            let text = number.as_f64().map_or_else(|| number.to_string(), |n| n.to_string());
-            flat.insert(prefix.to_owned(), text);
+        Value::Number(_) | Value::String(_) => drop(flat.insert(prefix.to_owned(), value.clone())),
+        other => drop(flat.insert(prefix.to_owned(), other.to_string().into())),
+    }
+}
+
+/// A value as `/runtime` shows it. Envoy: of a number six digits.
+fn text(value: &Value) -> String {
+    let Some(number) = value.as_f64() else {
+        return value.as_str().unwrap_or_default().to_owned();
+    };
+    let rounded = format!("{number:.5e}");
+    let parts = rounded.split_once('e');
+    match parts.and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+        Some((digits, exponent @ (..-4 | 6..))) => {
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            format!("{digits}e{exponent:+03}")
         }
-        other => drop(flat.insert(prefix.to_owned(), other.to_string())),
+        _ => rounded.parse::<f64>().unwrap_or(number).to_string(),
     }
 }
 
@@ -100,6 +123,20 @@ mod tests {
         assert_eq!((runtime.integer("a.b"), runtime.integer("a.c")), (Some(3), Some(2)));
         assert_eq!(runtime.json()["entries"]["a.b"]["layer_values"], json!(["1", "3"]));
         assert_eq!(runtime.json()["entries"]["a.c"]["final_value"], "2");
+    }
+
+    #[test]
+    fn a_number_is_shown_with_six_digits_and_is_what_it_is() {
+        let numbers = json!({ "a": 999_999, "b": 123_456_789, "c": -5, "d": 1e6, "e": 0.000_01 });
+        let runtime = runtime(&[numbers, json!({ "f": "", "a": "x" })]);
+        let shown = ["a", "b", "c", "d", "e", "f"]
+            .map(|key| runtime.json()["entries"][key]["final_value"].clone());
+        assert_eq!(shown, ["x", "1.23457e+08", "-5", "1e+06", "1e-05", ""]);
+        assert_eq!(
+            (runtime.integer("b"), runtime.integer("d")),
+            (Some(123_456_789), Some(1_000_000))
+        );
+        assert_eq!(runtime.key_count(), 6);
     }
 
     #[test]
