@@ -82,9 +82,25 @@ fn burst(
     socket: &Socket,
     bound: SocketAddr,
 ) -> io::Result<Queue> {
+    let mut accepted = 0;
+    let left = take(shard, listener, socket, bound, &mut accepted);
+    if accepted > 0 {
+        listener.stats().connections_accepted_per_socket_event.record(accepted);
+    }
+    left
+}
+
+fn take(
+    shard: &'static Shard,
+    listener: &Rc<LocalListener>,
+    socket: &Socket,
+    bound: SocketAddr,
+    accepted: &mut u64,
+) -> io::Result<Queue> {
     let shared = listener.listener();
     for _ in 0..shared.accept_burst {
         let Some((socket, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
+        *accepted += 1;
         let places = match shared.limits.take() {
             Ok(places) => places,
             Err(overflow) => {
