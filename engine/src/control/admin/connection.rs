@@ -23,14 +23,19 @@ use crate::stats::HttpStats;
 /// Answers requests until the connection ends.
 pub(super) async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     let open = Open::new(Arc::clone(&admin));
-    let io = TokioIo::new(Counted { stream, admin: Arc::clone(&admin) });
+    let io = TokioIo::new(Counted { stream, end: End::NotSeen, admin: Arc::clone(&admin) });
     let service =
         service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&admin, &request))));
-    let ended = http1::Builder::new().serve_connection(io, service).await;
+    let mut connection = http1::Builder::new().serve_connection(io, service);
+    let ended = (&mut connection).await;
     if let Err(error) = ended
         && error.is_parse()
     {
         open.http().downstream_cx_protocol_error.inc();
+    }
+    match connection.into_parts().io.into_inner().end {
+        End::NotSeen => open.http().downstream_cx_destroy_local.inc(),
+        End::Seen => open.http().downstream_cx_destroy_remote.inc(),
     }
 }
 
@@ -125,7 +130,15 @@ fn milliseconds(since: Instant) -> u64 {
 /// A stream whose bytes are counted.
 struct Counted {
     stream: TcpStream,
+    end: End,
     admin: Arc<Admin>,
+}
+
+/// Whether the client was seen to close.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    NotSeen,
+    Seen,
 }
 
 impl Counted {
@@ -142,7 +155,11 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.http().downstream_cx_rx_bytes_total.add((buffer.filled().len() - before) as u64);
+        let received = buffer.filled().len() - before;
+        self.http().downstream_cx_rx_bytes_total.add(received as u64);
+        if received == 0 && read.is_ready() {
+            self.end = End::Seen;
+        }
         read
     }
 }
