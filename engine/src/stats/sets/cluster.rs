@@ -103,6 +103,12 @@ stats! {
         gauge version;
         gauge warming_state;
 
+        late constant counter dropped_headers_with_underscores = "http1.dropped_headers_with_underscores";
+        late constant counter metadata_not_supported_error = "http1.metadata_not_supported_error";
+        late constant counter requests_rejected_with_underscores_in_headers =
+            "http1.requests_rejected_with_underscores_in_headers";
+        late constant counter response_flood = "http1.response_flood";
+
         declared codes codes = "";
         codes external = "external.";
         late histogram external_upstream_rq_time = "external.upstream_rq_time";

@@ -177,6 +177,8 @@ impl DnsHosts {
             return Outcome::Failed;
         };
         stats.update_success.inc();
+        // Envoy makes its hosts anew with each answer, and each is matched to a transport socket.
+        stats.total_match_count.add(addresses.len() as u64);
         if dns.semantics == Semantics::Strict {
             stats.max_host_weight.set(target.endpoint.weight.into());
         }
