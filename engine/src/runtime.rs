@@ -21,11 +21,12 @@ struct Layer {
 
 impl Runtime {
     /// Puts a layer over those that are there. What stands in an object gets the object's name and
-    /// a dot in front.
-    pub fn push(&mut self, name: &str, values: &Value) {
-        let mut flat = BTreeMap::new();
-        flatten("", values, &mut flat);
+    /// a dot in front. Tells the keys whose values are none.
+    pub fn push(&mut self, name: &str, values: &Value) -> Vec<String> {
+        let (mut flat, mut refused) = (BTreeMap::new(), Vec::new());
+        flatten("", values, &mut flat, &mut refused);
         self.layers.push(Layer { name: name.to_owned(), values: flat });
+        refused
     }
 
     /// The value of a key as a whole number; as in Envoy, what is none counts as not set.
@@ -78,14 +79,20 @@ impl Runtime {
 }
 
 /// Envoy: an object that is a fraction is one value.
-fn flatten(prefix: &str, value: &Value, flat: &mut BTreeMap<String, Value>) {
+fn flatten(
+    prefix: &str,
+    value: &Value,
+    flat: &mut BTreeMap<String, Value>,
+    refused: &mut Vec<String>,
+) {
     match value {
         Value::Object(fields) if !fields.contains_key("numerator") => {
             for (name, value) in fields {
                 let dot = if prefix.is_empty() { "" } else { "." };
-                flatten(&format!("{prefix}{dot}{name}"), value, flat);
+                flatten(&format!("{prefix}{dot}{name}"), value, flat, refused);
             }
         }
+        Value::Array(_) | Value::Null => refused.push(prefix.to_owned()),
         Value::Number(_) | Value::String(_) => drop(flat.insert(prefix.to_owned(), value.clone())),
         other => drop(flat.insert(prefix.to_owned(), other.to_string().into())),
     }
@@ -113,7 +120,9 @@ mod tests {
 
     fn runtime(layers: &[Value]) -> Runtime {
         let mut runtime = Runtime::default();
-        layers.iter().for_each(|values| runtime.push("static", values));
+        for values in layers {
+            assert_eq!(runtime.push("static", values), [""; 0]);
+        }
         runtime
     }
 
@@ -137,6 +146,12 @@ mod tests {
             (Some(123_456_789), Some(1_000_000))
         );
         assert_eq!(runtime.key_count(), 6);
+    }
+
+    #[test]
+    fn neither_a_list_nor_nothing_is_a_value() {
+        let values = json!({ "a": [1], "b": { "c": null }, "d": { "numerator": null } });
+        assert_eq!(Runtime::default().push("static", &values), ["a", "b.c"]);
     }
 
     #[test]
