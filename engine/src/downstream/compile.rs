@@ -85,6 +85,9 @@ pub fn listener(
     }
     let keepalive = tcp_keepalive.as_ref().map(keepalive);
     let address_at = at.field("address");
+    if address.is_none() {
+        problems.error(&address_at, "address is necessary");
+    }
     let address =
         address.as_ref().and_then(|address| socket_address(address, &address_at, problems));
     let text = address.map_or_else(String::new, |address| address.to_string());
