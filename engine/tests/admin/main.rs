@@ -392,9 +392,15 @@ fn log_levels_are_shown_and_changed_all_at_once_or_not_at_all() {
     assert_eq!(body, "active loggers:\n  http: warning\n  router: warning\n\n");
     let body = console.post("/logging?paths=http:trace,router:off").body;
     assert_eq!(body, "active loggers:\n  http: trace\n  router: off\n\n");
+    let unchanged = body;
+    for query in ["level=", "http=", "paths="] {
+        assert_eq!(console.post(&format!("/logging?{query}")).body, unchanged);
+    }
     for (query, error) in [
         ("nope=debug", "unknown logger name"),
+        ("nope=loud", "unknown logger level"),
         ("http=loud", "unknown logger level"),
+        ("level=warn", "unknown logger level"),
         ("paths=http:debug,nope:debug", "unknown logger name"),
         ("http=debug&router=debug", "invalid number of parameters"),
     ] {

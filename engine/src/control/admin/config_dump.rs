@@ -175,8 +175,12 @@ fn elements<const N: usize>(
             .filter_map(Value::as_object)
             .map(|fields| {
                 let masked = mask.map_or_else(|| Some(fields.clone()), |mask| masked(fields, mask));
-                let unusable =
-                    || refusal(format!("FieldMask {} could not be used.", mask.unwrap_or("")));
+                let unusable = || {
+                    refusal(format!(
+                        "FieldMask {} could not be successfully used.",
+                        mask.unwrap_or("")
+                    ))
+                };
                 let kind = format!("{ADMIN}{}.{element}", section.message);
                 Ok(typed(&kind, masked.ok_or_else(unusable)?))
             })
@@ -208,8 +212,8 @@ fn messages<const N: usize>(
     }
 }
 
-/// What the mask's paths (`bootstrap.admin,last_updated`) leave. None if a path goes through a list: a mask
-/// cannot.
+/// What the mask's paths (`bootstrap.admin,last_updated`) leave. None if a path goes through a list or ends at
+/// an Any: a mask cannot.
 fn masked(message: &Map<String, Value>, mask: &str) -> Option<Map<String, Value>> {
     let mut kept = Map::new();
     for path in mask.split(',') {
@@ -226,6 +230,8 @@ fn keep(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &str) -> O
         path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
     match (from.get(field), rest) {
         (None, _) => {}
+        // Envoy: of a message in an Any only parts can be asked for.
+        (Some(value), None) if value.get("@type").is_some() => return None,
         (Some(value), None) => {
             to.insert(field.to_owned(), value.clone());
         }
