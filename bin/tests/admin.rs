@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::support::{Config, Origin, Proxy, wait_until};
+use crate::support::{Client, Config, Origin, Proxy, wait_until};
 
 #[test]
 fn ready_follows_the_health_that_the_operator_sets() {
@@ -21,6 +21,15 @@ fn ready_follows_the_health_that_the_operator_sets() {
     let ready = proxy.admin("/ready");
     assert_eq!((ready.status(), ready.text().as_str()), (200, "LIVE\n"));
     assert_eq!(proxy.get("/").header("connection"), None);
+}
+
+#[test]
+fn a_question_in_http_1_0_is_not_answered() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    let mut client = Client::connect(proxy.admin_address());
+    let refusal = client.send("GET /ready HTTP/1.0\r\n\r\n").response();
+    assert_eq!((refusal.status(), refusal.text().as_str()), (426, "Upgrade Required"));
+    client.is_closed();
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub mod listener;
 pub mod local;
 mod next_request;
 pub mod normalize;
-mod path;
+pub(crate) mod path;
 #[cfg(test)]
 mod tests;
 
