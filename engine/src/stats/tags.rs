@@ -35,10 +35,15 @@ pub(super) fn of_prefix(prefix: &str) -> Extracted {
         }
         "listener" => {
             let (address, rest) = address(rest);
-            let rest: Cow<'_, str> = match rest.strip_prefix("http.").map(token) {
-                Some((stat_prefix, rest)) => {
+            // The connection manager may stand behind what is left of a `stat_prefix` with dots.
+            let manager = memchr::memmem::find(rest.as_bytes(), b"http.")
+                .filter(|at| *at == 0 || rest.as_bytes().get(at - 1) == Some(&b'.'))
+                .and_then(|at| rest.split_at_checked(at + "http.".len()));
+            let rest: Cow<'_, str> = match manager {
+                Some((before, manager)) => {
+                    let (stat_prefix, rest) = token(manager);
                     labels.push(("envoy_http_conn_manager_prefix", stat_prefix));
-                    format!("http.{rest}").into()
+                    format!("{before}{rest}").into()
                 }
                 None => rest.into(),
             };
@@ -192,6 +197,13 @@ mod tests {
             pair(
                 "listener.http.",
                 r#"envoy_http_conn_manager_prefix="in",envoy_listener_address="0.0.0.0_80""#
+            )
+        );
+        assert_eq!(
+            extracted("listener.a.b.http.c.d."),
+            pair(
+                "listener.b.http.d.",
+                r#"envoy_http_conn_manager_prefix="c",envoy_listener_address="a""#
             )
         );
         assert_eq!(

@@ -98,7 +98,8 @@ fn cluster(
     let health_rules = health_rules(common_lb_config.as_ref(), load_assignment.as_ref());
     let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
     // A colon would end a tag.
-    let stat_name = observability_name.replace(':', "_");
+    // Envoy: the name of a stat has no dots at its end, nor has what it begins with.
+    let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
     let breakers_at = at.field("circuit_breakers");
     let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
     Cluster {
@@ -448,6 +449,7 @@ pub(super) mod tests {
         let cluster = good(json!({"name": "a", "alt_stat_name": "b:c"}));
         assert_eq!(cluster.observability_name, "b:c");
         assert_eq!(cluster.stats.prefix(), "cluster.b_c.");
+        assert_eq!(good(json!({"name": "a.b."})).stats.prefix(), "cluster.a.b.");
     }
 
     #[test]
