@@ -86,9 +86,10 @@ pub fn bootstrap(
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
-    let clusters =
-        upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
     let node = compile_node(node.as_ref());
+    let shards = registry.shards();
+    let clusters =
+        upstream::compile::clusters(clusters, &at, &node.zone, registry, shards, problems);
     let runtime =
         compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
     let at = root.field("overload_manager");

@@ -53,6 +53,7 @@ pub(super) async fn forward(
         virtual_host,
         plan,
         cluster,
+        zoned: None,
         retry,
         upload: Upload::new(&x.body, keep, buffered),
         tried: Vec::new(),
@@ -130,6 +131,8 @@ struct Forwarding<'a> {
     virtual_host: &'a VirtualHost,
     plan: &'a Forward,
     cluster: Rc<LocalCluster>,
+    /// That of the host of the last attempt, if its zone is counted.
+    zoned: Option<Rc<Pool>>,
     retry: Option<RetryState<'a>>,
     upload: Upload,
     /// Whom a retry avoids; empty unless the policy says so.
@@ -165,7 +168,9 @@ struct Answered {
 impl Forwarding<'_> {
     /// One attempt, up to the head of its answer.
     async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
-        let Some(pool) = self.pick() else {
+        let picked = self.pick();
+        self.zoned = picked.as_ref().filter(|pool| pool.zone_stats().is_some()).map(Rc::clone);
+        let Some(pool) = picked else {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
@@ -434,7 +439,7 @@ impl Forwarding<'_> {
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         reply.attempts = tells_attempts.then_some(self.attempts.max(1));
         x.heads.response.clear();
-        charge::answer(&self.cluster, x, reply.status);
+        charge::answer(&self.cluster, self.zoned.as_ref(), x, reply.status);
         Outcome::reply(reply)
     }
 
@@ -453,7 +458,7 @@ impl Forwarding<'_> {
         let status = x.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
         if !tunnel::has_failed_handshake(x, &mut answer) {
-            charge::answer(&self.cluster, x, status);
+            charge::answer(&self.cluster, self.zoned.as_ref(), x, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         let attempts = tells_attempts.then_some(self.attempts);
@@ -464,7 +469,7 @@ impl Forwarding<'_> {
         }
         let after = download::deliver(x, route, answer, &mut self.upload, attempts).await;
         if let After::Next | After::Close = after {
-            charge::time(&self.cluster, x);
+            charge::time(&self.cluster, self.zoned.as_ref(), x);
         }
         drop(active);
         Outcome::Done(after)

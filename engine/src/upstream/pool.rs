@@ -24,7 +24,7 @@ use super::host::Host;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::socket::{Peeked, Socket};
-use crate::stats::{ClusterStats, HostStats};
+use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
 
 /// Connections to one host on one shard.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct Pool {
     shard: &'static Shard,
     cluster: Arc<Cluster>,
     host: Arc<Host>,
+    zone: Option<Arc<Scope<ZoneStats>>>,
     breakers: Rc<ShardCircuitBreakers>,
     idle: RefCell<Vec<Parked>>,
     open: Cell<usize>,
@@ -101,6 +102,7 @@ impl Pool {
     ) -> Rc<Self> {
         Rc::new(Self {
             shard,
+            zone: cluster.zones.get(host.endpoint.zone()).map(Arc::clone),
             cluster,
             host,
             breakers,
@@ -121,6 +123,12 @@ impl Pool {
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// This shard's counters of the host's zone, if they are kept.
+    #[must_use]
+    pub fn zone_stats(&self) -> Option<&ZoneStats> {
+        self.zone.as_ref().map(|zone| zone.shard(self.shard.id))
     }
 
     /// This shard's counters of the cluster.

@@ -180,6 +180,14 @@ stats! {
 }
 
 stats! {
+    /// `cluster.<name>.zone.<from>.<to>.`: what came from hosts of a zone, where ours is known as well.
+    pub struct ZoneStats {
+        late histogram upstream_rq_time;
+        codes codes = "";
+    }
+}
+
+stats! {
     /// One host. Not in `/stats`: `/clusters` shows them.
     pub struct HostStats {
         gauge cx_active;
