@@ -80,7 +80,12 @@ pub fn bootstrap(
         admin,
         layered_runtime,
         overload_manager,
+        dynamic_resources,
+        cluster_manager,
+        stats_config,
     } = bootstrap;
+    // What is empty asks for nothing.
+    let _ = (dynamic_resources, cluster_manager, stats_config);
     let empty = config::StaticResources::default();
     let config::StaticResources { listeners, clusters } =
         static_resources.as_ref().unwrap_or(&empty);

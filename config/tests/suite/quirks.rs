@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use corvoy_config::{
-    Cluster, DataSource, DnsLookupFamily, LbPolicy, Message, Node, Problems, RetryPolicy,
-    RouteConfiguration, Source, load_as, render,
+    Bootstrap, Cluster, DataSource, DnsLookupFamily, LbPolicy, Message, Node, Problems,
+    RetryPolicy, RouteConfiguration, Source, load_as, render,
 };
 
 fn read<M: Message>(text: &str) -> Result<M, String> {
@@ -225,6 +225,18 @@ fn one_member_of_a_oneof_at_most_is_set() {
     assert!(cluster("type: STATIC\ncluster_type:").is_ok());
     refused("cluster_type: {name: a}\nclusterType: {name: a}", "is set twice, in two spellings");
     assert_eq!(cluster("altStatName: a\nalt_stat_name: b").unwrap().alt_stat_name, "b");
+}
+
+#[test]
+fn what_is_refused_may_be_empty_where_that_asks_for_nothing() {
+    for field in ["least_request_lb_config", "round_robin_lb_config"] {
+        assert!(cluster(&format!("{field}: {{}}")).is_ok(), "{field}");
+    }
+    refused("least_request_lb_config: {choice_count: 3}", "Corvoy does not implement");
+    refused("outlier_detection: {}", "Corvoy does not implement");
+    let bootstrap = |text: &str| read::<Bootstrap>(text).map(drop);
+    assert_eq!(bootstrap("dynamic_resources: {}\ncluster_manager: {}\nstats_config: {}"), Ok(()));
+    assert!(bootstrap("stats_config: {use_all_default_tags: true}").is_err());
 }
 
 #[test]

@@ -70,7 +70,11 @@ fn cluster(
         common_lb_config,
         upstream_connection_options,
         track_cluster_stats,
+        round_robin_lb_config,
+        least_request_lb_config,
     } = schema;
+    // What is empty asks for nothing.
+    let _ = (round_robin_lb_config, least_request_lb_config);
 
     let http = Http {
         max_requests_per_connection: *max_requests_per_connection,
@@ -94,16 +98,13 @@ fn cluster(
             lookup_family: lookup_family(*dns_lookup_family),
         },
     };
-    if let Some(stats) = track_cluster_stats {
-        refuse_tracking(stats, &at.field("track_cluster_stats"), problems);
-    }
+    refuse_tracking(track_cluster_stats.as_ref(), &at.field("track_cluster_stats"), problems);
     let health_rules = health_rules(common_lb_config.as_ref(), load_assignment.as_ref());
     let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
-    // A colon would end a tag.
-    // Envoy: the name of a stat has no dots at its end, nor has what it begins with.
+    // A colon would end a tag. Envoy: what the name of a stat begins with has no dots at its end.
     let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
-    let breakers_at = at.field("circuit_breakers");
-    let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
+    let (default, high) =
+        thresholds(circuit_breakers.as_ref(), &at.field("circuit_breakers"), problems);
     let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
     Cluster {
         name: name.clone(),
@@ -255,9 +256,15 @@ fn zones(
     zones.map(|to| (to.to_owned(), scope(to))).collect()
 }
 
-fn refuse_tracking(schema: &config::TrackClusterStats, at: &Path, problems: &mut Problems) {
-    let config::TrackClusterStats { timeout_budgets, request_response_sizes, per_endpoint_stats } =
-        schema;
+fn refuse_tracking(schema: Option<&config::TrackClusterStats>, at: &Path, problems: &mut Problems) {
+    let Some(config::TrackClusterStats {
+        timeout_budgets,
+        request_response_sizes,
+        per_endpoint_stats,
+    }) = schema
+    else {
+        return;
+    };
     let all = [
         ("timeout_budgets", timeout_budgets),
         ("request_response_sizes", request_response_sizes),
