@@ -38,6 +38,7 @@ folders!(
     answers,
     asked_of_router,
     asked_of_strict_router,
+    attempts,
     bad_requests,
     bodies,
     connect,

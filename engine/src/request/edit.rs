@@ -143,15 +143,15 @@ impl Exchange<'_> {
             head.set_target(&target);
             self.client.shard.buffers.give(target);
         }
-        framing::announce_request(&mut self.heads.request, self.body);
     }
 
-    /// Edits the request for the host that was chosen.
+    /// Edits the request for the host that was chosen. Envoy: how the body is framed is told last.
     pub(super) fn rewrite_for_host(&mut self, plan: &Forward, host: &Host) {
         let name = host.endpoint.hostname.as_bytes();
         if matches!(plan.host_rewrite, HostRewrite::Auto) && !name.is_empty() {
             self.set_host(name, plan);
         }
+        framing::announce_request(&mut self.heads.request, self.body);
     }
 
     /// `x-envoy-attempt-count` of the attempt that begins.
@@ -160,6 +160,14 @@ impl Exchange<'_> {
             let mut digits = itoa::Buffer::new();
             let count = digits.format(attempt).as_bytes();
             self.heads.request.fields.set(FieldName::XEnvoyAttemptCount, count);
+        }
+    }
+
+    /// `x-envoy-is-timeout-retry` of another attempt: whether the one before it took too long.
+    pub(super) fn tell_timeout(&mut self, virtual_host: &VirtualHost, timed_out: bool) {
+        if virtual_host.include_is_timeout_retry_header {
+            let told: &[u8] = if timed_out { b"true" } else { b"false" };
+            self.heads.request.fields.set(FieldName::XEnvoyIsTimeoutRetry, told);
         }
     }
 
@@ -221,12 +229,12 @@ impl Exchange<'_> {
         if self.received.is_none() && !upgrade {
             self.answer_early();
         }
+        self.mutate_response(Some(route), None);
         if let Some(attempts) = attempts {
             let mut digits = itoa::Buffer::new();
             let count = digits.format(attempts).as_bytes();
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
-        self.mutate_response(Some(route), None);
         let (method, version) = (self.heads.request.method, self.heads.request.version);
         if version == Version::Http10 && ends_by_close(length) {
             self.persistence = Persistence::Close;

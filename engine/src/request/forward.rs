@@ -40,7 +40,7 @@ pub(super) async fn forward(
         return Outcome::reply(invalid);
     }
     x.origin_names = cluster.cluster().http.names;
-    prepare(x, route, plan);
+    prepare(x, virtual_host, route, plan);
     let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
     x.remove_retry_fields();
     let keep = match &retry {
@@ -95,7 +95,7 @@ pub(super) async fn forward(
 }
 
 /// Edits the request as the route says, once for all attempts.
-fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
+fn prepare(x: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
     x.take_timeouts(plan);
     let idle = plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
     x.stream_idle = idle.filter(|idle| !idle.is_zero());
@@ -110,6 +110,8 @@ fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
         }
         _ => expect_timeout(x, Duration::ZERO),
     }
+    // Envoy: what the route adds may name the count.
+    x.count_attempt(virtual_host, 1);
     x.rewrite_request(route, plan);
 }
 
@@ -169,13 +171,15 @@ impl Forwarding<'_> {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
-        if self.attempts > 0 {
+        self.attempts += 1;
+        if self.attempts > 1 {
             let now = x.client.shard.clock.now();
             let elapsed = now.saturating_sub(x.received.unwrap_or(now));
             expect_timeout(x, Duration::from_millis(elapsed));
+            x.count_attempt(self.virtual_host, self.attempts);
+            let timed_out = self.retry.as_ref().is_some_and(RetryState::follows_timeout);
+            x.tell_timeout(self.virtual_host, timed_out);
         }
-        self.attempts += 1;
-        x.count_attempt(self.virtual_host, self.attempts);
         x.rewrite_for_host(self.plan, pool.host());
         let mut head = x.client.shard.buffers.take();
         if !self.terminates(x) {

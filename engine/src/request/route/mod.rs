@@ -62,7 +62,7 @@ pub struct VirtualHost {
     pub include_request_attempt_count: bool,
     /// Whether answers carry `x-envoy-attempt-count` downstream.
     pub include_attempt_count_in_response: bool,
-    /// Whether an attempt after a per-try timeout carries `x-envoy-is-timeout-retry`.
+    /// Whether a retry carries `x-envoy-is-timeout-retry`: did the attempt before it time out?
     pub include_is_timeout_retry_header: bool,
     require_tls: RequireTls,
     entries: Vec<Entry>,
