@@ -93,8 +93,8 @@ pub(super) fn encode(x: &Exchange<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Counts an answer that was sent whole.
-fn count(client: &Client, status: u16) {
+/// Counts an answer that was sent whole. Envoy: an interim one, too.
+pub(super) fn count(client: &Client, status: u16) {
     let shard = client.shard.id;
     client.stats().record_response(status);
     client.chain().listener_http.shard(shard).record_response(status);
@@ -126,7 +126,12 @@ pub(super) fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Failed> {
     if is_cut {
         return Err(Failed::ClientGone);
     }
-    sent.map(|count| client.count_sent(count)).map_err(|_| Failed::ClientGone)
+    let sent = sent.map_err(|_| Failed::ClientGone)?;
+    client.count_sent(sent);
+    if sent > 0 {
+        count(client, x.heads.response.status);
+    }
+    Ok(())
 }
 
 /// What every answer to a client has: `date`, `server`, `connection`.

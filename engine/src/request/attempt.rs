@@ -13,7 +13,7 @@ use super::body::Fault;
 use super::charge;
 use super::deadlines::Passed;
 use super::upload::Upload;
-use super::{Exchange, Upgrade, answer};
+use super::{Exchange, Interim, Upgrade, answer};
 use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http1::names::Names;
 use crate::http1::{self, BodyLength, HeadLimits, Method, framing};
@@ -280,15 +280,13 @@ impl Attempt<'_> {
         }
     }
 
-    /// The final answer, once its head is whole. Of interim answers the first goes to the client
-    /// if the options say so, as in Envoy.
+    /// The final answer, once its head is whole.
     fn parse(
         &mut self,
         x: &mut Exchange<'_>,
         upload: &Upload,
     ) -> Result<Option<BodyLength>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
-        let is_internal = x.is_internal();
         loop {
             let head = &mut x.heads.response;
             if head.received().is_empty() {
@@ -316,12 +314,22 @@ impl Attempt<'_> {
             if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(broken);
             }
-            charge::interim(self.connection.pool().stats(), is_internal, head.status);
-            if self.interim == 1 && x.chain.manager.proxy_100_continue {
-                answer::pass_interim(x)?;
-            }
+            self.begin_answer(x)?;
             x.heads.response.advance();
         }
+    }
+
+    /// Takes the interim answer that stands in the response head. Envoy: the first one that it knows
+    /// counts, and goes to the client if the options say so.
+    fn begin_answer(&self, x: &mut Exchange<'_>) -> Result<(), Failed> {
+        let status = x.heads.response.status;
+        if x.interim == Interim::Given || !matches!(status, 100 | 102..=104) {
+            return Ok(());
+        }
+        x.interim = Interim::Given;
+        x.deadlines.set(Passed::PerTry, None);
+        charge::interim(self.connection.pool().stats(), x.is_internal(), status);
+        if x.chain.manager.proxy_100_continue { answer::pass_interim(x) } else { Ok(()) }
     }
 
     /// Ends the connection and says how far the request had got.

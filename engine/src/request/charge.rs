@@ -1,8 +1,12 @@
-//! What a cluster is charged for an answer: the `upstream_rq_<code>` family and its time.
+//! What a cluster is charged for an answer: the `upstream_rq_<code>` family and its time; and what
+//! its host is.
 
-use super::Exchange;
-use crate::http1::FieldName;
-use crate::stats::{ClusterStats, Origin};
+use super::attempt::Failed;
+use super::deadlines::Passed;
+use super::route::is_grpc;
+use super::{Exchange, Interim};
+use crate::http1::{BodyLength, FieldName};
+use crate::stats::{ClusterStats, HostStats, Origin};
 use crate::upstream::local::LocalCluster;
 
 /// Counts the answer that the client gets, from a host or from here.
@@ -13,6 +17,39 @@ pub(super) fn answer(cluster: &LocalCluster, x: &Exchange<'_>, status: u16) {
 /// Counts an interim answer of a host, as Envoy does, though the client does not get it.
 pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
     stats.record_response(status, origin(is_internal), false);
+}
+
+/// Counts for a host how an attempt went, by the length of its answer.
+///
+/// Envoy: what goes wrong once an answer has begun is no error of the host.
+pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
+    let is_error = match went {
+        Ok(length) => {
+            (500..600).contains(&x.heads.response.status) || ends_badly(x, length)
+        }
+        Err(Failed::Upstream { .. }) => x.interim == Interim::None,
+        Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
+            host.rq_timeout.inc();
+            x.interim == Interim::None
+        }
+        Err(_) => false,
+    };
+    if is_error {
+        host.rq_error.inc();
+    } else if went.is_ok() {
+        host.rq_success.inc();
+    }
+}
+
+/// Whether an answer is the end of a gRPC call, and not a good one: its status stands for a 5xx of
+/// HTTP, or there is none.
+fn ends_badly(x: &Exchange<'_>, length: BodyLength) -> bool {
+    const GOOD: [&[u8]; 11] =
+        [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
+    let status = || x.heads.response.fields.get(FieldName::GrpcStatus);
+    matches!(length, BodyLength::None | BodyLength::Length(0))
+        && is_grpc(&x.heads.request)
+        && !status().is_some_and(|status| GOOD.contains(&status))
 }
 
 const fn origin(is_internal: bool) -> Origin {

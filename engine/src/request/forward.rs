@@ -14,7 +14,7 @@ use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
 use super::route::{Connect, Forward, Route, VirtualHost};
 use super::upload::{Keep, Upload};
-use super::{Exchange, Outcome, Upgrade, tunnel};
+use super::{Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::flags::Flag;
 use crate::http1::names::{self, Names};
@@ -65,7 +65,7 @@ pub(super) async fn forward(
     }
     loop {
         let attempted = forwarding.attempt(x).await;
-        forwarding.forget_retries_if_outgrown();
+        forwarding.forget_retries(x);
         let wait = match attempted {
             Ok(answered) => match forwarding.judge_answer(x) {
                 Some(wait) => {
@@ -209,13 +209,13 @@ impl Forwarding<'_> {
         if self.terminates(x) {
             // The tunnel is there as soon as its end is.
             x.heads.response.status = 200;
-            active.charge(Ok(200));
+            charge::host(pool.host_stats(), x, Ok(BodyLength::None));
             let answer = Answer { connection, length: BodyLength::None };
             return Ok(Answered { answer, active });
         }
         let limits = &self.cluster.cluster().http.head_limits;
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
-        active.charge(answer.as_ref().map(|_| x.heads.response.status));
+        charge::host(pool.host_stats(), x, answer.as_ref().map(|answer| answer.length));
         Ok(Answered { answer: answer?, active })
     }
 
@@ -285,8 +285,12 @@ impl Forwarding<'_> {
         x.heads.request.method.is_idempotent() && self.upload.can_repeat()
     }
 
-    /// Envoy: once the body is more than is kept, the request is not retried any more.
-    fn forget_retries_if_outgrown(&mut self) {
+    /// Envoy: once an answer has begun or the body is more than is kept, the request is not retried
+    /// any more.
+    fn forget_retries(&mut self, x: &Exchange<'_>) {
+        if x.interim == Interim::Given {
+            self.retry = None;
+        }
         if self.upload.outgrew() && self.retry.take().is_some() {
             self.cluster.stats().retry_or_shadow_abandoned.inc();
         }
@@ -438,7 +442,9 @@ impl Forwarding<'_> {
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         reply.attempts = tells_attempts.then_some(self.attempts.max(1));
         x.heads.response.clear();
-        charge::answer(&self.cluster, x, reply.status);
+        if x.interim == Interim::None {
+            charge::answer(&self.cluster, x, reply.status);
+        }
         Outcome::reply(reply)
     }
 
@@ -493,20 +499,6 @@ impl Active {
         host_stats.rq_total.inc();
         host_stats.rq_active.inc();
         Some(Self { pool: Rc::clone(pool), _permit: permit })
-    }
-
-    /// Counts for the host how the attempt went.
-    fn charge(&self, went: Result<u16, &Failed>) {
-        let host = self.pool.host_stats();
-        match went {
-            Ok(..500) => host.rq_success.inc(),
-            Ok(_) | Err(Failed::Upstream { .. }) => host.rq_error.inc(),
-            Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
-                host.rq_error.inc();
-                host.rq_timeout.inc();
-            }
-            Err(_) => {}
-        }
     }
 }
 

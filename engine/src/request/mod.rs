@@ -67,12 +67,23 @@ pub(crate) struct Exchange<'a> {
     persistence: Persistence,
     /// What the connection manager found out about the request.
     facts: Option<Facts>,
+    /// Whether its answer has begun, as far as attempts are concerned.
+    interim: Interim,
     /// The same for every decision about this request.
     random: u64,
     /// Whether it asks for an upgrade.
     upgrade: Upgrade,
     /// What happened to it so far; a reply adds its own.
     flags: Flags,
+}
+
+/// Whether a host has given an interim answer. Envoy: with it the answer has begun, also where the
+/// client does not get it. No other attempt follows, this one has no `per_try_timeout`, and if it
+/// fails the cluster is charged nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Interim {
+    None,
+    Given,
 }
 
 /// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
@@ -182,6 +193,7 @@ impl<'a> Exchange<'a> {
             body,
             persistence: if keep_alive { Persistence::KeepAlive } else { Persistence::Close },
             facts: None,
+            interim: Interim::None,
             random,
             upgrade: Upgrade::None,
             flags: Flags::NONE,
@@ -201,6 +213,7 @@ impl<'a> Exchange<'a> {
             if self.client.send_all(encode::CONTINUE).await.is_err() {
                 return Outcome::Done(After::Close);
             }
+            answer::count(self.client, 100);
         }
         let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
@@ -287,6 +300,7 @@ impl<'a> Exchange<'a> {
     fn start_try_timer(&mut self, upload: &Upload) {
         if let Some(limit) = self.timeouts.per_try
             && upload.has_ended()
+            && self.interim == Interim::None
             && self.deadlines.get(Passed::PerTry).is_none()
         {
             let now = self.client.shard.clock.now();
