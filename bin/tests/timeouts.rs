@@ -146,14 +146,16 @@ fn the_limit_of_an_attempt_does_not_cut_an_answer_that_has_begun() {
 
 #[test]
 fn the_limit_of_an_attempt_begins_when_the_request_has_come() {
-    let origin = Origin::that_answers();
-    let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_timeout: 0.2s", 0)));
-    let mut client = proxy.connect();
-    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
-    proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
-    proxy.rests();
-    client.send("llo");
-    assert_eq!(client.response().status(), 200);
+    for limit in ["per_try_timeout: 0.2s", "per_try_idle_timeout: 0.2s"] {
+        let origin = Origin::that_answers();
+        let proxy = Proxy::with(Config::to(&origin).route(&each_try(limit, 0)));
+        let mut client = proxy.connect();
+        client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+        proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
+        proxy.rests();
+        client.send("llo");
+        assert_eq!(client.response().status(), 200, "{limit}");
+    }
 }
 
 #[test]

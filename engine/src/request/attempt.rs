@@ -135,7 +135,6 @@ pub(super) async fn exchange(
     let mut attempt = Attempt { connection, heard: Heard::Nothing, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
-    x.touch_try();
     loop {
         let mut receives = ready.io.origin_in;
         if let Err(failed) = step_upload(x, &attempt.connection, upload, ready) {
@@ -149,13 +148,17 @@ pub(super) async fn exchange(
             return Err(attempt.fail(failed));
         }
         match attempt.parse(x, upload) {
-            Ok(Some(length)) => return Ok(Answer { connection: attempt.connection, length }),
+            Ok(Some(length)) => {
+                x.touch();
+                x.touch_try();
+                return Ok(Answer { connection: attempt.connection, length });
+            }
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
         }
         let now = x.client.shard.clock.now();
         x.start_timers(upload);
-        x.start_try_timer(upload);
+        x.start_try_timers(upload);
         let want = Interest {
             origin_in: true,
             origin_out: upload.wants_origin(),
@@ -173,8 +176,11 @@ pub(super) async fn exchange(
         {
             return Err(attempt.fail(failed));
         }
-        x.touch();
-        if ready.io.origin_in || ready.io.origin_out {
+        // Envoy: a head that is not whole yet is silence.
+        if ready.io.client_in || ready.io.origin_out {
+            x.touch();
+        }
+        if ready.io.origin_out {
             x.touch_try();
         }
     }
@@ -329,7 +335,11 @@ impl Attempt<'_> {
         x.interim = Interim::Given;
         x.deadlines.set(Passed::PerTry, None);
         charge::interim(self.connection.pool().stats(), x.is_internal(), status);
-        if x.chain.manager.proxy_100_continue { answer::pass_interim(x) } else { Ok(()) }
+        if x.chain.manager.proxy_100_continue {
+            x.touch();
+            answer::pass_interim(x)?;
+        }
+        Ok(())
     }
 
     /// Ends the connection and says how far the request had got.

@@ -296,23 +296,31 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Passed::Route, self.timeouts.global.map(after));
     }
 
-    /// Starts the timer of an attempt, which has its connection, once the whole request has come.
-    fn start_try_timer(&mut self, upload: &Upload) {
-        if let Some(limit) = self.timeouts.per_try
-            && upload.has_ended()
-            && self.interim == Interim::None
-            && self.deadlines.get(Passed::PerTry).is_none()
+    /// Starts the timers of an attempt, which has its connection, once the whole request has come.
+    fn start_try_timers(&mut self, upload: &Upload) {
+        if !upload.has_ended() {
+            return;
+        }
+        if self.interim == Interim::None {
+            self.start_try_timer(Passed::PerTry, self.timeouts.per_try);
+        }
+        self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
+    }
+
+    fn start_try_timer(&mut self, timer: Passed, limit: Option<Duration>) {
+        if let Some(limit) = limit
+            && self.deadlines.get(timer).is_none()
         {
             let now = self.client.shard.clock.now();
-            self.deadlines.set(Passed::PerTry, Some(now.saturating_add(millis(limit))));
+            self.deadlines.set(timer, Some(now.saturating_add(millis(limit))));
         }
     }
 
-    /// Something moved between us and the host: the attempt's idle deadline moves on.
+    /// Something moved between us and the host: the attempt's idle deadline, if it runs, moves on.
     fn touch_try(&mut self) {
-        if let Some(idle) = self.per_try_idle {
-            let now = self.client.shard.clock.now();
-            self.deadlines.set(Passed::PerTryIdle, Some(now.saturating_add(millis(idle))));
+        if self.deadlines.get(Passed::PerTryIdle).is_some() {
+            self.deadlines.set(Passed::PerTryIdle, None);
+            self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
         }
     }
 
