@@ -132,7 +132,8 @@ pub(super) async fn exchange(
     upload: &mut Upload,
     limits: &HeadLimits,
 ) -> Result<Answer, Failed> {
-    let mut attempt = Attempt { connection, heard: Heard::Nothing, interim: 0, limits };
+    let (heard, closed_by) = (Heard::Nothing, ClosedBy::Us);
+    let mut attempt = Attempt { connection, heard, closed_by, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
     loop {
@@ -256,6 +257,7 @@ enum Heard {
 struct Attempt<'a> {
     connection: Connection,
     heard: Heard,
+    closed_by: ClosedBy,
     interim: usize,
     limits: &'a HeadLimits,
 }
@@ -272,7 +274,6 @@ impl Attempt<'_> {
             Some(room) => room,
         };
         buffer.reserve(most);
-        let terminated = |error| Err(Failed::Upstream { error, sent: Sent::Something });
         match self.connection.socket().receive_at_most(buffer, most) {
             Ok(Received::Bytes(n)) => {
                 self.heard = Heard::Something;
@@ -280,9 +281,14 @@ impl Attempt<'_> {
                 Ok(())
             }
             Ok(Received::Nothing) => Ok(()),
-            // Envoy: a head that breaks off is no protocol, silence is a closed connection.
-            Ok(Received::End) if !buffer.is_empty() => terminated(Error::ProtocolError),
-            Ok(Received::End) | Err(_) => terminated(Error::ConnectionTermination),
+            Ok(Received::End) | Err(_) => {
+                self.closed_by = ClosedBy::Host;
+                // Envoy: a head that breaks off is no protocol, silence is a closed connection.
+                let silent = buffer.is_empty();
+                let error =
+                    if silent { Error::ConnectionTermination } else { Error::ProtocolError };
+                Err(Failed::Upstream { error, sent: Sent::Something })
+            }
         }
     }
 
@@ -344,23 +350,19 @@ impl Attempt<'_> {
 
     /// Ends the connection and says how far the request had got.
     fn fail(self, failed: Failed) -> Failed {
-        let (by, failed) = match failed {
-            Failed::Upstream { error: Error::ConnectionTermination, .. } => {
-                let sent = if self.connection.is_reused() && self.heard == Heard::Nothing {
-                    Sent::OnStaleConnection
-                } else {
-                    Sent::Something
-                };
-                let error = Error::ConnectionTermination;
-                (ClosedBy::Host, Failed::Upstream { error, sent })
+        let failed = match failed {
+            Failed::Upstream { error: error @ Error::ConnectionTermination, .. }
+                if self.connection.is_reused() && self.heard == Heard::Nothing =>
+            {
+                Failed::Upstream { error, sent: Sent::OnStaleConnection }
             }
             Failed::Upstream { error: Error::ProtocolError, .. } => {
                 self.connection.pool().stats().upstream_cx_protocol_error.inc();
-                (ClosedBy::Us, failed)
+                failed
             }
-            _ => (ClosedBy::Us, failed),
+            _ => failed,
         };
-        self.connection.close(by);
+        self.connection.close(self.closed_by);
         failed
     }
 }
