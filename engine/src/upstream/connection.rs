@@ -92,6 +92,11 @@ impl Connection {
 
     pub(super) fn begin_request(&mut self) {
         self.open.requests += 1;
+        let pool = &self.open.pool;
+        let most = pool.cluster().http.max_requests_per_connection;
+        if most.is_some_and(|most| self.open.requests == u64::from(most)) {
+            pool.stats().upstream_cx_max_requests.inc();
+        }
         self.open.occupied = Occupied::Active;
     }
 

@@ -166,7 +166,6 @@ impl Pool {
             if let Some(permit) = self.may_connect(priority) {
                 break self.connect(permit).await;
             }
-            self.stats().upstream_cx_overflow.inc();
             match self.wait().await {
                 Turn::Given(connection) => break Ok(connection),
                 Turn::Failed(error) => break Err(error),
@@ -182,7 +181,6 @@ impl Pool {
         connection.end_request();
         let most = self.cluster.http.max_requests_per_connection;
         if most.is_some_and(|most| connection.requests() >= u64::from(most)) {
-            self.stats().upstream_cx_max_requests.inc();
             return connection.close(ClosedBy::Us);
         }
         let age = u128::from(now.saturating_sub(connection.opened()));
@@ -193,11 +191,16 @@ impl Pool {
         if self.life.get() == Life::Retired {
             return connection.close(ClosedBy::Us);
         }
-        let waiter = self.waiting.borrow_mut().pop_front();
-        if let Some(waiter) = waiter {
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(waiter) = waiting.pop_front() {
+            if !waiting.is_empty() {
+                // Envoy: it looks again whether those who still wait could get another one.
+                self.stats().upstream_cx_overflow.inc();
+            }
             *waiter.given.borrow_mut() = Some(connection);
             return waiter.wake();
         }
+        drop(waiting);
         let turns = connection.socket().turns();
         self.idle.borrow_mut().push(Parked { connection, since: now, turns });
         self.shard.sweep_later(now);
@@ -214,9 +217,9 @@ impl Pool {
     /// too old.
     pub fn sweep(&self, now: Millis) {
         let http = &self.cluster.http;
-        let gone = |parked: &Parked| {
+        let ended_by = |parked: &Parked| {
             let socket = parked.connection.socket();
-            !socket.is_quiet() && socket.peek() != Peeked::Silent
+            if socket.is_quiet() { None } else { self.ended_by(socket) }
         };
         let expired = |most: Option<Duration>, since: Millis| {
             most.is_some_and(|most| u128::from(now.saturating_sub(since)) >= most.as_millis())
@@ -225,8 +228,8 @@ impl Pool {
         let mut ended = Vec::new();
         let mut index = 0;
         while let Some(parked) = idle.get(index) {
-            let by = if gone(parked) {
-                Some(ClosedBy::Host)
+            let by = if let Some(by) = ended_by(parked) {
+                Some(by)
             } else if expired(http.idle_timeout, parked.since) {
                 self.stats().upstream_cx_idle_timeout.inc();
                 Some(ClosedBy::Us)
@@ -304,23 +307,36 @@ impl Pool {
             let parked = self.idle.borrow_mut().pop()?;
             // However short it was idle: bytes behind the last answer would be the next one's.
             let socket = parked.connection.socket();
-            if (look == Look::AsTold && socket.seems_silent(parked.turns))
-                || socket.peek() == Peeked::Silent
-            {
+            if look == Look::AsTold && socket.seems_silent(parked.turns) {
                 return Some(parked.connection);
             }
-            // The host has closed it, or said something that nobody asked for.
-            parked.connection.close(ClosedBy::Host);
+            match self.ended_by(socket) {
+                None => return Some(parked.connection),
+                Some(by) => parked.connection.close(by),
+            }
+        }
+    }
+
+    /// Who has ended an idle connection: its host, or we, for it has said what nobody asked for.
+    fn ended_by(&self, socket: &Socket) -> Option<ClosedBy> {
+        match socket.peek() {
+            Peeked::Bytes => {
+                self.stats().upstream_cx_protocol_error.inc();
+                Some(ClosedBy::Us)
+            }
+            Peeked::Gone => Some(ClosedBy::Host),
+            Peeked::Silent => None,
         }
     }
 
     /// Envoy: every pool may have one connection, whatever the limit says.
     fn may_connect(&self, priority: RoutingPriority) -> Option<Permit> {
-        if self.open.get() == 0 {
-            Some(self.breakers.acquire_anyway(priority, Resource::Connections))
-        } else {
-            self.breakers.acquire(priority, Resource::Connections)
+        let permit = self.breakers.acquire(priority, Resource::Connections);
+        if permit.is_none() {
+            self.stats().upstream_cx_overflow.inc();
         }
+        let anyway = || self.breakers.acquire_anyway(priority, Resource::Connections);
+        permit.or_else(|| (self.open.get() == 0).then(anyway))
     }
 
     async fn connect(self: &Rc<Self>, permit: Permit) -> Result<Connection, Error> {
