@@ -181,6 +181,7 @@ impl Exchange<'_> {
             return After::Close;
         }
         self.count_response();
+        self.end_answer();
         match self.persistence {
             Persistence::KeepAlive => After::Next,
             Persistence::Close if lingers => After::Linger,
@@ -191,7 +192,17 @@ impl Exchange<'_> {
     /// The answer comes before the end of the request: what is left of it is not waited for.
     pub(super) fn answer_early(&mut self) {
         self.persistence = Persistence::Close;
-        count_early(self.client.stats());
+        self.client.stats().downstream_rq_response_before_rq_complete.inc();
+    }
+
+    /// The answer was sent whole. Envoy: one that was cut off took no time.
+    pub(super) fn end_answer(&self) {
+        let stats = self.client.stats();
+        let took = self.client.shard.clock.now().saturating_sub(self.began);
+        stats.downstream_rq_time.record(took);
+        if self.received.is_none() && self.upgrade == Upgrade::None {
+            stats.downstream_rq_rx_reset.inc();
+        }
     }
 
     /// What `connection` says to the client; decides about the connection for good.

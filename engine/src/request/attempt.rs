@@ -150,6 +150,9 @@ pub(super) async fn exchange(
         }
         match attempt.parse(x, upload) {
             Ok(Some(length)) => {
+                if !x.heads.response.keep_alive() {
+                    attempt.connection.pool().stats().upstream_cx_close_notify.inc();
+                }
                 x.touch();
                 x.touch_try();
                 return Ok(Answer { connection: attempt.connection, length });

@@ -57,11 +57,11 @@ const fn origin(is_internal: bool) -> Origin {
 }
 
 /// Records how long the answer took, from the end of the request to the end of the answer.
-pub(super) fn time(cluster: &LocalCluster, x: &Exchange<'_>) {
+pub(super) fn time(stats: &ClusterStats, x: &Exchange<'_>) {
     let now = x.client.shard.clock.now();
     let took = now.saturating_sub(x.received.unwrap_or(x.began));
     let canary = is_canary(x);
-    cluster.stats().record_response_time(took, origin(x.is_internal()), canary);
+    stats.record_response_time(took, origin(x.is_internal()), canary);
 }
 
 fn is_canary(x: &Exchange<'_>) -> bool {

@@ -371,13 +371,16 @@ impl Forwarding<'_> {
         let Answered { answer, active } = answered;
         drop(active);
         let Answer { connection, length } = answer;
-        let early = x.heads.response.rest();
-        let whole = match length {
-            BodyLength::None | BodyLength::Length(0) => early.is_empty(),
-            BodyLength::Length(length) => early.len() as u64 == length,
-            BodyLength::Chunked | BodyLength::UntilClose => false,
+        let length = match length {
+            BodyLength::None => 0,
+            BodyLength::Length(length) => length,
+            BodyLength::Chunked | BodyLength::UntilClose => u64::MAX,
         };
-        if whole && self.upload.is_done() && x.heads.response.keep_alive() {
+        let early = x.heads.response.rest().len() as u64;
+        if early > length {
+            self.cluster.stats().upstream_cx_protocol_error.inc();
+        }
+        if early == length && self.upload.is_done() && x.heads.response.keep_alive() {
             give_back(x, connection);
         } else {
             connection.close(ClosedBy::Us);
@@ -473,9 +476,6 @@ impl Forwarding<'_> {
             return Outcome::Done(tunnel.await);
         }
         let after = download::deliver(x, route, answer, &mut self.upload, attempts).await;
-        if let After::Next | After::Close = after {
-            charge::time(&self.cluster, x);
-        }
         drop(active);
         Outcome::Done(after)
     }

@@ -139,8 +139,6 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
         Outcome::Reply(reply) => exchange.reply(*reply, None).await,
     };
     exchange.end_upgrade();
-    let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
-    client.stats().downstream_rq_time.record(took);
     client.end_exchange();
     after
 }

@@ -73,7 +73,10 @@ pub(super) async fn run(
             x.client.gone();
             (After::Close, ClosedBy::Us)
         }
-        Ok(First::Origin) => (After::Close, ClosedBy::Host),
+        Ok(First::Origin) => {
+            x.end_answer();
+            (After::Close, ClosedBy::Host)
+        }
         Err(Broken::Client) => {
             x.client.gone();
             (After::Close, ClosedBy::Us)
