@@ -52,6 +52,7 @@ folders!(
     names_preserved_or_proper,
     names_proper_upstream,
     options,
+    pools,
     refusals,
     retries,
     router,

@@ -19,7 +19,6 @@ use crate::http1::names::Names;
 use crate::http1::{self, BodyLength, HeadLimits, Method, framing};
 use crate::limits;
 use crate::shard::socket::Received;
-use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::pool::Pool;
@@ -66,13 +65,9 @@ pub(super) enum Sent {
 }
 
 /// Waits for a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
-pub(super) async fn lease(
-    x: &mut Exchange<'_>,
-    pool: &Rc<Pool>,
-    priority: RoutingPriority,
-) -> Result<Connection, Failed> {
+pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
     x.set_alarm(x.client.shard.clock.now());
-    let mut lease = pin!(pool.lease(priority));
+    let mut lease = pin!(pool.lease());
     loop {
         let client = &*x.client;
         let listens = client.listens_ahead();
@@ -104,13 +99,9 @@ pub(super) async fn lease(
 
 /// A connection of its own for a tunnel: its host speaks no HTTP that another request could have
 /// been answered in.
-pub(super) async fn connect(
-    x: &mut Exchange<'_>,
-    pool: &Rc<Pool>,
-    priority: RoutingPriority,
-) -> Result<Connection, Failed> {
+pub(super) async fn connect(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
     loop {
-        let connection = lease(x, pool, priority).await?;
+        let connection = lease(x, pool).await?;
         if !connection.is_reused() {
             return Ok(connection);
         }

@@ -24,9 +24,7 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
 /// Envoy: what goes wrong once an answer has begun is no error of the host.
 pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
     let is_error = match went {
-        Ok(length) => {
-            (500..600).contains(&x.heads.response.status) || ends_badly(x, length)
-        }
+        Ok(length) => (500..600).contains(&x.heads.response.status) || ends_badly(x, length),
         Err(Failed::Upstream { .. }) => x.interim == Interim::None,
         Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
             host.rq_timeout.inc();
@@ -44,8 +42,7 @@ pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, 
 /// Whether an answer is the end of a gRPC call, and not a good one: its status stands for a 5xx of
 /// HTTP, or there is none.
 fn ends_badly(x: &Exchange<'_>, length: BodyLength) -> bool {
-    const GOOD: [&[u8]; 11] =
-        [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
+    const GOOD: [&[u8]; 11] = [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
     let status = || x.heads.response.fields.get(FieldName::GrpcStatus);
     matches!(length, BodyLength::None | BodyLength::Length(0))
         && is_grpc(&x.heads.request)

@@ -251,15 +251,15 @@ impl Forwarding<'_> {
     fn pick(&mut self) -> Option<Rc<Pool>> {
         let policy = self.retry.as_ref().map(RetryState::policy);
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
-            return self.cluster.pick();
+            return self.cluster.pick(self.plan.priority);
         };
         let again = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
-        let mut pool = self.cluster.pick()?;
+        let mut pool = self.cluster.pick(self.plan.priority)?;
         for _ in 0..again {
             if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
                 break;
             }
-            pool = self.cluster.pick()?;
+            pool = self.cluster.pick(self.plan.priority)?;
         }
         if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
             self.tried.push(Rc::clone(&pool));
@@ -269,7 +269,7 @@ impl Forwarding<'_> {
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
         if self.terminates(x) {
-            return attempt::connect(x, pool, self.plan.priority).await;
+            return attempt::connect(x, pool).await;
         }
         let look = if self.may_be_sent_again(x) { Look::AsTold } else { Look::Again };
         if self.stale == Stale::NotYet
@@ -277,7 +277,7 @@ impl Forwarding<'_> {
         {
             return Ok(connection);
         }
-        attempt::lease(x, pool, self.plan.priority).await
+        attempt::lease(x, pool).await
     }
 
     /// Whether it does no harm to send the request twice.

@@ -1,4 +1,5 @@
-//! The connections of one shard to one host: idle, busy and connecting, and who waits for one.
+//! The connections of one shard to one host, for requests of one priority: idle, busy and
+//! connecting, and who waits for one.
 //!
 //! It does not choose the host (`balance/`), nor decide whether to try again (`request/`).
 //! Idle connections are used last in, first out, so that those of a past peak can age and go.
@@ -33,6 +34,7 @@ pub struct Pool {
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     breakers: Rc<ShardCircuitBreakers>,
+    priority: RoutingPriority,
     idle: RefCell<Vec<Parked>>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
@@ -98,12 +100,14 @@ impl Pool {
         cluster: Arc<Cluster>,
         host: Arc<Host>,
         breakers: Rc<ShardCircuitBreakers>,
+        priority: RoutingPriority,
     ) -> Rc<Self> {
         Rc::new(Self {
             shard,
             cluster,
             host,
             breakers,
+            priority,
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
@@ -160,10 +164,10 @@ impl Pool {
     ///
     /// # Errors
     /// Refused by a circuit breaker, or the attempt to connect failed.
-    pub async fn lease(self: &Rc<Self>, priority: RoutingPriority) -> Result<Connection, Error> {
-        let pending = Pending::enter(self, priority)?;
+    pub async fn lease(self: &Rc<Self>) -> Result<Connection, Error> {
+        let pending = Pending::enter(self)?;
         let connection = loop {
-            if let Some(permit) = self.may_connect(priority) {
+            if let Some(permit) = self.may_connect() {
                 break self.connect(permit).await;
             }
             match self.wait().await {
@@ -330,12 +334,12 @@ impl Pool {
     }
 
     /// Envoy: every pool may have one connection, whatever the limit says.
-    fn may_connect(&self, priority: RoutingPriority) -> Option<Permit> {
-        let permit = self.breakers.acquire(priority, Resource::Connections);
+    fn may_connect(&self) -> Option<Permit> {
+        let permit = self.breakers.acquire(self.priority, Resource::Connections);
         if permit.is_none() {
             self.stats().upstream_cx_overflow.inc();
         }
-        let anyway = || self.breakers.acquire_anyway(priority, Resource::Connections);
+        let anyway = || self.breakers.acquire_anyway(self.priority, Resource::Connections);
         permit.or_else(|| (self.open.get() == 0).then(anyway))
     }
 
@@ -474,8 +478,8 @@ enum Wait {
 }
 
 impl<'a> Pending<'a> {
-    fn enter(pool: &'a Pool, priority: RoutingPriority) -> Result<Self, Error> {
-        let Some(permit) = pool.breakers.acquire(priority, Resource::PendingRequests) else {
+    fn enter(pool: &'a Pool) -> Result<Self, Error> {
+        let Some(permit) = pool.breakers.acquire(pool.priority, Resource::PendingRequests) else {
             pool.stats().upstream_rq_pending_overflow.inc();
             return Err(Error::Overflow);
         };
