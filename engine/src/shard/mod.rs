@@ -88,7 +88,8 @@ pub struct Shard {
     /// Waits that may end at once before the task lets others run.
     patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
-    sweeping: Cell<Sweeping>,
+    /// When the next look at the idle upstream connections is due.
+    sweep_due: Cell<clock::Millis>,
 }
 
 /// Whether the listening sockets are open.
@@ -98,13 +99,6 @@ pub enum Accepting {
     Yes,
     /// The sockets close once nobody waits in them.
     No,
-}
-
-/// Whether a look at the idle upstream connections is due.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Sweeping {
-    Due,
-    NotDue,
 }
 
 /// The heads of one exchange, with the buffers they were received into.
@@ -176,7 +170,7 @@ impl Shard {
             post,
             patience: Cell::new(0),
             sweep: Cell::new(None),
-            sweeping: Cell::new(Sweeping::NotDue),
+            sweep_due: Cell::new(clock::Millis::MAX),
         }));
         shard.sweep.set(Some(Box::leak(Box::new(shard.timers.alarm()))));
         Ok(shard)
@@ -293,13 +287,15 @@ impl Shard {
         Poll::Pending
     }
 
-    /// An upstream connection became idle: somebody should look at it now and then.
-    pub fn sweep_later(&self, now: clock::Millis) {
-        if self.sweeping.get() == Sweeping::NotDue
+    /// An upstream connection became idle: somebody should look at it now and then, and when it
+    /// expires.
+    pub fn sweep_later(&self, expires: clock::Millis, now: clock::Millis) {
+        let due = expires.clamp(now + limits::POOL_SWEEP_MIN_MS, now + limits::POOL_SWEEP_MS);
+        if due < self.sweep_due.get()
             && let Some(alarm) = self.sweep.get()
         {
-            self.sweeping.set(Sweeping::Due);
-            alarm.set(Some(now + limits::POOL_SWEEP_MS), now);
+            self.sweep_due.set(due);
+            alarm.set(Some(due), now);
         }
     }
 
@@ -309,9 +305,9 @@ impl Shard {
             alarm.rang().await;
             let now = self.clock.refresh();
             alarm.set(None, now);
-            self.sweeping.set(Sweeping::NotDue);
-            if self.world().sweep(now) {
-                self.sweep_later(now);
+            self.sweep_due.set(clock::Millis::MAX);
+            if let Some(expires) = self.world().sweep(now) {
+                self.sweep_later(expires, now);
             }
         }
     }

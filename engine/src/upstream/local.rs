@@ -104,14 +104,12 @@ impl LocalCluster {
         old.values().flat_map(HostPools::all).for_each(|pool| pool.retire());
     }
 
-    /// Looks at the idle connections; `true` while there are any connections.
+    /// See [`Pool::sweep`].
     #[must_use]
-    pub fn sweep(&self, now: Millis) -> bool {
+    pub fn sweep(&self, now: Millis) -> Option<Millis> {
         let members = self.members.borrow();
-        members.pools.iter().flat_map(HostPools::all).fold(false, |any, pool| {
-            pool.sweep(now);
-            any | !pool.is_empty()
-        })
+        let pools = members.pools.iter().flat_map(HostPools::all);
+        pools.filter_map(|pool| pool.sweep(now)).min()
     }
 
     fn pool(&self, host: &Arc<Host>, priority: RoutingPriority) -> Rc<Pool> {

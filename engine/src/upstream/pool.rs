@@ -35,6 +35,10 @@ pub struct Pool {
     host: Arc<Host>,
     breakers: Rc<ShardCircuitBreakers>,
     priority: RoutingPriority,
+    /// How long a connection may be idle.
+    idle_ms_max: Millis,
+    /// How old a connection may become.
+    age_ms_max: Millis,
     idle: RefCell<Vec<Parked>>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
@@ -102,8 +106,11 @@ impl Pool {
         breakers: Rc<ShardCircuitBreakers>,
         priority: RoutingPriority,
     ) -> Rc<Self> {
+        let most = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         Rc::new(Self {
             shard,
+            idle_ms_max: most(cluster.http.idle_timeout),
+            age_ms_max: most(cluster.http.max_connection_duration),
             cluster,
             host,
             breakers,
@@ -187,8 +194,7 @@ impl Pool {
         if most.is_some_and(|most| connection.requests() >= u64::from(most)) {
             return connection.close(ClosedBy::Us);
         }
-        let age = u128::from(now.saturating_sub(connection.opened()));
-        if self.cluster.http.max_connection_duration.is_some_and(|most| age >= most.as_millis()) {
+        if now.saturating_sub(connection.opened()) >= self.age_ms_max {
             self.stats().upstream_cx_max_duration_reached.inc();
             return connection.close(ClosedBy::Us);
         }
@@ -206,8 +212,9 @@ impl Pool {
         }
         drop(waiting);
         let turns = connection.socket().turns();
-        self.idle.borrow_mut().push(Parked { connection, since: now, turns });
-        self.shard.sweep_later(now);
+        let parked = Parked { connection, since: now, turns };
+        self.shard.sweep_later(self.expires(&parked), now);
+        self.idle.borrow_mut().push(parked);
     }
 
     /// The host has left the cluster: nothing new begins here.
@@ -218,47 +225,50 @@ impl Pool {
     }
 
     /// Closes idle connections that the host has left, that have been idle for too long, or that are
-    /// too old.
-    pub fn sweep(&self, now: Millis) {
-        let http = &self.cluster.http;
+    /// too old. Tells when the next one will be, while there are any connections.
+    pub fn sweep(&self, now: Millis) -> Option<Millis> {
         let ended_by = |parked: &Parked| {
             let socket = parked.connection.socket();
             if socket.is_quiet() { None } else { self.ended_by(socket) }
         };
-        let expired = |most: Option<Duration>, since: Millis| {
-            most.is_some_and(|most| u128::from(now.saturating_sub(since)) >= most.as_millis())
-        };
         let mut idle = self.idle.borrow_mut();
         let mut ended = Vec::new();
         let mut index = 0;
+        let mut next = Millis::MAX;
         while let Some(parked) = idle.get(index) {
-            let by = if let Some(by) = ended_by(parked) {
-                Some(by)
-            } else if expired(http.idle_timeout, parked.since) {
-                self.stats().upstream_cx_idle_timeout.inc();
-                Some(ClosedBy::Us)
-            } else if expired(http.max_connection_duration, parked.connection.opened()) {
-                self.stats().upstream_cx_max_duration_reached.inc();
-                Some(ClosedBy::Us)
-            } else {
-                None
-            };
-            match by {
+            match ended_by(parked).or_else(|| self.expired(parked, now)) {
                 // Order is age: the oldest stay in front.
                 Some(by) => ended.push((idle.remove(index), by)),
-                None => index += 1,
+                None => {
+                    next = next.min(self.expires(parked));
+                    index += 1;
+                }
             }
         }
         drop(idle); // closing wakes waiters, who look at the pool
         for (parked, by) in ended {
             parked.connection.close(by);
         }
+        (self.open.get() > 0).then_some(next)
     }
 
-    /// Nothing is open here.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.open.get() == 0
+    /// When an idle connection has been idle, or is there, for long enough.
+    fn expires(&self, parked: &Parked) -> Millis {
+        let idle = parked.since.saturating_add(self.idle_ms_max);
+        idle.min(parked.connection.opened().saturating_add(self.age_ms_max))
+    }
+
+    /// Counts an idle connection that has expired; it is ours to close.
+    fn expired(&self, parked: &Parked, now: Millis) -> Option<ClosedBy> {
+        if self.expires(parked) > now {
+            return None;
+        }
+        if now.saturating_sub(parked.since) >= self.idle_ms_max {
+            self.stats().upstream_cx_idle_timeout.inc();
+        } else {
+            self.stats().upstream_cx_max_duration_reached.inc();
+        }
+        Some(ClosedBy::Us)
     }
 
     /// A connection or an attempt has ended.
@@ -309,6 +319,10 @@ impl Pool {
     fn take_idle(&self, look: Look) -> Option<Connection> {
         loop {
             let parked = self.idle.borrow_mut().pop()?;
+            if let Some(by) = self.expired(&parked, self.now()) {
+                parked.connection.close(by);
+                continue;
+            }
             // However short it was idle: bytes behind the last answer would be the next one's.
             let socket = parked.connection.socket();
             if look == Look::AsTold && socket.seems_silent(parked.turns) {
@@ -384,7 +398,7 @@ impl Pool {
         })?;
         self.probe(&socket);
         let alarm = self.shard.timers.alarm();
-        let timeout = u64::try_from(self.cluster.connect_timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeout = millis(self.cluster.connect_timeout);
         alarm.set(Some(started.saturating_add(timeout)), started);
         let writable = poll_fn(|cx| {
             if socket.poll_writable(cx).is_ready() {
@@ -503,6 +517,10 @@ impl Drop for Pending<'_> {
             self.pool.stats().upstream_rq_cancelled.inc();
         }
     }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn begin(mut connection: Connection) -> Connection {
