@@ -55,6 +55,7 @@ folders!(
     retries,
     router,
     routes,
+    stream_info,
     timeouts,
     trailers,
     trailers_dropped,

@@ -1,11 +1,11 @@
 //! Local replies on their way to the client, and the head that every answer gets.
 
 use super::attempt::Failed;
-use super::edit::Stream;
 use super::headers::{self, ConnectionHeader, Finish};
 use super::reply::LocalReply;
 use super::reply_rewrite;
 use super::route::Route;
+use super::stream::Stream;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
 use crate::downstream::connection_manager::BadRequest;
@@ -24,13 +24,15 @@ async fn send(
     heads: &mut Heads,
     mut reply: LocalReply,
     connection: ConnectionHeader,
-    stream: Stream<'_>,
+    stream: Option<Stream<'_>>,
 ) -> std::io::Result<()> {
     if client.chain().manager.suppress_envoy_headers {
         reply.is_overloaded = false;
     }
     reply.tell_upstream(&mut heads.response);
-    rewrite(client, heads, &mut reply, stream);
+    if let Some(stream) = stream {
+        rewrite(client, heads, &mut reply, &stream);
+    }
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
@@ -43,13 +45,14 @@ async fn send(
     sent
 }
 
+/// Whether replies become something else.
+fn rewrites(client: &Client) -> bool {
+    !client.chain().manager.reply_rewrite.is_empty()
+}
+
 /// Makes of a reply what `local_reply_config` says.
-fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: Stream<'_>) {
-    let chain = client.chain();
-    let rewrite = &chain.manager.reply_rewrite;
-    if rewrite.is_empty() {
-        return;
-    }
+fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &Stream<'_>) {
+    let rewrite = &client.chain().manager.reply_rewrite;
     let Heads { request, response, .. } = heads;
     // A head that could not be read is empty.
     let request = Some(&*request).filter(|request| !request.target().is_empty());
@@ -65,7 +68,7 @@ pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
     heads.request.clear();
-    let stream = Stream::of(client, heads.request.version);
+    let stream = rewrites(client).then(|| Stream::of(client, heads.request.version));
     let sent = send(client, &mut heads, reply, ConnectionHeader::Close, stream).await;
     count(client, heads.response.status);
     client.shard.give_heads(heads);
@@ -170,7 +173,7 @@ impl Exchange<'_> {
         let connection = self.connection_header();
         reply.begin(&mut self.heads.response);
         self.mutate_response(route, Some(&reply));
-        let stream = self.stream();
+        let stream = rewrites(self.client).then(|| self.stream(route));
         self.arm();
         if send(self.client, self.heads, reply, connection, stream).await.is_err() {
             return After::Close;

@@ -20,17 +20,20 @@ pub mod reply;
 pub mod reply_rewrite;
 pub mod retry;
 pub mod route;
+mod stream;
 mod tunnel;
 mod upload;
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use self::attempt::Failed;
 use self::deadlines::{Deadlines, Passed};
 use self::envoy_headers::TimeoutReply;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
+use self::stream::Upstream;
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, HeadLimit, millis};
 use crate::downstream::filter_chain::ConnectionChain;
@@ -73,6 +76,10 @@ pub(crate) struct Exchange<'a> {
     upgrade: Upgrade,
     /// What happened to it so far; a reply adds its own.
     flags: Flags,
+    /// The wall clock when it began, once somebody has asked.
+    started: Cell<Option<SystemTime>>,
+    /// Where it went.
+    upstream: Upstream,
 }
 
 /// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
@@ -185,6 +192,8 @@ impl<'a> Exchange<'a> {
             random,
             upgrade: Upgrade::None,
             flags: Flags::NONE,
+            started: Cell::new(None),
+            upstream: Upstream::default(),
             client,
             heads,
         }
