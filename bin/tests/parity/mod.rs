@@ -44,6 +44,7 @@ folders!(
     connect_forwarded,
     failures,
     headers,
+    hop_by_hop_added,
     hosts,
     limits,
     local_replies,

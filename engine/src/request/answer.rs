@@ -33,6 +33,7 @@ async fn send(
     if let Some(stream) = stream {
         rewrite(client, heads, &mut reply, &stream);
     }
+    headers::for_one_hop(&mut heads.response, false);
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
@@ -118,7 +119,8 @@ pub(super) fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Failed> {
     if x.heads.request.version == Version::Http10 {
         return Ok(());
     }
-    headers::from_origin(&mut x.heads.response, None, false);
+    headers::from_origin(&mut x.heads.response, None);
+    headers::for_one_hop(&mut x.heads.response, false);
     x.heads.response.fields.remove(FieldName::ContentLength);
     let client = &*x.client;
     let mut out = client.shard.buffers.take();

@@ -212,7 +212,7 @@ impl Exchange<'_> {
         let tells = !upgrade && !self.chain.manager.suppress_envoy_headers;
         let received = self.received.filter(|_| tells);
         let took = received.map(|received| now.saturating_sub(received));
-        headers::from_origin(&mut self.heads.response, took, upgrade);
+        headers::from_origin(&mut self.heads.response, took);
         if self.received.is_none() && !upgrade {
             self.answer_early();
         }
@@ -222,6 +222,7 @@ impl Exchange<'_> {
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
         self.mutate_response(Some(route), None);
+        headers::for_one_hop(&mut self.heads.response, upgrade);
         let (method, version) = (self.heads.request.method, self.heads.request.version);
         if version == Version::Http10 && ends_by_close(length) {
             self.persistence = Persistence::Close;
