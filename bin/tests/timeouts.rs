@@ -189,3 +189,17 @@ fn a_request_began_at_one_time_whoever_asks() {
     assert!(answer.header("x-began").is_some());
     assert_eq!(answer.header("x-began"), origin.saw().header("x-began"));
 }
+
+#[test]
+fn a_request_that_is_being_answered_is_not_late() {
+    let origin = Origin::that_does([Act::ReplyAtOnce(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".into(),
+    )]);
+    let proxy = Proxy::with(Config::to(&origin).manager("request_timeout: 0.2s"));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+    assert_eq!(client.wire().response_to_head().unwrap().status(), 200);
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(proxy.stat("http.front.downstream_rq_timeout"), 0);
+    assert_eq!(proxy.stat("http.front.downstream_rq_active"), 1);
+}

@@ -1,5 +1,6 @@
 //! The heads of an exchange, edited as the connection manager and the route say.
 
+use super::deadlines::Passed;
 use super::headers::{self, ConnectionHeader};
 use super::reply::LocalReply;
 use super::route::{
@@ -213,8 +214,12 @@ impl Exchange<'_> {
         let received = self.received.filter(|_| tells);
         let took = received.map(|received| now.saturating_sub(received));
         headers::from_origin(&mut self.heads.response, took);
-        if self.received.is_none() && !upgrade {
-            self.answer_early();
+        if self.received.is_none() {
+            // Envoy: a request is not late any more once it is answered.
+            self.deadlines.set(Passed::Request, None);
+            if !upgrade {
+                self.answer_early();
+            }
         }
         if let Some(attempts) = attempts {
             let mut digits = itoa::Buffer::new();

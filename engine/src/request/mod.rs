@@ -154,6 +154,8 @@ pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> Afte
     let reply = match limit {
         HeadLimit::Head => LocalReply::request_header_timeout(),
         HeadLimit::Request => LocalReply::request_timeout(),
+        HeadLimit::Idle => LocalReply::stream_idle(false),
+        HeadLimit::Duration => LocalReply::max_duration(false),
     };
     answer::say(client, reply).await
 }
@@ -168,11 +170,12 @@ impl<'a> Exchange<'a> {
         let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
-        let after =
-            |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
+        // Both count from the first byte of the head.
+        let after = |limit: Option<Duration>| {
+            limit.map(|limit| client.head_began().saturating_add(millis(limit)))
+        };
         if received.is_none() {
-            let limit = limits.request.map(|most| client.head_began().saturating_add(millis(most)));
-            deadlines.set(Passed::Request, limit);
+            deadlines.set(Passed::Request, after(limits.request));
         }
         deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
         Self {
