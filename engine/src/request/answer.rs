@@ -6,9 +6,10 @@ use super::reply::LocalReply;
 use super::reply_rewrite;
 use super::route::Route;
 use super::stream::Stream;
-use super::{Exchange, Persistence, Upgrade};
+use super::{Exchange, Persistence, Upgrade, tunnel};
 use crate::downstream::connection::{After, Client};
 use crate::downstream::connection_manager::BadRequest;
+use crate::flags::Flag;
 use crate::http1::names::{self, Names, Reason};
 use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
@@ -166,7 +167,9 @@ impl Exchange<'_> {
             || self.received.is_none()
             || self.upgrade != Upgrade::None
             || self.heads.request.method == Method::Connect;
-        if self.received.is_none() && self.upgrade == Upgrade::None {
+        // Envoy: what its codec finds bad was not received to its end.
+        let is_malformed = reply.flags.has(Flag::DownstreamProtocolError);
+        if !self.is_complete() || is_malformed {
             self.answer_early();
         }
         if lingers {
@@ -188,10 +191,19 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether the client has said all. Envoy: who asks for an upgrade never has.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.received.is_some() && matches!(self.upgrade, Upgrade::None)
+    }
+
     /// The answer comes before the end of the request: what is left of it is not waited for.
     pub(super) fn answer_early(&mut self) {
         self.persistence = Persistence::Close;
-        count_early(self.client.stats());
+        if tunnel::begins(self) {
+            self.client.stats().downstream_rq_response_before_rq_complete.inc();
+        } else {
+            count_early(self.client.stats());
+        }
     }
 
     /// What `connection` says to the client; decides about the connection for good.

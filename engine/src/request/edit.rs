@@ -139,7 +139,9 @@ impl Exchange<'_> {
             head.set_target(&target);
             self.client.shard.buffers.give(target);
         }
-        framing::announce_request(&mut self.heads.request, self.body);
+        if self.upgrade == Upgrade::None || self.body != BodyLength::None {
+            framing::announce_request(&mut self.heads.request, self.body);
+        }
     }
 
     /// Edits the request for the host that was chosen.
@@ -214,12 +216,10 @@ impl Exchange<'_> {
         let received = self.received.filter(|_| tells);
         let took = received.map(|received| now.saturating_sub(received));
         headers::from_origin(&mut self.heads.response, took);
-        if self.received.is_none() {
+        if !self.is_complete() {
             // Envoy: a request is not late any more once it is answered.
             self.deadlines.set(Passed::Request, None);
-            if !upgrade {
-                self.answer_early();
-            }
+            self.answer_early();
         }
         if let Some(attempts) = attempts {
             let mut digits = itoa::Buffer::new();

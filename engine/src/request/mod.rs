@@ -216,19 +216,23 @@ impl<'a> Exchange<'a> {
         }
         let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
-        router.rq_total.inc();
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
+                router.rq_total.inc();
                 router.no_route.inc();
                 Outcome::reply(LocalReply::no_route())
             }
             Lookup::TlsRequired => {
+                router.rq_total.inc();
                 router.rq_redirect.inc();
                 Outcome::reply(self.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
                 let outcome = match self.begin_upgrade(&route.action) {
-                    Ok(()) => self.take_route(router, virtual_host, route).await,
+                    Ok(()) => {
+                        router.rq_total.inc();
+                        self.take_route(router, virtual_host, route).await
+                    }
                     Err(refused) => Outcome::reply(refused),
                 };
                 match outcome {
@@ -329,7 +333,7 @@ impl<'a> Exchange<'a> {
     /// The answer when a deadline of the connection manager has passed.
     fn timed_out(&self, passed: Passed) -> LocalReply {
         self.count_timeout(passed);
-        let complete = self.received.is_some();
+        let complete = self.is_complete();
         match passed {
             Passed::Request => LocalReply::request_timeout(),
             Passed::StreamDuration => LocalReply::max_duration(complete),
