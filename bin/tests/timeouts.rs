@@ -177,3 +177,31 @@ fn an_attempt_whose_answer_falls_silent_is_cut_off() {
     assert_eq!(proxy.stat("cluster.service.upstream_rq_per_try_idle_timeout"), 1);
     assert_eq!(origin.seen().len(), 1);
 }
+
+#[test]
+fn a_request_began_at_one_time_whoever_asks() {
+    let origin = Origin::that_answers_late(Duration::from_millis(20));
+    let began = r#"[{ header: { key: x-began, value: "%START_TIME(%s.%6f)%" } }]"#;
+    let yaml = Config::to(&origin).yaml().replace(
+        "virtual_hosts:",
+        &format!("request_headers_to_add: {began}\n            response_headers_to_add: {began}\n            virtual_hosts:"),
+    );
+    let proxy = Proxy::with(Config::verbatim(yaml));
+    let answer = proxy.connect().get("/");
+    assert!(answer.header("x-began").is_some());
+    assert_eq!(answer.header("x-began"), origin.saw().header("x-began"));
+}
+
+#[test]
+fn a_request_that_is_being_answered_is_not_late() {
+    let origin = Origin::that_does([Act::ReplyAtOnce(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".into(),
+    )]);
+    let proxy = Proxy::with(Config::to(&origin).manager("request_timeout: 0.2s"));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+    assert_eq!(client.wire().response_to_head().unwrap().status(), 200);
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(proxy.stat("http.front.downstream_rq_timeout"), 0);
+    assert_eq!(proxy.stat("http.front.downstream_rq_active"), 1);
+}

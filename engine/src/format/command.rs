@@ -44,6 +44,7 @@ pub(super) enum Command {
     StartTime(TimeFormat),
     StreamId,
     UpstreamCluster,
+    UpstreamClusterRaw,
     UpstreamConnectionId,
     UpstreamHostName {
         port: bool,
@@ -226,11 +227,13 @@ impl Command {
                 format.write(stream.start_time(), out);
                 return Some(());
             }
-            Self::StreamId => stream.stream_id()?.as_bytes(),
+            Self::StreamId => inputs.request?.fields.get(FieldName::XRequestId)?,
             Self::UpstreamCluster => stream.upstream_cluster()?.as_bytes(),
+            Self::UpstreamClusterRaw => stream.upstream_cluster_raw()?.as_bytes(),
             Self::UpstreamHostName { port } => return host_name(inputs, *port, out),
             Self::UpstreamTransportFailureReason => {
-                stream.upstream_transport_failure_reason()?.as_bytes()
+                out.extend_from_slice(stream.upstream_transport_failure_reason()?.as_bytes());
+                return Some(());
             }
             Self::VirtualClusterName => stream.virtual_cluster_name()?.as_bytes(),
             Self::Bytes { .. }
@@ -314,7 +317,8 @@ impl Command {
             "RESPONSE_TX_DURATION" => Self::Duration(Span::ResponseTx),
             "ROUTE_NAME" => Self::RouteName,
             "STREAM_ID" => Self::StreamId,
-            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Self::UpstreamCluster,
+            "UPSTREAM_CLUSTER" => Self::UpstreamCluster,
+            "UPSTREAM_CLUSTER_RAW" => Self::UpstreamClusterRaw,
             "UPSTREAM_CONNECTION_ID" => Self::UpstreamConnectionId,
             "UPSTREAM_HOST" => Self::Address(UpstreamHost, All),
             "UPSTREAM_REMOTE_ADDRESS" => Self::Address(UpstreamRemote, All),

@@ -52,7 +52,7 @@ pub(super) async fn deliver(
     }
     let after = match relayed {
         Ok(()) => {
-            x.end_answer();
+            x.end_answer(!x.is_complete());
             if upload.has_ended() {
                 charge::time(connection.pool().stats(), x);
             }

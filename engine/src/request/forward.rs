@@ -40,6 +40,8 @@ pub(super) async fn forward(
         return Outcome::reply(invalid);
     }
     x.origin_names = cluster.cluster().http.names;
+    x.upstream.cluster = Some(Rc::clone(&cluster));
+    x.upstream.attempts = 1;
     prepare(x, virtual_host, route, plan);
     let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
     x.remove_retry_fields();
@@ -56,7 +58,6 @@ pub(super) async fn forward(
         retry,
         upload: Upload::new(&x.body, keep, buffered),
         tried: Vec::new(),
-        attempts: 0,
         stale: Stale::NotYet,
         retrying: None,
     };
@@ -111,7 +112,7 @@ fn prepare(x: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan
         _ => expect_timeout(x, Duration::ZERO),
     }
     // Envoy: what the route adds may name the count.
-    x.count_attempt(virtual_host, 1);
+    x.count_attempt(virtual_host, x.upstream.attempts);
     x.rewrite_request(route, plan);
 }
 
@@ -136,8 +137,6 @@ struct Forwarding<'a> {
     upload: Upload,
     /// Whom a retry avoids; empty unless the policy says so.
     tried: Vec<Rc<Pool>>,
-    /// Attempts begun; one on a stale connection does not count.
-    attempts: u32,
     stale: Stale,
     /// Counts against `max_retries` from the decision to retry to the end of the request.
     retrying: Option<Permit>,
@@ -171,16 +170,16 @@ impl Forwarding<'_> {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
-        self.attempts += 1;
-        if self.attempts > 1 {
+        if x.upstream.attempts > 1 {
             let now = x.client.shard.clock.now();
             let elapsed = now.saturating_sub(x.received.unwrap_or(now));
             expect_timeout(x, Duration::from_millis(elapsed));
-            x.count_attempt(self.virtual_host, self.attempts);
+            x.count_attempt(self.virtual_host, x.upstream.attempts);
             let timed_out = self.retry.as_ref().is_some_and(RetryState::follows_timeout);
             x.tell_timeout(self.virtual_host, timed_out);
         }
         x.rewrite_for_host(self.plan, pool.host());
+        x.upstream.pool = Some(Rc::clone(&pool));
         let mut head = x.client.shard.buffers.take();
         if !self.terminates(x) {
             self.encode(x, &mut head);
@@ -201,6 +200,7 @@ impl Forwarding<'_> {
         // still on the way.
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
+        x.upstream.connected(&connection);
         let Some(active) = Active::begin(&self.cluster, &pool, self.plan.priority) else {
             pool.host_stats().rq_error.inc();
             pool.give_back(connection, x.client.shard.clock.now());
@@ -314,7 +314,6 @@ impl Forwarding<'_> {
             && self.may_be_sent_again(x)
         {
             self.stale = Stale::Met;
-            self.attempts -= 1;
             // It has not been tried.
             self.tried.pop();
             return Verdict::Again(None);
@@ -419,11 +418,13 @@ impl Forwarding<'_> {
             None => return Ok(()),
         }
         stats.upstream_rq_retry.inc();
+        x.upstream.attempts += 1;
         Ok(())
     }
 
     /// What the client gets when no attempt succeeded.
     fn end(&self, x: &mut Exchange<'_>, failed: Failed) -> Outcome {
+        x.upstream.body_bytes = self.upload.received_bytes();
         let stats = self.cluster.stats();
         let mut reply = match failed {
             Failed::ClientGone => return Outcome::Done(After::Close),
@@ -432,7 +433,10 @@ impl Forwarding<'_> {
                 return Outcome::reply(LocalReply::refused(error));
             }
             Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
-            Failed::Upstream { error, .. } => LocalReply::upstream_reset(error, self.attempts > 1),
+            Failed::Upstream { error, .. } => {
+                x.upstream.failure = Some(error);
+                LocalReply::upstream_reset(error, x.upstream.attempts > 1)
+            }
             Failed::Deadline(Passed::Route) => {
                 stats.upstream_rq_timeout.inc();
                 x.timeout_reply.of(LocalReply::upstream_timeout())
@@ -443,7 +447,7 @@ impl Forwarding<'_> {
             Failed::Deadline(passed) => return Outcome::reply(x.timed_out(passed)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        reply.attempts = tells_attempts.then_some(self.attempts.max(1));
+        reply.attempts = tells_attempts.then_some(x.upstream.attempts);
         x.heads.response.clear();
         if x.interim == Interim::None {
             charge::answer(&self.cluster, x, reply.status);
@@ -463,13 +467,14 @@ impl Forwarding<'_> {
         x.deadlines.set(Passed::PerTry, None);
         // Envoy: the place among the retries is free when an answer is accepted.
         self.retrying = None;
+        x.upstream.body_bytes = self.upload.received_bytes();
         let status = x.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
         if !tunnel::has_failed_handshake(x, &mut answer) {
             charge::answer(&self.cluster, x, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        let attempts = tells_attempts.then_some(self.attempts);
+        let attempts = tells_attempts.then_some(x.upstream.attempts);
         if tunnel::begins(x) {
             // Tunnels are few, and their state is large.
             let tunnel = Box::pin(tunnel::run(x, route, answer, attempts));

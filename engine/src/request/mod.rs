@@ -20,17 +20,20 @@ pub mod reply;
 pub mod reply_rewrite;
 pub mod retry;
 pub mod route;
+mod stream;
 mod tunnel;
 mod upload;
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use self::attempt::Failed;
 use self::deadlines::{Deadlines, Passed};
 use self::envoy_headers::TimeoutReply;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
+use self::stream::Upstream;
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, HeadLimit, millis};
 use crate::downstream::filter_chain::ConnectionChain;
@@ -75,6 +78,10 @@ pub(crate) struct Exchange<'a> {
     upgrade: Upgrade,
     /// What happened to it so far; a reply adds its own.
     flags: Flags,
+    /// The wall clock when it began, once somebody has asked.
+    started: Cell<Option<SystemTime>>,
+    /// Where it went.
+    upstream: Upstream,
 }
 
 /// Whether a host has given an interim answer. Envoy: with it the answer has begun, also where the
@@ -156,6 +163,8 @@ pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> Afte
     let reply = match limit {
         HeadLimit::Head => LocalReply::request_header_timeout(),
         HeadLimit::Request => LocalReply::request_timeout(),
+        HeadLimit::Idle => LocalReply::stream_idle(false),
+        HeadLimit::Duration => LocalReply::max_duration(false),
     };
     answer::say(client, reply).await
 }
@@ -170,11 +179,12 @@ impl<'a> Exchange<'a> {
         let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
-        let after =
-            |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
+        // Both count from the first byte of the head.
+        let after = |limit: Option<Duration>| {
+            limit.map(|limit| client.head_began().saturating_add(millis(limit)))
+        };
         if received.is_none() {
-            let limit = limits.request.map(|most| client.head_began().saturating_add(millis(most)));
-            deadlines.set(Passed::Request, limit);
+            deadlines.set(Passed::Request, after(limits.request));
         }
         deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
         Self {
@@ -195,6 +205,8 @@ impl<'a> Exchange<'a> {
             random,
             upgrade: Upgrade::None,
             flags: Flags::NONE,
+            started: Cell::new(None),
+            upstream: Upstream::default(),
             client,
             heads,
         }
@@ -215,19 +227,23 @@ impl<'a> Exchange<'a> {
         }
         let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
-        router.rq_total.inc();
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
+                router.rq_total.inc();
                 router.no_route.inc();
                 Outcome::reply(LocalReply::no_route())
             }
             Lookup::TlsRequired => {
+                router.rq_total.inc();
                 router.rq_redirect.inc();
                 Outcome::reply(self.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
                 let outcome = match self.begin_upgrade(&route.action) {
-                    Ok(()) => self.take_route(router, virtual_host, route).await,
+                    Ok(()) => {
+                        router.rq_total.inc();
+                        self.take_route(router, virtual_host, route).await
+                    }
                     Err(refused) => Outcome::reply(refused),
                 };
                 match outcome {
@@ -337,7 +353,7 @@ impl<'a> Exchange<'a> {
     /// The answer when a deadline of the connection manager has passed.
     fn timed_out(&self, passed: Passed) -> LocalReply {
         self.count_timeout(passed);
-        let complete = self.received.is_some();
+        let complete = self.is_complete();
         match passed {
             Passed::Request => LocalReply::request_timeout(),
             Passed::StreamDuration => LocalReply::max_duration(complete),

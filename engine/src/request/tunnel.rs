@@ -74,7 +74,9 @@ pub(super) async fn run(
             (After::Close, ClosedBy::Us)
         }
         Ok(First::Origin) => {
-            x.end_answer();
+            // Envoy resets the client's stream.
+            x.client.stats().downstream_rq_rx_reset.inc();
+            x.client.stats().downstream_rq_tx_reset.inc();
             (After::Close, ClosedBy::Host)
         }
         Err(Broken::Client) => {

@@ -156,6 +156,12 @@ impl Upload {
         }
     }
 
+    /// Bytes of the body so far, without framing.
+    #[must_use]
+    pub(super) const fn received_bytes(&self) -> u64 {
+        self.pump.received_bytes()
+    }
+
     /// The body was more than is kept.
     #[must_use]
     pub(super) const fn outgrew(&self) -> bool {

@@ -78,6 +78,7 @@ pub struct Shard {
     world: RefCell<Rc<World>>,
     draining: Cell<Draining>,
     accepting: Cell<Accepting>,
+    next_connection: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
@@ -164,6 +165,7 @@ impl Shard {
             world: RefCell::new(Rc::new(World::default())),
             draining: Cell::new(Draining::No),
             accepting: Cell::new(Accepting::Yes),
+            next_connection: Cell::new(id as u64),
             heads: RefCell::default(),
             scratch: RefCell::default(),
             roster,
@@ -174,6 +176,14 @@ impl Shard {
         }));
         shard.sweep.set(Some(Box::leak(Box::new(shard.timers.alarm()))));
         Ok(shard)
+    }
+
+    /// A number that no other connection of the process has, of clients or to hosts.
+    #[must_use]
+    pub fn connection_id(&self) -> u64 {
+        let id = self.next_connection.get();
+        self.next_connection.set(id + self.roster.count() as u64);
+        id
     }
 
     fn carry_out(&'static self, order: Order) {

@@ -372,7 +372,8 @@ impl Pool {
                 std::mem::forget(attempt); // from here on the connection counts for itself
                 let now = self.now();
                 stats.upstream_cx_connect_ms.record(now.saturating_sub(started));
-                Ok(Connection::new(socket, Rc::clone(self), permit, now))
+                let id = self.shard.connection_id();
+                Ok(Connection::new(id, socket, Rc::clone(self), permit, now))
             }
             Err(error) => {
                 if let Error::RemoteConnectionFailure(_) = error {
