@@ -54,6 +54,7 @@ folders!(
     options,
     refusals,
     retries,
+    rewrites,
     router,
     routes,
     stream_info,

@@ -130,13 +130,10 @@ impl Exchange<'_> {
         }
         if !plan.path_rewrite.is_none() {
             let mut target = self.client.shard.buffers.take();
-            let head = &mut self.heads.request;
-            plan.path_rewrite.rewrite(&route.path, head.target(), &mut target);
-            if !self.chain.manager.suppress_envoy_headers {
-                let original = head.target().to_vec();
-                head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            plan.path_rewrite.rewrite(&route.path, self.heads.request.target(), &mut target);
+            if !target.is_empty() {
+                self.set_path(&target);
             }
-            head.set_target(&target);
             self.client.shard.buffers.give(target);
         }
         if self.upgrade == Upgrade::None || self.body != BodyLength::None {
@@ -177,6 +174,16 @@ impl Exchange<'_> {
         if plan.append_x_forwarded_host {
             fields.join(FieldName::XForwardedHost, b",", &original);
         }
+    }
+
+    /// As with the host, the original is told even if nothing changed.
+    fn set_path(&mut self, target: &[u8]) {
+        let head = &mut self.heads.request;
+        if !self.chain.manager.suppress_envoy_headers {
+            let original = head.target().to_vec();
+            head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+        }
+        head.set_target(target);
     }
 
     fn mutate_request(&mut self, route: &Route) {

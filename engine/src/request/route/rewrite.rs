@@ -57,8 +57,8 @@ impl PathRewrite {
         matches!(self, Self::None)
     }
 
-    /// Writes what becomes of `target` (path and query) to `out`; `matched` is the path specifier
-    /// that the target matched.
+    /// Writes what becomes of `target` (path and query) to `out`, unless it stays; `matched` is the
+    /// path specifier that the target matched.
     pub fn rewrite(&self, matched: &PathMatch, target: &[u8], out: &mut Vec<u8>) {
         let path = without_query(target);
         let rewritten_len = match self {
@@ -70,9 +70,12 @@ impl PathRewrite {
                 regex.replace_all(path, out);
                 path.len()
             }
-            Self::None => 0,
+            Self::None => return,
         };
-        out.extend_from_slice(target.get(rewritten_len..).unwrap_or_default());
+        // Envoy: a path of which nothing would be left stays.
+        if !out.is_empty() {
+            out.extend_from_slice(target.get(rewritten_len..).unwrap_or_default());
+        }
     }
 }
 

@@ -82,8 +82,8 @@ pub(crate) fn forward(
     let own_retry = retry_policy
         .as_ref()
         .map(|schema| retry::compile::retry_policy(schema, &at.field("retry_policy"), problems));
-    let prefix_rewrite = Some(prefix_rewrite.as_str()).filter(|prefix| !prefix.is_empty());
-    let path_rewrite = path_rewrite(prefix_rewrite, regex_rewrite.as_ref(), at, problems)?;
+    let path_rewrite =
+        path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems)?;
     let random = weighted_clusters.as_ref().and_then(|schema| schema.header_name.as_deref());
     let clusters = match (cluster, weighted_clusters) {
         (Some(name), _) => vec![one(name, given, &at.field("cluster"), problems)?],
@@ -314,6 +314,8 @@ fn path_rewrite(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<PathRewrite> {
+    // Envoy: an empty prefix is none, also where the schema can tell the two apart.
+    let prefix_rewrite = prefix_rewrite.filter(|prefix| !prefix.is_empty());
     Some(match (prefix_rewrite, regex_rewrite) {
         (Some(prefix), None) => PathRewrite::Prefix(prefix.as_bytes().into()),
         (None, Some(schema)) => {
