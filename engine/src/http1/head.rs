@@ -139,6 +139,14 @@ impl RequestHead {
         self.line = Span::default();
     }
 
+    /// Replaces the authority: the host, which is the target of a CONNECT too.
+    pub fn set_authority(&mut self, host: &[u8]) {
+        self.fields.set(FieldName::Host, host);
+        if self.method == Method::Connect {
+            self.set_target(host);
+        }
+    }
+
     /// The path without its query.
     pub fn path(&self) -> &[u8] {
         let target = self.target();

@@ -161,13 +161,10 @@ impl Exchange<'_> {
     /// As Envoy, the original is the host before this change, be it the one of the last attempt,
     /// and it is told even if nothing changed.
     fn set_host(&mut self, host: &[u8], plan: &Forward) {
-        let fields = &mut self.heads.request.fields;
-        let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
-        fields.set(FieldName::Host, host);
-        if self.heads.request.method == Method::Connect {
-            self.heads.request.set_target(host);
-        }
-        let fields = &mut self.heads.request.fields;
+        let head = &mut self.heads.request;
+        let original = head.authority().unwrap_or_default().to_vec();
+        head.set_authority(host);
+        let fields = &mut head.fields;
         if !self.chain.manager.suppress_envoy_headers {
             fields.set(FieldName::XEnvoyOriginalHost, &original);
         }

@@ -31,8 +31,7 @@ pub(crate) struct WeightedCluster {
     /// `None`: it is not there, and that was allowed.
     pub(crate) cluster: Option<usize>,
     pub(crate) weight: u32,
-    pub(crate) host_rewrite_literal: Option<String>,
-    /// The schema's, for its headers; a route with one cluster has none.
+    /// The schema's, for its headers and its host; a route with one cluster has none.
     pub(crate) schema: Option<(config::ClusterWeight, Path)>,
 }
 
@@ -256,7 +255,7 @@ fn one(
         problems.error(at, format!("route: unknown cluster '{name}'"));
         return None;
     }
-    Some(WeightedCluster { cluster, weight: 1, host_rewrite_literal: None, schema: None })
+    Some(WeightedCluster { cluster, weight: 1, schema: None })
 }
 
 fn weighted(
@@ -278,7 +277,7 @@ fn weighted(
             request_headers_to_remove: _,
             response_headers_to_add: _,
             response_headers_to_remove: _,
-            host_rewrite_literal,
+            host_rewrite_literal: _,
         } = schema;
         refuse(!cluster_header.is_empty(), "cluster_header", &at, problems);
         let cluster = (given.cluster)(name);
@@ -290,12 +289,7 @@ fn weighted(
             problems.error(&at, "field 'weight' is missing");
             continue;
         };
-        found.push(WeightedCluster {
-            cluster,
-            weight,
-            host_rewrite_literal: host_rewrite_literal.clone(),
-            schema: Some((schema.clone(), at)),
-        });
+        found.push(WeightedCluster { cluster, weight, schema: Some((schema.clone(), at)) });
     }
     let sum: u64 = found.iter().map(|cluster| u64::from(cluster.weight)).sum();
     if sum == 0 {

@@ -38,6 +38,7 @@ pub(crate) fn additions(
     MutationLevel {
         remove: Vec::new(),
         add: each.filter_map(|(i, schema)| addition(schema, &at.index(i), problems)).collect(),
+        host: None,
     }
 }
 
