@@ -118,6 +118,12 @@ fn what_envoy_refuses_is_refused_with_its_path() {
                 Not supported field in StreamInfo: NOPE"),
         ),
         (
+            routes(json!([{"match": {"prefix": "/", "headers": [{"name": "a", "string_match":
+                {"safe_regex": {"regex": "a"}, "ignore_case": true}}]}, "route": {"cluster": "echo"}}])),
+            at("match.headers[0].string_match.ignore_case: \
+                ignore_case has no effect for safe_regex."),
+        ),
+        (
             route(json!({"cluster": "echo", "cluster_header": "x"})),
             at("route.cluster_header: valid Envoy field, not implemented by Corvoy"),
         ),
@@ -216,6 +222,33 @@ fn weights_share_the_requests_out() {
     let cluster = |random| forward(found(&table, &head, random).unwrap()).cluster;
     assert_eq!((0..1000).filter(|random| cluster(*random) == 0).count(), 250);
     assert_eq!((cluster(24), cluster(25)), (0, 1));
+}
+
+#[test]
+fn a_header_that_comes_once_draws_the_weighted_cluster() {
+    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {
+        "weighted_clusters": {"header_name": "x-random", "clusters": [
+            {"name": "echo", "weight": 1}, {"name": "other", "weight": 1}]}}}])));
+    let cluster =
+        |fields: &[&str]| forward(found(&table, &request("/", fields), 0).unwrap()).cluster;
+    assert_eq!(cluster(&["x-random: 7"]), 1);
+    assert_eq!(cluster(&["x-random: 7", "x-random: 7"]), 0);
+    assert_eq!(cluster(&["x-random: 7,7"]), 0);
+}
+
+#[test]
+fn an_empty_exact_match_fits_every_value_but_one_of_a_string_match_does_not() {
+    let fits = |condition: Value| {
+        let mut matcher = json!({"name": "x-a"});
+        matcher.as_object_mut().unwrap().extend(condition.as_object().unwrap().clone());
+        let table = sound(routes(json!([
+            {"match": {"prefix": "/", "headers": [matcher]}, "route": {"cluster": "echo"}}])));
+        [&[][..], &["x-a:"], &["x-a: 1"]]
+            .map(|fields| found(&table, &request("/", fields), 0).is_some())
+    };
+    assert_eq!(fits(json!({"exact_match": ""})), [false, true, true]);
+    assert_eq!(fits(json!({"exact_match": "", "invert_match": true})), [false, false, false]);
+    assert_eq!(fits(json!({"string_match": {"exact": ""}})), [false, true, false]);
 }
 
 #[test]

@@ -231,7 +231,7 @@ impl Choice {
             Self::Weighted { routes, random } => (routes, random),
         };
         let from_header = |name: &HeaderName| {
-            let value = name.first_value(head)?;
+            let value = name.only_value(head)?;
             std::str::from_utf8(value).ok()?.trim().parse().ok()
         };
         let random = name.as_ref().and_then(from_header).unwrap_or(random);

@@ -191,6 +191,16 @@ impl HeaderName {
         }
     }
 
+    /// The value of this header of a request that has it once.
+    pub fn only_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
+        let mut count = 0;
+        self.any_value(head, |_| {
+            count += 1;
+            false
+        });
+        self.first_value(head).filter(|_| count == 1)
+    }
+
     /// The first value of this header of a request.
     pub fn first_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
         match self {
@@ -258,8 +268,10 @@ impl CookieMatcher {
     pub fn matches(&self, head: &RequestHead) -> bool {
         let value = head.fields.get_all(FieldName::Cookie).find_map(|cookies| {
             cookies.split(|&byte| byte == b';').find_map(|cookie| {
-                let (name, value) = split_once(cookie.trim_ascii_start(), b'=')?;
-                (name == &*self.name).then(|| unquoted(value.trim_ascii_end()))
+                let (name, value) = split_once(cookie, b'=')?;
+                // Envoy: spaces before the name are not part of it; those behind the value are.
+                let spaces = name.iter().take_while(|&&byte| byte == b' ').count();
+                (name.get(spaces..)? == &*self.name).then(|| unquoted(value))
             })
         });
         value.is_some_and(|value| self.text.matches(value)) != self.invert
