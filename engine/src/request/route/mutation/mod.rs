@@ -155,9 +155,12 @@ impl MutationLevel {
                     .is_ok()
                     && let Some(old) = fields.find(&addition.name)
                 {
+                    // Envoy: there is no comma beside an empty value.
                     let start = bytes.len();
                     bytes.extend_from_slice(old);
-                    bytes.push(b',');
+                    if !old.is_empty() && !value.is_empty() {
+                        bytes.push(b',');
+                    }
                     bytes.extend_from_within(value);
                     fields.set_other(&addition.name, bytes.get(start..).unwrap_or_default());
                     continue;
@@ -186,8 +189,10 @@ const JOINED_IN_REQUESTS: &[&str] = &[
     "access-control-request-private-network",
     "authorization",
     "cache-control",
+    "connection",
     "content-encoding",
     "content-type",
+    "expect",
     "grpc-accept-encoding",
     "grpc-timeout",
     "if-match",
@@ -195,10 +200,14 @@ const JOINED_IN_REQUESTS: &[&str] = &[
     "if-none-match",
     "if-range",
     "if-unmodified-since",
+    "keep-alive",
     "origin",
     "pragma",
+    "proxy-connection",
     "proxy-status",
     "referer",
+    "te",
+    "upgrade",
     "user-agent",
     "via",
     "x-client-trace-id",
@@ -206,10 +215,17 @@ const JOINED_IN_REQUESTS: &[&str] = &[
     "x-envoy-decorator-operation",
     "x-envoy-downstream-service-cluster",
     "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
     "x-envoy-external-address",
+    "x-envoy-force-trace",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
     "x-envoy-is-timeout-retry",
     "x-envoy-original-host",
     "x-envoy-original-path",
+    "x-envoy-original-url",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
@@ -223,6 +239,7 @@ const JOINED_IN_RESPONSES: &[&str] = &[
     "access-control-allow-headers",
     "access-control-allow-methods",
     "access-control-allow-origin",
+    "access-control-allow-private-network",
     "access-control-expose-headers",
     "access-control-max-age",
     "age",
@@ -234,6 +251,7 @@ const JOINED_IN_RESPONSES: &[&str] = &[
     "expires",
     "grpc-message",
     "grpc-status",
+    "keep-alive",
     "last-modified",
     "location",
     "proxy-status",
