@@ -142,15 +142,16 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn a_prefix_that_cannot_match_and_a_name_used_twice_are_warned_of() {
+fn what_has_no_effect_is_warned_of() {
     let (_, problems) = compiled(json!({"virtual_hosts": [
         {"name": "a", "domains": ["a"], "routes": [
             {"match": {"prefix": "foo"}, "route": {"cluster": "echo",
-                "retry_policy": {"retry_on": "5xx,6xx"}}}]},
+                "retry_policy": {"retry_on": "5xx,6xx"}},
+                "request_headers_to_add": [{"header": {"key": "x-a", "raw_value": [97]}}]}]},
         {"name": "a", "domains": ["b"]},
     ]}));
     assert!(!problems.has_errors());
-    assert_eq!(problems.warnings().count(), 3);
+    assert_eq!(problems.warnings().count(), 4);
 }
 
 #[test]
