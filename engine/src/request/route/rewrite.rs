@@ -4,10 +4,11 @@ use std::fmt;
 
 use regex::bytes::Regex;
 
-use super::matchers::{self, HeaderName};
+use super::matchers::HeaderName;
 use super::path::PathMatch;
 use super::without_query;
 use crate::http1::RequestHead;
+use crate::re2;
 
 /// How the path is rewritten. The query stays.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +100,7 @@ impl RegexRewrite {
     /// # Errors
     /// What is wrong with them, for people.
     pub fn new(pattern: &str, substitution: &str) -> Result<Self, String> {
-        let pattern = matchers::compile(pattern)?;
+        let pattern = re2::compile(pattern)?;
         let mut pieces = Vec::new();
         let mut text = Vec::new();
         let mut bytes = substitution.bytes();

@@ -7,10 +7,11 @@ pub(crate) mod compile;
 
 use std::fmt;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::path::Literal;
 use crate::http1::{FieldName, Fields, RequestHead, ResponseHead};
+use crate::re2;
 
 /// A head whose headers can be matched, pseudo-headers included.
 pub trait Head {
@@ -293,8 +294,9 @@ impl FullRegex {
     /// # Errors
     /// What is wrong with it, for people.
     pub fn new(pattern: &str) -> Result<Self, String> {
-        let regex = compile(&format!(r"\A(?:{pattern})\z"))?;
-        Ok(Self { regex, literal: Literal::new(literal_prefix(pattern), false) })
+        let pattern = re2::translated(pattern)?;
+        let regex = re2::build(&format!(r"\A(?:{pattern})\z"))?;
+        Ok(Self { regex, literal: Literal::new(literal_prefix(&pattern), false) })
     }
 
     /// Whether the whole text matches.
@@ -312,16 +314,6 @@ impl fmt::Debug for FullRegex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.regex.fmt(f)
     }
-}
-
-/// Reads an expression in RE2's syntax that may match anywhere.
-///
-/// # Errors
-/// What is wrong with it, for people.
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
-    let bytes = RegexBuilder::new(pattern).unicode(false).build();
-    // `\pL` and its kind exist only in Unicode mode.
-    bytes.or_else(|_| Regex::new(pattern)).map_err(|error| error.to_string())
 }
 
 /// The plain characters that a regular expression begins with, as far as that is certain.
