@@ -332,7 +332,9 @@ fn regex_rewrite_of(
 ) -> Option<RegexRewrite> {
     let config::RegexMatchAndSubstitute { pattern, substitution } = schema;
     let config::RegexMatcher { regex } = pattern.as_ref()?;
-    RegexRewrite::new(regex, substitution).map_err(|error| problems.error(at, error)).ok()
+    let warn = |message: &str| problems.warn(&at.field("substitution"), message);
+    let rewrite = RegexRewrite::new(regex, substitution, warn);
+    rewrite.map_err(|error| problems.error(at, error)).ok()
 }
 
 /// The bytes that a `DataSource` stands for.
