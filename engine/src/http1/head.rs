@@ -147,6 +147,13 @@ impl RequestHead {
         }
     }
 
+    /// Whether it speaks gRPC, by its content type.
+    pub fn is_grpc(&self) -> bool {
+        let content_type = self.fields.get(FieldName::ContentType).unwrap_or_default();
+        let rest = content_type.strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+    }
+
     /// The path without its query.
     pub fn path(&self) -> &[u8] {
         let target = self.target();

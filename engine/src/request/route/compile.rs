@@ -65,7 +65,12 @@ pub fn route_table(
         ignore_path_parameters_in_path_matching,
     } = schema;
     refuse(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
-    let body_max = max_direct_response_body_size_bytes.unwrap_or(4096);
+    // Envoy: 0 is no limit.
+    let body_max = match max_direct_response_body_size_bytes {
+        None => 4096,
+        Some(0) => u32::MAX,
+        Some(bytes) => *bytes,
+    };
     let given = Given {
         cluster,
         validate_clusters: validate_clusters.unwrap_or(true),
