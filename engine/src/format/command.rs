@@ -203,7 +203,7 @@ impl Command {
             Self::Protocol => stream.protocol()?.as_str().as_bytes(),
             Self::QueryParam(name) => {
                 let value = query_param(query(inputs.request?)?, name)?;
-                percent_decode(value, |_| true, out);
+                percent_decode(value, stands_in_a_header, out);
                 return Some(());
             }
             Self::QueryParams { decoded: false } => query(inputs.request?)?,
@@ -541,6 +541,11 @@ fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
 fn host_name_of_machine() -> Box<[u8]> {
     let name = std::fs::read("/proc/sys/kernel/hostname");
     name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
+}
+
+/// RFC 9110 §5.5: anything else would end the header, or be refused by who gets it.
+const fn stands_in_a_header(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
 }
 
 /// Envoy: what may stand in a query as it is.

@@ -102,6 +102,15 @@ fn commands_show_their_values() {
 }
 
 #[test]
+fn a_query_parameter_ends_no_header() {
+    let request = request("/?a=%0d%0Ax:%20y%00%09%7f", &[]);
+    let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
+    let mut out = Vec::new();
+    Formatter::new("%QUERY_PARAM(a)%").unwrap().format(&inputs, Unset::Empty, &mut out);
+    assert_eq!(out, b"%0d%0Ax: y%00\t%7f");
+}
+
+#[test]
 fn what_has_no_value_is_a_dash_in_logs_and_nothing_in_headers() {
     let format = "%REQ(x-none)%|%UPSTREAM_HOST%|%ROUTE_NAME%|%QUERY_PARAM(z)%|%DURATION%";
     assert_eq!(shown(format, &Nothing, Unset::Dash), "-|-|-|-|-");
