@@ -22,7 +22,10 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
 pub(crate) fn build(translated: &str) -> Result<Regex, String> {
     let bytes = RegexBuilder::new(translated).unicode(false).build();
     // `\pL` and its kind exist only in Unicode mode.
-    bytes.or_else(|_| Regex::new(translated)).map_err(|error| error.to_string())
+    bytes.or_else(|_| Regex::new(translated)).map_err(|error| {
+        let text = error.to_string();
+        text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })
 }
 
 /// The expression in the syntax of the `regex` crate.
@@ -42,6 +45,14 @@ struct Translation<'a> {
     out: String,
 }
 
+/// What an operator would repeat.
+enum Before<'a> {
+    Nothing,
+    /// Another operator, which RE2 does not repeat.
+    Operator(&'a str),
+    Something,
+}
+
 /// What an escape or an item of a class stands for.
 enum Item {
     /// One character, and how the `regex` crate spells it.
@@ -52,22 +63,24 @@ enum Item {
 
 impl<'a> Translation<'a> {
     fn all(mut self) -> Result<String, String> {
-        let mut operator = "";
+        let mut before = Before::Nothing;
         loop {
             let start = self.rest;
             let Some(c) = self.next() else { break };
             if matches!(c, '*' | '+' | '?') || (c == '{' && self.counts()?) {
                 // It may be a lazy one.
                 self.eat("?");
-                let read = self.since(start);
-                if !operator.is_empty() {
-                    return Err(format!("bad repetition operator: {operator}{read}"));
+                let operator = self.since(start);
+                if let Before::Nothing = before {
+                    return Err(format!("no argument for repetition operator: {operator}"));
+                } else if let Before::Operator(other) = before {
+                    return Err(format!("bad repetition operator: {other}{operator}"));
                 }
-                operator = read;
-                self.out.push_str(read);
+                before = Before::Operator(operator);
+                self.out.push_str(operator);
                 continue;
             }
-            operator = "";
+            before = if matches!(c, '(' | '|') { Before::Nothing } else { Before::Something };
             match c {
                 '\\' => self.escape()?,
                 '[' => self.class(start)?,
@@ -358,6 +371,8 @@ mod tests {
     #[test]
     fn what_re2_does_not_read_is_refused_in_its_words() {
         for (pattern, error) in [
+            ("*", "no argument for repetition operator: *"),
+            ("a|+?", "no argument for repetition operator: +?"),
             ("a++", "bad repetition operator: ++"),
             ("a{2}{3}", "bad repetition operator: {2}{3}"),
             ("a???", "bad repetition operator: ???"),
