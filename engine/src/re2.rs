@@ -71,10 +71,14 @@ impl<'a> Translation<'a> {
                 // It may be a lazy one.
                 self.eat("?");
                 let operator = self.since(start);
-                if let Before::Nothing = before {
-                    return Err(format!("no argument for repetition operator: {operator}"));
-                } else if let Before::Operator(other) = before {
-                    return Err(format!("bad repetition operator: {other}{operator}"));
+                match before {
+                    Before::Nothing => {
+                        return Err(format!("no argument for repetition operator: {operator}"));
+                    }
+                    Before::Operator(other) => {
+                        return Err(format!("bad repetition operator: {other}{operator}"));
+                    }
+                    Before::Something => {}
                 }
                 before = Before::Operator(operator);
                 self.out.push_str(operator);
