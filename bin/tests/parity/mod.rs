@@ -53,6 +53,7 @@ folders!(
     names_preserved_or_proper,
     names_proper_upstream,
     options,
+    own_routes,
     pools,
     refusals,
     retries,

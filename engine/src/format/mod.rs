@@ -204,11 +204,6 @@ impl Formatter {
         Ok(Self { pieces })
     }
 
-    /// Exactly this text, without commands.
-    pub fn literal(text: &[u8]) -> Self {
-        Self { pieces: vec![Piece::Text(text.to_vec())] }
-    }
-
     /// Writes the text with its values to `out`.
     pub fn format(&self, inputs: &Inputs<'_>, unset: Unset, out: &mut Vec<u8>) {
         for piece in &self.pieces {

@@ -3,7 +3,6 @@
 
 use super::attempt::Failed;
 use super::deadlines::Passed;
-use super::route::is_grpc;
 use super::{Exchange, Interim};
 use crate::http1::{BodyLength, FieldName};
 use crate::stats::{ClusterStats, HostStats, Origin};
@@ -45,7 +44,7 @@ fn ends_badly(x: &Exchange<'_>, length: BodyLength) -> bool {
     const GOOD: [&[u8]; 11] = [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
     let status = || x.heads.response.fields.get(FieldName::GrpcStatus);
     matches!(length, BodyLength::None | BodyLength::Length(0))
-        && is_grpc(&x.heads.request)
+        && x.heads.request.is_grpc()
         && !status().is_some_and(|status| GOOD.contains(&status))
 }
 

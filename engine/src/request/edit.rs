@@ -130,13 +130,10 @@ impl Exchange<'_> {
         }
         if !plan.path_rewrite.is_none() {
             let mut target = self.client.shard.buffers.take();
-            let head = &mut self.heads.request;
-            plan.path_rewrite.rewrite(&route.path, head.target(), &mut target);
-            if !self.chain.manager.suppress_envoy_headers {
-                let original = head.target().to_vec();
-                head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            plan.path_rewrite.rewrite(&route.path, self.heads.request.target(), &mut target);
+            if !target.is_empty() {
+                self.set_path(&target);
             }
-            head.set_target(&target);
             self.client.shard.buffers.give(target);
         }
     }
@@ -172,19 +169,26 @@ impl Exchange<'_> {
     /// As Envoy, the original is the host before this change, be it the one of the last attempt,
     /// and it is told even if nothing changed.
     fn set_host(&mut self, host: &[u8], plan: &Forward) {
-        let fields = &mut self.heads.request.fields;
-        let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
-        fields.set(FieldName::Host, host);
-        if self.heads.request.method == Method::Connect {
-            self.heads.request.set_target(host);
-        }
-        let fields = &mut self.heads.request.fields;
+        let head = &mut self.heads.request;
+        let original = head.authority().unwrap_or_default().to_vec();
+        head.set_authority(host);
+        let fields = &mut head.fields;
         if !self.chain.manager.suppress_envoy_headers {
             fields.set(FieldName::XEnvoyOriginalHost, &original);
         }
         if plan.append_x_forwarded_host {
             fields.join(FieldName::XForwardedHost, b",", &original);
         }
+    }
+
+    /// As with the host, the original is told even if nothing changed.
+    fn set_path(&mut self, target: &[u8]) {
+        let head = &mut self.heads.request;
+        if !self.chain.manager.suppress_envoy_headers {
+            let original = head.target().to_vec();
+            head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+        }
+        head.set_target(target);
     }
 
     fn mutate_request(&mut self, route: &Route) {

@@ -1,11 +1,10 @@
 //! `/stats` and `/stats/prometheus`: streamed, so a scrape of ten thousand clusters needs no more memory than
 //! one of ten.
 
-use regex::Regex;
-
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Admin, Effect, Endpoint, Parameter, parameter};
+use crate::re2;
 use crate::stats::{self, HistogramBuckets, Select};
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -88,10 +87,9 @@ fn prometheus(admin: &Admin, query: &Query) -> Reply {
 }
 
 fn select(query: &Query) -> Result<Select, String> {
-    let filter = query.value("filter").map(|filter| {
-        Regex::new(filter)
-            .map_err(|error| format!("Invalid re2 regex: {}", re2_error(filter, &error)))
-    });
+    let filter = query
+        .value("filter")
+        .map(|filter| re2::compile(filter).map_err(|error| format!("Invalid re2 regex: {error}")));
     let stat_type = query.value("type").map(str::parse).transpose();
     Ok(Select {
         used_only: query.has("usedonly"),
@@ -104,25 +102,6 @@ fn select(query: &Query) -> Result<Select, String> {
 fn buckets(query: &Query) -> Result<Option<HistogramBuckets>, String> {
     let buckets = query.value("histogram_buckets").map(str::parse).transpose();
     buckets.map_err(|()| BUCKETS_USAGE.to_owned())
-}
-
-/// The errors that people make, in RE2's words; the rest in the words of the `regex` crate.
-pub(super) fn re2_error(pattern: &str, error: &regex::Error) -> String {
-    let text = error.to_string();
-    let error = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-    match error {
-        "unclosed group" => format!("missing ): {pattern}"),
-        "unopened group" => format!("unexpected ): {pattern}"),
-        "unclosed character class" => {
-            let class = pattern.find('[').and_then(|at| pattern.get(at..));
-            format!("missing ]: {}", class.unwrap_or(pattern))
-        }
-        "repetition operator missing expression" => {
-            let operator = pattern.find(['*', '+', '?']).and_then(|at| pattern.get(at..=at));
-            format!("no argument for repetition operator: {}", operator.unwrap_or(pattern))
-        }
-        _ => format!("{error}: {pattern}"),
-    }
 }
 
 // Envoy's, although we have no `html` and no `prometheusnative`: scripts compare them.
