@@ -12,7 +12,7 @@ use corvoy_engine::stats::{
     RouterStats, Scope, Select, TracingStats, VirtualClusterStats, json, prometheus, text,
 };
 use proptest::prelude::*;
-use regex::Regex;
+use regex::bytes::Regex;
 
 /// What a server with one listener and one cluster registers.
 struct World {

@@ -75,6 +75,8 @@ pub fn serve(mut client: Client) -> impl Future<Output = ()> {
 pub struct Client {
     /// Where it is served.
     pub shard: &'static Shard,
+    /// Its number in this process.
+    pub id: u64,
     /// Its socket.
     pub socket: Socket,
     /// The other side.
@@ -116,6 +118,7 @@ impl Client {
     ) -> Self {
         let client = Self {
             shard,
+            id: shard.connection_id(),
             socket,
             peer,
             local,
@@ -420,6 +423,6 @@ mod tests {
         const fn size_of_task<T>(_serve: fn(Client) -> T) -> usize {
             size_of::<T>()
         }
-        assert!(size_of_task(serve) <= 344, "{} bytes", size_of_task(serve));
+        assert!(size_of_task(serve) <= 352, "{} bytes", size_of_task(serve));
     }
 }

@@ -79,6 +79,7 @@ pub struct Shard {
     draining: Cell<Draining>,
     /// Whose listening sockets are closed.
     stopped: Cell<Option<Listeners>>,
+    next_connection: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
@@ -89,14 +90,8 @@ pub struct Shard {
     /// Waits that may end at once before the task lets others run.
     patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
-    sweeping: Cell<Sweeping>,
-}
-
-/// Whether a look at the idle upstream connections is due.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Sweeping {
-    Due,
-    NotDue,
+    /// When the next look at the idle upstream connections is due.
+    sweep_due: Cell<clock::Millis>,
 }
 
 /// The heads of one exchange, with the buffers they were received into.
@@ -162,16 +157,25 @@ impl Shard {
             world: RefCell::new(Rc::new(World::default())),
             draining: Cell::new(Draining::No),
             stopped: Cell::new(None),
+            next_connection: Cell::new(id as u64),
             heads: RefCell::default(),
             scratch: RefCell::default(),
             roster,
             post,
             patience: Cell::new(0),
             sweep: Cell::new(None),
-            sweeping: Cell::new(Sweeping::NotDue),
+            sweep_due: Cell::new(clock::Millis::MAX),
         }));
         shard.sweep.set(Some(Box::leak(Box::new(shard.timers.alarm()))));
         Ok(shard)
+    }
+
+    /// A number that no other connection of the process has, of clients or to hosts.
+    #[must_use]
+    pub fn connection_id(&self) -> u64 {
+        let id = self.next_connection.get();
+        self.next_connection.set(id + self.roster.count() as u64);
+        id
     }
 
     fn carry_out(&'static self, order: Order) {
@@ -291,13 +295,15 @@ impl Shard {
         Poll::Pending
     }
 
-    /// An upstream connection became idle: somebody should look at it now and then.
-    pub fn sweep_later(&self, now: clock::Millis) {
-        if self.sweeping.get() == Sweeping::NotDue
+    /// An upstream connection became idle: somebody should look at it now and then, and when it
+    /// expires.
+    pub fn sweep_later(&self, expires: clock::Millis, now: clock::Millis) {
+        let due = expires.clamp(now + limits::POOL_SWEEP_MIN_MS, now + limits::POOL_SWEEP_MS);
+        if due < self.sweep_due.get()
             && let Some(alarm) = self.sweep.get()
         {
-            self.sweeping.set(Sweeping::Due);
-            alarm.set(Some(now + limits::POOL_SWEEP_MS), now);
+            self.sweep_due.set(due);
+            alarm.set(Some(due), now);
         }
     }
 
@@ -307,9 +313,9 @@ impl Shard {
             alarm.rang().await;
             let now = self.clock.refresh();
             alarm.set(None, now);
-            self.sweeping.set(Sweeping::NotDue);
-            if self.world().sweep(now) {
-                self.sweep_later(now);
+            self.sweep_due.set(clock::Millis::MAX);
+            if let Some(expires) = self.world().sweep(now) {
+                self.sweep_later(expires, now);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use crate::stats::reading::{Reading, Value};
 
@@ -32,7 +32,9 @@ impl Select {
     }
 
     pub(super) fn takes_name(&self, name: &str) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.is_match(name) != self.invert_filter)
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| filter.is_match(name.as_bytes()) != self.invert_filter)
     }
 }
 

@@ -317,7 +317,9 @@ impl CircuitBreaker {
             remaining.remaining_cx.set(left(Resource::Connections));
             remaining.remaining_pending.set(left(Resource::PendingRequests));
             remaining.remaining_rq.set(left(Resource::Requests));
-            remaining.remaining_retries.set(left(Resource::Retries));
+            // Envoy: of a budget, which other requests change, nothing is said to be left.
+            let has_budget = self.thresholds.retry_budget.is_some();
+            remaining.remaining_retries.set(if has_budget { 0 } else { left(Resource::Retries) });
             // There is no limit for pools.
             remaining.remaining_cx_pools.set(u32::MAX.into());
         }

@@ -3,12 +3,12 @@
 use std::time::SystemTime;
 
 use hyper::StatusCode;
-use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
-use crate::control::admin::{Admin, Effect, Endpoint, json, parameter, stats};
+use crate::control::admin::{Admin, Effect, Endpoint, json, parameter};
+use crate::request::route::FullRegex;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/config_dump",
@@ -74,10 +74,10 @@ impl ConfigDump {
     }
 
     /// The `configs` of `envoy.admin.v3.ConfigDump`, with the resources whose name is wanted.
-    fn sections(&self, wanted: Option<&Regex>) -> [(&'static Section, Map<String, Value>); 6] {
+    fn sections(&self, wanted: Option<&FullRegex>) -> [(&'static Section, Map<String, Value>); 6] {
         let resources = |field: &str, key: &str, kind: &str, resources: &[Dumped]| {
             let resources = resources.iter().filter(|resource| {
-                wanted.is_none_or(|wanted| wanted.is_match(name(&resource.config)))
+                wanted.is_none_or(|wanted| wanted.matches(name(&resource.config).as_bytes()))
             });
             let resources: Vec<Value> =
                 resources.map(|resource| resource.element(key, kind).into()).collect();
@@ -144,11 +144,8 @@ fn answer(admin: &Admin, query: &Query) -> Result<Reply, Reply> {
     Ok(json::reply(&dump))
 }
 
-/// The whole name has to match.
-fn name_regex(pattern: &str) -> Result<Regex, Reply> {
-    let parsed = Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$")));
-    parsed.map_err(|error| {
-        let error = stats::re2_error(pattern, &error);
+fn name_regex(pattern: &str) -> Result<FullRegex, Reply> {
+    FullRegex::new(pattern).map_err(|error| {
         refusal(format!("INVALID_ARGUMENT: Error while parsing name_regex from {pattern}: {error}"))
     })
 }

@@ -3,12 +3,11 @@
 
 use std::iter;
 
-use regex::Regex;
-
 use crate::control::admin::home::escaped;
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Admin, Effect, Endpoint, Parameter, parameter};
+use crate::re2;
 use crate::stats::{self, HistogramBuckets, Select};
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -108,10 +107,9 @@ fn prometheus(admin: &Admin, query: &Query) -> Reply {
 }
 
 fn select(query: &Query) -> Result<Select, String> {
-    let filter = query.value("filter").map(|filter| {
-        Regex::new(filter)
-            .map_err(|error| format!("Invalid re2 regex: {}", re2_error(filter, &error)))
-    });
+    let filter = query
+        .value("filter")
+        .map(|filter| re2::compile(filter).map_err(|error| format!("Invalid re2 regex: {error}")));
     let stat_type = query.value("type").map(str::parse).transpose();
     Ok(Select {
         used_only: query.has("usedonly"),
@@ -126,25 +124,6 @@ fn buckets(query: &Query, native: &str) -> Result<Option<HistogramBuckets>, Stri
     match query.value("histogram_buckets") {
         Some("prometheusnative") => Err(native.to_owned()),
         buckets => buckets.map(str::parse).transpose().map_err(|()| BUCKETS_USAGE.to_owned()),
-    }
-}
-
-/// The errors that people make, in RE2's words; the rest in the words of the `regex` crate.
-pub(super) fn re2_error(pattern: &str, error: &regex::Error) -> String {
-    let text = error.to_string();
-    let error = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-    match error {
-        "unclosed group" => format!("missing ): {pattern}"),
-        "unopened group" => format!("unexpected ): {pattern}"),
-        "unclosed character class" => {
-            let class = pattern.find('[').and_then(|at| pattern.get(at..));
-            format!("missing ]: {}", class.unwrap_or(pattern))
-        }
-        "repetition operator missing expression" => {
-            let operator = pattern.find(['*', '+', '?']).and_then(|at| pattern.get(at..=at));
-            format!("no argument for repetition operator: {}", operator.unwrap_or(pattern))
-        }
-        _ => format!("{error}: {pattern}"),
     }
 }
 

@@ -67,10 +67,10 @@ stats! {
         counter upstream_cx_total;
         gauge upstream_cx_tx_bytes_buffered;
         counter upstream_cx_tx_bytes_total;
-        counter upstream_flow_control_backed_up_total;
-        counter upstream_flow_control_drained_total;
-        counter upstream_flow_control_paused_reading_total;
-        counter upstream_flow_control_resumed_reading_total;
+        constant counter upstream_flow_control_backed_up_total;
+        constant counter upstream_flow_control_drained_total;
+        constant counter upstream_flow_control_paused_reading_total;
+        constant counter upstream_flow_control_resumed_reading_total;
         constant counter upstream_http3_broken;
         constant counter upstream_internal_redirect_failed_total;
         constant counter upstream_internal_redirect_succeeded_total;

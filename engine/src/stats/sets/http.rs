@@ -36,8 +36,8 @@ stats! {
         counter downstream_cx_tx_bytes_total;
         gauge downstream_cx_upgrades_active;
         counter downstream_cx_upgrades_total;
-        counter downstream_flow_control_paused_reading_total;
-        counter downstream_flow_control_resumed_reading_total;
+        constant counter downstream_flow_control_paused_reading_total;
+        constant counter downstream_flow_control_resumed_reading_total;
         counter downstream_rq_1xx;
         counter downstream_rq_2xx;
         counter downstream_rq_3xx;

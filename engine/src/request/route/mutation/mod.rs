@@ -1,7 +1,8 @@
 //! Headers that a route adds and removes.
 //!
-//! Levels are applied one after the other: route, virtual host, configuration, or the other way
-//! round. The values of one level are made before the level changes anything.
+//! Levels are applied one after the other: weighted cluster, route, virtual host, configuration, or
+//! the last three the other way round. The values of one level are made before the level changes
+//! anything.
 
 pub(crate) mod compile;
 
@@ -24,6 +25,9 @@ pub struct MutationLevel {
     pub remove: Vec<Box<[u8]>>,
     /// Then these: first all that overwrite, then all that append.
     pub add: Vec<HeaderAddition>,
+    /// At last the host of a request, of which nobody is told: `host_rewrite_literal` of a weighted
+    /// cluster.
+    pub host: Option<Box<[u8]>>,
 }
 
 /// A header that is added.
@@ -61,8 +65,10 @@ pub struct Scratch {
 impl HeaderMutations {
     /// In the order given; levels that change nothing are forgotten.
     pub fn new(levels: impl IntoIterator<Item = Arc<MutationLevel>>) -> Self {
-        let changes =
-            |level: &Arc<MutationLevel>| !level.remove.is_empty() || !level.add.is_empty();
+        let changes = |level: &Arc<MutationLevel>| {
+            let MutationLevel { remove, add, host } = &**level;
+            !remove.is_empty() || !add.is_empty() || host.is_some()
+        };
         Self { levels: levels.into_iter().filter(changes).collect() }
     }
 
@@ -83,6 +89,9 @@ impl HeaderMutations {
             let inputs = Inputs { request: Some(head), ..Inputs::new(stream) };
             level.decide(&head.fields, &inputs, scratch);
             level.add_to(&mut head.fields, JOINED_IN_REQUESTS, scratch);
+            if let Some(host) = &level.host {
+                head.set_authority(host);
+            }
         }
     }
 
@@ -146,9 +155,12 @@ impl MutationLevel {
                     .is_ok()
                     && let Some(old) = fields.find(&addition.name)
                 {
+                    // Envoy: there is no comma beside an empty value.
                     let start = bytes.len();
                     bytes.extend_from_slice(old);
-                    bytes.push(b',');
+                    if !old.is_empty() && !value.is_empty() {
+                        bytes.push(b',');
+                    }
                     bytes.extend_from_within(value);
                     fields.set_other(&addition.name, bytes.get(start..).unwrap_or_default());
                     continue;
@@ -177,8 +189,10 @@ const JOINED_IN_REQUESTS: &[&str] = &[
     "access-control-request-private-network",
     "authorization",
     "cache-control",
+    "connection",
     "content-encoding",
     "content-type",
+    "expect",
     "grpc-accept-encoding",
     "grpc-timeout",
     "if-match",
@@ -186,10 +200,14 @@ const JOINED_IN_REQUESTS: &[&str] = &[
     "if-none-match",
     "if-range",
     "if-unmodified-since",
+    "keep-alive",
     "origin",
     "pragma",
+    "proxy-connection",
     "proxy-status",
     "referer",
+    "te",
+    "upgrade",
     "user-agent",
     "via",
     "x-client-trace-id",
@@ -197,10 +215,17 @@ const JOINED_IN_REQUESTS: &[&str] = &[
     "x-envoy-decorator-operation",
     "x-envoy-downstream-service-cluster",
     "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
     "x-envoy-external-address",
+    "x-envoy-force-trace",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
     "x-envoy-is-timeout-retry",
     "x-envoy-original-host",
     "x-envoy-original-path",
+    "x-envoy-original-url",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
@@ -214,6 +239,7 @@ const JOINED_IN_RESPONSES: &[&str] = &[
     "access-control-allow-headers",
     "access-control-allow-methods",
     "access-control-allow-origin",
+    "access-control-allow-private-network",
     "access-control-expose-headers",
     "access-control-max-age",
     "age",
@@ -225,6 +251,7 @@ const JOINED_IN_RESPONSES: &[&str] = &[
     "expires",
     "grpc-message",
     "grpc-status",
+    "keep-alive",
     "last-modified",
     "location",
     "proxy-status",
