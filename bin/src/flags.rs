@@ -128,7 +128,7 @@ struct WithoutEffect {
     file_flush_min_size_kb: Option<u32>,
     #[arg(long, hide = true)]
     ignore_unknown_dynamic_fields: bool,
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, value_parser = ["v4", "v6"])]
     local_address_ip_version: Option<String>,
     #[arg(long, hide = true)]
     log_stacktrace_single_entry: bool,
@@ -310,7 +310,7 @@ fn first_epoch(text: &str) -> Result<u32, String> {
 }
 
 fn component_levels(text: &str) -> Result<ComponentLevels, String> {
-    let entries = text.split(',').filter(|entry| !entry.is_empty());
+    let entries = text.split(',').filter(|_| !text.is_empty());
     let levels = entries.map(|entry| {
         let (component, level) =
             entry.split_once(':').ok_or_else(|| format!("'{entry}' is not component:level"))?;
@@ -358,7 +358,14 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_exit_status_2_and_help_is_0() {
-        for line in ["--nope", "--mode init", "-l loud", "--component-log-level nobody:info"] {
+        for line in [
+            "--nope",
+            "--mode init",
+            "-l loud",
+            "--component-log-level nobody:info",
+            "--component-log-level upstream:debug,",
+            "--local-address-ip-version x",
+        ] {
             assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
         }
         assert_eq!(read("--help").unwrap_err().exit_code(), 0);

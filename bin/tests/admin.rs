@@ -1,6 +1,8 @@
 //! The admin interface, as operators and their scripts know it.
 
-use crate::support::{Config, Origin, Proxy};
+use std::net::TcpStream;
+
+use crate::support::{Client, Config, Origin, Proxy, wait_until};
 
 #[test]
 fn ready_follows_the_health_that_the_operator_sets() {
@@ -19,6 +21,15 @@ fn ready_follows_the_health_that_the_operator_sets() {
     let ready = proxy.admin("/ready");
     assert_eq!((ready.status(), ready.text().as_str()), (200, "LIVE\n"));
     assert_eq!(proxy.get("/").header("connection"), None);
+}
+
+#[test]
+fn a_question_in_http_1_0_is_not_answered() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    let mut client = Client::connect(proxy.admin_address());
+    let refusal = client.send("GET /ready HTTP/1.0\r\n\r\n").response();
+    assert_eq!((refusal.status(), refusal.text().as_str()), (426, "Upgrade Required"));
+    client.is_closed();
 }
 
 #[test]
@@ -137,11 +148,30 @@ fn drained_listeners_take_no_more_connections_and_keep_the_ones_they_have() {
     let mut client = proxy.connect();
     client.get("/");
     assert_eq!(proxy.admin_post("/drain_listeners").text(), "OK\n");
-    crate::support::wait_until("connections to be refused", || {
-        std::net::TcpStream::connect(proxy.address()).is_err()
-    });
+    wait_until("connections to be refused", || TcpStream::connect(proxy.address()).is_err());
     assert_eq!(client.get("/").status(), 200);
     assert_eq!(proxy.admin("/ready").text(), "LIVE\n");
+}
+
+#[test]
+fn a_drain_of_what_is_inbound_leaves_other_listeners_alone() {
+    for direction in ["INBOUND", "OUTBOUND"] {
+        let origin = Origin::that_answers();
+        let listener = "  - name: front\n";
+        let directed = format!("{listener}    traffic_direction: {direction}\n");
+        let config = Config::verbatim(Config::to(&origin).yaml().replacen(listener, &directed, 1));
+        let proxy = Proxy::with(config.shards(2));
+        assert_eq!(proxy.admin_post("/drain_listeners?inboundonly").text(), "OK\n");
+        if direction == "INBOUND" {
+            wait_until("connections to be refused", || {
+                TcpStream::connect(proxy.address()).is_err()
+            });
+            proxy.stat_becomes("listener_manager.listener_stopped", 1);
+        } else {
+            assert_eq!(proxy.get("/").header("connection"), None);
+            assert_eq!(proxy.stat("listener_manager.listener_stopped"), 0);
+        }
+    }
 }
 
 #[test]

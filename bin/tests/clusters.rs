@@ -75,6 +75,32 @@ fn hosts_are_asked_in_turn() {
 }
 
 #[test]
+fn answers_are_counted_by_zone_where_both_zones_have_a_name() {
+    let zoned = |config: Config, zone: &str| {
+        let there = format!("- locality: {{ zone: {zone} }}\n        lb_endpoints:");
+        let yaml = config.yaml().replace("- lb_endpoints:", &there);
+        Config::verbatim(yaml + "node: { locality: { zone: here } }\n")
+    };
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(zoned(Config::to(&origin), "there"));
+    proxy.get("/");
+    let zone = "cluster.service.zone.here.there";
+    proxy.stat_becomes(&format!("{zone}.upstream_rq_200"), 1);
+    let text = proxy.admin("/stats?filter=zone%5C.here&type=Counters").text();
+    let lines = ["upstream_rq_200", "upstream_rq_2xx", "upstream_rq_completed"];
+    assert_eq!(text, lines.map(|name| format!("{zone}.{name}: 1\n")).concat());
+
+    let proxy = Proxy::with(zoned(Config::to_addresses(&[Refusing::new().address()]), "there"));
+    assert_eq!(proxy.get("/").status(), 503);
+    proxy.stat_becomes(&format!("{zone}.upstream_rq_503"), 1);
+
+    let proxy = Proxy::with(zoned(Config::to(&origin), "\"\""));
+    proxy.get("/");
+    proxy.stat_becomes("cluster.service.upstream_rq_200", 1);
+    assert_eq!(proxy.admin("/stats?filter=zone%5C.here").text(), "");
+}
+
+#[test]
 fn a_name_is_resolved_for_every_kind_of_dns_cluster() {
     for kind in ["STRICT_DNS", "LOGICAL_DNS"] {
         let origin = Origin::that_answers();

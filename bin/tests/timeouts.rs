@@ -146,14 +146,16 @@ fn the_limit_of_an_attempt_does_not_cut_an_answer_that_has_begun() {
 
 #[test]
 fn the_limit_of_an_attempt_begins_when_the_request_has_come() {
-    let origin = Origin::that_answers();
-    let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_timeout: 0.2s", 0)));
-    let mut client = proxy.connect();
-    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
-    proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
-    proxy.rests();
-    client.send("llo");
-    assert_eq!(client.response().status(), 200);
+    for limit in ["per_try_timeout: 0.2s", "per_try_idle_timeout: 0.2s"] {
+        let origin = Origin::that_answers();
+        let proxy = Proxy::with(Config::to(&origin).route(&each_try(limit, 0)));
+        let mut client = proxy.connect();
+        client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+        proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
+        proxy.rests();
+        client.send("llo");
+        assert_eq!(client.response().status(), 200, "{limit}");
+    }
 }
 
 #[test]
@@ -174,4 +176,32 @@ fn an_attempt_whose_answer_falls_silent_is_cut_off() {
     assert!(broken.bytes().starts_with(b"HTTP/1.1 200 OK\r\n"), "{broken:?}");
     assert_eq!(proxy.stat("cluster.service.upstream_rq_per_try_idle_timeout"), 1);
     assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn a_request_began_at_one_time_whoever_asks() {
+    let origin = Origin::that_answers_late(Duration::from_millis(20));
+    let began = r#"[{ header: { key: x-began, value: "%START_TIME(%s.%6f)%" } }]"#;
+    let yaml = Config::to(&origin).yaml().replace(
+        "virtual_hosts:",
+        &format!("request_headers_to_add: {began}\n            response_headers_to_add: {began}\n            virtual_hosts:"),
+    );
+    let proxy = Proxy::with(Config::verbatim(yaml));
+    let answer = proxy.connect().get("/");
+    assert!(answer.header("x-began").is_some());
+    assert_eq!(answer.header("x-began"), origin.saw().header("x-began"));
+}
+
+#[test]
+fn a_request_that_is_being_answered_is_not_late() {
+    let origin = Origin::that_does([Act::ReplyAtOnce(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".into(),
+    )]);
+    let proxy = Proxy::with(Config::to(&origin).manager("request_timeout: 0.2s"));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
+    assert_eq!(client.wire().response_to_head().unwrap().status(), 200);
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(proxy.stat("http.front.downstream_rq_timeout"), 0);
+    assert_eq!(proxy.stat("http.front.downstream_rq_active"), 1);
 }

@@ -77,7 +77,10 @@ fn read_with<M: Message>(
     let options = SerializeOptions::new().use_proto_field_name(true);
     let json = message.serialize_with_options(serde_json::value::Serializer, &options);
     match (structs::decode(message), json) {
-        (Ok(message), Ok(json)) => Some((message, json)),
+        (Ok(message), Ok(mut json)) => {
+            structs::write_whole_numbers(&mut json);
+            Some((message, json))
+        }
         (Err(error), _) => {
             problems.error(&root, format!("this passed all checks and is still wrong: {error}"));
             None

@@ -21,6 +21,23 @@ pub(crate) fn decode<M: Message>(message: DynamicMessage) -> Result<M, Error> {
     M::deserialize(Reflected { value: &value, kind: &kind, pool: &pool })
 }
 
+/// Protobuf's JSON: a number that is floating and whole has no fraction, `1` and not `1.0`.
+pub(crate) fn write_whole_numbers(json: &mut serde_json::Value) {
+    match json {
+        serde_json::Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
+        serde_json::Value::Number(number) => {
+            // As far as floating numbers count by one.
+            let whole = number.as_f64().filter(|value| value.abs() < 2_f64.powi(53));
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole and within 2^53")]
+            if let Some(value) = whole.filter(|value| value.fract() == 0.0) {
+                *number = (value as i64).into();
+            }
+        }
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(write_whole_numbers),
+        _ => {}
+    }
+}
+
 /// A value and what it is a value of.
 #[derive(Clone, Copy)]
 struct Reflected<'m> {
@@ -52,7 +69,8 @@ impl<'m> Reflected<'m> {
                 visitor.visit_map(MapDeserializer::new(pairs.into_iter()))
             }
             "google.protobuf.Struct" | "google.protobuf.Value" | "google.protobuf.ListValue" => {
-                let json = serde_json::to_value(message).map_err(de::Error::custom)?;
+                let mut json = serde_json::to_value(message).map_err(de::Error::custom)?;
+                write_whole_numbers(&mut json);
                 de::Deserializer::deserialize_any(json, visitor).map_err(de::Error::custom)
             }
             name if name.starts_with("google.protobuf.") && name.ends_with("Value") => {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: after an error nothing of the configuration is used; all errors are reported.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,15 +80,21 @@ pub fn bootstrap(
         admin,
         layered_runtime,
         overload_manager,
+        dynamic_resources,
+        cluster_manager,
+        stats_config,
     } = bootstrap;
+    // What is empty asks for nothing.
+    let _ = (dynamic_resources, cluster_manager, stats_config);
     let empty = config::StaticResources::default();
     let config::StaticResources { listeners, clusters } =
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
-    let clusters =
-        upstream::compile::clusters(clusters, &at, registry, registry.shards(), problems);
     let node = compile_node(node.as_ref());
+    let shards = registry.shards();
+    let clusters =
+        upstream::compile::clusters(clusters, &at, &node.zone, registry, shards, problems);
     let runtime =
         compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
     let at = root.field("overload_manager");
@@ -135,7 +141,10 @@ fn compile_runtime(
             let message = format!("duplicate layer name: {name}");
             problems.error(&at.field("layers").index(index).field("name"), message);
         }
-        runtime.push(name, static_layer.as_ref().unwrap_or(&serde_json::json!({})));
+        for key in runtime.push(name, static_layer.as_ref().unwrap_or(&serde_json::json!({}))) {
+            let at = at.field("layers").index(index).field("static_layer");
+            problems.error(&at, format!("Invalid runtime entry value for {key}"));
+        }
     }
     runtime
 }
@@ -169,18 +178,27 @@ fn compile_overload_manager(
     let mut max_connections = None;
     for (index, monitor) in resource_monitors.iter().enumerate() {
         let at = at.field("resource_monitors").index(index);
-        let config::ResourceMonitor { name: _, typed_config } = monitor;
+        let config::ResourceMonitor { name, typed_config } = monitor;
         let Some(config::Any::DownstreamConnectionsConfig(options)) = typed_config else {
-            let why = "the only resource monitor of Corvoy is \
-                       envoy.resource_monitors.global_downstream_max_connections";
+            let why = format!("the only resource monitor of Corvoy is {CONNECTIONS_MONITOR}");
             problems.error(&at.field("typed_config"), why);
             continue;
         };
+        // Envoy finds resource monitors by their names.
+        if name != CONNECTIONS_MONITOR {
+            let why = format!("the name of this resource monitor is {CONNECTIONS_MONITOR}");
+            problems.error(&at.field("name"), why);
+        }
+        if max_connections.is_some() {
+            problems.error(&at, format!("Duplicate resource monitor {name}"));
+        }
         let config::DownstreamConnectionsConfig { max_active_downstream_connections } = **options;
         max_connections = u64::try_from(max_active_downstream_connections).ok();
     }
     max_connections
 }
+
+const CONNECTIONS_MONITOR: &str = "envoy.resource_monitors.global_downstream_max_connections";
 
 /// Where the limit on all connections stands if no overload manager sets it.
 const GLOBAL_LIMIT_KEY: &str = "overload.global_downstream_max_connections";
@@ -207,7 +225,7 @@ fn compile_listeners(
     problems: &mut Problems,
 ) -> Vec<Arc<Listener>> {
     let at = at.field("listeners");
-    let mut names = std::collections::HashSet::new();
+    let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
     let mut compiled = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.iter().enumerate() {
         let at = at.index(index);
@@ -215,8 +233,14 @@ fn compile_listeners(
             let message = format!("duplicate listener name '{}'", listener.name);
             problems.error(&at.field("name"), message);
         }
-        let listener = downstream::compile::listener(listener, &at, known, registry, problems);
-        compiled.extend(listener.map(Arc::new));
+        let compile = downstream::compile::listener;
+        let Some(listener) = compile(listener, &at, known, registry, problems) else { continue };
+        let address = listener.address;
+        if address.port() != 0 && !addresses.insert(address) {
+            let message = format!("'{}' has duplicate address '{address}'", listener.name);
+            problems.error(&at.field("address"), message);
+        }
+        compiled.push(Arc::new(listener));
     }
     compiled
 }
@@ -278,4 +302,96 @@ pub(crate) fn names(format: &config::HeaderKeyFormat, at: &Path, problems: &mut 
         },
         reason: if *forward_reason_phrase { Reason::Forwarded } else { Reason::Registered },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a configuration: `path: message`.
+    fn problems(yaml: &str) -> Vec<String> {
+        let mut problems = Problems::default();
+        let source = config::Source::new().merge_yaml("test", yaml);
+        if let Some(loaded) = config::load(&source, &mut problems) {
+            let _compiled = bootstrap(&loaded.bootstrap, &Registry::new(1), &mut problems);
+        }
+        problems.errors().map(|it| format!("{}: {}", it.path, it.message)).collect()
+    }
+
+    fn listeners(listeners: &[(&str, &str)]) -> String {
+        let listeners = listeners.iter().map(|(name, address)| {
+            format!(
+                r#"
+  - name: {name}{address}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/{MANAGER}
+          stat_prefix: front
+          route_config: {{}}
+          http_filters: [{{ name: envoy.filters.http.router }}]"#
+            )
+        });
+        format!("static_resources:\n  listeners:{}", listeners.collect::<String>())
+    }
+
+    const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.\
+                           HttpConnectionManager";
+
+    fn at(ip: &str, port: u16) -> String {
+        let address = format!("{{ address: \"{ip}\", port_value: {port} }}");
+        format!("\n    address: {{ socket_address: {address} }}")
+    }
+
+    #[test]
+    fn a_listener_needs_an_address() {
+        for address in ["", "\n    address: ~"] {
+            assert_eq!(
+                problems(&listeners(&[("a", address)])),
+                ["static_resources.listeners[0].address: address is necessary"]
+            );
+        }
+    }
+
+    #[test]
+    fn two_listeners_have_one_address_only_where_the_kernel_chooses_the_port() {
+        let two = |a: String, b: String| problems(&listeners(&[("a", &a), ("b", &b)]));
+        assert_eq!(two(at("127.0.0.1", 0), at("127.0.0.1", 0)), [""; 0]);
+        assert_eq!(two(at("127.0.0.1", 80), at("127.0.0.2", 80)), [""; 0]);
+        assert_eq!(
+            two(at("::1", 80), at("0:0::1", 80)),
+            ["static_resources.listeners[1].address: 'b' has duplicate address '[::1]:80'"]
+        );
+    }
+
+    #[test]
+    fn a_resource_monitor_is_found_by_its_name_and_there_once() {
+        let typed = "typed_config: { \"@type\": type.googleapis.com/envoy.extensions.\
+                     resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, \
+                     max_active_downstream_connections: 5 }";
+        let monitors = |names: &[&str]| {
+            let monitors = names.iter().map(|name| format!("{{ name: {name}, {typed} }}"));
+            let monitors = monitors.collect::<Vec<_>>().join(", ");
+            problems(&format!("overload_manager: {{ resource_monitors: [{monitors}] }}"))
+        };
+        assert_eq!(monitors(&[CONNECTIONS_MONITOR]), [""; 0]);
+        assert_eq!(monitors(&["foo"]).len(), 1);
+        assert_eq!(
+            monitors(&[CONNECTIONS_MONITOR, CONNECTIONS_MONITOR]),
+            [format!(
+                "overload_manager.resource_monitors[1]: \
+                 Duplicate resource monitor {CONNECTIONS_MONITOR}"
+            )]
+        );
+    }
+
+    #[test]
+    fn a_list_is_no_runtime_value() {
+        let layer = "layered_runtime: { layers: [{ name: a, static_layer: { b: { c: [1] } } }] }";
+        assert_eq!(
+            problems(layer),
+            ["layered_runtime.layers[0].static_layer: Invalid runtime entry value for b.c"]
+        );
+    }
 }

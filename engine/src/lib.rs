@@ -44,4 +44,6 @@ pub mod stats;
 
 pub mod limits;
 
+mod re2;
+
 pub mod control;

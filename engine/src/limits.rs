@@ -45,8 +45,13 @@ pub const WAITS_IN_A_ROW_MAX: u32 = 4;
 /// is still answered.
 pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
 
-/// Milliseconds between two looks at the idle upstream connections.
+/// Milliseconds between two looks at the idle upstream connections, at the most: a host may have
+/// closed some.
 pub const POOL_SWEEP_MS: u64 = 1000;
 
+/// Milliseconds between two such looks at the least, however many connections expire.
+pub const POOL_SWEEP_MIN_MS: u64 = 50;
+
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
+const _: () = assert!(POOL_SWEEP_MIN_MS < POOL_SWEEP_MS);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);

@@ -2,7 +2,7 @@
 //! counts. There are static layers only, so a value is asked for once, when the configuration is
 //! compiled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -12,26 +12,32 @@ pub struct Runtime {
     layers: Vec<Layer>,
 }
 
-/// A layer: its name, and its values as text.
+/// A layer: its name, and its values: strings and numbers.
 #[derive(Clone, Debug)]
 struct Layer {
     name: String,
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Value>,
 }
 
 impl Runtime {
     /// Puts a layer over those that are there. What stands in an object gets the object's name and
-    /// a dot in front.
-    pub fn push(&mut self, name: &str, values: &Value) {
-        let mut flat = BTreeMap::new();
-        flatten("", values, &mut flat);
+    /// a dot in front. Tells the keys whose values are none.
+    pub fn push(&mut self, name: &str, values: &Value) -> Vec<String> {
+        let (mut flat, mut refused) = (BTreeMap::new(), Vec::new());
+        flatten("", values, &mut flat, &mut refused);
         self.layers.push(Layer { name: name.to_owned(), values: flat });
+        refused
     }
 
     /// The value of a key as a whole number; as in Envoy, what is none counts as not set.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
-        let text = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
+        let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
+        let text = match value {
+            Value::String(text) => text.clone(),
+            // All numbers of a Struct are floating; as text a whole one has no fraction.
+            number => number.as_f64().map_or_else(|| number.to_string(), |n| n.to_string()),
+        };
         let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
         whole.parse().ok()
     }
@@ -40,6 +46,12 @@ impl Runtime {
     pub fn keys(&self) -> impl Iterator<Item = (usize, &str)> {
         let layers = self.layers.iter().enumerate();
         layers.flat_map(|(at, layer)| layer.values.keys().map(move |key| (at, key.as_str())))
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.keys().map(|(_, key)| key).collect::<BTreeSet<_>>().len()
     }
 
     /// How many layers there are.
@@ -51,11 +63,12 @@ impl Runtime {
     /// As `/runtime` shows it.
     #[must_use]
     pub fn json(&self) -> Value {
-        let value = |layer: &Layer, key: &str| layer.values.get(key).cloned().unwrap_or_default();
+        let value = |layer: &Layer, key: &str| layer.values.get(key).map_or_else(String::new, text);
         let entries = self.keys().map(|(_, key)| {
             let of_layers: Vec<String> =
                 self.layers.iter().map(|layer| value(layer, key)).collect();
             let last = of_layers.iter().rfind(|text| !text.is_empty());
+            let last = last.map_or("", String::as_str);
             let entry = json!({ "final_value": last, "layer_values": of_layers });
             (key.to_owned(), entry)
         });
@@ -66,21 +79,38 @@ impl Runtime {
 }
 
 /// Envoy: an object that is a fraction is one value.
-fn flatten(prefix: &str, value: &Value, flat: &mut BTreeMap<String, String>) {
+fn flatten(
+    prefix: &str,
+    value: &Value,
+    flat: &mut BTreeMap<String, Value>,
+    refused: &mut Vec<String>,
+) {
     match value {
         Value::Object(fields) if !fields.contains_key("numerator") => {
             for (name, value) in fields {
                 let dot = if prefix.is_empty() { "" } else { "." };
-                flatten(&format!("{prefix}{dot}{name}"), value, flat);
+                flatten(&format!("{prefix}{dot}{name}"), value, flat, refused);
             }
         }
-        Value::String(text) => drop(flat.insert(prefix.to_owned(), text.clone())),
-        // All numbers of a Struct are floating; as text a whole one has no fraction.
-        Value::Number(number) => {
-            let text = number.as_f64().map_or_else(|| number.to_string(), |n| n.to_string());
-            flat.insert(prefix.to_owned(), text);
+        Value::Array(_) | Value::Null => refused.push(prefix.to_owned()),
+        Value::Number(_) | Value::String(_) => drop(flat.insert(prefix.to_owned(), value.clone())),
+        other => drop(flat.insert(prefix.to_owned(), other.to_string().into())),
+    }
+}
+
+/// A value as `/runtime` shows it. Envoy: of a number six digits.
+fn text(value: &Value) -> String {
+    let Some(number) = value.as_f64() else {
+        return value.as_str().unwrap_or_default().to_owned();
+    };
+    let rounded = format!("{number:.5e}");
+    let parts = rounded.split_once('e');
+    match parts.and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+        Some((digits, exponent @ (..-4 | 6..))) => {
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            format!("{digits}e{exponent:+03}")
         }
-        other => drop(flat.insert(prefix.to_owned(), other.to_string())),
+        _ => rounded.parse::<f64>().unwrap_or(number).to_string(),
     }
 }
 
@@ -90,7 +120,9 @@ mod tests {
 
     fn runtime(layers: &[Value]) -> Runtime {
         let mut runtime = Runtime::default();
-        layers.iter().for_each(|values| runtime.push("static", values));
+        for values in layers {
+            assert_eq!(runtime.push("static", values), [""; 0]);
+        }
         runtime
     }
 
@@ -100,6 +132,26 @@ mod tests {
         assert_eq!((runtime.integer("a.b"), runtime.integer("a.c")), (Some(3), Some(2)));
         assert_eq!(runtime.json()["entries"]["a.b"]["layer_values"], json!(["1", "3"]));
         assert_eq!(runtime.json()["entries"]["a.c"]["final_value"], "2");
+    }
+
+    #[test]
+    fn a_number_is_shown_with_six_digits_and_is_what_it_is() {
+        let numbers = json!({ "a": 999_999, "b": 123_456_789, "c": -5, "d": 1e6, "e": 0.000_01 });
+        let runtime = runtime(&[numbers, json!({ "f": "", "a": "x" })]);
+        let shown = ["a", "b", "c", "d", "e", "f"]
+            .map(|key| runtime.json()["entries"][key]["final_value"].clone());
+        assert_eq!(shown, ["x", "1.23457e+08", "-5", "1e+06", "1e-05", ""]);
+        assert_eq!(
+            (runtime.integer("b"), runtime.integer("d")),
+            (Some(123_456_789), Some(1_000_000))
+        );
+        assert_eq!(runtime.key_count(), 6);
+    }
+
+    #[test]
+    fn neither_a_list_nor_nothing_is_a_value() {
+        let values = json!({ "a": [1], "b": { "c": null }, "d": { "numerator": null } });
+        assert_eq!(Runtime::default().push("static", &values), ["a", "b.c"]);
     }
 
     #[test]

@@ -222,7 +222,8 @@ fn warm_buffers_cost_no_memory() {
         response.received().extend_from_slice(answer);
         assert_eq!(response.parse(&manager.limits), Ok(Some(answer.len())));
         let length = framing::response(Method::Post, &response).expect("framed");
-        headers::from_origin(&mut response, Some(3), false);
+        headers::from_origin(&mut response, Some(3));
+        headers::for_one_hop(&mut response, false);
         let finish = Finish {
             date: date_line(*b"Mon, 23 Nov 2026 20:15:18 GMT"),
             request_id: None,

@@ -40,9 +40,10 @@ impl Reader<'_> {
     }
 
     fn type_of(&mut self, type_url: &str, at: &Path) -> Option<MessageDescriptor> {
-        let Some((_, name)) = type_url.rsplit_once('/') else {
+        let url = type_url.rsplit_once('/').filter(|(host, _)| !host.is_empty());
+        let Some((_, name)) = url else {
             let text = format!("`{type_url}` is not the URL of a type");
-            let help = format!("write `{PREFIX}{type_url}`");
+            let help = format!("write `{PREFIX}{}`", type_url.trim_start_matches('/'));
             self.report(Problem::new(Severity::Error, at, text).help(help));
             return None;
         };

@@ -66,10 +66,12 @@ impl Reader<'_> {
         if let Some(other) = other_member_set(message, field) {
             let oneof = field.containing_oneof().map(|oneof| oneof.name().to_owned());
             let oneof = oneof.unwrap_or_default();
-            let text = format!(
-                "`{}` and `{other}` exclude each other: one {oneof} at most may be set",
-                field.name()
-            );
+            let text = match field.name() {
+                name if name == other => format!("`{name}` is set twice, in two spellings"),
+                name => format!(
+                    "`{name}` and `{other}` exclude each other: one {oneof} at most may be set"
+                ),
+            };
             self.report(Problem::new(Severity::Error, at, text).at_key());
             return;
         }
@@ -87,8 +89,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The elements of a list. Like Envoy, takes a single value for a list of one, leaves out null, and
-    /// flattens a list in a list.
+    /// The elements of a list. Like Envoy, takes a single value for a list of one and null for an empty
+    /// element, and flattens a list in a list.
     fn list(&mut self, kind: &Kind, node: &Node, at: &Path, list: &mut Vec<Value>) {
         let single = std::slice::from_ref(node);
         let items = match node {
@@ -98,7 +100,7 @@ impl Reader<'_> {
         for (i, item) in items.iter().enumerate() {
             let at = at.index(i);
             match item {
-                Node::Null if !is_value(kind) => {}
+                Node::Null if !is_value(kind) => list.push(kind.default_value()),
                 Node::List(_) if !is_value(kind) => self.list(kind, item, &at, list),
                 // What cannot be read still has a place in the list, so that the paths of what
                 // follows stay right.
@@ -175,11 +177,11 @@ fn is_value(kind: &Kind) -> bool {
     kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Value")
 }
 
-/// The member of the same oneof that is set already.
+/// The member of the same oneof that is set already; also the field itself, in its other spelling. Envoy:
+/// of two spellings of any other field the last counts.
 fn other_member_set(message: &DynamicMessage, field: &FieldDescriptor) -> Option<String> {
-    let oneof = field.containing_oneof()?;
-    let is_set = |other: &FieldDescriptor| other != field && message.has_field(other);
-    let other = oneof.fields().find(is_set)?;
+    let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())?;
+    let other = oneof.fields().find(|other| message.has_field(other))?;
     debug_assert_eq!(message.descriptor(), *oneof.parent_message());
     Some(other.name().to_owned())
 }

@@ -1,7 +1,9 @@
 //! Numbers, booleans, strings, bytes and enum values.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::alphabet::{self, Alphabet};
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use prost_reflect::{EnumDescriptor, Kind, Value};
 
 use super::node::Node;
@@ -76,7 +78,8 @@ impl Reader<'_> {
                 "NaN" => Some(f64::NAN),
                 "Infinity" => Some(f64::INFINITY),
                 "-Infinity" => Some(f64::NEG_INFINITY),
-                _ => number(text),
+                // Envoy: white space around it does no harm.
+                _ => number(text.trim_ascii()),
             },
             _ => None,
         };
@@ -148,7 +151,7 @@ impl Reader<'_> {
 
     fn bytes(&mut self, node: &Node, at: &Path) -> Option<Vec<u8>> {
         if let Node::Text(text) = node
-            && let Ok(bytes) = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text))
+            && let Ok(bytes) = BASE64.decode(text).or_else(|_| BASE64_URL.decode(text))
         {
             return Some(bytes);
         }
@@ -244,3 +247,15 @@ pub(super) fn yaml_1_1_integer(text: &str) -> Option<i128> {
 }
 
 const SHOWN_MAX: usize = 60;
+
+const BASE64: GeneralPurpose = base64(&alphabet::STANDARD);
+const BASE64_URL: GeneralPurpose = base64(&alphabet::URL_SAFE);
+
+/// Envoy: the padding at the end may be left out.
+const fn base64(alphabet: &Alphabet) -> GeneralPurpose {
+    let padding = DecodePaddingMode::Indifferent;
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(padding)
+        .with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(alphabet, config)
+}

@@ -12,11 +12,20 @@ schema! {
         admin: Option<Admin>,
         layered_runtime: Option<LayeredRuntime>,
         overload_manager: Option<OverloadManager>,
+        dynamic_resources: Option<DynamicResources>,
+        cluster_manager: Option<ClusterManager>,
+        stats_config: Option<StatsConfig>,
     } harmless {
         deferred_stat_options: "Corvoy makes the stats of a cluster cheap in another way",
         enable_worker_cpu_affinity: "each shard is always pinned to its core",
         memory_allocator_manager: "it tunes an allocator that Corvoy does not use",
     }
+
+    struct DynamicResources = "envoy.config.bootstrap.v3.Bootstrap.DynamicResources" {}
+
+    struct ClusterManager = "envoy.config.bootstrap.v3.ClusterManager" {}
+
+    struct StatsConfig = "envoy.config.metrics.v3.StatsConfig" {}
 
     struct StaticResources = "envoy.config.bootstrap.v3.Bootstrap.StaticResources" {
         listeners: Vec<Listener>,

@@ -30,10 +30,16 @@ schema! {
         common_lb_config: Option<CommonLbConfig>,
         upstream_connection_options: Option<UpstreamConnectionOptions>,
         track_cluster_stats: Option<TrackClusterStats>,
+        round_robin_lb_config: Option<RoundRobinLbConfig>,
+        least_request_lb_config: Option<LeastRequestLbConfig>,
     } harmless {
         cleanup_interval: "only clusters of type ORIGINAL_DST, which are refused, read it",
         metadata: "only extensions that Corvoy refuses read it",
     }
+
+    struct RoundRobinLbConfig = "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig" {}
+
+    struct LeastRequestLbConfig = "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig" {}
 
     struct CustomClusterType = "envoy.config.cluster.v3.Cluster.CustomClusterType" {
         name: String,

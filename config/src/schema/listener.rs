@@ -13,6 +13,7 @@ schema! {
         default_filter_chain: Option<FilterChain>,
         per_connection_buffer_limit_bytes: Option<u32>,
         drain_type: DrainType,
+        traffic_direction: TrafficDirection,
         freebind: Option<bool>,
         transparent: Option<bool>,
         tcp_fast_open_queue_length: Option<u32>,
@@ -27,7 +28,6 @@ schema! {
         connection_balance_config: Option<ConnectionBalanceConfig>,
     } harmless {
         metadata: "only extensions that Corvoy refuses read it",
-        traffic_direction: "only tracing and extensions that Corvoy refuses read it",
     }
 
     struct ConnectionBalanceConfig = "envoy.config.listener.v3.Listener.ConnectionBalanceConfig" {
@@ -67,6 +67,8 @@ schema! {
 }
 
 schema_enum! {
+    enum TrafficDirection = "envoy.config.core.v3.TrafficDirection" { Unspecified, Inbound, Outbound }
+
     enum DrainType = "envoy.config.listener.v3.Listener.DrainType" { Default, ModifyOnly }
 
     enum ConnectionSourceType = "envoy.config.listener.v3.FilterChainMatch.ConnectionSourceType" {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use corvoy_config::{
-    Cluster, DnsLookupFamily, LbPolicy, Message, Node, Problems, RetryPolicy, RouteConfiguration,
-    Source, load_as, render,
+    Bootstrap, Cluster, DataSource, DnsLookupFamily, LbPolicy, Message, Node, Problems,
+    RetryPolicy, RouteConfiguration, Source, load_as, render,
 };
 
 fn read<M: Message>(text: &str) -> Result<M, String> {
@@ -136,7 +136,7 @@ fn one_value_is_a_list_of_one() {
         policy.map(|policy| policy.retriable_status_codes)
     };
     assert_eq!(codes("503"), Ok(vec![503]));
-    assert_eq!(codes("[502, ~, [503, [504]]]"), Ok(vec![502, 503, 504]));
+    assert_eq!(codes("[502, [503, [504]]]"), Ok(vec![502, 503, 504]));
     assert_eq!(codes("~"), Ok(vec![]));
     let hosts = read::<RouteConfiguration>("virtual_hosts: {name: v, domains: \"*\"}").unwrap();
     assert_eq!(hosts.virtual_hosts[0].domains, ["*"]);
@@ -207,6 +207,7 @@ fn any_needs_a_type_that_envoy_has() {
     refused(&options("{x: 1}"), "the type of this configuration is missing");
     refused(&options("{}"), "the type of this configuration is missing");
     refused(&options(&format!("{{\"@type\": {url}, {explicit}}}")), "is not the URL of a type");
+    refused(&options(&format!("{{\"@type\": /{url}, {explicit}}}")), "is not the URL of a type");
     refused(&options("{\"@type\": a/b.C}"), "Envoy has no type `b.C`");
     for lacking in [
         "xds.type.v3.TypedStruct",
@@ -222,13 +223,60 @@ fn any_needs_a_type_that_envoy_has() {
 fn one_member_of_a_oneof_at_most_is_set() {
     refused("type: STATIC\ncluster_type: {name: a}", "exclude each other");
     assert!(cluster("type: STATIC\ncluster_type:").is_ok());
+    refused("cluster_type: {name: a}\nclusterType: {name: a}", "is set twice, in two spellings");
+    assert_eq!(cluster("altStatName: a\nalt_stat_name: b").unwrap().alt_stat_name, "b");
+}
+
+#[test]
+fn what_is_refused_may_be_empty_where_that_asks_for_nothing() {
+    for field in ["least_request_lb_config", "round_robin_lb_config"] {
+        assert!(cluster(&format!("{field}: {{}}")).is_ok(), "{field}");
+    }
+    refused("least_request_lb_config: {choice_count: 3}", "Corvoy does not implement");
+    refused("outlier_detection: {}", "Corvoy does not implement");
+    let bootstrap = |text: &str| read::<Bootstrap>(text).map(drop);
+    assert_eq!(bootstrap("dynamic_resources: {}\ncluster_manager: {}\nstats_config: {}"), Ok(()));
+    assert!(bootstrap("stats_config: {use_all_default_tags: true}").is_err());
+}
+
+#[test]
+fn nothing_in_a_list_is_an_empty_element() {
+    let host =
+        read::<RouteConfiguration>("virtual_hosts: [{name: a, domains: [\"*\", ~]}]").unwrap();
+    assert_eq!(host.virtual_hosts[0].domains, ["*", ""]);
+    let nameless = read::<RouteConfiguration>("virtual_hosts: [~]").unwrap_err();
+    assert!(nameless.contains("virtual_hosts[0].name"), "{nameless}");
+}
+
+#[test]
+fn bytes_are_base64_with_or_without_padding() {
+    let bytes = |text: &str| {
+        read::<DataSource>(&format!("inline_bytes: \"{text}\"")).map(|source| source.inline_bytes)
+    };
+    for text in ["aGk=", "aGk"] {
+        assert_eq!(bytes(text), Ok(Some(b"hi".to_vec())), "{text}");
+    }
+    assert_eq!(bytes("__-_"), bytes("//+/"));
+    for text in ["a", "aGk==", "a Gk", "=aGk"] {
+        assert!(bytes(text).unwrap_err().contains("expected bytes in Base64"), "{text}");
+    }
+}
+
+#[test]
+fn fractions_may_have_space_around_them() {
+    for text in ["33", "\" 33\"", "\"33.0\\t\""] {
+        let cluster =
+            cluster(&format!("common_lb_config: {{healthy_panic_threshold: {{value: {text}}}}}"));
+        let rules = cluster.unwrap().common_lb_config.unwrap();
+        assert_eq!(rules.healthy_panic_threshold.unwrap().value.to_string(), "33", "{text}");
+    }
 }
 
 #[test]
 fn free_values_keep_the_types_that_envoy_gives_them() {
     let node = read::<Node>("metadata: {a: 010, b: yes, c: 1.20, d: [1, ~, \"yes\"], e: {f: g}}");
     let expected = serde_json::json!({
-        "a": 8.0, "b": true, "c": "1.20", "d": [1.0, null, "yes"], "e": {"f": "g"}
+        "a": 8, "b": true, "c": "1.20", "d": [1, null, "yes"], "e": {"f": "g"}
     });
     assert_eq!(node.unwrap().metadata, Some(expected));
 }

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use super::admin::{DrainListeners, Order, ServerState};
 use super::server::Running;
 use super::shards::Shards;
-use crate::shard::mailbox::{self, Draining};
+use crate::shard::mailbox::{self, Draining, Listeners};
+use crate::stats::{ListenerManagerStats, Scope};
 
 /// What drains are done with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Drain {
     shards: Arc<Shards>,
     running: Arc<Running>,
+    stats: Arc<Scope<ListenerManagerStats>>,
     /// How long one may take.
     most: Duration,
 }
@@ -25,8 +27,13 @@ const QUIET_LOOKS: u32 = 3;
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Drain {
-    pub(super) const fn new(shards: Arc<Shards>, running: Arc<Running>, most: Duration) -> Self {
-        Self { shards, running, most }
+    pub(super) const fn new(
+        shards: Arc<Shards>,
+        running: Arc<Running>,
+        stats: Arc<Scope<ListenerManagerStats>>,
+        most: Duration,
+    ) -> Self {
+        Self { shards, running, stats, most }
     }
 
     /// Carries out what the admin endpoint was asked for.
@@ -35,7 +42,7 @@ impl Drain {
             Order::DrainListeners(how) => self.listeners(how),
             Order::FailHealthCheck => {
                 self.running.set_state(ServerState::Draining);
-                self.tell(Draining::Tell);
+                self.tell(Draining::Tell(Listeners::All));
             }
             Order::PassHealthCheck => {
                 self.running.set_state(ServerState::Live);
@@ -47,24 +54,29 @@ impl Drain {
 
     fn listeners(&self, how: DrainListeners) {
         let DrainListeners { graceful, skip_exit, inbound_only } = how;
-        if inbound_only {
-            // No listener says that its direction is inbound.
-            return;
-        }
+        let listeners = if inbound_only { Listeners::Inbound } else { Listeners::All };
         if graceful || skip_exit {
-            self.tell(Draining::Tell);
+            self.tell(Draining::Tell(listeners));
         }
         match (graceful, skip_exit) {
             (_, true) => {}
-            (false, false) => self.shards.tell_all(|| mailbox::Order::StopAccepting),
+            (false, false) => self.stop(listeners),
             (true, false) => {
-                let (shards, most) = (Arc::clone(&self.shards), self.most);
+                let this = self.clone();
                 drop(tokio::task::spawn_local(async move {
-                    tokio::time::sleep(most).await;
-                    shards.tell_all(|| mailbox::Order::StopAccepting);
+                    tokio::time::sleep(this.most).await;
+                    this.stop(listeners);
                 }));
             }
         }
+    }
+
+    /// Closes listening sockets.
+    fn stop(&self, listeners: Listeners) {
+        self.shards.tell_all(|| mailbox::Order::StopAccepting(listeners));
+        let all = self.running.snapshot.listeners.iter();
+        let stopped = all.filter(|listener| listeners.include(listener.direction)).count();
+        self.stats.control().listener_stopped.add(stopped as u64);
     }
 
     /// Closes the listening sockets and waits until the last client has been served, at most for
@@ -72,7 +84,7 @@ impl Drain {
     pub(super) async fn leave(&mut self) {
         self.running.set_state(ServerState::Draining);
         self.tell(Draining::Leave);
-        self.shards.tell_all(|| mailbox::Order::StopAccepting);
+        self.stop(Listeners::All);
         let until = Instant::now() + self.most;
         // The shards first take the connections that wait in their queues.
         let mut quiet = 0;

@@ -124,7 +124,10 @@ async fn serve(
 
     let (orders, mut ordered) = mpsc::unbounded_channel();
     let values = process.runtime.control();
-    values.num_keys.set(runtime.keys().count() as u64);
+    // Envoy loads twice at its start, and has no directory of overrides.
+    values.load_success.add(2);
+    values.override_dir_not_exists.add(2);
+    values.num_keys.set(runtime.key_count() as u64);
     values.num_layers.set(runtime.layer_count() as u64);
     let who = (&node, &runtime);
     let running = running(&snapshot, who, &options, &sockets, &shards, orders);
@@ -137,7 +140,9 @@ async fn serve(
         flushing.flush_stats(stats_flush_interval).await;
     }));
     let initialized = follow_hosts(&running, &shards)?;
-    let mut drain = Drain::new(Arc::clone(&shards), Arc::clone(&running), options.drain_time);
+    let manager = Arc::clone(&process.listener_manager);
+    let mut drain =
+        Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
 
     tokio::select! {
         () = initialized => {}

@@ -6,10 +6,10 @@ use std::time::Duration;
 use corvoy_config::{self as config, FilterChainMatch, Path, Problems};
 use socket2::TcpKeepalive;
 
-use super::Listener;
 use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
 use super::filter_chain::FilterChain;
+use super::{Direction, Listener};
 use crate::compile::{Node, socket_address};
 use crate::limits;
 use crate::request::route;
@@ -47,6 +47,7 @@ pub fn listener(
         default_filter_chain,
         per_connection_buffer_limit_bytes,
         drain_type,
+        traffic_direction,
         freebind,
         transparent,
         tcp_fast_open_queue_length,
@@ -84,6 +85,9 @@ pub fn listener(
     }
     let keepalive = tcp_keepalive.as_ref().map(keepalive);
     let address_at = at.field("address");
+    if address.is_none() {
+        problems.error(&address_at, "address is necessary");
+    }
     let address =
         address.as_ref().and_then(|address| socket_address(address, &address_at, problems));
     let text = address.map_or_else(String::new, |address| address.to_string());
@@ -93,6 +97,7 @@ pub fn listener(
         .and_then(|(chain, at)| filter_chain(chain, &at, &prefix, names, registry, problems));
     Some(Listener {
         name: if name.is_empty() { text } else { name.clone() },
+        direction: direction(*traffic_direction),
         address: address?,
         backlog: tcp_backlog_size.map(|backlog| i32::try_from(backlog).unwrap_or(i32::MAX)),
         keepalive,
@@ -105,6 +110,15 @@ pub fn listener(
         filter_chain: Arc::new(filter_chain?),
         stats: registry.scope(&prefix),
     })
+}
+
+fn direction(direction: config::TrafficDirection) -> Direction {
+    match direction {
+        config::TrafficDirection::Inbound => Direction::Inbound,
+        config::TrafficDirection::Outbound | config::TrafficDirection::Unspecified => {
+            Direction::Other
+        }
+    }
 }
 
 /// How many connections there may be, of the listener and of all together.

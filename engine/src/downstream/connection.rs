@@ -17,7 +17,6 @@ use crate::limits;
 use crate::request;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
-use crate::shard::mailbox::Draining;
 use crate::shard::socket::{Peeked, Received, Socket};
 use crate::shard::timers::Alarm;
 use crate::stats::{HttpStats, ListenerStats};
@@ -76,6 +75,8 @@ pub fn serve(mut client: Client) -> impl Future<Output = ()> {
 pub struct Client {
     /// Where it is served.
     pub shard: &'static Shard,
+    /// Its number in this process.
+    pub id: u64,
     /// Its socket.
     pub socket: Socket,
     /// The other side.
@@ -117,6 +118,7 @@ impl Client {
     ) -> Self {
         let client = Self {
             shard,
+            id: shard.connection_id(),
             socket,
             peer,
             local,
@@ -158,6 +160,12 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> &HttpStats {
         self.chain.http.shard(self.shard.id)
+    }
+
+    /// Whether it is to be told that its connection ends.
+    #[must_use]
+    pub fn is_to_go(&self) -> bool {
+        self.shard.draining().tells(self.listener.listener().direction)
     }
 
     fn listener_stats(&self) -> &ListenerStats {
@@ -327,7 +335,7 @@ impl Client {
     /// Whether a close now could be a reset: the client has sent what nobody will read, or does
     /// not know yet that its connection ends.
     fn may_be_sending(&self) -> bool {
-        let knows = self.shard.draining() == Draining::No;
+        let knows = !self.is_to_go();
         self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
     }
 
@@ -415,6 +423,6 @@ mod tests {
         const fn size_of_task<T>(_serve: fn(Client) -> T) -> usize {
             size_of::<T>()
         }
-        assert!(size_of_task(serve) <= 344, "{} bytes", size_of_task(serve));
+        assert!(size_of_task(serve) <= 352, "{} bytes", size_of_task(serve));
     }
 }

@@ -50,6 +50,10 @@ pub enum HeadLimit {
     Head,
     /// `request_timeout`, which the body shares.
     Request,
+    /// `stream_idle_timeout`, which the bytes of a head do not move.
+    Idle,
+    /// `max_stream_duration`
+    Duration,
 }
 
 /// What becomes of the connection after an exchange.

@@ -17,10 +17,10 @@ use super::connection_balance::Seat;
 use super::connection_limit::{Overflow, Places};
 use super::local::LocalListener;
 use crate::limits;
+use crate::shard::Shard;
 use crate::shard::mailbox::Order;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
-use crate::shard::{Accepting, Shard};
 
 /// Accepts until the shard is told to stop, then takes those who wait already and closes.
 pub async fn accept(
@@ -30,11 +30,10 @@ pub async fn accept(
     address: SocketAddr,
 ) {
     let alarm = shard.timers.alarm();
+    let is_open = || shard.accepts(listener.listener().direction);
     loop {
         match burst(shard, &listener, &socket, address) {
-            Ok(Queue::Empty) if shard.accepting() == Accepting::No => {
-                return socket.stop_listening();
-            }
+            Ok(Queue::Empty) if !is_open() => return socket.stop_listening(),
             Ok(Queue::Empty | Queue::MaybeMore) => {}
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(target: "main", "{address}: accept: {error}; resting");
@@ -47,11 +46,11 @@ pub async fn accept(
         poll_fn(|cx| {
             // Looked at again whenever the shard's state changes.
             let _ = alarm.poll_rang(cx);
-            match shard.accepting() {
-                Accepting::No => Poll::Ready(()),
+            match is_open() {
+                false => Poll::Ready(()),
                 // More may wait than one burst: those who came before are served meanwhile.
-                Accepting::Yes if socket.poll_readable(cx).is_ready() => shard.poll_patience(cx),
-                Accepting::Yes => Poll::Pending,
+                true if socket.poll_readable(cx).is_ready() => shard.poll_patience(cx),
+                true => Poll::Pending,
             }
         })
         .await;
@@ -83,9 +82,25 @@ fn burst(
     socket: &Socket,
     bound: SocketAddr,
 ) -> io::Result<Queue> {
+    let mut accepted = 0;
+    let left = take(shard, listener, socket, bound, &mut accepted);
+    if accepted > 0 {
+        listener.stats().connections_accepted_per_socket_event.record(accepted);
+    }
+    left
+}
+
+fn take(
+    shard: &'static Shard,
+    listener: &Rc<LocalListener>,
+    socket: &Socket,
+    bound: SocketAddr,
+    accepted: &mut u64,
+) -> io::Result<Queue> {
     let shared = listener.listener();
     for _ in 0..shared.accept_burst {
         let Some((socket, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
+        *accepted += 1;
         let places = match shared.limits.take() {
             Ok(places) => places,
             Err(overflow) => {

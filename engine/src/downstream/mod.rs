@@ -17,7 +17,7 @@ pub mod listener;
 pub mod local;
 mod next_request;
 pub mod normalize;
-mod path;
+pub(crate) mod path;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +36,8 @@ use crate::stats::{ListenerStats, Scope};
 pub struct Listener {
     /// Its name; the address if the configuration gives none.
     pub name: String,
+    /// Who connects to it.
+    pub direction: Direction,
     /// As configured; port 0 asks the kernel for one.
     pub address: SocketAddr,
     /// `tcp_backlog_size`; none: the longest that the kernel allows.
@@ -54,4 +56,13 @@ pub struct Listener {
     pub filter_chain: Arc<FilterChain>,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
+}
+
+/// `traffic_direction`: what a drain of the inbound listeners asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// `INBOUND`
+    Inbound,
+    /// `OUTBOUND`, or not said.
+    Other,
 }

@@ -206,6 +206,8 @@ impl Client {
                 match limit {
                     HeadLimit::Head => self.stats().downstream_rq_header_timeout.inc(),
                     HeadLimit::Request => self.stats().downstream_rq_timeout.inc(),
+                    HeadLimit::Idle => self.stats().downstream_rq_idle_timeout.inc(),
+                    HeadLimit::Duration => self.stats().downstream_rq_max_duration_reached.inc(),
                 }
                 return Err(Next::TimedOut(limit));
             }
@@ -221,9 +223,14 @@ impl Client {
     /// How long a head may take.
     fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
         let timeouts = &self.chain.manager.timeouts;
-        let head = timeouts.request_headers.map(|most| (millis(most), HeadLimit::Head));
-        let request = timeouts.request.map(|most| (millis(most), HeadLimit::Request));
-        [head, request].into_iter().flatten().min_by_key(|(most, _)| *most)
+        let limits = [
+            (timeouts.request_headers, HeadLimit::Head),
+            (timeouts.request, HeadLimit::Request),
+            (timeouts.stream_idle, HeadLimit::Idle),
+            (timeouts.max_stream_duration, HeadLimit::Duration),
+        ];
+        let limits = limits.into_iter().filter_map(|(most, limit)| Some((millis(most?), limit)));
+        limits.min_by_key(|(most, _)| *most)
     }
 
     fn closed_by_client(&mut self) -> Next {

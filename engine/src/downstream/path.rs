@@ -4,7 +4,7 @@ use super::connection_manager::{EscapedSlashes, PathRules};
 
 /// What became of a target.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Normalized {
+pub(crate) enum Normalized {
     /// It is as it was.
     Unchanged,
     /// The request goes on with this target.
@@ -16,7 +16,7 @@ pub(super) enum Normalized {
 }
 
 /// Applies the rules to a target that begins with a slash.
-pub(super) fn normalize(target: &[u8], rules: &PathRules) -> Normalized {
+pub(crate) fn normalize(target: &[u8], rules: &PathRules) -> Normalized {
     // A fragment never leaves a client; who sends one hopes that we and the origin differ on it.
     let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
     let (path, query) = target.split_at(end);

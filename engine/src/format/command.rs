@@ -29,7 +29,9 @@ pub(super) enum Command {
     },
     Protocol,
     QueryParam(Box<[u8]>),
-    QueryParams,
+    QueryParams {
+        decoded: bool,
+    },
     Request(HeaderLookup),
     RequestedServerName,
     Response(HeaderLookup),
@@ -44,6 +46,7 @@ pub(super) enum Command {
     StartTime(TimeFormat),
     StreamId,
     UpstreamCluster,
+    UpstreamClusterRaw,
     UpstreamConnectionId,
     UpstreamHostName {
         port: bool,
@@ -199,10 +202,15 @@ impl Command {
             Self::Path { query, original } => original.path(inputs.request?, *query)?,
             Self::Protocol => stream.protocol()?.as_str().as_bytes(),
             Self::QueryParam(name) => {
-                percent_decode(query_param(query(inputs.request?)?, name)?, out);
+                let value = query_param(query(inputs.request?)?, name)?;
+                percent_decode(value, stands_in_a_header, out);
                 return Some(());
             }
-            Self::QueryParams => query(inputs.request?)?,
+            Self::QueryParams { decoded: false } => query(inputs.request?)?,
+            Self::QueryParams { decoded: true } => {
+                percent_decode(query(inputs.request?)?, stands_in_a_query, out);
+                return Some(());
+            }
             Self::Request(header) => header.in_request(inputs.request?)?,
             Self::RequestedServerName => stream.requested_server_name()?.as_bytes(),
             Self::Response(header) => header.in_response(inputs, out)?,
@@ -226,11 +234,13 @@ impl Command {
                 format.write(stream.start_time(), out);
                 return Some(());
             }
-            Self::StreamId => stream.stream_id()?.as_bytes(),
+            Self::StreamId => inputs.request?.fields.get(FieldName::XRequestId)?,
             Self::UpstreamCluster => stream.upstream_cluster()?.as_bytes(),
+            Self::UpstreamClusterRaw => stream.upstream_cluster_raw()?.as_bytes(),
             Self::UpstreamHostName { port } => return host_name(inputs, *port, out),
             Self::UpstreamTransportFailureReason => {
-                stream.upstream_transport_failure_reason()?.as_bytes()
+                out.extend_from_slice(stream.upstream_transport_failure_reason()?.as_bytes());
+                return Some(());
             }
             Self::VirtualClusterName => stream.virtual_cluster_name()?.as_bytes(),
             Self::Bytes { .. }
@@ -254,6 +264,18 @@ impl Command {
                 Self::ResponseCodeDetails { allow_whitespace: parameters == "ALLOW_WHITESPACES" }
             }
             "QUERY_PARAM" => Self::QueryParam(parameters.as_bytes().into()),
+            "QUERY_PARAMS" => Self::QueryParams {
+                decoded: match parameters {
+                    "" | "ORIG" => false,
+                    "DECODED" => true,
+                    other => {
+                        return Err(format!(
+                            "Invalid QUERY_PARAMS option: '{other}', \
+                             only 'ORIG'/'DECODED' are allowed"
+                        ));
+                    }
+                },
+            },
             "PATH" => path(parameters)?,
             "ENVIRONMENT" => {
                 let value = std::env::var_os(parameters);
@@ -304,7 +326,6 @@ impl Command {
             "HOSTNAME" => Self::Fixed(host_name_of_machine()),
             "LOCAL_REPLY_BODY" => Self::LocalReplyBody,
             "PROTOCOL" => Self::Protocol,
-            "QUERY_PARAMS" => Self::QueryParams,
             "REQUESTED_SERVER_NAME" => Self::RequestedServerName,
             "REQUEST_DURATION" => Self::Duration(Span::Request),
             "RESPONSE_CODE" => Self::ResponseCode,
@@ -314,7 +335,8 @@ impl Command {
             "RESPONSE_TX_DURATION" => Self::Duration(Span::ResponseTx),
             "ROUTE_NAME" => Self::RouteName,
             "STREAM_ID" => Self::StreamId,
-            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Self::UpstreamCluster,
+            "UPSTREAM_CLUSTER" => Self::UpstreamCluster,
+            "UPSTREAM_CLUSTER_RAW" => Self::UpstreamClusterRaw,
             "UPSTREAM_CONNECTION_ID" => Self::UpstreamConnectionId,
             "UPSTREAM_HOST" => Self::Address(UpstreamHost, All),
             "UPSTREAM_REMOTE_ADDRESS" => Self::Address(UpstreamRemote, All),
@@ -380,8 +402,7 @@ impl HeaderLookup {
             return Err(format!("More than 1 alternative header specified in token: {parameters}"));
         }
         let is_valid = |name: &str| {
-            let name = name.strip_prefix(':').unwrap_or(name);
-            TOKEN.has_all(name.as_bytes())
+            name != ":" && TOKEN.has_all(name.strip_prefix(':').unwrap_or(name).as_bytes())
         };
         if !is_valid(name) || !alternative.is_none_or(is_valid) {
             return Err("Invalid header configuration. Format string contains invalid characters."
@@ -432,8 +453,9 @@ impl PathSource {
 }
 
 impl GrpcStatusForm {
-    /// In the headers of the response only: trailers are not kept.
+    /// Envoy: of gRPC requests only. In the headers of the response only: trailers are not kept.
     fn write(self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
+        inputs.request.filter(|request| request.is_grpc())?;
         let status = inputs.response?.fields.get(FieldName::GrpcStatus)?;
         let number: usize = std::str::from_utf8(status).ok()?.trim().parse().ok()?;
         let names = GRPC_STATUSES.get(number);
@@ -455,8 +477,7 @@ fn accepted(name: &str) -> (Takes, bool) {
             (Takes::Parameters, true)
         }
         "START_TIME" => (Takes::OptionalParameters, false),
-        "LOCAL_REPLY_BODY" | "QUERY_PARAMS" => (Takes::OptionalParameters, true),
-        "PATH" => (Takes::OptionalParameters, true),
+        "PATH" | "QUERY_PARAMS" => (Takes::OptionalParameters, true),
         "RESPONSE_CODE_DETAILS" | "GRPC_STATUS" => (Takes::OptionalParameters, false),
         name if ENVOYS_OTHERS.contains(&name) => (Takes::OptionalParameters, true),
         _ => (Takes::Nothing, false),
@@ -492,10 +513,13 @@ fn query(head: &RequestHead) -> Option<&[u8]> {
 }
 
 fn query_param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut decoded = Vec::new();
     query.split(|&byte| byte == b'&').find_map(|parameter| {
         let end = memchr::memchr(b'=', parameter).unwrap_or(parameter.len());
         let value = parameter.get(end + 1..).unwrap_or_default();
-        (parameter.get(..end)? == name).then_some(value)
+        decoded.clear();
+        percent_decode(parameter.get(..end)?, |_| true, &mut decoded);
+        (decoded == name).then_some(value)
     })
 }
 
@@ -520,7 +544,18 @@ fn host_name_of_machine() -> Box<[u8]> {
     name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
 }
 
-fn percent_decode(text: &[u8], out: &mut Vec<u8>) {
+/// RFC 9110 §5.5: anything else would end the header, or be refused by who gets it.
+const fn stands_in_a_header(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
+}
+
+/// Envoy: what may stand in a query as it is.
+fn stands_in_a_query(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"\"<>\\^{|}".contains(&byte)
+}
+
+/// Decodes what stands for bytes that are `wanted`.
+fn percent_decode(text: &[u8], wanted: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
     let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut rest = text;
     while let [byte, behind @ ..] = rest {
@@ -528,6 +563,7 @@ fn percent_decode(text: &[u8], out: &mut Vec<u8>) {
         if *byte == b'%'
             && let [high, low, behind @ ..] = rest
             && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+            && wanted(high << 4 | low)
         {
             out.push(high << 4 | low);
             rest = behind;

@@ -8,6 +8,7 @@ mod json;
 mod names;
 mod time;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
@@ -117,13 +118,17 @@ pub trait StreamInfo {
     fn upstream_local_address(&self) -> Option<SocketAddr> {
         None
     }
+    /// The name in its stats.
     fn upstream_cluster(&self) -> Option<&str> {
+        None
+    }
+    fn upstream_cluster_raw(&self) -> Option<&str> {
         None
     }
     fn upstream_request_attempt_count(&self) -> u32 {
         0
     }
-    fn upstream_transport_failure_reason(&self) -> Option<&str> {
+    fn upstream_transport_failure_reason(&self) -> Option<Cow<'_, str>> {
         None
     }
     fn route_name(&self) -> Option<&str> {
@@ -150,10 +155,6 @@ pub trait StreamInfo {
         None
     }
     fn upstream_connection_id(&self) -> Option<u64> {
-        None
-    }
-    /// The request's own id.
-    fn stream_id(&self) -> Option<&str> {
         None
     }
 }
@@ -201,11 +202,6 @@ impl Formatter {
             pieces.push(Piece::Text(text));
         }
         Ok(Self { pieces })
-    }
-
-    /// Exactly this text, without commands.
-    pub fn literal(text: &[u8]) -> Self {
-        Self { pieces: vec![Piece::Text(text.to_vec())] }
     }
 
     /// Writes the text with its values to `out`.

@@ -89,6 +89,7 @@ fn commands_show_their_values() {
         ("%QUERY_PARAM(a)%|%QUERY_PARAM(b)%|%QUERY_PARAM(c)%", "1||x y"),
         ("%QUERY_PARAMS%", "a=1&b&c=x%20y"),
         ("%PATH(NQ)% %PATH(NQ:PATH)% %PATH(NQ:PATH:x)%", "/p /p /p"),
+        ("%QUERY_PARAMS(ORIG)% %QUERY_PARAMS(DECODED):5%", "a=1&b&c=x%20y a=1&b"),
         ("%LOCAL_REPLY_BODY%", "because"),
         ("%START_TIME%", "2026-11-23T20:26:06.754Z"),
         ("%START_TIME(%s.%3f)%", "1795465566.754"),
@@ -114,6 +115,15 @@ fn commands_show_their_values() {
     ] {
         assert_eq!(shown(format, &Known, Unset::Dash), text, "{format}");
     }
+}
+
+#[test]
+fn a_query_parameter_ends_no_header() {
+    let request = request("/?a=%0d%0Ax:%20y%00%09%7f", &[]);
+    let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
+    let mut out = Vec::new();
+    Formatter::new("%QUERY_PARAM(a)%").unwrap().format(&inputs, Unset::Empty, &mut out);
+    assert_eq!(out, b"%0d%0Ax: y%00\t%7f");
 }
 
 #[test]
@@ -149,6 +159,13 @@ fn what_envoy_refuses_is_refused_in_its_words() {
         ("%START_TIME(a %_3En)%", "Invalid header configuration. Format string contains newline."),
         ("%START_TIME:3%", "START_TIME does not allow length to be specified."),
         ("%PROTOCOL:3%", "PROTOCOL does not take any parameters or length"),
+        ("%REQ(:)%", "Invalid header configuration. Format string contains invalid characters."),
+        ("%REQ(a?:)%", "Invalid header configuration. Format string contains invalid characters."),
+        ("%LOCAL_REPLY_BODY(x)%", "LOCAL_REPLY_BODY does not take any parameters or length"),
+        (
+            "%QUERY_PARAMS(X)%",
+            "Invalid QUERY_PARAMS option: 'X', only 'ORIG'/'DECODED' are allowed",
+        ),
         ("%PATH(X)%", "Invalid PATH option: 'X', only 'WQ'/'NQ' are allowed"),
         ("%PATH(WQ:X)%", "Invalid PATH option: 'X', only 'ORIG'/'PATH'/'ORIG_OR_PATH' are allowed"),
         (
@@ -162,10 +179,14 @@ fn what_envoy_refuses_is_refused_in_its_words() {
 
 #[test]
 fn what_envoy_has_and_we_do_not_is_called_that() {
-    assert_eq!(
-        Formatter::new("%TRACE_ID%").unwrap_err(),
-        "TRACE_ID is a valid Envoy command, not implemented by Corvoy"
-    );
+    for (format, name) in
+        [("%TRACE_ID%", "TRACE_ID"), ("%PER_REQUEST_STATE(x)%", "PER_REQUEST_STATE")]
+    {
+        assert_eq!(
+            Formatter::new(format).unwrap_err(),
+            format!("{name} is a valid Envoy command, not implemented by Corvoy")
+        );
+    }
 }
 
 fn json(format: &serde_json::Value, omit_empty: bool, stream: &dyn StreamInfo) -> String {

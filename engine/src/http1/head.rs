@@ -157,6 +157,21 @@ impl RequestHead {
         (self.method != Method::Connect).then(|| self.target())
     }
 
+    /// Replaces the authority: the host, which is the target of a CONNECT too.
+    pub fn set_authority(&mut self, host: &[u8]) {
+        self.fields.set(FieldName::Host, host);
+        if self.method == Method::Connect {
+            self.set_target(host);
+        }
+    }
+
+    /// Whether it speaks gRPC, by its content type.
+    pub fn is_grpc(&self) -> bool {
+        let content_type = self.fields.get(FieldName::ContentType).unwrap_or_default();
+        let rest = content_type.strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+    }
+
     /// The path without its query.
     pub fn path(&self) -> &[u8] {
         let target = self.target();

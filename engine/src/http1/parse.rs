@@ -354,10 +354,10 @@ fn of_httparse(error: httparse::Error) -> Error {
 
 /// RFC 9112 §5.2: "A proxy … that receives an obs-fold in a response message that is not within a
 /// message/http container MUST either discard the message … or replace each received obs-fold
-/// with one or more SP octets".
+/// with one or more SP octets". Envoy: what the next line begins with takes its place.
 ///
 /// A length that is folded is refused: who takes the fold for the end of the field sees another.
-fn unfold(bytes: &mut [u8], list: &[Field]) -> Result<(), Error> {
+fn unfold(bytes: &mut [u8], list: &mut [Field]) -> Result<(), Error> {
     for field in list {
         if matches!(field.id, FieldName::ContentLength | FieldName::TransferEncoding)
             && is_folded(bytes, field)
@@ -369,11 +369,12 @@ fn unfold(bytes: &mut [u8], list: &[Field]) -> Result<(), Error> {
         if memchr::memchr(b'\n', value).is_none() {
             continue;
         }
-        for byte in value {
-            if matches!(*byte, b'\r' | b'\n') {
-                *byte = b' ';
-            }
+        let is_kept = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+        let unfolded: Vec<u8> = value.iter().copied().filter(is_kept).collect();
+        if let Some(place) = value.get_mut(..unfolded.len()) {
+            place.copy_from_slice(&unfolded);
         }
+        field.value.end = field.value.start + offset(unfolded.len());
     }
     Ok(())
 }

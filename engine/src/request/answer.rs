@@ -1,18 +1,18 @@
 //! Local replies on their way to the client, and the head that every answer gets.
 
 use super::attempt::Failed;
-use super::edit::Stream;
 use super::headers::{self, ConnectionHeader, Finish};
 use super::reply::LocalReply;
 use super::reply_rewrite;
 use super::route::Route;
+use super::stream::Stream;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
 use crate::downstream::connection_manager::BadRequest;
+use crate::flags::Flag;
 use crate::http1::names::{self, Names, Reason};
 use crate::http1::{FieldName, Method, Version, encode};
 use crate::shard::Heads;
-use crate::shard::mailbox::Draining;
 use crate::stats::HttpStats;
 
 /// Describes the reply behind what the route has added, adds what every answer has, and sends.
@@ -24,13 +24,16 @@ async fn send(
     heads: &mut Heads,
     mut reply: LocalReply,
     connection: ConnectionHeader,
-    stream: Stream<'_>,
+    stream: Option<Stream<'_>>,
 ) -> std::io::Result<()> {
     if client.chain().manager.suppress_envoy_headers {
         reply.is_overloaded = false;
     }
     reply.tell_upstream(&mut heads.response);
-    rewrite(client, heads, &mut reply, stream);
+    if let Some(stream) = stream {
+        rewrite(client, heads, &mut reply, &stream);
+    }
+    headers::for_one_hop(&mut heads.response, false);
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
@@ -43,13 +46,14 @@ async fn send(
     sent
 }
 
+/// Whether replies become something else.
+fn rewrites(client: &Client) -> bool {
+    !client.chain().manager.reply_rewrite.is_empty()
+}
+
 /// Makes of a reply what `local_reply_config` says.
-fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: Stream<'_>) {
-    let chain = client.chain();
-    let rewrite = &chain.manager.reply_rewrite;
-    if rewrite.is_empty() {
-        return;
-    }
+fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &Stream<'_>) {
+    let rewrite = &client.chain().manager.reply_rewrite;
     let Heads { request, response, .. } = heads;
     // A head that could not be read is empty.
     let request = Some(&*request).filter(|request| !request.target().is_empty());
@@ -65,7 +69,7 @@ pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
     heads.request.clear();
-    let stream = Stream::of(client, heads.request.version);
+    let stream = rewrites(client).then(|| Stream::of(client, heads.request.version));
     let sent = send(client, &mut heads, reply, ConnectionHeader::Close, stream).await;
     count(client, heads.response.status);
     client.shard.give_heads(heads);
@@ -93,8 +97,8 @@ pub(super) fn encode(x: &Exchange<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Counts an answer that was sent whole.
-fn count(client: &Client, status: u16) {
+/// Counts an answer that was sent whole. Envoy: an interim one, too.
+pub(super) fn count(client: &Client, status: u16) {
     let shard = client.shard.id;
     client.stats().record_response(status);
     client.chain().listener_http.shard(shard).record_response(status);
@@ -115,7 +119,8 @@ pub(super) fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Failed> {
     if x.heads.request.version == Version::Http10 {
         return Ok(());
     }
-    headers::from_origin(&mut x.heads.response, None, false);
+    headers::from_origin(&mut x.heads.response, None);
+    headers::for_one_hop(&mut x.heads.response, false);
     x.heads.response.fields.remove(FieldName::ContentLength);
     let client = &*x.client;
     let mut out = client.shard.buffers.take();
@@ -126,7 +131,12 @@ pub(super) fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Failed> {
     if is_cut {
         return Err(Failed::ClientGone);
     }
-    sent.map(|count| client.count_sent(count)).map_err(|_| Failed::ClientGone)
+    let sent = sent.map_err(|_| Failed::ClientGone)?;
+    client.count_sent(sent);
+    if sent > 0 {
+        count(client, x.heads.response.status);
+    }
+    Ok(())
 }
 
 /// What every answer to a client has: `date`, `server`, `connection`.
@@ -161,7 +171,10 @@ impl Exchange<'_> {
             || self.received.is_none()
             || self.upgrade != Upgrade::None
             || self.heads.request.method == Method::Connect;
-        if self.received.is_none() && self.upgrade == Upgrade::None {
+        // Envoy: what its codec finds bad was not received to its end.
+        let is_malformed = reply.flags.has(Flag::DownstreamProtocolError);
+        let is_early = !self.is_complete() || is_malformed;
+        if is_early {
             self.answer_early();
         }
         if lingers {
@@ -170,12 +183,13 @@ impl Exchange<'_> {
         let connection = self.connection_header();
         reply.begin(&mut self.heads.response);
         self.mutate_response(route, Some(&reply));
-        let stream = self.stream();
+        let stream = rewrites(self.client).then(|| self.stream(route));
         self.arm();
         if send(self.client, self.heads, reply, connection, stream).await.is_err() {
             return After::Close;
         }
         self.count_response();
+        self.end_answer(is_early);
         match self.persistence {
             Persistence::KeepAlive => After::Next,
             Persistence::Close if lingers => After::Linger,
@@ -183,17 +197,33 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether the client has said all. Envoy: who asks for an upgrade never has.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.received.is_some() && matches!(self.upgrade, Upgrade::None)
+    }
+
     /// The answer comes before the end of the request: what is left of it is not waited for.
     pub(super) fn answer_early(&mut self) {
         self.persistence = Persistence::Close;
-        count_early(self.client.stats());
+        self.client.stats().downstream_rq_response_before_rq_complete.inc();
+    }
+
+    /// The answer was sent whole. Envoy: one that was cut off took no time, and one that came early
+    /// resets the request with its end.
+    pub(super) fn end_answer(&self, is_early: bool) {
+        let stats = self.client.stats();
+        let took = self.client.shard.clock.now().saturating_sub(self.began);
+        stats.downstream_rq_time.record(took);
+        if is_early {
+            stats.downstream_rq_rx_reset.inc();
+        }
     }
 
     /// What `connection` says to the client; decides about the connection for good.
     pub(super) fn connection_header(&mut self) -> ConnectionHeader {
         let shard = self.client.shard;
         let stats = self.client.stats();
-        if self.persistence == Persistence::KeepAlive && shard.draining() != Draining::No {
+        if self.persistence == Persistence::KeepAlive && self.client.is_to_go() {
             stats.downstream_cx_drain_close.inc();
             self.persistence = Persistence::Close;
         }

@@ -13,13 +13,12 @@ use super::body::Fault;
 use super::charge;
 use super::deadlines::Passed;
 use super::upload::Upload;
-use super::{Exchange, Upgrade, answer};
+use super::{Exchange, Interim, Upgrade, answer};
 use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http1::names::Names;
 use crate::http1::{self, BodyLength, HeadLimits, Method, framing};
 use crate::limits;
 use crate::shard::socket::Received;
-use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::pool::Pool;
@@ -66,13 +65,9 @@ pub(super) enum Sent {
 }
 
 /// Waits for a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
-pub(super) async fn lease(
-    x: &mut Exchange<'_>,
-    pool: &Rc<Pool>,
-    priority: RoutingPriority,
-) -> Result<Connection, Failed> {
+pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
     x.set_alarm(x.client.shard.clock.now());
-    let mut lease = pin!(pool.lease(priority));
+    let mut lease = pin!(pool.lease());
     loop {
         let client = &*x.client;
         let listens = client.listens_ahead();
@@ -104,13 +99,9 @@ pub(super) async fn lease(
 
 /// A connection of its own for a tunnel: its host speaks no HTTP that another request could have
 /// been answered in.
-pub(super) async fn connect(
-    x: &mut Exchange<'_>,
-    pool: &Rc<Pool>,
-    priority: RoutingPriority,
-) -> Result<Connection, Failed> {
+pub(super) async fn connect(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
     loop {
-        let connection = lease(x, pool, priority).await?;
+        let connection = lease(x, pool).await?;
         if !connection.is_reused() {
             return Ok(connection);
         }
@@ -132,10 +123,10 @@ pub(super) async fn exchange(
     upload: &mut Upload,
     limits: &HeadLimits,
 ) -> Result<Answer, Failed> {
-    let mut attempt = Attempt { connection, heard: Heard::Nothing, interim: 0, limits };
+    let (heard, closed_by) = (Heard::Nothing, ClosedBy::Us);
+    let mut attempt = Attempt { connection, heard, closed_by, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
-    x.touch_try();
     loop {
         let mut receives = ready.io.origin_in;
         if let Err(failed) = step_upload(x, &attempt.connection, upload, ready) {
@@ -149,13 +140,20 @@ pub(super) async fn exchange(
             return Err(attempt.fail(failed));
         }
         match attempt.parse(x, upload) {
-            Ok(Some(length)) => return Ok(Answer { connection: attempt.connection, length }),
+            Ok(Some(length)) => {
+                if !x.heads.response.keep_alive() {
+                    attempt.connection.pool().stats().upstream_cx_close_notify.inc();
+                }
+                x.touch();
+                x.touch_try();
+                return Ok(Answer { connection: attempt.connection, length });
+            }
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
         }
         let now = x.client.shard.clock.now();
         x.start_timers(upload);
-        x.start_try_timer(upload);
+        x.start_try_timers(upload);
         let want = Interest {
             origin_in: true,
             origin_out: upload.wants_origin(),
@@ -173,8 +171,11 @@ pub(super) async fn exchange(
         {
             return Err(attempt.fail(failed));
         }
-        x.touch();
-        if ready.io.origin_in || ready.io.origin_out {
+        // Envoy: a head that is not whole yet is silence.
+        if ready.io.client_in || ready.io.origin_out {
+            x.touch();
+        }
+        if ready.io.origin_out {
             x.touch_try();
         }
     }
@@ -256,6 +257,7 @@ enum Heard {
 struct Attempt<'a> {
     connection: Connection,
     heard: Heard,
+    closed_by: ClosedBy,
     interim: usize,
     limits: &'a HeadLimits,
 }
@@ -272,7 +274,6 @@ impl Attempt<'_> {
             Some(room) => room,
         };
         buffer.reserve(most);
-        let terminated = |error| Err(Failed::Upstream { error, sent: Sent::Something });
         match self.connection.socket().receive_at_most(buffer, most) {
             Ok(Received::Bytes(n)) => {
                 self.heard = Heard::Something;
@@ -280,21 +281,24 @@ impl Attempt<'_> {
                 Ok(())
             }
             Ok(Received::Nothing) => Ok(()),
-            // Envoy: a head that breaks off is no protocol, silence is a closed connection.
-            Ok(Received::End) if !buffer.is_empty() => terminated(Error::ProtocolError),
-            Ok(Received::End) | Err(_) => terminated(Error::ConnectionTermination),
+            Ok(Received::End) | Err(_) => {
+                self.closed_by = ClosedBy::Host;
+                // Envoy: a head that breaks off is no protocol, silence is a closed connection.
+                let silent = buffer.is_empty();
+                let error =
+                    if silent { Error::ConnectionTermination } else { Error::ProtocolError };
+                Err(Failed::Upstream { error, sent: Sent::Something })
+            }
         }
     }
 
-    /// The final answer, once its head is whole. Of interim answers the first goes to the client
-    /// if the options say so, as in Envoy.
+    /// The final answer, once its head is whole.
     fn parse(
         &mut self,
         x: &mut Exchange<'_>,
         upload: &Upload,
     ) -> Result<Option<BodyLength>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
-        let is_internal = x.is_internal();
         loop {
             let head = &mut x.heads.response;
             if head.received().is_empty() {
@@ -322,33 +326,43 @@ impl Attempt<'_> {
             if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(broken);
             }
-            charge::interim(self.connection.pool().stats(), is_internal, head.status);
-            if self.interim == 1 && x.chain.manager.proxy_100_continue {
-                answer::pass_interim(x)?;
-            }
+            self.begin_answer(x)?;
             x.heads.response.advance();
         }
     }
 
+    /// Takes the interim answer that stands in the response head. Envoy: the first one that it knows
+    /// counts, and goes to the client if the options say so.
+    fn begin_answer(&self, x: &mut Exchange<'_>) -> Result<(), Failed> {
+        let status = x.heads.response.status;
+        if x.interim == Interim::Given || !matches!(status, 100 | 102..=104) {
+            return Ok(());
+        }
+        x.interim = Interim::Given;
+        x.deadlines.set(Passed::PerTry, None);
+        charge::interim(self.connection.pool().stats(), x.is_internal(), status);
+        if x.chain.manager.proxy_100_continue {
+            x.touch();
+            answer::pass_interim(x)?;
+        }
+        Ok(())
+    }
+
     /// Ends the connection and says how far the request had got.
     fn fail(self, failed: Failed) -> Failed {
-        let (by, failed) = match failed {
-            Failed::Upstream { error: Error::ConnectionTermination, .. } => {
-                let sent = if self.connection.is_reused() && self.heard == Heard::Nothing {
-                    Sent::OnStaleConnection
-                } else {
-                    Sent::Something
-                };
-                let error = Error::ConnectionTermination;
-                (ClosedBy::Host, Failed::Upstream { error, sent })
+        let failed = match failed {
+            Failed::Upstream { error: error @ Error::ConnectionTermination, .. }
+                if self.connection.is_reused() && self.heard == Heard::Nothing =>
+            {
+                Failed::Upstream { error, sent: Sent::OnStaleConnection }
             }
             Failed::Upstream { error: Error::ProtocolError, .. } => {
                 self.connection.pool().stats().upstream_cx_protocol_error.inc();
-                (ClosedBy::Us, failed)
+                failed
             }
-            _ => (ClosedBy::Us, failed),
+            _ => failed,
         };
-        self.connection.close(by);
+        self.connection.close(self.closed_by);
         failed
     }
 }

@@ -90,7 +90,8 @@ impl Pump {
             BodyLength::UntilClose => Source::UntilClose,
         };
         let bound = limits::LARGE_BLOCK_BYTES;
-        let most = if most == 0 { bound } else { most.min(bound) };
+        // As in Envoy the limit is soft: what one block takes is received at once.
+        let most = if most == 0 { bound } else { most.clamp(limits::BLOCK_BYTES, bound) };
         Self {
             source,
             framing,

@@ -1,12 +1,18 @@
-//! What a cluster is charged for an answer: the `upstream_rq_<code>` family and its time.
+//! What a cluster is charged for an answer: the `upstream_rq_<code>` family and its time; and what
+//! its host is.
 
-use super::Exchange;
-use crate::http1::FieldName;
-use crate::stats::{ClusterStats, Origin};
+use super::attempt::Failed;
+use super::deadlines::Passed;
+use super::{Exchange, Interim};
+use crate::http1::{BodyLength, FieldName};
+use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
 use crate::upstream::local::LocalCluster;
 
 /// Counts the answer that the client gets, from a host or from here.
 pub(super) fn answer(cluster: &LocalCluster, x: &Exchange<'_>, status: u16) {
+    if let Some(zone) = zone(x) {
+        zone.codes.record(status);
+    }
     cluster.stats().record_response(status, origin(x.is_internal()), is_canary(x));
 }
 
@@ -15,16 +21,54 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
     stats.record_response(status, origin(is_internal), false);
 }
 
+/// Counts for a host how an attempt went, by the length of its answer.
+///
+/// Envoy: what goes wrong once an answer has begun is no error of the host.
+pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
+    let is_error = match went {
+        Ok(length) => (500..600).contains(&x.heads.response.status) || ends_badly(x, length),
+        Err(Failed::Upstream { .. }) => x.interim == Interim::None,
+        Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
+            host.rq_timeout.inc();
+            x.interim == Interim::None
+        }
+        Err(_) => false,
+    };
+    if is_error {
+        host.rq_error.inc();
+    } else if went.is_ok() {
+        host.rq_success.inc();
+    }
+}
+
+/// Whether an answer is the end of a gRPC call, and not a good one: its status stands for a 5xx of
+/// HTTP, or there is none.
+fn ends_badly(x: &Exchange<'_>, length: BodyLength) -> bool {
+    const GOOD: [&[u8]; 11] = [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
+    let status = || x.heads.response.fields.get(FieldName::GrpcStatus);
+    matches!(length, BodyLength::None | BodyLength::Length(0))
+        && x.heads.request.is_grpc()
+        && !status().is_some_and(|status| GOOD.contains(&status))
+}
+
 const fn origin(is_internal: bool) -> Origin {
     if is_internal { Origin::Internal } else { Origin::External }
 }
 
 /// Records how long the answer took, from the end of the request to the end of the answer.
-pub(super) fn time(cluster: &LocalCluster, x: &Exchange<'_>) {
+pub(super) fn time(stats: &ClusterStats, x: &Exchange<'_>) {
     let now = x.client.shard.clock.now();
     let took = now.saturating_sub(x.received.unwrap_or(x.began));
+    if let Some(zone) = zone(x) {
+        zone.upstream_rq_time.record(took);
+    }
     let canary = is_canary(x);
-    cluster.stats().record_response_time(took, origin(x.is_internal()), canary);
+    stats.record_response_time(took, origin(x.is_internal()), canary);
+}
+
+/// The counters of the zone of the last attempt's host, if they are kept.
+fn zone<'a>(x: &'a Exchange<'_>) -> Option<&'a ZoneStats> {
+    x.upstream.pool.as_ref()?.zone_stats()
 }
 
 fn is_canary(x: &Exchange<'_>) -> bool {

@@ -5,6 +5,7 @@
 
 use super::attempt::{self, Answer, Failed};
 use super::body::{Fault, Framing, Pump};
+use super::charge;
 use super::deadlines::Passed;
 use super::forward::give_back;
 use super::route::Route;
@@ -55,19 +56,23 @@ pub(super) async fn deliver(
             relayed = Err(Broken::Client);
         }
     }
-    let clean = pump.has_ended() && pump.surplus().is_empty() && !has_surplus;
     let after = match relayed {
         Ok(()) => {
-            match (clean && upload.is_done(), origin_stays) {
-                (true, true) => give_back(x, connection),
-                (true, false) if length == BodyLength::UntilClose => {
-                    connection.finish(ClosedBy::Host);
-                }
-                (true, false) => {
-                    connection.pool().stats().upstream_cx_close_notify.inc();
-                    connection.finish(ClosedBy::Us);
-                }
-                (false, _) => connection.close(ClosedBy::Us),
+            x.end_answer(!x.is_complete());
+            if upload.has_ended() {
+                charge::time(connection.pool().stats(), x);
+            }
+            let has_surplus = has_surplus || !pump.surplus().is_empty();
+            if has_surplus {
+                connection.pool().stats().upstream_cx_protocol_error.inc();
+            }
+            let by = if length == BodyLength::UntilClose { ClosedBy::Host } else { ClosedBy::Us };
+            if !upload.is_done() {
+                connection.close(by);
+            } else if origin_stays && !has_surplus {
+                give_back(x, connection);
+            } else {
+                connection.finish(by);
             }
             if upload.has_ended() { x.after() } else { After::Linger }
         }

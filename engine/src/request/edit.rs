@@ -1,19 +1,15 @@
 //! The heads of an exchange, edited as the connection manager and the route say.
 
-use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
-
+use super::deadlines::Passed;
 use super::headers::{self, ConnectionHeader};
 use super::reply::LocalReply;
 use super::route::{
     self, Action, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost,
 };
 use super::{Exchange, Outcome, Persistence, Upgrade, tunnel};
-use crate::downstream::connection::Client;
 use crate::downstream::connection_manager::Peer;
 use crate::downstream::normalize::{self, Refusal};
-use crate::flags::{Flag, Flags};
-use crate::format::StreamInfo;
+use crate::flags::Flag;
 use crate::http1::{BodyLength, FieldName, Method, Version, framing};
 use crate::request::body::Framing;
 use crate::upstream::cluster::HttpProtocolOptions;
@@ -134,23 +130,22 @@ impl Exchange<'_> {
         }
         if !plan.path_rewrite.is_none() {
             let mut target = self.client.shard.buffers.take();
-            let head = &mut self.heads.request;
-            plan.path_rewrite.rewrite(&route.path, head.target(), &mut target);
-            if !self.chain.manager.suppress_envoy_headers {
-                let original = head.target().to_vec();
-                head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            plan.path_rewrite.rewrite(&route.path, self.heads.request.target(), &mut target);
+            if !target.is_empty() {
+                self.set_path(&target);
             }
-            head.set_target(&target);
             self.client.shard.buffers.give(target);
         }
-        framing::announce_request(&mut self.heads.request, self.body);
     }
 
-    /// Edits the request for the host that was chosen.
+    /// Edits the request for the host that was chosen. Envoy: how the body is framed is told last.
     pub(super) fn rewrite_for_host(&mut self, plan: &Forward, host: &Host) {
         let name = host.endpoint.hostname.as_bytes();
         if matches!(plan.host_rewrite, HostRewrite::Auto) && !name.is_empty() {
             self.set_host(name, plan);
+        }
+        if self.upgrade == Upgrade::None || self.body != BodyLength::None {
+            framing::announce_request(&mut self.heads.request, self.body);
         }
     }
 
@@ -163,16 +158,21 @@ impl Exchange<'_> {
         }
     }
 
+    /// `x-envoy-is-timeout-retry` of another attempt: whether the one before it took too long.
+    pub(super) fn tell_timeout(&mut self, virtual_host: &VirtualHost, timed_out: bool) {
+        if virtual_host.include_is_timeout_retry_header {
+            let told: &[u8] = if timed_out { b"true" } else { b"false" };
+            self.heads.request.fields.set(FieldName::XEnvoyIsTimeoutRetry, told);
+        }
+    }
+
     /// As Envoy, the original is the host before this change, be it the one of the last attempt,
     /// and it is told even if nothing changed.
     fn set_host(&mut self, host: &[u8], plan: &Forward) {
-        let fields = &mut self.heads.request.fields;
-        let original = fields.get(FieldName::Host).unwrap_or_default().to_vec();
-        fields.set(FieldName::Host, host);
-        if self.heads.request.method == Method::Connect {
-            self.heads.request.set_target(host);
-        }
-        let fields = &mut self.heads.request.fields;
+        let head = &mut self.heads.request;
+        let original = head.authority().unwrap_or_default().to_vec();
+        head.set_authority(host);
+        let fields = &mut head.fields;
         if !self.chain.manager.suppress_envoy_headers {
             fields.set(FieldName::XEnvoyOriginalHost, &original);
         }
@@ -181,11 +181,21 @@ impl Exchange<'_> {
         }
     }
 
+    /// As with the host, the original is told even if nothing changed.
+    fn set_path(&mut self, target: &[u8]) {
+        let head = &mut self.heads.request;
+        if !self.chain.manager.suppress_envoy_headers {
+            let original = head.target().to_vec();
+            head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+        }
+        head.set_target(target);
+    }
+
     fn mutate_request(&mut self, route: &Route) {
         if route.request_headers.is_empty() {
             return;
         }
-        let stream = self.stream();
+        let stream = self.stream(Some(route));
         let mut scratch = self.client.shard.scratch();
         route.request_headers.apply_to_request(&mut self.heads.request, &stream, &mut scratch);
     }
@@ -193,10 +203,10 @@ impl Exchange<'_> {
     /// Edits an answer as the route says; `reply` if it is made here.
     pub(super) fn mutate_response(&mut self, route: Option<&Route>, reply: Option<&LocalReply>) {
         let Some(route) = route.filter(|route| !route.response_headers.is_empty()) else { return };
-        let stream = Stream {
-            details: Some(reply.map_or("via_upstream", |reply| &*reply.details)),
-            flags: reply.map_or(self.flags, |reply| reply.flags),
-            ..self.stream()
+        let stream = self.stream(Some(route));
+        let stream = match reply {
+            Some(reply) => stream.about_to_answer(reply.flags, &reply.details),
+            None => stream.answered_upstream(self.heads.response.status, self.flags),
         };
         let mut scratch = self.client.shard.scratch();
         let super::Heads { request, response, .. } = &mut *self.heads;
@@ -217,16 +227,19 @@ impl Exchange<'_> {
         let tells = !upgrade && !self.chain.manager.suppress_envoy_headers;
         let received = self.received.filter(|_| tells);
         let took = received.map(|received| now.saturating_sub(received));
-        headers::from_origin(&mut self.heads.response, took, upgrade);
-        if self.received.is_none() && !upgrade {
+        headers::from_origin(&mut self.heads.response, took);
+        if !self.is_complete() {
+            // Envoy: a request is not late any more once it is answered.
+            self.deadlines.set(Passed::Request, None);
             self.answer_early();
         }
+        self.mutate_response(Some(route), None);
         if let Some(attempts) = attempts {
             let mut digits = itoa::Buffer::new();
             let count = digits.format(attempts).as_bytes();
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
-        self.mutate_response(Some(route), None);
+        headers::for_one_hop(&mut self.heads.response, upgrade);
         let (method, version) = (self.heads.request.method, self.heads.request.version);
         if version == Version::Http10 && ends_by_close(length) {
             self.persistence = Persistence::Close;
@@ -268,103 +281,9 @@ impl Exchange<'_> {
         route::tls_location(&self.heads.request, &mut location);
         LocalReply::redirect(301, location)
     }
-
-    /// What format strings may ask for.
-    pub(super) fn stream(&self) -> Stream<'static> {
-        let now = self.client.shard.clock.now();
-        Stream {
-            client: self.facts.map(|facts| facts.client),
-            elapsed: Duration::from_millis(now.saturating_sub(self.began)),
-            ..Stream::of(self.client, self.heads.request.version)
-        }
-    }
 }
 
 /// A body without a length that an HTTP/1.0 client can be told.
 const fn ends_by_close(length: BodyLength) -> bool {
     matches!(length, BodyLength::Chunked | BodyLength::UntilClose)
-}
-
-/// What is known of an exchange when its heads are edited.
-#[derive(Clone, Copy)]
-pub(super) struct Stream<'a> {
-    details: Option<&'a str>,
-    flags: Flags,
-    /// Only where an answer is made here: to what a route adds Envoy does not tell it.
-    response_code: Option<u16>,
-    /// Since the request began.
-    elapsed: Duration,
-    protocol: Version,
-    client: Option<SocketAddr>,
-    peer: SocketAddr,
-    local: SocketAddr,
-}
-
-impl Stream<'_> {
-    /// Of a request of this client that has just begun.
-    pub(super) fn of(client: &Client, protocol: Version) -> Self {
-        Self {
-            details: None,
-            flags: Flags::NONE,
-            response_code: None,
-            elapsed: Duration::ZERO,
-            protocol,
-            client: None,
-            peer: client.peer,
-            local: client.local,
-        }
-    }
-
-    /// The same, answered here.
-    pub(super) fn answered<'b>(&self, status: u16, flags: Flags, details: &'b str) -> Stream<'b> {
-        Stream {
-            details: Some(details),
-            flags,
-            response_code: Some(status),
-            elapsed: self.elapsed,
-            protocol: self.protocol,
-            client: self.client,
-            peer: self.peer,
-            local: self.local,
-        }
-    }
-}
-
-impl StreamInfo for Stream<'_> {
-    fn start_time(&self) -> SystemTime {
-        let now = SystemTime::now();
-        now.checked_sub(self.elapsed).unwrap_or(now)
-    }
-
-    fn duration(&self) -> Option<Duration> {
-        Some(self.elapsed)
-    }
-
-    fn response_code(&self) -> Option<u16> {
-        self.response_code
-    }
-
-    fn protocol(&self) -> Option<Version> {
-        Some(self.protocol)
-    }
-
-    fn response_code_details(&self) -> Option<&str> {
-        self.details
-    }
-
-    fn response_flags(&self) -> Flags {
-        self.flags
-    }
-
-    fn downstream_remote_address(&self) -> Option<SocketAddr> {
-        self.client
-    }
-
-    fn downstream_direct_remote_address(&self) -> Option<SocketAddr> {
-        Some(self.peer)
-    }
-
-    fn downstream_local_address(&self) -> Option<SocketAddr> {
-        Some(self.local)
-    }
 }

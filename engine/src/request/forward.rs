@@ -14,7 +14,7 @@ use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
 use super::route::{Connect, Forward, Route, VirtualHost, scheme};
 use super::upload::{Keep, Upload};
-use super::{Exchange, Outcome, Upgrade, tunnel};
+use super::{Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest, millis};
 use crate::flags::Flag;
 use crate::http1::chunked::TrailerRules;
@@ -41,7 +41,9 @@ pub(super) async fn forward(
         return Outcome::reply(invalid);
     }
     x.origin_names = cluster.cluster().http.names;
-    prepare(x, route, plan);
+    x.upstream.cluster = Some(Rc::clone(&cluster));
+    x.upstream.attempts = 1;
+    prepare(x, virtual_host, route, plan);
     let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
     x.remove_retry_fields();
     let keep = match &retry {
@@ -57,7 +59,6 @@ pub(super) async fn forward(
         retry,
         upload: Upload::new(&x.body, keep, buffered),
         tried: Vec::new(),
-        attempts: 0,
         stale: Stale::NotYet,
         retrying: None,
     };
@@ -66,7 +67,7 @@ pub(super) async fn forward(
     }
     let outcome = loop {
         let attempted = forwarding.attempt(x).await;
-        forwarding.forget_retries_if_outgrown();
+        forwarding.forget_retries(x);
         let wait = match attempted {
             Ok(answered) => match forwarding.judge_answer(x) {
                 Some(wait) => {
@@ -106,7 +107,7 @@ fn trailer_rules(x: &Exchange<'_>, cluster: &LocalCluster) -> Option<TrailerRule
 }
 
 /// Edits the request as the route says, once for all attempts.
-fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
+fn prepare(x: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
     x.take_timeouts(plan);
     let idle = plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
     x.stream_idle = idle.filter(|idle| !idle.is_zero());
@@ -121,6 +122,8 @@ fn prepare(x: &mut Exchange<'_>, route: &Route, plan: &Forward) {
         }
         _ => expect_timeout(x, Duration::ZERO),
     }
+    // Envoy: what the route adds may name the count.
+    x.count_attempt(virtual_host, x.upstream.attempts);
     x.rewrite_request(route, plan);
 }
 
@@ -145,8 +148,6 @@ struct Forwarding<'a> {
     upload: Upload,
     /// Whom a retry avoids; empty unless the policy says so.
     tried: Vec<Rc<Pool>>,
-    /// Attempts begun; one on a stale connection does not count.
-    attempts: u32,
     stale: Stale,
     /// Counts against `max_retries` from the decision to retry to the end of the request.
     retrying: Option<Permit>,
@@ -180,14 +181,16 @@ impl Forwarding<'_> {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
-        if self.attempts > 0 {
+        if x.upstream.attempts > 1 {
             let now = x.client.shard.clock.now();
             let elapsed = now.saturating_sub(x.received.unwrap_or(now));
             expect_timeout(x, Duration::from_millis(elapsed));
+            x.count_attempt(self.virtual_host, x.upstream.attempts);
+            let timed_out = self.retry.as_ref().is_some_and(RetryState::follows_timeout);
+            x.tell_timeout(self.virtual_host, timed_out);
         }
-        self.attempts += 1;
-        x.count_attempt(self.virtual_host, self.attempts);
         x.rewrite_for_host(self.plan, pool.host());
+        x.upstream.pool = Some(Rc::clone(&pool));
         let mut head = x.client.shard.buffers.take();
         if !self.terminates(x) {
             self.encode(x, &mut head);
@@ -208,6 +211,7 @@ impl Forwarding<'_> {
         // still on the way.
         let early = self.upload.take_early(&mut x.client.early);
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
+        x.upstream.connected(&connection);
         let Some(active) = Active::begin(&self.cluster, &pool, self.plan.priority) else {
             pool.host_stats().rq_error.inc();
             pool.give_back(connection, x.client.shard.clock.now());
@@ -216,13 +220,13 @@ impl Forwarding<'_> {
         if self.terminates(x) {
             // The tunnel is there as soon as its end is.
             x.heads.response.status = 200;
-            active.charge(Ok(200));
+            charge::host(pool.host_stats(), x, Ok(BodyLength::None));
             let answer = Answer { connection, length: BodyLength::None };
             return Ok(Answered { answer, active });
         }
         let limits = &self.cluster.cluster().http.head_limits;
         let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
-        active.charge(answer.as_ref().map(|_| x.heads.response.status));
+        charge::host(pool.host_stats(), x, answer.as_ref().map(|answer| answer.length));
         Ok(Answered { answer: answer?, active })
     }
 
@@ -257,15 +261,15 @@ impl Forwarding<'_> {
     fn pick(&mut self) -> Option<Rc<Pool>> {
         let policy = self.retry.as_ref().map(RetryState::policy);
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
-            return self.cluster.pick();
+            return self.cluster.pick(self.plan.priority);
         };
         let again = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
-        let mut pool = self.cluster.pick()?;
+        let mut pool = self.cluster.pick(self.plan.priority)?;
         for _ in 0..again {
             if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
                 break;
             }
-            pool = self.cluster.pick()?;
+            pool = self.cluster.pick(self.plan.priority)?;
         }
         if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
             self.tried.push(Rc::clone(&pool));
@@ -275,7 +279,7 @@ impl Forwarding<'_> {
 
     async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
         if self.terminates(x) {
-            return attempt::connect(x, pool, self.plan.priority).await;
+            return attempt::connect(x, pool).await;
         }
         let look = if self.may_be_sent_again(x) { Look::AsTold } else { Look::Again };
         if self.stale == Stale::NotYet
@@ -283,7 +287,7 @@ impl Forwarding<'_> {
         {
             return Ok(connection);
         }
-        attempt::lease(x, pool, self.plan.priority).await
+        attempt::lease(x, pool).await
     }
 
     /// Whether it does no harm to send the request twice.
@@ -291,8 +295,12 @@ impl Forwarding<'_> {
         x.heads.request.method.is_idempotent() && self.upload.can_repeat()
     }
 
-    /// Envoy: once the body is more than is kept, the request is not retried any more.
-    fn forget_retries_if_outgrown(&mut self) {
+    /// Envoy: once an answer has begun or the body is more than is kept, the request is not retried
+    /// any more.
+    fn forget_retries(&mut self, x: &Exchange<'_>) {
+        if x.interim == Interim::Given {
+            self.retry = None;
+        }
         if self.upload.outgrew() && self.retry.take().is_some() {
             self.cluster.stats().retry_or_shadow_abandoned.inc();
         }
@@ -316,7 +324,6 @@ impl Forwarding<'_> {
             && self.may_be_sent_again(x)
         {
             self.stale = Stale::Met;
-            self.attempts -= 1;
             // It has not been tried.
             self.tried.pop();
             return Verdict::Again(None);
@@ -373,13 +380,16 @@ impl Forwarding<'_> {
         let Answered { answer, active } = answered;
         drop(active);
         let Answer { connection, length } = answer;
-        let early = x.heads.response.rest();
-        let whole = match length {
-            BodyLength::None | BodyLength::Length(0) => early.is_empty(),
-            BodyLength::Length(length) => early.len() as u64 == length,
-            BodyLength::Chunked | BodyLength::UntilClose => false,
+        let length = match length {
+            BodyLength::None => 0,
+            BodyLength::Length(length) => length,
+            BodyLength::Chunked | BodyLength::UntilClose => u64::MAX,
         };
-        if whole && self.upload.is_done() && x.heads.response.keep_alive() {
+        let early = x.heads.response.rest().len() as u64;
+        if early > length {
+            self.cluster.stats().upstream_cx_protocol_error.inc();
+        }
+        if early == length && self.upload.is_done() && x.heads.response.keep_alive() {
             give_back(x, connection);
         } else {
             connection.close(ClosedBy::Us);
@@ -418,11 +428,13 @@ impl Forwarding<'_> {
             None => return Ok(()),
         }
         stats.upstream_rq_retry.inc();
+        x.upstream.attempts += 1;
         Ok(())
     }
 
     /// What the client gets when no attempt succeeded.
     fn end(&self, x: &mut Exchange<'_>, failed: Failed) -> Outcome {
+        x.upstream.body_bytes = self.upload.received_bytes();
         let stats = self.cluster.stats();
         let mut reply = match failed {
             Failed::ClientGone => return Outcome::Done(After::Close),
@@ -431,7 +443,10 @@ impl Forwarding<'_> {
                 return Outcome::reply(LocalReply::refused(error));
             }
             Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
-            Failed::Upstream { error, .. } => LocalReply::upstream_reset(error, self.attempts > 1),
+            Failed::Upstream { error, .. } => {
+                x.upstream.failure = Some(error);
+                LocalReply::upstream_reset(error, x.upstream.attempts > 1)
+            }
             Failed::Deadline(Passed::Route) => {
                 stats.upstream_rq_timeout.inc();
                 x.timeout_reply.of(LocalReply::upstream_timeout())
@@ -442,9 +457,11 @@ impl Forwarding<'_> {
             Failed::Deadline(passed) => return Outcome::reply(x.timed_out(passed)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        reply.attempts = tells_attempts.then_some(self.attempts.max(1));
+        reply.attempts = tells_attempts.then_some(x.upstream.attempts);
         x.heads.response.clear();
-        charge::answer(&self.cluster, x, reply.status);
+        if x.interim == Interim::None {
+            charge::answer(&self.cluster, x, reply.status);
+        }
         Outcome::reply(reply)
     }
 
@@ -460,22 +477,20 @@ impl Forwarding<'_> {
         x.deadlines.set(Passed::PerTry, None);
         // Envoy: the place among the retries is free when an answer is accepted.
         self.retrying = None;
+        x.upstream.body_bytes = self.upload.received_bytes();
         let status = x.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
         if !tunnel::has_failed_handshake(x, &mut answer) {
             charge::answer(&self.cluster, x, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        let attempts = tells_attempts.then_some(self.attempts);
+        let attempts = tells_attempts.then_some(x.upstream.attempts);
         if tunnel::begins(x) {
             // Tunnels are few, and their state is large.
             let tunnel = Box::pin(tunnel::run(x, route, answer, attempts));
             return Outcome::Done(tunnel.await);
         }
         let after = download::deliver(x, route, answer, &mut self.upload, attempts).await;
-        if let After::Next | After::Close = after {
-            charge::time(&self.cluster, x);
-        }
         drop(active);
         Outcome::Done(after)
     }
@@ -499,20 +514,6 @@ impl Active {
         host_stats.rq_total.inc();
         host_stats.rq_active.inc();
         Some(Self { pool: Rc::clone(pool), _permit: permit })
-    }
-
-    /// Counts for the host how the attempt went.
-    fn charge(&self, went: Result<u16, &Failed>) {
-        let host = self.pool.host_stats();
-        match went {
-            Ok(..500) => host.rq_success.inc(),
-            Ok(_) | Err(Failed::Upstream { .. }) => host.rq_error.inc(),
-            Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
-                host.rq_error.inc();
-                host.rq_timeout.inc();
-            }
-            Err(_) => {}
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The fields of a response: what of the origin's is not passed on, and what the proxy adds.
 //!
-//! In Envoy's order: [`from_origin`], then what the route adds, then [`finish`], then the framing
-//! ([`crate::http1::framing::announce_response`]). A local reply starts at [`finish`].
+//! In Envoy's order: [`from_origin`], then what the route adds, then [`for_one_hop`], [`finish`] and the
+//! framing ([`crate::http1::framing::announce_response`]). A local reply starts with what the route adds.
 
 use crate::http1::{FieldName, FieldSet, JOINED_IN_RESPONSES, Line, ResponseHead, members};
 use crate::shard::clock::DateLine;
@@ -65,22 +65,29 @@ pub struct Finish<'a> {
     pub connection: ConnectionHeader,
 }
 
-/// Removes what was for this hop only, and notes how long the origin took (`None`: not to be
-/// told). Ask [`ResponseHead::keep_alive`] and the framing before.
+/// Removes what the origin nominated, and notes how long it took (`None`: not to be told). Ask
+/// [`ResponseHead::keep_alive`] and the framing before.
 ///
 /// A field that the origin's `Connection` nominates is removed, as RFC 9110 §7.6.1 says; Envoy
 /// leaves it.
-/// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
-pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>, upgrade: bool) {
+pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>) {
     remove_nominated(head);
     head.fields.merge_set(JOINED_IN_RESPONSES);
-    let leave = upgrade && head.upgrade().is_some();
-    head.fields.remove_set(if leave { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP });
+    head.fields.remove(FieldName::KeepAlive);
     if let Some(ms) = service_time_ms {
         let mut digits = itoa::Buffer::new();
         let text = digits.format(ms).as_bytes();
         head.fields.set(FieldName::XEnvoyUpstreamServiceTime, text);
     }
+}
+
+/// Removes what is for one hop only, whoever said it: the origin, or a route that cannot know what
+/// becomes of the connection.
+///
+/// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
+pub fn for_one_hop(head: &mut ResponseHead, upgrade: bool) {
+    let leave = upgrade && head.upgrade().is_some();
+    head.fields.remove_set(if leave { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP });
 }
 
 /// Adds what every response to a client has.
@@ -129,7 +136,7 @@ const OPTIONS: [&[u8]; 6] =
     [b"close", b"keep-alive", b"upgrade", b"connection", b"content-length", b"transfer-encoding"];
 
 const HOP_BY_HOP_BUT_UPGRADE: FieldSet =
-    FieldSet::of(&[FieldName::TransferEncoding, FieldName::KeepAlive, FieldName::ProxyConnection]);
+    FieldSet::of(&[FieldName::TransferEncoding, FieldName::ProxyConnection]);
 
 const HOP_BY_HOP: FieldSet =
     HOP_BY_HOP_BUT_UPGRADE.with(&[FieldName::Connection, FieldName::Upgrade]);
@@ -214,7 +221,8 @@ mod tests {
         let mut switch = parsed(
             "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nKeep-Alive: 5\r\n\r\n",
         );
-        from_origin(&mut switch, None, true);
+        from_origin(&mut switch, None);
+        for_one_hop(&mut switch, true);
         assert_eq!(lines(&switch), ["connection: Upgrade", "upgrade: websocket"]);
     }
 
@@ -238,7 +246,8 @@ mod tests {
         ] {
             let mut head = parsed(&format!("HTTP/1.1 {status} X\r\n{origin}\r\n"));
             let length = framing::response(method, &head).expect("framed");
-            from_origin(&mut head, None, false);
+            from_origin(&mut head, None);
+            for_one_hop(&mut head, false);
             framing::announce_response(method, client, &mut head, length);
             let what = format!("{method:?} {client:?} {status} {origin}");
             assert_eq!(lines(&head).first().map(String::as_str), wanted, "{what}");
@@ -258,7 +267,8 @@ mod tests {
 
     fn sent(rules: &ResponseRules, origin: &str) -> Vec<String> {
         let mut head = parsed(&format!("HTTP/1.1 200 OK\r\n{origin}\r\n"));
-        from_origin(&mut head, Some(7), false);
+        from_origin(&mut head, Some(7));
+        for_one_hop(&mut head, false);
         let now = Finish {
             date: date_line(DATE),
             request_id: None,

@@ -20,17 +20,20 @@ pub mod reply;
 pub mod reply_rewrite;
 pub mod retry;
 pub mod route;
+mod stream;
 mod tunnel;
 mod upload;
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use self::attempt::Failed;
 use self::deadlines::{Deadlines, Passed};
 use self::envoy_headers::TimeoutReply;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
+use self::stream::Upstream;
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, HeadLimit, millis};
 use crate::downstream::filter_chain::ConnectionChain;
@@ -67,12 +70,27 @@ pub(crate) struct Exchange<'a> {
     persistence: Persistence,
     /// What the connection manager found out about the request.
     facts: Option<Facts>,
+    /// Whether its answer has begun, as far as attempts are concerned.
+    interim: Interim,
     /// The same for every decision about this request.
     random: u64,
     /// Whether it asks for an upgrade.
     upgrade: Upgrade,
     /// What happened to it so far; a reply adds its own.
     flags: Flags,
+    /// The wall clock when it began, once somebody has asked.
+    started: Cell<Option<SystemTime>>,
+    /// Where it went.
+    upstream: Upstream,
+}
+
+/// Whether a host has given an interim answer. Envoy: with it the answer has begun, also where the
+/// client does not get it. No other attempt follows, this one has no `per_try_timeout`, and if it
+/// fails the cluster is charged nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Interim {
+    None,
+    Given,
 }
 
 /// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
@@ -128,8 +146,6 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
         Outcome::Reply(reply) => exchange.reply(*reply, None).await,
     };
     exchange.end_upgrade();
-    let took = exchange.client.shard.clock.now().saturating_sub(exchange.began);
-    client.stats().downstream_rq_time.record(took);
     client.end_exchange();
     after
 }
@@ -147,6 +163,8 @@ pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> Afte
     let reply = match limit {
         HeadLimit::Head => LocalReply::request_header_timeout(),
         HeadLimit::Request => LocalReply::request_timeout(),
+        HeadLimit::Idle => LocalReply::stream_idle(false),
+        HeadLimit::Duration => LocalReply::max_duration(false),
     };
     answer::say(client, reply).await
 }
@@ -161,11 +179,12 @@ impl<'a> Exchange<'a> {
         let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
-        let after =
-            |limit: Option<Duration>| limit.map(|limit| began.saturating_add(millis(limit)));
+        // Both count from the first byte of the head.
+        let after = |limit: Option<Duration>| {
+            limit.map(|limit| client.head_began().saturating_add(millis(limit)))
+        };
         if received.is_none() {
-            let limit = limits.request.map(|most| client.head_began().saturating_add(millis(most)));
-            deadlines.set(Passed::Request, limit);
+            deadlines.set(Passed::Request, after(limits.request));
         }
         deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
         Self {
@@ -182,9 +201,12 @@ impl<'a> Exchange<'a> {
             body,
             persistence: if keep_alive { Persistence::KeepAlive } else { Persistence::Close },
             facts: None,
+            interim: Interim::None,
             random,
             upgrade: Upgrade::None,
             flags: Flags::NONE,
+            started: Cell::new(None),
+            upstream: Upstream::default(),
             client,
             heads,
         }
@@ -201,22 +223,28 @@ impl<'a> Exchange<'a> {
             if self.client.send_all(encode::CONTINUE).await.is_err() {
                 return Outcome::Done(After::Close);
             }
+            answer::count(self.client, 100);
         }
         let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);
-        router.rq_total.inc();
         match chain.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
+                router.rq_total.inc();
                 router.no_route.inc();
                 Outcome::reply(LocalReply::no_route())
             }
             Lookup::TlsRequired => {
-                router.rq_redirect.inc();
+                router.rq_total.inc();
+                // Envoy: a redirect is a direct response.
+                router.rq_direct_response.inc();
                 Outcome::reply(self.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
                 let outcome = match self.begin_upgrade(&route.action) {
-                    Ok(()) => self.take_route(router, virtual_host, route).await,
+                    Ok(()) => {
+                        router.rq_total.inc();
+                        self.take_route(router, virtual_host, route).await
+                    }
                     Err(refused) => Outcome::reply(refused),
                 };
                 match outcome {
@@ -244,7 +272,7 @@ impl<'a> Exchange<'a> {
                 Outcome::reply(self.direct(direct))
             }
             Action::Redirect(redirect) => {
-                router.rq_redirect.inc();
+                router.rq_direct_response.inc();
                 Outcome::reply(self.redirect(route, redirect))
             }
         }
@@ -283,22 +311,31 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Passed::Route, self.timeouts.global.map(after));
     }
 
-    /// Starts the timer of an attempt, which has its connection, once the whole request has come.
-    fn start_try_timer(&mut self, upload: &Upload) {
-        if let Some(limit) = self.timeouts.per_try
-            && upload.has_ended()
-            && self.deadlines.get(Passed::PerTry).is_none()
+    /// Starts the timers of an attempt, which has its connection, once the whole request has come.
+    fn start_try_timers(&mut self, upload: &Upload) {
+        if !upload.has_ended() {
+            return;
+        }
+        if self.interim == Interim::None {
+            self.start_try_timer(Passed::PerTry, self.timeouts.per_try);
+        }
+        self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
+    }
+
+    fn start_try_timer(&mut self, timer: Passed, limit: Option<Duration>) {
+        if let Some(limit) = limit
+            && self.deadlines.get(timer).is_none()
         {
             let now = self.client.shard.clock.now();
-            self.deadlines.set(Passed::PerTry, Some(now.saturating_add(millis(limit))));
+            self.deadlines.set(timer, Some(now.saturating_add(millis(limit))));
         }
     }
 
-    /// Something moved between us and the host: the attempt's idle deadline moves on.
+    /// Something moved between us and the host: the attempt's idle deadline, if it runs, moves on.
     fn touch_try(&mut self) {
-        if let Some(idle) = self.per_try_idle {
-            let now = self.client.shard.clock.now();
-            self.deadlines.set(Passed::PerTryIdle, Some(now.saturating_add(millis(idle))));
+        if self.deadlines.get(Passed::PerTryIdle).is_some() {
+            self.deadlines.set(Passed::PerTryIdle, None);
+            self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
         }
     }
 
@@ -317,7 +354,7 @@ impl<'a> Exchange<'a> {
     /// The answer when a deadline of the connection manager has passed.
     fn timed_out(&self, passed: Passed) -> LocalReply {
         self.count_timeout(passed);
-        let complete = self.received.is_some();
+        let complete = self.is_complete();
         match passed {
             Passed::Request => LocalReply::request_timeout(),
             Passed::StreamDuration => LocalReply::max_duration(complete),

@@ -11,7 +11,6 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::route::is_grpc;
 use crate::flags::{Flag, Flags};
 use crate::http1::{self, FieldName, Method, RequestHead, ResponseHead, Version};
 use crate::upstream::error::Error;
@@ -169,7 +168,7 @@ impl LocalReply {
 
     /// The third step: what is said about the body. There is no request if it could not be read.
     pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
-        if let Some(request) = request.filter(|request| is_grpc(request)) {
+        if let Some(request) = request.filter(|request| request.is_grpc()) {
             return self.describe_for_grpc(head, request.method);
         }
         if self.body.is_empty() || !has_body(self.status) {
@@ -223,7 +222,8 @@ impl LocalReply {
 
     /// The bytes that follow the head.
     pub(crate) fn body_for(&self, request: Option<&RequestHead>) -> &[u8] {
-        let is_without = |request: &RequestHead| request.method == Method::Head || is_grpc(request);
+        let is_without =
+            |request: &RequestHead| request.method == Method::Head || request.is_grpc();
         if !has_body(self.status) || request.is_some_and(is_without) { &[] } else { &self.body }
     }
 }

@@ -73,7 +73,12 @@ pub(super) async fn run(
             x.client.gone();
             (After::Close, ClosedBy::Us)
         }
-        Ok(First::Origin) => (After::Close, ClosedBy::Host),
+        Ok(First::Origin) => {
+            // Envoy resets the client's stream.
+            x.client.stats().downstream_rq_rx_reset.inc();
+            x.client.stats().downstream_rq_tx_reset.inc();
+            (After::Close, ClosedBy::Host)
+        }
         Err(Broken::Client) => {
             x.client.gone();
             (After::Close, ClosedBy::Us)

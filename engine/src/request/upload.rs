@@ -3,6 +3,7 @@
 use super::body::{Fault, Framing, Pulled, Pump};
 use crate::http1::BodyLength;
 use crate::http1::chunked::TrailerRules;
+use crate::limits;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
@@ -18,7 +19,7 @@ pub(super) struct Upload {
 enum Kept {
     /// Nobody will ask for it again.
     Nothing,
-    /// All of it, as long as it is not more than `most`.
+    /// All of it, as long as it carries not more than `most`.
     Bytes { bytes: Vec<u8>, most: usize },
     /// It was too much to keep.
     TooMuch,
@@ -116,7 +117,10 @@ impl Upload {
     fn keep_from(&mut self, before: usize) {
         if let Kept::Bytes { bytes, most } = &mut self.kept {
             let fresh = self.pump.unsent().get(before..).unwrap_or_default();
-            if bytes.len() + fresh.len() > *most {
+            // Envoy: the limit is on what the chunks carry. Their framing may be as much again, and
+            // a little more for a small limit; else they are too tiny to be kept.
+            let framed_max = most.saturating_mul(2).saturating_add(limits::BLOCK_BYTES);
+            if self.pump.received_bytes() > *most as u64 || bytes.len() + fresh.len() > framed_max {
                 self.kept = Kept::TooMuch;
             } else {
                 bytes.extend_from_slice(fresh);
@@ -156,6 +160,12 @@ impl Upload {
             Kept::TooMuch => false,
             Kept::Nothing => self.pump.received_bytes() == 0,
         }
+    }
+
+    /// Bytes of the body so far, without framing.
+    #[must_use]
+    pub(super) const fn received_bytes(&self) -> u64 {
+        self.pump.received_bytes()
     }
 
     /// The body was more than is kept.

@@ -14,8 +14,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::Shard;
 use super::socket::Socket;
-use crate::downstream::Listener;
 use crate::downstream::listener::Arrival;
+use crate::downstream::{Direction, Listener};
 use crate::snapshot::Snapshot;
 use crate::upstream::host_set::HostSet;
 
@@ -47,10 +47,27 @@ pub enum Order {
         /// The connection.
         arrival: Arrival,
     },
-    /// Close the listening sockets once nobody waits in them; connections stay as they are.
-    StopAccepting,
+    /// Close these listening sockets once nobody waits in them; connections stay as they are.
+    StopAccepting(Listeners),
     /// Answer with `connection: close` from now on, or not any more.
     Draining(Draining),
+}
+
+/// Which listeners an order is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Listeners {
+    /// Every one.
+    All,
+    /// Those with `traffic_direction: INBOUND`.
+    Inbound,
+}
+
+impl Listeners {
+    /// Whether one with this direction is among them.
+    #[must_use]
+    pub fn include(self, direction: Direction) -> bool {
+        self == Self::All || direction == Direction::Inbound
+    }
 }
 
 /// How much a shard wants to be rid of its connections.
@@ -58,10 +75,22 @@ pub enum Order {
 pub enum Draining {
     /// Not at all.
     No,
-    /// Tell clients with `connection: close`; idle ones may stay.
-    Tell,
+    /// Tell clients of these with `connection: close`; idle ones may stay.
+    Tell(Listeners),
     /// Tell clients, and close idle connections after a moment: the process is about to end.
     Leave,
+}
+
+impl Draining {
+    /// Whether clients of a listener with this direction are told to go.
+    #[must_use]
+    pub fn tells(self, direction: Direction) -> bool {
+        match self {
+            Self::No => false,
+            Self::Tell(listeners) => listeners.include(direction),
+            Self::Leave => true,
+        }
+    }
 }
 
 /// The end of those who tell.

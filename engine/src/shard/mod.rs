@@ -29,14 +29,14 @@ use std::time::Instant;
 
 use self::buffers::Buffers;
 use self::clock::Clock;
-use self::mailbox::{Draining, Inbox, Order};
+use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::reactor::Reactor;
 use self::ring::Ring;
 use self::roster::{Post, Roster};
 use self::stage::Stage;
 use self::timers::{Alarm, Timers};
 use self::world::World;
-use crate::downstream::listener;
+use crate::downstream::{Direction, listener};
 use crate::http1::names::AsReceived;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::limits;
@@ -77,7 +77,9 @@ pub struct Shard {
     pub random: RefCell<fastrand::Rng>,
     world: RefCell<Rc<World>>,
     draining: Cell<Draining>,
-    accepting: Cell<Accepting>,
+    /// Whose listening sockets are closed.
+    stopped: Cell<Option<Listeners>>,
+    next_connection: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
@@ -88,23 +90,8 @@ pub struct Shard {
     /// Waits that may end at once before the task lets others run.
     patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
-    sweeping: Cell<Sweeping>,
-}
-
-/// Whether the listening sockets are open.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Accepting {
-    /// New connections are welcome.
-    Yes,
-    /// The sockets close once nobody waits in them.
-    No,
-}
-
-/// Whether a look at the idle upstream connections is due.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Sweeping {
-    Due,
-    NotDue,
+    /// When the next look at the idle upstream connections is due.
+    sweep_due: Cell<clock::Millis>,
 }
 
 /// The heads of one exchange, with the buffers they were received into.
@@ -169,17 +156,26 @@ impl Shard {
             random: RefCell::new(fastrand::Rng::new()),
             world: RefCell::new(Rc::new(World::default())),
             draining: Cell::new(Draining::No),
-            accepting: Cell::new(Accepting::Yes),
+            stopped: Cell::new(None),
+            next_connection: Cell::new(id as u64),
             heads: RefCell::default(),
             scratch: RefCell::default(),
             roster,
             post,
             patience: Cell::new(0),
             sweep: Cell::new(None),
-            sweeping: Cell::new(Sweeping::NotDue),
+            sweep_due: Cell::new(clock::Millis::MAX),
         }));
         shard.sweep.set(Some(Box::leak(Box::new(shard.timers.alarm()))));
         Ok(shard)
+    }
+
+    /// A number that no other connection of the process has, of clients or to hosts.
+    #[must_use]
+    pub fn connection_id(&self) -> u64 {
+        let id = self.next_connection.get();
+        self.next_connection.set(id + self.roster.count() as u64);
+        id
     }
 
     fn carry_out(&'static self, order: Order) {
@@ -196,7 +192,7 @@ impl Shard {
             }
             Order::Listen { listener, socket, address } => {
                 let Some(listener) = self.world().listener(listener) else { return };
-                self.accepting.set(Accepting::Yes);
+                self.stopped.set(None);
                 match socket::Socket::new(socket) {
                     Ok(socket) => self.spawn(listener::accept(self, listener, socket, address)),
                     Err(error) => {
@@ -207,12 +203,18 @@ impl Shard {
             Order::Serve { listener, arrival } => {
                 let _taken = contain(|| listener::take_over(self, &listener, arrival));
             }
-            Order::StopAccepting => {
-                self.accepting.set(Accepting::No);
+            Order::StopAccepting(listeners) => {
+                if self.stopped.get() != Some(Listeners::All) {
+                    self.stopped.set(Some(listeners));
+                }
                 self.timers.wake_all();
             }
             Order::Draining(draining) => {
-                self.draining.set(draining);
+                // Whoever tells everybody tells the clients of some.
+                let inbound = draining == Draining::Tell(Listeners::Inbound);
+                if !(inbound && self.draining.get().tells(Direction::Other)) {
+                    self.draining.set(draining);
+                }
                 self.timers.wake_all();
             }
         }
@@ -230,10 +232,10 @@ impl Shard {
         self.draining.get()
     }
 
-    /// Whether new connections are welcome.
+    /// Whether new connections to a listener with this direction are welcome.
     #[must_use]
-    pub const fn accepting(&self) -> Accepting {
-        self.accepting.get()
+    pub fn accepts(&self, direction: Direction) -> bool {
+        !self.stopped.get().is_some_and(|stopped| stopped.include(direction))
     }
 
     /// Empty heads for an exchange.
@@ -293,13 +295,15 @@ impl Shard {
         Poll::Pending
     }
 
-    /// An upstream connection became idle: somebody should look at it now and then.
-    pub fn sweep_later(&self, now: clock::Millis) {
-        if self.sweeping.get() == Sweeping::NotDue
+    /// An upstream connection became idle: somebody should look at it now and then, and when it
+    /// expires.
+    pub fn sweep_later(&self, expires: clock::Millis, now: clock::Millis) {
+        let due = expires.clamp(now + limits::POOL_SWEEP_MIN_MS, now + limits::POOL_SWEEP_MS);
+        if due < self.sweep_due.get()
             && let Some(alarm) = self.sweep.get()
         {
-            self.sweeping.set(Sweeping::Due);
-            alarm.set(Some(now + limits::POOL_SWEEP_MS), now);
+            self.sweep_due.set(due);
+            alarm.set(Some(due), now);
         }
     }
 
@@ -309,9 +313,9 @@ impl Shard {
             alarm.rang().await;
             let now = self.clock.refresh();
             alarm.set(None, now);
-            self.sweeping.set(Sweeping::NotDue);
-            if self.world().sweep(now) {
-                self.sweep_later(now);
+            self.sweep_due.set(clock::Millis::MAX);
+            if let Some(expires) = self.world().sweep(now) {
+                self.sweep_later(expires, now);
             }
         }
     }

@@ -58,9 +58,10 @@ impl World {
         known.map_or_else(|| LocalListener::new(shard, Arc::clone(listener)), Rc::clone)
     }
 
-    /// Looks at every idle upstream connection; `true` while there are any.
+    /// Looks at every idle upstream connection. Tells when the next one expires, while there are
+    /// any.
     #[must_use]
-    pub fn sweep(&self, now: Millis) -> bool {
-        self.clusters.iter().fold(false, |any, cluster| cluster.sweep(now) | any)
+    pub fn sweep(&self, now: Millis) -> Option<Millis> {
+        self.clusters.iter().filter_map(|cluster| cluster.sweep(now)).min()
     }
 }

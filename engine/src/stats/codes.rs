@@ -21,6 +21,7 @@ impl CodeStats {
     /// Counts one response with this status.
     #[inline]
     pub fn record(&self, status: u16) {
+        let status = status.min(UNKNOWN);
         let mut slots = self.first.get_or_init(Box::default);
         loop {
             if slots.record(status) {
@@ -77,6 +78,9 @@ struct Slot {
     count: Counter,
     status: AtomicU16,
 }
+
+/// Envoy: a status above 599 is unknown, and of no class.
+pub(super) const UNKNOWN: u16 = 600;
 
 /// No response has this status.
 const FREE: u16 = 0;

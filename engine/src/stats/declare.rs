@@ -17,6 +17,7 @@ use crate::stats::{CodeStats, Counter, Gauge, Histogram};
 ///         codes external = "external.";               // upstream_rq_200, _2xx, _completed, as they come
 ///         counter total_match_count = "default.total_match_count";
 ///         constant counter lb_subsets_created;        // a name Envoy has that nothing here changes: no memory
+///         late constant counter response_flood = "http1.response_flood"; // there once a shard counted anything
 ///     }
 /// }
 /// ```
@@ -35,6 +36,12 @@ macro_rules! stats {
      $($rest:tt)*) => {
         $crate::stats::declare::stats! {
             @munch $head [$($fields)*] [$($listed)* { constant $kind, _unused, $name }] $($rest)*
+        }
+    };
+    (@munch $head:tt [$($fields:tt)*] [$($listed:tt)*]
+     late constant $kind:ident $field:ident = $name:literal; $($rest:tt)*) => {
+        $crate::stats::declare::stats! {
+            @munch $head [$($fields)*] [$($listed)* { late_constant $kind, _unused, $name }] $($rest)*
         }
     };
     // A qualifier and a kind.
@@ -95,11 +102,13 @@ macro_rules! stats {
     (@kind constant counter) => { $crate::stats::Kind::ConstantCounter };
     (@kind constant gauge) => { $crate::stats::Kind::ConstantGauge };
     (@kind declared codes) => { $crate::stats::Kind::DeclaredCodes };
+    (@kind late_constant counter) => { $crate::stats::Kind::LateConstantCounter };
     (@kind late histogram) => { $crate::stats::Kind::LateHistogram };
     (@kind peak gauge) => { $crate::stats::Kind::PeakGauge };
     (@kind worker counter) => { $crate::stats::Kind::WorkerCounter };
     (@kind worker gauge) => { $crate::stats::Kind::WorkerGauge };
 
+    (@stat late_constant $kind:ident $field:ident) => { |_| None };
     (@stat constant $kind:ident $field:ident) => { |_| None };
     (@stat $how:ident counter $field:ident) => { |set| Some($crate::stats::Stat::Counter(&set.$field)) };
     (@stat $how:ident gauge $field:ident) => { |set| Some($crate::stats::Stat::Gauge(&set.$field)) };
@@ -145,6 +154,8 @@ pub enum Kind {
     Gauge,
     /// The values of all the shards.
     Histogram,
+    /// As `ConstantCounter`; the name appears once a shard has counted anything of the set.
+    LateConstantCounter,
     /// As `Histogram`; the name appears with the first value.
     LateHistogram,
     /// The largest of the shards: a state that each shard finds out for itself.

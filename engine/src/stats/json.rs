@@ -108,7 +108,7 @@ fn counts(
     let values = counts(&summary.interval).into_iter().zip(counts(&summary.cumulative));
     for (at, (bound, (interval, cumulative))) in BOUNDS.iter().zip(values).enumerate() {
         comma(out, at);
-        let upper = bound.label;
+        let upper = number(bound.upper);
         write!(
             out,
             r#"{{"upper_bound":{upper},"interval":{interval},"cumulative":{cumulative}}}"#
@@ -121,7 +121,7 @@ fn bins(out: &mut String, key: &str, values: &Values) -> std::fmt::Result {
     write!(out, r#","{key}":["#)?;
     for (at, (bin, count)) in values.bins().enumerate() {
         comma(out, at);
-        let (lower, width) = (bin.lower(), bin.width());
+        let (lower, width) = (number(bin.lower().into()), number(bin.width()));
         write!(out, r#"{{"lower_bound":{lower},"width":{width},"count":{count}}}"#)?;
     }
     write!(out, "]")
@@ -138,9 +138,33 @@ fn string(out: &mut String, text: &str) {
     debug_assert!(written.is_ok(), "a string takes everything");
 }
 
-/// A number as JSON has it: `null` for NaN.
+/// A number as JSON has it: `null` for NaN, otherwise the shorter of 250000 and 2.5e+05, and of two that
+/// are as long the first.
 fn number(value: f64) -> impl Display {
-    std::fmt::from_fn(
-        move |f| if value.is_nan() { f.write_str("null") } else { write!(f, "{value}") },
-    )
+    std::fmt::from_fn(move |f| {
+        if value.is_nan() {
+            return f.write_str("null");
+        }
+        let (fixed, scientific) = (format!("{value}"), format!("{value:e}"));
+        match scientific.split_once('e') {
+            Some((digits, exponent)) if digits.len() + "e+00".len() < fixed.len() => {
+                let exponent: i32 = exponent.parse().unwrap_or(0);
+                write!(f, "{digits}e{exponent:+03}")
+            }
+            _ => f.write_str(&fixed),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_has_the_shorter_of_two_forms() {
+        let written = [0.0, 0.5, 25_000.0, 99_999.0, 100_000.0, 250_000.0, 12_000_000.0, 1e21];
+        let written = written.map(|value| number(value).to_string()).join(" ");
+        assert_eq!(written, "0 0.5 25000 99999 1e+05 250000 1.2e+07 1e+21");
+        assert_eq!(number(f64::NAN).to_string(), "null");
+    }
 }

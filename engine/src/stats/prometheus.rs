@@ -106,11 +106,14 @@ fn plan(scopes: Vec<Arc<dyn Listed>>) -> (Vec<Class>, Vec<Family>) {
 /// Under which metrics and shapes the names of a declared stat appear.
 fn shapes(kind: Kind) -> &'static [(Metric, Shape)] {
     match kind {
-        Kind::ConstantCounter | Kind::Counter => &[(Metric::Counter, Shape::Plain)],
+        Kind::ConstantCounter | Kind::LateConstantCounter | Kind::Counter => {
+            &[(Metric::Counter, Shape::Plain)]
+        }
         Kind::Codes | Kind::DeclaredCodes => &[
             (Metric::Counter, Shape::Code),
             (Metric::Counter, Shape::Class),
             (Metric::Counter, Shape::Completed),
+            (Metric::Counter, Shape::Unknown),
         ],
         Kind::ConstantGauge | Kind::Gauge | Kind::PeakGauge => &[(Metric::Gauge, Shape::Plain)],
         Kind::Histogram | Kind::LateHistogram => &[(Metric::Histogram, Shape::Plain)],

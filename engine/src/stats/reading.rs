@@ -51,6 +51,8 @@ pub(super) enum Name<'a> {
     Completed(&'a str),
     /// `upstream_rq_total`
     Plain(&'a str),
+    /// `external.upstream_rq_unknown`
+    Unknown(&'a str),
     /// `worker_0.downstream_cx_total`
     Worker(usize, &'a str),
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Name<'_> {
             Self::Code(group, code) => write!(f, "{group}upstream_rq_{code}"),
             Self::Completed(group) => write!(f, "{group}upstream_rq_completed"),
             Self::Plain(name) => f.write_str(name),
+            Self::Unknown(group) => write!(f, "{group}upstream_rq_unknown"),
             Self::Worker(worker, name) => write!(f, "worker_{worker}.{name}"),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::stats::codes;
 use crate::stats::reading::{Listed, Name, Reading, Value};
 use crate::stats::summary::{Merge, Summary};
 use crate::stats::{Counter, Declared, Gauge, Kind, Stat, StatSet};
@@ -59,6 +60,11 @@ impl<S: StatSet> Scope<S> {
     /// What all blocks hold together, for any thread.
     pub fn gauge(&self, field: impl Fn(&S) -> &Gauge) -> u64 {
         self.blocks().map(|block| field(block).signed()).sum::<i64>().try_into().unwrap_or(0)
+    }
+
+    /// Whether a block ever held anything, for any thread.
+    pub fn is_gauge_used(&self, field: impl Fn(&S) -> &Gauge) -> bool {
+        self.blocks().any(|block| field(block).is_used())
     }
 
     /// What one shard holds, for any thread.
@@ -134,10 +140,13 @@ impl<S: StatSet> Scope<S> {
         let kept = self.kept();
         self.each_count(declared, |part, count| {
             let count = count.wrapping_sub(kept.zero(index, part));
+            *completed.get_or_insert(0) += count;
             let code = u16::try_from(part).unwrap_or(0);
+            if code == codes::UNKNOWN {
+                return visit(Name::Unknown(declared.name), count, true);
+            }
             visit(Name::Code(declared.name, code), count, true);
             *classes.entry(code / 100).or_default() += count;
-            *completed.get_or_insert(0) += count;
         });
         for (class, count) in classes {
             visit(Name::Class(declared.name, class), count, true);
@@ -191,6 +200,11 @@ impl<S: StatSet> Listed for Scope<S> {
         };
         match declared.kind {
             Kind::ConstantCounter => counter(Name::Plain(declared.name), 0, false),
+            Kind::LateConstantCounter => {
+                if self.shards.iter().any(|shard| shard.made().is_some()) {
+                    counter(Name::Plain(declared.name), 0, false);
+                }
+            }
             Kind::Counter | Kind::WorkerCounter => self.read_counters(index, declared, counter),
             Kind::Codes | Kind::DeclaredCodes => self.read_codes(index, declared, counter),
             Kind::ConstantGauge => {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use crate::stats::reading::{Reading, Value};
 
@@ -32,7 +32,9 @@ impl Select {
     }
 
     pub(super) fn takes_name(&self, name: &str) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.is_match(name) != self.invert_filter)
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| filter.is_match(name.as_bytes()) != self.invert_filter)
     }
 }
 
@@ -76,7 +78,7 @@ pub enum HistogramBuckets {
     Detailed,
     /// `disjoint`: how many values are between each two bounds.
     Disjoint,
-    /// `summary`: quantiles.
+    /// `summary` or `none`: quantiles.
     #[default]
     Summary,
 }
@@ -89,7 +91,7 @@ impl FromStr for HistogramBuckets {
             "cumulative" => Ok(Self::Cumulative),
             "detailed" => Ok(Self::Detailed),
             "disjoint" => Ok(Self::Disjoint),
-            "summary" => Ok(Self::Summary),
+            "none" | "summary" => Ok(Self::Summary),
             _ => Err(()),
         }
     }

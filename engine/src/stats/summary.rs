@@ -117,7 +117,8 @@ impl Values {
             let (left, right) = (f64::from(bin.lower()), f64::from(bin.lower()) + bin.width());
             if left == 0.0 { 0.0 } else { left * 2.0 * right / (left + right) }
         };
-        self.bins().map(|(bin, count)| middle(bin) * count as f64).sum()
+        // `sum()` of nothing is -0.
+        self.bins().fold(0.0, |sum, (bin, count)| sum + middle(bin) * count as f64)
     }
 
     /// How many values are at or below each of [`BOUNDS`].
@@ -255,6 +256,11 @@ mod tests {
     #[test]
     fn without_values_every_quantile_is_nan() {
         assert!(Values::default().quantiles().iter().all(|value| value.is_nan()));
+    }
+
+    #[test]
+    fn the_sum_of_nothing_is_a_plain_zero() {
+        assert_eq!(Values::default().sum().to_string(), "0");
     }
 
     #[test]

@@ -35,10 +35,15 @@ pub(super) fn of_prefix(prefix: &str) -> Extracted {
         }
         "listener" => {
             let (address, rest) = address(rest);
-            let rest: Cow<'_, str> = match rest.strip_prefix("http.").map(token) {
-                Some((stat_prefix, rest)) => {
+            // The connection manager may stand behind what is left of a `stat_prefix` with dots.
+            let manager = memchr::memmem::find(rest.as_bytes(), b"http.")
+                .filter(|at| *at == 0 || rest.as_bytes().get(at - 1) == Some(&b'.'))
+                .and_then(|at| rest.split_at_checked(at + "http.".len()));
+            let rest: Cow<'_, str> = match manager {
+                Some((before, manager)) => {
+                    let (stat_prefix, rest) = token(manager);
                     labels.push(("envoy_http_conn_manager_prefix", stat_prefix));
-                    format!("http.{rest}").into()
+                    format!("{before}{rest}").into()
                 }
                 None => rest.into(),
             };
@@ -77,6 +82,7 @@ pub(super) enum Shape {
     Code,
     Completed,
     Plain,
+    Unknown,
     Worker,
 }
 
@@ -87,6 +93,7 @@ impl Shape {
             Name::Code(..) => Self::Code,
             Name::Completed(_) => Self::Completed,
             Name::Plain(_) => Self::Plain,
+            Name::Unknown(_) => Self::Unknown,
             Name::Worker(..) => Self::Worker,
         }
     }
@@ -101,6 +108,7 @@ impl Shape {
                 Some((before, _)) => format!("{before}_rq_xx").into(),
                 None => declared.into(),
             },
+            Self::Unknown => format!("{declared}upstream_rq_unknown").into(),
             Self::Worker => format!("worker.{declared}").into(),
         }
     }
@@ -111,7 +119,7 @@ pub(super) fn of_name(name: Name<'_>) -> Option<String> {
     match name {
         Name::Class(_, class) => Some(label("envoy_response_code_class", &class.to_string())),
         Name::Code(_, code) => Some(label("envoy_response_code", &code.to_string())),
-        Name::Completed(_) => None,
+        Name::Completed(_) | Name::Unknown(_) => None,
         Name::Plain(name) => {
             class_of(name).map(|(_, class)| label("envoy_response_code_class", class))
         }
@@ -189,6 +197,13 @@ mod tests {
             pair(
                 "listener.http.",
                 r#"envoy_http_conn_manager_prefix="in",envoy_listener_address="0.0.0.0_80""#
+            )
+        );
+        assert_eq!(
+            extracted("listener.a.b.http.c.d."),
+            pair(
+                "listener.b.http.d.",
+                r#"envoy_http_conn_manager_prefix="c",envoy_listener_address="a""#
             )
         );
         assert_eq!(

@@ -279,6 +279,11 @@ impl CircuitBreaker {
         self.in_use.gauge(|in_use| in_use.of(resource))
     }
 
+    /// Whether one was ever taken.
+    fn was_taken(&self, resource: Resource) -> bool {
+        self.in_use.is_gauge_used(|in_use| in_use.of(resource))
+    }
+
     fn crowded(&self, resource: Resource) -> Option<&AtomicU32> {
         self.crowded.get(resource as usize)
     }
@@ -291,10 +296,20 @@ impl CircuitBreaker {
             u64::from(total > 0 && total >= self.limit(resource))
         };
         let stats = self.stats.control();
-        stats.cx_open.set(is_open(Resource::Connections));
-        stats.rq_pending_open.set(is_open(Resource::PendingRequests));
-        stats.rq_open.set(is_open(Resource::Requests));
-        stats.rq_retry_open.set(is_open(Resource::Retries));
+        for (gauge, resource) in [
+            (&stats.cx_open, Resource::Connections),
+            (&stats.rq_pending_open, Resource::PendingRequests),
+            (&stats.rq_open, Resource::Requests),
+            (&stats.rq_retry_open, Resource::Retries),
+        ] {
+            if self.was_taken(resource) {
+                gauge.set(is_open(resource));
+            }
+        }
+        if self.was_taken(Resource::Connections) {
+            // A pool was taken, too, and there is no limit for pools.
+            stats.cx_pool_open.set(0);
+        }
 
         if let Some(remaining) = &self.remaining {
             let left = |resource| self.limit(resource).saturating_sub(self.total(resource));
@@ -302,7 +317,9 @@ impl CircuitBreaker {
             remaining.remaining_cx.set(left(Resource::Connections));
             remaining.remaining_pending.set(left(Resource::PendingRequests));
             remaining.remaining_rq.set(left(Resource::Requests));
-            remaining.remaining_retries.set(left(Resource::Retries));
+            // Envoy: of a budget, which other requests change, nothing is said to be left.
+            let has_budget = self.thresholds.retry_budget.is_some();
+            remaining.remaining_retries.set(if has_budget { 0 } else { left(Resource::Retries) });
             // There is no limit for pools.
             remaining.remaining_cx_pools.set(u32::MAX.into());
         }

@@ -1,11 +1,12 @@
 //! A cluster: what the configuration says of a group of hosts that do the same work.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http1::HeadLimits;
 use crate::http1::names::Names;
-use crate::stats::{ClusterStats, Scope};
+use crate::stats::{ClusterStats, Scope, ZoneStats};
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
@@ -36,6 +37,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// `cluster.<observability_name>.`
     pub stats: Arc<Scope<ClusterStats>>,
+    /// `cluster.<observability_name>.zone.<ours>.<theirs>.`, by the zones of its hosts.
+    pub zones: HashMap<String, Arc<Scope<ZoneStats>>>,
 }
 
 /// `HttpProtocolOptions` of a cluster.

@@ -1,7 +1,7 @@
 //! `static_resources.clusters` → [`Cluster`]s. Where their hosts come from is compiled in
 //! `discovery/compile.rs`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,19 +9,20 @@ use config::{Path, Problems};
 use corvoy_config as config;
 
 use crate::compile::names;
-use crate::stats::Registry;
+use crate::stats::{Registry, Scope, ZoneStats};
 use crate::upstream::balance::{LbPolicy, LeastRequest};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
 use crate::upstream::cluster::{Cluster, HttpProtocolOptions, TcpKeepalive};
-use crate::upstream::discovery::LookupFamily;
 use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
+use crate::upstream::discovery::{Discovery, LookupFamily};
 use crate::upstream::host_set::HealthRules;
 
 /// The clusters of the list at `at`, in its order. As many as there are, so that routes find theirs
-/// even while problems are collected; usable if no error was.
+/// even while problems are collected; usable if no error was. `zone` is ours.
 pub fn clusters(
     schemas: &[config::Cluster],
     at: &Path,
+    zone: &str,
     registry: &Registry,
     shards: usize,
     problems: &mut Problems,
@@ -34,7 +35,7 @@ pub fn clusters(
             let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
             problems.error(&at.field("name"), message);
         }
-        clusters.push(Arc::new(cluster(schema, &at, registry, shards, problems)));
+        clusters.push(Arc::new(cluster(schema, &at, zone, registry, shards, problems)));
     }
     clusters
 }
@@ -42,6 +43,7 @@ pub fn clusters(
 fn cluster(
     schema: &config::Cluster,
     at: &Path,
+    zone: &str,
     registry: &Registry,
     shards: usize,
     problems: &mut Problems,
@@ -68,7 +70,11 @@ fn cluster(
         common_lb_config,
         upstream_connection_options,
         track_cluster_stats,
+        round_robin_lb_config,
+        least_request_lb_config,
     } = schema;
+    // What is empty asks for nothing.
+    let _ = (round_robin_lb_config, least_request_lb_config);
 
     let http = Http {
         max_requests_per_connection: *max_requests_per_connection,
@@ -92,15 +98,14 @@ fn cluster(
             lookup_family: lookup_family(*dns_lookup_family),
         },
     };
-    if let Some(stats) = track_cluster_stats {
-        refuse_tracking(stats, &at.field("track_cluster_stats"), problems);
-    }
+    refuse_tracking(track_cluster_stats.as_ref(), &at.field("track_cluster_stats"), problems);
     let health_rules = health_rules(common_lb_config.as_ref(), load_assignment.as_ref());
     let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
-    // A colon would end a tag.
-    let stat_name = observability_name.replace(':', "_");
-    let breakers_at = at.field("circuit_breakers");
-    let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
+    // A colon would end a tag. Envoy: what the name of a stat begins with has no dots at its end.
+    let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
+    let (default, high) =
+        thresholds(circuit_breakers.as_ref(), &at.field("circuit_breakers"), problems);
+    let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
     Cluster {
         name: name.clone(),
         observability_name: observability_name.clone(),
@@ -111,7 +116,8 @@ fn cluster(
         circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
         lb_policy: policy(*lb_policy, &at.field("lb_policy"), problems),
         health_rules,
-        discovery: discovery(&discovery_schema, at, &health_rules, shards, problems),
+        zones: zones(&discovery, zone, &stat_name, registry),
+        discovery,
         stats: registry.scope(&format!("cluster.{stat_name}.")),
     }
 }
@@ -238,9 +244,27 @@ fn tcp_keepalive(options: &config::UpstreamConnectionOptions) -> Option<TcpKeepa
     })
 }
 
-fn refuse_tracking(schema: &config::TrackClusterStats, at: &Path, problems: &mut Problems) {
-    let config::TrackClusterStats { timeout_budgets, request_response_sizes, per_endpoint_stats } =
-        schema;
+/// Envoy: what is answered from one zone to another is counted where both have a name.
+fn zones(
+    discovery: &Discovery,
+    from: &str,
+    stat_name: &str,
+    registry: &Registry,
+) -> HashMap<String, Arc<Scope<ZoneStats>>> {
+    let zones = discovery.zones().into_iter().filter(|to| !from.is_empty() && !to.is_empty());
+    let scope = |to| registry.scope(&format!("cluster.{stat_name}.zone.{from}.{to}."));
+    zones.map(|to| (to.to_owned(), scope(to))).collect()
+}
+
+fn refuse_tracking(schema: Option<&config::TrackClusterStats>, at: &Path, problems: &mut Problems) {
+    let Some(config::TrackClusterStats {
+        timeout_budgets,
+        request_response_sizes,
+        per_endpoint_stats,
+    }) = schema
+    else {
+        return;
+    };
     let all = [
         ("timeout_budgets", timeout_budgets),
         ("request_response_sizes", request_response_sizes),
@@ -401,7 +425,7 @@ pub(super) mod tests {
         let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
         let mut problems = Problems::default();
         let at = Path::root().field("clusters");
-        let clusters = clusters(&schemas, &at, &Registry::new(1), 1, &mut problems);
+        let clusters = clusters(&schemas, &at, "here", &Registry::new(1), 1, &mut problems);
         let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
         (clusters, problems.iter().map(problem).collect())
     }
@@ -448,6 +472,7 @@ pub(super) mod tests {
         let cluster = good(json!({"name": "a", "alt_stat_name": "b:c"}));
         assert_eq!(cluster.observability_name, "b:c");
         assert_eq!(cluster.stats.prefix(), "cluster.b_c.");
+        assert_eq!(good(json!({"name": "a.b."})).stats.prefix(), "cluster.a.b.");
     }
 
     #[test]

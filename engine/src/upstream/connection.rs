@@ -3,6 +3,7 @@
 //! Invariant: every connection that was counted as opened is counted as destroyed exactly once,
 //! with the side that ended it.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::circuit_breaker::Permit;
@@ -28,6 +29,8 @@ pub struct Connection {
 
 #[derive(Debug)]
 struct Open {
+    id: u64,
+    local: Option<SocketAddr>,
     socket: Socket,
     pool: Rc<Pool>,
     /// Counts against `max_connections`.
@@ -47,8 +50,16 @@ enum Occupied {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, pool: Rc<Pool>, permit: Permit, now: Millis) -> Self {
+    pub(super) fn new(
+        id: u64,
+        socket: Socket,
+        pool: Rc<Pool>,
+        permit: Permit,
+        now: Millis,
+    ) -> Self {
         let open = Open {
+            id,
+            local: socket.local_address().ok(),
             socket,
             pool,
             _permit: permit,
@@ -58,6 +69,18 @@ impl Connection {
             closed_by: ClosedBy::Us,
         };
         Self { open: Box::new(open) }
+    }
+
+    /// Its number in this process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.open.id
+    }
+
+    /// Our side of it.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.open.local
     }
 
     /// The socket, while the connection is leased.
@@ -92,6 +115,11 @@ impl Connection {
 
     pub(super) fn begin_request(&mut self) {
         self.open.requests += 1;
+        let pool = &self.open.pool;
+        let most = pool.cluster().http.max_requests_per_connection;
+        if most.is_some_and(|most| self.open.requests == u64::from(most)) {
+            pool.stats().upstream_cx_max_requests.inc();
+        }
         self.open.occupied = Occupied::Active;
     }
 

@@ -105,27 +105,28 @@ impl Error {
     pub fn response_code_details(self, response_started: bool) -> String {
         let when = if response_started { "after" } else { "before" };
         let reason = self.reset_reason().replace(' ', "_");
-        let transport = match self {
-            Self::RemoteConnectionFailure(errno) => transport_failure(errno),
-            Self::Overflow
+        let transport = self.transport_failure().map(|words| format!("|{words}"));
+        let transport = transport.unwrap_or_default();
+        format!("upstream_reset_{when}_response_started{{{reason}{transport}}}")
+    }
+
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, `delayed_connect_error:_Connection_refused`: the
+    /// system's words, without the number that Rust adds to them.
+    pub fn transport_failure(self) -> Option<String> {
+        match self {
+            Self::RemoteConnectionFailure(0)
+            | Self::Overflow
             | Self::LocalConnectionFailure
             | Self::ConnectionTimeout
             | Self::ConnectionTermination
-            | Self::ProtocolError => String::new(),
-        };
-        format!("upstream_reset_{when}_response_started{{{reason}{transport}}}")
+            | Self::ProtocolError => None,
+            Self::RemoteConnectionFailure(errno) => {
+                let words = std::io::Error::from_raw_os_error(errno).to_string();
+                let words = words.split(" (os error").next().unwrap_or(&words).replace(' ', "_");
+                Some(format!("delayed_connect_error:_{words}"))
+            }
+        }
     }
-}
-
-/// `|delayed_connect_error:_Connection_refused`: the system's words, without the number that Rust
-/// adds to them.
-fn transport_failure(errno: i32) -> String {
-    if errno == 0 {
-        return String::new();
-    }
-    let words = std::io::Error::from_raw_os_error(errno).to_string();
-    let words = words.split(" (os error").next().unwrap_or(&words).replace(' ', "_");
-    format!("|delayed_connect_error:_{words}")
 }
 
 #[cfg(test)]

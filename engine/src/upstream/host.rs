@@ -74,6 +74,13 @@ impl Host {
     }
 }
 
+impl Endpoint {
+    /// `locality.zone`; may be empty.
+    pub fn zone(&self) -> &str {
+        &self.locality.zone
+    }
+}
+
 impl HealthFlags {
     /// Nothing keeps traffic from the host.
     pub const EMPTY: Self = Self(0);

@@ -70,7 +70,7 @@ impl HostSet {
         &self.hosts
     }
 
-    /// Where requests go. Empty if and only if the set is.
+    /// Where requests go. Empty before there is a set; one without hosts has candidates without.
     pub fn candidates(&self) -> &[Candidates] {
         &self.candidates
     }
@@ -159,9 +159,9 @@ impl<'a> Level<'a> {
 }
 
 /// The hosts cut into priorities, each with the index of its first host; a number that nobody has
-/// is an empty one.
+/// is an empty one. Envoy: the first priority is always there, and in panic without hosts.
 fn levels(hosts: &[Arc<Host>]) -> impl Iterator<Item = (usize, &[Arc<Host>])> {
-    let last = hosts.last().map_or(0, |host| host.endpoint.priority + 1);
+    let last = hosts.last().map_or(1, |host| host.endpoint.priority + 1);
     let mut start = 0;
     (0..last).map(move |priority| {
         let end = hosts.partition_point(|host| host.endpoint.priority <= priority);
@@ -175,9 +175,6 @@ fn levels(hosts: &[Arc<Host>]) -> impl Iterator<Item = (usize, &[Arc<Host>])> {
 // those of the next; what is left goes to degraded hosts in the same order; remainders of the
 // rounding go to the first.
 fn candidates(levels: &[Level<'_>], rules: &HealthRules) -> Vec<Candidates> {
-    if levels.is_empty() {
-        return Vec::new();
-    }
     let available: u32 =
         levels.iter().map(|level| level.healthy_availability + level.degraded_availability).sum();
     let available = available.min(100);
@@ -291,8 +288,9 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn no_hosts_no_candidates() {
-        assert_eq!(loads(&[], HealthRules::default()), []);
+    fn no_hosts_are_in_panic() {
+        assert_eq!(loads(&[], HealthRules::default()), [(0, 100, true)]);
+        assert_eq!(loads(&[], never_panic()), [(0, 100, false)]);
     }
 
     #[test]

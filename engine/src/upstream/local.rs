@@ -1,16 +1,18 @@
-//! A cluster as one shard uses it: its balancer and a pool for each of its hosts.
+//! A cluster as one shard uses it: its balancer and the pools of each of its hosts.
 //!
 //! Invariant: `pools` stands in the order of the balancer's hosts; a host that stays in the cluster
-//! keeps its pool.
+//! keeps its pools.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::balance::Balancer;
-use super::circuit_breaker::ShardCircuitBreakers;
+use super::circuit_breaker::{RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
+use super::host::Host;
 use super::host_set::HostSet;
 use super::pool::Pool;
 use crate::shard::Shard;
@@ -29,7 +31,14 @@ pub struct LocalCluster {
 #[derive(Debug)]
 struct Members {
     balancer: Balancer,
-    pools: Vec<Rc<Pool>>,
+    pools: Vec<HostPools>,
+}
+
+/// The connections to one host. Envoy: each priority has its own; most hosts never see the high one.
+#[derive(Debug)]
+struct HostPools {
+    default: Rc<Pool>,
+    high: Option<Rc<Pool>>,
 }
 
 impl LocalCluster {
@@ -64,10 +73,17 @@ impl LocalCluster {
 
     /// The pool of the host for the next request; none: no healthy upstream.
     #[must_use]
-    pub fn pick(&self) -> Option<Rc<Pool>> {
+    pub fn pick(&self, priority: RoutingPriority) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
         let Members { balancer, pools } = &mut *members;
-        pools.get(balancer.pick(self.stats())?).map(Rc::clone)
+        let HostPools { default, high } = pools.get_mut(balancer.pick(self.stats())?)?;
+        let pool = match priority {
+            RoutingPriority::Default => default,
+            RoutingPriority::High => {
+                high.get_or_insert_with(|| self.pool(default.host(), priority))
+            }
+        };
+        Some(Rc::clone(pool))
     }
 
     /// Takes over a new host set: requests that have begun end where they are.
@@ -75,28 +91,35 @@ impl LocalCluster {
         let mut members = self.members.borrow_mut();
         let old = std::mem::take(&mut members.pools);
         let mut old: HashMap<_, _> =
-            old.into_iter().map(|pool| (Arc::as_ptr(pool.host()), pool)).collect();
+            old.into_iter().map(|pools| (Arc::as_ptr(pools.default.host()), pools)).collect();
         let pools = hosts.hosts().iter().map(|host| {
-            old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| {
-                let breakers = Rc::clone(&self.breakers);
-                Pool::new(self.shard, Arc::clone(&self.cluster), Arc::clone(host), breakers)
+            old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| HostPools {
+                default: self.pool(host, RoutingPriority::Default),
+                high: None,
             })
         });
         members.pools = pools.collect();
         members.balancer.update(hosts);
         drop(members);
-        for pool in old.into_values() {
-            pool.retire();
-        }
+        old.values().flat_map(HostPools::all).for_each(|pool| pool.retire());
     }
 
-    /// Looks at the idle connections; `true` while there are any connections.
+    /// See [`Pool::sweep`].
     #[must_use]
-    pub fn sweep(&self, now: Millis) -> bool {
+    pub fn sweep(&self, now: Millis) -> Option<Millis> {
         let members = self.members.borrow();
-        members.pools.iter().fold(false, |any, pool| {
-            pool.sweep(now);
-            any | !pool.is_empty()
-        })
+        let pools = members.pools.iter().flat_map(HostPools::all);
+        pools.filter_map(|pool| pool.sweep(now)).min()
+    }
+
+    fn pool(&self, host: &Arc<Host>, priority: RoutingPriority) -> Rc<Pool> {
+        let (cluster, breakers) = (Arc::clone(&self.cluster), Rc::clone(&self.breakers));
+        Pool::new(self.shard, cluster, Arc::clone(host), breakers, priority)
+    }
+}
+
+impl HostPools {
+    fn all(&self) -> impl Iterator<Item = &Rc<Pool>> {
+        iter::once(&self.default).chain(&self.high)
     }
 }

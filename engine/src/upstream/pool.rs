@@ -1,4 +1,5 @@
-//! The connections of one shard to one host: idle, busy and connecting, and who waits for one.
+//! The connections of one shard to one host, for requests of one priority: idle, busy and
+//! connecting, and who waits for one.
 //!
 //! It does not choose the host (`balance/`), nor decide whether to try again (`request/`).
 //! Idle connections are used last in, first out, so that those of a past peak can age and go.
@@ -24,7 +25,7 @@ use super::host::Host;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::socket::{Peeked, Socket};
-use crate::stats::{ClusterStats, HostStats};
+use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
 
 /// Connections to one host on one shard.
 #[derive(Debug)]
@@ -32,7 +33,13 @@ pub struct Pool {
     shard: &'static Shard,
     cluster: Arc<Cluster>,
     host: Arc<Host>,
+    zone: Option<Arc<Scope<ZoneStats>>>,
     breakers: Rc<ShardCircuitBreakers>,
+    priority: RoutingPriority,
+    /// How long a connection may be idle.
+    idle_ms_max: Millis,
+    /// How old a connection may become.
+    age_ms_max: Millis,
     idle: RefCell<Vec<Parked>>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
@@ -98,12 +105,18 @@ impl Pool {
         cluster: Arc<Cluster>,
         host: Arc<Host>,
         breakers: Rc<ShardCircuitBreakers>,
+        priority: RoutingPriority,
     ) -> Rc<Self> {
+        let most = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         Rc::new(Self {
             shard,
+            zone: cluster.zones.get(host.endpoint.zone()).map(Arc::clone),
+            idle_ms_max: most(cluster.http.idle_timeout),
+            age_ms_max: most(cluster.http.max_connection_duration),
             cluster,
             host,
             breakers,
+            priority,
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
@@ -121,6 +134,12 @@ impl Pool {
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// This shard's counters of the host's zone, if they are kept.
+    #[must_use]
+    pub fn zone_stats(&self) -> Option<&ZoneStats> {
+        self.zone.as_ref().map(|zone| zone.shard(self.shard.id))
     }
 
     /// This shard's counters of the cluster.
@@ -160,13 +179,12 @@ impl Pool {
     ///
     /// # Errors
     /// Refused by a circuit breaker, or the attempt to connect failed.
-    pub async fn lease(self: &Rc<Self>, priority: RoutingPriority) -> Result<Connection, Error> {
-        let pending = Pending::enter(self, priority)?;
+    pub async fn lease(self: &Rc<Self>) -> Result<Connection, Error> {
+        let pending = Pending::enter(self)?;
         let connection = loop {
-            if let Some(permit) = self.may_connect(priority) {
+            if let Some(permit) = self.may_connect() {
                 break self.connect(permit).await;
             }
-            self.stats().upstream_cx_overflow.inc();
             match self.wait().await {
                 Turn::Given(connection) => break Ok(connection),
                 Turn::Failed(error) => break Err(error),
@@ -182,25 +200,29 @@ impl Pool {
         connection.end_request();
         let most = self.cluster.http.max_requests_per_connection;
         if most.is_some_and(|most| connection.requests() >= u64::from(most)) {
-            self.stats().upstream_cx_max_requests.inc();
             return connection.close(ClosedBy::Us);
         }
-        let age = u128::from(now.saturating_sub(connection.opened()));
-        if self.cluster.http.max_connection_duration.is_some_and(|most| age >= most.as_millis()) {
+        if now.saturating_sub(connection.opened()) >= self.age_ms_max {
             self.stats().upstream_cx_max_duration_reached.inc();
             return connection.close(ClosedBy::Us);
         }
         if self.life.get() == Life::Retired {
             return connection.close(ClosedBy::Us);
         }
-        let waiter = self.waiting.borrow_mut().pop_front();
-        if let Some(waiter) = waiter {
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(waiter) = waiting.pop_front() {
+            if !waiting.is_empty() {
+                // Envoy: it looks again whether those who still wait could get another one.
+                self.stats().upstream_cx_overflow.inc();
+            }
             *waiter.given.borrow_mut() = Some(connection);
             return waiter.wake();
         }
+        drop(waiting);
         let turns = connection.socket().turns();
-        self.idle.borrow_mut().push(Parked { connection, since: now, turns });
-        self.shard.sweep_later(now);
+        let parked = Parked { connection, since: now, turns };
+        self.shard.sweep_later(self.expires(&parked), now);
+        self.idle.borrow_mut().push(parked);
     }
 
     /// The host has left the cluster: nothing new begins here.
@@ -211,47 +233,50 @@ impl Pool {
     }
 
     /// Closes idle connections that the host has left, that have been idle for too long, or that are
-    /// too old.
-    pub fn sweep(&self, now: Millis) {
-        let http = &self.cluster.http;
-        let gone = |parked: &Parked| {
+    /// too old. Tells when the next one will be, while there are any connections.
+    pub fn sweep(&self, now: Millis) -> Option<Millis> {
+        let ended_by = |parked: &Parked| {
             let socket = parked.connection.socket();
-            !socket.is_quiet() && socket.peek() != Peeked::Silent
-        };
-        let expired = |most: Option<Duration>, since: Millis| {
-            most.is_some_and(|most| u128::from(now.saturating_sub(since)) >= most.as_millis())
+            if socket.is_quiet() { None } else { self.ended_by(socket) }
         };
         let mut idle = self.idle.borrow_mut();
         let mut ended = Vec::new();
         let mut index = 0;
+        let mut next = Millis::MAX;
         while let Some(parked) = idle.get(index) {
-            let by = if gone(parked) {
-                Some(ClosedBy::Host)
-            } else if expired(http.idle_timeout, parked.since) {
-                self.stats().upstream_cx_idle_timeout.inc();
-                Some(ClosedBy::Us)
-            } else if expired(http.max_connection_duration, parked.connection.opened()) {
-                self.stats().upstream_cx_max_duration_reached.inc();
-                Some(ClosedBy::Us)
-            } else {
-                None
-            };
-            match by {
+            match ended_by(parked).or_else(|| self.expired(parked, now)) {
                 // Order is age: the oldest stay in front.
                 Some(by) => ended.push((idle.remove(index), by)),
-                None => index += 1,
+                None => {
+                    next = next.min(self.expires(parked));
+                    index += 1;
+                }
             }
         }
         drop(idle); // closing wakes waiters, who look at the pool
         for (parked, by) in ended {
             parked.connection.close(by);
         }
+        (self.open.get() > 0).then_some(next)
     }
 
-    /// Nothing is open here.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.open.get() == 0
+    /// When an idle connection has been idle, or is there, for long enough.
+    fn expires(&self, parked: &Parked) -> Millis {
+        let idle = parked.since.saturating_add(self.idle_ms_max);
+        idle.min(parked.connection.opened().saturating_add(self.age_ms_max))
+    }
+
+    /// Counts an idle connection that has expired; it is ours to close.
+    fn expired(&self, parked: &Parked, now: Millis) -> Option<ClosedBy> {
+        if self.expires(parked) > now {
+            return None;
+        }
+        if now.saturating_sub(parked.since) >= self.idle_ms_max {
+            self.stats().upstream_cx_idle_timeout.inc();
+        } else {
+            self.stats().upstream_cx_max_duration_reached.inc();
+        }
+        Some(ClosedBy::Us)
     }
 
     /// A connection or an attempt has ended.
@@ -302,25 +327,42 @@ impl Pool {
     fn take_idle(&self, look: Look) -> Option<Connection> {
         loop {
             let parked = self.idle.borrow_mut().pop()?;
+            if let Some(by) = self.expired(&parked, self.now()) {
+                parked.connection.close(by);
+                continue;
+            }
             // However short it was idle: bytes behind the last answer would be the next one's.
             let socket = parked.connection.socket();
-            if (look == Look::AsTold && socket.seems_silent(parked.turns))
-                || socket.peek() == Peeked::Silent
-            {
+            if look == Look::AsTold && socket.seems_silent(parked.turns) {
                 return Some(parked.connection);
             }
-            // The host has closed it, or said something that nobody asked for.
-            parked.connection.close(ClosedBy::Host);
+            match self.ended_by(socket) {
+                None => return Some(parked.connection),
+                Some(by) => parked.connection.close(by),
+            }
+        }
+    }
+
+    /// Who has ended an idle connection: its host, or we, for it has said what nobody asked for.
+    fn ended_by(&self, socket: &Socket) -> Option<ClosedBy> {
+        match socket.peek() {
+            Peeked::Bytes => {
+                self.stats().upstream_cx_protocol_error.inc();
+                Some(ClosedBy::Us)
+            }
+            Peeked::Gone => Some(ClosedBy::Host),
+            Peeked::Silent => None,
         }
     }
 
     /// Envoy: every pool may have one connection, whatever the limit says.
-    fn may_connect(&self, priority: RoutingPriority) -> Option<Permit> {
-        if self.open.get() == 0 {
-            Some(self.breakers.acquire_anyway(priority, Resource::Connections))
-        } else {
-            self.breakers.acquire(priority, Resource::Connections)
+    fn may_connect(&self) -> Option<Permit> {
+        let permit = self.breakers.acquire(self.priority, Resource::Connections);
+        if permit.is_none() {
+            self.stats().upstream_cx_overflow.inc();
         }
+        let anyway = || self.breakers.acquire_anyway(self.priority, Resource::Connections);
+        permit.or_else(|| (self.open.get() == 0).then(anyway))
     }
 
     async fn connect(self: &Rc<Self>, permit: Permit) -> Result<Connection, Error> {
@@ -338,7 +380,8 @@ impl Pool {
                 std::mem::forget(attempt); // from here on the connection counts for itself
                 let now = self.now();
                 stats.upstream_cx_connect_ms.record(now.saturating_sub(started));
-                Ok(Connection::new(socket, Rc::clone(self), permit, now))
+                let id = self.shard.connection_id();
+                Ok(Connection::new(id, socket, Rc::clone(self), permit, now))
             }
             Err(error) => {
                 if let Error::RemoteConnectionFailure(_) = error {
@@ -364,7 +407,7 @@ impl Pool {
         })?;
         self.probe(&socket);
         let alarm = self.shard.timers.alarm();
-        let timeout = u64::try_from(self.cluster.connect_timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeout = millis(self.cluster.connect_timeout);
         alarm.set(Some(started.saturating_add(timeout)), started);
         let writable = poll_fn(|cx| {
             if socket.poll_writable(cx).is_ready() {
@@ -458,8 +501,8 @@ enum Wait {
 }
 
 impl<'a> Pending<'a> {
-    fn enter(pool: &'a Pool, priority: RoutingPriority) -> Result<Self, Error> {
-        let Some(permit) = pool.breakers.acquire(priority, Resource::PendingRequests) else {
+    fn enter(pool: &'a Pool) -> Result<Self, Error> {
+        let Some(permit) = pool.breakers.acquire(pool.priority, Resource::PendingRequests) else {
             pool.stats().upstream_rq_pending_overflow.inc();
             return Err(Error::Overflow);
         };
@@ -483,6 +526,10 @@ impl Drop for Pending<'_> {
             self.pool.stats().upstream_rq_cancelled.inc();
         }
     }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn begin(mut connection: Connection) -> Connection {

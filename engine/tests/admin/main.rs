@@ -283,7 +283,6 @@ fn a_bad_stats_query_gets_400_in_the_words_of_envoy() {
         ("filter=[[", "Invalid re2 regex: missing ]: [["),
         ("filter=*", "Invalid re2 regex: no argument for repetition operator: *"),
         ("format=foo", "usage: /stats?format=(html|active-html|json|prometheus|text)\n\n"),
-        ("format=html", "usage: /stats?format=(html|active-html|json|prometheus|text)\n\n"),
         ("type=bogus", "invalid &type= param"),
         (
             "histogram_buckets=bogus",
@@ -297,6 +296,17 @@ fn a_bad_stats_query_gets_400_in_the_words_of_envoy() {
         let answer = console.get(&format!("/stats?{query}"));
         assert_eq!(answer.status, "HTTP/1.1 400 Bad Request");
         assert_eq!(answer.body, body);
+    }
+}
+
+#[test]
+fn a_browser_gets_a_page_of_the_stats() {
+    let console = Console::of_the_seed();
+    let text = console.get("/stats?filter=upstream_rq_total").body;
+    for format in ["html", "active-html"] {
+        let answer = console.get(&format!("/stats?format={format}&filter=upstream_rq_total"));
+        assert!(answer.headers.contains(&"content-type: text/html; charset=UTF-8".to_owned()));
+        assert!(answer.body.contains(&format!("<pre>\n{text}</pre>")), "{}", answer.body);
     }
 }
 
@@ -382,9 +392,15 @@ fn log_levels_are_shown_and_changed_all_at_once_or_not_at_all() {
     assert_eq!(body, "active loggers:\n  http: warning\n  router: warning\n\n");
     let body = console.post("/logging?paths=http:trace,router:off").body;
     assert_eq!(body, "active loggers:\n  http: trace\n  router: off\n\n");
+    let unchanged = body;
+    for query in ["level=", "http=", "paths="] {
+        assert_eq!(console.post(&format!("/logging?{query}")).body, unchanged);
+    }
     for (query, error) in [
         ("nope=debug", "unknown logger name"),
+        ("nope=loud", "unknown logger level"),
         ("http=loud", "unknown logger level"),
+        ("level=warn", "unknown logger level"),
         ("paths=http:debug,nope:debug", "unknown logger name"),
         ("http=debug&router=debug", "invalid number of parameters"),
     ] {

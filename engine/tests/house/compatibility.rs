@@ -41,7 +41,7 @@ what the engine answers to values; `BLESS=1` in the environment renews it.
 - **in part**: done but for the values that are named. They are an error that names the path.
 - **harmless**: taken, and without effect, for the reason given.
 - **refused**: a configuration that sets it is an error that names the path. So is every message and
-  extension that is not here.
+  extension that is not here. A message of which all fields are refused may be there empty.
 ";
 
 /// A value that may be refused, in a place of the bootstrap.

@@ -11,6 +11,7 @@ use crate::control::admin::reply::Reply;
 use crate::control::admin::{
     Admin, ClusterView, Effect, Endpoint, HealthFlags, HostView, Thresholds, parameter,
 };
+use crate::re2;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/clusters",
@@ -24,11 +25,13 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 };
 
 fn answer(admin: &Admin, query: &Query) -> Reply {
-    let Ok(filter) = query.value("filter").map(regex::Regex::new).transpose() else {
+    let Ok(filter) = query.value("filter").map(re2::compile).transpose() else {
         return Reply::bad_request("Invalid re2 regex");
     };
     let mut clusters = admin.server.clusters();
-    clusters.retain(|cluster| filter.as_ref().is_none_or(|filter| filter.is_match(&cluster.name)));
+    clusters.retain(|cluster| {
+        filter.as_ref().is_none_or(|filter| filter.is_match(cluster.name.as_bytes()))
+    });
     if query.value("format") == Some("json") {
         let cluster_statuses = clusters.into_iter().map(ClusterStatus::from).collect();
         return json::reply(&Clusters { cluster_statuses });

@@ -3,12 +3,12 @@
 use std::time::SystemTime;
 
 use hyper::StatusCode;
-use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
-use crate::control::admin::{Admin, Effect, Endpoint, json, parameter, stats};
+use crate::control::admin::{Admin, Effect, Endpoint, json, parameter};
+use crate::request::route::FullRegex;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/config_dump",
@@ -74,10 +74,10 @@ impl ConfigDump {
     }
 
     /// The `configs` of `envoy.admin.v3.ConfigDump`, with the resources whose name is wanted.
-    fn sections(&self, wanted: Option<&Regex>) -> [(&'static Section, Map<String, Value>); 6] {
+    fn sections(&self, wanted: Option<&FullRegex>) -> [(&'static Section, Map<String, Value>); 6] {
         let resources = |field: &str, key: &str, kind: &str, resources: &[Dumped]| {
             let resources = resources.iter().filter(|resource| {
-                wanted.is_none_or(|wanted| wanted.is_match(name(&resource.config)))
+                wanted.is_none_or(|wanted| wanted.matches(name(&resource.config).as_bytes()))
             });
             let resources: Vec<Value> =
                 resources.map(|resource| resource.element(key, kind).into()).collect();
@@ -144,11 +144,8 @@ fn answer(admin: &Admin, query: &Query) -> Result<Reply, Reply> {
     Ok(json::reply(&dump))
 }
 
-/// The whole name has to match.
-fn name_regex(pattern: &str) -> Result<Regex, Reply> {
-    let parsed = Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$")));
-    parsed.map_err(|error| {
-        let error = stats::re2_error(pattern, &error);
+fn name_regex(pattern: &str) -> Result<FullRegex, Reply> {
+    FullRegex::new(pattern).map_err(|error| {
         refusal(format!("INVALID_ARGUMENT: Error while parsing name_regex from {pattern}: {error}"))
     })
 }
@@ -175,8 +172,12 @@ fn elements<const N: usize>(
             .filter_map(Value::as_object)
             .map(|fields| {
                 let masked = mask.map_or_else(|| Some(fields.clone()), |mask| masked(fields, mask));
-                let unusable =
-                    || refusal(format!("FieldMask {} could not be used.", mask.unwrap_or("")));
+                let unusable = || {
+                    refusal(format!(
+                        "FieldMask {} could not be successfully used.",
+                        mask.unwrap_or("")
+                    ))
+                };
                 let kind = format!("{ADMIN}{}.{element}", section.message);
                 Ok(typed(&kind, masked.ok_or_else(unusable)?))
             })
@@ -208,8 +209,8 @@ fn messages<const N: usize>(
     }
 }
 
-/// What the mask's paths (`bootstrap.admin,last_updated`) leave. None if a path goes through a list: a mask
-/// cannot.
+/// What the mask's paths (`bootstrap.admin,last_updated`) leave. None if a path goes through a list or ends at
+/// an Any: a mask cannot.
 fn masked(message: &Map<String, Value>, mask: &str) -> Option<Map<String, Value>> {
     let mut kept = Map::new();
     for path in mask.split(',') {
@@ -226,6 +227,8 @@ fn keep(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &str) -> O
         path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
     match (from.get(field), rest) {
         (None, _) => {}
+        // Envoy: of a message in an Any only parts can be asked for.
+        (Some(value), None) if value.get("@type").is_some() => return None,
         (Some(value), None) => {
             to.insert(field.to_owned(), value.clone());
         }

@@ -1,5 +1,6 @@
 //! One connection to the admin endpoint, and the endpoint's own stats.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -8,41 +9,83 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use hyper::body::Incoming;
+use hyper::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
-use crate::control::admin::reply::Pieces;
+use crate::control::admin::reply::{Pieces, Reply};
 use crate::control::admin::{Admin, Order};
+use crate::downstream::connection_manager::{EscapedSlashes, PathRules};
+use crate::downstream::path::{Normalized, normalize};
+use crate::http1::Method;
 use crate::stats::HttpStats;
 
 /// Answers requests until the connection ends.
 pub(super) async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     let open = Open::new(Arc::clone(&admin));
-    let io = TokioIo::new(Counted { stream, admin: Arc::clone(&admin) });
+    let io = TokioIo::new(Counted { stream, end: End::NotSeen, admin: Arc::clone(&admin) });
     let service =
         service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&admin, &request))));
-    let ended = http1::Builder::new().serve_connection(io, service).await;
+    let mut connection = http1::Builder::new().serve_connection(io, service);
+    let ended = (&mut connection).await;
     if let Err(error) = ended
         && error.is_parse()
     {
         open.http().downstream_cx_protocol_error.inc();
     }
+    match connection.into_parts().io.into_inner().end {
+        End::NotSeen => open.http().downstream_cx_destroy_local.inc(),
+        End::Seen => open.http().downstream_cx_destroy_remote.inc(),
+    }
 }
 
 fn answer(admin: &Arc<Admin>, request: &Request<Incoming>) -> Response<Pieces<Active>> {
     let mut active = Active::new(Arc::clone(admin));
-    let mut reply = admin.answer(request.method(), request.uri().path(), request.uri().query());
+    let mut reply = match admit(request) {
+        Ok(path) => admin.answer(request.method(), &path, request.uri().query()),
+        Err(refusal) => refusal,
+    };
     active.then = reply.then.take();
     let status = reply.status.as_u16();
     admin.http.control().record_response(status);
     admin.listener_http.control().record_response(status);
     reply.into_response(active)
 }
+
+/// The path that is asked for. Envoy's endpoint has a connection manager, and answers what that admits.
+fn admit(request: &Request<Incoming>) -> Result<Cow<'_, str>, Reply> {
+    let uri = request.uri();
+    if request.version() == Version::HTTP_10 {
+        return Err(Reply::refused(StatusCode::UPGRADE_REQUIRED, "Upgrade Required"));
+    }
+    if Method::of(request.method().as_str().as_bytes()) == Method::Custom {
+        return Err(Reply::refused(StatusCode::BAD_REQUEST, "Bad Request"));
+    }
+    if !request.headers().contains_key(HOST) {
+        return Err(Reply::refused(StatusCode::BAD_REQUEST, ""));
+    }
+    if uri.authority().is_some() || uri.path() == "*" {
+        return Err(Reply::refused(StatusCode::NOT_FOUND, ""));
+    }
+    match normalize(uri.path().as_bytes(), &PATH_RULES) {
+        Normalized::Unchanged => Ok(uri.path().into()),
+        Normalized::Changed(path) => Ok(String::from_utf8_lossy(&path).into_owned().into()),
+        Normalized::Redirect(_) | Normalized::Refused => {
+            Err(Reply::refused(StatusCode::BAD_REQUEST, ""))
+        }
+    }
+}
+
+const PATH_RULES: PathRules = PathRules {
+    normalize: true,
+    merge_slashes: true,
+    escaped_slashes: EscapedSlashes::KeepUnchanged,
+};
 
 /// A connection that is open.
 struct Open {
@@ -125,7 +168,15 @@ fn milliseconds(since: Instant) -> u64 {
 /// A stream whose bytes are counted.
 struct Counted {
     stream: TcpStream,
+    end: End,
     admin: Arc<Admin>,
+}
+
+/// Whether the client was seen to close.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    NotSeen,
+    Seen,
 }
 
 impl Counted {
@@ -142,7 +193,11 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.http().downstream_cx_rx_bytes_total.add((buffer.filled().len() - before) as u64);
+        let received = buffer.filled().len() - before;
+        self.http().downstream_cx_rx_bytes_total.add(received as u64);
+        if received == 0 && read.is_ready() {
+            self.end = End::Seen;
+        }
         read
     }
 }

@@ -104,7 +104,7 @@ fn cells(out: &mut String, numbers: &[u64]) -> std::fmt::Result {
 }
 
 /// Names come from the configuration, and may come from elsewhere one day.
-fn escaped(text: &str) -> impl Display {
+pub(super) fn escaped(text: &str) -> impl Display {
     std::fmt::from_fn(move |f| {
         text.chars().try_for_each(|c| match c {
             '&' => f.write_str("&amp;"),

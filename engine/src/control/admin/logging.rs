@@ -48,16 +48,22 @@ fn changes<'a>(
     match (parameters.next(), parameters.next()) {
         (None, _) => Ok(Vec::new()),
         (Some(_), Some(_)) => Err("invalid number of parameters"),
+        // Envoy: what is left empty changes nothing.
+        (Some((_, "")), None) => Ok(Vec::new()),
         (Some(("level", name)), None) => Ok(vec![(None, level(name)?)]),
         (Some(("paths", paths)), None) => paths
             .split(',')
             .map(|path| {
                 let (logger, name) =
                     path.split_once(':').ok_or("empty logger name or empty logger level")?;
-                Ok((known(logger)?, level(name)?))
+                let level = level(name)?;
+                Ok((known(logger)?, level))
             })
             .collect(),
-        (Some((logger, name)), None) => Ok(vec![(known(logger)?, level(name)?)]),
+        (Some((logger, name)), None) => {
+            let level = level(name)?;
+            Ok(vec![(known(logger)?, level)])
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderValue, SERVER, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, SERVER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
@@ -19,12 +20,28 @@ use crate::control::admin::Order;
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     content_type: &'static str,
+    source: Source,
     pieces: Box<dyn Iterator<Item = String> + Send>,
     /// What to do once it is sent.
     pub(super) then: Option<Order>,
 }
 
+/// Who answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    /// An endpoint.
+    Endpoint,
+    /// The connection, before an endpoint is asked, with so many bytes.
+    Connection(usize),
+}
+
 impl Reply {
+    /// A request that is no question to an endpoint.
+    pub(super) fn refused(status: StatusCode, why: &'static str) -> Self {
+        let source = Source::Connection(why.len());
+        Self { source, ..Self::text(why).with_status(status).with_content_type("text/plain") }
+    }
+
     /// A text.
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::pieces(iter::once(text.into()))
@@ -40,6 +57,7 @@ impl Reply {
         Self {
             status: StatusCode::OK,
             content_type: "text/plain; charset=UTF-8",
+            source: Source::Endpoint,
             pieces: Box::new(pieces),
             then: None,
         }
@@ -69,9 +87,21 @@ impl Reply {
             Response::new(Pieces { pieces: self.pieces, yielded: false, _sent: sent });
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.source != Source::Connection(0) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        }
+        match self.source {
+            Source::Endpoint => {
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
+                headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            }
+            Source::Connection(bytes) => {
+                headers.insert(CONTENT_LENGTH, bytes.into());
+                if self.status != StatusCode::NOT_FOUND {
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+            }
+        }
         let date = httpdate::fmt_http_date(SystemTime::now());
         if let Ok(date) = HeaderValue::try_from(date) {
             headers.insert(DATE, date);

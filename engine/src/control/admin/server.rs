@@ -285,7 +285,7 @@ impl FromStr for LogLevel {
             "trace" => Ok(Self::Trace),
             "debug" => Ok(Self::Debug),
             "info" => Ok(Self::Info),
-            "warning" | "warn" => Ok(Self::Warning),
+            "warning" => Ok(Self::Warning),
             "error" => Ok(Self::Error),
             "critical" => Ok(Self::Critical),
             "off" => Ok(Self::Off),

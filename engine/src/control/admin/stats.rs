@@ -1,11 +1,13 @@
 //! `/stats` and `/stats/prometheus`: streamed, so a scrape of ten thousand clusters needs no more memory than
 //! one of ten.
 
-use regex::Regex;
+use std::iter;
 
+use crate::control::admin::home::escaped;
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Admin, Effect, Endpoint, Parameter, parameter};
+use crate::re2;
 use crate::stats::{self, HistogramBuckets, Select};
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -16,7 +18,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
         USED_ONLY,
         FILTER,
         INVERT_FILTER,
-        parameter("format", "Format to use; One of (text, json, prometheus)"),
+        parameter("format", "Format to use; One of (html, active-html, text, json, prometheus)"),
         parameter(
             "type",
             "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)",
@@ -28,6 +30,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     ],
     answer: |admin, query| match query.value("format") {
         None | Some("text") => plain(admin, query, Format::Text),
+        Some("active-html") => plain(admin, query, Format::ActiveHtml),
+        Some("html") => plain(admin, query, Format::Html),
         Some("json") => plain(admin, query, Format::Json),
         Some("prometheus") => prometheus(admin, query),
         Some(_) => Reply::bad_request(FORMAT_USAGE),
@@ -58,25 +62,40 @@ const INVERT_FILTER: Parameter = parameter("invert_filter", "Invert the filter r
 
 #[derive(Clone, Copy)]
 enum Format {
+    /// A page that keeps itself up to date.
+    ActiveHtml,
+    Html,
     Json,
     Text,
 }
 
 fn plain(admin: &Admin, query: &Query, format: Format) -> Reply {
-    let (select, buckets) = match select(query).and_then(|select| Ok((select, buckets(query)?))) {
+    let wanted = select(query).and_then(|select| Ok((select, buckets(query, NATIVE_IN_PLAIN)?)));
+    let (select, buckets) = match wanted {
         Ok((select, buckets)) => (select, buckets.unwrap_or(HistogramBuckets::Summary)),
         Err(why) => return Reply::bad_request(why),
     };
     admin.refresh_stats();
+    let text = |select| stats::text(&admin.registry, select, buckets);
     match format {
+        Format::ActiveHtml => page(format!("{PAGE}{REFRESH}"), text(select)),
+        Format::Html => page(PAGE.to_owned(), text(select)),
         Format::Json => Reply::pieces(stats::json(&admin.registry, select, buckets))
             .with_content_type("application/json"),
-        Format::Text => Reply::pieces(stats::text(&admin.registry, select, buckets)),
+        Format::Text => Reply::pieces(text(select)),
     }
 }
 
+/// The text for a browser.
+fn page(head: String, text: impl Iterator<Item = String> + Send + 'static) -> Reply {
+    let body = text.map(|piece| escaped(&piece).to_string());
+    let pieces = iter::once(head + "<pre>\n").chain(body).chain(iter::once("</pre>\n".to_owned()));
+    Reply::pieces(pieces).with_content_type("text/html; charset=UTF-8")
+}
+
 fn prometheus(admin: &Admin, query: &Query) -> Reply {
-    let (select, buckets) = match select(query).and_then(|select| Ok((select, buckets(query)?))) {
+    let wanted = select(query).and_then(|select| Ok((select, buckets(query, NATIVE_IN_TEXT)?)));
+    let (select, buckets) = match wanted {
         Ok((select, buckets)) => (select, buckets.unwrap_or(HistogramBuckets::Cumulative)),
         Err(why) => return Reply::bad_request(why),
     };
@@ -88,10 +107,9 @@ fn prometheus(admin: &Admin, query: &Query) -> Reply {
 }
 
 fn select(query: &Query) -> Result<Select, String> {
-    let filter = query.value("filter").map(|filter| {
-        Regex::new(filter)
-            .map_err(|error| format!("Invalid re2 regex: {}", re2_error(filter, &error)))
-    });
+    let filter = query
+        .value("filter")
+        .map(|filter| re2::compile(filter).map_err(|error| format!("Invalid re2 regex: {error}")));
     let stat_type = query.value("type").map(str::parse).transpose();
     Ok(Select {
         used_only: query.has("usedonly"),
@@ -101,31 +119,22 @@ fn select(query: &Query) -> Result<Select, String> {
     })
 }
 
-fn buckets(query: &Query) -> Result<Option<HistogramBuckets>, String> {
-    let buckets = query.value("histogram_buckets").map(str::parse).transpose();
-    buckets.map_err(|()| BUCKETS_USAGE.to_owned())
-}
-
-/// The errors that people make, in RE2's words; the rest in the words of the `regex` crate.
-pub(super) fn re2_error(pattern: &str, error: &regex::Error) -> String {
-    let text = error.to_string();
-    let error = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-    match error {
-        "unclosed group" => format!("missing ): {pattern}"),
-        "unopened group" => format!("unexpected ): {pattern}"),
-        "unclosed character class" => {
-            let class = pattern.find('[').and_then(|at| pattern.get(at..));
-            format!("missing ]: {}", class.unwrap_or(pattern))
-        }
-        "repetition operator missing expression" => {
-            let operator = pattern.find(['*', '+', '?']).and_then(|at| pattern.get(at..=at));
-            format!("no argument for repetition operator: {}", operator.unwrap_or(pattern))
-        }
-        _ => format!("{error}: {pattern}"),
+/// How histograms are shown. Native ones there are in the protobuf form of Prometheus only.
+fn buckets(query: &Query, native: &str) -> Result<Option<HistogramBuckets>, String> {
+    match query.value("histogram_buckets") {
+        Some("prometheusnative") => Err(native.to_owned()),
+        buckets => buckets.map(str::parse).transpose().map_err(|()| BUCKETS_USAGE.to_owned()),
     }
 }
 
-// Envoy's, although we have no `html` and no `prometheusnative`: scripts compare them.
+const PAGE: &str =
+    "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Stats of Corvoy</title>";
+const REFRESH: &str = "<meta http-equiv=refresh content=5>";
+
+// Envoy's words: scripts compare them.
+const NATIVE_IN_PLAIN: &str = "Invalid histogram_buckets type for non prometheus stats type";
+const NATIVE_IN_TEXT: &str =
+    "unsupported prometheusnative histogram type when not using protobuf exposition format";
 const FORMAT_USAGE: &str = "usage: /stats?format=(html|active-html|json|prometheus|text)\n\n";
 const BUCKETS_USAGE: &str = "usage: /stats?histogram_buckets=\
      (cumulative|disjoint|detailed|summary|prometheusnative)\n";

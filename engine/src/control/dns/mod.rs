@@ -41,9 +41,11 @@ pub(super) async fn run(
     let lookups_of_all = async {
         for (index, cluster) in clusters.into_iter().enumerate() {
             let stats = cluster.stats.control();
+            stats.warming_state.set(0);
             match &cluster.discovery {
                 Discovery::Static(hosts) => {
                     stats.membership_change.add(hosts.priorities_in_use());
+                    stats.total_match_count.add(hosts.hosts().len() as u64);
                     hosts.show(stats);
                     publish(index, hosts.clone());
                 }

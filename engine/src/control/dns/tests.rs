@@ -1,6 +1,6 @@
 //! Against a name server of our own on 127.0.0.1, over UDP and TCP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Mutex, PoisonError};
@@ -244,6 +244,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         health_rules: HealthRules::default(),
         discovery,
         stats: registry.scope("cluster.c."),
+        zones: HashMap::new(),
     })
 }
 

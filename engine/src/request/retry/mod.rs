@@ -117,6 +117,8 @@ pub struct RetryState<'a> {
     asked: Option<Duration>,
     /// A retry is under way.
     is_retry: bool,
+    /// The last attempt took too long.
+    timed_out: bool,
     /// What the client adds to the policy.
     added: Added,
 }
@@ -343,6 +345,7 @@ impl<'a> RetryState<'a> {
             bound: policy.back_off.base,
             asked: None,
             is_retry: false,
+            timed_out: false,
             added,
         })
     }
@@ -353,6 +356,7 @@ impl<'a> RetryState<'a> {
         head: &ResponseHead,
         now: impl FnOnce() -> SystemTime,
     ) -> Decision {
+        self.timed_out = false;
         let is_retriable = self.is_retriable_response(head);
         if is_retriable {
             let rate_limited = self.policy.rate_limited_back_off.as_ref();
@@ -364,6 +368,7 @@ impl<'a> RetryState<'a> {
     /// After an attempt without an answer head. `headers_sent`: whether any byte of the request
     /// may have reached the upstream.
     pub fn on_reset(&mut self, reset: Reset, headers_sent: bool) -> Decision {
+        self.timed_out = reset == Reset::PerTryTimeout;
         self.decide(self.is_retriable_reset(reset, headers_sent))
     }
 
@@ -378,6 +383,12 @@ impl<'a> RetryState<'a> {
         let wait = random.checked_rem(millis(self.bound)).unwrap_or(0);
         self.bound = self.bound.saturating_mul(2).min(self.policy.back_off.max);
         Wait::Exponential(Duration::from_millis(wait))
+    }
+
+    /// Whether the attempt before the next one ended by `per_try_timeout` or
+    /// `per_try_idle_timeout`.
+    pub const fn follows_timeout(&self) -> bool {
+        self.timed_out
     }
 
     /// The policy it follows.

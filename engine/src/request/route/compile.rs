@@ -11,7 +11,6 @@ use super::action::{self, Action};
 use super::matchers;
 use super::mutation::{self, HeaderMutations, MutationLevel};
 use super::path::{Literal, PathIndex, PathMatch};
-use super::rewrite::HostRewrite;
 use super::upgrades::Upgrades;
 use super::virtual_host::{DomainsBuilder, Duplicate};
 use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
@@ -66,7 +65,12 @@ pub fn route_table(
         ignore_path_parameters_in_path_matching,
     } = schema;
     refuse(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
-    let body_max = max_direct_response_body_size_bytes.unwrap_or(4096);
+    // Envoy: 0 is no limit.
+    let body_max = match max_direct_response_body_size_bytes {
+        None => 4096,
+        Some(0) => u32::MAX,
+        Some(bytes) => *bytes,
+    };
     let given = Given {
         cluster,
         validate_clusters: validate_clusters.unwrap_or(true),
@@ -241,6 +245,9 @@ fn entry(
     );
     let mut levels = vec![own];
     levels.extend(inherited.levels.iter().cloned());
+    if given.most_specific_headers_win {
+        levels.reverse();
+    }
     let action = if let Some(schema) = route {
         let at = at.field("route");
         let retry = inherited.retry.as_ref();
@@ -258,8 +265,8 @@ fn entry(
         name: name.as_str().into(),
         path: conditions.path.clone(),
         action,
-        request_headers: mutations(levels, |level| &level.request, given),
-        response_headers: mutations(levels, |level| &level.response, given),
+        request_headers: mutations(levels, |level| &level.request),
+        response_headers: mutations(levels, |level| &level.response),
         body_buffer_max: request_body_buffer_limit
             .or_else(|| per_request_buffer_limit_bytes.map(u64::from))
             .or(inherited.body_buffer_max),
@@ -271,7 +278,8 @@ fn entry(
     Some(Entry { conditions, choice })
 }
 
-/// One route for each cluster that the action may choose.
+/// One route for each cluster that the action may choose. Envoy: what a weighted cluster says of
+/// headers is applied before all else, also where the most specific is to have the last word.
 fn forwards(
     forwarding: &Forwarding,
     levels: &[Levels],
@@ -280,15 +288,12 @@ fn forwards(
 ) -> Choice {
     let mut routes = Vec::with_capacity(forwarding.clusters.len());
     let mut up_to = 0;
-    for WeightedCluster { cluster, weight, host_rewrite_literal, schema } in &forwarding.clusters {
+    for WeightedCluster { cluster, weight, schema } in &forwarding.clusters {
         let action = match *cluster {
             None => Action::ClusterNotFound { status: forwarding.not_found_status },
             Some(cluster) => {
                 let mut forward = forwarding.forward.clone();
                 forward.cluster = cluster;
-                if let Some(host) = host_rewrite_literal {
-                    forward.host_rewrite = HostRewrite::Literal(host.as_bytes().into());
-                }
                 Action::Forward(forward)
             }
         };
@@ -300,6 +305,7 @@ fn forwards(
                 at,
                 problems,
             ));
+            all.extend(schema.host_rewrite_literal.as_deref().map(Levels::host));
         }
         all.extend_from_slice(levels);
         up_to += u64::from(*weight);
@@ -381,20 +387,17 @@ impl Levels {
             response: level("response", response_add, response_remove),
         }
     }
+
+    /// That the host is this one.
+    fn host(host: &str) -> Self {
+        let request = MutationLevel { host: Some(host.as_bytes().into()), ..Default::default() };
+        Self { request: Arc::new(request), response: Arc::default() }
+    }
 }
 
-/// In the order they are applied: the most specific first, unless it is to have the last word.
-fn mutations(
-    levels: &[Levels],
-    side: fn(&Levels) -> &Arc<MutationLevel>,
-    given: &Given<'_>,
-) -> HeaderMutations {
-    let levels = levels.iter().map(|levels| Arc::clone(side(levels)));
-    if given.most_specific_headers_win {
-        HeaderMutations::new(levels.rev())
-    } else {
-        HeaderMutations::new(levels)
-    }
+/// In the order they are applied.
+fn mutations(levels: &[Levels], side: fn(&Levels) -> &Arc<MutationLevel>) -> HeaderMutations {
+    HeaderMutations::new(levels.iter().map(|levels| Arc::clone(side(levels))))
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub struct VirtualHost {
     pub include_request_attempt_count: bool,
     /// Whether answers carry `x-envoy-attempt-count` downstream.
     pub include_attempt_count_in_response: bool,
-    /// Whether an attempt after a per-try timeout carries `x-envoy-is-timeout-retry`.
+    /// Whether a retry carries `x-envoy-is-timeout-retry`: did the attempt before it time out?
     pub include_is_timeout_retry_header: bool,
     require_tls: RequireTls,
     entries: Vec<Entry>,
@@ -216,7 +216,7 @@ impl RouteMatch {
         is_for_its_method
             && (self.path.is_literal() || self.path.matches(path))
             && self.fraction.is_none_or(|fraction| fraction.includes(random))
-            && (!self.grpc || is_grpc(head))
+            && (!self.grpc || head.is_grpc())
             && self.headers.iter().all(|matcher| matcher.matches(head))
             && (self.query_parameters.is_empty() || self.query_matches(head.target()))
             && self.cookies.iter().all(|matcher| matcher.matches(head))
@@ -235,7 +235,7 @@ impl Choice {
             Self::Weighted { routes, random } => (routes, random),
         };
         let from_header = |name: &HeaderName| {
-            let value = name.first_value(head)?;
+            let value = name.only_value(head)?;
             std::str::from_utf8(value).ok()?.trim().parse().ok()
         };
         let random = name.as_ref().and_then(from_header).unwrap_or(random);
@@ -250,13 +250,6 @@ pub fn tls_location(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(b"https://");
     out.extend_from_slice(head.authority().unwrap_or_default());
     out.extend_from_slice(head.target());
-}
-
-/// Whether a request speaks gRPC, by its content type.
-pub fn is_grpc(head: &RequestHead) -> bool {
-    let content_type = head.fields.get(FieldName::ContentType).unwrap_or_default();
-    let rest = content_type.strip_prefix(b"application/grpc");
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
 }
 
 /// The scheme of a request that takes a route.

@@ -4,10 +4,11 @@ use std::fmt;
 
 use regex::bytes::Regex;
 
-use super::matchers::{self, HeaderName};
+use super::matchers::HeaderName;
 use super::path::PathMatch;
 use super::without_query;
 use crate::http1::RequestHead;
+use crate::re2;
 
 /// How the path is rewritten. The query stays.
 #[derive(Clone, Debug, Default)]
@@ -57,8 +58,8 @@ impl PathRewrite {
         matches!(self, Self::None)
     }
 
-    /// Writes what becomes of `target` (path and query) to `out`; `matched` is the path specifier
-    /// that the target matched.
+    /// Writes what becomes of `target` (path and query) to `out`, unless it stays; `matched` is the
+    /// path specifier that the target matched.
     pub fn rewrite(&self, matched: &PathMatch, target: &[u8], out: &mut Vec<u8>) {
         let path = without_query(target);
         let rewritten_len = match self {
@@ -70,9 +71,12 @@ impl PathRewrite {
                 regex.replace_all(path, out);
                 path.len()
             }
-            Self::None => 0,
+            Self::None => return,
         };
-        out.extend_from_slice(target.get(rewritten_len..).unwrap_or_default());
+        // Envoy: a path of which nothing would be left stays.
+        if !out.is_empty() {
+            out.extend_from_slice(target.get(rewritten_len..).unwrap_or_default());
+        }
     }
 }
 
@@ -91,34 +95,22 @@ impl HostRewrite {
 }
 
 impl RegexRewrite {
-    /// Reads pattern and substitution in RE2's syntax.
+    /// Reads pattern and substitution in RE2's syntax. `warn` is told what has no effect in the
+    /// substitution: Envoy takes any.
     ///
     /// # Errors
-    /// What is wrong with them, for people.
-    pub fn new(pattern: &str, substitution: &str) -> Result<Self, String> {
-        let pattern = matchers::compile(pattern)?;
-        let mut pieces = Vec::new();
-        let mut text = Vec::new();
-        let mut bytes = substitution.bytes();
-        while let Some(byte) = bytes.next() {
-            if byte != b'\\' {
-                text.push(byte);
-                continue;
-            }
-            match bytes.next() {
-                Some(b'\\') => text.push(b'\\'),
-                Some(digit @ b'0'..=b'9') => {
-                    let group = usize::from(digit - b'0');
-                    if group >= pattern.captures_len() {
-                        return Err(format!("the pattern has no group \\{group}"));
-                    }
-                    pieces.push(Piece::Text(std::mem::take(&mut text)));
-                    pieces.push(Piece::Group(group));
-                }
-                _ => return Err("a backslash needs a digit or a backslash behind it".into()),
-            }
+    /// What is wrong with the pattern, for people.
+    pub fn new(pattern: &str, substitution: &str, warn: impl FnOnce(&str)) -> Result<Self, String> {
+        let pattern = re2::compile(pattern)?;
+        let (mut pieces, is_whole) = pieces(substitution);
+        let lacks =
+            |piece: &Piece| matches!(piece, Piece::Group(n) if *n >= pattern.captures_len());
+        if pieces.iter().any(lacks) {
+            warn("the pattern has no group of this number: nothing is replaced, as in Envoy");
+            pieces = vec![Piece::Group(0)];
+        } else if !is_whole {
+            warn("what follows a backslash without digit or backslash is left out, as in Envoy");
         }
-        pieces.push(Piece::Text(text));
         Ok(Self { pattern, substitution: pieces })
     }
 
@@ -149,6 +141,34 @@ impl fmt::Debug for RegexRewrite {
             .field("substitution", &self.substitution)
             .finish()
     }
+}
+
+/// The pieces of a substitution, and whether they are all of it: RE2 reads no further than a
+/// backslash that means nothing.
+fn pieces(substitution: &str) -> (Vec<Piece>, bool) {
+    let mut pieces = Vec::new();
+    let mut text = Vec::new();
+    let mut is_whole = true;
+    let mut bytes = substitution.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            text.push(byte);
+            continue;
+        }
+        match bytes.next() {
+            Some(b'\\') => text.push(b'\\'),
+            Some(digit @ b'0'..=b'9') => {
+                pieces.push(Piece::Text(std::mem::take(&mut text)));
+                pieces.push(Piece::Group(usize::from(digit - b'0')));
+            }
+            _ => {
+                is_whole = false;
+                break;
+            }
+        }
+    }
+    pieces.push(Piece::Text(text));
+    (pieces, is_whole)
 }
 
 #[cfg(test)]
@@ -191,7 +211,8 @@ mod tests {
     #[test]
     fn every_match_of_a_regex_is_replaced_in_the_path_only() {
         let rewrite = |pattern, substitution| {
-            PathRewrite::Regex(RegexRewrite::new(pattern, substitution).unwrap())
+            let rewrite = RegexRewrite::new(pattern, substitution, |warning| panic!("{warning}"));
+            PathRewrite::Regex(rewrite.unwrap())
         };
         let swap = rewrite("(x)(y*)", r"<\2\1\\>");
         assert_eq!(rewritten(&swap, &prefix("/"), "/f/xyyx?x"), r"/f/<yyx\><x\>?x");
@@ -201,10 +222,21 @@ mod tests {
         assert_eq!(rewritten(&whole, &prefix("/"), "/rd/re/aab"), "/x/aa-/rd/re/aab");
     }
 
+    /// As the real Envoy 1.40.0 did.
     #[test]
-    fn a_substitution_that_no_group_can_fill_is_refused() {
-        for (pattern, substitution) in [("a", r"\1"), ("(a)", r"\2"), ("a", r"\n"), ("a", r"a\")] {
-            assert!(RegexRewrite::new(pattern, substitution).is_err(), "{substitution}");
+    fn a_substitution_without_sense_has_no_effect_from_there_on() {
+        for (pattern, substitution, target) in [
+            ("a", r"\1", "/xay"),
+            ("(a)", r"\1\2", "/xay"),
+            ("a", r"b\", "/xby"),
+            ("a", r"b\nc", "/xby"),
+            ("a", r"\n", "/xy"),
+        ] {
+            let mut warned = false;
+            let rewrite = RegexRewrite::new(pattern, substitution, |_| warned = true);
+            let rewrite = PathRewrite::Regex(rewrite.unwrap());
+            assert_eq!(rewritten(&rewrite, &prefix("/"), "/xay"), target, "{substitution}");
+            assert!(warned, "{substitution}");
         }
     }
 }

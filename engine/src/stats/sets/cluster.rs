@@ -67,10 +67,10 @@ stats! {
         counter upstream_cx_total;
         gauge upstream_cx_tx_bytes_buffered;
         counter upstream_cx_tx_bytes_total;
-        counter upstream_flow_control_backed_up_total;
-        counter upstream_flow_control_drained_total;
-        counter upstream_flow_control_paused_reading_total;
-        counter upstream_flow_control_resumed_reading_total;
+        constant counter upstream_flow_control_backed_up_total;
+        constant counter upstream_flow_control_drained_total;
+        constant counter upstream_flow_control_paused_reading_total;
+        constant counter upstream_flow_control_resumed_reading_total;
         constant counter upstream_http3_broken;
         constant counter upstream_internal_redirect_failed_total;
         constant counter upstream_internal_redirect_succeeded_total;
@@ -102,6 +102,12 @@ stats! {
         counter upstream_rq_tx_reset;
         gauge version;
         gauge warming_state;
+
+        late constant counter dropped_headers_with_underscores = "http1.dropped_headers_with_underscores";
+        late constant counter metadata_not_supported_error = "http1.metadata_not_supported_error";
+        late constant counter requests_rejected_with_underscores_in_headers =
+            "http1.requests_rejected_with_underscores_in_headers";
+        late constant counter response_flood = "http1.response_flood";
 
         declared codes codes = "";
         codes external = "external.";
@@ -170,6 +176,14 @@ stats! {
         gauge remaining_pending;
         gauge remaining_retries;
         gauge remaining_rq;
+    }
+}
+
+stats! {
+    /// `cluster.<name>.zone.<from>.<to>.`: what came from hosts of a zone, where ours is known as well.
+    pub struct ZoneStats {
+        late histogram upstream_rq_time;
+        codes codes = "";
     }
 }
 

@@ -36,8 +36,8 @@ stats! {
         counter downstream_cx_tx_bytes_total;
         gauge downstream_cx_upgrades_active;
         counter downstream_cx_upgrades_total;
-        counter downstream_flow_control_paused_reading_total;
-        counter downstream_flow_control_resumed_reading_total;
+        constant counter downstream_flow_control_paused_reading_total;
+        constant counter downstream_flow_control_resumed_reading_total;
         counter downstream_rq_1xx;
         counter downstream_rq_2xx;
         counter downstream_rq_3xx;
@@ -97,7 +97,7 @@ stats! {
         constant counter passthrough_internal_redirect_unsafe_scheme;
         counter rq_direct_response;
         constant counter rq_overload_local_reply;
-        counter rq_redirect;
+        constant counter rq_redirect;
         constant counter rq_reset_after_downstream_response_started;
         counter rq_total;
     }

@@ -10,6 +10,7 @@ mod logical_dns;
 mod refresh;
 mod strict_dns;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,16 @@ pub enum Discovery {
     Static(Arc<HostSet>),
     /// From DNS, again and again.
     Dns(Dns),
+}
+
+impl Discovery {
+    /// The zones that its hosts may be in.
+    pub fn zones(&self) -> HashSet<&str> {
+        match self {
+            Self::Static(hosts) => hosts.hosts().iter().map(|it| it.endpoint.zone()).collect(),
+            Self::Dns(dns) => dns.targets.iter().map(|it| it.endpoint.zone()).collect(),
+        }
+    }
 }
 
 /// A cluster of type `STRICT_DNS`, `LOGICAL_DNS` or `envoy.clusters.dns`.
@@ -177,6 +188,8 @@ impl DnsHosts {
             return Outcome::Failed;
         };
         stats.update_success.inc();
+        // Envoy makes its hosts anew with each answer, and each is matched to a transport socket.
+        stats.total_match_count.add(addresses.len() as u64);
         if dns.semantics == Semantics::Strict {
             stats.max_host_weight.set(target.endpoint.weight.into());
         }

@@ -31,8 +31,7 @@ pub(crate) struct WeightedCluster {
     /// `None`: it is not there, and that was allowed.
     pub(crate) cluster: Option<usize>,
     pub(crate) weight: u32,
-    pub(crate) host_rewrite_literal: Option<String>,
-    /// The schema's, for its headers; a route with one cluster has none.
+    /// The schema's, for its headers and its host; a route with one cluster has none.
     pub(crate) schema: Option<(config::ClusterWeight, Path)>,
 }
 
@@ -82,8 +81,8 @@ pub(crate) fn forward(
     let own_retry = retry_policy
         .as_ref()
         .map(|schema| retry::compile::retry_policy(schema, &at.field("retry_policy"), problems));
-    let prefix_rewrite = Some(prefix_rewrite.as_str()).filter(|prefix| !prefix.is_empty());
-    let path_rewrite = path_rewrite(prefix_rewrite, regex_rewrite.as_ref(), at, problems)?;
+    let path_rewrite =
+        path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems)?;
     let random = weighted_clusters.as_ref().and_then(|schema| schema.header_name.as_deref());
     let clusters = match (cluster, weighted_clusters) {
         (Some(name), _) => vec![one(name, given, &at.field("cluster"), problems)?],
@@ -256,7 +255,7 @@ fn one(
         problems.error(at, format!("route: unknown cluster '{name}'"));
         return None;
     }
-    Some(WeightedCluster { cluster, weight: 1, host_rewrite_literal: None, schema: None })
+    Some(WeightedCluster { cluster, weight: 1, schema: None })
 }
 
 fn weighted(
@@ -278,7 +277,7 @@ fn weighted(
             request_headers_to_remove: _,
             response_headers_to_add: _,
             response_headers_to_remove: _,
-            host_rewrite_literal,
+            host_rewrite_literal: _,
         } = schema;
         refuse(!cluster_header.is_empty(), "cluster_header", &at, problems);
         let cluster = (given.cluster)(name);
@@ -290,12 +289,7 @@ fn weighted(
             problems.error(&at, "field 'weight' is missing");
             continue;
         };
-        found.push(WeightedCluster {
-            cluster,
-            weight,
-            host_rewrite_literal: host_rewrite_literal.clone(),
-            schema: Some((schema.clone(), at)),
-        });
+        found.push(WeightedCluster { cluster, weight, schema: Some((schema.clone(), at)) });
     }
     let sum: u64 = found.iter().map(|cluster| u64::from(cluster.weight)).sum();
     if sum == 0 {
@@ -314,6 +308,8 @@ fn path_rewrite(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<PathRewrite> {
+    // Envoy: an empty prefix is none, also where the schema can tell the two apart.
+    let prefix_rewrite = prefix_rewrite.filter(|prefix| !prefix.is_empty());
     Some(match (prefix_rewrite, regex_rewrite) {
         (Some(prefix), None) => PathRewrite::Prefix(prefix.as_bytes().into()),
         (None, Some(schema)) => {
@@ -336,7 +332,9 @@ fn regex_rewrite_of(
 ) -> Option<RegexRewrite> {
     let config::RegexMatchAndSubstitute { pattern, substitution } = schema;
     let config::RegexMatcher { regex } = pattern.as_ref()?;
-    RegexRewrite::new(regex, substitution).map_err(|error| problems.error(at, error)).ok()
+    let warn = |message: &str| problems.warn(&at.field("substitution"), message);
+    let rewrite = RegexRewrite::new(regex, substitution, warn);
+    rewrite.map_err(|error| problems.error(at, error)).ok()
 }
 
 /// The bytes that a `DataSource` stands for.

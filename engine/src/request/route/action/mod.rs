@@ -198,16 +198,16 @@ impl Redirect {
             RedirectPath::Replace(path) if path.contains(&b'?') => return Cow::Borrowed(path),
             RedirectPath::Replace(path) if self.strip_query => return Cow::Borrowed(path),
             RedirectPath::Replace(path) => [path, query].concat(),
-            RedirectPath::Rewrite(PathRewrite::None) if self.strip_query => {
-                return Cow::Borrowed(without_query(target));
-            }
-            RedirectPath::Rewrite(PathRewrite::None) => return Cow::Borrowed(target),
             RedirectPath::Rewrite(rewrite) => {
-                let mut path = Vec::with_capacity(target.len());
+                let mut path = Vec::new();
                 rewrite.rewrite(matched, target, &mut path);
                 path
             }
         };
+        if path.is_empty() {
+            let path = if self.strip_query { without_query(target) } else { target };
+            return Cow::Borrowed(path);
+        }
         if self.strip_query {
             path.truncate(without_query(&path).len());
         }

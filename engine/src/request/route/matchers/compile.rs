@@ -43,7 +43,10 @@ pub(crate) fn header(
     } else if let Some(config::Int64Range { start, end }) = range_match {
         HeaderCondition::Range(*start..*end)
     } else if let Some(text) = exact_match {
-        HeaderCondition::Text(TextMatcher::Exact(Literal::new(text, false)))
+        let literal = Literal::new(text, false);
+        // Envoy: of this field, which `string_match` replaces, an empty text fits all values.
+        let matcher = if text.is_empty() { TextMatcher::Prefix } else { TextMatcher::Exact };
+        HeaderCondition::Text(matcher(literal))
     } else if let Some(text) = prefix_match {
         HeaderCondition::Text(TextMatcher::Prefix(Literal::new(text, false)))
     } else if let Some(text) = suffix_match {
@@ -124,6 +127,10 @@ fn text(schema: &config::StringMatcher, at: &Path, problems: &mut Problems) -> O
     } else if let Some(text) = contains {
         TextMatcher::Contains(literal(text))
     } else {
+        if *ignore_case {
+            let message = "ignore_case has no effect for safe_regex.";
+            problems.error(&at.field("ignore_case"), message);
+        }
         TextMatcher::Regex(regex(safe_regex.as_ref()?, &at.field("safe_regex"), problems)?)
     })
 }

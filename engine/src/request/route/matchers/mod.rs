@@ -7,10 +7,11 @@ pub(crate) mod compile;
 
 use std::fmt;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::path::Literal;
 use crate::http1::{FieldName, Fields, RequestHead, ResponseHead};
+use crate::re2;
 
 /// A head whose headers can be matched, pseudo-headers included.
 pub trait Head {
@@ -191,6 +192,16 @@ impl HeaderName {
         }
     }
 
+    /// The value of this header of a request that has it once.
+    pub fn only_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
+        let mut count = 0;
+        self.any_value(head, |_| {
+            count += 1;
+            false
+        });
+        self.first_value(head).filter(|_| count == 1)
+    }
+
     /// The first value of this header of a request.
     pub fn first_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
         match self {
@@ -258,8 +269,10 @@ impl CookieMatcher {
     pub fn matches(&self, head: &RequestHead) -> bool {
         let value = head.fields.get_all(FieldName::Cookie).find_map(|cookies| {
             cookies.split(|&byte| byte == b';').find_map(|cookie| {
-                let (name, value) = split_once(cookie.trim_ascii_start(), b'=')?;
-                (name == &*self.name).then(|| unquoted(value.trim_ascii_end()))
+                let (name, value) = split_once(cookie, b'=')?;
+                // Envoy: spaces before the name are not part of it; those behind the value are.
+                let spaces = name.iter().take_while(|&&byte| byte == b' ').count();
+                (name.get(spaces..)? == &*self.name).then(|| unquoted(value))
             })
         });
         value.is_some_and(|value| self.text.matches(value)) != self.invert
@@ -281,8 +294,9 @@ impl FullRegex {
     /// # Errors
     /// What is wrong with it, for people.
     pub fn new(pattern: &str) -> Result<Self, String> {
-        let regex = compile(&format!(r"\A(?:{pattern})\z"))?;
-        Ok(Self { regex, literal: Literal::new(literal_prefix(pattern), false) })
+        let pattern = re2::translated(pattern)?;
+        let regex = re2::build(&format!(r"\A(?:{pattern})\z"))?;
+        Ok(Self { regex, literal: Literal::new(literal_prefix(&pattern), false) })
     }
 
     /// Whether the whole text matches.
@@ -300,16 +314,6 @@ impl fmt::Debug for FullRegex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.regex.fmt(f)
     }
-}
-
-/// Reads an expression in RE2's syntax that may match anywhere.
-///
-/// # Errors
-/// What is wrong with it, for people.
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
-    let bytes = RegexBuilder::new(pattern).unicode(false).build();
-    // `\pL` and its kind exist only in Unicode mode.
-    bytes.or_else(|_| Regex::new(pattern)).map_err(|error| error.to_string())
 }
 
 /// The plain characters that a regular expression begins with, as far as that is certain.

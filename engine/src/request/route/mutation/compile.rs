@@ -38,6 +38,7 @@ pub(crate) fn additions(
     MutationLevel {
         remove: Vec::new(),
         add: each.filter_map(|(i, schema)| addition(schema, &at.index(i), problems)).collect(),
+        host: None,
     }
 }
 
@@ -70,13 +71,12 @@ fn addition(
             return None;
         }
     };
-    let value = if value.is_empty() {
-        Formatter::literal(raw_value)
-    } else {
-        Formatter::new(value)
-            .map_err(|error| problems.error(&at_header.field("value"), error))
-            .ok()?
-    };
+    if !raw_value.is_empty() {
+        problems.warn(&at_header.field("raw_value"), "not read, as in Envoy: value holds");
+    }
+    let value = Formatter::new(value)
+        .map_err(|error| problems.error(&at_header.field("value"), error))
+        .ok()?;
     Some(HeaderAddition { name: lower(key), value, action, keep_empty: *keep_empty_value })
 }
 

@@ -1,7 +1,8 @@
 //! Headers that a route adds and removes.
 //!
-//! Levels are applied one after the other: route, virtual host, configuration, or the other way
-//! round. The values of one level are made before the level changes anything.
+//! Levels are applied one after the other: weighted cluster, route, virtual host, configuration, or
+//! the last three the other way round. The values of one level are made before the level changes
+//! anything.
 
 pub(crate) mod compile;
 
@@ -26,6 +27,9 @@ pub struct MutationLevel {
     pub remove: Vec<Box<[u8]>>,
     /// Then these: first all that overwrite, then all that append.
     pub add: Vec<HeaderAddition>,
+    /// At last the host of a request, of which nobody is told: `host_rewrite_literal` of a weighted
+    /// cluster.
+    pub host: Option<Box<[u8]>>,
 }
 
 /// A header that is added.
@@ -63,8 +67,10 @@ pub struct Scratch {
 impl HeaderMutations {
     /// In the order given; levels that change nothing are forgotten.
     pub fn new(levels: impl IntoIterator<Item = Arc<MutationLevel>>) -> Self {
-        let changes =
-            |level: &Arc<MutationLevel>| !level.remove.is_empty() || !level.add.is_empty();
+        let changes = |level: &Arc<MutationLevel>| {
+            let MutationLevel { remove, add, host } = &**level;
+            !remove.is_empty() || !add.is_empty() || host.is_some()
+        };
         Self { levels: levels.into_iter().filter(changes).collect() }
     }
 
@@ -85,6 +91,9 @@ impl HeaderMutations {
             let inputs = Inputs { request: Some(head), ..Inputs::new(stream) };
             level.decide(&head.fields, &inputs, scratch);
             level.add_to(&mut head.fields, JOINED_IN_REQUESTS, scratch);
+            if let Some(host) = &level.host {
+                head.set_authority(host);
+            }
         }
     }
 

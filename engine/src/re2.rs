@@ -1,0 +1,416 @@
+//! Regular expressions as they are written for Envoy, in RE2's syntax: the one door to the `regex`
+//! crate, which reads some of it otherwise, some not at all, and more beside it. So an expression
+//! is spelt anew before the crate sees it.
+//!
+//! What differs all the same: the size of an expression is not limited as in Envoy, and `\p{…}`
+//! means characters of UTF-8, where Envoy reads text as Latin-1.
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// Reads an expression that may match anywhere.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+    build(&translated(pattern)?)
+}
+
+/// What [`translated`] returned, as an expression.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(crate) fn build(translated: &str) -> Result<Regex, String> {
+    let bytes = RegexBuilder::new(translated).unicode(false).build();
+    // `\pL` and its kind exist only in Unicode mode.
+    bytes.or_else(|_| Regex::new(translated)).map_err(|error| {
+        let text = error.to_string();
+        text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })
+}
+
+/// The expression in the syntax of the `regex` crate.
+///
+/// # Errors
+/// What RE2 would not read.
+pub(crate) fn translated(pattern: &str) -> Result<String, String> {
+    let out = String::with_capacity(pattern.len());
+    Translation { pattern, rest: pattern, open_groups: 0, out }.all()
+}
+
+struct Translation<'a> {
+    pattern: &'a str,
+    /// What is not read yet.
+    rest: &'a str,
+    open_groups: usize,
+    out: String,
+}
+
+/// What an operator would repeat.
+enum Before<'a> {
+    Nothing,
+    /// Another operator, which RE2 does not repeat.
+    Operator(&'a str),
+    Something,
+}
+
+/// What an escape or an item of a class stands for.
+enum Item {
+    /// One character, and how the `regex` crate spells it.
+    Character(u32, String),
+    /// A class, spelt so that it is one alone and within another.
+    Class(String),
+}
+
+impl<'a> Translation<'a> {
+    fn all(mut self) -> Result<String, String> {
+        let mut before = Before::Nothing;
+        loop {
+            let start = self.rest;
+            let Some(c) = self.next() else { break };
+            if matches!(c, '*' | '+' | '?') || (c == '{' && self.counts()?) {
+                // It may be a lazy one.
+                self.eat("?");
+                let operator = self.since(start);
+                match before {
+                    Before::Nothing => {
+                        return Err(format!("no argument for repetition operator: {operator}"));
+                    }
+                    Before::Operator(other) => {
+                        return Err(format!("bad repetition operator: {other}{operator}"));
+                    }
+                    Before::Something => {}
+                }
+                before = Before::Operator(operator);
+                self.out.push_str(operator);
+                continue;
+            }
+            before = if matches!(c, '(' | '|') { Before::Nothing } else { Before::Something };
+            match c {
+                '\\' => self.escape()?,
+                '[' => self.class(start)?,
+                '(' => self.group(start)?,
+                ')' if self.open_groups == 0 => {
+                    return Err(format!("unexpected ): {}", self.pattern));
+                }
+                ')' => {
+                    self.open_groups -= 1;
+                    self.out.push(c);
+                }
+                // One that begins no repetition.
+                '{' => self.out.push_str(r"\{"),
+                c => self.out.push(c),
+            }
+        }
+        if self.open_groups > 0 {
+            return Err(format!("missing ): {}", self.pattern));
+        }
+        Ok(self.out)
+    }
+
+    /// Whether the brace that was read begins a repetition, as in `{2,3}`; reads the rest of it.
+    fn counts(&mut self) -> Result<bool, String> {
+        let Some((counts, rest)) = self.rest.split_once('}') else { return Ok(false) };
+        let (least, most) = counts.split_once(',').unwrap_or((counts, counts));
+        let Some(least) = count(least) else { return Ok(false) };
+        let most = if most.is_empty() { Some(least) } else { count(most) };
+        let Some(most) = most else { return Ok(false) };
+        if most < least || most > REPETITIONS_MAX {
+            return Err(format!("invalid repetition size: {{{counts}}}"));
+        }
+        self.rest = rest;
+        Ok(true)
+    }
+
+    /// Behind a backslash outside of a class.
+    fn escape(&mut self) -> Result<(), String> {
+        if self.eat("Q") {
+            let (quoted, rest) = self.rest.split_once(r"\E").unwrap_or((self.rest, ""));
+            self.out.push_str(&regex::escape(quoted));
+            self.rest = rest;
+        } else if let Some((_, spelt)) = OUTSIDE_CLASSES.iter().find(|(name, _)| self.eat(name)) {
+            self.out.push_str(spelt);
+        } else {
+            let (Item::Character(_, spelt) | Item::Class(spelt)) = self.escaped()?;
+            self.out.push_str(&spelt);
+        }
+        Ok(())
+    }
+
+    /// Behind a backslash, also within a class.
+    fn escaped(&mut self) -> Result<Item, String> {
+        let start = self.rest;
+        let Some(c) = self.next() else { return Err(r"trailing \".to_owned()) };
+        let code = match c {
+            'd' => return Ok(Item::Class("[0-9]".to_owned())),
+            'D' => return Ok(Item::Class("[^0-9]".to_owned())),
+            's' => return Ok(Item::Class(r"[\t\n\f\r ]".to_owned())),
+            'S' => return Ok(Item::Class(r"[^\t\n\f\r ]".to_owned())),
+            'w' => return Ok(Item::Class("[0-9A-Za-z_]".to_owned())),
+            'W' => return Ok(Item::Class("[^0-9A-Za-z_]".to_owned())),
+            'p' | 'P' => return self.property(start).map(Item::Class),
+            'a' => Some(0x07),
+            'f' => Some(0x0c),
+            'n' => Some(0x0a),
+            'r' => Some(0x0d),
+            't' => Some(0x09),
+            'v' => Some(0x0b),
+            'x' => self.hexadecimal(),
+            '0'..='7' => self.octal(start),
+            c if c.is_ascii() && !c.is_ascii_alphanumeric() => Some(u32::from(c)),
+            _ => None,
+        };
+        // Latin-1 has no more.
+        let code = code.filter(|code| *code <= 0xff);
+        let code =
+            code.ok_or_else(|| format!(r"invalid escape sequence: \{}", self.since(start)))?;
+        Ok(Item::Character(code, spelt(code)))
+    }
+
+    fn hexadecimal(&mut self) -> Option<u32> {
+        let digits = if self.eat("{") {
+            let (digits, rest) = self.rest.split_once('}')?;
+            self.rest = rest;
+            digits
+        } else {
+            let digits = self.rest.get(..2)?;
+            self.rest = self.rest.get(2..)?;
+            digits
+        };
+        let are_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if are_digits { u32::from_str_radix(digits, 16).ok() } else { None }
+    }
+
+    /// `\0` with up to two more digits, or two to three digits: one alone would be a group.
+    fn octal(&mut self, start: &'a str) -> Option<u32> {
+        for _ in 0..2 {
+            if self.rest.starts_with(|c| matches!(c, '0'..='7')) {
+                self.next();
+            }
+        }
+        let digits = self.since(start);
+        let is_group = digits.len() == 1 && digits != "0";
+        if is_group { None } else { u32::from_str_radix(digits, 8).ok() }
+    }
+
+    /// `\pL`, `\p{Greek}`, `\p{^L}`; `start` is behind the backslash.
+    fn property(&mut self, start: &'a str) -> Result<String, String> {
+        let wrong = || format!(r"invalid character class range: \{start}");
+        let mut negated = start.starts_with('P');
+        let mut name = self.rest;
+        if self.eat("{") {
+            let (braced, rest) = self.rest.split_once('}').ok_or_else(wrong)?;
+            (name, self.rest) = (braced, rest);
+            if let Some(other) = name.strip_prefix('^') {
+                (name, negated) = (other, !negated);
+            }
+        } else {
+            self.next().ok_or_else(wrong)?;
+            name = name.get(..name.len() - self.rest.len()).unwrap_or_default();
+        }
+        Ok(format!(r"\{}{{{name}}}", if negated { 'P' } else { 'p' }))
+    }
+
+    /// Behind `[`; `start` begins with it.
+    fn class(&mut self, start: &str) -> Result<(), String> {
+        self.out.push('[');
+        if self.eat("^") {
+            self.out.push('^');
+        }
+        let mut is_first = true;
+        // As the first member a bracket stands for itself.
+        while is_first || !self.eat("]") {
+            is_first = false;
+            let from = self.rest;
+            if self.posix()? {
+                continue;
+            }
+            let item = self.member(start)?;
+            let (Item::Character(_, spelt) | Item::Class(spelt)) = &item;
+            self.out.push_str(spelt);
+            let Item::Character(low, _) = item else { continue };
+            if self.rest.starts_with("-]") || !self.eat("-") {
+                continue;
+            }
+            match self.member(start)? {
+                Item::Character(high, spelt) if low <= high => {
+                    self.out.push('-');
+                    self.out.push_str(&spelt);
+                }
+                _ => return Err(format!("invalid character class range: {}", self.since(from))),
+            }
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    /// One end of a range in a class, or a class within it.
+    fn member(&mut self, class: &str) -> Result<Item, String> {
+        match self.next() {
+            None => Err(format!("missing ]: {class}")),
+            Some('\\') => self.escaped(),
+            Some(c) => Ok(Item::Character(u32::from(c), regex::escape(c.encode_utf8(&mut [0; 4])))),
+        }
+    }
+
+    /// Whether `[:alpha:]` or its kind follows; reads it.
+    fn posix(&mut self) -> Result<bool, String> {
+        let start = self.rest;
+        let named = start.strip_prefix("[:").and_then(|named| named.split_once(":]"));
+        let Some((name, rest)) = named else { return Ok(false) };
+        self.rest = rest;
+        if !POSIX_CLASSES.contains(&name.strip_prefix('^').unwrap_or(name)) {
+            return Err(format!("invalid character class range: {}", self.since(start)));
+        }
+        self.out.push_str(self.since(start));
+        Ok(true)
+    }
+
+    /// Behind `(`; `start` begins with it.
+    fn group(&mut self, start: &'a str) -> Result<(), String> {
+        self.out.push('(');
+        self.open_groups += 1;
+        if self.eat("?P<") || self.eat("?<") {
+            // Nobody refers to groups by their names, and RE2 lets two have the same.
+            let (name, rest) = self.rest.split_once('>').unwrap_or(("", ""));
+            let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            if name.is_empty() || !name.bytes().all(is_word) {
+                return Err(format!("invalid named capture group: {start}"));
+            }
+            self.rest = rest;
+        } else if let Some(flags) = self.rest.strip_prefix('?') {
+            let end = flags.find([':', ')']).unwrap_or(flags.len());
+            let (flags, rest) = flags.split_at(end);
+            if rest.is_empty() || flags.contains(|flag| !"imsU-".contains(flag)) {
+                return Err(format!("invalid perl operator: (?{flags}"));
+            }
+            self.out.push('?');
+            self.out.push_str(flags);
+            // A colon is passed on with the group; a bracket closes it, as any other.
+            self.rest = rest;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let mut rest = self.rest.chars();
+        let c = rest.next();
+        self.rest = rest.as_str();
+        c
+    }
+
+    /// Whether this follows; reads it.
+    fn eat(&mut self, text: &str) -> bool {
+        let rest = self.rest.strip_prefix(text);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
+    /// What was read since `start` was the rest.
+    fn since(&self, start: &'a str) -> &'a str {
+        start.get(..start.len() - self.rest.len()).unwrap_or_default()
+    }
+}
+
+/// A number of repetitions.
+fn count(digits: &str) -> Option<u32> {
+    let is_padded = digits.len() > 1 && digits.starts_with('0');
+    let are_digits = digits.bytes().all(|digit| digit.is_ascii_digit());
+    if is_padded || !are_digits { None } else { digits.parse().ok() }
+}
+
+/// A character by its code in Latin-1.
+fn spelt(code: u32) -> String {
+    match u8::try_from(code) {
+        Ok(byte) if byte.is_ascii() => regex::escape(char::from(byte).encode_utf8(&mut [0; 4])),
+        _ => format!(r"\x{code:02x}"),
+    }
+}
+
+/// Escapes that no class can have, and how they are spelt.
+const OUTSIDE_CLASSES: [(&str, &str); 5] =
+    [("A", r"\A"), ("B", r"(?-u:\B)"), ("C", "(?s-u:.)"), ("b", r"(?-u:\b)"), ("z", r"\z")];
+
+const REPETITIONS_MAX: u32 = 1000;
+
+const POSIX_CLASSES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the real Envoy 1.40.0 takes them.
+    #[test]
+    fn an_expression_is_spelt_anew() {
+        for (pattern, spelt) in [
+            ("", ""),
+            (r"/v1/(a|b)[^/]+/.*$", r"/v1/(a|b)[^/]+/.*$"),
+            (r"^a+?b??c{2}?d{1,}e{0,3}$", r"^a+?b??c{2}?d{1,}e{0,3}$"),
+            (r"\Qa.b\E+c", r"a\.b+c"),
+            (r"\Q*", r"\*"),
+            (r"\Ca\<b\>\-\_", r"(?s-u:.)a<b>\-_"),
+            (r"\Aa\b\B\z", r"\Aa(?-u:\b)(?-u:\B)\z"),
+            (r"\b{start}", r"(?-u:\b)\{start}"),
+            ("a{a{}a{,3}a{1a{x}a{ 1}a{08}", r"a\{a\{}a\{,3}a\{1a\{x}a\{ 1}a\{08}"),
+            (r"\0\08\123\x41\x{42}\xe9\a\v", "\0\08SAB\\xe9\u{7}\u{b}"),
+            (r"\d\D\w\W", "[0-9][^0-9][0-9A-Za-z_][^0-9A-Za-z_]"),
+            (r"\pL\PN\p{^L}\P{^Greek}", r"\p{L}\P{N}\P{L}\p{Greek}"),
+            ("(?P<a>x)(?P<a>y)(?<1>z)", "(x)(y)(z)"),
+            ("(?i)a(?s-m:b)(?:c)", "(?i)a(?s-m:b)(?:c)"),
+            ("[]a][^]a][a-]", r"[\]a][^\]a][a\-]"),
+            ("[[]a][[a]]", r"[\[]a][\[a]]"),
+            (r"[a&&b][a~~b][+--]", r"[a\&\&b][a\~\~b][\+-\-]"),
+            (r"[\d-z\]\n]", "[[0-9]\\-z\\]\n]"),
+            ("[[:^alpha:][:word:]x]", "[[:^alpha:][:word:]x]"),
+            (r"[a-c\x41-\x5a]", "[a-cA-Z]"),
+            ("é[é]", "é[é]"),
+        ] {
+            assert_eq!(translated(pattern).as_deref(), Ok(spelt), "{pattern}");
+            assert!(compile(pattern).is_ok(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_re2_does_not_read_is_refused_in_its_words() {
+        for (pattern, error) in [
+            ("*", "no argument for repetition operator: *"),
+            ("a|+?", "no argument for repetition operator: +?"),
+            ("a++", "bad repetition operator: ++"),
+            ("a{2}{3}", "bad repetition operator: {2}{3}"),
+            ("a???", "bad repetition operator: ???"),
+            ("a{2,1}", "invalid repetition size: {2,1}"),
+            ("a{1001}", "invalid repetition size: {1001}"),
+            ("a)|(b", "unexpected ): a)|(b"),
+            ("(a", "missing ): (a"),
+            ("[a", "missing ]: [a"),
+            (r"[\]", r"missing ]: [\]"),
+            (r"a\", r"trailing \"),
+            (r"\u0041", r"invalid escape sequence: \u"),
+            (r"\1", r"invalid escape sequence: \1"),
+            (r"\400", r"invalid escape sequence: \400"),
+            (r"\x{100}", r"invalid escape sequence: \x{100}"),
+            (r"\x4", r"invalid escape sequence: \x"),
+            (r"[\b]", r"invalid escape sequence: \b"),
+            ("[a--b]", "invalid character class range: a--"),
+            (r"[a-\d]", r"invalid character class range: a-\d"),
+            ("[[:foo:]]", "invalid character class range: [:foo:]"),
+            ("(?x)a", "invalid perl operator: (?x"),
+            ("(?u:a)", "invalid perl operator: (?u"),
+            ("(?=a)", "invalid perl operator: (?=a"),
+            ("(?P=a)", "invalid perl operator: (?P=a"),
+            ("(?P<>x)", "invalid named capture group: (?P<>x)"),
+        ] {
+            assert_eq!(translated(pattern), Err(error.to_owned()), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn no_character_of_a_class_is_an_operator() {
+        let matches = |pattern, text: &str| compile(pattern).unwrap().is_match(text.as_bytes());
+        assert!(matches("^[a&&b]$", "&") && matches("^[a&&b]$", "a"));
+        assert!(matches("^[[a]]$", "[]") && !matches("^[[a]]$", "a"));
+        assert!(!matches(r"^\s$", "\u{b}"));
+    }
+}

@@ -1,0 +1,234 @@
+//! What format strings may ask of an exchange.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use super::Exchange;
+use super::route::Route;
+use crate::downstream::connection::Client;
+use crate::flags::Flags;
+use crate::format::StreamInfo;
+use crate::http1::Version;
+use crate::upstream::connection::Connection;
+use crate::upstream::error::Error;
+use crate::upstream::local::LocalCluster;
+use crate::upstream::pool::Pool;
+
+/// The way of a request upstream, as far as it got.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Upstream {
+    pub(super) cluster: Option<Rc<LocalCluster>>,
+    /// The host's of the last attempt.
+    pub(super) pool: Option<Rc<Pool>>,
+    /// On which the last attempt was sent.
+    connection: Option<Used>,
+    /// Attempts begun; one on a stale connection does not count.
+    pub(super) attempts: u32,
+    /// Why the last attempt failed.
+    pub(super) failure: Option<Error>,
+    /// Of the request's body, without framing.
+    pub(super) body_bytes: u64,
+}
+
+/// A connection that was used.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    id: u64,
+    local: Option<SocketAddr>,
+}
+
+impl Upstream {
+    /// The attempt has its connection.
+    pub(super) fn connected(&mut self, connection: &Connection) {
+        self.connection = Some(Used { id: connection.id(), local: connection.local() });
+    }
+}
+
+/// What is known of an exchange at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Stream<'a> {
+    details: Option<&'a str>,
+    flags: Flags,
+    response_code: Option<u16>,
+    route: Option<&'a str>,
+    upstream: Upstream,
+    started: SystemTime,
+    /// Since the request began.
+    elapsed: Duration,
+    request_took: Option<Duration>,
+    response_took: Option<Duration>,
+    protocol: Version,
+    connection: u64,
+    client: SocketAddr,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl<'a> Stream<'a> {
+    /// Of a request of this client that has just begun.
+    pub(super) fn of(client: &Client, protocol: Version) -> Self {
+        Self {
+            details: None,
+            flags: Flags::NONE,
+            response_code: None,
+            route: None,
+            upstream: Upstream::default(),
+            started: SystemTime::now(),
+            elapsed: Duration::ZERO,
+            request_took: None,
+            response_took: None,
+            protocol,
+            connection: client.id,
+            client: client.peer,
+            peer: client.peer,
+            local: client.local,
+        }
+    }
+
+    /// The same, answered by an origin.
+    pub(super) fn answered_upstream(self, status: u16, flags: Flags) -> Self {
+        Self {
+            details: Some("via_upstream"),
+            flags,
+            response_code: Some(status),
+            response_took: Some(self.elapsed),
+            ..self
+        }
+    }
+
+    /// The same, while the answer is made here. Envoy: to what a route adds its status is not told.
+    pub(super) fn about_to_answer(self, flags: Flags, details: &'a str) -> Self {
+        Self { details: Some(details), flags, ..self }
+    }
+
+    /// The same, answered here.
+    pub(super) fn answered<'b>(
+        &'b self,
+        status: u16,
+        flags: Flags,
+        details: &'b str,
+    ) -> Stream<'b> {
+        Stream { details: Some(details), flags, response_code: Some(status), ..self.clone() }
+    }
+}
+
+impl Exchange<'_> {
+    /// What is known so far.
+    pub(super) fn stream<'a>(&self, route: Option<&'a Route>) -> Stream<'a> {
+        let elapsed =
+            Duration::from_millis(self.client.shard.clock.now().saturating_sub(self.began));
+        let started = self.started.get().unwrap_or_else(|| {
+            let now = SystemTime::now();
+            now.checked_sub(elapsed).unwrap_or(now)
+        });
+        // It is the same, whoever asks and how often.
+        self.started.set(Some(started));
+        let received = self.received.map(|received| received.saturating_sub(self.began));
+        let stream = Stream::of(self.client, self.heads.request.version);
+        Stream {
+            route: route.map(|route| &*route.name),
+            upstream: self.upstream.clone(),
+            started,
+            elapsed,
+            request_took: received.map(Duration::from_millis),
+            client: self.facts.map_or(stream.client, |facts| facts.client),
+            ..stream
+        }
+    }
+}
+
+impl StreamInfo for Stream<'_> {
+    fn start_time(&self) -> SystemTime {
+        self.started
+    }
+
+    fn duration(&self) -> Option<Duration> {
+        Some(self.elapsed)
+    }
+
+    fn request_duration(&self) -> Option<Duration> {
+        self.request_took
+    }
+
+    fn response_duration(&self) -> Option<Duration> {
+        self.response_took
+    }
+
+    fn bytes_received(&self) -> u64 {
+        self.upstream.body_bytes
+    }
+
+    fn response_code(&self) -> Option<u16> {
+        self.response_code
+    }
+
+    fn protocol(&self) -> Option<Version> {
+        Some(self.protocol)
+    }
+
+    fn response_code_details(&self) -> Option<&str> {
+        self.details
+    }
+
+    fn response_flags(&self) -> Flags {
+        self.flags
+    }
+
+    fn route_name(&self) -> Option<&str> {
+        self.route
+    }
+
+    fn upstream_cluster(&self) -> Option<&str> {
+        self.upstream.cluster.as_ref().map(|cluster| &*cluster.cluster().observability_name)
+    }
+
+    fn upstream_cluster_raw(&self) -> Option<&str> {
+        self.upstream.cluster.as_ref().map(|cluster| &*cluster.cluster().name)
+    }
+
+    fn upstream_host(&self) -> Option<SocketAddr> {
+        self.upstream.pool.as_ref().map(|pool| pool.host().address)
+    }
+
+    fn upstream_host_name(&self) -> Option<&str> {
+        self.upstream.pool.as_ref().map(|pool| &*pool.host().endpoint.hostname)
+    }
+
+    fn upstream_remote_address(&self) -> Option<SocketAddr> {
+        self.upstream.connection.and_then(|_| self.upstream_host())
+    }
+
+    fn upstream_local_address(&self) -> Option<SocketAddr> {
+        self.upstream.connection?.local
+    }
+
+    fn upstream_connection_id(&self) -> Option<u64> {
+        self.upstream.connection.map(|connection| connection.id)
+    }
+
+    fn upstream_request_attempt_count(&self) -> u32 {
+        self.upstream.attempts
+    }
+
+    fn upstream_transport_failure_reason(&self) -> Option<Cow<'_, str>> {
+        self.upstream.failure?.transport_failure().map(Cow::Owned)
+    }
+
+    fn connection_id(&self) -> Option<u64> {
+        Some(self.connection)
+    }
+
+    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+        Some(self.client)
+    }
+
+    fn downstream_direct_remote_address(&self) -> Option<SocketAddr> {
+        Some(self.peer)
+    }
+
+    fn downstream_local_address(&self) -> Option<SocketAddr> {
+        Some(self.local)
+    }
+}
