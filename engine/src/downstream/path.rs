@@ -16,6 +16,7 @@ pub(crate) enum Normalized {
 }
 
 /// Applies the rules to a target that begins with a slash.
+#[inline]
 pub(crate) fn normalize(target: &[u8], rules: &PathRules) -> Normalized {
     // A fragment never leaves a client; who sends one hopes that we and the origin differ on it.
     let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
@@ -27,9 +28,17 @@ pub(crate) fn normalize(target: &[u8], rules: &PathRules) -> Normalized {
         rules.escaped_slashes != EscapedSlashes::KeepUnchanged && has_escaped_slash(path);
     let canonicalize = rules.normalize && !is_canonical(path);
     let merge = rules.merge_slashes && memchr::memmem::find(path, b"//").is_some();
-    if !(unescape || canonicalize || merge) {
-        return Normalized::Unchanged;
+    if unescape || canonicalize || merge {
+        changed(target, end, unescape, rules)
+    } else {
+        Normalized::Unchanged
     }
+}
+
+/// Applies the rules where one of them finds something, in the path that ends at `end`.
+#[cold]
+fn changed(target: &[u8], end: usize, unescape: bool, rules: &PathRules) -> Normalized {
+    let (path, query) = target.split_at(end);
     if unescape && rules.escaped_slashes == EscapedSlashes::Reject {
         return Normalized::Refused;
     }

@@ -210,6 +210,7 @@ impl Exchange<'_> {
 
     /// The answer was sent whole. Envoy: one that was cut off took no time, and one that came early
     /// resets the request with its end.
+    #[inline]
     pub(super) fn end_answer(&self, is_early: bool) {
         let stats = self.client.stats();
         let took = self.client.shard.clock.now().saturating_sub(self.began);

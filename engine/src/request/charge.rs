@@ -24,6 +24,7 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
 /// Counts for a host how an attempt went, by the length of its answer.
 ///
 /// Envoy: what goes wrong once an answer has begun is no error of the host.
+#[inline]
 pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
     let is_error = match went {
         Ok(length) => (500..600).contains(&x.heads.response.status) || ends_badly(x, length),
@@ -56,6 +57,7 @@ const fn origin(is_internal: bool) -> Origin {
 }
 
 /// Records how long the answer took, from the end of the request to the end of the answer.
+#[inline]
 pub(super) fn time(stats: &ClusterStats, x: &Exchange<'_>) {
     let now = x.client.shard.clock.now();
     let took = now.saturating_sub(x.received.unwrap_or(x.began));
