@@ -135,7 +135,11 @@ fn forward(pieces: &[&[u8]]) -> (Vec<u8>, usize) {
         head.split_off(used, &mut feed.here);
         let Ok(length) = framing::request(&head) else { return (out, count) };
         // The connection manager refuses these.
-        if head.authority().is_none() || head.target().contains(&b'#') {
+        let is_path = match head.target() {
+            [b'/', path @ ..] => !path.contains(&b'#'),
+            target => target == b"*" || head.method == Method::Connect,
+        };
+        if head.authority().is_none() || !is_path {
             return (out, count);
         }
         let last = !head.keep_alive() || head.method == Method::Connect;
