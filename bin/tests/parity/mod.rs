@@ -49,6 +49,7 @@ folders!(
     hosts,
     limits,
     local_replies,
+    misdeeds,
     names_preserved,
     names_preserved_or_proper,
     names_proper_upstream,

@@ -12,6 +12,12 @@ pub enum Error {
     /// The request target is in none of the four forms, or has a byte that no URI has.
     #[error("invalid request target")]
     Target,
+    /// The authority of the request target is none.
+    #[error("invalid authority in the request target")]
+    Url,
+    /// The request target is a URL of another protocol.
+    #[error("unknown scheme of the request target")]
+    Scheme,
     /// The version is not `HTTP/` digit `.` digit; in a response, not HTTP/1.0 or HTTP/1.1.
     #[error("invalid version")]
     Version,
@@ -36,7 +42,7 @@ pub enum Error {
     /// The head has more fields than its limit.
     #[error("too many fields")]
     TooManyFields,
-    /// `Host`, or the authority of the target, is empty, repeated or malformed.
+    /// `Host` is empty, repeated or malformed.
     #[error("invalid authority")]
     Authority,
     /// `Connection` nominates a field that is not the sender's to remove, or too many.
@@ -101,6 +107,8 @@ impl Error {
             Self::TooManyFields => "http1.too_many_headers",
             Self::TrailersTooLarge => "http1.trailers_too_large",
             Self::FieldValue => "http1.invalid_characters",
+            Self::Url => "http1.invalid_url",
+            Self::Scheme => "http1.invalid_scheme",
             Self::Authority => "http.invalid_authority",
             Self::Connection => "http1.connection_header_rejected",
             Self::ContentLengthAndTransferEncoding => {

@@ -38,8 +38,10 @@ pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
         //= rfc9110#9.3.6
         // "A CONNECT request message does not have content."
         return match content_length(fields, Zeros::Refused)? {
-            None | Some(0) if !fields.has(FieldName::TransferEncoding) => Ok(BodyLength::None),
-            _ => Err(Error::BodyNotAllowed),
+            // As Envoy says it.
+            _ if fields.has(FieldName::TransferEncoding) => Err(Error::TransferEncodingUnsupported),
+            None | Some(0) => Ok(BodyLength::None),
+            Some(_) => Err(Error::BodyNotAllowed),
         };
     }
     if fields.has(FieldName::TransferEncoding) {

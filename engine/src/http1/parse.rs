@@ -393,7 +393,7 @@ fn check_target(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Error
     match (head.method, head.target.of(&head.fields.bytes)) {
         (Method::Connect, authority) => {
             // RFC 9112 §3.2.3: "authority-form = uri-host ":" port"
-            target_port(authority)?.ok_or(Error::Target)?;
+            target_port(authority)?.ok_or(Error::Url)?;
             let authority = head.target;
             head.fields.set_span(FieldName::Host, authority);
             Ok(())
@@ -415,7 +415,7 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
     let scheme = match scheme {
         _ if scheme.eq_ignore_ascii_case(b"http") => Scheme::Http,
         _ if scheme.eq_ignore_ascii_case(b"https") => Scheme::Https,
-        _ => return Err(Error::Target),
+        _ => return Err(Error::Scheme),
     };
     if !limits.allow_absolute_url {
         // Envoy leaves it for the connection manager, which answers 404 to it.
@@ -447,7 +447,7 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
 /// Envoy: the host is of letters, digits, `-` and `.`, or an IPv6 address in brackets. It takes user
 /// information away, which is refused here: it is deprecated for http (RFC 9110 §4.2.4).
 fn target_port(authority: &[u8]) -> Result<Option<u16>, Error> {
-    let text = std::str::from_utf8(authority).map_err(|_| Error::Target)?;
+    let text = std::str::from_utf8(authority).map_err(|_| Error::Url)?;
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
@@ -457,10 +457,10 @@ fn target_port(authority: &[u8]) -> Result<Option<u16>, Error> {
         None => !host.is_empty() && HOST.has_all(host.as_bytes()),
     };
     match port {
-        _ if !is_host => Err(Error::Target),
+        _ if !is_host => Err(Error::Url),
         // To a `u16` it is a number.
-        Some(port) if port.starts_with('+') => Err(Error::Target),
-        Some(port) => port.parse().map(Some).map_err(|_| Error::Target),
+        Some(port) if port.starts_with('+') => Err(Error::Url),
+        Some(port) => port.parse().map(Some).map_err(|_| Error::Url),
         None => Ok(None),
     }
 }
