@@ -244,3 +244,18 @@ fn what_is_no_utf_8_is_shown_byte_by_byte() {
     JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
     assert_eq!(out, b"{\"bin\":\"a\\u00ff\\u00c3\\u0022\\u005c\"}\n");
 }
+
+/// What the page on compatibility promises.
+#[test]
+fn the_commands_that_are_promised_are_there() {
+    let page = include_str!("../../../docs/COMPATIBILITY.md");
+    let (_, promised) = page.split_once("Format strings have these commands").unwrap();
+    let (promised, _) = promised.split_once("\n\n").unwrap();
+    let names: Vec<&str> = promised.split('`').skip(1).step_by(2).collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        let bare = Formatter::new(&format!("%{name}%"));
+        let given = || Formatter::new(&format!("%{name}(x)%"));
+        assert!(bare.is_ok() || given().is_ok(), "{name}");
+    }
+}
