@@ -2,8 +2,8 @@
 //! crate, which reads some of it otherwise, some not at all, and more beside it. So an expression
 //! is spelt anew before the crate sees it.
 //!
-//! What differs all the same: the size of an expression is not limited as in Envoy, and `\p{…}`
-//! means characters of UTF-8, where Envoy reads text as Latin-1.
+//! What differs all the same: the size of an expression is not limited as in Envoy, and `\p{…}` and
+//! classes with characters beyond ASCII mean characters of UTF-8, where Envoy reads text as Latin-1.
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -20,9 +20,8 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
 /// # Errors
 /// What is wrong with it, for people.
 pub(crate) fn build(translated: &str) -> Result<Regex, String> {
-    let bytes = RegexBuilder::new(translated).unicode(false).build();
-    // `\pL` and its kind exist only in Unicode mode.
-    bytes.or_else(|_| Regex::new(translated)).map_err(|error| {
+    // Bytes: what means characters says so itself.
+    RegexBuilder::new(translated).unicode(false).build().map_err(|error| {
         let text = error.to_string();
         text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
     })
@@ -34,7 +33,7 @@ pub(crate) fn build(translated: &str) -> Result<Regex, String> {
 /// What RE2 would not read.
 pub(crate) fn translated(pattern: &str) -> Result<String, String> {
     let out = String::with_capacity(pattern.len());
-    Translation { pattern, rest: pattern, open_groups: 0, out }.all()
+    Translation { pattern, rest: pattern, open_groups: 0, unit: Unit::Byte, out }.all()
 }
 
 struct Translation<'a> {
@@ -42,7 +41,17 @@ struct Translation<'a> {
     /// What is not read yet.
     rest: &'a str,
     open_groups: usize,
+    /// What the members of the class of the moment are.
+    unit: Unit,
     out: String,
+}
+
+/// What a class matches.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Unit {
+    Byte,
+    /// One of UTF-8: the class has members that are more than a byte.
+    Character,
 }
 
 /// What an operator would repeat.
@@ -130,8 +139,12 @@ impl<'a> Translation<'a> {
         } else if let Some((_, spelt)) = OUTSIDE_CLASSES.iter().find(|(name, _)| self.eat(name)) {
             self.out.push_str(spelt);
         } else {
+            self.unit = Unit::Byte;
             let (Item::Character(_, spelt) | Item::Class(spelt)) = self.escaped()?;
-            self.out.push_str(&spelt);
+            match self.unit {
+                Unit::Byte => self.out.push_str(&spelt),
+                Unit::Character => self.out.push_str(&format!("(?u:{spelt})")),
+            }
         }
         Ok(())
     }
@@ -207,11 +220,14 @@ impl<'a> Translation<'a> {
             self.next().ok_or_else(wrong)?;
             name = name.get(..name.len() - self.rest.len()).unwrap_or_default();
         }
+        self.unit = Unit::Character;
         Ok(format!(r"\{}{{{name}}}", if negated { 'P' } else { 'p' }))
     }
 
     /// Behind `[`; `start` begins with it.
     fn class(&mut self, start: &str) -> Result<(), String> {
+        let at = self.out.len();
+        self.unit = Unit::Byte;
         self.out.push('[');
         if self.eat("^") {
             self.out.push('^');
@@ -240,6 +256,10 @@ impl<'a> Translation<'a> {
             }
         }
         self.out.push(']');
+        if self.unit == Unit::Character {
+            self.out.insert_str(at, "(?u:");
+            self.out.push(')');
+        }
         Ok(())
     }
 
@@ -248,7 +268,12 @@ impl<'a> Translation<'a> {
         match self.next() {
             None => Err(format!("missing ]: {class}")),
             Some('\\') => self.escaped(),
-            Some(c) => Ok(Item::Character(u32::from(c), regex::escape(c.encode_utf8(&mut [0; 4])))),
+            Some(c) => {
+                if !c.is_ascii() {
+                    self.unit = Unit::Character;
+                }
+                Ok(Item::Character(u32::from(c), regex::escape(c.encode_utf8(&mut [0; 4]))))
+            }
         }
     }
 
@@ -356,7 +381,8 @@ mod tests {
             ("a{a{}a{,3}a{1a{x}a{ 1}a{08}", r"a\{a\{}a\{,3}a\{1a\{x}a\{ 1}a\{08}"),
             (r"\0\08\123\x41\x{42}\xe9\a\v", "\0\08SAB\\xe9\u{7}\u{b}"),
             (r"\d\D\w\W", "[0-9][^0-9][0-9A-Za-z_][^0-9A-Za-z_]"),
-            (r"\pL\PN\p{^L}\P{^Greek}", r"\p{L}\P{N}\P{L}\p{Greek}"),
+            (r"\pL\PN\p{^L}", r"(?u:\p{L})(?u:\P{N})(?u:\P{L})"),
+            (r"\P{^Greek}\xe9[\pL\d]", r"(?u:\p{Greek})\xe9(?u:[\p{L}[0-9]])"),
             ("(?P<a>x)(?P<a>y)(?<1>z)", "(x)(y)(z)"),
             ("(?i)a(?s-m:b)(?:c)", "(?i)a(?s-m:b)(?:c)"),
             ("[]a][^]a][a-]", r"[\]a][^\]a][a\-]"),
@@ -365,7 +391,7 @@ mod tests {
             (r"[\d-z\]\n]", "[[0-9]\\-z\\]\n]"),
             ("[[:^alpha:][:word:]x]", "[[:^alpha:][:word:]x]"),
             (r"[a-c\x41-\x5a]", "[a-cA-Z]"),
-            ("é[é]", "é[é]"),
+            ("é[é]", "é(?u:[é])"),
         ] {
             assert_eq!(translated(pattern).as_deref(), Ok(spelt), "{pattern}");
             assert!(compile(pattern).is_ok(), "{pattern}");
@@ -412,5 +438,17 @@ mod tests {
         assert!(matches("^[a&&b]$", "&") && matches("^[a&&b]$", "a"));
         assert!(matches("^[[a]]$", "[]") && !matches("^[[a]]$", "a"));
         assert!(!matches(r"^\s$", "\u{b}"));
+    }
+
+    #[test]
+    fn what_means_characters_changes_nothing_of_the_rest() {
+        let matches = |pattern, text: &[u8]| compile(pattern).unwrap().is_match(text);
+        for byte in
+            [r"^\xe9$|\p{Greek}", r"^[\x80-\xff]$|\p{Greek}", r"^[^a]$|\p{Greek}", "^.$|[é]"]
+        {
+            assert!(matches(byte, b"\xe9"), "{byte}");
+        }
+        assert!(matches(r"^\p{Greek}+$", "αβ".as_bytes()) && matches("^[éa]+$", "éa".as_bytes()));
+        assert!(matches("^[é].*$", b"\xc3\xa9a\xff") && matches("^é+$", "éé".as_bytes()));
     }
 }
