@@ -144,8 +144,10 @@ impl Exchange<'_> {
         if matches!(plan.host_rewrite, HostRewrite::Auto) && !name.is_empty() {
             self.set_host(name, plan);
         }
-        if self.upgrade == Upgrade::None || self.body != BodyLength::None {
-            framing::announce_request(&mut self.heads.request, self.body);
+        framing::announce_request(&mut self.heads.request, self.body);
+        if self.upgrade != Upgrade::None && self.body == BodyLength::None {
+            // No body is announced, whatever the method: what follows is another protocol.
+            self.heads.request.fields.remove(FieldName::ContentLength);
         }
     }
 

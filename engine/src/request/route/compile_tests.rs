@@ -155,6 +155,21 @@ fn what_has_no_effect_is_warned_of() {
 }
 
 #[test]
+fn how_a_body_is_framed_is_not_for_a_route_to_say() {
+    let add = json!([
+        {"header": {"key": "Content-Length", "value": "3"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+        {"header": {"key": "transfer-encoding", "value": "chunked"}},
+    ]);
+    let (table, problems) = compiled(routes(json!([{"match": {"prefix": "/"},
+        "direct_response": {"status": 200}, "request_headers_to_add": add,
+        "response_headers_to_add": add, "response_headers_to_remove": ["content-length"]}])));
+    assert!(!problems.has_errors());
+    assert_eq!(problems.warnings().count(), 5);
+    let route = found(&table, &request("/", &[]), 0).expect("a route");
+    assert!(route.request_headers.is_empty() && route.response_headers.is_empty());
+}
+
+#[test]
 fn the_first_route_in_declared_order_wins_also_behind_conditions() {
     let table = sound(routes(json!([
         {"name": "header", "match": {"prefix": "/", "headers": [{"name": "x-a"}]},

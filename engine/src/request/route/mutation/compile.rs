@@ -21,9 +21,13 @@ pub(crate) fn level(
             let message = ":-prefixed or host headers may not be removed";
             problems.error(&at_remove.index(i), message);
         }
+        if is_framing(name) {
+            problems.warn(&at_remove.index(i), "not removed: the framing of a body is the proxy's");
+        }
     }
+    let remove = remove.iter().filter(|name| !is_framing(name));
     MutationLevel {
-        remove: remove.iter().map(|name| lower(name)).collect(),
+        remove: remove.map(|name| lower(name)).collect(),
         ..additions(add, &at_add, problems)
     }
 }
@@ -77,12 +81,22 @@ fn addition(
     let value = Formatter::new(value)
         .map_err(|error| problems.error(&at_header.field("value"), error))
         .ok()?;
+    if is_framing(key) {
+        problems.warn(&at_header.field("key"), "not added: the framing of a body is the proxy's");
+        return None;
+    }
     Some(HeaderAddition { name: lower(key), value, action, keep_empty: *keep_empty_value })
 }
 
 /// Names that a route changes by rewrites only.
 fn is_mutable(name: &str) -> bool {
     !name.starts_with(':') && !name.eq_ignore_ascii_case("host")
+}
+
+/// Names that say where a body ends: another word than the codec's would let two readers see it in
+/// different places.
+fn is_framing(name: &str) -> bool {
+    ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }
 
 fn lower(name: &str) -> Box<[u8]> {
