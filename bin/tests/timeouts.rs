@@ -205,3 +205,18 @@ fn a_request_that_is_being_answered_is_not_late() {
     assert_eq!(proxy.stat("http.front.downstream_rq_timeout"), 0);
     assert_eq!(proxy.stat("http.front.downstream_rq_active"), 1);
 }
+
+#[test]
+fn an_origin_that_falls_silent_behind_an_early_answer_is_left() {
+    let origin = Origin::that_does([Act::ReplyAtOnce(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".into(),
+    )]);
+    let policy = "retry_policy: { retry_on: 5xx, per_try_idle_timeout: 0.2s }";
+    let proxy = Proxy::with(Config::to(&origin).route("timeout: 0s").route(policy));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 4\r\n\r\nhe");
+    assert_eq!(client.wire().response_to_head().unwrap().status(), 200);
+    client.send("re");
+    proxy.stat_becomes("cluster.service.upstream_rq_per_try_idle_timeout", 1);
+    proxy.stat_becomes("http.front.downstream_rq_active", 0);
+}

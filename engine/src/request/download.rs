@@ -26,6 +26,7 @@ pub(super) async fn deliver(
 ) -> After {
     let Answer { connection, length } = answer;
     x.start_timers(upload);
+    x.start_try_idle_timer(upload);
     // Asked before the hop-by-hop fields go.
     let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let framing = x.finish_response_head(route, length, attempts);
@@ -124,6 +125,7 @@ async fn relay(
         }
         let now = x.client.shard.clock.now();
         x.start_timers(upload);
+        x.start_try_idle_timer(upload);
         x.set_alarm(now);
         ready = x.client.wait(Some(connection.socket()), want).await;
         if ready.client_gone {

@@ -313,13 +313,17 @@ impl<'a> Exchange<'a> {
 
     /// Starts the timers of an attempt, which has its connection, once the whole request has come.
     fn start_try_timers(&mut self, upload: &Upload) {
-        if !upload.has_ended() {
-            return;
-        }
-        if self.interim == Interim::None {
+        if upload.has_ended() && self.interim == Interim::None {
             self.start_try_timer(Passed::PerTry, self.timeouts.per_try);
         }
-        self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
+        self.start_try_idle_timer(upload);
+    }
+
+    /// Starts the one that an answer does not end.
+    fn start_try_idle_timer(&mut self, upload: &Upload) {
+        if upload.has_ended() {
+            self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
+        }
     }
 
     fn start_try_timer(&mut self, timer: Passed, limit: Option<Duration>) {
