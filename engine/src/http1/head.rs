@@ -255,6 +255,11 @@ impl ResponseHead {
         self.rest.of(&self.fields.bytes)
     }
 
+    /// Takes no notice of what was received behind the head.
+    pub fn forget_rest(&mut self) {
+        self.rest = Span::default();
+    }
+
     /// Makes it ready for the next response, which begins with what was received behind this head.
     pub fn advance(&mut self) {
         let Span { start, end } = self.rest;

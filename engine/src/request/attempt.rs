@@ -326,14 +326,14 @@ impl Attempt<'_> {
             if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(broken);
             }
-            self.begin_answer(x)?;
+            self.take_interim(x)?;
             x.heads.response.advance();
         }
     }
 
     /// Takes the interim answer that stands in the response head. Envoy: the first one that it knows
     /// counts, and goes to the client if the options say so.
-    fn begin_answer(&self, x: &mut Exchange<'_>) -> Result<(), Failed> {
+    fn take_interim(&self, x: &mut Exchange<'_>) -> Result<(), Failed> {
         let status = x.heads.response.status;
         if x.interim == Interim::Given || !matches!(status, 100 | 102..=104) {
             return Ok(());

@@ -79,8 +79,8 @@ pub struct Pump {
 
 impl Pump {
     /// A body of `length` to be framed as `framing`. `out` may hold the message's head: it leaves
-    /// with the first bytes of the body. At most `most` bytes of the body are held:
-    /// `per_connection_buffer_limit_bytes`, where 0 is no limit.
+    /// with the first bytes of the body. At most `most` bytes of the body are held, or one block if
+    /// that is more: `per_connection_buffer_limit_bytes`, where 0 is no limit.
     #[must_use]
     pub fn new(length: &BodyLength, framing: Framing, out: Vec<u8>, most: usize) -> Self {
         let source = match *length {

@@ -149,7 +149,7 @@ struct Forwarding<'a> {
     /// Whom a retry avoids; empty unless the policy says so.
     tried: Vec<Rc<Pool>>,
     stale: Stale,
-    /// Counts against `max_retries` from the decision to retry to the end of the request.
+    /// Counts against `max_retries` from the decision to retry until an answer is accepted.
     retrying: Option<Permit>,
 }
 

@@ -41,6 +41,8 @@ pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) ->
     }
     if request.method != Method::Head {
         answer.length = BodyLength::Length(0);
+        // What has come of the body already is no misdeed of the origin.
+        response.forget_rest();
     }
     true
 }

@@ -38,8 +38,7 @@ pub(super) enum Keep {
 }
 
 impl Upload {
-    /// A request with a body of `length`; at most `most` bytes of it are held between the two
-    /// sockets.
+    /// A request with a body of `length`; for `most` see [`Pump::new`].
     #[must_use]
     pub(super) fn new(length: &BodyLength, keep: Keep, most: usize) -> Self {
         let framing = match length {
