@@ -201,9 +201,10 @@ impl RequestHead {
     /// Whether the client waits for `100 Continue` before it sends the body.
     ///
     /// RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0
-    /// request MUST ignore that expectation."
+    /// request MUST ignore that expectation." Envoy: one that is said twice is the origin's.
     pub fn expects_continue(&self) -> bool {
         self.version == Version::Http11
+            && !self.fields.is_repeated(FieldName::Expect)
             && self
                 .fields
                 .get(FieldName::Expect)

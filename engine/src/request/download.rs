@@ -35,12 +35,12 @@ pub(super) async fn deliver(
     answer::encode(x, &mut out);
     let mut pump = Pump::new(&length, framing, out, x.client.buffer_limit());
     let origin = &connection.pool().cluster().http;
-    if x.passes_trailers(origin) {
+    if length == BodyLength::Chunked {
         pump.mind_trailers(TrailerRules {
             bytes_max: origin.head_limits.bytes_max,
             fields_max: origin.head_limits.fields_max,
             underscores: Underscores::Allow,
-            kept: true,
+            kept: x.passes_trailers(origin),
         });
     }
     let early = x.heads.response.rest();

@@ -32,6 +32,7 @@ impl Exchange<'_> {
                 if facts.upgrade || self.heads.request.method == Method::Connect {
                     self.upgrade = Upgrade::Asked;
                     self.persistence = Persistence::Close;
+                    self.set_request_deadline();
                 }
                 if facts.dropped_for_underscores > 0 {
                     let http1 = self.chain.http1.shard(self.client.shard.id);

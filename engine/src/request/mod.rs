@@ -300,13 +300,22 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Passed::StreamIdle, at);
     }
 
+    /// Sets when the request must have come whole; one for an upgrade never does.
+    fn set_request_deadline(&mut self) {
+        let limit = self.chain.manager.timeouts.request;
+        let at = limit.map(|limit| self.client.head_began().saturating_add(millis(limit)));
+        self.deadlines.set(Passed::Request, at);
+    }
+
     /// Starts the timers that wait for the end of the request, once it has come.
     fn start_timers(&mut self, upload: &Upload) {
         if !upload.has_ended() || self.deadlines.get(Passed::Route).is_some() {
             return;
         }
         let received = *self.received.get_or_insert_with(|| self.client.shard.clock.now());
-        self.deadlines.set(Passed::Request, None);
+        if self.is_complete() {
+            self.deadlines.set(Passed::Request, None);
+        }
         let after = |limit| received.saturating_add(millis(limit));
         self.deadlines.set(Passed::Route, self.timeouts.global.map(after));
     }
