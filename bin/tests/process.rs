@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{Config, Origin, Proxy, Signal, corvoy, is_oracle, wait_until};
+use crate::support::{Client, Config, Origin, Proxy, Signal, corvoy, is_oracle, wait_until};
 
 /// Starts the binary for something that ends by itself.
 fn run(args: &[&str]) -> Output {
@@ -308,4 +308,26 @@ fn no_request_is_lost_when_it_is_stopped_under_load() {
 #[track_caller]
 fn refuses_connections(proxy: &Proxy) {
     wait_until("connections to be refused", || TcpStream::connect(proxy.address()).is_err());
+}
+
+#[test]
+fn a_wildcard_and_an_address_of_its_own_may_have_one_port() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let origin = Origin::that_answers();
+    let yaml = Config::to(&origin).yaml();
+    let (head, rest) = yaml.split_once("  - name: front\n").unwrap();
+    let (listener, clusters) = rest.split_once("  clusters:\n").unwrap();
+    let on = |address: &str| {
+        let address = format!("address: {address}, port_value: {port}");
+        let listener = listener.replace("address: 127.0.0.1, port_value: 0", &address);
+        format!("  - name: front_{port}_{}\n{listener}", address.len())
+    };
+    let (wide, narrow) = (on("0.0.0.0"), on("127.0.0.1"));
+    for listeners in [format!("{wide}{narrow}"), format!("{narrow}{wide}")] {
+        let proxy =
+            Proxy::with(Config::verbatim(format!("{head}{listeners}  clusters:\n{clusters}")));
+        let mut client = Client::connect(([127, 0, 0, 1], port).into());
+        assert_eq!(client.get("/").status(), 200);
+        drop(proxy);
+    }
 }

@@ -217,16 +217,19 @@ struct Bound {
 
 fn bind(snapshot: &Snapshot, shards: usize) -> Result<Vec<Bound>, StartError> {
     let longest = sockets::backlog_max();
+    let failed = |listener: &crate::downstream::Listener| {
+        let (address, what) = (listener.address, format!("listener {}", listener.name));
+        move |source| StartError::Listen { address, what, source }
+    };
+    for listener in &snapshot.listeners {
+        sockets::probe(listener.address).map_err(failed(listener))?;
+    }
     let mut bound = Vec::with_capacity(snapshot.listeners.len());
     for listener in &snapshot.listeners {
         let backlog = listener.backlog.unwrap_or(longest);
         let keepalive = listener.keepalive.as_ref();
         let (address, sockets) = sockets::listen(listener.address, shards, backlog, keepalive)
-            .map_err(|source| StartError::Listen {
-                address: listener.address,
-                what: format!("listener {}", listener.name),
-                source,
-            })?;
+            .map_err(failed(listener))?;
         bound.push(Bound { address, sockets });
     }
     Ok(bound)

@@ -7,22 +7,28 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-/// Makes one listening socket for each shard, all on the same address. Port 0 asks the kernel for
-/// a port; the sockets then share it. Tells the address they got.
+/// Whether nobody listens on the address. To be asked of all addresses before the first [`listen`]: one
+/// may be a wildcard for another.
 ///
 /// # Errors
 /// As bind(2); `AddrInUse` also when another process listens there with `SO_REUSEPORT`, because
 /// connections would silently be shared with it.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    // Port 0 is whatever is free.
+    if address.port() == 0 { Ok(()) } else { bind(address, Share::Alone).map(drop) }
+}
+
+/// Makes one listening socket for each shard, all on the same address. Port 0 asks the kernel for
+/// a port; the sockets then share it. Tells the address they got.
+///
+/// # Errors
+/// As bind(2).
 pub fn listen(
     address: SocketAddr,
     shards: usize,
     backlog: i32,
     keepalive: Option<&TcpKeepalive>,
 ) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
-    if address.port() != 0 {
-        // Without SO_REUSEPORT this fails when anybody listens there.
-        bind(address, Share::Alone)?;
-    }
     let mut bound = address;
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {
@@ -43,6 +49,7 @@ pub fn listen(
 /// Who else may listen on the address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Share {
+    /// Nobody, not even with `SO_REUSEPORT`.
     Alone,
     WithOtherShards,
 }
@@ -92,7 +99,7 @@ mod tests {
     #[test]
     fn a_port_that_another_proxy_shares_is_taken() {
         let (address, _sockets) = listen(LOOPBACK, 1, 16, None).unwrap();
-        let error = listen(address, 1, 16, None).unwrap_err();
+        let error = probe(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }
