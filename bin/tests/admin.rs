@@ -171,7 +171,30 @@ fn a_drain_of_what_is_inbound_leaves_other_listeners_alone() {
             assert_eq!(proxy.get("/").header("connection"), None);
             assert_eq!(proxy.stat("listener_manager.listener_stopped"), 0);
         }
+        for _ in 0..2 {
+            proxy.admin_post("/drain_listeners");
+        }
+        proxy.stat_becomes("listener_manager.listener_stopped", 1);
     }
+}
+
+#[test]
+fn good_health_does_not_end_a_drain_of_listeners() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let is_told = |told: bool| {
+        let wanted = told.then(|| "close".to_owned());
+        assert_eq!(proxy.get("/").header("connection"), wanted);
+    };
+    proxy.admin_post("/healthcheck/fail");
+    is_told(true);
+    proxy.admin_post("/healthcheck/ok");
+    is_told(false);
+    proxy.admin_post("/drain_listeners?graceful&skip_exit");
+    is_told(true);
+    proxy.admin_post("/healthcheck/fail");
+    proxy.admin_post("/healthcheck/ok");
+    is_told(true);
 }
 
 #[test]

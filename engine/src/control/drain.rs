@@ -1,5 +1,7 @@
 //! Drains: what the operator or a signal orders, carried out over all shards.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,21 @@ pub(super) struct Drain {
     shards: Arc<Shards>,
     running: Arc<Running>,
     stats: Arc<Scope<ListenerManagerStats>>,
+    /// Whose listening sockets are closed.
+    stopped: Rc<Cell<Option<Listeners>>>,
+    /// Whose clients are told to leave by a drain of listeners.
+    told: Option<Listeners>,
+    health: Health,
     /// How long one may take.
     most: Duration,
+}
+
+/// What the operator says of the process's health.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Health {
+    Good,
+    /// All clients are told to leave.
+    Failed,
 }
 
 /// So many looks in a row must find no connection: between two of them a client that was told to
@@ -27,13 +42,21 @@ const QUIET_LOOKS: u32 = 3;
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Drain {
-    pub(super) const fn new(
+    pub(super) fn new(
         shards: Arc<Shards>,
         running: Arc<Running>,
         stats: Arc<Scope<ListenerManagerStats>>,
         most: Duration,
     ) -> Self {
-        Self { shards, running, stats, most }
+        Self {
+            shards,
+            running,
+            stats,
+            stopped: Rc::default(),
+            told: None,
+            health: Health::Good,
+            most,
+        }
     }
 
     /// Carries out what the admin endpoint was asked for.
@@ -42,21 +65,24 @@ impl Drain {
             Order::DrainListeners(how) => self.listeners(how),
             Order::FailHealthCheck => {
                 self.running.set_state(ServerState::Draining);
-                self.tell(Draining::Tell(Listeners::All));
+                self.health = Health::Failed;
+                self.tell_clients();
             }
             Order::PassHealthCheck => {
                 self.running.set_state(ServerState::Live);
-                self.tell(Draining::No);
+                self.health = Health::Good;
+                self.tell_clients();
             }
             Order::Quit | Order::ReopenLogs => {} // neither is about connections
         }
     }
 
-    fn listeners(&self, how: DrainListeners) {
+    fn listeners(&mut self, how: DrainListeners) {
         let DrainListeners { graceful, skip_exit, inbound_only } = how;
         let listeners = if inbound_only { Listeners::Inbound } else { Listeners::All };
         if graceful || skip_exit {
-            self.tell(Draining::Tell(listeners));
+            self.told = self.told.filter(|told| *told == Listeners::All).or(Some(listeners));
+            self.tell_clients();
         }
         match (graceful, skip_exit) {
             (_, true) => {}
@@ -74,9 +100,16 @@ impl Drain {
     /// Closes listening sockets.
     fn stop(&self, listeners: Listeners) {
         self.shards.tell_all(|| mailbox::Order::StopAccepting(listeners));
+        let before = self.stopped.get();
+        if before != Some(Listeners::All) {
+            self.stopped.set(Some(listeners));
+        }
         let all = self.running.snapshot.listeners.iter();
-        let stopped = all.filter(|listener| listeners.include(listener.direction)).count();
-        self.stats.control().listener_stopped.add(stopped as u64);
+        let stopped = all.filter(|listener| {
+            let was_open = !before.is_some_and(|before| before.include(listener.direction));
+            was_open && listeners.include(listener.direction)
+        });
+        self.stats.control().listener_stopped.add(stopped.count() as u64);
     }
 
     /// Closes the listening sockets and waits until the last client has been served, at most for
@@ -96,6 +129,15 @@ impl Drain {
         if left > 0 {
             tracing::warn!(target: "main", "{left} connections are cut: the drain time is over");
         }
+    }
+
+    /// Envoy: health and a drain of listeners are two reasons, and one does not end the other.
+    fn tell_clients(&self) {
+        self.tell(match (self.health, self.told) {
+            (Health::Failed, _) => Draining::Tell(Listeners::All),
+            (Health::Good, Some(told)) => Draining::Tell(told),
+            (Health::Good, None) => Draining::No,
+        });
     }
 
     fn tell(&self, draining: Draining) {
