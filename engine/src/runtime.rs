@@ -24,7 +24,9 @@ impl Runtime {
     /// a dot in front. Tells the keys whose values are none.
     pub fn push(&mut self, name: &str, values: &Value) -> Vec<String> {
         let (mut flat, mut refused) = (BTreeMap::new(), Vec::new());
-        flatten("", values, &mut flat, &mut refused);
+        if let Value::Object(fields) = values {
+            flatten("", fields, &mut flat, &mut refused);
+        }
         self.layers.push(Layer { name: name.to_owned(), values: flat });
         refused
     }
@@ -78,24 +80,27 @@ impl Runtime {
     }
 }
 
-/// Envoy: an object that is a fraction is one value.
+/// The keys of a layer, or of an object in it.
 fn flatten(
     prefix: &str,
-    value: &Value,
+    fields: &serde_json::Map<String, Value>,
     flat: &mut BTreeMap<String, Value>,
     refused: &mut Vec<String>,
 ) {
-    match value {
-        Value::Object(fields) if !fields.contains_key("numerator") => {
-            for (name, value) in fields {
-                let dot = if prefix.is_empty() { "" } else { "." };
-                flatten(&format!("{prefix}{dot}{name}"), value, flat, refused);
-            }
+    for (name, value) in fields {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            Value::Object(fields) if !is_value(fields) => flatten(&key, fields, flat, refused),
+            Value::Array(_) | Value::Null => refused.push(key),
+            Value::Number(_) | Value::String(_) => drop(flat.insert(key, value.clone())),
+            other => drop(flat.insert(key, other.to_string().into())),
         }
-        Value::Array(_) | Value::Null => refused.push(prefix.to_owned()),
-        Value::Number(_) | Value::String(_) => drop(flat.insert(prefix.to_owned(), value.clone())),
-        other => drop(flat.insert(prefix.to_owned(), other.to_string().into())),
     }
+}
+
+/// Envoy: an object that is a fraction is one value, and so is an empty one.
+fn is_value(fields: &serde_json::Map<String, Value>) -> bool {
+    fields.is_empty() || fields.contains_key("numerator") || fields.contains_key("denominator")
 }
 
 /// A value as `/runtime` shows it. Envoy: of a number six digits.
@@ -152,6 +157,17 @@ mod tests {
     fn neither_a_list_nor_nothing_is_a_value() {
         let values = json!({ "a": [1], "b": { "c": null }, "d": { "numerator": null } });
         assert_eq!(Runtime::default().push("static", &values), ["a", "b.c"]);
+    }
+
+    /// The layer itself is no fraction.
+    #[test]
+    fn a_fraction_and_an_empty_object_are_one_value_each() {
+        let fraction = json!({ "numerator": 1, "denominator": "HUNDRED" });
+        let runtime = runtime(&[json!({ "numerator": 3, "a": fraction, "b": {}, "c": { "d": {} },
+            "e": { "denominator": [1] } })]);
+        let keys: Vec<&str> = runtime.keys().map(|(_, key)| key).collect();
+        assert_eq!(keys, ["a", "b", "c.d", "e", "numerator"]);
+        assert_eq!(runtime.integer("numerator"), Some(3));
     }
 
     #[test]
