@@ -309,7 +309,11 @@ impl<'a> Translation<'a> {
                 return Err(format!("invalid perl operator: (?{flags}"));
             }
             self.out.push('?');
-            self.out.push_str(flags);
+            self.out.push_str(&each_once(flags));
+            if self.out.ends_with('?') && rest.starts_with(')') {
+                // It sets nothing: a group of nothing.
+                self.out.push(':');
+            }
             // A colon is passed on with the group; a bracket closes it, as any other.
             self.rest = rest;
         }
@@ -334,6 +338,16 @@ impl<'a> Translation<'a> {
     fn since(&self, start: &'a str) -> &'a str {
         start.get(..start.len() - self.rest.len()).unwrap_or_default()
     }
+}
+
+/// Flags as the `regex` crate wants them: each once, and on or off. To RE2 the last one counts.
+fn each_once(flags: &str) -> String {
+    let (on, off) = flags.split_once('-').unwrap_or((flags, ""));
+    let off: String = "imsU".chars().filter(|&flag| off.contains(flag)).collect();
+    let on: String =
+        "imsU".chars().filter(|&flag| on.contains(flag) && !off.contains(flag)).collect();
+    let dash = if off.is_empty() { "" } else { "-" };
+    format!("{on}{dash}{off}")
 }
 
 /// A number of repetitions.
@@ -385,6 +399,7 @@ mod tests {
             (r"\P{^Greek}\xe9[\pL\d]", r"(?u:\p{Greek})\xe9(?u:[\p{L}[0-9]])"),
             ("(?P<a>x)(?P<a>y)(?<1>z)", "(x)(y)(z)"),
             ("(?i)a(?s-m:b)(?:c)", "(?i)a(?s-m:b)(?:c)"),
+            ("(?)(?sii)(?i-i:a)(?m-s)", "(?:)(?is)(?-i:a)(?m-s)"),
             ("[]a][^]a][a-]", r"[\]a][^\]a][a\-]"),
             ("[[]a][[a]]", r"[\[]a][\[a]]"),
             (r"[a&&b][a~~b][+--]", r"[a\&\&b][a\~\~b][\+-\-]"),

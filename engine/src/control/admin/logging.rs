@@ -54,8 +54,10 @@ fn changes<'a>(
         (Some(("paths", paths)), None) => paths
             .split(',')
             .map(|path| {
-                let (logger, name) =
-                    path.split_once(':').ok_or("empty logger name or empty logger level")?;
+                let (logger, name) = path
+                    .split_once(':')
+                    .filter(|(logger, name)| !logger.is_empty() && !name.is_empty())
+                    .ok_or("empty logger name or empty logger level")?;
                 let level = level(name)?;
                 Ok((known(logger)?, level))
             })
