@@ -329,8 +329,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// Starts the one that an answer does not end.
+    #[inline]
     fn start_try_idle_timer(&mut self, upload: &Upload) {
-        if upload.has_ended() {
+        if self.per_try_idle.is_some() && upload.has_ended() {
             self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
         }
     }
