@@ -16,7 +16,7 @@ use super::next_request::Next;
 use crate::limits;
 use crate::request;
 use crate::shard::Shard;
-use crate::shard::clock::Millis;
+use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::{Peeked, Received, Socket};
 use crate::shard::timers::Alarm;
 use crate::stats::{HttpStats, ListenerStats};
@@ -404,13 +404,6 @@ impl Drop for Client {
             self.shard.buffers.give(std::mem::take(&mut self.early));
         }
     }
-}
-
-/// A duration of the configuration in the shard's unit.
-#[must_use]
-pub fn millis(duration: std::time::Duration) -> Millis {
-    let whole = duration.as_secs().saturating_mul(1000);
-    whole.saturating_add(duration.subsec_millis().into())
 }
 
 #[cfg(test)]

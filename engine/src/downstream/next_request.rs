@@ -6,14 +6,14 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::connection::{Client, millis};
+use super::connection::Client;
 use super::connection_manager::OldAndIdle;
 use super::interest::{HeadLimit, Input, Interest};
 use crate::http1;
 use crate::http1::names::Names;
 use crate::limits;
 use crate::shard::Heads;
-use crate::shard::clock::Millis;
+use crate::shard::clock::{Millis, millis};
 use crate::shard::mailbox::Draining;
 use crate::shard::socket::Received;
 

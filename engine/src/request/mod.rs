@@ -35,14 +35,14 @@ use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::stream::Upstream;
 use self::upload::Upload;
-use crate::downstream::connection::{After, Client, HeadLimit, millis};
+use crate::downstream::connection::{After, Client, HeadLimit};
 use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::flags::Flags;
 use crate::http1::names::Names;
 use crate::http1::{self, BodyLength, encode, framing};
 use crate::shard::Heads;
-use crate::shard::clock::Millis;
+use crate::shard::clock::{Millis, millis};
 use crate::shard::world::World;
 use crate::stats::RouterStats;
 

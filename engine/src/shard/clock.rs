@@ -7,12 +7,19 @@
 #![expect(unsafe_code, reason = "the clock is read as cheaply as it can be, twice a request")]
 
 use std::cell::Cell;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::http1::{FieldName, Line};
 
 /// Milliseconds since the process began to count; monotonic.
 pub type Millis = u64;
+
+/// A duration of the configuration in this unit.
+#[must_use]
+pub fn millis(duration: Duration) -> Millis {
+    let whole = duration.as_secs().saturating_mul(1000);
+    whole.saturating_add(duration.subsec_millis().into())
+}
 
 /// Reads the clocks and keeps the `date` header of the current second.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
 use crate::shard::Shard;
-use crate::shard::clock::Millis;
+use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::{Peeked, Socket};
 use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
 
@@ -526,10 +526,6 @@ impl Drop for Pending<'_> {
             self.pool.stats().upstream_rq_cancelled.inc();
         }
     }
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn begin(mut connection: Connection) -> Connection {
