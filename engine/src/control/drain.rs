@@ -81,7 +81,7 @@ impl Drain {
         let DrainListeners { graceful, skip_exit, inbound_only } = how;
         let listeners = if inbound_only { Listeners::Inbound } else { Listeners::All };
         if graceful || skip_exit {
-            self.told = self.told.filter(|told| *told == Listeners::All).or(Some(listeners));
+            self.told = Some(listeners.and(self.told));
             self.tell_clients();
         }
         match (graceful, skip_exit) {
@@ -101,9 +101,7 @@ impl Drain {
     fn stop(&self, listeners: Listeners) {
         self.shards.tell_all(|| mailbox::Order::StopAccepting(listeners));
         let before = self.stopped.get();
-        if before != Some(Listeners::All) {
-            self.stopped.set(Some(listeners));
-        }
+        self.stopped.set(Some(listeners.and(before)));
         let all = self.running.snapshot.listeners.iter();
         let stopped = all.filter(|listener| {
             let was_open = !before.is_some_and(|before| before.include(listener.direction));

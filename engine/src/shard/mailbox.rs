@@ -68,6 +68,12 @@ impl Listeners {
     pub fn include(self, direction: Direction) -> bool {
         self == Self::All || direction == Direction::Inbound
     }
+
+    /// These, and those of an order before.
+    #[must_use]
+    pub fn and(self, before: Option<Self>) -> Self {
+        if before == Some(Self::All) { Self::All } else { self }
+    }
 }
 
 /// How much a shard wants to be rid of its connections.

@@ -204,9 +204,7 @@ impl Shard {
                 let _taken = contain(|| listener::take_over(self, &listener, arrival));
             }
             Order::StopAccepting(listeners) => {
-                if self.stopped.get() != Some(Listeners::All) {
-                    self.stopped.set(Some(listeners));
-                }
+                self.stopped.set(Some(listeners.and(self.stopped.get())));
                 self.timers.wake_all();
             }
             Order::Draining(draining) => {
