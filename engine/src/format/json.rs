@@ -134,8 +134,9 @@ impl Node {
     }
 }
 
-/// A number as Envoy writes it: `1e+05` is shorter than `100000`.
-fn shortest(number: f64) -> String {
+/// A number as Envoy writes it into JSON: `1e+05` is shorter than `100000`, and of two forms that are
+/// as long the plain one counts.
+pub(crate) fn shortest(number: f64) -> String {
     let plain = number.to_string();
     let scientific = format!("{number:e}");
     let scientific = scientific.split_once('e').and_then(|(digits, exponent)| {

@@ -17,6 +17,7 @@ use crate::flags::Flags;
 use crate::http1::{RequestHead, ResponseHead, Version};
 
 pub use self::json::JsonFormatter;
+pub(crate) use self::json::shortest;
 
 /// A compiled format.
 #[derive(Clone, Debug, Default)]

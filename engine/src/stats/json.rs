@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::format::shortest;
 use crate::stats::Registry;
 use crate::stats::listing::{Format, Listing};
 use crate::stats::select::{HistogramBuckets, Select};
@@ -138,21 +139,10 @@ fn string(out: &mut String, text: &str) {
     debug_assert!(written.is_ok(), "a string takes everything");
 }
 
-/// A number as JSON has it: `null` for NaN, otherwise the shorter of 250000 and 2.5e+05, and of two that
-/// are as long the first.
+/// A number as JSON has it: `null` for NaN.
 fn number(value: f64) -> impl Display {
     std::fmt::from_fn(move |f| {
-        if value.is_nan() {
-            return f.write_str("null");
-        }
-        let (fixed, scientific) = (format!("{value}"), format!("{value:e}"));
-        match scientific.split_once('e') {
-            Some((digits, exponent)) if digits.len() + "e+00".len() < fixed.len() => {
-                let exponent: i32 = exponent.parse().unwrap_or(0);
-                write!(f, "{digits}e{exponent:+03}")
-            }
-            _ => f.write_str(&fixed),
-        }
+        if value.is_nan() { f.write_str("null") } else { f.write_str(&shortest(value)) }
     })
 }
 
