@@ -140,6 +140,9 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
         }
     };
     let mut exchange = Exchange::begin(client, heads, body);
+    if exchange.received.is_none() {
+        exchange.set_request_deadline();
+    }
     let outcome = exchange.run().await;
     let after = match outcome {
         Outcome::Done(after) => after,
@@ -179,14 +182,9 @@ impl<'a> Exchange<'a> {
         let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
-        // Both count from the first byte of the head.
-        let after = |limit: Option<Duration>| {
-            limit.map(|limit| client.head_began().saturating_add(millis(limit)))
-        };
-        if received.is_none() {
-            deadlines.set(Passed::Request, after(limits.request));
-        }
-        deadlines.set(Passed::StreamDuration, after(limits.max_stream_duration));
+        // It counts from the first byte of the head.
+        let after = |limit| client.head_began().saturating_add(millis(limit));
+        deadlines.set(Passed::StreamDuration, limits.max_stream_duration.map(after));
         Self {
             stream_idle: limits.stream_idle,
             per_try_idle: None,
@@ -300,7 +298,8 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Passed::StreamIdle, at);
     }
 
-    /// Sets when the request must have come whole; one for an upgrade never does.
+    /// Sets when the request must have come whole, from the first byte of its head on; one for an
+    /// upgrade never does.
     fn set_request_deadline(&mut self) {
         let limit = self.chain.manager.timeouts.request;
         let at = limit.map(|limit| self.client.head_began().saturating_add(millis(limit)));
