@@ -11,7 +11,7 @@ use corvoy_config::{self as config, Path, Problems};
 
 use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::{self, Listener};
-use crate::http1::names::{Names, Others, Preserved, Reason};
+use crate::http::names::{Names, Others, Preserved, Reason};
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;

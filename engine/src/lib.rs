@@ -6,7 +6,7 @@
 //!  3.               the connection gets its filter chain
 //!  4.               `connection::serve` reads a head and comes back here for the next one
 //!  5.               `normalize` applies the connection manager's header rules
-//!  6. `http1`       is the codec underneath, both ways: pure bytes, no I/O
+//!  6. `http1`       is the codec underneath, both ways: pure bytes, no I/O; `http` has the heads
 //!  7. `request`     the route table names the cluster
 //!  8.               the filters have their say
 //!  9.               `forward` makes attempts until an answer can be given
@@ -16,11 +16,13 @@
 //! ```
 //!
 //! Arrows go down only: `downstream` uses `request`, `request` uses `upstream`. Everything may use
-//! `http1`, `stats` and `limits`; nothing uses `control`, which looks at everything.
+//! `http`, `http1`, `stats` and `limits`; nothing uses `control`, which looks at everything.
 
 pub mod shard;
 
 pub mod downstream;
+
+pub mod http;
 
 pub mod http1;
 

@@ -8,9 +8,8 @@ use std::cell::Cell;
 
 use corvoy_engine::downstream::connection_manager::{ConnectionManager, Peer};
 use corvoy_engine::downstream::normalize;
-use corvoy_engine::http1::{
-    self, BodyLength, FieldName, HeadLimits, Method, RequestHead, ResponseHead, encode, framing,
-};
+use corvoy_engine::http::{BodyLength, FieldName, HeadLimits, Method, RequestHead, ResponseHead};
+use corvoy_engine::http1::{self, encode, framing};
 use corvoy_engine::request::headers::{self, ConnectionHeader, Finish};
 use corvoy_engine::shard::clock::date_line;
 use proptest::prelude::*;

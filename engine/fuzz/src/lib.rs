@@ -4,6 +4,9 @@
 //! The codec is compiled in as source and not as the engine's library: it depends on next to nothing,
 //! so a target is built in seconds. The judge is the strict reader of the end-to-end tests.
 
+#[expect(dead_code, reason = "the engine uses the rest")]
+#[path = "../../src/http/mod.rs"]
+mod http;
 #[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
 #[path = "../../src/http1/mod.rs"]
 mod http1;
@@ -11,10 +14,8 @@ mod http1;
 mod reader;
 mod unchunked;
 
-use http1::{
-    BodyLength, Error, HeadLimits, Method, RequestHead, ResponseHead, Version, chunked as coding,
-    encode, framing,
-};
+use http::{BodyLength, HeadLimits, Method, RequestHead, ResponseHead, Version};
+use http1::{Error, chunked as coding, encode, framing};
 use reader::{End, Mercy};
 use unchunked::unchunked;
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::connection_manager::{ConnectionManager, Peer, StripPort, UserAgent};
 use super::path::{self, Normalized};
-use crate::http1::{
+use crate::http::{
     FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme,
     Underscores, Version, members,
 };

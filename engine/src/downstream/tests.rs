@@ -6,7 +6,8 @@ use super::connection_manager::{
     Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort,
 };
 use super::normalize::{Facts, Outcome, Refusal, request};
-use crate::http1::{HeadLimits, RequestHead, Scheme, Underscores, encode};
+use crate::http::{HeadLimits, RequestHead, Scheme, Underscores};
+use crate::http1::encode;
 
 const ID: &str = "00000000-0000-4000-8000-000000000000";
 

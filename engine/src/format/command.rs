@@ -7,7 +7,7 @@ use super::names::{ENVOYS_OTHERS, GRPC_STATUSES};
 use super::time::TimeFormat;
 use super::{Inputs, Token, write_display, write_ip};
 use crate::flags::Flag;
-use crate::http1::{FieldName, Fields, RequestHead, TOKEN};
+use crate::http::{FieldName, Fields, RequestHead, TOKEN};
 
 /// One command with its parameters.
 #[derive(Clone, Debug)]

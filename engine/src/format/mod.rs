@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use self::command::Command;
 use crate::flags::Flags;
-use crate::http1::{RequestHead, ResponseHead, Version};
+use crate::http::{RequestHead, ResponseHead, Version};
 
 pub use self::json::JsonFormatter;
 pub(crate) use self::json::shortest;

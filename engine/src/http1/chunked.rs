@@ -9,9 +9,7 @@
 use std::ops::Range;
 
 use super::Error;
-use super::byte_set::TOKEN;
-use super::field_name::FieldName;
-use super::head::Underscores;
+use crate::http::{FieldName, TOKEN, TrailerRules, Underscores};
 
 /// Decodes one body. However its bytes are split over calls, the result is the same.
 #[derive(Clone, Debug)]
@@ -28,19 +26,6 @@ pub struct Decoder {
     name_len: u8,
     /// The trailers, if there are rules for them.
     trailers: Option<Trailers>,
-}
-
-/// What may be said in trailers, and what becomes of them.
-#[derive(Clone, Copy, Debug)]
-pub struct TrailerRules {
-    /// The most bytes, as received.
-    pub bytes_max: usize,
-    /// The most fields.
-    pub fields_max: usize,
-    /// What is done to one with an underscore in the name.
-    pub underscores: Underscores,
-    /// Whether they are kept for [`Decoder::take_trailers`].
-    pub kept: bool,
 }
 
 /// Trailers for which there are rules.

@@ -4,9 +4,8 @@
 
 use std::ops::Range;
 
-use super::field_name::FieldName;
-use super::fields::{Field, Fields, Shape, Span};
-use super::head::{RequestHead, ResponseHead, Version};
+use crate::http::fields::{Field, Fields, Shape, Span};
+use crate::http::{FieldName, RequestHead, ResponseHead, Version};
 
 /// Writes a request's head. `Host` comes first, wherever it stood: so does Envoy.
 pub fn request(head: &RequestHead, out: &mut Vec<u8>) {

@@ -4,23 +4,10 @@
 //! zeros in a request (a reader may take it for octal); `Transfer-Encoding` in HTTP/1.0; a list
 //! with empty members; `chunked` twice or not last is 400 instead of 501.
 
-use super::field_name::{FieldName, FieldSet};
-use super::fields::Fields;
-use super::head::{RequestHead, ResponseHead, Version};
-use super::{Error, Method};
-
-/// The length of a body.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BodyLength {
-    /// There is no body.
-    None,
-    /// So many bytes, 0 where a `Content-Length: 0` says so.
-    Length(u64),
-    /// Chunks, until the last one.
-    Chunked,
-    /// Everything until the connection ends. Responses only.
-    UntilClose,
-}
+use super::Error;
+use crate::http::{
+    BodyLength, FieldName, FieldSet, Fields, Method, RequestHead, ResponseHead, Version,
+};
 
 /// The length of a request's body.
 ///

@@ -10,31 +10,41 @@
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 
-use super::byte_set::{HOST, REG_NAME};
-use super::field_name::FieldName;
-use super::fields::{Field, Fields, Span};
-use super::head::{HeadLimits, RequestHead, ResponseHead, Scheme, Version};
+use super::Error;
 use super::plain;
 use super::scan;
-use super::{Error, Method};
+use crate::http::byte_set::{HOST, REG_NAME};
+use crate::http::fields::{Field, Fields, Span, offset};
+use crate::http::head::{HeadLimits, Progress, RequestHead, ResponseHead, Scheme, Version};
+use crate::http::{FieldName, Method};
 
-/// How far a head that arrives in pieces was looked at.
-///
-/// A parse from the start is tried at the first bytes, at the end of the first line, whenever the
-/// length has doubled (so that garbage is refused early), and at an empty line. Each costs the
-/// length, so together they cost a small multiple of it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    /// Empty lines before a request are skipped up to here.
-    start: usize,
-    /// No empty line ends before here.
-    scanned: usize,
-    /// The length at the last try.
-    tried: usize,
-    /// Whether the first line was tried when it was whole.
-    line_tried: bool,
-    /// Whether a response may have folded lines.
-    folds: bool,
+impl RequestHead {
+    /// Parses what was received so far. `Some(n)`: the head is complete and takes the first `n`
+    /// bytes; what follows is body, or the next request. `None`: more is needed.
+    ///
+    /// However the bytes are split over calls, the head is the same and the work is linear. A
+    /// violation in an incomplete head may be found only when more has arrived.
+    ///
+    /// # Errors
+    /// The violation, to be answered as it says; the connection is then closed.
+    pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+        request(self, limits)
+    }
+}
+
+impl ResponseHead {
+    /// As [`RequestHead::parse`].
+    ///
+    /// # Errors
+    /// The violation. Where such an answer ends is unknown, so its connection is lost.
+    pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+        let head_bytes = response(self, limits)?;
+        if let Some(head_bytes) = head_bytes {
+            let received = offset(self.fields.bytes.len());
+            self.rest = Span { start: offset(head_bytes), end: received };
+        }
+        Ok(head_bytes)
+    }
 }
 
 impl Progress {
@@ -69,7 +79,7 @@ impl Progress {
 const FIELDS_ON_STACK: usize = 128;
 
 /// Parses a request's head; see [`RequestHead::parse`].
-pub(super) fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
     let len = head.fields.bytes.len();
     skip_empty_lines(&head.fields.bytes, &mut head.progress)?;
     let start = head.progress.start;
@@ -139,10 +149,7 @@ fn thorough_request(
 }
 
 /// Parses a response's head; see [`ResponseHead::parse`].
-pub(super) fn response(
-    head: &mut ResponseHead,
-    limits: &HeadLimits,
-) -> Result<Option<usize>, Error> {
+fn response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
     match head.fields.bytes.first() {
         None => return Ok(None),
         // Empty lines are forgiven to clients only (RFC 9112 §2.2).
@@ -260,11 +267,6 @@ fn known_method(name: &str, limits: &HeadLimits) -> Result<Method, Error> {
         Method::Custom if !limits.allow_custom_methods => Err(Error::Method),
         method => Ok(method),
     }
-}
-
-/// The offset of a byte of a head; heads are far shorter than 4 GiB.
-pub(super) fn offset(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 fn span_of(base: usize, text: &[u8]) -> Span {

@@ -8,12 +8,9 @@
 //! here but for a name, it refuses, so nobody reads it again. Builds with debug assertions, the fuzz
 //! targets among them, ask it each time.
 
-use super::Method;
-use super::byte_set::TOKEN;
-use super::field_name::FieldName;
-use super::fields::{Field, Shape, Span};
-use super::parse::offset;
 use super::scan;
+use crate::http::fields::{Field, Shape, Span, offset};
+use crate::http::{FieldName, Method, TOKEN};
 
 /// The first line of a request, and how many bytes the head takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::*;
 
 fn parsed(text: &str) -> (RequestHead, usize) {
     let mut head = RequestHead::default();

@@ -6,7 +6,7 @@ pub mod compile;
 
 use crate::flags::Flag;
 use crate::format::StreamInfo;
-use crate::http1::RequestHead;
+use crate::http::RequestHead;
 use crate::request::route::{Fraction, HeaderMatcher};
 
 /// One condition.

@@ -10,8 +10,9 @@ use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
 use crate::downstream::connection_manager::BadRequest;
 use crate::flags::Flag;
-use crate::http1::names::{self, Names, Reason};
-use crate::http1::{FieldName, Method, Version, encode};
+use crate::http::names::{self, Names, Reason};
+use crate::http::{FieldName, Method, Version};
+use crate::http1::encode;
 use crate::shard::Heads;
 use crate::stats::HttpStats;
 

@@ -8,8 +8,10 @@
 
 use std::io;
 
-use crate::http1::chunked::{self, Decoder, TrailerRules};
-use crate::http1::{self, BodyLength};
+use crate::http::BodyLength;
+use crate::http::TrailerRules;
+use crate::http1;
+use crate::http1::chunked::{self, Decoder};
 use crate::limits;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::{Received, Socket};

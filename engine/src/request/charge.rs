@@ -4,7 +4,7 @@
 use super::attempt::Failed;
 use super::deadlines::Passed;
 use super::{Exchange, Interim};
-use crate::http1::{BodyLength, FieldName};
+use crate::http::{BodyLength, FieldName};
 use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
 use crate::upstream::local::LocalCluster;
 

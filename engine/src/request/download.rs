@@ -12,8 +12,8 @@ use super::route::Route;
 use super::upload::Upload;
 use super::{Exchange, answer};
 use crate::downstream::connection::{After, Interest, Ready};
-use crate::http1::chunked::TrailerRules;
-use crate::http1::{BodyLength, FieldName, Underscores};
+use crate::http::TrailerRules;
+use crate::http::{BodyLength, FieldName, Underscores};
 use crate::upstream::connection::{ClosedBy, Connection};
 
 /// Sends the answer that stands in the exchange's response head.

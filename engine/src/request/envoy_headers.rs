@@ -9,7 +9,7 @@ use super::reply::LocalReply;
 use super::retry::RetryOn;
 use super::route::Forward;
 use crate::flags::Flag;
-use crate::http1::{FieldName, FieldSet};
+use crate::http::{FieldName, FieldSet};
 
 /// What a request gets that took too long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

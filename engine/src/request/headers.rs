@@ -3,7 +3,7 @@
 //! In Envoy's order: [`from_origin`], then what the route adds, then [`for_one_hop`], [`finish`] and the
 //! framing ([`crate::http1::framing::announce_response`]). A local reply starts with what the route adds.
 
-use crate::http1::{FieldName, FieldSet, JOINED_IN_RESPONSES, Line, ResponseHead, members};
+use crate::http::{FieldName, FieldSet, JOINED_IN_RESPONSES, Line, ResponseHead, members};
 use crate::shard::clock::DateLine;
 
 /// The rules of a connection manager for its responses.
@@ -144,7 +144,8 @@ const HOP_BY_HOP: FieldSet =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::{HeadLimits, Method, Version, encode, framing};
+    use crate::http::{HeadLimits, Method, Version};
+    use crate::http1::{encode, framing};
     use crate::shard::clock::date_line;
 
     const TE: &str = "Transfer-Encoding: chunked\r\n";

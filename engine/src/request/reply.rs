@@ -12,7 +12,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::flags::{Flag, Flags};
-use crate::http1::{self, FieldName, Method, RequestHead, ResponseHead, Version};
+use crate::http::{FieldName, Method, RequestHead, ResponseHead, Version};
+use crate::http1;
 use crate::upstream::error::Error;
 
 /// An answer made here.

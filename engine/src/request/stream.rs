@@ -10,7 +10,7 @@ use super::route::Route;
 use crate::downstream::connection::Client;
 use crate::flags::Flags;
 use crate::format::StreamInfo;
-use crate::http1::Version;
+use crate::http::Version;
 use crate::upstream::connection::Connection;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;

@@ -13,7 +13,7 @@ use super::deadlines::Passed;
 use super::route::Route;
 use super::{Exchange, Upgrade, answer};
 use crate::downstream::connection::{After, Interest, Ready};
-use crate::http1::{BodyLength, FieldName, Method};
+use crate::http::{BodyLength, FieldName, Method};
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 use crate::upstream::connection::{ClosedBy, Connection};

@@ -1,8 +1,8 @@
 //! The request on its way to the origin: head, body, and what is kept of it for another attempt.
 
 use super::body::{Fault, Framing, Pulled, Pump};
-use crate::http1::BodyLength;
-use crate::http1::chunked::TrailerRules;
+use crate::http::BodyLength;
+use crate::http::TrailerRules;
 use crate::limits;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;

@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::http1::{FieldName, Line};
+use crate::http::{FieldName, Line};
 
 /// Milliseconds since the process began to count; monotonic.
 pub type Millis = u64;

@@ -37,8 +37,8 @@ use self::stage::Stage;
 use self::timers::{Alarm, Timers};
 use self::world::World;
 use crate::downstream::{Direction, listener};
-use crate::http1::names::AsReceived;
-use crate::http1::{RequestHead, ResponseHead};
+use crate::http::names::AsReceived;
+use crate::http::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::request::route::Scratch;
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http1::HeadLimits;
-use crate::http1::names::Names;
+use crate::http::HeadLimits;
+use crate::http::names::Names;
 use crate::stats::{ClusterStats, Scope, ZoneStats};
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;

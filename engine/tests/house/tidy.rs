@@ -19,7 +19,7 @@ const UP: &[(&str, &str, &str)] =
     &[("request", "downstream", "the client's side of an exchange is a type beside its socket")];
 
 /// What anybody may use.
-const BELOW: [&str; 6] = ["http1", "stats", "limits", "flags", "format", "re2"];
+const BELOW: [&str; 7] = ["http", "http1", "stats", "limits", "flags", "format", "re2"];
 
 #[test]
 fn files_stay_short() {

@@ -18,9 +18,8 @@ mod section_7_1_chunked_transfer_coding;
 mod section_8_incomplete_messages;
 mod section_9_3_persistence;
 
-use corvoy_engine::http1::{
-    BodyLength, Error, HeadLimits, Method, RequestHead, ResponseHead, chunked, framing,
-};
+use corvoy_engine::http::{BodyLength, HeadLimits, Method, RequestHead, ResponseHead};
+use corvoy_engine::http1::{Error, chunked, framing};
 
 /// A request whose first line and `Host` are in order.
 fn get(fields: &str) -> Result<RequestHead, Error> {

@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{Error, HeadLimits, RequestHead};
+use corvoy_engine::http::{HeadLimits, RequestHead};
+use corvoy_engine::http1::Error;
 
 use super::{get, ok, request, request_of, response};
 

@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{Error, HeadLimits, Version};
+use corvoy_engine::http::{HeadLimits, Version};
+use corvoy_engine::http1::Error;
 
 use super::{request, request_of, response};
 

@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{Error, HeadLimits, Method};
+use corvoy_engine::http::{HeadLimits, Method};
+use corvoy_engine::http1::Error;
 
 use super::{request, request_of};
 

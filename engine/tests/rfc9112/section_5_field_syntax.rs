@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{Error, FieldName, HeadLimits};
+use corvoy_engine::http::{FieldName, HeadLimits};
+use corvoy_engine::http1::Error;
 
 use super::{get, ok, request_of};
 

@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{BodyLength, Error, HeadLimits, Method, framing};
+use corvoy_engine::http::{BodyLength, HeadLimits, Method};
+use corvoy_engine::http1::{Error, framing};
 
 use super::{answer, body_of, request_of, response};
 

@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{BodyLength, Error, Method};
+use corvoy_engine::http::{BodyLength, Method};
+use corvoy_engine::http1::Error;
 
 use super::{answer, body_of};
 

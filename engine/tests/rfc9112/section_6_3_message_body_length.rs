@@ -1,4 +1,5 @@
-use corvoy_engine::http1::{BodyLength, Error, Method, framing};
+use corvoy_engine::http::{BodyLength, Method};
+use corvoy_engine::http1::{Error, framing};
 
 use super::{answer, body_of, request};
 

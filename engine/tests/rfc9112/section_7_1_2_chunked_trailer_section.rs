@@ -1,5 +1,7 @@
-use corvoy_engine::http1::chunked::{Decoder, TrailerRules};
-use corvoy_engine::http1::{Error, Underscores};
+use corvoy_engine::http::TrailerRules;
+use corvoy_engine::http::Underscores;
+use corvoy_engine::http1::Error;
+use corvoy_engine::http1::chunked::Decoder;
 
 use super::unchunked;
 

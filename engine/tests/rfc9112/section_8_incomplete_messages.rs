@@ -1,4 +1,4 @@
-use corvoy_engine::http1::{HeadLimits, RequestHead, ResponseHead};
+use corvoy_engine::http::{HeadLimits, RequestHead, ResponseHead};
 
 use super::unchunked;
 

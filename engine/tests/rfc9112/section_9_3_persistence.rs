@@ -1,4 +1,4 @@
-use corvoy_engine::http1::HeadLimits;
+use corvoy_engine::http::HeadLimits;
 
 use super::{get, ok, request_of, response};
 

@@ -22,7 +22,7 @@ use crate::control::admin::reply::{Pieces, Reply};
 use crate::control::admin::{Admin, Order};
 use crate::downstream::connection_manager::{EscapedSlashes, PathRules};
 use crate::downstream::path::{Normalized, normalize};
-use crate::http1::Method;
+use crate::http::Method;
 use crate::stats::HttpStats;
 
 /// Answers requests until the connection ends.

@@ -10,7 +10,7 @@ use super::{
     PathRules, RequestIds, StripPort, Timeouts, UserAgent,
 };
 use crate::compile::{Node, names};
-use crate::http1::{FieldName, HeadLimits, Line, Scheme, Underscores};
+use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;

@@ -5,8 +5,8 @@ mod compile;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::http1::names::Names;
-use crate::http1::{FieldName, HeadLimits, Scheme, Underscores};
+use crate::http::names::Names;
+use crate::http::{FieldName, HeadLimits, Scheme, Underscores};
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;

@@ -11,7 +11,7 @@ use super::reply::LocalReply;
 use super::route::{HeaderMutations, Scratch};
 use crate::flags::{Flag, Flags};
 use crate::format::{Formatter, Inputs, JsonFormatter, StreamInfo, Unset};
-use crate::http1::{FieldName, RequestHead, ResponseHead};
+use crate::http::{FieldName, RequestHead, ResponseHead};
 use crate::log_filter::Filter;
 
 /// The compiled `LocalReplyConfig`.

@@ -12,7 +12,7 @@ pub(crate) mod compile;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::flags::Flag;
-use crate::http1::{FieldName, FieldSet, RequestHead, ResponseHead};
+use crate::http::{FieldName, FieldSet, RequestHead, ResponseHead};
 use crate::request::route::{HeaderCondition, HeaderMatcher, HeaderName};
 
 /// When a route tries again.

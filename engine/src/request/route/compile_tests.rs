@@ -8,7 +8,7 @@ use super::super::tests::{request, shown};
 use super::super::{Forward, Lookup, Redirect, Scratch};
 use super::*;
 use crate::format::StreamInfo;
-use crate::http1::{FieldName, RequestHead, Scheme};
+use crate::http::{FieldName, RequestHead, Scheme};
 use crate::stats::Registry;
 
 struct NoInfo;

@@ -22,7 +22,7 @@ mod virtual_host;
 use self::action::port_start;
 use self::path::PathIndex;
 use self::virtual_host::Domains;
-use crate::http1::{FieldName, Method, RequestHead, Scheme};
+use crate::http::{FieldName, Method, RequestHead, Scheme};
 use crate::stats::{Scope, VirtualClusterStats};
 
 pub use self::action::{

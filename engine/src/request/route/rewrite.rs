@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 use super::matchers::HeaderName;
 use super::path::PathMatch;
 use super::without_query;
-use crate::http1::RequestHead;
+use crate::http::RequestHead;
 use crate::re2;
 
 /// How the path is rewritten. The query stays.

@@ -1,6 +1,6 @@
 //! Heads as they are received, for the tests of this folder.
 
-use crate::http1::{HeadLimits, RequestHead, ResponseHead, Scheme};
+use crate::http::{HeadLimits, RequestHead, ResponseHead, Scheme};
 
 pub(crate) fn request(target: &str, fields: &[&str]) -> RequestHead {
     let mut head = RequestHead::default();
@@ -20,7 +20,7 @@ pub(crate) fn response(status: u16, fields: &[&str]) -> ResponseHead {
 }
 
 /// The fields of a head, as lines.
-pub(crate) fn shown(fields: &crate::http1::Fields) -> Vec<String> {
+pub(crate) fn shown(fields: &crate::http::Fields) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     fields.iter().map(|(_, name, value)| format!("{}: {}", text(name), text(value))).collect()
 }

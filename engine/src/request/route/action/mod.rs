@@ -11,7 +11,7 @@ use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite};
 use super::upgrades::Upgrades;
 use super::{scheme, without_query};
-use crate::http1::{FieldName, Line, RequestHead};
+use crate::http::{FieldName, Line, RequestHead};
 use crate::request::retry::RetryPolicy;
 use crate::shard::clock::millis;
 use crate::upstream::circuit_breaker::RoutingPriority;

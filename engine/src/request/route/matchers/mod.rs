@@ -10,7 +10,7 @@ use std::fmt;
 use regex::bytes::Regex;
 
 use super::path::Literal;
-use crate::http1::{FieldName, Fields, RequestHead, ResponseHead};
+use crate::http::{FieldName, Fields, RequestHead, ResponseHead};
 use crate::re2;
 
 /// A head whose headers can be matched, pseudo-headers included.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::format::{Formatter, Inputs, StreamInfo, Unset};
-use crate::http1::{
+use crate::http::{
     FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, JOINED_IN_RESPONSES, RequestHead, ResponseHead,
 };
 

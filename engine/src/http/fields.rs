@@ -5,7 +5,6 @@
 
 use super::byte_set::TOKEN;
 use super::field_name::{FieldName, FieldSet};
-use super::parse::offset;
 
 /// A range of bytes of the buffer that a head was received into.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,12 +22,17 @@ impl Span {
     }
 }
 
+/// The offset of a byte of a head; heads are far shorter than 4 GiB.
+pub(crate) fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
 /// One field line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Field {
     /// The name, if it is a known one.
     pub id: FieldName,
-    pub(super) shape: Shape,
+    pub(crate) shape: Shape,
     /// Where the lower-case name is; empty for a known name whose text is nowhere.
     pub name: Span,
     /// Where the value is, without white space around it.
@@ -37,7 +41,7 @@ pub struct Field {
 
 /// How a field stands in the buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// As it is to be sent: a line end, the name, a colon, a space and the value.
     Line,
     /// Its parts stand somewhere.
@@ -47,7 +51,7 @@ pub(super) enum Shape {
 impl Field {
     /// A field as it was received: its line may have ended in LF alone, and there may be other white
     /// space than one space, or none.
-    pub(super) fn received(bytes: &[u8], name: Span, value: Span) -> Self {
+    pub(crate) fn received(bytes: &[u8], name: Span, value: Span) -> Self {
         let field = Self { id: FieldName::Other, shape: Shape::Line, name, value };
         let is_line = name.end.wrapping_add(2) == value.start
             && pair(bytes, name.end as usize) == Some(b": ")
@@ -56,12 +60,12 @@ impl Field {
     }
 
     /// A field whose parts stand somewhere.
-    pub(super) const fn of_parts(id: FieldName, name: Span, value: Span) -> Self {
+    pub(crate) const fn of_parts(id: FieldName, name: Span, value: Span) -> Self {
         Self { id, shape: Shape::Parts, name, value }
     }
 
     /// Where its line begins, if [`Shape::Line`] says that it is one.
-    pub(super) const fn line_start(&self) -> usize {
+    pub(crate) const fn line_start(&self) -> usize {
         // Nothing is there where no first line stands before it.
         (self.name.start as usize).wrapping_sub(2)
     }
@@ -102,8 +106,8 @@ impl<B: AsRef<[u8]>> Line<B> {
 /// known ([`super::ResponseHead::rest`]).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Fields {
-    pub(super) bytes: Vec<u8>,
-    pub(super) list: Vec<Field>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) list: Vec<Field>,
     present: FieldSet,
     repeated: FieldSet,
 }
@@ -202,7 +206,7 @@ impl Fields {
     }
 
     /// As [`Fields::set`], with a value that is in the buffer already.
-    pub(super) fn set_span(&mut self, id: FieldName, value: Span) {
+    pub(crate) fn set_span(&mut self, id: FieldName, value: Span) {
         self.set_field(Field::of_parts(id, Span::default(), value));
     }
 
@@ -321,18 +325,18 @@ impl Fields {
         }
     }
 
-    pub(super) fn push(&mut self, field: Field) {
+    pub(crate) fn push(&mut self, field: Field) {
         self.note(field.id);
         self.list.push(field);
     }
 
-    pub(super) fn clear_list(&mut self) {
+    pub(crate) fn clear_list(&mut self) {
         self.list.clear();
         (self.present, self.repeated) = (FieldSet::default(), FieldSet::default());
     }
 
     /// Copies text behind the head.
-    pub(super) fn keep(&mut self, text: &[u8]) -> Span {
+    pub(crate) fn keep(&mut self, text: &[u8]) -> Span {
         let start = offset(self.bytes.len());
         self.bytes.extend_from_slice(text);
         Span { start, end: offset(self.bytes.len()) }
@@ -364,13 +368,13 @@ impl Fields {
     }
 
     /// The buffer and the list, for the parser that fills them.
-    pub(super) fn parts(&mut self) -> (&mut [u8], &mut Vec<Field>) {
+    pub(crate) fn parts(&mut self) -> (&mut [u8], &mut Vec<Field>) {
         (&mut self.bytes, &mut self.list)
     }
 
     /// Lower-cases the names in place and finds out which are known. Tells whether nothing but names
     /// stands where names are.
-    pub(super) fn recognise(&mut self) -> bool {
+    pub(crate) fn recognise(&mut self) -> bool {
         let mut are_names = true;
         let (mut present, mut repeated) = (FieldSet::default(), FieldSet::default());
         for field in &mut self.list {

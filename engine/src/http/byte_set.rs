@@ -7,10 +7,10 @@ pub(crate) struct ByteSet([bool; 256]);
 pub(crate) static TOKEN: ByteSet = ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 /// RFC 3986 §3.2.2: `reg-name`, without the comma.
-pub(super) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+;=");
+pub(crate) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+;=");
 
 /// What Envoy takes in the host of a target.
-pub(super) static HOST: ByteSet = ByteSet::alphanumeric_and(b"-.");
+pub(crate) static HOST: ByteSet = ByteSet::alphanumeric_and(b"-.");
 
 impl ByteSet {
     const fn alphanumeric_and(others: &[u8]) -> Self {
@@ -30,7 +30,7 @@ impl ByteSet {
         Self(set)
     }
 
-    pub(super) fn has(&self, byte: u8) -> bool {
+    pub(crate) fn has(&self, byte: u8) -> bool {
         self.0.get(usize::from(byte)) == Some(&true)
     }
 

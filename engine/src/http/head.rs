@@ -2,8 +2,7 @@
 
 use super::field_name::{FieldName, FieldSet};
 use super::fields::{Fields, Span};
-use super::parse::{self, Progress};
-use super::{Error, Method};
+use super::method::Method;
 
 /// The versions that are spoken.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -96,29 +95,17 @@ pub struct RequestHead {
     pub scheme: Option<Scheme>,
     /// The fields. `Host` is the authority: a target in absolute form overrides it.
     pub fields: Fields,
-    pub(super) method_name: Span,
-    pub(super) target: Span,
+    pub(crate) method_name: Span,
+    pub(crate) target: Span,
     /// The first line without its end, where it stands in the buffer as it is to be sent; else empty.
-    pub(super) line: Span,
-    pub(super) progress: Progress,
+    pub(crate) line: Span,
+    pub(crate) progress: Progress,
 }
 
 impl RequestHead {
     /// The receive buffer: what arrives is appended here.
     pub fn received(&mut self) -> &mut Vec<u8> {
         &mut self.fields.bytes
-    }
-
-    /// Parses what was received so far. `Some(n)`: the head is complete and takes the first `n`
-    /// bytes; what follows is body, or the next request. `None`: more is needed.
-    ///
-    /// However the bytes are split over calls, the head is the same and the work is linear. A
-    /// misdeed in a head that is not complete may be seen only when more has come.
-    ///
-    /// # Errors
-    /// The misdeed, to be answered as it says; the connection is then closed.
-    pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
-        parse::request(self, limits)
     }
 
     /// Moves what follows the head to the end of `rest`. To be called once, before any edit.
@@ -217,6 +204,26 @@ impl RequestHead {
     }
 }
 
+/// How far a head that arrives in pieces was looked at. Only the HTTP/1 parser, which has the
+/// methods, uses it; it is kept here because a second place for it would cost a cache line.
+///
+/// A parse from the start is tried at the first bytes, at the end of the first line, whenever the
+/// length has doubled (so that garbage is refused early), and at an empty line. Each costs the
+/// length, so together they cost a small multiple of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// Empty lines before a request are skipped up to here.
+    pub(crate) start: usize,
+    /// No empty line ends before here.
+    pub(crate) scanned: usize,
+    /// The length at the last try.
+    pub(crate) tried: usize,
+    /// Whether the first line was tried when it was complete.
+    pub(crate) line_tried: bool,
+    /// Whether a response may have folded lines.
+    pub(crate) folds: bool,
+}
+
 /// A response's head, and the buffer it is received into.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
@@ -226,29 +233,16 @@ pub struct ResponseHead {
     pub version: Version,
     /// The fields.
     pub fields: Fields,
-    pub(super) reason: Span,
+    pub(crate) reason: Span,
     /// What was received behind the head.
-    pub(super) rest: Span,
-    pub(super) progress: Progress,
+    pub(crate) rest: Span,
+    pub(crate) progress: Progress,
 }
 
 impl ResponseHead {
     /// The receive buffer: what arrives is appended here.
     pub fn received(&mut self) -> &mut Vec<u8> {
         &mut self.fields.bytes
-    }
-
-    /// As [`RequestHead::parse`].
-    ///
-    /// # Errors
-    /// The misdeed. The end of such an answer is unknown: its connection is lost.
-    pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
-        let head_bytes = parse::response(self, limits)?;
-        if let Some(head_bytes) = head_bytes {
-            let received = parse::offset(self.fields.bytes.len());
-            self.rest = Span { start: parse::offset(head_bytes), end: received };
-        }
-        Ok(head_bytes)
     }
 
     /// What was received behind the head, once that was complete.

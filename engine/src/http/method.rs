@@ -90,7 +90,7 @@ impl Method {
     }
 
     /// Whether a request of this method that has no body says so with `Content-Length: 0`.
-    pub(super) const fn announces_no_body(self) -> bool {
+    pub(crate) const fn announces_no_body(self) -> bool {
         !matches!(self, Self::Get | Self::Head | Self::Delete | Self::Trace | Self::Connect)
     }
 }

@@ -140,7 +140,7 @@ impl FieldName {
 
     /// Lower-cases the text, and tells which name it is.
     #[inline]
-    pub(super) fn of_received(name: &mut [u8]) -> Self {
+    pub(crate) fn of_received(name: &mut [u8]) -> Self {
         let print = Print::lowering(name);
         Self::find(&print, name)
     }
@@ -327,29 +327,29 @@ impl FieldSet {
         self.0 & name.bit() != 0
     }
 
-    pub(super) const fn is_disjoint(self, other: Self) -> bool {
+    pub(crate) const fn is_disjoint(self, other: Self) -> bool {
         self.0 & other.0 == 0
     }
 
     /// The set of this name alone.
     #[inline]
-    pub(super) fn of_one(name: FieldName) -> Self {
+    pub(crate) fn of_one(name: FieldName) -> Self {
         // To shift 128 bits by a number takes longer than to look them up.
         Self(BITS.get(name as usize).copied().unwrap_or_default())
     }
 
     /// The names that are in both.
-    pub(super) const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
     /// The names that are in one of them.
-    pub(super) const fn or(self, other: Self) -> Self {
+    pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// This set without those.
-    pub(super) const fn without(self, names: Self) -> Self {
+    pub(crate) const fn without(self, names: Self) -> Self {
         Self(self.0 & !names.0)
     }
 }

@@ -1,0 +1,25 @@
+//! What all versions of HTTP share: heads as ranges in one buffer, field names, methods, and how a
+//! body may end.
+//!
+//! It is not a codec: `http1/` fills heads and writes them. It knows no I/O, no clock and no
+//! configuration.
+//!
+//! Invariant: a head says the same whichever codec has read it.
+
+pub(crate) mod body;
+pub(crate) mod byte_set;
+pub(crate) mod field_name;
+pub(crate) mod fields;
+pub(crate) mod head;
+mod joined;
+pub(crate) mod method;
+pub mod names;
+
+pub use body::{BodyLength, TrailerRules};
+pub(crate) use byte_set::TOKEN;
+pub use field_name::{FieldName, FieldSet};
+pub use fields::{Field, Fields, Line, Span};
+pub(crate) use head::members;
+pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Underscores, Version};
+pub use joined::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES};
+pub use method::Method;
