@@ -4,10 +4,10 @@
 //! The codec is compiled in as source and not as the engine's library: it depends on next to nothing,
 //! so a target is built in seconds. The judge is the strict reader of the end-to-end tests.
 
-#[expect(dead_code, reason = "the engine uses the rest")]
+#[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
 #[path = "../../src/http/mod.rs"]
 mod http;
-#[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
+#[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/http1/mod.rs"]
 mod http1;
 #[path = "../../../bin/tests/edge/reader.rs"]
