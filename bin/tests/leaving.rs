@@ -233,6 +233,19 @@ fn a_client_that_never_stops_sending_holds_nobody_up() {
 }
 
 #[test]
+fn a_client_that_floods_behind_its_refusal_is_not_read_for_long() {
+    let proxy = Proxy::with(Config::to_addresses(&[]));
+    let mut client = proxy.connect();
+    client.send("nonsense\r\n\r\n");
+    assert_eq!(client.response().status(), 400);
+    let block = vec![b'x'; 1 << 20];
+    while client.wire().send(&block).is_ok() {}
+    proxy.stat_becomes("http.front.downstream_cx_delayed_close_timeout", 1);
+    let received = proxy.stat("http.front.downstream_cx_rx_bytes_total");
+    assert!(received <= 2 << 20, "{received} bytes");
+}
+
+#[test]
 fn an_early_answer_says_that_the_connection_ends() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
     let origin = Origin::that_does([Act::ReplyAtOnce(answer)]);

@@ -45,6 +45,10 @@ pub const WAITS_IN_A_ROW_MAX: u32 = 4;
 /// is still answered.
 pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
 
+/// Bytes that are read from a client after its last answer, before its connection is closed. What it
+/// sends beyond them stays in the kernel.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+
 /// Milliseconds between two looks at the idle upstream connections, at the most: a host may have
 /// closed some.
 pub const POOL_SWEEP_MS: u64 = 1000;

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::request;
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
-use crate::shard::socket::{Peeked, Received, Socket};
+use crate::shard::socket::{Received, Socket};
 use crate::shard::timers::Alarm;
 use crate::stats::{HttpStats, ListenerStats};
 
@@ -58,15 +58,7 @@ pub fn serve(mut client: Client) -> impl Future<Output = ()> {
                 break after;
             }
         };
-        if client.socket.is_posting() {
-            client.settle().await;
-        }
-        match after {
-            After::Close if client.may_be_sending() => client.linger().await,
-            After::Linger => client.linger().await,
-            After::Next | After::Close => {}
-            After::Reset => client.socket.reset_on_close(),
-        }
+        client.close(after).await;
     }
 }
 
@@ -330,48 +322,6 @@ impl Client {
             self.stats().downstream_cx_max_duration_reached.inc();
         }
         expired
-    }
-
-    /// Whether a close now could be a reset: the client has sent what nobody will read, or does
-    /// not know yet that its connection ends.
-    fn may_be_sending(&self) -> bool {
-        let knows = !self.is_to_go();
-        self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
-    }
-
-    /// Waits until the kernel has taken the whole answer, as long as a close may be delayed.
-    async fn settle(&mut self) {
-        let now = self.shard.clock.now();
-        let most = self.chain.manager.timeouts.delayed_close.map(millis);
-        self.alarm.set(most.map(|most| now.saturating_add(most)), now);
-        let want = Interest { client_out: true, ..Interest::default() };
-        let _ready = self.wait(None, want).await;
-    }
-
-    /// Closes once the client has seen the answer: it may still be sending, and a close with
-    /// unread bytes would reset the connection and take the answer away from it.
-    async fn linger(&mut self) {
-        let now = self.shard.clock.now();
-        let Some(most) = self.chain.manager.timeouts.delayed_close else { return };
-        self.socket.shutdown_write();
-        let until = now.saturating_add(millis(most));
-        self.alarm.set(Some(until), now);
-        let mut scratch = self.shard.buffers.take();
-        loop {
-            scratch.clear();
-            if let Ok(Received::End) | Err(_) = self.socket.receive(&mut scratch) {
-                self.gone();
-                break;
-            }
-            // After every receive: a client that never stops sending must not hold the shard up.
-            let want = Interest { client_in: true, ..Interest::default() };
-            let _ready = self.wait(None, want).await;
-            if self.shard.clock.now() >= until {
-                self.stats().downstream_cx_delayed_close_timeout.inc();
-                break;
-            }
-        }
-        self.shard.buffers.give(scratch);
     }
 }
 

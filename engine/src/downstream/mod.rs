@@ -6,6 +6,7 @@
 //! Invariant: everything here is immutable after compilation, except what one connection owns and how
 //! many connections there are.
 
+mod closing;
 pub mod compile;
 pub mod connection;
 pub mod connection_balance;
