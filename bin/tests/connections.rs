@@ -1,4 +1,4 @@
-//! Keep-alive, pipelining, closing and half-closing, on both sides of the proxy.
+//! Keep-alive, pipelining and closing, on both sides of the proxy.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -101,20 +101,6 @@ fn an_origin_that_asks_to_close_does_not_close_the_client() {
 }
 
 #[test]
-fn a_client_that_half_closes_gets_its_answer() {
-    // Envoy takes the end of the client's sending side for its departure and drops the request.
-    if is_oracle() {
-        return;
-    }
-    let origin = Origin::that_answers();
-    let proxy = Proxy::with(Config::to(&origin));
-    let mut client = proxy.connect();
-    client.ask("/").half_close();
-    assert_eq!(client.response().text(), "ok");
-    client.is_closed();
-}
-
-#[test]
 fn a_client_that_leaves_takes_its_request_along() {
     let origin = Origin::that_stalls();
     let proxy = Proxy::with(Config::to(&origin));
@@ -183,21 +169,6 @@ fn a_client_that_resets_is_missed_while_it_waits_for_a_connection() {
     client.reset();
     proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 0);
     proxy.rests();
-}
-
-#[test]
-fn a_client_that_half_closes_and_then_resets_is_missed() {
-    // Envoy takes the half-close for its departure.
-    if is_oracle() {
-        return;
-    }
-    let origin = Origin::that_stalls();
-    let proxy = Proxy::with(Config::to(&origin));
-    let mut client = proxy.connect();
-    client.ask("/").half_close();
-    origin.has_seen(1);
-    client.reset();
-    has_left(&proxy);
 }
 
 #[test]

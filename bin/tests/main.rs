@@ -19,6 +19,8 @@ mod connections;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod half_close;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod parity;

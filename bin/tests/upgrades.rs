@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Config, Origin, Proxy, is_oracle, wait_until};
+use crate::support::{Client, Config, Origin, Proxy, Signal, is_oracle, wait_until};
 
 const REQUEST: &str =
     "GET /chat HTTP/1.1\r\nhost: example\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
@@ -149,6 +149,35 @@ fn the_end_of_the_origin_is_the_end_of_the_tunnel() {
     client.ends();
     drop(client);
     proxy.stat_becomes("http.front.downstream_cx_active", 0);
+}
+
+#[test]
+fn a_client_that_closes_takes_its_tunnel_along_though_the_origin_does_not() {
+    let (proxy, origin) = tunnelling(Config::to_addresses);
+    let mut client = proxy.connect();
+    let mut host = origin.upgrade(&mut client, "");
+    client.send("bye");
+    drop(client);
+    let mut said = Vec::new();
+    host.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"bye");
+    proxy.stat_becomes("http.front.downstream_cx_upgrades_active", 0);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    proxy.stat_becomes("http.front.downstream_cx_destroy_remote_active_rq", 1);
+}
+
+#[test]
+fn a_tunnel_without_its_client_does_not_hold_up_the_end() {
+    if is_oracle() {
+        return; // Envoy exits at once.
+    }
+    let (proxy, origin) = tunnelling(Config::to_addresses);
+    let mut client = proxy.connect();
+    let _host = origin.upgrade(&mut client, "");
+    proxy.signal(Signal::Term);
+    client.stays_open();
+    drop(client);
+    assert_eq!(proxy.exit().code(), Some(0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use crate::downstream::compile::HALF_CLOSE_GRACE_KEY;
 use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::{self, Listener};
 use crate::http::names::{Names, Others, Preserved, Reason};
@@ -101,7 +102,7 @@ pub fn bootstrap(
     let max_connections = overload_manager
         .as_ref()
         .and_then(|manager| compile_overload_manager(manager, &at, problems));
-    warn_of_unknown_keys(&runtime, listeners, problems);
+    check_runtime_keys(&runtime, listeners, problems);
     let by_name: HashMap<&str, usize> =
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
     let names = downstream::compile::Names {
@@ -149,20 +150,20 @@ fn compile_runtime(
     runtime
 }
 
-/// What Corvoy does not read is no error, as in Envoy, but it is not left unsaid.
-fn warn_of_unknown_keys(
-    runtime: &Runtime,
-    listeners: &[config::Listener],
-    problems: &mut Problems,
-) {
+/// What Corvoy does not read is no error, as in Envoy, but it is not left unsaid. A value that makes no
+/// sense for a key of Corvoy's own is an error.
+fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problems: &mut Problems) {
     let at = Path::root().field("layered_runtime").field("layers");
     for (layer, key) in runtime.keys() {
-        let is_known = key == GLOBAL_LIMIT_KEY
+        let at = at.index(layer).field("static_layer");
+        if key == HALF_CLOSE_GRACE_KEY && runtime.integer(key).is_none() {
+            problems.error(&at, format!("'{key}' is a whole number of milliseconds"));
+        }
+        let is_known = [GLOBAL_LIMIT_KEY, HALF_CLOSE_GRACE_KEY].contains(&key)
             || listeners
                 .iter()
                 .any(|listener| key == downstream::compile::limit_key(&listener.name));
         if !is_known {
-            let at = at.index(layer).field("static_layer");
             problems.warn(&at, format!("'{key}' has no effect: Corvoy does not read it"));
         }
     }
@@ -383,6 +384,24 @@ mod tests {
                 "overload_manager.resource_monitors[1]: \
                  Duplicate resource monitor {CONNECTIONS_MONITOR}"
             )]
+        );
+    }
+
+    #[test]
+    fn a_grace_is_a_number_of_milliseconds() {
+        let grace = |value: &str| {
+            let values = format!("{{ corvoy: {{ http: {{ half_close_grace_ms: {value} }} }} }}");
+            problems(&format!(
+                "layered_runtime: {{ layers: [{{ name: a, static_layer: {values} }}] }}"
+            ))
+        };
+        assert_eq!(grace("250"), [""; 0]);
+        assert_eq!(
+            grace("1s"),
+            [
+                "layered_runtime.layers[0].static_layer: 'corvoy.http.half_close_grace_ms' is a whole \
+              number of milliseconds"
+            ]
         );
     }
 

@@ -45,6 +45,10 @@ pub const WAITS_IN_A_ROW_MAX: u32 = 4;
 /// is still answered.
 pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
 
+/// Clients of one shard that have half-closed and still get a grace to wait for their origin. One more
+/// has left with its FIN.
+pub const HALF_CLOSED_MAX: usize = 256;
+
 /// Bytes that are read from a client after its last answer, before its connection is closed. What it
 /// sends beyond them stays in the kernel.
 pub const LINGER_BYTES_MAX: usize = 256 * 1024;

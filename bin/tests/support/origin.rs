@@ -28,6 +28,8 @@ pub(crate) enum Act {
     ReplyLate(Duration, Vec<u8>),
     /// Writes the first bytes, and the second after a while.
     ReplyInTwo(Duration, Vec<u8>, Vec<u8>),
+    /// Writes the first bytes, and the second one by one with a pause before each.
+    ReplyHaltingly(Vec<u8>, Duration, Vec<u8>),
     /// Writes these bytes one by one.
     ReplyByteByByte(Vec<u8>),
     /// Writes these bytes when it has the head, and reads nothing more.
@@ -263,6 +265,13 @@ impl Shared {
                     drop(wire.send(&first));
                     thread::sleep(delay);
                     drop(wire.send(&second));
+                }
+                Act::ReplyHaltingly(first, pause, second) => {
+                    drop(wire.send(&first));
+                    for byte in second {
+                        thread::sleep(pause);
+                        drop(wire.send(&[byte]));
+                    }
                 }
                 Act::Echo => drop(wire.send(&ok(&request.to_string()))),
                 Act::ReplyWith(count) => send_body(&mut wire, count),

@@ -151,6 +151,10 @@ pub(crate) fn limit_key(listener: &str) -> String {
     format!("envoy.resource_limits.listener.{listener}.connection_limit")
 }
 
+/// The runtime key for how many milliseconds a client that has half-closed may wait for its origin.
+/// Corvoy's own: Envoy takes a half-close for the client's departure.
+pub(crate) const HALF_CLOSE_GRACE_KEY: &str = "corvoy.http.half_close_grace_ms";
+
 /// `per_connection_buffer_limit_bytes`: how much of a request is kept for a retry at the most. The
 /// buffers of a connection are always smaller than Envoy's default of 1 MiB.
 fn buffer_limit(bytes: Option<u32>) -> usize {
@@ -247,8 +251,12 @@ fn http(
         }
     };
     let options = super::connection_manager::compile(manager, names.node, at, problems);
+    let mut options = options?;
+    if let Some(grace) = names.runtime.integer(HALF_CLOSE_GRACE_KEY) {
+        options.timeouts.half_close_grace = Duration::from_millis(grace);
+    }
     Some(FilterChain {
-        manager: options?,
+        manager: options,
         routes: routes?,
         http: registry.scope(&prefix),
         router: registry.scope(&prefix),

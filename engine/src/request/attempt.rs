@@ -67,9 +67,9 @@ pub(super) enum Sent {
 
 /// Waits for a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
 pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
-    x.set_alarm(x.client.shard.clock.now());
     let mut lease = pin!(pool.lease());
     loop {
+        x.begin_wait()?;
         let client = &*x.client;
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
@@ -89,10 +89,7 @@ pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Conne
                 return leased.map_err(|error| Failed::Upstream { error, sent: Sent::Nothing });
             }
             Woken::Client => x.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
-            Woken::ClientGone => {
-                x.client.gone();
-                return Err(Failed::ClientGone);
-            }
+            Woken::ClientGone => return Err(x.client_has_left()),
             Woken::Rang => x.check_deadlines()?,
         }
     }
@@ -152,7 +149,6 @@ pub(super) async fn exchange(
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
         }
-        let now = x.client.shard.clock.now();
         x.start_timers(upload);
         x.start_try_timers(upload);
         let want = Interest {
@@ -161,11 +157,12 @@ pub(super) async fn exchange(
             client_in: upload.wants_client() || (upload.has_ended() && x.client.listens_ahead()),
             client_out: false,
         };
-        x.set_alarm(now);
+        if let Err(failed) = x.begin_wait() {
+            return Err(attempt.fail(failed));
+        }
         ready = x.client.wait(Some(attempt.connection.socket()), want).await;
         if ready.client_gone {
-            x.client.gone();
-            return Err(attempt.fail(Failed::ClientGone));
+            return Err(attempt.fail(x.client_has_left()));
         }
         if ready.rang
             && let Err(failed) = x.check_deadlines()
@@ -229,14 +226,10 @@ pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: &Fault) -> Failed {
             error: Error::ConnectionTermination,
             sent: Sent::Something, // what it means is decided where the connection is known
         },
-        Fault::Source(_) => {
-            x.client.gone();
-            Failed::ClientGone
-        }
+        Fault::Source(_) => x.client_has_left(),
         Fault::Truncated => {
             x.client.input = Input::HalfClosed;
-            x.client.gone();
-            Failed::ClientGone
+            x.client_has_left()
         }
         Fault::Malformed(error) => {
             if error == http1::Error::Underscore {

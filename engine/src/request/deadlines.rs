@@ -17,6 +17,8 @@ pub(super) enum Passed {
     StreamDuration,
     /// Nothing moved for too long (`stream_idle_timeout`).
     StreamIdle,
+    /// The client has half-closed, and the grace for it is over: it has left.
+    HalfClosed,
     /// The wait before the next attempt is over.
     Backoff,
 }
@@ -30,13 +32,14 @@ pub(super) struct Deadlines {
 const NEVER: Millis = Millis::MAX;
 
 /// In the order of their numbers.
-const ORDER: [Passed; 7] = [
+const ORDER: [Passed; 8] = [
     Passed::Route,
     Passed::PerTry,
     Passed::PerTryIdle,
     Passed::Request,
     Passed::StreamDuration,
     Passed::StreamIdle,
+    Passed::HalfClosed,
     Passed::Backoff,
 ];
 

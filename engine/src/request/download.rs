@@ -123,19 +123,23 @@ async fn relay(
             want.client_in = uploading.client_in;
             want.origin_out = uploading.origin_out;
         }
-        let now = x.client.shard.clock.now();
         x.start_timers(upload);
         x.start_try_idle_timer(upload);
-        x.set_alarm(now);
+        if pump.wants_sink() {
+            x.set_alarm(x.client.shard.clock.now());
+        } else {
+            x.begin_wait().map_err(|_| Broken::Client)?;
+        }
         ready = x.client.wait(Some(connection.socket()), want).await;
         if ready.client_gone {
             x.client.gone();
             return Err(Broken::Client);
         }
-        if ready.rang
-            && let Err(Failed::Deadline(passed)) = x.check_deadlines()
-        {
-            return Err(Broken::Deadline(passed));
+        if ready.rang {
+            x.check_deadlines().map_err(|failed| match failed {
+                Failed::Deadline(passed) => Broken::Deadline(passed),
+                _ => Broken::Client,
+            })?;
         }
         x.touch();
         if ready.io.origin_in || ready.io.origin_out {
@@ -239,6 +243,7 @@ fn end(
             }
             (cut, ClosedBy::Us)
         }
-        Broken::Client => (After::Close, ClosedBy::Us),
+        // One that has only half-closed still reads.
+        Broken::Client => (cut, ClosedBy::Us),
     }
 }

@@ -408,12 +408,11 @@ impl Forwarding<'_> {
         });
         while now < until {
             x.deadlines.set(Passed::Backoff, Some(until));
-            x.set_alarm(now);
+            x.begin_wait()?;
             let want = Interest { client_in: x.client.listens_ahead(), ..Interest::default() };
             let ready = x.client.wait(None, want).await;
             if ready.client_gone {
-                x.client.gone();
-                return Err(Failed::ClientGone);
+                return Err(x.client_has_left());
             }
             if ready.io.client_in {
                 x.client.receive_ahead().map_err(|_| Failed::ClientGone)?;

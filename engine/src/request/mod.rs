@@ -15,6 +15,7 @@ mod download;
 mod edit;
 mod envoy_headers;
 mod forward;
+mod half_close;
 pub mod headers;
 pub mod reply;
 pub mod reply_rewrite;
@@ -44,6 +45,7 @@ use crate::http::names::Names;
 use crate::http1::{self, encode, framing};
 use crate::shard::Heads;
 use crate::shard::clock::{Millis, millis};
+use crate::shard::quota::Place;
 use crate::shard::world::World;
 use crate::stats::RouterStats;
 
@@ -83,6 +85,8 @@ pub(crate) struct Exchange<'a> {
     started: Cell<Option<SystemTime>>,
     /// Where it went.
     upstream: Upstream,
+    /// Its place among those whose client has half-closed.
+    half_closed: Option<Place>,
 }
 
 /// Whether a host has given an interim answer. Envoy: with it the answer has begun, also where the
@@ -206,6 +210,7 @@ impl<'a> Exchange<'a> {
             flags: Flags::NONE,
             started: Cell::new(None),
             upstream: Upstream::default(),
+            half_closed: None,
             client,
             heads,
         }
@@ -292,11 +297,12 @@ impl<'a> Exchange<'a> {
         self.set_alarm(self.client.shard.clock.now());
     }
 
-    /// Something moved: the idle deadline moves on.
+    /// Something moved: the idle deadline moves on, and a half-closed client is waited for anew.
     fn touch(&mut self) {
         let now = self.client.shard.clock.now();
         let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
         self.deadlines.set(Passed::StreamIdle, at);
+        self.deadlines.set(Passed::HalfClosed, None);
     }
 
     /// Sets when the request must have come whole, from the first byte of its head on; one for an
@@ -359,10 +365,13 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Passed::PerTryIdle, None);
     }
 
-    /// Fails with the deadline that has passed, if one has.
-    fn check_deadlines(&self) -> Result<(), Failed> {
-        let now = self.client.shard.clock.now();
-        self.deadlines.passed(now).map_or(Ok(()), |passed| Err(Failed::Deadline(passed)))
+    /// Fails if a deadline has passed.
+    fn check_deadlines(&mut self) -> Result<(), Failed> {
+        match self.deadlines.passed(self.client.shard.clock.now()) {
+            None => Ok(()),
+            Some(Passed::HalfClosed) => Err(self.client_has_left()),
+            Some(passed) => Err(Failed::Deadline(passed)),
+        }
     }
 
     /// The answer when a deadline of the connection manager has passed.
@@ -382,7 +391,11 @@ impl<'a> Exchange<'a> {
             Passed::Request => stats.downstream_rq_timeout.inc(),
             Passed::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
             Passed::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
-            Passed::Backoff | Passed::PerTry | Passed::PerTryIdle | Passed::Route => {}
+            Passed::Backoff
+            | Passed::HalfClosed
+            | Passed::PerTry
+            | Passed::PerTryIdle
+            | Passed::Route => {}
         }
     }
 }

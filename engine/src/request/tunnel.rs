@@ -2,7 +2,8 @@
 //!
 //! Nothing is looked into and nothing is framed. What the client sent before the 101 waits in
 //! [`Client::early`](crate::downstream::connection::Client::early) and goes first. Each direction
-//! ends on its own; Envoy ends both with the first.
+//! ends on its own; Envoy ends both with the first. A client that has ended its direction is waited
+//! for as any that has half-closed.
 //!
 //! Invariant: a direction receives nothing before its last bytes are sent, and holds no buffer
 //! while it waits.
@@ -12,7 +13,7 @@ use super::body::{Fault, Framing, Pump};
 use super::deadlines::Passed;
 use super::route::Route;
 use super::{Exchange, Upgrade, answer};
-use crate::downstream::connection::{After, Interest, Ready};
+use crate::downstream::connection::{After, Input, Interest, Ready};
 use crate::http::{BodyLength, FieldName, Method};
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
@@ -83,7 +84,8 @@ pub(super) async fn run(
         }
         Err(Broken::Client) => {
             x.client.gone();
-            (After::Close, ClosedBy::Us)
+            // One that has only half-closed still reads, and must see that something is missing.
+            (After::Reset, ClosedBy::Us)
         }
         Err(Broken::Origin) => (After::Reset, ClosedBy::Host),
         Err(Broken::Deadline(passed)) => {
@@ -130,6 +132,7 @@ async fn relay(
         connection.pool().count_sent(moved.sent);
         if up.has_ended() && !down.has_ended() {
             first = First::Client;
+            x.client.input = Input::HalfClosed;
         }
         let moved = down.step(origin, &x.client.socket, ready.io.origin_in, buffers);
         let moved = moved.map_err(|fault| broken(&fault, Broken::Origin, Broken::Client))?;
@@ -144,15 +147,20 @@ async fn relay(
             origin_in: down.pump.wants_source(),
             origin_out: up.pump.wants_sink(),
         };
-        x.set_alarm(x.client.shard.clock.now());
+        if want.client_out {
+            x.set_alarm(x.client.shard.clock.now());
+        } else {
+            x.begin_wait().map_err(|_| Broken::Client)?;
+        }
         ready = x.client.wait(Some(origin), want).await;
         if ready.client_gone {
             return Err(Broken::Client);
         }
-        if ready.rang
-            && let Err(Failed::Deadline(passed)) = x.check_deadlines()
-        {
-            return Err(Broken::Deadline(passed));
+        if ready.rang {
+            x.check_deadlines().map_err(|failed| match failed {
+                Failed::Deadline(passed) => Broken::Deadline(passed),
+                _ => Broken::Client,
+            })?;
         }
         x.touch();
     }

@@ -11,6 +11,7 @@
 pub mod buffers;
 pub mod clock;
 pub mod mailbox;
+pub mod quota;
 pub mod reactor;
 pub mod ring;
 pub mod roster;
@@ -30,6 +31,7 @@ use std::time::Instant;
 use self::buffers::Buffers;
 use self::clock::Clock;
 use self::mailbox::{Draining, Inbox, Listeners, Order};
+use self::quota::Quota;
 use self::reactor::Reactor;
 use self::ring::Ring;
 use self::roster::{Post, Roster};
@@ -72,6 +74,8 @@ pub struct Shard {
     pub buffers: &'static Buffers,
     /// Memory for exchanges.
     pub stage: Stage,
+    /// Half-closed clients that wait for their origin.
+    pub half_closed: Quota,
     reactor: &'static Reactor,
     /// Random numbers: request ids, back-off, balancing. Not for secrets.
     pub random: RefCell<fastrand::Rng>,
@@ -152,6 +156,7 @@ impl Shard {
             timers: Timers::new()?,
             buffers,
             stage: Stage::default(),
+            half_closed: Quota::new(limits::HALF_CLOSED_MAX),
             reactor,
             random: RefCell::new(fastrand::Rng::new()),
             world: RefCell::new(Rc::new(World::default())),

@@ -181,6 +181,9 @@ pub struct Timeouts {
     pub request_headers: Option<Duration>,
     /// How long a closed connection waits for the client's end.
     pub delayed_close: Option<Duration>,
+    /// How long a client that has half-closed may wait for its origin before it has left; 0: not at all.
+    /// The runtime key `corvoy.http.half_close_grace_ms`.
+    pub half_close_grace: Duration,
     /// How long a connection that is to end still takes requests.
     pub drain: Duration,
 }
@@ -207,6 +210,7 @@ impl Default for Timeouts {
             request: None,
             request_headers: None,
             delayed_close: Some(Duration::from_millis(1000)),
+            half_close_grace: Duration::from_millis(1000),
             drain: Duration::from_millis(5000),
         }
     }

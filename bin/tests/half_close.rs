@@ -1,0 +1,169 @@
+//! Clients that close their sending side: some still read, others have gone, and a FIN does not say
+//! which.
+
+use std::time::Duration;
+
+use crate::support::{Act, Broken, Client, Config, Origin, Proxy, is_oracle};
+
+/// How long a half-closed client may wait for its origin.
+fn grace(config: Config, milliseconds: u32) -> Config {
+    let values = format!("{{ corvoy.http.half_close_grace_ms: {milliseconds} }}");
+    let layers = format!("[{{ name: static, static_layer: {values} }}]");
+    config.flags(&["--config-yaml", &format!("layered_runtime: {{ layers: {layers} }}")])
+}
+
+const MINUTE: u32 = 60_000;
+
+#[test]
+fn a_client_that_half_closes_gets_its_answer() {
+    // Envoy takes the end of the client's sending side for its departure and drops the request.
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let mut client = proxy.connect();
+    client.ask("/").half_close();
+    assert_eq!(client.response().text(), "ok");
+    client.is_closed();
+}
+
+#[test]
+fn each_request_of_a_half_closed_client_has_its_grace() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers_late(Duration::from_millis(500));
+    let proxy = Proxy::with(grace(Config::to(&origin), 1500));
+    let mut client = proxy.connect();
+    client.ask("/1").ask("/2").ask("/3").ask("/4").half_close();
+    for _ in 0..4 {
+        assert_eq!(client.response().text(), "ok");
+    }
+    client.is_closed();
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_makes_room_for_the_next() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    let origin = Origin::that_does([Act::ReplyThenStall(Vec::new()), Act::Reply(answer)]);
+    let one = "circuit_breakers: { thresholds: [{ max_requests: 1 }] }";
+    let proxy = Proxy::with(Config::to(&origin).cluster(one));
+    let mut client = proxy.connect();
+    client.ask("/slow");
+    origin.has_seen(1);
+    assert_eq!(proxy.get("/").status(), 503);
+    drop(client);
+    proxy.stat_becomes("http.front.downstream_cx_destroy_remote_active_rq", 1);
+    proxy.stat_becomes("cluster.service.upstream_rq_active", 0);
+    assert_eq!(proxy.get("/").status(), 200);
+    let stats = proxy.stats();
+    for (name, count) in [
+        ("http.front.downstream_rq_rx_reset", 1),
+        ("http.front.downstream_rq_tx_reset", 0),
+        ("http.front.downstream_cx_destroy_active_rq", 1),
+        ("http.front.downstream_rq_completed", 2),
+        ("http.front.downstream_rq_idle_timeout", 0),
+        ("cluster.service.upstream_cx_destroy_local_with_active_rq", 1),
+        ("cluster.service.upstream_rq_timeout", 0),
+        ("cluster.service.upstream_rq_total", 2),
+    ] {
+        assert_eq!(stats[name], count, "{name}");
+    }
+}
+
+#[test]
+fn without_a_grace_a_client_leaves_with_its_fin() {
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(grace(Config::to(&origin), 0));
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    client.half_close().is_closed();
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+#[test]
+fn a_grace_is_as_long_as_the_operator_says() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers_late(Duration::from_millis(1500));
+    let proxy = Proxy::with(grace(Config::to(&origin), MINUTE));
+    let mut client = proxy.connect();
+    client.ask("/").half_close();
+    assert_eq!(client.response().text(), "ok");
+}
+
+#[test]
+fn a_client_that_half_closes_and_then_resets_is_missed_within_its_grace() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(grace(Config::to(&origin), MINUTE));
+    let mut client = proxy.connect();
+    client.ask("/").half_close();
+    origin.has_seen(1);
+    client.reset();
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    proxy.stat_becomes("http.front.downstream_cx_active", 0);
+    proxy.rests();
+}
+
+#[test]
+fn a_crowd_that_leaves_has_a_bounded_number_of_graces() {
+    if is_oracle() {
+        return; // It has none.
+    }
+    const CROWD: u64 = 300;
+    const GRACES: u64 = 256;
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(grace(Config::to(&origin), MINUTE));
+    for _ in 0..CROWD {
+        proxy.connect().ask("/");
+    }
+    proxy.stat_becomes("http.front.downstream_cx_destroy_remote_active_rq", CROWD - GRACES);
+    proxy.stat_becomes("http.front.downstream_cx_active", GRACES);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", GRACES);
+}
+
+#[test]
+fn a_long_answer_of_a_half_closed_client_goes_on_while_it_moves() {
+    if is_oracle() {
+        return;
+    }
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n".to_vec();
+    let origin = Origin::that_does([Act::ReplyHaltingly(
+        answer,
+        Duration::from_millis(300),
+        b"download".into(),
+    )]);
+    let proxy = Proxy::with(grace(Config::to(&origin), 1500));
+    let mut client = proxy.connect();
+    client.ask("/").half_close();
+    assert_eq!(client.response().text(), "download");
+}
+
+#[test]
+fn an_answer_that_stops_moving_ends_visibly_for_a_half_closed_client() {
+    if is_oracle() {
+        return; // It closes at once, and sends nothing of the answer.
+    }
+    let begun = b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec();
+    let origin = Origin::that_does([Act::ReplyThenStall(begun)]);
+    let http_10 = "http_protocol_options: { accept_http_10: true }";
+    let proxy = Proxy::with(Config::to(&origin).manager(http_10));
+    let ask = |request: &str| -> Client {
+        let mut client = proxy.connect();
+        client.send(request).half_close();
+        client
+    };
+    let mut chunked = ask("GET / HTTP/1.1\r\nhost: example\r\n\r\n");
+    let cut = chunked.try_response("GET");
+    assert!(matches!(&cut, Err(Broken::Closed(begun)) if begun.ends_with(b"hello")), "{cut:?}");
+    let mut until_close = ask("GET / HTTP/1.0\r\nhost: example\r\n\r\n");
+    assert!(matches!(until_close.wire().until_close(), Err(Broken::Reset(_))));
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    proxy.stat_becomes("http.front.downstream_cx_destroy_remote_active_rq", 2);
+}

@@ -1,0 +1,54 @@
+//! Clients that have closed their sending side and wait for the rest of their answer.
+//!
+//! A FIN says that a client sends no more. Whether it still reads (`printf … | nc`) or has gone shows
+//! only when something is sent to it: one that has gone answers with a reset. So while there is nothing
+//! to send, it is waited for during a short grace. After that it has left, as in Envoy with the FIN.
+//!
+//! Invariant: the wait of a half-closed client for its origin has a deadline, and a shard has a bounded
+//! number of such waits.
+
+use super::Exchange;
+use super::attempt::Failed;
+use super::deadlines::Passed;
+use crate::downstream::connection::Input;
+use crate::shard::clock::{Millis, millis};
+
+impl Exchange<'_> {
+    /// Sets the alarm for a wait for the origin, with nothing to send to the client.
+    ///
+    /// # Errors
+    /// [`Failed::ClientGone`] when the client has half-closed and there is no grace for it.
+    #[inline]
+    pub(super) fn begin_wait(&mut self) -> Result<(), Failed> {
+        let now = self.client.shard.clock.now();
+        if self.client.input == Input::HalfClosed {
+            self.begin_grace(now)?;
+        }
+        self.set_alarm(now);
+        Ok(())
+    }
+
+    /// Whatever moves on the request ends a grace (see [`Exchange::touch`]): the next wait has one of
+    /// its own.
+    #[cold]
+    fn begin_grace(&mut self, now: Millis) -> Result<(), Failed> {
+        if self.deadlines.get(Passed::HalfClosed).is_some() {
+            return Ok(());
+        }
+        let grace = self.chain.manager.timeouts.half_close_grace;
+        if self.half_closed.is_none() && !grace.is_zero() {
+            self.half_closed = self.client.shard.half_closed.take();
+        }
+        if self.half_closed.is_none() {
+            return Err(self.client_has_left());
+        }
+        self.deadlines.set(Passed::HalfClosed, Some(now.saturating_add(millis(grace))));
+        Ok(())
+    }
+
+    /// The client is gone, or must be taken to be.
+    pub(super) fn client_has_left(&mut self) -> Failed {
+        self.client.gone();
+        Failed::ClientGone
+    }
+}
