@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use corvoy_config::Node;
+use corvoy_engine::control::sockets::PortUse;
 
 use crate::log::{self, Level};
 
@@ -47,6 +48,10 @@ pub(crate) struct Flags {
     /// Where to write the address of the admin interface once it listens
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub(crate) admin_address_path: Option<PathBuf>,
+
+    /// Start beside another process that listens on the same ports, as for a rolling upgrade
+    #[arg(long, help_heading = "Process")]
+    disable_hot_restart: bool,
 
     /// How long a drain may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Process")]
@@ -112,8 +117,6 @@ struct WithoutEffect {
     cpuset_threads: bool,
     #[arg(long, hide = true)]
     disable_extensions: Option<String>,
-    #[arg(long, hide = true)]
-    disable_hot_restart: bool,
     #[arg(long, hide = true, value_parser = ["gradual", "immediate"])]
     drain_strategy: Option<String>,
     #[arg(long, hide = true)]
@@ -200,7 +203,7 @@ const ANSWERS: [(&str, Answer); 43] = [
     ("config-yaml", Honoured),
     ("cpuset-threads", Harmless("the default concurrency always follows the CPU affinity mask")),
     ("disable-extensions", Refused("extensions cannot be switched off")),
-    ("disable-hot-restart", Harmless(NO_HOT_RESTART)),
+    ("disable-hot-restart", Honoured),
     ("drain-strategy", Harmless(NO_GRADUAL_DRAIN)),
     ("drain-time-s", Honoured),
     ("enable-core-dump", Harmless("core dumps follow the limits that the process is started with")),
@@ -288,6 +291,11 @@ impl Flags {
         Duration::from_secs(self.drain_time_s.into())
     }
 
+    /// As in Envoy: two processes on one port are a mistake unless hot restart is switched off.
+    pub(crate) fn port_use(&self) -> PortUse {
+        if self.disable_hot_restart { PortUse::Shared } else { PortUse::Exclusive }
+    }
+
     /// Neither a file nor YAML was given: serve the demonstration.
     pub(crate) fn is_demonstration(&self) -> bool {
         self.config_path.is_none() && self.config_yaml.is_none()
@@ -344,7 +352,8 @@ mod tests {
         assert_eq!(flags.log_level, Level::Warning);
         assert_eq!(flags.component_log_level.0, [("upstream".to_owned(), Level::Debug)]);
         assert_eq!(flags.drain_time(), Duration::from_secs(30));
-        assert_eq!(warnings.len(), 5, "{warnings:?}");
+        assert_eq!(flags.port_use(), PortUse::Shared);
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
         assert!(warnings[0].starts_with("--base-id has no effect: "));
     }
 

@@ -80,6 +80,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         started,
         concurrency: shards,
         drain_time: flags.drain_time(),
+        port_use: flags.port_use(),
         admin_address_path: flags.admin_address_path.clone(),
         version: report::version(),
         command_line_options: report::command_line_options(flags, shards),

@@ -17,6 +17,8 @@ mod connection_balance;
 mod connection_limits;
 mod connections;
 #[cfg(test)]
+mod containers;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod half_close;
@@ -28,6 +30,8 @@ mod parity;
 mod process;
 #[cfg(test)]
 mod retries;
+#[cfg(test)]
+mod rolling_upgrade;
 #[cfg(test)]
 mod stats;
 #[cfg(test)]

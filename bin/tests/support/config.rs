@@ -17,7 +17,7 @@ pub(crate) struct Config {
     shards: usize,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
-    descriptors: Option<u32>,
+    launcher: Vec<String>,
 }
 
 impl Config {
@@ -37,7 +37,7 @@ impl Config {
             shards: 1,
             flags: Vec::new(),
             environment: Vec::new(),
-            descriptors: None,
+            launcher: Vec::new(),
         }
     }
 
@@ -90,18 +90,22 @@ impl Config {
     }
 
     /// The process may have so many descriptors.
-    pub(crate) fn descriptors(mut self, most: u32) -> Self {
-        self.descriptors = Some(most);
+    pub(crate) fn descriptors(self, most: u32) -> Self {
+        self.launched_by(&["prlimit", &format!("--nofile={most}:{most}")])
+    }
+
+    /// The process is started by this command, which becomes it.
+    pub(crate) fn launched_by(mut self, command: &[&str]) -> Self {
+        self.launcher = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// `program`, with its limits.
-    pub(super) fn limited(&self, program: Command) -> Command {
-        let Some(most) = self.descriptors else { return program };
-        let mut limited = Command::new("prlimit");
-        limited.arg(format!("--nofile={most}:{most}")).arg(program.get_program());
-        limited.args(program.get_args());
-        limited
+    /// `program`, as it is to be started.
+    pub(super) fn launched(&self, program: Command) -> Command {
+        let [launcher, arguments @ ..] = self.launcher.as_slice() else { return program };
+        let mut launched = Command::new(launcher);
+        launched.args(arguments).arg(program.get_program()).args(program.get_args());
+        launched
     }
 
     pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {

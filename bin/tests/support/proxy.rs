@@ -56,7 +56,7 @@ impl Proxy {
         let folder = TempDir::new().unwrap();
         let file = |name: &str| folder.path().join(name);
         fs::write(file("config.yaml"), config.yaml()).unwrap();
-        let mut command = config.limited(corvoy());
+        let mut command = config.launched(corvoy());
         command.arg("-c").arg(file("config.yaml"));
         command.arg("--admin-address-path").arg(file("admin"));
         command.args(config.command_line()).envs(config.variables());

@@ -27,6 +27,7 @@ use self::admin::{Admin, ConfigDump, Identity, ServerState};
 use self::drain::Drain;
 use self::server::{Changing, Running};
 use self::shards::Shards;
+use self::sockets::PortUse;
 use crate::compile::{Compiled, Node};
 use crate::runtime::Runtime;
 use crate::shard::mailbox::Order;
@@ -45,6 +46,9 @@ pub struct Options {
     pub concurrency: usize,
     /// How long a drain may take.
     pub drain_time: Duration,
+    /// Whether another process may listen on the addresses of the listeners. The admin endpoint never
+    /// shares its address.
+    pub port_use: PortUse,
     /// A file that is told where the admin endpoint listens.
     pub admin_address_path: Option<PathBuf>,
     /// Shown by `/server_info`.
@@ -118,7 +122,7 @@ async fn serve(
         Some(address) => Some(listen_admin(address, &options).await?),
         None => None,
     };
-    let sockets = bind(&snapshot, options.concurrency)?;
+    let sockets = bind(&snapshot, &options)?;
     let shards = Arc::new(Shards::start(options.concurrency, options.started)?);
     shards.tell_all(|| Order::Snapshot(Arc::clone(&snapshot)));
 
@@ -215,21 +219,24 @@ struct Bound {
     sockets: Vec<std::os::fd::OwnedFd>,
 }
 
-fn bind(snapshot: &Snapshot, shards: usize) -> Result<Vec<Bound>, StartError> {
+fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Bound>, StartError> {
     let longest = sockets::backlog_max();
     let failed = |listener: &crate::downstream::Listener| {
         let (address, what) = (listener.address, format!("listener {}", listener.name));
         move |source| StartError::Listen { address, what, source }
     };
-    for listener in &snapshot.listeners {
-        sockets::probe(listener.address).map_err(failed(listener))?;
+    if options.port_use == PortUse::Exclusive {
+        for listener in &snapshot.listeners {
+            sockets::probe(listener.address).map_err(failed(listener))?;
+        }
     }
     let mut bound = Vec::with_capacity(snapshot.listeners.len());
     for listener in &snapshot.listeners {
         let backlog = listener.backlog.unwrap_or(longest);
         let keepalive = listener.keepalive.as_ref();
-        let (address, sockets) = sockets::listen(listener.address, shards, backlog, keepalive)
-            .map_err(failed(listener))?;
+        let (address, sockets) =
+            sockets::listen(listener.address, options.concurrency, backlog, keepalive)
+                .map_err(failed(listener))?;
         bound.push(Bound { address, sockets });
     }
     Ok(bound)

@@ -7,6 +7,17 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+/// Whether another process may listen on the same addresses.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PortUse {
+    /// An address on which another process listens is an error of the start.
+    #[default]
+    Exclusive,
+    /// The kernel spreads new connections over all processes of the same user that listen there: for
+    /// an upgrade that starts the new process before the old one is stopped.
+    Shared,
+}
+
 /// Whether nobody listens on the address. To be asked of all addresses before the first [`listen`]: one
 /// may be a wildcard for another.
 ///

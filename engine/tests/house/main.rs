@@ -5,4 +5,6 @@
 #[cfg(test)]
 mod compatibility;
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod tidy;
