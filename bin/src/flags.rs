@@ -4,6 +4,7 @@
 //! the reason. [`ANSWERS`] says which, and a test holds it to the flags of Envoy 1.40.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ pub(crate) struct Flags {
     /// The same as `--mode validate`
     #[arg(short = 't', conflicts_with = "mode", help_heading = "Configuration")]
     validate: bool,
+
+    /// Serve only the built-in origin at this address, and no proxy: something to proxy to
+    #[arg(long, value_name = "ADDRESS", help_heading = "Configuration",
+        conflicts_with_all = ["config_path", "config_yaml", "mode", "validate"])]
+    pub(crate) origin: Option<SocketAddr>,
 
     /// How many shards to run; 0 is 1 [default: one per core]
     #[arg(long, value_name = "N", help_heading = "Process")]
@@ -190,8 +196,8 @@ const NO_DYNAMIC: &str = "there is no dynamic configuration";
 const NO_ACCESS_LOG: &str = "there are no access logs";
 const NO_GRADUAL_DRAIN: &str = "a drain asks each client to leave with its next answer";
 
-/// Every flag of Envoy 1.40 and what becomes of it.
-const ANSWERS: [(&str, Answer); 43] = [
+/// Every flag of Envoy 1.40 and what becomes of it; and `--origin`, which Envoy does not have.
+const ANSWERS: [(&str, Answer); 44] = [
     ("admin-address-path", Honoured),
     ("allow-unknown-fields", Refused("a field is never silently ignored; remove it")),
     ("allow-unknown-static-fields", Refused("a field is never silently ignored; remove it")),
@@ -221,6 +227,7 @@ const ANSWERS: [(&str, Answer); 43] = [
     ("log-path", Honoured),
     ("log-stacktrace-single-entry", Harmless("a log entry is always one line")),
     ("mode", Honoured),
+    ("origin", Honoured),
     ("parent-shutdown-time-s", Harmless(NO_HOT_RESTART)),
     ("reject-unknown-dynamic-fields", Harmless(NO_DYNAMIC)),
     ("restart-epoch", Harmless(NO_HOT_RESTART)),
@@ -374,6 +381,9 @@ mod tests {
             "--component-log-level nobody:info",
             "--component-log-level upstream:debug,",
             "--local-address-ip-version x",
+            "--origin 8000",
+            "--origin 127.0.0.1:8000 -c envoy.yaml",
+            "--origin 127.0.0.1:8000 -t",
         ] {
             assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
         }

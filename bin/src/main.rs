@@ -9,7 +9,8 @@ mod memory;
 mod origin;
 mod report;
 
-use std::net::TcpListener;
+use std::fmt::Display;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,6 +59,9 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     for warning in warnings {
         tracing::warn!(target: "main", "{warning}");
     }
+    if let Some(address) = flags.origin {
+        return serve_origin(address);
+    }
     let source = source(flags)?;
     let shards = flags.concurrency();
     let registry = Arc::new(Registry::new(shards));
@@ -72,9 +76,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         return Ok(ExitCode::SUCCESS);
     }
     if flags.is_demonstration() {
-        let listener = TcpListener::bind(ORIGIN);
-        let listener = listener.with_context(|| format!("cannot listen on {ORIGIN} (origin)"))?;
-        origin::serve(listener)?;
+        origin::serve(listen_for_origin(ORIGIN)?)?;
     }
     let options = control::Options {
         started,
@@ -90,6 +92,20 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     };
     control::run(compiled, registry, process, options)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `--origin`: serves the built-in origin until a signal ends the process.
+fn serve_origin(address: SocketAddr) -> anyhow::Result<ExitCode> {
+    let listener = listen_for_origin(address)?;
+    let address = listener.local_addr()?;
+    tracing::info!(target: "main", "built-in origin listening on {address}, without a proxy");
+    origin::run(listener)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listen_for_origin(address: impl ToSocketAddrs + Display) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(&address);
+    listener.with_context(|| format!("cannot listen on {address} (origin)"))
 }
 
 /// The texts that the flags name.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Config, Message, Proxy, Wire, corvoy, is_oracle, wait_until};
+use crate::support::{Config, Message, Proxy, Wire, corvoy, is_oracle, wait_for, wait_until};
 
 #[path = "../src/origin/mod.rs"]
 mod origin;
@@ -79,7 +79,33 @@ fn without_arguments_it_serves_the_demonstration() {
     wire.send(format!("GET /headers HTTP/1.1\r\n{CURL}").as_bytes()).unwrap();
     let response = wire.response("GET");
     drop((process.kill(), process.wait()));
-    assert!(response.unwrap().text().contains("\"Host\": \"httpbin\""));
+    let text = response.unwrap().text();
+    for header in
+        ["\"Host\": \"httpbin\"", "\"X-Request-Id\": \"", "\"X-Forwarded-Proto\": \"http\""]
+    {
+        assert!(text.contains(header), "{header} is not in {text}");
+    }
+}
+
+#[test]
+fn the_origin_can_be_had_alone_for_a_configuration_of_ones_own() {
+    if is_oracle() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("log");
+    let mut command = corvoy();
+    command.args(["--origin", "127.0.0.1:0", "--log-path"]).arg(&log);
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let address: SocketAddr = wait_for("the origin to listen", || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let (_, rest) = log.split_once("built-in origin listening on ")?;
+        rest.split_once(',')?.0.parse().ok()
+    });
+    let proxy = Proxy::with(Config::to_addresses(&[address]));
+    let text = proxy.get("/headers").text();
+    drop((process.kill(), process.wait()));
+    assert!(text.contains("\"X-Request-Id\": \""), "{text}");
 }
 
 #[test]
@@ -89,8 +115,9 @@ fn the_built_in_origin_answers_as_httpbin_does() {
     let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 13\r\n";
     let json = "Content-Type: application/json\r\nContent-Length: 24\r\n";
     for (request, body) in [
-        ("GET /headers HTTP/1.1\r\nx-dup: 1\r\nx-DUP: 2\r\nx-Request-Id: hidden\r\n", ""),
-        ("GET /get?a=1&b=2&a=3&c&d=%20x+y&e=%C3%A9 HTTP/1.1\r\nX-Forwarded-Proto: https\r\n", ""),
+        ("GET /headers?show_env=1 HTTP/1.1\r\nx-dup: 1\r\nx-DUP: 2\r\nx-Request-Id: 7\r\n", ""),
+        ("GET /get?a=1&b=2&a=3&c&d=%20x+y&e=%C3%A9 HTTP/1.1\r\n", ""),
+        ("GET /get?show_env HTTP/1.1\r\nX-Forwarded-Proto: https\r\n", ""),
         (&format!("POST /post HTTP/1.1\r\n{form}"), "a=1&b=2&a=3&c"),
         (&format!("PUT /put HTTP/1.1\r\n{json}"), "{\"x\": [1, 2.50, {\"\u{fc}\":0}"),
         (&format!("PATCH /anything/a/b HTTP/1.1\r\n{json}"), "{\"b\":[1,{\"c\":2.5}],\"a\":1}"),
@@ -163,26 +190,31 @@ fn times_out(proxy: &Proxy, path: &str) {
     assert!(about_a_second.contains(&took), "{took:?}");
 }
 
-/// What the origin says that it saw. httpbin hides `X-Request-Id` and `X-Forwarded-Proto` unless it
-/// is asked to show them.
+/// What the origin says that it saw. httpbin hides what proxies add unless it is asked to show it;
+/// the built-in origin shows all.
 fn check_headers(origin: &Httpbin, proxy: &Proxy, response: &Message, timeout_ms: &str) {
     let headers = |response: &Message| -> Value {
         let json: Value = serde_json::from_str(&response.text()).unwrap();
         json["headers"].clone()
     };
-    let expected = serde_json::json!({
+    let tutorial = serde_json::json!({
         "Accept": "*/*",
         "Host": "localhost",
         "User-Agent": "curl/8.5.0",
         "X-Envoy-Expected-Rq-Timeout-Ms": timeout_ms,
         "X-Envoy-Original-Host": "localhost:15001",
     });
-    assert_eq!(headers(response), expected, "with {}", origin.name);
-    let all = headers(&curl(proxy, "/headers?show_env=1"));
-    assert_eq!(all["X-Forwarded-Proto"], "http");
-    let id = all["X-Request-Id"].as_str().unwrap_or_default();
+    let mut all = headers(&curl(proxy, "/headers?show_env=1"));
+    let shown = if origin.is_built_in() { &mut headers(response) } else { &mut all };
+    let members = shown.as_object_mut().unwrap();
+    assert_eq!(members.remove("X-Forwarded-Proto"), Some("http".into()));
+    let id = members.remove("X-Request-Id").unwrap_or_default();
     let uuid = regex::Regex::new("^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$");
-    assert!(uuid.unwrap().is_match(id), "{id:?} is no UUID");
+    assert!(uuid.unwrap().is_match(id.as_str().unwrap_or_default()), "{id:?} is no UUID");
+    assert_eq!(*shown, tutorial, "with {}", origin.name);
+    if !origin.is_built_in() {
+        assert_eq!(headers(response), tutorial, "with {}", origin.name);
+    }
 }
 
 fn timed(proxy: &Proxy, path: &str) -> (Message, Duration) {
@@ -225,6 +257,11 @@ struct Httpbin {
 }
 
 impl Httpbin {
+    /// Whether it is not the real one.
+    const fn is_built_in(&self) -> bool {
+        self.process.is_none()
+    }
+
     /// The one that is built into the binary.
     fn built_in() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

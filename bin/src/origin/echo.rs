@@ -8,25 +8,6 @@ use serde_json::{Map, Value};
 
 use super::form;
 
-/// Set by the platforms that run httpbin; it hides them unless asked with `?show_env`.
-const HIDDEN: [&str; 15] = [
-    "X-Varnish",
-    "X-Request-Start",
-    "X-Heroku-Queue-Depth",
-    "X-Real-Ip",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Protocol",
-    "X-Forwarded-Ssl",
-    "X-Heroku-Queue-Wait-Time",
-    "X-Forwarded-For",
-    "X-Heroku-Dynos-In-Use",
-    "X-Forwarded-Port",
-    "X-Request-Id",
-    "Via",
-    "Total-Route-Time",
-    "Connect-Time",
-];
-
 /// A request as it arrived.
 pub(super) struct Request {
     pub(super) method: Method,
@@ -87,16 +68,13 @@ impl Request {
         form::iri(&format!("{protocol}://{host}{target}"))
     }
 
-    /// Headers with Title-Case names in order of arrival, repeated ones joined, the hidden left out.
+    /// Headers with Title-Case names in order of arrival, repeated ones joined. All of them: httpbin
+    /// shows what a proxy adds, such as `X-Request-Id`, only with `?show_env=1`.
     pub(super) fn shown_headers(&self) -> Vec<(String, String)> {
-        let show_all = self.arg("show_env").is_some();
         let mut shown: Vec<(String, String)> = Vec::new();
         // WSGI servers drop names with `_`: they could be mistaken for names with `-`.
         for (name, value) in self.headers.iter().filter(|(name, _)| !name.as_str().contains('_')) {
             let name = title_case(name.as_str());
-            if !show_all && HIDDEN.contains(&name.as_str()) {
-                continue;
-            }
             let value = latin1(value.as_bytes());
             match shown.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, values)) => {
