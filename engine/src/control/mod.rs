@@ -9,6 +9,7 @@
 pub mod admin;
 mod dns;
 mod drain;
+mod outages;
 mod server;
 mod shards;
 pub mod sockets;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::admin::{Admin, ConfigDump, Identity, ServerState};
 use self::drain::Drain;
+use self::outages::Outages;
 use self::server::{Changing, Running};
 use self::shards::Shards;
 use self::sockets::PortUse;
@@ -144,6 +146,7 @@ async fn serve(
         flushing.flush_stats(stats_flush_interval).await;
     }));
     let initialized = follow_hosts(&running, &shards)?;
+    drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
     let manager = Arc::clone(&process.listener_manager);
     let mut drain =
         Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
@@ -200,6 +203,7 @@ fn running(
     let changing = Changing {
         state: ServerState::PreInitializing,
         hosts: snapshot.clusters.iter().map(|_| Arc::clone(&no_hosts)).collect(),
+        outages: Outages::default(),
     };
     Arc::new(Running {
         identity,

@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::admin::{
-    ClusterView, ConfigDump, HealthFlags, HostCounts, HostView, Identity, ListenerView, LogLevel,
-    Order, Server, ServerState, ShardView, Thresholds,
+    ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
+    ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
 };
+use super::outages::{Outage, Outages};
 use super::shards::Shards;
+use crate::shard::clock::{Millis, millis};
 use crate::shard::roster::Post;
 use crate::snapshot::Snapshot;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
@@ -50,6 +53,8 @@ pub(super) struct Changing {
     pub(super) state: ServerState,
     /// The hosts of each cluster of the snapshot.
     pub(super) hosts: Vec<Arc<HostSet>>,
+    /// Which of them are failing.
+    pub(super) outages: Outages,
 }
 
 impl Running {
@@ -78,9 +83,16 @@ impl Server for Running {
     }
 
     fn clusters(&self) -> Vec<ClusterView> {
-        let hosts = self.change(|changing| changing.hosts.clone());
-        let clusters = self.snapshot.clusters.iter().zip(hosts);
-        clusters.map(|(cluster, hosts)| cluster_view(cluster, &hosts)).collect()
+        let now = millis(self.identity.started.elapsed());
+        self.change(|changing| {
+            let clusters = self.snapshot.clusters.iter().zip(&changing.hosts).enumerate();
+            let view = |(index, (cluster, hosts)): (usize, (&Arc<Cluster>, &Arc<HostSet>))| {
+                let outage = |place| changing.outages.of(index, hosts, place);
+                let failing = |place| outage(place).map(|outage| failing_host(outage, now));
+                cluster_view(cluster, hosts, failing)
+            };
+            clusters.map(view).collect()
+        })
     }
 
     fn listeners(&self) -> Vec<ListenerView> {
@@ -126,14 +138,19 @@ impl Server for Running {
     }
 }
 
-fn cluster_view(cluster: &Cluster, hosts: &HostSet) -> ClusterView {
+fn cluster_view(
+    cluster: &Cluster,
+    hosts: &HostSet,
+    failing: impl Fn(usize) -> Option<FailingHost>,
+) -> ClusterView {
+    let hosts = hosts.hosts().iter().enumerate();
     let limits = |priority| thresholds(cluster.circuit_breakers.thresholds(priority));
     ClusterView {
         name: cluster.name.clone(),
         observability_name: cluster.observability_name.clone(),
         added_via_api: false,
         circuit_breakers: [limits(RoutingPriority::Default), limits(RoutingPriority::High)],
-        hosts: hosts.hosts().iter().map(|host| host_view(host)).collect(),
+        hosts: hosts.map(|(place, host)| host_view(host, failing(place))).collect(),
     }
 }
 
@@ -155,13 +172,19 @@ fn health_flags(flags: host::HealthFlags) -> HealthFlags {
     }
 }
 
-fn host_view(host: &Host) -> HostView {
+fn failing_host(outage: &Outage, now: Millis) -> FailingHost {
+    let duration = Duration::from_millis(now.saturating_sub(outage.since));
+    FailingHost { cause: outage.cause.to_string(), duration }
+}
+
+fn host_view(host: &Host, failing: Option<FailingHost>) -> HostView {
     let endpoint = &host.endpoint;
     HostView {
         address: host.address,
         hostname: endpoint.hostname.clone(),
         counts: HostCounts::of(&host.stats),
         health: health_flags(host.health_flags()),
+        failing,
         weight: endpoint.weight,
         region: endpoint.locality.region.clone(),
         zone: endpoint.locality.zone.clone(),

@@ -1,12 +1,14 @@
 //! What a cluster is charged for an answer: the `upstream_rq_<code>` family and its time; and what
 //! its host is.
 
-use super::attempt::Failed;
+use super::attempt::{Failed, Sent};
 use super::deadlines::Passed;
 use super::{Exchange, Interim};
 use crate::http::{BodyLength, FieldName};
 use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
+use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
+use crate::upstream::pool::Pool;
 
 /// Counts the answer that the client gets, from a host or from here.
 pub(super) fn answer(cluster: &LocalCluster, x: &Exchange<'_>, status: u16) {
@@ -28,7 +30,13 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
 pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
     let is_error = match went {
         Ok(length) => (500..600).contains(&x.heads.response.status) || ends_badly(x, length),
-        Err(Failed::Upstream { .. }) => x.interim == Interim::None,
+        Err(Failed::Upstream { sent, .. }) => {
+            // A host may close an idle connection at any time.
+            if *sent != Sent::OnStaleConnection {
+                host.rq_reset.inc();
+            }
+            x.interim == Interim::None
+        }
         Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
             host.rq_timeout.inc();
             x.interim == Interim::None
@@ -37,8 +45,23 @@ pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, 
     };
     if is_error {
         host.rq_error.inc();
+        if went.is_ok() {
+            host.rq_error_response.inc();
+        }
     } else if went.is_ok() {
         host.rq_success.inc();
+    }
+}
+
+/// Counts for a host that there was no connection for a request. A limit of ours is not its fault.
+pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
+    match failed {
+        Failed::Upstream { error: Error::Overflow, .. } => {}
+        Failed::Upstream { .. } => pool.host_stats().rq_error.inc(),
+        Failed::Deadline(Passed::Route | Passed::PerTry) => {
+            pool.host_stats().rq_connect_wait_timeout.inc();
+        }
+        _ => {}
     }
 }
 

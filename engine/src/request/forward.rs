@@ -202,13 +202,8 @@ impl Forwarding<'_> {
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         x.heads.response.clear();
         x.start_timers(&self.upload);
-        let connection = self.lease(x, &pool).await.inspect_err(|failed| {
-            if let Failed::Upstream { error, .. } = failed
-                && *error != Error::Overflow
-            {
-                pool.host_stats().rq_error.inc();
-            }
-        })?;
+        let connection = self.lease(x, &pool).await;
+        let connection = connection.inspect_err(|failed| charge::no_connection(&pool, failed))?;
         // While there was no connection more of the body may have come: it goes before what is
         // still on the way.
         let early = self.upload.take_early(&mut x.client.early);

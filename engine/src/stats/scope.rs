@@ -72,6 +72,11 @@ impl<S: StatSet> Scope<S> {
         self.shards.get(shard).and_then(Lazy::made).map_or(0, |block| field(block).value())
     }
 
+    /// The greatest of what the blocks hold, for any thread; none before anything was counted.
+    pub fn greatest<T: Ord>(&self, of: impl Fn(&S) -> T) -> Option<T> {
+        self.blocks().map(of).max()
+    }
+
     /// What stands before the names: `cluster.httpbin.`.
     pub fn prefix(&self) -> &str {
         &self.prefix

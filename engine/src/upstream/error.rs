@@ -86,6 +86,18 @@ impl Error {
         }
     }
 
+    /// The system's error number of a failed connect; 0 if the failure was on this machine, or none.
+    pub fn connect_errno(self) -> i32 {
+        match self {
+            Self::RemoteConnectionFailure(errno) => errno,
+            Self::ConnectionTimeout => libc::ETIMEDOUT,
+            Self::LocalConnectionFailure
+            | Self::Overflow
+            | Self::ConnectionTermination
+            | Self::ProtocolError => 0,
+        }
+    }
+
     /// What the local reply says, when the response had not begun.
     pub fn body(self, after_retry: bool) -> String {
         let reason = self.reset_reason();

@@ -380,6 +380,7 @@ impl Pool {
                 std::mem::forget(attempt); // from here on the connection counts for itself
                 let now = self.now();
                 stats.upstream_cx_connect_ms.record(now.saturating_sub(started));
+                self.host_stats().connected_ms.set(now);
                 let id = self.shard.connection_id();
                 Ok(Connection::new(id, socket, Rc::clone(self), permit, now))
             }
@@ -388,7 +389,7 @@ impl Pool {
                     attempt.closed_by = ClosedBy::Host;
                 }
                 stats.upstream_cx_connect_fail.inc();
-                self.host_stats().cx_connect_fail.inc();
+                self.count_connect_failure(error);
                 stats.upstream_rq_pending_failure_eject.inc();
                 if self.open.get() == 1 {
                     self.eject(error); // this attempt was all there was
@@ -396,6 +397,13 @@ impl Pool {
                 Err(error)
             }
         }
+    }
+
+    fn count_connect_failure(&self, error: Error) {
+        let host = self.host_stats();
+        host.cx_connect_fail.inc();
+        host.connect_errno.set(u64::from(error.connect_errno().unsigned_abs()));
+        host.connect_failed_ms.set(self.now());
     }
 
     async fn connected(&self, started: Millis) -> Result<Socket, Error> {

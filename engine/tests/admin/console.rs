@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use corvoy_engine::control::admin::{
-    self, Admin, ClusterView, ConfigDump, HealthFlags, HostCounts, HostView, Identity,
+    self, Admin, ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
     ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
 };
 use corvoy_engine::stats::{ClusterStats, ProcessStats, Registry, Scope};
@@ -117,6 +117,7 @@ pub(crate) struct Recorded {
     identity: Identity,
     pub(crate) state: Mutex<ServerState>,
     pub(crate) health: Mutex<HealthFlags>,
+    pub(crate) failing: Mutex<Option<FailingHost>>,
     levels: Mutex<Vec<(String, LogLevel)>>,
     listener: ListenerView,
     orders: Sender<Order>,
@@ -128,12 +129,13 @@ impl Recorded {
             identity: Identity {
                 version: "c0ffee/0.1.0/Clean/RELEASE/none".to_owned(),
                 started: Instant::now(),
-                command_line_options: json!({ "concurrency": 2 }),
+                command_line_options: json!({ "concurrency": 2, "config_path": "/etc/<proxy>.yaml" }),
                 node: json!({ "user_agent_name": "envoy" }),
                 runtime: json!({ "entries": {}, "layers": [] }),
             },
             state: Mutex::new(ServerState::Live),
             health: Mutex::default(),
+            failing: Mutex::default(),
             levels: Mutex::new(vec![
                 ("http".to_owned(), LogLevel::Info),
                 ("router".to_owned(), LogLevel::Info),
@@ -177,6 +179,7 @@ impl Server for Recorded {
                 ..HostCounts::default()
             },
             health: *self.health.lock().unwrap(),
+            failing: self.failing.lock().unwrap().clone(),
             weight: 1,
             region: String::new(),
             zone: String::new(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -156,6 +156,8 @@ pub struct HostView {
     pub counts: HostCounts,
     /// Why it gets no requests, or fewer.
     pub health: HealthFlags,
+    /// It fails and does not respond; requests still go to it.
+    pub failing: Option<FailingHost>,
     /// `load_balancing_weight`
     pub weight: u32,
     /// `locality.region`
@@ -168,6 +170,15 @@ pub struct HostView {
     pub canary: bool,
     /// Priority of its locality.
     pub priority: u32,
+}
+
+/// Why a host is failing, and for how long it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FailingHost {
+    /// `connection refused`
+    pub cause: String,
+    /// Since it was noticed.
+    pub duration: Duration,
 }
 
 /// What was counted of a host.

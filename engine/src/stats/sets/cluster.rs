@@ -188,7 +188,8 @@ stats! {
 }
 
 stats! {
-    /// One host. Not in `/stats`: `/clusters` shows them.
+    /// One host. Not in `/stats`: `/clusters` shows the first nine, as Envoy does. From the others the
+    /// control plane tells whether the host is failing.
     pub struct HostStats {
         gauge cx_active;
         counter cx_connect_fail;
@@ -199,6 +200,13 @@ stats! {
         counter rq_success;
         counter rq_timeout;
         counter rq_total;
+
+        gauge connect_errno;
+        gauge connect_failed_ms;
+        gauge connected_ms;
+        counter rq_connect_wait_timeout;
+        counter rq_error_response;
+        counter rq_reset;
     }
 }
 
@@ -223,5 +231,10 @@ mod tests {
     #[test]
     fn the_block_of_a_cluster_fits_six_pairs_of_cache_lines() {
         assert!(size_of::<ClusterStats>() <= 6 * 128, "{}", size_of::<ClusterStats>());
+    }
+
+    #[test]
+    fn the_block_of_a_host_fits_a_pair_of_cache_lines() {
+        assert!(size_of::<HostStats>() <= 128, "{}", size_of::<HostStats>());
     }
 }
