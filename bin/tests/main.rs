@@ -25,6 +25,8 @@ mod half_close;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod process;

@@ -76,7 +76,10 @@ fn reply(status: u16, body: &str) -> Vec<u8> {
 impl Origin {
     /// Follows the acts, one a request; the last is repeated.
     pub(crate) fn that_does(acts: impl IntoIterator<Item = Act>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), acts)
+    }
+
+    fn on(listener: TcpListener, acts: impl IntoIterator<Item = Act>) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         shared.script.lock().unwrap().extend(acts);
@@ -224,6 +227,12 @@ impl Refusing {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// From now on it accepts connections and answers `ok` to everything.
+    pub(crate) fn comes_up(self) -> Origin {
+        self.socket.listen(128).unwrap();
+        Origin::on(self.socket.into(), [Act::Reply(ok("ok"))])
     }
 }
 

@@ -539,7 +539,8 @@ fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-fn host_name_of_machine() -> Box<[u8]> {
+/// The name of this machine, as the kernel has it; `-` if it does not tell.
+pub(crate) fn host_name_of_machine() -> Box<[u8]> {
     let name = std::fs::read("/proc/sys/kernel/hostname");
     name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
 }

@@ -16,6 +16,7 @@ use self::command::Command;
 use crate::flags::Flags;
 use crate::http::{RequestHead, ResponseHead, Version};
 
+pub(crate) use self::command::host_name_of_machine;
 pub use self::json::JsonFormatter;
 pub(crate) use self::json::shortest;
 

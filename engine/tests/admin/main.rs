@@ -7,8 +7,9 @@ mod console;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
-use corvoy_engine::control::admin::{DrainListeners, Order, ServerState};
+use corvoy_engine::control::admin::{DrainListeners, FailingHost, Order, ServerState};
 use corvoy_engine::stats::{ClusterStats, Scope};
 use serde_json::{Value, json};
 
@@ -58,7 +59,7 @@ fn an_unknown_path_gets_404_and_the_list_of_what_there_is() {
 }
 
 #[test]
-fn help_lists_every_endpoint_in_the_words_of_envoy() {
+fn help_lists_every_endpoint() {
     let console = Console::of_the_seed();
     let help = console.get("/help").body;
     assert!(help.starts_with(
@@ -458,5 +459,52 @@ fn the_home_page_shows_names_as_text() {
     assert_eq!(answer.headers[0], "content-type: text/html; charset=UTF-8");
     assert!(answer.body.starts_with("<!DOCTYPE html>"));
     assert!(answer.body.contains("epoll: &lt;denied&gt;") && !answer.body.contains("<denied>"));
-    assert!(answer.body.contains("<td>httpbin_service<td>127.0.0.1:18000<td>healthy"));
+    let row = "<td>httpbin_service<td>127.0.0.1:18000 <small>localhost</small><td>not checked";
+    assert!(answer.body.contains(row));
+}
+
+#[test]
+fn the_home_page_names_machine_process_and_file() {
+    let page = Console::of_the_seed().get("/").body;
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let (machine, process) = (machine.trim(), std::process::id());
+    for text in [
+        format!("<title>Corvoy {machine} {process}</title>"),
+        format!("<dt>machine<dd>{machine}<dt>process<dd>{process}"),
+        "<dt>configuration<dd>/etc/&lt;proxy&gt;.yaml".to_owned(),
+    ] {
+        assert!(page.contains(&text), "{text} is not in {page}");
+    }
+}
+
+#[test]
+fn a_host_that_is_failing_is_red_on_the_page_and_as_before_in_clusters() {
+    let console = Console::of_the_seed();
+    let failing =
+        FailingHost { cause: "connection refused".to_owned(), duration: Duration::from_secs(62) };
+    *console.server.failing.lock().unwrap() = Some(failing);
+    let page = console.get("/").body;
+    let row = "<tr class=bad><td>httpbin_service<td>127.0.0.1:18000 <small>localhost</small>\
+               <td>connection refused, for 1 min 2 s<td";
+    assert!(page.contains(row), "{page}");
+    assert_eq!(console.get("/clusters").body, include_str!("../envoy/clusters.txt"));
+    assert_eq!(console.get("/clusters?format=json").body, include_str!("../envoy/clusters.json"));
+}
+
+#[test]
+fn the_end_of_the_process_stands_apart_on_the_page_and_asks_again() {
+    let page = Console::of_the_seed().get("/").body;
+    let (others, exits) = page.split_once("<details>").unwrap();
+    let button = "<form method=post action='/quitquitquit'><button";
+    assert!(!others.contains("quitquitquit") && exits.contains(button), "{page}");
+    assert!(others.contains("<form method=post action='/healthcheck/fail'><button"), "{page}");
+    assert!(exits.contains("</details>"));
+}
+
+#[test]
+fn the_page_takes_nothing_from_elsewhere() {
+    let page = Console::of_the_seed().get("/").body;
+    for outside in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside} is in {page}");
+    }
 }

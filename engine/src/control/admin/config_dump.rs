@@ -13,7 +13,7 @@ use crate::request::route::FullRegex;
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/config_dump",
     effect: Effect::Shows,
-    help: "dump current Envoy configs",
+    help: "dump the current configuration",
     parameters: &[
         parameter("resource", "The resource to dump"),
         parameter(

@@ -19,7 +19,7 @@ pub(super) fn unknown_path() -> String {
 fn commands() -> String {
     let mut lines = "admin commands are:\n".to_owned();
     for Endpoint { path, effect, help, parameters, answer: _ } in ENDPOINTS {
-        let post = if *effect == Effect::Changes { " (POST)" } else { "" };
+        let post = if effect.takes_post() { " (POST)" } else { "" };
         lines.push_str(&format!("  {path}{post}: {help}\n"));
         for parameter in *parameters {
             lines.push_str(&format!("      {}: {}\n", parameter.name, parameter.help));

@@ -7,7 +7,7 @@ use crate::control::admin::{Effect, Endpoint, json};
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/init_dump",
     effect: Effect::Shows,
-    help: "dump current Envoy init manager information (experimental)",
+    help: "dump what the start still waits for (always empty)",
     parameters: &[],
     answer: |_, _| json::reply(&json!({})),
 };

@@ -46,8 +46,8 @@ mod stats;
 
 pub use config_dump::{ConfigDump, Dumped};
 pub use server::{
-    ClusterView, DrainListeners, HealthFlags, HostCounts, HostView, Identity, ListenerView,
-    LogLevel, Order, Server, ServerState, ShardView, Thresholds,
+    ClusterView, DrainListeners, FailingHost, HealthFlags, HostCounts, HostView, Identity,
+    ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
 };
 
 use query::Query;
@@ -110,7 +110,7 @@ impl Admin {
         let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) else {
             return Reply::text(help::unknown_path()).with_status(StatusCode::NOT_FOUND);
         };
-        if endpoint.effect == Effect::Changes && method != Method::POST {
+        if endpoint.effect.takes_post() && method != Method::POST {
             let text = format!("Method {method} not allowed, POST required.");
             return Reply::text(text).with_status(StatusCode::METHOD_NOT_ALLOWED);
         }
@@ -152,9 +152,19 @@ struct Endpoint {
 /// What asking it does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Effect {
-    /// It takes a POST, so that no crawler and no image tag stops the server.
+    /// It changes something.
     Changes,
+    /// It ends the process.
+    Exits,
+    /// It answers from what there is.
     Shows,
+}
+
+impl Effect {
+    /// So that no crawler and no image tag stops the server.
+    fn takes_post(self) -> bool {
+        self != Self::Shows
+    }
 }
 
 /// A query parameter.

@@ -5,8 +5,8 @@ use crate::control::admin::{Effect, Endpoint, Order};
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/quitquitquit",
-    effect: Effect::Changes,
-    help: "exit the server",
+    effect: Effect::Exits,
+    help: "exit the server at once",
     parameters: &[],
     answer: |_, _| Reply::ok().then(Order::Quit),
 };

@@ -6,7 +6,7 @@ use crate::control::admin::{Effect, Endpoint, Order};
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/reopen_logs",
     effect: Effect::Changes,
-    help: "reopen access logs",
+    help: "reopen the log file",
     parameters: &[],
     answer: |admin, _| {
         admin.server.order(Order::ReopenLogs);
