@@ -50,7 +50,7 @@ fn a_profile_without_io_uring_is_served_by_epoll_and_the_log_says_so() {
         log.contains("io_uring (SINGLE_ISSUER, DEFER_TASKRUN): Operation not permitted"),
         "{log}"
     );
-    assert!(log.contains("1 shards on epoll"), "{log}");
+    assert!(log.contains("1 shard on epoll"), "{log}");
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn without_a_ring_epoll_carries_the_same() {
     }
     let origin = Origin::that_echoes();
     let proxy = Proxy::with(Config::to(&origin).environment("CORVOY_RING", "epoll"));
-    assert!(proxy.log().contains("1 shards on epoll"), "{}", proxy.log());
+    assert!(proxy.log().contains("1 shard on epoll"), "{}", proxy.log());
     let mut client = proxy.connect();
     for i in 0..10 {
         assert!(client.get(&format!("/{i}")).text().starts_with(&format!("GET /{i} ")));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admin::{DrainListeners, Order, ServerState};
+use super::counted;
 use super::server::Running;
 use super::shards::Shards;
 use crate::shard::mailbox::{self, Draining, Listeners};
@@ -125,7 +126,8 @@ impl Drain {
         }
         let left = self.shards.connections();
         if left > 0 {
-            tracing::warn!(target: "main", "{left} connections are cut: the drain time is over");
+            let left = counted(left, "connection");
+            tracing::warn!(target: "main", "the drain time is over: {left} cut");
         }
     }
 

@@ -14,6 +14,7 @@ mod server;
 mod shards;
 pub mod sockets;
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -180,6 +181,12 @@ async fn serve(
         _ = terminate.recv() => tracing::warn!(target: "main", "exiting without having drained"),
     }
     Ok(())
+}
+
+/// `1 shard`, `2 shards`
+fn counted(count: impl TryInto<u64>, noun: &str) -> impl Display {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    std::fmt::from_fn(move |f| write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" }))
 }
 
 /// What the admin endpoint is shown.

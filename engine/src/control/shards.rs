@@ -4,6 +4,7 @@ use std::io;
 use std::thread;
 use std::time::Instant;
 
+use super::counted;
 use crate::shard::mailbox::{Mailbox, Order};
 use crate::shard::roster::{Post, Roster};
 use crate::shard::{self, Plan, ring};
@@ -25,7 +26,7 @@ impl Shards {
         for refusal in &choice.refusals {
             tracing::warn!(target: "main", "the kernel refuses {refusal}");
         }
-        tracing::info!(target: "main", "{count} shards on {}", choice.ring);
+        tracing::info!(target: "main", "{} on {}", counted(count, "shard"), choice.ring);
         let found = core_affinity::get_core_ids().unwrap_or_default();
         let mailboxes = (0..count).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();

@@ -16,6 +16,7 @@ use fastrand::Rng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::control::counted;
 use crate::stats::ClusterStats;
 use crate::upstream::discovery::{Answer, Discovery, Dns, DnsHosts, LookupFailed, Outcome, Waits};
 use crate::upstream::{Cluster, HostSet};
@@ -109,7 +110,8 @@ impl Followed {
             let hosts = Arc::new(hosts.host_set(&self.cluster.health_rules));
             hosts.show(self.stats());
             let (cluster, total) = (&self.cluster.name, hosts.hosts().len());
-            tracing::debug!("dns hosts have changed for cluster {cluster}: {total} hosts");
+            let total = counted(total, "host");
+            tracing::debug!("dns hosts have changed for cluster {cluster}: {total}");
             (self.publish)(self.index, hosts);
         }
         if let Some(warming) = self.warming.take() {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub(in crate::control) use self::watch::Outage;
 use self::watch::{Event, Seen, Watched};
+use super::counted;
 use super::server::Running;
 use crate::shard::clock::{Millis, millis};
 use crate::stats::{ClusterStats, Scope};
@@ -87,10 +88,12 @@ fn log(cluster: &Cluster, told: &[(Arc<Host>, Event)]) {
     let back = rest.iter().filter(|(_, event)| matches!(event, Event::Back { .. })).count();
     let failing = rest.len() - back;
     if failing > 0 {
-        tracing::warn!(target: "upstream", "cluster {cluster}: {failing} more failing hosts");
+        let failing = counted(failing, "more host");
+        tracing::warn!(target: "upstream", "cluster {cluster}: {failing} failing");
     }
     if back > 0 {
-        tracing::info!(target: "upstream", "cluster {cluster}: {back} more hosts are back");
+        let back = counted(back, "more host");
+        tracing::info!(target: "upstream", "cluster {cluster}: {back} back");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::control::counted;
 use crate::shard::clock::Millis;
 use crate::stats::{HostStats, Scope};
 
@@ -249,17 +250,13 @@ impl fmt::Display for Cause {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failures = |failures: u64| {
-            let plural = if failures == 1 { "" } else { "s" };
-            fmt::from_fn(move |f| write!(f, "{failures} failure{plural}"))
-        };
         match *self {
-            Self::Failing { cause, failures: count } => {
-                write!(f, "is failing: {cause} ({})", failures(count))
+            Self::Failing { cause, failures } => {
+                write!(f, "is failing: {cause} ({})", counted(failures, "failure"))
             }
-            Self::StillFailing { cause, failures: count, after } => {
-                let count = failures(count);
-                write!(f, "still failing after {} s: {cause} ({count} more)", after / 1000)
+            Self::StillFailing { cause, failures, after } => {
+                let (seconds, more) = (after / 1000, counted(failures, "more failure"));
+                write!(f, "is still failing after {seconds} s: {cause} ({more})")
             }
             Self::Back { after } => write!(f, "is back after {} s", after / 1000),
         }
@@ -361,8 +358,8 @@ mod tests {
             lines,
             [
                 "is failing: connection refused (2 failures)",
-                "still failing after 60 s: connection refused (120 failures more)",
-                "still failing after 120 s: connection refused (120 failures more)",
+                "is still failing after 60 s: connection refused (120 more failures)",
+                "is still failing after 120 s: connection refused (120 more failures)",
             ]
         );
     }
@@ -385,7 +382,7 @@ mod tests {
         host.seen.last_connect = LastConnect::Failed(libc::ETIMEDOUT);
         host.seen.connects_failed += 1;
         let told = host.look();
-        assert_eq!(told, line("still failing after 1 s: connect timeout (1 failure more)"));
+        assert_eq!(told, line("is still failing after 1 s: connect timeout (1 more failure)"));
         assert_eq!(host.refuses(1).look(), None);
     }
 
@@ -405,7 +402,7 @@ mod tests {
         let mut host = Host::default();
         host.refuses(1).look();
         let told = host.connects().times_out().look();
-        assert_eq!(told, line("still failing after 1 s: requests time out (1 failure more)"));
+        assert_eq!(told, line("is still failing after 1 s: requests time out (1 more failure)"));
         assert!(host.is_failing());
     }
 
