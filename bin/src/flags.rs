@@ -13,6 +13,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueE
 use corvoy_config::Node;
 use corvoy_engine::control::sockets::PortUse;
 
+use crate::document::Document;
 use crate::log::{self, Level};
 
 /// An L7 proxy that takes Envoy's configuration and runs it on one io_uring event loop per core.
@@ -21,10 +22,9 @@ use crate::log::{self, Level};
 /// interface on 127.0.0.1:15000, in front of a built-in origin on 127.0.0.1:8000.
 #[derive(Debug, Parser)]
 #[command(name = "corvoy", version = VERSION, max_term_width = 100)]
-#[command(
-    after_help = "Exit status: 0 served or valid, 1 it could not start or the configuration \
-is not valid, 2 wrong usage.\nSignals: TERM or INT drains and exits, a second one exits at once."
-)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(override_usage = "corvoy [OPTIONS]\n       corvoy <COMMAND>")]
+#[command(after_help = format!("Exit status: {EXIT_STATUS}\nSignals: {SIGNALS}"))]
 pub(crate) struct Flags {
     /// The configuration: .yaml, .yml or .json
     #[arg(short = 'c', long, value_name = "FILE", help_heading = "Configuration")]
@@ -99,6 +99,10 @@ pub(crate) struct Flags {
     /// Print the hot restart version, which is always `disabled`
     #[arg(long, hide = true)]
     pub(crate) hot_restart_version: bool,
+
+    /// What to print instead of serving
+    #[command(subcommand)]
+    pub(crate) document: Option<Document>,
 
     #[command(flatten)]
     without_effect: WithoutEffect,
@@ -189,7 +193,13 @@ enum Answer {
 
 use Answer::{Harmless, Honoured, Refused};
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Envoy v3 API, as of Envoy 1.40)");
+pub(crate) const EXIT_STATUS: &str =
+    "0 served or valid, 1 it could not start or the configuration is not valid, 2 wrong usage.";
+
+pub(crate) const SIGNALS: &str = "TERM or INT drains and exits, a second one exits at once.";
+
+pub(crate) const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (Envoy v3 API, as of Envoy 1.40)");
 
 const NO_HOT_RESTART: &str = "there is no hot restart: nothing is shared with another process";
 const NO_DYNAMIC: &str = "there is no dynamic configuration";

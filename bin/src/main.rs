@@ -3,6 +3,7 @@
 //! What it serves is in `corvoy-engine`, what it reads in `corvoy-config`; here is only the way
 //! between them and the process.
 
+mod document;
 mod flags;
 mod log;
 mod memory;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use clap::CommandFactory as _;
 use corvoy_config::{Loaded, Problems, Source};
 use corvoy_engine::compile::{self, Compiled};
 use corvoy_engine::control;
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
 fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<ExitCode> {
     if flags.hot_restart_version {
         report::line("disabled");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(document) = flags.document {
+        document.write(Flags::command(), &mut std::io::stdout().lock())?;
         return Ok(ExitCode::SUCCESS);
     }
     let log = log::start(&log::Options {

@@ -23,6 +23,8 @@ mod edge;
 #[cfg(test)]
 mod half_close;
 #[cfg(test)]
+mod installing;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod outages;

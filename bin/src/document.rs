@@ -1,0 +1,140 @@
+//! What the program writes about its own command line: its man page, and completions for shells.
+//!
+//! Both are generated from the flags, so they cannot differ from what the program accepts.
+
+use std::io::{self, Write};
+
+use clap::{Command, Subcommand, ValueEnum};
+use clap_complete::shells;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use crate::flags::{EXIT_STATUS, SIGNALS, VERSION};
+
+/// A document, as the command line asks for it.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Document {
+    /// Print the man page
+    Man,
+    /// Print completions for a shell
+    Completions {
+        /// The shell that will read them
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// A shell that completions can be written for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Fish,
+    Zsh,
+}
+
+impl Document {
+    /// Writes the document about `command`.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub(crate) fn write(self, command: Command, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Man => man_page(command, out),
+            Self::Completions { shell } => completions(shell, &command, out),
+        }
+    }
+}
+
+const FILES: [(&str, &str); 2] = [
+    ("/etc/corvoy/envoy.yaml", "The configuration that the systemd unit starts corvoy with."),
+    ("/etc/default/corvoy", "Flags that the systemd unit adds, in CORVOY_OPTS."),
+];
+
+/// `clap_mangen` would refer to a page of its own for each sub-command, and has no sections for
+/// the rest.
+fn man_page(command: Command, out: &mut impl Write) -> io::Result<()> {
+    let commands: Vec<(String, String)> = command
+        .get_subcommands()
+        .map(|sub| (sub.get_name().into(), sub.get_about().unwrap_or_default().to_string()))
+        .collect();
+    let page = Man::new(command).section("8").manual("Corvoy");
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    page.render_description_section(out)?;
+    page.render_options_section(out)?;
+
+    let mut rest = Roff::new();
+    rest.control("SH", ["COMMANDS"]);
+    for (name, about) in commands {
+        rest.control("TP", []).text([bold(name)]).text([roman(about)]);
+    }
+    rest.control("SH", ["EXIT STATUS"]).text([roman(EXIT_STATUS)]);
+    rest.control("SH", ["SIGNALS"]).text([roman(SIGNALS)]);
+    rest.control("SH", ["FILES"]);
+    for (path, what) in FILES {
+        rest.control("TP", []).text([bold(path)]).text([roman(what)]);
+    }
+    out.write_all(rest.to_roff().as_bytes())
+}
+
+/// Flags of Envoy that change nothing here are accepted, and not proposed.
+fn without_hidden(command: &Command) -> Command {
+    let visible = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    Command::new("corvoy")
+        .version(VERSION)
+        .disable_help_subcommand(true)
+        .args(visible.cloned())
+        .subcommands(command.get_subcommands().cloned())
+}
+
+/// `clap_complete` panics where it cannot write, so it writes to memory.
+fn completions(shell: Shell, command: &Command, out: &mut impl Write) -> io::Result<()> {
+    let mut command = without_hidden(command);
+    let mut script = Vec::new();
+    match shell {
+        Shell::Bash => clap_complete::generate(shells::Bash, &mut command, "corvoy", &mut script),
+        Shell::Fish => clap_complete::generate(shells::Fish, &mut command, "corvoy", &mut script),
+        Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, "corvoy", &mut script),
+    }
+    out.write_all(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::flags::Flags;
+
+    const ALL: [Document; 4] = [
+        Document::Man,
+        Document::Completions { shell: Shell::Bash },
+        Document::Completions { shell: Shell::Fish },
+        Document::Completions { shell: Shell::Zsh },
+    ];
+
+    fn written(document: Document) -> String {
+        let mut out = Vec::new();
+        document.write(Flags::command(), &mut out).unwrap();
+        String::from_utf8(out).unwrap().replace("\\-", "-")
+    }
+
+    #[test]
+    fn every_flag_that_does_something_is_in_every_document() {
+        for document in ALL {
+            let text = written(document);
+            for argument in Flags::command().get_arguments().filter(|flag| !flag.is_hide_set()) {
+                let flag = argument.get_long().unwrap_or_default();
+                assert!(text.contains(flag), "{document:?} lacks --{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flag_that_changes_nothing_is_in_none() {
+        for document in ALL {
+            assert!(!written(document).contains("hot-restart"), "{document:?}");
+        }
+    }
+}

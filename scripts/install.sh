@@ -1,0 +1,528 @@
+#!/bin/sh
+# Installs Corvoy on this machine: the program, its systemd unit, a first configuration, user, man
+# page, completions and log rotation. Then it starts the service. Run again, it upgrades: what has
+# not changed is left alone, and a configuration is never overwritten.
+#
+#   scripts/install.sh                        build this checkout, and install it
+#   scripts/install.sh --binary FILE          install FILE instead of building
+#   scripts/install.sh --uninstall            remove it; configuration, logs and user stay
+#   scripts/install.sh --uninstall --purge    remove these too
+#
+#   --sha256 HEX     what FILE has to be; without it FILE.sha256 is looked for
+#   --prefix DIR     where program, man page and completions go (default: /usr/local)
+#   --root DIR       install into DIR as if it were /, for a package or an image: the running
+#                    system is not touched, and no root rights are needed
+#   --with-sysctl    install kernel settings for many connections too, and apply them
+#   --no-start       neither enable, start nor restart the service
+#   --dry-run        say what would be done, and do nothing
+#
+# Root rights are asked for through sudo, and only to install: the build runs without them.
+# `scripts/install.sh --binary "$(scripts/release)"` installs a profile-guided build, which takes
+# longer to build and less CPU to run.
+set -eu
+umask 022
+
+say() { printf '%s\n' "$*"; }
+note() { printf 'note: %s\n' "$*" >&2; }
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# What is about to be done, for the one who watches.
+act() {
+    if [ "$dry_run" = yes ]; then say "would $*"; else say "$*"; fi
+}
+
+# Everything that changes the machine goes through here.
+run() {
+    [ "$dry_run" = yes ] || as_root "$@"
+}
+
+as_root() {
+    if [ "$sudo" = yes ]; then sudo "$@"; else "$@"; fi
+}
+
+main() {
+    options "$@"
+    layout
+    rights
+    temp=$(mktemp -d)
+    trap 'rm -rf "$temp"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    if [ "$action" = uninstall ]; then
+        uninstall
+        return
+    fi
+    [ -f "$package/corvoy.service" ] ||
+        die "run me from a checkout of Corvoy: what I install is in scripts/package"
+    machine
+    program
+    accepts_configuration
+    install_files
+    create_user
+    tune
+    save_manifest
+    start_service
+    next_steps
+}
+
+options() {
+    action=install
+    binary='' sha256='' root='' prefix=/usr/local
+    dry_run=no purge=no start=yes with_sysctl=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --*=*)
+            option=${1%%=*} value=${1#*=}
+            shift
+            set -- "$option" "$value" "$@"
+            continue
+            ;;
+        --binary | --sha256 | --prefix | --root)
+            [ -n "${2:-}" ] || die "$1 needs a value"
+            case $1 in
+            --binary) binary=$2 ;;
+            --sha256) sha256=$2 ;;
+            --prefix) prefix=${2%/} ;;
+            --root) root=${2%/} ;;
+            esac
+            shift
+            ;;
+        --dry-run) dry_run=yes ;;
+        --no-start) start=no ;;
+        --purge) purge=yes ;;
+        --uninstall) action=uninstall ;;
+        --with-sysctl) with_sysctl=yes ;;
+        -h | --help) usage && exit ;;
+        *) die "unknown option $1; --help lists them" ;;
+        esac
+        shift
+    done
+    if [ "$purge" = yes ] && [ "$action" = install ]; then
+        die "--purge goes with --uninstall"
+    elif [ -n "$sha256" ] && [ -z "$binary" ]; then
+        die "--sha256 goes with --binary"
+    fi
+}
+
+usage() {
+    sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p;}' "$0"
+}
+
+# Where everything goes. systemd looks below /usr/local/lib and /usr/lib; /etc is left to the
+# operator, unless the prefix is a place that systemd does not know.
+layout() {
+    case $prefix in
+    *[!A-Za-z0-9/._-]*) die "--prefix: only letters, digits and / . _ - are possible: $prefix" ;;
+    /usr | /usr/local) lib=$prefix/lib ;;
+    /*) lib=/etc ;;
+    *) die "--prefix has to be an absolute path: $prefix" ;;
+    esac
+    share=$prefix/share/corvoy
+    configuration=/etc/corvoy/envoy.yaml
+    manifest=/var/lib/corvoy/manifest
+    here=$(cd "$(dirname "$0")" && pwd)
+    package=$here/package
+}
+
+# As root, or through sudo.
+rights() {
+    sudo=no
+    if [ -z "$root" ] && [ "$dry_run" = no ] && [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "installing needs root, and there is no sudo"
+        sudo=yes
+    fi
+}
+
+# --- what the machine is like ---------------------------------------------------------------------
+
+machine() {
+    [ "$(uname -s)" = Linux ] || die "Corvoy needs Linux"
+    [ -z "$root" ] || return 0 # Corvoy will run elsewhere
+    say "This machine:"
+    fact kernel "$(kernel)"
+    fact io_uring "$(io_uring)"
+    fact memlock "$(memlock)"
+    fact cores "$(nproc): one shard for each"
+    fact files "$(open_files)"
+    fact ports "$(ports)"
+    port_is_taken=no
+    if [ ! -e $configuration ] && [ -n "$(taken_port)" ]; then port_is_taken=yes; fi
+}
+
+fact() {
+    printf '  %-9s %s\n' "$1" "$2"
+}
+
+# kernel_is MAJOR MINOR: that or later.
+kernel_is() {
+    release=$(uname -r)
+    major=${release%%.*}
+    minor=${release#*.}
+    minor=${minor%%[!0-9]*}
+    [ "$major" -gt "$1" ] || { [ "$major" -eq "$1" ] && [ "$minor" -ge "$2" ]; }
+}
+
+kernel() {
+    if kernel_is 6 1; then
+        say "Linux $(uname -r)"
+    elif kernel_is 5 15; then
+        say "Linux $(uname -r): a request costs less from 6.1 on"
+    else
+        say "Linux $(uname -r): too old for io_uring, Corvoy will use epoll"
+    fi
+}
+
+io_uring() {
+    setting=/proc/sys/kernel/io_uring_disabled
+    disabled=0
+    if [ -r $setting ]; then
+        disabled=$(cat $setting)
+    elif kernel_is 6 6; then
+        disabled=absent
+    fi
+    case $disabled in
+    absent) say "not in this kernel: Corvoy will use epoll" ;;
+    1) say "for the group of kernel.io_uring_group only: make that the group corvoy" ;;
+    2) say "disabled by kernel.io_uring_disabled, Corvoy will use epoll; --with-sysctl enables it" ;;
+    *)
+        if grep -q '^Seccomp:[[:space:]]*2' /proc/self/status; then
+            say "enabled, but a seccomp filter is active here (a container?) and may forbid it"
+        else
+            say "enabled"
+        fi
+        ;;
+    esac
+}
+
+memlock() {
+    limit=$(awk '/^Max locked memory/ { print $4 }' /proc/self/limits)
+    if kernel_is 5 12; then
+        say "$limit bytes; rings do not count"
+    else
+        say "$limit bytes; rings count before Linux 5.12, so the unit lifts the limit"
+    fi
+}
+
+open_files() {
+    wanted=$(sed -n 's/^LimitNOFILE=//p' "$package/corvoy.service")
+    possible=$(cat /proc/sys/fs/nr_open)
+    if [ "$possible" -ge "$wanted" ]; then
+        say "$wanted for the service"
+    else
+        say "fs.nr_open is $possible, the unit asks for $wanted: raise one or lower the other"
+    fi
+}
+
+# The ports of an operator's own configuration are his; those of the default should be free.
+ports() {
+    if [ -e $configuration ]; then
+        say "those of $configuration"
+    elif [ -n "$(taken_port)" ]; then
+        say "$(taken_port) is taken: change it in $configuration, then systemctl enable --now corvoy"
+    else
+        say "$(default_ports | xargs) are free"
+    fi
+}
+
+# One that something listens on already.
+taken_port() {
+    for port in $(default_ports); do
+        if listening "$port"; then
+            say "$port"
+            return
+        fi
+    done
+}
+
+default_ports() {
+    sed -n '/^ *#/d; s/.*port_value: *\([0-9]*\).*/\1/p' "$package/envoy.yaml"
+}
+
+listening() {
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+        grep -q "^ *[0-9]*: [0-9A-F]*:$(printf '%04X' "$1") [0-9A-F:]* 0A "
+}
+
+# --- the program ----------------------------------------------------------------------------------
+
+# Leaves the program, and what it says about itself, in $temp.
+program() {
+    if [ -n "$binary" ]; then
+        [ -f "$binary" ] || die "there is no file $binary"
+        cp "$binary" "$temp/corvoy"
+        verify
+    elif [ "$dry_run" = yes ]; then
+        act "build Corvoy with cargo"
+        touch "$temp/corvoy" "$temp/corvoy.8" "$temp/bash" "$temp/fish" "$temp/zsh"
+        return
+    else
+        build
+    fi
+    chmod 755 "$temp/corvoy"
+    "$temp/corvoy" --version || die "the program does not run here. If /tmp is mounted noexec, set TMPDIR"
+    "$temp/corvoy" man >"$temp/corvoy.8"
+    for shell in bash fish zsh; do
+        "$temp/corvoy" completions "$shell" >"$temp/$shell"
+    done
+}
+
+# What is verified is the copy, so that nobody can exchange it afterwards.
+verify() {
+    if [ -z "$sha256" ] && [ -f "$binary.sha256" ]; then
+        sha256=$(cut -d ' ' -f 1 "$binary.sha256")
+    fi
+    if [ -z "$sha256" ]; then
+        note "neither --sha256 nor $binary.sha256: $binary is not verified"
+        return
+    fi
+    found=$(sha256sum "$temp/corvoy" | cut -d ' ' -f 1)
+    [ "$found" = "$(printf %s "$sha256" | tr A-F a-f)" ] ||
+        die "$binary is not what it should be: its SHA-256 is $found, not $sha256. Nothing was changed"
+}
+
+build() {
+    as_user cargo --version >/dev/null 2>&1 ||
+        die "building needs Rust 1.95 or later with cargo; --binary installs a program built elsewhere"
+    command -v cc >/dev/null || die "building needs a C linker: on Debian, apt-get install gcc libc6-dev"
+    target=${CARGO_TARGET_DIR:-$here/../target}
+    say "Building, which takes some minutes"
+    as_user cargo build --release --locked --package corvoy \
+        --manifest-path "$here/../Cargo.toml" --target-dir "$target"
+    cp "$target/release/corvoy" "$temp/corvoy"
+}
+
+# Under sudo, cargo is that of the user who called it, and so are the files that it writes.
+as_user() {
+    if [ "$(id -u)" = 0 ] && [ "${SUDO_USER:-root}" != root ]; then
+        # shellcheck disable=SC2016 # expanded by the user's shell
+        sudo -u "$SUDO_USER" -H sh -c 'PATH=$HOME/.cargo/bin:$PATH exec "$@"' sh "$@"
+    else
+        "$@"
+    fi
+}
+
+# An upgrade that the service would not survive is refused while the old program is still there.
+accepts_configuration() {
+    [ -f "$root$configuration" ] && [ -s "$temp/corvoy" ] || return 0
+    as_root "$temp/corvoy" --mode validate -c "$root$configuration" >/dev/null ||
+        die "this version does not accept $configuration. Nothing was changed"
+}
+
+# --- files ----------------------------------------------------------------------------------------
+
+install_files() {
+    unit=$lib/systemd/system/corvoy.service
+    is_first=no
+    [ -e "$root$unit" ] || is_first=yes
+    sed "s|/usr/local/bin/|$prefix/bin/|" "$package/corvoy.service" >"$temp/corvoy.service"
+
+    changed=no
+    put 755 "$temp/corvoy" "$prefix/bin/corvoy"
+    put 644 "$temp/corvoy.service" "$unit"
+    needs_restart=$changed
+    put 644 "$package/corvoy.sysusers" "$lib/sysusers.d/corvoy.conf"
+    put 644 "$temp/corvoy.8" "$prefix/share/man/man8/corvoy.8"
+    put 644 "$temp/bash" "$prefix/share/bash-completion/completions/corvoy"
+    put 644 "$temp/fish" "$prefix/share/fish/vendor_completions.d/corvoy.fish"
+    put 644 "$temp/zsh" "$prefix/share/zsh/site-functions/_corvoy"
+    put 755 "$here/install.sh" "$share/install.sh"
+    keep "$package/envoy.yaml" "$configuration"
+    keep "$package/corvoy.default" /etc/default/corvoy
+    keep "$package/corvoy.logrotate" /etc/logrotate.d/corvoy
+}
+
+# put MODE SOURCE TARGET: replaced in one step, unless it is the same already.
+put() {
+    record file "$3"
+    if cmp -s "$2" "$root$3"; then
+        return
+    fi
+    act "install $3"
+    place "$1" "$2" "$3"
+    changed=yes
+}
+
+# keep SOURCE TARGET: a configuration, which is the operator's as soon as it is there. A copy of each
+# default stays in $share; only a default that has changed since is put beside the operator's file.
+keep() {
+    default=$share/$(basename "$1")
+    record config "$2"
+    if [ ! -e "$root$2" ]; then
+        act "install $2"
+        place 644 "$1" "$2"
+    elif ! cmp -s "$1" "$root$2" && ! cmp -s "$1" "$root$default"; then
+        act "keep $2, and install the new default as $2.new"
+        record file "$2.new"
+        place 644 "$1" "$2.new"
+    fi
+    put 644 "$1" "$default"
+}
+
+place() {
+    folder "$(dirname "$3")"
+    run install -m "$1" "$2" "$root$3.part"
+    run mv -f "$root$3.part" "$root$3"
+}
+
+folder() {
+    if [ -d "$root$1" ]; then
+        return
+    elif [ "$1" = / ]; then
+        run mkdir -p "$root/"
+        return
+    fi
+    folder "$(dirname "$1")"
+    record folder "$1"
+    run mkdir "$root$1"
+}
+
+# --- the rest of the system -----------------------------------------------------------------------
+
+create_user() {
+    if [ -n "$root" ] || id -u corvoy >/dev/null 2>&1; then
+        return # into an image, sysusers.d brings the user
+    fi
+    act "create the user corvoy"
+    record user corvoy
+    run useradd --system --user-group --no-create-home --home-dir / \
+        --shell /usr/sbin/nologin --comment "Corvoy proxy" corvoy
+}
+
+# Says what each setting was, for the way back.
+tune() {
+    [ "$with_sysctl" = yes ] || return 0
+    put 644 "$package/corvoy.sysctl" "$lib/sysctl.d/90-corvoy.conf"
+    [ -z "$root" ] || return 0
+    sed -n 's/^-\{0,1\}\([a-z][a-z0-9_.]*\) *= */\1 /p' "$package/corvoy.sysctl" |
+        while read -r key value; do
+            setting=/proc/sys/$(printf %s "$key" | tr . /)
+            [ -e "$setting" ] || continue
+            before=$(tr '\t' ' ' <"$setting")
+            [ "$before" != "$value" ] || continue
+            act "set $key = $value (was $before)"
+            printf '%s\n' "$value" | run tee "$setting" >/dev/null || note "$key cannot be set"
+        done
+}
+
+# Whether the systemd of this machine is concerned.
+has_systemd() {
+    [ -z "$root" ] && [ -d /run/systemd/system ]
+}
+
+start_service() {
+    has_systemd || return 0
+    run systemctl daemon-reload
+    if [ "$start" = no ]; then
+        return
+    elif [ "$is_first" = no ]; then
+        if [ "$needs_restart" = yes ] && systemctl --quiet is-active corvoy; then
+            act "restart corvoy"
+            run systemctl restart corvoy || failed
+        fi
+    elif [ "$port_is_taken" = no ]; then
+        act "enable and start corvoy"
+        run systemctl enable --quiet --now corvoy || failed
+    fi
+}
+
+failed() {
+    die "corvoy is installed but does not start: journalctl -u corvoy says why"
+}
+
+next_steps() {
+    [ "$dry_run" = no ] && [ -z "$root" ] || return 0
+    say
+    if has_systemd && systemctl --quiet is-active corvoy; then
+        say "Corvoy is installed, and runs on $(driver)."
+    elif has_systemd; then
+        say "Corvoy is installed. To start it: systemctl enable --now corvoy"
+    else
+        say "Corvoy is installed. There is no systemd here: corvoy -c $configuration starts it"
+    fi
+    if cmp -s "$package/envoy.yaml" $configuration; then
+        say "  try it      curl http://127.0.0.1:10000/"
+    fi
+    say "  configure   $configuration, then systemctl restart corvoy"
+    say "  watch       http://127.0.0.1:9901/, journalctl -u corvoy, man corvoy"
+    say "  remove      sh $share/install.sh --uninstall"
+}
+
+driver() {
+    pid=$(systemctl show --property MainPID --value corvoy)
+    if as_root ls -l "/proc/$pid/fd" 2>/dev/null | grep -q 'io_uring'; then
+        say io_uring
+    else
+        say "epoll: journalctl -u corvoy says why"
+    fi
+}
+
+# --- the way back ---------------------------------------------------------------------------------
+
+# The manifest has a line for everything that an installation brought to the machine: `file PATH`,
+# `config PATH`, `folder PATH` and `user NAME`.
+record() {
+    printf '%s %s\n' "$1" "$2" >>"$temp/manifest"
+}
+
+save_manifest() {
+    folder "$(dirname $manifest)"
+    cat "$root$manifest" 2>/dev/null >>"$temp/manifest" || true
+    LC_ALL=C sort -u "$temp/manifest" >"$temp/sorted"
+    place 644 "$temp/sorted" $manifest
+}
+
+uninstall() {
+    if [ ! -f "$root$manifest" ]; then
+        say "Corvoy is not installed here."
+        return
+    fi
+    if has_systemd; then
+        act "stop corvoy"
+        run systemctl disable --quiet --now corvoy || true # it may never have been started
+    fi
+    cp "$root$manifest" "$temp/installed"
+    run rm -f "$root$manifest"
+    # What is in a folder comes before the folder.
+    LC_ALL=C sort -r -k 2 "$temp/installed" | while read -r kind path; do
+        remove "$kind" "$path"
+    done
+    if [ "$purge" = yes ]; then
+        act "remove the logs"
+        run rm -rf "$root/var/log/corvoy"
+    elif [ -f "$temp/manifest" ]; then
+        save_manifest
+        say "Configuration, logs and user stay; --uninstall --purge removes them too."
+    fi
+    if has_systemd; then
+        run systemctl daemon-reload
+    fi
+}
+
+# Removes what one line of the manifest names, or records it anew because it stays.
+remove() {
+    case $1:$purge in
+    file:* | config:yes)
+        act "remove $2"
+        run rm -f "$root$2"
+        ;;
+    user:yes)
+        act "remove the user $2"
+        run userdel "$2"
+        ;;
+    folder:*)
+        if [ -n "$(ls -A "$root$2" 2>/dev/null)" ]; then
+            [ "$purge" = no ] || act "keep $2: it is not empty"
+            record "$1" "$2"
+        elif [ -d "$root$2" ]; then
+            run rmdir "$root$2"
+        fi
+        ;;
+    *) record "$1" "$2" ;;
+    esac
+}
+
+# The last line, so that half a script does nothing.
+main "$@"
