@@ -9,8 +9,8 @@ use prost_reflect::{DynamicMessage, Value};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Format {
     Address,
-    HeaderName { strict: bool },
-    HeaderValue { strict: bool },
+    HeaderName { may_be_empty: bool },
+    HeaderValue,
     Hostname,
     Ip,
     Ipv4,
@@ -25,11 +25,12 @@ impl Format {
             rules.has_field_by_name(name) && value(name).and_then(|v| v.as_bool()) == Some(true)
         };
         let known = value("well_known_regex").as_deref().and_then(Value::as_enum_number);
-        // `strict` is true unless a rule says otherwise.
+        // `strict` is true unless a rule says otherwise. Envoy is lax nearly everywhere: it refuses
+        // CR, LF and NUL only, and sends the rest as it is. Corvoy always wants what may be sent.
         let strict = !rules.has_field_by_name("strict") || flag("strict");
         match known {
-            Some(1) => return Some(Self::HeaderName { strict }),
-            Some(2) => return Some(Self::HeaderValue { strict }),
+            Some(1) => return Some(Self::HeaderName { may_be_empty: !strict }),
+            Some(2) => return Some(Self::HeaderValue),
             _ => {}
         }
         [
@@ -48,8 +49,10 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Address => "a host name or an IP address",
-            Self::HeaderName { .. } => "the name of a header",
-            Self::HeaderValue { .. } => "a value for a header",
+            Self::HeaderName { .. } => {
+                "a header name: it takes letters, digits and any of !#$%&'*+-.^_`|~"
+            }
+            Self::HeaderValue => "a header value: it has a control character",
             Self::Hostname => "a host name",
             Self::Ip => "an IP address",
             Self::Ipv4 => "an IPv4 address",
@@ -62,13 +65,10 @@ impl fmt::Display for Format {
 pub(super) fn is(format: Format, text: &str) -> bool {
     match format {
         Format::Address => is_hostname(text) || text.parse::<IpAddr>().is_ok(),
-        Format::HeaderName { strict: true } => is_header_name(text),
-        Format::HeaderValue { strict: true } => {
-            !text.chars().any(|c| c == '\u{7f}' || (c < ' ' && c != '\t'))
+        Format::HeaderName { may_be_empty } => {
+            is_header_name(text) || (may_be_empty && text.is_empty())
         }
-        Format::HeaderName { strict: false } | Format::HeaderValue { strict: false } => {
-            !text.contains(['\0', '\n', '\r'])
-        }
+        Format::HeaderValue => !text.chars().any(|c| c.is_ascii_control() && c != '\t'),
         Format::Hostname => is_hostname(text),
         Format::Ip => text.parse::<IpAddr>().is_ok(),
         Format::Ipv4 => text.parse::<Ipv4Addr>().is_ok(),
@@ -98,13 +98,27 @@ mod tests {
     use super::{Format, is};
 
     #[test]
-    fn a_header_name_is_a_token_unless_the_rule_is_lax() {
-        assert!(is(Format::HeaderName { strict: true }, "x-request-id"));
-        assert!(is(Format::HeaderName { strict: true }, ":path"));
-        assert!(!is(Format::HeaderName { strict: true }, "x request"));
-        assert!(!is(Format::HeaderName { strict: true }, ""));
-        assert!(is(Format::HeaderName { strict: false }, "x request"));
-        assert!(!is(Format::HeaderName { strict: false }, "x\r\nrequest"));
+    fn a_header_name_is_a_token_or_a_pseudo_header() {
+        for may_be_empty in [true, false] {
+            let name = Format::HeaderName { may_be_empty };
+            for good in ["x-request-id", ":path", "a_b.c~"] {
+                assert!(is(name, good), "{good}");
+            }
+            for bad in ["x request", "x:y", "a ", "x\r\n", "é", ":", "::a", "(a)"] {
+                assert!(!is(name, bad), "{bad}");
+            }
+            assert_eq!(is(name, ""), may_be_empty);
+        }
+    }
+
+    #[test]
+    fn a_header_value_has_no_control_but_the_tab() {
+        for good in ["", "a\tb c", "é", "%REQ(a)%"] {
+            assert!(is(Format::HeaderValue, good), "{good:?}");
+        }
+        for bad in ["a\nb", "\r", "\0", "\u{1}", "\u{7f}"] {
+            assert!(!is(Format::HeaderValue, bad), "{bad:?}");
+        }
     }
 
     #[test]

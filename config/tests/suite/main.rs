@@ -7,6 +7,8 @@ mod cases;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod headers;
+#[cfg(test)]
 mod merge;
 #[cfg(test)]
 mod quirks;

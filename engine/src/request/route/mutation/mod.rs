@@ -135,6 +135,13 @@ impl MutationLevel {
             if happens {
                 addition.value.format(inputs, Unset::Empty, &mut scratch.bytes);
             }
+            // A name or a body that a command brings may have a line end in it. RFC 9110, 5.5: it
+            // becomes a space.
+            for byte in scratch.bytes.iter_mut().skip(start) {
+                if byte.is_ascii_control() && *byte != b'\t' {
+                    *byte = b' ';
+                }
+            }
             let value = start..scratch.bytes.len();
             let happens = happens && (!value.is_empty() || addition.keep_empty);
             scratch.values.push(happens.then_some(value));
