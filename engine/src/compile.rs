@@ -92,7 +92,7 @@ pub fn bootstrap(
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
-    let node = compile_node(node.as_ref());
+    let node = compile_node(node.as_ref(), &root.field("node"), problems);
     let shards = registry.shards();
     let clusters =
         upstream::compile::clusters(clusters, &at, &node.zone, registry, shards, problems);
@@ -204,9 +204,12 @@ const CONNECTIONS_MONITOR: &str = "envoy.resource_monitors.global_downstream_max
 /// Where the limit on all connections stands if no overload manager sets it.
 const GLOBAL_LIMIT_KEY: &str = "overload.global_downstream_max_connections";
 
-fn compile_node(node: Option<&config::Node>) -> Node {
+fn compile_node(node: Option<&config::Node>, at: &Path, problems: &mut Problems) -> Node {
     let empty = config::Node::default();
     let config::Node { id, cluster, metadata, locality } = node.unwrap_or(&empty);
+    // `add_user_agent` sends both.
+    check_header_value(id, &at.field("id"), problems);
+    check_header_value(cluster, &at.field("cluster"), problems);
     let config::Locality { region, zone, sub_zone } = locality.clone().unwrap_or_default();
     Node {
         id: id.clone(),
@@ -234,14 +237,22 @@ fn compile_listeners(
             let message = format!("duplicate listener name '{}'", listener.name);
             problems.error(&at.field("name"), message);
         }
-        let compile = downstream::compile::listener;
-        let Some(listener) = compile(listener, &at, known, registry, problems) else { continue };
-        let address = listener.address;
-        if address.port() != 0 && !addresses.insert(address) {
+        let address_at = at.field("address");
+        let address = match &listener.address {
+            Some(address) => socket_address(address, &address_at, problems),
+            None => {
+                problems.error(&address_at, "address is necessary");
+                None
+            }
+        };
+        let bound = address.filter(|address| address.port() != 0);
+        if let Some(address) = bound.filter(|address| !addresses.insert(*address)) {
             let message = format!("'{}' has duplicate address '{address}'", listener.name);
-            problems.error(&at.field("address"), message);
+            problems.error(&address_at, message);
         }
-        compiled.push(Arc::new(listener));
+        let compile = downstream::compile::listener;
+        let listener = compile(listener, address, &at, known, registry, problems);
+        compiled.extend(listener.map(Arc::new));
     }
     compiled
 }
@@ -275,6 +286,23 @@ pub(crate) fn socket_address(
             problems.error(&at.field("address"), format!("malformed IP address: {address}"));
             None
         }
+    }
+}
+
+/// Refuses a text with a control character, which would end or spoil the line of a head.
+pub(crate) fn check_header_value(text: &str, at: &Path, problems: &mut Problems) {
+    if text.chars().any(|c| c.is_ascii_control() && c != '\t') {
+        let text = text.escape_debug();
+        problems.error(at, format!("`{text}` is not a header value: it has a control character"));
+    }
+}
+
+/// Refuses a path or a host that has white space or control characters: a head with it would have
+/// another word, or another line.
+pub(crate) fn check_word(text: &str, at: &Path, problems: &mut Problems) {
+    if text.chars().any(|c| c.is_ascii_control() || c == ' ') {
+        let text = text.escape_debug();
+        problems.error(at, format!("`{text}` has white space or a control character in it"));
     }
 }
 
@@ -363,6 +391,51 @@ mod tests {
         assert_eq!(
             two(at("::1", 80), at("0:0::1", 80)),
             ["static_resources.listeners[1].address: 'b' has duplicate address '[::1]:80'"]
+        );
+    }
+
+    #[test]
+    fn all_filters_of_all_chains_are_looked_at() {
+        let config = listeners(&[("a", &at("127.0.0.1", 80))]);
+        let (before, chain) = config.split_once("    - filters:").unwrap();
+        let router = "{ name: envoy.filters.http.router }";
+        let second =
+            chain.replace(router, "{ name: envoy.filters.http.router, disabled: true }, ROUTER");
+        let second = second.replace("ROUTER", router);
+        let chains = "static_resources.listeners[0].filter_chains";
+        let filters = format!("{chains}[1].filters[0].typed_config.http_filters");
+        assert_eq!(
+            problems(&format!("{before}    - filters:{chain}\n    - filters:{second}")),
+            [
+                format!(
+                    "{filters}: Corvoy needs exactly one HTTP filter: envoy.filters.http.router"
+                ),
+                format!("{filters}[0].disabled: the router cannot be disabled"),
+                format!(
+                    "{chains}: choosing between filter chains is not implemented by Corvoy: give one"
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_would_spoil_a_head_is_refused_in_names_of_nodes_and_hosts() {
+        let endpoint = r#"{ endpoint: { hostname: "a b", address: { socket_address:
+            { address: 127.0.0.1, port_value: 80 } } } }"#;
+        let clusters = format!(
+            "[{{ name: a, load_assignment: {{ cluster_name: a, endpoints: [{{ lb_endpoints: \
+             [{endpoint}] }}] }} }}]"
+        );
+        let config = format!(
+            r#"{{ node: {{ id: "a\nb", cluster: "c\td" }}, static_resources: {{ clusters: {clusters} }} }}"#
+        );
+        assert_eq!(
+            problems(&config),
+            [
+                "node.id: `a\\nb` is not a header value: it has a control character",
+                "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint\
+                 .hostname: `a b` has white space or a control character in it",
+            ]
         );
     }
 

@@ -1,5 +1,6 @@
 //! Schema → listeners and their filter chains.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
 use super::filter_chain::FilterChain;
 use super::{Direction, Listener};
-use crate::compile::{Node, socket_address};
+use crate::compile::Node;
 use crate::limits;
 use crate::request::route;
 use crate::runtime::Runtime;
@@ -31,9 +32,10 @@ pub struct Names<'a> {
     pub runtime_limit: Option<Arc<ConnectionLimit>>,
 }
 
-/// Compiles a listener.
+/// Compiles a listener whose address is compiled already.
 pub fn listener(
     listener: &config::Listener,
+    address: Option<SocketAddr>,
     at: &Path,
     names: &Names<'_>,
     registry: &Registry,
@@ -41,7 +43,7 @@ pub fn listener(
 ) -> Option<Listener> {
     let config::Listener {
         name,
-        address,
+        address: _,
         stat_prefix,
         filter_chains,
         default_filter_chain,
@@ -84,17 +86,13 @@ pub fn listener(
         problems.warn(&at.field("enable_reuse_port"), why);
     }
     let keepalive = tcp_keepalive.as_ref().map(keepalive);
-    let address_at = at.field("address");
-    if address.is_none() {
-        problems.error(&address_at, "address is necessary");
-    }
-    let address =
-        address.as_ref().and_then(|address| socket_address(address, &address_at, problems));
     let text = address.map_or_else(String::new, |address| address.to_string());
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
-    let filter_chain = only_chain(filter_chains, default_filter_chain.as_ref(), at, problems)
-        .and_then(|(chain, at)| filter_chain(chain, &at, &prefix, names, registry, problems));
+    let chains = each_chain(filter_chains, default_filter_chain.as_ref(), at)
+        .map(|(chain, at)| filter_chain(chain, &at, &prefix, names, registry, problems))
+        .collect();
+    let filter_chain = only_chain(chains, at, problems);
     Some(Listener {
         name: if name.is_empty() { text } else { name.clone() },
         direction: direction(*traffic_direction),
@@ -177,21 +175,31 @@ fn keepalive(keepalive: &config::TcpKeepalive) -> TcpKeepalive {
     compiled
 }
 
-/// The one filter chain that every connection of the listener gets.
-fn only_chain<'a>(
+/// All filter chains of the listener at `at`. It may have one, but what is wrong in the others is
+/// reported in the same run.
+fn each_chain<'a>(
     chains: &'a [config::FilterChain],
     default: Option<&'a config::FilterChain>,
+    at: &'a Path,
+) -> impl Iterator<Item = (&'a config::FilterChain, Path)> {
+    let chains = chains.iter().enumerate();
+    let chains = chains.map(|(i, chain)| (chain, at.field("filter_chains").index(i)));
+    chains.chain(default.map(|chain| (chain, at.field("default_filter_chain"))))
+}
+
+/// The one filter chain that every connection of the listener gets.
+fn only_chain(
+    chains: Vec<Option<FilterChain>>,
     at: &Path,
     problems: &mut Problems,
-) -> Option<(&'a config::FilterChain, Path)> {
-    match (chains, default) {
-        ([chain], None) => Some((chain, at.field("filter_chains").index(0))),
-        ([], Some(chain)) => Some((chain, at.field("default_filter_chain"))),
-        ([], None) => {
+) -> Option<FilterChain> {
+    match <[_; 1]>::try_from(chains) {
+        Ok([chain]) => chain,
+        Err(none) if none.is_empty() => {
             problems.error(at, "no filter chains specified");
             None
         }
-        _ => {
+        Err(_) => {
             let why = "choosing between filter chains is not implemented by Corvoy: give one";
             problems.error(&at.field("filter_chains"), why);
             None
@@ -216,19 +224,21 @@ fn filter_chain(
         problems.error(&at.field("filter_chain_match"), why);
     }
     let at = at.field("filters");
-    let [filter] = filters.as_slice() else {
+    let mut compiled = None;
+    for (i, filter) in filters.iter().enumerate() {
+        let config::Filter { name: _, typed_config } = filter;
+        let at = at.index(i).field("typed_config");
+        if let Some(config::Any::HttpConnectionManager(manager)) = typed_config {
+            compiled = http(manager, &at, listener_prefix, names, registry, problems);
+        } else {
+            problems.error(&at, "the only network filter of Corvoy is the HTTP connection manager");
+        }
+    }
+    if filters.len() != 1 {
         let why = "Corvoy needs exactly one network filter: the HTTP connection manager";
         problems.error(&at, why);
-        return None;
-    };
-    let at = at.index(0);
-    let config::Filter { name: _, typed_config } = filter;
-    let at = at.field("typed_config");
-    let Some(config::Any::HttpConnectionManager(manager)) = typed_config else {
-        problems.error(&at, "the only network filter of Corvoy is the HTTP connection manager");
-        return None;
-    };
-    http(manager, &at, listener_prefix, names, registry, problems)
+    }
+    compiled
 }
 
 fn http(

@@ -9,7 +9,7 @@ use super::{
     BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, OldAndIdle,
     PathRules, RequestIds, StripPort, Timeouts, UserAgent,
 };
-use crate::compile::{Node, names};
+use crate::compile::{Node, check_word, names};
 use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
@@ -159,13 +159,17 @@ struct Router {
     respect_expected_rq_timeout: bool,
 }
 
-/// The router is the one filter there is, and it comes last.
+/// The router is the one filter there is.
 fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> Router {
-    let [filter] = filters else {
+    if filters.len() != 1 {
         problems.error(at, "Corvoy needs exactly one HTTP filter: envoy.filters.http.router");
-        return Router::default();
-    };
-    let at = at.index(0);
+    }
+    let filters = filters.iter().enumerate();
+    let compiled = filters.map(|(i, filter)| http_filter(filter, &at.index(i), problems));
+    compiled.last().unwrap_or_default()
+}
+
+fn http_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) -> Router {
     let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
     // A filter that is known is as good as one that must be.
     let _ = is_optional;
@@ -435,6 +439,7 @@ fn http1(
         ..compiled.limits
     };
     compiled.enable_trailers = *enable_trailers;
+    check_word(default_host_for_http_10, &at.field("default_host_for_http_10"), problems);
     compiled.default_host_for_http_10 = default_host_for_http_10.clone().into_bytes();
 }
 

@@ -32,19 +32,21 @@ pub fn reply_rewrite(
 fn mapper(schema: &config::ResponseMapper, at: &Path, problems: &mut Problems) -> Option<Mapper> {
     let config::ResponseMapper { filter, status_code, body, body_format_override, headers_to_add } =
         schema;
-    let filter = log_filter::compile::filter(filter.as_ref()?, &at.field("filter"), problems);
+    let filter = filter
+        .as_ref()
+        .and_then(|schema| log_filter::compile::filter(schema, &at.field("filter"), problems));
     let headers =
         mutation::compile::additions(headers_to_add, &at.field("headers_to_add"), problems);
     let body = body.as_ref().map(read).transpose();
-    let body = body.map_err(|error| problems.error(&at.field("body"), error)).ok()?;
+    let body = body.map_err(|error| problems.error(&at.field("body"), error)).ok();
     let at_format = at.field("body_format_override");
+    let format =
+        body_format_override.as_ref().and_then(|schema| format(schema, &at_format, problems));
     Some(Mapper {
         filter: filter?,
         status: status_code.and_then(|status| u16::try_from(status).ok()),
-        body: body.map(Into::into),
-        format: body_format_override
-            .as_ref()
-            .and_then(|schema| format(schema, &at_format, problems)),
+        body: body?.map(Into::into),
+        format,
         headers: HeaderMutations::new([Arc::new(headers)]),
     })
 }

@@ -28,7 +28,7 @@ pub(crate) struct Given<'a> {
 
 /// Header mutations of the request and of the response.
 #[derive(Clone)]
-struct Levels {
+pub(crate) struct Levels {
     request: Arc<MutationLevel>,
     response: Arc<MutationLevel>,
 }
@@ -236,7 +236,8 @@ fn entry(
         request_body_buffer_limit,
     } = schema;
     refuse(!stat_prefix.is_empty(), "stat_prefix", at, problems);
-    let conditions = route_match(r#match.as_ref()?, &at.field("match"), problems);
+    let conditions =
+        r#match.as_ref().and_then(|schema| route_match(schema, &at.field("match"), problems));
     let own = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
         (response_headers_to_add, response_headers_to_remove),
@@ -273,7 +274,7 @@ fn entry(
     };
     let choice = match action? {
         Err(action) => Choice::One(Box::new(made(action, &levels))),
-        Ok(forwarding) => forwards(&forwarding, &levels, made, problems),
+        Ok(forwarding) => forwards(forwarding, &levels, made),
     };
     Some(Entry { conditions, choice })
 }
@@ -281,15 +282,14 @@ fn entry(
 /// One route for each cluster that the action may choose. Envoy: what a weighted cluster says of
 /// headers is applied before all else, also where the most specific is to have the last word.
 fn forwards(
-    forwarding: &Forwarding,
+    forwarding: Forwarding,
     levels: &[Levels],
     made: impl Fn(Action, &[Levels]) -> Route,
-    problems: &mut Problems,
 ) -> Choice {
     let mut routes = Vec::with_capacity(forwarding.clusters.len());
     let mut up_to = 0;
-    for WeightedCluster { cluster, weight, schema } in &forwarding.clusters {
-        let action = match *cluster {
+    for WeightedCluster { cluster, weight, levels: mut all } in forwarding.clusters {
+        let action = match cluster {
             None => Action::ClusterNotFound { status: forwarding.not_found_status },
             Some(cluster) => {
                 let mut forward = forwarding.forward.clone();
@@ -297,23 +297,13 @@ fn forwards(
                 Action::Forward(forward)
             }
         };
-        let mut all = Vec::with_capacity(levels.len() + 1);
-        if let Some((schema, at)) = schema {
-            all.push(Levels::new(
-                (&schema.request_headers_to_add, &schema.request_headers_to_remove),
-                (&schema.response_headers_to_add, &schema.response_headers_to_remove),
-                at,
-                problems,
-            ));
-            all.extend(schema.host_rewrite_literal.as_deref().map(Levels::host));
-        }
         all.extend_from_slice(levels);
-        up_to += u64::from(*weight);
+        up_to += u64::from(weight);
         routes.push((up_to, made(action, &all)));
     }
     match <[_; 1]>::try_from(routes) {
         Ok([(_, route)]) => Choice::One(Box::new(route)),
-        Err(routes) => Choice::Weighted { routes, random: forwarding.random.clone() },
+        Err(routes) => Choice::Weighted { routes, random: forwarding.random },
     }
 }
 
@@ -374,7 +364,7 @@ fn route_match(
 
 impl Levels {
     /// Of the message at `at`: what it adds and what it removes.
-    fn new(
+    pub(crate) fn new(
         (request_add, request_remove): (&[config::HeaderValueOption], &[String]),
         (response_add, response_remove): (&[config::HeaderValueOption], &[String]),
         at: &Path,
@@ -389,7 +379,7 @@ impl Levels {
     }
 
     /// That the host is this one.
-    fn host(host: &str) -> Self {
+    pub(crate) fn host(host: &str) -> Self {
         let request = MutationLevel { host: Some(host.as_bytes().into()), ..Default::default() };
         Self { request: Arc::new(request), response: Arc::default() }
     }

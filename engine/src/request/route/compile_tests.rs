@@ -132,13 +132,125 @@ fn what_envoy_refuses_is_refused_with_its_path() {
     }
 }
 
+/// Where the only route of a table has errors.
+fn mistakes(route: &Value) -> Vec<String> {
+    let (_, problems) = compiled(routes(json!([route])));
+    let at = "virtual_hosts[0].routes[0].";
+    problems.errors().map(|it| it.path.to_string().replacen(at, "", 1)).collect()
+}
+
+/// Headers to add, with three mistakes.
+fn wrong_additions() -> Value {
+    json!([{"header": {"key": "host", "value": "%NOPE%"}, "append": true,
+        "append_action": "ADD_IF_ABSENT"}])
+}
+
+/// A substitution, with two mistakes.
+fn wrong_rewrite() -> Value {
+    json!({"pattern": {"regex": "*"}, "substitution": "a b"})
+}
+
 #[test]
-fn all_that_is_wrong_is_told_at_once() {
-    let table = routes(json!([
-        {"match": {"safe_regex": {"regex": "*"}}, "route": {"cluster": "nope"}},
-        {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}},
-    ]));
-    assert_eq!(errors(table).len(), 3);
+fn one_route_reports_all_of_its_mistakes() {
+    let bad_regex = json!({"regex": "*"});
+    let rewrite = wrong_rewrite();
+    assert_eq!(
+        mistakes(&json!({
+            "match": {"safe_regex": bad_regex,
+                "headers": [{"name": "a", "string_match": {"safe_regex": bad_regex}}]},
+            "request_headers_to_add": wrong_additions(),
+            "response_headers_to_remove": [":status"],
+            "stat_prefix": "x",
+            "route": {
+                "cluster": "nope", "flush_timeout": {"secs": 1, "nanos": 0},
+                "prefix_rewrite": "/a b", "regex_rewrite": rewrite,
+                "host_rewrite_path_regex": rewrite,
+                "retry_policy": {"retriable_headers":
+                    [{"name": "a", "string_match": {"safe_regex": bad_regex}}]},
+                "upgrade_configs": [{"upgrade_type": "websocket", "connect_config": {"allow_post": true}},
+                    {"upgrade_type": "websocket"}],
+            },
+        })),
+        [
+            "stat_prefix",
+            "match.safe_regex.regex",
+            "match.headers[0].string_match.safe_regex.regex",
+            "request_headers_to_add[0].header.key",
+            "request_headers_to_add[0].append",
+            "request_headers_to_add[0].header.value",
+            "response_headers_to_remove[0]",
+            "route.flush_timeout",
+            "route.host_rewrite_path_regex.substitution",
+            "route.host_rewrite_path_regex",
+            "route.retry_policy.retriable_headers[0].string_match.safe_regex.regex",
+            "route.prefix_rewrite",
+            "route.regex_rewrite.substitution",
+            "route.regex_rewrite",
+            "route.regex_rewrite",
+            "route.cluster",
+            "route.upgrade_configs[1].upgrade_type",
+            "route.upgrade_configs[0].connect_config",
+            "route.upgrade_configs[0].connect_config.allow_post",
+        ]
+    );
+}
+
+#[test]
+fn each_weighted_cluster_and_a_redirect_report_all_of_their_mistakes() {
+    assert_eq!(
+        mistakes(&json!({"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
+            {"name": "nope", "host_rewrite_literal": "a b", "request_headers_to_add": wrong_additions()},
+            {"name": "nowhere", "weight": 1, "response_headers_to_remove": ["host"]},
+        ]}}})),
+        [
+            "route.weighted_clusters.clusters[0].name",
+            "route.weighted_clusters.clusters[0].request_headers_to_add[0].header.key",
+            "route.weighted_clusters.clusters[0].request_headers_to_add[0].append",
+            "route.weighted_clusters.clusters[0].request_headers_to_add[0].header.value",
+            "route.weighted_clusters.clusters[0].host_rewrite_literal",
+            "route.weighted_clusters.clusters[0]",
+            "route.weighted_clusters.clusters[1].name",
+            "route.weighted_clusters.clusters[1].response_headers_to_remove[0]",
+        ]
+    );
+    assert_eq!(
+        mistakes(&json!({"match": {"prefix": "/"}, "redirect": {"scheme_redirect": "a\nb",
+            "host_redirect": "a b", "regex_rewrite": wrong_rewrite()}})),
+        [
+            "redirect.scheme_redirect",
+            "redirect.host_redirect",
+            "redirect.regex_rewrite.substitution",
+            "redirect.regex_rewrite",
+        ]
+    );
+}
+
+/// Envoy takes both, and sends a request line of four words.
+#[test]
+fn a_rewrite_with_white_space_is_refused() {
+    let route = |route: Value| routes(json!([{"match": {"prefix": "/"}, "route": route}]));
+    for (field, value) in [("prefix_rewrite", "/a b"), ("host_rewrite_literal", "a\tb")] {
+        assert_eq!(errors(route(json!({"cluster": "echo", field: value}))).len(), 1, "{field}");
+    }
+}
+
+#[test]
+fn a_line_end_that_a_command_brings_is_a_space_in_a_header() {
+    struct TwoLines;
+    impl StreamInfo for TwoLines {
+        fn start_time(&self) -> std::time::SystemTime {
+            std::time::UNIX_EPOCH
+        }
+        fn route_name(&self) -> Option<&str> {
+            Some("a\tb\r\nx-evil: 1\0")
+        }
+    }
+    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
+        "request_headers_to_add": [{"header": {"key": "x-route", "value": "%ROUTE_NAME%"}}]}])));
+    let mut head = request("/", &[]);
+    let route = found(&table, &head, 0).unwrap();
+    route.request_headers.apply_to_request(&mut head, &TwoLines, &mut Scratch::default());
+    assert_eq!(shown(&head.fields).split_off(1), ["x-route: a\tb  x-evil: 1 "]);
 }
 
 #[test]

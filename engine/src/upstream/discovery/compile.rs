@@ -7,6 +7,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
+use crate::compile::check_word;
 use crate::upstream::discovery::{
     Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
 };
@@ -204,7 +205,10 @@ fn placed(
         problems.error(at, "an endpoint needs an address");
         return None;
     };
-    let at = at.field("endpoint").field("address");
+    let at = at.field("endpoint");
+    // `auto_host_rewrite` sends it.
+    check_word(hostname, &at.field("hostname"), problems);
+    let at = at.field("address");
     let config::Address { socket_address, pipe } = address;
     if pipe.is_some() {
         problems.error(&at.field("pipe"), "pipes to hosts are not implemented by Corvoy");
@@ -226,10 +230,10 @@ fn placed(
     if *protocol == config::Protocol::Udp {
         problems.error(&at.field("protocol"), "hosts are reached over TCP");
     }
-    let Some(port) = port_value.and_then(|port| u16::try_from(port).ok()) else {
+    let port = port_value.and_then(|port| u16::try_from(port).ok());
+    if port.is_none() {
         problems.error(&at, "an endpoint needs a port_value of at most 65535");
-        return None;
-    };
+    }
     let endpoint = Endpoint {
         hostname: hostname.clone(),
         weight: load_balancing_weight.unwrap_or(1),
@@ -245,7 +249,8 @@ fn placed(
         },
     };
     let (address, resolver_name) = (address.clone(), resolver_name.clone());
-    Some(Placed { endpoint, address, port, resolver_name, at })
+    // An address is checked also where its port is missing.
+    Some(Placed { endpoint, address, port: port.unwrap_or(0), resolver_name, at })
 }
 
 fn static_address(placed: &Placed, problems: &mut Problems) -> Option<SocketAddr> {
@@ -272,6 +277,7 @@ fn dns_target(placed: Placed, semantics: Semantics, problems: &mut Problems) -> 
         problems.error(&at.field("resolver_name"), message);
         return None;
     }
+    check_word(&address, &at.field("address"), problems);
     if endpoint.hostname.is_empty() {
         endpoint.hostname.clone_from(&address);
     }

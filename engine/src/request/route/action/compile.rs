@@ -6,10 +6,11 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts};
+use crate::compile::check_word;
 use crate::http::{FieldName, Line};
 use crate::request::retry;
 use crate::request::route::Upgrades;
-use crate::request::route::compile::{Given, refuse};
+use crate::request::route::compile::{Given, Levels, refuse};
 use crate::request::route::matchers::HeaderName;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 use crate::upstream::circuit_breaker::RoutingPriority;
@@ -31,8 +32,9 @@ pub(crate) struct WeightedCluster {
     /// `None`: it is not there, and that was allowed.
     pub(crate) cluster: Option<usize>,
     pub(crate) weight: u32,
-    /// The schema's, for its headers and its host; a route with one cluster has none.
-    pub(crate) schema: Option<(config::ClusterWeight, Path)>,
+    /// What it says of headers and of the host, in the order it is applied; a route with one cluster
+    /// says it itself.
+    pub(crate) levels: Vec<Levels>,
 }
 
 /// Reads a `RouteAction`; `inherited` is the retry policy of the virtual host.
@@ -50,10 +52,11 @@ pub(crate) fn forward(
         cluster_not_found_response_code,
         prefix_rewrite,
         regex_rewrite,
-        host_rewrite_literal,
-        auto_host_rewrite,
-        host_rewrite_header,
-        host_rewrite_path_regex,
+        // These four are read by `host_rewrite`.
+        host_rewrite_literal: _,
+        auto_host_rewrite: _,
+        host_rewrite_header: _,
+        host_rewrite_path_regex: _,
         append_x_forwarded_host,
         timeout,
         idle_timeout,
@@ -66,33 +69,25 @@ pub(crate) fn forward(
     refuse(cluster_header.is_some(), "cluster_header", at, problems);
     refuse(flush_timeout.is_some(), "flush_timeout", at, problems);
     refuse(max_stream_duration.is_some(), "max_stream_duration", at, problems);
-    let host_rewrite = if *auto_host_rewrite == Some(true) {
-        HostRewrite::Auto
-    } else if let Some(host) = host_rewrite_literal {
-        HostRewrite::Literal(host.as_bytes().into())
-    } else if let Some(name) = host_rewrite_header {
-        HostRewrite::Header(HeaderName::new(name))
-    } else if let Some(schema) = host_rewrite_path_regex {
-        let at = at.field("host_rewrite_path_regex");
-        HostRewrite::PathRegex(regex_rewrite_of(schema, &at, problems)?)
-    } else {
-        HostRewrite::None
-    };
+    let host_rewrite = host_rewrite(schema, at, problems);
     let own_retry = retry_policy
         .as_ref()
         .map(|schema| retry::compile::retry_policy(schema, &at.field("retry_policy"), problems));
     let path_rewrite =
-        path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems)?;
+        path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems);
     let random = weighted_clusters.as_ref().and_then(|schema| schema.header_name.as_deref());
     let clusters = match (cluster, weighted_clusters) {
-        (Some(name), _) => vec![one(name, given, &at.field("cluster"), problems)?],
-        (None, Some(schema)) => weighted(schema, given, &at.field("weighted_clusters"), problems)?,
-        (None, None) => return None,
+        (Some(name), _) => one(name, given, &at.field("cluster"), problems).map(|one| vec![one]),
+        (None, Some(schema)) => weighted(schema, given, &at.field("weighted_clusters"), problems),
+        (None, None) => None,
     };
     let retry = own_retry.or_else(|| inherited.cloned());
     let (timeouts, expected) = timers(*timeout, retry.as_ref());
+    let at_upgrades = at.field("upgrade_configs");
+    let upgrades = upgrades(upgrade_configs, &at_upgrades, problems);
+    let connect = connect(upgrade_configs, &at_upgrades, problems);
     Some(Forwarding {
-        clusters,
+        clusters: clusters?,
         not_found_status: not_found_status(*cluster_not_found_response_code),
         random: random.map(HeaderName::new),
         forward: Forward {
@@ -100,18 +95,39 @@ pub(crate) fn forward(
             timeouts,
             expected,
             idle_timeout: *idle_timeout,
-            upgrades: upgrades(upgrade_configs, &at.field("upgrade_configs"), problems),
-            connect: connect(upgrade_configs, &at.field("upgrade_configs"), problems),
+            upgrades,
+            connect,
             retry,
-            host_rewrite,
+            host_rewrite: host_rewrite?,
             append_x_forwarded_host: *append_x_forwarded_host,
-            path_rewrite,
+            path_rewrite: path_rewrite?,
             priority: match priority {
                 config::RoutingPriority::Default => RoutingPriority::Default,
                 config::RoutingPriority::High => RoutingPriority::High,
             },
         },
     })
+}
+
+/// What becomes of the host; the fields exclude each other.
+fn host_rewrite(
+    schema: &config::RouteAction,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<HostRewrite> {
+    if schema.auto_host_rewrite == Some(true) {
+        Some(HostRewrite::Auto)
+    } else if let Some(host) = &schema.host_rewrite_literal {
+        check_word(host, &at.field("host_rewrite_literal"), problems);
+        Some(HostRewrite::Literal(host.as_bytes().into()))
+    } else if let Some(name) = &schema.host_rewrite_header {
+        Some(HostRewrite::Header(HeaderName::new(name)))
+    } else if let Some(schema) = &schema.host_rewrite_path_regex {
+        let at = at.field("host_rewrite_path_regex");
+        regex_rewrite_of(schema, &at, problems).map(HostRewrite::PathRegex)
+    } else {
+        Some(HostRewrite::None)
+    }
 }
 
 const fn not_found_status(code: config::ClusterNotFoundResponseCode) -> u16 {
@@ -188,18 +204,19 @@ pub(crate) fn redirect(
         response_code,
         strip_query,
     } = schema;
-    let text = |text: &str| (!text.is_empty()).then(|| text.as_bytes().into());
-    let scheme = scheme_redirect.as_deref().and_then(text);
-    let https = *https_redirect == Some(true);
-    let path = match path_redirect.as_deref().and_then(text) {
-        Some(path) => RedirectPath::Replace(path),
-        None => RedirectPath::Rewrite(path_rewrite(
-            prefix_rewrite.as_deref(),
-            regex_rewrite.as_ref(),
-            at,
-            problems,
-        )?),
+    let mut text = |field: &str, text: &str| {
+        check_word(text, &at.field(field), problems);
+        (!text.is_empty()).then(|| text.as_bytes().into())
     };
+    let scheme = scheme_redirect.as_deref().and_then(|scheme| text("scheme_redirect", scheme));
+    let host = text("host_redirect", host_redirect);
+    let path = path_redirect.as_deref().and_then(|path| text("path_redirect", path));
+    let path = match path {
+        Some(path) => Some(RedirectPath::Replace(path)),
+        None => path_rewrite(prefix_rewrite.as_deref(), regex_rewrite.as_ref(), at, problems)
+            .map(RedirectPath::Rewrite),
+    };
+    let https = *https_redirect == Some(true);
     Some(Action::Redirect(Redirect {
         status: match response_code {
             config::RedirectResponseCode::MovedPermanently => 301,
@@ -209,9 +226,9 @@ pub(crate) fn redirect(
             config::RedirectResponseCode::PermanentRedirect => 308,
         },
         scheme: scheme.or_else(|| https.then(|| b"https"[..].into())),
-        host: text(host_redirect),
+        host,
         port: (*port_redirect != 0).then_some(*port_redirect),
-        path,
+        path: path?,
         strip_query: *strip_query,
     }))
 }
@@ -226,10 +243,9 @@ pub(crate) fn direct_response(
     let config::DirectResponseAction { status, body, body_format } = schema;
     refuse(body_format.is_some(), "body_format", at, problems);
     let at_body = at.field("body");
-    let body = match body.as_ref().map(read) {
-        None => Vec::new(),
-        Some(Ok(body)) => body,
-        Some(Err(error)) => {
+    let body = match body.as_ref().map_or_else(|| Ok(Vec::new()), read) {
+        Ok(body) => body,
+        Err(error) => {
             problems.error(&at_body, error);
             return None;
         }
@@ -255,7 +271,7 @@ fn one(
         problems.error(at, format!("route: unknown cluster '{name}'"));
         return None;
     }
-    Some(WeightedCluster { cluster, weight: 1, schema: None })
+    Some(WeightedCluster { cluster, weight: 1, levels: Vec::new() })
 }
 
 fn weighted(
@@ -266,40 +282,57 @@ fn weighted(
 ) -> Option<Vec<WeightedCluster>> {
     // Since weights need not add up to a total, Envoy ignores the total.
     let config::WeightedCluster { clusters, total_weight: _, header_name: _ } = schema;
-    let mut found = Vec::new();
-    for (i, schema) in clusters.iter().enumerate() {
-        let at = at.field("clusters").index(i);
-        let config::ClusterWeight {
-            name,
-            cluster_header,
-            weight,
-            request_headers_to_add: _,
-            request_headers_to_remove: _,
-            response_headers_to_add: _,
-            response_headers_to_remove: _,
-            host_rewrite_literal: _,
-        } = schema;
-        refuse(!cluster_header.is_empty(), "cluster_header", &at, problems);
-        let cluster = (given.cluster)(name);
-        if cluster.is_none() && given.validate_clusters {
-            let message = format!("route: unknown weighted cluster '{name}'");
-            problems.error(&at.field("name"), message);
-        }
-        let Some(weight) = *weight else {
-            problems.error(&at, "field 'weight' is missing");
-            continue;
-        };
-        found.push(WeightedCluster { cluster, weight, schema: Some((schema.clone(), at)) });
-    }
-    let sum: u64 = found.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    let clusters = clusters.iter().enumerate();
+    let clusters: Vec<_> = clusters
+        .map(|(i, schema)| one_of_many(schema, given, &at.field("clusters").index(i), problems))
+        .collect();
+    let clusters: Vec<_> = clusters.into_iter().collect::<Option<_>>()?;
+    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
     if sum == 0 {
         problems.error(at, "Sum of weights in the weighted_cluster must be greater than 0.");
-        return None;
     }
     if sum > u32::MAX.into() {
         problems.error(at, "The sum of weights of all weighted clusters exceeds 4294967295");
     }
-    Some(found)
+    Some(clusters)
+}
+
+fn one_of_many(
+    schema: &config::ClusterWeight,
+    given: &Given<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<WeightedCluster> {
+    let config::ClusterWeight {
+        name,
+        cluster_header,
+        weight,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        host_rewrite_literal,
+    } = schema;
+    refuse(!cluster_header.is_empty(), "cluster_header", at, problems);
+    let cluster = (given.cluster)(name);
+    if cluster.is_none() && given.validate_clusters {
+        let message = format!("route: unknown weighted cluster '{name}'");
+        problems.error(&at.field("name"), message);
+    }
+    let mut levels = vec![Levels::new(
+        (request_headers_to_add, request_headers_to_remove),
+        (response_headers_to_add, response_headers_to_remove),
+        at,
+        problems,
+    )];
+    if let Some(host) = host_rewrite_literal {
+        check_word(host, &at.field("host_rewrite_literal"), problems);
+        levels.push(Levels::host(host));
+    }
+    if weight.is_none() {
+        problems.error(at, "field 'weight' is missing");
+    }
+    Some(WeightedCluster { cluster, weight: (*weight)?, levels })
 }
 
 fn path_rewrite(
@@ -309,20 +342,23 @@ fn path_rewrite(
     problems: &mut Problems,
 ) -> Option<PathRewrite> {
     // Envoy: an empty prefix is none, also where the schema can tell the two apart.
-    let prefix_rewrite = prefix_rewrite.filter(|prefix| !prefix.is_empty());
-    Some(match (prefix_rewrite, regex_rewrite) {
-        (Some(prefix), None) => PathRewrite::Prefix(prefix.as_bytes().into()),
-        (None, Some(schema)) => {
-            PathRewrite::Regex(regex_rewrite_of(schema, &at.field("regex_rewrite"), problems)?)
-        }
-        (None, None) => PathRewrite::None,
+    let prefix = prefix_rewrite.filter(|prefix| !prefix.is_empty());
+    if let Some(prefix) = prefix {
+        check_word(prefix, &at.field("prefix_rewrite"), problems);
+    }
+    let at_regex = at.field("regex_rewrite");
+    let regex = regex_rewrite.map(|schema| regex_rewrite_of(schema, &at_regex, problems));
+    match (prefix, regex) {
+        (Some(prefix), None) => Some(PathRewrite::Prefix(prefix.as_bytes().into())),
+        (None, Some(regex)) => regex.map(PathRewrite::Regex),
+        (None, None) => Some(PathRewrite::None),
         (Some(_), Some(_)) => {
             let message =
                 "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy";
-            problems.error(&at.field("regex_rewrite"), message);
-            return None;
+            problems.error(&at_regex, message);
+            None
         }
-    })
+    }
 }
 
 fn regex_rewrite_of(
@@ -331,8 +367,10 @@ fn regex_rewrite_of(
     problems: &mut Problems,
 ) -> Option<RegexRewrite> {
     let config::RegexMatchAndSubstitute { pattern, substitution } = schema;
+    let at_substitution = at.field("substitution");
+    check_word(substitution, &at_substitution, problems);
     let config::RegexMatcher { regex } = pattern.as_ref()?;
-    let warn = |message: &str| problems.warn(&at.field("substitution"), message);
+    let warn = |message: &str| problems.warn(&at_substitution, message);
     let rewrite = RegexRewrite::new(regex, substitution, warn);
     rewrite.map_err(|error| problems.error(at, error)).ok()
 }

@@ -61,31 +61,37 @@ fn addition(
     let action = match (append, append_action) {
         (None, config::HeaderAppendAction::AppendIfExistsOrAdd)
         | (Some(true), config::HeaderAppendAction::AppendIfExistsOrAdd) => {
-            AppendAction::AppendIfExistsOrAdd
+            Some(AppendAction::AppendIfExistsOrAdd)
         }
         (Some(false), config::HeaderAppendAction::AppendIfExistsOrAdd)
         | (None, config::HeaderAppendAction::OverwriteIfExistsOrAdd) => {
-            AppendAction::OverwriteIfExistsOrAdd
+            Some(AppendAction::OverwriteIfExistsOrAdd)
         }
-        (None, config::HeaderAppendAction::AddIfAbsent) => AppendAction::AddIfAbsent,
-        (None, config::HeaderAppendAction::OverwriteIfExists) => AppendAction::OverwriteIfExists,
+        (None, config::HeaderAppendAction::AddIfAbsent) => Some(AppendAction::AddIfAbsent),
+        (None, config::HeaderAppendAction::OverwriteIfExists) => {
+            Some(AppendAction::OverwriteIfExists)
+        }
         (Some(_), _) => {
             let message = "Both append and append_action are set and it's not allowed";
             problems.error(&at.field("append"), message);
-            return None;
+            None
         }
     };
     if !raw_value.is_empty() {
         problems.warn(&at_header.field("raw_value"), "not read, as in Envoy: value holds");
     }
-    let value = Formatter::new(value)
-        .map_err(|error| problems.error(&at_header.field("value"), error))
-        .ok()?;
+    let value = Formatter::new(value);
+    let value = value.map_err(|error| problems.error(&at_header.field("value"), error)).ok();
     if is_framing(key) {
         problems.warn(&at_header.field("key"), "not added: the framing of a body is the proxy's");
         return None;
     }
-    Some(HeaderAddition { name: lower(key), value, action, keep_empty: *keep_empty_value })
+    Some(HeaderAddition {
+        name: lower(key),
+        value: value?,
+        action: action?,
+        keep_empty: *keep_empty_value,
+    })
 }
 
 /// Names that a route changes by rewrites only.
