@@ -21,6 +21,8 @@ mod containers;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod half_close;
 #[cfg(test)]
 mod installing;
