@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::connection_manager::{ConnectionManager, Peer, StripPort, UserAgent};
 use super::path::{self, Normalized};
 use crate::http::{
-    FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme,
-    Underscores, Version, members,
+    FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, Line, Method, ONE_HOP_OF_REQUESTS,
+    ONE_HOP_OF_UPGRADES, RequestHead, Scheme, Underscores, Version, members,
 };
 
 /// What became of a request.
@@ -155,8 +155,7 @@ fn checked(
     normalize_path(head, manager)?;
     strip_host(head, manager, peer);
 
-    let hop_by_hop = if upgrade { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP };
-    head.fields.remove_set(hop_by_hop);
+    head.fields.remove_set(if upgrade { REMOVED_BUT_UPGRADE } else { REMOVED });
     sanitize_te(&mut head.fields);
     let client = client_address(&mut head.fields, manager, peer);
     head.scheme = scheme(head, manager, peer);
@@ -535,16 +534,10 @@ const USUAL_MEMBERS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
 /// So many members of `Connection` are refused, as in Envoy.
 const NOMINATIONS_MAX: usize = 10;
 
-const HOP_BY_HOP_BUT_UPGRADE: FieldSet = FieldSet::of(&[
-    FieldName::Http2Settings,
-    FieldName::KeepAlive,
-    FieldName::ProxyConnection,
-    FieldName::TransferEncoding,
-    FieldName::XEnvoyInternal,
-]);
+/// What no request keeps: what is for one hop, and what nobody but us may say, at the edge or not.
+const REMOVED: FieldSet = ONE_HOP_OF_REQUESTS.with(&[FieldName::XEnvoyInternal]);
 
-const HOP_BY_HOP: FieldSet =
-    HOP_BY_HOP_BUT_UPGRADE.with(&[FieldName::Connection, FieldName::Upgrade]);
+const REMOVED_BUT_UPGRADE: FieldSet = ONE_HOP_OF_UPGRADES.with(&[FieldName::XEnvoyInternal]);
 
 /// What steers Envoys behind us, and only internal clients may say.
 const CONTROL: FieldSet = FieldSet::of(&[

@@ -14,6 +14,7 @@ pub(crate) mod head;
 mod joined;
 pub(crate) mod method;
 pub mod names;
+mod one_hop;
 
 pub use body::{BodyLength, TrailerRules};
 pub(crate) use byte_set::TOKEN;
@@ -23,3 +24,7 @@ pub(crate) use head::members;
 pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Underscores, Version};
 pub use joined::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES};
 pub use method::Method;
+pub use one_hop::{
+    ONE_HOP_OF_REQUESTS, ONE_HOP_OF_RESPONSES, ONE_HOP_OF_TRAILERS, ONE_HOP_OF_UPGRADED,
+    ONE_HOP_OF_UPGRADES,
+};

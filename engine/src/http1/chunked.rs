@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::Error;
-use crate::http::{FieldName, TOKEN, TrailerRules, Underscores};
+use crate::http::{FieldName, ONE_HOP_OF_TRAILERS, TOKEN, TrailerRules, Underscores};
 
 /// Decodes one body. However its bytes are split over calls, the result is the same.
 #[derive(Clone, Debug)]
@@ -288,7 +288,7 @@ impl Trailers {
         }
         self.fields_left = self.fields_left.checked_sub(1).ok_or(Error::TooManyFields)?;
         let name = name.to_ascii_lowercase();
-        if self.rules.kept && !is_for_this_hop(FieldName::of(&name)) {
+        if self.rules.kept && !ONE_HOP_OF_TRAILERS.has(FieldName::of(&name)) {
             self.lines.extend_from_slice(&name);
             self.lines.extend_from_slice(b": ");
             self.lines.extend_from_slice(value.get(1..).unwrap_or_default().trim_ascii());
@@ -368,22 +368,6 @@ fn expect(byte: u8, wanted: u8, otherwise: Error, next: State) -> Result<State, 
 // behind us could believe them.
 const fn is_forbidden(name: FieldName) -> bool {
     matches!(name, FieldName::ContentLength | FieldName::Host | FieldName::TransferEncoding)
-}
-
-//= rfc9110#7.6.1
-// "Intermediaries … SHOULD remove or replace fields that are known to require removal before
-// forwarding, whether or not they appear as a connection-option": what is for this hop as a field
-// is no less so as a trailer. Envoy passes them on.
-const fn is_for_this_hop(name: FieldName) -> bool {
-    matches!(
-        name,
-        FieldName::Connection
-            | FieldName::Expect
-            | FieldName::KeepAlive
-            | FieldName::ProxyConnection
-            | FieldName::Te
-            | FieldName::Upgrade
-    )
 }
 
 /// Extensions carry nothing for us, so a body may not consist of them.

@@ -3,7 +3,10 @@
 //! In Envoy's order: [`from_origin`], then what the route adds, then [`for_one_hop`], [`finish`] and the
 //! framing ([`crate::http1::framing::announce_response`]). A local reply starts with what the route adds.
 
-use crate::http::{FieldName, FieldSet, JOINED_IN_RESPONSES, Line, ResponseHead, members};
+use crate::http::{
+    FieldName, JOINED_IN_RESPONSES, Line, ONE_HOP_OF_RESPONSES, ONE_HOP_OF_UPGRADED, ResponseHead,
+    members,
+};
 use crate::shard::clock::DateLine;
 
 /// The rules of a connection manager for its responses.
@@ -87,7 +90,7 @@ pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>) {
 /// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
 pub fn for_one_hop(head: &mut ResponseHead, upgrade: bool) {
     let leave = upgrade && head.upgrade().is_some();
-    head.fields.remove_set(if leave { HOP_BY_HOP_BUT_UPGRADE } else { HOP_BY_HOP });
+    head.fields.remove_set(if leave { ONE_HOP_OF_UPGRADED } else { ONE_HOP_OF_RESPONSES });
 }
 
 /// Adds what every response to a client has.
@@ -134,12 +137,6 @@ fn remove_nominated(head: &mut ResponseHead) {
 /// take back because they frame the message.
 const OPTIONS: [&[u8]; 6] =
     [b"close", b"keep-alive", b"upgrade", b"connection", b"content-length", b"transfer-encoding"];
-
-const HOP_BY_HOP_BUT_UPGRADE: FieldSet =
-    FieldSet::of(&[FieldName::TransferEncoding, FieldName::ProxyConnection]);
-
-const HOP_BY_HOP: FieldSet =
-    HOP_BY_HOP_BUT_UPGRADE.with(&[FieldName::Connection, FieldName::Upgrade]);
 
 #[cfg(test)]
 mod tests {

@@ -69,22 +69,6 @@ stats! {
     }
 }
 
-impl HttpStats {
-    /// Counts a response that was sent in full, under its class.
-    #[inline]
-    pub fn record_response(&self, status: u16) {
-        self.downstream_rq_completed.inc();
-        match status {
-            100..200 => self.downstream_rq_1xx.inc(),
-            200..300 => self.downstream_rq_2xx.inc(),
-            300..400 => self.downstream_rq_3xx.inc(),
-            400..500 => self.downstream_rq_4xx.inc(),
-            500..600 => self.downstream_rq_5xx.inc(),
-            _ => {}
-        }
-    }
-}
-
 stats! {
     /// `http.<stat_prefix>.` and `http.async-client.`: the router.
     pub struct RouterStats {
