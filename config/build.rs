@@ -42,14 +42,15 @@ fn main() -> Result<()> {
 
 /// The folders inside envoy-types that `import` lines are relative to.
 fn include_paths() -> Result<Vec<PathBuf>> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .manifest_path(stand_in()?)
-        .other_options(vec![
-            "--offline".to_owned(),
-            "--filter-platform".to_owned(),
-            env::var("HOST")?,
-        ])
-        .exec()?;
+    let mut command = cargo_metadata::MetadataCommand::new();
+    command.manifest_path(stand_in()?);
+    let mut options = vec!["--filter-platform".to_owned(), env::var("HOST")?, "--offline".to_owned()];
+    command.other_options(options.clone());
+    let metadata = command.exec().or_else(|_| {
+        // A first build: cargo has not downloaded what it does not compile. `cargo fetch` does.
+        options.pop();
+        command.other_options(options).exec()
+    })?;
     let package = metadata
         .packages
         .iter()
