@@ -44,7 +44,8 @@ fn main() -> Result<()> {
 fn include_paths() -> Result<Vec<PathBuf>> {
     let mut command = cargo_metadata::MetadataCommand::new();
     command.manifest_path(stand_in()?);
-    let mut options = vec!["--filter-platform".to_owned(), env::var("HOST")?, "--offline".to_owned()];
+    let mut options =
+        vec!["--filter-platform".to_owned(), env::var("HOST")?, "--offline".to_owned()];
     command.other_options(options.clone());
     let metadata = command.exec().or_else(|_| {
         // A first build: cargo has not downloaded what it does not compile. `cargo fetch` does.

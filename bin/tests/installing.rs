@@ -317,3 +317,22 @@ fn wrong_usage_is_refused() {
     }
     assert!(root.is_empty());
 }
+
+#[test]
+fn the_debian_package_has_what_the_installer_puts_there() {
+    let root = Root::empty();
+    root.install(&["--prefix", "/usr"]);
+    let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+    let staged =
+        manifest.lines().filter_map(|line| line.trim().strip_prefix("[\"../target/deb/staged/"));
+    let mut packaged: Vec<&str> = staged.filter_map(|rest| rest.split('"').next()).collect();
+    packaged.sort_unstable();
+    let files = root.content().into_keys().filter(|path| root.0.path().join(path).is_file());
+    let files = files.map(|path| path.to_str().unwrap().to_owned());
+    // dpkg removes what it installed: no copy of the installer, no list of its files.
+    let files =
+        files.filter(|path| !path.starts_with("usr/share/corvoy/") && !path.starts_with("var/"));
+    // Debian's policy: manual pages are compressed.
+    let files = files.map(|path| if path.ends_with(".8") { path + ".gz" } else { path });
+    assert_eq!(packaged, files.collect::<Vec<_>>());
+}
