@@ -9,7 +9,7 @@ use clap_complete::shells;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::flags::{EXIT_STATUS, SIGNALS, VERSION};
+use crate::flags::{ENVIRONMENT, EXIT_STATUS, SIGNALS, VERSION};
 
 /// A document, as the command line asks for it.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -71,6 +71,7 @@ fn man_page(command: Command, out: &mut impl Write) -> io::Result<()> {
     }
     rest.control("SH", ["EXIT STATUS"]).text([roman(EXIT_STATUS)]);
     rest.control("SH", ["SIGNALS"]).text([roman(SIGNALS)]);
+    rest.control("SH", ["ENVIRONMENT"]).text([roman(ENVIRONMENT)]);
     rest.control("SH", ["FILES"]);
     for (path, what) in FILES {
         rest.control("TP", []).text([bold(path)]).text([roman(what)]);

@@ -24,7 +24,9 @@ use crate::log::{self, Level};
 #[command(name = "corvoy", version = VERSION, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 #[command(override_usage = "corvoy [OPTIONS]\n       corvoy <COMMAND>")]
-#[command(after_help = format!("Exit status: {EXIT_STATUS}\nSignals: {SIGNALS}"))]
+#[command(after_help = format!(
+    "Exit status: {EXIT_STATUS}\nSignals: {SIGNALS}\nEnvironment: {ENVIRONMENT}"
+))]
 pub(crate) struct Flags {
     /// The configuration: .yaml, .yml or .json
     #[arg(short = 'c', long, value_name = "FILE", help_heading = "Configuration")]
@@ -196,7 +198,11 @@ use Answer::{Harmless, Honoured, Refused};
 pub(crate) const EXIT_STATUS: &str =
     "0 served or valid, 1 it could not start or the configuration is not valid, 2 wrong usage.";
 
-pub(crate) const SIGNALS: &str = "TERM or INT drains and exits, a second one exits at once.";
+pub(crate) const SIGNALS: &str = "TERM, INT or QUIT drains and exits, a second one exits at once; \
+    USR1 opens the file of --log-path again; HUP and USR2 are logged and ignored.";
+
+pub(crate) const ENVIRONMENT: &str = "CORVOY_RING asks for less than the best that the kernel offers: \
+    coop, plain or epoll. NOTIFY_SOCKET and WATCHDOG_USEC are systemd's (Type=notify, WatchdogSec=).";
 
 pub(crate) const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (Envoy v3 API, as of Envoy 1.40)");

@@ -10,8 +10,7 @@ mod memory;
 mod origin;
 mod report;
 
-use std::fmt::Display;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +19,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use corvoy_config::{Loaded, Problems, Source};
 use corvoy_engine::compile::{self, Compiled};
-use corvoy_engine::control;
+use corvoy_engine::control::{self, StartError};
 use corvoy_engine::stats::{ProcessStats, Registry};
 
 use flags::{Flags, Mode};
@@ -29,7 +28,7 @@ use flags::{Flags, Mode};
 const DEMONSTRATION: &str = include_str!("default.yaml");
 
 /// Where the demonstration expects its origin; [`DEMONSTRATION`] says the same.
-const ORIGIN: &str = "127.0.0.1:8000";
+const ORIGIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8000));
 
 fn main() -> ExitCode {
     let started = Instant::now();
@@ -41,6 +40,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             report::failure(&error);
+            if flags.log_path.is_some() {
+                tracing::error!(target: "main", "{error:#}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -75,6 +77,9 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let mut problems = Problems::default();
     let configured = load(flags, &source, &registry, &mut problems);
     report::problems(&problems, &source);
+    if flags.log_path.is_some() {
+        report::log_problems(&problems);
+    }
     memory::hand_back();
     let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
     if flags.mode() == Mode::Validate {
@@ -109,9 +114,9 @@ fn serve_origin(address: SocketAddr) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn listen_for_origin(address: impl ToSocketAddrs + Display) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(&address);
-    listener.with_context(|| format!("cannot listen on {address} (origin)"))
+fn listen_for_origin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |error| StartError::Listen { address, what: "origin".to_owned(), error };
+    TcpListener::bind(address).map_err(failed)
 }
 
 /// The texts that the flags name.

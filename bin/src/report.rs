@@ -4,7 +4,7 @@
 
 use std::io::IsTerminal as _;
 
-use corvoy_config::{Problems, Source, render, render_styled};
+use corvoy_config::{Problems, Severity, Source, render, render_styled};
 use serde_json::{Value, json};
 
 use crate::flags::Flags;
@@ -30,6 +30,18 @@ pub(crate) fn problems(problems: &Problems, source: &Source) {
         render(problems, source)
     };
     eprint!("{rendered}");
+}
+
+/// The same in the log, one line each: standard error may be read by nobody.
+pub(crate) fn log_problems(problems: &Problems) {
+    for problem in problems.iter() {
+        let help = problem.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        let (path, message) = (&problem.path, &problem.message);
+        match problem.severity {
+            Severity::Error => tracing::error!(target: "config", "{path}: {message}{help}"),
+            Severity::Warning => tracing::warn!(target: "config", "{path}: {message}{help}"),
+        }
+    }
 }
 
 /// What to try against the demonstration.

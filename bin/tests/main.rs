@@ -19,6 +19,10 @@ mod connections;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod descriptors;
+#[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod examples;
@@ -38,6 +42,8 @@ mod process;
 mod retries;
 #[cfg(test)]
 mod rolling_upgrade;
+#[cfg(test)]
+mod service_manager;
 #[cfg(test)]
 mod stats;
 #[cfg(test)]

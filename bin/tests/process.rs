@@ -78,6 +78,8 @@ fn a_taken_port_is_one_clear_line_and_exit_status_1() {
             let said = text(&output.stderr);
             assert_eq!(said.lines().count(), 1, "{said}");
             assert!(said.contains(&address.to_string()), "{said}");
+            let who = format!("ss -ltnp 'sport = :{}'", address.port());
+            assert!(said.contains(&who), "{said}");
             assert_eq!(said.matches("os error").count(), 1, "{said}");
         }
     }
@@ -165,7 +167,7 @@ fn a_signal_drains_and_loses_no_request_that_had_begun() {
     if is_oracle() {
         return; // Envoy exits at once and takes its requests along.
     }
-    for signal in [Signal::Term, Signal::Int] {
+    for signal in [Signal::Term, Signal::Int, Signal::Quit] {
         let origin = Origin::that_answers_late(Duration::from_millis(500));
         let proxy = Proxy::with(Config::to(&origin).shards(2));
         let mut clients: Vec<_> = (0..8).map(|_| proxy.connect()).collect();
@@ -182,6 +184,70 @@ fn a_signal_drains_and_loses_no_request_that_had_begun() {
         }
         assert_eq!(proxy.exit().code(), Some(0));
     }
+}
+
+#[test]
+fn signals_for_what_is_not_there_yet_are_logged_and_change_nothing() {
+    if is_oracle() {
+        return; // Envoy ends with USR2 and ignores HUP in silence.
+    }
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    for (signal, name) in [(Signal::Usr2, "SIGUSR2 ignored"), (Signal::Hup, "SIGHUP ignored")]
+    {
+        proxy.signal(signal);
+        wait_until(name, || proxy.log().contains(name));
+        assert_eq!(proxy.get("/").status(), 200);
+    }
+}
+
+#[test]
+fn the_help_has_all_signals_and_the_environment() {
+    if is_oracle() {
+        return;
+    }
+    let help = text(&run(&["--help"]).stdout);
+    for word in ["TERM", "INT", "QUIT", "USR1", "HUP", "USR2", "CORVOY_RING", "NOTIFY_SOCKET"] {
+        assert!(help.contains(word), "no {word} in:\n{help}");
+    }
+}
+
+#[test]
+fn a_log_path_has_the_reason_why_it_did_not_start() {
+    if is_oracle() {
+        return; // Envoy's log does not say where in the file.
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("port_value: {}", taken.local_addr().unwrap().port());
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
+    let yaml = Config::to_addresses(&[]).yaml();
+    let bad_field = yaml.replace("prefix: \"/\"", "prefix: \"/\", sufix: a");
+    let bad_port = yaml.replacen("port_value: 0", &port, 1);
+    for (yaml, reason) in
+        [(bad_field, "[error][config]"), (bad_port, "[error][main] cannot listen")]
+    {
+        let output = run(&["--config-yaml", &yaml, "--log-path", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(!output.stderr.is_empty());
+        let log = fs::read_to_string(&path).unwrap();
+        assert!(log.contains(reason), "{log}");
+    }
+}
+
+#[test]
+fn when_io_uring_is_refused_one_warning_says_what_to_do() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).locked_memory(64 << 10));
+    assert_eq!(proxy.get("/").status(), 200);
+    let log = proxy.log();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("io_uring is")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(warnings[0].contains("[warning]") && warnings[0].contains("LimitMEMLOCK"), "{log}");
+    assert!(log.contains("1 shard on epoll"), "{log}");
 }
 
 #[test]

@@ -32,8 +32,28 @@ pub const TASKS_UNASKED_MAX: u64 = 64;
 /// How often another host is asked for to avoid one that was tried.
 pub const HOST_SELECTIONS_MAX: u32 = 100;
 
-/// Milliseconds that a listener rests when the process is out of file descriptors.
-pub const ACCEPT_BACKOFF_MS: u64 = 100;
+/// Milliseconds between two looks whether a listener that paused can go on.
+pub const ACCEPT_PAUSE_MS: u64 = 10;
+
+/// File descriptors that the process needs for itself: the log, admin connections, DNS, signals.
+pub const PROCESS_DESCRIPTORS: u64 = 32;
+
+/// File descriptors that a shard needs for itself, beside its listening sockets: rings, timer, mailbox.
+pub const SHARD_DESCRIPTORS: u64 = 8;
+
+/// Below so many file descriptors there is a warning at the start.
+pub const DESCRIPTORS_WARNING: u64 = 10_000;
+
+/// Client connections that so many file descriptors are enough for; more wait in the accept queues.
+///
+/// What the process needs for itself is set apart, and of the rest one half is for clients and the other
+/// for upstream connections, as HAProxy works out its `maxconn`: so whoever was accepted can be answered.
+#[must_use]
+pub fn client_connections_max(descriptors: u64, shards: u64, listeners: u64) -> u64 {
+    let per_shard = SHARD_DESCRIPTORS.saturating_add(listeners);
+    let own = PROCESS_DESCRIPTORS.saturating_add(shards.saturating_mul(per_shard));
+    (descriptors.saturating_sub(own) / 2).max(1)
+}
 
 /// Connections taken from one listener before the shard looks at its other work.
 pub const ACCEPT_BURST_MAX: usize = 64;
@@ -53,6 +73,10 @@ pub const HALF_CLOSED_MAX: usize = 256;
 /// sends beyond them stays in the kernel.
 pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 
+/// Milliseconds that a drain waits for TCP handshakes that had begun before it: some round trips over
+/// an ocean.
+pub const DRAIN_HANDSHAKE_MS: u64 = 300;
+
 /// Milliseconds between two looks at the idle upstream connections, at the most: a host may have
 /// closed some.
 pub const POOL_SWEEP_MS: u64 = 1000;
@@ -63,3 +87,21 @@ pub const POOL_SWEEP_MIN_MS: u64 = 50;
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(POOL_SWEEP_MIN_MS < POOL_SWEEP_MS);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_descriptors_that_are_free_are_for_clients() {
+        assert_eq!(client_connections_max(1024, 2, 1), (1024 - 32 - 2 * 9) / 2);
+        assert_eq!(client_connections_max(256, 1, 1), 107);
+        assert_eq!(client_connections_max(1 << 20, 64, 10), ((1 << 20) - 32 - 64 * 18) / 2);
+    }
+
+    #[test]
+    fn one_client_is_served_however_few_descriptors_there_are() {
+        assert_eq!(client_connections_max(16, 4, 1), 1);
+        assert_eq!(client_connections_max(0, 0, 0), 1);
+    }
+}

@@ -1,7 +1,9 @@
 //! Configurations for the stories: one listener, one virtual host, one cluster, and what a story adds.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use super::Origin;
@@ -91,7 +93,23 @@ impl Config {
 
     /// The process may have so many descriptors.
     pub(crate) fn descriptors(self, most: u32) -> Self {
-        self.launched_by(&["prlimit", &format!("--nofile={most}:{most}")])
+        self.soft_and_hard_descriptors(most, most)
+    }
+
+    /// The process has these soft and hard limits of descriptors.
+    pub(crate) fn soft_and_hard_descriptors(self, soft: u32, hard: u32) -> Self {
+        self.launched_by(&["prlimit", &format!("--nofile={soft}:{hard}")])
+    }
+
+    /// The process may lock so many bytes of memory.
+    pub(crate) fn locked_memory(self, bytes: u32) -> Self {
+        let limit = format!("--memlock={bytes}:{bytes}");
+        // It does not hold for root, and only root can give the privilege away.
+        if fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+            let unprivileged = ["setpriv", "--bounding-set=-ipc_lock,-sys_resource"];
+            return self.launched_by(&[&["prlimit", &limit][..], &unprivileged].concat());
+        }
+        self.launched_by(&["prlimit", &limit])
     }
 
     /// The process is started by this command, which becomes it.

@@ -26,9 +26,12 @@ pub(crate) struct Proxy {
 /// What an operator sends to the process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
+    Hup,
     Int,
+    Quit,
     Term,
     Usr1,
+    Usr2,
 }
 
 /// Whether the stories are being told about the real Envoy.
@@ -146,12 +149,23 @@ impl Proxy {
         });
     }
 
+    /// Waits until a counter has come so far.
+    #[track_caller]
+    pub(crate) fn stat_becomes_at_least(&self, name: &str, value: u64) {
+        wait_until(&format!("{name} to be {value}"), || {
+            self.stats().get(name).is_some_and(|counted| *counted >= value)
+        });
+    }
+
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
         let name = match signal {
+            Signal::Hup => "HUP",
             Signal::Int => "INT",
+            Signal::Quit => "QUIT",
             Signal::Term => "TERM",
             Signal::Usr1 => "USR1",
+            Signal::Usr2 => "USR2",
         };
         let pid = self.process.lock().unwrap().id();
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::admin::{DrainListeners, Order, ServerState};
 use super::counted;
@@ -34,10 +34,6 @@ enum Health {
     /// All clients are told to leave.
     Failed,
 }
-
-/// So many looks in a row must find no connection: between two of them a client that was told to
-/// leave may be the only one that is left in a queue.
-const QUIET_LOOKS: u32 = 3;
 
 /// How often a drain looks whether connections are left.
 const LOOK: Duration = Duration::from_millis(20);
@@ -117,13 +113,16 @@ impl Drain {
         self.running.set_state(ServerState::Draining);
         self.tell(Draining::Leave);
         self.stop(Listeners::All);
-        let until = Instant::now() + self.most;
-        // The shards first take the connections that wait in their queues.
-        let mut quiet = 0;
-        while quiet < QUIET_LOOKS && Instant::now() < until {
-            tokio::time::sleep(LOOK).await;
-            quiet = if self.shards.connections() == 0 { quiet + 1 } else { 0 };
-        }
+        let shards = &self.shards;
+        let drained = async {
+            shards.caught_up().await;
+            // In this order: a shard that no longer listens has counted whom it accepted.
+            while shards.listening() > 0 || shards.connections() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // What it says when the time is over stands below.
+        let _in_time = tokio::time::timeout(self.most, drained).await;
         let left = self.shards.connections();
         if left > 0 {
             let left = counted(left, "connection");

@@ -7,31 +7,39 @@
 //! Invariant: the shards hear of a configuration before they hear of anything in it.
 
 pub mod admin;
+mod descriptors;
 mod dns;
 mod drain;
+mod notify;
 mod outages;
+mod ring_advice;
 mod server;
 mod shards;
+mod signals;
 pub mod sockets;
 
 use std::fmt::Display;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use self::admin::{Admin, ConfigDump, Identity, ServerState};
 use self::drain::Drain;
+use self::notify::ServiceManager;
 use self::outages::Outages;
 use self::server::{Changing, Running};
 use self::shards::Shards;
+use self::signals::{Asked, Signals};
 use self::sockets::PortUse;
 use crate::compile::{Compiled, Node};
+use crate::limits;
 use crate::runtime::Runtime;
 use crate::shard::mailbox::Order;
 use crate::snapshot::Snapshot;
@@ -70,14 +78,14 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address is taken, or not ours.
-    #[error("cannot listen on {address} ({what})")]
+    #[error("cannot listen on {address} ({what}): {error}{}", sockets::hint(*address, error))]
     Listen {
         /// Where.
         address: SocketAddr,
         /// The listener's name, or the admin endpoint.
         what: String,
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file for the admin address cannot be written.
     #[error("cannot write {}", path.display())]
@@ -115,21 +123,23 @@ async fn serve(
     options: Options,
 ) -> Result<(), StartError> {
     let Compiled { snapshot, admin: admin_address, stats_flush_interval, node, runtime } = compiled;
-    // Before anything is bound: a signal from here on finds somebody who listens.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut reopen = signal(SignalKind::user_defined1())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    // Before anything is bound: a signal from here on is handled.
+    let mut signals = Signals::handle()?;
+    let service_manager = Rc::new(ServiceManager::of_environment());
+    let descriptors = descriptors::raise_limit();
 
     let admin_listener = match admin_address {
         Some(address) => Some(listen_admin(address, &options).await?),
         None => None,
     };
     let sockets = bind(&snapshot, &options)?;
-    let shards = Arc::new(Shards::start(options.concurrency, options.started)?);
+    let listeners = snapshot.listeners.len() as u64;
+    let connections_max =
+        limits::client_connections_max(descriptors, options.concurrency as u64, listeners);
+    let shards = Arc::new(Shards::start(options.concurrency, options.started, connections_max)?);
     shards.tell_all(|| Order::Snapshot(Arc::clone(&snapshot)));
 
-    let (orders, mut ordered) = mpsc::unbounded_channel();
+    let (orders, ordered) = mpsc::unbounded_channel();
     let values = process.runtime.control();
     // Envoy loads twice at its start, and has no directory of overrides.
     values.load_success.add(2);
@@ -149,38 +159,83 @@ async fn serve(
     let initialized = follow_hosts(&running, &shards)?;
     drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
     let manager = Arc::clone(&process.listener_manager);
-    let mut drain =
-        Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
+    let drain = Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
 
     tokio::select! {
         () = initialized => {}
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        () = stop_signal(&mut signals, &*options.logging) => return Ok(()),
     }
     go_live(&running, &shards, sockets, &process);
     (options.when_live)();
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            _ = reopen.recv() => options.logging.reopen(),
-            _ = hang_up.recv() => {
-                tracing::info!(target: "main", "SIGHUP: the configuration is read at start only");
-            }
-            Some(order) = ordered.recv() => match order {
-                admin::Order::Quit => return Ok(()),
-                admin::Order::ReopenLogs => options.logging.reopen(),
-                order => drain.order(order),
-            },
-        }
-    }
-    tracing::info!(target: "main", "draining; a second signal ends the process at once");
+    drop(tokio::task::spawn_local(descriptors::watch(Arc::clone(&shards), descriptors)));
+    drop(tokio::task::spawn_local(Rc::clone(&service_manager).watch(Arc::clone(&shards))));
+    let ready = async {
+        shards.caught_up().await;
+        service_manager.ready();
+        pending().await
+    };
     tokio::select! {
-        () = drain.leave() => tracing::info!(target: "main", "drained; exiting"),
-        _ = interrupt.recv() => tracing::warn!(target: "main", "exiting without having drained"),
-        _ = terminate.recv() => tracing::warn!(target: "main", "exiting without having drained"),
+        () = until_the_end(signals, ordered, drain, &*options.logging, &service_manager) => {}
+        () = ready => {}
     }
     Ok(())
+}
+
+/// Does what signals and the admin endpoint ask for until one of them ends the process; a signal
+/// drains it first.
+async fn until_the_end(
+    mut signals: Signals,
+    mut ordered: mpsc::UnboundedReceiver<admin::Order>,
+    mut drain: Drain,
+    logging: &dyn Logging,
+    service_manager: &ServiceManager,
+) {
+    tokio::select! {
+        () = stop_signal(&mut signals, logging) => {}
+        () = quit_order(&mut ordered, logging, |order| drain.order(order)) => {
+            return service_manager.stopping();
+        }
+    }
+    service_manager.stopping();
+    tracing::info!(target: "main", "draining; a second signal ends the process at once");
+    tokio::select! {
+        () = drain.leave() => return tracing::info!(target: "main", "drained; exiting"),
+        () = stop_signal(&mut signals, logging) => {}
+        // All connections are leaving: no other order changes that.
+        () = quit_order(&mut ordered, logging, drop) => {}
+    }
+    tracing::warn!(target: "main", "exiting without having drained");
+}
+
+/// Completes when a signal says to stop; does what others ask for meanwhile.
+async fn stop_signal(signals: &mut Signals, logging: &dyn Logging) {
+    loop {
+        match signals.next().await {
+            Asked::Stop => return,
+            Asked::ReopenLog => logging.reopen(),
+            Asked::Reload => {
+                tracing::info!(target: "main", "SIGHUP ignored: the configuration is read at the start only");
+            }
+            Asked::Upgrade => {
+                tracing::info!(target: "main", "SIGUSR2 ignored: a running program cannot be replaced");
+            }
+        }
+    }
+}
+
+/// Completes when the admin endpoint is told to quit; other orders are carried out meanwhile.
+async fn quit_order(
+    ordered: &mut mpsc::UnboundedReceiver<admin::Order>,
+    logging: &dyn Logging,
+    mut carry_out: impl FnMut(admin::Order),
+) {
+    while let Some(order) = ordered.recv().await {
+        match order {
+            admin::Order::Quit => return,
+            admin::Order::ReopenLogs => logging.reopen(),
+            order => carry_out(order),
+        }
+    }
 }
 
 /// `1 shard`, `2 shards`
@@ -234,7 +289,7 @@ fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Bound>, StartError
     let longest = sockets::backlog_max();
     let failed = |listener: &crate::downstream::Listener| {
         let (address, what) = (listener.address, format!("listener {}", listener.name));
-        move |source| StartError::Listen { address, what, source }
+        move |error| StartError::Listen { address, what, error }
     };
     if options.port_use == PortUse::Exclusive {
         for listener in &snapshot.listeners {
@@ -254,7 +309,7 @@ fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Bound>, StartError
 }
 
 async fn listen_admin(address: SocketAddr, options: &Options) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { address, what: "admin".to_owned(), source };
+    let failed = |error| StartError::Listen { address, what: "admin".to_owned(), error };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(target: "main", "admin address: {address}");

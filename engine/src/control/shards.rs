@@ -1,10 +1,11 @@
 //! The shards, seen from outside: their threads and their mailboxes.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::counted;
+use super::{counted, ring_advice};
 use crate::shard::mailbox::{Mailbox, Order};
 use crate::shard::roster::{Post, Roster};
 use crate::shard::{self, Plan, ring};
@@ -17,21 +18,28 @@ pub(super) struct Shards {
     driver: String,
     /// The core that each is pinned to.
     cores: Vec<Option<usize>>,
+    /// How often each shard was asked for a heartbeat.
+    heartbeats: AtomicU64,
 }
 
+/// How often the control plane looks whether the shards have answered, while it waits for that.
+const LOOK: Duration = Duration::from_millis(1);
+
 impl Shards {
-    /// Starts so many threads, each on a core of its own as far as they go round.
-    pub(super) fn start(count: usize, epoch: Instant) -> io::Result<Self> {
+    /// Starts so many threads, each on a core of its own as far as they go round. All together accept
+    /// at most `connections_max` client connections.
+    pub(super) fn start(count: usize, epoch: Instant, connections_max: u64) -> io::Result<Self> {
         let choice = ring::choose()?;
-        for refusal in &choice.refusals {
-            tracing::warn!(target: "main", "the kernel refuses {refusal}");
+        if let Some(advice) = ring_advice::of(&choice) {
+            tracing::warn!(target: "main", "io_uring {advice}");
         }
         tracing::info!(target: "main", "{} on {}", counted(count, "shard"), choice.ring);
         let found = core_affinity::get_core_ids().unwrap_or_default();
         let mailboxes = (0..count).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
-        let roster = Roster::new(mailboxes);
-        let driver = std::iter::once(choice.ring.to_string()).chain(choice.refusals);
+        let roster = Roster::new(mailboxes, connections_max);
+        let refusals = choice.refusals.iter().map(|(ring, error)| format!("{ring}: {error}"));
+        let driver = std::iter::once(choice.ring.to_string()).chain(refusals);
         let driver = driver.collect::<Vec<_>>().join("; refused: ");
         let mut cores = Vec::with_capacity(count);
         for (id, inbox) in inboxes.into_iter().enumerate() {
@@ -40,7 +48,7 @@ impl Shards {
             let plan = Plan { id, core, ring: choice.ring, inbox, epoch, roster };
             thread::Builder::new().name(format!("shard_{id}")).spawn(move || run(plan))?;
         }
-        Ok(Self { roster, driver, cores })
+        Ok(Self { roster, driver, cores, heartbeats: AtomicU64::new(0) })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -64,6 +72,46 @@ impl Shards {
         self.roster.posts().map(Post::connections).sum()
     }
 
+    /// As many of them as there may be.
+    pub(super) const fn connections_max(&self) -> u64 {
+        self.roster.connections_max()
+    }
+
+    /// Sockets that connections are accepted from, on all shards.
+    pub(super) fn listening(&self) -> u64 {
+        self.roster.posts().map(Post::listening).sum()
+    }
+
+    /// How often listeners had to let clients wait, on all shards.
+    pub(super) fn accept_pauses(&self) -> u64 {
+        self.roster.posts().map(Post::accept_pauses).sum()
+    }
+
+    /// What accept(2) said when one did, if it was not for the descriptors of upstream connections.
+    pub(super) fn accept_error(&self) -> Option<i32> {
+        self.roster.posts().find_map(Post::accept_error)
+    }
+
+    /// Asks every shard to show that it turns. Answered when [`Self::without_heartbeat`] says so of
+    /// the number that this returns.
+    pub(super) fn ask_for_heartbeat(&self) -> u64 {
+        self.tell_all(|| Order::Heartbeat);
+        self.heartbeats.fetch_add(1, Relaxed) + 1
+    }
+
+    /// A shard that has not answered so many times yet.
+    pub(super) fn without_heartbeat(&self, asked: u64) -> Option<usize> {
+        self.roster.posts().find(|post| post.heartbeats() < asked).map(Post::id)
+    }
+
+    /// Waits until every shard has carried out all that it was told before.
+    pub(super) async fn caught_up(&self) {
+        let asked = self.ask_for_heartbeat();
+        while self.without_heartbeat(asked).is_some() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// The core of each, for the admin endpoint.
     pub(super) fn places(&self) -> impl Iterator<Item = (Option<usize>, &'static Post)> {
         self.cores.iter().copied().zip(self.roster.posts())
@@ -79,7 +127,43 @@ impl Shards {
 /// the process must not pretend to serve.
 fn run(plan: Plan) {
     let id = plan.id;
-    let ended = std::panic::catch_unwind(|| shard::run(plan));
-    tracing::error!(target: "main", "shard {id} has ended: {ended:?}");
+    match std::panic::catch_unwind(|| shard::run(plan)) {
+        // Another process of the same user may have taken what there is since the ring was chosen.
+        Ok(Err(error)) => {
+            let hint = ring_advice::hint(&error, &ring_advice::Kernel::read());
+            tracing::error!(target: "main", "shard {id} cannot start: {error}{hint}");
+        }
+        ended => tracing::error!(target: "main", "shard {id} has ended: {ended:?}"),
+    }
     std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shards whose threads never started.
+    fn stuck(count: usize) -> Shards {
+        let mailboxes = (0..count).map(|_| Mailbox::new().unwrap().0).collect();
+        let roster = Roster::new(mailboxes, u64::MAX);
+        Shards { roster, driver: String::new(), cores: Vec::new(), heartbeats: AtomicU64::new(0) }
+    }
+
+    #[test]
+    fn one_shard_that_is_stuck_is_seen() {
+        let shards = stuck(2);
+        let asked = shards.ask_for_heartbeat();
+        assert_eq!(shards.without_heartbeat(asked), Some(0));
+        let post = |id| shards.roster.post(id).unwrap();
+        post(0).answer_heartbeat();
+        assert_eq!(shards.without_heartbeat(asked), Some(1));
+        post(1).answer_heartbeat();
+        assert_eq!(shards.without_heartbeat(asked), None);
+        // It answers late, and all at once.
+        let asked = [shards.ask_for_heartbeat(), shards.ask_for_heartbeat()];
+        post(0).answer_heartbeat();
+        post(0).answer_heartbeat();
+        post(1).answer_heartbeat();
+        assert_eq!(asked.map(|asked| shards.without_heartbeat(asked)), [None, Some(1)]);
+    }
 }

@@ -29,6 +29,27 @@ pub fn probe(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 { Ok(()) } else { bind(address, Share::Alone).map(drop) }
 }
 
+/// What to do about an address that cannot be listened on, to be put behind the error; empty where
+/// that says enough.
+#[must_use]
+pub fn hint(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "; `ss -ltnp 'sport = :{port}'` shows who holds the port: stop that, or change port_value"
+        ),
+        io::ErrorKind::PermissionDenied if port < 1024 => format!(
+            "; a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd unit, or \
+             `setcap cap_net_bind_service=+ep` on the binary), or sysctl \
+             net.ipv4.ip_unprivileged_port_start={port}"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "; no interface of this machine has the address: see `ip address`".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
 /// Makes one listening socket for each shard, all on the same address. Port 0 asks the kernel for
 /// a port; the sockets then share it. Tells the address they got.
 ///
@@ -105,6 +126,18 @@ mod tests {
             let local = Socket::from(socket).local_addr().unwrap().as_socket().unwrap();
             assert_eq!(local, address);
         }
+    }
+
+    #[test]
+    fn hints_say_what_to_do() {
+        let hint = |port, kind| hint(SocketAddr::new([127, 0, 0, 1].into(), port), &kind);
+        let of = |kind: io::ErrorKind| io::Error::from(kind);
+        assert!(hint(8080, of(io::ErrorKind::AddrInUse)).contains("ss -ltnp 'sport = :8080'"));
+        let denied = || of(io::ErrorKind::PermissionDenied);
+        assert!(hint(80, denied()).contains("CAP_NET_BIND_SERVICE"));
+        // Something else than the number of the port.
+        assert_eq!(hint(8080, denied()), "");
+        assert!(hint(80, of(io::ErrorKind::AddrNotAvailable)).contains("ip address"));
     }
 
     #[test]

@@ -128,7 +128,7 @@ mod tests {
     use crate::shard::mailbox::Mailbox;
 
     fn shards(count: usize) -> Roster {
-        Roster::new((0..count).map(|_| Mailbox::new().unwrap().0).collect())
+        Roster::new((0..count).map(|_| Mailbox::new().unwrap().0).collect(), u64::MAX)
     }
 
     fn exact(shards: usize) -> ConnectionBalance {

@@ -1,7 +1,7 @@
 //! One address on one shard: accepts connections and starts a task for each, here or on another shard.
 //!
-//! Invariant: a connection that the kernel completed is served or counted as refused; when the
-//! process is out of descriptors the listener rests instead of spinning.
+//! Invariant: a connection that the kernel completed is served or counted as refused. When file
+//! descriptors run short, connections wait in the kernel's queue, and the shard does not spin.
 
 use std::future::poll_fn;
 use std::io;
@@ -22,39 +22,18 @@ use crate::shard::mailbox::Order;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
 
-/// Accepts until the shard is told to stop, then takes those who wait already and closes.
+/// Accepts until the shard is told to stop, then serves those who have connected already and closes.
 pub async fn accept(
     shard: &'static Shard,
     listener: Rc<LocalListener>,
     socket: Socket,
     address: SocketAddr,
 ) {
-    let alarm = shard.timers.alarm();
-    let is_open = || shard.accepts(listener.listener().direction);
-    loop {
-        match burst(shard, &listener, &socket, address) {
-            Ok(Queue::Empty) if !is_open() => return socket.stop_listening(),
-            Ok(Queue::Empty | Queue::MaybeMore) => {}
-            Err(error) if is_exhausted(&error) => {
-                tracing::warn!(target: "main", "{address}: accept: {error}; resting");
-                rest(shard, &alarm).await;
-                continue;
-            }
-            // That connection was gone before it was accepted.
-            Err(_) => {}
-        }
-        poll_fn(|cx| {
-            // Looked at again whenever the shard's state changes.
-            let _ = alarm.poll_rang(cx);
-            match is_open() {
-                false => Poll::Ready(()),
-                // More may wait than one burst: those who came before are served meanwhile.
-                true if socket.poll_readable(cx).is_ready() => shard.poll_patience(cx),
-                true => Poll::Pending,
-            }
-        })
-        .await;
-    }
+    let _listening = shard.post.begin_listening();
+    let acceptor = Acceptor { shard, listener, socket, address, alarm: shard.timers.alarm() };
+    acceptor.accept_while_open().await;
+    acceptor.accept_the_last().await;
+    acceptor.socket.stop_listening();
 }
 
 /// What is left in the kernel's queue after a burst.
@@ -62,6 +41,8 @@ pub async fn accept(
 enum Queue {
     Empty,
     MaybeMore,
+    /// Somebody waits, and has to: the other descriptors are for upstream connections.
+    HeldBack,
 }
 
 /// A connection that the kernel completed.
@@ -75,53 +56,132 @@ pub struct Arrival {
     held: (Places, Seat),
 }
 
-/// Takes the connections that wait now, or a bounded number of them.
-fn burst(
+struct Acceptor {
     shard: &'static Shard,
-    listener: &Rc<LocalListener>,
-    socket: &Socket,
-    bound: SocketAddr,
-) -> io::Result<Queue> {
-    let mut accepted = 0;
-    let left = take(shard, listener, socket, bound, &mut accepted);
-    if accepted > 0 {
-        listener.stats().connections_accepted_per_socket_event.record(accepted);
-    }
-    left
+    listener: Rc<LocalListener>,
+    socket: Socket,
+    address: SocketAddr,
+    alarm: Alarm,
 }
 
-fn take(
-    shard: &'static Shard,
-    listener: &Rc<LocalListener>,
-    socket: &Socket,
-    bound: SocketAddr,
-    accepted: &mut u64,
-) -> io::Result<Queue> {
-    let shared = listener.listener();
-    for _ in 0..shared.accept_burst {
-        let Some((socket, peer)) = socket.accept()? else { return Ok(Queue::Empty) };
-        *accepted += 1;
-        let places = match shared.limits.take() {
-            Ok(places) => places,
-            Err(overflow) => {
-                match overflow {
-                    Overflow::Global => listener.stats().downstream_global_cx_overflow.inc(),
-                    Overflow::Listener => listener.stats().downstream_cx_overflow.inc(),
-                }
-                continue;
+impl Acceptor {
+    fn is_open(&self) -> bool {
+        self.shard.accepts(self.listener.listener().direction)
+    }
+
+    async fn accept_while_open(&self) {
+        while self.is_open() {
+            match self.burst() {
+                Ok(Queue::HeldBack) => self.pause(None).await,
+                Err(error) if is_exhausted(&error) => self.pause(Some(&error)).await,
+                // An error: that connection was gone before it was accepted.
+                Ok(Queue::Empty | Queue::MaybeMore) | Err(_) => self.readable_or_stopped().await,
             }
-        };
-        let random = |below| shard.random.borrow_mut().usize(..below);
-        let seat = shared.balance.seat(shard.post, shard.roster, random);
-        let server = seat.post();
-        let arrival = Arrival { socket, peer, bound, held: (places, seat) };
-        if server.id() == shard.id {
-            start(shard, listener, arrival);
-        } else {
-            server.tell(Order::Serve { listener: Arc::clone(shared), arrival });
         }
     }
-    Ok(Queue::MaybeMore)
+
+    async fn readable_or_stopped(&self) {
+        poll_fn(|cx| {
+            // Looked at again whenever the shard's state changes.
+            let _ = self.alarm.poll_rang(cx);
+            match self.is_open() {
+                false => Poll::Ready(()),
+                // More may wait than one burst: those who came before are served meanwhile.
+                true if self.socket.poll_readable(cx).is_ready() => self.shard.poll_patience(cx),
+                true => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Accepts everybody who has connected, and everybody who is about to: a close would reset them.
+    /// Who comes now gets no answer from the kernel, and tries again a second later.
+    async fn accept_the_last(&self) {
+        if let Err(error) = self.socket.drop_new_handshakes() {
+            let address = self.address;
+            tracing::warn!(target: "main", "{address}: clients may be reset: {error}");
+        }
+        let until = self.shard.clock.now() + limits::DRAIN_HANDSHAKE_MS;
+        loop {
+            let left = self.burst();
+            let now = self.shard.clock.now();
+            match left {
+                Ok(Queue::Empty) if now >= until => return,
+                Ok(Queue::HeldBack) => self.pause(None).await,
+                Err(error) if is_exhausted(&error) => self.pause(Some(&error)).await,
+                Ok(Queue::Empty | Queue::MaybeMore) | Err(_) => {
+                    self.alarm.set(Some(until), now);
+                    self.readable_or_rang().await;
+                }
+            }
+        }
+    }
+
+    async fn readable_or_rang(&self) {
+        poll_fn(|cx| {
+            let rang = self.alarm.poll_rang(cx).is_ready();
+            let readable = self.socket.poll_readable(cx).is_ready();
+            if rang || readable { self.shard.poll_patience(cx) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Leaves those who connect in the kernel's queue for a moment. The control plane writes the log:
+    /// one line when it begins, however long it lasts and however many listeners wait.
+    async fn pause(&self, error: Option<&io::Error>) {
+        self.shard.post.count_accept_pause(error.and_then(io::Error::raw_os_error));
+        let now = self.shard.clock.now();
+        self.alarm.set(Some(now + limits::ACCEPT_PAUSE_MS), now);
+        self.alarm.rang().await;
+        self.alarm.set(None, now);
+    }
+
+    /// Takes the connections that wait now, or a bounded number of them.
+    fn burst(&self) -> io::Result<Queue> {
+        let mut accepted = 0;
+        let left = self.take(&mut accepted);
+        if accepted > 0 {
+            self.listener.stats().connections_accepted_per_socket_event.record(accepted);
+        }
+        left
+    }
+
+    fn take(&self, accepted: &mut u64) -> io::Result<Queue> {
+        let (shard, shared) = (self.shard, self.listener.listener());
+        let room = shard.roster.room();
+        for _ in 0..shared.accept_burst.min(room) {
+            let Some((socket, peer)) = self.socket.accept()? else { return Ok(Queue::Empty) };
+            *accepted += 1;
+            let places = match shared.limits.take() {
+                Ok(places) => places,
+                Err(overflow) => {
+                    self.count_refused(overflow);
+                    continue;
+                }
+            };
+            let random = |below| shard.random.borrow_mut().usize(..below);
+            let seat = shared.balance.seat(shard.post, shard.roster, random);
+            let server = seat.post();
+            let arrival = Arrival { socket, peer, bound: self.address, held: (places, seat) };
+            if server.id() == shard.id {
+                start(shard, &self.listener, arrival);
+            } else {
+                server.tell(Order::Serve { listener: Arc::clone(shared), arrival });
+            }
+        }
+        Ok(match room < shared.accept_burst {
+            false => Queue::MaybeMore,
+            true if self.socket.has_waiting() => Queue::HeldBack,
+            true => Queue::Empty,
+        })
+    }
+
+    fn count_refused(&self, overflow: Overflow) {
+        match overflow {
+            Overflow::Global => self.listener.stats().downstream_global_cx_overflow.inc(),
+            Overflow::Listener => self.listener.stats().downstream_cx_overflow.inc(),
+        }
+    }
 }
 
 /// Serves a connection that another shard accepted.
@@ -144,13 +204,6 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, arrival: Arrival) 
         }
         Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),
     }
-}
-
-async fn rest(shard: &'static Shard, alarm: &Alarm) {
-    let now = shard.clock.now();
-    alarm.set(Some(now + limits::ACCEPT_BACKOFF_MS), now);
-    alarm.rang().await;
-    alarm.set(None, now);
 }
 
 fn is_exhausted(error: &io::Error) -> bool {

@@ -51,6 +51,8 @@ pub enum Order {
     StopAccepting(Listeners),
     /// Answer with `connection: close` from now on, or not any more.
     Draining(Draining),
+    /// Count that this was heard: the shard turns.
+    Heartbeat,
 }
 
 /// Which listeners an order is for.

@@ -220,6 +220,7 @@ impl Shard {
                 }
                 self.timers.wake_all();
             }
+            Order::Heartbeat => self.post.answer_heartbeat(),
         }
     }
 

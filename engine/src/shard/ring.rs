@@ -55,8 +55,8 @@ impl fmt::Display for Ring {
 pub struct Choice {
     /// What the shards run on.
     pub ring: Ring,
-    /// One line per refused step of the ladder.
-    pub refusals: Vec<String>,
+    /// The steps of the ladder that were refused, and how.
+    pub refusals: Vec<(Ring, io::Error)>,
 }
 
 /// The environment variable that makes the ladder begin further down: `coop`, `plain` or `epoll`.
@@ -72,7 +72,7 @@ pub fn choose() -> io::Result<Choice> {
     for &ring in ladder()? {
         match build(ring).map(drop) {
             Ok(()) => return Ok(Choice { ring, refusals }),
-            Err(error) => refusals.push(format!("{ring}: {error}")),
+            Err(error) => refusals.push((ring, error)),
         }
     }
     Ok(Choice { ring: Ring::Epoll, refusals })

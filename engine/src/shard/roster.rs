@@ -1,15 +1,20 @@
-//! All shards, as they and the control plane know of each other: the mailbox of each, and how many
-//! connections it has.
+//! All shards, as they and the control plane know of each other: the mailbox of each, how many
+//! connections it has, and whether it listens, waits for descriptors, and turns.
 //!
 //! Not on the path of a request, except the first one of a connection that is handed over.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicU64};
 
 use super::mailbox::{Mailbox, Order};
 
 /// The shards in their order, for the life of the process.
 #[derive(Clone, Copy, Debug)]
-pub struct Roster(&'static [Post]);
+pub struct Roster {
+    posts: &'static [Post],
+    /// Client connections that there may be, all shards together.
+    connections_max: u64,
+}
 
 /// A shard, seen from any thread.
 #[derive(Debug)]
@@ -18,33 +23,70 @@ pub struct Post {
     id: usize,
     mailbox: Mailbox,
     connections: AtomicU64,
+    listening: AtomicU64,
+    accept_pauses: AtomicU64,
+    accept_error: AtomicI32,
+    heartbeats: AtomicU64,
+}
+
+/// A socket that a shard accepts connections from; no longer when it is dropped.
+#[derive(Debug)]
+pub struct Listening(&'static Post);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // Whoever sees this sees every connection that was accepted.
+        self.0.listening.fetch_sub(1, Release);
+    }
 }
 
 impl Roster {
-    /// Shards with these mailboxes, and no connections yet.
+    /// Shards with these mailboxes, and no connections yet. `connections_max`: as many as the file
+    /// descriptors of the process are enough for.
     #[must_use]
-    pub fn new(mailboxes: Vec<Mailbox>) -> Self {
+    pub fn new(mailboxes: Vec<Mailbox>, connections_max: u64) -> Self {
         let posts = mailboxes.into_iter().enumerate();
-        let posts = posts.map(|(id, mailbox)| Post { id, mailbox, connections: AtomicU64::new(0) });
+        let posts = posts.map(|(id, mailbox)| Post {
+            id,
+            mailbox,
+            connections: AtomicU64::new(0),
+            listening: AtomicU64::new(0),
+            accept_pauses: AtomicU64::new(0),
+            accept_error: AtomicI32::new(0),
+            heartbeats: AtomicU64::new(0),
+        });
         // Shards end with the process.
-        Self(Box::leak(posts.collect()))
+        Self { posts: Box::leak(posts.collect()), connections_max }
+    }
+
+    /// Client connections that may be accepted beyond those that are open.
+    #[must_use]
+    pub fn room(self) -> usize {
+        let open: u64 = self.posts.iter().map(Post::connections).sum();
+        usize::try_from(self.connections_max.saturating_sub(open)).unwrap_or(usize::MAX)
+    }
+
+    /// Client connections that there may be, all shards together.
+    #[must_use]
+    pub const fn connections_max(self) -> u64 {
+        self.connections_max
     }
 
     /// How many shards there are.
     #[must_use]
     pub const fn count(self) -> usize {
-        self.0.len()
+        self.posts.len()
     }
 
     /// One shard.
     #[must_use]
     pub fn post(self, shard: usize) -> Option<&'static Post> {
-        self.0.get(shard)
+        self.posts.get(shard)
     }
 
     /// All of them.
     pub fn posts(self) -> impl Iterator<Item = &'static Post> {
-        self.0.iter()
+        self.posts.iter()
     }
 }
 
@@ -64,6 +106,44 @@ impl Post {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
+    }
+
+    /// Sockets that the shard accepts connections from.
+    #[must_use]
+    pub fn listening(&self) -> u64 {
+        self.listening.load(Acquire)
+    }
+
+    pub(crate) fn begin_listening(&'static self) -> Listening {
+        self.listening.fetch_add(1, Relaxed);
+        Listening(self)
+    }
+
+    /// How often its listeners had to let clients wait for file descriptors.
+    #[must_use]
+    pub fn accept_pauses(&self) -> u64 {
+        self.accept_pauses.load(Relaxed)
+    }
+
+    /// What accept(2) said when they last did; none: nothing, descriptors are kept for upstreams.
+    #[must_use]
+    pub fn accept_error(&self) -> Option<i32> {
+        Some(self.accept_error.load(Relaxed)).filter(|errno| *errno != 0)
+    }
+
+    pub(crate) fn count_accept_pause(&self, errno: Option<i32>) {
+        self.accept_error.store(errno.unwrap_or(0), Relaxed);
+        self.accept_pauses.fetch_add(1, Relaxed);
+    }
+
+    /// How many [`Order::Heartbeat`] it has answered.
+    #[must_use]
+    pub fn heartbeats(&self) -> u64 {
+        self.heartbeats.load(Relaxed)
+    }
+
+    pub(crate) fn answer_heartbeat(&self) {
+        self.heartbeats.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn connection_opened(&self) {

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
 use super::reactor::{Reactor, Source};
 
@@ -38,6 +38,23 @@ impl Drop for Socket {
         self.reactor.remove(&self.source);
     }
 }
+
+/// Lets every TCP segment pass but those with SYN and without ACK. The kernel runs it with the TCP
+/// header at offset 0.
+const NO_SYN: [SockFilter; 5] = [
+    SockFilter::new(LOAD_BYTE, 0, 0, 13), // the flags
+    SockFilter::new(AND, 0, 0, SYN | ACK),
+    SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+    SockFilter::new(RETURN, 0, 0, 0),        // drop
+    SockFilter::new(RETURN, 0, 0, u32::MAX), // pass, whole
+];
+
+const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
 
 /// What a receive brought.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -127,11 +144,16 @@ impl Socket {
 
     fn is_broken(&self) -> bool {
         // What is polled for is nothing: errors are told anyway.
-        let mut asked = [PollFd::new(self, PollFlags::empty())];
+        self.polled(PollFlags::empty()).intersects(PollFlags::ERR | PollFlags::HUP)
+    }
+
+    /// What poll(2) says now.
+    fn polled(&self, events: PollFlags) -> PollFlags {
+        let mut asked = [PollFd::new(self, events)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let told = rustix::event::poll(&mut asked, Some(&at_once));
-        let bad = PollFlags::ERR | PollFlags::HUP;
-        told.is_ok() && asked.iter().any(|asked| asked.revents().intersects(bad))
+        let [asked] = asked;
+        if told.is_ok() { asked.revents() } else { PollFlags::empty() }
     }
 
     /// Appends what has arrived to `buffer`, at most its spare capacity.
@@ -248,6 +270,26 @@ impl Socket {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a connection waits to be accepted.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        let waiting = self.polled(PollFlags::IN).contains(PollFlags::IN);
+        if !waiting {
+            self.source.found_nothing();
+        }
+        waiting
+    }
+
+    /// From now on the kernel leaves SYNs to this listening socket unanswered. Handshakes that have
+    /// begun still complete: their ACKs pass. Connections accepted from now on have the same filter,
+    /// which never matters to them: a connection gets no SYN.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn drop_new_handshakes(&self) -> io::Result<()> {
+        self.raw().attach_filter(&NO_SYN)
     }
 
     /// Ends a listening socket at once. Closing it takes a turn of the ring, and whoever connected

@@ -28,7 +28,7 @@ impl Client {
         let snapshot = compiled(origin(), &registry).snapshot;
         let (mailbox, inbox) = Mailbox::new().unwrap();
         let ring = ring::choose().unwrap().ring;
-        let roster = Roster::new(vec![mailbox]);
+        let roster = Roster::new(vec![mailbox], u64::MAX);
         let plan = Plan { id: 0, core: None, ring, inbox, epoch: Instant::now(), roster };
         let shard = roster.post(0).unwrap();
         thread::spawn(move || {

@@ -181,3 +181,24 @@ fn a_task_that_goes_on_and_on_lets_the_kernel_speak() {
         .await;
     });
 }
+
+#[test]
+fn a_listener_that_drops_handshakes_still_accepts_who_has_connected() {
+    on_a_shard(|_| async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let ours = Socket::new(listener.into()).unwrap();
+        assert!(!ours.has_waiting());
+        let before = std::net::TcpStream::connect(address).unwrap();
+        ours.drop_new_handshakes().unwrap();
+        // Neither refused nor connected.
+        let moment = Duration::from_millis(50);
+        let late = std::net::TcpStream::connect_timeout(&address, moment);
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(ours.has_waiting());
+        let (_, peer) = ours.accept().unwrap().unwrap();
+        assert_eq!(peer, before.local_addr().unwrap());
+        assert!(ours.accept().unwrap().is_none());
+    });
+}

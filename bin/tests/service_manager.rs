@@ -1,0 +1,90 @@
+//! systemd's side of the process: what it is told over a socket of its own.
+
+use std::os::unix::net::UnixDatagram;
+
+use tempfile::TempDir;
+
+use crate::support::{Config, Origin, PATIENCE, Proxy, Signal, is_oracle};
+
+/// Listens as systemd does.
+struct ServiceManager {
+    socket: UnixDatagram,
+    path: String,
+    _folder: TempDir,
+}
+
+impl ServiceManager {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, path: path.to_str().unwrap().to_owned(), _folder: folder }
+    }
+
+    #[track_caller]
+    fn hears(&self) -> String {
+        let mut room = [0; 256];
+        let length = self.socket.recv(&mut room).expect("a message");
+        String::from_utf8_lossy(&room[..length]).trim_end().to_owned()
+    }
+}
+
+#[test]
+fn it_is_told_of_the_start_and_of_the_end() {
+    if is_oracle() {
+        return; // Envoy leaves that to a wrapper.
+    }
+    let manager = ServiceManager::new();
+    let origin = Origin::that_stalls();
+    let proxy =
+        Proxy::with(Config::to(&origin).shards(2).environment("NOTIFY_SOCKET", &manager.path));
+    assert_eq!(manager.hears(), "READY=1");
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    proxy.signal(Signal::Term);
+    // While it drains, not when it is done.
+    assert_eq!(manager.hears(), "STOPPING=1");
+    assert!(proxy.is_running());
+    proxy.signal(Signal::Term);
+    proxy.exit();
+    manager.socket.set_nonblocking(true).unwrap();
+    assert!(manager.socket.recv(&mut [0; 16]).is_err(), "there was more than that");
+}
+
+#[test]
+fn it_hears_of_a_quit_as_well() {
+    if is_oracle() {
+        return;
+    }
+    let manager = ServiceManager::new();
+    let proxy = Proxy::with(Config::to_addresses(&[]).environment("NOTIFY_SOCKET", &manager.path));
+    assert_eq!(manager.hears(), "READY=1");
+    proxy.admin_post("/quitquitquit");
+    assert_eq!(manager.hears(), "STOPPING=1");
+    assert_eq!(proxy.exit().code(), Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed_while_it_serves_and_while_it_drains() {
+    if is_oracle() {
+        return;
+    }
+    let manager = ServiceManager::new();
+    let origin = Origin::that_stalls();
+    let config = Config::to(&origin).shards(2).environment("NOTIFY_SOCKET", &manager.path);
+    let proxy = Proxy::with(config.environment("WATCHDOG_USEC", "400000"));
+    assert_eq!(manager.hears(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(manager.hears(), "WATCHDOG=1");
+    }
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    proxy.signal(Signal::Term);
+    let heard: Vec<_> = std::iter::repeat_with(|| manager.hears()).take(12).collect();
+    let stopping = heard.iter().position(|message| message == "STOPPING=1").expect("STOPPING=1");
+    assert!(heard[stopping + 1..].iter().all(|message| message == "WATCHDOG=1"));
+    assert!(stopping < 11);
+}
