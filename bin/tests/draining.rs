@@ -1,9 +1,12 @@
 //! Stops under new connections: what was connected is answered, and nobody is reset.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::support::{Broken, Config, Origin, Proxy, Signal, Wire, is_oracle};
+use crate::support::{Broken, Config, Message, Origin, Proxy, Signal, Wire, is_oracle};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: example\r\n\r\n";
 
@@ -16,20 +19,32 @@ fn drains() -> usize {
 ///
 /// # Panics
 /// When a connection that was made is not answered.
-fn churn(proxy: &Proxy) -> usize {
+fn churn_until_refused(address: SocketAddr) -> usize {
     for answered in 0.. {
-        let mut wire = match Wire::connect(proxy.address()) {
-            Ok(wire) => wire,
+        match ask_once(address) {
+            Ok(Ok(response)) => assert_eq!(response.text(), "ok"),
+            Ok(Err(broken)) => panic!("request {answered} was lost: {broken:?}"),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return answered,
             Err(error) => panic!("neither connected nor refused: {error}"),
-        };
-        let answer = wire.send(GET).map_err(|_| Broken::Reset(Vec::new()));
-        match answer.and_then(|()| wire.response("GET")) {
-            Ok(response) => assert_eq!(response.text(), "ok"),
-            Err(broken) => panic!("request {answered} was lost: {broken:?}"),
         }
     }
     unreachable!("the range has no end")
+}
+
+/// Ends the churn, also when the story fails.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// A request on a connection of its own.
+fn ask_once(address: SocketAddr) -> io::Result<Result<Message, Broken>> {
+    let mut wire = Wire::connect(address)?;
+    let sent = wire.send(GET).map_err(|_| Broken::Reset(Vec::new()));
+    Ok(sent.and_then(|()| wire.response("GET")))
 }
 
 #[test]
@@ -42,7 +57,8 @@ fn no_connection_is_lost_when_it_is_stopped_under_new_ones() {
     let drain = || {
         let proxy = Proxy::with(Config::to(&origin).shards(2));
         thread::scope(|scope| {
-            let clients: Vec<_> = (0..6).map(|_| scope.spawn(|| churn(&proxy))).collect();
+            let clients: Vec<_> =
+                (0..6).map(|_| scope.spawn(|| churn_until_refused(proxy.address()))).collect();
             proxy.stat_becomes_at_least("http.front.downstream_cx_total", 100);
             proxy.signal(Signal::Term);
             let answered: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
@@ -55,5 +71,45 @@ fn no_connection_is_lost_when_it_is_stopped_under_new_ones() {
         for _ in 0..4 {
             scope.spawn(|| (0..drains.div_ceil(4)).for_each(|_| drain()));
         }
+    });
+}
+
+#[test]
+fn no_connection_is_lost_or_refused_when_a_successor_takes_over() {
+    if is_oracle() {
+        return; // Envoy exits at once and takes its connections along.
+    }
+    let origin = Origin::that_answers();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let yaml = Config::to(&origin).yaml();
+    let (head, listener) = yaml.split_once("- name: front").unwrap();
+    let listener = listener.replacen("port_value: 0", &format!("port_value: {port}"), 1);
+    let yaml = format!("{head}- name: front{listener}");
+    let start = || Proxy::with(Config::verbatim(&yaml).shards(2).flags(&["--disable-hot-restart"]));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let over = AtomicBool::new(false);
+    let mut serving = start();
+    thread::scope(|scope| {
+        let client = || {
+            let mut waits = Vec::new();
+            while !over.load(Relaxed) {
+                let begun = Instant::now();
+                assert_eq!(ask_once(address).unwrap().unwrap().text(), "ok");
+                waits.push(begun.elapsed());
+            }
+            waits
+        };
+        let clients: Vec<_> = (0..6).map(|_| scope.spawn(client)).collect();
+        let end = SetWhenDropped(&over);
+        for _ in 0..drains().div_ceil(5) {
+            let successor = start();
+            serving.signal(Signal::Term);
+            assert_eq!(serving.exit().code(), Some(0));
+            serving = successor;
+        }
+        drop(end);
+        let waits: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        let late = waits.iter().filter(|wait| **wait > Duration::from_millis(900)).count();
+        println!("{} answered, {late} of them after a second SYN", waits.len());
     });
 }

@@ -193,8 +193,7 @@ fn signals_for_what_is_not_there_yet_are_logged_and_change_nothing() {
     }
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
-    for (signal, name) in [(Signal::Usr2, "SIGUSR2 ignored"), (Signal::Hup, "SIGHUP ignored")]
-    {
+    for (signal, name) in [(Signal::Usr2, "SIGUSR2 ignored"), (Signal::Hup, "SIGHUP ignored")] {
         proxy.signal(signal);
         wait_until(name, || proxy.log().contains(name));
         assert_eq!(proxy.get("/").status(), 200);

@@ -98,7 +98,10 @@ mod tests {
         assert!(refused(libc::EPERM, disabled).contains("`sysctl -w kernel.io_uring_disabled=0`"));
         assert!(refused(libc::EPERM, OPEN).contains("seccomp"));
         let locked = refused(libc::ENOMEM, OPEN);
-        assert!(locked.contains("64 KiB are allowed") && locked.contains("LimitMEMLOCK"), "{locked}");
+        assert!(
+            locked.contains("64 KiB are allowed") && locked.contains("LimitMEMLOCK"),
+            "{locked}"
+        );
         assert!(refused(libc::ENOSYS, OPEN).contains("Linux 5.17"));
     }
 
