@@ -5,10 +5,13 @@
 //! Aliases are kept as references, so the size of a [`Layout`] is bound by the size of the text.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, SpannedEventReceiver};
 
+use crate::Path;
 use crate::path::Segment;
+use crate::problems::Spot;
 
 /// The first document of a text, with positions.
 #[derive(Debug)]
@@ -72,6 +75,61 @@ impl<'t> Layout<'t> {
         found.key.and_then(|key| self.key_span(key))
     }
 
+    /// The keys that stand more than once in their map, from the outermost map to the innermost.
+    pub(crate) fn doubled_keys(&self) -> Vec<DoubledKey> {
+        let mut doubled = Vec::new();
+        let mut open = vec![(ROOT, Path::root())];
+        // A parent stands before its children, and aliases are not followed: this ends.
+        while let Some((index, at)) = open.pop() {
+            match self.nodes.get(index).map(|node| &node.shape) {
+                Some(Shape::Mapping(entries)) => {
+                    self.doubled_in(entries, &at, &mut doubled);
+                    open.extend(
+                        entries.iter().rev().filter_map(|(key, value)| {
+                            Some((*value, at.spelled(self.text(*key)?)))
+                        }),
+                    );
+                }
+                Some(Shape::Sequence(items)) => {
+                    open.extend(
+                        items.iter().enumerate().rev().map(|(i, item)| (*item, at.index(i))),
+                    );
+                }
+                _ => {}
+            }
+        }
+        doubled
+    }
+
+    fn doubled_in(&self, entries: &[(usize, usize)], at: &Path, doubled: &mut Vec<DoubledKey>) {
+        let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+        let keys = || entries.iter().filter_map(|(key, _)| Some((*key, self.text(*key)?)));
+        for (key, text) in keys() {
+            places.entry(text).or_default().push(key);
+        }
+        for (_, text) in keys() {
+            // The first of them finds the others.
+            let Some(mut places) = places.remove(text).filter(|places| places.len() > 1) else {
+                continue;
+            };
+            let Some(used) = places.pop().and_then(|key| self.spot(key)) else { continue };
+            doubled.push(DoubledKey {
+                key: text.to_owned(),
+                path: at.spelled(text),
+                ignored: places.into_iter().filter_map(|key| self.spot(key)).collect(),
+                used,
+            });
+        }
+    }
+
+    /// Where a key stands.
+    fn spot(&self, key: usize) -> Option<Spot> {
+        let span = self.key_span(key)?;
+        let (line, column) = (span.start.line(), span.start.col() + 1);
+        let length = span.end.col().saturating_sub(span.start.col());
+        Some(Spot::Text { line, column, length })
+    }
+
     fn key_span(&self, key: usize) -> Option<Span> {
         self.nodes.get(key).map(|node| node.span)
     }
@@ -111,6 +169,18 @@ impl<'t> Layout<'t> {
             _ => None,
         }
     }
+}
+
+/// A key that stands more than once in one map.
+#[derive(Debug)]
+pub(crate) struct DoubledKey {
+    pub(crate) key: String,
+    /// As far as a text without a schema tells.
+    pub(crate) path: Path,
+    /// The places of all keys but the last.
+    pub(crate) ignored: Vec<Spot>,
+    /// The place of the last one.
+    pub(crate) used: Spot,
 }
 
 /// Where a path led.

@@ -25,6 +25,9 @@ mod load;
 /// Envoy's descriptors.
 mod descriptors;
 
+/// Words for what Corvoy lacks.
+mod features;
+
 /// Text to message.
 mod read;
 

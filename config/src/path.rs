@@ -32,6 +32,12 @@ impl Path {
         self.join(Segment::Key(key.into()))
     }
 
+    /// The value under a key of which nothing is known but its spelling: a field if it looks like one.
+    pub(crate) fn spelled(&self, key: &str) -> Self {
+        let is_word = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if is_word { self.field(key) } else { self.key(key) }
+    }
+
     /// Whether this is `other`, or something inside it.
     pub(crate) fn starts_with(&self, other: &Self) -> bool {
         self.segments().starts_with(&other.segments())

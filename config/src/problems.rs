@@ -19,6 +19,18 @@ impl Problems {
         self.push(Problem::new(Severity::Warning, at, message));
     }
 
+    /// The configuration asks for `what`, which Envoy has and Corvoy has not.
+    pub fn not_implemented(&mut self, at: &Path, what: &str) {
+        self.push(Problem::lacking(at, format!("{what} is not implemented yet")));
+    }
+
+    /// Makes an error of every warning.
+    pub fn deny_warnings(&mut self) {
+        for problem in &mut self.list {
+            problem.severity = Severity::Error;
+        }
+    }
+
     /// Adds a problem with more to it than a message.
     pub fn push(&mut self, problem: Problem) {
         self.list.push(problem);
@@ -67,6 +79,17 @@ pub struct Problem {
     pub(crate) document: Option<String>,
     /// Where the value would stand if the author had written what he meant.
     pub(crate) stands_for: Option<Path>,
+    /// Other places in the text that it is about.
+    pub(crate) related: Vec<Related>,
+}
+
+/// Another place that a problem is about, such as the first of two values that exclude each other.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Related {
+    pub(crate) path: Path,
+    pub(crate) spot: Spot,
+    /// What to say there, in a few words.
+    pub(crate) label: String,
 }
 
 impl Problem {
@@ -81,7 +104,14 @@ impl Problem {
             spot: Spot::Value,
             document: None,
             stands_for: None,
+            related: Vec::new(),
         }
+    }
+
+    /// An error about something that Envoy has and Corvoy has not: it points at the documentation.
+    pub fn lacking(at: &Path, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, at, message)
+            .help("docs/COMPATIBILITY.md lists what is implemented")
     }
 
     /// Says what to write instead.
@@ -95,6 +125,13 @@ impl Problem {
     #[must_use]
     pub fn at_key(mut self) -> Self {
         self.spot = Spot::Key;
+        self
+    }
+
+    /// Shows the key at `at` as well, with a few words about it.
+    #[must_use]
+    pub fn related(mut self, at: &Path, label: impl Into<String>) -> Self {
+        self.related.push(Related { path: at.clone(), spot: Spot::Key, label: label.into() });
         self
     }
 }
@@ -113,15 +150,22 @@ pub enum Severity {
 pub enum Spot {
     /// The key that leads to the value.
     Key,
-    /// Nothing: the text has no positions.
+    /// Nothing: the problem is about a text as a whole.
     Nowhere,
-    /// The value where it fits on its line, the key otherwise.
-    Value,
-    /// A place in the text itself, for text that is not YAML at all.
+    /// Some characters of one line of the text, whatever path they belong to.
     Text {
         /// From 1.
         line: usize,
-        /// From 1.
+        /// In characters, from 1.
         column: usize,
+        /// In characters.
+        length: usize,
     },
+    /// Where the text stops being YAML or JSON, if the parser says so: nothing in it has a path.
+    Unreadable {
+        /// Line and column, from 1.
+        place: Option<(usize, usize)>,
+    },
+    /// The value where it fits on its line, the key otherwise.
+    Value,
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::layout::{Found, Layout};
 use crate::path::Segment;
-use crate::problems::{Problem, Severity, Spot};
+use crate::problems::{Problem, Related, Severity, Spot};
 use crate::source::Document;
 use crate::{Path, Problems, Source};
 
@@ -25,8 +25,8 @@ fn render_with(problems: &Problems, source: &Source, renderer: &Renderer) -> Str
         return String::new();
     }
     let texts: Vec<_> = source.documents().iter().map(|text| Text::of(text, problems)).collect();
-    let mut located: Vec<_> =
-        problems.iter().map(|problem| (locate(problem, &texts), problem)).collect();
+    let place = |problem: &Problem| Lookup::of(problem).locate(&texts);
+    let mut located: Vec<_> = problems.iter().map(|problem| (place(problem), problem)).collect();
     // Without a place first: they are about the whole.
     located.sort_by_key(|(place, _)| {
         place.as_ref().map(|place| (place.text, place.line, place.columns.0))
@@ -50,8 +50,7 @@ impl<'s> Text<'s> {
         let text = document.text().unwrap_or_default();
         // What is not YAML for one parser is better not fed to another.
         let broken = |problem: &Problem| {
-            matches!(problem.spot, Spot::Text { .. } | Spot::Nowhere)
-                && problem.severity == Severity::Error
+            matches!(problem.spot, Spot::Unreadable { .. })
                 && problem.document.as_ref() == Some(&document.name)
         };
         let layout = if problems.iter().any(broken) { None } else { Layout::of(text) };
@@ -79,23 +78,19 @@ fn report(
         Severity::Warning => Level::WARNING,
     };
     let mut group = Group::with_title(level.primary_title(problem.message.as_str()));
-    match place.and_then(|place| Some((place, texts.get(place.text)?))) {
-        Some((place, text)) => {
-            let line = text.lines.get(place.line.saturating_sub(1)).copied().unwrap_or_default();
-            let byte = |column| line.char_indices().nth(column).map_or(line.len(), |(i, _)| i);
-            let span = byte(place.columns.0)..byte(place.columns.1);
-            group = group.element(
-                Snippet::source(line)
-                    .line_start(place.line)
-                    .path(text.document.name.as_str())
-                    .annotation(AnnotationKind::Primary.span(span)),
-            );
-        }
+    match place.and_then(|place| place.snippet(texts, AnnotationKind::Primary, None)) {
+        Some(snippet) => group = group.element(snippet),
         None => {
             let name = problem.document.as_deref();
             let name = name.or_else(|| texts.first().map(|text| text.document.name.as_str()));
             group = group.element(Origin::path(name.unwrap_or("configuration")));
         }
+    }
+    for related in &problem.related {
+        let place = Lookup::of_related(problem, related).locate(texts);
+        let label = Some(related.label.as_str());
+        let kind = AnnotationKind::Context;
+        group = group.elements(place.and_then(|place| place.snippet(texts, kind, label)));
     }
     let path = problem.path.to_string();
     if !path.is_empty() {
@@ -107,56 +102,97 @@ fn report(
     renderer.render(&[group])
 }
 
-fn locate(problem: &Problem, texts: &[Text<'_>]) -> Option<Place> {
-    if let Spot::Text { line, column } = problem.spot {
-        let text = texts.iter().position(|text| is_in(problem, text))?;
-        let column = column.saturating_sub(1);
-        return Some(Place { text, line, columns: (column, column + 1) });
+impl Place {
+    /// The line, with a mark under the stretch.
+    fn snippet<'s>(
+        &self,
+        texts: &[Text<'s>],
+        kind: AnnotationKind,
+        label: Option<&'s str>,
+    ) -> Option<Snippet<'s, Annotation<'s>>> {
+        let text = texts.get(self.text)?;
+        let line = text.lines.get(self.line.saturating_sub(1)).copied().unwrap_or_default();
+        let byte = |column| line.char_indices().nth(column).map_or(line.len(), |(i, _)| i);
+        let span = byte(self.columns.0)..byte(self.columns.1);
+        let snippet = Snippet::source(line).line_start(self.line);
+        let snippet = snippet.path(text.document.name.as_str());
+        Some(snippet.annotation(kind.span(span).label(label)))
     }
-    if problem.spot == Spot::Nowhere {
-        return None;
-    }
-    let wanted = problem.path.segments();
-    // Of several texts, the last one that has the value gave it; or the one that has most of the path.
-    let mut path = Relative::to(&problem.path, problem.document.is_some());
-    let mut best: Option<(usize, Found)> = None;
-    for (i, text) in texts.iter().enumerate() {
-        let Some(layout) = &text.layout else { continue };
-        if problem.document.is_some() && !is_in(problem, text) {
-            continue;
-        }
-        let found = path.find_in(layout);
-        if best.as_ref().is_none_or(|(_, best)| found.depth >= best.depth) {
-            best = Some((i, found));
-        }
-    }
-    let (text, found) = best?;
-    let layout = texts.get(text)?.layout.as_ref()?;
-    let complete = found.depth == wanted.len();
-    let value = layout.value(&found);
-    let key = layout.key(&found);
-    let one_line = value.filter(|span| !span.is_empty() && span.start.line() == span.end.line());
-    let span = match problem.spot {
-        Spot::Value if complete => one_line.or(key).or(value),
-        _ if found.depth == 0 => return None,
-        // What is missing is missing in the thing whose key this is.
-        _ => key
-            .filter(|_| {
-                !matches!(wanted.get(found.depth.saturating_sub(1)), Some(Segment::Index(_)))
-            })
-            .or(value),
-    }?;
-    let end =
-        if span.start.line() == span.end.line() { span.end.col() } else { span.start.col() + 1 };
-    Some(Place {
-        text,
-        line: span.start.line(),
-        columns: (span.start.col(), end.max(span.start.col() + 1)),
-    })
 }
 
-fn is_in(problem: &Problem, text: &Text<'_>) -> bool {
-    problem.document.as_ref() == Some(&text.document.name)
+/// A place that is looked for in the texts.
+#[derive(Clone, Copy)]
+struct Lookup<'p> {
+    path: &'p Path,
+    spot: &'p Spot,
+    /// The only text to look in.
+    document: Option<&'p String>,
+}
+
+impl<'p> Lookup<'p> {
+    fn of(problem: &'p Problem) -> Self {
+        Self { path: &problem.path, spot: &problem.spot, document: problem.document.as_ref() }
+    }
+
+    fn of_related(problem: &'p Problem, related: &'p Related) -> Self {
+        Self { path: &related.path, spot: &related.spot, document: problem.document.as_ref() }
+    }
+
+    fn locate(self, texts: &[Text<'_>]) -> Option<Place> {
+        let (line, column, length) = match *self.spot {
+            Spot::Nowhere | Spot::Unreadable { place: None } => return None,
+            Spot::Text { line, column, length } => (line, column, length),
+            Spot::Unreadable { place: Some((line, column)) } => (line, column, 1),
+            Spot::Key | Spot::Value => return self.follow(texts),
+        };
+        let text = texts.iter().position(|text| self.is_in(text))?;
+        let column = column.saturating_sub(1);
+        Some(Place { text, line, columns: (column, column + length) })
+    }
+
+    /// Where the path leads.
+    fn follow(self, texts: &[Text<'_>]) -> Option<Place> {
+        let wanted = self.path.segments();
+        // Of several texts, the last one that has the value gave it; or the one that has most of the
+        // path.
+        let mut path = Relative::to(self.path, self.document.is_some());
+        let mut best: Option<(usize, Found)> = None;
+        for (i, text) in texts.iter().enumerate() {
+            let Some(layout) = &text.layout else { continue };
+            if self.document.is_some() && !self.is_in(text) {
+                continue;
+            }
+            let found = path.find_in(layout);
+            if best.as_ref().is_none_or(|(_, best)| found.depth >= best.depth) {
+                best = Some((i, found));
+            }
+        }
+        let (text, found) = best?;
+        let layout = texts.get(text)?.layout.as_ref()?;
+        let complete = found.depth == wanted.len();
+        let value = layout.value(&found);
+        let key = layout.key(&found);
+        let one_line =
+            value.filter(|span| !span.is_empty() && span.start.line() == span.end.line());
+        let span = match self.spot {
+            Spot::Value if complete => one_line.or(key).or(value),
+            _ if found.depth == 0 => return None,
+            // What is missing is missing in the thing whose key this is.
+            _ => key
+                .filter(|_| {
+                    !matches!(wanted.get(found.depth.saturating_sub(1)), Some(Segment::Index(_)))
+                })
+                .or(value),
+        }?;
+        let (start, end) = (span.start, span.end);
+        let end = if start.line() == end.line() { end.col() } else { start.col() + 1 };
+        let columns = (start.col(), end.max(start.col() + 1));
+        Some(Place { text, line: start.line(), columns })
+    }
+
+    fn is_in(self, text: &Text<'_>) -> bool {
+        self.document == Some(&text.document.name)
+    }
 }
 
 /// A path in the merged configuration, made relative to one text after the other: the elements of a

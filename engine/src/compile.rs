@@ -103,6 +103,10 @@ pub fn bootstrap(
         .as_ref()
         .and_then(|manager| compile_overload_manager(manager, &at, problems));
     check_runtime_keys(&runtime, listeners, problems);
+    if listeners.is_empty() {
+        let why = "there is no listener: no request will be served";
+        problems.warn(&resources.field("listeners"), why);
+    }
     let by_name: HashMap<&str, usize> =
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
     let names = downstream::compile::Names {
@@ -265,19 +269,19 @@ pub(crate) fn socket_address(
 ) -> Option<SocketAddr> {
     let config::Address { socket_address, pipe } = address;
     if pipe.is_some() {
-        problems.error(&at.field("pipe"), "Corvoy listens on TCP addresses only");
+        problems.not_implemented(&at.field("pipe"), "listening on a unix socket (pipe)");
     }
     let at = at.field("socket_address");
     let config::SocketAddress { protocol, address, port_value, resolver_name, ipv4_compat } =
         socket_address.as_ref()?;
     if *protocol != config::Protocol::Tcp {
-        problems.error(&at.field("protocol"), "Corvoy listens on TCP only");
+        problems.not_implemented(&at.field("protocol"), "UDP");
     }
     if !resolver_name.is_empty() {
         problems.error(&at.field("resolver_name"), "a listening address is an IP literal");
     }
     if *ipv4_compat {
-        problems.error(&at.field("ipv4_compat"), "not implemented by Corvoy");
+        problems.not_implemented(&at.field("ipv4_compat"), "ipv4_compat");
     }
     let port = u16::try_from(port_value.unwrap_or(0)).unwrap_or(0);
     match address.parse::<IpAddr>() {
@@ -412,7 +416,8 @@ mod tests {
                 ),
                 format!("{filters}[0].disabled: the router cannot be disabled"),
                 format!(
-                    "{chains}: choosing between filter chains is not implemented by Corvoy: give one"
+                    "{chains}: choosing between filter chains (by SNI, address or port) is not \
+                     implemented yet"
                 ),
             ]
         );

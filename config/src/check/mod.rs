@@ -12,8 +12,8 @@ use prost_reflect::{
 };
 
 use crate::problems::{Problem, Severity};
-use crate::read::suggest;
-use crate::{Any, Path, Problems, descriptors};
+use crate::read::{self, suggest};
+use crate::{Any, Path, Problems, features};
 
 mod answer;
 mod rules;
@@ -107,9 +107,8 @@ impl Checker<'_> {
             (Scope::Harmless, _) | (_, Answer::Harmless) => Scope::Harmless,
             (Scope::Covered, Answer::Done) => Scope::Covered,
             (Scope::Covered, Answer::Lacking) => {
-                let name = field.name();
-                let text = format!("`{name}` is a field of Envoy that Corvoy does not implement");
-                self.problems.push(Problem::new(Severity::Error, at, text).at_key());
+                let value = message.get_field(field);
+                self.problems.push(features::lacking_field(field, &value, at));
                 return;
             }
         };
@@ -166,14 +165,10 @@ impl Checker<'_> {
         let type_url = type_url.as_deref().and_then(Value::as_str).unwrap_or_default();
         let name = type_url.rsplit('/').next().unwrap_or_default();
         if scope == Scope::Covered && !Any::TYPES.contains(&name) {
-            let text = if name.is_empty() {
-                "the type of this configuration is missing".to_owned()
-            } else if descriptors::is_envoy_type(name) {
-                format!("`{name}` is an extension of Envoy that Corvoy does not implement")
-            } else {
-                format!("Envoy has no type `{name}`")
-            };
-            self.problems.error(&at.field("@type"), text);
+            self.problems.push(match name {
+                "" => read::missing_type(at),
+                _ => features::lacking_type(name, &at.field("@type")),
+            });
             return;
         }
         match open_any(any, self.pool) {

@@ -3,10 +3,11 @@
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
 
+use super::Reader;
 use super::node::Node;
-use super::{Reader, suggest};
+use crate::descriptors::TYPE_URL_PREFIX as PREFIX;
 use crate::problems::{Problem, Severity};
-use crate::{Path, descriptors};
+use crate::{Path, features};
 
 impl Reader<'_> {
     pub(super) fn any(
@@ -24,9 +25,7 @@ impl Reader<'_> {
         }
         let entry = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, node)| node);
         let Some(Node::Text(type_url)) = entry("@type") else {
-            let help = "write `\"@type\": type.googleapis.com/…` with the name of the message";
-            let text = "the type of this configuration is missing";
-            self.report(Problem::new(Severity::Error, at, text).help(help));
+            self.report(missing_type(at));
             return None;
         };
         let inner = self.type_of(type_url, &at.field("@type"))?;
@@ -50,15 +49,7 @@ impl Reader<'_> {
         if let Some(descriptor) = self.pool.get_message_by_name(name) {
             return Some(descriptor);
         }
-        if descriptors::is_envoy_type(name) {
-            let text = format!("`{name}` is an extension of Envoy that Corvoy does not implement");
-            self.error(at, text);
-            return None;
-        }
-        let mut problem = Problem::new(Severity::Error, at, format!("Envoy has no type `{name}`"));
-        problem.help = suggest::nearest_type(name, descriptors::envoy_types())
-            .map(|near| format!("did you mean `{PREFIX}{near}`?"));
-        self.report(problem);
+        self.report(features::lacking_type(name, at));
         None
     }
 
@@ -102,6 +93,13 @@ impl Reader<'_> {
     }
 }
 
+/// The error for a `typed_config` without an `@type`.
+pub(crate) fn missing_type(at: &Path) -> Problem {
+    let help = "write `\"@type\": type.googleapis.com/…` with the name of the message";
+    let text = "the type of this configuration is missing";
+    Problem::new(Severity::Error, at, text).help(help).at_key()
+}
+
 fn pack(any: &MessageDescriptor, type_url: &str, message: &DynamicMessage) -> DynamicMessage {
     let mut packed = DynamicMessage::new(any.clone());
     packed.set_field_by_name("type_url", Value::String(type_url.to_owned()));
@@ -119,5 +117,4 @@ const NAMED_EXTENSIONS: &[&str] = &[
     "envoy.config.route.v3.RetryPolicy.RetryHostPredicate",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
 ];
-const PREFIX: &str = "type.googleapis.com/";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";

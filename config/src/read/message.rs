@@ -1,6 +1,6 @@
 //! A map becomes a message, field by field.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
@@ -9,7 +9,7 @@ use prost_reflect::{
 use super::node::Node;
 use super::{Reader, suggest};
 use crate::problems::{Problem, Severity};
-use crate::{Path, descriptors};
+use crate::{Path, descriptors, features};
 
 impl Reader<'_> {
     /// What of `node` fits the message. `None` if it is not one at all.
@@ -38,6 +38,7 @@ impl Reader<'_> {
         at: &Path,
     ) -> DynamicMessage {
         let mut message = DynamicMessage::new(descriptor.clone());
+        let mut seen = HashSet::new();
         for (key, node) in entries.iter().filter(|(key, _)| key != "@type") {
             let field = descriptor
                 .get_field_by_name(key)
@@ -46,7 +47,18 @@ impl Reader<'_> {
                 self.unknown_field(descriptor, key, at);
                 continue;
             };
-            self.field(&mut message, &field, node, &at.field(field.name()));
+            // null means the default, except for the one type that can hold it.
+            if *node == Node::Null && !is_value(&field.kind()) {
+                continue;
+            }
+            if seen.insert(field.number()) {
+                self.field(&mut message, &field, node, at);
+            } else {
+                let text = format!("`{}` is set twice, in two spellings", field.name());
+                // Envoy takes either, by chance.
+                let at = at.field(field.name());
+                self.report(Problem::new(Severity::Error, &at, text).at_key());
+            }
         }
         self.extension_without_type(&mut message, at);
         message
@@ -57,22 +69,16 @@ impl Reader<'_> {
         message: &mut DynamicMessage,
         field: &FieldDescriptor,
         node: &Node,
-        at: &Path,
+        parent: &Path,
     ) {
-        // null means the default, except for the one type that can hold it.
-        if *node == Node::Null && !is_value(&field.kind()) {
-            return;
-        }
-        if let Some(other) = other_member_set(message, field) {
-            let oneof = field.containing_oneof().map(|oneof| oneof.name().to_owned());
-            let oneof = oneof.unwrap_or_default();
-            let text = match field.name() {
-                name if name == other => format!("`{name}` is set twice, in two spellings"),
-                name => format!(
-                    "`{name}` and `{other}` exclude each other: one {oneof} at most may be set"
-                ),
-            };
-            self.report(Problem::new(Severity::Error, at, text).at_key());
+        let at = &parent.field(field.name());
+        if let Some((oneof, other)) = other_member_set(message, field) {
+            let name = field.name();
+            let text = format!(
+                "`{name}` and `{other}` exclude each other: one {oneof} at most may be set"
+            );
+            let problem = Problem::new(Severity::Error, at, text).at_key();
+            self.report(problem.related(&parent.field(&other), "this one is set too"));
             return;
         }
         let value = if field.is_map() {
@@ -153,8 +159,7 @@ impl Reader<'_> {
         let name = descriptor.name();
         let problem = |at: &Path, text: String| Problem::new(Severity::Error, at, text).at_key();
         if descriptors::is_newer_field(descriptor.full_name(), key) {
-            let text = format!("`{key}` is a field of Envoy that Corvoy does not implement");
-            self.report(problem(&at.field(key), text));
+            self.report(features::lacking_field_named(key, &at.field(key)));
             return;
         }
         let mut found = problem(&at.field(key), format!("{name} has no field `{key}`"));
@@ -177,11 +182,10 @@ fn is_value(kind: &Kind) -> bool {
     kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Value")
 }
 
-/// The member of the same oneof that is set already; also the field itself, in its other spelling. Envoy:
-/// of two spellings of any other field the last counts.
-fn other_member_set(message: &DynamicMessage, field: &FieldDescriptor) -> Option<String> {
+/// The oneof of a field and the member of it that is set already.
+fn other_member_set(message: &DynamicMessage, field: &FieldDescriptor) -> Option<(String, String)> {
     let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())?;
     let other = oneof.fields().find(|other| message.has_field(other))?;
     debug_assert_eq!(message.descriptor(), *oneof.parent_message());
-    Some(other.name().to_owned())
+    Some((oneof.name().to_owned(), other.name().to_owned()))
 }

@@ -14,13 +14,16 @@ use crate::source::{Document, Format};
 use crate::{Path, Problems};
 
 mod any;
+mod doubled_keys;
+mod foreign;
 mod message;
 mod node;
 mod scalar;
 pub(crate) mod suggest;
 mod well_known;
 
-use node::Node;
+pub(crate) use any::missing_type;
+use node::{Node, Parsed};
 
 /// Reads one text. `None` if nothing of it could be used; otherwise what could.
 pub(crate) fn read(
@@ -41,7 +44,7 @@ pub(crate) fn read(
             None => Err("the text is not UTF-8".to_owned()),
         },
     };
-    read.map_err(|error| problems.push(about(document, Severity::Error, error))).ok()
+    read.map_err(|error| problems.push(unreadable(document, error, None))).ok()
 }
 
 fn read_nodes(
@@ -51,24 +54,30 @@ fn read_nodes(
     problems: &mut Problems,
 ) -> Option<DynamicMessage> {
     let parsed = match document.format {
-        Format::Yaml => node::from_yaml(text.as_bytes()),
-        _ => node::from_json(text.as_bytes()).map(|node| (node, false)),
+        Format::Yaml => node::from_yaml(text),
+        _ => node::from_json(text),
     };
+    let is_map = parsed.as_ref().is_ok_and(|parsed| matches!(parsed.root, Node::Map(_)));
+    if !is_map && let Some(foreign) = foreign::recognize(text) {
+        let foreign::Foreign { program, line } = foreign;
+        let message = format!("this is a configuration of {program}: Corvoy reads Envoy's");
+        problems.push(unreadable(document, message, Some((line, 1))));
+        return None;
+    }
     match parsed {
-        Ok((node, more)) => {
-            if more {
+        Ok(Parsed { root, more_documents, doubled_keys }) => {
+            if more_documents {
                 let text = "only the first document counts: what follows it is not read";
                 problems.push(about(document, Severity::Warning, text));
             }
+            if !doubled_keys.is_empty() {
+                doubled_keys::report(document, text, &doubled_keys, problems);
+            }
             let mut reader = Reader::new(document, descriptor.parent_pool(), problems);
-            reader.root(descriptor, &node)
+            reader.root(descriptor, &root)
         }
         Err(node::Error { message, place }) => {
-            let mut problem = about(document, Severity::Error, message);
-            if let Some((line, column)) = place {
-                problem.spot = Spot::Text { line, column };
-            }
-            problems.push(problem);
+            problems.push(unreadable(document, message, place));
             None
         }
     }
@@ -79,6 +88,17 @@ fn about(document: &Document, severity: Severity, message: impl Into<String>) ->
     let mut problem = Problem::new(severity, &Path::root(), message);
     problem.spot = Spot::Nowhere;
     problem.document = Some(document.name.clone());
+    problem
+}
+
+/// A text of which nothing can be used, for what stands at a line and column.
+fn unreadable(
+    document: &Document,
+    message: impl Into<String>,
+    place: Option<(usize, usize)>,
+) -> Problem {
+    let mut problem = about(document, Severity::Error, message);
+    problem.spot = Spot::Unreadable { place };
     problem
 }
 

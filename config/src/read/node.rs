@@ -1,8 +1,8 @@
 //! A tree of plain values, whatever the text was.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use serde::Deserialize as _;
@@ -10,8 +10,8 @@ use serde::de::{
     self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// A value as YAML and JSON know it. A map has each key once, in the order of the text; most are too
-/// small for anything better than a list.
+/// A value as YAML and JSON know it. A map has each key once, with the last of its values, in the
+/// order of the text; most are too small for anything better than a list.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     Bool(bool),
@@ -37,6 +37,16 @@ impl Node {
     }
 }
 
+/// The tree that a text stands for, and what of the text is not in it.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) root: Node,
+    /// Whether other documents follow the first one, which are not read.
+    pub(super) more_documents: bool,
+    /// Keys that some map of the text has more than once.
+    pub(super) doubled_keys: BTreeSet<String>,
+}
+
 /// Why a text is not even a tree of values.
 #[derive(Debug)]
 pub(super) struct Error {
@@ -45,18 +55,18 @@ pub(super) struct Error {
     pub(super) place: Option<(usize, usize)>,
 }
 
-/// Reads the first document, like Envoy; the flag says whether others follow. Envoy also leaves out,
-/// without a word, what no `---` parts from a configuration that has ended; that is an error here.
-pub(super) fn from_yaml(bytes: &[u8]) -> Result<(Node, bool), Error> {
-    let nodes = Cell::new(0);
-    let mut documents = serde_yaml::Deserializer::from_slice(bytes);
+/// Reads the first document, like Envoy. Envoy also leaves out, without a word, what no `---` parts
+/// from a configuration that has ended; that is an error here.
+pub(super) fn from_yaml(text: &str) -> Result<Parsed, Error> {
+    let census = Census::default();
+    let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(document) = documents.next() else {
-        return Ok((Node::Null, false));
+        return Ok(census.parsed(Node::Null, false));
     };
-    let node = Seed(&nodes).deserialize(document).map_err(|error| yaml_error(&error))?;
-    let more = match documents.next().map(Option::<IgnoredAny>::deserialize) {
+    let node = Seed(&census).deserialize(document).map_err(|error| yaml_error(&error, text))?;
+    let more_documents = match documents.next().map(Option::<IgnoredAny>::deserialize) {
         Some(Err(error)) if error.to_string().contains("expected <document start>") => {
-            let mut error = yaml_error(&error);
+            let mut error = yaml_error(&error, text);
             error.message = "the configuration has ended before this: \
                              look at the indentation and the brackets"
                 .to_owned();
@@ -65,24 +75,34 @@ pub(super) fn from_yaml(bytes: &[u8]) -> Result<(Node, bool), Error> {
         Some(Ok(None)) | None => false,
         Some(_) => true,
     };
-    Ok((node, more))
+    Ok(census.parsed(node, more_documents))
 }
 
-fn yaml_error(error: &serde_yaml::Error) -> Error {
+fn yaml_error(error: &serde_yaml::Error, text: &str) -> Error {
     let place = error.location().map(|place| (place.line(), place.column()));
-    Error { message: yaml_message(&error.to_string()), place }
+    let character = place.and_then(|(line, column)| {
+        text.lines().nth(line.saturating_sub(1))?.chars().nth(column.saturating_sub(1))
+    });
+    let message = match character {
+        Some('\t') => "this is not YAML: it is indented with a tab, use spaces".to_owned(),
+        _ => yaml_message(&error.to_string()),
+    };
+    Error { message, place }
 }
 
 /// Reads JSON; also with trailing commas, bare keys and single quotes, which Envoy's reader takes and
 /// YAML has as well.
-pub(super) fn from_json(bytes: &[u8]) -> Result<Node, Error> {
-    let nodes = Cell::new(0);
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let read = Seed(&nodes).deserialize(&mut json).and_then(|node| json.end().map(|()| node));
-    read.or_else(|error| {
-        let braces = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        if braces && let Ok((node, false)) = from_yaml(bytes) {
-            return Ok(node);
+pub(super) fn from_json(text: &str) -> Result<Parsed, Error> {
+    let census = Census::default();
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = Seed(&census).deserialize(&mut json).and_then(|node| json.end().map(|()| node));
+    read.map(|node| census.parsed(node, false)).or_else(|error| {
+        let braces = text.trim_ascii_start().starts_with('{');
+        if braces
+            && let Ok(parsed) = from_yaml(text)
+            && !parsed.more_documents
+        {
+            return Ok(parsed);
         }
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
@@ -102,16 +122,30 @@ fn yaml_message(message: &str) -> String {
     }
 }
 
+/// What is counted while a tree is built.
+#[derive(Debug, Default)]
+struct Census {
+    nodes: Cell<usize>,
+    doubled_keys: RefCell<BTreeSet<String>>,
+}
+
+impl Census {
+    fn parsed(self, root: Node, more_documents: bool) -> Parsed {
+        Parsed { root, more_documents, doubled_keys: self.doubled_keys.into_inner() }
+    }
+}
+
 /// Builds a node and counts it.
 #[derive(Clone, Copy)]
-struct Seed<'n>(&'n Cell<usize>);
+struct Seed<'n>(&'n Census);
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Node;
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        self.0.set(self.0.get() + 1);
-        if self.0.get() > NODES_MAX {
+        let nodes = &self.0.nodes;
+        nodes.set(nodes.get() + 1);
+        if nodes.get() > NODES_MAX {
             return Err(de::Error::custom(TOO_MANY));
         }
         deserializer.deserialize_any(self)
@@ -178,11 +212,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
         while let Some(key) = entries.next_key_seed(Key)? {
             map.push((key.into_owned(), entries.next_value_seed(self)?));
         }
-        // Of a key that appears twice, the last value counts.
         let mut seen = HashSet::new();
         let mut last: Vec<_> = map.iter().rev().map(|(key, _)| seen.insert(key.as_str())).collect();
         if last.contains(&false) {
-            map.retain(|_| last.pop().unwrap_or(true));
+            map.retain(|(key, _)| {
+                let is_last = last.pop().unwrap_or(true);
+                if !is_last {
+                    self.0.doubled_keys.borrow_mut().insert(key.clone());
+                }
+                is_last
+            });
         }
         map.shrink_to_fit();
         Ok(Node::Map(map))

@@ -156,6 +156,82 @@ fn of_a_key_that_appears_twice_the_last_counts() {
     assert_eq!(read::<Node>("id: a\nid: b\n").unwrap().id, "b");
     assert!(read::<Node>("id: a\nid: 5\n").is_err());
     assert_eq!(read::<Node>("id: 5\nid: b\n").unwrap().id, "b");
+    // The last value takes the place of the first, and nothing is merged.
+    let node = read::<Node>("locality: {zone: z}\nlocality: {region: r}\n").unwrap();
+    assert_eq!(node.locality.unwrap().zone, "");
+}
+
+/// What is wrong with a text that is named test.yaml or test.json.
+fn told(name: &str, text: &str) -> String {
+    let folder = std::env::temp_dir().join(format!("corvoy-told-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    let source = Source::file(&path).unwrap();
+    let mut problems = Problems::default();
+    let _read = load_as::<Bootstrap>(&source, &mut problems);
+    render(&problems, &source).replace(folder.to_str().unwrap(), "")
+}
+
+#[test]
+fn a_doubled_key_is_a_warning_with_all_its_places() {
+    let text = "\
+node: { id: a, cluster: b }
+admin: {}
+static_resources:
+  clusters:
+  - name: c
+    connect_timeout: 1s
+    lb_policy: ROUND_ROBIN
+    metadata: &meta { filter_metadata: { a.b: { k: v, \"k\": w } } }
+    lb_policy: RANDOM
+  - { name: d, connect_timeout: 1s, metadata: *meta }
+admin: {}
+admin: {}
+";
+    insta::assert_snapshot!(told("doubled.yaml", text));
+}
+
+#[test]
+fn a_doubled_key_of_json_is_an_error() {
+    insta::assert_snapshot!(told("doubled.json", r#"{"node": {"id": "a"}, "node": {"id": "b"}}"#));
+}
+
+#[test]
+fn warnings_are_errors_for_whoever_wants_it() {
+    let source = Source::new().merge_yaml("test", "id: a\nid: b\n---\nid: c\n");
+    let mut problems = Problems::default();
+    assert!(load_as::<Node>(&source, &mut problems).is_some());
+    assert_eq!((problems.errors().count(), problems.warnings().count()), (0, 2));
+    problems.deny_warnings();
+    assert_eq!((problems.errors().count(), problems.warnings().count()), (2, 0));
+    let rendered = render(&problems, &source);
+    assert!(rendered.contains("error: `id` is set twice"), "{rendered}");
+    assert!(rendered.contains("test:2:1") && rendered.contains("test:1:1"), "{rendered}");
+}
+
+#[test]
+fn a_tab_is_called_a_tab() {
+    for text in [
+        "node:\n\tid: a\n",
+        "node:\n  id: a\n\tcluster: b\n",
+        "node:\n  id: a # é\n \tcluster: b\n",
+        "static_resources:\n  clusters:\n  -\tname: a\n",
+        "node:\n  id: |\n    a\n\tb\n",
+    ] {
+        let refused = read::<Bootstrap>(text).unwrap_err();
+        assert!(refused.contains("indented with a tab"), "{text:?}\n{refused}");
+    }
+    assert!(!read::<Bootstrap>("x: :\n").unwrap_err().contains("tab"));
+    assert!(read::<Bootstrap>("node: {\n\tid: a\n}\n").is_ok());
+}
+
+#[test]
+fn the_file_of_another_proxy_is_recognized() {
+    let nginx = "# site\nuser www-data;\nhttp {\n  server { listen 80; }\n}\n";
+    let haproxy = "global\n  maxconn 100\nfrontend www\n  bind :80\n";
+    let all = [("nginx.conf", nginx), ("site.yaml", nginx), ("haproxy.cfg", haproxy)];
+    insta::assert_snapshot!(all.map(|(name, text)| told(name, text)).join("\n"));
 }
 
 #[test]
@@ -208,11 +284,12 @@ fn any_needs_a_type_that_envoy_has() {
     refused(&options("{}"), "the type of this configuration is missing");
     refused(&options(&format!("{{\"@type\": {url}, {explicit}}}")), "is not the URL of a type");
     refused(&options(&format!("{{\"@type\": /{url}, {explicit}}}")), "is not the URL of a type");
-    refused(&options("{\"@type\": a/b.C}"), "Envoy has no type `b.C`");
+    refused(&options("{\"@type\": a/b.C}"), "the type `b.C` is not known to Corvoy");
     for lacking in [
         "xds.type.v3.TypedStruct",
-        "envoy.extensions.filters.http.wasm.v3.Wasm",
-        "envoy.extensions.filters.http.lua.v3.Lua",
+        "xds.type.matcher.v3.IPMatcher",
+        "envoy.extensions.filters.http.gcp_authn.v3.Audience",
+        "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
     ] {
         let any = format!("{{\"@type\": type.googleapis.com/{lacking}}}");
         refused(&options(&any), "is an extension of Envoy that Corvoy does not implement");
@@ -223,8 +300,56 @@ fn any_needs_a_type_that_envoy_has() {
 fn one_member_of_a_oneof_at_most_is_set() {
     refused("type: STATIC\ncluster_type: {name: a}", "exclude each other");
     assert!(cluster("type: STATIC\ncluster_type:").is_ok());
+}
+
+/// Envoy takes either value, and not the same one at each start.
+#[test]
+fn a_field_has_one_spelling_at_a_time() {
+    refused("altStatName: a\nalt_stat_name: b", "is set twice, in two spellings");
     refused("cluster_type: {name: a}\nclusterType: {name: a}", "is set twice, in two spellings");
-    assert_eq!(cluster("altStatName: a\nalt_stat_name: b").unwrap().alt_stat_name, "b");
+    assert_eq!(cluster("altStatName: a\nalt_stat_name: ~").unwrap().alt_stat_name, "a");
+}
+
+#[test]
+fn what_is_lacking_is_called_by_the_word_for_it() {
+    let socket = |name: &str| {
+        let url = format!("type.googleapis.com/envoy.extensions.transport_sockets.{name}");
+        format!("transport_socket: {{name: s, typed_config: {{\"@type\": {url}}}}}")
+    };
+    for (line, word) in [
+        ("transport_socket: {name: s}".to_owned(), "TLS"),
+        (socket("tls.v3.UpstreamTlsContext"), "TLS"),
+        (socket("proxy_protocol.v3.ProxyProtocolUpstreamTransport"), "PROXY protocol"),
+        ("http2_protocol_options: {}".to_owned(), "HTTP/2"),
+        (
+            "health_checks: [{timeout: 1s, interval: 1s, healthy_threshold: 1, \
+             unhealthy_threshold: 1, tcp_health_check: {}}]"
+                .to_owned(),
+            "health checking",
+        ),
+        ("eds_cluster_config: {eds_config: {ads: {}}}".to_owned(), "xDS"),
+    ] {
+        refused(&line, &format!("error: {word} is not implemented yet: `"));
+        refused(&line, "help: docs/COMPATIBILITY.md");
+    }
+    let cors = "virtual_hosts: [{name: a, domains: [\"*\"], cors: {}}]";
+    let cors = read::<RouteConfiguration>(cors).unwrap_err();
+    assert!(cors.contains("CORS is not implemented yet: `cors`"), "{cors}");
+}
+
+#[test]
+fn a_missing_type_points_at_its_typed_config() {
+    let filter = |config: &str| {
+        let text = format!(
+            "static_resources:\n  listeners:\n  - name: l\n    filter_chains:\n    - filters:\n      \
+             - name: f\n        typed_config:{config}\n"
+        );
+        read::<Bootstrap>(&text).unwrap_err()
+    };
+    for config in ["\n          stat_prefix: a", " {stat_prefix: a}", " {}", ""] {
+        let refused = filter(config);
+        assert!(refused.contains("test:7:9"), "{refused}");
+    }
 }
 
 #[test]
@@ -233,7 +358,7 @@ fn what_is_refused_may_be_empty_where_that_asks_for_nothing() {
         assert!(cluster(&format!("{field}: {{}}")).is_ok(), "{field}");
     }
     refused("least_request_lb_config: {choice_count: 3}", "Corvoy does not implement");
-    refused("outlier_detection: {}", "Corvoy does not implement");
+    refused("outlier_detection: {}", "outlier detection is not implemented yet");
     let bootstrap = |text: &str| read::<Bootstrap>(text).map(drop);
     assert_eq!(bootstrap("dynamic_resources: {}\ncluster_manager: {}\nstats_config: {}"), Ok(()));
     assert!(bootstrap("stats_config: {use_all_default_tags: true}").is_err());

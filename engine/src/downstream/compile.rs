@@ -65,21 +65,21 @@ pub fn listener(
     } = listener;
     // The deprecated spelling.
     let _ = reuse_port;
-    let mut refuse = |field: &str, message: &str| problems.error(&at.field(field), message);
+    let mut refuse = |field: &str, what: &str| problems.not_implemented(&at.field(field), what);
     if *drain_type == config::DrainType::ModifyOnly {
-        refuse("drain_type", "MODIFY_ONLY is not implemented by Corvoy");
+        refuse("drain_type", "MODIFY_ONLY");
     }
     if freebind.is_some_and(|on| on) {
-        refuse("freebind", "not implemented by Corvoy");
+        refuse("freebind", "freebind");
     }
     if transparent.is_some_and(|on| on) {
-        refuse("transparent", "not implemented by Corvoy");
+        refuse("transparent", "transparent");
     }
     if tcp_fast_open_queue_length.is_some_and(|length| length > 0) {
-        refuse("tcp_fast_open_queue_length", "not implemented by Corvoy");
+        refuse("tcp_fast_open_queue_length", "TCP Fast Open");
     }
     if bind_to_port.is_some_and(|on| !on) {
-        refuse("bind_to_port", "a listener that is not bound is not implemented by Corvoy");
+        refuse("bind_to_port", "a listener that is not bound");
     }
     if enable_reuse_port.is_some_and(|on| !on) {
         let why = "has no effect: each shard always has a socket of its own";
@@ -200,8 +200,8 @@ fn only_chain(
             None
         }
         Err(_) => {
-            let why = "choosing between filter chains is not implemented by Corvoy: give one";
-            problems.error(&at.field("filter_chains"), why);
+            let what = "choosing between filter chains (by SNI, address or port)";
+            problems.not_implemented(&at.field("filter_chains"), what);
             None
         }
     }
@@ -220,8 +220,8 @@ fn filter_chain(
     // The name shows in logs that do not exist yet; the timeout is that of a TLS handshake.
     let _ = (name, transport_socket_connect_timeout);
     if filter_chain_match.as_ref().is_some_and(|wanted| *wanted != FilterChainMatch::default()) {
-        let why = "matching connections is not implemented by Corvoy";
-        problems.error(&at.field("filter_chain_match"), why);
+        let what = "matching connections (by SNI, address or port)";
+        problems.not_implemented(&at.field("filter_chain_match"), what);
     }
     let at = at.field("filters");
     let mut compiled = None;

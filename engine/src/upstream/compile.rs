@@ -146,7 +146,7 @@ fn policy(policy: config::LbPolicy, at: &Path, problems: &mut Problems) -> LbPol
         config::LbPolicy::ClusterProvided => "CLUSTER_PROVIDED",
         config::LbPolicy::LoadBalancingPolicyConfig => "LOAD_BALANCING_POLICY_CONFIG",
     };
-    problems.error(at, format!("{name} is not implemented by Corvoy"));
+    problems.not_implemented(at, name);
     LbPolicy::RoundRobin
 }
 
@@ -179,7 +179,7 @@ fn thresholds(
     if let Some(config::CircuitBreakers { thresholds, per_host_thresholds }) = schema {
         if !per_host_thresholds.is_empty() {
             let at = at.field("per_host_thresholds");
-            problems.error(&at, "per_host_thresholds are not implemented by Corvoy");
+            problems.not_implemented(&at, "per_host_thresholds");
         }
         for (i, schema) in thresholds.iter().enumerate() {
             let at = at.field("thresholds").index(i);
@@ -212,7 +212,7 @@ fn threshold(schema: &config::Thresholds, at: &Path, problems: &mut Problems) ->
     } = schema;
     if max_connection_pools.is_some_and(|max| max != u32::MAX) {
         let at = at.field("max_connection_pools");
-        problems.error(&at, "max_connection_pools is not implemented by Corvoy");
+        problems.not_implemented(&at, "max_connection_pools");
     }
     let retry_budget = retry_budget.as_ref().map(|budget| {
         let config::RetryBudget { budget_percent, min_retry_concurrency } = budget;
@@ -271,7 +271,7 @@ fn refuse_tracking(schema: Option<&config::TrackClusterStats>, at: &Path, proble
         ("per_endpoint_stats", per_endpoint_stats),
     ];
     for (name, _) in all.iter().filter(|(_, is_set)| **is_set) {
-        problems.error(&at.field(name), format!("{name} is not implemented by Corvoy"));
+        problems.not_implemented(&at.field(name), name);
     }
 }
 
@@ -362,7 +362,7 @@ fn common_options(
     } = schema;
     if max_stream_duration.is_some() {
         let at = at.field("max_stream_duration");
-        problems.error(&at, "max_stream_duration of a cluster is not implemented by Corvoy");
+        problems.not_implemented(&at, "max_stream_duration of a cluster");
     }
     if let Some(timeout) = idle_timeout {
         options.idle_timeout = Some(*timeout).filter(|timeout| !timeout.is_zero());
@@ -405,8 +405,7 @@ fn http1_options(
         ("allow_custom_methods", *allow_custom_methods),
     ];
     for (name, _) in lacking.iter().filter(|(_, is_set)| *is_set) {
-        let message = format!("{name} of a cluster is not implemented by Corvoy");
-        problems.error(&at.field(name), message);
+        problems.not_implemented(&at.field(name), &format!("{name} of a cluster"));
     }
 }
 
@@ -486,7 +485,7 @@ pub(super) mod tests {
     fn what_is_not_implemented_is_refused_by_name() {
         for (schema, expected) in [
             (json!({"lb_policy": "MAGLEV"}), "clusters[0].lb_policy: MAGLEV"),
-            (json!({"type": "EDS"}), "clusters[0].type: EDS"),
+            (json!({"type": "EDS"}), "clusters[0].type: EDS, a part of xDS,"),
             (
                 json!({"circuit_breakers": {"thresholds": [{"max_connection_pools": 3}]}}),
                 "clusters[0].circuit_breakers.thresholds[0].max_connection_pools: \
@@ -498,7 +497,7 @@ pub(super) mod tests {
             ),
         ] {
             let refused = problem(schema);
-            assert_eq!(refused, format!("{expected} is not implemented by Corvoy"));
+            assert_eq!(refused, format!("{expected} is not implemented yet"));
         }
     }
 

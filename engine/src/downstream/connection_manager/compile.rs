@@ -67,8 +67,13 @@ pub fn compile(
         strip_trailing_host_dot,
         stream_error_on_invalid_http_message,
     } = manager;
-    if !matches!(codec_type, config::CodecType::Auto | config::CodecType::Http1) {
-        problems.error(&at.field("codec_type"), "Corvoy speaks HTTP/1 only: AUTO or HTTP1");
+    let codec = match codec_type {
+        config::CodecType::Auto | config::CodecType::Http1 => None,
+        config::CodecType::Http2 => Some("HTTP/2"),
+        config::CodecType::Http3 => Some("HTTP/3"),
+    };
+    if let Some(codec) = codec {
+        problems.not_implemented(&at.field("codec_type"), codec);
     }
     for (field, set) in [
         ("stream_flush_timeout", stream_flush_timeout.is_some()),
@@ -78,7 +83,7 @@ pub fn compile(
         ),
     ] {
         if set {
-            problems.error(&at.field(field), NOT_IMPLEMENTED);
+            problems.not_implemented(&at.field(field), field);
         }
     }
 
@@ -149,8 +154,6 @@ pub fn compile(
     Some(compiled)
 }
 
-const NOT_IMPLEMENTED: &str = "valid Envoy field, not implemented by Corvoy";
-
 /// The options of the router that the data plane asks.
 #[derive(Debug, Default)]
 struct Router {
@@ -197,7 +200,7 @@ fn http_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) 
         ("suppress_grpc_request_failure_code_stats", *suppress_grpc_request_failure_code_stats),
     ] {
         if set {
-            problems.error(&at.field(field), NOT_IMPLEMENTED);
+            problems.not_implemented(&at.field(field), field);
         }
     }
     let field_name = |name: &String| FieldName::of(name.to_ascii_lowercase().as_bytes());

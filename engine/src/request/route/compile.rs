@@ -108,7 +108,7 @@ pub fn route_table(
 /// Tells that a field is set that Corvoy does not have.
 pub(crate) fn refuse(is_set: bool, field: &str, at: &Path, problems: &mut Problems) {
     if is_set {
-        problems.error(&at.field(field), "valid Envoy field, not implemented by Corvoy");
+        problems.not_implemented(&at.field(field), field);
     }
 }
 

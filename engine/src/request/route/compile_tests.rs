@@ -125,7 +125,7 @@ fn what_envoy_refuses_is_refused_with_its_path() {
         ),
         (
             route(json!({"cluster": "echo", "cluster_header": "x"})),
-            at("route.cluster_header: valid Envoy field, not implemented by Corvoy"),
+            at("route.cluster_header: cluster_header is not implemented yet"),
         ),
     ] {
         assert_eq!(errors(table), [error]);

@@ -86,11 +86,11 @@ fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Kind {
         (None, Some(config::DiscoveryType::StrictDns)) => dns(Semantics::Strict),
         (None, Some(config::DiscoveryType::LogicalDns)) => dns(Semantics::Logical),
         (None, Some(config::DiscoveryType::Eds)) => {
-            problems.error(&at.field("type"), "EDS is not implemented by Corvoy");
+            problems.not_implemented(&at.field("type"), "EDS, a part of xDS,");
             Kind::Static
         }
         (None, Some(config::DiscoveryType::OriginalDst)) => {
-            problems.error(&at.field("type"), "ORIGINAL_DST is not implemented by Corvoy");
+            problems.not_implemented(&at.field("type"), "ORIGINAL_DST");
             Kind::Static
         }
     };
@@ -148,7 +148,7 @@ fn custom_kind(
         (None, "envoy.cluster.strict_dns") => dns(Semantics::Strict),
         (None, "envoy.cluster.logical_dns") => dns(Semantics::Logical),
         (_, name) => {
-            problems.error(at, format!("cluster type '{name}' is not implemented by Corvoy"));
+            problems.not_implemented(at, &format!("cluster type '{name}'"));
             Kind::Static
         }
     }
@@ -211,7 +211,7 @@ fn placed(
     let at = at.field("address");
     let config::Address { socket_address, pipe } = address;
     if pipe.is_some() {
-        problems.error(&at.field("pipe"), "pipes to hosts are not implemented by Corvoy");
+        problems.not_implemented(&at.field("pipe"), "a unix socket (pipe)");
         return None;
     }
     // Whether an IPv6 socket takes IPv4 as well matters for listening only.
@@ -301,8 +301,8 @@ fn check_logical(
     }
     if fields.lookup_family == Some(LookupFamily::All) {
         // Envoy races the connections to all addresses; one of them alone would be something else.
-        let message = "ALL is not implemented by Corvoy for LOGICAL_DNS";
-        problems.error(&dns_at.field("dns_lookup_family"), message);
+        let at = dns_at.field("dns_lookup_family");
+        problems.not_implemented(&at, "ALL for LOGICAL_DNS");
     }
 }
 
@@ -431,7 +431,7 @@ mod tests {
         good(cluster("STRICT_DNS"));
         assert_eq!(
             problem(cluster("LOGICAL_DNS")),
-            "clusters[0].dns_lookup_family: ALL is not implemented by Corvoy for LOGICAL_DNS"
+            "clusters[0].dns_lookup_family: ALL for LOGICAL_DNS is not implemented yet"
         );
     }
 

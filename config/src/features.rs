@@ -1,0 +1,229 @@
+//! What Envoy has and Corvoy lacks, in the words that people use for it.
+//!
+//! A configuration says `transport_socket`, and its author thinks of TLS and searches for that word.
+//! Whoever implements something takes its names out of the table here: a test fails until then.
+
+use prost_reflect::{FieldDescriptor, MessageDescriptor, Value};
+
+use crate::problems::{Problem, Severity};
+use crate::read::suggest;
+use crate::{Path, descriptors};
+
+/// The error for a field that is set and not implemented.
+pub(crate) fn lacking_field(field: &FieldDescriptor, value: &Value, at: &Path) -> Problem {
+    let name = field.name();
+    let kind = field.kind();
+    // What is inside says it best: a `transport_socket` may be another than TLS.
+    let feature = type_inside(value)
+        .as_deref()
+        .and_then(feature_of)
+        .or_else(|| feature_of(field.full_name()))
+        .or_else(|| feature_of(kind.as_message().map(MessageDescriptor::full_name)?));
+    match feature {
+        Some(feature) => Problem::lacking(at, not_implemented(feature, name)).at_key(),
+        None => lacking_field_named(name, at),
+    }
+}
+
+/// The same for a field of Envoy 1.40 that the descriptors, which are older, do not have.
+pub(crate) fn lacking_field_named(name: &str, at: &Path) -> Problem {
+    let text = format!("`{name}` is a field of Envoy that Corvoy does not implement");
+    Problem::lacking(at, text).at_key()
+}
+
+/// The error for a type in a `typed_config` that is not implemented.
+pub(crate) fn lacking_type(name: &str, at: &Path) -> Problem {
+    if let Some(feature) = feature_of(name) {
+        return Problem::lacking(at, not_implemented(feature, name));
+    }
+    if descriptors::is_envoy_type(name) {
+        let text = format!("`{name}` is an extension of Envoy that Corvoy does not implement");
+        return Problem::lacking(at, text);
+    }
+    let text = format!("the type `{name}` is not known to Corvoy");
+    let mut problem = Problem::new(Severity::Error, at, text);
+    problem.help = suggest::nearest_type(name, descriptors::envoy_types())
+        .map(|near| format!("did you mean `{}{near}`?", descriptors::TYPE_URL_PREFIX));
+    problem
+}
+
+fn not_implemented(feature: &str, name: &str) -> String {
+    format!("{feature} is not implemented yet: `{name}`")
+}
+
+/// The type of a `typed_config` that stands directly in the value of a field.
+fn type_inside(value: &Value) -> Option<String> {
+    let config = value.as_message()?.get_field_by_name("typed_config")?;
+    let type_url = config.as_message()?.get_field_by_name("type_url")?;
+    let (_, name) = type_url.as_str()?.rsplit_once('/')?;
+    Some(name.to_owned())
+}
+
+/// The first row that has `name`, or something that it is part of.
+fn feature_of(name: &str) -> Option<&'static str> {
+    let is_part = |whole: &&str| {
+        name.strip_prefix(*whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    FEATURES.iter().find(|(_, names)| names.iter().any(is_part)).map(|(feature, _)| *feature)
+}
+
+/// What is lacking: the word for it, and the packages, messages and fields that ask for it.
+const FEATURES: &[(&str, &[&str])] = &[
+    (
+        "HTTP/3",
+        &[
+            "envoy.config.core.v3.Http3ProtocolOptions",
+            "envoy.config.core.v3.QuicProtocolOptions",
+            "envoy.extensions.filters.http.alternate_protocols_cache",
+            "envoy.extensions.transport_sockets.quic",
+        ],
+    ),
+    (
+        "HTTP/2",
+        &[
+            "envoy.config.core.v3.Http2ProtocolOptions",
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
+        ],
+    ),
+    (
+        "PROXY protocol",
+        &[
+            "envoy.extensions.filters.listener.proxy_protocol",
+            "envoy.extensions.transport_sockets.proxy_protocol",
+            "envoy.config.listener.v3.FilterChain.use_proxy_proto",
+        ],
+    ),
+    ("tapping", &["envoy.extensions.filters.http.tap", "envoy.extensions.transport_sockets.tap"]),
+    (
+        "TLS",
+        &[
+            "envoy.config.bootstrap.v3.Bootstrap.StaticResources.secrets",
+            "envoy.config.cluster.v3.Cluster.transport_socket",
+            "envoy.config.cluster.v3.Cluster.transport_socket_matches",
+            "envoy.config.listener.v3.FilterChain.transport_socket",
+            "envoy.extensions.filters.listener.tls_inspector",
+            "envoy.extensions.transport_sockets.starttls",
+            "envoy.extensions.transport_sockets.tls",
+        ],
+    ),
+    ("UDP", &["envoy.config.listener.v3.UdpListenerConfig", "envoy.extensions.filters.udp"]),
+    (
+        "access logging",
+        &[
+            "envoy.config.accesslog.v3.AccessLog",
+            "envoy.config.bootstrap.v3.Admin.access_log_path",
+            "envoy.extensions.access_loggers",
+        ],
+    ),
+    ("compression", &["envoy.extensions.compression", "envoy.extensions.filters.http.compressor"]),
+    ("CORS", &["envoy.config.route.v3.CorsPolicy", "envoy.extensions.filters.http.cors"]),
+    (
+        "external authorization",
+        &["envoy.extensions.filters.http.ext_authz", "envoy.extensions.filters.network.ext_authz"],
+    ),
+    ("fault injection", &["envoy.extensions.filters.http.fault"]),
+    (
+        "health checking",
+        &[
+            "envoy.config.core.v3.HealthCheck",
+            "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
+            "envoy.extensions.filters.http.health_check",
+            "envoy.extensions.health_checkers",
+        ],
+    ),
+    ("JWT authentication", &["envoy.extensions.filters.http.jwt_authn"]),
+    (
+        "load balancing by a hash",
+        &[
+            "envoy.config.cluster.v3.Cluster.MaglevLbConfig",
+            "envoy.config.cluster.v3.Cluster.RingHashLbConfig",
+            "envoy.config.route.v3.RouteAction.HashPolicy",
+        ],
+    ),
+    ("Lua", &["envoy.extensions.filters.http.lua"]),
+    ("mirroring of requests", &["envoy.config.route.v3.RouteAction.RequestMirrorPolicy"]),
+    ("outlier detection", &["envoy.config.cluster.v3.OutlierDetection"]),
+    (
+        "rate limiting",
+        &[
+            "envoy.config.ratelimit.v3",
+            "envoy.config.route.v3.RateLimit",
+            "envoy.extensions.filters.http.local_ratelimit",
+            "envoy.extensions.filters.http.ratelimit",
+            "envoy.extensions.filters.network.local_ratelimit",
+            "envoy.extensions.filters.network.ratelimit",
+        ],
+    ),
+    ("RBAC", &["envoy.extensions.filters.http.rbac", "envoy.extensions.filters.network.rbac"]),
+    ("TCP proxying", &["envoy.extensions.filters.network.tcp_proxy"]),
+    (
+        "tracing",
+        &[
+            "envoy.config.route.v3.Tracing",
+            "envoy.config.trace.v3",
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.Tracing",
+            "envoy.extensions.tracers",
+        ],
+    ),
+    ("Wasm", &["envoy.extensions.filters.http.wasm", "envoy.extensions.wasm"]),
+    (
+        "xDS",
+        &[
+            "envoy.config.cluster.v3.Cluster.EdsClusterConfig",
+            "envoy.config.core.v3.ApiConfigSource",
+            "envoy.config.core.v3.ConfigSource",
+            "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+            "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes",
+            "envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer",
+        ],
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::{FEATURES, feature_of};
+    use crate::{Any, coverage, descriptors};
+
+    #[test]
+    fn every_name_is_envoys() {
+        let pool = descriptors::pool().unwrap();
+        let names: Vec<String> = pool
+            .all_messages()
+            .flat_map(|message| {
+                let fields: Vec<_> = message.fields().collect();
+                let fields = fields.iter().map(|field| field.full_name().to_owned());
+                let fields: Vec<_> = fields.collect();
+                [message.full_name().to_owned()].into_iter().chain(fields)
+            })
+            .chain(descriptors::envoy_types().map(str::to_owned))
+            .collect();
+        for whole in FEATURES.iter().flat_map(|(_, names)| *names) {
+            let is_part = |name: &String| {
+                name.strip_prefix(whole)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            assert!(names.iter().any(is_part), "Envoy has no {whole}");
+        }
+    }
+
+    #[test]
+    fn what_is_implemented_is_not_called_lacking() {
+        for entry in coverage() {
+            for field in entry.done() {
+                let name = format!("{}.{field}", entry.message);
+                assert_eq!(feature_of(&name), None, "{name} is implemented: take it out");
+            }
+        }
+        for name in Any::TYPES {
+            assert_eq!(feature_of(name), None, "{name} is implemented: take it out");
+        }
+    }
+
+    #[test]
+    fn a_name_is_matched_up_to_a_dot() {
+        assert_eq!(feature_of("envoy.config.core.v3.Http2ProtocolOptions"), Some("HTTP/2"));
+        assert_eq!(feature_of("envoy.config.core.v3.Http2ProtocolOptionsX"), None);
+        assert_eq!(feature_of("envoy.extensions.filters.http.cors.v3.Cors"), Some("CORS"));
+    }
+}
