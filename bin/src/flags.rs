@@ -44,6 +44,10 @@ pub(crate) struct Flags {
     #[arg(short = 't', conflicts_with = "mode", help_heading = "Configuration")]
     validate: bool,
 
+    /// Refuse a configuration that has any warning, as if each were an error
+    #[arg(long, help_heading = "Configuration")]
+    pub(crate) strict: bool,
+
     /// Serve only the built-in origin at this address, and no proxy: something to proxy to
     #[arg(long, value_name = "ADDRESS", help_heading = "Configuration",
         conflicts_with_all = ["config_path", "config_yaml", "mode", "validate"])]
@@ -212,8 +216,9 @@ const NO_DYNAMIC: &str = "there is no dynamic configuration";
 const NO_ACCESS_LOG: &str = "there are no access logs";
 const NO_GRADUAL_DRAIN: &str = "a drain asks each client to leave with its next answer";
 
-/// Every flag of Envoy 1.40 and what becomes of it; and `--origin`, which Envoy does not have.
-const ANSWERS: [(&str, Answer); 44] = [
+/// Every flag of Envoy 1.40 and what becomes of it; and `--origin` and `--strict`, which Envoy
+/// does not have.
+const ANSWERS: [(&str, Answer); 45] = [
     ("admin-address-path", Honoured),
     ("allow-unknown-fields", Refused("a field is never silently ignored; remove it")),
     ("allow-unknown-static-fields", Refused("a field is never silently ignored; remove it")),
@@ -256,6 +261,7 @@ const ANSWERS: [(&str, Answer); 44] = [
     ("socket-mode", Harmless(NO_HOT_RESTART)),
     ("socket-path", Harmless(NO_HOT_RESTART)),
     ("stats-tag", Refused("stats carry no tags of their own")),
+    ("strict", Honoured),
     ("use-dynamic-base-id", Harmless(NO_HOT_RESTART)),
     ("version", Honoured),
 ];

@@ -76,6 +76,10 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let process = Arc::new(ProcessStats::new(&registry));
     let mut problems = Problems::default();
     let configured = load(flags, &source, &registry, &mut problems);
+    if flags.strict {
+        problems.deny_warnings();
+    }
+    let configured = configured.filter(|_| !problems.has_errors());
     report::problems(&problems, &source);
     if flags.log_path.is_some() {
         report::log_problems(&problems);

@@ -51,6 +51,44 @@ fn a_configuration_that_is_not_valid_is_exit_status_1_and_says_where() {
     }
 }
 
+/// The exit status of `--mode validate`, and what it says.
+fn validate(yaml: &str, flags: &[&str]) -> (Option<i32>, String) {
+    let output = run(&[&["--mode", "validate", "--config-yaml", yaml], flags].concat());
+    (output.status.code(), text(&output.stderr))
+}
+
+#[test]
+fn strict_makes_an_error_of_every_warning() {
+    if is_oracle() {
+        return; // Envoy has no such flag.
+    }
+    let good = Config::to_addresses(&[]).yaml();
+    assert_eq!(validate(&good, &["--strict"]), (Some(0), String::new()));
+    let doubled = format!("node: {{ id: a }}\nnode: {{ id: b }}\n{good}");
+    let (status, said) = validate(&doubled, &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.starts_with("warning: `node` is set twice"), "{said}");
+    assert!(said.contains("--config-yaml:1:1") && said.contains("--config-yaml:2:1"), "{said}");
+    let (status, said) = validate(&doubled, &["--strict"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.starts_with("error: `node` is set twice"), "{said}");
+    let serving = run(&["--strict", "--config-yaml", &doubled]);
+    assert_eq!(serving.status.code(), Some(1), "{}", text(&serving.stderr));
+}
+
+#[test]
+fn a_configuration_without_a_listener_says_that_it_serves_nothing() {
+    if is_oracle() {
+        return; // Envoy says nothing.
+    }
+    for yaml in ["{}", "static_resources: {}", "static_resources: { clusters: [{ name: a }] }"] {
+        let (status, said) = validate(yaml, &[]);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.starts_with("warning: there is no listener"), "{yaml}\n{said}");
+        assert_eq!(validate(yaml, &["--strict"]).0, Some(1));
+    }
+}
+
 #[test]
 fn validating_takes_no_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
