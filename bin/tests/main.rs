@@ -27,6 +27,8 @@ mod edge;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod fairness;
+#[cfg(test)]
 mod half_close;
 #[cfg(test)]
 mod installing;

@@ -18,6 +18,10 @@ pub const PIPELINED_BYTES_MAX: usize = BLOCK_BYTES;
 /// Bytes of a request body kept for a retry; Envoy's default buffer limit.
 pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of request bodies that a shard keeps for retries, over all requests. A body for which there
+/// is no room is sent, but not kept: its request cannot be retried.
+pub const SHARD_REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Interim (1xx) answers of an origin to one request; more is a protocol error. An origin that works
 /// for long may say 102 every few seconds.
 pub const INTERIM_RESPONSES_MAX: usize = 1024;
@@ -58,8 +62,27 @@ pub fn client_connections_max(descriptors: u64, shards: u64, listeners: u64) -> 
 /// Connections taken from one listener before the shard looks at its other work.
 pub const ACCEPT_BURST_MAX: usize = 64;
 
-/// Waits of one task that may end at once, because there is more to do, before the others run.
-pub const WAITS_IN_A_ROW_MAX: u32 = 4;
+/// What one task may do before the others run, in units of about a nanosecond. Some receives of
+/// bulk: letting the others run costs less than a hundredth of that.
+pub const TASK_BUDGET: u32 = 200_000;
+
+/// What a system call costs of it, beside its bytes.
+pub const COST_OF_CALL: u32 = 2_000;
+
+/// Bytes that are received, or sent, for one unit of it.
+pub const BYTES_PER_UNIT: u32 = 4;
+
+/// What decoding one chunk costs of it.
+pub const COST_OF_CHUNK: u32 = 20;
+
+/// What a request costs of it, beside its calls.
+pub const COST_OF_REQUEST: u32 = 2_000;
+
+/// What a byte of a request's head costs of it: it is parsed, normalized, matched and encoded.
+pub const COST_OF_HEAD_BYTE: u32 = 2;
+
+/// What a wait costs of it that ends at once.
+pub const COST_OF_WAIT: u32 = 4_000;
 
 /// Milliseconds that an idle client keeps after a drain began: a request already on its way to us
 /// is still answered.

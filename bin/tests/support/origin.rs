@@ -40,6 +40,10 @@ pub(crate) enum Act {
     ReplyWith(u64),
     /// Reads the body without keeping it and answers with its length.
     Swallow,
+    /// Reads the body without keeping it and never answers.
+    SwallowThenStall,
+    /// Answers with chunks of one byte, until the proxy closes.
+    ReplyInTinyChunks,
 }
 
 /// An HTTP/1 server on a port of its own that follows a script: one act a request, the last for ever.
@@ -184,6 +188,17 @@ impl Origin {
         Self::that_does([Act::Swallow])
     }
 
+    /// Reads the body without keeping it and never answers.
+    pub(crate) fn that_swallows_and_stalls() -> Self {
+        Self::that_does([Act::SwallowThenStall])
+    }
+
+    /// Answers so many requests in tiny chunks without end, and the others `ok`.
+    pub(crate) fn that_sends_tiny_chunks(requests: usize) -> Self {
+        let acts = std::iter::repeat_n(Act::ReplyInTinyChunks, requests);
+        Self::that_does(acts.chain([Act::Reply(ok("ok"))]))
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -248,6 +263,11 @@ impl Shared {
                 drop(wire.send(&ok(&length)));
                 continue;
             }
+            if let Act::SwallowThenStall = act {
+                let length = head.header("content-length").unwrap_or_default();
+                let Ok(()) = wire.skip(length.parse().unwrap()) else { return };
+                return wire.waits_for_reset();
+            }
             if let Act::ReplyAtOnce(bytes) = act {
                 self.seen.lock().unwrap().push(head);
                 drop(wire.send(&bytes));
@@ -258,7 +278,13 @@ impl Shared {
             self.seen.lock().unwrap().push(request.clone());
             match act {
                 Act::Reply(bytes) => drop(wire.send(&bytes)),
-                Act::Swallow | Act::ReplyAtOnce(_) => {}
+                Act::Swallow | Act::SwallowThenStall | Act::ReplyAtOnce(_) => {}
+                Act::ReplyInTinyChunks => {
+                    drop(wire.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"));
+                    let chunks = b"1\r\nx\r\n".repeat(10_000);
+                    while wire.send(&chunks).is_ok() {}
+                    return;
+                }
                 Act::ReplyByteByByte(bytes) => {
                     bytes.iter().for_each(|byte| drop(wire.send(&[*byte])));
                 }

@@ -232,7 +232,7 @@ impl Client {
             if self.alarm.poll_rang(cx).is_ready() {
                 (ready.rang, any) = (true, true);
             }
-            if any { self.shard.poll_patience(cx).map(|()| ready) } else { Poll::Pending }
+            if any { self.shard.poll_proceed(cx).map(|()| ready) } else { Poll::Pending }
         })
     }
 

@@ -87,7 +87,7 @@ impl Acceptor {
             match self.is_open() {
                 false => Poll::Ready(()),
                 // More may wait than one burst: those who came before are served meanwhile.
-                true if self.socket.poll_readable(cx).is_ready() => self.shard.poll_patience(cx),
+                true if self.socket.poll_readable(cx).is_ready() => self.shard.poll_proceed(cx),
                 true => Poll::Pending,
             }
         })
@@ -121,7 +121,7 @@ impl Acceptor {
         poll_fn(|cx| {
             let rang = self.alarm.poll_rang(cx).is_ready();
             let readable = self.socket.poll_readable(cx).is_ready();
-            if rang || readable { self.shard.poll_patience(cx) } else { Poll::Pending }
+            if rang || readable { self.shard.poll_proceed(cx) } else { Poll::Pending }
         })
         .await;
     }

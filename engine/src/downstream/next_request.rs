@@ -67,6 +67,8 @@ impl Client {
     /// Waits for the first bytes of a head. What wakes us need not bring any.
     async fn first_bytes(&mut self) -> Result<Box<Heads>, Next> {
         if !self.early.is_empty() {
+            // Whoever sends many requests at once is not the only client.
+            poll_fn(|cx| self.shard.poll_proceed(cx)).await;
             let mut heads = self.shard.take_heads();
             heads.request.received().append(&mut self.early);
             return Ok(heads);
@@ -103,7 +105,7 @@ impl Client {
             let draining = self.shard.draining();
             let readable = poll_fn(move |cx| {
                 if self.socket.poll_readable(cx).is_ready() {
-                    return Poll::Ready(true);
+                    return self.shard.poll_proceed(cx).map(|()| true);
                 }
                 let rang = self.alarm.poll_rang(cx).is_ready();
                 let told = self.shard.draining() != draining;
@@ -158,6 +160,7 @@ impl Client {
         }
         let Some(head_bytes) = head.parse(&manager.limits)? else { return Ok(Head::Incomplete) };
         as_received.end(head_bytes);
+        self.shard.budget().charge_request(head_bytes);
         if head.received().len() > head_bytes {
             if self.early.capacity() == 0 {
                 self.early = self.shard.buffers.take();
@@ -175,7 +178,7 @@ impl Client {
             self.receive_some(heads.request.received()).await?;
             match self.parse_head(heads) {
                 Ok(Head::Complete) => return Ok(()),
-                Ok(Head::Incomplete) => {}
+                Ok(Head::Incomplete) => poll_fn(|cx| self.shard.poll_proceed(cx)).await,
                 Err(error) => return Err(Next::Refused(error)),
             }
         }

@@ -155,11 +155,9 @@ fn merge_slashes(path: &[u8]) -> Vec<u8> {
     if memchr::memmem::find(path, b"//").is_none() {
         return path.to_vec();
     }
-    let segments: Vec<&[u8]> =
-        path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()).collect();
-    let mut out = b"/".to_vec();
-    out.extend_from_slice(&segments.join(&b'/'));
-    if path.ends_with(b"/") {
+    let mut out = path.to_vec();
+    out.dedup_by(|byte, before| (*byte, *before) == (b'/', b'/'));
+    if out == b"/" {
         out.push(b'/');
     }
     out

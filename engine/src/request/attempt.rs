@@ -179,7 +179,7 @@ pub(super) async fn exchange(
     }
 }
 
-/// Moves the request on, as far as it goes without waiting.
+/// Moves the request on, as far as it goes without waiting and the budget lasts; one step at least.
 pub(super) fn step_upload(
     x: &mut Exchange<'_>,
     connection: &Connection,
@@ -187,7 +187,7 @@ pub(super) fn step_upload(
     ready: Ready,
 ) -> Result<(), Failed> {
     let mut may_receive = ready.io.client_in;
-    for _ in 0..STEPS_MAX {
+    loop {
         if connection.socket().may_post()
             && let Some(request) = upload.take_whole()
         {
@@ -211,6 +211,9 @@ pub(super) fn step_upload(
                 x.client.early.append(surplus);
             }
         } else {
+            break;
+        }
+        if x.client.shard.budget().is_spent() {
             break;
         }
     }
@@ -360,6 +363,3 @@ impl Attempt<'_> {
         failed
     }
 }
-
-/// Receives and sends in a row before other connections get their turn.
-pub(super) const STEPS_MAX: usize = 16;

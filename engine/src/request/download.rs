@@ -148,7 +148,7 @@ async fn relay(
     }
 }
 
-/// Moves the answer on, as far as it goes without waiting.
+/// Moves the answer on, as far as it goes without waiting and the budget lasts; one step at least.
 fn step(
     x: &mut Exchange<'_>,
     connection: &Connection,
@@ -159,7 +159,7 @@ fn step(
     // A connection that ends with this answer would wait for the turn before it can be closed.
     let may_post = request_ended && x.keeps_connection();
     let mut may_receive = origin_in;
-    for _ in 0..attempt::STEPS_MAX {
+    loop {
         if may_post
             && x.client.socket.may_post()
             && let Some(answer) = pump.take_whole()
@@ -180,8 +180,10 @@ fn step(
         } else {
             return Ok(());
         }
+        if x.client.shard.budget().is_spent() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Moves the rest of the request on. An origin that reads no more is no error: its answer counts.

@@ -8,7 +8,7 @@
 //! Invariant: a direction receives nothing before its last bytes are sent, and holds no buffer
 //! while it waits.
 
-use super::attempt::{Answer, Failed, STEPS_MAX};
+use super::attempt::{Answer, Failed};
 use super::body::{Fault, Framing, Pump};
 use super::deadlines::Passed;
 use super::route::Route;
@@ -210,7 +210,8 @@ impl Direction {
         self.end == End::Told
     }
 
-    /// Moves bytes as far as it goes without waiting.
+    /// Moves bytes as far as it goes without waiting and the budget lasts; one step at least, or
+    /// the other direction could take all of it for ever.
     fn step(
         &mut self,
         source: &Socket,
@@ -219,7 +220,7 @@ impl Direction {
         buffers: &Buffers,
     ) -> Result<Moved, Fault> {
         let mut moved = Moved { received: 0, sent: 0 };
-        for _ in 0..STEPS_MAX {
+        loop {
             if self.pump.wants_sink() {
                 let sent = self.pump.push(sink)?;
                 moved.sent += sent;
@@ -231,6 +232,9 @@ impl Direction {
                 moved.received += pulled.bytes;
                 may_receive = pulled.more_likely;
             } else {
+                break;
+            }
+            if source.budget().is_spent() {
                 break;
             }
         }

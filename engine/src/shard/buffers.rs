@@ -3,7 +3,7 @@
 //! An idle connection holds none. Invariant: a block in the pool is empty and of ordinary size;
 //! one that had to grow (a huge head) is given back to the allocator instead.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::limits;
 
@@ -12,6 +12,8 @@ use crate::limits;
 pub struct Buffers {
     small: RefCell<Vec<Vec<u8>>>,
     large: RefCell<Vec<Vec<u8>>>,
+    /// Lent for bodies that may be sent again.
+    replay_bytes: Cell<usize>,
 }
 
 impl Buffers {
@@ -36,6 +38,32 @@ impl Buffers {
         if block.capacity() > 0 {
             self.keep(block);
         }
+    }
+
+    /// An empty block of one of the two sizes, for the body of a request that may be sent again;
+    /// none if the shard keeps as much of these as it may.
+    #[must_use]
+    pub fn take_for_replay(&self, bytes: usize) -> Option<Vec<u8>> {
+        let lent = self.replay_bytes.get().saturating_add(bytes);
+        if lent > limits::SHARD_REPLAY_BYTES_MAX {
+            return None;
+        }
+        let block = if bytes > limits::BLOCK_BYTES { self.take_large() } else { self.take() };
+        self.replay_bytes.set(self.replay_bytes.get() + block.capacity());
+        Some(block)
+    }
+
+    /// Takes back such a block.
+    pub fn give_from_replay(&self, block: Vec<u8>) {
+        let lent = self.replay_bytes.get();
+        self.replay_bytes.set(lent.saturating_sub(block.capacity()));
+        self.give(block);
+    }
+
+    /// Bytes that are lent for replay.
+    #[must_use]
+    pub const fn replay_bytes(&self) -> usize {
+        self.replay_bytes.get()
     }
 
     fn keep(&self, mut block: Vec<u8>) {

@@ -183,7 +183,7 @@ impl OpenInbox {
             while let Ok(order) = self.orders.try_recv() {
                 shard.carry_out(order);
                 // Others may hand over many connections: those who came before are served meanwhile.
-                poll_fn(|cx| shard.poll_patience(cx)).await;
+                poll_fn(|cx| shard.poll_proceed(cx)).await;
             }
             poll_fn(|cx| self.descriptor.poll_readable(cx)).await;
             self.descriptor.take_counter();

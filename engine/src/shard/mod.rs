@@ -8,6 +8,7 @@
 //! Invariant: nothing here is shared with another shard but immutable snapshots, host sets, counters
 //! that only this thread writes, and the roster: mailboxes, and how many connections each shard has.
 
+pub mod budget;
 pub mod buffers;
 pub mod clock;
 pub mod mailbox;
@@ -28,11 +29,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use self::budget::Budget;
 use self::buffers::Buffers;
 use self::clock::Clock;
 use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::quota::Quota;
-use self::reactor::Reactor;
+use self::reactor::{Place, Reactor};
 use self::ring::Ring;
 use self::roster::{Post, Roster};
 use self::stage::Stage;
@@ -91,8 +93,6 @@ pub struct Shard {
     pub roster: Roster,
     /// Itself, as others see it.
     pub post: &'static Post,
-    /// Waits that may end at once before the task lets others run.
-    patience: Cell<u32>,
     sweep: Cell<Option<&'static Alarm>>,
     /// When the next look at the idle upstream connections is due.
     sweep_due: Cell<clock::Millis>,
@@ -109,6 +109,17 @@ pub struct Heads {
     pub request_as_received: AsReceived,
     /// The response as it came, if its names are kept.
     pub response_as_received: AsReceived,
+}
+
+/// When a task runs after it was woken.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// At once: it has not done much.
+    WhenWoken,
+    /// It has done much, be it that it was woken again and again: others go first.
+    AfterOthers,
+    /// When the reactor comes to this place.
+    Queued(Place),
 }
 
 /// Runs a shard on this thread until the process ends.
@@ -167,7 +178,6 @@ impl Shard {
             scratch: RefCell::default(),
             roster,
             post,
-            patience: Cell::new(0),
             sweep: Cell::new(None),
             sweep_due: Cell::new(clock::Millis::MAX),
         }));
@@ -276,26 +286,48 @@ impl Shard {
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
         let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
         self.reactor.task_resumed(); // this one will be
+        let mut turn = Turn::WhenWoken;
         monoio::spawn(std::future::poll_fn(move |cx| {
+            match turn {
+                Turn::AfterOthers => {
+                    turn = Turn::Queued(self.reactor.resume_later(cx.waker()));
+                    return Poll::Pending;
+                }
+                Turn::Queued(place) if !self.reactor.has_resumed(place) => return Poll::Pending,
+                Turn::Queued(_) | Turn::WhenWoken => {}
+            }
             self.resume();
-            contain(|| task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()))
+            let ended = contain(|| task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()));
+            turn = if self.budget().is_mostly_spent() {
+                Turn::AfterOthers
+            } else {
+                self.reactor.count_work(self.budget().used());
+                Turn::WhenWoken
+            };
+            ended
         }));
     }
 
     fn resume(&self) {
         self.clock.refresh();
         self.reactor.task_resumed();
-        self.patience.set(limits::WAITS_IN_A_ROW_MAX);
+        self.budget().refill();
     }
 
-    /// Ready, unless the task that asks had its share for now: then it is resumed when the others
-    /// have run.
-    pub fn poll_patience(&self, cx: &Context<'_>) -> Poll<()> {
-        if let Some(left) = self.patience.get().checked_sub(1) {
-            self.patience.set(left);
+    /// What is left to the task that runs now.
+    #[must_use]
+    pub const fn budget(&self) -> &Budget {
+        self.reactor.budget()
+    }
+
+    /// Ready at the end of a wait, unless the task's budget is spent: then it is resumed when the
+    /// others have run.
+    pub fn poll_proceed(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.budget().is_spent() {
+            self.budget().charge_wait();
             return Poll::Ready(());
         }
-        self.reactor.resume_later(cx.waker());
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 

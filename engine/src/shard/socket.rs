@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
+use super::budget::Budget;
 use super::reactor::{Reactor, Source};
 
 /// A TCP connection, or another descriptor that becomes readable.
@@ -176,7 +177,9 @@ impl Socket {
         if spare.is_empty() {
             return Ok(Received::Nothing);
         }
-        match self.source.receive(spare) {
+        let received = self.source.receive(spare);
+        self.budget().charge_call(received.unwrap_or(0));
+        match received {
             Ok(0) => Ok(Received::End),
             Ok(n) => {
                 // SAFETY: the kernel has filled the first `n` bytes of the spare capacity.
@@ -228,7 +231,9 @@ impl Socket {
         if self.source.is_posting() {
             return Ok(0);
         }
-        match self.source.send(bytes) {
+        let sent = self.source.send(bytes);
+        self.budget().charge_call(sent.unwrap_or(0));
+        match sent {
             Ok(sent) => Ok(sent),
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => Err(error.into()),
@@ -251,6 +256,7 @@ impl Socket {
     /// goes back to the shard's. What is sent next waits for them. A failure shows as the end of
     /// what can be received.
     pub fn post(&self, bytes: Vec<u8>) {
+        self.budget().charge_call(bytes.len());
         self.reactor.post(&self.source, bytes);
     }
 
@@ -259,6 +265,7 @@ impl Socket {
     /// # Errors
     /// As accept(2): out of descriptors, memory, or a connection that is gone already.
     pub fn accept(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
+        self.budget().charge_call(0);
         match self.raw().accept() {
             Ok((socket, address)) => match address.as_socket() {
                 Some(address) => Ok(Some((socket.into(), address))),
@@ -327,6 +334,12 @@ impl Socket {
         self.source.found_nothing();
         // The descriptor is non-blocking; an empty one is no error here.
         let _count = rustix::io::read(self.source.fd(), &mut [0_u8; 8]);
+    }
+
+    /// What the task that runs now may still do.
+    #[must_use]
+    pub const fn budget(&self) -> &Budget {
+        self.reactor.budget()
     }
 
     fn raw(&self) -> SockRef<'_> {

@@ -16,6 +16,7 @@ mod source;
 mod uring;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -28,12 +29,16 @@ use self::epoll::Epoll;
 use self::source::Heard;
 pub(super) use self::source::Source;
 use self::uring::{Under, Uring};
+use super::budget::Budget;
 use super::buffers::Buffers;
 use super::ring::Ring;
 use crate::limits;
 
 /// The place of a source among those of its shard. There are fewer than descriptors.
 type Key = u32;
+
+/// A place in the queue of the tasks that let others run first; each is given once.
+pub type Place = u64;
 
 /// What a turn brought.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,8 +78,14 @@ pub struct Reactor {
     /// The count at the last look, and looks since the last turn.
     seen: Cell<u64>,
     rounds: Cell<u32>,
-    /// Tasks that let others run first.
-    later: RefCell<Vec<Waker>>,
+    /// What the task that runs now may still do.
+    budget: Budget,
+    /// Tasks that let others run first, in the order in which they are resumed.
+    later: RefCell<VecDeque<Waker>>,
+    /// The place of the first of them.
+    next_place: Cell<Place>,
+    /// What the others have done since one of these was resumed.
+    work: Cell<u32>,
     /// The one of the two turning tasks that waits for the other.
     turner: Cell<Option<Waker>>,
 }
@@ -116,7 +127,10 @@ impl Reactor {
             turns: Cell::new(0),
             seen: Cell::new(0),
             rounds: Cell::new(0),
+            budget: Budget::default(),
             later: RefCell::default(),
+            next_place: Cell::new(0),
+            work: Cell::new(0),
             turner: Cell::default(),
         }));
         CURRENT.set(Some(reactor));
@@ -143,10 +157,27 @@ impl Reactor {
         self.resumed.get().wrapping_sub(self.asked.get()) <= limits::TASKS_UNASKED_MAX
     }
 
+    /// What the task that runs now may still do.
+    pub(super) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Resumes a task when all others that are ready have run. A task that wakes itself would be
     /// the first to run again.
-    pub fn resume_later(&self, waker: &Waker) {
-        self.later.borrow_mut().push(waker.clone());
+    pub fn resume_later(&self, waker: &Waker) -> Place {
+        let mut later = self.later.borrow_mut();
+        later.push_back(waker.clone());
+        self.next_place.get() + later.len() as Place - 1
+    }
+
+    /// A task that does not let others run first has done so much.
+    pub fn count_work(&self, work: u32) {
+        self.work.set(self.work.get().saturating_add(work));
+    }
+
+    /// Whether the task that was given this place has been resumed. It may be woken before.
+    pub fn has_resumed(&self, place: Place) -> bool {
+        place < self.next_place.get()
     }
 
     /// Turns for ever. There are two such tasks, which wake each other: so each runs when all that
@@ -165,18 +196,30 @@ impl Reactor {
     /// If no task has run since this was last asked, none is ready, and the shard may sleep.
     fn run_once(&self) {
         let resumed = self.resumed.get();
-        let idle = self.seen.replace(resumed) == resumed && self.later.borrow().is_empty();
-        // Tasks that keep each other busy do not keep the kernel waiting.
+        let has_later = !self.later.borrow().is_empty();
+        let idle = self.seen.replace(resumed) == resumed && !has_later;
+        // Tasks that keep each other busy, or are busy themselves, do not keep the kernel waiting.
         if idle {
             self.rounds.set(0);
             while self.turn(Wait::ForOne) == Heard::ByNobody {}
-        } else if self.rounds.get() >= ROUNDS_MAX {
+        } else if has_later || self.rounds.get() >= ROUNDS_MAX {
             self.rounds.set(0);
             self.turn(Wait::No);
         } else {
             self.rounds.set(self.rounds.get() + 1);
         }
-        for waker in self.later.borrow_mut().drain(..) {
+        self.resume_some();
+    }
+
+    /// Resumes one of the tasks that let others run first, behind those whom the kernel has woken; more
+    /// if the others have done more than one of them may do. So these are kept waiting by one, however
+    /// many there are, and together they have half of the shard's time when the others want it all.
+    fn resume_some(&self) {
+        let due = 1 + self.work.take() / limits::TASK_BUDGET;
+        let mut later = self.later.borrow_mut();
+        let due = later.len().min(due as usize);
+        self.next_place.set(self.next_place.get() + due as Place);
+        for waker in later.drain(..due) {
             waker.wake();
         }
     }

@@ -202,3 +202,112 @@ fn a_listener_that_drops_handshakes_still_accepts_who_has_connected() {
         assert!(ours.accept().unwrap().is_none());
     });
 }
+
+/// Lets others run first, and then once more.
+async fn let_others_run(reactor: &'static Reactor) {
+    let mut resumed = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut resumed, true) {
+            return Poll::Ready(());
+        }
+        reactor.resume_later(cx.waker());
+        Poll::Pending
+    })
+    .await;
+}
+
+#[test]
+fn a_newcomer_does_not_wait_for_all_tasks_that_go_on_and_on() {
+    on_a_shard(|reactor| async move {
+        let (turns, over) = (Rc::new(Cell::new(0_usize)), Rc::new(Cell::new(false)));
+        for _ in 0..100 {
+            let (turns, over) = (Rc::clone(&turns), Rc::clone(&over));
+            monoio::spawn(async move {
+                while !over.get() {
+                    reactor.task_resumed();
+                    turns.set(turns.get() + 1);
+                    let_others_run(reactor).await;
+                }
+            });
+        }
+        let_others_run(reactor).await;
+        let_others_run(reactor).await;
+        assert!(turns.get() >= 100, "they go on and on");
+        for _ in 0..10 {
+            let (ours, mut theirs) = pair();
+            theirs.write_all(b"!").unwrap();
+            let before = turns.get();
+            readable(&ours).await;
+            let waited_for = turns.get() - before;
+            assert!(waited_for <= 4, "{waited_for} turns");
+        }
+        over.set(true);
+    });
+}
+
+#[test]
+fn a_task_that_goes_on_and_on_has_its_turn_however_many_others_do() {
+    on_a_shard(|reactor| async move {
+        let turns: Rc<[Cell<usize>]> = (0..50).map(|_| Cell::new(0)).collect();
+        for at in 0..turns.len() {
+            let turns = Rc::clone(&turns);
+            monoio::spawn(async move {
+                for _ in 0..20 {
+                    reactor.task_resumed();
+                    turns[at].set(turns[at].get() + 1);
+                    let_others_run(reactor).await;
+                    let all = turns.iter().map(Cell::get);
+                    let (least, most) = (all.clone().min().unwrap(), all.max().unwrap());
+                    assert!(most - least <= 1, "{least} and {most} turns");
+                }
+            });
+        }
+        while turns.iter().any(|turns| turns.get() < 20) {
+            let_others_run(reactor).await;
+        }
+    });
+}
+
+#[test]
+fn busy_tasks_are_resumed_one_by_one_or_as_much_as_the_others_have_done() {
+    on_a_shard(|reactor| async move {
+        let places: Vec<Place> = (0..20).map(|_| reactor.resume_later(Waker::noop())).collect();
+        let resumed = || places.iter().filter(|place| reactor.has_resumed(**place)).count();
+        assert_eq!(resumed(), 0);
+        reactor.count_work(5 * limits::TASK_BUDGET);
+        reactor.resume_some();
+        assert_eq!(resumed(), 6);
+        reactor.resume_some();
+        assert_eq!(resumed(), 7);
+        reactor.count_work(u32::MAX);
+        reactor.resume_some();
+        assert_eq!(resumed(), places.len());
+    });
+}
+
+#[test]
+fn what_a_socket_moves_is_charged_to_the_task() {
+    on_a_shard(|reactor| async move {
+        let (ours, theirs) = pair();
+        let stop = std::thread::spawn(move || {
+            let mut theirs = theirs;
+            // Until nobody receives any more.
+            while theirs.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+        });
+        let (mut moved, mut buffer) = (0, Vec::with_capacity(limits::LARGE_BLOCK_BYTES));
+        reactor.budget().refill();
+        while !reactor.budget().is_spent() {
+            buffer.clear();
+            if let Received::Bytes(bytes) = ours.receive(&mut buffer).unwrap() {
+                moved += bytes;
+            }
+        }
+        let most = (limits::TASK_BUDGET * limits::BYTES_PER_UNIT) as usize;
+        assert!(moved <= most + limits::LARGE_BLOCK_BYTES, "{moved} bytes");
+        drop(ours);
+        reactor.budget().refill();
+        // The next turn closes it.
+        let_others_run(reactor).await;
+        drop(stop);
+    });
+}
