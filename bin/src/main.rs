@@ -32,6 +32,7 @@ const ORIGIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST,
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    memory::return_large_blocks();
     let (flags, warnings) = match Flags::read(std::env::args_os()) {
         Ok(read) => read,
         Err(error) => error.exit(),

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Act, Config, Origin, Proxy, Refusing, is_oracle};
+use crate::support::{
+    Act, Client, Config, Message, Origin, Proxy, Refusing, is_oracle, wait_until,
+};
 
 #[test]
 fn a_500_is_retried_three_times_and_the_last_answer_is_given() {
@@ -68,6 +70,76 @@ fn a_body_that_does_not_fit_the_buffer_is_not_retried() {
     assert_eq!(client.response().status(), 503);
     assert_eq!(origin.seen().len(), 1);
     assert_eq!(proxy.stat("cluster.service.retry_or_shadow_abandoned"), 1);
+}
+
+#[test]
+fn a_long_body_is_sent_again_as_it_came() {
+    let origin = Origin::that_replies_in_turn(&[503, 503, 200]);
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    let body: String = (0..100_000).map(|at| format!("{at:09}")).collect();
+    let mut client = proxy.connect();
+    client.send(format!("POST / HTTP/1.1\r\nhost: e\r\ncontent-length: {}\r\n\r\n", body.len()));
+    client.send(&body);
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(origin.seen().len(), 3);
+    let as_sent = |request: &Message| request.text() == body;
+    assert!(origin.seen().iter().all(as_sent), "with a length");
+
+    let origin = Origin::that_replies_in_turn(&[503, 503, 200]);
+    let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: e\r\ntransfer-encoding: chunked\r\n\r\n");
+    for piece in body.as_bytes().chunks(70_000) {
+        client.send(format!("{:x}\r\n", piece.len())).send(piece).send("\r\n");
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(origin.seen().len(), 3);
+    assert!(origin.seen().iter().all(as_sent), "in chunks");
+}
+
+#[test]
+fn what_comes_of_a_body_while_a_retry_waits_goes_behind_what_came_before() {
+    let says_503 = b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let says_200 = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let origin = Origin::that_does([Act::ReplyAtOnce(says_503), Act::Reply(says_200)]);
+    let policy = "{ retry_on: 5xx, num_retries: 1, retry_back_off: { base_interval: 0.2s } }";
+    let proxy = Proxy::with(Config::to(&origin).route(&format!("retry_policy: {policy}")));
+    let body: String = (0..40_000).map(|at| format!("{at:09}")).collect();
+    let (before, after) = body.split_at(350_000);
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: e\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.send(format!("{:x}\r\n{before}\r\n", before.len()));
+    proxy.stat_becomes("cluster.service.retry.upstream_rq_503", 1);
+    client.send(format!("{:x}\r\n{after}\r\n0\r\n\r\n", after.len()));
+    assert_eq!(client.response().status(), 200);
+    assert!(origin.seen()[1].text() == body);
+}
+
+#[test]
+fn the_bodies_that_a_shard_keeps_are_bounded_and_given_back() {
+    let origin = Origin::that_swallows_and_stalls();
+    let thresholds = "circuit_breakers: { thresholds: [{ max_requests: 1000 }] }";
+    let proxy = Proxy::with(Config::to(&origin).cluster(thresholds).retry("5xx", 1));
+    let body = vec![b'x'; 1_000_000];
+    let before = proxy.memory_kib();
+    let clients: Vec<Client> = (0..150)
+        .map(|_| {
+            let mut client = proxy.connect();
+            client.send("POST / HTTP/1.1\r\nhost: e\r\ncontent-length: 1000000\r\n\r\n");
+            client.send(&body);
+            client
+        })
+        .collect();
+    wait_until("all bodies at the origin", || {
+        proxy.stat("cluster.service.upstream_cx_tx_bytes_total") > 150 * 1_000_000
+    });
+    // Of the other requests a shard holds what is on its way.
+    let held = proxy.memory_kib() - before;
+    assert!(held < 100 * 1024, "{held} KiB for bodies that the origin has");
+    drop(clients);
+    wait_until("what was held to be given back", || proxy.memory_kib() < before + 40 * 1024);
+    assert!(proxy.stat("cluster.service.retry_or_shadow_abandoned") >= 50);
 }
 
 #[test]

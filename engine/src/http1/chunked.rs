@@ -105,7 +105,9 @@ impl Decoder {
     /// The coding is broken: the end of the message is unknown and the connection is lost.
     pub fn decode(&mut self, input: &[u8]) -> Result<Decoded, Error> {
         let mut at = 0;
-        while let Some(&byte) = input.get(at) {
+        loop {
+            at += self.skip_plain_lines(input.get(at..).unwrap_or_default());
+            let Some(&byte) = input.get(at) else { break };
             if self.state == State::Data {
                 let left = input.len() - at;
                 let len = usize::try_from(self.remaining).map_or(left, |wanted| wanted.min(left));
@@ -122,6 +124,25 @@ impl Decoder {
             }
         }
         Ok(Decoded { consumed: at, data: at..at, end: self.state == State::End })
+    }
+
+    /// Steps over the end of a chunk, and over a size line that is written as most are. A chunk may
+    /// be as short as these. Tells how many bytes they are; what is written otherwise is for
+    /// [`Self::step`].
+    fn skip_plain_lines(&mut self, input: &[u8]) -> usize {
+        let mut at = 0;
+        if self.state == State::DataCr && input.starts_with(b"\r\n") {
+            self.state = State::SizeStart;
+            at = 2;
+        }
+        if self.state == State::SizeStart
+            && let Some((size, len)) = plain_size_line(input.get(at..).unwrap_or_default())
+        {
+            self.remaining = size;
+            self.state = State::Data;
+            at += len;
+        }
+        at
     }
 
     fn step(&mut self, byte: u8) -> Result<State, Error> {
@@ -299,25 +320,65 @@ impl Trailers {
     }
 }
 
-/// Writes data as one chunk; nothing for no data, which would end the body.
-pub fn encode_chunk(out: &mut Vec<u8>, data: &[u8]) {
-    if data.is_empty() {
-        return;
+/// The size in a whole line of up to eight digits and CRLF, and the length of that line. Not for
+/// zeros in front: they are charged, and a zero alone begins the end of the body.
+fn plain_size_line(line: &[u8]) -> Option<(u64, usize)> {
+    if line.first() == Some(&b'0') {
+        return None;
     }
-    out.reserve(data.len() + SIZE_LINE_MAX + 2);
-    chunk_start(out, data.len());
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\r\n");
+    let mut size = 0;
+    for (at, &byte) in line.iter().take(PLAIN_DIGITS_MAX + 1).enumerate() {
+        if byte == b'\r' && at > 0 {
+            return (line.get(at + 1) == Some(&b'\n')).then_some((size, at + 2));
+        }
+        size = size << 4 | u64::from((byte as char).to_digit(16)?);
+    }
+    None
 }
 
-/// Writes the line before the data of a chunk, for a sender that does not copy the data.
-pub fn chunk_start(out: &mut Vec<u8>, len: usize) {
-    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4);
-    for place in (0..digits).rev() {
-        let digit = (len >> (place * 4)) & 0xf;
-        out.extend(b"0123456789abcdef".get(digit));
+/// Writes data as one chunk; nothing for no data, which would end the body. Where the data is.
+pub fn encode_chunk(out: &mut Vec<u8>, data: &[u8]) -> Range<usize> {
+    if data.is_empty() {
+        return out.len()..out.len();
     }
+    out.reserve(data.len() + SIZE_LINE_MAX + 2);
+    out.extend(size_line(data.len()));
+    out.extend_from_slice(data);
+    let data = out.len() - data.len()..out.len();
     out.extend_from_slice(b"\r\n");
+    data
+}
+
+/// Writes everything that `append` appends as one chunk; nothing for nothing. `most`: how much that
+/// may be. If the size has as many digits, the data stays where it was appended. Where it is.
+///
+/// # Errors
+/// As `append`: then nothing is written.
+pub fn encode_joined<E>(
+    out: &mut Vec<u8>,
+    most: usize,
+    append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Range<usize>, E> {
+    let start = out.len();
+    out.extend(size_line(most));
+    let data_start = out.len();
+    let appended = append(out);
+    let len = out.len() - data_start;
+    if appended.is_err() || len == 0 {
+        out.truncate(start);
+        return appended.map(|()| start..start);
+    }
+    drop(out.splice(start..data_start, size_line(len)));
+    let data = out.len() - len..out.len();
+    out.extend_from_slice(b"\r\n");
+    Ok(data)
+}
+
+/// The line before the data of a chunk.
+fn size_line(len: usize) -> impl Iterator<Item = u8> {
+    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4);
+    let digit = move |place| b"0123456789abcdef".get((len >> (place * 4)) & 0xf).copied();
+    (0..digits).rev().filter_map(digit).chain(*b"\r\n")
 }
 
 /// Writes the end of a body without trailers.
@@ -378,6 +439,9 @@ const TRAILER_BYTES_MAX: usize = 60 * 1024;
 
 /// A forbidden trailer's name fits, and one more byte that tells a longer name from it.
 const NAME_MAX: usize = "transfer-encoding".len() + 1;
+
+/// A chunk of up to 4 GiB.
+const PLAIN_DIGITS_MAX: usize = 8;
 
 /// Sixteen digits and CRLF.
 const SIZE_LINE_MAX: usize = 18;

@@ -7,9 +7,9 @@
 //! what was read beyond it is in [`Pump::surplus`], and never sent to the sink.
 
 use std::io;
+use std::ops::Range;
 
-use crate::http::BodyLength;
-use crate::http::TrailerRules;
+use crate::http::{BodyLength, TrailerRules};
 use crate::http1;
 use crate::http1::chunked::{self, Decoder};
 use crate::limits;
@@ -70,6 +70,8 @@ pub struct Pump {
     /// Framed for the sink; `out[sent..]` is still to be sent.
     out: Vec<u8>,
     sent: usize,
+    /// Where in `out` the data is that came last, without framing.
+    fresh: Range<usize>,
     /// Body bytes that came from the source so far, without framing.
     received_bytes: u64,
     /// Bytes that are received before they are sent on, at most.
@@ -100,6 +102,7 @@ impl Pump {
             raw: Vec::new(),
             out,
             sent: 0,
+            fresh: 0..0,
             received_bytes: 0,
             most,
             trailers: Vec::new(),
@@ -133,15 +136,20 @@ impl Pump {
         self.has_ended() && !self.wants_sink()
     }
 
-    /// The last chunk is among what was framed.
-    #[must_use]
-    pub fn has_ended_chunks(&self) -> bool {
-        self.has_ended() && self.framing == Framing::Chunked
+    /// Frames data of the body that an earlier attempt has received.
+    pub fn frame_again(&mut self, data: &[u8]) {
+        if !self.wants_sink() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        self.frame(data);
     }
 
-    /// Writes the end of a body of chunks that has ended, trailers included.
-    pub fn encode_end(&self, out: &mut Vec<u8>) {
-        chunked::encode_end_with(out, &self.trailers);
+    /// Frames the end of a body of chunks again, trailers included.
+    pub fn end_again(&mut self) {
+        if self.has_ended() && self.framing == Framing::Chunked {
+            chunked::encode_end_with(&mut self.out, &self.trailers);
+        }
     }
 
     /// There is something to send.
@@ -168,12 +176,19 @@ impl Pump {
         self.out.get(self.sent..).unwrap_or_default()
     }
 
+    /// The data that came last, without framing.
+    #[must_use]
+    pub fn fresh(&self) -> &[u8] {
+        self.out.get(self.fresh.clone()).unwrap_or_default()
+    }
+
     /// Takes the bytes of the body that were received together with the head. Tells how many of
     /// `early` these are: what follows does not belong to the body.
     ///
     /// # Errors
     /// When the chunks are malformed.
     pub fn take_early(&mut self, early: &[u8]) -> Result<usize, Fault> {
+        self.fresh = 0..0;
         match &mut self.source {
             Source::Ended => Ok(0),
             Source::Length(remaining) => {
@@ -181,7 +196,7 @@ impl Pump {
                 *remaining -= take as u64;
                 self.received_bytes += take as u64;
                 let ended = *remaining == 0;
-                frame(&mut self.out, self.framing, early.get(..take).unwrap_or_default());
+                self.frame(early.get(..take).unwrap_or_default());
                 if ended {
                     self.end();
                 }
@@ -189,10 +204,10 @@ impl Pump {
             }
             Source::UntilClose => {
                 self.received_bytes += early.len() as u64;
-                frame(&mut self.out, self.framing, early);
+                self.frame(early);
                 Ok(early.len())
             }
-            Source::Chunked(_) => self.decode(early),
+            Source::Chunked(_) => self.decode(early).map(|decoded| decoded.bytes),
         }
     }
 
@@ -204,6 +219,7 @@ impl Pump {
         debug_assert!(self.wants_source(), "the last bytes are still to be sent");
         self.out.clear();
         self.sent = 0;
+        self.fresh = 0..0;
         match &mut self.source {
             Source::Ended => Ok(Pulled::NOTHING),
             Source::Length(remaining) => {
@@ -216,6 +232,7 @@ impl Pump {
                     Received::Bytes(bytes) => {
                         *remaining -= bytes as u64;
                         self.received_bytes += bytes as u64;
+                        self.fresh = 0..bytes;
                         if *remaining == 0 {
                             self.end();
                         }
@@ -245,13 +262,17 @@ impl Pump {
         };
         if matches!(self.source, Source::UntilClose) {
             self.received_bytes += self.raw.len() as u64;
-            frame(&mut self.out, self.framing, &self.raw);
-            self.raw.clear();
+            let mut raw = std::mem::take(&mut self.raw);
+            self.frame(&raw);
+            raw.clear();
+            self.raw = raw;
         } else {
             let raw = std::mem::take(&mut self.raw);
             let decoded = self.decode(&raw);
             self.raw = raw;
-            self.raw.drain(..decoded?);
+            let decoded = decoded?;
+            source.budget().charge_chunks(decoded.chunks);
+            self.raw.drain(..decoded.bytes);
         }
         Ok(pulled)
     }
@@ -278,32 +299,31 @@ impl Pump {
         std::mem::replace(&mut self.out, out)
     }
 
-    /// Decodes all of `raw` into `out`, up to the end of the body. Tells how much that is.
+    fn frame(&mut self, data: &[u8]) {
+        self.fresh = match self.framing {
+            Framing::Identity => {
+                self.out.extend_from_slice(data);
+                self.out.len() - data.len()..self.out.len()
+            }
+            Framing::Chunked => chunked::encode_chunk(&mut self.out, data),
+        };
+    }
+
+    /// Decodes all of `raw` into `out`, up to the end of the body. As in Envoy, the data of all
+    /// chunks that came together leaves as one chunk.
     ///
     /// Envoy: of what was read together with a misdeed, nothing is passed on.
-    fn decode(&mut self, raw: &[u8]) -> Result<usize, Fault> {
-        let (mut at, before) = (0, self.out.len());
-        while let Source::Chunked(decoder) = &mut self.source {
-            let rest = raw.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            let decoded = match decoder.decode(rest) {
-                Ok(decoded) => decoded,
-                Err(error) => {
-                    self.out.truncate(before);
-                    return Err(Fault::Malformed(error));
-                }
-            };
-            let data = rest.get(decoded.data.clone()).unwrap_or_default();
-            self.received_bytes += data.len() as u64;
-            frame(&mut self.out, self.framing, data);
-            at += decoded.consumed;
-            if decoded.end {
-                self.end();
-            }
+    fn decode(&mut self, raw: &[u8]) -> Result<Decoded, Fault> {
+        let mut decoded = Decoded::default();
+        let Source::Chunked(decoder) = &mut self.source else { return Ok(decoded) };
+        let append = |out: &mut Vec<u8>| decoded.append(decoder, raw, out);
+        let fresh = frame(&mut self.out, self.framing, raw.len(), append);
+        self.fresh = fresh.map_err(Fault::Malformed)?;
+        self.received_bytes += self.fresh.len() as u64;
+        if decoded.end {
+            self.end();
         }
-        Ok(at)
+        Ok(decoded)
     }
 
     fn end(&mut self) {
@@ -331,11 +351,53 @@ impl Pump {
     }
 }
 
-fn frame(out: &mut Vec<u8>, framing: Framing, data: &[u8]) {
+/// What was decoded of a block.
+#[derive(Debug, Default)]
+struct Decoded {
+    /// So many bytes are done with.
+    bytes: usize,
+    /// The chunks that they are of, or more.
+    chunks: usize,
+    /// The body has ended.
+    end: bool,
+}
+
+impl Decoded {
+    fn append(
+        &mut self,
+        decoder: &mut Decoder,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), http1::Error> {
+        while self.bytes < raw.len() && !self.end {
+            let rest = raw.get(self.bytes..).unwrap_or_default();
+            let next = decoder.decode(rest)?;
+            out.extend_from_slice(rest.get(next.data).unwrap_or_default());
+            self.bytes += next.consumed;
+            self.chunks += 1;
+            self.end = next.end;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what `append` appends, at most `most` bytes, as `framing` says. Where the data is.
+fn frame<E>(
+    out: &mut Vec<u8>,
+    framing: Framing,
+    most: usize,
+    append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Range<usize>, E> {
     match framing {
-        Framing::Identity => out.extend_from_slice(data),
-        Framing::Chunked if data.is_empty() => {} // an empty chunk would be the last one
-        Framing::Chunked => chunked::encode_chunk(out, data),
+        Framing::Identity => {
+            let start = out.len();
+            let appended = append(out);
+            if appended.is_err() {
+                out.truncate(start);
+            }
+            appended.map(|()| start..out.len())
+        }
+        Framing::Chunked => chunked::encode_joined(out, most, append),
     }
 }
 

@@ -10,10 +10,11 @@ use super::attempt::{self, Answer, Failed, Sent};
 use super::charge;
 use super::deadlines::Passed;
 use super::download;
+use super::replay::Replay;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
 use super::route::{Connect, Forward, Route, VirtualHost, scheme};
-use super::upload::{Keep, Upload};
+use super::upload::Upload;
 use super::{Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest};
 use crate::flags::Flag;
@@ -48,10 +49,8 @@ pub(super) async fn forward(
     prepare(x, virtual_host, route, plan);
     let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
     x.remove_retry_fields();
-    let keep = match &retry {
-        Some(_) => Keep::Body { most: x.replay_bytes_max(route) },
-        None => Keep::Nothing,
-    };
+    let buffers = x.client.shard.buffers;
+    let replay = retry.as_ref().map(|_| Replay::new(buffers, x.replay_bytes_max(route)));
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
     let trailers = trailer_rules(x, &cluster);
     let mut forwarding = Forwarding {
@@ -59,7 +58,7 @@ pub(super) async fn forward(
         plan,
         cluster,
         retry,
-        upload: Upload::new(&x.body, keep, buffered),
+        upload: Upload::new(&x.body, replay, buffered),
         tried: Vec::new(),
         stale: Stale::NotYet,
         retrying: None,
@@ -473,6 +472,7 @@ impl Forwarding<'_> {
         x.deadlines.set(Passed::PerTry, None);
         // Envoy: the place among the retries is free when an answer is accepted.
         self.retrying = None;
+        self.upload.forget();
         x.upstream.body_bytes = self.upload.received_bytes();
         let status = x.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.

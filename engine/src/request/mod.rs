@@ -17,6 +17,7 @@ mod envoy_headers;
 mod forward;
 mod half_close;
 pub mod headers;
+mod replay;
 pub mod reply;
 pub mod reply_rewrite;
 pub mod retry;

@@ -1,9 +1,8 @@
 //! The request on its way to the origin: head, body, and what is kept of it for another attempt.
 
 use super::body::{Fault, Framing, Pulled, Pump};
-use crate::http::BodyLength;
-use crate::http::TrailerRules;
-use crate::limits;
+use super::replay::Replay;
+use crate::http::{BodyLength, TrailerRules};
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 
@@ -12,44 +11,33 @@ use crate::shard::socket::Socket;
 pub(super) struct Upload {
     pump: Pump,
     kept: Kept,
+    /// The next block of what was kept that this attempt sends again, while there is one. Until then
+    /// the pump always has something to send, and nothing is received.
+    again: Option<usize>,
 }
 
-/// The body as it was framed so far.
+/// The body so far.
 #[derive(Debug)]
 enum Kept {
     /// Nobody will ask for it again.
     Nothing,
-    /// All of it, as long as it carries not more than `most`.
-    Bytes { bytes: Vec<u8>, most: usize },
+    /// All of it.
+    Body(Replay),
     /// It was too much to keep.
     TooMuch,
 }
 
-/// Whether the body is kept for another attempt.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Keep {
-    /// A retry may need it.
-    Body {
-        /// More bytes than these are not kept.
-        most: usize,
-    },
-    /// It is sent once.
-    Nothing,
-}
-
 impl Upload {
-    /// A request with a body of `length`; for `most` see [`Pump::new`].
+    /// A request with a body of `length`, which `replay` keeps for another attempt; for `most` see
+    /// [`Pump::new`].
     #[must_use]
-    pub(super) fn new(length: &BodyLength, keep: Keep, most: usize) -> Self {
+    pub(super) fn new(length: &BodyLength, replay: Option<Replay>, most: usize) -> Self {
         let framing = match length {
             BodyLength::Chunked => Framing::Chunked,
             BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
         };
-        let kept = match keep {
-            Keep::Body { most } => Kept::Bytes { bytes: Vec::new(), most },
-            Keep::Nothing => Kept::Nothing,
-        };
-        Self { pump: Pump::new(length, framing, Vec::new(), most), kept }
+        let kept = replay.map_or(Kept::Nothing, Kept::Body);
+        Self { pump: Pump::new(length, framing, Vec::new(), most), kept, again: None }
     }
 
     /// See [`Pump::mind_trailers`].
@@ -63,13 +51,26 @@ impl Upload {
     }
 
     /// Begins an attempt with this encoded head, and sends again what was sent before.
-    pub(super) fn begin(&mut self, mut head: Vec<u8>, buffers: &Buffers) {
-        match &self.kept {
-            Kept::Bytes { bytes, .. } => head.extend_from_slice(bytes),
-            Kept::Nothing if self.pump.has_ended_chunks() => self.pump.encode_end(&mut head),
-            Kept::Nothing | Kept::TooMuch => {}
-        }
+    pub(super) fn begin(&mut self, head: Vec<u8>, buffers: &Buffers) {
         buffers.give(self.pump.rewind(head));
+        self.again = Some(0);
+        self.send_again();
+    }
+
+    /// Puts the next block that is sent again into the pump, and behind the last one the end of the
+    /// body, if that has come.
+    fn send_again(&mut self) {
+        let Some(at) = self.again else { return };
+        self.again = None;
+        if let Kept::Body(replay) = &self.kept
+            && let Some(block) = replay.block(at)
+        {
+            self.pump.frame_again(block);
+            self.again = replay.block(at + 1).map(|_| at + 1);
+        }
+        if self.again.is_none() {
+            self.pump.end_again();
+        }
     }
 
     /// Takes what was received together with the head; what does not belong to the body stays.
@@ -78,14 +79,17 @@ impl Upload {
     /// When the chunks are malformed.
     #[inline]
     pub(super) fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
-        if early.is_empty() { Ok(()) } else { self.take_some(early) }
+        if early.is_empty() || self.has_ended() { Ok(()) } else { self.take_some(early) }
     }
 
     fn take_some(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
-        let before = self.pump.unsent().len();
+        // It goes behind what is sent again.
+        while self.again.is_some() {
+            self.send_again();
+        }
         let taken = self.pump.take_early(early)?;
         early.drain(..taken);
-        self.keep_from(before);
+        self.keep();
         Ok(())
     }
 
@@ -95,13 +99,13 @@ impl Upload {
     /// As [`Pump::pull`].
     pub(super) fn pull(&mut self, client: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
         let pulled = self.pump.pull(client, buffers)?;
-        self.keep_from(0);
+        self.keep();
         Ok(pulled)
     }
 
     /// See [`Pump::take_whole`].
     pub(super) fn take_whole(&mut self) -> Option<Vec<u8>> {
-        self.pump.take_whole()
+        if self.again.is_some() { None } else { self.pump.take_whole() }
     }
 
     /// Sends once to the origin.
@@ -109,21 +113,26 @@ impl Upload {
     /// # Errors
     /// As [`Pump::push`].
     pub(super) fn push(&mut self, origin: &Socket) -> Result<usize, Fault> {
-        self.pump.push(origin)
+        let sent = self.pump.push(origin)?;
+        if !self.pump.wants_sink() {
+            self.send_again();
+        }
+        Ok(sent)
     }
 
-    /// Keeps what stands in the pump from `before` on.
-    fn keep_from(&mut self, before: usize) {
-        if let Kept::Bytes { bytes, most } = &mut self.kept {
-            let fresh = self.pump.unsent().get(before..).unwrap_or_default();
-            // Envoy: the limit is on what the chunks carry. Their framing may be as much again, and
-            // a little more for a small limit; else they are too tiny to be kept.
-            let framed_max = most.saturating_mul(2).saturating_add(limits::BLOCK_BYTES);
-            if self.pump.received_bytes() > *most as u64 || bytes.len() + fresh.len() > framed_max {
-                self.kept = Kept::TooMuch;
-            } else {
-                bytes.extend_from_slice(fresh);
-            }
+    /// Keeps what has come last.
+    fn keep(&mut self) {
+        if let Kept::Body(replay) = &mut self.kept
+            && replay.keep(self.pump.fresh()).is_err()
+        {
+            self.kept = Kept::TooMuch;
+        }
+    }
+
+    /// There will be no other attempt.
+    pub(super) fn forget(&mut self) {
+        if self.again.is_none() {
+            self.kept = Kept::Nothing;
         }
     }
 
@@ -155,7 +164,7 @@ impl Upload {
     #[must_use]
     pub(super) fn can_repeat(&self) -> bool {
         match &self.kept {
-            Kept::Bytes { .. } => true,
+            Kept::Body(_) => true,
             Kept::TooMuch => false,
             Kept::Nothing => self.pump.received_bytes() == 0,
         }

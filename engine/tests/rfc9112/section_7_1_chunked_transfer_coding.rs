@@ -77,3 +77,32 @@ fn what_we_encode_is_what_comes_out() {
         assert_eq!(whole(&coded), data);
     }
 }
+
+#[test]
+fn what_is_encoded_in_pieces_is_one_chunk() {
+    for (most, pieces) in
+        [(3, &["a", "", "bc"][..]), (70_000, &["hello", " ", "world"]), (9, &["x"])]
+    {
+        let data = pieces.concat();
+        let mut coded = b"head".to_vec();
+        let append = |out: &mut Vec<u8>| {
+            pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+            Ok::<(), ()>(())
+        };
+        let place = chunked::encode_joined(&mut coded, most, append);
+        assert_eq!(String::from_utf8_lossy(&coded), format!("head{:x}\r\n{data}\r\n", data.len()));
+        assert_eq!(place.map(|place| coded[place].to_vec()), Ok(data.into_bytes()));
+    }
+}
+
+#[test]
+fn nothing_in_pieces_and_what_fails_are_no_chunk() {
+    let mut coded = b"head".to_vec();
+    assert_eq!(chunked::encode_joined(&mut coded, 10, |_| Ok::<(), ()>(())), Ok(4..4));
+    let fails = |out: &mut Vec<u8>| {
+        out.push(b'x');
+        Err("misdeed")
+    };
+    assert_eq!(chunked::encode_joined(&mut coded, 10, fails), Err("misdeed"));
+    assert_eq!(coded, b"head");
+}
