@@ -184,7 +184,10 @@ fn good_health_does_not_end_a_drain_of_listeners() {
     let proxy = Proxy::with(Config::to(&origin));
     let is_told = |told: bool| {
         let wanted = told.then(|| "close".to_owned());
-        assert_eq!(proxy.get("/").header("connection"), wanted);
+        // The endpoint answers before the shards have heard of it.
+        wait_until(&format!("clients to be told: {told}"), || {
+            proxy.get("/").header("connection") == wanted
+        });
     };
     proxy.admin_post("/healthcheck/fail");
     is_told(true);
