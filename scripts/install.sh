@@ -415,7 +415,7 @@ start_service() {
     if [ "$start" = no ]; then
         return
     elif [ "$is_first" = no ]; then
-        if [ "$needs_restart" = yes ] && systemctl --quiet is-active corvoy; then
+        if [ "$needs_restart" = yes ] && as_root systemctl --quiet is-active corvoy; then
             act "restart corvoy"
             run systemctl restart corvoy || failed
         fi
@@ -432,7 +432,7 @@ failed() {
 next_steps() {
     [ "$dry_run" = no ] && [ -z "$root" ] || return 0
     say
-    if has_systemd && systemctl --quiet is-active corvoy; then
+    if has_systemd && as_root systemctl --quiet is-active corvoy; then
         say "Corvoy is installed, and runs on $(driver)."
     elif has_systemd; then
         say "Corvoy is installed. To start it: systemctl enable --now corvoy"
@@ -448,7 +448,7 @@ next_steps() {
 }
 
 driver() {
-    pid=$(systemctl show --property MainPID --value corvoy)
+    pid=$(as_root systemctl show --property MainPID --value corvoy)
     if as_root ls -l "/proc/$pid/fd" 2>/dev/null | grep -q 'io_uring'; then
         say io_uring
     else
