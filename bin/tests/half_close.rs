@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Broken, Client, Config, Origin, Proxy, is_oracle};
+use crate::support::{Act, Broken, Client, Config, Origin, Proxy, Signal, is_oracle};
 
 /// How long a half-closed client may wait for its origin.
 fn grace(config: Config, milliseconds: u32) -> Config {
@@ -109,6 +109,20 @@ fn a_client_that_half_closes_and_then_resets_is_missed_within_its_grace() {
     proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
     proxy.stat_becomes("http.front.downstream_cx_active", 0);
     proxy.rests();
+}
+
+#[test]
+fn an_origin_gets_no_work_of_a_crowd_that_has_left_before_it_is_served() {
+    const CROWD: u64 = 50;
+    let origin = Origin::that_stalls();
+    let proxy = Proxy::with(grace(Config::to(&origin), 0));
+    proxy.signal(Signal::Stop);
+    for _ in 0..CROWD {
+        proxy.connect().ask("/");
+    }
+    proxy.signal(Signal::Cont);
+    proxy.stat_becomes("http.front.downstream_cx_destroy_remote_active_rq", CROWD);
+    assert_eq!(origin.seen().len(), 0);
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub(crate) enum Signal {
     Term,
     Usr1,
     Usr2,
+    /// It stands still until [`Self::Cont`].
+    Stop,
+    Cont,
 }
 
 /// Whether the stories are being told about the real Envoy.
@@ -166,6 +169,8 @@ impl Proxy {
             Signal::Term => "TERM",
             Signal::Usr1 => "USR1",
             Signal::Usr2 => "USR2",
+            Signal::Stop => "STOP",
+            Signal::Cont => "CONT",
         };
         let pid = self.process.lock().unwrap().id();
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();

@@ -201,6 +201,9 @@ impl Forwarding<'_> {
         early.map_err(|fault| attempt::upload_fault(x, &fault))?;
         x.heads.response.clear();
         x.start_timers(&self.upload);
+        if self.upload.has_ended() {
+            x.notice_half_close()?;
+        }
         let connection = self.lease(x, &pool).await;
         let connection = connection.inspect_err(|failed| charge::no_connection(&pool, failed))?;
         // While there was no connection more of the body may have come: it goes before what is

@@ -28,6 +28,20 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    /// Looks whether a client that has sent its whole request has closed behind it, before a host is
+    /// given work: of a crowd that asks and leaves, the origin sees only those with a grace.
+    ///
+    /// # Errors
+    /// [`Failed::ClientGone`], as [`Self::begin_wait`].
+    #[inline]
+    pub(super) fn notice_half_close(&mut self) -> Result<(), Failed> {
+        if self.client.socket.has_hung_up() && self.client.listens_ahead() {
+            self.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
+            self.begin_wait()?;
+        }
+        Ok(())
+    }
+
     /// Whatever moves on the request ends a grace (see [`Exchange::touch`]): the next wait has one of
     /// its own.
     #[cold]

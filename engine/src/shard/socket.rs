@@ -191,6 +191,13 @@ impl Socket {
         }
     }
 
+    /// Whether the kernel has told that the other side sends no more, or has reset the connection. What
+    /// it sent before may still be there to receive.
+    #[must_use]
+    pub fn has_hung_up(&self) -> bool {
+        self.source.has_hung_up()
+    }
+
     /// Whether the kernel has told nothing since the last receive. It may be about to.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

@@ -118,6 +118,11 @@ impl Source {
         if self.input.get() == Input::HungUp { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// The other side sends no more, or the connection is broken, as far as was told.
+    pub(in crate::shard) fn has_hung_up(&self) -> bool {
+        self.input.get() == Input::HungUp
+    }
+
     /// Nothing was told since the last receive.
     pub(in crate::shard) fn is_quiet(&self) -> bool {
         self.input.get() == Input::Drained
