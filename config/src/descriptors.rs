@@ -9,7 +9,9 @@ pub(crate) fn pool() -> Result<DescriptorPool, DescriptorError> {
 
 /// Whether Envoy's API has the message `name`, be it among the descriptors or not.
 pub(crate) fn is_envoy_type(name: &str) -> bool {
-    NEWER_TYPES.contains(&name) || envoy_types().any(|known| known == name)
+    // Not in the proto files that we have, but in Envoy.
+    matches!(name, "xds.type.v3.TypedStruct" | "udpa.type.v1.TypedStruct")
+        || envoy_types().any(|known| known == name)
 }
 
 /// The full name of every message at the top level of Envoy's API.
@@ -27,21 +29,6 @@ const KNOWN_TYPES: &str = include_str!(concat!(env!("OUT_DIR"), "/known_types.tx
 
 /// What the URL of a type begins with.
 pub(crate) const TYPE_URL_PREFIX: &str = "type.googleapis.com/";
-
-/// Types of Envoy 1.40 that the proto files at hand do not have.
-const NEWER_TYPES: &[&str] = &[
-    "envoy.extensions.http.ai_filters.schema_validation.v3.SchemaValidation",
-    "envoy.extensions.http.ai_filters.transcoder.v3.Transcoder",
-    "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier",
-    "envoy.extensions.router.route_specifiers.dynamic_modules.v3.DynamicModuleRouteSpecifier",
-    "envoy.extensions.transport_sockets.tls.handshakers.dynamic_modules.v3.DynamicModuleTlsHandshaker",
-    "udpa.type.v1.TypedStruct",
-    "xds.type.matcher.v3.CelMatcher",
-    "xds.type.matcher.v3.HttpAttributesCelMatchInput",
-    "xds.type.matcher.v3.IPMatcher",
-    "xds.type.matcher.v3.ServerNameMatcher",
-    "xds.type.v3.TypedStruct",
-];
 
 const NEWER_FIELDS: &[(&str, &str)] = &[
     ("envoy.config.core.v3.HealthCheck", "name"),

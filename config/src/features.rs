@@ -14,9 +14,7 @@ pub(crate) fn lacking_field(field: &FieldDescriptor, value: &Value, at: &Path) -
     let name = field.name();
     let kind = field.kind();
     // What is inside says it best: a `transport_socket` may be another than TLS.
-    let feature = type_inside(value)
-        .as_deref()
-        .and_then(feature_of)
+    let feature = feature_inside(value)
         .or_else(|| feature_of(field.full_name()))
         .or_else(|| feature_of(kind.as_message().map(MessageDescriptor::full_name)?));
     match feature {
@@ -51,12 +49,20 @@ fn not_implemented(feature: &str, name: &str) -> String {
     format!("{feature} is not implemented yet: `{name}`")
 }
 
-/// The type of a `typed_config` that stands directly in the value of a field.
-fn type_inside(value: &Value) -> Option<String> {
-    let config = value.as_message()?.get_field_by_name("typed_config")?;
-    let type_url = config.as_message()?.get_field_by_name("type_url")?;
-    let (_, name) = type_url.as_str()?.rsplit_once('/')?;
-    Some(name.to_owned())
+/// What the `typed_config`s ask for that stand directly in the value of a field.
+fn feature_inside(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Message(message) => {
+            let config = message.get_field_by_name("typed_config");
+            let any = config.as_deref().and_then(Value::as_message).unwrap_or(message);
+            let type_url = any.get_field_by_name("type_url")?;
+            feature_of(type_url.as_str()?.rsplit_once('/')?.1)
+        }
+        Value::List(items) => items.iter().find_map(feature_inside),
+        // In no order, so the first by its name.
+        Value::Map(entries) => entries.values().filter_map(feature_inside).min(),
+        _ => None,
+    }
 }
 
 /// The first row that has `name`, or something that it is part of.
@@ -142,6 +148,16 @@ const FEATURES: &[(&str, &[&str])] = &[
         ],
     ),
     ("Lua", &["envoy.extensions.filters.http.lua"]),
+    (
+        "matching by a tree (the xDS matching API)",
+        &[
+            "envoy.config.listener.v3.Listener.filter_chain_matcher",
+            "envoy.config.route.v3.VirtualHost.matcher",
+            "envoy.extensions.common.matching",
+            "envoy.extensions.matching",
+            "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+        ],
+    ),
     ("mirroring of requests", &["envoy.config.route.v3.RouteAction.RequestMirrorPolicy"]),
     ("outlier detection", &["envoy.config.cluster.v3.OutlierDetection"]),
     (

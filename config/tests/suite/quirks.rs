@@ -284,10 +284,13 @@ fn any_needs_a_type_that_envoy_has() {
     refused(&options("{}"), "the type of this configuration is missing");
     refused(&options(&format!("{{\"@type\": {url}, {explicit}}}")), "is not the URL of a type");
     refused(&options(&format!("{{\"@type\": /{url}, {explicit}}}")), "is not the URL of a type");
-    refused(&options("{\"@type\": a/b.C}"), "the type `b.C` is not known to Corvoy");
+    // The second is Envoy's, and not among the proto files at hand.
+    for unknown in ["b.C", "xds.type.matcher.v3.IPMatcher"] {
+        let any = format!("{{\"@type\": type.googleapis.com/{unknown}}}");
+        refused(&options(&any), &format!("the type `{unknown}` is not known to Corvoy"));
+    }
     for lacking in [
         "xds.type.v3.TypedStruct",
-        "xds.type.matcher.v3.IPMatcher",
         "envoy.extensions.filters.http.gcp_authn.v3.Audience",
         "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
     ] {
@@ -335,6 +338,10 @@ fn what_is_lacking_is_called_by_the_word_for_it() {
     let cors = "virtual_hosts: [{name: a, domains: [\"*\"], cors: {}}]";
     let cors = read::<RouteConfiguration>(cors).unwrap_err();
     assert!(cors.contains("CORS is not implemented yet: `cors`"), "{cors}");
+    let cors = "virtual_hosts: [{name: a, domains: [\"*\"], typed_per_filter_config: {cors: \
+                {\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy}}}]";
+    let cors = read::<RouteConfiguration>(cors).unwrap_err();
+    assert!(cors.contains("CORS is not implemented yet: `typed_per_filter_config`"), "{cors}");
 }
 
 #[test]
