@@ -1,4 +1,4 @@
-//! Drains: what the operator or a signal orders, carried out over all shards.
+//! Draining all shards, on a signal or on the operator's request.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,15 +12,15 @@ use super::shards::Shards;
 use crate::shard::mailbox::{self, Draining, Listeners};
 use crate::stats::{ListenerManagerStats, Scope};
 
-/// What drains are done with.
+/// What a drain needs.
 #[derive(Clone, Debug)]
 pub(super) struct Drain {
     shards: Arc<Shards>,
     running: Arc<Running>,
     stats: Arc<Scope<ListenerManagerStats>>,
-    /// Whose listening sockets are closed.
+    /// The listeners whose sockets are closed.
     stopped: Rc<Cell<Option<Listeners>>>,
-    /// Whose clients are told to leave by a drain of listeners.
+    /// The listeners whose clients get `connection: close` because they drain.
     told: Option<Listeners>,
     health: Health,
     /// How long one may take.
@@ -31,7 +31,7 @@ pub(super) struct Drain {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Health {
     Good,
-    /// All clients are told to leave.
+    /// All clients get `connection: close`.
     Failed,
 }
 
@@ -56,7 +56,7 @@ impl Drain {
         }
     }
 
-    /// Carries out what the admin endpoint was asked for.
+    /// Carries out an order of the admin endpoint.
     pub(super) fn order(&mut self, order: Order) {
         match order {
             Order::DrainListeners(how) => self.listeners(how),
@@ -130,7 +130,8 @@ impl Drain {
         }
     }
 
-    /// Envoy: health and a drain of listeners are two reasons, and one does not end the other.
+    /// As in Envoy, failing health checks and draining listeners are independent: ending one does not
+    /// end the other.
     fn tell_clients(&self) {
         self.tell(match (self.health, self.told) {
             (Health::Failed, _) => Draining::Tell(Listeners::All),

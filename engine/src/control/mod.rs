@@ -1,10 +1,9 @@
-//! The control plane: one thread that works for the shards and is never on the path of a request.
+//! The control plane: one thread beside the shards, never on the path of a request.
 //!
-//! It binds the listening sockets, starts the shards, tells them about hosts and drains, serves
-//! the admin endpoint, and adds up what the shards count. It can stall for a second and no client
-//! notices.
+//! It binds the listening sockets, starts the shards, sends them hosts and drain orders, serves the
+//! admin endpoint, and adds up what the shards count. If it stalls for a second no client notices.
 //!
-//! Invariant: the shards hear of a configuration before they hear of anything in it.
+//! Invariant: a shard gets a configuration before any order that refers to it.
 
 pub mod admin;
 mod descriptors;
@@ -48,7 +47,7 @@ use crate::upstream::host_set::HostSet;
 
 pub use self::server::Logging;
 
-/// What a process is started with, beside its configuration.
+/// What a process is started with, apart from its configuration.
 #[derive(Debug)]
 pub struct Options {
     /// When the process started.
@@ -60,7 +59,7 @@ pub struct Options {
     /// Whether another process may listen on the addresses of the listeners. The admin endpoint never
     /// shares its address.
     pub port_use: PortUse,
-    /// A file that is told where the admin endpoint listens.
+    /// The file that the admin endpoint's address is written to.
     pub admin_address_path: Option<PathBuf>,
     /// Shown by `/server_info`.
     pub version: String,
@@ -95,16 +94,16 @@ pub enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
-    /// Something that every process needs is refused.
+    /// The system refused something that every process needs.
     #[error("cannot start")]
     System(#[from] io::Error),
 }
 
-/// Serves until the process is told to end. The shards are still there when it returns: the caller
-/// ends the process.
+/// Serves until the process is asked to stop. The shards still run when it returns: the caller exits
+/// the process.
 ///
 /// # Errors
-/// When it cannot begin to serve.
+/// When it cannot start to serve.
 pub fn run(
     compiled: Compiled,
     registry: Arc<Registry>,
@@ -141,7 +140,7 @@ async fn serve(
 
     let (orders, ordered) = mpsc::unbounded_channel();
     let values = process.runtime.control();
-    // Envoy loads twice at its start, and has no directory of overrides.
+    // As Envoy counts: two loads at the start, and no override directory.
     values.load_success.add(2);
     values.override_dir_not_exists.add(2);
     values.num_keys.set(runtime.key_count() as u64);
@@ -244,7 +243,7 @@ fn counted(count: impl TryInto<u64>, noun: &str) -> impl Display {
     std::fmt::from_fn(move |f| write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" }))
 }
 
-/// What the admin endpoint is shown.
+/// The server as the admin endpoint sees it.
 fn running(
     snapshot: &Arc<Snapshot>,
     (node, runtime): (&Node, &Runtime),
@@ -320,7 +319,8 @@ async fn listen_admin(address: SocketAddr, options: &Options) -> Result<TcpListe
     Ok(listener)
 }
 
-/// Finds the hosts of the clusters from now on; completes when all of them have been looked for.
+/// Starts to resolve the hosts of the clusters; completes when each has been resolved, or has failed
+/// to, once.
 fn follow_hosts(
     running: &Arc<Running>,
     shards: &Arc<Shards>,
@@ -339,11 +339,11 @@ fn follow_hosts(
         shards.tell_all(|| Order::Hosts { cluster, hosts: Arc::clone(&hosts) });
     };
     drop(tokio::task::spawn_local(dns::run(clusters, count, resolver, publish, tell)));
-    // An error means that nobody is left to wait for.
+    // An error means that the sender is gone: nothing is left to wait for.
     Ok(async { drop(initialized.await) })
 }
 
-/// Hands the sockets to the shards: from here on connections are accepted.
+/// Hands the sockets to the shards, which accept connections from then on.
 fn go_live(running: &Running, shards: &Shards, bound: Vec<Bound>, process: &ProcessStats) {
     let listeners = bound.len() as u64;
     for (listener, Bound { address, sockets }) in bound.into_iter().enumerate() {

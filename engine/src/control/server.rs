@@ -20,7 +20,7 @@ use crate::upstream::cluster::Cluster;
 use crate::upstream::host::{self, Host};
 use crate::upstream::host_set::HostSet;
 
-/// Where the admin endpoint changes the levels of the operational log.
+/// The log, as the admin endpoint changes it.
 pub trait Logging: std::fmt::Debug + Send + Sync + 'static {
     /// The loggers by name, each with its level.
     fn loggers(&self) -> Vec<(String, LogLevel)>;
@@ -28,12 +28,11 @@ pub trait Logging: std::fmt::Debug + Send + Sync + 'static {
     /// Changes the level of one logger, or of all.
     fn set_level(&self, logger: Option<&str>, level: LogLevel);
 
-    /// Opens the log file anew, after somebody moved it away.
+    /// Reopens the log file, after it was rotated.
     fn reopen(&self);
 }
 
-/// Everything that is shown; written by the control plane, read by the admin endpoint, both on the
-/// same thread.
+/// What the admin endpoint shows. The control plane writes it; both run on the same thread.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) identity: Identity,

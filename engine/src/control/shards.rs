@@ -14,7 +14,7 @@ use crate::shard::{self, Plan, ring};
 #[derive(Debug)]
 pub(super) struct Shards {
     roster: Roster,
-    /// What all of them run on, and what the kernel refused.
+    /// The driver that all of them use, and what the kernel refused.
     driver: String,
     /// The core that each is pinned to.
     cores: Vec<Option<usize>>,
@@ -55,12 +55,12 @@ impl Shards {
         self.roster.count()
     }
 
-    /// Gives every shard an order.
+    /// Sends every shard an order.
     pub(super) fn tell_all(&self, order: impl Fn() -> Order) {
         self.roster.posts().for_each(|shard| shard.tell(order()));
     }
 
-    /// Gives each shard an order made from its own part.
+    /// Sends each shard an order made from its own part.
     pub(super) fn tell_each<T>(&self, parts: Vec<T>, order: impl Fn(T) -> Order) {
         for (shard, part) in self.roster.posts().zip(parts) {
             shard.tell(order(part));
@@ -117,14 +117,14 @@ impl Shards {
         self.cores.iter().copied().zip(self.roster.posts())
     }
 
-    /// What they run on.
+    /// The driver that they use.
     pub(super) fn driver(&self) -> &str {
         &self.driver
     }
 }
 
-/// A shard never ends by itself. If it does, its clients hang and its sockets swallow connections:
-/// the process must not pretend to serve.
+/// A shard never ends by itself. If one does, its clients hang and its sockets still accept
+/// connections, so the process exits.
 fn run(plan: Plan) {
     let id = plan.id;
     match std::panic::catch_unwind(|| shard::run(plan)) {

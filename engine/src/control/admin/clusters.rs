@@ -88,7 +88,7 @@ fn host_text(out: &mut String, cluster: &str, host: &HostView) -> std::fmt::Resu
     writeln!(out, "{cluster}::{address}::local_origin_success_rate::-1")
 }
 
-/// `healthy`, or every reason why it is not, each behind a slash.
+/// `healthy`, or the reasons why it is not, each after a slash.
 pub(super) fn flags(health: HealthFlags) -> String {
     let HealthFlags {
         failed_active_hc,

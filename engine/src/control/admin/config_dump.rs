@@ -1,4 +1,4 @@
-//! `/config_dump`: the configuration that is in use.
+//! `/config_dump`: the current configuration.
 
 use std::time::SystemTime;
 
@@ -31,7 +31,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     answer: |admin, query| answer(admin, query).unwrap_or_else(|refusal| refusal),
 };
 
-/// The configuration that is in use: as JSON, with the field names of the protos.
+/// The current configuration as JSON, with the field names of the protos.
 #[derive(Clone, Debug)]
 pub struct ConfigDump {
     /// `envoy.config.bootstrap.v3.Bootstrap`
@@ -49,12 +49,12 @@ pub struct ConfigDump {
 pub struct Dumped {
     /// The resource.
     pub config: Value,
-    /// When it came into use.
+    /// When it was loaded.
     pub last_updated: SystemTime,
 }
 
 impl ConfigDump {
-    /// All that a bootstrap brings: its clusters by name, its listeners, and the route configurations in them.
+    /// The resources of a bootstrap: its clusters by name, its listeners, and the route configurations in them.
     pub fn of_bootstrap(bootstrap: Value, last_updated: SystemTime) -> Self {
         let resources = |kind: &str| -> Vec<Value> {
             let resources = bootstrap.get("static_resources").and_then(|all| all.get(kind));
@@ -227,7 +227,7 @@ fn keep(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &str) -> O
         path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
     match (from.get(field), rest) {
         (None, _) => {}
-        // Envoy: of a message in an Any only parts can be asked for.
+        // As in Envoy, only parts of a message in an Any can be selected.
         (Some(value), None) if value.get("@type").is_some() => return None,
         (Some(value), None) => {
             to.insert(field.to_owned(), value.clone());

@@ -57,7 +57,7 @@ fn answer(admin: &Arc<Admin>, request: &Request<Incoming>) -> Response<Pieces<Ac
     reply.into_response(active)
 }
 
-/// The path that is asked for. Envoy's endpoint has a connection manager, and answers what that admits.
+/// The path of the request. Envoy's admin endpoint has a connection manager, and refuses what that refuses.
 fn admit(request: &Request<Incoming>) -> Result<Cow<'_, str>, Reply> {
     let uri = request.uri();
     if request.version() == Version::HTTP_10 {
@@ -127,7 +127,7 @@ impl Drop for Open {
     }
 }
 
-/// A request whose answer is on its way.
+/// A request whose response is being sent.
 pub(super) struct Active {
     admin: Arc<Admin>,
     since: Instant,
@@ -152,8 +152,8 @@ impl Drop for Active {
         if let Some(order) = self.then.take() {
             let server = Arc::clone(&self.admin.server);
             match Handle::try_current() {
-                // The body's end is in the connection's buffer now and is written before the connection's
-                // task rests; this task comes after it.
+                // The end of the body is in the connection's buffer now and is written before the
+                // connection's task yields; this task runs after it.
                 Ok(runtime) => drop(runtime.spawn(async move { server.order(order) })),
                 Err(_) => server.order(order),
             }
@@ -172,7 +172,7 @@ struct Counted {
     admin: Arc<Admin>,
 }
 
-/// Whether the client was seen to close.
+/// Whether the client has closed its side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
     NotSeen,

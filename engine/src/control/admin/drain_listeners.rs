@@ -1,4 +1,4 @@
-//! `/drain_listeners`: no new connections; with `graceful`, only after clients were told to go.
+//! `/drain_listeners`: closes the listening sockets; with `graceful`, after a time of `connection: close`.
 
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{DrainListeners, Effect, Endpoint, Order, parameter};

@@ -1,4 +1,4 @@
-//! `/logging`: the levels of the loggers, and how they change without a restart.
+//! `/logging`: shows and changes the levels of the loggers.
 
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
@@ -33,7 +33,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     },
 };
 
-/// What is asked for: all of it is valid, or nothing is done.
+/// The changes to make: if one of them is invalid, none is made.
 fn changes<'a>(
     admin: &Admin,
     query: &'a Query,
@@ -48,7 +48,7 @@ fn changes<'a>(
     match (parameters.next(), parameters.next()) {
         (None, _) => Ok(Vec::new()),
         (Some(_), Some(_)) => Err("invalid number of parameters"),
-        // Envoy: what is left empty changes nothing.
+        // As in Envoy, an empty value changes nothing.
         (Some((_, "")), None) => Ok(Vec::new()),
         (Some(("level", name)), None) => Ok(vec![(None, level(name)?)]),
         (Some(("paths", paths)), None) => paths

@@ -1,7 +1,6 @@
-//! `/memory`: what the process has of memory, as the kernel counts it.
+//! `/memory`: the memory of the process, as the kernel counts it.
 //!
-//! The names are those of Envoy's allocator. What only that allocator has (its page heap and thread caches)
-//! is zero here.
+//! The names are those of Envoy's allocator. What exists only there (page heap, thread caches) is zero.
 
 use std::fs;
 

@@ -1,10 +1,10 @@
-//! The admin endpoint: what the operator sees and orders, in Envoy's formats.
+//! The admin endpoint: state, stats and orders for the operator, in Envoy's formats.
 //!
-//! One file an endpoint; each declares its path, method and help in an [`Endpoint`] and answers from the
+//! One file for each path; each declares its path, method and help in an [`Endpoint`] and answers from the
 //! [`Server`] trait and the stats registry. It runs on the control plane's tokio runtime and is never on the
-//! path of a request. Who can reach it can stop the process: bind it to loopback.
+//! path of a request. Whoever can reach it can stop the process: bind it to loopback.
 //!
-//! What it is not: it keeps no state of its own, and nothing in the engine asks it anything.
+//! It keeps no state of its own, and nothing else in the engine depends on it.
 
 use std::io;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Admin {
         }
     }
 
-    /// Sets the gauges of `server.` that nobody counts.
+    /// Sets the gauges of `server.` that are computed on demand.
     fn refresh_stats(&self) {
         self.server.refresh_stats();
         let (stats, state) = (self.process.server.control(), self.server.state());
@@ -131,8 +131,8 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
     }
 }
 
-/// A connection that went away before it was accepted costs nothing; without file descriptors the next
-/// accept would fail at once, and the loop would spin.
+/// A connection that was aborted before it was accepted is no reason to wait; when file descriptors
+/// have run out the next accept would fail at once, and the loop would spin.
 async fn wait_after(error: &io::Error) {
     if error.kind() != io::ErrorKind::ConnectionAborted {
         tracing::warn!(%error, "admin: accept failed");
@@ -149,14 +149,14 @@ struct Endpoint {
     answer: fn(&Admin, &Query) -> Reply,
 }
 
-/// What asking it does.
+/// What a request to it does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Effect {
     /// It changes something.
     Changes,
     /// It ends the process.
     Exits,
-    /// It answers from what there is.
+    /// It only shows something.
     Shows,
 }
 

@@ -33,7 +33,7 @@ impl Query {
     }
 }
 
-/// Replaces `%41` by `A`; what is no valid escape stays as it is.
+/// Replaces `%41` by `A`; anything that is not a valid escape stays as it is.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,4 +1,4 @@
-//! The answer of an endpoint, and how it goes out: in pieces, chunked, never buffered as a whole.
+//! The response of an endpoint: sent in pieces, chunked, never buffered as a whole.
 
 use std::convert::Infallible;
 use std::iter;
@@ -31,12 +31,12 @@ pub(super) struct Reply {
 enum Source {
     /// An endpoint.
     Endpoint,
-    /// The connection, before an endpoint is asked, with so many bytes.
+    /// The connection, before any endpoint; the body has this many bytes.
     Connection(usize),
 }
 
 impl Reply {
-    /// A request that is no question to an endpoint.
+    /// A response to a request that reaches no endpoint.
     pub(super) fn refused(status: StatusCode, why: &'static str) -> Self {
         let source = Source::Connection(why.len());
         Self { source, ..Self::text(why).with_status(status).with_content_type("text/plain") }
@@ -47,12 +47,12 @@ impl Reply {
         Self::pieces(iter::once(text.into()))
     }
 
-    /// It is done.
+    /// `OK`
     pub(super) fn ok() -> Self {
         Self::text("OK\n")
     }
 
-    /// A text in pieces that are made while it is sent.
+    /// A text in pieces, each made when it is sent.
     pub(super) fn pieces(pieces: impl Iterator<Item = String> + Send + 'static) -> Self {
         Self {
             status: StatusCode::OK,
@@ -72,7 +72,7 @@ impl Reply {
         Self { status, ..self }
     }
 
-    /// Has something done once the reply is sent.
+    /// Carries out an order once the reply is sent.
     pub(super) fn then(self, order: Order) -> Self {
         Self { then: Some(order), ..self }
     }
@@ -111,7 +111,7 @@ impl Reply {
     }
 }
 
-/// A body of unknown length. Between two pieces the control plane does its other work.
+/// A body of unknown length. It yields between two pieces, so that the control plane does its other work.
 pub(super) struct Pieces<T> {
     pieces: Box<dyn Iterator<Item = String> + Send>,
     yielded: bool,

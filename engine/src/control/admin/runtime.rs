@@ -1,4 +1,4 @@
-//! `/runtime` and `/runtime_modify`: layers are static, so there are values to show and none to change.
+//! `/runtime` and `/runtime_modify`. All layers are static: values are shown, and none can be changed.
 
 use hyper::StatusCode;
 

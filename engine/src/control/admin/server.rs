@@ -1,4 +1,4 @@
-//! What the admin endpoint knows of the server, and what it can order.
+//! The server as the admin endpoint sees it, and the orders it takes.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use crate::stats::{HostStats, ListenerStats, Scope};
 
 /// The running server, as the admin endpoint sees it. Called on the control plane's thread only.
 pub trait Server: fmt::Debug + Send + Sync + 'static {
-    /// Where it is in its life.
+    /// Its state.
     fn state(&self) -> ServerState;
 
-    /// Brings the stats up to date that are computed only when somebody looks.
+    /// Updates the stats that are computed on demand.
     fn refresh_stats(&self);
 
     /// What does not change while it runs.
@@ -40,11 +40,11 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
     /// Changes the level of one of its loggers, or of all.
     fn set_log_level(&self, logger: Option<&str>, level: LogLevel);
 
-    /// Does what the operator asked for. He is told that it is done.
+    /// Carries out an order of the operator.
     fn order(&self, order: Order);
 }
 
-/// What the operator asked for.
+/// An order of the operator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
     /// `/drain_listeners`
@@ -55,27 +55,27 @@ pub enum Order {
     PassHealthCheck,
     /// `/reopen_logs`
     ReopenLogs,
-    /// `/quitquitquit`: exit at once, with status 0. His answer is sent already.
+    /// `/quitquitquit`: exit at once, with status 0. The response is sent already.
     Quit,
 }
 
 /// How listeners are drained.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DrainListeners {
-    /// Tell clients to go for `--drain-time-s` before the sockets are closed.
+    /// Send `connection: close` for `--drain-time-s` before the sockets are closed.
     pub graceful: bool,
-    /// Tell clients to go and never close the sockets.
+    /// Send `connection: close` and never close the sockets.
     pub skip_exit: bool,
     /// Only listeners with `traffic_direction: INBOUND`.
     pub inbound_only: bool,
 }
 
-/// Where the server is in its life.
+/// The state of the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ServerState {
     /// It serves.
     Live,
-    /// It serves, and tells its clients to go.
+    /// It serves, and responses carry `connection: close`.
     Draining,
     /// It waits for the first resolution of its clusters.
     PreInitializing,
@@ -152,7 +152,7 @@ pub struct HostView {
     pub address: SocketAddr,
     /// Name that was resolved, or the endpoint's `hostname`; empty if there is none.
     pub hostname: String,
-    /// What was counted.
+    /// Its counters.
     pub counts: HostCounts,
     /// Why it gets no requests, or fewer.
     pub health: HealthFlags,
@@ -181,7 +181,7 @@ pub struct FailingHost {
     pub duration: Duration,
 }
 
-/// What was counted of a host.
+/// The counters of a host.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(missing_docs, reason = "the stats of `HostStats`")]
 pub struct HostCounts {
@@ -256,7 +256,7 @@ pub struct ShardView {
     pub driver: String,
     /// Client connections that are open.
     pub connections: u64,
-    /// Requests that were begun.
+    /// Requests received.
     pub requests: u64,
 }
 

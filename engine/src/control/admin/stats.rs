@@ -1,5 +1,5 @@
-//! `/stats` and `/stats/prometheus`: streamed, so a scrape of ten thousand clusters needs no more memory than
-//! one of ten.
+//! `/stats` and `/stats/prometheus`. They are streamed: a scrape of ten thousand clusters needs no more
+//! memory than one of ten.
 
 use std::iter;
 
@@ -62,7 +62,7 @@ const INVERT_FILTER: Parameter = parameter("invert_filter", "Invert the filter r
 
 #[derive(Clone, Copy)]
 enum Format {
-    /// A page that keeps itself up to date.
+    /// A page that refreshes itself.
     ActiveHtml,
     Html,
     Json,
@@ -119,7 +119,7 @@ fn select(query: &Query) -> Result<Select, String> {
     })
 }
 
-/// How histograms are shown. Native ones there are in the protobuf form of Prometheus only.
+/// How histograms are shown. Native ones exist only in the protobuf format of Prometheus.
 fn buckets(query: &Query, native: &str) -> Result<Option<HistogramBuckets>, String> {
     match query.value("histogram_buckets") {
         Some("prometheusnative") => Err(native.to_owned()),
@@ -131,7 +131,7 @@ const PAGE: &str =
     "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Stats of Corvoy</title>";
 const REFRESH: &str = "<meta http-equiv=refresh content=5>";
 
-// Envoy's words: scripts compare them.
+// Envoy's texts, because scripts compare them.
 const NATIVE_IN_PLAIN: &str = "Invalid histogram_buckets type for non prometheus stats type";
 const NATIVE_IN_TEXT: &str =
     "unsupported prometheusnative histogram type when not using protobuf exposition format";

@@ -1,10 +1,10 @@
-//! Keeps the hosts of the clusters up to date: asks DNS, over and over, and publishes what changed.
+//! Keeps the hosts of the clusters up to date: queries DNS again and again and publishes changes.
 //!
 //! What an answer means, and when to ask again, is decided in `upstream/discovery`; which server is
-//! asked, and how, in [`Resolver`]. Here is only the time.
+//! asked, and how, in [`Resolver`]. Here is only the loop.
 //!
 //! Invariant: a host set is published only when it differs from the last one; when DNS fails, the
-//! last one stands.
+//! last one stays in force.
 
 mod resolver;
 
@@ -26,8 +26,8 @@ pub(super) use resolver::Resolver;
 /// Publishes the hosts of all clusters, by their index, and goes on publishing as DNS changes.
 /// Never completes; dropping it ends all lookups.
 ///
-/// `initialized` is told when every cluster has hosts, or has tried to get some: a cluster of
-/// several names waits for the first of them, as Envoy does. The shards may start then.
+/// `initialized` fires when every cluster has been resolved, or has failed to, once: a cluster with
+/// several names waits for the first of them, as in Envoy. The shards may accept connections then.
 pub(super) async fn run(
     clusters: Vec<Arc<Cluster>>,
     shards: usize,
@@ -85,7 +85,7 @@ struct Followed {
 }
 
 impl Followed {
-    /// Looks one of the names up for ever.
+    /// Resolves one of the names, forever.
     async fn follow(self: Rc<Self>, target: usize, resolver: Rc<Resolver>) {
         let Discovery::Dns(dns) = &self.cluster.discovery else {
             return;
@@ -126,13 +126,13 @@ impl Followed {
     }
 }
 
-/// Held by everybody that is not ready yet.
+/// Held by each cluster that is not ready yet.
 struct TellWhenDropped(Option<oneshot::Sender<()>>);
 
 impl Drop for TellWhenDropped {
     fn drop(&mut self) {
         if let Some(tell) = self.0.take() {
-            // Nobody waits any more: then nobody needs to know.
+            // The receiver is gone: nothing waits for it any more.
             _ = tell.send(());
         }
     }

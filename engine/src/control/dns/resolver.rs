@@ -1,4 +1,4 @@
-//! Turns a name into addresses, as the system is configured to.
+//! Resolves a name to addresses, by the system's configuration.
 
 use std::cell::RefCell;
 use std::fs;
@@ -19,19 +19,19 @@ use tokio::sync::Semaphore;
 
 use crate::upstream::discovery::{Answer, LookupFailed, LookupFamily};
 
-/// Turns names into addresses: first `/etc/hosts`, then the servers of `/etc/resolv.conf`.
+/// Resolves names to addresses: first `/etc/hosts`, then the servers of `/etc/resolv.conf`.
 ///
-/// Nothing is remembered between two lookups: how often to ask is the cluster's to say. Both files
-/// are read again when they change.
+/// Nothing is cached: the cluster decides how often to query. Both files are read again when they
+/// change.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     files: Option<Files>,
     names: RefCell<Rc<Names>>,
-    /// Each lookup takes a socket: a thousand clusters may not use up the descriptors.
+    /// Each lookup takes a socket: a thousand clusters must not use up the descriptors.
     lookups: Semaphore,
 }
 
-/// The files that say how the system finds names.
+/// The files that configure name resolution.
 #[derive(Debug)]
 struct Files {
     hosts: PathBuf,
@@ -40,7 +40,7 @@ struct Files {
     read: RefCell<[Option<Look>; 2]>,
 }
 
-/// When a file was changed, and how long it is: a change within one tick of the clock is seen, too.
+/// When a file was changed, and its length: so a change within one tick of the clock is noticed too.
 type Look = (SystemTime, u64);
 
 /// What the files say.
@@ -71,11 +71,11 @@ impl Resolver {
         Self { files, names, lookups: Semaphore::new(DNS_LOOKUPS_MAX) }
     }
 
-    /// The addresses of a name. An address is its own; `localhost` is this machine without asking
-    /// anybody.
+    /// The addresses of a name. An address resolves to itself, and `localhost` to this machine without
+    /// a query.
     ///
     /// # Errors
-    /// Nobody answered, or the answer was a refusal.
+    /// No server answered, or one refused.
     pub(crate) async fn lookup(
         &self,
         name: &str,
@@ -121,7 +121,7 @@ impl Resolver {
         let _permit = self.lookups.acquire().await.map_err(|_| LookupFailed)?;
         match names.servers.lookup(name.clone(), kind).await {
             Ok(lookup) => Ok(answer(&lookup)),
-            // The name has no such address, or does not exist: that, too, is an answer.
+            // The name has no such address, or does not exist: that is an answer too.
             Err(error) if error.is_no_records_found() => {
                 Ok(Answer { addresses: Vec::new(), ttl: Duration::ZERO })
             }
@@ -156,8 +156,8 @@ impl Files {
         })
     }
 
-    /// Reads them. Servers that cannot be read stay as they were; without any, one on this machine
-    /// is asked.
+    /// Reads them. If the servers cannot be read the former ones stay; without any, one on this machine
+    /// is queried.
     fn names(&self, old: Option<&Names>) -> Result<Names, NetError> {
         let mut hosts = Hosts::default();
         if let Ok(file) = fs::File::open(&self.hosts)
@@ -206,8 +206,8 @@ fn answer(lookup: &Lookup) -> Answer {
 
 /// The first answer if it has addresses, otherwise the second.
 ///
-/// None from either is an answer only if neither failed: a server that is half out of order must
-/// not take a cluster's hosts away.
+/// No address from either is an answer only if neither failed: a partly broken server must not
+/// remove a cluster's hosts.
 async fn first_with_addresses<F>(
     first: Result<Answer, LookupFailed>,
     second: impl FnOnce() -> F,
@@ -253,8 +253,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 #[cfg(test)]
 impl Resolver {
-    /// Asks one server, waiting for it this long and asking once more; knows the hosts of this
-    /// file.
+    /// Queries one server, with this timeout and one repetition; knows the hosts of this file.
     pub(super) fn asking(server: std::net::SocketAddr, timeout: Duration, hosts: &str) -> Self {
         use hickory_resolver::config::ConnectionConfig;
 
