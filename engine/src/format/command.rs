@@ -19,7 +19,7 @@ pub(super) enum Command {
     ConnectionId,
     ConnectionTerminationDetails,
     Duration(Span),
-    /// Looked up when the format is compiled: neither changes while we run.
+    /// Looked up when the format is compiled: neither changes while the process runs.
     Fixed(Box<[u8]>),
     GrpcStatus(GrpcStatusForm),
     LocalReplyBody,
@@ -56,7 +56,7 @@ pub(super) enum Command {
     VirtualClusterName,
 }
 
-/// Whose address.
+/// The side whose address it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Peer {
     DownstreamDirectRemote,
@@ -67,7 +67,7 @@ pub(super) enum Peer {
     UpstreamRemote,
 }
 
-/// What of an address.
+/// The part of an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AddressPart {
     All,
@@ -75,7 +75,7 @@ pub(super) enum AddressPart {
     Port,
 }
 
-/// Which stretch of the request's life.
+/// Between which two points of the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Span {
     Request,
@@ -539,18 +539,18 @@ fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// The name of this machine, as the kernel has it; `-` if it does not tell.
+/// The kernel's name of this machine; `-` if it cannot be read.
 pub(crate) fn host_name_of_machine() -> Box<[u8]> {
     let name = std::fs::read("/proc/sys/kernel/hostname");
     name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
 }
 
-/// RFC 9110 §5.5: anything else would end the header, or be refused by who gets it.
+/// RFC 9110 §5.5: anything else would end the header, or be refused by the recipient.
 const fn stands_in_a_header(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
 
-/// Envoy: what may stand in a query as it is.
+/// What may be in a query unescaped, as in Envoy.
 fn stands_in_a_query(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"\"<>\\^{|}".contains(&byte)
 }

@@ -8,7 +8,7 @@ use super::{Formatter, Inputs, Unset};
 #[derive(Clone, Debug)]
 pub struct JsonFormatter {
     root: Node,
-    /// `omit_empty_values`: what has no value is left out.
+    /// `omit_empty_values`: members without a value are omitted.
     omit_empty: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The `%COMMAND%` formatter: text with values of a request in it, compiled once.
 //!
-//! Header values, local replies and access logs use it. Where the values come from is behind
-//! [`StreamInfo`]; what a value looks like is here. It is not the choice of what to log or when.
+//! Header values, local replies and access logs use it. [`StreamInfo`] provides the values; how they are
+//! written is decided here, not what is logged or when.
 
 mod command;
 mod json;
@@ -36,7 +36,7 @@ enum Piece {
     },
 }
 
-/// What stands where there is no value.
+/// What is written for a missing value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unset {
     /// `-`, as in logs.
@@ -45,7 +45,7 @@ pub enum Unset {
     Empty,
 }
 
-/// What a format may refer to.
+/// What the commands of a format read.
 #[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "it only borrows, for the time of one call")]
 pub struct Inputs<'a> {
@@ -55,7 +55,7 @@ pub struct Inputs<'a> {
     pub response: Option<&'a ResponseHead>,
     /// Everything else.
     pub stream: &'a dyn StreamInfo,
-    /// The body of the local reply that is being made.
+    /// The body of the local reply that is being formatted.
     pub local_reply_body: &'a [u8],
 }
 

@@ -1,4 +1,4 @@
-//! `%START_TIME%`, in the default form or one of the operator's own.
+//! `%START_TIME%`, in the default format or a configured one.
 
 use std::time::SystemTime;
 
@@ -29,7 +29,7 @@ impl TimeFormat {
         Ok(Self { strftime: strftime.into() })
     }
 
-    /// A specifier that means nothing is shown as it stands.
+    /// An unknown specifier is written as it is.
     pub(super) fn write(&self, time: SystemTime, out: &mut Vec<u8>) {
         let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
         write_display(&time.strftime(&*self.strftime), out);
@@ -152,7 +152,7 @@ const WITH_O: &str = "bBCdeghGHIjklmMpPrRsStTuUVwWyzZ%";
 
 const FLAGS: &str = "-_0^#";
 
-/// No field is wider than that.
+/// The widest field.
 const WIDTH_DIGITS_MAX: usize = 2;
 
 /// What Abseil takes for a precision, and how many digits it shows at most.

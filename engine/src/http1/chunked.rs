@@ -1,7 +1,7 @@
-//! The chunked coding (RFC 9112 §7.1): what is data in the bytes of a body, without copying.
+//! The chunked coding (RFC 9112 §7.1): finds the data in the bytes of a body, without copying.
 //!
-//! Deliberate differences to Envoy 1.40, all of them refusals: data that goes on after its size
-//! says it ends (Envoy drops it), `;` without an extension, an extension that is no token or
+//! Deliberate differences from Envoy 1.40, all of them refusals: data beyond the size of its chunk
+//! (Envoy drops it), `;` without an extension, an extension that is no token or
 //! quoted string, white space between size and CRLF, NUL and other controls. A line ends in CRLF,
 //! never in LF alone. Trailers are checked, and dropped unless they are asked for, as in Envoy; one
 //! that would frame or route the message is refused.

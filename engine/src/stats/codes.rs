@@ -1,7 +1,7 @@
 //! Response codes: `upstream_rq_200`, `upstream_rq_2xx`, `upstream_rq_completed`.
 //!
-//! Only codes are counted; classes and the total are sums of them, made when somebody looks. Nothing is
-//! allocated before the first response, and then 96 bytes for each five different codes.
+//! Only codes are counted; classes and the total are computed from them on demand. Nothing is
+//! allocated before the first response, and then 96 bytes for every five different codes.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{
@@ -11,7 +11,7 @@ use std::sync::atomic::{
 
 use crate::stats::Counter;
 
-/// How often each response code came. Written by one thread, read by any.
+/// A counter for each response code. Written by one thread, read by any.
 #[derive(Debug, Default)]
 pub struct CodeStats {
     first: OnceLock<Box<Slots>>,
@@ -31,12 +31,12 @@ impl CodeStats {
         }
     }
 
-    /// Every code that came and how often, in no particular order. A code comes once.
+    /// Every code that was counted and its count, each code once, in no particular order.
     pub(super) fn each(&self, mut visit: impl FnMut(u16, u64)) {
         let mut next = self.first.get();
         while let Some(slots) = next {
             for slot in &slots.slots {
-                // Acquire: a code that is seen has its count with it.
+                // Acquire: whoever sees the code sees its count.
                 let status = slot.status.load(Acquire);
                 if status != FREE {
                     visit(status, slot.count.value());
@@ -47,7 +47,7 @@ impl CodeStats {
     }
 }
 
-/// A few codes, and where to look further. Most clusters answer with fewer.
+/// A few codes and a link to more. Most clusters never need the link.
 #[derive(Debug, Default)]
 struct Slots {
     slots: [Slot; 5],

@@ -1,4 +1,4 @@
-//! The two numbers: a counter only grows, a gauge goes both ways.
+//! Counters, which only grow, and gauges.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -20,7 +20,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
-    /// What this one thread has counted.
+    /// The count of this thread alone.
     #[inline]
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
@@ -64,13 +64,13 @@ impl Gauge {
         self.write(value << 1);
     }
 
-    /// What this one thread holds; 0 if it took away more than it added.
+    /// The value of this thread alone; 0 if it subtracted more than it added.
     #[inline]
     pub fn value(&self) -> u64 {
         self.signed().try_into().unwrap_or(0)
     }
 
-    /// What this one thread holds. Below zero when another thread's gauge of the same name is as much above.
+    /// The value of this thread alone. Negative if what it subtracts was added by another thread's gauge.
     pub(super) fn signed(&self) -> i64 {
         self.0.load(Relaxed).cast_signed() >> 1
     }

@@ -1,4 +1,4 @@
-//! `stats!`: a component declares what it counts.
+//! `stats!`: declares the stats of a component.
 
 use crate::stats::{CodeStats, Counter, Gauge, Histogram};
 
@@ -129,15 +129,15 @@ pub trait StatSet: Default + Send + Sync + Sized + 'static {
 /// One line of a declaration.
 #[derive(Debug)]
 pub struct Declared<S> {
-    /// The stat's name behind the scope's prefix; for codes, what stands before `upstream_rq_`.
+    /// The stat's name after the scope's prefix; for codes, what precedes `upstream_rq_`.
     pub name: &'static str,
-    /// What is shown of it.
+    /// How it is shown.
     pub kind: Kind,
     /// The field in one block; none for a constant.
     pub stat: for<'a> fn(&'a S) -> Option<Stat<'a>>,
 }
 
-/// What is shown of a stat, and how the blocks of the shards come together.
+/// How a stat is shown, and how the blocks of the shards are combined.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// The sum over the shards.

@@ -1,4 +1,4 @@
-//! A histogram that is written in place by its shard and read in place by the control plane.
+//! A histogram: its shard writes it and the control plane reads it in place.
 //!
 //! Buckets are those of Envoy's circllhist: two significant decimal digits, so `1`, `2`, … `10`, `11`, …
 //! `99`, `100–109`, …. A decade's 90 buckets are allocated with its first value: 16 bytes unused, 224 bytes
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use crate::stats::Counter;
 
-/// How often which value came: milliseconds in `*_time` and `*_ms`, a plain number otherwise.
+/// How often each value was recorded: milliseconds in `*_time` and `*_ms`, a plain number otherwise.
 /// Written by one thread, read by any.
 #[derive(Debug, Default)]
 pub struct Histogram {
@@ -28,12 +28,12 @@ impl Histogram {
         }
     }
 
-    /// Whether a value ever came.
+    /// Whether a value was ever recorded.
     pub(super) fn is_used(&self) -> bool {
         self.buckets.get().is_some()
     }
 
-    /// Every bin that has values, in rising order.
+    /// The bins that have values, in ascending order.
     pub(super) fn each(&self, mut visit: impl FnMut(Bin, u64)) {
         let Some(buckets) = self.buckets.get() else { return };
         let above = buckets.decades.iter().enumerate().flat_map(|(decade, buckets)| {

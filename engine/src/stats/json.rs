@@ -8,7 +8,7 @@ use crate::stats::listing::{Format, Listing};
 use crate::stats::select::{HistogramBuckets, Select};
 use crate::stats::summary::{BOUNDS, QUANTILES, Summary, Values};
 
-/// The stats that are wanted, in pieces.
+/// The selected stats, in pieces.
 pub fn json(
     registry: &Registry,
     select: Select,

@@ -2,7 +2,7 @@
 //!
 //! Scopes whose prefixes begin alike (`cluster.a.`, `cluster.a.circuit_breakers.high.`) are sorted together;
 //! groups follow each other in the order of their prefixes. So only one cluster's lines are ever in memory,
-//! and the whole is in order all the same: no name of one group can stand between two of another.
+//! and the whole is in order nevertheless: no name of one group sorts between two of another.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::stats::select::Select;
 
 /// How a stat is written.
 pub(super) trait Format {
-    /// What stands before everything.
+    /// The beginning of the output.
     fn begin(&mut self, out: &mut String);
     /// A counter or gauge.
     fn number(&mut self, out: &mut String, name: &str, value: u64);
     /// A histogram. All come after the last number.
     fn histogram(&mut self, out: &mut String, name: &str, summary: &crate::stats::summary::Summary);
-    /// What stands behind everything.
+    /// The end of the output.
     fn end(&mut self, out: &mut String);
 }
 
-/// The stats that are wanted, written in pieces of some KB.
+/// The selected stats, written in pieces of some KB.
 pub(super) struct Listing<F> {
     scopes: Vec<Arc<dyn Listed>>,
     select: Select,
@@ -52,7 +52,7 @@ impl<F: Format> Listing<F> {
         }
     }
 
-    /// Writes the next group, or what stands between.
+    /// Writes the next group, or what separates numbers from histograms.
     fn step(&mut self, out: &mut String) {
         self.phase = match self.phase {
             Phase::Begin => {

@@ -2,13 +2,13 @@
 //!
 //! A component declares a struct with [`stats!`](declare) and asks the [`Registry`] for a [`Scope`] of it
 //! under a prefix. A scope has one block of counters for each shard and one for the control plane; a block
-//! is written by its own thread only, with a relaxed load and store, and read by anybody at any time. What
-//! is shown is the sum over the blocks.
+//! is written by its own thread only, with a relaxed load and store, and read by any thread at any time.
+//! What is shown is the sum over the blocks.
 //!
 //! Invariant: one writer for each block. Names are Envoy's, to the letter.
 //!
-//! What it is not: it keeps no label maps and builds no names while requests run; names, tags and quantiles
-//! are made by the control plane when somebody looks.
+//! It keeps no label maps and builds no names while requests run: the control plane computes names, tags
+//! and quantiles when they are asked for.
 //!
 //! Memory, measured with ten thousand clusters on sixteen shards: 2.7 KB for a cluster that gets no requests,
 //! with its circuit breakers (a block is made when its thread first writes to it); 1 KB more for each shard

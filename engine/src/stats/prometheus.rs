@@ -15,7 +15,7 @@ use crate::stats::summary::{BOUNDS, QUANTILES, Summary};
 use crate::stats::tags::{self, Shape};
 use crate::stats::{Kind, Registry};
 
-/// The stats that are wanted, in pieces. Histograms as buckets, or as quantiles of the last flush interval if
+/// The selected stats, in pieces. Histograms as buckets, or as quantiles of the last flush interval if
 /// `buckets` says `Summary`.
 pub fn prometheus(
     registry: &Registry,

@@ -1,4 +1,4 @@
-//! What a scope says when it is asked: names, values, and whether they were ever written.
+//! What is read from a scope: names, values, and whether they were ever written.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::stats::summary::{Merge, Summary};
 
 /// A scope, whatever set of stats it has. For the control plane.
 pub(super) trait Listed: fmt::Debug + Send + Sync {
-    /// What stands before every name.
+    /// The prefix of every name.
     fn prefix(&self) -> &str;
 
     /// Which set of stats it has.

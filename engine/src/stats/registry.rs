@@ -18,7 +18,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// For a process with so many shards.
+    /// For a process with this many shards.
     pub fn new(shards: usize) -> Self {
         Self { shards, scopes: Mutex::default() }
     }
@@ -28,8 +28,8 @@ impl Registry {
         self.shards
     }
 
-    /// The stats `S` under the prefix (with its final dot). The same prefix gives the same scope as long as
-    /// somebody holds it, so counters survive a reload.
+    /// The stats `S` under the prefix (with its final dot). The same prefix gives the same scope as long
+    /// as anything holds it, so counters survive a reload.
     ///
     /// A `:` in the prefix (an address, a scheme) becomes `_`, as in Envoy.
     pub fn scope<S: StatSet>(&self, prefix: &str) -> Arc<Scope<S>> {
@@ -59,7 +59,7 @@ impl Registry {
         }
     }
 
-    /// Every scope that somebody writes to, in the order of the prefixes.
+    /// Every scope that is still in use, in the order of the prefixes.
     pub(super) fn listed(&self) -> Vec<Arc<dyn Listed>> {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         scopes.retain(|_, scope| scope.strong_count() > 0);

@@ -15,11 +15,11 @@ use crate::stats::{Counter, Declared, Gauge, Kind, Stat, StatSet};
 /// Invariant: block N is written by shard N only, `control` by the control plane only.
 pub struct Scope<S> {
     prefix: Box<str>,
-    /// A block is made by the thread that writes it, when it first does: on its own memory node, and not at
-    /// all for what a shard never uses.
+    /// A block is allocated by the thread that writes it, at the first write: so it is on that thread's
+    /// memory node, and a shard that never writes has none.
     shards: Box<[Lazy<S>]>,
     control: Lazy<S>,
-    /// What is remembered from one look to the next. The control plane's; shards never take the lock.
+    /// What is kept from one read to the next, for the control plane. Shards never take the lock.
     kept: Mutex<Kept>,
 }
 
@@ -47,17 +47,17 @@ impl<S: StatSet> Scope<S> {
         self.control.make()
     }
 
-    /// What all blocks counted, for any thread.
+    /// The sum over all blocks, for any thread.
     pub fn counter(&self, field: impl Fn(&S) -> &Counter) -> u64 {
         self.blocks().fold(0, |sum, block| sum.wrapping_add(field(block).value()))
     }
 
-    /// What one shard counted, for any thread.
+    /// The count of one shard, for any thread.
     pub fn shard_counter(&self, shard: usize, field: impl Fn(&S) -> &Counter) -> u64 {
         self.shards.get(shard).and_then(Lazy::made).map_or(0, |block| field(block).value())
     }
 
-    /// What all blocks hold together, for any thread.
+    /// The sum over all blocks, for any thread.
     pub fn gauge(&self, field: impl Fn(&S) -> &Gauge) -> u64 {
         self.blocks().map(|block| field(block).signed()).sum::<i64>().try_into().unwrap_or(0)
     }
@@ -72,7 +72,7 @@ impl<S: StatSet> Scope<S> {
         self.shards.get(shard).and_then(Lazy::made).map_or(0, |block| field(block).value())
     }
 
-    /// The greatest of what the blocks hold, for any thread; none before anything was counted.
+    /// The greatest value over all blocks, for any thread; none before the first write.
     pub fn greatest<T: Ord>(&self, of: impl Fn(&S) -> T) -> Option<T> {
         self.blocks().map(of).max()
     }

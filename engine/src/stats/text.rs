@@ -7,7 +7,7 @@ use crate::stats::listing::{Format, Listing};
 use crate::stats::select::{HistogramBuckets, Select};
 use crate::stats::summary::{BOUNDS, QUANTILES, Summary, Values};
 
-/// The stats that are wanted, one a line, in pieces.
+/// The selected stats, one on each line, in pieces.
 pub fn text(
     registry: &Registry,
     select: Select,

@@ -151,7 +151,7 @@ impl ClusterStats {
 /// Where a request came from, as `x-envoy-internal` says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
-    /// From outside, as everybody is unless `internal_address_config` says otherwise.
+    /// From outside, as all are unless `internal_address_config` says otherwise.
     External,
     /// From within the mesh.
     Internal,
@@ -180,7 +180,7 @@ stats! {
 }
 
 stats! {
-    /// `cluster.<name>.zone.<from>.<to>.`: what came from hosts of a zone, where ours is known as well.
+    /// `cluster.<name>.zone.<from>.<to>.`: responses from hosts of a zone, where our own zone is configured too.
     pub struct ZoneStats {
         late histogram upstream_rq_time;
         codes codes = "";
@@ -188,8 +188,8 @@ stats! {
 }
 
 stats! {
-    /// One host. Not in `/stats`: `/clusters` shows the first nine, as Envoy does. From the others the
-    /// control plane tells whether the host is failing.
+    /// One host. Not in `/stats`: `/clusters` shows the first nine, as Envoy does. The control
+    /// plane uses the others to tell whether the host is failing.
     pub struct HostStats {
         gauge cx_active;
         counter cx_connect_fail;

@@ -1,4 +1,4 @@
-//! The sets of stats that more than one component writes. A component's own set stands at its own top.
+//! The sets of stats that several components write. A set of one component is declared there.
 
 mod cluster;
 mod http;
