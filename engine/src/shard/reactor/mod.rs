@@ -208,7 +208,11 @@ impl Reactor {
         } else {
             self.rounds.set(self.rounds.get() + 1);
         }
-        self.resume_some();
+        if has_later {
+            self.resume_some();
+        } else {
+            self.work.set(0);
+        }
     }
 
     /// Resumes one of the tasks that let others run first, behind those whom the kernel has woken; more
