@@ -12,6 +12,8 @@ mod bodies;
 #[cfg(test)]
 mod clusters;
 #[cfg(test)]
+mod configuration;
+#[cfg(test)]
 mod connection_balance;
 #[cfg(test)]
 mod connection_limits;

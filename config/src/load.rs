@@ -2,28 +2,30 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use crate::schema::{Bootstrap, Message};
-use crate::{Path, Problems, Source, check, descriptors, read, structs};
+use crate::{Path, Problem, Problems, Source, check, descriptors, read, structs};
 
-/// A bootstrap that passed every check.
+/// A bootstrap as far as it could be read: all of it if there is no error.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// What it says.
     pub bootstrap: Bootstrap,
     /// The same as Envoy prints it, for `/config_dump`: the field names of the proto files, defaults
-    /// left out.
+    /// left out. Null if there is an error.
     pub json: serde_json::Value,
 }
 
-/// Reads and checks a bootstrap. `None` if there is any error, all of which are in `problems` then;
-/// warnings are there in any case.
+/// Reads and checks a bootstrap. All errors are in `problems`, and warnings. With errors there, what
+/// could be read is good for finding more of them and for nothing else; `None` if that is nothing.
 pub fn load(source: &Source, problems: &mut Problems) -> Option<Loaded> {
     let (bootstrap, json) = read_and_check(source, problems)?;
     Some(Loaded { bootstrap, json })
 }
 
-/// As [`load`], for any message that Corvoy knows: a route configuration of its own file, say.
+/// Reads and checks any message that Corvoy knows: a route configuration of its own file, say. `None`
+/// if there is any error.
 pub fn load_as<M: Message>(source: &Source, problems: &mut Problems) -> Option<M> {
-    read_and_check(source, problems).map(|(message, _)| message)
+    let (message, _) = read_and_check(source, problems)?;
+    (!problems.has_errors()).then_some(message)
 }
 
 fn read_and_check<M: Message>(
@@ -51,8 +53,10 @@ fn read_with<M: Message>(
         return None;
     };
     let mut merged: Option<DynamicMessage> = None;
+    let mut is_all_there = true;
     for document in source.documents() {
         let read = read::read(document, &descriptor, problems);
+        is_all_there &= read.is_some();
         match (&mut merged, read) {
             (Some(merged), Some(read)) => {
                 // The wire format is how protobuf itself defines merging.
@@ -72,7 +76,7 @@ fn read_with<M: Message>(
     };
     check::check(&message, pool, problems);
     if problems.has_errors() {
-        return None;
+        return what_fits(message, source, is_all_there, problems);
     }
     let options = SerializeOptions::new().use_proto_field_name(true);
     let json = message.serialize_with_options(serde_json::value::Serializer, &options);
@@ -92,6 +96,30 @@ fn read_with<M: Message>(
     }
 }
 
+/// What of a message with errors is there to be compiled.
+fn what_fits<M: Message>(
+    message: DynamicMessage,
+    source: &Source,
+    is_all_there: bool,
+    problems: &mut Problems,
+) -> Option<(M, serde_json::Value)> {
+    // In a text that is merged over others, a path counts the elements of a list anew.
+    let over = source.documents().iter().skip(1);
+    let is_merged_over = |problem: &Problem| {
+        over.clone().any(|document| problem.document.as_ref() == Some(&document.name))
+    };
+    let fitting = if is_all_there && !problems.errors().any(is_merged_over) {
+        structs::decode_what_fits(message).ok()
+    } else {
+        None
+    };
+    if fitting.is_none() {
+        problems.not_checked("what the rest of the configuration means");
+    }
+    problems.end_of_reading();
+    Some((fitting?, serde_json::Value::Null))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -101,7 +129,7 @@ mod tests {
 
     /// Every place of a real bootstrap, and of its `typed_config`s, gets every kind of value.
     #[test]
-    fn no_value_in_any_place_panics_or_is_refused_without_an_error() {
+    fn no_value_in_any_place_panics_or_is_dropped_without_an_error() {
         let pool = descriptors::pool().unwrap();
         let text = include_str!("../tests/cases/seed-c.yaml");
         let bootstrap: Value = serde_yaml::from_str(text).unwrap();
@@ -115,7 +143,7 @@ mod tests {
                 let source = Source::new().merge_yaml("test", changed.to_string());
                 let mut problems = Problems::default();
                 let read = read_with::<Bootstrap>(&pool, &source, &mut problems);
-                assert_eq!(read.is_none(), problems.has_errors(), "{value} at {place}");
+                assert!(read.is_some() || problems.has_errors(), "{value} at {place}");
                 assert_eq!(render(&problems, &source).is_empty(), problems.is_empty());
             }
         }

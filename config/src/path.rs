@@ -5,7 +5,7 @@ use std::sync::Arc;
 ///
 /// Written with the field names of the proto files, whatever spelling the text uses, and without a
 /// trace of `Any`: the path is the one a reader follows in the YAML. Extending shares the parent.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Path(Option<Arc<Node>>);
 
 impl Path {
@@ -36,6 +36,11 @@ impl Path {
     pub(crate) fn spelled(&self, key: &str) -> Self {
         let is_word = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if is_word { self.field(key) } else { self.key(key) }
+    }
+
+    /// This, what holds it, what holds that, and so on to the whole document.
+    pub(crate) fn outwards(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |path| path.0.as_deref().map(|node| &node.parent))
     }
 
     /// Whether this is `other`, or something inside it.
@@ -75,14 +80,14 @@ impl fmt::Display for Path {
 }
 
 /// One step of a [`Path`].
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Segment {
     Field(Box<str>),
     Index(usize),
     Key(Box<str>),
 }
 
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug, Eq, Hash, PartialEq)]
 struct Node {
     parent: Path,
     segment: Segment,

@@ -1,27 +1,96 @@
+use std::collections::HashSet;
+
 use crate::Path;
 
 /// Everything that is wrong with a configuration, in the order it was found.
 ///
-/// Whoever checks goes on after an error, so that one run names them all.
+/// Whoever checks goes on after an error, so that one run names them all. Values that could not be read
+/// are absent for those who compile the rest; what follows from that alone is not reported.
 #[derive(Clone, Debug, Default)]
 pub struct Problems {
     list: Vec<Problem>,
+    misread: Misread,
+    unchecked: Vec<String>,
 }
 
 impl Problems {
     /// The configuration cannot be used because of what stands at `at`.
     pub fn error(&mut self, at: &Path, message: impl Into<String>) {
-        self.push(Problem::new(Severity::Error, at, message));
+        if self.is_read(at) {
+            self.push(Problem::new(Severity::Error, at, message));
+        }
+    }
+
+    /// The configuration cannot be used because something is missing in what stands at `at`: it may
+    /// be there and misread.
+    pub fn missing(&mut self, at: &Path, message: impl Into<String>) {
+        let may_be_there = self.misread.with_unknown_key.contains(at) || !self.is_left_out(at);
+        if self.is_read_whole(at) && !may_be_there {
+            let mut problem = Problem::new(Severity::Error, at, message);
+            problem.about = About::Missing;
+            self.push(problem);
+        }
     }
 
     /// The configuration can be used, but its author should know.
     pub fn warn(&mut self, at: &Path, message: impl Into<String>) {
-        self.push(Problem::new(Severity::Warning, at, message));
+        if self.is_read(at) {
+            self.push(Problem::new(Severity::Warning, at, message));
+        }
+    }
+
+    /// What could not be checked because of the errors, in words.
+    pub fn not_checked(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        if !self.unchecked.contains(&what) {
+            self.unchecked.push(what);
+        }
+    }
+
+    /// Whether the value at `at` is what its author wrote, or absent because he wrote none.
+    pub fn is_read(&self, at: &Path) -> bool {
+        self.misread.values.is_empty()
+            || !at.outwards().any(|path| self.misread.values.contains(path))
+    }
+
+    /// As [`is_read`](Self::is_read), for everything in it too.
+    pub fn is_read_whole(&self, at: &Path) -> bool {
+        self.is_read(at) && !self.misread.around.contains(at)
+    }
+
+    /// Whether the author gave no value for `at`, if there is none: it is neither misread nor under a
+    /// key that is no field.
+    pub fn is_left_out(&self, at: &Path) -> bool {
+        let holder = at.outwards().nth(1);
+        self.is_read(at) && !holder.is_some_and(|at| self.misread.with_unknown_key.contains(at))
+    }
+
+    /// Reading is over: the values that have an error now are not there for what follows.
+    pub(crate) fn end_of_reading(&mut self) {
+        let mut misread = Misread::default();
+        for problem in self.errors() {
+            for path in [Some(&problem.path), problem.stands_for.as_ref()].into_iter().flatten() {
+                misread.around.extend(path.outwards().cloned());
+                if problem.about != About::Missing {
+                    misread.values.insert(path.clone());
+                }
+            }
+            if problem.about == About::UnknownKey && problem.stands_for.is_none() {
+                misread.with_unknown_key.extend(problem.path.outwards().nth(1).cloned());
+            }
+        }
+        self.misread = misread;
+    }
+
+    pub(crate) fn unchecked(&self) -> &[String] {
+        &self.unchecked
     }
 
     /// The configuration asks for `what`, which Envoy has and Corvoy has not.
     pub fn not_implemented(&mut self, at: &Path, what: &str) {
-        self.push(Problem::lacking(at, format!("{what} is not implemented yet")));
+        if self.is_read(at) {
+            self.push(Problem::lacking(at, format!("{what} is not implemented yet")));
+        }
     }
 
     /// Makes an error of every warning.
@@ -62,6 +131,17 @@ impl Problems {
     }
 }
 
+/// Where a text could not be read.
+#[derive(Clone, Debug, Default)]
+struct Misread {
+    /// Values with an error.
+    values: HashSet<Path>,
+    /// Those, and everything they are in.
+    around: HashSet<Path>,
+    /// Messages with a key that is no field and like none.
+    with_unknown_key: HashSet<Path>,
+}
+
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
@@ -81,6 +161,7 @@ pub struct Problem {
     pub(crate) stands_for: Option<Path>,
     /// Other places in the text that it is about.
     pub(crate) related: Vec<Related>,
+    pub(crate) about: About,
 }
 
 /// Another place that a problem is about, such as the first of two values that exclude each other.
@@ -105,6 +186,7 @@ impl Problem {
             document: None,
             stands_for: None,
             related: Vec::new(),
+            about: About::Value,
         }
     }
 
@@ -134,6 +216,17 @@ impl Problem {
         self.related.push(Related { path: at.clone(), spot: Spot::Key, label: label.into() });
         self
     }
+}
+
+/// What of a value a problem is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum About {
+    /// Something that it lacks; what is there was read.
+    Missing,
+    /// The key that leads to it, which is not a field.
+    UnknownKey,
+    /// All of it.
+    Value,
 }
 
 /// Whether a problem stops the configuration from being used.
@@ -168,4 +261,30 @@ pub enum Spot {
     },
     /// The value where it fits on its line, the key otherwise.
     Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{About, Problem, Problems, Severity};
+    use crate::Path;
+
+    #[test]
+    fn of_a_misread_value_only_its_first_error_is_reported() {
+        let route = Path::root().field("routes").index(0);
+        let mut problems = Problems::default();
+        problems.error(&route.field("match"), "misread");
+        let mut unknown = Problem::new(Severity::Error, &route.field("zzz"), "no field");
+        unknown.about = About::UnknownKey;
+        problems.push(unknown);
+        problems.end_of_reading();
+        problems.error(&route.field("match").field("prefix"), "inside");
+        problems.missing(&route, "a match is missing");
+        problems.missing(&route.field("name"), "a name is missing, if zzz is not the name");
+        problems.error(&route.field("name"), "wrong");
+        problems.error(&route, "wrong as a whole");
+        let told: Vec<_> = problems.errors().map(|it| it.message.as_str()).collect();
+        assert_eq!(told, ["misread", "no field", "wrong", "wrong as a whole"]);
+        assert!(problems.is_left_out(&Path::root().field("name")));
+        assert!(!problems.is_left_out(&route.field("name")));
+    }
 }

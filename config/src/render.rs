@@ -31,10 +31,15 @@ fn render_with(problems: &Problems, source: &Source, renderer: &Renderer) -> Str
     located.sort_by_key(|(place, _)| {
         place.as_ref().map(|place| (place.text, place.line, place.columns.0))
     });
-    let reports: Vec<_> = located
+    let mut reports: Vec<_> = located
         .iter()
         .map(|(place, problem)| report(problem, place.as_ref(), &texts, renderer))
         .collect();
+    if !problems.unchecked().is_empty() {
+        let text =
+            format!("not checked because of these errors: {}", problems.unchecked().join("; "));
+        reports.push(renderer.render(&[Group::with_title(Level::NOTE.primary_title(text))]));
+    }
     reports.join("\n\n") + "\n"
 }
 

@@ -11,14 +11,54 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer as _, MapAccess, Visitor
 use serde::forward_to_deserialize_any;
 
 use crate::check::{open_any, seconds_and_nanos};
-use crate::schema::Message;
+use crate::schema::{Any, Message};
 
 /// Turns `message` into `M`. An error means that the check let something pass which it should not.
 pub(crate) fn decode<M: Message>(message: DynamicMessage) -> Result<M, Error> {
+    decode_with(message, Scope::All)
+}
+
+/// Turns into `M` what of `message` has a place there: the check has reported the rest.
+pub(crate) fn decode_what_fits<M: Message>(message: DynamicMessage) -> Result<M, Error> {
+    decode_with(message, Scope::WhatFits)
+}
+
+fn decode_with<M: Message>(message: DynamicMessage, scope: Scope) -> Result<M, Error> {
     let pool = message.descriptor().parent_pool().clone();
     let kind = Kind::Message(message.descriptor());
     let value = Value::Message(message);
-    M::deserialize(Reflected { value: &value, kind: &kind, pool: &pool })
+    M::deserialize(Reflected { value: &value, kind: &kind, pool: &pool, scope })
+}
+
+/// Which fields of a message must have a place in its struct.
+#[derive(Clone, Copy)]
+enum Scope {
+    All,
+    WhatFits,
+}
+
+/// Whether a struct can hold the value itself; of what is in a message, each field is asked.
+fn fits(value: &Value, kind: &Kind, pool: &DescriptorPool) -> bool {
+    match value {
+        Value::EnumNumber(number) => {
+            kind.as_enum().is_some_and(|kind| kind.get_value(*number).is_some())
+        }
+        Value::List(items) => items.iter().all(|item| fits(item, kind, pool)),
+        Value::Map(entries) => {
+            let kind = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
+            kind.is_some_and(|kind| entries.values().all(|value| fits(value, &kind, pool)))
+        }
+        Value::Message(message) => match message.descriptor().full_name() {
+            "google.protobuf.Any" => open_any(message, pool)
+                .is_some_and(|inner| Any::TYPES.contains(&inner.descriptor().full_name())),
+            "google.protobuf.Duration" => {
+                let (seconds, nanos) = seconds_and_nanos(message);
+                seconds >= 0 && nanos >= 0
+            }
+            _ => true,
+        },
+        _ => true,
+    }
 }
 
 /// Protobuf's JSON: a number that is floating and whole has no fraction, `1` and not `1.0`.
@@ -44,6 +84,7 @@ struct Reflected<'m> {
     value: &'m Value,
     kind: &'m Kind,
     pool: &'m DescriptorPool,
+    scope: Scope,
 }
 
 impl<'m> Reflected<'m> {
@@ -60,7 +101,7 @@ impl<'m> Reflected<'m> {
                 let name = inner.descriptor().full_name().to_owned();
                 let kind = Kind::Message(inner.descriptor());
                 let value = Value::Message(inner);
-                let content = Reflected { value: &value, kind: &kind, pool: self.pool };
+                let content = Reflected { value: &value, kind: &kind, ..self };
                 visitor.visit_enum(Variant { name, content })
             }
             "google.protobuf.Duration" => {
@@ -77,13 +118,16 @@ impl<'m> Reflected<'m> {
                 let field = descriptor.get_field_by_name("value");
                 let field = field.ok_or_else(|| Error(format!("{name} wraps nothing")))?;
                 let (value, kind) = (message.get_field(&field), field.kind());
-                Reflected { value: &value, kind: &kind, pool: self.pool }.any(visitor)
+                Reflected { value: &value, kind: &kind, ..self }.any(visitor)
             }
-            _ => visitor.visit_map(Fields {
-                fields: message.fields().collect::<Vec<_>>().into_iter(),
-                next: None,
-                pool: self.pool,
-            }),
+            _ => {
+                let mut fields: Vec<_> = message.fields().collect();
+                if matches!(self.scope, Scope::WhatFits) {
+                    fields.retain(|(field, value)| fits(value, &field.kind(), self.pool));
+                }
+                let fields = fields.into_iter();
+                visitor.visit_map(Fields { fields, next: None, pool: self.pool, scope: self.scope })
+            }
         }
     }
 
@@ -107,18 +151,17 @@ impl<'m> Reflected<'m> {
             }
             Value::Message(message) => self.message(message, visitor),
             Value::List(items) => {
-                let (kind, pool) = (self.kind, self.pool);
-                let items = items.iter().map(move |value| Reflected { value, kind, pool });
+                let items = items.iter().map(move |value| Reflected { value, ..self });
                 visitor.visit_seq(SeqDeserializer::new(items))
             }
             Value::Map(entries) => {
                 let entry =
                     self.kind.as_message().map(|entry| entry.map_entry_value_field().kind());
                 let kind = entry.ok_or_else(|| Error("a map of nothing".to_owned()))?;
-                let (kind, pool) = (&kind, self.pool);
+                let kind = &kind;
                 let entries = entries
                     .iter()
-                    .map(move |(key, value)| (key_text(key), Reflected { value, kind, pool }));
+                    .map(|(key, value)| (key_text(key), Reflected { value, kind, ..self }));
                 visitor.visit_map(MapDeserializer::new(entries))
             }
         }
@@ -167,6 +210,7 @@ struct Fields<'m> {
     fields: std::vec::IntoIter<(prost_reflect::FieldDescriptor, &'m Value)>,
     next: Option<(Kind, &'m Value)>,
     pool: &'m DescriptorPool,
+    scope: Scope,
 }
 
 impl<'de> MapAccess<'de> for Fields<'_> {
@@ -184,7 +228,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let next = self.next.take();
         let (kind, value) = next.ok_or_else(|| Error("a value before its key".to_owned()))?;
-        seed.deserialize(Reflected { value, kind: &kind, pool: self.pool })
+        seed.deserialize(Reflected { value, kind: &kind, pool: self.pool, scope: self.scope })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bootstrap → [`Snapshot`], and what the control plane needs beside it.
 //!
-//! Invariant: after an error nothing of the configuration is used; all errors are reported.
+//! Invariant: after an error nothing of the configuration is used; all errors are reported. That a value
+//! is absent may be because reading it was an error: then nothing that follows from it is reported.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
 use crate::upstream;
+use crate::upstream::cluster::Cluster;
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -103,14 +105,17 @@ pub fn bootstrap(
         .as_ref()
         .and_then(|manager| compile_overload_manager(manager, &at, problems));
     check_runtime_keys(&runtime, listeners, problems);
-    if listeners.is_empty() {
+    let listeners_at = resources.field("listeners");
+    if listeners.is_empty() && problems.is_left_out(&listeners_at) {
         let why = "there is no listener: no request will be served";
-        problems.warn(&resources.field("listeners"), why);
+        problems.warn(&listeners_at, why);
     }
     let by_name: HashMap<&str, usize> =
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
+    // While names are missing, any may be one of them. What is compiled is not used then.
+    let any_name = if clusters_are_known(&clusters, problems) { None } else { Some(0) };
     let names = downstream::compile::Names {
-        cluster: &|name| by_name.get(name).copied(),
+        cluster: &|name| by_name.get(name).copied().or(any_name),
         node: &node,
         runtime: &runtime,
         overload_limit: max_connections.map(ConnectionLimit::new),
@@ -130,6 +135,35 @@ pub fn bootstrap(
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
         node,
         runtime,
+    })
+}
+
+/// Whether the names of all clusters could be read.
+fn clusters_are_known(clusters: &[Arc<Cluster>], problems: &mut Problems) -> bool {
+    let names = clusters.iter().map(|cluster| &*cluster.name);
+    let others = Path::root().field("dynamic_resources");
+    let are_known = names_are_read("clusters", names, problems) && problems.is_read_whole(&others);
+    if !are_known {
+        problems.not_checked("whether there are the clusters that routes name");
+    }
+    are_known
+}
+
+/// Whether these are the names that the author gave to the messages in this list of
+/// `static_resources`, and all of them.
+fn names_are_read<'a>(
+    list: &str,
+    names: impl ExactSizeIterator<Item = &'a str>,
+    problems: &Problems,
+) -> bool {
+    let resources = Path::root().field("static_resources");
+    let at = resources.field(list);
+    if names.len() == 0 {
+        return problems.is_left_out(&resources) && problems.is_left_out(&at);
+    }
+    names.enumerate().all(|(i, name)| {
+        let at = at.index(i).field("name");
+        if name.is_empty() { problems.is_left_out(&at) } else { problems.is_read(&at) }
     })
 }
 
@@ -157,6 +191,8 @@ fn compile_runtime(
 /// What Corvoy does not read is no error, as in Envoy, but it is not left unsaid. A value that makes no
 /// sense for a key of Corvoy's own is an error.
 fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problems: &mut Problems) {
+    let names = listeners.iter().map(|listener| &*listener.name);
+    let are_listeners_known = names_are_read("listeners", names, problems);
     let at = Path::root().field("layered_runtime").field("layers");
     for (layer, key) in runtime.keys() {
         let at = at.index(layer).field("static_layer");
@@ -167,7 +203,7 @@ fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problem
             || listeners
                 .iter()
                 .any(|listener| key == downstream::compile::limit_key(&listener.name));
-        if !is_known {
+        if !is_known && are_listeners_known {
             problems.warn(&at, format!("'{key}' has no effect: Corvoy does not read it"));
         }
     }
@@ -186,7 +222,7 @@ fn compile_overload_manager(
         let config::ResourceMonitor { name, typed_config } = monitor;
         let Some(config::Any::DownstreamConnectionsConfig(options)) = typed_config else {
             let why = format!("the only resource monitor of Corvoy is {CONNECTIONS_MONITOR}");
-            problems.error(&at.field("typed_config"), why);
+            problems.missing(&at.field("typed_config"), why);
             continue;
         };
         // Envoy finds resource monitors by their names.
@@ -245,7 +281,7 @@ fn compile_listeners(
         let address = match &listener.address {
             Some(address) => socket_address(address, &address_at, problems),
             None => {
-                problems.error(&address_at, "address is necessary");
+                problems.missing(&address_at, "address is necessary");
                 None
             }
         };
@@ -321,7 +357,7 @@ pub(crate) fn names(format: &config::HeaderKeyFormat, at: &Path, problems: &mut 
     };
     let Some(config::Any::PreserveCaseFormatterConfig(options)) = typed_config else {
         let at = at.field("stateful_formatter").field("typed_config");
-        problems.error(&at, "the only stateful formatter of Corvoy is preserve_case");
+        problems.missing(&at, "the only stateful formatter of Corvoy is preserve_case");
         return Names::LowerCase;
     };
     let config::PreserveCaseFormatterConfig {
@@ -336,6 +372,10 @@ pub(crate) fn names(format: &config::HeaderKeyFormat, at: &Path, problems: &mut 
         reason: if *forward_reason_phrase { Reason::Forwarded } else { Reason::Registered },
     })
 }
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod broken;
 
 #[cfg(test)]
 mod tests {

@@ -204,7 +204,7 @@ impl Checker<'_> {
         }
         let names: Vec<_> = oneof.members.iter().map(FieldDescriptor::name).collect();
         let names = suggest::list(names.iter().copied());
-        self.problems.error(at, format!("{} is required: {names}", oneof.name));
+        self.problems.missing(at, format!("{} is required: {names}", oneof.name));
     }
 
     fn demands(&mut self, descriptor: &MessageDescriptor) -> Rc<Demands> {

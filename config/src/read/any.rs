@@ -7,7 +7,7 @@ use super::Reader;
 use super::node::Node;
 use crate::descriptors::TYPE_URL_PREFIX as PREFIX;
 use crate::problems::{Problem, Severity};
-use crate::{Path, features};
+use crate::{Path, descriptors, features};
 
 impl Reader<'_> {
     pub(super) fn any(
@@ -26,9 +26,16 @@ impl Reader<'_> {
         let entry = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, node)| node);
         let Some(Node::Text(type_url)) = entry("@type") else {
             self.report(missing_type(at));
+            self.not_read(node, at);
             return None;
         };
-        let inner = self.type_of(type_url, &at.field("@type"))?;
+        let Some(inner) = self.type_of(type_url, &at.field("@type")) else {
+            // There is nobody to check the options of an extension that is not implemented.
+            if !descriptors::is_envoy_type(type_url.rsplit('/').next().unwrap_or_default()) {
+                self.not_read(node, at);
+            }
+            return None;
+        };
         let message = if is_well_known(&inner) {
             let value = entry("value").unwrap_or(&Node::Null);
             self.message(&inner, value, &at.field("value"))?

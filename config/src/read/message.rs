@@ -8,7 +8,7 @@ use prost_reflect::{
 
 use super::node::Node;
 use super::{Reader, suggest};
-use crate::problems::{Problem, Severity};
+use crate::problems::{About, Problem, Severity};
 use crate::{Path, descriptors, features};
 
 impl Reader<'_> {
@@ -25,6 +25,7 @@ impl Reader<'_> {
         let Node::Map(entries) = node else {
             let name = descriptor.name();
             self.error(at, format!("{name} is a map, not {}", node.kind()));
+            self.not_read(node, at);
             return None;
         };
         Some(self.fields(descriptor, entries, at))
@@ -44,7 +45,7 @@ impl Reader<'_> {
                 .get_field_by_name(key)
                 .or_else(|| descriptor.get_field_by_json_name(key));
             let Some(field) = field else {
-                self.unknown_field(descriptor, key, at);
+                self.unknown_field(descriptor, key, node, at);
                 continue;
             };
             // null means the default, except for the one type that can hold it.
@@ -79,6 +80,7 @@ impl Reader<'_> {
             );
             let problem = Problem::new(Severity::Error, at, text).at_key();
             self.report(problem.related(&parent.field(&other), "this one is set too"));
+            self.not_read(node, at);
             return;
         }
         let value = if field.is_map() {
@@ -155,7 +157,7 @@ impl Reader<'_> {
         }
     }
 
-    fn unknown_field(&mut self, descriptor: &MessageDescriptor, key: &str, at: &Path) {
+    fn unknown_field(&mut self, descriptor: &MessageDescriptor, key: &str, node: &Node, at: &Path) {
         let name = descriptor.name();
         let problem = |at: &Path, text: String| Problem::new(Severity::Error, at, text).at_key();
         if descriptors::is_newer_field(descriptor.full_name(), key) {
@@ -174,7 +176,9 @@ impl Reader<'_> {
         };
         // What the misspelt field should have held is not missed as well.
         found.stands_for = suggest::nearest(key, names()).map(|name| at.field(name));
+        found.about = About::UnknownKey;
         self.report(found);
+        self.not_read(node, &at.field(key));
     }
 }
 

@@ -140,6 +140,18 @@ impl<'a> Reader<'a> {
         layout.as_ref()?.plain_scalar(&at.segments())
     }
 
+    /// Says that nobody looks at what is in `node`, because of an error about all of it.
+    fn not_read(&mut self, node: &Node, at: &Path) {
+        let holds_values = match node {
+            Node::List(items) => !items.is_empty(),
+            Node::Map(entries) => !entries.is_empty(),
+            _ => false,
+        };
+        if holds_values {
+            self.problems.not_checked(format!("what is in {at}"));
+        }
+    }
+
     fn error(&mut self, at: &Path, message: impl Into<String>) {
         self.report(Problem::new(Severity::Error, at, message));
     }

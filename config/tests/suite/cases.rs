@@ -81,9 +81,9 @@ fn every_file_gets_the_verdict_of_envoy() {
     assert_eq!(files, CASES.len(), "a file in tests/cases has no verdict");
     for (name, verdict) in CASES {
         let (loaded, problems, rendered) = case(name);
-        assert_eq!(loaded.is_none(), problems.has_errors(), "{name}");
         let accepted = matches!(verdict, Accepted | Warned);
-        assert_eq!(loaded.is_some(), accepted, "{name}\n{rendered}");
+        assert_eq!(!problems.has_errors(), accepted, "{name}\n{rendered}");
+        assert!(loaded.is_some() || !accepted, "{name}");
         assert_eq!(problems.warnings().count() > 0, matches!(verdict, Warned), "{name}");
     }
 }

@@ -196,7 +196,7 @@ fn only_chain(
     match <[_; 1]>::try_from(chains) {
         Ok([chain]) => chain,
         Err(none) if none.is_empty() => {
-            problems.error(at, "no filter chains specified");
+            problems.missing(at, "no filter chains specified");
             None
         }
         Err(_) => {
@@ -231,12 +231,15 @@ fn filter_chain(
         if let Some(config::Any::HttpConnectionManager(manager)) = typed_config {
             compiled = http(manager, &at, listener_prefix, names, registry, problems);
         } else {
-            problems.error(&at, "the only network filter of Corvoy is the HTTP connection manager");
+            let why = "the only network filter of Corvoy is the HTTP connection manager";
+            problems.missing(&at, why);
         }
     }
-    if filters.len() != 1 {
-        let why = "Corvoy needs exactly one network filter: the HTTP connection manager";
-        problems.error(&at, why);
+    let why = "Corvoy needs exactly one network filter: the HTTP connection manager";
+    match filters.as_slice() {
+        [] => problems.missing(&at, why),
+        [_] => {}
+        _ => problems.error(&at, why),
     }
     compiled
 }
@@ -256,7 +259,7 @@ fn http(
             Some(route::compile::route_table(routes, names.cluster, registry, &at, problems))
         }
         None => {
-            problems.error(at, "a route_config is required");
+            problems.missing(at, "a route_config is required");
             None
         }
     };

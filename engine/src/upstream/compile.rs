@@ -190,7 +190,7 @@ fn thresholds(
             let thresholds = threshold(schema, &at, problems);
             if of_priority.is_none() {
                 *of_priority = Some(thresholds);
-            } else {
+            } else if problems.is_left_out(&at.field("priority")) {
                 let message = "no effect: the first thresholds of a priority count, as in Envoy";
                 problems.warn(&at, message);
             }

@@ -164,8 +164,11 @@ struct Router {
 
 /// The router is the one filter there is.
 fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> Router {
-    if filters.len() != 1 {
-        problems.error(at, "Corvoy needs exactly one HTTP filter: envoy.filters.http.router");
+    let why = "Corvoy needs exactly one HTTP filter: envoy.filters.http.router";
+    match filters {
+        [] => problems.missing(at, why),
+        [_] => {}
+        _ => problems.error(at, why),
     }
     let filters = filters.iter().enumerate();
     let compiled = filters.map(|(i, filter)| http_filter(filter, &at.index(i), problems));

@@ -71,7 +71,7 @@ fn back_off(schema: &config::RetryBackOff, at: &Path, problems: &mut Problems) -
     let at_least_1ms = |interval: Duration| interval.max(Duration::from_millis(1));
     let base = base_interval.map_or(BackOff::DEFAULT.base, at_least_1ms);
     let max = max_interval.map_or_else(|| base.saturating_mul(10), at_least_1ms);
-    if max < base {
+    if max < base && problems.is_read(&at.field("base_interval")) {
         let message = "retry_policy.max_interval must greater than or equal to the base_interval";
         problems.error(&at.field("max_interval"), message);
     }
@@ -105,7 +105,7 @@ fn avoids_previous_hosts(
         Some(config::Any::PreviousHostsPredicate(_)) => true,
         _ => {
             let known = config::PreviousHostsPredicate::NAME;
-            problems.error(at, format!("{name}: the only predicate that Corvoy has is {known}"));
+            problems.missing(at, format!("{name}: the only predicate that Corvoy has is {known}"));
             false
         }
     }

@@ -67,13 +67,15 @@ pub fn route_table(
     refuse(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
     // Envoy: 0 is no limit.
     let body_max = match max_direct_response_body_size_bytes {
+        None if !problems.is_left_out(&at.field("max_direct_response_body_size_bytes")) => u32::MAX,
         None => 4096,
         Some(0) => u32::MAX,
         Some(bytes) => *bytes,
     };
     let given = Given {
         cluster,
-        validate_clusters: validate_clusters.unwrap_or(true),
+        validate_clusters: validate_clusters
+            .unwrap_or_else(|| problems.is_left_out(&at.field("validate_clusters"))),
         direct_response_body_max: usize::try_from(body_max).unwrap_or(usize::MAX),
         most_specific_headers_win: *most_specific_header_mutations_wins,
     };

@@ -57,7 +57,9 @@ pub(in crate::upstream) fn discovery(
     let at = at.field("load_assignment");
     let endpoints = schema.load_assignment.map_or_else(Vec::new, |it| endpoints(it, &at, problems));
     match kind {
-        Kind::Static => {
+        // What a host's address may be depends on the type.
+        None => Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules))),
+        Some(Kind::Static) => {
             let host = |endpoint: Placed| {
                 let address = static_address(&endpoint, problems)?;
                 Some(Host::new(address, Arc::new(endpoint.endpoint), shards))
@@ -65,7 +67,7 @@ pub(in crate::upstream) fn discovery(
             let hosts = endpoints.into_iter().filter_map(host).collect();
             Discovery::Static(Arc::new(HostSet::new(hosts, rules)))
         }
-        Kind::Dns { semantics, fields, at: dns_at } => {
+        Some(Kind::Dns { semantics, fields, at: dns_at }) => {
             if semantics == Semantics::Logical {
                 check_logical(&fields, schema.load_assignment, &dns_at, &at, problems);
             }
@@ -78,20 +80,30 @@ pub(in crate::upstream) fn discovery(
     }
 }
 
-fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Kind {
+/// None if it could not be read or is not implemented.
+fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind> {
+    let (at_type, at_custom) = (at.field("type"), at.field("cluster_type"));
+    let is_known = match (schema.custom, schema.kind) {
+        (None, None) => problems.is_left_out(&at_type) && problems.is_left_out(&at_custom),
+        _ => problems.is_read(&at_type) && problems.is_read_whole(&at_custom),
+    };
+    if !is_known {
+        problems.not_checked(format!("the hosts of {at}, whose type is not known"));
+        return None;
+    }
     let dns = |semantics| Kind::Dns { semantics, fields: schema.dns, at: at.clone() };
     let kind = match (schema.custom, schema.kind) {
-        (Some(custom), _) => custom_kind(custom, dns, &at.field("cluster_type"), problems),
+        (Some(custom), _) => custom_kind(custom, dns, &at.field("cluster_type"), problems)?,
         (None, None | Some(config::DiscoveryType::Static)) => Kind::Static,
         (None, Some(config::DiscoveryType::StrictDns)) => dns(Semantics::Strict),
         (None, Some(config::DiscoveryType::LogicalDns)) => dns(Semantics::Logical),
         (None, Some(config::DiscoveryType::Eds)) => {
             problems.not_implemented(&at.field("type"), "EDS, a part of xDS,");
-            Kind::Static
+            return None;
         }
         (None, Some(config::DiscoveryType::OriginalDst)) => {
             problems.not_implemented(&at.field("type"), "ORIGINAL_DST");
-            Kind::Static
+            return None;
         }
     };
     let reads_them = matches!(&kind, Kind::Dns { at: dns_at, .. } if dns_at == at);
@@ -99,7 +111,7 @@ fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Kind {
         let message = "the dns_* fields have no effect: this type of cluster does not read them";
         problems.warn(at, message);
     }
-    kind
+    Some(kind)
 }
 
 fn custom_kind(
@@ -107,9 +119,9 @@ fn custom_kind(
     dns: impl Fn(Semantics) -> Kind,
     at: &Path,
     problems: &mut Problems,
-) -> Kind {
+) -> Option<Kind> {
     let config::CustomClusterType { name, typed_config } = custom;
-    match (typed_config, name.as_str()) {
+    Some(match (typed_config, name.as_str()) {
         (Some(config::Any::DnsCluster(schema)), _) => {
             let config::DnsCluster {
                 dns_refresh_rate,
@@ -149,9 +161,9 @@ fn custom_kind(
         (None, "envoy.cluster.logical_dns") => dns(Semantics::Logical),
         (_, name) => {
             problems.not_implemented(at, &format!("cluster type '{name}'"));
-            Kind::Static
+            return None;
         }
-    }
+    })
 }
 
 /// An endpoint and the address it is configured with.
@@ -202,7 +214,7 @@ fn placed(
 ) -> Option<Placed> {
     let config::LbEndpoint { endpoint, health_status, load_balancing_weight } = lb_endpoint;
     let Some(config::Endpoint { address: Some(address), hostname }) = endpoint else {
-        problems.error(at, "an endpoint needs an address");
+        problems.missing(at, "an endpoint needs an address");
         return None;
     };
     let at = at.field("endpoint");
@@ -223,7 +235,7 @@ fn placed(
         ipv4_compat: _,
     }) = socket_address
     else {
-        problems.error(&at, "an endpoint needs a socket_address");
+        problems.missing(&at, "an endpoint needs a socket_address");
         return None;
     };
     let at = at.field("socket_address");
@@ -232,7 +244,7 @@ fn placed(
     }
     let port = port_value.and_then(|port| u16::try_from(port).ok());
     if port.is_none() {
-        problems.error(&at, "an endpoint needs a port_value of at most 65535");
+        problems.missing(&at, "an endpoint needs a port_value of at most 65535");
     }
     let endpoint = Endpoint {
         hostname: hostname.clone(),
@@ -292,9 +304,9 @@ fn check_logical(
     problems: &mut Problems,
 ) {
     match assignment.map_or(&[][..], |assignment| &assignment.endpoints) {
-        [] => problems.error(assignment_at, "LOGICAL_DNS clusters must have a single host"),
+        [] => problems.missing(assignment_at, "LOGICAL_DNS clusters must have a single host"),
         [locality] if locality.lb_endpoints.len() == 1 => {}
-        _ => problems.error(
+        _ => problems.missing(
             assignment_at,
             "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
         ),
@@ -311,7 +323,7 @@ fn refresh(fields: &DnsFields, dns_at: &Path, problems: &mut Problems) -> Refres
         let base_interval = base?;
         let max_interval = max.unwrap_or(base_interval * 10);
         if max_interval < base_interval {
-            problems.error(
+            problems.missing(
                 &dns_at.field("dns_failure_refresh_rate"),
                 "dns_failure_refresh_rate must have max_interval greater than or equal to \
                  the base_interval",

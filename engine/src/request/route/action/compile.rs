@@ -177,8 +177,9 @@ fn connect(
     let mut connect = Connect::Forwarded;
     for (index, upgrade) in configs.iter().enumerate() {
         let Some(config::ConnectConfig { allow_post }) = &upgrade.connect_config else { continue };
+        let at_type = at.index(index).field("upgrade_type");
         let at = at.index(index).field("connect_config");
-        if !upgrade.upgrade_type.eq_ignore_ascii_case("CONNECT") {
+        if !upgrade.upgrade_type.eq_ignore_ascii_case("CONNECT") && problems.is_read(&at_type) {
             problems.error(&at, "Non-CONNECT upgrade type with connect_config");
         }
         refuse(*allow_post, "allow_post", &at, problems);
@@ -289,7 +290,7 @@ fn weighted(
     let clusters: Vec<_> = clusters.into_iter().collect::<Option<_>>()?;
     let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
     if sum == 0 {
-        problems.error(at, "Sum of weights in the weighted_cluster must be greater than 0.");
+        problems.missing(at, "Sum of weights in the weighted_cluster must be greater than 0.");
     }
     if sum > u32::MAX.into() {
         problems.error(at, "The sum of weights of all weighted clusters exceeds 4294967295");
@@ -316,8 +317,12 @@ fn one_of_many(
     refuse(!cluster_header.is_empty(), "cluster_header", at, problems);
     let cluster = (given.cluster)(name);
     if cluster.is_none() && given.validate_clusters {
-        let message = format!("route: unknown weighted cluster '{name}'");
-        problems.error(&at.field("name"), message);
+        let (at, message) = (at.field("name"), format!("route: unknown weighted cluster '{name}'"));
+        if name.is_empty() {
+            problems.missing(&at, message);
+        } else {
+            problems.error(&at, message);
+        }
     }
     let mut levels = vec![Levels::new(
         (request_headers_to_add, request_headers_to_remove),
@@ -330,7 +335,7 @@ fn one_of_many(
         levels.push(Levels::host(host));
     }
     if weight.is_none() {
-        problems.error(at, "field 'weight' is missing");
+        problems.missing(at, "field 'weight' is missing");
     }
     Some(WeightedCluster { cluster, weight: (*weight)?, levels })
 }

@@ -127,10 +127,11 @@ fn text(schema: &config::StringMatcher, at: &Path, problems: &mut Problems) -> O
     } else if let Some(text) = contains {
         TextMatcher::Contains(literal(text))
     } else {
+        let safe_regex = safe_regex.as_ref()?;
         if *ignore_case {
             let message = "ignore_case has no effect for safe_regex.";
             problems.error(&at.field("ignore_case"), message);
         }
-        TextMatcher::Regex(regex(safe_regex.as_ref()?, &at.field("safe_regex"), problems)?)
+        TextMatcher::Regex(regex(safe_regex, &at.field("safe_regex"), problems)?)
     })
 }
