@@ -13,7 +13,7 @@ use super::admin::{
 use super::outages::{Outage, Outages};
 use super::shards::Shards;
 use crate::shard::clock::{Millis, millis};
-use crate::shard::roster::Post;
+use crate::shard::handle::ShardHandle;
 use crate::snapshot::Snapshot;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
@@ -110,11 +110,11 @@ impl Server for Running {
             let chains = self.snapshot.listeners.iter().map(|listener| &listener.filter_chain);
             chains.map(|chain| chain.http.shard(shard).downstream_rq_total.value()).sum()
         };
-        let view = |(core, post): (Option<usize>, &'static Post)| ShardView {
+        let view = |(core, handle): (Option<usize>, &'static ShardHandle)| ShardView {
             core,
             driver: self.shards.driver().to_owned(),
-            connections: post.connections(),
-            requests: requests(post.id()),
+            connections: handle.connections(),
+            requests: requests(handle.id()),
         };
         self.shards.places().map(view).collect()
     }

@@ -6,14 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{counted, ring_advice};
+use crate::shard::handle::{ShardHandle, ShardHandles};
 use crate::shard::mailbox::{Mailbox, Order};
-use crate::shard::roster::{Post, Roster};
 use crate::shard::{self, Plan, ring};
 
 /// All shards of the process.
 #[derive(Debug)]
 pub(super) struct Shards {
-    roster: Roster,
+    handles: ShardHandles,
     /// The driver that all of them use, and what the kernel refused.
     driver: String,
     /// The core that each is pinned to.
@@ -37,7 +37,7 @@ impl Shards {
         let found = core_affinity::get_core_ids().unwrap_or_default();
         let mailboxes = (0..count).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
-        let roster = Roster::new(mailboxes, connections_max);
+        let handles = ShardHandles::new(mailboxes, connections_max);
         let refusals = choice.refusals.iter().map(|(ring, error)| format!("{ring}: {error}"));
         let driver = std::iter::once(choice.ring.to_string()).chain(refusals);
         let driver = driver.collect::<Vec<_>>().join("; refused: ");
@@ -45,51 +45,51 @@ impl Shards {
         for (id, inbox) in inboxes.into_iter().enumerate() {
             let core = id.checked_rem(found.len()).and_then(|place| found.get(place)).copied();
             cores.push(core.map(|core| core.id));
-            let plan = Plan { id, core, ring: choice.ring, inbox, epoch, roster };
+            let plan = Plan { id, core, ring: choice.ring, inbox, epoch, handles };
             thread::Builder::new().name(format!("shard_{id}")).spawn(move || run(plan))?;
         }
-        Ok(Self { roster, driver, cores, heartbeats: AtomicU64::new(0) })
+        Ok(Self { handles, driver, cores, heartbeats: AtomicU64::new(0) })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.roster.count()
+        self.handles.count()
     }
 
     /// Sends every shard an order.
     pub(super) fn tell_all(&self, order: impl Fn() -> Order) {
-        self.roster.posts().for_each(|shard| shard.tell(order()));
+        self.handles.all().for_each(|shard| shard.send(order()));
     }
 
     /// Sends each shard an order made from its own part.
     pub(super) fn tell_each<T>(&self, parts: Vec<T>, order: impl Fn(T) -> Order) {
-        for (shard, part) in self.roster.posts().zip(parts) {
-            shard.tell(order(part));
+        for (shard, part) in self.handles.all().zip(parts) {
+            shard.send(order(part));
         }
     }
 
     /// Client connections that are open, on all shards.
     pub(super) fn connections(&self) -> u64 {
-        self.roster.posts().map(Post::connections).sum()
+        self.handles.all().map(ShardHandle::connections).sum()
     }
 
     /// As many of them as there may be.
     pub(super) const fn connections_max(&self) -> u64 {
-        self.roster.connections_max()
+        self.handles.connections_max()
     }
 
     /// Sockets that connections are accepted from, on all shards.
     pub(super) fn listening(&self) -> u64 {
-        self.roster.posts().map(Post::listening).sum()
+        self.handles.all().map(ShardHandle::listening).sum()
     }
 
     /// How often listeners had to let clients wait, on all shards.
     pub(super) fn accept_pauses(&self) -> u64 {
-        self.roster.posts().map(Post::accept_pauses).sum()
+        self.handles.all().map(ShardHandle::accept_pauses).sum()
     }
 
     /// What accept(2) said when one did, if it was not for the descriptors of upstream connections.
     pub(super) fn accept_error(&self) -> Option<i32> {
-        self.roster.posts().find_map(Post::accept_error)
+        self.handles.all().find_map(ShardHandle::accept_error)
     }
 
     /// Asks every shard to show that it turns. Answered when [`Self::without_heartbeat`] says so of
@@ -101,7 +101,7 @@ impl Shards {
 
     /// A shard that has not answered so many times yet.
     pub(super) fn without_heartbeat(&self, asked: u64) -> Option<usize> {
-        self.roster.posts().find(|post| post.heartbeats() < asked).map(Post::id)
+        self.handles.all().find(|shard| shard.heartbeats() < asked).map(ShardHandle::id)
     }
 
     /// Waits until every shard has carried out all that it was told before.
@@ -113,8 +113,8 @@ impl Shards {
     }
 
     /// The core of each, for the admin endpoint.
-    pub(super) fn places(&self) -> impl Iterator<Item = (Option<usize>, &'static Post)> {
-        self.cores.iter().copied().zip(self.roster.posts())
+    pub(super) fn places(&self) -> impl Iterator<Item = (Option<usize>, &'static ShardHandle)> {
+        self.cores.iter().copied().zip(self.handles.all())
     }
 
     /// The driver that they use.
@@ -145,8 +145,8 @@ mod tests {
     /// Shards whose threads never started.
     fn stuck(count: usize) -> Shards {
         let mailboxes = (0..count).map(|_| Mailbox::new().unwrap().0).collect();
-        let roster = Roster::new(mailboxes, u64::MAX);
-        Shards { roster, driver: String::new(), cores: Vec::new(), heartbeats: AtomicU64::new(0) }
+        let handles = ShardHandles::new(mailboxes, u64::MAX);
+        Shards { handles, driver: String::new(), cores: Vec::new(), heartbeats: AtomicU64::new(0) }
     }
 
     #[test]
@@ -154,16 +154,16 @@ mod tests {
         let shards = stuck(2);
         let asked = shards.ask_for_heartbeat();
         assert_eq!(shards.without_heartbeat(asked), Some(0));
-        let post = |id| shards.roster.post(id).unwrap();
-        post(0).answer_heartbeat();
+        let handle = |id| shards.handles.get(id).unwrap();
+        handle(0).answer_heartbeat();
         assert_eq!(shards.without_heartbeat(asked), Some(1));
-        post(1).answer_heartbeat();
+        handle(1).answer_heartbeat();
         assert_eq!(shards.without_heartbeat(asked), None);
         // It answers late, and all at once.
         let asked = [shards.ask_for_heartbeat(), shards.ask_for_heartbeat()];
-        post(0).answer_heartbeat();
-        post(0).answer_heartbeat();
-        post(1).answer_heartbeat();
+        handle(0).answer_heartbeat();
+        handle(0).answer_heartbeat();
+        handle(1).answer_heartbeat();
         assert_eq!(asked.map(|asked| shards.without_heartbeat(asked)), [None, Some(1)]);
     }
 }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::shard::roster::{Post, Roster};
+use crate::shard::handle::{ShardHandle, ShardHandles};
 
 /// How a listener spreads its connections.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub enum ConnectionBalance {
 /// The seat of a connection on the shard that serves it; free again when it is dropped.
 #[derive(Debug)]
 pub struct Seat {
-    post: &'static Post,
+    post: &'static ShardHandle,
     of_listener: Option<Arc<Held>>,
 }
 
@@ -35,14 +35,14 @@ impl ConnectionBalance {
     /// argument, which is not 0.
     pub fn seat(
         &self,
-        home: &'static Post,
-        roster: Roster,
+        home: &'static ShardHandle,
+        handles: ShardHandles,
         random: impl FnOnce(usize) -> usize,
     ) -> Seat {
         let (post, of_listener) = match self {
-            Self::Rough => (roughly(home, roster, random), None),
+            Self::Rough => (roughly(home, handles, random), None),
             Self::Exact(exact) => match exact.take(home.id()) {
-                Some((shard, held)) => (roster.post(shard).unwrap_or(home), Some(held)),
+                Some((shard, held)) => (handles.get(shard).unwrap_or(home), Some(held)),
                 None => (home, None),
             },
         };
@@ -54,7 +54,7 @@ impl ConnectionBalance {
 impl Seat {
     /// The shard.
     #[must_use]
-    pub const fn post(&self) -> &'static Post {
+    pub const fn post(&self) -> &'static ShardHandle {
         self.post
     }
 }
@@ -69,19 +69,19 @@ impl Drop for Seat {
 }
 
 fn roughly(
-    home: &'static Post,
-    roster: Roster,
+    home: &'static ShardHandle,
+    handles: ShardHandles,
     random: impl FnOnce(usize) -> usize,
-) -> &'static Post {
+) -> &'static ShardHandle {
     let here = home.connections();
-    let others = roster.count().saturating_sub(1);
+    let others = handles.count().saturating_sub(1);
     // Nobody has fewer than none.
     if here == 0 || others == 0 {
         return home;
     }
     let other = random(others);
     let other = if other < home.id() { other } else { other + 1 };
-    let other = roster.post(other).filter(|other| is_worth_it(here, other.connections()));
+    let other = handles.get(other).filter(|other| is_worth_it(here, other.connections()));
     other.unwrap_or(home)
 }
 
@@ -127,88 +127,88 @@ mod tests {
     use super::*;
     use crate::shard::mailbox::Mailbox;
 
-    fn shards(count: usize) -> Roster {
-        Roster::new((0..count).map(|_| Mailbox::new().unwrap().0).collect(), u64::MAX)
+    fn shards(count: usize) -> ShardHandles {
+        ShardHandles::new((0..count).map(|_| Mailbox::new().unwrap().0).collect(), u64::MAX)
     }
 
     fn exact(shards: usize) -> ConnectionBalance {
         ConnectionBalance::Exact(ExactBalance::new(shards))
     }
 
-    fn held(roster: Roster) -> Vec<u64> {
-        (0..roster.count()).map(|shard| roster.post(shard).unwrap().connections()).collect()
+    fn held(handles: ShardHandles) -> Vec<u64> {
+        (0..handles.count()).map(|shard| handles.get(shard).unwrap().connections()).collect()
     }
 
     /// Seats for connections that all were accepted by the first shard.
     fn accepted_by_the_first(
         balance: &ConnectionBalance,
-        roster: Roster,
+        handles: ShardHandles,
         connections: usize,
     ) -> Vec<Seat> {
         let mut random = fastrand::Rng::with_seed(7);
-        let home = roster.post(0).unwrap();
-        let mut seat = |_| balance.seat(home, roster, |below| random.usize(..below));
+        let home = handles.get(0).unwrap();
+        let mut seat = |_| balance.seat(home, handles, |below| random.usize(..below));
         (0..connections).map(&mut seat).collect()
     }
 
     #[test]
     fn exact_balance_is_exact() {
-        let roster = shards(4);
-        let _seats = accepted_by_the_first(&exact(4), roster, 18);
-        assert_eq!(held(roster), [5, 5, 4, 4]);
+        let handles = shards(4);
+        let _seats = accepted_by_the_first(&exact(4), handles, 18);
+        assert_eq!(held(handles), [5, 5, 4, 4]);
     }
 
     #[test]
     fn exact_balance_is_exact_when_all_shards_accept_at_once() {
-        let (roster, balance) = (shards(4), exact(4));
+        let (handles, balance) = (shards(4), exact(4));
         let accept = |shard: usize| {
-            let home = roster.post(shard).unwrap();
-            (0..500).map(|_| balance.seat(home, roster, |_| 0)).collect::<Vec<_>>()
+            let home = handles.get(shard).unwrap();
+            (0..500).map(|_| balance.seat(home, handles, |_| 0)).collect::<Vec<_>>()
         };
         let seats: Vec<Vec<Seat>> = std::thread::scope(|scope| {
             let accepting: Vec<_> =
                 (0..4).map(|shard| scope.spawn(move || accept(shard))).collect();
             accepting.into_iter().map(|shard| shard.join().unwrap()).collect()
         });
-        assert_eq!(held(roster), [500; 4]);
+        assert_eq!(held(handles), [500; 4]);
         drop(seats);
-        assert_eq!(held(roster), [0; 4]);
+        assert_eq!(held(handles), [0; 4]);
         let ConnectionBalance::Exact(counts) = &balance else { unreachable!() };
         assert!(counts.0.iter().all(|held| held.0.load(Relaxed) == 0));
     }
 
     #[test]
     fn exact_balance_counts_the_connections_of_its_own_listener() {
-        let roster = shards(2);
-        let _of_another = accepted_by_the_first(&exact(2), roster, 1);
-        let _seats = accepted_by_the_first(&exact(2), roster, 3);
-        assert_eq!(held(roster), [3, 1]);
+        let handles = shards(2);
+        let _of_another = accepted_by_the_first(&exact(2), handles, 1);
+        let _seats = accepted_by_the_first(&exact(2), handles, 3);
+        assert_eq!(held(handles), [3, 1]);
     }
 
     #[test]
     fn a_rough_balance_of_two_leaves_a_quarter_more_at_the_most() {
         for (connections, evenly) in [(1, [1, 0]), (2, [1, 1]), (8, [4, 4]), (1000, [556, 444])] {
-            let roster = shards(2);
-            let _seats = accepted_by_the_first(&ConnectionBalance::Rough, roster, connections);
-            assert_eq!(held(roster), evenly);
+            let handles = shards(2);
+            let _seats = accepted_by_the_first(&ConnectionBalance::Rough, handles, connections);
+            assert_eq!(held(handles), evenly);
         }
     }
 
     #[test]
     fn a_rough_balance_of_many_leaves_no_shard_idle() {
-        let roster = shards(16);
-        let _seats = accepted_by_the_first(&ConnectionBalance::Rough, roster, 64);
-        assert!(held(roster).iter().all(|held| (1..=8).contains(held)), "{:?}", held(roster));
+        let handles = shards(16);
+        let _seats = accepted_by_the_first(&ConnectionBalance::Rough, handles, 64);
+        assert!(held(handles).iter().all(|held| (1..=8).contains(held)), "{:?}", held(handles));
     }
 
     #[test]
     fn shards_that_are_even_keep_what_they_accept() {
         for balance in [ConnectionBalance::Rough, exact(3)] {
-            let roster = shards(3);
+            let handles = shards(3);
             let mut seats = Vec::new();
             for here in [2, 0, 1, 1, 2, 0] {
-                let home = roster.post(here).unwrap();
-                seats.push(balance.seat(home, roster, |_| 0));
+                let home = handles.get(here).unwrap();
+                seats.push(balance.seat(home, handles, |_| 0));
                 assert_eq!(seats.last().unwrap().post().id(), here, "{balance:?}");
             }
         }

@@ -29,7 +29,7 @@ pub async fn accept(
     socket: Socket,
     address: SocketAddr,
 ) {
-    let _listening = shard.post.begin_listening();
+    let _listening = shard.handle.begin_listening();
     let acceptor = Acceptor { shard, listener, socket, address, alarm: shard.timers.alarm() };
     acceptor.accept_while_open().await;
     acceptor.accept_the_last().await;
@@ -129,7 +129,7 @@ impl Acceptor {
     /// Leaves those who connect in the kernel's queue for a moment. The control plane writes the log:
     /// one line when it begins, however long it lasts and however many listeners wait.
     async fn pause(&self, error: Option<&io::Error>) {
-        self.shard.post.count_accept_pause(error.and_then(io::Error::raw_os_error));
+        self.shard.handle.count_accept_pause(error.and_then(io::Error::raw_os_error));
         let now = self.shard.clock.now();
         self.alarm.set(Some(now + limits::ACCEPT_PAUSE_MS), now);
         self.alarm.rang().await;
@@ -148,7 +148,7 @@ impl Acceptor {
 
     fn take(&self, accepted: &mut u64) -> io::Result<Queue> {
         let (shard, shared) = (self.shard, self.listener.listener());
-        let room = shard.roster.room();
+        let room = shard.handles.connections_left();
         for _ in 0..shared.accept_burst.min(room) {
             let Some((socket, peer)) = self.socket.accept()? else { return Ok(Queue::Empty) };
             *accepted += 1;
@@ -160,13 +160,13 @@ impl Acceptor {
                 }
             };
             let random = |below| shard.random.borrow_mut().usize(..below);
-            let seat = shared.balance.seat(shard.post, shard.roster, random);
+            let seat = shared.balance.seat(shard.handle, shard.handles, random);
             let server = seat.post();
             let arrival = Arrival { socket, peer, bound: self.address, held: (places, seat) };
             if server.id() == shard.id {
                 start(shard, &self.listener, arrival);
             } else {
-                server.tell(Order::Serve { listener: Arc::clone(shared), arrival });
+                server.send(Order::Serve { listener: Arc::clone(shared), arrival });
             }
         }
         Ok(match room < shared.accept_burst {

@@ -6,16 +6,16 @@
 //! of them.
 //!
 //! Invariant: nothing here is shared with another shard but immutable snapshots, host sets, counters
-//! that only this thread writes, and the roster: mailboxes, and how many connections each shard has.
+//! that only this thread writes, and the shard handles (mailboxes and a few atomics).
 
 pub mod budget;
 pub mod buffers;
 pub mod clock;
+pub mod handle;
 pub mod mailbox;
 pub mod quota;
 pub mod reactor;
 pub mod ring;
-pub mod roster;
 pub mod socket;
 pub mod stage;
 pub mod timers;
@@ -32,11 +32,11 @@ use std::time::Instant;
 use self::budget::Budget;
 use self::buffers::Buffers;
 use self::clock::Clock;
+use self::handle::{ShardHandle, ShardHandles};
 use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::quota::Quota;
 use self::reactor::{Place, Reactor};
 use self::ring::Ring;
-use self::roster::{Post, Roster};
 use self::stage::Stage;
 use self::timers::{Alarm, Timers};
 use self::world::World;
@@ -60,7 +60,7 @@ pub struct Plan {
     /// The zero of all clocks.
     pub epoch: Instant,
     /// All shards, itself among them.
-    pub roster: Roster,
+    pub handles: ShardHandles,
 }
 
 /// A shard, for the life of the process.
@@ -90,9 +90,9 @@ pub struct Shard {
     heads: RefCell<Vec<Box<Heads>>>,
     scratch: RefCell<Scratch>,
     /// All shards.
-    pub roster: Roster,
+    pub handles: ShardHandles,
     /// Itself, as others see it.
-    pub post: &'static Post,
+    pub handle: &'static ShardHandle,
     sweep: Cell<Option<&'static Alarm>>,
     /// When the next look at the idle upstream connections is due.
     sweep_due: Cell<clock::Millis>,
@@ -133,7 +133,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
         tracing::warn!(target: "main", "shard {}: cannot be pinned to core {}", plan.id, core.id);
     }
     ring::block_on(plan.ring, async move {
-        let shard = Shard::new(plan.id, plan.ring, plan.epoch, plan.roster)?;
+        let shard = Shard::new(plan.id, plan.ring, plan.epoch, plan.handles)?;
         monoio::spawn(shard.reactor.run());
         monoio::spawn(shard.reactor.run());
         shard.spawn(shard.timers.run(&shard.clock));
@@ -155,9 +155,13 @@ fn contain<T>(something: impl FnOnce() -> T) -> Option<T> {
 }
 
 impl Shard {
-    fn new(id: usize, ring: Ring, epoch: Instant, roster: Roster) -> io::Result<&'static Self> {
-        let post =
-            roster.post(id).ok_or_else(|| io::Error::other("a shard that is on no roster"))?;
+    fn new(
+        id: usize,
+        ring: Ring,
+        epoch: Instant,
+        handles: ShardHandles,
+    ) -> io::Result<&'static Self> {
+        let handle = handles.get(id).ok_or_else(|| io::Error::other("no handle for this shard"))?;
         let buffers: &'static Buffers = Box::leak(Box::default());
         let reactor = Reactor::start(ring, buffers)?;
         // A shard lives as long as the process: tasks borrow it without counting.
@@ -176,8 +180,8 @@ impl Shard {
             next_connection: Cell::new(id as u64),
             heads: RefCell::default(),
             scratch: RefCell::default(),
-            roster,
-            post,
+            handles,
+            handle,
             sweep: Cell::new(None),
             sweep_due: Cell::new(clock::Millis::MAX),
         }));
@@ -189,7 +193,7 @@ impl Shard {
     #[must_use]
     pub fn connection_id(&self) -> u64 {
         let id = self.next_connection.get();
-        self.next_connection.set(id + self.roster.count() as u64);
+        self.next_connection.set(id + self.handles.count() as u64);
         id
     }
 
@@ -230,7 +234,7 @@ impl Shard {
                 }
                 self.timers.wake_all();
             }
-            Order::Heartbeat => self.post.answer_heartbeat(),
+            Order::Heartbeat => self.handle.answer_heartbeat(),
         }
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use corvoy_config::{Problems, Source};
 use corvoy_engine::compile;
 use corvoy_engine::control::sockets;
+use corvoy_engine::shard::handle::ShardHandles;
 use corvoy_engine::shard::mailbox::{Mailbox, Order};
-use corvoy_engine::shard::roster::Roster;
 use corvoy_engine::shard::{self, Plan, ring};
 use corvoy_engine::stats::Registry;
 use corvoy_engine::upstream::discovery::Discovery;
@@ -28,22 +28,22 @@ impl Client {
         let snapshot = compiled(origin(), &registry).snapshot;
         let (mailbox, inbox) = Mailbox::new().unwrap();
         let ring = ring::choose().unwrap().ring;
-        let roster = Roster::new(vec![mailbox], u64::MAX);
-        let plan = Plan { id: 0, core: None, ring, inbox, epoch: Instant::now(), roster };
-        let shard = roster.post(0).unwrap();
+        let handles = ShardHandles::new(vec![mailbox], u64::MAX);
+        let plan = Plan { id: 0, core: None, ring, inbox, epoch: Instant::now(), handles };
+        let shard = handles.get(0).unwrap();
         thread::spawn(move || {
             counting::watch_this_thread();
             shard::run(plan).unwrap();
         });
-        shard.tell(Order::Snapshot(Arc::clone(&snapshot)));
+        shard.send(Order::Snapshot(Arc::clone(&snapshot)));
         for (cluster, compiled) in snapshot.clusters.iter().enumerate() {
             let Discovery::Static(hosts) = &compiled.discovery else { panic!("not static") };
-            shard.tell(Order::Hosts { cluster, hosts: Arc::clone(hosts) });
+            shard.send(Order::Hosts { cluster, hosts: Arc::clone(hosts) });
         }
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (address, mut sockets) = sockets::listen(anywhere, 1, 128, None).unwrap();
         let socket = sockets.remove(0);
-        shard.tell(Order::Listen { listener: 0, socket, address });
+        shard.send(Order::Listen { listener: 0, socket, address });
         Self { stream: connect(address) }
     }
 

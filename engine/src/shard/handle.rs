@@ -10,8 +10,8 @@ use super::mailbox::{Mailbox, Order};
 
 /// The shards in their order, for the life of the process.
 #[derive(Clone, Copy, Debug)]
-pub struct Roster {
-    posts: &'static [Post],
+pub struct ShardHandles {
+    handles: &'static [ShardHandle],
     /// Client connections that there may be, all shards together.
     connections_max: u64,
 }
@@ -19,7 +19,7 @@ pub struct Roster {
 /// A shard, seen from any thread.
 #[derive(Debug)]
 #[repr(align(128))] // its count is written with each connection: no other shard's stands beside it
-pub struct Post {
+pub struct ShardHandle {
     id: usize,
     mailbox: Mailbox,
     connections: AtomicU64,
@@ -31,7 +31,7 @@ pub struct Post {
 
 /// A socket that a shard accepts connections from; no longer when it is dropped.
 #[derive(Debug)]
-pub struct Listening(&'static Post);
+pub struct Listening(&'static ShardHandle);
 
 impl Drop for Listening {
     fn drop(&mut self) {
@@ -40,13 +40,13 @@ impl Drop for Listening {
     }
 }
 
-impl Roster {
+impl ShardHandles {
     /// Shards with these mailboxes, and no connections yet. `connections_max`: as many as the file
     /// descriptors of the process are enough for.
     #[must_use]
     pub fn new(mailboxes: Vec<Mailbox>, connections_max: u64) -> Self {
-        let posts = mailboxes.into_iter().enumerate();
-        let posts = posts.map(|(id, mailbox)| Post {
+        let handles = mailboxes.into_iter().enumerate();
+        let handles = handles.map(|(id, mailbox)| ShardHandle {
             id,
             mailbox,
             connections: AtomicU64::new(0),
@@ -56,13 +56,13 @@ impl Roster {
             heartbeats: AtomicU64::new(0),
         });
         // Shards end with the process.
-        Self { posts: Box::leak(posts.collect()), connections_max }
+        Self { handles: Box::leak(handles.collect()), connections_max }
     }
 
     /// Client connections that may be accepted beyond those that are open.
     #[must_use]
-    pub fn room(self) -> usize {
-        let open: u64 = self.posts.iter().map(Post::connections).sum();
+    pub fn connections_left(self) -> usize {
+        let open: u64 = self.handles.iter().map(ShardHandle::connections).sum();
         usize::try_from(self.connections_max.saturating_sub(open)).unwrap_or(usize::MAX)
     }
 
@@ -75,22 +75,22 @@ impl Roster {
     /// How many shards there are.
     #[must_use]
     pub const fn count(self) -> usize {
-        self.posts.len()
+        self.handles.len()
     }
 
     /// One shard.
     #[must_use]
-    pub fn post(self, shard: usize) -> Option<&'static Post> {
-        self.posts.get(shard)
+    pub fn get(self, shard: usize) -> Option<&'static ShardHandle> {
+        self.handles.get(shard)
     }
 
     /// All of them.
-    pub fn posts(self) -> impl Iterator<Item = &'static Post> {
-        self.posts.iter()
+    pub fn all(self) -> impl Iterator<Item = &'static ShardHandle> {
+        self.handles.iter()
     }
 }
 
-impl Post {
+impl ShardHandle {
     /// The number of the shard, from 0.
     #[must_use]
     pub const fn id(&self) -> usize {
@@ -98,7 +98,7 @@ impl Post {
     }
 
     /// Leaves an order in the mailbox of the shard.
-    pub fn tell(&self, order: Order) {
+    pub fn send(&self, order: Order) {
         self.mailbox.send(order);
     }
 
