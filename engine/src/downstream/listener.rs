@@ -186,7 +186,7 @@ impl Acceptor {
 
 /// Serves a connection that another shard accepted.
 pub fn take_over(shard: &'static Shard, listener: &Arc<Listener>, arrival: Arrival) {
-    let listener = shard.world().local_listener(shard.id, listener);
+    let listener = shard.snapshot().local_listener(shard.id, listener);
     start(shard, &listener, arrival);
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn forward(
     route: &Route,
     plan: &Forward,
 ) -> Outcome {
-    let Some(cluster) = x.world.cluster(plan.cluster) else {
+    let Some(cluster) = x.snapshot.cluster(plan.cluster) else {
         return Outcome::reply(LocalReply::cluster_not_found(503));
     };
     if let Some(invalid) = x.check_strictly() {

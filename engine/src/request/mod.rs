@@ -46,8 +46,8 @@ use crate::http::names::Names;
 use crate::http1::{self, encode, framing};
 use crate::shard::Heads;
 use crate::shard::clock::{Millis, millis};
+use crate::shard::local::LocalSnapshot;
 use crate::shard::quota::Place;
-use crate::shard::world::World;
 use crate::stats::RouterStats;
 
 /// What is known of one request and its answer.
@@ -56,7 +56,7 @@ pub(crate) struct Exchange<'a> {
     client: &'a mut Client,
     heads: &'a mut Heads,
     chain: Rc<ConnectionChain>,
-    world: Rc<World>,
+    snapshot: Rc<LocalSnapshot>,
     deadlines: Deadlines,
     timeouts: Timeouts,
     timeout_reply: TimeoutReply,
@@ -195,7 +195,7 @@ impl<'a> Exchange<'a> {
             stream_idle: limits.stream_idle,
             per_try_idle: None,
             chain,
-            world: shard.world(),
+            snapshot: shard.snapshot(),
             deadlines,
             timeouts: Timeouts { global: None, per_try: None },
             timeout_reply: TimeoutReply::GatewayTimeout,

@@ -12,6 +12,7 @@ pub mod budget;
 pub mod buffers;
 pub mod clock;
 pub mod handle;
+pub mod local;
 pub mod mailbox;
 pub mod quota;
 pub mod reactor;
@@ -19,7 +20,6 @@ pub mod ring;
 pub mod socket;
 pub mod stage;
 pub mod timers;
-pub mod world;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
@@ -33,13 +33,13 @@ use self::budget::Budget;
 use self::buffers::Buffers;
 use self::clock::Clock;
 use self::handle::{ShardHandle, ShardHandles};
+use self::local::LocalSnapshot;
 use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::quota::Quota;
 use self::reactor::{Place, Reactor};
 use self::ring::Ring;
 use self::stage::Stage;
 use self::timers::{Alarm, Timers};
-use self::world::World;
 use crate::downstream::{Direction, listener};
 use crate::http::names::AsReceived;
 use crate::http::{RequestHead, ResponseHead};
@@ -81,7 +81,7 @@ pub struct Shard {
     reactor: &'static Reactor,
     /// Random numbers: request ids, back-off, balancing. Not for secrets.
     pub random: RefCell<fastrand::Rng>,
-    world: RefCell<Rc<World>>,
+    snapshot: RefCell<Rc<LocalSnapshot>>,
     draining: Cell<Draining>,
     /// Whose listening sockets are closed.
     stopped: Cell<Option<Listeners>>,
@@ -174,7 +174,7 @@ impl Shard {
             half_closed: Quota::new(limits::HALF_CLOSED_MAX),
             reactor,
             random: RefCell::new(fastrand::Rng::new()),
-            world: RefCell::new(Rc::new(World::default())),
+            snapshot: RefCell::new(Rc::new(LocalSnapshot::default())),
             draining: Cell::new(Draining::No),
             stopped: Cell::new(None),
             next_connection: Cell::new(id as u64),
@@ -201,16 +201,16 @@ impl Shard {
         self.clock.refresh();
         match order {
             Order::Snapshot(snapshot) => {
-                let next = World::next(self, &self.world.borrow(), &snapshot);
-                *self.world.borrow_mut() = Rc::new(next);
+                let next = LocalSnapshot::next(self, &self.snapshot.borrow(), &snapshot);
+                *self.snapshot.borrow_mut() = Rc::new(next);
             }
             Order::Hosts { cluster, hosts } => {
-                if let Some(cluster) = self.world().cluster(cluster) {
+                if let Some(cluster) = self.snapshot().cluster(cluster) {
                     cluster.replace_hosts(hosts);
                 }
             }
             Order::Listen { listener, socket, address } => {
-                let Some(listener) = self.world().listener(listener) else { return };
+                let Some(listener) = self.snapshot().listener(listener) else { return };
                 self.stopped.set(None);
                 match socket::Socket::new(socket) {
                     Ok(socket) => self.spawn(listener::accept(self, listener, socket, address)),
@@ -240,8 +240,8 @@ impl Shard {
 
     /// The configuration for a request that begins now.
     #[must_use]
-    pub fn world(&self) -> Rc<World> {
-        Rc::clone(&self.world.borrow())
+    pub fn snapshot(&self) -> Rc<LocalSnapshot> {
+        Rc::clone(&self.snapshot.borrow())
     }
 
     /// How much the shard wants to be rid of its connections.
@@ -354,7 +354,7 @@ impl Shard {
             let now = self.clock.refresh();
             alarm.set(None, now);
             self.sweep_due.set(clock::Millis::MAX);
-            if let Some(expires) = self.world().sweep(now) {
+            if let Some(expires) = self.snapshot().sweep(now) {
                 self.sweep_later(expires, now);
             }
         }

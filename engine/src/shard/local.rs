@@ -16,12 +16,12 @@ use crate::upstream::local::LocalCluster;
 
 /// One configuration on one shard.
 #[derive(Debug, Default)]
-pub struct World {
+pub struct LocalSnapshot {
     listeners: Vec<Rc<LocalListener>>,
     clusters: Vec<Rc<LocalCluster>>,
 }
 
-impl World {
+impl LocalSnapshot {
     /// The world of `snapshot`. A cluster that stays the same keeps its pools.
     #[must_use]
     pub fn next(shard: &'static Shard, old: &Self, snapshot: &Snapshot) -> Self {
