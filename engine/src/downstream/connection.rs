@@ -34,8 +34,8 @@ pub fn serve(mut client: Client) -> impl Future<Output = ()> {
             let after = match next {
                 Next::Request(mut heads) => {
                     client.requests += 1;
-                    let stage = &client.shard.stage;
-                    let after = stage.enter(|| request::serve(&mut client, &mut heads)).await;
+                    let futures = &client.shard.futures;
+                    let after = futures.place(|| request::serve(&mut client, &mut heads)).await;
                     client.shard.give_heads(heads);
                     after
                 }

@@ -18,7 +18,7 @@ pub mod quota;
 pub mod reactor;
 pub mod ring;
 pub mod socket;
-pub mod stage;
+pub mod future_pool;
 pub mod timers;
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -38,7 +38,7 @@ use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::quota::Quota;
 use self::reactor::{Place, Reactor};
 use self::ring::Ring;
-use self::stage::Stage;
+use self::future_pool::FuturePool;
 use self::timers::{Alarm, Timers};
 use crate::downstream::{Direction, listener};
 use crate::http::names::AsReceived;
@@ -75,7 +75,7 @@ pub struct Shard {
     /// Memory that connections borrow.
     pub buffers: &'static Buffers,
     /// Memory for exchanges.
-    pub stage: Stage,
+    pub futures: FuturePool,
     /// Half-closed clients that wait for their origin.
     pub half_closed: Quota,
     reactor: &'static Reactor,
@@ -170,7 +170,7 @@ impl Shard {
             clock: Clock::new(epoch),
             timers: Timers::new()?,
             buffers,
-            stage: Stage::default(),
+            futures: FuturePool::default(),
             half_closed: Quota::new(limits::HALF_CLOSED_MAX),
             reactor,
             random: RefCell::new(fastrand::Rng::new()),

@@ -20,24 +20,24 @@ use crate::limits;
 
 /// The free blocks of one shard.
 #[derive(Debug, Default)]
-pub struct Stage {
+pub struct FuturePool {
     free: RefCell<Vec<Block>>,
 }
 
-impl Stage {
+impl FuturePool {
     /// Makes a future in a block, where it runs. There is one type of future on the plain path, so a
     /// free block fits but for the first time.
     #[inline]
-    pub fn enter<F: Future>(&'static self, make: impl FnOnce() -> F) -> Staged<F> {
+    pub fn place<F: Future>(&'static self, make: impl FnOnce() -> F) -> PooledFuture<F> {
         let layout = Layout::new::<F>();
         let free = self.free.borrow_mut().pop().filter(|block| block.layout == layout);
         let block = free.unwrap_or_else(|| Block::new(layout));
         // SAFETY: the block has the layout of `F`, and nobody else has the block.
         unsafe { block.memory.cast::<F>().write(make()) };
-        Staged { block: ManuallyDrop::new(block), stage: self, future: PhantomData }
+        PooledFuture { block: ManuallyDrop::new(block), pool: self, future: PhantomData }
     }
 
-    fn leave(&self, block: Block) {
+    fn release(&self, block: Block) {
         let mut free = self.free.borrow_mut();
         if free.len() < limits::POOLED_BLOCKS_MAX {
             free.push(block);
@@ -45,15 +45,15 @@ impl Stage {
     }
 }
 
-/// A future in a block of a [`Stage`].
+/// A future in a block of a [`FuturePool`].
 #[derive(Debug)]
-pub struct Staged<F> {
+pub struct PooledFuture<F> {
     block: ManuallyDrop<Block>,
-    stage: &'static Stage,
+    pool: &'static FuturePool,
     future: PhantomData<F>,
 }
 
-impl<F: Future> Future for Staged<F> {
+impl<F: Future> Future for PooledFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -64,12 +64,12 @@ impl<F: Future> Future for Staged<F> {
     }
 }
 
-impl<F> Drop for Staged<F> {
+impl<F> Drop for PooledFuture<F> {
     fn drop(&mut self) {
         // SAFETY: the block holds an `F`, and nobody looks at it after this.
         unsafe { self.block.memory.cast::<F>().drop_in_place() };
         // SAFETY: nobody looks at `self.block` after this.
-        self.stage.leave(unsafe { ManuallyDrop::take(&mut self.block) });
+        self.pool.release(unsafe { ManuallyDrop::take(&mut self.block) });
     }
 }
 
@@ -112,40 +112,40 @@ mod tests {
         Rc::strong_count(&held)
     }
 
-    fn stage() -> &'static Stage {
+    fn pool() -> &'static FuturePool {
         Box::leak(Box::default())
     }
 
     #[test]
     fn a_future_runs_to_its_end_and_leaves_its_block() {
-        let (stage, held) = (stage(), Rc::new(()));
+        let (pool, held) = (pool(), Rc::new(()));
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..3 {
-            let mut staged = pin!(stage.enter(|| hold(Rc::clone(&held), true)));
-            assert_eq!(staged.as_mut().poll(&mut cx), Poll::Ready(2));
-            assert!(stage.free.borrow().is_empty());
+            let mut future = pin!(pool.place(|| hold(Rc::clone(&held), true)));
+            assert_eq!(future.as_mut().poll(&mut cx), Poll::Ready(2));
+            assert!(pool.free.borrow().is_empty());
         }
-        assert_eq!(stage.free.borrow().len(), 1);
+        assert_eq!(pool.free.borrow().len(), 1);
         assert_eq!(Rc::strong_count(&held), 1);
     }
 
     #[test]
     fn a_future_that_is_given_up_drops_what_it_holds() {
-        let (stage, held) = (stage(), Rc::new(()));
+        let (pool, held) = (pool(), Rc::new(()));
         let mut cx = Context::from_waker(Waker::noop());
-        let mut staged = Box::pin(stage.enter(|| hold(Rc::clone(&held), false)));
-        assert!(staged.as_mut().poll(&mut cx).is_pending());
-        drop(staged);
-        assert_eq!((Rc::strong_count(&held), stage.free.borrow().len()), (1, 1));
+        let mut future = Box::pin(pool.place(|| hold(Rc::clone(&held), false)));
+        assert!(future.as_mut().poll(&mut cx).is_pending());
+        drop(future);
+        assert_eq!((Rc::strong_count(&held), pool.free.borrow().len()), (1, 1));
     }
 
     #[test]
     fn a_block_of_another_size_is_not_used() {
-        let stage = stage();
-        drop(stage.enter(|| async { [1_u8; 100] }));
+        let pool = pool();
+        drop(pool.place(|| async { [1_u8; 100] }));
         let held = Rc::new(());
         let mut cx = Context::from_waker(Waker::noop());
-        let mut staged = pin!(stage.enter(|| hold(Rc::clone(&held), true)));
-        assert_eq!(staged.as_mut().poll(&mut cx), Poll::Ready(2));
+        let mut future = pin!(pool.place(|| hold(Rc::clone(&held), true)));
+        assert_eq!(future.as_mut().poll(&mut cx), Poll::Ready(2));
     }
 }
