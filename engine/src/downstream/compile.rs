@@ -140,7 +140,7 @@ fn balance(config: Option<&config::ConnectionBalanceConfig>, shards: usize) -> C
     let exact = config.map(|config::ConnectionBalanceConfig { exact_balance }| exact_balance);
     match exact.and_then(Option::as_ref) {
         Some(config::ExactBalance {}) => ConnectionBalance::Exact(ExactBalance::new(shards)),
-        None => ConnectionBalance::Rough,
+        None => ConnectionBalance::Approximate,
     }
 }
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::connection_balance::Seat;
-use super::connection_limit::Places;
+use super::connection_balance::Assignment;
+use super::connection_limit::Permits;
 use super::filter_chain::ConnectionChain;
 use super::local::LocalListener;
 use super::next_request::Next;
@@ -88,7 +88,7 @@ pub struct Client {
     pub(super) requests: u64,
     closed_by: ClosedBy,
     exchange: Exchange,
-    _held: (Places, Seat),
+    _guards: (Permits, Assignment),
 }
 
 /// Whether a request is being answered.
@@ -106,7 +106,7 @@ impl Client {
         socket: Socket,
         peer: SocketAddr,
         local: SocketAddr,
-        held: (Places, Seat),
+        guards: (Permits, Assignment),
     ) -> Self {
         let client = Self {
             shard,
@@ -124,7 +124,7 @@ impl Client {
             requests: 0,
             closed_by: ClosedBy::Us,
             exchange: Exchange::None,
-            _held: held,
+            _guards: guards,
         };
         client.listener_stats().downstream_cx_total.inc();
         client.listener_stats().downstream_cx_active.inc();
@@ -244,7 +244,7 @@ impl Client {
         if self.early.capacity() == 0 {
             self.early = self.shard.buffers.take();
         }
-        // Without room nothing would be received, and the wait for it would end at once for ever.
+        // Without left nothing would be received, and the wait for it would end at once for ever.
         if self.early.len() == self.early.capacity() {
             self.early.reserve(limits::PIPELINED_BYTES_MAX.saturating_sub(self.early.len()));
         }

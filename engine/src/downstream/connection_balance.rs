@@ -18,57 +18,57 @@ pub enum ConnectionBalance {
     /// A connection stays where it was accepted, unless another shard, chosen at random, has markedly
     /// fewer, those of other listeners included. One look leaves the busiest shard with 1.2 to 1.5
     /// times the mean where the hash leaves it with twice as much.
-    Rough,
+    Approximate,
     /// `exact_balance`: the shard that has the fewest of this listener. Costs a look at every shard.
     Exact(ExactBalance),
 }
 
-/// The seat of a connection on the shard that serves it; free again when it is dropped.
+/// The assignment of a connection on the shard that serves it; free again when it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    post: &'static ShardHandle,
-    of_listener: Option<Arc<Held>>,
+pub struct Assignment {
+    shard: &'static ShardHandle,
+    listener_count: Option<Arc<Count>>,
 }
 
 impl ConnectionBalance {
-    /// A seat for a connection that was accepted at `home`. `random` gives a number below its
+    /// A assignment for a connection that was accepted at `home`. `random` gives a number below its
     /// argument, which is not 0.
-    pub fn seat(
+    pub fn assign(
         &self,
         home: &'static ShardHandle,
         handles: ShardHandles,
         random: impl FnOnce(usize) -> usize,
-    ) -> Seat {
-        let (post, of_listener) = match self {
-            Self::Rough => (roughly(home, handles, random), None),
-            Self::Exact(exact) => match exact.take(home.id()) {
+    ) -> Assignment {
+        let (shard, listener_count) = match self {
+            Self::Approximate => (approximate(home, handles, random), None),
+            Self::Exact(exact) => match exact.count_one(home.id()) {
                 Some((shard, held)) => (handles.get(shard).unwrap_or(home), Some(held)),
                 None => (home, None),
             },
         };
-        post.connection_opened();
-        Seat { post, of_listener }
+        shard.connection_opened();
+        Assignment { shard, listener_count }
     }
 }
 
-impl Seat {
+impl Assignment {
     /// The shard.
     #[must_use]
-    pub const fn post(&self) -> &'static ShardHandle {
-        self.post
+    pub const fn shard(&self) -> &'static ShardHandle {
+        self.shard
     }
 }
 
-impl Drop for Seat {
+impl Drop for Assignment {
     fn drop(&mut self) {
-        self.post.connection_closed();
-        if let Some(held) = &self.of_listener {
+        self.shard.connection_closed();
+        if let Some(held) = &self.listener_count {
             held.0.fetch_sub(1, Relaxed);
         }
     }
 }
 
-fn roughly(
+fn approximate(
     home: &'static ShardHandle,
     handles: ShardHandles,
     random: impl FnOnce(usize) -> usize,
@@ -81,25 +81,25 @@ fn roughly(
     }
     let other = random(others);
     let other = if other < home.id() { other } else { other + 1 };
-    let other = handles.get(other).filter(|other| is_worth_it(here, other.connections()));
+    let other = handles.get(other).filter(|other| is_worth_handing_over(here, other.connections()));
     other.unwrap_or(home)
 }
 
 /// Whether a connection goes over to a shard that has so many fewer: one below four, a quarter above.
 /// A quarter is what chance does to some tens of connections, and the message and the wake-up cost
 /// some microseconds.
-const fn is_worth_it(here: u64, there: u64) -> bool {
+const fn is_worth_handing_over(here: u64, there: u64) -> bool {
     here > there + there / 4
 }
 
 /// How many connections of one listener each shard has.
 #[derive(Debug)]
-pub struct ExactBalance(Box<[Arc<Held>]>);
+pub struct ExactBalance(Box<[Arc<Count>]>);
 
 /// Two cache lines, because the processor fetches them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Held(AtomicU64);
+struct Count(AtomicU64);
 
 impl ExactBalance {
     /// For so many shards.
@@ -109,7 +109,7 @@ impl ExactBalance {
     }
 
     /// Counts one more where there are the fewest; of those that are even at the first from `home` on.
-    fn take(&self, home: usize) -> Option<(usize, Arc<Held>)> {
+    fn count_one(&self, home: usize) -> Option<(usize, Arc<Count>)> {
         loop {
             let from_home = self.0.iter().enumerate().cycle().skip(home).take(self.0.len());
             let counted = from_home.map(|(shard, held)| (held.0.load(Relaxed), shard, held));
@@ -144,17 +144,17 @@ mod tests {
         balance: &ConnectionBalance,
         handles: ShardHandles,
         connections: usize,
-    ) -> Vec<Seat> {
+    ) -> Vec<Assignment> {
         let mut random = fastrand::Rng::with_seed(7);
         let home = handles.get(0).unwrap();
-        let mut seat = |_| balance.seat(home, handles, |below| random.usize(..below));
-        (0..connections).map(&mut seat).collect()
+        let mut assignment = |_| balance.assign(home, handles, |below| random.usize(..below));
+        (0..connections).map(&mut assignment).collect()
     }
 
     #[test]
     fn exact_balance_is_exact() {
         let handles = shards(4);
-        let _seats = accepted_by_the_first(&exact(4), handles, 18);
+        let _assignments = accepted_by_the_first(&exact(4), handles, 18);
         assert_eq!(held(handles), [5, 5, 4, 4]);
     }
 
@@ -163,15 +163,15 @@ mod tests {
         let (handles, balance) = (shards(4), exact(4));
         let accept = |shard: usize| {
             let home = handles.get(shard).unwrap();
-            (0..500).map(|_| balance.seat(home, handles, |_| 0)).collect::<Vec<_>>()
+            (0..500).map(|_| balance.assign(home, handles, |_| 0)).collect::<Vec<_>>()
         };
-        let seats: Vec<Vec<Seat>> = std::thread::scope(|scope| {
+        let assignments: Vec<Vec<Assignment>> = std::thread::scope(|scope| {
             let accepting: Vec<_> =
                 (0..4).map(|shard| scope.spawn(move || accept(shard))).collect();
             accepting.into_iter().map(|shard| shard.join().unwrap()).collect()
         });
         assert_eq!(held(handles), [500; 4]);
-        drop(seats);
+        drop(assignments);
         assert_eq!(held(handles), [0; 4]);
         let ConnectionBalance::Exact(counts) = &balance else { unreachable!() };
         assert!(counts.0.iter().all(|held| held.0.load(Relaxed) == 0));
@@ -181,7 +181,7 @@ mod tests {
     fn exact_balance_counts_the_connections_of_its_own_listener() {
         let handles = shards(2);
         let _of_another = accepted_by_the_first(&exact(2), handles, 1);
-        let _seats = accepted_by_the_first(&exact(2), handles, 3);
+        let _assignments = accepted_by_the_first(&exact(2), handles, 3);
         assert_eq!(held(handles), [3, 1]);
     }
 
@@ -189,7 +189,8 @@ mod tests {
     fn a_rough_balance_of_two_leaves_a_quarter_more_at_the_most() {
         for (connections, evenly) in [(1, [1, 0]), (2, [1, 1]), (8, [4, 4]), (1000, [556, 444])] {
             let handles = shards(2);
-            let _seats = accepted_by_the_first(&ConnectionBalance::Rough, handles, connections);
+            let _assignments =
+                accepted_by_the_first(&ConnectionBalance::Approximate, handles, connections);
             assert_eq!(held(handles), evenly);
         }
     }
@@ -197,19 +198,19 @@ mod tests {
     #[test]
     fn a_rough_balance_of_many_leaves_no_shard_idle() {
         let handles = shards(16);
-        let _seats = accepted_by_the_first(&ConnectionBalance::Rough, handles, 64);
+        let _assignments = accepted_by_the_first(&ConnectionBalance::Approximate, handles, 64);
         assert!(held(handles).iter().all(|held| (1..=8).contains(held)), "{:?}", held(handles));
     }
 
     #[test]
     fn shards_that_are_even_keep_what_they_accept() {
-        for balance in [ConnectionBalance::Rough, exact(3)] {
+        for balance in [ConnectionBalance::Approximate, exact(3)] {
             let handles = shards(3);
-            let mut seats = Vec::new();
+            let mut assignments = Vec::new();
             for here in [2, 0, 1, 1, 2, 0] {
                 let home = handles.get(here).unwrap();
-                seats.push(balance.seat(home, handles, |_| 0));
-                assert_eq!(seats.last().unwrap().post().id(), here, "{balance:?}");
+                assignments.push(balance.assign(home, handles, |_| 0));
+                assert_eq!(assignments.last().unwrap().shard().id(), here, "{balance:?}");
             }
         }
     }

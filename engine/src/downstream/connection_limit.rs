@@ -19,20 +19,20 @@ impl ConnectionLimit {
         Arc::new(Self { most, active: AtomicU64::new(0) })
     }
 
-    /// A place for one more; none if there are as many as there may be.
+    /// A permit for one more; none if there are as many as there may be.
     #[must_use]
-    pub fn take(self: &Arc<Self>) -> Option<Place> {
+    pub fn acquire(self: &Arc<Self>) -> Option<Permit> {
         let before = self.active.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(self));
-        (before < self.most).then_some(place)
+        let permit = Permit(Arc::clone(self));
+        (before < self.most).then_some(permit)
     }
 }
 
-/// The place of a connection; free again when it is dropped.
+/// The permit of a connection; free again when it is dropped.
 #[derive(Debug)]
-pub struct Place(Arc<ConnectionLimit>);
+pub struct Permit(Arc<ConnectionLimit>);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
@@ -47,12 +47,12 @@ pub struct Limits {
     pub listener: Option<Arc<ConnectionLimit>>,
 }
 
-/// The places of a connection, one for each limit.
+/// The permits of a connection, one for each limit.
 #[derive(Debug, Default)]
 #[expect(dead_code, reason = "they count by being there")]
-pub struct Places {
-    global: Option<Place>,
-    listener: Option<Place>,
+pub struct Permits {
+    global: Option<Permit>,
+    listener: Option<Permit>,
 }
 
 /// The limit that is reached.
@@ -65,21 +65,21 @@ pub enum Overflow {
 }
 
 impl Limits {
-    /// The places for a connection.
+    /// The permits for a connection.
     ///
     /// # Errors
     /// When a limit is reached; as in Envoy that of all listeners counts first.
-    pub fn take(&self) -> Result<Places, Overflow> {
+    pub fn acquire(&self) -> Result<Permits, Overflow> {
         if self.global.is_none() && self.listener.is_none() {
-            return Ok(Places::default());
+            return Ok(Permits::default());
         }
-        let take = |limit: &Option<Arc<ConnectionLimit>>, overflow| match limit {
-            Some(limit) => limit.take().map(Some).ok_or(overflow),
+        let acquire = |limit: &Option<Arc<ConnectionLimit>>, overflow| match limit {
+            Some(limit) => limit.acquire().map(Some).ok_or(overflow),
             None => Ok(None),
         };
-        Ok(Places {
-            global: take(&self.global, Overflow::Global)?,
-            listener: take(&self.listener, Overflow::Listener)?,
+        Ok(Permits {
+            global: acquire(&self.global, Overflow::Global)?,
+            listener: acquire(&self.listener, Overflow::Listener)?,
         })
     }
 }
@@ -91,10 +91,10 @@ mod tests {
     #[test]
     fn a_place_is_free_again_when_its_connection_ends() {
         let limits = Limits { listener: Some(ConnectionLimit::new(2)), ..Limits::default() };
-        let places = [limits.take(), limits.take()].map(|taken| taken.expect("a place"));
-        assert_eq!(limits.take().err(), Some(Overflow::Listener));
-        drop(places);
-        assert!(limits.take().is_ok());
+        let permits = [limits.acquire(), limits.acquire()].map(|taken| taken.expect("a permit"));
+        assert_eq!(limits.acquire().err(), Some(Overflow::Listener));
+        drop(permits);
+        assert!(limits.acquire().is_ok());
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         let global = ConnectionLimit::new(1);
         let limits =
             Limits { global: Some(Arc::clone(&global)), listener: Some(ConnectionLimit::new(0)) };
-        assert_eq!(limits.take().err(), Some(Overflow::Listener));
-        assert!(global.take().is_some());
+        assert_eq!(limits.acquire().err(), Some(Overflow::Listener));
+        assert!(global.acquire().is_some());
     }
 }

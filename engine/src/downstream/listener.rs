@@ -13,8 +13,8 @@ use std::task::Poll;
 
 use super::Listener;
 use super::connection::{Client, serve};
-use super::connection_balance::Seat;
-use super::connection_limit::{Overflow, Places};
+use super::connection_balance::Assignment;
+use super::connection_limit::{Overflow, Permits};
 use super::local::LocalListener;
 use crate::limits;
 use crate::shard::Shard;
@@ -32,7 +32,7 @@ pub async fn accept(
     let _listening = shard.handle.begin_listening();
     let acceptor = Acceptor { shard, listener, socket, address, alarm: shard.timers.alarm() };
     acceptor.accept_while_open().await;
-    acceptor.accept_the_last().await;
+    acceptor.accept_remaining().await;
     acceptor.socket.stop_listening();
 }
 
@@ -42,18 +42,18 @@ enum Queue {
     Empty,
     MaybeMore,
     /// Somebody waits, and has to: the other descriptors are for upstream connections.
-    HeldBack,
+    AtLimit,
 }
 
 /// A connection that the kernel completed.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct AcceptedSocket {
     socket: OwnedFd,
     peer: SocketAddr,
     /// What the listener is bound to.
     bound: SocketAddr,
-    /// Its places within the limits, and its seat on the shard that is to serve it.
-    held: (Places, Seat),
+    /// Its permits within the limits, and its seat on the shard that is to serve it.
+    guards: (Permits, Assignment),
 }
 
 struct Acceptor {
@@ -72,7 +72,7 @@ impl Acceptor {
     async fn accept_while_open(&self) {
         while self.is_open() {
             match self.burst() {
-                Ok(Queue::HeldBack) => self.pause(None).await,
+                Ok(Queue::AtLimit) => self.pause(None).await,
                 Err(error) if is_exhausted(&error) => self.pause(Some(&error)).await,
                 // An error: that connection was gone before it was accepted.
                 Ok(Queue::Empty | Queue::MaybeMore) | Err(_) => self.readable_or_stopped().await,
@@ -96,7 +96,7 @@ impl Acceptor {
 
     /// Accepts everybody who has connected, and everybody who is about to: a close would reset them.
     /// Who comes now gets no answer from the kernel, and tries again a second later.
-    async fn accept_the_last(&self) {
+    async fn accept_remaining(&self) {
         if let Err(error) = self.socket.drop_new_handshakes() {
             let address = self.address;
             tracing::warn!(target: "main", "{address}: clients may be reset: {error}");
@@ -107,17 +107,17 @@ impl Acceptor {
             let now = self.shard.clock.now();
             match left {
                 Ok(Queue::Empty) if now >= until => return,
-                Ok(Queue::HeldBack) => self.pause(None).await,
+                Ok(Queue::AtLimit) => self.pause(None).await,
                 Err(error) if is_exhausted(&error) => self.pause(Some(&error)).await,
                 Ok(Queue::Empty | Queue::MaybeMore) | Err(_) => {
                     self.alarm.set(Some(until), now);
-                    self.readable_or_rang().await;
+                    self.readable_or_expired().await;
                 }
             }
         }
     }
 
-    async fn readable_or_rang(&self) {
+    async fn readable_or_expired(&self) {
         poll_fn(|cx| {
             let rang = self.alarm.poll_rang(cx).is_ready();
             let readable = self.socket.poll_readable(cx).is_ready();
@@ -148,30 +148,31 @@ impl Acceptor {
 
     fn take(&self, accepted: &mut u64) -> io::Result<Queue> {
         let (shard, shared) = (self.shard, self.listener.listener());
-        let room = shard.handles.connections_left();
-        for _ in 0..shared.accept_burst.min(room) {
+        let left = shard.handles.connections_left();
+        for _ in 0..shared.accept_burst.min(left) {
             let Some((socket, peer)) = self.socket.accept()? else { return Ok(Queue::Empty) };
             *accepted += 1;
-            let places = match shared.limits.take() {
-                Ok(places) => places,
+            let permits = match shared.limits.acquire() {
+                Ok(permits) => permits,
                 Err(overflow) => {
                     self.count_refused(overflow);
                     continue;
                 }
             };
             let random = |below| shard.random.borrow_mut().usize(..below);
-            let seat = shared.balance.seat(shard.handle, shard.handles, random);
-            let server = seat.post();
-            let arrival = Arrival { socket, peer, bound: self.address, held: (places, seat) };
+            let assignment = shared.balance.assign(shard.handle, shard.handles, random);
+            let server = assignment.shard();
+            let accepted_socket =
+                AcceptedSocket { socket, peer, bound: self.address, guards: (permits, assignment) };
             if server.id() == shard.id {
-                start(shard, &self.listener, arrival);
+                start(shard, &self.listener, accepted_socket);
             } else {
-                server.send(Order::Serve { listener: Arc::clone(shared), arrival });
+                server.send(Order::Serve { listener: Arc::clone(shared), accepted_socket });
             }
         }
-        Ok(match room < shared.accept_burst {
+        Ok(match left < shared.accept_burst {
             false => Queue::MaybeMore,
-            true if self.socket.has_waiting() => Queue::HeldBack,
+            true if self.socket.has_waiting() => Queue::AtLimit,
             true => Queue::Empty,
         })
     }
@@ -185,14 +186,14 @@ impl Acceptor {
 }
 
 /// Serves a connection that another shard accepted.
-pub fn take_over(shard: &'static Shard, listener: &Arc<Listener>, arrival: Arrival) {
+pub fn take_over(shard: &'static Shard, listener: &Arc<Listener>, accepted_socket: AcceptedSocket) {
     let listener = shard.snapshot().local_listener(shard.id, listener);
-    start(shard, &listener, arrival);
+    start(shard, &listener, accepted_socket);
 }
 
 /// Starts the task of a connection that has its seat on this shard.
-fn start(shard: &'static Shard, listener: &Rc<LocalListener>, arrival: Arrival) {
-    let Arrival { socket, peer, bound, held } = arrival;
+fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: AcceptedSocket) {
+    let AcceptedSocket { socket, peer, bound, guards } = accepted_socket;
     let socket = Socket::new(socket).and_then(|socket| {
         // A listener on one address is what its connections came to: no need to ask.
         let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
@@ -200,7 +201,7 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, arrival: Arrival) 
     });
     match socket {
         Ok((socket, local)) => {
-            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, held)));
+            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, guards)));
         }
         Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),
     }

@@ -51,7 +51,7 @@ impl Exchange<'_> {
         }
         let grace = self.chain.manager.timeouts.half_close_grace;
         if self.half_closed.is_none() && !grace.is_zero() {
-            self.half_closed = self.client.shard.half_closed.take();
+            self.half_closed = self.client.shard.half_closed.acquire();
         }
         if self.half_closed.is_none() {
             return Err(self.client_has_left());

@@ -47,7 +47,7 @@ use crate::http1::{self, encode, framing};
 use crate::shard::Heads;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::local::LocalSnapshot;
-use crate::shard::quota::Place;
+use crate::shard::quota::Permit;
 use crate::stats::RouterStats;
 
 /// What is known of one request and its answer.
@@ -87,7 +87,7 @@ pub(crate) struct Exchange<'a> {
     /// Where it went.
     upstream: Upstream,
     /// Its place among those whose client has half-closed.
-    half_closed: Option<Place>,
+    half_closed: Option<Permit>,
 }
 
 /// Whether a host has given an interim answer. Envoy: with it the answer has begun, also where the

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::Shard;
 use super::socket::Socket;
-use crate::downstream::listener::Arrival;
+use crate::downstream::listener::AcceptedSocket;
 use crate::downstream::{Direction, Listener};
 use crate::snapshot::Snapshot;
 use crate::upstream::host_set::HostSet;
@@ -45,7 +45,7 @@ pub enum Order {
         /// Where it came to.
         listener: Arc<Listener>,
         /// The connection.
-        arrival: Arrival,
+        accepted_socket: AcceptedSocket,
     },
     /// Close these listening sockets once nobody waits in them; connections stay as they are.
     StopAccepting(Listeners),

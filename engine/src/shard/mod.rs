@@ -11,6 +11,7 @@
 pub mod budget;
 pub mod buffers;
 pub mod clock;
+pub mod future_pool;
 pub mod handle;
 pub mod local;
 pub mod mailbox;
@@ -18,7 +19,6 @@ pub mod quota;
 pub mod reactor;
 pub mod ring;
 pub mod socket;
-pub mod future_pool;
 pub mod timers;
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -32,13 +32,13 @@ use std::time::Instant;
 use self::budget::Budget;
 use self::buffers::Buffers;
 use self::clock::Clock;
+use self::future_pool::FuturePool;
 use self::handle::{ShardHandle, ShardHandles};
 use self::local::LocalSnapshot;
 use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::quota::Quota;
 use self::reactor::{Place, Reactor};
 use self::ring::Ring;
-use self::future_pool::FuturePool;
 use self::timers::{Alarm, Timers};
 use crate::downstream::{Direction, listener};
 use crate::http::names::AsReceived;
@@ -219,8 +219,8 @@ impl Shard {
                     }
                 }
             }
-            Order::Serve { listener, arrival } => {
-                let _taken = contain(|| listener::take_over(self, &listener, arrival));
+            Order::Serve { listener, accepted_socket } => {
+                let _taken = contain(|| listener::take_over(self, &listener, accepted_socket));
             }
             Order::StopAccepting(listeners) => {
                 self.stopped.set(Some(listeners.and(self.stopped.get())));

@@ -2,37 +2,37 @@
 
 use std::cell::Cell;
 
-/// A number of places.
+/// A number of permits.
 #[derive(Debug)]
 pub struct Quota {
     most: usize,
     taken: Cell<usize>,
 }
 
-/// One place of a [`Quota`]; free again when it is dropped.
+/// One permit of a [`Quota`]; free again when it is dropped.
 #[derive(Debug)]
-pub struct Place(&'static Quota);
+pub struct Permit(&'static Quota);
 
 impl Quota {
-    /// At most `most` places.
+    /// At most `most` permits.
     #[must_use]
     pub const fn new(most: usize) -> Self {
         Self { most, taken: Cell::new(0) }
     }
 
-    /// Takes a place; none if all are taken.
+    /// Takes a permit; none if all are taken.
     #[must_use]
-    pub fn take(&'static self) -> Option<Place> {
+    pub fn acquire(&'static self) -> Option<Permit> {
         let taken = self.taken.get();
         if taken >= self.most {
             return None;
         }
         self.taken.set(taken + 1);
-        Some(Place(self))
+        Some(Permit(self))
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.taken.set(self.0.taken.get() - 1);
     }
@@ -45,11 +45,11 @@ mod tests {
     #[test]
     fn a_place_is_free_again_when_it_is_dropped() {
         let quota: &'static Quota = Box::leak(Box::new(Quota::new(2)));
-        let (first, second) = (quota.take(), quota.take());
+        let (first, second) = (quota.acquire(), quota.acquire());
         assert!(first.is_some() && second.is_some());
-        assert!(quota.take().is_none());
+        assert!(quota.acquire().is_none());
         drop(first);
-        assert!(quota.take().is_some());
+        assert!(quota.acquire().is_some());
         drop(second);
     }
 }
