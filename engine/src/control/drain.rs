@@ -101,8 +101,8 @@ impl Drain {
         self.stopped.set(Some(listeners.and(before)));
         let all = self.running.snapshot.listeners.iter();
         let stopped = all.filter(|listener| {
-            let was_open = !before.is_some_and(|before| before.include(listener.direction));
-            was_open && listeners.include(listener.direction)
+            let was_open = !before.is_some_and(|before| before.includes(listener.direction));
+            was_open && listeners.includes(listener.direction)
         });
         self.stats.control().listener_stopped.add(stopped.count() as u64);
     }
@@ -111,7 +111,7 @@ impl Drain {
     /// the drain time.
     pub(super) async fn leave(&mut self) {
         self.running.set_state(ServerState::Draining);
-        self.tell(Draining::Leave);
+        self.tell(Draining::Process);
         self.stop(Listeners::All);
         let shards = &self.shards;
         let drained = async {
@@ -134,8 +134,8 @@ impl Drain {
     /// end the other.
     fn tell_clients(&self) {
         self.tell(match (self.health, self.told) {
-            (Health::Failed, _) => Draining::Tell(Listeners::All),
-            (Health::Good, Some(told)) => Draining::Tell(told),
+            (Health::Failed, _) => Draining::Listeners(Listeners::All),
+            (Health::Good, Some(told)) => Draining::Listeners(told),
             (Health::Good, None) => Draining::No,
         });
     }

@@ -39,7 +39,7 @@ impl Client {
     /// Whether a close now could be a reset: the client has sent what nobody will read, or does
     /// not know yet that its connection ends.
     fn may_be_sending(&self) -> bool {
-        let knows = !self.is_to_go();
+        let knows = !self.is_draining();
         self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
     }
 

@@ -156,8 +156,8 @@ impl Client {
 
     /// Whether it is to be told that its connection ends.
     #[must_use]
-    pub fn is_to_go(&self) -> bool {
-        self.shard.draining().tells(self.listener.listener().direction)
+    pub fn is_draining(&self) -> bool {
+        self.shard.draining().includes(self.listener.listener().direction)
     }
 
     fn listener_stats(&self) -> &ListenerStats {
@@ -310,7 +310,7 @@ impl Client {
 
     /// Whether the connection has lived long enough, in requests or in time.
     #[must_use]
-    pub fn is_worn_out(&self, now: Millis) -> bool {
+    pub fn has_reached_limit(&self, now: Millis) -> bool {
         let manager = &self.chain.manager;
         if manager.max_requests_per_connection.is_some_and(|most| self.requests >= u64::from(most))
         {

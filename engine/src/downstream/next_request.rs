@@ -94,13 +94,13 @@ impl Client {
     /// meanwhile: it is worked out again when one has passed.
     async fn idle(&self) -> Option<Next> {
         let began = self.shard.clock.now();
-        let mut leave_at = None;
+        let mut drained_at = None;
         loop {
-            if self.shard.draining() == Draining::Leave && leave_at.is_none() {
+            if self.shard.draining() == Draining::Process && drained_at.is_none() {
                 // A request may be on its way already: it is still answered.
-                leave_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
+                drained_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
             }
-            let deadlines = [self.idle_at(began), leave_at, self.idle_expires_at()];
+            let deadlines = [self.idle_at(began), drained_at, self.idle_expires_at()];
             self.alarm.set(deadlines.into_iter().flatten().min(), self.shard.clock.now());
             let draining = self.shard.draining();
             let readable = poll_fn(move |cx| {
@@ -124,7 +124,7 @@ impl Client {
                 self.stats().downstream_cx_max_duration_reached.inc();
                 return Some(Next::Closed);
             }
-            if passed(leave_at) {
+            if passed(drained_at) {
                 self.stats().downstream_cx_drain_close.inc();
                 return Some(Next::Closed);
             }

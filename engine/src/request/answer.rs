@@ -225,11 +225,11 @@ impl Exchange<'_> {
     pub(super) fn connection_header(&mut self) -> ConnectionHeader {
         let shard = self.client.shard;
         let stats = self.client.stats();
-        if self.persistence == Persistence::KeepAlive && self.client.is_to_go() {
+        if self.persistence == Persistence::KeepAlive && self.client.is_draining() {
             stats.downstream_cx_drain_close.inc();
             self.persistence = Persistence::Close;
         }
-        if self.persistence == Persistence::KeepAlive && self.client.is_worn_out(shard.clock.now())
+        if self.persistence == Persistence::KeepAlive && self.client.has_reached_limit(shard.clock.now())
         {
             self.persistence = Persistence::Close;
         }

@@ -67,7 +67,7 @@ pub enum Listeners {
 impl Listeners {
     /// Whether one with this direction is among them.
     #[must_use]
-    pub fn include(self, direction: Direction) -> bool {
+    pub fn includes(self, direction: Direction) -> bool {
         self == Self::All || direction == Direction::Inbound
     }
 
@@ -84,19 +84,19 @@ pub enum Draining {
     /// Not at all.
     No,
     /// Tell clients of these with `connection: close`; idle ones may stay.
-    Tell(Listeners),
+    Listeners(Listeners),
     /// Tell clients, and close idle connections after a moment: the process is about to end.
-    Leave,
+    Process,
 }
 
 impl Draining {
     /// Whether clients of a listener with this direction are told to go.
     #[must_use]
-    pub fn tells(self, direction: Direction) -> bool {
+    pub fn includes(self, direction: Direction) -> bool {
         match self {
             Self::No => false,
-            Self::Tell(listeners) => listeners.include(direction),
-            Self::Leave => true,
+            Self::Listeners(listeners) => listeners.includes(direction),
+            Self::Process => true,
         }
     }
 }

@@ -228,8 +228,8 @@ impl Shard {
             }
             Order::Draining(draining) => {
                 // Whoever tells everybody tells the clients of some.
-                let inbound = draining == Draining::Tell(Listeners::Inbound);
-                if !(inbound && self.draining.get().tells(Direction::Other)) {
+                let inbound = draining == Draining::Listeners(Listeners::Inbound);
+                if !(inbound && self.draining.get().includes(Direction::Other)) {
                     self.draining.set(draining);
                 }
                 self.timers.wake_all();
@@ -253,7 +253,7 @@ impl Shard {
     /// Whether new connections to a listener with this direction are welcome.
     #[must_use]
     pub fn accepts(&self, direction: Direction) -> bool {
-        !self.stopped.get().is_some_and(|stopped| stopped.include(direction))
+        !self.stopped.get().is_some_and(|stopped| stopped.includes(direction))
     }
 
     /// Empty heads for an exchange.
