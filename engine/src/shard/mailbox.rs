@@ -105,15 +105,15 @@ impl Draining {
 #[derive(Debug)]
 pub struct Mailbox {
     orders: Sender<Order>,
-    bell: Arc<Bell>,
+    event: Arc<EventFd>,
 }
 
 /// Wakes a shard.
 #[derive(Debug)]
-struct Bell {
+struct EventFd {
     descriptor: OwnedFd,
-    /// Whether it was rung since the shard last began to empty its mailbox.
-    rung: AtomicBool,
+    /// Whether it was signaled since the shard last began to empty its mailbox.
+    signaled: AtomicBool,
 }
 
 impl Mailbox {
@@ -129,23 +129,23 @@ impl Mailbox {
         }
         // SAFETY: a descriptor just made, owned by nobody else.
         let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
-        let bell = Arc::new(Bell { descriptor, rung: AtomicBool::new(false) });
+        let event = Arc::new(EventFd { descriptor, signaled: AtomicBool::new(false) });
         let (sender, receiver) = channel();
-        let inbox = Inbox { orders: receiver, bell: Arc::clone(&bell) };
-        Ok((Self { orders: sender, bell }, inbox))
+        let inbox = Inbox { orders: receiver, event: Arc::clone(&event) };
+        Ok((Self { orders: sender, event }, inbox))
     }
 
     /// Leaves an order and wakes the shard. A shard that has ended takes no orders.
     pub fn send(&self, order: Order) {
-        // An order that was left before the bell was seen to be rung is found without another ring.
-        if self.orders.send(order).is_err() || self.bell.rung.swap(true, Ordering::AcqRel) {
+        // An order that was left before the event was seen to be signaled is found without another ring.
+        if self.orders.send(order).is_err() || self.event.signaled.swap(true, Ordering::AcqRel) {
             return;
         }
         let one = 1_u64.to_ne_bytes();
         // SAFETY: `one` is valid for its length and the descriptor is open. The counter cannot
         // overflow in practice; if it did, the shard would be awake already.
         let _written = unsafe {
-            libc::write(self.bell.descriptor.as_raw_fd(), one.as_ptr().cast(), one.len())
+            libc::write(self.event.descriptor.as_raw_fd(), one.as_ptr().cast(), one.len())
         };
     }
 }
@@ -154,17 +154,17 @@ impl Mailbox {
 #[derive(Debug)]
 pub struct Inbox {
     orders: Receiver<Order>,
-    bell: Arc<Bell>,
+    event: Arc<EventFd>,
 }
 
 impl Inbox {
     /// To be called on the shard's thread.
     ///
     /// # Errors
-    /// When the bell cannot be registered with the ring.
+    /// When the event cannot be registered with the ring.
     pub fn open(self) -> io::Result<OpenInbox> {
-        let descriptor = Socket::new(self.bell.descriptor.try_clone()?)?;
-        Ok(OpenInbox { orders: self.orders, bell: self.bell, descriptor })
+        let descriptor = Socket::new(self.event.descriptor.try_clone()?)?;
+        Ok(OpenInbox { orders: self.orders, event: self.event, descriptor })
     }
 }
 
@@ -172,7 +172,7 @@ impl Inbox {
 #[derive(Debug)]
 pub struct OpenInbox {
     orders: Receiver<Order>,
-    bell: Arc<Bell>,
+    event: Arc<EventFd>,
     descriptor: Socket,
 }
 
@@ -181,14 +181,14 @@ impl OpenInbox {
     pub async fn run(self, shard: &'static Shard) {
         loop {
             while let Ok(order) = self.orders.try_recv() {
-                shard.carry_out(order);
+                shard.execute(order);
                 // Others may hand over many connections: those who came before are served meanwhile.
                 poll_fn(|cx| shard.poll_proceed(cx)).await;
             }
             poll_fn(|cx| self.descriptor.poll_readable(cx)).await;
             self.descriptor.take_counter();
             // From here on whoever leaves an order rings again; all that was left before is found now.
-            self.bell.rung.swap(false, Ordering::AcqRel);
+            self.event.signaled.swap(false, Ordering::AcqRel);
         }
     }
 }

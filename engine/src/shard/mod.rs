@@ -37,7 +37,7 @@ use self::handle::{ShardHandle, ShardHandles};
 use self::local::LocalSnapshot;
 use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::quota::Quota;
-use self::reactor::{Place, Reactor};
+use self::reactor::{Ticket, Reactor};
 use self::ring::Ring;
 use self::timers::{Alarm, Timers};
 use crate::downstream::{Direction, listener};
@@ -113,13 +113,13 @@ pub struct Heads {
 
 /// When a task runs after it was woken.
 #[derive(Clone, Copy, Debug)]
-enum Turn {
+enum Schedule {
     /// At once: it has not done much.
     WhenWoken,
     /// It has done much, be it that it was woken again and again: others go first.
     AfterOthers,
     /// When the reactor comes to this place.
-    Queued(Place),
+    Queued(Ticket),
 }
 
 /// Runs a shard on this thread until the process ends.
@@ -146,7 +146,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
 }
 
 /// Does something that may fail alone: a panic ends it, not the shard.
-fn contain<T>(something: impl FnOnce() -> T) -> Option<T> {
+fn catch_panic<T>(something: impl FnOnce() -> T) -> Option<T> {
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(something));
     if outcome.is_err() {
         tracing::error!(target: "main", "a task panicked; its connection is closed");
@@ -197,7 +197,7 @@ impl Shard {
         id
     }
 
-    fn carry_out(&'static self, order: Order) {
+    fn execute(&'static self, order: Order) {
         self.clock.refresh();
         match order {
             Order::Snapshot(snapshot) => {
@@ -220,7 +220,7 @@ impl Shard {
                 }
             }
             Order::Serve { listener, accepted_socket } => {
-                let _taken = contain(|| listener::take_over(self, &listener, accepted_socket));
+                let _taken = catch_panic(|| listener::take_over(self, &listener, accepted_socket));
             }
             Order::StopAccepting(listeners) => {
                 self.stopped.set(Some(listeners.and(self.stopped.get())));
@@ -290,23 +290,23 @@ impl Shard {
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
         let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
         self.reactor.task_resumed(); // this one will be
-        let mut turn = Turn::WhenWoken;
+        let mut schedule = Schedule::WhenWoken;
         monoio::spawn(std::future::poll_fn(move |cx| {
-            match turn {
-                Turn::AfterOthers => {
-                    turn = Turn::Queued(self.reactor.resume_later(cx.waker()));
+            match schedule {
+                Schedule::AfterOthers => {
+                    schedule = Schedule::Queued(self.reactor.resume_later(cx.waker()));
                     return Poll::Pending;
                 }
-                Turn::Queued(place) if !self.reactor.has_resumed(place) => return Poll::Pending,
-                Turn::Queued(_) | Turn::WhenWoken => {}
+                Schedule::Queued(ticket) if !self.reactor.has_resumed(ticket) => return Poll::Pending,
+                Schedule::Queued(_) | Schedule::WhenWoken => {}
             }
             self.resume();
-            let ended = contain(|| task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()));
-            turn = if self.budget().is_mostly_spent() {
-                Turn::AfterOthers
+            let ended = catch_panic(|| task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()));
+            schedule = if self.budget().is_mostly_spent() {
+                Schedule::AfterOthers
             } else {
                 self.reactor.count_work(self.budget().used());
-                Turn::WhenWoken
+                Schedule::WhenWoken
             };
             ended
         }));
@@ -337,7 +337,7 @@ impl Shard {
 
     /// An upstream connection became idle: somebody should look at it now and then, and when it
     /// expires.
-    pub fn sweep_later(&self, expires: clock::Millis, now: clock::Millis) {
+    pub fn schedule_sweep(&self, expires: clock::Millis, now: clock::Millis) {
         let due = expires.clamp(now + limits::POOL_SWEEP_MIN_MS, now + limits::POOL_SWEEP_MS);
         if due < self.sweep_due.get()
             && let Some(alarm) = self.sweep.get()
@@ -355,7 +355,7 @@ impl Shard {
             alarm.set(None, now);
             self.sweep_due.set(clock::Millis::MAX);
             if let Some(expires) = self.snapshot().sweep(now) {
-                self.sweep_later(expires, now);
+                self.schedule_sweep(expires, now);
             }
         }
     }

@@ -221,7 +221,7 @@ impl Pool {
         drop(waiting);
         let turns = connection.socket().turns();
         let parked = Parked { connection, since: now, turns };
-        self.shard.sweep_later(self.expires(&parked), now);
+        self.shard.schedule_sweep(self.expires(&parked), now);
         self.idle.borrow_mut().push(parked);
     }
 
