@@ -229,7 +229,8 @@ impl Exchange<'_> {
             stats.downstream_cx_drain_close.inc();
             self.persistence = Persistence::Close;
         }
-        if self.persistence == Persistence::KeepAlive && self.client.has_reached_limit(shard.clock.now())
+        if self.persistence == Persistence::KeepAlive
+            && self.client.has_reached_limit(shard.clock.now())
         {
             self.persistence = Persistence::Close;
         }

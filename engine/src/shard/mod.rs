@@ -37,7 +37,7 @@ use self::handle::{ShardHandle, ShardHandles};
 use self::local::LocalSnapshot;
 use self::mailbox::{Draining, Inbox, Listeners, Order};
 use self::quota::Quota;
-use self::reactor::{Ticket, Reactor};
+use self::reactor::{Reactor, Ticket};
 use self::ring::Ring;
 use self::timers::{Alarm, Timers};
 use crate::downstream::{Direction, listener};
@@ -297,7 +297,9 @@ impl Shard {
                     schedule = Schedule::Queued(self.reactor.resume_later(cx.waker()));
                     return Poll::Pending;
                 }
-                Schedule::Queued(ticket) if !self.reactor.has_resumed(ticket) => return Poll::Pending,
+                Schedule::Queued(ticket) if !self.reactor.has_resumed(ticket) => {
+                    return Poll::Pending;
+                }
                 Schedule::Queued(_) | Schedule::WhenWoken => {}
             }
             self.resume();

@@ -105,7 +105,7 @@ impl Socket {
             Err(error) => return Err(error),
         }
         let socket = Self::new(socket.into())?;
-        socket.source.filled();
+        socket.source.mark_full();
         Ok(socket)
     }
 
@@ -152,9 +152,9 @@ impl Socket {
     fn polled(&self, events: PollFlags) -> PollFlags {
         let mut asked = [PollFd::new(self, events)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let told = rustix::event::poll(&mut asked, Some(&at_once));
+        let result = rustix::event::poll(&mut asked, Some(&at_once));
         let [asked] = asked;
-        if told.is_ok() { asked.revents() } else { PollFlags::empty() }
+        if result.is_ok() { asked.revents() } else { PollFlags::empty() }
     }
 
     /// Appends what has arrived to `buffer`, at most its spare capacity.
@@ -206,16 +206,16 @@ impl Socket {
 
     /// How often the kernel has told all that had happened.
     #[must_use]
-    pub const fn turns(&self) -> u64 {
-        self.reactor.turns()
+    pub const fn polls(&self) -> u64 {
+        self.reactor.polls()
     }
 
     /// Whether nothing has come since the last receive, not even the end, as far as the kernel has told
     /// a moment ago. It must have told everything since that receive, in which it had been asked `turns`
     /// times.
     #[must_use]
-    pub fn seems_silent(&self, turns: u64) -> bool {
-        self.source.is_quiet() && self.reactor.turns() > turns && self.reactor.has_just_asked()
+    pub fn seems_silent(&self, polls: u64) -> bool {
+        self.source.is_quiet() && self.reactor.polls() > polls && self.reactor.has_just_polled()
     }
 
     /// Looks into the receive queue without taking anything.
@@ -250,7 +250,7 @@ impl Socket {
     /// Whether a message can be posted.
     #[must_use]
     pub fn may_post(&self) -> bool {
-        self.reactor.carries() && !self.source.is_posting()
+        self.reactor.sends_whole() && !self.source.is_posting()
     }
 
     /// Whether posted bytes are still on their way into the socket.
@@ -279,7 +279,7 @@ impl Socket {
                 None => Err(io::ErrorKind::Unsupported.into()),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.source.found_nothing();
+                self.source.mark_drained();
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -291,7 +291,7 @@ impl Socket {
     pub fn has_waiting(&self) -> bool {
         let waiting = self.polled(PollFlags::IN).contains(PollFlags::IN);
         if !waiting {
-            self.source.found_nothing();
+            self.source.mark_drained();
         }
         waiting
     }
@@ -338,7 +338,7 @@ impl Socket {
 
     /// Takes the 8 byte counter of a timer or event descriptor, so that it falls silent.
     pub fn take_counter(&self) {
-        self.source.found_nothing();
+        self.source.mark_drained();
         // The descriptor is non-blocking; an empty one is no error here.
         let _count = rustix::io::read(self.source.fd(), &mut [0_u8; 8]);
     }

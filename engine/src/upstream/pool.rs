@@ -57,8 +57,8 @@ enum Life {
 struct Parked {
     connection: Connection,
     since: Millis,
-    /// [`Socket::turns`] when it was parked.
-    turns: u64,
+    /// [`Socket::polls`] when it was parked.
+    polls: u64,
 }
 
 /// How an idle connection is looked at before it carries a request.
@@ -219,8 +219,8 @@ impl Pool {
             return waiter.wake();
         }
         drop(waiting);
-        let turns = connection.socket().turns();
-        let parked = Parked { connection, since: now, turns };
+        let polls = connection.socket().polls();
+        let parked = Parked { connection, since: now, polls };
         self.shard.schedule_sweep(self.expires(&parked), now);
         self.idle.borrow_mut().push(parked);
     }
@@ -333,7 +333,7 @@ impl Pool {
             }
             // However short it was idle: bytes behind the last answer would be the next one's.
             let socket = parked.connection.socket();
-            if look == Look::AsTold && socket.seems_silent(parked.turns) {
+            if look == Look::AsTold && socket.seems_silent(parked.polls) {
                 return Some(parked.connection);
             }
             match self.ended_by(socket) {

@@ -1,14 +1,14 @@
 //! What the kernel tells a shard, for all its sockets at once.
 //!
 //! One turn of the ring hands over everything that the tasks have asked for, and takes everything
-//! that has happened; between two turns every task that has something to do runs. A socket is
+//! that has events; between two turns every task that has something to do runs. A socket is
 //! watched by one operation for all its life, and short messages are sent with the turn: many of
 //! them for one system call. It does not read: bytes are received by direct calls, into memory that
 //! belongs to whoever asks.
 //!
 //! Tasks are monoio's. Its own ring stays empty: docs/decisions/0004 says what that costs and gains.
 //!
-//! Invariant: a source's descriptor stays open, and bytes that were posted stay in place, until the
+//! Invariant: a source's descriptor stays open, and bytes that were posted stay in ticket, until the
 //! last operation that names them has completed.
 
 mod epoll;
@@ -26,25 +26,25 @@ use std::task::{Poll, Waker};
 use slab::Slab;
 
 use self::epoll::Epoll;
-use self::source::Heard;
 pub(super) use self::source::Source;
-use self::uring::{Under, Uring};
+use self::source::Woke;
+use self::uring::{InFlight, Uring};
 use super::budget::Budget;
 use super::buffers::Buffers;
 use super::ring::Ring;
 use crate::limits;
 
-/// The place of a source among those of its shard. There are fewer than descriptors.
+/// The ticket of a source among those of its shard. There are fewer than descriptors.
 type Key = u32;
 
-/// A place in the queue of the tasks that let others run first; each is given once.
-pub type Place = u64;
+/// A ticket in the queue of the tasks that let others run first; each is given once.
+pub type Ticket = u64;
 
 /// What a turn brought.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Happened {
-    /// There is something to receive; `over`: the kernel has stopped to watch.
-    Readable { hung_up: bool, over: bool },
+enum Event {
+    /// There is something to receive; `last`: the kernel has stopped to watch.
+    Readable { hung_up: bool, last: bool },
     /// There may be room to send.
     Writable,
     /// So many of the posted bytes were taken; none: the connection is broken.
@@ -53,28 +53,28 @@ enum Happened {
 
 /// Whether a turn waits for something to happen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Wait {
+enum Blocking {
     No,
-    ForOne,
+    UntilEvent,
 }
 
 /// The kernel's side of one shard.
 pub struct Reactor {
     kernel: RefCell<Kernel>,
     sources: RefCell<Slab<Rc<Source>>>,
-    happened: Cell<Vec<(Key, Happened)>>,
+    events: Cell<Vec<(Key, Event)>>,
     /// What is to be sent with the next turn.
     posts: RefCell<Vec<Rc<Source>>>,
     /// Where posted blocks go when they were sent.
     buffers: &'static Buffers,
     /// Whether the ring sends a message as a whole, however long that takes (Linux 5.19).
-    carries: bool,
+    sends_whole: bool,
     /// Counts how often tasks were resumed.
     resumed: Cell<u64>,
     /// The count when the kernel last told everything.
-    asked: Cell<u64>,
+    polled_at: Cell<u64>,
     /// Turns in which the kernel told everything.
-    turns: Cell<u64>,
+    polls: Cell<u64>,
     /// The count at the last look, and looks since the last turn.
     seen: Cell<u64>,
     rounds: Cell<u32>,
@@ -82,12 +82,12 @@ pub struct Reactor {
     budget: Budget,
     /// Tasks that let others run first, in the order in which they are resumed.
     later: RefCell<VecDeque<Waker>>,
-    /// The place of the first of them.
-    next_place: Cell<Place>,
+    /// The ticket of the first of them.
+    next_ticket: Cell<Ticket>,
     /// What the others have done since one of these was resumed.
     work: Cell<u32>,
     /// The one of the two turning tasks that waits for the other.
-    turner: Cell<Option<Waker>>,
+    other_poller: Cell<Option<Waker>>,
 }
 
 enum Kernel {
@@ -118,20 +118,20 @@ impl Reactor {
         let reactor: &'static Self = Box::leak(Box::new(Self {
             kernel: RefCell::new(kernel),
             sources: RefCell::default(),
-            happened: Cell::default(),
+            events: Cell::default(),
             posts: RefCell::default(),
             buffers,
-            carries: matches!(ring, Ring::DeferTaskrun | Ring::CoopTaskrun),
+            sends_whole: matches!(ring, Ring::DeferTaskrun | Ring::CoopTaskrun),
             resumed: Cell::new(0),
-            asked: Cell::new(0),
-            turns: Cell::new(0),
+            polled_at: Cell::new(0),
+            polls: Cell::new(0),
             seen: Cell::new(0),
             rounds: Cell::new(0),
             budget: Budget::default(),
             later: RefCell::default(),
-            next_place: Cell::new(0),
+            next_ticket: Cell::new(0),
             work: Cell::new(0),
-            turner: Cell::default(),
+            other_poller: Cell::default(),
         }));
         CURRENT.set(Some(reactor));
         Ok(reactor)
@@ -147,14 +147,14 @@ impl Reactor {
         self.resumed.set(self.resumed.get().wrapping_add(1));
     }
 
-    /// Turns in which the kernel told all that had happened.
-    pub(super) const fn turns(&self) -> u64 {
-        self.turns.get()
+    /// Turns in which the kernel told all that had events.
+    pub(super) const fn polls(&self) -> u64 {
+        self.polls.get()
     }
 
     /// Whether the kernel has told everything a moment ago.
-    pub(super) fn has_just_asked(&self) -> bool {
-        self.resumed.get().wrapping_sub(self.asked.get()) <= limits::TASKS_UNASKED_MAX
+    pub(super) fn has_just_polled(&self) -> bool {
+        self.resumed.get().wrapping_sub(self.polled_at.get()) <= limits::TASKS_UNASKED_MAX
     }
 
     /// What the task that runs now may still do.
@@ -164,10 +164,10 @@ impl Reactor {
 
     /// Resumes a task when all others that are ready have run. A task that wakes itself would be
     /// the first to run again.
-    pub fn resume_later(&self, waker: &Waker) -> Place {
+    pub fn resume_later(&self, waker: &Waker) -> Ticket {
         let mut later = self.later.borrow_mut();
         later.push_back(waker.clone());
-        self.next_place.get() + later.len() as Place - 1
+        self.next_ticket.get() + later.len() as Ticket - 1
     }
 
     /// A task that does not let others run first has done so much.
@@ -175,16 +175,16 @@ impl Reactor {
         self.work.set(self.work.get().saturating_add(work));
     }
 
-    /// Whether the task that was given this place has been resumed. It may be woken before.
-    pub fn has_resumed(&self, place: Place) -> bool {
-        place < self.next_place.get()
+    /// Whether the task that was given this ticket has been resumed. It may be woken before.
+    pub fn has_resumed(&self, ticket: Ticket) -> bool {
+        ticket < self.next_ticket.get()
     }
 
     /// Turns for ever. There are two such tasks, which wake each other: so each runs when all that
     /// were woken before it have run.
     pub async fn run(&'static self) {
         poll_fn(|cx| {
-            if let Some(other) = self.turner.replace(Some(cx.waker().clone())) {
+            if let Some(other) = self.other_poller.replace(Some(cx.waker().clone())) {
                 self.run_once();
                 other.wake();
             }
@@ -201,10 +201,10 @@ impl Reactor {
         // Tasks that keep each other busy, or are busy themselves, do not keep the kernel waiting.
         if idle {
             self.rounds.set(0);
-            while self.turn(Wait::ForOne) == Heard::ByNobody {}
+            while self.poll(Blocking::UntilEvent) == Woke::NoTask {}
         } else if has_later || self.rounds.get() >= ROUNDS_MAX {
             self.rounds.set(0);
-            self.turn(Wait::No);
+            self.poll(Blocking::No);
         } else {
             self.rounds.set(self.rounds.get() + 1);
         }
@@ -222,7 +222,7 @@ impl Reactor {
         let due = 1 + self.work.take() / limits::TASK_BUDGET;
         let mut later = self.later.borrow_mut();
         let due = later.len().min(due as usize);
-        self.next_place.set(self.next_place.get() + due as Place);
+        self.next_ticket.set(self.next_ticket.get() + due as Ticket);
         for waker in later.drain(..due) {
             waker.wake();
         }
@@ -252,13 +252,13 @@ impl Reactor {
             Kernel::Uring(ring) => {
                 if source.is_posting() {
                     // What is asked for first is done first; who is woken runs after this task.
-                    let _heard = self.send_posts(ring);
+                    let _woke = self.send_posts(ring);
                 }
-                ring.cancel(source.key(), source.under_way());
+                ring.cancel(source.key(), source.in_flight());
             }
-            Kernel::Epoll(epoll) => epoll.forget(source.fd().as_fd()),
+            Kernel::Epoll(epoll) => epoll.remove(source.fd().as_fd()),
         }
-        self.forget_if_over(source);
+        self.remove_if_finished(source);
     }
 
     /// Tells the source's task once there is room to send.
@@ -271,8 +271,8 @@ impl Reactor {
     }
 
     /// Whether short messages can go with the turn.
-    pub(super) const fn carries(&self) -> bool {
-        self.carries
+    pub(super) const fn sends_whole(&self) -> bool {
+        self.sends_whole
     }
 
     /// Sends `bytes` with the next turn; the block comes back to the pool of the shard.
@@ -282,73 +282,73 @@ impl Reactor {
     }
 
     /// Hands over what was posted since the last turn.
-    fn send_posts(&self, ring: &mut Uring) -> Heard {
+    fn send_posts(&self, ring: &mut Uring) -> Woke {
         let mut posts = self.posts.borrow_mut();
         // One alone costs less directly: there is no completion to wake up for.
         if let [post] = &**posts
-            && let Some((bytes, heard)) = post.send_now()
+            && let Some((bytes, woke)) = post.send_now()
         {
             self.buffers.give(bytes);
             posts.clear();
-            return heard;
+            return woke;
         }
         for post in posts.drain(..) {
             post.with_posted(|bytes| ring.send(post.fd().as_raw_fd(), post.key(), bytes));
         }
-        Heard::ByNobody
+        Woke::NoTask
     }
 
-    fn turn(&self, wait: Wait) -> Heard {
-        let mut happened = self.happened.take();
-        let mut heard = Heard::ByNobody;
-        let told_at_once = match &mut *self.kernel.borrow_mut() {
+    fn poll(&self, blocking: Blocking) -> Woke {
+        let mut events = self.events.take();
+        let mut woke = Woke::NoTask;
+        let events_max = match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
-                heard = self.send_posts(ring);
+                woke = self.send_posts(ring);
                 // Whoever was woken by that has something to do.
-                ring.turn(if heard == Heard::ByTask { Wait::No } else { wait }, &mut happened);
-                uring::TOLD_AT_ONCE
+                ring.poll(if woke == Woke::Task { Blocking::No } else { blocking }, &mut events);
+                uring::COMPLETIONS_PER_ENTER
             }
             Kernel::Epoll(epoll) => {
-                epoll.turn(wait, &mut happened);
+                epoll.poll(blocking, &mut events);
                 epoll::EVENTS_MAX
             }
         };
         // There was no more.
-        if happened.len() < told_at_once {
-            self.asked.set(self.resumed.get());
-            self.turns.set(self.turns.get() + 1);
+        if events.len() < events_max {
+            self.polled_at.set(self.resumed.get());
+            self.polls.set(self.polls.get() + 1);
         }
-        for (key, what) in happened.drain(..) {
+        for (key, what) in events.drain(..) {
             // What is closed may still complete.
             let source = self.sources.borrow().get(key as usize).map(Rc::clone);
             if let Some(source) = source
-                && self.tell(&source, what) == Heard::ByTask
+                && self.dispatch(&source, what) == Woke::Task
             {
-                heard = Heard::ByTask;
+                woke = Woke::Task;
             }
         }
-        self.happened.set(happened);
-        heard
+        self.events.set(events);
+        woke
     }
 
-    fn tell(&self, source: &Source, what: Happened) -> Heard {
-        let heard = match what {
-            Happened::Readable { hung_up, over } => {
-                if over {
+    fn dispatch(&self, source: &Source, what: Event) -> Woke {
+        let woke = match what {
+            Event::Readable { hung_up, last } => {
+                if last {
                     source.end_watch();
                     self.watch_again(source);
                 }
                 source.became_readable(hung_up)
             }
-            Happened::Writable => source.became_writable(),
-            Happened::Sent(taken) => {
-                let (block, heard) = source.sent(taken);
+            Event::Writable => source.became_writable(),
+            Event::Sent(taken) => {
+                let (block, woke) = source.sent(taken);
                 self.buffers.give(block);
-                heard
+                woke
             }
         };
-        self.forget_if_over(source);
-        heard
+        self.remove_if_finished(source);
+        woke
     }
 
     /// The kernel drops a watch when it cannot tell of it; who is served still wants to know.
@@ -361,8 +361,8 @@ impl Reactor {
         }
     }
 
-    fn forget_if_over(&self, source: &Source) {
-        if !source.is_open() && source.under_way() == Under::default() {
+    fn remove_if_finished(&self, source: &Source) {
+        if !source.is_open() && source.in_flight() == InFlight::default() {
             // The descriptor is closed with it.
             drop(self.sources.borrow_mut().try_remove(source.key() as usize));
         }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::Key;
-use super::uring::Under;
+use super::uring::InFlight;
 
 /// The state of a descriptor.
 pub(in crate::shard) struct Source {
@@ -18,7 +18,7 @@ pub(in crate::shard) struct Source {
     life: Cell<Life>,
     input: Cell<Input>,
     output: Cell<Output>,
-    under_way: Cell<Under>,
+    in_flight: Cell<InFlight>,
     /// Being sent by the kernel; empty when nothing is.
     posted: Cell<Vec<u8>>,
     /// Who is told; a descriptor has one task at a time.
@@ -55,9 +55,9 @@ enum Output {
 
 /// Whether somebody waited for what the kernel told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Heard {
-    ByTask,
-    ByNobody,
+pub(super) enum Woke {
+    Task,
+    NoTask,
 }
 
 impl std::fmt::Debug for Source {
@@ -74,7 +74,7 @@ impl Source {
             life: Cell::new(Life::Open),
             input: Cell::new(Input::Drained),
             output: Cell::new(Output::Ready),
-            under_way: Cell::default(),
+            in_flight: Cell::default(),
             posted: Cell::default(),
             waker: Cell::default(),
         }
@@ -96,25 +96,25 @@ impl Source {
         if self.input.get() != Input::Drained {
             return Poll::Ready(());
         }
-        self.remember(cx);
+        self.register_waker(cx);
         Poll::Pending
     }
 
     /// Ready when a send would take something. Pending: [`super::Reactor::watch_writable`] is due.
     pub(in crate::shard) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         if self.is_posting() {
-            self.filled(); // its end is told to whoever has found no room
+            self.mark_full(); // its end is told to whoever has found no room
         } else if self.output.get() == Output::Ready {
             return Poll::Ready(());
         }
-        self.remember(cx);
+        self.register_waker(cx);
         Poll::Pending
     }
 
     /// Ready when the other side sends no more, or the connection is broken; whoever is pending is
     /// told of everything that happens.
     pub(in crate::shard) fn poll_hung_up(&self, cx: &Context<'_>) -> Poll<()> {
-        self.remember(cx);
+        self.register_waker(cx);
         if self.input.get() == Input::HungUp { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -137,7 +137,7 @@ impl Source {
             Ok((_, n)) if 0 < n && n < asked && self.input.get() == Input::Ready => {
                 self.input.set(Input::Drained);
             }
-            Err(Errno::AGAIN) => self.found_nothing(),
+            Err(Errno::AGAIN) => self.mark_drained(),
             _ => {}
         }
         received.map(|(_, n)| n)
@@ -147,45 +147,45 @@ impl Source {
     pub(in crate::shard) fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let sent = rustix::net::send(&self.fd, bytes, SEND_FLAGS);
         if matches!(sent, Ok(n) if n < bytes.len()) || sent == Err(Errno::AGAIN) {
-            self.filled();
+            self.mark_full();
         }
         sent
     }
 
     /// There is nothing to receive.
-    pub(in crate::shard) fn found_nothing(&self) {
+    pub(in crate::shard) fn mark_drained(&self) {
         self.input.set(Input::Drained);
     }
 
     /// There is no room to send, or no connection yet.
-    pub(in crate::shard) fn filled(&self) {
+    pub(in crate::shard) fn mark_full(&self) {
         self.output.set(Output::Full);
     }
 
     /// Whether posted bytes are still on their way into the socket: nothing may overtake them.
     pub(in crate::shard) fn is_posting(&self) -> bool {
-        self.under_way.get().sent
+        self.in_flight.get().sent
     }
 
     // === told by the kernel ===
 
-    pub(super) fn became_readable(&self, hung_up: bool) -> Heard {
+    pub(super) fn became_readable(&self, hung_up: bool) -> Woke {
         if self.input.get() != Input::HungUp {
             self.input.set(if hung_up { Input::HungUp } else { Input::Ready });
         }
         self.wake()
     }
 
-    pub(super) fn became_writable(&self) -> Heard {
+    pub(super) fn became_writable(&self) -> Woke {
         self.output.set(Output::Ready);
-        self.under_way.set(Under { writable: false, ..self.under_way.get() });
+        self.in_flight.set(InFlight { writable: false, ..self.in_flight.get() });
         self.wake()
     }
 
     /// The posted block, now that the kernel is done with it.
-    pub(super) fn sent(&self, taken: Option<usize>) -> (Vec<u8>, Heard) {
+    pub(super) fn sent(&self, taken: Option<usize>) -> (Vec<u8>, Woke) {
         let bytes = self.posted.take();
-        self.under_way.set(Under { sent: false, ..self.under_way.get() });
+        self.in_flight.set(InFlight { sent: false, ..self.in_flight.get() });
         if taken != Some(bytes.len()) {
             // The kernel sends all or fails: then the connection is over, and whoever receives
             // next finds its end.
@@ -196,9 +196,9 @@ impl Source {
     }
 
     /// Whoever has found no room, because something was being sent, has more to send.
-    fn has_room(&self) -> Heard {
+    fn has_room(&self) -> Woke {
         match self.output.replace(Output::Ready) {
-            Output::Ready => Heard::ByNobody,
+            Output::Ready => Woke::NoTask,
             Output::Full => self.wake(),
         }
     }
@@ -206,34 +206,34 @@ impl Source {
     // === kept by the reactor ===
 
     pub(super) fn begin_watch(&self) {
-        self.under_way.set(Under { readable: true, ..self.under_way.get() });
+        self.in_flight.set(InFlight { readable: true, ..self.in_flight.get() });
     }
 
     pub(super) fn end_watch(&self) {
-        self.under_way.set(Under { readable: false, ..self.under_way.get() });
+        self.in_flight.set(InFlight { readable: false, ..self.in_flight.get() });
     }
 
     /// Whether the watch has to begin.
     pub(super) fn begin_writable(&self) -> bool {
-        let under_way = self.under_way.get();
-        if under_way.writable || under_way.sent {
+        let in_flight = self.in_flight.get();
+        if in_flight.writable || in_flight.sent {
             return false; // what is being sent ends first, and tells
         }
-        self.under_way.set(Under { writable: true, ..under_way });
+        self.in_flight.set(InFlight { writable: true, ..in_flight });
         true
     }
 
     pub(super) fn begin_send(&self, bytes: Vec<u8>) {
         self.posted.set(bytes);
-        self.under_way.set(Under { sent: true, ..self.under_way.get() });
+        self.in_flight.set(InFlight { sent: true, ..self.in_flight.get() });
     }
 
     /// Sends what was posted directly. `Some`: the kernel has taken all, and this is the block.
-    pub(super) fn send_now(&self) -> Option<(Vec<u8>, Heard)> {
+    pub(super) fn send_now(&self) -> Option<(Vec<u8>, Woke)> {
         let mut bytes = self.posted.take();
         let sent = rustix::net::send(&self.fd, &bytes, SEND_FLAGS);
         if sent == Ok(bytes.len()) {
-            self.under_way.set(Under { sent: false, ..self.under_way.get() });
+            self.in_flight.set(InFlight { sent: false, ..self.in_flight.get() });
             return Some((bytes, self.has_room()));
         }
         // What is left waits in the ring for room, or finds the connection broken again.
@@ -249,8 +249,8 @@ impl Source {
         self.posted.set(bytes);
     }
 
-    pub(super) fn under_way(&self) -> Under {
-        self.under_way.get()
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.in_flight.get()
     }
 
     pub(super) fn close(&self) {
@@ -262,16 +262,16 @@ impl Source {
         self.life.get() == Life::Open
     }
 
-    fn remember(&self, cx: &Context<'_>) {
+    fn register_waker(&self, cx: &Context<'_>) {
         let known = self.waker.take();
         let same = known.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
         self.waker.set(if same { known } else { Some(cx.waker().clone()) });
     }
 
-    fn wake(&self) -> Heard {
-        let Some(waker) = self.waker.take() else { return Heard::ByNobody };
+    fn wake(&self) -> Woke {
+        let Some(waker) = self.waker.take() else { return Woke::NoTask };
         waker.wake();
-        Heard::ByTask
+        Woke::Task
     }
 }
 

@@ -271,8 +271,8 @@ fn a_task_that_goes_on_and_on_has_its_turn_however_many_others_do() {
 #[test]
 fn busy_tasks_are_resumed_one_by_one_or_as_much_as_the_others_have_done() {
     on_a_shard(|reactor| async move {
-        let places: Vec<Place> = (0..20).map(|_| reactor.resume_later(Waker::noop())).collect();
-        let resumed = || places.iter().filter(|place| reactor.has_resumed(**place)).count();
+        let tickets: Vec<Ticket> = (0..20).map(|_| reactor.resume_later(Waker::noop())).collect();
+        let resumed = || tickets.iter().filter(|ticket| reactor.has_resumed(**ticket)).count();
         assert_eq!(resumed(), 0);
         reactor.count_work(5 * limits::TASK_BUDGET);
         reactor.resume_some();
@@ -281,7 +281,7 @@ fn busy_tasks_are_resumed_one_by_one_or_as_much_as_the_others_have_done() {
         assert_eq!(resumed(), 7);
         reactor.count_work(u32::MAX);
         reactor.resume_some();
-        assert_eq!(resumed(), places.len());
+        assert_eq!(resumed(), tickets.len());
     });
 }
 

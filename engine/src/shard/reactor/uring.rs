@@ -1,4 +1,4 @@
-//! The ring of a shard: what is asked of the kernel, and what it says happened.
+//! The ring of a shard: what is asked of the kernel, and what it says events.
 //!
 //! It knows nothing of sockets but their numbers. Invariant: bytes handed to [`Uring::send`] stay
 //! where they are until their completion was taken; the caller keeps them.
@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, cqueue, opcode, types};
 
-use super::{Happened, Key, Wait};
+use super::{Blocking, Event, Key};
 use crate::shard::ring::{self, Ring};
 
 /// One ring.
@@ -18,17 +18,17 @@ pub(super) struct Uring {
     ring: IoUring,
 }
 
-/// What a completion is about, in the two low bits of its user data.
+/// What a completion is kind, in the two low bits of its user data.
 const READABLE: u64 = 0;
 const WRITABLE: u64 = 1;
 const SENT: u64 = 2;
-const ABOUT: u64 = 3;
+const KIND_MASK: u64 = 3;
 
 /// A ring that puts work off for its thread does at least so much of it when it is entered.
-pub(super) const TOLD_AT_ONCE: usize = 20;
+pub(super) const COMPLETIONS_PER_ENTER: usize = 20;
 
 /// User data of operations whose end tells nothing.
-const NOBODY: u64 = u64::MAX;
+const IGNORED: u64 = u64::MAX;
 
 /// The poll ends only when it is told to.
 const IN: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
@@ -62,29 +62,29 @@ impl Uring {
     }
 
     /// Ends everything that is under way for the socket; each operation still completes.
-    pub(super) fn cancel(&mut self, key: Key, what: Under) {
-        for (under, about) in
+    pub(super) fn cancel(&mut self, key: Key, what: InFlight) {
+        for (under, kind) in
             [(what.readable, READABLE), (what.writable, WRITABLE), (what.sent, SENT)]
         {
             if under {
-                let cancel = opcode::AsyncCancel::new(user_data(key, about)).build();
-                self.push(&cancel.flags(Flags::SKIP_SUCCESS).user_data(NOBODY));
+                let cancel = opcode::AsyncCancel::new(user_data(key, kind)).build();
+                self.push(&cancel.flags(Flags::SKIP_SUCCESS).user_data(IGNORED));
             }
         }
     }
 
-    /// Hands over what was asked for, waits for at least one event if `wait` says so, and takes
+    /// Hands over what was asked for, waits for at least one event if `blocking` says so, and takes
     /// all that there are.
-    pub(super) fn turn(&mut self, wait: Wait, happened: &mut Vec<(Key, Happened)>) {
+    pub(super) fn poll(&mut self, blocking: Blocking, events: &mut Vec<(Key, Event)>) {
         let asked = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
-        let least = u32::from(wait == Wait::ForOne);
+        let least = u32::from(blocking == Blocking::UntilEvent);
         // SAFETY: no argument is passed, and every entry was valid when it was pushed.
         let entered = unsafe {
             self.ring.submitter().enter::<libc::sigset_t>(asked, least, GET_EVENTS, None)
         };
         // Interrupted, or short of memory for a moment: what was not taken goes with the next turn.
         drop(entered);
-        happened.extend(self.ring.completion().filter_map(|entry| what_happened(&entry)));
+        events.extend(self.ring.completion().filter_map(|entry| event_of(&entry)));
     }
 
     fn push(&mut self, entry: &Entry) {
@@ -103,33 +103,33 @@ impl Uring {
 
 /// Which operations of a socket are in the ring.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Under {
+pub(super) struct InFlight {
     pub(super) readable: bool,
     pub(super) writable: bool,
     pub(super) sent: bool,
 }
 
-fn user_data(key: Key, about: u64) -> u64 {
-    u64::from(key) << 2 | about
+fn user_data(key: Key, kind: u64) -> u64 {
+    u64::from(key) << 2 | kind
 }
 
-fn what_happened(entry: &cqueue::Entry) -> Option<(Key, Happened)> {
+fn event_of(entry: &cqueue::Entry) -> Option<(Key, Event)> {
     let (data, result) = (entry.user_data(), entry.result());
-    if data == NOBODY {
+    if data == IGNORED {
         return None;
     }
     let key = Key::try_from(data >> 2).ok()?;
-    let over = !cqueue::more(entry.flags());
+    let last = !cqueue::more(entry.flags());
     Some((
         key,
-        match data & ABOUT {
+        match data & KIND_MASK {
             READABLE => {
                 // A poll that fails tells nothing; the receive that follows does.
                 let hung_up = result < 0 || result & HANG_UP != 0;
-                Happened::Readable { hung_up, over }
+                Event::Readable { hung_up, last }
             }
-            WRITABLE => Happened::Writable,
-            _ => Happened::Sent(usize::try_from(result).ok()),
+            WRITABLE => Event::Writable,
+            _ => Event::Sent(usize::try_from(result).ok()),
         },
     ))
 }
