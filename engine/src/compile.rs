@@ -114,7 +114,7 @@ pub fn bootstrap(
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
     // While names are missing, any may be one of them. What is compiled is not used then.
     let any_name = if clusters_are_known(&clusters, problems) { None } else { Some(0) };
-    let names = downstream::compile::Names {
+    let names = downstream::compile::Context {
         cluster: &|name| by_name.get(name).copied().or(any_name),
         node: &node,
         runtime: &runtime,
@@ -263,7 +263,7 @@ fn compile_node(node: Option<&config::Node>, at: &Path, problems: &mut Problems)
 
 fn compile_listeners(
     listeners: &[config::Listener],
-    known: &downstream::compile::Names<'_>,
+    known: &downstream::compile::Context<'_>,
     at: &Path,
     registry: &Registry,
     problems: &mut Problems,

@@ -19,7 +19,7 @@ use crate::stats::Registry;
 
 /// What the rest of the configuration calls things that a listener needs.
 #[expect(missing_debug_implementations, reason = "it has a function")]
-pub struct Names<'a> {
+pub struct Context<'a> {
     /// The index of a cluster.
     pub cluster: &'a dyn Fn(&str) -> Option<usize>,
     /// Who we are.
@@ -37,7 +37,7 @@ pub fn listener(
     listener: &config::Listener,
     address: Option<SocketAddr>,
     at: &Path,
-    names: &Names<'_>,
+    context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<Listener> {
@@ -90,7 +90,7 @@ pub fn listener(
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
     let chains = each_chain(filter_chains, default_filter_chain.as_ref(), at)
-        .map(|(chain, at)| filter_chain(chain, &at, &prefix, names, registry, problems))
+        .map(|(chain, at)| filter_chain(chain, &at, &prefix, context, registry, problems))
         .collect();
     let filter_chain = only_chain(chains, at, problems);
     Some(Listener {
@@ -104,7 +104,7 @@ pub fn listener(
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
         balance: balance(connection_balance_config.as_ref(), registry.shards()),
-        limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, names),
+        limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, context),
         filter_chain: Arc::new(filter_chain?),
         stats: registry.scope(&prefix),
     })
@@ -124,13 +124,13 @@ fn limits(
     listener: &str,
     ignore_global_conn_limit: bool,
     bypass_overload_manager: bool,
-    names: &Names<'_>,
+    context: &Context<'_>,
 ) -> Limits {
-    let overload_limit = names.overload_limit.as_ref().filter(|_| !bypass_overload_manager);
-    let global = overload_limit.or(names.runtime_limit.as_ref());
+    let overload_limit = context.overload_limit.as_ref().filter(|_| !bypass_overload_manager);
+    let global = overload_limit.or(context.runtime_limit.as_ref());
     Limits {
         global: global.filter(|_| !ignore_global_conn_limit).map(Arc::clone),
-        listener: names.runtime.integer(&limit_key(listener)).map(ConnectionLimit::new),
+        listener: context.runtime.integer(&limit_key(listener)).map(ConnectionLimit::new),
     }
 }
 
@@ -211,7 +211,7 @@ fn filter_chain(
     chain: &config::FilterChain,
     at: &Path,
     listener_prefix: &str,
-    names: &Names<'_>,
+    context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChain> {
@@ -229,7 +229,7 @@ fn filter_chain(
         let config::Filter { name: _, typed_config } = filter;
         let at = at.index(i).field("typed_config");
         if let Some(config::Any::HttpConnectionManager(manager)) = typed_config {
-            compiled = http(manager, &at, listener_prefix, names, registry, problems);
+            compiled = http(manager, &at, listener_prefix, context, registry, problems);
         } else {
             let why = "the only network filter of Corvoy is the HTTP connection manager";
             problems.missing(&at, why);
@@ -248,7 +248,7 @@ fn http(
     manager: &config::HttpConnectionManager,
     at: &Path,
     listener_prefix: &str,
-    names: &Names<'_>,
+    context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChain> {
@@ -256,16 +256,16 @@ fn http(
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
-            Some(route::compile::route_table(routes, names.cluster, registry, &at, problems))
+            Some(route::compile::route_table(routes, context.cluster, registry, &at, problems))
         }
         None => {
             problems.missing(at, "a route_config is required");
             None
         }
     };
-    let options = super::connection_manager::compile(manager, names.node, at, problems);
+    let options = super::connection_manager::compile(manager, context.node, at, problems);
     let mut options = options?;
-    if let Some(grace) = names.runtime.integer(HALF_CLOSE_GRACE_KEY) {
+    if let Some(grace) = context.runtime.integer(HALF_CLOSE_GRACE_KEY) {
         options.timeouts.half_close_grace = Duration::from_millis(grace);
     }
     Some(FilterChain {

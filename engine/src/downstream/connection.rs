@@ -229,8 +229,8 @@ impl Client {
             if !want.client_in && !want.client_out && self.socket.poll_broken(cx).is_ready() {
                 (ready.client_gone, any) = (true, true);
             }
-            if self.alarm.poll_rang(cx).is_ready() {
-                (ready.rang, any) = (true, true);
+            if self.alarm.poll_expired(cx).is_ready() {
+                (ready.timed_out, any) = (true, true);
             }
             if any { self.shard.poll_proceed(cx).map(|()| ready) } else { Poll::Pending }
         })
@@ -286,7 +286,7 @@ impl Client {
                 return Ok(());
             }
             let want = Interest { client_out: true, ..Interest::default() };
-            if self.wait(None, want).await.rang {
+            if self.wait(None, want).await.timed_out {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

@@ -20,7 +20,7 @@ pub struct Ready {
     /// What of the interest came true.
     pub io: Interest,
     /// The deadline passed.
-    pub rang: bool,
+    pub timed_out: bool,
     /// The client has reset the connection while neither its bytes nor room towards it were wanted.
     pub client_gone: bool,
 }

@@ -83,7 +83,7 @@ impl Acceptor {
     async fn readable_or_stopped(&self) {
         poll_fn(|cx| {
             // Looked at again whenever the shard's state changes.
-            let _ = self.alarm.poll_rang(cx);
+            let _ = self.alarm.poll_expired(cx);
             match self.is_open() {
                 false => Poll::Ready(()),
                 // More may wait than one burst: those who came before are served meanwhile.
@@ -119,9 +119,9 @@ impl Acceptor {
 
     async fn readable_or_expired(&self) {
         poll_fn(|cx| {
-            let rang = self.alarm.poll_rang(cx).is_ready();
+            let expired = self.alarm.poll_expired(cx).is_ready();
             let readable = self.socket.poll_readable(cx).is_ready();
-            if rang || readable { self.shard.poll_proceed(cx) } else { Poll::Pending }
+            if expired || readable { self.shard.poll_proceed(cx) } else { Poll::Pending }
         })
         .await;
     }
@@ -132,7 +132,7 @@ impl Acceptor {
         self.shard.handle.count_accept_pause(error.and_then(io::Error::raw_os_error));
         let now = self.shard.clock.now();
         self.alarm.set(Some(now + limits::ACCEPT_PAUSE_MS), now);
-        self.alarm.rang().await;
+        self.alarm.expired().await;
         self.alarm.set(None, now);
     }
 

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::connection::Client;
-use super::connection_manager::OldAndIdle;
+use super::connection_manager::IdleExpiry;
 use super::interest::{HeadLimit, Input, Interest};
 use crate::http::names::Names;
 use crate::http1;
@@ -107,9 +107,9 @@ impl Client {
                 if self.socket.poll_readable(cx).is_ready() {
                     return self.shard.poll_proceed(cx).map(|()| true);
                 }
-                let rang = self.alarm.poll_rang(cx).is_ready();
-                let told = self.shard.draining() != draining;
-                if rang || told { Poll::Ready(false) } else { Poll::Pending }
+                let expired = self.alarm.poll_expired(cx).is_ready();
+                let changed = self.shard.draining() != draining;
+                if expired || changed { Poll::Ready(false) } else { Poll::Pending }
             });
             if readable.await {
                 return None;
@@ -139,9 +139,9 @@ impl Client {
 
     /// When `max_connection_duration` ends the connection though it is idle.
     fn idle_expires_at(&self) -> Option<Millis> {
-        match self.chain.manager.timeouts.old_and_idle {
-            OldAndIdle::AnswersOnce if self.requests > 0 => None,
-            OldAndIdle::AnswersOnce | OldAndIdle::Closed => self.expires_at(),
+        match self.chain.manager.timeouts.idle_expiry {
+            IdleExpiry::AfterNextResponse if self.requests > 0 => None,
+            IdleExpiry::AfterNextResponse | IdleExpiry::Close => self.expires_at(),
         }
     }
 
@@ -204,7 +204,7 @@ impl Client {
                 Ok(Received::Nothing) => {}
             }
             let want = Interest { client_in: true, ..Interest::default() };
-            if self.wait(None, want).await.rang {
+            if self.wait(None, want).await.timed_out {
                 let limit = self.head_limit().map_or(HeadLimit::Head, |(_, limit)| limit);
                 match limit {
                     HeadLimit::Head => self.stats().downstream_rq_header_timeout.inc(),

@@ -160,8 +160,8 @@ fn checked(
     let client = client_address(&mut head.fields, manager, peer);
     head.scheme = scheme(head, manager, peer);
     let edge = manager.client.use_remote_address && !client.internal;
-    trust(&mut head.fields, &client, edge);
-    introduce(&mut head.fields, &client, edge, manager);
+    remove_untrusted(&mut head.fields, &client, edge);
+    add_proxy_fields(&mut head.fields, &client, edge, manager);
     request_id(&mut head.fields, manager, edge, random);
     if !manager.forward_client_cert {
         head.fields.remove(FieldName::XForwardedClientCert);
@@ -372,7 +372,7 @@ fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) -> O
     let fields = &mut head.fields;
     // Nobody trusted stands in front of us: what it says of itself does not count.
     let distrusted = manager.client.use_remote_address && manager.client.xff_num_trusted_hops == 0;
-    let told = match fields.get(FieldName::XForwardedProto) {
+    let claimed = match fields.get(FieldName::XForwardedProto) {
         Some(b"") if !distrusted => None,
         Some(proto) if !distrusted => Some(match proto {
             _ if proto.eq_ignore_ascii_case(b"https") => Scheme::Https,
@@ -393,7 +393,7 @@ fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) -> O
         set_forwarded_proto(fields, scheme);
         return Some(scheme);
     }
-    told.map(|told| head.scheme.unwrap_or(told))
+    claimed.map(|claimed| head.scheme.unwrap_or(claimed))
 }
 
 fn set_forwarded_proto(fields: &mut Fields, scheme: Scheme) {
@@ -405,7 +405,7 @@ fn set_forwarded_proto(fields: &mut Fields, scheme: Scheme) {
 }
 
 /// Removes what an outsider may not say.
-fn trust(fields: &mut Fields, client: &Client, edge: bool) {
+fn remove_untrusted(fields: &mut Fields, client: &Client, edge: bool) {
     if client.internal {
         fields.set(FieldName::XEnvoyInternal, b"true");
     } else {
@@ -414,7 +414,7 @@ fn trust(fields: &mut Fields, client: &Client, edge: bool) {
 }
 
 /// Says who we are, and at the edge who the client is.
-fn introduce(fields: &mut Fields, client: &Client, edge: bool, manager: &ConnectionManager) {
+fn add_proxy_fields(fields: &mut Fields, client: &Client, edge: bool, manager: &ConnectionManager) {
     if let Some(us) = &manager.user_agent {
         add_user_agent(fields, us);
     }
@@ -449,8 +449,8 @@ fn request_id(
     if !rules.generate {
         return;
     }
-    let told = fields.get(FieldName::XRequestId).filter(|id| !id.is_empty());
-    match told.filter(|_| !edge || rules.preserve_external) {
+    let received = fields.get(FieldName::XRequestId).filter(|id| !id.is_empty());
+    match received.filter(|_| !edge || rules.preserve_external) {
         None => {
             let mut line = *b"\r\nx-request-id: 00000000-0000-4000-8000-000000000000";
             if let Some(id) = line.last_chunk_mut() {

@@ -183,8 +183,8 @@ fn the_trusted_address_is_counted_from_the_end_of_x_forwarded_for() {
 fn x_forwarded_proto_of_a_trusted_hop_is_kept() {
     let mut manager = edge();
     manager.client.xff_num_trusted_hops = 1;
-    let told = ["Host: h", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"];
-    let lines = forwarded(&manager, &told);
+    let request = ["Host: h", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https"];
+    let lines = forwarded(&manager, &request);
     assert_eq!(scheme(&manager, "/", "https"), Some(Scheme::Https));
     assert!(lines.contains(&"x-forwarded-proto: https".to_owned()));
     assert!(lines.contains(&"x-envoy-external-address: 1.2.3.4".to_owned()));
@@ -374,7 +374,7 @@ fn options_add_their_fields_in_envoys_order() {
 
 #[test]
 fn the_scheme_is_told_by_the_target_or_a_field_and_by_no_word_that_is_none() {
-    for (target, told, wanted) in [
+    for (target, proto, wanted) in [
         ("/", "HTTPS", Some(Scheme::Https)),
         ("/", "ftp", Some(Scheme::Http)),
         ("/", "http,https", Some(Scheme::Http)),
@@ -382,14 +382,18 @@ fn the_scheme_is_told_by_the_target_or_a_field_and_by_no_word_that_is_none() {
         ("https://h/", "http", Some(Scheme::Https)),
         ("https://h/", "", None),
     ] {
-        assert_eq!(scheme(&ConnectionManager::default(), target, told), wanted, "{target} {told}");
+        assert_eq!(
+            scheme(&ConnectionManager::default(), target, proto),
+            wanted,
+            "{target} {proto}"
+        );
     }
     assert_eq!(scheme(&edge(), "/", "https"), Some(Scheme::Http));
 }
 
 #[test]
 fn an_address_of_the_loopback_interface_is_replaced_only_where_it_is_the_usual_one() {
-    for (client, told) in [
+    for (client, line) in [
         ("127.0.0.1", "x-forwarded-for: 192.0.2.2"),
         ("::1", "x-forwarded-for: 192.0.2.2"),
         ("127.0.0.2", "x-forwarded-for: 127.0.0.2"),
@@ -397,7 +401,7 @@ fn an_address_of_the_loopback_interface_is_replaced_only_where_it_is_the_usual_o
         let mut head = parsed(&edge(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
         let peer = Peer { remote: (client.parse::<IpAddr>().unwrap(), 4000).into(), ..peer() };
         request(&mut head, &edge(), &peer, &mut || 0);
-        assert_eq!(lines(&head)[1], told);
+        assert_eq!(lines(&head)[1], line);
     }
 }
 
@@ -466,8 +470,8 @@ fn lines(head: &RequestHead) -> Vec<String> {
     text.trim_end().split("\r\n").skip(1).map(str::to_owned).collect()
 }
 
-fn scheme(manager: &ConnectionManager, target: &str, told: &str) -> Option<Scheme> {
-    let text = format!("GET {target} HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: {told}\r\n\r\n");
+fn scheme(manager: &ConnectionManager, target: &str, proto: &str) -> Option<Scheme> {
+    let text = format!("GET {target} HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: {proto}\r\n\r\n");
     let mut head = parsed(manager, &text);
     request(&mut head, manager, &peer(), &mut || 0);
     head.scheme

@@ -82,7 +82,7 @@ pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Conne
             if !listens && client.socket.poll_broken(cx).is_ready() {
                 return Poll::Ready(Woken::ClientGone);
             }
-            client.alarm.poll_rang(cx).map(|()| Woken::Rang)
+            client.alarm.poll_expired(cx).map(|()| Woken::Rang)
         });
         match woken.await {
             Woken::Leased(leased) => {
@@ -164,7 +164,7 @@ pub(super) async fn exchange(
         if ready.client_gone {
             return Err(attempt.fail(x.client_has_left()));
         }
-        if ready.rang
+        if ready.timed_out
             && let Err(failed) = x.check_deadlines()
         {
             return Err(attempt.fail(failed));

@@ -135,7 +135,7 @@ async fn relay(
             x.client.gone();
             return Err(Broken::Client);
         }
-        if ready.rang {
+        if ready.timed_out {
             x.check_deadlines().map_err(|failed| match failed {
                 Failed::Deadline(passed) => Broken::Deadline(passed),
                 _ => Broken::Client,

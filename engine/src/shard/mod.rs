@@ -352,7 +352,7 @@ impl Shard {
     async fn sweep_pools(&'static self) {
         let Some(alarm) = self.sweep.get() else { return };
         loop {
-            alarm.rang().await;
+            alarm.expired().await;
             let now = self.clock.refresh();
             alarm.set(None, now);
             self.sweep_due.set(clock::Millis::MAX);

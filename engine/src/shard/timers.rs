@@ -22,7 +22,7 @@ use super::socket::Socket;
 const NEVER: Millis = Millis::MAX;
 
 /// The deadline of an alarm that rang.
-const RANG: Millis = 0;
+const EXPIRED: Millis = 0;
 
 /// A far deadline is queued at most this far ahead and looked at again then: entries that a
 /// nearer deadline has overtaken never pile up.
@@ -87,7 +87,7 @@ impl Timers {
             std::future::poll_fn(|cx| self.timer.poll_readable(cx)).await;
             self.timer.take_counter();
             self.armed.set(NEVER);
-            self.ring(clock.refresh());
+            self.fire(clock.refresh());
         }
     }
 
@@ -100,7 +100,7 @@ impl Timers {
     }
 
     /// Rings every alarm whose deadline is at or before `now`, and sets the timer for the next.
-    fn ring(&self, now: Millis) {
+    fn fire(&self, now: Millis) {
         let mut queue = self.queue.borrow_mut();
         while let Some(&Reverse((at, index))) = queue.peek() {
             if at > now {
@@ -114,7 +114,7 @@ impl Timers {
             }
             slot.queued = NEVER;
             if slot.deadline <= now {
-                slot.deadline = RANG;
+                slot.deadline = EXPIRED;
                 if let Some(waker) = slot.waker.take() {
                     waker.wake();
                 }
@@ -162,7 +162,7 @@ pub struct Alarm {
 impl Alarm {
     /// Moves the deadline; an alarm that rang is silent again.
     pub fn set(&self, deadline: Option<Millis>, now: Millis) {
-        let deadline = deadline.map_or(NEVER, |at| at.max(RANG + 1));
+        let deadline = deadline.map_or(NEVER, |at| at.max(EXPIRED + 1));
         let mut alarms = self.timers.alarms.borrow_mut();
         let Some(slot) = alarms.get_mut(self.index) else { return };
         slot.deadline = deadline;
@@ -175,10 +175,10 @@ impl Alarm {
     }
 
     /// Ready once the deadline has passed.
-    pub fn poll_rang(&self, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_expired(&self, cx: &Context<'_>) -> Poll<()> {
         let mut alarms = self.timers.alarms.borrow_mut();
         let Some(slot) = alarms.get_mut(self.index) else { return Poll::Pending };
-        if slot.deadline == RANG {
+        if slot.deadline == EXPIRED {
             return Poll::Ready(());
         }
         if slot.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -188,8 +188,8 @@ impl Alarm {
     }
 
     /// Waits for the deadline.
-    pub async fn rang(&self) {
-        std::future::poll_fn(|cx| self.poll_rang(cx)).await;
+    pub async fn expired(&self) {
+        std::future::poll_fn(|cx| self.poll_expired(cx)).await;
     }
 }
 

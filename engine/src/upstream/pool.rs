@@ -421,7 +421,7 @@ impl Pool {
             if socket.poll_writable(cx).is_ready() {
                 return Poll::Ready(true);
             }
-            alarm.poll_rang(cx).map(|()| false)
+            alarm.poll_expired(cx).map(|()| false)
         });
         if writable.await {
             socket.connect_result().map_err(refused)?;

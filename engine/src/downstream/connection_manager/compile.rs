@@ -6,7 +6,7 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{
-    BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, OldAndIdle,
+    BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
     PathRules, RequestIds, StripPort, Timeouts, UserAgent,
 };
 use crate::compile::{Node, check_word, names};
@@ -140,7 +140,7 @@ pub fn compile(
         ..ConnectionManager::default()
     };
     if *http1_safe_max_connection_duration {
-        compiled.timeouts.old_and_idle = OldAndIdle::AnswersOnce;
+        compiled.timeouts.idle_expiry = IdleExpiry::AfterNextResponse;
     }
     if let Some(kilobytes) = max_request_headers_kb {
         compiled.limits.bytes_max = *kilobytes as usize * 1024;

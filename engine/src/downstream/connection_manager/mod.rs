@@ -170,7 +170,7 @@ pub struct Timeouts {
     /// How old a connection may be.
     pub max_connection_duration: Option<Duration>,
     /// What becomes of a connection that is too old and has no request.
-    pub old_and_idle: OldAndIdle,
+    pub idle_expiry: IdleExpiry,
     /// How long a request and its answer may take.
     pub max_stream_duration: Option<Duration>,
     /// How long nothing may move on a request.
@@ -191,12 +191,12 @@ pub struct Timeouts {
 /// `http1_safe_max_connection_duration`: what becomes of a connection that has reached its age while
 /// it has no request, but has had one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum OldAndIdle {
+pub enum IdleExpiry {
     /// It is closed. A request may be on its way and is then lost.
     #[default]
-    Closed,
+    Close,
     /// It stays, and the answer to its next request tells the client to leave.
-    AnswersOnce,
+    AfterNextResponse,
 }
 
 impl Default for Timeouts {
@@ -204,7 +204,7 @@ impl Default for Timeouts {
         Self {
             idle: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
-            old_and_idle: OldAndIdle::Closed,
+            idle_expiry: IdleExpiry::Close,
             max_stream_duration: None,
             stream_idle: Some(Duration::from_secs(300)),
             request: None,
