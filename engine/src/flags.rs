@@ -1,6 +1,6 @@
-//! Response flags: why an answer is not simply the upstream's, in two or three letters for logs.
+//! Response flags: what was special about a response or its connection, as short codes for logs.
 
-/// One reason.
+/// One flag.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "the long names say it")]
@@ -37,13 +37,13 @@ pub enum Flag {
     UpstreamRetryLimitExceeded,
 }
 
-/// The reasons of one request, in the order they were found, each once.
+/// The flags of one request, without duplicates, in the order they were set.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Flags {
     list: [Option<Flag>; FLAGS_MAX],
 }
 
-/// More reasons than this for one request do not occur: it ends with the first final one.
+/// A request never has more flags: it ends with the first final one.
 const FLAGS_MAX: usize = 6;
 
 const ALL: [Flag; 30] = [
@@ -80,17 +80,17 @@ const ALL: [Flag; 30] = [
 ];
 
 impl Flag {
-    /// The flag with these letters.
+    /// The flag with this short code.
     pub fn of(short: &str) -> Option<Self> {
         ALL.into_iter().find(|flag| flag.short() == short)
     }
 
-    /// The letters that logs show.
+    /// The short code, as in logs.
     pub const fn short(self) -> &'static str {
         self.names().0
     }
 
-    /// The name in full.
+    /// The long name.
     pub const fn long(self) -> &'static str {
         self.names().1
     }
@@ -132,10 +132,10 @@ impl Flag {
 }
 
 impl Flags {
-    /// None yet.
+    /// No flags.
     pub const NONE: Self = Self { list: [None; FLAGS_MAX] };
 
-    /// Exactly this one.
+    /// This flag only.
     pub const fn of(flag: Flag) -> Self {
         let mut list = [None; FLAGS_MAX];
         let [first, ..] = &mut list;
@@ -143,34 +143,34 @@ impl Flags {
         Self { list }
     }
 
-    /// Adds one behind the others, unless it is there.
+    /// Adds a flag at the end, unless it is already set.
     pub fn set(&mut self, flag: Flag) {
         if !self.has(flag)
-            && let Some(free) = self.list.iter_mut().find(|place| place.is_none())
+            && let Some(free) = self.list.iter_mut().find(|slot| slot.is_none())
         {
             *free = Some(flag);
         }
     }
 
-    /// Whether it is there.
+    /// Whether the flag is set.
     pub fn has(&self, flag: Flag) -> bool {
         self.iter().any(|other| other == flag)
     }
 
-    /// In the order they were set.
+    /// The flags in the order they were set.
     pub fn iter(&self) -> impl Iterator<Item = Flag> {
         self.list.iter().map_while(|flag| *flag)
     }
 
-    /// Whether there is none.
+    /// Whether no flag is set.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// Writes them with commas between; `name` is [`Flag::short`] or [`Flag::long`].
+    /// Writes the flags, separated by commas; `name` is [`Flag::short`] or [`Flag::long`].
     pub fn write(&self, name: fn(Flag) -> &'static str, out: &mut Vec<u8>) {
-        for (place, flag) in self.iter().enumerate() {
-            if place > 0 {
+        for (index, flag) in self.iter().enumerate() {
+            if index > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(name(flag).as_bytes());
@@ -193,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_is_known_by_its_letters() {
+    fn a_flag_is_found_by_its_short_code() {
         assert!(ALL.into_iter().all(|flag| Flag::of(flag.short()) == Some(flag)));
         assert_eq!((Flag::of("URX"), Flag::of("urx")), (Some(ALL[29]), None));
     }
 
     #[test]
-    fn no_flag_shows_nothing() {
+    fn no_flags_write_nothing() {
         let mut out = Vec::new();
         Flags::NONE.write(Flag::long, &mut out);
         assert!(Flags::default().is_empty() && out.is_empty());

@@ -1,22 +1,25 @@
-//! The proxy as a library. The modules stand in the order in which a request meets them:
+//! The proxy as a library. The modules are listed in the order in which a request passes them:
 //!
 //! ```text
-//!  1. `shard`       one thread, one core, one ring; a request meets nothing that shards share
-//!  2. `downstream`  a listener accepts a connection of a client
+//!  1. `shard`       one thread, one core, one ring; nothing on the request path is shared
+//!  2. `downstream`  a listener accepts a client connection
 //!  3.               the connection gets its filter chain
-//!  4.               `connection::serve` reads a head and comes back here for the next one
+//!  4.               `connection::serve` reads request heads in a loop
 //!  5.               `normalize` applies the connection manager's header rules
-//!  6. `http1`       is the codec underneath, both ways: pure bytes, no I/O; `http` has the heads
-//!  7. `request`     the route table names the cluster
-//!  8.               the filters have their say
-//!  9.               `forward` makes attempts until an answer can be given
-//! 10. `upstream`    the cluster knows its hosts,
-//! 11.               its balancer chooses one,
-//! 12.               and the host's pool lends a connection
+//!  6. `http1`       the codec for both sides: pure bytes, no I/O; `http` has the heads
+//!  7. `request`     the route table selects the cluster
+//!  8.               the HTTP filters run
+//!  9.               `forward` makes attempts until there is a response
+//! 10. `upstream`    the cluster has hosts,
+//! 11.               its load balancer picks one,
+//! 12.               and the host's pool leases a connection
 //! ```
 //!
-//! Arrows go down only: `downstream` uses `request`, `request` uses `upstream`. Everything may use
-//! `http`, `http1`, `stats` and `limits`; nothing uses `control`, which looks at everything.
+//! Dependencies point downwards only: `downstream` uses `request`, `request` uses `upstream`. Every
+//! module may use `http`, `http1`, `stats` and `limits`; none uses `control`, which may use all.
+//!
+//! A comment `//= rfc9112#section-6.3` names the rule that the code below it implements;
+//! `//= envoy: …` names Envoy's behaviour, or the field of its API, that the code follows.
 
 pub mod shard;
 

@@ -1,26 +1,26 @@
-//! Regular expressions as they are written for Envoy, in RE2's syntax: the one door to the `regex`
-//! crate, which reads some of it otherwise, some not at all, and more beside it. So an expression
-//! is spelt anew before the crate sees it.
+//! Regular expressions in RE2's syntax, as Envoy reads them. This is the only user of the `regex`
+//! crate, whose syntax differs: it reads some of RE2's differently, rejects some, and has more. So
+//! an expression is translated before the crate sees it.
 //!
-//! What differs all the same: the size of an expression is not limited as in Envoy, and `\p{…}` and
-//! classes with characters beyond ASCII mean characters of UTF-8, where Envoy reads text as Latin-1.
+//! Remaining differences: the size of an expression is not limited as in Envoy, and `\p{…}` and
+//! classes with characters beyond ASCII match UTF-8 characters, where Envoy reads text as Latin-1.
 
 use regex::bytes::{Regex, RegexBuilder};
 
-/// Reads an expression that may match anywhere.
+/// Compiles an expression; it is not anchored.
 ///
 /// # Errors
-/// What is wrong with it, for people.
+/// What is wrong with it, as text for the user.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
     build(&translated(pattern)?)
 }
 
-/// What [`translated`] returned, as an expression.
+/// Compiles what [`translated`] returned.
 ///
 /// # Errors
-/// What is wrong with it, for people.
+/// What is wrong with it, as text for the user.
 pub(crate) fn build(translated: &str) -> Result<Regex, String> {
-    // Bytes: what means characters says so itself.
+    // Matches bytes by default: what must match characters is translated to `(?u:…)`.
     RegexBuilder::new(translated).unicode(false).build().map_err(|error| {
         let text = error.to_string();
         text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
@@ -30,7 +30,7 @@ pub(crate) fn build(translated: &str) -> Result<Regex, String> {
 /// The expression in the syntax of the `regex` crate.
 ///
 /// # Errors
-/// What RE2 would not read.
+/// What RE2 would reject, in its words.
 pub(crate) fn translated(pattern: &str) -> Result<String, String> {
     let out = String::with_capacity(pattern.len());
     Translation { pattern, rest: pattern, open_groups: 0, unit: Unit::Byte, out }.all()
@@ -38,10 +38,10 @@ pub(crate) fn translated(pattern: &str) -> Result<String, String> {
 
 struct Translation<'a> {
     pattern: &'a str,
-    /// What is not read yet.
+    /// The input that is still to be read.
     rest: &'a str,
     open_groups: usize,
-    /// What the members of the class of the moment are.
+    /// What the members of the current class are.
     unit: Unit,
     out: String,
 }
@@ -50,23 +50,23 @@ struct Translation<'a> {
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Unit {
     Byte,
-    /// One of UTF-8: the class has members that are more than a byte.
+    /// A UTF-8 character: the class has members of more than one byte.
     Character,
 }
 
-/// What an operator would repeat.
+/// What precedes a repetition operator.
 enum Before<'a> {
     Nothing,
-    /// Another operator, which RE2 does not repeat.
+    /// Another operator, which RE2 does not allow to be repeated.
     Operator(&'a str),
     Something,
 }
 
-/// What an escape or an item of a class stands for.
+/// What an escape or an item of a class matches.
 enum Item {
-    /// One character, and how the `regex` crate spells it.
+    /// One character, and its translation.
     Character(u32, String),
-    /// A class, spelt so that it is one alone and within another.
+    /// The translation of a class, valid alone and within another class.
     Class(String),
 }
 
@@ -77,7 +77,7 @@ impl<'a> Translation<'a> {
             let start = self.rest;
             let Some(c) = self.next() else { break };
             if matches!(c, '*' | '+' | '?') || (c == '{' && self.counts()?) {
-                // It may be a lazy one.
+                // It may be lazy.
                 self.eat("?");
                 let operator = self.since(start);
                 match before {
@@ -105,7 +105,7 @@ impl<'a> Translation<'a> {
                     self.open_groups -= 1;
                     self.out.push(c);
                 }
-                // One that begins no repetition.
+                // A brace that does not begin a repetition.
                 '{' => self.out.push_str(r"\{"),
                 c => self.out.push(c),
             }
@@ -116,7 +116,7 @@ impl<'a> Translation<'a> {
         Ok(self.out)
     }
 
-    /// Whether the brace that was read begins a repetition, as in `{2,3}`; reads the rest of it.
+    /// Whether the brace that was just read begins a repetition, as in `{2,3}`. Reads all of it.
     fn counts(&mut self) -> Result<bool, String> {
         let Some((counts, rest)) = self.rest.split_once('}') else { return Ok(false) };
         let (least, most) = counts.split_once(',').unwrap_or((counts, counts));
@@ -130,26 +130,28 @@ impl<'a> Translation<'a> {
         Ok(true)
     }
 
-    /// Behind a backslash outside of a class.
+    /// Reads an escape outside of a class, after the backslash.
     fn escape(&mut self) -> Result<(), String> {
         if self.eat("Q") {
             let (quoted, rest) = self.rest.split_once(r"\E").unwrap_or((self.rest, ""));
             self.out.push_str(&regex::escape(quoted));
             self.rest = rest;
-        } else if let Some((_, spelt)) = OUTSIDE_CLASSES.iter().find(|(name, _)| self.eat(name)) {
-            self.out.push_str(spelt);
+        } else if let Some((_, translation)) =
+            OUTSIDE_CLASSES.iter().find(|(name, _)| self.eat(name))
+        {
+            self.out.push_str(translation);
         } else {
             self.unit = Unit::Byte;
-            let (Item::Character(_, spelt) | Item::Class(spelt)) = self.escaped()?;
+            let (Item::Character(_, translation) | Item::Class(translation)) = self.escaped()?;
             match self.unit {
-                Unit::Byte => self.out.push_str(&spelt),
-                Unit::Character => self.out.push_str(&format!("(?u:{spelt})")),
+                Unit::Byte => self.out.push_str(&translation),
+                Unit::Character => self.out.push_str(&format!("(?u:{translation})")),
             }
         }
         Ok(())
     }
 
-    /// Behind a backslash, also within a class.
+    /// Reads an escape that is also valid within a class, after the backslash.
     fn escaped(&mut self) -> Result<Item, String> {
         let start = self.rest;
         let Some(c) = self.next() else { return Err(r"trailing \".to_owned()) };
@@ -172,11 +174,11 @@ impl<'a> Translation<'a> {
             c if c.is_ascii() && !c.is_ascii_alphanumeric() => Some(u32::from(c)),
             _ => None,
         };
-        // Latin-1 has no more.
+        // Latin-1 ends here.
         let code = code.filter(|code| *code <= 0xff);
         let code =
             code.ok_or_else(|| format!(r"invalid escape sequence: \{}", self.since(start)))?;
-        Ok(Item::Character(code, spelt(code)))
+        Ok(Item::Character(code, latin1(code)))
     }
 
     fn hexadecimal(&mut self) -> Option<u32> {
@@ -193,7 +195,7 @@ impl<'a> Translation<'a> {
         if are_digits { u32::from_str_radix(digits, 16).ok() } else { None }
     }
 
-    /// `\0` with up to two more digits, or two to three digits: one alone would be a group.
+    /// `\0` and up to two more digits, or two to three digits: one alone would refer to a group.
     fn octal(&mut self, start: &'a str) -> Option<u32> {
         for _ in 0..2 {
             if self.rest.starts_with(|c| matches!(c, '0'..='7')) {
@@ -205,7 +207,7 @@ impl<'a> Translation<'a> {
         if is_group { None } else { u32::from_str_radix(digits, 8).ok() }
     }
 
-    /// `\pL`, `\p{Greek}`, `\p{^L}`; `start` is behind the backslash.
+    /// `\pL`, `\p{Greek}`, `\p{^L}`; `start` begins after the backslash.
     fn property(&mut self, start: &'a str) -> Result<String, String> {
         let wrong = || format!(r"invalid character class range: \{start}");
         let mut negated = start.starts_with('P');
@@ -224,7 +226,7 @@ impl<'a> Translation<'a> {
         Ok(format!(r"\{}{{{name}}}", if negated { 'P' } else { 'p' }))
     }
 
-    /// Behind `[`; `start` begins with it.
+    /// Reads a class, after the `[`; `start` begins with it.
     fn class(&mut self, start: &str) -> Result<(), String> {
         let at = self.out.len();
         self.unit = Unit::Byte;
@@ -233,7 +235,7 @@ impl<'a> Translation<'a> {
             self.out.push('^');
         }
         let mut is_first = true;
-        // As the first member a bracket stands for itself.
+        // As the first member, a closing bracket is literal.
         while is_first || !self.eat("]") {
             is_first = false;
             let from = self.rest;
@@ -241,16 +243,16 @@ impl<'a> Translation<'a> {
                 continue;
             }
             let item = self.member(start)?;
-            let (Item::Character(_, spelt) | Item::Class(spelt)) = &item;
-            self.out.push_str(spelt);
+            let (Item::Character(_, translation) | Item::Class(translation)) = &item;
+            self.out.push_str(translation);
             let Item::Character(low, _) = item else { continue };
             if self.rest.starts_with("-]") || !self.eat("-") {
                 continue;
             }
             match self.member(start)? {
-                Item::Character(high, spelt) if low <= high => {
+                Item::Character(high, translation) if low <= high => {
                     self.out.push('-');
-                    self.out.push_str(&spelt);
+                    self.out.push_str(&translation);
                 }
                 _ => return Err(format!("invalid character class range: {}", self.since(from))),
             }
@@ -277,7 +279,7 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// Whether `[:alpha:]` or its kind follows; reads it.
+    /// Whether a POSIX class such as `[:alpha:]` follows. Reads it.
     fn posix(&mut self) -> Result<bool, String> {
         let start = self.rest;
         let named = start.strip_prefix("[:").and_then(|named| named.split_once(":]"));
@@ -290,12 +292,12 @@ impl<'a> Translation<'a> {
         Ok(true)
     }
 
-    /// Behind `(`; `start` begins with it.
+    /// Reads the beginning of a group, after the `(`; `start` begins with it.
     fn group(&mut self, start: &'a str) -> Result<(), String> {
         self.out.push('(');
         self.open_groups += 1;
         if self.eat("?P<") || self.eat("?<") {
-            // Nobody refers to groups by their names, and RE2 lets two have the same.
+            // Group names are not used, and RE2 allows duplicates: the name is dropped.
             let (name, rest) = self.rest.split_once('>').unwrap_or(("", ""));
             let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             if name.is_empty() || !name.bytes().all(is_word) {
@@ -311,10 +313,10 @@ impl<'a> Translation<'a> {
             self.out.push('?');
             self.out.push_str(&each_once(flags));
             if self.out.ends_with('?') && rest.starts_with(')') {
-                // It sets nothing: a group of nothing.
+                // It sets no flags: an empty group.
                 self.out.push(':');
             }
-            // A colon is passed on with the group; a bracket closes it, as any other.
+            // A colon is copied with the group; a parenthesis closes it as usual.
             self.rest = rest;
         }
         Ok(())
@@ -327,20 +329,20 @@ impl<'a> Translation<'a> {
         c
     }
 
-    /// Whether this follows; reads it.
+    /// Whether `text` follows. Reads it.
     fn eat(&mut self, text: &str) -> bool {
         let rest = self.rest.strip_prefix(text);
         self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
     }
 
-    /// What was read since `start` was the rest.
+    /// What was read since `rest` was `start`.
     fn since(&self, start: &'a str) -> &'a str {
         start.get(..start.len() - self.rest.len()).unwrap_or_default()
     }
 }
 
-/// Flags as the `regex` crate wants them: each once, and on or off. To RE2 the last one counts.
+/// Flags as the `regex` crate needs them: each once, on or off. In RE2 the last one wins.
 fn each_once(flags: &str) -> String {
     let (on, off) = flags.split_once('-').unwrap_or((flags, ""));
     let off: String = "imsU".chars().filter(|&flag| off.contains(flag)).collect();
@@ -357,15 +359,15 @@ fn count(digits: &str) -> Option<u32> {
     if is_padded || !are_digits { None } else { digits.parse().ok() }
 }
 
-/// A character by its code in Latin-1.
-fn spelt(code: u32) -> String {
+/// The character with this Latin-1 code.
+fn latin1(code: u32) -> String {
     match u8::try_from(code) {
         Ok(byte) if byte.is_ascii() => regex::escape(char::from(byte).encode_utf8(&mut [0; 4])),
         _ => format!(r"\x{code:02x}"),
     }
 }
 
-/// Escapes that no class can have, and how they are spelt.
+/// Escapes that are not allowed in a class, and their translations.
 const OUTSIDE_CLASSES: [(&str, &str); 5] =
     [("A", r"\A"), ("B", r"(?-u:\B)"), ("C", "(?s-u:.)"), ("b", r"(?-u:\b)"), ("z", r"\z")];
 
@@ -380,10 +382,10 @@ const POSIX_CLASSES: [&str; 14] = [
 mod tests {
     use super::*;
 
-    /// As the real Envoy 1.40.0 takes them.
+    /// Envoy 1.40.0 accepts all of these.
     #[test]
-    fn an_expression_is_spelt_anew() {
-        for (pattern, spelt) in [
+    fn an_expression_is_translated() {
+        for (pattern, translation) in [
             ("", ""),
             (r"/v1/(a|b)[^/]+/.*$", r"/v1/(a|b)[^/]+/.*$"),
             (r"^a+?b??c{2}?d{1,}e{0,3}$", r"^a+?b??c{2}?d{1,}e{0,3}$"),
@@ -408,13 +410,13 @@ mod tests {
             (r"[a-c\x41-\x5a]", "[a-cA-Z]"),
             ("é[é]", "é(?u:[é])"),
         ] {
-            assert_eq!(translated(pattern).as_deref(), Ok(spelt), "{pattern}");
+            assert_eq!(translated(pattern).as_deref(), Ok(translation), "{pattern}");
             assert!(compile(pattern).is_ok(), "{pattern}");
         }
     }
 
     #[test]
-    fn what_re2_does_not_read_is_refused_in_its_words() {
+    fn what_re2_rejects_is_rejected_with_its_message() {
         for (pattern, error) in [
             ("*", "no argument for repetition operator: *"),
             ("a|+?", "no argument for repetition operator: +?"),
@@ -448,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn no_character_of_a_class_is_an_operator() {
+    fn operators_in_a_class_are_literal() {
         let matches = |pattern, text: &str| compile(pattern).unwrap().is_match(text.as_bytes());
         assert!(matches("^[a&&b]$", "&") && matches("^[a&&b]$", "a"));
         assert!(matches("^[[a]]$", "[]") && !matches("^[[a]]$", "a"));
@@ -456,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_characters_changes_nothing_of_the_rest() {
+    fn a_character_class_does_not_make_the_other_items_match_characters() {
         let matches = |pattern, text: &[u8]| compile(pattern).unwrap().is_match(text);
         for byte in
             [r"^\xe9$|\p{Greek}", r"^[\x80-\xff]$|\p{Greek}", r"^[^a]$|\p{Greek}", "^.$|[é]"]

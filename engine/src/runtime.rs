@@ -1,6 +1,5 @@
-//! Runtime values: what an operator sets by name, in layers of which the last one that has a name
-//! counts. There are static layers only, so a value is asked for once, when the configuration is
-//! compiled.
+//! Runtime values: named settings in layers, where the last layer that has a key wins. There are only
+//! static layers, so values are read once, when the configuration is compiled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +11,7 @@ pub struct Runtime {
     layers: Vec<Layer>,
 }
 
-/// A layer: its name, and its values: strings and numbers.
+/// A layer. Its values are strings and numbers.
 #[derive(Clone, Debug)]
 struct Layer {
     name: String,
@@ -20,31 +19,31 @@ struct Layer {
 }
 
 impl Runtime {
-    /// Puts a layer over those that are there. What stands in an object gets the object's name and
-    /// a dot in front. Tells the keys whose values are none.
+    /// Adds a layer on top of the others. The members of an object get its name and a dot as prefix.
+    /// Returns the keys whose values are invalid: lists and nulls.
     pub fn push(&mut self, name: &str, values: &Value) -> Vec<String> {
-        let (mut flat, mut refused) = (BTreeMap::new(), Vec::new());
+        let (mut flat, mut invalid) = (BTreeMap::new(), Vec::new());
         if let Value::Object(fields) = values {
-            flatten("", fields, &mut flat, &mut refused);
+            flatten("", fields, &mut flat, &mut invalid);
         }
         self.layers.push(Layer { name: name.to_owned(), values: flat });
-        refused
+        invalid
     }
 
-    /// The value of a key as a whole number; as in Envoy, what is none counts as not set.
+    /// The value of a key as a whole number; as in Envoy, a value that is not one counts as not set.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
         let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
         let text = match value {
             Value::String(text) => text.clone(),
-            // All numbers of a Struct are floating; as text a whole one has no fraction.
+            // All numbers of a Struct are floats; as text, a whole one has no fraction.
             number => number.as_f64().map_or_else(|| number.to_string(), |n| n.to_string()),
         };
         let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
         whole.parse().ok()
     }
 
-    /// Every key of a layer, with the place of the layer.
+    /// Every key of every layer, with the index of the layer.
     pub fn keys(&self) -> impl Iterator<Item = (usize, &str)> {
         let layers = self.layers.iter().enumerate();
         layers.flat_map(|(at, layer)| layer.values.keys().map(move |key| (at, key.as_str())))
@@ -62,7 +61,7 @@ impl Runtime {
         self.layers.len()
     }
 
-    /// As `/runtime` shows it.
+    /// The JSON of `/runtime`.
     #[must_use]
     pub fn json(&self) -> Value {
         let value = |layer: &Layer, key: &str| layer.values.get(key).map_or_else(String::new, text);
@@ -85,25 +84,25 @@ fn flatten(
     prefix: &str,
     fields: &serde_json::Map<String, Value>,
     flat: &mut BTreeMap<String, Value>,
-    refused: &mut Vec<String>,
+    invalid: &mut Vec<String>,
 ) {
     for (name, value) in fields {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         match value {
-            Value::Object(fields) if !is_value(fields) => flatten(&key, fields, flat, refused),
-            Value::Array(_) | Value::Null => refused.push(key),
+            Value::Object(fields) if !is_value(fields) => flatten(&key, fields, flat, invalid),
+            Value::Array(_) | Value::Null => invalid.push(key),
             Value::Number(_) | Value::String(_) => drop(flat.insert(key, value.clone())),
             other => drop(flat.insert(key, other.to_string().into())),
         }
     }
 }
 
-/// Envoy: an object that is a fraction is one value, and so is an empty one.
+/// Envoy: a fraction is a single value, and so is an empty object.
 fn is_value(fields: &serde_json::Map<String, Value>) -> bool {
     fields.is_empty() || fields.contains_key("numerator") || fields.contains_key("denominator")
 }
 
-/// A value as `/runtime` shows it. Envoy: of a number six digits.
+/// A value as in `/runtime`. Envoy: numbers have six significant digits.
 fn text(value: &Value) -> String {
     let Some(number) = value.as_f64() else {
         return value.as_str().unwrap_or_default().to_owned();
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_layer_that_has_a_key_counts() {
+    fn the_last_layer_that_has_a_key_wins() {
         let runtime = runtime(&[json!({ "a": { "b": 1, "c": 2 } }), json!({ "a.b": "3" })]);
         assert_eq!((runtime.integer("a.b"), runtime.integer("a.c")), (Some(3), Some(2)));
         assert_eq!(runtime.json()["entries"]["a.b"]["layer_values"], json!(["1", "3"]));
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_shown_with_six_digits_and_is_what_it_is() {
+    fn a_number_is_shown_with_six_digits_and_read_exactly() {
         let numbers = json!({ "a": 999_999, "b": 123_456_789, "c": -5, "d": 1e6, "e": 0.000_01 });
         let runtime = runtime(&[numbers, json!({ "f": "", "a": "x" })]);
         let shown = ["a", "b", "c", "d", "e", "f"]
@@ -154,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_list_nor_nothing_is_a_value() {
+    fn lists_and_nulls_are_invalid_values() {
         let values = json!({ "a": [1], "b": { "c": null }, "d": { "numerator": null } });
         assert_eq!(Runtime::default().push("static", &values), ["a", "b.c"]);
     }
 
-    /// The layer itself is no fraction.
+    /// The layer itself is not a fraction, even with a key `numerator`.
     #[test]
-    fn a_fraction_and_an_empty_object_are_one_value_each() {
+    fn a_fraction_and_an_empty_object_are_single_values() {
         let fraction = json!({ "numerator": 1, "denominator": "HUNDRED" });
         let runtime = runtime(&[json!({ "numerator": 3, "a": fraction, "b": {}, "c": { "d": {} },
             "e": { "denominator": [1] } })]);
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_not_set() {
+    fn a_value_that_is_not_a_number_counts_as_not_set() {
         let runtime = runtime(&[json!({ "a": "x", "b": -1, "c": 2.7, "d": true })]);
         assert_eq!(
             ["a", "b", "c", "d", "e"].map(|key| runtime.integer(key)),

@@ -1,13 +1,13 @@
-//! The compiled configuration: immutable, delivered to each shard whole, swapped whole.
+//! The compiled configuration: immutable, delivered to each shard and replaced as a whole.
 //!
-//! Invariant: every index in it (a route's cluster) is valid in the same snapshot.
+//! Invariant: every index in it (such as a route's cluster) is valid in the same snapshot.
 
 use std::sync::Arc;
 
 use crate::downstream::Listener;
 use crate::upstream::cluster::Cluster;
 
-/// Everything that the data plane knows of the configuration.
+/// The whole configuration of the data plane.
 #[derive(Debug)]
 pub struct Snapshot {
     /// In the order of the configuration.

@@ -1,4 +1,4 @@
-//! How a body ends, and what may follow it: what both codecs say of a body.
+//! How a body ends, and the rules for its trailers.
 
 use super::head::Underscores;
 
@@ -7,23 +7,23 @@ use super::head::Underscores;
 pub enum BodyLength {
     /// There is no body.
     None,
-    /// So many bytes, 0 where a `Content-Length: 0` says so.
+    /// This many bytes; 0 for `Content-Length: 0`.
     Length(u64),
     /// Chunks, until the last one.
     Chunked,
-    /// Everything until the connection ends. Responses only.
+    /// Everything until the connection is closed. Responses only.
     UntilClose,
 }
 
-/// What may be said in trailers, and what becomes of them.
+/// What trailers may contain, and whether they are passed on.
 #[derive(Clone, Copy, Debug)]
 pub struct TrailerRules {
     /// The most bytes, as received.
     pub bytes_max: usize,
     /// The most fields.
     pub fields_max: usize,
-    /// What is done to one with an underscore in the name.
+    /// What happens to a trailer with an underscore in its name.
     pub underscores: Underscores,
-    /// Whether they are kept for the next hop.
+    /// Whether trailers are passed on.
     pub kept: bool,
 }

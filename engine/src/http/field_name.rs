@@ -1,11 +1,11 @@
-//! The field names that the proxy asks about, and sets of them.
+//! The known field names, and sets of them.
 //!
-//! Invariant: a name is found by its [`Print`], which tells all known names from each other; the
-//! build fails if it does not.
+//! Invariant: a name is looked up by its [`Fingerprint`], which is different for all known names; the
+//! build fails if it is not.
 
 macro_rules! field_names {
     ($($name:ident = $text:literal,)+) => {
-        /// The field names that the proxy asks about. Every other one is `Other`.
+        /// The field names that the proxy handles. Every other one is `Other`.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[repr(u8)]
         pub enum FieldName {
@@ -17,19 +17,19 @@ macro_rules! field_names {
         /// All but `Other`.
         const KNOWN: &[FieldName] = &[$(FieldName::$name,)+];
 
-        /// Of each name, by its number: what stands before the value in a head, that is a line end,
-        /// the name, a colon and a space; empty for `Other`.
+        /// By name: what precedes the value in a head, that is a line end, the name, a colon and a
+        /// space; empty for `Other`.
         static LINES: [&str; KNOWN.len() + 1] = ["", $(concat!("\r\n", $text, ": "),)+];
 
-        /// Of each name, by its number: its place in a set.
+        /// By name: its bit in a set.
         static BITS: [u128; KNOWN.len() + 1] =
             [FieldName::Other.bit(), $(FieldName::$name.bit(),)+];
 
-        /// Of each name, by its number.
+        /// By name: its text.
         static TEXTS: [&str; KNOWN.len() + 1] = ["", $($text,)+];
 
-        /// Of each name, by its number.
-        static PRINTS: [Print; KNOWN.len() + 1] = [Print::of(b""), $(Print::of($text.as_bytes()),)+];
+        /// By name: its fingerprint.
+        static FINGERPRINTS: [Fingerprint; KNOWN.len() + 1] = [Fingerprint::of(b""), $(Fingerprint::of($text.as_bytes()),)+];
     };
 }
 
@@ -133,23 +133,23 @@ field_names! {
 const _: () = assert!(KNOWN.len() < 128);
 
 impl FieldName {
-    /// The name of that lower-case text.
+    /// The name with this lower-case text.
     pub fn of(lower: &[u8]) -> Self {
-        Self::find(&Print::of(lower), lower)
+        Self::find(&Fingerprint::of(lower), lower)
     }
 
-    /// Lower-cases the text, and tells which name it is.
+    /// Lower-cases the text, and returns which name it is.
     #[inline]
     pub(crate) fn of_received(name: &mut [u8]) -> Self {
-        let print = Print::lowering(name);
-        Self::find(&print, name)
+        let fingerprint = Fingerprint::lowering(name);
+        Self::find(&fingerprint, name)
     }
 
     #[inline]
-    fn find(print: &Print, lower: &[u8]) -> Self {
-        let known = BY_HASH.get(print.hash()).copied().unwrap_or(Self::Other);
-        let is_it = PRINTS.get(known as usize) == Some(print)
-            && (lower.len() <= Print::EXACT_MAX || known.as_str().as_bytes() == lower);
+    fn find(fingerprint: &Fingerprint, lower: &[u8]) -> Self {
+        let known = BY_HASH.get(fingerprint.hash()).copied().unwrap_or(Self::Other);
+        let is_it = FINGERPRINTS.get(known as usize) == Some(fingerprint)
+            && (lower.len() <= Fingerprint::EXACT_MAX || known.as_str().as_bytes() == lower);
         if is_it { known } else { Self::Other }
     }
 
@@ -159,8 +159,7 @@ impl FieldName {
         TEXTS.get(self as usize).copied().unwrap_or_default()
     }
 
-    /// What stands before the value in a head: a line end, the name, a colon and a space; empty for
-    /// `Other`.
+    /// What precedes the value in a head: a line end, the name, a colon and a space; empty for `Other`.
     #[inline]
     pub fn line(self) -> &'static [u8] {
         LINES.get(self as usize).copied().unwrap_or_default().as_bytes()
@@ -171,20 +170,20 @@ impl FieldName {
     }
 }
 
-/// What of a name is compared first.
+/// The part of a name that is compared first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Print {
+struct Fingerprint {
     len: usize,
-    /// The first eight bytes; of a shorter name the first four and the last four.
+    /// The first eight bytes; the first four and the last four of a shorter name.
     first: u64,
     /// The last eight bytes.
     last: u64,
-    /// Eight bytes around the middle of a name that has more than the first and the last.
+    /// Eight bytes from the middle of a name that is longer than `EXACT_MAX`.
     middle: u64,
 }
 
-impl Print {
-    /// Up to this length, names with the same print are the same.
+impl Fingerprint {
+    /// Up to this length, names with the same fingerprint are equal.
     const EXACT_MAX: usize = 16;
 
     #[inline]
@@ -233,7 +232,7 @@ impl Print {
         Self::of(name)
     }
 
-    /// A number below [`BY_HASH`]'s length, another one for each known name: found by trying factors.
+    /// A perfect hash of the known names, below [`BY_HASH`]'s length. The factor was found by trial.
     #[inline]
     const fn hash(&self) -> usize {
         let Self { len, first, last, middle } = *self;
@@ -270,35 +269,35 @@ fn replace<const N: usize>(place: Option<&mut [u8; N]>, bytes: [u8; N]) {
     }
 }
 
-/// Lower-cases eight characters of ASCII at once; others stay.
+/// Lower-cases eight ASCII characters at once; others are unchanged.
 #[inline]
 const fn lower(bytes: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
-    // The high bit of each byte says: from `A` on, behind `Z`, no ASCII.
+    // The high bit of each byte is set from `A` on, after `Z`, and in non-ASCII bytes.
     let low = bytes & !HIGH;
     let from_a = low + (0x80 - b'A' as u64) * ONES;
-    let behind_z = low + (0x80 - b'Z' as u64 - 1) * ONES;
-    let is_upper = from_a & !behind_z & !bytes & HIGH;
+    let after_z = low + (0x80 - b'Z' as u64 - 1) * ONES;
+    let is_upper = from_a & !after_z & !bytes & HIGH;
     bytes | is_upper >> 2
 }
 
-/// The name that a text with this hash is, if it is a known one.
+/// The known name with this hash.
 static BY_HASH: [FieldName; 512] = {
     let mut table = [FieldName::Other; 512];
     let mut names = KNOWN;
-    // Without that of `Other`.
-    let [_, prints @ ..] = &PRINTS;
-    let mut prints: &[Print] = prints;
-    while let ([name, rest @ ..], [print, more @ ..]) = (names, prints) {
-        if let Some((_, [place, ..])) = table.split_at_mut_checked(print.hash()) {
+    // Without `Other`.
+    let [_, fingerprints @ ..] = &FINGERPRINTS;
+    let mut fingerprints: &[Fingerprint] = fingerprints;
+    while let ([name, rest @ ..], [fingerprint, more @ ..]) = (names, fingerprints) {
+        if let Some((_, [place, ..])) = table.split_at_mut_checked(fingerprint.hash()) {
             assert!(
                 matches!(place, FieldName::Other),
-                "two names fall together: `hash` must change"
+                "two names have the same hash: `hash` must change"
             );
             *place = *name;
         }
-        (names, prints) = (rest, more);
+        (names, fingerprints) = (rest, more);
     }
     table
 };
@@ -308,12 +307,12 @@ static BY_HASH: [FieldName; 512] = {
 pub struct FieldSet(u128);
 
 impl FieldSet {
-    /// The set of these.
+    /// A set of names.
     pub const fn of(names: &[FieldName]) -> Self {
         Self(0).with(names)
     }
 
-    /// This set and these.
+    /// This set with more names.
     pub const fn with(mut self, mut names: &[FieldName]) -> Self {
         while let [name, rest @ ..] = names {
             self.0 |= name.bit();
@@ -322,7 +321,7 @@ impl FieldSet {
         self
     }
 
-    /// Whether the name is in it.
+    /// Whether the name is in the set.
     pub const fn has(self, name: FieldName) -> bool {
         self.0 & name.bit() != 0
     }
@@ -331,24 +330,24 @@ impl FieldSet {
         self.0 & other.0 == 0
     }
 
-    /// The set of this name alone.
+    /// The set of one name.
     #[inline]
     pub(crate) fn of_one(name: FieldName) -> Self {
-        // To shift 128 bits by a number takes longer than to look them up.
+        // A lookup is faster than a 128-bit shift.
         Self(BITS.get(name as usize).copied().unwrap_or_default())
     }
 
-    /// The names that are in both.
+    /// The intersection of both sets.
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The names that are in one of them.
+    /// The union of both sets.
     pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// This set without those.
+    /// This set without `names`.
     pub(crate) const fn without(self, names: Self) -> Self {
         Self(self.0 & !names.0)
     }
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_differs_in_one_byte_is_another() {
+    fn a_name_that_differs_in_one_byte_is_not_known() {
         for &name in KNOWN {
             for at in 0..name.as_str().len() {
                 let mut other = name.as_str().as_bytes().to_vec();

@@ -1,7 +1,7 @@
 //! Header fields as spans of one buffer.
 //!
-//! Invariant: `present` has a name exactly when some field of `list` has it, so that asking for an
-//! absent field, the usual answer, costs one test; `repeated` has it if two fields do.
+//! Invariant: `present` has a name exactly when some field of `list` has it, so that the usual case,
+//! an absent field, costs one test; `repeated` has it if two fields do.
 
 use super::byte_set::TOKEN;
 use super::field_name::{FieldName, FieldSet};
@@ -11,18 +11,18 @@ use super::field_name::{FieldName, FieldSet};
 pub struct Span {
     /// Offset of the first byte.
     pub start: u32,
-    /// Offset behind the last byte.
+    /// Offset after the last byte.
     pub end: u32,
 }
 
 impl Span {
-    /// The bytes it covers; empty if they are not there.
+    /// The bytes it covers; empty if it is out of bounds.
     pub fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 
-/// The offset of a byte of a head; heads are far shorter than 4 GiB.
+/// An offset in a head; heads are far shorter than 4 GiB.
 pub(crate) fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
@@ -33,24 +33,24 @@ pub struct Field {
     /// The name, if it is a known one.
     pub id: FieldName,
     pub(crate) shape: Shape,
-    /// Where the lower-case name is; empty for a known name whose text is nowhere.
+    /// Where the lower-case name is; empty for a known name that is not in the buffer.
     pub name: Span,
-    /// Where the value is, without white space around it.
+    /// Where the value is, without surrounding white space.
     pub value: Span,
 }
 
-/// How a field stands in the buffer.
+/// How a field is stored in the buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Shape {
-    /// As it is to be sent: a line end, the name, a colon, a space and the value.
+    /// As it will be sent: a line end, the name, a colon, a space and the value.
     Line,
-    /// Its parts stand somewhere.
+    /// Name and value are in separate places.
     Parts,
 }
 
 impl Field {
-    /// A field as it was received: its line may have ended in LF alone, and there may be other white
-    /// space than one space, or none.
+    /// A field as received: a line end may be a bare LF, and there may be no white space, or other
+    /// than one space.
     pub(crate) fn received(bytes: &[u8], name: Span, value: Span) -> Self {
         let field = Self { id: FieldName::Other, shape: Shape::Line, name, value };
         let is_line = name.end.wrapping_add(2) == value.start
@@ -59,19 +59,19 @@ impl Field {
         Self { shape: if is_line { Shape::Line } else { Shape::Parts }, ..field }
     }
 
-    /// A field whose parts stand somewhere.
+    /// A field whose name and value are in separate places.
     pub(crate) const fn of_parts(id: FieldName, name: Span, value: Span) -> Self {
         Self { id, shape: Shape::Parts, name, value }
     }
 
-    /// Where its line begins, if [`Shape::Line`] says that it is one.
+    /// Where its line begins, if it is a [`Shape::Line`].
     pub(crate) const fn line_start(&self) -> usize {
-        // Nothing is there where no first line stands before it.
+        // Out of bounds if there is no line before it.
         (self.name.start as usize).wrapping_sub(2)
     }
 }
 
-/// A field of a known name that is written once and added to many heads.
+/// A field with a known name that is encoded once and added to many heads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Line<B = Vec<u8>> {
     id: FieldName,
@@ -80,14 +80,14 @@ pub struct Line<B = Vec<u8>> {
 }
 
 impl Line {
-    /// The line of this name and value.
+    /// A line with this name and value.
     pub fn new(id: FieldName, value: &[u8]) -> Self {
         Self { id, bytes: [id.line(), value].concat() }
     }
 }
 
 impl<B: AsRef<[u8]>> Line<B> {
-    /// The line in `bytes`, which begin with [`FieldName::line`].
+    /// A line of these bytes, which begin with [`FieldName::line`].
     pub fn of_bytes(id: FieldName, bytes: B) -> Self {
         debug_assert!(bytes.as_ref().starts_with(id.line()), "a line begins with its name");
         Self { id, bytes }
@@ -99,11 +99,11 @@ impl<B: AsRef<[u8]>> Line<B> {
     }
 }
 
-/// The fields of a head, in the order they came, and the buffer that holds them.
+/// The fields of a head, in the order received, and the buffer that holds them.
 ///
-/// An edit never moves what is there: its bytes go behind all that was received. So whatever follows
-/// the head in the buffer is taken out first ([`super::RequestHead::split_off`]), or its place is
-/// known ([`super::ResponseHead::rest`]).
+/// An edit never moves existing bytes: new ones are appended after everything that was received. So
+/// what follows the head in the buffer is removed first ([`super::RequestHead::split_off`]), or its
+/// range is recorded ([`super::ResponseHead::surplus`]).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Fields {
     pub(crate) bytes: Vec<u8>,
@@ -149,7 +149,7 @@ impl Fields {
         }
     }
 
-    /// All fields: name, its lower-case text, value.
+    /// All fields: name, lower-case text of the name, value.
     pub fn iter(&self) -> impl Iterator<Item = (FieldName, &[u8], &[u8])> {
         self.list.iter().map(|field| (field.id, self.name(field), field.value.of(&self.bytes)))
     }
@@ -159,12 +159,12 @@ impl Fields {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// How many bytes the names and values take together.
+    /// Total bytes of the names and values.
     pub fn byte_size(&self) -> usize {
         self.iter().map(|(_, name, value)| name.len() + value.len()).sum()
     }
@@ -175,7 +175,7 @@ impl Fields {
         self.push(field);
     }
 
-    /// Adds a field at the end whose line was written before.
+    /// Adds a field at the end, from a prepared line.
     pub fn append_line(&mut self, line: &Line<impl AsRef<[u8]>>) {
         let field = self.keep_prepared(line);
         self.push(field);
@@ -192,20 +192,20 @@ impl Fields {
         self.push(Field::of_parts(id, name, value));
     }
 
-    /// Gives the first field of this name another value and removes its repetitions; adds it at
-    /// the end if there is none.
+    /// Replaces the value of the first field of this name and removes its repetitions; adds the field
+    /// at the end if there is none.
     pub fn set(&mut self, id: FieldName, value: &[u8]) {
         let field = self.keep_line(id, value);
         self.set_field(field);
     }
 
-    /// As [`Fields::set`], with a line that was written before.
+    /// As [`Fields::set`], from a prepared line.
     pub fn set_line(&mut self, line: &Line<impl AsRef<[u8]>>) {
         let field = self.keep_prepared(line);
         self.set_field(field);
     }
 
-    /// As [`Fields::set`], with a value that is in the buffer already.
+    /// As [`Fields::set`], with a value that is already in the buffer.
     pub(crate) fn set_span(&mut self, id: FieldName, value: Span) {
         self.set_field(Field::of_parts(id, Span::default(), value));
     }
@@ -238,8 +238,8 @@ impl Fields {
         }
     }
 
-    /// Adds to the value of the first field of this name behind a separator, as a list grows,
-    /// after joining its repetitions into it; adds the field at the end if there is none.
+    /// Joins the repetitions of a field into the first one and appends a value to it, with a
+    /// separator; adds the field at the end if there is none.
     pub fn join(&mut self, id: FieldName, separator: &[u8], value: &[u8]) {
         if !self.has(id) {
             return self.append(id, value);
@@ -307,7 +307,8 @@ impl Fields {
         }
     }
 
-    /// Keeps the fields for which `keep` says so: it is given position, name's text, id, value.
+    /// Keeps the fields for which `keep` is true. Its arguments: position, text of the name, name,
+    /// value.
     pub fn retain(&mut self, mut keep: impl FnMut(usize, &[u8], FieldName, &[u8]) -> bool) {
         let mut at = 0;
         let bytes = &self.bytes;
@@ -335,14 +336,14 @@ impl Fields {
         (self.present, self.repeated) = (FieldSet::default(), FieldSet::default());
     }
 
-    /// Copies text behind the head.
+    /// Appends text to the buffer.
     pub(crate) fn keep(&mut self, text: &[u8]) -> Span {
         let start = offset(self.bytes.len());
         self.bytes.extend_from_slice(text);
         Span { start, end: offset(self.bytes.len()) }
     }
 
-    /// Writes a field behind the head, as it will be sent.
+    /// Appends a field to the buffer, as it will be sent.
     fn keep_line(&mut self, id: FieldName, value: &[u8]) -> Field {
         let before_value = id.line();
         let start = self.bytes.len();
@@ -358,7 +359,7 @@ impl Fields {
         self.line_from(line.id, start)
     }
 
-    /// What stands behind `start` is the line of a field.
+    /// The field whose line begins at `start`.
     fn line_from(&self, id: FieldName, start: usize) -> Field {
         let (start, end) = (offset(start), offset(self.bytes.len()));
         let value = start + offset(id.line().len());
@@ -367,13 +368,12 @@ impl Fields {
         Field { id, shape: Shape::Line, name, value: Span { start: value, end } }
     }
 
-    /// The buffer and the list, for the parser that fills them.
+    /// The buffer and the list, for the parser.
     pub(crate) fn parts(&mut self) -> (&mut [u8], &mut Vec<Field>) {
         (&mut self.bytes, &mut self.list)
     }
 
-    /// Lower-cases the names in place and finds out which are known. Tells whether nothing but names
-    /// stands where names are.
+    /// Lower-cases the names in place and looks up the known ones. Returns whether all are valid names.
     pub(crate) fn recognise(&mut self) -> bool {
         let mut are_names = true;
         let (mut present, mut repeated) = (FieldSet::default(), FieldSet::default());
@@ -398,7 +398,7 @@ impl Fields {
         self.present = self.present.or(name);
     }
 
-    /// Copies the values of this name behind the head, joined. Envoy: an empty one adds nothing.
+    /// Appends the joined values of this name to the buffer. Envoy: empty values are skipped.
     fn keep_joined(&mut self, id: FieldName, separator: &[u8]) -> Span {
         let start = self.bytes.len();
         for field in self.list.iter().filter(|field| field.id == id) {
@@ -420,15 +420,15 @@ impl Fields {
         name_of(field, &self.bytes)
     }
 
-    /// Puts a field in the place of the first of its name, and removes the others.
+    /// Replaces the first field of this name, and removes the others.
     fn replace(&mut self, field: Field, name: FieldSet) {
         let mut first = true;
         if !self.repeated.is_disjoint(name) {
             self.list.retain(|other| other.id != field.id || std::mem::take(&mut first));
             self.repeated = self.repeated.without(name);
         }
-        if let Some(place) = self.list.iter_mut().find(|other| other.id == field.id) {
-            *place = field;
+        if let Some(first) = self.list.iter_mut().find(|other| other.id == field.id) {
+            *first = field;
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The heads of requests and responses.
+//! Request and response heads.
 
 use super::field_name::{FieldName, FieldSet};
 use super::fields::{Fields, Span};
 use super::method::Method;
 
-/// The versions that are spoken.
+/// The supported HTTP versions.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Version {
     /// HTTP/1.0
@@ -15,7 +15,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As it stands in the first line.
+    /// As in the first line of a message.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
@@ -43,14 +43,14 @@ impl Scheme {
     }
 }
 
-/// What is accepted of a head.
+/// Limits for heads, and options of the parser.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeadLimits {
     /// The longest head, in bytes as received, first line and line ends included.
     pub bytes_max: usize,
     /// The most fields.
     pub fields_max: usize,
-    /// Whether a request may be HTTP/1.0.
+    /// Whether HTTP/1.0 requests are accepted.
     pub accept_http_10: bool,
     /// Whether a request may have a method that Envoy does not know.
     pub allow_custom_methods: bool,
@@ -74,48 +74,49 @@ impl Default for HeadLimits {
 /// `headers_with_underscores_action`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Underscores {
-    /// Such fields are like any other.
+    /// Underscores are allowed.
     #[default]
     Allow,
-    /// The request is refused.
+    /// The request is rejected.
     Reject,
     /// The field is dropped.
     Drop,
 }
 
-/// A request's head, and the buffer it is received into.
+/// A request head, and the buffer it is received into.
 #[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
     /// The version of the sender.
     pub version: Version,
-    /// The scheme: of a target in absolute form until the connection manager says which it is.
-    /// Without one no route is taken.
+    /// The scheme: that of a target in absolute form, until the connection manager sets it.
+    /// Without a scheme no route matches.
     pub scheme: Option<Scheme>,
     /// The fields. `Host` is the authority: a target in absolute form overrides it.
     pub fields: Fields,
     pub(crate) method_name: Span,
     pub(crate) target: Span,
-    /// The first line without its end, where it stands in the buffer as it is to be sent; else empty.
+    /// The first line without its line end, if it can be sent as it was received; else empty.
     pub(crate) line: Span,
     pub(crate) progress: Progress,
 }
 
 impl RequestHead {
-    /// The receive buffer: what arrives is appended here.
+    /// The receive buffer: received bytes are appended here.
     pub fn received(&mut self) -> &mut Vec<u8> {
         &mut self.fields.bytes
     }
 
-    /// Moves what follows the head to the end of `rest`. To be called once, before any edit.
-    pub fn split_off(&mut self, head_len: usize, rest: &mut Vec<u8>) {
+    /// Moves what was received after the head to the end of `surplus`. To be called once, before any
+    /// edit.
+    pub fn split_off(&mut self, head_len: usize, surplus: &mut Vec<u8>) {
         let bytes = &mut self.fields.bytes;
-        rest.extend_from_slice(bytes.get(head_len..).unwrap_or_default());
+        surplus.extend_from_slice(bytes.get(head_len..).unwrap_or_default());
         bytes.truncate(head_len);
     }
 
-    /// Makes it ready for the next request; keeps the memory.
+    /// Resets it for the next request; keeps the memory.
     pub fn clear(&mut self) {
         self.fields.bytes.clear();
         self.fields.clear_list();
@@ -139,12 +140,12 @@ impl RequestHead {
         self.line = Span::default();
     }
 
-    /// The path with its query: CONNECT has none.
+    /// The path with its query; none for CONNECT.
     pub fn path_and_query(&self) -> Option<&[u8]> {
         (self.method != Method::Connect).then(|| self.target())
     }
 
-    /// Replaces the authority: the host, which is the target of a CONNECT too.
+    /// Replaces the authority: `Host`, and the target of a CONNECT.
     pub fn set_authority(&mut self, host: &[u8]) {
         self.fields.set(FieldName::Host, host);
         if self.method == Method::Connect {
@@ -152,7 +153,7 @@ impl RequestHead {
         }
     }
 
-    /// Whether it speaks gRPC, by its content type.
+    /// Whether this is gRPC, by its content type.
     pub fn is_grpc(&self) -> bool {
         let content_type = self.fields.get(FieldName::ContentType).unwrap_or_default();
         let rest = content_type.strip_prefix(b"application/grpc");
@@ -166,7 +167,7 @@ impl RequestHead {
         target.get(..end).unwrap_or_default()
     }
 
-    /// The method as it was received.
+    /// The method as received.
     pub fn method_name(&self) -> &[u8] {
         match self.method {
             Method::Custom => self.method_name.of(&self.fields.bytes),
@@ -174,13 +175,13 @@ impl RequestHead {
         }
     }
 
-    /// The host, with a port if the client named one.
+    /// The host, with the port if the client sent one.
     pub fn authority(&self) -> Option<&[u8]> {
         self.fields.get(FieldName::Host)
     }
 
-    /// Whether the client lets the connection live after the answer. It asks `Connection`, so
-    /// ask it before hop-by-hop fields are removed.
+    /// Whether the client allows keep-alive. This depends on `Connection`, so call it before
+    /// hop-by-hop fields are removed.
     pub fn keep_alive(&self) -> bool {
         keep_alive(self.version, &self.fields)
     }
@@ -188,7 +189,7 @@ impl RequestHead {
     /// Whether the client waits for `100 Continue` before it sends the body.
     ///
     /// RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0
-    /// request MUST ignore that expectation." Envoy: one that is said twice is the origin's.
+    /// request MUST ignore that expectation." Envoy: a repeated one is left to the origin.
     pub fn expects_continue(&self) -> bool {
         self.version == Version::Http11
             && !self.fields.is_repeated(FieldName::Expect)
@@ -198,33 +199,33 @@ impl RequestHead {
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
     }
 
-    /// The protocol the client asks to upgrade to: `Upgrade` counts only if `Connection` names it.
+    /// The protocol that the client asks to upgrade to; `Upgrade` counts only if `Connection` names it.
     pub fn upgrade(&self) -> Option<&[u8]> {
         upgrade(&self.fields)
     }
 }
 
-/// How far a head that arrives in pieces was looked at. Only the HTTP/1 parser, which has the
-/// methods, uses it; it is kept here because a second place for it would cost a cache line.
+/// How far a head that arrives in pieces has been scanned. Used by the HTTP/1 parser only; it is kept
+/// here because a separate structure would cost a cache line.
 ///
-/// A parse from the start is tried at the first bytes, at the end of the first line, whenever the
-/// length has doubled (so that garbage is refused early), and at an empty line. Each costs the
-/// length, so together they cost a small multiple of it.
+/// The head is parsed from the start when the first bytes arrive, at the end of the first line,
+/// whenever the length has doubled (so that garbage is rejected early), and at an empty line. Each
+/// attempt costs the length, so together they cost a small multiple of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     /// Empty lines before a request are skipped up to here.
     pub(crate) start: usize,
     /// No empty line ends before here.
     pub(crate) scanned: usize,
-    /// The length at the last try.
+    /// The length at the last attempt.
     pub(crate) tried: usize,
-    /// Whether the first line was tried when it was complete.
+    /// Whether there was an attempt when the first line was complete.
     pub(crate) line_tried: bool,
     /// Whether a response may have folded lines.
     pub(crate) folds: bool,
 }
 
-/// A response's head, and the buffer it is received into.
+/// A response head, and the buffer it is received into.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
     /// The status, 100 to 999.
@@ -234,30 +235,30 @@ pub struct ResponseHead {
     /// The fields.
     pub fields: Fields,
     pub(crate) reason: Span,
-    /// What was received behind the head.
-    pub(crate) rest: Span,
+    /// What was received after the head.
+    pub(crate) surplus: Span,
     pub(crate) progress: Progress,
 }
 
 impl ResponseHead {
-    /// The receive buffer: what arrives is appended here.
+    /// The receive buffer: received bytes are appended here.
     pub fn received(&mut self) -> &mut Vec<u8> {
         &mut self.fields.bytes
     }
 
-    /// What was received behind the head, once that was complete.
-    pub fn rest(&self) -> &[u8] {
-        self.rest.of(&self.fields.bytes)
+    /// What was received after the head, once the head is complete.
+    pub fn surplus(&self) -> &[u8] {
+        self.surplus.of(&self.fields.bytes)
     }
 
-    /// Takes no notice of what was received behind the head.
-    pub fn forget_rest(&mut self) {
-        self.rest = Span::default();
+    /// Discards what was received after the head.
+    pub fn discard_surplus(&mut self) {
+        self.surplus = Span::default();
     }
 
-    /// Makes it ready for the next response, which begins with what was received behind this head.
+    /// Resets it for the next response, which begins with what was received after this head.
     pub fn advance(&mut self) {
-        let Span { start, end } = self.rest;
+        let Span { start, end } = self.surplus;
         let mut bytes = std::mem::take(&mut self.fields.bytes);
         bytes.truncate(end as usize);
         bytes.drain(..bytes.len().min(start as usize));
@@ -265,7 +266,7 @@ impl ResponseHead {
         self.fields.bytes = bytes;
     }
 
-    /// Makes it ready for the next response; keeps the memory.
+    /// Resets it for the next response; keeps the memory.
     pub fn clear(&mut self) {
         self.fields.bytes.clear();
         self.fields.clear_list();
@@ -273,21 +274,21 @@ impl ResponseHead {
         self.status = 0;
         self.version = Version::default();
         self.reason = Span::default();
-        self.rest = Span::default();
+        self.surplus = Span::default();
     }
 
-    /// The reason phrase as received. Envoy replaces it by the registered one, and so do we.
+    /// The reason phrase as received. As in Envoy, the registered one is sent instead.
     pub fn reason(&self) -> &[u8] {
         self.reason.of(&self.fields.bytes)
     }
 
-    /// Whether the origin lets the connection live after this answer. As for requests, ask it
-    /// before hop-by-hop fields are removed.
+    /// Whether the origin allows keep-alive. As for requests, call it before hop-by-hop fields are
+    /// removed.
     pub fn keep_alive(&self) -> bool {
         keep_alive(self.version, &self.fields)
     }
 
-    /// Whether it is an interim answer, after which the final one follows. 101 is final.
+    /// Whether this is an interim response, which a final one follows. 101 is final.
     pub fn is_interim(&self) -> bool {
         matches!(self.status, 100 | 102..=199)
     }
@@ -298,7 +299,7 @@ impl ResponseHead {
     }
 }
 
-/// The members of a comma-separated list, over all fields of that name, without the empty ones.
+/// The non-empty members of a comma-separated list, over all fields of that name.
 pub(crate) fn members(fields: &Fields, id: FieldName) -> impl Iterator<Item = &[u8]> {
     fields
         .get_all(id)

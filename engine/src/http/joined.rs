@@ -1,5 +1,5 @@
-//! What Envoy keeps in one line: however often a peer says such a field, and however often a
-//! configuration appends to it, the values stand behind each other with commas.
+//! Fields that Envoy keeps in one line (its inline headers): however often a peer sends such a field
+//! or a configuration appends to it, the values are joined with commas.
 
 use super::field_name::{FieldName, FieldSet};
 

@@ -74,8 +74,7 @@ methods! {
 }
 
 impl Method {
-    /// Whether sending it twice has the effect of sending it once (RFC 9110 §9.2.2), as far as
-    /// the method alone says.
+    /// Whether the method is idempotent (RFC 9110 §9.2.2).
     pub const fn is_idempotent(self) -> bool {
         matches!(
             self,
@@ -89,7 +88,7 @@ impl Method {
         )
     }
 
-    /// Whether a request of this method that has no body says so with `Content-Length: 0`.
+    /// Whether a request with this method and no body is sent with `Content-Length: 0`.
     pub(crate) const fn announces_no_body(self) -> bool {
         !matches!(self, Self::Get | Self::Head | Self::Delete | Self::Trace | Self::Connect)
     }

@@ -1,10 +1,10 @@
 //! What all versions of HTTP share: heads as ranges in one buffer, field names, methods, and how a
-//! body may end.
+//! body ends.
 //!
-//! It is not a codec: `http1/` fills heads and writes them. It knows no I/O, no clock and no
+//! This is not a codec: `http1/` parses and encodes heads. It has no I/O, no clock and no
 //! configuration.
 //!
-//! Invariant: a head says the same whichever codec has read it.
+//! Invariant: a head means the same whichever codec has parsed it.
 
 pub(crate) mod body;
 pub(crate) mod byte_set;

@@ -1,26 +1,26 @@
-//! How the names of fields are written: `header_key_format`.
+//! How field names are written: `header_key_format`.
 //!
-//! Inside, all names are lower case. A head that is to be sent otherwise is changed after it was
-//! encoded, so that nobody else pays for it.
+//! Internally all names are lower case. Other formats are applied to the encoded head, so that they
+//! cost nothing where they are not configured.
 
 /// A `header_key_format`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Names {
-    /// As they are kept.
+    /// In lower case.
     #[default]
     LowerCase,
-    /// With a capital letter at the begin and behind everything that is no letter or digit.
+    /// With a capital letter at the beginning and after every character that is not a letter or digit.
     ProperCaseWords,
-    /// The formatter `preserve_case`: what is received by this codec is sent on as it came.
+    /// The formatter `preserve_case`: names that this codec receives are sent on as received.
     Preserved(Preserved),
 }
 
 /// The options of `preserve_case`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Preserved {
-    /// How the names are written that the peer did not send.
+    /// How names that the peer did not send are written.
     pub others: Others,
-    /// Whether the peer's reason phrase is sent on.
+    /// Which reason phrase is sent.
     pub reason: Reason,
 }
 
@@ -37,30 +37,30 @@ pub enum Others {
 /// `forward_reason_phrase`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reason {
-    /// The registered one is sent.
+    /// The registered one.
     #[default]
     Registered,
-    /// The one of the origin is sent.
+    /// The origin's.
     Forwarded,
 }
 
-/// A head as it was received. Empty unless its codec preserves names.
+/// A head as received. Empty unless its codec preserves names.
 #[derive(Debug, Default)]
 pub struct AsReceived(Vec<u8>);
 
 impl AsReceived {
-    /// Keeps what was received so far, which may be more than the head.
+    /// Copies what was received so far, which may be more than the head.
     pub fn keep(&mut self, received: &[u8]) {
         self.0.clear();
         self.0.extend_from_slice(received);
     }
 
-    /// Forgets what follows the head.
+    /// Discards what follows the head.
     pub fn end(&mut self, head_bytes: usize) {
         self.0.truncate(head_bytes);
     }
 
-    /// Makes it ready for the next message; keeps the memory.
+    /// Resets it for the next message; keeps the memory.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -73,8 +73,8 @@ impl AsReceived {
     }
 }
 
-/// Writes the names of an encoded head as `names` says. `received` is the message that its codec
-/// received; there is none if the head was made here.
+/// Formats the names of an encoded head. `received` is the head that the codec received; none if the
+/// head was made here.
 #[inline]
 pub fn write(head: &mut [u8], names: Names, received: Option<&AsReceived>) {
     if names != Names::LowerCase {
@@ -112,7 +112,7 @@ fn capitalize(name: &mut [u8]) {
     }
 }
 
-/// Replaces the reason phrase of an encoded response, unless there is none.
+/// Replaces the reason phrase of an encoded response, unless `reason` is empty.
 pub fn write_reason(head: &mut Vec<u8>, reason: &[u8]) {
     if let Some(end) = memchr::memchr(b'\r', head)
         && STATUS_LINE_BYTES <= end
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_received_is_spelled_as_the_first_time() {
+    fn a_received_name_is_spelled_as_in_its_first_field() {
         let received = "GET / HTTP/1.1\r\nx-A: 1\r\nX-a: 2\r\n\r\n";
         let of = |others| Names::Preserved(Preserved { others, ..Preserved::default() });
         let kept = HEAD.replace("x-a: 1", "x-A: 1");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_the_origins() {
+    fn the_reason_phrase_is_replaced() {
         let mut head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         write_reason(&mut head, b"Fine");
         assert_eq!(head, b"HTTP/1.1 200 Fine\r\n\r\n");

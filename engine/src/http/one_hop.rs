@@ -1,9 +1,9 @@
-//! The fields that concern one connection and are never passed on: RFC 9110 §7.6.1, in one list.
-//! What else a request, a response or a trailer section loses on the way is said beside it.
+//! Hop-by-hop fields (RFC 9110 §7.6.1), which are never passed on, and what else is removed from
+//! requests, responses and trailers.
 
 use super::field_name::{FieldName, FieldSet};
 
-/// Whatever `Connection` says of them.
+/// Removed whether or not `Connection` names them.
 const ONE_HOP: FieldSet = FieldSet::of(&[
     FieldName::Connection,
     FieldName::KeepAlive,
@@ -12,23 +12,23 @@ const ONE_HOP: FieldSet = FieldSet::of(&[
     FieldName::Upgrade,
 ]);
 
-/// What an upgrade consists of.
+/// The fields of an upgrade.
 const UPGRADE: FieldSet = FieldSet::of(&[FieldName::Connection, FieldName::Upgrade]);
 
-/// Of a request. `HTTP2-Settings` belongs to an upgrade to h2c, which is never passed on.
+/// For requests. `HTTP2-Settings` belongs to an upgrade to h2c, which is never passed on.
 pub const ONE_HOP_OF_REQUESTS: FieldSet = ONE_HOP.with(&[FieldName::Http2Settings]);
 
-/// Of a request whose upgrade is passed on.
+/// For requests whose upgrade is passed on.
 pub const ONE_HOP_OF_UPGRADES: FieldSet = ONE_HOP_OF_REQUESTS.without(UPGRADE);
 
-/// Of a response, once the route has changed it. As in Envoy, a `Keep-Alive` that a route adds goes to
-/// the client; the origin's is removed before.
+/// For responses, after the route's header changes. As in Envoy, a `Keep-Alive` that a route adds is
+/// sent to the client; the origin's is removed before.
 pub const ONE_HOP_OF_RESPONSES: FieldSet = ONE_HOP.without(FieldSet::of(&[FieldName::KeepAlive]));
 
-/// Of a response whose upgrade is passed on.
+/// For responses whose upgrade is passed on.
 pub const ONE_HOP_OF_UPGRADED: FieldSet = ONE_HOP_OF_RESPONSES.without(UPGRADE);
 
-/// Of trailers: what is for one hop as a field is no less so as a trailer. Envoy passes them on.
+/// For trailers: a hop-by-hop field is one in trailers, too. Envoy passes them on.
 pub const ONE_HOP_OF_TRAILERS: FieldSet = ONE_HOP.with(&[FieldName::Expect, FieldName::Te]);
 
 #[cfg(test)]
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upgrade_keeps_what_it_consists_of_and_nothing_else() {
+    fn an_upgrade_keeps_its_own_fields_and_no_others() {
         for (whole, upgrade) in [
             (ONE_HOP_OF_REQUESTS, ONE_HOP_OF_UPGRADES),
             (ONE_HOP_OF_RESPONSES, ONE_HOP_OF_UPGRADED),

@@ -1,55 +1,55 @@
-//! The chunked coding (RFC 9112 §7.1): finds the data in the bytes of a body, without copying.
+//! The chunked transfer coding (RFC 9112 §7.1): finds the data in the bytes of a body, without copying.
 //!
-//! Deliberate differences from Envoy 1.40, all of them refusals: data beyond the size of its chunk
-//! (Envoy drops it), `;` without an extension, an extension that is no token or
-//! quoted string, white space between size and CRLF, NUL and other controls. A line ends in CRLF,
-//! never in LF alone. Trailers are checked, and dropped unless they are asked for, as in Envoy; one
-//! that would frame or route the message is refused.
+//! Deliberate differences from Envoy 1.40, all of them stricter: data beyond the size of its chunk
+//! (Envoy drops it), `;` without an extension, an extension that is not a token or a quoted string,
+//! white space between size and CRLF, and control characters are errors. A line ends in CRLF, never in
+//! a bare LF. Trailers are validated, and dropped unless enabled, as in Envoy; one that would change
+//! framing or routing is an error.
 
 use std::ops::Range;
 
 use super::Error;
 use crate::http::{FieldName, ONE_HOP_OF_TRAILERS, TOKEN, TrailerRules, Underscores};
 
-/// Decodes one body. However its bytes are split over calls, the result is the same.
+/// Decodes one body. The result does not depend on how its bytes are split over calls.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
-    /// The size so far while a size is read, then the data still to come.
+    /// While a size is read: the size so far; then the bytes of data still to come.
     remaining: u64,
-    /// Bytes of extensions so far, in all chunks.
+    /// Bytes of extensions so far, over all chunks.
     extension_bytes: u32,
     /// Bytes of trailers so far.
     trailer_bytes: usize,
-    /// The name of the trailer that is being read, in lower case, as much as fits.
+    /// The beginning of the name of the trailer that is being read, in lower case.
     name: [u8; NAME_MAX],
     name_len: u8,
     /// The trailers, if there are rules for them.
     trailers: Option<Trailers>,
 }
 
-/// Trailers for which there are rules.
+/// Trailers and their rules.
 #[derive(Clone, Debug)]
 struct Trailers {
     rules: TrailerRules,
-    /// Encoded as they are sent on, names in lower case; the last line may not be complete.
+    /// Encoded as they will be sent, names in lower case; the last line may be incomplete.
     lines: Vec<u8>,
     /// Where the last line begins.
     line_start: usize,
-    /// So many more may come.
+    /// How many more trailers are allowed.
     fields_left: usize,
-    /// So many were dropped because their names have underscores.
+    /// How many were dropped because of underscores in their names.
     dropped: u64,
 }
 
 /// What [`Decoder::decode`] found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Decoded {
-    /// So many bytes of the input are done with.
+    /// How many bytes of the input were consumed.
     pub consumed: usize,
-    /// Where data is, in the input; it may be empty.
+    /// The range of the input that is data; may be empty.
     pub data: Range<usize>,
-    /// Whether the body has ended. The rest of the input is not of this body.
+    /// Whether the body has ended. The remaining input does not belong to it.
     pub end: bool,
 }
 
@@ -73,7 +73,7 @@ impl Decoder {
         }
     }
 
-    /// The same, with rules for trailers.
+    /// Sets the rules for trailers.
     #[must_use]
     pub fn with_trailers(self, rules: TrailerRules) -> Self {
         let trailers = Trailers {
@@ -86,7 +86,7 @@ impl Decoder {
         Self { trailers: Some(trailers), ..self }
     }
 
-    /// How many trailers were dropped because their names have underscores.
+    /// How many trailers were dropped because of underscores in their names.
     #[must_use]
     pub fn dropped_trailers(&self) -> u64 {
         self.trailers.as_ref().map_or(0, |trailers| trailers.dropped)
@@ -98,11 +98,11 @@ impl Decoder {
         self.trailers.take().map(|trailers| trailers.lines).unwrap_or_default()
     }
 
-    /// Looks at more of the body, up to the end of the next range of data. Call it again with
-    /// what was not consumed until all is, or the body has ended.
+    /// Decodes up to the end of the next range of data. Call it again with the input that was not
+    /// consumed, until all is consumed or the body has ended.
     ///
     /// # Errors
-    /// The coding is broken: the end of the message is unknown and the connection is lost.
+    /// The coding is invalid: the end of the message is unknown and the connection must be closed.
     pub fn decode(&mut self, input: &[u8]) -> Result<Decoded, Error> {
         let mut at = 0;
         loop {
@@ -126,9 +126,8 @@ impl Decoder {
         Ok(Decoded { consumed: at, data: at..at, end: self.state == State::End })
     }
 
-    /// Steps over the end of a chunk, and over a size line that is written as most are. A chunk may
-    /// be as short as these. Tells how many bytes they are; what is written otherwise is for
-    /// [`Self::step`].
+    /// Fast path for the end of a chunk and a plain size line, which matter when chunks are short.
+    /// Returns how many bytes it consumed; [`Self::step`] handles everything else.
     fn skip_plain_lines(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         if self.state == State::DataCr && input.starts_with(b"\r\n") {
@@ -188,7 +187,7 @@ impl Decoder {
         if self.remaining >> 59 != 0 {
             return Err(Error::ChunkSize);
         }
-        // Zeros in front are legal and say nothing: they are charged like an extension.
+        // Leading zeros are legal but useless: they are charged like an extension.
         if self.remaining == 0 && self.state == State::Size {
             self.charge_extension()?;
         }
@@ -252,8 +251,8 @@ impl Decoder {
                 if self.state == State::TrailerStart {
                     self.name_len = 0;
                 }
-                if let Some(place) = self.name.get_mut(usize::from(self.name_len)) {
-                    *place = byte.to_ascii_lowercase();
+                if let Some(slot) = self.name.get_mut(usize::from(self.name_len)) {
+                    *slot = byte.to_ascii_lowercase();
                     self.name_len += 1;
                 }
                 Ok(State::TrailerName)
@@ -292,7 +291,7 @@ impl Trailers {
         self.lines.truncate(self.line_start);
     }
 
-    /// Writes the line that is complete as we write fields, or drops it.
+    /// Re-encodes a complete line, or drops it.
     fn end_line(&mut self) -> Result<(), Error> {
         let line = self.lines.split_off(self.line_start);
         let Some(colon) = memchr::memchr(b':', &line) else { return Ok(()) };
@@ -320,8 +319,8 @@ impl Trailers {
     }
 }
 
-/// The size in a whole line of up to eight digits and CRLF, and the length of that line. Not for
-/// zeros in front: they are charged, and a zero alone begins the end of the body.
+/// The size in a complete line of up to eight digits and CRLF, and the length of the line. None for
+/// leading zeros: they are charged, and a single zero begins the end of the body.
 fn plain_size_line(line: &[u8]) -> Option<(u64, usize)> {
     if line.first() == Some(&b'0') {
         return None;
@@ -336,7 +335,8 @@ fn plain_size_line(line: &[u8]) -> Option<(u64, usize)> {
     None
 }
 
-/// Writes data as one chunk; nothing for no data, which would end the body. Where the data is.
+/// Writes data as one chunk; nothing for empty data, which would end the body. Returns where the data
+/// is.
 pub fn encode_chunk(out: &mut Vec<u8>, data: &[u8]) -> Range<usize> {
     if data.is_empty() {
         return out.len()..out.len();
@@ -349,11 +349,11 @@ pub fn encode_chunk(out: &mut Vec<u8>, data: &[u8]) -> Range<usize> {
     data
 }
 
-/// Writes everything that `append` appends as one chunk; nothing for nothing. `most`: how much that
-/// may be. If the size has as many digits, the data stays where it was appended. Where it is.
+/// Writes everything that `append` appends as one chunk; nothing for empty data. `most` is the largest
+/// possible size: if the actual size has as many digits, the data is not moved. Returns where it is.
 ///
 /// # Errors
-/// As `append`: then nothing is written.
+/// Those of `append`: then nothing is written.
 pub fn encode_joined<E>(
     out: &mut Vec<u8>,
     most: usize,
@@ -393,7 +393,7 @@ pub fn encode_end_with(out: &mut Vec<u8>, trailers: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Where in the coding the next byte stands.
+/// The part of the coding that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     SizeStart,
@@ -425,22 +425,22 @@ fn expect(byte: u8, wanted: u8, otherwise: Error, next: State) -> Result<State, 
 
 //= rfc9110#6.5.1
 // "A sender MUST NOT generate a trailer field unless the sender knows the corresponding header
-// field name's definition permits sending that field in trailers": these never are, and someone
-// behind us could believe them.
+// field name's definition permits sending that field in trailers": it does not for these, and a
+// server after us could act on them.
 const fn is_forbidden(name: FieldName) -> bool {
     matches!(name, FieldName::ContentLength | FieldName::Host | FieldName::TransferEncoding)
 }
 
-/// Extensions carry nothing for us, so a body may not consist of them.
+/// Bytes of chunk extensions per body. They are ignored, so this bounds useless work.
 const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 
-/// As a head may be long by default.
+/// Bytes of trailers without rules; the default limit of a head.
 const TRAILER_BYTES_MAX: usize = 60 * 1024;
 
-/// A forbidden trailer's name fits, and one more byte that tells a longer name from it.
+/// The longest forbidden name, and one more byte to recognise longer names.
 const NAME_MAX: usize = "transfer-encoding".len() + 1;
 
-/// A chunk of up to 4 GiB.
+/// Enough for a chunk of up to 4 GiB.
 const PLAIN_DIGITS_MAX: usize = 8;
 
 /// Sixteen digits and CRLF.

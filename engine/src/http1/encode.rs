@@ -1,13 +1,13 @@
-//! Heads as they are sent. Nothing is copied from the received text but names, values and target.
+//! Encodes heads. Only names, values and the target are taken from the received bytes.
 //!
-//! What came as it is to be sent, line after line, is copied at once.
+//! Consecutive lines that were received exactly as they will be sent are copied at once.
 
 use std::ops::Range;
 
 use crate::http::fields::{Field, Fields, Shape, Span};
 use crate::http::{FieldName, RequestHead, ResponseHead, Version};
 
-/// Writes a request's head. `Host` comes first, wherever it stood: so does Envoy.
+/// Writes a request head. `Host` comes first, as in Envoy.
 pub fn request(head: &RequestHead, out: &mut Vec<u8>) {
     let target = head.target();
     out.reserve(room(&head.fields) + target.len());
@@ -27,7 +27,7 @@ pub fn request(head: &RequestHead, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a response's head, in the version that `head.version` says.
+/// Writes a response head, in the version `head.version`.
 pub fn response(head: &ResponseHead, out: &mut Vec<u8>) {
     out.reserve(room(&head.fields));
     if head.version == Version::Http11 && head.status == 200 {
@@ -43,8 +43,8 @@ pub fn response(head: &ResponseHead, out: &mut Vec<u8>) {
     lines(&head.fields, Span::default(), head.fields.list.iter(), out);
 }
 
-/// Writes what stands at `first`, the fields, each behind the line end of what stands before it, and
-/// the end of the head.
+/// Writes the bytes of `first`, the fields, each after the line end of the line before it, and the end
+/// of the head.
 fn lines<'a>(
     fields: &Fields,
     first: Span,
@@ -52,7 +52,7 @@ fn lines<'a>(
     out: &mut Vec<u8>,
 ) {
     let received = &*fields.bytes;
-    // Lines one behind the other, still to be copied.
+    // Consecutive lines that are still to be copied.
     let mut run = first.start as usize..first.end as usize;
     for field in list {
         let (start, end) = (field.line_start(), field.value.end as usize);
@@ -75,7 +75,7 @@ fn copy(received: &[u8], run: Range<usize>, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a field whose parts stand in different places.
+/// Writes a field whose name and value are in separate places.
 #[cold]
 fn write(received: &[u8], field: &Field, out: &mut Vec<u8>) {
     if field.id == FieldName::Other {
@@ -88,7 +88,7 @@ fn write(received: &[u8], field: &Field, out: &mut Vec<u8>) {
     out.extend_from_slice(field.value.of(received));
 }
 
-/// The interim answer to `Expect: 100-continue`.
+/// The interim response to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The reason phrase that Envoy sends with a status.
@@ -157,7 +157,7 @@ pub const fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Enough for every field and the first line without its target, so that one growth is enough.
+/// Upper bound for the fields and the first line without its target: one reservation is enough.
 fn room(fields: &Fields) -> usize {
     const LONGEST_NAME: usize = 48;
     fields.bytes.len() + fields.len() * (LONGEST_NAME + 4) + 64

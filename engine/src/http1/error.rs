@@ -1,21 +1,21 @@
-//! What a peer did wrong, and what Envoy answers to it.
+//! Protocol errors, and Envoy's reply to each.
 
-/// A misdeed in a message. For a request it says what to reply; in the answer of an origin every
-/// one of them is a protocol error (502).
+/// A protocol error in a message. For a request it determines the reply; in a response every one is
+/// an upstream protocol error (502).
 ///
-/// Whatever the misdeed, nothing that follows on the connection may be read as a next message.
+/// After any of them, nothing that follows on the connection may be read as another message.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// The method is no token, or one that is not known and custom methods are not allowed.
+    /// The method is not a token, or it is unknown and custom methods are not allowed.
     #[error("invalid method")]
     Method,
-    /// The request target is in none of the four forms, or has a byte that no URI has.
+    /// The request target has none of the four forms, or a byte that is not allowed in a URI.
     #[error("invalid request target")]
     Target,
-    /// The authority of the request target is none.
+    /// The authority of the request target is invalid.
     #[error("invalid authority in the request target")]
     Url,
-    /// The request target is a URL of another protocol.
+    /// The scheme of the request target is neither http nor https.
     #[error("unknown scheme of the request target")]
     Scheme,
     /// The version is not `HTTP/` digit `.` digit; in a response, not HTTP/1.0 or HTTP/1.1.
@@ -24,13 +24,13 @@ pub enum Error {
     /// A version other than 1.1 (and 1.0 where that is accepted).
     #[error("unsupported version")]
     VersionUnsupported,
-    /// The status line has no status of three digits from 100 on, or its reason has a control.
+    /// The status is not three digits, or below 100, or there is a control character in the reason.
     #[error("invalid status line")]
     StatusLine,
     /// A line that ends in neither CRLF nor LF.
     #[error("invalid line end")]
     LineEnd,
-    /// A field line without a token and a colon at its start; white space there, a fold included.
+    /// A field line does not begin with a token and a colon; white space before it, a fold included.
     #[error("invalid field name")]
     FieldName,
     /// A control character in a field value, a bare CR included.
@@ -45,7 +45,7 @@ pub enum Error {
     /// `Host` is empty, repeated or malformed.
     #[error("invalid authority")]
     Authority,
-    /// `Connection` nominates a field that is not the sender's to remove, or too many.
+    /// `Connection` nominates a field that must not be removed, or too many fields.
     #[error("invalid nomination in Connection")]
     Connection,
     /// `Content-Length` is not one unsigned decimal number.
@@ -54,13 +54,13 @@ pub enum Error {
     /// Both `Content-Length` and `Transfer-Encoding`.
     #[error("both content-length and transfer-encoding")]
     ContentLengthAndTransferEncoding,
-    /// `Transfer-Encoding` is no list of codings, or `chunked` is not the last and only once.
+    /// `Transfer-Encoding` is not a list of codings, or `chunked` is repeated or not the last one.
     #[error("invalid transfer-encoding")]
     TransferEncoding,
     /// A transfer coding other than `chunked`.
     #[error("unsupported transfer-encoding")]
     TransferEncodingUnsupported,
-    /// A body that is announced where the method or the status has none.
+    /// A body is announced where the method or the status does not allow one.
     #[error("body where none is allowed")]
     BodyNotAllowed,
     /// A chunk size that is not hexadecimal digits, or does not fit 64 bits.
@@ -75,7 +75,7 @@ pub enum Error {
     /// A malformed trailer field, or one that would change framing or routing.
     #[error("invalid trailer")]
     Trailer,
-    /// A trailer's name has an underscore, where no name may.
+    /// A trailer's name has an underscore, and underscores are rejected.
     #[error("underscore in a trailer's name")]
     Underscore,
     /// The trailers are longer than their limit.
@@ -84,7 +84,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The status of the reply when a request did this.
+    /// The status of the reply to the request.
     pub const fn status(self) -> u16 {
         match self {
             Self::VersionUnsupported => 426,

@@ -1,18 +1,18 @@
-//! Where a body ends: the one place that decides it, by RFC 9112 §6.3.
+//! Where a body ends (RFC 9112 §6.3). Nothing else decides this.
 //!
-//! Deliberate differences to Envoy 1.40, all of them refusals: `Content-Length` with leading
-//! zeros in a request (a reader may take it for octal); `Transfer-Encoding` in HTTP/1.0; a list
-//! with empty members; `chunked` twice or not last is 400 instead of 501.
+//! Deliberate differences from Envoy 1.40, all of them stricter: rejected are `Content-Length` with
+//! leading zeros in a request (a parser may read it as octal), `Transfer-Encoding` in HTTP/1.0, and a
+//! list with empty members; `chunked` twice or not last is 400 instead of 501.
 
 use super::Error;
 use crate::http::{
     BodyLength, FieldName, FieldSet, Fields, Method, RequestHead, ResponseHead, Version,
 };
 
-/// The length of a request's body.
+/// The length of a request body.
 ///
 /// # Errors
-/// Framing that is ambiguous or unknown: the request is refused and its connection closed.
+/// The framing is ambiguous or unknown: the request is rejected and its connection closed.
 pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
     let fields = &head.fields;
     if !fields.has(FieldName::ContentLength) && !fields.has(FieldName::TransferEncoding) {
@@ -24,8 +24,8 @@ pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
     if head.method == Method::Connect {
         //= rfc9110#9.3.6
         // "A CONNECT request message does not have content."
-        return match content_length(fields, Zeros::Refused)? {
-            // As Envoy says it.
+        return match content_length(fields, LeadingZeros::Rejected)? {
+            // The same error as in Envoy.
             _ if fields.has(FieldName::TransferEncoding) => Err(Error::TransferEncodingUnsupported),
             None | Some(0) => Ok(BodyLength::None),
             Some(_) => Err(Error::BodyNotAllowed),
@@ -34,15 +34,15 @@ pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
     if fields.has(FieldName::TransferEncoding) {
         return chunked(head.version, fields);
     }
-    Ok(content_length(fields, Zeros::Refused)?.map_or(BodyLength::None, BodyLength::Length))
+    Ok(content_length(fields, LeadingZeros::Rejected)?.map_or(BodyLength::None, BodyLength::Length))
 }
 
 /// The length of the body of a response to a request with this method.
 ///
-/// A 101 and a 2xx to CONNECT have none: what follows them is the tunnel.
+/// A 101 and a 2xx to CONNECT have no body: the tunnel follows.
 ///
 /// # Errors
-/// Framing that is ambiguous or unknown: a protocol error of the origin (502).
+/// The framing is ambiguous or unknown: an upstream protocol error (502).
 pub fn response(method: Method, head: &ResponseHead) -> Result<BodyLength, Error> {
     let fields = &head.fields;
     let announced = fields.has(FieldName::ContentLength) || fields.has(FieldName::TransferEncoding);
@@ -51,17 +51,18 @@ pub fn response(method: Method, head: &ResponseHead) -> Result<BodyLength, Error
     // "A server MUST NOT send a Content-Length header field in any response with a status code of
     // 1xx (Informational) or 204 (No Content)."; rfc9112#6.1 says it of Transfer-Encoding.
     if matches!(head.status, 100..=199 | 204) {
-        return match content_length(fields, Zeros::Accepted)? {
+        return match content_length(fields, LeadingZeros::Accepted)? {
             None | Some(0) if !fields.has(FieldName::TransferEncoding) => Ok(BodyLength::None),
             _ => Err(Error::BodyNotAllowed),
         };
     }
-    // What would announce a body is checked even where none comes: a peer that is wrong about it
-    // is not to be trusted with the next message.
+    // The fields are validated even where there is no body: a peer that gets them wrong cannot be
+    // trusted with the next message.
     let length = if fields.has(FieldName::TransferEncoding) {
         chunked(head.version, fields)?
     } else {
-        content_length(fields, Zeros::Accepted)?.map_or(BodyLength::UntilClose, BodyLength::Length)
+        content_length(fields, LeadingZeros::Accepted)?
+            .map_or(BodyLength::UntilClose, BodyLength::Length)
     };
     //= rfc9112#6.3
     // "Any response to a HEAD request and any response with a 1xx (Informational), 204 (No
@@ -79,7 +80,7 @@ pub fn response(method: Method, head: &ResponseHead) -> Result<BodyLength, Error
     Ok(length)
 }
 
-/// Writes into the fields how the body of a request is sent on. The length stands where the client
+/// Sets the fields that announce the body of a forwarded request. The length stays where the client
 /// had it; `transfer-encoding` comes last.
 pub fn announce_request(head: &mut RequestHead, length: BodyLength) {
     let method = head.method;
@@ -92,11 +93,11 @@ pub fn announce_request(head: &mut RequestHead, length: BodyLength) {
     }
 }
 
-/// Writes into the fields how the body of a response is sent on, by what [`response`] said of it
-/// and what the client understands. Returns how it is sent.
+/// Sets the fields that announce the body of a forwarded response, given the length that [`response`]
+/// returned and the client's version. Returns how the body is sent.
 ///
-/// [`BodyLength::UntilClose`] is returned for an HTTP/1.0 client that cannot be told the length:
-/// its connection ends with the body.
+/// [`BodyLength::UntilClose`] is returned for an HTTP/1.0 client if the length is unknown: its
+/// connection is closed at the end of the body.
 pub fn announce_response(
     method: Method,
     client: Version,
@@ -122,7 +123,7 @@ pub fn announce_response(
                 100..=199 | 204 => fields.remove_set(FRAMING),
                 200..=299 if method == Method::Connect => fields.remove_set(FRAMING),
                 304 => fields.remove(FieldName::TransferEncoding),
-                // To HEAD it says what the body of a GET would have.
+                // For HEAD, the length of the body that a GET would have.
                 _ if fields.has(FieldName::ContentLength) || client == Version::Http10 => {
                     fields.remove(FieldName::TransferEncoding);
                 }
@@ -135,22 +136,22 @@ pub fn announce_response(
 
 fn set_length(fields: &mut Fields, length: u64) {
     fields.remove(FieldName::TransferEncoding);
-    let said = fields.get(FieldName::ContentLength).is_some_and(|text| says(text, length));
-    if !said || fields.is_repeated(FieldName::ContentLength) {
+    let same = fields.get(FieldName::ContentLength).is_some_and(|text| is_decimal(text, length));
+    if !same || fields.is_repeated(FieldName::ContentLength) {
         let mut digits = itoa::Buffer::new();
         fields.set(FieldName::ContentLength, digits.format(length).as_bytes());
     }
 }
 
-/// Whether the text is the number as it would be written.
-fn says(text: &[u8], number: u64) -> bool {
-    let is_short = matches!(text, [b'0'] | [b'1'..=b'9', ..]);
-    is_short && digits_of(text) == Some(number)
+/// Whether the text is exactly this number, without leading zeros.
+fn is_decimal(text: &[u8], number: u64) -> bool {
+    let no_leading_zero = matches!(text, [b'0'] | [b'1'..=b'9', ..]);
+    no_leading_zero && parse_digits(text) == Some(number)
 }
 
-/// The number that these digits are; none if it is longer than any length.
-fn digits_of(text: &[u8]) -> Option<u64> {
-    /// A number with so many digits fits.
+/// Parses decimal digits; none if there is another character, or the number has too many digits.
+fn parse_digits(text: &[u8]) -> Option<u64> {
+    /// A number with this many digits fits.
     const DIGITS_MAX: usize = 19;
     let mut digits = text;
     while digits.len() > DIGITS_MAX {
@@ -172,27 +173,27 @@ fn set_chunked(fields: &mut Fields) {
 
 const FRAMING: FieldSet = FieldSet::of(&[FieldName::ContentLength, FieldName::TransferEncoding]);
 
-/// Whether a `Content-Length` may begin with zeros.
+/// Whether a `Content-Length` may have leading zeros.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Zeros {
+enum LeadingZeros {
     Accepted,
-    Refused,
+    Rejected,
 }
 
-fn content_length(fields: &Fields, zeros: Zeros) -> Result<Option<u64>, Error> {
+fn content_length(fields: &Fields, zeros: LeadingZeros) -> Result<Option<u64>, Error> {
     let Some(digits) = fields.get(FieldName::ContentLength) else { return Ok(None) };
     //= rfc9112#6.3
     // "If a message is received without Transfer-Encoding and with an invalid Content-Length
     // header field, then the message framing is invalid and the recipient MUST treat it as an
-    // unrecoverable error". A repetition with the same value could be forgiven; we do not.
+    // unrecoverable error". Repetitions of the same value could be accepted; they are not here.
     if fields.is_repeated(FieldName::ContentLength) {
         return Err(Error::ContentLength);
     }
-    if zeros == Zeros::Refused && digits.len() > 1 && digits.first() == Some(&b'0') {
+    if zeros == LeadingZeros::Rejected && digits.len() > 1 && digits.first() == Some(&b'0') {
         return Err(Error::ContentLength);
     }
-    // Counters of the bytes of a connection are signed in many a peer.
-    let length = digits_of(digits).filter(|&length| length <= i64::MAX as u64);
+    // Many implementations count bytes with signed integers.
+    let length = parse_digits(digits).filter(|&length| length <= i64::MAX as u64);
     match length {
         Some(length) if !digits.is_empty() => Ok(Some(length)),
         _ => Err(Error::ContentLength),
@@ -222,7 +223,7 @@ fn chunked(version: Version, fields: &Fields) -> Result<BodyLength, Error> {
             seen = if name.eq_ignore_ascii_case(b"chunked") {
                 match seen {
                     Coding::Nothing => Coding::Chunked,
-                    // Some other coding first: valid, and not implemented.
+                    // After another coding: valid, but not implemented.
                     _ => Coding::Other,
                 }
             } else {

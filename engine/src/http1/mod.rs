@@ -1,15 +1,14 @@
-//! The HTTP/1 codec: heads, body framing, chunks, and their encoding.
+//! The HTTP/1 codec: parsing and encoding of heads, body framing and chunks.
 //!
-//! Heads, names and methods themselves are in `http/`, which both codecs share.
+//! The types of heads, names and methods are in `http/`.
 //!
 //! It is pure: no I/O, no clock, no configuration, and no allocation per message once its
-//! buffers are warm. The driver appends what it received to `RequestHead::received`, asks
-//! `RequestHead::parse`, and asks [`framing`] where the body ends. It is not the policy of a
-//! connection manager (`downstream/normalize.rs`), nor the choice of when to close.
+//! buffers are warm. The driver appends received bytes to `RequestHead::received`, calls
+//! `RequestHead::parse`, and [`framing`] says where the body ends. Not here: the connection manager's
+//! header rules (`downstream/normalize.rs`), and the decision when to close.
 //!
-//! Invariant: what is sent on is what the parsed model says, byte for byte, also where received lines
-//! are copied because they say just that; and a message whose end two readers could see differently
-//! is refused.
+//! Invariant: what is sent is exactly what the parsed head says, also where received lines are copied
+//! unchanged; and a message whose end two parsers could see differently is rejected.
 
 pub mod chunked;
 pub mod encode;

@@ -1,11 +1,11 @@
-//! From bytes to heads. httparse finds the lines, names and values; what it takes too lightly is
-//! checked here.
+//! Parses heads. httparse finds the lines, names and values; where it is too lenient, this module
+//! checks more.
 //!
-//! Deliberate differences to Envoy 1.40, all of them refusals of requests: a folded line (Envoy
-//! joins it), a bare CR in a value (Envoy deletes it), `Host` twice (Envoy joins them), an empty
-//! `Host`, one with user information, a comma or a port that is no number. As in Envoy, a line of
-//! a head may end in a bare LF: re-encoding leaves nothing of it. In a response a folded line is
-//! joined, as RFC 9112 §5.2 lets a proxy do, unless the field frames the body.
+//! Deliberate differences from Envoy 1.40: rejected in requests are a folded line (Envoy joins it), a
+//! bare CR in a value (Envoy deletes it), `Host` twice (Envoy joins them), an empty `Host`, and one
+//! with user information, a comma or a port that is not a number. As in Envoy, a line of a head may
+//! end in a bare LF: re-encoding removes it. In a response a folded line is joined, as RFC 9112 §5.2
+//! allows a proxy to do, unless the field frames the body.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
@@ -20,13 +20,13 @@ use crate::http::{FieldName, Method};
 
 impl RequestHead {
     /// Parses what was received so far. `Some(n)`: the head is complete and takes the first `n`
-    /// bytes; what follows is body, or the next request. `None`: more is needed.
+    /// bytes; the body or the next request follows. `None`: more bytes are needed.
     ///
-    /// However the bytes are split over calls, the head is the same and the work is linear. A
-    /// violation in an incomplete head may be found only when more has arrived.
+    /// The result does not depend on how the bytes are split over calls, and the work is linear. An
+    /// error in an incomplete head may be found only when more has arrived.
     ///
     /// # Errors
-    /// The violation, to be answered as it says; the connection is then closed.
+    /// The head is invalid: the error determines the reply, and the connection is closed.
     pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
         request(self, limits)
     }
@@ -36,19 +36,19 @@ impl ResponseHead {
     /// As [`RequestHead::parse`].
     ///
     /// # Errors
-    /// The violation. Where such an answer ends is unknown, so its connection is lost.
+    /// The head is invalid. The end of the response is unknown, so the connection must be closed.
     pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
         let head_bytes = response(self, limits)?;
         if let Some(head_bytes) = head_bytes {
             let received = offset(self.fields.bytes.len());
-            self.rest = Span { start: offset(head_bytes), end: received };
+            self.surplus = Span { start: offset(head_bytes), end: received };
         }
         Ok(head_bytes)
     }
 }
 
 impl Progress {
-    /// Whether a try is due, given all that was received.
+    /// Whether to try to parse, given all that was received.
     fn due(&mut self, bytes: &[u8], bytes_max: usize) -> bool {
         let len = bytes.len();
         let mut due = self.tried == 0 || len >= self.tried * 2 || len >= bytes_max;
@@ -66,7 +66,7 @@ impl Progress {
                 }
             }
         }
-        // A line end may be seen with the two bytes that come next.
+        // A line end is recognised together with the next two bytes.
         self.scanned = len.saturating_sub(3);
         if due {
             self.tried = len;
@@ -75,10 +75,10 @@ impl Progress {
     }
 }
 
-/// The fields that are found without asking for memory.
+/// Up to this many fields are parsed without an allocation.
 const FIELDS_ON_STACK: usize = 128;
 
-/// Parses a request's head; see [`RequestHead::parse`].
+/// Parses a request head; see [`RequestHead::parse`].
 fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
     let len = head.fields.bytes.len();
     skip_empty_lines(&head.fields.bytes, &mut head.progress)?;
@@ -91,7 +91,7 @@ fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Option<usize>,
     }
     let used = match plain_request(head, start, limits) {
         Some(used) => Some(used),
-        None => thorough_request(head, start, limits)?,
+        None => full_request(head, start, limits)?,
     };
     if used.is_some() {
         check_host(head)?;
@@ -100,8 +100,8 @@ fn request(head: &mut RequestHead, limits: &HeadLimits) -> Result<Option<usize>,
     Ok(used)
 }
 
-/// As [`request`], by httparse; `start`: where the first line begins.
-fn thorough_request(
+/// As [`request`], with httparse; `start` is where the first line begins.
+fn full_request(
     head: &mut RequestHead,
     start: usize,
     limits: &HeadLimits,
@@ -118,7 +118,7 @@ fn thorough_request(
     let room = room_for(limits.fields_max, &mut few, &mut many);
     let mut parsed = httparse::Request::new(&mut []);
     let outcome = parsed.parse_with_uninit_headers(window, room);
-    // What is known of the first line counts first, whether the rest is there, or wrong, or not.
+    // Errors in the first line come first, whether or not the rest is complete or valid.
     let method = known_method(parsed.method.unwrap_or("GET"), limits)?;
     if !parsed.path.unwrap_or_default().is_ascii() {
         return Err(Error::Target);
@@ -148,11 +148,11 @@ fn thorough_request(
     Ok(Some(start + used))
 }
 
-/// Parses a response's head; see [`ResponseHead::parse`].
+/// Parses a response head; see [`ResponseHead::parse`].
 fn response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
     match head.fields.bytes.first() {
         None => return Ok(None),
-        // Empty lines are forgiven to clients only (RFC 9112 §2.2).
+        // Empty lines are accepted from clients only (RFC 9112 §2.2).
         Some(b'\r' | b'\n') => return Err(Error::StatusLine),
         Some(_) => {}
     }
@@ -161,12 +161,12 @@ fn response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Option<usize
     }
     match plain_response(head, limits) {
         Some(used) => Ok(Some(used)),
-        None => thorough_response(head, limits),
+        None => full_response(head, limits),
     }
 }
 
-/// As [`response`], by httparse.
-fn thorough_response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
+/// As [`response`], with httparse.
+fn full_response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
     let len = head.fields.bytes.len();
     let (bytes, list) = head.fields.parts();
     let window = bytes.get(..len.min(limits.bytes_max)).unwrap_or_default();
@@ -184,10 +184,10 @@ fn thorough_response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Opt
     let used = match config.parse_response_with_uninit_headers(&mut parsed, window, room) {
         Ok(httparse::Status::Complete(used)) => used,
         Ok(httparse::Status::Partial) => return too_long_or_partial(len, limits),
-        // A folded line begins with white space, as no name does. Hardly anybody folds.
+        // A folded line begins with white space, a name does not. Folding is rare: parse again.
         Err(httparse::Error::HeaderName) if !folds => {
             head.progress = Progress { folds: true, ..Progress::default() };
-            return thorough_response(head, limits);
+            return full_response(head, limits);
         }
         Err(error) => return Err(of_httparse(error)),
     };
@@ -213,13 +213,13 @@ fn thorough_response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Opt
     Ok(Some(used))
 }
 
-/// Reads a request's head that is written plainly; `None`: ask httparse.
+/// Fast path for a plain request head; `None`: use httparse.
 fn plain_request(head: &mut RequestHead, start: usize, limits: &HeadLimits) -> Option<usize> {
     let plain = plainly(&mut head.fields, limits, |bytes, list| {
         let plain = plain::request(bytes, start, limits.fields_max, list);
         debug_assert!(
-            plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, start, list)),
-            "httparse sees something else in {:?}",
+            plain.is_none_or(|plain| plain.agrees_with_httparse(bytes, start, list)),
+            "httparse disagrees on {:?}",
             String::from_utf8_lossy(bytes)
         );
         plain
@@ -229,13 +229,13 @@ fn plain_request(head: &mut RequestHead, start: usize, limits: &HeadLimits) -> O
     Some(plain.used)
 }
 
-/// Reads a response's head that is written plainly; `None`: ask httparse.
+/// Fast path for a plain response head; `None`: use httparse.
 fn plain_response(head: &mut ResponseHead, limits: &HeadLimits) -> Option<usize> {
     let plain = plainly(&mut head.fields, limits, |bytes, list| {
         let plain = plain::response(bytes, limits.fields_max, list);
         debug_assert!(
-            plain.is_none_or(|plain| plain.is_seen_by_httparse(bytes, list)),
-            "httparse sees something else in {:?}",
+            plain.is_none_or(|plain| plain.agrees_with_httparse(bytes, list)),
+            "httparse disagrees on {:?}",
             String::from_utf8_lossy(bytes)
         );
         plain
@@ -304,8 +304,8 @@ fn skip_empty_lines(bytes: &[u8], progress: &mut Progress) -> Result<(), Error> 
     }
 }
 
-/// httparse knows HTTP/1.0 and HTTP/1.1. Envoy answers 426 to any other version, but a word that
-/// is no version at all is a malformed line.
+/// httparse supports HTTP/1.0 and HTTP/1.1. Envoy answers any other version with 426; anything that is
+/// not a version is a malformed line.
 fn unsupported_version(
     window: &[u8],
     len: usize,
@@ -327,7 +327,7 @@ fn unsupported_version(
     }
 }
 
-/// A line of method and target is HTTP/0.9, which is a version that Envoy answers with 426 too.
+/// A line of method and target is HTTP/0.9, which Envoy also answers with 426.
 fn of_request_line(window: &[u8]) -> Error {
     let line = window.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -356,9 +356,9 @@ fn of_httparse(error: httparse::Error) -> Error {
 
 /// RFC 9112 §5.2: "A proxy … that receives an obs-fold in a response message that is not within a
 /// message/http container MUST either discard the message … or replace each received obs-fold
-/// with one or more SP octets". Envoy: what the next line begins with takes its place.
+/// with one or more SP octets". Envoy: only the line end is removed.
 ///
-/// A length that is folded is refused: who takes the fold for the end of the field sees another.
+/// A folded length is rejected: a parser that ends the field at the fold would see another one.
 fn unfold(bytes: &mut [u8], list: &mut [Field]) -> Result<(), Error> {
     for field in list {
         if matches!(field.id, FieldName::ContentLength | FieldName::TransferEncoding)
@@ -373,19 +373,19 @@ fn unfold(bytes: &mut [u8], list: &mut [Field]) -> Result<(), Error> {
         }
         let is_kept = |byte: &u8| !matches!(byte, b'\r' | b'\n');
         let unfolded: Vec<u8> = value.iter().copied().filter(is_kept).collect();
-        if let Some(place) = value.get_mut(..unfolded.len()) {
-            place.copy_from_slice(&unfolded);
+        if let Some(start) = value.get_mut(..unfolded.len()) {
+            start.copy_from_slice(&unfolded);
         }
         field.value.end = field.value.start + offset(unfolded.len());
     }
     Ok(())
 }
 
-/// Whether the field takes more than one line: white space around its value counts, too.
+/// Whether the field spans more than one line, including the white space around its value.
 fn is_folded(bytes: &[u8], field: &Field) -> bool {
     let until_value = bytes.get(field.name.end as usize..field.value.end as usize);
-    let behind = bytes.get(field.value.end as usize..).unwrap_or_default();
-    let next_line = memchr::memchr(b'\n', behind).and_then(|end| behind.get(end + 1));
+    let after = bytes.get(field.value.end as usize..).unwrap_or_default();
+    let next_line = memchr::memchr(b'\n', after).and_then(|end| after.get(end + 1));
     until_value.is_some_and(|text| memchr::memchr(b'\n', text).is_some())
         || matches!(next_line, Some(b' ' | b'\t'))
 }
@@ -420,7 +420,7 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
         _ => return Err(Error::Scheme),
     };
     if !limits.allow_absolute_url {
-        // Envoy leaves it for the connection manager, which answers 404 to it.
+        // Envoy leaves it to the connection manager, which answers 404.
         return Ok(());
     }
     let rest = rest.get(3..).unwrap_or_default();
@@ -431,9 +431,9 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
     let host = Span { start: host, end: host + offset(authority.len()) };
     let path = Span { start: host.end, end };
     let path = match path.of(&head.fields.bytes) {
-        // To Envoy a query alone is no path: the connection manager answers 404 to it.
+        // For Envoy a query alone is not a path: the connection manager answers 404.
         [b'/' | b'?', ..] => path,
-        // It is a slash, as the last one before the host.
+        // The path is `/`: the span of the last slash before the host.
         [] => Span { start: host.start - 1, end: host.start },
         _ => return Err(Error::Target),
     };
@@ -446,8 +446,8 @@ fn absolute_form(head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Erro
 
 /// The port of a target's authority, if it has one.
 ///
-/// Envoy: the host is of letters, digits, `-` and `.`, or an IPv6 address in brackets. It takes user
-/// information away, which is refused here: it is deprecated for http (RFC 9110 §4.2.4).
+/// Envoy: the host consists of letters, digits, `-` and `.`, or is an IPv6 address in brackets. Envoy
+/// removes user information; here it is rejected: it is deprecated for http (RFC 9110 §4.2.4).
 fn target_port(authority: &[u8]) -> Result<Option<u16>, Error> {
     let text = std::str::from_utf8(authority).map_err(|_| Error::Url)?;
     let (host, port) = match text.rsplit_once(':') {
@@ -460,7 +460,7 @@ fn target_port(authority: &[u8]) -> Result<Option<u16>, Error> {
     };
     match port {
         _ if !is_host => Err(Error::Url),
-        // To a `u16` it is a number.
+        // `u16::parse` accepts a plus sign.
         Some(port) if port.starts_with('+') => Err(Error::Url),
         Some(port) => port.parse().map(Some).map_err(|_| Error::Url),
         None => Ok(None),
@@ -469,8 +469,8 @@ fn target_port(authority: &[u8]) -> Result<Option<u16>, Error> {
 
 /// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
 /// request message that lacks a Host header field and to any request message that contains more
-/// than one Host header field line or a Host header field with an invalid field value." That it
-/// is missing is the connection manager's to answer.
+/// than one Host header field line or a Host header field with an invalid field value." A missing one
+/// is left to the connection manager.
 fn check_host(head: &RequestHead) -> Result<(), Error> {
     match head.fields.get(FieldName::Host) {
         None => Ok(()),
@@ -479,9 +479,9 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     }
 }
 
-/// Whether it is an authority: RFC 3986 §3.2: a host, an address or an IP literal in brackets, and a
-/// port of digits. User information is deprecated for http (RFC 9110 §4.2.4), a comma is how
-/// repetitions were joined.
+/// Checks an authority (RFC 3986 §3.2): a host, an address or an IP literal in brackets, and a numeric
+/// port. User information is rejected, as it is deprecated for http (RFC 9110 §4.2.4), and so is a
+/// comma, by which repetitions may have been joined.
 fn check_authority(authority: &[u8]) -> Result<(), Error> {
     let (host, port) = match authority {
         [b'[', rest @ ..] => {

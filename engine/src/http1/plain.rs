@@ -1,12 +1,12 @@
-//! The quick way through a head that is written plainly, as nearly all are: `name: value`, text
-//! without control characters, lines that end in CRLF, HTTP/1.1.
+//! Fast path for plain heads, as nearly all are: `name: value`, text without control characters, lines
+//! that end in CRLF, HTTP/1.1.
 //!
-//! It refuses nothing: what is not plain, not whole or not allowed is left to httparse (`parse.rs`),
-//! whose word counts.
+//! It rejects nothing: what is not plain, incomplete or invalid is left to httparse (`parse.rs`), which
+//! decides.
 //!
-//! Invariant: httparse takes every head that is taken here, and sees the same in it; one that is taken
-//! here but for a name, it refuses, so nobody reads it again. Builds with debug assertions, the fuzz
-//! targets among them, ask it each time.
+//! Invariant: httparse accepts every head that is accepted here, with the same result; and it rejects
+//! one that has an invalid name only. Builds with debug assertions, fuzz targets included, check this
+//! for each head.
 
 use super::scan;
 use crate::http::fields::{Field, Shape, Span, offset};
@@ -17,7 +17,7 @@ use crate::http::{FieldName, Method, TOKEN};
 pub(super) struct Request {
     pub(super) method: Method,
     pub(super) target: Span,
-    /// All of the line, without its end.
+    /// The whole line, without the line end.
     pub(super) line: Span,
     pub(super) used: usize,
 }
@@ -31,13 +31,13 @@ pub(super) struct Response {
 }
 
 impl Request {
-    /// Whether httparse takes the head, and sees the same in it; if there is a name that is none, it
-    /// must refuse. For assertions.
-    pub(super) fn is_seen_by_httparse(&self, bytes: &[u8], at: usize, list: &[Field]) -> bool {
+    /// Whether httparse accepts the head with the same result, or rejects it if a name is invalid. For
+    /// assertions.
+    pub(super) fn agrees_with_httparse(&self, bytes: &[u8], at: usize, list: &[Field]) -> bool {
         let mut room = [httparse::EMPTY_HEADER; ASSERTED_FIELDS];
         let mut seen = httparse::Request::new(&mut room);
         let outcome = seen.parse(bytes.get(at..).unwrap_or_default());
-        if list.len() > ASSERTED_FIELDS || has_no_name(bytes, list) {
+        if list.len() > ASSERTED_FIELDS || has_invalid_name(bytes, list) {
             return outcome.is_err();
         }
         outcome == Ok(httparse::Status::Complete(self.used - at))
@@ -49,12 +49,12 @@ impl Request {
 }
 
 impl Response {
-    /// As [`Request::is_seen_by_httparse`].
-    pub(super) fn is_seen_by_httparse(&self, bytes: &[u8], list: &[Field]) -> bool {
+    /// As [`Request::agrees_with_httparse`].
+    pub(super) fn agrees_with_httparse(&self, bytes: &[u8], list: &[Field]) -> bool {
         let mut room = [httparse::EMPTY_HEADER; ASSERTED_FIELDS];
         let mut seen = httparse::Response::new(&mut room);
         let outcome = seen.parse(bytes);
-        if list.len() > ASSERTED_FIELDS || has_no_name(bytes, list) {
+        if list.len() > ASSERTED_FIELDS || has_invalid_name(bytes, list) {
             return outcome.is_err();
         }
         outcome == Ok(httparse::Status::Complete(self.used))
@@ -67,8 +67,8 @@ impl Response {
 
 const ASSERTED_FIELDS: usize = 128;
 
-/// Names are looked at afterwards.
-fn has_no_name(bytes: &[u8], list: &[Field]) -> bool {
+/// Whether a name is invalid: the fast path itself does not validate names.
+fn has_invalid_name(bytes: &[u8], list: &[Field]) -> bool {
     list.iter().any(|field| !TOKEN.has_all(field.name.of(bytes)))
 }
 
@@ -79,8 +79,8 @@ fn are_same(bytes: &[u8], list: &[Field], seen: &[httparse::Header<'_>]) -> bool
         })
 }
 
-/// Reads a request's head that begins at `at`, in what was received and [`scan::PADDING`]. The names
-/// of the fields are still to be recognised, and unknown ones to be checked ([`TOKEN`]).
+/// Reads a request head that begins at `at`; `bytes` ends with [`scan::PADDING`]. The caller looks up
+/// the names of the fields, and validates unknown ones ([`TOKEN`]).
 pub(super) fn request(
     bytes: &[u8],
     at: usize,
@@ -94,7 +94,7 @@ pub(super) fn request(
     let target_len = scan::space(line)?;
     let (target, rest) = line.split_at_checked(target_len as usize)?;
     let method = Method::of(method);
-    // Up to the first space there is no other; so if this is text, it is a target.
+    // The target ends at the first space, so it is valid if it is text.
     let is_plain = method != Method::Custom
         && !target.is_empty()
         && scan::end_of_text(line)? >= target_len
@@ -110,7 +110,7 @@ pub(super) fn request(
     Some(Request { method, target, line, used })
 }
 
-/// Reads a response's head; as [`request`].
+/// Reads a response head; as [`request`].
 pub(super) fn response(bytes: &[u8], fields_max: usize, list: &mut Vec<Field>) -> Option<Response> {
     let (version, rest) = bytes.split_first_chunk()?;
     let ([hundreds, tens, ones, space], rest) = rest.split_first_chunk()?;
@@ -131,7 +131,7 @@ pub(super) fn response(bytes: &[u8], fields_max: usize, list: &mut Vec<Field>) -
     Some(Response { status, reason, used })
 }
 
-/// Reads the fields from `at` on, and the empty line behind them; tells where that ends.
+/// Reads the fields from `at` on, and the empty line after them. Returns the end of that line.
 fn fields(bytes: &[u8], mut at: u32, fields_max: usize, list: &mut Vec<Field>) -> Option<usize> {
     let mut rest = bytes.get(at as usize..)?;
     loop {

@@ -1,37 +1,36 @@
-//! Looks at sixteen bytes at once: where a space stands, where a name or text ends.
+//! Scans sixteen bytes at once for a space, or the end of a name or text.
 //!
-//! It finds nothing in the last bytes of a text that are fewer than sixteen: there has to be
-//! [`PADDING`] behind it.
+//! The last block of fewer than sixteen bytes is not scanned: the text must be followed by
+//! [`PADDING`].
 #![cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "SSE2, which every x86-64 has, loads from where a pointer says")
 )]
 
-/// What has to stand behind the text, so that its last bytes are looked at, too.
+/// What must follow the text, so that its last bytes are scanned.
 pub(super) const PADDING: [u8; 16] = [0; 16];
 
 type Block = [u8; 16];
 
-/// Where the first space stands.
+/// The offset of the first space.
 #[inline]
 pub(super) fn space(bytes: &[u8]) -> Option<u32> {
     first(bytes, block::spaces)
 }
 
-/// Where a name ends at the latest: before a colon, white space, a control character, or what is no
-/// ASCII.
+/// Upper bound for the end of a name: the first colon, white space, control or non-ASCII character.
 #[inline]
 pub(super) fn end_of_name(bytes: &[u8]) -> Option<u32> {
     first(bytes, block::no_name)
 }
 
-/// Where text ends: before a control character, or what is no ASCII.
+/// The end of text: the first control or non-ASCII character.
 #[inline]
 pub(super) fn end_of_text(bytes: &[u8]) -> Option<u32> {
     first(bytes, block::no_text)
 }
 
-/// The first byte that `marks` marks, the lowest bit for the first one of a block.
+/// The first byte for which `marks` sets a bit; the lowest bit is for the first byte of a block.
 #[inline]
 fn first(bytes: &[u8], marks: impl Fn(&Block) -> u32) -> Option<u32> {
     let mut at = 0;
@@ -92,7 +91,7 @@ mod block {
     #[target_feature(enable = "sse2")]
     fn outside_of_text(block: &Block) -> u32 {
         let block = load(block);
-        // With a sign, what is no ASCII is below zero.
+        // As signed bytes, non-ASCII characters are negative.
         let control = _mm_cmplt_epi8(block, _mm_set1_epi8(0x20));
         let del = _mm_cmpeq_epi8(block, _mm_set1_epi8(0x7f));
         mask(_mm_or_si128(control, del))
@@ -107,7 +106,7 @@ mod block {
     #[inline]
     #[target_feature(enable = "sse2")]
     fn load(block: &Block) -> __m128i {
-        // SAFETY: sixteen bytes may be read from there, and need not be aligned.
+        // SAFETY: the block has sixteen bytes, and the load needs no alignment.
         unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
     }
 }
@@ -146,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_the_first(mut bytes in prop::collection::vec(0x1e_u8..0x82, 0..80)) {
+        fn a_scan_finds_the_first_match(mut bytes in prop::collection::vec(0x1e_u8..0x82, 0..80)) {
             let space_at = bytes.iter().position(|&byte| byte == b' ');
             let name_end = bytes.iter().position(|&b| !b.is_ascii_graphic() || b == b':');
             let text_end = bytes.iter().position(|byte| !(b' '..=b'~').contains(byte));

@@ -1,4 +1,4 @@
-//! Stories of whole messages.
+//! Tests with whole messages.
 
 use proptest::prelude::*;
 
@@ -40,8 +40,8 @@ fn a_response_is_read_and_written_again() {
 }
 
 #[test]
-fn what_looks_like_fields_behind_a_head_stays_as_it_is() {
-    // A line that ends in LF alone ends the head, too.
+fn what_looks_like_fields_in_a_body_is_not_changed() {
+    // A bare LF also ends the head.
     let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\n";
     let (mut head, used) = parsed(&[head, "X-BODY\r\nX-B: A\r\n\r\n"].concat());
     let mut rest = Vec::new();
@@ -50,14 +50,14 @@ fn what_looks_like_fields_behind_a_head_stays_as_it_is() {
 }
 
 #[test]
-fn what_looks_like_a_name_in_a_folded_line_stays_as_it_is() {
+fn what_looks_like_a_name_in_a_folded_line_is_not_changed() {
     let mut head = ResponseHead::default();
     head.received().extend_from_slice(b"HTTP/1.1 200 OK\r\nA: b\r\n X-C: D\r\n\r\n");
     assert_eq!(head.parse(&HeadLimits::default()), Ok(Some(head.received().len())));
     assert_eq!(head.fields.find(b"a"), Some(&b"b X-C: D"[..]));
 }
 
-/// What may be done to the fields of a head.
+/// An edit of the fields of a head.
 #[derive(Clone, Debug)]
 enum Edit {
     Append(&'static str, String),
@@ -68,7 +68,7 @@ enum Edit {
 }
 
 fn edits() -> impl Strategy<Value = Edit> {
-    let name = || prop::sample::select(vec!["server", "via", "x-a", "x-long-name-of-nobody"]);
+    let name = || prop::sample::select(vec!["server", "via", "x-a", "x-long-unknown-name"]);
     let known = || prop::sample::select(vec![FieldName::Server, FieldName::Via]);
     let value = || "[a-c]{1,3}";
     prop_oneof![
@@ -126,7 +126,7 @@ fn edit(fields: &mut Fields, lines: &mut Lines, edit: Edit) {
 }
 
 proptest! {
-    /// Whether it stands in the buffer as a line or in parts.
+    /// Whether a field is stored as a line or in parts.
     #[test]
     fn a_head_is_sent_as_it_was_edited(
         received in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! Access log filters, from the schema.
+//! Compiles access log filters.
 
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
@@ -7,7 +7,7 @@ use super::{Comparison, Filter, Op};
 use crate::flags::Flag;
 use crate::request::route::matchers;
 
-/// Reads an `AccessLogFilter`; `None` if it says nothing or nothing could be made of it.
+/// Compiles an `AccessLogFilter`; `None` if it is empty or invalid.
 pub fn filter(
     schema: &config::AccessLogFilter,
     at: &Path,
@@ -78,7 +78,7 @@ fn response_flags(names: &[String], at: &Path, problems: &mut Problems) -> Vec<F
     for (i, name) in names.iter().enumerate() {
         match Flag::of(name) {
             Some(flag) => flags.push(flag),
-            None => problems.error(&at.index(i), format!("'{name}' is no response flag")),
+            None => problems.error(&at.index(i), format!("'{name}' is not a response flag")),
         }
     }
     flags

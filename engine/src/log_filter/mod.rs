@@ -1,6 +1,6 @@
-//! Access log filters: which requests something is for. Local replies are chosen with them.
+//! Access log filters: conditions on a request and its response. Local replies are selected by them.
 //!
-//! Pure: what is known of a request in, yes or no out.
+//! Pure: no I/O, no state.
 
 pub mod compile;
 
@@ -12,30 +12,30 @@ use crate::request::route::{Fraction, HeaderMatcher};
 /// One condition.
 #[derive(Clone, Debug)]
 pub enum Filter {
-    /// On the status of the answer.
+    /// On the status of the response.
     StatusCode(Comparison),
-    /// On how long the request has taken so far, in milliseconds.
+    /// On the duration of the request so far, in milliseconds.
     Duration(Comparison),
     /// On the headers of the request.
     Header(HeaderMatcher),
-    /// One of these response flags; if there are none, any.
+    /// On one of these response flags; any flag if the list is empty.
     ResponseFlag(Vec<Flag>),
-    /// A share of the requests.
+    /// A fraction of the requests.
     Runtime(Fraction),
-    /// No health check, of which there are none here.
+    /// Not a health check request; always true, as there is no health check filter.
     NotHealthCheck,
     /// All of these.
     And(Vec<Self>),
-    /// One of these.
+    /// At least one of these.
     Or(Vec<Self>),
 }
 
-/// A number held against another.
+/// A comparison with a fixed number.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison {
-    /// How.
+    /// The operator.
     pub op: Op,
-    /// Stands right of the sign.
+    /// The right-hand operand.
     pub value: u32,
 }
 
@@ -50,16 +50,16 @@ pub enum Op {
 }
 
 impl Filter {
-    /// Whether the request is meant. `random` is its own, the same for all its filters; there is no
-    /// head if it could not be read.
+    /// Whether the request matches. `random` is one random number per request, the same for all its
+    /// filters; `request` is none if its head could not be parsed.
     #[must_use]
-    pub fn admits(
+    pub fn matches(
         &self,
         request: Option<&RequestHead>,
         stream: &dyn StreamInfo,
         random: u64,
     ) -> bool {
-        let admits = |filter: &Self| filter.admits(request, stream, random);
+        let matches = |filter: &Self| filter.matches(request, stream, random);
         match self {
             Self::StatusCode(comparison) => {
                 comparison.holds(stream.response_code().unwrap_or(0).into())
@@ -78,8 +78,8 @@ impl Filter {
                 .any(|flag| wanted.is_empty() || wanted.contains(&flag)),
             Self::Runtime(fraction) => fraction.includes(random),
             Self::NotHealthCheck => true,
-            Self::And(filters) => filters.iter().all(admits),
-            Self::Or(filters) => filters.iter().any(admits),
+            Self::And(filters) => filters.iter().all(matches),
+            Self::Or(filters) => filters.iter().any(matches),
         }
     }
 }

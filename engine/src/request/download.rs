@@ -43,7 +43,7 @@ pub(super) async fn deliver(
             kept: x.passes_trailers(origin),
         });
     }
-    let early = x.heads.response.rest();
+    let early = x.heads.response.surplus();
     let taken = pump.take_early(early);
     let has_surplus = !matches!(taken, Ok(taken) if taken == early.len());
     let mut relayed = match taken {

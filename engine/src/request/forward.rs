@@ -384,7 +384,7 @@ impl Forwarding<'_> {
             BodyLength::Length(length) => length,
             BodyLength::Chunked | BodyLength::UntilClose => u64::MAX,
         };
-        let early = x.heads.response.rest().len() as u64;
+        let early = x.heads.response.surplus().len() as u64;
         if early > length {
             self.cluster.stats().upstream_cx_protocol_error.inc();
         }

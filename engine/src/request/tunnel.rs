@@ -43,7 +43,7 @@ pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) ->
     if request.method != Method::Head {
         answer.length = BodyLength::Length(0);
         // What has come of the body already is no misdeed of the origin.
-        response.forget_rest();
+        response.discard_surplus();
     }
     true
 }
@@ -65,7 +65,7 @@ pub(super) async fn run(
     answer::encode(x, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
-    down.take_early(x.heads.response.rest());
+    down.take_early(x.heads.response.surplus());
     up.take_early(&x.client.early);
     x.client.early.clear();
     x.count_response();

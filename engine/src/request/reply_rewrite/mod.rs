@@ -67,7 +67,7 @@ impl ReplyRewrite {
         let original_body = reply.body.clone();
         let mut format = self.format.as_ref();
         let before = stream(reply.status);
-        let admits = |mapper: &&Mapper| mapper.filter.admits(request, &before, random);
+        let admits = |mapper: &&Mapper| mapper.filter.matches(request, &before, random);
         if let Some(mapper) = self.mappers.iter().find(admits) {
             if let Some(body) = &mapper.body {
                 reply.body = body.clone();

@@ -154,7 +154,7 @@ impl Reactor {
 
     /// Whether the kernel has told everything a moment ago.
     pub(super) fn has_just_polled(&self) -> bool {
-        self.resumed.get().wrapping_sub(self.polled_at.get()) <= limits::TASKS_UNASKED_MAX
+        self.resumed.get().wrapping_sub(self.polled_at.get()) <= limits::TASKS_SINCE_POLL_MAX
     }
 
     /// What the task that runs now may still do.
