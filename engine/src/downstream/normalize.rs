@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::connection_manager::{ConnectionManager, Peer, StripPort, UserAgent};
 use super::path::{self, Normalized};
 use crate::http::{
-    FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, Line, Method, ONE_HOP_OF_REQUESTS,
-    ONE_HOP_OF_UPGRADES, RequestHead, Scheme, Underscores, Version, members,
+    FieldName, FieldSet, Fields, HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_UPGRADES,
+    JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Underscores, Version, members,
 };
 
 /// What became of a request.
@@ -535,9 +535,9 @@ const USUAL_MEMBERS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
 const NOMINATIONS_MAX: usize = 10;
 
 /// What no request keeps: what is for one hop, and what nobody but us may say, at the edge or not.
-const REMOVED: FieldSet = ONE_HOP_OF_REQUESTS.with(&[FieldName::XEnvoyInternal]);
+const REMOVED: FieldSet = HOP_BY_HOP_OF_REQUESTS.with(&[FieldName::XEnvoyInternal]);
 
-const REMOVED_BUT_UPGRADE: FieldSet = ONE_HOP_OF_UPGRADES.with(&[FieldName::XEnvoyInternal]);
+const REMOVED_BUT_UPGRADE: FieldSet = HOP_BY_HOP_OF_UPGRADES.with(&[FieldName::XEnvoyInternal]);
 
 /// What steers Envoys behind us, and only internal clients may say.
 const CONTROL: FieldSet = FieldSet::of(&[

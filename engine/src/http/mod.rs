@@ -11,10 +11,10 @@ pub(crate) mod byte_set;
 pub(crate) mod field_name;
 pub(crate) mod fields;
 pub(crate) mod head;
+mod hop_by_hop;
 mod joined;
 pub(crate) mod method;
 pub mod names;
-mod one_hop;
 
 pub use body::{BodyLength, TrailerRules};
 pub(crate) use byte_set::TOKEN;
@@ -22,9 +22,9 @@ pub use field_name::{FieldName, FieldSet};
 pub use fields::{Field, Fields, Line, Span};
 pub(crate) use head::members;
 pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Underscores, Version};
+pub use hop_by_hop::{
+    HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_RESPONSES, HOP_BY_HOP_OF_TRAILERS,
+    HOP_BY_HOP_OF_UPGRADED, HOP_BY_HOP_OF_UPGRADES,
+};
 pub use joined::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES};
 pub use method::Method;
-pub use one_hop::{
-    ONE_HOP_OF_REQUESTS, ONE_HOP_OF_RESPONSES, ONE_HOP_OF_TRAILERS, ONE_HOP_OF_UPGRADED,
-    ONE_HOP_OF_UPGRADES,
-};

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::Error;
-use crate::http::{FieldName, ONE_HOP_OF_TRAILERS, TOKEN, TrailerRules, Underscores};
+use crate::http::{FieldName, HOP_BY_HOP_OF_TRAILERS, TOKEN, TrailerRules, Underscores};
 
 /// Decodes one body. The result does not depend on how its bytes are split over calls.
 #[derive(Clone, Debug)]
@@ -308,7 +308,7 @@ impl Trailers {
         }
         self.fields_left = self.fields_left.checked_sub(1).ok_or(Error::TooManyFields)?;
         let name = name.to_ascii_lowercase();
-        if self.rules.kept && !ONE_HOP_OF_TRAILERS.has(FieldName::of(&name)) {
+        if self.rules.kept && !HOP_BY_HOP_OF_TRAILERS.has(FieldName::of(&name)) {
             self.lines.extend_from_slice(&name);
             self.lines.extend_from_slice(b": ");
             self.lines.extend_from_slice(value.get(1..).unwrap_or_default().trim_ascii());

@@ -4,8 +4,8 @@
 //! framing ([`crate::http1::framing::announce_response`]). A local reply starts with what the route adds.
 
 use crate::http::{
-    FieldName, JOINED_IN_RESPONSES, Line, ONE_HOP_OF_RESPONSES, ONE_HOP_OF_UPGRADED, ResponseHead,
-    members,
+    FieldName, HOP_BY_HOP_OF_RESPONSES, HOP_BY_HOP_OF_UPGRADED, JOINED_IN_RESPONSES, Line,
+    ResponseHead, members,
 };
 use crate::shard::clock::DateLine;
 
@@ -90,7 +90,7 @@ pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>) {
 /// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
 pub fn for_one_hop(head: &mut ResponseHead, upgrade: bool) {
     let leave = upgrade && head.upgrade().is_some();
-    head.fields.remove_set(if leave { ONE_HOP_OF_UPGRADED } else { ONE_HOP_OF_RESPONSES });
+    head.fields.remove_set(if leave { HOP_BY_HOP_OF_UPGRADED } else { HOP_BY_HOP_OF_RESPONSES });
 }
 
 /// Adds what every response to a client has.

@@ -4,7 +4,7 @@
 use super::field_name::{FieldName, FieldSet};
 
 /// Removed whether or not `Connection` names them.
-const ONE_HOP: FieldSet = FieldSet::of(&[
+const HOP_BY_HOP: FieldSet = FieldSet::of(&[
     FieldName::Connection,
     FieldName::KeepAlive,
     FieldName::ProxyConnection,
@@ -16,20 +16,21 @@ const ONE_HOP: FieldSet = FieldSet::of(&[
 const UPGRADE: FieldSet = FieldSet::of(&[FieldName::Connection, FieldName::Upgrade]);
 
 /// For requests. `HTTP2-Settings` belongs to an upgrade to h2c, which is never passed on.
-pub const ONE_HOP_OF_REQUESTS: FieldSet = ONE_HOP.with(&[FieldName::Http2Settings]);
+pub const HOP_BY_HOP_OF_REQUESTS: FieldSet = HOP_BY_HOP.with(&[FieldName::Http2Settings]);
 
 /// For requests whose upgrade is passed on.
-pub const ONE_HOP_OF_UPGRADES: FieldSet = ONE_HOP_OF_REQUESTS.without(UPGRADE);
+pub const HOP_BY_HOP_OF_UPGRADES: FieldSet = HOP_BY_HOP_OF_REQUESTS.without(UPGRADE);
 
 /// For responses, after the route's header changes. As in Envoy, a `Keep-Alive` that a route adds is
 /// sent to the client; the origin's is removed before.
-pub const ONE_HOP_OF_RESPONSES: FieldSet = ONE_HOP.without(FieldSet::of(&[FieldName::KeepAlive]));
+pub const HOP_BY_HOP_OF_RESPONSES: FieldSet =
+    HOP_BY_HOP.without(FieldSet::of(&[FieldName::KeepAlive]));
 
 /// For responses whose upgrade is passed on.
-pub const ONE_HOP_OF_UPGRADED: FieldSet = ONE_HOP_OF_RESPONSES.without(UPGRADE);
+pub const HOP_BY_HOP_OF_UPGRADED: FieldSet = HOP_BY_HOP_OF_RESPONSES.without(UPGRADE);
 
 /// For trailers: a hop-by-hop field is one in trailers, too. Envoy passes them on.
-pub const ONE_HOP_OF_TRAILERS: FieldSet = ONE_HOP.with(&[FieldName::Expect, FieldName::Te]);
+pub const HOP_BY_HOP_OF_TRAILERS: FieldSet = HOP_BY_HOP.with(&[FieldName::Expect, FieldName::Te]);
 
 #[cfg(test)]
 mod tests {
@@ -38,14 +39,14 @@ mod tests {
     #[test]
     fn an_upgrade_keeps_its_own_fields_and_no_others() {
         for (whole, upgrade) in [
-            (ONE_HOP_OF_REQUESTS, ONE_HOP_OF_UPGRADES),
-            (ONE_HOP_OF_RESPONSES, ONE_HOP_OF_UPGRADED),
+            (HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_UPGRADES),
+            (HOP_BY_HOP_OF_RESPONSES, HOP_BY_HOP_OF_UPGRADED),
         ] {
             assert_eq!(upgrade.or(UPGRADE), whole);
             assert!(upgrade.is_disjoint(UPGRADE));
             assert!(upgrade.has(FieldName::TransferEncoding));
         }
-        assert!(!ONE_HOP_OF_RESPONSES.has(FieldName::KeepAlive));
-        assert!(ONE_HOP_OF_TRAILERS.has(FieldName::KeepAlive));
+        assert!(!HOP_BY_HOP_OF_RESPONSES.has(FieldName::KeepAlive));
+        assert!(HOP_BY_HOP_OF_TRAILERS.has(FieldName::KeepAlive));
     }
 }
