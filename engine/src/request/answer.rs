@@ -30,7 +30,7 @@ async fn send(
     if client.chain().manager.suppress_envoy_headers {
         reply.is_overloaded = false;
     }
-    reply.tell_upstream(&mut heads.response);
+    reply.add_upstream_headers(&mut heads.response);
     if let Some(stream) = stream {
         rewrite(client, heads, &mut reply, &stream);
     }
@@ -60,13 +60,13 @@ fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &
     let request = Some(&*request).filter(|request| !request.target().is_empty());
     let random = client.shard.random.borrow_mut().u64(..);
     let details = reply.details.clone();
-    let flags = reply_rewrite::visible(reply.flags);
+    let flags = reply_rewrite::visible_flags(reply.flags);
     let stream = |status| stream.answered(status, flags, &details);
     rewrite.apply(reply, response, request, random, stream, &mut client.shard.scratch());
 }
 
 /// Sends a reply to a request that never became an exchange, and ends the connection.
-pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
+pub(super) async fn send_and_close(client: &mut Client, reply: LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
     heads.request.clear();
@@ -82,18 +82,18 @@ pub(super) async fn say(client: &mut Client, reply: LocalReply) -> After {
 
 /// Encodes the head of an origin's answer. Envoy: the names are written as the client's codec says,
 /// unless the origin's has kept them.
-pub(super) fn encode(x: &Exchange<'_>, out: &mut Vec<u8>) {
-    let response = &x.heads.response;
+pub(super) fn encode(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+    let response = &exchange.heads.response;
     encode::response(response, out);
-    match x.origin_names {
+    match exchange.origin_names {
         Names::Preserved(preserved) => {
-            names::write(out, x.origin_names, Some(&x.heads.response_as_received));
+            names::write(out, exchange.origin_names, Some(&exchange.heads.response_as_received));
             if preserved.reason == Reason::Forwarded {
                 names::write_reason(out, response.reason());
             }
         }
         Names::LowerCase | Names::ProperCaseWords => {
-            names::write(out, x.chain.manager.names, None);
+            names::write(out, exchange.chain.manager.names, None);
         }
     }
 }
@@ -115,17 +115,17 @@ pub(super) fn count_early(stats: &HttpStats) {
 ///
 /// It is some bytes ahead of an answer, so the kernel has room for them, or for nothing at all
 /// because the client does not read: then it is left out, and what it waited for comes.
-pub(super) fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Failed> {
+pub(super) fn forward_interim(exchange: &mut Exchange<'_>) -> Result<(), Failed> {
     //= rfc9110#section-15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."
-    if x.heads.request.version == Version::Http10 {
+    if exchange.heads.request.version == Version::Http10 {
         return Ok(());
     }
-    headers::from_origin(&mut x.heads.response, None);
-    headers::for_one_hop(&mut x.heads.response, false);
-    x.heads.response.fields.remove(FieldName::ContentLength);
-    let client = &*x.client;
+    headers::from_origin(&mut exchange.heads.response, None);
+    headers::for_one_hop(&mut exchange.heads.response, false);
+    exchange.heads.response.fields.remove(FieldName::ContentLength);
+    let client = &*exchange.client;
     let mut out = client.shard.buffers.take();
-    encode(x, &mut out);
+    encode(exchange, &mut out);
     let sent = client.socket.send(&out);
     let is_cut = sent.as_ref().is_ok_and(|&count| count != 0 && count != out.len());
     client.shard.buffers.give(out);
@@ -135,7 +135,7 @@ pub(super) fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Failed> {
     let sent = sent.map_err(|_| Failed::ClientGone)?;
     client.count_sent(sent);
     if sent > 0 {
-        count(client, x.heads.response.status);
+        count(client, exchange.heads.response.status);
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ impl Exchange<'_> {
         let is_malformed = reply.flags.has(Flag::DownstreamProtocolError);
         let is_early = !self.is_complete() || is_malformed;
         if is_early {
-            self.answer_early();
+            self.record_early_answer();
         }
         if lingers {
             self.persistence = Persistence::Close;
@@ -204,7 +204,7 @@ impl Exchange<'_> {
     }
 
     /// The answer comes before the end of the request: what is left of it is not waited for.
-    pub(super) fn answer_early(&mut self) {
+    pub(super) fn record_early_answer(&mut self) {
         self.persistence = Persistence::Close;
         self.client.stats().downstream_rq_response_before_rq_complete.inc();
     }

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use super::body::Fault;
 use super::charge;
-use super::deadlines::Passed;
+use super::deadlines::Timer;
 use super::upload::Upload;
 use super::{Exchange, Interim, Upgrade, answer};
 use crate::downstream::connection::{Input, Interest, Ready};
@@ -46,7 +46,7 @@ pub(super) enum Failed {
     /// No host of the cluster may be chosen.
     NoHealthyHost,
     /// A deadline passed.
-    Deadline(Passed),
+    Deadline(Timer),
     /// The client has gone away.
     ClientGone,
     /// The client broke the framing of its body.
@@ -66,11 +66,14 @@ pub(super) enum Sent {
 }
 
 /// Waits for a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
-pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
+pub(super) async fn lease(
+    exchange: &mut Exchange<'_>,
+    pool: &Rc<Pool>,
+) -> Result<Connection, Failed> {
     let mut lease = pin!(pool.lease());
     loop {
-        x.begin_wait()?;
-        let client = &*x.client;
+        exchange.begin_wait()?;
+        let client = &*exchange.client;
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
             if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
@@ -82,24 +85,27 @@ pub(super) async fn lease(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Conne
             if !listens && client.socket.poll_broken(cx).is_ready() {
                 return Poll::Ready(Woken::ClientGone);
             }
-            client.alarm.poll_expired(cx).map(|()| Woken::Rang)
+            client.alarm.poll_expired(cx).map(|()| Woken::TimedOut)
         });
         match woken.await {
             Woken::Leased(leased) => {
                 return leased.map_err(|error| Failed::Upstream { error, sent: Sent::Nothing });
             }
-            Woken::Client => x.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
-            Woken::ClientGone => return Err(x.client_has_left()),
-            Woken::Rang => x.check_deadlines()?,
+            Woken::Client => exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
+            Woken::ClientGone => return Err(exchange.client_gone()),
+            Woken::TimedOut => exchange.check_deadlines()?,
         }
     }
 }
 
 /// A connection of its own for a tunnel: its host speaks no HTTP that another request could have
 /// been answered in.
-pub(super) async fn connect(x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
+pub(super) async fn lease_new(
+    exchange: &mut Exchange<'_>,
+    pool: &Rc<Pool>,
+) -> Result<Connection, Failed> {
     loop {
-        let connection = lease(x, pool).await?;
+        let connection = lease(exchange, pool).await?;
         if !connection.is_reused() {
             return Ok(connection);
         }
@@ -111,77 +117,78 @@ enum Woken {
     Leased(Result<Connection, Error>),
     Client,
     ClientGone,
-    Rang,
+    TimedOut,
 }
 
 /// Sends the request on `connection` and reads the head of the final answer.
-pub(super) async fn exchange(
-    x: &mut Exchange<'_>,
+pub(super) async fn run(
+    exchange: &mut Exchange<'_>,
     connection: Connection,
     upload: &mut Upload,
     limits: &HeadLimits,
 ) -> Result<Answer, Failed> {
-    let (heard, closed_by) = (Heard::Nothing, ClosedBy::Us);
-    let mut attempt = Attempt { connection, heard, closed_by, interim: 0, limits };
+    let (host, closed_by) = (HostState::Silent, ClosedBy::Us);
+    let mut attempt = Attempt { connection, host, closed_by, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
     loop {
         let mut receives = ready.io.origin_in;
-        if let Err(failed) = step_upload(x, &attempt.connection, upload, ready) {
+        if let Err(failed) = step_upload(exchange, &attempt.connection, upload, ready) {
             // An origin may answer, and close, before it has read the whole request.
             if !matches!(failed, Failed::Upstream { .. }) {
                 return Err(attempt.fail(failed));
             }
             receives = true;
         }
-        if receives && let Err(failed) = attempt.receive(x) {
+        if receives && let Err(failed) = attempt.receive(exchange) {
             return Err(attempt.fail(failed));
         }
-        match attempt.parse(x, upload) {
+        match attempt.parse(exchange, upload) {
             Ok(Some(length)) => {
-                if !x.heads.response.keep_alive() {
+                if !exchange.heads.response.keep_alive() {
                     attempt.connection.pool().stats().upstream_cx_close_notify.inc();
                 }
-                x.touch();
-                x.touch_try();
+                exchange.reset_idle_timer();
+                exchange.reset_try_idle_timer();
                 return Ok(Answer { connection: attempt.connection, length });
             }
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
         }
-        x.start_timers(upload);
-        x.start_try_timers(upload);
+        exchange.start_timers(upload);
+        exchange.start_try_timers(upload);
         let want = Interest {
             origin_in: true,
             origin_out: upload.wants_origin(),
-            client_in: upload.wants_client() || (upload.has_ended() && x.client.listens_ahead()),
+            client_in: upload.wants_client()
+                || (upload.has_ended() && exchange.client.listens_ahead()),
             client_out: false,
         };
-        if let Err(failed) = x.begin_wait() {
+        if let Err(failed) = exchange.begin_wait() {
             return Err(attempt.fail(failed));
         }
-        ready = x.client.wait(Some(attempt.connection.socket()), want).await;
+        ready = exchange.client.wait(Some(attempt.connection.socket()), want).await;
         if ready.client_gone {
-            return Err(attempt.fail(x.client_has_left()));
+            return Err(attempt.fail(exchange.client_gone()));
         }
         if ready.timed_out
-            && let Err(failed) = x.check_deadlines()
+            && let Err(failed) = exchange.check_deadlines()
         {
             return Err(attempt.fail(failed));
         }
         // Envoy: a head that is not whole yet is silence.
         if ready.io.client_in || ready.io.origin_out {
-            x.touch();
+            exchange.reset_idle_timer();
         }
         if ready.io.origin_out {
-            x.touch_try();
+            exchange.reset_try_idle_timer();
         }
     }
 }
 
 /// Moves the request on, as far as it goes without waiting and the budget lasts; one step at least.
 pub(super) fn step_upload(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     connection: &Connection,
     upload: &mut Upload,
     ready: Ready,
@@ -194,49 +201,50 @@ pub(super) fn step_upload(
             connection.pool().count_sent(request.len());
             connection.socket().post(request);
         } else if upload.wants_origin() {
-            let sent = upload.push(connection.socket()).map_err(|fault| upload_fault(x, &fault))?;
+            let sent =
+                upload.push(connection.socket()).map_err(|fault| upload_fault(exchange, &fault))?;
             connection.pool().count_sent(sent);
             if sent == 0 {
                 break;
             }
         } else if upload.wants_client() && may_receive {
-            let buffers = &x.client.shard.buffers;
-            let pulled = upload.pull(&x.client.socket, buffers);
-            let pulled = pulled.map_err(|fault| upload_fault(x, &fault))?;
-            x.client.count_received(pulled.bytes);
+            let buffers = &exchange.client.shard.buffers;
+            let pulled = upload.pull(&exchange.client.socket, buffers);
+            let pulled = pulled.map_err(|fault| upload_fault(exchange, &fault))?;
+            exchange.client.count_received(pulled.bytes);
             may_receive = pulled.more_likely;
             if let Some(surplus) = upload.surplus()
                 && !surplus.is_empty()
             {
-                x.client.early.append(surplus);
+                exchange.client.early.append(surplus);
             }
         } else {
             break;
         }
-        if x.client.shard.budget().is_spent() {
+        if exchange.client.shard.budget().is_spent() {
             break;
         }
     }
-    if upload.has_ended() && ready.io.client_in && may_receive && x.client.listens_ahead() {
-        x.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
+    if upload.has_ended() && ready.io.client_in && may_receive && exchange.client.listens_ahead() {
+        exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
     }
     Ok(())
 }
 
-pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: &Fault) -> Failed {
+pub(super) fn upload_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> Failed {
     match *fault {
         Fault::Sink(_) => Failed::Upstream {
             error: Error::ConnectionTermination,
             sent: Sent::Something, // what it means is decided where the connection is known
         },
-        Fault::Source(_) => x.client_has_left(),
+        Fault::Source(_) => exchange.client_gone(),
         Fault::Truncated => {
-            x.client.input = Input::HalfClosed;
-            x.client_has_left()
+            exchange.client.input = Input::HalfClosed;
+            exchange.client_gone()
         }
         Fault::Malformed(error) => {
             if error == http1::Error::Underscore {
-                let http1 = x.chain.http1.shard(x.client.shard.id);
+                let http1 = exchange.chain.http1.shard(exchange.client.shard.id);
                 http1.requests_rejected_with_underscores_in_headers.inc();
             }
             Failed::ClientError(error)
@@ -244,16 +252,16 @@ pub(super) fn upload_fault(x: &mut Exchange<'_>, fault: &Fault) -> Failed {
     }
 }
 
-/// Whether the host has said anything yet.
+/// Whether the host has sent anything yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Heard {
-    Nothing,
-    Something,
+enum HostState {
+    Silent,
+    Answering,
 }
 
 struct Attempt<'a> {
     connection: Connection,
-    heard: Heard,
+    host: HostState,
     closed_by: ClosedBy,
     interim: usize,
     limits: &'a HeadLimits,
@@ -261,8 +269,8 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Receives what the host sent.
-    fn receive(&mut self, x: &mut Exchange<'_>) -> Result<(), Failed> {
-        let buffer = x.heads.response.received();
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
+        let buffer = exchange.heads.response.received();
         // What is left of the block is for edits. The parser refuses a head beyond its limit, so
         // this grows a few times at the most.
         let room = limits::BLOCK_BYTES - limits::EDIT_BYTES;
@@ -273,7 +281,7 @@ impl Attempt<'_> {
         buffer.reserve(most);
         match self.connection.socket().receive_at_most(buffer, most) {
             Ok(Received::Bytes(n)) => {
-                self.heard = Heard::Something;
+                self.host = HostState::Answering;
                 self.connection.pool().count_received(n);
                 Ok(())
             }
@@ -292,28 +300,29 @@ impl Attempt<'_> {
     /// The final answer, once its head is whole.
     fn parse(
         &mut self,
-        x: &mut Exchange<'_>,
+        exchange: &mut Exchange<'_>,
         upload: &Upload,
     ) -> Result<Option<BodyLength>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
         loop {
-            let head = &mut x.heads.response;
+            let head = &mut exchange.heads.response;
             if head.received().is_empty() {
                 return Ok(None);
             }
-            if matches!(x.origin_names, Names::Preserved(_)) {
-                x.heads.response_as_received.keep(head.received());
+            if matches!(exchange.origin_names, Names::Preserved(_)) {
+                exchange.heads.response_as_received.keep(head.received());
             }
             let Some(head_bytes) = head.parse(self.limits).map_err(|_| broken)? else {
                 return Ok(None);
             };
-            x.heads.response_as_received.end(head_bytes);
-            let length = framing::response(x.heads.request.method, head).map_err(|_| broken)?;
+            exchange.heads.response_as_received.end(head_bytes);
+            let length =
+                framing::response(exchange.heads.request.method, head).map_err(|_| broken)?;
             //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch, and not
             // before all of the request is there.
             let switches = head.status == 101
-                && x.upgrade == Upgrade::Allowed
-                && x.heads.request.method != Method::Connect
+                && exchange.upgrade == Upgrade::Allowed
+                && exchange.heads.request.method != Method::Connect
                 && head.upgrade().is_some()
                 && upload.is_done();
             if head.status >= 200 || switches {
@@ -323,24 +332,24 @@ impl Attempt<'_> {
             if head.status == 101 || self.interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(broken);
             }
-            self.take_interim(x)?;
-            x.heads.response.advance();
+            self.take_interim(exchange)?;
+            exchange.heads.response.advance();
         }
     }
 
     /// Takes the interim answer that stands in the response head. Envoy: the first one that it knows
     /// counts, and goes to the client if the options say so.
-    fn take_interim(&self, x: &mut Exchange<'_>) -> Result<(), Failed> {
-        let status = x.heads.response.status;
-        if x.interim == Interim::Given || !matches!(status, 100 | 102..=104) {
+    fn take_interim(&self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
+        let status = exchange.heads.response.status;
+        if exchange.interim == Interim::Received || !matches!(status, 100 | 102..=104) {
             return Ok(());
         }
-        x.interim = Interim::Given;
-        x.deadlines.set(Passed::PerTry, None);
-        charge::interim(self.connection.pool().stats(), x.is_internal(), status);
-        if x.chain.manager.proxy_100_continue {
-            x.touch();
-            answer::pass_interim(x)?;
+        exchange.interim = Interim::Received;
+        exchange.deadlines.set(Timer::PerTry, None);
+        charge::interim(self.connection.pool().stats(), exchange.is_internal(), status);
+        if exchange.chain.manager.proxy_100_continue {
+            exchange.reset_idle_timer();
+            answer::forward_interim(exchange)?;
         }
         Ok(())
     }
@@ -349,7 +358,7 @@ impl Attempt<'_> {
     fn fail(self, failed: Failed) -> Failed {
         let failed = match failed {
             Failed::Upstream { error: error @ Error::ConnectionTermination, .. }
-                if self.connection.is_reused() && self.heard == Heard::Nothing =>
+                if self.connection.is_reused() && self.host == HostState::Silent =>
             {
                 Failed::Upstream { error, sent: Sent::OnStaleConnection }
             }

@@ -71,7 +71,7 @@ pub struct Pump {
     out: Vec<u8>,
     sent: usize,
     /// Where in `out` the data is that came last, without framing.
-    fresh: Range<usize>,
+    last_data: Range<usize>,
     /// Body bytes that came from the source so far, without framing.
     received_bytes: u64,
     /// Bytes that are received before they are sent on, at most.
@@ -102,7 +102,7 @@ impl Pump {
             raw: Vec::new(),
             out,
             sent: 0,
-            fresh: 0..0,
+            last_data: 0..0,
             received_bytes: 0,
             most,
             trailers: Vec::new(),
@@ -112,7 +112,7 @@ impl Pump {
 
     /// Has rules for trailers: those that are kept are passed on, if source and sink are chunked. To
     /// be said before anything has come.
-    pub fn mind_trailers(&mut self, rules: TrailerRules) {
+    pub fn set_trailer_rules(&mut self, rules: TrailerRules) {
         if let Source::Chunked(decoder) = &mut self.source {
             *decoder = Decoder::new().with_trailers(rules);
         }
@@ -137,7 +137,7 @@ impl Pump {
     }
 
     /// Frames data of the body that an earlier attempt has received.
-    pub fn frame_again(&mut self, data: &[u8]) {
+    pub fn replay(&mut self, data: &[u8]) {
         if !self.wants_sink() {
             self.out.clear();
             self.sent = 0;
@@ -146,7 +146,7 @@ impl Pump {
     }
 
     /// Frames the end of a body of chunks again, trailers included.
-    pub fn end_again(&mut self) {
+    pub fn replay_end(&mut self) {
         if self.has_ended() && self.framing == Framing::Chunked {
             chunked::encode_end_with(&mut self.out, &self.trailers);
         }
@@ -178,8 +178,8 @@ impl Pump {
 
     /// The data that came last, without framing.
     #[must_use]
-    pub fn fresh(&self) -> &[u8] {
-        self.out.get(self.fresh.clone()).unwrap_or_default()
+    pub fn last_data(&self) -> &[u8] {
+        self.out.get(self.last_data.clone()).unwrap_or_default()
     }
 
     /// Takes the bytes of the body that were received together with the head. Tells how many of
@@ -188,7 +188,7 @@ impl Pump {
     /// # Errors
     /// When the chunks are malformed.
     pub fn take_early(&mut self, early: &[u8]) -> Result<usize, Fault> {
-        self.fresh = 0..0;
+        self.last_data = 0..0;
         match &mut self.source {
             Source::Ended => Ok(0),
             Source::Length(remaining) => {
@@ -219,7 +219,7 @@ impl Pump {
         debug_assert!(self.wants_source(), "the last bytes are still to be sent");
         self.out.clear();
         self.sent = 0;
-        self.fresh = 0..0;
+        self.last_data = 0..0;
         match &mut self.source {
             Source::Ended => Ok(Pulled::NOTHING),
             Source::Length(remaining) => {
@@ -232,7 +232,7 @@ impl Pump {
                     Received::Bytes(bytes) => {
                         *remaining -= bytes as u64;
                         self.received_bytes += bytes as u64;
-                        self.fresh = 0..bytes;
+                        self.last_data = 0..bytes;
                         if *remaining == 0 {
                             self.end();
                         }
@@ -300,7 +300,7 @@ impl Pump {
     }
 
     fn frame(&mut self, data: &[u8]) {
-        self.fresh = match self.framing {
+        self.last_data = match self.framing {
             Framing::Identity => {
                 self.out.extend_from_slice(data);
                 self.out.len() - data.len()..self.out.len()
@@ -317,9 +317,9 @@ impl Pump {
         let mut decoded = Decoded::default();
         let Source::Chunked(decoder) = &mut self.source else { return Ok(decoded) };
         let append = |out: &mut Vec<u8>| decoded.append(decoder, raw, out);
-        let fresh = frame(&mut self.out, self.framing, raw.len(), append);
-        self.fresh = fresh.map_err(Fault::Malformed)?;
-        self.received_bytes += self.fresh.len() as u64;
+        let last_data = frame(&mut self.out, self.framing, raw.len(), append);
+        self.last_data = last_data.map_err(Fault::Malformed)?;
+        self.received_bytes += self.last_data.len() as u64;
         if decoded.end {
             self.end();
         }

@@ -2,7 +2,7 @@
 //! its host is.
 
 use super::attempt::{Failed, Sent};
-use super::deadlines::Passed;
+use super::deadlines::Timer;
 use super::{Exchange, Interim};
 use crate::http::{BodyLength, FieldName};
 use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
@@ -11,11 +11,11 @@ use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::Pool;
 
 /// Counts the answer that the client gets, from a host or from here.
-pub(super) fn answer(cluster: &LocalCluster, x: &Exchange<'_>, status: u16) {
-    if let Some(zone) = zone(x) {
+pub(super) fn answer(cluster: &LocalCluster, exchange: &Exchange<'_>, status: u16) {
+    if let Some(zone) = zone(exchange) {
         zone.codes.record(status);
     }
-    cluster.stats().record_response(status, origin(x.is_internal()), is_canary(x));
+    cluster.stats().record_response(status, origin(exchange.is_internal()), is_canary(exchange));
 }
 
 /// Counts an interim answer of a host, as Envoy does, though the client does not get it.
@@ -27,19 +27,21 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
 ///
 /// Envoy: what goes wrong once an answer has begun is no error of the host.
 #[inline]
-pub(super) fn host(host: &HostStats, x: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
+pub(super) fn host(host: &HostStats, exchange: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
     let is_error = match went {
-        Ok(length) => (500..600).contains(&x.heads.response.status) || ends_badly(x, length),
+        Ok(length) => {
+            (500..600).contains(&exchange.heads.response.status) || is_grpc_error(exchange, length)
+        }
         Err(Failed::Upstream { sent, .. }) => {
             // A host may close an idle connection at any time.
             if *sent != Sent::OnStaleConnection {
                 host.rq_reset.inc();
             }
-            x.interim == Interim::None
+            exchange.interim == Interim::None
         }
-        Err(Failed::Deadline(Passed::Route | Passed::PerTry | Passed::PerTryIdle)) => {
+        Err(Failed::Deadline(Timer::Route | Timer::PerTry | Timer::PerTryIdle)) => {
             host.rq_timeout.inc();
-            x.interim == Interim::None
+            exchange.interim == Interim::None
         }
         Err(_) => false,
     };
@@ -58,7 +60,7 @@ pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
     match failed {
         Failed::Upstream { error: Error::Overflow, .. } => {}
         Failed::Upstream { .. } => pool.host_stats().rq_error.inc(),
-        Failed::Deadline(Passed::Route | Passed::PerTry) => {
+        Failed::Deadline(Timer::Route | Timer::PerTry) => {
             pool.host_stats().rq_connect_wait_timeout.inc();
         }
         _ => {}
@@ -67,11 +69,11 @@ pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
 
 /// Whether an answer is the end of a gRPC call, and not a good one: its status stands for a 5xx of
 /// HTTP, or there is none.
-fn ends_badly(x: &Exchange<'_>, length: BodyLength) -> bool {
+fn is_grpc_error(exchange: &Exchange<'_>, length: BodyLength) -> bool {
     const GOOD: [&[u8]; 11] = [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
-    let status = || x.heads.response.fields.get(FieldName::GrpcStatus);
+    let status = || exchange.heads.response.fields.get(FieldName::GrpcStatus);
     matches!(length, BodyLength::None | BodyLength::Length(0))
-        && x.heads.request.is_grpc()
+        && exchange.heads.request.is_grpc()
         && !status().is_some_and(|status| GOOD.contains(&status))
 }
 
@@ -81,21 +83,21 @@ const fn origin(is_internal: bool) -> Origin {
 
 /// Records how long the answer took, from the end of the request to the end of the answer.
 #[inline]
-pub(super) fn time(stats: &ClusterStats, x: &Exchange<'_>) {
-    let now = x.client.shard.clock.now();
-    let took = now.saturating_sub(x.received.unwrap_or(x.began));
-    if let Some(zone) = zone(x) {
+pub(super) fn time(stats: &ClusterStats, exchange: &Exchange<'_>) {
+    let now = exchange.client.shard.clock.now();
+    let took = now.saturating_sub(exchange.received.unwrap_or(exchange.began));
+    if let Some(zone) = zone(exchange) {
         zone.upstream_rq_time.record(took);
     }
-    let canary = is_canary(x);
-    stats.record_response_time(took, origin(x.is_internal()), canary);
+    let canary = is_canary(exchange);
+    stats.record_response_time(took, origin(exchange.is_internal()), canary);
 }
 
 /// The counters of the zone of the last attempt's host, if they are kept.
-fn zone<'a>(x: &'a Exchange<'_>) -> Option<&'a ZoneStats> {
-    x.upstream.pool.as_ref()?.zone_stats()
+fn zone<'a>(exchange: &'a Exchange<'_>) -> Option<&'a ZoneStats> {
+    exchange.upstream.pool.as_ref()?.zone_stats()
 }
 
-fn is_canary(x: &Exchange<'_>) -> bool {
-    x.heads.response.fields.get(FieldName::XEnvoyUpstreamCanary) == Some(b"true")
+fn is_canary(exchange: &Exchange<'_>) -> bool {
+    exchange.heads.response.fields.get(FieldName::XEnvoyUpstreamCanary) == Some(b"true")
 }

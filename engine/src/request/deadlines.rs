@@ -4,7 +4,7 @@ use crate::shard::clock::Millis;
 
 /// Which deadline has passed. If several have at once, the first one of these is the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Passed {
+pub(super) enum Timer {
     /// The answer did not come in time (the route's `timeout`).
     Route,
     /// This attempt took too long (`per_try_timeout`).
@@ -32,15 +32,15 @@ pub(super) struct Deadlines {
 const NEVER: Millis = Millis::MAX;
 
 /// In the order of their numbers.
-const ORDER: [Passed; 8] = [
-    Passed::Route,
-    Passed::PerTry,
-    Passed::PerTryIdle,
-    Passed::Request,
-    Passed::StreamDuration,
-    Passed::StreamIdle,
-    Passed::HalfClosed,
-    Passed::Backoff,
+const ORDER: [Timer; 8] = [
+    Timer::Route,
+    Timer::PerTry,
+    Timer::PerTryIdle,
+    Timer::Request,
+    Timer::StreamDuration,
+    Timer::StreamIdle,
+    Timer::HalfClosed,
+    Timer::Backoff,
 ];
 
 impl Default for Deadlines {
@@ -51,7 +51,7 @@ impl Default for Deadlines {
 
 impl Deadlines {
     /// Moves one of them.
-    pub(super) fn set(&mut self, which: Passed, at: Option<Millis>) {
+    pub(super) fn set(&mut self, which: Timer, at: Option<Millis>) {
         if let Some(place) = self.at.get_mut(which as usize) {
             *place = at.unwrap_or(NEVER);
         }
@@ -59,7 +59,7 @@ impl Deadlines {
 
     /// When one of them passes.
     #[must_use]
-    pub(super) fn get(&self, which: Passed) -> Option<Millis> {
+    pub(super) fn get(&self, which: Timer) -> Option<Millis> {
         self.at.get(which as usize).copied().filter(|&at| at != NEVER)
     }
 
@@ -71,7 +71,7 @@ impl Deadlines {
 
     /// Which one has passed at `now`.
     #[must_use]
-    pub(super) fn passed(&self, now: Millis) -> Option<Passed> {
+    pub(super) fn passed(&self, now: Millis) -> Option<Timer> {
         let place = self.at.iter().position(|&at| at <= now)?;
         ORDER.get(place).copied()
     }
@@ -85,11 +85,11 @@ mod tests {
     fn the_nearest_deadline_is_the_alarm() {
         let mut deadlines = Deadlines::default();
         assert_eq!(deadlines.nearest(), None);
-        deadlines.set(Passed::StreamIdle, Some(300_000));
-        deadlines.set(Passed::Route, Some(15_000));
+        deadlines.set(Timer::StreamIdle, Some(300_000));
+        deadlines.set(Timer::Route, Some(15_000));
         assert_eq!(deadlines.nearest(), Some(15_000));
         assert_eq!(deadlines.passed(14_999), None);
-        assert_eq!(deadlines.passed(15_000), Some(Passed::Route));
+        assert_eq!(deadlines.passed(15_000), Some(Timer::Route));
     }
 
     #[test]
@@ -102,10 +102,10 @@ mod tests {
     #[test]
     fn the_routes_deadline_is_the_reason_when_several_have_passed() {
         let mut deadlines = Deadlines::default();
-        deadlines.set(Passed::PerTry, Some(10));
-        deadlines.set(Passed::Route, Some(20));
-        assert_eq!(deadlines.passed(30), Some(Passed::Route));
-        deadlines.set(Passed::Route, None);
-        assert_eq!(deadlines.passed(30), Some(Passed::PerTry));
+        deadlines.set(Timer::PerTry, Some(10));
+        deadlines.set(Timer::Route, Some(20));
+        assert_eq!(deadlines.passed(30), Some(Timer::Route));
+        deadlines.set(Timer::Route, None);
+        assert_eq!(deadlines.passed(30), Some(Timer::PerTry));
     }
 }

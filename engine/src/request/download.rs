@@ -6,7 +6,7 @@
 use super::attempt::{self, Answer, Failed};
 use super::body::{Fault, Framing, Pump};
 use super::charge;
-use super::deadlines::Passed;
+use super::deadlines::Timer;
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
@@ -18,50 +18,50 @@ use crate::upstream::connection::{ClosedBy, Connection};
 
 /// Sends the answer that stands in the exchange's response head.
 pub(super) async fn deliver(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     route: &Route,
     answer: Answer,
     upload: &mut Upload,
     attempts: Option<u32>,
 ) -> After {
     let Answer { connection, length } = answer;
-    x.start_timers(upload);
-    x.start_try_idle_timer(upload);
+    exchange.start_timers(upload);
+    exchange.start_try_idle_timer(upload);
     // Asked before the hop-by-hop fields go.
-    let origin_stays = x.heads.response.keep_alive() && length != BodyLength::UntilClose;
-    let framing = x.finish_response_head(route, length, attempts);
-    x.count_response();
-    let mut out = x.client.shard.buffers.take();
-    answer::encode(x, &mut out);
-    let mut pump = Pump::new(&length, framing, out, x.client.buffer_limit());
+    let origin_stays = exchange.heads.response.keep_alive() && length != BodyLength::UntilClose;
+    let framing = exchange.finish_response_head(route, length, attempts);
+    exchange.count_response();
+    let mut out = exchange.client.shard.buffers.take();
+    answer::encode(exchange, &mut out);
+    let mut pump = Pump::new(&length, framing, out, exchange.client.buffer_limit());
     let origin = &connection.pool().cluster().http;
     if length == BodyLength::Chunked {
-        pump.mind_trailers(TrailerRules {
+        pump.set_trailer_rules(TrailerRules {
             bytes_max: origin.head_limits.bytes_max,
             fields_max: origin.head_limits.fields_max,
             underscores: Underscores::Allow,
-            kept: x.passes_trailers(origin),
+            kept: exchange.passes_trailers(origin),
         });
     }
-    let early = x.heads.response.surplus();
+    let early = exchange.heads.response.surplus();
     let taken = pump.take_early(early);
     let has_surplus = !matches!(taken, Ok(taken) if taken == early.len());
     let mut relayed = match taken {
-        Ok(_) => relay(x, &connection, &mut pump, upload).await,
+        Ok(_) => relay(exchange, &connection, &mut pump, upload).await,
         Err(fault) => Err(Broken::Answer(fault)),
     };
     if let Err(Broken::Answer(Fault::Malformed(_))) = relayed {
         // What came before the misdeed is the client's.
-        x.arm();
-        if x.client.send_all(pump.unsent()).await.is_err() {
+        exchange.arm();
+        if exchange.client.send_all(pump.unsent()).await.is_err() {
             relayed = Err(Broken::Client);
         }
     }
     let after = match relayed {
         Ok(()) => {
-            x.end_answer(!x.is_complete());
+            exchange.end_answer(!exchange.is_complete());
             if upload.has_ended() {
-                charge::time(connection.pool().stats(), x);
+                charge::time(connection.pool().stats(), exchange);
             }
             let has_surplus = has_surplus || !pump.surplus().is_empty();
             if has_surplus {
@@ -71,19 +71,19 @@ pub(super) async fn deliver(
             if !upload.is_done() {
                 connection.close(by);
             } else if origin_stays && !has_surplus {
-                give_back(x, connection);
+                give_back(exchange, connection);
             } else {
                 connection.finish(by);
             }
-            if upload.has_ended() { x.after() } else { After::Linger }
+            if upload.has_ended() { exchange.after() } else { After::Linger }
         }
         Err(broken) => {
-            let (after, by) = end(x, &connection, &broken, framing);
+            let (after, by) = end(exchange, &connection, &broken, framing);
             connection.close(by);
             after
         }
     };
-    pump.recycle(x.client.shard.buffers);
+    pump.recycle(exchange.client.shard.buffers);
     after
 }
 
@@ -91,21 +91,21 @@ pub(super) async fn deliver(
 enum Broken {
     /// The origin, or the way to the client.
     Answer(Fault),
-    Deadline(Passed),
+    Deadline(Timer),
     /// The client has gone, or its request is malformed.
     Client,
 }
 
 /// Moves the answer, and what is left of the request, until the answer is sent.
 async fn relay(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     connection: &Connection,
     pump: &mut Pump,
     upload: &mut Upload,
 ) -> Result<(), Broken> {
     let mut ready = Ready::default();
     loop {
-        step(x, connection, pump, ready.io.origin_in, upload.has_ended())?;
+        step(exchange, connection, pump, ready.io.origin_in, upload.has_ended())?;
         if pump.is_done() {
             return Ok(());
         }
@@ -116,71 +116,71 @@ async fn relay(
         };
         if upload.is_done() {
             if ready.io.client_in {
-                x.client.receive_ahead().map_err(|_| Broken::Client)?;
+                exchange.client.receive_ahead().map_err(|_| Broken::Client)?;
             }
-            want.client_in = x.client.listens_ahead();
-        } else if let Some(uploading) = step_upload(x, connection, upload, ready)? {
+            want.client_in = exchange.client.listens_ahead();
+        } else if let Some(uploading) = step_upload(exchange, connection, upload, ready)? {
             want.client_in = uploading.client_in;
             want.origin_out = uploading.origin_out;
         }
-        x.start_timers(upload);
-        x.start_try_idle_timer(upload);
+        exchange.start_timers(upload);
+        exchange.start_try_idle_timer(upload);
         if pump.wants_sink() {
-            x.set_alarm(x.client.shard.clock.now());
+            exchange.set_alarm(exchange.client.shard.clock.now());
         } else {
-            x.begin_wait().map_err(|_| Broken::Client)?;
+            exchange.begin_wait().map_err(|_| Broken::Client)?;
         }
-        ready = x.client.wait(Some(connection.socket()), want).await;
+        ready = exchange.client.wait(Some(connection.socket()), want).await;
         if ready.client_gone {
-            x.client.gone();
+            exchange.client.gone();
             return Err(Broken::Client);
         }
         if ready.timed_out {
-            x.check_deadlines().map_err(|failed| match failed {
+            exchange.check_deadlines().map_err(|failed| match failed {
                 Failed::Deadline(passed) => Broken::Deadline(passed),
                 _ => Broken::Client,
             })?;
         }
-        x.touch();
+        exchange.reset_idle_timer();
         if ready.io.origin_in || ready.io.origin_out {
-            x.touch_try();
+            exchange.reset_try_idle_timer();
         }
     }
 }
 
 /// Moves the answer on, as far as it goes without waiting and the budget lasts; one step at least.
 fn step(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     connection: &Connection,
     pump: &mut Pump,
     origin_in: bool,
     request_ended: bool,
 ) -> Result<(), Broken> {
     // A connection that ends with this answer would wait for the turn before it can be closed.
-    let may_post = request_ended && x.keeps_connection();
+    let may_post = request_ended && exchange.keeps_connection();
     let mut may_receive = origin_in;
     loop {
         if may_post
-            && x.client.socket.may_post()
+            && exchange.client.socket.may_post()
             && let Some(answer) = pump.take_whole()
         {
-            x.client.count_sent(answer.len());
-            x.client.socket.post(answer);
+            exchange.client.count_sent(answer.len());
+            exchange.client.socket.post(answer);
         } else if pump.wants_sink() {
-            let sent = pump.push(&x.client.socket).map_err(Broken::Answer)?;
-            x.client.count_sent(sent);
+            let sent = pump.push(&exchange.client.socket).map_err(Broken::Answer)?;
+            exchange.client.count_sent(sent);
             if sent == 0 {
                 return Ok(());
             }
         } else if pump.wants_source() && may_receive {
-            let pulled = pump.pull(connection.socket(), x.client.shard.buffers);
+            let pulled = pump.pull(connection.socket(), exchange.client.shard.buffers);
             let pulled = pulled.map_err(Broken::Answer)?;
             connection.pool().count_received(pulled.bytes);
             may_receive = pulled.more_likely;
         } else {
             return Ok(());
         }
-        if x.client.shard.budget().is_spent() {
+        if exchange.client.shard.budget().is_spent() {
             return Ok(());
         }
     }
@@ -188,12 +188,12 @@ fn step(
 
 /// Moves the rest of the request on. An origin that reads no more is no error: its answer counts.
 fn step_upload(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     connection: &Connection,
     upload: &mut Upload,
     ready: Ready,
 ) -> Result<Option<Interest>, Broken> {
-    match attempt::step_upload(x, connection, upload, ready) {
+    match attempt::step_upload(exchange, connection, upload, ready) {
         Ok(()) => Ok(Some(Interest {
             client_in: upload.wants_client(),
             origin_out: upload.wants_origin(),
@@ -206,22 +206,22 @@ fn step_upload(
 
 /// Counts the end of an answer that broke off; says what becomes of the two connections.
 fn end(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     connection: &Connection,
     broken: &Broken,
     framing: Framing,
 ) -> (After, ClosedBy) {
     if !matches!(broken, Broken::Client | Broken::Answer(Fault::Sink(_))) {
-        x.client.stats().downstream_rq_tx_reset.inc();
-        x.client.stats().downstream_rq_rx_reset.inc();
+        exchange.client.stats().downstream_rq_tx_reset.inc();
+        exchange.client.stats().downstream_rq_rx_reset.inc();
     }
     // A body that only the close ends would look whole if the connection were closed in peace.
-    let by_close =
-        framing == Framing::Identity && !x.heads.response.fields.has(FieldName::ContentLength);
+    let by_close = framing == Framing::Identity
+        && !exchange.heads.response.fields.has(FieldName::ContentLength);
     let cut = if by_close { After::Reset } else { After::Close };
     match *broken {
         Broken::Answer(Fault::Sink(_)) => {
-            x.client.gone();
+            exchange.client.gone();
             (After::Close, ClosedBy::Us)
         }
         Broken::Answer(Fault::Malformed(_)) => {
@@ -234,14 +234,14 @@ fn end(
         }
         Broken::Deadline(passed) => {
             match passed {
-                Passed::Route => {
+                Timer::Route => {
                     connection.pool().stats().upstream_rq_timeout.inc();
                     connection.pool().host_stats().rq_timeout.inc();
                 }
-                Passed::PerTryIdle => {
+                Timer::PerTryIdle => {
                     connection.pool().stats().upstream_rq_per_try_idle_timeout.inc();
                 }
-                passed => x.count_timeout(passed),
+                passed => exchange.count_timeout(passed),
             }
             (cut, ClosedBy::Us)
         }

@@ -1,6 +1,6 @@
 //! The heads of an exchange, edited as the connection manager and the route say.
 
-use super::deadlines::Passed;
+use super::deadlines::Timer;
 use super::headers::{self, ConnectionHeader};
 use super::reply::LocalReply;
 use super::route::{
@@ -31,7 +31,7 @@ impl Exchange<'_> {
                 }
                 // Envoy: a CONNECT is an upgrade, by its method.
                 if facts.upgrade || self.heads.request.method == Method::Connect {
-                    self.upgrade = Upgrade::Asked;
+                    self.upgrade = Upgrade::Requested;
                     self.persistence = Persistence::Close;
                     self.set_request_deadline();
                 }
@@ -65,7 +65,7 @@ impl Exchange<'_> {
         }
         let flag = refusal.is_protocol_error().then_some(Flag::DownstreamProtocolError);
         let mut reply =
-            LocalReply::new(refusal.status(), refusal.body()).why(flag, refusal.details());
+            LocalReply::new(refusal.status(), refusal.body()).with_details(flag, refusal.details());
         reply.closes = refusal.closes();
         if refusal == Refusal::Redirect {
             reply.fields.push((FieldName::Location, self.heads.request.target().to_vec()));
@@ -154,7 +154,7 @@ impl Exchange<'_> {
     }
 
     /// `x-envoy-attempt-count` of the attempt that begins.
-    pub(super) fn count_attempt(&mut self, virtual_host: &VirtualHost, attempt: u32) {
+    pub(super) fn set_attempt_count(&mut self, virtual_host: &VirtualHost, attempt: u32) {
         if virtual_host.include_request_attempt_count {
             let mut digits = itoa::Buffer::new();
             let count = digits.format(attempt).as_bytes();
@@ -163,7 +163,7 @@ impl Exchange<'_> {
     }
 
     /// `x-envoy-is-timeout-retry` of another attempt: whether the one before it took too long.
-    pub(super) fn tell_timeout(&mut self, virtual_host: &VirtualHost, timed_out: bool) {
+    pub(super) fn set_timeout_retry_header(&mut self, virtual_host: &VirtualHost, timed_out: bool) {
         if virtual_host.include_is_timeout_retry_header {
             let told: &[u8] = if timed_out { b"true" } else { b"false" };
             self.heads.request.fields.set(FieldName::XEnvoyIsTimeoutRetry, told);
@@ -234,8 +234,8 @@ impl Exchange<'_> {
         headers::from_origin(&mut self.heads.response, took);
         if !self.is_complete() {
             // Envoy: a request is not late any more once it is answered.
-            self.deadlines.set(Passed::Request, None);
-            self.answer_early();
+            self.deadlines.set(Timer::Request, None);
+            self.record_early_answer();
         }
         self.mutate_response(Some(route), None);
         if let Some(attempts) = attempts {
@@ -251,7 +251,7 @@ impl Exchange<'_> {
         let connection = match self.connection_header() {
             // An upgrade is told of in `connection`, which is then not free for anything else.
             _ if self.heads.response.upgrade().is_some() => ConnectionHeader::Absent,
-            _ if tunnel::begins(self) => ConnectionHeader::Absent,
+            _ if tunnel::switches(self) => ConnectionHeader::Absent,
             connection => connection,
         };
         super::answer::finish(self.client, self.heads, connection);

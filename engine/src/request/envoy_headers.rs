@@ -33,7 +33,7 @@ impl TimeoutReply {
 impl Exchange<'_> {
     /// The reply to a request with a field that `strict_check_headers` names and that says nothing
     /// valid.
-    pub(super) fn check_strictly(&self) -> Option<LocalReply> {
+    pub(super) fn check_strict_headers(&self) -> Option<LocalReply> {
         let fields = &self.heads.request.fields;
         let value = |name| fields.get(name).filter(|value| !is_valid(name, value));
         let mut names = self.chain.manager.strict_check_headers.iter();
@@ -42,7 +42,7 @@ impl Exchange<'_> {
         let details = format!("request_headers_failed_strict_check{{{name}}}");
         Some(
             LocalReply::new(400, &format!("invalid header '{name}' with value '{value}'"))
-                .why(Some(Flag::InvalidEnvoyRequestHeaders), details),
+                .with_details(Some(Flag::InvalidEnvoyRequestHeaders), details),
         )
     }
 

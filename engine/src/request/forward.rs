@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use super::attempt::{self, Answer, Failed, Sent};
 use super::charge;
-use super::deadlines::Passed;
+use super::deadlines::Timer;
 use super::download;
 use super::replay::Replay;
 use super::reply::LocalReply;
-use super::retry::{Decision, Refusal, Reset, RetryState, Wait};
+use super::retry::{Decision, Refusal, Reset, RetryDelay, RetryState};
 use super::route::{Connect, Forward, Route, VirtualHost, scheme};
 use super::upload::Upload;
 use super::{Exchange, Interim, Outcome, Upgrade, tunnel};
@@ -30,118 +30,118 @@ use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::{Look, Pool};
 
-/// Forwards the request of `x` as `plan` says.
+/// Forwards the request of `exchange` as `plan` says.
 pub(super) async fn forward(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     virtual_host: &VirtualHost,
     route: &Route,
     plan: &Forward,
 ) -> Outcome {
-    let Some(cluster) = x.snapshot.cluster(plan.cluster) else {
+    let Some(cluster) = exchange.snapshot.cluster(plan.cluster) else {
         return Outcome::reply(LocalReply::cluster_not_found(503));
     };
-    if let Some(invalid) = x.check_strictly() {
+    if let Some(invalid) = exchange.check_strict_headers() {
         return Outcome::reply(invalid);
     }
-    x.origin_names = cluster.cluster().http.names;
-    x.upstream.cluster = Some(Rc::clone(&cluster));
-    x.upstream.attempts = 1;
-    prepare(x, virtual_host, route, plan);
-    let retry = RetryState::new(plan.retry.as_ref(), &x.heads.request);
-    x.remove_retry_fields();
-    let buffers = x.client.shard.buffers;
-    let replay = retry.as_ref().map(|_| Replay::new(buffers, x.replay_bytes_max(route)));
+    exchange.origin_names = cluster.cluster().http.names;
+    exchange.upstream.cluster = Some(Rc::clone(&cluster));
+    exchange.upstream.attempts = 1;
+    prepare(exchange, virtual_host, route, plan);
+    let retry = RetryState::new(plan.retry.as_ref(), &exchange.heads.request);
+    exchange.remove_retry_fields();
+    let buffers = exchange.client.shard.buffers;
+    let replay = retry.as_ref().map(|_| Replay::new(buffers, exchange.replay_bytes_max(route)));
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
-    let trailers = trailer_rules(x, &cluster);
-    let mut forwarding = Forwarding {
+    let trailers = trailer_rules(exchange, &cluster);
+    let mut forwarder = Forwarder {
         virtual_host,
         plan,
         cluster,
         retry,
-        upload: Upload::new(&x.body, replay, buffered),
+        upload: Upload::new(&exchange.body, replay, buffered),
         tried: Vec::new(),
-        stale: Stale::NotYet,
+        stale_retry: StaleRetry::Unused,
         retrying: None,
     };
     if let Some(rules) = trailers {
-        forwarding.upload.mind_trailers(rules);
+        forwarder.upload.set_trailer_rules(rules);
     }
     let outcome = loop {
-        let attempted = forwarding.attempt(x).await;
-        forwarding.forget_retries(x);
+        let attempted = forwarder.attempt(exchange).await;
+        forwarder.drop_retries(exchange);
         let wait = match attempted {
-            Ok(answered) => match forwarding.judge_answer(x) {
+            Ok(answered) => match forwarder.judge_answer(exchange) {
                 Some(wait) => {
-                    forwarding.discard(x, answered);
+                    forwarder.discard(exchange, answered);
                     Some(wait)
                 }
-                None => break forwarding.deliver(x, route, answered).await,
+                None => break forwarder.deliver(exchange, route, answered).await,
             },
-            Err(failed) => match forwarding.judge_failure(x, failed) {
+            Err(failed) => match forwarder.judge_failure(exchange, failed) {
                 Verdict::Again(wait) => wait,
                 Verdict::End(outcome) => break outcome,
             },
         };
-        if let Err(failed) = forwarding.rest(x, wait).await {
-            break forwarding.end(x, failed);
+        if let Err(failed) = forwarder.back_off(exchange, wait).await {
+            break forwarder.end(exchange, failed);
         }
     };
-    let dropped = forwarding.upload.dropped_trailers();
+    let dropped = forwarder.upload.dropped_trailers();
     if dropped > 0 {
-        let http1 = x.chain.http1.shard(x.client.shard.id);
+        let http1 = exchange.chain.http1.shard(exchange.client.shard.id);
         http1.dropped_headers_with_underscores.add(dropped);
     }
-    forwarding.upload.recycle(x.client.shard.buffers);
+    forwarder.upload.recycle(exchange.client.shard.buffers);
     outcome
 }
 
 /// The rules for the trailers of a request. Envoy: they go on if both codecs let them; where that of
 /// the client does not, it looks at none.
-fn trailer_rules(x: &Exchange<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
-    let manager = &x.chain.manager;
+fn trailer_rules(exchange: &Exchange<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
+    let manager = &exchange.chain.manager;
     manager.enable_trailers.then(|| TrailerRules {
         bytes_max: manager.limits.bytes_max,
         fields_max: manager.limits.fields_max,
         underscores: manager.underscores,
-        kept: x.passes_trailers(&cluster.cluster().http),
+        kept: exchange.passes_trailers(&cluster.cluster().http),
     })
 }
 
 /// Edits the request as the route says, once for all attempts.
-fn prepare(x: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
-    x.take_timeouts(plan);
-    let idle = plan.idle_timeout.or(x.chain.manager.timeouts.stream_idle);
-    x.stream_idle = idle.filter(|idle| !idle.is_zero());
-    x.touch();
+fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
+    exchange.take_timeouts(plan);
+    let idle = plan.idle_timeout.or(exchange.chain.manager.timeouts.stream_idle);
+    exchange.stream_idle = idle.filter(|idle| !idle.is_zero());
+    exchange.reset_idle_timer();
     let retry = plan.retry.as_ref();
-    x.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
+    exchange.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
     match &plan.expected {
-        Some(expected) if x.timeouts == plan.timeouts => {
-            if !x.chain.manager.suppress_envoy_headers {
-                x.heads.request.fields.set_line(expected);
+        Some(expected) if exchange.timeouts == plan.timeouts => {
+            if !exchange.chain.manager.suppress_envoy_headers {
+                exchange.heads.request.fields.set_line(expected);
             }
         }
-        _ => expect_timeout(x, Duration::ZERO),
+        _ => expect_timeout(exchange, Duration::ZERO),
     }
     // Envoy: what the route adds may name the count.
-    x.count_attempt(virtual_host, x.upstream.attempts);
-    x.rewrite_request(route, plan);
+    exchange.set_attempt_count(virtual_host, exchange.upstream.attempts);
+    exchange.rewrite_request(route, plan);
 }
 
 /// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
-fn expect_timeout(x: &mut Exchange<'_>, elapsed: Duration) {
-    if x.chain.manager.suppress_envoy_headers {
+fn expect_timeout(exchange: &mut Exchange<'_>, elapsed: Duration) {
+    if exchange.chain.manager.suppress_envoy_headers {
         return;
     }
-    if let Some(expected) = x.timeouts.expected_ms(elapsed) {
+    if let Some(expected) = exchange.timeouts.expected_ms(elapsed) {
         let mut digits = itoa::Buffer::new();
         let expected = digits.format(expected).as_bytes();
-        x.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
+        exchange.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
     }
 }
 
 /// What one forwarded request needs over all its attempts.
-struct Forwarding<'a> {
+struct Forwarder<'a> {
     virtual_host: &'a VirtualHost,
     plan: &'a Forward,
     cluster: Rc<LocalCluster>,
@@ -149,23 +149,23 @@ struct Forwarding<'a> {
     upload: Upload,
     /// Whom a retry avoids; empty unless the policy says so.
     tried: Vec<Rc<Pool>>,
-    stale: Stale,
+    stale_retry: StaleRetry,
     /// Counts against `max_retries` from the decision to retry until an answer is accepted.
     retrying: Option<Permit>,
 }
 
-/// Whether the request met a connection that its host was just closing.
+/// Whether the request was already sent once more because its host closed the reused connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stale {
-    NotYet,
-    /// It did: the next attempt takes a fresh connection, and there is no third.
-    Met,
+enum StaleRetry {
+    Unused,
+    /// The next attempt takes a new connection, and this does not happen again.
+    Used,
 }
 
 /// What follows a failed attempt.
 enum Verdict {
     /// Another attempt after this wait; none: at once.
-    Again(Option<Wait>),
+    Again(Option<RetryDelay>),
     End(Outcome),
 }
 
@@ -175,74 +175,74 @@ struct Answered {
     active: Active,
 }
 
-impl Forwarding<'_> {
+impl Forwarder<'_> {
     /// One attempt, up to the head of its answer.
-    async fn attempt(&mut self, x: &mut Exchange<'_>) -> Result<Answered, Failed> {
+    async fn attempt(&mut self, exchange: &mut Exchange<'_>) -> Result<Answered, Failed> {
         let Some(pool) = self.pick() else {
             self.cluster.stats().upstream_cx_none_healthy.inc();
             return Err(Failed::NoHealthyHost);
         };
-        if x.upstream.attempts > 1 {
-            let now = x.client.shard.clock.now();
-            let elapsed = now.saturating_sub(x.received.unwrap_or(now));
-            expect_timeout(x, Duration::from_millis(elapsed));
-            x.count_attempt(self.virtual_host, x.upstream.attempts);
+        if exchange.upstream.attempts > 1 {
+            let now = exchange.client.shard.clock.now();
+            let elapsed = now.saturating_sub(exchange.received.unwrap_or(now));
+            expect_timeout(exchange, Duration::from_millis(elapsed));
+            exchange.set_attempt_count(self.virtual_host, exchange.upstream.attempts);
             let timed_out = self.retry.as_ref().is_some_and(RetryState::follows_timeout);
-            x.tell_timeout(self.virtual_host, timed_out);
+            exchange.set_timeout_retry_header(self.virtual_host, timed_out);
         }
-        x.rewrite_for_host(self.plan, pool.host());
-        x.upstream.pool = Some(Rc::clone(&pool));
-        let mut head = x.client.shard.buffers.take();
-        if !self.terminates(x) {
-            self.encode(x, &mut head);
+        exchange.rewrite_for_host(self.plan, pool.host());
+        exchange.upstream.pool = Some(Rc::clone(&pool));
+        let mut head = exchange.client.shard.buffers.take();
+        if !self.terminates(exchange) {
+            self.encode(exchange, &mut head);
         }
-        self.upload.begin(head, x.client.shard.buffers);
-        let early = self.upload.take_early(&mut x.client.early);
-        early.map_err(|fault| attempt::upload_fault(x, &fault))?;
-        x.heads.response.clear();
-        x.start_timers(&self.upload);
+        self.upload.begin(head, exchange.client.shard.buffers);
+        let early = self.upload.take_early(&mut exchange.client.early);
+        early.map_err(|fault| attempt::upload_fault(exchange, &fault))?;
+        exchange.heads.response.clear();
+        exchange.start_timers(&self.upload);
         if self.upload.has_ended() {
-            x.notice_half_close()?;
+            exchange.notice_half_close()?;
         }
-        let connection = self.lease(x, &pool).await;
+        let connection = self.lease(exchange, &pool).await;
         let connection = connection.inspect_err(|failed| charge::no_connection(&pool, failed))?;
         // While there was no connection more of the body may have come: it goes before what is
         // still on the way.
-        let early = self.upload.take_early(&mut x.client.early);
-        early.map_err(|fault| attempt::upload_fault(x, &fault))?;
-        x.upstream.connected(&connection);
+        let early = self.upload.take_early(&mut exchange.client.early);
+        early.map_err(|fault| attempt::upload_fault(exchange, &fault))?;
+        exchange.upstream.connected(&connection);
         let Some(active) = Active::begin(&self.cluster, &pool, self.plan.priority) else {
             pool.host_stats().rq_error.inc();
-            pool.give_back(connection, x.client.shard.clock.now());
+            pool.give_back(connection, exchange.client.shard.clock.now());
             return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
         };
-        if self.terminates(x) {
+        if self.terminates(exchange) {
             // The tunnel is there as soon as its end is.
-            x.heads.response.status = 200;
-            charge::host(pool.host_stats(), x, Ok(BodyLength::None));
+            exchange.heads.response.status = 200;
+            charge::host(pool.host_stats(), exchange, Ok(BodyLength::None));
             let answer = Answer { connection, length: BodyLength::None };
             return Ok(Answered { answer, active });
         }
         let limits = &self.cluster.cluster().http.head_limits;
-        let answer = attempt::exchange(x, connection, &mut self.upload, limits).await;
-        charge::host(pool.host_stats(), x, answer.as_ref().map(|answer| answer.length));
+        let answer = attempt::run(exchange, connection, &mut self.upload, limits).await;
+        charge::host(pool.host_stats(), exchange, answer.as_ref().map(|answer| answer.length));
         Ok(Answered { answer: answer?, active })
     }
 
     /// Whether the request is for a tunnel that ends here.
-    fn terminates(&self, x: &Exchange<'_>) -> bool {
-        self.plan.connect == Connect::Terminated && x.heads.request.method == Method::Connect
+    fn terminates(&self, exchange: &Exchange<'_>) -> bool {
+        self.plan.connect == Connect::Terminated && exchange.heads.request.method == Method::Connect
     }
 
     /// Encodes the head of the request. Envoy: the names are written as the origin's codec says,
     /// unless the client's has kept them.
-    fn encode(&self, x: &Exchange<'_>, out: &mut Vec<u8>) {
-        let request = &x.heads.request;
+    fn encode(&self, exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+        let request = &exchange.heads.request;
         let http = &self.cluster.cluster().http;
         encode::request(request, out);
-        match x.chain.manager.names {
+        match exchange.chain.manager.names {
             names @ Names::Preserved(_) => {
-                names::write(out, names, Some(&x.heads.request_as_received));
+                names::write(out, names, Some(&exchange.heads.request_as_received));
             }
             Names::LowerCase | Names::ProperCaseWords => names::write(out, http.names, None),
         }
@@ -276,62 +276,66 @@ impl Forwarding<'_> {
         Some(pool)
     }
 
-    async fn lease(&self, x: &mut Exchange<'_>, pool: &Rc<Pool>) -> Result<Connection, Failed> {
-        if self.terminates(x) {
-            return attempt::connect(x, pool).await;
+    async fn lease(
+        &self,
+        exchange: &mut Exchange<'_>,
+        pool: &Rc<Pool>,
+    ) -> Result<Connection, Failed> {
+        if self.terminates(exchange) {
+            return attempt::lease_new(exchange, pool).await;
         }
-        let look = if self.may_be_sent_again(x) { Look::AsTold } else { Look::Again };
-        if self.stale == Stale::NotYet
+        let look = if self.can_resend(exchange) { Look::AsTold } else { Look::Again };
+        if self.stale_retry == StaleRetry::Unused
             && let Some(connection) = pool.lease_idle(look)
         {
             return Ok(connection);
         }
-        attempt::lease(x, pool).await
+        attempt::lease(exchange, pool).await
     }
 
     /// Whether it does no harm to send the request twice.
-    fn may_be_sent_again(&self, x: &Exchange<'_>) -> bool {
-        x.heads.request.method.is_idempotent() && self.upload.can_repeat()
+    fn can_resend(&self, exchange: &Exchange<'_>) -> bool {
+        exchange.heads.request.method.is_idempotent() && self.upload.can_replay()
     }
 
     /// Envoy: once an answer has begun or the body is more than is kept, the request is not retried
     /// any more.
-    fn forget_retries(&mut self, x: &Exchange<'_>) {
-        if x.interim == Interim::Given {
+    fn drop_retries(&mut self, exchange: &Exchange<'_>) {
+        if exchange.interim == Interim::Received {
             self.retry = None;
         }
-        if self.upload.outgrew() && self.retry.take().is_some() {
+        if self.upload.exceeded_replay_limit() && self.retry.take().is_some() {
             self.cluster.stats().retry_or_shadow_abandoned.inc();
         }
     }
 
     /// Whether the answer is discarded for another attempt, and how long that waits.
-    fn judge_answer(&mut self, x: &mut Exchange<'_>) -> Option<Wait> {
-        let decision = self.retry.as_mut()?.on_response(&x.heads.response, SystemTime::now);
-        let wait = self.decide(x, decision);
+    fn judge_answer(&mut self, exchange: &mut Exchange<'_>) -> Option<RetryDelay> {
+        let decision = self.retry.as_mut()?.on_response(&exchange.heads.response, SystemTime::now);
+        let wait = self.decide(exchange, decision);
         if wait.is_some() {
-            self.cluster.stats().retry.record(x.heads.response.status);
+            self.cluster.stats().retry.record(exchange.heads.response.status);
         }
         wait
     }
 
-    fn judge_failure(&mut self, x: &mut Exchange<'_>, failed: Failed) -> Verdict {
+    fn judge_failure(&mut self, exchange: &mut Exchange<'_>, failed: Failed) -> Verdict {
         // A host may close an idle connection in the moment we use it. Nothing came back, so a
         // request that may be repeated is sent once more: no retry, and no 503 for the client.
         if let Failed::Upstream { sent: Sent::OnStaleConnection, .. } = failed
-            && self.stale == Stale::NotYet
-            && self.may_be_sent_again(x)
+            && self.stale_retry == StaleRetry::Unused
+            && self.can_resend(exchange)
         {
-            self.stale = Stale::Met;
+            self.stale_retry = StaleRetry::Used;
             // It has not been tried.
             self.tried.pop();
             return Verdict::Again(None);
         }
         match failed {
-            Failed::Deadline(Passed::PerTry) => {
+            Failed::Deadline(Timer::PerTry) => {
                 self.cluster.stats().upstream_rq_per_try_timeout.inc();
             }
-            Failed::Deadline(Passed::PerTryIdle) => {
+            Failed::Deadline(Timer::PerTryIdle) => {
                 self.cluster.stats().upstream_rq_per_try_idle_timeout.inc();
             }
             _ => {}
@@ -340,21 +344,21 @@ impl Forwarding<'_> {
             && let Some(retry) = &mut self.retry
         {
             let decision = retry.on_reset(reset, headers_sent);
-            if let Some(wait) = self.decide(x, decision) {
+            if let Some(wait) = self.decide(exchange, decision) {
                 return Verdict::Again(Some(wait));
             }
         }
-        Verdict::End(self.end(x, failed))
+        Verdict::End(self.end(exchange, failed))
     }
 
     /// Carries out a retry decision: the breaker, the stats, the back-off.
-    fn decide(&mut self, x: &mut Exchange<'_>, decision: Decision) -> Option<Wait> {
+    fn decide(&mut self, exchange: &mut Exchange<'_>, decision: Decision) -> Option<RetryDelay> {
         let stats = self.cluster.stats();
         match decision {
             Decision::Retry => {}
             Decision::No(Refusal::LimitExceeded) => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
-                x.flags.set(Flag::UpstreamRetryLimitExceeded);
+                exchange.flags.set(Flag::UpstreamRetryLimitExceeded);
                 return None;
             }
             Decision::No(Refusal::Succeeded) => {
@@ -370,12 +374,12 @@ impl Forwarding<'_> {
             stats.upstream_rq_retry_overflow.inc();
             return None;
         }
-        let random = x.client.shard.random.borrow_mut().u64(..);
-        Some(self.retry.as_mut()?.back_off(random))
+        let random = exchange.client.shard.random.borrow_mut().u64(..);
+        Some(self.retry.as_mut()?.next_delay(random))
     }
 
     /// Lets an answer go that the client does not get.
-    fn discard(&self, x: &mut Exchange<'_>, answered: Answered) {
+    fn discard(&self, exchange: &mut Exchange<'_>, answered: Answered) {
         let Answered { answer, active } = answered;
         drop(active);
         let Answer { connection, length } = answer;
@@ -384,112 +388,117 @@ impl Forwarding<'_> {
             BodyLength::Length(length) => length,
             BodyLength::Chunked | BodyLength::UntilClose => u64::MAX,
         };
-        let early = x.heads.response.surplus().len() as u64;
+        let early = exchange.heads.response.surplus().len() as u64;
         if early > length {
             self.cluster.stats().upstream_cx_protocol_error.inc();
         }
-        if early == length && self.upload.is_done() && x.heads.response.keep_alive() {
-            give_back(x, connection);
+        if early == length && self.upload.is_done() && exchange.heads.response.keep_alive() {
+            give_back(exchange, connection);
         } else {
             connection.close(ClosedBy::Us);
         }
     }
 
     /// Waits before the next attempt; the client may go away and deadlines may pass meanwhile.
-    async fn rest(&mut self, x: &mut Exchange<'_>, wait: Option<Wait>) -> Result<(), Failed> {
-        x.stop_try_timers();
-        let mut now = x.client.shard.clock.now();
+    async fn back_off(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        wait: Option<RetryDelay>,
+    ) -> Result<(), Failed> {
+        exchange.stop_try_timers();
+        let mut now = exchange.client.shard.clock.now();
         let until = now.saturating_add(match wait {
-            Some(Wait::Exponential(wait) | Wait::RateLimited(wait)) => millis(wait),
+            Some(RetryDelay::Exponential(wait) | RetryDelay::RateLimited(wait)) => millis(wait),
             None => 0,
         });
         while now < until {
-            x.deadlines.set(Passed::Backoff, Some(until));
-            x.begin_wait()?;
-            let want = Interest { client_in: x.client.listens_ahead(), ..Interest::default() };
-            let ready = x.client.wait(None, want).await;
+            exchange.deadlines.set(Timer::Backoff, Some(until));
+            exchange.begin_wait()?;
+            let want =
+                Interest { client_in: exchange.client.listens_ahead(), ..Interest::default() };
+            let ready = exchange.client.wait(None, want).await;
             if ready.client_gone {
-                return Err(x.client_has_left());
+                return Err(exchange.client_gone());
             }
             if ready.io.client_in {
-                x.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
+                exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
             }
-            now = x.client.shard.clock.now();
-            x.deadlines.set(Passed::Backoff, None);
-            x.check_deadlines()?;
+            now = exchange.client.shard.clock.now();
+            exchange.deadlines.set(Timer::Backoff, None);
+            exchange.check_deadlines()?;
         }
         // Envoy counts a retry when it begins.
         let stats = self.cluster.stats();
         match wait {
-            Some(Wait::Exponential(_)) => stats.upstream_rq_retry_backoff_exponential.inc(),
-            Some(Wait::RateLimited(_)) => stats.upstream_rq_retry_backoff_ratelimited.inc(),
+            Some(RetryDelay::Exponential(_)) => stats.upstream_rq_retry_backoff_exponential.inc(),
+            Some(RetryDelay::RateLimited(_)) => stats.upstream_rq_retry_backoff_ratelimited.inc(),
             None => return Ok(()),
         }
         stats.upstream_rq_retry.inc();
-        x.upstream.attempts += 1;
+        exchange.upstream.attempts += 1;
         Ok(())
     }
 
     /// What the client gets when no attempt succeeded.
-    fn end(&self, x: &mut Exchange<'_>, failed: Failed) -> Outcome {
-        x.upstream.body_bytes = self.upload.received_bytes();
+    fn end(&self, exchange: &mut Exchange<'_>, failed: Failed) -> Outcome {
+        exchange.upstream.body_bytes = self.upload.received_bytes();
         let stats = self.cluster.stats();
         let mut reply = match failed {
             Failed::ClientGone => return Outcome::Done(After::Close),
             Failed::ClientError(error) => {
-                x.client.stats().downstream_cx_protocol_error.inc();
-                return Outcome::reply(LocalReply::refused(error));
+                exchange.client.stats().downstream_cx_protocol_error.inc();
+                return Outcome::reply(LocalReply::protocol_error(error));
             }
             Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
             Failed::Upstream { error, .. } => {
-                x.upstream.failure = Some(error);
-                LocalReply::upstream_reset(error, x.upstream.attempts > 1)
+                exchange.upstream.failure = Some(error);
+                LocalReply::upstream_reset(error, exchange.upstream.attempts > 1)
             }
-            Failed::Deadline(Passed::Route) => {
+            Failed::Deadline(Timer::Route) => {
                 stats.upstream_rq_timeout.inc();
-                x.timeout_reply.of(LocalReply::upstream_timeout())
+                exchange.timeout_reply.of(LocalReply::upstream_timeout())
             }
-            Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => {
-                x.timeout_reply.of(LocalReply::per_try_timeout())
+            Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => {
+                exchange.timeout_reply.of(LocalReply::per_try_timeout())
             }
-            Failed::Deadline(passed) => return Outcome::reply(x.timed_out(passed)),
+            Failed::Deadline(passed) => return Outcome::reply(exchange.timed_out(passed)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        reply.attempts = tells_attempts.then_some(x.upstream.attempts);
-        x.heads.response.clear();
-        if x.interim == Interim::None {
-            charge::answer(&self.cluster, x, reply.status);
+        reply.attempts = tells_attempts.then_some(exchange.upstream.attempts);
+        exchange.heads.response.clear();
+        if exchange.interim == Interim::None {
+            charge::answer(&self.cluster, exchange, reply.status);
         }
         Outcome::reply(reply)
     }
 
     async fn deliver(
         &mut self,
-        x: &mut Exchange<'_>,
+        exchange: &mut Exchange<'_>,
         route: &Route,
         answered: Answered,
     ) -> Outcome {
         // `active` counts to the end of the answer.
         let Answered { mut answer, active } = answered;
         // Envoy: an answer that has begun is not measured by its attempt any more.
-        x.deadlines.set(Passed::PerTry, None);
+        exchange.deadlines.set(Timer::PerTry, None);
         // Envoy: the place among the retries is free when an answer is accepted.
         self.retrying = None;
-        self.upload.forget();
-        x.upstream.body_bytes = self.upload.received_bytes();
-        let status = x.heads.response.status;
+        self.upload.drop_replay();
+        exchange.upstream.body_bytes = self.upload.received_bytes();
+        let status = exchange.heads.response.status;
         // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
-        if !tunnel::has_failed_handshake(x, &mut answer) {
-            charge::answer(&self.cluster, x, status);
+        if !tunnel::strip_failed_websocket(exchange, &mut answer) {
+            charge::answer(&self.cluster, exchange, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        let attempts = tells_attempts.then_some(x.upstream.attempts);
-        if tunnel::begins(x) {
+        let attempts = tells_attempts.then_some(exchange.upstream.attempts);
+        if tunnel::switches(exchange) {
             // Tunnels are few, and their state is large.
-            let tunnel = Box::pin(tunnel::run(x, route, answer, attempts));
+            let tunnel = Box::pin(tunnel::run(exchange, route, answer, attempts));
             return Outcome::Done(tunnel.await);
         }
-        let after = download::deliver(x, route, answer, &mut self.upload, attempts).await;
+        let after = download::deliver(exchange, route, answer, &mut self.upload, attempts).await;
         drop(active);
         Outcome::Done(after)
     }
@@ -524,12 +533,12 @@ impl Drop for Active {
 }
 
 /// Returns a connection on which everything ended as it should.
-pub(super) fn give_back(x: &Exchange<'_>, connection: Connection) {
-    if x.upgrade != Upgrade::None {
+pub(super) fn give_back(exchange: &Exchange<'_>, connection: Connection) {
+    if exchange.upgrade != Upgrade::None {
         // Who knows what the host makes of the next bytes.
         return connection.close(ClosedBy::Us);
     }
-    let now = x.client.shard.clock.now();
+    let now = exchange.client.shard.clock.now();
     let pool = Rc::clone(connection.pool());
     pool.give_back(connection, now);
 }
@@ -549,7 +558,7 @@ fn reset(failed: Failed) -> Option<(Reset, bool)> {
             };
             Some((reset, sent != Sent::Nothing))
         }
-        Failed::Deadline(Passed::PerTry | Passed::PerTryIdle) => Some((Reset::PerTryTimeout, true)),
+        Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => Some((Reset::PerTryTimeout, true)),
         Failed::Deadline(_)
         | Failed::NoHealthyHost
         | Failed::ClientGone

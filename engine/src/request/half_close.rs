@@ -9,7 +9,7 @@
 
 use super::Exchange;
 use super::attempt::Failed;
-use super::deadlines::Passed;
+use super::deadlines::Timer;
 use crate::downstream::connection::Input;
 use crate::shard::clock::{Millis, millis};
 
@@ -42,11 +42,11 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Whatever moves on the request ends a grace (see [`Exchange::touch`]): the next wait has one of
+    /// Whatever moves on the request ends a grace (see [`Exchange::reset_idle_timer`]): the next wait has one of
     /// its own.
     #[cold]
     fn begin_grace(&mut self, now: Millis) -> Result<(), Failed> {
-        if self.deadlines.get(Passed::HalfClosed).is_some() {
+        if self.deadlines.get(Timer::HalfClosed).is_some() {
             return Ok(());
         }
         let grace = self.chain.manager.timeouts.half_close_grace;
@@ -54,14 +54,14 @@ impl Exchange<'_> {
             self.half_closed = self.client.shard.half_closed.acquire();
         }
         if self.half_closed.is_none() {
-            return Err(self.client_has_left());
+            return Err(self.client_gone());
         }
-        self.deadlines.set(Passed::HalfClosed, Some(now.saturating_add(millis(grace))));
+        self.deadlines.set(Timer::HalfClosed, Some(now.saturating_add(millis(grace))));
         Ok(())
     }
 
     /// The client is gone, or must be taken to be.
-    pub(super) fn client_has_left(&mut self) -> Failed {
+    pub(super) fn client_gone(&mut self) -> Failed {
         self.client.gone();
         Failed::ClientGone
     }

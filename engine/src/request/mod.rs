@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use self::attempt::Failed;
-use self::deadlines::{Deadlines, Passed};
+use self::deadlines::{Deadlines, Timer};
 use self::envoy_headers::TimeoutReply;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
@@ -96,7 +96,7 @@ pub(crate) struct Exchange<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Interim {
     None,
-    Given,
+    Received,
 }
 
 /// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
@@ -106,7 +106,7 @@ enum Upgrade {
     /// It stays what it is.
     None,
     /// A tunnel.
-    Asked,
+    Requested,
     /// A tunnel, and that is allowed; counted.
     Allowed,
 }
@@ -163,7 +163,7 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
     answer::count_early(client.stats());
-    answer::say(client, LocalReply::refused(error)).await
+    answer::send_and_close(client, LocalReply::protocol_error(error)).await
 }
 
 /// Answers a client that did not send its head in time.
@@ -175,7 +175,7 @@ pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> Afte
         HeadLimit::Idle => LocalReply::stream_idle(false),
         HeadLimit::Duration => LocalReply::max_duration(false),
     };
-    answer::say(client, reply).await
+    answer::send_and_close(client, reply).await
 }
 
 impl<'a> Exchange<'a> {
@@ -190,7 +190,7 @@ impl<'a> Exchange<'a> {
         let mut deadlines = Deadlines::default();
         // It counts from the first byte of the head.
         let after = |limit| client.head_began().saturating_add(millis(limit));
-        deadlines.set(Passed::StreamDuration, limits.max_stream_duration.map(after));
+        deadlines.set(Timer::StreamDuration, limits.max_stream_duration.map(after));
         Self {
             stream_idle: limits.stream_idle,
             per_try_idle: None,
@@ -248,7 +248,7 @@ impl<'a> Exchange<'a> {
                 let outcome = match self.begin_upgrade(&route.action) {
                     Ok(()) => {
                         router.rq_total.inc();
-                        self.take_route(router, virtual_host, route).await
+                        self.run_action(router, virtual_host, route).await
                     }
                     Err(refused) => Outcome::reply(refused),
                 };
@@ -260,7 +260,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    async fn take_route(
+    async fn run_action(
         &mut self,
         router: &RouterStats,
         virtual_host: &VirtualHost,
@@ -292,18 +292,18 @@ impl<'a> Exchange<'a> {
 
     /// Sets the alarm for what is sent from here: even that ends when the client does not take it.
     fn arm(&mut self) {
-        if self.deadlines.get(Passed::StreamIdle).is_none() {
-            self.touch();
+        if self.deadlines.get(Timer::StreamIdle).is_none() {
+            self.reset_idle_timer();
         }
         self.set_alarm(self.client.shard.clock.now());
     }
 
     /// Something moved: the idle deadline moves on, and a half-closed client is waited for anew.
-    fn touch(&mut self) {
+    fn reset_idle_timer(&mut self) {
         let now = self.client.shard.clock.now();
         let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
-        self.deadlines.set(Passed::StreamIdle, at);
-        self.deadlines.set(Passed::HalfClosed, None);
+        self.deadlines.set(Timer::StreamIdle, at);
+        self.deadlines.set(Timer::HalfClosed, None);
     }
 
     /// Sets when the request must have come whole, from the first byte of its head on; one for an
@@ -311,26 +311,26 @@ impl<'a> Exchange<'a> {
     fn set_request_deadline(&mut self) {
         let limit = self.chain.manager.timeouts.request;
         let at = limit.map(|limit| self.client.head_began().saturating_add(millis(limit)));
-        self.deadlines.set(Passed::Request, at);
+        self.deadlines.set(Timer::Request, at);
     }
 
     /// Starts the timers that wait for the end of the request, once it has come.
     fn start_timers(&mut self, upload: &Upload) {
-        if !upload.has_ended() || self.deadlines.get(Passed::Route).is_some() {
+        if !upload.has_ended() || self.deadlines.get(Timer::Route).is_some() {
             return;
         }
         let received = *self.received.get_or_insert_with(|| self.client.shard.clock.now());
         if self.is_complete() {
-            self.deadlines.set(Passed::Request, None);
+            self.deadlines.set(Timer::Request, None);
         }
         let after = |limit| received.saturating_add(millis(limit));
-        self.deadlines.set(Passed::Route, self.timeouts.global.map(after));
+        self.deadlines.set(Timer::Route, self.timeouts.global.map(after));
     }
 
     /// Starts the timers of an attempt, which has its connection, once the whole request has come.
     fn start_try_timers(&mut self, upload: &Upload) {
         if upload.has_ended() && self.interim == Interim::None {
-            self.start_try_timer(Passed::PerTry, self.timeouts.per_try);
+            self.start_try_timer(Timer::PerTry, self.timeouts.per_try);
         }
         self.start_try_idle_timer(upload);
     }
@@ -339,11 +339,11 @@ impl<'a> Exchange<'a> {
     #[inline]
     fn start_try_idle_timer(&mut self, upload: &Upload) {
         if self.per_try_idle.is_some() && upload.has_ended() {
-            self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
+            self.start_try_timer(Timer::PerTryIdle, self.per_try_idle);
         }
     }
 
-    fn start_try_timer(&mut self, timer: Passed, limit: Option<Duration>) {
+    fn start_try_timer(&mut self, timer: Timer, limit: Option<Duration>) {
         if let Some(limit) = limit
             && self.deadlines.get(timer).is_none()
         {
@@ -353,50 +353,50 @@ impl<'a> Exchange<'a> {
     }
 
     /// Something moved between us and the host: the attempt's idle deadline, if it runs, moves on.
-    fn touch_try(&mut self) {
-        if self.deadlines.get(Passed::PerTryIdle).is_some() {
-            self.deadlines.set(Passed::PerTryIdle, None);
-            self.start_try_timer(Passed::PerTryIdle, self.per_try_idle);
+    fn reset_try_idle_timer(&mut self) {
+        if self.deadlines.get(Timer::PerTryIdle).is_some() {
+            self.deadlines.set(Timer::PerTryIdle, None);
+            self.start_try_timer(Timer::PerTryIdle, self.per_try_idle);
         }
     }
 
     /// The attempt is over.
     fn stop_try_timers(&mut self) {
-        self.deadlines.set(Passed::PerTry, None);
-        self.deadlines.set(Passed::PerTryIdle, None);
+        self.deadlines.set(Timer::PerTry, None);
+        self.deadlines.set(Timer::PerTryIdle, None);
     }
 
     /// Fails if a deadline has passed.
     fn check_deadlines(&mut self) -> Result<(), Failed> {
         match self.deadlines.passed(self.client.shard.clock.now()) {
             None => Ok(()),
-            Some(Passed::HalfClosed) => Err(self.client_has_left()),
+            Some(Timer::HalfClosed) => Err(self.client_gone()),
             Some(passed) => Err(Failed::Deadline(passed)),
         }
     }
 
     /// The answer when a deadline of the connection manager has passed.
-    fn timed_out(&self, passed: Passed) -> LocalReply {
+    fn timed_out(&self, passed: Timer) -> LocalReply {
         self.count_timeout(passed);
         let complete = self.is_complete();
         match passed {
-            Passed::Request => LocalReply::request_timeout(),
-            Passed::StreamDuration => LocalReply::max_duration(complete),
+            Timer::Request => LocalReply::request_timeout(),
+            Timer::StreamDuration => LocalReply::max_duration(complete),
             _ => LocalReply::stream_idle(complete),
         }
     }
 
-    fn count_timeout(&self, passed: Passed) {
+    fn count_timeout(&self, passed: Timer) {
         let stats = self.client.stats();
         match passed {
-            Passed::Request => stats.downstream_rq_timeout.inc(),
-            Passed::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
-            Passed::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
-            Passed::Backoff
-            | Passed::HalfClosed
-            | Passed::PerTry
-            | Passed::PerTryIdle
-            | Passed::Route => {}
+            Timer::Request => stats.downstream_rq_timeout.inc(),
+            Timer::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
+            Timer::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
+            Timer::Backoff
+            | Timer::HalfClosed
+            | Timer::PerTry
+            | Timer::PerTryIdle
+            | Timer::Route => {}
         }
     }
 }

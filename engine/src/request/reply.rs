@@ -2,7 +2,7 @@
 //!
 //! A reply is laid over a response head in steps, because the route's own headers and those
 //! of every answer come in between: [`LocalReply::begin`], the headers that the route adds,
-//! [`LocalReply::tell_upstream`], [`LocalReply::describe`], then `date`, `server` and `connection`, and [`LocalReply::end`].
+//! [`LocalReply::add_upstream_headers`], [`LocalReply::describe`], then `date`, `server` and `connection`, and [`LocalReply::end`].
 //! When to reply, and what becomes of the connection, is decided elsewhere.
 //!
 //! Invariant: what the head says about the body is what [`LocalReply::body_for`] gives.
@@ -59,33 +59,33 @@ impl LocalReply {
     }
 
     /// A request that cannot be understood.
-    pub(crate) fn refused(error: http1::Error) -> Self {
+    pub(crate) fn protocol_error(error: http1::Error) -> Self {
         Self::closing(error.status(), error.body())
-            .why(Some(Flag::DownstreamProtocolError), error.details())
+            .with_details(Some(Flag::DownstreamProtocolError), error.details())
     }
 
     pub(crate) fn no_route() -> Self {
-        Self::new(404, "").why(Some(Flag::NoRouteFound), "route_not_found")
+        Self::new(404, "").with_details(Some(Flag::NoRouteFound), "route_not_found")
     }
 
     pub(crate) fn cluster_not_found(status: u16) -> Self {
-        Self::new(status, "").why(Some(Flag::NoClusterFound), "cluster_not_found")
+        Self::new(status, "").with_details(Some(Flag::NoClusterFound), "cluster_not_found")
     }
 
     /// What the configuration spells out.
     pub(crate) fn direct(status: u16, body: Bytes) -> Self {
-        Self { body, ..Self::new(status, "").why(None, "direct_response") }
+        Self { body, ..Self::new(status, "").with_details(None, "direct_response") }
     }
 
     /// To another address.
     pub(crate) fn redirect(status: u16, location: Vec<u8>) -> Self {
         let fields = vec![(FieldName::Location, location)];
-        Self { fields, ..Self::new(status, "").why(None, "direct_response") }
+        Self { fields, ..Self::new(status, "").with_details(None, "direct_response") }
     }
 
     pub(crate) fn no_healthy_upstream() -> Self {
         Self::new(503, "no healthy upstream")
-            .why(Some(Flag::NoHealthyUpstream), "no_healthy_upstream")
+            .with_details(Some(Flag::NoHealthyUpstream), "no_healthy_upstream")
     }
 
     /// No attempt brought an answer; `error` is what ended the last one.
@@ -101,36 +101,38 @@ impl LocalReply {
         Self {
             is_overloaded: error == Error::Overflow,
             ..Self::new(error.status(), &error.body(after_retry))
-                .why(Some(flag), error.response_code_details(false))
+                .with_details(Some(flag), error.response_code_details(false))
         }
     }
 
     pub(crate) fn upstream_timeout() -> Self {
-        Self::new(504, UPSTREAM_TIMEOUT).why(Some(Flag::UpstreamRequestTimeout), "response_timeout")
+        Self::new(504, UPSTREAM_TIMEOUT)
+            .with_details(Some(Flag::UpstreamRequestTimeout), "response_timeout")
     }
 
     pub(crate) fn per_try_timeout() -> Self {
         Self::new(504, UPSTREAM_TIMEOUT)
-            .why(Some(Flag::UpstreamRequestTimeout), "upstream_per_try_timeout")
+            .with_details(Some(Flag::UpstreamRequestTimeout), "upstream_per_try_timeout")
     }
 
     pub(crate) fn request_header_timeout() -> Self {
-        Self::closing(408, "request header timeout").why(None, "request_header_timeout")
+        Self::closing(408, "request header timeout").with_details(None, "request_header_timeout")
     }
 
     pub(crate) fn request_timeout() -> Self {
-        Self::closing(408, "request timeout").why(None, "request_overall_timeout")
+        Self::closing(408, "request timeout").with_details(None, "request_overall_timeout")
     }
 
     /// `complete`: whether the request had come whole.
     pub(crate) fn max_duration(complete: bool) -> Self {
-        Self::late(complete, "downstream duration timeout").why(None, "max_duration_timeout")
+        Self::late(complete, "downstream duration timeout")
+            .with_details(None, "max_duration_timeout")
     }
 
     /// `complete`: whether the request had come whole.
     pub(crate) fn stream_idle(complete: bool) -> Self {
         Self::late(complete, "stream timeout")
-            .why(Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
+            .with_details(Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
     }
 
     /// The client is late with its request, or the upstream with its answer.
@@ -139,7 +141,11 @@ impl LocalReply {
     }
 
     /// With what logs tell about it.
-    pub(crate) fn why(mut self, flag: Option<Flag>, details: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_details(
+        mut self,
+        flag: Option<Flag>,
+        details: impl Into<Cow<'static, str>>,
+    ) -> Self {
         if let Some(flag) = flag {
             self.flags.set(flag);
         }
@@ -157,7 +163,7 @@ impl LocalReply {
     }
 
     /// The second step: what is said about the upstream. What a rewrite adds comes behind it.
-    pub(crate) fn tell_upstream(&self, head: &mut ResponseHead) {
+    pub(crate) fn add_upstream_headers(&self, head: &mut ResponseHead) {
         let mut digits = itoa::Buffer::new();
         if self.is_overloaded {
             head.fields.set(FieldName::XEnvoyOverloaded, b"true");
@@ -352,7 +358,7 @@ mod tests {
         let mut head = ResponseHead::default();
         reply.begin(&mut head);
         head.fields.append_other(b"x-route", b"1");
-        reply.tell_upstream(&mut head);
+        reply.add_upstream_headers(&mut head);
         reply.describe(&mut head, None);
         assert_eq!(
             shown(&head.fields)[..4],
@@ -402,7 +408,7 @@ mod tests {
             (LocalReply::request_timeout(), 408, "", "request_overall_timeout", true),
             (LocalReply::request_header_timeout(), 408, "", "request_header_timeout", true),
             (
-                LocalReply::refused(http1::Error::HeadTooLarge),
+                LocalReply::protocol_error(http1::Error::HeadTooLarge),
                 431,
                 "DPE",
                 "http1.headers_too_large",

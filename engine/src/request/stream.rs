@@ -23,7 +23,7 @@ pub(super) struct Upstream {
     /// The host's of the last attempt.
     pub(super) pool: Option<Rc<Pool>>,
     /// On which the last attempt was sent.
-    connection: Option<Used>,
+    connection: Option<UsedConnection>,
     /// Attempts begun; one on a stale connection does not count.
     pub(super) attempts: u32,
     /// Why the last attempt failed.
@@ -34,7 +34,7 @@ pub(super) struct Upstream {
 
 /// A connection that was used.
 #[derive(Clone, Copy, Debug)]
-struct Used {
+struct UsedConnection {
     id: u64,
     local: Option<SocketAddr>,
 }
@@ -42,7 +42,7 @@ struct Used {
 impl Upstream {
     /// The attempt has its connection.
     pub(super) fn connected(&mut self, connection: &Connection) {
-        self.connection = Some(Used { id: connection.id(), local: connection.local() });
+        self.connection = Some(UsedConnection { id: connection.id(), local: connection.local() });
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::attempt::{Answer, Failed};
 use super::body::{Fault, Framing, Pump};
-use super::deadlines::Passed;
+use super::deadlines::Timer;
 use super::route::Route;
 use super::{Exchange, Upgrade, answer};
 use crate::downstream::connection::{After, Input, Interest, Ready};
@@ -23,16 +23,17 @@ use crate::upstream::connection::{ClosedBy, Connection};
 ///
 /// RFC 9110 §9.3.6: "Any 2xx (Successful) response indicates that the sender (and all inbound
 /// proxies) will switch to tunnel mode immediately after the response header section".
-pub(super) fn begins(x: &Exchange<'_>) -> bool {
-    let status = x.heads.response.status;
-    status == 101 || (x.heads.request.method == Method::Connect && (200..300).contains(&status))
+pub(super) fn switches(exchange: &Exchange<'_>) -> bool {
+    let status = exchange.heads.response.status;
+    status == 101
+        || (exchange.heads.request.method == Method::Connect && (200..300).contains(&status))
 }
 
 /// Takes the body off an answer that neither switches to WebSocket nor tells of an error, as Envoy
 /// does; whether this is one.
-pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) -> bool {
-    let super::Heads { request, response, .. } = &mut *x.heads;
-    let protocol = request.upgrade().filter(|_| x.upgrade == Upgrade::Allowed);
+pub(super) fn strip_failed_websocket(exchange: &mut Exchange<'_>, answer: &mut Answer) -> bool {
+    let super::Heads { request, response, .. } = &mut *exchange.heads;
+    let protocol = request.upgrade().filter(|_| exchange.upgrade == Upgrade::Allowed);
     let is_websocket = protocol.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
     if !is_websocket || response.status == 101 || response.status >= 400 {
         return false;
@@ -50,52 +51,52 @@ pub(super) fn has_failed_handshake(x: &mut Exchange<'_>, answer: &mut Answer) ->
 
 /// Passes the answer on that stands in the exchange's response head, then everything else.
 pub(super) async fn run(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     route: &Route,
     answer: Answer,
     attempts: Option<u32>,
 ) -> After {
     let Answer { connection, length } = answer;
     // Envoy: the route's timeout ends with the 101; how long all may last is another question.
-    for passed in [Passed::Request, Passed::Route, Passed::PerTry, Passed::PerTryIdle] {
-        x.deadlines.set(passed, None);
+    for passed in [Timer::Request, Timer::Route, Timer::PerTry, Timer::PerTryIdle] {
+        exchange.deadlines.set(passed, None);
     }
-    x.finish_response_head(route, length, attempts);
-    let mut head = x.client.shard.buffers.take();
-    answer::encode(x, &mut head);
+    exchange.finish_response_head(route, length, attempts);
+    let mut head = exchange.client.shard.buffers.take();
+    answer::encode(exchange, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
-    down.take_early(x.heads.response.surplus());
-    up.take_early(&x.client.early);
-    x.client.early.clear();
-    x.count_response();
+    down.take_early(exchange.heads.response.surplus());
+    up.take_early(&exchange.client.early);
+    exchange.client.early.clear();
+    exchange.count_response();
 
-    let relayed = relay(x, &connection, &mut up, &mut down).await;
+    let relayed = relay(exchange, &connection, &mut up, &mut down).await;
     let (after, by) = match relayed {
         Ok(First::Client) => {
-            x.client.gone();
+            exchange.client.gone();
             (After::Close, ClosedBy::Us)
         }
         Ok(First::Origin) => {
             // Envoy resets the client's stream.
-            x.client.stats().downstream_rq_rx_reset.inc();
-            x.client.stats().downstream_rq_tx_reset.inc();
+            exchange.client.stats().downstream_rq_rx_reset.inc();
+            exchange.client.stats().downstream_rq_tx_reset.inc();
             (After::Close, ClosedBy::Host)
         }
         Err(Broken::Client) => {
-            x.client.gone();
+            exchange.client.gone();
             // One that has only half-closed still reads, and must see that something is missing.
             (After::Reset, ClosedBy::Us)
         }
         Err(Broken::Origin) => (After::Reset, ClosedBy::Host),
         Err(Broken::Deadline(passed)) => {
-            x.count_timeout(passed);
+            exchange.count_timeout(passed);
             (After::Linger, ClosedBy::Us)
         }
     };
     connection.close(by);
-    up.recycle(x.client.shard.buffers);
-    down.recycle(x.client.shard.buffers);
+    up.recycle(exchange.client.shard.buffers);
+    down.recycle(exchange.client.shard.buffers);
     after
 }
 
@@ -110,12 +111,12 @@ enum First {
 enum Broken {
     Client,
     Origin,
-    Deadline(Passed),
+    Deadline(Timer),
 }
 
 /// Moves bytes until both directions have ended.
 async fn relay(
-    x: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     connection: &Connection,
     up: &mut Direction,
     down: &mut Direction,
@@ -125,19 +126,19 @@ async fn relay(
     let mut ready = Ready { io, ..Ready::default() };
     let mut first = First::Origin;
     loop {
-        let buffers = &x.client.shard.buffers;
-        let moved = up.step(&x.client.socket, origin, ready.io.client_in, buffers);
+        let buffers = &exchange.client.shard.buffers;
+        let moved = up.step(&exchange.client.socket, origin, ready.io.client_in, buffers);
         let moved = moved.map_err(|fault| broken(&fault, Broken::Client, Broken::Origin))?;
-        x.client.count_received(moved.received);
+        exchange.client.count_received(moved.received);
         connection.pool().count_sent(moved.sent);
         if up.has_ended() && !down.has_ended() {
             first = First::Client;
-            x.client.input = Input::HalfClosed;
+            exchange.client.input = Input::HalfClosed;
         }
-        let moved = down.step(origin, &x.client.socket, ready.io.origin_in, buffers);
+        let moved = down.step(origin, &exchange.client.socket, ready.io.origin_in, buffers);
         let moved = moved.map_err(|fault| broken(&fault, Broken::Origin, Broken::Client))?;
         connection.pool().count_received(moved.received);
-        x.client.count_sent(moved.sent);
+        exchange.client.count_sent(moved.sent);
         if up.has_ended() && down.has_ended() {
             return Ok(first);
         }
@@ -148,21 +149,21 @@ async fn relay(
             origin_out: up.pump.wants_sink(),
         };
         if want.client_out {
-            x.set_alarm(x.client.shard.clock.now());
+            exchange.set_alarm(exchange.client.shard.clock.now());
         } else {
-            x.begin_wait().map_err(|_| Broken::Client)?;
+            exchange.begin_wait().map_err(|_| Broken::Client)?;
         }
-        ready = x.client.wait(Some(origin), want).await;
+        ready = exchange.client.wait(Some(origin), want).await;
         if ready.client_gone {
             return Err(Broken::Client);
         }
         if ready.timed_out {
-            x.check_deadlines().map_err(|failed| match failed {
+            exchange.check_deadlines().map_err(|failed| match failed {
                 Failed::Deadline(passed) => Broken::Deadline(passed),
                 _ => Broken::Client,
             })?;
         }
-        x.touch();
+        exchange.reset_idle_timer();
     }
 }
 
@@ -176,14 +177,14 @@ const fn broken(fault: &Fault, source: Broken, sink: Broken) -> Broken {
 /// One direction of a tunnel.
 struct Direction {
     pump: Pump,
-    end: End,
+    fin: Fin,
 }
 
 /// Whether the sink knows that nothing more comes.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum End {
-    ToCome,
-    Told,
+enum Fin {
+    Pending,
+    Sent,
 }
 
 /// Bytes that a step moved.
@@ -197,7 +198,7 @@ impl Direction {
     fn new(out: Vec<u8>) -> Self {
         Self {
             pump: Pump::new(&BodyLength::UntilClose, Framing::Identity, out, 0),
-            end: End::ToCome,
+            fin: Fin::Pending,
         }
     }
 
@@ -207,7 +208,7 @@ impl Direction {
     }
 
     fn has_ended(&self) -> bool {
-        self.end == End::Told
+        self.fin == Fin::Sent
     }
 
     /// Moves bytes as far as it goes without waiting and the budget lasts; one step at least, or
@@ -238,9 +239,9 @@ impl Direction {
                 break;
             }
         }
-        if self.pump.is_done() && self.end == End::ToCome {
+        if self.pump.is_done() && self.fin == Fin::Pending {
             sink.shutdown_write();
-            self.end = End::Told;
+            self.fin = Fin::Sent;
         } else if self.pump.wants_source() {
             std::mem::replace(&mut self.pump, Self::new(Vec::new()).pump).recycle(buffers);
         }

@@ -13,7 +13,7 @@ pub(super) struct Upload {
     kept: Kept,
     /// The next block of what was kept that this attempt sends again, while there is one. Until then
     /// the pump always has something to send, and nothing is received.
-    again: Option<usize>,
+    replay_at: Option<usize>,
 }
 
 /// The body so far.
@@ -28,21 +28,21 @@ enum Kept {
 }
 
 impl Upload {
-    /// A request with a body of `length`, which `replay` keeps for another attempt; for `most` see
+    /// A request with a body of `length`, which `replay` keeps for another attempt; for `limit` see
     /// [`Pump::new`].
     #[must_use]
-    pub(super) fn new(length: &BodyLength, replay: Option<Replay>, most: usize) -> Self {
+    pub(super) fn new(length: &BodyLength, replay: Option<Replay>, limit: usize) -> Self {
         let framing = match length {
             BodyLength::Chunked => Framing::Chunked,
             BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
         };
         let kept = replay.map_or(Kept::Nothing, Kept::Body);
-        Self { pump: Pump::new(length, framing, Vec::new(), most), kept, again: None }
+        Self { pump: Pump::new(length, framing, Vec::new(), limit), kept, replay_at: None }
     }
 
-    /// See [`Pump::mind_trailers`].
-    pub(super) fn mind_trailers(&mut self, rules: TrailerRules) {
-        self.pump.mind_trailers(rules);
+    /// See [`Pump::set_trailer_rules`].
+    pub(super) fn set_trailer_rules(&mut self, rules: TrailerRules) {
+        self.pump.set_trailer_rules(rules);
     }
 
     /// See [`Pump::dropped_trailers`].
@@ -53,23 +53,23 @@ impl Upload {
     /// Begins an attempt with this encoded head, and sends again what was sent before.
     pub(super) fn begin(&mut self, head: Vec<u8>, buffers: &Buffers) {
         buffers.give(self.pump.rewind(head));
-        self.again = Some(0);
-        self.send_again();
+        self.replay_at = Some(0);
+        self.replay_next();
     }
 
     /// Puts the next block that is sent again into the pump, and behind the last one the end of the
     /// body, if that has come.
-    fn send_again(&mut self) {
-        let Some(at) = self.again else { return };
-        self.again = None;
+    fn replay_next(&mut self) {
+        let Some(at) = self.replay_at else { return };
+        self.replay_at = None;
         if let Kept::Body(replay) = &self.kept
             && let Some(block) = replay.block(at)
         {
-            self.pump.frame_again(block);
-            self.again = replay.block(at + 1).map(|_| at + 1);
+            self.pump.replay(block);
+            self.replay_at = replay.block(at + 1).map(|_| at + 1);
         }
-        if self.again.is_none() {
-            self.pump.end_again();
+        if self.replay_at.is_none() {
+            self.pump.replay_end();
         }
     }
 
@@ -84,8 +84,8 @@ impl Upload {
 
     fn take_some(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
         // It goes behind what is sent again.
-        while self.again.is_some() {
-            self.send_again();
+        while self.replay_at.is_some() {
+            self.replay_next();
         }
         let taken = self.pump.take_early(early)?;
         early.drain(..taken);
@@ -105,7 +105,7 @@ impl Upload {
 
     /// See [`Pump::take_whole`].
     pub(super) fn take_whole(&mut self) -> Option<Vec<u8>> {
-        if self.again.is_some() { None } else { self.pump.take_whole() }
+        if self.replay_at.is_some() { None } else { self.pump.take_whole() }
     }
 
     /// Sends once to the origin.
@@ -115,7 +115,7 @@ impl Upload {
     pub(super) fn push(&mut self, origin: &Socket) -> Result<usize, Fault> {
         let sent = self.pump.push(origin)?;
         if !self.pump.wants_sink() {
-            self.send_again();
+            self.replay_next();
         }
         Ok(sent)
     }
@@ -123,15 +123,15 @@ impl Upload {
     /// Keeps what has come last.
     fn keep(&mut self) {
         if let Kept::Body(replay) = &mut self.kept
-            && replay.keep(self.pump.fresh()).is_err()
+            && replay.keep(self.pump.last_data()).is_err()
         {
             self.kept = Kept::TooMuch;
         }
     }
 
     /// There will be no other attempt.
-    pub(super) fn forget(&mut self) {
-        if self.again.is_none() {
+    pub(super) fn drop_replay(&mut self) {
+        if self.replay_at.is_none() {
             self.kept = Kept::Nothing;
         }
     }
@@ -162,7 +162,7 @@ impl Upload {
 
     /// Another attempt could send the same request.
     #[must_use]
-    pub(super) fn can_repeat(&self) -> bool {
+    pub(super) fn can_replay(&self) -> bool {
         match &self.kept {
             Kept::Body(_) => true,
             Kept::TooMuch => false,
@@ -178,7 +178,7 @@ impl Upload {
 
     /// The body was more than is kept.
     #[must_use]
-    pub(super) const fn outgrew(&self) -> bool {
+    pub(super) const fn exceeded_replay_limit(&self) -> bool {
         matches!(self.kept, Kept::TooMuch)
     }
 

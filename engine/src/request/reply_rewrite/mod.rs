@@ -105,6 +105,6 @@ fn has_type(head: &ResponseHead, original: Option<&[u8]>) -> bool {
 }
 
 /// The flags that a rewrite sees: Envoy finds a misdeed of the client only when it has answered.
-pub(super) fn visible(flags: Flags) -> Flags {
+pub(super) fn visible_flags(flags: Flags) -> Flags {
     if flags.has(Flag::DownstreamProtocolError) { Flags::NONE } else { flags }
 }

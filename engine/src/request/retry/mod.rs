@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::flags::Flag;
 use crate::http::{FieldName, FieldSet, RequestHead, ResponseHead};
 use crate::request::route::{HeaderCondition, HeaderMatcher, HeaderName};
+use crate::shard::clock::millis;
 
 /// When a route tries again.
 #[derive(Clone, Debug)]
@@ -114,18 +115,18 @@ pub struct RetryState<'a> {
     /// The bound of the next exponential wait.
     bound: Duration,
     /// What the last answer asked for.
-    asked: Option<Duration>,
+    requested_delay: Option<Duration>,
     /// A retry is under way.
     is_retry: bool,
     /// The last attempt took too long.
     timed_out: bool,
     /// What the client adds to the policy.
-    added: Added,
+    added: RequestedRetries,
 }
 
 /// What a client asks for in headers of its request.
 #[derive(Debug, Default)]
-struct Added {
+struct RequestedRetries {
     /// Of `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
     retry_on: RetryOn,
     /// Of `x-envoy-max-retries`.
@@ -140,7 +141,7 @@ struct Added {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
     /// Try again, if the retry circuit breaker allows (`upstream_rq_retry`; if it does not:
-    /// `upstream_rq_retry_overflow`, flag UO), after [`RetryState::back_off`].
+    /// `upstream_rq_retry_overflow`, flag UO), after [`RetryState::next_delay`].
     Retry,
     /// Take what there is.
     No(Refusal),
@@ -159,7 +160,7 @@ pub enum Refusal {
 
 /// How long to wait before the next attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wait {
+pub enum RetryDelay {
     /// `upstream_rq_retry_backoff_exponential`
     Exponential(Duration),
     /// `upstream_rq_retry_backoff_ratelimited`
@@ -330,7 +331,7 @@ impl<'a> RetryState<'a> {
     }
 
     fn of(policy: Option<&'a RetryPolicy>, request: &RequestHead) -> Option<Self> {
-        let added = Added::by(request);
+        let added = RequestedRetries::read(request);
         let policy = policy.unwrap_or(const { &RetryPolicy::NONE });
         let retry_on = policy.retry_on.with(added.retry_on);
         let conditions = &policy.retriable_request_headers;
@@ -343,7 +344,7 @@ impl<'a> RetryState<'a> {
             retry_on,
             retries_left: added.max_retries.unwrap_or(policy.num_retries),
             bound: policy.back_off.base,
-            asked: None,
+            requested_delay: None,
             is_retry: false,
             timed_out: false,
             added,
@@ -360,7 +361,7 @@ impl<'a> RetryState<'a> {
         let is_retriable = self.is_retriable_response(head);
         if is_retriable {
             let rate_limited = self.policy.rate_limited_back_off.as_ref();
-            self.asked = rate_limited.and_then(|back_off| back_off.asked(head, now()));
+            self.requested_delay = rate_limited.and_then(|back_off| back_off.asked(head, now()));
         }
         self.decide(is_retriable)
     }
@@ -373,16 +374,16 @@ impl<'a> RetryState<'a> {
     }
 
     /// How long to wait before the retry that was decided.
-    pub fn back_off(&mut self, random: u64) -> Wait {
+    pub fn next_delay(&mut self, random: u64) -> RetryDelay {
         self.is_retry = true;
-        if let Some(asked) = self.asked.take() {
+        if let Some(asked) = self.requested_delay.take() {
             let asked = millis(asked);
             let jitter = random.checked_rem(asked >> 1).unwrap_or(0);
-            return Wait::RateLimited(Duration::from_millis(asked.saturating_add(jitter)));
+            return RetryDelay::RateLimited(Duration::from_millis(asked.saturating_add(jitter)));
         }
         let wait = random.checked_rem(millis(self.bound)).unwrap_or(0);
         self.bound = self.bound.saturating_mul(2).min(self.policy.back_off.max);
-        Wait::Exponential(Duration::from_millis(wait))
+        RetryDelay::Exponential(Duration::from_millis(wait))
     }
 
     /// Whether the attempt before the next one ended by `per_try_timeout` or
@@ -441,8 +442,8 @@ impl<'a> RetryState<'a> {
     }
 }
 
-impl Added {
-    fn by(request: &RequestHead) -> Self {
+impl RequestedRetries {
+    fn read(request: &RequestHead) -> Self {
         const ADDING: FieldSet = FieldSet::of(&[
             FieldName::XEnvoyRetryOn,
             FieldName::XEnvoyRetryGrpcOn,
@@ -514,10 +515,6 @@ fn tokens(value: Option<&[u8]>) -> impl Iterator<Item = &str> {
 
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

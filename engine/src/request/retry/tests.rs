@@ -115,7 +115,7 @@ fn when_no_retry_is_left_the_limit_is_exceeded() {
     let mut state = state(&policy);
     let broken = response(500, &[]);
     assert_eq!(state.on_response(&broken, || UNIX_EPOCH), Decision::Retry);
-    state.back_off(0);
+    state.next_delay(0);
     assert_eq!(
         state.on_response(&broken, || UNIX_EPOCH),
         Decision::No(Refusal::LimitExceeded),
@@ -128,7 +128,7 @@ fn a_retry_that_brings_a_good_answer_is_a_success() {
     let policy = policy("5xx");
     let mut state = state(&policy);
     assert_eq!(state.on_reset(Reset::ConnectFailure, false), Decision::Retry);
-    state.back_off(0);
+    state.next_delay(0);
     let good = response(200, &[]);
     assert_eq!(state.on_response(&good, || UNIX_EPOCH), Decision::No(Refusal::Succeeded));
 }
@@ -148,8 +148,8 @@ fn waits_double_up_to_their_bound_and_are_fully_jittered() {
     for random in [0, 24, 25, 249, 1_000_003] {
         let mut state = state(&policy);
         for bound in [25, 50, 100, 200, 250, 250] {
-            let wait = Wait::Exponential(Duration::from_millis(random % bound));
-            assert_eq!(state.back_off(random), wait, "{random} below {bound}");
+            let wait = RetryDelay::Exponential(Duration::from_millis(random % bound));
+            assert_eq!(state.next_delay(random), wait, "{random} below {bound}");
         }
     }
 }
@@ -171,14 +171,14 @@ fn an_answer_may_say_how_long_to_wait() {
     let wait = |fields: &[&str], random| {
         let mut state = state(&policy);
         assert_eq!(state.on_response(&response(503, fields), || now), Decision::Retry);
-        state.back_off(random)
+        state.next_delay(random)
     };
-    let limited = |ms| Wait::RateLimited(Duration::from_millis(ms));
+    let limited = |ms| RetryDelay::RateLimited(Duration::from_millis(ms));
     assert_eq!(wait(&["retry-after: 2"], 0), limited(2000));
     assert_eq!(wait(&["retry-after: 2"], 999), limited(2999), "below one and a half");
     assert_eq!(wait(&["x-reset: 1003"], 0), limited(3000));
     assert_eq!(wait(&["retry-after: 61", "x-reset: 1003"], 0), limited(3000), "61 is too long");
-    let exponential = Wait::Exponential(Duration::ZERO);
+    let exponential = RetryDelay::Exponential(Duration::ZERO);
     for fields in [&["retry-after: soon"], &["x-reset: 999"], &["retry-after: 0"]] {
         assert_eq!(wait(fields, 0), exponential, "{fields:?}");
     }
@@ -191,7 +191,7 @@ fn an_internal_client_may_ask_for_retries() {
     let broken = response(500, &[]);
     for _ in 0..2 {
         assert_eq!(state.on_response(&broken, || UNIX_EPOCH), Decision::Retry);
-        state.back_off(0);
+        state.next_delay(0);
     }
     assert_eq!(state.on_response(&broken, || UNIX_EPOCH), Decision::No(Refusal::LimitExceeded));
 }

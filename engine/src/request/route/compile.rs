@@ -6,7 +6,7 @@ use std::sync::Arc;
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
-use super::action::compile::{Forwarding, WeightedCluster};
+use super::action::compile::{ForwardAction, WeightedCluster};
 use super::action::{self, Action};
 use super::matchers;
 use super::mutation::{self, HeaderMutations, MutationLevel};
@@ -18,7 +18,7 @@ use crate::request::retry::{self, RetryPolicy};
 use crate::stats::Registry;
 
 /// What the routes are given from outside their own message.
-pub(crate) struct Given<'a> {
+pub(crate) struct Context<'a> {
     /// The index of a cluster in the snapshot.
     pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
     pub(crate) validate_clusters: bool,
@@ -64,7 +64,7 @@ pub fn route_table(
         ignore_port_in_host_matching,
         ignore_path_parameters_in_path_matching,
     } = schema;
-    refuse(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
+    not_implemented(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
     // Envoy: 0 is no limit.
     let body_max = match max_direct_response_body_size_bytes {
         None if !problems.is_left_out(&at.field("max_direct_response_body_size_bytes")) => u32::MAX,
@@ -72,7 +72,7 @@ pub fn route_table(
         Some(0) => u32::MAX,
         Some(bytes) => *bytes,
     };
-    let given = Given {
+    let context = Context {
         cluster,
         validate_clusters: validate_clusters
             .unwrap_or_else(|| problems.is_left_out(&at.field("validate_clusters"))),
@@ -96,7 +96,7 @@ pub fn route_table(
             problems.warn(&at.field("name"), message);
         }
         add_domains(&mut domains, &schema.domains, place, name, &at.field("domains"), problems);
-        hosts.push(virtual_host(schema, &levels, &given, registry, &at, problems));
+        hosts.push(virtual_host(schema, &levels, &context, registry, &at, problems));
     }
     RouteTable {
         name: name.as_str().into(),
@@ -108,7 +108,7 @@ pub fn route_table(
 }
 
 /// Tells that a field is set that Corvoy does not have.
-pub(crate) fn refuse(is_set: bool, field: &str, at: &Path, problems: &mut Problems) {
+pub(crate) fn not_implemented(is_set: bool, field: &str, at: &Path, problems: &mut Problems) {
     if is_set {
         problems.not_implemented(&at.field(field), field);
     }
@@ -158,7 +158,7 @@ fn add_domains(
 fn virtual_host(
     schema: &config::VirtualHost,
     table_levels: &Levels,
-    given: &Given<'_>,
+    context: &Context<'_>,
     registry: &Registry,
     at: &Path,
     problems: &mut Problems,
@@ -180,7 +180,7 @@ fn virtual_host(
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
     } = schema;
-    refuse(!virtual_clusters.is_empty(), "virtual_clusters", at, problems);
+    not_implemented(!virtual_clusters.is_empty(), "virtual_clusters", at, problems);
     let levels = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
         (response_headers_to_add, response_headers_to_remove),
@@ -198,7 +198,7 @@ fn virtual_host(
     let at = at.field("routes");
     let mut entries = Vec::with_capacity(routes.len());
     for (i, schema) in routes.iter().enumerate() {
-        entries.extend(entry(schema, &inherited, given, &at.index(i), problems));
+        entries.extend(entry(schema, &inherited, context, &at.index(i), problems));
     }
     VirtualHost {
         name: name.as_str().into(),
@@ -219,7 +219,7 @@ fn virtual_host(
 fn entry(
     schema: &config::Route,
     inherited: &Inherited,
-    given: &Given<'_>,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Entry> {
@@ -237,7 +237,7 @@ fn entry(
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
     } = schema;
-    refuse(!stat_prefix.is_empty(), "stat_prefix", at, problems);
+    not_implemented(!stat_prefix.is_empty(), "stat_prefix", at, problems);
     let conditions =
         r#match.as_ref().and_then(|schema| route_match(schema, &at.field("match"), problems));
     let own = Levels::new(
@@ -248,23 +248,23 @@ fn entry(
     );
     let mut levels = vec![own];
     levels.extend(inherited.levels.iter().cloned());
-    if given.most_specific_headers_win {
+    if context.most_specific_headers_win {
         levels.reverse();
     }
     let action = if let Some(schema) = route {
         let at = at.field("route");
         let retry = inherited.retry.as_ref();
-        action::compile::forward(schema, retry, given, &at, problems).map(Ok)
+        action::compile::forward(schema, retry, context, &at, problems).map(Ok)
     } else if let Some(schema) = redirect {
         action::compile::redirect(schema, &at.field("redirect"), problems).map(Err)
     } else if let Some(schema) = direct_response {
         let at = at.field("direct_response");
-        action::compile::direct_response(schema, given, &at, problems).map(Err)
+        action::compile::direct_response(schema, context, &at, problems).map(Err)
     } else {
         None
     };
     let conditions = conditions?;
-    let made = |action, levels: &[Levels]| Route {
+    let route = |action, levels: &[Levels]| Route {
         name: name.as_str().into(),
         path: conditions.path.clone(),
         action,
@@ -275,37 +275,37 @@ fn entry(
             .or(inherited.body_buffer_max),
     };
     let choice = match action? {
-        Err(action) => Choice::One(Box::new(made(action, &levels))),
-        Ok(forwarding) => forwards(forwarding, &levels, made),
+        Err(action) => Choice::One(Box::new(route(action, &levels))),
+        Ok(forward) => forward_choice(forward, &levels, route),
     };
     Some(Entry { conditions, choice })
 }
 
 /// One route for each cluster that the action may choose. Envoy: what a weighted cluster says of
 /// headers is applied before all else, also where the most specific is to have the last word.
-fn forwards(
-    forwarding: Forwarding,
+fn forward_choice(
+    forward: ForwardAction,
     levels: &[Levels],
-    made: impl Fn(Action, &[Levels]) -> Route,
+    route: impl Fn(Action, &[Levels]) -> Route,
 ) -> Choice {
-    let mut routes = Vec::with_capacity(forwarding.clusters.len());
+    let mut routes = Vec::with_capacity(forward.clusters.len());
     let mut up_to = 0;
-    for WeightedCluster { cluster, weight, levels: mut all } in forwarding.clusters {
+    for WeightedCluster { cluster, weight, levels: mut all } in forward.clusters {
         let action = match cluster {
-            None => Action::ClusterNotFound { status: forwarding.not_found_status },
+            None => Action::ClusterNotFound { status: forward.not_found_status },
             Some(cluster) => {
-                let mut forward = forwarding.forward.clone();
+                let mut forward = forward.forward.clone();
                 forward.cluster = cluster;
                 Action::Forward(forward)
             }
         };
         all.extend_from_slice(levels);
         up_to += u64::from(weight);
-        routes.push((up_to, made(action, &all)));
+        routes.push((up_to, route(action, &all)));
     }
     match <[_; 1]>::try_from(routes) {
         Ok([(_, route)]) => Choice::One(Box::new(route)),
-        Err(routes) => Choice::Weighted { routes, random: forwarding.random },
+        Err(routes) => Choice::Weighted { routes, random: forward.random },
     }
 }
 

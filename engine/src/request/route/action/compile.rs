@@ -10,13 +10,13 @@ use crate::compile::check_word;
 use crate::http::{FieldName, Line};
 use crate::request::retry;
 use crate::request::route::Upgrades;
-use crate::request::route::compile::{Given, Levels, refuse};
+use crate::request::route::compile::{Context, Levels, not_implemented};
 use crate::request::route::matchers::HeaderName;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 use crate::upstream::circuit_breaker::RoutingPriority;
 
 /// Forwards, or the parts of a forward that several weighted clusters share.
-pub(crate) struct Forwarding {
+pub(crate) struct ForwardAction {
     /// With every cluster that it may go to.
     pub(crate) clusters: Vec<WeightedCluster>,
     /// Everything but the cluster.
@@ -41,10 +41,10 @@ pub(crate) struct WeightedCluster {
 pub(crate) fn forward(
     schema: &config::RouteAction,
     inherited: Option<&retry::RetryPolicy>,
-    given: &Given<'_>,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
-) -> Option<Forwarding> {
+) -> Option<ForwardAction> {
     let config::RouteAction {
         cluster,
         cluster_header,
@@ -66,9 +66,9 @@ pub(crate) fn forward(
         upgrade_configs,
         max_stream_duration,
     } = schema;
-    refuse(cluster_header.is_some(), "cluster_header", at, problems);
-    refuse(flush_timeout.is_some(), "flush_timeout", at, problems);
-    refuse(max_stream_duration.is_some(), "max_stream_duration", at, problems);
+    not_implemented(cluster_header.is_some(), "cluster_header", at, problems);
+    not_implemented(flush_timeout.is_some(), "flush_timeout", at, problems);
+    not_implemented(max_stream_duration.is_some(), "max_stream_duration", at, problems);
     let host_rewrite = host_rewrite(schema, at, problems);
     let own_retry = retry_policy
         .as_ref()
@@ -77,8 +77,12 @@ pub(crate) fn forward(
         path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems);
     let random = weighted_clusters.as_ref().and_then(|schema| schema.header_name.as_deref());
     let clusters = match (cluster, weighted_clusters) {
-        (Some(name), _) => one(name, given, &at.field("cluster"), problems).map(|one| vec![one]),
-        (None, Some(schema)) => weighted(schema, given, &at.field("weighted_clusters"), problems),
+        (Some(name), _) => {
+            single_cluster(name, context, &at.field("cluster"), problems).map(|one| vec![one])
+        }
+        (None, Some(schema)) => {
+            cluster_list(schema, context, &at.field("weighted_clusters"), problems)
+        }
         (None, None) => None,
     };
     let retry = own_retry.or_else(|| inherited.cloned());
@@ -86,7 +90,7 @@ pub(crate) fn forward(
     let at_upgrades = at.field("upgrade_configs");
     let upgrades = upgrades(upgrade_configs, &at_upgrades, problems);
     let connect = connect(upgrade_configs, &at_upgrades, problems);
-    Some(Forwarding {
+    Some(ForwardAction {
         clusters: clusters?,
         not_found_status: not_found_status(*cluster_not_found_response_code),
         random: random.map(HeaderName::new),
@@ -182,7 +186,7 @@ fn connect(
         if !upgrade.upgrade_type.eq_ignore_ascii_case("CONNECT") && problems.is_read(&at_type) {
             problems.error(&at, "Non-CONNECT upgrade type with connect_config");
         }
-        refuse(*allow_post, "allow_post", &at, problems);
+        not_implemented(*allow_post, "allow_post", &at, problems);
         connect = Connect::Terminated;
     }
     connect
@@ -237,12 +241,12 @@ pub(crate) fn redirect(
 /// Reads a `DirectResponseAction`.
 pub(crate) fn direct_response(
     schema: &config::DirectResponseAction,
-    given: &Given<'_>,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Action> {
     let config::DirectResponseAction { status, body, body_format } = schema;
-    refuse(body_format.is_some(), "body_format", at, problems);
+    not_implemented(body_format.is_some(), "body_format", at, problems);
     let at_body = at.field("body");
     let body = match body.as_ref().map_or_else(|| Ok(Vec::new()), read) {
         Ok(body) => body,
@@ -251,7 +255,7 @@ pub(crate) fn direct_response(
             return None;
         }
     };
-    let (len, max) = (body.len(), given.direct_response_body_max);
+    let (len, max) = (body.len(), context.direct_response_body_max);
     if len > max {
         problems.error(&at_body, format!("response body size is {len} bytes; maximum is {max}"));
     }
@@ -261,23 +265,23 @@ pub(crate) fn direct_response(
     }))
 }
 
-fn one(
+fn single_cluster(
     name: &str,
-    given: &Given<'_>,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<WeightedCluster> {
-    let cluster = (given.cluster)(name);
-    if cluster.is_none() && given.validate_clusters {
+    let cluster = (context.cluster)(name);
+    if cluster.is_none() && context.validate_clusters {
         problems.error(at, format!("route: unknown cluster '{name}'"));
         return None;
     }
     Some(WeightedCluster { cluster, weight: 1, levels: Vec::new() })
 }
 
-fn weighted(
+fn cluster_list(
     schema: &config::WeightedCluster,
-    given: &Given<'_>,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Vec<WeightedCluster>> {
@@ -285,7 +289,9 @@ fn weighted(
     let config::WeightedCluster { clusters, total_weight: _, header_name: _ } = schema;
     let clusters = clusters.iter().enumerate();
     let clusters: Vec<_> = clusters
-        .map(|(i, schema)| one_of_many(schema, given, &at.field("clusters").index(i), problems))
+        .map(|(i, schema)| {
+            weighted_cluster(schema, context, &at.field("clusters").index(i), problems)
+        })
         .collect();
     let clusters: Vec<_> = clusters.into_iter().collect::<Option<_>>()?;
     let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
@@ -298,9 +304,9 @@ fn weighted(
     Some(clusters)
 }
 
-fn one_of_many(
+fn weighted_cluster(
     schema: &config::ClusterWeight,
-    given: &Given<'_>,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<WeightedCluster> {
@@ -314,9 +320,9 @@ fn one_of_many(
         response_headers_to_remove,
         host_rewrite_literal,
     } = schema;
-    refuse(!cluster_header.is_empty(), "cluster_header", at, problems);
-    let cluster = (given.cluster)(name);
-    if cluster.is_none() && given.validate_clusters {
+    not_implemented(!cluster_header.is_empty(), "cluster_header", at, problems);
+    let cluster = (context.cluster)(name);
+    if cluster.is_none() && context.validate_clusters {
         let (at, message) = (at.field("name"), format!("route: unknown weighted cluster '{name}'"));
         if name.is_empty() {
             problems.missing(&at, message);
