@@ -1,11 +1,14 @@
 //! What a cluster is charged for an answer: the `upstream_rq_<code>` family and its time; and what
 //! its host is.
 
+use std::rc::Rc;
+
 use super::attempt::{Failed, Sent};
 use super::deadlines::Timer;
 use super::{Exchange, Interim};
 use crate::http::{BodyLength, FieldName};
 use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
+use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::Pool;
@@ -100,4 +103,37 @@ fn zone<'a>(exchange: &'a Exchange<'_>) -> Option<&'a ZoneStats> {
 
 fn is_canary(exchange: &Exchange<'_>) -> bool {
     exchange.heads.response.fields.get(FieldName::XEnvoyUpstreamCanary) == Some(b"true")
+}
+
+/// A request on an upstream connection, counted as active until this is dropped.
+pub(super) struct ActiveRequest {
+    pool: Rc<Pool>,
+    _permit: Permit,
+}
+
+impl ActiveRequest {
+    /// Counts a request; `None` if the circuit breaker allows no more.
+    pub(super) fn begin(
+        cluster: &LocalCluster,
+        pool: &Rc<Pool>,
+        priority: RoutingPriority,
+    ) -> Option<Self> {
+        let Some(permit) = cluster.breakers().acquire(priority, Resource::Requests) else {
+            pool.stats().upstream_rq_active_overflow.inc();
+            return None;
+        };
+        let (stats, host_stats) = (pool.stats(), pool.host_stats());
+        stats.upstream_rq_total.inc();
+        stats.upstream_rq_active.inc();
+        host_stats.rq_total.inc();
+        host_stats.rq_active.inc();
+        Some(Self { pool: Rc::clone(pool), _permit: permit })
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.pool.stats().upstream_rq_active.dec();
+        self.pool.host_stats().rq_active.dec();
+    }
 }

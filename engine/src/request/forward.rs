@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::attempt::{self, Answer, Failed, Sent};
-use super::charge;
+use super::charge::{self, ActiveRequest};
 use super::deadlines::Timer;
 use super::download;
 use super::replay::Replay;
@@ -24,7 +24,7 @@ use crate::http::{BodyLength, FieldName, Method};
 use crate::http1::encode;
 use crate::limits;
 use crate::shard::clock::millis;
-use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
+use crate::upstream::circuit_breaker::{Permit, Resource};
 use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
@@ -172,16 +172,46 @@ enum Verdict {
 /// An answer and the request on its connection.
 struct Answered {
     answer: Answer,
-    active: Active,
+    active: ActiveRequest,
 }
 
 impl Forwarder<'_> {
-    /// One attempt, up to the head of its answer.
+    /// Makes one attempt, up to the head of its answer.
     async fn attempt(&mut self, exchange: &mut Exchange<'_>) -> Result<Answered, Failed> {
-        let Some(pool) = self.pick() else {
-            self.cluster.stats().upstream_cx_none_healthy.inc();
-            return Err(Failed::NoHealthyHost);
+        let pool = self.select_host()?;
+        self.edit_request(exchange, &pool);
+        self.begin_upload(exchange)?;
+        let leased = self.lease(exchange, &pool).await;
+        let connection = leased.inspect_err(|failed| charge::no_connection(&pool, failed))?;
+        // More of the body may have arrived during the wait for a connection.
+        self.take_early(exchange)?;
+        exchange.upstream.connected(&connection);
+        let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
+            return Err(overflow(exchange, &pool, connection));
         };
+        let answer = if self.terminates(exchange) {
+            Ok(open_tunnel(exchange, connection))
+        } else {
+            let limits = &self.cluster.cluster().http.head_limits;
+            attempt::run(exchange, connection, &mut self.upload, limits).await
+        };
+        charge::host(pool.host_stats(), exchange, answer.as_ref().map(|answer| answer.length));
+        Ok(Answered { answer: answer?, active })
+    }
+
+    /// Selects the host of this attempt.
+    #[inline]
+    fn select_host(&mut self) -> Result<Rc<Pool>, Failed> {
+        let pool = self.pick();
+        if pool.is_none() {
+            self.cluster.stats().upstream_cx_none_healthy.inc();
+        }
+        pool.ok_or(Failed::NoHealthyHost)
+    }
+
+    /// Edits the request for this attempt and its host.
+    #[inline]
+    fn edit_request(&self, exchange: &mut Exchange<'_>, pool: &Rc<Pool>) {
         if exchange.upstream.attempts > 1 {
             let now = exchange.client.shard.clock.now();
             let elapsed = now.saturating_sub(exchange.received.unwrap_or(now));
@@ -191,42 +221,33 @@ impl Forwarder<'_> {
             exchange.set_timeout_retry_header(self.virtual_host, timed_out);
         }
         exchange.rewrite_for_host(self.plan, pool.host());
-        exchange.upstream.pool = Some(Rc::clone(&pool));
+        exchange.upstream.pool = Some(Rc::clone(pool));
+    }
+
+    /// Encodes the head, puts it and the body so far into the upload, and starts the timers that
+    /// wait for the end of the request.
+    #[inline]
+    fn begin_upload(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
         let mut head = exchange.client.shard.buffers.take();
         if !self.terminates(exchange) {
             self.encode(exchange, &mut head);
         }
         self.upload.begin(head, exchange.client.shard.buffers);
-        let early = self.upload.take_early(&mut exchange.client.early);
-        early.map_err(|fault| attempt::upload_fault(exchange, &fault))?;
+        self.take_early(exchange)?;
         exchange.heads.response.clear();
         exchange.start_timers(&self.upload);
         if self.upload.has_ended() {
             exchange.notice_half_close()?;
         }
-        let connection = self.lease(exchange, &pool).await;
-        let connection = connection.inspect_err(|failed| charge::no_connection(&pool, failed))?;
-        // While there was no connection more of the body may have come: it goes before what is
-        // still on the way.
+        Ok(())
+    }
+
+    /// Moves the bytes of the body that were received early into the upload. They precede what is
+    /// still to be received.
+    #[inline]
+    fn take_early(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
         let early = self.upload.take_early(&mut exchange.client.early);
-        early.map_err(|fault| attempt::upload_fault(exchange, &fault))?;
-        exchange.upstream.connected(&connection);
-        let Some(active) = Active::begin(&self.cluster, &pool, self.plan.priority) else {
-            pool.host_stats().rq_error.inc();
-            pool.give_back(connection, exchange.client.shard.clock.now());
-            return Err(Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing });
-        };
-        if self.terminates(exchange) {
-            // The tunnel is there as soon as its end is.
-            exchange.heads.response.status = 200;
-            charge::host(pool.host_stats(), exchange, Ok(BodyLength::None));
-            let answer = Answer { connection, length: BodyLength::None };
-            return Ok(Answered { answer, active });
-        }
-        let limits = &self.cluster.cluster().http.head_limits;
-        let answer = attempt::run(exchange, connection, &mut self.upload, limits).await;
-        charge::host(pool.host_stats(), exchange, answer.as_ref().map(|answer| answer.length));
-        Ok(Answered { answer: answer?, active })
+        early.map_err(|fault| attempt::upload_fault(exchange, &fault))
     }
 
     /// Whether the request is for a tunnel that ends here.
@@ -504,32 +525,17 @@ impl Forwarder<'_> {
     }
 }
 
-/// A request on a connection; counted while it is there.
-struct Active {
-    pool: Rc<Pool>,
-    _permit: Permit,
+/// Gives the connection back when the circuit breaker allows no further request.
+fn overflow(exchange: &Exchange<'_>, pool: &Rc<Pool>, connection: Connection) -> Failed {
+    pool.host_stats().rq_error.inc();
+    pool.give_back(connection, exchange.client.shard.clock.now());
+    Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing }
 }
 
-impl Active {
-    fn begin(cluster: &LocalCluster, pool: &Rc<Pool>, priority: RoutingPriority) -> Option<Self> {
-        let Some(permit) = cluster.breakers().acquire(priority, Resource::Requests) else {
-            pool.stats().upstream_rq_active_overflow.inc();
-            return None;
-        };
-        let (stats, host_stats) = (pool.stats(), pool.host_stats());
-        stats.upstream_rq_total.inc();
-        stats.upstream_rq_active.inc();
-        host_stats.rq_total.inc();
-        host_stats.rq_active.inc();
-        Some(Self { pool: Rc::clone(pool), _permit: permit })
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.pool.stats().upstream_rq_active.dec();
-        self.pool.host_stats().rq_active.dec();
-    }
+/// Answers a CONNECT that is terminated here: the tunnel is open once its host is connected.
+fn open_tunnel(exchange: &mut Exchange<'_>, connection: Connection) -> Answer {
+    exchange.heads.response.status = 200;
+    Answer { connection, length: BodyLength::None }
 }
 
 /// Returns a connection on which everything ended as it should.
