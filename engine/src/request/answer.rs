@@ -1,4 +1,4 @@
-//! Local replies on their way to the client, and the head that every answer gets.
+//! Sends local replies, and completes the head of every response.
 
 use super::attempt::Failed;
 use super::headers::{self, ConnectionHeader, Finish};
@@ -16,10 +16,10 @@ use crate::http1::encode;
 use crate::shard::Heads;
 use crate::stats::HttpStats;
 
-/// Describes the reply behind what the route has added, adds what every answer has, and sends.
+/// Completes the reply after the headers that the route has added, and sends it.
 ///
-/// Envoy: with a body `content-length, content-type, date, server[, connection]`; without one
-/// `date, server[, connection], content-length: 0`.
+/// The order is Envoy's: with a body `content-length, content-type, date, server[, connection]`;
+/// without one `date, server[, connection], content-length: 0`.
 async fn send(
     client: &mut Client,
     heads: &mut Heads,
@@ -47,16 +47,16 @@ async fn send(
     sent
 }
 
-/// Whether replies become something else.
+/// Whether `local_reply_config` rewrites replies.
 fn rewrites(client: &Client) -> bool {
     !client.chain().manager.reply_rewrite.is_empty()
 }
 
-/// Makes of a reply what `local_reply_config` says.
+/// Applies `local_reply_config` to a reply.
 fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &Stream<'_>) {
     let rewrite = &client.chain().manager.reply_rewrite;
     let Heads { request, response, .. } = heads;
-    // A head that could not be read is empty.
+    // A head that could not be parsed is empty.
     let request = Some(&*request).filter(|request| !request.target().is_empty());
     let random = client.shard.random.borrow_mut().u64(..);
     let details = reply.details.clone();
@@ -65,7 +65,7 @@ fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &
     rewrite.apply(reply, response, request, random, stream, &mut client.shard.scratch());
 }
 
-/// Sends a reply to a request that never became an exchange, and ends the connection.
+/// Sends a reply to a request that never became an exchange; the connection is closed afterwards.
 pub(super) async fn send_and_close(client: &mut Client, reply: LocalReply) -> After {
     let mut heads = client.shard.take_heads();
     reply.begin(&mut heads.response);
@@ -80,8 +80,8 @@ pub(super) async fn send_and_close(client: &mut Client, reply: LocalReply) -> Af
     }
 }
 
-/// Encodes the head of an origin's answer. Envoy: the names are written as the client's codec says,
-/// unless the origin's has kept them.
+/// Encodes the head of an upstream response. As in Envoy, header names are written as the client's
+/// codec is configured, unless the upstream codec has preserved them.
 pub(super) fn encode(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     let response = &exchange.heads.response;
     encode::response(response, out);
@@ -98,23 +98,23 @@ pub(super) fn encode(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Counts an answer that was sent whole. Envoy: an interim one, too.
+/// Counts a response that was sent completely; as in Envoy also an interim one.
 pub(super) fn count(client: &Client, status: u16) {
     let shard = client.shard.id;
     client.stats().record_response(status);
     client.chain().listener_http.shard(shard).record_response(status);
 }
 
-/// Counts an answer that comes before the end of its request.
+/// Counts a response that is sent before the end of its request.
 pub(super) fn count_early(stats: &HttpStats) {
     stats.downstream_rq_response_before_rq_complete.inc();
     stats.downstream_rq_rx_reset.inc();
 }
 
-/// Passes the interim answer on that stands in the response head.
+/// Forwards the interim response in the response head to the client.
 ///
-/// It is some bytes ahead of an answer, so the kernel has room for them, or for nothing at all
-/// because the client does not read: then it is left out, and what it waited for comes.
+/// It is short and precedes the response, so either the socket buffer has room for it, or the
+/// client does not read at all. In that case it is dropped, and the final response follows.
 pub(super) fn forward_interim(exchange: &mut Exchange<'_>) -> Result<(), Failed> {
     //= rfc9110#section-15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."
     if exchange.heads.request.version == Version::Http10 {
@@ -140,39 +140,40 @@ pub(super) fn forward_interim(exchange: &mut Exchange<'_>) -> Result<(), Failed>
     Ok(())
 }
 
-/// What every answer to a client has: `date`, `server`, `connection`.
+/// Adds the headers of every response to a client: `date`, `server`, `connection`.
 pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionHeader) {
     let Heads { request, response, .. } = heads;
-    // RFC 9112 §2.3: the version is the sender's own, and an HTTP/1.0 client is told its own.
+    // RFC 9112 §2.3: the version in a message is the sender's own; an HTTP/1.0 client gets its own
+    // back.
     response.version = request.version;
     let clock = &client.shard.clock;
     let rules = &client.chain().manager.response;
-    // Envoy: who forces a trace is told how to find it.
-    let tells_id = rules.always_set_request_id || request.fields.has(FieldName::XEnvoyForceTrace);
+    // As in Envoy, a client that forces a trace gets its request id.
+    let adds_id = rules.always_set_request_id || request.fields.has(FieldName::XEnvoyForceTrace);
     let finish = Finish {
         date: clock.date(clock.now()),
-        request_id: if tells_id { request.fields.get(FieldName::XRequestId) } else { None },
+        request_id: if adds_id { request.fields.get(FieldName::XRequestId) } else { None },
         connection,
     };
     headers::finish(response, rules, &finish);
 }
 
 impl Exchange<'_> {
-    /// Answers with `reply`.
+    /// Sends `reply`.
     pub(super) async fn reply(&mut self, mut reply: LocalReply, route: Option<&Route>) -> After {
         let mut flags = self.flags;
         reply.flags.iter().for_each(|flag| flags.set(flag));
         reply.flags = flags;
-        // What is left of the request would have to be read and thrown away: the connection ends.
-        // After a CONNECT that is not taken, nothing on the connection would be understood.
-        // Envoy: a bad request ends its connection, whoever found it bad, unless told otherwise.
+        // The connection is closed: what is left of the request would have to be read and
+        // discarded, and after a CONNECT that is not accepted the following bytes may not be HTTP.
+        // As in Envoy, a 400 closes the connection unless configured otherwise.
         let lingers = reply.closes
             || (reply.status == 400
                 && self.chain.manager.bad_request == BadRequest::EndsConnection)
             || self.received.is_none()
             || self.upgrade != Upgrade::None
             || self.heads.request.method == Method::Connect;
-        // Envoy: what its codec finds bad was not received to its end.
+        // As in Envoy, a request that the codec rejects counts as incomplete.
         let is_malformed = reply.flags.has(Flag::DownstreamProtocolError);
         let is_early = !self.is_complete() || is_malformed;
         if is_early {
@@ -198,19 +199,21 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether the client has said all. Envoy: who asks for an upgrade never has.
+    /// Whether the request has been received completely. As in Envoy, one that asks for an upgrade
+    /// never is.
     pub(super) const fn is_complete(&self) -> bool {
         self.received.is_some() && matches!(self.upgrade, Upgrade::None)
     }
 
-    /// The answer comes before the end of the request: what is left of it is not waited for.
+    /// Records that the response begins before the end of the request. The rest of the request is
+    /// not awaited, so the connection closes.
     pub(super) fn record_early_answer(&mut self) {
         self.persistence = Persistence::Close;
         self.client.stats().downstream_rq_response_before_rq_complete.inc();
     }
 
-    /// The answer was sent whole. Envoy: one that was cut off took no time, and one that came early
-    /// resets the request with its end.
+    /// Counts the end of a response that was sent completely. As in Envoy, no time is recorded for
+    /// one that was cut off, and one that was sent early resets the request.
     #[inline]
     pub(super) fn end_answer(&self, is_early: bool) {
         let stats = self.client.stats();
@@ -221,7 +224,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// What `connection` says to the client; decides about the connection for good.
+    /// The `connection` header for the client; makes the final decision whether the connection is
+    /// kept.
     pub(super) fn connection_header(&mut self) -> ConnectionHeader {
         let shard = self.client.shard;
         let stats = self.client.stats();
@@ -241,21 +245,21 @@ impl Exchange<'_> {
         }
     }
 
-    /// Counts an answer that was sent whole.
+    /// Counts the status of the response.
     pub(super) fn count_response(&self) {
         count(self.client, self.heads.response.status);
     }
 
-    /// Whether the connection outlives the answer whose head was written.
+    /// Whether the connection is kept after the response whose head was written.
     pub(super) const fn keeps_connection(&self) -> bool {
         matches!(self.persistence, Persistence::KeepAlive)
     }
 
-    /// What becomes of the connection after an answer that was sent whole.
+    /// What happens to the connection after a response that was sent completely.
     pub(super) const fn after(&self) -> After {
         match self.persistence {
             Persistence::KeepAlive => After::Next,
-            // The client may be sending what is no request.
+            // The client may be sending bytes of another protocol.
             Persistence::Close if matches!(self.upgrade, Upgrade::Allowed) => After::Linger,
             Persistence::Close => After::Close,
         }

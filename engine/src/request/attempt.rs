@@ -1,8 +1,9 @@
-//! One attempt: the request to one host, and its answer up to the head.
+//! One attempt: sends the request to one host and receives the head of its response.
 //!
-//! It does not decide whether another attempt follows (`retry.rs`), nor what the client gets.
+//! It does not decide whether to retry (`retry/`), or what the client gets.
 //!
-//! Invariant: a connection on which anything unexpected happened is closed, never given back.
+//! Invariant: a connection on which anything unexpected happened is closed, never returned to the
+//! pool.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -24,48 +25,49 @@ use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::pool::Pool;
 
-/// A host's answer: its head, and what came together with it, is in the exchange's response head.
+/// A host's response. The head, and what was received together with it, is in the exchange's
+/// response head.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The connection, with the rest of the body still on it.
+    /// The connection, on which the rest of the body is still to be received.
     pub(super) connection: Connection,
     /// How the body ends.
     pub(super) length: BodyLength,
 }
 
-/// Why an attempt brought no answer.
+/// Why an attempt got no response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Failed {
-    /// Something between us and the host.
+    /// An error on the upstream side.
     Upstream {
-        /// What.
+        /// The error.
         error: Error,
-        /// How far the request had got.
+        /// How much of the request had been sent.
         sent: Sent,
     },
-    /// No host of the cluster may be chosen.
+    /// The cluster has no host that may be used.
     NoHealthyHost,
-    /// A deadline passed.
+    /// A timer expired.
     Deadline(Timer),
-    /// The client has gone away.
+    /// The client has disconnected.
     ClientGone,
-    /// The client broke the framing of its body.
+    /// The framing of the request body is invalid.
     ClientError(http1::Error),
 }
 
-/// How far a request had got when its attempt failed.
+/// How much of a request had been sent when its attempt failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Sent {
-    /// The host has seen nothing of it.
+    /// The host has seen none of it.
     Nothing,
-    /// On a connection that had served others: the host may have closed it in the same moment,
-    /// and not one byte came back.
+    /// It was sent on a reused connection, and not one byte was received: the host may have closed
+    /// the connection at the same moment.
     OnStaleConnection,
     /// The host may have seen it.
     Something,
 }
 
-/// Waits for a connection of `pool`, unless a deadline passes or the client goes away meanwhile.
+/// Waits for a connection of `pool`. Fails if a timer expires or the client disconnects meanwhile.
 pub(super) async fn lease(
     exchange: &mut Exchange<'_>,
     pool: &Rc<Pool>,
@@ -98,8 +100,8 @@ pub(super) async fn lease(
     }
 }
 
-/// A connection of its own for a tunnel: its host speaks no HTTP that another request could have
-/// been answered in.
+/// Gets a new connection for a tunnel, never a reused one: the host of a tunnel need not speak
+/// HTTP.
 pub(super) async fn lease_new(
     exchange: &mut Exchange<'_>,
     pool: &Rc<Pool>,
@@ -120,21 +122,21 @@ enum Woken {
     TimedOut,
 }
 
-/// Sends the request on `connection` and reads the head of the final answer.
+/// Sends the request on `connection` and receives the head of the final response.
 pub(super) async fn run(
     exchange: &mut Exchange<'_>,
     connection: Connection,
     upload: &mut Upload,
     limits: &HeadLimits,
 ) -> Result<Answer, Failed> {
-    let (host, closed_by) = (HostState::Silent, ClosedBy::Us);
-    let mut attempt = Attempt { connection, host, closed_by, interim: 0, limits };
+    let (host_state, closed_by) = (HostState::Silent, ClosedBy::Us);
+    let mut attempt = Attempt { connection, host_state, closed_by, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
     loop {
         let mut receives = ready.io.origin_in;
         if let Err(failed) = step_upload(exchange, &attempt.connection, upload, ready) {
-            // An origin may answer, and close, before it has read the whole request.
+            // The host may respond, and close, before it has read the whole request.
             if !matches!(failed, Failed::Upstream { .. }) {
                 return Err(attempt.fail(failed));
             }
@@ -176,7 +178,7 @@ pub(super) async fn run(
         {
             return Err(attempt.fail(failed));
         }
-        // Envoy: a head that is not whole yet is silence.
+        // As in Envoy, an incomplete head does not restart the idle timers.
         if ready.io.client_in || ready.io.origin_out {
             exchange.reset_idle_timer();
         }
@@ -186,7 +188,7 @@ pub(super) async fn run(
     }
 }
 
-/// Moves the request on, as far as it goes without waiting and the budget lasts; one step at least.
+/// Moves the request on until it would block or the budget is spent; always at least one step.
 pub(super) fn step_upload(
     exchange: &mut Exchange<'_>,
     connection: &Connection,
@@ -235,7 +237,7 @@ pub(super) fn upload_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> Failed
     match *fault {
         Fault::Sink(_) => Failed::Upstream {
             error: Error::ConnectionTermination,
-            sent: Sent::Something, // what it means is decided where the connection is known
+            sent: Sent::Something, // corrected in `Attempt::fail`, which knows the connection
         },
         Fault::Source(_) => exchange.client_gone(),
         Fault::Truncated => {
@@ -261,34 +263,35 @@ enum HostState {
 
 struct Attempt<'a> {
     connection: Connection,
-    host: HostState,
+    host_state: HostState,
     closed_by: ClosedBy,
     interim: usize,
     limits: &'a HeadLimits,
 }
 
 impl Attempt<'_> {
-    /// Receives what the host sent.
+    /// Receives once from the host.
     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
         let buffer = exchange.heads.response.received();
-        // What is left of the block is for edits. The parser refuses a head beyond its limit, so
-        // this grows a few times at the most.
+        // The rest of the block is left for edits. The parser rejects a head beyond its limit, so
+        // this grows only a few times.
         let room = limits::BLOCK_BYTES - limits::EDIT_BYTES;
-        let most = match room.checked_sub(buffer.len()) {
+        let limit = match room.checked_sub(buffer.len()) {
             None | Some(0) => limits::BLOCK_BYTES,
             Some(room) => room,
         };
-        buffer.reserve(most);
-        match self.connection.socket().receive_at_most(buffer, most) {
+        buffer.reserve(limit);
+        match self.connection.socket().receive_at_most(buffer, limit) {
             Ok(Received::Bytes(n)) => {
-                self.host = HostState::Answering;
+                self.host_state = HostState::Answering;
                 self.connection.pool().count_received(n);
                 Ok(())
             }
             Ok(Received::Nothing) => Ok(()),
             Ok(Received::End) | Err(_) => {
                 self.closed_by = ClosedBy::Host;
-                // Envoy: a head that breaks off is no protocol, silence is a closed connection.
+                // As in Envoy, a truncated head is a protocol error; no bytes at all are a closed
+                // connection.
                 let silent = buffer.is_empty();
                 let error =
                     if silent { Error::ConnectionTermination } else { Error::ProtocolError };
@@ -297,7 +300,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// The final answer, once its head is whole.
+    /// Parses the head; returns how the body ends once the head of the final response is complete.
     fn parse(
         &mut self,
         exchange: &mut Exchange<'_>,
@@ -318,8 +321,8 @@ impl Attempt<'_> {
             exchange.heads.response_as_received.end(head_bytes);
             let length =
                 framing::response(exchange.heads.request.method, head).map_err(|_| broken)?;
-            //= rfc9110#section-15.2.2: only who asked for an upgrade may be told to switch, and not
-            // before all of the request is there.
+            //= rfc9110#section-15.2.2: a 101 is valid only if the client asked for an upgrade, and not
+            // before the whole request has been sent.
             let switches = head.status == 101
                 && exchange.upgrade == Upgrade::Allowed
                 && exchange.heads.request.method != Method::Connect
@@ -337,8 +340,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Takes the interim answer that stands in the response head. Envoy: the first one that it knows
-    /// counts, and goes to the client if the options say so.
+    /// Handles the interim response in the response head. As in Envoy, only the first one of a
+    /// known status counts; it is forwarded to the client if `proxy_100_continue` is set.
     fn take_interim(&self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
         let status = exchange.heads.response.status;
         if exchange.interim == Interim::Received || !matches!(status, 100 | 102..=104) {
@@ -354,11 +357,11 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Ends the connection and says how far the request had got.
+    /// Closes the connection and completes the error with how much of the request had been sent.
     fn fail(self, failed: Failed) -> Failed {
         let failed = match failed {
             Failed::Upstream { error: error @ Error::ConnectionTermination, .. }
-                if self.connection.is_reused() && self.host == HostState::Silent =>
+                if self.connection.is_reused() && self.host_state == HostState::Silent =>
             {
                 Failed::Upstream { error, sent: Sent::OnStaleConnection }
             }

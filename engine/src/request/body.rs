@@ -1,10 +1,10 @@
-//! Moves the body of a message from one socket to the other; the only flow control there is.
+//! Moves the body of a message from one socket to the other. This is all the flow control there is.
 //!
-//! One bounded buffer per direction: nothing is received before the last bytes are sent, so a slow
-//! reader stops a fast writer through the kernel. The body is never held as a whole.
+//! There is one bounded buffer per direction. Nothing is received before the buffered bytes are
+//! sent, so a slow reader stops a fast writer through the kernel. The whole body is never held.
 //!
-//! Invariant: with a known length the source is never read beyond the end of the body; with chunks
-//! what was read beyond it is in [`Pump::surplus`], and never sent to the sink.
+//! Invariant: with a known length the source is never read beyond the end of the body; with chunks,
+//! bytes beyond the end are in [`Pump::surplus`] and never sent to the sink.
 
 use std::io;
 use std::ops::Range;
@@ -16,34 +16,34 @@ use crate::limits;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::{Received, Socket};
 
-/// How the body is framed towards the sink.
+/// How the body is framed for the sink.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Framing {
-    /// The bytes as they are: the length was announced, or closing the connection ends them.
+    /// Not at all: the length was announced, or the close of the connection ends the body.
     Identity,
     /// In chunks.
     Chunked,
 }
 
-/// Why a body ended before its end.
+/// Why a body is incomplete.
 #[derive(Debug)]
 pub enum Fault {
     /// The source closed the connection in the middle.
     Truncated,
-    /// The source broke the framing.
+    /// The framing is invalid.
     Malformed(http1::Error),
-    /// The source's connection broke.
+    /// Receiving from the source failed.
     Source(io::Error),
-    /// The sink's connection broke.
+    /// Sending to the sink failed.
     Sink(io::Error),
 }
 
-/// What one receive brought.
+/// The result of one receive.
 #[derive(Clone, Copy, Debug)]
 pub struct Pulled {
-    /// Bytes from the connection, framing included.
+    /// Bytes received, including framing.
     pub bytes: usize,
-    /// The receive filled its block or met the end: looking again is worth a system call.
+    /// The receive filled its block or reached the end: another one is worth a system call.
     pub more_likely: bool,
 }
 
@@ -51,7 +51,7 @@ impl Pulled {
     const NOTHING: Self = Self { bytes: 0, more_likely: false };
 }
 
-/// What is still to come from the source.
+/// What is still to be received.
 #[derive(Debug)]
 enum Source {
     Length(u64),
@@ -65,28 +65,28 @@ enum Source {
 pub struct Pump {
     source: Source,
     framing: Framing,
-    /// The block that is received into if the bytes have to be framed anew; empty until the end.
+    /// The block to receive into if the bytes must be reframed; empty until the end.
     raw: Vec<u8>,
-    /// Framed for the sink; `out[sent..]` is still to be sent.
+    /// Framed for the sink; `out[sent..]` is not sent yet.
     out: Vec<u8>,
     sent: usize,
-    /// Where in `out` the data is that came last, without framing.
+    /// The position in `out` of the data received last, without framing.
     last_data: Range<usize>,
-    /// Body bytes that came from the source so far, without framing.
+    /// Body bytes received so far, without framing.
     received_bytes: u64,
-    /// Bytes that are received before they are sent on, at most.
-    most: usize,
-    /// The trailers of a body that has ended, encoded.
+    /// The most bytes to receive before they are sent.
+    limit: usize,
+    /// The encoded trailers, once the body has ended.
     trailers: Vec<u8>,
     dropped_trailers: u64,
 }
 
 impl Pump {
-    /// A body of `length` to be framed as `framing`. `out` may hold the message's head: it leaves
-    /// with the first bytes of the body. At most `most` bytes of the body are held, or one block if
-    /// that is more: `per_connection_buffer_limit_bytes`, where 0 is no limit.
+    /// A body of `length` to be framed as `framing`. `out` may hold the message's head, which is
+    /// sent with the first bytes of the body. At most `limit` bytes of the body are held, or one
+    /// block if that is more: `per_connection_buffer_limit_bytes`, where 0 is no limit.
     #[must_use]
-    pub fn new(length: &BodyLength, framing: Framing, out: Vec<u8>, most: usize) -> Self {
+    pub fn new(length: &BodyLength, framing: Framing, out: Vec<u8>, limit: usize) -> Self {
         let source = match *length {
             BodyLength::None | BodyLength::Length(0) => Source::Ended,
             BodyLength::Length(length) => Source::Length(length),
@@ -94,8 +94,8 @@ impl Pump {
             BodyLength::UntilClose => Source::UntilClose,
         };
         let bound = limits::LARGE_BLOCK_BYTES;
-        // As in Envoy the limit is soft: what one block takes is received at once.
-        let most = if most == 0 { bound } else { most.clamp(limits::BLOCK_BYTES, bound) };
+        // As in Envoy the limit is soft: one block may always be received.
+        let limit = if limit == 0 { bound } else { limit.clamp(limits::BLOCK_BYTES, bound) };
         Self {
             source,
             framing,
@@ -104,14 +104,14 @@ impl Pump {
             sent: 0,
             last_data: 0..0,
             received_bytes: 0,
-            most,
+            limit,
             trailers: Vec::new(),
             dropped_trailers: 0,
         }
     }
 
-    /// Has rules for trailers: those that are kept are passed on, if source and sink are chunked. To
-    /// be said before anything has come.
+    /// Sets the rules for trailers: those that are kept are forwarded if source and sink are
+    /// chunked. To be called before anything is received.
     pub fn set_trailer_rules(&mut self, rules: TrailerRules) {
         if let Source::Chunked(decoder) = &mut self.source {
             *decoder = Decoder::new().with_trailers(rules);
@@ -124,19 +124,19 @@ impl Pump {
         self.dropped_trailers
     }
 
-    /// Everything has come from the source.
+    /// The whole body has been received.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         matches!(self.source, Source::Ended)
     }
 
-    /// Everything has come and been sent.
+    /// The whole body has been received and sent.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.has_ended() && !self.wants_sink()
     }
 
-    /// Frames data of the body that an earlier attempt has received.
+    /// Frames body data again that was received in an earlier attempt.
     pub fn replay(&mut self, data: &[u8]) {
         if !self.wants_sink() {
             self.out.clear();
@@ -145,20 +145,20 @@ impl Pump {
         self.frame(data);
     }
 
-    /// Frames the end of a body of chunks again, trailers included.
+    /// Frames the end of a chunked body again, including trailers.
     pub fn replay_end(&mut self) {
         if self.has_ended() && self.framing == Framing::Chunked {
             chunked::encode_end_with(&mut self.out, &self.trailers);
         }
     }
 
-    /// There is something to send.
+    /// There are bytes to send.
     #[must_use]
     pub fn wants_sink(&self) -> bool {
         self.sent < self.out.len()
     }
 
-    /// There is something to receive, and room for it.
+    /// There is more to receive, and room for it.
     #[must_use]
     pub fn wants_source(&self) -> bool {
         !self.has_ended() && !self.wants_sink()
@@ -170,23 +170,23 @@ impl Pump {
         self.received_bytes
     }
 
-    /// The framed bytes waiting to be sent.
+    /// The framed bytes that are not sent yet.
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
         self.out.get(self.sent..).unwrap_or_default()
     }
 
-    /// The data that came last, without framing.
+    /// The data received last, without framing.
     #[must_use]
     pub fn last_data(&self) -> &[u8] {
         self.out.get(self.last_data.clone()).unwrap_or_default()
     }
 
-    /// Takes the bytes of the body that were received together with the head. Tells how many of
-    /// `early` these are: what follows does not belong to the body.
+    /// Takes the bytes of the body that were received together with the head. Returns how many of
+    /// `early` belong to the body.
     ///
     /// # Errors
-    /// When the chunks are malformed.
+    /// If the chunks are invalid.
     pub fn take_early(&mut self, early: &[u8]) -> Result<usize, Fault> {
         self.last_data = 0..0;
         match &mut self.source {
@@ -211,20 +211,20 @@ impl Pump {
         }
     }
 
-    /// Receives once; tells what the connection brought, framing included.
+    /// Receives once; returns what was received, including framing.
     ///
     /// # Errors
-    /// When the source ends too early, breaks the framing or its connection.
+    /// If the source ends too early, the framing is invalid or receiving fails.
     pub fn pull(&mut self, source: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
-        debug_assert!(self.wants_source(), "the last bytes are still to be sent");
+        debug_assert!(self.wants_source(), "the buffered bytes are not sent yet");
         self.out.clear();
         self.sent = 0;
         self.last_data = 0..0;
         match &mut self.source {
             Source::Ended => Ok(Pulled::NOTHING),
             Source::Length(remaining) => {
-                let wanted = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.most);
-                make_room(&mut self.out, wanted, self.most, buffers);
+                let wanted = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.limit);
+                make_room(&mut self.out, wanted, self.limit, buffers);
                 let received = source.receive_at_most(&mut self.out, wanted);
                 match received.map_err(Fault::Source)? {
                     Received::Nothing => Ok(Pulled::NOTHING),
@@ -236,8 +236,8 @@ impl Pump {
                         if *remaining == 0 {
                             self.end();
                         }
-                        let most = self.most.min(self.out.capacity());
-                        Ok(Pulled { bytes, more_likely: bytes == most })
+                        let limit = self.limit.min(self.out.capacity());
+                        Ok(Pulled { bytes, more_likely: bytes == limit })
                     }
                 }
             }
@@ -246,13 +246,13 @@ impl Pump {
     }
 
     fn pull_unknown_length(&mut self, source: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
-        make_room(&mut self.raw, limits::BLOCK_BYTES, self.most, buffers);
-        make_room(&mut self.out, limits::BLOCK_BYTES, self.most, buffers);
-        let received = source.receive_at_most(&mut self.raw, self.most);
+        make_room(&mut self.raw, limits::BLOCK_BYTES, self.limit, buffers);
+        make_room(&mut self.out, limits::BLOCK_BYTES, self.limit, buffers);
+        let received = source.receive_at_most(&mut self.raw, self.limit);
         let pulled = match received.map_err(Fault::Source)? {
             Received::Nothing => return Ok(Pulled::NOTHING),
             Received::Bytes(bytes) => {
-                Pulled { bytes, more_likely: bytes == self.most.min(self.raw.capacity()) }
+                Pulled { bytes, more_likely: bytes == self.limit.min(self.raw.capacity()) }
             }
             Received::End if matches!(self.source, Source::UntilClose) => {
                 self.end();
@@ -277,23 +277,23 @@ impl Pump {
         Ok(pulled)
     }
 
-    /// Sends what the sink takes now; tells how many bytes it took.
+    /// Sends what the sink accepts now; returns the number of bytes.
     ///
     /// # Errors
-    /// When the sink's connection is broken.
+    /// If sending fails.
     pub fn push(&mut self, sink: &Socket) -> Result<usize, Fault> {
         let bytes = sink.send(self.unsent()).map_err(Fault::Sink)?;
         self.sent += bytes;
         Ok(bytes)
     }
 
-    /// What is left of the message, if it is all here and short enough to leave as a whole.
+    /// The rest of the message, if all of it is here and short enough to be sent at once.
     pub fn take_whole(&mut self) -> Option<Vec<u8>> {
         let whole = self.sent == 0 && self.has_ended() && self.out.len() <= limits::BLOCK_BYTES;
         (whole && self.wants_sink()).then(|| std::mem::take(&mut self.out))
     }
 
-    /// Starts again with `out`: the head of another attempt and the body bytes so far.
+    /// Starts over with `out`, the head of another attempt; returns the old buffer.
     pub fn rewind(&mut self, out: Vec<u8>) -> Vec<u8> {
         self.sent = 0;
         std::mem::replace(&mut self.out, out)
@@ -310,9 +310,9 @@ impl Pump {
     }
 
     /// Decodes all of `raw` into `out`, up to the end of the body. As in Envoy, the data of all
-    /// chunks that came together leaves as one chunk.
+    /// chunks that were received together is sent as one chunk.
     ///
-    /// Envoy: of what was read together with a misdeed, nothing is passed on.
+    /// As in Envoy, nothing that was received together with a violation is forwarded.
     fn decode(&mut self, raw: &[u8]) -> Result<Decoded, Fault> {
         let mut decoded = Decoded::default();
         let Source::Chunked(decoder) = &mut self.source else { return Ok(decoded) };
@@ -337,26 +337,26 @@ impl Pump {
         }
     }
 
-    /// Bytes read beyond the end of the body.
+    /// Bytes received beyond the end of the body.
     #[must_use]
     pub fn surplus(&mut self) -> &mut Vec<u8> {
-        debug_assert!(self.has_ended(), "before the end every byte belongs to the body");
+        debug_assert!(self.has_ended(), "until the end every byte belongs to the body");
         &mut self.raw
     }
 
-    /// Gives the blocks back.
+    /// Returns the blocks to the pool.
     pub fn recycle(self, buffers: &Buffers) {
         buffers.give(self.raw);
         buffers.give(self.out);
     }
 }
 
-/// What was decoded of a block.
+/// The result of decoding a block.
 #[derive(Debug, Default)]
 struct Decoded {
-    /// So many bytes are done with.
+    /// The number of bytes decoded.
     bytes: usize,
-    /// The chunks that they are of, or more.
+    /// The number of chunks these belong to, or more.
     chunks: usize,
     /// The body has ended.
     end: bool,
@@ -381,11 +381,12 @@ impl Decoded {
     }
 }
 
-/// Writes what `append` appends, at most `most` bytes, as `framing` says. Where the data is.
+/// Writes what `append` appends, at most `limit` bytes, framed as `framing`. Returns the position
+/// of the data.
 fn frame<E>(
     out: &mut Vec<u8>,
     framing: Framing,
-    most: usize,
+    limit: usize,
     append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<Range<usize>, E> {
     match framing {
@@ -397,19 +398,18 @@ fn frame<E>(
             }
             appended.map(|()| start..out.len())
         }
-        Framing::Chunked => chunked::encode_joined(out, most, append),
+        Framing::Chunked => chunked::encode_joined(out, limit, append),
     }
 }
 
-/// Gives `block` the size that `wanted` bytes deserve, as far as `most` allows; it must be empty to
-/// be exchanged.
-fn make_room(block: &mut Vec<u8>, wanted: usize, most: usize, buffers: &Buffers) {
+/// Sizes `block` for `wanted` bytes, as far as `limit` allows. Only an empty block is replaced.
+fn make_room(block: &mut Vec<u8>, wanted: usize, limit: usize, buffers: &Buffers) {
     let bulk = wanted > limits::BLOCK_BYTES
-        && most >= limits::LARGE_BLOCK_BYTES
+        && limit >= limits::LARGE_BLOCK_BYTES
         && block.capacity() < limits::LARGE_BLOCK_BYTES;
     if block.is_empty() && (bulk || block.capacity() == 0) {
-        let fresh = if bulk { buffers.take_large() } else { buffers.take() };
-        buffers.give(std::mem::replace(block, fresh));
+        let new = if bulk { buffers.take_large() } else { buffers.take() };
+        buffers.give(std::mem::replace(block, new));
     }
     if block.capacity() == block.len() {
         block.reserve(limits::BLOCK_BYTES);

@@ -1,5 +1,5 @@
-//! What a cluster is charged for an answer: the `upstream_rq_<code>` family and its time; and what
-//! its host is.
+//! Charges a response to its cluster (the `upstream_rq_<code>` family and its time) and to its
+//! host.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::Pool;
 
-/// Counts the answer that the client gets, from a host or from here.
+/// Counts the response that the client gets, whether it is the host's or a local reply.
 pub(super) fn answer(cluster: &LocalCluster, exchange: &Exchange<'_>, status: u16) {
     if let Some(zone) = zone(exchange) {
         zone.codes.record(status);
@@ -21,17 +21,21 @@ pub(super) fn answer(cluster: &LocalCluster, exchange: &Exchange<'_>, status: u1
     cluster.stats().record_response(status, origin(exchange.is_internal()), is_canary(exchange));
 }
 
-/// Counts an interim answer of a host, as Envoy does, though the client does not get it.
+/// Counts an interim response of a host, as Envoy does even if the client does not get it.
 pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
     stats.record_response(status, origin(is_internal), false);
 }
 
-/// Counts for a host how an attempt went, by the length of its answer.
+/// Counts the outcome of an attempt for its host; `outcome` is the length of the response.
 ///
-/// Envoy: what goes wrong once an answer has begun is no error of the host.
+/// As in Envoy, a failure after the response has begun is not an error of the host.
 #[inline]
-pub(super) fn host(host: &HostStats, exchange: &Exchange<'_>, went: Result<BodyLength, &Failed>) {
-    let is_error = match went {
+pub(super) fn host(
+    host: &HostStats,
+    exchange: &Exchange<'_>,
+    outcome: Result<BodyLength, &Failed>,
+) {
+    let is_error = match outcome {
         Ok(length) => {
             (500..600).contains(&exchange.heads.response.status) || is_grpc_error(exchange, length)
         }
@@ -50,15 +54,15 @@ pub(super) fn host(host: &HostStats, exchange: &Exchange<'_>, went: Result<BodyL
     };
     if is_error {
         host.rq_error.inc();
-        if went.is_ok() {
+        if outcome.is_ok() {
             host.rq_error_response.inc();
         }
-    } else if went.is_ok() {
+    } else if outcome.is_ok() {
         host.rq_success.inc();
     }
 }
 
-/// Counts for a host that there was no connection for a request. A limit of ours is not its fault.
+/// Counts for a host that a request got no connection. A limit of ours is not the host's error.
 pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
     match failed {
         Failed::Upstream { error: Error::Overflow, .. } => {}
@@ -70,21 +74,22 @@ pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
     }
 }
 
-/// Whether an answer is the end of a gRPC call, and not a good one: its status stands for a 5xx of
-/// HTTP, or there is none.
+/// Whether the response ends a gRPC call with an error: its status corresponds to an HTTP 5xx, or
+/// is missing.
 fn is_grpc_error(exchange: &Exchange<'_>, length: BodyLength) -> bool {
-    const GOOD: [&[u8]; 11] = [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
+    const SUCCESS: [&[u8]; 11] =
+        [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
     let status = || exchange.heads.response.fields.get(FieldName::GrpcStatus);
     matches!(length, BodyLength::None | BodyLength::Length(0))
         && exchange.heads.request.is_grpc()
-        && !status().is_some_and(|status| GOOD.contains(&status))
+        && !status().is_some_and(|status| SUCCESS.contains(&status))
 }
 
 const fn origin(is_internal: bool) -> Origin {
     if is_internal { Origin::Internal } else { Origin::External }
 }
 
-/// Records how long the answer took, from the end of the request to the end of the answer.
+/// Records the time from the end of the request to the end of the response.
 #[inline]
 pub(super) fn time(stats: &ClusterStats, exchange: &Exchange<'_>) {
     let now = exchange.client.shard.clock.now();
@@ -96,7 +101,7 @@ pub(super) fn time(stats: &ClusterStats, exchange: &Exchange<'_>) {
     stats.record_response_time(took, origin(exchange.is_internal()), canary);
 }
 
-/// The counters of the zone of the last attempt's host, if they are kept.
+/// The counters for the zone of the last attempt's host, if there are any.
 fn zone<'a>(exchange: &'a Exchange<'_>) -> Option<&'a ZoneStats> {
     exchange.upstream.pool.as_ref()?.zone_stats()
 }

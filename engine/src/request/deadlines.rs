@@ -1,29 +1,29 @@
-//! The deadlines of one exchange; the nearest one is the connection's alarm.
+//! The deadlines of one exchange. The nearest one sets the connection's alarm.
 
 use crate::shard::clock::Millis;
 
-/// Which deadline has passed. If several have at once, the first one of these is the reason.
+/// A timer of an exchange. If several have expired, the first one in this order is reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Timer {
-    /// The answer did not come in time (the route's `timeout`).
+    /// The route's `timeout`: the whole response, over all attempts.
     Route,
-    /// This attempt took too long (`per_try_timeout`).
+    /// `per_try_timeout`: the head of this attempt's response.
     PerTry,
-    /// This attempt was silent for too long (`per_try_idle_timeout`).
+    /// `per_try_idle_timeout`: no progress in this attempt.
     PerTryIdle,
-    /// The request was not received whole in time (`request_timeout`).
+    /// `request_timeout`: receiving the whole request.
     Request,
-    /// The exchange has lasted too long (`max_stream_duration`).
+    /// `max_stream_duration`: the whole exchange.
     StreamDuration,
-    /// Nothing moved for too long (`stream_idle_timeout`).
+    /// `stream_idle_timeout`: no progress in either direction.
     StreamIdle,
-    /// The client has half-closed, and the grace for it is over: it has left.
+    /// The grace period of a client that has half-closed; afterwards it counts as disconnected.
     HalfClosed,
-    /// The wait before the next attempt is over.
+    /// The delay before the next attempt.
     Backoff,
 }
 
-/// When each of them passes.
+/// When each timer expires.
 #[derive(Clone, Debug)]
 pub(super) struct Deadlines {
     at: [Millis; ORDER.len()],
@@ -31,7 +31,7 @@ pub(super) struct Deadlines {
 
 const NEVER: Millis = Millis::MAX;
 
-/// In the order of their numbers.
+/// In the order of their discriminants.
 const ORDER: [Timer; 8] = [
     Timer::Route,
     Timer::PerTry,
@@ -50,30 +50,30 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Moves one of them.
-    pub(super) fn set(&mut self, which: Timer, at: Option<Millis>) {
-        if let Some(place) = self.at.get_mut(which as usize) {
-            *place = at.unwrap_or(NEVER);
+    /// Sets a timer, or stops it.
+    pub(super) fn set(&mut self, timer: Timer, at: Option<Millis>) {
+        if let Some(slot) = self.at.get_mut(timer as usize) {
+            *slot = at.unwrap_or(NEVER);
         }
     }
 
-    /// When one of them passes.
+    /// When a timer expires; `None` if it is not running.
     #[must_use]
-    pub(super) fn get(&self, which: Timer) -> Option<Millis> {
-        self.at.get(which as usize).copied().filter(|&at| at != NEVER)
+    pub(super) fn get(&self, timer: Timer) -> Option<Millis> {
+        self.at.get(timer as usize).copied().filter(|&at| at != NEVER)
     }
 
-    /// The nearest.
+    /// The nearest deadline.
     #[must_use]
     pub(super) fn nearest(&self) -> Option<Millis> {
         Some(self.at.iter().fold(NEVER, |nearest, &at| nearest.min(at))).filter(|&at| at != NEVER)
     }
 
-    /// Which one has passed at `now`.
+    /// The first timer that has expired at `now`.
     #[must_use]
-    pub(super) fn passed(&self, now: Millis) -> Option<Timer> {
-        let place = self.at.iter().position(|&at| at <= now)?;
-        ORDER.get(place).copied()
+    pub(super) fn expired(&self, now: Millis) -> Option<Timer> {
+        let slot = self.at.iter().position(|&at| at <= now)?;
+        ORDER.get(slot).copied()
     }
 }
 
@@ -82,30 +82,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_deadline_is_the_alarm() {
+    fn the_nearest_deadline_sets_the_alarm() {
         let mut deadlines = Deadlines::default();
         assert_eq!(deadlines.nearest(), None);
         deadlines.set(Timer::StreamIdle, Some(300_000));
         deadlines.set(Timer::Route, Some(15_000));
         assert_eq!(deadlines.nearest(), Some(15_000));
-        assert_eq!(deadlines.passed(14_999), None);
-        assert_eq!(deadlines.passed(15_000), Some(Timer::Route));
+        assert_eq!(deadlines.expired(14_999), None);
+        assert_eq!(deadlines.expired(15_000), Some(Timer::Route));
     }
 
     #[test]
-    fn each_has_a_place_of_its_own() {
-        for (place, which) in ORDER.into_iter().enumerate() {
-            assert_eq!(which as usize, place);
+    fn each_timer_has_its_own_slot() {
+        for (slot, timer) in ORDER.into_iter().enumerate() {
+            assert_eq!(timer as usize, slot);
         }
     }
 
     #[test]
-    fn the_routes_deadline_is_the_reason_when_several_have_passed() {
+    fn the_route_timeout_is_reported_when_several_timers_have_expired() {
         let mut deadlines = Deadlines::default();
         deadlines.set(Timer::PerTry, Some(10));
         deadlines.set(Timer::Route, Some(20));
-        assert_eq!(deadlines.passed(30), Some(Timer::Route));
+        assert_eq!(deadlines.expired(30), Some(Timer::Route));
         deadlines.set(Timer::Route, None);
-        assert_eq!(deadlines.passed(30), Some(Timer::PerTry));
+        assert_eq!(deadlines.expired(30), Some(Timer::PerTry));
     }
 }

@@ -1,7 +1,6 @@
-//! The answer on its way to the client, while the rest of the request may still go the other way.
+//! Sends the response to the client, while the rest of the request may still go upstream.
 //!
-//! Invariant: an answer that does not end as its origin announced does not end cleanly for the
-//! client either.
+//! Invariant: a response that is incomplete upstream does not look complete to the client.
 
 use super::attempt::{self, Answer, Failed};
 use super::body::{Fault, Framing, Pump};
@@ -16,7 +15,7 @@ use crate::http::TrailerRules;
 use crate::http::{BodyLength, FieldName, Underscores};
 use crate::upstream::connection::{ClosedBy, Connection};
 
-/// Sends the answer that stands in the exchange's response head.
+/// Sends the response whose head is in the exchange.
 pub(super) async fn deliver(
     exchange: &mut Exchange<'_>,
     route: &Route,
@@ -27,7 +26,7 @@ pub(super) async fn deliver(
     let Answer { connection, length } = answer;
     exchange.start_timers(upload);
     exchange.start_try_idle_timer(upload);
-    // Asked before the hop-by-hop fields go.
+    // Checked before the hop-by-hop fields are removed.
     let origin_stays = exchange.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let framing = exchange.finish_response_head(route, length, attempts);
     exchange.count_response();
@@ -51,7 +50,7 @@ pub(super) async fn deliver(
         Err(fault) => Err(Broken::Answer(fault)),
     };
     if let Err(Broken::Answer(Fault::Malformed(_))) = relayed {
-        // What came before the misdeed is the client's.
+        // The client still gets what preceded the violation.
         exchange.arm();
         if exchange.client.send_all(pump.unsent()).await.is_err() {
             relayed = Err(Broken::Client);
@@ -87,16 +86,16 @@ pub(super) async fn deliver(
     after
 }
 
-/// Why an answer broke off.
+/// Why a response was cut off.
 enum Broken {
-    /// The origin, or the way to the client.
+    /// An error of the upstream body, or of either connection.
     Answer(Fault),
     Deadline(Timer),
-    /// The client has gone, or its request is malformed.
+    /// The client has disconnected, or its request body is invalid.
     Client,
 }
 
-/// Moves the answer, and what is left of the request, until the answer is sent.
+/// Relays the response, and the rest of the request, until the response is sent.
 async fn relay(
     exchange: &mut Exchange<'_>,
     connection: &Connection,
@@ -137,7 +136,7 @@ async fn relay(
         }
         if ready.timed_out {
             exchange.check_deadlines().map_err(|failed| match failed {
-                Failed::Deadline(passed) => Broken::Deadline(passed),
+                Failed::Deadline(timer) => Broken::Deadline(timer),
                 _ => Broken::Client,
             })?;
         }
@@ -148,7 +147,7 @@ async fn relay(
     }
 }
 
-/// Moves the answer on, as far as it goes without waiting and the budget lasts; one step at least.
+/// Moves the response on until it would block or the budget is spent; always at least one step.
 fn step(
     exchange: &mut Exchange<'_>,
     connection: &Connection,
@@ -156,7 +155,8 @@ fn step(
     origin_in: bool,
     request_ended: bool,
 ) -> Result<(), Broken> {
-    // A connection that ends with this answer would wait for the turn before it can be closed.
+    // A connection that closes after this response would have to wait for the turn of the ring
+    // first.
     let may_post = request_ended && exchange.keeps_connection();
     let mut may_receive = origin_in;
     loop {
@@ -186,7 +186,8 @@ fn step(
     }
 }
 
-/// Moves the rest of the request on. An origin that reads no more is no error: its answer counts.
+/// Moves the rest of the request on. It is not an error if the host stops reading: its response
+/// counts.
 fn step_upload(
     exchange: &mut Exchange<'_>,
     connection: &Connection,
@@ -204,7 +205,7 @@ fn step_upload(
     }
 }
 
-/// Counts the end of an answer that broke off; says what becomes of the two connections.
+/// Counts a response that was cut off; returns what to do with the two connections.
 fn end(
     exchange: &mut Exchange<'_>,
     connection: &Connection,
@@ -215,7 +216,7 @@ fn end(
         exchange.client.stats().downstream_rq_tx_reset.inc();
         exchange.client.stats().downstream_rq_rx_reset.inc();
     }
-    // A body that only the close ends would look whole if the connection were closed in peace.
+    // A body that ends with the close of the connection would look complete after an orderly close.
     let by_close = framing == Framing::Identity
         && !exchange.heads.response.fields.has(FieldName::ContentLength);
     let cut = if by_close { After::Reset } else { After::Close };
@@ -232,8 +233,8 @@ fn end(
             connection.pool().stats().upstream_cx_protocol_error.inc();
             (cut, ClosedBy::Host)
         }
-        Broken::Deadline(passed) => {
-            match passed {
+        Broken::Deadline(timer) => {
+            match timer {
                 Timer::Route => {
                     connection.pool().stats().upstream_rq_timeout.inc();
                     connection.pool().host_stats().rq_timeout.inc();
@@ -241,11 +242,11 @@ fn end(
                 Timer::PerTryIdle => {
                     connection.pool().stats().upstream_rq_per_try_idle_timeout.inc();
                 }
-                passed => exchange.count_timeout(passed),
+                timer => exchange.count_timeout(timer),
             }
             (cut, ClosedBy::Us)
         }
-        // One that has only half-closed still reads.
+        // A client that has only half-closed still reads.
         Broken::Client => (cut, ClosedBy::Us),
     }
 }

@@ -1,4 +1,4 @@
-//! The heads of an exchange, edited as the connection manager and the route say.
+//! Edits the heads of an exchange as the connection manager and the route say.
 
 use super::deadlines::Timer;
 use super::headers::{self, ConnectionHeader};
@@ -17,7 +17,7 @@ use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::host::Host;
 
 impl Exchange<'_> {
-    /// Applies the connection manager's rules; an outcome, if the request ends here.
+    /// Applies the connection manager's rules. Returns an outcome if the request is answered here.
     pub(super) fn normalize(&mut self) -> Option<Outcome> {
         let peer = Peer { remote: self.client.peer, local: self.client.local, tls: false };
         let shard = self.client.shard;
@@ -29,7 +29,7 @@ impl Exchange<'_> {
                 if !facts.keep_alive {
                     self.persistence = Persistence::Close;
                 }
-                // Envoy: a CONNECT is an upgrade, by its method.
+                // As in Envoy, a CONNECT is an upgrade.
                 if facts.upgrade || self.heads.request.method == Method::Connect {
                     self.upgrade = Upgrade::Requested;
                     self.persistence = Persistence::Close;
@@ -73,7 +73,8 @@ impl Exchange<'_> {
         reply
     }
 
-    /// Whether the upgrade that the client asks for is allowed, on a route with this action.
+    /// Begins the upgrade that the client asks for, if the route or the connection manager allows
+    /// it.
     pub(super) fn begin_upgrade(&mut self, action: &Action) -> Result<(), LocalReply> {
         if self.upgrade == Upgrade::None {
             return Ok(());
@@ -83,11 +84,11 @@ impl Exchange<'_> {
             None if request.method == Method::Connect => b"CONNECT",
             protocol => protocol.unwrap_or_default(),
         };
-        let of_route = match action {
+        let route_allows = match action {
             Action::Forward(plan) => plan.upgrades.allow(protocol),
             _ => None,
         };
-        if !of_route.or_else(|| self.chain.manager.upgrades.allow(protocol)).unwrap_or(false) {
+        if !route_allows.or_else(|| self.chain.manager.upgrades.allow(protocol)).unwrap_or(false) {
             return Err(self.refusal(Refusal::Upgrade));
         }
         self.upgrade = Upgrade::Allowed;
@@ -106,15 +107,15 @@ impl Exchange<'_> {
         self.facts.is_some_and(|facts| facts.internal)
     }
 
-    /// Envoy: trailers go on if both codecs let them.
+    /// As in Envoy, trailers are forwarded if both codecs allow them.
     pub(super) fn passes_trailers(&self, origin: &HttpProtocolOptions) -> bool {
         self.chain.manager.enable_trailers && origin.enable_trailers
     }
 
-    /// How many bytes of the request's body are kept for a retry.
+    /// The most bytes of the request body that are kept for a retry.
     pub(super) fn replay_bytes_max(&self, route: &Route) -> usize {
         match route.body_buffer_max {
-            Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
+            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
             None => self.client.buffer_limit(),
         }
     }
@@ -140,7 +141,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Edits the request for the host that was chosen. Envoy: how the body is framed is told last.
+    /// Edits the request for the selected host. As in Envoy, the framing is announced last.
     pub(super) fn rewrite_for_host(&mut self, plan: &Forward, host: &Host) {
         let name = host.endpoint.hostname.as_bytes();
         if matches!(plan.host_rewrite, HostRewrite::Auto) && !name.is_empty() {
@@ -148,12 +149,12 @@ impl Exchange<'_> {
         }
         framing::announce_request(&mut self.heads.request, self.body);
         if self.upgrade != Upgrade::None && self.body == BodyLength::None {
-            // No body is announced, whatever the method: what follows is another protocol.
+            // Whatever the method, no body is announced: another protocol follows.
             self.heads.request.fields.remove(FieldName::ContentLength);
         }
     }
 
-    /// `x-envoy-attempt-count` of the attempt that begins.
+    /// Sets `x-envoy-attempt-count` for the attempt that begins.
     pub(super) fn set_attempt_count(&mut self, virtual_host: &VirtualHost, attempt: u32) {
         if virtual_host.include_request_attempt_count {
             let mut digits = itoa::Buffer::new();
@@ -162,16 +163,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// `x-envoy-is-timeout-retry` of another attempt: whether the one before it took too long.
+    /// Sets `x-envoy-is-timeout-retry` for a further attempt: whether the previous one timed out.
     pub(super) fn set_timeout_retry_header(&mut self, virtual_host: &VirtualHost, timed_out: bool) {
         if virtual_host.include_is_timeout_retry_header {
-            let told: &[u8] = if timed_out { b"true" } else { b"false" };
-            self.heads.request.fields.set(FieldName::XEnvoyIsTimeoutRetry, told);
+            let value: &[u8] = if timed_out { b"true" } else { b"false" };
+            self.heads.request.fields.set(FieldName::XEnvoyIsTimeoutRetry, value);
         }
     }
 
-    /// As Envoy, the original is the host before this change, be it the one of the last attempt,
-    /// and it is told even if nothing changed.
+    /// As in Envoy, the original is the host before this change, possibly that of the previous
+    /// attempt, and the header is set even if nothing changed.
     fn set_host(&mut self, host: &[u8], plan: &Forward) {
         let head = &mut self.heads.request;
         let original = head.authority().unwrap_or_default().to_vec();
@@ -185,7 +186,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// As with the host, the original is told even if nothing changed.
+    /// As with the host, the header with the original is set even if nothing changed.
     fn set_path(&mut self, target: &[u8]) {
         let head = &mut self.heads.request;
         if !self.chain.manager.suppress_envoy_headers {
@@ -204,7 +205,7 @@ impl Exchange<'_> {
         route.request_headers.apply_to_request(&mut self.heads.request, &stream, &mut scratch);
     }
 
-    /// Edits an answer as the route says; `reply` if it is made here.
+    /// Edits the response as the route says; `reply` is given if it is a local reply.
     pub(super) fn mutate_response(&mut self, route: Option<&Route>, reply: Option<&LocalReply>) {
         let Some(route) = route.filter(|route| !route.response_headers.is_empty()) else { return };
         let stream = self.stream(Some(route));
@@ -217,7 +218,8 @@ impl Exchange<'_> {
         route.response_headers.apply_to_response(response, Some(request), &stream, &mut scratch);
     }
 
-    /// The head of an origin's answer, as the client gets it. Tells how the body is framed.
+    /// Turns the head of the upstream response into the one for the client. Returns how the body is
+    /// framed.
     pub(super) fn finish_response_head(
         &mut self,
         route: &Route,
@@ -226,14 +228,14 @@ impl Exchange<'_> {
     ) -> Framing {
         let now = self.client.shard.clock.now();
         let upgrade = self.upgrade != Upgrade::None;
-        // Envoy: nobody knows how long the answer took to a request that has not ended, as one for
-        // an upgrade never does.
-        let tells = !upgrade && !self.chain.manager.suppress_envoy_headers;
-        let received = self.received.filter(|_| tells);
+        // As in Envoy there is no service time if the request has not ended. One for an upgrade
+        // never does.
+        let adds_time = !upgrade && !self.chain.manager.suppress_envoy_headers;
+        let received = self.received.filter(|_| adds_time);
         let took = received.map(|received| now.saturating_sub(received));
         headers::from_origin(&mut self.heads.response, took);
         if !self.is_complete() {
-            // Envoy: a request is not late any more once it is answered.
+            // As in Envoy, `request_timeout` ends with the response.
             self.deadlines.set(Timer::Request, None);
             self.record_early_answer();
         }
@@ -249,7 +251,8 @@ impl Exchange<'_> {
             self.persistence = Persistence::Close;
         }
         let connection = match self.connection_header() {
-            // An upgrade is told of in `connection`, which is then not free for anything else.
+            // With an upgrade the `connection` header names it, and is not available for anything
+            // else.
             _ if self.heads.response.upgrade().is_some() => ConnectionHeader::Absent,
             _ if tunnel::switches(self) => ConnectionHeader::Absent,
             connection => connection,
@@ -261,7 +264,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The answer that the configuration spells out.
+    /// The reply of a `direct_response`.
     pub(super) fn direct(&self, direct: &DirectResponse) -> LocalReply {
         let mut reply = LocalReply::direct(direct.status, direct.body.clone());
         let mut location = Vec::new();
@@ -272,14 +275,14 @@ impl Exchange<'_> {
         reply
     }
 
-    /// The answer that sends the client elsewhere.
+    /// The reply of a `redirect`.
     pub(super) fn redirect(&self, route: &Route, redirect: &Redirect) -> LocalReply {
         let mut location = Vec::new();
         redirect.location(&route.path, &self.heads.request, &mut location);
         LocalReply::redirect(redirect.status, location)
     }
 
-    /// The answer where TLS is required.
+    /// The reply where TLS is required.
     pub(super) fn redirect_to_tls(&self) -> LocalReply {
         let mut location = Vec::new();
         route::tls_location(&self.heads.request, &mut location);
@@ -287,7 +290,7 @@ impl Exchange<'_> {
     }
 }
 
-/// A body without a length that an HTTP/1.0 client can be told.
+/// Whether the body, sent to an HTTP/1.0 client, can only end with the close of the connection.
 const fn ends_by_close(length: BodyLength) -> bool {
     matches!(length, BodyLength::Chunked | BodyLength::UntilClose)
 }

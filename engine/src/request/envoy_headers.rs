@@ -1,8 +1,8 @@
-//! What clients ask of the router in `x-envoy-*` fields. Those of a client that may not ask are gone
-//! before a route is looked for (`downstream/normalize.rs`); those that are heard end here.
+//! The `x-envoy-*` headers with which clients control the router. Those of external clients are
+//! removed before a route is selected (`downstream/normalize.rs`); the rest are removed here.
 //!
-//! Two of them are taken and not heard: an attempt is never hedged, and there are no stats under
-//! another name.
+//! Three of them are accepted without effect: `x-envoy-hedge-on-per-try-timeout`,
+//! `x-envoy-upstream-alt-stat-name` and `x-envoy-upstream-stream-duration-ms`.
 
 use super::Exchange;
 use super::reply::LocalReply;
@@ -11,17 +11,17 @@ use super::route::Forward;
 use crate::flags::Flag;
 use crate::http::{FieldName, FieldSet};
 
-/// What a request gets that took too long.
+/// The reply to a request that timed out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TimeoutReply {
-    /// 504, with a text.
+    /// 504 with a body.
     GatewayTimeout,
-    /// 204: `x-envoy-upstream-rq-timeout-alt-response`, whatever it says.
+    /// 204: `x-envoy-upstream-rq-timeout-alt-response` is present, with any value.
     NoContent,
 }
 
 impl TimeoutReply {
-    /// `reply`, or what takes its place.
+    /// `reply`, or its replacement.
     pub(super) fn of(self, reply: LocalReply) -> LocalReply {
         match self {
             Self::GatewayTimeout => reply,
@@ -31,8 +31,7 @@ impl TimeoutReply {
 }
 
 impl Exchange<'_> {
-    /// The reply to a request with a field that `strict_check_headers` names and that says nothing
-    /// valid.
+    /// The reply to a request with an invalid value in a header that `strict_check_headers` lists.
     pub(super) fn check_strict_headers(&self) -> Option<LocalReply> {
         let fields = &self.heads.request.fields;
         let value = |name| fields.get(name).filter(|value| !is_valid(name, value));
@@ -46,10 +45,11 @@ impl Exchange<'_> {
         )
     }
 
-    /// Sets the timers of a request, and takes the fields away that ask for others.
+    /// Sets the timeouts of a request, and removes the headers that set them.
     ///
-    /// Envoy: if an Envoy before us says what it expects and is believed, that is the timeout, and
-    /// both fields go on.
+    /// As in Envoy, with `respect_expected_rq_timeout` the `x-envoy-expected-rq-timeout-ms` of the
+    /// Envoy in front is the timeout, and that header and `x-envoy-upstream-rq-timeout-ms` are
+    /// forwarded.
     pub(super) fn take_timeouts(&mut self, plan: &Forward) {
         let request = &mut self.heads.request;
         let expected = FieldName::XEnvoyExpectedRqTimeoutMs;
@@ -68,7 +68,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Takes the fields away that ask for retries.
+    /// Removes the headers that control retries.
     pub(super) fn remove_retry_fields(&mut self) {
         self.heads.request.fields.remove_set(RETRIES);
     }

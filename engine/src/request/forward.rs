@@ -1,7 +1,7 @@
-//! Forwards a request: attempts until an answer can be given.
+//! Forwards a request: makes attempts until there is a response for the client.
 //!
-//! Invariant: nothing is sent to the client before the decision that this attempt's answer is the
-//! one it gets; after that there is no other attempt.
+//! Invariant: nothing is sent to the client before it is decided that the response of this attempt
+//! is final. After that there is no further attempt.
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -30,7 +30,7 @@ use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::{Look, Pool};
 
-/// Forwards the request of `exchange` as `plan` says.
+/// Forwards the request as `plan` says.
 pub(super) async fn forward(
     exchange: &mut Exchange<'_>,
     virtual_host: &VirtualHost,
@@ -95,8 +95,8 @@ pub(super) async fn forward(
     outcome
 }
 
-/// The rules for the trailers of a request. Envoy: they go on if both codecs let them; where that of
-/// the client does not, it looks at none.
+/// The rules for the trailers of a request. As in Envoy they are forwarded if both codecs allow
+/// them; if the client's codec does not, they are not even checked.
 fn trailer_rules(exchange: &Exchange<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
     let manager = &exchange.chain.manager;
     manager.enable_trailers.then(|| TrailerRules {
@@ -107,7 +107,7 @@ fn trailer_rules(exchange: &Exchange<'_>, cluster: &LocalCluster) -> Option<Trai
     })
 }
 
-/// Edits the request as the route says, once for all attempts.
+/// Edits the request as the route says, once for all attempts, and sets its timeouts.
 fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
     exchange.take_timeouts(plan);
     let idle = plan.idle_timeout.or(exchange.chain.manager.timeouts.stream_idle);
@@ -123,12 +123,12 @@ fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Rout
         }
         _ => expect_timeout(exchange, Duration::ZERO),
     }
-    // Envoy: what the route adds may name the count.
+    // As in Envoy, headers that the route adds may refer to the count.
     exchange.set_attempt_count(virtual_host, exchange.upstream.attempts);
     exchange.rewrite_request(route, plan);
 }
 
-/// `x-envoy-expected-rq-timeout-ms`: what is left for this attempt.
+/// Sets `x-envoy-expected-rq-timeout-ms` to the time left for this attempt.
 fn expect_timeout(exchange: &mut Exchange<'_>, elapsed: Duration) {
     if exchange.chain.manager.suppress_envoy_headers {
         return;
@@ -140,14 +140,14 @@ fn expect_timeout(exchange: &mut Exchange<'_>, elapsed: Duration) {
     }
 }
 
-/// What one forwarded request needs over all its attempts.
+/// The state of one forwarded request over all its attempts.
 struct Forwarder<'a> {
     virtual_host: &'a VirtualHost,
     plan: &'a Forward,
     cluster: Rc<LocalCluster>,
     retry: Option<RetryState<'a>>,
     upload: Upload,
-    /// Whom a retry avoids; empty unless the policy says so.
+    /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
     tried: Vec<Rc<Pool>>,
     stale_retry: StaleRetry,
     /// Counts against `max_retries` from the decision to retry until an answer is accepted.
@@ -162,14 +162,14 @@ enum StaleRetry {
     Used,
 }
 
-/// What follows a failed attempt.
+/// What to do after a failed attempt.
 enum Verdict {
-    /// Another attempt after this wait; none: at once.
+    /// Make another attempt after this delay; `None`: at once.
     Again(Option<RetryDelay>),
     End(Outcome),
 }
 
-/// An answer and the request on its connection.
+/// The response to an attempt. The request counts as active until this is dropped.
 struct Answered {
     answer: Answer,
     active: ActiveRequest,
@@ -250,13 +250,13 @@ impl Forwarder<'_> {
         early.map_err(|fault| attempt::upload_fault(exchange, &fault))
     }
 
-    /// Whether the request is for a tunnel that ends here.
+    /// Whether the request is a CONNECT that is terminated here.
     fn terminates(&self, exchange: &Exchange<'_>) -> bool {
         self.plan.connect == Connect::Terminated && exchange.heads.request.method == Method::Connect
     }
 
-    /// Encodes the head of the request. Envoy: the names are written as the origin's codec says,
-    /// unless the client's has kept them.
+    /// Encodes the head of the request. As in Envoy, header names are written as the upstream codec
+    /// is configured, unless the client's codec has preserved them.
     fn encode(&self, exchange: &Exchange<'_>, out: &mut Vec<u8>) {
         let request = &exchange.heads.request;
         let http = &self.cluster.cluster().http;
@@ -275,9 +275,10 @@ impl Forwarder<'_> {
         }
     }
 
-    /// The pool of the host for this attempt.
+    /// Picks the host for this attempt.
     ///
-    /// Envoy: a retry that got a host which was tried asks the balancer again, so often and no more.
+    /// As in Envoy, a retry that gets a host which was already tried picks again, up to
+    /// `host_selection_retry_max_attempts` times.
     fn pick(&mut self) -> Option<Rc<Pool>> {
         let policy = self.retry.as_ref().map(RetryState::policy);
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
@@ -314,13 +315,13 @@ impl Forwarder<'_> {
         attempt::lease(exchange, pool).await
     }
 
-    /// Whether it does no harm to send the request twice.
+    /// Whether the request may safely be sent twice.
     fn can_resend(&self, exchange: &Exchange<'_>) -> bool {
         exchange.heads.request.method.is_idempotent() && self.upload.can_replay()
     }
 
-    /// Envoy: once an answer has begun or the body is more than is kept, the request is not retried
-    /// any more.
+    /// Disables retries once a response has begun or the body exceeds the replay limit, as Envoy
+    /// does.
     fn drop_retries(&mut self, exchange: &Exchange<'_>) {
         if exchange.interim == Interim::Received {
             self.retry = None;
@@ -330,7 +331,7 @@ impl Forwarder<'_> {
         }
     }
 
-    /// Whether the answer is discarded for another attempt, and how long that waits.
+    /// Decides whether the response is discarded for another attempt, and how long that is delayed.
     fn judge_answer(&mut self, exchange: &mut Exchange<'_>) -> Option<RetryDelay> {
         let decision = self.retry.as_mut()?.on_response(&exchange.heads.response, SystemTime::now);
         let wait = self.decide(exchange, decision);
@@ -341,14 +342,15 @@ impl Forwarder<'_> {
     }
 
     fn judge_failure(&mut self, exchange: &mut Exchange<'_>, failed: Failed) -> Verdict {
-        // A host may close an idle connection in the moment we use it. Nothing came back, so a
-        // request that may be repeated is sent once more: no retry, and no 503 for the client.
+        // A host may close an idle connection just when we reuse it. Nothing was received, so a
+        // request that is safe to resend is sent once more. This is not a retry, and the client
+        // gets no 503.
         if let Failed::Upstream { sent: Sent::OnStaleConnection, .. } = failed
             && self.stale_retry == StaleRetry::Unused
             && self.can_resend(exchange)
         {
             self.stale_retry = StaleRetry::Used;
-            // It has not been tried.
+            // The host does not count as tried.
             self.tried.pop();
             return Verdict::Again(None);
         }
@@ -372,7 +374,7 @@ impl Forwarder<'_> {
         Verdict::End(self.end(exchange, failed))
     }
 
-    /// Carries out a retry decision: the breaker, the stats, the back-off.
+    /// Applies a retry decision: circuit breaker, stats, delay.
     fn decide(&mut self, exchange: &mut Exchange<'_>, decision: Decision) -> Option<RetryDelay> {
         let stats = self.cluster.stats();
         match decision {
@@ -388,7 +390,7 @@ impl Forwarder<'_> {
             }
             Decision::No(Refusal::NotRetriable) => return None,
         }
-        // The place of the retry before this one is free again.
+        // Release the permit of the previous retry first.
         self.retrying = None;
         self.retrying = self.cluster.breakers().acquire(self.plan.priority, Resource::Retries);
         if self.retrying.is_none() {
@@ -399,7 +401,8 @@ impl Forwarder<'_> {
         Some(self.retry.as_mut()?.next_delay(random))
     }
 
-    /// Lets an answer go that the client does not get.
+    /// Discards a response that the client does not get. Its connection is kept if nothing of it is
+    /// left to receive.
     fn discard(&self, exchange: &mut Exchange<'_>, answered: Answered) {
         let Answered { answer, active } = answered;
         drop(active);
@@ -420,7 +423,7 @@ impl Forwarder<'_> {
         }
     }
 
-    /// Waits before the next attempt; the client may go away and deadlines may pass meanwhile.
+    /// Waits before the next attempt. Fails if the client disconnects or a timer expires meanwhile.
     async fn back_off(
         &mut self,
         exchange: &mut Exchange<'_>,
@@ -448,7 +451,7 @@ impl Forwarder<'_> {
             exchange.deadlines.set(Timer::Backoff, None);
             exchange.check_deadlines()?;
         }
-        // Envoy counts a retry when it begins.
+        // Envoy counts a retry when it starts.
         let stats = self.cluster.stats();
         match wait {
             Some(RetryDelay::Exponential(_)) => stats.upstream_rq_retry_backoff_exponential.inc(),
@@ -460,7 +463,7 @@ impl Forwarder<'_> {
         Ok(())
     }
 
-    /// What the client gets when no attempt succeeded.
+    /// The reply to the client when no attempt succeeded.
     fn end(&self, exchange: &mut Exchange<'_>, failed: Failed) -> Outcome {
         exchange.upstream.body_bytes = self.upload.received_bytes();
         let stats = self.cluster.stats();
@@ -482,7 +485,7 @@ impl Forwarder<'_> {
             Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => {
                 exchange.timeout_reply.of(LocalReply::per_try_timeout())
             }
-            Failed::Deadline(passed) => return Outcome::reply(exchange.timed_out(passed)),
+            Failed::Deadline(timer) => return Outcome::reply(exchange.timed_out(timer)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         reply.attempts = tells_attempts.then_some(exchange.upstream.attempts);
@@ -499,23 +502,23 @@ impl Forwarder<'_> {
         route: &Route,
         answered: Answered,
     ) -> Outcome {
-        // `active` counts to the end of the answer.
+        // The request is active until the end of the response.
         let Answered { mut answer, active } = answered;
-        // Envoy: an answer that has begun is not measured by its attempt any more.
+        // As in Envoy, `per_try_timeout` ends with the head of the response.
         exchange.deadlines.set(Timer::PerTry, None);
-        // Envoy: the place among the retries is free when an answer is accepted.
+        // As in Envoy, the retry permit is released when a response is accepted.
         self.retrying = None;
         self.upload.drop_replay();
         exchange.upstream.body_bytes = self.upload.received_bytes();
         let status = exchange.heads.response.status;
-        // As Envoy, no answer of the cluster is counted where WebSocket was not taken.
+        // As in Envoy, the response is not charged to the cluster if a WebSocket handshake failed.
         if !tunnel::strip_failed_websocket(exchange, &mut answer) {
             charge::answer(&self.cluster, exchange, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         let attempts = tells_attempts.then_some(exchange.upstream.attempts);
         if tunnel::switches(exchange) {
-            // Tunnels are few, and their state is large.
+            // Boxed: tunnels are rare, and their state is large.
             let tunnel = Box::pin(tunnel::run(exchange, route, answer, attempts));
             return Outcome::Done(tunnel.await);
         }
@@ -538,10 +541,10 @@ fn open_tunnel(exchange: &mut Exchange<'_>, connection: Connection) -> Answer {
     Answer { connection, length: BodyLength::None }
 }
 
-/// Returns a connection on which everything ended as it should.
+/// Returns a connection to its pool after a complete exchange.
 pub(super) fn give_back(exchange: &Exchange<'_>, connection: Connection) {
     if exchange.upgrade != Upgrade::None {
-        // Who knows what the host makes of the next bytes.
+        // The host may take the next bytes for another protocol.
         return connection.close(ClosedBy::Us);
     }
     let now = exchange.client.shard.clock.now();
@@ -549,7 +552,8 @@ pub(super) fn give_back(exchange: &Exchange<'_>, connection: Connection) {
     pool.give_back(connection, now);
 }
 
-/// What a failed attempt means for a retry, and whether the host may have seen the request.
+/// The reset that a failed attempt is for the retry policy, and whether the host may have seen the
+/// request.
 fn reset(failed: Failed) -> Option<(Reset, bool)> {
     match failed {
         Failed::Upstream { error, sent } => {

@@ -1,11 +1,12 @@
-//! Clients that have closed their sending side and wait for the rest of their answer.
+//! Clients that have closed their sending side (FIN) and wait for the rest of their response.
 //!
-//! A FIN says that a client sends no more. Whether it still reads (`printf … | nc`) or has gone shows
-//! only when something is sent to it: one that has gone answers with a reset. So while there is nothing
-//! to send, it is waited for during a short grace. After that it has left, as in Envoy with the FIN.
+//! A FIN says that the client sends no more. Whether it still reads (`printf … | nc`) or has
+//! disconnected only shows when something is sent to it: a client that has disconnected answers
+//! with a reset. So while there is nothing to send, the exchange continues for a short grace
+//! period. After that the client counts as disconnected, as in Envoy with the FIN.
 //!
-//! Invariant: the wait of a half-closed client for its origin has a deadline, and a shard has a bounded
-//! number of such waits.
+//! Invariant: while a half-closed client waits for the upstream there is a deadline, and the number
+//! of such waits per shard is bounded.
 
 use super::Exchange;
 use super::attempt::Failed;
@@ -14,10 +15,10 @@ use crate::downstream::connection::Input;
 use crate::shard::clock::{Millis, millis};
 
 impl Exchange<'_> {
-    /// Sets the alarm for a wait for the origin, with nothing to send to the client.
+    /// Sets the alarm for a wait for the upstream, with nothing to send to the client.
     ///
     /// # Errors
-    /// [`Failed::ClientGone`] when the client has half-closed and there is no grace for it.
+    /// [`Failed::ClientGone`] if the client has half-closed and gets no grace period.
     #[inline]
     pub(super) fn begin_wait(&mut self) -> Result<(), Failed> {
         let now = self.client.shard.clock.now();
@@ -28,8 +29,9 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Looks whether a client that has sent its whole request has closed behind it, before a host is
-    /// given work: of a crowd that asks and leaves, the origin sees only those with a grace.
+    /// Checks whether a client that has sent its whole request has already closed, before a host
+    /// gets work: if many clients ask and disconnect, the upstream sees only the requests of those
+    /// in a grace period.
     ///
     /// # Errors
     /// [`Failed::ClientGone`], as [`Self::begin_wait`].
@@ -42,8 +44,8 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Whatever moves on the request ends a grace (see [`Exchange::reset_idle_timer`]): the next wait has one of
-    /// its own.
+    /// Any progress ends a grace period (see [`Exchange::reset_idle_timer`]); the next wait has its
+    /// own.
     #[cold]
     fn begin_grace(&mut self, now: Millis) -> Result<(), Failed> {
         if self.deadlines.get(Timer::HalfClosed).is_some() {
@@ -60,7 +62,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// The client is gone, or must be taken to be.
+    /// Marks the client as disconnected.
     pub(super) fn client_gone(&mut self) -> Failed {
         self.client.gone();
         Failed::ClientGone

@@ -1,7 +1,8 @@
-//! The fields of a response: what of the origin's is not passed on, and what the proxy adds.
+//! The fields of a response: which upstream fields are removed, and which ones the proxy adds.
 //!
-//! In Envoy's order: [`from_origin`], then what the route adds, then [`for_one_hop`], [`finish`] and the
-//! framing ([`crate::http1::framing::announce_response`]). A local reply starts with what the route adds.
+//! The order is Envoy's: [`from_origin`], then the headers that the route adds, then
+//! [`for_one_hop`], [`finish`] and the framing ([`crate::http1::framing::announce_response`]). A
+//! local reply starts with the headers that the route adds.
 
 use crate::http::{
     FieldName, HOP_BY_HOP_OF_RESPONSES, HOP_BY_HOP_OF_UPGRADED, JOINED_IN_RESPONSES, Line,
@@ -12,7 +13,7 @@ use crate::shard::clock::DateLine;
 /// The rules of a connection manager for its responses.
 #[derive(Clone, Debug)]
 pub struct ResponseRules {
-    /// What `server` becomes.
+    /// How `server` is set.
     pub server: ServerHeader,
     /// The `server` header that names this server.
     pub server_name: Line,
@@ -36,43 +37,42 @@ impl Default for ResponseRules {
 /// `server_header_transformation`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ServerHeader {
-    /// It names this server, in place of the origin's.
+    /// Names this server, replacing the upstream value.
     #[default]
     Overwrite,
-    /// It names this server where the origin names none.
+    /// Names this server if there is no upstream value.
     AppendIfAbsent,
-    /// It is the origin's.
+    /// Keeps the upstream value.
     PassThrough,
 }
 
-/// What `connection` says to the client.
+/// The `connection` header for the client.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ConnectionHeader {
-    /// Nothing: the default of the version holds.
+    /// None: the default of the HTTP version applies.
     #[default]
     Absent,
-    /// The connection ends with this response.
+    /// The connection closes after this response.
     Close,
     /// An HTTP/1.0 client may send another request.
     KeepAlive,
 }
 
-/// What the response of the moment adds.
+/// The parts of the common headers that differ per response.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish<'a> {
-    /// The `date` header, now.
+    /// The current `date` header.
     pub date: DateLine,
-    /// The id of the request, if it is told.
+    /// The id of the request, if the response carries it.
     pub request_id: Option<&'a [u8]>,
-    /// What `connection` says.
+    /// The `connection` header.
     pub connection: ConnectionHeader,
 }
 
-/// Removes what the origin nominated, and notes how long it took (`None`: not to be told). Ask
-/// [`ResponseHead::keep_alive`] and the framing before.
+/// Removes the fields that the upstream's `Connection` nominates, and sets the service time
+/// (`None`: no header). Evaluate [`ResponseHead::keep_alive`] and the framing before.
 ///
-/// A field that the origin's `Connection` nominates is removed, as RFC 9110 §7.6.1 says; Envoy
-/// leaves it.
+/// RFC 9110 §7.6.1 requires that nominated fields are removed; Envoy keeps them.
 pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>) {
     remove_nominated(head);
     head.fields.merge_set(JOINED_IN_RESPONSES);
@@ -84,16 +84,17 @@ pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>) {
     }
 }
 
-/// Removes what is for one hop only, whoever said it: the origin, or a route that cannot know what
-/// becomes of the connection.
+/// Removes hop-by-hop fields, whether they are from upstream or from a route, which cannot know
+/// what happens to the connection.
 ///
-/// Envoy: who asked for an upgrade is told of one that the origin has, also in a 426.
+/// As in Envoy, a client that asked for an upgrade gets the `upgrade` of the response, also in a
+/// 426.
 pub fn for_one_hop(head: &mut ResponseHead, upgrade: bool) {
     let leave = upgrade && head.upgrade().is_some();
     head.fields.remove_set(if leave { HOP_BY_HOP_OF_UPGRADED } else { HOP_BY_HOP_OF_RESPONSES });
 }
 
-/// Adds what every response to a client has.
+/// Adds the headers of every response to a client.
 pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_>) {
     let fields = &mut head.fields;
     if !fields.has(FieldName::Date) {
@@ -133,8 +134,8 @@ fn remove_nominated(head: &mut ResponseHead) {
     }
 }
 
-/// Members of `Connection` that say something of the connection, and fields that an origin cannot
-/// take back because they frame the message.
+/// Members of `Connection` that are options of the connection, and fields that cannot be nominated
+/// because they frame the message.
 const OPTIONS: [&[u8]; 6] =
     [b"close", b"keep-alive", b"upgrade", b"connection", b"content-length", b"transfer-encoding"];
 
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_named_as_the_rules_say() {
+    fn the_server_header_follows_its_transformation() {
         let rules = |server| ResponseRules { server, ..ResponseRules::default() };
         let (named, anonymous) = ("Server: x\r\nContent-Length: 0\r\n", "Content-Length: 0\r\n");
         for (server, of_named, of_anonymous) in [
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_for_the_origins_hop_stays_behind() {
+    fn hop_by_hop_fields_are_removed() {
         let origin = "Connection: close, X-S\r\nX-S: 1\r\nKeep-Alive: 5\r\nProxy-Connection: a\r\n\
             Upgrade: h2c\r\nTrailer: a\r\nContent-Length: 0\r\n";
         assert_eq!(
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(lines(&switch), ["connection: Upgrade", "upgrade: websocket"]);
     }
 
-    /// Method, client, status and fields of the origin; the framing field that Envoy sent.
+    /// Method, client version, upstream status and fields; the framing field that Envoy sent.
     #[test]
     fn the_framing_is_what_the_client_understands() {
         use {Method::Get, Method::Head, Version::Http10, Version::Http11};

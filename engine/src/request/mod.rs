@@ -1,9 +1,11 @@
-//! One exchange: what is decided about a request, from its head to the last byte of its answer.
+//! One exchange: everything that is decided about a request, from its head to the last byte of its
+//! response.
 //!
-//! The order: header rules → route → filters → forward, direct response or redirect → answer.
-//! It does not read heads from clients (`downstream/`) nor keep connections to hosts (`upstream/`).
+//! The order: header rules → route → filters → forward, direct response or redirect → response.
+//! It does not read heads from clients (`downstream/`) or keep connections to upstream hosts
+//! (`upstream/`).
 //!
-//! Invariant: an exchange ends with exactly one answer begun towards the client, or with the
+//! Invariant: an exchange ends with exactly one response begun towards the client, or with the
 //! connection closed.
 
 mod answer;
@@ -50,7 +52,7 @@ use crate::shard::local::LocalSnapshot;
 use crate::shard::quota::Permit;
 use crate::stats::RouterStats;
 
-/// What is known of one request and its answer.
+/// The state of one request and its response.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     client: &'a mut Client,
@@ -60,70 +62,70 @@ pub(crate) struct Exchange<'a> {
     deadlines: Deadlines,
     timeouts: Timeouts,
     timeout_reply: TimeoutReply,
-    /// How the codec of the origin wants names.
+    /// How the upstream codec writes header names.
     origin_names: Names,
     stream_idle: Option<Duration>,
     per_try_idle: Option<Duration>,
-    /// When its head was complete.
+    /// When the request head was complete.
     began: Millis,
-    /// When the client had sent everything.
+    /// When the client had sent the whole request.
     received: Option<Millis>,
-    /// How its body ends.
+    /// How the request body ends.
     body: BodyLength,
-    /// What becomes of the connection after the answer.
+    /// Whether the connection is kept after the response.
     persistence: Persistence,
-    /// What the connection manager found out about the request.
+    /// What the connection manager found out about the request; unset until it has checked it.
     facts: Option<Facts>,
-    /// Whether its answer has begun, as far as attempts are concerned.
+    /// Whether an interim response has arrived.
     interim: Interim,
-    /// The same for every decision about this request.
+    /// One random number for all decisions about this request.
     random: u64,
-    /// Whether it asks for an upgrade.
+    /// Whether the request asks for an upgrade.
     upgrade: Upgrade,
-    /// What happened to it so far; a reply adds its own.
+    /// The response flags so far; a local reply adds its own.
     flags: Flags,
-    /// The wall clock when it began, once somebody has asked.
+    /// The wall clock time at which it began, set when it is first needed.
     started: Cell<Option<SystemTime>>,
-    /// Where it went.
+    /// The upstream side: cluster, host, connection, attempts.
     upstream: Upstream,
-    /// Its place among those whose client has half-closed.
+    /// Its slot among the exchanges whose client has half-closed.
     half_closed: Option<Permit>,
 }
 
-/// Whether a host has given an interim answer. Envoy: with it the answer has begun, also where the
-/// client does not get it. No other attempt follows, this one has no `per_try_timeout`, and if it
-/// fails the cluster is charged nothing.
+/// Whether a host has sent an interim response. As in Envoy, it counts as the beginning of the
+/// response, even if the client does not get it: there is no further attempt, no `per_try_timeout`
+/// for this one, and if it fails no response is charged to the cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Interim {
     None,
     Received,
 }
 
-/// What a request wants its connection to become. Whoever asks for an upgrade gets no other request
-/// on the connection, whatever the answer: what the client has sent behind it may be no HTTP.
+/// Whether a request asks for an upgrade. If so, the connection serves no further request, whatever
+/// the response: what the client has sent after it may not be HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Upgrade {
-    /// It stays what it is.
+    /// No.
     None,
-    /// A tunnel.
+    /// Yes; not decided yet.
     Requested,
-    /// A tunnel, and that is allowed; counted.
+    /// Yes, and it is allowed and counted.
     Allowed,
 }
 
-/// Whether the client's connection outlives the answer.
+/// Whether the client's connection is kept after the response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Persistence {
     KeepAlive,
     Close,
 }
 
-/// How a request was dealt with.
+/// The result of handling a request.
 #[derive(Debug)]
 enum Outcome {
-    /// The answer is sent, or cannot be.
+    /// The response was sent, or cannot be sent.
     Done(After),
-    /// This is the answer; boxed, for it is large and the others are not.
+    /// A local reply is to be sent. Boxed, because it is much larger than the other variant.
     Reply(Box<LocalReply>),
 }
 
@@ -133,7 +135,7 @@ impl Outcome {
     }
 }
 
-/// Serves the request whose head stands in `heads`.
+/// Serves the request whose head is in `heads`.
 pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     client.begin_exchange();
     let body = match framing::request(&heads.request) {
@@ -159,14 +161,14 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
     after
 }
 
-/// Answers a request whose head cannot be used.
+/// Rejects a request whose head is invalid.
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
     answer::count_early(client.stats());
     answer::send_and_close(client, LocalReply::protocol_error(error)).await
 }
 
-/// Answers a client that did not send its head in time.
+/// Answers a client that did not send the head in time.
 pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> After {
     answer::count_early(client.stats());
     let reply = match limit {
@@ -188,7 +190,7 @@ impl<'a> Exchange<'a> {
         let chain = Rc::clone(client.chain());
         let limits = &chain.manager.timeouts;
         let mut deadlines = Deadlines::default();
-        // It counts from the first byte of the head.
+        // The limit counts from the first byte of the head.
         let after = |limit| client.head_began().saturating_add(millis(limit));
         deadlines.set(Timer::StreamDuration, limits.max_stream_duration.map(after));
         Self {
@@ -217,7 +219,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Decides and carries out.
+    /// Handles the request.
     async fn run(&mut self) -> Outcome {
         if let Some(outcome) = self.normalize() {
             return outcome;
@@ -290,7 +292,8 @@ impl<'a> Exchange<'a> {
         self.client.alarm.set(self.deadlines.nearest(), now);
     }
 
-    /// Sets the alarm for what is sent from here: even that ends when the client does not take it.
+    /// Sets the alarm for a response that is sent from here: it too must time out if the client
+    /// does not read.
     fn arm(&mut self) {
         if self.deadlines.get(Timer::StreamIdle).is_none() {
             self.reset_idle_timer();
@@ -298,7 +301,7 @@ impl<'a> Exchange<'a> {
         self.set_alarm(self.client.shard.clock.now());
     }
 
-    /// Something moved: the idle deadline moves on, and a half-closed client is waited for anew.
+    /// Restarts the idle timer after progress. A half-closed client gets a new grace period.
     fn reset_idle_timer(&mut self) {
         let now = self.client.shard.clock.now();
         let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
@@ -306,15 +309,15 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Timer::HalfClosed, None);
     }
 
-    /// Sets when the request must have come whole, from the first byte of its head on; one for an
-    /// upgrade never does.
+    /// Sets the deadline for receiving the whole request, counted from the first byte of its head.
+    /// A request for an upgrade never ends.
     fn set_request_deadline(&mut self) {
         let limit = self.chain.manager.timeouts.request;
         let at = limit.map(|limit| self.client.head_began().saturating_add(millis(limit)));
         self.deadlines.set(Timer::Request, at);
     }
 
-    /// Starts the timers that wait for the end of the request, once it has come.
+    /// Starts the timers that begin with the end of the request, once it has been received.
     fn start_timers(&mut self, upload: &Upload) {
         if !upload.has_ended() || self.deadlines.get(Timer::Route).is_some() {
             return;
@@ -327,7 +330,8 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Timer::Route, self.timeouts.global.map(after));
     }
 
-    /// Starts the timers of an attempt, which has its connection, once the whole request has come.
+    /// Starts the timers of an attempt that has its connection, once the whole request has been
+    /// received.
     fn start_try_timers(&mut self, upload: &Upload) {
         if upload.has_ended() && self.interim == Interim::None {
             self.start_try_timer(Timer::PerTry, self.timeouts.per_try);
@@ -335,7 +339,7 @@ impl<'a> Exchange<'a> {
         self.start_try_idle_timer(upload);
     }
 
-    /// Starts the one that an answer does not end.
+    /// Starts the per-try idle timer, which the beginning of a response does not stop.
     #[inline]
     fn start_try_idle_timer(&mut self, upload: &Upload) {
         if self.per_try_idle.is_some() && upload.has_ended() {
@@ -352,7 +356,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Something moved between us and the host: the attempt's idle deadline, if it runs, moves on.
+    /// Restarts the idle timer of the attempt, if it runs, after progress on the upstream
+    /// connection.
     fn reset_try_idle_timer(&mut self) {
         if self.deadlines.get(Timer::PerTryIdle).is_some() {
             self.deadlines.set(Timer::PerTryIdle, None);
@@ -360,35 +365,35 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The attempt is over.
+    /// Stops the timers of the attempt.
     fn stop_try_timers(&mut self) {
         self.deadlines.set(Timer::PerTry, None);
         self.deadlines.set(Timer::PerTryIdle, None);
     }
 
-    /// Fails if a deadline has passed.
+    /// Fails if a timer has expired.
     fn check_deadlines(&mut self) -> Result<(), Failed> {
-        match self.deadlines.passed(self.client.shard.clock.now()) {
+        match self.deadlines.expired(self.client.shard.clock.now()) {
             None => Ok(()),
             Some(Timer::HalfClosed) => Err(self.client_gone()),
-            Some(passed) => Err(Failed::Deadline(passed)),
+            Some(timer) => Err(Failed::Deadline(timer)),
         }
     }
 
-    /// The answer when a deadline of the connection manager has passed.
-    fn timed_out(&self, passed: Timer) -> LocalReply {
-        self.count_timeout(passed);
+    /// The reply when a timer of the connection manager has expired.
+    fn timed_out(&self, timer: Timer) -> LocalReply {
+        self.count_timeout(timer);
         let complete = self.is_complete();
-        match passed {
+        match timer {
             Timer::Request => LocalReply::request_timeout(),
             Timer::StreamDuration => LocalReply::max_duration(complete),
             _ => LocalReply::stream_idle(complete),
         }
     }
 
-    fn count_timeout(&self, passed: Timer) {
+    fn count_timeout(&self, timer: Timer) {
         let stats = self.client.stats();
-        match passed {
+        match timer {
             Timer::Request => stats.downstream_rq_timeout.inc(),
             Timer::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
             Timer::StreamIdle => stats.downstream_rq_idle_timeout.inc(),

@@ -1,42 +1,42 @@
-//! What is kept of a request's body, so that another attempt can send it again.
+//! The request body kept for retries.
 //!
-//! The data without its framing, as Envoy counts it, in blocks that the shard lends: nothing moves
-//! when more comes, and all requests of a shard together keep not more than
-//! [`limits::SHARD_REPLAY_BYTES_MAX`]. It does not decide whether there is another attempt.
+//! It is kept without framing, as Envoy counts it, in blocks borrowed from the shard: nothing moves
+//! when more is received, and all requests of a shard together keep at most
+//! [`limits::SHARD_REPLAY_BYTES_MAX`]. It does not decide whether there is a retry.
 //!
-//! Invariant: the blocks go back to the shard when this is dropped, however the request ends.
+//! Invariant: the blocks are returned to the shard when this is dropped, however the request ends.
 
 use crate::limits;
 use crate::shard::buffers::Buffers;
 
-/// The body of one request, as far as it has come.
+/// The body of one request, as far as it has been received.
 #[derive(Debug)]
 pub(super) struct Replay {
     buffers: &'static Buffers,
-    /// Full but for the last.
+    /// All full except the last.
     blocks: Vec<Vec<u8>>,
     bytes: usize,
-    most: usize,
+    limit: usize,
 }
 
-/// It is more than the request, or the shard, may keep.
+/// The body exceeds what the request, or the shard, may keep.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TooMuch;
 
 impl Replay {
-    /// Of a body of which `most` bytes may be kept.
+    /// Keeps at most `limit` bytes.
     #[must_use]
-    pub(super) const fn new(buffers: &'static Buffers, most: usize) -> Self {
-        Self { buffers, blocks: Vec::new(), bytes: 0, most }
+    pub(super) const fn new(buffers: &'static Buffers, limit: usize) -> Self {
+        Self { buffers, blocks: Vec::new(), bytes: 0, limit }
     }
 
     /// Keeps the next part of the body.
     ///
     /// # Errors
-    /// When it cannot be kept. Then what was kept is of no use either.
+    /// If it cannot be kept. What was kept so far is then useless.
     pub(super) fn keep(&mut self, mut data: &[u8]) -> Result<(), TooMuch> {
         self.bytes = self.bytes.saturating_add(data.len());
-        if self.bytes > self.most {
+        if self.bytes > self.limit {
             return Err(TooMuch);
         }
         while !data.is_empty() {
@@ -49,12 +49,12 @@ impl Replay {
         Ok(())
     }
 
-    /// One of the blocks, counted from 0.
+    /// The block at an index.
     pub(super) fn block(&self, at: usize) -> Option<&[u8]> {
         self.blocks.get(at).map(Vec::as_slice)
     }
 
-    /// A block with room.
+    /// The last block; adds one if it is full.
     fn last_block(&mut self) -> Option<&mut Vec<u8>> {
         if self.blocks.last().is_none_or(|block| block.len() == block.capacity()) {
             // Most bodies are short.
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_kept_as_it_came_in_blocks_that_do_not_grow() {
+    fn a_body_is_kept_unchanged_in_blocks_that_do_not_grow() {
         let mut replay = Replay::new(buffers(), limits::REPLAY_BYTES_MAX);
         let body: Vec<u8> = (0..300_000_u32).map(|at| at.to_le_bytes()[0]).collect();
         for piece in body.chunks(7_777) {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_keeps_bodies_up_to_a_bound_and_again_when_some_are_given_back() {
+    fn a_shard_keeps_bodies_up_to_a_limit_and_again_when_some_are_returned() {
         let buffers = buffers();
         let megabyte = vec![b'x'; limits::REPLAY_BYTES_MAX];
         let mut replays = Vec::new();
@@ -121,10 +121,10 @@ mod tests {
             replays.push(replay);
             outcome.is_err()
         });
-        let most = limits::SHARD_REPLAY_BYTES_MAX;
-        let fit = refused.expect("a bound");
-        assert!((most * 7 / 8..=most).contains(&(fit * megabyte.len())), "{fit} bodies");
-        assert!(buffers.replay_bytes() <= most);
+        let limit = limits::SHARD_REPLAY_BYTES_MAX;
+        let fit = refused.expect("a limit");
+        assert!((limit * 7 / 8..=limit).contains(&(fit * megabyte.len())), "{fit} bodies");
+        assert!(buffers.replay_bytes() <= limit);
         replays.truncate(fit - 1);
         assert_eq!(Replay::new(buffers, megabyte.len()).keep(&megabyte), Ok(()));
         replays.clear();

@@ -1,11 +1,12 @@
-//! Local replies: what this proxy answers itself, as data, in Envoy's words.
+//! Local replies: the responses that the proxy makes itself, as data, with Envoy's texts.
 //!
-//! A reply is laid over a response head in steps, because the route's own headers and those
-//! of every answer come in between: [`LocalReply::begin`], the headers that the route adds,
-//! [`LocalReply::add_upstream_headers`], [`LocalReply::describe`], then `date`, `server` and `connection`, and [`LocalReply::end`].
-//! When to reply, and what becomes of the connection, is decided elsewhere.
+//! A reply is written to a response head in steps, because the headers of the route and of every
+//! response go in between: [`LocalReply::begin`], the headers that the route adds,
+//! [`LocalReply::add_upstream_headers`], [`LocalReply::describe`], then `date`, `server` and
+//! `connection`, and [`LocalReply::end`]. When to reply, and whether the connection is kept, is
+//! decided elsewhere.
 //!
-//! Invariant: what the head says about the body is what [`LocalReply::body_for`] gives.
+//! Invariant: the head describes exactly the body that [`LocalReply::body_for`] returns.
 
 use std::borrow::Cow;
 
@@ -16,24 +17,24 @@ use crate::http::{FieldName, Method, RequestHead, ResponseHead, Version};
 use crate::http1;
 use crate::upstream::error::Error;
 
-/// An answer made here.
+/// A response made by the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalReply {
-    /// As HTTP tells it; a gRPC client gets 200 and the status that stands for it.
+    /// The HTTP status. A gRPC client gets 200 and the corresponding gRPC status.
     pub(crate) status: u16,
     /// May be empty.
     pub(crate) body: Bytes,
-    /// Come first, before what the route adds.
+    /// Added first, before the headers of the route.
     pub(crate) fields: Vec<(FieldName, Vec<u8>)>,
-    /// Whether the connection ends with it.
+    /// Whether the connection closes after it.
     pub(crate) closes: bool,
-    /// Whether it says `x-envoy-overloaded`.
+    /// Whether to add `x-envoy-overloaded`.
     pub(crate) is_overloaded: bool,
-    /// How many attempts it says there were.
+    /// The value of `x-envoy-attempt-count`.
     pub(crate) attempts: Option<u32>,
-    /// Takes the place of any other, where a rewrite has decided so.
+    /// Replaces any other content type, if a rewrite has set it.
     pub(crate) content_type: Option<Box<[u8]>>,
-    /// Why, for logs.
+    /// The response flags, for logs.
     pub(crate) flags: Flags,
     /// `%RESPONSE_CODE_DETAILS%`
     pub(crate) details: Cow<'static, str>,
@@ -58,7 +59,7 @@ impl LocalReply {
         Self { closes: true, ..Self::new(status, body) }
     }
 
-    /// A request that cannot be understood.
+    /// To a request that the codec rejects.
     pub(crate) fn protocol_error(error: http1::Error) -> Self {
         Self::closing(error.status(), error.body())
             .with_details(Some(Flag::DownstreamProtocolError), error.details())
@@ -72,12 +73,12 @@ impl LocalReply {
         Self::new(status, "").with_details(Some(Flag::NoClusterFound), "cluster_not_found")
     }
 
-    /// What the configuration spells out.
+    /// A `direct_response`.
     pub(crate) fn direct(status: u16, body: Bytes) -> Self {
         Self { body, ..Self::new(status, "").with_details(None, "direct_response") }
     }
 
-    /// To another address.
+    /// A `redirect`.
     pub(crate) fn redirect(status: u16, location: Vec<u8>) -> Self {
         let fields = vec![(FieldName::Location, location)];
         Self { fields, ..Self::new(status, "").with_details(None, "direct_response") }
@@ -88,7 +89,7 @@ impl LocalReply {
             .with_details(Some(Flag::NoHealthyUpstream), "no_healthy_upstream")
     }
 
-    /// No attempt brought an answer; `error` is what ended the last one.
+    /// No attempt got a response; `error` ended the last one.
     pub(crate) fn upstream_reset(error: Error, after_retry: bool) -> Self {
         let flag = match error {
             Error::Overflow => Flag::UpstreamOverflow,
@@ -123,24 +124,24 @@ impl LocalReply {
         Self::closing(408, "request timeout").with_details(None, "request_overall_timeout")
     }
 
-    /// `complete`: whether the request had come whole.
+    /// `complete`: whether the whole request had been received.
     pub(crate) fn max_duration(complete: bool) -> Self {
         Self::late(complete, "downstream duration timeout")
             .with_details(None, "max_duration_timeout")
     }
 
-    /// `complete`: whether the request had come whole.
+    /// `complete`: whether the whole request had been received.
     pub(crate) fn stream_idle(complete: bool) -> Self {
         Self::late(complete, "stream timeout")
             .with_details(Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
     }
 
-    /// The client is late with its request, or the upstream with its answer.
+    /// 504 if the upstream is late with its response, 408 if the client is late with its request.
     fn late(complete: bool, body: &str) -> Self {
         if complete { Self::new(504, body) } else { Self::closing(408, body) }
     }
 
-    /// With what logs tell about it.
+    /// Adds a response flag and sets the response code details.
     pub(crate) fn with_details(
         mut self,
         flag: Option<Flag>,
@@ -153,7 +154,7 @@ impl LocalReply {
         self
     }
 
-    /// The first step: status, and what comes before the headers of the route.
+    /// The first step: the status, and the headers that precede those of the route.
     pub(crate) fn begin(&self, head: &mut ResponseHead) {
         head.clear();
         head.status = self.status;
@@ -162,7 +163,7 @@ impl LocalReply {
         }
     }
 
-    /// The second step: what is said about the upstream. What a rewrite adds comes behind it.
+    /// The second step: the headers about the upstream. Those that a rewrite adds follow.
     pub(crate) fn add_upstream_headers(&self, head: &mut ResponseHead) {
         let mut digits = itoa::Buffer::new();
         if self.is_overloaded {
@@ -173,7 +174,7 @@ impl LocalReply {
         }
     }
 
-    /// The third step: what is said about the body. There is no request if it could not be read.
+    /// The third step: the headers about the body. There is no request if it could not be parsed.
     pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
         if let Some(request) = request.filter(|request| request.is_grpc()) {
             return self.describe_for_grpc(head, request.method);
@@ -193,7 +194,7 @@ impl LocalReply {
         }
     }
 
-    /// A gRPC client finds status and message in headers, and no body.
+    /// A gRPC client gets status and message in headers, and no body.
     fn describe_for_grpc(&self, head: &mut ResponseHead, method: Method) {
         head.status = 200;
         head.fields.set(FieldName::ContentType, b"application/grpc");
@@ -201,7 +202,7 @@ impl LocalReply {
             head.fields.append(FieldName::GrpcStatus, grpc_status(self.status));
         }
         if !self.body.is_empty() && method != Method::Head {
-            // Envoy: the line end of a JSON document is not part of the message.
+            // As in Envoy, the final line end of a JSON body is not part of the message.
             let is_json = self.content_type.as_deref() == Some(b"application/json");
             let line = self.body.strip_suffix(b"\n").filter(|_| is_json);
             let mut message = Vec::with_capacity(self.body.len());
@@ -211,12 +212,12 @@ impl LocalReply {
         head.fields.remove(FieldName::ContentLength);
     }
 
-    /// The last step: how an answer without a body ends.
+    /// The last step: the framing of a response without a body.
     pub(crate) fn end(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
         if head.fields.has(FieldName::ContentLength) || !has_body(head.status) {
             return;
         }
-        // As Envoy: an answer to HEAD tells how it would have been framed.
+        // As in Envoy, a response to HEAD announces how it would have been framed.
         match request {
             Some(request) if request.method == Method::Head => {
                 if request.version == Version::Http11 {
@@ -227,7 +228,7 @@ impl LocalReply {
         }
     }
 
-    /// The bytes that follow the head.
+    /// The body to send.
     pub(crate) fn body_for(&self, request: Option<&RequestHead>) -> &[u8] {
         let is_without =
             |request: &RequestHead| request.method == Method::Head || request.is_grpc();
@@ -235,15 +236,15 @@ impl LocalReply {
     }
 }
 
-/// Whether an answer of this status may have a body at all.
+/// Whether a response of this status may have a body.
 ///
-/// RFC 9110 §6.4.1 forbids it for these, and the peer would take one for the next answer. Envoy
-/// sends the one that a direct response spells out.
+/// RFC 9110 §6.4.1 forbids it for these, and the peer would take the body for the next response.
+/// Envoy sends the body that a direct response is configured with.
 const fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// The gRPC status that stands for an HTTP status.
+/// The gRPC status for an HTTP status.
 const fn grpc_status(status: u16) -> &'static [u8] {
     match status {
         400 => b"13",
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
     use crate::request::route::tests::{request, shown};
 
-    /// Head and body as a client of a route without headers of its own gets them.
+    /// Status, headers and body that a client gets from a route without headers of its own.
     fn sent(reply: &LocalReply, request: &RequestHead) -> (u16, Vec<String>, String) {
         let mut head = ResponseHead::default();
         reply.begin(&mut head);
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_with_a_body_tells_its_length_and_type_first() {
+    fn a_reply_with_a_body_begins_with_its_length_and_type() {
         let (status, fields, body) = sent(&LocalReply::upstream_timeout(), &by(Method::Get, &[]));
         assert_eq!(status, 504);
         assert_eq!(
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_without_a_body_tells_so_last() {
+    fn a_reply_without_a_body_ends_with_a_length_of_zero() {
         let (_, fields, body) = sent(&LocalReply::no_route(), &by(Method::Get, &[]));
         assert_eq!(fields, ["date: now", "server: envoy", "content-length: 0"]);
         assert_eq!(body, "");
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_that_have_no_body_get_none_even_if_one_is_spelled_out() {
+    fn statuses_without_a_body_get_none_even_if_one_is_configured() {
         for status in [204, 304] {
             let reply = LocalReply::direct(status, Bytes::from_static(b"hello"));
             let (_, fields, body) = sent(&reply, &by(Method::Get, &[]));
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grpc_client_reads_status_and_message_in_headers() {
+    fn a_grpc_client_gets_status_and_message_in_headers() {
         let grpc = ["content-type: application/grpc"];
         let reply = LocalReply::direct(503, Bytes::from_static("50 % ü".as_bytes()));
         let (status, fields, body) = sent(&reply, &by(Method::Post, &grpc));
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overflow_says_so_behind_what_the_route_adds() {
+    fn an_overflow_adds_its_headers_after_those_of_the_route() {
         let mut reply = LocalReply::upstream_reset(Error::Overflow, false);
         reply.attempts = Some(1);
         let mut head = ResponseHead::default();
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_may_choose_the_type_but_not_the_length() {
+    fn a_route_may_set_the_type_but_not_the_length() {
         let reply = LocalReply::direct(200, Bytes::from_static(b"{}"));
         let mut head = ResponseHead::default();
         reply.begin(&mut head);
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_has_envoys_words() {
+    fn every_cause_has_envoys_texts() {
         let reply = LocalReply::upstream_reset(Error::ConnectionTermination, true);
         assert_eq!(
             reply.body,

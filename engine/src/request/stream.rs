@@ -1,4 +1,4 @@
-//! What format strings may ask of an exchange.
+//! The information about an exchange that format strings can use.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -16,23 +16,23 @@ use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::Pool;
 
-/// The way of a request upstream, as far as it got.
+/// The upstream side of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Upstream {
     pub(super) cluster: Option<Rc<LocalCluster>>,
-    /// The host's of the last attempt.
+    /// The pool of the last attempt's host.
     pub(super) pool: Option<Rc<Pool>>,
-    /// On which the last attempt was sent.
+    /// The connection of the last attempt.
     connection: Option<UsedConnection>,
-    /// Attempts begun; one on a stale connection does not count.
+    /// Attempts made; one on a stale connection does not count.
     pub(super) attempts: u32,
     /// Why the last attempt failed.
     pub(super) failure: Option<Error>,
-    /// Of the request's body, without framing.
+    /// Bytes of the request body, without framing.
     pub(super) body_bytes: u64,
 }
 
-/// A connection that was used.
+/// The connection of an attempt, which may be closed by now.
 #[derive(Clone, Copy, Debug)]
 struct UsedConnection {
     id: u64,
@@ -40,13 +40,13 @@ struct UsedConnection {
 }
 
 impl Upstream {
-    /// The attempt has its connection.
+    /// Records the connection of the attempt.
     pub(super) fn connected(&mut self, connection: &Connection) {
         self.connection = Some(UsedConnection { id: connection.id(), local: connection.local() });
     }
 }
 
-/// What is known of an exchange at one moment.
+/// The state of an exchange at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Stream<'a> {
     details: Option<&'a str>,
@@ -67,7 +67,7 @@ pub(super) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Of a request of this client that has just begun.
+    /// For a request of this client that has just begun.
     pub(super) fn of(client: &Client, protocol: Version) -> Self {
         Self {
             details: None,
@@ -87,7 +87,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The same, answered by an origin.
+    /// With the response of an upstream host.
     pub(super) fn answered_upstream(self, status: u16, flags: Flags) -> Self {
         Self {
             details: Some("via_upstream"),
@@ -98,12 +98,13 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The same, while the answer is made here. Envoy: to what a route adds its status is not told.
+    /// While a local reply is made. As in Envoy, the headers that a route adds do not see its
+    /// status yet.
     pub(super) fn about_to_answer(self, flags: Flags, details: &'a str) -> Self {
         Self { details: Some(details), flags, ..self }
     }
 
-    /// The same, answered here.
+    /// With a local reply.
     pub(super) fn answered<'b>(
         &'b self,
         status: u16,
@@ -115,7 +116,7 @@ impl<'a> Stream<'a> {
 }
 
 impl Exchange<'_> {
-    /// What is known so far.
+    /// The current state.
     pub(super) fn stream<'a>(&self, route: Option<&'a Route>) -> Stream<'a> {
         let elapsed =
             Duration::from_millis(self.client.shard.clock.now().saturating_sub(self.began));
@@ -123,7 +124,7 @@ impl Exchange<'_> {
             let now = SystemTime::now();
             now.checked_sub(elapsed).unwrap_or(now)
         });
-        // It is the same, whoever asks and how often.
+        // It must not change between uses.
         self.started.set(Some(started));
         let received = self.received.map(|received| received.saturating_sub(self.began));
         let stream = Stream::of(self.client, self.heads.request.version);

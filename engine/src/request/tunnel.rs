@@ -1,11 +1,12 @@
-//! The connection after a 101, or a 2xx to CONNECT: bytes both ways, until both sides have said all.
+//! The connection after a 101, or a 2xx to CONNECT: relays bytes in both directions until both have
+//! ended.
 //!
-//! Nothing is looked into and nothing is framed. What the client sent before the 101 waits in
-//! [`Client::early`](crate::downstream::connection::Client::early) and goes first. Each direction
-//! ends on its own; Envoy ends both with the first. A client that has ended its direction is waited
-//! for as any that has half-closed.
+//! Nothing is parsed or framed. Bytes that the client sent before the 101 are in
+//! [`Client::early`](crate::downstream::connection::Client::early) and are sent first. Each
+//! direction ends on its own; Envoy ends both with the first. A client that has ended its direction
+//! gets the grace period of any half-closed client.
 //!
-//! Invariant: a direction receives nothing before its last bytes are sent, and holds no buffer
+//! Invariant: a direction receives nothing before its buffered bytes are sent, and holds no buffer
 //! while it waits.
 
 use super::attempt::{Answer, Failed};
@@ -19,7 +20,7 @@ use crate::shard::buffers::Buffers;
 use crate::shard::socket::Socket;
 use crate::upstream::connection::{ClosedBy, Connection};
 
-/// Whether the answer in the exchange's response head is followed by a tunnel.
+/// Whether the response in the exchange's head switches the connection to a tunnel.
 ///
 /// RFC 9110 §9.3.6: "Any 2xx (Successful) response indicates that the sender (and all inbound
 /// proxies) will switch to tunnel mode immediately after the response header section".
@@ -29,8 +30,8 @@ pub(super) fn switches(exchange: &Exchange<'_>) -> bool {
         || (exchange.heads.request.method == Method::Connect && (200..300).contains(&status))
 }
 
-/// Takes the body off an answer that neither switches to WebSocket nor tells of an error, as Envoy
-/// does; whether this is one.
+/// If a WebSocket handshake failed without an error status, removes the body of the response, as
+/// Envoy does, and returns true.
 pub(super) fn strip_failed_websocket(exchange: &mut Exchange<'_>, answer: &mut Answer) -> bool {
     let super::Heads { request, response, .. } = &mut *exchange.heads;
     let protocol = request.upgrade().filter(|_| exchange.upgrade == Upgrade::Allowed);
@@ -43,13 +44,13 @@ pub(super) fn strip_failed_websocket(exchange: &mut Exchange<'_>, answer: &mut A
     }
     if request.method != Method::Head {
         answer.length = BodyLength::Length(0);
-        // What has come of the body already is no misdeed of the origin.
+        // Bytes of the body already received are not a protocol error of the host.
         response.discard_surplus();
     }
     true
 }
 
-/// Passes the answer on that stands in the exchange's response head, then everything else.
+/// Sends the response in the exchange's head to the client, then relays everything else.
 pub(super) async fn run(
     exchange: &mut Exchange<'_>,
     route: &Route,
@@ -57,9 +58,10 @@ pub(super) async fn run(
     attempts: Option<u32>,
 ) -> After {
     let Answer { connection, length } = answer;
-    // Envoy: the route's timeout ends with the 101; how long all may last is another question.
-    for passed in [Timer::Request, Timer::Route, Timer::PerTry, Timer::PerTryIdle] {
-        exchange.deadlines.set(passed, None);
+    // As in Envoy, the route's timeout ends with the 101; `max_stream_duration` and the idle
+    // timeout continue.
+    for timer in [Timer::Request, Timer::Route, Timer::PerTry, Timer::PerTryIdle] {
+        exchange.deadlines.set(timer, None);
     }
     exchange.finish_response_head(route, length, attempts);
     let mut head = exchange.client.shard.buffers.take();
@@ -85,12 +87,13 @@ pub(super) async fn run(
         }
         Err(Broken::Client) => {
             exchange.client.gone();
-            // One that has only half-closed still reads, and must see that something is missing.
+            // A client that has only half-closed still reads, and must notice that something is
+            // missing.
             (After::Reset, ClosedBy::Us)
         }
         Err(Broken::Origin) => (After::Reset, ClosedBy::Host),
-        Err(Broken::Deadline(passed)) => {
-            exchange.count_timeout(passed);
+        Err(Broken::Deadline(timer)) => {
+            exchange.count_timeout(timer);
             (After::Linger, ClosedBy::Us)
         }
     };
@@ -100,21 +103,21 @@ pub(super) async fn run(
     after
 }
 
-/// Which side had said all first.
+/// Which side ended first.
 #[derive(Clone, Copy)]
 enum First {
     Client,
     Origin,
 }
 
-/// Why a tunnel broke.
+/// Why a tunnel was cut off.
 enum Broken {
     Client,
     Origin,
     Deadline(Timer),
 }
 
-/// Moves bytes until both directions have ended.
+/// Relays bytes until both directions have ended.
 async fn relay(
     exchange: &mut Exchange<'_>,
     connection: &Connection,
@@ -159,7 +162,7 @@ async fn relay(
         }
         if ready.timed_out {
             exchange.check_deadlines().map_err(|failed| match failed {
-                Failed::Deadline(passed) => Broken::Deadline(passed),
+                Failed::Deadline(timer) => Broken::Deadline(timer),
                 _ => Broken::Client,
             })?;
         }
@@ -180,14 +183,14 @@ struct Direction {
     fin: Fin,
 }
 
-/// Whether the sink knows that nothing more comes.
+/// Whether the end of the direction has been signalled to the sink.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Fin {
     Pending,
     Sent,
 }
 
-/// Bytes that a step moved.
+/// The bytes that a step moved.
 struct Moved {
     received: usize,
     sent: usize,
@@ -204,15 +207,15 @@ impl Direction {
 
     fn take_early(&mut self, early: &[u8]) {
         let taken = self.pump.take_early(early);
-        debug_assert!(taken.is_ok(), "bytes without framing cannot be malformed");
+        debug_assert!(taken.is_ok(), "bytes without framing cannot be invalid");
     }
 
     fn has_ended(&self) -> bool {
         self.fin == Fin::Sent
     }
 
-    /// Moves bytes as far as it goes without waiting and the budget lasts; one step at least, or
-    /// the other direction could take all of it for ever.
+    /// Moves bytes until it would block or the budget is spent. It is always at least one step, or
+    /// the other direction could use up the budget forever.
     fn step(
         &mut self,
         source: &Socket,

@@ -1,4 +1,4 @@
-//! The request on its way to the origin: head, body, and what is kept of it for another attempt.
+//! Sends the request upstream: head, body, and the part of the body kept for retries.
 
 use super::body::{Fault, Framing, Pulled, Pump};
 use super::replay::Replay;
@@ -11,24 +11,24 @@ use crate::shard::socket::Socket;
 pub(super) struct Upload {
     pump: Pump,
     kept: Kept,
-    /// The next block of what was kept that this attempt sends again, while there is one. Until then
-    /// the pump always has something to send, and nothing is received.
+    /// The index of the next kept block that this attempt sends again, while there is one. Until
+    /// then the pump always has bytes to send, and nothing is received.
     replay_at: Option<usize>,
 }
 
-/// The body so far.
+/// What is kept of the body.
 #[derive(Debug)]
 enum Kept {
-    /// Nobody will ask for it again.
+    /// Nothing: there will be no retry.
     Nothing,
-    /// All of it.
+    /// All of it so far.
     Body(Replay),
-    /// It was too much to keep.
+    /// Nothing: it exceeded the limit.
     TooMuch,
 }
 
 impl Upload {
-    /// A request with a body of `length`, which `replay` keeps for another attempt; for `limit` see
+    /// A request with a body of `length`, kept for retries in `replay`; for `limit` see
     /// [`Pump::new`].
     #[must_use]
     pub(super) fn new(length: &BodyLength, replay: Option<Replay>, limit: usize) -> Self {
@@ -50,15 +50,15 @@ impl Upload {
         self.pump.dropped_trailers()
     }
 
-    /// Begins an attempt with this encoded head, and sends again what was sent before.
+    /// Begins an attempt with an encoded head, followed by the body kept so far.
     pub(super) fn begin(&mut self, head: Vec<u8>, buffers: &Buffers) {
         buffers.give(self.pump.rewind(head));
         self.replay_at = Some(0);
         self.replay_next();
     }
 
-    /// Puts the next block that is sent again into the pump, and behind the last one the end of the
-    /// body, if that has come.
+    /// Puts the next kept block into the pump, and after the last one the end of the body, if it
+    /// has been received.
     fn replay_next(&mut self) {
         let Some(at) = self.replay_at else { return };
         self.replay_at = None;
@@ -73,17 +73,18 @@ impl Upload {
         }
     }
 
-    /// Takes what was received together with the head; what does not belong to the body stays.
+    /// Takes the bytes of the body that were received together with the head. The rest stays in
+    /// `early`.
     ///
     /// # Errors
-    /// When the chunks are malformed.
+    /// If the chunks are invalid.
     #[inline]
     pub(super) fn take_early(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
         if early.is_empty() || self.has_ended() { Ok(()) } else { self.take_some(early) }
     }
 
     fn take_some(&mut self, early: &mut Vec<u8>) -> Result<(), Fault> {
-        // It goes behind what is sent again.
+        // The kept blocks are sent first.
         while self.replay_at.is_some() {
             self.replay_next();
         }
@@ -120,7 +121,7 @@ impl Upload {
         Ok(sent)
     }
 
-    /// Keeps what has come last.
+    /// Keeps the data received last.
     fn keep(&mut self) {
         if let Kept::Body(replay) = &mut self.kept
             && replay.keep(self.pump.last_data()).is_err()
@@ -129,20 +130,20 @@ impl Upload {
         }
     }
 
-    /// There will be no other attempt.
+    /// Drops the kept body: there will be no further attempt.
     pub(super) fn drop_replay(&mut self) {
         if self.replay_at.is_none() {
             self.kept = Kept::Nothing;
         }
     }
 
-    /// The client has sent everything.
+    /// The whole request has been received.
     #[must_use]
     pub(super) fn has_ended(&self) -> bool {
         self.pump.has_ended()
     }
 
-    /// Everything has been sent to the origin.
+    /// The whole request has been sent.
     #[must_use]
     pub(super) fn is_done(&self) -> bool {
         self.pump.is_done()
@@ -170,24 +171,24 @@ impl Upload {
         }
     }
 
-    /// Bytes of the body so far, without framing.
+    /// Bytes of the body received so far, without framing.
     #[must_use]
     pub(super) const fn received_bytes(&self) -> u64 {
         self.pump.received_bytes()
     }
 
-    /// The body was more than is kept.
+    /// The body exceeded the replay limit.
     #[must_use]
     pub(super) const fn exceeded_replay_limit(&self) -> bool {
         matches!(self.kept, Kept::TooMuch)
     }
 
-    /// What was received beyond the end of the request; the next request begins with it.
+    /// Bytes received beyond the end of the request: the beginning of the next one.
     pub(super) fn surplus(&mut self) -> Option<&mut Vec<u8>> {
         self.pump.has_ended().then(|| self.pump.surplus())
     }
 
-    /// Gives the blocks back.
+    /// Returns the blocks to the pool.
     pub(super) fn recycle(self, buffers: &Buffers) {
         self.pump.recycle(buffers);
     }

@@ -1,4 +1,4 @@
-//! `local_reply_config`, from the schema.
+//! Compiles `local_reply_config`.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::request::route::HeaderMutations;
 use crate::request::route::action::compile::read;
 use crate::request::route::mutation;
 
-/// Reads a `LocalReplyConfig`.
+/// Compiles a `LocalReplyConfig`.
 pub fn reply_rewrite(
     schema: &config::LocalReplyConfig,
     at: &Path,
@@ -73,7 +73,7 @@ fn format(
             (Some(text), _) => (Ok(text.clone()), "text_format"),
             (None, Some(source)) => {
                 let text = read(source).and_then(|bytes| {
-                    String::from_utf8(bytes).map_err(|_| "the format is no UTF-8".to_owned())
+                    String::from_utf8(bytes).map_err(|_| "the format is not valid UTF-8".to_owned())
                 });
                 (text, "text_format_source")
             }

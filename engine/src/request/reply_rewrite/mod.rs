@@ -1,7 +1,7 @@
-//! `local_reply_config`: what is made of the answers of this proxy before they are sent.
+//! `local_reply_config`: rewrites local replies before they are sent.
 //!
-//! The first mapper whose filter admits the request adds headers and changes status and body; then
-//! the body is formatted. What the filters see is the answer as it was.
+//! The first mapper whose filter matches adds headers and changes status and body. Then the body is
+//! formatted. Filters see the reply before any change.
 
 pub mod compile;
 
@@ -18,7 +18,7 @@ use crate::log_filter::Filter;
 #[derive(Clone, Debug, Default)]
 pub struct ReplyRewrite {
     mappers: Vec<Mapper>,
-    /// For bodies that no mapper has a format for.
+    /// For replies whose mapper has no format, or that no mapper matches.
     format: Option<BodyFormat>,
 }
 
@@ -46,14 +46,14 @@ enum Text {
 }
 
 impl ReplyRewrite {
-    /// Whether replies stay as they are.
+    /// Whether replies are not rewritten at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.mappers.is_empty() && self.format.is_none()
     }
 
-    /// Changes a reply and the head that it has begun. `stream` tells of the
-    /// request when its answer has that status; there is no request if it could not be read.
+    /// Rewrites a reply and the head begun for it. `stream` gives the stream info as it is with a
+    /// response status; there is no request if it could not be parsed.
     pub(super) fn apply<S: StreamInfo>(
         &self,
         reply: &mut LocalReply,
@@ -99,12 +99,13 @@ impl ReplyRewrite {
     }
 }
 
-/// Whether the head still has the type that it had: one that a mapper has given it stays.
+/// Whether the content type is unchanged; one that a mapper has set is kept.
 fn has_type(head: &ResponseHead, original: Option<&[u8]>) -> bool {
     head.fields.get(FieldName::ContentType) == original
 }
 
-/// The flags that a rewrite sees: Envoy finds a misdeed of the client only when it has answered.
+/// The flags that a rewrite sees: Envoy sets the flag for a protocol error of the client only after
+/// the reply.
 pub(super) fn visible_flags(flags: Flags) -> Flags {
     if flags.has(Flag::DownstreamProtocolError) { Flags::NONE } else { flags }
 }

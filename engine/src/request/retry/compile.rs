@@ -1,4 +1,4 @@
-//! The retry policy, from the schema.
+//! Compiles the retry policy.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use corvoy_config::{Message as _, Path, Problems};
 use super::{BackOff, RateLimitedBackOff, ResetFormat, ResetHeader, RetryOn, RetryPolicy};
 use crate::request::route::matchers;
 
-/// Reads a policy; what is wrong with it is told.
+/// Compiles a policy and reports its errors.
 pub(crate) fn retry_policy(
     schema: &config::RetryPolicy,
     at: &Path,
@@ -54,7 +54,7 @@ pub(crate) fn retry_policy(
             self::back_off(schema, &at.field("retry_back_off"), problems)
         }),
         rate_limited_back_off: rate_limited.map(rate_limited_back_off),
-        // What is no status is never answered.
+        // A code that is not a status never occurs.
         retriable_status_codes: retriable_status_codes
             .iter()
             .filter_map(|code| u16::try_from(*code).ok())
@@ -94,7 +94,7 @@ fn rate_limited_back_off(schema: &config::RateLimitedRetryBackOff) -> RateLimite
     }
 }
 
-/// Only one kind of predicate is known.
+/// The only predicate that is implemented is `previous_hosts`.
 fn avoids_previous_hosts(
     schema: &config::RetryHostPredicate,
     at: &Path,
@@ -105,7 +105,7 @@ fn avoids_previous_hosts(
         Some(config::Any::PreviousHostsPredicate(_)) => true,
         _ => {
             let known = config::PreviousHostsPredicate::NAME;
-            problems.missing(at, format!("{name}: the only predicate that Corvoy has is {known}"));
+            problems.missing(at, format!("{name}: the only supported predicate is {known}"));
             false
         }
     }

@@ -1,11 +1,11 @@
-//! Whether a failed attempt is tried again, and when.
+//! Decides whether a failed attempt is retried, and when.
 //!
-//! Pure: an answer or a reset goes in, a [`Decision`] comes out; time and random numbers are
-//! arguments. The caller asks the circuit breaker, waits, counts the stats that each variant
-//! names, and makes sure that nothing of an answer has left for the client and that the body of
-//! the request is still there.
+//! Pure: the input is a response or a reset, the output a [`Decision`]; time and random numbers are
+//! arguments. The caller acquires the circuit breaker's permit, waits, counts the stats that each
+//! variant names, and makes sure that nothing of a response was sent to the client and that the
+//! body of the request is still available.
 //!
-//! Invariant: `retries_left` only falls, and only by a decision to retry.
+//! Invariant: `retries_left` only decreases, and only by a decision to retry.
 
 pub(crate) mod compile;
 
@@ -16,38 +16,38 @@ use crate::http::{FieldName, FieldSet, RequestHead, ResponseHead};
 use crate::request::route::{HeaderCondition, HeaderMatcher, HeaderName};
 use crate::shard::clock::millis;
 
-/// When a route tries again.
+/// When a route retries.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// After what.
+    /// The conditions for a retry.
     pub retry_on: RetryOn,
-    /// How often at most.
+    /// The maximum number of retries.
     pub num_retries: u32,
-    /// For each attempt, to the end of its answer.
+    /// For each attempt, up to the head of its response.
     pub per_try_timeout: Option<Duration>,
-    /// For each attempt, between bytes.
+    /// For each attempt, without progress.
     pub per_try_idle_timeout: Option<Duration>,
-    /// The wait between attempts.
+    /// The delay between attempts.
     pub back_off: BackOff,
-    /// The wait that an answer may ask for.
+    /// The delay that a response may ask for.
     pub rate_limited_back_off: Option<RateLimitedBackOff>,
     /// For `retriable-status-codes`.
     pub retriable_status_codes: Vec<u16>,
-    /// For `retriable-headers`: any of them on the answer.
+    /// For `retriable-headers`: any of them in the response.
     pub retriable_headers: Vec<HeaderMatcher>,
-    /// If there are some, only requests with any of them are retried.
+    /// If not empty, only requests with any of them are retried.
     pub retriable_request_headers: Vec<HeaderMatcher>,
-    /// Whether a host that was tried is avoided.
+    /// Whether hosts that were already tried are avoided.
     pub avoids_previous_hosts: bool,
-    /// How often another host is picked to avoid one.
+    /// How often another host is picked to avoid one already tried.
     pub host_selection_attempts_max: u32,
 }
 
-/// A set of causes to try again: the tokens of `retry_on`.
+/// A set of retry conditions: the tokens of `retry_on`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RetryOn(u32);
 
-/// Fully jittered and exponential: a wait before retry n is below `base`·2ⁿ⁻¹ and below `max`.
+/// Exponential with full jitter: the delay before retry n is below `base`·2ⁿ⁻¹ and below `max`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BackOff {
     /// At least 1 ms.
@@ -56,12 +56,12 @@ pub struct BackOff {
     pub max: Duration,
 }
 
-/// A wait that the upstream asks for in a header of its answer.
+/// The delay that an upstream asks for in a response header.
 #[derive(Clone, Debug)]
 pub struct RateLimitedBackOff {
-    /// The first one that can be read and is not above `max` counts.
+    /// The first one that is valid and not above `max` counts.
     pub reset_headers: Vec<ResetHeader>,
-    /// Longer waits are not honoured.
+    /// Longer delays are ignored.
     pub max: Duration,
 }
 
@@ -83,7 +83,7 @@ pub enum ResetFormat {
     UnixTimestamp,
 }
 
-/// Why an attempt ended without a complete answer head.
+/// Why an attempt ended without a complete response head.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Reset {
     /// Refused, unreachable, or broken in the TLS handshake.
@@ -92,15 +92,15 @@ pub enum Reset {
     ConnectTimeout,
     /// The upstream closed the connection.
     ConnectionTermination,
-    /// We gave it up.
+    /// Reset by the proxy.
     LocalReset,
     /// A circuit breaker was open.
     Overflow,
     /// `per_try_timeout` or `per_try_idle_timeout` passed.
     PerTryTimeout,
-    /// The answer was no HTTP.
+    /// The response was not valid HTTP.
     ProtocolError,
-    /// The upstream refused the stream without looking at it (HTTP/2).
+    /// The upstream refused the stream before processing it (HTTP/2).
     RefusedStream,
     /// The upstream reset the stream (HTTP/2).
     RemoteReset,
@@ -112,53 +112,53 @@ pub struct RetryState<'a> {
     policy: &'a RetryPolicy,
     retry_on: RetryOn,
     retries_left: u32,
-    /// The bound of the next exponential wait.
+    /// The upper bound of the next exponential delay.
     bound: Duration,
-    /// What the last answer asked for.
+    /// The delay that the last response asked for.
     requested_delay: Option<Duration>,
-    /// A retry is under way.
+    /// A retry is in progress.
     is_retry: bool,
-    /// The last attempt took too long.
+    /// The last attempt timed out.
     timed_out: bool,
-    /// What the client adds to the policy.
+    /// Additions to the policy from request headers.
     added: RequestedRetries,
 }
 
-/// What a client asks for in headers of its request.
+/// The retries that a client asks for in request headers.
 #[derive(Debug, Default)]
 struct RequestedRetries {
-    /// Of `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
+    /// From `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
     retry_on: RetryOn,
-    /// Of `x-envoy-max-retries`.
+    /// From `x-envoy-max-retries`.
     max_retries: Option<u32>,
-    /// Of `x-envoy-retriable-status-codes`.
+    /// From `x-envoy-retriable-status-codes`.
     status_codes: Vec<u16>,
-    /// Of `x-envoy-retriable-header-names`.
+    /// From `x-envoy-retriable-header-names`.
     headers: Vec<HeaderMatcher>,
 }
 
 /// What to do after an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// Try again, if the retry circuit breaker allows (`upstream_rq_retry`; if it does not:
-    /// `upstream_rq_retry_overflow`, flag UO), after [`RetryState::next_delay`].
+    /// Retry after [`RetryState::next_delay`], if the retry circuit breaker allows it
+    /// (`upstream_rq_retry`; otherwise `upstream_rq_retry_overflow`, flag UO).
     Retry,
-    /// Take what there is.
+    /// Do not retry.
     No(Refusal),
 }
 
-/// Why there is no other attempt.
+/// Why there is no retry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// It would be retried, but was too often: `upstream_rq_retry_limit_exceeded`, flag URX.
+    /// Retriable, but the limit is reached: `upstream_rq_retry_limit_exceeded`, flag URX.
     LimitExceeded,
-    /// Nothing to retry.
+    /// Not retriable.
     NotRetriable,
-    /// Nothing to retry any more, after a retry: `upstream_rq_retry_success`.
+    /// A retry succeeded: `upstream_rq_retry_success`.
     Succeeded,
 }
 
-/// How long to wait before the next attempt.
+/// The delay before the next attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RetryDelay {
     /// `upstream_rq_retry_backoff_exponential`
@@ -168,14 +168,14 @@ pub enum RetryDelay {
 }
 
 impl Default for RetryPolicy {
-    /// As a policy without any field set.
+    /// A policy without any field set.
     fn default() -> Self {
         Self::NONE
     }
 }
 
 impl RetryPolicy {
-    /// Retries nothing by itself; the headers of an internal client may add to it.
+    /// Retries nothing by itself; headers of an internal client may add to it.
     const NONE: Self = Self {
         retry_on: RetryOn(0),
         num_retries: 1,
@@ -211,7 +211,8 @@ impl RetryOn {
     const GRPC_RESOURCE_EXHAUSTED: Self = Self(1 << 14);
     const GRPC_UNAVAILABLE: Self = Self(1 << 15);
 
-    /// Reads the tokens of a `retry_on`; gives each unknown one, which has no effect, to `unknown`.
+    /// Parses the tokens of a `retry_on`. Calls `unknown` with each unknown one; these have no
+    /// effect.
     pub fn parse<'a>(tokens: &'a str, mut unknown: impl FnMut(&'a str)) -> Self {
         let mut set = Self::default();
         for token in tokens.split(',').map(str::trim).filter(|token| !token.is_empty()) {
@@ -240,7 +241,7 @@ impl RetryOn {
             "refused-stream" => Self::REFUSED_STREAM,
             "retriable-status-codes" => Self::RETRIABLE_STATUS_CODES,
             "retriable-headers" => Self::RETRIABLE_HEADERS,
-            // There is no HTTP/3 upstream that could fail so.
+            // Without effect: there are no HTTP/3 upstreams.
             "http3-post-connect-failure" => Self::HTTP3_POST_CONNECT_FAILURE,
             _ => return None,
         })
@@ -257,14 +258,14 @@ impl RetryOn {
         })
     }
 
-    /// Whether every token of a request header is known, as `strict_check_headers` wants it.
+    /// Whether every token of a request header is known, as `strict_check_headers` requires.
     pub fn knows(field: FieldName, value: &[u8]) -> bool {
         let grpc = field == FieldName::XEnvoyRetryGrpcOn;
         let token = if grpc { Self::grpc } else { Self::http };
         std::str::from_utf8(value).is_ok() && tokens(Some(value)).all(|name| token(name).is_some())
     }
 
-    /// The tokens of a request header; the unknown ones have no effect.
+    /// Parses the tokens of a request header; unknown ones have no effect.
     fn asked(value: Option<&[u8]>, token: fn(&str) -> Option<Self>) -> Self {
         tokens(value).filter_map(token).fold(Self::default(), Self::with)
     }
@@ -281,7 +282,7 @@ impl RetryOn {
 // === impl BackOff ===
 
 impl BackOff {
-    /// 25 ms, and ten times that.
+    /// 25 ms and 250 ms.
     pub const DEFAULT: Self =
         Self { base: Duration::from_millis(25), max: Duration::from_millis(250) };
 }
@@ -289,7 +290,7 @@ impl BackOff {
 // === impl Reset ===
 
 impl Reset {
-    /// As it stands in the body of a local reply.
+    /// The text in the body of a local reply.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ConnectFailure => "remote connection failure",
@@ -303,7 +304,7 @@ impl Reset {
         }
     }
 
-    /// The flag of a request that ends with it.
+    /// The response flag of a request that ends with it.
     pub const fn flag(self) -> Flag {
         match self {
             Self::ConnectFailure | Self::ConnectTimeout => Flag::UpstreamConnectionFailure,
@@ -320,8 +321,8 @@ impl Reset {
 // === impl RetryState ===
 
 impl<'a> RetryState<'a> {
-    /// The state before the first attempt; `None` if this request is never retried. What is asked
-    /// for in headers is added to the policy; those of an external client are gone by now.
+    /// The state before the first attempt; `None` if this request is never retried. Request headers
+    /// add to the policy; those of external clients have been removed by now.
     #[inline]
     pub fn new(policy: Option<&'a RetryPolicy>, request: &RequestHead) -> Option<Self> {
         const ASKING: FieldSet =
@@ -351,7 +352,8 @@ impl<'a> RetryState<'a> {
         })
     }
 
-    /// After the head of an answer; `now` asks the wall clock, for an answer that names a time.
+    /// Decides after the head of a response. `now` reads the wall clock, for a response that names
+    /// a time.
     pub fn on_response(
         &mut self,
         head: &ResponseHead,
@@ -366,14 +368,14 @@ impl<'a> RetryState<'a> {
         self.decide(is_retriable)
     }
 
-    /// After an attempt without an answer head. `headers_sent`: whether any byte of the request
-    /// may have reached the upstream.
+    /// Decides after an attempt without a response head. `headers_sent`: whether any byte of the
+    /// request may have reached the upstream.
     pub fn on_reset(&mut self, reset: Reset, headers_sent: bool) -> Decision {
         self.timed_out = reset == Reset::PerTryTimeout;
         self.decide(self.is_retriable_reset(reset, headers_sent))
     }
 
-    /// How long to wait before the retry that was decided.
+    /// The delay before the retry that was decided.
     pub fn next_delay(&mut self, random: u64) -> RetryDelay {
         self.is_retry = true;
         if let Some(asked) = self.requested_delay.take() {
@@ -381,18 +383,17 @@ impl<'a> RetryState<'a> {
             let jitter = random.checked_rem(asked >> 1).unwrap_or(0);
             return RetryDelay::RateLimited(Duration::from_millis(asked.saturating_add(jitter)));
         }
-        let wait = random.checked_rem(millis(self.bound)).unwrap_or(0);
+        let delay = random.checked_rem(millis(self.bound)).unwrap_or(0);
         self.bound = self.bound.saturating_mul(2).min(self.policy.back_off.max);
-        RetryDelay::Exponential(Duration::from_millis(wait))
+        RetryDelay::Exponential(Duration::from_millis(delay))
     }
 
-    /// Whether the attempt before the next one ended by `per_try_timeout` or
-    /// `per_try_idle_timeout`.
+    /// Whether the previous attempt ended by `per_try_timeout` or `per_try_idle_timeout`.
     pub const fn follows_timeout(&self) -> bool {
         self.timed_out
     }
 
-    /// The policy it follows.
+    /// The policy.
     pub const fn policy(&self) -> &'a RetryPolicy {
         self.policy
     }
@@ -414,7 +415,7 @@ impl<'a> RetryState<'a> {
 
     fn is_retriable_response(&self, head: &ResponseHead) -> bool {
         let on = self.retry_on;
-        // Whoever limits our rate is asked again only by those who say so.
+        // A rate-limited response is retried only with `envoy-ratelimited`.
         if head.fields.has(FieldName::XEnvoyRatelimited) {
             return on.has(RetryOn::ENVOY_RATELIMITED);
         }
@@ -469,7 +470,7 @@ impl RequestedRetries {
 }
 
 impl RateLimitedBackOff {
-    /// How long the answer asks to wait.
+    /// The delay that the response asks for.
     fn asked(&self, head: &ResponseHead, now: SystemTime) -> Option<Duration> {
         self.reset_headers.iter().find_map(|header| {
             let seconds: u64 = number(head.fields.find(&header.name)?)?;
@@ -485,7 +486,7 @@ impl RateLimitedBackOff {
     }
 }
 
-/// The cause that the gRPC status of an answer without messages is.
+/// The retry condition for the gRPC status in a response head.
 fn grpc_cause(head: &ResponseHead) -> RetryOn {
     match head.fields.get(FieldName::GrpcStatus) {
         Some(b"1") => RetryOn::GRPC_CANCELLED,
@@ -506,7 +507,7 @@ fn is_present(name: &str) -> HeaderMatcher {
     }
 }
 
-/// The items of a list in a header.
+/// The items of a comma-separated header.
 fn tokens(value: Option<&[u8]>) -> impl Iterator<Item = &str> {
     let text = value.and_then(|value| std::str::from_utf8(value).ok());
     let tokens = text.into_iter().flat_map(|text| text.split(','));

@@ -1,4 +1,4 @@
-//! The laws of retrying, one story each.
+//! The rules of retries, one test each.
 
 use super::*;
 use crate::request::route::tests::{request, response};
@@ -71,7 +71,7 @@ fn each_token_retries_its_resets_and_no_others() {
 }
 
 #[test]
-fn unknown_tokens_are_told_and_have_no_effect() {
+fn unknown_tokens_are_reported_and_have_no_effect() {
     let mut unknown = Vec::new();
     let set = RetryOn::parse(" 5xx , 6xx,,reset", |token| unknown.push(token));
     assert_eq!(unknown, ["6xx"]);
@@ -80,7 +80,7 @@ fn unknown_tokens_are_told_and_have_no_effect() {
 }
 
 #[test]
-fn a_limited_rate_is_retried_only_where_that_is_asked_for() {
+fn a_rate_limited_response_is_retried_only_with_envoy_ratelimited() {
     let limited = ["x-envoy-ratelimited: true"];
     assert!(!retries_response("5xx", 503, &limited));
     assert!(retries_response("envoy-ratelimited", 429, &limited));
@@ -124,7 +124,7 @@ fn when_no_retry_is_left_the_limit_is_exceeded() {
 }
 
 #[test]
-fn a_retry_that_brings_a_good_answer_is_a_success() {
+fn a_retry_that_gets_a_good_response_is_a_success() {
     let policy = policy("5xx");
     let mut state = state(&policy);
     assert_eq!(state.on_reset(Reset::ConnectFailure, false), Decision::Retry);
@@ -134,7 +134,7 @@ fn a_retry_that_brings_a_good_answer_is_a_success() {
 }
 
 #[test]
-fn a_retry_that_the_circuit_breaker_refused_is_no_success() {
+fn a_retry_that_the_circuit_breaker_prevented_is_not_a_success() {
     let policy = RetryPolicy { num_retries: 2, ..policy("5xx") };
     let mut state = state(&policy);
     assert_eq!(state.on_reset(Reset::ConnectFailure, false), Decision::Retry);
@@ -143,7 +143,7 @@ fn a_retry_that_the_circuit_breaker_refused_is_no_success() {
 }
 
 #[test]
-fn waits_double_up_to_their_bound_and_are_fully_jittered() {
+fn delays_double_up_to_their_bound_and_have_full_jitter() {
     let policy = RetryPolicy { num_retries: 9, ..policy("5xx") };
     for random in [0, 24, 25, 249, 1_000_003] {
         let mut state = state(&policy);
@@ -155,7 +155,7 @@ fn waits_double_up_to_their_bound_and_are_fully_jittered() {
 }
 
 #[test]
-fn an_answer_may_say_how_long_to_wait() {
+fn a_response_may_say_how_long_to_wait() {
     let policy = RetryPolicy {
         num_retries: 9,
         rate_limited_back_off: Some(RateLimitedBackOff {
@@ -197,7 +197,7 @@ fn an_internal_client_may_ask_for_retries() {
 }
 
 #[test]
-fn what_an_internal_client_names_is_added_to_the_policy() {
+fn request_headers_of_an_internal_client_add_to_the_policy() {
     let fields = [
         "x-envoy-retry-on: retriable-status-codes,retriable-headers",
         "x-envoy-retriable-status-codes: 418, 421",
@@ -217,7 +217,7 @@ fn what_an_internal_client_names_is_added_to_the_policy() {
 }
 
 #[test]
-fn only_requests_that_fit_the_policy_are_retried() {
+fn only_requests_that_match_the_policy_are_retried() {
     let mut policy = policy("5xx");
     policy.retriable_request_headers = vec![is_present("x-idempotent")];
     assert!(RetryState::new(Some(&policy), &request("/", &[])).is_none());
