@@ -1,6 +1,6 @@
-//! What the program writes about its own command line: its man page, and completions for shells.
+//! Documents about the command line: the man page and shell completions.
 //!
-//! Both are generated from the flags, so they cannot differ from what the program accepts.
+//! Both are generated from the flags, so they always match what the program accepts.
 
 use std::io::{self, Write};
 
@@ -11,20 +11,20 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::flags::{ENVIRONMENT, EXIT_STATUS, SIGNALS, VERSION};
 
-/// A document, as the command line asks for it.
+/// A document that a sub-command prints.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum Document {
     /// Print the man page
     Man,
     /// Print completions for a shell
     Completions {
-        /// The shell that will read them
+        /// The shell
         #[arg(value_enum)]
         shell: Shell,
     },
 }
 
-/// A shell that completions can be written for.
+/// A shell that has completions.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Shell {
     Bash,
@@ -36,7 +36,7 @@ impl Document {
     /// Writes the document about `command`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// The errors of `out`.
     pub(crate) fn write(self, command: Command, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Man => man_page(command, out),
@@ -46,8 +46,8 @@ impl Document {
 }
 
 const FILES: [(&str, &str); 2] = [
-    ("/etc/corvoy/envoy.yaml", "The configuration that the systemd unit starts corvoy with."),
-    ("/etc/default/corvoy", "Flags that the systemd unit adds, in CORVOY_OPTS."),
+    ("/etc/corvoy/envoy.yaml", "The configuration of the systemd unit."),
+    ("/etc/default/corvoy", "CORVOY_OPTS: additional flags for the systemd unit."),
 ];
 
 /// `clap_mangen` would refer to a page of its own for each sub-command, and has no sections for
@@ -79,7 +79,7 @@ fn man_page(command: Command, out: &mut impl Write) -> io::Result<()> {
     out.write_all(rest.to_roff().as_bytes())
 }
 
-/// Flags of Envoy that change nothing here are accepted, and not proposed.
+/// Without the flags of Envoy that are accepted without effect: they are not completed.
 fn without_hidden(command: &Command) -> Command {
     let visible = command.get_arguments().filter(|argument| !argument.is_hide_set());
     Command::new("corvoy")
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_that_does_something_is_in_every_document() {
+    fn every_flag_with_an_effect_is_in_every_document() {
         for document in ALL {
             let text = written(document);
             for argument in Flags::command().get_arguments().filter(|flag| !flag.is_hide_set()) {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_changes_nothing_is_in_none() {
+    fn a_flag_without_effect_is_in_no_document() {
         for document in ALL {
             assert!(!written(document).contains("hot-restart"), "{document:?}");
         }

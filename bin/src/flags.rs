@@ -1,7 +1,7 @@
-//! The command line: Envoy's flags, each with one of three answers.
+//! The command line: Envoy's flags, each with one of three outcomes.
 //!
-//! A flag is honoured, accepted with a warning because leaving it out harms nobody, or refused with
-//! the reason. [`ANSWERS`] says which, and a test holds it to the flags of Envoy 1.40.
+//! A flag is honoured, accepted with a warning because it can safely be ignored, or refused with
+//! the reason. [`ANSWERS`] lists them, and a test checks the list against the flags of Envoy 1.40.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use corvoy_engine::control::sockets::PortUse;
 use crate::document::Document;
 use crate::log::{self, Level};
 
-/// An L7 proxy that takes Envoy's configuration and runs it on one io_uring event loop per core.
+/// An L7 proxy for Envoy configurations, with one io_uring event loop per core.
 ///
-/// Without a configuration it serves a demonstration: the proxy on 127.0.0.1:15001, its admin
-/// interface on 127.0.0.1:15000, in front of a built-in origin on 127.0.0.1:8000.
+/// Without a configuration it runs a demonstration: the proxy on 127.0.0.1:15001, its admin
+/// interface on 127.0.0.1:15000, and a built-in origin on 127.0.0.1:8000.
 #[derive(Debug, Parser)]
 #[command(name = "corvoy", version = VERSION, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -28,44 +28,44 @@ use crate::log::{self, Level};
     "Exit status: {EXIT_STATUS}\nSignals: {SIGNALS}\nEnvironment: {ENVIRONMENT}"
 ))]
 pub(crate) struct Flags {
-    /// The configuration: .yaml, .yml or .json
+    /// Configuration file: .yaml, .yml or .json
     #[arg(short = 'c', long, value_name = "FILE", help_heading = "Configuration")]
     pub(crate) config_path: Option<PathBuf>,
 
-    /// YAML that is merged over the file
+    /// YAML to merge over the configuration file
     #[arg(long, value_name = "YAML", help_heading = "Configuration")]
     pub(crate) config_yaml: Option<String>,
 
-    /// Serve traffic, or only say whether the configuration is valid
+    /// Serve traffic, or only validate the configuration
     #[arg(long, value_enum, default_value_t = Mode::Serve, help_heading = "Configuration")]
     pub(crate) mode: Mode,
 
-    /// The same as `--mode validate`
+    /// Same as `--mode validate`
     #[arg(short = 't', conflicts_with = "mode", help_heading = "Configuration")]
     validate: bool,
 
-    /// Refuse a configuration that has any warning, as if each were an error
+    /// Treat warnings about the configuration as errors
     #[arg(long, help_heading = "Configuration")]
     pub(crate) strict: bool,
 
-    /// Serve only the built-in origin at this address, and no proxy: something to proxy to
+    /// Serve only the built-in origin at this address, without a proxy
     #[arg(long, value_name = "ADDRESS", help_heading = "Configuration",
         conflicts_with_all = ["config_path", "config_yaml", "mode", "validate"])]
     pub(crate) origin: Option<SocketAddr>,
 
-    /// How many shards to run; 0 is 1 [default: one per core]
+    /// Number of shards; 0 means 1 [default: one per core]
     #[arg(long, value_name = "N", help_heading = "Process")]
     concurrency: Option<u32>,
 
-    /// Where to write the address of the admin interface once it listens
+    /// Write the address of the admin interface to this file once it listens
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub(crate) admin_address_path: Option<PathBuf>,
 
-    /// Start beside another process that listens on the same ports, as for a rolling upgrade
+    /// Share the ports with another running process, as in a rolling upgrade
     #[arg(long, help_heading = "Process")]
     disable_hot_restart: bool,
 
-    /// How long a drain may take, in seconds
+    /// Longest time a drain may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Process")]
     drain_time_s: u32,
 
@@ -77,7 +77,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME", default_value = "", help_heading = "Process")]
     pub(crate) service_node: String,
 
-    /// Zone that this node runs in
+    /// Zone of this node
     #[arg(long, value_name = "NAME", default_value = "", help_heading = "Process")]
     pub(crate) service_zone: String,
 
@@ -85,7 +85,7 @@ pub(crate) struct Flags {
     #[arg(short = 'l', long, value_enum, default_value_t = Level::Info, help_heading = "Log")]
     pub(crate) log_level: Level,
 
-    /// Levels of single components: upstream:debug,config:trace
+    /// Levels of individual components: upstream:debug,config:trace
     #[arg(long, value_name = "LIST", default_value = "", value_parser = component_levels,
         help_heading = "Log")]
     pub(crate) component_log_level: ComponentLevels,
@@ -94,11 +94,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub(crate) log_path: Option<PathBuf>,
 
-    /// Shape of a line, in spdlog's syntax
+    /// Format of a log line, in spdlog's syntax
     #[arg(long, value_name = "FORMAT", default_value = log::FORMAT_DEFAULT, help_heading = "Log")]
     pub(crate) log_format: String,
 
-    /// Escape line breaks and other controls within a message
+    /// Escape line breaks and other control characters in messages
     #[arg(long, help_heading = "Log")]
     pub(crate) log_format_escaped: bool,
 
@@ -106,19 +106,19 @@ pub(crate) struct Flags {
     #[arg(long, hide = true)]
     pub(crate) hot_restart_version: bool,
 
-    /// What to print instead of serving
+    /// Print a document instead of serving
     #[command(subcommand)]
     pub(crate) document: Option<Document>,
 
     #[command(flatten)]
     without_effect: WithoutEffect,
 
-    /// What follows `--` is ignored, as Envoy ignores it
+    /// Arguments after `--` are ignored, as in Envoy
     #[arg(last = true, hide = true)]
     ignored_rest: Vec<OsString>,
 }
 
-/// Flags of Envoy that are read only to be answered: see [`ANSWERS`].
+/// Flags of Envoy that only produce a warning or an error: see [`ANSWERS`].
 #[derive(Debug, clap::Args)]
 struct WithoutEffect {
     #[arg(long, hide = true)]
@@ -173,7 +173,7 @@ struct WithoutEffect {
     use_dynamic_base_id: bool,
 }
 
-/// What the process is started for.
+/// What the process does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Mode {
     /// Validate the configuration, then serve traffic.
@@ -186,38 +186,39 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ComponentLevels(pub(crate) Vec<(String, Level)>);
 
-/// What happens to a flag of Envoy.
+/// The outcome of a flag.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Answer {
-    /// It does what it does in Envoy.
+    /// It works as in Envoy.
     Honoured,
-    /// Accepted with a warning that says why it changes nothing.
+    /// Accepted without effect, with a warning that says why.
     Harmless(&'static str),
-    /// Not accepted, with the reason.
+    /// Rejected, with the reason.
     Refused(&'static str),
 }
 
 use Answer::{Harmless, Honoured, Refused};
 
-pub(crate) const EXIT_STATUS: &str =
-    "0 served or valid, 1 it could not start or the configuration is not valid, 2 wrong usage.";
+pub(crate) const EXIT_STATUS: &str = "0 stopped after serving, or the configuration is valid; 1 startup failed, or the \
+    configuration is invalid; 2 wrong usage.";
 
-pub(crate) const SIGNALS: &str = "TERM, INT or QUIT drains and exits, a second one exits at once; \
-    USR1 opens the file of --log-path again; HUP and USR2 are logged and ignored.";
+pub(crate) const SIGNALS: &str = "TERM, INT or QUIT drains and exits, a second one exits \
+    immediately; USR1 reopens the file of --log-path; HUP and USR2 are logged and ignored.";
 
-pub(crate) const ENVIRONMENT: &str = "CORVOY_RING asks for less than the best that the kernel offers: \
-    coop, plain or epoll. NOTIFY_SOCKET and WATCHDOG_USEC are systemd's (Type=notify, WatchdogSec=).";
+pub(crate) const ENVIRONMENT: &str = "CORVOY_RING selects a simpler mode than the best that the \
+    kernel supports: coop, plain or epoll. NOTIFY_SOCKET and WATCHDOG_USEC are systemd's \
+    (Type=notify, WatchdogSec=).";
 
 pub(crate) const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (Envoy v3 API, as of Envoy 1.40)");
 
-const NO_HOT_RESTART: &str = "there is no hot restart: nothing is shared with another process";
+const NO_HOT_RESTART: &str = "there is no hot restart";
 const NO_DYNAMIC: &str = "there is no dynamic configuration";
 const NO_ACCESS_LOG: &str = "there are no access logs";
-const NO_GRADUAL_DRAIN: &str = "a drain asks each client to leave with its next answer";
+const NO_GRADUAL_DRAIN: &str = "a drain always closes each connection with its next response";
 
-/// Every flag of Envoy 1.40 and what becomes of it; and `--origin` and `--strict`, which Envoy
-/// does not have.
+/// Every flag of Envoy 1.40 and its outcome, and `--origin` and `--strict`, which Envoy does not
+/// have.
 const ANSWERS: [(&str, Answer); 45] = [
     ("admin-address-path", Honoured),
     ("allow-unknown-fields", Refused("a field is never silently ignored; remove it")),
@@ -229,19 +230,19 @@ const ANSWERS: [(&str, Answer); 45] = [
     ("config-path", Honoured),
     ("config-yaml", Honoured),
     ("cpuset-threads", Harmless("the default concurrency always follows the CPU affinity mask")),
-    ("disable-extensions", Refused("extensions cannot be switched off")),
+    ("disable-extensions", Refused("extensions cannot be disabled")),
     ("disable-hot-restart", Honoured),
     ("drain-strategy", Harmless(NO_GRADUAL_DRAIN)),
     ("drain-time-s", Honoured),
-    ("enable-core-dump", Harmless("core dumps follow the limits that the process is started with")),
-    ("enable-fine-grain-logging", Harmless("levels are set by component")),
-    ("enable-mutex-tracing", Harmless("no mutex is taken on the path of a request")),
+    ("enable-core-dump", Harmless("core dumps follow the resource limits of the process")),
+    ("enable-fine-grain-logging", Harmless("log levels are set per component")),
+    ("enable-mutex-tracing", Harmless("no mutex is taken while a request is processed")),
     ("file-flush-interval-msec", Harmless(NO_ACCESS_LOG)),
     ("file-flush-min-size-kb", Harmless(NO_ACCESS_LOG)),
     ("help", Honoured),
     ("hot-restart-version", Honoured),
     ("ignore-unknown-dynamic-fields", Harmless(NO_DYNAMIC)),
-    ("local-address-ip-version", Harmless("the local address is never put into a message")),
+    ("local-address-ip-version", Harmless("the local address is never added to a message")),
     ("log-format", Honoured),
     ("log-format-escaped", Honoured),
     ("log-level", Honoured),
@@ -260,17 +261,17 @@ const ANSWERS: [(&str, Answer); 45] = [
     ("skip-hot-restart-parent-stats", Harmless(NO_HOT_RESTART)),
     ("socket-mode", Harmless(NO_HOT_RESTART)),
     ("socket-path", Harmless(NO_HOT_RESTART)),
-    ("stats-tag", Refused("stats carry no tags of their own")),
+    ("stats-tag", Refused("custom stats tags are not supported")),
     ("strict", Honoured),
     ("use-dynamic-base-id", Harmless(NO_HOT_RESTART)),
     ("version", Honoured),
 ];
 
 impl Flags {
-    /// Reads the command line. The warnings are to be logged once there is a log.
+    /// Parses the command line. The caller logs the warnings once the log is running.
     ///
     /// # Errors
-    /// `--help` and `--version` too are "errors" that clap prints and exits with.
+    /// `--help` and `--version` are also returned as errors; clap prints them and exits.
     pub(crate) fn read(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<(Self, Vec<String>), clap::Error> {
@@ -295,7 +296,7 @@ impl Flags {
         if self.validate { Mode::Validate } else { self.mode }
     }
 
-    /// How many shards to run: one per core that the process may run on unless `--concurrency` says.
+    /// Number of shards: `--concurrency`, by default one per core in the CPU affinity mask.
     pub(crate) fn concurrency(&self) -> usize {
         match self.concurrency {
             Some(n) => usize::try_from(n).unwrap_or(usize::MAX).max(1),
@@ -303,7 +304,7 @@ impl Flags {
         }
     }
 
-    /// Calls the node what the flags call it; they go before the configuration.
+    /// Overrides the node's names with those of the flags.
     pub(crate) fn name_node(&self, node: &mut Node) {
         for (flag, name) in [
             (&self.service_cluster, &mut node.cluster),
@@ -320,12 +321,13 @@ impl Flags {
         Duration::from_secs(self.drain_time_s.into())
     }
 
-    /// As in Envoy: two processes on one port are a mistake unless hot restart is switched off.
+    /// As in Envoy: sharing a port between two processes is an error unless hot restart is
+    /// disabled.
     pub(crate) fn port_use(&self) -> PortUse {
         if self.disable_hot_restart { PortUse::Shared } else { PortUse::Exclusive }
     }
 
-    /// Neither a file nor YAML was given: serve the demonstration.
+    /// Neither a file nor YAML was given.
     pub(crate) fn is_demonstration(&self) -> bool {
         self.config_path.is_none() && self.config_yaml.is_none()
     }
@@ -337,7 +339,7 @@ fn given(matches: &ArgMatches, flag: &str) -> bool {
         && matches.value_source(&id) == Some(ValueSource::CommandLine)
 }
 
-/// A later epoch expects to take over the listening sockets of a parent, which would not happen.
+/// A later epoch expects to take over the listening sockets of a parent process.
 fn first_epoch(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(0) => Ok(0),
@@ -352,10 +354,10 @@ fn component_levels(text: &str) -> Result<ComponentLevels, String> {
         let (component, level) =
             entry.split_once(':').ok_or_else(|| format!("'{entry}' is not component:level"))?;
         if !log::is_component(component) {
-            return Err(format!("there is no component '{component}'"));
+            return Err(format!("unknown component '{component}'"));
         }
         let level = Level::from_str(level, false)
-            .map_err(|_| format!("there is no level '{level}' for '{component}'"))?;
+            .map_err(|_| format!("unknown level '{level}' for '{component}'"))?;
         Ok((component.to_owned(), level))
     });
     Ok(ComponentLevels(levels.collect::<Result<_, _>>()?))
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_would_be_missed_is_refused() {
+    fn a_flag_that_cannot_be_ignored_is_refused() {
         for line in ["--stats-tag a:b", "--allow-unknown-static-fields", "--restart-epoch 1"] {
             let refusal = read(line).unwrap_err();
             assert_eq!(refusal.exit_code(), 2, "{line}");
@@ -400,7 +402,7 @@ mod tests {
             "--nope",
             "--mode init",
             "-l loud",
-            "--component-log-level nobody:info",
+            "--component-log-level unknown:info",
             "--component-log-level upstream:debug,",
             "--local-address-ip-version x",
             "--origin 8000",

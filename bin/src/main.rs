@@ -1,7 +1,7 @@
 //! `corvoy`: flags → log → configuration → compile → shards → serve → drain.
 //!
-//! What it serves is in `corvoy-engine`, what it reads in `corvoy-config`; here is only the way
-//! between them and the process.
+//! `corvoy-engine` serves and `corvoy-config` reads the configuration; this crate only connects
+//! them to the process.
 
 mod document;
 mod flags;
@@ -24,10 +24,10 @@ use corvoy_engine::stats::{ProcessStats, Registry};
 
 use flags::{Flags, Mode};
 
-/// What `corvoy` serves when it is given no configuration.
+/// What `corvoy` serves without a configuration.
 const DEMONSTRATION: &str = include_str!("default.yaml");
 
-/// Where the demonstration expects its origin; [`DEMONSTRATION`] says the same.
+/// The address of the demonstration's origin, as in [`DEMONSTRATION`].
 const ORIGIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8000));
 
 fn main() -> ExitCode {
@@ -85,7 +85,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     if flags.log_path.is_some() {
         report::log_problems(&problems);
     }
-    memory::hand_back();
+    memory::trim();
     let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
     if flags.mode() == Mode::Validate {
         report::line(&format!("configuration '{}' OK", name(flags)));
@@ -124,7 +124,7 @@ fn listen_for_origin(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).map_err(failed)
 }
 
-/// The texts that the flags name.
+/// The configuration texts that the flags name.
 fn source(flags: &Flags) -> anyhow::Result<Source> {
     let source = match &flags.config_path {
         Some(path) => Source::file(path)
@@ -140,7 +140,7 @@ fn source(flags: &Flags) -> anyhow::Result<Source> {
     })
 }
 
-/// Reads, checks and compiles; nothing if there is any error.
+/// Reads, checks and compiles the configuration. `None` if it has an error.
 fn load(
     flags: &Flags,
     source: &Source,
@@ -153,7 +153,7 @@ fn load(
     Some((compiled, json))
 }
 
-/// The configuration as messages call it.
+/// The name of the configuration in messages.
 fn name(flags: &Flags) -> String {
     match &flags.config_path {
         Some(path) => path.display().to_string(),

@@ -1,12 +1,12 @@
-//! Memory that is free goes back to the kernel.
-#![expect(unsafe_code, reason = "glibc's allocator is told so by C functions")]
+//! Returns free memory to the kernel.
+#![expect(unsafe_code, reason = "glibc's allocator is controlled by C functions")]
 
 #[cfg(target_env = "gnu")]
 use corvoy_engine::limits;
 
-/// Lets every large block go back as soon as it is freed. glibc gives such blocks mappings of their
-/// own, but with the first that is freed it begins to keep those of that size: bodies that were held
-/// for a retry would stay resident. To be called before there are threads.
+/// Makes `free` return every large block to the kernel. glibc maps such blocks separately, but after
+/// the first one is freed it raises its threshold and keeps blocks of that size, so bodies buffered
+/// for a retry would stay resident. Call it before any thread starts.
 pub(crate) fn return_large_blocks() {
     #[cfg(target_env = "gnu")]
     {
@@ -17,9 +17,9 @@ pub(crate) fn return_large_blocks() {
     }
 }
 
-/// Hands back what reading the configuration has left. glibc keeps it otherwise: the descriptors of
-/// Envoy's API take megabytes for some milliseconds, and whoever proxies never needs that much again.
-pub(crate) fn hand_back() {
+/// Returns the memory that reading the configuration used. Otherwise glibc keeps it: the descriptors
+/// of Envoy's API take megabytes for some milliseconds, far more than proxying needs later.
+pub(crate) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `malloc_trim` may be called at any time, by any thread, and takes no pointer.
     unsafe {

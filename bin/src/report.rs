@@ -1,5 +1,4 @@
-//! What the process says to whoever started it: results on standard output, the rest on standard
-//! error.
+//! What the process prints: results on standard output, the rest on standard error.
 #![expect(clippy::print_stdout, reason = "the answer to `--mode validate` belongs there")]
 
 use std::io::IsTerminal as _;
@@ -14,12 +13,12 @@ pub(crate) fn line(text: &str) {
     println!("{text}");
 }
 
-/// Why the process ends, in one line.
+/// Why the process exits, in one line.
 pub(crate) fn failure(error: &anyhow::Error) {
     eprintln!("corvoy: {error:#}");
 }
 
-/// Everything that is wrong or odd about a configuration.
+/// All errors and warnings about the configuration.
 pub(crate) fn problems(problems: &Problems, source: &Source) {
     if problems.is_empty() {
         return;
@@ -32,7 +31,7 @@ pub(crate) fn problems(problems: &Problems, source: &Source) {
     eprint!("{rendered}");
 }
 
-/// The same in the log, one line each: standard error may be read by nobody.
+/// The same in the log, one line each, in case standard error is discarded.
 pub(crate) fn log_problems(problems: &Problems) {
     for problem in problems.iter() {
         let help = problem.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
@@ -47,7 +46,7 @@ pub(crate) fn log_problems(problems: &Problems) {
 /// What to try against the demonstration.
 pub(crate) fn demonstration() {
     println!(
-        "Corvoy in front of a built-in httpbin-like origin. Try:\n\
+        "Corvoy is running in front of its built-in, httpbin-like origin. Try:\n\
          \n  curl -X GET http://127.0.0.1:15001/headers\
          \n  curl -i http://127.0.0.1:15001/status/500\
          \n  curl -s http://127.0.0.1:15000/stats | grep retry\n"
@@ -60,7 +59,7 @@ pub(crate) fn version() -> String {
     format!("corvoy/{}/Clean/{build}/none", env!("CARGO_PKG_VERSION"))
 }
 
-/// `envoy.admin.v3.CommandLineOptions`, as far as the flags are Envoy's.
+/// `envoy.admin.v3.CommandLineOptions`, for the flags that Envoy has too.
 pub(crate) fn command_line_options(flags: &Flags, concurrency: usize) -> Value {
     let path = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()

@@ -1,6 +1,6 @@
-//! Component names: Envoy's logger names, and which of our modules speak under which.
+//! Component names: Envoy's logger names, and the modules that log under each.
 
-/// A component and the targets that belong to it; the longest that matches wins.
+/// A component and its targets; the longest matching target wins.
 const COMPONENTS: [(&str, &[&str]); 13] = [
     ("admin", &["admin", "corvoy_engine::control::admin"]),
     ("config", &["config", "corvoy_config"]),
@@ -17,7 +17,7 @@ const COMPONENTS: [(&str, &[&str]); 13] = [
     ("upstream", &["upstream", "corvoy_engine::upstream"]),
 ];
 
-/// Envoy's other loggers: their names are accepted, nothing speaks under them.
+/// Envoy's other loggers: their names are accepted, but nothing logs under them.
 const SILENT: &str = "a2a ai_protocol_manager alternate_protocols_cache aws assert backtrace \
     basic_auth cache_filter client compression credential_injector decompression dubbo envoy_bug \
     ext_authz ext_proc rocketmq file forward_proxy geolocation grpc happy_eyeballs hc \
@@ -35,13 +35,13 @@ pub(super) fn of_target(target: &str) -> &'static str {
     matches.max_by_key(|(length, _)| *length).map_or("misc", |(_, name)| name)
 }
 
-/// The targets of a component; none when nothing speaks under that name.
+/// The targets of a component; empty if nothing logs under that name.
 pub(super) fn targets(component: &str) -> &'static [&'static str] {
     let found = COMPONENTS.iter().find(|(name, _)| *name == component);
     found.map_or(&[], |(_, targets)| targets)
 }
 
-/// The components that can be heard.
+/// The components that something logs under.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     COMPONENTS.iter().map(|(name, _)| *name)
 }

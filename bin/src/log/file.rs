@@ -1,4 +1,4 @@
-//! The file that `--log-path` names, which can be opened anew after somebody moved it away.
+//! The file that `--log-path` names. It can be reopened after it was moved away.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// An open log file. Clones are of the same file.
+/// An open log file. Clones share the file.
 ///
-/// Invariant: a line goes whole into one file, the old or the new, and none is lost.
+/// Invariant: each line is written whole to one file, the old or the new one, and none is lost.
 #[derive(Clone, Debug)]
 pub(super) struct LogFile {
     path: Arc<Path>,
@@ -17,12 +17,12 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens `path` to append to it.
+    /// Opens `path` for appending.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.into(), file: Arc::new(RwLock::new(Arc::new(append_to(path)?))) })
     }
 
-    /// Opens the path anew. The lines go on into the old file when that fails.
+    /// Reopens the path. If that fails, lines still go to the old file.
     pub(super) fn reopen(&self) -> Result<(), (PathBuf, io::Error)> {
         let file = append_to(&self.path).map_err(|error| (self.path.to_path_buf(), error))?;
         *self.file.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
@@ -34,7 +34,7 @@ fn append_to(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
-/// One line on its way.
+/// One line being written.
 #[derive(Debug)]
 pub(super) struct Line(Arc<File>);
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_file_is_kept_when_there_can_be_no_new_one() {
+    fn the_old_file_is_kept_when_the_new_one_cannot_be_opened() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, moved) = (folder.path().join("inside"), folder.path().join("moved"));
         fs::create_dir(&inside).unwrap();

@@ -1,4 +1,4 @@
-//! The shape of a line: the part of spdlog's format syntax that Envoy's operators use.
+//! The format of a line: the part of spdlog's format syntax that Envoy's operators use.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::component;
 
-/// Envoy's default without its source position: `[2026-11-23 20:15:18.123][31340][info][main] …`.
+/// Envoy's default without the source position: `[2026-11-23 20:15:18.123][31340][info][main] …`.
 pub(crate) const FORMAT_DEFAULT: &str = "[%Y-%m-%d %T.%e][%t][%l][%n] %v";
 
 /// A parsed format.
@@ -24,13 +24,13 @@ pub(super) struct Format {
 #[derive(Debug, Eq, PartialEq)]
 enum Piece {
     Text(String),
-    /// `%Y %m %d %H %M %S %T %D %z`: handed to strftime as it is.
+    /// `%Y %m %d %H %M %S %T %D %z`: passed to strftime unchanged.
     Time(&'static str),
     Milliseconds,
     Microseconds,
     Nanoseconds,
     EpochSeconds,
-    /// `%t` and `%P`: the process, because shards and threads have no meaning to an operator.
+    /// `%t` and `%P`: the process id, because threads mean nothing to an operator.
     Process,
     Level,
     LevelLetter,
@@ -58,13 +58,13 @@ impl Format {
                     text.push('%');
                     continue;
                 }
-                // Marks for colour; lines are never coloured.
+                // Colour range markers; lines are never coloured.
                 Some('^' | '$') => continue,
                 Some(letter) => match piece(letter) {
                     Some(piece) => piece,
-                    None => bail!("--log-format: there is no %{letter}"),
+                    None => bail!("--log-format: unknown specifier %{letter}"),
                 },
-                None => bail!("--log-format: it ends in a single %"),
+                None => bail!("--log-format: a single % at the end"),
             };
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -105,7 +105,7 @@ impl Format {
     }
 }
 
-/// What a line is made of.
+/// The parts of a line.
 struct Line<'a> {
     time: ZonedDateTime,
     level: Level,
@@ -137,7 +137,7 @@ where
             file: metadata.file().unwrap_or_default(),
             line: metadata.line().unwrap_or_default(),
         };
-        // One write a line, so that lines of several threads do not mix.
+        // One write per line, so that lines of several threads do not mix.
         let mut out = String::new();
         self.write(&mut out, &line)?;
         writer.write_str(&out)
@@ -201,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn the_default_line_is_that_of_envoy() {
+    fn the_default_line_is_envoys() {
         let pid = std::process::id();
         let expected = format!("[2026-11-23 20:15:18.123][{pid}][warning][main] draining\n");
         assert_eq!(render(FORMAT_DEFAULT, false, "draining"), expected);
     }
 
     #[test]
-    fn the_other_letters() {
+    fn the_other_specifiers() {
         assert_eq!(
             render("%L%^%l%$ %g:%# %f %F %z %% %v", false, "m"),
             "Wwarning server.rs:12 123456 123456789 +01:00 % m\n"
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_is_not_known_is_an_error() {
+    fn an_unknown_specifier_is_an_error() {
         assert!(Format::parse("%Q", false).is_err());
         assert!(Format::parse("100%", false).is_err());
     }

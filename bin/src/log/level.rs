@@ -11,7 +11,8 @@ use tracing_subscriber::{Registry, reload};
 
 use super::component;
 
-/// A level by Envoy's name. `critical` is what stops the process; that is always printed.
+/// A level by Envoy's name. `critical` is only for errors that stop the process; those are always
+/// printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Level {
     Trace,
@@ -24,7 +25,7 @@ pub(crate) enum Level {
     Off,
 }
 
-/// The levels in force, which admin's `/logging` shows and changes.
+/// The current levels, which admin's `/logging` shows and changes.
 #[derive(Clone)]
 pub(crate) struct Levels {
     now: Arc<Mutex<Vec<(&'static str, Level)>>>,
@@ -48,8 +49,8 @@ impl Levels {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets the level of one component, or of all when `component` is `None`. False when there is no
-    /// such component.
+    /// Sets the level of one component, or of all when `component` is `None`. Returns false if
+    /// there is no such component.
     pub(crate) fn set(&self, component: Option<&str>, level: Level) -> bool {
         if component.is_some_and(|name| !component::is_component(name)) {
             return false;
@@ -121,7 +122,7 @@ impl From<Level> for LevelFilter {
     }
 }
 
-/// The filter to begin with. Libraries that are no component of ours are heard from warning on.
+/// The initial filter. Libraries outside our components log from warning up.
 pub(super) fn targets(level: Level, components: &[(String, Level)]) -> Targets {
     let mut targets = Targets::new().with_default(LevelFilter::WARN);
     let defaults = component::names().map(|name| (name, level));
@@ -154,7 +155,7 @@ mod tests {
         let levels = Levels::new(Level::Info, &[("dns".into(), Level::Off)], handle.clone());
         assert!(levels.list().contains(&("dns", Level::Off)));
         assert!(levels.set(Some("router"), Level::Debug));
-        assert!(!levels.set(Some("nobody"), Level::Debug));
+        assert!(!levels.set(Some("unknown"), Level::Debug));
         let enabled = |target, severity| {
             handle.with_current(|now| now.would_enable(target, &severity)).unwrap()
         };

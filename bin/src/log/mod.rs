@@ -1,7 +1,7 @@
 //! The operational log: Envoy's lines, levels and component names, to standard error or a file.
 //!
-//! Code logs with `tracing` and names its component as the target (`target: "upstream"`) or leaves
-//! it to the module path, which [`component`] maps. Access logs do not come through here.
+//! Code logs with `tracing` and names its component as the target (`target: "upstream"`), or leaves
+//! it to the module path, which [`component`] maps. Access logs do not go through here.
 
 mod component;
 mod file;
@@ -25,7 +25,7 @@ pub(crate) use level::{Level, Levels};
 use file::LogFile;
 use format::Format;
 
-/// What the command line says about the log.
+/// The log options of the command line.
 #[derive(Debug)]
 pub(crate) struct Options<'a> {
     pub(crate) level: Level,
@@ -35,24 +35,24 @@ pub(crate) struct Options<'a> {
     pub(crate) escape: bool,
 }
 
-/// The log of this process, as the operator changes it while it runs.
+/// The log of this process. Its levels and its file can change at run time.
 #[derive(Debug)]
 pub(crate) struct Log {
     levels: Levels,
-    /// None: standard error.
+    /// `None`: standard error.
     file: Option<LogFile>,
 }
 
 /// Starts the log of this process.
 ///
 /// # Errors
-/// When the file cannot be opened, the format is not understood, or a log was started before.
+/// If the file cannot be opened, the format is invalid, or a log is already running.
 pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Log> {
     let file = match options.path {
         None => None,
         Some(path) => {
             let file = LogFile::open(path);
-            Some(file.with_context(|| format!("cannot log to {}", path.display()))?)
+            Some(file.with_context(|| format!("cannot open the log file {}", path.display()))?)
         }
     };
     let writer = match &file {
@@ -62,7 +62,7 @@ pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Log> {
     let format = Format::parse(options.format, options.escape)?;
     let (filter, handle) = reload::Layer::new(level::targets(options.level, options.components));
     let lines = fmt::layer().event_format(format).with_writer(writer).with_filter(filter);
-    tracing_subscriber::registry().with(lines).try_init().context("the log is running already")?;
+    tracing_subscriber::registry().with(lines).try_init().context("a log is already running")?;
     Ok(Log { levels: Levels::new(options.level, options.components, handle), file })
 }
 
@@ -76,16 +76,16 @@ impl Logging for Log {
     }
 
     fn set_level(&self, logger: Option<&str>, level: LogLevel) {
-        // The admin endpoint asks for loggers that it was told of.
+        // The admin endpoint only names loggers from `loggers`.
         let _known = self.levels.set(logger, level.into());
     }
 
     fn reopen(&self) {
         match self.file.as_ref().map_or(Ok(()), LogFile::reopen) {
-            Ok(()) => tracing::info!(target: "main", "the log is open anew"),
+            Ok(()) => tracing::info!(target: "main", "log file reopened"),
             Err((path, error)) => {
                 let path = path.display();
-                tracing::error!(target: "main", "cannot open {path} anew, keep the old: {error}");
+                tracing::error!(target: "main", "cannot reopen {path}, keep the old file: {error}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What httpbin tells about a request: its arguments, headers, body and where it came from.
+//! What httpbin reports about a request: its arguments, headers, body and source address.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub(super) struct Request {
     pub(super) body: Bytes,
 }
 
-/// What the body says, by its content type.
+/// The parsed body, by its content type.
 struct Content {
     data: String,
     form: Value,
@@ -52,7 +52,7 @@ impl Request {
         self.query_pairs().into_iter().find_map(|(key, value)| (key == name).then_some(value))
     }
 
-    /// The client's address, or what a proxy before us said it was.
+    /// The client's address, or the one that a proxy in front reported.
     pub(super) fn origin(&self) -> String {
         self.header("x-forwarded-for").unwrap_or_else(|| self.remote.ip().to_string())
     }
@@ -68,8 +68,8 @@ impl Request {
         form::iri(&format!("{protocol}://{host}{target}"))
     }
 
-    /// Headers with Title-Case names in order of arrival, repeated ones joined. All of them: httpbin
-    /// shows what a proxy adds, such as `X-Request-Id`, only with `?show_env=1`.
+    /// Headers with Title-Case names in order of arrival, repeated ones joined. All of them are
+    /// included: httpbin shows what a proxy adds, such as `X-Request-Id`, only with `?show_env=1`.
     pub(super) fn shown_headers(&self) -> Vec<(String, String)> {
         let mut shown: Vec<(String, String)> = Vec::new();
         // WSGI servers drop names with `_`: they could be mistaken for names with `-`.
@@ -114,7 +114,7 @@ impl Request {
     }
 }
 
-/// Text as it is; bytes that are no UTF-8 as a base64 `data:` URL.
+/// Text unchanged; bytes that are not UTF-8 as a base64 `data:` URL.
 pub(super) fn json_safe(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_become_a_data_url() {
+    fn bytes_that_are_not_utf8_become_a_data_url() {
         assert_eq!(json_safe(b"\xff\xfe"), "data:application/octet-stream;base64,//4=");
         assert_eq!(base64(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw==");
         assert_eq!(base64(b"any carnal pleasure"), "YW55IGNhcm5hbCBwbGVhc3VyZQ==");

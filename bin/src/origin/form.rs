@@ -1,4 +1,4 @@
-//! Query strings and form bodies, read as httpbin reads them.
+//! Query strings and form bodies, parsed as httpbin parses them.
 
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ pub(super) struct Multipart {
     pub(super) files: Vec<(String, String)>,
 }
 
-/// Takes a `multipart/form-data` body apart.
+/// Parses a `multipart/form-data` body.
 pub(super) fn multipart(body: &[u8], boundary: &str) -> Multipart {
     let mut found = Multipart::default();
     let delimiter = format!("--{boundary}");
@@ -72,7 +72,7 @@ pub(super) fn parameter(header: &str, name: &str) -> Option<String> {
     })
 }
 
-/// `%XX` and `+` undone; what is no UTF-8 then is replaced.
+/// Decodes `%XX` and `+`; bytes that are not UTF-8 afterwards are replaced.
 fn decode(text: &[u8]) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -90,7 +90,7 @@ fn decode(text: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The URL as a person reads it: percent-encoded UTF-8 beyond ASCII is shown, the rest stays.
+/// The URL for display: percent-encoded UTF-8 beyond ASCII is decoded, the rest is unchanged.
 pub(super) fn iri(url: &str) -> String {
     let mut out = Vec::with_capacity(url.len());
     let mut rest = url.as_bytes();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_shows_what_is_beyond_ascii_and_keeps_the_rest() {
+    fn a_url_shows_non_ascii_characters_and_keeps_the_other_escapes() {
         assert_eq!(iri("http://h/%C3%A9?d=%20x+y&bad=%ff"), "http://h/é?d=%20x+y&bad=%ff");
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn pretty(value: &Value) -> String {
     out
 }
 
-/// An object on one line, `", "` and `": "` between things, members in the order given.
+/// An object on one line, with `", "` and `": "` as separators and members in the given order.
 pub(super) fn one_line<'a>(members: impl IntoIterator<Item = (&'a str, OneLine<'a>)>) -> String {
     let mut out = String::from("{");
     for (i, (name, value)) in members.into_iter().enumerate() {
@@ -114,7 +114,7 @@ fn write_pretty_object(out: &mut String, members: &Map<String, Value>, depth: us
     out.push('}');
 }
 
-/// By name, whatever order the map keeps.
+/// Sorted by name, whatever order the map keeps.
 fn sorted(members: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut members: Vec<_> = members.iter().collect();
     members.sort_by_key(|(name, _)| *name);
@@ -129,7 +129,7 @@ fn start_line(out: &mut String, index: usize, depth: usize) {
     out.extend(std::iter::repeat_n("  ", depth));
 }
 
-/// Python's `ensure_ascii`: what is not printable ASCII becomes `\uXXXX`, in UTF-16 units.
+/// Python's `ensure_ascii`: anything but printable ASCII becomes `\uXXXX`, in UTF-16 units.
 fn write_string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ascii_is_escaped_in_utf16() {
+    fn non_ascii_characters_are_escaped_in_utf16() {
         assert_eq!(
             pretty(&json!("é\u{1f600}\u{1}\"\u{7f}")),
             "\"\\u00e9\\ud83d\\ude00\\u0001\\\"\u{7f}\"\n"

@@ -1,10 +1,9 @@
-//! The built-in origin: a small httpbin, so that there is something to proxy to on a machine that
-//! has nothing else. `corvoy` without a configuration starts it behind the proxy, `corvoy --origin`
-//! alone.
+//! The built-in origin: a small httpbin, so that there is an origin to proxy to on any machine.
+//! `corvoy` without a configuration starts it behind the proxy, `corvoy --origin` starts it alone.
 //!
-//! It answers with the JSON that httpbin answers with: the same keys, order, escapes and layout. It
-//! is a demonstration and a test double, not a part of the proxy: it has its own event loop, and is
-//! never started when a configuration is given.
+//! It answers with httpbin's JSON: the same keys, order, escapes and layout. It is a demonstration
+//! and a test double, not a part of the proxy: it has its own event loop and is never started when
+//! a configuration is given.
 
 mod echo;
 mod form;
@@ -15,10 +14,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
-/// Serves the origin on `listener` from a thread of its own, for as long as the process lives.
+/// Serves the origin on `listener` from a new thread, until the process exits.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// If the thread cannot be started.
 pub(crate) fn serve(listener: TcpListener) -> io::Result<()> {
     thread::Builder::new().name("origin".into()).spawn(move || {
         if let Err(error) = run(listener) {
@@ -28,10 +27,10 @@ pub(crate) fn serve(listener: TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves the origin on `listener` from this thread, for as long as the process lives.
+/// Serves the origin on `listener` from this thread, until the process exits.
 ///
 /// # Errors
-/// When the listener cannot be handed to the event loop.
+/// If the event loop cannot be started with the listener.
 pub(crate) fn run(listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

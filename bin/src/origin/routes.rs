@@ -21,7 +21,7 @@ use serde_json::json;
 use super::echo::Request;
 use super::json::{OneLine, one_line, pretty};
 
-/// A request body is echoed, so it is held in memory once.
+/// The limit of a request body, which is buffered to be echoed.
 const REQUEST_BODY_BYTES_MAX: usize = 16 << 20;
 const DELAY_MAX: Duration = Duration::from_secs(10);
 const RANDOM_BYTES_MAX: usize = 100 * 1024;
@@ -63,7 +63,7 @@ fn every_method() -> MethodRouter {
 }
 
 async fn landing() -> &'static str {
-    "The origin that is built into corvoy. Try /headers, /get, /anything, /status/500, /delay/1.\n"
+    "Corvoy's built-in origin. Try /headers, /get, /anything, /status/500, /delay/1.\n"
 }
 
 async fn headers(request: Request) -> Response {
@@ -112,7 +112,7 @@ async fn bytes(Path(n): Path<String>, request: Request) -> Response {
     ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
 }
 
-/// N lines of JSON, one chunk each.
+/// N lines of JSON, one chunk per line.
 async fn stream(Path(n): Path<String>, request: Request) -> Response {
     let Ok(n) = n.parse::<u64>() else { return not_found().await };
     let (url, args) = (request.url().into(), request.args());
@@ -157,7 +157,7 @@ async fn status(method: Method, Path(codes): Path<String>) -> Response {
     status_reply(chosen.map_or(StatusCode::OK, |(code, _)| *code))
 }
 
-/// The extras that httpbin gives with some codes.
+/// The extra headers that httpbin sends with some codes.
 fn status_reply(code: StatusCode) -> Response {
     let html = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     let fixed = |name: HeaderName, value| (name, HeaderValue::from_static(value));
@@ -238,7 +238,7 @@ impl<S: Send + Sync> FromRequest<S> for Request {
     }
 }
 
-/// A body that is one frame, and so one chunk, a line.
+/// A body with one frame, and so one chunk, per line.
 struct Lines<I>(I);
 
 impl<I: Iterator<Item = Bytes> + Unpin> hyper::body::Body for Lines<I> {
