@@ -1,9 +1,9 @@
-//! Compiles Envoy's own `.proto` files to descriptors, so that the schema is Envoy's and not a copy of it.
+//! Compiles Envoy's own `.proto` files to descriptors, so that the schema is Envoy's, not a copy.
 //!
-//! The files travel inside the crate `envoy-types`; nothing derived from them is committed.
-//! Written to OUT_DIR: `descriptors.bin` (the messages reachable from `proto-roots.txt`, with their
-//! validation rules) and `known_types.txt` (the full name of every message of Envoy's API, so that an
-//! extension which Corvoy lacks is told from a name which does not exist).
+//! The files come with the crate `envoy-types`; nothing derived from them is committed. Written to
+//! OUT_DIR: `descriptors.bin` (the messages reachable from `proto-roots.txt`, with their validation
+//! rules) and `known_types.txt` (the full name of every message of Envoy's API, to distinguish an
+//! extension that Corvoy lacks from a name that does not exist).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The folders inside envoy-types that `import` lines are relative to.
+/// The folders in envoy-types that `import` lines are relative to.
 fn include_paths() -> Result<Vec<PathBuf>> {
     let mut command = cargo_metadata::MetadataCommand::new();
     command.manifest_path(stand_in()?);
@@ -48,7 +48,8 @@ fn include_paths() -> Result<Vec<PathBuf>> {
         vec!["--filter-platform".to_owned(), env::var("HOST")?, "--offline".to_owned()];
     command.other_options(options.clone());
     let metadata = command.exec().or_else(|_| {
-        // A first build: cargo has not downloaded what it does not compile. `cargo fetch` does.
+        // In a first build cargo has not downloaded crates that it does not compile. `cargo fetch`
+        // does.
         options.pop();
         command.other_options(options).exec()
     })?;
@@ -69,13 +70,14 @@ fn include_paths() -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// A manifest that depends on envoy-types alone, in the version of the lock file. cargo would want
-/// to see all packages of the workspace, and a first build has fetched only those that it needs.
+/// A manifest that depends only on envoy-types, in the version of the lock file. With the
+/// workspace's manifest, cargo would require all packages, but a first build has downloaded only
+/// those that it needs.
 fn stand_in() -> Result<PathBuf> {
     let folder = PathBuf::from(env::var("OUT_DIR")?).join("stand-in");
     fs::create_dir_all(&folder)?;
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    // Its text, not its permissions: cargo takes out of it what is not needed.
+    // Copies the text but not the permissions: cargo removes the unused packages from it.
     fs::write(folder.join("Cargo.lock"), fs::read(here.with_file_name("Cargo.lock"))?)?;
     fs::write(folder.join("lib.rs"), "")?;
     let manifest = folder.join("Cargo.toml");

@@ -5,19 +5,19 @@ use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
 use crate::{Any, Bootstrap, Coverage, Message as _, coverage, descriptors};
 
-/// Values of a field that the engine refuses although the field is read.
+/// Values that the engine refuses in a field that is otherwise read.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedValues {
     /// The full name of the message.
     pub message: &'static str,
     /// The field, as in the proto file.
     pub field: &'static str,
-    /// Which values, in words; none: every value that says something.
+    /// Which values, in words; `None`: every value with an effect.
     pub values: Option<&'static str>,
 }
 
 /// The tables of `docs/COMPATIBILITY.md`: for each message that Corvoy reads, its answer to every
-/// field of Envoy's. A message that can only stand in refused fields is not among them.
+/// field of Envoy's. A message that can only appear in refused fields is left out.
 ///
 /// Empty if the descriptors in this binary are broken.
 pub fn page(refused: &[RefusedValues]) -> String {
@@ -33,7 +33,7 @@ pub fn page(refused: &[RefusedValues]) -> String {
     page
 }
 
-/// The messages that fields lead to which are not refused.
+/// The messages that can be reached through fields that are not refused.
 fn reached(
     pool: &DescriptorPool,
     messages: &BTreeMap<&str, &Coverage>,
@@ -47,7 +47,7 @@ fn reached(
         if !reached.insert(name.clone()) {
             continue;
         }
-        // A map's entry and a wrapper are no messages of ours: they lead on to what they hold.
+        // Map entries and wrappers are not listed; only the messages that they contain are.
         let entry = messages.get(name.as_str());
         for field in message.fields() {
             let is_read = entry.is_none_or(|entry| {
@@ -102,7 +102,7 @@ fn section(
     }
     row(page, "refused", &not);
     if message.fields().len() == 0 {
-        _ = writeln!(page, "- it has no fields");
+        _ = writeln!(page, "- no fields");
     }
 }
 

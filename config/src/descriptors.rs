@@ -1,25 +1,26 @@
-//! Envoy's own descriptors, as build.rs compiled them.
+//! Envoy's own descriptors, compiled by build.rs.
 
 use prost_reflect::{DescriptorError, DescriptorPool};
 
-/// Decodes the descriptors. It takes some milliseconds and megabytes: keep them only while reading.
+/// Decodes the descriptors. This takes some milliseconds and megabytes: keep them only while
+/// reading.
 pub(crate) fn pool() -> Result<DescriptorPool, DescriptorError> {
     DescriptorPool::decode(DESCRIPTORS)
 }
 
-/// Whether Envoy's API has the message `name`, be it among the descriptors or not.
+/// Whether Envoy's API has the message `name`, even if the descriptors lack it.
 pub(crate) fn is_envoy_type(name: &str) -> bool {
-    // Not in the proto files that we have, but in Envoy.
+    // In Envoy, but not in the proto files that we have.
     matches!(name, "xds.type.v3.TypedStruct" | "udpa.type.v1.TypedStruct")
         || envoy_types().any(|known| known == name)
 }
 
-/// The full name of every message at the top level of Envoy's API.
+/// The full name of every top-level message of Envoy's API.
 pub(crate) fn envoy_types() -> impl Iterator<Item = &'static str> + Clone {
     KNOWN_TYPES.lines()
 }
 
-/// Whether Envoy 1.40 has the field although the descriptors, some months older, do not.
+/// Whether Envoy 1.40 has a field that the descriptors, which are some months older, lack.
 pub(crate) fn is_newer_field(message: &str, field: &str) -> bool {
     NEWER_FIELDS.contains(&(message, field))
 }
@@ -27,7 +28,7 @@ pub(crate) fn is_newer_field(message: &str, field: &str) -> bool {
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 const KNOWN_TYPES: &str = include_str!(concat!(env!("OUT_DIR"), "/known_types.txt"));
 
-/// What the URL of a type begins with.
+/// The prefix of a type URL.
 pub(crate) const TYPE_URL_PREFIX: &str = "type.googleapis.com/";
 
 const NEWER_FIELDS: &[(&str, &str)] = &[

@@ -1,7 +1,8 @@
-//! What Envoy has and Corvoy lacks, in the words that people use for it.
+//! The features of Envoy that Corvoy lacks, by their usual names.
 //!
-//! A configuration says `transport_socket`, and its author thinks of TLS and searches for that word.
-//! Whoever implements something takes its names out of the table here: a test fails until then.
+//! A configuration says `transport_socket`, but its author thinks of TLS and searches for that
+//! word. Whoever implements a feature removes its names from the table here; a test fails until
+//! then.
 
 use prost_reflect::{FieldDescriptor, MessageDescriptor, Value};
 
@@ -9,11 +10,11 @@ use crate::problems::{Problem, Severity};
 use crate::read::suggest;
 use crate::{Path, descriptors};
 
-/// The error for a field that is set and not implemented.
+/// The error for a field that is set but not implemented.
 pub(crate) fn lacking_field(field: &FieldDescriptor, value: &Value, at: &Path) -> Problem {
     let name = field.name();
     let kind = field.kind();
-    // What is inside says it best: a `transport_socket` may be another than TLS.
+    // The inner type is more precise: not every `transport_socket` is TLS.
     let feature = feature_inside(value)
         .or_else(|| feature_of(field.full_name()))
         .or_else(|| feature_of(kind.as_message().map(MessageDescriptor::full_name)?));
@@ -23,7 +24,7 @@ pub(crate) fn lacking_field(field: &FieldDescriptor, value: &Value, at: &Path) -
     }
 }
 
-/// The same for a field of Envoy 1.40 that the descriptors, which are older, do not have.
+/// The same for a field of Envoy 1.40 that the older descriptors do not have.
 pub(crate) fn lacking_field_named(name: &str, at: &Path) -> Problem {
     let text = format!("`{name}` is a field of Envoy that Corvoy does not implement");
     Problem::lacking(at, text).at_key()
@@ -38,7 +39,7 @@ pub(crate) fn lacking_type(name: &str, at: &Path) -> Problem {
         let text = format!("`{name}` is an extension of Envoy that Corvoy does not implement");
         return Problem::lacking(at, text);
     }
-    let text = format!("the type `{name}` is not known to Corvoy");
+    let text = format!("unknown type `{name}`");
     let mut problem = Problem::new(Severity::Error, at, text);
     problem.help = suggest::nearest_type(name, descriptors::envoy_types())
         .map(|near| format!("did you mean `{}{near}`?", descriptors::TYPE_URL_PREFIX));
@@ -49,7 +50,7 @@ fn not_implemented(feature: &str, name: &str) -> String {
     format!("{feature} is not implemented yet: `{name}`")
 }
 
-/// What the `typed_config`s ask for that stand directly in the value of a field.
+/// The feature of a `typed_config` directly in the value of a field.
 fn feature_inside(value: &Value) -> Option<&'static str> {
     match value {
         Value::Message(message) => {
@@ -59,13 +60,13 @@ fn feature_inside(value: &Value) -> Option<&'static str> {
             feature_of(type_url.as_str()?.rsplit_once('/')?.1)
         }
         Value::List(items) => items.iter().find_map(feature_inside),
-        // In no order, so the first by its name.
+        // Maps have no order, so the first by name.
         Value::Map(entries) => entries.values().filter_map(feature_inside).min(),
         _ => None,
     }
 }
 
-/// The first row that has `name`, or something that it is part of.
+/// The first row that has `name` or an enclosing message or package.
 fn feature_of(name: &str) -> Option<&'static str> {
     let is_part = |whole: &&str| {
         name.strip_prefix(*whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -73,7 +74,7 @@ fn feature_of(name: &str) -> Option<&'static str> {
     FEATURES.iter().find(|(_, names)| names.iter().any(is_part)).map(|(feature, _)| *feature)
 }
 
-/// What is lacking: the word for it, and the packages, messages and fields that ask for it.
+/// Features that are not implemented, each with the packages, messages and fields that use it.
 const FEATURES: &[(&str, &[&str])] = &[
     (
         "HTTP/3",
@@ -100,7 +101,7 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.config.listener.v3.FilterChain.use_proxy_proto",
         ],
     ),
-    ("tapping", &["envoy.extensions.filters.http.tap", "envoy.extensions.transport_sockets.tap"]),
+    ("tap", &["envoy.extensions.filters.http.tap", "envoy.extensions.transport_sockets.tap"]),
     (
         "TLS",
         &[
@@ -140,7 +141,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     ),
     ("JWT authentication", &["envoy.extensions.filters.http.jwt_authn"]),
     (
-        "load balancing by a hash",
+        "hash-based load balancing",
         &[
             "envoy.config.cluster.v3.Cluster.MaglevLbConfig",
             "envoy.config.cluster.v3.Cluster.RingHashLbConfig",
@@ -149,7 +150,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     ),
     ("Lua", &["envoy.extensions.filters.http.lua"]),
     (
-        "matching by a tree (the xDS matching API)",
+        "matcher trees (the xDS matching API)",
         &[
             "envoy.config.listener.v3.Listener.filter_chain_matcher",
             "envoy.config.route.v3.VirtualHost.matcher",
@@ -158,7 +159,7 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
         ],
     ),
-    ("mirroring of requests", &["envoy.config.route.v3.RouteAction.RequestMirrorPolicy"]),
+    ("request mirroring", &["envoy.config.route.v3.RouteAction.RequestMirrorPolicy"]),
     ("outlier detection", &["envoy.config.cluster.v3.OutlierDetection"]),
     (
         "rate limiting",
@@ -202,7 +203,7 @@ mod tests {
     use crate::{Any, coverage, descriptors};
 
     #[test]
-    fn every_name_is_envoys() {
+    fn every_name_exists_in_envoys_api() {
         let pool = descriptors::pool().unwrap();
         let names: Vec<String> = pool
             .all_messages()
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_implemented_is_not_called_lacking() {
+    fn an_implemented_name_is_not_in_the_table() {
         for entry in coverage() {
             for field in entry.done() {
                 let name = format!("{}.{field}", entry.message);

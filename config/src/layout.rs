@@ -1,8 +1,9 @@
-//! Where the values of a YAML or JSON text stand in it.
+//! The positions of the values in a YAML or JSON text.
 //!
-//! serde_yaml reads configurations, but it tells neither positions nor whether a scalar was quoted.
-//! When a problem needs the one or a doubtful scalar the other, the text is parsed a second time, here.
-//! Aliases are kept as references, so the size of a [`Layout`] is bound by the size of the text.
+//! serde_yaml reads configurations, but reports neither positions nor whether a scalar was quoted.
+//! When a problem needs a position, or an ambiguous scalar its style, the text is parsed a second
+//! time, here. Aliases are kept as references, so the size of a [`Layout`] is bounded by the size
+//! of the text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ pub(crate) struct Layout<'t> {
 }
 
 impl<'t> Layout<'t> {
-    /// `None` if the text is not YAML for this parser.
+    /// `None` if this parser rejects the text.
     pub(crate) fn of(text: &'t str) -> Option<Self> {
         let mut builder = Builder::default();
         Parser::new_from_str(text).load(&mut builder, false).ok()?;
@@ -30,7 +31,7 @@ impl<'t> Layout<'t> {
         Some(Self { nodes: builder.nodes })
     }
 
-    /// Follows `path` as far as the text goes.
+    /// Follows `path` as far as it exists in the text.
     pub(crate) fn find(&self, path: &[&Segment]) -> Found {
         let mut found = Found { node: ROOT, key: None, depth: 0 };
         for segment in path {
@@ -40,7 +41,7 @@ impl<'t> Layout<'t> {
         found
     }
 
-    /// What stands at `path` if it is a scalar without quotes, as written.
+    /// The scalar at `path`, as written, if it has no quotes.
     pub(crate) fn plain_scalar(&self, path: &[&Segment]) -> Option<&str> {
         let found = self.find(path);
         match &self.node(found.node)?.shape {
@@ -49,7 +50,7 @@ impl<'t> Layout<'t> {
         }
     }
 
-    /// The elements of the list at `found`; a single value counts as one.
+    /// The number of elements in the list at `found`; a single value counts as one.
     pub(crate) fn length(&self, found: &Found) -> usize {
         match self.node(found.node).map(|node| &node.shape) {
             Some(Shape::Sequence(items)) => items.len(),
@@ -59,7 +60,7 @@ impl<'t> Layout<'t> {
         }
     }
 
-    /// The place of a value if it fits on a line, else of the first word of it.
+    /// The position of a value if it fits on a line, otherwise that of its first key.
     pub(crate) fn value(&self, found: &Found) -> Option<Span> {
         let node = self.nodes.get(found.node)?;
         match &self.node(found.node)?.shape {
@@ -70,16 +71,16 @@ impl<'t> Layout<'t> {
         }
     }
 
-    /// The place of the key that leads to a value.
+    /// The position of the key that leads to a value.
     pub(crate) fn key(&self, found: &Found) -> Option<Span> {
         found.key.and_then(|key| self.key_span(key))
     }
 
-    /// The keys that stand more than once in their map, from the outermost map to the innermost.
-    pub(crate) fn doubled_keys(&self) -> Vec<DoubledKey> {
+    /// The keys that appear more than once in their map, from the outermost map to the innermost.
+    pub(crate) fn duplicate_keys(&self) -> Vec<DoubledKey> {
         let mut doubled = Vec::new();
         let mut open = vec![(ROOT, Path::root())];
-        // A parent stands before its children, and aliases are not followed: this ends.
+        // A parent precedes its children, and aliases are not followed, so this ends.
         while let Some((index, at)) = open.pop() {
             match self.nodes.get(index).map(|node| &node.shape) {
                 Some(Shape::Mapping(entries)) => {
@@ -108,7 +109,7 @@ impl<'t> Layout<'t> {
             places.entry(text).or_default().push(key);
         }
         for (_, text) in keys() {
-            // The first of them finds the others.
+            // Handled once, at its first occurrence.
             let Some(mut places) = places.remove(text).filter(|places| places.len() > 1) else {
                 continue;
             };
@@ -122,7 +123,7 @@ impl<'t> Layout<'t> {
         }
     }
 
-    /// Where a key stands.
+    /// The position of a key.
     fn spot(&self, key: usize) -> Option<Spot> {
         let span = self.key_span(key)?;
         let (line, column) = (span.start.line(), span.start.col() + 1);
@@ -145,18 +146,18 @@ impl<'t> Layout<'t> {
                 entries.iter().rev().find(entry).map(|(key, value)| (Some(*key), *value))
             }
             (Segment::Index(i), Shape::Sequence(items)) => Some((None, *items.get(*i)?)),
-            // One value where a list is expected is a list of one.
+            // A single value where a list is expected is a list of one.
             (Segment::Index(0), _) => Some((None, from)),
             _ => None,
         }
     }
 
-    /// A node, behind its aliases.
+    /// A node, with aliases resolved.
     fn node(&self, mut index: usize) -> Option<&Node<'t>> {
         loop {
             let node = self.nodes.get(index)?;
             match node.shape {
-                // An anchor stands before its aliases, so this ends.
+                // An anchor precedes its aliases, so this ends.
                 Shape::Alias(target) if target < index => index = target,
                 _ => return Some(node),
             }
@@ -171,28 +172,28 @@ impl<'t> Layout<'t> {
     }
 }
 
-/// A key that stands more than once in one map.
+/// A key that appears more than once in one map.
 #[derive(Debug)]
 pub(crate) struct DoubledKey {
     pub(crate) key: String,
-    /// As far as a text without a schema tells.
+    /// As precise as it can be without the schema.
     pub(crate) path: Path,
-    /// The places of all keys but the last.
+    /// The positions of all occurrences but the last.
     pub(crate) ignored: Vec<Spot>,
-    /// The place of the last one.
+    /// The position of the last one.
     pub(crate) used: Spot,
 }
 
-/// Where a path led.
+/// The result of following a path.
 #[derive(Debug)]
 pub(crate) struct Found {
     node: usize,
     key: Option<usize>,
-    /// How many segments of the path exist in the text.
+    /// The number of segments of the path that exist in the text.
     pub(crate) depth: usize,
 }
 
-/// Whether `key` is a spelling of the field `name`: as it is, or in camel case.
+/// Whether `key` is a spelling of the field `name`: unchanged, or in camel case.
 fn is_field(key: &str, name: &str) -> bool {
     if key == name {
         return true;
@@ -224,11 +225,11 @@ enum Shape<'t> {
     Sequence(Vec<usize>),
 }
 
-/// Builds the nodes out of the events; a parent stands before its children.
+/// Builds the nodes from the events; a parent precedes its children.
 #[derive(Default)]
 struct Builder<'t> {
     nodes: Vec<Node<'t>>,
-    /// The containers that are open, each with a key that waits for its value.
+    /// The open containers, each with a key that still lacks its value.
     open: Vec<(usize, Option<usize>)>,
     /// (anchor, node)
     anchors: Vec<(usize, usize)>,
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_leads_to_the_place_of_its_value() {
+    fn a_path_leads_to_the_position_of_its_value() {
         let text = "a:\n- b: 1\n- bB: {c: 2}\nd: [3, 4]\n";
         let root = Path::root();
         assert_eq!(place(text, &root.field("a").index(0).field("b")), (2, 5));
@@ -312,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_leads_to_what_it_stands_for() {
+    fn an_alias_leads_to_its_anchor() {
         let text = "a: &x {b: 1}\nc: *x\n";
         assert_eq!(place(text, &Path::root().field("c").field("b")), (1, 10));
         assert_eq!(place(text, &Path::root().field("c")), (2, 3));
     }
 
     #[test]
-    fn a_path_beyond_the_text_ends_at_its_last_known_part() {
+    fn a_path_that_leaves_the_text_ends_at_its_last_existing_part() {
         let layout = Layout::of("a: {b: 1}\n").unwrap();
         let found = layout.find(&Path::root().field("a").field("x").field("y").segments());
         assert_eq!(found.depth, 1);
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_told_from_plain_scalars() {
+    fn quoted_scalars_differ_from_plain_ones() {
         let layout = Layout::of("a: on\nb: \"on\"\nc: |\n  on\n").unwrap();
         let plain = |name| layout.plain_scalar(&Path::root().field(name).segments());
         assert_eq!(plain("a"), Some("on"));

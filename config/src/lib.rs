@@ -1,49 +1,49 @@
-//! Envoy's v3 configuration: read, checked, and handed over as plain structs.
+//! Envoy's v3 configuration: read, checked, and returned as plain structs.
 //!
-//! [`load`] turns a [`Source`] into a [`Bootstrap`]; what is wrong with the text is collected in
-//! [`Problems`], all of it in one run, and [`render`] shows it to a person. The crate knows nothing of
-//! the engine, which adds its own problems by their [`Path`].
+//! [`load`] turns a [`Source`] into a [`Bootstrap`]. It collects everything that is wrong with the
+//! text in [`Problems`], in one run, and [`render`] formats them for a terminal. The crate does not
+//! know the engine, which adds its own problems by their [`Path`].
 //!
 //! Invariant: a field that an operator sets is in a struct of [`schema`], listed there as harmless
-//! with a reason, or an error that names its path. Nothing is dropped in silence.
+//! with a reason, or an error that names its path. No field is silently ignored.
 
-/// Where a value stands in a configuration.
+/// The position of a value in a configuration.
 mod path;
 
-/// What is wrong, collected.
+/// Errors and warnings.
 mod problems;
 
-/// What Corvoy reads of Envoy's API.
+/// The part of Envoy's API that Corvoy reads.
 pub mod schema;
 
-/// The texts.
+/// The configuration texts.
 mod source;
 
-/// All the steps, in order.
+/// All steps, in order.
 mod load;
 
 /// Envoy's descriptors.
 mod descriptors;
 
-/// Words for what Corvoy lacks.
+/// The names of the features that Corvoy lacks.
 mod features;
 
 /// Text to message.
 mod read;
 
-/// Message to problems: Envoy's rules, and what Corvoy lacks.
+/// Message to problems: Envoy's rules, and what Corvoy does not implement.
 mod check;
 
 /// Message to structs.
 mod structs;
 
-/// Where the values of a text stand in it.
+/// The positions of the values of a text.
 mod layout;
 
 /// Problems to text.
 mod render;
 
-/// The coverage table as a page for people.
+/// The coverage table as Markdown.
 mod compatibility;
 
 pub use compatibility::{RefusedValues, page as compatibility_page};

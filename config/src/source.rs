@@ -2,23 +2,23 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path;
 
-/// The texts of a configuration: a file, and what is merged over it.
+/// The texts of a configuration: a file, and YAML that is merged over it.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     documents: Vec<Document>,
 }
 
 impl Source {
-    /// Nothing yet.
+    /// No texts yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads a file whose format its name tells, as Envoy does: `.pb` is binary, `.pb_text` the text
-    /// format, `.yaml` and `.yml` are YAML, and anything else is JSON.
+    /// Reads a file. As in Envoy, the extension determines the format: `.pb` is binary, `.pb_text`
+    /// the text format, `.yaml` and `.yml` are YAML, and anything else is JSON.
     ///
     /// # Errors
-    /// The file cannot be read, or is larger than any sane configuration.
+    /// If the file cannot be read, or is larger than 256 MiB.
     pub fn file(path: &path::Path) -> io::Result<Self> {
         let mut bytes = Vec::new();
         File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
@@ -30,8 +30,8 @@ impl Source {
         Ok(Self { documents: vec![Document { name, format, bytes }] })
     }
 
-    /// Adds YAML that is merged over what is there: lists grow, single values are replaced. `name`
-    /// stands in its errors where a file's name would.
+    /// Adds YAML that is merged over the present texts: lists grow, single values are replaced.
+    /// Errors show `name` in place of a file name.
     #[must_use]
     pub fn merge_yaml(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         let bytes = text.into().into_bytes();

@@ -2,12 +2,12 @@ use std::collections::HashMap;
 
 use crate::schema;
 
-/// What Corvoy says to a field.
+/// How Corvoy treats a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Answer {
-    /// The engine gets it.
+    /// The engine reads it.
     Done,
-    /// It makes no difference to Corvoy.
+    /// It makes no difference in Corvoy.
     Harmless,
     /// Corvoy does not implement it.
     Lacking,

@@ -1,7 +1,8 @@
-//! A message against Envoy's rules and against what Corvoy implements: all that is wrong, at once.
+//! Checks a message against Envoy's rules and against what Corvoy implements. Reports every
+//! problem.
 //!
-//! One walk over the message, into every `Any`. What each message demands of its fields is compiled
-//! once a message type and kept for the walk.
+//! One walk over the message, including every `Any`. The rules of each message type are compiled
+//! once per walk.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -23,7 +24,7 @@ use answer::{Answer, Answers};
 use rules::Rules;
 pub(crate) use rules::seconds_and_nanos;
 
-/// Adds to `problems` what is wrong with `message`, except below paths that have an error already.
+/// Adds the problems of `message` to `problems`, except below paths that already have an error.
 pub(crate) fn check(message: &DynamicMessage, pool: &DescriptorPool, problems: &mut Problems) {
     let explained = problems
         .errors()
@@ -37,7 +38,7 @@ pub(crate) fn check(message: &DynamicMessage, pool: &DescriptorPool, problems: &
     checker.message(message, &Path::root(), Scope::Covered);
 }
 
-/// The message inside an Any. `None` if it is empty or of a type without descriptor.
+/// The message inside an Any. `None` if it is empty or its type has no descriptor.
 pub(crate) fn open_any(any: &DynamicMessage, pool: &DescriptorPool) -> Option<DynamicMessage> {
     let type_url = any.get_field_by_name("type_url")?;
     let (_, name) = type_url.as_str()?.rsplit_once('/')?;
@@ -58,7 +59,7 @@ struct Checker<'a> {
 enum Scope {
     /// They reach the engine.
     Covered,
-    /// They stand below a field that is harmless, whatever it says.
+    /// They are below a harmless field, so their values do not matter.
     Harmless,
 }
 
@@ -94,7 +95,7 @@ impl Checker<'_> {
     fn field(&mut self, message: &DynamicMessage, demand: &Demand, at: &Path, scope: Scope) {
         let field = &demand.field;
         let present = message.has_field(field);
-        // What a oneof demands of a member holds when that member is chosen.
+        // The rules of a member of a oneof apply only if that member is set.
         let asked = present || field.containing_oneof().is_none();
         if let Some(rules) = demand.rules.as_ref().filter(|_| asked) {
             let value = message.get_field(field);
@@ -153,7 +154,7 @@ impl Checker<'_> {
                     let names = suggest::list(values.iter().map(|value| value.name()));
                     let text = format!("{number} is not a value of {}", descriptor.name());
                     let problem = Problem::new(Severity::Error, at, text);
-                    self.problems.push(problem.help(format!("it takes {names}")));
+                    self.problems.push(problem.help(format!("valid values: {names}")));
                 }
             }
             _ => {}
@@ -174,11 +175,11 @@ impl Checker<'_> {
         match open_any(any, self.pool) {
             Some(message) => self.message(&message, at, scope),
             None if scope == Scope::Harmless => {}
-            None => self.problems.error(at, format!("this is not a valid {name}")),
+            None => self.problems.error(at, format!("invalid {name}")),
         }
     }
 
-    /// Rules about durations are few, and Envoy refuses these when it uses them.
+    /// Few durations have rules, and Envoy rejects these values when it uses them.
     fn duration(&mut self, duration: &DynamicMessage, at: &Path) {
         let (seconds, nanos) = seconds_and_nanos(duration);
         let text = if seconds < 0 || nanos < 0 {
@@ -217,7 +218,7 @@ impl Checker<'_> {
     }
 }
 
-/// What a message type demands of its messages.
+/// The rules of a message type.
 struct Demands {
     fields: Vec<Demand>,
     oneofs: Vec<RequiredOneof>,

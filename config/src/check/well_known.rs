@@ -1,4 +1,4 @@
-//! The formats of strings that a rule can name instead of a pattern.
+//! The string formats that a rule can name instead of a pattern.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,8 +25,8 @@ impl Format {
             rules.has_field_by_name(name) && value(name).and_then(|v| v.as_bool()) == Some(true)
         };
         let known = value("well_known_regex").as_deref().and_then(Value::as_enum_number);
-        // `strict` is true unless a rule says otherwise. Envoy is lax nearly everywhere: it refuses
-        // CR, LF and NUL only, and sends the rest as it is. Corvoy always wants what may be sent.
+        // `strict` is true unless a rule says otherwise. Envoy is lax nearly everywhere: it rejects
+        // only CR, LF and NUL, and sends the rest unchanged. Corvoy always requires a valid value.
         let strict = !rules.has_field_by_name("strict") || flag("strict");
         match known {
             Some(1) => return Some(Self::HeaderName { may_be_empty: !strict }),
@@ -48,15 +48,15 @@ impl Format {
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Address => "a host name or an IP address",
+            Self::Address => "host name or IP address",
             Self::HeaderName { .. } => {
-                "a header name: it takes letters, digits and any of !#$%&'*+-.^_`|~"
+                "header name: use letters, digits and any of !#$%&'*+-.^_`|~"
             }
-            Self::HeaderValue => "a header value: it has a control character",
-            Self::Hostname => "a host name",
-            Self::Ip => "an IP address",
-            Self::Ipv4 => "an IPv4 address",
-            Self::Ipv6 => "an IPv6 address",
+            Self::HeaderValue => "header value: it contains a control character",
+            Self::Hostname => "host name",
+            Self::Ip => "IP address",
+            Self::Ipv4 => "IPv4 address",
+            Self::Ipv6 => "IPv6 address",
         })
     }
 }
@@ -76,7 +76,7 @@ pub(super) fn is(format: Format, text: &str) -> bool {
     }
 }
 
-/// A token of RFC 9110, or one after a colon.
+/// A token of RFC 9110, optionally after a colon.
 fn is_header_name(text: &str) -> bool {
     let name = text.strip_prefix(':').unwrap_or(text);
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_|~`".contains(&byte);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_value_has_no_control_but_the_tab() {
+    fn a_header_value_has_no_control_character_except_the_tab() {
         for good in ["", "a\tb c", "é", "%REQ(a)%"] {
             assert!(is(Format::HeaderValue, good), "{good:?}");
         }

@@ -1,4 +1,4 @@
-//! A key that stands twice in one map: Envoy takes the last value of YAML without a word.
+//! Duplicate keys in a map. Envoy silently uses the last value of YAML.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +8,15 @@ use crate::layout::{DoubledKey, Layout};
 use crate::problems::{Problem, Related, Severity};
 use crate::source::{Document, Format};
 
-/// Tells of each doubled key with all its places. `keys` are the names alone, for a text whose places
-/// cannot be found.
+/// Reports each duplicate key with all its positions. `keys` are only the names, for a text whose
+/// positions cannot be found.
 pub(super) fn report(
     document: &Document,
     text: &str,
     keys: &BTreeSet<String>,
     problems: &mut Problems,
 ) {
-    let found = Layout::of(text).map(|layout| layout.doubled_keys()).unwrap_or_default();
+    let found = Layout::of(text).map(|layout| layout.duplicate_keys()).unwrap_or_default();
     if found.is_empty() {
         for key in keys {
             let (severity, message) = verdict(document.format, key, 2);
@@ -29,7 +29,7 @@ pub(super) fn report(
         problem.document = Some(document.name.clone());
         problem.spot = used;
         let label = match severity {
-            Severity::Error => "here as well",
+            Severity::Error => "also set here",
             Severity::Warning => "this value is not used",
         };
         problem.related.extend(ignored.into_iter().map(|spot| Related {
@@ -41,7 +41,7 @@ pub(super) fn report(
     }
 }
 
-/// Envoy merges some doubled keys of JSON and refuses others, so nobody can count on either.
+/// Envoy merges some duplicate keys of JSON and rejects others, so no one can rely on either.
 fn verdict(format: Format, key: &str, times: usize) -> (Severity, String) {
     let times = if times == 2 { "twice".to_owned() } else { format!("{times} times") };
     match format {

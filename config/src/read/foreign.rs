@@ -1,14 +1,14 @@
-//! The configuration of another proxy, given by mistake or in hope.
+//! Detects the configuration of another proxy.
 
-/// Whose configuration a text is.
+/// The proxy that a configuration is for.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Foreign {
     pub(super) program: &'static str,
-    /// The line that gives it away, from 1.
+    /// The line that identifies it, from 1.
     pub(super) line: usize,
 }
 
-/// Recognizes the syntax of nginx and of HAProxy in the first lines of a text that is not a YAML map.
+/// Recognizes nginx and HAProxy syntax in the first lines of a text that is not a YAML map.
 pub(super) fn recognize(text: &str) -> Option<Foreign> {
     let lines = text.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
@@ -31,10 +31,10 @@ fn program(line: &str) -> Option<&'static str> {
     (section && !line.ends_with(['{', ';', ':'])).then_some("HAProxy")
 }
 
-/// Where a directive of the main level may be expected; a preamble is no longer.
+/// How far to search for a directive of the main level; preambles are shorter.
 const LINES_MAX: usize = 10;
 
-/// Directives that a file of nginx begins with, or one that it includes.
+/// Directives at the start of an nginx file, or of one that it includes.
 const NGINX: &[&str] = &[
     "daemon",
     "error_log",
@@ -55,11 +55,11 @@ const NGINX: &[&str] = &[
     "worker_rlimit_nofile",
 ];
 
-/// Sections of HAProxy that have a name.
+/// HAProxy sections with a name.
 const HAPROXY: &[&str] =
     &["backend", "cache", "defaults", "frontend", "listen", "peers", "resolvers", "userlist"];
 
-/// Sections of HAProxy that need none.
+/// HAProxy sections without a name.
 const HAPROXY_ALONE: &[&str] = &["defaults", "global"];
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_envoy_could_read_is_nobody_elses() {
+    fn valid_yaml_and_json_are_not_foreign() {
         for text in [
             "static_resources: {}\n",
             "server: {\n",

@@ -1,4 +1,4 @@
-//! A tree of plain values, whatever the text was.
+//! A tree of plain values, independent of the format.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -10,8 +10,8 @@ use serde::de::{
     self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// A value as YAML and JSON know it. A map has each key once, with the last of its values, in the
-/// order of the text; most are too small for anything better than a list.
+/// A YAML or JSON value. A map has each key once, with its last value, in the order of the text;
+/// most maps are too small for anything better than a list.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     Bool(bool),
@@ -24,7 +24,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// In words, for messages.
+    /// The kind of value, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Bool(_) => "a boolean",
@@ -37,17 +37,17 @@ impl Node {
     }
 }
 
-/// The tree that a text stands for, and what of the text is not in it.
+/// The tree of a text, and what the tree does not show.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) root: Node,
-    /// Whether other documents follow the first one, which are not read.
+    /// Whether more documents follow the first one. They are ignored.
     pub(super) more_documents: bool,
-    /// Keys that some map of the text has more than once.
+    /// Keys that appear more than once in a map.
     pub(super) doubled_keys: BTreeSet<String>,
 }
 
-/// Why a text is not even a tree of values.
+/// Why a text cannot be parsed.
 #[derive(Debug)]
 pub(super) struct Error {
     pub(super) message: String,
@@ -55,8 +55,8 @@ pub(super) struct Error {
     pub(super) place: Option<(usize, usize)>,
 }
 
-/// Reads the first document, like Envoy. Envoy also leaves out, without a word, what no `---` parts
-/// from a configuration that has ended; that is an error here.
+/// Reads the first document, like Envoy. Text after the end of the configuration without a `---` is
+/// an error; Envoy silently ignores it.
 pub(super) fn from_yaml(text: &str) -> Result<Parsed, Error> {
     let census = Census::default();
     let mut documents = serde_yaml::Deserializer::from_str(text);
@@ -67,8 +67,8 @@ pub(super) fn from_yaml(text: &str) -> Result<Parsed, Error> {
     let more_documents = match documents.next().map(Option::<IgnoredAny>::deserialize) {
         Some(Err(error)) if error.to_string().contains("expected <document start>") => {
             let mut error = yaml_error(&error, text);
-            error.message = "the configuration has ended before this: \
-                             look at the indentation and the brackets"
+            error.message = "the configuration ended before this line: \
+                             check the indentation and the brackets"
                 .to_owned();
             return Err(error);
         }
@@ -84,14 +84,14 @@ fn yaml_error(error: &serde_yaml::Error, text: &str) -> Error {
         text.lines().nth(line.saturating_sub(1))?.chars().nth(column.saturating_sub(1))
     });
     let message = match character {
-        Some('\t') => "this is not YAML: it is indented with a tab, use spaces".to_owned(),
+        Some('\t') => "invalid YAML: indented with a tab; use spaces".to_owned(),
         _ => yaml_message(&error.to_string()),
     };
     Error { message, place }
 }
 
-/// Reads JSON; also with trailing commas, bare keys and single quotes, which Envoy's reader takes and
-/// YAML has as well.
+/// Reads JSON, also with trailing commas, bare keys and single quotes: Envoy's reader accepts them,
+/// and they are valid YAML.
 pub(super) fn from_json(text: &str) -> Result<Parsed, Error> {
     let census = Census::default();
     let mut json = serde_json::Deserializer::from_str(text);
@@ -106,9 +106,9 @@ pub(super) fn from_json(text: &str) -> Result<Parsed, Error> {
         }
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
-        let hint = if braces { "" } else { " (a file of YAML is named .yaml or .yml)" };
+        let hint = if braces { "" } else { " (name a YAML file .yaml or .yml)" };
         let place = Some((error.line(), error.column().max(1)));
-        Err(Error { message: format!("this is not JSON: {message}{hint}"), place })
+        Err(Error { message: format!("invalid JSON: {message}{hint}"), place })
     })
 }
 
@@ -116,13 +116,13 @@ fn yaml_message(message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or_default();
     match message {
         "recursion limit exceeded" => "values are nested deeper than 128 levels".to_owned(),
-        "repetition limit exceeded" => "the aliases (`*name`) stand for too many values".to_owned(),
+        "repetition limit exceeded" => "the aliases (`*name`) expand to too many values".to_owned(),
         _ if message.contains(TOO_MANY) => TOO_MANY.to_owned(),
-        _ => format!("this is not YAML: {message}"),
+        _ => format!("invalid YAML: {message}"),
     }
 }
 
-/// What is counted while a tree is built.
+/// Counters while a tree is built.
 #[derive(Debug, Default)]
 struct Census {
     nodes: Cell<usize>,
@@ -227,7 +227,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Node::Map(map))
     }
 
-    /// A value with a YAML tag; the tag says nothing to Envoy.
+    /// A value with a YAML tag. Envoy ignores the tag.
     fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node, A::Error> {
         let (_, value) = tagged.variant_seed(Key)?;
         value.newtype_variant_seed(self)
@@ -261,6 +261,6 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
-/// About a gigabyte of memory, and more than any bootstrap has.
+/// About a gigabyte of memory, more than any bootstrap needs.
 const NODES_MAX: usize = 10_000_000;
-const TOO_MANY: &str = "the text stands for more than 10,000,000 values";
+const TOO_MANY: &str = "the text expands to more than 10,000,000 values";

@@ -31,7 +31,7 @@ impl Reader<'_> {
 
     fn integer<T: TryFrom<i128>>(&mut self, node: &Node, at: &Path) -> Option<T> {
         let Some(value) = self.whole_number(node, at) else {
-            let mut text = format!("expected a whole number, not {}", shown(node));
+            let mut text = format!("expected an integer, not {}", shown(node));
             if let Node::Text(digits) = node
                 && digits.contains('_')
             {
@@ -53,7 +53,7 @@ impl Reader<'_> {
             Node::Int(value) => Some(*value),
             Node::Float(value) => whole(*value),
             Node::Text(text) => {
-                // YAML 1.1: a leading zero makes it octal, unless there are quotes.
+                // YAML 1.1: a leading zero makes an unquoted number octal.
                 let plain = text.starts_with('0') && self.plain_scalar(at).is_some();
                 if let Some(value) = yaml_1_1_integer(text).filter(|_| plain) {
                     return Some(value);
@@ -72,13 +72,13 @@ impl Reader<'_> {
         let value = match node {
             #[expect(clippy::cast_precision_loss, reason = "the field has that precision")]
             Node::Int(value) => Some(*value as f64),
-            // YAML's `.nan` and `.inf` are strings for Envoy, and no numbers.
+            // YAML's `.nan` and `.inf` are strings for Envoy, not numbers.
             Node::Float(value) => value.is_finite().then_some(*value),
             Node::Text(text) => match text.as_str() {
                 "NaN" => Some(f64::NAN),
                 "Infinity" => Some(f64::INFINITY),
                 "-Infinity" => Some(f64::NEG_INFINITY),
-                // Envoy: white space around it does no harm.
+                // Envoy ignores white space around it.
                 _ => number(text.trim_ascii()),
             },
             _ => None,
@@ -105,8 +105,8 @@ impl Reader<'_> {
         value
     }
 
-    /// A string. Like Envoy, refuses what YAML 1.1 takes for a boolean or an integer, but not what it
-    /// takes for a fraction or a date.
+    /// A string. As in Envoy, an unquoted YAML 1.1 boolean or integer is rejected, but a fraction
+    /// or a date is not.
     pub(super) fn string(&mut self, node: &Node, at: &Path) -> Option<String> {
         match node {
             Node::Text(text) => {
@@ -117,7 +117,7 @@ impl Reader<'_> {
                 }
                 Some(text.clone())
             }
-            // Beyond 2^53 Envoy gives up on numbers, and keeps the text.
+            // Beyond 2^53 Envoy does not parse numbers, and keeps the text.
             Node::Int(value) if value.unsigned_abs() > 1 << 53 => Some(value.to_string()),
             Node::Float(_) => match self.plain_scalar(at) {
                 Some(text) => Some(text.to_owned()),
@@ -144,7 +144,7 @@ impl Reader<'_> {
     fn not_a_string(&mut self, text: &str, at: &Path) {
         let kind = if is_yaml_1_1_boolean(text) { "a boolean" } else { "a number" };
         let shown = self.plain_scalar(at).unwrap_or(text).to_owned();
-        let problem = format!("expected a string, and `{shown}` without quotes is {kind}");
+        let problem = format!("expected a string, but `{shown}` without quotes is {kind}");
         let help = format!("write \"{shown}\"");
         self.report(Problem::new(Severity::Error, at, problem).help(help));
     }
@@ -192,10 +192,10 @@ impl Reader<'_> {
 }
 
 fn all<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    format!("it takes {}", suggest::list(names))
+    format!("valid values: {}", suggest::list(names))
 }
 
-/// A value as messages show it.
+/// A value, formatted for messages.
 pub(super) fn shown(node: &Node) -> String {
     match node {
         Node::Bool(value) => format!("`{value}`"),
@@ -207,7 +207,7 @@ pub(super) fn shown(node: &Node) -> String {
     }
 }
 
-/// A decimal number, without Rust's own words for what is not one.
+/// A decimal number, without the special words that Rust accepts.
 fn number(text: &str) -> Option<f64> {
     let number =
         text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
@@ -220,7 +220,7 @@ fn whole(value: f64) -> Option<i128> {
     (value.fract() == 0.0 && value.abs() < 1e30).then_some(whole)
 }
 
-/// The words that YAML 1.1 takes for booleans, in the three spellings that it takes.
+/// The words that YAML 1.1 reads as booleans, in its three spellings.
 pub(super) fn is_yaml_1_1_boolean(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let word = ["y", "yes", "true", "on", "n", "no", "false", "off"].contains(&lower.as_str());
@@ -231,7 +231,7 @@ pub(super) fn is_yaml_1_1_boolean(text: &str) -> bool {
             && rest == rest.to_ascii_lowercase()))
 }
 
-/// What YAML 1.1 makes of an integer without quotes: a leading zero is octal, 0x hexadecimal.
+/// How YAML 1.1 reads an unquoted integer: a leading zero is octal, 0x hexadecimal.
 pub(super) fn yaml_1_1_integer(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -251,7 +251,7 @@ const SHOWN_MAX: usize = 60;
 const BASE64: GeneralPurpose = base64(&alphabet::STANDARD);
 const BASE64_URL: GeneralPurpose = base64(&alphabet::URL_SAFE);
 
-/// Envoy: the padding at the end may be left out.
+/// As in Envoy, the padding may be left out.
 const fn base64(alphabet: &Alphabet) -> GeneralPurpose {
     let padding = DecodePaddingMode::Indifferent;
     let config = GeneralPurposeConfig::new()

@@ -1,18 +1,18 @@
-//! What the author may have meant.
+//! Suggestions for misspelled names.
 
 use std::cmp::Reverse;
 
-/// The name among `names` that `given` is most likely a misspelling of.
+/// The name among `names` of which `given` is most likely a misspelling.
 pub(crate) fn nearest<'n>(given: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let distance = |name: &str| strsim::osa_distance(&given.to_lowercase(), &name.to_lowercase());
     let (distance, name) = names
         .map(|name| (distance(name), name))
         .min_by_key(|(distance, name)| (*distance, *name))?;
-    // A third of the letters wrong is a misspelling, more is another word.
+    // Up to a third of the letters wrong is a misspelling; more is another word.
     (distance * 3 <= given.chars().count().max(3)).then_some(name)
 }
 
-/// "did you mean `x`?", or all the names where they are few, or nothing.
+/// "did you mean `x`?", or the list of names if it is short, or nothing.
 pub(crate) fn hint<'n>(
     given: &str,
     names: impl Iterator<Item = &'n str> + Clone,
@@ -23,7 +23,7 @@ pub(crate) fn hint<'n>(
     if names.clone().count() > LISTED_MAX {
         return None;
     }
-    Some(format!("it takes {}", list(names)))
+    Some(format!("expected {}", list(names)))
 }
 
 /// "`a`, `b` or `c`".
@@ -36,7 +36,8 @@ pub(crate) fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
     }
 }
 
-/// The type among `types` that `given` most likely stands for: one with the same last word, or a
+/// The type among `types` that was most likely meant: one with the same last word, or a similar
+/// name.
 /// misspelling.
 pub(crate) fn nearest_type<'n>(
     given: &str,
@@ -55,7 +56,7 @@ mod tests {
     use super::{hint, nearest, nearest_type};
 
     #[test]
-    fn a_misspelling_finds_its_name_and_another_word_does_not() {
+    fn a_misspelling_finds_its_name_but_another_word_does_not() {
         let names = ["lb_policy", "name", "load_assignment"];
         assert_eq!(nearest("lb_polcy", names.into_iter()), Some("lb_policy"));
         assert_eq!(nearest("NAME", names.into_iter()), Some("name"));
@@ -63,9 +64,9 @@ mod tests {
     }
 
     #[test]
-    fn few_names_are_listed_when_none_is_near() {
+    fn few_names_are_listed_when_none_is_similar() {
         let hint = hint("x", ["TCP", "UDP"].into_iter());
-        assert_eq!(hint.as_deref(), Some("it takes `TCP` or `UDP`"));
+        assert_eq!(hint.as_deref(), Some("expected `TCP` or `UDP`"));
     }
 
     #[test]

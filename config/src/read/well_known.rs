@@ -1,4 +1,4 @@
-//! The messages that have a spelling of their own in JSON.
+//! Messages with a special spelling in JSON.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::Path;
 use crate::problems::{Problem, Severity};
 
 impl Reader<'_> {
-    /// `None` if the message is a usual one, or is written like one here.
+    /// `None` if the message is an ordinary one, or is written like one here.
     pub(super) fn well_known(
         &mut self,
         descriptor: &MessageDescriptor,
@@ -20,7 +20,7 @@ impl Reader<'_> {
     ) -> Option<Option<DynamicMessage>> {
         match descriptor.full_name().strip_prefix("google.protobuf.")? {
             "Any" => Some(self.any(descriptor, node, at)),
-            // Envoy takes {seconds: 5} and {value: 5} as well.
+            // Envoy accepts {seconds: 5} and {value: 5} as well.
             "Duration" if !matches!(node, Node::Map(_)) => {
                 Some(self.duration(descriptor, node, at))
             }
@@ -58,7 +58,7 @@ impl Reader<'_> {
         };
         let Some((seconds, nanos)) = parsed else {
             let text = format!("expected a duration, not {}", shown(node));
-            let help = "a duration is a number of seconds and an `s`: `5s`, `0.25s`";
+            let help = "write seconds with an `s`, such as `5s` or `0.25s`";
             self.report(Problem::new(Severity::Error, at, text).help(help));
             return None;
         };
@@ -81,7 +81,7 @@ impl Reader<'_> {
         let mut message = DynamicMessage::new(descriptor.clone());
         if parsed.and_then(|parsed| message.transcode_from(&parsed).ok()).is_none() {
             let text = format!("expected a time, not {}", shown(node));
-            let help = "a time is written as in RFC 3339: `2030-01-31T12:00:00Z`";
+            let help = "write a time as in RFC 3339: `2030-01-31T12:00:00Z`";
             self.report(Problem::new(Severity::Error, at, text).help(help));
             return None;
         }
@@ -143,7 +143,7 @@ impl Reader<'_> {
         message
     }
 
-    /// `google.protobuf.Value`: anything. Fractions stay the text that they are, as in Envoy.
+    /// `google.protobuf.Value`: any value. Fractions keep their text, as in Envoy.
     fn dynamic_value(
         &mut self,
         descriptor: &MessageDescriptor,
@@ -210,7 +210,7 @@ fn parse_duration(text: &str) -> Option<(i64, i32)> {
     Some(if negative { (-seconds, -nanos) } else { (seconds, nanos) })
 }
 
-/// Envoy: an integer of more than 32 bits stays text.
+/// As in Envoy, an integer of more than 32 bits is kept as text.
 fn set_integer(message: &mut DynamicMessage, value: i128) {
     match i32::try_from(value) {
         Ok(value) => message.set_field_by_name("number_value", Value::F64(value.into())),

@@ -5,10 +5,11 @@ use super::{
     PreserveCaseFormatterConfig, PreviousHostsPredicate, Router, UpstreamsHttpProtocolOptions,
 };
 
-/// Declares [`Any`]: a variant a message that Corvoy knows inside `typed_config`.
+/// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
 macro_rules! any {
     ($($name:ident = $message:literal,)*) => {
-        /// What a `typed_config` holds. Other types are refused when the configuration is read.
+        /// The content of a `typed_config`. Other types are rejected when the configuration is
+        /// read.
         #[derive(Clone, Debug, Deserialize, PartialEq)]
         pub enum Any {
             $(
@@ -26,12 +27,12 @@ macro_rules! any {
                 }
             }
 
-            /// The full names of the messages that may stand in a `typed_config`.
+            /// The full names of the messages that may be in a `typed_config`.
             pub(crate) const TYPES: &'static [&'static str] = &[$($message),*];
         }
 
         const _: () = {
-            // serde wants a literal, so the name stands here twice; it must be the same one.
+            // serde requires a literal, so the name is repeated; both must be equal.
             $(assert!(same(<$name as Message>::NAME, $message));)*
         };
     };

@@ -16,9 +16,9 @@ schema! {
         cluster_manager: Option<ClusterManager>,
         stats_config: Option<StatsConfig>,
     } harmless {
-        deferred_stat_options: "Corvoy makes the stats of a cluster cheap in another way",
+        deferred_stat_options: "the stats of a cluster cost little anyway",
         enable_worker_cpu_affinity: "each shard is always pinned to its core",
-        memory_allocator_manager: "it tunes an allocator that Corvoy does not use",
+        memory_allocator_manager: "Corvoy does not use that allocator",
     }
 
     struct DynamicResources = "envoy.config.bootstrap.v3.Bootstrap.DynamicResources" {}
@@ -44,7 +44,7 @@ schema! {
     struct OverloadManager = "envoy.config.overload.v3.OverloadManager" {
         resource_monitors: Vec<ResourceMonitor>,
     } harmless {
-        refresh_interval: "only monitors that Corvoy refuses are asked again and again",
+        refresh_interval: "only monitors that Corvoy refuses are polled",
     }
 
     struct ResourceMonitor = "envoy.config.overload.v3.ResourceMonitor" {
@@ -61,7 +61,7 @@ schema! {
         address: Option<Address>,
         ignore_global_conn_limit: bool,
     } harmless {
-        profile_path: "Corvoy has no CPU profiler to write there",
+        profile_path: "Corvoy has no CPU profiler",
     }
 
     struct Node = "envoy.config.core.v3.Node" {
@@ -70,12 +70,12 @@ schema! {
         metadata: Option<serde_json::Value>,
         locality: Option<Locality>,
     } harmless {
-        user_agent_name: "Corvoy asks no management server",
-        user_agent_version: "Corvoy asks no management server",
-        user_agent_build_version: "Corvoy asks no management server",
-        extensions: "Corvoy asks no management server",
-        client_features: "Corvoy asks no management server",
-        listening_addresses: "Corvoy asks no management server",
-        dynamic_parameters: "Corvoy asks no management server",
+        user_agent_name: "Corvoy does not use a management server",
+        user_agent_version: "Corvoy does not use a management server",
+        user_agent_build_version: "Corvoy does not use a management server",
+        extensions: "Corvoy does not use a management server",
+        client_features: "Corvoy does not use a management server",
+        listening_addresses: "Corvoy does not use a management server",
+        dynamic_parameters: "Corvoy does not use a management server",
     }
 }

@@ -33,7 +33,7 @@ schema! {
         round_robin_lb_config: Option<RoundRobinLbConfig>,
         least_request_lb_config: Option<LeastRequestLbConfig>,
     } harmless {
-        cleanup_interval: "only clusters of type ORIGINAL_DST, which are refused, read it",
+        cleanup_interval: "only ORIGINAL_DST clusters read it, and they are refused",
         metadata: "only extensions that Corvoy refuses read it",
     }
 
@@ -54,7 +54,7 @@ schema! {
     struct CommonLbConfig = "envoy.config.cluster.v3.Cluster.CommonLbConfig" {
         healthy_panic_threshold: Option<Percent>,
     } harmless {
-        update_merge_window: "it only spares Envoy work: each change of hosts is applied at once",
+        update_merge_window: "each change of hosts is applied immediately",
     }
 
     struct UpstreamConnectionOptions = "envoy.config.cluster.v3.UpstreamConnectionOptions" {
@@ -114,7 +114,7 @@ schema! {
         health_status: HealthStatus,
         load_balancing_weight: Option<u32>,
     } harmless {
-        metadata: "only subsets and transport socket matches, which are refused, read it",
+        metadata: "only subsets and transport socket matches read it, and they are refused",
     }
 
     struct Endpoint = "envoy.config.endpoint.v3.Endpoint" {

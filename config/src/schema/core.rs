@@ -1,4 +1,4 @@
-//! `envoy/config/core/v3` and `envoy/type/v3`: what the other messages are made of.
+//! `envoy/config/core/v3` and `envoy/type/v3`: common types.
 
 use super::{Any, Duration, schema, schema_enum};
 
@@ -71,13 +71,13 @@ schema! {
     struct RuntimeFractionalPercent = "envoy.config.core.v3.RuntimeFractionalPercent" {
         default_value: Option<FractionalPercent>,
     } harmless {
-        runtime_key: "a runtime layer that would set it is warned of: the default holds",
+        runtime_key: "a runtime layer that sets it causes a warning; the default applies",
     }
 
     struct RuntimeUInt32 = "envoy.config.core.v3.RuntimeUInt32" {
         default_value: u32,
     } harmless {
-        runtime_key: "a runtime layer that would set it is warned of: the default holds",
+        runtime_key: "a runtime layer that sets it causes a warning; the default applies",
     }
 
     struct FractionalPercent = "envoy.type.v3.FractionalPercent" {

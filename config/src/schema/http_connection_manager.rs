@@ -1,5 +1,5 @@
-//! `envoy/extensions/filters/network/http_connection_manager/v3`, the router filter, and the access log
-//! filters that pick a local reply.
+//! `envoy/extensions/filters/network/http_connection_manager/v3`, the router filter, and the access
+//! log filters that select a local reply.
 
 use super::{
     Any, CidrRange, DataSource, Duration, FractionalPercent, HeaderMatcher, HeaderValueOption,
@@ -52,7 +52,7 @@ schema! {
         strip_trailing_host_dot: bool,
         stream_error_on_invalid_http_message: Option<bool>,
     } harmless {
-        append_local_overload: "no overload manager of Corvoy's acts on requests",
+        append_local_overload: "Corvoy's overload manager does not act on requests",
     }
 
     struct HttpFilter = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter" {
@@ -119,7 +119,7 @@ schema! {
         percent_sampled: Option<FractionalPercent>,
         use_independent_randomness: bool,
     } harmless {
-        runtime_key: "a runtime layer that would set it is warned of: percent_sampled holds",
+        runtime_key: "a runtime layer that sets it causes a warning; percent_sampled applies",
     }
 
     struct AndFilter = "envoy.config.accesslog.v3.AndFilter" {

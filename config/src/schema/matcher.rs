@@ -1,4 +1,4 @@
-//! `envoy/type/matcher/v3`, and the matchers of headers and query parameters of a route.
+//! `envoy/type/matcher/v3`, and the header and query parameter matchers of a route.
 
 use super::schema;
 
@@ -17,7 +17,7 @@ schema! {
     struct RegexMatcher = "envoy.type.matcher.v3.RegexMatcher" {
         regex: String,
     } harmless {
-        google_re2: "RE2's syntax is the only one",
+        google_re2: "RE2 is the only syntax",
     }
 
     struct RegexMatchAndSubstitute = "envoy.type.matcher.v3.RegexMatchAndSubstitute" {

@@ -1,12 +1,13 @@
-//! What Corvoy reads of Envoy's API: one struct a message, named and spelled as in the proto files.
+//! The part of Envoy's API that Corvoy reads: one struct per message, with the names of the proto
+//! files.
 //!
-//! Optional messages, wrapper types and members of a oneof are `Option`; at most one member of a oneof
-//! is ever set. Durations are `std::time::Duration`, never negative. What a field means is written in
-//! Envoy's proto files and not repeated here.
+//! Optional messages, wrapper types and members of a oneof are `Option`; at most one member of a
+//! oneof is set. Durations are `std::time::Duration`, never negative. Envoy's proto files say what
+//! a field means; it is not repeated here.
 //!
-//! A field has one of three answers, and all are given here: it is in the struct and the engine's
-//! `compile.rs` answers for its value; it is listed as harmless with the reason; or it is in neither,
-//! which refuses a configuration that sets it. `docs/COMPATIBILITY.md` is written from the same table.
+//! Every field has one of three answers. It is in the struct, and the engine's `compile.rs` handles
+//! its value; it is listed as harmless, with the reason; or it is in neither, and a configuration
+//! that sets it is rejected. `docs/COMPATIBILITY.md` is generated from the same table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,20 +32,20 @@ pub use listener::*;
 pub use matcher::*;
 pub use route::*;
 
-/// A struct that stands for a message of Envoy's API.
+/// A struct for a message of Envoy's API.
 pub trait Message: for<'de> Deserialize<'de> {
     /// The full name of the message.
     const NAME: &'static str;
 }
 
-/// What Corvoy says to each field of one message.
+/// The answers to the fields of one message.
 #[derive(Clone, Copy, Debug)]
 pub struct Coverage {
     /// The full name of the message.
     pub message: &'static str,
-    /// Fields that reach the engine, spelled as in Rust.
+    /// Fields that reach the engine, with their Rust names.
     fields: &'static [&'static str],
-    /// Fields that make no difference to Corvoy, each with the reason.
+    /// Fields that make no difference in Corvoy, each with the reason.
     pub harmless: &'static [(&'static str, &'static str)],
     /// Whether a message fits the struct.
     #[cfg(test)]
@@ -58,7 +59,7 @@ impl Coverage {
     }
 }
 
-/// The answers for every message that Corvoy reads. A message that is not here is refused whole.
+/// The answers for every message that Corvoy reads. Any other message is rejected.
 pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
     [BOOTSTRAP, CLUSTER, CORE, HTTP_CONNECTION_MANAGER, LISTENER, MATCHER, ROUTE]
         .into_iter()
@@ -101,7 +102,7 @@ macro_rules! schema {
     };
 }
 
-/// Declares enums, values spelled as in the proto file but in Rust's case. The first is the default.
+/// Declares enums, with the values of the proto file in Rust's case. The first is the default.
 macro_rules! schema_enum {
     ($(enum $name:ident = $message:literal { $first:ident $(, $value:ident)* $(,)? })*) => {
         $(

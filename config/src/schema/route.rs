@@ -130,7 +130,7 @@ schema! {
         total_weight: Option<u32>,
         header_name: Option<String>,
     } harmless {
-        runtime_key_prefix: "a runtime layer that would set weights is warned of: the given ones hold",
+        runtime_key_prefix: "a runtime layer that sets weights causes a warning; these weights apply",
     }
 
     struct ClusterWeight = "envoy.config.route.v3.WeightedCluster.ClusterWeight" {

@@ -3,7 +3,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKe
 use super::{Coverage, coverage};
 use crate::{Any, descriptors};
 
-/// An `Any` that holds nothing but its type.
+/// An `Any` that has only a type.
 fn any(pool: &DescriptorPool, name: &str) -> Value {
     let any = pool.get_message_by_name("google.protobuf.Any").unwrap();
     let mut any = DynamicMessage::new(any);
@@ -11,7 +11,7 @@ fn any(pool: &DescriptorPool, name: &str) -> Value {
     Value::Message(any)
 }
 
-/// Values of a field that its struct has to take: each value of an enum, something set of the rest.
+/// Values of a field that its struct has to accept: each value of an enum, one set value otherwise.
 fn samples(pool: &DescriptorPool, kind: &Kind) -> Vec<Value> {
     match kind {
         Kind::Enum(values) => {
@@ -49,7 +49,7 @@ fn each(test: impl Fn(&DescriptorPool, &Coverage)) {
 }
 
 #[test]
-fn every_message_and_field_of_the_schema_is_envoys() {
+fn every_message_and_field_of_the_schema_exists_in_envoys_api() {
     each(|pool, entry| {
         let message = pool.get_message_by_name(entry.message).expect(entry.message);
         for field in entry.done().chain(entry.harmless.iter().map(|(name, _)| *name)) {
@@ -62,7 +62,7 @@ fn every_message_and_field_of_the_schema_is_envoys() {
 }
 
 #[test]
-fn every_message_that_a_struct_holds_has_a_struct() {
+fn every_message_in_a_struct_has_a_struct() {
     each(|pool, entry| {
         let message = pool.get_message_by_name(entry.message).unwrap();
         for name in entry.done() {
@@ -76,7 +76,7 @@ fn every_message_that_a_struct_holds_has_a_struct() {
 }
 
 #[test]
-fn every_struct_takes_what_its_message_can_hold() {
+fn every_struct_accepts_every_field_of_its_message() {
     each(|pool, entry| {
         let message = pool.get_message_by_name(entry.message).unwrap();
         (entry.fits)(DynamicMessage::new(message.clone())).expect(entry.message);

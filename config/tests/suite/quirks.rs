@@ -62,13 +62,13 @@ fn numbers_may_be_octal_hexadecimal_quoted_or_whole_fractions() {
     assert_eq!(cluster("per_connection_buffer_limit_bytes: ~").unwrap(), cluster("").unwrap());
     for (text, why) in [
         ("1_000", "write it without `_`"),
-        ("1.5", "expected a whole number, not `1.5`"),
+        ("1.5", "expected an integer, not `1.5`"),
         ("-1", "-1 is negative for this field"),
         ("4294967296", "4294967296 is too large for this field"),
-        ("true", "expected a whole number, not `true`"),
-        ("\" 5\"", "expected a whole number"),
-        ("\"\"", "expected a whole number"),
-        ("[5]", "expected a whole number, not a list"),
+        ("true", "expected an integer, not `true`"),
+        ("\" 5\"", "expected an integer"),
+        ("\"\"", "expected an integer"),
+        ("[5]", "expected an integer, not a list"),
     ] {
         refused(&format!("per_connection_buffer_limit_bytes: {text}"), why);
     }
@@ -287,7 +287,7 @@ fn any_needs_a_type_that_envoy_has() {
     // The second is Envoy's, and not among the proto files at hand.
     for unknown in ["b.C", "xds.type.matcher.v3.IPMatcher"] {
         let any = format!("{{\"@type\": type.googleapis.com/{unknown}}}");
-        refused(&options(&any), &format!("the type `{unknown}` is not known to Corvoy"));
+        refused(&options(&any), &format!("unknown type `{unknown}`"));
     }
     for lacking in [
         "xds.type.v3.TypedStruct",

@@ -1,7 +1,7 @@
 //! `validate.rules`, the constraints that Envoy's proto files put on fields.
 //!
-//! Compiled from the options of a field to [`Rules`]. All of the rules that occur in Envoy's API are
-//! here; a test holds that against the descriptors.
+//! Compiled from the options of a field to [`Rules`]. Every rule that occurs in Envoy's API is
+//! covered; a test checks that against the descriptors.
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, Value};
 use regex::Regex;
@@ -15,7 +15,7 @@ mod text;
 use bounds::Bounds;
 use text::TextRules;
 
-/// The constraints on one field, or on the items of one.
+/// The constraints on one field, or on its items.
 #[derive(Debug)]
 pub(super) enum Rules {
     Any { required: bool, within: Vec<String>, without: Vec<String> },
@@ -93,7 +93,7 @@ impl Rules {
         })
     }
 
-    /// Adds what `value` violates. `present` is false for what is not set and could be.
+    /// Adds the violations of `value`. `present` is false if the field is unset and has presence.
     pub(super) fn check(&self, value: &Value, present: bool, at: &Path, problems: &mut Problems) {
         match self {
             Self::Any { required: true, .. }
@@ -115,7 +115,7 @@ impl Rules {
             Self::Any { within, without, .. } => any(value, within, without, &mut wrong),
             Self::Bool { constant } => match (constant, value.as_bool()) {
                 (Some(constant), Some(value)) if *constant != value => {
-                    wrong(format!("{} can only be `{constant}`", last(at)));
+                    wrong(format!("{} must be `{constant}`", last(at)));
                 }
                 _ => {}
             },
@@ -131,14 +131,14 @@ impl Rules {
                     bounds.check_shown(nanos(duration), seconds, &mut wrong);
                 }
             }
-            // `defined_only` holds for every enum: the walk sees to it.
+            // `defined_only` holds for every enum: the checker handles it.
             Self::Enum { constant, within, without } => {
                 let Some(number) = value.as_enum_number() else { return };
                 let refused = constant.is_some_and(|constant| constant != number)
                     || (!within.is_empty() && !within.contains(&number))
                     || without.contains(&number);
                 if refused {
-                    wrong(format!("{} cannot have this value here", last(at)));
+                    wrong(format!("this value of {} is not allowed here", last(at)));
                 }
             }
             Self::Float { bounds, ignore_empty } => match float(value) {
@@ -193,7 +193,7 @@ fn nanos(duration: &DynamicMessage) -> i128 {
     i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
 }
 
-/// Nanoseconds in the spelling that the configuration uses.
+/// Nanoseconds, formatted as in a configuration.
 fn seconds(nanos: i128) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let (whole, fraction) =
@@ -211,7 +211,7 @@ fn check_items(
 ) {
     for (i, value) in list.iter().enumerate() {
         if unique && list.iter().take(i).any(|other| other == value) {
-            problems.error(&at.index(i), "this value stands in the list twice");
+            problems.error(&at.index(i), "duplicate value");
         }
         if let Some(rules) = each {
             rules.check(value, true, &at.index(i), problems);
@@ -238,7 +238,7 @@ fn matches(pattern: &Regex, text: &str, wrong: &mut dyn FnMut(String)) {
     }
 }
 
-/// What a wrapper type wraps: rules about numbers and strings mean that.
+/// The value inside a wrapper type: rules about numbers and strings apply to it.
 fn unwrapped(value: &Value) -> std::borrow::Cow<'_, Value> {
     use prost_reflect::ReflectMessage as _;
     if let Value::Message(message) = value
@@ -295,7 +295,7 @@ fn float(value: &Value) -> Option<f64> {
     }
 }
 
-/// The last name of a path, for texts.
+/// The last name of a path, for messages.
 fn last(at: &Path) -> String {
     let path = at.to_string();
     path.rsplit('.').next().unwrap_or_default().to_owned()

@@ -4,7 +4,7 @@ use super::{Rules, seconds};
 use crate::{Path, Problems, descriptors};
 use prost_reflect::{DynamicMessage, Value};
 
-/// What the interpreter knows, for each kind of rule.
+/// The rules that the interpreter implements, for each kind.
 const KNOWN: &[(&str, &[&str])] = &[
     ("any", &["required", "in", "not_in"]),
     ("bool", &["const"]),
@@ -63,7 +63,7 @@ fn collect(rules: &DynamicMessage, used: &mut BTreeSet<(String, String)>) {
 }
 
 #[test]
-fn every_rule_that_envoys_api_uses_is_known() {
+fn every_rule_in_envoys_api_is_implemented() {
     let pool = descriptors::pool().unwrap();
     let extension = pool.get_extension_by_name("validate.rules").unwrap();
     let mut used = BTreeSet::new();
@@ -106,7 +106,7 @@ fn numbers_have_limits() {
 }
 
 #[test]
-fn strings_have_lengths_and_shapes() {
+fn strings_have_lengths_and_formats() {
     let text = |text: &str| Value::String(text.to_owned());
     assert_eq!(verdict("string { min_len: 1 }", &text(""), true), ["it cannot be empty"]);
     assert!(verdict("string { min_len: 2 max_len: 2 }", &text("éé"), true).is_empty());
@@ -128,7 +128,7 @@ fn strings_have_lengths_and_shapes() {
     let header = "string { well_known_regex: HTTP_HEADER_NAME strict: false }";
     assert_eq!(
         verdict(header, &text("a\r"), true),
-        ["`a\\r` is not a header name: it takes letters, digits and any of !#$%&'*+-.^_`|~"]
+        ["`a\\r` is not a valid header name: use letters, digits and any of !#$%&'*+-.^_`|~"]
     );
 }
 
@@ -142,12 +142,12 @@ fn lists_have_sizes_and_their_items_have_rules() {
     assert_eq!(verdict(rules, &list(&[]), true), ["it cannot be empty"]);
     assert_eq!(
         verdict(rules, &list(&["a", "", "a"]), true),
-        ["it[1] cannot be empty", "this value stands in the list twice"]
+        ["it[1] cannot be empty", "duplicate value"]
     );
 }
 
 #[test]
-fn what_is_required_is_missed_and_what_is_absent_has_no_other_rules() {
+fn a_missing_required_field_is_an_error_and_an_absent_field_has_no_other_rules() {
     let nothing = Value::Bool(false);
     for rules in ["message { required: true }", "duration { required: true gt {} }"] {
         assert_eq!(verdict(rules, &nothing, false), ["it is required"]);

@@ -83,7 +83,7 @@ impl TextRules {
         if let Some(format) = self.format
             && !well_known::is(format, text)
         {
-            wrong(format!("`{}` is not {format}", text.escape_debug()));
+            wrong(format!("`{}` is not a valid {format}", text.escape_debug()));
         }
     }
 }
