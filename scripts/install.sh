@@ -1,22 +1,22 @@
 #!/bin/sh
-# Installs Corvoy on this machine: the program, its systemd unit, a first configuration, user, man
-# page, completions and log rotation. Then it starts the service. Run again, it upgrades: what has
-# not changed is left alone, and a configuration is never overwritten.
+# Installs Corvoy on this machine: the program, its systemd unit, an initial configuration, user, man
+# page, completions and log rotation. Then it starts the service. Running it again upgrades: unchanged
+# files are left alone, and a configuration is never overwritten.
 #
 #   scripts/install.sh                        build this checkout, and install it
 #   scripts/install.sh --binary FILE          install FILE instead of building
-#   scripts/install.sh --uninstall            remove it; configuration, logs and user stay
-#   scripts/install.sh --uninstall --purge    remove these too
+# scripts/install.sh --uninstall            remove it; configuration, logs and user are kept
+# scripts/install.sh --uninstall --purge    remove them too
 #
-#   --sha256 HEX     what FILE has to be; without it FILE.sha256 is looked for
-#   --prefix DIR     where program, man page and completions go (default: /usr/local)
-#   --root DIR       install into DIR as if it were /, for a package or an image: the running
-#                    system is not touched, and no root rights are needed
-#   --with-sysctl    install kernel settings for many connections too, and apply them
-#   --no-start       neither enable, start nor restart the service
-#   --dry-run        say what would be done, and do nothing
+# --sha256 HEX     the checksum of FILE; by default read from FILE.sha256
+# --prefix DIR     where to put the program, man page and completions (default: /usr/local)
+# --root DIR       install into DIR as if it were /, for a package or an image: does not touch the
+# running system, and does not need root
+# --with-sysctl    also install and apply kernel settings for many connections
+# --no-start       do not enable, start or restart the service
+# --dry-run        print what would be done, without doing it
 #
-# Root rights are asked for through sudo, and only to install: the build runs without them.
+# Installing uses sudo if needed; the build runs without it.
 # `scripts/install.sh --binary "$(scripts/release)"` installs a profile-guided build, which takes
 # longer to build and less CPU to run.
 set -eu
@@ -29,12 +29,12 @@ die() {
     exit 1
 }
 
-# What is about to be done, for the one who watches.
+# Prints the next action.
 act() {
     if [ "$dry_run" = yes ]; then say "would $*"; else say "$*"; fi
 }
 
-# Everything that changes the machine goes through here.
+# Every command that changes the machine goes through here.
 run() {
     [ "$dry_run" = yes ] || as_root "$@"
 }
@@ -56,7 +56,7 @@ main() {
         return
     fi
     [ -f "$package/corvoy.service" ] ||
-        die "run me from a checkout of Corvoy: what I install is in scripts/package"
+        die "run this script from a checkout of Corvoy: it installs the files in scripts/package"
     machine
     program
     accepts_configuration
@@ -101,9 +101,9 @@ options() {
         shift
     done
     if [ "$purge" = yes ] && [ "$action" = install ]; then
-        die "--purge goes with --uninstall"
+        die "--purge requires --uninstall"
     elif [ -n "$sha256" ] && [ -z "$binary" ]; then
-        die "--sha256 goes with --binary"
+        die "--sha256 requires --binary"
     fi
 }
 
@@ -111,14 +111,14 @@ usage() {
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p;}' "$0"
 }
 
-# Where everything goes. systemd looks below /usr/local/lib and /usr/lib; /etc is left to the
-# operator, unless the prefix is a place that systemd does not know.
+# Installation paths. systemd reads units from /usr/local/lib and /usr/lib; /etc is left to the
+# operator, unless systemd does not read units in the prefix.
 layout() {
     case $prefix in
-    *[!A-Za-z0-9/._-]*) die "--prefix: only letters, digits and / . _ - are possible: $prefix" ;;
+    *[!A-Za-z0-9/._-]*) die "--prefix allows only letters, digits and / . _ -: $prefix" ;;
     /usr | /usr/local) lib=$prefix/lib ;;
     /*) lib=/etc ;;
-    *) die "--prefix has to be an absolute path: $prefix" ;;
+    *) die "--prefix must be an absolute path: $prefix" ;;
     esac
     share=$prefix/share/corvoy
     configuration=/etc/corvoy/envoy.yaml
@@ -131,12 +131,12 @@ layout() {
 rights() {
     sudo=no
     if [ -z "$root" ] && [ "$dry_run" = no ] && [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "installing needs root, and there is no sudo"
+        command -v sudo >/dev/null || die "installing needs root or sudo"
         sudo=yes
     fi
 }
 
-# --- what the machine is like ---------------------------------------------------------------------
+# --- the machine ----------------------------------------------------------------------------------
 
 machine() {
     [ "$(uname -s)" = Linux ] || die "Corvoy needs Linux"
@@ -145,7 +145,7 @@ machine() {
     fact kernel "$(kernel)"
     fact io_uring "$(io_uring)"
     fact memlock "$(memlock)"
-    fact cores "$(nproc): one shard for each"
+    fact cores "$(nproc), with one shard each"
     fact files "$(open_files)"
     fact ports "$(ports)"
     port_is_taken=no
@@ -156,7 +156,7 @@ fact() {
     printf '  %-9s %s\n' "$1" "$2"
 }
 
-# kernel_is MAJOR MINOR: that or later.
+# kernel_is MAJOR MINOR: that version or later.
 kernel_is() {
     release=$(uname -r)
     major=${release%%.*}
@@ -169,7 +169,7 @@ kernel() {
     if kernel_is 6 1; then
         say "Linux $(uname -r)"
     elif kernel_is 5 17; then
-        say "Linux $(uname -r): a request costs less from 6.1 on"
+        say "Linux $(uname -r): 6.1 or later would be more efficient"
     else
         say "Linux $(uname -r): too old for io_uring, Corvoy will use epoll"
     fi
@@ -184,12 +184,12 @@ io_uring() {
         disabled=absent
     fi
     case $disabled in
-    absent) say "not in this kernel: Corvoy will use epoll" ;;
-    1) say "for the group of kernel.io_uring_group only: make that the group corvoy" ;;
+    absent) say "not in this kernel, Corvoy will use epoll" ;;
+    1) say "only for the group in kernel.io_uring_group: set it to the group corvoy" ;;
     2) say "disabled by kernel.io_uring_disabled, Corvoy will use epoll; --with-sysctl enables it" ;;
     *)
         if grep -q '^Seccomp:[[:space:]]*2' /proc/self/status; then
-            say "enabled, but a seccomp filter is active here (a container?) and may forbid it"
+            say "enabled, but a seccomp filter is active (a container?) and may block it"
         else
             say "enabled"
         fi
@@ -200,7 +200,7 @@ io_uring() {
 # Rings count as locked memory.
 memlock() {
     limit=$(awk '/^Max locked memory/ { print $4 }' /proc/self/limits)
-    say "no limit for the service; $limit here, for a corvoy started by hand"
+    say "no limit for the service; $limit for corvoy started in this shell"
 }
 
 open_files() {
@@ -209,22 +209,22 @@ open_files() {
     if [ "$possible" -ge "$wanted" ]; then
         say "$wanted for the service"
     else
-        say "fs.nr_open is $possible, the unit asks for $wanted: raise one or lower the other"
+        say "fs.nr_open is $possible, but the unit requires $wanted: raise fs.nr_open or lower LimitNOFILE"
     fi
 }
 
-# The ports of an operator's own configuration are his; those of the default should be free.
+# An operator's own configuration determines its ports; those of the default should be free.
 ports() {
     if [ -e $configuration ]; then
         say "those of $configuration"
     elif [ -n "$(taken_port)" ]; then
-        say "$(taken_port) is taken: change it in $configuration, then systemctl enable --now corvoy"
+        say "$(taken_port) is in use: change it in $configuration, then systemctl enable --now corvoy"
     else
         say "$(default_ports | xargs) are free"
     fi
 }
 
-# One that something listens on already.
+# A port that is already in use.
 taken_port() {
     for port in $(default_ports); do
         if listening "$port"; then
@@ -245,10 +245,10 @@ listening() {
 
 # --- the program ----------------------------------------------------------------------------------
 
-# Leaves the program, and what it says about itself, in $temp.
+# Leaves the program and its documents in $temp.
 program() {
     if [ -n "$binary" ]; then
-        [ -f "$binary" ] || die "there is no file $binary"
+        [ -f "$binary" ] || die "no such file: $binary"
         cp "$binary" "$temp/corvoy"
         verify
     elif [ "$dry_run" = yes ]; then
@@ -266,18 +266,18 @@ program() {
     done
 }
 
-# What is verified is the copy, so that nobody can exchange it afterwards.
+# The copy is verified, so that it cannot be exchanged afterwards.
 verify() {
     if [ -z "$sha256" ] && [ -f "$binary.sha256" ]; then
         sha256=$(cut -d ' ' -f 1 "$binary.sha256")
     fi
     if [ -z "$sha256" ]; then
-        note "neither --sha256 nor $binary.sha256: $binary is not verified"
+        note "no --sha256 and no $binary.sha256: $binary is not verified"
         return
     fi
     found=$(sha256sum "$temp/corvoy" | cut -d ' ' -f 1)
     [ "$found" = "$(printf %s "$sha256" | tr A-F a-f)" ] ||
-        die "$binary is not what it should be: its SHA-256 is $found, not $sha256. Nothing was changed"
+        die "the SHA-256 of $binary is $found, not $sha256. Nothing was changed"
 }
 
 build() {
@@ -285,13 +285,13 @@ build() {
         die "building needs Rust 1.95 or later with cargo; --binary installs a program built elsewhere"
     command -v cc >/dev/null || die "building needs a C linker: on Debian, apt-get install gcc libc6-dev"
     target=${CARGO_TARGET_DIR:-$here/../target}
-    say "Building, which takes some minutes"
+    say "Building. This takes a few minutes"
     as_user cargo build --release --locked --package corvoy \
         --manifest-path "$here/../Cargo.toml" --target-dir "$target"
     cp "$target/release/corvoy" "$temp/corvoy"
 }
 
-# Under sudo, cargo is that of the user who called it, and so are the files that it writes.
+# Under sudo, cargo runs as the calling user, who also owns its files.
 as_user() {
     if [ "$(id -u)" = 0 ] && [ "${SUDO_USER:-root}" != root ]; then
         # shellcheck disable=SC2016 # expanded by the user's shell
@@ -301,7 +301,7 @@ as_user() {
     fi
 }
 
-# An upgrade that the service would not survive is refused while the old program is still there.
+# A version that rejects the present configuration is not installed, and the old program stays.
 accepts_configuration() {
     [ -f "$root$configuration" ] && [ -s "$temp/corvoy" ] || return 0
     as_root "$temp/corvoy" --mode validate -c "$root$configuration" >/dev/null ||
@@ -331,7 +331,7 @@ install_files() {
     keep "$package/corvoy.logrotate" /etc/logrotate.d/corvoy
 }
 
-# put MODE SOURCE TARGET: replaced in one step, unless it is the same already.
+# put MODE SOURCE TARGET: replaces the target atomically, unless it is the same.
 put() {
     record file "$3"
     if cmp -s "$2" "$root$3"; then
@@ -342,8 +342,8 @@ put() {
     changed=yes
 }
 
-# keep SOURCE TARGET: a configuration, which is the operator's as soon as it is there. A copy of each
-# default stays in $share; only a default that has changed since is put beside the operator's file.
+# keep SOURCE TARGET: a configuration, which belongs to the operator once it exists. A copy of each
+# default stays in $share; a default that has changed since is installed beside the operator's file.
 keep() {
     default=$share/$(basename "$1")
     record config "$2"
@@ -380,7 +380,7 @@ folder() {
 
 create_user() {
     if [ -n "$root" ] || id -u corvoy >/dev/null 2>&1; then
-        return # into an image, sysusers.d brings the user
+        return # in an image, sysusers.d creates the user
     fi
     act "create the user corvoy"
     record user corvoy
@@ -388,7 +388,7 @@ create_user() {
         --shell /usr/sbin/nologin --comment "Corvoy proxy" corvoy
 }
 
-# Says what each setting was, for the way back.
+# Prints the old value of each setting, so that it can be restored.
 tune() {
     [ "$with_sysctl" = yes ] || return 0
     put 644 "$package/corvoy.sysctl" "$lib/sysctl.d/90-corvoy.conf"
@@ -404,7 +404,7 @@ tune() {
         done
 }
 
-# Whether the systemd of this machine is concerned.
+# Whether to use the systemd of this machine.
 has_systemd() {
     [ -z "$root" ] && [ -d /run/systemd/system ]
 }
@@ -426,18 +426,18 @@ start_service() {
 }
 
 failed() {
-    die "corvoy is installed but does not start: journalctl -u corvoy says why"
+    die "corvoy is installed but does not start: see journalctl -u corvoy"
 }
 
 next_steps() {
     [ "$dry_run" = no ] && [ -z "$root" ] || return 0
     say
     if has_systemd && as_root systemctl --quiet is-active corvoy; then
-        say "Corvoy is installed, and runs on $(driver)."
+        say "Corvoy is installed and runs on $(driver)."
     elif has_systemd; then
         say "Corvoy is installed. To start it: systemctl enable --now corvoy"
     else
-        say "Corvoy is installed. There is no systemd here: corvoy -c $configuration starts it"
+        say "Corvoy is installed. There is no systemd: start it with corvoy -c $configuration"
     fi
     if cmp -s "$package/envoy.yaml" $configuration; then
         say "  try it      curl http://127.0.0.1:10000/"
@@ -452,14 +452,14 @@ driver() {
     if as_root ls -l "/proc/$pid/fd" 2>/dev/null | grep -q 'io_uring'; then
         say io_uring
     else
-        say "epoll: journalctl -u corvoy says why"
+        say "epoll: see journalctl -u corvoy"
     fi
 }
 
-# --- the way back ---------------------------------------------------------------------------------
+# --- uninstalling ---------------------------------------------------------------------------------
 
-# The manifest has a line for everything that an installation brought to the machine: `file PATH`,
-# `config PATH`, `folder PATH` and `user NAME`.
+# The manifest has a line for everything that was installed: `file PATH`, `config PATH`,
+# `folder PATH` and `user NAME`.
 record() {
     printf '%s %s\n' "$1" "$2" >>"$temp/manifest"
 }
@@ -478,11 +478,11 @@ uninstall() {
     fi
     if has_systemd; then
         act "stop corvoy"
-        run systemctl disable --quiet --now corvoy || true # it may never have been started
+        run systemctl disable --quiet --now corvoy || true # it may not have been started
     fi
     cp "$root$manifest" "$temp/installed"
     run rm -f "$root$manifest"
-    # What is in a folder comes before the folder.
+    # The content of a folder comes before the folder.
     LC_ALL=C sort -r -k 2 "$temp/installed" | while read -r kind path; do
         remove "$kind" "$path"
     done
@@ -491,14 +491,14 @@ uninstall() {
         run rm -rf "$root/var/log/corvoy"
     elif [ -f "$temp/manifest" ]; then
         save_manifest
-        say "Configuration, logs and user stay; --uninstall --purge removes them too."
+        say "Configuration, logs and user are kept; --uninstall --purge removes them too."
     fi
     if has_systemd; then
         run systemctl daemon-reload
     fi
 }
 
-# Removes what one line of the manifest names, or records it anew because it stays.
+# Removes what one line of the manifest names, or keeps the line if it stays.
 remove() {
     case $1:$purge in
     file:* | config:yes)
@@ -521,5 +521,5 @@ remove() {
     esac
 }
 
-# The last line, so that half a script does nothing.
+# The last line, so that a truncated script does nothing.
 main "$@"

@@ -1,4 +1,4 @@
-//! The admin interface, as operators and their scripts know it.
+//! The admin interface, as operators and their scripts use it.
 
 use std::net::TcpStream;
 
@@ -24,7 +24,7 @@ fn ready_follows_the_health_that_the_operator_sets() {
 }
 
 #[test]
-fn a_question_in_http_1_0_is_not_answered() {
+fn an_http_1_0_request_is_not_answered() {
     let proxy = Proxy::with(Config::to_addresses(&[]));
     let mut client = Client::connect(proxy.admin_address());
     let refusal = client.send("GET /ready HTTP/1.0\r\n\r\n").response();
@@ -33,7 +33,7 @@ fn a_question_in_http_1_0_is_not_answered() {
 }
 
 #[test]
-fn what_changes_something_wants_a_post() {
+fn changes_require_a_post() {
     let proxy = Proxy::with(Config::to_addresses(&[]));
     for path in ["/quitquitquit", "/reset_counters", "/drain_listeners", "/healthcheck/fail"] {
         let refusal = proxy.admin(path);
@@ -59,7 +59,7 @@ fn an_unknown_path_lists_the_known_ones() {
 }
 
 #[test]
-fn stats_can_be_filtered_and_had_as_json() {
+fn stats_can_be_filtered_and_returned_as_json() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     proxy.get("/");
@@ -79,7 +79,7 @@ fn stats_can_be_filtered_and_had_as_json() {
 }
 
 #[test]
-fn a_filter_that_is_no_expression_is_refused() {
+fn an_invalid_filter_expression_is_rejected() {
     let proxy = Proxy::with(Config::to_addresses(&[]));
     let refusal = proxy.admin("/stats?filter=*");
     assert_eq!(refusal.status(), 400);
@@ -105,7 +105,7 @@ fn prometheus_finds_what_it_scrapes() {
 }
 
 #[test]
-fn clusters_listeners_and_server_info_tell_what_runs() {
+fn clusters_listeners_and_server_info_show_what_runs() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).shards(2));
     proxy.get("/");
@@ -127,7 +127,7 @@ fn clusters_listeners_and_server_info_tell_what_runs() {
 }
 
 #[test]
-fn the_configuration_can_be_had_back() {
+fn config_dump_returns_the_configuration() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let dump: serde_json::Value =
@@ -142,7 +142,7 @@ fn the_configuration_can_be_had_back() {
 }
 
 #[test]
-fn drained_listeners_take_no_more_connections_and_keep_the_ones_they_have() {
+fn drained_listeners_refuse_new_connections_and_keep_existing_ones() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
@@ -154,7 +154,7 @@ fn drained_listeners_take_no_more_connections_and_keep_the_ones_they_have() {
 }
 
 #[test]
-fn a_drain_of_what_is_inbound_leaves_other_listeners_alone() {
+fn a_drain_of_inbound_listeners_leaves_other_listeners_alone() {
     for direction in ["INBOUND", "OUTBOUND"] {
         let origin = Origin::that_answers();
         let listener = "  - name: front\n";
@@ -179,25 +179,25 @@ fn a_drain_of_what_is_inbound_leaves_other_listeners_alone() {
 }
 
 #[test]
-fn good_health_does_not_end_a_drain_of_listeners() {
+fn healthcheck_ok_does_not_end_a_drain_of_listeners() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
-    let is_told = |told: bool| {
-        let wanted = told.then(|| "close".to_owned());
-        // The endpoint answers before the shards have heard of it.
-        wait_until(&format!("clients to be told: {told}"), || {
+    let closes = |expected: bool| {
+        let wanted = expected.then(|| "close".to_owned());
+        // The endpoint answers before the shards have received the order.
+        wait_until(&format!("connection: close in responses: {expected}"), || {
             proxy.get("/").header("connection") == wanted
         });
     };
     proxy.admin_post("/healthcheck/fail");
-    is_told(true);
+    closes(true);
     proxy.admin_post("/healthcheck/ok");
-    is_told(false);
+    closes(false);
     proxy.admin_post("/drain_listeners?graceful&skip_exit");
-    is_told(true);
+    closes(true);
     proxy.admin_post("/healthcheck/fail");
     proxy.admin_post("/healthcheck/ok");
-    is_told(true);
+    closes(true);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Bodies in both directions, however their end is told, and the memory that they take.
+//! Bodies in both directions, with every kind of framing, and the memory that they use.
 
 use crate::support::{Act, Config, Origin, Proxy};
 
@@ -32,7 +32,7 @@ fn a_chunked_body_arrives_chunked_without_its_extensions_and_trailers() {
 }
 
 #[test]
-fn a_post_without_a_body_says_that_it_has_none() {
+fn a_post_without_a_body_has_content_length_0() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     proxy.connect().send(format!("{POST}\r\n")).response();
@@ -87,13 +87,13 @@ fn answers_without_a_body_leave_the_connection_in_order() {
 }
 
 #[test]
-fn a_client_that_waits_for_100_is_told_to_go_on() {
+fn a_client_that_expects_100_gets_it() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
     client.send(format!("{POST}content-length: 5\r\nexpect: 100-continue\r\n\r\n"));
-    let told = client.wire().skip("HTTP/1.1 100 Continue\r\n\r\n".len() as u64);
-    assert!(told.is_ok(), "{told:?}");
+    let interim = client.wire().skip("HTTP/1.1 100 Continue\r\n\r\n".len() as u64);
+    assert!(interim.is_ok(), "{interim:?}");
     client.send("hello");
     assert_eq!(client.response().status(), 200);
     let request = origin.saw();
@@ -102,7 +102,7 @@ fn a_client_that_waits_for_100_is_told_to_go_on() {
 }
 
 #[test]
-fn interim_answers_of_the_origin_are_not_the_answer() {
+fn interim_answers_of_the_origin_are_not_the_final_answer() {
     let origin = Origin::that_says(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
          HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
@@ -114,7 +114,7 @@ fn interim_answers_of_the_origin_are_not_the_answer() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_is_cut_off_for_the_client() {
+fn a_truncated_answer_is_truncated_for_the_client() {
     for origin in [Origin::that_closes_within_the_body(), Origin::that_sends_a_bad_chunk()] {
         let proxy = Proxy::with(Config::to(&origin));
         let mut client = proxy.connect();
@@ -161,7 +161,7 @@ fn a_client_that_does_not_read_stops_the_origin_not_the_proxy() {
     let mut slow = proxy.connect();
     slow.get_head("/");
     let before = proxy.memory_kib();
-    // Others are served while the slow one holds its answer up.
+    // Others are served while the slow client blocks its answer.
     for _ in 0..20 {
         proxy.connect().get_head("/");
     }
@@ -170,10 +170,10 @@ fn a_client_that_does_not_read_stops_the_origin_not_the_proxy() {
     grew_little(&proxy, before);
 }
 
-/// Larger than what fits into the buffers of proxy and kernel together.
+/// Larger than the buffers of proxy and kernel together.
 const LARGE: u64 = 256 << 20;
 
-/// A body that is buffered whole would be seen.
+/// Less than this much growth means that no body was buffered whole.
 #[track_caller]
 fn grew_little(proxy: &Proxy, before: u64) {
     let after = proxy.memory_kib();
@@ -185,7 +185,7 @@ fn reply(text: &str) -> Act {
 }
 
 #[test]
-fn bodies_pass_whole_through_the_smallest_buffers() {
+fn bodies_pass_intact_through_the_smallest_buffers() {
     let origin = Origin::that_echoes();
     let tiny = "per_connection_buffer_limit_bytes: 1024";
     let yaml = Config::to(&origin).cluster(tiny).yaml();

@@ -1,4 +1,4 @@
-//! Clusters: hosts that cannot be reached, hosts in turn, hosts that DNS names.
+//! Clusters: unreachable hosts, load balancing, and hosts that DNS resolves.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -31,9 +31,9 @@ fn a_host_that_refuses_connections_is_a_503() {
 }
 
 #[test]
-fn a_host_that_cannot_be_reached_in_time_is_a_503() {
-    // 192.0.2.0/24 is set aside for documentation: nobody answers there, and where there is no route
-    // to it at all the failure is another one.
+fn a_connect_timeout_is_a_503() {
+    // 192.0.2.0/24 is reserved for documentation: nothing answers there, and without a route to it
+    // the failure is a different one.
     let nowhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 77), 9));
     let config = Config::to_addresses(&[nowhere]).cluster("connect_timeout: 0.2s");
     let response = Proxy::with(config).get("/");
@@ -44,7 +44,7 @@ fn a_host_that_cannot_be_reached_in_time_is_a_503() {
 }
 
 #[test]
-fn an_origin_that_breaks_off_before_its_answer_is_a_503() {
+fn an_origin_that_closes_before_its_answer_is_a_503() {
     for origin in [Origin::that_closes_before_answering(), Origin::that_resets()] {
         let proxy = Proxy::with(Config::to(&origin));
         let mut client = proxy.connect();
@@ -61,7 +61,7 @@ fn an_origin_that_breaks_off_before_its_answer_is_a_503() {
 }
 
 #[test]
-fn hosts_are_asked_in_turn() {
+fn hosts_are_used_round_robin() {
     let origins = [Origin::that_answers(), Origin::that_answers(), Origin::that_answers()];
     let addresses: Vec<SocketAddr> = origins.iter().map(Origin::address).collect();
     let proxy = Proxy::with(Config::to_addresses(&addresses));
@@ -75,7 +75,7 @@ fn hosts_are_asked_in_turn() {
 }
 
 #[test]
-fn answers_are_counted_by_zone_where_both_zones_have_a_name() {
+fn answers_are_counted_by_zone_if_both_zones_have_a_name() {
     let zoned = |config: Config, zone: &str| {
         let there = format!("- locality: {{ zone: {zone} }}\n        lb_endpoints:");
         let yaml = config.yaml().replace("- lb_endpoints:", &there);
@@ -112,7 +112,7 @@ fn a_name_is_resolved_for_every_kind_of_dns_cluster() {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_leaves_a_proxy_that_says_so() {
+fn a_name_that_does_not_resolve_is_reported_and_the_proxy_runs() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(dns("STRICT_DNS", "no-such-host.invalid", &origin));
     let response = proxy.get("/");
@@ -120,7 +120,7 @@ fn a_name_that_does_not_resolve_leaves_a_proxy_that_says_so() {
     assert_eq!(proxy.stat("cluster.service.membership_total"), 0);
 }
 
-/// One cluster whose only host is named, asked for under that name.
+/// One cluster whose only host is a name, requested under that name.
 fn dns(kind: &str, name: &str, origin: &Origin) -> Config {
     let yaml = Config::to(origin).route("auto_host_rewrite: true").yaml();
     let yaml =

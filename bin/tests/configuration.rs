@@ -1,4 +1,4 @@
-//! What an operator reads who asks whether a configuration is good.
+//! What an operator sees when validating a configuration.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::support::{corvoy, is_oracle};
 
-/// What `--mode validate` writes about the text, which is called `proxy.yaml`.
+/// The output of `--mode validate` for the text, which is called `proxy.yaml`.
 fn verdict(text: &str) -> String {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("proxy.yaml"), text).unwrap();
@@ -47,9 +47,9 @@ const CONFIG: &str = r#"static_resources:
 "#;
 
 #[test]
-fn every_mistake_is_shown_in_one_run_and_what_could_not_be_checked_is_said() {
+fn every_error_is_shown_in_one_run_with_what_could_not_be_checked() {
     if is_oracle() {
-        return; // Envoy says its first error only.
+        return; // Envoy reports only its first error.
     }
     let said = verdict(CONFIG);
     let (errors, last) = said.trim_end().rsplit_once('\n').unwrap();
@@ -59,7 +59,7 @@ fn every_mistake_is_shown_in_one_run_and_what_could_not_be_checked_is_said() {
         ("route: unknown cluster 'elsewhere'", ":18:35"),
         ("", ":18:"),
         ("Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy", ":18:"),
-        ("`x client` is not a header name: it takes letters", ":19:"),
+        ("`x client` is not a valid header name: use letters", ":19:"),
         ("Not supported field in StreamInfo: NOPE", ":19:"),
         ("`STRICT_DN` is not a value of DiscoveryType", ":24:11"),
     ] {
@@ -77,7 +77,7 @@ fn every_mistake_is_shown_in_one_run_and_what_could_not_be_checked_is_said() {
 }
 
 #[test]
-fn a_cluster_that_may_be_there_is_not_called_unknown() {
+fn a_cluster_that_may_exist_is_not_reported_as_unknown() {
     if is_oracle() {
         return;
     }

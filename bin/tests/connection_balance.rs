@@ -2,7 +2,7 @@
 
 use crate::support::{Client, Config, Origin, Proxy, Signal, is_oracle};
 
-/// Clients that come one after the other, each of which has its answer before the next one comes.
+/// Clients that connect one after the other, each after the previous one has its answer.
 fn clients(proxy: &Proxy, count: usize) -> Vec<Client> {
     let client = |_| {
         let mut client = proxy.connect();
@@ -12,7 +12,7 @@ fn clients(proxy: &Proxy, count: usize) -> Vec<Client> {
     (0..count).map(client).collect()
 }
 
-/// How many connections each shard has.
+/// The number of connections of each shard.
 fn on_shards(proxy: &Proxy) -> Vec<u64> {
     let stats = proxy.stats();
     let of_front = stats.iter().filter(|(name, _)| name.starts_with("listener.127"));
@@ -21,7 +21,7 @@ fn on_shards(proxy: &Proxy) -> Vec<u64> {
     of_shards.map(|(_, active)| *active).collect()
 }
 
-/// A listener on four shards that are to be even.
+/// A listener on four shards that are to be balanced.
 fn exact(origin: &Origin) -> Config {
     let yaml = Config::to(origin).yaml().replace(
         "- name: front\n",
@@ -46,11 +46,11 @@ fn a_listener_with_exact_balance_spreads_its_connections_evenly() {
     assert_eq!(on_shards(&proxy), [0; 4]);
 }
 
-/// The kernel chooses by a hash: four and four are what comes out of every fourth round.
+/// The kernel distributes by a hash: one round in four ends with four on each shard.
 #[test]
-fn few_connections_lie_evenly_on_two_shards() {
+fn few_connections_are_even_on_two_shards() {
     if is_oracle() {
-        return; // leaves them where the kernel put them
+        return; // Envoy leaves them on the worker that the kernel chose.
     }
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).shards(2));
@@ -70,9 +70,9 @@ fn connections_are_handed_over_without_a_ring() {
     assert_eq!(on_shards(&proxy), [2; 4]);
 }
 
-/// A connection to a listener on all addresses has to be asked where it came to.
+/// The local address of a connection to a wildcard listener has to be queried.
 #[test]
-fn a_connection_that_is_handed_over_knows_where_it_came_to() {
+fn a_connection_that_is_handed_over_keeps_its_local_address() {
     let origin = Origin::that_answers();
     let anywhere = "- name: front\n    address: { socket_address: { address: 0.0.0.0,";
     let header = "response_headers_to_add: \
@@ -89,7 +89,7 @@ fn a_connection_that_is_handed_over_knows_where_it_came_to() {
 }
 
 #[test]
-fn a_drain_ends_connections_wherever_they_are() {
+fn a_drain_closes_connections_on_every_shard() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(exact(&origin));
     let mut clients = clients(&proxy, 8);

@@ -1,11 +1,11 @@
-//! How many connections there may be: of one listener, and of all together.
+//! Limits of connections, per listener and global.
 
 use crate::support::{Config, Origin, Proxy};
 
 const OF_FRONT: &str = "layered_runtime: { layers: [{ name: static, static_layer: \
      { envoy: { resource_limits: { listener: { front: { connection_limit: 2 } } } } } }] }";
 
-/// The admin endpoint of Envoy counts too, unless it is told not to.
+/// Envoy's admin endpoint counts too, unless it is exempted.
 const OF_ALL: &str = "admin: { ignore_global_conn_limit: true }\n\
      layered_runtime: { layers: [{ name: static, static_layer: \
      { overload: { global_downstream_max_connections: 3 } } }] }\n\
@@ -22,7 +22,7 @@ fn counted(proxy: &Proxy, stat: &str) -> u64 {
 }
 
 #[test]
-fn a_listener_that_has_its_connections_closes_the_next() {
+fn a_listener_at_its_limit_closes_new_connections() {
     let origin = Origin::that_answers();
     let config = Config::to(&origin).shards(2).flags(&["--config-yaml", OF_FRONT]);
     let proxy = Proxy::with(config);
@@ -40,7 +40,7 @@ fn a_listener_that_has_its_connections_closes_the_next() {
 }
 
 #[test]
-fn the_overload_manager_says_how_many_connections_there_may_be_in_all() {
+fn the_overload_manager_limits_connections_globally() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).flags(&["--config-yaml", OF_ALL]));
     let mut clients = [proxy.connect(), proxy.connect()];
@@ -49,9 +49,9 @@ fn the_overload_manager_says_how_many_connections_there_may_be_in_all() {
     assert_eq!(counted(&proxy, "downstream_global_cx_overflow"), 1);
 }
 
-/// A field of the listener, and how many connections it lets through.
+/// A field of the listener, and how many connections it admits.
 #[test]
-fn a_listener_may_ignore_the_limit_or_the_overload_manager() {
+fn a_listener_may_be_exempt_from_the_global_limit() {
     for (field, most) in
         [("ignore_global_conn_limit: true", 4), ("bypass_overload_manager: true", 3)]
     {

@@ -31,7 +31,7 @@ fn clients_one_after_another_share_one_connection_to_the_origin() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     let origin = Origin::that_echoes();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
@@ -46,7 +46,7 @@ fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[test]
-fn pipelined_requests_with_bodies_do_not_run_into_each_other() {
+fn pipelined_requests_with_bodies_stay_separate() {
     let origin = Origin::that_echoes();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
@@ -75,7 +75,7 @@ fn a_request_that_comes_byte_by_byte_is_one_request() {
 }
 
 #[test]
-fn a_client_that_asks_to_close_is_closed_after_its_answer() {
+fn connection_close_closes_the_client_after_its_answer() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
@@ -87,7 +87,7 @@ fn a_client_that_asks_to_close_is_closed_after_its_answer() {
 }
 
 #[test]
-fn an_origin_that_asks_to_close_does_not_close_the_client() {
+fn connection_close_from_the_origin_does_not_close_the_client() {
     let closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_vec();
     let origin = Origin::that_does([Act::ReplyThenClose(closing)]);
     let proxy = Proxy::with(Config::to(&origin));
@@ -101,7 +101,7 @@ fn an_origin_that_asks_to_close_does_not_close_the_client() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_request_along() {
+fn a_client_that_disconnects_cancels_its_request() {
     let origin = Origin::that_stalls();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
@@ -114,8 +114,8 @@ fn a_client_that_leaves_takes_its_request_along() {
 }
 
 #[test]
-fn a_client_that_resets_is_missed_however_much_it_has_sent_ahead() {
-    // Envoy does not look while it does not receive.
+fn a_reset_is_detected_however_much_the_client_has_sent_ahead() {
+    // Envoy does not detect it while it does not read.
     if is_oracle() {
         return;
     }
@@ -124,7 +124,7 @@ fn a_client_that_resets_is_missed_however_much_it_has_sent_ahead() {
     let mut client = proxy.connect();
     client.ask("/");
     origin.has_seen(1);
-    // More than is taken before the answer: the proxy receives nothing more.
+    // More than the proxy reads before the answer, so it receives nothing more.
     let ahead = "GET /next HTTP/1.1\r\nhost: example\r\n\r\n".repeat(10_000);
     client.wire().set_nonblocking(true).unwrap();
     fill(client.wire(), ahead.as_bytes());
@@ -133,8 +133,8 @@ fn a_client_that_resets_is_missed_however_much_it_has_sent_ahead() {
 }
 
 #[test]
-fn a_client_that_resets_is_missed_while_the_origin_does_not_read() {
-    // Envoy does not look while it does not receive.
+fn a_reset_is_detected_while_the_origin_does_not_read() {
+    // Envoy does not detect it while it does not read.
     if is_oracle() {
         return;
     }
@@ -150,8 +150,8 @@ fn a_client_that_resets_is_missed_while_the_origin_does_not_read() {
 }
 
 #[test]
-fn a_client_that_resets_is_missed_while_it_waits_for_a_connection() {
-    // Envoy does not look while it does not receive.
+fn a_reset_is_detected_while_the_request_waits_for_a_connection() {
+    // Envoy does not detect it while it does not read.
     if is_oracle() {
         return;
     }
@@ -172,7 +172,7 @@ fn a_client_that_resets_is_missed_while_it_waits_for_a_connection() {
 }
 
 #[test]
-fn more_clients_than_descriptors_wait_and_are_served_when_others_leave() {
+fn clients_beyond_the_descriptors_wait_and_are_served_when_others_leave() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).descriptors(64));
     assert_eq!(proxy.get("/").status(), 200);
@@ -187,7 +187,7 @@ fn more_clients_than_descriptors_wait_and_are_served_when_others_leave() {
     assert!(proxy.is_running());
 }
 
-/// Writes until nothing more is taken, for a while.
+/// Writes until the proxy reads nothing more for a while.
 fn fill(mut stream: &TcpStream, block: &[u8]) {
     let mut refused = 0;
     while refused < 30 {
@@ -201,7 +201,7 @@ fn fill(mut stream: &TcpStream, block: &[u8]) {
     }
 }
 
-/// The client's going is seen at once, and nothing of it is left.
+/// The disconnect is detected immediately, and everything is cleaned up.
 #[track_caller]
 fn has_left(proxy: &Proxy) {
     for gauge in ["cluster.service.upstream_rq_active", "cluster.service.upstream_cx_active"] {
@@ -212,7 +212,7 @@ fn has_left(proxy: &Proxy) {
 }
 
 #[test]
-fn an_idle_connection_that_the_origin_closed_harms_nobody() {
+fn an_idle_connection_that_the_origin_closed_fails_no_request() {
     let closing = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
     let origin = Origin::that_does([Act::ReplyThenClose(closing)]);
     let proxy = Proxy::with(Config::to(&origin));
@@ -236,8 +236,8 @@ fn bytes_after_an_answer_never_reach_the_next_client() {
 }
 
 #[test]
-fn bytes_that_follow_a_body_never_reach_the_next_request() {
-    // The body comes after its head, and together with bytes that nobody asked for.
+fn bytes_after_a_body_never_reach_the_next_request() {
+    // The body comes after its head, together with unrequested bytes.
     let origin = Origin::that_does([Act::ReplyInTwo(
         Duration::from_millis(20),
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n".into(),
@@ -255,7 +255,7 @@ fn bytes_that_follow_a_body_never_reach_the_next_request() {
 const SAFE: &str = "http1_safe_max_connection_duration: true";
 
 #[test]
-fn a_connection_that_is_old_enough_answers_once_more_if_that_is_to_be_safe() {
+fn a_connection_past_its_maximum_age_answers_once_more_in_safe_mode() {
     let origin = Origin::that_answers();
     let old = "common_http_protocol_options: { max_connection_duration: 1s }";
     let proxy = Proxy::with(Config::to(&origin).manager(old).manager(SAFE));
@@ -269,7 +269,7 @@ fn a_connection_that_is_old_enough_answers_once_more_if_that_is_to_be_safe() {
 }
 
 #[test]
-fn a_connection_that_is_old_enough_and_was_never_used_is_closed_all_the_same() {
+fn an_unused_connection_past_its_maximum_age_is_closed() {
     let origin = Origin::that_answers();
     let old = "common_http_protocol_options: { max_connection_duration: 0.2s }";
     let proxy = Proxy::with(Config::to(&origin).manager(old).manager(SAFE));

@@ -1,5 +1,5 @@
-//! The proxy in a container: the files of `scripts/package` against what the kernel and the source
-//! tree make of them. No container engine is needed.
+//! The proxy in a container: checks the files of `scripts/package` against the kernel and the
+//! source tree. No container engine is needed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,14 +8,14 @@ use std::process::Command;
 
 use crate::support::{Config, Origin, Proxy, is_oracle};
 
-/// `config`, under the seccomp profile of the container; nothing where its filter cannot be built.
+/// `config`, under the container's seccomp profile; `None` if its filter cannot be built here.
 fn contained(config: Config, without: &[&str]) -> Option<Config> {
     let script = repository().join("bin/tests/containers/under_seccomp.py");
     let profile = repository().join("scripts/package/seccomp.json");
     let (script, profile) = (script.to_str().unwrap(), profile.to_str().unwrap());
     let is_possible = Command::new("python3").args([script, profile, "--", "/bin/true"]).status();
     if is_oracle() || !is_possible.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: the filter is for x86_64 with python3 and the kernel's headers");
+        eprintln!("SKIPPED: the filter needs x86_64, python3 and the kernel's headers");
         return None;
     }
     let launcher = [&["python3", script, profile][..], without, &["--"]].concat();
@@ -27,7 +27,7 @@ fn repository() -> PathBuf {
 }
 
 #[test]
-fn the_seccomp_profile_lets_everything_pass_that_a_proxy_does() {
+fn the_seccomp_profile_allows_everything_that_a_proxy_does() {
     let origin = Origin::that_answers();
     let config = Config::to(&origin).shards(2).cluster("type: STRICT_DNS");
     let Some(config) = contained(config, &[]) else { return };
@@ -39,7 +39,7 @@ fn the_seccomp_profile_lets_everything_pass_that_a_proxy_does() {
 }
 
 #[test]
-fn a_profile_without_io_uring_is_served_by_epoll_and_the_log_says_so() {
+fn without_io_uring_in_the_profile_epoll_serves_and_the_log_says_so() {
     let origin = Origin::that_answers();
     let without = ["--without", "io_uring_setup"];
     let Some(config) = contained(Config::to(&origin), &without) else { return };
@@ -52,7 +52,7 @@ fn a_profile_without_io_uring_is_served_by_epoll_and_the_log_says_so() {
 }
 
 #[test]
-fn the_profile_forbids_what_leads_out_of_a_container() {
+fn the_profile_forbids_calls_that_can_escape_a_container() {
     let text = fs::read_to_string(repository().join("scripts/package/seccomp.json")).unwrap();
     let profile: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
@@ -74,7 +74,7 @@ fn the_profile_forbids_what_leads_out_of_a_container() {
 }
 
 #[test]
-fn the_container_file_names_files_that_exist_and_instructions_that_there_are() {
+fn the_container_file_names_existing_files_and_valid_instructions() {
     const INSTRUCTIONS: [&str; 8] =
         ["FROM", "WORKDIR", "COPY", "RUN", "USER", "STOPSIGNAL", "ENTRYPOINT", "CMD"];
     let text = fs::read_to_string(repository().join("scripts/package/Containerfile")).unwrap();

@@ -1,4 +1,4 @@
-//! File descriptors: as many as there can be, and what happens when they run short.
+//! File descriptors: the limit is raised as far as possible, and a shortage loses no client.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use crate::support::{Client, Config, Origin, Proxy, is_oracle, wait_until};
 fn the_soft_limit_is_raised_to_the_hard_one() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).soft_and_hard_descriptors(100, 400));
-    // Each needs two.
+    // Each request needs two.
     let mut clients: Vec<_> = (0..120).map(|_| proxy.connect()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/").status(), 200);
@@ -21,9 +21,9 @@ fn the_soft_limit_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn everybody_is_answered_when_clients_come_by_more_than_descriptors() {
+fn every_client_is_answered_even_if_there_are_more_than_descriptors() {
     if is_oracle() {
-        return; // Envoy accepts as long as it can, and has nothing left for its upstreams.
+        return; // Envoy accepts until there are no descriptors left for upstreams.
     }
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).descriptors(128).shards(2));
@@ -33,11 +33,11 @@ fn everybody_is_answered_when_clients_come_by_more_than_descriptors() {
             scope.spawn(move || assert_eq!(client.get("/").status(), 200));
         }
     });
-    let told = |words: &str| proxy.log().lines().filter(|line| line.contains(words)).count();
-    wait_until("the log to say that it paused", || told("accepting pauses with ") > 0);
-    wait_until("the log to say that it is over", || told("accepting again") > 0);
-    assert_eq!((told("accepting pauses with "), told("accepting again")), (1, 1));
-    assert_eq!(told("LimitNOFILE"), 2, "at the start, and when it paused");
+    let logged = |words: &str| proxy.log().lines().filter(|line| line.contains(words)).count();
+    wait_until("the log to say that it paused", || logged("accepting pauses with ") > 0);
+    wait_until("the log to say that it is over", || logged("accepting again") > 0);
+    assert_eq!((logged("accepting pauses with "), logged("accepting again")), (1, 1));
+    assert_eq!(logged("LimitNOFILE"), 2, "at the start, and when it paused");
     assert_eq!(proxy.get("/").status(), 200);
 }
 
@@ -55,7 +55,7 @@ fn idle_clients_leave_descriptors_for_upstreams() {
     for client in clients.iter_mut().take(usize::try_from(most).unwrap()) {
         assert_eq!(client.get("/").status(), 200);
     }
-    // Whoever waits gets the place of one that leaves.
+    // A waiting client gets the descriptor of one that leaves.
     let waiting = clients.pop().unwrap();
     drop(clients);
     let mut waiting = waiting;

@@ -1,4 +1,4 @@
-//! Stops under new connections: what was connected is answered, and nobody is reset.
+//! Drains while new connections arrive: connected clients get their answers, and no one is reset.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -10,15 +10,15 @@ use crate::support::{Broken, Config, Message, Origin, Proxy, Signal, Wire, is_or
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: example\r\n\r\n";
 
-/// Drains that the story is told of; `CORVOY_DRAINS` asks for more.
+/// The number of drains; `CORVOY_DRAINS` sets more.
 fn drains() -> usize {
     std::env::var("CORVOY_DRAINS").map_or(20, |drains| drains.parse().unwrap())
 }
 
-/// Connects again and again, with one request each, until nobody listens any more.
+/// Connects again and again, with one request each, until the connection is refused.
 ///
 /// # Panics
-/// When a connection that was made is not answered.
+/// If a connection that was accepted is not answered.
 fn churn_until_refused(address: SocketAddr) -> usize {
     for answered in 0.. {
         match ask_once(address) {
@@ -31,7 +31,7 @@ fn churn_until_refused(address: SocketAddr) -> usize {
     unreachable!("the range has no end")
 }
 
-/// Ends the churn, also when the story fails.
+/// Stops the clients, also when the story fails.
 struct SetWhenDropped<'a>(&'a AtomicBool);
 
 impl Drop for SetWhenDropped<'_> {
@@ -40,7 +40,7 @@ impl Drop for SetWhenDropped<'_> {
     }
 }
 
-/// A request on a connection of its own.
+/// A request on a new connection.
 fn ask_once(address: SocketAddr) -> io::Result<Result<Message, Broken>> {
     let mut wire = Wire::connect(address)?;
     let sent = wire.send(GET).map_err(|_| Broken::Reset(Vec::new()));
@@ -48,7 +48,7 @@ fn ask_once(address: SocketAddr) -> io::Result<Result<Message, Broken>> {
 }
 
 #[test]
-fn no_connection_is_lost_when_it_is_stopped_under_new_ones() {
+fn no_connection_is_lost_in_a_drain_with_new_connections() {
     if is_oracle() {
         return; // Envoy exits at once and takes its connections along.
     }
@@ -66,7 +66,7 @@ fn no_connection_is_lost_when_it_is_stopped_under_new_ones() {
         });
         assert_eq!(proxy.exit().code(), Some(0));
     };
-    // Most of a drain is a wait.
+    // Most of a drain is waiting.
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..drains.div_ceil(4)).for_each(|_| drain()));
@@ -75,7 +75,7 @@ fn no_connection_is_lost_when_it_is_stopped_under_new_ones() {
 }
 
 #[test]
-fn no_connection_is_lost_or_refused_when_a_successor_takes_over() {
+fn no_connection_is_lost_or_refused_when_a_new_process_takes_over() {
     if is_oracle() {
         return; // Envoy exits at once and takes its connections along.
     }

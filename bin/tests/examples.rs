@@ -1,4 +1,4 @@
-//! The examples that README names, as an operator tries them.
+//! The README's examples, as an operator tries them.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../config/examples")
 }
 
-/// The example with ports of its own, and this origin in place of the one on `port`.
+/// The example with free ports, and this origin in place of the one on `port`.
 fn proxy(name: &str, port: u16, origin: &Origin) -> Proxy {
     let yaml = example(name)
         .replace("port_value: 15000", "port_value: 0")
@@ -38,7 +38,7 @@ fn every_example_is_valid_and_named_in_the_readme() {
 }
 
 #[test]
-fn the_redirects_lead_where_they_say() {
+fn the_redirects_have_the_documented_targets() {
     let origin = Origin::that_echoes();
     let proxy = proxy("redirects.yaml", 8000, &origin);
     for (path, status, location) in
@@ -59,7 +59,7 @@ fn the_redirects_lead_where_they_say() {
 }
 
 #[test]
-fn the_split_sends_who_asks_for_it_to_the_new_version() {
+fn the_split_sends_opted_in_clients_to_the_new_version() {
     let new = Origin::that_echoes();
     let proxy = proxy("weighted_split.yaml", 8001, &new);
     let asked = "GET / HTTP/1.1\r\nHost: front\r\nx-version: new\r\n\r\n";

@@ -1,14 +1,14 @@
-//! What some connections keep a shard busy with does not hold up the others.
+//! Connections that keep a shard busy do not delay the others.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, Config, Origin, Proxy};
 
-/// Connections that keep the shard busy.
+/// The number of busy connections.
 const BUSY: usize = 30;
 
-/// How long a request takes beside them, in the middle. They are far from a second, on a machine with
-/// much else to do and without optimisation; each of the busy ones could take as long as it liked.
+/// The median duration of the other requests. It is far below a second, even on a busy machine and
+/// without optimisation; each busy connection could otherwise occupy the shard without limit.
 #[track_caller]
 fn is_served(mut bystander: Client) {
     let mut took: Vec<Duration> = (0..15)
@@ -22,13 +22,13 @@ fn is_served(mut bystander: Client) {
     assert!(took[7] < Duration::from_secs(1), "a bystander waits: {took:?}");
 }
 
-/// Does something for ever on another thread.
+/// Repeats something on another thread.
 fn forever(mut client: Client, does: impl Fn(&mut Client) -> bool + Send + 'static) {
     std::thread::spawn(move || while does(&mut client) {});
 }
 
 #[test]
-fn beside_answers_in_tiny_chunks_others_are_served() {
+fn answers_in_tiny_chunks_do_not_delay_others() {
     let origin = Origin::that_sends_tiny_chunks(BUSY);
     let proxy = Proxy::with(Config::to(&origin).shards(1));
     for at in 1..=BUSY {
@@ -41,7 +41,7 @@ fn beside_answers_in_tiny_chunks_others_are_served() {
 }
 
 #[test]
-fn beside_requests_sent_one_behind_the_other_others_are_served() {
+fn pipelined_requests_do_not_delay_others() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).manager("merge_slashes: true").shards(1));
     let slashes = "/".repeat(50_000);

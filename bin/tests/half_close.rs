@@ -1,4 +1,4 @@
-//! Clients that close their sending side: some still read, others have gone, and a FIN does not say
+//! Clients that close their sending side: some still read, others are gone, and a FIN does not tell
 //! which.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ const MINUTE: u32 = 60_000;
 
 #[test]
 fn a_client_that_half_closes_gets_its_answer() {
-    // Envoy takes the end of the client's sending side for its departure and drops the request.
+    // Envoy treats a half-close as a disconnect and drops the request.
     if is_oracle() {
         return;
     }
@@ -29,7 +29,7 @@ fn a_client_that_half_closes_gets_its_answer() {
 }
 
 #[test]
-fn each_request_of_a_half_closed_client_has_its_grace() {
+fn each_request_of_a_half_closed_client_has_its_own_grace_period() {
     if is_oracle() {
         return;
     }
@@ -44,7 +44,7 @@ fn each_request_of_a_half_closed_client_has_its_grace() {
 }
 
 #[test]
-fn a_client_that_leaves_while_it_waits_makes_room_for_the_next() {
+fn a_client_that_disconnects_while_waiting_makes_room_for_the_next() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
     let origin = Origin::that_does([Act::ReplyThenStall(Vec::new()), Act::Reply(answer)]);
     let one = "circuit_breakers: { thresholds: [{ max_requests: 1 }] }";
@@ -73,7 +73,7 @@ fn a_client_that_leaves_while_it_waits_makes_room_for_the_next() {
 }
 
 #[test]
-fn without_a_grace_a_client_leaves_with_its_fin() {
+fn without_a_grace_period_a_fin_is_a_disconnect() {
     let origin = Origin::that_stalls();
     let proxy = Proxy::with(grace(Config::to(&origin), 0));
     let mut client = proxy.connect();
@@ -84,7 +84,7 @@ fn without_a_grace_a_client_leaves_with_its_fin() {
 }
 
 #[test]
-fn a_grace_is_as_long_as_the_operator_says() {
+fn the_grace_period_is_configurable() {
     if is_oracle() {
         return;
     }
@@ -96,7 +96,7 @@ fn a_grace_is_as_long_as_the_operator_says() {
 }
 
 #[test]
-fn a_client_that_half_closes_and_then_resets_is_missed_within_its_grace() {
+fn a_reset_after_a_half_close_is_detected_within_the_grace_period() {
     if is_oracle() {
         return;
     }
@@ -126,9 +126,9 @@ fn an_origin_gets_no_work_of_a_crowd_that_has_left_before_it_is_served() {
 }
 
 #[test]
-fn a_crowd_that_leaves_has_a_bounded_number_of_graces() {
+fn the_number_of_grace_periods_is_bounded() {
     if is_oracle() {
-        return; // It has none.
+        return; // Envoy has no grace period.
     }
     const CROWD: u64 = 300;
     const GRACES: u64 = 256;
@@ -143,7 +143,7 @@ fn a_crowd_that_leaves_has_a_bounded_number_of_graces() {
 }
 
 #[test]
-fn a_long_answer_of_a_half_closed_client_goes_on_while_it_moves() {
+fn a_long_answer_to_a_half_closed_client_continues_while_it_progresses() {
     if is_oracle() {
         return;
     }
@@ -160,9 +160,9 @@ fn a_long_answer_of_a_half_closed_client_goes_on_while_it_moves() {
 }
 
 #[test]
-fn an_answer_that_stops_moving_ends_visibly_for_a_half_closed_client() {
+fn a_stalled_answer_is_visibly_truncated_for_a_half_closed_client() {
     if is_oracle() {
-        return; // It closes at once, and sends nothing of the answer.
+        return; // Envoy closes immediately, without the answer.
     }
     let begun = b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec();
     let origin = Origin::that_does([Act::ReplyThenStall(begun)]);

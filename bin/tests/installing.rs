@@ -1,5 +1,5 @@
-//! `scripts/install.sh`, in a folder that stands for `/`: what it does to files. What it does to a
-//! running system is in `scripts/test-install`.
+//! `scripts/install.sh` with a folder in place of `/`: its effect on files. `scripts/test-install`
+//! tests its effect on a running system.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ impl Root {
         Self(TempDir::new().unwrap())
     }
 
-    /// With these files in it.
+    /// A root with these files.
     fn that_has(files: &[(&str, &str)]) -> Self {
         let root = Self::empty();
         for (path, content) in files {
@@ -51,7 +51,7 @@ impl Root {
         fs::read_to_string(self.path(path)).unwrap()
     }
 
-    /// Runs the installer about this root.
+    /// Runs the installer on this root.
     fn installer(&self, script: &Path, args: &[&str]) -> Output {
         Command::new("sh").arg(script).arg("--root").arg(self.0.path()).args(args).output().unwrap()
     }
@@ -67,7 +67,7 @@ impl Root {
         self.run(&[&["--binary", PROGRAM], args].concat());
     }
 
-    /// Runs the installer, which refuses, and gives the reason.
+    /// Runs the installer, which fails, and returns the reason.
     #[track_caller]
     fn refuses(&self, args: &[&str]) -> String {
         let output = self.installer(&script(), args);
@@ -75,7 +75,7 @@ impl Root {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// Every file and folder, and when which one of them was written.
+    /// Every file and folder, and when each was written.
     fn content(&self) -> BTreeMap<PathBuf, (u64, SystemTime)> {
         let mut found = BTreeMap::new();
         let mut folders = vec![self.0.path().to_owned()];
@@ -109,7 +109,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn everything_is_where_systemd_man_and_the_shells_look_for_it() {
+fn everything_is_where_systemd_man_and_the_shells_expect_it() {
     let root = Root::with_corvoy();
     for (path, expected) in [
         ("usr/local/lib/systemd/system/corvoy.service", "ExecStart=/usr/local/bin/corvoy -c "),
@@ -131,7 +131,7 @@ fn everything_is_where_systemd_man_and_the_shells_look_for_it() {
 }
 
 #[test]
-fn kernel_settings_are_installed_on_request_only() {
+fn kernel_settings_are_installed_only_on_request() {
     let settings = "usr/local/lib/sysctl.d/90-corvoy.conf";
     let root = Root::with_corvoy();
     assert!(!root.path(settings).exists());
@@ -142,7 +142,7 @@ fn kernel_settings_are_installed_on_request_only() {
 }
 
 #[test]
-fn the_unit_starts_the_program_of_the_prefix_and_lies_where_systemd_looks() {
+fn the_unit_starts_the_program_in_the_prefix_and_is_where_systemd_expects_it() {
     for (prefix, unit) in [
         ("/usr", "usr/lib/systemd/system/corvoy.service"),
         ("/opt/corvoy/", "etc/systemd/system/corvoy.service"),
@@ -156,7 +156,7 @@ fn the_unit_starts_the_program_of_the_prefix_and_lies_where_systemd_looks() {
 }
 
 #[test]
-fn installing_the_same_again_changes_nothing() {
+fn installing_again_changes_nothing() {
     let root = Root::with_corvoy();
     let manifest = Path::new("var/lib/corvoy/manifest");
     let lines = root.read(manifest.to_str().unwrap());
@@ -169,7 +169,7 @@ fn installing_the_same_again_changes_nothing() {
 }
 
 #[test]
-fn a_dry_run_names_what_it_would_do_and_does_nothing() {
+fn a_dry_run_prints_its_actions_and_changes_nothing() {
     let root = Root::empty();
     for program in [&["--binary", PROGRAM][..], &[]] {
         let output = root.installer(&script(), &[program, &["--dry-run"]].concat());
@@ -184,7 +184,7 @@ fn a_dry_run_names_what_it_would_do_and_does_nothing() {
 }
 
 #[test]
-fn a_configuration_that_is_there_is_never_overwritten() {
+fn an_existing_configuration_is_never_overwritten() {
     let own = "admin: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } }\n";
     let root = Root::that_has(&[(CONFIGURATION, own), ("etc/default/corvoy", "CORVOY_OPTS=-t\n")]);
     root.install(&[]);
@@ -195,7 +195,7 @@ fn a_configuration_that_is_there_is_never_overwritten() {
 }
 
 #[test]
-fn an_upgrade_shows_a_default_again_only_if_it_has_changed() {
+fn an_upgrade_installs_a_new_default_only_if_it_has_changed() {
     let root = Root::with_corvoy();
     root.write(CONFIGURATION, "node: { id: own }\n");
     root.install(&[]);
@@ -207,7 +207,7 @@ fn an_upgrade_shows_a_default_again_only_if_it_has_changed() {
 }
 
 #[test]
-fn a_program_that_does_not_accept_the_configuration_is_not_installed() {
+fn a_program_that_rejects_the_configuration_is_not_installed() {
     let root = Root::that_has(&[(CONFIGURATION, "static_resources: { no_such_field: 1 }\n")]);
     let before = root.content();
     let reason = root.refuses(&["--binary", PROGRAM]);
@@ -216,7 +216,7 @@ fn a_program_that_does_not_accept_the_configuration_is_not_installed() {
 }
 
 #[test]
-fn a_program_is_held_to_its_checksum() {
+fn the_checksum_of_a_program_is_verified() {
     let folder = TempDir::new().unwrap();
     let program = folder.path().join("corvoy");
     symlink(PROGRAM, &program).unwrap();
@@ -239,7 +239,7 @@ fn a_program_is_held_to_its_checksum() {
 }
 
 #[test]
-fn uninstalling_leaves_what_is_the_operators_and_purging_leaves_nothing() {
+fn uninstalling_keeps_the_operators_files_and_purging_keeps_nothing() {
     let root = Root::with_corvoy();
     root.run(&["--uninstall"]);
     for gone in ["usr", "etc/systemd"] {
@@ -250,11 +250,11 @@ fn uninstalling_leaves_what_is_the_operators_and_purging_leaves_nothing() {
     }
     root.run(&["--uninstall", "--purge"]);
     assert!(root.is_empty(), "{:?}", root.content());
-    root.run(&["--uninstall", "--purge"]); // there is nothing to do
+    root.run(&["--uninstall", "--purge"]); // nothing left to do
 }
 
 #[test]
-fn purging_leaves_files_and_folders_of_others() {
+fn purging_keeps_files_and_folders_of_others() {
     let files = [("usr/local/bin/other", ""), ("usr/local/share/man/man8/other.8", "")];
     let root = Root::that_has(&files);
     fs::create_dir(root.path("usr/local/lib")).unwrap();
@@ -268,7 +268,7 @@ fn purging_leaves_files_and_folders_of_others() {
 }
 
 #[test]
-fn half_a_script_does_nothing() {
+fn a_truncated_script_does_nothing() {
     let whole = fs::read_to_string(script()).unwrap();
     let lines: Vec<&str> = whole.lines().collect();
     for end in (1..lines.len()).step_by(7) {
@@ -283,7 +283,7 @@ fn half_a_script_does_nothing() {
 }
 
 #[test]
-fn without_its_checkout_it_says_what_it_needs() {
+fn outside_a_checkout_it_says_what_it_needs() {
     let root = Root::empty();
     let piped = Command::new("sh")
         .args(["-s", "--", "--binary", PROGRAM, "--root"])
@@ -298,7 +298,7 @@ fn without_its_checkout_it_says_what_it_needs() {
 }
 
 #[test]
-fn wrong_usage_is_refused() {
+fn wrong_usage_is_an_error() {
     let root = Root::empty();
     for args in [
         &["--no-such-option"][..],
@@ -319,7 +319,7 @@ fn wrong_usage_is_refused() {
 }
 
 #[test]
-fn the_debian_package_has_what_the_installer_puts_there() {
+fn the_debian_package_has_the_installers_files() {
     let root = Root::empty();
     root.install(&["--prefix", "/usr"]);
     let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
@@ -329,7 +329,7 @@ fn the_debian_package_has_what_the_installer_puts_there() {
     packaged.sort_unstable();
     let files = root.content().into_keys().filter(|path| root.0.path().join(path).is_file());
     let files = files.map(|path| path.to_str().unwrap().to_owned());
-    // dpkg removes what it installed: no copy of the installer, no list of its files.
+    // dpkg removes the files that it installed: no copy of the installer, no list of its files.
     let files =
         files.filter(|path| !path.starts_with("usr/share/corvoy/") && !path.starts_with("var/"));
     // Debian's policy: manual pages are compressed.

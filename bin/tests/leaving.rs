@@ -1,10 +1,10 @@
-//! Clients and origins that go away, in every phase: nothing of theirs stays behind.
+//! Clients and origins that disconnect in every phase: nothing of theirs is left behind.
 
 use std::thread;
 
 use crate::support::{Act, Client, Config, Origin, Proxy, Wire, is_oracle};
 
-/// What is 0 when nobody uses the proxy.
+/// The gauges that are 0 when the proxy is idle.
 const GAUGES: [&str; 8] = [
     "http.front.downstream_cx_active",
     "http.front.downstream_cx_http1_active",
@@ -16,7 +16,7 @@ const GAUGES: [&str; 8] = [
     "cluster.service.circuit_breakers.default.rq_open",
 ];
 
-/// Nothing is open or counted as if it were.
+/// Nothing is open, or counted as open.
 #[track_caller]
 fn nothing_is_left(proxy: &Proxy) {
     for gauge in GAUGES {
@@ -31,11 +31,11 @@ fn nothing_is_left(proxy: &Proxy) {
 
 const POST: &str = "POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 10\r\n\r\n";
 
-/// How a client goes.
+/// How a client disconnects.
 const WAYS: [fn(Client); 2] = [Client::reset, drop];
 
 #[test]
-fn a_client_that_leaves_within_its_head_is_nothing() {
+fn a_client_that_leaves_within_its_head_leaves_nothing_behind() {
     for leave in WAYS {
         let origin = Origin::that_answers();
         let proxy = Proxy::with(Config::to(&origin));
@@ -105,7 +105,7 @@ fn a_client_that_leaves_between_two_attempts_frees_everything() {
 }
 
 #[test]
-fn an_origin_that_answers_early_and_reads_no_more_is_answered_and_left() {
+fn an_early_answer_of_an_origin_that_stops_reading_is_forwarded_and_the_connection_closed() {
     let answer = b"HTTP/1.1 413 Too Much\r\ncontent-length: 2\r\n\r\nno".to_vec();
     let origin = Origin::that_does([Act::ReplyAtOnce(answer)]);
     let proxy = Proxy::with(Config::to(&origin));
@@ -119,7 +119,7 @@ fn an_origin_that_answers_early_and_reads_no_more_is_answered_and_left() {
 }
 
 #[test]
-fn an_origin_that_answers_early_and_closes_is_heard() {
+fn an_early_answer_of_an_origin_that_closes_is_forwarded() {
     let answer = b"HTTP/1.1 413 Too Much\r\ncontent-length: 2\r\n\r\nno".to_vec();
     let origin = Origin::that_does([Act::ReplyAtOnce(answer)]);
     let proxy = Proxy::with(Config::to(&origin));
@@ -133,7 +133,7 @@ fn an_origin_that_answers_early_and_closes_is_heard() {
 }
 
 #[test]
-fn a_request_and_an_answer_that_come_byte_by_byte_are_whole() {
+fn a_request_and_an_answer_that_come_byte_by_byte_are_complete() {
     let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
                    5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nx: y\r\n\r\n";
     let origin = Origin::that_does([Act::ReplyByteByByte(answer.to_vec())]);
@@ -176,7 +176,7 @@ fn pipelined_requests_wait_for_the_slow_first_one() {
 #[test]
 fn after_a_crowd_of_all_kinds_nothing_is_left() {
     if is_oracle() {
-        return; // It keeps its connections to the origin.
+        return; // Envoy keeps its connections to the origin.
     }
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).shards(2).cluster(
@@ -220,7 +220,7 @@ fn after_a_crowd_of_all_kinds_nothing_is_left() {
 }
 
 #[test]
-fn a_client_that_never_stops_sending_holds_nobody_up() {
+fn a_client_that_never_stops_sending_delays_no_one() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let mut endless = Wire::connect(proxy.address()).unwrap();
@@ -237,7 +237,7 @@ fn a_client_that_never_stops_sending_holds_nobody_up() {
 }
 
 #[test]
-fn a_client_that_floods_behind_its_refusal_is_not_read_for_long() {
+fn a_client_that_floods_after_its_error_response_is_not_read_for_long() {
     let proxy = Proxy::with(Config::to_addresses(&[]));
     let mut client = proxy.connect();
     client.send("nonsense\r\n\r\n");
@@ -250,7 +250,7 @@ fn a_client_that_floods_behind_its_refusal_is_not_read_for_long() {
 }
 
 #[test]
-fn an_early_answer_says_that_the_connection_ends() {
+fn an_early_answer_has_connection_close() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
     let origin = Origin::that_does([Act::ReplyAtOnce(answer)]);
     let proxy = Proxy::with(Config::to(&origin));

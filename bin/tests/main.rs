@@ -1,6 +1,6 @@
 //! Stories about the `corvoy` binary as its users see it: a process, sockets, bytes.
 //!
-//! They are one test binary, because linking one is quicker than linking ten.
+//! They are one test binary, because linking one is faster than linking ten.
 
 #[cfg(test)]
 mod support;

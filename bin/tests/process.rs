@@ -1,4 +1,4 @@
-//! The process: starting, refusing to start, signals, and the words it prints.
+//! The process: start-up, start-up errors, signals, and output.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{Client, Config, Origin, Proxy, Signal, corvoy, is_oracle, wait_until};
 
-/// Starts the binary for something that ends by itself.
+/// Runs the binary in a mode in which it exits by itself.
 fn run(args: &[&str]) -> Output {
     corvoy().args(args).output().unwrap()
 }
@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_valid_configuration_is_called_ok() {
+fn a_valid_configuration_is_ok() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("good.yaml");
     fs::write(&path, Config::to_addresses(&[]).yaml()).unwrap();
@@ -31,7 +31,7 @@ fn a_valid_configuration_is_called_ok() {
 }
 
 #[test]
-fn a_configuration_that_is_not_valid_is_exit_status_1_and_says_where() {
+fn an_invalid_configuration_is_exit_status_1_with_a_position() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("bad.yaml");
     let bad = Config::to_addresses(&[]).yaml().replace("prefix: \"/\"", "prefix: \"/\", sufix: a");
@@ -51,14 +51,14 @@ fn a_configuration_that_is_not_valid_is_exit_status_1_and_says_where() {
     }
 }
 
-/// The exit status of `--mode validate`, and what it says.
+/// The exit status and the output of `--mode validate`.
 fn validate(yaml: &str, flags: &[&str]) -> (Option<i32>, String) {
     let output = run(&[&["--mode", "validate", "--config-yaml", yaml], flags].concat());
     (output.status.code(), text(&output.stderr))
 }
 
 #[test]
-fn strict_makes_an_error_of_every_warning() {
+fn strict_turns_every_warning_into_an_error() {
     if is_oracle() {
         return; // Envoy has no such flag.
     }
@@ -77,9 +77,9 @@ fn strict_makes_an_error_of_every_warning() {
 }
 
 #[test]
-fn a_configuration_without_a_listener_says_that_it_serves_nothing() {
+fn a_configuration_without_a_listener_is_a_warning() {
     if is_oracle() {
-        return; // Envoy says nothing.
+        return; // Envoy does not warn.
     }
     for yaml in ["{}", "static_resources: {}", "static_resources: { clusters: [{ name: a }] }"] {
         let (status, said) = validate(yaml, &[]);
@@ -90,7 +90,7 @@ fn a_configuration_without_a_listener_says_that_it_serves_nothing() {
 }
 
 #[test]
-fn validating_takes_no_port() {
+fn validating_opens_no_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let yaml = Config::to_addresses(&[])
@@ -152,7 +152,7 @@ fn yaml_on_the_command_line_is_merged_over_the_file() {
 }
 
 #[test]
-fn the_log_has_the_lines_of_envoy() {
+fn the_log_has_envoys_lines() {
     let proxy = Proxy::with(Config::to_addresses(&[]));
     let line = regex::Regex::new(
         r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\]\[\d+\]\[info\]\[[a-z_]+\] .+$",
@@ -162,7 +162,7 @@ fn the_log_has_the_lines_of_envoy() {
 }
 
 #[test]
-fn a_log_path_takes_the_log() {
+fn the_log_goes_to_the_log_path() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("log");
     let config = Config::to_addresses(&[]).flags(&["--log-path", path.to_str().unwrap()]);
@@ -172,7 +172,7 @@ fn a_log_path_takes_the_log() {
 }
 
 #[test]
-fn a_log_that_was_moved_away_is_opened_anew_when_somebody_asks() {
+fn a_log_that_was_moved_away_is_reopened_on_request() {
     let folder = TempDir::new().unwrap();
     let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
     let config = Config::to_addresses(&[]).flags(&["--log-path", path.to_str().unwrap()]);
@@ -188,7 +188,7 @@ fn a_log_that_was_moved_away_is_opened_anew_when_somebody_asks() {
 }
 
 #[test]
-fn the_command_line_names_the_node_over_the_configuration() {
+fn the_command_line_overrides_the_name_of_the_node() {
     let yaml = "node: { id: a, cluster: b, locality: { region: r, zone: z }, metadata: { k: v } }";
     let flags = ["--config-yaml", yaml, "--service-node", "N", "--service-zone", "Z"];
     let proxy = Proxy::with(Config::to_addresses(&[]).flags(&flags));
@@ -201,7 +201,7 @@ fn the_command_line_names_the_node_over_the_configuration() {
 }
 
 #[test]
-fn a_signal_drains_and_loses_no_request_that_had_begun() {
+fn a_signal_drains_and_loses_no_request_in_progress() {
     if is_oracle() {
         return; // Envoy exits at once and takes its requests along.
     }
@@ -225,9 +225,9 @@ fn a_signal_drains_and_loses_no_request_that_had_begun() {
 }
 
 #[test]
-fn signals_for_what_is_not_there_yet_are_logged_and_change_nothing() {
+fn hup_and_usr2_are_logged_and_ignored() {
     if is_oracle() {
-        return; // Envoy ends with USR2 and ignores HUP in silence.
+        return; // Envoy exits on USR2 and silently ignores HUP.
     }
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
@@ -250,7 +250,7 @@ fn the_help_has_all_signals_and_the_environment() {
 }
 
 #[test]
-fn a_log_path_has_the_reason_why_it_did_not_start() {
+fn the_log_path_gets_startup_errors() {
     if is_oracle() {
         return; // Envoy's log does not say where in the file.
     }
@@ -288,7 +288,7 @@ fn when_io_uring_is_refused_one_warning_says_what_to_do() {
 }
 
 #[test]
-fn idle_connections_do_not_hold_up_the_end() {
+fn idle_connections_do_not_delay_a_drain() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
@@ -302,12 +302,12 @@ fn idle_connections_do_not_hold_up_the_end() {
 }
 
 #[test]
-fn connections_that_were_idle_for_long_do_not_either() {
+fn connections_that_were_idle_for_long_do_not_delay_a_drain() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
     client.get("/");
-    thread::sleep(Duration::from_secs(3)); // how long it is idle is what the story is about
+    thread::sleep(Duration::from_secs(3)); // the story needs a long idle time
     proxy.signal(Signal::Term);
     let begun = Instant::now();
     assert_eq!(proxy.exit().code(), Some(0));
@@ -316,7 +316,7 @@ fn connections_that_were_idle_for_long_do_not_either() {
 }
 
 #[test]
-fn without_a_ring_epoll_carries_the_same() {
+fn without_a_ring_epoll_does_the_same() {
     if is_oracle() {
         return;
     }
@@ -332,7 +332,7 @@ fn without_a_ring_epoll_carries_the_same() {
 }
 
 #[test]
-fn while_draining_no_new_connection_is_taken() {
+fn no_new_connection_is_accepted_during_a_drain() {
     if is_oracle() {
         return; // Envoy exits at once.
     }
@@ -347,9 +347,9 @@ fn while_draining_no_new_connection_is_taken() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_exits_immediately() {
     if is_oracle() {
-        return; // Envoy ends with the first.
+        return; // Envoy exits with the first.
     }
     let origin = Origin::that_stalls();
     let proxy = Proxy::with(Config::to(&origin));
@@ -364,7 +364,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_drain_ends_with_the_drain_time() {
+fn a_drain_ends_after_the_drain_time() {
     if is_oracle() {
         return; // Envoy exits at once.
     }
@@ -378,7 +378,7 @@ fn a_drain_ends_with_the_drain_time() {
 }
 
 #[test]
-fn no_request_is_lost_when_it_is_stopped_under_load() {
+fn no_request_is_lost_in_a_drain_under_load() {
     if is_oracle() {
         return; // Envoy exits at once and takes its requests along.
     }
@@ -390,7 +390,7 @@ fn no_request_is_lost_when_it_is_stopped_under_load() {
             scope.spawn(|| {
                 let mut client = proxy.connect();
                 loop {
-                    // An idle connection may be closed in the moment that a request is sent.
+                    // An idle connection may be closed at the moment that a request is sent.
                     if client.wire().send(GET).is_err() {
                         break;
                     }
@@ -414,7 +414,7 @@ fn refuses_connections(proxy: &Proxy) {
 }
 
 #[test]
-fn a_wildcard_and_an_address_of_its_own_may_have_one_port() {
+fn a_wildcard_and_a_specific_address_may_share_a_port() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let origin = Origin::that_answers();
     let yaml = Config::to(&origin).yaml();

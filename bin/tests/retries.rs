@@ -1,4 +1,4 @@
-//! Retries: what is retried, how often, and what the client and the stats say about it.
+//! Retries: what is retried, how often, and what the client and the stats show.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_500_is_retried_three_times_and_the_last_answer_is_given() {
+fn a_500_is_retried_three_times_and_the_last_answer_is_returned() {
     let origin = Origin::that_replies(500);
     let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
     assert_eq!(proxy.get("/").status(), 500);
@@ -30,7 +30,7 @@ fn a_retry_that_succeeds_is_what_the_client_gets() {
 }
 
 #[test]
-fn a_404_is_an_answer_and_not_retried() {
+fn a_404_is_not_retried() {
     let origin = Origin::that_replies(404);
     let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
     assert_eq!(proxy.get("/").status(), 404);
@@ -73,7 +73,7 @@ fn a_body_that_does_not_fit_the_buffer_is_not_retried() {
 }
 
 #[test]
-fn a_long_body_is_sent_again_as_it_came() {
+fn a_long_body_is_sent_again_unchanged() {
     let origin = Origin::that_replies_in_turn(&[503, 503, 200]);
     let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
     let body: String = (0..100_000).map(|at| format!("{at:09}")).collect();
@@ -99,7 +99,7 @@ fn a_long_body_is_sent_again_as_it_came() {
 }
 
 #[test]
-fn what_comes_of_a_body_while_a_retry_waits_goes_behind_what_came_before() {
+fn body_bytes_received_during_a_backoff_are_sent_in_order() {
     let says_503 = b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n".to_vec();
     let says_200 = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
     let origin = Origin::that_does([Act::ReplyAtOnce(says_503), Act::Reply(says_200)]);
@@ -117,7 +117,7 @@ fn what_comes_of_a_body_while_a_retry_waits_goes_behind_what_came_before() {
 }
 
 #[test]
-fn the_bodies_that_a_shard_keeps_are_bounded_and_given_back() {
+fn buffered_bodies_are_bounded_per_shard_and_freed() {
     let origin = Origin::that_swallows_and_stalls();
     let thresholds = "circuit_breakers: { thresholds: [{ max_requests: 1000 }] }";
     let proxy = Proxy::with(Config::to(&origin).cluster(thresholds).retry("5xx", 1));
@@ -134,16 +134,16 @@ fn the_bodies_that_a_shard_keeps_are_bounded_and_given_back() {
     wait_until("all bodies at the origin", || {
         proxy.stat("cluster.service.upstream_cx_tx_bytes_total") > 150 * 1_000_000
     });
-    // Of the other requests a shard holds what is on its way.
+    // For other requests, a shard only holds bytes in transit.
     let held = proxy.memory_kib() - before;
     assert!(held < 100 * 1024, "{held} KiB for bodies that the origin has");
     drop(clients);
-    wait_until("what was held to be given back", || proxy.memory_kib() < before + 40 * 1024);
+    wait_until("buffered bodies to be freed", || proxy.memory_kib() < before + 40 * 1024);
     assert!(proxy.stat("cluster.service.retry_or_shadow_abandoned") >= 50);
 }
 
 #[test]
-fn a_connection_that_breaks_before_the_answer_is_retried() {
+fn a_connection_that_is_reset_before_the_answer_is_retried() {
     for origin in [Origin::that_closes_before_answering(), Origin::that_resets()] {
         let proxy = Proxy::with(Config::to(&origin).retry("5xx", 2));
         let response = proxy.get("/");
@@ -158,7 +158,7 @@ fn a_connection_that_breaks_before_the_answer_is_retried() {
 }
 
 #[test]
-fn a_host_that_refuses_is_left_for_the_next() {
+fn a_host_that_refuses_connections_is_skipped_in_the_retry() {
     let refusing = Refusing::new();
     let origin = Origin::that_answers();
     let addresses: [SocketAddr; 2] = [refusing.address(), origin.address()];
@@ -170,7 +170,7 @@ fn a_host_that_refuses_is_left_for_the_next() {
 }
 
 #[test]
-fn an_answer_that_has_begun_is_not_retried() {
+fn an_answer_that_has_started_is_not_retried() {
     let origin = Origin::that_closes_within_the_body();
     let proxy = Proxy::with(Config::to(&origin).retry("5xx", 3));
     let answer = proxy.connect().ask("/").try_response("GET");
@@ -179,11 +179,11 @@ fn an_answer_that_has_begun_is_not_retried() {
 }
 
 #[test]
-fn a_request_that_met_a_closing_connection_is_sent_whole_once_more() {
+fn a_request_on_a_closing_connection_is_sent_again_in_full() {
     if is_oracle() {
         return; // Envoy answers 503.
     }
-    // The connection has served one request, and closes when the second comes.
+    // The connection has served one request, and closes when the second arrives.
     let answer = || Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into());
     let origin = Origin::that_does([answer(), Act::ReplyThenClose(Vec::new()), answer()]);
     let proxy = Proxy::with(Config::to(&origin));

@@ -1,4 +1,4 @@
-//! systemd's side of the process: what it is told over a socket of its own.
+//! systemd notifications: what the process sends to the service manager.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::support::{Config, Origin, PATIENCE, Proxy, Signal, is_oracle};
 
-/// Listens as systemd does.
+/// Listens like systemd.
 struct ServiceManager {
     socket: UnixDatagram,
     path: String,
@@ -31,9 +31,9 @@ impl ServiceManager {
 }
 
 #[test]
-fn it_is_told_of_the_start_and_of_the_end() {
+fn start_and_stop_are_notified() {
     if is_oracle() {
-        return; // Envoy leaves that to a wrapper.
+        return; // Envoy leaves this to a wrapper.
     }
     let manager = ServiceManager::new();
     let origin = Origin::that_stalls();
@@ -44,7 +44,7 @@ fn it_is_told_of_the_start_and_of_the_end() {
     client.ask("/");
     origin.has_seen(1);
     proxy.signal(Signal::Term);
-    // While it drains, not when it is done.
+    // During the drain, not after it.
     assert_eq!(manager.hears(), "STOPPING=1");
     assert!(proxy.is_running());
     proxy.signal(Signal::Term);
@@ -54,7 +54,7 @@ fn it_is_told_of_the_start_and_of_the_end() {
 }
 
 #[test]
-fn it_hears_of_a_quit_as_well() {
+fn quitquitquit_is_notified_too() {
     if is_oracle() {
         return;
     }
@@ -67,7 +67,7 @@ fn it_hears_of_a_quit_as_well() {
 }
 
 #[test]
-fn the_watchdog_is_fed_while_it_serves_and_while_it_drains() {
+fn the_watchdog_is_notified_while_serving_and_while_draining() {
     if is_oracle() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Stats: exact, over every shard, under load.
+//! Stats: exact, over all shards, under load.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ const CLIENTS: u64 = 8;
 const REQUESTS_EACH: u64 = 250;
 
 #[test]
-fn after_n_requests_over_two_shards_the_counters_say_n() {
+fn after_n_requests_over_two_shards_the_counters_are_n() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).shards(2));
     thread::scope(|scope| {
@@ -20,7 +20,7 @@ fn after_n_requests_over_two_shards_the_counters_say_n() {
                 }
             });
         }
-        // Reading them meanwhile disturbs nobody.
+        // Reading them meanwhile changes nothing.
         for _ in 0..20 {
             assert!(proxy.stat("cluster.service.upstream_rq_total") <= CLIENTS * REQUESTS_EACH);
         }
@@ -65,7 +65,7 @@ fn bytes_are_counted_on_both_sides() {
 }
 
 #[test]
-fn counters_can_be_set_back_and_gauges_stay() {
+fn counters_can_be_reset_and_gauges_stay() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
@@ -78,12 +78,12 @@ fn counters_can_be_set_back_and_gauges_stay() {
     proxy.stat_becomes("http.front.downstream_rq_completed", 1);
 }
 
-/// The counters after one request that ended in some way; those that are not named are not looked at.
+/// The counters after one request that ended in a given way; others are not checked.
 #[track_caller]
-fn counts(config: Config, proxy_does: impl FnOnce(&Proxy), told: &[(&str, u64)]) {
+fn counts(config: Config, proxy_does: impl FnOnce(&Proxy), expected: &[(&str, u64)]) {
     let proxy = Proxy::with(config);
     proxy_does(&proxy);
-    for (name, value) in told {
+    for (name, value) in expected {
         let name = match name.split_once(' ') {
             Some((_, name)) => format!("http.front.downstream_{name}"),
             None => format!("cluster.service.upstream_{name}"),
@@ -98,7 +98,7 @@ fn is_cut_off(proxy: &Proxy) {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_counted_as_an_answer_and_a_reset() {
+fn a_truncated_answer_is_counted_as_an_answer_and_a_reset() {
     counts(
         Config::to(&Origin::that_closes_within_the_body()),
         is_cut_off,
@@ -140,7 +140,7 @@ fn a_client_that_leaves_is_counted_with_its_request() {
 }
 
 #[test]
-fn a_refused_head_is_counted_as_a_request() {
+fn a_rejected_head_is_counted_as_a_request() {
     let refused = |proxy: &Proxy| drop(proxy.connect().send("nonsense\r\n\r\n").response());
     counts(
         Config::to(&Origin::that_answers()),
@@ -157,7 +157,7 @@ fn a_refused_head_is_counted_as_a_request() {
 }
 
 #[test]
-fn a_connection_that_the_origin_ends_after_its_answer_had_no_active_request() {
+fn a_connection_that_the_origin_closes_after_its_answer_has_no_active_request() {
     let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_vec();
     counts(
         Config::to(&Origin::that_does([Act::ReplyThenClose(answer)])),
@@ -172,7 +172,7 @@ fn a_connection_that_the_origin_ends_after_its_answer_had_no_active_request() {
 }
 
 #[test]
-fn hosts_are_charged_for_every_attempt() {
+fn every_attempt_is_counted_for_its_host() {
     let charged = |config: Config| {
         let proxy = Proxy::with(config);
         proxy.get("/");

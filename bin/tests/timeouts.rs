@@ -1,4 +1,4 @@
-//! Route timeouts: what a client gets from an origin that takes too long.
+//! Route timeouts: what a client gets if the origin takes too long.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn a_connection_that_timed_out_is_not_used_again() {
 }
 
 #[test]
-fn an_origin_that_is_slow_but_in_time_is_waited_for() {
+fn an_origin_that_is_slow_but_in_time_is_answered() {
     let origin = Origin::that_answers_late(Duration::from_millis(300));
     let proxy = Proxy::with(Config::to(&origin).route("timeout: 5s"));
     let response = proxy.get("/");
@@ -53,7 +53,7 @@ fn a_timeout_of_0_is_none() {
 }
 
 #[test]
-fn without_a_timeout_the_origin_is_told_of_the_default() {
+fn without_a_timeout_the_origin_gets_the_default_in_a_header() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin));
     proxy.get("/");
@@ -61,7 +61,7 @@ fn without_a_timeout_the_origin_is_told_of_the_default() {
 }
 
 #[test]
-fn an_answer_that_stalls_after_its_head_is_cut_off() {
+fn an_answer_that_stalls_after_its_head_is_truncated() {
     let origin = Origin::that_stalls_after_headers();
     let proxy = Proxy::with(Config::to(&origin).route("timeout: 0.3s"));
     let mut client = proxy.connect();
@@ -72,7 +72,7 @@ fn an_answer_that_stalls_after_its_head_is_cut_off() {
 }
 
 #[test]
-fn an_origin_that_is_silent_from_the_start_is_a_stream_that_idles() {
+fn an_origin_that_never_answers_hits_the_stream_idle_timeout() {
     let origin = Origin::that_stalls();
     let proxy = Proxy::with(Config::to(&origin).route("timeout: 0s, idle_timeout: 0.3s"));
     let mut client = proxy.connect();
@@ -84,7 +84,7 @@ fn an_origin_that_is_silent_from_the_start_is_a_stream_that_idles() {
 }
 
 #[test]
-fn a_body_that_never_comes_is_a_stream_that_idles() {
+fn a_body_that_never_arrives_hits_the_stream_idle_timeout() {
     let origin = Origin::that_answers();
     let proxy = Proxy::with(Config::to(&origin).route("idle_timeout: 0.3s"));
     let mut client = proxy.connect();
@@ -95,7 +95,7 @@ fn a_body_that_never_comes_is_a_stream_that_idles() {
     proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
 }
 
-/// Retries, each attempt with this limit.
+/// Retries, with this timeout per try.
 fn each_try(limit: &str, num_retries: u32) -> String {
     format!(
         "retry_policy: {{ retry_on: 5xx, num_retries: {num_retries}, {limit}, \
@@ -123,8 +123,8 @@ fn an_attempt_that_takes_too_long_is_retried_and_the_last_one_is_a_504() {
 }
 
 #[test]
-fn the_limit_of_an_attempt_ends_with_it() {
-    // The wait before the second attempt may be longer than an attempt may last.
+fn a_per_try_timeout_ends_with_its_attempt() {
+    // The backoff before the second attempt may be longer than the timeout per try.
     for _ in 0..4 {
         let origin = Origin::that_replies_in_turn(&[503, 503, 503, 200]);
         let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_timeout: 0.1s", 3)));
@@ -134,7 +134,7 @@ fn the_limit_of_an_attempt_ends_with_it() {
 }
 
 #[test]
-fn the_limit_of_an_attempt_does_not_cut_an_answer_that_has_begun() {
+fn a_per_try_timeout_does_not_truncate_an_answer_that_has_started() {
     let origin = Origin::that_does([Act::ReplyInTwo(
         Duration::from_millis(500),
         b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".into(),
@@ -145,7 +145,7 @@ fn the_limit_of_an_attempt_does_not_cut_an_answer_that_has_begun() {
 }
 
 #[test]
-fn the_limit_of_an_attempt_begins_when_the_request_has_come() {
+fn a_per_try_timeout_starts_when_the_request_is_complete() {
     for limit in ["per_try_timeout: 0.2s", "per_try_idle_timeout: 0.2s"] {
         let origin = Origin::that_answers();
         let proxy = Proxy::with(Config::to(&origin).route(&each_try(limit, 0)));
@@ -159,7 +159,7 @@ fn the_limit_of_an_attempt_begins_when_the_request_has_come() {
 }
 
 #[test]
-fn an_attempt_that_is_silent_for_too_long_is_retried() {
+fn an_attempt_that_is_idle_for_too_long_is_retried() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
     let origin = Origin::that_does([Act::ReplyThenStall(Vec::new()), Act::Reply(answer)]);
     let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_idle_timeout: 0.2s", 1)));
@@ -169,7 +169,7 @@ fn an_attempt_that_is_silent_for_too_long_is_retried() {
 }
 
 #[test]
-fn an_attempt_whose_answer_falls_silent_is_cut_off() {
+fn an_attempt_whose_answer_becomes_idle_is_truncated() {
     let origin = Origin::that_stalls_after_headers();
     let proxy = Proxy::with(Config::to(&origin).route(&each_try("per_try_idle_timeout: 0.2s", 1)));
     let broken = proxy.connect().ask("/").try_response("GET").expect_err("a whole response");
@@ -179,7 +179,7 @@ fn an_attempt_whose_answer_falls_silent_is_cut_off() {
 }
 
 #[test]
-fn a_request_began_at_one_time_whoever_asks() {
+fn a_request_has_the_same_start_time_everywhere() {
     let origin = Origin::that_answers_late(Duration::from_millis(20));
     let began = r#"[{ header: { key: x-began, value: "%START_TIME(%s.%6f)%" } }]"#;
     let yaml = Config::to(&origin).yaml().replace(
@@ -193,7 +193,7 @@ fn a_request_began_at_one_time_whoever_asks() {
 }
 
 #[test]
-fn a_request_that_is_being_answered_is_not_late() {
+fn a_request_that_is_being_answered_does_not_time_out() {
     let origin = Origin::that_does([Act::ReplyAtOnce(
         b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".into(),
     )]);
@@ -207,7 +207,7 @@ fn a_request_that_is_being_answered_is_not_late() {
 }
 
 #[test]
-fn an_origin_that_falls_silent_behind_an_early_answer_is_left() {
+fn an_origin_that_becomes_idle_after_an_early_answer_is_dropped() {
     let origin = Origin::that_does([Act::ReplyAtOnce(
         b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".into(),
     )]);

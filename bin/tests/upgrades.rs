@@ -1,5 +1,4 @@
-//! Upgraded connections: after the 101 they are tunnels. What the heads look like is in
-//! `parity/upgrades`.
+//! Upgraded connections are tunnels after the 101. The heads are tested in `parity/upgrades`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -33,7 +32,7 @@ fn bytes_go_both_ways_after_the_switch() {
 }
 
 #[test]
-fn what_the_client_sends_ahead_waits_for_the_switch() {
+fn bytes_that_the_client_sends_early_wait_for_the_switch() {
     let (proxy, origin) = tunnelling(Config::to_addresses);
     let mut client = proxy.connect();
     client.send([REQUEST, "GET /smuggled HTTP/1.1\r\n\r\n"].concat());
@@ -47,7 +46,7 @@ fn what_the_client_sends_ahead_waits_for_the_switch() {
 }
 
 #[test]
-fn what_the_client_sends_ahead_is_no_request_if_there_is_no_switch() {
+fn bytes_that_the_client_sends_early_are_not_a_request_without_a_switch() {
     let origin = Origin::that_replies(403);
     let proxy = Proxy::with(allowing(Config::to(&origin)));
     let mut client = proxy.connect();
@@ -58,7 +57,7 @@ fn what_the_client_sends_ahead_is_no_request_if_there_is_no_switch() {
 }
 
 #[test]
-fn what_the_origin_sends_with_the_switch_is_not_lost() {
+fn bytes_that_the_origin_sends_with_the_switch_are_not_lost() {
     let origin = Origin::that_says([SWITCH, b"hello"].concat());
     let proxy = Proxy::with(allowing(Config::to(&origin)));
     let mut client = proxy.connect();
@@ -86,7 +85,7 @@ fn much_goes_both_ways_at_once() {
 }
 
 #[test]
-fn a_reader_that_stops_stops_the_writer() {
+fn a_reader_that_stops_applies_backpressure() {
     let (proxy, origin) = tunnelling(Config::to_addresses);
     let mut client = proxy.connect();
     let host = origin.upgrade(&mut client, "");
@@ -110,7 +109,7 @@ fn a_reader_that_stops_stops_the_writer() {
 
 #[test]
 fn each_side_may_stop_sending_while_it_still_reads() {
-    // Envoy ends both directions with the first.
+    // Envoy closes both directions with the first.
     if is_oracle() {
         return;
     }
@@ -139,7 +138,7 @@ fn each_side_may_stop_sending_while_it_still_reads() {
 }
 
 #[test]
-fn the_end_of_the_origin_is_the_end_of_the_tunnel() {
+fn the_tunnel_closes_when_the_origin_does() {
     let (proxy, origin) = tunnelling(Config::to_addresses);
     let mut client = proxy.connect();
     let mut host = origin.upgrade(&mut client, "");
@@ -152,7 +151,7 @@ fn the_end_of_the_origin_is_the_end_of_the_tunnel() {
 }
 
 #[test]
-fn a_client_that_closes_takes_its_tunnel_along_though_the_origin_does_not() {
+fn the_tunnel_closes_with_the_client_even_if_the_origin_does_not() {
     let (proxy, origin) = tunnelling(Config::to_addresses);
     let mut client = proxy.connect();
     let mut host = origin.upgrade(&mut client, "");
@@ -167,7 +166,7 @@ fn a_client_that_closes_takes_its_tunnel_along_though_the_origin_does_not() {
 }
 
 #[test]
-fn a_tunnel_without_its_client_does_not_hold_up_the_end() {
+fn a_tunnel_without_its_client_does_not_delay_a_drain() {
     if is_oracle() {
         return; // Envoy exits at once.
     }
@@ -191,7 +190,7 @@ fn the_routes_timeout_ends_with_the_switch() {
 }
 
 #[test]
-fn the_routes_timeout_counts_up_to_the_switch() {
+fn the_routes_timeout_applies_up_to_the_switch() {
     let (proxy, origin) = tunnelling(|at| Config::to_addresses(at).route("timeout: 0.2s"));
     let mut client = proxy.connect();
     client.send(REQUEST);
@@ -202,7 +201,7 @@ fn the_routes_timeout_counts_up_to_the_switch() {
 }
 
 #[test]
-fn a_silent_tunnel_ends_after_the_idle_timeout() {
+fn an_idle_tunnel_closes_after_the_idle_timeout() {
     let (proxy, origin) = tunnelling(|at| Config::to_addresses(at).route("idle_timeout: 0.4s"));
     let mut client = proxy.connect();
     let mut host = origin.upgrade(&mut client, "");
@@ -219,7 +218,7 @@ fn a_silent_tunnel_ends_after_the_idle_timeout() {
 
 #[test]
 fn a_body_comes_before_the_switch() {
-    // Envoy takes the body for the first bytes of the tunnel, and sends it after the 101.
+    // Envoy forwards the body as the first bytes of the tunnel, after the 101.
     if is_oracle() {
         return;
     }
@@ -229,8 +228,8 @@ fn a_body_comes_before_the_switch() {
     drop(host);
 }
 
-/// The package `websockets` is in `.venv` at the root of the repository, or the test says that it
-/// told nothing.
+/// The package `websockets` is in `.venv` at the root of the repository, otherwise the test prints
+/// SKIPPED.
 #[test]
 fn a_real_client_and_a_real_server_talk_websocket() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -238,7 +237,7 @@ fn a_real_client_and_a_real_server_talk_websocket() {
     let mut asks = python();
     asks.args(["-c", "import websockets.asyncio.client"]).stderr(Stdio::null());
     if !asks.status().is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: there is no `websockets` in .venv");
+        eprintln!("SKIPPED: `websockets` is not in .venv");
         return;
     }
     let script = root.join("tests/websocket/talk.py");
@@ -285,7 +284,7 @@ impl Sockets {
         stream
     }
 
-    /// Switches the client's connection; `rest` is what its request says more.
+    /// Switches the client's connection; `rest` is the rest of the request.
     fn upgrade(&self, client: &mut Client, rest: &str) -> TcpStream {
         let request = REQUEST.strip_suffix("\r\n").unwrap();
         client.send(format!("{request}{}", if rest.is_empty() { "\r\n" } else { rest }));
@@ -320,12 +319,12 @@ fn is_silent(stream: &mut TcpStream) {
 }
 
 impl Client {
-    /// The next bytes, so many.
+    /// The next bytes, this many.
     fn exactly(&mut self, count: usize) -> Vec<u8> {
         self.wire().take(count).unwrap()
     }
 
-    /// The proxy ends the connection, in peace or with a reset, having sent nothing more.
+    /// The proxy closes or resets the connection without sending anything more.
     fn ends(&mut self) {
         wait_until("the end of the connection", || {
             let ended = self.wire().until_close();
@@ -341,7 +340,7 @@ impl Client {
 
 const CONNECT: &str = "CONNECT example:443 HTTP/1.1\r\nhost: example:443\r\n\r\n";
 
-/// A proxy that ends tunnels, and a host whose connections are plain sockets.
+/// A proxy that terminates tunnels, and a host whose connections are plain sockets.
 fn connecting() -> (Proxy, Sockets) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let config = Config::to_addresses(&[listener.local_addr().unwrap()])
@@ -351,7 +350,7 @@ fn connecting() -> (Proxy, Sockets) {
 }
 
 #[test]
-fn a_host_gets_what_is_in_the_tunnel_and_nothing_else() {
+fn a_host_gets_the_content_of_the_tunnel_and_nothing_else() {
     let (proxy, host) = connecting();
     let mut client = proxy.connect();
     client.send([CONNECT, "hello"].concat());
@@ -368,7 +367,7 @@ fn a_host_gets_what_is_in_the_tunnel_and_nothing_else() {
 
 #[test]
 fn each_side_of_a_connect_may_stop_sending_while_it_still_reads() {
-    // Envoy ends both directions with the first.
+    // Envoy closes both directions with the first.
     if is_oracle() {
         return;
     }
@@ -386,7 +385,7 @@ fn each_side_of_a_connect_may_stop_sending_while_it_still_reads() {
 }
 
 #[test]
-fn every_tunnel_has_a_connection_of_its_own() {
+fn every_tunnel_has_its_own_connection() {
     let (proxy, host) = connecting();
     for _ in 0..2 {
         let mut client = proxy.connect();

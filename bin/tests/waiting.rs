@@ -1,13 +1,13 @@
-//! Requests that wait for a connection to their origin, and what happens to them meanwhile.
+//! Requests that wait for a connection to their origin.
 
 use crate::support::{Client, Config, Origin, Proxy};
 
-/// One connection to the origin for everybody.
+/// A limit of one connection to the origin.
 fn one_connection(origin: &Origin) -> Config {
     Config::to(origin).cluster("circuit_breakers: { thresholds: [{ max_connections: 1 }] }")
 }
 
-/// A client whose request has the only connection, and waits for its answer.
+/// A client whose request occupies the only connection.
 fn occupy(proxy: &Proxy, origin: &Origin) -> Client {
     let mut client = proxy.connect();
     client.ask("/first");
@@ -16,8 +16,8 @@ fn occupy(proxy: &Proxy, origin: &Origin) -> Client {
 }
 
 #[test]
-fn a_body_that_comes_while_its_request_waits_for_a_connection_arrives_whole() {
-    let origin = Origin::that_waits_to_be_told();
+fn a_body_received_while_its_request_waits_for_a_connection_arrives_complete() {
+    let origin = Origin::that_waits_to_go_on();
     let proxy = Proxy::with(one_connection(&origin));
     let mut first = occupy(&proxy, &origin);
 
@@ -42,8 +42,8 @@ fn a_body_that_comes_while_its_request_waits_for_a_connection_arrives_whole() {
 }
 
 #[test]
-fn a_client_that_sends_more_and_more_ahead_keeps_nobody_busy() {
-    let origin = Origin::that_waits_to_be_told();
+fn a_client_that_sends_ahead_without_limit_uses_no_cpu() {
+    let origin = Origin::that_waits_to_go_on();
     let proxy = Proxy::with(Config::to(&origin));
     let mut client = proxy.connect();
     client.send("POST /1 HTTP/1.1\r\nhost: example\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -52,7 +52,7 @@ fn a_client_that_sends_more_and_more_ahead_keeps_nobody_busy() {
     origin.has_seen(1);
     client.send("st: example\r\n\r\n");
     proxy.rests();
-    // Beyond its buffer the proxy leaves bytes to the kernel.
+    // Beyond its buffer the proxy leaves bytes in the kernel.
     client.send("GET /3 HTTP/1.1\r\nhost: example\r\n\r\n".repeat(2000));
     proxy.rests();
     for _ in 0..3 {
@@ -63,7 +63,7 @@ fn a_client_that_sends_more_and_more_ahead_keeps_nobody_busy() {
 
 #[test]
 fn a_client_that_leaves_while_it_waits_for_a_connection_leaves_the_queue() {
-    let origin = Origin::that_waits_to_be_told();
+    let origin = Origin::that_waits_to_go_on();
     let proxy = Proxy::with(one_connection(&origin));
     let mut first = occupy(&proxy, &origin);
     for (cancelled, leave) in [(1, Client::reset as fn(Client)), (2, drop)] {
@@ -82,8 +82,8 @@ fn a_client_that_leaves_while_it_waits_for_a_connection_leaves_the_queue() {
 }
 
 #[test]
-fn waiting_requests_get_the_connection_in_their_order() {
-    let origin = Origin::that_waits_to_be_told();
+fn waiting_requests_get_the_connection_in_order() {
+    let origin = Origin::that_waits_to_go_on();
     let proxy = Proxy::with(one_connection(&origin));
     let mut first = occupy(&proxy, &origin);
     let mut others: Vec<Client> = Vec::new();
@@ -99,13 +99,13 @@ fn waiting_requests_get_the_connection_in_their_order() {
         assert_eq!(client.response().text(), "ok");
     }
     let order: Vec<String> = origin.seen().iter().map(|it| it.start_line.clone()).collect();
-    let told = ["first", "1", "2", "3", "4", "5"].map(|path| format!("GET /{path} HTTP/1.1"));
-    assert_eq!(order, told);
+    let expected = ["first", "1", "2", "3", "4", "5"].map(|path| format!("GET /{path} HTTP/1.1"));
+    assert_eq!(order, expected);
     assert_eq!(origin.connections(), 1);
 }
 
 #[test]
-fn too_many_that_wait_are_told_at_once() {
+fn requests_beyond_the_pending_limit_are_answered_immediately() {
     let origin = Origin::that_stalls();
     let limits = "thresholds: [{ max_connections: 1, max_pending_requests: 1 }]";
     let proxy =

@@ -1,9 +1,9 @@
-//! The walk-through: a well-known tutorial for Envoy, step by step, with its three files.
+//! The walk-through: a well-known Envoy tutorial, step by step, with its three files.
 //!
-//! The files are taken as they are but for the addresses: ports come from the kernel and the host
-//! `httpbin` is `localhost`. The origin is the built-in one, and the real httpbin when the Python
+//! The files are unchanged except for the addresses: ports come from the kernel and the host
+//! `httpbin` is `localhost`. The origin is the built-in one, and the real httpbin if the Python
 //! packages `httpbin` and `gunicorn` are in `.venv` at the root of the repository (`scripts/test`
-//! puts them there).
+//! installs them).
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ mod origin;
 
 const CURL: &str = "Host: localhost:15001\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n";
 
-/// The tutorial's sixteen lines. Envoy 1.40 shows the last four only where `virtual_clusters` are
+/// The tutorial's sixteen lines. Envoy 1.40 shows the last four only if `virtual_clusters` are
 /// configured.
 const RETRY_STATS: [&str; 16] = [
     "cluster.httpbin_service.circuit_breakers.default.rq_retry_open: 0",
@@ -60,7 +60,7 @@ fn without_arguments_it_serves_the_demonstration() {
     }
     let fixed = ["127.0.0.1:8000", "127.0.0.1:15000", "127.0.0.1:15001"];
     if let Some(taken) = fixed.iter().find(|address| TcpListener::bind(address).is_err()) {
-        eprintln!("SKIPPED: {taken} is taken by somebody else");
+        eprintln!("SKIPPED: {taken} is in use");
         return;
     }
     let folder = TempDir::new().unwrap();
@@ -88,7 +88,7 @@ fn without_arguments_it_serves_the_demonstration() {
 }
 
 #[test]
-fn the_origin_can_be_had_alone_for_a_configuration_of_ones_own() {
+fn the_origin_can_run_alone() {
     if is_oracle() {
         return;
     }
@@ -109,7 +109,7 @@ fn the_origin_can_be_had_alone_for_a_configuration_of_ones_own() {
 }
 
 #[test]
-fn the_built_in_origin_answers_as_httpbin_does() {
+fn the_built_in_origin_answers_like_httpbin() {
     let ours = Httpbin::built_in();
     let Some(theirs) = Httpbin::real() else { return };
     let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 13\r\n";
@@ -159,7 +159,7 @@ fn the_six_steps(origin: &Httpbin) {
     assert!(took >= Duration::from_millis(500), "{took:?}");
 
     times_out(&timeout, "/delay/2");
-    // The timeout and the answer are due in the same moment: a tie is played again.
+    // The timeout and the answer are due at the same time, so a tie is repeated.
     let (mut response, mut took) = timed(&timeout, "/delay/1");
     for _ in 0..5 {
         if response.status() == 504 {
@@ -190,8 +190,8 @@ fn times_out(proxy: &Proxy, path: &str) {
     assert!(about_a_second.contains(&took), "{took:?}");
 }
 
-/// What the origin says that it saw. httpbin hides what proxies add unless it is asked to show it;
-/// the built-in origin shows all.
+/// The headers that the origin reports. httpbin hides those that proxies add unless it is asked to
+/// show them; the built-in origin shows all.
 fn check_headers(origin: &Httpbin, proxy: &Proxy, response: &Message, timeout_ms: &str) {
     let headers = |response: &Message| -> Value {
         let json: Value = serde_json::from_str(&response.text()).unwrap();
@@ -240,7 +240,7 @@ fn proxy(file: &str, origin: &Httpbin) -> Proxy {
         yaml = yaml.replace(from, to);
     }
     if is_oracle() {
-        // Envoy 1.40 wants the router's type; the tutorial is older.
+        // Envoy 1.40 requires the router's type; the tutorial is older.
         let router = "- name: envoy.filters.http.router\n";
         let typed = "- name: envoy.filters.http.router\n            typed_config: { \"@type\": \
             type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }\n";
@@ -257,12 +257,12 @@ struct Httpbin {
 }
 
 impl Httpbin {
-    /// Whether it is not the real one.
+    /// Whether it is the built-in origin.
     const fn is_built_in(&self) -> bool {
         self.process.is_none()
     }
 
-    /// The one that is built into the binary.
+    /// The built-in origin.
     fn built_in() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -270,7 +270,7 @@ impl Httpbin {
         Self { name: "the built-in origin", address, process: None }
     }
 
-    /// The Python package; `None`, loudly, when it is not installed.
+    /// The Python package; `None`, with a message, if it is not installed.
     fn real() -> Option<Self> {
         let gunicorn = venv().join("bin/gunicorn");
         if !gunicorn.exists() {
@@ -306,7 +306,7 @@ impl Httpbin {
 impl Drop for Httpbin {
     fn drop(&mut self) {
         let Some((process, _)) = &mut self.process else { return };
-        // gunicorn's workers end with it when it is told to end, not when it is killed.
+        // gunicorn's workers exit with it on SIGTERM, but not on SIGKILL.
         drop(Command::new("sh").arg("-c").arg(format!("kill {}", process.id())).status());
         drop(process.wait());
     }
@@ -316,7 +316,7 @@ fn venv() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv")
 }
 
-/// An address that nobody listens on at the moment.
+/// An address that is currently free.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -77,14 +77,14 @@ impl<'t> Layout<'t> {
     }
 
     /// The keys that appear more than once in their map, from the outermost map to the innermost.
-    pub(crate) fn duplicate_keys(&self) -> Vec<DoubledKey> {
-        let mut doubled = Vec::new();
+    pub(crate) fn duplicate_keys(&self) -> Vec<DuplicateKey> {
+        let mut duplicates = Vec::new();
         let mut open = vec![(ROOT, Path::root())];
         // A parent precedes its children, and aliases are not followed, so this ends.
         while let Some((index, at)) = open.pop() {
             match self.nodes.get(index).map(|node| &node.shape) {
                 Some(Shape::Mapping(entries)) => {
-                    self.doubled_in(entries, &at, &mut doubled);
+                    self.duplicates_in(entries, &at, &mut duplicates);
                     open.extend(
                         entries.iter().rev().filter_map(|(key, value)| {
                             Some((*value, at.spelled(self.text(*key)?)))
@@ -99,10 +99,15 @@ impl<'t> Layout<'t> {
                 _ => {}
             }
         }
-        doubled
+        duplicates
     }
 
-    fn doubled_in(&self, entries: &[(usize, usize)], at: &Path, doubled: &mut Vec<DoubledKey>) {
+    fn duplicates_in(
+        &self,
+        entries: &[(usize, usize)],
+        at: &Path,
+        duplicates: &mut Vec<DuplicateKey>,
+    ) {
         let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
         let keys = || entries.iter().filter_map(|(key, _)| Some((*key, self.text(*key)?)));
         for (key, text) in keys() {
@@ -114,7 +119,7 @@ impl<'t> Layout<'t> {
                 continue;
             };
             let Some(used) = places.pop().and_then(|key| self.spot(key)) else { continue };
-            doubled.push(DoubledKey {
+            duplicates.push(DuplicateKey {
                 key: text.to_owned(),
                 path: at.spelled(text),
                 ignored: places.into_iter().filter_map(|key| self.spot(key)).collect(),
@@ -174,7 +179,7 @@ impl<'t> Layout<'t> {
 
 /// A key that appears more than once in one map.
 #[derive(Debug)]
-pub(crate) struct DoubledKey {
+pub(crate) struct DuplicateKey {
     pub(crate) key: String,
     /// As precise as it can be without the schema.
     pub(crate) path: Path,

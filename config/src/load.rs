@@ -4,25 +4,25 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use crate::schema::{Bootstrap, Message};
 use crate::{Path, Problem, Problems, Source, check, descriptors, read, structs};
 
-/// A bootstrap as far as it could be read: all of it if there is no error.
+/// A bootstrap, as far as it could be read: complete if there is no error.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// The structs.
     pub bootstrap: Bootstrap,
-    /// The same as Envoy prints it, for `/config_dump`: the field names of the proto files, defaults
-    /// left out. Null if there is an error.
+    /// The JSON that Envoy prints for it, for `/config_dump`: the field names of the proto files,
+    /// defaults left out. Null if there is an error.
     pub json: serde_json::Value,
 }
 
-/// Reads and checks a bootstrap. All errors are in `problems`, and warnings. With errors there, what
-/// could be read is good for finding more of them and for nothing else; `None` if that is nothing.
+/// Reads and checks a bootstrap. Adds all errors and warnings to `problems`. If there are errors,
+/// the result only serves to find more of them; it is `None` if nothing could be read.
 pub fn load(source: &Source, problems: &mut Problems) -> Option<Loaded> {
     let (bootstrap, json) = read_and_check(source, problems)?;
     Some(Loaded { bootstrap, json })
 }
 
-/// Reads and checks any message that Corvoy knows: a route configuration of its own file, say. `None`
-/// if there is any error.
+/// Reads and checks any message that Corvoy knows, such as a route configuration in its own file.
+/// `None` if there is any error.
 pub fn load_as<M: Message>(source: &Source, problems: &mut Problems) -> Option<M> {
     let (message, _) = read_and_check(source, problems)?;
     (!problems.has_errors()).then_some(message)
@@ -86,24 +86,28 @@ fn read_with<M: Message>(
             Some((message, json))
         }
         (Err(error), _) => {
-            problems.error(&root, format!("this passed all checks and is still wrong: {error}"));
+            problems.error(
+                &root,
+                format!("internal error: the checked message has no struct: {error}"),
+            );
             None
         }
         (_, Err(error)) => {
-            problems.error(&root, format!("this passed all checks and has no JSON: {error}"));
+            problems
+                .error(&root, format!("internal error: the checked message has no JSON: {error}"));
             None
         }
     }
 }
 
-/// What of a message with errors is there to be compiled.
+/// The part of a message with errors that can be compiled.
 fn what_fits<M: Message>(
     message: DynamicMessage,
     source: &Source,
     is_all_there: bool,
     problems: &mut Problems,
 ) -> Option<(M, serde_json::Value)> {
-    // In a text that is merged over others, a path counts the elements of a list anew.
+    // In a text that is merged over others, the elements of a list are counted from 0 again.
     let over = source.documents().iter().skip(1);
     let is_merged_over = |problem: &Problem| {
         over.clone().any(|document| problem.document.as_ref() == Some(&document.name))
@@ -114,7 +118,7 @@ fn what_fits<M: Message>(
         None
     };
     if fitting.is_none() {
-        problems.not_checked("what the rest of the configuration means");
+        problems.not_checked("the values of the rest of the configuration");
     }
     problems.end_of_reading();
     Some((fitting?, serde_json::Value::Null))
@@ -127,9 +131,9 @@ mod tests {
     use super::read_with;
     use crate::{Bootstrap, Problems, Source, descriptors, render};
 
-    /// Every place of a real bootstrap, and of its `typed_config`s, gets every kind of value.
+    /// Every field of a real bootstrap, and of its `typed_config`s, gets every kind of value.
     #[test]
-    fn no_value_in_any_place_panics_or_is_dropped_without_an_error() {
+    fn no_value_in_any_field_panics_or_is_dropped_without_an_error() {
         let pool = descriptors::pool().unwrap();
         let text = include_str!("../tests/cases/seed-c.yaml");
         let bootstrap: Value = serde_yaml::from_str(text).unwrap();

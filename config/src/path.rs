@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a value stands in a configuration: `static_resources.clusters[0].name`.
+/// The position of a value in a configuration: `static_resources.clusters[0].name`.
 ///
-/// Written with the field names of the proto files, whatever spelling the text uses, and without a
-/// trace of `Any`: the path is the one a reader follows in the YAML. Extending shares the parent.
+/// Written with the field names of the proto files, whatever spelling the text uses, and without
+/// steps for `Any`: the path is the one a reader follows in the YAML. Extending a path shares the
+/// parent.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Path(Option<Arc<Node>>);
 
@@ -32,18 +33,18 @@ impl Path {
         self.join(Segment::Key(key.into()))
     }
 
-    /// The value under a key of which nothing is known but its spelling: a field if it looks like one.
+    /// The value under a key of which only the spelling is known: a field if it looks like one.
     pub(crate) fn spelled(&self, key: &str) -> Self {
         let is_word = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if is_word { self.field(key) } else { self.key(key) }
     }
 
-    /// This, what holds it, what holds that, and so on to the whole document.
+    /// This path and its ancestors, up to the whole document.
     pub(crate) fn outwards(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |path| path.0.as_deref().map(|node| &node.parent))
     }
 
-    /// Whether this is `other`, or something inside it.
+    /// Whether this path is `other`, or inside it.
     pub(crate) fn starts_with(&self, other: &Self) -> bool {
         self.segments().starts_with(&other.segments())
     }
@@ -98,7 +99,7 @@ mod tests {
     use super::Path;
 
     #[test]
-    fn a_path_reads_as_in_the_yaml() {
+    fn a_path_is_written_as_in_the_yaml() {
         let cluster = Path::root().field("static_resources").field("clusters").index(2);
         let options = cluster.field("typed_extension_protocol_options").key("envoy.http");
         assert_eq!(cluster.field("name").to_string(), "static_resources.clusters[2].name");

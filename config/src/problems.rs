@@ -2,10 +2,11 @@ use std::collections::HashSet;
 
 use crate::Path;
 
-/// Everything that is wrong with a configuration, in the order it was found.
+/// All problems of a configuration, in the order in which they were found.
 ///
-/// Whoever checks goes on after an error, so that one run names them all. Values that could not be read
-/// are absent for those who compile the rest; what follows from that alone is not reported.
+/// Checks continue after an error, so that one run reports all of them. Values that could not be
+/// read are absent when the rest is compiled; errors that follow only from their absence are not
+/// reported.
 #[derive(Clone, Debug, Default)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -14,15 +15,15 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// The configuration cannot be used because of what stands at `at`.
+    /// An error: the value at `at` is invalid.
     pub fn error(&mut self, at: &Path, message: impl Into<String>) {
         if self.is_read(at) {
             self.push(Problem::new(Severity::Error, at, message));
         }
     }
 
-    /// The configuration cannot be used because something is missing in what stands at `at`: it may
-    /// be there and misread.
+    /// An error: something is missing in the value at `at`. Not reported if it may be present but
+    /// misread.
     pub fn missing(&mut self, at: &Path, message: impl Into<String>) {
         let may_be_there = self.misread.with_unknown_key.contains(at) || !self.is_left_out(at);
         if self.is_read_whole(at) && !may_be_there {
@@ -32,14 +33,14 @@ impl Problems {
         }
     }
 
-    /// The configuration can be used, but its author should know.
+    /// A warning: the configuration can be used, but its author should know.
     pub fn warn(&mut self, at: &Path, message: impl Into<String>) {
         if self.is_read(at) {
             self.push(Problem::new(Severity::Warning, at, message));
         }
     }
 
-    /// What could not be checked because of the errors, in words.
+    /// What could not be checked because of the errors, as a noun phrase.
     pub fn not_checked(&mut self, what: impl Into<String>) {
         let what = what.into();
         if !self.unchecked.contains(&what) {
@@ -47,25 +48,25 @@ impl Problems {
         }
     }
 
-    /// Whether the value at `at` is what its author wrote, or absent because he wrote none.
+    /// Whether the value at `at` is the author's, or absent because it was not set.
     pub fn is_read(&self, at: &Path) -> bool {
         self.misread.values.is_empty()
             || !at.outwards().any(|path| self.misread.values.contains(path))
     }
 
-    /// As [`is_read`](Self::is_read), for everything in it too.
+    /// Like [`is_read`](Self::is_read), but for everything inside the value too.
     pub fn is_read_whole(&self, at: &Path) -> bool {
         self.is_read(at) && !self.misread.around.contains(at)
     }
 
-    /// Whether the author gave no value for `at`, if there is none: it is neither misread nor under a
-    /// key that is no field.
+    /// Whether an absent value at `at` was not set by the author: it is neither misread nor under
+    /// an unknown key.
     pub fn is_left_out(&self, at: &Path) -> bool {
         let holder = at.outwards().nth(1);
         self.is_read(at) && !holder.is_some_and(|at| self.misread.with_unknown_key.contains(at))
     }
 
-    /// Reading is over: the values that have an error now are not there for what follows.
+    /// Ends the reading phase: values with an error are absent from here on.
     pub(crate) fn end_of_reading(&mut self) {
         let mut misread = Misread::default();
         for problem in self.errors() {
@@ -86,90 +87,90 @@ impl Problems {
         &self.unchecked
     }
 
-    /// The configuration asks for `what`, which Envoy has and Corvoy has not.
+    /// An error: the configuration uses `what`, which Envoy has but Corvoy does not.
     pub fn not_implemented(&mut self, at: &Path, what: &str) {
         if self.is_read(at) {
             self.push(Problem::lacking(at, format!("{what} is not implemented yet")));
         }
     }
 
-    /// Makes an error of every warning.
+    /// Turns every warning into an error.
     pub fn deny_warnings(&mut self) {
         for problem in &mut self.list {
             problem.severity = Severity::Error;
         }
     }
 
-    /// Adds a problem with more to it than a message.
+    /// Adds a problem that has more than a message.
     pub fn push(&mut self, problem: Problem) {
         self.list.push(problem);
     }
 
-    /// Whether the configuration must be refused.
+    /// Whether the configuration must be rejected.
     pub fn has_errors(&self) -> bool {
         self.errors().next().is_some()
     }
 
-    /// No error and no warning.
+    /// Whether there is neither an error nor a warning.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The errors, in the order they were found.
+    /// The errors, in the order in which they were found.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter().filter(|problem| problem.severity == Severity::Error)
     }
 
-    /// The warnings, in the order they were found.
+    /// The warnings, in the order in which they were found.
     pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter().filter(|problem| problem.severity == Severity::Warning)
     }
 
-    /// Errors and warnings, in the order they were found.
+    /// Errors and warnings, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter()
     }
 }
 
-/// Where a text could not be read.
+/// The values of a text that could not be read.
 #[derive(Clone, Debug, Default)]
 struct Misread {
     /// Values with an error.
     values: HashSet<Path>,
-    /// Those, and everything they are in.
+    /// Those values and their ancestors.
     around: HashSet<Path>,
-    /// Messages with a key that is no field and like none.
+    /// Messages with an unknown key that resembles no field.
     with_unknown_key: HashSet<Path>,
 }
 
-/// One thing that is wrong, and where.
+/// An error or a warning, and its position.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// Whether it stops the configuration from being used.
+    /// Whether the configuration can be used.
     pub severity: Severity,
     /// The value that is wrong.
     pub path: Path,
-    /// What is wrong with it: one line, lower case, no full stop.
+    /// The message: one line, lower case, no full stop.
     pub message: String,
-    /// What to write instead, where that is known.
+    /// What to write instead, if that is known.
     pub help: Option<String>,
     /// What the caret points at.
     pub spot: Spot,
     /// The text that `path` is a path in; `None` where it is a path in the merged configuration.
     pub(crate) document: Option<String>,
-    /// Where the value would stand if the author had written what he meant.
+    /// The path that the value would have if its key were not misspelt.
     pub(crate) stands_for: Option<Path>,
-    /// Other places in the text that it is about.
+    /// Related positions in the text.
     pub(crate) related: Vec<Related>,
     pub(crate) about: About,
 }
 
-/// Another place that a problem is about, such as the first of two values that exclude each other.
+/// A related position, such as the first of two values that exclude each other.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Related {
     pub(crate) path: Path,
     pub(crate) spot: Spot,
-    /// What to say there, in a few words.
+    /// A label for it, a few words.
     pub(crate) label: String,
 }
 
@@ -190,27 +191,27 @@ impl Problem {
         }
     }
 
-    /// An error about something that Envoy has and Corvoy has not: it points at the documentation.
+    /// An error about something that Envoy has but Corvoy does not. It refers to the documentation.
     pub fn lacking(at: &Path, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, at, message)
             .help("docs/COMPATIBILITY.md lists what is implemented")
     }
 
-    /// Says what to write instead.
+    /// Adds what to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Points at the key, because the name is wrong and not the value.
+    /// Points at the key, because the name is wrong, not the value.
     #[must_use]
     pub fn at_key(mut self) -> Self {
         self.spot = Spot::Key;
         self
     }
 
-    /// Shows the key at `at` as well, with a few words about it.
+    /// Shows the key at `at` as well, with a label.
     #[must_use]
     pub fn related(mut self, at: &Path, label: impl Into<String>) -> Self {
         self.related.push(Related { path: at.clone(), spot: Spot::Key, label: label.into() });
@@ -218,23 +219,23 @@ impl Problem {
     }
 }
 
-/// What of a value a problem is about.
+/// The part of a value that a problem is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum About {
-    /// Something that it lacks; what is there was read.
+    /// Something that it lacks; what is present was read.
     Missing,
     /// The key that leads to it, which is not a field.
     UnknownKey,
-    /// All of it.
+    /// The whole value.
     Value,
 }
 
-/// Whether a problem stops the configuration from being used.
+/// Whether the configuration can be used despite a problem.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Severity {
-    /// It does.
+    /// It cannot.
     Error,
-    /// It does not.
+    /// It can.
     Warning,
 }
 
@@ -243,7 +244,7 @@ pub enum Severity {
 pub enum Spot {
     /// The key that leads to the value.
     Key,
-    /// Nothing: the problem is about a text as a whole.
+    /// Nothing: the problem is about a whole text.
     Nowhere,
     /// Some characters of one line of the text, whatever path they belong to.
     Text {
@@ -254,7 +255,8 @@ pub enum Spot {
         /// In characters.
         length: usize,
     },
-    /// Where the text stops being YAML or JSON, if the parser says so: nothing in it has a path.
+    /// The position where the text stops being YAML or JSON, if the parser reports one. Nothing in
+    /// the text has a path.
     Unreadable {
         /// Line and column, from 1.
         place: Option<(usize, usize)>,
@@ -269,7 +271,7 @@ mod tests {
     use crate::Path;
 
     #[test]
-    fn of_a_misread_value_only_its_first_error_is_reported() {
+    fn only_the_first_error_of_a_misread_value_is_reported() {
         let route = Path::root().field("routes").index(0);
         let mut problems = Problems::default();
         problems.error(&route.field("match"), "misread");
@@ -282,8 +284,8 @@ mod tests {
         problems.missing(&route.field("name"), "a name is missing, if zzz is not the name");
         problems.error(&route.field("name"), "wrong");
         problems.error(&route, "wrong as a whole");
-        let told: Vec<_> = problems.errors().map(|it| it.message.as_str()).collect();
-        assert_eq!(told, ["misread", "no field", "wrong", "wrong as a whole"]);
+        let messages: Vec<_> = problems.errors().map(|it| it.message.as_str()).collect();
+        assert_eq!(messages, ["misread", "no field", "wrong", "wrong as a whole"]);
         assert!(problems.is_left_out(&Path::root().field("name")));
         assert!(!problems.is_left_out(&route.field("name")));
     }

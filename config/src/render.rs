@@ -1,4 +1,4 @@
-//! Problems as a person wants to see them: the line, a caret under the culprit, the path, a hint.
+//! Formats problems for people: the line, a caret under the value, the path, a hint.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::problems::{Problem, Related, Severity, Spot};
 use crate::source::Document;
 use crate::{Path, Problems, Source};
 
-/// All problems as text without colours, in the order of the lines they are about.
+/// All problems as text without colours, in the order of their lines.
 pub fn render(problems: &Problems, source: &Source) -> String {
     render_with(problems, source, &Renderer::plain())
 }
@@ -27,7 +27,7 @@ fn render_with(problems: &Problems, source: &Source, renderer: &Renderer) -> Str
     let texts: Vec<_> = source.documents().iter().map(|text| Text::of(text, problems)).collect();
     let place = |problem: &Problem| Lookup::of(problem).locate(&texts);
     let mut located: Vec<_> = problems.iter().map(|problem| (place(problem), problem)).collect();
-    // Without a place first: they are about the whole.
+    // Problems without a position come first: they are about the whole text.
     located.sort_by_key(|(place, _)| {
         place.as_ref().map(|place| (place.text, place.line, place.columns.0))
     });
@@ -53,7 +53,7 @@ struct Text<'s> {
 impl<'s> Text<'s> {
     fn of(document: &'s Document, problems: &Problems) -> Self {
         let text = document.text().unwrap_or_default();
-        // What is not YAML for one parser is better not fed to another.
+        // A text that one parser rejected is not passed to the other.
         let broken = |problem: &Problem| {
             matches!(problem.spot, Spot::Unreadable { .. })
                 && problem.document.as_ref() == Some(&document.name)
@@ -63,12 +63,12 @@ impl<'s> Text<'s> {
     }
 }
 
-/// A stretch of one line.
+/// A range within one line.
 struct Place {
     text: usize,
     /// From 1.
     line: usize,
-    /// In characters, from 0; the end is not part of it.
+    /// In characters, from 0; the end is exclusive.
     columns: (usize, usize),
 }
 
@@ -108,7 +108,7 @@ fn report(
 }
 
 impl Place {
-    /// The line, with a mark under the stretch.
+    /// The line, with a mark under the range.
     fn snippet<'s>(
         &self,
         texts: &[Text<'s>],
@@ -125,12 +125,12 @@ impl Place {
     }
 }
 
-/// A place that is looked for in the texts.
+/// A position to find in the texts.
 #[derive(Clone, Copy)]
 struct Lookup<'p> {
     path: &'p Path,
     spot: &'p Spot,
-    /// The only text to look in.
+    /// The only text to search.
     document: Option<&'p String>,
 }
 
@@ -155,11 +155,11 @@ impl<'p> Lookup<'p> {
         Some(Place { text, line, columns: (column, column + length) })
     }
 
-    /// Where the path leads.
+    /// The end of the path.
     fn follow(self, texts: &[Text<'_>]) -> Option<Place> {
         let wanted = self.path.segments();
-        // Of several texts, the last one that has the value gave it; or the one that has most of the
-        // path.
+        // Among several texts, the last one that has the value set it; otherwise, the one that has
+        // most of the path.
         let mut path = Relative::to(self.path, self.document.is_some());
         let mut best: Option<(usize, Found)> = None;
         for (i, text) in texts.iter().enumerate() {
@@ -182,7 +182,7 @@ impl<'p> Lookup<'p> {
         let span = match self.spot {
             Spot::Value if complete => one_line.or(key).or(value),
             _ if found.depth == 0 => return None,
-            // What is missing is missing in the thing whose key this is.
+            // A missing value is reported at the key of the message that lacks it.
             _ => key
                 .filter(|_| {
                     !matches!(wanted.get(found.depth.saturating_sub(1)), Some(Segment::Index(_)))
@@ -200,11 +200,11 @@ impl<'p> Lookup<'p> {
     }
 }
 
-/// A path in the merged configuration, made relative to one text after the other: the elements of a
-/// list that an earlier text gave are not counted in a later one.
+/// A path in the merged configuration, made relative to one text after the other: list elements
+/// from earlier texts are not counted in a later one.
 struct Relative<'p> {
     segments: Vec<&'p Segment>,
-    /// Elements that earlier texts gave, for each position in the path.
+    /// The number of elements from earlier texts, for each position in the path.
     before: HashMap<usize, usize>,
     fixed: bool,
 }
@@ -230,7 +230,7 @@ impl<'p> Relative<'p> {
             self.before.insert(i, before + layout.length(&list));
             match index.checked_sub(before) {
                 Some(index) => shifted.push(Segment::Index(index)),
-                // An earlier text gave this element: nothing of it is here.
+                // An earlier text has this element, so this one has nothing of it.
                 None => break,
             }
         }

@@ -1,7 +1,7 @@
-//! A checked message becomes the struct of `schema` that stands for it.
+//! Converts a checked message to its struct in `schema`.
 //!
-//! Goes from prost-reflect's values straight to serde: no JSON on the way, so durations, bytes and 64-bit
-//! numbers arrive as they are. Fields that the struct lacks are harmless ones, and passed over.
+//! prost-reflect's values go straight to serde, without JSON in between, so durations, bytes and
+//! 64-bit numbers keep their values. Fields that the struct lacks are harmless ones, and skipped.
 
 use std::fmt::Display;
 
@@ -13,12 +13,12 @@ use serde::forward_to_deserialize_any;
 use crate::check::{open_any, seconds_and_nanos};
 use crate::schema::{Any, Message};
 
-/// Turns `message` into `M`. An error means that the check let something pass which it should not.
+/// Converts `message` to `M`. An error means that the check accepted something that it should not.
 pub(crate) fn decode<M: Message>(message: DynamicMessage) -> Result<M, Error> {
     decode_with(message, Scope::All)
 }
 
-/// Turns into `M` what of `message` has a place there: the check has reported the rest.
+/// Converts the part of `message` that fits `M`: the check has reported the rest.
 pub(crate) fn decode_what_fits<M: Message>(message: DynamicMessage) -> Result<M, Error> {
     decode_with(message, Scope::WhatFits)
 }
@@ -30,14 +30,14 @@ fn decode_with<M: Message>(message: DynamicMessage, scope: Scope) -> Result<M, E
     M::deserialize(Reflected { value: &value, kind: &kind, pool: &pool, scope })
 }
 
-/// Which fields of a message must have a place in its struct.
+/// Which fields of a message must exist in its struct.
 #[derive(Clone, Copy)]
 enum Scope {
     All,
     WhatFits,
 }
 
-/// Whether a struct can hold the value itself; of what is in a message, each field is asked.
+/// Whether a struct can hold the value itself; inside a message, each field is checked separately.
 fn fits(value: &Value, kind: &Kind, pool: &DescriptorPool) -> bool {
     match value {
         Value::EnumNumber(number) => {
@@ -61,12 +61,12 @@ fn fits(value: &Value, kind: &Kind, pool: &DescriptorPool) -> bool {
     }
 }
 
-/// Protobuf's JSON: a number that is floating and whole has no fraction, `1` and not `1.0`.
+/// Protobuf's JSON writes a whole floating-point number without a fraction: `1`, not `1.0`.
 pub(crate) fn write_whole_numbers(json: &mut serde_json::Value) {
     match json {
         serde_json::Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
         serde_json::Value::Number(number) => {
-            // As far as floating numbers count by one.
+            // Up to where floating-point numbers are exact.
             let whole = number.as_f64().filter(|value| value.abs() < 2_f64.powi(53));
             #[expect(clippy::cast_possible_truncation, reason = "it is whole and within 2^53")]
             if let Some(value) = whole.filter(|value| value.fract() == 0.0) {
@@ -78,7 +78,7 @@ pub(crate) fn write_whole_numbers(json: &mut serde_json::Value) {
     }
 }
 
-/// A value and what it is a value of.
+/// A value and its type.
 #[derive(Clone, Copy)]
 struct Reflected<'m> {
     value: &'m Value,
@@ -275,7 +275,7 @@ impl<'de> de::VariantAccess<'de> for Reflected<'_> {
     }
 }
 
-/// A struct that does not fit its message.
+/// A struct does not fit its message.
 #[derive(Debug)]
 pub(crate) struct Error(String);
 

@@ -67,6 +67,6 @@ mod tests {
     #[test]
     fn the_loggers_of_envoy_are_known() {
         assert!(is_component("quic") && is_component("upstream"));
-        assert!(!is_component("nobody") && !is_component(""));
+        assert!(!is_component("unknown") && !is_component(""));
     }
 }

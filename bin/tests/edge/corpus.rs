@@ -1,4 +1,4 @@
-//! The payloads of public suites, see `corpora/README.md`.
+//! The payloads of public test suites, see `corpora/README.md`.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub(super) struct Case {
     pub(super) id: String,
-    /// How firmly the RFC asks for it, where the suite says so.
+    /// The level of the requirement in the RFC, if the suite has one.
     #[serde(default)]
     pub(super) level: Level,
-    /// The answers that the suite takes, in its words.
+    /// The responses that the suite accepts, in its own words.
     #[serde(default)]
     pub(super) expect: String,
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(super) struct Case {
     writes: Vec<Vec<Piece>>,
 }
 
-/// RFC 2119, as the suite reads it.
+/// RFC 2119, as the suite interprets it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 pub(super) enum Level {
     Must,
@@ -40,7 +40,7 @@ pub(super) enum Level {
     NotApplicable,
 }
 
-/// Text in which a character is a byte.
+/// Text in which each character is a byte.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum Piece {
@@ -56,8 +56,8 @@ pub(super) fn all() -> Vec<Case> {
         .collect()
 }
 
-/// So many cases that are nearly those of the suites: bytes are changed, lost, doubled, and messages
-/// run into each other. The same seed gives the same cases.
+/// This many variations of the cases: bytes are changed, dropped or doubled, and messages are
+/// joined. The same seed gives the same cases.
 pub(super) fn mutated(seed: u64, count: usize) -> Vec<Case> {
     let seeds = all();
     let mut random = Random(seed);
@@ -83,7 +83,7 @@ pub(super) fn mutated(seed: u64, count: usize) -> Vec<Case> {
     (0..count).map(&mut case).collect()
 }
 
-/// Numbers that look random; a generator of its own, so that a seed means the same everywhere.
+/// A pseudorandom generator of our own, so that a seed gives the same numbers everywhere.
 struct Random(u64);
 
 impl Random {
@@ -119,7 +119,7 @@ fn read(suite: &str) -> Vec<Case> {
 }
 
 impl Case {
-    /// What the client writes, one after the other on one connection.
+    /// The client's writes on one connection, in order.
     pub(super) fn writes(&self) -> Vec<Vec<u8>> {
         let bytes = |text: &str| -> Vec<u8> {
             text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()

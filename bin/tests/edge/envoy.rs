@@ -1,7 +1,8 @@
-//! What the real Envoy 1.40.0 answered to each payload, held against what Corvoy answers. In the
-//! tables in `envoy/` a line is a payload and the statuses of all answers, the canary's included;
-//! `scripts/parity --record edge` asks Envoy again. `envoy/differences.txt` names the payloads that
-//! are answered otherwise, and says why; what Envoy refuses is never among them.
+//! The responses of the real Envoy 1.40.0 to each payload, compared with Corvoy's. In the tables in
+//! `envoy/` a line is a payload and the statuses of all responses, including the canary's;
+//! `scripts/parity --record edge` records Envoy's responses again. `envoy/differences.txt` lists
+//! the payloads with different responses, and the reasons; a payload that Envoy rejects is never
+//! among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use crate::support::is_oracle;
 use super::corpus::Case;
 use super::exchange::Exchange;
 
-/// Holds each exchange against the record, or makes the record.
+/// Compares each exchange with the record, or writes the record.
 #[track_caller]
 pub(super) fn compare<'a>(options: &str, played: impl Iterator<Item = (&'a Case, &'a Exchange)>) {
     let played: Vec<(&Case, String)> =
@@ -41,8 +42,8 @@ pub(super) fn compare<'a>(options: &str, played: impl Iterator<Item = (&'a Case,
     assert!(report.is_empty(), "{report}");
 }
 
-/// The payloads that are answered otherwise with these options. A paragraph is the options, why, and
-/// below it the payloads.
+/// The payloads with different responses under these options. A paragraph has the options, the
+/// reason, and then the payloads.
 fn listed<'a>(different: &'a str, options: &str) -> BTreeSet<&'a str> {
     let mut listed = BTreeSet::new();
     for paragraph in different.split("\n\n") {
@@ -58,15 +59,15 @@ fn listed<'a>(different: &'a str, options: &str) -> BTreeSet<&'a str> {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verdict {
-    /// Envoy refuses, and we do not.
+    /// Envoy rejects it, but we do not.
     Laxer,
-    /// We refuse, and Envoy does not.
+    /// We reject it, but Envoy does not.
     Stricter,
-    /// Both refuse, or both do not, with other statuses.
+    /// Both reject it, or both do not, with different statuses.
     Otherwise,
 }
 
-/// By the first answers that differ.
+/// By the first responses that differ.
 fn verdict(ours: &str, theirs: &str) -> Option<Verdict> {
     let (mut ours, mut theirs) = (ours.split(' '), theirs.split(' '));
     loop {
@@ -75,8 +76,8 @@ fn verdict(ours: &str, theirs: &str) -> Option<Verdict> {
             one?;
             continue;
         }
-        // What is no answer is a refusal. A 404 is none: the request was understood, and no route
-        // led on. A 503 is what the origin made of it.
+        // Anything but a response is a rejection. A 404 is not: the request was understood, but
+        // matched no route. A 503 is the origin's failure.
         let refuses = |status: Option<&str>| {
             status.is_none_or(|status| {
                 status == "-" || status == "501" || status.starts_with('4') && status != "404"

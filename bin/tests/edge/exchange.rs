@@ -1,4 +1,4 @@
-//! One payload through the proxy: what the client got, what the origin saw, and what is wrong.
+//! One payload through the proxy: what the client got, what the origin saw, and what went wrong.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -10,34 +10,34 @@ use super::corpus::Case;
 use super::origin::{Capture, Manner};
 use super::reader::{End, Mercy, Request, requests};
 
-/// How long a proxy is given to answer what it need not answer.
+/// How long the proxy may take for a response that it need not send.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How it went.
+/// The result.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// All that was written, the canary included.
+    /// All bytes that were written, including the canary.
     sent: Vec<u8>,
     pub(super) answers: Vec<Message>,
     pub(super) answered_before_canary: usize,
-    /// The proxy closed, before the client did.
+    /// The proxy closed before the client did.
     pub(super) closed: bool,
-    /// What reached the origin, without the victim.
+    /// What reached the origin, except for the victim.
     pub(super) seen: Vec<Request>,
-    /// The place of the first of them at the origin.
+    /// The index of the first of them at the origin.
     first: usize,
-    /// What must not have happened.
+    /// The violations.
     pub(super) findings: Vec<String>,
 }
 
-/// Whether a request that a strict reader does not take reached the origin.
+/// Whether a request that a strict reader rejects reached the origin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reading {
     Strict,
     Lenient,
 }
 
-/// What becomes of paths on the way.
+/// How paths may change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Paths {
     AsTheyAre,
@@ -45,16 +45,16 @@ pub(super) enum Paths {
     Normalized,
 }
 
-/// How the client writes.
+/// How fast the client writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Pace {
     AtOnce,
-    /// A byte at a time; or a thousandth of it, where it is long.
+    /// One byte at a time; or a thousandth at a time if it is long.
     InPieces,
 }
 
 impl Exchange {
-    /// Plays a case: its writes, a canary on the same connection, a victim on a fresh one.
+    /// Runs a case: its writes, a canary on the same connection, a victim on a new one.
     pub(super) fn play(case: &Case, pace: Pace, proxy: SocketAddr, origin: &Capture) -> Self {
         let mut exchange = Self {
             sent: Vec::new(),
@@ -86,10 +86,10 @@ impl Exchange {
         exchange
     }
 
-    /// What is wrong with it, and whether the proxy took more than a strict reader does.
+    /// Collects the violations, and whether the proxy accepted more than a strict reader does.
     pub(super) fn judge(&mut self, paths: Paths, manner: Manner) -> Reading {
         if manner == Manner::Wild {
-            // It breaks answers off.
+            // It truncates responses.
             self.findings.retain(|finding| !finding.starts_with("no whole answer"));
         }
         let (strict, _) = requests(&self.sent, Mercy::EmptyLines);
@@ -100,13 +100,13 @@ impl Exchange {
             if is_within(&all_seen, &strict) { Reading::Strict } else { Reading::Lenient };
         let mut once = all_seen.clone();
         if manner == Manner::Wild {
-            // What met a closing connection may be sent once more.
+            // A request on a closing connection may be sent again.
             once.dedup_by(|one, other| one.values("x-request-id") == other.values("x-request-id"));
         }
         if !is_within(&once, &lenient) {
             let seen: Vec<String> =
                 self.seen.iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
-            self.findings.push(format!("the origin saw what was not sent: {seen:?}"));
+            self.findings.push(format!("the origin saw a request that was not sent: {seen:?}"));
         }
         for (place, answer) in self.answers.iter().enumerate() {
             let Some(number) = answer.header("x-number") else { continue };
@@ -114,8 +114,9 @@ impl Exchange {
             let seen = number.checked_sub(self.first).and_then(|number| all_seen.get(number));
             let sent = lenient.get(place);
             if !seen.zip(sent).is_some_and(|(seen, sent)| seen.means(sent)) {
-                self.findings
-                    .push(format!("answer {place} is to request {number}: not the client's"));
+                self.findings.push(format!(
+                    "answer {place} belongs to request {number}, not to the client's"
+                ));
             }
         }
         let whole = lenient.iter().filter(|request| request.end.is_some()).count();
@@ -147,11 +148,11 @@ impl Exchange {
 
     fn write(&mut self, wire: &mut Wire, bytes: &[u8]) {
         self.sent.extend_from_slice(bytes);
-        // A proxy that has refused already may have closed.
+        // A proxy that has sent an error response may have closed.
         drop(wire.send(bytes));
     }
 
-    /// Reads what must come, and what may.
+    /// Reads the required responses, and optional ones.
     fn settle(&mut self, wire: &mut Wire) {
         let (read, end) = requests(&self.sent, Mercy::Lenient);
         let whole = read.iter().filter(|request| request.end.is_some()).count();
@@ -166,7 +167,7 @@ impl Exchange {
         }
     }
 
-    /// What can never become a request is refused, sooner or later.
+    /// Bytes that can never become a request must be rejected eventually.
     fn wait_for_verdict(&mut self, wire: &mut Wire) {
         let (read, end) = requests(&self.sent, Mercy::Lenient);
         if matches!(end, End::Wrong(_)) && !self.closed && self.answers.len() <= read.len() {
@@ -214,7 +215,7 @@ impl Exchange {
         rest.trim_start().split(' ').next().unwrap_or_default().to_owned()
     }
 
-    /// Another client, who has nothing to do with it.
+    /// Another client, unrelated to this one.
     fn victim(&mut self, proxy: SocketAddr, origin: &Capture) {
         let mut wire = Wire::connect(proxy).unwrap();
         wire.send(b"GET /victim HTTP/1.1\r\nhost: victim\r\n\r\n").unwrap();
@@ -231,7 +232,7 @@ impl Exchange {
             }
             (answer, _) => {
                 self.findings
-                    .push(format!("the victim is harmed: {answer:?}, the origin {seen:?}"));
+                    .push(format!("the victim is affected: {answer:?}, the origin saw {seen:?}"));
             }
         }
         self.seen = seen;
@@ -239,7 +240,7 @@ impl Exchange {
 }
 
 impl Paths {
-    /// The requests, with targets that are the same if they may be the same on the way.
+    /// The requests, with normalized targets if the proxy may normalize them.
     fn of(self, requests: &[Request]) -> Vec<Request> {
         let mut requests = requests.to_vec();
         for request in requests.iter_mut().filter(|_| self == Self::Normalized) {
@@ -251,7 +252,7 @@ impl Paths {
     }
 }
 
-/// A path without escapes, dots, backslashes and slashes in a row.
+/// A path without escapes, dots, backslashes and repeated slashes.
 fn resolved(path: &str) -> String {
     let mut decoded = String::new();
     let mut rest = path;
@@ -272,8 +273,8 @@ fn resolved(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// Whether each request that was seen was sent, once and in this order. Some may have been answered
-/// by the proxy itself.
+/// Whether each request that was seen was sent, once and in this order. The proxy may have answered
+/// some itself.
 fn is_within(seen: &[Request], sent: &[Request]) -> bool {
     let mut sent = sent.iter();
     seen.iter().all(|seen| sent.any(|sent| seen.means(sent)))

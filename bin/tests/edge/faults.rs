@@ -1,5 +1,5 @@
-//! Origins that answer wrongly, one row a misdeed: what the client gets, whether the connection to
-//! the origin is used again, and that nobody who comes later is harmed.
+//! Origins that answer wrongly, one row per fault: what the client gets, whether the connection to
+//! the origin is reused, and that later clients are not affected.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -9,7 +9,8 @@ use crate::support::{Act, Broken, Client, Config, Origin, Proxy, is_oracle};
 
 use super::lanes;
 
-/// A misdeed. Where Envoy does otherwise, and we do on purpose, `envoy` says what.
+/// A fault. Where Envoy behaves differently, and Corvoy does so on purpose, `envoy` says what it
+/// does.
 struct Fault {
     name: &'static str,
     request: &'static str,
@@ -19,7 +20,7 @@ struct Fault {
 }
 
 #[test]
-fn an_answer_whose_length_is_uncertain_is_a_502() {
+fn an_answer_with_an_ambiguous_length_is_a_502() {
     check(&[
         ok("one length", "Content-Length: 2\r\n\r\nok", "200 ok, reused"),
         ok("two lengths that differ", "Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", REFUSED),
@@ -44,7 +45,7 @@ fn an_answer_whose_length_is_uncertain_is_a_502() {
 }
 
 #[test]
-fn an_answer_that_is_no_http_is_a_502() {
+fn an_answer_that_is_not_http_is_a_502() {
     let fields = |field: &str| format!("{field}\r\nContent-Length: 2\r\n\r\nok");
     check(&[
         ok("NUL in a value", &fields("a: b\0c"), REFUSED),
@@ -77,7 +78,7 @@ fn an_answer_that_is_no_http_is_a_502() {
 }
 
 #[test]
-fn interim_answers_are_passed_over_and_a_switch_that_nobody_asked_for_is_a_502() {
+fn interim_answers_are_skipped_and_an_unrequested_switch_is_a_502() {
     let after = |interim: &str, count: usize| interim.repeat(count) + SOUND;
     check(&[
         raw("a 100", &after("HTTP/1.1 100 Continue\r\n\r\n", 1), OK),
@@ -101,7 +102,7 @@ fn interim_answers_are_passed_over_and_a_switch_that_nobody_asked_for_is_a_502()
 }
 
 #[test]
-fn a_body_where_none_may_be_never_becomes_an_answer() {
+fn a_body_where_none_is_allowed_never_becomes_an_answer() {
     check(&[
         raw("204 with a length", "HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\nok", REFUSED),
         raw("204 with chunks", &format!("HTTP/1.1 204 No\r\n{CHUNKED}{CHUNKS}"), REFUSED),
@@ -120,7 +121,7 @@ fn a_body_where_none_may_be_never_becomes_an_answer() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_seen_to_break_off() {
+fn a_truncated_answer_is_visibly_truncated() {
     let chunked = |body: &str| format!("HTTP/1.1 200 OK\r\n{CHUNKED}\r\n{body}");
     let half = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
     check(&[
@@ -146,7 +147,7 @@ fn an_answer_that_breaks_off_is_seen_to_break_off() {
 }
 
 #[test]
-fn an_answer_to_nobody_is_given_to_nobody() {
+fn an_unsolicited_answer_reaches_no_client() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let proxy = Proxy::with(Config::to_addresses(&[address]));
@@ -159,7 +160,7 @@ fn an_answer_to_nobody_is_given_to_nobody() {
     assert_eq!(client.response().text(), "ok");
 
     idle.write_all(EVIL.as_bytes()).unwrap();
-    // The proxy wants nothing more of this connection.
+    // The proxy expects nothing more on this connection.
     assert!(matches!(idle.read(&mut buffer), Ok(0) | Err(_)));
 
     let later = thread::spawn(move || {
@@ -171,7 +172,7 @@ fn an_answer_to_nobody_is_given_to_nobody() {
     later.join().unwrap();
 }
 
-/// Plays all rows through one proxy, each with a listener and an origin of its own.
+/// Runs all rows through one proxy, each with its own listener and origin.
 #[track_caller]
 fn check(faults: &[Fault]) {
     let sound = Act::Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsound".into());
@@ -185,7 +186,7 @@ fn check(faults: &[Fault]) {
         let method = fault.request;
         client.send(format!("{method} / HTTP/1.1\r\nhost: client\r\n\r\n"));
         let got = describe(client.try_response(method));
-        // Who comes next, on a fresh connection and on this one, gets what is theirs.
+        // The next clients, on a new connection and on this one, get their own answers.
         let victim = describe(Client::connect(address).ask("/victim").try_response("GET"));
         let next = describe(client.ask_if_open("/next"));
         let reused = if origin.connections() == 1 { "reused" } else { "not reused" };
@@ -212,7 +213,7 @@ impl Client {
     }
 }
 
-/// Status and body; or how much came of it.
+/// Status and body, or how much of them was received.
 fn describe(response: Result<crate::support::Message, Broken>) -> String {
     match response {
         Ok(response) => {
@@ -227,7 +228,7 @@ fn describe(response: Result<crate::support::Message, Broken>) -> String {
     }
 }
 
-/// Behind a sound status line.
+/// After a valid status line.
 fn ok(name: &'static str, rest: &str, outcome: &'static str) -> Fault {
     raw(name, &format!("HTTP/1.1 200 OK\r\n{rest}"), outcome)
 }

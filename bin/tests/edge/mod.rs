@@ -1,7 +1,7 @@
-//! Hostile input, as public suites collect it, through the real binary.
+//! Hostile input from public test suites, through the real binary.
 //!
-//! What reaches the origin is one clean request after the other, each sent by the client that gets
-//! its answer: nothing malformed is sent on, nothing extra, nobody is poisoned, nothing hangs.
+//! The origin receives only well-formed requests, each sent by the client that gets its answer:
+//! nothing malformed or extra is forwarded, no other client is affected, nothing hangs.
 
 mod corpus;
 mod envoy;
@@ -26,10 +26,10 @@ use corpus::Case;
 use exchange::{Exchange, Pace, Paths, Reading};
 use origin::{Capture, Manner};
 
-/// Each has a listener and an origin of its own, so that what an origin sees is of one case.
+/// Each has its own listener and origin, so that an origin sees only one case.
 const LANES: usize = 16;
 
-/// Payloads of which a strict reader takes less than the proxy does, each with the reason.
+/// Payloads of which the proxy accepts more than a strict reader does, each with the reason.
 const LENIENT: [(&str, &str); 9] = [
     ("RFC9112-2.2-BARE-LF-HEADER", BARE_LF),
     ("RFC9112-2.2-BARE-LF-REQUEST-LINE", BARE_LF),
@@ -43,9 +43,10 @@ const LENIENT: [(&str, &str); 9] = [
 ];
 const BARE_LF: &str =
     "RFC 9112 §2.2 lets a recipient take it; Envoy does; nothing of it is sent on";
-const NO_HOST: &str = "the target names the host, which is sent on as Host; Envoy does";
+const NO_HOST: &str = "the target names the host, which is forwarded as Host, as in Envoy";
 
-/// What Envoy's guide to the edge asks for, and more of what refuses, rewrites and answers.
+/// The options that Envoy's guide for edge proxies recommends, and more that reject, rewrite and
+/// answer.
 const EDGE: &[&str] = &[
     "use_remote_address: true",
     "normalize_path: true",
@@ -62,7 +63,7 @@ const EDGE: &[&str] = &[
 ];
 
 #[test]
-fn no_payload_makes_two_parties_disagree() {
+fn no_payload_desynchronizes_proxy_and_origin() {
     let run = Run::of(&[], Pace::AtOnce, Manner::Patient);
     run.is_sound("at-once");
     run.is_as_strict_as_written();
@@ -122,7 +123,7 @@ fn no_payload_does_so_when_it_is_answered_before_its_body_has_come() {
     Run::of(&[], Pace::InPieces, Manner::Hasty).is_sound("early");
 }
 
-/// All payloads through one proxy.
+/// A run of all payloads through one proxy.
 struct Run {
     proxy: Proxy,
     origins: Vec<Capture>,
@@ -144,14 +145,15 @@ impl Run {
         Self { proxy, origins, played }
     }
 
-    /// What Envoy refuses is refused, and where we refuse more is written down.
+    /// What Envoy rejects is rejected, and where we reject more is documented.
     #[track_caller]
     fn is_held_against_envoy(&self, options: &str) {
         let played = self.played.iter().map(|(case, exchange, _)| (case, exchange));
         envoy::compare(options, played);
     }
 
-    /// Nothing malformed was sent on, nothing extra; nobody was poisoned, nothing hung or crashed.
+    /// Nothing malformed or extra was forwarded, no other client was affected, nothing hung or
+    /// crashed.
     #[track_caller]
     fn is_sound(&self, name: &str) {
         let mut report = String::new();
@@ -166,14 +168,14 @@ impl Run {
         }
         let is_sent_on = |exchange: &Exchange| exchange.seen.iter().any(|r| r.target != "/canary");
         let sent_on = self.played.iter().filter(|(_, exchange, _)| is_sent_on(exchange)).count();
-        eprintln!("{} payloads, {sent_on} sent on", self.played.len());
+        eprintln!("{} payloads, {sent_on} forwarded", self.played.len());
         assert!(report.is_empty(), "{report}");
         assert!(self.proxy.is_running());
         assert!(!self.proxy.log().contains("panicked"), "a shard panicked");
         second_opinion(&self.origins, name);
     }
 
-    /// Every Must is kept, and the tables tell where we are laxer than a strict reader or a Should.
+    /// Every Must holds, and the tables list where we are laxer than a strict reader or a Should.
     #[track_caller]
     fn is_as_strict_as_written(&self) {
         let mut report = String::new();
@@ -264,7 +266,7 @@ fn lanes(origins: &[SocketAddr], options: &[&str]) -> Config {
     ))
 }
 
-/// What the origins got, read again by two parsers of other people: h11 and llhttp.
+/// What the origins received, parsed again by two other parsers: h11 and llhttp.
 fn second_opinion(origins: &[Capture], name: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join(".venv/bin/python");
@@ -284,7 +286,7 @@ fn second_opinion(origins: &[Capture], name: &str) {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A line for each connection: its bytes, and how our reader takes them. A character is a byte.
+/// A line for each connection: its bytes, and the result of our reader. A character is a byte.
 fn streams_as_json(origins: &[Capture]) -> String {
     let latin1 = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
     let mut lines = String::new();

@@ -1,4 +1,4 @@
-//! An origin that keeps every byte it gets and answers only what a strict reader takes.
+//! An origin that records every byte and answers only what a strict reader accepts.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::thread;
 
 use super::reader::{End, Mercy, Request, requests};
 
-/// The origin, on a port of its own.
+/// The origin.
 #[derive(Debug)]
 pub(super) struct Capture {
     address: SocketAddr,
@@ -17,16 +17,16 @@ pub(super) struct Capture {
 /// When it answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Manner {
-    /// When it has the whole request.
+    /// After the complete request.
     Patient,
-    /// When it has the head, whatever comes behind.
+    /// After the head, whatever follows.
     Hasty,
-    /// When it has the head or the whole request, well or badly, as the request's bytes will have it.
-    /// Only the victim is served well.
+    /// After the head or the complete request, correctly or not, depending on the bytes of the
+    /// request. Only the victim is always answered correctly.
     Wild,
 }
 
-/// What came.
+/// What was received.
 #[derive(Debug, Default)]
 struct Seen {
     /// In the order of their heads, over all connections.
@@ -38,9 +38,9 @@ struct Seen {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stream {
     pub(super) bytes: Vec<u8>,
-    /// The places of its requests among all.
+    /// The indices of its requests among all requests.
     pub(super) requests: Vec<usize>,
-    /// Why the reader gave up on it.
+    /// Why the reader stopped.
     pub(super) wrong: Option<&'static str>,
 }
 
@@ -63,7 +63,7 @@ impl Capture {
         self.address
     }
 
-    /// The requests from this one on.
+    /// The requests from this index on.
     pub(super) fn since(&self, first: usize) -> Vec<Request> {
         self.seen.lock().unwrap().requests[first..].to_vec()
     }
@@ -83,7 +83,7 @@ fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
         seen.streams.push(Stream::default());
         seen.streams.len() - 1
     };
-    // Where the first request begins that is not all there.
+    // The start of the first incomplete request.
     let mut done = 0;
     let mut open = false;
     let mut over = false;
@@ -133,13 +133,13 @@ fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
     }
 }
 
-/// A number that the request decides.
+/// A number derived from the request.
 fn whim(request: &Request) -> usize {
     let bytes = request.target.bytes().chain(request.method.bytes());
     bytes.fold(request.fields.len(), |sum, byte| sum.wrapping_mul(31) + usize::from(byte))
 }
 
-/// Does wrong to the answers; whether the connection is to end.
+/// Corrupts the response; returns whether the connection is to be closed.
 fn spoil(answers: &mut Vec<u8>, whim: usize) -> bool {
     match whim % 8 {
         0 | 1 => return false,
@@ -153,8 +153,8 @@ fn spoil(answers: &mut Vec<u8>, whim: usize) -> bool {
     whim.is_multiple_of(3) || matches!(whim % 8, 3 | 4 | 6)
 }
 
-/// `x-number` tells which request is done. A body is echoed; some methods have answers of
-/// their own, as the probes ask for.
+/// `x-number` identifies the request. A body is echoed; some methods have special responses, for
+/// the probes.
 fn answer(number: usize, request: &Request) -> Vec<u8> {
     let (status, extra) = match request.method.as_str() {
         "OPTIONS" => ("204 No Content", "allow: GET, HEAD, POST, OPTIONS\r\n".to_owned()),

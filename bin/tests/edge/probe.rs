@@ -1,13 +1,16 @@
-//! What Http11Probe takes for an answer, read from its words.
+//! The responses that Http11Probe accepts, parsed from its descriptions.
 
 use super::corpus::{Case, Level};
 use super::exchange::Exchange;
 
-/// Cases of level Should in which the client may be refused and is served, each with the reason.
+/// Cases of level Should in which the client may be rejected but is served, each with the reason.
 const LAXER: [(&str, &str); 5] = [
-    ("COMP-DUPLICATE-CT", "it frames nothing; sent on as one field, joined, as Envoy does"),
-    ("COMP-LEADING-CRLF", "RFC 9112 §2.2 asks to ignore empty lines before a request"),
-    ("MAL-URL-BACKSLASH", "sent on as it is; `normalize_path` makes a slash of it, as in Envoy"),
+    ("COMP-DUPLICATE-CT", "it does not affect framing; forwarded as one joined field, as in Envoy"),
+    ("COMP-LEADING-CRLF", "RFC 9112 §2.2 says to ignore empty lines before a request"),
+    (
+        "MAL-URL-BACKSLASH",
+        "forwarded unchanged; `normalize_path` turns it into a slash, as in Envoy",
+    ),
     ("SMUG-CL-EXTRA-LEADING-SP", "OWS of any length may precede a value: RFC 9112 §5"),
     ("SMUG-CL-TRAILING-SPACE", "OWS may follow a value: RFC 9112 §5"),
 ];
@@ -21,7 +24,7 @@ const UNLIKE: [(&str, &str); 1] = [(
 /// Why a case of level Must or Should fails.
 pub(super) fn judge(case: &Case, exchange: &Exchange) -> Option<String> {
     let should = case.level == Level::Should;
-    // What is not scored of the Shoulds is up to the origin.
+    // Shoulds without a score depend on the origin.
     if case.level != Level::Must && !(should && case.scored) {
         return None;
     }
@@ -68,7 +71,7 @@ fn passes(expect: &str, exchange: &Exchange) -> bool {
     }
 }
 
-/// One of the statuses that are named; or the end of the connection, or silence, where they will do.
+/// One of the named statuses; or a close or silence where they are allowed.
 fn refused(expect: &str, exchange: &Exchange) -> bool {
     let status = exchange.answers.first().map(|answer| answer.status());
     if exchange.answered_before_canary == 0 && expect.contains("timeout") {
@@ -76,7 +79,7 @@ fn refused(expect: &str, exchange: &Exchange) -> bool {
     }
     let Some(status) = status else { return exchange.closed && expect.contains("close") };
     let named = expect.split(|c: char| !c.is_ascii_digit()).any(|word| word == status.to_string());
-    // A refusal in other words, with the end of the connection, is what `close` stands for.
+    // `close` also stands for an error response followed by a close.
     !is_2xx(Some(status)) && (named || exchange.closed && expect.contains("close"))
 }
 

@@ -1,43 +1,43 @@
-//! A reader of requests that takes RFC 9112 literally. It shares no code with the codec: the truth
-//! about what a client sent, and the judge of what reached an origin.
+//! A request reader that follows RFC 9112 literally. It shares no code with the codec: it
+//! determines what a client sent, and judges what reached an origin.
 
-/// A request as it stands on the wire.
+/// A request on the wire.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
     /// Names in lower case. A byte is a `char`.
     pub(super) fields: Vec<(String, String)>,
-    /// Without the framing of chunks.
+    /// The body without chunk framing.
     pub(super) body: Vec<u8>,
-    /// Where the message ends in the bytes; `None` when its body is not all there.
+    /// Where the message ends in the bytes; `None` if its body is incomplete.
     pub(super) end: Option<usize>,
     /// It is HTTP/1.0.
     pub(super) is_old: bool,
 }
 
-/// What comes after the last request.
+/// What follows the last request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
     /// Nothing.
     Clean,
-    /// The connection is not HTTP/1 any more, or the client asked for its end.
+    /// The connection is no longer HTTP/1, or the client asked to close it.
     Over,
-    /// A message that may become a request when more comes.
+    /// A message that may become a request with more bytes.
     Partial,
-    /// What can never become a request, and why.
+    /// Bytes that can never become a request, and why.
     Wrong(&'static str),
 }
 
-/// What is forgiven.
+/// What is tolerated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Mercy {
-    /// Nothing at all: for what a proxy sends.
+    /// Nothing: for what a proxy sends.
     None,
-    /// Empty lines before a request: RFC 9112 §2.2 asks for it. For what a client sends.
+    /// Empty lines before a request, as in RFC 9112 §2.2: for what a client sends.
     EmptyLines,
-    /// What Envoy forgives and a proxy that writes each message anew may: a bare LF as the end of
-    /// a line of a head (RFC 9112 §2.2 allows it), no `Host` where the target names the host, and
+    /// What Envoy tolerates, and a proxy that rewrites each message may: a bare LF at the end of a
+    /// line of a head (RFC 9112 §2.2 allows it), no `Host` if the target names the host, and
     /// HTTP/1.0.
     Lenient,
 }
@@ -63,7 +63,8 @@ pub(super) fn requests(bytes: &[u8], mercy: Mercy) -> (Vec<Request>, End) {
         };
         let end = read_body(&mut request, bytes, body);
         let over = request.ends_connection();
-        // Where only a body is wrong its head, and what was right of it, may have been sent on.
+        // If only the body is invalid, its head and the valid part of the body may have been
+        // forwarded.
         requests.push(request);
         match end {
             Err(end) => return (requests, end),
@@ -88,7 +89,7 @@ impl Request {
         rest.find('/').map_or("/", |at| &rest[at..])
     }
 
-    /// Whether both are the same request as far as a body goes that may not all be there.
+    /// Whether both are the same request; the body may be incomplete.
     pub(super) fn means(&self, sent: &Self) -> bool {
         let body = match (self.end, sent.end) {
             (Some(_), Some(_)) => self.body == sent.body,
@@ -106,12 +107,12 @@ impl Request {
     }
 }
 
-/// A head, and where its body begins.
+/// A head, and where its body starts.
 fn head(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(Request, usize), End> {
     let (first, mut at) = line(bytes, start, mercy)?;
     let words: Vec<&[u8]> = first.split(|&byte| byte == b' ').collect();
     let [method, target, version] = words[..] else {
-        return Err(End::Wrong("a request line of not three words"));
+        return Err(End::Wrong("a request line without three words"));
     };
     if !is_token(method) || target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         return Err(End::Wrong("method or target"));
@@ -158,7 +159,7 @@ fn check_length(request: &Request) -> Result<(), End> {
     }
 }
 
-/// Reads the body, as far as it is there; where it ends.
+/// Reads the available part of the body; returns where it ends.
 fn read_body(request: &mut Request, bytes: &[u8], at: usize) -> Result<usize, End> {
     let end = if !request.values("transfer-encoding").is_empty() {
         chunks(bytes, at, &mut request.body)?
@@ -197,7 +198,7 @@ fn chunks(bytes: &[u8], mut at: usize, body: &mut Vec<u8>) -> Result<usize, End>
         match &bytes[at..] {
             [b'\r', b'\n', ..] => at += 2,
             [] | [b'\r'] => return Err(End::Partial),
-            _ => return Err(End::Wrong("no end of line behind a chunk")),
+            _ => return Err(End::Wrong("no line end after a chunk")),
         }
     }
     loop {
@@ -208,7 +209,7 @@ fn chunks(bytes: &[u8], mut at: usize, body: &mut Vec<u8>) -> Result<usize, End>
         }
         let (name, _) = field(trailer)?;
         if ["content-length", "transfer-encoding", "host"].contains(&name.as_str()) {
-            return Err(End::Wrong("a trailer that frames or routes"));
+            return Err(End::Wrong("a trailer that affects framing or routing"));
         }
     }
 }
@@ -220,7 +221,7 @@ fn size_so_far(bytes: &[u8]) -> End {
     }
 }
 
-/// The line from here on, and where the next begins.
+/// The line at this position, and where the next one starts.
 fn line(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(&[u8], usize), End> {
     let rest = &bytes[start..];
     let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {

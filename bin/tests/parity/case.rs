@@ -1,4 +1,4 @@
-//! A case: what the client sends, what the origin is told to do, and what came of it.
+//! A case: what the client sends, what the origin does, and what happened.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use super::text;
 /// A case, in the order of its file.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
-    /// What it shows, in words; and why Corvoy differs, if it does.
+    /// A description; and why Corvoy differs, if it does.
     about: String,
     pub(super) steps: Vec<Step>,
-    /// What Corvoy does where it differs on purpose, in place of the steps that have the same title.
+    /// The steps of Corvoy where it differs on purpose, in place of the steps with the same title.
     corvoy: Vec<Step>,
 }
 
@@ -25,24 +25,24 @@ pub(super) struct Step {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    /// Options of the connection manager, for this case alone.
+    /// Options of the connection manager, for this case only.
     ManagerHas,
     RouteHas,
     ClusterHas,
-    /// So many milliseconds.
+    /// A number of milliseconds.
     ClientWaits,
     ClientSends,
     ClientHalfCloses,
-    /// Recorded, and where it stands says when the client reads.
+    /// Recorded; its position determines when the client reads.
     ClientGets,
-    /// The same for an answer to HEAD.
+    /// The same for a response to HEAD.
     ClientGetsHead,
-    /// Recorded when no whole answer came: its head, because how much of the body made it is a
-    /// matter of timing.
+    /// Recorded if the response was truncated: its head only, because how much of the body arrived
+    /// depends on timing.
     ClientGetsCutOff,
-    /// Recorded when nothing came, for as long as anybody would wait.
+    /// Recorded if nothing was received within a reasonable time.
     ClientGetsNothing,
-    /// An answer of admin: what matters of it.
+    /// A response of admin: the relevant part.
     AdminAnswers,
     OriginAnswers,
     OriginAnswersAndCloses,
@@ -52,10 +52,10 @@ pub(super) enum Kind {
     OriginSees,
     /// Recorded.
     OriginSeesNothing,
-    /// Recorded: the connection to the client at the end.
+    /// Recorded: the state of the client's connection at the end.
     ConnectionStaysOpen,
     ConnectionCloses,
-    /// Names are told, values recorded.
+    /// Names are given, values are recorded.
     Stats,
 }
 
@@ -96,7 +96,7 @@ impl Case {
                 None => (&mut case.steps, title),
             };
             let known = TITLES.iter().find(|(_, known)| *known == title.trim_end());
-            let (kind, _) = known.ok_or_else(|| format!("there is no step '{title}'"))?;
+            let (kind, _) = known.ok_or_else(|| format!("unknown step '{title}'"))?;
             steps.push(Step { kind: *kind, text: String::new() });
             rest = after;
         }
@@ -104,12 +104,12 @@ impl Case {
         Ok(case)
     }
 
-    /// The case with these steps; what is for Corvoy stays.
+    /// The case with these steps; those for Corvoy stay.
     pub(super) fn with_steps(&self, steps: Vec<Step>) -> Self {
         Self { steps, ..self.clone() }
     }
 
-    /// What the origin is told to do, in turn.
+    /// The acts of the origin, in order.
     pub(super) fn script(&self) -> Result<Vec<Act>, String> {
         let acts = self.steps.iter().filter_map(|step| {
             let act: fn(Vec<u8>) -> Act = match step.kind {
@@ -124,8 +124,8 @@ impl Case {
         acts.collect()
     }
 
-    /// The configuration with what this case adds to it: a line `# manager`, `# route` or `# cluster`
-    /// says where.
+    /// The configuration with the additions of this case, at the lines `# manager`, `# route` and
+    /// `# cluster`.
     pub(super) fn configuration(&self, config: &str) -> String {
         let add = |line: &str| {
             let place = line.trim_start();
@@ -143,12 +143,12 @@ impl Case {
         config.lines().map(add).collect()
     }
 
-    /// How what happened differs from what is on record.
+    /// The difference between what happened and what is recorded.
     pub(super) fn difference(&self, happened: &Self) -> Option<String> {
         let mut expected: Vec<&Step> = self.recorded().collect();
         let corvoy = if is_oracle() { &[][..] } else { &self.corvoy };
         for instead in corvoy {
-            // One for Corvoy alone takes the place of every step of that kind, or of the end.
+            // A step for Corvoy replaces every step of that kind, or of the end.
             expected.retain(|step| step.kind.group() != instead.kind.group());
         }
         expected.extend(corvoy);
@@ -179,7 +179,7 @@ impl Case {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Group {
-    /// Told, not found out.
+    /// Given, not recorded.
     Script,
     Client,
     Origin,
@@ -188,7 +188,7 @@ enum Group {
 }
 
 impl Kind {
-    /// What the client got.
+    /// What the client received.
     pub(super) fn is_of_client(self) -> bool {
         self.group() == Group::Client
     }
@@ -230,7 +230,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// What stands before the next title, and the title with what follows.
+/// The text before the next title, and the title with the rest.
 fn split_at_title(text: &str) -> Option<(&str, &str)> {
     if let Some(after) = text.strip_prefix("=== ") {
         return Some(("", after));
@@ -239,7 +239,7 @@ fn split_at_title(text: &str) -> Option<(&str, &str)> {
     Some((text.get(..=before.len())?, after))
 }
 
-/// Both texts, line by line, as a diff shows them.
+/// Both texts, line by line, as a diff.
 fn lines_that_differ(expected: &str, found: &str) -> String {
     let (expected, found): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
     let same = expected.iter().zip(&found).take_while(|(a, b)| a == b).count();

@@ -1,4 +1,4 @@
-//! Which options of the connection manager have cases: the table in `README.md`, which cannot rot.
+//! Which options of the connection manager have cases: the generated table in `README.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,16 +17,16 @@ const GROUPS: [&str; 4] = [
     "scheme_header_transformation",
 ];
 
-/// Options that every case has, or that have no two ways to be.
+/// Options that every case has, or that have only one value.
 const EVERYWHERE: [&str; 4] = ["codec_type", "http_filters", "route_config", "stat_prefix"];
 
-/// What only a cluster may say.
+/// Options that only a cluster may have.
 const OF_A_CLUSTER: [&str; 2] = [
     "common_http_protocol_options.max_response_headers_kb",
     "http_protocol_options.send_fully_qualified_url",
 ];
 
-/// The values that an option has in cases, and the cases.
+/// The values of an option in the cases, and the cases.
 #[derive(Default)]
 struct Covered {
     values: BTreeSet<String>,
@@ -69,7 +69,7 @@ fn table(covered: &BTreeMap<String, Covered>) -> String {
     for (option, Covered { values, cases }) in covered {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let mut named: Vec<&str> = cases.iter().map(String::as_str).collect();
-        // First those that are about it.
+        // Cases about the option come first.
         let about = option.rsplit('.').next().unwrap_or_default().replace('_', "-");
         named.sort_by_key(|case| !case.contains(&about));
         let more = if named.len() > 3 { ", …" } else { "" };
@@ -80,7 +80,7 @@ fn table(covered: &BTreeMap<String, Covered>) -> String {
     table
 }
 
-/// What all cases set, by themselves or through the configuration of their folder.
+/// The options of all cases, including those of the configuration of their folder.
 fn covered() -> BTreeMap<String, Covered> {
     let mut covered: BTreeMap<String, Covered> = BTreeMap::new();
     let mut add = |yaml: &str, case: &str| {
@@ -105,7 +105,7 @@ fn covered() -> BTreeMap<String, Covered> {
     covered
 }
 
-/// The fields of the connection manager in a configuration, without their indentation.
+/// The fields of the connection manager in a configuration, without indentation.
 fn of_manager(config: &str) -> String {
     let mut lines = config.lines().skip_while(|line| !line.contains("stat_prefix: front"));
     let Some(first) = lines.next() else { return String::new() };
@@ -118,7 +118,8 @@ fn of_manager(config: &str) -> String {
         .collect()
 }
 
-/// The options of a piece of YAML, with their values; of what is long or nested, that it is there.
+/// The options in a piece of YAML, with their values; for long or nested values, only that they
+/// exist.
 fn options(yaml: &str) -> Vec<(String, String)> {
     let top = Regex::new(r"(?m)^(\w+):[ \t]*(.*)$").unwrap();
     let field = Regex::new(r"(\w+):\s*(\{.*\}|\[.*\]|[^,{}]+)").unwrap();
@@ -153,7 +154,7 @@ fn options(yaml: &str) -> Vec<(String, String)> {
     options
 }
 
-/// What `docs/COMPATIBILITY.md` says is done of the connection manager.
+/// The options of the connection manager that `docs/COMPATIBILITY.md` lists as done.
 fn documented() -> BTreeSet<String> {
     let page = root().join("../../../docs/COMPATIBILITY.md");
     let page = fs::read_to_string(page).unwrap();

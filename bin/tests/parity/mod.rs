@@ -1,7 +1,7 @@
-//! Parity: what the real Envoy 1.40.0 did with a request, held against what Corvoy does.
+//! Parity: what the real Envoy 1.40.0 did with a request, compared with what Corvoy does.
 //!
 //! A folder in `parity/` is a configuration and its cases; `parity/README.md` describes the format.
-//! `scripts/parity --record` runs the cases against Envoy and writes down what came.
+//! `scripts/parity --record` runs the cases against Envoy and records the results.
 
 mod case;
 mod covered;
@@ -49,7 +49,7 @@ folders!(
     hosts,
     limits,
     local_replies,
-    misdeeds,
+    malformed_requests,
     names_preserved,
     names_preserved_or_proper,
     names_proper_upstream,
@@ -73,7 +73,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity")
 }
 
-/// Every folder that is a configuration.
+/// Every folder that contains a configuration.
 fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -90,7 +90,7 @@ fn cases_of(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Runs every case of a folder, and tells of all that differ at once.
+/// Runs every case of a folder, and reports all that differ.
 fn check(folder: &str) {
     let folder = root().join(folder);
     let config = fs::read_to_string(folder.join("config.yaml")).unwrap();

@@ -1,4 +1,4 @@
-//! Plays a case against the binary under test and writes down what happens.
+//! Runs a case against the binary under test and records what happens.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusi
 use super::case::{Case, Kind, Step};
 use super::text;
 
-/// The case as it went: told steps as they were, recorded ones as they came.
+/// The case as it ran: given steps unchanged, recorded ones with their results.
 pub(super) fn run(case: &Case, config: &str) -> Case {
     let mut script = case.script().unwrap();
     if script.is_empty() {
@@ -33,7 +33,7 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
     for step in &case.steps {
         match step.kind {
             Kind::ClientSends => {
-                // A proxy that has refused already may have closed.
+                // A proxy that has sent an error response may have closed.
                 drop(client.wire().send(&text::decode(&step.text).unwrap()));
                 steps.push(step.clone());
             }
@@ -73,8 +73,8 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
     case.with_steps(steps)
 }
 
-/// What has become of these stats. Some are counted after the answer is out: those that are on record
-/// are waited for.
+/// The current values of these stats. Some are updated after the response is sent, so recorded
+/// values are waited for.
 fn stats(proxy: &Proxy, wanted: &str) -> Step {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
@@ -93,7 +93,7 @@ fn stats(proxy: &Proxy, wanted: &str) -> Step {
     }
 }
 
-/// The next answer; interim ones are put before it as they are.
+/// The next response; interim responses are put before it.
 fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
     match client.try_response(method) {
         Ok(response) => {
@@ -113,7 +113,7 @@ fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
 static LEFT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("(?m)^x-envoy-expected-rq-timeout-ms: .*$").unwrap());
 
-/// What the origin saw. A retry says how much time is left, which is a matter of timing.
+/// What the origin received. A retry states the remaining time, which depends on timing.
 fn sights(seen: &[Message]) -> Vec<Step> {
     if seen.is_empty() {
         return vec![Step { kind: Kind::OriginSeesNothing, text: String::new() }];
@@ -130,8 +130,8 @@ fn sights(seen: &[Message]) -> Vec<Step> {
     sights.collect()
 }
 
-/// What becomes of the connection. Where it was announced that it closes, that may take a moment: the
-/// proxy gives the client time to read.
+/// The state of the connection at the end. After `connection: close`, closing may take a moment:
+/// the proxy gives the client time to read.
 fn end(client: &mut Client, steps: &[Step]) -> Kind {
     let answer = steps.iter().rev().find(|step| step.kind.is_of_client());
     let announced = answer
@@ -146,7 +146,7 @@ fn end(client: &mut Client, steps: &[Step]) -> Kind {
     }
 }
 
-/// Status, the headers that say what it is, and the body: how it is framed is of no consequence.
+/// Status, the relevant headers, and the body; its framing does not matter.
 fn admin_answer(client: &mut Client) -> Step {
     let response: Message = client.response();
     let mut text = format!("{}\n", response.start_line);

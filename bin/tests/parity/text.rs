@@ -1,14 +1,14 @@
-//! Bytes as text that can be read and edited, and back.
+//! Bytes as readable, editable text, and back.
 //!
-//! A line is a line that ends in CR LF. A `\` at the end of a line says that it does not. `\n` is a
-//! lone LF, `\xHH` a byte, `\\` a backslash, `\*300{a}` three hundred times `a`.
+//! A line ends in CR LF. A `\` at the end of a line removes that. `\n` is a lone LF, `\xHH` a byte,
+//! `\\` a backslash, `\*300{a}` three hundred times `a`.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// The bytes that a text stands for.
+/// The bytes of a text.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -55,7 +55,7 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     out
 }
 
-/// What differs from run to run, and its name.
+/// Patterns of what differs from run to run, and their placeholders.
 static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let masks = [
         (r"(?mi)^(date): \w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT$", "$1: <date>"),
@@ -71,14 +71,14 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     masks.map(|(pattern, name)| (Regex::new(pattern).unwrap(), name)).into()
 });
 
-/// The text with what differs from run to run replaced by its name.
+/// The text with what differs from run to run replaced by placeholders.
 pub(super) fn mask(text: &str) -> String {
     MASKS.iter().fold(text.to_owned(), |text, (pattern, name)| {
         pattern.replace_all(&text, *name).into_owned()
     })
 }
 
-/// Decodes what follows a `\` and gives what is left.
+/// Decodes an escape after its `\` and returns the rest.
 fn escape<'a>(rest: &'a str, out: &mut Vec<u8>) -> Result<&'a str, String> {
     let unknown = || format!("no escape: \\{}", rest.lines().next().unwrap_or_default());
     let after = rest.get(1..).ok_or_else(unknown)?;

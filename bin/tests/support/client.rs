@@ -1,11 +1,11 @@
-//! A client that says exactly what the test tells it to.
+//! A client that sends exactly the bytes of the test.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::wire::{Broken, Message, Wire};
 
-/// Long enough for a proxy on the same machine to close a connection that it means to close.
+/// Long enough for a proxy on the same machine to close a connection if it is going to.
 const OPEN_FOR: Duration = Duration::from_millis(100);
 
 /// One connection to the proxy.
@@ -20,7 +20,7 @@ impl Client {
         Self { wire: Wire::connect(address).unwrap() }
     }
 
-    /// Writes these bytes, all of them.
+    /// Writes all these bytes.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.wire.send(bytes.as_ref()).unwrap();
@@ -33,13 +33,13 @@ impl Client {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: example\r\n\r\n"))
     }
 
-    /// A GET and its response.
+    /// Sends a GET and returns the response.
     #[track_caller]
     pub(crate) fn get(&mut self, path: &str) -> Message {
         self.ask(path).response()
     }
 
-    /// A GET and the head of its response; the body is left on the wire.
+    /// Sends a GET and returns the head of the response; the body is not read.
     #[track_caller]
     pub(crate) fn get_head(&mut self, path: &str) -> Message {
         self.ask(path).wire.head().unwrap()
@@ -52,13 +52,13 @@ impl Client {
         self
     }
 
-    /// The next response, whole.
+    /// The next response, complete.
     #[track_caller]
     pub(crate) fn response(&mut self) -> Message {
         self.response_to("GET")
     }
 
-    /// The next response, to a request with this method.
+    /// The next complete response, to a request with this method.
     #[track_caller]
     pub(crate) fn response_to(&mut self, method: &str) -> Message {
         match self.try_response(method) {
@@ -73,19 +73,19 @@ impl Client {
         self.wire.response(method)
     }
 
-    /// What comes until the proxy closes.
+    /// Everything up to the close by the proxy.
     #[track_caller]
     pub(crate) fn until_close(&mut self) -> Vec<u8> {
         self.wire.until_close().unwrap()
     }
 
-    /// The proxy closes now, having sent nothing more.
+    /// The proxy closes the connection without sending anything more.
     #[track_caller]
     pub(crate) fn is_closed(&mut self) {
         assert_eq!(String::from_utf8_lossy(&self.until_close()), "", "more came before the end");
     }
 
-    /// The proxy has neither closed nor sent anything more.
+    /// The proxy has neither closed the connection nor sent anything more.
     #[track_caller]
     pub(crate) fn stays_open(&mut self) {
         assert!(self.seems_open(), "the proxy closed, or sent more");
@@ -95,12 +95,12 @@ impl Client {
         self.wire.stays_open(OPEN_FOR)
     }
 
-    /// The wire itself, for what has no word here.
+    /// The underlying connection.
     pub(crate) fn wire(&mut self) -> &mut Wire {
         &mut self.wire
     }
 
-    /// Goes away without a word.
+    /// Closes the connection.
     pub(crate) fn reset(self) {
         self.wire.reset();
     }

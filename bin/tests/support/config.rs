@@ -1,4 +1,4 @@
-//! Configurations for the stories: one listener, one virtual host, one cluster, and what a story adds.
+//! Configurations for the stories: one listener, one virtual host, one cluster, and additions.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,12 +23,12 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Everything goes to this origin.
+    /// Routes everything to this origin.
     pub(crate) fn to(origin: &Origin) -> Self {
         Self::to_addresses(&[origin.address()])
     }
 
-    /// Everything goes to these addresses in turn.
+    /// Routes everything to these addresses, round robin.
     pub(crate) fn to_addresses(endpoints: &[SocketAddr]) -> Self {
         Self {
             manager: Vec::new(),
@@ -43,7 +43,7 @@ impl Config {
         }
     }
 
-    /// This text and nothing else.
+    /// Exactly this text.
     pub(crate) fn verbatim(yaml: impl Into<String>) -> Self {
         Self { verbatim: Some(yaml.into()), ..Self::to_addresses(&[]) }
     }
@@ -60,7 +60,7 @@ impl Config {
         self
     }
 
-    /// The route retries on this, so often.
+    /// The route retries on these conditions, up to this many times.
     pub(crate) fn retry(self, retry_on: &str, num_retries: u32) -> Self {
         self.route(&format!("retry_policy: {{ retry_on: {retry_on}, num_retries: {num_retries} }}"))
     }
@@ -73,38 +73,38 @@ impl Config {
         self
     }
 
-    /// Runs so many shards.
+    /// Runs this many shards.
     pub(crate) fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
         self
     }
 
-    /// Adds to the command line.
+    /// Adds command-line flags.
     pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
     }
 
-    /// Sets a variable of the environment.
+    /// Sets an environment variable.
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// The process may have so many descriptors.
+    /// Limits the process to this many descriptors.
     pub(crate) fn descriptors(self, most: u32) -> Self {
         self.soft_and_hard_descriptors(most, most)
     }
 
-    /// The process has these soft and hard limits of descriptors.
+    /// Sets the soft and hard limits of descriptors.
     pub(crate) fn soft_and_hard_descriptors(self, soft: u32, hard: u32) -> Self {
         self.launched_by(&["prlimit", &format!("--nofile={soft}:{hard}")])
     }
 
-    /// The process may lock so many bytes of memory.
+    /// Limits the locked memory of the process to this many bytes.
     pub(crate) fn locked_memory(self, bytes: u32) -> Self {
         let limit = format!("--memlock={bytes}:{bytes}");
-        // It does not hold for root, and only root can give the privilege away.
+        // Root is not subject to the limit, and only root can drop the privilege.
         if fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
             let unprivileged = ["setpriv", "--bounding-set=-ipc_lock,-sys_resource"];
             return self.launched_by(&[&["prlimit", &limit][..], &unprivileged].concat());
@@ -112,13 +112,13 @@ impl Config {
         self.launched_by(&["prlimit", &limit])
     }
 
-    /// The process is started by this command, which becomes it.
+    /// Starts the process through this command, which execs it.
     pub(crate) fn launched_by(mut self, command: &[&str]) -> Self {
         self.launcher = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// `program`, as it is to be started.
+    /// `program`, with the wrapper and limits of this configuration.
     pub(super) fn launched(&self, program: Command) -> Command {
         let [launcher, arguments @ ..] = self.launcher.as_slice() else { return program };
         let mut launched = Command::new(launcher);

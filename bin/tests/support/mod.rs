@@ -1,8 +1,8 @@
-//! What the stories are told with: the real binary as a process, a client that writes and reads raw
-//! bytes, and origins that are named by their misbehaviour.
+//! Support for the stories: the real binary as a process, a client that writes and reads raw bytes,
+//! and origins named by their misbehaviour.
 //!
-//! Ports come from the kernel. Nothing sleeps to synchronise: a wait is for a condition, and has a
-//! deadline. With `CORVOY_ORACLE=/path/to/envoy` the same stories are told about the real Envoy.
+//! Ports come from the kernel. Nothing sleeps to synchronise: every wait is for a condition, with a
+//! deadline. With `CORVOY_ORACLE=/path/to/envoy` the same stories run against the real Envoy.
 
 mod client;
 mod config;
@@ -19,13 +19,13 @@ pub(crate) use origin::{Act, Origin, Refusing};
 pub(crate) use proxy::{Proxy, Signal, corvoy, is_oracle};
 pub(crate) use wire::{Broken, Message, Wire};
 
-/// The longest that a test waits for anything.
+/// The longest time that a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits until `ready` gives something.
+/// Waits until `ready` returns a value.
 ///
 /// # Panics
-/// When that takes longer than `PATIENCE`; `what` says what was waited for.
+/// If that takes longer than `PATIENCE`; `what` names what was waited for.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -38,7 +38,7 @@ pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// The same for a plain condition.
+/// The same for a condition.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, || holds().then_some(()));

@@ -1,4 +1,4 @@
-//! Origins, named by how they misbehave.
+//! Origins, named by their misbehaviour.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use super::wire::{Message, Wire};
 use super::{wait_for, wait_until};
 
-/// What an origin does with a request that it has read.
+/// What an origin does with a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Writes these bytes and waits for the next request.
@@ -22,38 +22,38 @@ pub(crate) enum Act {
     ReplyThenStall(Vec<u8>),
     /// Writes these bytes and resets the connection.
     ReplyThenReset(Vec<u8>),
-    /// Writes these bytes once the story says so, with `Origin::go_on`.
+    /// Writes these bytes once the story calls `Origin::go_on`.
     ReplyWhenTold(Vec<u8>),
-    /// Writes these bytes after a while.
+    /// Writes these bytes after a delay.
     ReplyLate(Duration, Vec<u8>),
-    /// Writes the first bytes, and the second after a while.
+    /// Writes the first bytes, and the second after a delay.
     ReplyInTwo(Duration, Vec<u8>, Vec<u8>),
     /// Writes the first bytes, and the second one by one with a pause before each.
     ReplyHaltingly(Vec<u8>, Duration, Vec<u8>),
     /// Writes these bytes one by one.
     ReplyByteByByte(Vec<u8>),
-    /// Writes these bytes when it has the head, and reads nothing more.
+    /// Writes these bytes as soon as it has the head, and reads nothing more.
     ReplyAtOnce(Vec<u8>),
-    /// Answers with the request itself, as it was received, in the body.
+    /// Echoes the request, as received, in the body.
     Echo,
     /// Writes a head and then this many bytes of body.
     ReplyWith(u64),
-    /// Reads the body without keeping it and answers with its length.
+    /// Reads and discards the body, and answers with its length.
     Swallow,
-    /// Reads the body without keeping it and never answers.
+    /// Reads and discards the body, and never answers.
     SwallowThenStall,
     /// Answers with chunks of one byte, until the proxy closes.
     ReplyInTinyChunks,
 }
 
-/// An HTTP/1 server on a port of its own that follows a script: one act a request, the last for ever.
+/// An HTTP/1 server that follows a script: one act per request, the last one repeated.
 #[derive(Debug)]
 pub(crate) struct Origin {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-/// A port on which nobody listens, kept so that nobody else gets it.
+/// A port that refuses connections, reserved so that no one else gets it.
 #[derive(Debug)]
 pub(crate) struct Refusing {
     socket: Socket,
@@ -64,10 +64,10 @@ struct Shared {
     script: Mutex<VecDeque<Act>>,
     seen: Mutex<Vec<Message>>,
     connections: Mutex<usize>,
-    told: Mutex<usize>,
+    released: Mutex<usize>,
 }
 
-/// The plain 200 with this body.
+/// A plain 200 with this body.
 fn ok(body: &str) -> Vec<u8> {
     reply(200, body)
 }
@@ -78,7 +78,7 @@ fn reply(status: u16, body: &str) -> Vec<u8> {
 }
 
 impl Origin {
-    /// Follows the acts, one a request; the last is repeated.
+    /// Follows the acts, one per request; the last is repeated.
     pub(crate) fn that_does(acts: impl IntoIterator<Item = Act>) -> Self {
         Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), acts)
     }
@@ -118,7 +118,7 @@ impl Origin {
         Self::that_does([Act::Reply(bytes.into())])
     }
 
-    /// Answers with the request that it saw.
+    /// Echoes the request.
     pub(crate) fn that_echoes() -> Self {
         Self::that_does([Act::Echo])
     }
@@ -128,7 +128,7 @@ impl Origin {
         Self::that_does([Act::ReplyThenStall(Vec::new())])
     }
 
-    /// Promises ten bytes and stops after the head.
+    /// Announces ten bytes and stalls after the head.
     pub(crate) fn that_stalls_after_headers() -> Self {
         Self::that_does([Act::ReplyThenStall(
             b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n".into(),
@@ -145,19 +145,19 @@ impl Origin {
         Self::that_does([Act::ReplyThenReset(Vec::new())])
     }
 
-    /// Promises ten bytes, sends five and closes.
+    /// Announces ten bytes, sends five and closes.
     pub(crate) fn that_closes_within_the_body() -> Self {
         let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".to_vec();
         Self::that_does([Act::ReplyThenClose(half)])
     }
 
-    /// Answers with a body that only ends when it closes.
+    /// Sends a body that ends with the connection.
     pub(crate) fn that_answers_until_close(body: &str) -> Self {
         let answer = format!("HTTP/1.1 200 OK\r\n\r\n{body}");
         Self::that_does([Act::ReplyThenClose(answer.into())])
     }
 
-    /// Sends a chunk whose size is no number.
+    /// Sends a chunk with an invalid size.
     pub(crate) fn that_sends_a_bad_chunk() -> Self {
         let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n";
         Self::that_does([Act::ReplyThenStall(answer.into())])
@@ -168,32 +168,32 @@ impl Origin {
         Self::that_does([Act::ReplyLate(delay, ok("ok"))])
     }
 
-    /// Answers `ok` when it is told to.
-    pub(crate) fn that_waits_to_be_told() -> Self {
+    /// Answers `ok` when the story calls `go_on`.
+    pub(crate) fn that_waits_to_go_on() -> Self {
         Self::that_does([Act::ReplyWhenTold(ok("ok"))])
     }
 
-    /// Lets one answer out that waits for it, now or later.
+    /// Releases one answer, now or when it is due.
     pub(crate) fn go_on(&self) {
-        *self.shared.told.lock().unwrap() += 1;
+        *self.shared.released.lock().unwrap() += 1;
     }
 
-    /// Answers with a body of so many bytes.
+    /// Answers with a body of this many bytes.
     pub(crate) fn that_sends(bytes: u64) -> Self {
         Self::that_does([Act::ReplyWith(bytes)])
     }
 
-    /// Answers with the length of the body that it was sent.
+    /// Answers with the length of the request body.
     pub(crate) fn that_swallows() -> Self {
         Self::that_does([Act::Swallow])
     }
 
-    /// Reads the body without keeping it and never answers.
+    /// Reads and discards the body, and never answers.
     pub(crate) fn that_swallows_and_stalls() -> Self {
         Self::that_does([Act::SwallowThenStall])
     }
 
-    /// Answers so many requests in tiny chunks without end, and the others `ok`.
+    /// Answers this many requests with endless tiny chunks, and the others with `ok`.
     pub(crate) fn that_sends_tiny_chunks(requests: usize) -> Self {
         let acts = std::iter::repeat_n(Act::ReplyInTinyChunks, requests);
         Self::that_does(acts.chain([Act::Reply(ok("ok"))]))
@@ -207,12 +207,12 @@ impl Origin {
         self.address.port()
     }
 
-    /// The requests that were read so far.
+    /// The requests read so far.
     pub(crate) fn seen(&self) -> Vec<Message> {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// The only request that was read.
+    /// The only request.
     #[track_caller]
     pub(crate) fn saw(&self) -> Message {
         let seen = self.seen();
@@ -220,13 +220,13 @@ impl Origin {
         seen.into_iter().next().unwrap()
     }
 
-    /// Waits until that many requests were read.
+    /// Waits until this many requests were read.
     #[track_caller]
     pub(crate) fn has_seen(&self, count: usize) {
         wait_until(&format!("{count} requests at the origin"), || self.seen().len() >= count);
     }
 
-    /// How many connections were made to it.
+    /// The number of connections accepted.
     pub(crate) fn connections(&self) -> usize {
         *self.shared.connections.lock().unwrap()
     }
@@ -235,7 +235,7 @@ impl Origin {
 impl Refusing {
     pub(crate) fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        // Bound and not listening: a connection is refused, and the port is taken.
+        // Bound but not listening: connections are refused, and the port is taken.
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         Self { socket }
     }
@@ -244,7 +244,7 @@ impl Refusing {
         self.socket.local_addr().unwrap().as_socket().unwrap()
     }
 
-    /// From now on it accepts connections and answers `ok` to everything.
+    /// From now on, accepts connections and answers `ok` to everything.
     pub(crate) fn comes_up(self) -> Origin {
         self.socket.listen(128).unwrap();
         Origin::on(self.socket.into(), [Act::Reply(ok("ok"))])
@@ -252,7 +252,7 @@ impl Refusing {
 }
 
 impl Shared {
-    /// Answers requests until the proxy closes, or an act does.
+    /// Answers requests until the proxy closes, or an act closes.
     fn converse(&self, mut wire: Wire) {
         while let Ok(Some(head)) = wire.request_head() {
             let act = self.next_act();
@@ -274,7 +274,7 @@ impl Shared {
                 return wire.waits_for_reset();
             }
             let Ok(request) = wire.body(head) else { return };
-            // Seen before it is answered: once the client has its answer, the request is here.
+            // Recorded before the answer, so a client that has its answer finds the request here.
             self.seen.lock().unwrap().push(request.clone());
             match act {
                 Act::Reply(bytes) => drop(wire.send(&bytes)),
@@ -289,7 +289,7 @@ impl Shared {
                     bytes.iter().for_each(|byte| drop(wire.send(&[*byte])));
                 }
                 Act::ReplyWhenTold(bytes) => {
-                    wait_for("the story to say so", || self.is_told());
+                    wait_for("go_on", || self.may_go_on());
                     drop(wire.send(&bytes));
                 }
                 Act::ReplyLate(delay, bytes) => {
@@ -324,9 +324,9 @@ impl Shared {
         }
     }
 
-    fn is_told(&self) -> Option<()> {
-        let mut told = self.told.lock().unwrap();
-        *told = told.checked_sub(1)?;
+    fn may_go_on(&self) -> Option<()> {
+        let mut released = self.released.lock().unwrap();
+        *released = released.checked_sub(1)?;
         Some(())
     }
 

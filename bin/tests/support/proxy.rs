@@ -23,7 +23,7 @@ pub(crate) struct Proxy {
     folder: TempDir,
 }
 
-/// What an operator sends to the process.
+/// A signal that an operator sends to the process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
     Hup,
@@ -32,17 +32,17 @@ pub(crate) enum Signal {
     Term,
     Usr1,
     Usr2,
-    /// It stands still until [`Self::Cont`].
+    /// Stops the process until [`Self::Cont`].
     Stop,
     Cont,
 }
 
-/// Whether the stories are being told about the real Envoy.
+/// Whether the stories run against the real Envoy.
 pub(crate) fn is_oracle() -> bool {
     env::var_os("CORVOY_ORACLE").is_some()
 }
 
-/// The command to start the binary with.
+/// The command that starts the binary.
 pub(crate) fn corvoy() -> Command {
     match env::var_os("CORVOY_ORACLE") {
         None => Command::new(env!("CARGO_BIN_EXE_corvoy")),
@@ -107,19 +107,19 @@ impl Proxy {
         Client::connect(self.address())
     }
 
-    /// A GET on a connection of its own.
+    /// A GET on a new connection.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Message {
         self.connect().get(path)
     }
 
-    /// What admin answers to a GET.
+    /// The admin endpoint's response to a GET.
     #[track_caller]
     pub(crate) fn admin(&self, path: &str) -> Message {
         self.try_admin("GET", path).expect("admin to answer")
     }
 
-    /// What admin answers to a POST.
+    /// The admin endpoint's response to a POST.
     #[track_caller]
     pub(crate) fn admin_post(&self, path: &str) -> Message {
         self.try_admin("POST", path).expect("admin to answer")
@@ -137,14 +137,14 @@ impl Proxy {
         lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
-    /// One of them.
+    /// One counter or gauge.
     #[track_caller]
     pub(crate) fn stat(&self, name: &str) -> u64 {
         let stats = self.stats();
         *stats.get(name).unwrap_or_else(|| panic!("there is no stat {name}"))
     }
 
-    /// Waits until a stat has this value: some are counted after the answer is out.
+    /// Waits until a stat has this value: some are updated after the response is sent.
     #[track_caller]
     pub(crate) fn stat_becomes(&self, name: &str, value: u64) {
         wait_until(&format!("{name} to be {value}, it is {:?}", self.stats().get(name)), || {
@@ -152,7 +152,7 @@ impl Proxy {
         });
     }
 
-    /// Waits until a counter has come so far.
+    /// Waits until a counter has reached a value.
     #[track_caller]
     pub(crate) fn stat_becomes_at_least(&self, name: &str, value: u64) {
         wait_until(&format!("{name} to be {value}"), || {
@@ -177,7 +177,7 @@ impl Proxy {
         assert!(sent.unwrap().success());
     }
 
-    /// Waits for the process to end.
+    /// Waits for the process to exit.
     #[track_caller]
     pub(crate) fn exit(&self) -> ExitStatus {
         wait_for("the proxy to exit", || self.process.lock().unwrap().try_wait().unwrap())
@@ -187,7 +187,7 @@ impl Proxy {
         self.process.lock().unwrap().try_wait().unwrap().is_none()
     }
 
-    /// Memory that the process holds, in KiB.
+    /// Resident memory of the process, in KiB.
     pub(crate) fn memory_kib(&self) -> u64 {
         let pid = self.process.lock().unwrap().id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -195,7 +195,7 @@ impl Proxy {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Processor time that the process has used.
+    /// CPU time of the process.
     pub(crate) fn processor_time(&self) -> Duration {
         let pid = self.process.lock().unwrap().id();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -205,13 +205,13 @@ impl Proxy {
         Duration::from_millis(10 * ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
     }
 
-    /// The proxy has nothing to do, and does nothing.
+    /// The proxy is idle and uses no CPU.
     #[track_caller]
     pub(crate) fn rests(&self) {
         let (before, look) = (self.processor_time(), Duration::from_millis(400));
         std::thread::sleep(look);
         let used = self.processor_time().saturating_sub(before);
-        assert!(used < look / 4, "it used {used:?} of {look:?} for nothing");
+        assert!(used < look / 4, "an idle proxy used {used:?} of CPU in {look:?}");
     }
 
     pub(crate) fn log(&self) -> String {

@@ -1,4 +1,4 @@
-//! HTTP/1 as it is on the wire, read strictly: a byte too many or too few is an error.
+//! HTTP/1 on the wire, read strictly: a byte too many or too few is an error.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use super::{PATIENCE, wait_until};
 
-/// A connection and the bytes that were received on it and not read yet.
+/// A connection, and the bytes that were received but not read yet.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-/// A request or a response, whole.
+/// A complete request or response.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Message {
-    /// The first line, without its end.
+    /// The first line, without its line end.
     pub(crate) start_line: String,
-    /// Names as they came, values without the white space around them.
+    /// Names as received; values without surrounding white space.
     pub(crate) headers: Vec<(String, String)>,
-    /// Without the chunks' framing.
+    /// The body without chunk framing.
     pub(crate) body: Vec<u8>,
-    /// The lines behind the last chunk.
+    /// The trailers.
     pub(crate) trailers: Vec<String>,
     pub(crate) framing: Framing,
-    /// 1xx responses that came before it.
+    /// The 1xx responses before it.
     pub(crate) interim: Vec<u16>,
 }
 
-/// How the end of a body was told.
+/// How the end of a body was marked.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Framing {
     #[default]
@@ -41,14 +41,14 @@ pub(crate) enum Framing {
     UntilClose,
 }
 
-/// Why no whole message came.
+/// Why no complete message was received.
 #[derive(Debug)]
 pub(crate) enum Broken {
     /// The peer closed after these bytes of the message.
     Closed(Vec<u8>),
     /// The peer reset the connection after these bytes of the message.
     Reset(Vec<u8>),
-    /// Nothing came for `PATIENCE` after these bytes of the message.
+    /// Nothing was received for `PATIENCE` after these bytes of the message.
     Silent(Vec<u8>),
     /// It is not HTTP/1.1.
     Malformed(String),
@@ -74,18 +74,18 @@ impl Wire {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// Closes so that the peer gets a reset.
+    /// Closes with a reset.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Reads nothing, until the peer has given the connection up.
+    /// Reads nothing until the peer has closed the connection.
     pub(crate) fn waits_for_reset(&self) {
         wait_until("the proxy to close", || matches!(self.stream.take_error(), Ok(Some(_))));
     }
 
-    /// A response to a request with this method; 1xx ones before it are counted in `interim`.
+    /// The response to a request with this method; 1xx responses before it are in `interim`.
     pub(crate) fn response(&mut self, method: &str) -> Result<Message, Broken> {
         let mut interim = Vec::new();
         loop {
@@ -99,15 +99,15 @@ impl Wire {
             response.framing = match response.body_length()? {
                 _ if never_has_body => Framing::NoBody,
                 Framing::NoBody => Framing::UntilClose,
-                told => told,
+                length => length,
             };
             response.interim = interim;
             return self.body(response);
         }
     }
 
-    /// A response to what says HEAD. Its refusal may have a body: who does not understand a request
-    /// does not know its method either.
+    /// The response to HEAD. An error response may have a body: a server that cannot parse a
+    /// request does not know its method either.
     pub(crate) fn response_to_head(&mut self) -> Result<Message, Broken> {
         loop {
             let mut response = self.head()?;
@@ -122,7 +122,7 @@ impl Wire {
         }
     }
 
-    /// The head of a request, whose body is still on the wire; `None` when the peer closed instead.
+    /// The head of a request, whose body is not read; `None` if the peer closed instead.
     pub(crate) fn request_head(&mut self) -> Result<Option<Message>, Broken> {
         match self.head() {
             Ok(mut request) => {
@@ -134,7 +134,7 @@ impl Wire {
         }
     }
 
-    /// Completes a message whose head was read.
+    /// Reads the rest of a message whose head was read.
     pub(crate) fn body(&mut self, mut message: Message) -> Result<Message, Broken> {
         let head = message.canonical();
         let body = match message.framing {
@@ -161,7 +161,7 @@ impl Wire {
         }
     }
 
-    /// Whether the peer leaves the connection open, as far as can be told within `time`.
+    /// Whether the peer keeps the connection open for `time`.
     pub(crate) fn stays_open(&mut self, time: Duration) -> bool {
         if !self.received.is_empty() {
             return false; // it has sent more
@@ -172,7 +172,7 @@ impl Wire {
         open
     }
 
-    /// Reads and forgets `count` bytes.
+    /// Reads and discards `count` bytes.
     pub(crate) fn skip(&mut self, mut count: u64) -> Result<(), Broken> {
         while count > 0 {
             if self.received.is_empty() {
@@ -185,7 +185,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The next head, whatever it belongs to.
+    /// The next head.
     pub(crate) fn head(&mut self) -> Result<Message, Broken> {
         let mut searched = 0;
         let end = loop {
@@ -255,7 +255,7 @@ impl Wire {
         Ok(self.received.drain(..count).collect())
     }
 
-    /// Waits for more bytes. What was received and not read goes into the error.
+    /// Waits for more bytes. An error contains the bytes received but not read.
     fn receive(&mut self) -> Result<(), Broken> {
         let mut buffer = vec![0; 64 << 10];
         match self.stream.read(&mut buffer) {
@@ -273,19 +273,19 @@ impl Wire {
 }
 
 impl Message {
-    /// The status code; 0 when this is a request.
+    /// The status code; 0 for a request.
     pub(crate) fn status(&self) -> u16 {
         let code = self.start_line.strip_prefix("HTTP/1.1 ").or_else(|| {
-            // Envoy answers HTTP/1.0 requests with HTTP/1.0 when told to accept them.
+            // Envoy answers HTTP/1.0 requests with HTTP/1.0 when configured to accept them.
             self.start_line.strip_prefix("HTTP/1.0 ")
         });
         code.and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or(0)
     }
 
-    /// The value of a header that is there at most once.
+    /// The value of a header that appears at most once.
     ///
     /// # Panics
-    /// When it is there twice.
+    /// If it appears twice.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -299,7 +299,7 @@ impl Message {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The bytes of the message, with its chunks joined: where they are cut is a matter of timing.
+    /// The bytes of the message, with its chunks joined: the chunk boundaries depend on timing.
     pub(crate) fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let latin1 = |text: &str| text.chars().map(|c| c as u8).collect::<Vec<u8>>();
@@ -333,7 +333,7 @@ impl Message {
             (None, None) => Ok(Framing::NoBody),
             (None, Some(_)) => Ok(Framing::ContentLength),
             (Some("chunked"), None) => Ok(Framing::Chunked),
-            _ => Err(Broken::Malformed(format!("its length is told twice or not well: {self}"))),
+            _ => Err(Broken::Malformed(format!("conflicting or invalid length: {self}"))),
         }
     }
 }
@@ -345,7 +345,7 @@ impl fmt::Display for Message {
 }
 
 impl Broken {
-    /// The bytes of the message that did come.
+    /// The bytes of the message that were received.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Closed(bytes) | Self::Reset(bytes) | Self::Silent(bytes) => bytes,

@@ -1,4 +1,4 @@
-//! `typed_config`: which message a map with an `@type` stands for.
+//! `typed_config`: the message that a map with an `@type` contains.
 
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
@@ -30,7 +30,7 @@ impl Reader<'_> {
             return None;
         };
         let Some(inner) = self.type_of(type_url, &at.field("@type")) else {
-            // There is nobody to check the options of an extension that is not implemented.
+            // The options of an extension that is not implemented cannot be checked.
             if !descriptors::is_envoy_type(type_url.rsplit('/').next().unwrap_or_default()) {
                 self.not_read(node, at);
             }
@@ -48,7 +48,7 @@ impl Reader<'_> {
     fn type_of(&mut self, type_url: &str, at: &Path) -> Option<MessageDescriptor> {
         let url = type_url.rsplit_once('/').filter(|(host, _)| !host.is_empty());
         let Some((_, name)) = url else {
-            let text = format!("`{type_url}` is not the URL of a type");
+            let text = format!("`{type_url}` is not a type URL");
             let help = format!("write `{PREFIX}{}`", type_url.trim_start_matches('/'));
             self.report(Problem::new(Severity::Error, at, text).help(help));
             return None;
@@ -60,8 +60,8 @@ impl Reader<'_> {
         None
     }
 
-    /// An extension is found by the type of its configuration; its name says nothing. Old
-    /// Envoys found the router by its name, and a lot of text still counts on that.
+    /// An extension is found by the type of its configuration, not by its name. Old versions of
+    /// Envoy found the router by its name, and many texts still rely on that.
     pub(super) fn extension_without_type(&mut self, message: &mut DynamicMessage, at: &Path) {
         let descriptor = message.descriptor();
         if !NAMED_EXTENSIONS.contains(&descriptor.full_name()) {
@@ -89,7 +89,7 @@ impl Reader<'_> {
             let router = DynamicMessage::new(router);
             let type_url = format!("{PREFIX}{ROUTER}");
             message.set_field(&field, Value::Message(pack(any, &type_url, &router)));
-            let text = "the router has no typed_config; Envoy 1.40 refuses that";
+            let text = "the router has no typed_config, which Envoy 1.40 rejects";
             let help = format!("write `typed_config: {{\"@type\": {type_url}}}`");
             self.report(Problem::new(Severity::Warning, at, text).help(help));
             return;
@@ -103,7 +103,7 @@ impl Reader<'_> {
 /// The error for a `typed_config` without an `@type`.
 pub(crate) fn missing_type(at: &Path) -> Problem {
     let help = "write `\"@type\": type.googleapis.com/…` with the name of the message";
-    let text = "the type of this configuration is missing";
+    let text = "`@type` is missing";
     Problem::new(Severity::Error, at, text).help(help).at_key()
 }
 
@@ -114,7 +114,7 @@ fn pack(any: &MessageDescriptor, type_url: &str, message: &DynamicMessage) -> Dy
     packed
 }
 
-/// Messages that stand under `value` in an Any, because they are not maps of fields.
+/// Messages that are under `value` in an Any, because they are not maps of fields.
 fn is_well_known(descriptor: &MessageDescriptor) -> bool {
     descriptor.package_name() == "google.protobuf"
 }

@@ -1,4 +1,4 @@
-//! A map becomes a message, field by field.
+//! Converts a map to a message, field by field.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::problems::{About, Problem, Severity};
 use crate::{Path, descriptors, features};
 
 impl Reader<'_> {
-    /// What of `node` fits the message. `None` if it is not one at all.
+    /// The part of `node` that fits the message. `None` if it is not a message at all.
     pub(super) fn message(
         &mut self,
         descriptor: &MessageDescriptor,
@@ -24,14 +24,14 @@ impl Reader<'_> {
         }
         let Node::Map(entries) = node else {
             let name = descriptor.name();
-            self.error(at, format!("{name} is a map, not {}", node.kind()));
+            self.error(at, format!("{name} must be a map, not {}", node.kind()));
             self.not_read(node, at);
             return None;
         };
         Some(self.fields(descriptor, entries, at))
     }
 
-    /// A message out of the fields in a map; `@type` belongs to the Any around it.
+    /// A message from the fields in a map; `@type` belongs to the enclosing Any.
     pub(super) fn fields(
         &mut self,
         descriptor: &MessageDescriptor,
@@ -56,7 +56,7 @@ impl Reader<'_> {
                 self.field(&mut message, &field, node, at);
             } else {
                 let text = format!("`{}` is set twice, in two spellings", field.name());
-                // Envoy takes either, by chance.
+                // Envoy uses either one, at random.
                 let at = at.field(field.name());
                 self.report(Problem::new(Severity::Error, &at, text).at_key());
             }
@@ -75,11 +75,10 @@ impl Reader<'_> {
         let at = &parent.field(field.name());
         if let Some((oneof, other)) = other_member_set(message, field) {
             let name = field.name();
-            let text = format!(
-                "`{name}` and `{other}` exclude each other: one {oneof} at most may be set"
-            );
+            let text =
+                format!("`{name}` and `{other}` exclude each other: set at most one {oneof}");
             let problem = Problem::new(Severity::Error, at, text).at_key();
-            self.report(problem.related(&parent.field(&other), "this one is set too"));
+            self.report(problem.related(&parent.field(&other), "also set"));
             self.not_read(node, at);
             return;
         }
@@ -97,8 +96,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The elements of a list. Like Envoy, takes a single value for a list of one and null for an empty
-    /// element, and flattens a list in a list.
+    /// The elements of a list. As in Envoy, a single value is a list of one, null is an empty
+    /// element, and a list in a list is flattened.
     fn list(&mut self, kind: &Kind, node: &Node, at: &Path, list: &mut Vec<Value>) {
         let single = std::slice::from_ref(node);
         let items = match node {
@@ -110,8 +109,8 @@ impl Reader<'_> {
             match item {
                 Node::Null if !is_value(kind) => list.push(kind.default_value()),
                 Node::List(_) if !is_value(kind) => self.list(kind, item, &at, list),
-                // What cannot be read still has a place in the list, so that the paths of what
-                // follows stay right.
+                // An element that cannot be read keeps its place in the list, so that the paths of
+                // later elements are right.
                 _ => list.push(self.value(kind, item, &at).unwrap_or_else(|| kind.default_value())),
             }
         }
@@ -124,7 +123,7 @@ impl Reader<'_> {
         at: &Path,
     ) -> Option<HashMap<MapKey, Value>> {
         let Node::Map(entries) = node else {
-            self.error(at, format!("{} is a map, not {}", field.name(), node.kind()));
+            self.error(at, format!("{} must be a map, not {}", field.name(), node.kind()));
             return None;
         };
         let Kind::Message(entry) = field.kind() else { return None };
@@ -168,13 +167,13 @@ impl Reader<'_> {
         let fields: Vec<_> = descriptor.fields().collect();
         let names = || fields.iter().map(FieldDescriptor::name);
         found.help = match key {
-            "<<" => Some("Envoy does not know merge keys: repeat the fields".to_owned()),
+            "<<" => Some("Envoy does not support merge keys: repeat the fields".to_owned()),
             "config" | "typed_config" if descriptor.get_field_by_name("typed_config").is_some() => {
                 Some("write `typed_config` with an `@type`".to_owned())
             }
             _ => suggest::hint(key, names()),
         };
-        // What the misspelt field should have held is not missed as well.
+        // The field that was misspelt is not reported as missing too.
         found.stands_for = suggest::nearest(key, names()).map(|name| at.field(name));
         found.about = About::UnknownKey;
         self.report(found);
@@ -186,7 +185,7 @@ fn is_value(kind: &Kind) -> bool {
     kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Value")
 }
 
-/// The oneof of a field and the member of it that is set already.
+/// The oneof of a field and its member that is already set.
 fn other_member_set(message: &DynamicMessage, field: &FieldDescriptor) -> Option<(String, String)> {
     let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())?;
     let other = oneof.fields().find(|other| message.has_field(other))?;

@@ -1,8 +1,9 @@
-//! Text to message: YAML, JSON, text format or binary, as lenient as Envoy and no more.
+//! Text to message: YAML, JSON, text format or binary, exactly as lenient as Envoy.
 //!
-//! serde gives a [`Node`], a tree of plain values; [`message`] fits it to Envoy's descriptors. Both go
-//! on after an error. What Envoy takes although proto3-JSON does not (one value for a list, enum
-//! values in lower case, YAML 1.1 booleans, octal numbers) was measured on Envoy 1.40.
+//! serde builds a [`Node`], a tree of plain values; [`message`] fits it to Envoy's descriptors.
+//! Both continue after an error. Where Envoy accepts more than proto3-JSON (one value for a list,
+//! enum values in lower case, YAML 1.1 booleans, octal numbers), its behaviour was measured on
+//! Envoy 1.40.
 
 use std::cell::OnceCell;
 
@@ -14,7 +15,7 @@ use crate::source::{Document, Format};
 use crate::{Path, Problems};
 
 mod any;
-mod doubled_keys;
+mod duplicate_keys;
 mod foreign;
 mod message;
 mod node;
@@ -25,7 +26,7 @@ mod well_known;
 pub(crate) use any::missing_type;
 use node::{Node, Parsed};
 
-/// Reads one text. `None` if nothing of it could be used; otherwise what could.
+/// Reads one text. Returns the usable part, or `None` if there is none.
 pub(crate) fn read(
     document: &Document,
     descriptor: &MessageDescriptor,
@@ -60,18 +61,18 @@ fn read_nodes(
     let is_map = parsed.as_ref().is_ok_and(|parsed| matches!(parsed.root, Node::Map(_)));
     if !is_map && let Some(foreign) = foreign::recognize(text) {
         let foreign::Foreign { program, line } = foreign;
-        let message = format!("this is a configuration of {program}: Corvoy reads Envoy's");
+        let message = format!("this is an {program} configuration, but Corvoy reads Envoy's");
         problems.push(unreadable(document, message, Some((line, 1))));
         return None;
     }
     match parsed {
-        Ok(Parsed { root, more_documents, doubled_keys }) => {
+        Ok(Parsed { root, more_documents, duplicate_keys }) => {
             if more_documents {
-                let text = "only the first document counts: what follows it is not read";
+                let text = "only the first document is read; the others are ignored";
                 problems.push(about(document, Severity::Warning, text));
             }
-            if !doubled_keys.is_empty() {
-                doubled_keys::report(document, text, &doubled_keys, problems);
+            if !duplicate_keys.is_empty() {
+                duplicate_keys::report(document, text, &duplicate_keys, problems);
             }
             let mut reader = Reader::new(document, descriptor.parent_pool(), problems);
             reader.root(descriptor, &root)
@@ -83,7 +84,7 @@ fn read_nodes(
     }
 }
 
-/// A problem with a text as a whole.
+/// A problem with a whole text.
 fn about(document: &Document, severity: Severity, message: impl Into<String>) -> Problem {
     let mut problem = Problem::new(severity, &Path::root(), message);
     problem.spot = Spot::Nowhere;
@@ -91,7 +92,7 @@ fn about(document: &Document, severity: Severity, message: impl Into<String>) ->
     problem
 }
 
-/// A text of which nothing can be used, for what stands at a line and column.
+/// An unusable text, with the line and column of the cause.
 fn unreadable(
     document: &Document,
     message: impl Into<String>,
@@ -107,7 +108,7 @@ struct Reader<'a> {
     document: &'a Document,
     pool: &'a DescriptorPool,
     problems: &'a mut Problems,
-    /// Parsed when a scalar is in doubt, which is rare.
+    /// Parsed when a scalar is ambiguous, which is rare.
     layout: OnceCell<Option<Layout<'a>>>,
 }
 
@@ -125,13 +126,13 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let found = node.kind();
-                self.error(&Path::root(), format!("a configuration is a map, not {found}"));
+                self.error(&Path::root(), format!("a configuration must be a map, not {found}"));
                 None
             }
         }
     }
 
-    /// What a scalar looks like in the text, if it has no quotes.
+    /// The scalar as written, if it has no quotes.
     fn plain_scalar(&self, at: &Path) -> Option<&str> {
         if self.document.format != Format::Yaml {
             return None;
@@ -140,7 +141,7 @@ impl<'a> Reader<'a> {
         layout.as_ref()?.plain_scalar(&at.segments())
     }
 
-    /// Says that nobody looks at what is in `node`, because of an error about all of it.
+    /// Notes that the content of `node` is not checked, because of an error about all of it.
     fn not_read(&mut self, node: &Node, at: &Path) {
         let holds_values = match node {
             Node::List(items) => !items.is_empty(),
@@ -148,7 +149,7 @@ impl<'a> Reader<'a> {
             _ => false,
         };
         if holds_values {
-            self.problems.not_checked(format!("what is in {at}"));
+            self.problems.not_checked(format!("the content of {at}"));
         }
     }
 

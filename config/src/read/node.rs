@@ -44,7 +44,7 @@ pub(super) struct Parsed {
     /// Whether more documents follow the first one. They are ignored.
     pub(super) more_documents: bool,
     /// Keys that appear more than once in a map.
-    pub(super) doubled_keys: BTreeSet<String>,
+    pub(super) duplicate_keys: BTreeSet<String>,
 }
 
 /// Why a text cannot be parsed.
@@ -126,12 +126,12 @@ fn yaml_message(message: &str) -> String {
 #[derive(Debug, Default)]
 struct Census {
     nodes: Cell<usize>,
-    doubled_keys: RefCell<BTreeSet<String>>,
+    duplicate_keys: RefCell<BTreeSet<String>>,
 }
 
 impl Census {
     fn parsed(self, root: Node, more_documents: bool) -> Parsed {
-        Parsed { root, more_documents, doubled_keys: self.doubled_keys.into_inner() }
+        Parsed { root, more_documents, duplicate_keys: self.duplicate_keys.into_inner() }
     }
 }
 
@@ -218,7 +218,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             map.retain(|(key, _)| {
                 let is_last = last.pop().unwrap_or(true);
                 if !is_last {
-                    self.0.doubled_keys.borrow_mut().insert(key.clone());
+                    self.0.duplicate_keys.borrow_mut().insert(key.clone());
                 }
                 is_last
             });

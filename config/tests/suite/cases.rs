@@ -1,17 +1,17 @@
-//! Files that were given to Envoy 1.40, and what came of it.
+//! Configurations and the result of Envoy 1.40 for each.
 
 use std::path::Path;
 
 use corvoy_config::{Loaded, Problems, Source, load, render};
 
-/// What Envoy 1.40 says to `--mode validate`, and what we say where that differs on purpose.
+/// The result of Envoy 1.40's `--mode validate`, and ours where it differs on purpose.
 enum Verdict {
     Accepted,
     Refused,
-    /// Envoy accepts it; we name what Corvoy lacks.
+    /// Envoy accepts it; Corvoy reports what it does not implement.
     Lacking,
-    /// Accepted, and told what is odd: Envoy refuses the router without a type, and says nothing of
-    /// a document that it does not read or of a key that stands twice.
+    /// Accepted with a warning: Envoy rejects the router without a type, and silently accepts a
+    /// second document or a duplicate key.
     Warned,
 }
 
@@ -76,7 +76,7 @@ fn case(name: &str) -> (Option<Loaded>, Problems, String) {
 }
 
 #[test]
-fn every_file_gets_the_verdict_of_envoy() {
+fn every_file_gets_envoys_result() {
     let files = std::fs::read_dir("tests/cases").unwrap().count();
     assert_eq!(files, CASES.len(), "a file in tests/cases has no verdict");
     for (name, verdict) in CASES {

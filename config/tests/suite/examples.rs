@@ -1,4 +1,4 @@
-//! The examples are what an operator copies: each must load without as much as a warning.
+//! Operators copy the examples, so each must load without a warning.
 
 use corvoy_config::{Problems, Source, load, render};
 

@@ -1,5 +1,6 @@
-//! Names and values of headers. Envoy refuses CR, LF and NUL in them and sends everything else as it is:
-//! a name that is no token, a value with a control character. Corvoy refuses what may not be sent.
+//! Names and values of headers. Envoy rejects CR, LF and NUL in them and sends everything else
+//! unchanged, such as a name that is not a token or a value with a control character. Corvoy rejects
+//! them.
 
 use corvoy_config::{Problems, RouteConfiguration, Source, load, load_as, render};
 
@@ -46,7 +47,7 @@ static_resources:
 "#;
 
 #[test]
-fn a_name_that_is_no_token_and_a_value_with_a_control_are_shown_with_a_caret() {
+fn an_invalid_name_and_a_control_character_in_a_value_are_errors() {
     let source = Source::new().merge_yaml("headers.yaml", HEADERS);
     let mut problems = Problems::default();
     load(&source, &mut problems);
@@ -54,7 +55,7 @@ fn a_name_that_is_no_token_and_a_value_with_a_control_are_shown_with_a_caret() {
 }
 
 #[test]
-fn pseudo_headers_and_tokens_of_any_shape_are_names() {
+fn pseudo_headers_and_all_tokens_are_valid_names() {
     let source = Source::new().merge_yaml(
         "headers.yaml",
         r#"

@@ -1,4 +1,4 @@
-//! Whole configurations, as an operator writes them.
+//! Complete configurations, as an operator writes them.
 //!
 //! `cfg(test)` tells clippy that the helpers are tests as well.
 

@@ -29,7 +29,7 @@ fn yaml_on_the_command_line_extends_lists_and_replaces_values() {
 }
 
 #[test]
-fn an_error_points_into_the_text_that_it_comes_from() {
+fn an_error_points_into_its_text() {
     let over = "static_resources:\n  clusters:\n  - { name: b, connect_timeout: -1s }\n";
     let source = merged(over);
     let mut problems = Problems::default();
@@ -41,7 +41,7 @@ fn an_error_points_into_the_text_that_it_comes_from() {
 }
 
 #[test]
-fn whoever_compiles_the_structs_adds_problems_by_path() {
+fn problems_of_the_compiled_structs_are_added_by_path() {
     let source = merged("static_resources: { clusters: [ { name: b, lb_policy: MAGLEV } ] }");
     let mut problems = Problems::default();
     assert!(load(&source, &mut problems).is_some());
@@ -52,7 +52,7 @@ fn whoever_compiles_the_structs_adds_problems_by_path() {
     insta::assert_snapshot!(render(&problems, &source));
 }
 
-/// Its lists begin anew, so the places of its errors say nothing about the merged configuration.
+/// Its lists start at 0, so the positions of its errors do not apply to the merged configuration.
 #[test]
 fn a_text_with_errors_that_is_merged_over_others_is_not_compiled() {
     let source = merged("static_resources: { clusters: [ { nam: b } ] }");
@@ -60,12 +60,12 @@ fn a_text_with_errors_that_is_merged_over_others_is_not_compiled() {
     assert!(load(&source, &mut problems).is_none());
     let rendered = render(&problems, &source);
     let last =
-        "note: not checked because of these errors: what the rest of the configuration means";
+        "note: not checked because of these errors: the values of the rest of the configuration";
     assert_eq!(rendered.lines().last(), Some(last), "{rendered}");
 }
 
 #[test]
-fn the_name_of_a_file_tells_its_format() {
+fn the_extension_of_a_file_determines_its_format() {
     let folder = std::env::temp_dir().join(format!("corvoy-config-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let id = |name: &str, text: &[u8]| {
@@ -87,10 +87,10 @@ fn the_name_of_a_file_tells_its_format() {
     assert_eq!(id("a.YAML", b"node: {id: x}").as_deref(), Ok("x"));
     assert_eq!(id("a.yml", b"node: {id: x}").as_deref(), Ok("x"));
     assert_eq!(id("a.json", b"{\t\"node\": {\"id\": \"x\"}}").as_deref(), Ok("x"));
-    // Envoy takes these as well.
+    // Envoy accepts these as well.
     assert_eq!(id("b.json", b"{node: {'id': 'x',},}").as_deref(), Ok("x"));
     assert_eq!(id("c", br#"{"node": {"id": "on"}}"#).as_deref(), Ok("on"));
-    assert!(id("d.json", b"node: {id: x}").unwrap_err().contains("is named .yaml or .yml"));
+    assert!(id("d.json", b"node: {id: x}").unwrap_err().contains("name a YAML file .yaml or .yml"));
     assert!(id("e.json", br#"{"node": {"id": 5}}"#).unwrap_err().contains("write \"5\""));
     fs::remove_dir_all(&folder).unwrap();
 }

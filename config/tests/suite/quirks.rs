@@ -1,5 +1,5 @@
-//! YAML as Envoy 1.40 takes it. Every verdict here was asked of Envoy's `--mode validate`, in a cluster or
-//! a route with the same field.
+//! YAML as Envoy 1.40 reads it. Every result here was checked with Envoy's `--mode validate`, in a
+//! cluster or a route with the same field.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn cluster(line: &str) -> Result<Cluster, String> {
 
 fn refused(line: &str, why: &str) {
     match cluster(line) {
-        Ok(_) => panic!("`{line}` was taken"),
+        Ok(_) => panic!("`{line}` was accepted"),
         Err(rendered) => assert!(rendered.contains(why), "`{line}`:\n{rendered}"),
     }
 }
@@ -144,26 +144,29 @@ fn one_value_is_a_list_of_one() {
 
 #[test]
 fn a_message_is_a_map() {
-    refused("load_assignment: x", "ClusterLoadAssignment is a map, not a string");
-    refused("load_assignment: [{cluster_name: c}]", "ClusterLoadAssignment is a map, not a list");
-    refused("load_assignment: \"\"", "ClusterLoadAssignment is a map, not a string");
-    refused("typed_extension_protocol_options: []", "is a map, not a list");
+    refused("load_assignment: x", "ClusterLoadAssignment must be a map, not a string");
+    refused(
+        "load_assignment: [{cluster_name: c}]",
+        "ClusterLoadAssignment must be a map, not a list",
+    );
+    refused("load_assignment: \"\"", "ClusterLoadAssignment must be a map, not a string");
+    refused("typed_extension_protocol_options: []", "must be a map, not a list");
     assert_eq!(cluster("load_assignment:").unwrap().load_assignment, None);
 }
 
 #[test]
-fn of_a_key_that_appears_twice_the_last_counts() {
+fn the_last_value_of_a_duplicate_key_is_used() {
     assert_eq!(read::<Node>("id: a\nid: b\n").unwrap().id, "b");
     assert!(read::<Node>("id: a\nid: 5\n").is_err());
     assert_eq!(read::<Node>("id: 5\nid: b\n").unwrap().id, "b");
-    // The last value takes the place of the first, and nothing is merged.
+    // The last value replaces the first; they are not merged.
     let node = read::<Node>("locality: {zone: z}\nlocality: {region: r}\n").unwrap();
     assert_eq!(node.locality.unwrap().zone, "");
 }
 
-/// What is wrong with a text that is named test.yaml or test.json.
-fn told(name: &str, text: &str) -> String {
-    let folder = std::env::temp_dir().join(format!("corvoy-told-{}", std::process::id()));
+/// The problems of a file with this name and text.
+fn rendered(name: &str, text: &str) -> String {
+    let folder = std::env::temp_dir().join(format!("corvoy-quirks-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
@@ -174,7 +177,7 @@ fn told(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_doubled_key_is_a_warning_with_all_its_places() {
+fn a_duplicate_key_is_a_warning_with_all_its_positions() {
     let text = "\
 node: { id: a, cluster: b }
 admin: {}
@@ -189,16 +192,19 @@ static_resources:
 admin: {}
 admin: {}
 ";
-    insta::assert_snapshot!(told("doubled.yaml", text));
+    insta::assert_snapshot!(rendered("duplicate.yaml", text));
 }
 
 #[test]
-fn a_doubled_key_of_json_is_an_error() {
-    insta::assert_snapshot!(told("doubled.json", r#"{"node": {"id": "a"}, "node": {"id": "b"}}"#));
+fn a_duplicate_key_in_json_is_an_error() {
+    insta::assert_snapshot!(rendered(
+        "duplicate.json",
+        r#"{"node": {"id": "a"}, "node": {"id": "b"}}"#
+    ));
 }
 
 #[test]
-fn warnings_are_errors_for_whoever_wants_it() {
+fn warnings_can_be_turned_into_errors() {
     let source = Source::new().merge_yaml("test", "id: a\nid: b\n---\nid: c\n");
     let mut problems = Problems::default();
     assert!(load_as::<Node>(&source, &mut problems).is_some());
@@ -211,7 +217,7 @@ fn warnings_are_errors_for_whoever_wants_it() {
 }
 
 #[test]
-fn a_tab_is_called_a_tab() {
+fn the_error_about_a_tab_names_it() {
     for text in [
         "node:\n\tid: a\n",
         "node:\n  id: a\n\tcluster: b\n",
@@ -231,18 +237,18 @@ fn the_file_of_another_proxy_is_recognized() {
     let nginx = "# site\nuser www-data;\nhttp {\n  server { listen 80; }\n}\n";
     let haproxy = "global\n  maxconn 100\nfrontend www\n  bind :80\n";
     let all = [("nginx.conf", nginx), ("site.yaml", nginx), ("haproxy.cfg", haproxy)];
-    insta::assert_snapshot!(all.map(|(name, text)| told(name, text)).join("\n"));
+    insta::assert_snapshot!(all.map(|(name, text)| rendered(name, text)).join("\n"));
 }
 
 #[test]
-fn only_the_first_document_counts() {
+fn only_the_first_document_is_read() {
     assert_eq!(read::<Node>("id: a\n---\n[\n").unwrap().id, "a");
     assert_eq!(read::<Node>("%YAML 1.1\n---\nid: a\n").unwrap().id, "a");
     assert_eq!(read::<Node>("\u{feff}id: a\r\ncluster: b\r\n").unwrap().cluster, "b");
 }
 
 #[test]
-fn what_follows_the_configuration_is_not_dropped_in_silence() {
+fn text_after_the_configuration_is_never_silently_ignored() {
     for text in ["  id: a\ncluster: b\n", "{id: a}\n{cluster: b}\n", "{id: a} x\n", "id: a\n- b\n"]
     {
         let refused = read::<Node>(text).unwrap_err();
@@ -252,7 +258,7 @@ fn what_follows_the_configuration_is_not_dropped_in_silence() {
     let source = Source::new().merge_yaml("test", "id: a\n---\nid: b\n");
     assert!(load_as::<Node>(&source, &mut problems).is_some());
     let warned = render(&problems, &source);
-    assert!(warned.contains("only the first document counts"), "{warned}");
+    assert!(warned.contains("only the first document is read"), "{warned}");
     for text in ["id: a\n---\n", "id: a\n...\n", "---\nid: a\n# end\n"] {
         let mut problems = Problems::default();
         let source = Source::new().merge_yaml("test", text);
@@ -262,12 +268,12 @@ fn what_follows_the_configuration_is_not_dropped_in_silence() {
 }
 
 #[test]
-fn a_text_without_a_map_is_no_configuration() {
+fn a_text_without_a_map_is_not_a_configuration() {
     for text in ["", "~\n", "# x\n", "---\n", "---\n---\nid: a\n"] {
         assert!(read::<Node>(text).unwrap_err().contains("the configuration is empty"), "{text:?}");
     }
-    assert!(read::<Node>("hello").unwrap_err().contains("is a map, not a string"));
-    assert!(read::<Node>("- id: a").unwrap_err().contains("is a map, not a list"));
+    assert!(read::<Node>("hello").unwrap_err().contains("must be a map, not a string"));
+    assert!(read::<Node>("- id: a").unwrap_err().contains("must be a map, not a list"));
     assert!(read::<Node>("{}").is_ok());
 }
 
@@ -280,11 +286,11 @@ fn any_needs_a_type_that_envoy_has() {
         let any = format!("{{\"@type\": {prefix}/{url}, {explicit}}}");
         assert!(cluster(&options(&any)).is_ok(), "{prefix}");
     }
-    refused(&options("{x: 1}"), "the type of this configuration is missing");
-    refused(&options("{}"), "the type of this configuration is missing");
-    refused(&options(&format!("{{\"@type\": {url}, {explicit}}}")), "is not the URL of a type");
-    refused(&options(&format!("{{\"@type\": /{url}, {explicit}}}")), "is not the URL of a type");
-    // The second is Envoy's, and not among the proto files at hand.
+    refused(&options("{x: 1}"), "`@type` is missing");
+    refused(&options("{}"), "`@type` is missing");
+    refused(&options(&format!("{{\"@type\": {url}, {explicit}}}")), "is not a type URL");
+    refused(&options(&format!("{{\"@type\": /{url}, {explicit}}}")), "is not a type URL");
+    // The second is Envoy's, but not in the proto files that we have.
     for unknown in ["b.C", "xds.type.matcher.v3.IPMatcher"] {
         let any = format!("{{\"@type\": type.googleapis.com/{unknown}}}");
         refused(&options(&any), &format!("unknown type `{unknown}`"));
@@ -300,12 +306,12 @@ fn any_needs_a_type_that_envoy_has() {
 }
 
 #[test]
-fn one_member_of_a_oneof_at_most_is_set() {
+fn at_most_one_member_of_a_oneof_is_set() {
     refused("type: STATIC\ncluster_type: {name: a}", "exclude each other");
     assert!(cluster("type: STATIC\ncluster_type:").is_ok());
 }
 
-/// Envoy takes either value, and not the same one at each start.
+/// Envoy uses either value, not the same one at each start.
 #[test]
 fn a_field_has_one_spelling_at_a_time() {
     refused("altStatName: a\nalt_stat_name: b", "is set twice, in two spellings");
@@ -314,7 +320,7 @@ fn a_field_has_one_spelling_at_a_time() {
 }
 
 #[test]
-fn what_is_lacking_is_called_by_the_word_for_it() {
+fn a_missing_feature_is_called_by_its_usual_name() {
     let socket = |name: &str| {
         let url = format!("type.googleapis.com/envoy.extensions.transport_sockets.{name}");
         format!("transport_socket: {{name: s, typed_config: {{\"@type\": {url}}}}}")
@@ -360,7 +366,7 @@ fn a_missing_type_points_at_its_typed_config() {
 }
 
 #[test]
-fn what_is_refused_may_be_empty_where_that_asks_for_nothing() {
+fn an_unsupported_field_may_be_empty_if_that_has_no_effect() {
     for field in ["least_request_lb_config", "round_robin_lb_config"] {
         assert!(cluster(&format!("{field}: {{}}")).is_ok(), "{field}");
     }
@@ -372,7 +378,7 @@ fn what_is_refused_may_be_empty_where_that_asks_for_nothing() {
 }
 
 #[test]
-fn nothing_in_a_list_is_an_empty_element() {
+fn null_in_a_list_is_an_empty_element() {
     let host =
         read::<RouteConfiguration>("virtual_hosts: [{name: a, domains: [\"*\", ~]}]").unwrap();
     assert_eq!(host.virtual_hosts[0].domains, ["*", ""]);
@@ -395,7 +401,7 @@ fn bytes_are_base64_with_or_without_padding() {
 }
 
 #[test]
-fn fractions_may_have_space_around_them() {
+fn fractions_may_have_white_space_around_them() {
     for text in ["33", "\" 33\"", "\"33.0\\t\""] {
         let cluster =
             cluster(&format!("common_lb_config: {{healthy_panic_threshold: {{value: {text}}}}}"));
@@ -414,7 +420,7 @@ fn free_values_keep_the_types_that_envoy_gives_them() {
 }
 
 #[test]
-fn bombs_are_refused_in_no_time() {
+fn yaml_bombs_are_rejected_quickly() {
     let deep = "[".repeat(100_000);
     assert!(read::<Node>(&deep).unwrap_err().contains("nested deeper than 128"));
     let mut laughs = String::from("metadata:\n  a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
@@ -422,5 +428,5 @@ fn bombs_are_refused_in_no_time() {
         let item = format!("*a{}", i - 1);
         laughs.push_str(&format!("  a{i}: &a{i} [{}]\n", vec![item; 10].join(",")));
     }
-    assert!(read::<Node>(&laughs).unwrap_err().contains("stand for too many values"));
+    assert!(read::<Node>(&laughs).unwrap_err().contains("expand to too many values"));
 }

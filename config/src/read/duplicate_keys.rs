@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::about;
 use crate::Problems;
-use crate::layout::{DoubledKey, Layout};
+use crate::layout::{DuplicateKey, Layout};
 use crate::problems::{Problem, Related, Severity};
 use crate::source::{Document, Format};
 
@@ -23,7 +23,7 @@ pub(super) fn report(
             problems.push(about(document, severity, message));
         }
     }
-    for DoubledKey { key, path, ignored, used } in found {
+    for DuplicateKey { key, path, ignored, used } in found {
         let (severity, message) = verdict(document.format, &key, ignored.len() + 1);
         let mut problem = Problem::new(severity, &path, message);
         problem.document = Some(document.name.clone());
