@@ -1,13 +1,13 @@
-//! The floor: a proxy that parses heads and forwards bytes, and nothing else, on a bare ring.
+//! The floor: a proxy that only parses heads and forwards bytes, on a plain ring.
 //!
-//! It is the least that forwarding costs on this kernel, the limit that proxies are measured
-//! against: one connection to the origin per client, no routing, no header added, no timeouts, no
-//! counters, no pool. One thread; SINGLE_ISSUER and DEFER_TASKRUN; a receive that begins a message
-//! waits for readiness first (POLL_FIRST), and the send of a message's end leaves in the same enter
-//! as the receive that follows it.
+//! It is the least that forwarding costs on this kernel, the limit that proxies are compared with:
+//! one connection to the origin per client, no routing, no added header, no timeouts, no counters,
+//! no pool. One thread; SINGLE_ISSUER and DEFER_TASKRUN; a receive at the start of a message waits
+//! for readiness first (POLL_FIRST), and the send of a message's end is submitted in the same enter
+//! as the next receive.
 //!
-//! Invariant: a slot is given away only when none of its operations is in flight, so the kernel
-//! never writes into a buffer that somebody else owns.
+//! Invariant: a slot is reused only when none of its operations is in flight, so the kernel never
+//! writes into a buffer that has another owner.
 #![expect(unsafe_code, reason = "operations of the ring carry pointers into the slots' buffers")]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,7 +21,7 @@ use rustix::net::Shutdown;
 use crate::http::{self, Body, Head, Malformed};
 use crate::{origin, runtime};
 
-/// Where the floor listens and forwards to.
+/// Where the floor listens, and where it forwards to.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// The address to listen on.
@@ -66,13 +66,13 @@ struct Floor {
     free: Vec<usize>,
 }
 
-/// One client, its connection to the origin, and what travels between them.
+/// One client, its connection to the origin, and the data in transit.
 struct Slot {
-    /// None while nobody has this slot.
+    /// None while the slot is free.
     sockets: Option<Sockets>,
     request: Message,
     answer: Message,
-    /// Whose turn waits until a send out of the buffer it needs is complete.
+    /// The directions that wait for a send from the buffer that they need.
     turn: Option<Way>,
     in_flight: u32,
     closing: bool,
@@ -83,7 +83,7 @@ struct Sockets {
     origin: OwnedFd,
 }
 
-/// One direction: what was received and not yet sent on.
+/// One direction: bytes that were received but not sent yet.
 struct Message {
     buffer: Box<[u8]>,
     filled: usize,
@@ -145,7 +145,7 @@ impl Floor {
         if fd < 0 {
             return;
         }
-        // SAFETY: the kernel made this descriptor for us in this completion; nobody else owns it.
+        // SAFETY: the kernel created this descriptor in this completion; it has no other owner.
         let client = unsafe { OwnedFd::from_raw_fd(fd) };
         let Ok(origin) = TcpStream::connect(self.origin) else { return };
         origin.set_nodelay(true).ok();
@@ -159,7 +159,7 @@ impl Floor {
         self.receive(index, Way::Request, true);
     }
 
-    /// Some bytes arrived: send them on, and ask for what comes next. None: this pair is over.
+    /// Some bytes arrived: sends them, and receives the next ones. None: this pair is finished.
     fn received(&mut self, index: usize, way: Way, result: i32) -> Option<()> {
         let slot = self.slots.get_mut(index)?;
         slot.in_flight -= 1;
@@ -204,7 +204,7 @@ impl Floor {
         Some(())
     }
 
-    /// The other side speaks next.
+    /// The other side sends next.
     fn turn(&mut self, index: usize, way: Way) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         if way == Way::Request && !slot.answer.keep_alive {
@@ -226,7 +226,7 @@ impl Floor {
         slot.in_flight += 1;
         let space = slot.message(way).space();
         let length = u32::try_from(space.len()).unwrap_or(u32::MAX);
-        // The first bytes of a message are hardly ever there yet: do not try before they are.
+        // The first bytes of a message are rarely there yet: wait for readiness.
         let flags = if begins { POLL_FIRST } else { 0 };
         let entry = opcode::Recv::new(fd, space.as_mut_ptr(), length).ioprio(flags);
         self.push(&entry.build().user_data(Operation::Receive(index, way).user_data()));
@@ -251,11 +251,11 @@ impl Floor {
             if pushed.is_ok() {
                 return;
             }
-            self.ring.submit().ok(); // the queue is full: hand it over, then there is room
+            self.ring.submit().ok(); // the queue is full: submitting makes room
         }
     }
 
-    /// What is in flight on both sockets completes; the last completion gives the slot away.
+    /// Waits for the operations in flight on both sockets; the last completion frees the slot.
     fn close(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.closing = true;
@@ -289,7 +289,7 @@ impl Slot {
         self.closing = false;
     }
 
-    /// The socket that messages of this way come from.
+    /// The socket that this direction reads from.
     fn socket(&self, way: Way) -> Option<types::Fd> {
         let Sockets { client, origin } = self.sockets.as_ref()?;
         Some(types::Fd(match way {
@@ -332,7 +332,7 @@ impl Message {
         self.buffer.get_mut(self.filled..).unwrap_or_default()
     }
 
-    /// Accounts for received bytes and says whether the message ends with them.
+    /// Counts received bytes and returns whether the message ends with them.
     fn take(&mut self, received: usize, way: Way) -> Result<Taken, Malformed> {
         self.filled += received;
         let (mut body, begin) = match self.body {
@@ -348,7 +348,7 @@ impl Message {
         };
         let rest = self.bytes().get(begin..).unwrap_or_default();
         if body.consume(rest)? < rest.len() {
-            return Err(Malformed); // nobody pipelines in a bench
+            return Err(Malformed); // the bench does not pipeline
         }
         self.body = Some(body);
         Ok(Taken::Bytes { complete: body.is_complete() })
@@ -408,7 +408,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_survives_its_journey_through_the_kernel() {
+    fn an_operation_survives_the_round_trip_through_user_data() {
         for slot in [0, 1, 14_999] {
             for way in [Way::Request, Way::Answer] {
                 for operation in [Operation::Receive(slot, way), Operation::Send(slot, way)] {
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_origin_answers_arrives_through_the_floor() {
+    fn the_floor_forwards_the_origins_answer() {
         let origin = origin::tests::on_a_thread();
         let listener = origin::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Generators that others wrote, as a check of ours: wrk and oha, closed loop.
+//! Other load generators, to check ours: wrk and oha, closed loop.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ impl Tool {
     pub(crate) fn is_installed(self) -> bool {
         let mut command = Command::new(self.program());
         command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok() // wrk says its version and calls it an error
+        command.status().is_ok() // wrk prints its version and exits with an error
     }
 
     pub(crate) fn program(self) -> &'static str {
@@ -51,7 +51,7 @@ impl Tool {
         }
     }
 
-    /// Runs it to its end; the figures are the tool's own.
+    /// Runs the tool to completion; the figures are its own.
     pub(crate) fn run(self, cores: &str, line: &[String]) -> anyhow::Result<Figures> {
         let output = pinned(cores, line).stderr(Stdio::null()).output();
         let text = String::from_utf8(output.context("setpriv and taskset (util-linux)")?.stdout)?;

@@ -1,9 +1,9 @@
-//! The guard of the plain path: instructions and system calls per request against the committed
-//! record. Both hardly depend on how busy the machine is, so a build server can hold them.
+//! Guards the plain path: compares instructions and system calls per request with the committed
+//! record. Both hardly depend on the load of the machine, so CI can check them.
 //!
-//! One connection, because with several the number of system calls depends on who waits for whom.
-//! Instructions depend on the compiler: against a record of another one they are held with a wider
-//! limit, and the guard says so. What cannot be counted here is skipped by name.
+//! With several connections the number of system calls depends on timing, so there is only one.
+//! Instructions depend on the compiler: with a different one the limit is wider, and the guard says
+//! so. What cannot be counted here is skipped with a message.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +20,7 @@ use crate::runtime;
 use crate::scenario::Ask;
 use crate::summary::Figures;
 
-/// What to compare with what.
+/// What to compare.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// The committed record.
@@ -34,22 +34,22 @@ pub(crate) struct Options {
     port: u16,
 }
 
-/// What one small GET costs.
+/// The cost of one small GET.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Cost {
     build: Build,
-    /// User-space instructions, under epoll: valgrind cannot follow a ring.
+    /// User-space instructions, under epoll: valgrind does not support io_uring.
     instructions_per_request: Option<f64>,
-    /// System calls, on the ring that the kernel gives.
+    /// System calls, with the best ring that the kernel offers.
     syscalls_per_request: Option<f64>,
 }
 
-/// What the instructions of a program depend on, beside its source.
+/// What the instructions of a program depend on besides its source.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Build {
     architecture: String,
     rustc: String,
-    /// Of Cargo.toml.
+    /// The profile in Cargo.toml.
     profile: String,
 }
 
@@ -58,13 +58,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     runtime::raise_descriptor_limit();
     let name = options.file.display();
     if let Err(error) = runtime::block_on(async {}) {
-        return say(&format!("SKIPPED: origin and client need what is refused here: {error:#}"));
+        return say(&format!("SKIPPED: origin and client cannot run here: {error:#}"));
     }
     let cost = measure(&Peer::Corvoy.find()?, options.port)?;
     if options.record {
         let Cost { build: _, instructions_per_request, syscalls_per_request } = &cost;
         if instructions_per_request.is_none() || syscalls_per_request.is_none() {
-            bail!("a record has both figures: valgrind and strace have to work");
+            bail!("a record needs both figures: install valgrind and strace");
         }
         fs::write(&options.file, serde_json::to_string_pretty(&cost)? + "\n")?;
         return say(&format!("{name}: recorded {cost:?}"));
@@ -113,7 +113,7 @@ fn measure(corvoy: &Installed, port: u16) -> anyhow::Result<Cost> {
 }
 
 impl Build {
-    /// Corvoy stands beside this program, built by the same command.
+    /// Corvoy's binary is beside this program, built by the same command.
     fn of_this() -> Self {
         let program = std::env::current_exe().unwrap_or_default();
         let profile = program.parent().and_then(|folder| folder.file_name()).unwrap_or_default();
@@ -125,13 +125,13 @@ impl Build {
     }
 }
 
-/// One figure against its record.
+/// One figure and its record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Finding {
     name: &'static str,
     recorded: f64,
     measured: f64,
-    /// What is allowed over the record, as a factor.
+    /// The allowed increase over the record, as a factor.
     limit: f64,
 }
 
@@ -145,8 +145,8 @@ impl Finding {
         let percent = |factor: f64| (factor - 1.0) * 100.0;
         let (change, allowed) = (percent(measured / recorded), percent(*limit));
         let verdict = match () {
-            () if self.is_worse() => "too much",
-            () if measured * limit < *recorded => "better: record it",
+            () if self.is_worse() => "above the limit",
+            () if measured * limit < *recorded => "improved: update the record",
             () => "fine",
         };
         format!(
@@ -155,7 +155,7 @@ impl Finding {
     }
 }
 
-/// The figures that both have and that can be compared.
+/// The figures that both have and that are comparable.
 fn compare(recorded: &Cost, measured: &Cost) -> Vec<Finding> {
     let finding = |name, recorded: Option<f64>, measured: Option<f64>, limit| {
         Some(Finding { name, recorded: recorded?, measured: measured?, limit })
@@ -180,9 +180,9 @@ fn say(line: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stderr(), "guard: {line}")?)
 }
 
-/// What is allowed over the record.
+/// The allowed increase over the record.
 const WORSE: f64 = 1.03;
-/// A compiler's release changes this much by itself.
+/// A new compiler release changes about this much.
 const WORSE_BY_ANOTHER_COMPILER: f64 = 1.1;
 
 #[cfg(test)]
@@ -209,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gain_asks_to_be_recorded() {
+    fn an_improvement_should_be_recorded() {
         let findings = compare(&cost(9000.0, 4.0), &cost(8000.0, 4.0));
-        assert!(findings[0].describe().ends_with("better: record it"));
+        assert!(findings[0].describe().ends_with("improved: update the record"));
     }
 
     #[test]
-    fn another_compiler_may_do_a_little_worse_and_system_calls_are_the_same_to_it() {
+    fn another_compiler_gets_a_wider_limit_for_instructions_only() {
         let by_another = |instructions, syscalls| {
             let mut cost = cost(instructions, syscalls);
             cost.build.rustc = "1.96.0".to_owned();
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn another_architecture_has_other_instructions_and_the_same_system_calls() {
+    fn on_another_architecture_only_system_calls_are_compared() {
         let mut other = cost(20_000.0, 4.2);
         other.build.architecture = "aarch64".to_owned();
         assert_eq!(too_much(&other), ["system calls per request"]);
     }
 
     #[test]
-    fn what_was_not_counted_is_not_compared() {
+    fn only_counted_figures_are_compared() {
         let uncounted = Cost { instructions_per_request: None, ..cost(1.0, 4.0) };
         assert_eq!(compare(&cost(9000.0, 4.0), &uncounted).len(), 1);
     }

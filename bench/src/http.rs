@@ -1,7 +1,7 @@
-//! The little of HTTP/1 that a bench needs: where a head ends and how long its body is.
+//! The part of HTTP/1 that a bench needs: where a head ends and how long its body is.
 //!
-//! What it is not: a validating codec. Both ends are ours or a proxy under test, so it reads what
-//! well-behaved peers write and calls everything else [`Malformed`].
+//! It is not a validating codec. Both ends are ours or a proxy under test, so it parses what
+//! well-behaved peers write, and everything else is [`Malformed`].
 
 use std::mem::MaybeUninit;
 
@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Malformed;
 
-/// What is left of a message body.
+/// The rest of a message body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Body {
     Complete,
@@ -18,7 +18,7 @@ pub(crate) enum Body {
     UntilClose,
 }
 
-/// Where in a chunked body the next byte stands.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Chunk {
     Size(u64),
@@ -28,7 +28,7 @@ pub(crate) enum Chunk {
     Trailer { empty: bool },
 }
 
-/// A complete head: how many bytes it takes and what follows it.
+/// A complete head: its length and the body that follows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Head {
     pub(crate) len: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Head {
 
 const FIELDS_MAX: usize = 64;
 
-/// Reads a request head; `None` until it is complete. The target is a slice of `bytes`.
+/// Parses a request head; `None` until it is complete. The target is a slice of `bytes`.
 pub(crate) fn request(bytes: &[u8]) -> Result<Option<(Head, &str)>, Malformed> {
     let mut fields = [MaybeUninit::uninit(); FIELDS_MAX];
     let mut head = httparse::Request::new(&mut []);
@@ -51,7 +51,7 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<(Head, &str)>, Malformed> {
     }
 }
 
-/// Reads the head of the answer to a GET or POST; `None` until it is complete.
+/// Parses the head of the answer to a GET or POST; `None` until it is complete.
 pub(crate) fn response(bytes: &[u8]) -> Result<Option<(Head, u16)>, Malformed> {
     let mut fields = [MaybeUninit::uninit(); FIELDS_MAX];
     let mut head = httparse::Response::new(&mut []);
@@ -100,7 +100,7 @@ impl Body {
         self == Self::Complete
     }
 
-    /// Takes what belongs to this body from the front of `bytes` and says how much that was.
+    /// Consumes the bytes of this body at the start of `bytes` and returns their number.
     pub(crate) fn consume(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         match self {
             Self::Complete => Ok(0),
@@ -166,17 +166,17 @@ impl Chunk {
     }
 }
 
-/// One answer as it comes in, in pieces of any size.
+/// An answer that arrives in pieces of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    /// Only filled when a head did not arrive in one piece.
+    /// Only filled if a head did not arrive in one piece.
     partial: Vec<u8>,
     head: Option<(Head, u16)>,
     body_bytes: u64,
 }
 
 impl Answer {
-    /// Takes the next bytes of the connection; true when the answer is complete.
+    /// Adds the next bytes of the connection; true when the answer is complete.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<bool, Malformed> {
         let rest = match self.head {
             Some(_) => bytes,
@@ -202,12 +202,12 @@ impl Answer {
         let taken = head.body.consume(rest)?;
         self.body_bytes += taken as u64;
         if taken < rest.len() {
-            return Err(Malformed); // nobody asked for a second answer
+            return Err(Malformed); // an unexpected second answer
         }
         Ok(head.body.is_complete())
     }
 
-    /// The connection ended; true when that is how this answer ends.
+    /// The connection was closed; true if that is how this answer ends.
     pub(crate) fn ends_with_connection(&self) -> bool {
         self.head.is_some_and(|(head, _)| head.body == Body::UntilClose)
     }
@@ -234,7 +234,7 @@ mod tests {
         5;x=y\r\nhello\r\nA\r\n0123456789\r\n0\r\ntrailer: 1\r\n\r\n";
 
     #[test]
-    fn a_request_says_its_target_and_the_length_of_its_body() {
+    fn a_request_head_has_a_target_and_a_body_length() {
         let bytes = b"POST /13?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\nabc";
         let (head, target) = request(bytes).unwrap().unwrap();
         assert_eq!(target, "/13?x=1");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_head_asks_for_more() {
+    fn an_incomplete_head_needs_more_bytes() {
         assert_eq!(request(b"GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
     }
 
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_behind_the_answer_is_a_misdeed() {
+    fn a_byte_after_the_answer_is_an_error() {
         let mut answer = Answer::default();
         assert_eq!(answer.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nabc"), Err(Malformed));
     }

@@ -1,5 +1,5 @@
-//! The bench of Corvoy: an origin, a load generator, the floor, and the runner that measures
-//! proxies against each other. `scripts/bench` is the way in; docs/BENCHMARKS.md has the results.
+//! The bench of Corvoy: an origin, a load generator, the floor, and the runner that compares
+//! proxies. Start it with `scripts/bench`; docs/BENCHMARKS.md has the results.
 
 mod origin;
 
@@ -31,17 +31,17 @@ use clap::Parser;
 #[derive(Debug, clap::Parser)]
 #[command(name = "corvoy-bench", about, max_term_width = 100)]
 enum Command {
-    /// Answer requests at less cost than any proxy.
+    /// Answer requests, at less cost than any proxy.
     Origin(origin::Options),
-    /// Send requests and say how long the answers took.
+    /// Send requests and print the latencies.
     Load(load::Options),
     /// Forward requests at the least cost that this kernel allows.
     Floor(floor::Options),
-    /// Measure the peers against each other and write the record.
+    /// Measure the peers against each other and write the results.
     Run(run::Options),
-    /// Write the summary of a record again, from its raw data.
+    /// Write the summary of earlier results again, from their raw data.
     Report(report::Options),
-    /// Hold the plain path against its committed record.
+    /// Compare the plain path with its committed record.
     Guard(guard::Options),
 }
 

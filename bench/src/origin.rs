@@ -1,11 +1,11 @@
-//! The origin behind every proxy: answers that were built once, sent with one write.
+//! The origin behind every proxy: prepared answers, each sent with one write.
 //!
-//! The last segment of the path names the answer, so any routing prefix may stand before it:
-//! `/13`, `/1k`, `/64k`, `/1m`, `/10m`, or `/chunked` (16 chunks of 4 KiB, one write each).
-//! Scripted slowness comes with the query: `delay_ms=50` waits before the answer, with `every=100`
-//! only at each hundredth request of a connection, and `gap_ms=5` waits between chunks.
+//! The last segment of the path names the answer, so any routing prefix may precede it: `/13`,
+//! `/1k`, `/64k`, `/1m`, `/10m`, or `/chunked` (16 chunks of 4 KiB, one write each). The query
+//! configures delays: `delay_ms=50` waits before the answer, with `every=100` only for every
+//! hundredth request of a connection, and `gap_ms=5` waits between chunks.
 //!
-//! What it is not: a web server. It answers in order, reads and drops bodies, and trusts its client.
+//! It is not a web server: it answers in order, discards bodies, and trusts its client.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,12 +48,12 @@ async fn serve(listener: std::net::TcpListener, site: &'static Site) -> anyhow::
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(monoio::spawn(connection(stream, site))),
-            Err(_) => monoio::time::sleep(ACCEPT_PAUSE).await, // out of descriptors: others will close
+            Err(_) => monoio::time::sleep(ACCEPT_PAUSE).await, // out of descriptors: retry later
         }
     }
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 enum End {
     Closed,
 }
@@ -80,9 +80,9 @@ struct Connection {
     read: monoio::net::tcp::TcpOwnedReadHalf,
     write: monoio::net::tcp::TcpOwnedWriteHalf,
     site: &'static Site,
-    /// Where the kernel puts what it received.
+    /// The receive buffer.
     chunk: Vec<u8>,
-    /// A head that came in pieces.
+    /// A head that arrived in pieces.
     partial: Vec<u8>,
     served: u64,
 }
@@ -154,7 +154,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Both go to the ring at once: for a small answer that is one system call instead of two.
+    /// Submits both at once: for a small answer that is one system call instead of two.
     async fn send_and_receive(&mut self, page: &'static Page, gap: Duration) -> Result<(), End> {
         let [piece] = page.pieces.as_slice() else {
             self.send(page, gap).await?;
@@ -173,7 +173,7 @@ impl Connection {
     }
 }
 
-/// What a request target asks for.
+/// What a request target requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Ask {
     page: Name,
@@ -223,13 +223,13 @@ impl Name {
     }
 }
 
-/// One answer, as the writes that send it.
+/// One answer, as its writes.
 #[derive(Debug)]
 struct Page {
     pieces: Vec<&'static [u8]>,
 }
 
-/// Every answer, with `connection: close` and without. Lives as long as the process.
+/// Every answer, with and without `connection: close`. Lives as long as the process.
 #[derive(Debug)]
 struct Site {
     keep_alive: Pages,
@@ -320,7 +320,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::http::Answer;
 
-    /// An origin that serves as long as the tests run.
+    /// An origin that serves until the tests end.
     pub(crate) fn on_a_thread() -> SocketAddr {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
@@ -329,7 +329,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_last_segment_names_the_answer_and_the_query_its_slowness() {
+    fn the_last_segment_names_the_answer_and_the_query_its_delays() {
         let ask = Ask::parse("/r999/64k?delay_ms=20&every=100&gap_ms=3");
         assert_eq!(ask.page, Name::Kilobytes64);
         assert_eq!((ask.delay, ask.every), (Duration::from_millis(20), 100));
@@ -358,7 +358,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_chunked_answer_is_complete_after_its_last_piece_only() {
+    fn a_chunked_answer_is_complete_only_after_its_last_piece() {
         let mut answer = Answer::default();
         let pieces = &site_chunked().pieces;
         for piece in &pieces[..pieces.len() - 1] {

@@ -1,4 +1,4 @@
-//! The monoio runtime that the origin and the load generator share.
+//! The monoio runtime of the origin and the load generator.
 
 use std::future::Future;
 
@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const ENTRIES: u32 = 4096;
 const COMPLETIONS: u32 = 16_384;
 
-/// Runs `main` on a ring of this thread that completes only when asked (DEFER_TASKRUN).
+/// Runs `main` on a ring of this thread that completes only on request (DEFER_TASKRUN).
 pub(crate) fn block_on<F: Future>(main: F) -> anyhow::Result<F::Output> {
     let mut builder = io_uring::IoUring::builder();
     builder
@@ -26,18 +26,18 @@ pub(crate) fn block_on<F: Future>(main: F) -> anyhow::Result<F::Output> {
     Ok(runtime.block_on(main))
 }
 
-/// Lets this process hold as many sockets as the kernel allows it to.
+/// Raises the limit of open sockets as far as the kernel allows.
 pub(crate) fn raise_descriptor_limit() {
     let wanted = Some(65_536);
     let limit = getrlimit(Resource::Nofile);
     let privileged = setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: wanted });
     if privileged.is_err() {
-        // Without privilege the hard limit is what we can have; a shortage shows as a connect error.
+        // Without privileges the hard limit is the maximum; a shortage shows as a connect error.
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();
     }
 }
 
-/// How many descriptors a process may have.
+/// The number of descriptors that a process may have.
 pub(crate) fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

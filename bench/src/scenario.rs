@@ -1,6 +1,5 @@
-//! What is measured, one line each. A scenario is a shape of configuration, a load, and the figure
-//! that the peers are compared by; access logs and a reload in the middle of a run come here as
-//! further lines.
+//! The scenarios, one line each. A scenario has a shape of configuration, a load, and the figure by
+//! which the peers are compared.
 
 use crate::peers::Shape;
 
@@ -11,17 +10,17 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     pub(crate) shape: Shape,
     pub(crate) measure: Measure,
-    /// For how many threads of the proxy the cores are divided.
+    /// The number of proxy threads that the cores are divided for.
     pub(crate) room: usize,
-    /// The figure that ratios are made of.
+    /// The figure of the ratios.
     pub(crate) figure: &'static str,
-    /// Scenarios that stand beside each other and have the same word here take their rounds in turn,
-    /// because they are compared with each other: a machine is not the same half an hour later.
+    /// Scenarios with the same word here run their rounds alternately, because they are compared
+    /// with each other and the machine changes over time.
     pub(crate) batch: &'static str,
 }
 
 impl Scenario {
-    /// Counts hardly vary, and valgrind takes its time.
+    /// Counts hardly vary, and valgrind is slow.
     pub(crate) fn rounds_max(&self) -> usize {
         match self.measure {
             Measure::Instructions(_) => 2,
@@ -33,15 +32,15 @@ impl Scenario {
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Measure {
-    /// Our generator, each connection asking again when it was answered.
+    /// Our generator; each connection sends its next request after the answer.
     Closed(Ask),
-    /// Another generator, to check ours by.
+    /// Another generator, to check ours.
     Foreign(Tool, Ask),
     /// Constant rate, in percent of the reference peer's peak.
     Rate { percent: u64, ask: Ask },
-    /// Connections that asked once and then stay silent.
+    /// Connections that sent one request and are idle.
     Idle { connections: usize },
-    /// From exec to the first answer, and the memory then held.
+    /// The time from exec to the first answer, and the memory then.
     Start,
     /// System calls per request.
     Syscalls(Ask),
@@ -49,18 +48,18 @@ pub(crate) enum Measure {
     Instructions(Ask),
 }
 
-/// A generator that others wrote.
+/// A third-party generator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Tool {
     Wrk,
     Oha,
 }
 
-/// What the clients ask for.
+/// What the clients request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     pub(crate) page: &'static str,
-    /// Length of the answer's body, chunk framing included where that is known.
+    /// Length of the answer's body, including chunk framing where that is known.
     pub(crate) expect_bytes: Option<u64>,
     pub(crate) connections: usize,
     pub(crate) body: usize,
@@ -125,13 +124,13 @@ pub(crate) fn all() -> Vec<Scenario> {
     all
 }
 
-/// The small GET, and what should not make it dearer.
+/// The small GET, and features that should not make it more expensive.
 fn variants() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (name, about, shape) in [
         ("get-64", "13 B, 64 connections", Shape::PLAIN),
-        ("routes-1000", "1,000 routes to 1,000 clusters, the last one asked for", many(1000, 1000)),
-        ("routes-10000", "10,000 routes to one cluster, the last one asked for", many(10_000, 1)),
+        ("routes-1000", "1,000 routes to 1,000 clusters, the last one requested", many(1000, 1000)),
+        ("routes-10000", "10,000 routes to one cluster, the last one requested", many(10_000, 1)),
         ("retries", "retries configured, none needed", Shape { retries: true, ..Shape::PLAIN }),
     ] {
         all.push(Scenario { shape, batch: "variants", ..cpu(name, about, Ask::PLAIN) });
@@ -146,7 +145,7 @@ fn variants() -> Vec<Scenario> {
     all
 }
 
-/// The scenarios that show in a few minutes whether everything works.
+/// The scenarios that check in a few minutes that everything works.
 pub(crate) const QUICK: [&str; 9] = [
     "start",
     "get-64",
@@ -159,7 +158,7 @@ pub(crate) const QUICK: [&str; 9] = [
     "rate-70",
 ];
 
-/// The scenario whose peak the rates are percentages of.
+/// The scenario whose peak is the base of the rates.
 pub(crate) const PEAK: &str = "get-64";
 
 const RATES: [(&str, &str, u64); 6] = [

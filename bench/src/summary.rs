@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What was measured of one peer in one round of one scenario: figure by name.
+/// The results of one peer in one round of one scenario: figures by name.
 pub(crate) type Figures = BTreeMap<String, f64>;
 
-/// One measurement, or why there is none.
+/// One measurement, or why it failed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Sample {
     pub(crate) scenario: String,
@@ -19,7 +19,7 @@ pub(crate) struct Sample {
     pub(crate) failure: Option<String>,
 }
 
-/// The middle of several values, and their extremes.
+/// The median of several values, and their range.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -28,14 +28,14 @@ pub(crate) struct Spread {
     pub(crate) count: usize,
 }
 
-/// How one peer stands to another in one figure.
+/// The ratio of two peers in one figure.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Ratio {
     pub(crate) of: String,
     pub(crate) to: String,
     /// The ratio of the two medians.
     pub(crate) medians: f64,
-    /// The ratios round by round, where both peers have one.
+    /// The ratios per round, where both peers have a value.
     pub(crate) rounds: Spread,
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn spread(
     Spread::of(by_round(samples, scenario, peer, figure).into_values())
 }
 
-/// How `of` stands to `to`: the medians against each other, and each round by itself.
+/// The ratio of `of` to `to`: of the medians, and of each round.
 pub(crate) fn ratio(
     samples: &[Sample],
     scenario: &str,
@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_odd_count_is_a_value_and_of_an_even_count_lies_between_two() {
+    fn the_median_of_an_odd_count_is_a_value_and_of_an_even_count_is_between_two() {
         assert_eq!(Spread::of([3.0, 1.0, 9.0]).unwrap().median, 3.0);
         assert_eq!(Spread::of([4.0, 1.0, 9.0, 2.0]).unwrap().median, 3.0);
         assert_eq!(Spread::of([]), None);
     }
 
     #[test]
-    fn one_disturbed_round_moves_the_range_and_not_the_median() {
+    fn one_outlier_changes_the_range_but_not_the_median() {
         let spread = Spread::of([10.0, 11.0, 10.5, 90.0, 10.2]).unwrap();
         assert_eq!((spread.median, spread.min, spread.max), (10.5, 10.0, 90.0));
     }

@@ -1,4 +1,4 @@
-//! One client: a connection that asks and reads, and is made again when it is gone.
+//! One client: a connection that sends requests, and reconnects when it was closed.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 use crate::http::Answer;
 use crate::load::record::Failure;
 
-/// What every client of a run asks for, and what it takes for an answer.
+/// The request of every client, and the expected answer.
 #[derive(Debug)]
-pub(crate) struct Errand {
+pub(crate) struct Job {
     pub(crate) target: SocketAddr,
     pub(crate) request: &'static [u8],
     pub(crate) expect_status: u16,
     pub(crate) expect_bytes: Option<u64>,
-    /// Receive buffers of clients that wait for nothing; the last one used is the next one out.
+    /// Receive buffers of idle clients; the last one used is reused first.
     buffers: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Outcome {
     pub(crate) keep_alive: bool,
 }
 
-impl Errand {
+impl Job {
     pub(crate) fn new(target: SocketAddr, request: Vec<u8>) -> Self {
         let (request, buffers) = (Vec::leak(request), RefCell::new(Vec::new()));
         Self { target, request, expect_status: 200, expect_bytes: None, buffers }
@@ -47,7 +47,7 @@ impl Errand {
         Ok(Wire { read, write })
     }
 
-    /// Asks once. The send and the first receive leave in one system call.
+    /// Sends one request. The send and the first receive are submitted in one system call.
     pub(crate) async fn ask(&self, wire: &mut Wire) -> Result<Outcome, Failure> {
         let buffer = self.buffers.borrow_mut().pop();
         let buffer = buffer.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));

@@ -1,11 +1,11 @@
 //! The load generator: thousands of connections on one ring, at a constant rate or as fast as they
 //! are answered.
 //!
-//! At a constant rate (open loop) a request's latency counts from the instant it was due, so a
+//! At a constant rate (open loop) the latency of a request counts from the time it was due, so a
 //! proxy that stalls is charged for every request that should have been sent meanwhile. `--gated`
 //! lets the runner read the proxy's CPU time at the right moments: the generator connects and warms
-//! up, writes `ready`, waits for a line, runs, writes its summary as one line of JSON, and holds its
-//! connections until its standard input ends.
+//! up, writes `ready`, waits for a line, runs, writes its summary as one line of JSON, and keeps
+//! its connections open until its standard input ends.
 
 pub(crate) mod client;
 pub(crate) mod pace;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::load::client::Errand;
+use crate::load::client::Job;
 use crate::load::pace::{Pace, SECOND_NS};
 use crate::load::record::{Record, Summary};
 use crate::load::shared::Shared;
@@ -35,14 +35,16 @@ pub(crate) struct Options {
     /// The path to ask for.
     #[arg(long, default_value = "/13")]
     pub(crate) path: String,
-    /// How many connections to hold.
+    /// How many connections to open.
     #[arg(long, default_value_t = 64)]
     pub(crate) connections: usize,
-    /// Requests per second (open loop); without it each connection asks again when it was answered.
+    /// Requests per second (open loop); without it each connection sends its next request after the
+    /// answer.
     #[arg(long)]
     pub(crate) rate: Option<u64>,
-    /// Send what is due every so many microseconds (open loop): seldom enough that a client on a busy
-    /// core keeps up, often enough that bursts stay small. Latency counts from the due time anyway.
+    /// Send the due requests once per this many microseconds (open loop): rarely enough that a
+    /// client on a busy core keeps up, often enough that bursts stay small. Latency counts from the
+    /// due time anyway.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     pub(crate) tick_us: u32,
     /// How many seconds to run.
@@ -57,22 +59,22 @@ pub(crate) struct Options {
     /// Send this many additional header fields.
     #[arg(long, default_value_t = 0)]
     pub(crate) headers: usize,
-    /// A new connection for each request.
+    /// Use a new connection for each request.
     #[arg(long)]
     pub(crate) close: bool,
-    /// Requests that each connection makes before the run begins.
+    /// Requests that each connection sends before the run starts.
     #[arg(long, default_value_t = 1)]
     pub(crate) warm: u64,
-    /// Another length of the body than this is a failure.
+    /// Treat another body length than this as a failure.
     #[arg(long)]
     pub(crate) expect_bytes: Option<u64>,
     /// Write the percentile table of the latencies here.
     #[arg(long)]
     pub(crate) hgrm: Option<PathBuf>,
-    /// Write the summary here too.
+    /// Also write the summary to this file.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
-    /// Obey the runner on standard input and output.
+    /// Follow the runner's commands on standard input and output.
     #[arg(long)]
     pub(crate) gated: bool,
     /// Show no progress.
@@ -80,20 +82,20 @@ pub(crate) struct Options {
     pub(crate) quiet: bool,
 }
 
-/// Runs once and says what it saw.
+/// Runs once and prints the result.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     runtime::raise_descriptor_limit();
     runtime::block_on(drive(options))?
 }
 
 async fn drive(options: &Options) -> anyhow::Result<()> {
-    let mut errand = Errand::new(options.target, request(options));
-    errand.expect_bytes = options.expect_bytes;
-    let errand = Rc::new(errand);
-    let warming_up = shared::warm_up(&errand, options);
+    let mut job = Job::new(options.target, request(options));
+    job.expect_bytes = options.expect_bytes;
+    let job = Rc::new(job);
+    let warming_up = shared::warm_up(&job, options);
     let wires = monoio::time::timeout(WARM_UP_MAX, warming_up)
         .await
-        .context("the target did not answer everybody in time")??;
+        .context("the target did not answer every client in time")??;
     let mut orders = io::stdin().lock().lines();
     if options.gated {
         say("ready")?;
@@ -101,7 +103,7 @@ async fn drive(options: &Options) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    let shared = Shared::new(Rc::clone(&errand), pace(options), Record::new()?, options);
+    let shared = Shared::new(Rc::clone(&job), pace(options), Record::new()?, options);
     let wires = shared::drive(&shared, wires).await;
     let summary = shared.summary();
     let line = serde_json::to_string(&summary)?;
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_stalls_is_charged_for_all_who_waited() {
+    fn a_stall_is_charged_for_every_waiting_request() {
         let origin = crate::origin::tests::on_a_thread();
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("summary.json");

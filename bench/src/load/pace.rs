@@ -1,25 +1,25 @@
-//! When the next request goes out. Pure: time is an argument, in nanoseconds since the run began.
+//! When to send the next request. Pure: time is an argument, in nanoseconds since the start of the
+//! run.
 //!
-//! An open-loop pace fixes the instant of every request before the run: request `k` is due at
-//! `k / rate`, whatever happened to those before it. A request that finds no free connection keeps
-//! its due time, and its latency counts from there; that is what frees the figures from coordinated
-//! omission.
+//! An open-loop pace fixes the time of every request before the run: request `k` is due at `k /
+//! rate`, independent of earlier ones. A request that finds no free connection keeps its due time,
+//! and its latency counts from there; this avoids coordinated omission.
 
-/// What a free connection is to do now.
+/// The next action of a free connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Turn {
     /// Send the request that was due at this time.
     Send { due_ns: u64 },
     /// Nothing is due yet.
     Wait,
-    /// Every request of this run was given out.
+    /// Every request of this run was sent.
     Finished,
 }
 
-/// The order of a run.
+/// The schedule of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// As fast as the connections answer, until a count or an instant, whichever comes first.
+    /// As fast as the connections answer, up to a count or a time, whichever comes first.
     Closed { left: u64, end_ns: u64 },
     /// `total` requests at a constant rate per second.
     Open { rate: u64, issued: u64, total: u64 },
@@ -49,7 +49,7 @@ impl Pace {
         }
     }
 
-    /// How many requests are due and not given out.
+    /// The number of requests that are due but not sent.
     pub(crate) fn overdue(&self, now_ns: u64) -> u64 {
         match self {
             Self::Closed { .. } => 0,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn overdue_counts_what_no_connection_was_free_for() {
+    fn overdue_counts_requests_without_a_free_connection() {
         let mut pace = Pace::Open { rate: 1000, issued: 0, total: 100 };
         assert_eq!(pace.overdue(0), 1);
         assert_eq!(pace.next(0), Turn::Send { due_ns: 0 });
@@ -114,10 +114,10 @@ mod tests {
         assert_eq!(timed.next(10), Turn::Finished);
     }
 
-    /// One connection, 1,000 requests a second, each served in 100 µs, and one stall of a second in
-    /// the middle of ten: a tenth of the requests waited, half of those longer than 500 ms.
+    /// One connection, 1,000 requests per second, each served in 100 µs, and a stall of one second
+    /// in the middle of ten: a tenth of the requests waited, half of those longer than 500 ms.
     #[test]
-    fn a_stall_is_felt_by_every_request_that_was_due_during_it() {
+    fn a_stall_delays_every_request_that_was_due_during_it() {
         let mut pace = Pace::Open { rate: 1000, issued: 0, total: 10_000 };
         let mut record = Record::new().unwrap();
         let mut now = 0;

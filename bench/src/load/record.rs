@@ -1,4 +1,4 @@
-//! What a run saw: latencies, counts, failures; as JSON and as an `.hgrm` percentile table.
+//! The results of a run: latencies, counts, failures; as JSON and as an `.hgrm` percentile table.
 
 use std::io::{self, Write};
 
@@ -8,43 +8,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::pace::SECOND_NS;
 
-/// Why a request got no usable answer.
+/// Why a request got no valid answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Failure {
     /// The connection could not be made.
     Connect,
     /// The connection broke or closed before the answer was complete.
     Broken,
-    /// The answer was not HTTP, or not of the length that was expected.
+    /// The answer was not HTTP, or did not have the expected length.
     Malformed,
-    /// Another status than the one that was expected.
+    /// An unexpected status.
     Status,
 }
 
 /// Latencies in nanoseconds, and counts.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// From the instant a request was due to the last byte of its answer.
+    /// From the time a request was due to the last byte of its answer.
     pub(crate) latency: Histogram<u64>,
-    /// From the instant it was sent: what a closed-loop tool would have shown.
+    /// From the time it was sent: what a closed-loop tool would have measured.
     pub(crate) service: Histogram<u64>,
-    /// From due to sent: waiting for a free connection, and the generator's own lateness.
+    /// From due to sent: waiting for a free connection, and the generator's own delay.
     pub(crate) lateness: Histogram<u64>,
     pub(crate) body_bytes: u64,
     pub(crate) reconnects: u64,
     pub(crate) failures: Failures,
 }
 
-/// Requests without a usable answer, by reason.
+/// Requests without a valid answer, by reason.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Failures {
     pub(crate) connect: u64,
     pub(crate) broken: u64,
     pub(crate) malformed: u64,
     pub(crate) status: u64,
-    /// Sent, and not answered when the run was over.
+    /// Sent, but not answered at the end of the run.
     pub(crate) unanswered: u64,
-    /// Due, and never sent because no connection was free.
+    /// Due, but never sent because no connection was free.
     pub(crate) unsent: u64,
 }
 
@@ -101,13 +101,13 @@ impl Record {
         }
     }
 
-    /// A request that the end of the run found without an answer: it is as old as it got.
+    /// A request that was not answered by the end of the run: its latency is its age.
     pub(crate) fn unanswered(&mut self, due_ns: u64, end_ns: u64) {
         self.failures.unanswered += 1;
         self.latency.saturating_record(end_ns.saturating_sub(due_ns));
     }
 
-    /// A request that was due and that no connection was free for.
+    /// A request that was due but found no free connection.
     pub(crate) fn unsent(&mut self, due_ns: u64, end_ns: u64) {
         self.failures.unsent += 1;
         self.latency.saturating_record(end_ns.saturating_sub(due_ns));
@@ -151,7 +151,7 @@ impl Percentiles {
     }
 }
 
-/// Writes the table that HdrHistogram's plotters read; values in milliseconds.
+/// Writes the table format of HdrHistogram's plotters; values in milliseconds.
 pub(crate) fn write_hgrm(histogram: &Histogram<u64>, mut out: impl Write) -> io::Result<()> {
     writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", INVERSE)?;
     let mut count = 0;

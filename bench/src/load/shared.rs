@@ -1,4 +1,4 @@
-//! What the clients of a run share: the pace, the record, and the row of those who wait.
+//! The state that the clients of a run share: the pace, the record, and the queue of idle clients.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,41 +12,36 @@ use std::time::{Duration, Instant};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use crate::load::Options;
-use crate::load::client::{Errand, Wire};
+use crate::load::client::{Job, Wire};
 use crate::load::pace::{Pace, Turn};
 use crate::load::record::{Record, Summary};
 
 pub(crate) struct Shared {
-    errand: Rc<Errand>,
+    job: Rc<Job>,
     pace: RefCell<Pace>,
     pub(crate) record: RefCell<Record>,
-    /// Clients with nothing to send, the longest waiting first, so that all get their share.
+    /// Clients with nothing to send, the longest waiting first, so that all take part equally.
     waiting: RefCell<VecDeque<Waker>>,
-    /// When the request was due that each client waits an answer for.
+    /// The due times of the requests that clients wait for.
     in_flight: RefCell<Vec<Option<u64>>>,
     began: Instant,
     ended_ns: Cell<Option<u64>>,
     close: bool,
     tick: Duration,
-    /// Nobody watches without it.
+    /// None without a terminal.
     bar: Option<Bar>,
 }
 
-/// How long a run takes, for the bar that shows how far it is.
+/// The length of a run, for the progress bar.
 #[derive(Clone, Copy, Debug)]
 struct Bar {
     seconds: u64,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        errand: Rc<Errand>,
-        pace: Pace,
-        record: Record,
-        options: &Options,
-    ) -> Rc<Self> {
+    pub(crate) fn new(job: Rc<Job>, pace: Pace, record: Record, options: &Options) -> Rc<Self> {
         Rc::new(Self {
-            errand,
+            job,
             pace: RefCell::new(pace),
             record: RefCell::new(record),
             waiting: RefCell::new(VecDeque::with_capacity(options.connections)),
@@ -68,7 +63,7 @@ impl Shared {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The due time of the next request, when there is one to send; None when the run is over.
+    /// The due time of the next request, once there is one to send; None at the end of the run.
     async fn turn(&self) -> Option<u64> {
         poll_fn(|task| match self.pace.borrow_mut().next(self.now_ns()) {
             Turn::Send { due_ns } => Poll::Ready(Some(due_ns)),
@@ -96,7 +91,7 @@ impl Shared {
             Some(wire) => Ok(wire),
             None => {
                 self.record.borrow_mut().reconnects += u64::from(!self.close);
-                self.errand.connect().await
+                self.job.connect().await
             }
         };
         let mut wire = match connected {
@@ -107,7 +102,7 @@ impl Shared {
                 return None;
             }
         };
-        let result = self.errand.ask(&mut wire).await;
+        let result = self.job.ask(&mut wire).await;
         let mut record = self.record.borrow_mut();
         match result {
             Ok(outcome) => {
@@ -128,7 +123,7 @@ impl Shared {
         }
     }
 
-    /// Wakes a waiting client for each request that is due, or all of them when the run is over.
+    /// Wakes a waiting client for each due request, or all of them at the end of the run.
     fn release(&self) -> bool {
         let mut waiting = self.waiting.borrow_mut();
         let pace = self.pace.borrow();
@@ -139,7 +134,7 @@ impl Shared {
         !over
     }
 
-    /// The run is over; what has no answer by now will have none.
+    /// Ends the run; requests without an answer count as unanswered.
     fn end(&self) {
         let now = self.now_ns();
         self.ended_ns.set(Some(now));
@@ -154,21 +149,18 @@ impl Shared {
     }
 }
 
-/// Connects every client and lets it ask a few times.
-pub(crate) async fn warm_up(
-    errand: &Rc<Errand>,
-    options: &Options,
-) -> anyhow::Result<Vec<Option<Wire>>> {
+/// Connects every client and lets it send a few requests.
+pub(crate) async fn warm_up(job: &Rc<Job>, options: &Options) -> anyhow::Result<Vec<Option<Wire>>> {
     let next = Rc::new(Cell::new(0));
     let (total, warm, close) = (options.connections, options.warm, options.close);
     let tasks: Vec<_> = (0..CONNECTING_MAX.min(total))
         .map(|_| {
-            let (errand, next) = (Rc::clone(errand), Rc::clone(&next));
+            let (job, next) = (Rc::clone(job), Rc::clone(&next));
             monoio::spawn(async move {
                 let mut wires = Vec::new();
                 while next.get() < total {
                     next.set(next.get() + 1);
-                    wires.push(warm_client(&errand, warm, close).await?);
+                    wires.push(warm_client(&job, warm, close).await?);
                 }
                 Ok::<_, anyhow::Error>(wires)
             })
@@ -181,14 +173,14 @@ pub(crate) async fn warm_up(
     Ok(wires)
 }
 
-async fn warm_client(errand: &Errand, warm: u64, close: bool) -> anyhow::Result<Option<Wire>> {
+async fn warm_client(job: &Job, warm: u64, close: bool) -> anyhow::Result<Option<Wire>> {
     let mut wire = None;
     for _ in 0..warm {
         let mut open = match wire.take() {
             Some(open) => open,
-            None => errand.connect().await.map_err(warm_up_failed)?,
+            None => job.connect().await.map_err(warm_up_failed)?,
         };
-        let outcome = errand.ask(&mut open).await.map_err(warm_up_failed)?;
+        let outcome = job.ask(&mut open).await.map_err(warm_up_failed)?;
         wire = (outcome.keep_alive && !close).then_some(open);
     }
     Ok(wire)
@@ -198,7 +190,7 @@ fn warm_up_failed(failure: crate::load::record::Failure) -> anyhow::Error {
     anyhow::anyhow!("the target failed before the run began: {failure:?}")
 }
 
-/// Runs until every request is answered or given up; returns the connections, still open.
+/// Runs until every request is answered or abandoned; returns the connections, still open.
 pub(crate) async fn drive(shared: &Rc<Shared>, wires: Vec<Option<Wire>>) -> Vec<Option<Wire>> {
     let clients: Vec<_> = wires
         .into_iter()
@@ -226,7 +218,8 @@ pub(crate) async fn drive(shared: &Rc<Shared>, wires: Vec<Option<Wire>>) -> Vec<
     wires
 }
 
-/// Looks at the pace at each tick: a timer of the kernel, because monoio's own has milliseconds.
+/// Checks the pace at each tick, with a kernel timer, because monoio's own timers have
+/// milliseconds.
 async fn tick(shared: Rc<Shared>, limit: Duration) {
     let Ok(timer) = timer(shared.tick) else { return };
     let mut buffer = vec![0; 8];
@@ -276,7 +269,7 @@ impl Bar {
 }
 
 const BAR_WIDTH: u64 = 30;
-/// How many connections are being made at once: below every backlog.
+/// The number of connections opened at once: below every backlog.
 const CONNECTING_MAX: usize = 64;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);

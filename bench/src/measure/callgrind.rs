@@ -1,6 +1,6 @@
 //! User-space instructions of a proxy under callgrind.
 //!
-//! Start-up counts too: a difference of two runs is free of it.
+//! Includes start-up; the difference of two runs does not.
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ pub(crate) fn is_installed() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// What to write before a command line so that its instructions are counted into `folder`.
+/// The command prefix that counts instructions into `folder`.
 pub(crate) fn prefix(folder: &Path) -> Vec<String> {
     let out = format!("--callgrind-out-file={}/callgrind.%p", folder.display());
     let fixed = ["valgrind", "--tool=callgrind", "--trace-children=yes", "--vgdb=no", "-q"];
     fixed.into_iter().chain([out.as_str()]).map(str::to_owned).collect()
 }
 
-/// The instructions of every process that reported into `folder`.
+/// The instructions of every process that wrote a report to `folder`.
 pub(crate) fn instructions(folder: &Path) -> anyhow::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
@@ -35,7 +35,7 @@ pub(crate) fn instructions(folder: &Path) -> anyhow::Result<u64> {
     Ok(sum)
 }
 
-/// Callgrind writes `summary:` where it began, or `totals:` at the end of what it saw.
+/// Callgrind writes `summary:` at the start, or `totals:` at the end of its data.
 fn total(text: &str) -> Option<u64> {
     let number = |name: &str| {
         let line = text.lines().rev().find_map(|line| line.strip_prefix(name))?;

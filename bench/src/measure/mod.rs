@@ -1,4 +1,4 @@
-//! What a process costs: time and memory from /proc, system calls from perf or strace, user-space
+//! The cost of a process: time and memory from /proc, system calls from perf or strace, user-space
 //! instructions from callgrind.
 
 pub(crate) mod callgrind;

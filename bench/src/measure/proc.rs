@@ -1,8 +1,7 @@
 //! Time and memory of a process and its children, from /proc.
 //!
-//! CPU time is the scheduler's own sum in nanoseconds (`schedstat`, all threads of all processes);
-//! how it divides into user and system comes from `stat`, which counts in ticks, so that division
-//! is as fine as the ticks are many.
+//! CPU time is the scheduler's sum in nanoseconds (`schedstat`, all threads of all processes); the
+//! split into user and system comes from `stat`, which counts in ticks and is as coarse.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +16,7 @@ pub(crate) struct Cpu {
     system_ticks: u64,
 }
 
-/// Memory held now, in KiB; `pss` shares pages among the processes that map them.
+/// Current memory, in KiB; `pss` divides shared pages among the processes that map them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Memory {
     pub(crate) rss_kib: u64,
@@ -25,7 +24,7 @@ pub(crate) struct Memory {
 }
 
 impl Cpu {
-    /// Of `root` and everything it started.
+    /// The CPU time of `root` and its descendants.
     pub(crate) fn of(root: u32) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         for pid in tree(root)? {
@@ -50,7 +49,7 @@ impl Cpu {
         self.total_ns as f64 / 1e3
     }
 
-    /// The part of the time that was spent outside the kernel, by ticks.
+    /// The fraction of the time that was spent in user space, by ticks.
     pub(crate) fn user_share(self) -> f64 {
         let ticks = self.user_ticks + self.system_ticks;
         if ticks == 0 { 0.0 } else { self.user_ticks as f64 / ticks as f64 }
@@ -58,7 +57,7 @@ impl Cpu {
 }
 
 impl Memory {
-    /// Of `root` and everything it started.
+    /// The memory of `root` and its descendants.
     pub(crate) fn of(root: u32) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         for pid in tree(root)? {
@@ -72,7 +71,7 @@ impl Memory {
     }
 }
 
-/// A process and its descendants, those that exist now.
+/// A process and its current descendants.
 pub(crate) fn tree(root: u32) -> anyhow::Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc")? {
@@ -122,7 +121,7 @@ fn field_kib(text: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// The fields of `/proc/PID/stat` that matter here.
+/// The fields of `/proc/PID/stat` that are used here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stat {
     parent: u32,
@@ -132,7 +131,7 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The name of the program may hold spaces and brackets; the last bracket ends it.
+        // The program's name may contain spaces and brackets; it ends at the last bracket.
         let (_, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_whitespace();
         let parent = fields.nth(1)?.parse().ok()?;
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_read_behind_a_name_with_spaces_and_brackets() {
+    fn stat_is_read_after_a_name_with_spaces_and_brackets() {
         let text = "77 (a (b) c) S 12 77 77 0 -1 4194560 100 0 0 0 345 67 8 9 20 0 3 0 99 1 2";
         let expected = Stat { parent: 12, user_ticks: 345, system_ticks: 67 };
         assert_eq!(Stat::parse(text), Some(expected));

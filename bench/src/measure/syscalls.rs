@@ -1,6 +1,6 @@
-//! System calls of a process: counted by perf while something else runs, or by strace where perf may
-//! not look at tracepoints. Containers often forbid to attach to a process, too; there strace can
-//! count what it started itself ([`prefix`], [`of_strace`]).
+//! System calls of a process: counted by perf while something else runs, or by strace if perf has
+//! no access to tracepoints. Containers often forbid attaching to a process, too; there strace can
+//! count a process that it started itself ([`prefix`], [`of_strace`]).
 
 use std::io::Read;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Who counts.
+/// The tool that counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Method {
     /// `perf stat -e raw_syscalls:sys_enter`
@@ -19,7 +19,7 @@ pub(crate) enum Method {
     Strace,
 }
 
-/// A count that is being taken.
+/// A running count.
 #[derive(Debug)]
 pub(crate) struct Counting {
     method: Method,
@@ -27,7 +27,7 @@ pub(crate) struct Counting {
 }
 
 impl Method {
-    /// The best that works here.
+    /// The best method that works here.
     pub(crate) fn find() -> Option<Self> {
         let works = |program: &str, arguments: &[&str]| {
             let mut command = Command::new(program);
@@ -47,7 +47,7 @@ impl Method {
         }
     }
 
-    /// Begins to count the calls of these processes, all their threads included.
+    /// Starts to count the calls of these processes, including all their threads.
     pub(crate) fn begin(self, pids: &[u32]) -> anyhow::Result<Counting> {
         let mut command = match self {
             Self::Perf => {
@@ -65,21 +65,20 @@ impl Method {
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let tool = command.spawn().with_context(|| self.name())?;
-        // Neither tool says when it is attached; an idle proxy makes hardly a call meanwhile.
+        // Neither tool reports when it is attached; an idle proxy makes hardly any calls meanwhile.
         std::thread::sleep(ATTACHING);
         Ok(Counting { method: self, tool })
     }
 }
 
-/// What to write before a command line so that its system calls are counted into `file` when it is
-/// told to end.
+/// The command prefix that counts system calls into `file` when the process is stopped.
 pub(crate) fn prefix(file: &Path) -> Vec<String> {
-    // -I2: a signal reaches strace, which ends what it started and writes the table.
+    // -I2: a signal reaches strace, which stops its child and writes the table.
     let fixed = ["strace", "-I2", "-c", "-f", "-U", "calls,name", "-o"];
     fixed.into_iter().map(str::to_owned).chain([file.display().to_string()]).collect()
 }
 
-/// True if strace can count what it starts.
+/// True if strace can count processes that it starts.
 pub(crate) fn can_strace() -> bool {
     let mut command = Command::new("strace");
     command.args(["-c", "-f", "-o", "/dev/null", "true"]);
@@ -125,7 +124,7 @@ fn parse_strace(report: &str) -> Option<u64> {
     total.split_whitespace().next()?.parse().ok()
 }
 
-/// The refusal, with the setting that would have to change.
+/// The error, with the setting that would have to change.
 pub(crate) fn none_here<T>() -> anyhow::Result<T> {
     let setting = Path::new("/proc/sys/kernel/perf_event_paranoid");
     let level = std::fs::read_to_string(setting).unwrap_or_default();

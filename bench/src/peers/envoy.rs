@@ -1,7 +1,7 @@
-//! Envoy, and Corvoy, which takes the same file.
+//! Envoy, and Corvoy, which uses the same file.
 //!
-//! Circuit breakers are raised, as Envoy's benchmarking advice says; request ids, stats and the
-//! default timeouts stay on.
+//! Circuit breakers are raised, as Envoy's benchmarking guide recommends; request ids, stats and
+//! the default timeouts stay enabled.
 
 use std::fmt::Write;
 use std::net::SocketAddr;

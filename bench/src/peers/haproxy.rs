@@ -1,4 +1,4 @@
-//! HAProxy, as a keep-alive reverse proxy; many routes go through a map, as its manual advises.
+//! HAProxy, as a keep-alive reverse proxy; many routes use a map, as its manual recommends.
 
 use std::fmt::Write;
 
@@ -44,7 +44,7 @@ frontend bench
     text
 }
 
-/// Which prefix goes to which backend.
+/// Which prefix is routed to which backend.
 pub(super) fn map(shape: Shape) -> String {
     let mut text = String::new();
     if shape.routes > 1 {

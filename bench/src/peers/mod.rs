@@ -1,9 +1,9 @@
-//! The proxies that are measured, each with the configuration that its experts would write for this
-//! job: keep-alive to the origin, no access log, as many threads as shards, a request id and
-//! `x-forwarded-proto` added where it can.
+//! The proxies under test, each with the configuration that its experts would write for this task:
+//! keep-alive to the origin, no access log, as many threads as shards, and a request id and
+//! `x-forwarded-proto` where it can add them.
 //!
-//! What it is not: tuning for one scenario. A peer has one configuration per [`Shape`], and the
-//! shapes are the same for all. A peer that is not installed is skipped by name.
+//! No configuration is tuned for one scenario: a peer has one per [`Shape`], and the shapes are the
+//! same for all. A peer that is not installed is skipped with a message.
 
 mod envoy;
 mod haproxy;
@@ -22,7 +22,7 @@ use crate::scenario::{Measure, Scenario};
 
 pub(crate) use process::{Cores, Running, pinned};
 
-/// Somebody to measure. `Direct` is the origin without a proxy.
+/// A peer. `Direct` is the origin without a proxy.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
 pub(crate) enum Peer {
     Direct,
@@ -33,19 +33,19 @@ pub(crate) enum Peer {
     Envoy,
 }
 
-/// What a configuration must do beyond forwarding.
+/// What a configuration needs besides forwarding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Shape {
     /// Prefix routes `/r0/`, `/r1/`, …; with one route everything matches.
     pub(crate) routes: usize,
-    /// Clusters that the routes are dealt out to.
+    /// Clusters that the routes are distributed over.
     pub(crate) clusters: usize,
     pub(crate) retries: bool,
-    /// Threads that proxy.
+    /// Proxy threads.
     pub(crate) shards: usize,
 }
 
-/// Who listens where.
+/// The listening addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     pub(crate) origin: SocketAddr,
@@ -53,7 +53,7 @@ pub(crate) struct Addresses {
     pub(crate) admin: SocketAddr,
 }
 
-/// A peer that is here.
+/// An installed peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
     pub(crate) peer: Peer,
@@ -62,7 +62,7 @@ pub(crate) struct Installed {
 }
 
 impl Addresses {
-    /// Three ports on loopback, beginning with this one.
+    /// Three ports on loopback, starting with this one.
     pub(crate) fn on_loopback(first: u16) -> Self {
         let at = |offset| SocketAddr::from((Ipv4Addr::LOCALHOST, first + offset));
         Self { origin: at(0), proxy: at(1), admin: at(2) }
@@ -84,7 +84,7 @@ impl Peer {
         }
     }
 
-    /// Looks for the program; the error says where.
+    /// Finds the program; the error says where it was expected.
     pub(crate) fn find(self) -> anyhow::Result<Installed> {
         let program = match self {
             Self::Direct | Self::Floor => env::current_exe()?,
@@ -102,15 +102,17 @@ impl Peer {
         Ok(Installed { peer: self, program, version })
     }
 
-    /// Why this peer has no part in a scenario, if it has none.
+    /// Why this peer cannot run a scenario, if it cannot.
     pub(crate) fn left_out(self, scenario: &Scenario) -> Option<String> {
         let bare = matches!(self, Self::Direct | Self::Floor);
         match scenario.measure {
             _ if bare && scenario.shape != Shape::PLAIN => {
-                Some("it has neither routes nor retries nor threads".to_owned())
+                Some("it has no routes, retries or threads".to_owned())
             }
-            _ if bare && scenario.room > 1 => Some("it has no second thread".to_owned()),
-            Measure::Instructions(_) if self == Self::Direct => Some("it is no proxy".to_owned()),
+            _ if bare && scenario.room > 1 => Some("it has only one thread".to_owned()),
+            Measure::Instructions(_) if self == Self::Direct => {
+                Some("it is not a proxy".to_owned())
+            }
             Measure::Instructions(_) if self == Self::Envoy => {
                 Some("too large to run under callgrind".to_owned())
             }
@@ -127,7 +129,7 @@ impl Peer {
 impl Shape {
     pub(crate) const PLAIN: Self = Self { routes: 1, clusters: 1, retries: false, shards: 1 };
 
-    /// Where in the configuration the last route sends `page`.
+    /// The path of `page` through the last route of the configuration.
     pub(crate) fn path(self, page: &str) -> String {
         if self.routes == 1 { page.to_owned() } else { format!("/r{}{page}", self.routes - 1) }
     }
@@ -140,9 +142,8 @@ impl Shape {
 }
 
 impl Installed {
-    /// What valgrind needs before the command line that it is to follow. It keeps its lock while one
-    /// thread waits in a ring, and the others of Corvoy would wait for ever; under epoll the same code
-    /// runs in user space.
+    /// The valgrind command prefix. valgrind holds its lock while one thread waits in a ring, so
+    /// Corvoy's other threads would wait forever; under epoll the same code runs in user space.
     pub(crate) fn environment_for_valgrind(&self) -> &'static [&'static str] {
         match self.peer {
             Peer::Corvoy => &["env", "CORVOY_RING=epoll"],
@@ -206,7 +207,7 @@ fn said(program: &Path, flag: &str) -> anyhow::Result<String> {
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    // Some say their own path first.
+    // Some print their own path first.
     Ok(line.replace(&program.display().to_string(), "").trim().to_owned())
 }
 
@@ -216,24 +217,24 @@ fn on_path(name: &str) -> anyhow::Result<PathBuf> {
     folders.push("/usr/sbin".into());
     let mut found =
         folders.into_iter().map(|folder| folder.join(name)).filter(|file| file.exists());
-    found.next().with_context(|| format!("no {name} on the path"))
+    found.next().with_context(|| format!("{name} is not in $PATH"))
 }
 
-/// Beside this program, where cargo puts both, or where the variable says.
+/// The path in the variable, or beside this program, where cargo puts both.
 fn corvoy() -> anyhow::Result<PathBuf> {
     let beside = env::current_exe()?.with_file_name("corvoy");
     let program = env::var_os(CORVOY).map_or(beside, PathBuf::from);
     program
         .exists()
         .then_some(program)
-        .context("no corvoy beside this program; build it, or set CORVOY_BENCH_CORVOY")
+        .context("no corvoy beside this program: build it, or set CORVOY_BENCH_CORVOY")
 }
 
-/// Where the variable says, in the Python environment of the repository, or on the path: what
-/// that environment puts on the path is a script around the binary.
+/// The path in the variable, in the Python environment of the repository, or in $PATH: that
+/// environment's `envoy` in $PATH is a script around the binary.
 fn envoy_binary() -> anyhow::Result<PathBuf> {
     if let Some(program) = env::var_os(ENVOY).map(PathBuf::from) {
-        return program.exists().then_some(program).context("CORVOY_BENCH_ENVOY names no file");
+        return program.exists().then_some(program).context("CORVOY_BENCH_ENVOY: no such file");
     }
     let libraries = std::fs::read_dir(".venv/lib").ok().into_iter().flatten().flatten();
     let mut candidates =
@@ -255,13 +256,13 @@ mod tests {
     use crate::scenario;
 
     #[test]
-    fn the_last_of_many_routes_is_asked_for() {
+    fn the_last_of_many_routes_is_requested() {
         assert_eq!(Shape::PLAIN.path("/13"), "/13");
         assert_eq!(Shape { routes: 1000, ..Shape::PLAIN }.path("/13"), "/r999/13");
     }
 
     #[test]
-    fn who_cannot_take_part_is_left_out_with_a_reason() {
+    fn a_peer_that_cannot_run_a_scenario_is_skipped_with_a_reason() {
         let scenarios = scenario::all();
         let find = |name: &str| scenarios.iter().find(|scenario| scenario.name == name).unwrap();
         assert_eq!(Peer::Floor.left_out(find("get-64")), None);

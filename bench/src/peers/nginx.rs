@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use super::{Addresses, Shape};
 
-/// Answers and bodies stream through memory; nothing is written to disk.
+/// Answers and bodies are streamed through memory; nothing is written to disk.
 pub(super) fn config(shape: Shape, at: Addresses) -> String {
     let Shape { routes, clusters, retries, shards } = shape;
     let Addresses { origin, proxy, .. } = at;
-    // Each cluster sets this many idle connections aside when the configuration is read.
+    // Each cluster allocates this many idle connections when the configuration is read.
     let idle = if clusters == 1 { 1024 } else { 16 };
     let next = if retries {
         "proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n    \

@@ -1,4 +1,5 @@
-//! Starting and stopping what is measured: on its own cores, by process id, gone when we are.
+//! Starts and stops the measured processes: on their own cores, by process id, stopped with the
+//! bench.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::http::Answer;
 use crate::measure::proc;
 
-/// Who runs on which cores, as taskset takes them (`0`, `2-3`).
+/// The cores of each process, in taskset's format (`0`, `2-3`).
 #[derive(Clone, Debug)]
 pub(crate) struct Cores {
     pub(crate) proxy: String,
@@ -21,18 +22,18 @@ pub(crate) struct Cores {
     pub(crate) client: String,
 }
 
-/// A process of ours that ends with this value.
+/// A child process that is stopped when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
     command: String,
     began: Instant,
-    /// Where it answered.
+    /// Its address.
     address: Option<SocketAddr>,
 }
 
 impl Cores {
-    /// The proxy first, then client and origin on what is left; on two cores those share one.
+    /// The proxy first, then client and origin on the rest; with two cores those share one.
     pub(crate) fn divide(available: usize, shards: usize) -> Self {
         let range = |first: usize, count: usize| match count {
             1 => first.to_string(),
@@ -51,12 +52,12 @@ impl Cores {
 pub(crate) fn pinned(cores: &str, line: &[String]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", cores]).args(line);
-    command.env("RUST_BACKTRACE", "0"); // errors of ours are told by their words
+    command.env("RUST_BACKTRACE", "0"); // errors need no backtrace
     command
 }
 
 impl Running {
-    /// Starts `line`; what it says goes to `log`.
+    /// Starts `line`; its output goes to `log`.
     pub(crate) fn start(cores: &str, line: &[String], log: &Path) -> anyhow::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         let mut command = pinned(cores, line);
@@ -75,7 +76,7 @@ impl Running {
         self.child.id()
     }
 
-    /// Asks for `path` until it is answered with 200; returns how long that took since the start.
+    /// Requests `path` until the answer is 200; returns the time since the start.
     pub(crate) fn first_answer(
         &mut self,
         address: SocketAddr,
@@ -89,7 +90,7 @@ impl Running {
                 return Ok(self.began.elapsed());
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status} instead of answering: {}", self.command);
+                bail!("it exited with {status} instead of answering: {}", self.command);
             }
             if self.began.elapsed() > patience {
                 bail!("no answer within {patience:?}: {}", self.command);
@@ -98,7 +99,7 @@ impl Running {
         }
     }
 
-    /// Ends the process and its children and waits for them: politely, then not.
+    /// Stops the process and its children and waits for them: with SIGTERM, then SIGKILL.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.end()
     }
@@ -110,7 +111,8 @@ impl Running {
         let family = proc::tree(self.child.id())?;
         signal(self.child.id(), Signal::TERM);
         if let Some(address) = self.address {
-            // A ring that waits under valgrind sees a signal only when something else wakes it.
+            // A process that waits in a ring under valgrind sees a signal only when something else
+            // wakes it.
             TcpStream::connect_timeout(&address, ASK_MAX).ok();
         }
         let asked = Instant::now();
@@ -134,7 +136,7 @@ impl Drop for Running {
 
 fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        kill_process(pid, signal).ok(); // it may be gone already
+        kill_process(pid, signal).ok(); // it may have exited already
     }
 }
 
@@ -159,7 +161,7 @@ fn ask(address: SocketAddr, request: &[u8]) -> Option<u16> {
 
 const ASKING_EVERY: Duration = Duration::from_micros(500);
 const ASK_MAX: Duration = Duration::from_secs(2);
-/// Callgrind writes its report meanwhile.
+/// Callgrind writes its report in this time.
 const STOPPING_MAX: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_proxy_stands_apart_as_far_as_there_are_cores() {
+    fn the_proxy_has_its_own_cores_if_there_are_enough() {
         let two = Cores::divide(2, 1);
         assert_eq!((&*two.proxy, &*two.origin, &*two.client), ("0", "1", "1"));
         let eight = Cores::divide(8, 2);

@@ -1,4 +1,4 @@
-//! The record of a run as people read it: `summary.md`, and `summary.json` for the plots.
+//! The results of a run for readers: `summary.md`, and `summary.json` for the plots.
 
 mod page;
 mod targets;
@@ -17,12 +17,12 @@ use crate::run::environment::Environment;
 use crate::scenario::{self, Scenario};
 use crate::summary::{self, Ratio, Sample, Spread};
 
-/// Which record to write again.
+/// Which results to write again.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// The folder of a run.
     folder: PathBuf,
-    /// Show it on this page too: targets, plots and medians, with links into the folder.
+    /// Also show it on this page: targets, plots and medians, with links into the folder.
     #[arg(long)]
     page: Option<PathBuf>,
 }
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads raw data and environment of `folder` and writes the summary beside them.
+/// Reads raw data and environment from `folder` and writes the summary beside them.
 pub(crate) fn write(folder: &Path) -> anyhow::Result<()> {
     let read = |name: &str| {
         let path = folder.join(name);
@@ -56,12 +56,12 @@ pub(crate) fn write(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One scenario, as it is shown.
+/// One scenario, as shown.
 #[derive(Debug, Serialize)]
 struct Chapter {
     scenario: String,
     about: String,
-    /// The figure that ratios are made of.
+    /// The figure of the ratios.
     figure: String,
     rows: Vec<Row>,
     ratios: Vec<Ratio>,
@@ -214,7 +214,7 @@ fn targets(out: &mut String, samples: &[Sample]) {
     line(out, "");
 }
 
-/// The medians of what each scenario is about, all peers beside each other.
+/// The medians of the main figure of each scenario, with all peers side by side.
 fn overview(out: &mut String, chapters: &[Chapter]) {
     let rows = || chapters.iter().flat_map(|chapter| &chapter.rows);
     let peers: Vec<&str> = Peer::ALL
@@ -237,7 +237,7 @@ fn overview(out: &mut String, chapters: &[Chapter]) {
     line(out, "");
 }
 
-/// What a figure is called in tables.
+/// The name of a figure in tables.
 fn title(figure: &str) -> &str {
     COLUMNS.iter().find(|(name, _)| *name == figure).map_or(figure, |(_, title)| *title)
 }
@@ -265,7 +265,7 @@ fn table(out: &mut String, rows: &[Row]) {
     }
 }
 
-/// Everybody against everybody: the row's figure divided by the column's.
+/// All pairs of peers: the row's figure divided by the column's.
 fn ratios(out: &mut String, chapter: &Chapter) {
     let peers = summary::distinct(chapter.ratios.iter().map(|ratio| ratio.of.as_str()));
     if peers.len() < 2 {
@@ -299,7 +299,7 @@ fn cell(spread: &Spread) -> String {
     format!("{} ({}–{})", number(median), number(min), number(max))
 }
 
-/// As many digits as mean something.
+/// With as many digits as are meaningful.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -309,7 +309,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The names of the plots that exist, without extension, those first that say most.
+/// The names of the existing plots, without extension, the most important first.
 fn plots(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join("plots")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -324,7 +324,7 @@ fn line(out: &mut String, text: &str) {
     writeln!(out, "{text}").ok();
 }
 
-/// The plots that stand before the others.
+/// The plots that come first.
 const FIRST: [&str; 5] = [
     "cpu-per-request",
     "requests-per-second",
@@ -333,7 +333,7 @@ const FIRST: [&str; 5] = [
     "latency-by-percentile",
 ];
 
-/// The figures that tables show, in this order.
+/// The figures of the tables, in order.
 const COLUMNS: [(&str, &str); 19] = [
     ("offered_per_second", "offered/s"),
     ("requests_per_second", "requests/s"),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_where_its_figures_would_be() {
+    fn a_failure_is_shown_in_place_of_its_figures() {
         let mut failed = sample("envoy", 0, 1.0);
         failed.figures.clear();
         failed.failure = Some("no answer within 20s".to_owned());

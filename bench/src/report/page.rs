@@ -1,15 +1,14 @@
-//! The page of the documentation that shows a record: its summary down to the medians, and where all
-//! records are.
+//! The documentation page for a record: its summary up to the medians, and links to all records.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
 
-/// Where in a summary the page ends; not seen by readers.
+/// Marks where the page ends in a summary; invisible to readers.
 pub(super) const END: &str = "<!-- the page of the documentation ends here -->\n";
 
-/// The page, from the summary of `folder`. Both paths begin at the root of the repository.
+/// The page, from the summary in `folder`. Both paths are relative to the root of the repository.
 pub(super) fn of(summary: &str, folder: &Path, page: &Path) -> anyhow::Result<String> {
     let above = page.parent().context("a page in a folder")?.components().count();
     let up = "../".repeat(above);
@@ -37,7 +36,7 @@ pub(super) fn of(summary: &str, folder: &Path, page: &Path) -> anyhow::Result<St
     Ok(text)
 }
 
-/// The folders beside each other, the newest first.
+/// The folders of records, the newest first.
 fn records(results: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(results).with_context(|| results.display().to_string())? {
@@ -56,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_work_from_the_page_and_titles_stand_below_its_own() {
+    fn links_work_from_the_page_and_titles_are_below_its_own() {
         let results = tempfile::tempdir().unwrap();
         let folder = results.path().join("2026-01-01-box");
         fs::create_dir(&folder).unwrap();

@@ -1,9 +1,9 @@
-//! The targets of the project, and what a run says of each.
+//! The targets of the project, and the result of a run for each.
 
 use crate::peers::Peer;
 use crate::summary::{self, Sample};
 
-/// What a figure of Corvoy is held against.
+/// What a figure of Corvoy is compared with.
 #[derive(Clone, Copy, Debug)]
 enum Against {
     /// A number.
@@ -14,8 +14,8 @@ enum Against {
     Best,
     /// Corvoy's own figure in the scenario of small GETs.
     Plain,
-    /// Corvoy's own figure in this scenario, which had half the threads: what two threads do in the
-    /// CPU time that one takes.
+    /// Corvoy's own figure in this scenario, which has half the threads: the throughput of two
+    /// threads in the CPU time of one.
     HalfTheThreads(&'static str),
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Verdict {
     pub(crate) about: &'static str,
     pub(crate) limit: Limit,
     pub(crate) measured: Option<f64>,
-    /// What the floor would have in Corvoy's place, against the same peer.
+    /// The floor's figure in Corvoy's place, against the same peer.
     pub(crate) of_the_floor: Option<f64>,
 }
 
@@ -64,7 +64,7 @@ impl Verdict {
     }
 }
 
-/// Every target, with what these samples say of it.
+/// Every target, with its result in these samples.
 pub(crate) fn verdicts(samples: &[Sample]) -> Vec<Verdict> {
     let judge = |target: &Target| Verdict {
         about: target.about,
@@ -77,8 +77,8 @@ pub(crate) fn verdicts(samples: &[Sample]) -> Vec<Verdict> {
 
 impl Target {
     fn of_the_floor(&self, samples: &[Sample]) -> Option<f64> {
-        // Not for `Best`: in some of its scenarios it is no floor, having a connection to the origin
-        // for each client.
+        // Not for `Best`: in some of its scenarios the floor is not a lower bound, as it has a
+        // connection to the origin for each client.
         let Against::Peer(peer) = self.against else { return None };
         let of = |peer: Peer| median(samples, self.scenario, peer, self.figure);
         if peer == Peer::Floor { None } else { Some(of(Peer::Floor)? / of(peer)?) }
@@ -120,8 +120,8 @@ const fn target(
     Target { about, scenario, figure, against, limit: Limit::AtMost(most) }
 }
 
-/// Two shards: throughput itself would need more cores than client and origin leave on a small
-/// machine. Without them it is what the CPU time of two threads is enough for.
+/// Two shards: their throughput itself would need more cores than client and origin leave on a
+/// small machine. This computes the throughput for which the CPU time of two threads is enough.
 const SCALING: Target = Target {
     about: "throughput of two shards / one, client and origin subtracted",
     scenario: "shards-2",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_shown_as_one() {
+    fn a_missed_target_is_shown_as_missed() {
         let samples = [sample("get-64", "corvoy", CPU, 14.0), sample("get-64", "nginx", CPU, 16.0)];
         assert_eq!(word(&samples, "CPU per request / nginx"), "**missed**");
         assert_eq!(word(&samples, "CPU per request / Envoy"), "not measured");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn two_threads_that_cost_no_more_a_request_do_twice_as_much() {
+    fn two_threads_with_the_same_cost_per_request_have_twice_the_throughput() {
         let cost = |of_two| {
             [sample("shards-1", "corvoy", CPU, 10.0), sample("shards-2", "corvoy", CPU, of_two)]
         };

@@ -1,4 +1,4 @@
-//! Where and with what a run was made: without it no figure means anything.
+//! Where and with what a run was made: figures mean nothing without it.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::scrub::Scrub;
 
-/// The machine, the software, and what was asked for.
+/// The machine, the software, and the options.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Environment {
     pub(crate) began: String,
@@ -18,7 +18,7 @@ pub(crate) struct Environment {
     pub(crate) hypervisor: bool,
     pub(crate) mitigations: Vec<String>,
     pub(crate) governor: String,
-    /// Of TCP connections: it takes part in every segment, of all peers alike.
+    /// The TCP congestion control: it affects every peer.
     #[serde(default)]
     pub(crate) congestion_control: String,
     pub(crate) load_average: String,
@@ -44,7 +44,7 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// What can be asked of the machine; the runner fills in the rest.
+    /// The properties that can be read from the machine; the runner fills in the rest.
     pub(crate) fn look() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
         let field = |name: &str| {
@@ -78,7 +78,7 @@ impl Environment {
         }
     }
 
-    /// A name for the machine that is no address of it: `epyc-2-cores`.
+    /// A name for the machine without its address: `epyc-2-cores`.
     pub(crate) fn machine(&self) -> String {
         let model = self.cpu.to_lowercase().replace("(r)", " ").replace("(tm)", " ");
         let model = model.split('@').next().unwrap_or_default();
@@ -106,13 +106,13 @@ impl Environment {
     }
 }
 
-/// What else has a part in the figures.
+/// Other settings that affect the figures.
 fn tools() -> Vec<(String, String)> {
     let tools =
         [("wrk", "-v"), ("oha", "--version"), ("perf", "--version"), ("valgrind", "--version")];
     let version = |(tool, flag): (&str, &str)| {
         let line = said(tool, &[flag]).lines().next()?.trim().to_owned();
-        // What follows is not about the version.
+        // The rest is not about the version.
         let line = line.split(" Copyright").next().unwrap_or_default().to_owned();
         Some((tool.to_owned(), line))
     };
@@ -128,7 +128,7 @@ fn memory_kib(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// The kernel's defences that cost time at each system call.
+/// Kernel mitigations that cost time at each system call.
 fn mitigations() -> Vec<String> {
     let folder = fs::read_dir("/sys/devices/system/cpu/vulnerabilities");
     let mut lines: Vec<String> = folder

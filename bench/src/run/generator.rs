@@ -1,5 +1,6 @@
-//! The load generator as a child that waits for orders, so that the runner can read clocks at the
-//! right moments: connections made and warm, then the run, then connections still open.
+//! The load generator as a child process that waits for commands, so that the runner can read
+//! clocks at the right moments: connections open and warm, then the run, then connections still
+//! open.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -9,7 +10,7 @@ use anyhow::{Context, bail};
 use crate::load::record::Summary;
 use crate::peers::pinned;
 
-/// A generator whose clients are connected and wait.
+/// A generator whose clients are connected and idle.
 #[derive(Debug)]
 pub(crate) struct Generator {
     child: Child,
@@ -18,7 +19,7 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Starts it and returns when every client has had its first answers.
+    /// Starts it and returns once every client has had its first answers.
     pub(crate) fn start(cores: &str, line: &[String]) -> anyhow::Result<Self> {
         let mut command = pinned(cores, line);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -28,7 +29,7 @@ impl Generator {
         let mut generator = Self { child, orders, lines: BufReader::new(stdout).lines() };
         match generator.next_line()?.as_str() {
             "ready" => Ok(generator),
-            other => bail!("the generator said {other:?} instead of ready"),
+            other => bail!("the generator wrote {other:?} instead of ready"),
         }
     }
 
@@ -36,20 +37,20 @@ impl Generator {
         self.child.id()
     }
 
-    /// Lets it run to the end of its load.
+    /// Runs its load to the end.
     pub(crate) fn run(&mut self) -> anyhow::Result<Summary> {
         let orders = self.orders.as_mut().context("the generator was dismissed")?;
         writeln!(orders, "go")?;
         let line = self.next_line()?;
-        serde_json::from_str(&line).with_context(|| format!("the generator said {line:?}"))
+        serde_json::from_str(&line).with_context(|| format!("the generator wrote {line:?}"))
     }
 
-    /// Lets it close its connections and end.
+    /// Lets it close its connections and exit.
     pub(crate) fn dismiss(mut self) -> anyhow::Result<()> {
-        self.orders = None; // the end of its input
+        self.orders = None; // closes its input
         let status = self.child.wait()?;
         if !status.success() {
-            bail!("the generator ended with {status}");
+            bail!("the generator exited with {status}");
         }
         Ok(())
     }
@@ -57,7 +58,7 @@ impl Generator {
     fn next_line(&mut self) -> anyhow::Result<String> {
         match self.lines.next() {
             Some(line) => Ok(line?),
-            None => bail!("the generator gave up: {}", self.child.wait()?),
+            None => bail!("the generator failed: {}", self.child.wait()?),
         }
     }
 }
@@ -65,7 +66,7 @@ impl Generator {
 impl Drop for Generator {
     fn drop(&mut self) {
         self.orders = None;
-        self.child.kill().ok(); // it has ended already unless an error brought us here
+        self.child.kill().ok(); // it has exited already unless there was an error
         self.child.wait().ok();
     }
 }

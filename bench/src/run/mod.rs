@@ -1,4 +1,4 @@
-//! The runner: scenarios in rounds that alternate between the peers, everything recorded.
+//! The runner: scenarios in rounds that alternate between the peers, with everything recorded.
 
 pub(crate) mod environment;
 mod generator;
@@ -22,14 +22,15 @@ use crate::runtime;
 use crate::scenario::{self, Ask, Measure, Scenario};
 use crate::summary::{self, Figures, Sample};
 
-/// What to measure and where to put it.
+/// What to measure, and where to write the results.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The folder of this run; it gets raw data, commands, versions, and the summary; its name is
-    /// printed in the end [default: a new one, bench/results/<date>-<machine>]
+    /// The folder of this run, for raw data, commands, versions, and the summary; its name is
+    /// printed at the end [default: a new one, bench/results/<date>-<machine>]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// A few scenarios, two short rounds: to see that everything works, not to quote.
+    /// Run a few scenarios in two short rounds, to check that everything works; not for
+    /// publication.
     #[arg(long)]
     quick: bool,
     /// Rounds of each scenario [default: 5, quick: 2]
@@ -47,10 +48,11 @@ pub(crate) struct Options {
     /// Not these scenarios.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// Name the scenarios and what they measure, and do nothing.
+    /// List the scenarios and what they measure, and exit.
     #[arg(long)]
     list: bool,
-    /// Requests per second that the rates are percentages of [default: nginx's peak in this run]
+    /// The request rate that the rate scenarios are percentages of [default: nginx's peak in this
+    /// run]
     #[arg(long)]
     peak: Option<u64>,
     /// The first of 300 ports on loopback that measurements take in turn.
@@ -58,7 +60,7 @@ pub(crate) struct Options {
     port: u16,
 }
 
-/// Measures everything that was asked for.
+/// Runs the requested measurements.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let scenarios = chosen(options)?;
     if options.list {
@@ -86,7 +88,7 @@ fn chosen(options: &Options) -> anyhow::Result<Vec<Scenario>> {
     for name in options.scenarios.iter().chain(&options.without) {
         if !all.iter().any(|scenario| scenario.name == name) {
             let names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
-            bail!("there is no scenario {name:?}; there are {}", names.join(", "));
+            bail!("unknown scenario {name:?}; expected one of {}", names.join(", "));
         }
     }
     if !options.scenarios.is_empty() {
@@ -109,7 +111,7 @@ struct Runner {
     began: Instant,
     environment: Environment,
     samples: Vec<Sample>,
-    /// Kept for its end: it removes the folder of the stage.
+    /// Dropped at the end: it removes the folder of the stage.
     _folder: tempfile::TempDir,
 }
 
@@ -157,7 +159,7 @@ impl Runner {
         Ok(runner)
     }
 
-    /// The configurations of the plain shape go into the record.
+    /// The configurations of the plain shape are part of the record.
     fn keep_configs(&self, addresses: Addresses) -> anyhow::Result<()> {
         let folder = self.out.join("configs");
         for installed in &self.peers {
@@ -189,7 +191,7 @@ impl Runner {
                     let result = self.measure(scenario, installed, round);
                     self.record(scenario, installed.peer, round, result)?;
                 }
-                // The next round begins with another peer, so that nobody always runs first.
+                // The next round starts with another peer, so that none always runs first.
                 let next = 1.min(peers.len());
                 peers.rotate_left(next);
             }
@@ -197,7 +199,7 @@ impl Runner {
         Ok(())
     }
 
-    /// The peers that have a part in a scenario; notes why others have none.
+    /// The peers that can run a scenario; records why others cannot.
     fn participants(&mut self, scenario: &Scenario) -> anyhow::Result<Vec<Installed>> {
         if let Measure::Foreign(tool, _) = scenario.measure
             && !tool.is_installed()
@@ -249,7 +251,7 @@ impl Runner {
         }
     }
 
-    /// nginx's median peak in this run, or the lowest of those proxies that were measured.
+    /// nginx's median peak in this run, or the lowest peak of the measured proxies.
     fn reference_peak(&self) -> anyhow::Result<u64> {
         if let Some(peak) = self.peak {
             return Ok(peak);
@@ -299,7 +301,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Writes what is not written yet; returns the folder of the record.
+    /// Writes the remaining results; returns the folder of the record.
     fn finish(mut self) -> anyhow::Result<PathBuf> {
         self.environment.took_seconds = self.began.elapsed().as_secs();
         let commands: Vec<String> =
@@ -313,19 +315,19 @@ impl Runner {
         Ok(self.out)
     }
 
-    /// A line for whoever watches, with the time since the beginning.
+    /// Prints a line with the time since the start.
     fn say(&self, line: &str) -> anyhow::Result<()> {
         let seconds = self.began.elapsed().as_secs();
         Ok(writeln!(std::io::stderr(), "{:3}:{:02} {line}", seconds / 60, seconds % 60)?)
     }
 }
 
-/// To a thousandth: what is measured here means less.
+/// Rounded to a thousandth: more digits are not meaningful.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// A folder that no record has yet, named after day and machine.
+/// A new folder for a record, named by date and machine.
 fn new_folder(environment: &Environment) -> PathBuf {
     let day = environment.began.split('T').next().unwrap_or_default();
     let base = format!("bench/results/{day}-{}", environment.machine());
@@ -334,7 +336,7 @@ fn new_folder(environment: &Environment) -> PathBuf {
     names.find(|name| !name.exists()).unwrap_or_else(|| PathBuf::from(&base))
 }
 
-/// The peers that are here, and why others are not.
+/// The installed peers, and why others are missing.
 pub(crate) fn find(wanted: &[Peer]) -> (Vec<Installed>, Vec<(String, String)>) {
     let (mut here, mut skipped) = (Vec::new(), Vec::new());
     for peer in Peer::ALL {
@@ -349,7 +351,7 @@ pub(crate) fn find(wanted: &[Peer]) -> (Vec<Installed>, Vec<(String, String)>) {
     (here, skipped)
 }
 
-/// One figure a line.
+/// One figure per line.
 fn write_csv(path: &Path, samples: &[Sample]) -> anyhow::Result<()> {
     let mut text = String::from("scenario,peer,round,figure,value\n");
     for Sample { scenario, peer, round, figures, failure } in samples {

@@ -1,20 +1,20 @@
-//! Records are read on other machines: no path of this one stands in them.
+//! Removes paths of this machine from records, which are read on other machines.
 
 use std::env;
 use std::path::Path;
 
 use crate::peers::Installed;
 
-/// What paths become.
+/// The replacements for paths.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scrub {
-    /// A path of this machine, and what it is called in the record.
+    /// A path of this machine, and its name in the record.
     known: Vec<(String, String)>,
 }
 
 impl Scrub {
     /// Programs get their bare names, the folder of configurations is `$FOLDER`, the record `$OUT`,
-    /// and what lies in the repository is named from there.
+    /// and paths in the repository are relative to it.
     pub(crate) fn new(folder: &Path, out: &Path, peers: &[Installed]) -> Self {
         let text = |path: &Path| path.display().to_string();
         let mut known = vec![(text(folder), "$FOLDER".to_owned()), (text(out), "$OUT".to_owned())];
@@ -33,7 +33,7 @@ impl Scrub {
         Self { known }
     }
 
-    /// `text` without paths of this machine. What nobody told us of loses all but its last name.
+    /// `text` without paths of this machine. An unknown path loses everything but its last name.
     pub(crate) fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (path, name) in &self.known {
@@ -43,7 +43,7 @@ impl Scrub {
     }
 }
 
-/// A word, perhaps with the character that ends it.
+/// A word, with the character after it, if any.
 fn shorten(word: &str) -> &str {
     if PRIVATE.iter().any(|folder| word.starts_with(folder)) {
         let path = word.trim_end_matches(ENDS_OF_WORDS).trim_end_matches('/');
@@ -53,7 +53,7 @@ fn shorten(word: &str) -> &str {
     word
 }
 
-/// Whether a text names a place that only one machine has.
+/// Whether a text is a path that only one machine has.
 #[cfg(test)]
 fn is_private(text: &str) -> bool {
     let mut words = text.split(ENDS_OF_WORDS);
@@ -63,7 +63,7 @@ fn is_private(text: &str) -> bool {
 const ENDS_OF_WORDS: [char; 16] =
     [' ', '\\', '\t', '\n', '"', '\'', '`', '=', ',', ';', ':', '(', ')', '<', '>', '|'];
 
-/// Where people and builds have their files.
+/// Folders with the files of users and builds.
 const PRIVATE: [&str; 12] = [
     "/home/",
     "/root/",
@@ -87,7 +87,7 @@ mod tests {
     use crate::peers::Peer;
 
     #[test]
-    fn a_command_keeps_its_meaning_and_loses_its_places() {
+    fn a_command_keeps_its_meaning_without_its_paths() {
         let program = PathBuf::from("/home/someone/venv/bin/envoy");
         let envoy = Installed { peer: Peer::Envoy, program, version: String::new() };
         let scrub = Scrub::new(Path::new("/tmp/x-1"), Path::new("/root/out"), &[envoy]);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_nobody_told_of_keeps_its_last_name() {
+    fn an_unknown_path_keeps_its_last_name() {
         let scrub = Scrub::default();
         let said = r#"{"failure":"/work/a/b.conf:12: no \"/root/x/\" in /usr/sbin/nginx"}"#;
         let clean = scrub.clean(said);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn no_committed_record_names_a_place_of_its_machine() {
+    fn no_committed_record_has_a_path_of_its_machine() {
         let mut folders = vec![PathBuf::from("results")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {

@@ -1,4 +1,4 @@
-//! One measurement: origin, peer and clients on their cores, for as long as it takes.
+//! One measurement: origin, peer and clients, each on its cores.
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -17,23 +17,23 @@ use crate::run::generator::Generator;
 use crate::scenario::{Ask, Tool};
 use crate::summary::Figures;
 
-/// Where measurements take place.
+/// Runs measurements.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) cores: Cores,
-    /// Configurations, logs and reports, thrown away in the end.
+    /// Configurations, logs and reports, deleted at the end.
     pub(crate) folder: PathBuf,
     pub(crate) seconds: u64,
-    /// Every command line that was run, without its ports.
+    /// Every command line, without its ports.
     pub(crate) commands: Vec<String>,
-    /// The first of the ports that measurements take in turn.
+    /// The first of the ports that measurements use in turn.
     port: u16,
     measurements: u16,
-    /// Those of this measurement.
+    /// The ports of this measurement.
     addresses: Addresses,
 }
 
-/// A peer that answers, and the origin behind it.
+/// A peer that answers, and its origin.
 #[derive(Debug)]
 struct Ready {
     peer: Running,
@@ -42,7 +42,7 @@ struct Ready {
     first_answer: Duration,
 }
 
-/// How the generator is to run.
+/// The options of the generator.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) rate: Option<u64>,
@@ -99,7 +99,7 @@ impl Stage {
         Ok(figures)
     }
 
-    /// Load by another tool; CPU time is ours to take, the rest is what the tool says.
+    /// Load by another tool; CPU time is measured by us, the rest is reported by the tool.
     pub(crate) fn foreign(
         &mut self,
         installed: &Installed,
@@ -120,7 +120,7 @@ impl Stage {
         Ok(figures)
     }
 
-    /// Memory of connections that asked once and are silent.
+    /// Memory of connections that sent one request and are idle.
     pub(crate) fn idle(
         &mut self,
         installed: &Installed,
@@ -143,7 +143,7 @@ impl Stage {
         ]))
     }
 
-    /// From exec to the first answer, and the memory then.
+    /// The time from exec to the first answer, and the memory then.
     pub(crate) fn start(&mut self, installed: &Installed, shape: Shape) -> anyhow::Result<Figures> {
         let ready = self.raise(installed, shape, &[])?;
         std::thread::sleep(SETTLING);
@@ -157,7 +157,7 @@ impl Stage {
         ]))
     }
 
-    /// System calls per request, counted while a fixed number of requests goes through.
+    /// System calls per request, counted over a fixed number of requests.
     pub(crate) fn syscalls(
         &mut self,
         installed: &Installed,
@@ -191,9 +191,9 @@ impl Stage {
         let before: Vec<String> = environment.chain(callgrind::prefix(&folder)).collect();
         let mut counts = [0; 2];
         for (count, requests) in counts.iter_mut().zip([SHORT, LONG]) {
-            fs::remove_dir_all(&folder).ok(); // of the run before this one
+            fs::remove_dir_all(&folder).ok(); // from the previous run
             fs::create_dir_all(&folder)?;
-            // A worker of nginx is another user by the time it reports.
+            // A worker of nginx runs as another user when it writes its report.
             fs::set_permissions(&self.folder, Permissions::from_mode(0o755))?;
             fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
             self.counted(installed, shape, ask, &before, requests)?;
@@ -203,8 +203,8 @@ impl Stage {
         Ok(Figures::from([figure]))
     }
 
-    /// System calls per request, from two runs under strace from the first call on: works where
-    /// nobody may attach to a process.
+    /// System calls per request, from two runs under strace: works where attaching to a process is
+    /// not allowed.
     pub(crate) fn syscalls_from_the_start(
         &mut self,
         installed: &Installed,
@@ -220,8 +220,8 @@ impl Stage {
         Ok(Figures::from([("syscalls_per_request".to_owned(), per_request(counts))]))
     }
 
-    /// One of two runs that differ only in the number of requests: their difference is what the
-    /// additional requests cost, free of start-up and of the first, cold requests.
+    /// One of two runs that differ only in the number of requests: their difference is the cost of
+    /// the additional requests, without start-up and without the first, cold requests.
     fn counted(
         &mut self,
         installed: &Installed,
@@ -240,7 +240,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What this peer said was wrong, or else the last that it said.
+    /// The last error in the peer's log, or else its last line.
     pub(crate) fn last_words(&self, peer: Peer) -> String {
         let text = fs::read_to_string(self.log(peer)).unwrap_or_default();
         let complains = |line: &&str| COMPLAINTS.iter().any(|word| line.contains(word));
@@ -260,7 +260,7 @@ impl Stage {
         before: &[String],
     ) -> anyhow::Result<Ready> {
         let log = self.log(installed.peer);
-        fs::remove_file(&log).ok(); // of the measurement before this one
+        fs::remove_file(&log).ok(); // from the previous measurement
         let addresses = self.take_fresh_addresses();
         let origin = match installed.peer {
             Peer::Direct => None,
@@ -279,8 +279,8 @@ impl Stage {
         Ok(Ready { peer, origin, address, first_answer })
     }
 
-    /// A ring closes its listener some time after its process is gone, so no port is taken again
-    /// before many others were.
+    /// A ring closes its listener some time after its process has exited, so a port is reused only
+    /// after many others.
     fn take_fresh_addresses(&mut self) -> Addresses {
         let first = self.port + self.measurements % PORTS_MAX * PORTS_EACH;
         self.measurements = self.measurements.wrapping_add(1);
@@ -385,7 +385,7 @@ fn cpu_of(pids: [Option<u32>; 3]) -> anyhow::Result<[Cpu; 3]> {
     Ok(times)
 }
 
-/// What one request costs, from the counts of two runs.
+/// The cost of one request, from the counts of two runs.
 fn per_request([short, long]: [u64; 2]) -> f64 {
     (long as f64 - short as f64) / (LONG - SHORT) as f64
 }
@@ -414,7 +414,7 @@ fn load_figures(summary: &Summary, ask: Ask, used: Cpu) -> Figures {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// How many requests the two runs of a difference make.
+/// The numbers of requests in the two runs of a difference.
 const SHORT: u64 = 1000;
 const LONG: u64 = 4000;
 const STARTING_MAX: Duration = Duration::from_secs(20);
@@ -425,7 +425,7 @@ const COUNTING_MAX: u64 = 60;
 const COMPLAINTS: [&str; 5] = ["rror", "ALERT", "[emerg]", "panicked", "critical"];
 const PORTS_EACH: u16 = 3;
 const PORTS_MAX: u16 = 100;
-/// From this size on, cost per MB says more than cost per request.
+/// From this size on, cost per MB is more useful than cost per request.
 const BULK_BYTES: f64 = 32_768.0;
 
 #[cfg(test)]
@@ -433,7 +433,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_up_falls_out_of_the_difference() {
+    fn start_up_cancels_out_in_the_difference() {
         let counts = [SHORT, LONG].map(|requests| 5_000_000 + requests * 9000);
         assert!((per_request(counts) - 9000.0).abs() < 0.1);
     }
