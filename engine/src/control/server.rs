@@ -73,7 +73,7 @@ impl Server for Running {
 
     fn refresh_stats(&self) {
         for cluster in &self.snapshot.clusters {
-            cluster.circuit_breakers.show();
+            cluster.circuit_breakers.update_gauges();
         }
     }
 

@@ -28,7 +28,7 @@ use crate::upstream::circuit_breaker::{Permit, Resource};
 use crate::upstream::connection::{ClosedBy, Connection};
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
-use crate::upstream::pool::{Look, Pool};
+use crate::upstream::pool::{IdleCheck, Pool};
 
 /// Forwards the request as `plan` says.
 pub(super) async fn forward(
@@ -306,9 +306,9 @@ impl Forwarder<'_> {
         if self.terminates(exchange) {
             return attempt::lease_new(exchange, pool).await;
         }
-        let look = if self.can_resend(exchange) { Look::AsTold } else { Look::Again };
+        let check = if self.can_resend(exchange) { IdleCheck::Events } else { IdleCheck::Peek };
         if self.stale_retry == StaleRetry::Unused
-            && let Some(connection) = pool.lease_idle(look)
+            && let Some(connection) = pool.lease_idle(check)
         {
             return Ok(connection);
         }
@@ -531,7 +531,7 @@ impl Forwarder<'_> {
 /// Gives the connection back when the circuit breaker allows no further request.
 fn overflow(exchange: &Exchange<'_>, pool: &Rc<Pool>, connection: Connection) -> Failed {
     pool.host_stats().rq_error.inc();
-    pool.give_back(connection, exchange.client.shard.clock.now());
+    pool.release(connection, exchange.client.shard.clock.now());
     Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing }
 }
 
@@ -549,7 +549,7 @@ pub(super) fn give_back(exchange: &Exchange<'_>, connection: Connection) {
     }
     let now = exchange.client.shard.clock.now();
     let pool = Rc::clone(connection.pool());
-    pool.give_back(connection, now);
+    pool.release(connection, now);
 }
 
 /// The reset that a failed attempt is for the retry policy, and whether the host may have seen the

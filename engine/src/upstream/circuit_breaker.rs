@@ -1,13 +1,13 @@
-//! Circuit breakers: how many connections, requests and retries a cluster may have at once, over
+//! Circuit breakers: limits for the concurrent connections, requests and retries of a cluster, over
 //! all shards.
 //!
 //! Each shard counts its own, in a block that only it writes. While every shard is below its equal
-//! share of the limit, no sum can reach the limit, and a shard looks at its own number and at one
-//! word that hardly ever changes: how many shards are `crowded`, at their share or above. Only then
-//! the others' numbers are added up. Two shards that add up at the same moment may both take the
-//! last place: the limit is overshot by at most one for each shard, as Envoy's check-then-add does.
+//! share of the limit, the sum cannot reach the limit. So a shard reads only its own counter and one
+//! word that rarely changes: how many shards are `saturated`, at their share or above. Only if there
+//! are any does it add up the counters of all shards. Two shards that do so at the same moment may both
+//! take the last permit: the limit can be exceeded by one per shard, as by Envoy's check-then-add.
 //!
-//! Invariant: what a shard counts is the number of its [`Permit`]s.
+//! Invariant: a shard's counter is the number of its [`Permit`]s.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -31,14 +31,14 @@ pub enum RoutingPriority {
 /// What is limited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Resource {
-    /// Connections, whatever they do. Over the limit requests wait for one; a pool without any may
+    /// Connections, idle ones included. At the limit requests wait for one; a pool without any may
     /// open one anyway.
     Connections,
     /// Requests that wait for a connection.
     PendingRequests,
-    /// Requests that have one.
+    /// Requests that have a connection.
     Requests,
-    /// Requests that are sent again, waiting ones included.
+    /// Retries, pending ones included.
     Retries,
 }
 
@@ -51,25 +51,24 @@ pub struct Thresholds {
     pub max_pending_requests: u32,
     /// Default 1024.
     pub max_requests: u32,
-    /// Default 3. Shown, but without effect when there is a retry budget.
+    /// Default 3. Without effect if there is a retry budget.
     pub max_retries: u32,
     /// Limits retries by the number of requests instead.
     pub retry_budget: Option<RetryBudget>,
-    /// Whether to show what is left in `remaining_*`.
+    /// Whether there are `remaining_*` gauges.
     pub track_remaining: bool,
 }
 
-/// A limit for retries that grows with the traffic.
+/// A limit for retries that depends on the number of requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudget {
-    /// Of the active and pending requests, 0 to 100. Default 20.
+    /// Percentage of the active and pending requests, 0 to 100. Default 20.
     pub budget_percent: f64,
-    /// So many are always allowed. Default 3.
+    /// This many are always allowed. Default 3.
     pub min_retry_concurrency: u32,
 }
 
-/// A cluster's circuit breakers, one for each priority. Part of the cluster; the shards take their
-/// places from it.
+/// A cluster's circuit breakers, one for each priority.
 #[derive(Debug)]
 pub struct CircuitBreakers {
     default: Arc<CircuitBreaker>,
@@ -79,18 +78,17 @@ pub struct CircuitBreakers {
 #[derive(Debug)]
 struct CircuitBreaker {
     thresholds: Thresholds,
-    /// For each [`Resource`]: a shard below this number cannot break the limit, if all the others are
-    /// below it too.
+    /// For each [`Resource`]: while all shards are below this number, the limit cannot be reached.
     shares: [u64; RESOURCES],
     in_use: Scope<InUse>,
-    /// How many shards are at their share or above, for each [`Resource`].
-    crowded: [AtomicU32; RESOURCES],
+    /// For each [`Resource`]: how many shards are at their share or above.
+    saturated: [AtomicU32; RESOURCES],
     stats: Arc<Scope<CircuitBreakerStats>>,
     remaining: Option<Arc<Scope<CircuitBreakerRemainingStats>>>,
 }
 
 stats! {
-    /// How many permits a shard gave out.
+    /// How many permits of a shard are in use.
     struct InUse {
         gauge connections;
         gauge pending_requests;
@@ -102,8 +100,7 @@ stats! {
 const RESOURCES: usize = 4;
 
 impl CircuitBreakers {
-    /// Breakers with these limits, for all the shards of the registry. `cluster` is the name in the
-    /// stats.
+    /// Circuit breakers with these limits. `cluster` is the name in stats.
     pub fn new(
         default: Thresholds,
         high: Thresholds,
@@ -123,20 +120,19 @@ impl CircuitBreakers {
         &self.of(priority).thresholds
     }
 
-    /// What a shard works with. Once for each cluster and shard.
+    /// The view of one shard. To be called once per cluster and shard.
     pub fn on_shard(&self, shard: usize) -> ShardCircuitBreakers {
-        let place = |breaker: &Arc<CircuitBreaker>| {
+        let of_shard = |breaker: &Arc<CircuitBreaker>| {
             let breaker = breaker.clone();
-            Rc::new(Place { breaker, shard, is_crowded: Default::default() })
+            Rc::new(ShardBreaker { breaker, shard, is_saturated: Default::default() })
         };
-        ShardCircuitBreakers { default: place(&self.default), high: place(&self.high) }
+        ShardCircuitBreakers { default: of_shard(&self.default), high: of_shard(&self.high) }
     }
 
-    /// Brings the gauges `*_open` and `remaining_*` up to date. For the control plane, before it
-    /// shows stats.
-    pub fn show(&self) {
-        self.default.show();
-        self.high.show();
+    /// Updates the gauges `*_open` and `remaining_*`. The control plane calls it before it reads stats.
+    pub fn update_gauges(&self) {
+        self.default.update_gauges();
+        self.high.update_gauges();
     }
 
     fn of(&self, priority: RoutingPriority) -> &Arc<CircuitBreaker> {
@@ -147,30 +143,29 @@ impl CircuitBreakers {
     }
 }
 
-/// A cluster's circuit breakers as one shard sees them.
+/// One shard's view of a cluster's circuit breakers.
 #[derive(Debug)]
 pub struct ShardCircuitBreakers {
-    default: Rc<Place>,
-    high: Rc<Place>,
+    default: Rc<ShardBreaker>,
+    high: Rc<ShardBreaker>,
 }
 
 impl ShardCircuitBreakers {
-    /// Takes one, unless the limit is reached.
+    /// Acquires a permit, unless the limit is reached.
     #[inline]
     pub fn acquire(&self, priority: RoutingPriority, resource: Resource) -> Option<Permit> {
-        let place = self.of(priority);
-        place.has_room(resource).then(|| place.take(resource))
+        let breaker = self.of(priority);
+        breaker.is_below_limit(resource).then(|| breaker.take(resource))
     }
 
-    /// Takes one even over the limit.
+    /// Acquires a permit even above the limit.
     //= envoy: Cluster.CircuitBreakers.Thresholds.max_connections
-    // A pool without any connection opens one all the same; otherwise its requests would wait
-    // forever.
+    // A pool without any connection may always open one; otherwise its requests would wait forever.
     pub fn acquire_anyway(&self, priority: RoutingPriority, resource: Resource) -> Permit {
         self.of(priority).take(resource)
     }
 
-    fn of(&self, priority: RoutingPriority) -> &Rc<Place> {
+    fn of(&self, priority: RoutingPriority) -> &Rc<ShardBreaker> {
         match priority {
             RoutingPriority::Default => &self.default,
             RoutingPriority::High => &self.high,
@@ -178,63 +173,62 @@ impl ShardCircuitBreakers {
     }
 }
 
-/// One connection, request or retry that counts. Dropping it gives it back.
+/// One connection, request or retry that counts against a limit. Dropping it releases it.
 #[derive(Debug)]
-#[must_use = "it is given back at once"]
+#[must_use = "dropping it releases it"]
 pub struct Permit {
-    place: Rc<Place>,
+    breaker: Rc<ShardBreaker>,
     resource: Resource,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.place.give_back(self.resource);
+        self.breaker.release(self.resource);
     }
 }
 
-/// One shard's part in a breaker.
+/// One shard's view of a circuit breaker.
 #[derive(Debug)]
-struct Place {
+struct ShardBreaker {
     breaker: Arc<CircuitBreaker>,
     shard: usize,
-    /// Whether this shard is among the `crowded`, for each [`Resource`].
-    is_crowded: [Cell<bool>; RESOURCES],
+    /// For each [`Resource`]: whether this shard is counted in `saturated`.
+    is_saturated: [Cell<bool>; RESOURCES],
 }
 
-impl Place {
+impl ShardBreaker {
     #[inline]
-    fn has_room(&self, resource: Resource) -> bool {
+    fn is_below_limit(&self, resource: Resource) -> bool {
         let breaker = &*self.breaker;
-        let alone = breaker.crowded(resource).is_some_and(|it| it.load(Relaxed) == 0);
-        (alone && self.own(resource).value() < breaker.share(resource))
+        let none_saturated = breaker.saturated(resource).is_some_and(|it| it.load(Relaxed) == 0);
+        (none_saturated && self.own(resource).value() < breaker.share(resource))
             || breaker.total(resource) < breaker.limit(resource)
     }
 
     fn take(self: &Rc<Self>, resource: Resource) -> Permit {
         self.own(resource).inc();
-        self.mark(resource, |own, share| own >= share);
-        Permit { place: self.clone(), resource }
+        self.update_saturated(resource, |own, share| own >= share);
+        Permit { breaker: self.clone(), resource }
     }
 
-    fn give_back(&self, resource: Resource) {
+    fn release(&self, resource: Resource) {
         self.own(resource).dec();
-        // Not just below the share: a shard that goes up and down there would write the shared word
-        // each time.
-        self.mark(resource, |own, share| own > share / 2);
+        // With hysteresis: otherwise a shard around its share would write the shared word each time.
+        self.update_saturated(resource, |own, share| own > share / 2);
     }
 
-    /// Keeps `crowded` in step when this shard's number passes its share.
-    fn mark(&self, resource: Resource, is_crowded: impl Fn(u64, u64) -> bool) {
+    /// Updates `saturated` when this shard crosses its share.
+    fn update_saturated(&self, resource: Resource, is_saturated: impl Fn(u64, u64) -> bool) {
         let share = self.breaker.share(resource);
-        let (Some(mark), Some(crowded)) =
-            (self.is_crowded.get(resource as usize), self.breaker.crowded(resource))
+        let (Some(was_saturated), Some(saturated)) =
+            (self.is_saturated.get(resource as usize), self.breaker.saturated(resource))
         else {
             return;
         };
-        let is_crowded = share > 0 && is_crowded(self.own(resource).value(), share);
-        match (mark.replace(is_crowded), is_crowded) {
-            (false, true) => _ = crowded.fetch_add(1, Relaxed),
-            (true, false) => _ = crowded.fetch_sub(1, Relaxed),
+        let is_saturated = share > 0 && is_saturated(self.own(resource).value(), share);
+        match (was_saturated.replace(is_saturated), is_saturated) {
+            (false, true) => _ = saturated.fetch_add(1, Relaxed),
+            (true, false) => _ = saturated.fetch_sub(1, Relaxed),
             (false, false) | (true, true) => {}
         }
     }
@@ -250,7 +244,7 @@ impl CircuitBreaker {
             thresholds,
             shares: shares(thresholds, shards.max(1) as u64),
             in_use: Scope::unlisted(shards),
-            crowded: Default::default(),
+            saturated: Default::default(),
             stats: registry.scope(prefix),
             remaining: thresholds.track_remaining.then(|| registry.scope(prefix)),
         }
@@ -279,17 +273,17 @@ impl CircuitBreaker {
         self.in_use.gauge(|in_use| in_use.of(resource))
     }
 
-    /// Whether one was ever taken.
+    /// Whether a permit was ever taken.
     fn was_taken(&self, resource: Resource) -> bool {
         self.in_use.is_gauge_used(|in_use| in_use.of(resource))
     }
 
-    fn crowded(&self, resource: Resource) -> Option<&AtomicU32> {
-        self.crowded.get(resource as usize)
+    fn saturated(&self, resource: Resource) -> Option<&AtomicU32> {
+        self.saturated.get(resource as usize)
     }
 
-    fn show(&self) {
-        // Envoy sets the gauge when something is taken or given back: a limit of 0 alone does not
+    fn update_gauges(&self) {
+        // Envoy sets the gauge when a resource is acquired or released: a limit of 0 alone does not
         // open the breaker.
         let is_open = |resource| {
             let total = self.total(resource);
@@ -307,26 +301,26 @@ impl CircuitBreaker {
             }
         }
         if self.was_taken(Resource::Connections) {
-            // A pool was taken, too, and there is no limit for pools.
+            // There is also a pool then, and no limit for pools.
             stats.cx_pool_open.set(0);
         }
 
         if let Some(remaining) = &self.remaining {
-            let left = |resource| self.limit(resource).saturating_sub(self.total(resource));
+            let free = |resource| self.limit(resource).saturating_sub(self.total(resource));
             let remaining = remaining.control();
-            remaining.remaining_cx.set(left(Resource::Connections));
-            remaining.remaining_pending.set(left(Resource::PendingRequests));
-            remaining.remaining_rq.set(left(Resource::Requests));
-            // Envoy: of a budget, which other requests change, nothing is said to be left.
+            remaining.remaining_cx.set(free(Resource::Connections));
+            remaining.remaining_pending.set(free(Resource::PendingRequests));
+            remaining.remaining_rq.set(free(Resource::Requests));
+            // Envoy: always 0 with a retry budget, which depends on the number of requests.
             let has_budget = self.thresholds.retry_budget.is_some();
-            remaining.remaining_retries.set(if has_budget { 0 } else { left(Resource::Retries) });
+            remaining.remaining_retries.set(if has_budget { 0 } else { free(Resource::Retries) });
             // There is no limit for pools.
             remaining.remaining_cx_pools.set(u32::MAX.into());
         }
     }
 }
 
-/// In the order of [`Resource`]. A budget grows and shrinks, so nobody has a share of it.
+/// A shard's shares, in the order of [`Resource`]. A retry budget varies, so its share is 0.
 fn shares(thresholds: Thresholds, shards: u64) -> [u64; RESOURCES] {
     let Thresholds {
         max_connections,
@@ -356,7 +350,7 @@ impl RetryBudget {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a part of a number of requests is such a number again"
+        reason = "a part of a number of requests fits in a u64"
     )]
     fn limit(self, requests: u64) -> u64 {
         let part = (self.budget_percent / 100.0 * requests as f64) as u64;
@@ -364,7 +358,7 @@ impl RetryBudget {
     }
 }
 
-/// As Envoy without any configuration.
+/// Envoy's defaults.
 impl Default for Thresholds {
     fn default() -> Self {
         Self {
@@ -393,8 +387,8 @@ mod tests {
         let registry = Registry::new(shards);
         let high = Thresholds::default();
         let breakers = CircuitBreakers::new(default, high, &registry, shards, "c");
-        let places = (0..shards).map(|shard| breakers.on_shard(shard)).collect();
-        (breakers, places)
+        let shards = (0..shards).map(|shard| breakers.on_shard(shard)).collect();
+        (breakers, shards)
     }
 
     fn max_requests(max_requests: u32) -> Thresholds {
@@ -413,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn one_busy_shard_may_use_the_whole_limit_and_leaves_nothing_to_the_others() {
+    fn one_busy_shard_may_use_the_whole_limit() {
         let (_, shards) = breakers(max_requests(100), 4);
         let all = std::iter::from_fn(|| shards[0].acquire(DEFAULT, Resource::Requests));
         let all: Vec<_> = all.collect();
@@ -424,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn priorities_do_not_share() {
+    fn priorities_have_separate_limits() {
         let (_, shards) = breakers(max_requests(0), 1);
         assert!(shards[0].acquire(DEFAULT, Resource::Requests).is_none());
         assert!(shards[0].acquire(RoutingPriority::High, Resource::Requests).is_some());
@@ -436,17 +430,17 @@ mod tests {
         let (breakers, shards) = breakers(none, 1);
         assert!(shards[0].acquire(DEFAULT, Resource::Connections).is_none());
         let connection = shards[0].acquire_anyway(DEFAULT, Resource::Connections);
-        breakers.show();
+        breakers.update_gauges();
         assert_eq!(breakers.default.stats.gauge(|stats| &stats.cx_open), 1);
         drop(connection);
     }
 
     #[test]
-    fn the_gauges_say_when_a_breaker_is_open() {
+    fn the_gauges_show_when_a_breaker_is_open() {
         let remaining = Thresholds { track_remaining: true, ..max_requests(2) };
         let (breakers, shards) = breakers(remaining, 2);
         let open = || {
-            breakers.show();
+            breakers.update_gauges();
             breakers.default.stats.gauge(|stats| &stats.rq_open)
         };
         let left = || {
@@ -488,18 +482,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_order_of_taking_and_giving_back_breaks_the_limit(
+        fn the_limit_holds_in_any_order_of_acquire_and_release(
             limit in 0..40u32,
             shards in 1..6usize,
             steps in prop::collection::vec((0..6usize, any::<bool>()), 0..300),
         ) {
-            let (_, places) = breakers(max_requests(limit), shards);
-            let mut held: Vec<Vec<Permit>> = places.iter().map(|_| Vec::new()).collect();
-            for (shard, takes) in steps {
-                let shard = shard % shards;
+            let (_, shards) = breakers(max_requests(limit), shards);
+            let mut held: Vec<Vec<Permit>> = shards.iter().map(|_| Vec::new()).collect();
+            for (shard, acquires) in steps {
+                let shard = shard % shards.len();
                 let total: usize = held.iter().map(Vec::len).sum();
-                if takes {
-                    let permit = places[shard].acquire(DEFAULT, Resource::Requests);
+                if acquires {
+                    let permit = shards[shard].acquire(DEFAULT, Resource::Requests);
                     prop_assert_eq!(permit.is_some(), total < limit as usize);
                     held[shard].extend(permit);
                 } else {
@@ -507,8 +501,8 @@ mod tests {
                 }
             }
             drop(held);
-            let crowded = &places[0].default.breaker.crowded;
-            prop_assert!(crowded.iter().all(|count| count.load(Relaxed) == 0));
+            let saturated = &shards[0].default.breaker.saturated;
+            prop_assert!(saturated.iter().all(|count| count.load(Relaxed) == 0));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A cluster: what the configuration says of a group of hosts that do the same work.
+//! A cluster: the configuration of a group of interchangeable hosts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,24 +12,25 @@ use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
 use crate::upstream::host_set::HealthRules;
 
-/// A cluster as configured. Immutable, part of the snapshot; who its hosts are now is not in it.
+/// A cluster as configured. Immutable, part of the snapshot; it does not contain the current hosts.
 #[derive(Debug)]
 pub struct Cluster {
     /// The name that routes use.
     pub name: String,
     /// The name in stats and in `/clusters`: `alt_stat_name`, or the name itself.
     pub observability_name: String,
-    /// How long a connection may take to come to be, TLS handshake included. Default 5 s.
+    /// How long connecting may take, TLS handshake included. Default 5 s.
     pub connect_timeout: Duration,
-    /// How much may wait in each direction of a connection before reading stops. Default 1 MiB.
+    /// How many bytes may be buffered in each direction of a connection before reading stops. Default
+    /// 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
-    /// Keep-alive probes on idle connections; none: the system sends none.
+    /// TCP keep-alive probes; none: disabled.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// How HTTP is spoken with its hosts.
+    /// Options of the HTTP protocol.
     pub http: HttpProtocolOptions,
-    /// How many connections and requests at once.
+    /// Limits for concurrent connections, requests and retries.
     pub circuit_breakers: CircuitBreakers,
-    /// Which host gets the next request.
+    /// How a host is picked.
     pub lb_policy: LbPolicy,
     /// When hosts of lower priority, or unhealthy ones, get requests.
     pub health_rules: HealthRules,
@@ -44,26 +45,26 @@ pub struct Cluster {
 /// `HttpProtocolOptions` of a cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HttpProtocolOptions {
-    /// How long a connection may be without a request; none: forever. Default 1 h.
+    /// How long a connection may be idle; none: no limit. Default 1 h.
     pub idle_timeout: Option<Duration>,
-    /// How old a connection may grow before it takes no more requests; none: no limit.
+    /// Connections older than this get no more requests; none: no limit.
     pub max_connection_duration: Option<Duration>,
-    /// How many requests a connection carries; none: no limit.
+    /// How many requests a connection may carry; none: no limit.
     pub max_requests_per_connection: Option<u32>,
-    /// What hosts may send as a head. Default: 100 fields, 80 KiB.
+    /// Limits for response heads. Default: 100 fields, 80 KiB.
     pub head_limits: HeadLimits,
     /// Whether trailers are passed on. Default no.
     pub enable_trailers: bool,
     /// How the names of fields are written.
     pub names: Names,
-    /// Whether requests tell all of the URL: the hosts are proxies.
+    /// Whether requests have the target in absolute form, for hosts that are proxies.
     pub send_fully_qualified_url: bool,
 }
 
-/// `upstream_connection_options.tcp_keepalive`; what is not set stays as the system has it.
+/// `upstream_connection_options.tcp_keepalive`; none: the system's default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TcpKeepalive {
-    /// Probes without an answer before the connection counts as dead.
+    /// Unanswered probes after which the connection is dead.
     pub probes: Option<u32>,
     /// Seconds without traffic before the first probe.
     pub time_seconds: Option<u32>,
@@ -71,7 +72,7 @@ pub struct TcpKeepalive {
     pub interval_seconds: Option<u32>,
 }
 
-/// As Envoy without any configuration.
+/// Envoy's defaults.
 impl Default for HttpProtocolOptions {
     fn default() -> Self {
         Self {

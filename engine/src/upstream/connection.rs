@@ -1,7 +1,7 @@
-//! One connection to a host, and what is counted about it.
+//! One connection to a host, and its stats.
 //!
 //! Invariant: every connection that was counted as opened is counted as destroyed exactly once,
-//! with the side that ended it.
+//! with the side that closed it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use super::pool::Pool;
 use crate::shard::clock::Millis;
 use crate::shard::socket::Socket;
 
-/// Which side ended a connection.
+/// Which side closed a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClosedBy {
     /// This proxy.
@@ -23,7 +23,7 @@ pub enum ClosedBy {
 /// An established connection to a host.
 #[derive(Debug)]
 pub struct Connection {
-    // It moves between its pool and the exchanges all the time, and never in memory.
+    // Boxed: it moves often between its pool and the requests.
     open: Box<Open>,
 }
 
@@ -36,13 +36,13 @@ struct Open {
     /// Counts against `max_connections`.
     _permit: Permit,
     opened: Millis,
-    /// Requests that were sent on it, the current one included.
+    /// Requests so far, the current one included.
     requests: u64,
     occupied: Occupied,
     closed_by: ClosedBy,
 }
 
-/// Whether a request is on the connection.
+/// Whether the connection has a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Occupied {
     Idle,
@@ -71,13 +71,13 @@ impl Connection {
         Self { open: Box::new(open) }
     }
 
-    /// Its number in this process.
+    /// The connection's id, unique in this process.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.open.id
     }
 
-    /// Our side of it.
+    /// The local address.
     #[must_use]
     pub fn local(&self) -> Option<SocketAddr> {
         self.open.local
@@ -89,13 +89,13 @@ impl Connection {
         &self.open.socket
     }
 
-    /// The pool that it belongs to.
+    /// The pool of the connection.
     #[must_use]
     pub fn pool(&self) -> &Rc<Pool> {
         &self.open.pool
     }
 
-    /// Has it carried a request before the current one?
+    /// Whether it has carried a request before the current one.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.open.requests > 1
@@ -116,8 +116,8 @@ impl Connection {
     pub(super) fn begin_request(&mut self) {
         self.open.requests += 1;
         let pool = &self.open.pool;
-        let most = pool.cluster().http.max_requests_per_connection;
-        if most.is_some_and(|most| self.open.requests == u64::from(most)) {
+        let max = pool.cluster().http.max_requests_per_connection;
+        if max.is_some_and(|max| self.open.requests == u64::from(max)) {
             pool.stats().upstream_cx_max_requests.inc();
         }
         self.open.occupied = Occupied::Active;
@@ -127,16 +127,16 @@ impl Connection {
         self.open.occupied = Occupied::Idle;
     }
 
-    /// Ends the connection after a complete exchange; `by` is counted.
+    /// Closes the connection after a complete exchange; `by` is counted.
     pub fn finish(mut self, by: ClosedBy) {
         self.end_request();
         self.close(by);
     }
 
-    /// Ends the connection; `by` is counted.
+    /// Closes the connection; `by` is counted.
     pub fn close(mut self, by: ClosedBy) {
         self.open.closed_by = by;
-        // dropping counts
+        // `drop` counts it
     }
 }
 
@@ -162,6 +162,6 @@ impl Drop for Open {
             }
         }
         stats.upstream_rq_per_cx.record(self.requests);
-        self.pool.forget();
+        self.pool.connection_ended();
     }
 }

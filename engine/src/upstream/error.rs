@@ -1,34 +1,34 @@
-//! What can go wrong between us and a host, in Envoy's words.
+//! Upstream errors, with Envoy's names and texts.
 
-/// Why a request got no answer from upstream, or not all of it.
+/// Why a request got no response from upstream, or an incomplete one.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Error {
-    /// A circuit breaker's limit is reached: nothing was sent.
+    /// A circuit breaker is open: nothing was sent.
     Overflow,
-    /// No socket, no local port, no memory: the connection failed before it left this machine.
+    /// No socket, local port or memory: the connection failed on this machine.
     LocalConnectionFailure,
-    /// The host refused the connection, or cannot be reached. Carries the system's error number, 0
-    /// if unknown.
+    /// The host refused the connection or is unreachable. Carries the system's error number, 0 if
+    /// unknown.
     RemoteConnectionFailure(i32),
-    /// `connect_timeout` passed before the connection was there.
+    /// `connect_timeout` passed before the connection was established.
     ConnectionTimeout,
-    /// The host closed or reset the connection before its answer was complete.
+    /// The host closed or reset the connection before its response was complete.
     ConnectionTermination,
-    /// The host's answer is not HTTP, or breaks a limit for answers.
+    /// The host's response is not HTTP, or exceeds a limit.
     ProtocolError,
 }
 
-/// Who is to blame; outlier detection will ask.
+/// Which side is at fault, for outlier detection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
     /// This proxy, or a limit of its configuration.
     Local,
-    /// The host, or the way to it.
+    /// The host, or the network.
     Host,
 }
 
 impl Error {
-    /// Envoy's name of the reset, as it stands in the body of the local reply.
+    /// Envoy's reset reason, as in the body of the local reply.
     pub fn reset_reason(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
@@ -52,8 +52,7 @@ impl Error {
         }
     }
 
-    /// The status of the local reply: a host that does not speak HTTP is a bad gateway, all else is
-    /// 503.
+    /// The status of the local reply: 502 for a protocol error, else 503.
     pub fn status(self) -> u16 {
         match self {
             Self::ProtocolError => 502,
@@ -65,7 +64,7 @@ impl Error {
         }
     }
 
-    /// Whose fault it is.
+    /// Which side is at fault.
     pub fn fault(self) -> Fault {
         match self {
             Self::Overflow | Self::LocalConnectionFailure => Fault::Local,
@@ -76,7 +75,7 @@ impl Error {
         }
     }
 
-    /// Whether the connection never came to be, so that the host saw nothing of the request.
+    /// Whether the connection was not established, so that the host has seen nothing of the request.
     pub fn is_connect_failure(self) -> bool {
         match self {
             Self::LocalConnectionFailure
@@ -86,7 +85,7 @@ impl Error {
         }
     }
 
-    /// The system's error number of a failed connect; 0 if the failure was on this machine, or none.
+    /// The system's error number of a failed connect; 0 for a local failure or another error.
     pub fn connect_errno(self) -> i32 {
         match self {
             Self::RemoteConnectionFailure(errno) => errno,
@@ -98,7 +97,7 @@ impl Error {
         }
     }
 
-    /// What the local reply says, when the response had not begun.
+    /// The body of the local reply, if the response has not begun.
     pub fn body(self, after_retry: bool) -> String {
         let reason = self.reset_reason();
         if after_retry {
@@ -113,7 +112,7 @@ impl Error {
         }
     }
 
-    /// `%RESPONSE_CODE_DETAILS%`: the reset, and why the transport failed where that is known.
+    /// `%RESPONSE_CODE_DETAILS%`: the reset, and the transport failure if it is known.
     pub fn response_code_details(self, response_started: bool) -> String {
         let when = if response_started { "after" } else { "before" };
         let reason = self.reset_reason().replace(' ', "_");
@@ -122,8 +121,8 @@ impl Error {
         format!("upstream_reset_{when}_response_started{{{reason}{transport}}}")
     }
 
-    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, `delayed_connect_error:_Connection_refused`: the
-    /// system's words, without the number that Rust adds to them.
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, such as `delayed_connect_error:_Connection_refused`: the
+    /// system's text, without the number that Rust adds.
     pub fn transport_failure(self) -> Option<String> {
         match self {
             Self::RemoteConnectionFailure(0)
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_connection_reads_as_envoy_writes_it() {
+    fn a_refused_connection_is_reported_as_by_envoy() {
         let refused = Error::RemoteConnectionFailure(libc::ECONNREFUSED);
         assert_eq!(refused.status(), 503);
         assert_eq!(refused.response_flag(), "UF");
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_ours_is_not_the_hosts_fault() {
+    fn an_open_circuit_breaker_is_not_the_hosts_fault() {
         assert_eq!(Error::Overflow.fault(), Fault::Local);
         assert_eq!(Error::ConnectionTermination.fault(), Fault::Host);
         assert!(!Error::ConnectionTermination.is_connect_failure());

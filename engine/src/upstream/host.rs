@@ -6,40 +6,40 @@ use std::sync::Arc;
 
 use crate::stats::{HostStats, Scope};
 
-/// An address that requests can go to, with what the configuration says of it.
+/// An upstream address and its configuration.
 ///
-/// Immutable but for its stats; a host whose address changes is another host.
+/// Immutable except for its stats; a host whose address changes becomes a new host.
 #[derive(Debug)]
 pub struct Host {
     /// Where to connect.
     pub address: SocketAddr,
-    /// What all hosts of the same endpoint share.
+    /// The endpoint, shared by all its hosts.
     pub endpoint: Arc<Endpoint>,
-    /// What the shards count of it.
+    /// Its stats, by shard.
     pub stats: Scope<HostStats>,
 }
 
-/// An endpoint of the configuration without its address: what each of its hosts inherits.
+/// An endpoint of the configuration, without its address: what all its hosts have in common.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
-    /// The name for `auto_host_rewrite` and for display: the DNS name, or `endpoint.hostname`; may
-    /// be empty.
+    /// The name for `auto_host_rewrite` and `/clusters`: the DNS name, or `endpoint.hostname`; may be
+    /// empty.
     pub hostname: String,
     /// `load_balancing_weight`, at least 1.
     pub weight: u32,
-    /// 0 is served first; up to 128.
+    /// 0 is the highest priority, 128 the lowest.
     pub priority: u32,
-    /// Where it stands.
+    /// Its locality.
     pub locality: Locality,
-    /// What the configuration says of its health.
+    /// Its configured health.
     pub health_flags: HealthFlags,
 }
 
-/// Where a host stands; for display, and for the policies that look at it.
+/// The locality of a host; shown in `/clusters`, and the zone in stats.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[expect(
     missing_docs,
-    reason = "the words of the configuration, and strings without a meaning here"
+    reason = "the names of the configuration; the strings have no further meaning here"
 )]
 pub struct Locality {
     pub region: String,
@@ -47,28 +47,28 @@ pub struct Locality {
     pub sub_zone: String,
 }
 
-/// What keeps traffic from a host, as `/clusters` shows it. None: healthy.
+/// Why a host is not healthy, as shown in `/clusters`. Empty: healthy.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HealthFlags(u32);
 
-/// How much a policy may rely on a host.
+/// The health of a host, for load balancing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Health {
-    /// First choice.
+    /// Used first.
     Healthy,
-    /// Chosen when the healthy ones cannot carry all traffic.
+    /// Used when the healthy hosts cannot carry all traffic.
     Degraded,
-    /// Chosen in panic only.
+    /// Used in panic mode only.
     Unhealthy,
 }
 
 impl Host {
-    /// A host of `endpoint` at `address`, not yet used by anybody, counted by `shards` shards.
+    /// A host of `endpoint` at `address`, with stats for `shards` shards.
     pub fn new(address: SocketAddr, endpoint: Arc<Endpoint>, shards: usize) -> Arc<Self> {
         Arc::new(Self { address, endpoint, stats: Scope::unlisted(shards) })
     }
 
-    /// What keeps traffic from it.
+    /// Its health flags.
     pub fn health_flags(&self) -> HealthFlags {
         self.endpoint.health_flags
     }
@@ -82,12 +82,11 @@ impl Endpoint {
 }
 
 impl HealthFlags {
-    /// Nothing keeps traffic from the host.
+    /// Healthy.
     pub const EMPTY: Self = Self(0);
     /// `health_status: DEGRADED`.
     pub const DEGRADED_EDS_HEALTH: Self = Self(1);
-    /// `health_status: DRAINING`: no new requests, and not counted among those that should be
-    /// healthy.
+    /// `health_status: DRAINING`: gets no requests, and is excluded from the share of healthy hosts.
     pub const EDS_STATUS_DRAINING: Self = Self(1 << 1);
     /// `health_status: UNHEALTHY` or `TIMEOUT`.
     pub const FAILED_EDS_HEALTH: Self = Self(1 << 2);
@@ -103,7 +102,7 @@ impl HealthFlags {
         self.0 & other.0 == other.0
     }
 
-    /// How much a policy may rely on a host with these flags.
+    /// The health of a host with these flags.
     pub fn health(self) -> Health {
         if self.contains(Self::FAILED_EDS_HEALTH) || self.contains(Self::EDS_STATUS_DRAINING) {
             Health::Unhealthy
@@ -114,7 +113,7 @@ impl HealthFlags {
         }
     }
 
-    /// Whether the host is left out when the share of healthy hosts is reckoned.
+    /// Whether the host is excluded from the share of healthy hosts.
     pub fn is_excluded(self) -> bool {
         self.contains(Self::EDS_STATUS_DRAINING)
     }
@@ -133,7 +132,7 @@ impl HealthFlags {
     }
 }
 
-/// `health_flags` in the text of `/clusters`: `healthy`, or the flags one after the other.
+/// `health_flags` in the text of `/clusters`: `healthy`, or all flags.
 impl fmt::Display for HealthFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::EMPTY {
@@ -151,14 +150,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_read_as_in_clusters() {
+    fn flags_are_written_as_in_clusters() {
         assert_eq!(HealthFlags::default().to_string(), "healthy");
         assert_eq!(HealthFlags::EDS_STATUS_DRAINING.to_string(), "/eds_status_draining");
         assert_eq!(HealthFlags::FAILED_EDS_HEALTH.to_string(), "/failed_eds_health");
     }
 
     #[test]
-    fn a_draining_host_gets_nothing_and_does_not_count() {
+    fn a_draining_host_gets_no_requests_and_is_excluded() {
         assert_eq!(HealthFlags::EDS_STATUS_DRAINING.health(), Health::Unhealthy);
         assert!(HealthFlags::EDS_STATUS_DRAINING.is_excluded());
         assert!(!HealthFlags::FAILED_EDS_HEALTH.is_excluded());

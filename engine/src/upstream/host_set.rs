@@ -1,16 +1,16 @@
-//! The hosts of a cluster at one moment, and how the traffic is shared between their priorities.
+//! The hosts of a cluster at one moment, and how traffic is distributed over their priorities.
 //!
-//! All arithmetic about priorities, degraded hosts and panic happens here, once, when the set is
-//! made on the control plane. What is left for the shards is a short list of [`Candidates`]: hosts
-//! to choose among, and the percentage of the requests that goes there.
+//! Everything about priorities, degraded hosts and panic mode is computed here, once, when the control
+//! plane creates the set. The shards get a short list of [`Candidates`]: hosts to pick from, and the
+//! percentage of requests that they get.
 
 use std::sync::Arc;
 
 use crate::stats::ClusterStats;
 use crate::upstream::host::{Health, Host};
 
-/// The hosts of a cluster. Never changes; a change makes another set, in which hosts that stay keep
-/// their `Arc`.
+/// The hosts of a cluster. Immutable; a change creates a new set, in which hosts that stay keep their
+/// `Arc`.
 #[derive(Debug, Default)]
 pub struct HostSet {
     hosts: Vec<Arc<Host>>,
@@ -20,35 +20,33 @@ pub struct HostSet {
     excluded: usize,
 }
 
-/// Hosts among which a policy chooses.
+/// Hosts that a policy picks from.
 #[derive(Debug)]
 pub struct Candidates {
-    /// Indexes of the hosts in the set; may be empty, and then the requests that come here find no
-    /// healthy upstream.
+    /// Indexes of the hosts in the set. If it is empty, these requests have no healthy upstream.
     pub hosts: Vec<usize>,
-    /// Percentage of the requests that comes here; at least 1, and 100 over all candidates of a
-    /// set.
+    /// Percentage of the requests; at least 1, and 100 in total over all candidates of a set.
     pub load: u32,
-    /// Too few hosts of this priority are healthy: the list has them all.
+    /// Too few hosts of this priority are healthy, so `hosts` contains all of them.
     pub in_panic: bool,
 }
 
-/// The cluster's part in the arithmetic.
+/// The cluster's settings for health and priorities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HealthRules {
-    /// By how much the hosts that are left can carry more than their share, in percent.
+    /// How much of its share of the traffic a host can carry, in percent.
     /// `policy.overprovisioning_factor`, default 140.
     pub overprovisioning_factor: u32,
-    /// Below this percentage of healthy and degraded hosts a priority uses all its hosts; 0 is
-    /// never. `common_lb_config.healthy_panic_threshold`, default 50.
+    /// Below this percentage of healthy and degraded hosts a priority uses all its hosts; 0: never.
+    /// `common_lb_config.healthy_panic_threshold`, default 50.
     pub healthy_panic_threshold: f64,
-    /// Whether health is the share of the weight instead of the number of hosts.
+    /// Whether health is computed by weight instead of the number of hosts.
     /// `policy.weighted_priority_health`.
     pub weighted_priority_health: bool,
 }
 
 impl HostSet {
-    /// A set of these hosts, in this order within their priority.
+    /// A set of these hosts, which keep their order within a priority.
     pub fn new(mut hosts: Vec<Arc<Host>>, rules: &HealthRules) -> Self {
         hosts.sort_by_key(|host| host.endpoint.priority);
         let levels: Vec<Level<'_>> =
@@ -70,18 +68,19 @@ impl HostSet {
         &self.hosts
     }
 
-    /// Where requests go. Empty before there is a set; one without hosts has candidates without.
+    /// Which hosts requests go to. Empty in the default set; a set without hosts has candidates without
+    /// hosts.
     pub fn candidates(&self) -> &[Candidates] {
         &self.candidates
     }
 
-    /// How many priorities have hosts.
+    /// The number of priorities that have hosts.
     pub fn priorities_in_use(&self) -> u64 {
         levels(&self.hosts).filter(|(_, level)| !level.is_empty()).count() as u64
     }
 
-    /// Shows the set in the `membership_*` gauges. For the control plane's block.
-    pub fn show(&self, stats: &ClusterStats) {
+    /// Updates the `membership_*` gauges of the control plane's block.
+    pub fn update_gauges(&self, stats: &ClusterStats) {
         stats.membership_total.set(self.hosts.len() as u64);
         stats.membership_healthy.set(self.healthy as u64);
         stats.membership_degraded.set(self.degraded as u64);
@@ -89,7 +88,7 @@ impl HostSet {
     }
 }
 
-/// As Envoy without any configuration.
+/// Envoy's defaults.
 impl Default for HealthRules {
     fn default() -> Self {
         Self {
@@ -100,7 +99,7 @@ impl Default for HealthRules {
     }
 }
 
-/// One priority while the loads are reckoned.
+/// One priority, while the loads are computed.
 struct Level<'a> {
     /// Index of its first host in the set.
     start: usize,
@@ -112,23 +111,23 @@ struct Level<'a> {
     excluded: usize,
     /// What the healthy hosts can carry, in percent of all traffic; at most 100.
     healthy_availability: u32,
-    /// The same for the degraded ones.
+    /// The same for the degraded hosts.
     degraded_availability: u32,
 }
 
 impl<'a> Level<'a> {
     fn new(start: usize, hosts: &'a [Arc<Host>], rules: &HealthRules) -> Self {
         let of_health = |health| {
-            let those = (start..).zip(hosts);
-            let those = those.filter(move |(_, host)| host.health_flags().health() == health);
-            those.map(|(index, _)| index).collect::<Vec<usize>>()
+            let indexed = (start..).zip(hosts);
+            let selected = indexed.filter(move |(_, host)| host.health_flags().health() == health);
+            selected.map(|(index, _)| index).collect::<Vec<usize>>()
         };
-        let size = |is_meant: &dyn Fn(&Host) -> bool| -> u64 {
-            let those = hosts.iter().filter(|host| is_meant(host));
+        let size = |includes: &dyn Fn(&Host) -> bool| -> u64 {
+            let selected = hosts.iter().filter(|host| includes(host));
             if rules.weighted_priority_health {
-                those.map(|host| u64::from(host.endpoint.weight)).sum()
+                selected.map(|host| u64::from(host.endpoint.weight)).sum()
             } else {
-                those.count() as u64
+                selected.count() as u64
             }
         };
         let all = size(&|host| !host.health_flags().is_excluded());
@@ -149,17 +148,17 @@ impl<'a> Level<'a> {
         }
     }
 
-    /// Whether so few of its hosts are fit that it is better to try them all.
+    /// Whether so few of its hosts are available that all of them are used.
     fn is_in_panic(&self, rules: &HealthRules) -> bool {
         let counted = self.hosts.len() - self.excluded;
-        let fit = self.healthy.len() + self.degraded.len();
-        let percent = if counted == 0 { 0.0 } else { 100.0 * fit as f64 / counted as f64 };
+        let available = self.healthy.len() + self.degraded.len();
+        let percent = if counted == 0 { 0.0 } else { 100.0 * available as f64 / counted as f64 };
         percent < rules.healthy_panic_threshold
     }
 }
 
-/// The hosts cut into priorities, each with the index of its first host; a number that nobody has
-/// is an empty one. Envoy: the first priority is always there, and in panic without hosts.
+/// The hosts by priority, each slice with the index of its first host; unused priorities are empty.
+/// Envoy: priority 0 always exists, and is in panic if it has no hosts.
 fn levels(hosts: &[Arc<Host>]) -> impl Iterator<Item = (usize, &[Arc<Host>])> {
     let last = hosts.last().map_or(1, |host| host.endpoint.priority + 1);
     let mut start = 0;
@@ -172,21 +171,20 @@ fn levels(hosts: &[Arc<Host>]) -> impl Iterator<Item = (usize, &[Arc<Host>])> {
 
 //= envoy: arch_overview/upstream/load_balancing/priority
 // Traffic goes to the healthy hosts of the first priority as far as they can carry it, then to
-// those of the next; what is left goes to degraded hosts in the same order; remainders of the
-// rounding go to the first.
+// those of the next; the remainder goes to degraded hosts in the same order; rounding errors are added
+// to the first.
 fn candidates(levels: &[Level<'_>], rules: &HealthRules) -> Vec<Candidates> {
     let available: u32 =
         levels.iter().map(|level| level.healthy_availability + level.degraded_availability).sum();
     let available = available.min(100);
 
-    // Panic is a matter of single priorities, and only while all of them together cannot carry the
-    // traffic.
+    // Panic applies per priority, and only while all priorities together cannot carry the traffic.
     let panic: Vec<bool> =
         levels.iter().map(|level| available < 100 && level.is_in_panic(rules)).collect();
     let loads = if panic.iter().all(|&it| it) {
         loads_by_size(levels)
     } else if available == 0 {
-        // Nobody is fit and panic is off: all traffic goes where there is nobody to take it.
+        // No host is available and panic is disabled: all requests fail with no healthy upstream.
         let mut loads = vec![(0, 0); levels.len()];
         if let Some(first) = loads.first_mut() {
             first.0 = 100;
@@ -215,10 +213,10 @@ fn candidates(levels: &[Level<'_>], rules: &HealthRules) -> Vec<Candidates> {
 
 /// Percentages for the healthy and the degraded hosts of each priority. `available` is 1 to 100.
 fn loads_by_availability(levels: &[Level<'_>], available: u32) -> Vec<(u32, u32)> {
-    let mut rest = 100;
+    let mut remaining = 100;
     let mut share = |availability: u32| {
-        let load = rest.min(availability * 100 / available);
-        rest -= load;
+        let load = remaining.min(availability * 100 / available);
+        remaining -= load;
         load
     };
     let healthy: Vec<u32> = levels.iter().map(|level| share(level.healthy_availability)).collect();
@@ -228,26 +226,26 @@ fn loads_by_availability(levels: &[Level<'_>], available: u32) -> Vec<(u32, u32)
 
     if let Some(first) = levels.iter().position(|level| level.healthy_availability > 0) {
         if let Some(load) = loads.get_mut(first) {
-            load.0 += rest;
+            load.0 += remaining;
         }
     } else if let Some(first) = levels.iter().position(|level| level.degraded_availability > 0)
         && let Some(load) = loads.get_mut(first)
     {
-        load.1 += rest;
+        load.1 += remaining;
     }
     loads
 }
 
-/// When every priority is in panic: percentages by the number of hosts, fit or not.
+/// When every priority is in panic: percentages by the number of hosts, whatever their health.
 fn loads_by_size(levels: &[Level<'_>]) -> Vec<(u32, u32)> {
     let all: usize = levels.iter().map(|level| level.hosts.len()).sum();
     let percent = |level: &Level<'_>| (100 * level.hosts.len()).checked_div(all).unwrap_or(0);
     let mut loads: Vec<(u32, u32)> =
         levels.iter().map(|level| (u32::try_from(percent(level)).unwrap_or(100), 0)).collect();
-    let rest = 100 - loads.iter().map(|load| load.0).sum::<u32>();
+    let remaining = 100 - loads.iter().map(|load| load.0).sum::<u32>();
     let first = levels.iter().position(|level| !level.hosts.is_empty()).unwrap_or(0);
     if let Some(load) = loads.get_mut(first) {
-        load.0 += rest;
+        load.0 += remaining;
     }
     loads
 }
@@ -271,11 +269,11 @@ pub(crate) mod tests {
         Host::new(([127, 0, 0, number], 80).into(), Arc::new(endpoint), 1)
     }
 
-    const FIT: HealthFlags = HealthFlags::EMPTY;
-    const SICK: HealthFlags = HealthFlags::FAILED_EDS_HEALTH;
-    const WEAK: HealthFlags = HealthFlags::DEGRADED_EDS_HEALTH;
+    const HEALTHY: HealthFlags = HealthFlags::EMPTY;
+    const UNHEALTHY: HealthFlags = HealthFlags::FAILED_EDS_HEALTH;
+    const DEGRADED: HealthFlags = HealthFlags::DEGRADED_EDS_HEALTH;
 
-    /// Hosts of (priority, flags), and the loads they get as (first host's number, load, in panic).
+    /// The loads of hosts given as (priority, flags), as (number of hosts, load, in panic).
     fn loads(hosts: &[(u32, HealthFlags)], rules: HealthRules) -> Vec<(usize, u32, bool)> {
         let hosts = (1..).zip(hosts).map(|(n, &(priority, flags))| host(n, priority, 1, flags));
         let set = HostSet::new(hosts.collect(), &rules);
@@ -288,74 +286,84 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn no_hosts_are_in_panic() {
+    fn a_cluster_without_hosts_is_in_panic() {
         assert_eq!(loads(&[], HealthRules::default()), [(0, 100, true)]);
         assert_eq!(loads(&[], never_panic()), [(0, 100, false)]);
     }
 
     #[test]
-    fn the_first_priority_takes_all_while_it_can_carry_it() {
+    fn the_first_priority_gets_all_traffic_that_it_can_carry() {
         // Two of three: 140 * 2/3 = 93.
-        let hosts = [(0, FIT), (0, FIT), (0, SICK), (1, FIT)];
+        let hosts = [(0, HEALTHY), (0, HEALTHY), (0, UNHEALTHY), (1, HEALTHY)];
         assert_eq!(loads(&hosts, HealthRules::default()), [(2, 93, false), (1, 7, false)]);
         // Three of four carry everything.
-        let hosts = [(0, FIT), (0, FIT), (0, FIT), (0, SICK), (1, FIT)];
+        let hosts = [(0, HEALTHY), (0, HEALTHY), (0, HEALTHY), (0, UNHEALTHY), (1, HEALTHY)];
         assert_eq!(loads(&hosts, HealthRules::default()), [(3, 100, false)]);
     }
 
     #[test]
-    fn degraded_hosts_take_what_the_healthy_ones_cannot() {
-        let hosts = [(0, FIT), (0, WEAK), (0, WEAK), (0, WEAK)];
+    fn degraded_hosts_get_the_traffic_that_healthy_ones_cannot_carry() {
+        let hosts = [(0, HEALTHY), (0, DEGRADED), (0, DEGRADED), (0, DEGRADED)];
         assert_eq!(loads(&hosts, HealthRules::default()), [(1, 35, false), (3, 65, false)]);
     }
 
     #[test]
-    fn one_of_three_is_panic() {
-        let hosts = [(0, FIT), (0, SICK), (0, SICK)];
+    fn one_healthy_host_of_three_is_panic() {
+        let hosts = [(0, HEALTHY), (0, UNHEALTHY), (0, UNHEALTHY)];
         assert_eq!(loads(&hosts, HealthRules::default()), [(3, 100, true)]);
         assert_eq!(loads(&hosts, never_panic()), [(1, 100, false)]);
     }
 
     #[test]
-    fn a_sick_cluster_without_panic_has_nobody_to_take_the_request() {
-        assert_eq!(loads(&[(0, SICK)], never_panic()), [(0, 100, false)]);
+    fn an_unhealthy_cluster_without_panic_has_no_candidates() {
+        assert_eq!(loads(&[(0, UNHEALTHY)], never_panic()), [(0, 100, false)]);
     }
 
     #[test]
-    fn in_total_panic_the_number_of_hosts_counts() {
-        let hosts = [(0, SICK), (1, SICK), (1, SICK)];
+    fn in_total_panic_load_follows_the_number_of_hosts() {
+        let hosts = [(0, UNHEALTHY), (1, UNHEALTHY), (1, UNHEALTHY)];
         assert_eq!(loads(&hosts, HealthRules::default()), [(1, 34, true), (2, 66, true)]);
     }
 
     #[test]
-    fn a_priority_without_hosts_is_passed_over() {
-        assert_eq!(loads(&[(3, FIT)], HealthRules::default()), [(1, 100, false)]);
+    fn a_priority_without_hosts_is_skipped() {
+        assert_eq!(loads(&[(3, HEALTHY)], HealthRules::default()), [(1, 100, false)]);
     }
 
     /// What Envoy 1.40 did with a thousand requests to clusters like these.
     #[test]
-    fn the_traffic_is_shared_as_envoy_shares_it() {
+    fn traffic_is_distributed_as_by_envoy() {
         let draining = HealthFlags::EDS_STATUS_DRAINING;
-        let half_fit =
-            [(0, FIT), (0, FIT), (0, draining), (0, SICK), (0, WEAK), (0, SICK), (1, FIT)];
-        assert_eq!(loads(&half_fit, HealthRules::default()), [(2, 56, false), (1, 44, false)]);
-        let far_down = [(0, SICK), (2, FIT), (2, SICK), (3, WEAK)];
-        assert_eq!(loads(&far_down, HealthRules::default()), [(1, 70, false), (1, 30, false)]);
+        let half_healthy = [
+            (0, HEALTHY),
+            (0, HEALTHY),
+            (0, draining),
+            (0, UNHEALTHY),
+            (0, DEGRADED),
+            (0, UNHEALTHY),
+            (1, HEALTHY),
+        ];
+        assert_eq!(loads(&half_healthy, HealthRules::default()), [(2, 56, false), (1, 44, false)]);
+        let lower_priorities = [(0, UNHEALTHY), (2, HEALTHY), (2, UNHEALTHY), (3, DEGRADED)];
+        assert_eq!(
+            loads(&lower_priorities, HealthRules::default()),
+            [(1, 70, false), (1, 30, false)]
+        );
         let all_draining = [(0, draining), (0, draining)];
         assert_eq!(loads(&all_draining, HealthRules::default()), [(2, 100, true)]);
-        let no_panic = [(0, SICK), (0, FIT), (1, SICK)];
+        let no_panic = [(0, UNHEALTHY), (0, HEALTHY), (1, UNHEALTHY)];
         assert_eq!(loads(&no_panic, never_panic()), [(1, 100, false)]);
     }
 
     #[test]
-    fn draining_hosts_do_not_make_the_others_look_sick() {
-        let hosts = [(0, FIT), (0, HealthFlags::EDS_STATUS_DRAINING)];
+    fn draining_hosts_do_not_count_as_unhealthy() {
+        let hosts = [(0, HEALTHY), (0, HealthFlags::EDS_STATUS_DRAINING)];
         assert_eq!(loads(&hosts, HealthRules::default()), [(1, 100, false)]);
     }
 
     #[test]
-    fn weight_counts_as_health_when_told() {
-        let hosts = vec![host(1, 0, 9, FIT), host(2, 0, 1, SICK), host(3, 1, 1, FIT)];
+    fn health_is_by_weight_if_configured() {
+        let hosts = vec![host(1, 0, 9, HEALTHY), host(2, 0, 1, UNHEALTHY), host(3, 1, 1, HEALTHY)];
         let by_number = HostSet::new(hosts.clone(), &HealthRules::default());
         assert_eq!(by_number.candidates()[0].load, 70);
         let rules = HealthRules { weighted_priority_health: true, ..HealthRules::default() };
@@ -364,12 +372,12 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn the_loads_are_100_percent(
+        fn the_loads_add_up_to_100_percent(
             hosts in prop::collection::vec(
                 (
                     0..4u32,
                     prop::sample::select(vec![
-                        FIT, SICK, WEAK, HealthFlags::EDS_STATUS_DRAINING,
+                        HEALTHY, UNHEALTHY, DEGRADED, HealthFlags::EDS_STATUS_DRAINING,
                     ]),
                 ),
                 1..40,
@@ -379,8 +387,8 @@ pub(crate) mod tests {
             let rules = HealthRules { healthy_panic_threshold, ..HealthRules::default() };
             let loads = loads(&hosts, rules);
             prop_assert_eq!(loads.iter().map(|load| load.1).sum::<u32>(), 100);
-            let fit = hosts.iter().any(|host| host.1 == FIT || host.1 == WEAK);
-            prop_assert!(!fit || loads.iter().all(|load| load.0 > 0), "{:?}", loads);
+            let available = hosts.iter().any(|host| host.1 == HEALTHY || host.1 == DEGRADED);
+            prop_assert!(!available || loads.iter().all(|load| load.0 > 0), "{:?}", loads);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A cluster as one shard uses it: its balancer and the pools of each of its hosts.
+//! One shard's view of a cluster: its load balancer and the pools of each host.
 //!
-//! Invariant: `pools` stands in the order of the balancer's hosts; a host that stays in the cluster
-//! keeps its pools.
+//! Invariant: `pools` has the order of the balancer's hosts; a host that stays in the cluster keeps its
+//! pools.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ struct Members {
     pools: Vec<HostPools>,
 }
 
-/// The connections to one host. Envoy: each priority has its own; most hosts never see the high one.
+/// The connections to one host. Envoy: each priority has its own pool; high priority is rare.
 #[derive(Debug)]
 struct HostPools {
     default: Rc<Pool>,
@@ -42,7 +42,7 @@ struct HostPools {
 }
 
 impl LocalCluster {
-    /// A cluster without hosts: they are published.
+    /// A cluster that has no hosts yet.
     #[must_use]
     pub fn new(shard: &'static Shard, cluster: Arc<Cluster>) -> Rc<Self> {
         let hosts = Arc::new(HostSet::default());
@@ -53,7 +53,7 @@ impl LocalCluster {
         Rc::new(Self { shard, cluster, breakers, members })
     }
 
-    /// What the configuration says of it.
+    /// The configuration of the cluster.
     #[must_use]
     pub const fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
@@ -65,7 +65,7 @@ impl LocalCluster {
         self.cluster.stats.shard(self.shard.id)
     }
 
-    /// This shard's part in the circuit breakers.
+    /// This shard's circuit breakers.
     #[must_use]
     pub fn breakers(&self) -> &ShardCircuitBreakers {
         &self.breakers
@@ -86,7 +86,7 @@ impl LocalCluster {
         Some(Rc::clone(pool))
     }
 
-    /// Takes over a new host set: requests that have begun end where they are.
+    /// Switches to a new host set. Requests in progress stay on their hosts.
     pub fn replace_hosts(&self, hosts: Arc<HostSet>) {
         let mut members = self.members.borrow_mut();
         let old = std::mem::take(&mut members.pools);

@@ -1,12 +1,12 @@
-//! The upstream side: clusters, their hosts, and which host the next request goes to.
+//! The upstream side: clusters, their hosts, load balancing and connection pools.
 //!
-//! A [`Cluster`] is configuration: immutable, part of the snapshot. Its hosts come from
-//! [`discovery`] as whole [`HostSet`]s, made on the control plane and handed to the shards; a host
-//! that stays keeps its `Arc`, so its stats and its connections stay too. [`balance`] chooses on
-//! the shard; [`circuit_breaker`] says how much.
+//! A [`Cluster`] is configuration: immutable, part of the snapshot. [`discovery`] on the control plane
+//! creates its hosts as whole [`HostSet`]s and sends them to the shards; a host that stays keeps its
+//! `Arc`, and so its stats and connections. [`balance`] picks a host on the shard; [`circuit_breaker`]
+//! limits concurrency.
 //!
-//! What it is not: it does not decide to retry (`request/retry.rs`), and nothing here looks up a
-//! name (`control/dns.rs` does, and tells [`discovery`] the answers).
+//! Not here: retry decisions (`request/retry.rs`), and DNS lookups (`control/dns`, which passes the
+//! answers to [`discovery`]).
 //!
 //! Invariant: a published host set never changes.
 

@@ -1,10 +1,10 @@
-//! The connections of one shard to one host, for requests of one priority: idle, busy and
-//! connecting, and who waits for one.
+//! The connections of one shard to one host, for requests of one priority: idle, active and
+//! connecting, and the requests that wait for one.
 //!
-//! It does not choose the host (`balance/`), nor decide whether to try again (`request/`).
-//! Idle connections are used last in, first out, so that those of a past peak can age and go.
+//! It does not pick the host (`balance/`), nor decide about retries (`request/`).
+//! Idle connections are reused last in, first out, so that surplus ones expire after a peak.
 //!
-//! Invariant: `open` counts every connection and every attempt; somebody waits in the queue only
+//! Invariant: `open` counts every connection and every attempt; a request waits in the queue only
 //! while no connection may be opened.
 
 use std::cell::{Cell, RefCell};
@@ -38,54 +38,56 @@ pub struct Pool {
     priority: RoutingPriority,
     /// How long a connection may be idle.
     idle_ms_max: Millis,
-    /// How old a connection may become.
+    /// How old a connection may be.
     age_ms_max: Millis,
-    idle: RefCell<Vec<Parked>>,
+    idle: RefCell<Vec<IdleConnection>>,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
-    life: Cell<Life>,
+    state: Cell<PoolState>,
 }
 
-/// A host that left its cluster keeps its pool until the last request on it has ended.
+/// A host that was removed from its cluster keeps its pool until the last request on it has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Life {
-    InUse,
+enum PoolState {
+    Active,
     Retired,
 }
 
 #[derive(Debug)]
-struct Parked {
+struct IdleConnection {
     connection: Connection,
     since: Millis,
-    /// [`Socket::polls`] when it was parked.
+    /// [`Socket::polls`] when it became idle.
     polls: u64,
 }
 
-/// How an idle connection is looked at before it carries a request.
+/// How to check that an idle connection is still alive before it is reused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Look {
-    /// It may turn out to be closed: the request can be sent once more.
-    AsTold,
-    /// Its receive queue is looked into.
-    Again,
+pub enum IdleCheck {
+    /// By the last events from the kernel. The connection may have been closed since: only for a
+    /// request that can be sent again.
+    Events,
+    /// By peeking at its receive queue.
+    Peek,
 }
 
-/// Somebody who waits for a connection of others.
+/// A request that waits for a connection.
 #[derive(Debug, Default)]
 struct Waiter {
-    given: RefCell<Option<Connection>>,
-    /// A connection has ended: there may be room for a new one.
-    room: Cell<bool>,
+    connection: RefCell<Option<Connection>>,
+    /// Another connection has ended: a new one may be allowed.
+    capacity: Cell<bool>,
     /// There will be no connection.
     failed: Cell<Option<Error>>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// What the wait for a connection of others brought.
+/// How waiting for a connection ended.
 #[derive(Debug)]
-enum Turn {
-    Given(Connection),
-    Room,
+enum WaitOutcome {
+    Connection(Connection),
+    /// A new connection may be allowed.
+    Capacity,
     Failed(Error),
 }
 
@@ -107,12 +109,12 @@ impl Pool {
         breakers: Rc<ShardCircuitBreakers>,
         priority: RoutingPriority,
     ) -> Rc<Self> {
-        let most = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
+        let limit = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         Rc::new(Self {
             shard,
             zone: cluster.zones.get(host.endpoint.zone()).map(Arc::clone),
-            idle_ms_max: most(cluster.http.idle_timeout),
-            age_ms_max: most(cluster.http.max_connection_duration),
+            idle_ms_max: limit(cluster.http.idle_timeout),
+            age_ms_max: limit(cluster.http.max_connection_duration),
             cluster,
             host,
             breakers,
@@ -120,7 +122,7 @@ impl Pool {
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
-            life: Cell::new(Life::InUse),
+            state: Cell::new(PoolState::Active),
         })
     }
 
@@ -130,25 +132,25 @@ impl Pool {
         &self.host
     }
 
-    /// The cluster of its host.
+    /// The cluster of the host.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// This shard's counters of the host's zone, if they are kept.
+    /// This shard's counters for the host's zone, if there are any.
     #[must_use]
     pub fn zone_stats(&self) -> Option<&ZoneStats> {
         self.zone.as_ref().map(|zone| zone.shard(self.shard.id))
     }
 
-    /// This shard's counters of the cluster.
+    /// This shard's counters for the cluster.
     #[must_use]
     pub fn stats(&self) -> &ClusterStats {
         self.cluster.stats.shard(self.shard.id)
     }
 
-    /// This shard's counters of the host.
+    /// This shard's counters for the host.
     #[must_use]
     pub fn host_stats(&self) -> &HostStats {
         self.host.stats.shard(self.shard.id)
@@ -158,27 +160,27 @@ impl Pool {
         self.shard.clock.now()
     }
 
-    /// Counts bytes to the host.
+    /// Counts bytes sent to the host.
     pub fn count_sent(&self, bytes: usize) {
         self.stats().upstream_cx_tx_bytes_total.add(bytes as u64);
     }
 
-    /// Counts bytes from the host.
+    /// Counts bytes received from the host.
     pub fn count_received(&self, bytes: usize) {
         self.stats().upstream_cx_rx_bytes_total.add(bytes as u64);
     }
 
-    /// An idle connection, if there is one.
+    /// Leases an idle connection, if there is one.
     #[must_use]
-    pub fn lease_idle(&self, look: Look) -> Option<Connection> {
-        self.take_idle(look).map(begin)
+    pub fn lease_idle(&self, check: IdleCheck) -> Option<Connection> {
+        self.take_idle(check).map(begin)
     }
 
-    /// A new connection, or one that somebody else returns. To be asked after
-    /// [`Self::lease_idle`]. Dropping the future gives the place in the queue back.
+    /// Leases a new connection, or one that another request releases. To be called after
+    /// [`Self::lease_idle`]. Dropping the future leaves the queue.
     ///
     /// # Errors
-    /// Refused by a circuit breaker, or the attempt to connect failed.
+    /// A circuit breaker is open, or the attempt to connect failed.
     pub async fn lease(self: &Rc<Self>) -> Result<Connection, Error> {
         let pending = Pending::enter(self)?;
         let connection = loop {
@@ -186,92 +188,93 @@ impl Pool {
                 break self.connect(permit).await;
             }
             match self.wait().await {
-                Turn::Given(connection) => break Ok(connection),
-                Turn::Failed(error) => break Err(error),
-                Turn::Room => {}
+                WaitOutcome::Connection(connection) => break Ok(connection),
+                WaitOutcome::Failed(error) => break Err(error),
+                WaitOutcome::Capacity => {}
             }
         };
         pending.end();
         connection.map(begin)
     }
 
-    /// Takes a connection back after a complete exchange, for whoever comes next.
-    pub fn give_back(self: &Rc<Self>, mut connection: Connection, now: Millis) {
+    /// Returns a connection to the pool after a complete exchange.
+    pub fn release(self: &Rc<Self>, mut connection: Connection, now: Millis) {
         connection.end_request();
-        let most = self.cluster.http.max_requests_per_connection;
-        if most.is_some_and(|most| connection.requests() >= u64::from(most)) {
+        let max = self.cluster.http.max_requests_per_connection;
+        if max.is_some_and(|max| connection.requests() >= u64::from(max)) {
             return connection.close(ClosedBy::Us);
         }
         if now.saturating_sub(connection.opened()) >= self.age_ms_max {
             self.stats().upstream_cx_max_duration_reached.inc();
             return connection.close(ClosedBy::Us);
         }
-        if self.life.get() == Life::Retired {
+        if self.state.get() == PoolState::Retired {
             return connection.close(ClosedBy::Us);
         }
         let mut waiting = self.waiting.borrow_mut();
         if let Some(waiter) = waiting.pop_front() {
             if !waiting.is_empty() {
-                // Envoy: it looks again whether those who still wait could get another one.
+                // Envoy: it tries to open another connection for the remaining requests.
                 self.stats().upstream_cx_overflow.inc();
             }
-            *waiter.given.borrow_mut() = Some(connection);
+            *waiter.connection.borrow_mut() = Some(connection);
             return waiter.wake();
         }
         drop(waiting);
         let polls = connection.socket().polls();
-        let parked = Parked { connection, since: now, polls };
-        self.shard.schedule_sweep(self.expires(&parked), now);
-        self.idle.borrow_mut().push(parked);
+        let entry = IdleConnection { connection, since: now, polls };
+        self.shard.schedule_sweep(self.expires(&entry), now);
+        self.idle.borrow_mut().push(entry);
     }
 
-    /// The host has left the cluster: nothing new begins here.
+    /// The host was removed from the cluster: closes the idle connections, and the others after their
+    /// requests.
     pub fn retire(&self) {
-        self.life.set(Life::Retired);
+        self.state.set(PoolState::Retired);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         drop(idle);
     }
 
-    /// Closes idle connections that the host has left, that have been idle for too long, or that are
-    /// too old. Tells when the next one will be, while there are any connections.
+    /// Closes idle connections that the host has closed, that have been idle for too long, or that are
+    /// too old. Returns when the next one expires, while there are any connections.
     pub fn sweep(&self, now: Millis) -> Option<Millis> {
-        let ended_by = |parked: &Parked| {
-            let socket = parked.connection.socket();
+        let ended_by = |entry: &IdleConnection| {
+            let socket = entry.connection.socket();
             if socket.is_quiet() { None } else { self.ended_by(socket) }
         };
         let mut idle = self.idle.borrow_mut();
         let mut ended = Vec::new();
         let mut index = 0;
         let mut next = Millis::MAX;
-        while let Some(parked) = idle.get(index) {
-            match ended_by(parked).or_else(|| self.expired(parked, now)) {
-                // Order is age: the oldest stay in front.
+        while let Some(entry) = idle.get(index) {
+            match ended_by(entry).or_else(|| self.expired(entry, now)) {
+                // Keeps the order by age, oldest first.
                 Some(by) => ended.push((idle.remove(index), by)),
                 None => {
-                    next = next.min(self.expires(parked));
+                    next = next.min(self.expires(entry));
                     index += 1;
                 }
             }
         }
-        drop(idle); // closing wakes waiters, who look at the pool
-        for (parked, by) in ended {
-            parked.connection.close(by);
+        drop(idle); // closing wakes waiters, which access the pool
+        for (entry, by) in ended {
+            entry.connection.close(by);
         }
         (self.open.get() > 0).then_some(next)
     }
 
-    /// When an idle connection has been idle, or is there, for long enough.
-    fn expires(&self, parked: &Parked) -> Millis {
-        let idle = parked.since.saturating_add(self.idle_ms_max);
-        idle.min(parked.connection.opened().saturating_add(self.age_ms_max))
+    /// When an idle connection reaches its idle timeout or maximum age.
+    fn expires(&self, entry: &IdleConnection) -> Millis {
+        let idle = entry.since.saturating_add(self.idle_ms_max);
+        idle.min(entry.connection.opened().saturating_add(self.age_ms_max))
     }
 
-    /// Counts an idle connection that has expired; it is ours to close.
-    fn expired(&self, parked: &Parked, now: Millis) -> Option<ClosedBy> {
-        if self.expires(parked) > now {
+    /// Whether an idle connection has expired; counts it.
+    fn expired(&self, entry: &IdleConnection, now: Millis) -> Option<ClosedBy> {
+        if self.expires(entry) > now {
             return None;
         }
-        if now.saturating_sub(parked.since) >= self.idle_ms_max {
+        if now.saturating_sub(entry.since) >= self.idle_ms_max {
             self.stats().upstream_cx_idle_timeout.inc();
         } else {
             self.stats().upstream_cx_max_duration_reached.inc();
@@ -279,24 +282,24 @@ impl Pool {
         Some(ClosedBy::Us)
     }
 
-    /// A connection or an attempt has ended.
-    pub(super) fn forget(&self) {
+    /// Called when a connection or an attempt has ended.
+    pub(super) fn connection_ended(&self) {
         self.open.set(self.open.get().saturating_sub(1));
         self.host_stats().cx_active.dec();
         self.wake_next();
     }
 
-    /// Tells the first in the queue that there may be room for a connection.
+    /// Wakes the first request in the queue: a new connection may be allowed.
     fn wake_next(&self) {
         let first = self.waiting.borrow_mut().pop_front();
         if let Some(waiter) = first {
-            waiter.room.set(true);
+            waiter.capacity.set(true);
             waiter.wake();
         }
     }
 
     /// `upstream_connection_options.tcp_keepalive`
-    fn probe(&self, socket: &Socket) {
+    fn set_keepalive(&self, socket: &Socket) {
         let Some(probes) = self.cluster.tcp_keepalive else { return };
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let mut keepalive = TcpKeepalive::new();
@@ -314,7 +317,7 @@ impl Pool {
         }
     }
 
-    /// Envoy: when the host cannot be reached, those who wait are not made to try it one by one.
+    /// Envoy: when the host cannot be reached, all waiting requests fail, without further attempts.
     fn eject(&self, error: Error) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for waiter in waiting {
@@ -324,26 +327,27 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self, look: Look) -> Option<Connection> {
+    fn take_idle(&self, check: IdleCheck) -> Option<Connection> {
         loop {
-            let parked = self.idle.borrow_mut().pop()?;
-            if let Some(by) = self.expired(&parked, self.now()) {
-                parked.connection.close(by);
+            let entry = self.idle.borrow_mut().pop()?;
+            if let Some(by) = self.expired(&entry, self.now()) {
+                entry.connection.close(by);
                 continue;
             }
-            // However short it was idle: bytes behind the last answer would be the next one's.
-            let socket = parked.connection.socket();
-            if look == Look::AsTold && socket.seems_silent(parked.polls) {
-                return Some(parked.connection);
+            // However short it was idle: surplus bytes would be taken for the next response.
+            let socket = entry.connection.socket();
+            if check == IdleCheck::Events && socket.seems_silent(entry.polls) {
+                return Some(entry.connection);
             }
             match self.ended_by(socket) {
-                None => return Some(parked.connection),
-                Some(by) => parked.connection.close(by),
+                None => return Some(entry.connection),
+                Some(by) => entry.connection.close(by),
             }
         }
     }
 
-    /// Who has ended an idle connection: its host, or we, for it has said what nobody asked for.
+    /// Who ends an idle connection: the host has closed it, or it has sent unsolicited bytes and this
+    /// proxy closes it.
     fn ended_by(&self, socket: &Socket) -> Option<ClosedBy> {
         match socket.peek() {
             Peeked::Bytes => {
@@ -355,7 +359,7 @@ impl Pool {
         }
     }
 
-    /// Envoy: every pool may have one connection, whatever the limit says.
+    /// Envoy: every pool may have one connection, whatever the limit.
     fn may_connect(&self) -> Option<Permit> {
         let permit = self.breakers.acquire(self.priority, Resource::Connections);
         if permit.is_none() {
@@ -377,7 +381,7 @@ impl Pool {
         let mut attempt = Attempt { pool: self, started, closed_by: ClosedBy::Us };
         match self.connected(started).await {
             Ok(socket) => {
-                std::mem::forget(attempt); // from here on the connection counts for itself
+                std::mem::forget(attempt); // from now on `Connection` does the counting
                 let now = self.now();
                 stats.upstream_cx_connect_ms.record(now.saturating_sub(started));
                 self.host_stats().connected_ms.set(now);
@@ -392,7 +396,7 @@ impl Pool {
                 self.count_connect_failure(error);
                 stats.upstream_rq_pending_failure_eject.inc();
                 if self.open.get() == 1 {
-                    self.eject(error); // this attempt was all there was
+                    self.eject(error); // there is no other connection or attempt
                 }
                 Err(error)
             }
@@ -413,7 +417,7 @@ impl Pool {
         let socket = Socket::connect(self.host.address).map_err(|error| {
             if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
         })?;
-        self.probe(&socket);
+        self.set_keepalive(&socket);
         let alarm = self.shard.timers.alarm();
         let timeout = millis(self.cluster.connect_timeout);
         alarm.set(Some(started.saturating_add(timeout)), started);
@@ -432,20 +436,20 @@ impl Pool {
         }
     }
 
-    /// Waits for a connection of somebody else, or for room for a new one.
-    async fn wait(&self) -> Turn {
-        let place = Place { pool: self, waiter: Rc::default() };
-        self.waiting.borrow_mut().push_back(Rc::clone(&place.waiter));
+    /// Waits until another request releases a connection, or a new one may be allowed.
+    async fn wait(&self) -> WaitOutcome {
+        let entry = QueueEntry { pool: self, waiter: Rc::default() };
+        self.waiting.borrow_mut().push_back(Rc::clone(&entry.waiter));
         poll_fn(|cx| {
-            let waiter = &place.waiter;
-            if let Some(connection) = waiter.given.borrow_mut().take() {
-                return Poll::Ready(Turn::Given(connection));
+            let waiter = &entry.waiter;
+            if let Some(connection) = waiter.connection.borrow_mut().take() {
+                return Poll::Ready(WaitOutcome::Connection(connection));
             }
             if let Some(error) = waiter.failed.get() {
-                return Poll::Ready(Turn::Failed(error));
+                return Poll::Ready(WaitOutcome::Failed(error));
             }
-            if waiter.room.take() {
-                return Poll::Ready(Turn::Room);
+            if waiter.capacity.take() {
+                return Poll::Ready(WaitOutcome::Capacity);
             }
             *waiter.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
@@ -454,26 +458,26 @@ impl Pool {
     }
 }
 
-/// A place in the queue; leaving it early passes on what was given in the meantime.
-struct Place<'a> {
+/// An entry of the queue. Dropping it early passes on what it has received in the meantime.
+struct QueueEntry<'a> {
     pool: &'a Pool,
     waiter: Rc<Waiter>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         self.pool.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
-        if let Some(connection) = self.waiter.given.borrow_mut().take() {
+        if let Some(connection) = self.waiter.connection.borrow_mut().take() {
             let pool = Rc::clone(connection.pool());
             let now = pool.now();
-            pool.give_back(connection, now);
-        } else if self.waiter.room.get() {
+            pool.release(connection, now);
+        } else if self.waiter.capacity.get() {
             self.pool.wake_next();
         }
     }
 }
 
-/// A connection attempt that has not succeeded (yet).
+/// A connection attempt in progress. Dropped when it fails or is cancelled.
 struct Attempt<'a> {
     pool: &'a Pool,
     started: Millis,
@@ -490,7 +494,7 @@ impl Drop for Attempt<'_> {
             ClosedBy::Host => stats.upstream_cx_destroy_remote.inc(),
         }
         stats.upstream_cx_length_ms.record(self.pool.now().saturating_sub(self.started));
-        self.pool.forget();
+        self.pool.connection_ended();
     }
 }
 
@@ -498,13 +502,13 @@ impl Drop for Attempt<'_> {
 struct Pending<'a> {
     pool: &'a Pool,
     _permit: Permit,
-    wait: Wait,
+    state: PendingState,
 }
 
-/// Whether a request still waits when it stops to be pending.
+/// Dropping a [`Pending`] that is still waiting cancels the request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Wait {
-    Waits,
+enum PendingState {
+    Waiting,
     Ended,
 }
 
@@ -517,12 +521,12 @@ impl<'a> Pending<'a> {
         pool.stats().upstream_rq_pending_total.inc();
         pool.stats().upstream_rq_pending_active.inc();
         pool.host_stats().rq_pending_active.inc();
-        Ok(Self { pool, _permit: permit, wait: Wait::Waits })
+        Ok(Self { pool, _permit: permit, state: PendingState::Waiting })
     }
 
-    /// There is a connection, or there will be none.
+    /// The request has a connection, or has failed.
     fn end(mut self) {
-        self.wait = Wait::Ended;
+        self.state = PendingState::Ended;
     }
 }
 
@@ -530,7 +534,7 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.pool.stats().upstream_rq_pending_active.dec();
         self.pool.host_stats().rq_pending_active.dec();
-        if self.wait == Wait::Waits {
+        if self.state == PendingState::Waiting {
             self.pool.stats().upstream_rq_cancelled.inc();
         }
     }
@@ -541,7 +545,7 @@ fn begin(mut connection: Connection) -> Connection {
     connection
 }
 
-/// The failure is this machine's: no port, no memory, no descriptor.
+/// Whether the failure is local: no free port, memory or file descriptor.
 fn is_local(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -18,7 +18,9 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::control::counted;
 use crate::stats::ClusterStats;
-use crate::upstream::discovery::{Answer, Discovery, Dns, DnsHosts, LookupFailed, Outcome, Waits};
+use crate::upstream::discovery::{
+    Answer, Discovery, Dns, DnsHosts, LookupFailed, Outcome, RefreshDelays,
+};
 use crate::upstream::{Cluster, HostSet};
 
 pub(super) use resolver::Resolver;
@@ -47,7 +49,7 @@ pub(super) async fn run(
                 Discovery::Static(hosts) => {
                     stats.membership_change.add(hosts.priorities_in_use());
                     stats.total_match_count.add(hosts.hosts().len() as u64);
-                    hosts.show(stats);
+                    hosts.update_gauges(stats);
                     publish(index, hosts.clone());
                 }
                 Discovery::Dns(dns) if dns.targets.is_empty() => {}
@@ -93,13 +95,13 @@ impl Followed {
         let Some(name) = dns.targets.get(target).map(|target| target.name.as_str()) else {
             return;
         };
-        let mut waits = Waits::new(dns.refresh, Rng::new());
+        let mut delays = RefreshDelays::new(dns.refresh, Rng::new());
         loop {
             self.stats().update_attempt.inc();
             let answer = resolver.lookup(name, dns.lookup_family).await;
             let outcome = self.take_in(dns, target, answer.as_ref());
             let ttl = answer.map(|answer| answer.ttl).unwrap_or_default();
-            tokio::time::sleep(waits.after(outcome, ttl)).await;
+            tokio::time::sleep(delays.after(outcome, ttl)).await;
         }
     }
 
@@ -108,7 +110,7 @@ impl Followed {
         let outcome = hosts.update(dns, target, answer.map_err(|failed| *failed), self.stats());
         if outcome == Outcome::Changed {
             let hosts = Arc::new(hosts.host_set(&self.cluster.health_rules));
-            hosts.show(self.stats());
+            hosts.update_gauges(self.stats());
             let (cluster, total) = (&self.cluster.name, hosts.hosts().len());
             let total = counted(total, "host");
             tracing::debug!("dns hosts have changed for cluster {cluster}: {total}");

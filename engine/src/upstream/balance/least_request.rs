@@ -1,27 +1,26 @@
-//! `LEAST_REQUEST`: the least busy of a few hosts drawn at random; by weight and business if the
-//! weights differ.
+//! `LEAST_REQUEST`: the host with the fewest active requests of a few random ones; by weight and
+//! active requests if the weights differ.
 //!
-//! How busy a host is, each shard judges by its own requests: what the others have there would be a
-//! cache line shared by all for every choice, and a slow host shows itself to every shard.
+//! Each shard counts only its own requests: the counts of the others would be a cache line shared by
+//! all shards on every pick, and every shard notices a slow host by itself.
 
 use fastrand::Rng;
 
 use crate::upstream::balance::Hosts;
 use crate::upstream::balance::edf::Edf;
 
-/// How `LEAST_REQUEST` compares.
+/// The options of `LEAST_REQUEST`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeastRequest {
-    /// How many hosts are drawn and compared when all weigh the same; at least 2.
+    /// How many random hosts are compared if all weights are equal; at least 2.
     pub choice_count: u32,
-    /// How much requests weigh against weights when those differ: 1.0 fully, 0.0 not at all; not
-    /// below 0.
+    /// How much active requests count if the weights differ: 1.0 fully, 0.0 not at all; not negative.
     pub active_request_bias: f64,
 }
 
 #[derive(Debug)]
 pub(super) enum Schedule {
-    /// All hosts weigh the same.
+    /// All weights are equal.
     Even {
         choice_count: u32,
     },

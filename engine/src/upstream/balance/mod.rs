@@ -1,15 +1,12 @@
-//! Load balancing: which host the next request goes to. One [`Balancer`] for each cluster on each
-//! shard.
+//! Load balancing: picks the host for each request. There is one [`Balancer`] per cluster and shard.
 //!
-//! First the share of the priorities decides among the set's
-//! [`Candidates`](crate::upstream::host_set::Candidates), then the policy chooses one host of them.
-//! Shards do not know of each other: each begins at a place of its own, so that they do not all go
-//! to the first host first.
+//! First it picks one of the set's [`Candidates`](crate::upstream::host_set::Candidates) by their load,
+//! then the policy picks one of their hosts. Shards are independent: each starts at a random host, so
+//! that they do not all start with the first one.
 //!
-//! What it is not: it does not look at health; what may be chosen was decided when the host set was
-//! made.
+//! Health is not considered here: the candidates were determined when the host set was created.
 //!
-//! Invariant: a schedule exists for each candidates of the host set that the balancer holds.
+//! Invariant: there is one schedule for each `Candidates` of the current host set.
 
 mod edf;
 mod least_request;
@@ -31,13 +28,13 @@ pub use least_request::LeastRequest;
 pub enum LbPolicy {
     /// One after the other; by weight if the weights differ.
     RoundRobin,
-    /// The least busy of a few.
+    /// The host with the fewest active requests of a few random ones.
     LeastRequest(LeastRequest),
-    /// Any.
+    /// A random host.
     Random,
 }
 
-/// Chooses hosts for one cluster on one shard.
+/// Picks hosts for one cluster on one shard.
 #[derive(Debug)]
 pub struct Balancer {
     policy: LbPolicy,
@@ -47,7 +44,7 @@ pub struct Balancer {
     schedules: Vec<Schedule>,
 }
 
-/// What a policy remembers between two choices among the same candidates.
+/// The state of a policy for one `Candidates`.
 #[derive(Debug)]
 enum Schedule {
     RoundRobin(round_robin::Schedule),
@@ -56,7 +53,7 @@ enum Schedule {
 }
 
 impl Balancer {
-    /// A balancer that begins at a place that the seed decides.
+    /// A balancer; the seed determines where it starts.
     pub fn new(policy: LbPolicy, hosts: Arc<HostSet>, shard: usize, seed: u64) -> Self {
         let random = Rng::with_seed(seed);
         let mut balancer = Self { policy, shard, random, hosts, schedules: Vec::new() };
@@ -64,13 +61,13 @@ impl Balancer {
         balancer
     }
 
-    /// Takes over a new host set.
+    /// Switches to a new host set.
     pub fn update(&mut self, hosts: Arc<HostSet>) {
         self.hosts = hosts;
         self.schedule();
     }
 
-    /// The host set from which it chooses.
+    /// The current host set.
     pub fn hosts(&self) -> &Arc<HostSet> {
         &self.hosts
     }
@@ -81,7 +78,7 @@ impl Balancer {
     pub fn pick(&mut self, stats: &ClusterStats) -> Option<usize> {
         let at = match self.hosts.candidates() {
             [_] => 0,
-            candidates => among(candidates, self.random.u32(0..100))?,
+            candidates => by_load(candidates, self.random.u32(0..100))?,
         };
         let candidates = self.hosts.candidates().get(at)?;
         if candidates.in_panic {
@@ -114,8 +111,8 @@ impl Balancer {
     }
 }
 
-/// Which of the candidates the request of this percentage (0 to 99) goes to.
-fn among(candidates: &[Candidates], percentage: u32) -> Option<usize> {
+/// Which of the candidates gets the request with this random number (0 to 99).
+fn by_load(candidates: &[Candidates], percentage: u32) -> Option<usize> {
     let mut end = 0;
     candidates.iter().position(|candidates| {
         end += candidates.load;
@@ -123,7 +120,7 @@ fn among(candidates: &[Candidates], percentage: u32) -> Option<usize> {
     })
 }
 
-/// The hosts of some candidates, by their position among them.
+/// The hosts of one `Candidates`, by position.
 #[derive(Clone, Copy)]
 struct Hosts<'a> {
     set: &'a [Arc<Host>],
@@ -147,7 +144,7 @@ impl Hosts<'_> {
         (0..self.len()).map(move |position| self.weight(position))
     }
 
-    /// Whether choosing needs to look at weights.
+    /// Whether not all weights are equal.
     fn weights_differ(self) -> bool {
         let mut weights = self.indexes.iter().filter_map(|&index| self.set.get(index));
         let first = weights.next().map(|host| host.endpoint.weight);

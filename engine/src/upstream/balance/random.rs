@@ -1,4 +1,4 @@
-//! `RANDOM`: any host, all equally likely; weights do not count.
+//! `RANDOM`: any host, with equal probability; weights are ignored.
 
 use fastrand::Rng;
 

@@ -1,4 +1,4 @@
-//! `ROUND_ROBIN`: one host after the other, beginning anywhere.
+//! `ROUND_ROBIN`: one host after the other, starting at a random one.
 
 use fastrand::Rng;
 
@@ -7,9 +7,9 @@ use crate::upstream::balance::edf::Edf;
 
 #[derive(Debug)]
 pub(super) enum Schedule {
-    /// All hosts weigh the same.
+    /// All weights are equal.
     Even {
-        /// The host whose turn it is; below the number of hosts.
+        /// The next host; below the number of hosts.
         next: usize,
     },
     Weighted(Edf),

@@ -33,7 +33,7 @@ fn of(number: u8) -> IpAddr {
 }
 
 #[test]
-fn nobody_there_nobody_chosen() {
+fn without_hosts_none_is_picked() {
     for policy in EVERY {
         let mut balancer = Balancer::new(policy, Arc::default(), 0, 1);
         assert!(balancer.pick(&ClusterStats::default()).is_none());
@@ -41,10 +41,10 @@ fn nobody_there_nobody_chosen() {
 }
 
 #[test]
-fn nobody_healthy_and_no_panic_means_nobody_chosen() {
+fn without_healthy_hosts_and_panic_none_is_picked() {
     let rules = HealthRules { healthy_panic_threshold: 0.0, ..HealthRules::default() };
-    let sick = host(1, 0, 1, HealthFlags::FAILED_EDS_HEALTH);
-    let hosts = Arc::new(HostSet::new(vec![sick], &rules));
+    let unhealthy = host(1, 0, 1, HealthFlags::FAILED_EDS_HEALTH);
+    let hosts = Arc::new(HostSet::new(vec![unhealthy], &rules));
     for policy in EVERY {
         let mut balancer = Balancer::new(policy, hosts.clone(), 0, 1);
         assert!(balancer.pick(&ClusterStats::default()).is_none());
@@ -52,9 +52,9 @@ fn nobody_healthy_and_no_panic_means_nobody_chosen() {
 }
 
 #[test]
-fn in_panic_the_sick_are_asked_and_it_is_counted() {
-    let sick = host(1, 0, 1, HealthFlags::FAILED_EDS_HEALTH);
-    let hosts = Arc::new(HostSet::new(vec![sick], &HealthRules::default()));
+fn in_panic_unhealthy_hosts_are_picked_and_counted() {
+    let unhealthy = host(1, 0, 1, HealthFlags::FAILED_EDS_HEALTH);
+    let hosts = Arc::new(HostSet::new(vec![unhealthy], &HealthRules::default()));
     let stats = ClusterStats::default();
     let mut balancer = Balancer::new(LbPolicy::RoundRobin, hosts, 0, 1);
     assert!(balancer.pick(&stats).is_some());
@@ -62,7 +62,7 @@ fn in_panic_the_sick_are_asked_and_it_is_counted() {
 }
 
 #[test]
-fn shards_begin_at_different_hosts() {
+fn shards_start_at_different_hosts() {
     let hosts = hosts_of_weights(&[1; 8]);
     let stats = ClusterStats::default();
     let first = |seed| {
@@ -73,7 +73,7 @@ fn shards_begin_at_different_hosts() {
 }
 
 #[test]
-fn a_new_host_set_is_used_at_once() {
+fn a_new_host_set_is_used_immediately() {
     let mut balancer = Balancer::new(LbPolicy::RoundRobin, hosts_of_weights(&[1, 1, 1]), 0, 1);
     picks(&mut balancer, 2);
     balancer.update(hosts_of_weights(&[1]));
@@ -81,16 +81,16 @@ fn a_new_host_set_is_used_at_once() {
 }
 
 #[test]
-fn the_busy_host_of_two_gets_less() {
+fn the_busier_of_two_hosts_gets_fewer_requests() {
     let hosts = hosts_of_weights(&[1, 1]);
     hosts.hosts()[0].stats.shard(0).rq_active.add(5);
     let picks = picks(&mut Balancer::new(LEAST_REQUEST, hosts, 0, 1), 1000);
-    // The busy one is chosen only when it is drawn twice: one time in four.
+    // The busy host is picked only if it is drawn twice: one time in four.
     assert!((180..320).contains(&picks[&of(1)]), "{picks:?}");
 }
 
 #[test]
-fn the_busy_host_of_unequal_ones_has_longer_to_wait() {
+fn a_busy_host_gets_less_than_its_weight() {
     let hosts = hosts_of_weights(&[2, 1]);
     hosts.hosts()[0].stats.shard(0).rq_active.add(9);
     let picks = picks(&mut Balancer::new(LEAST_REQUEST, hosts, 0, 1), 1000);
@@ -99,7 +99,7 @@ fn the_busy_host_of_unequal_ones_has_longer_to_wait() {
 }
 
 #[test]
-fn what_another_shard_does_there_does_not_count() {
+fn requests_of_other_shards_do_not_count() {
     let endpoint = host(1, 0, 1, HealthFlags::EMPTY).endpoint.clone();
     let two_shards = |n| Host::new(([127, 0, 0, n], 80).into(), endpoint.clone(), 2);
     let hosts = HostSet::new(vec![two_shards(1), two_shards(2)], &HealthRules::default());
@@ -110,7 +110,8 @@ fn what_another_shard_does_there_does_not_count() {
 
 #[test]
 fn the_second_priority_gets_its_percentage() {
-    let flags = |sick| if sick { HealthFlags::FAILED_EDS_HEALTH } else { HealthFlags::EMPTY };
+    let flags =
+        |unhealthy| if unhealthy { HealthFlags::FAILED_EDS_HEALTH } else { HealthFlags::EMPTY };
     // One of two: 140 * 1/2 = 70 percent.
     let first = [host(1, 0, 1, flags(false)), host(2, 0, 1, flags(true))];
     let hosts: Vec<_> = first.into_iter().chain([host(3, 1, 1, flags(false))]).collect();
@@ -148,7 +149,7 @@ proptest! {
     }
 
     #[test]
-    fn idle_equals_are_chosen_equally(policy in prop::sample::select(EVERY.to_vec()), seed: u64) {
+    fn idle_hosts_of_equal_weight_are_picked_equally(policy in prop::sample::select(EVERY.to_vec()), seed: u64) {
         let mut balancer = Balancer::new(policy, hosts_of_weights(&[1; 4]), 0, seed);
         let picks = picks(&mut balancer, 4_000);
         for number in 1..=4 {

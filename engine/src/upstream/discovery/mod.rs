@@ -1,7 +1,6 @@
 //! Discovery: which hosts a cluster has.
 //!
-//! Pure: a name's addresses come in, a [`HostSet`] comes out. Asking for the addresses, and when to
-//! ask again, is the work of `control/dns.rs`.
+//! Pure: from the addresses of a name to a [`HostSet`]. `control/dns` does the lookups.
 //!
 //! Invariant: a host whose address stays keeps its `Arc`, and with it its stats and connections.
 
@@ -19,19 +18,19 @@ use crate::stats::ClusterStats;
 use crate::upstream::host::{Endpoint, Host};
 use crate::upstream::host_set::{HealthRules, HostSet};
 
-pub use refresh::Waits;
+pub use refresh::RefreshDelays;
 
 /// Where a cluster's hosts come from.
 #[derive(Debug)]
 pub enum Discovery {
-    /// From the configuration, once and for all.
+    /// From the configuration.
     Static(Arc<HostSet>),
-    /// From DNS, again and again.
+    /// From DNS, refreshed periodically.
     Dns(Dns),
 }
 
 impl Discovery {
-    /// The zones that its hosts may be in.
+    /// The zones of its hosts.
     pub fn zones(&self) -> HashSet<&str> {
         match self {
             Self::Static(hosts) => hosts.hosts().iter().map(|it| it.endpoint.zone()).collect(),
@@ -43,33 +42,33 @@ impl Discovery {
 /// A cluster of type `STRICT_DNS`, `LOGICAL_DNS` or `envoy.clusters.dns`.
 #[derive(Debug)]
 pub struct Dns {
-    /// What the addresses of a name are.
+    /// How the addresses of a name become hosts.
     pub semantics: Semantics,
-    /// The names.
+    /// The names to look up.
     pub targets: Vec<Target>,
-    /// Which addresses to ask for.
+    /// Which addresses to look up.
     pub lookup_family: LookupFamily,
-    /// When to ask again.
+    /// When to look up again.
     pub refresh: Refresh,
 }
 
-/// What the addresses of a name are.
+/// How the addresses of a name become hosts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Semantics {
-    /// Each one is a host.
+    /// Each address is a host.
     Strict,
-    /// Ways to one host; the first is taken.
+    /// There is one host, at the first address.
     Logical,
 }
 
 /// One name to look up, and what its hosts have in common.
 #[derive(Debug)]
 pub struct Target {
-    /// A DNS name, or an address that stands for itself.
+    /// A DNS name or an IP address.
     pub name: String,
-    /// DNS does not know the port.
+    /// The port of its hosts.
     pub port: u16,
-    /// What each host inherits.
+    /// The endpoint of its hosts.
     pub endpoint: Arc<Endpoint>,
 }
 
@@ -91,43 +90,42 @@ pub enum LookupFamily {
 /// When a name is looked up again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refresh {
-    /// After an answer. Default 5 s.
+    /// Delay after an answer. Default 5 s.
     pub rate: Duration,
-    /// A random time up to this is added after an answer. Default 0.
+    /// Upper bound of a random delay that is added after an answer. Default 0.
     pub jitter: Duration,
-    /// Whether the time to live of an answer, unless 0, is taken instead of the rate. Default no.
+    /// Whether the TTL of an answer, unless 0, replaces the rate. Default no.
     pub respect_ttl: bool,
-    /// The least time to live that is respected. Default 0.
+    /// Lower bound of the TTL. Default 0.
     pub ttl_min: Duration,
-    /// After failures; none: the rate, whatever happened.
+    /// Delay after failures; none: the rate.
     pub failure: Option<FailureRefresh>,
 }
 
-/// `dns_failure_refresh_rate`: a random time, up to a bound that doubles with each failure in a
-/// row.
+/// `dns_failure_refresh_rate`: a random delay, up to a bound that doubles with each consecutive
+/// failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FailureRefresh {
     /// The bound after the first failure, above 1 ms.
     pub base_interval: Duration,
-    /// The last bound, not below the first. Default ten times the first.
+    /// The largest bound, not below the first. Default ten times the first.
     pub max_interval: Duration,
 }
 
-/// The answer to a lookup: addresses, at times none. That the name does not exist is an answer,
-/// too.
+/// The answer to a lookup: addresses, possibly none. That the name does not exist is an answer, too.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// In the order of the answer.
     pub addresses: Vec<IpAddr>,
-    /// How long it may be kept; 0 if nobody said.
+    /// Its TTL; 0 if unknown.
     pub ttl: Duration,
 }
 
-/// The lookup gave no answer: the server is down, out of order, or unwilling.
+/// The lookup failed: there was no answer from the server, or an error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LookupFailed;
 
-/// The hosts of a DNS cluster, as the answers come in.
+/// The current hosts of a DNS cluster.
 #[derive(Debug)]
 pub struct DnsHosts {
     /// By target.
@@ -135,18 +133,18 @@ pub struct DnsHosts {
     shards: usize,
 }
 
-/// What an answer did to the hosts.
+/// The effect of an answer on the hosts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It is not one that can be used; the hosts stay.
+    /// There is no usable answer; the hosts stay.
     Failed,
-    /// It brought nothing new.
+    /// The hosts are the same.
     Same,
-    /// There are others now.
+    /// The hosts have changed.
     Changed,
 }
 
-/// As Envoy without any configuration.
+/// Envoy's defaults.
 impl Default for Refresh {
     fn default() -> Self {
         Self {
@@ -160,14 +158,14 @@ impl Default for Refresh {
 }
 
 impl Dns {
-    /// The hosts before the first answer: none.
+    /// The hosts before the first lookup: none.
     pub fn hosts(&self, shards: usize) -> DnsHosts {
         DnsHosts { hosts: self.targets.iter().map(|_| Vec::new()).collect(), shards }
     }
 }
 
 impl DnsHosts {
-    /// Takes in the answer for the target of this index, and counts it.
+    /// Applies and counts an answer for the target with this index.
     pub fn update(
         &mut self,
         dns: &Dns,
@@ -188,7 +186,7 @@ impl DnsHosts {
             return Outcome::Failed;
         };
         stats.update_success.inc();
-        // Envoy makes its hosts anew with each answer, and each is matched to a transport socket.
+        // Envoy creates new hosts for each answer, and matches each to a transport socket.
         stats.total_match_count.add(addresses.len() as u64);
         if dns.semantics == Semantics::Strict {
             stats.max_host_weight.set(target.endpoint.weight.into());
@@ -202,15 +200,14 @@ impl DnsHosts {
         Outcome::Changed
     }
 
-    /// All hosts as they are now.
+    /// The set of the current hosts.
     pub fn host_set(&self, rules: &HealthRules) -> HostSet {
         HostSet::new(self.hosts.concat(), rules)
     }
 }
 
 impl Target {
-    /// The hosts at these addresses: those that are there already, and new ones. None: nothing
-    /// changes.
+    /// The hosts at these addresses, existing ones reused. None: no change.
     fn replace(
         &self,
         hosts: &[Arc<Host>],
@@ -219,12 +216,12 @@ impl Target {
     ) -> Option<Vec<Arc<Host>>> {
         let addresses: Vec<SocketAddr> =
             addresses.iter().map(|&ip| SocketAddr::new(ip, self.port)).collect();
-        // Servers turn the order round with each answer; that alone changes nothing.
-        let mut now: Vec<SocketAddr> = hosts.iter().map(|host| host.address).collect();
-        let mut then = addresses.clone();
-        now.sort_unstable();
-        then.sort_unstable();
-        if now == then {
+        // Servers rotate the order with each answer; that alone is not a change.
+        let mut old: Vec<SocketAddr> = hosts.iter().map(|host| host.address).collect();
+        let mut new = addresses.clone();
+        old.sort_unstable();
+        new.sort_unstable();
+        if old == new {
             return None;
         }
         let mut known: Vec<(SocketAddr, &Arc<Host>)> =
@@ -234,8 +231,8 @@ impl Target {
             Ok(at) => known.get(at).map(|(_, host)| (*host).clone()),
             Err(_) => None,
         };
-        let new = |address| Host::new(address, self.endpoint.clone(), shards);
-        let hosts = addresses.into_iter().map(|it| host(it).unwrap_or_else(|| new(it)));
+        let create = |address| Host::new(address, self.endpoint.clone(), shards);
+        let hosts = addresses.into_iter().map(|it| host(it).unwrap_or_else(|| create(it)));
         Some(hosts.collect())
     }
 }

@@ -6,25 +6,24 @@ use fastrand::Rng;
 
 use crate::upstream::discovery::{Outcome, Refresh};
 
-/// The waits between the lookups of one name.
+/// The delays between the lookups of one name.
 #[derive(Debug)]
-pub struct Waits {
+pub struct RefreshDelays {
     refresh: Refresh,
-    /// Bound of the wait after the next failure.
+    /// Bound of the delay after the next failure.
     failure_bound: Duration,
     random: Rng,
 }
 
-impl Waits {
-    /// Before the first lookup.
+impl RefreshDelays {
+    /// The state before the first lookup.
     pub fn new(refresh: Refresh, random: Rng) -> Self {
-        let mut waits = Self { refresh, failure_bound: Duration::ZERO, random };
-        waits.on_success();
-        waits
+        let mut delays = Self { refresh, failure_bound: Duration::ZERO, random };
+        delays.on_success();
+        delays
     }
 
-    /// How long to wait after a lookup with this outcome; `ttl` is what the answer said, 0 if
-    /// nothing.
+    /// The delay after a lookup with this outcome; `ttl` is that of the answer, 0 if unknown.
     pub fn after(&mut self, outcome: Outcome, ttl: Duration) -> Duration {
         match outcome {
             Outcome::Failed => self.after_failure(),
@@ -46,8 +45,8 @@ impl Waits {
     }
 
     //= envoy: Cluster.dns_failure_refresh_rate
-    // A random part of a bound, which begins at base_interval and doubles up to max_interval.
-    // Without it: the rate.
+    // A random part of a bound, which starts at base_interval and doubles up to max_interval.
+    // Default: the rate.
     fn after_failure(&mut self) -> Duration {
         let Some(failure) = self.refresh.failure else {
             return self.refresh.rate;
@@ -76,8 +75,8 @@ mod tests {
 
     const NO_TTL: Duration = Duration::ZERO;
 
-    fn waits(refresh: Refresh) -> Waits {
-        Waits::new(refresh, Rng::with_seed(7))
+    fn delays(refresh: Refresh) -> RefreshDelays {
+        RefreshDelays::new(refresh, Rng::with_seed(7))
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -85,40 +84,40 @@ mod tests {
     }
 
     #[test]
-    fn by_default_every_five_seconds_come_what_may() {
-        let mut waits = waits(Refresh::default());
-        assert_eq!(waits.after(Outcome::Changed, seconds(60)), seconds(5));
-        assert_eq!(waits.after(Outcome::Failed, NO_TTL), seconds(5));
-        assert_eq!(waits.after(Outcome::Failed, NO_TTL), seconds(5));
+    fn the_default_is_five_seconds_also_after_failures() {
+        let mut delays = delays(Refresh::default());
+        assert_eq!(delays.after(Outcome::Changed, seconds(60)), seconds(5));
+        assert_eq!(delays.after(Outcome::Failed, NO_TTL), seconds(5));
+        assert_eq!(delays.after(Outcome::Failed, NO_TTL), seconds(5));
     }
 
     #[test]
-    fn the_time_to_live_counts_when_told_and_not_zero() {
+    fn the_ttl_is_used_if_configured_and_not_zero() {
         let refresh = Refresh { respect_ttl: true, ttl_min: seconds(2), ..Refresh::default() };
-        let mut waits = waits(refresh);
-        assert_eq!(waits.after(Outcome::Same, seconds(60)), seconds(60));
-        assert_eq!(waits.after(Outcome::Same, seconds(1)), seconds(2));
-        assert_eq!(waits.after(Outcome::Same, NO_TTL), seconds(5));
+        let mut delays = delays(refresh);
+        assert_eq!(delays.after(Outcome::Same, seconds(60)), seconds(60));
+        assert_eq!(delays.after(Outcome::Same, seconds(1)), seconds(2));
+        assert_eq!(delays.after(Outcome::Same, NO_TTL), seconds(5));
     }
 
     #[test]
-    fn jitter_is_added_to_answers_only() {
-        let mut waits = waits(Refresh { jitter: seconds(2), ..Refresh::default() });
-        let all: Vec<_> = (0..100).map(|_| waits.after(Outcome::Same, NO_TTL)).collect();
-        assert!(all.iter().all(|wait| (seconds(5)..seconds(7)).contains(wait)));
-        assert!(all.iter().any(|wait| *wait != all[0]));
-        assert_eq!(waits.after(Outcome::Failed, NO_TTL), seconds(5));
+    fn jitter_is_added_after_answers_only() {
+        let mut delays = delays(Refresh { jitter: seconds(2), ..Refresh::default() });
+        let all: Vec<_> = (0..100).map(|_| delays.after(Outcome::Same, NO_TTL)).collect();
+        assert!(all.iter().all(|delay| (seconds(5)..seconds(7)).contains(delay)));
+        assert!(all.iter().any(|delay| *delay != all[0]));
+        assert_eq!(delays.after(Outcome::Failed, NO_TTL), seconds(5));
     }
 
     #[test]
-    fn failures_back_off_to_the_bound_and_an_answer_begins_again() {
+    fn failures_back_off_to_the_bound_and_an_answer_resets_it() {
         let failure = FailureRefresh { base_interval: seconds(1), max_interval: seconds(4) };
-        let mut waits = waits(Refresh { failure: Some(failure), ..Refresh::default() });
+        let mut delays = delays(Refresh { failure: Some(failure), ..Refresh::default() });
         for bound in [1, 2, 4, 4, 4] {
-            assert_eq!(waits.failure_bound, seconds(bound));
-            assert!(waits.after(Outcome::Failed, NO_TTL) < seconds(bound));
+            assert_eq!(delays.failure_bound, seconds(bound));
+            assert!(delays.after(Outcome::Failed, NO_TTL) < seconds(bound));
         }
-        waits.after(Outcome::Same, NO_TTL);
-        assert_eq!(waits.failure_bound, seconds(1));
+        delays.after(Outcome::Same, NO_TTL);
+        assert_eq!(delays.failure_bound, seconds(1));
     }
 }

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 //= envoy: arch_overview/upstream/service_discovery, strict DNS
-// An answer without addresses, a name that does not exist among them, means that there are no
-// hosts.
+// An answer without addresses, also for a name that does not exist, means that there are no hosts.
 pub(super) fn hosts(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let mut seen = HashSet::new();
     addresses.iter().copied().filter(|address| seen.insert(*address)).collect()

@@ -22,7 +22,7 @@ fn dns(semantics: Semantics, names: &[&str]) -> Dns {
     }
 }
 
-/// A cluster whose names were looked up some times.
+/// A cluster and the answers of its lookups.
 struct Story {
     dns: Dns,
     hosts: DnsHosts,
@@ -87,7 +87,7 @@ fn strict_a_host_that_stays_is_the_same_host() {
 }
 
 #[test]
-fn strict_another_order_is_no_change() {
+fn strict_another_order_is_not_a_change() {
     let mut story = Story::of(Semantics::Strict, &["a"]);
     story.answer(0, &[1, 2, 3]);
     assert_eq!(story.answer(0, &[3, 1, 2]), Outcome::Same);
