@@ -1,38 +1,38 @@
-//! How much work one task may do before the others run.
+//! How much work a task may do before it yields.
 //!
-//! A task that always finds more to do (a body in tiny chunks, requests sent one behind the other)
-//! would hold up every other connection of its shard. So it gets the same budget each time that it
-//! is resumed, and the budget is charged where the work is done: for system calls, bytes, chunks
-//! and heads. Loops end when [`Budget::is_spent`], and the wait that follows lets the others run.
-//! Whoever has used most of it waits for its next turn behind them, even when it is woken earlier.
+//! A task that always has more to do (a body in tiny chunks, pipelined requests) would starve the
+//! other connections of its shard. So it gets a budget each time it is resumed, which is charged
+//! for system calls, bytes, chunks and heads. Loops end when [`Budget::is_spent`], and the wait that
+//! follows yields to other tasks. A task that has used most of its budget is resumed after the
+//! others, even when it is woken before them.
 //!
-//! Work is counted, not timed: a count costs less than a look at the clock, and is the same on a
-//! busy machine.
+//! Work is counted, not timed: counting costs less than reading the clock, and gives the same result
+//! on a busy machine.
 //!
-//! Invariant: a task exceeds its budget by one step at the most, whatever its peers send.
+//! Invariant: a task exceeds its budget by at most one step, whatever its peers send.
 
 use std::cell::Cell;
 
 use crate::limits;
 
-/// What is left to the task that runs now. One unit is about a nanosecond on a fast core.
+/// The remaining budget of the running task. One unit is about a nanosecond on a fast core.
 #[derive(Debug, Default)]
 pub struct Budget {
     left: Cell<u32>,
 }
 
 impl Budget {
-    /// A task is resumed.
+    /// Restores the full budget, when a task is resumed.
     pub fn refill(&self) {
         self.left.set(limits::TASK_BUDGET);
     }
 
-    /// Whether the task should let the others run.
+    /// Whether the task should yield.
     pub fn is_spent(&self) -> bool {
         self.left.get() == 0
     }
 
-    /// Whether the task has done so much that others go first the next time.
+    /// Whether the task has used so much that the others run before it is resumed.
     pub fn is_mostly_spent(&self) -> bool {
         self.used() > limits::TASK_BUDGET / 2
     }
@@ -42,25 +42,25 @@ impl Budget {
         limits::TASK_BUDGET.saturating_sub(self.left.get())
     }
 
-    /// A system call that moved so many bytes.
+    /// Charges a system call that moved `bytes`.
     #[inline]
     pub fn charge_call(&self, bytes: usize) {
         self.charge(limits::COST_OF_CALL.saturating_add(units(bytes) / limits::BYTES_PER_UNIT));
     }
 
-    /// Chunks of a body that were decoded.
+    /// Charges the decoding of chunks of a body.
     pub fn charge_chunks(&self, chunks: usize) {
         self.charge(units(chunks).saturating_mul(limits::COST_OF_CHUNK));
     }
 
-    /// A request with a head of so many bytes, which are looked at several times.
+    /// Charges a request. The bytes of its head are scanned several times.
     #[inline]
     pub fn charge_request(&self, head_bytes: usize) {
         let head = units(head_bytes).saturating_mul(limits::COST_OF_HEAD_BYTE);
         self.charge(limits::COST_OF_REQUEST.saturating_add(head));
     }
 
-    /// A wait that ended at once.
+    /// Charges a wait that was over at once.
     pub fn charge_wait(&self) {
         self.charge(limits::COST_OF_WAIT);
     }
@@ -85,7 +85,7 @@ mod tests {
         budget
     }
 
-    /// How often a task may do something before its budget is spent.
+    /// How often a task can be charged before its budget is spent.
     fn times(charge: impl Fn(&Budget)) -> usize {
         let budget = full();
         (0..)

@@ -1,7 +1,7 @@
-//! Blocks of memory that connections borrow while they have something to read or write.
+//! A pool of read and write buffers. An idle connection holds none.
 //!
-//! An idle connection holds none. Invariant: a block in the pool is empty and of ordinary size;
-//! one that had to grow (a huge head) is given back to the allocator instead.
+//! Invariant: a pooled block is empty and has one of the two standard sizes; a block that had to grow
+//! (a huge head) is freed instead.
 
 use std::cell::{Cell, RefCell};
 
@@ -12,12 +12,12 @@ use crate::limits;
 pub struct Buffers {
     small: RefCell<Vec<Vec<u8>>>,
     large: RefCell<Vec<Vec<u8>>>,
-    /// Lent for bodies that may be sent again.
+    /// Bytes in use for bodies that may be retried.
     replay_bytes: Cell<usize>,
 }
 
 impl Buffers {
-    /// An empty block that holds a head or a short body without growing.
+    /// An empty block, large enough for an ordinary head or a short body.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
         let block = self.small.borrow_mut().pop();
@@ -31,17 +31,17 @@ impl Buffers {
         block.unwrap_or_else(|| Vec::with_capacity(limits::LARGE_BLOCK_BYTES))
     }
 
-    /// Takes a block back.
+    /// Returns a block to the pool.
     #[inline]
     pub fn give(&self, block: Vec<u8>) {
-        // No block is what there is most often.
+        // Most often it is an empty `Vec`: there was no block.
         if block.capacity() > 0 {
             self.keep(block);
         }
     }
 
-    /// An empty block of one of the two sizes, for the body of a request that may be sent again;
-    /// none if the shard keeps as much of these as it may.
+    /// An empty block of one of the two sizes, for the body of a request that may be retried; `None`
+    /// if the shard has reached [`limits::SHARD_REPLAY_BYTES_MAX`].
     #[must_use]
     pub fn take_for_replay(&self, bytes: usize) -> Option<Vec<u8>> {
         let lent = self.replay_bytes.get().saturating_add(bytes);
@@ -53,14 +53,14 @@ impl Buffers {
         Some(block)
     }
 
-    /// Takes back such a block.
+    /// Returns a block of [`Self::take_for_replay`] to the pool.
     pub fn give_from_replay(&self, block: Vec<u8>) {
         let lent = self.replay_bytes.get();
         self.replay_bytes.set(lent.saturating_sub(block.capacity()));
         self.give(block);
     }
 
-    /// Bytes that are lent for replay.
+    /// Bytes in use for bodies that may be retried.
     #[must_use]
     pub const fn replay_bytes(&self) -> usize {
         self.replay_bytes.get()
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_comes_back_empty() {
+    fn a_reused_block_is_empty() {
         let buffers = Buffers::default();
         let mut block = buffers.take();
         block.extend_from_slice(b"left over");

@@ -1,37 +1,37 @@
-//! The only place of a shard that asks for the time.
+//! The clock of a shard; nothing else on it reads the time.
 //!
 //! Reading the clock costs some 25 ns, and a request would do it a dozen times. So the time is
-//! read once each time a task of the shard is resumed, and stands still until the next.
+//! read once each time a task of the shard is resumed and cached until the next.
 //!
-//! Invariant: whoever resumes a task calls [`Clock::refresh`] first.
-#![expect(unsafe_code, reason = "the clock is read as cheaply as it can be, twice a request")]
+//! Invariant: [`Clock::refresh`] is called before a task is resumed.
+#![expect(unsafe_code, reason = "the clock is read as cheaply as possible, twice per request")]
 
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{FieldName, Line};
 
-/// Milliseconds since the process began to count; monotonic.
+/// Milliseconds since the epoch of the process; monotonic.
 pub type Millis = u64;
 
-/// A duration of the configuration in this unit.
+/// A duration in milliseconds, rounded down.
 #[must_use]
 pub fn millis(duration: Duration) -> Millis {
     let whole = duration.as_secs().saturating_mul(1000);
     whole.saturating_add(duration.subsec_millis().into())
 }
 
-/// Reads the clocks and keeps the `date` header of the current second.
+/// Reads and caches the time, and the `date` header.
 #[derive(Debug)]
 pub struct Clock {
-    /// What the kernel's clock said at the epoch.
+    /// The monotonic clock of the kernel at the epoch.
     epoch_ns: u64,
     now: Cell<Millis>,
     date_half_second: Cell<u64>,
     date: Cell<DateLine>,
 }
 
-/// The line of the `date` header in a head.
+/// The `date` header line in a head.
 pub type DateLine = Line<[u8; DATE_AT + DATE_LEN]>;
 
 /// `\r\ndate: `
@@ -41,7 +41,7 @@ const DATE_AT: usize = 8;
 const DATE_LEN: usize = 29;
 
 impl Clock {
-    /// A clock that counts from `epoch`, the same for all shards.
+    /// A clock that counts from `epoch`, which is the same for all shards.
     #[must_use]
     pub fn new(epoch: Instant) -> Self {
         let since = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -55,23 +55,23 @@ impl Clock {
         clock
     }
 
-    /// When the shard's work was last woken, in milliseconds; never goes back.
+    /// The time at which the running task was resumed, in milliseconds.
     #[must_use]
     pub const fn now(&self) -> Millis {
         self.now.get()
     }
 
-    /// Reads the clock, after a wait.
+    /// Reads the clock, and returns the time.
     pub fn refresh(&self) -> Millis {
         let now = monotonic_ns().saturating_sub(self.epoch_ns) / 1_000_000;
         self.now.set(now);
         now
     }
 
-    /// The `date` header, IMF-fixdate, written anew twice a second at the most.
+    /// The `date` header, IMF-fixdate, formatted at most twice per second.
     #[must_use]
     pub fn date(&self, now: Millis) -> DateLine {
-        // Half seconds, as Envoy: the header is never older than that.
+        // Half seconds, as in Envoy: the header is never older than that.
         let half_second = now / 500;
         if self.date_half_second.get() != half_second {
             let text = httpdate::fmt_http_date(SystemTime::now());
@@ -84,7 +84,7 @@ impl Clock {
     }
 }
 
-/// The clock that never goes back. `Instant` is the same one, and checks each difference.
+/// The monotonic clock. `Instant` reads the same one, with checked arithmetic on top.
 fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for the call.
@@ -94,12 +94,12 @@ fn monotonic_ns() -> u64 {
     tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(tv_nsec.cast_unsigned())
 }
 
-/// The line of a date.
+/// A `date` header line.
 #[must_use]
 pub fn date_line(date: [u8; DATE_LEN]) -> DateLine {
     let mut line = *b"\r\ndate:                              ";
-    if let Some(place) = line.last_chunk_mut() {
-        *place = date;
+    if let Some(value) = line.last_chunk_mut() {
+        *value = date;
     }
     Line::of_bytes(FieldName::Date, line)
 }

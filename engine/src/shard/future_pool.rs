@@ -1,11 +1,11 @@
-//! Memory for the exchanges that are under way.
+//! Memory for the futures of exchanges in progress.
 //!
-//! The state of an exchange is some kilobytes, that of a connection between two of them is not: so
-//! an exchange runs in a block that the shard lends to it, and an idle connection holds none.
-//! Blocks are used last in, first out, and asked of the allocator only while there are too few.
+//! The state of an exchange takes some kilobytes, that of an idle connection does not. So an exchange
+//! runs in a block from a pool of the shard, and an idle connection holds none. Blocks are reused
+//! last in, first out, and allocated only when the pool is empty.
 //!
-//! Invariant: a future is neither moved nor its block lent again before it was dropped.
-#![expect(unsafe_code, reason = "places futures of any type into memory that is used again")]
+//! Invariant: a future does not move, and its block is not reused, before the future was dropped.
+#![expect(unsafe_code, reason = "places futures of any type into memory that is reused")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
@@ -25,14 +25,14 @@ pub struct FuturePool {
 }
 
 impl FuturePool {
-    /// Makes a future in a block, where it runs. There is one type of future on the plain path, so a
-    /// free block fits but for the first time.
+    /// Creates a future in a block, in which it runs. The common path has one type of future, so a
+    /// free block nearly always fits.
     #[inline]
     pub fn place<F: Future>(&'static self, make: impl FnOnce() -> F) -> PooledFuture<F> {
         let layout = Layout::new::<F>();
         let free = self.free.borrow_mut().pop().filter(|block| block.layout == layout);
         let block = free.unwrap_or_else(|| Block::new(layout));
-        // SAFETY: the block has the layout of `F`, and nobody else has the block.
+        // SAFETY: the block has the layout of `F`, and nothing else refers to it.
         unsafe { block.memory.cast::<F>().write(make()) };
         PooledFuture { block: ManuallyDrop::new(block), pool: self, future: PhantomData }
     }
@@ -57,18 +57,18 @@ impl<F: Future> Future for PooledFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: the block holds an `F` from `enter` to `drop`, and `self` is borrowed.
+        // SAFETY: the block holds an `F` from `place` to `drop`, and `self` is borrowed mutably.
         let future = unsafe { self.block.memory.cast::<F>().as_mut() };
-        // SAFETY: what is in the block does not move when `self` does.
+        // SAFETY: the content of the block does not move when `self` does.
         unsafe { Pin::new_unchecked(future) }.poll(cx)
     }
 }
 
 impl<F> Drop for PooledFuture<F> {
     fn drop(&mut self) {
-        // SAFETY: the block holds an `F`, and nobody looks at it after this.
+        // SAFETY: the block holds an `F`, which is not used after this.
         unsafe { self.block.memory.cast::<F>().drop_in_place() };
-        // SAFETY: nobody looks at `self.block` after this.
+        // SAFETY: `self.block` is not used after this.
         self.pool.release(unsafe { ManuallyDrop::take(&mut self.block) });
     }
 }
@@ -82,7 +82,7 @@ struct Block {
 
 impl Block {
     fn new(layout: Layout) -> Self {
-        assert!(layout.size() > 0, "a future that does something has a state");
+        assert!(layout.size() > 0, "a future without state");
         // SAFETY: the size is not 0.
         let memory = unsafe { alloc(layout) };
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
@@ -92,7 +92,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, by `new`; what was in it has been dropped.
+        // SAFETY: allocated with this layout by `new`; its content has been dropped.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
     }
 }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_future_runs_to_its_end_and_leaves_its_block() {
+    fn a_future_runs_to_completion_and_releases_its_block() {
         let (pool, held) = (pool(), Rc::new(()));
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..3 {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_future_that_is_given_up_drops_what_it_holds() {
+    fn a_cancelled_future_drops_what_it_holds() {
         let (pool, held) = (pool(), Rc::new(()));
         let mut cx = Context::from_waker(Waker::noop());
         let mut future = Box::pin(pool.place(|| hold(Rc::clone(&held), false)));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_another_size_is_not_used() {
+    fn a_block_of_another_size_is_not_reused() {
         let pool = pool();
         drop(pool.place(|| async { [1_u8; 100] }));
         let held = Rc::new(());

@@ -1,5 +1,5 @@
-//! All shards, as they and the control plane know of each other: the mailbox of each, how many
-//! connections it has, and whether it listens, waits for descriptors, and turns.
+//! Handles to the shards, for other threads: the mailbox of each shard, how many connections it has,
+//! how many sockets it accepts from, its accept pauses and its heartbeats.
 //!
 //! Not on the path of a request, except the first one of a connection that is handed over.
 
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicI32, AtomicU64};
 
 use super::mailbox::{Mailbox, Order};
 
-/// The shards in their order, for the life of the process.
+/// Handles to all shards by their number, for the life of the process.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardHandles {
     handles: &'static [ShardHandle],
-    /// Client connections that there may be, all shards together.
+    /// The limit on client connections of all shards together.
     connections_max: u64,
 }
 
-/// A shard, seen from any thread.
+/// A handle to one shard, usable from any thread.
 #[derive(Debug)]
-#[repr(align(128))] // its count is written with each connection: no other shard's stands beside it
+#[repr(align(128))] // written with each connection: it shares no cache line with another shard's
 pub struct ShardHandle {
     id: usize,
     mailbox: Mailbox,
@@ -29,20 +29,20 @@ pub struct ShardHandle {
     heartbeats: AtomicU64,
 }
 
-/// A socket that a shard accepts connections from; no longer when it is dropped.
+/// Counts a socket that a shard accepts connections from until it is dropped.
 #[derive(Debug)]
 pub struct Listening(&'static ShardHandle);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        // Whoever sees this sees every connection that was accepted.
+        // Release: who reads this count also sees the count of every accepted connection.
         self.0.listening.fetch_sub(1, Release);
     }
 }
 
 impl ShardHandles {
-    /// Shards with these mailboxes, and no connections yet. `connections_max`: as many as the file
-    /// descriptors of the process are enough for.
+    /// Shards with these mailboxes and no connections. `connections_max`: how many client
+    /// connections the file descriptors of the process are enough for.
     #[must_use]
     pub fn new(mailboxes: Vec<Mailbox>, connections_max: u64) -> Self {
         let handles = mailboxes.into_iter().enumerate();
@@ -59,20 +59,20 @@ impl ShardHandles {
         Self { handles: Box::leak(handles.collect()), connections_max }
     }
 
-    /// Client connections that may be accepted beyond those that are open.
+    /// How many more client connections may be accepted.
     #[must_use]
     pub fn connections_left(self) -> usize {
         let open: u64 = self.handles.iter().map(ShardHandle::connections).sum();
         usize::try_from(self.connections_max.saturating_sub(open)).unwrap_or(usize::MAX)
     }
 
-    /// Client connections that there may be, all shards together.
+    /// The limit on client connections of all shards together.
     #[must_use]
     pub const fn connections_max(self) -> u64 {
         self.connections_max
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     #[must_use]
     pub const fn count(self) -> usize {
         self.handles.len()
@@ -84,7 +84,7 @@ impl ShardHandles {
         self.handles.get(shard)
     }
 
-    /// All of them.
+    /// All shards.
     pub fn all(self) -> impl Iterator<Item = &'static ShardHandle> {
         self.handles.iter()
     }
@@ -97,12 +97,12 @@ impl ShardHandle {
         self.id
     }
 
-    /// Leaves an order in the mailbox of the shard.
+    /// Puts an order into the shard's mailbox.
     pub fn send(&self, order: Order) {
         self.mailbox.send(order);
     }
 
-    /// Client connections that the shard has, or is about to be handed.
+    /// Client connections that are assigned to the shard.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
@@ -119,13 +119,14 @@ impl ShardHandle {
         Listening(self)
     }
 
-    /// How often its listeners had to let clients wait for file descriptors.
+    /// How often its listeners paused accepting because file descriptors ran short.
     #[must_use]
     pub fn accept_pauses(&self) -> u64 {
         self.accept_pauses.load(Relaxed)
     }
 
-    /// What accept(2) said when they last did; none: nothing, descriptors are kept for upstreams.
+    /// The error of accept(2) that caused the last pause; `None`: `connections_max` was reached, and
+    /// the remaining descriptors are reserved for upstream connections.
     #[must_use]
     pub fn accept_error(&self) -> Option<i32> {
         Some(self.accept_error.load(Relaxed)).filter(|errno| *errno != 0)
@@ -136,7 +137,7 @@ impl ShardHandle {
         self.accept_pauses.fetch_add(1, Relaxed);
     }
 
-    /// How many [`Order::Heartbeat`] it has answered.
+    /// How many [`Order::Heartbeat`]s it has answered.
     #[must_use]
     pub fn heartbeats(&self) -> u64 {
         self.heartbeats.load(Relaxed)

@@ -1,7 +1,7 @@
-//! The configuration as one shard uses it: the snapshot, and what the shard itself keeps about
-//! each cluster (pools, balancer) and listener.
+//! A snapshot as one shard uses it: the configuration, and the shard's own state for each cluster
+//! (pools, load balancer) and listener.
 //!
-//! Invariant: `clusters` and `listeners` stand in the order of the snapshot's.
+//! Invariant: `clusters` and `listeners` are in the order of the snapshot.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::downstream::local::LocalListener;
 use crate::snapshot::Snapshot;
 use crate::upstream::local::LocalCluster;
 
-/// One configuration on one shard.
+/// A snapshot on one shard.
 #[derive(Debug, Default)]
 pub struct LocalSnapshot {
     listeners: Vec<Rc<LocalListener>>,
@@ -22,7 +22,7 @@ pub struct LocalSnapshot {
 }
 
 impl LocalSnapshot {
-    /// The world of `snapshot`. A cluster that stays the same keeps its pools.
+    /// `snapshot` on `shard`, in place of `old`. An unchanged cluster keeps its pools.
     #[must_use]
     pub fn next(shard: &'static Shard, old: &Self, snapshot: &Snapshot) -> Self {
         let kept: HashMap<_, _> =
@@ -51,15 +51,15 @@ impl LocalSnapshot {
         self.listeners.get(index).map(Rc::clone)
     }
 
-    /// A listener as shard `shard` uses it; made anew if it is none of this configuration.
+    /// A listener on shard `shard`; created if it is not part of this snapshot.
     #[must_use]
     pub fn local_listener(&self, shard: usize, listener: &Arc<Listener>) -> Rc<LocalListener> {
         let known = self.listeners.iter().find(|local| Arc::ptr_eq(local.listener(), listener));
         known.map_or_else(|| LocalListener::new(shard, Arc::clone(listener)), Rc::clone)
     }
 
-    /// Looks at every idle upstream connection. Tells when the next one expires, while there are
-    /// any.
+    /// Closes the idle upstream connections that have expired or were closed by their host. Returns
+    /// when the next one expires, if any is left.
     #[must_use]
     pub fn sweep(&self, now: Millis) -> Option<Millis> {
         self.clusters.iter().filter_map(|cluster| cluster.sweep(now)).min()

@@ -1,7 +1,7 @@
-//! What the control plane, or another shard, tells a shard.
+//! Orders for a shard, from the control plane or another shard.
 //!
-//! A queue of orders and an event descriptor that wakes the shard. Not on the path of a request, except
-//! the first one of a connection that is handed over.
+//! A queue and an eventfd that wakes the shard. Not on the path of a request, except the first one of
+//! a connection that is handed over.
 #![expect(unsafe_code, reason = "eventfd has no safe wrapper here")]
 
 use std::future::poll_fn;
@@ -19,12 +19,12 @@ use crate::downstream::{Direction, Listener};
 use crate::snapshot::Snapshot;
 use crate::upstream::host_set::HostSet;
 
-/// One thing for a shard to do.
+/// An order for a shard.
 #[derive(Debug)]
 pub enum Order {
     /// Use this configuration for requests that begin from now on.
     Snapshot(Arc<Snapshot>),
-    /// A cluster, by its place in the snapshot, has other hosts now.
+    /// The hosts of a cluster have changed.
     Hosts {
         /// Index in [`Snapshot::clusters`].
         cluster: usize,
@@ -42,55 +42,58 @@ pub enum Order {
     },
     /// Serve this connection, which another shard has accepted.
     Serve {
-        /// Where it came to.
+        /// The listener that it belongs to.
         listener: Arc<Listener>,
         /// The connection.
         accepted_socket: AcceptedSocket,
     },
-    /// Close these listening sockets once nobody waits in them; connections stay as they are.
+    /// Accept what is left in the queues of these listening sockets, then close them. Connections
+    /// stay open.
     StopAccepting(Listeners),
-    /// Answer with `connection: close` from now on, or not any more.
+    /// Begin, change or end a drain of connections.
     Draining(Draining),
-    /// Count that this was heard: the shard turns.
+    /// Count this heartbeat: it shows that the shard is running.
     Heartbeat,
 }
 
-/// Which listeners an order is for.
+/// Which listeners an order applies to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Listeners {
-    /// Every one.
+    /// All listeners.
     All,
     /// Those with `traffic_direction: INBOUND`.
     Inbound,
 }
 
 impl Listeners {
-    /// Whether one with this direction is among them.
+    /// Whether a listener with this direction is included.
     #[must_use]
     pub fn includes(self, direction: Direction) -> bool {
         self == Self::All || direction == Direction::Inbound
     }
 
-    /// These, and those of an order before.
+    /// These and those of an earlier order.
     #[must_use]
     pub fn and(self, before: Option<Self>) -> Self {
         if before == Some(Self::All) { Self::All } else { self }
     }
 }
 
-/// How much a shard wants to be rid of its connections.
+/// What is draining.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Draining {
-    /// Not at all.
+    /// Nothing.
     No,
-    /// Tell clients of these with `connection: close`; idle ones may stay.
+    /// The connections of these listeners: responses carry `connection: close`; idle connections
+    /// stay open.
     Listeners(Listeners),
-    /// Tell clients, and close idle connections after a moment: the process is about to end.
+    /// The process, which is about to exit: responses carry `connection: close`, and idle connections
+    /// are closed after [`limits::DRAIN_IDLE_GRACE_MS`](crate::limits::DRAIN_IDLE_GRACE_MS).
     Process,
 }
 
 impl Draining {
-    /// Whether clients of a listener with this direction are told to go.
+    /// Whether connections of a listener with this direction are draining.
     #[must_use]
     pub fn includes(self, direction: Direction) -> bool {
         match self {
@@ -101,14 +104,14 @@ impl Draining {
     }
 }
 
-/// The end of those who tell.
+/// The sending end of a mailbox.
 #[derive(Debug)]
 pub struct Mailbox {
     orders: Sender<Order>,
     event: Arc<EventFd>,
 }
 
-/// Wakes a shard.
+/// Wakes the shard.
 #[derive(Debug)]
 struct EventFd {
     descriptor: OwnedFd,
@@ -117,17 +120,17 @@ struct EventFd {
 }
 
 impl Mailbox {
-    /// Makes a mailbox and its shard's end.
+    /// Creates a mailbox and its receiving end.
     ///
     /// # Errors
-    /// When no descriptor is left.
+    /// When the process is out of file descriptors.
     pub fn new() -> io::Result<(Self, Inbox)> {
         // SAFETY: no pointers; the result is checked.
         let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a descriptor just made, owned by nobody else.
+        // SAFETY: the descriptor was just created, and nothing else owns it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
         let event = Arc::new(EventFd { descriptor, signaled: AtomicBool::new(false) });
         let (sender, receiver) = channel();
@@ -135,9 +138,9 @@ impl Mailbox {
         Ok((Self { orders: sender, event }, inbox))
     }
 
-    /// Leaves an order and wakes the shard. A shard that has ended takes no orders.
+    /// Sends an order and wakes the shard. An order to a shard that has ended is dropped.
     pub fn send(&self, order: Order) {
-        // An order that was left before the event was seen to be signaled is found without another ring.
+        // If the event is signaled already, the shard has yet to empty its mailbox and finds this order.
         if self.orders.send(order).is_err() || self.event.signaled.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -150,7 +153,7 @@ impl Mailbox {
     }
 }
 
-/// The shard's end, before it is on its thread.
+/// The receiving end, before it is on the shard's thread.
 #[derive(Debug)]
 pub struct Inbox {
     orders: Receiver<Order>,
@@ -158,17 +161,17 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// To be called on the shard's thread.
+    /// Opens the inbox; must be called on the shard's thread.
     ///
     /// # Errors
-    /// When the event cannot be registered with the ring.
+    /// When the eventfd cannot be registered with the reactor.
     pub fn open(self) -> io::Result<OpenInbox> {
         let descriptor = Socket::new(self.event.descriptor.try_clone()?)?;
         Ok(OpenInbox { orders: self.orders, event: self.event, descriptor })
     }
 }
 
-/// The shard's end, on its thread.
+/// The receiving end, on the shard's thread.
 #[derive(Debug)]
 pub struct OpenInbox {
     orders: Receiver<Order>,
@@ -177,17 +180,17 @@ pub struct OpenInbox {
 }
 
 impl OpenInbox {
-    /// Carries out orders for ever; a task of its own.
+    /// Executes orders forever; a task of its own.
     pub async fn run(self, shard: &'static Shard) {
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 shard.execute(order);
-                // Others may hand over many connections: those who came before are served meanwhile.
+                // Other shards may hand over many connections: serve existing ones in between.
                 poll_fn(|cx| shard.poll_proceed(cx)).await;
             }
             poll_fn(|cx| self.descriptor.poll_readable(cx)).await;
             self.descriptor.take_counter();
-            // From here on whoever leaves an order rings again; all that was left before is found now.
+            // Orders sent from here on signal again; those sent before are received above.
             self.event.signaled.swap(false, Ordering::AcqRel);
         }
     }

@@ -1,9 +1,8 @@
 //! One thread, one core, one ring: everything that a request touches.
 //!
-//! A shard owns its listening sockets, connections, buffers, upstream pools and balancers, and
-//! writes its own block of every stat. It is not told what to do on the path of a request: orders
-//! of the control plane, and connections that other shards hand over, arrive in its mailbox between two
-//! of them.
+//! A shard owns its listening sockets, connections, buffers, upstream pools and load balancers, and
+//! writes its own block of every stat. It takes orders only through its mailbox: from the control
+//! plane, and connections that other shards hand over. A request never waits for either.
 //!
 //! Invariant: nothing here is shared with another shard but immutable snapshots, host sets, counters
 //! that only this thread writes, and the shard handles (mailboxes and a few atomics).
@@ -46,44 +45,44 @@ use crate::http::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::request::route::Scratch;
 
-/// What a shard's thread is made with.
+/// What a shard is started with.
 #[derive(Debug)]
 pub struct Plan {
-    /// Its number, from 0; also its block in every stat.
+    /// Its number, from 0; also the index of its block in every stat.
     pub id: usize,
-    /// The core to pin to; `None` leaves the thread where it is.
+    /// The core to pin to; `None`: not pinned.
     pub core: Option<core_affinity::CoreId>,
-    /// What it runs on.
+    /// The kernel interface to use.
     pub ring: Ring,
-    /// Its end of the mailbox.
+    /// The receiving end of its mailbox.
     pub inbox: Inbox,
-    /// The zero of all clocks.
+    /// Time 0 of all clocks.
     pub epoch: Instant,
-    /// All shards, itself among them.
+    /// All shards, including this one.
     pub handles: ShardHandles,
 }
 
 /// A shard, for the life of the process.
 #[derive(Debug)]
 pub struct Shard {
-    /// Its number, from 0; also its block in every stat.
+    /// Its number, from 0; also the index of its block in every stat.
     pub id: usize,
-    /// Time.
+    /// The time.
     pub clock: Clock,
-    /// Deadlines.
+    /// The deadlines of its tasks.
     pub timers: Timers,
-    /// Memory that connections borrow.
+    /// Read and write buffers of connections.
     pub buffers: &'static Buffers,
-    /// Memory for exchanges.
+    /// Memory for the futures of exchanges.
     pub futures: FuturePool,
-    /// Half-closed clients that wait for their origin.
+    /// Limits half-closed clients that wait for their origin.
     pub half_closed: Quota,
     reactor: &'static Reactor,
     /// Random numbers: request ids, back-off, balancing. Not for secrets.
     pub random: RefCell<fastrand::Rng>,
     snapshot: RefCell<Rc<LocalSnapshot>>,
     draining: Cell<Draining>,
-    /// Whose listening sockets are closed.
+    /// The listeners whose sockets are closed.
     stopped: Cell<Option<Listeners>>,
     next_connection: Cell<u64>,
     #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
@@ -91,41 +90,41 @@ pub struct Shard {
     scratch: RefCell<Scratch>,
     /// All shards.
     pub handles: ShardHandles,
-    /// Itself, as others see it.
+    /// The handle of this shard.
     pub handle: &'static ShardHandle,
     sweep: Cell<Option<&'static Alarm>>,
-    /// When the next look at the idle upstream connections is due.
+    /// When idle upstream connections are checked next.
     sweep_due: Cell<clock::Millis>,
 }
 
-/// The heads of one exchange, with the buffers they were received into.
+/// The heads of one exchange, with the buffers that they were received into.
 #[derive(Debug, Default)]
 pub struct Heads {
     /// From the client.
     pub request: RequestHead,
     /// From the origin.
     pub response: ResponseHead,
-    /// The request as it came, if its names are kept.
+    /// The request as received, if the case of its field names is preserved.
     pub request_as_received: AsReceived,
-    /// The response as it came, if its names are kept.
+    /// The response as received, if the case of its field names is preserved.
     pub response_as_received: AsReceived,
 }
 
-/// When a task runs after it was woken.
+/// When a woken task runs.
 #[derive(Clone, Copy, Debug)]
 enum Schedule {
-    /// At once: it has not done much.
+    /// As soon as it is woken: it has not used much of its budget.
     WhenWoken,
-    /// It has done much, be it that it was woken again and again: others go first.
+    /// After the others: it used most of its budget. It joins the queue when it is woken next.
     AfterOthers,
-    /// When the reactor comes to this place.
+    /// When the reactor reaches this ticket.
     Queued(Ticket),
 }
 
 /// Runs a shard on this thread until the process ends.
 ///
 /// # Errors
-/// When the kernel refuses the ring or a descriptor.
+/// When the kernel refuses the ring or a file descriptor.
 pub fn run(plan: Plan) -> io::Result<()> {
     if let Some(core) = plan.core
         && !core_affinity::set_for_current(core)
@@ -140,14 +139,14 @@ pub fn run(plan: Plan) -> io::Result<()> {
         shard.spawn(shard.sweep_pools());
         let inbox = plan.inbox.open()?;
         shard.spawn(inbox.run(shard));
-        // The reactor knows only of tasks that are spawned: there is nothing to do here.
+        // Everything runs in spawned tasks: the reactor does not see this one.
         std::future::pending().await
     })?
 }
 
-/// Does something that may fail alone: a panic ends it, not the shard.
-fn catch_panic<T>(something: impl FnOnce() -> T) -> Option<T> {
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(something));
+/// Runs `work`; `None` if it panicked. The shard goes on.
+fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(work));
     if outcome.is_err() {
         tracing::error!(target: "main", "a task panicked; its connection is closed");
     }
@@ -164,7 +163,7 @@ impl Shard {
         let handle = handles.get(id).ok_or_else(|| io::Error::other("no handle for this shard"))?;
         let buffers: &'static Buffers = Box::leak(Box::default());
         let reactor = Reactor::start(ring, buffers)?;
-        // A shard lives as long as the process: tasks borrow it without counting.
+        // A shard lives as long as the process: tasks borrow it without reference counting.
         let shard: &'static Self = Box::leak(Box::new(Self {
             id,
             clock: Clock::new(epoch),
@@ -189,7 +188,7 @@ impl Shard {
         Ok(shard)
     }
 
-    /// A number that no other connection of the process has, of clients or to hosts.
+    /// A number that is unique among all connections of the process, downstream and upstream.
     #[must_use]
     pub fn connection_id(&self) -> u64 {
         let id = self.next_connection.get();
@@ -227,7 +226,7 @@ impl Shard {
                 self.timers.wake_all();
             }
             Order::Draining(draining) => {
-                // Whoever tells everybody tells the clients of some.
+                // All listeners are draining already: that includes the inbound ones.
                 let inbound = draining == Draining::Listeners(Listeners::Inbound);
                 if !(inbound && self.draining.get().includes(Direction::Other)) {
                     self.draining.set(draining);
@@ -238,19 +237,19 @@ impl Shard {
         }
     }
 
-    /// The configuration for a request that begins now.
+    /// The current configuration, for a request that begins now.
     #[must_use]
     pub fn snapshot(&self) -> Rc<LocalSnapshot> {
         Rc::clone(&self.snapshot.borrow())
     }
 
-    /// How much the shard wants to be rid of its connections.
+    /// What is draining.
     #[must_use]
     pub const fn draining(&self) -> Draining {
         self.draining.get()
     }
 
-    /// Whether new connections to a listener with this direction are welcome.
+    /// Whether listeners with this direction accept new connections.
     #[must_use]
     pub fn accepts(&self, direction: Direction) -> bool {
         !self.stopped.get().is_some_and(|stopped| stopped.includes(direction))
@@ -268,7 +267,7 @@ impl Shard {
         })
     }
 
-    /// Takes heads back; ones that had to grow are not kept.
+    /// Returns heads to the pool; heads that had to grow are freed.
     pub fn give_heads(&self, mut heads: Box<Heads>) {
         heads.request.clear();
         heads.response.clear();
@@ -281,20 +280,20 @@ impl Shard {
         }
     }
 
-    /// Room for the values of headers that a route adds.
+    /// A buffer for the values of headers that a route adds.
     pub fn scratch(&self) -> RefMut<'_, Scratch> {
         self.scratch.borrow_mut()
     }
 
-    /// Runs a task that may fail alone: a panic ends it, not the shard.
+    /// Spawns a task. A panic ends the task, not the shard.
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
         let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
-        self.reactor.task_resumed(); // this one will be
+        self.reactor.task_resumed(); // it is about to be
         let mut schedule = Schedule::WhenWoken;
         monoio::spawn(std::future::poll_fn(move |cx| {
             match schedule {
                 Schedule::AfterOthers => {
-                    schedule = Schedule::Queued(self.reactor.resume_later(cx.waker()));
+                    schedule = Schedule::Queued(self.reactor.defer(cx.waker()));
                     return Poll::Pending;
                 }
                 Schedule::Queued(ticket) if !self.reactor.has_resumed(ticket) => {
@@ -320,14 +319,14 @@ impl Shard {
         self.budget().refill();
     }
 
-    /// What is left to the task that runs now.
+    /// The budget of the running task.
     #[must_use]
     pub const fn budget(&self) -> &Budget {
         self.reactor.budget()
     }
 
-    /// Ready at the end of a wait, unless the task's budget is spent: then it is resumed when the
-    /// others have run.
+    /// Ready, unless the budget of the task is spent: then the task yields and is resumed after the
+    /// others. To be polled when a wait is over.
     pub fn poll_proceed(&self, cx: &Context<'_>) -> Poll<()> {
         if !self.budget().is_spent() {
             self.budget().charge_wait();
@@ -337,8 +336,8 @@ impl Shard {
         Poll::Pending
     }
 
-    /// An upstream connection became idle: somebody should look at it now and then, and when it
-    /// expires.
+    /// Schedules a check of the idle upstream connections: at `expires`, when one that has just
+    /// become idle expires, but neither too soon nor too late.
     pub fn schedule_sweep(&self, expires: clock::Millis, now: clock::Millis) {
         let due = expires.clamp(now + limits::POOL_SWEEP_MIN_MS, now + limits::POOL_SWEEP_MS);
         if due < self.sweep_due.get()

@@ -1,26 +1,26 @@
-//! How many of something a shard may have at one time.
+//! A counting semaphore of one shard.
 
 use std::cell::Cell;
 
-/// A number of permits.
+/// Limits how many of something a shard has at a time.
 #[derive(Debug)]
 pub struct Quota {
     most: usize,
     taken: Cell<usize>,
 }
 
-/// One permit of a [`Quota`]; free again when it is dropped.
+/// One permit of a [`Quota`], released when it is dropped.
 #[derive(Debug)]
 pub struct Permit(&'static Quota);
 
 impl Quota {
-    /// At most `most` permits.
+    /// A quota of `most` permits.
     #[must_use]
     pub const fn new(most: usize) -> Self {
         Self { most, taken: Cell::new(0) }
     }
 
-    /// Takes a permit; none if all are taken.
+    /// Acquires a permit; `None` if all are taken.
     #[must_use]
     pub fn acquire(&'static self) -> Option<Permit> {
         let taken = self.taken.get();
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_free_again_when_it_is_dropped() {
+    fn a_permit_is_released_when_it_is_dropped() {
         let quota: &'static Quota = Box::leak(Box::new(Quota::new(2)));
         let (first, second) = (quota.acquire(), quota.acquire());
         assert!(first.is_some() && second.is_some());

@@ -1,8 +1,8 @@
-//! Which kernel interface a shard runs on, tried from the best to the plainest.
+//! Which kernel interface the shards use: the best one that works here.
 //!
 //! `SINGLE_ISSUER + DEFER_TASKRUN` (Linux 6.1) keeps completion work out of unrelated system calls,
-//! `COOP_TASKRUN` (5.19) at least out of interrupts; a ring without either still works, and where
-//! io_uring is forbidden (seccomp, `kernel.io_uring_disabled`) epoll carries the same code.
+//! `COOP_TASKRUN` (5.19) at least out of interrupts; a ring without either still works. Where
+//! io_uring is forbidden (seccomp, `kernel.io_uring_disabled`), the same code runs on epoll.
 
 use std::fmt;
 use std::future::Future;
@@ -10,15 +10,15 @@ use std::io;
 
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-/// Submission entries of a ring: what its tasks ask for between two turns, or it is handed over
+/// Submission queue entries of a ring. When tasks queue more between two polls, they are submitted
 /// earlier.
 const SUBMISSIONS: u32 = 2048;
-/// Completion entries: several times the submissions, so that a burst never overflows.
+/// Completion queue entries: several times the submissions, so that a burst does not overflow.
 const COMPLETIONS: u32 = 8192;
-/// The fewest that the executor allows.
+/// The minimum that the executor allows.
 const IDLE_SUBMISSIONS: u32 = 256;
 
-/// The interface that a shard ended up with.
+/// A kernel interface for a shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ring {
     /// io_uring with `SINGLE_ISSUER` and `DEFER_TASKRUN`.
@@ -50,26 +50,26 @@ impl fmt::Display for Ring {
     }
 }
 
-/// The best interface that this kernel gives, and why each better one was refused.
+/// The best interface that this kernel offers, and why the better ones were refused.
 #[derive(Debug)]
 pub struct Choice {
-    /// What the shards run on.
+    /// The interface that the shards use.
     pub ring: Ring,
-    /// The steps of the ladder that were refused, and how.
+    /// The better interfaces that were refused, with the error of each.
     pub refusals: Vec<(Ring, io::Error)>,
 }
 
-/// The environment variable that makes the ladder begin further down: `coop`, `plain` or `epoll`.
-/// For comparing them, and for tools such as valgrind that cannot follow a ring.
+/// The environment variable that skips the better interfaces: `coop`, `plain` or `epoll`. For
+/// comparing them, and for tools such as valgrind that do not support io_uring.
 pub const FORCE: &str = "CORVOY_RING";
 
-/// Walks the ladder once, on the thread that asks.
+/// Tries the interfaces from best to worst, on the calling thread.
 ///
 /// # Errors
-/// When [`FORCE`] names no step.
+/// When the value of [`FORCE`] is unknown.
 pub fn choose() -> io::Result<Choice> {
     let mut refusals = Vec::new();
-    for &ring in ladder()? {
+    for &ring in candidates()? {
         match build(ring).map(drop) {
             Ok(()) => return Ok(Choice { ring, refusals }),
             Err(error) => refusals.push((ring, error)),
@@ -78,26 +78,26 @@ pub fn choose() -> io::Result<Choice> {
     Ok(Choice { ring: Ring::Epoll, refusals })
 }
 
-fn ladder() -> io::Result<&'static [Ring]> {
-    const LADDER: &[Ring] = &[Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain];
-    let Some(forced) = std::env::var_os(FORCE) else { return Ok(LADDER) };
+fn candidates() -> io::Result<&'static [Ring]> {
+    const ALL: &[Ring] = &[Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain];
+    let Some(forced) = std::env::var_os(FORCE) else { return Ok(ALL) };
     match forced.to_str() {
         Some("coop") => Ok(&[Ring::CoopTaskrun, Ring::Plain]),
         Some("plain") => Ok(&[Ring::Plain]),
         Some("epoll") => Ok(&[]),
-        _ => Err(io::Error::other(format!("{FORCE} is none of coop, plain, epoll"))),
+        _ => Err(io::Error::other(format!("{FORCE} must be coop, plain or epoll"))),
     }
 }
 
-/// Runs `main` to its end on this thread, with the tasks that it spawns.
+/// Runs `main` to completion on this thread, with the tasks that it spawns.
 ///
 /// # Errors
-/// When the kernel refuses the interface on this thread.
+/// When the kernel refuses the interface to this thread.
 pub fn block_on<F: Future>(ring: Ring, main: F) -> io::Result<F::Output> {
     match ring {
         Ring::Epoll => Ok(RuntimeBuilder::<LegacyDriver>::new().build()?.block_on(main)),
         Ring::DeferTaskrun | Ring::CoopTaskrun | Ring::Plain => {
-            // The executor's own ring: nothing ever goes through it.
+            // The executor's own ring. It stays empty.
             let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
                 .with_entries(IDLE_SUBMISSIONS)
                 .uring_builder(builder(ring))
@@ -107,13 +107,13 @@ pub fn block_on<F: Future>(ring: Ring, main: F) -> io::Result<F::Output> {
     }
 }
 
-/// A ring for this thread.
+/// Creates a ring for this thread.
 ///
 /// # Errors
-/// When the kernel has no io_uring, or not one of this kind, or forbids it.
+/// When the kernel has no io_uring, does not support this kind of ring, or forbids it.
 pub fn build(ring: Ring) -> io::Result<io_uring::IoUring> {
     let ring = builder(ring).setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
-    // Linux 5.17, for what is older has no poll that stays.
+    // Linux 5.17 or later: older kernels lack multishot poll.
     if !ring.params().is_feature_skip_cqe_on_success() {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }

@@ -1,11 +1,11 @@
-//! The seam to the kernel: what the data plane asks of a socket, and nothing else.
+//! A socket of the data plane: all that the rest of it needs from the kernel.
 //!
 //! Readiness comes from the [`Reactor`], bytes are received by direct non-blocking calls: no buffer
-//! is pinned while a connection waits, and dropping a wait loses nothing. A message that is complete
-//! is posted: it leaves with those of other connections.
+//! is pinned while a connection waits, and dropping a wait loses nothing. A complete message can be
+//! posted: it is submitted together with those of other connections.
 //!
-//! Invariant: a wait ends at once unless the last receive, or send, said that there is nothing, or
-//! no room: so nothing that the kernel told while nobody waited is lost.
+//! Invariant: a wait is over at once unless the last receive found nothing, or the last send no room.
+//! So no event is lost that arrives while no task waits.
 #![expect(unsafe_code, reason = "fills spare capacity")]
 
 use std::io;
@@ -40,14 +40,14 @@ impl Drop for Socket {
     }
 }
 
-/// Lets every TCP segment pass but those with SYN and without ACK. The kernel runs it with the TCP
+/// A socket filter that drops TCP segments with SYN and without ACK. The kernel runs it with the TCP
 /// header at offset 0.
 const NO_SYN: [SockFilter; 5] = [
     SockFilter::new(LOAD_BYTE, 0, 0, 13), // the flags
     SockFilter::new(AND, 0, 0, SYN | ACK),
     SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
     SockFilter::new(RETURN, 0, 0, 0),        // drop
-    SockFilter::new(RETURN, 0, 0, u32::MAX), // pass, whole
+    SockFilter::new(RETURN, 0, 0, u32::MAX), // pass the whole segment
 ];
 
 const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
@@ -57,43 +57,42 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const SYN: u32 = 0x02;
 const ACK: u32 = 0x10;
 
-/// What a receive brought.
+/// The outcome of a receive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Received {
-    /// So many bytes were appended; never 0.
+    /// This many bytes were appended; never 0.
     Bytes(usize),
-    /// Nothing yet.
+    /// Nothing has arrived yet.
     Nothing,
-    /// The other side will send no more.
+    /// The peer has closed its sending side.
     End,
 }
 
-/// What a look into the receive queue showed.
+/// The state of the receive queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Peeked {
-    /// At least one byte waits.
+    /// There is at least one byte.
     Bytes,
-    /// Open and silent.
+    /// The queue is empty and the connection open.
     Silent,
     /// Closed or broken.
     Gone,
 }
 
 impl Socket {
-    /// Takes over a descriptor; must be called on the shard's thread.
+    /// Takes ownership of a descriptor; must be called on the shard's thread.
     ///
     /// # Errors
-    /// When the runtime cannot register it.
+    /// When the reactor cannot register it.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let reactor = Reactor::current()?;
         Ok(Self { source: reactor.add(fd)?, reactor })
     }
 
-    /// Starts a connection; it is there when [`Self::connect_result`] says so after the socket
-    /// became writable.
+    /// Starts to connect. When the socket is writable, [`Self::connect_result`] returns the outcome.
     ///
     /// # Errors
-    /// When the address family is unknown here or no local port is free.
+    /// When the address family is not supported or no local port is free.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let socket =
             RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -112,7 +111,7 @@ impl Socket {
     /// The outcome of a connection attempt.
     ///
     /// # Errors
-    /// What the kernel says about the attempt.
+    /// When the attempt failed.
     pub fn connect_result(&self) -> io::Result<()> {
         match self.raw().take_error()? {
             None => Ok(()),
@@ -120,12 +119,12 @@ impl Socket {
         }
     }
 
-    /// Ready when a receive would bring bytes, the end, or an error; now and then without any.
+    /// Ready when a receive would return bytes, the end or an error; sometimes spuriously.
     pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         self.source.poll_readable(cx)
     }
 
-    /// Ready when a send would take bytes or fail.
+    /// Ready when a send would accept bytes or fail.
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let ready = self.source.poll_writable(cx);
         if ready.is_pending() {
@@ -134,8 +133,8 @@ impl Socket {
         ready
     }
 
-    /// Ready when the other side has reset the connection, though nobody wants to receive. That it
-    /// sends no more is not enough: it may still read.
+    /// Ready when the peer has reset the connection, for a task that does not receive. A half-close
+    /// is not enough: the peer may still read.
     pub fn poll_broken(&self, cx: &Context<'_>) -> Poll<()> {
         if self.source.poll_hung_up(cx).is_ready() && self.is_broken() {
             return Poll::Ready(());
@@ -144,29 +143,29 @@ impl Socket {
     }
 
     fn is_broken(&self) -> bool {
-        // What is polled for is nothing: errors are told anyway.
+        // poll(2) reports errors even when no event is requested.
         self.polled(PollFlags::empty()).intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
-    /// What poll(2) says now.
+    /// The result of a poll(2) that does not block.
     fn polled(&self, events: PollFlags) -> PollFlags {
-        let mut asked = [PollFd::new(self, events)];
+        let mut polled = [PollFd::new(self, events)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let result = rustix::event::poll(&mut asked, Some(&at_once));
-        let [asked] = asked;
-        if result.is_ok() { asked.revents() } else { PollFlags::empty() }
+        let result = rustix::event::poll(&mut polled, Some(&at_once));
+        let [polled] = polled;
+        if result.is_ok() { polled.revents() } else { PollFlags::empty() }
     }
 
-    /// Appends what has arrived to `buffer`, at most its spare capacity.
+    /// Appends what has arrived to `buffer`, at most its spare capacity. Without spare capacity this
+    /// returns [`Received::Nothing`].
     ///
     /// # Errors
-    /// When the connection is broken. `buffer` must have spare capacity: without any this answers
-    /// [`Received::Nothing`].
+    /// When the connection is broken.
     pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Received> {
         self.receive_at_most(buffer, usize::MAX)
     }
 
-    /// As [`Self::receive`], and not more than `most` bytes.
+    /// As [`Self::receive`], but at most `most` bytes.
     ///
     /// # Errors
     /// When the connection is broken.
@@ -191,34 +190,33 @@ impl Socket {
         }
     }
 
-    /// Whether the kernel has told that the other side sends no more, or has reset the connection. What
-    /// it sent before may still be there to receive.
+    /// Whether the kernel has reported that the peer sends no more, or has reset the connection. There
+    /// may still be bytes to receive.
     #[must_use]
     pub fn has_hung_up(&self) -> bool {
         self.source.has_hung_up()
     }
 
-    /// Whether the kernel has told nothing since the last receive. It may be about to.
+    /// Whether no event has been reported since the last receive. One may be pending in the kernel.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.source.is_quiet()
     }
 
-    /// How often the kernel has told all that had happened.
+    /// How many polls have taken all pending events from the kernel.
     #[must_use]
     pub const fn polls(&self) -> u64 {
         self.reactor.polls()
     }
 
-    /// Whether nothing has come since the last receive, not even the end, as far as the kernel has told
-    /// a moment ago. It must have told everything since that receive, in which it had been asked `turns`
-    /// times.
+    /// Whether nothing has arrived since the last receive, not even the end, as of a recent poll that
+    /// took all pending events. [`Self::polls`] was `polls` at the time of that receive.
     #[must_use]
     pub fn seems_silent(&self, polls: u64) -> bool {
         self.source.is_quiet() && self.reactor.polls() > polls && self.reactor.has_just_polled()
     }
 
-    /// Looks into the receive queue without taking anything.
+    /// Checks the receive queue and consumes nothing.
     #[must_use]
     pub fn peek(&self) -> Peeked {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
@@ -230,7 +228,7 @@ impl Socket {
         }
     }
 
-    /// Sends as much as the kernel takes now; 0 when it takes nothing.
+    /// Sends as much as the kernel accepts now, and returns how much that was; it may be 0.
     ///
     /// # Errors
     /// When the connection is broken.
@@ -253,15 +251,15 @@ impl Socket {
         self.reactor.sends_whole() && !self.source.is_posting()
     }
 
-    /// Whether posted bytes are still on their way into the socket.
+    /// Whether posted bytes have not been sent yet.
     #[must_use]
     pub fn is_posting(&self) -> bool {
         self.source.is_posting()
     }
 
-    /// Sends all of `bytes` with the next turn of the ring, if [`Self::may_post`] says so; the block
-    /// goes back to the shard's. What is sent next waits for them. A failure shows as the end of
-    /// what can be received.
+    /// Sends all of `bytes` with the next submission to the ring; only if [`Self::may_post`]. The
+    /// block is returned to the shard's pool. Later sends wait for these bytes. If this fails, the
+    /// next receive reports the end.
     pub fn post(&self, bytes: Vec<u8>) {
         self.budget().charge_call(bytes.len());
         self.reactor.post(&self.source, bytes);
@@ -270,7 +268,7 @@ impl Socket {
     /// Accepts one waiting connection from a listening socket.
     ///
     /// # Errors
-    /// As accept(2): out of descriptors, memory, or a connection that is gone already.
+    /// As accept(2): out of descriptors or memory, or the connection is gone already.
     pub fn accept(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
         self.budget().charge_call(0);
         match self.raw().accept() {
@@ -286,7 +284,7 @@ impl Socket {
         }
     }
 
-    /// Whether a connection waits to be accepted.
+    /// Whether the accept queue is not empty.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
         let waiting = self.polled(PollFlags::IN).contains(PollFlags::IN);
@@ -296,9 +294,9 @@ impl Socket {
         waiting
     }
 
-    /// From now on the kernel leaves SYNs to this listening socket unanswered. Handshakes that have
-    /// begun still complete: their ACKs pass. Connections accepted from now on have the same filter,
-    /// which never matters to them: a connection gets no SYN.
+    /// Makes the kernel ignore new SYNs to this listening socket. Handshakes in progress still
+    /// complete: their ACKs pass. Connections accepted from now on inherit the filter, which has no
+    /// effect on them: an established connection receives no SYN.
     ///
     /// # Errors
     /// As setsockopt(2).
@@ -306,22 +304,22 @@ impl Socket {
         self.raw().attach_filter(&NO_SYN)
     }
 
-    /// Ends a listening socket at once. Closing it takes a turn of the ring, and whoever connected
-    /// meanwhile would be reset with it.
+    /// Stops listening at once. The descriptor is closed only with the next poll of the ring, and
+    /// clients that connected until then would be reset.
     pub fn stop_listening(&self) {
-        // It cannot fail on a socket that listens.
+        // Cannot fail on a listening socket.
         drop(self.raw().shutdown(std::net::Shutdown::Read));
     }
 
-    /// Says that no more will be sent; what is queued still goes out.
+    /// Closes the sending side; queued bytes are still sent.
     pub fn shutdown_write(&self) {
-        // A connection that is gone already needs no goodbye.
+        // Fails only if the connection is gone already.
         drop(self.raw().shutdown(std::net::Shutdown::Write));
     }
 
-    /// Makes the coming close a reset, so that the other side sees that something is missing.
+    /// Makes the close a reset, so that the peer can tell that the message is incomplete.
     pub fn reset_on_close(&self) {
-        // Where it fails the connection is broken already.
+        // Fails only if the connection is broken already.
         drop(self.raw().set_linger(Some(std::time::Duration::ZERO)));
     }
 
@@ -336,14 +334,14 @@ impl Socket {
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
     }
 
-    /// Takes the 8 byte counter of a timer or event descriptor, so that it falls silent.
+    /// Reads the 8-byte counter of a timerfd or eventfd, which makes it unreadable again.
     pub fn take_counter(&self) {
         self.source.mark_drained();
-        // The descriptor is non-blocking; an empty one is no error here.
+        // The descriptor is non-blocking; EAGAIN is not an error here.
         let _count = rustix::io::read(self.source.fd(), &mut [0_u8; 8]);
     }
 
-    /// What the task that runs now may still do.
+    /// The budget of the running task.
     #[must_use]
     pub const fn budget(&self) -> &Budget {
         self.reactor.budget()

@@ -1,9 +1,9 @@
-//! Deadlines of the tasks of one shard.
+//! The deadlines of one shard's tasks.
 //!
-//! A task has one [`Alarm`] and moves its deadline with a store: no timer object per read, none per
-//! request. A deadline that moves later leaves its old entry in the queue, which finds out when its
-//! time comes; one that moves earlier adds an entry. The kernel wakes the shard for the earliest
-//! entry through one timer descriptor; an idle shard is not woken at all.
+//! A task has one [`Alarm`] and moves its deadline with a store: there is no timer object per read or
+//! per request. A deadline that moves later keeps its old queue entry, which is queued again when it
+//! is due; one that moves earlier adds an entry. One timerfd wakes the shard for the earliest entry;
+//! an idle shard is not woken at all.
 //!
 //! Invariant: for every alarm with a deadline there is a queue entry at or before that deadline.
 #![expect(unsafe_code, reason = "timerfd has no safe wrapper here")]
@@ -21,11 +21,11 @@ use super::socket::Socket;
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
 
-/// The deadline of an alarm that rang.
+/// The deadline of an alarm that has expired.
 const EXPIRED: Millis = 0;
 
-/// A far deadline is queued at most this far ahead and looked at again then: entries that a
-/// nearer deadline has overtaken never pile up.
+/// A distant deadline is queued at most this far ahead, and again when that entry is due. So stale
+/// entries do not pile up.
 const LOOKAHEAD_MS: Millis = 20_000;
 
 /// All alarms of a shard.
@@ -34,7 +34,7 @@ pub struct Timers {
     queue: RefCell<BinaryHeap<Reverse<(Millis, usize)>>>,
     alarms: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
-    /// What the kernel timer is set to.
+    /// When the timerfd expires.
     armed: Cell<Millis>,
     timer: Socket,
 }
@@ -48,10 +48,10 @@ struct Slot {
 }
 
 impl Timers {
-    /// Makes the kernel timer; must be called on the shard's thread.
+    /// Creates the timerfd; must be called on the shard's thread.
     ///
     /// # Errors
-    /// When no descriptor is left.
+    /// When the process is out of file descriptors.
     pub fn new() -> io::Result<Self> {
         let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
         // SAFETY: no pointers; the result is checked.
@@ -59,7 +59,7 @@ impl Timers {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a descriptor just made, owned by nobody else.
+        // SAFETY: the descriptor was just created, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self {
             queue: RefCell::default(),
@@ -77,11 +77,11 @@ impl Timers {
         if index == alarms.len() {
             alarms.push(Slot { deadline: NEVER, queued: NEVER, waker: None });
         }
-        // A slot that is used again keeps `queued`: its entry still stands in the queue.
+        // A reused slot keeps `queued`: its entry is still in the queue.
         Alarm { timers: self, index }
     }
 
-    /// Rings alarms for ever; the shard's own task.
+    /// Fires alarms forever; a task of its own.
     pub async fn run(&self, clock: &Clock) {
         loop {
             std::future::poll_fn(|cx| self.timer.poll_readable(cx)).await;
@@ -91,7 +91,7 @@ impl Timers {
         }
     }
 
-    /// Wakes every task that has an alarm, so that it looks at the shard's state again.
+    /// Wakes every task that has an alarm, so that it checks the state of the shard again.
     pub fn wake_all(&self) {
         let mut alarms = self.alarms.borrow_mut();
         for waker in alarms.iter_mut().filter_map(|slot| slot.waker.take()) {
@@ -99,7 +99,7 @@ impl Timers {
         }
     }
 
-    /// Rings every alarm whose deadline is at or before `now`, and sets the timer for the next.
+    /// Expires every alarm whose deadline is at or before `now`, and sets the timerfd for the next.
     fn fire(&self, now: Millis) {
         let mut queue = self.queue.borrow_mut();
         while let Some(&Reverse((at, index))) = queue.peek() {
@@ -110,7 +110,7 @@ impl Timers {
             let mut alarms = self.alarms.borrow_mut();
             let Some(slot) = alarms.get_mut(index) else { continue };
             if slot.queued != at {
-                continue; // an earlier entry has taken this one's place
+                continue; // stale: replaced by an earlier entry
             }
             slot.queued = NEVER;
             if slot.deadline <= now {
@@ -145,9 +145,9 @@ impl Timers {
         let value = libc::timespec { tv_sec: seconds, tv_nsec: nanos };
         let spec = libc::itimerspec { it_interval: zero, it_value: value };
         let fd = std::os::fd::AsFd::as_fd(&self.timer).as_raw_fd();
-        // SAFETY: `spec` is valid for the call and the old value is not asked for.
+        // SAFETY: `spec` is valid for the call, and the old value is not requested.
         let result = unsafe { libc::timerfd_settime(fd, 0, &raw const spec, std::ptr::null_mut()) };
-        debug_assert_eq!(result, 0, "a valid relative time is never refused");
+        debug_assert_eq!(result, 0, "the kernel accepts any valid relative time");
         self.armed.set(at);
     }
 }
@@ -160,7 +160,7 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Moves the deadline; an alarm that rang is silent again.
+    /// Sets or clears the deadline; an expired alarm is reset.
     pub fn set(&self, deadline: Option<Millis>, now: Millis) {
         let deadline = deadline.map_or(NEVER, |at| at.max(EXPIRED + 1));
         let mut alarms = self.timers.alarms.borrow_mut();
@@ -174,7 +174,7 @@ impl Alarm {
         }
     }
 
-    /// Ready once the deadline has passed.
+    /// Ready when the deadline has passed.
     pub fn poll_expired(&self, cx: &Context<'_>) -> Poll<()> {
         let mut alarms = self.timers.alarms.borrow_mut();
         let Some(slot) = alarms.get_mut(self.index) else { return Poll::Pending };

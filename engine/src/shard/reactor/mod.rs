@@ -1,15 +1,14 @@
-//! What the kernel tells a shard, for all its sockets at once.
+//! The event loop of a shard: events for all its sockets.
 //!
-//! One turn of the ring hands over everything that the tasks have asked for, and takes everything
-//! that has events; between two turns every task that has something to do runs. A socket is
-//! watched by one operation for all its life, and short messages are sent with the turn: many of
-//! them for one system call. It does not read: bytes are received by direct calls, into memory that
-//! belongs to whoever asks.
+//! One poll of the ring submits the operations of all tasks and takes all completions; between two
+//! polls every task that is ready runs. A socket is watched by one multishot poll for all its life,
+//! and short messages are submitted with the poll: many of them with one system call. The reactor
+//! does not receive: tasks do, by direct calls into their own buffers.
 //!
 //! Tasks are monoio's. Its own ring stays empty: docs/decisions/0004 says what that costs and gains.
 //!
-//! Invariant: a source's descriptor stays open, and bytes that were posted stay in ticket, until the
-//! last operation that names them has completed.
+//! Invariant: the descriptor of a source stays open, and posted bytes stay in place, until the last
+//! operation on them has completed.
 
 mod epoll;
 mod source;
@@ -34,59 +33,60 @@ use super::buffers::Buffers;
 use super::ring::Ring;
 use crate::limits;
 
-/// The ticket of a source among those of its shard. There are fewer than descriptors.
+/// The index of a source in the slab of its shard. There are fewer than file descriptors.
 type Key = u32;
 
-/// A ticket in the queue of the tasks that let others run first; each is given once.
+/// The position of a deferred task in the queue; never reused.
 pub type Ticket = u64;
 
-/// What a turn brought.
+/// What the kernel reports about a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Event {
-    /// There is something to receive; `last`: the kernel has stopped to watch.
+    /// There is something to receive; `last`: the kernel has ended the watch.
     Readable { hung_up: bool, last: bool },
     /// There may be room to send.
     Writable,
-    /// So many of the posted bytes were taken; none: the connection is broken.
+    /// So many of the posted bytes were sent; `None`: the connection is broken.
     Sent(Option<usize>),
 }
 
-/// Whether a turn waits for something to happen.
+/// Whether a poll blocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Blocking {
     No,
     UntilEvent,
 }
 
-/// The kernel's side of one shard.
+/// The event loop of one shard.
 pub struct Reactor {
     kernel: RefCell<Kernel>,
     sources: RefCell<Slab<Rc<Source>>>,
     events: Cell<Vec<(Key, Event)>>,
-    /// What is to be sent with the next turn.
+    /// Sources with bytes to send with the next poll.
     posts: RefCell<Vec<Rc<Source>>>,
-    /// Where posted blocks go when they were sent.
+    /// The pool to which posted blocks return.
     buffers: &'static Buffers,
-    /// Whether the ring sends a message as a whole, however long that takes (Linux 5.19).
+    /// Whether the ring sends a whole message, however long that takes (Linux 5.19).
     sends_whole: bool,
-    /// Counts how often tasks were resumed.
+    /// How often tasks were resumed.
     resumed: Cell<u64>,
-    /// The count when the kernel last told everything.
+    /// `resumed` at the last poll that took all pending events.
     polled_at: Cell<u64>,
-    /// Turns in which the kernel told everything.
+    /// Polls that took all pending events.
     polls: Cell<u64>,
-    /// The count at the last look, and looks since the last turn.
+    /// `resumed` at the last call of `run_once`.
     seen: Cell<u64>,
+    /// Calls of `run_once` since the last poll.
     rounds: Cell<u32>,
-    /// What the task that runs now may still do.
+    /// The budget of the running task.
     budget: Budget,
-    /// Tasks that let others run first, in the order in which they are resumed.
-    later: RefCell<VecDeque<Waker>>,
+    /// Tasks that are resumed after the others, in this order.
+    deferred: RefCell<VecDeque<Waker>>,
     /// The ticket of the first of them.
     next_ticket: Cell<Ticket>,
-    /// What the others have done since one of these was resumed.
+    /// What the other tasks have used of their budgets since one of these was resumed.
     work: Cell<u32>,
-    /// The one of the two turning tasks that waits for the other.
+    /// The one of the two tasks in [`Self::run`] that waits for the other.
     other_poller: Cell<Option<Waker>>,
 }
 
@@ -128,7 +128,7 @@ impl Reactor {
             seen: Cell::new(0),
             rounds: Cell::new(0),
             budget: Budget::default(),
-            later: RefCell::default(),
+            deferred: RefCell::default(),
             next_ticket: Cell::new(0),
             work: Cell::new(0),
             other_poller: Cell::default(),
@@ -139,49 +139,49 @@ impl Reactor {
 
     /// The reactor of this thread.
     pub(super) fn current() -> io::Result<&'static Self> {
-        CURRENT.get().ok_or_else(|| io::Error::other("this thread is no shard"))
+        CURRENT.get().ok_or_else(|| io::Error::other("not on the thread of a shard"))
     }
 
-    /// A task runs: it may make others ready to run.
+    /// Counts that a task runs. It may wake others.
     pub fn task_resumed(&self) {
         self.resumed.set(self.resumed.get().wrapping_add(1));
     }
 
-    /// Turns in which the kernel told all that had events.
+    /// Polls that took all pending events.
     pub(super) const fn polls(&self) -> u64 {
         self.polls.get()
     }
 
-    /// Whether the kernel has told everything a moment ago.
+    /// Whether a recent poll took all pending events.
     pub(super) fn has_just_polled(&self) -> bool {
         self.resumed.get().wrapping_sub(self.polled_at.get()) <= limits::TASKS_SINCE_POLL_MAX
     }
 
-    /// What the task that runs now may still do.
+    /// The budget of the running task.
     pub(super) const fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Resumes a task when all others that are ready have run. A task that wakes itself would be
-    /// the first to run again.
-    pub fn resume_later(&self, waker: &Waker) -> Ticket {
-        let mut later = self.later.borrow_mut();
-        later.push_back(waker.clone());
-        self.next_ticket.get() + later.len() as Ticket - 1
+    /// Resumes a task after all others that are ready. A task that wakes itself would run again
+    /// before them.
+    pub fn defer(&self, waker: &Waker) -> Ticket {
+        let mut deferred = self.deferred.borrow_mut();
+        deferred.push_back(waker.clone());
+        self.next_ticket.get() + deferred.len() as Ticket - 1
     }
 
-    /// A task that does not let others run first has done so much.
+    /// Counts what a task that was not deferred has used of its budget.
     pub fn count_work(&self, work: u32) {
         self.work.set(self.work.get().saturating_add(work));
     }
 
-    /// Whether the task that was given this ticket has been resumed. It may be woken before.
+    /// Whether the task with this ticket has been resumed. It may be woken earlier.
     pub fn has_resumed(&self, ticket: Ticket) -> bool {
         ticket < self.next_ticket.get()
     }
 
-    /// Turns for ever. There are two such tasks, which wake each other: so each runs when all that
-    /// were woken before it have run.
+    /// Runs the event loop forever. Two tasks do this and wake each other: so each runs after all
+    /// tasks that were woken before it.
     pub async fn run(&'static self) {
         poll_fn(|cx| {
             if let Some(other) = self.other_poller.replace(Some(cx.waker().clone())) {
@@ -193,42 +193,42 @@ impl Reactor {
         .await
     }
 
-    /// If no task has run since this was last asked, none is ready, and the shard may sleep.
+    /// One iteration. If no task has run since the previous one, none is ready, and the poll may block.
     fn run_once(&self) {
         let resumed = self.resumed.get();
-        let has_later = !self.later.borrow().is_empty();
-        let idle = self.seen.replace(resumed) == resumed && !has_later;
-        // Tasks that keep each other busy, or are busy themselves, do not keep the kernel waiting.
+        let has_deferred = !self.deferred.borrow().is_empty();
+        let idle = self.seen.replace(resumed) == resumed && !has_deferred;
+        // Tasks that keep each other or themselves busy do not delay the poll for long.
         if idle {
             self.rounds.set(0);
             while self.poll(Blocking::UntilEvent) == Woke::NoTask {}
-        } else if has_later || self.rounds.get() >= ROUNDS_MAX {
+        } else if has_deferred || self.rounds.get() >= ROUNDS_MAX {
             self.rounds.set(0);
             self.poll(Blocking::No);
         } else {
             self.rounds.set(self.rounds.get() + 1);
         }
-        if has_later {
-            self.resume_some();
+        if has_deferred {
+            self.resume_deferred();
         } else {
             self.work.set(0);
         }
     }
 
-    /// Resumes one of the tasks that let others run first, behind those whom the kernel has woken; more
-    /// if the others have done more than one of them may do. So these are kept waiting by one, however
-    /// many there are, and together they have half of the shard's time when the others want it all.
-    fn resume_some(&self) {
+    /// Resumes one deferred task, after those that the poll has woken; more if the others have used
+    /// more than one budget. So the others wait for only one deferred task, however many there are, and
+    /// the deferred tasks together get half of the shard's time when the others are busy too.
+    fn resume_deferred(&self) {
         let due = 1 + self.work.take() / limits::TASK_BUDGET;
-        let mut later = self.later.borrow_mut();
-        let due = later.len().min(due as usize);
+        let mut deferred = self.deferred.borrow_mut();
+        let due = deferred.len().min(due as usize);
         self.next_ticket.set(self.next_ticket.get() + due as Ticket);
-        for waker in later.drain(..due) {
+        for waker in deferred.drain(..due) {
             waker.wake();
         }
     }
 
-    /// Watches a descriptor.
+    /// Adds a descriptor and watches it.
     pub(super) fn add(&self, fd: OwnedFd) -> io::Result<Rc<Source>> {
         let mut sources = self.sources.borrow_mut();
         let entry = sources.vacant_entry();
@@ -245,13 +245,13 @@ impl Reactor {
         Ok(source)
     }
 
-    /// Nobody will ask for this source again.
+    /// Removes a source when its owner drops it. It is closed when its last operation has completed.
     pub(super) fn remove(&self, source: &Source) {
         source.close();
         match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
                 if source.is_posting() {
-                    // What is asked for first is done first; who is woken runs after this task.
+                    // Submitted before the cancellation; a woken task runs after this one.
                     let _woke = self.send_posts(ring);
                 }
                 ring.cancel(source.key(), source.in_flight());
@@ -261,7 +261,7 @@ impl Reactor {
         self.remove_if_finished(source);
     }
 
-    /// Tells the source's task once there is room to send.
+    /// Wakes the task of the source when there is room to send.
     pub(super) fn watch_writable(&self, source: &Source) {
         if let Kernel::Uring(ring) = &mut *self.kernel.borrow_mut()
             && source.begin_writable()
@@ -270,21 +270,21 @@ impl Reactor {
         }
     }
 
-    /// Whether short messages can go with the turn.
+    /// Whether short messages can be sent through the ring.
     pub(super) const fn sends_whole(&self) -> bool {
         self.sends_whole
     }
 
-    /// Sends `bytes` with the next turn; the block comes back to the pool of the shard.
+    /// Sends `bytes` with the next poll; the block is returned to the pool of the shard.
     pub(super) fn post(&self, source: &Rc<Source>, bytes: Vec<u8>) {
         source.begin_send(bytes);
         self.posts.borrow_mut().push(Rc::clone(source));
     }
 
-    /// Hands over what was posted since the last turn.
+    /// Submits what was posted since the last poll.
     fn send_posts(&self, ring: &mut Uring) -> Woke {
         let mut posts = self.posts.borrow_mut();
-        // One alone costs less directly: there is no completion to wake up for.
+        // A single message is cheaper to send directly: there is no completion to wake up for.
         if let [post] = &**posts
             && let Some((bytes, woke)) = post.send_now()
         {
@@ -304,7 +304,7 @@ impl Reactor {
         let events_max = match &mut *self.kernel.borrow_mut() {
             Kernel::Uring(ring) => {
                 woke = self.send_posts(ring);
-                // Whoever was woken by that has something to do.
+                // Do not block if that woke a task.
                 ring.poll(if woke == Woke::Task { Blocking::No } else { blocking }, &mut events);
                 uring::COMPLETIONS_PER_ENTER
             }
@@ -313,13 +313,13 @@ impl Reactor {
                 epoll::EVENTS_MAX
             }
         };
-        // There was no more.
+        // These were all pending events.
         if events.len() < events_max {
             self.polled_at.set(self.resumed.get());
             self.polls.set(self.polls.get() + 1);
         }
         for (key, what) in events.drain(..) {
-            // What is closed may still complete.
+            // A removed source may still have completions.
             let source = self.sources.borrow().get(key as usize).map(Rc::clone);
             if let Some(source) = source
                 && self.dispatch(&source, what) == Woke::Task
@@ -351,7 +351,7 @@ impl Reactor {
         woke
     }
 
-    /// The kernel drops a watch when it cannot tell of it; who is served still wants to know.
+    /// Renews a watch that the kernel has ended, as it does when it cannot post a completion.
     fn watch_again(&self, source: &Source) {
         if let Kernel::Uring(ring) = &mut *self.kernel.borrow_mut()
             && source.is_open()
@@ -363,13 +363,13 @@ impl Reactor {
 
     fn remove_if_finished(&self, source: &Source) {
         if !source.is_open() && source.in_flight() == InFlight::default() {
-            // The descriptor is closed with it.
+            // This closes the descriptor.
             drop(self.sources.borrow_mut().try_remove(source.key() as usize));
         }
     }
 }
 
-/// Rounds of tasks that wake each other before the kernel is asked anyway.
+/// Iterations without a poll while tasks wake each other.
 const ROUNDS_MAX: u32 = 8;
 
 #[cfg(test)]

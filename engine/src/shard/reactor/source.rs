@@ -1,4 +1,4 @@
-//! One descriptor that is watched: what is known of it, and what is under way for it.
+//! One watched descriptor: its last known readiness, and its operations in the ring.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::Key;
 use super::uring::InFlight;
 
-/// The state of a descriptor.
+/// A watched descriptor.
 pub(in crate::shard) struct Source {
     fd: OwnedFd,
     key: Key,
@@ -19,41 +19,40 @@ pub(in crate::shard) struct Source {
     input: Cell<Input>,
     output: Cell<Output>,
     in_flight: Cell<InFlight>,
-    /// Being sent by the kernel; empty when nothing is.
+    /// The block being sent by the ring; empty if none is.
     posted: Cell<Vec<u8>>,
-    /// Who is told; a descriptor has one task at a time.
+    /// The task to wake; a descriptor is used by one task at a time.
     waker: Cell<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Life {
     Open,
-    /// Its owner has let it go; operations may still be under way.
+    /// Dropped by its owner; operations may still be in the ring.
     Closed,
 }
 
-/// What is known of the receive queue.
+/// The last known state of the receive queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Input {
-    /// Empty: the kernel will tell when that changes.
+    /// Empty; the kernel reports when that changes.
     Drained,
-    /// Something may be there.
+    /// There may be bytes.
     Ready,
-    /// The other side sends no more, or the connection is broken: nothing else will be told, so
-    /// this stays.
+    /// The peer sends no more, or the connection is broken. Final: the kernel reports this only once.
     HungUp,
 }
 
-/// What is known of the room to send.
+/// The last known state of the send buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Output {
-    /// There may be some.
+    /// There may be room.
     Ready,
-    /// None, or the connection is not there yet: the kernel tells when that changes.
+    /// Full, or not connected yet; the kernel reports when that changes.
     Full,
 }
 
-/// Whether somebody waited for what the kernel told.
+/// Whether an event woke a task.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Woke {
     Task,
@@ -89,9 +88,9 @@ impl Source {
         self.key
     }
 
-    // === asked by the socket ===
+    // === for the socket ===
 
-    /// Ready when a receive would bring something.
+    /// Ready when a receive would return something.
     pub(in crate::shard) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         if self.input.get() != Input::Drained {
             return Poll::Ready(());
@@ -100,10 +99,11 @@ impl Source {
         Poll::Pending
     }
 
-    /// Ready when a send would take something. Pending: [`super::Reactor::watch_writable`] is due.
+    /// Ready when a send would accept something. If pending, [`super::Reactor::watch_writable`] must
+    /// be called.
     pub(in crate::shard) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         if self.is_posting() {
-            self.mark_full(); // its end is told to whoever has found no room
+            self.mark_full(); // so that its completion wakes this task
         } else if self.output.get() == Output::Ready {
             return Poll::Ready(());
         }
@@ -111,30 +111,30 @@ impl Source {
         Poll::Pending
     }
 
-    /// Ready when the other side sends no more, or the connection is broken; whoever is pending is
-    /// told of everything that happens.
+    /// Ready when the peer sends no more, or the connection is broken. While pending, the task is woken
+    /// by every event.
     pub(in crate::shard) fn poll_hung_up(&self, cx: &Context<'_>) -> Poll<()> {
         self.register_waker(cx);
         if self.input.get() == Input::HungUp { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The other side sends no more, or the connection is broken, as far as was told.
+    /// Whether the kernel has reported that the peer sends no more, or that the connection is broken.
     pub(in crate::shard) fn has_hung_up(&self) -> bool {
         self.input.get() == Input::HungUp
     }
 
-    /// Nothing was told since the last receive.
+    /// Whether no event has been reported since the last receive.
     pub(in crate::shard) fn is_quiet(&self) -> bool {
         self.input.get() == Input::Drained
     }
 
-    /// Receives into `room`, which is not empty, what is there.
-    pub(in crate::shard) fn receive(&self, room: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
-        let asked = room.len();
-        let received = rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT);
+    /// Receives what has arrived into `buffer`, which is not empty.
+    pub(in crate::shard) fn receive(&self, buffer: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+        let most = buffer.len();
+        let received = rustix::net::recv(&self.fd, buffer, RecvFlags::DONTWAIT);
         match received {
-            // That is all there was. The end comes behind it, and is told once only.
-            Ok((_, n)) if 0 < n && n < asked && self.input.get() == Input::Ready => {
+            // The queue is empty now. `HungUp` stays: the end follows, and is reported only once.
+            Ok((_, n)) if 0 < n && n < most && self.input.get() == Input::Ready => {
                 self.input.set(Input::Drained);
             }
             Err(Errno::AGAIN) => self.mark_drained(),
@@ -143,7 +143,7 @@ impl Source {
         received.map(|(_, n)| n)
     }
 
-    /// Sends what the kernel takes now. What is being posted must have left.
+    /// Sends what the kernel accepts now. No posted bytes may be pending.
     pub(in crate::shard) fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let sent = rustix::net::send(&self.fd, bytes, SEND_FLAGS);
         if matches!(sent, Ok(n) if n < bytes.len()) || sent == Err(Errno::AGAIN) {
@@ -152,22 +152,22 @@ impl Source {
         sent
     }
 
-    /// There is nothing to receive.
+    /// A receive found nothing.
     pub(in crate::shard) fn mark_drained(&self) {
         self.input.set(Input::Drained);
     }
 
-    /// There is no room to send, or no connection yet.
+    /// A send found no room, or the socket is not connected yet.
     pub(in crate::shard) fn mark_full(&self) {
         self.output.set(Output::Full);
     }
 
-    /// Whether posted bytes are still on their way into the socket: nothing may overtake them.
+    /// Whether posted bytes are still in the ring: nothing may overtake them.
     pub(in crate::shard) fn is_posting(&self) -> bool {
         self.in_flight.get().sent
     }
 
-    // === told by the kernel ===
+    // === events ===
 
     pub(super) fn became_readable(&self, hung_up: bool) -> Woke {
         if self.input.get() != Input::HungUp {
@@ -182,20 +182,20 @@ impl Source {
         self.wake()
     }
 
-    /// The posted block, now that the kernel is done with it.
+    /// A post has completed: returns its block.
     pub(super) fn sent(&self, taken: Option<usize>) -> (Vec<u8>, Woke) {
         let bytes = self.posted.take();
         self.in_flight.set(InFlight { sent: false, ..self.in_flight.get() });
         if taken != Some(bytes.len()) {
-            // The kernel sends all or fails: then the connection is over, and whoever receives
-            // next finds its end.
+            // The kernel sends all or fails. If it fails, the connection is over: the next receive
+            // returns the end.
             let _gone = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
             return (bytes, self.became_readable(true));
         }
         (bytes, self.has_room())
     }
 
-    /// Whoever has found no room, because something was being sent, has more to send.
+    /// Wakes a task that found no room because a post was in the ring.
     fn has_room(&self) -> Woke {
         match self.output.replace(Output::Ready) {
             Output::Ready => Woke::NoTask,
@@ -203,7 +203,7 @@ impl Source {
         }
     }
 
-    // === kept by the reactor ===
+    // === for the reactor ===
 
     pub(super) fn begin_watch(&self) {
         self.in_flight.set(InFlight { readable: true, ..self.in_flight.get() });
@@ -213,11 +213,11 @@ impl Source {
         self.in_flight.set(InFlight { readable: false, ..self.in_flight.get() });
     }
 
-    /// Whether the watch has to begin.
+    /// Whether a watch must be started.
     pub(super) fn begin_writable(&self) -> bool {
         let in_flight = self.in_flight.get();
         if in_flight.writable || in_flight.sent {
-            return false; // what is being sent ends first, and tells
+            return false; // the completion of the post wakes the task
         }
         self.in_flight.set(InFlight { writable: true, ..in_flight });
         true
@@ -228,7 +228,7 @@ impl Source {
         self.in_flight.set(InFlight { sent: true, ..self.in_flight.get() });
     }
 
-    /// Sends what was posted directly. `Some`: the kernel has taken all, and this is the block.
+    /// Sends what was posted directly. Returns the block if the kernel accepted all of it.
     pub(super) fn send_now(&self) -> Option<(Vec<u8>, Woke)> {
         let mut bytes = self.posted.take();
         let sent = rustix::net::send(&self.fd, &bytes, SEND_FLAGS);
@@ -236,13 +236,13 @@ impl Source {
             self.in_flight.set(InFlight { sent: false, ..self.in_flight.get() });
             return Some((bytes, self.has_room()));
         }
-        // What is left waits in the ring for room, or finds the connection broken again.
+        // The remainder is sent through the ring, which waits for room or reports the error again.
         bytes.drain(..sent.unwrap_or(0));
         self.posted.set(bytes);
         None
     }
 
-    /// Lends what was posted; it stays where it is.
+    /// Lends the posted bytes; they do not move.
     pub(super) fn with_posted(&self, lend: impl FnOnce(&[u8])) {
         let bytes = self.posted.take();
         lend(&bytes);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::shard::socket::{Received, Socket};
 
-/// Runs a story as the one task of a shard, on each interface that this kernel gives.
+/// Runs a story as the only task of a shard, on each interface that this kernel offers.
 fn on_a_shard<F>(story: impl Fn(&'static Reactor) -> F + Send + Sync + 'static)
 where
     F: Future<Output = ()> + 'static,
@@ -15,11 +15,11 @@ where
     let story = std::sync::Arc::new(story);
     for ring in [Ring::DeferTaskrun, Ring::CoopTaskrun, Ring::Plain, Ring::Epoll] {
         if ring != Ring::Epoll && super::super::ring::build(ring).is_err() {
-            eprintln!("SKIPPED: {ring} is not to be had here");
+            eprintln!("SKIPPED: {ring} is not available here");
             continue;
         }
         let story = std::sync::Arc::clone(&story);
-        let (told, ended) = channel();
+        let (end, ended) = channel();
         // The shard never ends; its thread ends with the process.
         std::thread::spawn(move || {
             super::super::ring::block_on(ring, async move {
@@ -27,7 +27,7 @@ where
                 let mut story = Box::pin(story(reactor));
                 monoio::spawn(poll_fn(move |cx| {
                     reactor.task_resumed();
-                    story.as_mut().poll(cx).map(|()| told.send(()).unwrap())
+                    story.as_mut().poll(cx).map(|()| end.send(()).unwrap())
                 }));
                 monoio::spawn(reactor.run());
                 monoio::spawn(reactor.run());
@@ -55,7 +55,7 @@ async fn writable(socket: &Socket) {
 }
 
 #[test]
-fn what_came_before_the_wait_ends_it_and_what_was_taken_does_not() {
+fn bytes_that_arrived_before_the_wait_end_it_and_received_bytes_do_not() {
     on_a_shard(|_| async {
         let (ours, mut theirs) = pair();
         let mut buffer = Vec::with_capacity(100);
@@ -72,7 +72,7 @@ fn what_came_before_the_wait_ends_it_and_what_was_taken_does_not() {
 }
 
 #[test]
-fn the_end_behind_the_last_bytes_is_not_forgotten_with_them() {
+fn the_end_after_the_last_bytes_is_not_lost() {
     on_a_shard(|_| async {
         let (ours, mut theirs) = pair();
         theirs.write_all(b"last").unwrap();
@@ -90,7 +90,7 @@ fn messages_are_posted_alone_or_together() {
     on_a_shard(|_| async {
         let ends: Vec<_> = (0..5).map(|_| pair()).collect();
         if !ends.iter().all(|(ours, _)| ours.may_post()) {
-            return; // here everything is sent directly
+            return; // this interface sends everything directly
         }
         for posted in [1, 5] {
             for (ours, _) in ends.iter().take(posted) {
@@ -111,7 +111,7 @@ fn messages_are_posted_alone_or_together() {
 }
 
 #[test]
-fn a_message_for_whom_there_is_no_room_arrives_whole_once_there_is() {
+fn a_message_that_finds_no_room_is_sent_whole_when_there_is() {
     on_a_shard(|_| async {
         let (ours, mut theirs) = pair();
         if !ours.may_post() {
@@ -134,7 +134,7 @@ fn a_message_for_whom_there_is_no_room_arrives_whole_once_there_is() {
 }
 
 #[test]
-fn a_message_to_somebody_who_is_gone_ends_the_wait_for_an_answer() {
+fn a_message_to_a_closed_peer_ends_the_wait_for_an_answer() {
     on_a_shard(|_| async {
         let (ours, theirs) = pair();
         drop(theirs);
@@ -148,12 +148,12 @@ fn a_message_to_somebody_who_is_gone_ends_the_wait_for_an_answer() {
 }
 
 #[test]
-fn a_socket_that_is_dropped_is_closed_and_forgotten() {
+fn a_dropped_socket_is_closed_and_removed() {
     on_a_shard(|reactor| async move {
         let before = reactor.sources.borrow().len();
         let (ours, mut theirs) = pair();
         drop(ours);
-        // The next turn ends what was under way.
+        // The next poll completes the operations in the ring.
         let (other, mut wakes) = pair();
         wakes.write_all(b"!").unwrap();
         readable(&other).await;
@@ -167,7 +167,7 @@ fn a_socket_that_is_dropped_is_closed_and_forgotten() {
 }
 
 #[test]
-fn a_task_that_goes_on_and_on_lets_the_kernel_speak() {
+fn a_busy_task_does_not_prevent_polling() {
     on_a_shard(|reactor| async move {
         let (ours, mut theirs) = pair();
         theirs.write_all(b"!").unwrap();
@@ -175,7 +175,7 @@ fn a_task_that_goes_on_and_on_lets_the_kernel_speak() {
             if !ours.is_quiet() {
                 return Poll::Ready(());
             }
-            reactor.resume_later(cx.waker());
+            reactor.defer(cx.waker());
             Poll::Pending
         })
         .await;
@@ -183,7 +183,7 @@ fn a_task_that_goes_on_and_on_lets_the_kernel_speak() {
 }
 
 #[test]
-fn a_listener_that_drops_handshakes_still_accepts_who_has_connected() {
+fn a_listener_that_drops_handshakes_still_accepts_established_connections() {
     on_a_shard(|_| async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -203,84 +203,84 @@ fn a_listener_that_drops_handshakes_still_accepts_who_has_connected() {
     });
 }
 
-/// Lets others run first, and then once more.
-async fn let_others_run(reactor: &'static Reactor) {
+/// Yields to the other tasks.
+async fn yield_now(reactor: &'static Reactor) {
     let mut resumed = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut resumed, true) {
             return Poll::Ready(());
         }
-        reactor.resume_later(cx.waker());
+        reactor.defer(cx.waker());
         Poll::Pending
     })
     .await;
 }
 
 #[test]
-fn a_newcomer_does_not_wait_for_all_tasks_that_go_on_and_on() {
+fn a_new_task_does_not_wait_for_all_busy_tasks() {
     on_a_shard(|reactor| async move {
-        let (turns, over) = (Rc::new(Cell::new(0_usize)), Rc::new(Cell::new(false)));
+        let (runs, over) = (Rc::new(Cell::new(0_usize)), Rc::new(Cell::new(false)));
         for _ in 0..100 {
-            let (turns, over) = (Rc::clone(&turns), Rc::clone(&over));
+            let (runs, over) = (Rc::clone(&runs), Rc::clone(&over));
             monoio::spawn(async move {
                 while !over.get() {
                     reactor.task_resumed();
-                    turns.set(turns.get() + 1);
-                    let_others_run(reactor).await;
+                    runs.set(runs.get() + 1);
+                    yield_now(reactor).await;
                 }
             });
         }
-        let_others_run(reactor).await;
-        let_others_run(reactor).await;
-        assert!(turns.get() >= 100, "they go on and on");
+        yield_now(reactor).await;
+        yield_now(reactor).await;
+        assert!(runs.get() >= 100, "they are busy");
         for _ in 0..10 {
             let (ours, mut theirs) = pair();
             theirs.write_all(b"!").unwrap();
-            let before = turns.get();
+            let before = runs.get();
             readable(&ours).await;
-            let waited_for = turns.get() - before;
-            assert!(waited_for <= 4, "{waited_for} turns");
+            let waited_for = runs.get() - before;
+            assert!(waited_for <= 4, "{waited_for} runs");
         }
         over.set(true);
     });
 }
 
 #[test]
-fn a_task_that_goes_on_and_on_has_its_turn_however_many_others_do() {
+fn busy_tasks_run_equally_often() {
     on_a_shard(|reactor| async move {
-        let turns: Rc<[Cell<usize>]> = (0..50).map(|_| Cell::new(0)).collect();
-        for at in 0..turns.len() {
-            let turns = Rc::clone(&turns);
+        let runs: Rc<[Cell<usize>]> = (0..50).map(|_| Cell::new(0)).collect();
+        for at in 0..runs.len() {
+            let runs = Rc::clone(&runs);
             monoio::spawn(async move {
                 for _ in 0..20 {
                     reactor.task_resumed();
-                    turns[at].set(turns[at].get() + 1);
-                    let_others_run(reactor).await;
-                    let all = turns.iter().map(Cell::get);
+                    runs[at].set(runs[at].get() + 1);
+                    yield_now(reactor).await;
+                    let all = runs.iter().map(Cell::get);
                     let (least, most) = (all.clone().min().unwrap(), all.max().unwrap());
-                    assert!(most - least <= 1, "{least} and {most} turns");
+                    assert!(most - least <= 1, "{least} and {most} runs");
                 }
             });
         }
-        while turns.iter().any(|turns| turns.get() < 20) {
-            let_others_run(reactor).await;
+        while runs.iter().any(|runs| runs.get() < 20) {
+            yield_now(reactor).await;
         }
     });
 }
 
 #[test]
-fn busy_tasks_are_resumed_one_by_one_or_as_much_as_the_others_have_done() {
+fn deferred_tasks_are_resumed_one_by_one_or_in_step_with_the_others() {
     on_a_shard(|reactor| async move {
-        let tickets: Vec<Ticket> = (0..20).map(|_| reactor.resume_later(Waker::noop())).collect();
+        let tickets: Vec<Ticket> = (0..20).map(|_| reactor.defer(Waker::noop())).collect();
         let resumed = || tickets.iter().filter(|ticket| reactor.has_resumed(**ticket)).count();
         assert_eq!(resumed(), 0);
         reactor.count_work(5 * limits::TASK_BUDGET);
-        reactor.resume_some();
+        reactor.resume_deferred();
         assert_eq!(resumed(), 6);
-        reactor.resume_some();
+        reactor.resume_deferred();
         assert_eq!(resumed(), 7);
         reactor.count_work(u32::MAX);
-        reactor.resume_some();
+        reactor.resume_deferred();
         assert_eq!(resumed(), tickets.len());
     });
 }
@@ -291,7 +291,7 @@ fn what_a_socket_moves_is_charged_to_the_task() {
         let (ours, theirs) = pair();
         let stop = std::thread::spawn(move || {
             let mut theirs = theirs;
-            // Until nobody receives any more.
+            // Until the other side closes.
             while theirs.write_all(&[b'x'; 64 * 1024]).is_ok() {}
         });
         let (mut moved, mut buffer) = (0, Vec::with_capacity(limits::LARGE_BLOCK_BYTES));
@@ -306,8 +306,8 @@ fn what_a_socket_moves_is_charged_to_the_task() {
         assert!(moved <= most + limits::LARGE_BLOCK_BYTES, "{moved} bytes");
         drop(ours);
         reactor.budget().refill();
-        // The next turn closes it.
-        let_others_run(reactor).await;
+        // The next poll closes it.
+        yield_now(reactor).await;
         drop(stop);
     });
 }

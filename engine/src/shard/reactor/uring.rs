@@ -1,7 +1,7 @@
-//! The ring of a shard: what is asked of the kernel, and what it says events.
+//! The io_uring of a shard: submissions and completions.
 //!
-//! It knows nothing of sockets but their numbers. Invariant: bytes handed to [`Uring::send`] stay
-//! where they are until their completion was taken; the caller keeps them.
+//! It knows only file descriptors and keys. Invariant: bytes passed to [`Uring::send`] stay in place
+//! until the completion was taken; the caller owns them.
 #![expect(unsafe_code, reason = "entries of the ring carry pointers and descriptors")]
 
 use std::io;
@@ -18,22 +18,22 @@ pub(super) struct Uring {
     ring: IoUring,
 }
 
-/// What a completion is kind, in the two low bits of its user data.
+/// The operation of a completion, in the two low bits of its user data.
 const READABLE: u64 = 0;
 const WRITABLE: u64 = 1;
 const SENT: u64 = 2;
 const KIND_MASK: u64 = 3;
 
-/// A ring that puts work off for its thread does at least so much of it when it is entered.
+/// With `DEFER_TASKRUN`, one enter runs at least this much of the deferred work. Fewer completions
+/// mean that there was no more.
 pub(super) const COMPLETIONS_PER_ENTER: usize = 20;
 
-/// User data of operations whose end tells nothing.
+/// User data of operations whose completion is ignored.
 const IGNORED: u64 = u64::MAX;
 
-/// The poll ends only when it is told to.
 const IN: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
 const OUT: u32 = libc::POLLOUT as u32;
-/// The other side will send no more, or the connection is broken.
+/// The peer sends no more, or the connection is broken.
 const HANG_UP: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 
 impl Uring {
@@ -41,19 +41,19 @@ impl Uring {
         Ok(Self { ring: ring::build(ring)? })
     }
 
-    /// Tells of every change of readability until [`Self::forget`].
+    /// Reports every change of readability until [`Self::cancel`].
     pub(super) fn watch_readable(&mut self, fd: RawFd, key: Key) {
         let poll = opcode::PollAdd::new(types::Fd(fd), IN).multi(true);
         self.push(&poll.build().user_data(user_data(key, READABLE)));
     }
 
-    /// Tells once when the socket takes bytes.
+    /// Reports once when the socket is writable.
     pub(super) fn watch_writable(&mut self, fd: RawFd, key: Key) {
         let poll = opcode::PollAdd::new(types::Fd(fd), OUT);
         self.push(&poll.build().user_data(user_data(key, WRITABLE)));
     }
 
-    /// Sends `bytes`, as far as the connection lives. They must not move before it has completed.
+    /// Sends all of `bytes`, unless the connection breaks. They must not move before the completion.
     pub(super) fn send(&mut self, fd: RawFd, key: Key, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let send = opcode::Send::new(types::Fd(fd), bytes.as_ptr(), length)
@@ -61,7 +61,7 @@ impl Uring {
         self.push(&send.build().user_data(user_data(key, SENT)));
     }
 
-    /// Ends everything that is under way for the socket; each operation still completes.
+    /// Cancels the operations `what` of a source; each of them still completes.
     pub(super) fn cancel(&mut self, key: Key, what: InFlight) {
         for (under, kind) in
             [(what.readable, READABLE), (what.writable, WRITABLE), (what.sent, SENT)]
@@ -73,16 +73,15 @@ impl Uring {
         }
     }
 
-    /// Hands over what was asked for, waits for at least one event if `blocking` says so, and takes
-    /// all that there are.
+    /// Submits the queued operations, waits for an event if `blocking` says so, and takes all events.
     pub(super) fn poll(&mut self, blocking: Blocking, events: &mut Vec<(Key, Event)>) {
-        let asked = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+        let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
         let least = u32::from(blocking == Blocking::UntilEvent);
         // SAFETY: no argument is passed, and every entry was valid when it was pushed.
         let entered = unsafe {
-            self.ring.submitter().enter::<libc::sigset_t>(asked, least, GET_EVENTS, None)
+            self.ring.submitter().enter::<libc::sigset_t>(queued, least, GET_EVENTS, None)
         };
-        // Interrupted, or short of memory for a moment: what was not taken goes with the next turn.
+        // EINTR or ENOMEM: what was not submitted goes with the next poll.
         drop(entered);
         events.extend(self.ring.completion().filter_map(|entry| event_of(&entry)));
     }
@@ -95,13 +94,13 @@ impl Uring {
             if pushed.is_ok() {
                 return;
             }
-            // Full: hand it over, then there is room. Completions overflow into kernel memory.
+            // Full: submit, which makes room. Completions overflow into kernel memory.
             drop(self.ring.submit());
         }
     }
 }
 
-/// Which operations of a socket are in the ring.
+/// Which operations of a source are in the ring.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct InFlight {
     pub(super) readable: bool,
@@ -124,7 +123,7 @@ fn event_of(entry: &cqueue::Entry) -> Option<(Key, Event)> {
         key,
         match data & KIND_MASK {
             READABLE => {
-                // A poll that fails tells nothing; the receive that follows does.
+                // The error of a failed poll is of no use; the next receive returns it.
                 let hung_up = result < 0 || result & HANG_UP != 0;
                 Event::Readable { hung_up, last }
             }
@@ -134,5 +133,5 @@ fn event_of(entry: &cqueue::Entry) -> Option<(Key, Event)> {
     ))
 }
 
-/// `IORING_ENTER_GETEVENTS`: work that the kernel put off for us is done now.
+/// `IORING_ENTER_GETEVENTS`: runs the deferred work now.
 const GET_EVENTS: u32 = 1;
