@@ -1,10 +1,11 @@
-//! The end of a client connection: the answer is flushed, and the client gets time to read it.
+//! The end of a client connection: the response is flushed, and the client gets time to read it
+//! (a lingering close).
 //!
-//! A socket that is closed with unread bytes in it sends a reset, and a client that receives a reset
-//! may lose an answer that it has not read yet. So the client is told first that nothing more comes,
-//! and what it still sends is discarded until it closes too.
+//! A socket that is closed with unread bytes sends a reset, and a client that receives a reset may
+//! lose a response that it has not read yet. So the sending side is closed first, and what the
+//! client still sends is discarded until it closes too.
 //!
-//! Invariant: both the time of this wait and the bytes that are discarded are bounded.
+//! Invariant: the time of this wait and the number of discarded bytes are bounded.
 
 use super::connection::Client;
 use super::interest::{After, Input, Interest};
@@ -22,8 +23,7 @@ enum Sending {
 }
 
 impl Client {
-    /// Ends the connection after its last exchange; the descriptor is closed when the client is
-    /// dropped.
+    /// Ends the connection after its last exchange; the descriptor is closed when `self` is dropped.
     pub(super) async fn close(&mut self, after: After) {
         if self.socket.is_posting() {
             self.flush().await;
@@ -36,14 +36,14 @@ impl Client {
         }
     }
 
-    /// Whether a close now could be a reset: the client has sent what nobody will read, or does
-    /// not know yet that its connection ends.
+    /// Whether a close now could be a reset: the client has sent bytes that will not be read, or is
+    /// about to, because it does not know yet that the connection is draining.
     fn may_be_sending(&self) -> bool {
         let knows = !self.is_draining();
         self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
     }
 
-    /// Waits until the kernel has taken the whole answer, as long as a close may be delayed.
+    /// Waits until the kernel has accepted the whole response, at most `delayed_close_timeout`.
     async fn flush(&mut self) {
         let now = self.shard.clock.now();
         let most = self.chain.manager.timeouts.delayed_close.map(millis);
@@ -52,9 +52,9 @@ impl Client {
         let _ready = self.wait(None, want).await;
     }
 
-    /// Says that nothing more comes, and waits for the client to close, at most
-    /// `delayed_close_timeout`. Who sends more than a bounded number of bytes meanwhile is not read
-    /// any further: the receive window closes, and the wait costs nothing until it ends.
+    /// Closes the sending side and waits for the client to close, at most `delayed_close_timeout`.
+    /// After a bounded number of bytes nothing more is read: the receive window closes, and the wait
+    /// costs nothing.
     async fn linger(&mut self) {
         let now = self.shard.clock.now();
         let Some(most) = self.chain.manager.timeouts.delayed_close else { return };
@@ -66,7 +66,7 @@ impl Client {
             if left > 0 && self.discard(&mut left) == Sending::Ended {
                 return self.gone();
             }
-            // After every receive: other connections have their turn.
+            // After every receive: yields to other connections.
             let want = Interest { client_in: left > 0, ..Interest::default() };
             if self.wait(None, want).await.client_gone {
                 return self.gone();
@@ -77,7 +77,7 @@ impl Client {
         }
     }
 
-    /// Receives once, and takes what came off `left`.
+    /// Receives once, and subtracts the bytes received from `left`.
     fn discard(&self, left: &mut usize) -> Sending {
         let mut scratch = self.shard.buffers.take();
         let received = self.socket.receive(&mut scratch);

@@ -17,18 +17,18 @@ use crate::request::route;
 use crate::runtime::Runtime;
 use crate::stats::Registry;
 
-/// What the rest of the configuration calls things that a listener needs.
+/// What a listener needs from the rest of the configuration.
 #[expect(missing_debug_implementations, reason = "it has a function")]
 pub struct Context<'a> {
-    /// The index of a cluster.
+    /// The index of a cluster by its name.
     pub cluster: &'a dyn Fn(&str) -> Option<usize>,
-    /// Who we are.
+    /// The identity of the proxy.
     pub node: &'a Node,
-    /// The values that operators set.
+    /// The runtime values.
     pub runtime: &'a Runtime,
-    /// The limit for all listeners together that the overload manager sets.
+    /// The limit on the connections of all listeners that the overload manager sets.
     pub overload_limit: Option<Arc<ConnectionLimit>>,
-    /// The one that a runtime value sets, for those who have none of the overload manager.
+    /// The limit that a runtime value sets, for listeners to which the former does not apply.
     pub runtime_limit: Option<Arc<ConnectionLimit>>,
 }
 
@@ -82,7 +82,7 @@ pub fn listener(
         refuse("bind_to_port", "a listener that is not bound");
     }
     if enable_reuse_port.is_some_and(|on| !on) {
-        let why = "has no effect: each shard always has a socket of its own";
+        let why = "has no effect: each shard always has its own socket";
         problems.warn(&at.field("enable_reuse_port"), why);
     }
     let keepalive = tcp_keepalive.as_ref().map(keepalive);
@@ -119,7 +119,7 @@ fn direction(direction: config::TrafficDirection) -> Direction {
     }
 }
 
-/// How many connections there may be, of the listener and of all together.
+/// The limits on the connections of the listener, and of all listeners together.
 fn limits(
     listener: &str,
     ignore_global_conn_limit: bool,
@@ -134,8 +134,8 @@ fn limits(
     }
 }
 
-/// Which shard serves a connection. As in Envoy the kernel chooses, unless more is asked for; but a
-/// choice that is markedly uneven is mended.
+/// As in Envoy the kernel distributes connections, unless `exact_balance` is set; but a markedly uneven
+/// distribution is corrected.
 fn balance(config: Option<&config::ConnectionBalanceConfig>, shards: usize) -> ConnectionBalance {
     let exact = config.map(|config::ConnectionBalanceConfig { exact_balance }| exact_balance);
     match exact.and_then(Option::as_ref) {
@@ -144,16 +144,16 @@ fn balance(config: Option<&config::ConnectionBalanceConfig>, shards: usize) -> C
     }
 }
 
-/// The runtime key of a listener's limit.
+/// The runtime key of the connection limit of a listener.
 pub(crate) fn limit_key(listener: &str) -> String {
     format!("envoy.resource_limits.listener.{listener}.connection_limit")
 }
 
-/// The runtime key for how many milliseconds a client that has half-closed may wait for its origin.
-/// Corvoy's own: Envoy takes a half-close for the client's departure.
+/// The runtime key for how long a half-closed client may wait for its origin, in milliseconds. It is
+/// Corvoy's own: Envoy treats a half-close as a disconnect.
 pub(crate) const HALF_CLOSE_GRACE_KEY: &str = "corvoy.http.half_close_grace_ms";
 
-/// `per_connection_buffer_limit_bytes`: how much of a request is kept for a retry at the most. The
+/// `per_connection_buffer_limit_bytes`: how much of a request body is kept for a retry. The other
 /// buffers of a connection are always smaller than Envoy's default of 1 MiB.
 fn buffer_limit(bytes: Option<u32>) -> usize {
     bytes.map_or(limits::REPLAY_BYTES_MAX, |bytes| bytes as usize)
@@ -175,8 +175,8 @@ fn keepalive(keepalive: &config::TcpKeepalive) -> TcpKeepalive {
     compiled
 }
 
-/// All filter chains of the listener at `at`. It may have one, but what is wrong in the others is
-/// reported in the same run.
+/// All filter chains of the listener at `at`. Only one is supported, but errors in all of them are
+/// reported.
 fn each_chain<'a>(
     chains: &'a [config::FilterChain],
     default: Option<&'a config::FilterChain>,
@@ -187,7 +187,7 @@ fn each_chain<'a>(
     chains.chain(default.map(|chain| (chain, at.field("default_filter_chain"))))
 }
 
-/// The one filter chain that every connection of the listener gets.
+/// The filter chain of all connections of the listener.
 fn only_chain(
     chains: Vec<Option<FilterChain>>,
     at: &Path,
@@ -217,7 +217,7 @@ fn filter_chain(
 ) -> Option<FilterChain> {
     let config::FilterChain { filter_chain_match, filters, name, transport_socket_connect_timeout } =
         chain;
-    // The name shows in logs that do not exist yet; the timeout is that of a TLS handshake.
+    // The name has no effect on traffic; the timeout limits a TLS handshake.
     let _ = (name, transport_socket_connect_timeout);
     if filter_chain_match.as_ref().is_some_and(|wanted| *wanted != FilterChainMatch::default()) {
         let what = "matching connections (by SNI, address or port)";
@@ -231,7 +231,7 @@ fn filter_chain(
         if let Some(config::Any::HttpConnectionManager(manager)) = typed_config {
             compiled = http(manager, &at, listener_prefix, context, registry, problems);
         } else {
-            let why = "the only network filter of Corvoy is the HTTP connection manager";
+            let why = "Corvoy supports only one network filter: the HTTP connection manager";
             problems.missing(&at, why);
         }
     }

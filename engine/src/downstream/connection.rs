@@ -1,6 +1,6 @@
 //! One client connection, from accept to close. Read `serve` first.
 //!
-//! Invariant: what was received beyond the current message is in `early`, and nothing else reads it.
+//! Invariant: bytes received after the current message are in `early`, and nowhere else.
 
 use std::future::poll_fn;
 use std::io;
@@ -23,13 +23,13 @@ use crate::stats::{HttpStats, ListenerStats};
 
 pub use super::interest::{After, ClosedBy, HeadLimit, Input, Interest, Ready};
 
-/// Serves one client until one side has had enough.
-#[expect(clippy::manual_async_fn, reason = "an async function would keep its argument twice")]
+/// Serves one client until either side closes the connection.
+#[expect(clippy::manual_async_fn, reason = "an async function would store its argument twice")]
 pub fn serve(mut client: Client) -> impl Future<Output = ()> {
     async move {
         let after = loop {
-            // What is waited for between two requests is small, and an exchange runs elsewhere:
-            // this is what an idle connection costs.
+            // This future is what an idle connection costs in memory. So the wait for a request is
+            // small, and an exchange runs in a pooled block.
             let next = client.next_request().await;
             let after = match next {
                 Next::Request(mut heads) => {
@@ -62,22 +62,22 @@ pub fn serve(mut client: Client) -> impl Future<Output = ()> {
     }
 }
 
-/// A client connection and what it borrows.
+/// A client connection.
 #[derive(Debug)]
 pub struct Client {
-    /// Where it is served.
+    /// The shard that serves it.
     pub shard: &'static Shard,
-    /// Its number in this process.
+    /// Its id, unique in this process.
     pub id: u64,
     /// Its socket.
     pub socket: Socket,
-    /// The other side.
+    /// The remote address.
     pub peer: SocketAddr,
-    /// Our side.
+    /// The local address.
     pub local: SocketAddr,
-    /// Its one deadline.
+    /// Its deadline.
     pub alarm: Alarm,
-    /// Received beyond the current message.
+    /// Received after the current message.
     pub early: Vec<u8>,
     /// Whether the client may still send.
     pub input: Input,
@@ -91,7 +91,7 @@ pub struct Client {
     _guards: (Permits, Assignment),
 }
 
-/// Whether a request is being answered.
+/// Whether an exchange is in progress.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Exchange {
     None,
@@ -99,7 +99,7 @@ enum Exchange {
 }
 
 impl Client {
-    /// A connection just accepted, or taken over; counts it. What it holds is given back with it.
+    /// A connection just accepted or taken over, which is counted in the stats.
     pub fn new(
         shard: &'static Shard,
         listener: &Rc<LocalListener>,
@@ -136,25 +136,25 @@ impl Client {
         client
     }
 
-    /// Bytes of a request body that are kept for a retry at the most.
+    /// How many bytes of a request body are kept for a retry.
     #[must_use]
     pub fn buffer_limit(&self) -> usize {
         self.listener.listener().buffer_limit
     }
 
-    /// The filter chain that the connection was given.
+    /// The filter chain of the connection.
     #[must_use]
     pub const fn chain(&self) -> &Rc<ConnectionChain> {
         &self.chain
     }
 
-    /// This shard's counters of the connection manager.
+    /// This shard's stats of the connection manager.
     #[must_use]
     pub fn stats(&self) -> &HttpStats {
         self.chain.http.shard(self.shard.id)
     }
 
-    /// Whether it is to be told that its connection ends.
+    /// Whether the connection is draining: responses carry `connection: close`.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shard.draining().includes(self.listener.listener().direction)
@@ -164,25 +164,25 @@ impl Client {
         self.listener.stats()
     }
 
-    /// Requests on this connection so far, the current one included.
+    /// The number of requests on this connection, including the current one.
     #[must_use]
     pub const fn requests(&self) -> u64 {
         self.requests
     }
 
-    /// When this shard was given the connection.
+    /// When this shard began to serve the connection.
     #[must_use]
     pub const fn opened(&self) -> Millis {
         self.opened
     }
 
-    /// When the first byte of the current request came.
+    /// When the first byte of the current request was received.
     #[must_use]
     pub const fn head_began(&self) -> Millis {
         self.head_began
     }
 
-    /// A request has begun.
+    /// Counts that a request has begun.
     pub fn begin_exchange(&mut self) {
         self.exchange = Exchange::Active;
         let stats = self.stats();
@@ -191,8 +191,8 @@ impl Client {
         stats.downstream_rq_active.inc();
     }
 
-    /// It has ended, unless the client has gone. One that ends with its connection, be it by a
-    /// panic, is counted there.
+    /// Counts that a request has ended, unless the client is gone. A request that ends with its
+    /// connection, for example by a panic, is counted when the connection is dropped.
     pub fn end_exchange(&mut self) {
         if self.closed_by == ClosedBy::Us {
             self.exchange = Exchange::None;
@@ -200,12 +200,12 @@ impl Client {
         }
     }
 
-    /// The client is gone: counted when the connection is dropped.
+    /// Notes that the client is gone; counted when the connection is dropped.
     pub fn gone(&mut self) {
         self.closed_by = ClosedBy::Client;
     }
 
-    /// Waits for the first thing of `want`, or for the deadline, which was set before.
+    /// Waits until something of `want` is ready or the alarm, which the caller has set, expires.
     pub fn wait<'a>(
         &'a self,
         origin: Option<&'a Socket>,
@@ -236,7 +236,8 @@ impl Client {
         })
     }
 
-    /// Receives what the client sent ahead of the answer, to notice when it goes away.
+    /// Receives what the client sends before its response is complete (pipelined requests), which also
+    /// detects that it disconnects.
     ///
     /// # Errors
     /// When the connection is broken.
@@ -244,7 +245,7 @@ impl Client {
         if self.early.capacity() == 0 {
             self.early = self.shard.buffers.take();
         }
-        // Without left nothing would be received, and the wait for it would end at once for ever.
+        // Without spare capacity nothing would be received, and the wait would be over at once, forever.
         if self.early.len() == self.early.capacity() {
             self.early.reserve(limits::PIPELINED_BYTES_MAX.saturating_sub(self.early.len()));
         }
@@ -260,16 +261,16 @@ impl Client {
         Ok(())
     }
 
-    /// Whether it makes sense to look for bytes ahead of the answer.
+    /// Whether [`Self::receive_ahead`] can receive anything.
     #[must_use]
     pub fn listens_ahead(&self) -> bool {
         self.input == Input::Open && self.early.len() < limits::PIPELINED_BYTES_MAX
     }
 
-    /// Sends all of `bytes`; the alarm ends it.
+    /// Sends all of `bytes`, unless the alarm expires first.
     ///
     /// # Errors
-    /// When the connection is broken or the deadline passes.
+    /// When the connection is broken or the alarm expires.
     pub async fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
             match self.socket.send(bytes) {
@@ -292,12 +293,12 @@ impl Client {
         }
     }
 
-    /// Counts bytes from the client.
+    /// Counts bytes received from the client.
     pub fn count_received(&self, bytes: usize) {
         self.stats().downstream_cx_rx_bytes_total.add(bytes as u64);
     }
 
-    /// Counts bytes to the client.
+    /// Counts bytes sent to the client.
     pub fn count_sent(&self, bytes: usize) {
         self.stats().downstream_cx_tx_bytes_total.add(bytes as u64);
     }
@@ -308,7 +309,7 @@ impl Client {
         Some(self.opened.saturating_add(millis(most)))
     }
 
-    /// Whether the connection has lived long enough, in requests or in time.
+    /// Whether the connection has reached `max_requests_per_connection` or `max_connection_duration`.
     #[must_use]
     pub fn has_reached_limit(&self, now: Millis) -> bool {
         let manager = &self.chain.manager;
@@ -360,7 +361,7 @@ impl Drop for Client {
 mod tests {
     use super::*;
 
-    /// A connection that is idle is its task and what stands beside it in the tables of its shard.
+    /// An idle connection costs its task and its entries in the tables of its shard.
     #[test]
     fn a_connection_is_a_small_task() {
         const fn size_of_task<T>(_serve: fn(Client) -> T) -> usize {

@@ -1,29 +1,30 @@
 //! Which shard serves a connection.
 //!
-//! The kernel spreads connections over the listening sockets of the shards by a hash: evenly when
-//! they are many, unevenly when they are few. So the shard that accepts one may hand it over.
+//! The kernel distributes connections over the listening sockets of the shards by a hash: evenly if
+//! there are many, unevenly if there are few. So the shard that accepts a connection may hand it over.
 //!
-//! Invariant: a connection is counted on the shard that serves it from before that shard hears of it
-//! until its end. Counts are shared between shards; they are touched when a connection begins and
-//! ends, never by a request.
+//! Invariant: a connection is counted on the shard that serves it, from before it is handed over until
+//! it ends. Counts are shared between shards; they are written when a connection begins and ends,
+//! never per request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::shard::handle::{ShardHandle, ShardHandles};
 
-/// How a listener spreads its connections.
+/// How a listener distributes its connections.
 #[derive(Debug)]
 pub enum ConnectionBalance {
-    /// A connection stays where it was accepted, unless another shard, chosen at random, has markedly
-    /// fewer, those of other listeners included. One look leaves the busiest shard with 1.2 to 1.5
-    /// times the mean where the hash leaves it with twice as much.
+    /// A connection stays on the shard that accepted it, unless another shard, chosen at random, has
+    /// markedly fewer connections, of all listeners. This one comparison leaves the busiest shard with
+    /// 1.2 to 1.5 times the mean; the hash alone leaves it with twice the mean.
     Approximate,
-    /// `exact_balance`: the shard that has the fewest of this listener. Costs a look at every shard.
+    /// `exact_balance`: the shard with the fewest connections of this listener. Reads the counts of all
+    /// shards.
     Exact(ExactBalance),
 }
 
-/// The assignment of a connection on the shard that serves it; free again when it is dropped.
+/// Counts a connection on the shard that serves it, until it is dropped.
 #[derive(Debug)]
 pub struct Assignment {
     shard: &'static ShardHandle,
@@ -31,7 +32,7 @@ pub struct Assignment {
 }
 
 impl ConnectionBalance {
-    /// A assignment for a connection that was accepted at `home`. `random` gives a number below its
+    /// Chooses the shard for a connection that `home` accepted. `random` returns a number below its
     /// argument, which is not 0.
     pub fn assign(
         &self,
@@ -40,7 +41,7 @@ impl ConnectionBalance {
         random: impl FnOnce(usize) -> usize,
     ) -> Assignment {
         let (shard, listener_count) = match self {
-            Self::Approximate => (approximate(home, handles, random), None),
+            Self::Approximate => (better_of_two(home, handles, random), None),
             Self::Exact(exact) => match exact.count_one(home.id()) {
                 Some((shard, held)) => (handles.get(shard).unwrap_or(home), Some(held)),
                 None => (home, None),
@@ -52,7 +53,7 @@ impl ConnectionBalance {
 }
 
 impl Assignment {
-    /// The shard.
+    /// The shard that serves the connection.
     #[must_use]
     pub const fn shard(&self) -> &'static ShardHandle {
         self.shard
@@ -68,14 +69,14 @@ impl Drop for Assignment {
     }
 }
 
-fn approximate(
+fn better_of_two(
     home: &'static ShardHandle,
     handles: ShardHandles,
     random: impl FnOnce(usize) -> usize,
 ) -> &'static ShardHandle {
     let here = home.connections();
     let others = handles.count().saturating_sub(1);
-    // Nobody has fewer than none.
+    // No shard has fewer than 0.
     if here == 0 || others == 0 {
         return home;
     }
@@ -85,9 +86,9 @@ fn approximate(
     other.unwrap_or(home)
 }
 
-/// Whether a connection goes over to a shard that has so many fewer: one below four, a quarter above.
-/// A quarter is what chance does to some tens of connections, and the message and the wake-up cost
-/// some microseconds.
+/// Whether the difference is worth a handover: more than a quarter, or 1 if there are fewer than four.
+/// A quarter is the random variation among some tens of connections, and the message and the wake-up
+/// cost some microseconds.
 const fn is_worth_handing_over(here: u64, there: u64) -> bool {
     here > there + there / 4
 }
@@ -102,19 +103,19 @@ pub struct ExactBalance(Box<[Arc<Count>]>);
 struct Count(AtomicU64);
 
 impl ExactBalance {
-    /// For so many shards.
+    /// For this many shards.
     #[must_use]
     pub fn new(shards: usize) -> Self {
         Self(std::iter::repeat_with(Arc::default).take(shards).collect())
     }
 
-    /// Counts one more where there are the fewest; of those that are even at the first from `home` on.
+    /// Counts a connection on the shard that has the fewest; among equals, on the first from `home` on.
     fn count_one(&self, home: usize) -> Option<(usize, Arc<Count>)> {
         loop {
             let from_home = self.0.iter().enumerate().cycle().skip(home).take(self.0.len());
             let counted = from_home.map(|(shard, held)| (held.0.load(Relaxed), shard, held));
             let (count, shard, held) = counted.min_by_key(|(count, ..)| *count)?;
-            // Another shard may have counted one meanwhile.
+            // Another shard may have counted one in the meantime.
             if held.0.compare_exchange(count, count + 1, Relaxed, Relaxed).is_ok() {
                 return Some((shard, Arc::clone(held)));
             }
@@ -139,7 +140,7 @@ mod tests {
         (0..handles.count()).map(|shard| handles.get(shard).unwrap().connections()).collect()
     }
 
-    /// Seats for connections that all were accepted by the first shard.
+    /// Assigns connections that were all accepted by the first shard.
     fn accepted_by_the_first(
         balance: &ConnectionBalance,
         handles: ShardHandles,
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rough_balance_of_two_leaves_a_quarter_more_at_the_most() {
+    fn approximate_balance_of_two_shards_leaves_at_most_a_quarter_more() {
         for (connections, evenly) in [(1, [1, 0]), (2, [1, 1]), (8, [4, 4]), (1000, [556, 444])] {
             let handles = shards(2);
             let _assignments =
@@ -196,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rough_balance_of_many_leaves_no_shard_idle() {
+    fn approximate_balance_of_many_shards_leaves_none_idle() {
         let handles = shards(16);
         let _assignments = accepted_by_the_first(&ConnectionBalance::Approximate, handles, 64);
         assert!(held(handles).iter().all(|held| (1..=8).contains(held)), "{:?}", held(handles));
     }
 
     #[test]
-    fn shards_that_are_even_keep_what_they_accept() {
+    fn balanced_shards_keep_the_connections_that_they_accept() {
         for balance in [ConnectionBalance::Approximate, exact(3)] {
             let handles = shards(3);
             let mut assignments = Vec::new();

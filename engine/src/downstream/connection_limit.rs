@@ -1,11 +1,9 @@
-//! A limit on connections that holds over all shards.
-//!
-//! Its count is shared by all shards, and only there if there is a limit.
+//! A limit on connections across all shards. Its count exists only if there is a limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many connections there may be, and how many there are.
+/// A limit and the number of active connections.
 #[derive(Debug)]
 pub struct ConnectionLimit {
     most: u64,
@@ -13,13 +11,13 @@ pub struct ConnectionLimit {
 }
 
 impl ConnectionLimit {
-    /// At most so many.
+    /// At most `most` connections.
     #[must_use]
     pub fn new(most: u64) -> Arc<Self> {
         Arc::new(Self { most, active: AtomicU64::new(0) })
     }
 
-    /// A permit for one more; none if there are as many as there may be.
+    /// A permit for one more connection; `None` if the limit is reached.
     #[must_use]
     pub fn acquire(self: &Arc<Self>) -> Option<Permit> {
         let before = self.active.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +26,7 @@ impl ConnectionLimit {
     }
 }
 
-/// The permit of a connection; free again when it is dropped.
+/// The permit of one connection, released when it is dropped.
 #[derive(Debug)]
 pub struct Permit(Arc<ConnectionLimit>);
 
@@ -38,18 +36,18 @@ impl Drop for Permit {
     }
 }
 
-/// The limits that hold for a listener.
+/// The limits that apply to a listener.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// For all listeners together.
+    /// The limit of all listeners together.
     pub global: Option<Arc<ConnectionLimit>>,
-    /// For this one.
+    /// The limit of this listener.
     pub listener: Option<Arc<ConnectionLimit>>,
 }
 
 /// The permits of a connection, one for each limit.
 #[derive(Debug, Default)]
-#[expect(dead_code, reason = "they count by being there")]
+#[expect(dead_code, reason = "held only to be dropped")]
 pub struct Permits {
     global: Option<Permit>,
     listener: Option<Permit>,
@@ -58,17 +56,17 @@ pub struct Permits {
 /// The limit that is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Overflow {
-    /// That of all listeners.
+    /// The limit of all listeners together.
     Global,
-    /// That of the listener.
+    /// The limit of the listener.
     Listener,
 }
 
 impl Limits {
-    /// The permits for a connection.
+    /// Acquires the permits for a connection.
     ///
     /// # Errors
-    /// When a limit is reached; as in Envoy that of all listeners counts first.
+    /// When a limit is reached; as in Envoy the global one is checked first.
     pub fn acquire(&self) -> Result<Permits, Overflow> {
         if self.global.is_none() && self.listener.is_none() {
             return Ok(Permits::default());
@@ -89,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_free_again_when_its_connection_ends() {
+    fn a_permit_is_released_when_its_connection_ends() {
         let limits = Limits { listener: Some(ConnectionLimit::new(2)), ..Limits::default() };
         let permits = [limits.acquire(), limits.acquire()].map(|taken| taken.expect("a permit"));
         assert_eq!(limits.acquire().err(), Some(Overflow::Listener));
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_by_one_limit_takes_no_place_of_the_other() {
+    fn a_connection_refused_by_one_limit_holds_no_permit_of_the_other() {
         let global = ConnectionLimit::new(1);
         let limits =
             Limits { global: Some(Arc::clone(&global)), listener: Some(ConnectionLimit::new(0)) };

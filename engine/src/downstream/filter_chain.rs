@@ -1,4 +1,4 @@
-//! What a connection is given: the connection manager, its routes, and where it is counted.
+//! Filter chains: the connection manager, its routes and its stats.
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::stats::{Http1Stats, HttpStats, ListenerHttpStats, RouterStats, Scope,
 pub struct FilterChain {
     /// The options of the connection manager.
     pub manager: ConnectionManager,
-    /// Where requests go.
+    /// The routes.
     pub routes: RouteTable,
     /// `http.<stat_prefix>.`
     pub http: Arc<Scope<HttpStats>>,
@@ -27,14 +27,13 @@ pub struct FilterChain {
     pub listener_http: Arc<Scope<ListenerHttpStats>>,
 }
 
-/// A filter chain as the connections of one shard are given it. They and their requests count their
-/// hold on this: the count of the chain itself is shared with the other shards and has no place on
-/// their path.
+/// A filter chain on one shard. Connections and requests count references to this: the reference
+/// count of the chain itself is shared with other shards and must not be written per request.
 #[derive(Debug)]
 pub struct ConnectionChain(Arc<FilterChain>);
 
 impl ConnectionChain {
-    /// For connections that are given `chain`.
+    /// `chain` for the connections of one shard.
     #[must_use]
     pub fn new(chain: &Arc<FilterChain>) -> Rc<Self> {
         Rc::new(Self(Arc::clone(chain)))

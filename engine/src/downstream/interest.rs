@@ -1,27 +1,27 @@
-//! What a connection waits for, and what came of it.
+//! What a connection waits for, and how the wait ends.
 
-/// What a wait is for.
+/// What a connection waits for.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
 pub struct Interest {
-    /// Bytes from the client.
+    /// The client's socket is readable.
     pub client_in: bool,
-    /// Room towards the client.
+    /// The client's socket is writable.
     pub client_out: bool,
-    /// Bytes from the origin.
+    /// The origin's socket is readable.
     pub origin_in: bool,
-    /// Room towards the origin.
+    /// The origin's socket is writable.
     pub origin_out: bool,
 }
 
-/// What a wait brought.
+/// How a wait ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ready {
-    /// What of the interest came true.
+    /// Which sockets are ready.
     pub io: Interest,
-    /// The deadline passed.
+    /// The alarm has expired.
     pub timed_out: bool,
-    /// The client has reset the connection while neither its bytes nor room towards it were wanted.
+    /// The client has reset the connection, during a wait for neither side of its socket.
     pub client_gone: bool,
 }
 
@@ -43,28 +43,28 @@ pub enum ClosedBy {
     Client,
 }
 
-/// What limits the time of a head.
+/// The timeout that limits how long a head may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HeadLimit {
     /// `request_headers_timeout`
     Head,
-    /// `request_timeout`, which the body shares.
+    /// `request_timeout`, which covers the body too.
     Request,
-    /// `stream_idle_timeout`, which the bytes of a head do not move.
+    /// `stream_idle_timeout`, which bytes of a head do not restart.
     Idle,
     /// `max_stream_duration`
     Duration,
 }
 
-/// What becomes of the connection after an exchange.
+/// What happens to the connection after an exchange.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum After {
-    /// The next request may come.
+    /// Keep-alive: wait for the next request.
     Next,
-    /// Everything is said; close.
+    /// Close.
     Close,
-    /// The client may still be sending: close once it has seen the answer.
+    /// Lingering close: the client may still be sending, and gets time to read the response.
     Linger,
-    /// The answer is not whole, and the client must be able to tell.
+    /// Reset: the response is incomplete, and the client must be able to tell.
     Reset,
 }

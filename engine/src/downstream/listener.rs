@@ -1,7 +1,8 @@
-//! One address on one shard: accepts connections and starts a task for each, here or on another shard.
+//! One listening socket on one shard: accepts connections and starts a task for each, on this or
+//! another shard.
 //!
-//! Invariant: a connection that the kernel completed is served or counted as refused. When file
-//! descriptors run short, connections wait in the kernel's queue, and the shard does not spin.
+//! Invariant: every connection that the kernel has established is served or counted as refused. When
+//! file descriptors run short, connections wait in the accept queue, and the shard does not spin.
 
 use std::future::poll_fn;
 use std::io;
@@ -22,7 +23,7 @@ use crate::shard::mailbox::Order;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
 
-/// Accepts until the shard is told to stop, then serves those who have connected already and closes.
+/// Accepts until the shard gets an order to stop, then accepts what is left in the queue and closes.
 pub async fn accept(
     shard: &'static Shard,
     listener: Rc<LocalListener>,
@@ -36,23 +37,23 @@ pub async fn accept(
     acceptor.socket.stop_listening();
 }
 
-/// What is left in the kernel's queue after a burst.
+/// The state of the accept queue after a burst.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Queue {
     Empty,
     MaybeMore,
-    /// Somebody waits, and has to: the other descriptors are for upstream connections.
+    /// Clients must wait: the remaining descriptors are reserved for upstream connections.
     AtLimit,
 }
 
-/// A connection that the kernel completed.
+/// An accepted connection.
 #[derive(Debug)]
 pub struct AcceptedSocket {
     socket: OwnedFd,
     peer: SocketAddr,
-    /// What the listener is bound to.
+    /// The address that the listener is bound to.
     bound: SocketAddr,
-    /// Its permits within the limits, and its seat on the shard that is to serve it.
+    /// Count the connection until they are dropped.
     guards: (Permits, Assignment),
 }
 
@@ -74,7 +75,7 @@ impl Acceptor {
             match self.burst() {
                 Ok(Queue::AtLimit) => self.pause(None).await,
                 Err(error) if is_exhausted(&error) => self.pause(Some(&error)).await,
-                // An error: that connection was gone before it was accepted.
+                // Any other error: the connection was gone before it was accepted.
                 Ok(Queue::Empty | Queue::MaybeMore) | Err(_) => self.readable_or_stopped().await,
             }
         }
@@ -82,11 +83,11 @@ impl Acceptor {
 
     async fn readable_or_stopped(&self) {
         poll_fn(|cx| {
-            // Looked at again whenever the shard's state changes.
+            // The alarm has no deadline: it wakes this task when the state of the shard changes.
             let _ = self.alarm.poll_expired(cx);
             match self.is_open() {
                 false => Poll::Ready(()),
-                // More may wait than one burst: those who came before are served meanwhile.
+                // The queue may hold more than a burst: yield to existing connections in between.
                 true if self.socket.poll_readable(cx).is_ready() => self.shard.poll_proceed(cx),
                 true => Poll::Pending,
             }
@@ -94,8 +95,8 @@ impl Acceptor {
         .await;
     }
 
-    /// Accepts everybody who has connected, and everybody who is about to: a close would reset them.
-    /// Who comes now gets no answer from the kernel, and tries again a second later.
+    /// Accepts all established connections and handshakes in progress: closing the socket would reset
+    /// them. The kernel ignores new SYNs; those clients retry a second later.
     async fn accept_remaining(&self) {
         if let Err(error) = self.socket.drop_new_handshakes() {
             let address = self.address;
@@ -126,8 +127,8 @@ impl Acceptor {
         .await;
     }
 
-    /// Leaves those who connect in the kernel's queue for a moment. The control plane writes the log:
-    /// one line when it begins, however long it lasts and however many listeners wait.
+    /// Leaves new connections in the accept queue for a moment. The control plane logs this: one line
+    /// when it begins, however long it lasts and however many listeners pause.
     async fn pause(&self, error: Option<&io::Error>) {
         self.shard.handle.count_accept_pause(error.and_then(io::Error::raw_os_error));
         let now = self.shard.clock.now();
@@ -136,7 +137,7 @@ impl Acceptor {
         self.alarm.set(None, now);
     }
 
-    /// Takes the connections that wait now, or a bounded number of them.
+    /// Accepts the connections in the queue, at most a bounded number.
     fn burst(&self) -> io::Result<Queue> {
         let mut accepted = 0;
         let left = self.take(&mut accepted);
@@ -191,11 +192,11 @@ pub fn take_over(shard: &'static Shard, listener: &Arc<Listener>, accepted_socke
     start(shard, &listener, accepted_socket);
 }
 
-/// Starts the task of a connection that has its seat on this shard.
+/// Starts the task of a connection that is assigned to this shard.
 fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: AcceptedSocket) {
     let AcceptedSocket { socket, peer, bound, guards } = accepted_socket;
     let socket = Socket::new(socket).and_then(|socket| {
-        // A listener on one address is what its connections came to: no need to ask.
+        // If the listener is bound to one address, that is the local address of its connections.
         let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
         Ok((socket, local))
     });

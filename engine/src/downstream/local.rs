@@ -1,4 +1,4 @@
-//! A listener as one shard uses it.
+//! A listener on one shard.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use super::Listener;
 use super::filter_chain::ConnectionChain;
 use crate::stats::ListenerStats;
 
-/// A listener on one shard. Its connections count their hold on this: the count of the listener
-/// itself is shared with the other shards.
+/// A listener on one shard. Connections count references to this: the reference count of the
+/// listener itself is shared with other shards.
 #[derive(Debug)]
 pub struct LocalListener {
     shard: usize,
@@ -17,20 +17,20 @@ pub struct LocalListener {
 }
 
 impl LocalListener {
-    /// For the connections of shard `shard`.
+    /// `listener` for the connections of shard `shard`.
     #[must_use]
     pub fn new(shard: usize, listener: Arc<Listener>) -> Rc<Self> {
         let chain = ConnectionChain::new(&listener.filter_chain);
         Rc::new(Self { shard, listener, chain })
     }
 
-    /// What the configuration says of it.
+    /// The listener as configured.
     #[must_use]
     pub const fn listener(&self) -> &Arc<Listener> {
         &self.listener
     }
 
-    /// What its connections are given.
+    /// The filter chain of its connections.
     #[must_use]
     pub const fn chain(&self) -> &Rc<ConnectionChain> {
         &self.chain

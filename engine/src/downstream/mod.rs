@@ -1,10 +1,10 @@
-//! The client's side: listeners, their filter chains, client connections, and the connection
-//! manager's rules for heads.
+//! The client side: listeners, their filter chains, client connections, and the rules of the
+//! connection manager for request heads.
 //!
-//! It does not decide where a request goes (`request/`).
+//! It does not route requests (`request/` does).
 //!
-//! Invariant: everything here is immutable after compilation, except what one connection owns and how
-//! many connections there are.
+//! Invariant: everything here is immutable after compilation, except the state of a connection and
+//! the counts of connections.
 
 mod closing;
 pub mod compile;
@@ -32,38 +32,38 @@ use self::connection_limit::Limits;
 use self::filter_chain::FilterChain;
 use crate::stats::{ListenerStats, Scope};
 
-/// One address where clients are accepted.
+/// One listener.
 #[derive(Debug)]
 pub struct Listener {
-    /// Its name; the address if the configuration gives none.
+    /// Its name; the address if the configuration has no name.
     pub name: String,
-    /// Who connects to it.
+    /// `traffic_direction`
     pub direction: Direction,
-    /// As configured; port 0 asks the kernel for one.
+    /// As configured; with port 0 the kernel chooses a port.
     pub address: SocketAddr,
-    /// `tcp_backlog_size`; none: the longest that the kernel allows.
+    /// `tcp_backlog_size`; `None`: the maximum of the kernel.
     pub backlog: Option<i32>,
     /// `tcp_keepalive` of its connections.
     pub keepalive: Option<TcpKeepalive>,
-    /// Connections that are accepted in a row.
+    /// How many connections are accepted in a row.
     pub accept_burst: usize,
-    /// Bytes of a request body that are kept for a retry at the most.
+    /// How many bytes of a request body are kept for a retry.
     pub buffer_limit: usize,
-    /// How many connections there may be.
+    /// The limits on its connections.
     pub limits: Limits,
-    /// Which shard serves a connection.
+    /// How connections are distributed over the shards.
     pub balance: ConnectionBalance,
-    /// What its connections are given.
+    /// The filter chain of its connections.
     pub filter_chain: Arc<FilterChain>,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
 }
 
-/// `traffic_direction`: what a drain of the inbound listeners asks for.
+/// `traffic_direction`; `/drain_listeners?inboundonly` drains the inbound listeners only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
     /// `INBOUND`
     Inbound,
-    /// `OUTBOUND`, or not said.
+    /// `OUTBOUND` or unspecified
     Other,
 }

@@ -1,7 +1,7 @@
-//! The wait of a connection for its next request.
+//! The wait for the next request on a connection.
 //!
-//! Invariant: a connection that waits holds no buffer. What is kept across the waits here is what
-//! an idle connection costs.
+//! Invariant: a waiting connection holds no buffer. The local variables that live across a wait here
+//! are what an idle connection costs.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -27,7 +27,7 @@ pub(super) enum Next {
     Closed,
 }
 
-/// How much of a head is there.
+/// Whether a head was received completely.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Head {
     Complete,
@@ -35,7 +35,7 @@ enum Head {
 }
 
 impl Client {
-    /// Waits for a request head. Holds no buffer until something comes.
+    /// Waits for a request head. Holds no buffer until the first bytes are received.
     pub(super) async fn next_request(&mut self) -> Next {
         if self.early.is_empty() {
             if self.early.capacity() > 0 {
@@ -51,7 +51,7 @@ impl Client {
         };
         let outcome = match self.begin_head(&mut heads) {
             Ok(Head::Complete) => Ok(()),
-            // Seldom, and an idle connection has no room for it.
+            // Rare; boxed, so that it does not make idle connections larger.
             Ok(Head::Incomplete) => Box::pin(self.receive_rest(&mut heads)).await,
             Err(error) => Err(Next::Refused(error)),
         };
@@ -64,10 +64,10 @@ impl Client {
         }
     }
 
-    /// Waits for the first bytes of a head. What wakes us need not bring any.
+    /// Waits for the first bytes of a head. Wake-ups may be spurious.
     async fn first_bytes(&mut self) -> Result<Box<Heads>, Next> {
         if !self.early.is_empty() {
-            // Whoever sends many requests at once is not the only client.
+            // A client that pipelines requests must not starve the others.
             poll_fn(|cx| self.shard.poll_proceed(cx)).await;
             let mut heads = self.shard.take_heads();
             heads.request.received().append(&mut self.early);
@@ -90,17 +90,17 @@ impl Client {
         }
     }
 
-    /// Waits for the first byte of the next request. What a deadline follows from is not kept
-    /// meanwhile: it is worked out again when one has passed.
+    /// Waits for the first byte of the next request. To keep idle connections small, deadlines are
+    /// computed again rather than stored across the wait.
     async fn idle(&self) -> Option<Next> {
         let began = self.shard.clock.now();
-        let mut drained_at = None;
+        let mut close_at = None;
         loop {
-            if self.shard.draining() == Draining::Process && drained_at.is_none() {
-                // A request may be on its way already: it is still answered.
-                drained_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
+            if self.shard.draining() == Draining::Process && close_at.is_none() {
+                // A request that is in flight already is still answered.
+                close_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
             }
-            let deadlines = [self.idle_at(began), drained_at, self.idle_expires_at()];
+            let deadlines = [self.idle_at(began), close_at, self.idle_expires_at()];
             self.alarm.set(deadlines.into_iter().flatten().min(), self.shard.clock.now());
             let draining = self.shard.draining();
             let readable = poll_fn(move |cx| {
@@ -124,20 +124,20 @@ impl Client {
                 self.stats().downstream_cx_max_duration_reached.inc();
                 return Some(Next::Closed);
             }
-            if passed(drained_at) {
+            if passed(close_at) {
                 self.stats().downstream_cx_drain_close.inc();
                 return Some(Next::Closed);
             }
         }
     }
 
-    /// When `idle_timeout` ends a connection that is idle since `began`.
+    /// When `idle_timeout` ends a connection that has been idle since `began`.
     fn idle_at(&self, began: Millis) -> Option<Millis> {
         let timeouts = &self.chain.manager.timeouts;
         timeouts.idle.map(|idle| began.saturating_add(millis(idle + timeouts.drain)))
     }
 
-    /// When `max_connection_duration` ends the connection though it is idle.
+    /// When `max_connection_duration` ends the connection while it is idle.
     fn idle_expires_at(&self) -> Option<Millis> {
         match self.chain.manager.timeouts.idle_expiry {
             IdleExpiry::AfterNextResponse if self.requests > 0 => None,
@@ -145,13 +145,13 @@ impl Client {
         }
     }
 
-    /// The first bytes of a head are there.
+    /// Parses the first bytes of a head.
     fn begin_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
         self.head_began = self.shard.clock.now();
         self.parse_head(heads)
     }
 
-    /// Looks at what was received of a head; what follows it is for later.
+    /// Parses what was received of a head; moves what follows it to `early`.
     fn parse_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
         let Heads { request: head, request_as_received: as_received, .. } = heads;
         let manager = &self.chain.manager;
@@ -170,8 +170,8 @@ impl Client {
         Ok(Head::Complete)
     }
 
-    /// Receives what is missing of a head. The alarm is set once: a client that sends a byte now and
-    /// then does not silence it.
+    /// Receives the rest of a head. The alarm is set once: a client that sends a byte at a time does
+    /// not postpone it.
     async fn receive_rest(&mut self, heads: &mut Heads) -> Result<(), Next> {
         self.set_head_alarm();
         loop {
@@ -187,7 +187,7 @@ impl Client {
     /// Receives at least one more byte of a head.
     async fn receive_some(&mut self, buffer: &mut Vec<u8>) -> Result<(), Next> {
         if buffer.len() == buffer.capacity() {
-            // The parser refuses a head beyond its limit, so this grows a few times at the most.
+            // The parser rejects a head beyond its limit, so this grows at most a few times.
             let bytes_max = self.chain.manager.limits.bytes_max;
             buffer.reserve(limits::BLOCK_BYTES.min(bytes_max.max(1)));
         }
@@ -198,7 +198,7 @@ impl Client {
                     return Ok(());
                 }
                 Ok(Received::End) | Err(_) => {
-                    self.begin_exchange(); // and it ends with the connection
+                    self.begin_exchange(); // it ends with the connection
                     return Err(self.closed_by_client());
                 }
                 Ok(Received::Nothing) => {}
@@ -217,13 +217,13 @@ impl Client {
         }
     }
 
-    /// Sets the alarm to when the head must have come.
+    /// Sets the alarm to the deadline of the head.
     pub(crate) fn set_head_alarm(&self) {
         let at = self.head_limit().map(|(most, _)| self.head_began.saturating_add(most));
         self.alarm.set(at, self.shard.clock.now());
     }
 
-    /// How long a head may take.
+    /// How long a head may take, and which timeout limits it.
     fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
         let timeouts = &self.chain.manager.timeouts;
         let limits = [

@@ -1,7 +1,7 @@
-//! What the connection manager makes of a request's head before a route is looked for.
+//! What the connection manager checks and changes in a request head before routing.
 //!
-//! Pure: head, options and facts of the connection in; the changed head and facts, or a refusal,
-//! out. The order of the steps is Envoy's, and so is the order of the fields that are added.
+//! Pure: takes a head, options and the addresses of the connection; returns facts about the request,
+//! or why it is answered locally. The order of the steps, and of the fields added, is Envoy's.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,52 +13,52 @@ use crate::http::{
     JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Underscores, Version, members,
 };
 
-/// What became of a request.
+/// The outcome for a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It goes on.
+    /// It continues to routing.
     Continue(Facts),
-    /// It is answered here.
+    /// It is answered locally.
     Refuse(Refusal),
 }
 
-/// What was found out about a request that goes on.
+/// Facts about a request that continues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Facts {
-    /// The address that counts as the client's; port 0 if it was taken from `x-forwarded-for`.
+    /// The address of the client; port 0 if it was taken from `x-forwarded-for`.
     pub client: SocketAddr,
-    /// Fields that were dropped because their names have underscores.
+    /// How many fields were dropped because of underscores in their names.
     pub dropped_for_underscores: u64,
-    /// Whether the client is internal: its `x-envoy-*` fields were left.
+    /// Whether the client is internal: its `x-envoy-*` fields were kept.
     pub internal: bool,
-    /// Whether the client waits for `100 Continue`, to be sent by us.
+    /// Whether the client waits for `100 Continue`, which the proxy sends.
     pub expects_continue: bool,
-    /// Whether the client lets the connection live.
+    /// Whether the client allows keep-alive.
     pub keep_alive: bool,
-    /// Whether it asks for an upgrade, be it allowed or not; `Connection` and `Upgrade` were left.
+    /// Whether it requests an upgrade, allowed or not; `Connection` and `Upgrade` were kept.
     pub upgrade: bool,
 }
 
-/// Why a request is answered here.
+/// Why a request is answered locally.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Refusal {
-    /// `Connection` nominates a field that is not the client's to remove, or too many.
+    /// `Connection` nominates a field that a client must not remove, or too many fields.
     Nomination,
-    /// A field's name has an underscore.
+    /// A field name contains an underscore.
     Underscore,
     /// There is no `Host`.
     MissingHost,
     /// QUERY without a content type.
     QueryWithoutContentType,
-    /// The target is no path but an absolute URL, and that is not allowed.
+    /// The target is not a path but an absolute URL, and that is not allowed.
     NotAPath,
-    /// The target is an `https` URL, and the client came in the clear.
+    /// The target is an `https` URL, and the connection is not encrypted.
     HttpsInTheClear,
-    /// `OPTIONS *` asks what this server can, and is answered here.
+    /// `OPTIONS *` applies to the proxy itself.
     Asterisk,
-    /// The path has a fragment, an escaped NUL, or an escaped slash that is not allowed.
+    /// The path contains a fragment, an escaped NUL, or an escaped slash that is not allowed.
     Path,
-    /// The client is to ask for what the target is now: [`RequestHead::target`] is the location.
+    /// The client is redirected: [`RequestHead::target`] is the location.
     Redirect,
     /// An upgrade that is not allowed.
     Upgrade,
@@ -100,21 +100,21 @@ impl Refusal {
         }
     }
 
-    /// Whether it counts as a protocol error of the client (response flag `DPE`).
+    /// Whether it is a protocol error of the client (response flag `DPE`).
     pub const fn is_protocol_error(self) -> bool {
         matches!(self, Self::Nomination | Self::Underscore)
     }
 
-    /// Whether the connection is closed in any case; otherwise the status decides.
+    /// Whether the connection is always closed; otherwise the status decides.
     pub const fn closes(self) -> bool {
         self.is_protocol_error() || matches!(self, Self::Upgrade | Self::HttpsInTheClear)
     }
 }
 
-/// Applies the rules of a connection manager to a request. `random` gives bits for its id.
+/// Applies the rules of a connection manager to a request. `random` returns bits for its id.
 ///
-/// To be called once, when [`crate::http1::framing::request`] has been asked and what follows the
-/// head has been split off.
+/// To be called once, after [`crate::http1::framing::request`] and after splitting off what follows
+/// the head.
 pub fn request(
     head: &mut RequestHead,
     manager: &ConnectionManager,
@@ -176,12 +176,12 @@ fn checked(
     })
 }
 
-/// An upgrade to h2c is not taken: the request goes on as HTTP/1.1 (RFC 9110 §7.8 allows it).
+/// An upgrade to h2c is ignored: the request continues as HTTP/1.1 (RFC 9110 §7.8 allows it).
 fn asks_for_upgrade(head: &RequestHead) -> bool {
     head.upgrade().is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
-/// How many fields were dropped.
+/// Returns how many fields were dropped.
 fn underscores(fields: &mut Fields, action: Underscores) -> Result<u64, Refusal> {
     let has_underscore = |name: &[u8]| memchr::memchr(b'_', name).is_some();
     let before = fields.len();
@@ -201,7 +201,7 @@ fn underscores(fields: &mut Fields, action: Underscores) -> Result<u64, Refusal>
 /// is forwarded and, for each connection-option in this field, remove any header or trailer
 /// field(s) from the message with the same name as the connection-option".
 ///
-/// What the proxies on the way say of each other is not for a client to remove.
+/// A client must not remove what proxies on the path add.
 fn remove_nominated(fields: &mut Fields, upgrade: bool) -> Result<(), Refusal> {
     if !fields.has(FieldName::Connection) {
         return Ok(());
@@ -211,7 +211,7 @@ fn remove_nominated(fields: &mut Fields, upgrade: bool) -> Result<(), Refusal> {
         if at + 1 >= NOMINATIONS_MAX {
             return Err(Refusal::Nomination);
         }
-        // The usual members cost no memory.
+        // The usual members are not allocated.
         if USUAL_MEMBERS.iter().any(|usual| member.eq_ignore_ascii_case(usual)) {
             continue;
         }
@@ -220,7 +220,7 @@ fn remove_nominated(fields: &mut Fields, upgrade: bool) -> Result<(), Refusal> {
             FieldName::XForwardedFor | FieldName::XForwardedHost | FieldName::XForwardedProto => {
                 return Err(Refusal::Nomination);
             }
-            // These are hop-by-hop anyway, or frame the message.
+            // These are hop-by-hop anyway, or part of the framing.
             FieldName::Connection
             | FieldName::ContentLength
             | FieldName::Te
@@ -257,7 +257,7 @@ fn normalize_path(head: &mut RequestHead, manager: &ConnectionManager) -> Result
     if target.first() != Some(&b'/') {
         //= rfc9110#9.3.7
         // "An OPTIONS request with an asterisk ("*") as the request target applies to the server in
-        // general rather than to a specific resource." No route could lead it anywhere.
+        // general rather than to a specific resource." So it is not routed.
         return Err(if target == b"*" { Refusal::Asterisk } else { Refusal::NotAPath });
     }
     match path::normalize(target, &manager.path) {
@@ -306,8 +306,8 @@ fn strip_host(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) 
     }
 }
 
-/// RFC 9110 §10.1.4 makes `TE` a matter of this hop; `trailers` is all that is passed on. Envoy lets
-/// an empty one pass.
+/// `TE` is hop-by-hop (RFC 9110 §10.1.4); only `trailers` is forwarded. As in Envoy, so is an empty
+/// value.
 fn sanitize_te(fields: &mut Fields) {
     if fields.get(FieldName::Te).is_none_or(<[u8]>::is_empty) {
         return;
@@ -319,7 +319,6 @@ fn sanitize_te(fields: &mut Fields) {
     }
 }
 
-/// Who the client is.
 struct Client {
     address: SocketAddr,
     internal: bool,
@@ -348,7 +347,7 @@ fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer)
     Client { address: named.unwrap_or(peer.remote), internal }
 }
 
-/// The address at this place of `x-forwarded-for`, counted from its end.
+/// The address at a position of `x-forwarded-for`, counted from the end.
 fn forwarded_for(fields: &Fields, from_end: usize) -> Option<SocketAddr> {
     let value = fields.get(FieldName::XForwardedFor)?;
     let text = value.rsplit(|&byte| byte == b',').nth(from_end)?.trim_ascii();
@@ -358,19 +357,19 @@ fn forwarded_for(fields: &Fields, from_end: usize) -> Option<SocketAddr> {
 
 fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer: &Peer) {
     let remote = peer.remote.ip();
-    // Envoy: the other addresses of a loopback interface are like any.
+    // As in Envoy, only these two addresses count as loopback.
     let is_loopback = remote == Ipv4Addr::LOCALHOST || remote == Ipv6Addr::LOCALHOST;
     let address = if is_loopback { local_address.unwrap_or(remote) } else { remote };
     let mut room = [0; ADDRESS_TEXT_MAX];
     fields.join(FieldName::XForwardedFor, b",", text_of(address, &mut room));
 }
 
-/// The scheme, `x-forwarded-proto` and `x-forwarded-port`. Envoy: where the scheme that is told is
-/// empty there is none, whatever the target says.
+/// Determines the scheme, and sets `x-forwarded-proto` and `x-forwarded-port`. As in Envoy, an empty
+/// `x-forwarded-proto` means that there is no scheme, whatever the target says.
 fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) -> Option<Scheme> {
     let by_connection = if peer.tls { Scheme::Https } else { Scheme::Http };
     let fields = &mut head.fields;
-    // Nobody trusted stands in front of us: what it says of itself does not count.
+    // No trusted proxy is in front of this one: the fields of the request do not count.
     let distrusted = manager.client.use_remote_address && manager.client.xff_num_trusted_hops == 0;
     let claimed = match fields.get(FieldName::XForwardedProto) {
         Some(b"") if !distrusted => None,
@@ -404,7 +403,7 @@ fn set_forwarded_proto(fields: &mut Fields, scheme: Scheme) {
     }
 }
 
-/// Removes what an outsider may not say.
+/// Removes fields that an external client must not set.
 fn remove_untrusted(fields: &mut Fields, client: &Client, edge: bool) {
     if client.internal {
         fields.set(FieldName::XEnvoyInternal, b"true");
@@ -413,7 +412,7 @@ fn remove_untrusted(fields: &mut Fields, client: &Client, edge: bool) {
     }
 }
 
-/// Says who we are, and at the edge who the client is.
+/// Adds fields that identify the proxy, and at the edge the client.
 fn add_proxy_fields(fields: &mut Fields, client: &Client, edge: bool, manager: &ConnectionManager) {
     if let Some(us) = &manager.user_agent {
         add_user_agent(fields, us);
@@ -428,7 +427,7 @@ fn add_proxy_fields(fields: &mut Fields, client: &Client, edge: bool, manager: &
     }
 }
 
-/// As Envoy, a name that is empty is told all the same, a node's is not.
+/// As in Envoy, the service cluster is sent even if it is empty, the service node is not.
 fn add_user_agent(fields: &mut Fields, us: &UserAgent) {
     fields.set(FieldName::XEnvoyDownstreamServiceCluster, &us.service_cluster);
     if fields.get(FieldName::UserAgent).is_none_or(<[u8]>::is_empty) {
@@ -459,7 +458,7 @@ fn request_id(
             fields.set_line(&Line::of_bytes(FieldName::XRequestId, line));
         }
         Some(id) => {
-            // Envoy: whether there is a trace is not for a client outside to say.
+            // As in Envoy, an external client must not request a trace.
             if edge && let Ok(mut id) = <[u8; 36]>::try_from(id) {
                 put(&mut id, 14, [b'4']);
                 fields.set(FieldName::XRequestId, &id);
@@ -468,8 +467,8 @@ fn request_id(
     }
 }
 
-/// Writes a random UUID (RFC 9562 §5.4). Its 15th character is 4, which to Envoy also says that no
-/// trace was asked for.
+/// Writes a random UUID (RFC 9562 §5.4). Its 15th character is 4, which in Envoy also means that no
+/// trace was requested.
 fn uuid_v4(high: u64, low: u64, text: &mut [u8; 36]) {
     let high = high & !0xf000 | 0x4000;
     let low = low & !(0b11 << 62) | 0b10 << 62;
@@ -485,8 +484,8 @@ fn uuid_v4(high: u64, low: u64, text: &mut [u8; 36]) {
 
 #[inline]
 fn put<const N: usize>(text: &mut [u8; 36], at: usize, digits: [u8; N]) {
-    if let Some(place) = text.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        *place = digits;
+    if let Some(chunk) = text.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *chunk = digits;
     }
 }
 
@@ -495,14 +494,14 @@ const fn halves([a, b, c, d, e, f, g, h]: [u8; 8]) -> [[u8; 4]; 2] {
     [[a, b, c, d], [e, f, g, h]]
 }
 
-/// The eight hexadecimal digits of a number of 32 bits, all at once.
+/// The eight hexadecimal digits of a 32-bit number, computed in parallel.
 #[inline]
 fn hex(number: u64) -> [u8; 8] {
-    // One nibble to a byte, the highest first in memory.
+    // One nibble per byte, the highest first in memory.
     let pairs = (number | number << 16) & 0x0000_ffff_0000_ffff;
     let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
     let nibbles = (bytes | bytes << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 in each byte that needs a letter.
+    // 1 in each byte whose digit is a letter.
     let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
     (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
@@ -518,7 +517,7 @@ fn is_grpc(fields: &Fields) -> bool {
 
 fn text_of(address: IpAddr, room: &mut [u8; ADDRESS_TEXT_MAX]) -> &[u8] {
     let mut rest = room.as_mut_slice();
-    // It fits; if it did not, it would be cut short.
+    // It always fits; otherwise it would be truncated.
     let fits = write!(rest, "{address}");
     debug_assert!(fits.is_ok(), "an address is longer than ADDRESS_TEXT_MAX");
     let left = rest.len();
@@ -528,18 +527,18 @@ fn text_of(address: IpAddr, room: &mut [u8; ADDRESS_TEXT_MAX]) -> &[u8] {
 /// The longest text of an IPv6 address with an IPv4 address in it.
 const ADDRESS_TEXT_MAX: usize = 46;
 
-/// Members of `Connection` that name no field that is left.
+/// Members of `Connection` that name no field to remove.
 const USUAL_MEMBERS: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
 
-/// So many members of `Connection` are refused, as in Envoy.
+/// A request with this many members of `Connection` is rejected, as in Envoy.
 const NOMINATIONS_MAX: usize = 10;
 
-/// What no request keeps: what is for one hop, and what nobody but us may say, at the edge or not.
+/// Removed from every request: hop-by-hop fields, and those that only the proxy sets.
 const REMOVED: FieldSet = HOP_BY_HOP_OF_REQUESTS.with(&[FieldName::XEnvoyInternal]);
 
 const REMOVED_BUT_UPGRADE: FieldSet = HOP_BY_HOP_OF_UPGRADES.with(&[FieldName::XEnvoyInternal]);
 
-/// What steers Envoys behind us, and only internal clients may say.
+/// Fields that control Envoys upstream; only internal clients may set them.
 const CONTROL: FieldSet = FieldSet::of(&[
     FieldName::XEnvoyExpectedRqTimeoutMs,
     FieldName::XEnvoyForceTrace,
@@ -558,7 +557,7 @@ const CONTROL: FieldSet = FieldSet::of(&[
     FieldName::XEnvoyUpstreamStreamDurationMs,
 ]);
 
-/// What, at the edge, nobody but us may have said.
+/// At the edge also fields that only the proxy sets.
 const EDGE_CONTROL: FieldSet = CONTROL.with(&[
     FieldName::XEnvoyDecoratorOperation,
     FieldName::XEnvoyDownstreamServiceCluster,

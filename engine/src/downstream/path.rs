@@ -1,24 +1,24 @@
-//! Normalisation of the path of a request target, as Envoy 1.40 does it; the query is not touched.
+//! Normalisation of the path of a request target, as in Envoy 1.40; the query is not changed.
 
 use super::connection_manager::{EscapedSlashes, PathRules};
 
-/// What became of a target.
+/// The outcome of a normalisation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Normalized {
-    /// It is as it was.
+    /// The target is unchanged.
     Unchanged,
-    /// The request goes on with this target.
+    /// The request continues with this target.
     Changed(Vec<u8>),
-    /// The client is to ask for this target.
+    /// The client is redirected to this target.
     Redirect(Vec<u8>),
-    /// The request is refused.
+    /// The request is rejected.
     Refused,
 }
 
 /// Applies the rules to a target that begins with a slash.
 #[inline]
 pub(crate) fn normalize(target: &[u8], rules: &PathRules) -> Normalized {
-    // A fragment never leaves a client; who sends one hopes that we and the origin differ on it.
+    // Clients do not send fragments; one that does hopes that proxy and origin treat it differently.
     let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
     let (path, query) = target.split_at(end);
     if !query.is_empty() && memchr::memchr(b'#', query).is_some() {
@@ -35,7 +35,7 @@ pub(crate) fn normalize(target: &[u8], rules: &PathRules) -> Normalized {
     }
 }
 
-/// Applies the rules where one of them finds something, in the path that ends at `end`.
+/// Applies the rules to the path, which ends at `end`, when at least one of them applies.
 #[cold]
 fn changed(target: &[u8], end: usize, unescape: bool, rules: &PathRules) -> Normalized {
     let (path, query) = target.split_at(end);
@@ -62,17 +62,17 @@ fn changed(target: &[u8], end: usize, unescape: bool, rules: &PathRules) -> Norm
     if path == target { Normalized::Unchanged } else { Normalized::Changed(path) }
 }
 
-/// Whether a path can be told at a glance to be canonical already.
+/// A quick check whether a path is canonical already.
 fn is_canonical(path: &[u8]) -> bool {
     memchr::memmem::find(path, b"/.").is_none()
         && !path.iter().any(|&byte| byte == b'%' || byte == b'\\' || is_escaped_by_us(byte))
 }
 
-/// Escapes of unreserved characters are decoded, characters that no path has are escaped, a
-/// backslash is a slash, dot segments are resolved. `None` for an escaped NUL.
+/// Escapes of unreserved characters are decoded, characters that are invalid in a path are escaped,
+/// backslashes become slashes, and dot segments are resolved. `None` for an escaped NUL.
 ///
-/// A segment's parameters do not hide its dots: `..;x` is `..` to many an origin. Envoy sees that
-/// only where the dots are not escaped; here `%2e%2e;x` is `..` too.
+/// Parameters do not hide a dot segment: many origins treat `..;x` as `..`. Envoy detects that only
+/// if the dots are not escaped; here `%2e%2e;x` is `..` too.
 fn canonical(path: &[u8]) -> Option<Vec<u8>> {
     let decoded = decode_unreserved(path)?;
     let mut out = Vec::with_capacity(decoded.len());
@@ -150,7 +150,7 @@ fn unescape_slashes(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Several slashes become one; of a path of slashes only, Envoy leaves two.
+/// Consecutive slashes become one; of a path of slashes only, Envoy keeps two.
 fn merge_slashes(path: &[u8]) -> Vec<u8> {
     if memchr::memmem::find(path, b"//").is_none() {
         return path.to_vec();
@@ -233,7 +233,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_path_is_normalized_as_envoy_does() {
+    fn a_path_is_normalized_as_in_envoy() {
         let rules = PathRules { normalize: true, ..PathRules::default() };
         for (target, wanted) in CANONICAL {
             assert_eq!(outcome(target, &rules), ("on", (*wanted).to_owned()), "{target}");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_normalized_stays_as_it_is() {
+    fn a_normalized_path_does_not_change() {
         let rules = PathRules { normalize: true, ..PathRules::default() };
         for (_, canonical) in CANONICAL.iter().filter(|(_, wanted)| !wanted.contains("%25")) {
             let again = normalize(canonical.as_bytes(), &rules);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_and_an_escaped_nul_are_refused() {
+    fn a_fragment_and_an_escaped_nul_are_rejected() {
         let rules = PathRules { normalize: true, ..PathRules::default() };
         assert_eq!(normalize(b"/%00", &rules), Normalized::Refused);
         assert_eq!(normalize(b"/a#b", &PathRules::default()), Normalized::Refused);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_slash_is_kept_refused_unescaped_or_redirected() {
+    fn an_escaped_slash_is_kept_rejected_unescaped_or_redirected() {
         let act = |escaped_slashes| PathRules { escaped_slashes, ..PathRules::default() };
         let all = PathRules {
             normalize: true,

@@ -1,4 +1,4 @@
-//! What reaches the origin of what a client sent, as Envoy 1.40 showed it.
+//! The head that the origin receives for the head that a client sent, as recorded with Envoy 1.40.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ fn a_plain_request_gets_a_scheme_and_an_id() {
 }
 
 #[test]
-fn the_client_is_believed_about_itself_where_we_are_not_the_edge() {
+fn the_client_is_trusted_if_the_proxy_is_not_at_the_edge() {
     let manager = ConnectionManager::default();
     assert_eq!(
         forwarded(
@@ -55,8 +55,8 @@ fn the_client_is_believed_about_itself_where_we_are_not_the_edge() {
 }
 
 #[test]
-fn an_outsider_does_not_steer_envoy() {
-    let steering = [
+fn an_external_client_does_not_control_envoy() {
+    let control = [
         "x-envoy-internal",
         "x-envoy-retriable-status-codes",
         "x-envoy-retriable-header-names",
@@ -83,7 +83,7 @@ fn an_outsider_does_not_steer_envoy() {
         "x-envoy-downstream-service-node",
     ];
     let harmless = ["x-envoy-foo", "x-envoy-original-method", "x-envoy-attempt-count"];
-    for name in steering {
+    for name in control {
         assert!(!passes(&ConnectionManager::default(), name), "{name}");
         assert!(!passes(&edge(), name), "{name} at the edge");
     }
@@ -132,7 +132,7 @@ fn the_edge_overrides_what_the_client_says() {
 }
 
 #[test]
-fn an_external_id_is_kept_at_the_edge_if_told_so() {
+fn an_external_id_is_kept_at_the_edge_if_configured() {
     let mut manager = edge();
     manager.request_id.preserve_external = true;
     assert!(
@@ -191,7 +191,7 @@ fn x_forwarded_proto_of_a_trusted_hop_is_kept() {
 }
 
 #[test]
-fn nobody_is_internal_unless_the_ranges_say_so() {
+fn no_client_is_internal_unless_the_ranges_say_so() {
     let ranges = vec![Cidr { address: [10, 0, 0, 0].into(), prefix_len: 8 }];
     let inside = ConnectionManager { internal_addresses: ranges, ..ConnectionManager::default() };
     let request = ["Host: h", "X-Forwarded-For: 10.1.1.1", "x-envoy-max-retries: 3"];
@@ -235,7 +235,7 @@ fn repeated_fields_that_envoy_joins_are_joined() {
 }
 
 #[test]
-fn hop_by_hop_fields_stay_behind() {
+fn hop_by_hop_fields_are_removed() {
     let lines = forwarded(
         &ConnectionManager::default(),
         &[
@@ -263,7 +263,7 @@ fn hop_by_hop_fields_stay_behind() {
 }
 
 #[test]
-fn what_proxies_say_is_not_for_a_client_to_remove() {
+fn a_client_cannot_remove_fields_of_proxies() {
     for name in ["x-forwarded-for", "X-Forwarded-Host", "x-forwarded-proto", ":path"] {
         let request = ["Host: h".to_owned(), format!("Connection: {name}")];
         let request: Vec<&str> = request.iter().map(String::as_str).collect();
@@ -276,7 +276,7 @@ fn what_proxies_say_is_not_for_a_client_to_remove() {
 }
 
 #[test]
-fn what_an_upgrade_needs_is_left_unless_it_is_to_h2c() {
+fn upgrade_fields_are_kept_unless_it_is_h2c() {
     let manager = ConnectionManager::default();
     let upgrade = ["Host: h", "Connection: keep-alive, Upgrade", "Upgrade: WebSocket"];
     let (found, lines) = facts(&manager, &upgrade);
@@ -288,7 +288,7 @@ fn what_an_upgrade_needs_is_left_unless_it_is_to_h2c() {
 }
 
 #[test]
-fn a_request_without_a_host_is_refused() {
+fn a_request_without_a_host_is_rejected() {
     assert_eq!(refused(&ConnectionManager::default(), &[]), Refusal::MissingHost);
     let manager = ConnectionManager {
         limits: HeadLimits { accept_http_10: true, ..HeadLimits::default() },
@@ -301,7 +301,7 @@ fn a_request_without_a_host_is_refused() {
 }
 
 #[test]
-fn a_target_that_is_no_path_is_not_found() {
+fn a_target_that_is_not_a_path_is_not_found() {
     let manager = ConnectionManager {
         limits: HeadLimits { allow_absolute_url: false, ..HeadLimits::default() },
         ..ConnectionManager::default()
@@ -315,7 +315,7 @@ fn a_target_that_is_no_path_is_not_found() {
 }
 
 #[test]
-fn a_port_and_a_dot_are_taken_off_the_host() {
+fn port_and_trailing_dot_are_stripped_from_the_host() {
     let rules = |strip_port, strip_trailing_dot| ConnectionManager {
         host: HostRules { strip_port, strip_trailing_dot },
         ..ConnectionManager::default()
@@ -343,7 +343,7 @@ fn a_port_and_a_dot_are_taken_off_the_host() {
 }
 
 #[test]
-fn fields_with_underscores_are_allowed_refused_or_dropped() {
+fn fields_with_underscores_are_allowed_rejected_or_dropped() {
     let rules = |underscores| ConnectionManager { underscores, ..ConnectionManager::default() };
     let request = ["Host: h", "X_A: 1", "X-B: 2"];
     assert_eq!(forwarded(&rules(Underscores::Allow), &request)[1], "x_a: 1");
@@ -373,7 +373,7 @@ fn options_add_their_fields_in_envoys_order() {
 }
 
 #[test]
-fn the_scheme_is_told_by_the_target_or_a_field_and_by_no_word_that_is_none() {
+fn the_scheme_comes_from_the_target_or_a_field_unless_it_is_invalid() {
     for (target, proto, wanted) in [
         ("/", "HTTPS", Some(Scheme::Https)),
         ("/", "ftp", Some(Scheme::Http)),
@@ -392,7 +392,7 @@ fn the_scheme_is_told_by_the_target_or_a_field_and_by_no_word_that_is_none() {
 }
 
 #[test]
-fn an_address_of_the_loopback_interface_is_replaced_only_where_it_is_the_usual_one() {
+fn only_the_usual_loopback_addresses_are_replaced() {
     for (client, line) in [
         ("127.0.0.1", "x-forwarded-for: 192.0.2.2"),
         ("::1", "x-forwarded-for: 192.0.2.2"),
@@ -406,7 +406,7 @@ fn an_address_of_the_loopback_interface_is_replaced_only_where_it_is_the_usual_o
 }
 
 #[test]
-fn an_expectation_is_met_by_us() {
+fn the_proxy_answers_an_expectation() {
     let request = ["Host: h", "Expect: 100-Continue"];
     let (found, lines) = facts(&ConnectionManager::default(), &request);
     assert!(found.expects_continue);

@@ -15,11 +15,9 @@ use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
 
-/// Compiles the options of a connection manager; its routes and its stats are the listener's. `node`
-/// is who we are.
-///
-/// `None` if nothing could be made of it; whatever is wrong is in `problems`.
-#[expect(clippy::too_many_lines, reason = "a line or two for each field of the schema")]
+/// Compiles the options of a connection manager; the listener compiles its routes and stats. `node`
+/// is the identity of the proxy. Errors are added to `problems`.
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub fn compile(
     manager: &config::HttpConnectionManager,
     node: &Node,
@@ -154,7 +152,7 @@ pub fn compile(
     Some(compiled)
 }
 
-/// The options of the router that the data plane asks.
+/// The options of the router that the data plane uses.
 #[derive(Debug, Default)]
 struct Router {
     suppress_envoy_headers: bool,
@@ -162,7 +160,7 @@ struct Router {
     respect_expected_rq_timeout: bool,
 }
 
-/// The router is the one filter there is.
+/// The router is the only HTTP filter.
 fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> Router {
     let why = "Corvoy needs exactly one HTTP filter: envoy.filters.http.router";
     match filters {
@@ -177,7 +175,7 @@ fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) ->
 
 fn http_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) -> Router {
     let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
-    // A filter that is known is as good as one that must be.
+    // The filter is supported, so it does not matter whether it is optional.
     let _ = is_optional;
     if *disabled {
         problems.error(&at.field("disabled"), "the router cannot be disabled");
@@ -187,7 +185,8 @@ fn http_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) 
         None => return Router::default(),
         Some(config::Any::Router(options)) => options,
         Some(_) => {
-            problems.error(&at, "the only HTTP filter of Corvoy is envoy.filters.http.router");
+            let why = "Corvoy supports only one HTTP filter: envoy.filters.http.router";
+            problems.error(&at, why);
             return Router::default();
         }
     };
@@ -245,7 +244,7 @@ fn client(
     }
 }
 
-/// The address that this machine would have towards others; asking sends nothing.
+/// The address from which this machine reaches other networks. Sends no packet.
 fn local_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
     socket.connect(("192.0.2.1", 9)).ok()?;
@@ -258,7 +257,7 @@ fn internal_addresses(
     problems: &mut Problems,
 ) -> Vec<Cidr> {
     let Some(ranges) = ranges else { return Vec::new() };
-    // There is no listener on a unix socket whose clients could be internal.
+    // Without effect: there are no listeners on unix sockets.
     let config::InternalAddressConfig { unix_sockets: _, cidr_ranges } = ranges;
     if cidr_ranges.is_empty() {
         return Cidr::PRIVATE.to_vec();
@@ -273,7 +272,7 @@ fn internal_addresses(
                 prefix_len: prefix_len.map_or(0, |len| u8::try_from(len).unwrap_or(u8::MAX)),
             }),
             Err(_) => {
-                let message = format!("'{address_prefix}' is no IP address");
+                let message = format!("'{address_prefix}' is not an IP address");
                 problems.error(&at.index(index).field("address_prefix"), message);
             }
         }
@@ -281,7 +280,7 @@ fn internal_addresses(
     compiled
 }
 
-/// What `match_upstream` changes is a pseudo-header, which HTTP/1 does not have.
+/// `match_upstream` has no effect: it changes a pseudo-header, which HTTP/1 does not have.
 fn scheme(
     transformation: Option<&config::SchemeHeaderTransformation>,
     at: &Path,
@@ -306,7 +305,7 @@ fn strip_port(matching: bool, any: bool, at: &Path, problems: &mut Problems) -> 
         (true, false) => StripPort::Matching,
         (false, true) => StripPort::Any,
         (true, true) => {
-            let message = "strip_matching_host_port and strip_any_host_port exclude each other";
+            let message = "strip_matching_host_port and strip_any_host_port cannot be set together";
             problems.error(&at.field("strip_any_host_port"), message);
             StripPort::Any
         }
@@ -325,8 +324,7 @@ fn escaped_slashes(action: config::PathWithEscapedSlashesAction) -> EscapedSlash
     }
 }
 
-/// The three that depend on the client's certificate sanitise where there is none, and without TLS
-/// there is none.
+/// Without TLS there is no client certificate, and then the modes that depend on one sanitize.
 fn forwards_client_cert(details: config::ForwardClientCertDetails) -> bool {
     use config::ForwardClientCertDetails as Details;
     match details {
@@ -423,11 +421,11 @@ fn http1(
         enable_trailers,
         allow_chunked_length,
         override_stream_error_on_invalid_http_message,
-        // Envoy reads it for requests to hosts only.
+        // Envoy uses it only for upstream requests.
         send_fully_qualified_url: _,
         allow_custom_methods,
     } = options;
-    // Of the two the more special one counts.
+    // The more specific option takes precedence.
     if override_stream_error_on_invalid_http_message.is_some() {
         compiled.bad_request = bad_request(*override_stream_error_on_invalid_http_message);
     }
@@ -464,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_arrives() {
+    fn options_that_are_set_are_compiled() {
         let (manager, errors) = compiled(|manager| {
             manager.use_remote_address = Some(true);
             manager.stream_idle_timeout = Some(Duration::ZERO);
@@ -489,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_done_is_refused_by_name() {
+    fn unsupported_options_are_rejected_by_name() {
         let (_, errors) = compiled(|manager| {
             manager.codec_type = config::CodecType::Http2;
             manager.http_protocol_options = Some(config::Http1ProtocolOptions {

@@ -1,4 +1,4 @@
-//! The options of one `HttpConnectionManager`, compiled: what the data plane asks per request.
+//! The compiled options of one `HttpConnectionManager`, as the data plane reads them per request.
 
 mod compile;
 
@@ -16,72 +16,72 @@ pub use compile::compile;
 /// One HTTP connection manager. Its defaults are Envoy's.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionManager {
-    /// What is accepted of a request's head.
+    /// The limits on request heads.
     pub limits: HeadLimits,
-    /// The rules for the address of the client.
+    /// How the address of the client is determined.
     pub client: ClientAddress,
-    /// Peers in these ranges are internal: their `x-envoy-*` fields are believed.
+    /// Clients in these ranges are internal: their `x-envoy-*` fields are trusted.
     pub internal_addresses: Vec<Cidr>,
     /// Whether `x-forwarded-port` is added.
     pub append_x_forwarded_port: bool,
-    /// `scheme_header_transformation`: overrides what the connection says.
+    /// `scheme_header_transformation`: overrides the scheme of the connection.
     pub scheme: Option<Scheme>,
-    /// The value added to `via`, of requests and responses; empty for none.
+    /// The value added to `via` of requests and responses; empty: none.
     pub via: Vec<u8>,
-    /// Who we are, for hosts that are to know; none: they are not.
+    /// `add_user_agent`; `None`: off.
     pub user_agent: Option<UserAgent>,
     /// The rules for `x-request-id`.
     pub request_id: RequestIds,
-    /// What is done to a path before routes are looked at.
+    /// How a path is normalized before routing.
     pub path: PathRules,
-    /// What is done to `Host` before routes are looked at.
+    /// How `Host` is normalized before routing.
     pub host: HostRules,
-    /// What is done to fields with an underscore in the name.
+    /// What happens to fields with an underscore in the name.
     pub underscores: Underscores,
-    /// The host of an HTTP/1.0 request that names none; empty for none.
+    /// The host of an HTTP/1.0 request without one; empty: none.
     pub default_host_for_http_10: Vec<u8>,
     /// The protocols that a request may upgrade to.
     pub upgrades: Upgrades,
-    /// Whether trailers are passed on, those of requests and of answers.
+    /// Whether trailers of requests and responses are forwarded.
     pub enable_trailers: bool,
-    /// Whether `Expect: 100-continue` is left to the origin.
+    /// Whether `Expect: 100-continue` is forwarded to the origin.
     pub proxy_100_continue: bool,
-    /// Whether `x-forwarded-client-cert` is passed on.
+    /// Whether `x-forwarded-client-cert` is forwarded.
     pub forward_client_cert: bool,
     /// The rules for the head of a response.
     pub response: ResponseRules,
-    /// How the names of fields are written.
+    /// How field names are written.
     pub names: Names,
-    /// Whether the router leaves out the `x-envoy-*` headers that it adds.
+    /// Whether the router omits the `x-envoy-*` headers that it adds.
     pub suppress_envoy_headers: bool,
-    /// The `x-envoy-*` fields that must be valid where a client may say them.
+    /// The `x-envoy-*` fields that must be valid if the client may set them.
     pub strict_check_headers: Vec<FieldName>,
-    /// Whether `x-envoy-expected-rq-timeout-ms` of an Envoy before us is the timeout.
+    /// Whether `x-envoy-expected-rq-timeout-ms`, set by an Envoy in front, is the timeout.
     pub respect_expected_rq_timeout: bool,
-    /// What a bad request ends.
+    /// What an invalid request ends.
     pub bad_request: BadRequest,
-    /// What is made of local replies.
+    /// How local replies are rewritten.
     pub reply_rewrite: ReplyRewrite,
     /// The timers.
     pub timeouts: Timeouts,
-    /// After so many requests on a connection it is closed.
+    /// How many requests a connection serves before it is closed.
     pub max_requests_per_connection: Option<u32>,
 }
 
 /// Where the address of the client comes from, and what `x-forwarded-for` becomes.
 #[derive(Clone, Debug, Default)]
 pub struct ClientAddress {
-    /// The peer is the client, or a proxy in front of us that is counted in the trusted hops.
+    /// The peer is the client, or a proxy that counts as a trusted hop.
     pub use_remote_address: bool,
-    /// So many proxies in front of us are believed about `x-forwarded-for`.
+    /// How many proxies in front of this one are trusted with `x-forwarded-for`.
     pub xff_num_trusted_hops: usize,
-    /// `x-forwarded-for` is left as it came.
+    /// `x-forwarded-for` is not changed.
     pub skip_xff_append: bool,
-    /// The address of this machine, which Envoy puts in place of a loopback peer.
+    /// The address of this machine, which Envoy substitutes for a loopback peer.
     pub local_address: Option<IpAddr>,
 }
 
-/// `add_user_agent`: what hosts are told of the proxy in front of them.
+/// `add_user_agent`: how the proxy identifies itself to hosts.
 #[derive(Clone, Debug, Default)]
 pub struct UserAgent {
     /// `node.cluster`, or `--service-cluster`; also the user agent of a request without one.
@@ -90,12 +90,12 @@ pub struct UserAgent {
     pub service_node: Vec<u8>,
 }
 
-/// When a request gets an id.
+/// When `x-request-id` is generated.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestIds {
-    /// A request without one gets one.
+    /// Generate an id for a request without one.
     pub generate: bool,
-    /// The id of an external client at the edge is kept.
+    /// At the edge, keep the id of an external client.
     pub preserve_external: bool,
 }
 
@@ -105,41 +105,41 @@ impl Default for RequestIds {
     }
 }
 
-/// How a path is changed.
+/// How a path is normalized.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PathRules {
     /// Dot segments are resolved and unreserved characters decoded.
     pub normalize: bool,
-    /// Several slashes become one.
+    /// Consecutive slashes become one.
     pub merge_slashes: bool,
-    /// What `%2F` and `%5C` are.
+    /// What happens to `%2F` and `%5C`.
     pub escaped_slashes: EscapedSlashes,
 }
 
 /// `path_with_escaped_slashes_action`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum EscapedSlashes {
-    /// Left alone; what `IMPLEMENTATION_SPECIFIC_DEFAULT` is too.
+    /// They are kept; also `IMPLEMENTATION_SPECIFIC_DEFAULT`.
     #[default]
     KeepUnchanged,
-    /// The request is refused.
+    /// The request is rejected.
     Reject,
-    /// The client is sent to the path without them.
+    /// The client is redirected to the decoded path.
     UnescapeAndRedirect,
     /// They are decoded.
     UnescapeAndForward,
 }
 
-/// How `Host` is changed.
+/// How `Host` is normalized.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostRules {
-    /// Which port is taken off.
+    /// Which port is removed.
     pub strip_port: StripPort,
-    /// Whether a dot at the end is taken off.
+    /// Whether a trailing dot is removed.
     pub strip_trailing_dot: bool,
 }
 
-/// Which port `Host` loses.
+/// Which port is removed from `Host`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum StripPort {
     /// None.
@@ -151,51 +151,51 @@ pub enum StripPort {
     Any,
 }
 
-/// `stream_error_on_invalid_http_message`: what ends with a request that is answered here with 400.
-/// One that cannot be understood always ends its connection.
+/// `stream_error_on_invalid_http_message`: what a request ends that gets a local 400. A request that
+/// cannot be parsed always ends its connection.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum BadRequest {
-    /// Its connection.
+    /// The connection.
     #[default]
     EndsConnection,
-    /// Nothing but itself.
+    /// Only the request.
     EndsItself,
 }
 
 /// The timers of a connection and its requests; `None` never fires.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// How long a connection may have no request.
+    /// How long a connection may be idle.
     pub idle: Option<Duration>,
-    /// How old a connection may be.
+    /// The maximum age of a connection.
     pub max_connection_duration: Option<Duration>,
-    /// What becomes of a connection that is too old and has no request.
+    /// What happens to a connection that reaches that age while it is idle.
     pub idle_expiry: IdleExpiry,
-    /// How long a request and its answer may take.
+    /// How long a request and its response may take.
     pub max_stream_duration: Option<Duration>,
-    /// How long nothing may move on a request.
+    /// How long an exchange may make no progress.
     pub stream_idle: Option<Duration>,
     /// How long a request may take to arrive.
     pub request: Option<Duration>,
-    /// How long a request's head may take to arrive.
+    /// How long a request head may take to arrive.
     pub request_headers: Option<Duration>,
-    /// How long a closed connection waits for the client's end.
+    /// How long a lingering close waits for the client to close.
     pub delayed_close: Option<Duration>,
-    /// How long a client that has half-closed may wait for its origin before it has left; 0: not at all.
-    /// The runtime key `corvoy.http.half_close_grace_ms`.
+    /// How long a half-closed client may wait for its origin before it counts as disconnected; 0: not at
+    /// all. The runtime key `corvoy.http.half_close_grace_ms`.
     pub half_close_grace: Duration,
-    /// How long a connection that is to end still takes requests.
+    /// `drain_timeout`: how long a connection that has been idle for too long still accepts requests.
     pub drain: Duration,
 }
 
-/// `http1_safe_max_connection_duration`: what becomes of a connection that has reached its age while
-/// it has no request, but has had one.
+/// `http1_safe_max_connection_duration`: what happens to a connection that reaches its maximum age
+/// while it is idle, after at least one request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum IdleExpiry {
-    /// It is closed. A request may be on its way and is then lost.
+    /// It is closed. A request that is in flight at that moment is lost.
     #[default]
     Close,
-    /// It stays, and the answer to its next request tells the client to leave.
+    /// It stays open; the response to its next request carries `connection: close`.
     AfterNextResponse,
 }
 
@@ -221,12 +221,12 @@ impl Default for Timeouts {
 pub struct Cidr {
     /// An address of the range.
     pub address: IpAddr,
-    /// How many leading bits all addresses of the range share.
+    /// The number of leading bits that the addresses of the range share.
     pub prefix_len: u8,
 }
 
 impl Cidr {
-    /// The private networks of RFC 1918 and RFC 4193 and the loopback addresses, as Envoy has them.
+    /// The private networks of RFC 1918 and RFC 4193 and the loopback addresses, as in Envoy.
     pub const PRIVATE: [Self; 6] = [
         Self { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), prefix_len: 8 },
         Self { address: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix_len: 12 },
@@ -236,7 +236,7 @@ impl Cidr {
         Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_len: 128 },
     ];
 
-    /// Whether the address is in the range. An IPv4 address is in no range of IPv6.
+    /// Whether the address is in the range. An IPv4 address is in no IPv6 range.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
@@ -252,14 +252,14 @@ impl Cidr {
     }
 }
 
-/// What is known of a connection before its first request.
+/// The addresses of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// The other end.
+    /// The remote address.
     pub remote: SocketAddr,
-    /// Our end.
+    /// The local address.
     pub local: SocketAddr,
-    /// Whether it is encrypted.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_holds_the_addresses_that_share_its_prefix() {
+    fn a_range_contains_the_addresses_that_share_its_prefix() {
         let range = |address: &str, prefix_len| Cidr { address: ip(address), prefix_len };
         assert!(range("10.0.0.0", 8).contains(ip("10.255.0.1")));
         assert!(!range("10.0.0.0", 8).contains(ip("11.0.0.1")));
