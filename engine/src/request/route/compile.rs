@@ -1,4 +1,4 @@
-//! A `RouteConfiguration` becomes a [`RouteTable`].
+//! Compiles a `RouteConfiguration` to a [`RouteTable`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHos
 use crate::request::retry::{self, RetryPolicy};
 use crate::stats::Registry;
 
-/// What the routes are given from outside their own message.
+/// What routes need from outside their own message.
 pub(crate) struct Context<'a> {
-    /// The index of a cluster in the snapshot.
+    /// Finds the index of a cluster in the snapshot by its name.
     pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
     pub(crate) validate_clusters: bool,
     pub(crate) direct_response_body_max: usize,
@@ -33,16 +33,16 @@ pub(crate) struct Levels {
     response: Arc<MutationLevel>,
 }
 
-/// What a virtual host says to each of its routes.
+/// What routes inherit from their virtual host.
 struct Inherited {
     retry: Option<RetryPolicy>,
     body_buffer_max: Option<u64>,
-    /// Its own and its configuration's.
+    /// Those of the virtual host and of the route configuration.
     levels: Vec<Levels>,
 }
 
-/// Compiles a route configuration. All that is wrong with it is told; the table is then not to be
-/// used. `cluster` gives the index of a cluster by its name.
+/// Compiles a route configuration and reports all its errors; with an error the table must not be
+/// used. `cluster` finds the index of a cluster by its name.
 pub fn route_table(
     schema: &config::RouteConfiguration,
     cluster: &dyn Fn(&str) -> Option<usize>,
@@ -65,7 +65,7 @@ pub fn route_table(
         ignore_path_parameters_in_path_matching,
     } = schema;
     not_implemented(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
-    // Envoy: 0 is no limit.
+    // As in Envoy, 0 is no limit.
     let body_max = match max_direct_response_body_size_bytes {
         None if !problems.is_left_out(&at.field("max_direct_response_body_size_bytes")) => u32::MAX,
         None => 4096,
@@ -89,13 +89,13 @@ pub fn route_table(
     let mut domains = DomainsBuilder::default();
     let mut names = HashSet::new();
     let mut hosts = Vec::with_capacity(virtual_hosts.len());
-    for (place, schema) in virtual_hosts.iter().enumerate() {
-        let at = at.index(place);
+    for (index, schema) in virtual_hosts.iter().enumerate() {
+        let at = at.index(index);
         if !names.insert(&schema.name) {
-            let message = format!("another virtual host has the name '{}' too", schema.name);
+            let message = format!("another virtual host is also named '{}'", schema.name);
             problems.warn(&at.field("name"), message);
         }
-        add_domains(&mut domains, &schema.domains, place, name, &at.field("domains"), problems);
+        add_domains(&mut domains, &schema.domains, index, name, &at.field("domains"), problems);
         hosts.push(virtual_host(schema, &levels, &context, registry, &at, problems));
     }
     RouteTable {
@@ -107,7 +107,7 @@ pub fn route_table(
     }
 }
 
-/// Tells that a field is set that Corvoy does not have.
+/// Reports a field that is set and not implemented.
 pub(crate) fn not_implemented(is_set: bool, field: &str, at: &Path, problems: &mut Problems) {
     if is_set {
         problems.not_implemented(&at.field(field), field);
@@ -115,7 +115,7 @@ pub(crate) fn not_implemented(is_set: bool, field: &str, at: &Path, problems: &m
 }
 
 impl Upgrades {
-    /// Lists what an `upgrade_configs` at `at` says.
+    /// Adds an item of the `upgrade_configs` at `at`.
     pub(crate) fn add(
         &mut self,
         protocol: &str,
@@ -281,8 +281,8 @@ fn entry(
     Some(Entry { conditions, choice })
 }
 
-/// One route for each cluster that the action may choose. Envoy: what a weighted cluster says of
-/// headers is applied before all else, also where the most specific is to have the last word.
+/// One route per cluster that the action may choose. As in Envoy, the header mutations of a
+/// weighted cluster are applied first, even if the most specific ones are to win.
 fn forward_choice(
     forward: ForwardAction,
     levels: &[Levels],
@@ -330,7 +330,7 @@ fn route_match(
     let literal = |text: &str| Literal::new(text, *case_sensitive == Some(false));
     let path = if let Some(text) = prefix {
         if !text.is_empty() && !text.starts_with('/') {
-            let message = "a path begins with '/': this route never matches";
+            let message = "paths begin with '/', so this route never matches";
             problems.warn(&at.field("prefix"), message);
         }
         Some(PathMatch::Prefix(literal(text)))
@@ -365,7 +365,7 @@ fn route_match(
 }
 
 impl Levels {
-    /// Of the message at `at`: what it adds and what it removes.
+    /// The headers to add and to remove of the message at `at`.
     pub(crate) fn new(
         (request_add, request_remove): (&[config::HeaderValueOption], &[String]),
         (response_add, response_remove): (&[config::HeaderValueOption], &[String]),
@@ -380,14 +380,14 @@ impl Levels {
         }
     }
 
-    /// That the host is this one.
+    /// A level that sets the host.
     pub(crate) fn host(host: &str) -> Self {
         let request = MutationLevel { host: Some(host.as_bytes().into()), ..Default::default() };
         Self { request: Arc::new(request), response: Arc::default() }
     }
 }
 
-/// In the order they are applied.
+/// In the order in which they are applied.
 fn mutations(levels: &[Levels], side: fn(&Levels) -> &Arc<MutationLevel>) -> HeaderMutations {
     HeaderMutations::new(levels.iter().map(|levels| Arc::clone(side(levels))))
 }

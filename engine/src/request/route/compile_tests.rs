@@ -1,4 +1,4 @@
-//! Whole route tables, from JSON to the answer for a request.
+//! Whole route tables, from JSON to the result for a request.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ fn redirect(route: &Route) -> &Redirect {
 }
 
 #[test]
-fn what_envoy_refuses_is_refused_with_its_path() {
+fn what_envoy_rejects_is_rejected_with_its_path() {
     let vhosts = |domains: Value| {
         let host = |domains: &Value| json!({"name": "a", "domains": domains});
         let hosts: Vec<_> = domains.as_array().unwrap().iter().map(host).collect();
@@ -132,33 +132,33 @@ fn what_envoy_refuses_is_refused_with_its_path() {
     }
 }
 
-/// Where the only route of a table has errors.
-fn mistakes(route: &Value) -> Vec<String> {
+/// The paths of all errors of a table with one route.
+fn errors_of(route: &Value) -> Vec<String> {
     let (_, problems) = compiled(routes(json!([route])));
     let at = "virtual_hosts[0].routes[0].";
     problems.errors().map(|it| it.path.to_string().replacen(at, "", 1)).collect()
 }
 
-/// Headers to add, with three mistakes.
-fn wrong_additions() -> Value {
+/// Headers to add, with three errors.
+fn invalid_additions() -> Value {
     json!([{"header": {"key": "host", "value": "%NOPE%"}, "append": true,
         "append_action": "ADD_IF_ABSENT"}])
 }
 
-/// A substitution, with two mistakes.
-fn wrong_rewrite() -> Value {
+/// A substitution, with two errors.
+fn invalid_rewrite() -> Value {
     json!({"pattern": {"regex": "*"}, "substitution": "a b"})
 }
 
 #[test]
-fn one_route_reports_all_of_its_mistakes() {
+fn a_route_reports_all_of_its_errors() {
     let bad_regex = json!({"regex": "*"});
-    let rewrite = wrong_rewrite();
+    let rewrite = invalid_rewrite();
     assert_eq!(
-        mistakes(&json!({
+        errors_of(&json!({
             "match": {"safe_regex": bad_regex,
                 "headers": [{"name": "a", "string_match": {"safe_regex": bad_regex}}]},
-            "request_headers_to_add": wrong_additions(),
+            "request_headers_to_add": invalid_additions(),
             "response_headers_to_remove": [":status"],
             "stat_prefix": "x",
             "route": {
@@ -196,10 +196,10 @@ fn one_route_reports_all_of_its_mistakes() {
 }
 
 #[test]
-fn each_weighted_cluster_and_a_redirect_report_all_of_their_mistakes() {
+fn weighted_clusters_and_redirects_report_all_of_their_errors() {
     assert_eq!(
-        mistakes(&json!({"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
-            {"name": "nope", "host_rewrite_literal": "a b", "request_headers_to_add": wrong_additions()},
+        errors_of(&json!({"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
+            {"name": "nope", "host_rewrite_literal": "a b", "request_headers_to_add": invalid_additions()},
             {"name": "nowhere", "weight": 1, "response_headers_to_remove": ["host"]},
         ]}}})),
         [
@@ -214,8 +214,8 @@ fn each_weighted_cluster_and_a_redirect_report_all_of_their_mistakes() {
         ]
     );
     assert_eq!(
-        mistakes(&json!({"match": {"prefix": "/"}, "redirect": {"scheme_redirect": "a\nb",
-            "host_redirect": "a b", "regex_rewrite": wrong_rewrite()}})),
+        errors_of(&json!({"match": {"prefix": "/"}, "redirect": {"scheme_redirect": "a\nb",
+            "host_redirect": "a b", "regex_rewrite": invalid_rewrite()}})),
         [
             "redirect.scheme_redirect",
             "redirect.host_redirect",
@@ -225,9 +225,9 @@ fn each_weighted_cluster_and_a_redirect_report_all_of_their_mistakes() {
     );
 }
 
-/// Envoy takes both, and sends a request line of four words.
+/// Envoy accepts both, and sends a request line of four words.
 #[test]
-fn a_rewrite_with_white_space_is_refused() {
+fn a_rewrite_with_white_space_is_rejected() {
     let route = |route: Value| routes(json!([{"match": {"prefix": "/"}, "route": route}]));
     for (field, value) in [("prefix_rewrite", "/a b"), ("host_rewrite_literal", "a\tb")] {
         assert_eq!(errors(route(json!({"cluster": "echo", field: value}))).len(), 1, "{field}");
@@ -235,7 +235,7 @@ fn a_rewrite_with_white_space_is_refused() {
 }
 
 #[test]
-fn a_line_end_that_a_command_brings_is_a_space_in_a_header() {
+fn a_line_end_in_a_commands_result_becomes_a_space() {
     struct TwoLines;
     impl StreamInfo for TwoLines {
         fn start_time(&self) -> std::time::SystemTime {
@@ -254,7 +254,7 @@ fn a_line_end_that_a_command_brings_is_a_space_in_a_header() {
 }
 
 #[test]
-fn what_has_no_effect_is_warned_of() {
+fn what_has_no_effect_is_a_warning() {
     let (_, problems) = compiled(json!({"virtual_hosts": [
         {"name": "a", "domains": ["a"], "routes": [
             {"match": {"prefix": "foo"}, "route": {"cluster": "echo",
@@ -267,7 +267,7 @@ fn what_has_no_effect_is_warned_of() {
 }
 
 #[test]
-fn how_a_body_is_framed_is_not_for_a_route_to_say() {
+fn a_route_cannot_change_how_a_body_is_framed() {
     let add = json!([
         {"header": {"key": "Content-Length", "value": "3"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
         {"header": {"key": "transfer-encoding", "value": "chunked"}},
@@ -282,7 +282,7 @@ fn how_a_body_is_framed_is_not_for_a_route_to_say() {
 }
 
 #[test]
-fn the_first_route_in_declared_order_wins_also_behind_conditions() {
+fn the_first_route_in_declared_order_wins_also_with_conditions() {
     let table = sound(routes(json!([
         {"name": "header", "match": {"prefix": "/", "headers": [{"name": "x-a"}]},
             "route": {"cluster": "echo"}},
@@ -341,7 +341,7 @@ fn the_retry_policy_of_a_route_replaces_the_one_of_its_virtual_host() {
 }
 
 #[test]
-fn weights_share_the_requests_out() {
+fn weights_distribute_the_requests() {
     let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {
         "weighted_clusters": {"clusters": [
             {"name": "echo", "weight": 25},
@@ -353,7 +353,7 @@ fn weights_share_the_requests_out() {
 }
 
 #[test]
-fn a_header_that_comes_once_draws_the_weighted_cluster() {
+fn a_header_that_occurs_once_selects_the_weighted_cluster() {
     let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {
         "weighted_clusters": {"header_name": "x-random", "clusters": [
             {"name": "echo", "weight": 1}, {"name": "other", "weight": 1}]}}}])));
@@ -365,7 +365,7 @@ fn a_header_that_comes_once_draws_the_weighted_cluster() {
 }
 
 #[test]
-fn an_empty_exact_match_fits_every_value_but_one_of_a_string_match_does_not() {
+fn an_empty_exact_match_matches_every_value_but_one_in_a_string_match_does_not() {
     let fits = |condition: Value| {
         let mut matcher = json!({"name": "x-a"});
         matcher.as_object_mut().unwrap().extend(condition.as_object().unwrap().clone());
@@ -380,7 +380,7 @@ fn an_empty_exact_match_fits_every_value_but_one_of_a_string_match_does_not() {
 }
 
 #[test]
-fn an_unknown_cluster_is_answered_where_the_configuration_allows_it() {
+fn an_unknown_cluster_gets_a_local_reply_where_the_configuration_allows_it() {
     let mut table = routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "nope",
         "cluster_not_found_response_code": "NOT_FOUND"}}]));
     table["validate_clusters"] = json!(false);
@@ -405,7 +405,7 @@ fn tls_is_required_of_all_or_of_external_clients() {
 }
 
 #[test]
-fn header_levels_apply_from_route_to_table_or_the_other_way_round_behind_a_weighted_cluster() {
+fn header_levels_apply_from_route_to_table_or_in_reverse_after_a_weighted_cluster() {
     let add = |value| json!([{"header": {"key": "x-v", "value": value}}]);
     let table = |wins: bool| {
         sound(json!({"most_specific_header_mutations_wins": wins,
@@ -428,9 +428,9 @@ fn header_levels_apply_from_route_to_table_or_the_other_way_round_behind_a_weigh
     assert_eq!(seen(true), ["x-v: cluster", "x-v: table", "x-v: host", "x-v: route"]);
 }
 
-/// Recorded from the real Envoy 1.40.0.
+/// Recorded from Envoy 1.40.0.
 #[test]
-fn additions_of_one_level_see_the_request_as_it_came_to_the_level() {
+fn additions_of_a_level_see_the_request_as_it_was_before_the_level() {
     let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
     "request_headers_to_remove": ["x-rm"],
     "request_headers_to_add": [
@@ -472,9 +472,9 @@ fn additions_of_one_level_see_the_request_as_it_came_to_the_level() {
     );
 }
 
-/// Recorded from the real Envoy 1.40.0.
+/// Recorded from Envoy 1.40.0.
 #[test]
-fn redirects_lead_where_envoys_lead() {
+fn redirects_have_envoys_location() {
     let rewrite = json!({"pattern": {"regex": "/re/(a*)"}, "substitution": "/x/\\1"});
     for (action, target, location) in [
         (json!({"https_redirect": true}), "/a?q=1", "https://t.test/a?q=1"),
@@ -502,7 +502,7 @@ fn redirects_lead_where_envoys_lead() {
 }
 
 #[test]
-fn a_redirect_keeps_the_port_of_the_host_unless_it_no_longer_fits() {
+fn a_redirect_keeps_the_port_of_the_host_unless_the_scheme_changes() {
     let location = |action: Value, host: &str, scheme: Scheme| {
         let table = sound(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
         let mut head = request("/", &[]);

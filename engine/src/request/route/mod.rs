@@ -1,11 +1,12 @@
-//! Which route a request takes: the virtual host by its host, then the first route in declared
-//! order that matches.
+//! Selects the route of a request: first the virtual host by its domains, then the first route in
+//! declared order that matches.
 //!
 //! The table is compiled from a `RouteConfiguration` (`compile.rs`), immutable, and shared by the
-//! shards. It decides and describes; forwarding and answering are done elsewhere. Neither lookup
-//! allocates or grows with the number of virtual hosts or of routes with a literal path.
+//! shards. It only selects and describes; forwarding and replying are done elsewhere. Neither
+//! lookup allocates, and their cost does not grow with the number of virtual hosts or of routes
+//! with a literal path.
 //!
-//! Invariant: what the index finds is what trying every route in turn would find.
+//! Invariant: the index finds the same route as trying every route in turn.
 
 use std::sync::Arc;
 
@@ -55,14 +56,14 @@ pub struct RouteTable {
 pub struct VirtualHost {
     /// Its name, for stats.
     pub name: Box<str>,
-    /// `vhost.<name>.vcluster.other.`: what no virtual cluster claims. Shown as dashboards expect
-    /// it; there are no virtual clusters yet that would make it count.
+    /// `vhost.<name>.vcluster.other.`: requests that match no virtual cluster. Only shown because
+    /// dashboards expect it: virtual clusters are not implemented, so it never counts.
     pub other: Arc<Scope<VirtualClusterStats>>,
-    /// Whether attempts carry `x-envoy-attempt-count` upstream.
+    /// Whether upstream requests carry `x-envoy-attempt-count`.
     pub include_request_attempt_count: bool,
-    /// Whether answers carry `x-envoy-attempt-count` downstream.
+    /// Whether responses to clients carry `x-envoy-attempt-count`.
     pub include_attempt_count_in_response: bool,
-    /// Whether a retry carries `x-envoy-is-timeout-retry`: did the attempt before it time out?
+    /// Whether a retry carries `x-envoy-is-timeout-retry`: whether the previous attempt timed out.
     pub include_is_timeout_retry_header: bool,
     require_tls: RequireTls,
     entries: Vec<Entry>,
@@ -78,26 +79,26 @@ enum RequireTls {
     None,
 }
 
-/// A route as it was declared: when it matches, and what then.
+/// A route as declared: its conditions and its action.
 #[derive(Debug)]
 struct Entry {
     conditions: RouteMatch,
     choice: Choice,
 }
 
-/// Most routes are one; weighted clusters make one for each cluster.
+/// One route, or one per weighted cluster.
 #[derive(Debug)]
 enum Choice {
     One(Box<Route>),
     Weighted {
-        /// Each with the sum of the weights up to and with its own.
+        /// Each with the sum of the weights up to and including its own.
         routes: Vec<(u64, Route)>,
-        /// The request header that brings the random number.
+        /// The request header that may provide the random number.
         random: Option<HeaderName>,
     },
 }
 
-/// When a route matches. All of it must hold.
+/// The conditions of a route. All must hold.
 #[derive(Clone, Debug)]
 pub struct RouteMatch {
     /// On the path without query.
@@ -110,47 +111,47 @@ pub struct RouteMatch {
     pub cookies: Vec<CookieMatcher>,
     /// Whether only gRPC requests match.
     pub grpc: bool,
-    /// A share of the requests.
+    /// Only this fraction of the requests matches.
     pub fraction: Option<Fraction>,
 }
 
-/// What a matched request gets.
+/// What happens with a request that matches.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// Its name, for logs; may be empty.
     pub name: Box<str>,
-    /// What the path matched; rewrites depend on it.
+    /// The path specifier that matched; rewrites depend on it.
     pub path: PathMatch,
-    /// What happens.
+    /// The action.
     pub action: Action,
-    /// What the upstream sees changed: of this route, its virtual host and its configuration.
+    /// Changes to the request headers: of this route, its virtual host and its route configuration.
     pub request_headers: HeaderMutations,
-    /// What the client sees changed, also in local replies.
+    /// Changes to the response headers, also of local replies.
     pub response_headers: HeaderMutations,
-    /// The most bytes of a request body that are kept for a retry; `None`: the buffer limit of
-    /// the connection.
+    /// The most bytes of a request body that are kept for a retry; `None`: the buffer limit of the
+    /// connection.
     pub body_buffer_max: Option<u64>,
 }
 
-/// The answer of the table.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'a> {
-    /// The route that matched first.
+    /// The first route that matches.
     Found {
         /// Its virtual host.
         virtual_host: &'a VirtualHost,
         /// The route.
         route: &'a Route,
     },
-    /// Neither virtual host nor route: 404, flag NR, details `route_not_found`.
+    /// No virtual host or no route matches: 404, flag NR, details `route_not_found`.
     NotFound,
     /// The virtual host requires TLS: 301 to [`tls_location`].
     TlsRequired,
 }
 
 impl RouteTable {
-    /// Finds the route of a request. `random` belongs to the request and decides its fractions
-    /// and weights, the same for every route it is tried on.
+    /// Finds the route of a request. `random` decides fractions and weights, and must be the same
+    /// for all decisions about one request.
     pub fn find(&self, head: &RequestHead, random: u64) -> Lookup<'_> {
         let Some(virtual_host) = self.virtual_host(head).filter(|_| head.scheme.is_some()) else {
             return Lookup::NotFound;
@@ -185,7 +186,7 @@ impl RouteTable {
 
 impl VirtualHost {
     fn requires_tls(&self, head: &RequestHead) -> bool {
-        // Envoy: what is told counts here, not the target.
+        // As in Envoy, `x-forwarded-proto` counts, not the scheme of the target.
         let is_secure = || head.fields.get(FieldName::XForwardedProto) == Some(b"https");
         let is_internal = || head.fields.get(FieldName::XEnvoyInternal) == Some(b"true");
         match self.require_tls {
@@ -196,8 +197,8 @@ impl VirtualHost {
     }
 
     fn route(&self, head: &RequestHead, path: &[u8], random: u64) -> Option<&Route> {
-        let matches = |place| {
-            let entry: Option<&Entry> = self.entries.get(place);
+        let matches = |index| {
+            let entry: Option<&Entry> = self.entries.get(index);
             entry.is_some_and(|entry| entry.conditions.matches(head, path, random))
         };
         let entry = self.entries.get(self.index.first(path, matches)?)?;
@@ -206,7 +207,7 @@ impl VirtualHost {
 }
 
 impl RouteMatch {
-    /// Whether a request with this path (without query) matches. What is literal in the path was
+    /// Whether a request with this path (without query) matches. Literal paths have already been
     /// compared by the index.
     fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
         //= envoy:config.route.v3.RouteMatch.connect_matcher
@@ -245,14 +246,14 @@ impl Choice {
     }
 }
 
-/// Writes the address that a client is sent to where TLS is required.
+/// Writes the `location` that a client is redirected to where TLS is required.
 pub fn tls_location(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(b"https://");
     out.extend_from_slice(head.authority().unwrap_or_default());
     out.extend_from_slice(head.target());
 }
 
-/// The scheme of a request that takes a route.
+/// The scheme of a request, `http` if it has none.
 pub fn scheme(head: &RequestHead) -> &'static [u8] {
     head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes()
 }

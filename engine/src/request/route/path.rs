@@ -1,15 +1,15 @@
-//! Which routes can match a path: the path part of a route's match, and the index over all of them.
+//! The path part of a route's match, and the index over the paths of all routes.
 //!
-//! The index answers in declared order, as if every route were tried in turn, but looks only at
-//! those whose literal text begins the path. What it cannot decide (headers, fractions, the body
-//! of a regular expression) the caller decides for each candidate, and the search goes on.
+//! The index returns the same route as trying every route in declared order, but only checks those
+//! whose literal text is a prefix of the path. Other conditions (headers, fractions, the rest of a
+//! regular expression) are checked by the caller for each candidate, and the search continues.
 
 use std::collections::BTreeMap;
 
 use super::matchers::FullRegex;
 use super::radix::Radix;
 
-/// The path specifier of a route's match. It sees the path without query and fragment.
+/// The path specifier of a route's match. It is applied to the path without query and fragment.
 #[derive(Clone, Debug)]
 pub enum PathMatch {
     /// `path`: the whole path.
@@ -20,7 +20,7 @@ pub enum PathMatch {
     SeparatedPrefix(Literal),
     /// `safe_regex`: the whole path.
     Regex(FullRegex),
-    /// `connect_matcher`: a CONNECT, whose target is an authority and no path.
+    /// `connect_matcher`: a CONNECT, whose target is an authority, not a path.
     Connect,
 }
 
@@ -61,7 +61,7 @@ impl Literal {
 }
 
 impl PathMatch {
-    /// Whether the index decides it alone.
+    /// Whether the index alone decides if it matches.
     pub(super) const fn is_literal(&self) -> bool {
         match self {
             Self::Exact(_) | Self::Prefix(_) | Self::SeparatedPrefix(_) => true,
@@ -95,7 +95,7 @@ impl PathMatch {
     }
 }
 
-/// All the routes of a virtual host, found by their path.
+/// An index over the paths of all routes of a virtual host.
 #[derive(Debug)]
 pub(super) struct PathIndex {
     case_sensitive: Radix<Candidates>,
@@ -112,7 +112,7 @@ struct Candidates {
 }
 
 impl PathIndex {
-    /// Routes are known by their place in `paths`, which is the declared order.
+    /// Routes are identified by their index in `paths`, which is the declared order.
     pub(super) fn new<'a>(paths: impl IntoIterator<Item = &'a PathMatch>) -> Self {
         let mut case_sensitive = BTreeMap::<Vec<u8>, Candidates>::new();
         let mut ignore_case = BTreeMap::<Vec<u8>, Candidates>::new();
@@ -123,9 +123,9 @@ impl PathIndex {
                 PathMatch::SeparatedPrefix(literal) => {
                     (literal, |candidates| &mut candidates.separated)
                 }
-                // The text that every match begins with; the expression itself is the caller's.
+                // The literal prefix of every match. The caller applies the expression.
                 PathMatch::Regex(regex) => (regex.literal(), |candidates| &mut candidates.prefix),
-                // Every target begins with nothing.
+                // The empty key is a prefix of every target.
                 PathMatch::Connect => {
                     case_sensitive.entry(Vec::new()).or_default().prefix.push(route);
                     continue;
@@ -137,8 +137,8 @@ impl PathIndex {
         Self { case_sensitive: Radix::new(case_sensitive), ignore_case: Radix::new(ignore_case) }
     }
 
-    /// The first route in declared order whose literal text fits `path` (without query) and that
-    /// `accept` takes. A route that `accept` refuses is passed over, as in a linear search.
+    /// The first route in declared order whose literal text matches `path` (without query) and that
+    /// `accept` accepts. Routes that `accept` rejects are skipped, as in a linear search.
     pub(super) fn first(
         &self,
         path: &[u8],
@@ -166,11 +166,12 @@ impl PathIndex {
     }
 }
 
-/// Behind every route.
+/// Greater than the index of every route.
 const NONE: usize = usize::MAX;
 
 impl Candidates {
-    /// The first route from `from` on, for a path that begins with this key of `text_len` bytes.
+    /// The first route from index `from` on, for a path that begins with this key of `text_len`
+    /// bytes.
     fn next(&self, from: usize, text_len: usize, path: &[u8]) -> usize {
         let next = |routes: &[usize]| {
             let passed = if from == 0 { 0 } else { routes.partition_point(|&route| route < from) };
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_declaration_decides_not_the_length() {
+    fn the_declared_order_decides_not_the_length() {
         assert_eq!(first(&[prefix("/"), exact("/a"), prefix("/a")], "/a"), Some(0));
         assert_eq!(first(&[exact("/a"), prefix("/a"), prefix("/")], "/a"), Some(0));
         assert_eq!(first(&[exact("/a"), prefix("/a"), prefix("/")], "/ab"), Some(1));
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_path_tolerates_no_trailing_slash() {
+    fn an_exact_path_does_not_match_with_a_trailing_slash() {
         assert_eq!(first(&[exact("/a")], "/a/"), None);
     }
 
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn ignoring_case_is_a_choice_of_each_route() {
+    fn each_route_chooses_whether_case_matters() {
         let paths = [prefix("/API"), PathMatch::Prefix(Literal::new("/Api", true))];
         assert_eq!(first(&paths, "/API/x"), Some(0));
         assert_eq!(first(&paths, "/aPI/x"), Some(1));
@@ -259,9 +260,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// `refused` are the routes whose other conditions (headers, fractions, …) fail.
+        /// `refused`: the routes whose other conditions (headers, fractions, …) do not hold.
         #[test]
-        fn the_index_answers_as_a_linear_search(
+        fn the_index_finds_the_same_as_a_linear_search(
             paths in proptest::collection::vec((any_path_match(), any::<bool>()), 0..24),
             path in "/?[aAb/]{0,6}",
         ) {

@@ -1,16 +1,16 @@
-//! A radix tree: which of the stored keys are prefixes of these bytes?
+//! A radix tree that finds the stored keys that are prefixes of given bytes.
 //!
-//! Built once, read by every request. Both lookups of a request stand on it: its path against the
-//! literals of the routes, and its host against the domains (backwards for `*.suffix`).
-//! A lookup costs one walk over the bytes and allocates nothing, however many keys there are.
+//! Built once and read by every request. Both lookups of a request use it: the path among the
+//! literals of the routes, and the host among the domains (reversed for `*.suffix`). A lookup is
+//! one walk over the bytes and allocates nothing, however many keys there are.
 //!
-//! Invariant: `nodes[0]` is the root; the labels from the root to a node spell its key, and
-//! `shorter` leads to the next shorter key that is a prefix of it.
+//! Invariant: `nodes[0]` is the root; the labels from the root to a node form its key, and
+//! `shorter` is the node of the next shorter key that is a prefix of it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The tree; each key carries one value.
+/// The tree. Each key has one value.
 #[derive(Debug)]
 pub(super) struct Radix<T> {
     nodes: Vec<Node<T>>,
@@ -19,19 +19,19 @@ pub(super) struct Radix<T> {
 #[derive(Debug)]
 struct Node<T> {
     label: Box<[u8]>,
-    /// First byte of the child's label, and the child; ascending by byte.
+    /// The first byte of each child's label, and the child; sorted by byte.
     children: Vec<(u8, usize)>,
     key_len: usize,
-    /// The nearest node above that has a value.
+    /// The nearest ancestor that has a value.
     shorter: Option<usize>,
     value: Option<T>,
 }
 
-/// A part of the sorted keys that becomes one node.
+/// A range of the sorted keys that becomes one node.
 struct Branch {
     keys: Range<usize>,
-    /// How many bytes of these keys are spelled by the nodes above.
-    spelled: usize,
+    /// How many bytes of these keys are in the labels of the ancestors.
+    depth: usize,
     parent: Option<usize>,
     shorter: Option<usize>,
 }
@@ -42,7 +42,7 @@ impl<T> Radix<T> {
             entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
         let mut radix = Self { nodes: Vec::new() };
         let everything = 0..entries.len();
-        let mut open = vec![Branch { keys: everything, spelled: 0, parent: None, shorter: None }];
+        let mut open = vec![Branch { keys: everything, depth: 0, parent: None, shorter: None }];
         while let Some(branch) = open.pop() {
             radix.grow(&branch, &mut entries, &mut open);
         }
@@ -66,7 +66,7 @@ impl<T> Radix<T> {
         let mut node = self.nodes.first()?;
         let mut longest = node.shorter;
         let mut at = 0;
-        // The root's own label has not been looked at yet, a child's first byte has.
+        // The root's label has not been compared yet; the first byte of a child's label has.
         let mut label = &*node.label;
         loop {
             for &expected in label {
@@ -87,7 +87,7 @@ impl<T> Radix<T> {
         }
     }
 
-    /// Makes the node of a branch and opens a branch for each of its children.
+    /// Adds the node of a branch, and a branch for each of its children.
     fn grow(
         &mut self,
         branch: &Branch,
@@ -96,10 +96,10 @@ impl<T> Radix<T> {
     ) {
         let Some(keys) = entries.get_mut(branch.keys.clone()) else { return };
         let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return };
-        // The keys are sorted: what the first and the last share, all share.
+        // The keys are sorted, so the common prefix of the first and the last is common to all.
         let key_len = common_prefix_len(&first.0, &last.0);
         let at = self.nodes.len();
-        let label: Box<[u8]> = first.0.get(branch.spelled..key_len).unwrap_or_default().into();
+        let label: Box<[u8]> = first.0.get(branch.depth..key_len).unwrap_or_default().into();
         if let Some(parent) = branch.parent.and_then(|parent| self.nodes.get_mut(parent)) {
             parent.children.push((label.first().copied().unwrap_or_default(), at));
         }
@@ -123,12 +123,12 @@ impl<T> Radix<T> {
             let count = alike.partition_point(|(key, _)| key.get(key_len).copied() <= byte);
             let keys = rest.start..rest.start + count;
             rest.start = keys.end;
-            open.push(Branch { keys, spelled: key_len, parent: Some(at), shorter });
+            open.push(Branch { keys, depth: key_len, parent: Some(at), shorter });
         }
     }
 }
 
-/// The keys that are prefixes of the looked-up bytes, from the longest to the shortest.
+/// The keys that are prefixes of the bytes, from the longest to the shortest.
 #[derive(Debug)]
 pub(super) struct Prefixes<'a, T> {
     radix: &'a Radix<T>,
@@ -171,19 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_longer_than_the_bytes_is_no_prefix_of_them() {
+    fn a_key_longer_than_the_bytes_does_not_match() {
         assert_eq!(lengths(&["/abc", "/abd"], "/ab"), [0usize; 0]);
         assert_eq!(lengths(&["/", "/abc/d"], "/abc"), [1]);
     }
 
     #[test]
-    fn an_empty_tree_knows_nothing() {
+    fn an_empty_tree_finds_nothing() {
         assert_eq!(lengths(&[], "/"), [0usize; 0]);
     }
 
     proptest! {
         #[test]
-        fn the_walk_finds_what_starts_with_finds(
+        fn a_lookup_finds_the_same_as_starts_with(
             keys in proptest::collection::btree_set("[ab/]{0,6}", 0..20),
             bytes in "[ab/]{0,10}",
         ) {

@@ -1,4 +1,4 @@
-//! What a route changes about the path and the host.
+//! Rewrites of the path and the host.
 
 use std::fmt;
 
@@ -10,36 +10,36 @@ use super::without_query;
 use crate::http::RequestHead;
 use crate::re2;
 
-/// How the path is rewritten. The query stays.
+/// How the path is rewritten. The query is kept.
 #[derive(Clone, Debug, Default)]
 pub enum PathRewrite {
-    /// `prefix_rewrite`: what the route's path specifier matched is replaced.
+    /// `prefix_rewrite`: replaces what the route's path specifier matched.
     Prefix(Box<[u8]>),
-    /// `regex_rewrite`: every match in the path is replaced.
+    /// `regex_rewrite`: replaces every match in the path.
     Regex(RegexRewrite),
-    /// The path stays.
+    /// The path is kept.
     #[default]
     None,
 }
 
-/// Where the host of the forwarded request comes from.
+/// How the host is rewritten.
 #[derive(Clone, Debug, Default)]
 pub enum HostRewrite {
-    /// `auto_host_rewrite`: the hostname of the chosen endpoint, anew for every attempt.
+    /// `auto_host_rewrite`: the hostname of the selected endpoint, for each attempt.
     Auto,
-    /// `host_rewrite_header`: a header of the request; the host stays if it is absent or empty.
+    /// `host_rewrite_header`: a request header; the host is kept if it is absent or empty.
     Header(HeaderName),
     /// `host_rewrite_literal`
     Literal(Box<[u8]>),
     /// `host_rewrite_path_regex`: the path without query, after this substitution.
     PathRegex(RegexRewrite),
-    /// The host stays.
+    /// The host is kept.
     #[default]
     None,
 }
 
-/// `RegexMatchAndSubstitute`: replaces every match; `\1` to `\9` stand for groups, `\0` for all
-/// of the match, `\\` for a backslash.
+/// `RegexMatchAndSubstitute`: replaces every match. `\1` to `\9` are the groups, `\0` is the whole
+/// match, `\\` a backslash.
 #[derive(Clone)]
 pub struct RegexRewrite {
     pattern: Regex,
@@ -58,8 +58,8 @@ impl PathRewrite {
         matches!(self, Self::None)
     }
 
-    /// Writes what becomes of `target` (path and query) to `out`, unless it stays; `matched` is the
-    /// path specifier that the target matched.
+    /// Writes the rewritten `target` (path and query) to `out`, or nothing if it is kept. `matched`
+    /// is the path specifier that the target matched.
     pub fn rewrite(&self, matched: &PathMatch, target: &[u8], out: &mut Vec<u8>) {
         let path = without_query(target);
         let rewritten_len = match self {
@@ -73,7 +73,7 @@ impl PathRewrite {
             }
             Self::None => return,
         };
-        // Envoy: a path of which nothing would be left stays.
+        // As in Envoy, the path is kept if the result would be empty.
         if !out.is_empty() {
             out.extend_from_slice(target.get(rewritten_len..).unwrap_or_default());
         }
@@ -81,7 +81,7 @@ impl PathRewrite {
 }
 
 impl HostRewrite {
-    /// Writes the new host to `out`, unless the host stays or depends on the endpoint.
+    /// Writes the new host to `out`, or nothing if it is kept or depends on the endpoint.
     pub fn rewrite(&self, head: &RequestHead, out: &mut Vec<u8>) {
         match self {
             Self::Auto | Self::None => {}
@@ -95,21 +95,23 @@ impl HostRewrite {
 }
 
 impl RegexRewrite {
-    /// Reads pattern and substitution in RE2's syntax. `warn` is told what has no effect in the
-    /// substitution: Envoy takes any.
+    /// Parses pattern and substitution in RE2's syntax. Calls `warn` for parts of the substitution
+    /// that have no effect; Envoy accepts them.
     ///
     /// # Errors
-    /// What is wrong with the pattern, for people.
+    /// A message, if the pattern is invalid.
     pub fn new(pattern: &str, substitution: &str, warn: impl FnOnce(&str)) -> Result<Self, String> {
         let pattern = re2::compile(pattern)?;
         let (mut pieces, is_whole) = pieces(substitution);
         let lacks =
             |piece: &Piece| matches!(piece, Piece::Group(n) if *n >= pattern.captures_len());
         if pieces.iter().any(lacks) {
-            warn("the pattern has no group of this number: nothing is replaced, as in Envoy");
+            warn("the pattern has no group with this number: nothing is replaced, as in Envoy");
             pieces = vec![Piece::Group(0)];
         } else if !is_whole {
-            warn("what follows a backslash without digit or backslash is left out, as in Envoy");
+            warn(
+                "a backslash without a digit or backslash after it ends the text here, as in Envoy",
+            );
         }
         Ok(Self { pattern, substitution: pieces })
     }
@@ -143,8 +145,8 @@ impl fmt::Debug for RegexRewrite {
     }
 }
 
-/// The pieces of a substitution, and whether they are all of it: RE2 reads no further than a
-/// backslash that means nothing.
+/// The pieces of a substitution, and whether all of it was parsed: RE2 stops at a backslash that
+/// has no meaning.
 fn pieces(substitution: &str) -> (Vec<Piece>, bool) {
     let mut pieces = Vec::new();
     let mut text = Vec::new();
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_regex_the_prefix_is_the_whole_path() {
+    fn with_a_regex_match_the_whole_path_is_replaced() {
         let rewrite = PathRewrite::Prefix(b"/whole"[..].into());
         let regex = PathMatch::Regex(FullRegex::new("/f/rx/.*").unwrap());
         assert_eq!(rewritten(&rewrite, &regex, "/f/rx/a?b"), "/whole?b");
@@ -222,9 +224,9 @@ mod tests {
         assert_eq!(rewritten(&whole, &prefix("/"), "/rd/re/aab"), "/x/aa-/rd/re/aab");
     }
 
-    /// As the real Envoy 1.40.0 did.
+    /// As recorded from Envoy 1.40.0.
     #[test]
-    fn a_substitution_without_sense_has_no_effect_from_there_on() {
+    fn an_invalid_substitution_has_no_effect_from_there_on() {
         for (pattern, substitution, target) in [
             ("a", r"\1", "/xay"),
             ("(a)", r"\1\2", "/xay"),

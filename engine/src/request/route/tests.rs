@@ -1,4 +1,4 @@
-//! Heads as they are received, for the tests of this folder.
+//! Heads as received, for the tests of this folder.
 
 use crate::http::{HeadLimits, RequestHead, ResponseHead, Scheme};
 

@@ -1,18 +1,19 @@
-//! Which virtual host answers for a host: exact name, longest `*.suffix`, longest `prefix.*`, `*`.
+//! Selects the virtual host by the request's host: exact name, longest `*.suffix`, longest
+//! `prefix.*`, `*`.
 //!
-//! Hosts compare without ASCII case and with their port, as they came.
+//! Hosts are compared without ASCII case and including their port.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::radix::Radix;
 
-/// The domains of a route configuration, each leading to the place of its virtual host.
+/// The domains of a route configuration, each with the index of its virtual host.
 #[derive(Debug)]
 pub(super) struct Domains {
-    /// Names, and the text before the star of `prefix*`.
+    /// Exact names, and the text before the star of `prefix*`.
     forward: Radix<Names>,
-    /// The text behind the star of `*suffix`, backwards.
+    /// The text after the star of `*suffix`, reversed.
     backward: Radix<usize>,
     any: Option<usize>,
 }
@@ -23,7 +24,7 @@ struct Names {
     prefix: Option<usize>,
 }
 
-/// Collects the domains of a route configuration and refuses the ones that say nothing new.
+/// Collects the domains of a route configuration and rejects duplicates.
 #[derive(Debug, Default)]
 pub(super) struct DomainsBuilder {
     forward: BTreeMap<Vec<u8>, Names>,
@@ -31,17 +32,17 @@ pub(super) struct DomainsBuilder {
     any: Option<usize>,
 }
 
-/// A domain that a route configuration already has.
+/// A domain that the route configuration already has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Duplicate {
     /// A second `*`.
     Wildcard,
-    /// The same domain again, in any case.
+    /// The same domain again; case does not matter.
     Domain,
 }
 
 impl Domains {
-    /// The virtual host for `host`, as the request names it.
+    /// The virtual host for the host of a request.
     pub(super) fn find(&self, host: &[u8]) -> Option<usize> {
         if self.forward.is_empty() && self.backward.is_empty() {
             return self.any;
@@ -52,9 +53,9 @@ impl Domains {
         if let Some(exact) = exact.and_then(|(_, names)| names.exact) {
             return Some(exact);
         }
-        // A star never stands for nothing: only text shorter than the host counts.
+        // A star matches at least one byte: only text shorter than the host counts.
         let backward = self.backward.prefixes_of(host.iter().rev().map(lower));
-        let suffix = backward.filter(|(len, _)| *len < host.len()).map(|(_, place)| *place).next();
+        let suffix = backward.filter(|(len, _)| *len < host.len()).map(|(_, index)| *index).next();
         let prefix =
             || forward.filter(|(len, _)| *len < host.len()).find_map(|(_, names)| names.prefix);
         suffix.or_else(prefix).or(self.any)
@@ -84,8 +85,8 @@ impl DomainsBuilder {
             None => (&*domain, false),
         };
         let names = self.forward.entry(text.as_bytes().to_vec()).or_default();
-        let place = if is_prefix { &mut names.prefix } else { &mut names.exact };
-        match place.replace(virtual_host) {
+        let slot = if is_prefix { &mut names.prefix } else { &mut names.exact };
+        match slot.replace(virtual_host) {
             None => Ok(()),
             Some(_) => Err(Duplicate::Domain),
         }
@@ -107,14 +108,14 @@ mod tests {
 
     fn domains(domains: &[&str]) -> Domains {
         let mut builder = DomainsBuilder::default();
-        for (place, domain) in domains.iter().enumerate() {
-            builder.add(domain, place).unwrap();
+        for (index, domain) in domains.iter().enumerate() {
+            builder.add(domain, index).unwrap();
         }
         builder.build()
     }
 
     fn chosen<'a>(list: &[&'a str], host: &str) -> Option<&'a str> {
-        domains(list).find(host.as_bytes()).map(|place| list[place])
+        domains(list).find(host.as_bytes()).map(|index| list[index])
     }
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_never_stands_for_nothing() {
+    fn a_star_matches_at_least_one_byte() {
         assert_eq!(chosen(&["*.test", "bar*"], ".test"), None);
         assert_eq!(chosen(&["*.test", "bar*"], "bar"), None);
         assert_eq!(chosen(&["*.test", "bar*"], "bart"), Some("bar*"));
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_is_taken_once() {
+    fn a_domain_is_accepted_once() {
         let mut builder = DomainsBuilder::default();
         for domain in ["a.test", "*.test", "a*", "*"] {
             assert_eq!(builder.add(domain, 0), Ok(()), "{domain}");
@@ -160,16 +161,16 @@ mod tests {
     }
 
     /// Envoy's rules, spelled out one by one.
-    fn by_the_book(list: &[String], host: &str) -> Option<usize> {
+    fn linear_search(list: &[String], host: &str) -> Option<usize> {
         let host = host.to_ascii_lowercase();
         let exact = list.iter().position(|domain| *domain == host);
         let longest = |text: fn(&str) -> Option<&str>, fits: fn(&str, &str) -> bool| {
             let texts = list.iter().enumerate().filter(|(_, domain)| *domain != "*");
             texts
-                .filter_map(|(place, domain)| Some((place, text(domain)?)))
+                .filter_map(|(index, domain)| Some((index, text(domain)?)))
                 .filter(|(_, text)| text.len() < host.len() && fits(&host, text))
                 .max_by_key(|(_, text)| text.len())
-                .map(|(place, _)| place)
+                .map(|(index, _)| index)
         };
         exact
             .or_else(|| longest(|d| d.strip_prefix('*'), |host, text| host.ends_with(text)))
@@ -184,16 +185,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_choice_follows_the_book(
+        fn the_index_finds_the_same_as_a_linear_search(
             list in proptest::collection::btree_set(r"\*?[ab.]{1,3}|[ab.]{1,3}\*|\*", 0..12),
             host in "[abAB.]{0,6}",
         ) {
             let list: Vec<String> = list.into_iter().collect();
             let mut builder = DomainsBuilder::default();
-            for (place, domain) in list.iter().enumerate() {
-                prop_assert_eq!(builder.add(domain, place), Ok(()));
+            for (index, domain) in list.iter().enumerate() {
+                prop_assert_eq!(builder.add(domain, index), Ok(()));
             }
-            prop_assert_eq!(builder.build().find(host.as_bytes()), by_the_book(&list, &host));
+            prop_assert_eq!(builder.build().find(host.as_bytes()), linear_search(&list, &host));
         }
     }
 }

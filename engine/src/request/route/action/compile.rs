@@ -1,4 +1,4 @@
-//! The actions of a route, from the schema.
+//! Compiles the actions of a route.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use crate::request::route::matchers::HeaderName;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 use crate::upstream::circuit_breaker::RoutingPriority;
 
-/// Forwards, or the parts of a forward that several weighted clusters share.
+/// A compiled `RouteAction`: the clusters to choose from, and what they have in common.
 pub(crate) struct ForwardAction {
-    /// With every cluster that it may go to.
+    /// All clusters that it may choose.
     pub(crate) clusters: Vec<WeightedCluster>,
-    /// Everything but the cluster.
+    /// Everything except the cluster.
     pub(crate) forward: Forward,
-    /// For a cluster that is not there.
+    /// The status of the reply if the cluster does not exist.
     pub(crate) not_found_status: u16,
-    /// The request header that brings the random number for the weights.
+    /// The request header that may provide the random number for the weights.
     pub(crate) random: Option<HeaderName>,
 }
 
 /// One of the clusters that a route may forward to.
 pub(crate) struct WeightedCluster {
-    /// `None`: it is not there, and that was allowed.
+    /// `None`: it does not exist, which is allowed.
     pub(crate) cluster: Option<usize>,
     pub(crate) weight: u32,
-    /// What it says of headers and of the host, in the order it is applied; a route with one cluster
-    /// says it itself.
+    /// Its header mutations and host, in the order in which they are applied. A single cluster has
+    /// none.
     pub(crate) levels: Vec<Levels>,
 }
 
-/// Reads a `RouteAction`; `inherited` is the retry policy of the virtual host.
+/// Compiles a `RouteAction`; `inherited` is the retry policy of the virtual host.
 pub(crate) fn forward(
     schema: &config::RouteAction,
     inherited: Option<&retry::RetryPolicy>,
@@ -52,7 +52,7 @@ pub(crate) fn forward(
         cluster_not_found_response_code,
         prefix_rewrite,
         regex_rewrite,
-        // These four are read by `host_rewrite`.
+        // These four are compiled by `host_rewrite`.
         host_rewrite_literal: _,
         auto_host_rewrite: _,
         host_rewrite_header: _,
@@ -77,9 +77,8 @@ pub(crate) fn forward(
         path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems);
     let random = weighted_clusters.as_ref().and_then(|schema| schema.header_name.as_deref());
     let clusters = match (cluster, weighted_clusters) {
-        (Some(name), _) => {
-            single_cluster(name, context, &at.field("cluster"), problems).map(|one| vec![one])
-        }
+        (Some(name), _) => single_cluster(name, context, &at.field("cluster"), problems)
+            .map(|cluster| vec![cluster]),
         (None, Some(schema)) => {
             cluster_list(schema, context, &at.field("weighted_clusters"), problems)
         }
@@ -113,7 +112,7 @@ pub(crate) fn forward(
     })
 }
 
-/// What becomes of the host; the fields exclude each other.
+/// How the host is rewritten; the fields exclude each other.
 fn host_rewrite(
     schema: &config::RouteAction,
     at: &Path,
@@ -142,7 +141,8 @@ const fn not_found_status(code: config::ClusterNotFoundResponseCode) -> u16 {
     }
 }
 
-/// The timers of a request that asks for no others, and what its first attempt says of them.
+/// The timeouts of a request without timeout headers, and the header with the expected timeout of
+/// its first attempt.
 fn timers(
     timeout: Option<Duration>,
     retry: Option<&retry::RetryPolicy>,
@@ -165,14 +165,14 @@ fn upgrades(
     let mut upgrades = Upgrades::default();
     for (index, upgrade) in configs.iter().enumerate() {
         let at = at.index(index);
-        // What it says of CONNECT is read by `connect`.
+        // `connect_config` is compiled by `connect`.
         let config::RouteActionUpgradeConfig { upgrade_type, enabled, connect_config: _ } = upgrade;
         upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
     }
     upgrades
 }
 
-/// What becomes of a CONNECT.
+/// What to do with a CONNECT.
 fn connect(
     configs: &[config::RouteActionUpgradeConfig],
     at: &Path,
@@ -192,7 +192,7 @@ fn connect(
     connect
 }
 
-/// Reads a `RedirectAction`.
+/// Compiles a `RedirectAction`.
 pub(crate) fn redirect(
     schema: &config::RedirectAction,
     at: &Path,
@@ -238,7 +238,7 @@ pub(crate) fn redirect(
     }))
 }
 
-/// Reads a `DirectResponseAction`.
+/// Compiles a `DirectResponseAction`.
 pub(crate) fn direct_response(
     schema: &config::DirectResponseAction,
     context: &Context<'_>,
@@ -285,7 +285,7 @@ fn cluster_list(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Vec<WeightedCluster>> {
-    // Since weights need not add up to a total, Envoy ignores the total.
+    // Weights need not add up to a total any more, so Envoy ignores the total.
     let config::WeightedCluster { clusters, total_weight: _, header_name: _ } = schema;
     let clusters = clusters.iter().enumerate();
     let clusters: Vec<_> = clusters
@@ -352,7 +352,7 @@ fn path_rewrite(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<PathRewrite> {
-    // Envoy: an empty prefix is none, also where the schema can tell the two apart.
+    // As in Envoy, an empty prefix is no rewrite, even where the schema distinguishes the two.
     let prefix = prefix_rewrite.filter(|prefix| !prefix.is_empty());
     if let Some(prefix) = prefix {
         check_word(prefix, &at.field("prefix_rewrite"), problems);
@@ -386,7 +386,7 @@ fn regex_rewrite_of(
     rewrite.map_err(|error| problems.error(at, error)).ok()
 }
 
-/// The bytes that a `DataSource` stands for.
+/// Reads a `DataSource`.
 pub(crate) fn read(schema: &config::DataSource) -> Result<Vec<u8>, String> {
     let config::DataSource { filename, inline_bytes, inline_string, environment_variable } = schema;
     if let Some(text) = inline_string {

@@ -1,4 +1,4 @@
-//! What becomes of a request that a route matched.
+//! The actions of routes.
 
 pub(crate) mod compile;
 
@@ -21,16 +21,16 @@ use crate::upstream::circuit_breaker::RoutingPriority;
 #[expect(clippy::large_enum_variant, reason = "most routes forward, and none is ever moved")]
 pub enum Action {
     /// The cluster did not exist when the route was loaded, which `validate_clusters: false`
-    /// allows: every request gets a local reply of this status, flag NC.
+    /// allows: every request gets a local reply with this status, flag NC.
     ClusterNotFound {
         /// `cluster_not_found_response_code`
         status: u16,
     },
-    /// Answered here.
+    /// Responds with a local reply.
     DirectResponse(DirectResponse),
-    /// Sent to a cluster.
+    /// Forwards to a cluster.
     Forward(Forward),
-    /// Answered here with another address.
+    /// Responds with a redirect.
     Redirect(Redirect),
 }
 
@@ -39,39 +39,39 @@ pub enum Action {
 pub struct Forward {
     /// Index in the snapshot's clusters.
     pub cluster: usize,
-    /// The timers of a request that asks for no others.
+    /// The timeouts of a request without timeout headers.
     pub timeouts: Timeouts,
-    /// `x-envoy-expected-rq-timeout-ms` of its first attempt.
+    /// `x-envoy-expected-rq-timeout-ms` of the first attempt with these timeouts.
     pub expected: Option<Line>,
     /// Replaces the connection manager's `stream_idle_timeout`; zero means none.
     pub idle_timeout: Option<Duration>,
-    /// The upgrades that it allows or refuses, whatever the connection manager says.
+    /// The upgrades that the route allows or rejects, overriding the connection manager.
     pub upgrades: Upgrades,
-    /// What becomes of a CONNECT that is allowed.
+    /// What to do with a CONNECT that is allowed.
     pub connect: Connect,
     /// The route's own policy or the one of its virtual host.
     pub retry: Option<RetryPolicy>,
-    /// What the endpoint sees as host.
+    /// How the host is rewritten.
     pub host_rewrite: HostRewrite,
-    /// Whether a rewritten host is kept in `x-forwarded-host`.
+    /// Whether the original host is appended to `x-forwarded-host`.
     pub append_x_forwarded_host: bool,
-    /// What the endpoint sees as path.
+    /// How the path is rewritten.
     pub path_rewrite: PathRewrite,
-    /// Which circuit breakers and pools it uses.
+    /// Which circuit breakers and pools are used.
     pub priority: RoutingPriority,
 }
 
-/// `connect_config`: what becomes of a CONNECT.
+/// `connect_config`: what to do with a CONNECT.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Connect {
-    /// The host is a proxy and is asked for the tunnel.
+    /// Forwarded: the host is a proxy and opens the tunnel.
     #[default]
     Forwarded,
-    /// The tunnel ends here: the host gets what is in it.
+    /// Terminated: the host gets the bytes in the tunnel.
     Terminated,
 }
 
-/// An answer that the configuration spells out.
+/// A `DirectResponseAction`.
 #[derive(Clone, Debug)]
 pub struct DirectResponse {
     /// 200 to 599.
@@ -80,7 +80,7 @@ pub struct DirectResponse {
     pub body: Bytes,
 }
 
-/// An answer that sends the client to another address.
+/// A `RedirectAction`.
 #[derive(Clone, Debug, Default)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
@@ -93,31 +93,31 @@ pub struct Redirect {
     pub port: Option<u32>,
     /// The new path.
     pub path: RedirectPath,
-    /// Whether the query is dropped; one that `path_redirect` brings along stays.
+    /// Whether the query is removed; that of `path_redirect` is kept.
     pub strip_query: bool,
 }
 
 /// The path of a redirect.
 #[derive(Clone, Debug)]
 pub enum RedirectPath {
-    /// `path_redirect`: all of it.
+    /// `path_redirect`: replaces the whole path.
     Replace(Box<[u8]>),
-    /// `prefix_rewrite`, `regex_rewrite`, or as it came.
+    /// `prefix_rewrite`, `regex_rewrite`, or unchanged.
     Rewrite(PathRewrite),
 }
 
-/// The timers of one forwarded request.
+/// The timeouts of one forwarded request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
-    /// For everything; `None` is infinite.
+    /// Over all attempts; `None` is infinite.
     pub global: Option<Duration>,
     /// For one attempt.
     pub per_try: Option<Duration>,
 }
 
 impl Forward {
-    /// The timers of a request: those of the route, or those that are asked for in headers, the
-    /// one for everything in `global_field`. The caller removes these headers.
+    /// The timeouts of a request: those of the route, or those that its headers ask for, where
+    /// `global_field` is the header for the global timeout. The caller removes these headers.
     pub fn timeouts(&self, head: &RequestHead, global_field: FieldName) -> Timeouts {
         let fields = &head.fields;
         if !fields.has(global_field) && !fields.has(FieldName::XEnvoyUpstreamRqPerTryTimeoutMs) {
@@ -141,15 +141,15 @@ impl Forward {
 }
 
 impl Timeouts {
-    /// The timers for everything and for one attempt. An attempt that may last as long as everything
-    /// needs none of its own.
+    /// The global timeout and the one per attempt. The latter is dropped if it is not below the
+    /// former.
     pub fn new(global: Option<Duration>, per_try: Option<Duration>) -> Self {
         let per_try = per_try.filter(|per_try| global.is_none_or(|global| *per_try < global));
         Self { global, per_try }
     }
 
     /// `x-envoy-expected-rq-timeout-ms` for an attempt that starts `elapsed` after the first one;
-    /// `None` if it has no limit.
+    /// `None` if it has no timeout.
     pub fn expected_ms(&self, elapsed: Duration) -> Option<u64> {
         let expected = self.per_try.or(self.global)?;
         let left = self.global.map(|global| global.saturating_sub(elapsed));
@@ -160,7 +160,7 @@ impl Timeouts {
 }
 
 impl Redirect {
-    /// Writes the `location` for a request to `out`; `matched` is what its path matched.
+    /// Writes the `location` for a request to `out`; `matched` is the path specifier that matched.
     pub fn location(&self, matched: &PathMatch, head: &RequestHead, out: &mut Vec<u8>) {
         let old_scheme = scheme(head);
         let new_scheme = self.scheme.as_deref().unwrap_or(old_scheme);
@@ -183,13 +183,14 @@ impl Redirect {
         out.extend_from_slice(&path);
     }
 
-    /// The host of the request, without its port if that changes with the redirect.
+    /// The host of the request. Its port is dropped if the redirect sets a port, or if it is the
+    /// default port of the old scheme and the scheme changes.
     fn requested_host<'a>(&self, host: &'a [u8], old_scheme: &[u8], scheme: &[u8]) -> &'a [u8] {
         let Some(colon) = port_start(host) else { return host };
         let (name, port) = host.split_at(colon);
         let is_default = matches!((old_scheme, port), (b"http", b":80") | (b"https", b":443"));
-        let goes = self.port.is_some() || (is_default && scheme != old_scheme);
-        if goes { name } else { host }
+        let drops_port = self.port.is_some() || (is_default && scheme != old_scheme);
+        if drops_port { name } else { host }
     }
 
     fn new_path<'a>(&'a self, matched: &PathMatch, target: &'a [u8]) -> Cow<'a, [u8]> {
@@ -216,8 +217,8 @@ impl Redirect {
 }
 
 impl DirectResponse {
-    /// Writes the `location` that an answer of this status carries to `out`: the address of the
-    /// request itself.
+    /// Writes the `location` for a response with this status to `out`: the URL of the request
+    /// itself. Writes nothing for other statuses.
     pub fn location(&self, head: &RequestHead, out: &mut Vec<u8>) {
         //= rfc9110#section-7.1.2, as Envoy reads it: 201 and all of 3xx.
         if self.status == 201 || (300..400).contains(&self.status) {
@@ -235,7 +236,7 @@ impl Default for RedirectPath {
     }
 }
 
-/// Where the port of a host begins, with its colon. An IPv6 address has colons of its own.
+/// The position of the colon before the port of a host. An IPv6 address itself has colons.
 pub(super) fn port_start(host: &[u8]) -> Option<usize> {
     let colon = memchr::memrchr(b':', host)?;
     let is_port =

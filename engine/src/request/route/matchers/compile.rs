@@ -1,4 +1,4 @@
-//! The conditions of a route, from the schema.
+//! Compiles the conditions of a route.
 
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::request::route::path::Literal;
 
-/// A list of conditions that must hold for headers; the wrong ones are left out and told.
+/// Compiles a list of header conditions; invalid ones are reported and left out.
 pub(crate) fn headers(
     schemas: &[config::HeaderMatcher],
     at: &Path,
@@ -19,7 +19,7 @@ pub(crate) fn headers(
     each.filter_map(|(i, schema)| header(schema, &at.index(i), problems)).collect()
 }
 
-/// One condition for a header.
+/// Compiles one header condition.
 pub(crate) fn header(
     schema: &config::HeaderMatcher,
     at: &Path,
@@ -44,7 +44,7 @@ pub(crate) fn header(
         HeaderCondition::Range(*start..*end)
     } else if let Some(text) = exact_match {
         let literal = Literal::new(text, false);
-        // Envoy: of this field, which `string_match` replaces, an empty text fits all values.
+        // As in Envoy, an empty text in this deprecated field matches every value.
         let matcher = if text.is_empty() { TextMatcher::Prefix } else { TextMatcher::Exact };
         HeaderCondition::Text(matcher(literal))
     } else if let Some(text) = prefix_match {
@@ -57,7 +57,7 @@ pub(crate) fn header(
         let regex = regex(schema, &at.field("safe_regex_match"), problems)?;
         HeaderCondition::Text(TextMatcher::Regex(regex))
     } else {
-        // Without any specifier the header must be there.
+        // Without any specifier the header must be present.
         HeaderCondition::Present(present_match.unwrap_or(true))
     };
     Some(HeaderMatcher {

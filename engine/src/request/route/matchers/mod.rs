@@ -1,7 +1,7 @@
-//! Conditions on the rest of a message: headers, query parameters, cookies, fractions.
+//! Conditions on headers, query parameters, cookies, and fractions.
 //!
-//! They are pure and remember nothing. Only the path is elsewhere (`path.rs`), because only the
-//! path can be indexed.
+//! They are pure and have no state. Conditions on the path are in `path.rs`, because only the path
+//! can be indexed.
 
 pub(crate) mod compile;
 
@@ -18,11 +18,12 @@ pub trait Head {
     /// Its fields.
     fn fields(&self) -> &Fields;
 
-    /// Whether `test` holds for the value of this pseudo-header; `None` if the head has none.
+    /// Whether `test` holds for the value of this pseudo-header; `None` if the head does not have
+    /// it.
     fn pseudo(&self, name: Pseudo, test: impl FnMut(&[u8]) -> bool) -> Option<bool>;
 }
 
-/// The parts of a head that a matcher addresses as if they were headers.
+/// The parts of a head that matchers address as headers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Pseudo {
@@ -36,7 +37,7 @@ pub enum Pseudo {
 /// The name of a header, resolved once.
 #[derive(Clone, Debug)]
 pub enum HeaderName {
-    /// A name that the codec knows.
+    /// A well-known name.
     Known(FieldName),
     /// Any other name, in lower case.
     Other(Box<[u8]>),
@@ -49,81 +50,81 @@ pub enum HeaderName {
 pub struct HeaderMatcher {
     /// Which header.
     pub name: HeaderName,
-    /// What its value must be.
+    /// The condition on its value.
     pub condition: HeaderCondition,
-    /// Turns the answer round.
+    /// Inverts the result.
     pub invert: bool,
-    /// An absent header counts as one with an empty value.
+    /// A missing header counts as one with an empty value.
     pub missing_is_empty: bool,
 }
 
-/// What a header must be.
+/// The condition on a header.
 #[derive(Clone, Debug)]
 pub enum HeaderCondition {
-    /// There (`true`) or not there.
+    /// Present (`true`) or absent.
     Present(bool),
-    /// A decimal number of this range; the end is not part of it.
+    /// A decimal number in this range; the end is exclusive.
     Range(std::ops::Range<i64>),
-    /// A text.
+    /// A text that matches.
     Text(TextMatcher),
 }
 
 /// `StringMatcher`.
 #[derive(Clone, Debug)]
 pub enum TextMatcher {
-    /// These bytes.
+    /// Equals these bytes.
     Exact(Literal),
     /// Begins with them.
     Prefix(Literal),
     /// Ends with them.
     Suffix(Literal),
-    /// Has them somewhere.
+    /// Contains them.
     Contains(Literal),
-    /// All of it matches.
+    /// The whole text matches.
     Regex(FullRegex),
 }
 
-/// One query parameter condition of a route. Only the first parameter of the name counts, and
-/// names and values are compared as they came, not decoded.
+/// One query parameter condition of a route. Only the first parameter with the name counts, and
+/// names and values are compared as received, not decoded.
 #[derive(Clone, Debug)]
 pub struct QueryParameterMatcher {
     /// Which parameter.
     pub name: Box<[u8]>,
-    /// What it must be.
+    /// The condition on it.
     pub condition: QueryCondition,
 }
 
-/// What a query parameter must be.
+/// The condition on a query parameter.
 #[derive(Clone, Debug)]
 pub enum QueryCondition {
-    /// There (`true`) or not there.
+    /// Present (`true`) or absent.
     Present(bool),
-    /// There, with this value; a bare name has an empty one.
+    /// Present with a value that matches; a bare name has an empty value.
     Text(TextMatcher),
 }
 
-/// One cookie condition of a route. Only the first cookie of the name counts; an absent one
-/// matches exactly if the condition is inverted.
+/// One cookie condition of a route. Only the first cookie with the name counts; an absent one
+/// matches only if the condition is inverted.
 #[derive(Clone, Debug)]
 pub struct CookieMatcher {
     /// Which cookie.
     pub name: Box<[u8]>,
-    /// What its value must be.
+    /// The condition on its value.
     pub text: TextMatcher,
-    /// Turns the answer round.
+    /// Inverts the result.
     pub invert: bool,
 }
 
-/// A share of the requests.
+/// A fraction of the requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fraction {
-    /// Of `denominator` requests, so many.
+    /// The number of requests out of `denominator`.
     pub numerator: u32,
     /// 100, 10 000 or 1 000 000.
     pub denominator: u32,
 }
 
-/// A regular expression that must match the whole text, as RE2 reads it: bytes, not Unicode
+/// A regular expression that must match the whole text, with RE2's rules: bytes, no Unicode
 /// classes.
 #[derive(Clone)]
 pub struct FullRegex {
@@ -163,7 +164,7 @@ impl Head for ResponseHead {
 // === impl HeaderMatcher ===
 
 impl HeaderName {
-    /// The name of that text, in any case.
+    /// Parses a name; case does not matter.
     pub fn new(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         match (name.as_str(), FieldName::of(name.as_bytes())) {
@@ -192,7 +193,7 @@ impl HeaderName {
         }
     }
 
-    /// The value of this header of a request that has it once.
+    /// The value of this header in a request, if it occurs exactly once.
     pub fn only_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
         let mut count = 0;
         self.any_value(head, |_| {
@@ -202,7 +203,7 @@ impl HeaderName {
         self.first_value(head).filter(|_| count == 1)
     }
 
-    /// The first value of this header of a request.
+    /// The first value of this header in a request.
     pub fn first_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
         match self {
             Self::Known(id) => head.fields.get(*id),
@@ -217,8 +218,8 @@ impl HeaderName {
 }
 
 impl HeaderMatcher {
-    /// Whether the head fulfils the condition. Each line of a repeated header is looked at on its
-    /// own, one that fits is enough.
+    /// Whether the head fulfils the condition. Each line of a repeated header is checked on its
+    /// own; one match is enough.
     pub fn matches(&self, head: &impl Head) -> bool {
         let fits = |value: &[u8]| match &self.condition {
             HeaderCondition::Present(_) => true,
@@ -231,14 +232,14 @@ impl HeaderMatcher {
         }
         match &self.condition {
             HeaderCondition::Present(present) => (fitting.is_some() == *present) != self.invert,
-            // Even the opposite of a condition is a condition on a header that is there.
+            // As in Envoy, an inverted condition too requires that the header is present.
             _ => fitting.is_some_and(|fits| fits != self.invert),
         }
     }
 }
 
 impl TextMatcher {
-    /// Whether the text fits.
+    /// Whether the text matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         match self {
             Self::Exact(literal) => literal.equals(text),
@@ -270,7 +271,8 @@ impl CookieMatcher {
         let value = head.fields.get_all(FieldName::Cookie).find_map(|cookies| {
             cookies.split(|&byte| byte == b';').find_map(|cookie| {
                 let (name, value) = split_once(cookie, b'=')?;
-                // Envoy: spaces before the name are not part of it; those behind the value are.
+                // As in Envoy, spaces before the name are skipped; those after the value belong to
+                // it.
                 let spaces = name.iter().take_while(|&&byte| byte == b' ').count();
                 (name.get(spaces..)? == &*self.name).then(|| unquoted(value))
             })
@@ -280,7 +282,7 @@ impl CookieMatcher {
 }
 
 impl Fraction {
-    /// Whether the request that drew this number is among them.
+    /// Whether the request with this random number is included.
     pub fn includes(self, random: u64) -> bool {
         random % u64::from(self.denominator.max(1)) < u64::from(self.numerator)
     }
@@ -289,10 +291,10 @@ impl Fraction {
 // === impl FullRegex ===
 
 impl FullRegex {
-    /// Reads an expression in RE2's syntax.
+    /// Parses an expression in RE2's syntax.
     ///
     /// # Errors
-    /// What is wrong with it, for people.
+    /// A message, if it is invalid.
     pub fn new(pattern: &str) -> Result<Self, String> {
         let pattern = re2::translated(pattern)?;
         let regex = re2::build(&format!(r"\A(?:{pattern})\z"))?;
@@ -304,7 +306,7 @@ impl FullRegex {
         self.regex.is_match(text)
     }
 
-    /// The text that everything it matches begins with; may be empty.
+    /// The literal prefix of everything it matches; may be empty.
     pub(super) fn literal(&self) -> &Literal {
         &self.literal
     }
@@ -316,9 +318,9 @@ impl fmt::Debug for FullRegex {
     }
 }
 
-/// The plain characters that a regular expression begins with, as far as that is certain.
+/// The literal characters that a regular expression begins with, as far as that is certain.
 fn literal_prefix(pattern: &str) -> &str {
-    // An alternative or a flag can undo what stands before it.
+    // An alternative or a flag can affect what precedes it.
     if pattern.contains('|') || pattern.contains("(?") {
         return "";
     }
@@ -332,7 +334,7 @@ fn literal_prefix(pattern: &str) -> &str {
     }
 }
 
-/// A decimal number as `absl::SimpleAtoi` reads it.
+/// A decimal number as `absl::SimpleAtoi` parses it.
 fn number(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What matches what, as the real Envoy 1.40.0 answered.
+//! The results of matchers, as recorded from Envoy 1.40.0.
 
 use super::*;
 use crate::request::route::tests::{request, response};
@@ -140,7 +140,7 @@ fn the_first_cookie_counts_without_its_quotes() {
 }
 
 #[test]
-fn a_fraction_takes_the_low_numbers_of_each_round() {
+fn a_fraction_includes_random_numbers_by_their_remainder() {
     let third = Fraction { numerator: 33, denominator: 100 };
     let taken = (0..1000).filter(|random| third.includes(*random)).count();
     assert_eq!(taken, 330);
@@ -148,12 +148,12 @@ fn a_fraction_takes_the_low_numbers_of_each_round() {
 }
 
 #[test]
-fn a_regex_matches_all_of_the_text_in_re2s_way() {
+fn a_regex_must_match_the_whole_text_with_re2s_rules() {
     let matches = |pattern, text: &str| FullRegex::new(pattern).unwrap().matches(text.as_bytes());
     assert!(matches("a|ab", "ab"), "the alternative that fits all of it is found");
     assert!(!matches("a", "ab") && !matches("b", "ab"));
     assert!(matches(r"\d+", "12") && !matches(r"\d+", "\u{661}"), "digits are ASCII");
-    assert!(matches(r"\pL+", "abc"), "Unicode classes have to be asked for");
+    assert!(matches(r"\pL+", "abc"), "Unicode classes must be requested");
     assert!(FullRegex::new("*a").is_err());
 }
 
@@ -175,7 +175,7 @@ fn the_literal_prefix_of_a_regex_is_what_every_match_begins_with() {
     }
 }
 
-/// Matcher, its modifiers, and the answer for each request in turn.
+/// Matcher, its modifiers, and the result for each request in turn.
 const HEADER_ANSWERS: &[(&str, &str, &str)] = &[
     ("exact", "", "NNYNYYNNNNNNNYNYN"),
     ("exact", "inv", "NYNYNNYYYYYYYNYNY"),

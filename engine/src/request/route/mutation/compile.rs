@@ -1,4 +1,4 @@
-//! Headers to add and to remove, from the schema.
+//! Compiles the headers to add and to remove.
 
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
@@ -22,7 +22,7 @@ pub(crate) fn level(
             problems.error(&at_remove.index(i), message);
         }
         if is_framing(name) {
-            problems.warn(&at_remove.index(i), "not removed: the framing of a body is the proxy's");
+            problems.warn(&at_remove.index(i), "ignored: the proxy sets how a body is framed");
         }
     }
     let remove = remove.iter().filter(|name| !is_framing(name));
@@ -78,12 +78,12 @@ fn addition(
         }
     };
     if !raw_value.is_empty() {
-        problems.warn(&at_header.field("raw_value"), "not read, as in Envoy: value holds");
+        problems.warn(&at_header.field("raw_value"), "ignored, as in Envoy: value is used");
     }
     let value = Formatter::new(value);
     let value = value.map_err(|error| problems.error(&at_header.field("value"), error)).ok();
     if is_framing(key) {
-        problems.warn(&at_header.field("key"), "not added: the framing of a body is the proxy's");
+        problems.warn(&at_header.field("key"), "ignored: the proxy sets how a body is framed");
         return None;
     }
     Some(HeaderAddition {
@@ -94,13 +94,13 @@ fn addition(
     })
 }
 
-/// Names that a route changes by rewrites only.
+/// Whether a route may change the header; some can only be changed by rewrites.
 fn is_mutable(name: &str) -> bool {
     !name.starts_with(':') && !name.eq_ignore_ascii_case("host")
 }
 
-/// Names that say where a body ends: another word than the codec's would let two readers see it in
-/// different places.
+/// Headers that say where a body ends. A value that differs from the codec's framing would let two
+/// readers see the end in different places.
 fn is_framing(name: &str) -> bool {
     ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }

@@ -1,7 +1,7 @@
-//! Headers that a route adds and removes.
+//! The headers that a route adds and removes.
 //!
-//! Levels are applied one after the other: weighted cluster, route, virtual host, configuration, or
-//! the last three the other way round. The values of one level are made before the level changes
+//! Levels are applied in turn: weighted cluster, route, virtual host, route configuration, or the
+//! last three in reverse order. The values of a level are computed before the level changes
 //! anything.
 
 pub(crate) mod compile;
@@ -14,34 +14,34 @@ use crate::http::{
     FieldName, FieldSet, Fields, JOINED_IN_REQUESTS, JOINED_IN_RESPONSES, RequestHead, ResponseHead,
 };
 
-/// All the levels, in the order they are applied.
+/// All levels, in the order in which they are applied.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderMutations {
     levels: Box<[Arc<MutationLevel>]>,
 }
 
-/// What one level of the configuration changes.
+/// The changes of one level of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct MutationLevel {
     /// Removed first; in lower case.
     pub remove: Vec<Box<[u8]>>,
-    /// Then these: first all that overwrite, then all that append.
+    /// Added next: first those that overwrite, then those that append.
     pub add: Vec<HeaderAddition>,
-    /// At last the host of a request, of which nobody is told: `host_rewrite_literal` of a weighted
-    /// cluster.
+    /// Finally the new host of a request, without `x-envoy-original-host`: `host_rewrite_literal`
+    /// of a weighted cluster.
     pub host: Option<Box<[u8]>>,
 }
 
-/// A header that is added.
+/// A header to add.
 #[derive(Clone, Debug)]
 pub struct HeaderAddition {
     /// In lower case.
     pub name: Box<[u8]>,
     /// May refer to the request.
     pub value: Formatter,
-    /// What becomes of one that is there.
+    /// What to do if the header exists or not.
     pub action: AppendAction,
-    /// Whether an empty value is added too.
+    /// Whether the header is added even if its value is empty.
     pub keep_empty: bool,
 }
 
@@ -56,16 +56,16 @@ pub enum AppendAction {
     OverwriteIfExistsOrAdd,
 }
 
-/// Room for the values of one level, kept from request to request.
+/// Buffers for the values of one level, reused for all requests.
 #[derive(Debug, Default)]
 pub struct Scratch {
     bytes: Vec<u8>,
-    /// For each addition its value, if it is to happen.
+    /// The value of each addition; `None` if it does not apply.
     values: Vec<Option<Range<usize>>>,
 }
 
 impl HeaderMutations {
-    /// In the order given; levels that change nothing are forgotten.
+    /// In the order given; levels without changes are left out.
     pub fn new(levels: impl IntoIterator<Item = Arc<MutationLevel>>) -> Self {
         let changes = |level: &Arc<MutationLevel>| {
             let MutationLevel { remove, add, host } = &**level;
@@ -121,30 +121,29 @@ impl MutationLevel {
         }
     }
 
-    /// Makes the values of the additions that are to happen.
+    /// Computes the values of the additions that apply.
     fn decide(&self, fields: &Fields, inputs: &Inputs<'_>, scratch: &mut Scratch) {
         scratch.bytes.clear();
         scratch.values.clear();
         for addition in &self.add {
-            let happens = match addition.action {
+            let applies = match addition.action {
                 AppendAction::AddIfAbsent => fields.find(&addition.name).is_none(),
                 AppendAction::OverwriteIfExists => fields.find(&addition.name).is_some(),
                 AppendAction::AppendIfExistsOrAdd | AppendAction::OverwriteIfExistsOrAdd => true,
             };
             let start = scratch.bytes.len();
-            if happens {
+            if applies {
                 addition.value.format(inputs, Unset::Empty, &mut scratch.bytes);
             }
-            // A name or a body that a command brings may have a line end in it. RFC 9110, 5.5: it
-            // becomes a space.
+            // The result of a command may contain a line end. RFC 9110, 5.5: it becomes a space.
             for byte in scratch.bytes.iter_mut().skip(start) {
                 if byte.is_ascii_control() && *byte != b'\t' {
                     *byte = b' ';
                 }
             }
             let value = start..scratch.bytes.len();
-            let happens = happens && (!value.is_empty() || addition.keep_empty);
-            scratch.values.push(happens.then_some(value));
+            let applies = applies && (!value.is_empty() || addition.keep_empty);
+            scratch.values.push(applies.then_some(value));
         }
     }
 
@@ -157,7 +156,7 @@ impl MutationLevel {
                     continue;
                 }
                 if overwriting {
-                    // The new one goes to the end, as in Envoy.
+                    // As in Envoy, the new one is appended.
                     fields.remove_other(&addition.name);
                 }
                 let value = bytes.get(value).unwrap_or_default();
