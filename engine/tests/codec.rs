@@ -222,7 +222,7 @@ fn warm_buffers_cost_no_memory() {
         assert_eq!(response.parse(&manager.limits), Ok(Some(answer.len())));
         let length = framing::response(Method::Post, &response).expect("framed");
         headers::from_origin(&mut response, Some(3));
-        headers::for_one_hop(&mut response, false);
+        headers::remove_hop_by_hop(&mut response, false);
         let finish = Finish {
             date: date_line(*b"Mon, 23 Nov 2026 20:15:18 GMT"),
             request_id: None,

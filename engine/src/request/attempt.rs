@@ -14,7 +14,7 @@ use super::body::Fault;
 use super::charge;
 use super::deadlines::Timer;
 use super::upload::Upload;
-use super::{Exchange, Interim, Upgrade, answer};
+use super::{Exchange, Interim, Upgrade, response};
 use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http::names::Names;
 use crate::http::{BodyLength, HeadLimits, Method};
@@ -28,7 +28,7 @@ use crate::upstream::pool::Pool;
 /// A host's response. The head, and what was received together with it, is in the exchange's
 /// response head.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct UpstreamResponse {
     /// The connection, on which the rest of the body is still to be received.
     pub(super) connection: Connection,
     /// How the body ends.
@@ -128,7 +128,7 @@ pub(super) async fn run(
     connection: Connection,
     upload: &mut Upload,
     limits: &HeadLimits,
-) -> Result<Answer, Failed> {
+) -> Result<UpstreamResponse, Failed> {
     let (host_state, closed_by) = (HostState::Silent, ClosedBy::Us);
     let mut attempt = Attempt { connection, host_state, closed_by, interim: 0, limits };
     let mut ready = Ready::default();
@@ -152,7 +152,7 @@ pub(super) async fn run(
                 }
                 exchange.reset_idle_timer();
                 exchange.reset_try_idle_timer();
-                return Ok(Answer { connection: attempt.connection, length });
+                return Ok(UpstreamResponse { connection: attempt.connection, length });
             }
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
@@ -352,7 +352,7 @@ impl Attempt<'_> {
         charge::interim(self.connection.pool().stats(), exchange.is_internal(), status);
         if exchange.chain.manager.proxy_100_continue {
             exchange.reset_idle_timer();
-            answer::forward_interim(exchange)?;
+            response::forward_interim(exchange)?;
         }
         Ok(())
     }

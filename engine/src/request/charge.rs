@@ -14,7 +14,7 @@ use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::Pool;
 
 /// Counts the response that the client gets, whether it is the host's or a local reply.
-pub(super) fn answer(cluster: &LocalCluster, exchange: &Exchange<'_>, status: u16) {
+pub(super) fn response(cluster: &LocalCluster, exchange: &Exchange<'_>, status: u16) {
     if let Some(zone) = zone(exchange) {
         zone.codes.record(status);
     }

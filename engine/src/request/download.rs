@@ -2,14 +2,14 @@
 //!
 //! Invariant: a response that is incomplete upstream does not look complete to the client.
 
-use super::attempt::{self, Answer, Failed};
+use super::attempt::{self, Failed, UpstreamResponse};
 use super::body::{Fault, Framing, Pump};
 use super::charge;
 use super::deadlines::Timer;
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
-use super::{Exchange, answer};
+use super::{Exchange, response};
 use crate::downstream::connection::{After, Interest, Ready};
 use crate::http::TrailerRules;
 use crate::http::{BodyLength, FieldName, Underscores};
@@ -19,11 +19,11 @@ use crate::upstream::connection::{ClosedBy, Connection};
 pub(super) async fn deliver(
     exchange: &mut Exchange<'_>,
     route: &Route,
-    answer: Answer,
+    response: UpstreamResponse,
     upload: &mut Upload,
     attempts: Option<u32>,
 ) -> After {
-    let Answer { connection, length } = answer;
+    let UpstreamResponse { connection, length } = response;
     exchange.start_timers(upload);
     exchange.start_try_idle_timer(upload);
     // Checked before the hop-by-hop fields are removed.
@@ -31,7 +31,7 @@ pub(super) async fn deliver(
     let framing = exchange.finish_response_head(route, length, attempts);
     exchange.count_response();
     let mut out = exchange.client.shard.buffers.take();
-    answer::encode(exchange, &mut out);
+    response::encode(exchange, &mut out);
     let mut pump = Pump::new(&length, framing, out, exchange.client.buffer_limit());
     let origin = &connection.pool().cluster().http;
     if length == BodyLength::Chunked {
@@ -47,9 +47,9 @@ pub(super) async fn deliver(
     let has_surplus = !matches!(taken, Ok(taken) if taken == early.len());
     let mut relayed = match taken {
         Ok(_) => relay(exchange, &connection, &mut pump, upload).await,
-        Err(fault) => Err(Broken::Answer(fault)),
+        Err(fault) => Err(Broken::Response(fault)),
     };
-    if let Err(Broken::Answer(Fault::Malformed(_))) = relayed {
+    if let Err(Broken::Response(Fault::Malformed(_))) = relayed {
         // The client still gets what preceded the violation.
         exchange.arm();
         if exchange.client.send_all(pump.unsent()).await.is_err() {
@@ -58,7 +58,7 @@ pub(super) async fn deliver(
     }
     let after = match relayed {
         Ok(()) => {
-            exchange.end_answer(!exchange.is_complete());
+            exchange.end_response(!exchange.is_complete());
             if upload.has_ended() {
                 charge::time(connection.pool().stats(), exchange);
             }
@@ -89,7 +89,7 @@ pub(super) async fn deliver(
 /// Why a response was cut off.
 enum Broken {
     /// An error of the upstream body, or of either connection.
-    Answer(Fault),
+    Response(Fault),
     Deadline(Timer),
     /// The client has disconnected, or its request body is invalid.
     Client,
@@ -162,19 +162,19 @@ fn step(
     loop {
         if may_post
             && exchange.client.socket.may_post()
-            && let Some(answer) = pump.take_whole()
+            && let Some(response) = pump.take_whole()
         {
-            exchange.client.count_sent(answer.len());
-            exchange.client.socket.post(answer);
+            exchange.client.count_sent(response.len());
+            exchange.client.socket.post(response);
         } else if pump.wants_sink() {
-            let sent = pump.push(&exchange.client.socket).map_err(Broken::Answer)?;
+            let sent = pump.push(&exchange.client.socket).map_err(Broken::Response)?;
             exchange.client.count_sent(sent);
             if sent == 0 {
                 return Ok(());
             }
         } else if pump.wants_source() && may_receive {
             let pulled = pump.pull(connection.socket(), exchange.client.shard.buffers);
-            let pulled = pulled.map_err(Broken::Answer)?;
+            let pulled = pulled.map_err(Broken::Response)?;
             connection.pool().count_received(pulled.bytes);
             may_receive = pulled.more_likely;
         } else {
@@ -212,7 +212,7 @@ fn end(
     broken: &Broken,
     framing: Framing,
 ) -> (After, ClosedBy) {
-    if !matches!(broken, Broken::Client | Broken::Answer(Fault::Sink(_))) {
+    if !matches!(broken, Broken::Client | Broken::Response(Fault::Sink(_))) {
         exchange.client.stats().downstream_rq_tx_reset.inc();
         exchange.client.stats().downstream_rq_rx_reset.inc();
     }
@@ -221,15 +221,15 @@ fn end(
         && !exchange.heads.response.fields.has(FieldName::ContentLength);
     let cut = if by_close { After::Reset } else { After::Close };
     match *broken {
-        Broken::Answer(Fault::Sink(_)) => {
+        Broken::Response(Fault::Sink(_)) => {
             exchange.client.gone();
             (After::Close, ClosedBy::Us)
         }
-        Broken::Answer(Fault::Malformed(_)) => {
+        Broken::Response(Fault::Malformed(_)) => {
             connection.pool().stats().upstream_cx_protocol_error.inc();
             (cut, ClosedBy::Us)
         }
-        Broken::Answer(Fault::Truncated | Fault::Source(_)) => {
+        Broken::Response(Fault::Truncated | Fault::Source(_)) => {
             connection.pool().stats().upstream_cx_protocol_error.inc();
             (cut, ClosedBy::Host)
         }

@@ -210,8 +210,8 @@ impl Exchange<'_> {
         let Some(route) = route.filter(|route| !route.response_headers.is_empty()) else { return };
         let stream = self.stream(Some(route));
         let stream = match reply {
-            Some(reply) => stream.about_to_answer(reply.flags, &reply.details),
-            None => stream.answered_upstream(self.heads.response.status, self.flags),
+            Some(reply) => stream.before_local_reply(reply.flags, &reply.details),
+            None => stream.with_upstream_response(self.heads.response.status, self.flags),
         };
         let mut scratch = self.client.shard.scratch();
         let super::Heads { request, response, .. } = &mut *self.heads;
@@ -237,7 +237,7 @@ impl Exchange<'_> {
         if !self.is_complete() {
             // As in Envoy, `request_timeout` ends with the response.
             self.deadlines.set(Timer::Request, None);
-            self.record_early_answer();
+            self.record_early_response();
         }
         self.mutate_response(Some(route), None);
         if let Some(attempts) = attempts {
@@ -245,7 +245,7 @@ impl Exchange<'_> {
             let count = digits.format(attempts).as_bytes();
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
-        headers::for_one_hop(&mut self.heads.response, upgrade);
+        headers::remove_hop_by_hop(&mut self.heads.response, upgrade);
         let (method, version) = (self.heads.request.method, self.heads.request.version);
         if version == Version::Http10 && ends_by_close(length) {
             self.persistence = Persistence::Close;
@@ -257,7 +257,7 @@ impl Exchange<'_> {
             _ if tunnel::switches(self) => ConnectionHeader::Absent,
             connection => connection,
         };
-        super::answer::finish(self.client, self.heads, connection);
+        super::response::finish(self.client, self.heads, connection);
         match framing::announce_response(method, version, &mut self.heads.response, length) {
             BodyLength::Chunked => Framing::Chunked,
             BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,

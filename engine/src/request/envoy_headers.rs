@@ -22,7 +22,7 @@ pub(super) enum TimeoutReply {
 
 impl TimeoutReply {
     /// `reply`, or its replacement.
-    pub(super) fn of(self, reply: LocalReply) -> LocalReply {
+    pub(super) fn apply(self, reply: LocalReply) -> LocalReply {
         match self {
             Self::GatewayTimeout => reply,
             Self::NoContent => LocalReply { status: 204, body: Default::default(), ..reply },
@@ -50,7 +50,7 @@ impl Exchange<'_> {
     /// As in Envoy, with `respect_expected_rq_timeout` the `x-envoy-expected-rq-timeout-ms` of the
     /// Envoy in front is the timeout, and that header and `x-envoy-upstream-rq-timeout-ms` are
     /// forwarded.
-    pub(super) fn take_timeouts(&mut self, plan: &Forward) {
+    pub(super) fn set_timeouts(&mut self, plan: &Forward) {
         let request = &mut self.heads.request;
         let expected = FieldName::XEnvoyExpectedRqTimeoutMs;
         let is_respected =
@@ -76,7 +76,7 @@ impl Exchange<'_> {
 
 fn is_valid(name: FieldName, value: &[u8]) -> bool {
     match name {
-        FieldName::XEnvoyRetryGrpcOn | FieldName::XEnvoyRetryOn => RetryOn::knows(name, value),
+        FieldName::XEnvoyRetryGrpcOn | FieldName::XEnvoyRetryOn => RetryOn::is_known(name, value),
         _ => std::str::from_utf8(value).is_ok_and(|text| text.parse::<u64>().is_ok()),
     }
 }

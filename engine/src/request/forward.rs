@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::attempt::{self, Answer, Failed, Sent};
+use super::attempt::{self, Failed, Sent, UpstreamResponse};
 use super::charge::{self, ActiveRequest};
 use super::deadlines::Timer;
 use super::download;
@@ -70,14 +70,14 @@ pub(super) async fn forward(
         let attempted = forwarder.attempt(exchange).await;
         forwarder.drop_retries(exchange);
         let wait = match attempted {
-            Ok(answered) => match forwarder.judge_answer(exchange) {
+            Ok(received) => match forwarder.retry_after_response(exchange) {
                 Some(wait) => {
-                    forwarder.discard(exchange, answered);
+                    forwarder.discard(exchange, received);
                     Some(wait)
                 }
-                None => break forwarder.deliver(exchange, route, answered).await,
+                None => break forwarder.deliver(exchange, route, received).await,
             },
-            Err(failed) => match forwarder.judge_failure(exchange, failed) {
+            Err(failed) => match forwarder.retry_after_failure(exchange, failed) {
                 Verdict::Again(wait) => wait,
                 Verdict::End(outcome) => break outcome,
             },
@@ -109,7 +109,7 @@ fn trailer_rules(exchange: &Exchange<'_>, cluster: &LocalCluster) -> Option<Trai
 
 /// Edits the request as the route says, once for all attempts, and sets its timeouts.
 fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
-    exchange.take_timeouts(plan);
+    exchange.set_timeouts(plan);
     let idle = plan.idle_timeout.or(exchange.chain.manager.timeouts.stream_idle);
     exchange.stream_idle = idle.filter(|idle| !idle.is_zero());
     exchange.reset_idle_timer();
@@ -121,7 +121,7 @@ fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Rout
                 exchange.heads.request.fields.set_line(expected);
             }
         }
-        _ => expect_timeout(exchange, Duration::ZERO),
+        _ => set_expected_timeout(exchange, Duration::ZERO),
     }
     // As in Envoy, headers that the route adds may refer to the count.
     exchange.set_attempt_count(virtual_host, exchange.upstream.attempts);
@@ -129,7 +129,7 @@ fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Rout
 }
 
 /// Sets `x-envoy-expected-rq-timeout-ms` to the time left for this attempt.
-fn expect_timeout(exchange: &mut Exchange<'_>, elapsed: Duration) {
+fn set_expected_timeout(exchange: &mut Exchange<'_>, elapsed: Duration) {
     if exchange.chain.manager.suppress_envoy_headers {
         return;
     }
@@ -150,7 +150,7 @@ struct Forwarder<'a> {
     /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
     tried: Vec<Rc<Pool>>,
     stale_retry: StaleRetry,
-    /// Counts against `max_retries` from the decision to retry until an answer is accepted.
+    /// Counts against `max_retries` from the decision to retry until a response is accepted.
     retrying: Option<Permit>,
 }
 
@@ -170,14 +170,14 @@ enum Verdict {
 }
 
 /// The response to an attempt. The request counts as active until this is dropped.
-struct Answered {
-    answer: Answer,
+struct ActiveResponse {
+    response: UpstreamResponse,
     active: ActiveRequest,
 }
 
 impl Forwarder<'_> {
-    /// Makes one attempt, up to the head of its answer.
-    async fn attempt(&mut self, exchange: &mut Exchange<'_>) -> Result<Answered, Failed> {
+    /// Makes one attempt, up to the head of its response.
+    async fn attempt(&mut self, exchange: &mut Exchange<'_>) -> Result<ActiveResponse, Failed> {
         let pool = self.select_host()?;
         self.edit_request(exchange, &pool);
         self.begin_upload(exchange)?;
@@ -189,14 +189,18 @@ impl Forwarder<'_> {
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
             return Err(overflow(exchange, &pool, connection));
         };
-        let answer = if self.terminates(exchange) {
+        let response = if self.terminates(exchange) {
             Ok(open_tunnel(exchange, connection))
         } else {
             let limits = &self.cluster.cluster().http.head_limits;
             attempt::run(exchange, connection, &mut self.upload, limits).await
         };
-        charge::host(pool.host_stats(), exchange, answer.as_ref().map(|answer| answer.length));
-        Ok(Answered { answer: answer?, active })
+        charge::host(
+            pool.host_stats(),
+            exchange,
+            response.as_ref().map(|response| response.length),
+        );
+        Ok(ActiveResponse { response: response?, active })
     }
 
     /// Selects the host of this attempt.
@@ -215,7 +219,7 @@ impl Forwarder<'_> {
         if exchange.upstream.attempts > 1 {
             let now = exchange.client.shard.clock.now();
             let elapsed = now.saturating_sub(exchange.received.unwrap_or(now));
-            expect_timeout(exchange, Duration::from_millis(elapsed));
+            set_expected_timeout(exchange, Duration::from_millis(elapsed));
             exchange.set_attempt_count(self.virtual_host, exchange.upstream.attempts);
             let timed_out = self.retry.as_ref().is_some_and(RetryState::follows_timeout);
             exchange.set_timeout_retry_header(self.virtual_host, timed_out);
@@ -237,7 +241,7 @@ impl Forwarder<'_> {
         exchange.heads.response.clear();
         exchange.start_timers(&self.upload);
         if self.upload.has_ended() {
-            exchange.notice_half_close()?;
+            exchange.detect_half_close()?;
         }
         Ok(())
     }
@@ -332,7 +336,7 @@ impl Forwarder<'_> {
     }
 
     /// Decides whether the response is discarded for another attempt, and how long that is delayed.
-    fn judge_answer(&mut self, exchange: &mut Exchange<'_>) -> Option<RetryDelay> {
+    fn retry_after_response(&mut self, exchange: &mut Exchange<'_>) -> Option<RetryDelay> {
         let decision = self.retry.as_mut()?.on_response(&exchange.heads.response, SystemTime::now);
         let wait = self.decide(exchange, decision);
         if wait.is_some() {
@@ -341,7 +345,7 @@ impl Forwarder<'_> {
         wait
     }
 
-    fn judge_failure(&mut self, exchange: &mut Exchange<'_>, failed: Failed) -> Verdict {
+    fn retry_after_failure(&mut self, exchange: &mut Exchange<'_>, failed: Failed) -> Verdict {
         // A host may close an idle connection just when we reuse it. Nothing was received, so a
         // request that is safe to resend is sent once more. This is not a retry, and the client
         // gets no 503.
@@ -403,10 +407,10 @@ impl Forwarder<'_> {
 
     /// Discards a response that the client does not get. Its connection is kept if nothing of it is
     /// left to receive.
-    fn discard(&self, exchange: &mut Exchange<'_>, answered: Answered) {
-        let Answered { answer, active } = answered;
+    fn discard(&self, exchange: &mut Exchange<'_>, received: ActiveResponse) {
+        let ActiveResponse { response, active } = received;
         drop(active);
-        let Answer { connection, length } = answer;
+        let UpstreamResponse { connection, length } = response;
         let length = match length {
             BodyLength::None => 0,
             BodyLength::Length(length) => length,
@@ -480,10 +484,10 @@ impl Forwarder<'_> {
             }
             Failed::Deadline(Timer::Route) => {
                 stats.upstream_rq_timeout.inc();
-                exchange.timeout_reply.of(LocalReply::upstream_timeout())
+                exchange.timeout_reply.apply(LocalReply::upstream_timeout())
             }
             Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => {
-                exchange.timeout_reply.of(LocalReply::per_try_timeout())
+                exchange.timeout_reply.apply(LocalReply::per_try_timeout())
             }
             Failed::Deadline(timer) => return Outcome::reply(exchange.timed_out(timer)),
         };
@@ -491,7 +495,7 @@ impl Forwarder<'_> {
         reply.attempts = tells_attempts.then_some(exchange.upstream.attempts);
         exchange.heads.response.clear();
         if exchange.interim == Interim::None {
-            charge::answer(&self.cluster, exchange, reply.status);
+            charge::response(&self.cluster, exchange, reply.status);
         }
         Outcome::reply(reply)
     }
@@ -500,10 +504,10 @@ impl Forwarder<'_> {
         &mut self,
         exchange: &mut Exchange<'_>,
         route: &Route,
-        answered: Answered,
+        received: ActiveResponse,
     ) -> Outcome {
         // The request is active until the end of the response.
-        let Answered { mut answer, active } = answered;
+        let ActiveResponse { mut response, active } = received;
         // As in Envoy, `per_try_timeout` ends with the head of the response.
         exchange.deadlines.set(Timer::PerTry, None);
         // As in Envoy, the retry permit is released when a response is accepted.
@@ -512,17 +516,17 @@ impl Forwarder<'_> {
         exchange.upstream.body_bytes = self.upload.received_bytes();
         let status = exchange.heads.response.status;
         // As in Envoy, the response is not charged to the cluster if a WebSocket handshake failed.
-        if !tunnel::strip_failed_websocket(exchange, &mut answer) {
-            charge::answer(&self.cluster, exchange, status);
+        if !tunnel::strip_failed_websocket(exchange, &mut response) {
+            charge::response(&self.cluster, exchange, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
         let attempts = tells_attempts.then_some(exchange.upstream.attempts);
         if tunnel::switches(exchange) {
             // Boxed: tunnels are rare, and their state is large.
-            let tunnel = Box::pin(tunnel::run(exchange, route, answer, attempts));
+            let tunnel = Box::pin(tunnel::run(exchange, route, response, attempts));
             return Outcome::Done(tunnel.await);
         }
-        let after = download::deliver(exchange, route, answer, &mut self.upload, attempts).await;
+        let after = download::deliver(exchange, route, response, &mut self.upload, attempts).await;
         drop(active);
         Outcome::Done(after)
     }
@@ -536,9 +540,9 @@ fn overflow(exchange: &Exchange<'_>, pool: &Rc<Pool>, connection: Connection) ->
 }
 
 /// Answers a CONNECT that is terminated here: the tunnel is open once its host is connected.
-fn open_tunnel(exchange: &mut Exchange<'_>, connection: Connection) -> Answer {
+fn open_tunnel(exchange: &mut Exchange<'_>, connection: Connection) -> UpstreamResponse {
     exchange.heads.response.status = 200;
-    Answer { connection, length: BodyLength::None }
+    UpstreamResponse { connection, length: BodyLength::None }
 }
 
 /// Returns a connection to its pool after a complete exchange.

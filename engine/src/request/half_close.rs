@@ -36,7 +36,7 @@ impl Exchange<'_> {
     /// # Errors
     /// [`Failed::ClientGone`], as [`Self::begin_wait`].
     #[inline]
-    pub(super) fn notice_half_close(&mut self) -> Result<(), Failed> {
+    pub(super) fn detect_half_close(&mut self) -> Result<(), Failed> {
         if self.client.socket.has_hung_up() && self.client.listens_ahead() {
             self.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
             self.begin_wait()?;

@@ -1,7 +1,7 @@
 //! The fields of a response: which upstream fields are removed, and which ones the proxy adds.
 //!
 //! The order is Envoy's: [`from_origin`], then the headers that the route adds, then
-//! [`for_one_hop`], [`finish`] and the framing ([`crate::http1::framing::announce_response`]). A
+//! [`remove_hop_by_hop`], [`finish`] and the framing ([`crate::http1::framing::announce_response`]). A
 //! local reply starts with the headers that the route adds.
 
 use crate::http::{
@@ -89,7 +89,7 @@ pub fn from_origin(head: &mut ResponseHead, service_time_ms: Option<u64>) {
 ///
 /// As in Envoy, a client that asked for an upgrade gets the `upgrade` of the response, also in a
 /// 426.
-pub fn for_one_hop(head: &mut ResponseHead, upgrade: bool) {
+pub fn remove_hop_by_hop(head: &mut ResponseHead, upgrade: bool) {
     let leave = upgrade && head.upgrade().is_some();
     head.fields.remove_set(if leave { HOP_BY_HOP_OF_UPGRADED } else { HOP_BY_HOP_OF_RESPONSES });
 }
@@ -221,7 +221,7 @@ mod tests {
             "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nKeep-Alive: 5\r\n\r\n",
         );
         from_origin(&mut switch, None);
-        for_one_hop(&mut switch, true);
+        remove_hop_by_hop(&mut switch, true);
         assert_eq!(lines(&switch), ["connection: Upgrade", "upgrade: websocket"]);
     }
 
@@ -246,7 +246,7 @@ mod tests {
             let mut head = parsed(&format!("HTTP/1.1 {status} X\r\n{origin}\r\n"));
             let length = framing::response(method, &head).expect("framed");
             from_origin(&mut head, None);
-            for_one_hop(&mut head, false);
+            remove_hop_by_hop(&mut head, false);
             framing::announce_response(method, client, &mut head, length);
             let what = format!("{method:?} {client:?} {status} {origin}");
             assert_eq!(lines(&head).first().map(String::as_str), wanted, "{what}");
@@ -267,7 +267,7 @@ mod tests {
     fn sent(rules: &ResponseRules, origin: &str) -> Vec<String> {
         let mut head = parsed(&format!("HTTP/1.1 200 OK\r\n{origin}\r\n"));
         from_origin(&mut head, Some(7));
-        for_one_hop(&mut head, false);
+        remove_hop_by_hop(&mut head, false);
         let now = Finish {
             date: date_line(DATE),
             request_id: None,

@@ -8,7 +8,6 @@
 //! Invariant: an exchange ends with exactly one response begun towards the client, or with the
 //! connection closed.
 
-mod answer;
 mod attempt;
 pub mod body;
 mod charge;
@@ -22,6 +21,7 @@ pub mod headers;
 mod replay;
 pub mod reply;
 pub mod reply_rewrite;
+mod response;
 pub mod retry;
 pub mod route;
 mod stream;
@@ -164,20 +164,20 @@ pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
 /// Rejects a request whose head is invalid.
 pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
     client.stats().downstream_cx_protocol_error.inc();
-    answer::count_early(client.stats());
-    answer::send_and_close(client, LocalReply::protocol_error(error)).await
+    response::count_early(client.stats());
+    response::send_and_close(client, LocalReply::protocol_error(error)).await
 }
 
 /// Answers a client that did not send the head in time.
 pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> After {
-    answer::count_early(client.stats());
+    response::count_early(client.stats());
     let reply = match limit {
         HeadLimit::Head => LocalReply::request_header_timeout(),
         HeadLimit::Request => LocalReply::request_timeout(),
         HeadLimit::Idle => LocalReply::stream_idle(false),
         HeadLimit::Duration => LocalReply::max_duration(false),
     };
-    answer::send_and_close(client, reply).await
+    response::send_and_close(client, reply).await
 }
 
 impl<'a> Exchange<'a> {
@@ -230,7 +230,7 @@ impl<'a> Exchange<'a> {
             if self.client.send_all(encode::CONTINUE).await.is_err() {
                 return Outcome::Done(After::Close);
             }
-            answer::count(self.client, 100);
+            response::count(self.client, 100);
         }
         let chain = Rc::clone(&self.chain);
         let router = chain.router.shard(self.client.shard.id);

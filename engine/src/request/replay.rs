@@ -21,7 +21,7 @@ pub(super) struct Replay {
 
 /// The body exceeds what the request, or the shard, may keep.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct TooMuch;
+pub(super) struct LimitExceeded;
 
 impl Replay {
     /// Keeps at most `limit` bytes.
@@ -34,13 +34,13 @@ impl Replay {
     ///
     /// # Errors
     /// If it cannot be kept. What was kept so far is then useless.
-    pub(super) fn keep(&mut self, mut data: &[u8]) -> Result<(), TooMuch> {
+    pub(super) fn keep(&mut self, mut data: &[u8]) -> Result<(), LimitExceeded> {
         self.bytes = self.bytes.saturating_add(data.len());
         if self.bytes > self.limit {
-            return Err(TooMuch);
+            return Err(LimitExceeded);
         }
         while !data.is_empty() {
-            let block = self.last_block().ok_or(TooMuch)?;
+            let block = self.last_block().ok_or(LimitExceeded)?;
             let room = block.capacity() - block.len();
             let (fits, rest) = data.split_at(room.min(data.len()));
             block.extend_from_slice(fits);
@@ -106,8 +106,8 @@ mod tests {
         let mut replay = Replay::new(buffers(), 10);
         assert_eq!(replay.keep(b"0123456789"), Ok(()));
         assert_eq!(replay.keep(b""), Ok(()));
-        assert_eq!(replay.keep(b"!"), Err(TooMuch));
-        assert_eq!(Replay::new(buffers(), 0).keep(b"!"), Err(TooMuch));
+        assert_eq!(replay.keep(b"!"), Err(LimitExceeded));
+        assert_eq!(Replay::new(buffers(), 0).keep(b"!"), Err(LimitExceeded));
     }
 
     #[test]

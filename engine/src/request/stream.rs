@@ -88,7 +88,7 @@ impl<'a> Stream<'a> {
     }
 
     /// With the response of an upstream host.
-    pub(super) fn answered_upstream(self, status: u16, flags: Flags) -> Self {
+    pub(super) fn with_upstream_response(self, status: u16, flags: Flags) -> Self {
         Self {
             details: Some("via_upstream"),
             flags,
@@ -100,12 +100,12 @@ impl<'a> Stream<'a> {
 
     /// While a local reply is made. As in Envoy, the headers that a route adds do not see its
     /// status yet.
-    pub(super) fn about_to_answer(self, flags: Flags, details: &'a str) -> Self {
+    pub(super) fn before_local_reply(self, flags: Flags, details: &'a str) -> Self {
         Self { details: Some(details), flags, ..self }
     }
 
     /// With a local reply.
-    pub(super) fn answered<'b>(
+    pub(super) fn with_local_reply<'b>(
         &'b self,
         status: u16,
         flags: Flags,

@@ -9,11 +9,11 @@
 //! Invariant: a direction receives nothing before its buffered bytes are sent, and holds no buffer
 //! while it waits.
 
-use super::attempt::{Answer, Failed};
+use super::attempt::{Failed, UpstreamResponse};
 use super::body::{Fault, Framing, Pump};
 use super::deadlines::Timer;
 use super::route::Route;
-use super::{Exchange, Upgrade, answer};
+use super::{Exchange, Upgrade, response};
 use crate::downstream::connection::{After, Input, Interest, Ready};
 use crate::http::{BodyLength, FieldName, Method};
 use crate::shard::buffers::Buffers;
@@ -32,20 +32,23 @@ pub(super) fn switches(exchange: &Exchange<'_>) -> bool {
 
 /// If a WebSocket handshake failed without an error status, removes the body of the response, as
 /// Envoy does, and returns true.
-pub(super) fn strip_failed_websocket(exchange: &mut Exchange<'_>, answer: &mut Answer) -> bool {
-    let super::Heads { request, response, .. } = &mut *exchange.heads;
+pub(super) fn strip_failed_websocket(
+    exchange: &mut Exchange<'_>,
+    response: &mut UpstreamResponse,
+) -> bool {
+    let super::Heads { request, response: head, .. } = &mut *exchange.heads;
     let protocol = request.upgrade().filter(|_| exchange.upgrade == Upgrade::Allowed);
     let is_websocket = protocol.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
-    if !is_websocket || response.status == 101 || response.status >= 400 {
+    if !is_websocket || head.status == 101 || head.status >= 400 {
         return false;
     }
     for name in [FieldName::ContentLength, FieldName::TransferEncoding, FieldName::ContentType] {
-        response.fields.remove(name);
+        head.fields.remove(name);
     }
     if request.method != Method::Head {
-        answer.length = BodyLength::Length(0);
+        response.length = BodyLength::Length(0);
         // Bytes of the body already received are not a protocol error of the host.
-        response.discard_surplus();
+        head.discard_surplus();
     }
     true
 }
@@ -54,10 +57,10 @@ pub(super) fn strip_failed_websocket(exchange: &mut Exchange<'_>, answer: &mut A
 pub(super) async fn run(
     exchange: &mut Exchange<'_>,
     route: &Route,
-    answer: Answer,
+    response: UpstreamResponse,
     attempts: Option<u32>,
 ) -> After {
-    let Answer { connection, length } = answer;
+    let UpstreamResponse { connection, length } = response;
     // As in Envoy, the route's timeout ends with the 101; `max_stream_duration` and the idle
     // timeout continue.
     for timer in [Timer::Request, Timer::Route, Timer::PerTry, Timer::PerTryIdle] {
@@ -65,7 +68,7 @@ pub(super) async fn run(
     }
     exchange.finish_response_head(route, length, attempts);
     let mut head = exchange.client.shard.buffers.take();
-    answer::encode(exchange, &mut head);
+    response::encode(exchange, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
     down.take_early(exchange.heads.response.surplus());

@@ -259,14 +259,14 @@ impl RetryOn {
     }
 
     /// Whether every token of a request header is known, as `strict_check_headers` requires.
-    pub fn knows(field: FieldName, value: &[u8]) -> bool {
+    pub fn is_known(field: FieldName, value: &[u8]) -> bool {
         let grpc = field == FieldName::XEnvoyRetryGrpcOn;
         let token = if grpc { Self::grpc } else { Self::http };
         std::str::from_utf8(value).is_ok() && tokens(Some(value)).all(|name| token(name).is_some())
     }
 
     /// Parses the tokens of a request header; unknown ones have no effect.
-    fn asked(value: Option<&[u8]>, token: fn(&str) -> Option<Self>) -> Self {
+    fn from_header(value: Option<&[u8]>, token: fn(&str) -> Option<Self>) -> Self {
         tokens(value).filter_map(token).fold(Self::default(), Self::with)
     }
 
@@ -325,9 +325,9 @@ impl<'a> RetryState<'a> {
     /// add to the policy; those of external clients have been removed by now.
     #[inline]
     pub fn new(policy: Option<&'a RetryPolicy>, request: &RequestHead) -> Option<Self> {
-        const ASKING: FieldSet =
+        const FIELDS: FieldSet =
             FieldSet::of(&[FieldName::XEnvoyRetryOn, FieldName::XEnvoyRetryGrpcOn]);
-        let asks = request.fields.has_any(ASKING);
+        let asks = request.fields.has_any(FIELDS);
         if policy.is_some() || asks { Self::of(policy, request) } else { None }
     }
 
@@ -363,7 +363,8 @@ impl<'a> RetryState<'a> {
         let is_retriable = self.is_retriable_response(head);
         if is_retriable {
             let rate_limited = self.policy.rate_limited_back_off.as_ref();
-            self.requested_delay = rate_limited.and_then(|back_off| back_off.asked(head, now()));
+            self.requested_delay =
+                rate_limited.and_then(|back_off| back_off.requested(head, now()));
         }
         self.decide(is_retriable)
     }
@@ -445,19 +446,19 @@ impl<'a> RetryState<'a> {
 
 impl RequestedRetries {
     fn read(request: &RequestHead) -> Self {
-        const ADDING: FieldSet = FieldSet::of(&[
+        const FIELDS: FieldSet = FieldSet::of(&[
             FieldName::XEnvoyRetryOn,
             FieldName::XEnvoyRetryGrpcOn,
             FieldName::XEnvoyMaxRetries,
             FieldName::XEnvoyRetriableStatusCodes,
             FieldName::XEnvoyRetriableHeaderNames,
         ]);
-        if !request.fields.has_any(ADDING) {
+        if !request.fields.has_any(FIELDS) {
             return Self::default();
         }
         let asked = |name| request.fields.get(name);
-        let http = RetryOn::asked(asked(FieldName::XEnvoyRetryOn), RetryOn::http);
-        let grpc = RetryOn::asked(asked(FieldName::XEnvoyRetryGrpcOn), RetryOn::grpc);
+        let http = RetryOn::from_header(asked(FieldName::XEnvoyRetryOn), RetryOn::http);
+        let grpc = RetryOn::from_header(asked(FieldName::XEnvoyRetryGrpcOn), RetryOn::grpc);
         let codes = tokens(asked(FieldName::XEnvoyRetriableStatusCodes));
         let names = tokens(asked(FieldName::XEnvoyRetriableHeaderNames));
         Self {
@@ -471,7 +472,7 @@ impl RequestedRetries {
 
 impl RateLimitedBackOff {
     /// The delay that the response asks for.
-    fn asked(&self, head: &ResponseHead, now: SystemTime) -> Option<Duration> {
+    fn requested(&self, head: &ResponseHead, now: SystemTime) -> Option<Duration> {
         self.reset_headers.iter().find_map(|header| {
             let seconds: u64 = number(head.fields.find(&header.name)?)?;
             let seconds = match header.format {

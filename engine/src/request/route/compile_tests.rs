@@ -35,7 +35,7 @@ fn routes(routes: Value) -> Value {
     table
 }
 
-fn sound(table: Value) -> RouteTable {
+fn valid(table: Value) -> RouteTable {
     let (table, problems) = compiled(table);
     assert!(!problems.has_errors(), "{problems:?}");
     table
@@ -245,7 +245,7 @@ fn a_line_end_in_a_commands_result_becomes_a_space() {
             Some("a\tb\r\nx-evil: 1\0")
         }
     }
-    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
+    let table = valid(routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
         "request_headers_to_add": [{"header": {"key": "x-route", "value": "%ROUTE_NAME%"}}]}])));
     let mut head = request("/", &[]);
     let route = found(&table, &head, 0).unwrap();
@@ -283,7 +283,7 @@ fn a_route_cannot_change_how_a_body_is_framed() {
 
 #[test]
 fn the_first_route_in_declared_order_wins_also_with_conditions() {
-    let table = sound(routes(json!([
+    let table = valid(routes(json!([
         {"name": "header", "match": {"prefix": "/", "headers": [{"name": "x-a"}]},
             "route": {"cluster": "echo"}},
         {"name": "query", "match": {"path": "/a", "query_parameters": [{"name": "q"}]},
@@ -306,7 +306,7 @@ fn the_first_route_in_declared_order_wins_also_with_conditions() {
 
 #[test]
 fn a_route_without_settings_has_envoys_defaults() {
-    let table = sound(routes(json!([
+    let table = valid(routes(json!([
         {"match": {"prefix": "/"}, "route": {"cluster": "other"}}])));
     let forward = forward(found(&table, &request("/", &[]), 0).unwrap()).clone();
     assert_eq!(forward.cluster, 1);
@@ -317,7 +317,7 @@ fn a_route_without_settings_has_envoys_defaults() {
 #[test]
 fn a_timeout_of_zero_is_infinite() {
     let zero = json!({"secs": 0, "nanos": 0});
-    let table = sound(routes(json!([
+    let table = valid(routes(json!([
         {"match": {"prefix": "/"}, "route": {"cluster": "echo", "timeout": zero}}])));
     let head = request("/", &[]);
     let forward = forward(found(&table, &head, 0).unwrap());
@@ -327,7 +327,7 @@ fn a_timeout_of_zero_is_infinite() {
 
 #[test]
 fn the_retry_policy_of_a_route_replaces_the_one_of_its_virtual_host() {
-    let table = sound(json!({"virtual_hosts": [{"name": "a", "domains": ["*"],
+    let table = valid(json!({"virtual_hosts": [{"name": "a", "domains": ["*"],
         "retry_policy": {"retry_on": "5xx", "num_retries": 5},
         "routes": [
             {"match": {"path": "/own"},
@@ -342,7 +342,7 @@ fn the_retry_policy_of_a_route_replaces_the_one_of_its_virtual_host() {
 
 #[test]
 fn weights_distribute_the_requests() {
-    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {
+    let table = valid(routes(json!([{"match": {"prefix": "/"}, "route": {
         "weighted_clusters": {"clusters": [
             {"name": "echo", "weight": 25},
             {"name": "other", "weight": 75}]}}}])));
@@ -354,7 +354,7 @@ fn weights_distribute_the_requests() {
 
 #[test]
 fn a_header_that_occurs_once_selects_the_weighted_cluster() {
-    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {
+    let table = valid(routes(json!([{"match": {"prefix": "/"}, "route": {
         "weighted_clusters": {"header_name": "x-random", "clusters": [
             {"name": "echo", "weight": 1}, {"name": "other", "weight": 1}]}}}])));
     let cluster =
@@ -369,7 +369,7 @@ fn an_empty_exact_match_matches_every_value_but_one_in_a_string_match_does_not()
     let fits = |condition: Value| {
         let mut matcher = json!({"name": "x-a"});
         matcher.as_object_mut().unwrap().extend(condition.as_object().unwrap().clone());
-        let table = sound(routes(json!([
+        let table = valid(routes(json!([
             {"match": {"prefix": "/", "headers": [matcher]}, "route": {"cluster": "echo"}}])));
         [&[][..], &["x-a:"], &["x-a: 1"]]
             .map(|fields| found(&table, &request("/", fields), 0).is_some())
@@ -384,7 +384,7 @@ fn an_unknown_cluster_gets_a_local_reply_where_the_configuration_allows_it() {
     let mut table = routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "nope",
         "cluster_not_found_response_code": "NOT_FOUND"}}]));
     table["validate_clusters"] = json!(false);
-    let table = sound(table);
+    let table = valid(table);
     let route = found(&table, &request("/", &[]), 0).unwrap();
     assert!(matches!(route.action, Action::ClusterNotFound { status: 404 }));
 }
@@ -392,7 +392,7 @@ fn an_unknown_cluster_gets_a_local_reply_where_the_configuration_allows_it() {
 #[test]
 fn tls_is_required_of_all_or_of_external_clients() {
     let table = |who| {
-        sound(json!({"virtual_hosts": [{"name": "a", "domains": ["*"], "require_tls": who,
+        valid(json!({"virtual_hosts": [{"name": "a", "domains": ["*"], "require_tls": who,
             "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "echo"}}]}]}))
     };
     let needs_tls = |who, fields: &[&str]| {
@@ -408,7 +408,7 @@ fn tls_is_required_of_all_or_of_external_clients() {
 fn header_levels_apply_from_route_to_table_or_in_reverse_after_a_weighted_cluster() {
     let add = |value| json!([{"header": {"key": "x-v", "value": value}}]);
     let table = |wins: bool| {
-        sound(json!({"most_specific_header_mutations_wins": wins,
+        valid(json!({"most_specific_header_mutations_wins": wins,
             "request_headers_to_add": add("table"),
             "virtual_hosts": [{"name": "a", "domains": ["*"],
                 "request_headers_to_add": add("host"),
@@ -431,7 +431,7 @@ fn header_levels_apply_from_route_to_table_or_in_reverse_after_a_weighted_cluste
 /// Recorded from Envoy 1.40.0.
 #[test]
 fn additions_of_a_level_see_the_request_as_it_was_before_the_level() {
-    let table = sound(routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
+    let table = valid(routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "echo"},
     "request_headers_to_remove": ["x-rm"],
     "request_headers_to_add": [
         {"header": {"key": "x-v", "value": "route"}},
@@ -492,7 +492,7 @@ fn redirects_have_envoys_location() {
         (json!({"regex_rewrite": rewrite}), "/re/aab?q", "http://t.test/x/aab?q"),
         (json!({"strip_query": true}), "/a?q", "http://t.test/a"),
     ] {
-        let table = sound(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
+        let table = valid(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
         let head = request(target, &[]);
         let route = found(&table, &head, 0).unwrap();
         let mut out = Vec::new();
@@ -504,7 +504,7 @@ fn redirects_have_envoys_location() {
 #[test]
 fn a_redirect_keeps_the_port_of_the_host_unless_the_scheme_changes() {
     let location = |action: Value, host: &str, scheme: Scheme| {
-        let table = sound(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
+        let table = valid(routes(json!([{"match": {"prefix": "/"}, "redirect": action}])));
         let mut head = request("/", &[]);
         head.scheme = Some(scheme);
         head.fields.set(FieldName::Host, host.as_bytes());

@@ -43,16 +43,16 @@ impl Literal {
         if self.ignore_case { text.eq_ignore_ascii_case(&self.text) } else { *text == *self.text }
     }
 
-    pub(super) fn begins(&self, text: &[u8]) -> bool {
+    pub(super) fn is_prefix_of(&self, text: &[u8]) -> bool {
         text.get(..self.text.len()).is_some_and(|start| self.equals(start))
     }
 
-    pub(super) fn ends(&self, text: &[u8]) -> bool {
+    pub(super) fn is_suffix_of(&self, text: &[u8]) -> bool {
         let before = text.len().checked_sub(self.text.len());
         before.and_then(|before| text.get(before..)).is_some_and(|end| self.equals(end))
     }
 
-    pub(super) fn is_in(&self, text: &[u8]) -> bool {
+    pub(super) fn is_contained_in(&self, text: &[u8]) -> bool {
         if !self.ignore_case {
             return memchr::memmem::find(text, &self.text).is_some();
         }
@@ -73,9 +73,9 @@ impl PathMatch {
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(literal) => literal.equals(path),
-            Self::Prefix(literal) => literal.begins(path),
+            Self::Prefix(literal) => literal.is_prefix_of(path),
             Self::SeparatedPrefix(literal) => {
-                is_separated(path, literal.text.len()) && literal.begins(path)
+                is_separated(path, literal.text.len()) && literal.is_prefix_of(path)
             }
             Self::Regex(regex) => regex.matches(path),
             Self::Connect => path.first() != Some(&b'/'),

@@ -243,9 +243,9 @@ impl TextMatcher {
     pub fn matches(&self, text: &[u8]) -> bool {
         match self {
             Self::Exact(literal) => literal.equals(text),
-            Self::Prefix(literal) => literal.begins(text),
-            Self::Suffix(literal) => literal.ends(text),
-            Self::Contains(literal) => literal.is_in(text),
+            Self::Prefix(literal) => literal.is_prefix_of(text),
+            Self::Suffix(literal) => literal.is_suffix_of(text),
+            Self::Contains(literal) => literal.is_contained_in(text),
             Self::Regex(regex) => regex.matches(text),
         }
     }

@@ -34,7 +34,7 @@ async fn send(
     if let Some(stream) = stream {
         rewrite(client, heads, &mut reply, &stream);
     }
-    headers::for_one_hop(&mut heads.response, false);
+    headers::remove_hop_by_hop(&mut heads.response, false);
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(client, heads, connection);
     reply.end(&mut heads.response, Some(&heads.request));
@@ -61,7 +61,7 @@ fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &
     let random = client.shard.random.borrow_mut().u64(..);
     let details = reply.details.clone();
     let flags = reply_rewrite::visible_flags(reply.flags);
-    let stream = |status| stream.answered(status, flags, &details);
+    let stream = |status| stream.with_local_reply(status, flags, &details);
     rewrite.apply(reply, response, request, random, stream, &mut client.shard.scratch());
 }
 
@@ -121,7 +121,7 @@ pub(super) fn forward_interim(exchange: &mut Exchange<'_>) -> Result<(), Failed>
         return Ok(());
     }
     headers::from_origin(&mut exchange.heads.response, None);
-    headers::for_one_hop(&mut exchange.heads.response, false);
+    headers::remove_hop_by_hop(&mut exchange.heads.response, false);
     exchange.heads.response.fields.remove(FieldName::ContentLength);
     let client = &*exchange.client;
     let mut out = client.shard.buffers.take();
@@ -177,7 +177,7 @@ impl Exchange<'_> {
         let is_malformed = reply.flags.has(Flag::DownstreamProtocolError);
         let is_early = !self.is_complete() || is_malformed;
         if is_early {
-            self.record_early_answer();
+            self.record_early_response();
         }
         if lingers {
             self.persistence = Persistence::Close;
@@ -191,7 +191,7 @@ impl Exchange<'_> {
             return After::Close;
         }
         self.count_response();
-        self.end_answer(is_early);
+        self.end_response(is_early);
         match self.persistence {
             Persistence::KeepAlive => After::Next,
             Persistence::Close if lingers => After::Linger,
@@ -207,7 +207,7 @@ impl Exchange<'_> {
 
     /// Records that the response begins before the end of the request. The rest of the request is
     /// not awaited, so the connection closes.
-    pub(super) fn record_early_answer(&mut self) {
+    pub(super) fn record_early_response(&mut self) {
         self.persistence = Persistence::Close;
         self.client.stats().downstream_rq_response_before_rq_complete.inc();
     }
@@ -215,7 +215,7 @@ impl Exchange<'_> {
     /// Counts the end of a response that was sent completely. As in Envoy, no time is recorded for
     /// one that was cut off, and one that was sent early resets the request.
     #[inline]
-    pub(super) fn end_answer(&self, is_early: bool) {
+    pub(super) fn end_response(&self, is_early: bool) {
         let stats = self.client.stats();
         let took = self.client.shard.clock.now().saturating_sub(self.began);
         stats.downstream_rq_time.record(took);
