@@ -72,8 +72,8 @@ struct Slot {
     sockets: Option<Sockets>,
     request: Message,
     answer: Message,
-    /// The directions that wait for a send from the buffer that they need.
-    turn: Option<Way>,
+    /// The direction that starts when a send from the buffer that it needs is complete.
+    turn: Option<Direction>,
     in_flight: u32,
     closing: bool,
 }
@@ -94,7 +94,7 @@ struct Message {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Way {
+enum Direction {
     Request,
     Answer,
 }
@@ -102,8 +102,8 @@ enum Way {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Operation {
     Accept,
-    Receive(usize, Way),
-    Send(usize, Way),
+    Receive(usize, Direction),
+    Send(usize, Direction),
 }
 
 impl Floor {
@@ -126,8 +126,8 @@ impl Floor {
                 }
                 return self.accepted(result);
             }
-            Operation::Receive(slot, way) => self.received(slot, way, result),
-            Operation::Send(slot, way) => self.sent(slot, way, result),
+            Operation::Receive(slot, direction) => self.received(slot, direction, result),
+            Operation::Send(slot, direction) => self.sent(slot, direction, result),
         };
         let (Operation::Receive(slot, _) | Operation::Send(slot, _)) = operation else { return };
         if moved.is_none() {
@@ -156,91 +156,91 @@ impl Floor {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.begin(Sockets { client, origin: origin.into() });
         }
-        self.receive(index, Way::Request, true);
+        self.receive(index, Direction::Request, true);
     }
 
     /// Some bytes arrived: sends them, and receives the next ones. None: this pair is finished.
-    fn received(&mut self, index: usize, way: Way, result: i32) -> Option<()> {
+    fn received(&mut self, index: usize, direction: Direction, result: i32) -> Option<()> {
         let slot = self.slots.get_mut(index)?;
         slot.in_flight -= 1;
         let received = usize::try_from(result).ok().filter(|&n| n > 0 && !slot.closing)?;
-        let message = slot.message(way);
-        let complete = match message.take(received, way).ok()? {
+        let message = slot.message(direction);
+        let complete = match message.take(received, direction).ok()? {
             Taken::PartOfHead => {
-                self.receive(index, way, true);
+                self.receive(index, direction, true);
                 return Some(());
             }
             Taken::Bytes { complete } => complete,
         };
         message.sending = true;
-        self.send(index, way);
+        self.send(index, direction);
         if complete {
-            self.turn(index, way.other());
+            self.turn(index, direction.other());
         }
         Some(())
     }
 
-    fn sent(&mut self, index: usize, way: Way, result: i32) -> Option<()> {
+    fn sent(&mut self, index: usize, direction: Direction, result: i32) -> Option<()> {
         let slot = self.slots.get_mut(index)?;
         slot.in_flight -= 1;
-        let message = slot.message(way);
+        let message = slot.message(direction);
         message.sending = false;
         let whole = usize::try_from(result).is_ok_and(|sent| sent == message.filled);
         if !whole || slot.closing {
             return None; // MSG_WAITALL sends everything, or the connection is broken
         }
-        let message = slot.message(way);
+        let message = slot.message(direction);
         message.filled = 0;
         if message.body.is_some_and(|body| !body.is_complete()) {
-            self.receive(index, way, false);
+            self.receive(index, direction, false);
             return Some(());
         }
-        if way == Way::Answer && !message.keep_alive {
+        if direction == Direction::Answer && !message.keep_alive {
             return None;
         }
-        if slot.turn.take_if(|waiting| *waiting == way).is_some() {
-            self.turn(index, way);
+        if slot.turn.take_if(|waiting| *waiting == direction).is_some() {
+            self.turn(index, direction);
         }
         Some(())
     }
 
     /// The other side sends next.
-    fn turn(&mut self, index: usize, way: Way) {
+    fn turn(&mut self, index: usize, direction: Direction) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if way == Way::Request && !slot.answer.keep_alive {
+        if direction == Direction::Request && !slot.answer.keep_alive {
             return;
         }
-        if slot.message(way).sending {
-            slot.turn = Some(way);
+        if slot.message(direction).sending {
+            slot.turn = Some(direction);
             return;
         }
-        let message = slot.message(way);
+        let message = slot.message(direction);
         message.body = None;
         message.filled = 0;
-        self.receive(index, way, true);
+        self.receive(index, direction, true);
     }
 
-    fn receive(&mut self, index: usize, way: Way, begins: bool) {
+    fn receive(&mut self, index: usize, direction: Direction, begins: bool) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let Some(fd) = slot.socket(way) else { return };
+        let Some(fd) = slot.socket(direction) else { return };
         slot.in_flight += 1;
-        let space = slot.message(way).space();
+        let space = slot.message(direction).space();
         let length = u32::try_from(space.len()).unwrap_or(u32::MAX);
         // The first bytes of a message are rarely there yet: wait for readiness.
         let flags = if begins { POLL_FIRST } else { 0 };
         let entry = opcode::Recv::new(fd, space.as_mut_ptr(), length).ioprio(flags);
-        self.push(&entry.build().user_data(Operation::Receive(index, way).user_data()));
+        self.push(&entry.build().user_data(Operation::Receive(index, direction).user_data()));
     }
 
-    fn send(&mut self, index: usize, way: Way) {
+    fn send(&mut self, index: usize, direction: Direction) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let Some(fd) = slot.socket(way.other()) else { return };
+        let Some(fd) = slot.socket(direction.other()) else { return };
         slot.in_flight += 1;
-        let bytes = slot.message(way).bytes();
+        let bytes = slot.message(direction).bytes();
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(fd, bytes.as_ptr(), length)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
-        self.push(&entry.build().user_data(Operation::Send(index, way).user_data()));
+        self.push(&entry.build().user_data(Operation::Send(index, direction).user_data()));
     }
 
     fn push(&mut self, entry: &Entry) {
@@ -290,18 +290,18 @@ impl Slot {
     }
 
     /// The socket that this direction reads from.
-    fn socket(&self, way: Way) -> Option<types::Fd> {
+    fn socket(&self, direction: Direction) -> Option<types::Fd> {
         let Sockets { client, origin } = self.sockets.as_ref()?;
-        Some(types::Fd(match way {
-            Way::Request => client.as_raw_fd(),
-            Way::Answer => origin.as_raw_fd(),
+        Some(types::Fd(match direction {
+            Direction::Request => client.as_raw_fd(),
+            Direction::Answer => origin.as_raw_fd(),
         }))
     }
 
-    fn message(&mut self, way: Way) -> &mut Message {
-        match way {
-            Way::Request => &mut self.request,
-            Way::Answer => &mut self.answer,
+    fn message(&mut self, direction: Direction) -> &mut Message {
+        match direction {
+            Direction::Request => &mut self.request,
+            Direction::Answer => &mut self.answer,
         }
     }
 }
@@ -333,12 +333,12 @@ impl Message {
     }
 
     /// Counts received bytes and returns whether the message ends with them.
-    fn take(&mut self, received: usize, way: Way) -> Result<Taken, Malformed> {
+    fn take(&mut self, received: usize, direction: Direction) -> Result<Taken, Malformed> {
         self.filled += received;
         let (mut body, begin) = match self.body {
             Some(body) => (body, 0),
             None => {
-                let Some(Head { len, body, keep_alive }) = self.head(way)? else {
+                let Some(Head { len, body, keep_alive }) = self.head(direction)? else {
                     let full = self.filled == self.buffer.len();
                     return if full { Err(Malformed) } else { Ok(Taken::PartOfHead) };
                 };
@@ -354,15 +354,15 @@ impl Message {
         Ok(Taken::Bytes { complete: body.is_complete() })
     }
 
-    fn head(&self, way: Way) -> Result<Option<Head>, Malformed> {
-        match way {
-            Way::Request => Ok(http::request(self.bytes())?.map(|(head, _)| head)),
-            Way::Answer => Ok(http::response(self.bytes())?.map(|(head, _)| head)),
+    fn head(&self, direction: Direction) -> Result<Option<Head>, Malformed> {
+        match direction {
+            Direction::Request => Ok(http::request(self.bytes())?.map(|(head, _)| head)),
+            Direction::Answer => Ok(http::response(self.bytes())?.map(|(head, _)| head)),
         }
     }
 }
 
-impl Way {
+impl Direction {
     fn other(self) -> Self {
         match self {
             Self::Request => Self::Answer,
@@ -375,20 +375,20 @@ impl Operation {
     fn user_data(self) -> u64 {
         match self {
             Self::Accept => 0,
-            Self::Receive(slot, Way::Request) => (slot as u64) << 3 | 1,
-            Self::Receive(slot, Way::Answer) => (slot as u64) << 3 | 2,
-            Self::Send(slot, Way::Request) => (slot as u64) << 3 | 3,
-            Self::Send(slot, Way::Answer) => (slot as u64) << 3 | 4,
+            Self::Receive(slot, Direction::Request) => (slot as u64) << 3 | 1,
+            Self::Receive(slot, Direction::Answer) => (slot as u64) << 3 | 2,
+            Self::Send(slot, Direction::Request) => (slot as u64) << 3 | 3,
+            Self::Send(slot, Direction::Answer) => (slot as u64) << 3 | 4,
         }
     }
 
     fn from_user_data(data: u64) -> Self {
         let slot = usize::try_from(data >> 3).unwrap_or(usize::MAX);
         match data & 7 {
-            1 => Self::Receive(slot, Way::Request),
-            2 => Self::Receive(slot, Way::Answer),
-            3 => Self::Send(slot, Way::Request),
-            4 => Self::Send(slot, Way::Answer),
+            1 => Self::Receive(slot, Direction::Request),
+            2 => Self::Receive(slot, Direction::Answer),
+            3 => Self::Send(slot, Direction::Request),
+            4 => Self::Send(slot, Direction::Answer),
             _ => Self::Accept,
         }
     }
@@ -410,8 +410,10 @@ mod tests {
     #[test]
     fn an_operation_survives_the_round_trip_through_user_data() {
         for slot in [0, 1, 14_999] {
-            for way in [Way::Request, Way::Answer] {
-                for operation in [Operation::Receive(slot, way), Operation::Send(slot, way)] {
+            for direction in [Direction::Request, Direction::Answer] {
+                for operation in
+                    [Operation::Receive(slot, direction), Operation::Send(slot, direction)]
+                {
                     assert_eq!(Operation::from_user_data(operation.user_data()), operation);
                 }
             }
@@ -425,11 +427,11 @@ mod tests {
         let bytes = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nabcd";
         let cut = bytes.len() - 2;
         message.space()[..cut].copy_from_slice(&bytes[..cut]);
-        let taken = message.take(cut, Way::Request).unwrap();
+        let taken = message.take(cut, Direction::Request).unwrap();
         assert!(matches!(taken, Taken::Bytes { complete: false }));
         message.filled = 0; // sent on
         message.space()[..2].copy_from_slice(b"cd");
-        let taken = message.take(2, Way::Request).unwrap();
+        let taken = message.take(2, Direction::Request).unwrap();
         assert!(matches!(taken, Taken::Bytes { complete: true }));
     }
 

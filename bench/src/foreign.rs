@@ -82,7 +82,7 @@ fn parse_wrk(text: &str) -> Option<Figures> {
     ]))
 }
 
-/// `Socket errors` has four numbers; `Non-2xx or 3xx responses` one, behind the colon.
+/// `Socket errors` has four numbers; `Non-2xx or 3xx responses` has one, after the colon.
 fn sum_of_numbers(line: &str) -> f64 {
     let (_, counts) = line.split_once(':').unwrap_or_default();
     let digits = counts.split(|c: char| !c.is_ascii_digit());

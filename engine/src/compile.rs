@@ -197,7 +197,7 @@ fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problem
     for (layer, key) in runtime.keys() {
         let at = at.index(layer).field("static_layer");
         if key == HALF_CLOSE_GRACE_KEY && runtime.integer(key).is_none() {
-            problems.error(&at, format!("'{key}' is a whole number of milliseconds"));
+            problems.error(&at, format!("'{key}' must be an integer number of milliseconds"));
         }
         let is_known = [GLOBAL_LIMIT_KEY, HALF_CLOSE_GRACE_KEY].contains(&key)
             || listeners
@@ -333,7 +333,10 @@ pub(crate) fn socket_address(
 pub(crate) fn check_header_value(text: &str, at: &Path, problems: &mut Problems) {
     if text.chars().any(|c| c.is_ascii_control() && c != '\t') {
         let text = text.escape_debug();
-        problems.error(at, format!("`{text}` is not a header value: it has a control character"));
+        problems.error(
+            at,
+            format!("`{text}` is not a valid header value: it contains a control character"),
+        );
     }
 }
 
@@ -477,7 +480,7 @@ mod tests {
         assert_eq!(
             problems(&config),
             [
-                "node.id: `a\\nb` is not a header value: it has a control character",
+                "node.id: `a\\nb` is not a valid header value: it contains a control character",
                 "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint\
                  .hostname: `a b` has white space or a control character in it",
             ]

@@ -198,7 +198,7 @@ fn heading(out: &mut String, environment: &Environment) {
 fn targets(out: &mut String, samples: &[Sample]) {
     line(
         out,
-        "## Targets\n\nBeside ratios to a peer stands what the floor has: it only forwards bytes.\n\n\
+        "## Targets\n\nThe last column has the ratio of the floor, which only forwards bytes.\n\n\
          | figure of Corvoy | target | measured | | floor |\n| --- | --- | --- | --- | --- |",
     );
     for verdict in targets::verdicts(samples) {

@@ -134,7 +134,7 @@ impl Runner {
         environment.cores_of_origin.clone_from(&cores.origin);
         environment.cores_of_client.clone_from(&cores.client);
         environment.syscalls_by =
-            syscalls::Method::find().map_or("nobody", syscalls::Method::name).to_owned();
+            syscalls::Method::find().map_or("nothing", syscalls::Method::name).to_owned();
         let version =
             |installed: &Installed| (installed.peer.name().to_owned(), installed.version.clone());
         environment.peers = peers.iter().map(version).collect();

@@ -33,8 +33,13 @@ pub(crate) fn check(message: &DynamicMessage, pool: &DescriptorPool, problems: &
         .map(Path::to_string)
         .filter(|path| !path.is_empty())
         .collect();
-    let mut checker =
-        Checker { pool, problems, explained, answers: Answers::new(), demands: HashMap::new() };
+    let mut checker = Checker {
+        pool,
+        problems,
+        explained,
+        answers: Answers::new(),
+        message_rules: HashMap::new(),
+    };
     checker.message(message, &Path::root(), Scope::Covered);
 }
 
@@ -51,7 +56,7 @@ struct Checker<'a> {
     problems: &'a mut Problems,
     explained: HashSet<String>,
     answers: Answers,
-    demands: HashMap<String, Rc<Demands>>,
+    message_rules: HashMap<String, Rc<MessageRules>>,
 }
 
 /// Whether fields have to be implemented.
@@ -72,19 +77,19 @@ impl Checker<'_> {
             _ if descriptor.package_name() == "google.protobuf" => return,
             _ => {}
         }
-        let demands = self.demands(&descriptor);
-        for oneof in &demands.oneofs {
+        let message_rules = self.rules_of(&descriptor);
+        for oneof in &message_rules.oneofs {
             self.required_oneof(message, oneof, at);
         }
-        for demand in &demands.fields {
-            if demand.rules.is_none() && !message.has_field(&demand.field) {
+        for field_rules in &message_rules.fields {
+            if field_rules.rules.is_none() && !message.has_field(&field_rules.field) {
                 continue;
             }
-            let path = at.field(demand.field.name());
+            let path = at.field(field_rules.field.name());
             if !self.explained.is_empty() && self.explained.contains(&path.to_string()) {
                 continue;
             }
-            self.field(message, demand, &path, scope);
+            self.field(message, field_rules, &path, scope);
         }
         for field in message.unknown_fields() {
             let text = format!("{} has no field number {}", descriptor.name(), field.number());
@@ -92,19 +97,25 @@ impl Checker<'_> {
         }
     }
 
-    fn field(&mut self, message: &DynamicMessage, demand: &Demand, at: &Path, scope: Scope) {
-        let field = &demand.field;
+    fn field(
+        &mut self,
+        message: &DynamicMessage,
+        field_rules: &FieldRules,
+        at: &Path,
+        scope: Scope,
+    ) {
+        let field = &field_rules.field;
         let present = message.has_field(field);
         // The rules of a member of a oneof apply only if that member is set.
         let asked = present || field.containing_oneof().is_none();
-        if let Some(rules) = demand.rules.as_ref().filter(|_| asked) {
+        if let Some(rules) = field_rules.rules.as_ref().filter(|_| asked) {
             let value = message.get_field(field);
             rules.check(&value, present || !field.supports_presence(), at, self.problems);
         }
         if !present {
             return;
         }
-        let scope = match (scope, demand.answer) {
+        let scope = match (scope, field_rules.answer) {
             (Scope::Harmless, _) | (_, Answer::Harmless) => Scope::Harmless,
             (Scope::Covered, Answer::Done) => Scope::Covered,
             (Scope::Covered, Answer::Lacking) => {
@@ -113,7 +124,7 @@ impl Checker<'_> {
                 return;
             }
         };
-        if demand.deprecated {
+        if field_rules.deprecated {
             let text = format!("`{}` is deprecated in Envoy", field.name());
             self.problems.push(Problem::new(Severity::Warning, at, text).at_key());
         }
@@ -208,23 +219,23 @@ impl Checker<'_> {
         self.problems.missing(at, format!("{} is required: {names}", oneof.name));
     }
 
-    fn demands(&mut self, descriptor: &MessageDescriptor) -> Rc<Demands> {
-        if let Some(demands) = self.demands.get(descriptor.full_name()) {
-            return Rc::clone(demands);
+    fn rules_of(&mut self, descriptor: &MessageDescriptor) -> Rc<MessageRules> {
+        if let Some(message_rules) = self.message_rules.get(descriptor.full_name()) {
+            return Rc::clone(message_rules);
         }
-        let demands = Rc::new(Demands::of(descriptor, &self.answers, self.pool));
-        self.demands.insert(descriptor.full_name().to_owned(), Rc::clone(&demands));
-        demands
+        let message_rules = Rc::new(MessageRules::of(descriptor, &self.answers, self.pool));
+        self.message_rules.insert(descriptor.full_name().to_owned(), Rc::clone(&message_rules));
+        message_rules
     }
 }
 
 /// The rules of a message type.
-struct Demands {
-    fields: Vec<Demand>,
+struct MessageRules {
+    fields: Vec<FieldRules>,
     oneofs: Vec<RequiredOneof>,
 }
 
-struct Demand {
+struct FieldRules {
     field: FieldDescriptor,
     answer: Answer,
     deprecated: bool,
@@ -236,14 +247,14 @@ struct RequiredOneof {
     members: Vec<FieldDescriptor>,
 }
 
-impl Demands {
+impl MessageRules {
     fn of(descriptor: &MessageDescriptor, answers: &Answers, pool: &DescriptorPool) -> Self {
-        let demand = |field: FieldDescriptor| {
+        let field_rules = |field: FieldDescriptor| {
             let answer = answers.to(descriptor.full_name(), field.name());
             let options = field.options();
             let deprecated = options.get_field_by_name("deprecated");
             let deprecated = deprecated.as_deref().and_then(Value::as_bool).unwrap_or(false);
-            Demand { rules: Rules::of(&options, pool), field, answer, deprecated }
+            FieldRules { rules: Rules::of(&options, pool), field, answer, deprecated }
         };
         let required = pool.get_extension_by_name("validate.required");
         let is_required = |options: &DynamicMessage| {
@@ -256,7 +267,7 @@ impl Demands {
             name: oneof.name().to_owned(),
             members: oneof.fields().collect(),
         });
-        Self { oneofs: oneofs.collect(), fields: descriptor.fields().map(demand).collect() }
+        Self { oneofs: oneofs.collect(), fields: descriptor.fields().map(field_rules).collect() }
     }
 }
 

@@ -58,12 +58,12 @@ pub(super) struct Error {
 /// Reads the first document, like Envoy. Text after the end of the configuration without a `---` is
 /// an error; Envoy silently ignores it.
 pub(super) fn from_yaml(text: &str) -> Result<Parsed, Error> {
-    let census = Census::default();
+    let counts = Counts::default();
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(document) = documents.next() else {
-        return Ok(census.parsed(Node::Null, false));
+        return Ok(counts.parsed(Node::Null, false));
     };
-    let node = Seed(&census).deserialize(document).map_err(|error| yaml_error(&error, text))?;
+    let node = Seed(&counts).deserialize(document).map_err(|error| yaml_error(&error, text))?;
     let more_documents = match documents.next().map(Option::<IgnoredAny>::deserialize) {
         Some(Err(error)) if error.to_string().contains("expected <document start>") => {
             let mut error = yaml_error(&error, text);
@@ -75,7 +75,7 @@ pub(super) fn from_yaml(text: &str) -> Result<Parsed, Error> {
         Some(Ok(None)) | None => false,
         Some(_) => true,
     };
-    Ok(census.parsed(node, more_documents))
+    Ok(counts.parsed(node, more_documents))
 }
 
 fn yaml_error(error: &serde_yaml::Error, text: &str) -> Error {
@@ -93,10 +93,10 @@ fn yaml_error(error: &serde_yaml::Error, text: &str) -> Error {
 /// Reads JSON, also with trailing commas, bare keys and single quotes: Envoy's reader accepts them,
 /// and they are valid YAML.
 pub(super) fn from_json(text: &str) -> Result<Parsed, Error> {
-    let census = Census::default();
+    let counts = Counts::default();
     let mut json = serde_json::Deserializer::from_str(text);
-    let read = Seed(&census).deserialize(&mut json).and_then(|node| json.end().map(|()| node));
-    read.map(|node| census.parsed(node, false)).or_else(|error| {
+    let read = Seed(&counts).deserialize(&mut json).and_then(|node| json.end().map(|()| node));
+    read.map(|node| counts.parsed(node, false)).or_else(|error| {
         let braces = text.trim_ascii_start().starts_with('{');
         if braces
             && let Ok(parsed) = from_yaml(text)
@@ -124,12 +124,12 @@ fn yaml_message(message: &str) -> String {
 
 /// Counters while a tree is built.
 #[derive(Debug, Default)]
-struct Census {
+struct Counts {
     nodes: Cell<usize>,
     duplicate_keys: RefCell<BTreeSet<String>>,
 }
 
-impl Census {
+impl Counts {
     fn parsed(self, root: Node, more_documents: bool) -> Parsed {
         Parsed { root, more_documents, duplicate_keys: self.duplicate_keys.into_inner() }
     }
@@ -137,7 +137,7 @@ impl Census {
 
 /// Builds a node and counts it.
 #[derive(Clone, Copy)]
-struct Seed<'n>(&'n Census);
+struct Seed<'n>(&'n Counts);
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Node;
