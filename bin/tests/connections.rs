@@ -168,7 +168,7 @@ fn a_reset_is_detected_while_the_request_waits_for_a_connection() {
     fill(client.wire(), "GET /next HTTP/1.1\r\nhost: example\r\n\r\n".repeat(10_000).as_bytes());
     client.reset();
     proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 0);
-    proxy.rests();
+    proxy.stays_idle();
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn clients_beyond_the_descriptors_wait_and_are_served_when_others_leave() {
     assert_eq!(proxy.get("/").status(), 200);
     let mut clients: Vec<_> = (0..100).map(|_| proxy.connect()).collect();
     if !is_oracle() {
-        proxy.rests(); // Envoy tries again and again
+        proxy.stays_idle(); // Envoy retries all the time
     }
     let last = clients.pop();
     drop(clients);
@@ -208,7 +208,7 @@ fn has_left(proxy: &Proxy) {
         proxy.stat_becomes(gauge, 0);
     }
     proxy.stat_becomes("http.front.downstream_cx_active", 0);
-    proxy.rests();
+    proxy.stays_idle();
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn idle_clients_leave_descriptors_for_upstreams() {
     let mut clients: Vec<Client> = (0..150).map(|_| proxy.connect()).collect();
     let most = (128 - 32 - 9) / 2;
     proxy.stat_becomes("http.front.downstream_cx_active", most);
-    proxy.rests();
+    proxy.stays_idle();
     for client in clients.iter_mut().take(usize::try_from(most).unwrap()) {
         assert_eq!(client.get("/").status(), 200);
     }

@@ -108,7 +108,7 @@ fn a_reset_after_a_half_close_is_detected_within_the_grace_period() {
     client.reset();
     proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
     proxy.stat_becomes("http.front.downstream_cx_active", 0);
-    proxy.rests();
+    proxy.stays_idle();
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn pipelined_requests_wait_for_the_slow_first_one() {
     let request = |i: usize| format!("GET /{i} HTTP/1.1\r\nhost: example\r\n\r\n");
     client.send((0..20).map(request).collect::<String>());
     origin.has_seen(1);
-    proxy.rests();
+    proxy.stays_idle();
     assert_eq!(origin.seen().len(), 1, "a request was begun before the one before it ended");
     origin.go_on();
     assert_eq!(client.response().text(), "slow");

@@ -23,7 +23,7 @@ impl ServiceManager {
     }
 
     #[track_caller]
-    fn hears(&self) -> String {
+    fn receives(&self) -> String {
         let mut room = [0; 256];
         let length = self.socket.recv(&mut room).expect("a message");
         String::from_utf8_lossy(&room[..length]).trim_end().to_owned()
@@ -39,13 +39,13 @@ fn start_and_stop_are_notified() {
     let origin = Origin::that_stalls();
     let proxy =
         Proxy::with(Config::to(&origin).shards(2).environment("NOTIFY_SOCKET", &manager.path));
-    assert_eq!(manager.hears(), "READY=1");
+    assert_eq!(manager.receives(), "READY=1");
     let mut client = proxy.connect();
     client.ask("/");
     origin.has_seen(1);
     proxy.signal(Signal::Term);
     // During the drain, not after it.
-    assert_eq!(manager.hears(), "STOPPING=1");
+    assert_eq!(manager.receives(), "STOPPING=1");
     assert!(proxy.is_running());
     proxy.signal(Signal::Term);
     proxy.exit();
@@ -60,9 +60,9 @@ fn quitquitquit_is_notified_too() {
     }
     let manager = ServiceManager::new();
     let proxy = Proxy::with(Config::to_addresses(&[]).environment("NOTIFY_SOCKET", &manager.path));
-    assert_eq!(manager.hears(), "READY=1");
+    assert_eq!(manager.receives(), "READY=1");
     proxy.admin_post("/quitquitquit");
-    assert_eq!(manager.hears(), "STOPPING=1");
+    assert_eq!(manager.receives(), "STOPPING=1");
     assert_eq!(proxy.exit().code(), Some(0));
 }
 
@@ -75,16 +75,16 @@ fn the_watchdog_is_notified_while_serving_and_while_draining() {
     let origin = Origin::that_stalls();
     let config = Config::to(&origin).shards(2).environment("NOTIFY_SOCKET", &manager.path);
     let proxy = Proxy::with(config.environment("WATCHDOG_USEC", "400000"));
-    assert_eq!(manager.hears(), "READY=1");
+    assert_eq!(manager.receives(), "READY=1");
     for _ in 0..3 {
-        assert_eq!(manager.hears(), "WATCHDOG=1");
+        assert_eq!(manager.receives(), "WATCHDOG=1");
     }
     let mut client = proxy.connect();
     client.ask("/");
     origin.has_seen(1);
     proxy.signal(Signal::Term);
-    let heard: Vec<_> = std::iter::repeat_with(|| manager.hears()).take(12).collect();
-    let stopping = heard.iter().position(|message| message == "STOPPING=1").expect("STOPPING=1");
-    assert!(heard[stopping + 1..].iter().all(|message| message == "WATCHDOG=1"));
+    let received: Vec<_> = std::iter::repeat_with(|| manager.receives()).take(12).collect();
+    let stopping = received.iter().position(|message| message == "STOPPING=1").expect("STOPPING=1");
+    assert!(received[stopping + 1..].iter().all(|message| message == "WATCHDOG=1"));
     assert!(stopping < 11);
 }

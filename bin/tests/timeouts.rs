@@ -152,7 +152,7 @@ fn a_per_try_timeout_starts_when_the_request_is_complete() {
         let mut client = proxy.connect();
         client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\nhe");
         proxy.stat_becomes("cluster.service.upstream_rq_active", 1);
-        proxy.rests();
+        proxy.stays_idle();
         client.send("llo");
         assert_eq!(client.response().status(), 200, "{limit}");
     }

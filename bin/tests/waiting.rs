@@ -51,10 +51,10 @@ fn a_client_that_sends_ahead_without_limit_uses_no_cpu() {
     client.send("5\r\nhello\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nho");
     origin.has_seen(1);
     client.send("st: example\r\n\r\n");
-    proxy.rests();
+    proxy.stays_idle();
     // Beyond its buffer the proxy leaves bytes in the kernel.
     client.send("GET /3 HTTP/1.1\r\nhost: example\r\n\r\n".repeat(2000));
-    proxy.rests();
+    proxy.stays_idle();
     for _ in 0..3 {
         origin.go_on();
         assert_eq!(client.response().text(), "ok");

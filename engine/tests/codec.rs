@@ -23,7 +23,7 @@ mod reader;
 #[path = "../fuzz/src/unchunked.rs"]
 mod unchunked;
 
-use reader::{End, Mercy};
+use reader::{End, Leniency};
 use unchunked::unchunked;
 
 proptest! {
@@ -100,7 +100,7 @@ proptest! {
     fn chunks_mean_the_same_to_a_strict_reader(coded in chunked_body()) {
         if let Ok((data, Some(used))) = unchunked(&[&coded]) {
             const HEAD: &[u8] = b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
-            let (read, _) = reader::requests(&[HEAD, &coded].concat(), Mercy::None);
+            let (read, _) = reader::requests(&[HEAD, &coded].concat(), Leniency::None);
             prop_assert_eq!(read[0].end, Some(HEAD.len() + used));
             prop_assert_eq!(&read[0].body, &data);
         }
@@ -129,7 +129,7 @@ proptest! {
             BodyLength::Chunked => b"0\r\n\r\n",
             BodyLength::None | BodyLength::UntilClose => b"",
         };
-        let (read, end) = reader::requests(&[&out, body].concat(), Mercy::None);
+        let (read, end) = reader::requests(&[&out, body].concat(), Leniency::None);
         prop_assert!(matches!(end, End::Clean | End::Over), "{:?}", end);
         prop_assert_eq!(read.len(), 1);
         prop_assert_eq!(read[0].end, Some(out.len() + body.len()));

@@ -3,7 +3,7 @@
     under_seccomp.py PROFILE [--without NAME] -- PROGRAM [ARGUMENT...]
 
 The kernel gets the same rules as from a runtime: names, one masked comparison of an argument, and the
-error to return. x86_64 only; exit status 77 if this machine is another.
+error to return. Only for x86_64; exit status 77 on other machines.
 """
 
 import ctypes

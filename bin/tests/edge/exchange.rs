@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::support::{Broken, Message, Wire};
 
 use super::corpus::Case;
-use super::origin::{Capture, Manner};
-use super::reader::{End, Mercy, Request, requests};
+use super::origin::{Behaviour, Capture};
+use super::reader::{End, Leniency, Request, requests};
 
 /// How long the proxy may take for a response that it need not send.
 const QUIET: Duration = Duration::from_millis(100);
@@ -87,19 +87,19 @@ impl Exchange {
     }
 
     /// Collects the violations, and whether the proxy accepted more than a strict reader does.
-    pub(super) fn judge(&mut self, paths: Paths, manner: Manner) -> Reading {
-        if manner == Manner::Wild {
+    pub(super) fn judge(&mut self, paths: Paths, behaviour: Behaviour) -> Reading {
+        if behaviour == Behaviour::Unpredictable {
             // It truncates responses.
             self.findings.retain(|finding| !finding.starts_with("no whole answer"));
         }
-        let (strict, _) = requests(&self.sent, Mercy::EmptyLines);
-        let (lenient, end) = requests(&self.sent, Mercy::Lenient);
+        let (strict, _) = requests(&self.sent, Leniency::EmptyLines);
+        let (lenient, end) = requests(&self.sent, Leniency::AsEnvoy);
         let (strict, lenient) = (paths.of(&strict), paths.of(&lenient));
         let all_seen = paths.of(&self.seen);
         let reading =
             if is_within(&all_seen, &strict) { Reading::Strict } else { Reading::Lenient };
         let mut once = all_seen.clone();
-        if manner == Manner::Wild {
+        if behaviour == Behaviour::Unpredictable {
             // A request on a closing connection may be sent again.
             once.dedup_by(|one, other| one.values("x-request-id") == other.values("x-request-id"));
         }
@@ -124,7 +124,7 @@ impl Exchange {
         if self.answers.len() > possible {
             self.findings.push(format!("{} answers to {whole} requests", self.answers.len()));
         }
-        if whole > 0 && self.answers.is_empty() && manner != Manner::Wild {
+        if whole > 0 && self.answers.is_empty() && behaviour != Behaviour::Unpredictable {
             self.findings.push("no answer at all".into());
         }
         if self.answers.len() < whole && !self.closed {
@@ -154,7 +154,7 @@ impl Exchange {
 
     /// Reads the required responses, and optional ones.
     fn settle(&mut self, wire: &mut Wire) {
-        let (read, end) = requests(&self.sent, Mercy::Lenient);
+        let (read, end) = requests(&self.sent, Leniency::AsEnvoy);
         let whole = read.iter().filter(|request| request.end.is_some()).count();
         while !self.closed {
             if self.answers.len() < whole {
@@ -169,7 +169,7 @@ impl Exchange {
 
     /// Bytes that can never become a request must be rejected eventually.
     fn wait_for_verdict(&mut self, wire: &mut Wire) {
-        let (read, end) = requests(&self.sent, Mercy::Lenient);
+        let (read, end) = requests(&self.sent, Leniency::AsEnvoy);
         if matches!(end, End::Wrong(_)) && !self.closed && self.answers.len() <= read.len() {
             self.read(wire);
         }
@@ -206,7 +206,7 @@ impl Exchange {
     }
 
     fn method_of(&self, place: usize) -> String {
-        let (read, _) = requests(&self.sent, Mercy::Lenient);
+        let (read, _) = requests(&self.sent, Leniency::AsEnvoy);
         if let Some(request) = read.get(place) {
             return request.method.clone();
         }

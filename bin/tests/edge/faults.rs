@@ -110,7 +110,7 @@ fn a_body_where_none_is_allowed_never_becomes_an_answer() {
         raw("304 with a length", "HTTP/1.1 304 No\r\nContent-Length: 2\r\n\r\n", "304 , reused"),
         raw("304 and a body", "HTTP/1.1 304 No\r\nContent-Length: 2\r\n\r\nok", "304 , not reused"),
         raw("HEAD and a body", SOUND, "200 , not reused").to("HEAD"),
-        raw("bytes behind an answer", &(SOUND.to_owned() + "more"), "200 ok, not reused"),
+        raw("bytes after an answer", &(SOUND.to_owned() + "more"), "200 ok, not reused"),
         raw("two answers", &(SOUND.to_owned() + EVIL), "200 ok, not reused"),
         raw(
             "two chunked answers",
@@ -134,7 +134,7 @@ fn a_truncated_answer_is_visibly_truncated() {
         raw("chunks without the last", &chunked("2\r\nok\r\n"), CUT).and_closes(),
         raw("half a chunk", &chunked("9\r\nok"), CUT).and_closes(),
         raw("half an end", &chunked("2\r\nok\r\n0\r\n"), CUT).and_closes(),
-        raw("a bad size behind a chunk", &chunked("2\r\nok\r\nxyz\r\n"), CUT),
+        raw("a bad size after a chunk", &chunked("2\r\nok\r\nxyz\r\n"), CUT),
         raw("a negative size", &chunked("2\r\nok\r\n-1\r\nx"), CUT),
         raw("a size of 2^64", &chunked("2\r\nok\r\n10000000000000000\r\nx"), CUT),
         raw("a chunk longer than its size", &chunked("2\r\nok\r\n1\r\nokok\r\n0\r\n\r\n"), CUT)

@@ -24,7 +24,7 @@ use crate::support::{Config, Proxy};
 
 use corpus::Case;
 use exchange::{Exchange, Pace, Paths, Reading};
-use origin::{Capture, Manner};
+use origin::{Behaviour, Capture};
 
 /// Each has its own listener and origin, so that an origin sees only one case.
 const LANES: usize = 16;
@@ -41,8 +41,7 @@ const LENIENT: [(&str, &str); 9] = [
     ("llhttp/lenient-header-value-relaxed/068", BARE_LF),
     ("llhttp/uri/157", NO_HOST),
 ];
-const BARE_LF: &str =
-    "RFC 9112 §2.2 lets a recipient take it; Envoy does; nothing of it is sent on";
+const BARE_LF: &str = "RFC 9112 §2.2 allows it; Envoy accepts it; it is not forwarded";
 const NO_HOST: &str = "the target names the host, which is forwarded as Host, as in Envoy";
 
 /// The options that Envoy's guide for edge proxies recommends, and more that reject, rewrite and
@@ -64,63 +63,63 @@ const EDGE: &[&str] = &[
 
 #[test]
 fn no_payload_desynchronizes_proxy_and_origin() {
-    let run = Run::of(&[], Pace::AtOnce, Manner::Patient);
+    let run = Run::of(&[], Pace::AtOnce, Behaviour::Patient);
     run.is_sound("at-once");
     run.is_as_strict_as_written();
 }
 
 #[test]
-fn no_payload_does_so_when_it_comes_byte_by_byte() {
-    let run = Run::of(&[], Pace::InPieces, Manner::Patient);
+fn no_payload_desynchronizes_them_byte_by_byte() {
+    let run = Run::of(&[], Pace::InPieces, Behaviour::Patient);
     run.is_sound("in-pieces");
     run.is_as_strict_as_written();
 }
 
 #[test]
-fn no_payload_does_so_where_http_1_0_is_served() {
+fn no_payload_desynchronizes_them_with_http_1_0() {
     let options = ["http_protocol_options: { accept_http_10: true }"];
-    Run::of(&options, Pace::AtOnce, Manner::Patient).is_sound("http-1.0");
+    Run::of(&options, Pace::AtOnce, Behaviour::Patient).is_sound("http-1.0");
 }
 
 #[test]
-fn no_payload_does_so_with_the_options_of_an_edge() {
-    Run::of(EDGE, Pace::AtOnce, Manner::Patient).is_sound("edge");
+fn no_payload_desynchronizes_them_at_an_edge() {
+    Run::of(EDGE, Pace::AtOnce, Behaviour::Patient).is_sound("edge");
 }
 
 #[test]
-fn no_payload_does_so_with_the_options_of_an_edge_when_it_comes_byte_by_byte() {
-    Run::of(EDGE, Pace::InPieces, Manner::Patient).is_sound("edge-in-pieces");
+fn no_payload_desynchronizes_them_at_an_edge_byte_by_byte() {
+    Run::of(EDGE, Pace::InPieces, Behaviour::Patient).is_sound("edge-in-pieces");
 }
 
 #[test]
-fn no_mutation_of_a_payload_does_so() {
+fn no_mutation_desynchronizes_them() {
     let seed = std::env::var("CORVOY_SEED").map_or(1, |seed| seed.parse().unwrap());
     for (options, name) in [(&[][..], "mutated"), (EDGE, "edge-mutated")] {
         let cases = corpus::mutated(seed, 1500);
-        Run::of_cases(cases, options, Pace::AtOnce, Manner::Patient).is_sound(name);
+        Run::of_cases(cases, options, Pace::AtOnce, Behaviour::Patient).is_sound(name);
     }
 }
 
 #[test]
-fn no_mutation_does_so_when_the_origin_is_wild() {
+fn no_mutation_desynchronizes_them_with_an_unpredictable_origin() {
     let seed = std::env::var("CORVOY_SEED").map_or(2, |seed| seed.parse().unwrap());
     let cases = corpus::mutated(seed, 1500);
-    Run::of_cases(cases, &[], Pace::AtOnce, Manner::Wild).is_sound("wild");
+    Run::of_cases(cases, &[], Pace::AtOnce, Behaviour::Unpredictable).is_sound("wild");
 }
 
 #[test]
-fn every_payload_is_answered_as_by_envoy_on_record() {
-    Run::of(&[], Pace::AtOnce, Manner::Patient).is_held_against_envoy("default");
+fn every_payload_is_answered_as_in_the_record_of_envoy() {
+    Run::of(&[], Pace::AtOnce, Behaviour::Patient).is_held_against_envoy("default");
 }
 
 #[test]
-fn every_payload_is_answered_as_by_envoy_on_record_with_the_options_of_an_edge() {
-    Run::of(EDGE, Pace::AtOnce, Manner::Patient).is_held_against_envoy("edge");
+fn every_payload_at_an_edge_is_answered_as_in_the_record_of_envoy() {
+    Run::of(EDGE, Pace::AtOnce, Behaviour::Patient).is_held_against_envoy("edge");
 }
 
 #[test]
-fn no_payload_does_so_when_it_is_answered_before_its_body_has_come() {
-    Run::of(&[], Pace::InPieces, Manner::Hasty).is_sound("early");
+fn no_payload_desynchronizes_them_when_answered_before_its_body() {
+    Run::of(&[], Pace::InPieces, Behaviour::Hasty).is_sound("early");
 }
 
 /// A run of all payloads through one proxy.
@@ -132,16 +131,16 @@ struct Run {
 
 impl Run {
     /// With options of the connection manager.
-    fn of(options: &[&str], pace: Pace, manner: Manner) -> Self {
-        Self::of_cases(corpus::all(), options, pace, manner)
+    fn of(options: &[&str], pace: Pace, behaviour: Behaviour) -> Self {
+        Self::of_cases(corpus::all(), options, pace, behaviour)
     }
 
-    fn of_cases(cases: Vec<Case>, options: &[&str], pace: Pace, manner: Manner) -> Self {
-        let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(manner)).collect();
+    fn of_cases(cases: Vec<Case>, options: &[&str], pace: Pace, behaviour: Behaviour) -> Self {
+        let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(behaviour)).collect();
         let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
         let proxy = Proxy::with(lanes(&addresses, options));
         let paths = if options.is_empty() { Paths::AsTheyAre } else { Paths::Normalized };
-        let played = play_all(cases, &proxy, &origins, (pace, paths, manner));
+        let played = play_all(cases, &proxy, &origins, (pace, paths, behaviour));
         Self { proxy, origins, played }
     }
 
@@ -196,7 +195,7 @@ fn play_all(
     cases: Vec<Case>,
     proxy: &Proxy,
     origins: &[Capture],
-    (pace, paths, manner): (Pace, Paths, Manner),
+    (pace, paths, behaviour): (Pace, Paths, Behaviour),
 ) -> Vec<(Case, Exchange, Reading)> {
     let queue: Mutex<VecDeque<Case>> = Mutex::new(cases.into());
     let played = Mutex::new(Vec::new());
@@ -207,7 +206,7 @@ fn play_all(
                 loop {
                     let Some(case) = queue.lock().unwrap().pop_front() else { return };
                     let mut exchange = Exchange::play(&case, pace, address, origin);
-                    let reading = exchange.judge(paths, manner);
+                    let reading = exchange.judge(paths, behaviour);
                     played.lock().unwrap().push((case, exchange, reading));
                 }
             });

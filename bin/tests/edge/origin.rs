@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::reader::{End, Mercy, Request, requests};
+use super::reader::{End, Leniency, Request, requests};
 
 /// The origin.
 #[derive(Debug)]
@@ -16,14 +16,14 @@ pub(super) struct Capture {
 
 /// When it answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Manner {
+pub(super) enum Behaviour {
     /// After the complete request.
     Patient,
     /// After the head, whatever follows.
     Hasty,
     /// After the head or the complete request, correctly or not, depending on the bytes of the
     /// request. Only the victim is always answered correctly.
-    Wild,
+    Unpredictable,
 }
 
 /// What was received.
@@ -45,7 +45,7 @@ pub(super) struct Stream {
 }
 
 impl Capture {
-    pub(super) fn new(manner: Manner) -> Self {
+    pub(super) fn new(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -53,7 +53,7 @@ impl Capture {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let seen = Arc::clone(&of_thread);
-                thread::spawn(move || converse(stream.unwrap(), manner, &seen));
+                thread::spawn(move || converse(stream.unwrap(), behaviour, &seen));
             }
         });
         Self { address, seen }
@@ -77,7 +77,7 @@ impl Capture {
     }
 }
 
-fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
+fn converse(mut socket: TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>) {
     let place = {
         let mut seen = seen.lock().unwrap();
         seen.streams.push(Stream::default());
@@ -95,7 +95,7 @@ fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
             let Seen { requests: all, streams } = &mut *seen;
             let stream = &mut streams[place];
             stream.bytes.extend_from_slice(&buffer[..count]);
-            let (new, end) = requests(&stream.bytes[done..], Mercy::None);
+            let (new, end) = requests(&stream.bytes[done..], Leniency::None);
             let base = done;
             for request in new {
                 let is_new = !open;
@@ -106,14 +106,14 @@ fn converse(mut socket: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
                 let number = *stream.requests.last().unwrap();
                 open = request.end.is_none();
                 let whim = if request.target == "/victim" { 0 } else { whim(&request) };
-                let is_due = match manner {
-                    Manner::Hasty => is_new,
-                    Manner::Wild if whim % 2 == 1 => is_new,
-                    Manner::Patient | Manner::Wild => !open,
+                let is_due = match behaviour {
+                    Behaviour::Hasty => is_new,
+                    Behaviour::Unpredictable if whim % 2 == 1 => is_new,
+                    Behaviour::Patient | Behaviour::Unpredictable => !open,
                 };
                 if is_due {
                     answers.extend(answer(number, &request));
-                    if manner == Manner::Wild {
+                    if behaviour == Behaviour::Unpredictable {
                         over |= spoil(&mut answers, whim / 2);
                     }
                 }

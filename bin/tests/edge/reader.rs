@@ -31,7 +31,7 @@ pub(super) enum End {
 
 /// What is tolerated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Mercy {
+pub(super) enum Leniency {
     /// Nothing: for what a proxy sends.
     None,
     /// Empty lines before a request, as in RFC 9112 §2.2: for what a client sends.
@@ -39,25 +39,25 @@ pub(super) enum Mercy {
     /// What Envoy tolerates, and a proxy that rewrites each message may: a bare LF at the end of a
     /// line of a head (RFC 9112 §2.2 allows it), no `Host` if the target names the host, and
     /// HTTP/1.0.
-    Lenient,
+    AsEnvoy,
 }
 
 /// All requests of a connection.
-pub(super) fn requests(bytes: &[u8], mercy: Mercy) -> (Vec<Request>, End) {
+pub(super) fn requests(bytes: &[u8], leniency: Leniency) -> (Vec<Request>, End) {
     let mut requests = Vec::new();
     let mut at = 0;
     loop {
         loop {
-            match (mercy, &bytes[at..]) {
-                (Mercy::EmptyLines | Mercy::Lenient, [b'\r', b'\n', ..]) => at += 2,
-                (Mercy::Lenient, [b'\n', ..]) => at += 1,
+            match (leniency, &bytes[at..]) {
+                (Leniency::EmptyLines | Leniency::AsEnvoy, [b'\r', b'\n', ..]) => at += 2,
+                (Leniency::AsEnvoy, [b'\n', ..]) => at += 1,
                 _ => break,
             }
         }
         if at == bytes.len() {
             return (requests, End::Clean);
         }
-        let (mut request, body) = match head(bytes, at, mercy) {
+        let (mut request, body) = match head(bytes, at, leniency) {
             Ok(head) => head,
             Err(end) => return (requests, end),
         };
@@ -108,8 +108,8 @@ impl Request {
 }
 
 /// A head, and where its body starts.
-fn head(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(Request, usize), End> {
-    let (first, mut at) = line(bytes, start, mercy)?;
+fn head(bytes: &[u8], start: usize, leniency: Leniency) -> Result<(Request, usize), End> {
+    let (first, mut at) = line(bytes, start, leniency)?;
     let words: Vec<&[u8]> = first.split(|&byte| byte == b' ').collect();
     let [method, target, version] = words[..] else {
         return Err(End::Wrong("a request line without three words"));
@@ -117,31 +117,31 @@ fn head(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(Request, usize), En
     if !is_token(method) || target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         return Err(End::Wrong("method or target"));
     }
-    let is_old = version == b"HTTP/1.0" && mercy == Mercy::Lenient;
+    let is_old = version == b"HTTP/1.0" && leniency == Leniency::AsEnvoy;
     if version != b"HTTP/1.1" && !is_old {
         return Err(End::Wrong("version"));
     }
     let mut request =
         Request { method: text(method), target: text(target), is_old, ..Request::default() };
     loop {
-        let (field, next) = line(bytes, at, mercy)?;
+        let (field, next) = line(bytes, at, leniency)?;
         at = next;
         if field.is_empty() {
             break;
         }
         request.fields.push(self::field(field)?);
     }
-    check_host(&request, mercy)?;
+    check_host(&request, leniency)?;
     check_length(&request)?;
     Ok((request, at))
 }
 
-fn check_host(request: &Request, mercy: Mercy) -> Result<(), End> {
+fn check_host(request: &Request, leniency: Leniency) -> Result<(), End> {
     let absolute = request.target.contains("://") && !request.target.starts_with('/');
     let target_names_it = absolute || request.method == "CONNECT";
     match request.values("host")[..] {
         [host] if !host.is_empty() || target_names_it => Ok(()),
-        [] if target_names_it && mercy == Mercy::Lenient || request.is_old => Ok(()),
+        [] if target_names_it && leniency == Leniency::AsEnvoy || request.is_old => Ok(()),
         _ => Err(End::Wrong("not one host")),
     }
 }
@@ -178,7 +178,7 @@ fn read_body(request: &mut Request, bytes: &[u8], at: usize) -> Result<usize, En
 
 fn chunks(bytes: &[u8], mut at: usize, body: &mut Vec<u8>) -> Result<usize, End> {
     loop {
-        let (line, next) = match line(bytes, at, Mercy::None) {
+        let (line, next) = match line(bytes, at, Leniency::None) {
             Err(End::Partial) => return Err(size_so_far(&bytes[at..])),
             line => line?,
         };
@@ -202,7 +202,7 @@ fn chunks(bytes: &[u8], mut at: usize, body: &mut Vec<u8>) -> Result<usize, End>
         }
     }
     loop {
-        let (trailer, next) = line(bytes, at, Mercy::None)?;
+        let (trailer, next) = line(bytes, at, Leniency::None)?;
         at = next;
         if trailer.is_empty() {
             return Ok(at);
@@ -222,7 +222,7 @@ fn size_so_far(bytes: &[u8]) -> End {
 }
 
 /// The line at this position, and where the next one starts.
-fn line(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(&[u8], usize), End> {
+fn line(bytes: &[u8], start: usize, leniency: Leniency) -> Result<(&[u8], usize), End> {
     let rest = &bytes[start..];
     let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
         let end = rest.strip_suffix(b"\r").unwrap_or(rest);
@@ -230,7 +230,7 @@ fn line(bytes: &[u8], start: usize, mercy: Mercy) -> Result<(&[u8], usize), End>
     };
     let line = match rest[..end].strip_suffix(b"\r") {
         Some(line) => line,
-        None if mercy == Mercy::Lenient => &rest[..end],
+        None if leniency == Leniency::AsEnvoy => &rest[..end],
         None => return Err(End::Wrong("bare LF")),
     };
     if line.contains(&b'\r') { Err(End::Wrong("bare CR")) } else { Ok((line, start + end + 1)) }
@@ -252,16 +252,16 @@ fn field(line: &[u8]) -> Result<(String, String), End> {
 fn is_extension(mut rest: &[u8]) -> bool {
     while !rest.is_empty() {
         let Some(name) = skip_space(rest).strip_prefix(b";") else { return false };
-        let Some(behind) = skip_token(skip_space(name)) else { return false };
-        rest = behind;
+        let Some(after) = skip_token(skip_space(name)) else { return false };
+        rest = after;
         let Some(value) = skip_space(rest).strip_prefix(b"=") else { continue };
         let value = skip_space(value);
-        let behind = match value.strip_prefix(b"\"") {
+        let after = match value.strip_prefix(b"\"") {
             Some(quoted) => skip_quoted(quoted),
             None => skip_token(value),
         };
-        let Some(behind) = behind else { return false };
-        rest = behind;
+        let Some(after) = after else { return false };
+        rest = after;
     }
     true
 }

@@ -1,6 +1,6 @@
-"""Reads what origins got with h11 and with httptools (llhttp); both must see what our reader saw.
+"""Parses what origins received with h11 and httptools (llhttp); both must agree with our reader.
 
-The file has a line for each connection: its bytes and the requests in them, a character a byte.
+The file has a line for each connection: its bytes and the requests in them, one character per byte.
 """
 
 import json

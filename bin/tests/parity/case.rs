@@ -212,9 +212,9 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.about)?;
         for step in &self.steps {
-            let told = step.kind.group() == Group::Script;
+            let given = step.kind.group() == Group::Script;
             let step = step.to_string();
-            f.write_str(&if told { step } else { text::mask(&step) })?;
+            f.write_str(&if given { step } else { text::mask(&step) })?;
         }
         for step in &self.corvoy {
             f.write_str(&step.to_string().replacen("=== ", &format!("=== {FOR_CORVOY}"), 1))?;

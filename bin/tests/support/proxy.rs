@@ -207,7 +207,7 @@ impl Proxy {
 
     /// The proxy is idle and uses no CPU.
     #[track_caller]
-    pub(crate) fn rests(&self) {
+    pub(crate) fn stays_idle(&self) {
         let (before, look) = (self.processor_time(), Duration::from_millis(400));
         std::thread::sleep(look);
         let used = self.processor_time().saturating_sub(before);

@@ -35,7 +35,7 @@ pub(crate) struct Message {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Framing {
     #[default]
-    NoBody,
+    Bodyless,
     ContentLength,
     Chunked,
     UntilClose,
@@ -97,8 +97,8 @@ impl Wire {
             }
             let never_has_body = method == "HEAD" || matches!(status, 101 | 204 | 304);
             response.framing = match response.body_length()? {
-                _ if never_has_body => Framing::NoBody,
-                Framing::NoBody => Framing::UntilClose,
+                _ if never_has_body => Framing::Bodyless,
+                Framing::Bodyless => Framing::UntilClose,
                 length => length,
             };
             response.interim = interim;
@@ -138,7 +138,7 @@ impl Wire {
     pub(crate) fn body(&mut self, mut message: Message) -> Result<Message, Broken> {
         let head = message.canonical();
         let body = match message.framing {
-            Framing::NoBody => Ok(Vec::new()),
+            Framing::Bodyless => Ok(Vec::new()),
             Framing::ContentLength => {
                 let length = message.header("content-length").unwrap_or_default();
                 self.take(length.parse().map_err(|_| Broken::Malformed(length))?)
@@ -330,7 +330,7 @@ impl Message {
     fn body_length(&self) -> Result<Framing, Broken> {
         let length = self.header("content-length");
         match (self.header("transfer-encoding").as_deref(), length) {
-            (None, None) => Ok(Framing::NoBody),
+            (None, None) => Ok(Framing::Bodyless),
             (None, Some(_)) => Ok(Framing::ContentLength),
             (Some("chunked"), None) => Ok(Framing::Chunked),
             _ => Err(Broken::Malformed(format!("conflicting or invalid length: {self}"))),

@@ -1,7 +1,7 @@
 """Talks WebSocket through a proxy, with the real client and the real server of `websockets`.
 
-`talk.py serve` prints the port that it serves on; `talk.py talk PORT` talks to that port.
-The exit status tells whether everything was as it should be.
+`talk.py serve` prints its port; `talk.py talk PORT` talks to that port.
+The exit status is 0 if everything worked.
 """
 
 import asyncio

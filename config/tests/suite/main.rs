@@ -1,6 +1,6 @@
 //! Complete configurations, as an operator writes them.
 //!
-//! `cfg(test)` tells clippy that the helpers are tests as well.
+//! `cfg(test)` makes clippy treat the helpers as tests.
 
 #[cfg(test)]
 mod cases;

@@ -16,7 +16,7 @@ mod unchunked;
 
 use http::{BodyLength, HeadLimits, Method, RequestHead, ResponseHead, Version};
 use http1::{Error, chunked as coding, encode, framing};
-use reader::{End, Mercy};
+use reader::{End, Leniency};
 use unchunked::unchunked;
 
 /// However a head is split, it is parsed to the same; a request and a response.
@@ -55,7 +55,7 @@ pub fn chunked(input: &[u8]) {
     assert_eq!(whole, unchunked(&pieces(&cuts, text)), "split");
 
     let message = [POST_CHUNKED, text, END].concat();
-    let (read, _) = reader::requests(&message, Mercy::EmptyLines);
+    let (read, _) = reader::requests(&message, Leniency::EmptyLines);
     let theirs = read.first().and_then(|request| request.end);
     match whole {
         Ok((data, Some(used))) => {
@@ -71,10 +71,10 @@ pub fn chunked(input: &[u8]) {
 /// What we take of a client's connection and send on is what a strict reader sees in both, however
 /// it is split.
 pub fn connection(input: &[u8]) {
-    let (sent, _) = reader::requests(input, Mercy::Lenient);
+    let (sent, _) = reader::requests(input, Leniency::AsEnvoy);
     let counts = [vec![input], scattered(input)].map(|pieces| {
         let (sent_on, count) = forward(&pieces);
-        let (read, end) = reader::requests(&sent_on, Mercy::None);
+        let (read, end) = reader::requests(&sent_on, Leniency::None);
         let text = String::from_utf8_lossy(&sent_on);
         assert!(!matches!(end, End::Wrong(_)), "{end:?} in {text:?}");
         assert_eq!(read.len(), count, "requests in {text:?}");
@@ -93,7 +93,7 @@ pub fn answers(input: &[u8]) {
     let method = [Method::Get, Method::Head, Method::Post, Method::Connect][usize::from(which % 4)];
     while let Some((passed_on, body, used)) = answer(method, rest) {
         if let Some(body) = body {
-            let (read, end) = reader::requests(&as_request(&passed_on), Mercy::None);
+            let (read, end) = reader::requests(&as_request(&passed_on), Leniency::None);
             assert_eq!(end, End::Clean, "{:?}", String::from_utf8_lossy(&passed_on));
             assert_eq!(read[0].body, body);
         }
@@ -239,7 +239,7 @@ fn fed(
     Ok(None)
 }
 
-/// What is parsed is the same; a head with two misdeeds may be refused for either.
+/// What is parsed is the same; a head with two errors may be rejected for either.
 fn assert_same<T: PartialEq + std::fmt::Debug>(one: Result<T, Error>, other: Result<T, Error>) {
     match (one, other) {
         (Err(_), Err(_)) => {}
