@@ -69,20 +69,20 @@ pub(super) async fn forward(
     let outcome = loop {
         let attempted = forwarder.attempt(exchange).await;
         forwarder.drop_retries(exchange);
-        let wait = match attempted {
+        let delay = match attempted {
             Ok(received) => match forwarder.retry_after_response(exchange) {
-                Some(wait) => {
+                Some(delay) => {
                     forwarder.discard(exchange, received);
-                    Some(wait)
+                    Some(delay)
                 }
                 None => break forwarder.deliver(exchange, route, received).await,
             },
             Err(failed) => match forwarder.retry_after_failure(exchange, failed) {
-                Verdict::Again(wait) => wait,
+                Verdict::Again(delay) => delay,
                 Verdict::End(outcome) => break outcome,
             },
         };
-        if let Err(failed) = forwarder.back_off(exchange, wait).await {
+        if let Err(failed) = forwarder.back_off(exchange, delay).await {
             break forwarder.end(exchange, failed);
         }
     };
@@ -195,11 +195,8 @@ impl Forwarder<'_> {
             let limits = &self.cluster.cluster().http.head_limits;
             attempt::run(exchange, connection, &mut self.upload, limits).await
         };
-        charge::host(
-            pool.host_stats(),
-            exchange,
-            response.as_ref().map(|response| response.length),
-        );
+        let length = response.as_ref().map(|response| response.length);
+        charge::host(pool.host_stats(), exchange, length);
         Ok(ActiveResponse { response: response?, active })
     }
 
@@ -288,9 +285,9 @@ impl Forwarder<'_> {
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
             return self.cluster.pick(self.plan.priority);
         };
-        let again = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
+        let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
         let mut pool = self.cluster.pick(self.plan.priority)?;
-        for _ in 0..again {
+        for _ in 0..picks {
             if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
                 break;
             }
@@ -302,6 +299,7 @@ impl Forwarder<'_> {
         Some(pool)
     }
 
+    /// Leases a connection to the host: an idle one if there is one.
     async fn lease(
         &self,
         exchange: &mut Exchange<'_>,
@@ -338,11 +336,11 @@ impl Forwarder<'_> {
     /// Decides whether the response is discarded for another attempt, and how long that is delayed.
     fn retry_after_response(&mut self, exchange: &mut Exchange<'_>) -> Option<RetryDelay> {
         let decision = self.retry.as_mut()?.on_response(&exchange.heads.response, SystemTime::now);
-        let wait = self.decide(exchange, decision);
-        if wait.is_some() {
+        let delay = self.decide(exchange, decision);
+        if delay.is_some() {
             self.cluster.stats().retry.record(exchange.heads.response.status);
         }
-        wait
+        delay
     }
 
     fn retry_after_failure(&mut self, exchange: &mut Exchange<'_>, failed: Failed) -> Verdict {
@@ -371,8 +369,8 @@ impl Forwarder<'_> {
             && let Some(retry) = &mut self.retry
         {
             let decision = retry.on_reset(reset, headers_sent);
-            if let Some(wait) = self.decide(exchange, decision) {
-                return Verdict::Again(Some(wait));
+            if let Some(delay) = self.decide(exchange, decision) {
+                return Verdict::Again(Some(delay));
             }
         }
         Verdict::End(self.end(exchange, failed))
@@ -431,12 +429,12 @@ impl Forwarder<'_> {
     async fn back_off(
         &mut self,
         exchange: &mut Exchange<'_>,
-        wait: Option<RetryDelay>,
+        delay: Option<RetryDelay>,
     ) -> Result<(), Failed> {
         exchange.stop_try_timers();
         let mut now = exchange.client.shard.clock.now();
-        let until = now.saturating_add(match wait {
-            Some(RetryDelay::Exponential(wait) | RetryDelay::RateLimited(wait)) => millis(wait),
+        let until = now.saturating_add(match delay {
+            Some(RetryDelay::Exponential(delay) | RetryDelay::RateLimited(delay)) => millis(delay),
             None => 0,
         });
         while now < until {
@@ -457,7 +455,7 @@ impl Forwarder<'_> {
         }
         // Envoy counts a retry when it starts.
         let stats = self.cluster.stats();
-        match wait {
+        match delay {
             Some(RetryDelay::Exponential(_)) => stats.upstream_rq_retry_backoff_exponential.inc(),
             Some(RetryDelay::RateLimited(_)) => stats.upstream_rq_retry_backoff_ratelimited.inc(),
             None => return Ok(()),
