@@ -34,9 +34,9 @@ fn every_client_is_answered_even_if_there_are_more_than_descriptors() {
         }
     });
     let logged = |words: &str| proxy.log().lines().filter(|line| line.contains(words)).count();
-    wait_until("the log to say that it paused", || logged("accepting pauses with ") > 0);
-    wait_until("the log to say that it is over", || logged("accepting again") > 0);
-    assert_eq!((logged("accepting pauses with "), logged("accepting again")), (1, 1));
+    wait_until("the log to say that it paused", || logged("accepting paused at ") > 0);
+    wait_until("the log to say that it is over", || logged("accepting resumed") > 0);
+    assert_eq!((logged("accepting paused at "), logged("accepting resumed")), (1, 1));
     assert_eq!(logged("LimitNOFILE"), 2, "at the start, and when it paused");
     assert_eq!(proxy.get("/").status(), 200);
 }

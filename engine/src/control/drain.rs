@@ -21,13 +21,13 @@ pub(super) struct Drain {
     /// The listeners whose sockets are closed.
     stopped: Rc<Cell<Option<Listeners>>>,
     /// The listeners whose clients get `connection: close` because they drain.
-    told: Option<Listeners>,
+    draining: Option<Listeners>,
     health: Health,
     /// How long one may take.
-    most: Duration,
+    drain_time: Duration,
 }
 
-/// What the operator says of the process's health.
+/// The health that the operator has set, with `/healthcheck/fail` and `/healthcheck/ok`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Health {
     Good,
@@ -35,24 +35,24 @@ enum Health {
     Failed,
 }
 
-/// How often a drain looks whether connections are left.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often a drain checks whether connections are left.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Drain {
     pub(super) fn new(
         shards: Arc<Shards>,
         running: Arc<Running>,
         stats: Arc<Scope<ListenerManagerStats>>,
-        most: Duration,
+        drain_time: Duration,
     ) -> Self {
         Self {
             shards,
             running,
             stats,
             stopped: Rc::default(),
-            told: None,
+            draining: None,
             health: Health::Good,
-            most,
+            drain_time,
         }
     }
 
@@ -63,12 +63,12 @@ impl Drain {
             Order::FailHealthCheck => {
                 self.running.set_state(ServerState::Draining);
                 self.health = Health::Failed;
-                self.tell_clients();
+                self.update_draining();
             }
             Order::PassHealthCheck => {
                 self.running.set_state(ServerState::Live);
                 self.health = Health::Good;
-                self.tell_clients();
+                self.update_draining();
             }
             Order::Quit | Order::ReopenLogs => {} // neither is about connections
         }
@@ -78,8 +78,8 @@ impl Drain {
         let DrainListeners { graceful, skip_exit, inbound_only } = how;
         let listeners = if inbound_only { Listeners::Inbound } else { Listeners::All };
         if graceful || skip_exit {
-            self.told = Some(listeners.and(self.told));
-            self.tell_clients();
+            self.draining = Some(listeners.and(self.draining));
+            self.update_draining();
         }
         match (graceful, skip_exit) {
             (_, true) => {}
@@ -87,7 +87,7 @@ impl Drain {
             (true, false) => {
                 let this = self.clone();
                 drop(tokio::task::spawn_local(async move {
-                    tokio::time::sleep(this.most).await;
+                    tokio::time::sleep(this.drain_time).await;
                     this.stop(listeners);
                 }));
             }
@@ -96,7 +96,7 @@ impl Drain {
 
     /// Closes listening sockets.
     fn stop(&self, listeners: Listeners) {
-        self.shards.tell_all(|| mailbox::Order::StopAccepting(listeners));
+        self.shards.send_to_all(|| mailbox::Order::StopAccepting(listeners));
         let before = self.stopped.get();
         self.stopped.set(Some(listeners.and(before)));
         let all = self.running.snapshot.listeners.iter();
@@ -109,38 +109,38 @@ impl Drain {
 
     /// Closes the listening sockets and waits until the last client has been served, at most for
     /// the drain time.
-    pub(super) async fn leave(&mut self) {
+    pub(super) async fn drain_process(&mut self) {
         self.running.set_state(ServerState::Draining);
-        self.tell(Draining::Process);
+        self.set_draining(Draining::Process);
         self.stop(Listeners::All);
         let shards = &self.shards;
         let drained = async {
             shards.caught_up().await;
-            // In this order: a shard that no longer listens has counted whom it accepted.
+            // In this order: a shard that no longer listens has counted what it accepted.
             while shards.listening() > 0 || shards.connections() > 0 {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        // What it says when the time is over stands below.
-        let _in_time = tokio::time::timeout(self.most, drained).await;
+        // A timeout is handled below.
+        let _in_time = tokio::time::timeout(self.drain_time, drained).await;
         let left = self.shards.connections();
         if left > 0 {
             let left = counted(left, "connection");
-            tracing::warn!(target: "main", "the drain time is over: {left} cut");
+            tracing::warn!(target: "main", "drain timeout: {left} closed");
         }
     }
 
     /// As in Envoy, failing health checks and draining listeners are independent: ending one does not
     /// end the other.
-    fn tell_clients(&self) {
-        self.tell(match (self.health, self.told) {
+    fn update_draining(&self) {
+        self.set_draining(match (self.health, self.draining) {
             (Health::Failed, _) => Draining::Listeners(Listeners::All),
-            (Health::Good, Some(told)) => Draining::Listeners(told),
+            (Health::Good, Some(draining)) => Draining::Listeners(draining),
             (Health::Good, None) => Draining::No,
         });
     }
 
-    fn tell(&self, draining: Draining) {
-        self.shards.tell_all(|| mailbox::Order::Draining(draining));
+    fn set_draining(&self, draining: Draining) {
+        self.shards.send_to_all(|| mailbox::Order::Draining(draining));
     }
 }

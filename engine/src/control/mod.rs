@@ -35,7 +35,7 @@ use self::notify::ServiceManager;
 use self::outages::Outages;
 use self::server::{Changing, Running};
 use self::shards::Shards;
-use self::signals::{Asked, Signals};
+use self::signals::{Action, Signals};
 use self::sockets::PortUse;
 use crate::compile::{Compiled, Node};
 use crate::limits;
@@ -76,14 +76,14 @@ pub struct Options {
 /// Why a process cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address is taken, or not ours.
+    /// An address cannot be bound.
     #[error("cannot listen on {address} ({what}): {error}{}", sockets::hint(*address, error))]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// The listener's name, or the admin endpoint.
         what: String,
-        /// What the kernel says.
+        /// The error of the kernel.
         error: io::Error,
     },
     /// The file for the admin address cannot be written.
@@ -91,7 +91,7 @@ pub enum StartError {
     AdminAddressPath {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// The system refused something that every process needs.
@@ -124,7 +124,7 @@ async fn serve(
     let Compiled { snapshot, admin: admin_address, stats_flush_interval, node, runtime } = compiled;
     // Before anything is bound: a signal from here on is handled.
     let mut signals = Signals::handle()?;
-    let service_manager = Rc::new(ServiceManager::of_environment());
+    let service_manager = Rc::new(ServiceManager::from_environment());
     let descriptors = descriptors::raise_limit();
 
     let admin_listener = match admin_address {
@@ -136,7 +136,7 @@ async fn serve(
     let connections_max =
         limits::client_connections_max(descriptors, options.concurrency as u64, listeners);
     let shards = Arc::new(Shards::start(options.concurrency, options.started, connections_max)?);
-    shards.tell_all(|| Order::Snapshot(Arc::clone(&snapshot)));
+    shards.send_to_all(|| Order::Snapshot(Arc::clone(&snapshot)));
 
     let (orders, ordered) = mpsc::unbounded_channel();
     let values = process.runtime.control();
@@ -198,31 +198,31 @@ async fn until_the_end(
     service_manager.stopping();
     tracing::info!(target: "main", "draining; a second signal ends the process at once");
     tokio::select! {
-        () = drain.leave() => return tracing::info!(target: "main", "drained; exiting"),
+        () = drain.drain_process() => return tracing::info!(target: "main", "drained; exiting"),
         () = stop_signal(&mut signals, logging) => {}
-        // All connections are leaving: no other order changes that.
+        // All connections are draining: no other order changes that.
         () = quit_order(&mut ordered, logging, drop) => {}
     }
-    tracing::warn!(target: "main", "exiting without having drained");
+    tracing::warn!(target: "main", "exiting before the drain is complete");
 }
 
-/// Completes when a signal says to stop; does what others ask for meanwhile.
+/// Completes when a signal requests to stop; performs the actions of other signals until then.
 async fn stop_signal(signals: &mut Signals, logging: &dyn Logging) {
     loop {
         match signals.next().await {
-            Asked::Stop => return,
-            Asked::ReopenLog => logging.reopen(),
-            Asked::Reload => {
-                tracing::info!(target: "main", "SIGHUP ignored: the configuration is read at the start only");
+            Action::Stop => return,
+            Action::ReopenLog => logging.reopen(),
+            Action::Reload => {
+                tracing::info!(target: "main", "SIGHUP ignored: the configuration is read only at startup");
             }
-            Asked::Upgrade => {
-                tracing::info!(target: "main", "SIGUSR2 ignored: a running program cannot be replaced");
+            Action::Upgrade => {
+                tracing::info!(target: "main", "SIGUSR2 ignored: replacing the running binary is not supported");
             }
         }
     }
 }
 
-/// Completes when the admin endpoint is told to quit; other orders are carried out meanwhile.
+/// Completes when the admin endpoint receives a quit order; executes other orders until then.
 async fn quit_order(
     ordered: &mut mpsc::UnboundedReceiver<admin::Order>,
     logging: &dyn Logging,
@@ -336,7 +336,7 @@ fn follow_hosts(
                 *place = Arc::clone(&hosts);
             }
         });
-        shards.tell_all(|| Order::Hosts { cluster, hosts: Arc::clone(&hosts) });
+        shards.send_to_all(|| Order::Hosts { cluster, hosts: Arc::clone(&hosts) });
     };
     drop(tokio::task::spawn_local(dns::run(clusters, count, resolver, publish, tell)));
     // An error means that the sender is gone: nothing is left to wait for.
@@ -347,7 +347,7 @@ fn follow_hosts(
 fn go_live(running: &Running, shards: &Shards, bound: Vec<Bound>, process: &ProcessStats) {
     let listeners = bound.len() as u64;
     for (listener, Bound { address, sockets }) in bound.into_iter().enumerate() {
-        shards.tell_each(sockets, |socket| Order::Listen { listener, socket, address });
+        shards.send_to_each(sockets, |socket| Order::Listen { listener, socket, address });
     }
     running.set_state(ServerState::Live);
     let stats = process.listener_manager.control();

@@ -1,7 +1,7 @@
-//! What the service manager hears: sd_notify(3), for units with `Type=notify` and `WatchdogSec=`.
+//! Notifies the service manager: sd_notify(3), for units with `Type=notify` and `WatchdogSec=`.
 //!
-//! Written here because a message is one datagram, and the crate for it cannot send to an abstract
-//! socket, which containers hand out.
+//! It is implemented here because a message is one datagram, and the crate for it does not support
+//! abstract sockets, which containers use.
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,21 +15,21 @@ use std::time::Duration;
 
 use super::shards::Shards;
 
-/// The service manager that has started this process, if one has.
+/// The service manager that started this process, if any.
 #[derive(Debug)]
 pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
-    /// It ends the process when it has not heard a `WATCHDOG=1` for so long.
+    /// It kills the process when it receives no `WATCHDOG=1` for this long.
     watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
-    /// The one that the environment names.
-    pub(super) fn of_environment() -> Self {
+    /// The service manager that the environment names.
+    pub(super) fn from_environment() -> Self {
         let socket = env::var_os("NOTIFY_SOCKET").and_then(|address| {
             let connected = connect(&address);
             let failed = |error: &io::Error| {
-                tracing::warn!(target: "main", "NOTIFY_SOCKET {address:?} is of no use: {error}");
+                tracing::warn!(target: "main", "cannot use NOTIFY_SOCKET {address:?}: {error}");
             };
             connected.inspect_err(failed).ok()
         });
@@ -38,40 +38,40 @@ impl ServiceManager {
         Self { watchdog: watchdog.filter(|_| socket.is_some()), socket }
     }
 
-    /// All listeners accept connections.
+    /// Reports that all listeners accept connections.
     pub(super) fn ready(&self) {
-        self.tell("READY=1");
+        self.notify("READY=1");
     }
 
-    /// The process is about to end; it may drain first.
+    /// Reports that the process is about to exit; it may drain first.
     pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.notify("STOPPING=1");
     }
 
-    /// Sends `WATCHDOG=1` for as long as every shard turns.
+    /// Sends `WATCHDOG=1` as long as every shard answers heartbeats.
     pub(super) async fn watch(self: Rc<Self>, shards: Arc<Shards>) {
         let Some(within) = self.watchdog else { return };
         let mut stuck = None;
         loop {
             let asked = shards.ask_for_heartbeat();
-            // Several in the time that is given, so that one may come late.
+            // Four per interval, so that one may be late.
             tokio::time::sleep(within / 4).await;
             let before = std::mem::replace(&mut stuck, shards.without_heartbeat(asked));
             match stuck {
-                None => self.tell("WATCHDOG=1"),
+                None => self.notify("WATCHDOG=1"),
                 Some(shard) if before.is_none() => tracing::error!(
                     target: "main",
-                    "shard {shard} is stuck: the service manager gets no WATCHDOG=1"
+                    "shard {shard} is stuck: no WATCHDOG=1 is sent to the service manager"
                 ),
                 Some(_) => {}
             }
         }
     }
 
-    fn tell(&self, state: &str) {
+    fn notify(&self, state: &str) {
         let sent = self.socket.as_ref().map(|socket| socket.send(state.as_bytes()));
         if let Some(Err(error)) = sent {
-            tracing::warn!(target: "main", "the service manager cannot be told {state}: {error}");
+            tracing::warn!(target: "main", "cannot send {state} to the service manager: {error}");
         }
     }
 }
@@ -84,13 +84,13 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
         _ => return Err(io::Error::other("neither a path nor an abstract socket")),
     };
     let socket = UnixDatagram::unbound()?;
-    // The control plane can wait for a moment, not for ever.
+    // The control plane may block for a moment, not forever.
     socket.set_write_timeout(Some(Duration::from_secs(1)))?;
     socket.connect_addr(&address)?;
     Ok(socket)
 }
 
-/// `WATCHDOG_USEC`, unless `WATCHDOG_PID` says that it is meant for another process.
+/// `WATCHDOG_USEC`, unless `WATCHDOG_PID` is another process.
 fn watchdog(usec: Option<String>, pid: Option<String>) -> Option<Duration> {
     if pid.is_some_and(|pid| pid != std::process::id().to_string()) {
         return None;
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abstract_socket_is_told_as_well() {
+    fn an_abstract_socket_is_notified_too() {
         let name = format!("@corvoy-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();

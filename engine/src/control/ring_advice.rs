@@ -1,4 +1,4 @@
-//! Why the kernel refuses io_uring, what to do about it, and what it costs, in one line.
+//! A log message: why the kernel refuses io_uring, what to do about it, and what it costs.
 
 use std::fs;
 use std::io;
@@ -7,13 +7,13 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::shard::ring::{Choice, Ring};
 
-/// What the kernel says about itself.
+/// The settings of the kernel that affect io_uring.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
-    /// `kernel.io_uring_disabled`: 0 nobody is refused, 1 all but a group, 2 everybody. None: there is
-    /// no such setting before Linux 6.6.
+    /// `kernel.io_uring_disabled`: 0: allowed, 1: only for a group and privileged processes, 2: refused.
+    /// `None`: Linux before 6.6 has no such setting.
     io_uring_disabled: Option<u32>,
-    /// `RLIMIT_MEMLOCK`, in bytes; none: no limit.
+    /// `RLIMIT_MEMLOCK`, in bytes; `None`: no limit.
     memlock: Option<u64>,
 }
 
@@ -27,37 +27,37 @@ impl Kernel {
     }
 }
 
-/// A warning, if something better than what was chosen was refused.
+/// A warning, if a better interface than the chosen one was refused.
 pub(super) fn of(choice: &Choice) -> Option<String> {
     advice(choice, &Kernel::read())
 }
 
 fn advice(choice: &Choice, kernel: &Kernel) -> Option<String> {
-    // The plainest that was refused: a kernel that knows no better mode says so of the better ones only.
+    // The last refusal matters: an old kernel also refuses the better modes, but for its age.
     let (_, error) = choice.refusals.last()?;
     Some(match choice.ring {
         Ring::Epoll => {
             let hint = hint(error, kernel);
-            format!("is refused ({error}){hint}; served by epoll, which costs more CPU a request")
+            format!("is refused ({error}){hint}; using epoll, which costs more CPU per request")
         }
-        ring => format!("without its best mode, which takes Linux 6.1: {ring} ({error})"),
+        ring => format!("without its best mode, which needs Linux 6.1: {ring} ({error})"),
     })
 }
 
-/// What to do about a ring that is refused, to be put behind the error.
+/// What to do about a refused ring, to be appended to the error.
 pub(super) fn hint(error: &io::Error, kernel: &Kernel) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => match kernel.io_uring_disabled {
             Some(level @ 1..) => format!(
                 ": kernel.io_uring_disabled is {level}; `sysctl -w kernel.io_uring_disabled=0` allows it"
             ),
-            _ => ": a seccomp profile forbids it, as those of container runtimes do; allow \
+            _ => ": a seccomp profile forbids it, as in most container runtimes; allow \
                   io_uring_setup, io_uring_enter and io_uring_register"
                 .to_owned(),
         },
         Some(libc::ENOMEM) => {
             let limit = kernel.memlock.map_or_else(String::new, |bytes| {
-                format!(", of which {} KiB are allowed", bytes / 1024)
+                format!(", and the limit is {} KiB", bytes / 1024)
             });
             format!(
                 ": a shard locks {RING_KIB} KiB of memory{limit}; raise LimitMEMLOCK of the systemd unit \
@@ -65,19 +65,19 @@ pub(super) fn hint(error: &io::Error, kernel: &Kernel) -> String {
             )
         }
         Some(libc::ENOSYS) => {
-            ": the kernel has no io_uring, or a seccomp profile hides it; it takes \
-                               Linux 5.17 or later"
+            ": the kernel has no io_uring, or a seccomp profile hides it; Linux 5.17 or \
+             later is needed"
                 .to_owned()
         }
-        // Also what `ring::build` says of a ring that lacks something.
+        // `ring::build` returns this too if the ring lacks a feature.
         _ if error.kind() == io::ErrorKind::Unsupported => {
-            ": it takes Linux 5.17 or later".to_owned()
+            ": Linux 5.17 or later is needed".to_owned()
         }
         _ => String::new(),
     }
 }
 
-/// What the rings of a shard lock, in KiB.
+/// The memory that the rings of a shard lock, in KiB.
 const RING_KIB: u64 = 300;
 
 #[cfg(test)]
@@ -99,14 +99,14 @@ mod tests {
         assert!(refused(libc::EPERM, OPEN).contains("seccomp"));
         let locked = refused(libc::ENOMEM, OPEN);
         assert!(
-            locked.contains("64 KiB are allowed") && locked.contains("LimitMEMLOCK"),
+            locked.contains("the limit is 64 KiB") && locked.contains("LimitMEMLOCK"),
             "{locked}"
         );
         assert!(refused(libc::ENOSYS, OPEN).contains("Linux 5.17"));
     }
 
     #[test]
-    fn a_kernel_without_the_best_mode_is_no_refusal() {
+    fn a_kernel_without_the_best_mode_does_not_count_as_a_refusal() {
         let refusals = vec![(Ring::DeferTaskrun, io::Error::from_raw_os_error(libc::EINVAL))];
         let choice = Choice { ring: Ring::CoopTaskrun, refusals };
         let advice = advice(&choice, &OPEN).unwrap();

@@ -39,7 +39,7 @@ pub(super) struct Running {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) config_dump: Arc<ConfigDump>,
     pub(super) logging: Arc<dyn Logging>,
-    /// Where each listener of the snapshot really listens.
+    /// The address that each listener of the snapshot is bound to.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) shards: Arc<Shards>,
     pub(super) orders: UnboundedSender<Order>,
@@ -52,7 +52,7 @@ pub(super) struct Changing {
     pub(super) state: ServerState,
     /// The hosts of each cluster of the snapshot.
     pub(super) hosts: Vec<Arc<HostSet>>,
-    /// Which of them are failing.
+    /// The outages of hosts.
     pub(super) outages: Outages,
 }
 
@@ -116,7 +116,7 @@ impl Server for Running {
             connections: handle.connections(),
             requests: requests(handle.id()),
         };
-        self.shards.places().map(view).collect()
+        self.shards.with_cores().map(view).collect()
     }
 
     fn config_dump(&self) -> Arc<ConfigDump> {

@@ -22,12 +22,12 @@ pub(super) struct Shards {
     heartbeats: AtomicU64,
 }
 
-/// How often the control plane looks whether the shards have answered, while it waits for that.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often the control plane checks for heartbeats while it waits for them.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Shards {
-    /// Starts so many threads, each on a core of its own as far as they go round. All together accept
-    /// at most `connections_max` client connections.
+    /// Starts `count` threads, each pinned to its own core as long as there are enough. Together they
+    /// accept at most `connections_max` client connections.
     pub(super) fn start(count: usize, epoch: Instant, connections_max: u64) -> io::Result<Self> {
         let choice = ring::choose()?;
         if let Some(advice) = ring_advice::of(&choice) {
@@ -56,64 +56,63 @@ impl Shards {
     }
 
     /// Sends every shard an order.
-    pub(super) fn tell_all(&self, order: impl Fn() -> Order) {
+    pub(super) fn send_to_all(&self, order: impl Fn() -> Order) {
         self.handles.all().for_each(|shard| shard.send(order()));
     }
 
     /// Sends each shard an order made from its own part.
-    pub(super) fn tell_each<T>(&self, parts: Vec<T>, order: impl Fn(T) -> Order) {
+    pub(super) fn send_to_each<T>(&self, parts: Vec<T>, order: impl Fn(T) -> Order) {
         for (shard, part) in self.handles.all().zip(parts) {
             shard.send(order(part));
         }
     }
 
-    /// Client connections that are open, on all shards.
+    /// The number of open client connections, on all shards.
     pub(super) fn connections(&self) -> u64 {
         self.handles.all().map(ShardHandle::connections).sum()
     }
 
-    /// As many of them as there may be.
+    /// The limit on client connections.
     pub(super) const fn connections_max(&self) -> u64 {
         self.handles.connections_max()
     }
 
-    /// Sockets that connections are accepted from, on all shards.
+    /// The number of sockets that accept connections, on all shards.
     pub(super) fn listening(&self) -> u64 {
         self.handles.all().map(ShardHandle::listening).sum()
     }
 
-    /// How often listeners had to let clients wait, on all shards.
+    /// How often listeners paused accepting, on all shards.
     pub(super) fn accept_pauses(&self) -> u64 {
         self.handles.all().map(ShardHandle::accept_pauses).sum()
     }
 
-    /// What accept(2) said when one did, if it was not for the descriptors of upstream connections.
+    /// The error of accept(2) that caused a pause; `None`: `connections_max` was reached.
     pub(super) fn accept_error(&self) -> Option<i32> {
         self.handles.all().find_map(ShardHandle::accept_error)
     }
 
-    /// Asks every shard to show that it turns. Answered when [`Self::without_heartbeat`] says so of
-    /// the number that this returns.
+    /// Asks every shard for a heartbeat. Pass the returned number to [`Self::without_heartbeat`].
     pub(super) fn ask_for_heartbeat(&self) -> u64 {
-        self.tell_all(|| Order::Heartbeat);
+        self.send_to_all(|| Order::Heartbeat);
         self.heartbeats.fetch_add(1, Relaxed) + 1
     }
 
-    /// A shard that has not answered so many times yet.
+    /// A shard that has answered fewer than `asked` times.
     pub(super) fn without_heartbeat(&self, asked: u64) -> Option<usize> {
         self.handles.all().find(|shard| shard.heartbeats() < asked).map(ShardHandle::id)
     }
 
-    /// Waits until every shard has carried out all that it was told before.
+    /// Waits until every shard has executed all orders sent so far.
     pub(super) async fn caught_up(&self) {
         let asked = self.ask_for_heartbeat();
         while self.without_heartbeat(asked).is_some() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// The core of each, for the admin endpoint.
-    pub(super) fn places(&self) -> impl Iterator<Item = (Option<usize>, &'static ShardHandle)> {
+    /// Each shard with its core, for the admin endpoint.
+    pub(super) fn with_cores(&self) -> impl Iterator<Item = (Option<usize>, &'static ShardHandle)> {
         self.cores.iter().copied().zip(self.handles.all())
     }
 
@@ -128,7 +127,7 @@ impl Shards {
 fn run(plan: Plan) {
     let id = plan.id;
     match std::panic::catch_unwind(|| shard::run(plan)) {
-        // Another process of the same user may have taken what there is since the ring was chosen.
+        // Another process of the same user may have used up the limit since the ring was chosen.
         Ok(Err(error)) => {
             let hint = ring_advice::hint(&error, &ring_advice::Kernel::read());
             tracing::error!(target: "main", "shard {id} cannot start: {error}{hint}");
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn one_shard_that_is_stuck_is_seen() {
+    fn a_stuck_shard_is_detected() {
         let shards = stuck(2);
         let asked = shards.ask_for_heartbeat();
         assert_eq!(shards.without_heartbeat(asked), Some(0));
@@ -159,7 +158,7 @@ mod tests {
         assert_eq!(shards.without_heartbeat(asked), Some(1));
         handle(1).answer_heartbeat();
         assert_eq!(shards.without_heartbeat(asked), None);
-        // It answers late, and all at once.
+        // It answers late, several heartbeats at once.
         let asked = [shards.ask_for_heartbeat(), shards.ask_for_heartbeat()];
         handle(0).answer_heartbeat();
         handle(0).answer_heartbeat();

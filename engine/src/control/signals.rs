@@ -1,10 +1,10 @@
-//! The signals that an operator or a service manager sends.
+//! Signals from an operator or a service manager.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Every signal that the process handles.
+/// The signals that the process handles.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
@@ -15,21 +15,21 @@ pub(super) struct Signals {
     upgrade: Signal,
 }
 
-/// What a signal asks for.
+/// The action that a signal requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Asked {
-    /// TERM, INT or QUIT: drain and exit; when that has begun, exit at once.
+pub(super) enum Action {
+    /// TERM, INT or QUIT: drain and exit; while draining: exit at once.
     Stop,
-    /// USR1: open the log file again.
+    /// USR1: reopen the log file.
     ReopenLog,
-    /// HUP: read the configuration again, which is not there yet.
+    /// HUP: reload the configuration, which is not supported.
     Reload,
-    /// USR2: replace the running program, which is not there yet.
+    /// USR2: replace the running binary, which is not supported.
     Upgrade,
 }
 
 impl Signals {
-    /// Handles them from now on.
+    /// Installs the signal handlers.
     pub(super) fn handle() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -41,15 +41,15 @@ impl Signals {
         })
     }
 
-    /// The next one. Signals that came before are not lost.
-    pub(super) async fn next(&mut self) -> Asked {
+    /// The action of the next signal. Signals that arrived earlier are not lost.
+    pub(super) async fn next(&mut self) -> Action {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.quit.recv() => Asked::Stop,
-            _ = self.reopen.recv() => Asked::ReopenLog,
-            _ = self.reload.recv() => Asked::Reload,
-            _ = self.upgrade.recv() => Asked::Upgrade,
+            _ = self.terminate.recv() => Action::Stop,
+            _ = self.interrupt.recv() => Action::Stop,
+            _ = self.quit.recv() => Action::Stop,
+            _ = self.reopen.recv() => Action::ReopenLog,
+            _ = self.reload.recv() => Action::Reload,
+            _ = self.upgrade.recv() => Action::Upgrade,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The listening sockets: made here, before the shards serve, so that a taken port is an error of
-//! the start and not of one shard.
+//! The listening sockets. They are created before the shards serve, so that a port that is in use
+//! fails the start, not one shard.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,33 +10,32 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 /// Whether another process may listen on the same addresses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum PortUse {
-    /// An address on which another process listens is an error of the start.
+    /// The start fails if another process listens on an address.
     #[default]
     Exclusive,
-    /// The kernel spreads new connections over all processes of the same user that listen there: for
-    /// an upgrade that starts the new process before the old one is stopped.
+    /// The kernel distributes new connections over all processes of the same user that listen there:
+    /// for an upgrade that starts the new process before it stops the old one.
     Shared,
 }
 
-/// Whether nobody listens on the address. To be asked of all addresses before the first [`listen`]: one
-/// may be a wildcard for another.
+/// Checks that no process listens on the address. To be called for all addresses before the first
+/// [`listen`]: one may be a wildcard for another.
 ///
 /// # Errors
 /// As bind(2); `AddrInUse` also when another process listens there with `SO_REUSEPORT`, because
 /// connections would silently be shared with it.
 pub fn probe(address: SocketAddr) -> io::Result<()> {
-    // Port 0 is whatever is free.
+    // With port 0 the kernel chooses a free port.
     if address.port() == 0 { Ok(()) } else { bind(address, Share::Alone).map(drop) }
 }
 
-/// What to do about an address that cannot be listened on, to be put behind the error; empty where
-/// that says enough.
+/// What to do about an address that cannot be listened on, to be appended to the error; may be empty.
 #[must_use]
 pub fn hint(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "; `ss -ltnp 'sport = :{port}'` shows who holds the port: stop that, or change port_value"
+            "; `ss -ltnp 'sport = :{port}'` shows which process uses the port: stop it, or change port_value"
         ),
         io::ErrorKind::PermissionDenied if port < 1024 => format!(
             "; a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd unit, or \
@@ -50,8 +49,8 @@ pub fn hint(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-/// Makes one listening socket for each shard, all on the same address. Port 0 asks the kernel for
-/// a port; the sockets then share it. Tells the address they got.
+/// Creates one listening socket for each shard, all on the same address, and returns that address.
+/// With port 0 the kernel chooses a port, which the sockets share.
 ///
 /// # Errors
 /// As bind(2).
@@ -78,10 +77,10 @@ pub fn listen(
     Ok((bound, sockets))
 }
 
-/// Who else may listen on the address.
+/// Which other sockets may listen on the address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Share {
-    /// Nobody, not even with `SO_REUSEPORT`.
+    /// None, not even with `SO_REUSEPORT`.
     Alone,
     WithOtherShards,
 }
@@ -95,14 +94,14 @@ fn bind(address: SocketAddr, share: Share) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Inherited by every accepted connection: saves a system call each.
+    // Inherited by accepted connections: saves a system call per connection.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
 }
 
-/// The longest accept queue that the kernel allows; Envoy's default backlog.
+/// The maximum length of an accept queue; Envoy's default backlog.
 #[must_use]
 pub fn backlog_max() -> i32 {
     let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
@@ -135,7 +134,7 @@ mod tests {
         assert!(hint(8080, of(io::ErrorKind::AddrInUse)).contains("ss -ltnp 'sport = :8080'"));
         let denied = || of(io::ErrorKind::PermissionDenied);
         assert!(hint(80, denied()).contains("CAP_NET_BIND_SERVICE"));
-        // Something else than the number of the port.
+        // The port number is not the reason.
         assert_eq!(hint(8080, denied()), "");
         assert!(hint(80, of(io::ErrorKind::AddrNotAvailable)).contains("ip address"));
     }

@@ -100,7 +100,7 @@ impl Acceptor {
     async fn accept_remaining(&self) {
         if let Err(error) = self.socket.drop_new_handshakes() {
             let address = self.address;
-            tracing::warn!(target: "main", "{address}: clients may be reset: {error}");
+            tracing::warn!(target: "main", "{address}: cannot stop new handshakes, clients may be reset: {error}");
         }
         let until = self.shard.clock.now() + limits::DRAIN_HANDSHAKE_MS;
         loop {
@@ -204,7 +204,7 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
         Ok((socket, local)) => {
             shard.spawn(serve(Client::new(shard, listener, socket, peer, local, guards)));
         }
-        Err(error) => tracing::warn!(target: "main", "connection of {peer}: {error}"),
+        Err(error) => tracing::warn!(target: "main", "connection from {peer}: {error}"),
     }
 }
 

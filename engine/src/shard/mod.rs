@@ -214,7 +214,7 @@ impl Shard {
                 match socket::Socket::new(socket) {
                     Ok(socket) => self.spawn(listener::accept(self, listener, socket, address)),
                     Err(error) => {
-                        tracing::error!(target: "main", "{address}: cannot be polled: {error}");
+                        tracing::error!(target: "main", "{address}: cannot poll the listening socket: {error}");
                     }
                 }
             }

@@ -1,11 +1,10 @@
-//! Which hosts are failing: for the operator's page and for the log.
+//! Detects failing hosts, for the admin page and the log.
 //!
-//! Once a second the control plane compares what the shards have counted with what they had counted
-//! before. It is not health checking: nothing here decides where a request goes, and no shard knows
-//! of it.
+//! Once a second the control plane compares the counters of the shards with their previous values.
+//! This is not health checking: it has no influence on load balancing.
 //!
-//! Invariant: the hosts of a cluster are looked at only while the cluster's own counters say that
-//! something fails, or one of its hosts is not fine; a look costs a few loads per host and shard.
+//! Invariant: the hosts of a cluster are checked only while the counters of the cluster report
+//! failures, or one of its hosts is not fine; a check costs a few loads per host and shard.
 
 mod watch;
 
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(in crate::control) use self::watch::Outage;
-use self::watch::{Event, Seen, Watched};
+use self::watch::{Counts, Event, HostMonitor};
 use super::counted;
 use super::server::Running;
 use crate::shard::clock::{Millis, millis};
@@ -25,59 +24,59 @@ use crate::upstream::host_set::HostSet;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Hosts of one cluster that get a line of their own in one look; the others are counted.
+/// How many hosts of a cluster get their own log line in one check; the others are counted.
 const LINES_MAX: usize = 16;
 
 /// The hosts of all clusters.
 #[derive(Debug, Default)]
 pub(super) struct Outages {
-    clusters: Vec<Watch>,
+    clusters: Vec<ClusterMonitor>,
 }
 
 /// The hosts of one cluster.
 #[derive(Debug, Default)]
-struct Watch {
+struct ClusterMonitor {
     hosts: Arc<HostSet>,
-    /// Of each host, by its place in the set.
-    watched: Vec<Watched>,
-    /// What the cluster had counted at the last look.
+    /// One per host, by its index in the set.
+    monitors: Vec<HostMonitor>,
+    /// The failures counted by the cluster at the last check.
     failures: u64,
-    attention: Attention,
+    monitoring: Monitoring,
 }
 
-/// Whether a cluster's hosts are looked at.
+/// Whether the hosts of a cluster are checked.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Attention {
+enum Monitoring {
     /// Nothing fails.
     #[default]
-    None,
-    /// Something did, or a host is not fine. A shard counts for the cluster first and for the host
-    /// later, so there is always one more look.
-    Looking,
+    Idle,
+    /// Something failed, or a host is not fine. A shard counts for the cluster first and for the host
+    /// later, so there is always one more check.
+    Active,
 }
 
-/// Looks once a second, forever, and logs what there is to tell.
+/// Checks the hosts once a second, forever, and logs outages.
 pub(super) async fn watch(running: Arc<Running>) {
     loop {
         tokio::time::sleep(EVERY).await;
         let now = millis(running.identity.started.elapsed());
         for (index, cluster) in running.snapshot.clusters.iter().enumerate() {
-            let told = running.change(|changing| {
+            let events = running.change(|changing| {
                 let hosts = changing.hosts.get(index).map(Arc::clone).unwrap_or_default();
-                changing.outages.look(index, &cluster.stats, hosts, now)
+                changing.outages.check(index, &cluster.stats, hosts, now)
             });
-            log(cluster, &told);
+            log(cluster, &events);
         }
     }
 }
 
-fn log(cluster: &Cluster, told: &[(Arc<Host>, Event)]) {
+fn log(cluster: &Cluster, events: &[(Arc<Host>, Event)]) {
     let cluster = &cluster.name;
-    let (each, rest) = told.split_at(told.len().min(LINES_MAX));
+    let (each, rest) = events.split_at(events.len().min(LINES_MAX));
     for (host, event) in each {
         let host = host.address;
         match event {
-            Event::Back { .. } => {
+            Event::Recovered { .. } => {
                 tracing::info!(target: "upstream", "cluster {cluster}: host {host} {event}");
             }
             Event::Failing { .. } | Event::StillFailing { .. } => {
@@ -85,7 +84,7 @@ fn log(cluster: &Cluster, told: &[(Arc<Host>, Event)]) {
             }
         }
     }
-    let back = rest.iter().filter(|(_, event)| matches!(event, Event::Back { .. })).count();
+    let back = rest.iter().filter(|(_, event)| matches!(event, Event::Recovered { .. })).count();
     let failing = rest.len() - back;
     if failing > 0 {
         let failing = counted(failing, "more host");
@@ -98,8 +97,8 @@ fn log(cluster: &Cluster, told: &[(Arc<Host>, Event)]) {
 }
 
 impl Outages {
-    /// Looks at the hosts of one cluster, if there is a reason to.
-    fn look(
+    /// Checks the hosts of one cluster, if needed.
+    fn check(
         &mut self,
         cluster: usize,
         stats: &Scope<ClusterStats>,
@@ -107,48 +106,48 @@ impl Outages {
         now: Millis,
     ) -> Vec<(Arc<Host>, Event)> {
         if self.clusters.len() <= cluster {
-            self.clusters.resize_with(cluster + 1, Watch::default);
+            self.clusters.resize_with(cluster + 1, ClusterMonitor::default);
         }
         let Some(watch) = self.clusters.get_mut(cluster) else { return Vec::new() };
-        watch.follow(hosts);
-        watch.look(failures(stats), now)
+        watch.set_hosts(hosts);
+        watch.check(failures(stats), now)
     }
 
-    /// The outage of a host of a cluster, by its place in `hosts`.
+    /// The outage of a host of a cluster, by its index in `hosts`.
     pub(super) fn of(&self, cluster: usize, hosts: &Arc<HostSet>, place: usize) -> Option<&Outage> {
         let watch = self.clusters.get(cluster)?;
-        let watched = Arc::ptr_eq(&watch.hosts, hosts).then(|| watch.watched.get(place))?;
-        watched?.outage()
+        let monitor = Arc::ptr_eq(&watch.hosts, hosts).then(|| watch.monitors.get(place))?;
+        monitor?.outage()
     }
 }
 
-impl Watch {
-    /// Takes over the cluster's hosts of now; those that stay keep what is known of them.
-    fn follow(&mut self, hosts: Arc<HostSet>) {
+impl ClusterMonitor {
+    /// Replaces the hosts; hosts that stay keep their state.
+    fn set_hosts(&mut self, hosts: Arc<HostSet>) {
         if Arc::ptr_eq(&self.hosts, &hosts) {
             return;
         }
-        let known = self.hosts.hosts().iter().map(Arc::as_ptr).zip(self.watched.drain(..));
+        let known = self.hosts.hosts().iter().map(Arc::as_ptr).zip(self.monitors.drain(..));
         let mut known: HashMap<_, _> = known.collect();
-        let watched = |host| known.remove(&Arc::as_ptr(host)).unwrap_or_default();
-        self.watched = hosts.hosts().iter().map(watched).collect();
+        let monitor = |host| known.remove(&Arc::as_ptr(host)).unwrap_or_default();
+        self.monitors = hosts.hosts().iter().map(monitor).collect();
         self.hosts = hosts;
     }
 
-    fn look(&mut self, failures: u64, now: Millis) -> Vec<(Arc<Host>, Event)> {
+    fn check(&mut self, failures: u64, now: Millis) -> Vec<(Arc<Host>, Event)> {
         let fails = std::mem::replace(&mut self.failures, failures) != failures;
-        if !fails && self.attention == Attention::None {
+        if !fails && self.monitoring == Monitoring::Idle {
             return Vec::new();
         }
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         let mut all_fine = true;
-        for (host, watched) in self.hosts.hosts().iter().zip(&mut self.watched) {
-            let event = watched.look(Seen::of(&host.stats), now);
-            told.extend(event.map(|event| (Arc::clone(host), event)));
-            all_fine &= watched.is_fine();
+        for (host, monitor) in self.hosts.hosts().iter().zip(&mut self.monitors) {
+            let event = monitor.check(Counts::of(&host.stats), now);
+            events.extend(event.map(|event| (Arc::clone(host), event)));
+            all_fine &= monitor.is_fine();
         }
-        self.attention = if fails || !all_fine { Attention::Looking } else { Attention::None };
-        told
+        self.monitoring = if fails || !all_fine { Monitoring::Active } else { Monitoring::Idle };
+        events
     }
 }
 
@@ -194,25 +193,25 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_stays_in_its_cluster_is_still_failing_and_one_that_leaves_is_forgotten() {
+    fn a_host_that_stays_in_its_cluster_is_still_failing_and_one_that_leaves_is_dropped() {
         let cluster = Scope::<ClusterStats>::unlisted(1);
         let [one, two, three] = [1, 2, 3].map(|n| host(n, 0, 1, HealthFlags::EMPTY));
         let mut outages = Outages::default();
         let first = set(&[&one, &two]);
         refuse(&cluster, &one);
         refuse(&cluster, &two);
-        assert_eq!(outages.look(0, &cluster, Arc::clone(&first), 1000).len(), 2);
+        assert_eq!(outages.check(0, &cluster, Arc::clone(&first), 1000).len(), 2);
         assert!(outages.of(0, &first, 0).is_some() && outages.of(0, &first, 1).is_some());
 
         let second = set(&[&three, &two]);
-        assert!(outages.of(0, &second, 1).is_none(), "not looked at yet");
-        assert_eq!(outages.look(0, &cluster, Arc::clone(&second), 2000).len(), 0);
+        assert!(outages.of(0, &second, 1).is_none(), "not checked yet");
+        assert_eq!(outages.check(0, &cluster, Arc::clone(&second), 2000).len(), 0);
         assert!(outages.of(0, &second, 0).is_none() && outages.of(0, &second, 1).is_some());
 
         respond(&two);
-        let told = outages.look(0, &cluster, second, 3000);
+        let events = outages.check(0, &cluster, second, 3000);
         assert!(
-            matches!(told.as_slice(), [(back, Event::Back { after: 2000 })] if Arc::ptr_eq(back, &two))
+            matches!(events.as_slice(), [(back, Event::Recovered { after: 2000 })] if Arc::ptr_eq(back, &two))
         );
     }
 
@@ -223,23 +222,23 @@ mod tests {
         let hosts = set(&[&host]);
         let mut outages = Outages::default();
         cluster.shard(0).upstream_cx_connect_fail.inc();
-        assert_eq!(outages.look(0, &cluster, Arc::clone(&hosts), 1000).len(), 0);
+        assert_eq!(outages.check(0, &cluster, Arc::clone(&hosts), 1000).len(), 0);
         host.stats.shard(0).cx_connect_fail.inc();
         host.stats.shard(0).connect_failed_ms.set(1);
-        assert_eq!(outages.look(0, &cluster, hosts, 2000).len(), 1);
+        assert_eq!(outages.check(0, &cluster, hosts, 2000).len(), 1);
     }
 
     #[test]
-    fn hosts_of_a_cluster_in_which_nothing_fails_are_not_looked_at() {
+    fn hosts_of_a_cluster_in_which_nothing_fails_are_not_checked() {
         let cluster = Scope::<ClusterStats>::unlisted(1);
         let host = host(1, 0, 1, HealthFlags::EMPTY);
         let hosts = set(&[&host]);
         let mut outages = Outages::default();
-        outages.look(0, &cluster, Arc::clone(&hosts), 1000);
+        outages.check(0, &cluster, Arc::clone(&hosts), 1000);
         host.stats.shard(0).cx_connect_fail.inc();
         host.stats.shard(0).connect_failed_ms.set(1);
-        assert_eq!(outages.look(0, &cluster, Arc::clone(&hosts), 2000).len(), 0);
+        assert_eq!(outages.check(0, &cluster, Arc::clone(&hosts), 2000).len(), 0);
         cluster.shard(0).upstream_cx_connect_fail.inc();
-        assert_eq!(outages.look(0, &cluster, hosts, 3000).len(), 1);
+        assert_eq!(outages.check(0, &cluster, hosts, 3000).len(), 1);
     }
 }

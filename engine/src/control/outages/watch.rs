@@ -1,4 +1,4 @@
-//! One host: whether it is failing, decided from what was counted of it between two looks.
+//! Decides whether one host is failing, from its counters at two consecutive checks.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use crate::control::counted;
 use crate::shard::clock::Millis;
 use crate::stats::{HostStats, Scope};
 
-/// How long the same cause of the same host is not logged again.
+/// The same cause of the same host is logged at most once in this time.
 pub(super) const REPEAT_MS: Millis = 60_000;
 
-/// What the shards have counted of a host so far.
+/// The counters of a host, over all shards.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct Counts {
     /// Connects that failed.
     pub(super) connects_failed: u64,
     /// How the last connect on any shard ended.
@@ -27,7 +27,7 @@ pub(super) struct Seen {
 /// How the last connect to a host ended.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum LastConnect {
-    /// It succeeded, or there was none yet.
+    /// It succeeded, or there was none.
     #[default]
     Fine,
     /// It failed with this error number; 0 if the failure was local.
@@ -47,12 +47,12 @@ pub(in crate::control) enum Cause {
     Timeout,
 }
 
-/// A host, as the last look left it.
+/// The state of a host at the last check.
 #[derive(Debug, Default)]
-pub(super) struct Watched {
-    seen: Seen,
+pub(super) struct HostMonitor {
+    counts: Counts,
     state: State,
-    /// When each cause was last logged, for as long as that silences it.
+    /// When each cause was last logged, for [`REPEAT_MS`].
     logged: Vec<(Cause, Millis)>,
 }
 
@@ -61,21 +61,21 @@ enum State {
     /// Nothing failed, or it responded since.
     #[default]
     Fine,
-    /// So much failed; the next look tells whether it responds.
+    /// There were this many failures; the next check decides.
     Suspect(u64),
     Failing(Outage),
 }
 
-/// A host that fails and does not respond.
+/// The outage of a host that fails and does not respond.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::control) struct Outage {
     /// The latest cause.
     pub(in crate::control) cause: Cause,
-    /// When it was noticed.
+    /// When it was detected.
     pub(in crate::control) since: Millis,
-    /// Failures that no log line has told of yet.
-    untold: u64,
-    /// Whether a line was logged, so that its end is worth one.
+    /// Failures that were not logged yet.
+    unlogged: u64,
+    /// Whether it was logged; if so, its end is logged too.
     logged: Logged,
 }
 
@@ -85,26 +85,26 @@ enum Logged {
     Once,
 }
 
-/// What is worth a line in the log.
+/// What is logged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Event {
-    /// It fails, and how often since the last line.
+    /// It is failing; `failures` since it last responded.
     Failing { cause: Cause, failures: u64 },
-    /// It still does, after so long.
+    /// It is still failing after this time; `failures` since the last line.
     StillFailing { cause: Cause, failures: u64, after: Millis },
-    /// It responds again, after so long.
-    Back { after: Millis },
+    /// It responds again after this time.
+    Recovered { after: Millis },
 }
 
-/// What happened between two looks.
-struct News {
+/// What happened between two checks.
+struct Delta {
     failures: u64,
-    /// What the failures come from, if they say it.
+    /// The cause of the failures, if known.
     cause: Option<Cause>,
     responded: bool,
 }
 
-impl Seen {
+impl Counts {
     /// Reads the counters of all shards.
     pub(super) fn of(stats: &Scope<HostStats>) -> Self {
         let connected = stats.greatest(|host| host.connected_ms.value()).unwrap_or(0);
@@ -126,7 +126,7 @@ impl Seen {
         }
     }
 
-    fn since(&self, before: &Self) -> News {
+    fn since(&self, before: &Self) -> Delta {
         let connects_failed = self.connects_failed.saturating_sub(before.connects_failed);
         let resets = self.resets.saturating_sub(before.resets);
         let timeouts = self.timeouts.saturating_sub(before.timeouts);
@@ -137,7 +137,7 @@ impl Seen {
             _ if resets > 0 => Some(Cause::Reset),
             _ => None,
         };
-        News {
+        Delta {
             failures: connects_failed + resets + timeouts,
             cause,
             responded: self.responses != before.responses,
@@ -145,27 +145,27 @@ impl Seen {
     }
 }
 
-impl Watched {
-    /// Looks at what was counted up to `now`, and tells what the log should say.
+impl HostMonitor {
+    /// Evaluates the counters at `now`, and returns what to log.
     ///
-    /// A host whose last connect failed is failing once a look finds no response since the one
-    /// before. Requests that break or time out must do so in two looks without a response between
-    /// them: a single slow request is no outage.
-    pub(super) fn look(&mut self, seen: Seen, now: Millis) -> Option<Event> {
-        let news = seen.since(&self.seen);
-        self.seen = seen;
+    /// A host whose last connect failed is failing if there was no response since the previous check.
+    /// Resets and timeouts must occur in two checks without a response in between: a single slow
+    /// request is not an outage.
+    pub(super) fn check(&mut self, counts: Counts, now: Millis) -> Option<Event> {
+        let delta = counts.since(&self.counts);
+        self.counts = counts;
         match self.state {
-            State::Failing(outage) => self.go_on(outage, &news, now),
-            State::Fine if news.failures == 0 => None,
-            State::Fine | State::Suspect(_) if news.responded => {
-                self.state = match news.failures {
+            State::Failing(outage) => self.continue_outage(outage, &delta, now),
+            State::Fine if delta.failures == 0 => None,
+            State::Fine | State::Suspect(_) if delta.responded => {
+                self.state = match delta.failures {
                     0 => State::Fine,
                     failures => State::Suspect(failures),
                 };
                 None
             }
-            State::Fine => self.begin(0, &news, now),
-            State::Suspect(failures) => self.begin(failures, &news, now),
+            State::Fine => self.begin_outage(0, &delta, now),
+            State::Suspect(failures) => self.begin_outage(failures, &delta, now),
         }
     }
 
@@ -174,51 +174,51 @@ impl Watched {
         if let State::Failing(outage) = &self.state { Some(outage) } else { None }
     }
 
-    /// Whether the next look matters even if nothing fails until then.
+    /// Whether the host needs no further check while nothing fails.
     pub(super) fn is_fine(&self) -> bool {
         self.state == State::Fine
     }
 
-    /// There was no response since the last look, and failures since then or in the look before.
-    fn begin(&mut self, before: u64, news: &News, now: Millis) -> Option<Event> {
-        let untold = before + news.failures;
-        let cause = match (self.seen.last_connect, news.cause) {
+    /// There was no response since the last check, and failures since then or in the one before.
+    fn begin_outage(&mut self, before: u64, delta: &Delta, now: Millis) -> Option<Event> {
+        let unlogged = before + delta.failures;
+        let cause = match (self.counts.last_connect, delta.cause) {
             (LastConnect::Failed(0), _) => Cause::Local,
             (LastConnect::Failed(errno), _) => Cause::Connect(errno),
             (LastConnect::Fine, Some(cause)) if before > 0 => cause,
             (LastConnect::Fine, _) => {
-                self.state = State::Suspect(untold);
+                self.state = State::Suspect(unlogged);
                 return None;
             }
         };
-        let mut outage = Outage { cause, since: now, untold, logged: Logged::NotYet };
+        let mut outage = Outage { cause, since: now, unlogged, logged: Logged::NotYet };
         let event = self.log(&mut outage, now);
         self.state = State::Failing(outage);
         event
     }
 
-    fn go_on(&mut self, mut outage: Outage, news: &News, now: Millis) -> Option<Event> {
-        let connects = self.seen.last_connect == LastConnect::Fine;
-        if news.responded && (connects || news.failures == 0) {
+    fn continue_outage(&mut self, mut outage: Outage, delta: &Delta, now: Millis) -> Option<Event> {
+        let connects = self.counts.last_connect == LastConnect::Fine;
+        if delta.responded && (connects || delta.failures == 0) {
             self.state = State::Fine;
             let after = now.saturating_sub(outage.since);
-            return (outage.logged == Logged::Once).then_some(Event::Back { after });
+            return (outage.logged == Logged::Once).then_some(Event::Recovered { after });
         }
-        outage.untold += news.failures;
-        outage.cause = news.cause.unwrap_or(outage.cause);
-        let event = if outage.untold > 0 { self.log(&mut outage, now) } else { None };
+        outage.unlogged += delta.failures;
+        outage.cause = delta.cause.unwrap_or(outage.cause);
+        let event = if outage.unlogged > 0 { self.log(&mut outage, now) } else { None };
         self.state = State::Failing(outage);
         event
     }
 
-    /// A line for the outage, unless its cause has had one lately.
+    /// What to log about the outage, unless its cause was logged recently.
     fn log(&mut self, outage: &mut Outage, now: Millis) -> Option<Event> {
         self.logged.retain(|(_, at)| now.saturating_sub(*at) < REPEAT_MS);
         if self.logged.iter().any(|(cause, _)| *cause == outage.cause) {
             return None;
         }
         self.logged.push((outage.cause, now));
-        let (cause, failures) = (outage.cause, std::mem::take(&mut outage.untold));
+        let (cause, failures) = (outage.cause, std::mem::take(&mut outage.unlogged));
         Some(match std::mem::replace(&mut outage.logged, Logged::Once) {
             Logged::NotYet => Event::Failing { cause, failures },
             Logged::Once => {
@@ -258,7 +258,7 @@ impl fmt::Display for Event {
                 let (seconds, more) = (after / 1000, counted(failures, "more failure"));
                 write!(f, "is still failing after {seconds} s: {cause} ({more})")
             }
-            Self::Back { after } => write!(f, "is back after {} s", after / 1000),
+            Self::Recovered { after } => write!(f, "is back after {} s", after / 1000),
         }
     }
 }
@@ -269,43 +269,43 @@ mod tests {
 
     const REFUSED: LastConnect = LastConnect::Failed(libc::ECONNREFUSED);
 
-    /// A host and what its counters say; each look comes a second after the one before.
+    /// A host and its counters; it is checked once a second.
     #[derive(Default)]
     struct Host {
-        seen: Seen,
-        watched: Watched,
+        counts: Counts,
+        monitor: HostMonitor,
         now: Millis,
     }
 
     impl Host {
         fn refuses(&mut self, connects: u64) -> &mut Self {
-            self.seen.connects_failed += connects;
-            self.seen.last_connect = REFUSED;
+            self.counts.connects_failed += connects;
+            self.counts.last_connect = REFUSED;
             self
         }
 
         fn times_out(&mut self) -> &mut Self {
-            self.seen.timeouts += 1;
+            self.counts.timeouts += 1;
             self
         }
 
         fn connects(&mut self) -> &mut Self {
-            self.seen.last_connect = LastConnect::Fine;
+            self.counts.last_connect = LastConnect::Fine;
             self
         }
 
         fn responds(&mut self) -> &mut Self {
-            self.seen.responses += 1;
+            self.counts.responses += 1;
             self
         }
 
-        fn look(&mut self) -> Option<String> {
+        fn check(&mut self) -> Option<String> {
             self.now += 1000;
-            self.watched.look(self.seen, self.now).map(|event| event.to_string())
+            self.monitor.check(self.counts, self.now).map(|event| event.to_string())
         }
 
         fn is_failing(&self) -> bool {
-            self.watched.outage().is_some()
+            self.monitor.outage().is_some()
         }
     }
 
@@ -314,46 +314,46 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_was_never_there_is_failing_at_once() {
+    fn a_host_that_never_accepted_is_failing_at_the_first_check() {
         let mut host = Host::default();
-        assert_eq!(host.look(), None);
-        let told = host.refuses(37).look();
-        assert_eq!(told, line("is failing: connection refused (37 failures)"));
+        assert_eq!(host.check(), None);
+        let logged = host.refuses(37).check();
+        assert_eq!(logged, line("is failing: connection refused (37 failures)"));
         assert!(host.is_failing());
     }
 
     #[test]
-    fn a_host_that_goes_down_in_traffic_is_failing_with_the_next_look_and_comes_back() {
+    fn a_host_that_goes_down_under_traffic_is_failing_at_the_next_check_and_recovers() {
         let mut host = Host::default();
-        host.responds().look();
+        host.responds().check();
         assert_eq!(
-            host.responds().refuses(2).look(),
+            host.responds().refuses(2).check(),
             None,
             "it may have failed before it responded"
         );
-        assert_eq!(host.look(), line("is failing: connection refused (2 failures)"));
+        assert_eq!(host.check(), line("is failing: connection refused (2 failures)"));
         for _ in 0..5 {
-            assert_eq!(host.refuses(9).look(), None, "once is enough");
+            assert_eq!(host.refuses(9).check(), None, "once is enough");
         }
-        assert_eq!(host.connects().responds().look(), line("is back after 6 s"));
+        assert_eq!(host.connects().responds().check(), line("is back after 6 s"));
         assert!(!host.is_failing());
-        assert_eq!(host.look(), None);
+        assert_eq!(host.check(), None);
     }
 
     #[test]
-    fn a_single_failed_connect_amid_responses_is_no_outage() {
+    fn a_single_failed_connect_among_responses_is_not_an_outage() {
         let mut host = Host::default();
         for _ in 0..10 {
-            assert_eq!(host.responds().refuses(1).look(), None);
-            assert_eq!(host.connects().responds().look(), None);
+            assert_eq!(host.responds().refuses(1).check(), None);
+            assert_eq!(host.connects().responds().check(), None);
         }
         assert!(!host.is_failing());
     }
 
     #[test]
-    fn a_host_that_goes_on_failing_is_told_once_a_minute() {
+    fn a_host_that_keeps_failing_is_logged_once_a_minute() {
         let mut host = Host::default();
-        let lines: Vec<_> = (0..150).filter_map(|_| host.refuses(2).look()).collect();
+        let lines: Vec<_> = (0..150).filter_map(|_| host.refuses(2).check()).collect();
         assert_eq!(
             lines,
             [
@@ -365,54 +365,54 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_flaps_is_told_once_a_minute() {
+    fn a_flapping_host_is_logged_once_a_minute() {
         let mut host = Host::default();
         let mut lines = 0;
         for _ in 0..60 {
-            lines += usize::from(host.refuses(1).look().is_some());
-            lines += usize::from(host.connects().responds().look().is_some());
+            lines += usize::from(host.refuses(1).check().is_some());
+            lines += usize::from(host.connects().responds().check().is_some());
         }
         assert_eq!(lines, 4, "two minutes, and in each one that it fails and one that it is back");
     }
 
     #[test]
-    fn another_cause_is_told_of_its_own() {
+    fn another_cause_is_logged_separately() {
         let mut host = Host::default();
-        host.refuses(1).look();
-        host.seen.last_connect = LastConnect::Failed(libc::ETIMEDOUT);
-        host.seen.connects_failed += 1;
-        let told = host.look();
-        assert_eq!(told, line("is still failing after 1 s: connect timeout (1 more failure)"));
-        assert_eq!(host.refuses(1).look(), None);
+        host.refuses(1).check();
+        host.counts.last_connect = LastConnect::Failed(libc::ETIMEDOUT);
+        host.counts.connects_failed += 1;
+        let logged = host.check();
+        assert_eq!(logged, line("is still failing after 1 s: connect timeout (1 more failure)"));
+        assert_eq!(host.refuses(1).check(), None);
     }
 
     #[test]
-    fn one_slow_request_is_no_outage_and_nothing_but_slow_requests_is() {
+    fn one_slow_request_is_not_an_outage_but_slow_requests_only_are() {
         let mut host = Host::default();
-        assert_eq!(host.times_out().look(), None);
-        assert_eq!(host.look(), None);
-        assert_eq!(host.responds().look(), None);
-        assert_eq!(host.times_out().look(), None);
-        assert_eq!(host.times_out().look(), line("is failing: requests time out (2 failures)"));
-        assert_eq!(host.responds().look(), line("is back after 1 s"));
+        assert_eq!(host.times_out().check(), None);
+        assert_eq!(host.check(), None);
+        assert_eq!(host.responds().check(), None);
+        assert_eq!(host.times_out().check(), None);
+        assert_eq!(host.times_out().check(), line("is failing: requests time out (2 failures)"));
+        assert_eq!(host.responds().check(), line("is back after 1 s"));
     }
 
     #[test]
-    fn a_host_that_accepts_again_but_does_not_respond_is_not_back() {
+    fn a_host_that_accepts_again_but_does_not_respond_has_not_recovered() {
         let mut host = Host::default();
-        host.refuses(1).look();
-        let told = host.connects().times_out().look();
-        assert_eq!(told, line("is still failing after 1 s: requests time out (1 more failure)"));
+        host.refuses(1).check();
+        let logged = host.connects().times_out().check();
+        assert_eq!(logged, line("is still failing after 1 s: requests time out (1 more failure)"));
         assert!(host.is_failing());
     }
 
     #[test]
     fn responses_on_old_connections_do_not_hide_that_new_ones_fail() {
         let mut host = Host::default();
-        host.refuses(1).look();
-        assert_eq!(host.refuses(1).responds().look(), None);
+        host.refuses(1).check();
+        assert_eq!(host.refuses(1).responds().check(), None);
         assert!(host.is_failing());
-        assert_eq!(host.responds().look(), line("is back after 2 s"), "no connect was needed");
+        assert_eq!(host.responds().check(), line("is back after 2 s"), "no connect was needed");
     }
 
     #[test]
@@ -421,12 +421,12 @@ mod tests {
         let [zero, one] = [stats.shard(0), stats.shard(1)];
         zero.connect_failed_ms.set(10);
         zero.connect_errno.set(u64::from(libc::ECONNREFUSED.unsigned_abs()));
-        assert_eq!(Seen::of(&stats).last_connect, REFUSED);
+        assert_eq!(Counts::of(&stats).last_connect, REFUSED);
         one.connected_ms.set(11);
-        assert_eq!(Seen::of(&stats).last_connect, LastConnect::Fine);
+        assert_eq!(Counts::of(&stats).last_connect, LastConnect::Fine);
         one.connect_failed_ms.set(12);
         one.connect_errno.set(0);
-        assert_eq!(Seen::of(&stats).last_connect, LastConnect::Failed(0));
+        assert_eq!(Counts::of(&stats).last_connect, LastConnect::Failed(0));
         assert_eq!(Cause::Connect(libc::EACCES).to_string(), "cannot connect: Permission denied");
     }
 }
