@@ -1,7 +1,7 @@
-//! Bootstrap → [`Snapshot`], and what the control plane needs beside it.
+//! Compiles a bootstrap into a [`Snapshot`] and the settings of the control plane.
 //!
-//! Invariant: after an error nothing of the configuration is used; all errors are reported. That a value
-//! is absent may be because reading it was an error: then nothing that follows from it is reported.
+//! Invariant: all errors are reported, and a configuration with errors is not used. A value may be
+//! absent because it could not be read: then no errors that follow from its absence are reported.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -25,17 +25,17 @@ use crate::upstream::cluster::Cluster;
 pub struct Compiled {
     /// For the shards.
     pub snapshot: Arc<Snapshot>,
-    /// Where the admin endpoint listens, if anywhere.
+    /// The address of the admin endpoint, if it is enabled.
     pub admin: Option<SocketAddr>,
     /// How often histograms begin a new interval.
     pub stats_flush_interval: Duration,
-    /// Who this proxy is.
+    /// The identity of this proxy.
     pub node: Node,
-    /// The values that operators set.
+    /// The runtime values.
     pub runtime: Runtime,
 }
 
-/// Who this proxy is: the bootstrap's `node`, which flags may override.
+/// The identity of this proxy: the bootstrap's `node`, which flags may override.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     /// `node.id`
@@ -53,7 +53,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// As `/server_info` shows it.
+    /// The `node` of `/server_info`.
     pub(crate) fn json(&self) -> serde_json::Value {
         let Self { id, cluster, metadata, region, zone, sub_zone } = self;
         serde_json::json!({
@@ -87,7 +87,7 @@ pub fn bootstrap(
         cluster_manager,
         stats_config,
     } = bootstrap;
-    // What is empty asks for nothing.
+    // Only their empty values are accepted.
     let _ = (dynamic_resources, cluster_manager, stats_config);
     let empty = config::StaticResources::default();
     let config::StaticResources { listeners, clusters } =
@@ -112,7 +112,7 @@ pub fn bootstrap(
     }
     let by_name: HashMap<&str, usize> =
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
-    // While names are missing, any may be one of them. What is compiled is not used then.
+    // While some names are unknown, any name may be one of them: the result is not used then.
     let any_name = if clusters_are_known(&clusters, problems) { None } else { Some(0) };
     let names = downstream::compile::Context {
         cluster: &|name| by_name.get(name).copied().or(any_name),
@@ -125,7 +125,7 @@ pub fn bootstrap(
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
         let at = root.field("admin");
-        // Corvoy's admin endpoint always does: an operator must get in.
+        // Corvoy's admin endpoint is always exempt from connection limits.
         let _ = ignore_global_conn_limit;
         address.as_ref().and_then(|address| socket_address(address, &at.field("address"), problems))
     });
@@ -149,8 +149,8 @@ fn clusters_are_known(clusters: &[Arc<Cluster>], problems: &mut Problems) -> boo
     are_known
 }
 
-/// Whether these are the names that the author gave to the messages in this list of
-/// `static_resources`, and all of them.
+/// Whether these are all the names, as configured, of the messages in this list of
+/// `static_resources`.
 fn names_are_read<'a>(
     list: &str,
     names: impl ExactSizeIterator<Item = &'a str>,
@@ -188,8 +188,8 @@ fn compile_runtime(
     runtime
 }
 
-/// What Corvoy does not read is no error, as in Envoy, but it is not left unsaid. A value that makes no
-/// sense for a key of Corvoy's own is an error.
+/// Warns of keys that Corvoy does not read; in Envoy they are not an error. An invalid value of a key
+/// that is Corvoy's own is an error.
 fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problems: &mut Problems) {
     let names = listeners.iter().map(|listener| &*listener.name);
     let are_listeners_known = names_are_read("listeners", names, problems);
@@ -209,7 +209,7 @@ fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problem
     }
 }
 
-/// The limit on connections that it sets.
+/// The limit on downstream connections, if the overload manager sets one.
 fn compile_overload_manager(
     manager: &config::OverloadManager,
     at: &Path,
@@ -221,13 +221,13 @@ fn compile_overload_manager(
         let at = at.field("resource_monitors").index(index);
         let config::ResourceMonitor { name, typed_config } = monitor;
         let Some(config::Any::DownstreamConnectionsConfig(options)) = typed_config else {
-            let why = format!("the only resource monitor of Corvoy is {CONNECTIONS_MONITOR}");
+            let why = format!("Corvoy supports only the resource monitor {CONNECTIONS_MONITOR}");
             problems.missing(&at.field("typed_config"), why);
             continue;
         };
         // Envoy finds resource monitors by their names.
         if name != CONNECTIONS_MONITOR {
-            let why = format!("the name of this resource monitor is {CONNECTIONS_MONITOR}");
+            let why = format!("the name of this resource monitor must be {CONNECTIONS_MONITOR}");
             problems.error(&at.field("name"), why);
         }
         if max_connections.is_some() {
@@ -241,7 +241,7 @@ fn compile_overload_manager(
 
 const CONNECTIONS_MONITOR: &str = "envoy.resource_monitors.global_downstream_max_connections";
 
-/// Where the limit on all connections stands if no overload manager sets it.
+/// The runtime key of the limit on all connections, used if no overload manager sets it.
 const GLOBAL_LIMIT_KEY: &str = "overload.global_downstream_max_connections";
 
 fn compile_node(node: Option<&config::Node>, at: &Path, problems: &mut Problems) -> Node {
@@ -314,7 +314,7 @@ pub(crate) fn socket_address(
         problems.not_implemented(&at.field("protocol"), "UDP");
     }
     if !resolver_name.is_empty() {
-        problems.error(&at.field("resolver_name"), "a listening address is an IP literal");
+        problems.error(&at.field("resolver_name"), "a listening address must be an IP address");
     }
     if *ipv4_compat {
         problems.not_implemented(&at.field("ipv4_compat"), "ipv4_compat");
@@ -329,7 +329,7 @@ pub(crate) fn socket_address(
     }
 }
 
-/// Refuses a text with a control character, which would end or spoil the line of a head.
+/// Rejects a text with a control character, which would end or corrupt the line of a head.
 pub(crate) fn check_header_value(text: &str, at: &Path, problems: &mut Problems) {
     if text.chars().any(|c| c.is_ascii_control() && c != '\t') {
         let text = text.escape_debug();
@@ -340,12 +340,12 @@ pub(crate) fn check_header_value(text: &str, at: &Path, problems: &mut Problems)
     }
 }
 
-/// Refuses a path or a host that has white space or control characters: a head with it would have
-/// another word, or another line.
+/// Rejects a path or a host with white space or control characters, which would add a word or a line
+/// to a head.
 pub(crate) fn check_word(text: &str, at: &Path, problems: &mut Problems) {
     if text.chars().any(|c| c.is_ascii_control() || c == ' ') {
         let text = text.escape_debug();
-        problems.error(at, format!("`{text}` has white space or a control character in it"));
+        problems.error(at, format!("`{text}` contains white space or a control character"));
     }
 }
 
@@ -360,7 +360,7 @@ pub(crate) fn names(format: &config::HeaderKeyFormat, at: &Path, problems: &mut 
     };
     let Some(config::Any::PreserveCaseFormatterConfig(options)) = typed_config else {
         let at = at.field("stateful_formatter").field("typed_config");
-        problems.missing(&at, "the only stateful formatter of Corvoy is preserve_case");
+        problems.missing(&at, "Corvoy supports only the stateful formatter preserve_case");
         return Names::LowerCase;
     };
     let config::PreserveCaseFormatterConfig {
@@ -384,7 +384,7 @@ mod broken;
 mod tests {
     use super::*;
 
-    /// What is wrong with a configuration: `path: message`.
+    /// The errors of a configuration, as `path: message`.
     fn problems(yaml: &str) -> Vec<String> {
         let mut problems = Problems::default();
         let source = config::Source::new().merge_yaml("test", yaml);
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn two_listeners_have_one_address_only_where_the_kernel_chooses_the_port() {
+    fn two_listeners_may_share_an_address_only_with_port_0() {
         let two = |a: String, b: String| problems(&listeners(&[("a", &a), ("b", &b)]));
         assert_eq!(two(at("127.0.0.1", 0), at("127.0.0.1", 0)), [""; 0]);
         assert_eq!(two(at("127.0.0.1", 80), at("127.0.0.2", 80)), [""; 0]);
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn all_filters_of_all_chains_are_looked_at() {
+    fn all_filters_of_all_chains_are_checked() {
         let config = listeners(&[("a", &at("127.0.0.1", 80))]);
         let (before, chain) = config.split_once("    - filters:").unwrap();
         let router = "{ name: envoy.filters.http.router }";
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_spoil_a_head_is_refused_in_names_of_nodes_and_hosts() {
+    fn names_of_nodes_and_hosts_must_be_valid_in_a_head() {
         let endpoint = r#"{ endpoint: { hostname: "a b", address: { socket_address:
             { address: 127.0.0.1, port_value: 80 } } } }"#;
         let clusters = format!(
@@ -482,13 +482,13 @@ mod tests {
             [
                 "node.id: `a\\nb` is not a valid header value: it contains a control character",
                 "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint\
-                 .hostname: `a b` has white space or a control character in it",
+                 .hostname: `a b` contains white space or a control character",
             ]
         );
     }
 
     #[test]
-    fn a_resource_monitor_is_found_by_its_name_and_there_once() {
+    fn a_resource_monitor_is_found_by_its_name_and_must_not_be_repeated() {
         let typed = "typed_config: { \"@type\": type.googleapis.com/envoy.extensions.\
                      resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, \
                      max_active_downstream_connections: 5 }";
@@ -520,14 +520,14 @@ mod tests {
         assert_eq!(
             grace("1s"),
             [
-                "layered_runtime.layers[0].static_layer: 'corvoy.http.half_close_grace_ms' is a whole \
-              number of milliseconds"
+                "layered_runtime.layers[0].static_layer: 'corvoy.http.half_close_grace_ms' must be an \
+                 integer number of milliseconds"
             ]
         );
     }
 
     #[test]
-    fn a_list_is_no_runtime_value() {
+    fn a_list_is_not_a_runtime_value() {
         let layer = "layered_runtime: { layers: [{ name: a, static_layer: { b: { c: [1] } } }] }";
         assert_eq!(
             problems(layer),

@@ -1,12 +1,11 @@
-//! Configurations with errors: what is wrong beside the first error is reported, and what only follows
-//! from it is not.
+//! Configurations with errors: independent errors are all reported, consequences of an error are not.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// Every value whose meaning depends on another one.
-const SOUND: &str = r#"
+/// A valid configuration with every value that depends on another one.
+const VALID: &str = r#"
 node: { id: here, cluster: c }
 admin: { address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }
 layered_runtime:
@@ -127,8 +126,8 @@ static_resources:
     load_assignment: *named
 "#;
 
-fn sound() -> Value {
-    let text = SOUND.replace("LONG", &"x".repeat(5000));
+fn valid() -> Value {
+    let text = VALID.replace("LONG", &"x".repeat(5000));
     let source = config::Source::new().merge_yaml("test", text);
     let mut problems = Problems::default();
     let loaded = config::load(&source, &mut problems).unwrap();
@@ -136,7 +135,7 @@ fn sound() -> Value {
     loaded.json
 }
 
-/// Loads and compiles; what was wrong before compiling, and what compiling added.
+/// Loads and compiles. Returns the problems of loading, and those that compiling added.
 fn errors(config: &Value) -> (Problems, Vec<String>) {
     let mut problems = Problems::default();
     let source = config::Source::new().merge_yaml("test", config.to_string());
@@ -150,19 +149,19 @@ fn errors(config: &Value) -> (Problems, Vec<String>) {
     (read, added)
 }
 
-/// The place of every value that is in a map, as JSON pointers.
-fn places(value: &Value, at: &str, places: &mut Vec<String>) {
+/// JSON pointers to every value of every map.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
                 let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
-                places.push(at.clone());
-                self::places(value, &at, places);
+                found.push(at.clone());
+                pointers(value, &at, found);
             }
         }
         Value::Array(items) => {
             for (i, item) in items.iter().enumerate() {
-                self::places(item, &format!("{at}/{i}"), places);
+                pointers(item, &format!("{at}/{i}"), found);
             }
         }
         _ => {}
@@ -170,20 +169,20 @@ fn places(value: &Value, at: &str, places: &mut Vec<String>) {
 }
 
 #[test]
-fn what_only_follows_from_a_value_that_could_not_be_read_is_not_reported() {
-    let sound = sound();
-    let (read, added) = errors(&sound);
+fn consequences_of_a_value_that_could_not_be_read_are_not_reported() {
+    let valid = valid();
+    let (read, added) = errors(&valid);
     assert!(!read.has_errors() && added.is_empty(), "{read:?}\n{added:?}");
     let mut all = Vec::new();
-    places(&sound, "", &mut all);
+    pointers(&valid, "", &mut all);
     assert!(all.len() > 200);
     let (mut broken, mut consequences) = (0, Vec::new());
-    for (i, place) in all.iter().enumerate() {
-        let (holder, key) = place.rsplit_once('/').unwrap();
-        let mut config = sound.clone();
-        let fields = config.pointer_mut(holder).unwrap().as_object_mut().unwrap();
+    for (i, pointer) in all.iter().enumerate() {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let mut config = valid.clone();
+        let fields = config.pointer_mut(parent).unwrap().as_object_mut().unwrap();
         let value = fields.remove(key).unwrap();
-        // In turn: a typing error, a key that is like no field, a value that fits nowhere.
+        // In turn: a typo, an unknown key, a value of a type that is always wrong.
         let (key, value) = match i % 3 {
             0 => (format!("{key}x"), value),
             1 => ("zzzzzz".to_owned(), value),
@@ -193,7 +192,7 @@ fn what_only_follows_from_a_value_that_could_not_be_read_is_not_reported() {
         let (read, added) = errors(&config);
         if read.has_errors() {
             broken += 1;
-            consequences.extend(added.iter().map(|added| format!("{key} for {place}: {added}")));
+            consequences.extend(added.iter().map(|added| format!("{key} for {pointer}: {added}")));
         }
     }
     assert!(broken > 180, "{broken}");

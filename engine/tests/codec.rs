@@ -1,5 +1,5 @@
-//! Properties of the codec: it does not matter how bytes are split, what is sent on means what was
-//! received, and warm buffers cost no memory.
+//! Properties of the codec: the result does not depend on how bytes are split, what is forwarded means
+//! what was received, and warm buffers cause no allocations.
 
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -49,7 +49,7 @@ proptest! {
             }
         }
         if split == Ok(None) && whole.is_err() {
-            // It is not looked at again before more comes.
+            // It is parsed again only when more arrives.
             in_pieces.received().extend_from_slice(b"\r\n\r\n");
             split = in_pieces.parse(&limits);
         }
@@ -95,7 +95,7 @@ proptest! {
         prop_assert_eq!(unchunked(&bytes), whole);
     }
 
-    /// What we accept of a body is a body to a reader that takes RFC 9112 literally, too.
+    /// A body that we accept is also valid for a reader that follows RFC 9112 strictly.
     #[test]
     fn chunks_mean_the_same_to_a_strict_reader(coded in chunked_body()) {
         if let Ok((data, Some(used))) = unchunked(&[&coded]) {
@@ -106,10 +106,10 @@ proptest! {
         }
     }
 
-    /// What we accept and send on is one clean request to a reader that takes RFC 9112 literally,
-    /// and means what we understood.
+    /// A request that we forward is one clean request for a reader that follows RFC 9112 strictly, with
+    /// the same meaning.
     #[test]
-    fn a_request_that_is_sent_on_means_the_same_to_a_strict_reader(text in message(request_line())) {
+    fn a_forwarded_request_means_the_same_to_a_strict_reader(text in message(request_line())) {
         let mut head = RequestHead::default();
         head.received().extend_from_slice(&text);
         let Ok(Some(used)) = head.parse(&HeadLimits::default()) else { return Ok(()) };
@@ -117,12 +117,12 @@ proptest! {
         let Ok(length) = framing::request(&head) else { return Ok(()) };
         let outcome = normalize::request(&mut head, &ConnectionManager::default(), &peer(), &mut || 7);
         let normalize::Outcome::Continue(facts) = outcome else { return Ok(()) };
-        // An upgrade goes on, with its two fields, only where a route allows it.
+        // An upgrade is forwarded, with its two fields, only where a route allows it.
         prop_assume!(!facts.upgrade);
         framing::announce_request(&mut head, length);
         let out = encoded(&head);
 
-        // A body of that length, so that it is a whole message.
+        // A body of that length, so that the message is complete.
         let body: &[u8] = match length {
             BodyLength::Length(length @ ..=64) => &[b'x'; 64][..usize::try_from(length)?],
             BodyLength::Length(_) => return Ok(()),
@@ -147,9 +147,9 @@ proptest! {
         prop_assert_eq!(theirs, ours);
     }
 
-    /// Field edits keep what `get` and `has` say in step with what is sent.
+    /// After field edits, `get` and `has` agree with what is sent.
     #[test]
-    fn edits_of_fields_are_what_is_sent(
+    fn field_edits_agree_with_what_is_sent(
         start in message(request_line()),
         edits in prop::collection::vec((0..5_u8, 0..4_usize), 0..12),
     ) {
@@ -179,8 +179,8 @@ proptest! {
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_costs_time_in_proportion_to_its_length() {
-    // One that was parsed from the start at every byte would take minutes.
+fn parsing_a_head_byte_by_byte_takes_linear_time() {
+    // Parsing from the start at every byte would take minutes.
     let limits = HeadLimits { bytes_max: 1 << 20, ..HeadLimits::default() };
     for filling in ["a", "\r\n", "\n"] {
         let before = if filling == "a" { "GET / HTTP/1.1\r\nHost: h\r\na: " } else { "" };
@@ -197,7 +197,7 @@ fn a_head_that_comes_byte_by_byte_costs_time_in_proportion_to_its_length() {
 }
 
 #[test]
-fn warm_buffers_cost_no_memory() {
+fn warm_buffers_cause_no_allocations() {
     let text: &[u8] =
         b"POST /headers?a=1 HTTP/1.1\r\nHost: localhost:15001\r\nUser-Agent: curl\r\n\
         Accept: */*\r\nConnection: keep-alive\r\nX-Custom: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -239,7 +239,7 @@ fn warm_buffers_cost_no_memory() {
     assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
-/// Counts what this thread asks the allocator for.
+/// Counts the allocations of this thread.
 struct Counting;
 
 thread_local! {
@@ -274,7 +274,7 @@ fn encoded(head: &RequestHead) -> Vec<u8> {
     out
 }
 
-/// The bytes of text in which a character is a byte.
+/// Text as Latin-1 bytes.
 fn latin1(text: &str) -> Vec<u8> {
     text.chars().map(|byte| byte as u8).collect()
 }
@@ -286,7 +286,7 @@ fn pieces<'a>(text: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     places.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()
 }
 
-// === Messages that are nearly right ===
+// === Messages that are almost valid ===
 
 fn message(first: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<u8>> {
     let fields = prop::collection::vec(field(), 0..8);

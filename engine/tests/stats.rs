@@ -22,7 +22,7 @@ struct World {
     circuit_breakers: [Arc<Scope<CircuitBreakerStats>>; 2],
     connection_manager: Arc<Scope<HttpStats>>,
     listener: (Arc<Scope<ListenerStats>>, Arc<Scope<ListenerHttpStats>>),
-    /// What nobody writes to in these tests, but is there.
+    /// Registered, but not written to in these tests.
     _others: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -75,9 +75,9 @@ impl World {
     }
 }
 
-/// What Envoy shows of parts that we have not: its c-ares resolver, its overload manager, its watchdogs, and
-/// how many of its lazily made clusters are made.
-fn is_of_a_part_we_lack(line: &str) -> bool {
+/// Stats of parts of Envoy that Corvoy does not have: its c-ares resolver, its overload manager, its
+/// watchdogs, and its lazily created clusters.
+fn is_of_a_missing_part(line: &str) -> bool {
     let name = line.trim_start_matches("# TYPE ").trim_start_matches("envoy_");
     ["dns.cares.", "dns_cares_", "overload"].iter().any(|part| name.starts_with(part))
         || ["overload_actions", "watchdog", "clusters_inflated"]
@@ -85,7 +85,7 @@ fn is_of_a_part_we_lack(line: &str) -> bool {
             .any(|part| name.contains(part))
 }
 
-/// Line by line, so that a difference can be read.
+/// Compares line by line, so that a difference is readable.
 fn assert_same_lines(ours: &[&str], theirs: &[&str]) {
     let extra: Vec<_> = ours.iter().filter(|line| !theirs.contains(line)).collect();
     let missing: Vec<_> = theirs.iter().filter(|line| !ours.contains(line)).collect();
@@ -100,17 +100,17 @@ fn names(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_fresh_server_shows_the_names_that_envoy_shows_in_its_order() {
+fn a_fresh_server_lists_the_same_names_as_envoy_in_the_same_order() {
     let world = World::seed();
     let text = world.text();
     let envoy = names(include_str!("envoy/stats-fresh.txt"));
-    let expected: Vec<_> = envoy.into_iter().filter(|name| !is_of_a_part_we_lack(name)).collect();
+    let expected: Vec<_> = envoy.into_iter().filter(|name| !is_of_a_missing_part(name)).collect();
     assert_same_lines(&names(&text), &expected);
     assert!(text.ends_with("\nserver.initialization_time_ms: No recorded values\n"));
 }
 
 #[test]
-fn three_requests_with_three_retries_each_print_the_lines_of_the_walk_through() {
+fn three_requests_with_three_retries_each_give_the_recorded_lines() {
     let world = World::seed();
     let other =
         world.registry.scope::<VirtualClusterStats>("vhost.httpbin_local_service.vcluster.other.");
@@ -147,7 +147,7 @@ fn three_requests_with_three_retries_each_print_the_lines_of_the_walk_through() 
 }
 
 #[test]
-fn prometheus_gets_the_families_labels_and_order_of_envoy() {
+fn prometheus_families_labels_and_order_are_as_in_envoy() {
     let world = World::new(2, "foo", "ingress", "edge1");
     let vhost = |of: &str| world.registry.scope::<VirtualClusterStats>(&format!("vhost.vh.{of}."));
     let hosts = [vhost("vcluster.other"), vhost("vcluster.vc1"), vhost("route.rsp")];
@@ -168,7 +168,7 @@ fn prometheus_gets_the_families_labels_and_order_of_envoy() {
         .collect();
     let theirs: Vec<_> = include_str!("envoy/prometheus-names.txt")
         .lines()
-        .filter(|line| !is_of_a_part_we_lack(line))
+        .filter(|line| !is_of_a_missing_part(line))
         .collect();
     assert_same_lines(&ours, &theirs);
     drop(remaining);
@@ -196,7 +196,7 @@ fn prometheus_histograms_are_cumulative_buckets_with_sum_and_count() {
 }
 
 #[test]
-fn a_histogram_shows_the_last_flush_interval_and_everything() {
+fn a_histogram_shows_the_last_flush_interval_and_the_total() {
     let world = World::seed();
     let line = || world.text_of("^http.ingress_http.downstream_rq_time$");
     let name = "http.ingress_http.downstream_rq_time";
@@ -219,7 +219,7 @@ fn a_histogram_shows_the_last_flush_interval_and_everything() {
 }
 
 #[test]
-fn histograms_are_shown_as_bins_and_buckets_too() {
+fn histograms_can_be_shown_as_bins_and_buckets() {
     let world = World::seed();
     let time = &world.cluster.shard(0).upstream_rq_time;
     [0, 0, 0, 44].iter().for_each(|value| time.record(*value));
@@ -265,7 +265,7 @@ fn json_is_one_line_that_parses_and_has_every_stat() {
 }
 
 #[test]
-fn a_filter_that_finds_nothing_gives_an_empty_answer() {
+fn a_filter_without_matches_gives_an_empty_response() {
     let world = World::seed();
     let select = Select { filter: Regex::new("nothing").ok(), ..Select::default() };
     let buckets = HistogramBuckets::Summary;
@@ -278,7 +278,7 @@ fn a_filter_that_finds_nothing_gives_an_empty_answer() {
 }
 
 #[test]
-fn only_what_was_written_is_used_and_a_reset_does_not_change_that() {
+fn only_written_stats_are_used_also_after_a_reset() {
     let world = World::seed();
     let cluster = world.cluster.shard(0);
     cluster.upstream_rq_total.inc();
@@ -329,7 +329,7 @@ fn a_response_is_counted_under_its_origin_and_as_a_canary_too() {
 }
 
 #[test]
-fn each_worker_of_a_listener_shows_its_own_part() {
+fn each_worker_of_a_listener_has_its_own_stats() {
     let world = World::new(2, "c", "h", "[::1]:80");
     world.listener.0.shard(0).downstream_cx_total.add(3);
     world.listener.0.shard(1).downstream_cx_total.add(4);
@@ -344,7 +344,7 @@ fn each_worker_of_a_listener_shows_its_own_part() {
 }
 
 #[test]
-fn an_open_circuit_breaker_is_one_however_many_shards_find_it_open() {
+fn an_open_circuit_breaker_is_1_for_any_number_of_shards() {
     let world = World::new(3, "c", "h", "l");
     for shard in 0..3 {
         world.circuit_breakers[0].shard(shard).rq_open.set(1);
@@ -354,7 +354,7 @@ fn an_open_circuit_breaker_is_one_however_many_shards_find_it_open() {
 }
 
 #[test]
-fn the_same_prefix_gives_the_same_counters_again() {
+fn the_same_prefix_returns_the_same_counters() {
     let world = World::seed();
     world.cluster.shard(0).upstream_rq_total.add(5);
     let after_reload = world.registry.scope::<ClusterStats>("cluster.httpbin_service.");
@@ -363,7 +363,7 @@ fn the_same_prefix_gives_the_same_counters_again() {
 }
 
 #[test]
-fn lines_of_many_clusters_stay_in_order_whatever_their_names() {
+fn lines_are_sorted_for_any_cluster_names() {
     let world = World::new(1, "b", "h", "l");
     let more: Vec<_> = ["a", "b.c", "b-c", "b_", "bb", "B"]
         .map(|name| world.registry.scope::<ClusterStats>(&format!("cluster.{name}.")))
@@ -382,7 +382,7 @@ fn lines_of_many_clusters_stay_in_order_whatever_their_names() {
 }
 
 #[test]
-fn sums_never_go_back_and_end_exact_while_every_shard_writes() {
+fn sums_are_monotonic_and_finally_exact_while_every_shard_writes() {
     const SHARDS: usize = 4;
     const REQUESTS: u64 = 100_000;
     let world = World::new(SHARDS, "c", "h", "l");
@@ -434,7 +434,7 @@ fn sums_never_go_back_and_end_exact_while_every_shard_writes() {
 
 proptest! {
     #[test]
-    fn what_is_shown_is_the_sum_of_what_the_shards_counted(
+    fn a_stat_is_the_sum_over_all_shards(
         events in prop::collection::vec((0..4usize, 0..4u8, 0..1000u64), 0..300),
     ) {
         let world = World::new(4, "c", "h", "l");

@@ -1,8 +1,7 @@
-//! What holds for any bytes, as functions of bytes: the fuzz targets, and a test that plays the
-//! corpora of public suites to them.
+//! The fuzz targets: properties that hold for any input. A test runs them on the stored corpora.
 //!
-//! The codec is compiled in as source and not as the engine's library: it depends on next to nothing,
-//! so a target is built in seconds. The judge is the strict reader of the end-to-end tests.
+//! The codec is compiled from its sources, not as the engine's library: it has few dependencies, so a
+//! target is built in seconds. The reference is the strict reader of the end-to-end tests.
 
 #[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
 #[path = "../../src/http/mod.rs"]
@@ -19,7 +18,7 @@ use http1::{Error, chunked as coding, encode, framing};
 use reader::{End, Leniency};
 use unchunked::unchunked;
 
-/// However a head is split, it is parsed to the same; a request and a response.
+/// The result of parsing a request or response head does not depend on how it is split.
 pub fn head(input: &[u8]) {
     let (cuts, text) = cuts(input);
     let limits = HeadLimits { bytes_max: 2000, fields_max: 8, ..HeadLimits::default() };
@@ -47,8 +46,8 @@ pub fn head(input: &[u8]) {
     assert_same(parse_response(&[text, END]), parse_response(&pieces(&cuts, text)));
 }
 
-/// However a chunked body is split, its data and its end are the same; and a strict reader sees
-/// what we see.
+/// The data and the end of a chunked body do not depend on how it is split, and a strict reader sees
+/// the same.
 pub fn chunked(input: &[u8]) {
     let (cuts, text) = cuts(input);
     let whole = unchunked(&[text, END]);
@@ -62,14 +61,14 @@ pub fn chunked(input: &[u8]) {
             assert_eq!(theirs, Some(POST_CHUNKED.len() + used), "the end of the body");
             assert_eq!(read[0].body, data);
         }
-        Ok((_, None)) => assert_eq!(theirs, None, "we wait for more than there is"),
+        Ok((_, None)) => assert_eq!(theirs, None, "we wait for more than necessary"),
         // We may be stricter.
         Err(_) => {}
     }
 }
 
-/// What we take of a client's connection and send on is what a strict reader sees in both, however
-/// it is split.
+/// A strict reader sees the same requests in what a client sends and in what we forward, however the
+/// input is split.
 pub fn connection(input: &[u8]) {
     let (sent, _) = reader::requests(input, Leniency::AsEnvoy);
     let counts = [vec![input], scattered(input)].map(|pieces| {
@@ -87,7 +86,7 @@ pub fn connection(input: &[u8]) {
     assert_eq!(counts[0], counts[1], "split");
 }
 
-/// What we take of an origin's answers and pass on is, fields and body, what a strict reader sees.
+/// A strict reader sees the fields and body of a forwarded response as we do.
 pub fn answers(input: &[u8]) {
     let Some((&which, mut rest)) = input.split_first() else { return };
     let method = [Method::Get, Method::Head, Method::Post, Method::Connect][usize::from(which % 4)];
@@ -101,10 +100,10 @@ pub fn answers(input: &[u8]) {
     }
 }
 
-/// What comes on a connection, piece by piece.
+/// The input of a connection, piece by piece.
 struct Feed<'a> {
     pieces: std::slice::Iter<'a, &'a [u8]>,
-    /// Came and was not taken yet.
+    /// Received, but not consumed yet.
     here: Vec<u8>,
 }
 
@@ -113,13 +112,13 @@ impl<'a> Feed<'a> {
         Self { pieces: pieces.iter(), here: Vec::new() }
     }
 
-    /// Waits for more; whether there was more.
+    /// Receives the next piece; false if there is none.
     fn more(&mut self) -> bool {
         self.pieces.next().map(|piece| self.here.extend_from_slice(piece)).is_some()
     }
 }
 
-/// Does as the proxy does, without its policy: reads requests and writes them anew.
+/// Parses and re-encodes requests as the proxy does, without the connection manager's rules.
 fn forward(pieces: &[&[u8]]) -> (Vec<u8>, usize) {
     let (mut out, mut count) = (Vec::new(), 0);
     let mut feed = Feed::of(pieces);
@@ -135,7 +134,7 @@ fn forward(pieces: &[&[u8]]) -> (Vec<u8>, usize) {
         };
         head.split_off(used, &mut feed.here);
         let Ok(length) = framing::request(&head) else { return (out, count) };
-        // The connection manager refuses these.
+        // The connection manager rejects these.
         let is_path = match head.target() {
             [b'/', path @ ..] => !path.contains(&b'#'),
             target => target == b"*" || head.method == Method::Connect,
@@ -153,7 +152,7 @@ fn forward(pieces: &[&[u8]]) -> (Vec<u8>, usize) {
     }
 }
 
-/// Copies a body, as far as it comes; nothing if it does not end well.
+/// Copies a body; none if it is invalid or incomplete.
 fn body(length: BodyLength, feed: &mut Feed<'_>, out: &mut Vec<u8>) -> Option<()> {
     match length {
         BodyLength::None => {}
@@ -193,7 +192,7 @@ fn body(length: BodyLength, feed: &mut Feed<'_>, out: &mut Vec<u8>) -> Option<()
     Some(())
 }
 
-/// The first answer as it is passed on, its body if it has one, and its length.
+/// The first response as it is forwarded, its body if it has one, and its length.
 fn answer(method: Method, rest: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, usize)> {
     let mut head = ResponseHead::default();
     head.received().extend_from_slice(rest);
@@ -219,13 +218,13 @@ fn answer(method: Method, rest: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, usiz
     Some((out, Some(data), used + end))
 }
 
-/// The same fields and body behind a request line, for a reader of requests.
+/// The same fields and body after a request line, for a reader of requests.
 fn as_request(answer: &[u8]) -> Vec<u8> {
     let line = answer.iter().position(|&byte| byte == b'\n').expect("a status line");
     [b"POST / HTTP/1.1\r\nhost: h\r\n", &answer[line + 1..]].concat()
 }
 
-/// Feeds pieces until there is a verdict.
+/// Feeds pieces until there is a result.
 fn fed(
     pieces: &[&[u8]],
     mut feed: impl FnMut(&[u8]) -> Result<Option<usize>, Error>,
@@ -233,7 +232,7 @@ fn fed(
     for piece in pieces {
         match feed(piece) {
             Ok(None) => {}
-            verdict => return verdict,
+            result => return result,
         }
     }
     Ok(None)
@@ -247,7 +246,7 @@ fn assert_same<T: PartialEq + std::fmt::Debug>(one: Result<T, Error>, other: Res
     }
 }
 
-/// The first byte says how many cuts there are, the next where.
+/// The first byte is the number of cuts, the next bytes are their positions.
 fn cuts(input: &[u8]) -> (Vec<usize>, &[u8]) {
     let Some((&count, rest)) = input.split_first() else { return (Vec::new(), input) };
     let (places, text) = rest.split_at(rest.len().min(usize::from(count % 8)));
@@ -257,7 +256,7 @@ fn cuts(input: &[u8]) -> (Vec<usize>, &[u8]) {
     (cuts, text)
 }
 
-/// The text in pieces whose lengths are of its own choice.
+/// The text in pieces whose lengths follow from a hash of the text.
 fn scattered(text: &[u8]) -> Vec<&[u8]> {
     let mut seed = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |seed, &byte| {
         (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -265,11 +264,11 @@ fn scattered(text: &[u8]) -> Vec<&[u8]> {
     let (mut rest, mut pieces) = (text, Vec::new());
     while !rest.is_empty() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        // Mostly short ones: what matters is a cut within a few bytes.
-        let most = if seed >> 61 == 0 { 512 } else { 12 };
-        let (piece, behind) = rest.split_at(rest.len().min(1 + (seed >> 33) as usize % most));
+        // Mostly short ones, so that there are cuts in every part of a message.
+        let max = if seed >> 61 == 0 { 512 } else { 12 };
+        let (piece, after) = rest.split_at(rest.len().min(1 + (seed >> 33) as usize % max));
         pieces.push(piece);
-        rest = behind;
+        rest = after;
     }
     pieces
 }
@@ -286,7 +285,7 @@ fn pieces<'a>(cuts: &[usize], text: &'a [u8]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// So that what is waited for comes.
+/// Appended to the input, so that a head or a body can end.
 const END: &[u8] = b"\r\n\r\n";
 
 const POST_CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -295,7 +294,7 @@ const POST_CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: c
 mod tests {
     use std::fs;
 
-    /// The corpus of each target, at every change of the codec.
+    /// Runs each target on its corpus.
     #[test]
     fn the_corpus_holds() {
         let targets: [(&str, fn(&[u8])); 4] = [

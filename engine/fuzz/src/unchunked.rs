@@ -1,9 +1,9 @@
-//! A chunked body that arrives in pieces. The engine's own tests of the codec use this file, too.
+//! Decodes a chunked body that arrives in pieces. The engine's tests of the codec use this file, too.
 
 use super::http1::Error;
 use super::http1::chunked::Decoder;
 
-/// The data, and the length of the coded body if it ended.
+/// The data, and the length of the encoded body if it has ended.
 pub(crate) fn unchunked(pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<usize>), Error> {
     let mut decoder = Decoder::new();
     let (mut data, mut used) = (Vec::new(), 0);

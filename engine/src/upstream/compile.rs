@@ -1,4 +1,4 @@
-//! `static_resources.clusters` → [`Cluster`]s. Where their hosts come from is compiled in
+//! Compiles `static_resources.clusters` into [`Cluster`]s. Their discovery is compiled in
 //! `discovery/compile.rs`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,8 +17,8 @@ use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
 use crate::upstream::discovery::{Discovery, LookupFamily};
 use crate::upstream::host_set::HealthRules;
 
-/// The clusters of the list at `at`, in its order. As many as there are, so that routes find theirs
-/// even while problems are collected; usable if no error was. `zone` is ours.
+/// Compiles all clusters of the list at `at`, in order. There is one for each, even an invalid one, so
+/// that routes can be checked; they are usable only if there are no errors. `zone` is that of the proxy.
 pub fn clusters(
     schemas: &[config::Cluster],
     at: &Path,
@@ -73,7 +73,7 @@ fn cluster(
         round_robin_lb_config,
         least_request_lb_config,
     } = schema;
-    // What is empty asks for nothing.
+    // Only their empty values are accepted.
     let _ = (round_robin_lb_config, least_request_lb_config);
 
     let http = Http {
@@ -98,10 +98,10 @@ fn cluster(
             lookup_family: lookup_family(*dns_lookup_family),
         },
     };
-    refuse_tracking(track_cluster_stats.as_ref(), &at.field("track_cluster_stats"), problems);
+    reject_tracking(track_cluster_stats.as_ref(), &at.field("track_cluster_stats"), problems);
     let health_rules = health_rules(common_lb_config.as_ref(), load_assignment.as_ref());
     let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
-    // A colon would end a tag. Envoy: what the name of a stat begins with has no dots at its end.
+    // As in Envoy: a colon is replaced, and the prefix of a stat has no trailing dots.
     let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
     let (default, high) =
         thresholds(circuit_breakers.as_ref(), &at.field("circuit_breakers"), problems);
@@ -122,7 +122,7 @@ fn cluster(
     }
 }
 
-/// None is Envoy's default, so that a field that says nothing is not taken for one that was set.
+/// None for Envoy's default, so that it does not count as set.
 fn lookup_family(family: config::DnsLookupFamily) -> Option<LookupFamily> {
     match family {
         config::DnsLookupFamily::Auto => None,
@@ -169,7 +169,7 @@ fn health_rules(
     rules
 }
 
-/// For the priorities DEFAULT and HIGH.
+/// The thresholds of the priorities DEFAULT and HIGH.
 fn thresholds(
     schema: Option<&config::CircuitBreakers>,
     at: &Path,
@@ -191,7 +191,8 @@ fn thresholds(
             if of_priority.is_none() {
                 *of_priority = Some(thresholds);
             } else if problems.is_left_out(&at.field("priority")) {
-                let message = "no effect: the first thresholds of a priority count, as in Envoy";
+                let message =
+                    "no effect: only the first thresholds of a priority are used, as in Envoy";
                 problems.warn(&at, message);
             }
         }
@@ -244,7 +245,7 @@ fn tcp_keepalive(options: &config::UpstreamConnectionOptions) -> Option<TcpKeepa
     })
 }
 
-/// Envoy: what is answered from one zone to another is counted where both have a name.
+/// Envoy: there are stats per pair of zones if both have a name.
 fn zones(
     discovery: &Discovery,
     from: &str,
@@ -256,7 +257,7 @@ fn zones(
     zones.map(|to| (to.to_owned(), scope(to))).collect()
 }
 
-fn refuse_tracking(schema: Option<&config::TrackClusterStats>, at: &Path, problems: &mut Problems) {
+fn reject_tracking(schema: Option<&config::TrackClusterStats>, at: &Path, problems: &mut Problems) {
     let Some(config::TrackClusterStats {
         timeout_budgets,
         request_response_sizes,
@@ -275,8 +276,7 @@ fn refuse_tracking(schema: Option<&config::TrackClusterStats>, at: &Path, proble
     }
 }
 
-/// The fields about HTTP, which stand in the cluster (older) or in
-/// `typed_extension_protocol_options`.
+/// The HTTP options: fields of the cluster (deprecated) or `typed_extension_protocol_options`.
 struct Http<'a> {
     max_requests_per_connection: Option<u32>,
     common: Option<&'a config::HttpProtocolOptions>,
@@ -307,7 +307,7 @@ impl Http<'_> {
                 let is_set =
                     if *older == common.1 { common.0.is_some() } else { http1.0.is_some() };
                 if is_set {
-                    problems.warn(older, "no effect: HttpProtocolOptions takes its place");
+                    problems.warn(older, "no effect: HttpProtocolOptions overrides it");
                 }
             }
             let config::UpstreamsHttpProtocolOptions {
@@ -356,7 +356,7 @@ fn common_options(
         max_headers_count,
         max_response_headers_kb,
         max_stream_duration,
-        // Envoy reads it for requests of clients only.
+        // In Envoy it applies to downstream requests only.
         headers_with_underscores_action: _,
         max_requests_per_connection,
     } = schema;
@@ -384,7 +384,7 @@ fn http1_options(
     problems: &mut Problems,
 ) {
     let config::Http1ProtocolOptions {
-        // Envoy reads these for requests of clients only.
+        // In Envoy these apply to downstream requests only.
         allow_absolute_url: _,
         accept_http_10: _,
         default_host_for_http_10: _,
@@ -400,11 +400,11 @@ fn http1_options(
     if let Some(format) = header_key_format {
         options.names = names(format, &at.field("header_key_format"), problems);
     }
-    let lacking = [
+    let unsupported = [
         ("allow_chunked_length", *allow_chunked_length),
         ("allow_custom_methods", *allow_custom_methods),
     ];
-    for (name, _) in lacking.iter().filter(|(_, is_set)| *is_set) {
+    for (name, _) in unsupported.iter().filter(|(_, is_set)| *is_set) {
         problems.not_implemented(&at.field(name), &format!("{name} of a cluster"));
     }
 }
@@ -419,7 +419,7 @@ pub(super) mod tests {
     use crate::upstream::circuit_breaker::RoutingPriority;
     use crate::upstream::discovery::Discovery;
 
-    /// The clusters of these schemas, and what is wrong with them: `path: message`.
+    /// The compiled clusters, and their problems as `path: message`.
     fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
         let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
         let mut problems = Problems::default();
@@ -455,7 +455,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_name_is_all_a_cluster_needs() {
+    fn a_cluster_needs_only_a_name() {
         let cluster = good(json!({"name": "a"}));
         assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
         assert_eq!(cluster.per_connection_buffer_limit_bytes, 1_048_576);
@@ -467,7 +467,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_name_in_the_stats_may_be_another_and_has_no_colons() {
+    fn the_name_in_stats_may_differ_and_has_no_colons() {
         let cluster = good(json!({"name": "a", "alt_stat_name": "b:c"}));
         assert_eq!(cluster.observability_name, "b:c");
         assert_eq!(cluster.stats.prefix(), "cluster.b_c.");
@@ -475,14 +475,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn two_clusters_of_one_name_are_an_error_and_both_are_there() {
+    fn duplicate_names_are_an_error_and_both_clusters_are_compiled() {
         let (clusters, problems) = compiled(json!([{"name": "a"}, {"name": "a"}]));
         assert_eq!(clusters.len(), 2);
         assert_eq!(problems, ["clusters[1].name: cluster manager: duplicate cluster 'a'"]);
     }
 
     #[test]
-    fn what_is_not_implemented_is_refused_by_name() {
+    fn what_is_not_implemented_is_rejected_by_name() {
         for (schema, expected) in [
             (json!({"lb_policy": "MAGLEV"}), "clusters[0].lb_policy: MAGLEV"),
             (json!({"type": "EDS"}), "clusters[0].type: EDS, a part of xDS,"),
@@ -502,7 +502,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_first_thresholds_of_a_priority_count() {
+    fn only_the_first_thresholds_of_a_priority_are_used() {
         let thresholds = json!([
             {"priority": "HIGH", "max_requests": 7},
             {"max_requests": 8, "track_remaining": true},
@@ -513,7 +513,7 @@ pub(super) mod tests {
         assert_eq!(
             problems,
             ["clusters[0].circuit_breakers.thresholds[2]: \
-              no effect: the first thresholds of a priority count, as in Envoy"]
+              no effect: only the first thresholds of a priority are used, as in Envoy"]
         );
         let breakers = &clusters[0].circuit_breakers;
         assert_eq!(breakers.thresholds(RoutingPriority::High).max_requests, 7);
@@ -537,7 +537,7 @@ pub(super) mod tests {
         assert_eq!(
             problems,
             ["clusters[0].common_http_protocol_options: \
-              no effect: HttpProtocolOptions takes its place"]
+              no effect: HttpProtocolOptions overrides it"]
         );
         let http = clusters[0].http;
         assert_eq!((http.head_limits.fields_max, http.max_requests_per_connection), (100, Some(3)));

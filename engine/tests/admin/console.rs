@@ -1,4 +1,4 @@
-//! The world of these tests: an admin endpoint, somebody who asks it, and the server behind it.
+//! Support for these tests: an admin endpoint, its client, and the server behind it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use corvoy_engine::control::admin::{
 use corvoy_engine::stats::{ClusterStats, ProcessStats, Registry, Scope};
 use serde_json::{Value, json};
 
-/// An admin endpoint of a server that had the traffic of the recordings.
+/// An admin endpoint of a server with the traffic of the recordings.
 pub(crate) struct Console {
     pub(crate) address: SocketAddr,
     pub(crate) server: Arc<Recorded>,
@@ -89,7 +89,7 @@ impl Console {
         }
     }
 
-    /// Asks until the stat has the value: a connection's end is counted after the client sees it.
+    /// Polls until the stat has the value: the end of a connection is counted after the client sees it.
     pub(crate) fn await_stat(&self, name: &str, value: u64) {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -111,7 +111,7 @@ impl Console {
     }
 }
 
-/// A server that says what Envoy said when it was recorded.
+/// A server in the state of the recorded Envoy.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     identity: Identity,

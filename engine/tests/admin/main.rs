@@ -46,7 +46,7 @@ fn every_answer_has_the_headers_of_envoy_and_is_chunked() {
 }
 
 #[test]
-fn an_unknown_path_gets_404_and_the_list_of_what_there_is() {
+fn an_unknown_path_gets_404_and_a_list_of_the_endpoints() {
     let console = Console::of_the_seed();
     for path in ["/nope", "/stats/", "/Ready"] {
         let answer = console.get(path);
@@ -82,7 +82,7 @@ fn help_lists_every_endpoint() {
 }
 
 #[test]
-fn what_changes_something_takes_a_post() {
+fn endpoints_with_side_effects_need_post() {
     let console = Console::of_the_seed();
     for path in
         ["/quitquitquit", "/logging", "/reset_counters", "/healthcheck/fail", "/drain_listeners"]
@@ -137,7 +137,7 @@ fn a_server_that_fails_health_checks_is_not_ready() {
 }
 
 #[test]
-fn clusters_and_listeners_are_shown_as_envoy_shows_them() {
+fn clusters_and_listeners_are_shown_as_by_envoy() {
     let console = Console::of_the_seed();
     assert_eq!(console.get("/clusters").body, include_str!("../envoy/clusters.txt"));
     assert_eq!(console.get("/clusters?format=json").body, include_str!("../envoy/clusters.json"));
@@ -153,7 +153,7 @@ fn clusters_and_listeners_are_shown_as_envoy_shows_them() {
 }
 
 #[test]
-fn a_host_that_is_not_healthy_says_why() {
+fn an_unhealthy_host_is_shown_with_the_reason() {
     let console = Console::of_the_seed();
     console.server.health.lock().unwrap().failed_active_hc = true;
     console.server.health.lock().unwrap().degraded_eds_health = true;
@@ -172,7 +172,7 @@ fn a_host_that_is_not_healthy_says_why() {
 }
 
 #[test]
-fn the_configuration_is_dumped_as_envoy_dumps_it() {
+fn the_configuration_is_dumped_as_by_envoy() {
     let console = Console::of_the_seed();
     let envoy: Value = serde_json::from_str(include_str!("../envoy/config_dump.json")).unwrap();
     assert_eq!(console.get("/config_dump").body, include_str!("../envoy/config_dump.json"));
@@ -203,7 +203,7 @@ fn the_configuration_is_dumped_as_envoy_dumps_it() {
 }
 
 #[test]
-fn what_is_not_in_the_configuration_dump_is_refused_in_the_words_of_envoy() {
+fn an_unknown_part_of_the_config_dump_is_rejected_with_envoys_message() {
     let console = Console::of_the_seed();
     for (query, status, body) in [
         ("resource=nope", "404 Not Found", "nope not found in config dump"),
@@ -236,7 +236,7 @@ fn what_is_not_in_the_configuration_dump_is_refused_in_the_words_of_envoy() {
 }
 
 #[test]
-fn stats_come_filtered_by_name_use_and_type() {
+fn stats_are_filtered_by_name_use_and_type() {
     let console = Console::of_the_seed();
     let admin = console.get("/stats?filter=http.admin.downstream_rq_(total|active)").body;
     assert_eq!(admin, "http.admin.downstream_rq_active: 1\nhttp.admin.downstream_rq_total: 1\n");
@@ -253,7 +253,7 @@ fn stats_come_filtered_by_name_use_and_type() {
 }
 
 #[test]
-fn stats_come_as_json_and_for_prometheus() {
+fn stats_are_available_as_json_and_for_prometheus() {
     let console = Console::of_the_seed();
     let answer = console.get("/stats?format=json&filter=cluster.httpbin_service.upstream_rq_total");
     assert_eq!(answer.headers[0], "content-type: application/json");
@@ -276,7 +276,7 @@ fn stats_come_as_json_and_for_prometheus() {
 }
 
 #[test]
-fn a_bad_stats_query_gets_400_in_the_words_of_envoy() {
+fn an_invalid_stats_query_gets_400_with_envoys_message() {
     let console = Console::of_the_seed();
     for (query, body) in [
         ("filter=(", "Invalid re2 regex: missing ): ("),
@@ -301,7 +301,7 @@ fn a_bad_stats_query_gets_400_in_the_words_of_envoy() {
 }
 
 #[test]
-fn a_browser_gets_a_page_of_the_stats() {
+fn a_browser_gets_the_stats_as_a_page() {
     let console = Console::of_the_seed();
     let text = console.get("/stats?filter=upstream_rq_total").body;
     for format in ["html", "active-html"] {
@@ -325,7 +325,7 @@ fn a_scrape_of_many_clusters_is_streamed() {
 }
 
 #[test]
-fn somebody_who_scrapes_and_does_not_read_keeps_nobody_waiting() {
+fn a_scraper_that_does_not_read_does_not_block_others() {
     let console = Console::of_the_seed();
     let clusters: Vec<Arc<Scope<ClusterStats>>> =
         (0..3000).map(|n| console.registry.scope(&format!("cluster.c{n}."))).collect();
@@ -369,7 +369,7 @@ fn the_admin_endpoint_counts_itself() {
 }
 
 #[test]
-fn a_connection_is_kept_and_pipelined_requests_are_answered_in_order() {
+fn connections_are_kept_alive_and_pipelined_requests_answered_in_order() {
     let console = Console::of_the_seed();
     let mut stream = TcpStream::connect(console.address).unwrap();
     stream
@@ -415,7 +415,7 @@ fn log_levels_are_shown_and_changed_all_at_once_or_not_at_all() {
 }
 
 #[test]
-fn what_there_is_none_of_is_shown_as_envoy_shows_it() {
+fn empty_lists_are_shown_as_by_envoy() {
     let console = Console::of_the_seed();
     assert_eq!(console.get("/certs").body, "{\n \"certificates\": []\n}\n");
     assert_eq!(console.get("/runtime").body, "{\n \"entries\": {},\n \"layers\": []\n}\n");
@@ -427,7 +427,7 @@ fn what_there_is_none_of_is_shown_as_envoy_shows_it() {
 }
 
 #[test]
-fn server_info_tells_version_state_flags_and_node() {
+fn server_info_has_version_state_flags_and_node() {
     let console = Console::of_the_seed();
     let body = console.get("/server_info").body;
     assert!(body.starts_with("{\n \"version\": \"c0ffee/0.1.0/Clean/RELEASE/none\",\n \"state\": \"LIVE\",\n \"uptime_current_epoch\": \"0s\",\n"));
@@ -439,7 +439,7 @@ fn server_info_tells_version_state_flags_and_node() {
 }
 
 #[test]
-fn shards_tell_what_they_run_on() {
+fn shards_show_their_core_and_ring() {
     let console = Console::of_the_seed();
     assert_eq!(
         console.get("/shards").body,
@@ -453,7 +453,7 @@ fn shards_tell_what_they_run_on() {
 }
 
 #[test]
-fn the_home_page_shows_names_as_text() {
+fn the_home_page_escapes_names() {
     let console = Console::of_the_seed();
     let answer = console.get("/");
     assert_eq!(answer.headers[0], "content-type: text/html; charset=UTF-8");
@@ -464,7 +464,7 @@ fn the_home_page_shows_names_as_text() {
 }
 
 #[test]
-fn the_home_page_names_machine_process_and_file() {
+fn the_home_page_shows_machine_process_and_file() {
     let page = Console::of_the_seed().get("/").body;
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let (machine, process) = (machine.trim(), std::process::id());
@@ -478,7 +478,7 @@ fn the_home_page_names_machine_process_and_file() {
 }
 
 #[test]
-fn a_host_that_is_failing_is_red_on_the_page_and_as_before_in_clusters() {
+fn a_failing_host_is_red_on_the_page_and_unchanged_in_clusters() {
     let console = Console::of_the_seed();
     let failing =
         FailingHost { cause: "connection refused".to_owned(), duration: Duration::from_secs(62) };
@@ -492,7 +492,7 @@ fn a_host_that_is_failing_is_red_on_the_page_and_as_before_in_clusters() {
 }
 
 #[test]
-fn the_end_of_the_process_stands_apart_on_the_page_and_asks_again() {
+fn quitting_is_separate_on_the_page_and_asks_for_confirmation() {
     let page = Console::of_the_seed().get("/").body;
     let (others, exits) = page.split_once("<details>").unwrap();
     let button = "<form method=post action='/quitquitquit'><button";
@@ -502,7 +502,7 @@ fn the_end_of_the_process_stands_apart_on_the_page_and_asks_again() {
 }
 
 #[test]
-fn the_page_takes_nothing_from_elsewhere() {
+fn the_page_loads_nothing_from_other_hosts() {
     let page = Console::of_the_seed().get("/").body;
     for outside in ["http://", "https://", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside} is in {page}");

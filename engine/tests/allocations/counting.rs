@@ -1,4 +1,4 @@
-//! An allocator that counts what one thread takes, and remembers where.
+//! An allocator that counts the allocations of one thread, and records where they are made.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
@@ -8,60 +8,60 @@ use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The system's allocator, watched.
+/// The system's allocator, with counting.
 pub(crate) struct Counting;
 
-/// What was taken [`during`] a story.
+/// The allocations [`during`] a function.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct Allocations {
     pub(crate) count: usize,
-    /// The engine's frames of a place, innermost first, and how often it was there.
-    places: BTreeMap<String, usize>,
+    /// The engine's frames of a backtrace, innermost first, and how often it occurred.
+    backtraces: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Watch {
-    /// Not the thread that we are interested in.
-    Away,
+    /// Another thread.
+    Off,
     On,
-    /// The watcher allocates too.
+    /// The counting itself allocates.
     Busy,
 }
 
 thread_local! {
-    static WATCH: Cell<Watch> = const { Cell::new(Watch::Away) };
+    static WATCH: Cell<Watch> = const { Cell::new(Watch::Off) };
 }
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-static PLACES: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+static BACKTRACES: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
-/// Only the first ones are looked at: taking a backtrace is slow.
-const LOOKED_AT: usize = 64;
+/// Only the first allocations are recorded: capturing a backtrace is slow.
+const BACKTRACES_MAX: usize = 64;
 
-/// The thread that calls this is the one to watch.
+/// Counts the allocations of the calling thread.
 pub(crate) fn watch_this_thread() {
     WATCH.set(Watch::On);
 }
 
-/// What watched threads take while `story` runs.
-pub(crate) fn during(story: impl FnOnce()) -> Taken {
+/// The allocations of watched threads while `run` runs.
+pub(crate) fn during(run: impl FnOnce()) -> Allocations {
     COUNT.store(0, Ordering::SeqCst);
     COUNTING.store(true, Ordering::SeqCst);
-    story();
+    run();
     COUNTING.store(false, Ordering::SeqCst);
-    let places = std::mem::take(&mut *PLACES.lock().unwrap());
-    Taken { count: COUNT.load(Ordering::SeqCst), places }
+    let backtraces = std::mem::take(&mut *BACKTRACES.lock().unwrap());
+    Allocations { count: COUNT.load(Ordering::SeqCst), backtraces }
 }
 
-fn taken() {
+fn count() {
     if WATCH.get() != Watch::On || !COUNTING.load(Ordering::Relaxed) {
         return;
     }
     WATCH.set(Watch::Busy);
-    if COUNT.fetch_add(1, Ordering::Relaxed) < LOOKED_AT {
-        let place = engine_frames(&Backtrace::force_capture().to_string());
-        *PLACES.lock().unwrap().entry(place).or_default() += 1;
+    if COUNT.fetch_add(1, Ordering::Relaxed) < BACKTRACES_MAX {
+        let backtrace = engine_frames(&Backtrace::force_capture().to_string());
+        *BACKTRACES.lock().unwrap().entry(backtrace).or_default() += 1;
     }
     WATCH.set(Watch::On);
 }
@@ -73,12 +73,12 @@ fn engine_frames(backtrace: &str) -> String {
     ours.take(6).collect::<Vec<_>>().join("\n    ")
 }
 
-impl fmt::Display for Taken {
+impl fmt::Display for Allocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} allocations, the first of them here:", self.count)?;
-        self.places
+        self.backtraces
             .iter()
-            .try_for_each(|(place, count)| writeln!(f, "  {count} times\n    {place}"))
+            .try_for_each(|(backtrace, count)| writeln!(f, "  {count} times\n    {backtrace}"))
     }
 }
 
@@ -86,19 +86,19 @@ impl fmt::Display for Taken {
 // SAFETY: every call is forwarded unchanged, so the system allocator's promises hold.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        taken();
+        count();
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        taken();
+        count();
         // SAFETY: the caller keeps the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        taken();
+        count();
         // SAFETY: the block came from this allocator, that is, from the system.
         unsafe { System.realloc(block, layout, size) }
     }

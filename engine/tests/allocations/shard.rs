@@ -1,4 +1,4 @@
-//! A shard in this process, with an origin behind it and a client before it.
+//! A shard in this process, with a client and an origin.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use corvoy_engine::upstream::discovery::Discovery;
 
 use crate::counting;
 
-/// A connection to a shard that serves as long as the test runs.
+/// A connection to a shard that runs as long as the test.
 pub(crate) struct Client {
     stream: TcpStream,
 }
@@ -88,7 +88,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A head and so many bytes of a body; nothing when the connection has ended.
+/// Reads a head and this many bytes of a body; none if the connection is closed.
 fn until_blank_line_and(stream: &mut TcpStream, body: usize) -> Option<Vec<u8>> {
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     loop {

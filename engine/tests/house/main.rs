@@ -1,6 +1,6 @@
-//! The house in order: the operator's page tells the truth, and the sources keep their rules.
+//! Checks of the repository itself: the docs match the code, and the sources follow the rules.
 //!
-//! `cfg(test)` tells clippy that the helpers are tests as well.
+//! With `cfg(test)`, clippy treats the helpers as tests as well.
 
 #[cfg(test)]
 mod compatibility;

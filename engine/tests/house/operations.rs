@@ -1,4 +1,4 @@
-//! The operator's page has a row for every line of the log.
+//! OPERATIONS.md has a row for every log message.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn every_log_message_is_explained() {
     let (_, table) = page.split_once(MESSAGES).unwrap();
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
     let messages = messages();
-    assert!(messages.len() > 20, "the messages are written in another way: {messages:?}");
+    assert!(messages.len() > 20, "the pattern no longer finds the messages: {messages:?}");
     for (file, level, text) in messages {
         assert!(
             rows.iter().any(|row| explains(row, &level, &text)),
@@ -46,7 +46,7 @@ fn messages() -> Vec<(String, String, String)> {
     found
 }
 
-/// Whether a row is about this message: it has its level, and its fixed parts in their order.
+/// Whether a row is about this message: it has its level, and its fixed parts in order.
 fn explains(row: &str, level: &str, text: &str) -> bool {
     let Some(row) = row.strip_prefix("| ").and_then(|row| row.strip_prefix(level)) else {
         return false;
@@ -63,9 +63,9 @@ fn explains(row: &str, level: &str, text: &str) -> bool {
 }
 
 #[test]
-fn a_row_is_found_by_what_is_fixed_in_a_message() {
+fn a_row_is_found_by_the_fixed_parts_of_a_message() {
     let row = "| warning `ADDRESS: accept: ERROR; waiting` | raise the limit |";
     assert!(explains(row, "warning", "{address}: accept: {error}; waiting"));
     assert!(!explains(row, "error", "{address}: accept: {error}; waiting"));
-    assert!(!explains(row, "warning", "{address}: accept: {error}; resting"));
+    assert!(!explains(row, "warning", "{address}: accept: {error}; pausing"));
 }

@@ -1,24 +1,24 @@
-//! What keeps the engine readable, held by a test.
+//! Rules for the engine's sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use corvoy_config::coverage;
 
-/// Lines that a file may have, its tests included.
+/// Maximum number of lines of a file, tests included.
 const LINES_MAX: usize = 600;
 
-/// Files that are longer, each with the reason.
+/// Files that are longer, with the reason.
 const LONGER: &[(&str, &str)] = &[];
 
-/// The rooms in which a request goes down, and what stands below all of them.
-const DOWN: [&str; 3] = ["downstream", "request", "upstream"];
+/// The layers that a request passes, top down. A layer may use itself and those below.
+const LAYERS: [&str; 3] = ["downstream", "request", "upstream"];
 
-/// An arrow that goes up, with the reason.
-const UP: &[(&str, &str, &str)] =
+/// Exceptions: dependencies that point up, with the reason.
+const UPWARD: &[(&str, &str, &str)] =
     &[("request", "downstream", "the client's side of an exchange is a type beside its socket")];
 
-/// What anybody may use.
+/// Modules below all layers.
 const BELOW: [&str; 7] = ["http", "http1", "stats", "limits", "flags", "format", "re2"];
 
 #[test]
@@ -27,7 +27,7 @@ fn files_stay_short() {
         let lines = text.lines().count();
         let is_excepted = LONGER.iter().any(|(longer, _)| *longer == name);
         if is_excepted {
-            assert!(lines > LINES_MAX, "{name} is short again: no exception is needed");
+            assert!(lines > LINES_MAX, "{name} is short enough: remove the exception");
         } else {
             assert!(lines <= LINES_MAX, "{name} has {lines} lines");
         }
@@ -35,7 +35,7 @@ fn files_stay_short() {
 }
 
 #[test]
-fn only_compile_steps_know_the_schema() {
+fn only_compile_files_use_the_schema() {
     for (name, text) in sources() {
         if !is_compile(&name) {
             for line in code(&text) {
@@ -46,7 +46,7 @@ fn only_compile_steps_know_the_schema() {
 }
 
 #[test]
-fn a_schema_struct_is_taken_apart_whole() {
+fn schema_structs_are_destructured_without_dots() {
     let structs: Vec<String> = coverage()
         .map(|entry| entry.message.rsplit('.').next().unwrap_or_default().to_owned())
         .collect();
@@ -64,23 +64,30 @@ fn a_schema_struct_is_taken_apart_whole() {
 }
 
 #[test]
-fn arrows_go_down_only() {
+fn dependencies_point_down_only() {
     for (name, text) in sources().filter(|(name, _)| !name.ends_with("tests.rs")) {
-        let room = name.split(['/', '.']).next().unwrap_or_default();
+        let module = name.split(['/', '.']).next().unwrap_or_default();
         for line in code(&text) {
             for used in used(line) {
                 assert!(
-                    room == "control" || used != "control",
-                    "{name} uses what looks at everything: {line}"
+                    module == "control" || used != "control",
+                    "{name} must not use control: {line}"
                 );
-                if let Some(depth) = DOWN.iter().position(|down| *down == room) {
-                    let target = DOWN.iter().position(|down| *down == used);
-                    let is_excepted = UP.iter().any(|(from, to, _)| (*from, *to) == (room, used));
+                if let Some(depth) = LAYERS.iter().position(|layer| *layer == module) {
+                    let target = LAYERS.iter().position(|layer| *layer == used);
+                    let is_excepted =
+                        UPWARD.iter().any(|(from, to, _)| (*from, *to) == (module, used));
                     let goes_down = target.is_none_or(|target| target >= depth);
-                    assert!(goes_down || is_excepted, "{name}: {line}");
+                    assert!(
+                        goes_down || is_excepted,
+                        "{name} must not use a layer above it: {line}"
+                    );
                 }
-                if BELOW.contains(&room) {
-                    assert!(!DOWN.contains(&used), "{name} is below that: {line}");
+                if BELOW.contains(&module) {
+                    assert!(
+                        !LAYERS.contains(&used),
+                        "{name} must not use a layer above it: {line}"
+                    );
                 }
             }
         }
@@ -91,7 +98,7 @@ fn arrows_go_down_only() {
 fn sources() -> impl Iterator<Item = (String, String)> {
     let mut files = Vec::new();
     collect(Path::new("src"), &mut files);
-    assert!(files.len() > 100, "the sources are elsewhere");
+    assert!(files.len() > 100, "the sources are missing");
     files.into_iter().map(|path| {
         let name = path.strip_prefix("src").unwrap().display().to_string();
         (name, fs::read_to_string(&path).unwrap())
@@ -113,7 +120,7 @@ fn is_compile(name: &str) -> bool {
     name.ends_with("compile.rs") || name.ends_with("compile_tests.rs")
 }
 
-/// The lines that are no comment, up to the tests.
+/// The lines that are not comments, up to the tests.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split("#[cfg(test)]\nmod ")
         .next()
@@ -122,7 +129,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// The modules at the top that a line names.
+/// The top-level modules that a line uses.
 fn used(line: &str) -> impl Iterator<Item = &str> {
     line.split("crate::").skip(1).map(|rest| {
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));

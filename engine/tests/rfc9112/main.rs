@@ -1,4 +1,4 @@
-//! RFC 9112, sentence by sentence: one module for each section that binds a recipient.
+//! RFC 9112, sentence by sentence: one module for each section with requirements for recipients.
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -21,12 +21,12 @@ mod section_9_3_persistence;
 use corvoy_engine::http::{BodyLength, HeadLimits, Method, RequestHead, ResponseHead};
 use corvoy_engine::http1::{Error, chunked, framing};
 
-/// A request whose first line and `Host` are in order.
+/// A request with a valid first line and `Host`.
 fn get(fields: &str) -> Result<RequestHead, Error> {
     request(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))
 }
 
-/// A whole head of a request.
+/// A complete request head.
 fn request(text: &str) -> Result<RequestHead, Error> {
     request_of(text.as_bytes(), &HeadLimits::default())
 }
@@ -43,12 +43,12 @@ fn body_of(fields: &str) -> Result<BodyLength, Error> {
     framing::request(&request(&format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))?)
 }
 
-/// A response whose status line is in order.
+/// A response with a valid status line.
 fn ok(fields: &str) -> Result<ResponseHead, Error> {
     response(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))
 }
 
-/// A whole head of a response.
+/// A complete response head.
 fn response(text: &str) -> Result<ResponseHead, Error> {
     let mut head = ResponseHead::default();
     head.received().extend_from_slice(text.as_bytes());
@@ -56,12 +56,12 @@ fn response(text: &str) -> Result<ResponseHead, Error> {
     Ok(head)
 }
 
-/// The length of the body of the answer to this method with this status and these fields.
+/// The body length of a response to this method with this status and these fields.
 fn answer(method: Method, status: u16, fields: &str) -> Result<BodyLength, Error> {
     framing::response(method, &response(&format!("HTTP/1.1 {status} X\r\n{fields}\r\n"))?)
 }
 
-/// The data of a chunked body and whether it ended; what follows it must be nothing.
+/// The data of a chunked body, and whether it has ended. Nothing may follow it.
 fn unchunked(coded: &[u8]) -> Result<(Vec<u8>, bool), Error> {
     let mut decoder = chunked::Decoder::new();
     let mut data = Vec::new();

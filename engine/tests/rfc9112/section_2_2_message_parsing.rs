@@ -40,7 +40,7 @@ fn empty_lines_before_a_request_are_ignored() {
 /// either reject the message as invalid or consume each whitespace-preceded line without further
 /// processing of it"
 #[test]
-fn white_space_before_the_first_field_is_refused() {
+fn white_space_before_the_first_field_is_rejected() {
     for space in [" ", "\t", " \r\n"] {
         let text = format!("GET / HTTP/1.1\r\n{space}Host: h\r\n\r\n");
         assert_eq!(request(&text).err(), Some(Error::FieldName), "{space:?}");

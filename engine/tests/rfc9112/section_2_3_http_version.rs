@@ -5,7 +5,7 @@ use super::{request, request_of, response};
 
 /// "HTTP-version = HTTP-name "/" DIGIT "." DIGIT"; "HTTP-version is case-sensitive."
 #[test]
-fn a_word_that_is_no_version_is_refused() {
+fn an_invalid_version_is_rejected() {
     for word in ["HTTP/1", "HTTP/01.01", "HTTP/1.10", "http/1.1", "HTTPS/1.1", "HTTP/1,1", "X"] {
         let error = request(&format!("GET / {word}\r\nHost: h\r\n\r\n")).expect_err(word);
         assert_eq!(error.status(), 400, "{word}");
@@ -14,9 +14,9 @@ fn a_word_that_is_no_version_is_refused() {
     assert!(response("ICY 200 OK\r\n\r\n").is_err());
 }
 
-/// Envoy answers 426 to a version that it does not speak, HTTP/0.9 without a version included.
+/// Envoy answers 426 to a version that it does not support, including HTTP/0.9, which has none.
 #[test]
-fn another_version_is_told_to_upgrade() {
+fn other_versions_get_426() {
     for line in [
         "GET / HTTP/2.0",
         "GET / HTTP/1.2",

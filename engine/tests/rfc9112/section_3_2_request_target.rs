@@ -10,7 +10,7 @@ fn target(target: &str) -> Result<RequestHead, Error> {
 /// "Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a
 /// 301 (Moved Permanently) redirect".
 #[test]
-fn a_target_in_no_form_is_refused() {
+fn a_target_in_none_of_the_forms_is_rejected() {
     for text in ["foo", "?a=b", "h:80", "*", "http:/p", "http:p", "#"] {
         assert_eq!(target(text).err(), Some(Error::Target), "{text}");
     }
@@ -19,7 +19,7 @@ fn a_target_in_no_form_is_refused() {
     }
 }
 
-/// RFC 3986 has ASCII only; the rest of it is Envoy's and the origin's to judge.
+/// RFC 3986 allows only ASCII; nothing else of the target is validated.
 #[test]
 fn a_target_is_printable_ascii() {
     for text in ["/\u{e9}", "/?\u{e9}", "/a\u{7f}", "/a\u{1}", "/\u{0}"] {
@@ -74,7 +74,7 @@ fn absolute_form() {
 
 /// Two hosts are ambiguous even where the target overrides them.
 #[test]
-fn absolute_form_does_not_excuse_two_hosts() {
+fn absolute_form_does_not_allow_two_hosts() {
     let text = "GET http://h2/p HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
     assert_eq!(request(text).err(), Some(Error::Authority));
 }
@@ -100,10 +100,10 @@ fn asterisk_form() {
 
 /// "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that
 /// lacks a Host header field and to any request message that contains more than one Host header
-/// field line or a Host header field with an invalid field value." That it is missing is decided
-/// by the connection manager.
+/// field line or a Host header field with an invalid field value." A missing one is
+/// left to the connection manager.
 #[test]
-fn a_host_that_is_repeated_or_invalid_is_refused() {
+fn a_host_that_is_repeated_or_invalid_is_rejected() {
     let host = |host: &str| request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     for text in [
         "", "a b", "a,b", "u@h", "a/b", "h:x", ":80", "::1", "[::1", "[::1]x", "[zz]", "a\\b",

@@ -24,7 +24,7 @@ fn the_words_of_a_request_line_are_separated_by_one_space() {
     }
 }
 
-/// "The request method is case-sensitive." Envoy refuses methods that it does not know.
+/// "The request method is case-sensitive." Envoy rejects methods that it does not know.
 #[test]
 fn only_known_methods_are_accepted() {
     for method in ["GET", "QUERY", "MSEARCH", "PURGE", "SOURCE", "UNSUBSCRIBE"] {
@@ -41,7 +41,7 @@ fn only_known_methods_are_accepted() {
 }
 
 #[test]
-fn any_token_is_a_method_where_that_is_configured() {
+fn any_token_is_a_method_if_configured() {
     let limits = HeadLimits { allow_custom_methods: true, ..HeadLimits::default() };
     for (method, known) in [("FOO", Method::Custom), ("get", Method::Custom), ("GET", Method::Get)]
     {
@@ -53,7 +53,7 @@ fn any_token_is_a_method_where_that_is_configured() {
 }
 
 /// "A server that receives a request-target longer than any URI it wishes to parse MUST respond
-/// with a 414 (URI Too Long) status code": in Envoy it is a part of the head and its limit, 431.
+/// with a 414 (URI Too Long) status code": in Envoy it counts towards the limit of the head: 431.
 #[test]
 fn a_long_target_is_within_the_limit_of_the_head() {
     let line = |len| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(len));

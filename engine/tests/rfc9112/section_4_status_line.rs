@@ -21,7 +21,7 @@ fn a_status_has_three_digits() {
 /// "A client SHOULD ignore the reason-phrase content because it is not a reliable channel for
 /// information". It may be absent, with its space or without.
 #[test]
-fn a_reason_may_be_anything_or_nothing() {
+fn a_reason_may_be_anything_or_empty() {
     for (line, reason) in [
         ("HTTP/1.1 200", ""),
         ("HTTP/1.1 200 ", ""),

@@ -6,7 +6,7 @@ use super::{get, ok};
 /// container MUST either reject the message by sending a 400 (Bad Request) … or replace each
 /// received obs-fold with one or more SP octets".
 #[test]
-fn a_folded_line_of_a_request_is_refused() {
+fn a_folded_line_of_a_request_is_rejected() {
     for field in
         ["A: b\r\n c", "A: b\r\n\tc", "A:\r\n b", "A: b\n c", "Transfer-Encoding:\r\n chunked"]
     {
@@ -28,9 +28,9 @@ fn a_folded_line_of_a_response_is_joined() {
     assert_eq!(head.fields.find(b"b"), Some(&b"e"[..]));
 }
 
-/// Where the body ends is not for a folded line to say.
+/// A folded line must not determine where the body ends.
 #[test]
-fn framing_is_not_folded() {
+fn framing_fields_must_not_be_folded() {
     for field in [
         "Content-Length: 5\r\n 6",
         "Content-Length:\r\n 5",

@@ -18,7 +18,7 @@ fn names_are_lower_cased_and_values_trimmed() {
 /// response status code of 400 (Bad Request), any received request message that contains
 /// whitespace between a header field name and colon."
 #[test]
-fn white_space_before_the_colon_is_refused() {
+fn white_space_before_the_colon_is_rejected() {
     for field in ["A : b", "A\t: b", "Content-Length : 5", "Transfer-Encoding : chunked"] {
         let error = get(&format!("{field}\r\n")).expect_err(field);
         assert_eq!((error, error.status()), (Error::FieldName, 400), "{field}");
@@ -52,7 +52,7 @@ fn a_value_has_no_control_characters() {
 /// §5: "A server … that receives a request header field line, field value, or set of fields larger
 /// than it wishes to process MUST respond with an appropriate 4xx (Client Error) status code."
 #[test]
-fn too_many_or_too_long_fields_are_refused() {
+fn too_many_or_too_long_fields_are_rejected() {
     let many = |count: usize| (1..count).map(|at| format!("a{at}: b\r\n")).collect::<String>();
     assert_eq!(get(&many(100)).expect("as many as Envoy takes").fields.len(), 100);
     let error = get(&many(101)).expect_err("one more");
@@ -66,7 +66,7 @@ fn too_many_or_too_long_fields_are_refused() {
 }
 
 #[test]
-fn more_fields_are_taken_where_the_limit_says_so() {
+fn more_fields_are_accepted_with_a_higher_limit() {
     let limits = HeadLimits { fields_max: 5000, ..HeadLimits::default() };
     let fields: String = (0..4000).map(|at| format!("a{at}: b\r\n")).collect();
     let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");

@@ -4,7 +4,7 @@ use corvoy_engine::http1::{Error, framing};
 use super::{answer, body_of, request_of, response};
 
 #[test]
-fn chunked_in_any_case_is_the_one_coding() {
+fn chunked_is_the_only_coding_in_any_case() {
     for value in ["chunked", "Chunked", "CHUNKED", "\tchunked ", " chunked"] {
         let field = format!("Transfer-Encoding: {value}\r\n");
         assert_eq!(body_of(&field), Ok(BodyLength::Chunked), "{value}");
@@ -37,7 +37,7 @@ fn another_coding_is_not_implemented() {
 /// transfer coding other than chunked is applied to a request's content, the sender MUST apply
 /// chunked as the final transfer coding".
 #[test]
-fn chunked_comes_once_and_last() {
+fn chunked_is_the_last_coding_and_not_repeated() {
     for value in ["chunked, gzip", "chunked, chunked", "chunked,", ", chunked", "", ","] {
         let field = format!("Transfer-Encoding: {value}\r\n");
         let error = body_of(&field).expect_err(value);
@@ -50,7 +50,7 @@ fn chunked_comes_once_and_last() {
     assert_eq!(body_of(other), Err(Error::TransferEncoding));
 }
 
-/// A coding that is hidden by a control character is no coding at all.
+/// A coding with a control character is not a coding.
 #[test]
 fn control_characters_do_not_hide_a_coding() {
     for value in ["\u{b}chunked", "\u{c}chunked", "chunked\u{0}", "\rchunked", "chunked\r"] {
@@ -78,7 +78,7 @@ fn http_1_0_has_no_transfer_encoding() {
 /// "A server MUST NOT send a Transfer-Encoding header field in any response with a status code of
 /// 1xx (Informational) or 204 (No Content)."
 #[test]
-fn no_coding_where_no_body_is() {
+fn no_coding_without_a_body() {
     for status in [100, 103, 204] {
         let outcome = answer(Method::Get, status, "Transfer-Encoding: chunked\r\n");
         assert_eq!(outcome, Err(Error::BodyNotAllowed), "{status}");

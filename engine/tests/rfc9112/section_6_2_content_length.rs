@@ -25,26 +25,26 @@ fn a_length_is_digits() {
 /// "a recipient MUST anticipate potentially large decimal numerals and prevent parsing errors due
 /// to integer conversion overflows".
 #[test]
-fn a_length_beyond_63_bits_is_refused() {
+fn a_length_beyond_63_bits_is_rejected() {
     for value in ["9223372036854775808", "18446744073709551616", "99999999999999999999999999"] {
         let field = format!("Content-Length: {value}\r\n");
         assert_eq!(body_of(&field), Err(Error::ContentLength), "{value}");
     }
 }
 
-/// A reader that takes a leading zero for octal would see another length. An origin may pad.
+/// A parser that reads a leading zero as octal would see another length. Origins may pad.
 #[test]
-fn a_request_does_not_pad_its_length() {
+fn a_padded_length_is_rejected_in_requests() {
     for value in ["005", "00", "0200"] {
         assert_eq!(body_of(&format!("Content-Length: {value}\r\n")), Err(Error::ContentLength));
     }
     assert_eq!(answer(Method::Get, 200, "Content-Length: 002\r\n"), Ok(BodyLength::Length(2)));
 }
 
-/// RFC 9110 §8.6 lets a recipient of a list of equal lengths reject it, and so do we: a list in one
-/// line or in several is refused even when its members agree.
+/// RFC 9110 §8.6 allows a recipient to reject a list of equal lengths, and so do we, in one line or in
+/// several.
 #[test]
-fn a_length_comes_once() {
+fn a_length_is_not_repeated() {
     for value in ["5, 5", "5, 10", "5,5,5"] {
         assert_eq!(body_of(&format!("Content-Length: {value}\r\n")), Err(Error::ContentLength));
     }
@@ -55,9 +55,9 @@ fn a_length_comes_once() {
     }
 }
 
-/// A name with an underscore is another name.
+/// A name with an underscore is a different name.
 #[test]
-fn content_length_is_spelt_with_a_hyphen() {
+fn content_length_has_a_hyphen() {
     let fields = "Content-Length: 5\r\nContent_Length: 99\r\n";
     assert_eq!(body_of(fields), Ok(BodyLength::Length(5)));
 }

@@ -16,13 +16,13 @@ fn some_responses_have_no_body() {
         assert_eq!(answer(Method::Get, status, ""), Ok(BodyLength::None));
         assert_eq!(answer(Method::Get, status, "Content-Length: 0\r\n"), Ok(BodyLength::None));
     }
-    // It may not announce one: that end is not certain, and Envoy answers 502 too.
+    // It must not announce one: the end would be uncertain, and Envoy also answers 502.
     assert_eq!(answer(Method::Get, 204, "Content-Length: 2\r\n"), Err(Error::BodyNotAllowed));
 }
 
-/// What announces a body is to be right even where none comes.
+/// The fields that announce a body must be valid even without a body.
 #[test]
-fn a_wrong_length_is_wrong_without_a_body_too() {
+fn an_invalid_length_is_an_error_even_without_a_body() {
     assert!(answer(Method::Head, 200, "Content-Length: x\r\n").is_err());
     assert!(
         answer(Method::Head, 200, "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n").is_err()
@@ -33,7 +33,7 @@ fn a_wrong_length_is_wrong_without_a_body_too() {
 /// Rule 2: "Any 2xx (Successful) response to a CONNECT request implies that the connection will become a
 /// tunnel immediately after the empty line that concludes the header fields."
 #[test]
-fn a_tunnel_is_no_body() {
+fn a_tunnel_is_not_a_body() {
     assert_eq!(answer(Method::Connect, 200, ""), Ok(BodyLength::None));
     assert_eq!(answer(Method::Connect, 404, "Content-Length: 2\r\n"), Ok(BodyLength::Length(2)));
     let connect = |fields: &str| {

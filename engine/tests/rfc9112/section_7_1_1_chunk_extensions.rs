@@ -26,7 +26,7 @@ fn an_extension_is_ignored() {
 
 /// "chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )"
 #[test]
-fn a_malformed_extension_is_refused() {
+fn a_malformed_extension_is_rejected() {
     for extension in [
         ";",
         ";=x",

@@ -20,16 +20,16 @@ fn trailers_are_dropped() {
     }
 }
 
-/// RFC 9110 §6.5.1 forbids trailers that frame or route; who sends one hopes that somebody obeys.
+/// RFC 9110 §6.5.1 forbids trailers that would change framing or routing.
 #[test]
-fn a_trailer_that_frames_or_routes_is_refused() {
+fn a_trailer_that_would_change_framing_or_routing_is_rejected() {
     for name in ["Content-Length", "TRANSFER-ENCODING", "host"] {
         assert_eq!(with(&format!("{name}: 5\r\n")), Err(Error::Trailer), "{name}");
     }
 }
 
 #[test]
-fn a_malformed_trailer_is_refused() {
+fn a_malformed_trailer_is_rejected() {
     for trailers in [
         "A b: c\r\n",
         "A : b\r\n",
@@ -52,9 +52,9 @@ fn trailers_are_limited_like_a_head() {
 }
 
 /// "A recipient that removes the chunked coding from a message MAY selectively retain or discard the
-/// received trailer fields." What is retained is written anew, however it was split.
+/// received trailer fields." Retained trailers are re-encoded, however they were split.
 #[test]
-fn trailers_that_are_kept_are_written_anew() {
+fn retained_trailers_are_re_encoded() {
     let coded = b"0\r\nX-Sum:  a b\t\r\nConnection: close\r\nTE: trailers\r\nx-sum:\r\n\r\n";
     for step in 1..coded.len() {
         let mut decoder = Decoder::new().with_trailers(KEPT);
@@ -66,7 +66,7 @@ fn trailers_that_are_kept_are_written_anew() {
 }
 
 #[test]
-fn more_trailers_than_a_head_may_have_are_refused() {
+fn more_trailers_than_a_head_may_have_are_rejected() {
     let decode = |fields_max| {
         let rules = TrailerRules { fields_max, ..KEPT };
         Decoder::new().with_trailers(rules).decode(b"0\r\nA: b\r\nC: d\r\n\r\n")
@@ -75,9 +75,9 @@ fn more_trailers_than_a_head_may_have_are_refused() {
     assert_eq!(decode(1), Err(Error::TooManyFields));
 }
 
-/// Envoy treats their names as it treats those of fields.
+/// Envoy treats the names of trailers like those of fields.
 #[test]
-fn a_trailer_with_an_underscore_is_refused_or_dropped_where_a_field_is() {
+fn a_trailer_with_an_underscore_is_rejected_or_dropped_like_a_field() {
     let decode = |underscores| {
         let mut decoder = Decoder::new().with_trailers(TrailerRules { underscores, ..KEPT });
         let decoded = decoder.decode(b"0\r\nx_a: 1\r\nb: 2\r\n\r\n");

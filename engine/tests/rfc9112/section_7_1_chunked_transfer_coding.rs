@@ -19,7 +19,7 @@ fn chunks_are_put_together() {
 }
 
 #[test]
-fn a_body_that_is_cut_has_not_ended() {
+fn a_truncated_body_has_not_ended() {
     let coded = b"5\r\nhello\r\n0\r\n\r\n";
     for end in 0..coded.len() {
         assert!(!unchunked(&coded[..end]).expect("so far well-formed").1, "{end}");
@@ -40,7 +40,7 @@ fn a_size_is_hexadecimal_digits() {
 /// "a recipient MUST anticipate potentially large hexadecimal numerals and prevent parsing errors
 /// due to integer conversion overflows".
 #[test]
-fn a_size_beyond_63_bits_is_refused() {
+fn a_size_beyond_63_bits_is_rejected() {
     assert!(unchunked(b"7fffffffffffffff\r\nhello").is_ok());
     for size in ["8000000000000000", "FFFFFFFFFFFFFFFF0", "10000000000000005"] {
         assert_eq!(unchunked(format!("{size}\r\n").as_bytes()), Err(Error::ChunkSize), "{size}");
@@ -66,7 +66,7 @@ fn data_ends_where_its_size_says() {
 }
 
 #[test]
-fn what_we_encode_is_what_comes_out() {
+fn encoded_chunks_decode_to_the_same_data() {
     for len in [1, 9, 10, 15, 16, 255, 256, 4096, 70_000] {
         let data = vec![b'x'; len];
         let mut coded = Vec::new();
@@ -79,7 +79,7 @@ fn what_we_encode_is_what_comes_out() {
 }
 
 #[test]
-fn what_is_encoded_in_pieces_is_one_chunk() {
+fn data_appended_in_pieces_is_one_chunk() {
     for (most, pieces) in
         [(3, &["a", "", "bc"][..]), (70_000, &["hello", " ", "world"]), (9, &["x"])]
     {
@@ -96,7 +96,7 @@ fn what_is_encoded_in_pieces_is_one_chunk() {
 }
 
 #[test]
-fn nothing_in_pieces_and_what_fails_are_no_chunk() {
+fn empty_and_failed_data_write_no_chunk() {
     let mut coded = b"head".to_vec();
     assert_eq!(chunked::encode_joined(&mut coded, 10, |_| Ok::<(), ()>(())), Ok(4..4));
     let fails = |out: &mut Vec<u8>| {

@@ -9,7 +9,7 @@ const RESPONSE: &str = "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\n";
 /// "A server that receives an incomplete request message, usually due to a canceled request or a
 /// triggered timeout exception, MAY send an error response prior to closing the connection."
 #[test]
-fn a_head_that_is_cut_is_no_request() {
+fn a_truncated_head_is_not_a_request() {
     for end in 0..REQUEST.len() {
         let mut head = RequestHead::default();
         head.received().extend_from_slice(&REQUEST.as_bytes()[..end]);
@@ -19,7 +19,7 @@ fn a_head_that_is_cut_is_no_request() {
 
 /// "A client that receives an incomplete response message … MUST record the message as incomplete."
 #[test]
-fn a_head_that_is_cut_is_no_response() {
+fn a_truncated_head_is_not_a_response() {
     for end in 0..RESPONSE.len() {
         let mut head = ResponseHead::default();
         head.received().extend_from_slice(&RESPONSE.as_bytes()[..end]);
@@ -30,7 +30,7 @@ fn a_head_that_is_cut_is_no_response() {
 /// "A message body that uses the chunked transfer coding is incomplete if the zero-sized chunk that
 /// terminates the encoding has not been received."
 #[test]
-fn chunks_without_the_last_are_no_body() {
+fn chunks_without_the_last_one_are_not_a_body() {
     for coded in
         ["5\r\nhello\r\n", "5;a=b\r\nhello\r\n", "5\r\nhello\r\n0", "0\r\n", "0\r\nT: x\r\n"]
     {

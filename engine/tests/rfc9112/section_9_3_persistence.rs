@@ -5,7 +5,7 @@ use super::{get, ok, request_of, response};
 /// "If the "close" connection option is present, the connection will not persist after the current
 /// response; else, if the received protocol is HTTP/1.1 (or later), the connection will persist".
 #[test]
-fn http_1_1_persists_unless_told_otherwise() {
+fn http_1_1_persists_by_default() {
     for (field, persists) in [
         ("", true),
         ("Connection: keep-alive\r\n", true),
@@ -24,7 +24,7 @@ fn http_1_1_persists_unless_told_otherwise() {
 /// and the recipient wishes to honor the HTTP/1.0 "keep-alive" mechanism, the connection will
 /// persist …; else, the connection will close after the current response."
 #[test]
-fn http_1_0_closes_unless_told_otherwise() {
+fn http_1_0_closes_by_default() {
     let limits = HeadLimits { accept_http_10: true, ..HeadLimits::default() };
     for (field, persists) in [
         ("", false),
@@ -41,7 +41,7 @@ fn http_1_0_closes_unless_told_otherwise() {
 /// RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST
 /// ignore that expectation."
 #[test]
-fn an_expectation_counts_in_http_1_1() {
+fn an_expectation_counts_in_http_1_1_only() {
     assert!(get("Expect: 100-Continue\r\n").expect("accepted").expects_continue());
     assert!(!get("Expect: x\r\n").expect("accepted").expects_continue());
     let limits = HeadLimits { accept_http_10: true, ..HeadLimits::default() };

@@ -1,4 +1,5 @@
-//! `type`, `cluster_type`, `load_assignment` and the `dns_*` fields of a cluster → [`Discovery`].
+//! Compiles `type`, `cluster_type`, `load_assignment` and the `dns_*` fields of a cluster into a
+//! [`Discovery`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::upstream::discovery::{
 use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
 use crate::upstream::host_set::{HealthRules, HostSet};
 
-/// The part of a cluster that says where its hosts come from.
+/// The fields of a cluster about discovery.
 pub(in crate::upstream) struct Schema<'a> {
     pub(in crate::upstream) kind: Option<config::DiscoveryType>,
     pub(in crate::upstream) custom: Option<&'a config::CustomClusterType>,
@@ -22,7 +23,7 @@ pub(in crate::upstream) struct Schema<'a> {
     pub(in crate::upstream) dns: DnsFields,
 }
 
-/// The `dns_*` fields, which stand in the cluster or in `DnsCluster`.
+/// The `dns_*` fields of the cluster or of `DnsCluster`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(in crate::upstream) struct DnsFields {
     pub(in crate::upstream) refresh_rate: Option<Duration>,
@@ -34,18 +35,18 @@ pub(in crate::upstream) struct DnsFields {
     pub(in crate::upstream) lookup_family: Option<LookupFamily>,
 }
 
-/// What a cluster's type comes down to.
+/// The type of a cluster.
 enum Kind {
     Static,
     Dns {
         semantics: Semantics,
         fields: DnsFields,
-        /// The message that has the fields.
+        /// The path of the message with the fields.
         at: Path,
     },
 }
 
-/// Where the hosts of the cluster at `at` come from; `shards` count their requests.
+/// The discovery of the cluster at `at`. The hosts have stats for `shards` shards.
 pub(in crate::upstream) fn discovery(
     schema: &Schema<'_>,
     at: &Path,
@@ -57,10 +58,10 @@ pub(in crate::upstream) fn discovery(
     let at = at.field("load_assignment");
     let endpoints = schema.load_assignment.map_or_else(Vec::new, |it| endpoints(it, &at, problems));
     match kind {
-        // What a host's address may be depends on the type.
+        // Which addresses are valid depends on the type.
         None => Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules))),
         Some(Kind::Static) => {
-            let host = |endpoint: Placed| {
+            let host = |endpoint: AddressedEndpoint| {
                 let address = static_address(&endpoint, problems)?;
                 Some(Host::new(address, Arc::new(endpoint.endpoint), shards))
             };
@@ -80,7 +81,7 @@ pub(in crate::upstream) fn discovery(
     }
 }
 
-/// None if it could not be read or is not implemented.
+/// None if it could not be read, or is not implemented.
 fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind> {
     let (at_type, at_custom) = (at.field("type"), at.field("cluster_type"));
     let is_known = match (schema.custom, schema.kind) {
@@ -108,7 +109,7 @@ fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind>
     };
     let reads_them = matches!(&kind, Kind::Dns { at: dns_at, .. } if dns_at == at);
     if schema.dns != DnsFields::default() && !reads_them {
-        let message = "the dns_* fields have no effect: this type of cluster does not read them";
+        let message = "the dns_* fields have no effect: this cluster type does not use them";
         problems.warn(at, message);
     }
     Some(kind)
@@ -166,8 +167,8 @@ fn custom_kind(
     })
 }
 
-/// An endpoint and the address it is configured with.
-struct Placed {
+/// An endpoint and its configured address.
+struct AddressedEndpoint {
     endpoint: Endpoint,
     address: String,
     port: u16,
@@ -179,14 +180,13 @@ fn endpoints(
     assignment: &config::ClusterLoadAssignment,
     at: &Path,
     problems: &mut Problems,
-) -> Vec<Placed> {
-    // The name belongs to the protocol of EDS; here it may be anything. The policy is in the health
-    // rules.
+) -> Vec<AddressedEndpoint> {
+    // The cluster name matters for EDS only. The policy is part of the health rules.
     let config::ClusterLoadAssignment { cluster_name: _, endpoints: localities, policy: _ } =
         assignment;
     let mut endpoints = Vec::new();
     for (i, group) in localities.iter().enumerate() {
-        // Weights of localities count with locality_weighted_lb_config only, which is refused.
+        // Locality weights matter with locality_weighted_lb_config only, which is rejected.
         let config::LocalityLbEndpoints {
             locality,
             lb_endpoints,
@@ -199,19 +199,19 @@ fn endpoints(
             Locality { region: region.clone(), zone: zone.clone(), sub_zone: sub_zone.clone() }
         });
         for (j, lb_endpoint) in lb_endpoints.iter().enumerate() {
-            endpoints.extend(placed(lb_endpoint, &locality, *priority, &at.index(j), problems));
+            endpoints.extend(endpoint(lb_endpoint, &locality, *priority, &at.index(j), problems));
         }
     }
     endpoints
 }
 
-fn placed(
+fn endpoint(
     lb_endpoint: &config::LbEndpoint,
     locality: &Locality,
     priority: u32,
     at: &Path,
     problems: &mut Problems,
-) -> Option<Placed> {
+) -> Option<AddressedEndpoint> {
     let config::LbEndpoint { endpoint, health_status, load_balancing_weight } = lb_endpoint;
     let Some(config::Endpoint { address: Some(address), hostname }) = endpoint else {
         problems.missing(at, "an endpoint needs an address");
@@ -226,7 +226,7 @@ fn placed(
         problems.not_implemented(&at.field("pipe"), "a unix socket (pipe)");
         return None;
     }
-    // Whether an IPv6 socket takes IPv4 as well matters for listening only.
+    // Whether an IPv6 socket accepts IPv4 matters for listening only.
     let Some(config::SocketAddress {
         protocol,
         address,
@@ -240,7 +240,7 @@ fn placed(
     };
     let at = at.field("socket_address");
     if *protocol == config::Protocol::Udp {
-        problems.error(&at.field("protocol"), "hosts are reached over TCP");
+        problems.error(&at.field("protocol"), "must be TCP: UDP hosts are not supported");
     }
     let port = port_value.and_then(|port| u16::try_from(port).ok());
     if port.is_none() {
@@ -261,28 +261,32 @@ fn placed(
         },
     };
     let (address, resolver_name) = (address.clone(), resolver_name.clone());
-    // An address is checked also where its port is missing.
-    Some(Placed { endpoint, address, port: port.unwrap_or(0), resolver_name, at })
+    // The address is checked even if the port is missing.
+    Some(AddressedEndpoint { endpoint, address, port: port.unwrap_or(0), resolver_name, at })
 }
 
-fn static_address(placed: &Placed, problems: &mut Problems) -> Option<SocketAddr> {
+fn static_address(endpoint: &AddressedEndpoint, problems: &mut Problems) -> Option<SocketAddr> {
     const HELP: &str = "Consider setting resolver_name or setting cluster type to 'STRICT_DNS' \
                         or 'LOGICAL_DNS'";
-    let Placed { address, resolver_name, at, .. } = placed;
+    let AddressedEndpoint { address, resolver_name, at, .. } = endpoint;
     if !resolver_name.is_empty() {
         let at = at.field("resolver_name");
         problems.error(&at, format!("Unknown address resolver: {resolver_name}. {HELP}"));
         return None;
     }
     if let Ok(ip) = address.parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, placed.port));
+        return Some(SocketAddr::new(ip, endpoint.port));
     }
     problems.error(&at.field("address"), format!("malformed IP address: {address}. {HELP}"));
     None
 }
 
-fn dns_target(placed: Placed, semantics: Semantics, problems: &mut Problems) -> Option<Target> {
-    let Placed { mut endpoint, address, port, resolver_name, at } = placed;
+fn dns_target(
+    endpoint: AddressedEndpoint,
+    semantics: Semantics,
+    problems: &mut Problems,
+) -> Option<Target> {
+    let AddressedEndpoint { mut endpoint, address, port, resolver_name, at } = endpoint;
     if !resolver_name.is_empty() {
         let kind = name_of(semantics);
         let message = format!("{kind} clusters must NOT have a custom resolver name set");
@@ -312,7 +316,7 @@ fn check_logical(
         ),
     }
     if fields.lookup_family == Some(LookupFamily::All) {
-        // Envoy races the connections to all addresses; one of them alone would be something else.
+        // Envoy races connections to all addresses, which is not implemented.
         let at = dns_at.field("dns_lookup_family");
         problems.not_implemented(&at, "ALL for LOGICAL_DNS");
     }
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_through_cluster_follows_its_name() {
+    fn a_dns_cluster_looks_up_its_endpoints_name() {
         let cluster = good(json!({
             "name": "httpbin_service",
             "connect_timeout": {"secs": 5, "nanos": 0},
@@ -377,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_static_cluster_wants_addresses() {
+    fn a_static_cluster_needs_addresses() {
         let cluster = good(json!({"name": "a", "load_assignment": assignment(&["::1"])}));
         let Discovery::Static(hosts) = &cluster.discovery else { panic!("not static") };
         assert_eq!(hosts.hosts()[0].address.to_string(), "[::1]:8000");
@@ -392,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logical_cluster_wants_one_endpoint() {
+    fn a_logical_cluster_needs_one_endpoint() {
         let two = assignment(&["a", "b"]);
         assert_eq!(
             problem(json!({"name": "a", "type": "LOGICAL_DNS", "load_assignment": two})),
@@ -406,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_way_to_say_dns_means_the_same() {
+    fn the_dns_cluster_extension_means_the_same() {
         let dns = |options: Value| {
             good(json!({
                 "name": "a",
@@ -427,15 +431,15 @@ mod tests {
     }
 
     #[test]
-    fn dns_fields_of_a_cluster_without_dns_are_pointed_out() {
+    fn dns_fields_of_a_cluster_without_dns_are_a_warning() {
         assert_eq!(
             problem(json!({"name": "a", "respect_dns_ttl": true})),
-            "clusters[0]: the dns_* fields have no effect: this type of cluster does not read them"
+            "clusters[0]: the dns_* fields have no effect: this cluster type does not use them"
         );
     }
 
     #[test]
-    fn all_families_need_hosts_of_their_own() {
+    fn the_family_all_needs_strict_dns() {
         let cluster = |kind| {
             json!({"name": "a", "type": kind, "dns_lookup_family": "ALL",
                 "load_assignment": assignment(&["b"])})
@@ -448,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_back_off_that_shrinks_is_an_error() {
+    fn a_maximum_interval_below_the_base_is_an_error() {
         let rate = json!({"base_interval": {"secs": 5, "nanos": 0},
             "max_interval": {"secs": 1, "nanos": 0}});
         assert_eq!(
