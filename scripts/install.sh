@@ -5,16 +5,16 @@
 #
 #   scripts/install.sh                        build this checkout, and install it
 #   scripts/install.sh --binary FILE          install FILE instead of building
-# scripts/install.sh --uninstall            remove it; configuration, logs and user are kept
-# scripts/install.sh --uninstall --purge    remove them too
+#   scripts/install.sh --uninstall            remove it; configuration, logs and user are kept
+#   scripts/install.sh --uninstall --purge    remove them too
 #
-# --sha256 HEX     the checksum of FILE; by default read from FILE.sha256
-# --prefix DIR     where to put the program, man page and completions (default: /usr/local)
-# --root DIR       install into DIR as if it were /, for a package or an image: does not touch the
-# running system, and does not need root
-# --with-sysctl    also install and apply kernel settings for many connections
-# --no-start       do not enable, start or restart the service
-# --dry-run        print what would be done, without doing it
+#   --sha256 HEX     the checksum of FILE; by default read from FILE.sha256
+#   --prefix DIR     where to put the program, man page and completions (default: /usr/local)
+#   --root DIR       install into DIR as if it were /, for a package or an image: does not
+#                    touch the running system, and does not need root
+#   --with-sysctl    also install and apply kernel settings for many connections
+#   --no-start       do not enable, start or restart the service
+#   --dry-run        print what would be done, without doing it
 #
 # Installing uses sudo if needed; the build runs without it.
 # `scripts/install.sh --binary "$(scripts/release)"` installs a profile-guided build, which takes

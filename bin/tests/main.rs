@@ -17,11 +17,14 @@ mod configuration;
 mod connection_balance;
 #[cfg(test)]
 mod connection_limits;
+#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod descriptors;
+#[cfg(test)]
+mod disconnects;
 #[cfg(test)]
 mod draining;
 #[cfg(test)]
@@ -34,8 +37,6 @@ mod fairness;
 mod half_close;
 #[cfg(test)]
 mod installing;
-#[cfg(test)]
-mod leaving;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]

@@ -36,8 +36,6 @@ macro_rules! folders {
 folders!(
     admin,
     answers,
-    asked_of_router,
-    asked_of_strict_router,
     attempts,
     bad_requests,
     bodies,
@@ -59,6 +57,8 @@ folders!(
     refusals,
     retries,
     router,
+    router_headers,
+    router_headers_strict,
     routes,
     schemes,
     stream_info,
