@@ -2,7 +2,7 @@
 //!
 //! One file for each path; each declares its path, method and help in an [`Endpoint`] and answers from the
 //! [`Server`] trait and the stats registry. It runs on the control plane's tokio runtime and is never on the
-//! path of a request. Whoever can reach it can stop the process: bind it to loopback.
+//! path of a request. Any client that can reach it can stop the process: bind it to loopback.
 //!
 //! It keeps no state of its own, and nothing else in the engine depends on it.
 
@@ -131,8 +131,8 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
     }
 }
 
-/// A connection that was aborted before it was accepted is no reason to wait; when file descriptors
-/// have run out the next accept would fail at once, and the loop would spin.
+/// Waits after an error of accept(2): when file descriptors have run out the next accept would fail at
+/// once, and the loop would spin. After an aborted connection there is no need to wait.
 async fn wait_after(error: &io::Error) {
     if error.kind() != io::ErrorKind::ConnectionAborted {
         tracing::warn!(%error, "admin: accept failed");

@@ -1,4 +1,4 @@
-//! `/ready`: whether the server is to get traffic. Load balancers ask it.
+//! `/ready`: whether the server should receive traffic, for health checks of load balancers.
 
 use hyper::StatusCode;
 

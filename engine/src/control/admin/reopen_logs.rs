@@ -1,4 +1,4 @@
-//! `/reopen_logs`: the log file is opened anew, as on SIGUSR1.
+//! `/reopen_logs`: reopens the log file, as SIGUSR1 does.
 
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Effect, Endpoint, Order};

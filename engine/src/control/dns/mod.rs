@@ -39,7 +39,7 @@ pub(super) async fn run(
 ) {
     let resolver = Rc::new(resolver);
     let publish: Rc<Publish> = Rc::new(publish);
-    let initialized = Rc::new(TellWhenDropped(Some(initialized)));
+    let initialized = Rc::new(NotifyOnDrop(Some(initialized)));
     let mut lookups = JoinSet::new();
     let lookups_of_all = async {
         for (index, cluster) in clusters.into_iter().enumerate() {
@@ -83,7 +83,7 @@ struct Followed {
     hosts: RefCell<DnsHosts>,
     publish: Rc<Publish>,
     /// Until the first answer or failure.
-    warming: RefCell<Option<Rc<TellWhenDropped>>>,
+    warming: RefCell<Option<Rc<NotifyOnDrop>>>,
 }
 
 impl Followed {
@@ -129,13 +129,13 @@ impl Followed {
 }
 
 /// Held by each cluster that is not ready yet.
-struct TellWhenDropped(Option<oneshot::Sender<()>>);
+struct NotifyOnDrop(Option<oneshot::Sender<()>>);
 
-impl Drop for TellWhenDropped {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
-        if let Some(tell) = self.0.take() {
+        if let Some(sender) = self.0.take() {
             // The receiver is gone: nothing waits for it any more.
-            _ = tell.send(());
+            _ = sender.send(());
         }
     }
 }

@@ -36,14 +36,14 @@ pub(crate) struct Resolver {
 struct Files {
     hosts: PathBuf,
     resolv_conf: PathBuf,
-    /// What they looked like when they were read.
-    read: RefCell<[Option<Look>; 2]>,
+    /// Their stamps when they were read.
+    read: RefCell<[Option<FileStamp>; 2]>,
 }
 
-/// When a file was changed, and its length: so a change within one tick of the clock is noticed too.
-type Look = (SystemTime, u64);
+/// The modification time of a file and its length, so that a change within one clock tick is detected.
+type FileStamp = (SystemTime, u64);
 
-/// What the files say.
+/// The contents of the files.
 #[derive(Debug)]
 struct Names {
     hosts: Hosts,
@@ -51,17 +51,17 @@ struct Names {
 }
 
 impl Resolver {
-    /// As the system is configured.
+    /// Uses the configuration of the system.
     ///
     /// # Errors
-    /// The resolver could not be set up at all; a file that is missing or wrong is not an error.
+    /// When the resolver cannot be created; a missing or invalid file is not an error.
     pub(crate) fn system() -> Result<Self, NetError> {
         Self::of_files(HOSTS.into(), RESOLV_CONF.into())
     }
 
     fn of_files(hosts: PathBuf, resolv_conf: PathBuf) -> Result<Self, NetError> {
         let files = Files { hosts, resolv_conf, read: RefCell::default() };
-        files.read.replace(files.look());
+        files.read.replace(files.stamps());
         let names = files.names(None)?;
         Ok(Self::new(Some(files), names))
     }
@@ -132,15 +132,15 @@ impl Resolver {
         }
     }
 
-    /// What the files say now.
+    /// The current contents of the files.
     fn names(&self) -> Rc<Names> {
         if let Some(files) = &self.files {
-            let look = files.look();
-            if files.read.replace(look) != look {
+            let stamps = files.stamps();
+            if files.read.replace(stamps) != stamps {
                 let old = self.names.borrow().clone();
                 match files.names(Some(&old)) {
                     Ok(names) => *self.names.borrow_mut() = Rc::new(names),
-                    Err(error) => tracing::warn!("dns configuration not read again: {error}"),
+                    Err(error) => tracing::warn!("cannot reload the DNS configuration: {error}"),
                 }
             }
         }
@@ -149,15 +149,15 @@ impl Resolver {
 }
 
 impl Files {
-    fn look(&self) -> [Option<Look>; 2] {
+    fn stamps(&self) -> [Option<FileStamp>; 2] {
         [&self.hosts, &self.resolv_conf].map(|path| {
             let file = fs::metadata(path).ok()?;
             Some((file.modified().ok()?, file.len()))
         })
     }
 
-    /// Reads them. If the servers cannot be read the former ones stay; without any, one on this machine
-    /// is queried.
+    /// Reads the files. If the name servers cannot be read, the previous ones stay in use; without any,
+    /// one on this machine is queried.
     fn names(&self, old: Option<&Names>) -> Result<Names, NetError> {
         let mut hosts = Hosts::default();
         if let Ok(file) = fs::File::open(&self.hosts)

@@ -34,7 +34,7 @@ enum Reply {
 const SERVFAIL: Reply = Reply::Code(2);
 const NXDOMAIN: Reply = Reply::Code(3);
 
-/// A name server that says what it is told, until it is told something else.
+/// A name server with configurable replies.
 struct NameServer {
     address: SocketAddr,
     replies: Arc<Mutex<BTreeMap<(String, u16), Reply>>>,
@@ -45,12 +45,12 @@ impl NameServer {
     fn start() -> Self {
         let (tcp, udp, address) = Self::bind();
         let replies: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
-        let (tell, asked) = unbounded_channel();
-        let (over_udp, told) = (replies.clone(), tell.clone());
+        let (queries, asked) = unbounded_channel();
+        let (over_udp, udp_queries) = (replies.clone(), queries.clone());
         thread::spawn(move || {
             let mut packet = [0; 512];
             while let Ok((length, from)) = udp.recv_from(&mut packet) {
-                if let Some(reply) = answer(&packet[..length], &over_udp, &told, 1232) {
+                if let Some(reply) = answer(&packet[..length], &over_udp, &udp_queries, 1232) {
                     udp.send_to(&reply, from).unwrap();
                 }
             }
@@ -62,7 +62,7 @@ impl NameServer {
                 while connection.read_exact(&mut length).is_ok() {
                     let mut packet = vec![0; u16::from_be_bytes(length).into()];
                     connection.read_exact(&mut packet).unwrap();
-                    if let Some(reply) = answer(&packet, &over_tcp, &tell, usize::MAX) {
+                    if let Some(reply) = answer(&packet, &over_tcp, &queries, usize::MAX) {
                         let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
                         connection.write_all(&[&length[..], &reply].concat()).unwrap();
                     }
@@ -101,7 +101,7 @@ impl NameServer {
 fn answer(
     query: &[u8],
     replies: &Mutex<BTreeMap<(String, u16), Reply>>,
-    tell: &UnboundedSender<(String, u16)>,
+    queries: &UnboundedSender<(String, u16)>,
     length_max: usize,
 ) -> Option<Vec<u8>> {
     let mut labels = Vec::new();
@@ -116,8 +116,8 @@ fn answer(
     let name = labels.join(".");
     let replies = replies.lock().unwrap_or_else(PoisonError::into_inner);
     let reply = replies.get(&(name.clone(), kind)).cloned().unwrap_or(NXDOMAIN);
-    // A test that has ended does not ask what was asked.
-    drop(tell.send((name, kind)));
+    // A test that has ended no longer receives the queries.
+    drop(queries.send((name, kind)));
     let (code, addresses) = match reply {
         Reply::Silence => return None,
         Reply::Code(code) => (code, Vec::new()),
@@ -153,10 +153,10 @@ fn v6() -> Reply {
     Reply::Addresses(vec!["::1".parse().unwrap()])
 }
 
-// === The world ===
+// === Harness ===
 
-/// Clusters that are kept up to date, and what was published of them.
-struct World {
+/// Clusters that are resolved, and the hosts that were published.
+struct Harness {
     runtime: tokio::runtime::Runtime,
     clusters: Vec<Arc<Cluster>>,
     published: UnboundedReceiver<(usize, Vec<String>)>,
@@ -164,17 +164,17 @@ struct World {
     control: LocalSet,
 }
 
-impl World {
+impl Harness {
     fn of(clusters: Vec<Arc<Cluster>>, resolver: Resolver) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (tell, initialized) = oneshot::channel();
+        let (initialize, initialized) = oneshot::channel();
         let (sender, published) = unbounded_channel();
         let publish = move |index, hosts: Arc<HostSet>| {
             let addresses = hosts.hosts().iter().map(|host| host.address.to_string());
             sender.send((index, addresses.collect())).unwrap();
         };
         let control = LocalSet::new();
-        control.spawn_local(run(clusters.clone(), 1, resolver, publish, tell));
+        control.spawn_local(run(clusters.clone(), 1, resolver, publish, initialize));
         Self { runtime, clusters, published, initialized: Some(initialized), control }
     }
 
@@ -262,12 +262,12 @@ fn logical(names: &[&str]) -> Arc<Cluster> {
 fn every_address_becomes_a_host_and_the_change_of_an_answer_is_published() {
     let server = NameServer::start();
     server.says("a", A, v4(&[1, 2]));
-    let mut world = World::of(vec![strict(&["a"])], server.resolver());
-    assert_eq!(world.wait_for_hosts(), (0, vec!["127.0.0.1:80".into(), "127.0.0.2:80".into()]));
+    let mut harness = Harness::of(vec![strict(&["a"])], server.resolver());
+    assert_eq!(harness.wait_for_hosts(), (0, vec!["127.0.0.1:80".into(), "127.0.0.2:80".into()]));
     server.says("a", A, v4(&[2, 3]));
-    assert_eq!(world.wait_for_hosts(), (0, vec!["127.0.0.2:80".into(), "127.0.0.3:80".into()]));
-    assert_eq!(world.stats(0).membership_total.value(), 2);
-    assert_eq!(world.stats(0).membership_change.value(), 2);
+    assert_eq!(harness.wait_for_hosts(), (0, vec!["127.0.0.2:80".into(), "127.0.0.3:80".into()]));
+    assert_eq!(harness.stats(0).membership_total.value(), 2);
+    assert_eq!(harness.stats(0).membership_change.value(), 2);
 }
 
 #[test]
@@ -276,14 +276,14 @@ fn hosts_keep_serving_when_dns_fails() {
         for cluster in [strict(&["a"]), logical(&["a"])] {
             let mut server = NameServer::start();
             server.says("a", A, v4(&[1]));
-            let mut world = World::of(vec![cluster], server.resolver());
-            world.wait_for_hosts();
+            let mut harness = Harness::of(vec![cluster], server.resolver());
+            harness.wait_for_hosts();
             server.says("a", A, failure.clone());
-            world.go_on_until_asked(&mut server, 8);
-            assert!(world.nothing_was_published());
-            assert!(world.stats(0).update_failure.value() > 0);
+            harness.go_on_until_asked(&mut server, 8);
+            assert!(harness.nothing_was_published());
+            assert!(harness.stats(0).update_failure.value() > 0);
             server.says("a", A, v4(&[2]));
-            assert_eq!(world.wait_for_hosts(), (0, vec!["127.0.0.2:80".into()]));
+            assert_eq!(harness.wait_for_hosts(), (0, vec!["127.0.0.2:80".into()]));
         }
     }
 }
@@ -294,16 +294,16 @@ fn a_name_that_is_gone_takes_the_hosts_of_a_strict_cluster_and_not_of_a_logical_
         let mut server = NameServer::start();
         server.says("a", A, v4(&[1]));
         let clusters = vec![strict(&["a"]), logical(&["a"])];
-        let mut world = World::of(clusters, server.resolver());
-        world.wait_for_hosts();
-        world.wait_for_hosts();
+        let mut harness = Harness::of(clusters, server.resolver());
+        harness.wait_for_hosts();
+        harness.wait_for_hosts();
         server.says("a", A, gone);
-        assert_eq!(world.wait_for_hosts(), (0, vec![]));
-        world.go_on_until_asked(&mut server, 8);
-        assert!(world.nothing_was_published());
-        assert_eq!(world.stats(0).update_failure.value(), 0);
-        assert!(world.stats(1).update_failure.value() > 0);
-        assert_eq!(world.stats(1).membership_total.value(), 1);
+        assert_eq!(harness.wait_for_hosts(), (0, vec![]));
+        harness.go_on_until_asked(&mut server, 8);
+        assert!(harness.nothing_was_published());
+        assert_eq!(harness.stats(0).update_failure.value(), 0);
+        assert!(harness.stats(1).update_failure.value() > 0);
+        assert_eq!(harness.stats(1).membership_total.value(), 1);
     }
 }
 
@@ -316,11 +316,11 @@ fn the_shards_may_start_when_every_cluster_was_answered_or_failed_once() {
     let fixed = with_discovery(Discovery::Static(Arc::default()));
     let none = strict(&[]);
     let clusters = vec![fixed, strict(&["a"]), strict(&["broken"]), strict(&["silent", "a"]), none];
-    let mut world = World::of(clusters, server.resolver());
-    world.wait_until_initialized();
-    assert_eq!(world.wait_for_hosts(), (0, vec![]));
+    let mut harness = Harness::of(clusters, server.resolver());
+    harness.wait_until_initialized();
+    assert_eq!(harness.wait_for_hosts(), (0, vec![]));
     assert!(
-        world.clusters.iter().all(|cluster| cluster.stats.control().warming_state.value() == 0)
+        harness.clusters.iter().all(|cluster| cluster.stats.control().warming_state.value() == 0)
     );
 }
 
@@ -329,16 +329,16 @@ fn a_thousand_addresses_come_over_tcp() {
     let server = NameServer::start();
     let addresses = (0..1000u16).map(ten);
     server.says("a", A, Reply::Addresses(addresses.collect()));
-    let mut world = World::of(vec![strict(&["a"])], server.resolver());
-    assert_eq!(world.wait_for_hosts().1.len(), 1000);
+    let mut harness = Harness::of(vec![strict(&["a"])], server.resolver());
+    assert_eq!(harness.wait_for_hosts().1.len(), 1000);
 }
 
 #[test]
 fn an_address_and_localhost_need_no_name_server() {
     let mut server = NameServer::start();
     let clusters = vec![logical(&["192.0.2.7"]), strict(&["2001:db8::1"]), logical(&["localhost"])];
-    let mut world = World::of(clusters, server.resolver());
-    let mut hosts: Vec<_> = (0..3).map(|_| world.wait_for_hosts()).collect();
+    let mut harness = Harness::of(clusters, server.resolver());
+    let mut hosts: Vec<_> = (0..3).map(|_| harness.wait_for_hosts()).collect();
     hosts.sort();
     let hosts: Vec<_> = hosts.into_iter().flat_map(|(_, hosts)| hosts).collect();
     assert_eq!(hosts, ["192.0.2.7:80", "[2001:db8::1]:80", "127.0.0.1:80"]);
@@ -349,8 +349,8 @@ fn an_address_and_localhost_need_no_name_server() {
 fn the_hosts_file_comes_first() {
     let mut server = NameServer::start();
     server.says("in-hosts-file", A, v4(&[1]));
-    let mut world = World::of(vec![logical(&["in-hosts-file"])], server.resolver());
-    assert_eq!(world.wait_for_hosts(), (0, vec!["127.0.0.99:80".into()]));
+    let mut harness = Harness::of(vec![logical(&["in-hosts-file"])], server.resolver());
+    assert_eq!(harness.wait_for_hosts(), (0, vec!["127.0.0.99:80".into()]));
     assert!(server.asked.try_recv().is_err());
 }
 
@@ -359,8 +359,8 @@ fn names_may_have_underscores_and_capitals() {
     let server = NameServer::start();
     server.says("my_service.zone", A, v4(&[1]));
     let clusters = vec![logical(&["My_Service.zone"]), logical(&["in_hosts_FILE"])];
-    let mut world = World::of(clusters, server.resolver());
-    let mut hosts = [world.wait_for_hosts(), world.wait_for_hosts()];
+    let mut harness = Harness::of(clusters, server.resolver());
+    let mut hosts = [harness.wait_for_hosts(), harness.wait_for_hosts()];
     hosts.sort();
     assert_eq!(hosts, [(0, vec!["127.0.0.1:80".into()]), (1, vec!["127.0.0.99:80".into()])]);
 }
@@ -389,8 +389,8 @@ fn the_family_decides_which_addresses_count() {
         (LookupFamily::All, "torn", old),
     ] {
         let clusters = vec![cluster(Semantics::Strict, family, &[name])];
-        let mut world = World::of(clusters, server.resolver());
-        assert_eq!(world.wait_for_hosts().1, expected, "{family:?} {name}");
+        let mut harness = Harness::of(clusters, server.resolver());
+        assert_eq!(harness.wait_for_hosts().1, expected, "{family:?} {name}");
     }
 }
 
@@ -399,11 +399,11 @@ fn half_a_failure_does_not_take_the_hosts_away() {
     let mut server = NameServer::start();
     server.says("a", A, v4(&[1]));
     let clusters = vec![cluster(Semantics::Strict, LookupFamily::Auto, &["a"])];
-    let mut world = World::of(clusters, server.resolver());
-    world.wait_for_hosts();
+    let mut harness = Harness::of(clusters, server.resolver());
+    harness.wait_for_hosts();
     server.says("a", A, SERVFAIL);
-    world.go_on_until_asked(&mut server, 8);
-    assert!(world.nothing_was_published());
+    harness.go_on_until_asked(&mut server, 8);
+    assert!(harness.nothing_was_published());
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn header(out: &mut String, admin: &Admin, machine: &str, process: u32) -> std::
     writeln!(out, "</header>")
 }
 
-/// What the process was started with, by its flags: a file with its whole path, if it can be told.
+/// The configuration that the flags name: a file with its absolute path, if that can be determined.
 fn configuration(flags: &Value) -> String {
     let flag = |name: &str| flags.get(name).and_then(Value::as_str).filter(|it| !it.is_empty());
     match (flag("config_path"), flag("config_yaml")) {
@@ -200,7 +200,7 @@ fn host_row(out: &mut String, cluster: &str, shown: &str, host: &HostView) -> st
     writeln!(out)
 }
 
-/// The state of a host, and how it is shown. Without health checks nobody knows that it is healthy.
+/// The state of a host, and how it is shown. Without health checks it is not known to be healthy.
 fn host_state(host: &HostView) -> (&'static str, String) {
     match &host.failing {
         Some(failing) => {
