@@ -120,7 +120,7 @@ pub(super) fn response(bytes: &[u8], fields_max: usize, list: &mut Vec<Field>) -
         && *hundreds > b'0'
         && digits.iter().all(u8::is_ascii_digit)
         && *space == b' '
-        && rest.get(reason_len as usize..)?.starts_with(b"\r\n");
+        && matches!(rest.get(reason_len as usize..)?, [b'\r', b'\n', ..]);
     if !is_plain {
         return None;
     }
@@ -135,7 +135,7 @@ pub(super) fn response(bytes: &[u8], fields_max: usize, list: &mut Vec<Field>) -
 fn fields(bytes: &[u8], mut at: u32, fields_max: usize, list: &mut Vec<Field>) -> Option<usize> {
     let mut rest = bytes.get(at as usize..)?;
     loop {
-        if rest.starts_with(b"\r\n") {
+        if let [b'\r', b'\n', ..] = rest {
             return Some(at as usize + 2);
         }
         let colon = scan::end_of_name(rest)?;

@@ -23,21 +23,25 @@ pub struct Budget {
 
 impl Budget {
     /// Restores the full budget, when a task is resumed.
+    #[inline]
     pub fn refill(&self) {
         self.left.set(limits::TASK_BUDGET);
     }
 
     /// Whether the task should yield.
+    #[inline]
     pub fn is_spent(&self) -> bool {
         self.left.get() == 0
     }
 
     /// Whether the task has used so much that the others run before it is resumed.
+    #[inline]
     pub fn is_mostly_spent(&self) -> bool {
         self.used() > limits::TASK_BUDGET / 2
     }
 
     /// What the task has used.
+    #[inline]
     pub fn used(&self) -> u32 {
         limits::TASK_BUDGET.saturating_sub(self.left.get())
     }
@@ -49,6 +53,7 @@ impl Budget {
     }
 
     /// Charges the decoding of chunks of a body.
+    #[inline]
     pub fn charge_chunks(&self, chunks: usize) {
         self.charge(units(chunks).saturating_mul(limits::COST_OF_CHUNK));
     }
@@ -61,6 +66,7 @@ impl Budget {
     }
 
     /// Charges a wait that was over at once.
+    #[inline]
     pub fn charge_wait(&self) {
         self.charge(limits::COST_OF_WAIT);
     }

@@ -37,6 +37,7 @@ impl FuturePool {
         PooledFuture { block: ManuallyDrop::new(block), pool: self, future: PhantomData }
     }
 
+    #[inline]
     fn release(&self, block: Block) {
         let mut free = self.free.borrow_mut();
         if free.len() < limits::POOLED_BLOCKS_MAX {
@@ -56,6 +57,7 @@ pub struct PooledFuture<F> {
 impl<F: Future> Future for PooledFuture<F> {
     type Output = F::Output;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // SAFETY: the block holds an `F` from `place` to `drop`, and `self` is borrowed mutably.
         let future = unsafe { self.block.memory.cast::<F>().as_mut() };

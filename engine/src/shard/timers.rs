@@ -175,6 +175,7 @@ impl Alarm {
     }
 
     /// Ready when the deadline has passed.
+    #[inline]
     pub fn poll_expired(&self, cx: &Context<'_>) -> Poll<()> {
         let mut alarms = self.timers.alarms.borrow_mut();
         let Some(slot) = alarms.get_mut(self.index) else { return Poll::Pending };
