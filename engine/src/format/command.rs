@@ -56,7 +56,7 @@ pub(super) enum Command {
     VirtualClusterName,
 }
 
-/// The side whose address it is.
+/// The side of an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Peer {
     DownstreamDirectRemote,
@@ -75,7 +75,7 @@ pub(super) enum AddressPart {
     Port,
 }
 
-/// Between which two points of the request.
+/// The two points in time of a duration.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Span {
     Request,
@@ -84,14 +84,14 @@ pub(super) enum Span {
     Total,
 }
 
-/// Which header, and which other one if it is absent; lower case.
+/// A header, and another one to use if it is absent; lower case.
 #[derive(Clone, Debug)]
 pub(super) struct HeaderLookup {
     name: Box<[u8]>,
     alternative: Option<Box<[u8]>>,
 }
 
-/// Which path.
+/// Which path to show.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PathSource {
     Original,
@@ -107,7 +107,7 @@ pub(super) enum GrpcStatusForm {
     Snake,
 }
 
-/// What a command may be given.
+/// The parameters that a command accepts.
 enum Takes {
     Nothing,
     OptionalParameters,
@@ -223,7 +223,7 @@ impl Command {
             Self::ResponseFlags { long } => {
                 let flags = stream.response_flags();
                 flags.write(if *long { Flag::long } else { Flag::short }, out);
-                // A request without flags has a value, and this is it, in headers too.
+                // The value of a request without flags, also in headers.
                 if flags.is_empty() {
                     out.push(b'-');
                 }
@@ -453,7 +453,7 @@ impl PathSource {
 }
 
 impl GrpcStatusForm {
-    /// Envoy: of gRPC requests only. In the headers of the response only: trailers are not kept.
+    /// Envoy: for gRPC requests only. Only from the headers of the response: trailers are not kept.
     fn write(self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
         inputs.request.filter(|request| request.is_grpc())?;
         let status = inputs.response?.fields.get(FieldName::GrpcStatus)?;
@@ -470,7 +470,7 @@ impl GrpcStatusForm {
     }
 }
 
-/// What a command may be given, and whether a length too.
+/// The parameters that a command accepts, and whether it accepts a length.
 fn accepted(name: &str) -> (Takes, bool) {
     match name {
         "REQ" | "REQUEST_HEADER" | "RESP" | "RESPONSE_HEADER" | "QUERY_PARAM" | "ENVIRONMENT" => {
@@ -485,7 +485,7 @@ fn accepted(name: &str) -> (Takes, bool) {
 }
 
 fn path(parameters: &str) -> Result<Command, String> {
-    // Envoy: what else there is does not count.
+    // Envoy: the rest is ignored.
     let mut options = parameters.split(':');
     let query = match options.next().unwrap_or_default() {
         "" | "WQ" => true,
@@ -523,7 +523,7 @@ fn query_param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// The hostname of the endpoint, or its address where it has none.
+/// The endpoint's hostname, or its address if it has none.
 fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
     let address = inputs.stream.upstream_host();
     let name = inputs.stream.upstream_host_name().filter(|name| !name.is_empty());
@@ -545,17 +545,17 @@ pub(crate) fn host_name_of_machine() -> Box<[u8]> {
     name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
 }
 
-/// RFC 9110 §5.5: anything else would end the header, or be refused by the recipient.
+/// RFC 9110 §5.5: anything else would end the header, or be rejected by the recipient.
 const fn stands_in_a_header(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
 
-/// What may be in a query unescaped, as in Envoy.
+/// The characters that are not escaped in a query, as in Envoy.
 fn stands_in_a_query(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"\"<>\\^{|}".contains(&byte)
 }
 
-/// Decodes what stands for bytes that are `wanted`.
+/// Decodes the escapes of bytes that are `wanted`.
 fn percent_decode(text: &[u8], wanted: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
     let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut rest = text;

@@ -14,10 +14,10 @@ pub struct JsonFormatter {
 
 #[derive(Clone, Debug)]
 enum Node {
-    /// Keys in order, each as it is written, with its colon.
+    /// In order; each key is encoded, with its colon.
     Object(Vec<(Vec<u8>, Self)>),
     List(Vec<Self>),
-    /// Written as it stands.
+    /// Written as it is.
     Constant(Vec<u8>),
     Format(Formatter),
 }
@@ -26,7 +26,7 @@ impl JsonFormatter {
     /// Compiles a format; strings in it may have commands.
     ///
     /// # Errors
-    /// What is wrong with a string, in Envoy's words.
+    /// What is wrong with a string, with Envoy's message.
     pub fn new(format: &Value, omit_empty: bool) -> Result<Self, String> {
         Ok(Self { root: Node::new(format)?, omit_empty })
     }
@@ -134,8 +134,8 @@ impl Node {
     }
 }
 
-/// A number as Envoy writes it into JSON: `1e+05` is shorter than `100000`, and of two forms that are
-/// as long the plain one counts.
+/// A number as Envoy writes it into JSON: `1e+05` is shorter than `100000`, and of two forms of
+/// the same length the plain one is used.
 pub(crate) fn shortest(number: f64) -> String {
     let plain = number.to_string();
     let scientific = format!("{number:e}");
@@ -146,7 +146,7 @@ pub(crate) fn shortest(number: f64) -> String {
     scientific.filter(|text| text.len() < plain.len()).unwrap_or(plain)
 }
 
-/// Writes a JSON string. In what is no UTF-8 each byte counts as a character, as in Envoy.
+/// Writes a JSON string. If it is not valid UTF-8, each byte is a character, as in Envoy.
 fn write_string(text: &[u8], out: &mut Vec<u8>) {
     // Serialising a string into memory cannot fail.
     let _infallible = match std::str::from_utf8(text) {

@@ -139,7 +139,7 @@ pub trait StreamInfo {
     fn virtual_cluster_name(&self) -> Option<&str> {
         None
     }
-    /// The client, as far as trusted headers tell.
+    /// The address of the client, also as given by trusted headers.
     fn downstream_remote_address(&self) -> Option<SocketAddr> {
         None
     }
@@ -172,7 +172,7 @@ impl Formatter {
     /// Compiles a format.
     ///
     /// # Errors
-    /// What is wrong with it, in Envoy's words.
+    /// What is wrong with it, with Envoy's message.
     pub fn new(format: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut text = Vec::new();
@@ -234,7 +234,7 @@ impl Formatter {
         }
     }
 
-    /// Whether there is a value, where a value is all of the format; `out` is only borrowed.
+    /// Whether there is a value, for a format that is a single command; `out` is scratch space.
     fn has_value(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let found = self.command().is_none_or(|command| command.write(inputs, out));
@@ -251,7 +251,7 @@ struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Reads the token that `text` begins with; gives also what is behind it.
+    /// Splits `text` after the command that it begins with.
     fn read(text: &'a str) -> Option<(Self, &'a str)> {
         let text = text.strip_prefix('%')?;
         let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
@@ -278,7 +278,7 @@ fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
 
 fn write_display(value: &impl std::fmt::Display, out: &mut Vec<u8>) {
     use std::io::Write as _;
-    // A Vec takes all that is written.
+    // Writing to a Vec does not fail.
     let _infallible = write!(out, "{value}");
 }
 

@@ -1,4 +1,4 @@
-//! Names that commands show or go by.
+//! Names that commands show, and names of commands.
 
 /// By number, in both spellings.
 pub(super) const GRPC_STATUSES: [(&str, &str); 17] = [

@@ -1,4 +1,4 @@
-//! What formats are accepted and what they show, as the real Envoy 1.40.0 does.
+//! Which formats are accepted and what they show, as in Envoy 1.40.0.
 
 use super::*;
 use crate::flags::Flag;
@@ -118,7 +118,7 @@ fn commands_show_their_values() {
 }
 
 #[test]
-fn a_query_parameter_ends_no_header() {
+fn a_query_parameter_cannot_end_a_header() {
     let request = request("/?a=%0d%0Ax:%20y%00%09%7f", &[]);
     let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
     let mut out = Vec::new();
@@ -127,7 +127,7 @@ fn a_query_parameter_ends_no_header() {
 }
 
 #[test]
-fn what_has_no_value_is_a_dash_in_logs_and_nothing_in_headers() {
+fn a_missing_value_is_a_dash_in_logs_and_empty_in_headers() {
     let format = "%REQ(x-none)%|%UPSTREAM_HOST%|%ROUTE_NAME%|%QUERY_PARAM(z)%|%DURATION%";
     assert_eq!(shown(format, &Nothing, Unset::Dash), "-|-|-|-|-");
     assert_eq!(shown(format, &Nothing, Unset::Empty), "||||");
@@ -136,7 +136,7 @@ fn what_has_no_value_is_a_dash_in_logs_and_nothing_in_headers() {
 }
 
 #[test]
-fn what_envoy_refuses_is_refused_in_its_words() {
+fn what_envoy_rejects_is_rejected_with_its_message() {
     let at = |format: &str, position: usize| {
         format!(
             "Incorrect configuration: {format}. Couldn't find valid command at position {position}"
@@ -178,7 +178,7 @@ fn what_envoy_refuses_is_refused_in_its_words() {
 }
 
 #[test]
-fn what_envoy_has_and_we_do_not_is_called_that() {
+fn unsupported_commands_are_reported_as_such() {
     for (format, name) in
         [("%TRACE_ID%", "TRACE_ID"), ("%PER_REQUEST_STATE(x)%", "PER_REQUEST_STATE")]
     {
@@ -197,7 +197,7 @@ fn json(format: &serde_json::Value, omit_empty: bool, stream: &dyn StreamInfo) -
     String::from_utf8(out).unwrap()
 }
 
-/// Recorded from the real Envoy 1.40.0.
+/// Recorded from Envoy 1.40.0.
 #[test]
 fn json_has_sorted_keys_and_typed_values() {
     let format = serde_json::json!({
@@ -217,7 +217,7 @@ fn json_has_sorted_keys_and_typed_values() {
 }
 
 #[test]
-fn json_leaves_out_what_is_empty_where_that_is_asked_for() {
+fn json_omits_empty_values_if_configured() {
     let format = serde_json::json!({
         "none": "%REQ(x-none)%", "mix": "a %REQ(x-none)% b", "there": "%REQ(x-a)%", "nul": null,
         "nest": {"n": "%REQ(x-none)%"}, "list": ["%REQ(x-none)%", "x", null], "empty": "", "o3": {},
@@ -235,7 +235,7 @@ fn json_leaves_out_what_is_empty_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_is_no_utf_8_is_shown_byte_by_byte() {
+fn invalid_utf_8_is_shown_byte_by_byte() {
     let mut request = request("/", &[]);
     request.fields.append_other(b"x-bin", b"a\xff\xc3\"\\");
     let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };

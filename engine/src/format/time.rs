@@ -17,7 +17,7 @@ impl TimeFormat {
     /// `format` is for Envoy's `strftime`; empty is the default.
     ///
     /// # Errors
-    /// It has a line end, in Envoy's words.
+    /// It contains a line end; with Envoy's message.
     pub(super) fn new(format: &str) -> Result<Self, String> {
         if format.split('%').skip(1).any(is_line_end) {
             return Err("Invalid header configuration. Format string contains newline.".to_owned());
@@ -36,14 +36,14 @@ impl TimeFormat {
     }
 }
 
-/// Whether that is a line end, behind a percent sign. Envoy does not ask what stands before the sign.
+/// Whether this is a line end, after a percent sign. Envoy ignores what precedes the sign.
 fn is_line_end(specifier: &str) -> bool {
     let (_, rest) = leading(specifier, usize::MAX, |c| FLAGS.contains(c));
     let (_, rest) = leading(rest, usize::MAX, |c| matches!(c, '1'..='9'));
     rest.strip_prefix(['E', 'O']).unwrap_or(rest).starts_with('n')
 }
 
-/// Envoy puts the digits of `%f`, which are nine, and of `%3f` in their places first.
+/// Envoy first replaces `%f`, by nine digits, and `%3f`.
 fn translated(format: &str) -> String {
     let mut translated = String::with_capacity(format.len());
     let mut rest = format;
@@ -67,7 +67,7 @@ fn split_at_fraction(format: &str) -> Option<(&str, &str, &str)> {
     })
 }
 
-/// The rest is Abseil's, which leaves to the C library what it does not know.
+/// Abseil formats the rest, and leaves to the C library what it does not support.
 fn translate(format: &str, out: &mut String) {
     let mut rest = format;
     while let Some((before, behind)) = rest.split_once('%') {
@@ -79,7 +79,7 @@ fn translate(format: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// What the specifier behind a percent sign means, and what is behind it; nothing, if it is none.
+/// The specifier after a percent sign, and the text after it; none if it is not a specifier.
 fn specifier(text: &str) -> Option<(String, &str)> {
     for (known, meaning) in OF_ABSEIL {
         if let Some(behind) = text.strip_prefix(known) {
@@ -108,7 +108,7 @@ fn specifier(text: &str) -> Option<(String, &str)> {
     Some((meaning, rest.get(1..)?))
 }
 
-/// `%E3S` and `%E3f`: seconds with so many digits of the fraction, and these alone.
+/// `%E3S` and `%E3f`: seconds with this many digits of the fraction, and the fraction alone.
 fn with_precision(text: &str) -> Option<(String, &str)> {
     let (digits, rest) = leading(text, usize::MAX, |c| c.is_ascii_digit());
     let digits: usize = digits.parse().ok().filter(|digits| *digits <= PRECISION_MAX)?;
@@ -125,7 +125,7 @@ fn with_precision(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// At most so many characters of that kind at the start, and what is behind them.
+/// Up to this many characters of that kind at the start, and the text after them.
 fn leading(text: &str, most: usize, kind: impl Fn(char) -> bool) -> (&str, &str) {
     let mut chars = text.char_indices().enumerate();
     let end = chars.find(|(count, (_, c))| *count >= most || !kind(*c));
@@ -145,7 +145,7 @@ const OF_ABSEIL: [(&str, &str); 9] = [
     (":::z", "%:::z"),
 ];
 
-/// What glibc knows, and what of it with `E` and `O`.
+/// The specifiers of glibc, and those that it accepts with `E` and `O`.
 const KNOWN: &str = "aAbBcCdDeFgGhHIjklmMpPrRsStTuUVwWxXyYzZ%";
 const WITH_E: &str = "cCpPrRstuxXyYZ%";
 const WITH_O: &str = "bBCdeghGHIjklmMpPrRsStTuUVwWyzZ%";
@@ -155,6 +155,6 @@ const FLAGS: &str = "-_0^#";
 /// The widest field.
 const WIDTH_DIGITS_MAX: usize = 2;
 
-/// What Abseil takes for a precision, and how many digits it shows at most.
+/// The largest precision that Abseil accepts, and the most digits that it shows.
 const PRECISION_MAX: usize = 1024;
 const DIGITS_MAX: usize = 18;

@@ -36,7 +36,7 @@ impl CodeStats {
         let mut next = self.first.get();
         while let Some(slots) = next {
             for slot in &slots.slots {
-                // Acquire: whoever sees the code sees its count.
+                // Acquire: a thread that sees the code also sees its count.
                 let status = slot.status.load(Acquire);
                 if status != FREE {
                     visit(status, slot.count.value());

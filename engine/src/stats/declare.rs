@@ -120,7 +120,7 @@ macro_rules! stats {
 
 pub(crate) use stats;
 
-/// A struct that [`stats!`] made.
+/// A struct declared by [`stats!`].
 pub trait StatSet: Default + Send + Sync + Sized + 'static {
     /// What it counts, in the order of the declaration.
     const STATS: &'static [Declared<Self>];
@@ -158,11 +158,11 @@ pub enum Kind {
     LateConstantCounter,
     /// As `Histogram`; the name appears with the first value.
     LateHistogram,
-    /// The largest of the shards: a state that each shard finds out for itself.
+    /// The largest of the shards, for a state that each shard detects by itself.
     PeakGauge,
-    /// The sum, and each shard's own part under `worker_N.`.
+    /// The sum, and each shard's value under `worker_N.`.
     WorkerCounter,
-    /// The sum, and each shard's own part under `worker_N.`.
+    /// The sum, and each shard's value under `worker_N.`.
     WorkerGauge,
 }
 

@@ -122,7 +122,7 @@ impl Bin {
         self.lower
     }
 
-    /// How wide it is. `1` is the bin from 1.0 to 1.1: Envoy's bins know no integers.
+    /// Its width. `1` is the bin from 1.0 to 1.1: Envoy's bins are not made for integers.
     pub(super) fn width(self) -> f64 {
         match self.place() {
             (0, 0) => 0.0,
@@ -147,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_is_found_in_the_bin_that_holds_it(
+        fn every_value_is_in_its_bin(
             values in prop::collection::vec(prop_oneof![0..200u64, 0..70_000u64, any::<u64>()], 0..300),
         ) {
             let histogram = Histogram::default();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_costs_a_pointer_until_it_is_used_and_a_decade_at_a_time_then() {
+    fn a_histogram_is_a_pointer_until_it_is_used_and_then_grows_by_decades() {
         assert_eq!(size_of::<Histogram>(), 16);
         assert_eq!(size_of::<Buckets>(), 224);
         assert_eq!(size_of::<[Counter; 90]>(), 720);

@@ -2,7 +2,7 @@
 //!
 //! Scopes whose prefixes begin alike (`cluster.a.`, `cluster.a.circuit_breakers.high.`) are sorted together;
 //! groups follow each other in the order of their prefixes. So only one cluster's lines are ever in memory,
-//! and the whole is in order nevertheless: no name of one group sorts between two of another.
+//! and the whole output is sorted: no name of one group sorts between two of another.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl<F: Format> Listing<F> {
         }
     }
 
-    /// Writes the next group, or what separates numbers from histograms.
+    /// Writes the next group, or the separator between numbers and histograms.
     fn step(&mut self, out: &mut String) {
         self.phase = match self.phase {
             Phase::Begin => {
@@ -140,7 +140,7 @@ impl<F: Format> Iterator for Listing<F> {
 /// A piece is sent when it is this long.
 pub(super) const PIECE_BYTES: usize = 16 * 1024;
 
-/// Where the group ends that begins with this scope; nothing behind the last scope.
+/// Where the group that begins with this scope ends; none after the last scope.
 fn group_end(scopes: &[Arc<dyn Listed>], from: usize) -> Option<usize> {
     let first = scopes.get(from)?.prefix();
     let same = scopes.iter().skip(from).take_while(|scope| scope.prefix().starts_with(first));
@@ -157,7 +157,7 @@ fn each_reading(
     }
 }
 
-/// The names of one group, in one buffer that is used again for the next.
+/// The names of one group, in a buffer that is reused for the next.
 #[derive(Debug, Default)]
 struct Group {
     names: String,

@@ -1,14 +1,14 @@
-//! Stats: what a component counts, and how it is shown.
+//! Stats: counting and output.
 //!
-//! A component declares a struct with [`stats!`](declare) and asks the [`Registry`] for a [`Scope`] of it
+//! A component declares a struct with [`stats!`](declare) and gets a [`Scope`] of it from the [`Registry`]
 //! under a prefix. A scope has one block of counters for each shard and one for the control plane; a block
 //! is written by its own thread only, with a relaxed load and store, and read by any thread at any time.
 //! What is shown is the sum over the blocks.
 //!
 //! Invariant: one writer for each block. Names are Envoy's, to the letter.
 //!
-//! It keeps no label maps and builds no names while requests run: the control plane computes names, tags
-//! and quantiles when they are asked for.
+//! It has no label maps and builds no names on the request path: the control plane computes names, tags
+//! and quantiles on demand.
 //!
 //! Memory, measured with ten thousand clusters on sixteen shards: 2.7 KB for a cluster that gets no requests,
 //! with its circuit breakers (a block is made when its thread first writes to it); 1 KB more for each shard

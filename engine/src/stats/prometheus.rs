@@ -58,7 +58,7 @@ struct Member {
     stats: Vec<(usize, Shape)>,
 }
 
-/// Where in a family the next line comes from.
+/// The position of the next line in a family.
 struct Cursor {
     family: Family,
     /// Whether the `# TYPE` line is written: only a family that has a line gets one.
@@ -142,7 +142,7 @@ impl Iterator for Exposition {
 }
 
 impl Cursor {
-    /// Writes the lines of one more scope. False behind the last.
+    /// Writes the lines of the next scope. False after the last.
     fn step(
         &mut self,
         classes: &[Class],

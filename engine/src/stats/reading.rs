@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::stats::Kind;
 use crate::stats::summary::{Merge, Summary};
 
-/// A scope, whatever set of stats it has. For the control plane.
+/// A scope with any set of stats. For the control plane.
 pub(super) trait Listed: fmt::Debug + Send + Sync {
     /// The prefix of every name.
     fn prefix(&self) -> &str;
@@ -15,19 +15,19 @@ pub(super) trait Listed: fmt::Debug + Send + Sync {
     /// Which set of stats it has.
     fn set(&self) -> TypeId;
 
-    /// Name and kind of one of its declared stats; none behind the last.
+    /// Name and kind of one of its declared stats; none after the last.
     fn declared(&self, index: usize) -> Option<(&'static str, Kind)>;
 
     /// The present names and values of one declared stat: none, one, or several (codes, workers).
     fn read(&self, index: usize, visit: &mut dyn FnMut(&Reading<'_>));
 
-    /// Counters show zero from here on. Nothing is written to the blocks: they belong to the shards.
+    /// Resets all counters to zero. Nothing is written to the blocks: they belong to the shards.
     fn reset_counters(&self);
 
     /// Ends the interval of every histogram.
     fn flush(&self, merge: &mut Merge);
 
-    /// For the registry, which knows the type.
+    /// For the registry, which downcasts it.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Reading<'a> {
     pub(super) used: bool,
 }
 
-/// A name behind the prefix of its scope.
+/// A name after the prefix of its scope.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Name<'a> {
     /// `external.upstream_rq_2xx`

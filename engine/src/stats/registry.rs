@@ -10,7 +10,7 @@ use crate::stats::{Scope, StatSet};
 
 /// Every scope of the process, by prefix. Used by the control plane only.
 ///
-/// It does not keep scopes alive: when the last component that writes to a scope is gone, so are its lines.
+/// It does not keep scopes alive: when the last component that uses a scope is dropped, its lines disappear.
 #[derive(Debug)]
 pub struct Registry {
     shards: usize,
@@ -28,8 +28,8 @@ impl Registry {
         self.shards
     }
 
-    /// The stats `S` under the prefix (with its final dot). The same prefix gives the same scope as long
-    /// as anything holds it, so counters survive a reload.
+    /// The stats `S` under the prefix (with its final dot). The same prefix returns the same scope as
+    /// long as it is in use, so counters survive a reload.
     ///
     /// A `:` in the prefix (an address, a scheme) becomes `_`, as in Envoy.
     pub fn scope<S: StatSet>(&self, prefix: &str) -> Arc<Scope<S>> {
@@ -47,7 +47,7 @@ impl Registry {
         scope
     }
 
-    /// Counters show zero from here on.
+    /// Resets all counters to zero.
     pub fn reset_counters(&self) {
         self.listed().iter().for_each(|scope| scope.reset_counters());
     }

@@ -24,7 +24,7 @@ pub struct Scope<S> {
 }
 
 impl<S: StatSet> Scope<S> {
-    /// A scope that no registry knows: it is not in `/stats`. For hosts, which `/clusters` shows.
+    /// A scope that is not in the registry, nor in `/stats`. For hosts, which `/clusters` shows.
     pub fn unlisted(shards: usize) -> Self {
         Self::new("", shards)
     }
@@ -62,12 +62,12 @@ impl<S: StatSet> Scope<S> {
         self.blocks().map(|block| field(block).signed()).sum::<i64>().try_into().unwrap_or(0)
     }
 
-    /// Whether a block ever held anything, for any thread.
+    /// Whether a block was ever written, for any thread.
     pub fn is_gauge_used(&self, field: impl Fn(&S) -> &Gauge) -> bool {
         self.blocks().any(|block| field(block).is_used())
     }
 
-    /// What one shard holds, for any thread.
+    /// The value of one shard, for any thread.
     pub fn shard_gauge(&self, shard: usize, field: impl Fn(&S) -> &Gauge) -> u64 {
         self.shards.get(shard).and_then(Lazy::made).map_or(0, |block| field(block).value())
     }
@@ -77,7 +77,7 @@ impl<S: StatSet> Scope<S> {
         self.blocks().map(of).max()
     }
 
-    /// What stands before the names: `cluster.httpbin.`.
+    /// The prefix of the names: `cluster.httpbin.`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -96,7 +96,7 @@ impl<S: StatSet> Scope<S> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every counter behind one declared stat, as it was counted, with its part of the name.
+    /// Every counter of one declared stat, without resets, with its part of the name.
     fn each_count(&self, declared: &Declared<S>, mut visit: impl FnMut(u32, u64)) {
         match declared.kind {
             Kind::Counter => visit(WHOLE, self.stats(declared).map(counted).sum()),
@@ -280,7 +280,7 @@ fn gauge_of(stat: Stat<'_>) -> Option<&Gauge> {
 /// The sum over the shards; a worker's part is its number + 1, a code's part the code.
 const WHOLE: u32 = 0;
 
-/// What the control plane remembers of a scope.
+/// What the control plane keeps for a scope.
 #[derive(Debug, Default)]
 struct Kept {
     /// What counters had when they were reset, by declared stat and part.
@@ -298,7 +298,7 @@ impl Kept {
     }
 }
 
-/// A block, once somebody wrote to it.
+/// A block, allocated at the first write.
 struct Lazy<S>(OnceLock<Box<Block<S>>>);
 
 impl<S: Default> Lazy<S> {

@@ -1,4 +1,4 @@
-//! Which stats somebody wants to see.
+//! Which stats to show.
 
 use std::str::FromStr;
 
@@ -6,14 +6,14 @@ use regex::bytes::Regex;
 
 use crate::stats::reading::{Reading, Value};
 
-/// Which stats somebody wants to see. The default is all.
+/// Which stats to show. The default is all.
 #[derive(Clone, Debug, Default)]
 pub struct Select {
     /// Only what was written since the process started.
     pub used_only: bool,
-    /// Only names in which it is found.
+    /// Only names that match the filter.
     pub filter: Option<Regex>,
-    /// Only names in which the filter is not found.
+    /// Only names that do not match the filter.
     pub invert_filter: bool,
     /// Only this type.
     pub stat_type: StatType,

@@ -13,16 +13,15 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Begins a new interval: what the shards counted up to now, less what was known before, is the one
-    /// that ended.
+    /// Begins a new interval. The one that ended has what the shards have counted since the last flush.
     pub(super) fn flush(&mut self, now: &Merge) {
         let now = now.values();
-        self.interval = now.less(&self.cumulative);
+        self.interval = now.since(&self.cumulative);
         self.cumulative = now;
     }
 }
 
-/// Where the values of all shards come together, one histogram after the other.
+/// Merges the values of all shards, one histogram after the other.
 ///
 /// The buckets of `hdrhistogram` at two digits are finer than ours everywhere (1/128 of the value against
 /// 1/99), so a bin recorded at its lower bound comes back as the same bin.
@@ -30,7 +29,7 @@ impl Summary {
 pub(super) struct Merge(hdrhistogram::Histogram<u64>);
 
 impl Merge {
-    /// Empty, for any value that a bin has. None only if that were no range for a histogram, and it is.
+    /// Empty, for the values of all bins. None only if their range were invalid, which it is not.
     pub(super) fn new() -> Option<Self> {
         hdrhistogram::Histogram::new_with_bounds(1, u32::MAX.into(), SIGNIFICANT_DIGITS)
             .ok()
@@ -59,8 +58,8 @@ impl Merge {
 pub(super) struct Values(Box<[(Bin, u64)]>);
 
 impl Values {
-    /// What came since.
-    fn less(&self, before: &Self) -> Self {
+    /// The values since `before`.
+    fn since(&self, before: &Self) -> Self {
         let since = self.bins().filter_map(|(bin, count)| {
             let at = before.0.binary_search_by_key(&bin, |(bin, _)| *bin);
             let known = at.ok().and_then(|at| before.0.get(at)).map_or(0, |(_, count)| *count);
@@ -79,7 +78,7 @@ impl Values {
         self.bins().map(|(_, count)| count).sum()
     }
 
-    /// Whether there is none.
+    /// Whether there are no values.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -110,14 +109,14 @@ impl Values {
             .map(|value| value.unwrap_or(f64::NAN))
     }
 
-    /// The sum, each value taken for the harmonic mean of its bin's ends.
+    /// The sum, where each value counts as the harmonic mean of its bin's ends.
     #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not happen")]
     pub(super) fn sum(&self) -> f64 {
         let middle = |bin: Bin| {
             let (left, right) = (f64::from(bin.lower()), f64::from(bin.lower()) + bin.width());
             if left == 0.0 { 0.0 } else { left * 2.0 * right / (left + right) }
         };
-        // `sum()` of nothing is -0.
+        // The `sum()` of no values is -0.
         self.bins().fold(0.0, |sum, (bin, count)| sum + middle(bin) * count as f64)
     }
 
@@ -227,7 +226,7 @@ mod tests {
         merge
     }
 
-    /// The distribution behind `upstream_rq_time` in a recording of Envoy 1.40.
+    /// The distribution of `upstream_rq_time` in a recording of Envoy 1.40.
     const RECORDED: [(u64, u64); 4] = [(1, 11), (2, 5), (3, 3), (5, 2)];
 
     #[test]
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_of_nothing_is_a_plain_zero() {
+    fn the_sum_without_values_is_positive_zero() {
         assert_eq!(Values::default().sum().to_string(), "0");
     }
 
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_count_what_is_at_or_below_their_bound() {
+    fn buckets_count_values_at_or_below_their_bound() {
         let values = values(&[(0, 3), (1, 1), (25, 1), (26, 2), (4_000_000, 7)]);
         assert_eq!(values.counts_below()[..7], [3, 4, 4, 4, 5, 7, 7]);
         assert_eq!(values.counts_between()[..7], [3, 1, 0, 0, 1, 2, 0]);
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_holds_what_came_since_the_flush_before() {
+    fn an_interval_has_the_values_since_the_last_flush() {
         let mut summary = Summary::default();
         let (seven, later) = (Bin::of(7), Bin::of(70_000));
         summary.flush(&merged([(seven, 2)]));

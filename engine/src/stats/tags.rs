@@ -1,8 +1,8 @@
 //! Tags: which parts of a stat's name are values, as Envoy's default `stats_tags` find them.
 //!
 //! `cluster.httpbin.upstream_rq_200` is `cluster.upstream_rq` with `envoy_response_code="200"` and
-//! `envoy_cluster_name="httpbin"`. Tokens end at dots, so of a cluster named `a.b` the tag has `a` only: as
-//! in Envoy, and dashboards count on it.
+//! `envoy_cluster_name="httpbin"`. Tokens end at dots, so the tag of a cluster named `a.b` is only `a`: as in
+//! Envoy, and dashboards depend on it.
 
 use std::borrow::Cow;
 
@@ -11,13 +11,13 @@ use crate::stats::reading::Name;
 /// A prefix without its tags.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Extracted {
-    /// With a dot at its end.
+    /// Ends with a dot.
     pub(super) name: String,
     /// `envoy_cluster_name="httpbin"`, …
     pub(super) labels: String,
 }
 
-/// Takes the tags out of a scope's prefix. Envoy's order of tags: connection manager before listener, virtual
+/// Extracts the tags from a scope's prefix. Envoy's order of tags: connection manager before listener, virtual
 /// cluster before virtual host before route.
 pub(super) fn of_prefix(prefix: &str) -> Extracted {
     let Some((kind, rest)) = prefix.split_once('.') else { return untagged(prefix) };
@@ -35,7 +35,7 @@ pub(super) fn of_prefix(prefix: &str) -> Extracted {
         }
         "listener" => {
             let (address, rest) = address(rest);
-            // The connection manager may stand behind what is left of a `stat_prefix` with dots.
+            // The connection manager may follow the rest of a `stat_prefix` with dots.
             let manager = memchr::memmem::find(rest.as_bytes(), b"http.")
                 .filter(|at| *at == 0 || rest.as_bytes().get(at - 1) == Some(&b'.'))
                 .and_then(|at| rest.split_at_checked(at + "http.".len()));
@@ -75,7 +75,7 @@ pub(super) fn of_prefix(prefix: &str) -> Extracted {
     Extracted { name, labels: labels.join(",") }
 }
 
-/// What a name behind the prefix looks like: it decides the family.
+/// The shape of a name after the prefix, which determines the family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Shape {
     Class,
@@ -98,7 +98,7 @@ impl Shape {
         }
     }
 
-    /// The family behind the prefix, of a declared name with this shape.
+    /// The family of a declared name with this shape, without the prefix.
     pub(super) fn family(self, declared: &str) -> Cow<'_, str> {
         match self {
             Self::Class => format!("{declared}upstream_rq_xx").into(),
@@ -114,7 +114,7 @@ impl Shape {
     }
 }
 
-/// The tag in a name behind the prefix; it stands before those of the prefix.
+/// The tag in a name after the prefix; it precedes those of the prefix.
 pub(super) fn of_name(name: Name<'_>) -> Option<String> {
     match name {
         Name::Class(_, class) => Some(label("envoy_response_code_class", &class.to_string())),
@@ -133,7 +133,7 @@ fn class_of(name: &str) -> Option<(&str, &str)> {
     (class.len() == 1 && class.bytes().all(|byte| byte.is_ascii_digit())).then_some((before, class))
 }
 
-/// What stands before the next dot, and behind it.
+/// The text before and after the next dot.
 fn token(text: &str) -> (&str, &str) {
     text.split_once('.').unwrap_or((text, ""))
 }

@@ -49,7 +49,7 @@ impl Format for Text {
     fn end(&mut self, _: &mut String) {}
 }
 
-/// `P0(nan,1) P25(nan,1.05) …`: interval, then everything.
+/// `P0(nan,1) P25(nan,1.05) …`: the last interval, then the total.
 fn quantiles(out: &mut String, separator: &str, summary: &Summary) -> std::fmt::Result {
     let values = summary.interval.quantiles().into_iter().zip(summary.cumulative.quantiles());
     let mut separator = separator;
@@ -61,7 +61,7 @@ fn quantiles(out: &mut String, separator: &str, summary: &Summary) -> std::fmt::
     Ok(())
 }
 
-/// `B0.5(0,3) B1(0,3) …`: interval, then everything.
+/// `B0.5(0,3) B1(0,3) …`: the last interval, then the total.
 fn counts(
     out: &mut String,
     summary: &Summary,
@@ -89,7 +89,7 @@ fn detailed(out: &mut String, summary: &Summary) -> std::fmt::Result {
     quantiles(out, "", summary)
 }
 
-/// A number as text has it: `nan` in small letters.
+/// A number in text: `nan` in lower case.
 pub(super) fn number(value: f64) -> impl std::fmt::Display {
     std::fmt::from_fn(
         move |f| if value.is_nan() { f.write_str("nan") } else { write!(f, "{value}") },

@@ -148,12 +148,12 @@ impl ClusterStats {
     }
 }
 
-/// Where a request came from, as `x-envoy-internal` says.
+/// The origin of a request, by `x-envoy-internal`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
-    /// From outside, as all are unless `internal_address_config` says otherwise.
+    /// External, as all are unless `internal_address_config` is set.
     External,
-    /// From within the mesh.
+    /// Internal.
     Internal,
 }
 
@@ -189,7 +189,7 @@ stats! {
 
 stats! {
     /// One host. Not in `/stats`: `/clusters` shows the first nine, as Envoy does. The control
-    /// plane uses the others to tell whether the host is failing.
+    /// plane uses the others to detect whether the host is failing.
     pub struct HostStats {
         gauge cx_active;
         counter cx_connect_fail;

@@ -99,7 +99,7 @@ stats! {
 }
 
 stats! {
-    /// `http1.`: the codec, on the client's side.
+    /// `http1.`: the downstream codec.
     pub struct Http1Stats {
         counter dropped_headers_with_underscores;
         constant counter metadata_not_supported_error;

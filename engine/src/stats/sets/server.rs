@@ -76,8 +76,7 @@ stats! {
     }
 }
 
-/// The sets of which a process has one each. They exist from the start, so that a fresh server shows every
-/// name.
+/// The sets that a process has once. They exist from the start, so that a fresh server shows all names.
 #[derive(Debug)]
 pub struct ProcessStats {
     /// `cluster_manager.`
@@ -97,7 +96,7 @@ pub struct ProcessStats {
 }
 
 impl ProcessStats {
-    /// Registers the sets and sets what is known from the start.
+    /// Registers the sets, and sets the values that are known from the start.
     pub fn new(registry: &Registry) -> Self {
         let server = registry.scope::<ServerStats>("server.");
         server.control().concurrency.set(registry.shards() as u64);
@@ -115,5 +114,5 @@ impl ProcessStats {
     }
 }
 
-/// What `days_until_first_cert_expiring` says when there is none.
+/// The value of `days_until_first_cert_expiring` without certificates.
 const NO_CERTIFICATE: u64 = u32::MAX as u64;
