@@ -13,7 +13,9 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::downstream::compile::HALF_CLOSE_GRACE_KEY;
 use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::{self, Listener};
-use crate::http::names::{Names, Others, Preserved, Reason};
+use crate::http::header_key_format::{
+    EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase,
+};
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
@@ -350,29 +352,37 @@ pub(crate) fn check_word(text: &str, at: &Path, problems: &mut Problems) {
 }
 
 /// `header_key_format`, of a listener or a cluster.
-pub(crate) fn names(format: &config::HeaderKeyFormat, at: &Path, problems: &mut Problems) -> Names {
+pub(crate) fn key_format(
+    format: &config::HeaderKeyFormat,
+    at: &Path,
+    problems: &mut Problems,
+) -> HeaderKeyFormat {
     let config::HeaderKeyFormat { proper_case_words, stateful_formatter } = format;
     let Some(config::TypedExtensionConfig { name: _, typed_config }) = stateful_formatter else {
         return match proper_case_words {
-            Some(_) => Names::ProperCaseWords,
-            None => Names::LowerCase,
+            Some(_) => HeaderKeyFormat::ProperCaseWords,
+            None => HeaderKeyFormat::LowerCase,
         };
     };
     let Some(config::Any::PreserveCaseFormatterConfig(options)) = typed_config else {
         let at = at.field("stateful_formatter").field("typed_config");
         problems.missing(&at, "Corvoy supports only the stateful formatter preserve_case");
-        return Names::LowerCase;
+        return HeaderKeyFormat::LowerCase;
     };
     let config::PreserveCaseFormatterConfig {
         forward_reason_phrase,
         formatter_type_on_envoy_headers,
     } = &**options;
-    Names::Preserved(Preserved {
-        others: match formatter_type_on_envoy_headers {
-            config::FormatterTypeOnEnvoyHeaders::Default => Others::LowerCase,
-            config::FormatterTypeOnEnvoyHeaders::ProperCase => Others::ProperCase,
+    HeaderKeyFormat::PreserveCase(PreserveCase {
+        envoy_headers: match formatter_type_on_envoy_headers {
+            config::FormatterTypeOnEnvoyHeaders::Default => EnvoyHeaderCase::LowerCase,
+            config::FormatterTypeOnEnvoyHeaders::ProperCase => EnvoyHeaderCase::ProperCase,
         },
-        reason: if *forward_reason_phrase { Reason::Forwarded } else { Reason::Registered },
+        reason_phrase: if *forward_reason_phrase {
+            ReasonPhrase::Forwarded
+        } else {
+            ReasonPhrase::Registered
+        },
     })
 }
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use super::connection::Client;
 use super::connection_manager::IdleExpiry;
 use super::interest::{HeadLimit, Input, Interest};
-use crate::http::names::Names;
+use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http1;
 use crate::limits;
 use crate::shard::Heads;
@@ -155,7 +155,7 @@ impl Client {
     fn parse_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
         let Heads { request: head, request_as_received: as_received, .. } = heads;
         let manager = &self.chain.manager;
-        if matches!(manager.names, Names::Preserved(_)) {
+        if matches!(manager.header_key_format, HeaderKeyFormat::PreserveCase(_)) {
             as_received.keep(head.received());
         }
         let Some(head_bytes) = head.parse(&manager.limits)? else { return Ok(Head::Incomplete) };

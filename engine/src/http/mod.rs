@@ -11,10 +11,10 @@ pub(crate) mod byte_set;
 pub(crate) mod field_name;
 pub(crate) mod fields;
 pub(crate) mod head;
+pub mod header_key_format;
 mod hop_by_hop;
 mod joined;
 pub(crate) mod method;
-pub mod names;
 
 pub use body::{BodyLength, TrailerRules};
 pub(crate) use byte_set::TOKEN;

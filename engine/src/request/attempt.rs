@@ -16,7 +16,7 @@ use super::deadlines::Timer;
 use super::upload::Upload;
 use super::{Exchange, Interim, Upgrade, response};
 use crate::downstream::connection::{Input, Interest, Ready};
-use crate::http::names::Names;
+use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{BodyLength, HeadLimits, Method};
 use crate::http1::{self, framing};
 use crate::limits;
@@ -312,7 +312,7 @@ impl Attempt<'_> {
             if head.received().is_empty() {
                 return Ok(None);
             }
-            if matches!(exchange.origin_names, Names::Preserved(_)) {
+            if matches!(exchange.upstream_key_format, HeaderKeyFormat::PreserveCase(_)) {
                 exchange.heads.response_as_received.keep(head.received());
             }
             let Some(head_bytes) = head.parse(self.limits).map_err(|_| broken)? else {

@@ -19,7 +19,7 @@ use super::{Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::downstream::connection::{After, Interest};
 use crate::flags::Flag;
 use crate::http::TrailerRules;
-use crate::http::names::{self, Names};
+use crate::http::header_key_format::{self, HeaderKeyFormat};
 use crate::http::{BodyLength, FieldName, Method};
 use crate::http1::encode;
 use crate::limits;
@@ -43,7 +43,7 @@ pub(super) async fn forward(
     if let Some(invalid) = exchange.check_strict_headers() {
         return Outcome::reply(invalid);
     }
-    exchange.origin_names = cluster.cluster().http.names;
+    exchange.upstream_key_format = cluster.cluster().http.header_key_format;
     exchange.upstream.cluster = Some(Rc::clone(&cluster));
     exchange.upstream.attempts = 1;
     prepare(exchange, virtual_host, route, plan);
@@ -262,11 +262,13 @@ impl Forwarder<'_> {
         let request = &exchange.heads.request;
         let http = &self.cluster.cluster().http;
         encode::request(request, out);
-        match exchange.chain.manager.names {
-            names @ Names::Preserved(_) => {
-                names::write(out, names, Some(&exchange.heads.request_as_received));
+        match exchange.chain.manager.header_key_format {
+            format @ HeaderKeyFormat::PreserveCase(_) => {
+                header_key_format::write(out, format, Some(&exchange.heads.request_as_received));
             }
-            Names::LowerCase | Names::ProperCaseWords => names::write(out, http.names, None),
+            HeaderKeyFormat::LowerCase | HeaderKeyFormat::ProperCaseWords => {
+                header_key_format::write(out, http.header_key_format, None);
+            }
         }
         if http.send_fully_qualified_url && request.method != Method::Connect {
             let host = request.authority().unwrap_or_default();

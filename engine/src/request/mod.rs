@@ -44,7 +44,7 @@ use crate::downstream::filter_chain::ConnectionChain;
 use crate::downstream::normalize::Facts;
 use crate::flags::Flags;
 use crate::http::BodyLength;
-use crate::http::names::Names;
+use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http1::{self, encode, framing};
 use crate::shard::Heads;
 use crate::shard::clock::{Millis, millis};
@@ -63,7 +63,7 @@ pub(crate) struct Exchange<'a> {
     timeouts: Timeouts,
     timeout_reply: TimeoutReply,
     /// How the upstream codec writes header names.
-    origin_names: Names,
+    upstream_key_format: HeaderKeyFormat,
     stream_idle: Option<Duration>,
     per_try_idle: Option<Duration>,
     /// When the request head was complete.
@@ -201,7 +201,7 @@ impl<'a> Exchange<'a> {
             deadlines,
             timeouts: Timeouts { global: None, per_try: None },
             timeout_reply: TimeoutReply::GatewayTimeout,
-            origin_names: Names::LowerCase,
+            upstream_key_format: HeaderKeyFormat::LowerCase,
             began,
             received,
             body,

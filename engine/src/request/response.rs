@@ -10,7 +10,7 @@ use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
 use crate::downstream::connection_manager::BadRequest;
 use crate::flags::Flag;
-use crate::http::names::{self, Names, Reason};
+use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
 use crate::http::{FieldName, Method, Version};
 use crate::http1::encode;
 use crate::shard::Heads;
@@ -40,7 +40,7 @@ async fn send(
     reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
     encode::response(&heads.response, &mut out);
-    names::write(&mut out, client.chain().manager.names, None);
+    header_key_format::write(&mut out, client.chain().manager.header_key_format, None);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
@@ -85,15 +85,16 @@ pub(super) async fn send_and_close(client: &mut Client, reply: LocalReply) -> Af
 pub(super) fn encode(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     let response = &exchange.heads.response;
     encode::response(response, out);
-    match exchange.origin_names {
-        Names::Preserved(preserved) => {
-            names::write(out, exchange.origin_names, Some(&exchange.heads.response_as_received));
-            if preserved.reason == Reason::Forwarded {
-                names::write_reason(out, response.reason());
+    let format = exchange.upstream_key_format;
+    match format {
+        HeaderKeyFormat::PreserveCase(preserved) => {
+            header_key_format::write(out, format, Some(&exchange.heads.response_as_received));
+            if preserved.reason_phrase == ReasonPhrase::Forwarded {
+                header_key_format::write_reason(out, response.reason());
             }
         }
-        Names::LowerCase | Names::ProperCaseWords => {
-            names::write(out, exchange.chain.manager.names, None);
+        HeaderKeyFormat::LowerCase | HeaderKeyFormat::ProperCaseWords => {
+            header_key_format::write(out, exchange.chain.manager.header_key_format, None);
         }
     }
 }

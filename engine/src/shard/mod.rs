@@ -40,7 +40,7 @@ use self::reactor::{Reactor, Ticket};
 use self::ring::Ring;
 use self::timers::{Alarm, Timers};
 use crate::downstream::{Direction, listener};
-use crate::http::names::AsReceived;
+use crate::http::header_key_format::AsReceived;
 use crate::http::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::request::route::Scratch;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::HeadLimits;
-use crate::http::names::Names;
+use crate::http::header_key_format::HeaderKeyFormat;
 use crate::stats::{ClusterStats, Scope, ZoneStats};
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
@@ -56,7 +56,7 @@ pub struct HttpProtocolOptions {
     /// Whether trailers are passed on. Default no.
     pub enable_trailers: bool,
     /// How the names of fields are written.
-    pub names: Names,
+    pub header_key_format: HeaderKeyFormat,
     /// Whether requests have the target in absolute form, for hosts that are proxies.
     pub send_fully_qualified_url: bool,
 }
@@ -86,7 +86,7 @@ impl Default for HttpProtocolOptions {
                 ..HeadLimits::default()
             },
             enable_trailers: false,
-            names: Names::LowerCase,
+            header_key_format: HeaderKeyFormat::LowerCase,
             send_fully_qualified_url: false,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
-use crate::compile::names;
+use crate::compile::key_format;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::upstream::balance::{LbPolicy, LeastRequest};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
@@ -398,7 +398,7 @@ fn http1_options(
     options.enable_trailers = *enable_trailers;
     options.send_fully_qualified_url = *send_fully_qualified_url;
     if let Some(format) = header_key_format {
-        options.names = names(format, &at.field("header_key_format"), problems);
+        options.header_key_format = key_format(format, &at.field("header_key_format"), problems);
     }
     let unsupported = [
         ("allow_chunked_length", *allow_chunked_length),

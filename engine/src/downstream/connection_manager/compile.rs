@@ -9,7 +9,7 @@ use super::{
     BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
     PathRules, RequestIds, StripPort, Timeouts, UserAgent,
 };
-use crate::compile::{Node, check_word, names};
+use crate::compile::{Node, check_word, key_format};
 use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
@@ -430,7 +430,7 @@ fn http1(
         compiled.bad_request = bad_request(*override_stream_error_on_invalid_http_message);
     }
     if let Some(format) = header_key_format {
-        compiled.names = names(format, &at.field("header_key_format"), problems);
+        compiled.header_key_format = key_format(format, &at.field("header_key_format"), problems);
     }
     if *allow_chunked_length {
         let message = "Corvoy never accepts Content-Length together with Transfer-Encoding";

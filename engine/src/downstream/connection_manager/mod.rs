@@ -5,7 +5,7 @@ mod compile;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::http::names::Names;
+use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, Underscores};
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
@@ -51,7 +51,7 @@ pub struct ConnectionManager {
     /// The rules for the head of a response.
     pub response: ResponseRules,
     /// How field names are written.
-    pub names: Names,
+    pub header_key_format: HeaderKeyFormat,
     /// Whether the router omits the `x-envoy-*` headers that it adds.
     pub suppress_envoy_headers: bool,
     /// The `x-envoy-*` fields that must be valid if the client may set them.

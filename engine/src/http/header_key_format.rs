@@ -5,38 +5,38 @@
 
 /// A `header_key_format`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Names {
+pub enum HeaderKeyFormat {
     /// In lower case.
     #[default]
     LowerCase,
     /// With a capital letter at the beginning and after every character that is not a letter or digit.
     ProperCaseWords,
     /// The formatter `preserve_case`: names that this codec receives are sent on as received.
-    Preserved(Preserved),
+    PreserveCase(PreserveCase),
 }
 
 /// The options of `preserve_case`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Preserved {
+pub struct PreserveCase {
     /// How names that the peer did not send are written.
-    pub others: Others,
+    pub envoy_headers: EnvoyHeaderCase,
     /// Which reason phrase is sent.
-    pub reason: Reason,
+    pub reason_phrase: ReasonPhrase,
 }
 
 /// `formatter_type_on_envoy_headers`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Others {
+pub enum EnvoyHeaderCase {
     /// In lower case.
     #[default]
     LowerCase,
-    /// As [`Names::ProperCaseWords`].
+    /// As [`HeaderKeyFormat::ProperCaseWords`].
     ProperCase,
 }
 
 /// `forward_reason_phrase`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Reason {
+pub enum ReasonPhrase {
     /// The registered one.
     #[default]
     Registered,
@@ -76,26 +76,28 @@ impl AsReceived {
 /// Formats the names of an encoded head. `received` is the head that the codec received; none if the
 /// head was made here.
 #[inline]
-pub fn write(head: &mut [u8], names: Names, received: Option<&AsReceived>) {
-    if names != Names::LowerCase {
-        rewrite(head, names, received);
+pub fn write(head: &mut [u8], format: HeaderKeyFormat, received: Option<&AsReceived>) {
+    if format != HeaderKeyFormat::LowerCase {
+        rewrite(head, format, received);
     }
 }
 
-fn rewrite(head: &mut [u8], names: Names, received: Option<&AsReceived>) {
-    let preserved = match (names, received) {
-        (Names::LowerCase, _) | (Names::Preserved(_), None) => return,
-        (Names::ProperCaseWords, _) => None,
-        (Names::Preserved(preserved), Some(received)) => Some((preserved.others, received)),
+fn rewrite(head: &mut [u8], format: HeaderKeyFormat, received: Option<&AsReceived>) {
+    let preserved = match (format, received) {
+        (HeaderKeyFormat::LowerCase, _) | (HeaderKeyFormat::PreserveCase(_), None) => return,
+        (HeaderKeyFormat::ProperCaseWords, _) => None,
+        (HeaderKeyFormat::PreserveCase(preserved), Some(received)) => {
+            Some((preserved.envoy_headers, received))
+        }
     };
     for line in head.split_mut(|&byte| byte == b'\n').skip(1) {
         let end = memchr::memchr(b':', line).unwrap_or_default();
         let name = line.get_mut(..end).unwrap_or_default();
         match preserved {
             None => capitalize(name),
-            Some((others, received)) => match received.spelling_of(name) {
+            Some((envoy_headers, received)) => match received.spelling_of(name) {
                 Some(spelling) if spelling.len() == name.len() => name.copy_from_slice(spelling),
-                _ if others == Others::ProperCase => capitalize(name),
+                _ if envoy_headers == EnvoyHeaderCase::ProperCase => capitalize(name),
                 _ => {}
             },
         }
@@ -131,29 +133,31 @@ mod tests {
 
     const HEAD: &str = "GET /x-b: HTTP/1.1\r\nx-a: 1:2\r\nx_b!c-1x: x-a: 3\r\n\r\n";
 
-    fn written(names: Names, received: Option<&str>) -> String {
+    fn written(format: HeaderKeyFormat, received: Option<&str>) -> String {
         let mut head = HEAD.as_bytes().to_vec();
         let mut kept = AsReceived::default();
         kept.keep(received.unwrap_or_default().as_bytes());
-        write(&mut head, names, received.map(|_| &kept));
+        write(&mut head, format, received.map(|_| &kept));
         String::from_utf8(head).expect("text")
     }
 
     #[test]
     fn words_begin_with_a_capital() {
         let proper = HEAD.replace("x-a: 1", "X-A: 1").replace("x_b!c-1x", "X_B!C-1x");
-        assert_eq!(written(Names::ProperCaseWords, None), proper);
+        assert_eq!(written(HeaderKeyFormat::ProperCaseWords, None), proper);
     }
 
     #[test]
     fn a_received_name_is_spelled_as_in_its_first_field() {
         let received = "GET / HTTP/1.1\r\nx-A: 1\r\nX-a: 2\r\n\r\n";
-        let of = |others| Names::Preserved(Preserved { others, ..Preserved::default() });
+        let of = |envoy_headers| {
+            HeaderKeyFormat::PreserveCase(PreserveCase { envoy_headers, ..PreserveCase::default() })
+        };
         let kept = HEAD.replace("x-a: 1", "x-A: 1");
-        assert_eq!(written(of(Others::LowerCase), Some(received)), kept);
+        assert_eq!(written(of(EnvoyHeaderCase::LowerCase), Some(received)), kept);
         let proper = kept.replace("x_b!c-1x", "X_B!C-1x");
-        assert_eq!(written(of(Others::ProperCase), Some(received)), proper);
-        assert_eq!(written(of(Others::ProperCase), None), HEAD, "nothing was received");
+        assert_eq!(written(of(EnvoyHeaderCase::ProperCase), Some(received)), proper);
+        assert_eq!(written(of(EnvoyHeaderCase::ProperCase), None), HEAD, "nothing was received");
     }
 
     #[test]
