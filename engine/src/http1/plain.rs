@@ -4,9 +4,9 @@
 //! It rejects nothing: what is not plain, incomplete or invalid is left to httparse (`parse.rs`), which
 //! decides.
 //!
-//! Invariant: httparse accepts every head that is accepted here, with the same result; and it rejects
-//! one that has an invalid name only. Builds with debug assertions, fuzz targets included, check this
-//! for each head.
+//! Invariant: httparse accepts every head that is accepted here, with the same result. If the only error
+//! is an invalid field name, httparse rejects the head, too. Builds with debug assertions, fuzz targets
+//! included, check this for each head.
 
 use super::scan;
 use crate::http::fields::{Field, Shape, Span, offset};

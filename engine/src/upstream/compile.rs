@@ -496,8 +496,8 @@ pub(super) mod tests {
                 "clusters[0].track_cluster_stats.timeout_budgets: timeout_budgets",
             ),
         ] {
-            let refused = problem(schema);
-            assert_eq!(refused, format!("{expected} is not implemented yet"));
+            let rejected = problem(schema);
+            assert_eq!(rejected, format!("{expected} is not implemented yet"));
         }
     }
 
