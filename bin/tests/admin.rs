@@ -201,6 +201,23 @@ fn healthcheck_ok_does_not_end_a_drain_of_listeners() {
 }
 
 #[test]
+fn healthcheck_ok_ends_what_healthcheck_fail_began_for_listeners_that_do_not_drain() {
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin));
+    let becomes = |header: Option<&str>| {
+        wait_until("the order to reach the shard", || {
+            proxy.get("/").header("connection").as_deref() == header
+        });
+    };
+    proxy.admin_post("/healthcheck/fail");
+    becomes(Some("close"));
+    // This listener has no traffic_direction.
+    proxy.admin_post("/drain_listeners?inboundonly&graceful&skip_exit");
+    proxy.admin_post("/healthcheck/ok");
+    becomes(None);
+}
+
+#[test]
 fn quitquitquit_quits() {
     let proxy = Proxy::with(Config::to_addresses(&[]));
     assert_eq!(proxy.admin_post("/quitquitquit").text(), "OK\n");

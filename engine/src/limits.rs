@@ -100,6 +100,9 @@ pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// Milliseconds that a drain waits for TCP handshakes in progress: a few intercontinental round trips.
 pub const DRAIN_HANDSHAKE_MS: u64 = 300;
 
+/// Milliseconds more that a drain waits for file descriptors to accept the last connections.
+pub const DRAIN_PAUSE_MAX_MS: u64 = 1000;
+
 /// Longest interval in milliseconds between two sweeps of the idle upstream connections, which detect
 /// those that the host has closed.
 pub const POOL_SWEEP_MS: u64 = 1000;

@@ -19,6 +19,7 @@ use super::connection_limit::{Overflow, Permits};
 use super::local::LocalListener;
 use crate::limits;
 use crate::shard::Shard;
+use crate::shard::handle::Listening;
 use crate::shard::mailbox::Order;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
@@ -29,8 +30,8 @@ pub async fn accept(
     listener: Rc<LocalListener>,
     socket: Socket,
     address: SocketAddr,
+    _listening: Listening,
 ) {
-    let _listening = shard.handle.begin_listening();
     let acceptor = Acceptor { shard, listener, socket, address, alarm: shard.timers.alarm() };
     acceptor.accept_while_open().await;
     acceptor.accept_remaining().await;
@@ -44,6 +45,14 @@ enum Queue {
     MaybeMore,
     /// Clients must wait: the remaining descriptors are reserved for upstream connections.
     AtLimit,
+}
+
+/// Whether file descriptors are kept free for upstream connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reserve {
+    Kept,
+    /// No connection comes after these.
+    Used,
 }
 
 /// An accepted connection.
@@ -72,7 +81,7 @@ impl Acceptor {
 
     async fn accept_while_open(&self) {
         while self.is_open() {
-            match self.burst() {
+            match self.burst(Reserve::Kept) {
                 Ok(Queue::AtLimit) => self.pause(None).await,
                 Err(error) if is_exhausted(&error) => self.pause(Some(&error)).await,
                 // Any other error: the connection was gone before it was accepted.
@@ -104,13 +113,16 @@ impl Acceptor {
         }
         let until = self.shard.clock.now() + limits::DRAIN_HANDSHAKE_MS;
         loop {
-            let left = self.burst();
+            let left = self.burst(Reserve::Used);
             let now = self.shard.clock.now();
             match left {
                 Ok(Queue::Empty) if now >= until => return,
-                Ok(Queue::AtLimit) => self.pause(None).await,
+                // A client that is reset can try another process; one that waits here cannot.
+                Err(error) if is_exhausted(&error) && now >= until + limits::DRAIN_PAUSE_MAX_MS => {
+                    return;
+                }
                 Err(error) if is_exhausted(&error) => self.pause(Some(&error)).await,
-                Ok(Queue::Empty | Queue::MaybeMore) | Err(_) => {
+                Ok(Queue::AtLimit | Queue::Empty | Queue::MaybeMore) | Err(_) => {
                     self.alarm.set(Some(until), now);
                     self.readable_or_expired().await;
                 }
@@ -138,19 +150,24 @@ impl Acceptor {
     }
 
     /// Accepts the connections in the queue, at most a bounded number.
-    fn burst(&self) -> io::Result<Queue> {
+    fn burst(&self, reserve: Reserve) -> io::Result<Queue> {
         let mut accepted = 0;
-        let left = self.take(&mut accepted);
+        let left = self.take(reserve, &mut accepted);
         if accepted > 0 {
             self.listener.stats().connections_accepted_per_socket_event.record(accepted);
         }
         left
     }
 
-    fn take(&self, accepted: &mut u64) -> io::Result<Queue> {
+    fn take(&self, reserve: Reserve, accepted: &mut u64) -> io::Result<Queue> {
         let (shard, shared) = (self.shard, self.listener.listener());
-        let left = shard.handles.connections_left();
-        for _ in 0..shared.accept_burst.min(left) {
+        // The other shards accept at the same time, so near the limit each connection asks.
+        let bursts = shard.handles.count().saturating_mul(limits::ACCEPT_BURST_MAX);
+        let is_near_limit = reserve == Reserve::Kept && shard.handles.connections_left() < bursts;
+        for _ in 0..shared.accept_burst {
+            if is_near_limit && shard.handles.connections_left() == 0 {
+                return Ok(if self.socket.has_waiting() { Queue::AtLimit } else { Queue::Empty });
+            }
             let Some((socket, peer)) = self.socket.accept()? else { return Ok(Queue::Empty) };
             *accepted += 1;
             let permits = match shared.limits.acquire() {
@@ -171,11 +188,7 @@ impl Acceptor {
                 server.send(Order::Serve { listener: Arc::clone(shared), accepted_socket });
             }
         }
-        Ok(match left < shared.accept_burst {
-            false => Queue::MaybeMore,
-            true if self.socket.has_waiting() => Queue::AtLimit,
-            true => Queue::Empty,
-        })
+        Ok(Queue::MaybeMore)
     }
 
     fn count_refused(&self, overflow: Overflow) {

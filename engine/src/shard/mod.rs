@@ -212,7 +212,10 @@ impl Shard {
                 let Some(listener) = self.snapshot().listener(listener) else { return };
                 self.stopped.set(None);
                 match socket::Socket::new(socket) {
-                    Ok(socket) => self.spawn(listener::accept(self, listener, socket, address)),
+                    Ok(socket) => {
+                        let listening = self.handle.begin_listening();
+                        self.spawn(listener::accept(self, listener, socket, address, listening));
+                    }
                     Err(error) => {
                         tracing::error!(target: "main", "{address}: cannot poll the listening socket: {error}");
                     }
@@ -226,11 +229,7 @@ impl Shard {
                 self.timers.wake_all();
             }
             Order::Draining(draining) => {
-                // All listeners are draining already: that includes the inbound ones.
-                let inbound = draining == Draining::Listeners(Listeners::Inbound);
-                if !(inbound && self.draining.get().includes(Direction::Other)) {
-                    self.draining.set(draining);
-                }
+                self.draining.set(draining);
                 self.timers.wake_all();
             }
             Order::Heartbeat => self.handle.answer_heartbeat(),
