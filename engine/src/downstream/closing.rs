@@ -25,9 +25,7 @@ enum Sending {
 impl Client {
     /// Ends the connection after its last exchange; the descriptor is closed when `self` is dropped.
     pub(super) async fn close(&mut self, after: After) {
-        if self.socket.is_posting() {
-            self.flush().await;
-        }
+        self.flush().await;
         match after {
             After::Close if self.may_be_sending() => self.linger().await,
             After::Linger => self.linger().await,
@@ -44,7 +42,10 @@ impl Client {
     }
 
     /// Waits until the kernel has accepted the whole response, at most `delayed_close_timeout`.
-    async fn flush(&mut self) {
+    pub(super) async fn flush(&mut self) {
+        if !self.socket.is_posting() {
+            return;
+        }
         let now = self.shard.clock.now();
         let most = self.chain.manager.timeouts.delayed_close.map(millis);
         self.alarm.set(most.map(|most| now.saturating_add(most)), now);

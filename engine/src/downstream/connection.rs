@@ -52,7 +52,8 @@ pub fn serve(mut client: Client) -> impl Future<Output = ()> {
                     client.end_exchange();
                     After::Linger
                 }
-                Next::Closed => return,
+                // The last response may still be on its way: a client that has half-closed reads it.
+                Next::Closed => return client.flush().await,
             };
             if after != After::Next {
                 break after;

@@ -60,6 +60,7 @@ pub(super) async fn forward(
         retry,
         upload: Upload::new(&exchange.body, replay, buffered),
         tried: Vec::new(),
+        tried_before: 0,
         stale_retry: StaleRetry::Unused,
         retrying: None,
     };
@@ -149,6 +150,8 @@ struct Forwarder<'a> {
     upload: Upload,
     /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
     tried: Vec<Rc<Pool>>,
+    /// How many of them earlier attempts tried.
+    tried_before: usize,
     stale_retry: StaleRetry,
     /// Counts against `max_retries` from the decision to retry until a response is accepted.
     retrying: Option<Permit>,
@@ -287,6 +290,7 @@ impl Forwarder<'_> {
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
             return self.cluster.pick(self.plan.priority);
         };
+        self.tried_before = self.tried.len();
         let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
         let mut pool = self.cluster.pick(self.plan.priority)?;
         for _ in 0..picks {
@@ -354,8 +358,8 @@ impl Forwarder<'_> {
             && self.can_resend(exchange)
         {
             self.stale_retry = StaleRetry::Used;
-            // The host does not count as tried.
-            self.tried.pop();
+            // This attempt does not count: its host may be picked again.
+            self.tried.truncate(self.tried_before);
             return Verdict::Again(None);
         }
         match failed {
