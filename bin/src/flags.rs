@@ -23,6 +23,7 @@ use crate::log::{self, Level};
 #[derive(Debug, Parser)]
 #[command(name = "corvoy", version = VERSION, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(args_override_self = true)] // a service's defaults come first, the operator's flags last
 #[command(override_usage = "corvoy [OPTIONS]\n       corvoy <COMMAND>")]
 #[command(after_help = format!(
     "Exit status: {EXIT_STATUS}\nSignals: {SIGNALS}\nEnvironment: {ENVIRONMENT}"
@@ -413,6 +414,13 @@ mod tests {
         }
         assert_eq!(read("--help").unwrap_err().exit_code(), 0);
         assert_eq!(read("--version").unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_flag_counts() {
+        let (flags, warnings) = read("--drain-time-s 60 -l warn --drain-time-s 5 -l info").unwrap();
+        assert_eq!((flags.drain_time_s, flags.log_level), (5, Level::Info));
+        assert!(warnings.is_empty());
     }
 
     #[test]
