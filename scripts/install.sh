@@ -21,6 +21,7 @@
 # longer to build and less CPU to run.
 set -eu
 umask 022
+PATH=$PATH:/usr/sbin:/sbin # `su` without `-` does not add them
 
 say() { printf '%s\n' "$*"; }
 note() { printf 'note: %s\n' "$*" >&2; }
@@ -36,27 +37,27 @@ act() {
 
 # Every command that changes the machine goes through here.
 run() {
-    [ "$dry_run" = yes ] || as_root "$@"
-}
-
-as_root() {
-    if [ "$sudo" = yes ]; then sudo "$@"; else "$@"; fi
+    [ "$dry_run" = yes ] || "$@"
 }
 
 main() {
     options "$@"
     layout
-    rights
     temp=$(mktemp -d)
-    trap 'rm -rf "$temp"' EXIT
+    trap leave EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    if [ "$action" = install ] && [ ! -f "$package/corvoy.service" ]; then
+        die "run this script from a checkout of Corvoy: it installs the files in scripts/package"
+    elif needs_root; then
+        continue_as_root "$@"
+        return
+    fi
+    no_other_installation
     if [ "$action" = uninstall ]; then
         uninstall
         return
     fi
-    [ -f "$package/corvoy.service" ] ||
-        die "run this script from a checkout of Corvoy: it installs the files in scripts/package"
     machine
     program
     accepts_configuration
@@ -66,6 +67,12 @@ main() {
     save_manifest
     start_service
     next_steps
+}
+
+# After an error, --uninstall and the next run need to know what was installed before it.
+leave() {
+    [ ! -f "$temp/manifest" ] || save_manifest || note "$manifest is incomplete"
+    rm -rf "$temp"
 }
 
 options() {
@@ -86,7 +93,12 @@ options() {
             --binary) binary=$2 ;;
             --sha256) sha256=$2 ;;
             --prefix) prefix=${2%/} ;;
-            --root) root=${2%/} ;;
+            --root)
+                case $(cd "$2" 2>/dev/null && pwd -P) in
+                / | //) die "--root $2 is the running system: leave out --root" ;;
+                esac
+                root=${2%/}
+                ;;
             esac
             shift
             ;;
@@ -121,19 +133,47 @@ layout() {
     *) die "--prefix must be an absolute path: $prefix" ;;
     esac
     share=$prefix/share/corvoy
+    unit=$lib/systemd/system/corvoy.service
     configuration=/etc/corvoy/envoy.yaml
     manifest=/var/lib/corvoy/manifest
     here=$(cd "$(dirname "$0")" && pwd)
     package=$here/package
 }
 
-# As root, or through sudo.
-rights() {
-    sudo=no
-    if [ -z "$root" ] && [ "$dry_run" = no ] && [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "installing needs root or sudo"
-        sudo=yes
+needs_root() {
+    [ -z "$root" ] && [ "$dry_run" = no ] && [ "$(id -u)" != 0 ]
+}
+
+# Everything but the build runs as root, including the tests for files: others may not be able to see
+# what is in /etc/corvoy.
+continue_as_root() {
+    command -v sudo >/dev/null || die "installing needs root or sudo"
+    if [ "$action" = install ] && [ -z "$binary" ]; then
+        build
+        set -- "$@" --binary "$temp/corvoy" --sha256 "$(sha256 "$temp/corvoy")"
     fi
+    sudo sh "$here/$(basename "$0")" "$@"
+}
+
+# Two installations would share files: the unit of one would override the other's, and removing one
+# would break the other.
+no_other_installation() {
+    if [ -z "$root" ] && [ "$(debian_package)" = installed ]; then
+        die "the Debian package corvoy is installed: remove it first, with apt-get remove corvoy"
+    fi
+    [ "$action" = install ] || return 0
+    other=$(sed -n 's|^file \(/.*/corvoy\.service\)$|\1|p' "$root$manifest" 2>/dev/null || true)
+    if [ -z "$other" ] && has_systemd; then
+        other=$(systemctl show --property FragmentPath --value corvoy 2>/dev/null || true)
+    fi
+    if [ -n "$other" ] && [ "$other" != "$unit" ]; then
+        die "Corvoy is already installed, with the unit $other: remove it first, or use its --prefix"
+    fi
+}
+
+debian_package() {
+    # shellcheck disable=SC2016 # expanded by dpkg-query
+    dpkg-query --show --showformat '${db:Status-Status}' corvoy 2>/dev/null || true
 }
 
 # --- the machine ----------------------------------------------------------------------------------
@@ -275,20 +315,27 @@ verify() {
         note "no --sha256 and no $binary.sha256: $binary is not verified"
         return
     fi
-    found=$(sha256sum "$temp/corvoy" | cut -d ' ' -f 1)
+    found=$(sha256 "$temp/corvoy")
     [ "$found" = "$(printf %s "$sha256" | tr A-F a-f)" ] ||
         die "the SHA-256 of $binary is $found, not $sha256. Nothing was changed"
 }
 
+sha256() {
+    sha256sum "$1" | cut -d ' ' -f 1
+}
+
+# Leaves the program in $temp. With an explicit --target, cargo's output is in the same place whatever
+# its configuration says.
 build() {
     as_user cargo --version >/dev/null 2>&1 ||
         die "building needs Rust 1.95 or later with cargo; --binary installs a program built elsewhere"
     command -v cc >/dev/null || die "building needs a C linker: on Debian, apt-get install gcc libc6-dev"
     target=${CARGO_TARGET_DIR:-$here/../target}
     say "Building. This takes a few minutes"
-    as_user cargo build --release --locked --package corvoy \
+    host=$(as_user cargo --version --verbose | sed -n 's/^host: //p')
+    as_user cargo build --release --locked --package corvoy --target "$host" \
         --manifest-path "$here/../Cargo.toml" --target-dir "$target"
-    cp "$target/release/corvoy" "$temp/corvoy"
+    cp "$target/$host/release/corvoy" "$temp/corvoy"
 }
 
 # Under sudo, cargo runs as the calling user, who also owns its files.
@@ -301,17 +348,32 @@ as_user() {
     fi
 }
 
-# A version that rejects the present configuration is not installed, and the old program stays.
+# A version that rejects the present configuration, or the flags of the service, is not installed, and
+# the old program stays.
 accepts_configuration() {
+    if [ -d "$root/etc/corvoy" ] && [ ! -x "$root/etc/corvoy" ] ||
+        [ -f "$root$configuration" ] && [ ! -r "$root$configuration" ]; then
+        note "$configuration is not checked: it cannot be read" # in a dry run without root
+        return
+    fi
     [ -f "$root$configuration" ] && [ -s "$temp/corvoy" ] || return 0
-    as_root "$temp/corvoy" --mode validate -c "$root$configuration" >/dev/null ||
-        die "this version does not accept $configuration. Nothing was changed"
+    # The log file would belong to root. One word per flag, as systemd splits them:
+    # shellcheck disable=SC2046
+    "$temp/corvoy" --mode validate -c "$root$configuration" $(service_flags) --log-path /dev/null >/dev/null ||
+        die "this version does not accept $configuration and the flags in /etc/default/corvoy. Nothing was changed"
 }
+
+# The operator's CORVOY_OPTS.
+service_flags() (
+    CORVOY_OPTS=''
+    # shellcheck disable=SC1091 # does not exist before the installation
+    [ ! -r "$root/etc/default/corvoy" ] || . "$root/etc/default/corvoy"
+    printf '%s\n' "$CORVOY_OPTS"
+)
 
 # --- files ----------------------------------------------------------------------------------------
 
 install_files() {
-    unit=$lib/systemd/system/corvoy.service
     is_first=no
     [ -e "$root$unit" ] || is_first=yes
     sed "s|/usr/local/bin/|$prefix/bin/|" "$package/corvoy.service" >"$temp/corvoy.service"
@@ -347,7 +409,7 @@ put() {
 keep() {
     default=$share/$(basename "$1")
     record config "$2"
-    if [ ! -e "$root$2" ]; then
+    if [ ! -e "$root$2" ] && [ ! -L "$root$2" ]; then
         act "install $2"
         place 644 "$1" "$2"
     elif ! cmp -s "$1" "$root$2" && ! cmp -s "$1" "$root$default"; then
@@ -415,7 +477,7 @@ start_service() {
     if [ "$start" = no ]; then
         return
     elif [ "$is_first" = no ]; then
-        if [ "$needs_restart" = yes ] && as_root systemctl --quiet is-active corvoy; then
+        if [ "$needs_restart" = yes ] && systemctl --quiet is-active corvoy; then
             act "restart corvoy"
             run systemctl restart corvoy || failed
         fi
@@ -432,7 +494,7 @@ failed() {
 next_steps() {
     [ "$dry_run" = no ] && [ -z "$root" ] || return 0
     say
-    if has_systemd && as_root systemctl --quiet is-active corvoy; then
+    if has_systemd && systemctl --quiet is-active corvoy; then
         say "Corvoy is installed and runs on $(driver)."
     elif has_systemd; then
         say "Corvoy is installed. To start it: systemctl enable --now corvoy"
@@ -448,8 +510,8 @@ next_steps() {
 }
 
 driver() {
-    pid=$(as_root systemctl show --property MainPID --value corvoy)
-    if as_root ls -l "/proc/$pid/fd" 2>/dev/null | grep -q 'io_uring'; then
+    pid=$(systemctl show --property MainPID --value corvoy)
+    if readlink "/proc/$pid/fd/"* 2>/dev/null | grep -q io_uring; then
         say io_uring
     else
         say "epoll: see journalctl -u corvoy"
@@ -469,8 +531,10 @@ save_manifest() {
     cat "$root$manifest" 2>/dev/null >>"$temp/manifest" || true
     LC_ALL=C sort -u "$temp/manifest" >"$temp/sorted"
     place 644 "$temp/sorted" $manifest
+    rm "$temp/manifest"
 }
 
+# The manifest is the last file to be removed. Whatever cannot be removed stays recorded.
 uninstall() {
     if [ ! -f "$root$manifest" ]; then
         say "Corvoy is not installed here."
@@ -481,16 +545,18 @@ uninstall() {
         run systemctl disable --quiet --now corvoy || true # it may not have been started
     fi
     cp "$root$manifest" "$temp/installed"
-    run rm -f "$root$manifest"
-    # The content of a folder comes before the folder.
-    LC_ALL=C sort -r -k 2 "$temp/installed" | while read -r kind path; do
-        remove "$kind" "$path"
-    done
+    remove_all file config
     if [ "$purge" = yes ]; then
         act "remove the logs"
         run rm -rf "$root/var/log/corvoy"
-    elif [ -f "$temp/manifest" ]; then
+    fi
+    remove_all user
+    run rm -f "$root$manifest"
+    remove_all folder
+    if [ -f "$temp/manifest" ]; then
         save_manifest
+    fi
+    if [ "$purge" = no ]; then
         say "Configuration, logs and user are kept; --uninstall --purge removes them too."
     fi
     if has_systemd; then
@@ -498,27 +564,54 @@ uninstall() {
     fi
 }
 
+# remove_all KIND...: what the manifest lists of these kinds. The content of a folder comes before the
+# folder.
+remove_all() {
+    for wanted in "$@"; do
+        LC_ALL=C sort -r "$temp/installed" | while read -r kind name; do
+            [ "$kind" != "$wanted" ] || remove "$kind" "$name" </dev/null
+        done
+    done
+}
+
 # Removes what one line of the manifest names, or keeps the line if it stays.
 remove() {
     case $1:$purge in
     file:* | config:yes)
         act "remove $2"
-        run rm -f "$root$2"
+        try rm -f "$root$2" || record "$1" "$2"
         ;;
     user:yes)
-        act "remove the user $2"
-        run userdel "$2"
+        remove_user "$2" || record "$1" "$2"
         ;;
     folder:*)
         if [ -n "$(ls -A "$root$2" 2>/dev/null)" ]; then
             [ "$purge" = no ] || act "keep $2: it is not empty"
-            record "$1" "$2"
+            # After a purge, what is in it belongs to others, unless something could not be removed.
+            if [ "$purge" = no ] || [ -f "$temp/manifest" ]; then record "$1" "$2"; fi
         elif [ -d "$root$2" ]; then
-            run rmdir "$root$2"
+            try rmdir "$root$2" || record "$1" "$2"
         fi
         ;;
     *) record "$1" "$2" ;;
     esac
+}
+
+remove_user() {
+    if [ -n "$root" ]; then
+        note "the user $1 is kept: --root does not change users"
+        return 1
+    fi
+    act "remove the user $1"
+    ! id -u "$1" >/dev/null 2>&1 || try userdel "$1"
+}
+
+# try COMMAND...: a failure is not the end.
+try() {
+    run "$@" || {
+        note "this failed, and is left for the next --uninstall: $*"
+        return 1
+    }
 }
 
 # The last line, so that a truncated script does nothing.

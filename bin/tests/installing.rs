@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::SystemTime;
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_corvoy");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts");
 const CONFIGURATION: &str = "etc/corvoy/envoy.yaml";
+const MANIFEST: &str = "var/lib/corvoy/manifest";
 
 /// A folder to install into.
 struct Root(TempDir);
@@ -53,7 +54,13 @@ impl Root {
 
     /// Runs the installer on this root.
     fn installer(&self, script: &Path, args: &[&str]) -> Output {
-        Command::new("sh").arg(script).arg("--root").arg(self.0.path()).args(args).output().unwrap()
+        self.command(script).args(args).output().unwrap()
+    }
+
+    fn command(&self, script: &Path) -> Command {
+        let mut command = Command::new("sh");
+        command.arg(script).arg("--root").arg(self.0.path());
+        command
     }
 
     #[track_caller]
@@ -98,6 +105,16 @@ impl Root {
     fn is_empty(&self) -> bool {
         self.content().is_empty()
     }
+}
+
+/// A folder for the front of PATH, with this shell script as a command.
+fn command_that(name: &str, does: &str) -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join(name);
+    fs::write(&file, format!("#!/bin/sh\n{does}\n")).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    (folder, path)
 }
 
 fn script() -> PathBuf {
@@ -158,14 +175,14 @@ fn the_unit_starts_the_program_in_the_prefix_and_is_where_systemd_expects_it() {
 #[test]
 fn installing_again_changes_nothing() {
     let root = Root::with_corvoy();
-    let manifest = Path::new("var/lib/corvoy/manifest");
-    let lines = root.read(manifest.to_str().unwrap());
+    let manifest = Path::new(MANIFEST);
+    let lines = root.read(MANIFEST);
     let mut before = root.content();
     root.install(&[]);
     let mut after = root.content();
     assert!(before.remove(manifest).is_some() && after.remove(manifest).is_some());
     assert_eq!(after, before);
-    assert_eq!(root.read(manifest.to_str().unwrap()), lines);
+    assert_eq!(root.read(MANIFEST), lines);
 }
 
 #[test]
@@ -186,12 +203,74 @@ fn a_dry_run_prints_its_actions_and_changes_nothing() {
 #[test]
 fn an_existing_configuration_is_never_overwritten() {
     let own = "admin: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } }\n";
-    let root = Root::that_has(&[(CONFIGURATION, own), ("etc/default/corvoy", "CORVOY_OPTS=-t\n")]);
+    let root = Root::that_has(&[
+        (CONFIGURATION, own),
+        ("etc/default/corvoy", "CORVOY_OPTS=\"-l warn\"\n"),
+    ]);
     root.install(&[]);
     assert_eq!(root.read(CONFIGURATION), own);
-    assert_eq!(root.read("etc/default/corvoy"), "CORVOY_OPTS=-t\n");
+    assert_eq!(root.read("etc/default/corvoy"), "CORVOY_OPTS=\"-l warn\"\n");
     assert!(root.read("etc/corvoy/envoy.yaml.new").contains("static_resources:"));
     assert!(root.read("etc/default/corvoy.new").contains("CORVOY_OPTS="));
+}
+
+#[test]
+fn a_configuration_that_is_a_link_to_a_missing_file_stays_one() {
+    let root = Root::that_has(&[("etc/corvoy/key.pem", "")]);
+    symlink("/not/mounted/envoy.yaml", root.path(CONFIGURATION)).unwrap();
+    root.install(&[]);
+    assert!(root.path(CONFIGURATION).is_symlink());
+}
+
+#[test]
+fn a_program_that_rejects_the_flags_of_the_service_is_not_installed() {
+    let root = Root::with_corvoy();
+    root.write("etc/default/corvoy", "CORVOY_OPTS='--no-such-flag 1'\n");
+    let before = root.content();
+    let reason = root.refuses(&["--binary", PROGRAM, "--prefix", "/usr/local"]);
+    assert!(reason.contains("--no-such-flag"), "{reason}");
+    assert_eq!(root.content(), before);
+    // The drain time is in the unit; the operator's is the last.
+    root.write("etc/default/corvoy", "CORVOY_OPTS='--drain-time-s 60 --drain-time-s 5'\n");
+    root.install(&[]);
+}
+
+#[test]
+fn another_prefix_needs_an_uninstallation_first() {
+    let root = Root::with_corvoy();
+    let before = root.content();
+    let reason = root.refuses(&["--binary", PROGRAM, "--prefix", "/opt/corvoy"]);
+    assert!(reason.contains("/usr/local/lib/systemd/system/corvoy.service"), "{reason}");
+    assert_eq!(root.content(), before);
+    root.run(&["--uninstall"]);
+    root.install(&["--prefix", "/opt/corvoy"]);
+}
+
+#[test]
+fn a_build_for_another_target_by_default_is_still_one_for_this_machine() {
+    let (_folder, path) = command_that(
+        "cargo",
+        r#"[ "$1" = build ] || { echo "host: this-machine"; exit; }
+        target=$CARGO_BUILD_TARGET
+        while [ $# -gt 0 ]; do
+            case $1 in --target) target=$2 ;; --target-dir) folder=$2 ;; esac
+            shift
+        done
+        mkdir -p "$folder/$target/release" && cp "$PROGRAM" "$folder/$target/release/corvoy""#,
+    );
+    let (root, built) = (Root::empty(), TempDir::new().unwrap());
+    let output = root
+        .command(&script())
+        .env("PATH", path)
+        .env("PROGRAM", PROGRAM)
+        .env("CARGO_TARGET_DIR", built.path())
+        .env("CARGO_BUILD_TARGET", "another-machine")
+        .env_remove("SUDO_USER")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(root.path("usr/local/bin/corvoy").exists());
+    assert!(built.path().join("this-machine").exists());
 }
 
 #[test]
@@ -268,6 +347,52 @@ fn purging_keeps_files_and_folders_of_others() {
 }
 
 #[test]
+fn an_installation_that_failed_halfway_can_be_repeated_and_removed() {
+    let root = Root::that_has(&[("etc/logrotate.d", "a file where a folder should be")]);
+    let before = root.content();
+    root.refuses(&["--binary", PROGRAM]);
+    assert!(root.path("usr/local/bin/corvoy").exists(), "the first half");
+    root.run(&["--uninstall", "--purge"]);
+    assert_eq!(root.content().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+
+    root.refuses(&["--binary", PROGRAM]);
+    fs::remove_file(root.path("etc/logrotate.d")).unwrap();
+    root.install(&[]);
+    root.run(&["--uninstall", "--purge"]);
+    assert_eq!(root.content().keys().collect::<Vec<_>>(), [Path::new("etc")]);
+}
+
+#[test]
+fn what_cannot_be_removed_is_left_for_the_next_time() {
+    let root = Root::with_corvoy();
+    let page = root.path("usr/local/share/man/man8/corvoy.8");
+    fs::remove_file(&page).unwrap();
+    fs::create_dir(&page).unwrap();
+    let output = root.installer(&script(), &["--uninstall", "--purge"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("corvoy.8"), "{output:?}");
+    assert!(root.read(MANIFEST).contains("file /usr/local/share/man/man8/corvoy.8\n"));
+    assert!(!root.path("usr/local/bin/corvoy").exists() && !root.path(CONFIGURATION).exists());
+
+    fs::remove_dir(page).unwrap();
+    root.run(&["--uninstall", "--purge"]);
+    assert!(root.is_empty(), "{:?}", root.content());
+}
+
+#[test]
+fn purging_another_root_keeps_the_users_of_this_machine() {
+    let root = Root::with_corvoy();
+    let manifest = root.read(MANIFEST) + "user corvoy\n";
+    root.write(MANIFEST, &manifest);
+    let (folder, path) = command_that("userdel", r#"echo "$@" >>"$0.called""#);
+    let mut command = root.command(&script());
+    let output = command.args(["--uninstall", "--purge"]).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!folder.path().join("userdel.called").exists());
+    assert!(root.read(MANIFEST).contains("user corvoy\n"));
+}
+
+#[test]
 fn a_truncated_script_does_nothing() {
     let whole = fs::read_to_string(script()).unwrap();
     let lines: Vec<&str> = whole.lines().collect();
@@ -310,6 +435,8 @@ fn wrong_usage_is_an_error() {
         &["--prefix", "relative"],
         &["--prefix", "/a b"],
         &["--dry-run=yes"],
+        &["--root", "/", "--dry-run"],
+        &["--root", "/usr/..", "--dry-run"],
     ] {
         let output = root.installer(&script(), args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
