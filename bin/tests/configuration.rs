@@ -84,5 +84,15 @@ fn a_cluster_that_may_exist_is_not_reported_as_unknown() {
     let said = verdict(&CONFIG.replace("- name: app\n    type", "- nam: app\n    type"));
     assert!(!said.contains("unknown cluster"), "{said}");
     let last = said.trim_end().lines().last().unwrap_or_default();
-    assert!(last.contains("whether there are the clusters that routes name"), "{said}");
+    assert!(last.contains("whether the clusters that routes refer to exist"), "{said}");
+}
+
+#[test]
+fn without_a_listener_no_route_is_said_to_be_unchecked() {
+    if is_oracle() {
+        return;
+    }
+    let said = verdict("a: 1\n");
+    assert!(said.contains("Bootstrap has no field `a`"), "{said}");
+    assert!(!said.contains("routes refer to"), "{said}");
 }

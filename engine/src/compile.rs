@@ -115,7 +115,11 @@ pub fn bootstrap(
     let by_name: HashMap<&str, usize> =
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
     // While some names are unknown, any name may be one of them: the result is not used then.
-    let any_name = if clusters_are_known(&clusters, problems) { None } else { Some(0) };
+    let are_clusters_known = clusters_are_known(&clusters, problems);
+    if !are_clusters_known && !listeners.is_empty() {
+        problems.not_checked("whether the clusters that routes refer to exist");
+    }
+    let any_name = if are_clusters_known { None } else { Some(0) };
     let names = downstream::compile::Context {
         cluster: &|name| by_name.get(name).copied().or(any_name),
         node: &node,
@@ -141,14 +145,10 @@ pub fn bootstrap(
 }
 
 /// Whether the names of all clusters could be read.
-fn clusters_are_known(clusters: &[Arc<Cluster>], problems: &mut Problems) -> bool {
+fn clusters_are_known(clusters: &[Arc<Cluster>], problems: &Problems) -> bool {
     let names = clusters.iter().map(|cluster| &*cluster.name);
     let others = Path::root().field("dynamic_resources");
-    let are_known = names_are_read("clusters", names, problems) && problems.is_read_whole(&others);
-    if !are_known {
-        problems.not_checked("whether there are the clusters that routes name");
-    }
-    are_known
+    names_are_read("clusters", names, problems) && problems.is_read_whole(&others)
 }
 
 /// Whether these are all the names, as configured, of the messages in this list of

@@ -198,3 +198,15 @@ fn consequences_of_a_value_that_could_not_be_read_are_not_reported() {
     assert!(broken > 180, "{broken}");
     assert!(consequences.is_empty(), "{}", consequences.join("\n"));
 }
+
+#[test]
+fn a_message_names_the_field_that_it_is_about() {
+    let mut config = valid();
+    config["static_resources"]["listeners"][0]["enable_reuse_port"] = json!(false);
+    let (_, added) = errors(&config);
+    assert_eq!(
+        added,
+        ["static_resources.listeners[0].enable_reuse_port: \
+          enable_reuse_port: false has no effect: each shard always has its own socket"]
+    );
+}

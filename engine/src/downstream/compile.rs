@@ -82,7 +82,7 @@ pub fn listener(
         refuse("bind_to_port", "a listener that is not bound");
     }
     if enable_reuse_port.is_some_and(|on| !on) {
-        let why = "has no effect: each shard always has its own socket";
+        let why = "enable_reuse_port: false has no effect: each shard always has its own socket";
         problems.warn(&at.field("enable_reuse_port"), why);
     }
     let keepalive = tcp_keepalive.as_ref().map(keepalive);

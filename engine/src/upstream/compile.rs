@@ -303,11 +303,13 @@ impl Http<'_> {
                 );
                 continue;
             };
-            for older in [&common.1, &http1.1] {
-                let is_set =
-                    if *older == common.1 { common.0.is_some() } else { http1.0.is_some() };
+            for (older, is_set, name) in [
+                (&common.1, common.0.is_some(), "common_http_protocol_options"),
+                (&http1.1, http1.0.is_some(), "http_protocol_options"),
+            ] {
                 if is_set {
-                    problems.warn(older, "no effect: HttpProtocolOptions overrides it");
+                    let why = "has no effect: HttpProtocolOptions overrides it";
+                    problems.warn(older, format!("{name} {why}"));
                 }
             }
             let config::UpstreamsHttpProtocolOptions {
@@ -537,7 +539,7 @@ pub(super) mod tests {
         assert_eq!(
             problems,
             ["clusters[0].common_http_protocol_options: \
-              no effect: HttpProtocolOptions overrides it"]
+              common_http_protocol_options has no effect: HttpProtocolOptions overrides it"]
         );
         let http = clusters[0].http;
         assert_eq!((http.head_limits.fields_max, http.max_requests_per_connection), (100, Some(3)));

@@ -240,7 +240,7 @@ fn endpoint(
     };
     let at = at.field("socket_address");
     if *protocol == config::Protocol::Udp {
-        problems.error(&at.field("protocol"), "must be TCP: UDP hosts are not supported");
+        problems.error(&at.field("protocol"), "protocol must be TCP: UDP hosts are not supported");
     }
     let port = port_value.and_then(|port| u16::try_from(port).ok());
     if port.is_none() {

@@ -12,6 +12,7 @@ use crate::request::retry;
 use crate::request::route::Upgrades;
 use crate::request::route::compile::{Context, Levels, not_implemented};
 use crate::request::route::matchers::HeaderName;
+use crate::request::route::matchers::compile::invalid_regex;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 use crate::upstream::circuit_breaker::RoutingPriority;
 
@@ -322,7 +323,8 @@ fn weighted_cluster(
     } = schema;
     not_implemented(!cluster_header.is_empty(), "cluster_header", at, problems);
     let cluster = (context.cluster)(name);
-    if cluster.is_none() && context.validate_clusters {
+    let is_named = !name.is_empty() || cluster_header.is_empty();
+    if cluster.is_none() && is_named && context.validate_clusters {
         let (at, message) = (at.field("name"), format!("route: unknown weighted cluster '{name}'"));
         if name.is_empty() {
             problems.missing(&at, message);
@@ -383,7 +385,7 @@ fn regex_rewrite_of(
     let config::RegexMatcher { regex } = pattern.as_ref()?;
     let warn = |message: &str| problems.warn(&at_substitution, message);
     let rewrite = RegexRewrite::new(regex, substitution, warn);
-    rewrite.map_err(|error| problems.error(at, error)).ok()
+    rewrite.map_err(|error| problems.error(at, invalid_regex(&error))).ok()
 }
 
 /// Reads a `DataSource`.

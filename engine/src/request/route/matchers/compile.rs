@@ -112,7 +112,13 @@ pub(crate) fn regex(
     problems: &mut Problems,
 ) -> Option<FullRegex> {
     let config::RegexMatcher { regex } = schema;
-    FullRegex::new(regex).map_err(|error| problems.error(&at.field("regex"), error)).ok()
+    let invalid = |error: String| problems.error(&at.field("regex"), invalid_regex(&error));
+    FullRegex::new(regex).map_err(invalid).ok()
+}
+
+/// The message about a regular expression that cannot be compiled.
+pub(crate) fn invalid_regex(error: &str) -> String {
+    format!("invalid regular expression: {error}")
 }
 
 fn text(schema: &config::StringMatcher, at: &Path, problems: &mut Problems) -> Option<TextMatcher> {

@@ -22,7 +22,7 @@ pub(crate) fn level(
             problems.error(&at_remove.index(i), message);
         }
         if is_framing(name) {
-            problems.warn(&at_remove.index(i), "ignored: the proxy sets how a body is framed");
+            problems.warn(&at_remove.index(i), framing_ignored(name));
         }
     }
     let remove = remove.iter().filter(|name| !is_framing(name));
@@ -78,12 +78,15 @@ fn addition(
         }
     };
     if !raw_value.is_empty() {
-        problems.warn(&at_header.field("raw_value"), "ignored, as in Envoy: value is used");
+        problems.warn(
+            &at_header.field("raw_value"),
+            "raw_value is ignored, as in Envoy: value is used",
+        );
     }
     let value = Formatter::new(value);
     let value = value.map_err(|error| problems.error(&at_header.field("value"), error)).ok();
     if is_framing(key) {
-        problems.warn(&at_header.field("key"), "ignored: the proxy sets how a body is framed");
+        problems.warn(&at_header.field("key"), framing_ignored(key));
         return None;
     }
     Some(HeaderAddition {
@@ -103,6 +106,10 @@ fn is_mutable(name: &str) -> bool {
 /// readers see the end in different places.
 fn is_framing(name: &str) -> bool {
     ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing))
+}
+
+fn framing_ignored(name: &str) -> String {
+    format!("`{name}` is ignored: the proxy sets how a body is framed")
 }
 
 fn lower(name: &str) -> Box<[u8]> {
