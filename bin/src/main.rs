@@ -83,7 +83,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let configured = configured.filter(|_| !problems.has_errors());
     report::problems(&problems, &source);
     if flags.log_path.is_some() {
-        report::log_problems(&problems);
+        report::log_problems(&problems, &source);
     }
     memory::trim();
     let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };

@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 
-use corvoy_config::{Problems, Severity, Source, render, render_styled};
+use corvoy_config::{Problems, Severity, Source, render, render_lines, render_styled};
 use serde_json::{Value, json};
 
 use crate::flags::Flags;
@@ -32,13 +32,14 @@ pub(crate) fn problems(problems: &Problems, source: &Source) {
 }
 
 /// The same in the log, one line each, in case standard error is discarded.
-pub(crate) fn log_problems(problems: &Problems) {
-    for problem in problems.iter() {
-        let help = problem.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
-        let (path, message) = (&problem.path, &problem.message);
-        match problem.severity {
-            Severity::Error => tracing::error!(target: "config", "{path}: {message}{help}"),
-            Severity::Warning => tracing::warn!(target: "config", "{path}: {message}{help}"),
+pub(crate) fn log_problems(problems: &Problems, source: &Source) {
+    if problems.is_empty() {
+        return;
+    }
+    for (severity, line) in render_lines(problems, source) {
+        match severity {
+            Severity::Error => tracing::error!(target: "config", "{line}"),
+            Severity::Warning => tracing::warn!(target: "config", "{line}"),
         }
     }
 }

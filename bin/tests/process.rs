@@ -261,9 +261,16 @@ fn the_log_path_gets_startup_errors() {
     let yaml = Config::to_addresses(&[]).yaml();
     let bad_field = yaml.replace("prefix: \"/\"", "prefix: \"/\", sufix: a");
     let bad_port = yaml.replacen("port_value: 0", &port, 1);
-    for (yaml, reason) in
-        [(bad_field, "[error][config]"), (bad_port, "[error][main] cannot listen")]
-    {
+    let (line, text) =
+        bad_field.lines().enumerate().find(|(_, line)| line.contains("sufix")).unwrap();
+    let place = format!("{}:{}", line + 1, text.find("sufix").unwrap() + 1);
+    let at_field = format!("[error][config] --config-yaml:{place}: static_resources.listeners[0].");
+    for (yaml, reason) in [
+        (bad_field, at_field.as_str()),
+        (bad_port, "[error][main] cannot listen"),
+        ("a:\n\tb: 1\n".to_owned(), "[error][config] --config-yaml:2:1: invalid YAML: indented"),
+        ("# x\n".to_owned(), "[error][config] --config-yaml: the configuration is empty\n"),
+    ] {
         let output = run(&["--config-yaml", &yaml, "--log-path", path.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(1));
         assert!(!output.stderr.is_empty());

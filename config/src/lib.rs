@@ -50,6 +50,6 @@ pub use compatibility::{RefusedValues, page as compatibility_page};
 pub use load::{Loaded, load, load_as};
 pub use path::Path;
 pub use problems::{Problem, Problems, Severity, Spot};
-pub use render::{render, render_styled};
+pub use render::{render, render_lines, render_styled};
 pub use schema::*;
 pub use source::Source;

@@ -20,18 +20,22 @@ pub fn render_styled(problems: &Problems, source: &Source) -> String {
     render_with(problems, source, &Renderer::styled())
 }
 
+/// All problems as one line each, without the note about what was not checked, for a log:
+/// `FILE:LINE:COLUMN: FIELD: MESSAGE; HELP`. What is not known is left out.
+pub fn render_lines(problems: &Problems, source: &Source) -> Vec<(Severity, String)> {
+    let texts = Text::all(source, problems);
+    let line = |(place, problem): (Option<Place>, &Problem)| {
+        (problem.severity, one_line(problem, place.as_ref(), &texts))
+    };
+    located(problems, &texts).into_iter().map(line).collect()
+}
+
 fn render_with(problems: &Problems, source: &Source, renderer: &Renderer) -> String {
     if problems.is_empty() {
         return String::new();
     }
-    let texts: Vec<_> = source.documents().iter().map(|text| Text::of(text, problems)).collect();
-    let place = |problem: &Problem| Lookup::of(problem).locate(&texts);
-    let mut located: Vec<_> = problems.iter().map(|problem| (place(problem), problem)).collect();
-    // Problems without a position come first: they are about the whole text.
-    located.sort_by_key(|(place, _)| {
-        place.as_ref().map(|place| (place.text, place.line, place.columns.0))
-    });
-    let mut reports: Vec<_> = located
+    let texts = Text::all(source, problems);
+    let mut reports: Vec<_> = located(problems, &texts)
         .iter()
         .map(|(place, problem)| report(problem, place.as_ref(), &texts, renderer))
         .collect();
@@ -43,6 +47,17 @@ fn render_with(problems: &Problems, source: &Source, renderer: &Renderer) -> Str
     reports.join("\n\n") + "\n"
 }
 
+/// The problems in the order of their lines. Those without a position come first: they are about
+/// the whole text.
+fn located<'p>(problems: &'p Problems, texts: &[Text<'_>]) -> Vec<(Option<Place>, &'p Problem)> {
+    let place = |problem: &Problem| Lookup::of(problem).locate(texts);
+    let mut located: Vec<_> = problems.iter().map(|problem| (place(problem), problem)).collect();
+    located.sort_by_key(|(place, _)| {
+        place.as_ref().map(|place| (place.text, place.line, place.columns.0))
+    });
+    located
+}
+
 /// A text of the source and its lines.
 struct Text<'s> {
     document: &'s Document,
@@ -51,8 +66,12 @@ struct Text<'s> {
 }
 
 impl<'s> Text<'s> {
+    fn all(source: &'s Source, problems: &Problems) -> Vec<Self> {
+        source.documents().iter().map(|text| Self::of(text, problems)).collect()
+    }
+
     fn of(document: &'s Document, problems: &Problems) -> Self {
-        let text = document.text().unwrap_or_default();
+        let text = document.readable();
         // A text that one parser rejected is not passed to the other.
         let broken = |problem: &Problem| {
             matches!(problem.spot, Spot::Unreadable { .. })
@@ -85,11 +104,7 @@ fn report(
     let mut group = Group::with_title(level.primary_title(problem.message.as_str()));
     match place.and_then(|place| place.snippet(texts, AnnotationKind::Primary, None)) {
         Some(snippet) => group = group.element(snippet),
-        None => {
-            let name = problem.document.as_deref();
-            let name = name.or_else(|| texts.first().map(|text| text.document.name.as_str()));
-            group = group.element(Origin::path(name.unwrap_or("configuration")));
-        }
+        None => group = group.element(Origin::path(name_of_text(problem, texts))),
     }
     for related in &problem.related {
         let place = Lookup::of_related(problem, related).locate(texts);
@@ -105,6 +120,31 @@ fn report(
         group = group.element(Level::HELP.message(help.as_str()));
     }
     renderer.render(&[group])
+}
+
+fn one_line(problem: &Problem, place: Option<&Place>, texts: &[Text<'_>]) -> String {
+    let mut line = match place.and_then(|place| Some((texts.get(place.text)?, place))) {
+        Some((text, place)) => {
+            format!("{}:{}:{}: ", text.document.name, place.line, place.columns.0 + 1)
+        }
+        None => format!("{}: ", name_of_text(problem, texts)),
+    };
+    let path = problem.path.to_string();
+    if !path.is_empty() {
+        line += &format!("{path}: ");
+    }
+    line += &problem.message;
+    if let Some(help) = &problem.help {
+        line += &format!("; {help}");
+    }
+    line
+}
+
+/// The name of the text that a problem without a position is about.
+fn name_of_text<'t>(problem: &'t Problem, texts: &[Text<'t>]) -> &'t str {
+    let name = problem.document.as_deref();
+    name.or_else(|| texts.first().map(|text| text.document.name.as_str()))
+        .unwrap_or("configuration")
 }
 
 impl Place {

@@ -63,6 +63,18 @@ impl Document {
             Format::Binary | Format::Text => None,
         }
     }
+
+    /// What can be shown of the text: of one that is not UTF-8, the part before the first invalid
+    /// byte.
+    pub(crate) fn readable(&self) -> &str {
+        match self.format {
+            Format::Json | Format::Yaml => {
+                let text = self.bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+                text.strip_prefix('\u{feff}').unwrap_or(text)
+            }
+            Format::Binary | Format::Text => "",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
