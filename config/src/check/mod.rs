@@ -194,14 +194,14 @@ impl Checker<'_> {
     fn duration(&mut self, duration: &DynamicMessage, at: &Path) {
         let (seconds, nanos) = seconds_and_nanos(duration);
         let text = if seconds < 0 || nanos < 0 {
-            "a duration cannot be negative"
+            "cannot be negative"
         } else if seconds > SECONDS_MAX {
-            "a duration cannot be longer than 292 years"
+            "cannot be longer than 292 years"
         } else {
             return;
         };
         if !self.problems.errors().any(|problem| problem.path == *at) {
-            self.problems.error(at, text);
+            self.problems.error(at, format!("{} {text}", rules::last(at)));
         }
     }
 

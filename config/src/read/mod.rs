@@ -24,7 +24,7 @@ pub(crate) mod suggest;
 mod well_known;
 
 pub(crate) use any::missing_type;
-use node::{Node, Parsed};
+use node::{DOCUMENT_START, Node, Parsed};
 
 /// Reads one text. Returns the usable part, or `None` if there is none.
 pub(crate) fn read(
@@ -42,7 +42,11 @@ pub(crate) fn read(
         }),
         Format::Json | Format::Yaml => match document.text() {
             Some(text) => return read_nodes(document, text, descriptor, problems),
-            None => Err("the text is not UTF-8".to_owned()),
+            None => {
+                let place = end_of(document.readable());
+                problems.push(unreadable(document, "the text is not UTF-8", Some(place)));
+                return None;
+            }
         },
     };
     read.map_err(|error| problems.push(unreadable(document, error, None))).ok()
@@ -66,10 +70,13 @@ fn read_nodes(
         return None;
     }
     match parsed {
-        Ok(Parsed { root, more_documents, duplicate_keys }) => {
-            if more_documents {
-                let text = "only the first document is read; the others are ignored";
-                problems.push(about(document, Severity::Warning, text));
+        Ok(Parsed { root, second_document, duplicate_keys }) => {
+            if let Some(line) = second_document {
+                let text =
+                    "only the first YAML document is read: this one and any later one are ignored";
+                let mut problem = about(document, Severity::Warning, text);
+                problem.spot = Spot::Text { line, column: 1, length: DOCUMENT_START.len() };
+                problems.push(problem);
             }
             if !duplicate_keys.is_empty() {
                 duplicate_keys::report(document, text, &duplicate_keys, problems);
@@ -82,6 +89,12 @@ fn read_nodes(
             None
         }
     }
+}
+
+/// The line and column after the last character, from 1.
+fn end_of(text: &str) -> (usize, usize) {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    (text.matches('\n').count() + 1, last.chars().count() + 1)
 }
 
 /// A problem with a whole text.

@@ -41,8 +41,8 @@ impl Node {
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) root: Node,
-    /// Whether more documents follow the first one. They are ignored.
-    pub(super) more_documents: bool,
+    /// The line, from 1, where a second document starts. It is ignored, as are any after it.
+    pub(super) second_document: Option<usize>,
     /// Keys that appear more than once in a map.
     pub(super) duplicate_keys: BTreeSet<String>,
 }
@@ -61,10 +61,10 @@ pub(super) fn from_yaml(text: &str) -> Result<Parsed, Error> {
     let counts = Counts::default();
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(document) = documents.next() else {
-        return Ok(counts.parsed(Node::Null, false));
+        return Ok(counts.parsed(Node::Null, None));
     };
     let node = Seed(&counts).deserialize(document).map_err(|error| yaml_error(&error, text))?;
-    let more_documents = match documents.next().map(Option::<IgnoredAny>::deserialize) {
+    let second_document = match documents.next().map(Option::<IgnoredAny>::deserialize) {
         Some(Err(error)) if error.to_string().contains("expected <document start>") => {
             let mut error = yaml_error(&error, text);
             error.message = "the configuration ended before this line: \
@@ -72,11 +72,29 @@ pub(super) fn from_yaml(text: &str) -> Result<Parsed, Error> {
                 .to_owned();
             return Err(error);
         }
-        Some(Ok(None)) | None => false,
-        Some(_) => true,
+        Some(Ok(None)) | None => None,
+        Some(_) => Some(line_of_second_document(text)),
     };
-    Ok(counts.parsed(node, more_documents))
+    Ok(counts.parsed(node, second_document))
 }
+
+/// The line of the marker, from 1, that starts the second of several documents.
+fn line_of_second_document(text: &str) -> usize {
+    let is_marker = |line: &str| {
+        line.strip_prefix(DOCUMENT_START)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+    };
+    // The marker of the first document is optional. Only comments and directives precede it.
+    let is_before = |line: &str| {
+        line.starts_with('%') || matches!(line.trim_start().bytes().next(), None | Some(b'#'))
+    };
+    let lines = text.lines().enumerate();
+    let mut documents = lines.skip_while(|(_, line)| is_before(line)).skip(1);
+    documents.find(|(_, line)| is_marker(line)).map_or(1, |(i, _)| i + 1)
+}
+
+/// The marker that starts a document.
+pub(super) const DOCUMENT_START: &str = "---";
 
 fn yaml_error(error: &serde_yaml::Error, text: &str) -> Error {
     let place = error.location().map(|place| (place.line(), place.column()));
@@ -96,11 +114,11 @@ pub(super) fn from_json(text: &str) -> Result<Parsed, Error> {
     let counts = Counts::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let read = Seed(&counts).deserialize(&mut json).and_then(|node| json.end().map(|()| node));
-    read.map(|node| counts.parsed(node, false)).or_else(|error| {
+    read.map(|node| counts.parsed(node, None)).or_else(|error| {
         let braces = text.trim_ascii_start().starts_with('{');
         if braces
             && let Ok(parsed) = from_yaml(text)
-            && !parsed.more_documents
+            && parsed.second_document.is_none()
         {
             return Ok(parsed);
         }
@@ -130,8 +148,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn parsed(self, root: Node, more_documents: bool) -> Parsed {
-        Parsed { root, more_documents, duplicate_keys: self.duplicate_keys.into_inner() }
+    fn parsed(self, root: Node, second_document: Option<usize>) -> Parsed {
+        Parsed { root, second_document, duplicate_keys: self.duplicate_keys.into_inner() }
     }
 }
 

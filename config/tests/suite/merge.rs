@@ -92,5 +92,10 @@ fn the_extension_of_a_file_determines_its_format() {
     assert_eq!(id("c", br#"{"node": {"id": "on"}}"#).as_deref(), Ok("on"));
     assert!(id("d.json", b"node: {id: x}").unwrap_err().contains("name a YAML file .yaml or .yml"));
     assert!(id("e.json", br#"{"node": {"id": 5}}"#).unwrap_err().contains("write \"5\""));
+    for bytes in [&b"node: {id: x}\n# \xff\n"[..], b"\xef\xbb\xbfnode: {id: x}\n# \xff"] {
+        let refused = id("f.yaml", bytes).unwrap_err();
+        assert!(refused.contains("error: the text is not UTF-8"), "{refused}");
+        assert!(refused.contains("f.yaml:2:3"), "{refused}");
+    }
     fs::remove_dir_all(&folder).unwrap();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corvoy_config::{
     Bootstrap, Cluster, DataSource, DnsLookupFamily, LbPolicy, Message, Node, Problems,
-    RetryPolicy, RouteConfiguration, Source, load_as, render,
+    RetryPolicy, RouteConfiguration, Source, load_as, render, render_lines,
 };
 
 fn read<M: Message>(text: &str) -> Result<M, String> {
@@ -125,8 +125,8 @@ fn durations_have_a_unit() {
     for text in ["1", ".5s", "1ms", "1S", "' 1s'", "1.s", "1.1234567891s", "1e3s", "+1s"] {
         refused(&format!("dns_jitter: {text}"), "expected a duration, not");
     }
-    refused("dns_jitter: -1s", "must be at least 0s, not -1s");
-    refused("dns_jitter: 10000000000s", "longer than 292 years");
+    refused("dns_jitter: -1s", "error: dns_jitter must be at least 0s, not -1s");
+    refused("dns_jitter: 10000000000s", "error: dns_jitter cannot be longer than 292 years");
 }
 
 #[test]
@@ -258,12 +258,31 @@ fn text_after_the_configuration_is_never_silently_ignored() {
     let source = Source::new().merge_yaml("test", "id: a\n---\nid: b\n");
     assert!(load_as::<Node>(&source, &mut problems).is_some());
     let warned = render(&problems, &source);
-    assert!(warned.contains("only the first document is read"), "{warned}");
+    assert!(warned.contains("only the first YAML document is read"), "{warned}");
+    assert!(warned.contains("--> test:2:1"), "{warned}");
     for text in ["id: a\n---\n", "id: a\n...\n", "---\nid: a\n# end\n"] {
         let mut problems = Problems::default();
         let source = Source::new().merge_yaml("test", text);
         assert!(load_as::<Node>(&source, &mut problems).is_some());
         assert!(problems.is_empty(), "{}", render(&problems, &source));
+    }
+}
+
+#[test]
+fn the_warning_about_a_second_document_shows_where_it_starts() {
+    for (text, line) in [
+        ("id: a\n---\nid: b\n---\nid: c\n", 2),
+        (" # a\n\n%YAML 1.1\n---\nid: a\n--- {id: b}\n", 6),
+        ("--- {id: a}\n# b\n---\nid: b\n", 3),
+        ("id: ---a\ncluster: |\n ---\n...\n---\nid: b\n", 5),
+        ("id: a\r\n---\r\nid: b\r\n", 2),
+    ] {
+        let mut problems = Problems::default();
+        let source = Source::new().merge_yaml("test", text);
+        assert!(load_as::<Node>(&source, &mut problems).is_some(), "{text}");
+        let lines = render_lines(&problems, &source);
+        let start = format!("test:{line}:1: only the first YAML document is read");
+        assert!(lines.len() == 1 && lines[0].1.starts_with(&start), "{text}\n{lines:?}");
     }
 }
 
@@ -328,6 +347,7 @@ fn a_missing_feature_is_called_by_its_usual_name() {
     for (line, word) in [
         ("transport_socket: {name: s}".to_owned(), "TLS"),
         (socket("tls.v3.UpstreamTlsContext"), "TLS"),
+        (socket("raw_buffer.v3.RawBuffer"), "the transport socket raw_buffer"),
         (socket("proxy_protocol.v3.ProxyProtocolUpstreamTransport"), "PROXY protocol"),
         ("http2_protocol_options: {}".to_owned(), "HTTP/2"),
         (
@@ -339,7 +359,14 @@ fn a_missing_feature_is_called_by_its_usual_name() {
         ("eds_cluster_config: {eds_config: {ads: {}}}".to_owned(), "xDS"),
     ] {
         refused(&line, &format!("error: {word} is not implemented yet: `"));
-        refused(&line, "help: docs/COMPATIBILITY.md");
+        if word.ends_with("raw_buffer") {
+            refused(
+                &line,
+                "help: remove `transport_socket`: without it, connections are plaintext",
+            );
+        } else {
+            refused(&line, "help: docs/COMPATIBILITY.md");
+        }
     }
     let cors = "virtual_hosts: [{name: a, domains: [\"*\"], cors: {}}]";
     let cors = read::<RouteConfiguration>(cors).unwrap_err();

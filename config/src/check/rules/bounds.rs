@@ -2,7 +2,8 @@ use std::fmt::Display;
 
 use prost_reflect::{DynamicMessage, Value};
 
-use super::{field, list};
+use super::{field, last, list};
+use crate::Path;
 
 /// Limits of a number or a length.
 #[derive(Debug)]
@@ -35,17 +36,19 @@ impl<T: Copy + Display + PartialOrd> Bounds<T> {
         }
     }
 
-    pub(super) fn check(&self, value: T, unit: &str, wrong: &mut dyn FnMut(String)) {
+    pub(super) fn check(&self, value: T, unit: &str, at: &Path, wrong: &mut dyn FnMut(String)) {
         let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
-        self.check_shown(value, |value| format!("{value}{unit}"), wrong);
+        self.check_shown(value, |value| format!("{value}{unit}"), at, wrong);
     }
 
     pub(super) fn check_shown(
         &self,
         value: T,
         show: impl Fn(T) -> String,
+        at: &Path,
         wrong: &mut dyn FnMut(String),
     ) {
+        let mut wrong = |text: String| wrong(format!("{} {text}", last(at)));
         let low = self.low.is_none_or(|limit| match limit {
             Limit::Exclusive(limit) => value > limit,
             Limit::Inclusive(limit) => value >= limit,
@@ -79,7 +82,7 @@ impl<T: Copy + Display + PartialOrd> Bounds<T> {
             wrong(format!("must be one of {}, not {given}", allowed.join(", ")));
         }
         if self.without.contains(&value) {
-            wrong(format!("{given} is not allowed here"));
+            wrong(format!("must not be {given}"));
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Compiled from the options of a field to [`Rules`]. Every rule that occurs in Envoy's API is
 //! covered; a test checks that against the descriptors.
 
+use std::collections::HashMap;
+
 use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, Value};
 use regex::Regex;
 
@@ -121,14 +123,14 @@ impl Rules {
             },
             Self::Bytes { length, pattern } => {
                 let Some(bytes) = value.as_bytes() else { return };
-                length.check(bytes.len() as u64, "bytes", &mut wrong);
+                length.check(bytes.len() as u64, "bytes", at, &mut wrong);
                 if let (Some(pattern), Ok(text)) = (pattern, std::str::from_utf8(bytes)) {
                     matches(pattern, text, &mut wrong);
                 }
             }
             Self::Duration { bounds, .. } => {
                 if let Some(duration) = value.as_message() {
-                    bounds.check_shown(nanos(duration), seconds, &mut wrong);
+                    bounds.check_shown(nanos(duration), seconds, at, &mut wrong);
                 }
             }
             // `defined_only` holds for every enum: the checker handles it.
@@ -142,32 +144,28 @@ impl Rules {
                 }
             }
             Self::Float { bounds, ignore_empty } => match float(value) {
-                Some(value) if value != 0.0 || !ignore_empty => bounds.check(value, "", &mut wrong),
+                Some(value) if value != 0.0 || !ignore_empty => {
+                    bounds.check(value, "", at, &mut wrong)
+                }
                 _ => {}
             },
             Self::Integer { bounds, ignore_empty } => match integer(value) {
-                Some(value) if value != 0 || !ignore_empty => bounds.check(value, "", &mut wrong),
+                Some(value) if value != 0 || !ignore_empty => {
+                    bounds.check(value, "", at, &mut wrong)
+                }
                 _ => {}
             },
             Self::Map { pairs, keys, values } => {
                 let Some(map) = value.as_map() else { return };
-                pairs.check(map.len() as u64, "entries", &mut wrong);
-                for (key, value) in map {
-                    let MapKey::String(name) = key else { continue };
-                    let (at, key) = (at.key(name), Value::String(name.clone()));
-                    for (rules, value) in [(keys, &key), (values, value)] {
-                        if let Some(rules) = rules {
-                            rules.check(value, true, &at, problems);
-                        }
-                    }
-                }
+                pairs.check(map.len() as u64, "entries", at, &mut wrong);
+                check_entries(map, keys.as_deref(), values.as_deref(), at, problems);
             }
             Self::Repeated { items, unique, each, ignore_empty } => {
                 let list = value.as_list().unwrap_or_default();
                 match list {
                     [] if *ignore_empty => {}
                     [] if items.low.is_some() => wrong(format!("{} cannot be empty", last(at))),
-                    _ => items.check(list.len() as u64, "items", &mut wrong),
+                    _ => items.check(list.len() as u64, "items", at, &mut wrong),
                 }
                 check_items(list, *unique, each.as_deref(), at, problems);
             }
@@ -202,6 +200,24 @@ fn seconds(nanos: i128) -> String {
     format!("{sign}{whole}{}s", fraction.trim_end_matches('0').trim_end_matches('.'))
 }
 
+fn check_entries(
+    map: &HashMap<MapKey, Value>,
+    keys: Option<&Rules>,
+    values: Option<&Rules>,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    for (key, value) in map {
+        let MapKey::String(name) = key else { continue };
+        let (at, key) = (at.key(name), Value::String(name.clone()));
+        for (rules, value) in [(keys, &key), (values, value)] {
+            if let Some(rules) = rules {
+                rules.check(value, true, &at, problems);
+            }
+        }
+    }
+}
+
 fn check_items(
     list: &[Value],
     unique: bool,
@@ -211,7 +227,7 @@ fn check_items(
 ) {
     for (i, value) in list.iter().enumerate() {
         if unique && list.iter().take(i).any(|other| other == value) {
-            problems.error(&at.index(i), "duplicate value");
+            problems.error(&at.index(i), format!("{} has this value twice", last(at)));
         }
         if let Some(rules) = each {
             rules.check(value, true, &at.index(i), problems);
@@ -296,7 +312,7 @@ fn float(value: &Value) -> Option<f64> {
 }
 
 /// The last name of a path, for messages.
-fn last(at: &Path) -> String {
+pub(super) fn last(at: &Path) -> String {
     let path = at.to_string();
     path.rsplit('.').next().unwrap_or_default().to_owned()
 }

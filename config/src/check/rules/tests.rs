@@ -95,13 +95,13 @@ fn verdict(rules: &str, value: &Value, present: bool) -> Vec<String> {
 fn numbers_have_limits() {
     let port = "uint32 { lte: 65535 gt: 0 }";
     assert!(verdict(port, &Value::U32(65535), true).is_empty());
-    assert_eq!(verdict(port, &Value::U32(65536), true), ["must be at most 65535, not 65536"]);
-    assert_eq!(verdict(port, &Value::U32(0), true), ["must be more than 0, not 0"]);
+    assert_eq!(verdict(port, &Value::U32(65536), true), ["it must be at most 65535, not 65536"]);
+    assert_eq!(verdict(port, &Value::U32(0), true), ["it must be more than 0, not 0"]);
     assert!(verdict("double { gte: 0 lte: 100 }", &Value::F64(f64::NAN), true).len() == 2);
     assert!(verdict("uint32 { gte: 10 ignore_empty: true }", &Value::U32(0), true).is_empty());
     assert_eq!(
         verdict("uint64 { in: 1 in: 2 }", &Value::U64(3), true),
-        ["must be one of 1, 2, not 3"]
+        ["it must be one of 1, 2, not 3"]
     );
 }
 
@@ -112,7 +112,7 @@ fn strings_have_lengths_and_formats() {
     assert!(verdict("string { min_len: 2 max_len: 2 }", &text("éé"), true).is_empty());
     assert_eq!(
         verdict("string { max_bytes: 3 }", &text("éé"), true),
-        ["must be at most 3 bytes, not 4 bytes"]
+        ["it must be at most 3 bytes, not 4 bytes"]
     );
     let pattern = "string { pattern: \"^[a-z]+$\" ignore_empty: true }";
     assert!(verdict(pattern, &text(""), true).is_empty());
@@ -142,7 +142,7 @@ fn lists_have_sizes_and_their_items_have_rules() {
     assert_eq!(verdict(rules, &list(&[]), true), ["it cannot be empty"]);
     assert_eq!(
         verdict(rules, &list(&["a", "", "a"]), true),
-        ["it[1] cannot be empty", "duplicate value"]
+        ["it[1] cannot be empty", "it has this value twice"]
     );
 }
 

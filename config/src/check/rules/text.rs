@@ -52,8 +52,8 @@ impl TextRules {
                 return wrong(format!("{} cannot be empty", last(at)));
             }
         }
-        self.characters.check(text.chars().count() as u64, "characters", wrong);
-        self.bytes.check(text.len() as u64, "bytes", wrong);
+        self.characters.check(text.chars().count() as u64, "characters", at, wrong);
+        self.bytes.check(text.len() as u64, "bytes", at, wrong);
         if let Some(pattern) = &self.pattern {
             matches(pattern, text, wrong);
         }
