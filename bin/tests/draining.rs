@@ -1,12 +1,14 @@
 //! Drains while new connections arrive: connected clients get their answers, and no one is reset.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Broken, Config, Message, Origin, Proxy, Signal, Wire, is_oracle};
+use crate::support::{
+    Broken, Config, Message, Origin, Proxy, Signal, Wire, free_address, is_oracle,
+};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: example\r\n\r\n";
 
@@ -80,13 +82,13 @@ fn no_connection_is_lost_or_refused_when_a_new_process_takes_over() {
         return; // Envoy exits at once and takes its connections along.
     }
     let origin = Origin::that_answers();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = free_address();
+    let port = address.port();
     let yaml = Config::to(&origin).yaml();
     let (head, listener) = yaml.split_once("- name: front").unwrap();
     let listener = listener.replacen("port_value: 0", &format!("port_value: {port}"), 1);
     let yaml = format!("{head}- name: front{listener}");
     let start = || Proxy::with(Config::verbatim(&yaml).shards(2).flags(&["--disable-hot-restart"]));
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let over = AtomicBool::new(false);
     let mut serving = start();
     thread::scope(|scope| {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{Client, Config, Origin, Proxy, Signal, corvoy, is_oracle, wait_until};
+use crate::support::{
+    Client, Config, Origin, Proxy, Signal, corvoy, free_address, is_oracle, wait_until,
+};
 
 /// Runs the binary in a mode in which it exits by itself.
 fn run(args: &[&str]) -> Output {
@@ -422,7 +424,7 @@ fn refuses_connections(proxy: &Proxy) {
 
 #[test]
 fn a_wildcard_and_a_specific_address_may_share_a_port() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_address().port();
     let origin = Origin::that_answers();
     let yaml = Config::to(&origin).yaml();
     let (head, rest) = yaml.split_once("  - name: front\n").unwrap();

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Config, Message, Proxy, Wire, corvoy, is_oracle, wait_for, wait_until};
+use crate::support::{
+    Config, Message, Proxy, Wire, corvoy, free_address, is_oracle, wait_for, wait_until,
+};
 
 #[path = "../src/origin/mod.rs"]
 mod origin;
@@ -314,9 +316,4 @@ impl Drop for Httpbin {
 
 fn venv() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv")
-}
-
-/// An address that is currently free.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,7 +1,7 @@
 //! Support for the stories: the real binary as a process, a client that writes and reads raw bytes,
 //! and origins named by their misbehaviour.
 //!
-//! Ports come from the kernel. Nothing sleeps to synchronise: every wait is for a condition, with a
+//! Ports come from the kernel, or from [`free_address`] where a port has to be known before. Nothing sleeps to synchronise: every wait is for a condition, with a
 //! deadline. With `CORVOY_ORACLE=/path/to/envoy` the same stories run against the real Envoy.
 
 mod client;
@@ -10,6 +10,8 @@ mod origin;
 mod proxy;
 mod wire;
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,4 +44,18 @@ pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, || holds().then_some(()));
+}
+
+/// An address that is free and that nobody else is given: its port lies below those that the kernel
+/// chooses for connections and for port 0, and each call has another one.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = first + NEXT.fetch_add(1, Relaxed);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
