@@ -38,7 +38,9 @@ fn advice(choice: &Choice, kernel: &Kernel) -> Option<String> {
     Some(match choice.ring {
         Ring::Epoll => {
             let hint = hint(error, kernel);
-            format!("is refused ({error}){hint}; using epoll, which costs more CPU per request")
+            format!(
+                "is refused ({error}){hint}; using epoll, which costs about a quarter more CPU per request"
+            )
         }
         ring => format!("without its best mode, which needs Linux 6.1: {ring} ({error})"),
     })
