@@ -55,6 +55,24 @@ pub(super) enum Failed {
     ClientError(http1::Error),
 }
 
+/// Why a wait of an exchange ended before what it waited for came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Interrupted {
+    /// A timer expired.
+    Deadline(Timer),
+    /// The client has disconnected.
+    ClientGone,
+}
+
+impl From<Interrupted> for Failed {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::Deadline(timer) => Self::Deadline(timer),
+            Interrupted::ClientGone => Self::ClientGone,
+        }
+    }
+}
+
 /// How much of a request had been sent when its attempt failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Sent {
@@ -74,7 +92,7 @@ pub(super) async fn lease(
 ) -> Result<Connection, Failed> {
     let mut lease = pin!(pool.lease());
     loop {
-        exchange.begin_wait()?;
+        exchange.begin_wait(Interest::default())?;
         let client = &*exchange.client;
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
@@ -94,7 +112,7 @@ pub(super) async fn lease(
                 return leased.map_err(|error| Failed::Upstream { error, sent: Sent::Nothing });
             }
             Woken::Client => exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?,
-            Woken::ClientGone => return Err(exchange.client_gone()),
+            Woken::ClientGone => return Err(exchange.client_gone().into()),
             Woken::TimedOut => exchange.check_deadlines()?,
         }
     }
@@ -166,17 +184,17 @@ pub(super) async fn run(
                 || (upload.has_ended() && exchange.client.listens_ahead()),
             client_out: false,
         };
-        if let Err(failed) = exchange.begin_wait() {
-            return Err(attempt.fail(failed));
+        if let Err(interrupted) = exchange.begin_wait(want) {
+            return Err(attempt.fail(interrupted.into()));
         }
         ready = exchange.client.wait(Some(attempt.connection.socket()), want).await;
         if ready.client_gone {
-            return Err(attempt.fail(exchange.client_gone()));
+            return Err(attempt.fail(exchange.client_gone().into()));
         }
         if ready.timed_out
-            && let Err(failed) = exchange.check_deadlines()
+            && let Err(interrupted) = exchange.check_deadlines()
         {
-            return Err(attempt.fail(failed));
+            return Err(attempt.fail(interrupted.into()));
         }
         // As in Envoy, an incomplete head does not restart the idle timers.
         if ready.io.client_in || ready.io.origin_out {
@@ -239,10 +257,10 @@ pub(super) fn upload_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> Failed
             error: Error::ConnectionTermination,
             sent: Sent::Something, // corrected in `Attempt::fail`, which knows the connection
         },
-        Fault::Source(_) => exchange.client_gone(),
+        Fault::Source(_) => exchange.client_gone().into(),
         Fault::Truncated => {
             exchange.client.input = Input::HalfClosed;
-            exchange.client_gone()
+            exchange.client_gone().into()
         }
         Fault::Malformed(error) => {
             if error == http1::Error::Underscore {

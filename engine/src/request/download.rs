@@ -2,7 +2,7 @@
 //!
 //! Invariant: a response that is incomplete upstream does not look complete to the client.
 
-use super::attempt::{self, Failed, UpstreamResponse};
+use super::attempt::{self, Failed, Interrupted, UpstreamResponse};
 use super::body::{Fault, Framing, Pump};
 use super::charge;
 use super::deadlines::Timer;
@@ -95,6 +95,15 @@ enum Broken {
     Client,
 }
 
+impl From<Interrupted> for Broken {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::Deadline(timer) => Self::Deadline(timer),
+            Interrupted::ClientGone => Self::Client,
+        }
+    }
+}
+
 /// Relays the response, and the rest of the request, until the response is sent.
 async fn relay(
     exchange: &mut Exchange<'_>,
@@ -124,21 +133,14 @@ async fn relay(
         }
         exchange.start_timers(upload);
         exchange.start_try_idle_timer(upload);
-        if pump.wants_sink() {
-            exchange.set_alarm(exchange.client.shard.clock.now());
-        } else {
-            exchange.begin_wait().map_err(|_| Broken::Client)?;
-        }
+        exchange.begin_wait(want)?;
         ready = exchange.client.wait(Some(connection.socket()), want).await;
         if ready.client_gone {
             exchange.client.gone();
             return Err(Broken::Client);
         }
         if ready.timed_out {
-            exchange.check_deadlines().map_err(|failed| match failed {
-                Failed::Deadline(timer) => Broken::Deadline(timer),
-                _ => Broken::Client,
-            })?;
+            exchange.check_deadlines()?;
         }
         exchange.reset_idle_timer();
         if ready.io.origin_in || ready.io.origin_out {

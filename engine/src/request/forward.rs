@@ -445,12 +445,12 @@ impl Forwarder<'_> {
         });
         while now < until {
             exchange.deadlines.set(Timer::Backoff, Some(until));
-            exchange.begin_wait()?;
             let want =
                 Interest { client_in: exchange.client.listens_ahead(), ..Interest::default() };
+            exchange.begin_wait(want)?;
             let ready = exchange.client.wait(None, want).await;
             if ready.client_gone {
-                return Err(exchange.client_gone());
+                return Err(exchange.client_gone().into());
             }
             if ready.io.client_in {
                 exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?;

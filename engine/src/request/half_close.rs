@@ -9,20 +9,21 @@
 //! of such waits per shard is bounded.
 
 use super::Exchange;
-use super::attempt::Failed;
+use super::attempt::Interrupted;
 use super::deadlines::Timer;
-use crate::downstream::connection::Input;
+use crate::downstream::connection::{Input, Interest};
 use crate::shard::clock::{Millis, millis};
 
 impl Exchange<'_> {
-    /// Sets the alarm for a wait for the upstream, with nothing to send to the client.
+    /// Sets the alarm for a wait for `want`. A half-closed client to which nothing is sent meanwhile
+    /// is in its grace period.
     ///
     /// # Errors
-    /// [`Failed::ClientGone`] if the client has half-closed and gets no grace period.
+    /// [`Interrupted::ClientGone`] if it gets none.
     #[inline]
-    pub(super) fn begin_wait(&mut self) -> Result<(), Failed> {
+    pub(super) fn begin_wait(&mut self, want: Interest) -> Result<(), Interrupted> {
         let now = self.client.shard.clock.now();
-        if self.client.input == Input::HalfClosed {
+        if !want.client_out && self.client.input == Input::HalfClosed {
             self.begin_grace(now)?;
         }
         self.set_alarm(now);
@@ -34,12 +35,12 @@ impl Exchange<'_> {
     /// in a grace period.
     ///
     /// # Errors
-    /// [`Failed::ClientGone`], as [`Self::begin_wait`].
+    /// [`Interrupted::ClientGone`], as [`Self::begin_wait`].
     #[inline]
-    pub(super) fn detect_half_close(&mut self) -> Result<(), Failed> {
+    pub(super) fn detect_half_close(&mut self) -> Result<(), Interrupted> {
         if self.client.socket.has_hung_up() && self.client.listens_ahead() {
-            self.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
-            self.begin_wait()?;
+            self.client.receive_ahead().map_err(|_| Interrupted::ClientGone)?;
+            self.begin_wait(Interest::default())?;
         }
         Ok(())
     }
@@ -47,7 +48,7 @@ impl Exchange<'_> {
     /// Any progress ends a grace period (see [`Exchange::reset_idle_timer`]); the next wait has its
     /// own.
     #[cold]
-    fn begin_grace(&mut self, now: Millis) -> Result<(), Failed> {
+    fn begin_grace(&mut self, now: Millis) -> Result<(), Interrupted> {
         if self.deadlines.get(Timer::HalfClosed).is_some() {
             return Ok(());
         }
@@ -63,8 +64,8 @@ impl Exchange<'_> {
     }
 
     /// Marks the client as disconnected.
-    pub(super) fn client_gone(&mut self) -> Failed {
+    pub(super) fn client_gone(&mut self) -> Interrupted {
         self.client.gone();
-        Failed::ClientGone
+        Interrupted::ClientGone
     }
 }

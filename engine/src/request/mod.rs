@@ -32,7 +32,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use self::attempt::Failed;
+use self::attempt::Interrupted;
 use self::deadlines::{Deadlines, Timer};
 use self::envoy_headers::TimeoutReply;
 use self::reply::LocalReply;
@@ -372,11 +372,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// Fails if a timer has expired.
-    fn check_deadlines(&mut self) -> Result<(), Failed> {
+    fn check_deadlines(&mut self) -> Result<(), Interrupted> {
         match self.deadlines.expired(self.client.shard.clock.now()) {
             None => Ok(()),
             Some(Timer::HalfClosed) => Err(self.client_gone()),
-            Some(timer) => Err(Failed::Deadline(timer)),
+            Some(timer) => Err(Interrupted::Deadline(timer)),
         }
     }
 

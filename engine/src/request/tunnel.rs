@@ -9,7 +9,7 @@
 //! Invariant: a direction receives nothing before its buffered bytes are sent, and holds no buffer
 //! while it waits.
 
-use super::attempt::{Failed, UpstreamResponse};
+use super::attempt::{Interrupted, UpstreamResponse};
 use super::body::{Fault, Framing, Pump};
 use super::deadlines::Timer;
 use super::route::Route;
@@ -120,6 +120,15 @@ enum Broken {
     Deadline(Timer),
 }
 
+impl From<Interrupted> for Broken {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::Deadline(timer) => Self::Deadline(timer),
+            Interrupted::ClientGone => Self::Client,
+        }
+    }
+}
+
 /// Relays bytes until both directions have ended.
 async fn relay(
     exchange: &mut Exchange<'_>,
@@ -154,20 +163,13 @@ async fn relay(
             origin_in: down.pump.wants_source(),
             origin_out: up.pump.wants_sink(),
         };
-        if want.client_out {
-            exchange.set_alarm(exchange.client.shard.clock.now());
-        } else {
-            exchange.begin_wait().map_err(|_| Broken::Client)?;
-        }
+        exchange.begin_wait(want)?;
         ready = exchange.client.wait(Some(origin), want).await;
         if ready.client_gone {
             return Err(Broken::Client);
         }
         if ready.timed_out {
-            exchange.check_deadlines().map_err(|failed| match failed {
-                Failed::Deadline(timer) => Broken::Deadline(timer),
-                _ => Broken::Client,
-            })?;
+            exchange.check_deadlines()?;
         }
         exchange.reset_idle_timer();
     }
