@@ -82,6 +82,7 @@ impl Exchange {
         exchange.settle(&mut wire);
         exchange.wait_for_verdict(&mut wire);
         exchange.end(&mut wire);
+        origin.catch_up();
         exchange.victim(proxy, origin);
         exchange
     }

@@ -1,9 +1,14 @@
 //! An origin that records every byte and answers only what a strict reader accepts.
 
 use std::io::{Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use socket2::SockRef;
+
+use crate::support::wait_until;
 
 use super::reader::{End, Leniency, Request, requests};
 
@@ -32,11 +37,14 @@ struct Seen {
     /// In the order of their heads, over all connections.
     requests: Vec<Request>,
     streams: Vec<Stream>,
+    /// By stream; `None` once the origin reads no more.
+    sockets: Vec<Option<TcpStream>>,
 }
 
 /// One connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stream {
+    peer: Option<SocketAddr>,
     pub(super) bytes: Vec<u8>,
     /// The indices of its requests among all requests.
     pub(super) requests: Vec<usize>,
@@ -52,8 +60,9 @@ impl Capture {
         let of_thread = Arc::clone(&seen);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let seen = Arc::clone(&of_thread);
-                thread::spawn(move || converse(stream.unwrap(), behaviour, &seen));
+                let (stream, seen) = (stream.unwrap(), Arc::clone(&of_thread));
+                let place = seen.lock().unwrap().add(&stream);
+                thread::spawn(move || converse(stream, behaviour, &seen, place));
             }
         });
         Self { address, seen }
@@ -73,26 +82,57 @@ impl Capture {
     }
 
     pub(super) fn streams(&self) -> Vec<Stream> {
-        self.seen.lock().unwrap().streams.clone()
+        let mut streams = self.seen.lock().unwrap().streams.clone();
+        streams.retain(|stream| !stream.bytes.is_empty());
+        streams
+    }
+
+    /// Waits until everything that has arrived is recorded. Otherwise the beginning of a request
+    /// whose connection was closed could be recorded after a later request of another connection.
+    pub(super) fn catch_up(&self) {
+        // Connections are accepted in order.
+        let last = TcpStream::connect(self.address).unwrap();
+        let last = last.local_addr().unwrap();
+        wait_until("the origin to record what has arrived", || {
+            let seen = self.seen.lock().unwrap();
+            seen.streams.iter().any(|stream| stream.peer == Some(last))
+                && !seen.sockets.iter().flatten().any(has_unread)
+        });
     }
 }
 
-fn converse(mut socket: TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>) {
-    let place = {
-        let mut seen = seen.lock().unwrap();
-        seen.streams.push(Stream::default());
-        seen.streams.len() - 1
-    };
+impl Seen {
+    fn add(&mut self, socket: &TcpStream) -> usize {
+        self.streams.push(Stream { peer: socket.peer_addr().ok(), ..Stream::default() });
+        self.sockets.push(socket.try_clone().ok());
+        self.streams.len() - 1
+    }
+}
+
+/// Whether bytes have arrived that were not read. The reader reads and records under the lock.
+fn has_unread(socket: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    SockRef::from(socket).recv_with_flags(&mut byte, flags).is_ok_and(|count| count > 0)
+}
+
+fn converse(mut socket: TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>, place: usize) {
+    answer_all(&mut socket, behaviour, seen, place);
+    seen.lock().unwrap().sockets[place] = None;
+}
+
+fn answer_all(socket: &mut TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>, place: usize) {
     // The start of the first incomplete request.
     let mut done = 0;
     let mut open = false;
     let mut over = false;
     let mut buffer = vec![0; 256 << 10];
-    while let Ok(count @ 1..) = socket.read(&mut buffer) {
+    while let Ok(1..) = socket.peek(&mut buffer[..1]) {
         let mut answers = Vec::new();
         {
             let mut seen = seen.lock().unwrap();
-            let Seen { requests: all, streams } = &mut *seen;
+            let Ok(count) = socket.read(&mut buffer) else { return };
+            let Seen { requests: all, streams, .. } = &mut *seen;
             let stream = &mut streams[place];
             stream.bytes.extend_from_slice(&buffer[..count]);
             let (new, end) = requests(&stream.bytes[done..], Leniency::None);
