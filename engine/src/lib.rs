@@ -23,6 +23,8 @@
 
 pub mod shard;
 
+pub mod transport;
+
 pub mod downstream;
 
 pub mod http;

@@ -1,0 +1,6 @@
+//! TLS on both sides: contexts (what the configuration says), handshakes and records.
+//!
+//! Everything cryptographic is rustls; bytes move on the shard's reactor.
+
+pub mod context;
+pub mod facts;
