@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  1. `shard`       one thread, one core, one ring; nothing on the request path is shared
-//!  2. `downstream`  a listener accepts a client connection
-//!  3.               the connection gets its filter chain
+//!  2. `transport`   what carries the bytes: a socket, or TLS over one
+//!  3. `downstream`  a listener accepts a client connection, which gets its filter chain
 //!  4.               `connection::serve` reads request heads in a loop
-//!  5.               `normalize` applies the connection manager's header rules
-//!  6. `http1`       the codec for both sides: pure bytes, no I/O; `http` has the heads
-//!  7. `request`     the route table selects the cluster
+//!  5. `http1`       the codec for both sides: pure bytes, no I/O; `http` has the heads
+//!  6. `request`     the connection manager normalizes the head
+//!  7.               the route table selects the cluster
 //!  8.               the HTTP filters run
 //!  9.               `forward` makes attempts until there is a response
 //! 10. `upstream`    the cluster has hosts,
@@ -44,8 +44,6 @@ pub mod format;
 pub mod flags;
 
 pub mod runtime;
-
-pub mod log_filter;
 
 pub mod stats;
 

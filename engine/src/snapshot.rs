@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use crate::downstream::Listener;
+use crate::downstream::local::Listeners;
+use crate::shard::Shard;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::clusters::Clusters;
 
 /// The whole configuration of the data plane.
 #[derive(Debug)]
@@ -14,4 +17,12 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// In the order of the configuration.
     pub clusters: Vec<Arc<Cluster>>,
+}
+
+impl Snapshot {
+    /// Makes `shard` use this configuration for requests and connections that begin from now on.
+    pub fn install(&self, shard: &'static Shard) {
+        Clusters::of(shard).install(&self.clusters);
+        Listeners::of(shard).install(&self.listeners);
+    }
 }

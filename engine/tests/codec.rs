@@ -6,11 +6,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use corvoy_engine::downstream::connection_manager::{ConnectionManager, Peer};
-use corvoy_engine::downstream::normalize;
 use corvoy_engine::http::{BodyLength, FieldName, HeadLimits, Method, RequestHead, ResponseHead};
 use corvoy_engine::http1::{self, encode, framing};
 use corvoy_engine::request::headers::{self, ConnectionHeader, Finish};
+use corvoy_engine::request::manager::normalize;
+use corvoy_engine::request::manager::{ConnectionManager, Peer};
 use corvoy_engine::shard::clock::date_line;
 use proptest::prelude::*;
 

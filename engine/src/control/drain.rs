@@ -9,7 +9,7 @@ use super::admin::{DrainListeners, Order, ServerState};
 use super::counted;
 use super::server::Running;
 use super::shards::Shards;
-use crate::shard::mailbox::{self, Draining, Listeners};
+use crate::shard::drain::{Draining, Listeners};
 use crate::stats::{ListenerManagerStats, Scope};
 
 /// What a drain needs.
@@ -96,7 +96,7 @@ impl Drain {
 
     /// Closes listening sockets.
     fn stop(&self, listeners: Listeners) {
-        self.shards.send_to_all(|| mailbox::Order::StopAccepting(listeners));
+        self.shards.send_to_all(move |shard| shard.stop_accepting(listeners));
         let before = self.stopped.get();
         self.stopped.set(Some(listeners.and(before)));
         let all = self.running.snapshot.listeners.iter();
@@ -141,6 +141,6 @@ impl Drain {
     }
 
     fn set_draining(&self, draining: Draining) {
-        self.shards.send_to_all(|| mailbox::Order::Draining(draining));
+        self.shards.send_to_all(move |shard| shard.set_draining(draining));
     }
 }

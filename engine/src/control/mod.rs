@@ -38,11 +38,12 @@ use self::shards::Shards;
 use self::signals::{Action, Signals};
 use self::sockets::PortUse;
 use crate::compile::{Compiled, Node};
+use crate::downstream::listener;
 use crate::limits;
 use crate::runtime::Runtime;
-use crate::shard::mailbox::Order;
 use crate::snapshot::Snapshot;
 use crate::stats::{ProcessStats, Registry};
+use crate::upstream::clusters::Clusters;
 use crate::upstream::host_set::HostSet;
 
 pub use self::server::Logging;
@@ -136,7 +137,8 @@ async fn serve(
     let connections_max =
         limits::client_connections_max(descriptors, options.concurrency as u64, listeners);
     let shards = Arc::new(Shards::start(options.concurrency, options.started, connections_max)?);
-    shards.send_to_all(|| Order::Snapshot(Arc::clone(&snapshot)));
+    let installed = Arc::clone(&snapshot);
+    shards.send_to_all(move |shard| installed.install(shard));
 
     let (orders, ordered) = mpsc::unbounded_channel();
     let values = process.runtime.control();
@@ -336,7 +338,11 @@ fn follow_hosts(
                 *place = Arc::clone(&hosts);
             }
         });
-        shards.send_to_all(|| Order::Hosts { cluster, hosts: Arc::clone(&hosts) });
+        shards.send_to_all(move |shard| {
+            if let Some(cluster) = Clusters::of(shard).current().get(cluster) {
+                cluster.replace_hosts(Arc::clone(&hosts));
+            }
+        });
     };
     drop(tokio::task::spawn_local(dns::run(clusters, count, resolver, publish, tell)));
     // An error means that the sender is gone: nothing is left to wait for.
@@ -346,8 +352,11 @@ fn follow_hosts(
 /// Hands the sockets to the shards, which accept connections from then on.
 fn go_live(running: &Running, shards: &Shards, bound: Vec<Bound>, process: &ProcessStats) {
     let listeners = bound.len() as u64;
-    for (listener, Bound { address, sockets }) in bound.into_iter().enumerate() {
-        shards.send_to_each(sockets, |socket| Order::Listen { listener, socket, address });
+    for (listener, Bound { address, sockets }) in running.snapshot.listeners.iter().zip(bound) {
+        shards.send_to_each(sockets, |socket| {
+            let listener = Arc::clone(listener);
+            Box::new(move |shard| listener::listen(shard, &listener, socket, address))
+        });
     }
     running.set_state(ServerState::Live);
     let stats = process.listener_manager.control();

@@ -12,6 +12,7 @@ use super::admin::{
 };
 use super::outages::{Outage, Outages};
 use super::shards::Shards;
+use crate::downstream::filter_chain::Speaks;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::handle::ShardHandle;
 use crate::snapshot::Snapshot;
@@ -108,7 +109,10 @@ impl Server for Running {
     fn shards(&self) -> Vec<ShardView> {
         let requests = |shard: usize| {
             let chains = self.snapshot.listeners.iter().map(|listener| &listener.filter_chain);
-            chains.map(|chain| chain.http.shard(shard).downstream_rq_total.value()).sum()
+            let services = chains.map(|chain| match &chain.speaks {
+                Speaks::Http(service) => service,
+            });
+            services.map(|service| service.http.shard(shard).downstream_rq_total.value()).sum()
         };
         let view = |(core, handle): (Option<usize>, &'static ShardHandle)| ShardView {
             core,

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::{counted, ring_advice};
 use crate::shard::handle::{ShardHandle, ShardHandles};
-use crate::shard::mailbox::{Mailbox, Order};
-use crate::shard::{self, Plan, ring};
+use crate::shard::mailbox::{Errand, Mailbox};
+use crate::shard::{self, Plan, Shard, ring};
 
 /// All shards of the process.
 #[derive(Debug)]
@@ -55,15 +55,15 @@ impl Shards {
         self.handles.count()
     }
 
-    /// Sends every shard an order.
-    pub(super) fn send_to_all(&self, order: impl Fn() -> Order) {
-        self.handles.all().for_each(|shard| shard.send(order()));
+    /// Sends every shard an errand.
+    pub(super) fn send_to_all(&self, errand: impl Fn(&'static Shard) + Clone + Send + 'static) {
+        self.handles.all().for_each(|shard| shard.send(Box::new(errand.clone())));
     }
 
-    /// Sends each shard an order made from its own part.
-    pub(super) fn send_to_each<T>(&self, parts: Vec<T>, order: impl Fn(T) -> Order) {
+    /// Sends each shard an errand made from its own part.
+    pub(super) fn send_to_each<T>(&self, parts: Vec<T>, errand: impl Fn(T) -> Errand) {
         for (shard, part) in self.handles.all().zip(parts) {
-            shard.send(order(part));
+            shard.send(errand(part));
         }
     }
 
@@ -94,7 +94,7 @@ impl Shards {
 
     /// Asks every shard for a heartbeat. Pass the returned number to [`Self::without_heartbeat`].
     pub(super) fn ask_for_heartbeat(&self) -> u64 {
-        self.send_to_all(|| Order::Heartbeat);
+        self.send_to_all(|shard| shard.handle.answer_heartbeat());
         self.heartbeats.fetch_add(1, Relaxed) + 1
     }
 
@@ -103,7 +103,7 @@ impl Shards {
         self.handles.all().find(|shard| shard.heartbeats() < asked).map(ShardHandle::id)
     }
 
-    /// Waits until every shard has executed all orders sent so far.
+    /// Waits until every shard has run all errands sent so far.
     pub(super) async fn caught_up(&self) {
         let asked = self.ask_for_heartbeat();
         while self.without_heartbeat(asked).is_some() {

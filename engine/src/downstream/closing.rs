@@ -47,7 +47,7 @@ impl Client {
             return;
         }
         let now = self.shard.clock.now();
-        let most = self.chain.manager.timeouts.delayed_close.map(millis);
+        let most = self.service.manager.timeouts.delayed_close.map(millis);
         self.alarm.set(most.map(|most| now.saturating_add(most)), now);
         let want = Interest { client_out: true, ..Interest::default() };
         let _ready = self.wait(None, want).await;
@@ -58,7 +58,7 @@ impl Client {
     /// costs nothing.
     async fn linger(&mut self) {
         let now = self.shard.clock.now();
-        let Some(most) = self.chain.manager.timeouts.delayed_close else { return };
+        let Some(most) = self.service.manager.timeouts.delayed_close else { return };
         self.socket.shutdown_write();
         let until = now.saturating_add(millis(most));
         self.alarm.set(Some(until), now);

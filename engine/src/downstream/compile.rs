@@ -7,14 +7,16 @@ use std::time::Duration;
 use corvoy_config::{self as config, FilterChainMatch, Path, Problems};
 use socket2::TcpKeepalive;
 
+use super::Listener;
 use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
-use super::filter_chain::FilterChain;
-use super::{Direction, Listener};
+use super::filter_chain::{FilterChain, Speaks};
 use crate::compile::Node;
 use crate::limits;
-use crate::request::route;
+use crate::request::service::Service;
+use crate::request::{manager, route};
 use crate::runtime::Runtime;
+use crate::shard::drain::Direction;
 use crate::stats::Registry;
 
 /// What a listener needs from the rest of the configuration.
@@ -241,7 +243,7 @@ fn filter_chain(
         [_] => {}
         _ => problems.error(&at, why),
     }
-    compiled
+    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)) })
 }
 
 fn http(
@@ -251,7 +253,7 @@ fn http(
     context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
-) -> Option<FilterChain> {
+) -> Option<Service> {
     let prefix = format!("http.{}.", manager.stat_prefix);
     let routes = match &manager.route_config {
         Some(routes) => {
@@ -263,12 +265,12 @@ fn http(
             None
         }
     };
-    let options = super::connection_manager::compile(manager, context.node, at, problems);
+    let options = manager::compile(manager, context.node, at, problems);
     let mut options = options?;
     if let Some(grace) = context.runtime.integer(HALF_CLOSE_GRACE_KEY) {
         options.timeouts.half_close_grace = Duration::from_millis(grace);
     }
-    Some(FilterChain {
+    Some(Service {
         manager: options,
         routes: routes?,
         http: registry.scope(&prefix),

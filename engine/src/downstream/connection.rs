@@ -10,11 +10,11 @@ use std::task::Poll;
 
 use super::connection_balance::Assignment;
 use super::connection_limit::Permits;
-use super::filter_chain::ConnectionChain;
 use super::local::LocalListener;
 use super::next_request::Next;
 use crate::limits;
 use crate::request;
+use crate::request::service::LocalService;
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::{Received, Socket};
@@ -36,7 +36,7 @@ pub fn serve(mut client: Client) -> impl Future<Output = ()> {
                     client.requests += 1;
                     let futures = &client.shard.futures;
                     let after = futures.place(|| request::serve(&mut client, &mut heads)).await;
-                    client.shard.give_heads(heads);
+                    client.service.heads.give(heads);
                     after
                 }
                 Next::Refused(error) => {
@@ -83,7 +83,7 @@ pub struct Client {
     /// Whether the client may still send.
     pub input: Input,
     listener: Rc<LocalListener>,
-    pub(super) chain: Rc<ConnectionChain>,
+    pub(super) service: Rc<LocalService>,
     opened: Millis,
     pub(super) head_began: Millis,
     pub(super) requests: u64,
@@ -104,6 +104,7 @@ impl Client {
     pub fn new(
         shard: &'static Shard,
         listener: &Rc<LocalListener>,
+        service: &Rc<LocalService>,
         socket: Socket,
         peer: SocketAddr,
         local: SocketAddr,
@@ -119,7 +120,7 @@ impl Client {
             early: Vec::new(),
             input: Input::Open,
             listener: Rc::clone(listener),
-            chain: Rc::clone(listener.chain()),
+            service: Rc::clone(service),
             opened: shard.clock.now(),
             head_began: shard.clock.now(),
             requests: 0,
@@ -143,16 +144,16 @@ impl Client {
         self.listener.listener().buffer_limit
     }
 
-    /// The filter chain of the connection.
+    /// What its requests are served with.
     #[must_use]
-    pub const fn chain(&self) -> &Rc<ConnectionChain> {
-        &self.chain
+    pub const fn service(&self) -> &Rc<LocalService> {
+        &self.service
     }
 
     /// This shard's stats of the connection manager.
     #[must_use]
     pub fn stats(&self) -> &HttpStats {
-        self.chain.http.shard(self.shard.id)
+        self.service.http.shard(self.shard.id)
     }
 
     /// Whether the connection is draining: responses carry `connection: close`.
@@ -306,14 +307,14 @@ impl Client {
 
     /// When `max_connection_duration` ends the connection.
     pub(super) fn expires_at(&self) -> Option<Millis> {
-        let most = self.chain.manager.timeouts.max_connection_duration?;
+        let most = self.service.manager.timeouts.max_connection_duration?;
         Some(self.opened.saturating_add(millis(most)))
     }
 
     /// Whether the connection has reached `max_requests_per_connection` or `max_connection_duration`.
     #[must_use]
     pub fn has_reached_limit(&self, now: Millis) -> bool {
-        let manager = &self.chain.manager;
+        let manager = &self.service.manager;
         if manager.max_requests_per_connection.is_some_and(|most| self.requests >= u64::from(most))
         {
             self.stats().downstream_cx_max_requests_reached.inc();

@@ -16,16 +16,36 @@ use super::Listener;
 use super::connection::{Client, serve};
 use super::connection_balance::Assignment;
 use super::connection_limit::{Overflow, Permits};
-use super::local::LocalListener;
+use super::filter_chain::LocalSpeaks;
+use super::local::{Listeners, LocalListener};
 use crate::limits;
 use crate::shard::Shard;
 use crate::shard::handle::Listening;
-use crate::shard::mailbox::Order;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
 
-/// Accepts until the shard gets an order to stop, then accepts what is left in the queue and closes.
-pub async fn accept(
+/// Starts to accept connections from a listening socket of this shard.
+pub fn listen(
+    shard: &'static Shard,
+    listener: &Arc<Listener>,
+    socket: OwnedFd,
+    address: SocketAddr,
+) {
+    shard.start_accepting();
+    let listener = Listeners::of(shard).local(listener);
+    match Socket::new(socket) {
+        Ok(socket) => {
+            let listening = shard.handle.begin_listening();
+            shard.spawn(accept(shard, listener, socket, address, listening));
+        }
+        Err(error) => {
+            tracing::error!(target: "main", "{address}: cannot poll the listening socket: {error}");
+        }
+    }
+}
+
+/// Accepts until the shard is asked to stop, then accepts what is left in the queue and closes.
+async fn accept(
     shard: &'static Shard,
     listener: Rc<LocalListener>,
     socket: Socket,
@@ -57,7 +77,7 @@ enum Reserve {
 
 /// An accepted connection.
 #[derive(Debug)]
-pub struct AcceptedSocket {
+struct AcceptedSocket {
     socket: OwnedFd,
     peer: SocketAddr,
     /// The address that the listener is bound to.
@@ -185,7 +205,11 @@ impl Acceptor {
             if server.id() == shard.id {
                 start(shard, &self.listener, accepted_socket);
             } else {
-                server.send(Order::Serve { listener: Arc::clone(shared), accepted_socket });
+                let listener = Arc::clone(shared);
+                server.send(Box::new(move |shard| {
+                    let listener = Listeners::of(shard).local(&listener);
+                    start(shard, &listener, accepted_socket);
+                }));
             }
         }
         Ok(Queue::MaybeMore)
@@ -199,12 +223,6 @@ impl Acceptor {
     }
 }
 
-/// Serves a connection that another shard accepted.
-pub fn take_over(shard: &'static Shard, listener: &Arc<Listener>, accepted_socket: AcceptedSocket) {
-    let listener = shard.snapshot().local_listener(shard.id, listener);
-    start(shard, &listener, accepted_socket);
-}
-
 /// Starts the task of a connection that is assigned to this shard.
 fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: AcceptedSocket) {
     let AcceptedSocket { socket, peer, bound, guards } = accepted_socket;
@@ -215,7 +233,8 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
     });
     match socket {
         Ok((socket, local)) => {
-            shard.spawn(serve(Client::new(shard, listener, socket, peer, local, guards)));
+            let LocalSpeaks::Http(service) = &listener.chain().speaks;
+            shard.spawn(serve(Client::new(shard, listener, service, socket, peer, local, guards)));
         }
         Err(error) => tracing::warn!(target: "main", "connection from {peer}: {error}"),
     }

@@ -1,11 +1,41 @@
-//! A listener on one shard.
+//! The listeners on one shard.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Listener;
-use super::filter_chain::ConnectionChain;
+use super::filter_chain::LocalChain;
+use crate::shard::Shard;
 use crate::stats::ListenerStats;
+
+/// The listeners of a shard.
+#[derive(Debug)]
+pub struct Listeners {
+    shard: &'static Shard,
+    current: RefCell<Vec<Rc<LocalListener>>>,
+}
+
+impl Listeners {
+    /// Those of `shard`; none yet.
+    pub fn of(shard: &'static Shard) -> &'static Self {
+        shard.kept(|shard| Self { shard, current: RefCell::default() })
+    }
+
+    /// Replaces all listeners. An unchanged listener stays the same.
+    pub fn install(&self, listeners: &[Arc<Listener>]) {
+        let next = listeners.iter().map(|listener| self.local(listener)).collect();
+        *self.current.borrow_mut() = next;
+    }
+
+    /// A listener on this shard; created if it is not part of the current configuration.
+    #[must_use]
+    pub fn local(&self, listener: &Arc<Listener>) -> Rc<LocalListener> {
+        let current = self.current.borrow();
+        let known = current.iter().find(|local| Arc::ptr_eq(local.listener(), listener));
+        known.map_or_else(|| LocalListener::new(self.shard, Arc::clone(listener)), Rc::clone)
+    }
+}
 
 /// A listener on one shard. Connections count references to this: the reference count of the
 /// listener itself is shared with other shards.
@@ -13,15 +43,13 @@ use crate::stats::ListenerStats;
 pub struct LocalListener {
     shard: usize,
     listener: Arc<Listener>,
-    chain: Rc<ConnectionChain>,
+    chain: LocalChain,
 }
 
 impl LocalListener {
-    /// `listener` for the connections of shard `shard`.
-    #[must_use]
-    pub fn new(shard: usize, listener: Arc<Listener>) -> Rc<Self> {
-        let chain = ConnectionChain::new(&listener.filter_chain);
-        Rc::new(Self { shard, listener, chain })
+    fn new(shard: &'static Shard, listener: Arc<Listener>) -> Rc<Self> {
+        let chain = LocalChain::new(&listener.filter_chain, shard);
+        Rc::new(Self { shard: shard.id, listener, chain })
     }
 
     /// The listener as configured.
@@ -32,7 +60,7 @@ impl LocalListener {
 
     /// The filter chain of its connections.
     #[must_use]
-    pub const fn chain(&self) -> &Rc<ConnectionChain> {
+    pub const fn chain(&self) -> &LocalChain {
         &self.chain
     }
 

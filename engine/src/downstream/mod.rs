@@ -1,5 +1,4 @@
-//! The client side: listeners, their filter chains, client connections, and the rules of the
-//! connection manager for request heads.
+//! The client side: listeners, their filter chains and client connections.
 //!
 //! It does not route requests (`request/` does).
 //!
@@ -11,16 +10,11 @@ pub mod compile;
 pub mod connection;
 pub mod connection_balance;
 pub mod connection_limit;
-pub mod connection_manager;
 pub mod filter_chain;
 mod interest;
 pub mod listener;
 pub mod local;
 mod next_request;
-pub mod normalize;
-pub(crate) mod path;
-#[cfg(test)]
-mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +24,7 @@ use socket2::TcpKeepalive;
 use self::connection_balance::ConnectionBalance;
 use self::connection_limit::Limits;
 use self::filter_chain::FilterChain;
+use crate::shard::drain::Direction;
 use crate::stats::{ListenerStats, Scope};
 
 /// One listener.
@@ -57,13 +52,4 @@ pub struct Listener {
     pub filter_chain: Arc<FilterChain>,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
-}
-
-/// `traffic_direction`; `/drain_listeners?inboundonly` drains the inbound listeners only.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
-    /// `INBOUND`
-    Inbound,
-    /// `OUTBOUND` or unspecified
-    Other,
 }

@@ -7,14 +7,14 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::connection::Client;
-use super::connection_manager::IdleExpiry;
 use super::interest::{HeadLimit, Input, Interest};
 use crate::http::header_key_format::HeaderKeyFormat;
+use crate::http::heads::Heads;
 use crate::http1;
 use crate::limits;
-use crate::shard::Heads;
+use crate::request::manager::IdleExpiry;
 use crate::shard::clock::{Millis, millis};
-use crate::shard::mailbox::Draining;
+use crate::shard::drain::Draining;
 use crate::shard::socket::Received;
 
 /// How the wait for a request ended.
@@ -58,7 +58,7 @@ impl Client {
         match outcome {
             Ok(()) => Next::Request(heads),
             Err(next) => {
-                self.shard.give_heads(heads);
+                self.service.heads.give(heads);
                 next
             }
         }
@@ -69,7 +69,7 @@ impl Client {
         if !self.early.is_empty() {
             // A client that pipelines requests must not starve the others.
             poll_fn(|cx| self.shard.poll_proceed(cx)).await;
-            let mut heads = self.shard.take_heads();
+            let mut heads = self.service.heads.take();
             heads.request.received().append(&mut self.early);
             return Ok(heads);
         }
@@ -77,13 +77,13 @@ impl Client {
             if let Some(closed) = self.idle().await {
                 return Err(closed);
             }
-            let mut heads = self.shard.take_heads();
+            let mut heads = self.service.heads.take();
             let received = self.socket.receive(heads.request.received());
             if let Ok(Received::Bytes(n)) = received {
                 self.count_received(n);
                 return Ok(heads);
             }
-            self.shard.give_heads(heads);
+            self.service.heads.give(heads);
             if let Ok(Received::End) | Err(_) = received {
                 return Err(self.closed_by_client());
             }
@@ -133,13 +133,13 @@ impl Client {
 
     /// When `idle_timeout` ends a connection that has been idle since `began`.
     fn idle_at(&self, began: Millis) -> Option<Millis> {
-        let timeouts = &self.chain.manager.timeouts;
+        let timeouts = &self.service.manager.timeouts;
         timeouts.idle.map(|idle| began.saturating_add(millis(idle + timeouts.drain)))
     }
 
     /// When `max_connection_duration` ends the connection while it is idle.
     fn idle_expires_at(&self) -> Option<Millis> {
-        match self.chain.manager.timeouts.idle_expiry {
+        match self.service.manager.timeouts.idle_expiry {
             IdleExpiry::AfterNextResponse if self.requests > 0 => None,
             IdleExpiry::AfterNextResponse | IdleExpiry::Close => self.expires_at(),
         }
@@ -154,7 +154,7 @@ impl Client {
     /// Parses what was received of a head; moves what follows it to `early`.
     fn parse_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
         let Heads { request: head, request_as_received: as_received, .. } = heads;
-        let manager = &self.chain.manager;
+        let manager = &self.service.manager;
         if matches!(manager.header_key_format, HeaderKeyFormat::PreserveCase(_)) {
             as_received.keep(head.received());
         }
@@ -188,7 +188,7 @@ impl Client {
     async fn receive_some(&mut self, buffer: &mut Vec<u8>) -> Result<(), Next> {
         if buffer.len() == buffer.capacity() {
             // The parser rejects a head beyond its limit, so this grows at most a few times.
-            let bytes_max = self.chain.manager.limits.bytes_max;
+            let bytes_max = self.service.manager.limits.bytes_max;
             buffer.reserve(limits::BLOCK_BYTES.min(bytes_max.max(1)));
         }
         loop {
@@ -225,7 +225,7 @@ impl Client {
 
     /// How long a head may take, and which timeout limits it.
     fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
-        let timeouts = &self.chain.manager.timeouts;
+        let timeouts = &self.service.manager.timeouts;
         let limits = [
             (timeouts.request_headers, HeadLimit::Head),
             (timeouts.request, HeadLimit::Request),

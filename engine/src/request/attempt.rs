@@ -264,7 +264,7 @@ pub(super) fn upload_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> Failed
         }
         Fault::Malformed(error) => {
             if error == http1::Error::Underscore {
-                let http1 = exchange.chain.http1.shard(exchange.client.shard.id);
+                let http1 = exchange.service.http1.shard(exchange.client.shard.id);
                 http1.requests_rejected_with_underscores_in_headers.inc();
             }
             Failed::ClientError(error)
@@ -368,7 +368,7 @@ impl Attempt<'_> {
         exchange.interim = Interim::Received;
         exchange.deadlines.set(Timer::PerTry, None);
         charge::interim(self.connection.pool().stats(), exchange.is_internal(), status);
-        if exchange.chain.manager.proxy_100_continue {
+        if exchange.service.manager.proxy_100_continue {
             exchange.reset_idle_timer();
             response::forward_interim(exchange)?;
         }

@@ -2,13 +2,13 @@
 
 use super::deadlines::Timer;
 use super::headers::{self, ConnectionHeader};
+use super::manager::Peer;
+use super::manager::normalize::{self, Refusal};
 use super::reply::LocalReply;
 use super::route::{
     self, Action, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost,
 };
 use super::{Exchange, Outcome, Persistence, Upgrade, tunnel};
-use crate::downstream::connection_manager::Peer;
-use crate::downstream::normalize::{self, Refusal};
 use crate::flags::Flag;
 use crate::http::{BodyLength, FieldName, Method, Version};
 use crate::http1::framing;
@@ -22,7 +22,7 @@ impl Exchange<'_> {
         let peer = Peer { remote: self.client.peer, local: self.client.local, tls: false };
         let shard = self.client.shard;
         let mut random = || shard.random.borrow_mut().u64(..);
-        let manager = &self.chain.manager;
+        let manager = &self.service.manager;
         let outcome = normalize::request(&mut self.heads.request, manager, &peer, &mut random);
         match outcome {
             normalize::Outcome::Continue(facts) => {
@@ -36,7 +36,7 @@ impl Exchange<'_> {
                     self.set_request_deadline();
                 }
                 if facts.dropped_for_underscores > 0 {
-                    let http1 = self.chain.http1.shard(self.client.shard.id);
+                    let http1 = self.service.http1.shard(self.client.shard.id);
                     http1.dropped_headers_with_underscores.add(facts.dropped_for_underscores);
                 }
                 self.facts = Some(facts);
@@ -54,7 +54,7 @@ impl Exchange<'_> {
             }
             Refusal::Underscore => {
                 stats.downstream_cx_protocol_error.inc();
-                let http1 = self.chain.http1.shard(self.client.shard.id);
+                let http1 = self.service.http1.shard(self.client.shard.id);
                 http1.requests_rejected_with_underscores_in_headers.inc();
             }
             Refusal::NotAPath => stats.downstream_rq_non_relative_path.inc(),
@@ -88,7 +88,8 @@ impl Exchange<'_> {
             Action::Forward(plan) => plan.upgrades.allow(protocol),
             _ => None,
         };
-        if !route_allows.or_else(|| self.chain.manager.upgrades.allow(protocol)).unwrap_or(false) {
+        if !route_allows.or_else(|| self.service.manager.upgrades.allow(protocol)).unwrap_or(false)
+        {
             return Err(self.refusal(Refusal::Upgrade));
         }
         self.upgrade = Upgrade::Allowed;
@@ -109,7 +110,7 @@ impl Exchange<'_> {
 
     /// As in Envoy, trailers are forwarded if both codecs allow them.
     pub(super) fn passes_trailers(&self, origin: &HttpProtocolOptions) -> bool {
-        self.chain.manager.enable_trailers && origin.enable_trailers
+        self.service.manager.enable_trailers && origin.enable_trailers
     }
 
     /// The most bytes of the request body that are kept for a retry.
@@ -178,7 +179,7 @@ impl Exchange<'_> {
         let original = head.authority().unwrap_or_default().to_vec();
         head.set_authority(host);
         let fields = &mut head.fields;
-        if !self.chain.manager.suppress_envoy_headers {
+        if !self.service.manager.suppress_envoy_headers {
             fields.set(FieldName::XEnvoyOriginalHost, &original);
         }
         if plan.append_x_forwarded_host {
@@ -189,7 +190,7 @@ impl Exchange<'_> {
     /// As with the host, the header with the original is set even if nothing changed.
     fn set_path(&mut self, target: &[u8]) {
         let head = &mut self.heads.request;
-        if !self.chain.manager.suppress_envoy_headers {
+        if !self.service.manager.suppress_envoy_headers {
             let original = head.target().to_vec();
             head.fields.set(FieldName::XEnvoyOriginalPath, &original);
         }
@@ -201,7 +202,7 @@ impl Exchange<'_> {
             return;
         }
         let stream = self.stream(Some(route));
-        let mut scratch = self.client.shard.scratch();
+        let mut scratch = self.service.scratch.borrow_mut();
         route.request_headers.apply_to_request(&mut self.heads.request, &stream, &mut scratch);
     }
 
@@ -213,7 +214,7 @@ impl Exchange<'_> {
             Some(reply) => stream.before_local_reply(reply.flags, &reply.details),
             None => stream.with_upstream_response(self.heads.response.status, self.flags),
         };
-        let mut scratch = self.client.shard.scratch();
+        let mut scratch = self.service.scratch.borrow_mut();
         let super::Heads { request, response, .. } = &mut *self.heads;
         route.response_headers.apply_to_response(response, Some(request), &stream, &mut scratch);
     }
@@ -230,7 +231,7 @@ impl Exchange<'_> {
         let upgrade = self.upgrade != Upgrade::None;
         // As in Envoy there is no service time if the request has not ended. One for an upgrade
         // never does.
-        let adds_time = !upgrade && !self.chain.manager.suppress_envoy_headers;
+        let adds_time = !upgrade && !self.service.manager.suppress_envoy_headers;
         let received = self.received.filter(|_| adds_time);
         let took = received.map(|received| now.saturating_sub(received));
         headers::from_origin(&mut self.heads.response, took);

@@ -35,7 +35,7 @@ impl Exchange<'_> {
     pub(super) fn check_strict_headers(&self) -> Option<LocalReply> {
         let fields = &self.heads.request.fields;
         let value = |name| fields.get(name).filter(|value| !is_valid(name, value));
-        let mut names = self.chain.manager.strict_check_headers.iter();
+        let mut names = self.service.manager.strict_check_headers.iter();
         let (name, value) = names.find_map(|&name| Some((name.as_str(), value(name)?)))?;
         let value = String::from_utf8_lossy(value);
         let details = format!("request_headers_failed_strict_check{{{name}}}");
@@ -54,7 +54,7 @@ impl Exchange<'_> {
         let request = &mut self.heads.request;
         let expected = FieldName::XEnvoyExpectedRqTimeoutMs;
         let is_respected =
-            self.chain.manager.respect_expected_rq_timeout && request.fields.has(expected);
+            self.service.manager.respect_expected_rq_timeout && request.fields.has(expected);
         if request.fields.has(FieldName::XEnvoyUpstreamRqTimeoutAltResponse) {
             self.timeout_reply = TimeoutReply::NoContent;
         }

@@ -37,7 +37,7 @@ pub(super) async fn forward(
     route: &Route,
     plan: &Forward,
 ) -> Outcome {
-    let Some(cluster) = exchange.snapshot.cluster(plan.cluster) else {
+    let Some(cluster) = exchange.clusters.get(plan.cluster).map(Rc::clone) else {
         return Outcome::reply(LocalReply::cluster_not_found(503));
     };
     if let Some(invalid) = exchange.check_strict_headers() {
@@ -89,7 +89,7 @@ pub(super) async fn forward(
     };
     let dropped = forwarder.upload.dropped_trailers();
     if dropped > 0 {
-        let http1 = exchange.chain.http1.shard(exchange.client.shard.id);
+        let http1 = exchange.service.http1.shard(exchange.client.shard.id);
         http1.dropped_headers_with_underscores.add(dropped);
     }
     forwarder.upload.recycle(exchange.client.shard.buffers);
@@ -99,7 +99,7 @@ pub(super) async fn forward(
 /// The rules for the trailers of a request. As in Envoy they are forwarded if both codecs allow
 /// them; if the client's codec does not, they are not even checked.
 fn trailer_rules(exchange: &Exchange<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
-    let manager = &exchange.chain.manager;
+    let manager = &exchange.service.manager;
     manager.enable_trailers.then(|| TrailerRules {
         bytes_max: manager.limits.bytes_max,
         fields_max: manager.limits.fields_max,
@@ -111,14 +111,14 @@ fn trailer_rules(exchange: &Exchange<'_>, cluster: &LocalCluster) -> Option<Trai
 /// Edits the request as the route says, once for all attempts, and sets its timeouts.
 fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
     exchange.set_timeouts(plan);
-    let idle = plan.idle_timeout.or(exchange.chain.manager.timeouts.stream_idle);
+    let idle = plan.idle_timeout.or(exchange.service.manager.timeouts.stream_idle);
     exchange.stream_idle = idle.filter(|idle| !idle.is_zero());
     exchange.reset_idle_timer();
     let retry = plan.retry.as_ref();
     exchange.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
     match &plan.expected {
         Some(expected) if exchange.timeouts == plan.timeouts => {
-            if !exchange.chain.manager.suppress_envoy_headers {
+            if !exchange.service.manager.suppress_envoy_headers {
                 exchange.heads.request.fields.set_line(expected);
             }
         }
@@ -131,7 +131,7 @@ fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Rout
 
 /// Sets `x-envoy-expected-rq-timeout-ms` to the time left for this attempt.
 fn set_expected_timeout(exchange: &mut Exchange<'_>, elapsed: Duration) {
-    if exchange.chain.manager.suppress_envoy_headers {
+    if exchange.service.manager.suppress_envoy_headers {
         return;
     }
     if let Some(expected) = exchange.timeouts.expected_ms(elapsed) {
@@ -265,7 +265,7 @@ impl Forwarder<'_> {
         let request = &exchange.heads.request;
         let http = &self.cluster.cluster().http;
         encode::request(request, out);
-        match exchange.chain.manager.header_key_format {
+        match exchange.service.manager.header_key_format {
             format @ HeaderKeyFormat::PreserveCase(_) => {
                 header_key_format::write(out, format, Some(&exchange.heads.request_as_received));
             }

@@ -52,7 +52,7 @@ impl Exchange<'_> {
         if self.deadlines.get(Timer::HalfClosed).is_some() {
             return Ok(());
         }
-        let grace = self.chain.manager.timeouts.half_close_grace;
+        let grace = self.service.manager.timeouts.half_close_grace;
         if self.half_closed.is_none() && !grace.is_zero() {
             self.half_closed = self.client.shard.half_closed.acquire();
         }

@@ -18,12 +18,15 @@ mod envoy_headers;
 mod forward;
 mod half_close;
 pub mod headers;
+pub mod log_filter;
+pub mod manager;
 mod replay;
 pub mod reply;
 pub mod reply_rewrite;
 mod response;
 pub mod retry;
 pub mod route;
+pub mod service;
 mod stream;
 mod tunnel;
 mod upload;
@@ -35,30 +38,30 @@ use std::time::{Duration, SystemTime};
 use self::attempt::Interrupted;
 use self::deadlines::{Deadlines, Timer};
 use self::envoy_headers::TimeoutReply;
+use self::manager::normalize::Facts;
 use self::reply::LocalReply;
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
+use self::service::LocalService;
 use self::stream::Upstream;
 use self::upload::Upload;
 use crate::downstream::connection::{After, Client, HeadLimit};
-use crate::downstream::filter_chain::ConnectionChain;
-use crate::downstream::normalize::Facts;
 use crate::flags::Flags;
 use crate::http::BodyLength;
 use crate::http::header_key_format::HeaderKeyFormat;
+use crate::http::heads::Heads;
 use crate::http1::{self, encode, framing};
-use crate::shard::Heads;
 use crate::shard::clock::{Millis, millis};
-use crate::shard::local::LocalSnapshot;
 use crate::shard::quota::Permit;
 use crate::stats::RouterStats;
+use crate::upstream::clusters::ClusterList;
 
 /// The state of one request and its response.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     client: &'a mut Client,
     heads: &'a mut Heads,
-    chain: Rc<ConnectionChain>,
-    snapshot: Rc<LocalSnapshot>,
+    service: Rc<LocalService>,
+    clusters: Rc<ClusterList>,
     deadlines: Deadlines,
     timeouts: Timeouts,
     timeout_reply: TimeoutReply,
@@ -187,8 +190,8 @@ impl<'a> Exchange<'a> {
         let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
         let keep_alive = heads.request.keep_alive();
         let random = shard.random.borrow_mut().u64(..);
-        let chain = Rc::clone(client.chain());
-        let limits = &chain.manager.timeouts;
+        let service = Rc::clone(client.service());
+        let limits = &service.manager.timeouts;
         let mut deadlines = Deadlines::default();
         // The limit counts from the first byte of the head.
         let after = |limit| client.head_began().saturating_add(millis(limit));
@@ -196,8 +199,8 @@ impl<'a> Exchange<'a> {
         Self {
             stream_idle: limits.stream_idle,
             per_try_idle: None,
-            chain,
-            snapshot: shard.snapshot(),
+            clusters: service.clusters.current(),
+            service,
             deadlines,
             timeouts: Timeouts { global: None, per_try: None },
             timeout_reply: TimeoutReply::GatewayTimeout,
@@ -232,9 +235,9 @@ impl<'a> Exchange<'a> {
             }
             response::count(self.client, 100);
         }
-        let chain = Rc::clone(&self.chain);
-        let router = chain.router.shard(self.client.shard.id);
-        match chain.routes.find(&self.heads.request, self.random) {
+        let service = Rc::clone(&self.service);
+        let router = service.router.shard(self.client.shard.id);
+        match service.routes.find(&self.heads.request, self.random) {
             Lookup::NotFound => {
                 router.rq_total.inc();
                 router.no_route.inc();
@@ -312,7 +315,7 @@ impl<'a> Exchange<'a> {
     /// Sets the deadline for receiving the whole request, counted from the first byte of its head.
     /// A request for an upgrade never ends.
     fn set_request_deadline(&mut self) {
-        let limit = self.chain.manager.timeouts.request;
+        let limit = self.service.manager.timeouts.request;
         let at = limit.map(|limit| self.client.head_began().saturating_add(millis(limit)));
         self.deadlines.set(Timer::Request, at);
     }

@@ -2,18 +2,18 @@
 
 use super::attempt::Failed;
 use super::headers::{self, ConnectionHeader, Finish};
+use super::manager::BadRequest;
 use super::reply::LocalReply;
 use super::reply_rewrite;
 use super::route::Route;
 use super::stream::Stream;
 use super::{Exchange, Persistence, Upgrade};
 use crate::downstream::connection::{After, Client};
-use crate::downstream::connection_manager::BadRequest;
 use crate::flags::Flag;
 use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
+use crate::http::heads::Heads;
 use crate::http::{FieldName, Method, Version};
 use crate::http1::encode;
-use crate::shard::Heads;
 use crate::stats::HttpStats;
 
 /// Completes the reply after the headers that the route has added, and sends it.
@@ -27,7 +27,7 @@ async fn send(
     connection: ConnectionHeader,
     stream: Option<Stream<'_>>,
 ) -> std::io::Result<()> {
-    if client.chain().manager.suppress_envoy_headers {
+    if client.service().manager.suppress_envoy_headers {
         reply.is_overloaded = false;
     }
     reply.add_upstream_headers(&mut heads.response);
@@ -40,7 +40,7 @@ async fn send(
     reply.end(&mut heads.response, Some(&heads.request));
     let mut out = client.shard.buffers.take();
     encode::response(&heads.response, &mut out);
-    header_key_format::write(&mut out, client.chain().manager.header_key_format, None);
+    header_key_format::write(&mut out, client.service().manager.header_key_format, None);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
     let sent = client.send_all(&out).await;
     client.shard.buffers.give(out);
@@ -49,12 +49,12 @@ async fn send(
 
 /// Whether `local_reply_config` rewrites replies.
 fn rewrites(client: &Client) -> bool {
-    !client.chain().manager.reply_rewrite.is_empty()
+    !client.service().manager.reply_rewrite.is_empty()
 }
 
 /// Applies `local_reply_config` to a reply.
 fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &Stream<'_>) {
-    let rewrite = &client.chain().manager.reply_rewrite;
+    let rewrite = &client.service().manager.reply_rewrite;
     let Heads { request, response, .. } = heads;
     // A head that could not be parsed is empty.
     let request = Some(&*request).filter(|request| !request.target().is_empty());
@@ -62,18 +62,25 @@ fn rewrite(client: &Client, heads: &mut Heads, reply: &mut LocalReply, stream: &
     let details = reply.details.clone();
     let flags = reply_rewrite::visible_flags(reply.flags);
     let stream = |status| stream.with_local_reply(status, flags, &details);
-    rewrite.apply(reply, response, request, random, stream, &mut client.shard.scratch());
+    rewrite.apply(
+        reply,
+        response,
+        request,
+        random,
+        stream,
+        &mut client.service().scratch.borrow_mut(),
+    );
 }
 
 /// Sends a reply to a request that never became an exchange; the connection is closed afterwards.
 pub(super) async fn send_and_close(client: &mut Client, reply: LocalReply) -> After {
-    let mut heads = client.shard.take_heads();
+    let mut heads = client.service().heads.take();
     reply.begin(&mut heads.response);
     heads.request.clear();
     let stream = rewrites(client).then(|| Stream::of(client, heads.request.version));
     let sent = send(client, &mut heads, reply, ConnectionHeader::Close, stream).await;
     count(client, heads.response.status);
-    client.shard.give_heads(heads);
+    client.service().heads.give(heads);
     match sent {
         Ok(()) => After::Linger,
         Err(_) => After::Close,
@@ -94,7 +101,7 @@ pub(super) fn encode(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
             }
         }
         HeaderKeyFormat::LowerCase | HeaderKeyFormat::ProperCaseWords => {
-            header_key_format::write(out, exchange.chain.manager.header_key_format, None);
+            header_key_format::write(out, exchange.service.manager.header_key_format, None);
         }
     }
 }
@@ -103,7 +110,7 @@ pub(super) fn encode(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
 pub(super) fn count(client: &Client, status: u16) {
     let shard = client.shard.id;
     client.stats().record_response(status);
-    client.chain().listener_http.shard(shard).record_response(status);
+    client.service().listener_http.shard(shard).record_response(status);
 }
 
 /// Counts a response that is sent before the end of its request.
@@ -148,7 +155,7 @@ pub(super) fn finish(client: &Client, heads: &mut Heads, connection: ConnectionH
     // back.
     response.version = request.version;
     let clock = &client.shard.clock;
-    let rules = &client.chain().manager.response;
+    let rules = &client.service().manager.response;
     // As in Envoy, a client that forces a trace gets its request id.
     let adds_id = rules.always_set_request_id || request.fields.has(FieldName::XEnvoyForceTrace);
     let finish = Finish {
@@ -170,7 +177,7 @@ impl Exchange<'_> {
         // As in Envoy, a 400 closes the connection unless configured otherwise.
         let lingers = reply.closes
             || (reply.status == 400
-                && self.chain.manager.bad_request == BadRequest::EndsConnection)
+                && self.service.manager.bad_request == BadRequest::EndsConnection)
             || self.received.is_none()
             || self.upgrade != Upgrade::None
             || self.heads.request.method == Method::Connect;

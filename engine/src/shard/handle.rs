@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU64};
 
-use super::mailbox::{Mailbox, Order};
+use super::mailbox::{Errand, Mailbox};
 
 /// Handles to all shards by their number, for the life of the process.
 #[derive(Clone, Copy, Debug)]
@@ -97,9 +97,9 @@ impl ShardHandle {
         self.id
     }
 
-    /// Puts an order into the shard's mailbox.
-    pub fn send(&self, order: Order) {
-        self.mailbox.send(order);
+    /// Puts an errand into the shard's mailbox.
+    pub fn send(&self, errand: Errand) {
+        self.mailbox.send(errand);
     }
 
     /// Client connections that are assigned to the shard.
@@ -137,13 +137,14 @@ impl ShardHandle {
         self.accept_pauses.fetch_add(1, Relaxed);
     }
 
-    /// How many [`Order::Heartbeat`]s it has answered.
+    /// How many heartbeats it has answered.
     #[must_use]
     pub fn heartbeats(&self) -> u64 {
         self.heartbeats.load(Relaxed)
     }
 
-    pub(crate) fn answer_heartbeat(&self) {
+    /// Counts an errand that shows that the shard is running.
+    pub fn answer_heartbeat(&self) {
         self.heartbeats.fetch_add(1, Relaxed);
     }
 

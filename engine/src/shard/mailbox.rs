@@ -1,4 +1,4 @@
-//! Orders for a shard, from the control plane or another shard.
+//! Errands for a shard, from the control plane or another shard.
 //!
 //! A queue and an eventfd that wakes the shard. Not on the path of a request, except the first one of
 //! a connection that is handed over.
@@ -6,7 +6,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,100 +13,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::Shard;
 use super::socket::Socket;
-use crate::downstream::listener::AcceptedSocket;
-use crate::downstream::{Direction, Listener};
-use crate::snapshot::Snapshot;
-use crate::upstream::host_set::HostSet;
 
-/// An order for a shard.
-#[derive(Debug)]
-pub enum Order {
-    /// Use this configuration for requests that begin from now on.
-    Snapshot(Arc<Snapshot>),
-    /// The hosts of a cluster have changed.
-    Hosts {
-        /// Index in [`Snapshot::clusters`].
-        cluster: usize,
-        /// All hosts of the cluster.
-        hosts: Arc<HostSet>,
-    },
-    /// Accept connections from this socket.
-    Listen {
-        /// Index in [`Snapshot::listeners`].
-        listener: usize,
-        /// The shard's own listening socket.
-        socket: OwnedFd,
-        /// Its address.
-        address: SocketAddr,
-    },
-    /// Serve this connection, which another shard has accepted.
-    Serve {
-        /// The listener that it belongs to.
-        listener: Arc<Listener>,
-        /// The connection.
-        accepted_socket: AcceptedSocket,
-    },
-    /// Accept what is left in the queues of these listening sockets, then close them. Connections
-    /// stay open.
-    StopAccepting(Listeners),
-    /// Begin, change or end a drain of connections.
-    Draining(Draining),
-    /// Count this heartbeat: it shows that the shard is running.
-    Heartbeat,
-}
-
-/// Which listeners an order applies to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Listeners {
-    /// All listeners.
-    All,
-    /// Those with `traffic_direction: INBOUND`.
-    Inbound,
-}
-
-impl Listeners {
-    /// Whether a listener with this direction is included.
-    #[must_use]
-    pub fn includes(self, direction: Direction) -> bool {
-        self == Self::All || direction == Direction::Inbound
-    }
-
-    /// These and those of an earlier order.
-    #[must_use]
-    pub fn and(self, before: Option<Self>) -> Self {
-        if before == Some(Self::All) { Self::All } else { self }
-    }
-}
-
-/// What is draining.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Draining {
-    /// Nothing.
-    No,
-    /// The connections of these listeners: responses carry `connection: close`; idle connections
-    /// stay open.
-    Listeners(Listeners),
-    /// The process, which is about to exit: responses carry `connection: close`, and idle connections
-    /// are closed after [`limits::DRAIN_IDLE_GRACE_MS`](crate::limits::DRAIN_IDLE_GRACE_MS).
-    Process,
-}
-
-impl Draining {
-    /// Whether connections of a listener with this direction are draining.
-    #[must_use]
-    pub fn includes(self, direction: Direction) -> bool {
-        match self {
-            Self::No => false,
-            Self::Listeners(listeners) => listeners.includes(direction),
-            Self::Process => true,
-        }
-    }
-}
+/// Work for a shard, done on its thread between the turns of its tasks. Whoever has something to say
+/// to a shard brings the code along: the shard knows neither listeners nor clusters.
+pub type Errand = Box<dyn FnOnce(&'static Shard) + Send>;
 
 /// The sending end of a mailbox.
 #[derive(Debug)]
 pub struct Mailbox {
-    orders: Sender<Order>,
+    errands: Sender<Errand>,
     event: Arc<EventFd>,
 }
 
@@ -134,14 +48,14 @@ impl Mailbox {
         let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
         let event = Arc::new(EventFd { descriptor, signaled: AtomicBool::new(false) });
         let (sender, receiver) = channel();
-        let inbox = Inbox { orders: receiver, event: Arc::clone(&event) };
-        Ok((Self { orders: sender, event }, inbox))
+        let inbox = Inbox { errands: receiver, event: Arc::clone(&event) };
+        Ok((Self { errands: sender, event }, inbox))
     }
 
-    /// Sends an order and wakes the shard. An order to a shard that has ended is dropped.
-    pub fn send(&self, order: Order) {
-        // If the event is signaled already, the shard has yet to empty its mailbox and finds this order.
-        if self.orders.send(order).is_err() || self.event.signaled.swap(true, Ordering::AcqRel) {
+    /// Sends an errand and wakes the shard. One to a shard that has ended is dropped.
+    pub fn send(&self, errand: Errand) {
+        // If the event is signaled already, the shard has yet to empty its mailbox and finds this errand.
+        if self.errands.send(errand).is_err() || self.event.signaled.swap(true, Ordering::AcqRel) {
             return;
         }
         let one = 1_u64.to_ne_bytes();
@@ -156,7 +70,7 @@ impl Mailbox {
 /// The receiving end, before it is on the shard's thread.
 #[derive(Debug)]
 pub struct Inbox {
-    orders: Receiver<Order>,
+    errands: Receiver<Errand>,
     event: Arc<EventFd>,
 }
 
@@ -167,30 +81,30 @@ impl Inbox {
     /// When the eventfd cannot be registered with the reactor.
     pub fn open(self) -> io::Result<OpenInbox> {
         let descriptor = Socket::new(self.event.descriptor.try_clone()?)?;
-        Ok(OpenInbox { orders: self.orders, event: self.event, descriptor })
+        Ok(OpenInbox { errands: self.errands, event: self.event, descriptor })
     }
 }
 
 /// The receiving end, on the shard's thread.
 #[derive(Debug)]
 pub struct OpenInbox {
-    orders: Receiver<Order>,
+    errands: Receiver<Errand>,
     event: Arc<EventFd>,
     descriptor: Socket,
 }
 
 impl OpenInbox {
-    /// Executes orders forever; a task of its own.
+    /// Runs errands forever; a task of its own.
     pub async fn run(self, shard: &'static Shard) {
         loop {
-            while let Ok(order) = self.orders.try_recv() {
-                shard.execute(order);
+            while let Ok(errand) = self.errands.try_recv() {
+                shard.run_errand(errand);
                 // Other shards may hand over many connections: serve existing ones in between.
                 poll_fn(|cx| shard.poll_proceed(cx)).await;
             }
             poll_fn(|cx| self.descriptor.poll_readable(cx)).await;
             self.descriptor.take_counter();
-            // Orders sent from here on signal again; those sent before are received above.
+            // Errands sent from here on signal again; those sent before are received above.
             self.event.signaled.swap(false, Ordering::AcqRel);
         }
     }

@@ -1,8 +1,9 @@
 //! One thread, one core, one ring: everything that a request touches.
 //!
 //! A shard owns its listening sockets, connections, buffers, upstream pools and load balancers, and
-//! writes its own block of every stat. It takes orders only through its mailbox: from the control
-//! plane, and connections that other shards hand over. A request never waits for either.
+//! writes its own block of every stat. What others want of it comes through its mailbox as errands:
+//! from the control plane, and connections that other shards hand over. A request never waits for
+//! either. It knows neither listeners nor clusters: they keep their part of its state on it.
 //!
 //! Invariant: nothing here is shared with another shard but immutable snapshots, host sets, counters
 //! that only this thread writes, and the shard handles (mailboxes and a few atomics).
@@ -10,9 +11,9 @@
 pub mod budget;
 pub mod buffers;
 pub mod clock;
+pub mod drain;
 pub mod future_pool;
 pub mod handle;
-pub mod local;
 pub mod mailbox;
 pub mod quota;
 pub mod reactor;
@@ -20,30 +21,26 @@ pub mod ring;
 pub mod socket;
 pub mod timers;
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::any::{Any, TypeId};
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use self::budget::Budget;
 use self::buffers::Buffers;
 use self::clock::Clock;
+use self::drain::{Direction, Draining, Listeners};
 use self::future_pool::FuturePool;
 use self::handle::{ShardHandle, ShardHandles};
-use self::local::LocalSnapshot;
-use self::mailbox::{Draining, Inbox, Listeners, Order};
+use self::mailbox::{Errand, Inbox};
 use self::quota::Quota;
 use self::reactor::{Reactor, Ticket};
 use self::ring::Ring;
-use self::timers::{Alarm, Timers};
-use crate::downstream::{Direction, listener};
-use crate::http::header_key_format::AsReceived;
-use crate::http::{RequestHead, ResponseHead};
+use self::timers::Timers;
 use crate::limits;
-use crate::request::route::Scratch;
 
 /// What a shard is started with.
 #[derive(Debug)]
@@ -80,34 +77,16 @@ pub struct Shard {
     reactor: &'static Reactor,
     /// Random numbers: request ids, back-off, balancing. Not for secrets.
     pub random: RefCell<fastrand::Rng>,
-    snapshot: RefCell<Rc<LocalSnapshot>>,
     draining: Cell<Draining>,
     /// The listeners whose sockets are closed.
     stopped: Cell<Option<Listeners>>,
     next_connection: Cell<u64>,
-    #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
-    heads: RefCell<Vec<Box<Heads>>>,
-    scratch: RefCell<Scratch>,
+    /// What the parts above the shard keep on it, by type.
+    kept: RefCell<Vec<(TypeId, &'static dyn Any)>>,
     /// All shards.
     pub handles: ShardHandles,
     /// The handle of this shard.
     pub handle: &'static ShardHandle,
-    sweep: Cell<Option<&'static Alarm>>,
-    /// When idle upstream connections are checked next.
-    sweep_due: Cell<clock::Millis>,
-}
-
-/// The heads of one exchange, with the buffers that they were received into.
-#[derive(Debug, Default)]
-pub struct Heads {
-    /// From the client.
-    pub request: RequestHead,
-    /// From the origin.
-    pub response: ResponseHead,
-    /// The request as received, if the case of its field names is preserved.
-    pub request_as_received: AsReceived,
-    /// The response as received, if the case of its field names is preserved.
-    pub response_as_received: AsReceived,
 }
 
 /// When a woken task runs.
@@ -136,7 +115,6 @@ pub fn run(plan: Plan) -> io::Result<()> {
         monoio::spawn(shard.reactor.run());
         monoio::spawn(shard.reactor.run());
         shard.spawn(shard.timers.run(&shard.clock));
-        shard.spawn(shard.sweep_pools());
         let inbox = plan.inbox.open()?;
         shard.spawn(inbox.run(shard));
         // Everything runs in spawned tasks: the reactor does not see this one.
@@ -173,18 +151,13 @@ impl Shard {
             half_closed: Quota::new(limits::HALF_CLOSED_MAX),
             reactor,
             random: RefCell::new(fastrand::Rng::new()),
-            snapshot: RefCell::new(Rc::new(LocalSnapshot::default())),
             draining: Cell::new(Draining::No),
             stopped: Cell::new(None),
             next_connection: Cell::new(id as u64),
-            heads: RefCell::default(),
-            scratch: RefCell::default(),
+            kept: RefCell::default(),
             handles,
             handle,
-            sweep: Cell::new(None),
-            sweep_due: Cell::new(clock::Millis::MAX),
         }));
-        shard.sweep.set(Some(Box::leak(Box::new(shard.timers.alarm()))));
         Ok(shard)
     }
 
@@ -196,50 +169,41 @@ impl Shard {
         id
     }
 
-    fn execute(&'static self, order: Order) {
-        self.clock.refresh();
-        match order {
-            Order::Snapshot(snapshot) => {
-                let next = LocalSnapshot::next(self, &self.snapshot.borrow(), &snapshot);
-                *self.snapshot.borrow_mut() = Rc::new(next);
-            }
-            Order::Hosts { cluster, hosts } => {
-                if let Some(cluster) = self.snapshot().cluster(cluster) {
-                    cluster.replace_hosts(hosts);
-                }
-            }
-            Order::Listen { listener, socket, address } => {
-                let Some(listener) = self.snapshot().listener(listener) else { return };
-                self.stopped.set(None);
-                match socket::Socket::new(socket) {
-                    Ok(socket) => {
-                        let listening = self.handle.begin_listening();
-                        self.spawn(listener::accept(self, listener, socket, address, listening));
-                    }
-                    Err(error) => {
-                        tracing::error!(target: "main", "{address}: cannot poll the listening socket: {error}");
-                    }
-                }
-            }
-            Order::Serve { listener, accepted_socket } => {
-                let _taken = catch_panic(|| listener::take_over(self, &listener, accepted_socket));
-            }
-            Order::StopAccepting(listeners) => {
-                self.stopped.set(Some(listeners.and(self.stopped.get())));
-                self.timers.wake_all();
-            }
-            Order::Draining(draining) => {
-                self.draining.set(draining);
-                self.timers.wake_all();
-            }
-            Order::Heartbeat => self.handle.answer_heartbeat(),
+    /// The part of the shard's state that has this type; made when it is first asked for. Searched,
+    /// so never on the path of a request: who needs it there holds on to the reference.
+    pub fn kept<T: 'static>(&'static self, make: impl FnOnce(&'static Self) -> T) -> &'static T {
+        let id = TypeId::of::<T>();
+        let known = self.kept.borrow().iter().find(|(key, _)| *key == id).map(|(_, value)| *value);
+        if let Some(value) = known.and_then(|value| value.downcast_ref()) {
+            return value;
         }
+        // It lives as long as the shard.
+        let value: &'static T = Box::leak(Box::new(make(self)));
+        self.kept.borrow_mut().push((id, value));
+        value
     }
 
-    /// The current configuration, for a request that begins now.
-    #[must_use]
-    pub fn snapshot(&self) -> Rc<LocalSnapshot> {
-        Rc::clone(&self.snapshot.borrow())
+    fn run_errand(&'static self, errand: Errand) {
+        self.clock.refresh();
+        let _done = catch_panic(|| errand(self));
+    }
+
+    /// Listening sockets of these listeners accept what is left in their queues, then close.
+    /// Connections stay open.
+    pub fn stop_accepting(&self, listeners: Listeners) {
+        self.stopped.set(Some(listeners.and(self.stopped.get())));
+        self.timers.wake_all();
+    }
+
+    /// Listeners that start from here on accept connections.
+    pub fn start_accepting(&self) {
+        self.stopped.set(None);
+    }
+
+    /// Begins, changes or ends a drain of connections.
+    pub fn set_draining(&self, draining: Draining) {
+        self.draining.set(draining);
+        self.timers.wake_all();
     }
 
     /// What is draining.
@@ -252,36 +216,6 @@ impl Shard {
     #[must_use]
     pub fn accepts(&self, direction: Direction) -> bool {
         !self.stopped.get().is_some_and(|stopped| stopped.includes(direction))
-    }
-
-    /// Empty heads for an exchange.
-    #[must_use]
-    pub fn take_heads(&self) -> Box<Heads> {
-        let heads = self.heads.borrow_mut().pop();
-        heads.unwrap_or_else(|| {
-            let mut heads = Box::<Heads>::default();
-            heads.request.received().reserve_exact(limits::BLOCK_BYTES);
-            heads.response.received().reserve_exact(limits::BLOCK_BYTES);
-            heads
-        })
-    }
-
-    /// Returns heads to the pool; heads that had to grow are freed.
-    pub fn give_heads(&self, mut heads: Box<Heads>) {
-        heads.request.clear();
-        heads.response.clear();
-        heads.request_as_received.clear();
-        heads.response_as_received.clear();
-        let bytes = heads.request.received().capacity() + heads.response.received().capacity();
-        let mut pool = self.heads.borrow_mut();
-        if bytes <= 4 * limits::BLOCK_BYTES && pool.len() < limits::POOLED_BLOCKS_MAX {
-            pool.push(heads);
-        }
-    }
-
-    /// A buffer for the values of headers that a route adds.
-    pub fn scratch(&self) -> RefMut<'_, Scratch> {
-        self.scratch.borrow_mut()
     }
 
     /// Spawns a task. A panic ends the task, not the shard.
@@ -333,30 +267,5 @@ impl Shard {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Schedules a check of the idle upstream connections: at `expires`, when one that has just
-    /// become idle expires, but neither too soon nor too late.
-    pub fn schedule_sweep(&self, expires: clock::Millis, now: clock::Millis) {
-        let due = expires.clamp(now + limits::POOL_SWEEP_MIN_MS, now + limits::POOL_SWEEP_MS);
-        if due < self.sweep_due.get()
-            && let Some(alarm) = self.sweep.get()
-        {
-            self.sweep_due.set(due);
-            alarm.set(Some(due), now);
-        }
-    }
-
-    async fn sweep_pools(&'static self) {
-        let Some(alarm) = self.sweep.get() else { return };
-        loop {
-            alarm.expired().await;
-            let now = self.clock.refresh();
-            alarm.set(None, now);
-            self.sweep_due.set(clock::Millis::MAX);
-            if let Some(expires) = self.snapshot().sweep(now) {
-                self.schedule_sweep(expires, now);
-            }
-        }
     }
 }

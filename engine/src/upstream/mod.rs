@@ -13,6 +13,7 @@
 pub mod balance;
 pub mod circuit_breaker;
 pub mod cluster;
+pub mod clusters;
 pub mod compile;
 pub mod connection;
 pub mod discovery;

@@ -19,6 +19,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
+use super::clusters::Clusters;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
@@ -31,6 +32,7 @@ use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
 #[derive(Debug)]
 pub struct Pool {
     shard: &'static Shard,
+    clusters: &'static Clusters,
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     zone: Option<Arc<Scope<ZoneStats>>>,
@@ -112,6 +114,7 @@ impl Pool {
         let limit = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         Rc::new(Self {
             shard,
+            clusters: Clusters::of(shard),
             zone: cluster.zones.get(host.endpoint.zone()).map(Arc::clone),
             idle_ms_max: limit(cluster.http.idle_timeout),
             age_ms_max: limit(cluster.http.max_connection_duration),
@@ -223,7 +226,7 @@ impl Pool {
         drop(waiting);
         let polls = connection.socket().polls();
         let entry = IdleConnection { connection, since: now, polls };
-        self.shard.schedule_sweep(self.expires(&entry), now);
+        self.clusters.sweep().schedule(self.expires(&entry), now);
         self.idle.borrow_mut().push(entry);
     }
 

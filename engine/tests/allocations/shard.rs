@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use corvoy_config::{Problems, Source};
 use corvoy_engine::compile;
 use corvoy_engine::control::sockets;
+use corvoy_engine::downstream::listener;
 use corvoy_engine::shard::handle::ShardHandles;
-use corvoy_engine::shard::mailbox::{Mailbox, Order};
+use corvoy_engine::shard::mailbox::Mailbox;
 use corvoy_engine::shard::{self, Plan, ring};
 use corvoy_engine::stats::Registry;
+use corvoy_engine::upstream::clusters::Clusters;
 use corvoy_engine::upstream::discovery::Discovery;
 
 use crate::counting;
@@ -35,15 +37,20 @@ impl Client {
             counting::watch_this_thread();
             shard::run(plan).unwrap();
         });
-        shard.send(Order::Snapshot(Arc::clone(&snapshot)));
+        let installed = Arc::clone(&snapshot);
+        shard.send(Box::new(move |shard| installed.install(shard)));
         for (cluster, compiled) in snapshot.clusters.iter().enumerate() {
             let Discovery::Static(hosts) = &compiled.discovery else { panic!("not static") };
-            shard.send(Order::Hosts { cluster, hosts: Arc::clone(hosts) });
+            let hosts = Arc::clone(hosts);
+            shard.send(Box::new(move |shard| {
+                Clusters::of(shard).current().get(cluster).unwrap().replace_hosts(hosts);
+            }));
         }
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (address, mut sockets) = sockets::listen(anywhere, 1, 128, None).unwrap();
         let socket = sockets.remove(0);
-        shard.send(Order::Listen { listener: 0, socket, address });
+        let listener = Arc::clone(&snapshot.listeners[0]);
+        shard.send(Box::new(move |shard| listener::listen(shard, &listener, socket, address)));
         Self { stream: connect(address) }
     }
 

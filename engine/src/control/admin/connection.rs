@@ -20,9 +20,9 @@ use tokio::runtime::Handle;
 
 use crate::control::admin::reply::{Pieces, Reply};
 use crate::control::admin::{Admin, Order};
-use crate::downstream::connection_manager::{EscapedSlashes, PathRules};
-use crate::downstream::path::{Normalized, normalize};
 use crate::http::Method;
+use crate::request::manager::path::{Normalized, normalize};
+use crate::request::manager::{EscapedSlashes, PathRules};
 use crate::stats::HttpStats;
 
 /// Answers requests until the connection ends.

@@ -7,7 +7,7 @@ use corvoy_config::{Path, Problems};
 
 use super::{BodyFormat, Mapper, ReplyRewrite, Text};
 use crate::format::{Formatter, JsonFormatter, Unset};
-use crate::log_filter;
+use crate::request::log_filter;
 use crate::request::route::HeaderMutations;
 use crate::request::route::action::compile::read;
 use crate::request::route::mutation;

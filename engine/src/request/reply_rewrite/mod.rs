@@ -12,7 +12,7 @@ use super::route::{HeaderMutations, Scratch};
 use crate::flags::{Flag, Flags};
 use crate::format::{Formatter, Inputs, JsonFormatter, StreamInfo, Unset};
 use crate::http::{FieldName, RequestHead, ResponseHead};
-use crate::log_filter::Filter;
+use crate::request::log_filter::Filter;
 
 /// The compiled `LocalReplyConfig`.
 #[derive(Clone, Debug, Default)]

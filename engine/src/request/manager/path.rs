@@ -1,6 +1,6 @@
 //! Normalisation of the path of a request target, as in Envoy 1.40; the query is not changed.
 
-use super::connection_manager::{EscapedSlashes, PathRules};
+use super::{EscapedSlashes, PathRules};
 
 /// The outcome of a normalisation.
 #[derive(Clone, Debug, Eq, PartialEq)]

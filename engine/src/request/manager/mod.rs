@@ -1,6 +1,12 @@
-//! The compiled options of one `HttpConnectionManager`, as the data plane reads them per request.
+//! The HTTP connection manager: its compiled options, and its rules for request heads.
+//!
+//! It decides nothing about routes, and nothing here waits or sends.
 
 mod compile;
+pub mod normalize;
+#[cfg(test)]
+mod normalize_tests;
+pub(crate) mod path;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::connection_manager::{
-    Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort,
-};
 use super::normalize::{Facts, Outcome, Refusal, request};
+use super::{Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort};
 use crate::http::{HeadLimits, RequestHead, Scheme, Underscores};
 use crate::http1::encode;
 

@@ -6,8 +6,8 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::connection_manager::{ConnectionManager, Peer, StripPort, UserAgent};
 use super::path::{self, Normalized};
+use super::{ConnectionManager, Peer, StripPort, UserAgent};
 use crate::http::{
     FieldName, FieldSet, Fields, HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_UPGRADES,
     JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Underscores, Version, members,

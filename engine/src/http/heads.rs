@@ -1,0 +1,52 @@
+//! The heads of one exchange, and a shard's pool of them.
+
+use std::cell::RefCell;
+
+use super::header_key_format::AsReceived;
+use super::{RequestHead, ResponseHead};
+use crate::limits;
+
+/// The heads of one exchange, with the buffers that they were received into.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// From the client.
+    pub request: RequestHead,
+    /// From the origin.
+    pub response: ResponseHead,
+    /// The request as received, if the case of its field names is preserved.
+    pub request_as_received: AsReceived,
+    /// The response as received, if the case of its field names is preserved.
+    pub response_as_received: AsReceived,
+}
+
+/// Heads that are not in use.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
+pub struct HeadsPool(RefCell<Vec<Box<Heads>>>);
+
+impl HeadsPool {
+    /// Empty heads for an exchange.
+    #[must_use]
+    pub fn take(&self) -> Box<Heads> {
+        let heads = self.0.borrow_mut().pop();
+        heads.unwrap_or_else(|| {
+            let mut heads = Box::<Heads>::default();
+            heads.request.received().reserve_exact(limits::BLOCK_BYTES);
+            heads.response.received().reserve_exact(limits::BLOCK_BYTES);
+            heads
+        })
+    }
+
+    /// Returns heads to the pool; heads that had to grow are freed.
+    pub fn give(&self, mut heads: Box<Heads>) {
+        heads.request.clear();
+        heads.response.clear();
+        heads.request_as_received.clear();
+        heads.response_as_received.clear();
+        let bytes = heads.request.received().capacity() + heads.response.received().capacity();
+        let mut pool = self.0.borrow_mut();
+        if bytes <= 4 * limits::BLOCK_BYTES && pool.len() < limits::POOLED_BLOCKS_MAX {
+            pool.push(heads);
+        }
+    }
+}

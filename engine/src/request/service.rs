@@ -1,0 +1,67 @@
+//! What HTTP connections serve their requests with: the connection manager, its routes and its stats.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::manager::ConnectionManager;
+use super::route::{RouteTable, Scratch};
+use crate::http::heads::HeadsPool;
+use crate::shard::Shard;
+use crate::stats::{Http1Stats, HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats};
+use crate::upstream::clusters::Clusters;
+
+/// The HTTP of a filter chain.
+#[derive(Debug)]
+pub struct Service {
+    /// The options of the connection manager.
+    pub manager: ConnectionManager,
+    /// The routes.
+    pub routes: RouteTable,
+    /// `http.<stat_prefix>.`
+    pub http: Arc<Scope<HttpStats>>,
+    /// `http.<stat_prefix>.`, the router's part.
+    pub router: Arc<Scope<RouterStats>>,
+    /// `http.<stat_prefix>.tracing.`
+    pub tracing: Arc<Scope<TracingStats>>,
+    /// `http1.`
+    pub http1: Arc<Scope<Http1Stats>>,
+    /// `listener.<address>.http.<stat_prefix>.`
+    pub listener_http: Arc<Scope<ListenerHttpStats>>,
+}
+
+/// A service on one shard, with what its requests use of the shard. Connections and requests count
+/// references to this: the reference count of the service itself is shared with other shards and must
+/// not be written per request.
+#[derive(Debug)]
+pub struct LocalService {
+    service: Arc<Service>,
+    /// The clusters.
+    pub clusters: &'static Clusters,
+    /// Heads that are not in use.
+    pub heads: &'static HeadsPool,
+    /// For the values of headers that a route adds.
+    pub scratch: &'static RefCell<Scratch>,
+}
+
+impl LocalService {
+    /// `service` for the connections of one shard.
+    #[must_use]
+    pub fn new(service: Arc<Service>, shard: &'static Shard) -> Rc<Self> {
+        Rc::new(Self {
+            service,
+            clusters: Clusters::of(shard),
+            heads: shard.kept(|_| HeadsPool::default()),
+            scratch: shard.kept(|_| RefCell::default()),
+        })
+    }
+}
+
+impl Deref for LocalService {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
