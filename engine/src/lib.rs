@@ -49,6 +49,8 @@ pub mod stats;
 
 pub mod limits;
 
+pub mod text_matcher;
+
 mod re2;
 
 pub mod control;

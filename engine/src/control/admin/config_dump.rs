@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Admin, Effect, Endpoint, json, parameter};
-use crate::request::route::FullRegex;
+use crate::text_matcher::FullRegex;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/config_dump",

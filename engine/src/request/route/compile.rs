@@ -10,12 +10,13 @@ use super::action::compile::{ForwardAction, WeightedCluster};
 use super::action::{self, Action};
 use super::matchers;
 use super::mutation::{self, HeaderMutations, MutationLevel};
-use super::path::{Literal, PathIndex, PathMatch};
+use super::path::{PathIndex, PathMatch};
 use super::upgrades::Upgrades;
 use super::virtual_host::{DomainsBuilder, Duplicate};
 use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
 use crate::request::retry::{self, RetryPolicy};
 use crate::stats::Registry;
+use crate::text_matcher::{self, Literal};
 
 /// What routes need from outside their own message.
 pub(crate) struct Context<'a> {
@@ -339,7 +340,8 @@ fn route_match(
     } else if let Some(text) = path_separated_prefix {
         Some(PathMatch::SeparatedPrefix(literal(text)))
     } else if let Some(schema) = safe_regex {
-        matchers::compile::regex(schema, &at.field("safe_regex"), problems).map(PathMatch::Regex)
+        text_matcher::compile::regex(schema, &at.field("safe_regex"), problems)
+            .map(PathMatch::Regex)
     } else {
         connect_matcher.as_ref().map(|config::ConnectMatcher {}| PathMatch::Connect)
     };

@@ -30,11 +30,11 @@ pub use self::action::{
     Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
 };
 pub use self::matchers::{
-    CookieMatcher, Fraction, FullRegex, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,
-    QueryCondition, QueryParameterMatcher, TextMatcher,
+    CookieMatcher, Fraction, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,
+    QueryCondition, QueryParameterMatcher,
 };
 pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
-pub use self::path::{Literal, PathMatch};
+pub use self::path::PathMatch;
 pub use self::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 pub use self::upgrades::Upgrades;
 

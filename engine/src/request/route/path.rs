@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::matchers::FullRegex;
 use super::radix::Radix;
+use crate::text_matcher::{FullRegex, Literal};
 
 /// The path specifier of a route's match. It is applied to the path without query and fragment.
 #[derive(Clone, Debug)]
@@ -22,42 +22,6 @@ pub enum PathMatch {
     Regex(FullRegex),
     /// `connect_matcher`: a CONNECT, whose target is an authority, not a path.
     Connect,
-}
-
-/// Literal text of a matcher.
-#[derive(Clone, Debug)]
-pub struct Literal {
-    /// Lower case if `ignore_case`.
-    text: Box<[u8]>,
-    ignore_case: bool,
-}
-
-impl Literal {
-    /// `ignore_case` is the opposite of the schema's `case_sensitive`.
-    pub fn new(text: &str, ignore_case: bool) -> Self {
-        let text = if ignore_case { text.to_ascii_lowercase() } else { text.to_owned() };
-        Self { text: text.into_bytes().into(), ignore_case }
-    }
-
-    pub(super) fn equals(&self, text: &[u8]) -> bool {
-        if self.ignore_case { text.eq_ignore_ascii_case(&self.text) } else { *text == *self.text }
-    }
-
-    pub(super) fn is_prefix_of(&self, text: &[u8]) -> bool {
-        text.get(..self.text.len()).is_some_and(|start| self.equals(start))
-    }
-
-    pub(super) fn is_suffix_of(&self, text: &[u8]) -> bool {
-        let before = text.len().checked_sub(self.text.len());
-        before.and_then(|before| text.get(before..)).is_some_and(|end| self.equals(end))
-    }
-
-    pub(super) fn is_contained_in(&self, text: &[u8]) -> bool {
-        if !self.ignore_case {
-            return memchr::memmem::find(text, &self.text).is_some();
-        }
-        self.text.is_empty() || text.windows(self.text.len()).any(|window| self.equals(window))
-    }
 }
 
 impl PathMatch {

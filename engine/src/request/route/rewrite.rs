@@ -175,9 +175,8 @@ fn pieces(substitution: &str) -> (Vec<Piece>, bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::matchers::FullRegex;
-    use super::super::path::Literal;
     use super::*;
+    use crate::text_matcher::{FullRegex, Literal};
 
     fn rewritten(rewrite: &PathRewrite, matched: &PathMatch, target: &str) -> String {
         let mut out = Vec::new();

@@ -12,8 +12,8 @@ use crate::request::retry;
 use crate::request::route::Upgrades;
 use crate::request::route::compile::{Context, Levels, not_implemented};
 use crate::request::route::matchers::HeaderName;
-use crate::request::route::matchers::compile::invalid_regex;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
+use crate::text_matcher::compile::invalid_regex;
 use crate::upstream::circuit_breaker::RoutingPriority;
 
 /// A compiled `RouteAction`: the clusters to choose from, and what they have in common.

@@ -4,10 +4,11 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::{
-    CookieMatcher, Fraction, FullRegex, HeaderCondition, HeaderMatcher, HeaderName, QueryCondition,
-    QueryParameterMatcher, TextMatcher,
+    CookieMatcher, Fraction, HeaderCondition, HeaderMatcher, HeaderName, QueryCondition,
+    QueryParameterMatcher,
 };
-use crate::request::route::path::Literal;
+use crate::text_matcher::compile::{regex, text};
+use crate::text_matcher::{Literal, TextMatcher};
 
 /// Compiles a list of header conditions; invalid ones are reported and left out.
 pub(crate) fn headers(
@@ -104,40 +105,4 @@ pub(crate) fn percent(schema: &config::FractionalPercent) -> Fraction {
         config::DenominatorType::Million => 1_000_000,
     };
     Fraction { numerator: *numerator, denominator }
-}
-
-pub(crate) fn regex(
-    schema: &config::RegexMatcher,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<FullRegex> {
-    let config::RegexMatcher { regex } = schema;
-    let invalid = |error: String| problems.error(&at.field("regex"), invalid_regex(&error));
-    FullRegex::new(regex).map_err(invalid).ok()
-}
-
-/// The message about a regular expression that cannot be compiled.
-pub(crate) fn invalid_regex(error: &str) -> String {
-    format!("invalid regular expression: {error}")
-}
-
-fn text(schema: &config::StringMatcher, at: &Path, problems: &mut Problems) -> Option<TextMatcher> {
-    let config::StringMatcher { exact, prefix, suffix, safe_regex, contains, ignore_case } = schema;
-    let literal = |text: &str| Literal::new(text, *ignore_case);
-    Some(if let Some(text) = exact {
-        TextMatcher::Exact(literal(text))
-    } else if let Some(text) = prefix {
-        TextMatcher::Prefix(literal(text))
-    } else if let Some(text) = suffix {
-        TextMatcher::Suffix(literal(text))
-    } else if let Some(text) = contains {
-        TextMatcher::Contains(literal(text))
-    } else {
-        let safe_regex = safe_regex.as_ref()?;
-        if *ignore_case {
-            let message = "ignore_case has no effect for safe_regex.";
-            problems.error(&at.field("ignore_case"), message);
-        }
-        TextMatcher::Regex(regex(safe_regex, &at.field("safe_regex"), problems)?)
-    })
 }

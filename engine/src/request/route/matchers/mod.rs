@@ -5,13 +5,8 @@
 
 pub(crate) mod compile;
 
-use std::fmt;
-
-use regex::bytes::Regex;
-
-use super::path::Literal;
 use crate::http::{FieldName, Fields, RequestHead, ResponseHead};
-use crate::re2;
+use crate::text_matcher::TextMatcher;
 
 /// A head whose headers can be matched, pseudo-headers included.
 pub trait Head {
@@ -69,21 +64,6 @@ pub enum HeaderCondition {
     Text(TextMatcher),
 }
 
-/// `StringMatcher`.
-#[derive(Clone, Debug)]
-pub enum TextMatcher {
-    /// Equals these bytes.
-    Exact(Literal),
-    /// Begins with them.
-    Prefix(Literal),
-    /// Ends with them.
-    Suffix(Literal),
-    /// Contains them.
-    Contains(Literal),
-    /// The whole text matches.
-    Regex(FullRegex),
-}
-
 /// One query parameter condition of a route. Only the first parameter with the name counts, and
 /// names and values are compared as received, not decoded.
 #[derive(Clone, Debug)]
@@ -122,14 +102,6 @@ pub struct Fraction {
     pub numerator: u32,
     /// 100, 10 000 or 1 000 000.
     pub denominator: u32,
-}
-
-/// A regular expression that must match the whole text, with RE2's rules: bytes, no Unicode
-/// classes.
-#[derive(Clone)]
-pub struct FullRegex {
-    regex: Regex,
-    literal: Literal,
 }
 
 // === impl Head ===
@@ -238,19 +210,6 @@ impl HeaderMatcher {
     }
 }
 
-impl TextMatcher {
-    /// Whether the text matches.
-    pub fn matches(&self, text: &[u8]) -> bool {
-        match self {
-            Self::Exact(literal) => literal.equals(text),
-            Self::Prefix(literal) => literal.is_prefix_of(text),
-            Self::Suffix(literal) => literal.is_suffix_of(text),
-            Self::Contains(literal) => literal.is_contained_in(text),
-            Self::Regex(regex) => regex.matches(text),
-        }
-    }
-}
-
 impl QueryParameterMatcher {
     /// Whether the query (without `?`) fulfils the condition.
     pub fn matches(&self, query: &[u8]) -> bool {
@@ -285,52 +244,6 @@ impl Fraction {
     /// Whether the request with this random number is included.
     pub fn includes(self, random: u64) -> bool {
         random % u64::from(self.denominator.max(1)) < u64::from(self.numerator)
-    }
-}
-
-// === impl FullRegex ===
-
-impl FullRegex {
-    /// Parses an expression in RE2's syntax.
-    ///
-    /// # Errors
-    /// A message, if it is invalid.
-    pub fn new(pattern: &str) -> Result<Self, String> {
-        let pattern = re2::translated(pattern)?;
-        let regex = re2::build(&format!(r"\A(?:{pattern})\z"))?;
-        Ok(Self { regex, literal: Literal::new(literal_prefix(&pattern), false) })
-    }
-
-    /// Whether the whole text matches.
-    pub fn matches(&self, text: &[u8]) -> bool {
-        self.regex.is_match(text)
-    }
-
-    /// The literal prefix of everything it matches; may be empty.
-    pub(super) fn literal(&self) -> &Literal {
-        &self.literal
-    }
-}
-
-impl fmt::Debug for FullRegex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.regex.fmt(f)
-    }
-}
-
-/// The literal characters that a regular expression begins with, as far as that is certain.
-fn literal_prefix(pattern: &str) -> &str {
-    // An alternative or a flag can affect what precedes it.
-    if pattern.contains('|') || pattern.contains("(?") {
-        return "";
-    }
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/_-~%=&:;,@!<>#'\"".contains(c);
-    let plain = pattern.find(|c| !is_plain(c)).unwrap_or(pattern.len());
-    let (literal, rest) = pattern.split_at(plain);
-    let repeats_its_last = rest.starts_with(['*', '+', '?', '{']);
-    match literal.len().checked_sub(1) {
-        Some(last) if repeats_its_last => literal.split_at(last).0,
-        _ => literal,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::request::route::tests::{request, response};
+use crate::text_matcher::{FullRegex, Literal};
 
 fn text(kind: fn(Literal) -> TextMatcher, text: &str, ignore_case: bool) -> HeaderCondition {
     HeaderCondition::Text(kind(Literal::new(text, ignore_case)))
@@ -145,34 +146,6 @@ fn a_fraction_includes_random_numbers_by_their_remainder() {
     let taken = (0..1000).filter(|random| third.includes(*random)).count();
     assert_eq!(taken, 330);
     assert!(third.includes(132) && !third.includes(133));
-}
-
-#[test]
-fn a_regex_must_match_the_whole_text_with_re2s_rules() {
-    let matches = |pattern, text: &str| FullRegex::new(pattern).unwrap().matches(text.as_bytes());
-    assert!(matches("a|ab", "ab"), "the alternative that fits all of it is found");
-    assert!(!matches("a", "ab") && !matches("b", "ab"));
-    assert!(matches(r"\d+", "12") && !matches(r"\d+", "\u{661}"), "digits are ASCII");
-    assert!(matches(r"\pL+", "abc"), "Unicode classes must be requested");
-    assert!(FullRegex::new("*a").is_err());
-}
-
-#[test]
-fn the_literal_prefix_of_a_regex_is_what_every_match_begins_with() {
-    for (pattern, literal) in [
-        ("/api/v1/.*", "/api/v1/"),
-        ("/ab*", "/a"),
-        ("/ab?", "/a"),
-        ("/a{2}", "/"),
-        ("/a+", "/"),
-        ("/a|/b", ""),
-        ("(?i)/a", ""),
-        (r"/a\.b", "/a"),
-        (".*", ""),
-        ("/plain", "/plain"),
-    ] {
-        assert_eq!(literal_prefix(pattern), literal, "{pattern}");
-    }
 }
 
 /// Matcher, its modifiers, and the result for each request in turn.
