@@ -43,7 +43,7 @@ impl Client {
 
     /// Waits until the kernel has accepted the whole response, at most `delayed_close_timeout`.
     pub(super) async fn flush(&mut self) {
-        if !self.socket.is_posting() {
+        if !self.socket.has_unsent() {
             return;
         }
         let now = self.shard.clock.now();

@@ -17,9 +17,10 @@ use crate::request;
 use crate::request::service::LocalService;
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
-use crate::shard::socket::{Received, Socket};
+use crate::shard::socket::Received;
 use crate::shard::timers::Alarm;
 use crate::stats::{HttpStats, ListenerStats};
+use crate::transport::Transport;
 
 pub use super::interest::{After, ClosedBy, HeadLimit, Input, Interest, Ready};
 
@@ -70,8 +71,8 @@ pub struct Client {
     pub shard: &'static Shard,
     /// Its id, unique in this process.
     pub id: u64,
-    /// Its socket.
-    pub socket: Socket,
+    /// Its socket, or TLS over it.
+    pub socket: Transport,
     /// The remote address.
     pub peer: SocketAddr,
     /// The local address.
@@ -105,7 +106,7 @@ impl Client {
         shard: &'static Shard,
         listener: &Rc<LocalListener>,
         service: &Rc<LocalService>,
-        socket: Socket,
+        socket: Transport,
         peer: SocketAddr,
         local: SocketAddr,
         guards: (Permits, Assignment),
@@ -210,7 +211,7 @@ impl Client {
     /// Waits until something of `want` is ready or the alarm, which the caller has set, expires.
     pub fn wait<'a>(
         &'a self,
-        origin: Option<&'a Socket>,
+        origin: Option<&'a Transport>,
         want: Interest,
     ) -> impl Future<Output = Ready> + use<'a> {
         poll_fn(move |cx| {

@@ -23,6 +23,7 @@ use crate::shard::Shard;
 use crate::shard::handle::Listening;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
+use crate::transport::Transport;
 
 /// Starts to accept connections from a listening socket of this shard.
 pub fn listen(
@@ -233,6 +234,7 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
     });
     match socket {
         Ok((socket, local)) => {
+            let socket = Transport::Plain(socket);
             let LocalSpeaks::Http(service) = &listener.chain().speaks;
             shard.spawn(serve(Client::new(shard, listener, service, socket, peer, local, guards)));
         }

@@ -14,7 +14,8 @@ use crate::http1;
 use crate::http1::chunked::{self, Decoder};
 use crate::limits;
 use crate::shard::buffers::Buffers;
-use crate::shard::socket::{Received, Socket};
+use crate::shard::socket::Received;
+use crate::transport::Transport;
 
 /// How the body is framed for the sink.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -215,7 +216,7 @@ impl Pump {
     ///
     /// # Errors
     /// If the source ends too early, the framing is invalid or receiving fails.
-    pub fn pull(&mut self, source: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
+    pub fn pull(&mut self, source: &Transport, buffers: &Buffers) -> Result<Pulled, Fault> {
         debug_assert!(self.wants_source(), "the buffered bytes are not sent yet");
         self.out.clear();
         self.sent = 0;
@@ -245,7 +246,11 @@ impl Pump {
         }
     }
 
-    fn pull_unknown_length(&mut self, source: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
+    fn pull_unknown_length(
+        &mut self,
+        source: &Transport,
+        buffers: &Buffers,
+    ) -> Result<Pulled, Fault> {
         make_room(&mut self.raw, limits::BLOCK_BYTES, self.limit, buffers);
         make_room(&mut self.out, limits::BLOCK_BYTES, self.limit, buffers);
         let received = source.receive_at_most(&mut self.raw, self.limit);
@@ -281,7 +286,7 @@ impl Pump {
     ///
     /// # Errors
     /// If sending fails.
-    pub fn push(&mut self, sink: &Socket) -> Result<usize, Fault> {
+    pub fn push(&mut self, sink: &Transport) -> Result<usize, Fault> {
         let bytes = sink.send(self.unsent()).map_err(Fault::Sink)?;
         self.sent += bytes;
         Ok(bytes)

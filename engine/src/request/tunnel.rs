@@ -17,7 +17,7 @@ use super::{Exchange, Upgrade, response};
 use crate::downstream::connection::{After, Input, Interest, Ready};
 use crate::http::{BodyLength, FieldName, Method};
 use crate::shard::buffers::Buffers;
-use crate::shard::socket::Socket;
+use crate::transport::Transport;
 use crate::upstream::connection::{ClosedBy, Connection};
 
 /// Whether the response in the exchange's head switches the connection to a tunnel.
@@ -223,8 +223,8 @@ impl Direction {
     /// the other direction could use up the budget forever.
     fn step(
         &mut self,
-        source: &Socket,
-        sink: &Socket,
+        source: &Transport,
+        sink: &Transport,
         mut may_receive: bool,
         buffers: &Buffers,
     ) -> Result<Moved, Fault> {

@@ -4,7 +4,7 @@ use super::body::{Fault, Framing, Pulled, Pump};
 use super::replay::Replay;
 use crate::http::{BodyLength, TrailerRules};
 use crate::shard::buffers::Buffers;
-use crate::shard::socket::Socket;
+use crate::transport::Transport;
 
 /// The request of one exchange, over all attempts.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Upload {
     ///
     /// # Errors
     /// As [`Pump::pull`].
-    pub(super) fn pull(&mut self, client: &Socket, buffers: &Buffers) -> Result<Pulled, Fault> {
+    pub(super) fn pull(&mut self, client: &Transport, buffers: &Buffers) -> Result<Pulled, Fault> {
         let pulled = self.pump.pull(client, buffers)?;
         self.keep();
         Ok(pulled)
@@ -113,7 +113,7 @@ impl Upload {
     ///
     /// # Errors
     /// As [`Pump::push`].
-    pub(super) fn push(&mut self, origin: &Socket) -> Result<usize, Fault> {
+    pub(super) fn push(&mut self, origin: &Transport) -> Result<usize, Fault> {
         let sent = self.pump.push(origin)?;
         if !self.pump.wants_sink() {
             self.replay_next();

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::circuit_breaker::Permit;
 use super::pool::Pool;
 use crate::shard::clock::Millis;
-use crate::shard::socket::Socket;
+use crate::transport::Transport;
 
 /// Which side closed a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Connection {
 struct Open {
     id: u64,
     local: Option<SocketAddr>,
-    socket: Socket,
+    socket: Transport,
     pool: Rc<Pool>,
     /// Counts against `max_connections`.
     _permit: Permit,
@@ -52,7 +52,7 @@ enum Occupied {
 impl Connection {
     pub(super) fn new(
         id: u64,
-        socket: Socket,
+        socket: Transport,
         pool: Rc<Pool>,
         permit: Permit,
         now: Millis,
@@ -83,9 +83,9 @@ impl Connection {
         self.open.local
     }
 
-    /// The socket, while the connection is leased.
+    /// The socket, or TLS over it, while the connection is leased.
     #[must_use]
-    pub fn socket(&self) -> &Socket {
+    pub fn socket(&self) -> &Transport {
         &self.open.socket
     }
 

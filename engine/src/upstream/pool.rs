@@ -27,6 +27,7 @@ use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::{Peeked, Socket};
 use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
+use crate::transport::Transport;
 
 /// Connections to one host on one shard.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ enum PoolState {
 struct IdleConnection {
     connection: Connection,
     since: Millis,
-    /// [`Socket::polls`] when it became idle.
+    /// [`Transport::polls`] when it became idle.
     polls: u64,
 }
 
@@ -351,7 +352,7 @@ impl Pool {
 
     /// Who ends an idle connection: the host has closed it, or it has sent unsolicited bytes and this
     /// proxy closes it.
-    fn ended_by(&self, socket: &Socket) -> Option<ClosedBy> {
+    fn ended_by(&self, socket: &Transport) -> Option<ClosedBy> {
         match socket.peek() {
             Peeked::Bytes => {
                 self.stats().upstream_cx_protocol_error.inc();
@@ -413,7 +414,7 @@ impl Pool {
         host.connect_failed_ms.set(self.now());
     }
 
-    async fn connected(&self, started: Millis) -> Result<Socket, Error> {
+    async fn connected(&self, started: Millis) -> Result<Transport, Error> {
         let refused = |error: std::io::Error| {
             Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0))
         };
@@ -432,7 +433,7 @@ impl Pool {
         });
         if writable.await {
             socket.connect_result().map_err(refused)?;
-            Ok(socket)
+            Ok(Transport::Plain(socket))
         } else {
             self.stats().upstream_cx_connect_timeout.inc();
             Err(Error::ConnectionTimeout)
