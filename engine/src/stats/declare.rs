@@ -1,6 +1,6 @@
 //! `stats!`: declares the stats of a component.
 
-use crate::stats::{CodeStats, Counter, Gauge, Histogram};
+use crate::stats::{CodeStats, Counter, Gauge, Histogram, NamedCounters};
 
 /// Declares a set of stats: a struct of counters, gauges and histograms whose fields are Envoy's stat names.
 ///
@@ -15,6 +15,7 @@ use crate::stats::{CodeStats, Counter, Gauge, Histogram};
 ///         histogram upstream_cx_connect_ms;
 ///         late histogram upstream_rq_time;            // the name appears with the first value
 ///         codes external = "external.";               // upstream_rq_200, _2xx, _completed, as they come
+///         names ciphers = "ciphers.";                 // ciphers.TLS_AES_128_GCM_SHA256, as they come
 ///         counter total_match_count = "default.total_match_count";
 ///         constant counter lb_subsets_created;        // a name Envoy has that nothing here changes: no memory
 ///         late constant counter response_flood = "http1.response_flood"; // there once a shard counted anything
@@ -94,11 +95,13 @@ macro_rules! stats {
     (@type gauge) => { $crate::stats::Gauge };
     (@type histogram) => { $crate::stats::Histogram };
     (@type codes) => { $crate::stats::CodeStats };
+    (@type names) => { $crate::stats::NamedCounters };
 
     (@kind plain counter) => { $crate::stats::Kind::Counter };
     (@kind plain gauge) => { $crate::stats::Kind::Gauge };
     (@kind plain histogram) => { $crate::stats::Kind::Histogram };
     (@kind plain codes) => { $crate::stats::Kind::Codes };
+    (@kind plain names) => { $crate::stats::Kind::Names };
     (@kind constant counter) => { $crate::stats::Kind::ConstantCounter };
     (@kind constant gauge) => { $crate::stats::Kind::ConstantGauge };
     (@kind declared codes) => { $crate::stats::Kind::DeclaredCodes };
@@ -116,6 +119,7 @@ macro_rules! stats {
         |set| Some($crate::stats::Stat::Histogram(&set.$field))
     };
     (@stat $how:ident codes $field:ident) => { |set| Some($crate::stats::Stat::Codes(&set.$field)) };
+    (@stat $how:ident names $field:ident) => { |set| Some($crate::stats::Stat::Names(&set.$field)) };
 }
 
 pub(crate) use stats;
@@ -129,7 +133,8 @@ pub trait StatSet: Default + Send + Sync + Sized + 'static {
 /// One line of a declaration.
 #[derive(Debug)]
 pub struct Declared<S> {
-    /// The stat's name after the scope's prefix; for codes, what precedes `upstream_rq_`.
+    /// The stat's name after the scope's prefix; for codes, what precedes `upstream_rq_`; for names, what
+    /// precedes each of them.
     pub name: &'static str,
     /// How it is shown.
     pub kind: Kind,
@@ -158,6 +163,8 @@ pub enum Kind {
     LateConstantCounter,
     /// As `Histogram`; the name appears with the first value.
     LateHistogram,
+    /// A counter for each name; a name appears when it is first counted.
+    Names,
     /// The largest of the shards, for a state that each shard detects by itself.
     PeakGauge,
     /// The sum, and each shard's value under `worker_N.`.
@@ -177,4 +184,6 @@ pub enum Stat<'a> {
     Gauge(&'a Gauge),
     /// A histogram.
     Histogram(&'a Histogram),
+    /// A counter for each name.
+    Names(&'a NamedCounters),
 }

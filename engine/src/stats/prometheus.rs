@@ -109,6 +109,7 @@ fn shapes(kind: Kind) -> &'static [(Metric, Shape)] {
         Kind::ConstantCounter | Kind::LateConstantCounter | Kind::Counter => {
             &[(Metric::Counter, Shape::Plain)]
         }
+        Kind::Names => &[(Metric::Counter, Shape::Named)],
         Kind::Codes | Kind::DeclaredCodes => &[
             (Metric::Counter, Shape::Code),
             (Metric::Counter, Shape::Class),
@@ -173,7 +174,8 @@ impl Cursor {
                     Metric::Histogram if buckets == HistogramBuckets::Summary => "summary",
                     Metric::Histogram => "histogram",
                 };
-                let mut labels = tags::of_name(reading.name).unwrap_or_default();
+                let mut labels =
+                    tags::of_name(reading.name, tagged.scope.prefix()).unwrap_or_default();
                 if !labels.is_empty() && !tagged.labels.is_empty() {
                     labels.push(',');
                 }

@@ -49,6 +49,8 @@ pub(super) enum Name<'a> {
     Code(&'a str, u16),
     /// `external.upstream_rq_completed`
     Completed(&'a str),
+    /// `ciphers.TLS_AES_128_GCM_SHA256`
+    Named(&'a str, &'static str),
     /// `upstream_rq_total`
     Plain(&'a str),
     /// `external.upstream_rq_unknown`
@@ -63,6 +65,7 @@ impl fmt::Display for Name<'_> {
             Self::Class(group, class) => write!(f, "{group}upstream_rq_{class}xx"),
             Self::Code(group, code) => write!(f, "{group}upstream_rq_{code}"),
             Self::Completed(group) => write!(f, "{group}upstream_rq_completed"),
+            Self::Named(group, name) => write!(f, "{group}{name}"),
             Self::Plain(name) => f.write_str(name),
             Self::Unknown(group) => write!(f, "{group}upstream_rq_unknown"),
             Self::Worker(worker, name) => write!(f, "worker_{worker}.{name}"),

@@ -97,13 +97,14 @@ impl<S: StatSet> Scope<S> {
     }
 
     /// Every counter of one declared stat, without resets, with its part of the name.
-    fn each_count(&self, declared: &Declared<S>, mut visit: impl FnMut(u32, u64)) {
+    fn each_count(&self, declared: &Declared<S>, mut visit: impl FnMut(Part, u64)) {
         match declared.kind {
-            Kind::Counter => visit(WHOLE, self.stats(declared).map(counted).sum()),
+            Kind::Counter => visit(Part::Whole, self.stats(declared).map(counted).sum()),
             Kind::WorkerCounter => {
-                visit(WHOLE, self.stats(declared).map(counted).sum());
-                for (worker, shard) in (1..).zip(&self.shards) {
-                    visit(worker, shard.made().and_then(declared.stat).map_or(0, counted));
+                visit(Part::Whole, self.stats(declared).map(counted).sum());
+                for (worker, shard) in self.shards.iter().enumerate() {
+                    let count = shard.made().and_then(declared.stat).map_or(0, counted);
+                    visit(Part::Worker(worker), count);
                 }
             }
             Kind::Codes | Kind::DeclaredCodes => {
@@ -113,7 +114,16 @@ impl<S: StatSet> Scope<S> {
                         codes.each(|code, count| *counts.entry(code).or_default() += count);
                     }
                 }
-                counts.into_iter().for_each(|(code, count)| visit(code.into(), count));
+                counts.into_iter().for_each(|(code, count)| visit(Part::Code(code), count));
+            }
+            Kind::Names => {
+                let mut counts = BTreeMap::new();
+                for stat in self.stats(declared) {
+                    if let Stat::Names(names) = stat {
+                        names.each(|name, count| *counts.entry(name).or_default() += count);
+                    }
+                }
+                counts.into_iter().for_each(|(name, count)| visit(Part::Named(name), count));
             }
             _ => {}
         }
@@ -127,9 +137,11 @@ impl<S: StatSet> Scope<S> {
     ) {
         let kept = self.kept();
         self.each_count(declared, |part, count| {
-            let name = match usize::try_from(part).unwrap_or(0).checked_sub(1) {
-                None => Name::Plain(declared.name),
-                Some(worker) => Name::Worker(worker, declared.name),
+            let name = match part {
+                Part::Code(code) => Name::Code(declared.name, code),
+                Part::Named(name) => Name::Named(declared.name, name),
+                Part::Whole => Name::Plain(declared.name),
+                Part::Worker(worker) => Name::Worker(worker, declared.name),
             };
             visit(name, count.wrapping_sub(kept.zero(index, part)), count > 0);
         });
@@ -146,7 +158,7 @@ impl<S: StatSet> Scope<S> {
         self.each_count(declared, |part, count| {
             let count = count.wrapping_sub(kept.zero(index, part));
             *completed.get_or_insert(0) += count;
-            let code = u16::try_from(part).unwrap_or(0);
+            let Part::Code(code) = part else { return };
             if code == codes::UNKNOWN {
                 return visit(Name::Unknown(declared.name), count, true);
             }
@@ -210,7 +222,9 @@ impl<S: StatSet> Listed for Scope<S> {
                     counter(Name::Plain(declared.name), 0, false);
                 }
             }
-            Kind::Counter | Kind::WorkerCounter => self.read_counters(index, declared, counter),
+            Kind::Counter | Kind::Names | Kind::WorkerCounter => {
+                self.read_counters(index, declared, counter);
+            }
             Kind::Codes | Kind::DeclaredCodes => self.read_codes(index, declared, counter),
             Kind::ConstantGauge => {
                 let (name, value) = (Name::Plain(declared.name), Value::Gauge(0));
@@ -277,20 +291,30 @@ fn gauge_of(stat: Stat<'_>) -> Option<&Gauge> {
     if let Stat::Gauge(gauge) = stat { Some(gauge) } else { None }
 }
 
-/// The sum over the shards; a worker's part is its number + 1, a code's part the code.
-const WHOLE: u32 = 0;
+/// One of the counts of a declared stat.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Part {
+    /// Of one response code.
+    Code(u16),
+    /// Of one name.
+    Named(&'static str),
+    /// The sum over the shards.
+    Whole,
+    /// Of one shard.
+    Worker(usize),
+}
 
 /// What the control plane keeps for a scope.
 #[derive(Debug, Default)]
 struct Kept {
     /// What counters had when they were reset, by declared stat and part.
-    zeros: HashMap<(usize, u32), u64>,
+    zeros: HashMap<(usize, Part), u64>,
     /// The histograms that were used, by declared stat.
     summaries: BTreeMap<usize, Summary>,
 }
 
 impl Kept {
-    fn zero(&self, index: usize, part: u32) -> u64 {
+    fn zero(&self, index: usize, part: Part) -> u64 {
         if self.zeros.is_empty() {
             return 0;
         }

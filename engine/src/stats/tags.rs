@@ -22,6 +22,14 @@ pub(super) struct Extracted {
 pub(super) fn of_prefix(prefix: &str) -> Extracted {
     let Some((kind, rest)) = prefix.split_once('.') else { return untagged(prefix) };
     let mut labels = Vec::new();
+    let certificate = split_certificate(rest);
+    let rest = match &certificate {
+        Some((certificate, rest)) => {
+            labels.push(("envoy_tls_certificate", *certificate));
+            rest
+        }
+        None => rest,
+    };
     let name = match kind {
         "cluster" => {
             let (cluster, rest) = token(rest);
@@ -81,6 +89,7 @@ pub(super) enum Shape {
     Class,
     Code,
     Completed,
+    Named,
     Plain,
     Unknown,
     Worker,
@@ -92,6 +101,7 @@ impl Shape {
             Name::Class(..) => Self::Class,
             Name::Code(..) => Self::Code,
             Name::Completed(_) => Self::Completed,
+            Name::Named(..) => Self::Named,
             Name::Plain(_) => Self::Plain,
             Name::Unknown(_) => Self::Unknown,
             Name::Worker(..) => Self::Worker,
@@ -104,6 +114,7 @@ impl Shape {
             Self::Class => format!("{declared}upstream_rq_xx").into(),
             Self::Code => format!("{declared}upstream_rq").into(),
             Self::Completed => format!("{declared}upstream_rq_completed").into(),
+            Self::Named => declared.trim_end_matches('.').into(),
             Self::Plain => match class_of(declared) {
                 Some((before, _)) => format!("{before}_rq_xx").into(),
                 None => declared.into(),
@@ -114,12 +125,13 @@ impl Shape {
     }
 }
 
-/// The tag in a name after the prefix; it precedes those of the prefix.
-pub(super) fn of_name(name: Name<'_>) -> Option<String> {
+/// The tag in a name after this prefix; it precedes those of the prefix.
+pub(super) fn of_name(name: Name<'_>, prefix: &str) -> Option<String> {
     match name {
         Name::Class(_, class) => Some(label("envoy_response_code_class", &class.to_string())),
         Name::Code(_, code) => Some(label("envoy_response_code", &code.to_string())),
         Name::Completed(_) | Name::Unknown(_) => None,
+        Name::Named(group, name) => tag_of_group(group, prefix).map(|tag| label(tag, name)),
         Name::Plain(name) => {
             class_of(name).map(|(_, class)| label("envoy_response_code_class", class))
         }
@@ -127,10 +139,29 @@ pub(super) fn of_name(name: Name<'_>) -> Option<String> {
     }
 }
 
+/// The tag of the names in a group of `ssl.`; Envoy has two for ciphers.
+fn tag_of_group(group: &str, prefix: &str) -> Option<&'static str> {
+    match group {
+        "ciphers." if prefix.starts_with("cluster.") => Some("cipher_suite"),
+        "ciphers." => Some("envoy_ssl_cipher"),
+        "curves." => Some("envoy_ssl_curve"),
+        "sigalgs." => Some("envoy_ssl_sigalg"),
+        "versions." => Some("envoy_ssl_version"),
+        _ => None,
+    }
+}
+
 /// `downstream_rq_2xx`: `downstream` and `2`.
 fn class_of(name: &str) -> Option<(&str, &str)> {
     let (before, class) = name.strip_suffix("xx")?.rsplit_once("_rq_")?;
     (class.len() == 1 && class.bytes().all(|byte| byte.is_ascii_digit())).then_some((before, class))
+}
+
+/// `a.ssl.certificate.b.`: `b` and `a.ssl.certificate.`
+fn split_certificate(rest: &str) -> Option<(&str, String)> {
+    let (before, certificate) = rest.split_once(".ssl.certificate.")?;
+    let (certificate, rest) = token(certificate);
+    Some((certificate, format!("{before}.ssl.certificate.{rest}")))
 }
 
 /// The text before and after the next dot.
@@ -213,6 +244,24 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_tagged_with_the_first_token_of_their_name() {
+        assert_eq!(
+            extracted("listener.127.0.0.1_443.ssl.certificate.my.cert."),
+            pair(
+                "listener.ssl.certificate.cert.",
+                r#"envoy_tls_certificate="my",envoy_listener_address="127.0.0.1_443""#
+            )
+        );
+        assert_eq!(
+            extracted("cluster.up.ssl.certificate.plain."),
+            pair(
+                "cluster.ssl.certificate.",
+                r#"envoy_tls_certificate="plain",envoy_cluster_name="up""#
+            )
+        );
+    }
+
+    #[test]
     fn virtual_hosts_are_tagged_with_their_virtual_cluster_or_route() {
         assert_eq!(
             extracted("vhost.vh.vcluster.other."),
@@ -230,7 +279,7 @@ mod tests {
 
     #[test]
     fn codes_classes_and_workers_are_tags_of_the_name() {
-        let tagged = |name| (Shape::of(name), of_name(name).unwrap_or_default());
+        let tagged = |name| (Shape::of(name), of_name(name, "").unwrap_or_default());
         assert_eq!(
             tagged(Name::Code("external.", 200)),
             (Shape::Code, r#"envoy_response_code="200""#.to_owned())

@@ -4,11 +4,13 @@ mod cluster;
 mod http;
 mod listener;
 mod server;
+mod tls;
 
 pub use cluster::*;
 pub use http::*;
 pub use listener::*;
 pub use server::*;
+pub use tls::*;
 
 /// Sets with a counter for each class of responses.
 macro_rules! count_classes {

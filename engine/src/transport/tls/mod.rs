@@ -2,5 +2,7 @@
 //!
 //! Everything cryptographic is rustls; bytes move on the shard's reactor.
 
+pub mod certificate;
 pub mod context;
 pub mod facts;
+mod name;
