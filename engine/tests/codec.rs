@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use corvoy_engine::http::{BodyLength, FieldName, HeadLimits, Method, RequestHead, ResponseHead};
 use corvoy_engine::http1::{self, encode, framing};
-use corvoy_engine::request::headers::{self, ConnectionHeader, Finish};
+use corvoy_engine::request::headers::{self, Finish};
 use corvoy_engine::request::manager::normalize;
 use corvoy_engine::request::manager::{ConnectionManager, Peer};
 use corvoy_engine::shard::clock::date_line;
@@ -223,11 +223,8 @@ fn warm_buffers_cause_no_allocations() {
         let length = framing::response(Method::Post, &response).expect("framed");
         headers::from_origin(&mut response, Some(3));
         headers::remove_hop_by_hop(&mut response, false);
-        let finish = Finish {
-            date: date_line(*b"Mon, 23 Nov 2026 20:15:18 GMT"),
-            request_id: None,
-            connection: ConnectionHeader::Absent,
-        };
+        let finish =
+            Finish { date: date_line(*b"Mon, 23 Nov 2026 20:15:18 GMT"), request_id: None };
         headers::finish(&mut response, &manager.response, &finish);
         framing::announce_response(Method::Post, request.version, &mut response, length);
         out.clear();

@@ -34,6 +34,14 @@ pub struct Context<'a> {
     pub runtime_limit: Option<Arc<ConnectionLimit>>,
 }
 
+/// What the filter chains of a listener take from it.
+struct Common<'a> {
+    /// Of its stats.
+    prefix: &'a str,
+    direction: Direction,
+    buffer_limit: usize,
+}
+
 /// Compiles a listener whose address is compiled already.
 pub fn listener(
     listener: &config::Listener,
@@ -91,20 +99,24 @@ pub fn listener(
     let text = address.map_or_else(String::new, |address| address.to_string());
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
+    let common = Common {
+        prefix: &prefix,
+        direction: direction(*traffic_direction),
+        buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
+    };
     let chains = each_chain(filter_chains, default_filter_chain.as_ref(), at)
-        .map(|(chain, at)| filter_chain(chain, &at, &prefix, context, registry, problems))
+        .map(|(chain, at)| filter_chain(chain, &at, &common, context, registry, problems))
         .collect();
     let filter_chain = only_chain(chains, at, problems);
     Some(Listener {
         name: if name.is_empty() { text } else { name.clone() },
-        direction: direction(*traffic_direction),
+        direction: common.direction,
         address: address?,
         backlog: tcp_backlog_size.map(|backlog| i32::try_from(backlog).unwrap_or(i32::MAX)),
         keepalive,
         accept_burst: max_connections_to_accept_per_socket_event
             .and_then(|most| usize::try_from(most).ok())
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
-        buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
         balance: balance(connection_balance_config.as_ref(), registry.shards()),
         limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, context),
         filter_chain: Arc::new(filter_chain?),
@@ -212,7 +224,7 @@ fn only_chain(
 fn filter_chain(
     chain: &config::FilterChain,
     at: &Path,
-    listener_prefix: &str,
+    listener: &Common<'_>,
     context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
@@ -231,7 +243,7 @@ fn filter_chain(
         let config::Filter { name: _, typed_config } = filter;
         let at = at.index(i).field("typed_config");
         if let Some(config::Any::HttpConnectionManager(manager)) = typed_config {
-            compiled = http(manager, &at, listener_prefix, context, registry, problems);
+            compiled = http(manager, &at, listener, context, registry, problems);
         } else {
             let why = "Corvoy supports only one network filter: the HTTP connection manager";
             problems.missing(&at, why);
@@ -249,7 +261,7 @@ fn filter_chain(
 fn http(
     manager: &config::HttpConnectionManager,
     at: &Path,
-    listener_prefix: &str,
+    listener: &Common<'_>,
     context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
@@ -277,6 +289,8 @@ fn http(
         router: registry.scope(&prefix),
         tracing: registry.scope(&prefix),
         http1: registry.scope("http1."),
-        listener_http: registry.scope(&format!("{listener_prefix}{prefix}")),
+        listener_http: registry.scope(&format!("{}{prefix}", listener.prefix)),
+        direction: listener.direction,
+        buffer_limit: listener.buffer_limit,
     })
 }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Listener;
-use super::connection::{Client, serve};
+use super::connection::Client;
 use super::connection_balance::Assignment;
 use super::connection_limit::{Overflow, Permits};
 use super::filter_chain::LocalSpeaks;
+use super::http1;
 use super::local::{Listeners, LocalListener};
 use crate::limits;
 use crate::shard::Shard;
@@ -234,9 +235,10 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
     });
     match socket {
         Ok((socket, local)) => {
-            let socket = Transport::Plain(socket);
             let LocalSpeaks::Http(service) = &listener.chain().speaks;
-            shard.spawn(serve(Client::new(shard, listener, service, socket, peer, local, guards)));
+            let client = Client::new(shard, listener, service, peer, local, guards);
+            let connection = http1::Connection::new(client, Transport::Plain(socket));
+            shard.spawn(http1::serve(connection));
         }
         Err(error) => tracing::warn!(target: "main", "connection from {peer}: {error}"),
     }

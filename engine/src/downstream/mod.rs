@@ -5,16 +5,14 @@
 //! Invariant: everything here is immutable after compilation, except the state of a connection and
 //! the counts of connections.
 
-mod closing;
 pub mod compile;
 pub mod connection;
 pub mod connection_balance;
 pub mod connection_limit;
 pub mod filter_chain;
-mod interest;
+pub mod http1;
 pub mod listener;
 pub mod local;
-mod next_request;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,8 +40,6 @@ pub struct Listener {
     pub keepalive: Option<TcpKeepalive>,
     /// How many connections are accepted in a row.
     pub accept_burst: usize,
-    /// How many bytes of a request body are kept for a retry.
-    pub buffer_limit: usize,
     /// The limits on its connections.
     pub limits: Limits,
     /// How connections are distributed over the shards.

@@ -134,6 +134,22 @@ pub fn announce_response(
     }
 }
 
+/// Sets the field that announces the body of a response that the proxy makes itself, if its head does
+/// not give a length.
+pub fn announce_local_response(method: Method, client: Version, head: &mut ResponseHead) {
+    if head.fields.has(FieldName::ContentLength) || matches!(head.status, 100..=199 | 204 | 304) {
+        return;
+    }
+    // As in Envoy, a response to HEAD announces how it would have been framed.
+    match (method, client) {
+        (Method::Head, Version::Http11) => {
+            head.fields.append(FieldName::TransferEncoding, b"chunked");
+        }
+        (Method::Head, Version::Http10) => {}
+        _ => head.fields.append(FieldName::ContentLength, b"0"),
+    }
+}
+
 fn set_length(fields: &mut Fields, length: u64) {
     fields.remove(FieldName::TransferEncoding);
     let same = fields.get(FieldName::ContentLength).is_some_and(|text| is_decimal(text, length));

@@ -13,9 +13,10 @@ use std::task::Poll;
 use super::body::Fault;
 use super::charge;
 use super::deadlines::Timer;
+use super::end::ClientEnd;
 use super::upload::Upload;
+use super::wait::{Interest, Ready};
 use super::{Exchange, Interim, Upgrade, response};
-use crate::downstream::connection::{Input, Interest, Ready};
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{BodyLength, HeadLimits, Method};
 use crate::http1::{self, framing};
@@ -86,26 +87,26 @@ pub(super) enum Sent {
 }
 
 /// Waits for a connection of `pool`. Fails if a timer expires or the client disconnects meanwhile.
-pub(super) async fn lease(
-    exchange: &mut Exchange<'_>,
+pub(super) async fn lease<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
 ) -> Result<Connection, Failed> {
     let mut lease = pin!(pool.lease());
     loop {
         exchange.begin_wait(Interest::default())?;
-        let client = &*exchange.client;
+        let (client, given) = (&exchange.client, exchange.core.given);
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
             if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
                 return Poll::Ready(Woken::Leased(leased));
             }
-            if listens && client.socket.poll_readable(cx).is_ready() {
+            if listens && client.poll_in(cx).is_ready() {
                 return Poll::Ready(Woken::Client);
             }
-            if !listens && client.socket.poll_broken(cx).is_ready() {
+            if !listens && client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Woken::ClientGone);
             }
-            client.alarm.poll_expired(cx).map(|()| Woken::TimedOut)
+            given.alarm.poll_expired(cx).map(|()| Woken::TimedOut)
         });
         match woken.await {
             Woken::Leased(leased) => {
@@ -120,8 +121,8 @@ pub(super) async fn lease(
 
 /// Gets a new connection for a tunnel, never a reused one: the host of a tunnel need not speak
 /// HTTP.
-pub(super) async fn lease_new(
-    exchange: &mut Exchange<'_>,
+pub(super) async fn lease_new<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
 ) -> Result<Connection, Failed> {
     loop {
@@ -141,8 +142,8 @@ enum Woken {
 }
 
 /// Sends the request on `connection` and receives the head of the final response.
-pub(super) async fn run(
-    exchange: &mut Exchange<'_>,
+pub(super) async fn run<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     connection: Connection,
     upload: &mut Upload,
     limits: &HeadLimits,
@@ -165,18 +166,18 @@ pub(super) async fn run(
         }
         match attempt.parse(exchange, upload) {
             Ok(Some(length)) => {
-                if !exchange.heads.response.keep_alive() {
+                if !exchange.core.heads.response.keep_alive() {
                     attempt.connection.pool().stats().upstream_cx_close_notify.inc();
                 }
-                exchange.reset_idle_timer();
-                exchange.reset_try_idle_timer();
+                exchange.core.reset_idle_timer();
+                exchange.core.reset_try_idle_timer();
                 return Ok(UpstreamResponse { connection: attempt.connection, length });
             }
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
         }
-        exchange.start_timers(upload);
-        exchange.start_try_timers(upload);
+        exchange.core.start_timers(upload);
+        exchange.core.start_try_timers(upload);
         let want = Interest {
             origin_in: true,
             origin_out: upload.wants_origin(),
@@ -187,7 +188,7 @@ pub(super) async fn run(
         if let Err(interrupted) = exchange.begin_wait(want) {
             return Err(attempt.fail(interrupted.into()));
         }
-        ready = exchange.client.wait(Some(attempt.connection.socket()), want).await;
+        ready = exchange.wait(Some(attempt.connection.socket()), want).await;
         if ready.client_gone {
             return Err(attempt.fail(exchange.client_gone().into()));
         }
@@ -198,17 +199,17 @@ pub(super) async fn run(
         }
         // As in Envoy, an incomplete head does not restart the idle timers.
         if ready.io.client_in || ready.io.origin_out {
-            exchange.reset_idle_timer();
+            exchange.core.reset_idle_timer();
         }
         if ready.io.origin_out {
-            exchange.reset_try_idle_timer();
+            exchange.core.reset_try_idle_timer();
         }
     }
 }
 
 /// Moves the request on until it would block or the budget is spent; always at least one step.
-pub(super) fn step_upload(
-    exchange: &mut Exchange<'_>,
+pub(super) fn step_upload<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     connection: &Connection,
     upload: &mut Upload,
     ready: Ready,
@@ -228,20 +229,20 @@ pub(super) fn step_upload(
                 break;
             }
         } else if upload.wants_client() && may_receive {
-            let buffers = &exchange.client.shard.buffers;
-            let pulled = upload.pull(&exchange.client.socket, buffers);
+            let buffers = &exchange.core.shard.buffers;
+            let pulled = upload.pull(exchange.client.transport(), buffers);
             let pulled = pulled.map_err(|fault| upload_fault(exchange, &fault))?;
-            exchange.client.count_received(pulled.bytes);
+            exchange.core.given.count_received(pulled.bytes);
             may_receive = pulled.more_likely;
             if let Some(surplus) = upload.surplus()
                 && !surplus.is_empty()
             {
-                exchange.client.early.append(surplus);
+                exchange.client.early().append(surplus);
             }
         } else {
             break;
         }
-        if exchange.client.shard.budget().is_spent() {
+        if exchange.core.shard.budget().is_spent() {
             break;
         }
     }
@@ -251,7 +252,7 @@ pub(super) fn step_upload(
     Ok(())
 }
 
-pub(super) fn upload_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> Failed {
+pub(super) fn upload_fault<C: ClientEnd>(exchange: &mut Exchange<'_, C>, fault: &Fault) -> Failed {
     match *fault {
         Fault::Sink(_) => Failed::Upstream {
             error: Error::ConnectionTermination,
@@ -259,12 +260,12 @@ pub(super) fn upload_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> Failed
         },
         Fault::Source(_) => exchange.client_gone().into(),
         Fault::Truncated => {
-            exchange.client.input = Input::HalfClosed;
+            exchange.client.half_close();
             exchange.client_gone().into()
         }
         Fault::Malformed(error) => {
             if error == http1::Error::Underscore {
-                let http1 = exchange.service.http1.shard(exchange.client.shard.id);
+                let http1 = exchange.core.service().http1.shard(exchange.core.shard.id);
                 http1.requests_rejected_with_underscores_in_headers.inc();
             }
             Failed::ClientError(error)
@@ -289,8 +290,8 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Receives once from the host.
-    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
-        let buffer = exchange.heads.response.received();
+    fn receive<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
+        let buffer = exchange.core.heads.response.received();
         // The rest of the block is left for edits. The parser rejects a head beyond its limit, so
         // this grows only a few times.
         let room = limits::BLOCK_BYTES - limits::EDIT_BYTES;
@@ -319,31 +320,31 @@ impl Attempt<'_> {
     }
 
     /// Parses the head; returns how the body ends once the head of the final response is complete.
-    fn parse(
+    fn parse<C: ClientEnd>(
         &mut self,
-        exchange: &mut Exchange<'_>,
+        exchange: &mut Exchange<'_, C>,
         upload: &Upload,
     ) -> Result<Option<BodyLength>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
         loop {
-            let head = &mut exchange.heads.response;
+            let head = &mut exchange.core.heads.response;
             if head.received().is_empty() {
                 return Ok(None);
             }
-            if matches!(exchange.upstream_key_format, HeaderKeyFormat::PreserveCase(_)) {
-                exchange.heads.response_as_received.keep(head.received());
+            if matches!(exchange.core.upstream_key_format, HeaderKeyFormat::PreserveCase(_)) {
+                exchange.core.heads.response_as_received.keep(head.received());
             }
             let Some(head_bytes) = head.parse(self.limits).map_err(|_| broken)? else {
                 return Ok(None);
             };
-            exchange.heads.response_as_received.end(head_bytes);
+            exchange.core.heads.response_as_received.end(head_bytes);
             let length =
-                framing::response(exchange.heads.request.method, head).map_err(|_| broken)?;
+                framing::response(exchange.core.heads.request.method, head).map_err(|_| broken)?;
             //= rfc9110#section-15.2.2: a 101 is valid only if the client asked for an upgrade, and not
             // before the whole request has been sent.
             let switches = head.status == 101
-                && exchange.upgrade == Upgrade::Allowed
-                && exchange.heads.request.method != Method::Connect
+                && exchange.core.upgrade == Upgrade::Allowed
+                && exchange.core.heads.request.method != Method::Connect
                 && head.upgrade().is_some()
                 && upload.is_done();
             if head.status >= 200 || switches {
@@ -354,22 +355,22 @@ impl Attempt<'_> {
                 return Err(broken);
             }
             self.take_interim(exchange)?;
-            exchange.heads.response.advance();
+            exchange.core.heads.response.advance();
         }
     }
 
     /// Handles the interim response in the response head. As in Envoy, only the first one of a
     /// known status counts; it is forwarded to the client if `proxy_100_continue` is set.
-    fn take_interim(&self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
-        let status = exchange.heads.response.status;
-        if exchange.interim == Interim::Received || !matches!(status, 100 | 102..=104) {
+    fn take_interim<C: ClientEnd>(&self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
+        let status = exchange.core.heads.response.status;
+        if exchange.core.interim == Interim::Received || !matches!(status, 100 | 102..=104) {
             return Ok(());
         }
-        exchange.interim = Interim::Received;
-        exchange.deadlines.set(Timer::PerTry, None);
-        charge::interim(self.connection.pool().stats(), exchange.is_internal(), status);
-        if exchange.service.manager.proxy_100_continue {
-            exchange.reset_idle_timer();
+        exchange.core.interim = Interim::Received;
+        exchange.core.deadlines.set(Timer::PerTry, None);
+        charge::interim(self.connection.pool().stats(), exchange.core.is_internal(), status);
+        if exchange.core.service().manager.proxy_100_continue {
+            exchange.core.reset_idle_timer();
             response::forward_interim(exchange)?;
         }
         Ok(())

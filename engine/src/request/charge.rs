@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::attempt::{Failed, Sent};
 use super::deadlines::Timer;
-use super::{Exchange, Interim};
+use super::{Core, Interim};
 use crate::http::{BodyLength, FieldName};
 use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
@@ -14,11 +14,11 @@ use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::Pool;
 
 /// Counts the response that the client gets, whether it is the host's or a local reply.
-pub(super) fn response(cluster: &LocalCluster, exchange: &Exchange<'_>, status: u16) {
-    if let Some(zone) = zone(exchange) {
+pub(super) fn response(cluster: &LocalCluster, core: &Core<'_>, status: u16) {
+    if let Some(zone) = zone(core) {
         zone.codes.record(status);
     }
-    cluster.stats().record_response(status, origin(exchange.is_internal()), is_canary(exchange));
+    cluster.stats().record_response(status, origin(core.is_internal()), is_canary(core));
 }
 
 /// Counts an interim response of a host, as Envoy does even if the client does not get it.
@@ -30,25 +30,21 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
 ///
 /// As in Envoy, a failure after the response has begun is not an error of the host.
 #[inline]
-pub(super) fn host(
-    host: &HostStats,
-    exchange: &Exchange<'_>,
-    outcome: Result<BodyLength, &Failed>,
-) {
+pub(super) fn host(host: &HostStats, core: &Core<'_>, outcome: Result<BodyLength, &Failed>) {
     let is_error = match outcome {
         Ok(length) => {
-            (500..600).contains(&exchange.heads.response.status) || is_grpc_error(exchange, length)
+            (500..600).contains(&core.heads.response.status) || is_grpc_error(core, length)
         }
         Err(Failed::Upstream { sent, .. }) => {
             // A host may close an idle connection at any time.
             if *sent != Sent::OnStaleConnection {
                 host.rq_reset.inc();
             }
-            exchange.interim == Interim::None
+            core.interim == Interim::None
         }
         Err(Failed::Deadline(Timer::Route | Timer::PerTry | Timer::PerTryIdle)) => {
             host.rq_timeout.inc();
-            exchange.interim == Interim::None
+            core.interim == Interim::None
         }
         Err(_) => false,
     };
@@ -76,12 +72,12 @@ pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
 
 /// Whether the response ends a gRPC call with an error: its status corresponds to an HTTP 5xx, or
 /// is missing.
-fn is_grpc_error(exchange: &Exchange<'_>, length: BodyLength) -> bool {
+fn is_grpc_error(core: &Core<'_>, length: BodyLength) -> bool {
     const SUCCESS: [&[u8]; 11] =
         [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
-    let status = || exchange.heads.response.fields.get(FieldName::GrpcStatus);
+    let status = || core.heads.response.fields.get(FieldName::GrpcStatus);
     matches!(length, BodyLength::None | BodyLength::Length(0))
-        && exchange.heads.request.is_grpc()
+        && core.heads.request.is_grpc()
         && !status().is_some_and(|status| SUCCESS.contains(&status))
 }
 
@@ -91,23 +87,23 @@ const fn origin(is_internal: bool) -> Origin {
 
 /// Records the time from the end of the request to the end of the response.
 #[inline]
-pub(super) fn time(stats: &ClusterStats, exchange: &Exchange<'_>) {
-    let now = exchange.client.shard.clock.now();
-    let took = now.saturating_sub(exchange.received.unwrap_or(exchange.began));
-    if let Some(zone) = zone(exchange) {
+pub(super) fn time(stats: &ClusterStats, core: &Core<'_>) {
+    let now = core.shard.clock.now();
+    let took = now.saturating_sub(core.received.unwrap_or(core.began));
+    if let Some(zone) = zone(core) {
         zone.upstream_rq_time.record(took);
     }
-    let canary = is_canary(exchange);
-    stats.record_response_time(took, origin(exchange.is_internal()), canary);
+    let canary = is_canary(core);
+    stats.record_response_time(took, origin(core.is_internal()), canary);
 }
 
 /// The counters for the zone of the last attempt's host, if there are any.
-fn zone<'a>(exchange: &'a Exchange<'_>) -> Option<&'a ZoneStats> {
-    exchange.upstream.pool.as_ref()?.zone_stats()
+fn zone<'a>(core: &'a Core<'_>) -> Option<&'a ZoneStats> {
+    core.upstream.pool.as_ref()?.zone_stats()
 }
 
-fn is_canary(exchange: &Exchange<'_>) -> bool {
-    exchange.heads.response.fields.get(FieldName::XEnvoyUpstreamCanary) == Some(b"true")
+fn is_canary(core: &Core<'_>) -> bool {
+    core.heads.response.fields.get(FieldName::XEnvoyUpstreamCanary) == Some(b"true")
 }
 
 /// A request on an upstream connection, counted as active until this is dropped.

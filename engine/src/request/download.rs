@@ -2,47 +2,50 @@
 //!
 //! Invariant: a response that is incomplete upstream does not look complete to the client.
 
+use super::Exchange;
 use super::attempt::{self, Failed, Interrupted, UpstreamResponse};
-use super::body::{Fault, Framing, Pump};
+use super::body::{Fault, Pump};
 use super::charge;
 use super::deadlines::Timer;
+use super::end::{ClientEnd, Ended};
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
-use super::{Exchange, response};
-use crate::downstream::connection::{After, Interest, Ready};
+use super::wait::{Interest, Ready, send_all};
 use crate::http::TrailerRules;
-use crate::http::{BodyLength, FieldName, Underscores};
+use crate::http::{BodyLength, Underscores};
 use crate::upstream::connection::{ClosedBy, Connection};
 
 /// Sends the response whose head is in the exchange.
-pub(super) async fn deliver(
-    exchange: &mut Exchange<'_>,
+pub(super) async fn deliver<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     route: &Route,
     response: UpstreamResponse,
     upload: &mut Upload,
     attempts: Option<u32>,
-) -> After {
+) -> Ended {
     let UpstreamResponse { connection, length } = response;
-    exchange.start_timers(upload);
-    exchange.start_try_idle_timer(upload);
+    exchange.core.start_timers(upload);
+    exchange.core.start_try_idle_timer(upload);
     // Checked before the hop-by-hop fields are removed.
-    let origin_stays = exchange.heads.response.keep_alive() && length != BodyLength::UntilClose;
+    let origin_stays =
+        exchange.core.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let framing = exchange.finish_response_head(route, length, attempts);
-    exchange.count_response();
-    let mut out = exchange.client.shard.buffers.take();
-    response::encode(exchange, &mut out);
-    let mut pump = Pump::new(&length, framing, out, exchange.client.buffer_limit());
+    exchange.core.count_response();
+    let mut out = exchange.core.shard.buffers.take();
+    let format = exchange.core.upstream_key_format;
+    exchange.client.encode_head(exchange.core.heads, format, &mut out);
+    let mut pump = Pump::new(&length, framing, out, exchange.core.service().buffer_limit);
     let origin = &connection.pool().cluster().http;
     if length == BodyLength::Chunked {
         pump.set_trailer_rules(TrailerRules {
             bytes_max: origin.head_limits.bytes_max,
             fields_max: origin.head_limits.fields_max,
             underscores: Underscores::Allow,
-            kept: exchange.passes_trailers(origin),
+            kept: exchange.core.passes_trailers(origin),
         });
     }
-    let early = exchange.heads.response.surplus();
+    let early = exchange.core.heads.response.surplus();
     let taken = pump.take_early(early);
     let has_surplus = !matches!(taken, Ok(taken) if taken == early.len());
     let mut relayed = match taken {
@@ -51,16 +54,16 @@ pub(super) async fn deliver(
     };
     if let Err(Broken::Response(Fault::Malformed(_))) = relayed {
         // The client still gets what preceded the violation.
-        exchange.arm();
-        if exchange.client.send_all(pump.unsent()).await.is_err() {
+        exchange.core.arm();
+        if send_all(&mut exchange.client, exchange.core.given, pump.unsent()).await.is_err() {
             relayed = Err(Broken::Client);
         }
     }
-    let after = match relayed {
+    let ended = match relayed {
         Ok(()) => {
-            exchange.end_response(!exchange.is_complete());
+            exchange.core.end_response(!exchange.core.is_complete());
             if upload.has_ended() {
-                charge::time(connection.pool().stats(), exchange);
+                charge::time(connection.pool().stats(), &exchange.core);
             }
             let has_surplus = has_surplus || !pump.surplus().is_empty();
             if has_surplus {
@@ -70,20 +73,20 @@ pub(super) async fn deliver(
             if !upload.is_done() {
                 connection.close(by);
             } else if origin_stays && !has_surplus {
-                give_back(exchange, connection);
+                give_back(&exchange.core, connection);
             } else {
                 connection.finish(by);
             }
-            if upload.has_ended() { exchange.after() } else { After::Linger }
+            if upload.has_ended() { Ended::Whole } else { Ended::Early }
         }
         Err(broken) => {
-            let (after, by) = end(exchange, &connection, &broken, framing);
+            let (ended, by) = end(exchange, &connection, &broken);
             connection.close(by);
-            after
+            ended
         }
     };
-    pump.recycle(exchange.client.shard.buffers);
-    after
+    pump.recycle(exchange.core.shard.buffers);
+    ended
 }
 
 /// Why a response was cut off.
@@ -105,8 +108,8 @@ impl From<Interrupted> for Broken {
 }
 
 /// Relays the response, and the rest of the request, until the response is sent.
-async fn relay(
-    exchange: &mut Exchange<'_>,
+async fn relay<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     connection: &Connection,
     pump: &mut Pump,
     upload: &mut Upload,
@@ -131,10 +134,10 @@ async fn relay(
             want.client_in = uploading.client_in;
             want.origin_out = uploading.origin_out;
         }
-        exchange.start_timers(upload);
-        exchange.start_try_idle_timer(upload);
+        exchange.core.start_timers(upload);
+        exchange.core.start_try_idle_timer(upload);
         exchange.begin_wait(want)?;
-        ready = exchange.client.wait(Some(connection.socket()), want).await;
+        ready = exchange.wait(Some(connection.socket()), want).await;
         if ready.client_gone {
             exchange.client.gone();
             return Err(Broken::Client);
@@ -142,16 +145,16 @@ async fn relay(
         if ready.timed_out {
             exchange.check_deadlines()?;
         }
-        exchange.reset_idle_timer();
+        exchange.core.reset_idle_timer();
         if ready.io.origin_in || ready.io.origin_out {
-            exchange.reset_try_idle_timer();
+            exchange.core.reset_try_idle_timer();
         }
     }
 }
 
 /// Moves the response on until it would block or the budget is spent; always at least one step.
-fn step(
-    exchange: &mut Exchange<'_>,
+fn step<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     connection: &Connection,
     pump: &mut Pump,
     origin_in: bool,
@@ -159,30 +162,30 @@ fn step(
 ) -> Result<(), Broken> {
     // A connection that closes after this response would have to wait for the turn of the ring
     // first.
-    let may_post = request_ended && exchange.keeps_connection();
+    let may_post = request_ended && exchange.client.stays();
     let mut may_receive = origin_in;
     loop {
         if may_post
-            && exchange.client.socket.may_post()
+            && exchange.client.transport().may_post()
             && let Some(response) = pump.take_whole()
         {
-            exchange.client.count_sent(response.len());
-            exchange.client.socket.post(response);
+            exchange.core.given.count_sent(response.len());
+            exchange.client.transport().post(response);
         } else if pump.wants_sink() {
-            let sent = pump.push(&exchange.client.socket).map_err(Broken::Response)?;
-            exchange.client.count_sent(sent);
+            let sent = pump.push(exchange.client.transport()).map_err(Broken::Response)?;
+            exchange.core.given.count_sent(sent);
             if sent == 0 {
                 return Ok(());
             }
         } else if pump.wants_source() && may_receive {
-            let pulled = pump.pull(connection.socket(), exchange.client.shard.buffers);
+            let pulled = pump.pull(connection.socket(), exchange.core.shard.buffers);
             let pulled = pulled.map_err(Broken::Response)?;
             connection.pool().count_received(pulled.bytes);
             may_receive = pulled.more_likely;
         } else {
             return Ok(());
         }
-        if exchange.client.shard.budget().is_spent() {
+        if exchange.core.shard.budget().is_spent() {
             return Ok(());
         }
     }
@@ -190,8 +193,8 @@ fn step(
 
 /// Moves the rest of the request on. It is not an error if the host stops reading: its response
 /// counts.
-fn step_upload(
-    exchange: &mut Exchange<'_>,
+fn step_upload<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     connection: &Connection,
     upload: &mut Upload,
     ready: Ready,
@@ -207,33 +210,28 @@ fn step_upload(
     }
 }
 
-/// Counts a response that was cut off; returns what to do with the two connections.
-fn end(
-    exchange: &mut Exchange<'_>,
+/// Counts a response that was cut off; returns how the exchange ends and who closes the upstream connection.
+fn end<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     connection: &Connection,
     broken: &Broken,
-    framing: Framing,
-) -> (After, ClosedBy) {
+) -> (Ended, ClosedBy) {
     if !matches!(broken, Broken::Client | Broken::Response(Fault::Sink(_))) {
-        exchange.client.stats().downstream_rq_tx_reset.inc();
-        exchange.client.stats().downstream_rq_rx_reset.inc();
+        exchange.core.stats().downstream_rq_tx_reset.inc();
+        exchange.core.stats().downstream_rq_rx_reset.inc();
     }
-    // A body that ends with the close of the connection would look complete after an orderly close.
-    let by_close = framing == Framing::Identity
-        && !exchange.heads.response.fields.has(FieldName::ContentLength);
-    let cut = if by_close { After::Reset } else { After::Close };
     match *broken {
         Broken::Response(Fault::Sink(_)) => {
             exchange.client.gone();
-            (After::Close, ClosedBy::Us)
+            (Ended::Over, ClosedBy::Us)
         }
         Broken::Response(Fault::Malformed(_)) => {
             connection.pool().stats().upstream_cx_protocol_error.inc();
-            (cut, ClosedBy::Us)
+            (Ended::Cut, ClosedBy::Us)
         }
         Broken::Response(Fault::Truncated | Fault::Source(_)) => {
             connection.pool().stats().upstream_cx_protocol_error.inc();
-            (cut, ClosedBy::Host)
+            (Ended::Cut, ClosedBy::Host)
         }
         Broken::Deadline(timer) => {
             match timer {
@@ -244,11 +242,11 @@ fn end(
                 Timer::PerTryIdle => {
                     connection.pool().stats().upstream_rq_per_try_idle_timeout.inc();
                 }
-                timer => exchange.count_timeout(timer),
+                timer => exchange.core.count_timeout(timer),
             }
-            (cut, ClosedBy::Us)
+            (Ended::Cut, ClosedBy::Us)
         }
         // A client that has only half-closed still reads.
-        Broken::Client => (cut, ClosedBy::Us),
+        Broken::Client => (Ended::Cut, ClosedBy::Us),
     }
 }

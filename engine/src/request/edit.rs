@@ -1,42 +1,38 @@
 //! Edits the heads of an exchange as the connection manager and the route say.
 
 use super::deadlines::Timer;
-use super::headers::{self, ConnectionHeader};
+use super::end::{ClientEnd, Closing, Known, ResponseBody};
+use super::headers;
 use super::manager::Peer;
 use super::manager::normalize::{self, Refusal};
 use super::reply::LocalReply;
 use super::route::{
     self, Action, DirectResponse, Forward, HostRewrite, Redirect, Route, VirtualHost,
 };
-use super::{Exchange, Outcome, Persistence, Upgrade, tunnel};
+use super::{Core, Exchange, Outcome, Upgrade, tunnel};
 use crate::flags::Flag;
-use crate::http::{BodyLength, FieldName, Method, Version};
+use crate::http::{BodyLength, FieldName, Method};
 use crate::http1::framing;
 use crate::request::body::Framing;
 use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::host::Host;
 
-impl Exchange<'_> {
-    /// Applies the connection manager's rules. Returns an outcome if the request is answered here.
-    pub(super) fn normalize(&mut self) -> Option<Outcome> {
-        let peer = Peer { remote: self.client.peer, local: self.client.local, tls: false };
-        let shard = self.client.shard;
+impl Core<'_> {
+    fn normalize(&mut self) -> Option<Outcome> {
+        let peer = Peer { remote: self.given.peer, local: self.given.local, tls: false };
+        let shard = self.shard;
         let mut random = || shard.random.borrow_mut().u64(..);
-        let manager = &self.service.manager;
+        let manager = &self.service().manager;
         let outcome = normalize::request(&mut self.heads.request, manager, &peer, &mut random);
         match outcome {
             normalize::Outcome::Continue(facts) => {
-                if !facts.keep_alive {
-                    self.persistence = Persistence::Close;
-                }
                 // As in Envoy, a CONNECT is an upgrade.
                 if facts.upgrade || self.heads.request.method == Method::Connect {
                     self.upgrade = Upgrade::Requested;
-                    self.persistence = Persistence::Close;
                     self.set_request_deadline();
                 }
                 if facts.dropped_for_underscores > 0 {
-                    let http1 = self.service.http1.shard(self.client.shard.id);
+                    let http1 = self.service().http1.shard(self.shard.id);
                     http1.dropped_headers_with_underscores.add(facts.dropped_for_underscores);
                 }
                 self.facts = Some(facts);
@@ -47,14 +43,14 @@ impl Exchange<'_> {
     }
 
     fn refusal(&mut self, refusal: Refusal) -> LocalReply {
-        let stats = self.client.stats();
+        let stats = self.stats();
         match refusal {
             Refusal::Nomination | Refusal::HttpsInTheClear => {
                 stats.downstream_cx_protocol_error.inc();
             }
             Refusal::Underscore => {
                 stats.downstream_cx_protocol_error.inc();
-                let http1 = self.service.http1.shard(self.client.shard.id);
+                let http1 = self.service().http1.shard(self.shard.id);
                 http1.requests_rejected_with_underscores_in_headers.inc();
             }
             Refusal::NotAPath => stats.downstream_rq_non_relative_path.inc(),
@@ -88,19 +84,21 @@ impl Exchange<'_> {
             Action::Forward(plan) => plan.upgrades.allow(protocol),
             _ => None,
         };
-        if !route_allows.or_else(|| self.service.manager.upgrades.allow(protocol)).unwrap_or(false)
+        if !route_allows
+            .or_else(|| self.service().manager.upgrades.allow(protocol))
+            .unwrap_or(false)
         {
             return Err(self.refusal(Refusal::Upgrade));
         }
         self.upgrade = Upgrade::Allowed;
-        self.client.stats().downstream_cx_upgrades_total.inc();
-        self.client.stats().downstream_cx_upgrades_active.inc();
+        self.stats().downstream_cx_upgrades_total.inc();
+        self.stats().downstream_cx_upgrades_active.inc();
         Ok(())
     }
 
     pub(super) fn end_upgrade(&self) {
         if self.upgrade == Upgrade::Allowed {
-            self.client.stats().downstream_cx_upgrades_active.dec();
+            self.stats().downstream_cx_upgrades_active.dec();
         }
     }
 
@@ -110,14 +108,14 @@ impl Exchange<'_> {
 
     /// As in Envoy, trailers are forwarded if both codecs allow them.
     pub(super) fn passes_trailers(&self, origin: &HttpProtocolOptions) -> bool {
-        self.service.manager.enable_trailers && origin.enable_trailers
+        self.service().manager.enable_trailers && origin.enable_trailers
     }
 
     /// The most bytes of the request body that are kept for a retry.
     pub(super) fn replay_bytes_max(&self, route: &Route) -> usize {
         match route.body_buffer_max {
             Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
-            None => self.client.buffer_limit(),
+            None => self.service().buffer_limit,
         }
     }
 
@@ -125,20 +123,20 @@ impl Exchange<'_> {
     pub(super) fn rewrite_request(&mut self, route: &Route, plan: &Forward) {
         self.mutate_request(route);
         if !matches!(plan.host_rewrite, HostRewrite::Auto | HostRewrite::None) {
-            let mut host = self.client.shard.buffers.take();
+            let mut host = self.shard.buffers.take();
             plan.host_rewrite.rewrite(&self.heads.request, &mut host);
             if !host.is_empty() {
                 self.set_host(&host, plan);
             }
-            self.client.shard.buffers.give(host);
+            self.shard.buffers.give(host);
         }
         if !plan.path_rewrite.is_none() {
-            let mut target = self.client.shard.buffers.take();
+            let mut target = self.shard.buffers.take();
             plan.path_rewrite.rewrite(&route.path, self.heads.request.target(), &mut target);
             if !target.is_empty() {
                 self.set_path(&target);
             }
-            self.client.shard.buffers.give(target);
+            self.shard.buffers.give(target);
         }
     }
 
@@ -175,11 +173,12 @@ impl Exchange<'_> {
     /// As in Envoy, the original is the host before this change, possibly that of the previous
     /// attempt, and the header is set even if nothing changed.
     fn set_host(&mut self, host: &[u8], plan: &Forward) {
+        let service = self.service();
         let head = &mut self.heads.request;
         let original = head.authority().unwrap_or_default().to_vec();
         head.set_authority(host);
         let fields = &mut head.fields;
-        if !self.service.manager.suppress_envoy_headers {
+        if !service.manager.suppress_envoy_headers {
             fields.set(FieldName::XEnvoyOriginalHost, &original);
         }
         if plan.append_x_forwarded_host {
@@ -189,8 +188,9 @@ impl Exchange<'_> {
 
     /// As with the host, the header with the original is set even if nothing changed.
     fn set_path(&mut self, target: &[u8]) {
+        let service = self.service();
         let head = &mut self.heads.request;
-        if !self.service.manager.suppress_envoy_headers {
+        if !service.manager.suppress_envoy_headers {
             let original = head.target().to_vec();
             head.fields.set(FieldName::XEnvoyOriginalPath, &original);
         }
@@ -202,7 +202,7 @@ impl Exchange<'_> {
             return;
         }
         let stream = self.stream(Some(route));
-        let mut scratch = self.service.scratch.borrow_mut();
+        let mut scratch = self.service().scratch.borrow_mut();
         route.request_headers.apply_to_request(&mut self.heads.request, &stream, &mut scratch);
     }
 
@@ -214,31 +214,26 @@ impl Exchange<'_> {
             Some(reply) => stream.before_local_reply(reply.flags, &reply.details),
             None => stream.with_upstream_response(self.heads.response.status, self.flags),
         };
-        let mut scratch = self.service.scratch.borrow_mut();
+        let mut scratch = self.service().scratch.borrow_mut();
         let super::Heads { request, response, .. } = &mut *self.heads;
         route.response_headers.apply_to_response(response, Some(request), &stream, &mut scratch);
     }
 
-    /// Turns the head of the upstream response into the one for the client. Returns how the body is
-    /// framed.
-    pub(super) fn finish_response_head(
-        &mut self,
-        route: &Route,
-        length: BodyLength,
-        attempts: Option<u32>,
-    ) -> Framing {
-        let now = self.client.shard.clock.now();
+    /// Turns the head of the upstream response into the one for the client, but for what the client's
+    /// codec says.
+    pub(super) fn edit_response_head(&mut self, route: &Route, attempts: Option<u32>) {
+        let now = self.shard.clock.now();
         let upgrade = self.upgrade != Upgrade::None;
         // As in Envoy there is no service time if the request has not ended. One for an upgrade
         // never does.
-        let adds_time = !upgrade && !self.service.manager.suppress_envoy_headers;
+        let adds_time = !upgrade && !self.service().manager.suppress_envoy_headers;
         let received = self.received.filter(|_| adds_time);
         let took = received.map(|received| now.saturating_sub(received));
         headers::from_origin(&mut self.heads.response, took);
         if !self.is_complete() {
             // As in Envoy, `request_timeout` ends with the response.
             self.deadlines.set(Timer::Request, None);
-            self.record_early_response();
+            self.count_early_response();
         }
         self.mutate_response(Some(route), None);
         if let Some(attempts) = attempts {
@@ -247,22 +242,7 @@ impl Exchange<'_> {
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
         headers::remove_hop_by_hop(&mut self.heads.response, upgrade);
-        let (method, version) = (self.heads.request.method, self.heads.request.version);
-        if version == Version::Http10 && ends_by_close(length) {
-            self.persistence = Persistence::Close;
-        }
-        let connection = match self.connection_header() {
-            // With an upgrade the `connection` header names it, and is not available for anything
-            // else.
-            _ if self.heads.response.upgrade().is_some() => ConnectionHeader::Absent,
-            _ if tunnel::switches(self) => ConnectionHeader::Absent,
-            connection => connection,
-        };
-        super::response::finish(self.client, self.heads, connection);
-        match framing::announce_response(method, version, &mut self.heads.response, length) {
-            BodyLength::Chunked => Framing::Chunked,
-            BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
-        }
+        super::response::finish(self.given, self.heads);
     }
 
     /// The reply of a `direct_response`.
@@ -291,7 +271,31 @@ impl Exchange<'_> {
     }
 }
 
-/// Whether the body, sent to an HTTP/1.0 client, can only end with the close of the connection.
-const fn ends_by_close(length: BodyLength) -> bool {
-    matches!(length, BodyLength::Chunked | BodyLength::UntilClose)
+impl<C: ClientEnd> Exchange<'_, C> {
+    /// Applies the connection manager's rules. Returns an outcome if the request is answered here.
+    pub(super) fn normalize(&mut self) -> Option<Outcome> {
+        let outcome = self.core.normalize();
+        if self.core.upgrade != Upgrade::None {
+            // What the client sends after its request may not be HTTP.
+            self.client.close_after(Closing::Lingering);
+        }
+        outcome
+    }
+
+    /// Turns the head of the upstream response into the one for the client. Returns how the body is
+    /// framed.
+    pub(super) fn finish_response_head(
+        &mut self,
+        route: &Route,
+        length: BodyLength,
+        attempts: Option<u32>,
+    ) -> Framing {
+        if !self.core.is_complete() {
+            self.client.close_after(Closing::AfterResponse);
+        }
+        self.core.edit_response_head(route, attempts);
+        let tunnel = tunnel::switches(&self.core);
+        self.client
+            .finish_head(self.core.heads, Known { body: ResponseBody::Relayed(length), tunnel })
+    }
 }

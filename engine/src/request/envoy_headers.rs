@@ -1,10 +1,10 @@
 //! The `x-envoy-*` headers with which clients control the router. Those of external clients are
-//! removed before a route is selected (`downstream/normalize.rs`); the rest are removed here.
+//! removed before a route is selected (`manager/normalize.rs`); the rest are removed here.
 //!
 //! Three of them are accepted without effect: `x-envoy-hedge-on-per-try-timeout`,
 //! `x-envoy-upstream-alt-stat-name` and `x-envoy-upstream-stream-duration-ms`.
 
-use super::Exchange;
+use super::Core;
 use super::reply::LocalReply;
 use super::retry::RetryOn;
 use super::route::Forward;
@@ -30,12 +30,12 @@ impl TimeoutReply {
     }
 }
 
-impl Exchange<'_> {
+impl Core<'_> {
     /// The reply to a request with an invalid value in a header that `strict_check_headers` lists.
     pub(super) fn check_strict_headers(&self) -> Option<LocalReply> {
         let fields = &self.heads.request.fields;
         let value = |name| fields.get(name).filter(|value| !is_valid(name, value));
-        let mut names = self.service.manager.strict_check_headers.iter();
+        let mut names = self.service().manager.strict_check_headers.iter();
         let (name, value) = names.find_map(|&name| Some((name.as_str(), value(name)?)))?;
         let value = String::from_utf8_lossy(value);
         let details = format!("request_headers_failed_strict_check{{{name}}}");
@@ -51,10 +51,11 @@ impl Exchange<'_> {
     /// Envoy in front is the timeout, and that header and `x-envoy-upstream-rq-timeout-ms` are
     /// forwarded.
     pub(super) fn set_timeouts(&mut self, plan: &Forward) {
+        let service = self.service();
         let request = &mut self.heads.request;
         let expected = FieldName::XEnvoyExpectedRqTimeoutMs;
         let is_respected =
-            self.service.manager.respect_expected_rq_timeout && request.fields.has(expected);
+            service.manager.respect_expected_rq_timeout && request.fields.has(expected);
         if request.fields.has(FieldName::XEnvoyUpstreamRqTimeoutAltResponse) {
             self.timeout_reply = TimeoutReply::NoContent;
         }

@@ -10,13 +10,14 @@ use super::attempt::{self, Failed, Sent, UpstreamResponse};
 use super::charge::{self, ActiveRequest};
 use super::deadlines::Timer;
 use super::download;
+use super::end::{ClientEnd, Ended};
 use super::replay::Replay;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryDelay, RetryState};
 use super::route::{Connect, Forward, Route, VirtualHost, scheme};
 use super::upload::Upload;
-use super::{Exchange, Interim, Outcome, Upgrade, tunnel};
-use crate::downstream::connection::{After, Interest};
+use super::wait::Interest;
+use super::{Core, Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::flags::Flag;
 use crate::http::TrailerRules;
 use crate::http::header_key_format::{self, HeaderKeyFormat};
@@ -31,34 +32,35 @@ use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::{IdleCheck, Pool};
 
 /// Forwards the request as `plan` says.
-pub(super) async fn forward(
-    exchange: &mut Exchange<'_>,
+pub(super) async fn forward<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     virtual_host: &VirtualHost,
     route: &Route,
     plan: &Forward,
 ) -> Outcome {
-    let Some(cluster) = exchange.clusters.get(plan.cluster).map(Rc::clone) else {
+    let Some(cluster) = exchange.core.clusters.get(plan.cluster).map(Rc::clone) else {
         return Outcome::reply(LocalReply::cluster_not_found(503));
     };
-    if let Some(invalid) = exchange.check_strict_headers() {
+    if let Some(invalid) = exchange.core.check_strict_headers() {
         return Outcome::reply(invalid);
     }
-    exchange.upstream_key_format = cluster.cluster().http.header_key_format;
-    exchange.upstream.cluster = Some(Rc::clone(&cluster));
-    exchange.upstream.attempts = 1;
-    prepare(exchange, virtual_host, route, plan);
-    let retry = RetryState::new(plan.retry.as_ref(), &exchange.heads.request);
-    exchange.remove_retry_fields();
-    let buffers = exchange.client.shard.buffers;
-    let replay = retry.as_ref().map(|_| Replay::new(buffers, exchange.replay_bytes_max(route)));
+    exchange.core.upstream_key_format = cluster.cluster().http.header_key_format;
+    exchange.core.upstream.cluster = Some(Rc::clone(&cluster));
+    exchange.core.upstream.attempts = 1;
+    prepare(&mut exchange.core, virtual_host, route, plan);
+    let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
+    exchange.core.remove_retry_fields();
+    let buffers = exchange.core.shard.buffers;
+    let replay =
+        retry.as_ref().map(|_| Replay::new(buffers, exchange.core.replay_bytes_max(route)));
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
-    let trailers = trailer_rules(exchange, &cluster);
+    let trailers = trailer_rules(&exchange.core, &cluster);
     let mut forwarder = Forwarder {
         virtual_host,
         plan,
         cluster,
         retry,
-        upload: Upload::new(&exchange.body, replay, buffered),
+        upload: Upload::new(&exchange.core.body, replay, buffered),
         tried: Vec::new(),
         tried_before: 0,
         stale_retry: StaleRetry::Unused,
@@ -69,11 +71,11 @@ pub(super) async fn forward(
     }
     let outcome = loop {
         let attempted = forwarder.attempt(exchange).await;
-        forwarder.drop_retries(exchange);
+        forwarder.drop_retries(&exchange.core);
         let delay = match attempted {
-            Ok(received) => match forwarder.retry_after_response(exchange) {
+            Ok(received) => match forwarder.retry_after_response(&mut exchange.core) {
                 Some(delay) => {
-                    forwarder.discard(exchange, received);
+                    forwarder.discard(&mut exchange.core, received);
                     Some(delay)
                 }
                 None => break forwarder.deliver(exchange, route, received).await,
@@ -89,55 +91,55 @@ pub(super) async fn forward(
     };
     let dropped = forwarder.upload.dropped_trailers();
     if dropped > 0 {
-        let http1 = exchange.service.http1.shard(exchange.client.shard.id);
+        let http1 = exchange.core.service().http1.shard(exchange.core.shard.id);
         http1.dropped_headers_with_underscores.add(dropped);
     }
-    forwarder.upload.recycle(exchange.client.shard.buffers);
+    forwarder.upload.recycle(exchange.core.shard.buffers);
     outcome
 }
 
 /// The rules for the trailers of a request. As in Envoy they are forwarded if both codecs allow
 /// them; if the client's codec does not, they are not even checked.
-fn trailer_rules(exchange: &Exchange<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
-    let manager = &exchange.service.manager;
+fn trailer_rules(core: &Core<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
+    let manager = &core.service().manager;
     manager.enable_trailers.then(|| TrailerRules {
         bytes_max: manager.limits.bytes_max,
         fields_max: manager.limits.fields_max,
         underscores: manager.underscores,
-        kept: exchange.passes_trailers(&cluster.cluster().http),
+        kept: core.passes_trailers(&cluster.cluster().http),
     })
 }
 
 /// Edits the request as the route says, once for all attempts, and sets its timeouts.
-fn prepare(exchange: &mut Exchange<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
-    exchange.set_timeouts(plan);
-    let idle = plan.idle_timeout.or(exchange.service.manager.timeouts.stream_idle);
-    exchange.stream_idle = idle.filter(|idle| !idle.is_zero());
-    exchange.reset_idle_timer();
+fn prepare(core: &mut Core<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
+    core.set_timeouts(plan);
+    let idle = plan.idle_timeout.or(core.service().manager.timeouts.stream_idle);
+    core.stream_idle = idle.filter(|idle| !idle.is_zero());
+    core.reset_idle_timer();
     let retry = plan.retry.as_ref();
-    exchange.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
+    core.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
     match &plan.expected {
-        Some(expected) if exchange.timeouts == plan.timeouts => {
-            if !exchange.service.manager.suppress_envoy_headers {
-                exchange.heads.request.fields.set_line(expected);
+        Some(expected) if core.timeouts == plan.timeouts => {
+            if !core.service().manager.suppress_envoy_headers {
+                core.heads.request.fields.set_line(expected);
             }
         }
-        _ => set_expected_timeout(exchange, Duration::ZERO),
+        _ => set_expected_timeout(core, Duration::ZERO),
     }
     // As in Envoy, headers that the route adds may refer to the count.
-    exchange.set_attempt_count(virtual_host, exchange.upstream.attempts);
-    exchange.rewrite_request(route, plan);
+    core.set_attempt_count(virtual_host, core.upstream.attempts);
+    core.rewrite_request(route, plan);
 }
 
 /// Sets `x-envoy-expected-rq-timeout-ms` to the time left for this attempt.
-fn set_expected_timeout(exchange: &mut Exchange<'_>, elapsed: Duration) {
-    if exchange.service.manager.suppress_envoy_headers {
+fn set_expected_timeout(core: &mut Core<'_>, elapsed: Duration) {
+    if core.service().manager.suppress_envoy_headers {
         return;
     }
-    if let Some(expected) = exchange.timeouts.expected_ms(elapsed) {
+    if let Some(expected) = core.timeouts.expected_ms(elapsed) {
         let mut digits = itoa::Buffer::new();
         let expected = digits.format(expected).as_bytes();
-        exchange.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
+        core.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
     }
 }
 
@@ -180,26 +182,29 @@ struct ActiveResponse {
 
 impl Forwarder<'_> {
     /// Makes one attempt, up to the head of its response.
-    async fn attempt(&mut self, exchange: &mut Exchange<'_>) -> Result<ActiveResponse, Failed> {
+    async fn attempt<C: ClientEnd>(
+        &mut self,
+        exchange: &mut Exchange<'_, C>,
+    ) -> Result<ActiveResponse, Failed> {
         let pool = self.select_host()?;
-        self.edit_request(exchange, &pool);
+        self.edit_request(&mut exchange.core, &pool);
         self.begin_upload(exchange)?;
         let leased = self.lease(exchange, &pool).await;
         let connection = leased.inspect_err(|failed| charge::no_connection(&pool, failed))?;
         // More of the body may have arrived during the wait for a connection.
         self.take_early(exchange)?;
-        exchange.upstream.connected(&connection);
+        exchange.core.upstream.connected(&connection);
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
-            return Err(overflow(exchange, &pool, connection));
+            return Err(overflow(&exchange.core, &pool, connection));
         };
-        let response = if self.terminates(exchange) {
+        let response = if self.terminates(&exchange.core) {
             Ok(open_tunnel(exchange, connection))
         } else {
             let limits = &self.cluster.cluster().http.head_limits;
             attempt::run(exchange, connection, &mut self.upload, limits).await
         };
         let length = response.as_ref().map(|response| response.length);
-        charge::host(pool.host_stats(), exchange, length);
+        charge::host(pool.host_stats(), &exchange.core, length);
         Ok(ActiveResponse { response: response?, active })
     }
 
@@ -215,31 +220,31 @@ impl Forwarder<'_> {
 
     /// Edits the request for this attempt and its host.
     #[inline]
-    fn edit_request(&self, exchange: &mut Exchange<'_>, pool: &Rc<Pool>) {
-        if exchange.upstream.attempts > 1 {
-            let now = exchange.client.shard.clock.now();
-            let elapsed = now.saturating_sub(exchange.received.unwrap_or(now));
-            set_expected_timeout(exchange, Duration::from_millis(elapsed));
-            exchange.set_attempt_count(self.virtual_host, exchange.upstream.attempts);
+    fn edit_request(&self, core: &mut Core<'_>, pool: &Rc<Pool>) {
+        if core.upstream.attempts > 1 {
+            let now = core.shard.clock.now();
+            let elapsed = now.saturating_sub(core.received.unwrap_or(now));
+            set_expected_timeout(core, Duration::from_millis(elapsed));
+            core.set_attempt_count(self.virtual_host, core.upstream.attempts);
             let timed_out = self.retry.as_ref().is_some_and(RetryState::follows_timeout);
-            exchange.set_timeout_retry_header(self.virtual_host, timed_out);
+            core.set_timeout_retry_header(self.virtual_host, timed_out);
         }
-        exchange.rewrite_for_host(self.plan, pool.host());
-        exchange.upstream.pool = Some(Rc::clone(pool));
+        core.rewrite_for_host(self.plan, pool.host());
+        core.upstream.pool = Some(Rc::clone(pool));
     }
 
     /// Encodes the head, puts it and the body so far into the upload, and starts the timers that
     /// wait for the end of the request.
     #[inline]
-    fn begin_upload(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
-        let mut head = exchange.client.shard.buffers.take();
-        if !self.terminates(exchange) {
-            self.encode(exchange, &mut head);
+    fn begin_upload<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
+        let mut head = exchange.core.shard.buffers.take();
+        if !self.terminates(&exchange.core) {
+            self.encode(&exchange.core, &mut head);
         }
-        self.upload.begin(head, exchange.client.shard.buffers);
+        self.upload.begin(head, exchange.core.shard.buffers);
         self.take_early(exchange)?;
-        exchange.heads.response.clear();
-        exchange.start_timers(&self.upload);
+        exchange.core.heads.response.clear();
+        exchange.core.start_timers(&self.upload);
         if self.upload.has_ended() {
             exchange.detect_half_close()?;
         }
@@ -249,25 +254,25 @@ impl Forwarder<'_> {
     /// Moves the bytes of the body that were received early into the upload. They precede what is
     /// still to be received.
     #[inline]
-    fn take_early(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failed> {
-        let early = self.upload.take_early(&mut exchange.client.early);
+    fn take_early<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
+        let early = self.upload.take_early(exchange.client.early());
         early.map_err(|fault| attempt::upload_fault(exchange, &fault))
     }
 
     /// Whether the request is a CONNECT that is terminated here.
-    fn terminates(&self, exchange: &Exchange<'_>) -> bool {
-        self.plan.connect == Connect::Terminated && exchange.heads.request.method == Method::Connect
+    fn terminates(&self, core: &Core<'_>) -> bool {
+        self.plan.connect == Connect::Terminated && core.heads.request.method == Method::Connect
     }
 
     /// Encodes the head of the request. As in Envoy, header names are written as the upstream codec
     /// is configured, unless the client's codec has preserved them.
-    fn encode(&self, exchange: &Exchange<'_>, out: &mut Vec<u8>) {
-        let request = &exchange.heads.request;
+    fn encode(&self, core: &Core<'_>, out: &mut Vec<u8>) {
+        let request = &core.heads.request;
         let http = &self.cluster.cluster().http;
         encode::request(request, out);
-        match exchange.service.manager.header_key_format {
+        match core.service().manager.header_key_format {
             format @ HeaderKeyFormat::PreserveCase(_) => {
-                header_key_format::write(out, format, Some(&exchange.heads.request_as_received));
+                header_key_format::write(out, format, Some(&core.heads.request_as_received));
             }
             HeaderKeyFormat::LowerCase | HeaderKeyFormat::ProperCaseWords => {
                 header_key_format::write(out, http.header_key_format, None);
@@ -306,15 +311,16 @@ impl Forwarder<'_> {
     }
 
     /// Leases a connection to the host: an idle one if there is one.
-    async fn lease(
+    async fn lease<C: ClientEnd>(
         &self,
-        exchange: &mut Exchange<'_>,
+        exchange: &mut Exchange<'_, C>,
         pool: &Rc<Pool>,
     ) -> Result<Connection, Failed> {
-        if self.terminates(exchange) {
+        if self.terminates(&exchange.core) {
             return attempt::lease_new(exchange, pool).await;
         }
-        let check = if self.can_resend(exchange) { IdleCheck::Events } else { IdleCheck::Peek };
+        let check =
+            if self.can_resend(&exchange.core) { IdleCheck::Events } else { IdleCheck::Peek };
         if self.stale_retry == StaleRetry::Unused
             && let Some(connection) = pool.lease_idle(check)
         {
@@ -324,14 +330,14 @@ impl Forwarder<'_> {
     }
 
     /// Whether the request may safely be sent twice.
-    fn can_resend(&self, exchange: &Exchange<'_>) -> bool {
-        exchange.heads.request.method.is_idempotent() && self.upload.can_replay()
+    fn can_resend(&self, core: &Core<'_>) -> bool {
+        core.heads.request.method.is_idempotent() && self.upload.can_replay()
     }
 
     /// Disables retries once a response has begun or the body exceeds the replay limit, as Envoy
     /// does.
-    fn drop_retries(&mut self, exchange: &Exchange<'_>) {
-        if exchange.interim == Interim::Received {
+    fn drop_retries(&mut self, core: &Core<'_>) {
+        if core.interim == Interim::Received {
             self.retry = None;
         }
         if self.upload.exceeded_replay_limit() && self.retry.take().is_some() {
@@ -340,22 +346,26 @@ impl Forwarder<'_> {
     }
 
     /// Decides whether the response is discarded for another attempt, and how long that is delayed.
-    fn retry_after_response(&mut self, exchange: &mut Exchange<'_>) -> Option<RetryDelay> {
-        let decision = self.retry.as_mut()?.on_response(&exchange.heads.response, SystemTime::now);
-        let delay = self.decide(exchange, decision);
+    fn retry_after_response(&mut self, core: &mut Core<'_>) -> Option<RetryDelay> {
+        let decision = self.retry.as_mut()?.on_response(&core.heads.response, SystemTime::now);
+        let delay = self.decide(core, decision);
         if delay.is_some() {
-            self.cluster.stats().retry.record(exchange.heads.response.status);
+            self.cluster.stats().retry.record(core.heads.response.status);
         }
         delay
     }
 
-    fn retry_after_failure(&mut self, exchange: &mut Exchange<'_>, failed: Failed) -> Verdict {
+    fn retry_after_failure<C: ClientEnd>(
+        &mut self,
+        exchange: &mut Exchange<'_, C>,
+        failed: Failed,
+    ) -> Verdict {
         // A host may close an idle connection just when we reuse it. Nothing was received, so a
         // request that is safe to resend is sent once more. This is not a retry, and the client
         // gets no 503.
         if let Failed::Upstream { sent: Sent::OnStaleConnection, .. } = failed
             && self.stale_retry == StaleRetry::Unused
-            && self.can_resend(exchange)
+            && self.can_resend(&exchange.core)
         {
             self.stale_retry = StaleRetry::Used;
             // This attempt does not count: its host may be picked again.
@@ -375,7 +385,7 @@ impl Forwarder<'_> {
             && let Some(retry) = &mut self.retry
         {
             let decision = retry.on_reset(reset, headers_sent);
-            if let Some(delay) = self.decide(exchange, decision) {
+            if let Some(delay) = self.decide(&mut exchange.core, decision) {
                 return Verdict::Again(Some(delay));
             }
         }
@@ -383,13 +393,13 @@ impl Forwarder<'_> {
     }
 
     /// Applies a retry decision: circuit breaker, stats, delay.
-    fn decide(&mut self, exchange: &mut Exchange<'_>, decision: Decision) -> Option<RetryDelay> {
+    fn decide(&mut self, core: &mut Core<'_>, decision: Decision) -> Option<RetryDelay> {
         let stats = self.cluster.stats();
         match decision {
             Decision::Retry => {}
             Decision::No(Refusal::LimitExceeded) => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
-                exchange.flags.set(Flag::UpstreamRetryLimitExceeded);
+                core.flags.set(Flag::UpstreamRetryLimitExceeded);
                 return None;
             }
             Decision::No(Refusal::Succeeded) => {
@@ -405,13 +415,13 @@ impl Forwarder<'_> {
             stats.upstream_rq_retry_overflow.inc();
             return None;
         }
-        let random = exchange.client.shard.random.borrow_mut().u64(..);
+        let random = core.shard.random.borrow_mut().u64(..);
         Some(self.retry.as_mut()?.next_delay(random))
     }
 
     /// Discards a response that the client does not get. Its connection is kept if nothing of it is
     /// left to receive.
-    fn discard(&self, exchange: &mut Exchange<'_>, received: ActiveResponse) {
+    fn discard(&self, core: &mut Core<'_>, received: ActiveResponse) {
         let ActiveResponse { response, active } = received;
         drop(active);
         let UpstreamResponse { connection, length } = response;
@@ -420,43 +430,43 @@ impl Forwarder<'_> {
             BodyLength::Length(length) => length,
             BodyLength::Chunked | BodyLength::UntilClose => u64::MAX,
         };
-        let early = exchange.heads.response.surplus().len() as u64;
+        let early = core.heads.response.surplus().len() as u64;
         if early > length {
             self.cluster.stats().upstream_cx_protocol_error.inc();
         }
-        if early == length && self.upload.is_done() && exchange.heads.response.keep_alive() {
-            give_back(exchange, connection);
+        if early == length && self.upload.is_done() && core.heads.response.keep_alive() {
+            give_back(core, connection);
         } else {
             connection.close(ClosedBy::Us);
         }
     }
 
     /// Waits before the next attempt. Fails if the client disconnects or a timer expires meanwhile.
-    async fn back_off(
+    async fn back_off<C: ClientEnd>(
         &mut self,
-        exchange: &mut Exchange<'_>,
+        exchange: &mut Exchange<'_, C>,
         delay: Option<RetryDelay>,
     ) -> Result<(), Failed> {
-        exchange.stop_try_timers();
-        let mut now = exchange.client.shard.clock.now();
+        exchange.core.stop_try_timers();
+        let mut now = exchange.core.shard.clock.now();
         let until = now.saturating_add(match delay {
             Some(RetryDelay::Exponential(delay) | RetryDelay::RateLimited(delay)) => millis(delay),
             None => 0,
         });
         while now < until {
-            exchange.deadlines.set(Timer::Backoff, Some(until));
+            exchange.core.deadlines.set(Timer::Backoff, Some(until));
             let want =
                 Interest { client_in: exchange.client.listens_ahead(), ..Interest::default() };
             exchange.begin_wait(want)?;
-            let ready = exchange.client.wait(None, want).await;
+            let ready = exchange.wait(None, want).await;
             if ready.client_gone {
                 return Err(exchange.client_gone().into());
             }
             if ready.io.client_in {
                 exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
             }
-            now = exchange.client.shard.clock.now();
-            exchange.deadlines.set(Timer::Backoff, None);
+            now = exchange.core.shard.clock.now();
+            exchange.core.deadlines.set(Timer::Backoff, None);
             exchange.check_deadlines()?;
         }
         // Envoy counts a retry when it starts.
@@ -467,95 +477,98 @@ impl Forwarder<'_> {
             None => return Ok(()),
         }
         stats.upstream_rq_retry.inc();
-        exchange.upstream.attempts += 1;
+        exchange.core.upstream.attempts += 1;
         Ok(())
     }
 
     /// The reply to the client when no attempt succeeded.
-    fn end(&self, exchange: &mut Exchange<'_>, failed: Failed) -> Outcome {
-        exchange.upstream.body_bytes = self.upload.received_bytes();
+    fn end<C: ClientEnd>(&self, exchange: &mut Exchange<'_, C>, failed: Failed) -> Outcome {
+        exchange.core.upstream.body_bytes = self.upload.received_bytes();
         let stats = self.cluster.stats();
         let mut reply = match failed {
-            Failed::ClientGone => return Outcome::Done(After::Close),
+            Failed::ClientGone => return Outcome::Done(Ended::Over),
             Failed::ClientError(error) => {
-                exchange.client.stats().downstream_cx_protocol_error.inc();
+                exchange.core.stats().downstream_cx_protocol_error.inc();
                 return Outcome::reply(LocalReply::protocol_error(error));
             }
             Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
             Failed::Upstream { error, .. } => {
-                exchange.upstream.failure = Some(error);
-                LocalReply::upstream_reset(error, exchange.upstream.attempts > 1)
+                exchange.core.upstream.failure = Some(error);
+                LocalReply::upstream_reset(error, exchange.core.upstream.attempts > 1)
             }
             Failed::Deadline(Timer::Route) => {
                 stats.upstream_rq_timeout.inc();
-                exchange.timeout_reply.apply(LocalReply::upstream_timeout())
+                exchange.core.timeout_reply.apply(LocalReply::upstream_timeout())
             }
             Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => {
-                exchange.timeout_reply.apply(LocalReply::per_try_timeout())
+                exchange.core.timeout_reply.apply(LocalReply::per_try_timeout())
             }
-            Failed::Deadline(timer) => return Outcome::reply(exchange.timed_out(timer)),
+            Failed::Deadline(timer) => return Outcome::reply(exchange.core.timed_out(timer)),
         };
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        reply.attempts = tells_attempts.then_some(exchange.upstream.attempts);
-        exchange.heads.response.clear();
-        if exchange.interim == Interim::None {
-            charge::response(&self.cluster, exchange, reply.status);
+        reply.attempts = tells_attempts.then_some(exchange.core.upstream.attempts);
+        exchange.core.heads.response.clear();
+        if exchange.core.interim == Interim::None {
+            charge::response(&self.cluster, &exchange.core, reply.status);
         }
         Outcome::reply(reply)
     }
 
-    async fn deliver(
+    async fn deliver<C: ClientEnd>(
         &mut self,
-        exchange: &mut Exchange<'_>,
+        exchange: &mut Exchange<'_, C>,
         route: &Route,
         received: ActiveResponse,
     ) -> Outcome {
         // The request is active until the end of the response.
         let ActiveResponse { mut response, active } = received;
         // As in Envoy, `per_try_timeout` ends with the head of the response.
-        exchange.deadlines.set(Timer::PerTry, None);
+        exchange.core.deadlines.set(Timer::PerTry, None);
         // As in Envoy, the retry permit is released when a response is accepted.
         self.retrying = None;
         self.upload.drop_replay();
-        exchange.upstream.body_bytes = self.upload.received_bytes();
-        let status = exchange.heads.response.status;
+        exchange.core.upstream.body_bytes = self.upload.received_bytes();
+        let status = exchange.core.heads.response.status;
         // As in Envoy, the response is not charged to the cluster if a WebSocket handshake failed.
-        if !tunnel::strip_failed_websocket(exchange, &mut response) {
-            charge::response(&self.cluster, exchange, status);
+        if !tunnel::strip_failed_websocket(&mut exchange.core, &mut response) {
+            charge::response(&self.cluster, &exchange.core, status);
         }
         let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        let attempts = tells_attempts.then_some(exchange.upstream.attempts);
-        if tunnel::switches(exchange) {
+        let attempts = tells_attempts.then_some(exchange.core.upstream.attempts);
+        if tunnel::switches(&exchange.core) {
             // Boxed: tunnels are rare, and their state is large.
             let tunnel = Box::pin(tunnel::run(exchange, route, response, attempts));
             return Outcome::Done(tunnel.await);
         }
-        let after = download::deliver(exchange, route, response, &mut self.upload, attempts).await;
+        let ended = download::deliver(exchange, route, response, &mut self.upload, attempts).await;
         drop(active);
-        Outcome::Done(after)
+        Outcome::Done(ended)
     }
 }
 
 /// Gives the connection back when the circuit breaker allows no further request.
-fn overflow(exchange: &Exchange<'_>, pool: &Rc<Pool>, connection: Connection) -> Failed {
+fn overflow(core: &Core<'_>, pool: &Rc<Pool>, connection: Connection) -> Failed {
     pool.host_stats().rq_error.inc();
-    pool.release(connection, exchange.client.shard.clock.now());
+    pool.release(connection, core.shard.clock.now());
     Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing }
 }
 
 /// Answers a CONNECT that is terminated here: the tunnel is open once its host is connected.
-fn open_tunnel(exchange: &mut Exchange<'_>, connection: Connection) -> UpstreamResponse {
-    exchange.heads.response.status = 200;
+fn open_tunnel<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    connection: Connection,
+) -> UpstreamResponse {
+    exchange.core.heads.response.status = 200;
     UpstreamResponse { connection, length: BodyLength::None }
 }
 
 /// Returns a connection to its pool after a complete exchange.
-pub(super) fn give_back(exchange: &Exchange<'_>, connection: Connection) {
-    if exchange.upgrade != Upgrade::None {
+pub(super) fn give_back(core: &Core<'_>, connection: Connection) {
+    if core.upgrade != Upgrade::None {
         // The host may take the next bytes for another protocol.
         return connection.close(ClosedBy::Us);
     }
-    let now = exchange.client.shard.clock.now();
+    let now = core.shard.clock.now();
     let pool = Rc::clone(connection.pool());
     pool.release(connection, now);
 }

@@ -11,10 +11,11 @@
 use super::Exchange;
 use super::attempt::Interrupted;
 use super::deadlines::Timer;
-use crate::downstream::connection::{Input, Interest};
+use super::end::ClientEnd;
+use super::wait::Interest;
 use crate::shard::clock::{Millis, millis};
 
-impl Exchange<'_> {
+impl<C: ClientEnd> Exchange<'_, C> {
     /// Sets the alarm for a wait for `want`. A half-closed client to which nothing is sent meanwhile
     /// is in its grace period.
     ///
@@ -22,11 +23,11 @@ impl Exchange<'_> {
     /// [`Interrupted::ClientGone`] if it gets none.
     #[inline]
     pub(super) fn begin_wait(&mut self, want: Interest) -> Result<(), Interrupted> {
-        let now = self.client.shard.clock.now();
-        if !want.client_out && self.client.input == Input::HalfClosed {
+        let now = self.core.shard.clock.now();
+        if !want.client_out && self.client.has_half_closed() {
             self.begin_grace(now)?;
         }
-        self.set_alarm(now);
+        self.core.set_alarm(now);
         Ok(())
     }
 
@@ -38,7 +39,7 @@ impl Exchange<'_> {
     /// [`Interrupted::ClientGone`], as [`Self::begin_wait`].
     #[inline]
     pub(super) fn detect_half_close(&mut self) -> Result<(), Interrupted> {
-        if self.client.socket.has_hung_up() && self.client.listens_ahead() {
+        if self.client.has_hung_up() && self.client.listens_ahead() {
             self.client.receive_ahead().map_err(|_| Interrupted::ClientGone)?;
             self.begin_wait(Interest::default())?;
         }
@@ -49,17 +50,17 @@ impl Exchange<'_> {
     /// own.
     #[cold]
     fn begin_grace(&mut self, now: Millis) -> Result<(), Interrupted> {
-        if self.deadlines.get(Timer::HalfClosed).is_some() {
+        if self.core.deadlines.get(Timer::HalfClosed).is_some() {
             return Ok(());
         }
-        let grace = self.service.manager.timeouts.half_close_grace;
-        if self.half_closed.is_none() && !grace.is_zero() {
-            self.half_closed = self.client.shard.half_closed.acquire();
+        let grace = self.core.service().manager.timeouts.half_close_grace;
+        if self.core.half_closed.is_none() && !grace.is_zero() {
+            self.core.half_closed = self.core.shard.half_closed.acquire();
         }
-        if self.half_closed.is_none() {
+        if self.core.half_closed.is_none() {
             return Err(self.client_gone());
         }
-        self.deadlines.set(Timer::HalfClosed, Some(now.saturating_add(millis(grace))));
+        self.core.deadlines.set(Timer::HalfClosed, Some(now.saturating_add(millis(grace))));
         Ok(())
     }
 

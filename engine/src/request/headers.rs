@@ -46,18 +46,6 @@ pub enum ServerHeader {
     PassThrough,
 }
 
-/// The `connection` header for the client.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum ConnectionHeader {
-    /// None: the default of the HTTP version applies.
-    #[default]
-    Absent,
-    /// The connection closes after this response.
-    Close,
-    /// An HTTP/1.0 client may send another request.
-    KeepAlive,
-}
-
 /// The parts of the common headers that differ per response.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish<'a> {
@@ -65,8 +53,6 @@ pub struct Finish<'a> {
     pub date: DateLine,
     /// The id of the request, if the response carries it.
     pub request_id: Option<&'a [u8]>,
-    /// The `connection` header.
-    pub connection: ConnectionHeader,
 }
 
 /// Removes the fields that the upstream's `Connection` nominates, and sets the service time
@@ -113,11 +99,6 @@ pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_
     }
     if !rules.via.is_empty() {
         fields.join(FieldName::Via, b", ", &rules.via);
-    }
-    match finish.connection {
-        ConnectionHeader::Absent => {}
-        ConnectionHeader::Close => fields.set(FieldName::Connection, b"close"),
-        ConnectionHeader::KeepAlive => fields.set(FieldName::Connection, b"keep-alive"),
     }
 }
 
@@ -183,29 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn id_via_and_connection_come_in_envoys_order() {
+    fn id_and_via_come_in_envoys_order() {
         let rules = ResponseRules {
             via: b"v".to_vec(),
             always_set_request_id: true,
             ..ResponseRules::default()
         };
         let mut head = parsed("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        let now = Finish {
-            date: date_line(DATE),
-            request_id: Some(b"id"),
-            connection: ConnectionHeader::Close,
-        };
+        let now = Finish { date: date_line(DATE), request_id: Some(b"id") };
         finish(&mut head, &rules, &now);
         assert_eq!(
             lines(&head),
-            [
-                "content-length: 0",
-                DATE_LINE,
-                "server: envoy",
-                "x-request-id: id",
-                "via: v",
-                "connection: close",
-            ]
+            ["content-length: 0", DATE_LINE, "server: envoy", "x-request-id: id", "via: v",]
         );
     }
 
@@ -268,11 +238,7 @@ mod tests {
         let mut head = parsed(&format!("HTTP/1.1 200 OK\r\n{origin}\r\n"));
         from_origin(&mut head, Some(7));
         remove_hop_by_hop(&mut head, false);
-        let now = Finish {
-            date: date_line(DATE),
-            request_id: None,
-            connection: ConnectionHeader::Absent,
-        };
+        let now = Finish { date: date_line(DATE), request_id: None };
         finish(&mut head, rules, &now);
         lines(&head)
     }

@@ -14,8 +14,10 @@ mod charge;
 mod deadlines;
 mod download;
 mod edit;
+pub mod end;
 mod envoy_headers;
 mod forward;
+pub mod given;
 mod half_close;
 pub mod headers;
 pub mod log_filter;
@@ -30,6 +32,7 @@ pub mod service;
 mod stream;
 mod tunnel;
 mod upload;
+pub mod wait;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -37,30 +40,41 @@ use std::time::{Duration, SystemTime};
 
 use self::attempt::Interrupted;
 use self::deadlines::{Deadlines, Timer};
+use self::end::{ClientEnd, Ended};
 use self::envoy_headers::TimeoutReply;
+use self::given::Given;
 use self::manager::normalize::Facts;
-use self::reply::LocalReply;
+use self::reply::{HeadLimit, LocalReply};
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
 use self::service::LocalService;
 use self::stream::Upstream;
 use self::upload::Upload;
-use crate::downstream::connection::{After, Client, HeadLimit};
+use self::wait::{Interest, Ready, send_all, wait};
 use crate::flags::Flags;
 use crate::http::BodyLength;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::heads::Heads;
-use crate::http1::{self, encode, framing};
+use crate::http1::{self, encode};
+use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::quota::Permit;
-use crate::stats::RouterStats;
+use crate::stats::{HttpStats, RouterStats};
+use crate::transport::Transport;
 use crate::upstream::clusters::ClusterList;
 
-/// The state of one request and its response.
+/// One request and its response, between the client's side and the origin's.
 #[derive(Debug)]
-pub(crate) struct Exchange<'a> {
-    client: &'a mut Client,
+pub(crate) struct Exchange<'a, C> {
+    client: C,
+    core: Core<'a>,
+}
+
+/// What an exchange knows and decides, whoever its client is.
+#[derive(Debug)]
+struct Core<'a> {
+    given: &'a Given,
+    shard: &'static Shard,
     heads: &'a mut Heads,
-    service: Rc<LocalService>,
     clusters: Rc<ClusterList>,
     deadlines: Deadlines,
     timeouts: Timeouts,
@@ -69,14 +83,14 @@ pub(crate) struct Exchange<'a> {
     upstream_key_format: HeaderKeyFormat,
     stream_idle: Option<Duration>,
     per_try_idle: Option<Duration>,
+    /// When the first byte of the request was received.
+    head_began: Millis,
     /// When the request head was complete.
     began: Millis,
     /// When the client had sent the whole request.
     received: Option<Millis>,
     /// How the request body ends.
     body: BodyLength,
-    /// Whether the connection is kept after the response.
-    persistence: Persistence,
     /// What the connection manager found out about the request; unset until it has checked it.
     facts: Option<Facts>,
     /// Whether an interim response has arrived.
@@ -116,18 +130,11 @@ enum Upgrade {
     Allowed,
 }
 
-/// Whether the client's connection is kept after the response.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Persistence {
-    KeepAlive,
-    Close,
-}
-
 /// The result of handling a request.
 #[derive(Debug)]
 enum Outcome {
     /// The response was sent, or cannot be sent.
-    Done(After),
+    Done(Ended),
     /// A local reply is to be sent. Boxed, because it is much larger than the other variant.
     Reply(Box<LocalReply>),
 }
@@ -138,77 +145,81 @@ impl Outcome {
     }
 }
 
-/// Serves the request whose head is in `heads`.
-pub(crate) async fn serve(client: &mut Client, heads: &mut Heads) -> After {
-    client.begin_exchange();
-    let body = match framing::request(&heads.request) {
-        Ok(body) => body,
-        Err(error) => {
-            client.set_head_alarm();
-            let after = refuse(client, error).await;
-            client.end_exchange();
-            return after;
-        }
-    };
-    let mut exchange = Exchange::begin(client, heads, body);
-    if exchange.received.is_none() {
-        exchange.set_request_deadline();
+/// Serves the request whose head is in `heads` and whose body has this length. `head_began`: when its
+/// first byte was received.
+pub(crate) async fn serve<C: ClientEnd>(
+    client: C,
+    given: &Given,
+    heads: &mut Heads,
+    head_began: Millis,
+    body: BodyLength,
+) -> (C, Ended) {
+    let mut exchange = Exchange { client, core: Core::begin(given, heads, head_began, body) };
+    if exchange.core.received.is_none() {
+        exchange.core.set_request_deadline();
     }
     let outcome = exchange.run().await;
-    let after = match outcome {
-        Outcome::Done(after) => after,
+    let ended = match outcome {
+        Outcome::Done(ended) => ended,
         Outcome::Reply(reply) => exchange.reply(*reply, None).await,
     };
-    exchange.end_upgrade();
-    client.end_exchange();
-    after
+    exchange.core.end_upgrade();
+    (exchange.client, ended)
 }
 
 /// Rejects a request whose head is invalid.
-pub(crate) async fn refuse(client: &mut Client, error: http1::Error) -> After {
-    client.stats().downstream_cx_protocol_error.inc();
-    response::count_early(client.stats());
-    response::send_and_close(client, LocalReply::protocol_error(error)).await
+pub(crate) async fn refuse<C: ClientEnd>(
+    client: &mut C,
+    given: &Given,
+    error: http1::Error,
+) -> Ended {
+    given.stats().downstream_cx_protocol_error.inc();
+    response::count_early(given.stats());
+    response::send_and_close(client, given, LocalReply::protocol_error(error)).await
 }
 
 /// Answers a client that did not send the head in time.
-pub(crate) async fn time_out_head(client: &mut Client, limit: HeadLimit) -> After {
-    response::count_early(client.stats());
+pub(crate) async fn time_out_head<C: ClientEnd>(
+    client: &mut C,
+    given: &Given,
+    limit: HeadLimit,
+) -> Ended {
+    response::count_early(given.stats());
     let reply = match limit {
         HeadLimit::Head => LocalReply::request_header_timeout(),
         HeadLimit::Request => LocalReply::request_timeout(),
         HeadLimit::Idle => LocalReply::stream_idle(false),
         HeadLimit::Duration => LocalReply::max_duration(false),
     };
-    response::send_and_close(client, reply).await
+    response::send_and_close(client, given, reply).await
 }
 
-impl<'a> Exchange<'a> {
-    fn begin(client: &'a mut Client, heads: &'a mut Heads, body: BodyLength) -> Self {
-        let shard = client.shard;
+impl<'a> Core<'a> {
+    fn begin(given: &'a Given, heads: &'a mut Heads, head_began: Millis, body: BodyLength) -> Self {
+        let shard = given.shard;
         let began = shard.clock.now();
         let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
-        let keep_alive = heads.request.keep_alive();
         let random = shard.random.borrow_mut().u64(..);
-        let service = Rc::clone(client.service());
-        let limits = &service.manager.timeouts;
+        let limits = &given.service.manager.timeouts;
         let mut deadlines = Deadlines::default();
         // The limit counts from the first byte of the head.
-        let after = |limit| client.head_began().saturating_add(millis(limit));
+        let after = |limit| head_began.saturating_add(millis(limit));
         deadlines.set(Timer::StreamDuration, limits.max_stream_duration.map(after));
         Self {
-            stream_idle: limits.stream_idle,
-            per_try_idle: None,
-            clusters: service.clusters.current(),
-            service,
+            given,
+            shard,
+            heads,
+            clusters: given.service.clusters.current(),
             deadlines,
             timeouts: Timeouts { global: None, per_try: None },
             timeout_reply: TimeoutReply::GatewayTimeout,
             upstream_key_format: HeaderKeyFormat::LowerCase,
+            stream_idle: limits.stream_idle,
+            per_try_idle: None,
+            head_began,
             began,
             received,
             body,
-            persistence: if keep_alive { Persistence::KeepAlive } else { Persistence::Close },
             facts: None,
             interim: Interim::None,
             random,
@@ -217,27 +228,36 @@ impl<'a> Exchange<'a> {
             started: Cell::new(None),
             upstream: Upstream::default(),
             half_closed: None,
-            client,
-            heads,
         }
     }
 
+    /// What the connection serves its requests with.
+    fn service(&self) -> &'a LocalService {
+        &self.given.service
+    }
+
+    fn stats(&self) -> &'a HttpStats {
+        self.given.stats()
+    }
+}
+
+impl<C: ClientEnd> Exchange<'_, C> {
     /// Handles the request.
     async fn run(&mut self) -> Outcome {
         if let Some(outcome) = self.normalize() {
             return outcome;
         }
-        if self.facts.is_some_and(|facts| facts.expects_continue) {
+        if self.core.facts.is_some_and(|facts| facts.expects_continue) {
             //= rfc9110#section-10.1.1: the client waits for this before it sends the body.
-            self.arm();
-            if self.client.send_all(encode::CONTINUE).await.is_err() {
-                return Outcome::Done(After::Close);
+            self.core.arm();
+            if send_all(&mut self.client, self.core.given, encode::CONTINUE).await.is_err() {
+                return Outcome::Done(Ended::Over);
             }
-            response::count(self.client, 100);
+            response::count(self.core.given, 100);
         }
-        let service = Rc::clone(&self.service);
-        let router = service.router.shard(self.client.shard.id);
-        match service.routes.find(&self.heads.request, self.random) {
+        let service = self.core.service();
+        let router = service.router.shard(self.core.shard.id);
+        match service.routes.find(&self.core.heads.request, self.core.random) {
             Lookup::NotFound => {
                 router.rq_total.inc();
                 router.no_route.inc();
@@ -247,10 +267,10 @@ impl<'a> Exchange<'a> {
                 router.rq_total.inc();
                 // Envoy: a redirect is a direct response.
                 router.rq_direct_response.inc();
-                Outcome::reply(self.redirect_to_tls())
+                Outcome::reply(self.core.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
-                let outcome = match self.begin_upgrade(&route.action) {
+                let outcome = match self.core.begin_upgrade(&route.action) {
                     Ok(()) => {
                         router.rq_total.inc();
                         self.run_action(router, virtual_host, route).await
@@ -279,20 +299,21 @@ impl<'a> Exchange<'a> {
             }
             Action::DirectResponse(direct) => {
                 router.rq_direct_response.inc();
-                Outcome::reply(self.direct(direct))
+                Outcome::reply(self.core.direct(direct))
             }
             Action::Redirect(redirect) => {
                 router.rq_direct_response.inc();
-                Outcome::reply(self.redirect(route, redirect))
+                Outcome::reply(self.core.redirect(route, redirect))
             }
         }
     }
+}
 
-    // === time ===
-
+/// Time.
+impl Core<'_> {
     /// Sets the connection's alarm to the nearest deadline.
     fn set_alarm(&self, now: Millis) {
-        self.client.alarm.set(self.deadlines.nearest(), now);
+        self.given.alarm.set(self.deadlines.nearest(), now);
     }
 
     /// Sets the alarm for a response that is sent from here: it too must time out if the client
@@ -301,12 +322,12 @@ impl<'a> Exchange<'a> {
         if self.deadlines.get(Timer::StreamIdle).is_none() {
             self.reset_idle_timer();
         }
-        self.set_alarm(self.client.shard.clock.now());
+        self.set_alarm(self.shard.clock.now());
     }
 
     /// Restarts the idle timer after progress. A half-closed client gets a new grace period.
     fn reset_idle_timer(&mut self) {
-        let now = self.client.shard.clock.now();
+        let now = self.shard.clock.now();
         let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
         self.deadlines.set(Timer::StreamIdle, at);
         self.deadlines.set(Timer::HalfClosed, None);
@@ -315,8 +336,8 @@ impl<'a> Exchange<'a> {
     /// Sets the deadline for receiving the whole request, counted from the first byte of its head.
     /// A request for an upgrade never ends.
     fn set_request_deadline(&mut self) {
-        let limit = self.service.manager.timeouts.request;
-        let at = limit.map(|limit| self.client.head_began().saturating_add(millis(limit)));
+        let limit = self.service().manager.timeouts.request;
+        let at = limit.map(|limit| self.head_began.saturating_add(millis(limit)));
         self.deadlines.set(Timer::Request, at);
     }
 
@@ -325,7 +346,7 @@ impl<'a> Exchange<'a> {
         if !upload.has_ended() || self.deadlines.get(Timer::Route).is_some() {
             return;
         }
-        let received = *self.received.get_or_insert_with(|| self.client.shard.clock.now());
+        let received = *self.received.get_or_insert_with(|| self.shard.clock.now());
         if self.is_complete() {
             self.deadlines.set(Timer::Request, None);
         }
@@ -354,7 +375,7 @@ impl<'a> Exchange<'a> {
         if let Some(limit) = limit
             && self.deadlines.get(timer).is_none()
         {
-            let now = self.client.shard.clock.now();
+            let now = self.shard.clock.now();
             self.deadlines.set(timer, Some(now.saturating_add(millis(limit))));
         }
     }
@@ -374,15 +395,6 @@ impl<'a> Exchange<'a> {
         self.deadlines.set(Timer::PerTryIdle, None);
     }
 
-    /// Fails if a timer has expired.
-    fn check_deadlines(&mut self) -> Result<(), Interrupted> {
-        match self.deadlines.expired(self.client.shard.clock.now()) {
-            None => Ok(()),
-            Some(Timer::HalfClosed) => Err(self.client_gone()),
-            Some(timer) => Err(Interrupted::Deadline(timer)),
-        }
-    }
-
     /// The reply when a timer of the connection manager has expired.
     fn timed_out(&self, timer: Timer) -> LocalReply {
         self.count_timeout(timer);
@@ -395,7 +407,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn count_timeout(&self, timer: Timer) {
-        let stats = self.client.stats();
+        let stats = self.stats();
         match timer {
             Timer::Request => stats.downstream_rq_timeout.inc(),
             Timer::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
@@ -406,5 +418,25 @@ impl<'a> Exchange<'a> {
             | Timer::PerTryIdle
             | Timer::Route => {}
         }
+    }
+}
+
+impl<C: ClientEnd> Exchange<'_, C> {
+    /// Fails if a timer has expired.
+    fn check_deadlines(&mut self) -> Result<(), Interrupted> {
+        match self.core.deadlines.expired(self.core.shard.clock.now()) {
+            None => Ok(()),
+            Some(Timer::HalfClosed) => Err(self.client_gone()),
+            Some(timer) => Err(Interrupted::Deadline(timer)),
+        }
+    }
+
+    /// Waits until something of `want` is ready or a deadline passes.
+    fn wait<'b>(
+        &'b self,
+        origin: Option<&'b Transport>,
+        want: Interest,
+    ) -> impl Future<Output = Ready> + use<'b, C> {
+        wait(&self.client, self.core.given, origin, want)
     }
 }

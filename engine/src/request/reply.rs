@@ -13,9 +13,22 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::flags::{Flag, Flags};
-use crate::http::{FieldName, Method, RequestHead, ResponseHead, Version};
+use crate::http::{FieldName, Method, RequestHead, ResponseHead};
 use crate::http1;
 use crate::upstream::error::Error;
+
+/// The timeout that limits how long a head may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeadLimit {
+    /// `request_headers_timeout`
+    Head,
+    /// `request_timeout`, which covers the body too.
+    Request,
+    /// `stream_idle_timeout`, which bytes of a head do not restart.
+    Idle,
+    /// `max_stream_duration`
+    Duration,
+}
 
 /// A response made by the proxy.
 #[derive(Clone, Debug)]
@@ -212,22 +225,6 @@ impl LocalReply {
         head.fields.remove(FieldName::ContentLength);
     }
 
-    /// The last step: the framing of a response without a body.
-    pub(crate) fn end(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
-        if head.fields.has(FieldName::ContentLength) || !has_body(head.status) {
-            return;
-        }
-        // As in Envoy, a response to HEAD announces how it would have been framed.
-        match request {
-            Some(request) if request.method == Method::Head => {
-                if request.version == Version::Http11 {
-                    head.fields.append(FieldName::TransferEncoding, b"chunked");
-                }
-            }
-            _ => head.fields.append(FieldName::ContentLength, b"0"),
-        }
-    }
-
     /// The body to send.
     pub(crate) fn body_for(&self, request: Option<&RequestHead>) -> &[u8] {
         let is_without =
@@ -273,6 +270,7 @@ const UPSTREAM_TIMEOUT: &str = "upstream request timeout";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::framing;
     use crate::request::route::tests::{request, shown};
 
     /// Status, headers and body that a client gets from a route without headers of its own.
@@ -282,7 +280,7 @@ mod tests {
         reply.describe(&mut head, Some(request));
         head.fields.append(FieldName::Date, b"now");
         head.fields.append(FieldName::Server, b"envoy");
-        reply.end(&mut head, Some(request));
+        framing::announce_local_response(request.method, request.version, &mut head);
         let body = String::from_utf8(reply.body_for(Some(request)).to_vec()).unwrap();
         (head.status, shown(&head.fields), body)
     }

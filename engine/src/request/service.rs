@@ -9,6 +9,7 @@ use super::manager::ConnectionManager;
 use super::route::{RouteTable, Scratch};
 use crate::http::heads::HeadsPool;
 use crate::shard::Shard;
+use crate::shard::drain::Direction;
 use crate::stats::{Http1Stats, HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats};
 use crate::upstream::clusters::Clusters;
 
@@ -29,6 +30,10 @@ pub struct Service {
     pub http1: Arc<Scope<Http1Stats>>,
     /// `listener.<address>.http.<stat_prefix>.`
     pub listener_http: Arc<Scope<ListenerHttpStats>>,
+    /// `traffic_direction` of the listener: what a drain applies to.
+    pub direction: Direction,
+    /// How many bytes of a request body are kept for a retry.
+    pub buffer_limit: usize,
 }
 
 /// A service on one shard, with what its requests use of the shard. Connections and requests count

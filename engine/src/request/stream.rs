@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::Exchange;
+use super::Core;
+use super::given::Given;
 use super::route::Route;
-use crate::downstream::connection::Client;
 use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Version;
@@ -68,7 +68,7 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     /// For a request of this client that has just begun.
-    pub(super) fn of(client: &Client, protocol: Version) -> Self {
+    pub(super) fn of(given: &Given, protocol: Version) -> Self {
         Self {
             details: None,
             flags: Flags::NONE,
@@ -80,10 +80,10 @@ impl<'a> Stream<'a> {
             request_took: None,
             response_took: None,
             protocol,
-            connection: client.id,
-            client: client.peer,
-            peer: client.peer,
-            local: client.local,
+            connection: given.id,
+            client: given.peer,
+            peer: given.peer,
+            local: given.local,
         }
     }
 
@@ -115,11 +115,10 @@ impl<'a> Stream<'a> {
     }
 }
 
-impl Exchange<'_> {
+impl Core<'_> {
     /// The current state.
     pub(super) fn stream<'a>(&self, route: Option<&'a Route>) -> Stream<'a> {
-        let elapsed =
-            Duration::from_millis(self.client.shard.clock.now().saturating_sub(self.began));
+        let elapsed = Duration::from_millis(self.shard.clock.now().saturating_sub(self.began));
         let started = self.started.get().unwrap_or_else(|| {
             let now = SystemTime::now();
             now.checked_sub(elapsed).unwrap_or(now)
@@ -127,7 +126,7 @@ impl Exchange<'_> {
         // It must not change between uses.
         self.started.set(Some(started));
         let received = self.received.map(|received| received.saturating_sub(self.began));
-        let stream = Stream::of(self.client, self.heads.request.version);
+        let stream = Stream::of(self.given, self.heads.request.version);
         Stream {
             route: route.map(|route| &*route.name),
             upstream: self.upstream.clone(),

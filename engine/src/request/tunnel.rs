@@ -1,8 +1,7 @@
 //! The connection after a 101, or a 2xx to CONNECT: relays bytes in both directions until both have
 //! ended.
 //!
-//! Nothing is parsed or framed. Bytes that the client sent before the 101 are in
-//! [`Client::early`](crate::downstream::connection::Client::early) and are sent first. Each
+//! Nothing is parsed or framed. Bytes that the client sent before the 101 are sent first. Each
 //! direction ends on its own; Envoy ends both with the first. A client that has ended its direction
 //! gets the grace period of any half-closed client.
 //!
@@ -12,9 +11,10 @@
 use super::attempt::{Interrupted, UpstreamResponse};
 use super::body::{Fault, Framing, Pump};
 use super::deadlines::Timer;
+use super::end::{ClientEnd, Ended};
 use super::route::Route;
-use super::{Exchange, Upgrade, response};
-use crate::downstream::connection::{After, Input, Interest, Ready};
+use super::wait::{Interest, Ready};
+use super::{Core, Exchange, Upgrade};
 use crate::http::{BodyLength, FieldName, Method};
 use crate::shard::buffers::Buffers;
 use crate::transport::Transport;
@@ -24,20 +24,16 @@ use crate::upstream::connection::{ClosedBy, Connection};
 ///
 /// RFC 9110 §9.3.6: "Any 2xx (Successful) response indicates that the sender (and all inbound
 /// proxies) will switch to tunnel mode immediately after the response header section".
-pub(super) fn switches(exchange: &Exchange<'_>) -> bool {
-    let status = exchange.heads.response.status;
-    status == 101
-        || (exchange.heads.request.method == Method::Connect && (200..300).contains(&status))
+pub(super) fn switches(core: &Core<'_>) -> bool {
+    let status = core.heads.response.status;
+    status == 101 || (core.heads.request.method == Method::Connect && (200..300).contains(&status))
 }
 
 /// If a WebSocket handshake failed without an error status, removes the body of the response, as
 /// Envoy does, and returns true.
-pub(super) fn strip_failed_websocket(
-    exchange: &mut Exchange<'_>,
-    response: &mut UpstreamResponse,
-) -> bool {
-    let super::Heads { request, response: head, .. } = &mut *exchange.heads;
-    let protocol = request.upgrade().filter(|_| exchange.upgrade == Upgrade::Allowed);
+pub(super) fn strip_failed_websocket(core: &mut Core<'_>, response: &mut UpstreamResponse) -> bool {
+    let super::Heads { request, response: head, .. } = &mut *core.heads;
+    let protocol = request.upgrade().filter(|_| core.upgrade == Upgrade::Allowed);
     let is_websocket = protocol.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
     if !is_websocket || head.status == 101 || head.status >= 400 {
         return false;
@@ -54,56 +50,57 @@ pub(super) fn strip_failed_websocket(
 }
 
 /// Sends the response in the exchange's head to the client, then relays everything else.
-pub(super) async fn run(
-    exchange: &mut Exchange<'_>,
+pub(super) async fn run<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     route: &Route,
     response: UpstreamResponse,
     attempts: Option<u32>,
-) -> After {
+) -> Ended {
     let UpstreamResponse { connection, length } = response;
     // As in Envoy, the route's timeout ends with the 101; `max_stream_duration` and the idle
     // timeout continue.
     for timer in [Timer::Request, Timer::Route, Timer::PerTry, Timer::PerTryIdle] {
-        exchange.deadlines.set(timer, None);
+        exchange.core.deadlines.set(timer, None);
     }
     exchange.finish_response_head(route, length, attempts);
-    let mut head = exchange.client.shard.buffers.take();
-    response::encode(exchange, &mut head);
+    let mut head = exchange.core.shard.buffers.take();
+    let format = exchange.core.upstream_key_format;
+    exchange.client.encode_head(exchange.core.heads, format, &mut head);
     let mut down = Direction::new(head);
     let mut up = Direction::new(Vec::new());
-    down.take_early(exchange.heads.response.surplus());
-    up.take_early(&exchange.client.early);
-    exchange.client.early.clear();
-    exchange.count_response();
+    down.take_early(exchange.core.heads.response.surplus());
+    up.take_early(exchange.client.early());
+    exchange.client.early().clear();
+    exchange.core.count_response();
 
     let relayed = relay(exchange, &connection, &mut up, &mut down).await;
-    let (after, by) = match relayed {
+    let (ended, by) = match relayed {
         Ok(First::Client) => {
             exchange.client.gone();
-            (After::Close, ClosedBy::Us)
+            (Ended::Over, ClosedBy::Us)
         }
         Ok(First::Origin) => {
             // Envoy resets the client's stream.
-            exchange.client.stats().downstream_rq_rx_reset.inc();
-            exchange.client.stats().downstream_rq_tx_reset.inc();
-            (After::Close, ClosedBy::Host)
+            exchange.core.stats().downstream_rq_rx_reset.inc();
+            exchange.core.stats().downstream_rq_tx_reset.inc();
+            (Ended::Over, ClosedBy::Host)
         }
         Err(Broken::Client) => {
             exchange.client.gone();
             // A client that has only half-closed still reads, and must notice that something is
             // missing.
-            (After::Reset, ClosedBy::Us)
+            (Ended::Cut, ClosedBy::Us)
         }
-        Err(Broken::Origin) => (After::Reset, ClosedBy::Host),
+        Err(Broken::Origin) => (Ended::Cut, ClosedBy::Host),
         Err(Broken::Deadline(timer)) => {
-            exchange.count_timeout(timer);
-            (After::Linger, ClosedBy::Us)
+            exchange.core.count_timeout(timer);
+            (Ended::Early, ClosedBy::Us)
         }
     };
     connection.close(by);
-    up.recycle(exchange.client.shard.buffers);
-    down.recycle(exchange.client.shard.buffers);
-    after
+    up.recycle(exchange.core.shard.buffers);
+    down.recycle(exchange.core.shard.buffers);
+    ended
 }
 
 /// Which side ended first.
@@ -130,8 +127,8 @@ impl From<Interrupted> for Broken {
 }
 
 /// Relays bytes until both directions have ended.
-async fn relay(
-    exchange: &mut Exchange<'_>,
+async fn relay<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
     connection: &Connection,
     up: &mut Direction,
     down: &mut Direction,
@@ -141,19 +138,19 @@ async fn relay(
     let mut ready = Ready { io, ..Ready::default() };
     let mut first = First::Origin;
     loop {
-        let buffers = &exchange.client.shard.buffers;
-        let moved = up.step(&exchange.client.socket, origin, ready.io.client_in, buffers);
+        let buffers = &exchange.core.shard.buffers;
+        let moved = up.step(exchange.client.transport(), origin, ready.io.client_in, buffers);
         let moved = moved.map_err(|fault| broken(&fault, Broken::Client, Broken::Origin))?;
-        exchange.client.count_received(moved.received);
+        exchange.core.given.count_received(moved.received);
         connection.pool().count_sent(moved.sent);
         if up.has_ended() && !down.has_ended() {
             first = First::Client;
-            exchange.client.input = Input::HalfClosed;
+            exchange.client.half_close();
         }
-        let moved = down.step(origin, &exchange.client.socket, ready.io.origin_in, buffers);
+        let moved = down.step(origin, exchange.client.transport(), ready.io.origin_in, buffers);
         let moved = moved.map_err(|fault| broken(&fault, Broken::Origin, Broken::Client))?;
         connection.pool().count_received(moved.received);
-        exchange.client.count_sent(moved.sent);
+        exchange.core.given.count_sent(moved.sent);
         if up.has_ended() && down.has_ended() {
             return Ok(first);
         }
@@ -164,14 +161,14 @@ async fn relay(
             origin_out: up.pump.wants_sink(),
         };
         exchange.begin_wait(want)?;
-        ready = exchange.client.wait(Some(origin), want).await;
+        ready = exchange.wait(Some(origin), want).await;
         if ready.client_gone {
             return Err(Broken::Client);
         }
         if ready.timed_out {
             exchange.check_deadlines()?;
         }
-        exchange.reset_idle_timer();
+        exchange.core.reset_idle_timer();
     }
 }
 

@@ -33,8 +33,6 @@ pub struct Facts {
     pub internal: bool,
     /// Whether the client waits for `100 Continue`, which the proxy sends.
     pub expects_continue: bool,
-    /// Whether the client allows keep-alive.
-    pub keep_alive: bool,
     /// Whether it requests an upgrade, allowed or not; `Connection` and `Upgrade` were kept.
     pub upgrade: bool,
 }
@@ -133,7 +131,6 @@ fn checked(
     peer: &Peer,
     random: &mut impl FnMut() -> u64,
 ) -> Result<Facts, Refusal> {
-    let keep_alive = head.keep_alive();
     let expects_continue = head.expects_continue() && !manager.proxy_100_continue;
     let upgrade = asks_for_upgrade(head);
 
@@ -171,7 +168,6 @@ fn checked(
         dropped_for_underscores,
         internal: client.internal,
         expects_continue,
-        keep_alive,
         upgrade,
     })
 }

@@ -6,13 +6,14 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::connection::Client;
-use super::interest::{HeadLimit, Input, Interest};
+use super::{Connection, Waited, Want, head_limit};
+use crate::downstream::connection::Input;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::heads::Heads;
 use crate::http1;
 use crate::limits;
 use crate::request::manager::IdleExpiry;
+use crate::request::reply::HeadLimit;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::drain::Draining;
 use crate::shard::socket::Received;
@@ -34,14 +35,14 @@ enum Head {
     Incomplete,
 }
 
-impl Client {
+impl Connection {
     /// Waits for a request head. Holds no buffer until the first bytes are received.
     pub(super) async fn next_request(&mut self) -> Next {
-        if self.early.is_empty() {
-            if self.early.capacity() > 0 {
-                self.shard.buffers.give(std::mem::take(&mut self.early));
+        if self.wire.early.is_empty() {
+            if self.wire.early.capacity() > 0 {
+                self.client.given.shard.buffers.give(std::mem::take(&mut self.wire.early));
             }
-            if self.input == Input::HalfClosed {
+            if self.client.input() == Input::HalfClosed {
                 return self.closed_by_client();
             }
         }
@@ -58,7 +59,7 @@ impl Client {
         match outcome {
             Ok(()) => Next::Request(heads),
             Err(next) => {
-                self.service.heads.give(heads);
+                self.client.given.service.heads.give(heads);
                 next
             }
         }
@@ -66,24 +67,24 @@ impl Client {
 
     /// Waits for the first bytes of a head. Wake-ups may be spurious.
     async fn first_bytes(&mut self) -> Result<Box<Heads>, Next> {
-        if !self.early.is_empty() {
+        if !self.wire.early.is_empty() {
             // A client that pipelines requests must not starve the others.
-            poll_fn(|cx| self.shard.poll_proceed(cx)).await;
-            let mut heads = self.service.heads.take();
-            heads.request.received().append(&mut self.early);
+            poll_fn(|cx| self.client.given.shard.poll_proceed(cx)).await;
+            let mut heads = self.client.given.service.heads.take();
+            heads.request.received().append(&mut self.wire.early);
             return Ok(heads);
         }
         loop {
             if let Some(closed) = self.idle().await {
                 return Err(closed);
             }
-            let mut heads = self.service.heads.take();
-            let received = self.socket.receive(heads.request.received());
+            let mut heads = self.client.given.service.heads.take();
+            let received = self.wire.transport.receive(heads.request.received());
             if let Ok(Received::Bytes(n)) = received {
-                self.count_received(n);
+                self.client.given.count_received(n);
                 return Ok(heads);
             }
-            self.service.heads.give(heads);
+            self.client.given.service.heads.give(heads);
             if let Ok(Received::End) | Err(_) = received {
                 return Err(self.closed_by_client());
             }
@@ -93,39 +94,42 @@ impl Client {
     /// Waits for the first byte of the next request. To keep idle connections small, deadlines are
     /// computed again rather than stored across the wait.
     async fn idle(&self) -> Option<Next> {
-        let began = self.shard.clock.now();
+        let began = self.client.given.shard.clock.now();
         let mut close_at = None;
         loop {
-            if self.shard.draining() == Draining::Process && close_at.is_none() {
+            if self.client.given.shard.draining() == Draining::Process && close_at.is_none() {
                 // A request that is in flight already is still answered.
-                close_at = Some(self.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
+                close_at = Some(self.client.given.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
             }
             let deadlines = [self.idle_at(began), close_at, self.idle_expires_at()];
-            self.alarm.set(deadlines.into_iter().flatten().min(), self.shard.clock.now());
-            let draining = self.shard.draining();
+            self.client
+                .given
+                .alarm
+                .set(deadlines.into_iter().flatten().min(), self.client.given.shard.clock.now());
+            let draining = self.client.given.shard.draining();
             let readable = poll_fn(move |cx| {
-                if self.socket.poll_readable(cx).is_ready() {
-                    return self.shard.poll_proceed(cx).map(|()| true);
+                if self.wire.transport.poll_readable(cx).is_ready() {
+                    return self.client.given.shard.poll_proceed(cx).map(|()| true);
                 }
-                let expired = self.alarm.poll_expired(cx).is_ready();
-                let changed = self.shard.draining() != draining;
+                let expired = self.client.given.alarm.poll_expired(cx).is_ready();
+                let changed = self.client.given.shard.draining() != draining;
                 if expired || changed { Poll::Ready(false) } else { Poll::Pending }
             });
             if readable.await {
                 return None;
             }
-            let now = self.shard.clock.now();
+            let now = self.client.given.shard.clock.now();
             let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
             if passed(self.idle_at(began)) {
-                self.stats().downstream_cx_idle_timeout.inc();
+                self.client.given.stats().downstream_cx_idle_timeout.inc();
                 return Some(Next::Closed);
             }
             if passed(self.idle_expires_at()) {
-                self.stats().downstream_cx_max_duration_reached.inc();
+                self.client.given.stats().downstream_cx_max_duration_reached.inc();
                 return Some(Next::Closed);
             }
             if passed(close_at) {
-                self.stats().downstream_cx_drain_close.inc();
+                self.client.given.stats().downstream_cx_drain_close.inc();
                 return Some(Next::Closed);
             }
         }
@@ -133,39 +137,39 @@ impl Client {
 
     /// When `idle_timeout` ends a connection that has been idle since `began`.
     fn idle_at(&self, began: Millis) -> Option<Millis> {
-        let timeouts = &self.service.manager.timeouts;
+        let timeouts = &self.client.given.service.manager.timeouts;
         timeouts.idle.map(|idle| began.saturating_add(millis(idle + timeouts.drain)))
     }
 
     /// When `max_connection_duration` ends the connection while it is idle.
     fn idle_expires_at(&self) -> Option<Millis> {
-        match self.service.manager.timeouts.idle_expiry {
-            IdleExpiry::AfterNextResponse if self.requests > 0 => None,
+        match self.client.given.service.manager.timeouts.idle_expiry {
+            IdleExpiry::AfterNextResponse if self.client.requests() > 0 => None,
             IdleExpiry::AfterNextResponse | IdleExpiry::Close => self.expires_at(),
         }
     }
 
     /// Parses the first bytes of a head.
     fn begin_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
-        self.head_began = self.shard.clock.now();
+        self.wire.head_began = self.client.given.shard.clock.now();
         self.parse_head(heads)
     }
 
     /// Parses what was received of a head; moves what follows it to `early`.
     fn parse_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
         let Heads { request: head, request_as_received: as_received, .. } = heads;
-        let manager = &self.service.manager;
+        let manager = &self.client.given.service.manager;
         if matches!(manager.header_key_format, HeaderKeyFormat::PreserveCase(_)) {
             as_received.keep(head.received());
         }
         let Some(head_bytes) = head.parse(&manager.limits)? else { return Ok(Head::Incomplete) };
         as_received.end(head_bytes);
-        self.shard.budget().charge_request(head_bytes);
+        self.client.given.shard.budget().charge_request(head_bytes);
         if head.received().len() > head_bytes {
-            if self.early.capacity() == 0 {
-                self.early = self.shard.buffers.take();
+            if self.wire.early.capacity() == 0 {
+                self.wire.early = self.client.given.shard.buffers.take();
             }
-            head.split_off(head_bytes, &mut self.early);
+            head.split_off(head_bytes, &mut self.wire.early);
         }
         Ok(Head::Complete)
     }
@@ -173,12 +177,14 @@ impl Client {
     /// Receives the rest of a head. The alarm is set once: a client that sends a byte at a time does
     /// not postpone it.
     async fn receive_rest(&mut self, heads: &mut Heads) -> Result<(), Next> {
-        self.set_head_alarm();
+        self.wire.set_head_alarm(&self.client.given);
         loop {
             self.receive_some(heads.request.received()).await?;
             match self.parse_head(heads) {
                 Ok(Head::Complete) => return Ok(()),
-                Ok(Head::Incomplete) => poll_fn(|cx| self.shard.poll_proceed(cx)).await,
+                Ok(Head::Incomplete) => {
+                    poll_fn(|cx| self.client.given.shard.poll_proceed(cx)).await
+                }
                 Err(error) => return Err(Next::Refused(error)),
             }
         }
@@ -188,13 +194,13 @@ impl Client {
     async fn receive_some(&mut self, buffer: &mut Vec<u8>) -> Result<(), Next> {
         if buffer.len() == buffer.capacity() {
             // The parser rejects a head beyond its limit, so this grows at most a few times.
-            let bytes_max = self.service.manager.limits.bytes_max;
+            let bytes_max = self.client.given.service.manager.limits.bytes_max;
             buffer.reserve(limits::BLOCK_BYTES.min(bytes_max.max(1)));
         }
         loop {
-            match self.socket.receive(buffer) {
+            match self.wire.transport.receive(buffer) {
                 Ok(Received::Bytes(n)) => {
-                    self.count_received(n);
+                    self.client.given.count_received(n);
                     return Ok(());
                 }
                 Ok(Received::End) | Err(_) => {
@@ -203,41 +209,24 @@ impl Client {
                 }
                 Ok(Received::Nothing) => {}
             }
-            let want = Interest { client_in: true, ..Interest::default() };
-            if self.wait(None, want).await.timed_out {
-                let limit = self.head_limit().map_or(HeadLimit::Head, |(_, limit)| limit);
+            if self.wait(Want::In).await == Waited::TimedOut {
+                let limit =
+                    head_limit(&self.client.given).map_or(HeadLimit::Head, |(_, limit)| limit);
                 match limit {
-                    HeadLimit::Head => self.stats().downstream_rq_header_timeout.inc(),
-                    HeadLimit::Request => self.stats().downstream_rq_timeout.inc(),
-                    HeadLimit::Idle => self.stats().downstream_rq_idle_timeout.inc(),
-                    HeadLimit::Duration => self.stats().downstream_rq_max_duration_reached.inc(),
+                    HeadLimit::Head => self.client.given.stats().downstream_rq_header_timeout.inc(),
+                    HeadLimit::Request => self.client.given.stats().downstream_rq_timeout.inc(),
+                    HeadLimit::Idle => self.client.given.stats().downstream_rq_idle_timeout.inc(),
+                    HeadLimit::Duration => {
+                        self.client.given.stats().downstream_rq_max_duration_reached.inc()
+                    }
                 }
                 return Err(Next::TimedOut(limit));
             }
         }
     }
 
-    /// Sets the alarm to the deadline of the head.
-    pub(crate) fn set_head_alarm(&self) {
-        let at = self.head_limit().map(|(most, _)| self.head_began.saturating_add(most));
-        self.alarm.set(at, self.shard.clock.now());
-    }
-
-    /// How long a head may take, and which timeout limits it.
-    fn head_limit(&self) -> Option<(Millis, HeadLimit)> {
-        let timeouts = &self.service.manager.timeouts;
-        let limits = [
-            (timeouts.request_headers, HeadLimit::Head),
-            (timeouts.request, HeadLimit::Request),
-            (timeouts.stream_idle, HeadLimit::Idle),
-            (timeouts.max_stream_duration, HeadLimit::Duration),
-        ];
-        let limits = limits.into_iter().filter_map(|(most, limit)| Some((millis(most?), limit)));
-        limits.min_by_key(|(most, _)| *most)
-    }
-
     fn closed_by_client(&mut self) -> Next {
-        self.gone();
+        self.client.gone();
         Next::Closed
     }
 }

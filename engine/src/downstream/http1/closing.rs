@@ -7,8 +7,8 @@
 //!
 //! Invariant: the time of this wait and the number of discarded bytes are bounded.
 
-use super::connection::Client;
-use super::interest::{After, Input, Interest};
+use super::{After, Connection, Waited, Want};
+use crate::downstream::connection::Input;
 use crate::limits;
 use crate::shard::clock::millis;
 use crate::shard::socket::{Peeked, Received};
@@ -22,7 +22,7 @@ enum Sending {
     Ended,
 }
 
-impl Client {
+impl Connection {
     /// Ends the connection after its last exchange; the descriptor is closed when `self` is dropped.
     pub(super) async fn close(&mut self, after: After) {
         self.flush().await;
@@ -30,62 +30,62 @@ impl Client {
             After::Close if self.may_be_sending() => self.linger().await,
             After::Linger => self.linger().await,
             After::Next | After::Close => {}
-            After::Reset => self.socket.reset_on_close(),
+            After::Reset => self.wire.transport.reset_on_close(),
         }
     }
 
     /// Whether a close now could be a reset: the client has sent bytes that will not be read, or is
     /// about to, because it does not know yet that the connection is draining.
     fn may_be_sending(&self) -> bool {
-        let knows = !self.is_draining();
-        self.input == Input::Open && !(knows && self.socket.peek() == Peeked::Silent)
+        let knows = !self.client.given.is_draining();
+        self.client.input() == Input::Open
+            && !(knows && self.wire.transport.peek() == Peeked::Silent)
     }
 
     /// Waits until the kernel has accepted the whole response, at most `delayed_close_timeout`.
     pub(super) async fn flush(&mut self) {
-        if !self.socket.has_unsent() {
+        if !self.wire.transport.has_unsent() {
             return;
         }
-        let now = self.shard.clock.now();
-        let most = self.service.manager.timeouts.delayed_close.map(millis);
-        self.alarm.set(most.map(|most| now.saturating_add(most)), now);
-        let want = Interest { client_out: true, ..Interest::default() };
-        let _ready = self.wait(None, want).await;
+        let now = self.client.given.shard.clock.now();
+        let most = self.client.given.service.manager.timeouts.delayed_close.map(millis);
+        self.client.given.alarm.set(most.map(|most| now.saturating_add(most)), now);
+        let _waited = self.wait(Want::Out).await;
     }
 
     /// Closes the sending side and waits for the client to close, at most `delayed_close_timeout`.
     /// After a bounded number of bytes nothing more is read: the receive window closes, and the wait
     /// costs nothing.
     async fn linger(&mut self) {
-        let now = self.shard.clock.now();
-        let Some(most) = self.service.manager.timeouts.delayed_close else { return };
-        self.socket.shutdown_write();
+        let now = self.client.given.shard.clock.now();
+        let Some(most) = self.client.given.service.manager.timeouts.delayed_close else { return };
+        self.wire.transport.shutdown_write();
         let until = now.saturating_add(millis(most));
-        self.alarm.set(Some(until), now);
+        self.client.given.alarm.set(Some(until), now);
         let mut left = limits::LINGER_BYTES_MAX;
         loop {
             if left > 0 && self.discard(&mut left) == Sending::Ended {
-                return self.gone();
+                return self.client.gone();
             }
             // After every receive: yields to other connections.
-            let want = Interest { client_in: left > 0, ..Interest::default() };
-            if self.wait(None, want).await.client_gone {
-                return self.gone();
+            let want = if left > 0 { Want::In } else { Want::Nothing };
+            if self.wait(want).await == Waited::Gone {
+                return self.client.gone();
             }
-            if self.shard.clock.now() >= until {
-                return self.stats().downstream_cx_delayed_close_timeout.inc();
+            if self.client.given.shard.clock.now() >= until {
+                return self.client.given.stats().downstream_cx_delayed_close_timeout.inc();
             }
         }
     }
 
     /// Receives once, and subtracts the bytes received from `left`.
     fn discard(&self, left: &mut usize) -> Sending {
-        let mut scratch = self.shard.buffers.take();
-        let received = self.socket.receive(&mut scratch);
-        self.shard.buffers.give(scratch);
+        let mut scratch = self.client.given.shard.buffers.take();
+        let received = self.wire.transport.receive(&mut scratch);
+        self.client.given.shard.buffers.give(scratch);
         match received {
             Ok(Received::Bytes(n)) => {
-                self.count_received(n);
+                self.client.given.count_received(n);
                 *left = left.saturating_sub(n);
                 Sending::Open
             }

@@ -1,0 +1,254 @@
+//! The client's side of one request over HTTP/1.
+//!
+//! It decides whether its connection stays: nothing else does.
+
+use std::task::{Context, Poll};
+
+use super::{After, Connection, Wire, expires_at};
+use crate::downstream::connection::{Client, Input};
+use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
+use crate::http::heads::Heads;
+use crate::http::{BodyLength, FieldName, Version};
+use crate::http1::{self, encode, framing};
+use crate::request;
+use crate::request::body::Framing;
+use crate::request::end::{ClientEnd, Closing, Ended, Gone, Known, ResponseBody};
+use crate::request::reply::HeadLimit;
+use crate::transport::Transport;
+
+/// The client's side of one request.
+#[derive(Debug)]
+pub(super) struct End<'c> {
+    client: &'c Client,
+    wire: &'c mut Wire,
+    persistence: Persistence,
+    end_of_body: EndOfBody,
+}
+
+/// Whether the connection is kept after the response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Persistence {
+    KeepAlive,
+    Close,
+    /// Closed, after the client had time to read the response.
+    Linger,
+}
+
+/// How the client can tell that the response is complete.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum EndOfBody {
+    /// By its framing.
+    Framed,
+    /// By the close of the connection: an orderly close would make a part look complete.
+    Close,
+}
+
+impl<'c> End<'c> {
+    /// Serves the request whose head is in `heads`.
+    pub(super) async fn serve(
+        client: &'c Client,
+        wire: &'c mut Wire,
+        heads: &mut Heads,
+        body: BodyLength,
+    ) -> After {
+        let head_began = wire.head_began;
+        let persistence =
+            if heads.request.keep_alive() { Persistence::KeepAlive } else { Persistence::Close };
+        let end = Self { client, wire, persistence, end_of_body: EndOfBody::Framed };
+        let (end, ended) = request::serve(end, &client.given, heads, head_began, body).await;
+        end.after(ended)
+    }
+
+    /// Rejects a request whose head is invalid.
+    pub(super) async fn refuse(connection: &'c mut Connection, error: http1::Error) -> After {
+        let Connection { client, wire } = connection;
+        wire.set_head_alarm(&client.given);
+        let mut end = Self::of_last_request(client, wire);
+        let ended = request::refuse(&mut end, &client.given, error).await;
+        end.after(ended)
+    }
+
+    /// Answers a client that did not send the head in time.
+    pub(super) async fn time_out_head(connection: &'c mut Connection, limit: HeadLimit) -> After {
+        let Connection { client, wire } = connection;
+        let mut end = Self::of_last_request(client, wire);
+        let ended = request::time_out_head(&mut end, &client.given, limit).await;
+        end.after(ended)
+    }
+
+    const fn of_last_request(client: &'c Client, wire: &'c mut Wire) -> Self {
+        let persistence = Persistence::Linger;
+        Self { client, wire, persistence, end_of_body: EndOfBody::Framed }
+    }
+
+    /// What happens to the connection.
+    const fn after(&self, ended: Ended) -> After {
+        match (ended, self.persistence, self.end_of_body) {
+            (Ended::Whole, Persistence::KeepAlive, _) => After::Next,
+            (Ended::Whole, Persistence::Close, _) => After::Close,
+            (Ended::Whole, Persistence::Linger, _) | (Ended::Early, ..) => After::Linger,
+            (Ended::Cut, _, EndOfBody::Close) => After::Reset,
+            (Ended::Cut, _, EndOfBody::Framed) | (Ended::Over, ..) => After::Close,
+        }
+    }
+
+    /// The `connection` field of the response; makes the final decision whether the connection is kept.
+    fn connection_field(&mut self, version: Version) -> Option<&'static [u8]> {
+        let stats = self.client.given.stats();
+        if self.persistence == Persistence::KeepAlive && self.client.given.is_draining() {
+            stats.downstream_cx_drain_close.inc();
+            self.persistence = Persistence::Close;
+        }
+        if self.persistence == Persistence::KeepAlive && self.has_reached_limit() {
+            self.persistence = Persistence::Close;
+        }
+        match (self.persistence, version) {
+            (Persistence::Close | Persistence::Linger, _) => Some(b"close"),
+            (Persistence::KeepAlive, Version::Http10) => Some(b"keep-alive"),
+            (Persistence::KeepAlive, Version::Http11) => None,
+        }
+    }
+
+    /// Whether the connection has reached `max_requests_per_connection` or `max_connection_duration`.
+    fn has_reached_limit(&self) -> bool {
+        let given = &self.client.given;
+        let most = given.service.manager.max_requests_per_connection;
+        if most.is_some_and(|most| self.client.requests() >= most) {
+            given.stats().downstream_cx_max_requests_reached.inc();
+            return true;
+        }
+        let expired = expires_at(given).is_some_and(|at| at <= given.shard.clock.now());
+        if expired {
+            given.stats().downstream_cx_max_duration_reached.inc();
+        }
+        expired
+    }
+}
+
+impl ClientEnd for End<'_> {
+    #[inline]
+    fn poll_in(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wire.transport.poll_readable(cx)
+    }
+
+    #[inline]
+    fn poll_out(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wire.transport.poll_writable(cx)
+    }
+
+    #[inline]
+    fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wire.transport.poll_broken(cx)
+    }
+
+    #[inline]
+    fn listens_ahead(&self) -> bool {
+        self.wire.listens_ahead(self.client)
+    }
+
+    fn receive_ahead(&mut self) -> Result<(), Gone> {
+        self.wire.receive_ahead(self.client)
+    }
+
+    #[inline]
+    fn has_hung_up(&self) -> bool {
+        self.wire.transport.has_hung_up()
+    }
+
+    #[inline]
+    fn has_half_closed(&self) -> bool {
+        self.client.input() == Input::HalfClosed
+    }
+
+    fn half_close(&mut self) {
+        self.client.half_close();
+    }
+
+    fn gone(&mut self) {
+        self.client.gone();
+    }
+
+    fn close_after(&mut self, closing: Closing) {
+        self.persistence = match (closing, self.persistence) {
+            (Closing::AfterResponse, Persistence::KeepAlive | Persistence::Close) => {
+                Persistence::Close
+            }
+            (Closing::Lingering, _) | (_, Persistence::Linger) => Persistence::Linger,
+        };
+    }
+
+    #[inline]
+    fn stays(&self) -> bool {
+        self.persistence == Persistence::KeepAlive
+    }
+
+    #[inline]
+    fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing {
+        let Heads { request, response, .. } = heads;
+        // RFC 9112 §2.3: the version in a message is the sender's own; an HTTP/1.0 client gets its own
+        // back.
+        response.version = request.version;
+        let by_close = matches!(
+            known.body,
+            ResponseBody::Relayed(BodyLength::Chunked | BodyLength::UntilClose)
+        );
+        if by_close && request.version == Version::Http10 && self.stays() {
+            self.persistence = Persistence::Close;
+        }
+        let connection = self.connection_field(request.version);
+        // With an upgrade the `connection` field names it, and is not available for anything else.
+        if let Some(connection) = connection
+            && !known.tunnel
+            && response.upgrade().is_none()
+        {
+            response.fields.set(FieldName::Connection, connection);
+        }
+        let framing = match known.body {
+            ResponseBody::Local => {
+                framing::announce_local_response(request.method, request.version, response);
+                Framing::Identity
+            }
+            ResponseBody::Relayed(length) => {
+                let length =
+                    framing::announce_response(request.method, request.version, response, length);
+                match length {
+                    BodyLength::Chunked => Framing::Chunked,
+                    BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => {
+                        Framing::Identity
+                    }
+                }
+            }
+        };
+        if framing == Framing::Identity && !response.fields.has(FieldName::ContentLength) {
+            self.end_of_body = EndOfBody::Close;
+        }
+        framing
+    }
+
+    #[inline]
+    fn encode_head(&self, heads: &Heads, upstream: HeaderKeyFormat, out: &mut Vec<u8>) {
+        encode::response(&heads.response, out);
+        match upstream {
+            HeaderKeyFormat::PreserveCase(preserved) => {
+                header_key_format::write(out, upstream, Some(&heads.response_as_received));
+                if preserved.reason_phrase == ReasonPhrase::Forwarded {
+                    header_key_format::write_reason(out, heads.response.reason());
+                }
+            }
+            HeaderKeyFormat::LowerCase | HeaderKeyFormat::ProperCaseWords => {
+                let format = self.client.given.service.manager.header_key_format;
+                header_key_format::write(out, format, None);
+            }
+        }
+    }
+
+    #[inline]
+    fn transport(&self) -> &Transport {
+        &self.wire.transport
+    }
+
+    #[inline]
+    fn early(&mut self) -> &mut Vec<u8> {
+        &mut self.wire.early
+    }
+}

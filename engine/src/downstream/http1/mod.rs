@@ -1,0 +1,236 @@
+//! HTTP/1 with a client: requests one after the other, on one connection. Read `serve` first.
+//!
+//! The codec itself is `crate::http1`; what becomes of a request is decided in `crate::request`.
+//!
+//! Invariant: bytes received after the current message are in `early`, and nowhere else.
+
+mod closing;
+mod end;
+mod next_request;
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use self::end::End;
+use self::next_request::Next;
+use super::connection::{Client, Input};
+use crate::http1::framing;
+use crate::limits;
+use crate::request::end::Gone;
+use crate::request::given::Given;
+use crate::request::reply::HeadLimit;
+use crate::shard::clock::{Millis, millis};
+use crate::shard::socket::Received;
+use crate::transport::Transport;
+
+/// Serves one client until either side closes the connection.
+#[expect(clippy::manual_async_fn, reason = "an async function would store its argument twice")]
+pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
+    async move {
+        let after = loop {
+            // This future is what an idle connection costs in memory. So the wait for a request is
+            // small, and an exchange runs in a pooled block.
+            // Nothing is borrowed here across a wait: that would be kept in the future too.
+            let after = match connection.next_request().await {
+                Next::Request(mut heads) => {
+                    connection.client.count_request();
+                    connection.begin_exchange();
+                    let after = match framing::request(&heads.request) {
+                        Ok(body) => {
+                            let Connection { client, wire } = &mut connection;
+                            let futures = &client.given.shard.futures;
+                            futures.place(|| End::serve(client, wire, &mut heads, body)).await
+                        }
+                        Err(error) => Box::pin(End::refuse(&mut connection, error)).await,
+                    };
+                    connection.client.given.service.heads.give(heads);
+                    after
+                }
+                Next::Refused(error) => {
+                    connection.begin_exchange();
+                    Box::pin(End::refuse(&mut connection, error)).await
+                }
+                Next::TimedOut(limit) => {
+                    connection.begin_exchange();
+                    Box::pin(End::time_out_head(&mut connection, limit)).await
+                }
+                // The last response may still be on its way: a client that has half-closed reads it.
+                Next::Closed => return connection.flush().await,
+            };
+            connection.client.end_exchange();
+            if after != After::Next {
+                break after;
+            }
+        };
+        connection.close(after).await;
+    }
+}
+
+/// An HTTP/1 connection with a client.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    wire: Wire,
+}
+
+/// What HTTP/1 knows of the connection.
+#[derive(Debug)]
+struct Wire {
+    transport: Transport,
+    /// Received after the current message.
+    early: Vec<u8>,
+    /// When the first byte of the current request was received.
+    head_began: Millis,
+}
+
+/// What a connection waits for between two exchanges.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Want {
+    /// Bytes of the client.
+    In,
+    /// Room for bytes to the client.
+    Out,
+    /// Nothing but that the client disconnects.
+    Nothing,
+}
+
+/// How such a wait ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waited {
+    Ready,
+    /// The client has disconnected.
+    Gone,
+    /// The alarm has expired.
+    TimedOut,
+}
+
+/// What happens to the connection after an exchange.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum After {
+    /// Keep-alive: wait for the next request.
+    Next,
+    /// Close.
+    Close,
+    /// Lingering close: the client may still be sending, and gets time to read the response.
+    Linger,
+    /// Reset: the response is incomplete, and the client must be able to tell.
+    Reset,
+}
+
+impl Connection {
+    /// A connection with `client`, which is counted in the stats.
+    #[must_use]
+    pub fn new(client: Client, transport: Transport) -> Self {
+        client.given.stats().downstream_cx_http1_total.inc();
+        client.given.stats().downstream_cx_http1_active.inc();
+        let wire = Wire { transport, early: Vec::new(), head_began: client.given.opened };
+        Self { client, wire }
+    }
+
+    /// Counts that a request has begun.
+    fn begin_exchange(&mut self) {
+        self.client.begin_exchange();
+        self.client.given.stats().downstream_rq_http1_total.inc();
+    }
+
+    /// When `max_connection_duration` ends the connection.
+    fn expires_at(&self) -> Option<Millis> {
+        expires_at(&self.client.given)
+    }
+
+    /// Waits until `want` has come true or the alarm, which the caller has set, expires.
+    fn wait(&self, want: Want) -> impl Future<Output = Waited> {
+        poll_fn(move |cx| {
+            let (transport, given) = (&self.wire.transport, &self.client.given);
+            let (ready, waited) = match want {
+                Want::In => (transport.poll_readable(cx), Waited::Ready),
+                Want::Out => (transport.poll_writable(cx), Waited::Ready),
+                Want::Nothing => (transport.poll_broken(cx), Waited::Gone),
+            };
+            let expired = given.alarm.poll_expired(cx);
+            let waited = match (expired, ready) {
+                (Poll::Ready(()), _) => Waited::TimedOut,
+                (Poll::Pending, Poll::Ready(())) => waited,
+                (Poll::Pending, Poll::Pending) => return Poll::Pending,
+            };
+            given.shard.poll_proceed(cx).map(|()| waited)
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.client.given.stats().downstream_cx_http1_active.dec();
+        if self.wire.early.capacity() > 0 {
+            self.client.given.shard.buffers.give(std::mem::take(&mut self.wire.early));
+        }
+    }
+}
+
+impl Wire {
+    /// Sets the alarm to the deadline of the head.
+    fn set_head_alarm(&self, given: &Given) {
+        let at = head_limit(given).map(|(most, _)| self.head_began.saturating_add(most));
+        given.alarm.set(at, given.shard.clock.now());
+    }
+
+    /// Whether [`Self::receive_ahead`] can receive anything.
+    fn listens_ahead(&self, client: &Client) -> bool {
+        client.input() == Input::Open && self.early.len() < limits::PIPELINED_BYTES_MAX
+    }
+
+    /// Receives what the client sends before its response is complete (pipelined requests), which also
+    /// detects that it disconnects.
+    fn receive_ahead(&mut self, client: &Client) -> Result<(), Gone> {
+        if self.early.capacity() == 0 {
+            self.early = client.given.shard.buffers.take();
+        }
+        // Without spare capacity nothing would be received, and the wait would be over at once, forever.
+        if self.early.len() == self.early.capacity() {
+            self.early.reserve(limits::PIPELINED_BYTES_MAX.saturating_sub(self.early.len()));
+        }
+        match self.transport.receive(&mut self.early) {
+            Ok(Received::Bytes(n)) => client.given.count_received(n),
+            Ok(Received::End) => client.half_close(),
+            Ok(Received::Nothing) => {}
+            Err(_) => {
+                client.gone();
+                return Err(Gone);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When `max_connection_duration` ends a connection.
+fn expires_at(given: &Given) -> Option<Millis> {
+    let most = given.service.manager.timeouts.max_connection_duration?;
+    Some(given.opened.saturating_add(millis(most)))
+}
+
+/// How long a head may take, and which timeout limits it.
+fn head_limit(given: &Given) -> Option<(Millis, HeadLimit)> {
+    let timeouts = &given.service.manager.timeouts;
+    let limits = [
+        (timeouts.request_headers, HeadLimit::Head),
+        (timeouts.request, HeadLimit::Request),
+        (timeouts.stream_idle, HeadLimit::Idle),
+        (timeouts.max_stream_duration, HeadLimit::Duration),
+    ];
+    let limits = limits.into_iter().filter_map(|(most, limit)| Some((millis(most?), limit)));
+    limits.min_by_key(|(most, _)| *most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection costs its task and its entries in the tables of its shard.
+    #[test]
+    fn a_connection_is_a_small_task() {
+        const fn size_of_task<T>(_serve: fn(Connection) -> T) -> usize {
+            size_of::<T>()
+        }
+        assert!(size_of_task(serve) <= 352, "{} bytes", size_of_task(serve));
+    }
+}

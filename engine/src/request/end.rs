@@ -1,0 +1,103 @@
+//! The two ends of an exchange, as the exchange sees them: the client's side of one request is behind
+//! [`ClientEnd`]; the origin's is a leased [`Connection`](crate::upstream::connection::Connection).
+//!
+//! An exchange knows neither sockets nor codecs. Whatever it waits for is polled, and dropping a wait
+//! loses nothing.
+//!
+//! The laws of every `poll_…`: it is ready until a call has found nothing to do; a spurious ready is
+//! allowed, a missed one never; pending means that whatever changes wakes this waker.
+
+use std::task::{Context, Poll};
+
+use super::body::Framing;
+use crate::http::BodyLength;
+use crate::http::header_key_format::HeaderKeyFormat;
+use crate::http::heads::Heads;
+use crate::transport::Transport;
+
+/// The client has disconnected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Gone;
+
+/// What the exchange knows when it finishes the head of a response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Known {
+    /// Where the body of the response comes from.
+    pub body: ResponseBody,
+    /// Whether the response makes the connection a tunnel.
+    pub tunnel: bool,
+}
+
+/// The body of a response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResponseBody {
+    /// A host's, of this length.
+    Relayed(BodyLength),
+    /// A local reply's. Its length is in the head, if it has one.
+    Local,
+}
+
+/// Whether the client's side can carry another request after this one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Closing {
+    /// No: what follows on it may not be HTTP, or nobody would understand it.
+    AfterResponse,
+    /// No, and the client may still be sending: it gets time to read the response.
+    Lingering,
+}
+
+/// How an exchange has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// The response was sent completely.
+    Whole,
+    /// The response was sent completely, but the client may still be sending what nobody wants.
+    Early,
+    /// The response is incomplete, and the client must be able to tell.
+    Cut,
+    /// The client has disconnected, or both directions of a tunnel have ended.
+    Over,
+}
+
+/// The client's side of one request.
+pub trait ClientEnd {
+    /// Ready when there may be bytes of the client to take.
+    fn poll_in(&self, cx: &Context<'_>) -> Poll<()>;
+    /// Ready when the client may take bytes, or never will again.
+    fn poll_out(&self, cx: &Context<'_>) -> Poll<()>;
+    /// Ready when the client has disconnected; asked only during a wait for neither direction.
+    fn poll_gone(&self, cx: &Context<'_>) -> Poll<()>;
+
+    /// Whether [`Self::receive_ahead`] can receive anything.
+    fn listens_ahead(&self) -> bool;
+    /// Receives what the client sends before its response is complete, which also detects that it
+    /// disconnects.
+    ///
+    /// # Errors
+    /// When the client has disconnected.
+    fn receive_ahead(&mut self) -> Result<(), Gone>;
+    /// Whether the client has announced that it sends no more, or is gone, and nobody has looked yet.
+    fn has_hung_up(&self) -> bool;
+    /// Whether the client has closed its sending side.
+    fn has_half_closed(&self) -> bool;
+    /// Notes that it has.
+    fn half_close(&mut self);
+    /// Notes that the client has disconnected.
+    fn gone(&mut self);
+
+    /// Makes this the last request of the connection.
+    fn close_after(&mut self, closing: Closing);
+    /// Whether the client's side carries another request after this one, as far as is known.
+    fn stays(&self) -> bool;
+    /// Adds what the codec says about connection and body to a head that is complete otherwise; returns
+    /// how the body is framed. The decision whether the connection stays is final then.
+    fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing;
+    /// Encodes the head of the response. As in Envoy, header names are written as the client's codec is
+    /// configured, unless the upstream codec has preserved them.
+    fn encode_head(&self, heads: &Heads, upstream: HeaderKeyFormat, out: &mut Vec<u8>);
+
+    /// What carries the bytes.
+    fn transport(&self) -> &Transport;
+    /// What was received after the head and is not taken yet.
+    fn early(&mut self) -> &mut Vec<u8>;
+}

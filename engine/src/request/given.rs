@@ -1,0 +1,53 @@
+//! What a connection is given when it begins, and what its exchanges read of it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::service::LocalService;
+use crate::shard::Shard;
+use crate::shard::clock::Millis;
+use crate::shard::timers::Alarm;
+use crate::stats::HttpStats;
+
+/// The facts of one client connection.
+#[derive(Debug)]
+pub struct Given {
+    /// The shard that serves it.
+    pub shard: &'static Shard,
+    /// What its requests are served with.
+    pub service: Rc<LocalService>,
+    /// Its id, unique in this process.
+    pub id: u64,
+    /// The remote address.
+    pub peer: SocketAddr,
+    /// The local address.
+    pub local: SocketAddr,
+    /// When this shard began to serve it.
+    pub opened: Millis,
+    /// The deadline of its task.
+    pub alarm: Alarm,
+}
+
+impl Given {
+    /// This shard's stats of the connection manager.
+    #[must_use]
+    pub fn stats(&self) -> &HttpStats {
+        self.service.http.shard(self.shard.id)
+    }
+
+    /// Whether the connection is draining: responses carry `connection: close`.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shard.draining().includes(self.service.direction)
+    }
+
+    /// Counts bytes received from the client.
+    pub fn count_received(&self, bytes: usize) {
+        self.stats().downstream_cx_rx_bytes_total.add(bytes as u64);
+    }
+
+    /// Counts bytes sent to the client.
+    pub fn count_sent(&self, bytes: usize) {
+        self.stats().downstream_cx_tx_bytes_total.add(bytes as u64);
+    }
+}

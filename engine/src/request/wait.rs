@@ -1,0 +1,99 @@
+//! What an exchange waits for, and how the wait ends.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::end::ClientEnd;
+use super::given::Given;
+use crate::transport::Transport;
+
+/// What an exchange waits for.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
+pub struct Interest {
+    /// The client has sent something.
+    pub client_in: bool,
+    /// The client takes more.
+    pub client_out: bool,
+    /// The origin has sent something.
+    pub origin_in: bool,
+    /// The origin takes more.
+    pub origin_out: bool,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ready {
+    /// What of it has come true.
+    pub io: Interest,
+    /// The alarm has expired.
+    pub timed_out: bool,
+    /// The client has disconnected, during a wait for neither direction of it.
+    pub client_gone: bool,
+}
+
+/// Why [`send_all`] has not sent everything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unsent;
+
+/// Waits until something of `want` is ready or the alarm, which the caller has set, expires.
+pub(super) fn wait<'a, C: ClientEnd>(
+    client: &'a C,
+    given: &'a Given,
+    origin: Option<&'a Transport>,
+    want: Interest,
+) -> impl Future<Output = Ready> + use<'a, C> {
+    poll_fn(move |cx| {
+        let mut ready = Ready::default();
+        let mut any = false;
+        if want.origin_in && origin.is_some_and(|o| o.poll_readable(cx).is_ready()) {
+            (ready.io.origin_in, any) = (true, true);
+        }
+        if want.origin_out && origin.is_some_and(|o| o.poll_writable(cx).is_ready()) {
+            (ready.io.origin_out, any) = (true, true);
+        }
+        if want.client_in && client.poll_in(cx).is_ready() {
+            (ready.io.client_in, any) = (true, true);
+        }
+        if want.client_out && client.poll_out(cx).is_ready() {
+            (ready.io.client_out, any) = (true, true);
+        }
+        if !want.client_in && !want.client_out && client.poll_gone(cx).is_ready() {
+            (ready.client_gone, any) = (true, true);
+        }
+        if given.alarm.poll_expired(cx).is_ready() {
+            (ready.timed_out, any) = (true, true);
+        }
+        if any { given.shard.poll_proceed(cx).map(|()| ready) } else { Poll::Pending }
+    })
+}
+
+/// Sends all of `bytes` to the client, unless the alarm expires first.
+///
+/// # Errors
+/// When the connection is broken or the alarm expires.
+pub(super) async fn send_all<C: ClientEnd>(
+    client: &mut C,
+    given: &Given,
+    mut bytes: &[u8],
+) -> Result<(), Unsent> {
+    loop {
+        match client.transport().send(bytes) {
+            Ok(n) => {
+                given.count_sent(n);
+                bytes = bytes.get(n..).unwrap_or_default();
+            }
+            Err(_) => {
+                client.gone();
+                return Err(Unsent);
+            }
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let want = Interest { client_out: true, ..Interest::default() };
+        if wait(client, given, None, want).await.timed_out {
+            return Err(Unsent);
+        }
+    }
+}
