@@ -261,8 +261,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn peer() -> Peer {
-    Peer { remote: ([192, 0, 2, 1], 4000).into(), local: ([192, 0, 2, 9], 80).into(), tls: false }
+fn peer() -> Peer<'static> {
+    Peer { remote: ([192, 0, 2, 1], 4000).into(), local: ([192, 0, 2, 9], 80).into(), tls: None }
 }
 
 fn encoded(head: &RequestHead) -> Vec<u8> {

@@ -53,6 +53,7 @@ folders!(
     names_proper_upstream,
     options,
     own_routes,
+    plain_connections,
     pools,
     refusals,
     retries,

@@ -41,6 +41,7 @@ schema! {
         preserve_external_request_id: bool,
         always_set_request_id_in_response: bool,
         forward_client_cert_details: ForwardClientCertDetails,
+        set_current_client_cert_details: Option<SetCurrentClientCertDetails>,
         proxy_100_continue: bool,
         upgrade_configs: Vec<UpgradeConfig>,
         normalize_path: Option<bool>,
@@ -53,6 +54,17 @@ schema! {
         stream_error_on_invalid_http_message: Option<bool>,
     } harmless {
         append_local_overload: "Corvoy's overload manager does not act on requests",
+    }
+
+    struct SetCurrentClientCertDetails =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails" {
+        subject: Option<bool>,
+        cert: bool,
+        chain: bool,
+        dns: bool,
+        uri: bool,
+        issuer: bool,
+        format: ForwardClientCertFormat,
     }
 
     struct HttpFilter = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter" {
@@ -163,6 +175,11 @@ schema_enum! {
     enum ForwardClientCertDetails =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertDetails" {
         Sanitize, ForwardOnly, AppendForward, SanitizeSet, AlwaysForwardOnly,
+    }
+
+    enum ForwardClientCertFormat =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertFormat" {
+        Text, Json,
     }
 
     enum PathWithEscapedSlashesAction =

@@ -82,11 +82,17 @@ schema! {
         query_parameters: Vec<QueryParameterMatcher>,
         cookies: Vec<CookieMatcher>,
         grpc: Option<GrpcRouteMatchOptions>,
+        tls_context: Option<TlsContextMatchOptions>,
     }
 
     struct ConnectMatcher = "envoy.config.route.v3.RouteMatch.ConnectMatcher" {}
 
     struct GrpcRouteMatchOptions = "envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions" {}
+
+    struct TlsContextMatchOptions = "envoy.config.route.v3.RouteMatch.TlsContextMatchOptions" {
+        presented: Option<bool>,
+        validated: Option<bool>,
+    }
 
     struct RouteAction = "envoy.config.route.v3.RouteAction" {
         cluster: Option<String>,

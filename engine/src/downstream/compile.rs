@@ -255,7 +255,7 @@ fn filter_chain(
         [_] => {}
         _ => problems.error(&at, why),
     }
-    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)), tls: None })
+    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)) })
 }
 
 fn http(

@@ -71,6 +71,7 @@ impl Client {
             peer,
             local,
             opened: shard.clock.now(),
+            tls: None,
             alarm: shard.timers.alarm(),
         };
         let client = Self {
@@ -89,7 +90,7 @@ impl Client {
         client
     }
 
-    pub(super) fn listener_stats(&self) -> &ListenerStats {
+    fn listener_stats(&self) -> &ListenerStats {
         self.listener.stats()
     }
 

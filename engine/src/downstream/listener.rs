@@ -17,7 +17,6 @@ use super::connection::Client;
 use super::connection_balance::Assignment;
 use super::connection_limit::{Overflow, Permits};
 use super::filter_chain::LocalSpeaks;
-use super::handshake;
 use super::http1;
 use super::local::{Listeners, LocalListener};
 use crate::limits;
@@ -236,16 +235,10 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
     });
     match socket {
         Ok((socket, local)) => {
-            let chain = listener.chain();
-            let LocalSpeaks::Http(service) = &chain.speaks;
+            let LocalSpeaks::Http(service) = &listener.chain().speaks;
             let client = Client::new(shard, listener, service, peer, local, guards);
-            match &chain.tls {
-                None => {
-                    let connection = http1::Connection::new(client, Transport::Plain(socket));
-                    shard.spawn(http1::serve(connection));
-                }
-                Some(tls) => shard.spawn(handshake::serve(client, socket, Rc::clone(tls))),
-            }
+            let connection = http1::Connection::new(client, Transport::Plain(socket));
+            shard.spawn(http1::serve(connection));
         }
         Err(error) => tracing::warn!(target: "main", "connection from {peer}: {error}"),
     }

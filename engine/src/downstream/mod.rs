@@ -10,7 +10,6 @@ pub mod connection;
 pub mod connection_balance;
 pub mod connection_limit;
 pub mod filter_chain;
-mod handshake;
 pub mod http1;
 pub mod listener;
 pub mod local;

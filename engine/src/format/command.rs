@@ -3,11 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::names::{ENVOYS_OTHERS, GRPC_STATUSES};
+use jiff::Timestamp;
+
+use super::heads::{
+    GrpcStatusForm, HeaderLookup, PathSource, percent_decode, query, query_param,
+    stands_in_a_header, stands_in_a_query,
+};
+use super::names::ENVOYS_OTHERS;
 use super::time::TimeFormat;
+use super::tls::TlsCommand;
 use super::{Inputs, Token, write_display, write_ip};
 use crate::flags::Flag;
-use crate::http::{FieldName, Fields, RequestHead, TOKEN};
+use crate::http::FieldName;
 
 /// One command with its parameters.
 #[derive(Clone, Debug)]
@@ -18,6 +25,7 @@ pub(super) enum Command {
     },
     ConnectionId,
     ConnectionTerminationDetails,
+    DownstreamTransportFailureReason,
     Duration(Span),
     /// Looked up when the format is compiled: neither changes while the process runs.
     Fixed(Box<[u8]>),
@@ -33,7 +41,7 @@ pub(super) enum Command {
         decoded: bool,
     },
     Request(HeaderLookup),
-    RequestedServerName,
+    RequestedServerName(ServerNameSource),
     Response(HeaderLookup),
     ResponseCode,
     ResponseCodeDetails {
@@ -45,6 +53,7 @@ pub(super) enum Command {
     RouteName,
     StartTime(TimeFormat),
     StreamId,
+    Tls(TlsCommand),
     UpstreamCluster,
     UpstreamClusterRaw,
     UpstreamConnectionId,
@@ -84,27 +93,12 @@ pub(super) enum Span {
     Total,
 }
 
-/// A header, and another one to use if it is absent; lower case.
-#[derive(Clone, Debug)]
-pub(super) struct HeaderLookup {
-    name: Box<[u8]>,
-    alternative: Option<Box<[u8]>>,
-}
-
-/// Which path to show.
+/// Where the name of the requested server is taken from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum PathSource {
-    Original,
-    OriginalOrPath,
-    Path,
-}
-
-/// How a gRPC status is shown.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum GrpcStatusForm {
-    Camel,
-    Number,
-    Snake,
+pub(super) enum ServerNameSource {
+    HostFirst,
+    SniFirst,
+    SniOnly,
 }
 
 /// The parameters that a command accepts.
@@ -128,6 +122,9 @@ impl Command {
                 return Err(format!("{} does not allow length to be specified.", token.name));
             }
             _ => {}
+        }
+        if let Some(command) = TlsCommand::new(token.name, token.parameters)? {
+            return Ok(Self::Tls(command));
         }
         if let Some(command) = Self::with_parameters(token)? {
             return Ok(command);
@@ -212,13 +209,10 @@ impl Command {
                 return Some(());
             }
             Self::Request(header) => header.in_request(inputs.request?)?,
-            Self::RequestedServerName => stream.requested_server_name()?.as_bytes(),
+            Self::RequestedServerName(source) => source.name(inputs)?,
             Self::Response(header) => header.in_response(inputs, out)?,
             Self::ResponseCodeDetails { allow_whitespace } => {
-                let details = stream.response_code_details()?.bytes();
-                let space = |byte: u8| if byte.is_ascii_whitespace() { b'_' } else { byte };
-                out.extend(details.map(|b| if *allow_whitespace { b } else { space(b) }));
-                return Some(());
+                return write_details(stream.response_code_details()?, *allow_whitespace, out);
             }
             Self::ResponseFlags { long } => {
                 let flags = stream.response_flags();
@@ -231,16 +225,21 @@ impl Command {
             }
             Self::RouteName => stream.route_name().filter(|name| !name.is_empty())?.as_bytes(),
             Self::StartTime(format) => {
-                format.write(stream.start_time(), out);
+                let time = Timestamp::try_from(stream.start_time());
+                format.write(time.unwrap_or(Timestamp::UNIX_EPOCH), out);
                 return Some(());
             }
             Self::StreamId => inputs.request?.fields.get(FieldName::XRequestId)?,
+            Self::Tls(command) => return command.write(inputs, out),
             Self::UpstreamCluster => stream.upstream_cluster()?.as_bytes(),
             Self::UpstreamClusterRaw => stream.upstream_cluster_raw()?.as_bytes(),
             Self::UpstreamHostName { port } => return host_name(inputs, *port, out),
             Self::UpstreamTransportFailureReason => {
                 out.extend_from_slice(stream.upstream_transport_failure_reason()?.as_bytes());
                 return Some(());
+            }
+            Self::DownstreamTransportFailureReason => {
+                stream.downstream_transport_failure_reason()?.as_bytes()
             }
             Self::VirtualClusterName => stream.virtual_cluster_name()?.as_bytes(),
             Self::Bytes { .. }
@@ -277,6 +276,17 @@ impl Command {
                 },
             },
             "PATH" => path(parameters)?,
+            "REQUESTED_SERVER_NAME" => Self::RequestedServerName(match parameters {
+                "" | "SNI_ONLY" => ServerNameSource::SniOnly,
+                "SNI_FIRST" => ServerNameSource::SniFirst,
+                "HOST_FIRST" => ServerNameSource::HostFirst,
+                other => {
+                    return Err(format!(
+                        "Invalid REQUESTED_SERVER_NAME option: '{other}', only \
+                         'SNI_ONLY'/'SNI_FIRST'/'HOST_FIRST' are allowed"
+                    ));
+                }
+            }),
             "ENVIRONMENT" => {
                 let value = std::env::var_os(parameters);
                 Self::Fixed(
@@ -321,12 +331,12 @@ impl Command {
             "DOWNSTREAM_REMOTE_ADDRESS" => Self::Address(DownstreamRemote, All),
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::Address(DownstreamRemote, Ip),
             "DOWNSTREAM_REMOTE_PORT" => Self::Address(DownstreamRemote, Port),
+            "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Self::DownstreamTransportFailureReason,
             "DURATION" => Self::Duration(Span::Total),
             "GRPC_STATUS_NUMBER" => Self::GrpcStatus(GrpcStatusForm::Number),
             "HOSTNAME" => Self::Fixed(host_name_of_machine()),
             "LOCAL_REPLY_BODY" => Self::LocalReplyBody,
             "PROTOCOL" => Self::Protocol,
-            "REQUESTED_SERVER_NAME" => Self::RequestedServerName,
             "REQUEST_DURATION" => Self::Duration(Span::Request),
             "RESPONSE_CODE" => Self::ResponseCode,
             "RESPONSE_DURATION" => Self::Duration(Span::Response),
@@ -393,81 +403,22 @@ impl Span {
     }
 }
 
-impl HeaderLookup {
-    fn new(parameters: &str) -> Result<Self, String> {
-        let mut names = parameters.split('?');
-        let name = names.next().unwrap_or_default();
-        let alternative = names.next();
-        if names.next().is_some() {
-            return Err(format!("More than 1 alternative header specified in token: {parameters}"));
+impl ServerNameSource {
+    fn name<'a>(self, inputs: &Inputs<'a>) -> Option<&'a [u8]> {
+        let sni = || inputs.stream.requested_server_name().map(str::as_bytes);
+        let host = || inputs.request?.authority();
+        match self {
+            Self::HostFirst => host().or_else(sni),
+            Self::SniFirst => sni().or_else(host),
+            Self::SniOnly => sni(),
         }
-        let is_valid = |name: &str| {
-            name != ":" && TOKEN.has_all(name.strip_prefix(':').unwrap_or(name).as_bytes())
-        };
-        if !is_valid(name) || !alternative.is_none_or(is_valid) {
-            return Err("Invalid header configuration. Format string contains invalid characters."
-                .to_owned());
-        }
-        let lower = |name: &str| name.to_ascii_lowercase().into_bytes().into();
-        let alternative = alternative.filter(|name| !name.is_empty());
-        Ok(Self { name: lower(name), alternative: alternative.map(lower) })
-    }
-
-    fn in_request<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
-        let value = |name: &[u8]| match name {
-            b":authority" => head.authority(),
-            b":method" => Some(head.method_name()),
-            b":path" => head.path_and_query(),
-            b":scheme" => head.scheme.map(|scheme| scheme.as_str().as_bytes()),
-            name => head.fields.find(name),
-        };
-        self.first_of(value)
-    }
-
-    fn in_response<'a>(&self, inputs: &Inputs<'a>, out: &mut Vec<u8>) -> Option<&'a [u8]> {
-        let head = inputs.response?;
-        if &*self.name == b":status" {
-            out.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
-            return Some(&[]);
-        }
-        let fields: &Fields = &head.fields;
-        self.first_of(|name| fields.find(name))
-    }
-
-    fn first_of<'a>(&self, value: impl Fn(&[u8]) -> Option<&'a [u8]>) -> Option<&'a [u8]> {
-        value(&self.name).or_else(|| value(self.alternative.as_deref()?))
     }
 }
 
-impl PathSource {
-    fn path(self, head: &RequestHead, with_query: bool) -> Option<&[u8]> {
-        let original = head.fields.get(FieldName::XEnvoyOriginalPath);
-        let path = match self {
-            Self::Original => original?,
-            Self::OriginalOrPath => original.or_else(|| head.path_and_query())?,
-            Self::Path => head.path_and_query()?,
-        };
-        let end = if with_query { None } else { memchr::memchr(b'?', path) };
-        path.get(..end.unwrap_or(path.len()))
-    }
-}
-
-impl GrpcStatusForm {
-    /// Envoy: for gRPC requests only. Only from the headers of the response: trailers are not kept.
-    fn write(self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
-        inputs.request.filter(|request| request.is_grpc())?;
-        let status = inputs.response?.fields.get(FieldName::GrpcStatus)?;
-        let number: usize = std::str::from_utf8(status).ok()?.trim().parse().ok()?;
-        let names = GRPC_STATUSES.get(number);
-        match (self, names) {
-            (Self::Camel, Some((camel, _))) => out.extend_from_slice(camel.as_bytes()),
-            (Self::Snake, Some((_, snake))) => out.extend_from_slice(snake.as_bytes()),
-            (Self::Number, _) | (_, None) => {
-                out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            }
-        }
-        Some(())
-    }
+fn write_details(details: &str, allow_whitespace: bool, out: &mut Vec<u8>) -> Option<()> {
+    let space = |byte: u8| if byte.is_ascii_whitespace() { b'_' } else { byte };
+    out.extend(details.bytes().map(|byte| if allow_whitespace { byte } else { space(byte) }));
+    Some(())
 }
 
 /// The parameters that a command accepts, and whether it accepts a length.
@@ -477,7 +428,8 @@ fn accepted(name: &str) -> (Takes, bool) {
             (Takes::Parameters, true)
         }
         "START_TIME" => (Takes::OptionalParameters, false),
-        "PATH" | "QUERY_PARAMS" => (Takes::OptionalParameters, true),
+        name if TlsCommand::takes_parameters(name) => (Takes::OptionalParameters, false),
+        "PATH" | "QUERY_PARAMS" | "REQUESTED_SERVER_NAME" => (Takes::OptionalParameters, true),
         "RESPONSE_CODE_DETAILS" | "GRPC_STATUS" => (Takes::OptionalParameters, false),
         name if ENVOYS_OTHERS.contains(&name) => (Takes::OptionalParameters, true),
         _ => (Takes::Nothing, false),
@@ -507,22 +459,6 @@ fn path(parameters: &str) -> Result<Command, String> {
     Ok(Command::Path { query, original })
 }
 
-fn query(head: &RequestHead) -> Option<&[u8]> {
-    let target = head.target();
-    target.get(memchr::memchr(b'?', target)? + 1..)
-}
-
-fn query_param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut decoded = Vec::new();
-    query.split(|&byte| byte == b'&').find_map(|parameter| {
-        let end = memchr::memchr(b'=', parameter).unwrap_or(parameter.len());
-        let value = parameter.get(end + 1..).unwrap_or_default();
-        decoded.clear();
-        percent_decode(parameter.get(..end)?, |_| true, &mut decoded);
-        (decoded == name).then_some(value)
-    })
-}
-
 /// The endpoint's hostname, or its address if it has none.
 fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
     let address = inputs.stream.upstream_host();
@@ -543,33 +479,4 @@ fn host_name(inputs: &Inputs<'_>, port: bool, out: &mut Vec<u8>) -> Option<()> {
 pub(crate) fn host_name_of_machine() -> Box<[u8]> {
     let name = std::fs::read("/proc/sys/kernel/hostname");
     name.map_or_else(|_| b"-"[..].into(), |name| name.trim_ascii().into())
-}
-
-/// RFC 9110 §5.5: anything else would end the header, or be rejected by the recipient.
-const fn stands_in_a_header(byte: u8) -> bool {
-    byte == b'\t' || !byte.is_ascii_control()
-}
-
-/// The characters that are not escaped in a query, as in Envoy.
-fn stands_in_a_query(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"\"<>\\^{|}".contains(&byte)
-}
-
-/// Decodes the escapes of bytes that are `wanted`.
-fn percent_decode(text: &[u8], wanted: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
-    let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let mut rest = text;
-    while let [byte, behind @ ..] = rest {
-        rest = behind;
-        if *byte == b'%'
-            && let [high, low, behind @ ..] = rest
-            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
-            && wanted(high << 4 | low)
-        {
-            out.push(high << 4 | low);
-            rest = behind;
-        } else {
-            out.push(*byte);
-        }
-    }
 }

@@ -4,9 +4,11 @@
 //! written is decided here, not what is logged or when.
 
 mod command;
+mod heads;
 mod json;
 mod names;
 mod time;
+mod tls;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use self::command::Command;
 use crate::flags::Flags;
 use crate::http::{RequestHead, ResponseHead, Version};
+use crate::transport::tls::facts::TlsFacts;
 
 pub(crate) use self::command::host_name_of_machine;
 pub use self::json::JsonFormatter;
@@ -150,6 +153,18 @@ pub trait StreamInfo {
     fn downstream_local_address(&self) -> Option<SocketAddr> {
         None
     }
+    /// What is known of the TLS of the client's connection.
+    fn downstream_tls(&self) -> Option<&TlsFacts> {
+        None
+    }
+    fn downstream_transport_failure_reason(&self) -> Option<&str> {
+        None
+    }
+    /// What is known of the TLS of the connection to the host.
+    fn upstream_tls(&self) -> Option<&TlsFacts> {
+        None
+    }
+    /// As a listener filter has found it.
     fn requested_server_name(&self) -> Option<&str> {
         None
     }

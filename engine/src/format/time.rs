@@ -1,6 +1,4 @@
-//! `%START_TIME%`, in the default format or a configured one.
-
-use std::time::SystemTime;
+//! Times, in the default format or a configured one.
 
 use jiff::Timestamp;
 
@@ -30,8 +28,7 @@ impl TimeFormat {
     }
 
     /// An unknown specifier is written as it is.
-    pub(super) fn write(&self, time: SystemTime, out: &mut Vec<u8>) {
-        let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    pub(super) fn write(&self, time: Timestamp, out: &mut Vec<u8>) {
         write_display(&time.strftime(&*self.strftime), out);
     }
 }

@@ -19,7 +19,8 @@ use crate::upstream::host::Host;
 
 impl Core<'_> {
     fn normalize(&mut self) -> Option<Outcome> {
-        let peer = Peer { remote: self.given.peer, local: self.given.local, tls: false };
+        let given = self.given;
+        let peer = Peer { remote: given.peer, local: given.local, tls: given.tls.as_deref() };
         let shard = self.shard;
         let mut random = || shard.random.borrow_mut().u64(..);
         let manager = &self.service().manager;

@@ -8,6 +8,7 @@ use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
 use crate::stats::HttpStats;
+use crate::transport::tls::facts::TlsFacts;
 
 /// The facts of one client connection.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Given {
     pub local: SocketAddr,
     /// When this shard began to serve it.
     pub opened: Millis,
+    /// What its TLS handshake has settled; none: it is plain, or not so far yet.
+    pub tls: Option<Rc<TlsFacts>>,
     /// The deadline of its task.
     pub alarm: Alarm,
 }

@@ -257,7 +257,8 @@ impl<C: ClientEnd> Exchange<'_, C> {
         }
         let service = self.core.service();
         let router = service.router.shard(self.core.shard.id);
-        match service.routes.find(&self.core.heads.request, self.core.random) {
+        let (random, tls) = (self.core.random, self.core.given.tls.as_deref());
+        match service.routes.find(&self.core.heads.request, tls, random) {
             Lookup::NotFound => {
                 router.rq_total.inc();
                 router.no_route.inc();

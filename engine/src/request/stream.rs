@@ -11,6 +11,7 @@ use super::route::Route;
 use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Version;
+use crate::transport::tls::facts::TlsFacts;
 use crate::upstream::connection::Connection;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
@@ -33,16 +34,21 @@ pub(super) struct Upstream {
 }
 
 /// The connection of an attempt, which may be closed by now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct UsedConnection {
     id: u64,
     local: Option<SocketAddr>,
+    tls: Option<Rc<TlsFacts>>,
 }
 
 impl Upstream {
     /// Records the connection of the attempt.
     pub(super) fn connected(&mut self, connection: &Connection) {
-        self.connection = Some(UsedConnection { id: connection.id(), local: connection.local() });
+        self.connection = Some(UsedConnection {
+            id: connection.id(),
+            local: connection.local(),
+            tls: connection.socket().tls().cloned(),
+        });
     }
 }
 
@@ -64,6 +70,7 @@ pub(super) struct Stream<'a> {
     client: SocketAddr,
     peer: SocketAddr,
     local: SocketAddr,
+    tls: Option<Rc<TlsFacts>>,
 }
 
 impl<'a> Stream<'a> {
@@ -84,6 +91,7 @@ impl<'a> Stream<'a> {
             client: given.peer,
             peer: given.peer,
             local: given.local,
+            tls: given.tls.clone(),
         }
     }
 
@@ -197,15 +205,15 @@ impl StreamInfo for Stream<'_> {
     }
 
     fn upstream_remote_address(&self) -> Option<SocketAddr> {
-        self.upstream.connection.and_then(|_| self.upstream_host())
+        self.upstream.connection.as_ref().and_then(|_| self.upstream_host())
     }
 
     fn upstream_local_address(&self) -> Option<SocketAddr> {
-        self.upstream.connection?.local
+        self.upstream.connection.as_ref()?.local
     }
 
     fn upstream_connection_id(&self) -> Option<u64> {
-        self.upstream.connection.map(|connection| connection.id)
+        self.upstream.connection.as_ref().map(|connection| connection.id)
     }
 
     fn upstream_request_attempt_count(&self) -> u32 {
@@ -214,6 +222,14 @@ impl StreamInfo for Stream<'_> {
 
     fn upstream_transport_failure_reason(&self) -> Option<Cow<'_, str>> {
         self.upstream.failure?.transport_failure().map(Cow::Owned)
+    }
+
+    fn upstream_tls(&self) -> Option<&TlsFacts> {
+        self.upstream.connection.as_ref()?.tls.as_deref()
+    }
+
+    fn downstream_tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_deref()
     }
 
     fn connection_id(&self) -> Option<u64> {

@@ -15,7 +15,6 @@ pub mod circuit_breaker;
 pub mod cluster;
 pub mod clusters;
 pub mod compile;
-mod connect;
 pub mod connection;
 pub mod discovery;
 pub mod error;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use super::client_cert::{Form, ForwardClientCert, Told};
 use super::{
     BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
     PathRules, RequestIds, StripPort, Timeouts, UserAgent,
@@ -54,6 +55,7 @@ pub fn compile(
         preserve_external_request_id,
         always_set_request_id_in_response,
         forward_client_cert_details,
+        set_current_client_cert_details,
         proxy_100_continue,
         upgrade_configs,
         normalize_path,
@@ -113,7 +115,10 @@ pub fn compile(
             strip_port: strip_port(*strip_matching_host_port, *strip_any_host_port, at, problems),
             strip_trailing_dot: *strip_trailing_host_dot,
         },
-        forward_client_cert: forwards_client_cert(*forward_client_cert_details),
+        forward_client_cert: forward_client_cert(
+            *forward_client_cert_details,
+            set_current_client_cert_details.as_ref(),
+        ),
         upgrades: upgrades(upgrade_configs, &at.field("upgrade_configs"), problems),
         proxy_100_continue: *proxy_100_continue,
         response: ResponseRules {
@@ -324,15 +329,33 @@ fn escaped_slashes(action: config::PathWithEscapedSlashesAction) -> EscapedSlash
     }
 }
 
-/// Without TLS there is no client certificate, and then the modes that depend on one sanitize.
-fn forwards_client_cert(details: config::ForwardClientCertDetails) -> bool {
+fn forward_client_cert(
+    details: config::ForwardClientCertDetails,
+    told: Option<&config::SetCurrentClientCertDetails>,
+) -> ForwardClientCert {
     use config::ForwardClientCertDetails as Details;
+    let default = config::SetCurrentClientCertDetails::default();
+    let config::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } =
+        told.unwrap_or(&default);
+    let told = Told {
+        cert: *cert,
+        chain: *chain,
+        subject: subject.unwrap_or(false),
+        uri: *uri,
+        dns: *dns,
+        issuer: *issuer,
+    };
+    let form = match format {
+        config::ForwardClientCertFormat::Text => Form::Text,
+        config::ForwardClientCertFormat::Json => Form::Json,
+    };
     match details {
-        Details::AlwaysForwardOnly => true,
-        Details::Sanitize
-        | Details::ForwardOnly
-        | Details::AppendForward
-        | Details::SanitizeSet => false,
+        Details::Sanitize => ForwardClientCert::Sanitize,
+        Details::ForwardOnly => ForwardClientCert::ForwardOnly,
+        // As in Envoy, what is added to the client's header is always text.
+        Details::AppendForward => ForwardClientCert::AppendForward(told),
+        Details::SanitizeSet => ForwardClientCert::SanitizeSet(told, form),
+        Details::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about routes, and nothing here waits or sends.
 
+pub mod client_cert;
 mod compile;
 pub mod normalize;
 #[cfg(test)]
@@ -11,11 +12,13 @@ pub(crate) mod path;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use self::client_cert::ForwardClientCert;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, Underscores};
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
+use crate::transport::tls::facts::TlsFacts;
 
 pub use compile::compile;
 
@@ -52,8 +55,8 @@ pub struct ConnectionManager {
     pub enable_trailers: bool,
     /// Whether `Expect: 100-continue` is forwarded to the origin.
     pub proxy_100_continue: bool,
-    /// Whether `x-forwarded-client-cert` is forwarded.
-    pub forward_client_cert: bool,
+    /// What happens to `x-forwarded-client-cert`.
+    pub forward_client_cert: ForwardClientCert,
     /// The rules for the head of a response.
     pub response: ResponseRules,
     /// How field names are written.
@@ -258,15 +261,15 @@ impl Cidr {
     }
 }
 
-/// The addresses of a connection.
+/// The addresses of a connection, and its TLS.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer {
+pub struct Peer<'a> {
     /// The remote address.
     pub remote: SocketAddr,
     /// The local address.
     pub local: SocketAddr,
-    /// Whether the connection uses TLS.
-    pub tls: bool,
+    /// What is known of its TLS; none for a plain connection.
+    pub tls: Option<&'a TlsFacts>,
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Refusal {
 pub fn request(
     head: &mut RequestHead,
     manager: &ConnectionManager,
-    peer: &Peer,
+    peer: &Peer<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Outcome {
     match checked(head, manager, peer, random) {
@@ -128,7 +128,7 @@ pub fn request(
 fn checked(
     head: &mut RequestHead,
     manager: &ConnectionManager,
-    peer: &Peer,
+    peer: &Peer<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Result<Facts, Refusal> {
     let expects_continue = head.expects_continue() && !manager.proxy_100_continue;
@@ -146,7 +146,7 @@ fn checked(
     }
     let rules = &manager.client;
     let is_first = rules.use_remote_address && rules.xff_num_trusted_hops == 0;
-    if is_first && head.scheme == Some(Scheme::Https) && !peer.tls {
+    if is_first && head.scheme == Some(Scheme::Https) && peer.tls.is_none() {
         return Err(Refusal::HttpsInTheClear);
     }
     normalize_path(head, manager)?;
@@ -160,9 +160,7 @@ fn checked(
     remove_untrusted(&mut head.fields, &client, edge);
     add_proxy_fields(&mut head.fields, &client, edge, manager);
     request_id(&mut head.fields, manager, edge, random);
-    if !manager.forward_client_cert {
-        head.fields.remove(FieldName::XForwardedClientCert);
-    }
+    manager.forward_client_cert.apply(&mut head.fields, peer.tls);
     Ok(Facts {
         client: client.address,
         dropped_for_underscores,
@@ -269,7 +267,7 @@ fn normalize_path(head: &mut RequestHead, manager: &ConnectionManager) -> Result
     Ok(())
 }
 
-fn strip_host(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) {
+fn strip_host(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer<'_>) {
     let rules = &manager.host;
     if !rules.strip_trailing_dot && rules.strip_port == StripPort::Never {
         return;
@@ -320,7 +318,7 @@ struct Client {
     internal: bool,
 }
 
-fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer) -> Client {
+fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer<'_>) -> Client {
     let rules = &manager.client;
     let hops = rules.xff_num_trusted_hops;
     let (named, checkable) = if rules.use_remote_address {
@@ -351,7 +349,7 @@ fn forwarded_for(fields: &Fields, from_end: usize) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, 0))
 }
 
-fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer: &Peer) {
+fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer: &Peer<'_>) {
     let remote = peer.remote.ip();
     // As in Envoy, only these two addresses count as loopback.
     let is_loopback = remote == Ipv4Addr::LOCALHOST || remote == Ipv6Addr::LOCALHOST;
@@ -362,8 +360,8 @@ fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer
 
 /// Determines the scheme, and sets `x-forwarded-proto` and `x-forwarded-port`. As in Envoy, an empty
 /// `x-forwarded-proto` means that there is no scheme, whatever the target says.
-fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer) -> Option<Scheme> {
-    let by_connection = if peer.tls { Scheme::Https } else { Scheme::Http };
+fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer<'_>) -> Option<Scheme> {
+    let by_connection = if peer.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let fields = &mut head.fields;
     // No trusted proxy is in front of this one: the fields of the request do not count.
     let distrusted = manager.client.use_remote_address && manager.client.xff_num_trusted_hops == 0;

@@ -440,8 +440,8 @@ fn edge() -> ConnectionManager {
     }
 }
 
-fn peer() -> Peer {
-    Peer { remote: ([127, 0, 0, 1], 4000).into(), local: ([127, 0, 0, 1], 5000).into(), tls: false }
+fn peer() -> Peer<'static> {
+    Peer { remote: ([127, 0, 0, 1], 4000).into(), local: ([127, 0, 0, 1], 5000).into(), tls: None }
 }
 
 fn parsed(manager: &ConnectionManager, text: &str) -> RequestHead {

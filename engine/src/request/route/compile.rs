@@ -327,6 +327,7 @@ fn route_match(
         query_parameters,
         cookies,
         grpc,
+        tls_context,
     } = schema;
     let literal = |text: &str| Literal::new(text, *case_sensitive == Some(false));
     let path = if let Some(text) = prefix {
@@ -362,6 +363,7 @@ fn route_match(
         query_parameters: query,
         cookies: cookie,
         grpc: grpc.is_some(),
+        tls: matchers::compile::tls(tls_context.as_ref()),
         fraction: runtime_fraction.as_ref().and_then(matchers::compile::fraction),
     })
 }

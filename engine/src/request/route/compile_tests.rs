@@ -10,6 +10,8 @@ use super::*;
 use crate::format::StreamInfo;
 use crate::http::{FieldName, RequestHead, Scheme};
 use crate::stats::Registry;
+use crate::transport::tls::certificate::Certificate;
+use crate::transport::tls::facts::{TlsFacts, TlsVersion};
 
 struct NoInfo;
 
@@ -47,7 +49,7 @@ fn errors(table: Value) -> Vec<String> {
 }
 
 fn found<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<&'a Route> {
-    match table.find(head, random) {
+    match table.find(head, None, random) {
         Lookup::Found { route, .. } => Some(route),
         Lookup::NotFound | Lookup::TlsRequired => None,
     }
@@ -417,13 +419,41 @@ fn an_unknown_cluster_gets_a_local_reply_where_the_configuration_allows_it() {
 }
 
 #[test]
+fn a_route_can_depend_on_the_certificate_of_the_client() {
+    let table = |criteria| {
+        valid(json!({"virtual_hosts": [{"name": "a", "domains": ["*"], "routes": [
+            {"match": {"prefix": "/", "tls_context": criteria}, "route": {"cluster": "echo"}}]}]}))
+    };
+    let plain = TlsFacts::new(TlsVersion::Tls13);
+    let presented = TlsFacts {
+        peer_certificates: [Certificate::new(b"a certificate"[..].into())].into(),
+        ..plain.clone()
+    };
+    let validated = TlsFacts { validated: true, ..presented.clone() };
+    let clients = [None, Some(&plain), Some(&presented), Some(&validated)];
+    let matching = |criteria| {
+        let table = table(criteria);
+        clients.map(|tls| matches!(table.find(&request("/", &[]), tls, 0), Lookup::Found { .. }))
+    };
+    assert_eq!(matching(json!({"presented": true})), [false, false, true, true]);
+    assert_eq!(matching(json!({"presented": false})), [true, true, false, false]);
+    assert_eq!(matching(json!({"validated": true})), [false, false, false, true]);
+    assert_eq!(matching(json!({"validated": false})), [true, true, true, false]);
+    assert_eq!(
+        matching(json!({"presented": true, "validated": false})),
+        [false, false, true, false]
+    );
+    assert_eq!(matching(json!({})), [true; 4]);
+}
+
+#[test]
 fn tls_is_required_of_all_or_of_external_clients() {
     let table = |who| {
         valid(json!({"virtual_hosts": [{"name": "a", "domains": ["*"], "require_tls": who,
             "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "echo"}}]}]}))
     };
     let needs_tls = |who, fields: &[&str]| {
-        matches!(table(who).find(&request("/", fields), 0), Lookup::TlsRequired)
+        matches!(table(who).find(&request("/", fields), None, 0), Lookup::TlsRequired)
     };
     assert!(needs_tls("ALL", &["x-envoy-internal: true"]));
     assert!(!needs_tls("ALL", &["x-forwarded-proto: https"]));

@@ -25,13 +25,14 @@ use self::path::PathIndex;
 use self::virtual_host::Domains;
 use crate::http::{FieldName, Method, RequestHead, Scheme};
 use crate::stats::{Scope, VirtualClusterStats};
+use crate::transport::tls::facts::TlsFacts;
 
 pub use self::action::{
     Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
 };
 pub use self::matchers::{
     CookieMatcher, Fraction, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,
-    QueryCondition, QueryParameterMatcher,
+    QueryCondition, QueryParameterMatcher, TlsMatcher,
 };
 pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
 pub use self::path::PathMatch;
@@ -111,6 +112,8 @@ pub struct RouteMatch {
     pub cookies: Vec<CookieMatcher>,
     /// Whether only gRPC requests match.
     pub grpc: bool,
+    /// On the certificate of the client.
+    pub tls: TlsMatcher,
     /// Only this fraction of the requests matches.
     pub fraction: Option<Fraction>,
 }
@@ -150,9 +153,9 @@ pub enum Lookup<'a> {
 }
 
 impl RouteTable {
-    /// Finds the route of a request. `random` decides fractions and weights, and must be the same
-    /// for all decisions about one request.
-    pub fn find(&self, head: &RequestHead, random: u64) -> Lookup<'_> {
+    /// Finds the route of a request that has come over a connection with this TLS. `random` decides
+    /// fractions and weights, and must be the same for all decisions about one request.
+    pub fn find(&self, head: &RequestHead, tls: Option<&TlsFacts>, random: u64) -> Lookup<'_> {
         let Some(virtual_host) = self.virtual_host(head).filter(|_| head.scheme.is_some()) else {
             return Lookup::NotFound;
         };
@@ -163,7 +166,7 @@ impl RouteTable {
         if self.ignore_path_parameters {
             path = until(path, |byte| byte == b';');
         }
-        match virtual_host.route(head, path, random) {
+        match virtual_host.route(head, path, tls, random) {
             Some(route) => Lookup::Found { virtual_host, route },
             None => Lookup::NotFound,
         }
@@ -196,10 +199,16 @@ impl VirtualHost {
         }
     }
 
-    fn route(&self, head: &RequestHead, path: &[u8], random: u64) -> Option<&Route> {
+    fn route(
+        &self,
+        head: &RequestHead,
+        path: &[u8],
+        tls: Option<&TlsFacts>,
+        random: u64,
+    ) -> Option<&Route> {
         let matches = |index| {
             let entry: Option<&Entry> = self.entries.get(index);
-            entry.is_some_and(|entry| entry.conditions.matches(head, path, random))
+            entry.is_some_and(|entry| entry.conditions.matches(head, path, tls, random))
         };
         let entry = self.entries.get(self.index.first(path, matches)?)?;
         entry.choice.route(head, random)
@@ -209,7 +218,13 @@ impl VirtualHost {
 impl RouteMatch {
     /// Whether a request with this path (without query) matches. Literal paths have already been
     /// compared by the index.
-    fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
+    fn matches(
+        &self,
+        head: &RequestHead,
+        path: &[u8],
+        tls: Option<&TlsFacts>,
+        random: u64,
+    ) -> bool {
         //= envoy:config.route.v3.RouteMatch.connect_matcher
         //# "Only requests with connect_matcher will match CONNECT requests"
         let is_for_its_method =
@@ -218,6 +233,7 @@ impl RouteMatch {
             && (self.path.is_literal() || self.path.matches(path))
             && self.fraction.is_none_or(|fraction| fraction.includes(random))
             && (!self.grpc || head.is_grpc())
+            && self.tls.matches(tls)
             && self.headers.iter().all(|matcher| matcher.matches(head))
             && (self.query_parameters.is_empty() || self.query_matches(head.target()))
             && self.cookies.iter().all(|matcher| matcher.matches(head))

@@ -1,6 +1,7 @@
 //! What is shown of a certificate, in Envoy's texts.
 //!
-//! It decides nothing: whether a certificate is trusted is decided when it is verified.
+//! It decides nothing: whether a certificate is trusted is decided when it is verified. No text has
+//! control characters, so all of them can be header values and lines of a log.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ use super::name;
 pub struct Certificate {
     der: CertificateDer<'static>,
     details: OnceLock<Box<Details>>,
-    pem: OnceLock<Box<str>>,
+    url_encoded_pem: OnceLock<Box<str>>,
 }
 
 /// What a certificate says. All of it is empty or zero for one that cannot be read.
@@ -69,7 +70,7 @@ pub enum AlternativeName {
 impl Certificate {
     /// A certificate in DER.
     pub fn new(der: CertificateDer<'static>) -> Self {
-        Self { der, details: OnceLock::new(), pem: OnceLock::new() }
+        Self { der, details: OnceLock::new(), url_encoded_pem: OnceLock::new() }
     }
 
     /// The certificate in DER.
@@ -84,7 +85,20 @@ impl Certificate {
 
     /// The certificate in PEM, with the characters escaped that mean something in a URL.
     pub fn url_encoded_pem(&self) -> &str {
-        self.pem.get_or_init(|| url_encoded_pem(&self.der).into())
+        self.url_encoded_pem.get_or_init(|| url_encoded(&self.pem()).into())
+    }
+
+    /// The certificate in PEM.
+    pub fn pem(&self) -> String {
+        let mut text = "-----BEGIN CERTIFICATE-----".to_owned();
+        for (at, character) in STANDARD.encode(&self.der).char_indices() {
+            if at % PEM_LINE == 0 {
+                text.push('\n');
+            }
+            text.push(character);
+        }
+        text.push_str("\n-----END CERTIFICATE-----\n");
+        text
     }
 }
 
@@ -110,8 +124,9 @@ impl Details {
     fn add(&mut self, name: &GeneralName<'_>) {
         match name {
             GeneralName::DNSName(dns) => {
-                self.dns_names.push((*dns).to_owned());
-                self.names.push(AlternativeName::Dns((*dns).to_owned()));
+                let dns = name::without_controls(dns);
+                self.dns_names.push(dns.clone());
+                self.names.push(AlternativeName::Dns(dns));
             }
             GeneralName::IPAddress(bytes) => {
                 if let Some(address) = ip_address(bytes) {
@@ -119,11 +134,15 @@ impl Details {
                     self.names.push(AlternativeName::IpAddress(address.to_string()));
                 }
             }
-            GeneralName::OtherName(_, value) => self.other_names.extend(name::other_name(value)),
-            GeneralName::RFC822Name(email) => self.emails.push((*email).to_owned()),
+            GeneralName::OtherName(_, value) => {
+                let value = name::other_name(value).unwrap_or_default();
+                self.other_names.push(name::without_controls(&value));
+            }
+            GeneralName::RFC822Name(email) => self.emails.push(name::without_controls(email)),
             GeneralName::URI(uri) => {
-                self.uris.push((*uri).to_owned());
-                self.names.push(AlternativeName::Uri((*uri).to_owned()));
+                let uri = name::without_controls(uri);
+                self.uris.push(uri.clone());
+                self.names.push(AlternativeName::Uri(uri));
             }
             _ => {}
         }
@@ -152,21 +171,18 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn url_encoded_pem(der: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * der.len());
-    text.push_str("-----BEGIN%20CERTIFICATE-----%0A");
-    for (at, character) in STANDARD.encode(der).char_indices() {
-        if at > 0 && at % PEM_LINE == 0 {
-            text.push_str("%0A");
-        }
+fn url_encoded(pem: &str) -> String {
+    let mut text = String::with_capacity(pem.len() + pem.len() / 8);
+    for character in pem.chars() {
         match character {
+            '\n' => text.push_str("%0A"),
+            ' ' => text.push_str("%20"),
             '+' => text.push_str("%2B"),
             '/' => text.push_str("%2F"),
             '=' => text.push_str("%3D"),
             plain => text.push(plain),
         }
     }
-    text.push_str("%0A-----END%20CERTIFICATE-----%0A");
     text
 }
 

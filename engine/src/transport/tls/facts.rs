@@ -33,6 +33,8 @@ pub struct TlsFacts {
     pub peer_certificates: Box<[Certificate]>,
     /// Whether the peer's certificate was verified and found good.
     pub validated: bool,
+    /// The certificate of the peer's issuer, if it is trusted here and the peer has not sent it.
+    pub issuer: Option<Arc<Certificate>>,
     /// The certificate that was sent to the peer.
     pub local_certificate: Option<Arc<Certificate>>,
 }
@@ -60,6 +62,7 @@ impl TlsFacts {
             alpn: None,
             peer_certificates: Box::default(),
             validated: false,
+            issuer: None,
             local_certificate: None,
         }
     }
@@ -87,6 +90,11 @@ impl TlsFacts {
     /// The peer's own certificate.
     pub fn peer_certificate(&self) -> Option<&Certificate> {
         self.peer_certificates.first()
+    }
+
+    /// The certificate of the peer's issuer, if it is known.
+    pub fn issuer(&self) -> Option<&Certificate> {
+        self.peer_certificates.get(1).or(self.issuer.as_deref())
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn rfc2253(name: &X509Name<'_>) -> String {
     text
 }
 
-/// The value of an alternative name of another type; none if there is no text for it.
+/// The value of an alternative name of another type; none if it cannot be read.
 pub(super) fn other_name(value: &[u8]) -> Option<String> {
     let (_, explicit) = Any::from_der(value).ok()?;
     let (_, any) = Any::from_der(explicit.data).ok()?;
@@ -79,6 +79,18 @@ fn string(value: &Any<'_>) -> Option<String> {
     }
 }
 
+/// A text with its control characters escaped as they are in a distinguished name.
+pub(super) fn without_controls(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            control if control.is_ascii_control() => escape_byte(control as u8, &mut clean),
+            character => clean.push(character),
+        }
+    }
+    clean
+}
+
 //= rfc2253#section-2.4
 fn escape(value: &str, text: &mut String) {
     let last = value.len().saturating_sub(1);
@@ -89,9 +101,13 @@ fn escape(value: &str, text: &mut String) {
         match byte {
             byte if is_special => text.extend(['\\', char::from(byte)]),
             b' '..=b'~' => text.push(char::from(byte)),
-            byte => text.extend(["\\", &hex(&[byte]).to_ascii_uppercase()]),
+            byte => escape_byte(byte, text),
         }
     }
+}
+
+fn escape_byte(byte: u8, text: &mut String) {
+    text.extend(["\\", &hex(&[byte]).to_ascii_uppercase()]);
 }
 
 /// A value in DER, hexadecimal.

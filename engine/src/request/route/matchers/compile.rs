@@ -5,7 +5,7 @@ use corvoy_config::{Path, Problems};
 
 use super::{
     CookieMatcher, Fraction, HeaderCondition, HeaderMatcher, HeaderName, QueryCondition,
-    QueryParameterMatcher,
+    QueryParameterMatcher, TlsMatcher,
 };
 use crate::text_matcher::compile::{regex, text};
 use crate::text_matcher::{Literal, TextMatcher};
@@ -90,6 +90,13 @@ pub(crate) fn cookie(
     let config::CookieMatcher { name, string_match, invert_match } = schema;
     let text = text(string_match.as_ref()?, &at.field("string_match"), problems)?;
     Some(CookieMatcher { name: name.as_bytes().into(), text, invert: *invert_match })
+}
+
+/// Without criteria every client matches.
+pub(crate) fn tls(schema: Option<&config::TlsContextMatchOptions>) -> TlsMatcher {
+    let Some(schema) = schema else { return TlsMatcher::default() };
+    let config::TlsContextMatchOptions { presented, validated } = schema;
+    TlsMatcher { presented: *presented, validated: *validated }
 }
 
 pub(crate) fn fraction(schema: &config::RuntimeFractionalPercent) -> Option<Fraction> {

@@ -1,4 +1,4 @@
-//! Conditions on headers, query parameters, cookies, and fractions.
+//! Conditions on headers, query parameters, cookies, client certificates, and fractions.
 //!
 //! They are pure and have no state. Conditions on the path are in `path.rs`, because only the path
 //! can be indexed.
@@ -7,6 +7,7 @@ pub(crate) mod compile;
 
 use crate::http::{FieldName, Fields, RequestHead, ResponseHead};
 use crate::text_matcher::TextMatcher;
+use crate::transport::tls::facts::TlsFacts;
 
 /// A head whose headers can be matched, pseudo-headers included.
 pub trait Head {
@@ -93,6 +94,15 @@ pub struct CookieMatcher {
     pub text: TextMatcher,
     /// Inverts the result.
     pub invert: bool,
+}
+
+/// A condition on the certificate of the client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsMatcher {
+    /// Whether the client must have one; none: it does not matter.
+    pub presented: Option<bool>,
+    /// Whether it must have been found valid; none: it does not matter.
+    pub validated: Option<bool>,
 }
 
 /// A fraction of the requests.
@@ -237,6 +247,16 @@ impl CookieMatcher {
             })
         });
         value.is_some_and(|value| self.text.matches(value)) != self.invert
+    }
+}
+
+impl TlsMatcher {
+    /// Whether the client of a connection with this TLS fulfils the condition.
+    pub fn matches(&self, tls: Option<&TlsFacts>) -> bool {
+        let presented = || tls.is_some_and(|tls| tls.peer_certificate().is_some());
+        let validated = || tls.is_some_and(|tls| tls.validated);
+        self.presented.is_none_or(|wanted| wanted == presented())
+            && self.validated.is_none_or(|wanted| wanted == validated())
     }
 }
 
