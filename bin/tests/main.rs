@@ -38,6 +38,8 @@ mod half_close;
 #[cfg(test)]
 mod installing;
 #[cfg(test)]
+mod listeners;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod parity;

@@ -103,7 +103,8 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "PROXY protocol",
         &[
-            "envoy.extensions.filters.listener.proxy_protocol",
+            "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.pass_through_tlvs",
+            "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.rules",
             "envoy.extensions.transport_sockets.proxy_protocol",
             "envoy.config.listener.v3.FilterChain.use_proxy_proto",
         ],
@@ -116,7 +117,6 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.config.cluster.v3.Cluster.transport_socket",
             "envoy.config.cluster.v3.Cluster.transport_socket_matches",
             "envoy.config.listener.v3.FilterChain.transport_socket",
-            "envoy.extensions.filters.listener.tls_inspector",
             "envoy.extensions.transport_sockets.starttls",
             "envoy.extensions.transport_sockets.tls",
         ],

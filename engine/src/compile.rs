@@ -469,8 +469,8 @@ mod tests {
                 ),
                 format!("{filters}[0].disabled: the router cannot be disabled"),
                 format!(
-                    "{chains}: choosing between filter chains (by SNI, address or port) is not \
-                     implemented yet"
+                    "{chains}[1]: this filter chain matches connections that another one matches \
+                     just as specifically"
                 ),
             ]
         );

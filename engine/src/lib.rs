@@ -21,6 +21,8 @@
 //! A comment `//= rfc9112#section-6.3` names the rule that the code below it implements;
 //! `//= envoy: …` names Envoy's behaviour, or the field of its API, that the code follows.
 
+pub mod address;
+
 pub mod shard;
 
 pub mod transport;
@@ -48,6 +50,8 @@ pub mod runtime;
 pub mod stats;
 
 pub mod limits;
+
+pub mod proxy_protocol;
 
 pub mod text_matcher;
 

@@ -131,3 +131,7 @@ mod tests {
         assert_eq!(client_connections_max(0, 0, 0), 1);
     }
 }
+
+/// How many bytes a ClientHello may have to be inspected, records included; Envoy's default of
+/// `max_client_hello_size`.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;

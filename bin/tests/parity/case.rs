@@ -27,6 +27,7 @@ pub(super) struct Step {
 pub(super) enum Kind {
     /// Options of the connection manager, for this case only.
     ManagerHas,
+    ListenerHas,
     RouteHas,
     ClusterHas,
     /// A number of milliseconds.
@@ -59,8 +60,9 @@ pub(super) enum Kind {
     Stats,
 }
 
-const TITLES: [(Kind, &str); 20] = [
+const TITLES: [(Kind, &str); 21] = [
     (Kind::ManagerHas, "manager has"),
+    (Kind::ListenerHas, "listener has"),
     (Kind::RouteHas, "route has"),
     (Kind::ClusterHas, "cluster has"),
     (Kind::ClientWaits, "client waits"),
@@ -131,6 +133,7 @@ impl Case {
             let place = line.trim_start();
             let kind = match place {
                 "# manager" => Kind::ManagerHas,
+                "# listener" => Kind::ListenerHas,
                 "# route" => Kind::RouteHas,
                 "# cluster" => Kind::ClusterHas,
                 _ => return line.to_owned() + "\n",

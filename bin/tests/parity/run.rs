@@ -51,6 +51,7 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
             Kind::ClientGetsHead => steps.push(answer(&mut client, "HEAD", step.kind)),
             Kind::AdminAnswers => steps.push(admin_answer(&mut client)),
             Kind::ManagerHas
+            | Kind::ListenerHas
             | Kind::RouteHas
             | Kind::ClusterHas
             | Kind::OriginAnswers

@@ -1,8 +1,9 @@
 use serde::Deserialize;
 
 use super::{
-    DnsCluster, DownstreamConnectionsConfig, HttpConnectionManager, Message,
-    PreserveCaseFormatterConfig, PreviousHostsPredicate, Router, UpstreamsHttpProtocolOptions,
+    DnsCluster, DownstreamConnectionsConfig, HttpConnectionManager, HttpInspector, Message,
+    OriginalDst, PreserveCaseFormatterConfig, PreviousHostsPredicate, ProxyProtocol, Router,
+    TlsInspector, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -42,13 +43,17 @@ any! {
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
     DownstreamConnectionsConfig =
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+    HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     PreserveCaseFormatterConfig =
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     PreviousHostsPredicate =
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+    ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
     Router = "envoy.extensions.filters.http.router.v3.Router",
+    TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
 }
 

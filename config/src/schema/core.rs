@@ -28,6 +28,11 @@ schema! {
         prefix_len: Option<u32>,
     }
 
+    struct Int32Range = "envoy.type.v3.Int32Range" {
+        start: i32,
+        end: i32,
+    }
+
     struct Locality = "envoy.config.core.v3.Locality" {
         region: String,
         zone: String,
@@ -147,6 +152,8 @@ schema! {
 }
 
 schema_enum! {
+    enum ProxyProtocolVersion = "envoy.config.core.v3.ProxyProtocolConfig.Version" { V1, V2 }
+
     enum Protocol = "envoy.config.core.v3.SocketAddress.Protocol" { Tcp, Udp }
 
     enum FormatterTypeOnEnvoyHeaders =

@@ -1,6 +1,9 @@
 //! `envoy/config/listener/v3`.
 
-use super::{Address, Any, CidrRange, Duration, TcpKeepalive, schema, schema_enum};
+use super::{
+    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolVersion, TcpKeepalive, schema,
+    schema_enum,
+};
 
 schema! {
     const LISTENER;
@@ -26,6 +29,9 @@ schema! {
         bypass_overload_manager: bool,
         max_connections_to_accept_per_socket_event: Option<u32>,
         connection_balance_config: Option<ConnectionBalanceConfig>,
+        listener_filters: Vec<ListenerFilter>,
+        listener_filters_timeout: Option<Duration>,
+        continue_on_listener_filters_timeout: bool,
     } harmless {
         metadata: "only extensions that Corvoy refuses read it",
     }
@@ -55,9 +61,46 @@ schema! {
         server_names: Vec<String>,
         transport_protocol: String,
         application_protocols: Vec<String>,
+    }
+
+    struct ListenerFilter = "envoy.config.listener.v3.ListenerFilter" {
+        name: String,
+        typed_config: Option<Any>,
+        filter_disabled: Option<ListenerFilterChainMatchPredicate>,
+    }
+
+    struct ListenerFilterChainMatchPredicate =
+        "envoy.config.listener.v3.ListenerFilterChainMatchPredicate" {
+        or_match: Option<PredicateMatchSet>,
+        and_match: Option<PredicateMatchSet>,
+        not_match: Option<Box<ListenerFilterChainMatchPredicate>>,
+        any_match: Option<bool>,
+        destination_port_range: Option<Int32Range>,
+    }
+
+    struct PredicateMatchSet = "envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet" {
+        rules: Vec<ListenerFilterChainMatchPredicate>,
+    }
+
+    struct OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst" {}
+
+    struct HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector" {}
+
+    struct TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" {
+        enable_ja3_fingerprinting: Option<bool>,
+        enable_ja4_fingerprinting: Option<bool>,
+        close_connection_on_client_hello_parsing_errors: bool,
+        max_client_hello_size: Option<u32>,
     } harmless {
-        address_suffix: "not implemented by Envoy either",
-        suffix_len: "not implemented by Envoy either",
+        initial_read_buffer_size: "the buffer has the size of what has arrived",
+    }
+
+    struct ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol" {
+        allow_requests_without_proxy_protocol: bool,
+        disallowed_versions: Vec<ProxyProtocolVersion>,
+        stat_prefix: String,
+    } harmless {
+        tlv_location: "it says where `rules` put values, and those are refused",
     }
 
     struct Filter = "envoy.config.listener.v3.Filter" {

@@ -108,7 +108,8 @@ impl Server for Running {
 
     fn shards(&self) -> Vec<ShardView> {
         let requests = |shard: usize| {
-            let chains = self.snapshot.listeners.iter().map(|listener| &listener.filter_chain);
+            let listeners = self.snapshot.listeners.iter();
+            let chains = listeners.flat_map(|listener| listener.filter_chains.all());
             let services = chains.map(|chain| match &chain.speaks {
                 Speaks::Http(service) => service,
             });

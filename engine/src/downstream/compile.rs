@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corvoy_config::{self as config, FilterChainMatch, Path, Problems};
+use corvoy_config::{self as config, Path, Problem, Problems, Severity};
 use socket2::TcpKeepalive;
 
-use super::Listener;
 use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
 use super::filter_chain::{FilterChain, Speaks};
+use super::filter_chain_match::{self, Criteria, MatchTree, Overlap};
+use super::filter_chains::{Choice, FilterChains};
+use super::{Listener, listener_filters};
 use crate::compile::Node;
 use crate::limits;
 use crate::request::service::Service;
@@ -72,6 +74,9 @@ pub fn listener(
         bypass_overload_manager,
         max_connections_to_accept_per_socket_event,
         connection_balance_config,
+        listener_filters,
+        listener_filters_timeout,
+        continue_on_listener_filters_timeout,
     } = listener;
     // The deprecated spelling.
     let _ = reuse_port;
@@ -104,10 +109,16 @@ pub fn listener(
         direction: direction(*traffic_direction),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
     };
-    let chains = each_chain(filter_chains, default_filter_chain.as_ref(), at)
-        .map(|(chain, at)| filter_chain(chain, &at, &common, context, registry, problems))
-        .collect();
-    let filter_chain = only_chain(chains, at, problems);
+    let listener_filters = listener_filters::compile::listener_filters(
+        listener_filters,
+        *listener_filters_timeout,
+        *continue_on_listener_filters_timeout,
+        at,
+        registry,
+        problems,
+    );
+    let chains = Chains { listed: filter_chains, default: default_filter_chain.as_ref() };
+    let filter_chains = self::filter_chains(&chains, at, &common, context, registry, problems);
     Some(Listener {
         name: if name.is_empty() { text } else { name.clone() },
         direction: common.direction,
@@ -119,7 +130,8 @@ pub fn listener(
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
         balance: balance(connection_balance_config.as_ref(), registry.shards()),
         limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, context),
-        filter_chain: Arc::new(filter_chain?),
+        listener_filters: listener_filters?,
+        filter_chains: filter_chains?,
         stats: registry.scope(&prefix),
     })
 }
@@ -189,36 +201,73 @@ fn keepalive(keepalive: &config::TcpKeepalive) -> TcpKeepalive {
     compiled
 }
 
-/// All filter chains of the listener at `at`. Only one is supported, but errors in all of them are
-/// reported.
-fn each_chain<'a>(
-    chains: &'a [config::FilterChain],
+/// The filter chains of a listener in its configuration.
+struct Chains<'a> {
+    listed: &'a [config::FilterChain],
     default: Option<&'a config::FilterChain>,
-    at: &'a Path,
-) -> impl Iterator<Item = (&'a config::FilterChain, Path)> {
-    let chains = chains.iter().enumerate();
-    let chains = chains.map(|(i, chain)| (chain, at.field("filter_chains").index(i)));
-    chains.chain(default.map(|chain| (chain, at.field("default_filter_chain"))))
 }
 
-/// The filter chain of all connections of the listener.
-fn only_chain(
-    chains: Vec<Option<FilterChain>>,
+/// The filter chains of the listener at `at`, the default one last.
+fn filter_chains(
+    chains: &Chains<'_>,
     at: &Path,
+    listener: &Common<'_>,
+    context: &Context<'_>,
+    registry: &Registry,
     problems: &mut Problems,
-) -> Option<FilterChain> {
-    match <[_; 1]>::try_from(chains) {
-        Ok([chain]) => chain,
-        Err(none) if none.is_empty() => {
-            problems.missing(at, "no filter chains specified");
-            None
-        }
-        Err(_) => {
-            let what = "choosing between filter chains (by SNI, address or port)";
-            problems.not_implemented(&at.field("filter_chains"), what);
-            None
-        }
+) -> Option<FilterChains> {
+    let Chains { listed, default } = chains;
+    let list_at = at.field("filter_chains");
+    let mut compiled = Vec::with_capacity(listed.len() + 1);
+    let mut criteria = Vec::with_capacity(listed.len());
+    for (i, chain) in listed.iter().enumerate() {
+        let at = list_at.index(i);
+        criteria.push(self::criteria(chain, &at, problems));
+        compiled.push(filter_chain(chain, &at, listener, context, registry, problems));
     }
+    if let Some(chain) = default {
+        let at = at.field("default_filter_chain");
+        // Its criteria are not looked at, as in Envoy.
+        let _unused = self::criteria(chain, &at, problems);
+        compiled.push(filter_chain(chain, &at, listener, context, registry, problems));
+    }
+    if compiled.is_empty() {
+        problems.missing(at, "no filter chains specified");
+    }
+    let tree = MatchTree::new(&criteria).map_err(|overlap| {
+        problems.push(overlapping(listed, overlap, &list_at));
+    });
+    let choice = match criteria.as_slice() {
+        [] => Choice::Only,
+        [all] if *all == Criteria::default() && default.is_none() => Choice::Only,
+        _ => Choice::Match { tree: tree.ok()?, default: default.map(|_| listed.len()) },
+    };
+    let chains: Option<Vec<_>> = compiled.into_iter().collect();
+    Some(FilterChains::new(chains?, choice))
+}
+
+fn criteria(chain: &config::FilterChain, at: &Path, problems: &mut Problems) -> Criteria {
+    let at = at.field("filter_chain_match");
+    let wanted = chain.filter_chain_match.as_ref();
+    wanted
+        .map(|wanted| filter_chain_match::compile::criteria(wanted, &at, problems))
+        .unwrap_or_default()
+}
+
+fn overlapping(chains: &[config::FilterChain], overlap: Overlap, at: &Path) -> Problem {
+    let Overlap { chain, other } = overlap;
+    let at_chain = |chain: usize| {
+        let has_match = chains.get(chain).is_some_and(|chain| chain.filter_chain_match.is_some());
+        let at = at.index(chain);
+        if has_match { at.field("filter_chain_match") } else { at }
+    };
+    if chain == other {
+        let why = "a value is repeated in this filter_chain_match";
+        return Problem::new(Severity::Error, &at_chain(chain), why);
+    }
+    let why = "this filter chain matches connections that another one matches just as specifically";
+    let problem = Problem::new(Severity::Error, &at_chain(chain), why);
+    problem.related(&at_chain(other), "the other filter chain")
 }
 
 fn filter_chain(
@@ -233,10 +282,8 @@ fn filter_chain(
         chain;
     // The name has no effect on traffic; the timeout limits a TLS handshake.
     let _ = (name, transport_socket_connect_timeout);
-    if filter_chain_match.as_ref().is_some_and(|wanted| *wanted != FilterChainMatch::default()) {
-        let what = "matching connections (by SNI, address or port)";
-        problems.not_implemented(&at.field("filter_chain_match"), what);
-    }
+    // `filter_chains` compiles it.
+    let _ = filter_chain_match;
     let at = at.field("filters");
     let mut compiled = None;
     for (i, filter) in filters.iter().enumerate() {

@@ -13,6 +13,7 @@ use super::local::LocalListener;
 use crate::request::given::Given;
 use crate::request::service::LocalService;
 use crate::shard::Shard;
+use crate::shard::socket::Socket;
 use crate::stats::ListenerStats;
 
 /// A client connection.
@@ -27,6 +28,30 @@ pub struct Client {
     /// The number of requests, including the current one.
     requests: Cell<u32>,
     _guards: (Permits, Assignment),
+}
+
+/// A connection just accepted or taken over, before it has a filter chain.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its socket.
+    pub socket: Socket,
+    /// Received already.
+    pub early: Vec<u8>,
+    /// What is known about it.
+    pub facts: Facts,
+}
+
+/// What is known about a connection when it gets its filter chain.
+#[derive(Debug)]
+pub struct Facts {
+    /// The remote address.
+    pub peer: SocketAddr,
+    /// The address that the connection comes from, if `peer` is an announced one.
+    pub direct_peer: Option<Box<SocketAddr>>,
+    /// The local address.
+    pub local: SocketAddr,
+    /// Count the connection until they are dropped.
+    pub guards: (Permits, Assignment),
 }
 
 /// Which side ended the connection.
@@ -55,20 +80,20 @@ enum Exchange {
 }
 
 impl Client {
-    /// A connection just accepted or taken over, which is counted in the stats.
+    /// A connection that gets this service, and is counted in the stats.
     pub fn new(
         shard: &'static Shard,
         listener: &Rc<LocalListener>,
         service: &Rc<LocalService>,
-        peer: SocketAddr,
-        local: SocketAddr,
-        guards: (Permits, Assignment),
+        facts: Facts,
     ) -> Self {
+        let Facts { peer, direct_peer, local, guards } = facts;
         let given = Given {
             shard,
             service: Rc::clone(service),
             id: shard.connection_id(),
             peer,
+            direct_peer,
             local,
             opened: shard.clock.now(),
             tls: None,

@@ -12,13 +12,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::Listener;
-use super::connection::Client;
+use super::connection::{Arrival, Client, Facts};
 use super::connection_balance::Assignment;
 use super::connection_limit::{Overflow, Permits};
 use super::filter_chain::LocalSpeaks;
-use super::http1;
+use super::filter_chain_match::{Connection, Detected};
 use super::local::{Listeners, LocalListener};
+use super::{Listener, http1, listener_filters};
 use crate::limits;
 use crate::shard::Shard;
 use crate::shard::handle::Listening;
@@ -233,14 +233,51 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
         let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
         Ok((socket, local))
     });
-    match socket {
-        Ok((socket, local)) => {
-            let LocalSpeaks::Http(service) = &listener.chain().speaks;
-            let client = Client::new(shard, listener, service, peer, local, guards);
-            let connection = http1::Connection::new(client, Transport::Plain(socket));
+    let (socket, local) = match socket {
+        Ok(socket) => socket,
+        Err(error) => {
+            return tracing::warn!(target: "main", "connection from {peer}: {error}");
+        }
+    };
+    let facts = Facts { peer, direct_peer: None, local, guards };
+    let arrival = Arrival { socket, early: Vec::new(), facts };
+    if listener.listener().listener_filters.filters.is_empty() {
+        welcome(shard, listener, arrival, &Detected::default());
+    } else {
+        shard.spawn(listener_filters::run(shard, Rc::clone(listener), arrival));
+    }
+}
+
+/// Finds the filter chain of a connection and serves it.
+pub(super) fn welcome(
+    shard: &'static Shard,
+    listener: &Rc<LocalListener>,
+    arrival: Arrival,
+    detected: &Detected,
+) {
+    let chains = listener.chains();
+    let chain = chains.only().or_else(|| {
+        chains.find(&Connection {
+            local: arrival.facts.local,
+            remote: arrival.facts.peer,
+            direct_remote: arrival
+                .facts
+                .direct_peer
+                .as_deref()
+                .copied()
+                .unwrap_or(arrival.facts.peer),
+            detected,
+        })
+    });
+    match chain {
+        Some(chain) => {
+            let LocalSpeaks::Http(service) = &chain.speaks;
+            let Arrival { socket, early, facts } = arrival;
+            let client = Client::new(shard, listener, service, facts);
+            let connection = http1::Connection::new(client, Transport::Plain(socket), early);
             shard.spawn(http1::serve(connection));
         }
-        Err(error) => tracing::warn!(target: "main", "connection from {peer}: {error}"),
+        None => listener.stats().no_filter_chain_match.inc(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Listener;
-use super::filter_chain::LocalChain;
+use super::filter_chains::LocalChains;
 use crate::shard::Shard;
 use crate::stats::ListenerStats;
 
@@ -43,13 +43,13 @@ impl Listeners {
 pub struct LocalListener {
     shard: usize,
     listener: Arc<Listener>,
-    chain: LocalChain,
+    chains: LocalChains,
 }
 
 impl LocalListener {
     fn new(shard: &'static Shard, listener: Arc<Listener>) -> Rc<Self> {
-        let chain = LocalChain::new(&listener.filter_chain, shard);
-        Rc::new(Self { shard: shard.id, listener, chain })
+        let chains = LocalChains::new(&listener, shard);
+        Rc::new(Self { shard: shard.id, listener, chains })
     }
 
     /// The listener as configured.
@@ -58,10 +58,10 @@ impl LocalListener {
         &self.listener
     }
 
-    /// The filter chain of its connections.
+    /// The filter chains of its connections.
     #[must_use]
-    pub const fn chain(&self) -> &LocalChain {
-        &self.chain
+    pub const fn chains(&self) -> &LocalChains {
+        &self.chains
     }
 
     /// This shard's counters.

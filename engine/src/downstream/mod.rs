@@ -10,8 +10,11 @@ pub mod connection;
 pub mod connection_balance;
 pub mod connection_limit;
 pub mod filter_chain;
+pub mod filter_chain_match;
+pub mod filter_chains;
 pub mod http1;
 pub mod listener;
+pub mod listener_filters;
 pub mod local;
 
 use std::net::SocketAddr;
@@ -21,7 +24,8 @@ use socket2::TcpKeepalive;
 
 use self::connection_balance::ConnectionBalance;
 use self::connection_limit::Limits;
-use self::filter_chain::FilterChain;
+use self::filter_chains::FilterChains;
+use self::listener_filters::ListenerFilters;
 use crate::shard::drain::Direction;
 use crate::stats::{ListenerStats, Scope};
 
@@ -44,8 +48,10 @@ pub struct Listener {
     pub limits: Limits,
     /// How connections are distributed over the shards.
     pub balance: ConnectionBalance,
-    /// The filter chain of its connections.
-    pub filter_chain: Arc<FilterChain>,
+    /// What happens to a connection before it has a filter chain.
+    pub listener_filters: ListenerFilters,
+    /// The filter chains of its connections.
+    pub filter_chains: FilterChains,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
 }

@@ -19,9 +19,11 @@ pub struct Given {
     pub service: Rc<LocalService>,
     /// Its id, unique in this process.
     pub id: u64,
-    /// The remote address.
+    /// The remote address; behind a PROXY header the announced one.
     pub peer: SocketAddr,
-    /// The local address.
+    /// The address that the connection comes from, if `peer` is an announced one.
+    pub direct_peer: Option<Box<SocketAddr>>,
+    /// The local address; behind a PROXY header the announced one.
     pub local: SocketAddr,
     /// When this shard began to serve it.
     pub opened: Millis,
@@ -32,6 +34,12 @@ pub struct Given {
 }
 
 impl Given {
+    /// The address that the connection comes from, whatever a PROXY header announces.
+    #[must_use]
+    pub fn direct_peer(&self) -> SocketAddr {
+        self.direct_peer.as_deref().copied().unwrap_or(self.peer)
+    }
+
     /// This shard's stats of the connection manager.
     #[must_use]
     pub fn stats(&self) -> &HttpStats {

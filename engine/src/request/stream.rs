@@ -89,7 +89,7 @@ impl<'a> Stream<'a> {
             protocol,
             connection: given.id,
             client: given.peer,
-            peer: given.peer,
+            peer: given.direct_peer(),
             local: given.local,
             tls: given.tls.clone(),
         }

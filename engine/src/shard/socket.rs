@@ -334,6 +334,17 @@ impl Socket {
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
     }
 
+    /// The destination of the connection before the kernel redirected it (iptables REDIRECT); `local`
+    /// is its local address.
+    ///
+    /// # Errors
+    /// When it was not redirected.
+    pub fn original_destination(&self, local: SocketAddr) -> io::Result<SocketAddr> {
+        let raw = self.raw();
+        let address = if local.is_ipv4() { raw.original_dst_v4()? } else { raw.original_dst_v6()? };
+        address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+    }
+
     /// Reads the 8-byte counter of a timerfd or eventfd, which makes it unreadable again.
     pub fn take_counter(&self) {
         self.source.mark_drained();

@@ -118,12 +118,13 @@ enum After {
 }
 
 impl Connection {
-    /// A connection with `client`, which is counted in the stats.
+    /// A connection with `client`, which is counted in the stats. `early` has been received already.
     #[must_use]
-    pub fn new(client: Client, transport: Transport) -> Self {
+    pub fn new(client: Client, transport: Transport, early: Vec<u8>) -> Self {
+        client.given.count_received(early.len());
         client.given.stats().downstream_cx_http1_total.inc();
         client.given.stats().downstream_cx_http1_active.inc();
-        let wire = Wire { transport, early: Vec::new(), head_began: client.given.opened };
+        let wire = Wire { transport, early, head_began: client.given.opened };
         Self { client, wire }
     }
 

@@ -7,9 +7,10 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::client_cert::{Form, ForwardClientCert, Told};
 use super::{
-    BadRequest, Cidr, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
-    PathRules, RequestIds, StripPort, Timeouts, UserAgent,
+    BadRequest, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry, PathRules,
+    RequestIds, StripPort, Timeouts, UserAgent,
 };
+use crate::address::{self, Cidr};
 use crate::compile::{Node, check_word, key_format};
 use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
 use crate::request::headers::{ResponseRules, ServerHeader};
@@ -268,21 +269,7 @@ fn internal_addresses(
         return Cidr::PRIVATE.to_vec();
     }
     let at = at.field("internal_address_config").field("cidr_ranges");
-    let mut compiled = Vec::with_capacity(cidr_ranges.len());
-    for (index, range) in cidr_ranges.iter().enumerate() {
-        let config::CidrRange { address_prefix, prefix_len } = range;
-        match address_prefix.parse() {
-            Ok(address) => compiled.push(Cidr {
-                address,
-                prefix_len: prefix_len.map_or(0, |len| u8::try_from(len).unwrap_or(u8::MAX)),
-            }),
-            Err(_) => {
-                let message = format!("'{address_prefix}' is not an IP address");
-                problems.error(&at.index(index).field("address_prefix"), message);
-            }
-        }
-    }
-    compiled
+    address::compile::cidrs(cidr_ranges, &at, problems)
 }
 
 /// `match_upstream` has no effect: it changes a pseudo-header, which HTTP/1 does not have.

@@ -9,10 +9,11 @@ pub mod normalize;
 mod normalize_tests;
 pub(crate) mod path;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use self::client_cert::ForwardClientCert;
+use crate::address::Cidr;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, Underscores};
 use crate::request::headers::ResponseRules;
@@ -225,42 +226,6 @@ impl Default for Timeouts {
     }
 }
 
-/// A range of addresses.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Cidr {
-    /// An address of the range.
-    pub address: IpAddr,
-    /// The number of leading bits that the addresses of the range share.
-    pub prefix_len: u8,
-}
-
-impl Cidr {
-    /// The private networks of RFC 1918 and RFC 4193 and the loopback addresses, as in Envoy.
-    pub const PRIVATE: [Self; 6] = [
-        Self { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), prefix_len: 8 },
-        Self { address: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix_len: 12 },
-        Self { address: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), prefix_len: 16 },
-        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), prefix_len: 32 },
-        Self { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0)), prefix_len: 8 },
-        Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_len: 128 },
-    ];
-
-    /// Whether the address is in the range. An IPv4 address is in no IPv6 range.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let differing = u32::from(ours) ^ u32::from(theirs);
-                differing.leading_zeros() >= u32::from(self.prefix_len).min(32)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                let differing = u128::from(ours) ^ u128::from(theirs);
-                differing.leading_zeros() >= u32::from(self.prefix_len).min(128)
-            }
-            _ => false,
-        }
-    }
-}
-
 /// The addresses of a connection, and its TLS.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
@@ -270,24 +235,4 @@ pub struct Peer<'a> {
     pub local: SocketAddr,
     /// What is known of its TLS; none for a plain connection.
     pub tls: Option<&'a TlsFacts>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_contains_the_addresses_that_share_its_prefix() {
-        let range = |address: &str, prefix_len| Cidr { address: ip(address), prefix_len };
-        assert!(range("10.0.0.0", 8).contains(ip("10.255.0.1")));
-        assert!(!range("10.0.0.0", 8).contains(ip("11.0.0.1")));
-        assert!(range("10.1.2.3", 32).contains(ip("10.1.2.3")));
-        assert!(range("0.0.0.0", 0).contains(ip("255.1.2.3")));
-        assert!(range("fd00::", 8).contains(ip("fdff::1")));
-        assert!(!range("::", 0).contains(ip("10.0.0.1")));
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
 }

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::normalize::{Facts, Outcome, Refusal, request};
-use super::{Cidr, ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort};
+use super::{ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort};
+use crate::address::Cidr;
 use crate::http::{HeadLimits, RequestHead, Scheme, Underscores};
 use crate::http1::encode;
 

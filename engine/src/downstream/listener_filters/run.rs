@@ -1,0 +1,183 @@
+//! Runs the listener filters of a connection, one after the other.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use super::inspect::{self, Found, Step};
+use super::{Kind, ListenerFilter, OnTimeout};
+use crate::downstream::connection::Arrival;
+use crate::downstream::filter_chain_match::Detected;
+use crate::downstream::listener::welcome;
+use crate::downstream::local::LocalListener;
+use crate::limits;
+use crate::shard::Shard;
+use crate::shard::clock::millis;
+use crate::shard::drain::Draining;
+use crate::shard::socket::{Received, Socket};
+use crate::shard::timers::Alarm;
+
+/// Runs the filters; a connection that passes them is served.
+pub(in crate::downstream) async fn run(
+    shard: &'static Shard,
+    listener: Rc<LocalListener>,
+    mut arrival: Arrival,
+) {
+    let mut found = Found {
+        local: arrival.facts.local,
+        remote: arrival.facts.peer,
+        detected: Detected::default(),
+    };
+    let mut waiting = Waiting::new(shard, &listener, &arrival.socket);
+    let outcome = waiting.pass_all(&mut found).await;
+    let early = std::mem::take(&mut waiting.bytes);
+    drop(waiting);
+    let stats = listener.stats();
+    match outcome {
+        Ok(()) => {}
+        Err(Stopped::TimedOut) => {
+            stats.downstream_pre_cx_timeout.inc();
+            if listener.listener().listener_filters.on_timeout == OnTimeout::Close {
+                return;
+            }
+        }
+        Err(Stopped::Refused) => return,
+        Err(Stopped::Ended) => return stats.downstream_listener_filter_remote_close.inc(),
+        Err(Stopped::Broken) => return stats.downstream_listener_filter_error.inc(),
+    }
+    arrival.early = early;
+    let facts = &mut arrival.facts;
+    if found.remote != facts.peer {
+        facts.direct_peer = Some(Box::new(facts.peer));
+    }
+    (facts.local, facts.peer) = (found.local, found.remote);
+    welcome(shard, &listener, arrival, &found.detected);
+}
+
+/// Why the filters did not get to their end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stopped {
+    /// A filter has refused the connection.
+    Refused,
+    /// They took too long.
+    TimedOut,
+    /// The client has closed its side.
+    Ended,
+    /// The client has reset the connection.
+    Broken,
+}
+
+/// What the alarm of a waiting connection stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Until {
+    /// `listener_filters_timeout`
+    Timeout,
+    /// The process is about to exit.
+    Exit,
+}
+
+/// A connection that has no filter chain yet.
+struct Waiting<'a> {
+    shard: &'static Shard,
+    listener: &'a LocalListener,
+    socket: &'a Socket,
+    alarm: Alarm,
+    until: Until,
+    /// What has arrived and is not consumed.
+    bytes: Vec<u8>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(shard: &'static Shard, listener: &'a LocalListener, socket: &'a Socket) -> Self {
+        listener.stats().downstream_pre_cx_active.inc();
+        let alarm = shard.timers.alarm();
+        let now = shard.clock.now();
+        let timeout = listener.listener().listener_filters.timeout;
+        alarm.set(timeout.map(|most| now.saturating_add(millis(most))), now);
+        Self { shard, listener, socket, alarm, until: Until::Timeout, bytes: Vec::new() }
+    }
+
+    async fn pass_all(&mut self, found: &mut Found) -> Result<(), Stopped> {
+        for filter in &self.listener.listener().listener_filters.filters {
+            let port = found.local.port();
+            if filter.disabled.as_ref().is_some_and(|predicate| predicate.matches(port)) {
+                continue;
+            }
+            self.pass(filter, found).await?;
+        }
+        Ok(())
+    }
+
+    async fn pass(&mut self, filter: &ListenerFilter, found: &mut Found) -> Result<(), Stopped> {
+        loop {
+            match self.step(filter, found) {
+                Step::Continue { consumed } => {
+                    self.bytes.drain(..consumed);
+                    return Ok(());
+                }
+                Step::Wait => self.receive_more().await?,
+                Step::Close => return Err(Stopped::Refused),
+            }
+        }
+    }
+
+    fn step(&self, filter: &ListenerFilter, found: &mut Found) -> Step {
+        let shard = self.shard.id;
+        match &filter.kind {
+            Kind::OriginalDst => {
+                // Without a redirection the kernel knows no other destination.
+                if let Ok(destination) = self.socket.original_destination(found.local) {
+                    found.local = destination;
+                }
+                Step::Continue { consumed: 0 }
+            }
+            Kind::ProxyProtocol(options) => options.inspect(shard, &self.bytes, found),
+            Kind::TlsInspector(options) => options.inspect(shard, &self.bytes, found),
+            Kind::HttpInspector(stats) => inspect::http(stats.shard(shard), &self.bytes, found),
+        }
+    }
+
+    /// Receives at least one more byte. How many a filter waits for is bounded by the filter.
+    async fn receive_more(&mut self) -> Result<(), Stopped> {
+        loop {
+            // A client that sends slowly does not keep a block: the bytes have a buffer of their size.
+            let mut block = self.shard.buffers.take();
+            let received = self.socket.receive(&mut block);
+            self.bytes.extend_from_slice(&block);
+            self.shard.buffers.give(block);
+            match received {
+                Ok(Received::Bytes(_)) => return Ok(()),
+                Ok(Received::Nothing) => self.readable().await?,
+                Ok(Received::End) => return Err(Stopped::Ended),
+                Err(_) => return Err(Stopped::Broken),
+            }
+        }
+    }
+
+    async fn readable(&mut self) -> Result<(), Stopped> {
+        poll_fn(|cx| {
+            if self.socket.poll_readable(cx).is_ready() {
+                return self.shard.poll_proceed(cx).map(Ok);
+            }
+            let is_silent = self.bytes.is_empty();
+            if is_silent
+                && self.until == Until::Timeout
+                && self.shard.draining() == Draining::Process
+            {
+                // The process exits: as on an idle connection, first bytes may be on their way.
+                let now = self.shard.clock.now();
+                self.alarm.set(Some(now + limits::DRAIN_IDLE_GRACE_MS), now);
+                self.until = Until::Exit;
+            }
+            self.alarm.poll_expired(cx).map(|()| {
+                Err(if self.until == Until::Exit { Stopped::Refused } else { Stopped::TimedOut })
+            })
+        })
+        .await
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.listener.stats().downstream_pre_cx_active.dec();
+    }
+}
