@@ -6,7 +6,10 @@ pub const BLOCK_BYTES: usize = 16 * 1024;
 /// Bytes of a large block: the most that one receive of a long body reads.
 pub const LARGE_BLOCK_BYTES: usize = 128 * 1024;
 
-/// Ordinary blocks that a shard keeps for reuse.
+/// Bytes of a block for TLS records. A record takes up to 5 + 2^14 + 2048 bytes (RFC 5246 §6.2.3).
+pub const RECORD_BLOCK_BYTES: usize = 20 * 1024;
+
+/// Ordinary blocks, and blocks for TLS records, that a shard keeps for reuse.
 pub const POOLED_BLOCKS_MAX: usize = 1024;
 
 /// Large blocks that a shard keeps for reuse.
@@ -82,6 +85,13 @@ pub const COST_OF_REQUEST: u32 = 2_000;
 /// Cost of a byte of a request head, which is parsed, normalized, matched and encoded.
 pub const COST_OF_HEAD_BYTE: u32 = 2;
 
+/// Bytes that are encrypted or decrypted for one unit.
+pub const CRYPTED_BYTES_PER_UNIT: u32 = 2;
+
+/// Cost of a step of a TLS handshake. A signature takes up to a millisecond, so the others are served
+/// between any two steps.
+pub const COST_OF_HANDSHAKE_STEP: u32 = TASK_BUDGET;
+
 /// Cost of a wait that ends immediately.
 pub const COST_OF_WAIT: u32 = 4_000;
 
@@ -110,6 +120,7 @@ pub const POOL_SWEEP_MS: u64 = 1000;
 /// Shortest interval between two sweeps, however many connections expire.
 pub const POOL_SWEEP_MIN_MS: u64 = 50;
 
+const _: () = assert!(RECORD_BLOCK_BYTES > 5 + (1 << 14) + 2048);
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(POOL_SWEEP_MIN_MS < POOL_SWEEP_MS);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);

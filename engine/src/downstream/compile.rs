@@ -302,7 +302,7 @@ fn filter_chain(
         [_] => {}
         _ => problems.error(&at, why),
     }
-    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)) })
+    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)), tls: None })
 }
 
 fn http(

@@ -115,7 +115,7 @@ impl Client {
         client
     }
 
-    fn listener_stats(&self) -> &ListenerStats {
+    pub(super) fn listener_stats(&self) -> &ListenerStats {
         self.listener.stats()
     }
 

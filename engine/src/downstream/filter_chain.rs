@@ -2,15 +2,32 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
+use crate::stats::{Scope, SslStats};
+use crate::transport::tls::ServerTls;
+use crate::transport::tls::context::ServerContext;
 
 /// One filter chain of a listener.
 #[derive(Debug)]
 pub struct FilterChain {
     /// What its connections speak.
     pub speaks: Speaks,
+    /// Its TLS; none: the connections are plain.
+    pub tls: Option<ChainTls>,
+}
+
+/// The TLS of a filter chain.
+#[derive(Clone, Debug)]
+pub struct ChainTls {
+    /// What the configuration says.
+    pub context: Arc<ServerContext>,
+    /// `listener.<address>.ssl.`
+    pub stats: Arc<Scope<SslStats>>,
+    /// `transport_socket_connect_timeout`; none: no limit.
+    pub connect_timeout: Option<Duration>,
 }
 
 /// What the connections of a filter chain speak.
@@ -25,6 +42,8 @@ pub enum Speaks {
 pub struct LocalChain {
     /// What its connections speak.
     pub speaks: LocalSpeaks,
+    /// Its TLS; none: the connections are plain.
+    pub tls: Option<Rc<ServerTls>>,
 }
 
 /// What the connections of a filter chain speak, on one shard.
@@ -43,6 +62,9 @@ impl LocalChain {
                 LocalSpeaks::Http(LocalService::new(Arc::clone(service), shard))
             }
         };
-        Self { speaks }
+        let tls = chain.tls.clone().map(|ChainTls { context, stats, connect_timeout }| {
+            Rc::new(ServerTls { context, stats, timeout: connect_timeout })
+        });
+        Self { speaks, tls }
     }
 }

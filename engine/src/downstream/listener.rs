@@ -18,7 +18,7 @@ use super::connection_limit::{Overflow, Permits};
 use super::filter_chain::LocalSpeaks;
 use super::filter_chain_match::{Connection, Detected};
 use super::local::{Listeners, LocalListener};
-use super::{Listener, http1, listener_filters};
+use super::{Listener, handshake, http1, listener_filters};
 use crate::limits;
 use crate::shard::Shard;
 use crate::shard::handle::Listening;
@@ -274,8 +274,15 @@ pub(super) fn welcome(
             let LocalSpeaks::Http(service) = &chain.speaks;
             let Arrival { socket, early, facts } = arrival;
             let client = Client::new(shard, listener, service, facts);
-            let connection = http1::Connection::new(client, Transport::Plain(socket), early);
-            shard.spawn(http1::serve(connection));
+            match &chain.tls {
+                None => {
+                    let transport = Transport::Plain(socket);
+                    shard.spawn(http1::serve(http1::Connection::new(client, transport, early)));
+                }
+                Some(tls) => {
+                    shard.spawn(handshake::serve(client, socket, early, Rc::clone(tls)));
+                }
+            }
         }
         None => listener.stats().no_filter_chain_match.inc(),
     }

@@ -12,6 +12,7 @@ pub mod connection_limit;
 pub mod filter_chain;
 pub mod filter_chain_match;
 pub mod filter_chains;
+mod handshake;
 pub mod http1;
 pub mod listener;
 pub mod listener_filters;

@@ -580,9 +580,9 @@ fn reset(failed: Failed) -> Option<(Reset, bool)> {
         Failed::Upstream { error, sent } => {
             let reset = match error {
                 Error::Overflow => Reset::Overflow,
-                Error::LocalConnectionFailure | Error::RemoteConnectionFailure(_) => {
-                    Reset::ConnectFailure
-                }
+                Error::LocalConnectionFailure
+                | Error::RemoteConnectionFailure(_)
+                | Error::TlsFailure(_) => Reset::ConnectFailure,
                 Error::ConnectionTimeout => Reset::ConnectTimeout,
                 Error::ConnectionTermination => Reset::ConnectionTermination,
                 Error::ProtocolError => Reset::ProtocolError,

@@ -108,6 +108,7 @@ impl LocalReply {
             Error::Overflow => Flag::UpstreamOverflow,
             Error::LocalConnectionFailure
             | Error::RemoteConnectionFailure(_)
+            | Error::TlsFailure(_)
             | Error::ConnectionTimeout => Flag::UpstreamConnectionFailure,
             Error::ConnectionTermination => Flag::UpstreamConnectionTermination,
             Error::ProtocolError => Flag::UpstreamProtocolError,

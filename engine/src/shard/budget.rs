@@ -65,6 +65,18 @@ impl Budget {
         self.charge(limits::COST_OF_REQUEST.saturating_add(head));
     }
 
+    /// Charges the encryption or decryption of `bytes`.
+    #[inline]
+    pub fn charge_crypto(&self, bytes: usize) {
+        self.charge(units(bytes) / limits::CRYPTED_BYTES_PER_UNIT);
+    }
+
+    /// Charges a step of a TLS handshake.
+    #[inline]
+    pub fn charge_handshake_step(&self) {
+        self.charge(limits::COST_OF_HANDSHAKE_STEP);
+    }
+
     /// Charges a wait that was over at once.
     #[inline]
     pub fn charge_wait(&self) {

@@ -1,6 +1,6 @@
 //! A pool of read and write buffers. An idle connection holds none.
 //!
-//! Invariant: a pooled block is empty and has one of the two standard sizes; a block that had to grow
+//! Invariant: a pooled block is empty and has one of the three standard sizes; a block that had to grow
 //! (a huge head) is freed instead.
 
 use std::cell::{Cell, RefCell};
@@ -12,6 +12,7 @@ use crate::limits;
 pub struct Buffers {
     small: RefCell<Vec<Vec<u8>>>,
     large: RefCell<Vec<Vec<u8>>>,
+    record: RefCell<Vec<Vec<u8>>>,
     /// Bytes in use for bodies that may be retried.
     replay_bytes: Cell<usize>,
 }
@@ -29,6 +30,13 @@ impl Buffers {
     pub fn take_large(&self) -> Vec<u8> {
         let block = self.large.borrow_mut().pop();
         block.unwrap_or_else(|| Vec::with_capacity(limits::LARGE_BLOCK_BYTES))
+    }
+
+    /// An empty block that has room for any TLS record.
+    #[must_use]
+    pub fn take_record(&self) -> Vec<u8> {
+        let block = self.record.borrow_mut().pop();
+        block.unwrap_or_else(|| Vec::with_capacity(limits::RECORD_BLOCK_BYTES))
     }
 
     /// Returns a block to the pool.
@@ -71,6 +79,7 @@ impl Buffers {
         let (pool, pooled_max) = match block.capacity() {
             limits::BLOCK_BYTES => (&self.small, limits::POOLED_BLOCKS_MAX),
             limits::LARGE_BLOCK_BYTES => (&self.large, limits::POOLED_LARGE_BLOCKS_MAX),
+            limits::RECORD_BLOCK_BYTES => (&self.record, limits::POOLED_BLOCKS_MAX),
             _ => return,
         };
         let mut pool = pool.borrow_mut();

@@ -20,6 +20,7 @@ use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
 use super::budget::Budget;
+use super::buffers::Buffers;
 use super::reactor::{Reactor, Source};
 
 /// A TCP connection, or another descriptor that becomes readable.
@@ -356,6 +357,12 @@ impl Socket {
     #[must_use]
     pub const fn budget(&self) -> &Budget {
         self.reactor.budget()
+    }
+
+    /// The blocks of this socket's shard.
+    #[must_use]
+    pub const fn buffers(&self) -> &'static Buffers {
+        self.reactor.buffers()
     }
 
     fn raw(&self) -> SockRef<'_> {

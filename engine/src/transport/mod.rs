@@ -14,14 +14,26 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use self::tls::facts::TlsFacts;
+use self::tls::{Failure, Tls};
+use crate::shard::Shard;
 use crate::shard::budget::Budget;
 use crate::shard::socket::{Peeked, Received, Socket};
+use crate::shard::timers::Alarm;
 
 /// The transport of one connection. Its verbs are those of [`Socket`].
 #[derive(Debug)]
 pub enum Transport {
     /// The bytes as they are.
     Plain(Socket),
+    /// In TLS records.
+    Tls(Box<Tls>),
+}
+
+/// Keeps what TLS does out of the path of plain bytes.
+#[cold]
+#[inline(never)]
+fn outlined<T>(verb: impl FnOnce() -> T) -> T {
+    verb()
 }
 
 impl Transport {
@@ -30,6 +42,7 @@ impl Transport {
     pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Tls(tls) => outlined(|| tls.poll_readable(cx)),
         }
     }
 
@@ -38,6 +51,7 @@ impl Transport {
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(socket) => socket.poll_writable(cx),
+            Self::Tls(tls) => outlined(|| tls.poll_writable(cx)),
         }
     }
 
@@ -47,6 +61,7 @@ impl Transport {
     pub fn poll_broken(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(socket) => socket.poll_broken(cx),
+            Self::Tls(tls) => outlined(|| tls.poll_broken(cx)),
         }
     }
 
@@ -68,6 +83,7 @@ impl Transport {
     pub fn receive_at_most(&self, buffer: &mut Vec<u8>, most: usize) -> io::Result<Received> {
         match self {
             Self::Plain(socket) => socket.receive_at_most(buffer, most),
+            Self::Tls(tls) => outlined(|| tls.receive_at_most(buffer, most)),
         }
     }
 
@@ -79,6 +95,7 @@ impl Transport {
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.send(bytes),
+            Self::Tls(tls) => outlined(|| tls.send(bytes)),
         }
     }
 
@@ -88,6 +105,7 @@ impl Transport {
     pub fn may_post(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.may_post(),
+            Self::Tls(tls) => outlined(|| tls.may_post()),
         }
     }
 
@@ -98,6 +116,7 @@ impl Transport {
     pub fn post(&self, bytes: Vec<u8>) {
         match self {
             Self::Plain(socket) => socket.post(bytes),
+            Self::Tls(tls) => outlined(|| tls.post(bytes)),
         }
     }
 
@@ -107,6 +126,7 @@ impl Transport {
     pub fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_posting(),
+            Self::Tls(tls) => outlined(|| tls.has_unsent()),
         }
     }
 
@@ -116,6 +136,7 @@ impl Transport {
     pub fn peek(&self) -> Peeked {
         match self {
             Self::Plain(socket) => socket.peek(),
+            Self::Tls(tls) => outlined(|| tls.peek()),
         }
     }
 
@@ -126,6 +147,7 @@ impl Transport {
     pub fn seems_silent(&self, polls: u64) -> bool {
         match self {
             Self::Plain(socket) => socket.seems_silent(polls),
+            Self::Tls(tls) => outlined(|| tls.seems_silent(polls)),
         }
     }
 
@@ -135,6 +157,7 @@ impl Transport {
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
+            Self::Tls(tls) => outlined(|| tls.is_quiet()),
         }
     }
 
@@ -145,14 +168,35 @@ impl Transport {
     pub fn has_hung_up(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.has_hung_up(),
+            Self::Tls(tls) => outlined(|| tls.has_hung_up()),
         }
     }
 
-    /// What the handshake has settled; none over a plain socket.
+    /// Says that the connection is closed in order. Over a plain socket the close itself says it.
+    pub fn notify_close(&self) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => tls.notify_close(),
+        }
+    }
+
+    /// Performs the handshake; over a plain socket there is none.
+    ///
+    /// # Errors
+    /// When it fails, or `alarm` expires first.
+    pub async fn handshake(&self, shard: &Shard, alarm: &Alarm) -> Result<(), Failure> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.handshake(shard, alarm).await,
+        }
+    }
+
+    /// What the handshake has settled; none over a plain socket, or before it is done.
     #[must_use]
     pub fn tls(&self) -> Option<&Rc<TlsFacts>> {
         match self {
             Self::Plain(_) => None,
+            Self::Tls(tls) => tls.facts(),
         }
     }
 
@@ -160,6 +204,7 @@ impl Transport {
     pub fn shutdown_write(&self) {
         match self {
             Self::Plain(socket) => socket.shutdown_write(),
+            Self::Tls(tls) => outlined(|| tls.shutdown_write()),
         }
     }
 
@@ -193,6 +238,7 @@ impl Transport {
     const fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.socket(),
         }
     }
 }

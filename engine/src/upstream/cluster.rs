@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::stats::{ClusterStats, Scope, ZoneStats};
+use crate::stats::{ClusterStats, Scope, SslStats, ZoneStats};
+use crate::transport::tls::context::ClientContext;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
@@ -26,6 +27,8 @@ pub struct Cluster {
     pub per_connection_buffer_limit_bytes: u32,
     /// TCP keep-alive probes; none: disabled.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Its TLS; none: the connections are plain.
+    pub tls: Option<ClusterTls>,
     /// Options of the HTTP protocol.
     pub http: HttpProtocolOptions,
     /// Limits for concurrent connections, requests and retries.
@@ -40,6 +43,15 @@ pub struct Cluster {
     pub stats: Arc<Scope<ClusterStats>>,
     /// `cluster.<observability_name>.zone.<ours>.<theirs>.`, by the zones of its hosts.
     pub zones: HashMap<String, Arc<Scope<ZoneStats>>>,
+}
+
+/// The TLS of a cluster.
+#[derive(Debug)]
+pub struct ClusterTls {
+    /// What the configuration says.
+    pub context: Arc<ClientContext>,
+    /// `cluster.<observability_name>.ssl.`
+    pub stats: Arc<Scope<SslStats>>,
 }
 
 /// `HttpProtocolOptions` of a cluster.

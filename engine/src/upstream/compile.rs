@@ -107,6 +107,7 @@ fn cluster(
         thresholds(circuit_breakers.as_ref(), &at.field("circuit_breakers"), problems);
     let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
     Cluster {
+        tls: None,
         name: name.clone(),
         observability_name: observability_name.clone(),
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),

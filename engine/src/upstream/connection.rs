@@ -148,7 +148,10 @@ impl Drop for Open {
         stats.upstream_cx_active.dec();
         stats.upstream_cx_length_ms.record(length);
         match (self.closed_by, self.occupied) {
-            (ClosedBy::Us, Occupied::Idle) => stats.upstream_cx_destroy_local.inc(),
+            (ClosedBy::Us, Occupied::Idle) => {
+                self.socket.notify_close();
+                stats.upstream_cx_destroy_local.inc();
+            }
             (ClosedBy::Host, Occupied::Idle) => stats.upstream_cx_destroy_remote.inc(),
             (ClosedBy::Us, Occupied::Active) => {
                 stats.upstream_cx_destroy_local.inc();

@@ -1,5 +1,7 @@
 //! Upstream errors, with Envoy's names and texts.
 
+use crate::transport::tls::Failure;
+
 /// Why a request got no response from upstream, or an incomplete one.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Error {
@@ -10,6 +12,8 @@ pub enum Error {
     /// The host refused the connection or is unreachable. Carries the system's error number, 0 if
     /// unknown.
     RemoteConnectionFailure(i32),
+    /// The TLS handshake failed.
+    TlsFailure(Failure),
     /// `connect_timeout` passed before the connection was established.
     ConnectionTimeout,
     /// The host closed or reset the connection before its response was complete.
@@ -33,7 +37,7 @@ impl Error {
         match self {
             Self::Overflow => "overflow",
             Self::LocalConnectionFailure => "local connection failure",
-            Self::RemoteConnectionFailure(_) => "remote connection failure",
+            Self::RemoteConnectionFailure(_) | Self::TlsFailure(_) => "remote connection failure",
             Self::ConnectionTimeout => "connection timeout",
             Self::ConnectionTermination => "connection termination",
             Self::ProtocolError => "protocol error",
@@ -46,6 +50,7 @@ impl Error {
             Self::Overflow => "UO",
             Self::LocalConnectionFailure
             | Self::RemoteConnectionFailure(_)
+            | Self::TlsFailure(_)
             | Self::ConnectionTimeout => "UF",
             Self::ConnectionTermination => "UC",
             Self::ProtocolError => "UPE",
@@ -59,6 +64,7 @@ impl Error {
             Self::Overflow
             | Self::LocalConnectionFailure
             | Self::RemoteConnectionFailure(_)
+            | Self::TlsFailure(_)
             | Self::ConnectionTimeout
             | Self::ConnectionTermination => 503,
         }
@@ -69,6 +75,7 @@ impl Error {
         match self {
             Self::Overflow | Self::LocalConnectionFailure => Fault::Local,
             Self::RemoteConnectionFailure(_)
+            | Self::TlsFailure(_)
             | Self::ConnectionTimeout
             | Self::ConnectionTermination
             | Self::ProtocolError => Fault::Host,
@@ -80,6 +87,7 @@ impl Error {
         match self {
             Self::LocalConnectionFailure
             | Self::RemoteConnectionFailure(_)
+            | Self::TlsFailure(_)
             | Self::ConnectionTimeout => true,
             Self::Overflow | Self::ConnectionTermination | Self::ProtocolError => false,
         }
@@ -91,6 +99,7 @@ impl Error {
             Self::RemoteConnectionFailure(errno) => errno,
             Self::ConnectionTimeout => libc::ETIMEDOUT,
             Self::LocalConnectionFailure
+            | Self::TlsFailure(_)
             | Self::Overflow
             | Self::ConnectionTermination
             | Self::ProtocolError => 0,
@@ -131,6 +140,10 @@ impl Error {
             | Self::ConnectionTimeout
             | Self::ConnectionTermination
             | Self::ProtocolError => None,
+            // Envoy: `TLS_error:|`, and what OpenSSL says.
+            Self::TlsFailure(failure) => {
+                Some(format!("TLS_error:_{}", failure.words().replace(' ', "_")))
+            }
             Self::RemoteConnectionFailure(errno) => {
                 let words = std::io::Error::from_raw_os_error(errno).to_string();
                 let words = words.split(" (os error").next().unwrap_or(&words).replace(' ', "_");
@@ -163,6 +176,18 @@ mod tests {
             refused.response_code_details(false),
             "upstream_reset_before_response_started\
              {remote_connection_failure|delayed_connect_error:_Connection_refused}"
+        );
+    }
+
+    #[test]
+    fn a_failed_handshake_is_a_failed_connect_with_a_reason() {
+        let failed = Error::TlsFailure(Failure::Alert(48));
+        assert_eq!((failed.status(), failed.response_flag()), (503, "UF"));
+        assert!(failed.is_connect_failure());
+        assert_eq!(
+            failed.response_code_details(false),
+            "upstream_reset_before_response_started\
+             {remote_connection_failure|TLS_error:_peer_sent_alert_unknown_ca}"
         );
     }
 

@@ -15,6 +15,7 @@ pub mod circuit_breaker;
 pub mod cluster;
 pub mod clusters;
 pub mod compile;
+mod connect;
 pub mod connection;
 pub mod discovery;
 pub mod error;

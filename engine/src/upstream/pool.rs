@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-
 use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::clusters::Clusters;
@@ -25,7 +23,7 @@ use super::error::Error;
 use super::host::Host;
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
-use crate::shard::socket::{Peeked, Socket};
+use crate::shard::socket::Peeked;
 use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
 use crate::transport::Transport;
 
@@ -158,6 +156,10 @@ impl Pool {
     #[must_use]
     pub fn host_stats(&self) -> &HostStats {
         self.host.stats.shard(self.shard.id)
+    }
+
+    pub(super) const fn shard(&self) -> &'static Shard {
+        self.shard
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -302,25 +304,6 @@ impl Pool {
         }
     }
 
-    /// `upstream_connection_options.tcp_keepalive`
-    fn set_keepalive(&self, socket: &Socket) {
-        let Some(probes) = self.cluster.tcp_keepalive else { return };
-        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        let mut keepalive = TcpKeepalive::new();
-        if let Some(time) = probes.time_seconds {
-            keepalive = keepalive.with_time(seconds(time));
-        }
-        if let Some(interval) = probes.interval_seconds {
-            keepalive = keepalive.with_interval(seconds(interval));
-        }
-        if let Some(count) = probes.probes {
-            keepalive = keepalive.with_retries(count);
-        }
-        if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&keepalive) {
-            tracing::debug!(target: "pool", "{}: no keep-alive: {error}", self.host.address);
-        }
-    }
-
     /// Envoy: when the host cannot be reached, all waiting requests fail, without further attempts.
     fn eject(&self, error: Error) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
@@ -393,7 +376,7 @@ impl Pool {
                 Ok(Connection::new(id, socket, Rc::clone(self), permit, now))
             }
             Err(error) => {
-                if let Error::RemoteConnectionFailure(_) = error {
+                if let Error::RemoteConnectionFailure(_) | Error::TlsFailure(_) = error {
                     attempt.closed_by = ClosedBy::Host;
                 }
                 stats.upstream_cx_connect_fail.inc();
@@ -412,32 +395,6 @@ impl Pool {
         host.cx_connect_fail.inc();
         host.connect_errno.set(u64::from(error.connect_errno().unsigned_abs()));
         host.connect_failed_ms.set(self.now());
-    }
-
-    async fn connected(&self, started: Millis) -> Result<Transport, Error> {
-        let refused = |error: std::io::Error| {
-            Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0))
-        };
-        let socket = Socket::connect(self.host.address).map_err(|error| {
-            if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
-        })?;
-        self.set_keepalive(&socket);
-        let alarm = self.shard.timers.alarm();
-        let timeout = millis(self.cluster.connect_timeout);
-        alarm.set(Some(started.saturating_add(timeout)), started);
-        let writable = poll_fn(|cx| {
-            if socket.poll_writable(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            alarm.poll_expired(cx).map(|()| false)
-        });
-        if writable.await {
-            socket.connect_result().map_err(refused)?;
-            Ok(Transport::Plain(socket))
-        } else {
-            self.stats().upstream_cx_connect_timeout.inc();
-            Err(Error::ConnectionTimeout)
-        }
     }
 
     /// Waits until another request releases a connection, or a new one may be allowed.
@@ -547,19 +504,4 @@ impl Drop for Pending<'_> {
 fn begin(mut connection: Connection) -> Connection {
     connection.begin_request();
     connection
-}
-
-/// Whether the failure is local: no free port, memory or file descriptor.
-fn is_local(error: &std::io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::EADDRNOTAVAIL
-                | libc::EMFILE
-                | libc::ENFILE
-                | libc::ENOBUFS
-                | libc::ENOMEM
-                | libc::EAFNOSUPPORT
-        )
-    )
 }

@@ -233,6 +233,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
     let registry = Registry::new(1);
     let limits = Thresholds::default();
     Arc::new(Cluster {
+        tls: None,
         name: "c".to_owned(),
         observability_name: "c".to_owned(),
         connect_timeout: Duration::from_secs(5),

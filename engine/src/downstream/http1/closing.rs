@@ -29,9 +29,15 @@ impl Connection {
         match after {
             After::Close if self.may_be_sending() => self.linger().await,
             After::Linger => self.linger().await,
-            After::Next | After::Close => {}
+            After::Next | After::Close => self.leave().await,
             After::Reset => self.wire.transport.reset_on_close(),
         }
+    }
+
+    /// Closes in order: the client can tell that it has got everything.
+    pub(super) async fn leave(&mut self) {
+        self.wire.transport.notify_close();
+        self.flush().await;
     }
 
     /// Whether a close now could be a reset: the client has sent bytes that will not be read, or is
@@ -42,7 +48,7 @@ impl Connection {
             && !(knows && self.wire.transport.peek() == Peeked::Silent)
     }
 
-    /// Waits until the kernel has accepted the whole response, at most `delayed_close_timeout`.
+    /// Waits until the kernel has accepted all that was sent, at most `delayed_close_timeout`.
     pub(super) async fn flush(&mut self) {
         if !self.wire.transport.has_unsent() {
             return;
@@ -50,7 +56,7 @@ impl Connection {
         let now = self.client.given.shard.clock.now();
         let most = self.client.given.service.manager.timeouts.delayed_close.map(millis);
         self.client.given.alarm.set(most.map(|most| now.saturating_add(most)), now);
-        let _waited = self.wait(Want::Out).await;
+        while self.wire.transport.has_unsent() && self.wait(Want::Out).await != Waited::TimedOut {}
     }
 
     /// Closes the sending side and waits for the client to close, at most `delayed_close_timeout`.
@@ -58,7 +64,9 @@ impl Connection {
     /// costs nothing.
     async fn linger(&mut self) {
         let now = self.client.given.shard.clock.now();
-        let Some(most) = self.client.given.service.manager.timeouts.delayed_close else { return };
+        let Some(most) = self.client.given.service.manager.timeouts.delayed_close else {
+            return self.leave().await;
+        };
         self.wire.transport.shutdown_write();
         let until = now.saturating_add(millis(most));
         self.client.given.alarm.set(Some(until), now);

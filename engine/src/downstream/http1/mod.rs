@@ -55,7 +55,7 @@ pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
                     Box::pin(End::time_out_head(&mut connection, limit)).await
                 }
                 // The last response may still be on its way: a client that has half-closed reads it.
-                Next::Closed => return connection.flush().await,
+                Next::Closed => return connection.leave().await,
             };
             connection.client.end_exchange();
             if after != After::Next {
@@ -161,7 +161,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.client.given.stats().downstream_cx_http1_active.dec();
+        let stats = self.client.given.stats();
+        stats.downstream_cx_http1_active.dec();
+        if self.wire.transport.tls().is_some() {
+            stats.downstream_cx_ssl_active.dec();
+        }
         if self.wire.early.capacity() > 0 {
             self.client.given.shard.buffers.give(std::mem::take(&mut self.wire.early));
         }

@@ -157,6 +157,11 @@ impl Reactor {
         self.resumed.get().wrapping_sub(self.polled_at.get()) <= limits::TASKS_SINCE_POLL_MAX
     }
 
+    /// The blocks of the shard.
+    pub(super) const fn buffers(&self) -> &'static Buffers {
+        self.buffers
+    }
+
     /// The budget of the running task.
     pub(super) const fn budget(&self) -> &Budget {
         &self.budget

@@ -29,8 +29,8 @@ stats! {
         counter downstream_cx_protocol_error;
         gauge downstream_cx_rx_bytes_buffered;
         counter downstream_cx_rx_bytes_total;
-        constant gauge downstream_cx_ssl_active;
-        constant counter downstream_cx_ssl_total;
+        gauge downstream_cx_ssl_active;
+        counter downstream_cx_ssl_total;
         counter downstream_cx_total;
         gauge downstream_cx_tx_bytes_buffered;
         counter downstream_cx_tx_bytes_total;

@@ -1,6 +1,7 @@
 //! Stats of TLS, of listeners and clusters alike.
 
 use crate::stats::stats;
+use crate::transport::tls::Failure;
 use crate::transport::tls::facts::TlsFacts;
 
 stats! {
@@ -42,6 +43,18 @@ impl SslStats {
         }
         if let Some(signature) = facts.signature {
             self.sigalgs.record(signature);
+        }
+    }
+}
+
+impl SslStats {
+    /// Counts a handshake that failed. A peer that has just left counts nowhere.
+    pub fn record_failure(&self, failure: Failure) {
+        match failure {
+            Failure::NoCertificate => self.fail_verify_no_cert.inc(),
+            Failure::Certificate(_) => self.fail_verify_error.inc(),
+            failure if failure.is_disconnect() => {}
+            _ => self.connection_error.inc(),
         }
     }
 }

@@ -3,8 +3,19 @@
 //! Everything cryptographic is rustls; bytes move on the shard's reactor.
 
 pub mod certificate;
+mod connection;
 pub mod context;
 pub mod facts;
+pub mod failure;
+mod handshake;
 mod name;
+mod queue;
 #[cfg(test)]
 pub(crate) mod recorded;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use connection::Tls;
+pub use failure::Failure;
+pub use handshake::ServerTls;

@@ -1,0 +1,121 @@
+//! The handshake: both sides send and receive until they have keys.
+//!
+//! A step may take most of a millisecond (an RSA signature), and there may be thousands of handshakes.
+//! So the other tasks of the shard run between any two steps.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+use super::connection::Tls;
+use super::context::{ClientContext, ServerContext};
+use super::facts::TlsFacts;
+use super::failure::Failure;
+use super::session::{Input, Session};
+use crate::shard::Shard;
+use crate::shard::socket::{Received, Socket};
+use crate::shard::timers::Alarm;
+use crate::stats::{Scope, SslStats};
+
+/// The TLS of a filter chain on one shard.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// What the configuration says.
+    pub context: Arc<ServerContext>,
+    /// `listener.<address>.ssl.`
+    pub stats: Arc<Scope<SslStats>>,
+    /// `transport_socket_connect_timeout`; none: no limit.
+    pub timeout: Option<Duration>,
+}
+
+/// How far a handshake is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Progress {
+    /// It waits for the peer.
+    Waiting,
+    Done,
+}
+
+impl Tls {
+    /// The server's side of a connection that was accepted; the client begins. `early` has been received
+    /// already.
+    #[must_use]
+    pub fn server(socket: Socket, early: Vec<u8>, tls: &Rc<ServerTls>) -> Self {
+        let mut session = Session::server(socket.buffers());
+        session.incoming.extend(&early, socket.buffers());
+        session.incoming.settle(socket.buffers());
+        socket.buffers().give(early);
+        Self::new(socket, session, Some(Rc::clone(tls)))
+    }
+
+    /// The client's side of a connection to the server `name`. The handshake begins when the socket is
+    /// connected.
+    ///
+    /// # Errors
+    /// When the context cannot be used.
+    pub fn client(
+        socket: Socket,
+        context: &ClientContext,
+        name: ServerName<'static>,
+    ) -> Result<Self, Failure> {
+        let mut session = Session::client(&context.config, name, socket.buffers())?;
+        session.process(&mut Vec::new(), 0);
+        Ok(Self::new(socket, session, None))
+    }
+
+    /// Performs the handshake.
+    ///
+    /// # Errors
+    /// When it fails, or `alarm` expires first.
+    pub(crate) async fn handshake(&self, shard: &Shard, alarm: &Alarm) -> Result<(), Failure> {
+        while self.advance_handshake()? == Progress::Waiting {
+            let arrived = poll_fn(|cx| {
+                if self.poll_readable(cx).is_ready() {
+                    return shard.poll_proceed(cx).map(Ok);
+                }
+                if alarm.poll_expired(cx).is_ready() {
+                    return Poll::Ready(Err(Failure::TimedOut));
+                }
+                Poll::Pending
+            });
+            arrived.await?;
+        }
+        Ok(())
+    }
+
+    /// Receives once, unless there are early bytes, and does what the bytes ask for.
+    fn advance_handshake(&self) -> Result<Progress, Failure> {
+        let mut session = self.session.borrow_mut();
+        let has_early = session.wants_config() && !session.incoming.is_empty();
+        let received =
+            if has_early { Received::Bytes(0) } else { self.receive_some(&mut session, 0) };
+        match received {
+            Received::Bytes(_) => {
+                self.socket.budget().charge_handshake_step();
+                if let Some(server) = self.server.as_ref().filter(|_| session.wants_config()) {
+                    session.configure(Arc::clone(&server.context.config))?;
+                }
+                // Bytes that arrive together with the last message are kept.
+                session.process(&mut Vec::new(), 0);
+            }
+            Received::Nothing => {}
+            Received::End => session.input = Input::Failed(Failure::Closed),
+        }
+        self.flush(&mut session);
+        match session.input {
+            Input::Failed(failure) => Err(failure),
+            Input::Ended if session.is_handshaking() => Err(Failure::Closed),
+            _ if session.is_handshaking() => Ok(Progress::Waiting),
+            Input::Open | Input::Ended => {
+                if let Some(common) = session.common() {
+                    let _first = self.facts.set(Rc::new(TlsFacts::of(common)));
+                }
+                Ok(Progress::Done)
+            }
+        }
+    }
+}

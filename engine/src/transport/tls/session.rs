@@ -1,0 +1,361 @@
+//! The records of one connection, without I/O: rustls, and the bytes before and behind it.
+//!
+//! Invariant: [`Session::incoming`] holds no whole record except during [`Session::process`], so what
+//! has arrived either has been decrypted or waits for the rest of its record.
+
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{CommonState, Error};
+
+use super::failure::Failure;
+use super::queue::{Queue, Wants};
+use crate::shard::buffers::Buffers;
+
+/// Bytes that encryption adds to a record, at most (TLS 1.2 with AES-GCM: 29), rounded up.
+const RECORD_OVERHEAD: usize = 40;
+
+/// Bytes of plaintext in a full record.
+const RECORD_BYTES: usize = 1 << 14;
+
+/// Full records that fit into a large block.
+const RECORDS_MAX: usize = crate::limits::LARGE_BLOCK_BYTES / (RECORD_BYTES + RECORD_OVERHEAD);
+
+/// The most plaintext that [`Session::encrypt`] takes at once.
+pub(super) const ENCRYPT_BYTES_MAX: usize = RECORDS_MAX * RECORD_BYTES;
+
+/// A record of TLS 1.0 with the fatal alert `protocol_version`.
+const PROTOCOL_VERSION_ALERT: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 70];
+
+/// One side of a TLS connection.
+pub(super) struct Session {
+    engine: Engine,
+    buffers: &'static Buffers,
+    /// Received, and not decrypted.
+    pub(super) incoming: Queue,
+    /// Decrypted, and not read.
+    pub(super) plain: Queue,
+    /// Encrypted, and not sent.
+    pub(super) outgoing: Queue,
+    pub(super) input: Input,
+    pub(super) output: Output,
+}
+
+/// rustls' part of it.
+enum Engine {
+    /// A server that waits for the ClientHello, by which its configuration is chosen.
+    Hello,
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// What may still arrive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Input {
+    Open,
+    /// The peer has sent `close_notify`.
+    Ended,
+    /// Nothing, and something may be missing.
+    Failed(Failure),
+}
+
+/// What may still be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Output {
+    Open,
+    /// `close_notify` is in `outgoing` or sent.
+    Notified,
+    /// The same, and a FIN follows it.
+    Closing,
+    /// The FIN has been sent.
+    Closed,
+}
+
+/// What to write once the session is ready for it.
+#[derive(Clone, Copy)]
+enum Write<'a> {
+    Nothing,
+    Data(&'a [u8]),
+    CloseNotify,
+}
+
+/// What one call of rustls came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// It has more to do.
+    Again,
+    /// It needs more bytes from the peer, and has written what it was given.
+    Idle,
+    /// The peer has sent `close_notify`.
+    Ended,
+}
+
+/// Where decrypted bytes go: into `into` as long as there is room for `room` more, else into `rest`.
+struct Sink<'a> {
+    into: &'a mut Vec<u8>,
+    room: usize,
+    rest: &'a mut Queue,
+    outgoing: &'a mut Queue,
+    buffers: &'static Buffers,
+}
+
+impl Session {
+    /// A server that has no configuration yet.
+    pub(super) fn server(buffers: &'static Buffers) -> Self {
+        Self::new(Engine::Hello, buffers)
+    }
+
+    /// Whether [`Self::configure`] is to be called.
+    pub(super) const fn wants_config(&self) -> bool {
+        matches!(self.engine, Engine::Hello)
+    }
+
+    /// Begins the handshake of a server.
+    ///
+    /// # Errors
+    /// If the configuration cannot be used.
+    pub(super) fn configure(&mut self, config: Arc<rustls::ServerConfig>) -> Result<(), Failure> {
+        self.engine = Engine::Server(UnbufferedServerConnection::new(config)?);
+        Ok(())
+    }
+
+    pub(super) fn client(
+        config: &Arc<rustls::ClientConfig>,
+        name: ServerName<'static>,
+        buffers: &'static Buffers,
+    ) -> Result<Self, Failure> {
+        let engine = UnbufferedClientConnection::new(Arc::clone(config), name)?;
+        Ok(Self::new(Engine::Client(engine), buffers))
+    }
+
+    fn new(engine: Engine, buffers: &'static Buffers) -> Self {
+        Self {
+            engine,
+            buffers,
+            incoming: Queue::default(),
+            plain: Queue::default(),
+            outgoing: Queue::default(),
+            input: Input::Open,
+            output: Output::Open,
+        }
+    }
+
+    /// What rustls says about the connection.
+    pub(super) fn common(&self) -> Option<&CommonState> {
+        match &self.engine {
+            Engine::Hello => None,
+            Engine::Server(server) => Some(server),
+            Engine::Client(client) => Some(client),
+        }
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.common().is_none_or(|common| common.is_handshaking())
+    }
+
+    /// Whether a receive returns something without asking the kernel.
+    pub(super) fn is_at_hand(&self) -> bool {
+        !self.plain.is_empty() || self.input != Input::Open
+    }
+
+    /// Decrypts what has arrived, up to `most` bytes into `into` and the rest into `plain`. It may add
+    /// to `outgoing`: handshake messages, tickets, key updates, alerts.
+    pub(super) fn process(&mut self, into: &mut Vec<u8>, most: usize) {
+        let room = into.len().saturating_add(most);
+        loop {
+            match self.step(into, room, Write::Nothing) {
+                Ok(Step::Again) => {}
+                Ok(Step::Idle) => return,
+                Ok(Step::Ended) => {
+                    self.input = Input::Ended;
+                    // RFC 8446 §6.1: data after a closure alert is ignored.
+                    return self.incoming.clear(self.buffers);
+                }
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    /// Encrypts `bytes`, at most [`ENCRYPT_BYTES_MAX`], into `outgoing`.
+    ///
+    /// # Errors
+    /// If the connection has failed or its sending side is closed.
+    pub(super) fn encrypt(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.write(Write::Data(bytes))
+    }
+
+    /// Adds `close_notify` to `outgoing`, unless it has been sent or the connection has failed.
+    pub(super) fn notify_close(&mut self) {
+        if self.output == Output::Open && !self.is_handshaking() {
+            // It is a courtesy: without it the peer sees that the connection was cut, as it was.
+            let _notified = self.write(Write::CloseNotify);
+            self.output = Output::Notified;
+        }
+    }
+
+    fn write(&mut self, write: Write<'_>) -> Result<(), Failure> {
+        if let Input::Failed(failure) = self.input {
+            return Err(failure);
+        }
+        if self.output != Output::Open {
+            return Err(Failure::Broken(std::io::ErrorKind::BrokenPipe));
+        }
+        // Only a step that is idle has written. Without a whole record in `incoming` nothing is decrypted.
+        let mut none = Vec::new();
+        loop {
+            match self.step(&mut none, 0, write) {
+                Ok(Step::Again) => {}
+                Ok(Step::Idle) => return Ok(()),
+                Ok(Step::Ended) => self.input = Input::Ended,
+                Err(error) => {
+                    let failure = error.clone().into();
+                    self.fail(error);
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, into: &mut Vec<u8>, room: usize, write: Write<'_>) -> Result<Step, Error> {
+        let Self { engine, buffers, incoming, plain, outgoing, .. } = self;
+        let sink = Sink { into, room, rest: plain, outgoing, buffers };
+        let (processed, step) = match engine {
+            Engine::Hello => (0, Ok(Step::Idle)),
+            Engine::Server(server) => {
+                advance(server.process_tls_records(incoming.bytes_mut()), sink, write)
+            }
+            Engine::Client(client) => {
+                advance(client.process_tls_records(incoming.bytes_mut()), sink, write)
+            }
+        };
+        incoming.advance(processed, buffers);
+        step
+    }
+
+    /// Notes the failure, and puts the alert into `outgoing` that tells the peer.
+    fn fail(&mut self, error: Error) {
+        while self.common().is_some_and(|common| common.wants_write()) {
+            let step = self.step(&mut Vec::new(), 0, Write::Nothing);
+            if step.is_err() {
+                break;
+            }
+        }
+        let failure = Failure::from(error);
+        let version = self.common().and_then(|common| common.protocol_version());
+        if failure == Failure::NotTls && version.is_none() {
+            self.answer_other_protocol();
+        }
+        self.input = Input::Failed(failure);
+        self.incoming.clear(self.buffers);
+    }
+
+    /// As BoringSSL: nothing to a client that speaks HTTP, to others an alert of the oldest format.
+    fn answer_other_protocol(&mut self) {
+        let methods: [&[u8]; 5] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"CONNE"];
+        self.outgoing.clear(self.buffers);
+        if !methods.iter().any(|method| self.incoming.bytes().starts_with(method)) {
+            self.outgoing.extend(&PROTOCOL_VERSION_ALERT, self.buffers);
+        }
+    }
+
+    /// Bytes of memory that its queues hold.
+    #[cfg(test)]
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.incoming.capacity() + self.plain.capacity() + self.outgoing.capacity()
+    }
+
+    /// Gives blocks back before a wait. What has arrived of a record is kept in memory of its own size.
+    pub(super) fn rest(&mut self) {
+        self.incoming.shrink(self.buffers);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for queue in [&mut self.incoming, &mut self.plain, &mut self.outgoing] {
+            queue.clear(self.buffers);
+        }
+    }
+}
+
+/// Does what rustls asks for; returns how many bytes of `incoming` it has processed.
+fn advance<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    mut sink: Sink<'_>,
+    write: Write<'_>,
+) -> (usize, Result<Step, Error>) {
+    let UnbufferedStatus { discard: mut processed, state } = status;
+    let step = state.and_then(|state| match state {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                let record = record?;
+                processed += record.discard;
+                sink.take(record.payload);
+            }
+            Ok(Step::Again)
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            sink.outgoing.append(0, sink.buffers, |out| data.encode(out).map_err(Wants::from))?;
+            Ok(Step::Again)
+        }
+        ConnectionState::TransmitTlsData(data) => {
+            // It is in `outgoing`, and sent before anything else.
+            data.done();
+            Ok(Step::Again)
+        }
+        ConnectionState::WriteTraffic(mut traffic) => {
+            let Sink { outgoing, buffers, .. } = sink;
+            match write {
+                Write::Nothing => {}
+                Write::Data(bytes) => {
+                    let room = bytes.len() + bytes.len().div_ceil(RECORD_BYTES) * RECORD_OVERHEAD;
+                    outgoing.append(room, buffers, |out| {
+                        traffic.encrypt(bytes, out).map_err(Wants::from)
+                    })?;
+                }
+                Write::CloseNotify => outgoing.append(RECORD_OVERHEAD, buffers, |out| {
+                    traffic.queue_close_notify(out).map_err(Wants::from)
+                })?,
+            }
+            Ok(Step::Idle)
+        }
+        ConnectionState::PeerClosed => Ok(Step::Ended),
+        ConnectionState::Closed | ConnectionState::BlockedHandshake => Ok(Step::Idle),
+        // No configuration accepts early data.
+        _ => Err(Error::General("a state that was not asked for".into())),
+    });
+    (processed, step)
+}
+
+impl Sink<'_> {
+    fn take(&mut self, payload: &[u8]) {
+        // Later bytes do not overtake earlier ones.
+        let room = if self.rest.is_empty() { self.room.saturating_sub(self.into.len()) } else { 0 };
+        let (now, later) = payload.split_at(room.min(payload.len()));
+        self.into.extend_from_slice(now);
+        if !later.is_empty() {
+            self.rest.extend(later, self.buffers);
+        }
+    }
+}
+
+impl From<EncodeError> for Wants<Error> {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::InsufficientSize(size) => Self::Room(size.required_size),
+            EncodeError::AlreadyEncoded => Self::Failed(Error::General("encoded twice".into())),
+        }
+    }
+}
+
+impl From<EncryptError> for Wants<Error> {
+    fn from(error: EncryptError) -> Self {
+        match error {
+            EncryptError::InsufficientSize(size) => Self::Room(size.required_size),
+            EncryptError::EncryptExhausted => Self::Failed(Error::EncryptError),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! How a connection of a pool is established: TCP, then TLS if the cluster has it.
+//!
+//! It counts handshakes and timeouts; the pool counts connections.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+
+use super::cluster::ClusterTls;
+use super::error::Error;
+use super::pool::Pool;
+use crate::shard::clock::{Millis, millis};
+use crate::shard::socket::Socket;
+use crate::shard::timers::Alarm;
+use crate::transport::Transport;
+use crate::transport::tls::{Failure, Tls};
+
+impl Pool {
+    /// Connects to the host; with TLS the handshake belongs to it. The cluster's `connect_timeout`, counted
+    /// from `started`, covers both.
+    pub(super) async fn connected(&self, started: Millis) -> Result<Transport, Error> {
+        let refused = |error: std::io::Error| {
+            Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0))
+        };
+        let socket = Socket::connect(self.host().address).map_err(|error| {
+            if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
+        })?;
+        self.set_keepalive(&socket);
+        let alarm = self.shard().timers.alarm();
+        let timeout = millis(self.cluster().connect_timeout);
+        alarm.set(Some(started.saturating_add(timeout)), started);
+        let writable = poll_fn(|cx| {
+            if socket.poll_writable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            alarm.poll_expired(cx).map(|()| false)
+        });
+        if writable.await {
+            socket.connect_result().map_err(refused)?;
+            match &self.cluster().tls {
+                None => Ok(Transport::Plain(socket)),
+                Some(tls) => Box::pin(self.encrypted(socket, tls, &alarm)).await,
+            }
+        } else {
+            self.stats().upstream_cx_connect_timeout.inc();
+            Err(Error::ConnectionTimeout)
+        }
+    }
+
+    /// Performs the TLS handshake; `alarm` limits it.
+    async fn encrypted(
+        &self,
+        socket: Socket,
+        tls: &ClusterTls,
+        alarm: &Alarm,
+    ) -> Result<Transport, Error> {
+        let stats = tls.stats.shard(self.shard().id);
+        let result = match Tls::client(socket, &tls.context, self.server_name()) {
+            Ok(tls) => {
+                let transport = Transport::Tls(Box::new(tls));
+                transport.handshake(self.shard(), alarm).await.map(|()| transport)
+            }
+            Err(failure) => Err(failure),
+        };
+        match result {
+            Ok(transport) => {
+                if let Some(facts) = transport.tls() {
+                    stats.record_handshake(facts);
+                }
+                Ok(transport)
+            }
+            Err(Failure::TimedOut) => {
+                self.stats().upstream_cx_connect_timeout.inc();
+                Err(Error::ConnectionTimeout)
+            }
+            Err(failure) => {
+                stats.record_failure(failure);
+                Err(Error::TlsFailure(failure))
+            }
+        }
+    }
+
+    /// The name that the host's certificate is for.
+    fn server_name(&self) -> ServerName<'static> {
+        let name = ServerName::try_from(self.host().endpoint.hostname.clone());
+        name.unwrap_or_else(|_| ServerName::IpAddress(self.host().address.ip().into()))
+    }
+
+    /// `upstream_connection_options.tcp_keepalive`
+    fn set_keepalive(&self, socket: &Socket) {
+        let Some(probes) = self.cluster().tcp_keepalive else { return };
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(time) = probes.time_seconds {
+            keepalive = keepalive.with_time(seconds(time));
+        }
+        if let Some(interval) = probes.interval_seconds {
+            keepalive = keepalive.with_interval(seconds(interval));
+        }
+        if let Some(count) = probes.probes {
+            keepalive = keepalive.with_retries(count);
+        }
+        if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(target: "pool", "{}: no keep-alive: {error}", self.host().address);
+        }
+    }
+}
+
+/// Whether the failure is local: no free port, memory or file descriptor.
+fn is_local(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EADDRNOTAVAIL
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EAFNOSUPPORT
+        )
+    )
+}
