@@ -9,6 +9,7 @@ pub mod admin;
 mod descriptors;
 mod dns;
 mod drain;
+mod expiry;
 mod notify;
 mod outages;
 mod ring_advice;
@@ -169,6 +170,7 @@ async fn serve(
     go_live(&running, &shards, sockets, &process);
     (options.when_live)();
     drop(tokio::task::spawn_local(descriptors::watch(Arc::clone(&shards), descriptors)));
+    drop(tokio::task::spawn_local(expiry::watch(running)));
     drop(tokio::task::spawn_local(Rc::clone(&service_manager).watch(Arc::clone(&shards))));
     let ready = async {
         shards.caught_up().await;

@@ -16,6 +16,7 @@ use crate::downstream::filter_chain::Speaks;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::handle::ShardHandle;
 use crate::snapshot::Snapshot;
+use crate::transport::tls::inventory::Inventory;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::host::{self, Host};
@@ -93,6 +94,10 @@ impl Server for Running {
             };
             clusters.map(view).collect()
         })
+    }
+
+    fn certificates(&self) -> Vec<Arc<Inventory>> {
+        Vec::new()
     }
 
     fn listeners(&self) -> Vec<ListenerView> {

@@ -12,6 +12,7 @@ use corvoy_engine::control::admin::{
     ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
 };
 use corvoy_engine::stats::{ClusterStats, ProcessStats, Registry, Scope};
+use corvoy_engine::transport::tls::inventory::Inventory;
 use serde_json::{Value, json};
 
 /// An admin endpoint of a server with the traffic of the recordings.
@@ -194,6 +195,10 @@ impl Server for Recorded {
             circuit_breakers: [limits; 2],
             hosts: vec![host],
         }]
+    }
+
+    fn certificates(&self) -> Vec<Arc<Inventory>> {
+        Vec::new()
     }
 
     fn listeners(&self) -> Vec<ListenerView> {

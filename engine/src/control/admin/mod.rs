@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::stats::{
-    AdminListenerStats, HttpStats, ListenerHttpStats, ProcessStats, Registry, Scope,
+    AdminListenerStats, HttpStats, ListenerHttpStats, NO_CERTIFICATE, ProcessStats, Registry, Scope,
 };
+use crate::transport::tls::inventory::Inventory;
 
 mod connection;
 mod json;
@@ -103,6 +105,10 @@ impl Admin {
         stats.memory_allocated.set(memory.allocated);
         stats.memory_heap_size.set(memory.heap_size);
         stats.memory_physical_size.set(memory.total_physical_bytes);
+        let (certificates, now) = (self.server.certificates(), Timestamp::now().as_second());
+        let (days, seconds) = first_expiring(&certificates, now);
+        stats.days_until_first_cert_expiring.set(days.unwrap_or(NO_CERTIFICATE));
+        stats.seconds_until_first_ocsp_response_expiring.set(seconds.unwrap_or(0));
     }
 
     /// The answer to one request.
@@ -116,6 +122,14 @@ impl Admin {
         }
         (endpoint.answer)(self, &Query::parse(query.unwrap_or_default()))
     }
+}
+
+/// In how many days, at `now`, the first certificate expires, and in how many seconds the first OCSP response.
+fn first_expiring(inventories: &[Arc<Inventory>], now: i64) -> (Option<u64>, Option<u64>) {
+    let all = || inventories.iter().flat_map(|inventory| inventory.all());
+    let ocsp = all().filter_map(|installed| installed.ocsp);
+    let left = ocsp.map(|(_, until)| u64::try_from(until.saturating_sub(now)).unwrap_or(0));
+    (all().map(|installed| installed.days_left(now)).min(), left.min())
 }
 
 /// Accepts connections and answers them, forever.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::control::admin::ConfigDump;
 use crate::stats::{HostStats, ListenerStats, Scope};
+use crate::transport::tls::inventory::Inventory;
 
 /// The running server, as the admin endpoint sees it. Called on the control plane's thread only.
 pub trait Server: fmt::Debug + Send + Sync + 'static {
@@ -27,6 +28,9 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
 
     /// Its listeners, in the order in which they are shown.
     fn listeners(&self) -> Vec<ListenerView>;
+
+    /// The certificates of its listeners, then of its clusters.
+    fn certificates(&self) -> Vec<Arc<Inventory>>;
 
     /// Its shards, by number.
     fn shards(&self) -> Vec<ShardView>;

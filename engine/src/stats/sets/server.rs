@@ -23,7 +23,7 @@ stats! {
         gauge memory_heap_size;
         gauge memory_physical_size;
         constant gauge parent_connections;
-        constant gauge seconds_until_first_ocsp_response_expiring;
+        gauge seconds_until_first_ocsp_response_expiring;
         gauge state;
         counter static_unknown_fields;
         constant gauge stats_recent_lookups;
@@ -115,4 +115,4 @@ impl ProcessStats {
 }
 
 /// The value of `days_until_first_cert_expiring` without certificates.
-const NO_CERTIFICATE: u64 = u32::MAX as u64;
+pub const NO_CERTIFICATE: u64 = u32::MAX as u64;

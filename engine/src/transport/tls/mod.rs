@@ -8,6 +8,7 @@ pub mod context;
 pub mod facts;
 pub mod failure;
 mod handshake;
+pub mod inventory;
 mod name;
 mod queue;
 #[cfg(test)]
