@@ -125,6 +125,10 @@ const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(POOL_SWEEP_MIN_MS < POOL_SWEEP_MS);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);
 
+/// How many bytes a ClientHello may have to be inspected, records included; Envoy's default of
+/// `max_client_hello_size`.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +146,3 @@ mod tests {
         assert_eq!(client_connections_max(0, 0, 0), 1);
     }
 }
-
-/// How many bytes a ClientHello may have to be inspected, records included; Envoy's default of
-/// `max_client_hello_size`.
-pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
