@@ -13,9 +13,7 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::downstream::compile::HALF_CLOSE_GRACE_KEY;
 use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::{self, Listener};
-use crate::http::header_key_format::{
-    EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase,
-};
+use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
@@ -35,37 +33,6 @@ pub struct Compiled {
     pub node: Node,
     /// The runtime values.
     pub runtime: Runtime,
-}
-
-/// The identity of this proxy: the bootstrap's `node`, which flags may override.
-#[derive(Clone, Debug, Default)]
-pub struct Node {
-    /// `node.id`
-    pub id: String,
-    /// `node.cluster`
-    pub cluster: String,
-    /// `node.metadata`
-    pub metadata: serde_json::Value,
-    /// `node.locality.region`
-    pub region: String,
-    /// `node.locality.zone`
-    pub zone: String,
-    /// `node.locality.sub_zone`
-    pub sub_zone: String,
-}
-
-impl Node {
-    /// The `node` of `/server_info`.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        let Self { id, cluster, metadata, region, zone, sub_zone } = self;
-        serde_json::json!({
-            "id": id,
-            "cluster": cluster,
-            "metadata": metadata,
-            "locality": { "region": region, "zone": zone, "sub_zone": sub_zone },
-            "user_agent_name": "corvoy",
-        })
-    }
 }
 
 /// Envoy's default of `stats_flush_interval`.
@@ -340,50 +307,6 @@ pub(crate) fn check_header_value(text: &str, at: &Path, problems: &mut Problems)
             format!("`{text}` is not a valid header value: it contains a control character"),
         );
     }
-}
-
-/// Rejects a path or a host with white space or control characters, which would add a word or a line
-/// to a head.
-pub(crate) fn check_word(text: &str, at: &Path, problems: &mut Problems) {
-    if text.chars().any(|c| c.is_ascii_control() || c == ' ') {
-        let text = text.escape_debug();
-        problems.error(at, format!("`{text}` contains white space or a control character"));
-    }
-}
-
-/// `header_key_format`, of a listener or a cluster.
-pub(crate) fn key_format(
-    format: &config::HeaderKeyFormat,
-    at: &Path,
-    problems: &mut Problems,
-) -> HeaderKeyFormat {
-    let config::HeaderKeyFormat { proper_case_words, stateful_formatter } = format;
-    let Some(config::TypedExtensionConfig { name: _, typed_config }) = stateful_formatter else {
-        return match proper_case_words {
-            Some(_) => HeaderKeyFormat::ProperCaseWords,
-            None => HeaderKeyFormat::LowerCase,
-        };
-    };
-    let Some(config::Any::PreserveCaseFormatterConfig(options)) = typed_config else {
-        let at = at.field("stateful_formatter").field("typed_config");
-        problems.missing(&at, "Corvoy supports only the stateful formatter preserve_case");
-        return HeaderKeyFormat::LowerCase;
-    };
-    let config::PreserveCaseFormatterConfig {
-        forward_reason_phrase,
-        formatter_type_on_envoy_headers,
-    } = &**options;
-    HeaderKeyFormat::PreserveCase(PreserveCase {
-        envoy_headers: match formatter_type_on_envoy_headers {
-            config::FormatterTypeOnEnvoyHeaders::Default => EnvoyHeaderCase::LowerCase,
-            config::FormatterTypeOnEnvoyHeaders::ProperCase => EnvoyHeaderCase::ProperCase,
-        },
-        reason_phrase: if *forward_reason_phrase {
-            ReasonPhrase::Forwarded
-        } else {
-            ReasonPhrase::Registered
-        },
-    })
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub mod upstream;
 
 pub mod compile;
 
+pub mod node;
+
 pub mod snapshot;
 
 pub mod format;

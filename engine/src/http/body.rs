@@ -1,5 +1,7 @@
-//! How a body ends, and the rules for its trailers.
+//! How a body ends, the rules for its trailers, and how it is handed from its source to whoever passes
+//! it on.
 
+use super::Reject;
 use super::head::Underscores;
 
 /// The length of a body.
@@ -26,4 +28,48 @@ pub struct TrailerRules {
     pub underscores: Underscores,
     /// Whether trailers are passed on.
     pub kept: bool,
+}
+
+/// What a source pours a body into. Filters that want to see a body stand here.
+pub trait Intake {
+    /// The most bytes to receive at once.
+    fn most(&self) -> usize;
+    /// A block with room for `wanted` bytes of the body, or fewer, to be received as they are; `None` if
+    /// they must be written with [`Self::write`].
+    fn direct(&mut self, wanted: usize) -> Option<&mut Vec<u8>>;
+    /// `bytes` were appended to the block of [`Self::direct`].
+    fn landed(&mut self, bytes: usize);
+    /// Takes what `append` appends, at most `most` bytes. If it fails, nothing is taken.
+    ///
+    /// # Errors
+    /// That of `append`.
+    fn write<E>(
+        &mut self,
+        most: usize,
+        append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E>;
+    /// The body has ended, with these trailers: field lines, or nothing.
+    fn end(&mut self, trailers: Vec<u8>);
+}
+
+/// Whether another receive is worth a system call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum More {
+    /// The last one filled its block, or the end is next.
+    Likely,
+    /// There was nothing, or less than there was room for.
+    Unlikely,
+}
+
+/// Why a body is incomplete.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The source ended in the middle.
+    Truncated,
+    /// The framing is invalid.
+    Malformed(Reject),
+    /// Receiving from the source failed.
+    Source,
+    /// Sending to the sink failed.
+    Sink,
 }

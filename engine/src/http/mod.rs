@@ -8,6 +8,7 @@
 
 pub(crate) mod body;
 pub(crate) mod byte_set;
+pub(crate) mod compile;
 pub(crate) mod field_name;
 pub(crate) mod fields;
 pub(crate) mod head;
@@ -16,8 +17,9 @@ pub mod heads;
 mod hop_by_hop;
 mod joined;
 pub(crate) mod method;
+mod reject;
 
-pub use body::{BodyLength, TrailerRules};
+pub use body::{BodyLength, Fault, Intake, More, TrailerRules};
 pub(crate) use byte_set::TOKEN;
 pub use field_name::{FieldName, FieldSet};
 pub use fields::{Field, Fields, Line, Span};
@@ -29,3 +31,4 @@ pub use hop_by_hop::{
 };
 pub use joined::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES};
 pub use method::Method;
+pub use reject::{Misdeed, Reject};

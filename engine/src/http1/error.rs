@@ -1,5 +1,7 @@
 //! Protocol errors, and Envoy's reply to each.
 
+use crate::http::{Misdeed, Reject};
+
 /// A protocol error in a message. For a request it determines the reply; in a response every one is
 /// an upstream protocol error (502).
 ///
@@ -119,5 +121,15 @@ impl Error {
             Self::BodyNotAllowed => "http1.body_disallowed",
             _ => "http1.codec_error",
         }
+    }
+}
+
+impl From<Error> for Reject {
+    fn from(error: Error) -> Self {
+        let misdeed = match error {
+            Error::Underscore => Misdeed::Underscore,
+            _ => Misdeed::Malformed,
+        };
+        Self { status: error.status(), body: error.body(), details: error.details(), misdeed }
     }
 }

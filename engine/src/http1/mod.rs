@@ -3,9 +3,10 @@
 //! The types of heads, names and methods are in `http/`.
 //!
 //! It is pure: no I/O, no clock, no configuration, and no allocation per message once its
-//! buffers are warm. The driver appends received bytes to `RequestHead::received`, calls
+//! buffers are warm. Only [`inlet`] and [`outlet`], which both sides use, move the bytes of bodies from
+//! and to a transport. The driver appends received bytes to `RequestHead::received`, calls
 //! `RequestHead::parse`, and [`framing`] says where the body ends. Not here: the connection manager's
-//! header rules (`downstream/normalize.rs`), and the decision when to close.
+//! header rules (`request/manager`), and the decision when to close.
 //!
 //! Invariant: what is sent is exactly what the parsed head says, also where received lines are copied
 //! unchanged; and a message whose end two parsers could see differently is rejected.
@@ -14,6 +15,8 @@ pub mod chunked;
 pub mod encode;
 mod error;
 pub mod framing;
+pub mod inlet;
+pub mod outlet;
 mod parse;
 mod plain;
 mod scan;

@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::body::Fault;
 use super::charge;
 use super::deadlines::Timer;
 use super::end::ClientEnd;
@@ -18,20 +17,19 @@ use super::upload::Upload;
 use super::wait::{Interest, Ready};
 use super::{Exchange, Interim, Upgrade, response};
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::{BodyLength, HeadLimits, Method};
-use crate::http1::{self, framing};
+use crate::http::{BodyLength, Fault, HeadLimits, Method, Misdeed, More, Reject};
 use crate::limits;
-use crate::shard::socket::Received;
-use crate::upstream::connection::{ClosedBy, Connection};
+use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
+use crate::upstream::origin::{HeadReceived, Origin};
 use crate::upstream::pool::Pool;
 
 /// A host's response. The head, and what was received together with it, is in the exchange's
 /// response head.
 #[derive(Debug)]
 pub(super) struct UpstreamResponse {
-    /// The connection, on which the rest of the body is still to be received.
-    pub(super) connection: Connection,
+    /// The origin, from which the rest of the body is still to be received.
+    pub(super) origin: Origin,
     /// How the body ends.
     pub(super) length: BodyLength,
 }
@@ -53,7 +51,7 @@ pub(super) enum Failed {
     /// The client has disconnected.
     ClientGone,
     /// The framing of the request body is invalid.
-    ClientError(http1::Error),
+    ClientError(Reject),
 }
 
 /// Why a wait of an exchange ended before what it waited for came.
@@ -90,7 +88,7 @@ pub(super) enum Sent {
 pub(super) async fn lease<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
-) -> Result<Connection, Failed> {
+) -> Result<Origin, Failed> {
     let mut lease = pin!(pool.lease());
     loop {
         exchange.begin_wait(Interest::default())?;
@@ -98,7 +96,7 @@ pub(super) async fn lease<C: ClientEnd>(
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
             if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
-                return Poll::Ready(Woken::Leased(leased));
+                return Poll::Ready(Woken::Leased(leased.map(Origin::Http1)));
             }
             if listens && client.poll_in(cx).is_ready() {
                 return Poll::Ready(Woken::Client);
@@ -124,37 +122,37 @@ pub(super) async fn lease<C: ClientEnd>(
 pub(super) async fn lease_new<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
-) -> Result<Connection, Failed> {
+) -> Result<Origin, Failed> {
     loop {
-        let connection = lease(exchange, pool).await?;
-        if !connection.is_reused() {
-            return Ok(connection);
+        let origin = lease(exchange, pool).await?;
+        if !origin.is_reused() {
+            return Ok(origin);
         }
-        connection.close(ClosedBy::Us);
+        origin.close(ClosedBy::Us);
     }
 }
 
 enum Woken {
-    Leased(Result<Connection, Error>),
+    Leased(Result<Origin, Error>),
     Client,
     ClientGone,
     TimedOut,
 }
 
-/// Sends the request on `connection` and receives the head of the final response.
+/// Sends the request to `origin` and receives the head of the final response.
 pub(super) async fn run<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    connection: Connection,
+    origin: Origin,
     upload: &mut Upload,
     limits: &HeadLimits,
 ) -> Result<UpstreamResponse, Failed> {
     let (host_state, closed_by) = (HostState::Silent, ClosedBy::Us);
-    let mut attempt = Attempt { connection, host_state, closed_by, interim: 0, limits };
+    let mut attempt = Attempt { origin, host_state, closed_by, interim: 0, limits };
     let mut ready = Ready::default();
     ready.io.client_in = upload.wants_client();
     loop {
         let mut receives = ready.io.origin_in;
-        if let Err(failed) = step_upload(exchange, &attempt.connection, upload, ready) {
+        if let Err(failed) = step_upload(exchange, &mut attempt.origin, upload, ready) {
             // The host may respond, and close, before it has read the whole request.
             if !matches!(failed, Failed::Upstream { .. }) {
                 return Err(attempt.fail(failed));
@@ -167,11 +165,11 @@ pub(super) async fn run<C: ClientEnd>(
         match attempt.parse(exchange, upload) {
             Ok(Some(length)) => {
                 if !exchange.core.heads.response.keep_alive() {
-                    attempt.connection.pool().stats().upstream_cx_close_notify.inc();
+                    attempt.origin.pool().stats().upstream_cx_close_notify.inc();
                 }
                 exchange.core.reset_idle_timer();
                 exchange.core.reset_try_idle_timer();
-                return Ok(UpstreamResponse { connection: attempt.connection, length });
+                return Ok(UpstreamResponse { origin: attempt.origin, length });
             }
             Ok(None) => {}
             Err(failed) => return Err(attempt.fail(failed)),
@@ -188,7 +186,7 @@ pub(super) async fn run<C: ClientEnd>(
         if let Err(interrupted) = exchange.begin_wait(want) {
             return Err(attempt.fail(interrupted.into()));
         }
-        ready = exchange.wait(Some(attempt.connection.socket()), want).await;
+        ready = exchange.wait(Some(&attempt.origin), want).await;
         if ready.client_gone {
             return Err(attempt.fail(exchange.client_gone().into()));
         }
@@ -210,35 +208,21 @@ pub(super) async fn run<C: ClientEnd>(
 /// Moves the request on until it would block or the budget is spent; always at least one step.
 pub(super) fn step_upload<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    connection: &Connection,
+    origin: &mut Origin,
     upload: &mut Upload,
     ready: Ready,
 ) -> Result<(), Failed> {
     let mut may_receive = ready.io.client_in;
     loop {
-        if connection.socket().may_post()
-            && let Some(request) = upload.take_whole()
-        {
-            connection.pool().count_sent(request.len());
-            connection.socket().post(request);
-        } else if upload.wants_origin() {
-            let sent =
-                upload.push(connection.socket()).map_err(|fault| upload_fault(exchange, &fault))?;
-            connection.pool().count_sent(sent);
+        if upload.wants_origin() {
+            let sent = upload.push(origin).map_err(|fault| upload_fault(exchange, fault))?;
             if sent == 0 {
                 break;
             }
         } else if upload.wants_client() && may_receive {
-            let buffers = &exchange.core.shard.buffers;
-            let pulled = upload.pull(exchange.client.transport(), buffers);
-            let pulled = pulled.map_err(|fault| upload_fault(exchange, &fault))?;
-            exchange.core.given.count_received(pulled.bytes);
-            may_receive = pulled.more_likely;
-            if let Some(surplus) = upload.surplus()
-                && !surplus.is_empty()
-            {
-                exchange.client.early().append(surplus);
-            }
+            let more = exchange.client.pull(upload);
+            let more = more.map_err(|fault| upload_fault(exchange, fault))?;
+            may_receive = more == More::Likely;
         } else {
             break;
         }
@@ -252,23 +236,23 @@ pub(super) fn step_upload<C: ClientEnd>(
     Ok(())
 }
 
-pub(super) fn upload_fault<C: ClientEnd>(exchange: &mut Exchange<'_, C>, fault: &Fault) -> Failed {
-    match *fault {
-        Fault::Sink(_) => Failed::Upstream {
+pub(super) fn upload_fault<C: ClientEnd>(exchange: &mut Exchange<'_, C>, fault: Fault) -> Failed {
+    match fault {
+        Fault::Sink => Failed::Upstream {
             error: Error::ConnectionTermination,
             sent: Sent::Something, // corrected in `Attempt::fail`, which knows the connection
         },
-        Fault::Source(_) => exchange.client_gone().into(),
+        Fault::Source => exchange.client_gone().into(),
         Fault::Truncated => {
             exchange.client.half_close();
             exchange.client_gone().into()
         }
-        Fault::Malformed(error) => {
-            if error == http1::Error::Underscore {
+        Fault::Malformed(reject) => {
+            if reject.misdeed == Misdeed::Underscore {
                 let http1 = exchange.core.service().http1.shard(exchange.core.shard.id);
                 http1.requests_rejected_with_underscores_in_headers.inc();
             }
-            Failed::ClientError(error)
+            Failed::ClientError(reject)
         }
     }
 }
@@ -281,7 +265,7 @@ enum HostState {
 }
 
 struct Attempt<'a> {
-    connection: Connection,
+    origin: Origin,
     host_state: HostState,
     closed_by: ClosedBy,
     interim: usize,
@@ -291,27 +275,17 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Receives once from the host.
     fn receive<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
-        let buffer = exchange.core.heads.response.received();
-        // The rest of the block is left for edits. The parser rejects a head beyond its limit, so
-        // this grows only a few times.
-        let room = limits::BLOCK_BYTES - limits::EDIT_BYTES;
-        let limit = match room.checked_sub(buffer.len()) {
-            None | Some(0) => limits::BLOCK_BYTES,
-            Some(room) => room,
-        };
-        buffer.reserve(limit);
-        match self.connection.socket().receive_at_most(buffer, limit) {
-            Ok(Received::Bytes(n)) => {
+        match self.origin.receive_head(exchange.core.heads) {
+            HeadReceived::Bytes => {
                 self.host_state = HostState::Answering;
-                self.connection.pool().count_received(n);
                 Ok(())
             }
-            Ok(Received::Nothing) => Ok(()),
-            Ok(Received::End) | Err(_) => {
+            HeadReceived::Nothing => Ok(()),
+            HeadReceived::End => {
                 self.closed_by = ClosedBy::Host;
                 // As in Envoy, a truncated head is a protocol error; no bytes at all are a closed
                 // connection.
-                let silent = buffer.is_empty();
+                let silent = exchange.core.heads.response.received().is_empty();
                 let error =
                     if silent { Error::ConnectionTermination } else { Error::ProtocolError };
                 Err(Failed::Upstream { error, sent: Sent::Something })
@@ -326,20 +300,12 @@ impl Attempt<'_> {
         upload: &Upload,
     ) -> Result<Option<BodyLength>, Failed> {
         let broken = Failed::Upstream { error: Error::ProtocolError, sent: Sent::Something };
+        let format = exchange.core.upstream_key_format;
+        let keeps_case = matches!(format, HeaderKeyFormat::PreserveCase(_));
         loop {
-            let head = &mut exchange.core.heads.response;
-            if head.received().is_empty() {
-                return Ok(None);
-            }
-            if matches!(exchange.core.upstream_key_format, HeaderKeyFormat::PreserveCase(_)) {
-                exchange.core.heads.response_as_received.keep(head.received());
-            }
-            let Some(head_bytes) = head.parse(self.limits).map_err(|_| broken)? else {
-                return Ok(None);
-            };
-            exchange.core.heads.response_as_received.end(head_bytes);
-            let length =
-                framing::response(exchange.core.heads.request.method, head).map_err(|_| broken)?;
+            let next = self.origin.next_head(exchange.core.heads, self.limits, keeps_case);
+            let Some(length) = next.map_err(|_| broken)? else { return Ok(None) };
+            let head = &exchange.core.heads.response;
             //= rfc9110#section-15.2.2: a 101 is valid only if the client asked for an upgrade, and not
             // before the whole request has been sent.
             let switches = head.status == 101
@@ -368,7 +334,7 @@ impl Attempt<'_> {
         }
         exchange.core.interim = Interim::Received;
         exchange.core.deadlines.set(Timer::PerTry, None);
-        charge::interim(self.connection.pool().stats(), exchange.core.is_internal(), status);
+        charge::interim(self.origin.pool().stats(), exchange.core.is_internal(), status);
         if exchange.core.service().manager.proxy_100_continue {
             exchange.core.reset_idle_timer();
             response::forward_interim(exchange)?;
@@ -380,17 +346,17 @@ impl Attempt<'_> {
     fn fail(self, failed: Failed) -> Failed {
         let failed = match failed {
             Failed::Upstream { error: error @ Error::ConnectionTermination, .. }
-                if self.connection.is_reused() && self.host_state == HostState::Silent =>
+                if self.origin.is_reused() && self.host_state == HostState::Silent =>
             {
                 Failed::Upstream { error, sent: Sent::OnStaleConnection }
             }
             Failed::Upstream { error: Error::ProtocolError, .. } => {
-                self.connection.pool().stats().upstream_cx_protocol_error.inc();
+                self.origin.pool().stats().upstream_cx_protocol_error.inc();
                 failed
             }
             _ => failed,
         };
-        self.connection.close(self.closed_by);
+        self.origin.close(self.closed_by);
         failed
     }
 }

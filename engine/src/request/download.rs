@@ -4,7 +4,6 @@
 
 use super::Exchange;
 use super::attempt::{self, Failed, Interrupted, UpstreamResponse};
-use super::body::{Fault, Pump};
 use super::charge;
 use super::deadlines::Timer;
 use super::end::{ClientEnd, Ended};
@@ -12,9 +11,10 @@ use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
 use super::wait::{Interest, Ready, send_all};
-use crate::http::TrailerRules;
-use crate::http::{BodyLength, Underscores};
-use crate::upstream::connection::{ClosedBy, Connection};
+use crate::http::{BodyLength, Fault, More, TrailerRules, Underscores};
+use crate::http1::outlet::Outlet;
+use crate::upstream::connection::ClosedBy;
+use crate::upstream::origin::Origin;
 
 /// Sends the response whose head is in the exchange.
 pub(super) async fn deliver<C: ClientEnd>(
@@ -24,7 +24,7 @@ pub(super) async fn deliver<C: ClientEnd>(
     upload: &mut Upload,
     attempts: Option<u32>,
 ) -> Ended {
-    let UpstreamResponse { connection, length } = response;
+    let UpstreamResponse { mut origin, length } = response;
     exchange.core.start_timers(upload);
     exchange.core.start_try_idle_timer(upload);
     // Checked before the hop-by-hop fields are removed.
@@ -35,27 +35,26 @@ pub(super) async fn deliver<C: ClientEnd>(
     let mut out = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
     exchange.client.encode_head(exchange.core.heads, format, &mut out);
-    let mut pump = Pump::new(&length, framing, out, exchange.core.service().buffer_limit);
-    let origin = &connection.pool().cluster().http;
-    if length == BodyLength::Chunked {
-        pump.set_trailer_rules(TrailerRules {
+    let limit = exchange.core.service().buffer_limit;
+    let mut down = Outlet::new(length, framing, out, limit, exchange.core.shard.buffers);
+    let trailers = (length == BodyLength::Chunked).then(|| {
+        let origin = &origin.pool().cluster().http;
+        TrailerRules {
             bytes_max: origin.head_limits.bytes_max,
             fields_max: origin.head_limits.fields_max,
             underscores: Underscores::Allow,
             kept: exchange.core.passes_trailers(origin),
-        });
-    }
-    let early = exchange.core.heads.response.surplus();
-    let taken = pump.take_early(early);
-    let has_surplus = !matches!(taken, Ok(taken) if taken == early.len());
-    let mut relayed = match taken {
-        Ok(_) => relay(exchange, &connection, &mut pump, upload).await,
+        }
+    });
+    let begun = origin.begin_body(length, trailers, &exchange.core.heads.response, &mut down);
+    let mut relayed = match begun {
+        Ok(()) => relay(exchange, &mut origin, &mut down, upload).await,
         Err(fault) => Err(Broken::Response(fault)),
     };
     if let Err(Broken::Response(Fault::Malformed(_))) = relayed {
         // The client still gets what preceded the violation.
         exchange.core.arm();
-        if send_all(&mut exchange.client, exchange.core.given, pump.unsent()).await.is_err() {
+        if send_all(&mut exchange.client, exchange.core.given, &mut down).await.is_err() {
             relayed = Err(Broken::Client);
         }
     }
@@ -63,35 +62,35 @@ pub(super) async fn deliver<C: ClientEnd>(
         Ok(()) => {
             exchange.core.end_response(!exchange.core.is_complete());
             if upload.has_ended() {
-                charge::time(connection.pool().stats(), &exchange.core);
+                charge::time(origin.pool().stats(), &exchange.core);
             }
-            let has_surplus = has_surplus || !pump.surplus().is_empty();
+            let has_surplus = origin.has_surplus();
             if has_surplus {
-                connection.pool().stats().upstream_cx_protocol_error.inc();
+                origin.pool().stats().upstream_cx_protocol_error.inc();
             }
             let by = if length == BodyLength::UntilClose { ClosedBy::Host } else { ClosedBy::Us };
             if !upload.is_done() {
-                connection.close(by);
+                origin.close(by);
             } else if origin_stays && !has_surplus {
-                give_back(&exchange.core, connection);
+                give_back(&exchange.core, origin);
             } else {
-                connection.finish(by);
+                origin.finish(by);
             }
             if upload.has_ended() { Ended::Whole } else { Ended::Early }
         }
         Err(broken) => {
-            let (ended, by) = end(exchange, &connection, &broken);
-            connection.close(by);
+            let (ended, by) = end(exchange, &origin, &broken);
+            origin.close(by);
             ended
         }
     };
-    pump.recycle(exchange.core.shard.buffers);
+    down.recycle();
     ended
 }
 
 /// Why a response was cut off.
 enum Broken {
-    /// An error of the upstream body, or of either connection.
+    /// An error of the upstream body, or of either origin.
     Response(Fault),
     Deadline(Timer),
     /// The client has disconnected, or its request body is invalid.
@@ -110,19 +109,19 @@ impl From<Interrupted> for Broken {
 /// Relays the response, and the rest of the request, until the response is sent.
 async fn relay<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    connection: &Connection,
-    pump: &mut Pump,
+    origin: &mut Origin,
+    down: &mut Outlet,
     upload: &mut Upload,
 ) -> Result<(), Broken> {
     let mut ready = Ready::default();
     loop {
-        step(exchange, connection, pump, ready.io.origin_in, upload.has_ended())?;
-        if pump.is_done() {
+        step(exchange, origin, down, ready.io.origin_in)?;
+        if down.is_done() {
             return Ok(());
         }
         let mut want = Interest {
-            client_out: pump.wants_sink(),
-            origin_in: pump.wants_source(),
+            client_out: down.wants_sink(),
+            origin_in: down.wants_source(),
             ..Interest::default()
         };
         if upload.is_done() {
@@ -130,14 +129,14 @@ async fn relay<C: ClientEnd>(
                 exchange.client.receive_ahead().map_err(|_| Broken::Client)?;
             }
             want.client_in = exchange.client.listens_ahead();
-        } else if let Some(uploading) = step_upload(exchange, connection, upload, ready)? {
+        } else if let Some(uploading) = step_upload(exchange, origin, upload, ready)? {
             want.client_in = uploading.client_in;
             want.origin_out = uploading.origin_out;
         }
         exchange.core.start_timers(upload);
         exchange.core.start_try_idle_timer(upload);
         exchange.begin_wait(want)?;
-        ready = exchange.wait(Some(connection.socket()), want).await;
+        ready = exchange.wait(Some(origin), want).await;
         if ready.client_gone {
             exchange.client.gone();
             return Err(Broken::Client);
@@ -155,33 +154,20 @@ async fn relay<C: ClientEnd>(
 /// Moves the response on until it would block or the budget is spent; always at least one step.
 fn step<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    connection: &Connection,
-    pump: &mut Pump,
+    origin: &mut Origin,
+    down: &mut Outlet,
     origin_in: bool,
-    request_ended: bool,
 ) -> Result<(), Broken> {
-    // A connection that closes after this response would have to wait for the turn of the ring
-    // first.
-    let may_post = request_ended && exchange.client.stays();
     let mut may_receive = origin_in;
     loop {
-        if may_post
-            && exchange.client.transport().may_post()
-            && let Some(response) = pump.take_whole()
-        {
-            exchange.core.given.count_sent(response.len());
-            exchange.client.transport().post(response);
-        } else if pump.wants_sink() {
-            let sent = pump.push(exchange.client.transport()).map_err(Broken::Response)?;
-            exchange.core.given.count_sent(sent);
+        if down.wants_sink() {
+            let sent = exchange.client.push(down).map_err(Broken::Response)?;
             if sent == 0 {
                 return Ok(());
             }
-        } else if pump.wants_source() && may_receive {
-            let pulled = pump.pull(connection.socket(), exchange.core.shard.buffers);
-            let pulled = pulled.map_err(Broken::Response)?;
-            connection.pool().count_received(pulled.bytes);
-            may_receive = pulled.more_likely;
+        } else if down.wants_source() && may_receive {
+            let more = origin.pull(down).map_err(Broken::Response)?;
+            may_receive = more == More::Likely;
         } else {
             return Ok(());
         }
@@ -195,11 +181,11 @@ fn step<C: ClientEnd>(
 /// counts.
 fn step_upload<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    connection: &Connection,
+    origin: &mut Origin,
     upload: &mut Upload,
     ready: Ready,
 ) -> Result<Option<Interest>, Broken> {
-    match attempt::step_upload(exchange, connection, upload, ready) {
+    match attempt::step_upload(exchange, origin, upload, ready) {
         Ok(()) => Ok(Some(Interest {
             client_in: upload.wants_client(),
             origin_out: upload.wants_origin(),
@@ -210,37 +196,37 @@ fn step_upload<C: ClientEnd>(
     }
 }
 
-/// Counts a response that was cut off; returns how the exchange ends and who closes the upstream connection.
+/// Counts a response that was cut off; returns how the exchange ends and who closes the upstream origin.
 fn end<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    connection: &Connection,
+    origin: &Origin,
     broken: &Broken,
 ) -> (Ended, ClosedBy) {
-    if !matches!(broken, Broken::Client | Broken::Response(Fault::Sink(_))) {
+    if !matches!(broken, Broken::Client | Broken::Response(Fault::Sink)) {
         exchange.core.stats().downstream_rq_tx_reset.inc();
         exchange.core.stats().downstream_rq_rx_reset.inc();
     }
     match *broken {
-        Broken::Response(Fault::Sink(_)) => {
+        Broken::Response(Fault::Sink) => {
             exchange.client.gone();
             (Ended::Over, ClosedBy::Us)
         }
         Broken::Response(Fault::Malformed(_)) => {
-            connection.pool().stats().upstream_cx_protocol_error.inc();
+            origin.pool().stats().upstream_cx_protocol_error.inc();
             (Ended::Cut, ClosedBy::Us)
         }
-        Broken::Response(Fault::Truncated | Fault::Source(_)) => {
-            connection.pool().stats().upstream_cx_protocol_error.inc();
+        Broken::Response(Fault::Truncated | Fault::Source) => {
+            origin.pool().stats().upstream_cx_protocol_error.inc();
             (Ended::Cut, ClosedBy::Host)
         }
         Broken::Deadline(timer) => {
             match timer {
                 Timer::Route => {
-                    connection.pool().stats().upstream_rq_timeout.inc();
-                    connection.pool().host_stats().rq_timeout.inc();
+                    origin.pool().stats().upstream_rq_timeout.inc();
+                    origin.pool().host_stats().rq_timeout.inc();
                 }
                 Timer::PerTryIdle => {
-                    connection.pool().stats().upstream_rq_per_try_idle_timeout.inc();
+                    origin.pool().stats().upstream_rq_per_try_idle_timeout.inc();
                 }
                 timer => exchange.core.count_timeout(timer),
             }

@@ -1,5 +1,5 @@
 //! The two ends of an exchange, as the exchange sees them: the client's side of one request is behind
-//! [`ClientEnd`]; the origin's is a leased [`Connection`](crate::upstream::connection::Connection).
+//! [`ClientEnd`]; the origin's is an [`Origin`](crate::upstream::origin::Origin).
 //!
 //! An exchange knows neither sockets nor codecs. Whatever it waits for is polled, and dropping a wait
 //! loses nothing.
@@ -9,11 +9,10 @@
 
 use std::task::{Context, Poll};
 
-use super::body::Framing;
-use crate::http::BodyLength;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::heads::Heads;
-use crate::transport::Transport;
+use crate::http::{BodyLength, Fault, Intake, More, TrailerRules};
+use crate::http1::outlet::{Framing, Outlet};
 
 /// The client has disconnected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -92,12 +91,36 @@ pub trait ClientEnd {
     /// Adds what the codec says about connection and body to a head that is complete otherwise; returns
     /// how the body is framed. The decision whether the connection stays is final then.
     fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing;
+    /// Encodes `100 Continue`.
+    fn encode_continue(&self, out: &mut Vec<u8>);
     /// Encodes the head of the response. As in Envoy, header names are written as the client's codec is
     /// configured, unless the upstream codec has preserved them.
     fn encode_head(&self, heads: &Heads, upstream: HeaderKeyFormat, out: &mut Vec<u8>);
 
-    /// What carries the bytes.
-    fn transport(&self) -> &Transport;
-    /// What was received after the head and is not taken yet.
-    fn early(&mut self) -> &mut Vec<u8>;
+    /// Sets the rules for the trailers of the request. To be called before its body is taken.
+    fn set_trailer_rules(&mut self, rules: TrailerRules);
+    /// How many trailers were dropped because of underscores in their names.
+    fn dropped_trailers(&self) -> u64;
+    /// Takes what was received of the request's body already, without asking the kernel.
+    ///
+    /// # Errors
+    /// If the framing is invalid.
+    fn take_at_hand(&mut self, to: &mut impl Intake) -> Result<(), Fault>;
+    /// Receives once of the request's body.
+    ///
+    /// # Errors
+    /// If the body ends too early, its framing is invalid or receiving fails.
+    fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault>;
+    /// Sends once of `out`; returns the number of bytes, which may be 0. A whole short message may be
+    /// sent later, with those of other connections.
+    ///
+    /// # Errors
+    /// When the client has disconnected.
+    fn push(&mut self, out: &mut Outlet) -> Result<usize, Fault>;
+    /// Makes both directions bytes without framing; takes what was received already.
+    fn become_tunnel(&mut self, to: &mut impl Intake);
+    /// Ends the direction to the client; the other one goes on.
+    fn end_sending(&self);
+    /// Returns memory during a wait that may be long.
+    fn give_blocks(&mut self);
 }

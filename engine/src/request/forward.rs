@@ -26,9 +26,10 @@ use crate::http1::encode;
 use crate::limits;
 use crate::shard::clock::millis;
 use crate::upstream::circuit_breaker::{Permit, Resource};
-use crate::upstream::connection::{ClosedBy, Connection};
+use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
+use crate::upstream::origin::Origin;
 use crate::upstream::pool::{IdleCheck, Pool};
 
 /// Forwards the request as `plan` says.
@@ -60,14 +61,14 @@ pub(super) async fn forward<C: ClientEnd>(
         plan,
         cluster,
         retry,
-        upload: Upload::new(&exchange.core.body, replay, buffered),
+        upload: Upload::new(exchange.core.body, replay, buffered, buffers),
         tried: Vec::new(),
         tried_before: 0,
         stale_retry: StaleRetry::Unused,
         retrying: None,
     };
     if let Some(rules) = trailers {
-        forwarder.upload.set_trailer_rules(rules);
+        exchange.client.set_trailer_rules(rules);
     }
     let outcome = loop {
         let attempted = forwarder.attempt(exchange).await;
@@ -89,12 +90,12 @@ pub(super) async fn forward<C: ClientEnd>(
             break forwarder.end(exchange, failed);
         }
     };
-    let dropped = forwarder.upload.dropped_trailers();
+    let dropped = exchange.client.dropped_trailers();
     if dropped > 0 {
         let http1 = exchange.core.service().http1.shard(exchange.core.shard.id);
         http1.dropped_headers_with_underscores.add(dropped);
     }
-    forwarder.upload.recycle(exchange.core.shard.buffers);
+    forwarder.upload.recycle();
     outcome
 }
 
@@ -190,18 +191,18 @@ impl Forwarder<'_> {
         self.edit_request(&mut exchange.core, &pool);
         self.begin_upload(exchange)?;
         let leased = self.lease(exchange, &pool).await;
-        let connection = leased.inspect_err(|failed| charge::no_connection(&pool, failed))?;
+        let origin = leased.inspect_err(|failed| charge::no_connection(&pool, failed))?;
         // More of the body may have arrived during the wait for a connection.
         self.take_early(exchange)?;
-        exchange.core.upstream.connected(&connection);
+        exchange.core.upstream.connected(&origin);
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
-            return Err(overflow(&exchange.core, &pool, connection));
+            return Err(overflow(&pool, origin));
         };
         let response = if self.terminates(&exchange.core) {
-            Ok(open_tunnel(exchange, connection))
+            Ok(open_tunnel(exchange, origin))
         } else {
             let limits = &self.cluster.cluster().http.head_limits;
-            attempt::run(exchange, connection, &mut self.upload, limits).await
+            attempt::run(exchange, origin, &mut self.upload, limits).await
         };
         let length = response.as_ref().map(|response| response.length);
         charge::host(pool.host_stats(), &exchange.core, length);
@@ -241,7 +242,7 @@ impl Forwarder<'_> {
         if !self.terminates(&exchange.core) {
             self.encode(&exchange.core, &mut head);
         }
-        self.upload.begin(head, exchange.core.shard.buffers);
+        self.upload.begin(head);
         self.take_early(exchange)?;
         exchange.core.heads.response.clear();
         exchange.core.start_timers(&self.upload);
@@ -255,8 +256,8 @@ impl Forwarder<'_> {
     /// still to be received.
     #[inline]
     fn take_early<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
-        let early = self.upload.take_early(exchange.client.early());
-        early.map_err(|fault| attempt::upload_fault(exchange, &fault))
+        let taken = exchange.client.take_at_hand(&mut self.upload);
+        taken.map_err(|fault| attempt::upload_fault(exchange, fault))
     }
 
     /// Whether the request is a CONNECT that is terminated here.
@@ -315,7 +316,7 @@ impl Forwarder<'_> {
         &self,
         exchange: &mut Exchange<'_, C>,
         pool: &Rc<Pool>,
-    ) -> Result<Connection, Failed> {
+    ) -> Result<Origin, Failed> {
         if self.terminates(&exchange.core) {
             return attempt::lease_new(exchange, pool).await;
         }
@@ -324,7 +325,7 @@ impl Forwarder<'_> {
         if self.stale_retry == StaleRetry::Unused
             && let Some(connection) = pool.lease_idle(check)
         {
-            return Ok(connection);
+            return Ok(Origin::Http1(connection));
         }
         attempt::lease(exchange, pool).await
     }
@@ -424,7 +425,7 @@ impl Forwarder<'_> {
     fn discard(&self, core: &mut Core<'_>, received: ActiveResponse) {
         let ActiveResponse { response, active } = received;
         drop(active);
-        let UpstreamResponse { connection, length } = response;
+        let UpstreamResponse { origin, length } = response;
         let length = match length {
             BodyLength::None => 0,
             BodyLength::Length(length) => length,
@@ -435,9 +436,9 @@ impl Forwarder<'_> {
             self.cluster.stats().upstream_cx_protocol_error.inc();
         }
         if early == length && self.upload.is_done() && core.heads.response.keep_alive() {
-            give_back(core, connection);
+            give_back(core, origin);
         } else {
-            connection.close(ClosedBy::Us);
+            origin.close(ClosedBy::Us);
         }
     }
 
@@ -547,30 +548,25 @@ impl Forwarder<'_> {
 }
 
 /// Gives the connection back when the circuit breaker allows no further request.
-fn overflow(core: &Core<'_>, pool: &Rc<Pool>, connection: Connection) -> Failed {
+fn overflow(pool: &Rc<Pool>, origin: Origin) -> Failed {
     pool.host_stats().rq_error.inc();
-    pool.release(connection, core.shard.clock.now());
+    origin.give_back();
     Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing }
 }
 
 /// Answers a CONNECT that is terminated here: the tunnel is open once its host is connected.
-fn open_tunnel<C: ClientEnd>(
-    exchange: &mut Exchange<'_, C>,
-    connection: Connection,
-) -> UpstreamResponse {
+fn open_tunnel<C: ClientEnd>(exchange: &mut Exchange<'_, C>, origin: Origin) -> UpstreamResponse {
     exchange.core.heads.response.status = 200;
-    UpstreamResponse { connection, length: BodyLength::None }
+    UpstreamResponse { origin, length: BodyLength::None }
 }
 
 /// Returns a connection to its pool after a complete exchange.
-pub(super) fn give_back(core: &Core<'_>, connection: Connection) {
+pub(super) fn give_back(core: &Core<'_>, origin: Origin) {
     if core.upgrade != Upgrade::None {
         // The host may take the next bytes for another protocol.
-        return connection.close(ClosedBy::Us);
+        return origin.close(ClosedBy::Us);
     }
-    let now = core.shard.clock.now();
-    let pool = Rc::clone(connection.pool());
-    pool.release(connection, now);
+    origin.give_back();
 }
 
 /// The reset that a failed attempt is for the retry policy, and whether the host may have seen the

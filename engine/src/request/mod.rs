@@ -9,7 +9,6 @@
 //! connection closed.
 
 mod attempt;
-pub mod body;
 mod charge;
 mod deadlines;
 mod download;
@@ -51,16 +50,16 @@ use self::stream::Upstream;
 use self::upload::Upload;
 use self::wait::{Interest, Ready, send_all, wait};
 use crate::flags::Flags;
-use crate::http::BodyLength;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::heads::Heads;
-use crate::http1::{self, encode};
+use crate::http::{BodyLength, Reject};
+use crate::http1::outlet::Outlet;
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::quota::Permit;
 use crate::stats::{HttpStats, RouterStats};
-use crate::transport::Transport;
 use crate::upstream::clusters::ClusterList;
+use crate::upstream::origin::Origin;
 
 /// One request and its response, between the client's side and the origin's.
 #[derive(Debug)]
@@ -168,14 +167,10 @@ pub(crate) async fn serve<C: ClientEnd>(
 }
 
 /// Rejects a request whose head is invalid.
-pub(crate) async fn refuse<C: ClientEnd>(
-    client: &mut C,
-    given: &Given,
-    error: http1::Error,
-) -> Ended {
+pub(crate) async fn refuse<C: ClientEnd>(client: &mut C, given: &Given, reject: Reject) -> Ended {
     given.stats().downstream_cx_protocol_error.inc();
     response::count_early(given.stats());
-    response::send_and_close(client, given, LocalReply::protocol_error(error)).await
+    response::send_and_close(client, given, LocalReply::protocol_error(reject)).await
 }
 
 /// Answers a client that did not send the head in time.
@@ -250,7 +245,12 @@ impl<C: ClientEnd> Exchange<'_, C> {
         if self.core.facts.is_some_and(|facts| facts.expects_continue) {
             //= rfc9110#section-10.1.1: the client waits for this before it sends the body.
             self.core.arm();
-            if send_all(&mut self.client, self.core.given, encode::CONTINUE).await.is_err() {
+            let mut out = self.core.shard.buffers.take();
+            self.client.encode_continue(&mut out);
+            let mut out = Outlet::whole(out, self.core.shard.buffers);
+            let sent = send_all(&mut self.client, self.core.given, &mut out).await;
+            out.recycle();
+            if sent.is_err() {
                 return Outcome::Done(Ended::Over);
             }
             response::count(self.core.given, 100);
@@ -435,7 +435,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
     /// Waits until something of `want` is ready or a deadline passes.
     fn wait<'b>(
         &'b self,
-        origin: Option<&'b Transport>,
+        origin: Option<&'b Origin>,
         want: Interest,
     ) -> impl Future<Output = Ready> + use<'b, C> {
         wait(&self.client, self.core.given, origin, want)

@@ -13,8 +13,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::flags::{Flag, Flags};
-use crate::http::{FieldName, Method, RequestHead, ResponseHead};
-use crate::http1;
+use crate::http::{FieldName, Method, Reject, RequestHead, ResponseHead};
 use crate::upstream::error::Error;
 
 /// The timeout that limits how long a head may take.
@@ -73,9 +72,9 @@ impl LocalReply {
     }
 
     /// To a request that the codec rejects.
-    pub(crate) fn protocol_error(error: http1::Error) -> Self {
-        Self::closing(error.status(), error.body())
-            .with_details(Some(Flag::DownstreamProtocolError), error.details())
+    pub(crate) fn protocol_error(reject: Reject) -> Self {
+        Self::closing(reject.status, reject.body)
+            .with_details(Some(Flag::DownstreamProtocolError), reject.details)
     }
 
     pub(crate) fn no_route() -> Self {
@@ -408,7 +407,7 @@ mod tests {
             (LocalReply::request_timeout(), 408, "", "request_overall_timeout", true),
             (LocalReply::request_header_timeout(), 408, "", "request_header_timeout", true),
             (
-                LocalReply::protocol_error(http1::Error::HeadTooLarge),
+                LocalReply::protocol_error(crate::http1::Error::HeadTooLarge.into()),
                 431,
                 "DPE",
                 "http1.headers_too_large",

@@ -15,6 +15,7 @@ use crate::flags::Flag;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::heads::Heads;
 use crate::http::{FieldName, Method, Version};
+use crate::http1::outlet::Outlet;
 use crate::stats::HttpStats;
 
 /// Completes the reply after the headers that the route has added, and sends it.
@@ -42,8 +43,9 @@ async fn send<C: ClientEnd>(
     let mut out = given.shard.buffers.take();
     client.encode_head(heads, HeaderKeyFormat::LowerCase, &mut out);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
-    let sent = send_all(client, given, &out).await;
-    given.shard.buffers.give(out);
+    let mut out = Outlet::whole(out, given.shard.buffers);
+    let sent = send_all(client, given, &mut out).await;
+    out.recycle();
     sent
 }
 
@@ -119,14 +121,14 @@ pub(super) fn forward_interim<C: ClientEnd>(exchange: &mut Exchange<'_, C>) -> R
     core.heads.response.fields.remove(FieldName::ContentLength);
     let mut out = core.shard.buffers.take();
     client.encode_head(core.heads, core.upstream_key_format, &mut out);
-    let sent = client.transport().send(&out);
-    let is_cut = sent.as_ref().is_ok_and(|&count| count != 0 && count != out.len());
-    core.shard.buffers.give(out);
-    if is_cut {
+    let mut out = Outlet::whole(out, core.shard.buffers);
+    let sent = client.push(&mut out);
+    let is_left = out.wants_sink();
+    out.recycle();
+    let sent = sent.map_err(|_| Failed::ClientGone)?;
+    if sent > 0 && is_left {
         return Err(Failed::ClientGone);
     }
-    let sent = sent.map_err(|_| Failed::ClientGone)?;
-    core.given.count_sent(sent);
     if sent > 0 {
         count(core.given, core.heads.response.status);
     }

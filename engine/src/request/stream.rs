@@ -12,9 +12,9 @@ use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Version;
 use crate::transport::tls::facts::TlsFacts;
-use crate::upstream::connection::Connection;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
+use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
 
 /// The upstream side of a request.
@@ -43,11 +43,11 @@ struct UsedConnection {
 
 impl Upstream {
     /// Records the connection of the attempt.
-    pub(super) fn connected(&mut self, connection: &Connection) {
+    pub(super) fn connected(&mut self, origin: &Origin) {
         self.connection = Some(UsedConnection {
-            id: connection.id(),
-            local: connection.local(),
-            tls: connection.socket().tls().cloned(),
+            id: origin.id(),
+            local: origin.local(),
+            tls: origin.tls().cloned(),
         });
     }
 }

@@ -9,16 +9,16 @@
 //! while it waits.
 
 use super::attempt::{Interrupted, UpstreamResponse};
-use super::body::{Fault, Framing, Pump};
 use super::deadlines::Timer;
 use super::end::{ClientEnd, Ended};
 use super::route::Route;
 use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
-use crate::http::{BodyLength, FieldName, Method};
+use crate::http::{BodyLength, Fault, FieldName, Method, More};
+use crate::http1::outlet::{Framing, Outlet};
 use crate::shard::buffers::Buffers;
-use crate::transport::Transport;
-use crate::upstream::connection::{ClosedBy, Connection};
+use crate::upstream::connection::ClosedBy;
+use crate::upstream::origin::Origin;
 
 /// Whether the response in the exchange's head switches the connection to a tunnel.
 ///
@@ -56,7 +56,7 @@ pub(super) async fn run<C: ClientEnd>(
     response: UpstreamResponse,
     attempts: Option<u32>,
 ) -> Ended {
-    let UpstreamResponse { connection, length } = response;
+    let UpstreamResponse { mut origin, length } = response;
     // As in Envoy, the route's timeout ends with the 101; `max_stream_duration` and the idle
     // timeout continue.
     for timer in [Timer::Request, Timer::Route, Timer::PerTry, Timer::PerTryIdle] {
@@ -66,14 +66,14 @@ pub(super) async fn run<C: ClientEnd>(
     let mut head = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
     exchange.client.encode_head(exchange.core.heads, format, &mut head);
-    let mut down = Direction::new(head);
-    let mut up = Direction::new(Vec::new());
-    down.take_early(exchange.core.heads.response.surplus());
-    up.take_early(exchange.client.early());
-    exchange.client.early().clear();
+    let buffers = exchange.core.shard.buffers;
+    let mut down = Lane::new(head, buffers);
+    let mut up = Lane::new(Vec::new(), buffers);
+    origin.become_tunnel(&exchange.core.heads.response, &mut down.outlet);
+    exchange.client.become_tunnel(&mut up.outlet);
     exchange.core.count_response();
 
-    let relayed = relay(exchange, &connection, &mut up, &mut down).await;
+    let relayed = relay(exchange, &mut origin, &mut up, &mut down).await;
     let (ended, by) = match relayed {
         Ok(First::Client) => {
             exchange.client.gone();
@@ -97,9 +97,9 @@ pub(super) async fn run<C: ClientEnd>(
             (Ended::Early, ClosedBy::Us)
         }
     };
-    connection.close(by);
-    up.recycle(exchange.core.shard.buffers);
-    down.recycle(exchange.core.shard.buffers);
+    origin.close(by);
+    up.outlet.recycle();
+    down.outlet.recycle();
     ended
 }
 
@@ -129,36 +129,30 @@ impl From<Interrupted> for Broken {
 /// Relays bytes until both directions have ended.
 async fn relay<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    connection: &Connection,
-    up: &mut Direction,
-    down: &mut Direction,
+    origin: &mut Origin,
+    up: &mut Lane,
+    down: &mut Lane,
 ) -> Result<First, Broken> {
-    let origin = connection.socket();
     let io = Interest { client_in: true, origin_in: true, ..Interest::default() };
     let mut ready = Ready { io, ..Ready::default() };
     let mut first = First::Origin;
     loop {
-        let buffers = &exchange.core.shard.buffers;
-        let moved = up.step(exchange.client.transport(), origin, ready.io.client_in, buffers);
-        let moved = moved.map_err(|fault| broken(&fault, Broken::Client, Broken::Origin))?;
-        exchange.core.given.count_received(moved.received);
-        connection.pool().count_sent(moved.sent);
+        step_up(exchange, origin, up, ready.io.client_in)
+            .map_err(|fault| broken(fault, Broken::Client, Broken::Origin))?;
         if up.has_ended() && !down.has_ended() {
             first = First::Client;
             exchange.client.half_close();
         }
-        let moved = down.step(origin, exchange.client.transport(), ready.io.origin_in, buffers);
-        let moved = moved.map_err(|fault| broken(&fault, Broken::Origin, Broken::Client))?;
-        connection.pool().count_received(moved.received);
-        exchange.core.given.count_sent(moved.sent);
+        step_down(exchange, origin, down, ready.io.origin_in)
+            .map_err(|fault| broken(fault, Broken::Origin, Broken::Client))?;
         if up.has_ended() && down.has_ended() {
             return Ok(first);
         }
         let want = Interest {
-            client_in: up.pump.wants_source(),
-            client_out: down.pump.wants_sink(),
-            origin_in: down.pump.wants_source(),
-            origin_out: up.pump.wants_sink(),
+            client_in: up.outlet.wants_source(),
+            client_out: down.outlet.wants_sink(),
+            origin_in: down.outlet.wants_source(),
+            origin_out: up.outlet.wants_sink(),
         };
         exchange.begin_wait(want)?;
         ready = exchange.wait(Some(origin), want).await;
@@ -172,16 +166,77 @@ async fn relay<C: ClientEnd>(
     }
 }
 
-const fn broken(fault: &Fault, source: Broken, sink: Broken) -> Broken {
+/// Moves bytes to the origin until it would block or the budget is spent. It is always at least one
+/// step, or the other direction could use up the budget forever.
+fn step_up<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    origin: &mut Origin,
+    up: &mut Lane,
+    mut may_receive: bool,
+) -> Result<(), Fault> {
+    loop {
+        if up.outlet.wants_sink() {
+            if origin.push(&mut up.outlet, false)? == 0 {
+                return Ok(());
+            }
+        } else if up.outlet.wants_source() && may_receive {
+            may_receive = exchange.client.pull(&mut up.outlet)? == More::Likely;
+        } else {
+            break;
+        }
+        if exchange.core.shard.budget().is_spent() {
+            break;
+        }
+    }
+    if up.ends() {
+        origin.end_sending();
+    } else {
+        up.outlet.give_block();
+        exchange.client.give_blocks();
+    }
+    Ok(())
+}
+
+/// The same for the other direction.
+fn step_down<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    origin: &mut Origin,
+    down: &mut Lane,
+    mut may_receive: bool,
+) -> Result<(), Fault> {
+    loop {
+        if down.outlet.wants_sink() {
+            if exchange.client.push(&mut down.outlet)? == 0 {
+                return Ok(());
+            }
+        } else if down.outlet.wants_source() && may_receive {
+            may_receive = origin.pull(&mut down.outlet)? == More::Likely;
+        } else {
+            break;
+        }
+        if exchange.core.shard.budget().is_spent() {
+            break;
+        }
+    }
+    if down.ends() {
+        exchange.client.end_sending();
+    } else {
+        down.outlet.give_block();
+        origin.give_blocks();
+    }
+    Ok(())
+}
+
+const fn broken(fault: Fault, source: Broken, sink: Broken) -> Broken {
     match fault {
-        Fault::Sink(_) => sink,
-        Fault::Source(_) | Fault::Truncated | Fault::Malformed(_) => source,
+        Fault::Sink => sink,
+        Fault::Source | Fault::Truncated | Fault::Malformed(_) => source,
     }
 }
 
 /// One direction of a tunnel.
-struct Direction {
-    pump: Pump,
+struct Lane {
+    outlet: Outlet,
     fin: Fin,
 }
 
@@ -192,68 +247,23 @@ enum Fin {
     Sent,
 }
 
-/// The bytes that a step moved.
-struct Moved {
-    received: usize,
-    sent: usize,
-}
-
-impl Direction {
+impl Lane {
     /// `out` is sent first.
-    fn new(out: Vec<u8>) -> Self {
-        Self {
-            pump: Pump::new(&BodyLength::UntilClose, Framing::Identity, out, 0),
-            fin: Fin::Pending,
-        }
-    }
-
-    fn take_early(&mut self, early: &[u8]) {
-        let taken = self.pump.take_early(early);
-        debug_assert!(taken.is_ok(), "bytes without framing cannot be invalid");
+    fn new(out: Vec<u8>, buffers: &'static Buffers) -> Self {
+        let outlet = Outlet::new(BodyLength::UntilClose, Framing::Identity, out, 0, buffers);
+        Self { outlet, fin: Fin::Pending }
     }
 
     fn has_ended(&self) -> bool {
         self.fin == Fin::Sent
     }
 
-    /// Moves bytes until it would block or the budget is spent. It is always at least one step, or
-    /// the other direction could use up the budget forever.
-    fn step(
-        &mut self,
-        source: &Transport,
-        sink: &Transport,
-        mut may_receive: bool,
-        buffers: &Buffers,
-    ) -> Result<Moved, Fault> {
-        let mut moved = Moved { received: 0, sent: 0 };
-        loop {
-            if self.pump.wants_sink() {
-                let sent = self.pump.push(sink)?;
-                moved.sent += sent;
-                if sent == 0 {
-                    return Ok(moved);
-                }
-            } else if self.pump.wants_source() && may_receive {
-                let pulled = self.pump.pull(source, buffers)?;
-                moved.received += pulled.bytes;
-                may_receive = pulled.more_likely;
-            } else {
-                break;
-            }
-            if source.budget().is_spent() {
-                break;
-            }
-        }
-        if self.pump.is_done() && self.fin == Fin::Pending {
-            sink.shutdown_write();
+    /// Whether the end is to be signalled now.
+    fn ends(&mut self) -> bool {
+        let ends = self.outlet.is_done() && self.fin == Fin::Pending;
+        if ends {
             self.fin = Fin::Sent;
-        } else if self.pump.wants_source() {
-            std::mem::replace(&mut self.pump, Self::new(Vec::new()).pump).recycle(buffers);
         }
-        Ok(moved)
-    }
-
-    fn recycle(self, buffers: &Buffers) {
-        self.pump.recycle(buffers);
+        ends
     }
 }

@@ -5,7 +5,8 @@ use std::task::Poll;
 
 use super::end::ClientEnd;
 use super::given::Given;
-use crate::transport::Transport;
+use crate::http1::outlet::Outlet;
+use crate::upstream::origin::Origin;
 
 /// What an exchange waits for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,16 +41,16 @@ pub(super) struct Unsent;
 pub(super) fn wait<'a, C: ClientEnd>(
     client: &'a C,
     given: &'a Given,
-    origin: Option<&'a Transport>,
+    origin: Option<&'a Origin>,
     want: Interest,
 ) -> impl Future<Output = Ready> + use<'a, C> {
     poll_fn(move |cx| {
         let mut ready = Ready::default();
         let mut any = false;
-        if want.origin_in && origin.is_some_and(|o| o.poll_readable(cx).is_ready()) {
+        if want.origin_in && origin.is_some_and(|o| o.poll_in(cx).is_ready()) {
             (ready.io.origin_in, any) = (true, true);
         }
-        if want.origin_out && origin.is_some_and(|o| o.poll_writable(cx).is_ready()) {
+        if want.origin_out && origin.is_some_and(|o| o.poll_out(cx).is_ready()) {
             (ready.io.origin_out, any) = (true, true);
         }
         if want.client_in && client.poll_in(cx).is_ready() {
@@ -68,27 +69,21 @@ pub(super) fn wait<'a, C: ClientEnd>(
     })
 }
 
-/// Sends all of `bytes` to the client, unless the alarm expires first.
+/// Sends all of `out` to the client, unless the alarm expires first.
 ///
 /// # Errors
 /// When the connection is broken or the alarm expires.
 pub(super) async fn send_all<C: ClientEnd>(
     client: &mut C,
     given: &Given,
-    mut bytes: &[u8],
+    out: &mut Outlet,
 ) -> Result<(), Unsent> {
     loop {
-        match client.transport().send(bytes) {
-            Ok(n) => {
-                given.count_sent(n);
-                bytes = bytes.get(n..).unwrap_or_default();
-            }
-            Err(_) => {
-                client.gone();
-                return Err(Unsent);
-            }
+        if client.push(out).is_err() {
+            client.gone();
+            return Err(Unsent);
         }
-        if bytes.is_empty() {
+        if !out.wants_sink() {
             return Ok(());
         }
         let want = Interest { client_out: true, ..Interest::default() };

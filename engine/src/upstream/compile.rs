@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
-use crate::compile::key_format;
+use crate::http::compile::key_format;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::upstream::balance::{LbPolicy, LeastRequest};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};

@@ -7,8 +7,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::circuit_breaker::Permit;
+use super::origin::HeadReceived;
 use super::pool::Pool;
+use crate::http::heads::Heads;
+use crate::http::{
+    BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
+};
+use crate::http1::framing;
+use crate::http1::inlet::{Inlet, Pulled};
+use crate::limits;
 use crate::shard::clock::Millis;
+use crate::shard::socket::Received;
 use crate::transport::Transport;
 
 /// Which side closed a connection.
@@ -40,6 +49,8 @@ struct Open {
     requests: u64,
     occupied: Occupied,
     closed_by: ClosedBy,
+    /// The body of the response that is being received.
+    inlet: Inlet,
 }
 
 /// Whether the connection has a request.
@@ -67,6 +78,7 @@ impl Connection {
             requests: 0,
             occupied: Occupied::Idle,
             closed_by: ClosedBy::Us,
+            inlet: Inlet::default(),
         };
         Self { open: Box::new(open) }
     }
@@ -113,6 +125,87 @@ impl Connection {
         self.open.opened
     }
 
+    pub(super) fn receive_head(&mut self, head: &mut ResponseHead) -> HeadReceived {
+        let buffer = head.received();
+        // The rest of the block is left for edits. The parser rejects a head beyond its limit, so
+        // this grows only a few times.
+        let room = limits::BLOCK_BYTES - limits::EDIT_BYTES;
+        let limit = match room.checked_sub(buffer.len()) {
+            None | Some(0) => limits::BLOCK_BYTES,
+            Some(room) => room,
+        };
+        buffer.reserve(limit);
+        match self.open.socket.receive_at_most(buffer, limit) {
+            Ok(Received::Bytes(n)) => {
+                self.open.pool.count_received(n);
+                HeadReceived::Bytes
+            }
+            Ok(Received::Nothing) => HeadReceived::Nothing,
+            Ok(Received::End) | Err(_) => HeadReceived::End,
+        }
+    }
+
+    pub(super) fn next_head(
+        &self,
+        heads: &mut Heads,
+        limits: &HeadLimits,
+        keeps_case: bool,
+    ) -> Result<Option<BodyLength>, Reject> {
+        let head = &mut heads.response;
+        if head.received().is_empty() {
+            return Ok(None);
+        }
+        if keeps_case {
+            heads.response_as_received.keep(head.received());
+        }
+        let Some(head_bytes) = head.parse(limits)? else { return Ok(None) };
+        heads.response_as_received.end(head_bytes);
+        let length = framing::response(heads.request.method, head)?;
+        Ok(Some(length))
+    }
+
+    pub(super) fn begin_body(
+        &mut self,
+        length: BodyLength,
+        trailers: Option<TrailerRules>,
+        head: &ResponseHead,
+        to: &mut impl Intake,
+    ) -> Result<(), Fault> {
+        let inlet = &mut self.open.inlet;
+        *inlet = Inlet::new(length);
+        if let Some(rules) = trailers {
+            inlet.set_trailer_rules(rules);
+        }
+        let early = head.surplus();
+        let taken = inlet.take(early, to)?;
+        if let Some(surplus) = early.get(taken..)
+            && !surplus.is_empty()
+        {
+            inlet.surplus_mut().extend_from_slice(surplus);
+        }
+        Ok(())
+    }
+
+    pub(super) fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault> {
+        let Open { inlet, socket, pool, .. } = &mut *self.open;
+        let Pulled { bytes, more } = inlet.pull(socket, pool.buffers(), to)?;
+        pool.count_received(bytes);
+        Ok(more)
+    }
+
+    pub(super) fn become_tunnel(&mut self, head: &ResponseHead, to: &mut impl Intake) {
+        let taken = self.begin_body(BodyLength::UntilClose, None, head, to);
+        debug_assert!(taken.is_ok(), "bytes without framing cannot be invalid");
+    }
+
+    pub(super) fn give_blocks(&mut self) {
+        self.open.inlet.give_block(self.open.pool.buffers());
+    }
+
+    pub(super) fn has_surplus(&self) -> bool {
+        !self.open.inlet.surplus().is_empty()
+    }
+
     pub(super) fn begin_request(&mut self) {
         self.open.requests += 1;
         let pool = &self.open.pool;
@@ -124,6 +217,7 @@ impl Connection {
     }
 
     pub(super) fn end_request(&mut self) {
+        self.give_blocks();
         self.open.occupied = Occupied::Idle;
     }
 

@@ -22,6 +22,7 @@ pub mod error;
 pub mod host;
 pub mod host_set;
 pub mod local;
+pub mod origin;
 pub mod pool;
 
 pub use cluster::Cluster;

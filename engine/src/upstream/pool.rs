@@ -22,6 +22,7 @@ use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
 use crate::shard::Shard;
+use crate::shard::buffers::Buffers;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::Peeked;
 use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
@@ -160,6 +161,10 @@ impl Pool {
 
     pub(super) const fn shard(&self) -> &'static Shard {
         self.shard
+    }
+
+    pub(super) const fn buffers(&self) -> &'static Buffers {
+        self.shard.buffers
     }
 
     pub(super) fn now(&self) -> Millis {

@@ -8,13 +8,13 @@ use super::{After, Connection, Wire, expires_at};
 use crate::downstream::connection::{Client, Input};
 use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
 use crate::http::heads::Heads;
-use crate::http::{BodyLength, FieldName, Version};
-use crate::http1::{self, encode, framing};
+use crate::http::{BodyLength, Fault, FieldName, Intake, More, Reject, TrailerRules, Version};
+use crate::http1::inlet::{Inlet, Pulled};
+use crate::http1::outlet::{Framing, Outlet};
+use crate::http1::{encode, framing};
 use crate::request;
-use crate::request::body::Framing;
 use crate::request::end::{ClientEnd, Closing, Ended, Gone, Known, ResponseBody};
 use crate::request::reply::HeadLimit;
-use crate::transport::Transport;
 
 /// The client's side of one request.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct End<'c> {
     wire: &'c mut Wire,
     persistence: Persistence,
     end_of_body: EndOfBody,
+    /// The rest of the request's body.
+    inlet: Inlet,
 }
 
 /// Whether the connection is kept after the response.
@@ -54,17 +56,23 @@ impl<'c> End<'c> {
         let head_began = wire.head_began;
         let persistence =
             if heads.request.keep_alive() { Persistence::KeepAlive } else { Persistence::Close };
-        let end = Self { client, wire, persistence, end_of_body: EndOfBody::Framed };
+        let end = Self {
+            client,
+            wire,
+            persistence,
+            end_of_body: EndOfBody::Framed,
+            inlet: Inlet::new(body),
+        };
         let (end, ended) = request::serve(end, &client.given, heads, head_began, body).await;
         end.after(ended)
     }
 
     /// Rejects a request whose head is invalid.
-    pub(super) async fn refuse(connection: &'c mut Connection, error: http1::Error) -> After {
+    pub(super) async fn refuse(connection: &'c mut Connection, reject: Reject) -> After {
         let Connection { client, wire } = connection;
         wire.set_head_alarm(&client.given);
         let mut end = Self::of_last_request(client, wire);
-        let ended = request::refuse(&mut end, &client.given, error).await;
+        let ended = request::refuse(&mut end, &client.given, reject).await;
         end.after(ended)
     }
 
@@ -76,9 +84,9 @@ impl<'c> End<'c> {
         end.after(ended)
     }
 
-    const fn of_last_request(client: &'c Client, wire: &'c mut Wire) -> Self {
+    fn of_last_request(client: &'c Client, wire: &'c mut Wire) -> Self {
         let persistence = Persistence::Linger;
-        Self { client, wire, persistence, end_of_body: EndOfBody::Framed }
+        Self { client, wire, persistence, end_of_body: EndOfBody::Framed, inlet: Inlet::default() }
     }
 
     /// What happens to the connection.
@@ -225,6 +233,10 @@ impl ClientEnd for End<'_> {
         framing
     }
 
+    fn encode_continue(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(encode::CONTINUE);
+    }
+
     #[inline]
     fn encode_head(&self, heads: &Heads, upstream: HeaderKeyFormat, out: &mut Vec<u8>) {
         encode::response(&heads.response, out);
@@ -242,13 +254,64 @@ impl ClientEnd for End<'_> {
         }
     }
 
-    #[inline]
-    fn transport(&self) -> &Transport {
-        &self.wire.transport
+    fn set_trailer_rules(&mut self, rules: TrailerRules) {
+        self.inlet.set_trailer_rules(rules);
+    }
+
+    fn dropped_trailers(&self) -> u64 {
+        self.inlet.dropped_trailers()
     }
 
     #[inline]
-    fn early(&mut self) -> &mut Vec<u8> {
-        &mut self.wire.early
+    fn take_at_hand(&mut self, to: &mut impl Intake) -> Result<(), Fault> {
+        if self.wire.early.is_empty() || self.inlet.has_ended() {
+            return Ok(());
+        }
+        let taken = self.inlet.take(&self.wire.early, to)?;
+        self.wire.early.drain(..taken);
+        Ok(())
+    }
+
+    #[inline]
+    fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault> {
+        let given = &self.client.given;
+        let Pulled { bytes, more } =
+            self.inlet.pull(&self.wire.transport, given.shard.buffers, to)?;
+        given.count_received(bytes);
+        if self.inlet.has_ended() && !self.inlet.surplus().is_empty() {
+            // The beginning of the next request.
+            self.wire.early.append(self.inlet.surplus_mut());
+        }
+        Ok(more)
+    }
+
+    #[inline]
+    fn push(&mut self, out: &mut Outlet) -> Result<usize, Fault> {
+        // A connection that closes after this response would have to wait for the turn of the ring
+        // first.
+        let may_post = self.inlet.has_ended() && self.stays();
+        let sent = out.send(&self.wire.transport, may_post).map_err(|_| Fault::Sink)?;
+        self.client.given.count_sent(sent);
+        Ok(sent)
+    }
+
+    fn become_tunnel(&mut self, to: &mut impl Intake) {
+        self.inlet.become_tunnel();
+        let taken = self.take_at_hand(to);
+        debug_assert!(taken.is_ok(), "bytes without framing cannot be invalid");
+    }
+
+    fn end_sending(&self) {
+        self.wire.transport.shutdown_write();
+    }
+
+    fn give_blocks(&mut self) {
+        self.inlet.give_block(self.client.given.shard.buffers);
+    }
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.give_blocks();
     }
 }

@@ -41,14 +41,14 @@ pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
                             let futures = &client.given.shard.futures;
                             futures.place(|| End::serve(client, wire, &mut heads, body)).await
                         }
-                        Err(error) => Box::pin(End::refuse(&mut connection, error)).await,
+                        Err(error) => Box::pin(End::refuse(&mut connection, error.into())).await,
                     };
                     connection.client.given.service.heads.give(heads);
                     after
                 }
                 Next::Refused(error) => {
                     connection.begin_exchange();
-                    Box::pin(End::refuse(&mut connection, error)).await
+                    Box::pin(End::refuse(&mut connection, error.into())).await
                 }
                 Next::TimedOut(limit) => {
                     connection.begin_exchange();

@@ -11,8 +11,9 @@ use super::{
     RequestIds, StripPort, Timeouts, UserAgent,
 };
 use crate::address::{self, Cidr};
-use crate::compile::{Node, check_word, key_format};
+use crate::http::compile::{check_word, key_format};
 use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
+use crate::node::Node;
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;

@@ -1,0 +1,49 @@
+//! Schema → what several rooms need of heads.
+
+use corvoy_config::{self as config, Path, Problems};
+
+use super::header_key_format::{EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase};
+
+/// Rejects a path or a host with white space or control characters, which would add a word or a line
+/// to a head.
+pub(crate) fn check_word(text: &str, at: &Path, problems: &mut Problems) {
+    if text.chars().any(|c| c.is_ascii_control() || c == ' ') {
+        let text = text.escape_debug();
+        problems.error(at, format!("`{text}` contains white space or a control character"));
+    }
+}
+
+/// `header_key_format`, of a listener or a cluster.
+pub(crate) fn key_format(
+    format: &config::HeaderKeyFormat,
+    at: &Path,
+    problems: &mut Problems,
+) -> HeaderKeyFormat {
+    let config::HeaderKeyFormat { proper_case_words, stateful_formatter } = format;
+    let Some(config::TypedExtensionConfig { name: _, typed_config }) = stateful_formatter else {
+        return match proper_case_words {
+            Some(_) => HeaderKeyFormat::ProperCaseWords,
+            None => HeaderKeyFormat::LowerCase,
+        };
+    };
+    let Some(config::Any::PreserveCaseFormatterConfig(options)) = typed_config else {
+        let at = at.field("stateful_formatter").field("typed_config");
+        problems.missing(&at, "Corvoy supports only the stateful formatter preserve_case");
+        return HeaderKeyFormat::LowerCase;
+    };
+    let config::PreserveCaseFormatterConfig {
+        forward_reason_phrase,
+        formatter_type_on_envoy_headers,
+    } = &**options;
+    HeaderKeyFormat::PreserveCase(PreserveCase {
+        envoy_headers: match formatter_type_on_envoy_headers {
+            config::FormatterTypeOnEnvoyHeaders::Default => EnvoyHeaderCase::LowerCase,
+            config::FormatterTypeOnEnvoyHeaders::ProperCase => EnvoyHeaderCase::ProperCase,
+        },
+        reason_phrase: if *forward_reason_phrase {
+            ReasonPhrase::Forwarded
+        } else {
+            ReasonPhrase::Registered
+        },
+    })
+}

@@ -1,0 +1,298 @@
+//! What is still to be received of a message's body.
+//!
+//! Invariant: with a known length the transport is never read beyond the end of the body; with chunks,
+//! bytes beyond the end are in [`Inlet::surplus`] and never passed on.
+
+use super::Error;
+use super::chunked::Decoder;
+use super::outlet::make_room;
+use crate::http::{BodyLength, Fault, Intake, More, TrailerRules};
+use crate::limits;
+use crate::shard::buffers::Buffers;
+use crate::shard::socket::Received;
+use crate::transport::Transport;
+
+/// The rest of a body.
+#[derive(Debug, Default)]
+pub struct Inlet {
+    source: Source,
+    /// The block to receive into if the bytes must be reframed.
+    raw: Vec<u8>,
+    dropped_trailers: u64,
+}
+
+/// How it ends.
+#[derive(Debug, Default)]
+enum Source {
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+    #[default]
+    Ended,
+}
+
+impl Inlet {
+    /// For a body of `length`.
+    #[must_use]
+    pub fn new(length: BodyLength) -> Self {
+        let source = match length {
+            BodyLength::None | BodyLength::Length(0) => Source::Ended,
+            BodyLength::Length(length) => Source::Length(length),
+            BodyLength::Chunked => Source::Chunked(Decoder::new()),
+            BodyLength::UntilClose => Source::UntilClose,
+        };
+        Self { source, raw: Vec::new(), dropped_trailers: 0 }
+    }
+
+    /// Sets the rules for trailers: those that are kept are passed on. To be called before anything is
+    /// received.
+    pub fn set_trailer_rules(&mut self, rules: TrailerRules) {
+        if let Source::Chunked(decoder) = &mut self.source {
+            *decoder = Decoder::new().with_trailers(rules);
+        }
+    }
+
+    /// See [`Decoder::dropped_trailers`].
+    #[must_use]
+    pub const fn dropped_trailers(&self) -> u64 {
+        self.dropped_trailers
+    }
+
+    /// The whole body has been received.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.source, Source::Ended)
+    }
+
+    /// From here on everything that is received belongs to the body.
+    pub fn become_tunnel(&mut self) {
+        self.source = Source::UntilClose;
+    }
+
+    /// Takes what was received already, together with the head; returns how many bytes of `early` belong
+    /// to the body.
+    ///
+    /// # Errors
+    /// If the chunks are invalid.
+    pub fn take(&mut self, early: &[u8], to: &mut impl Intake) -> Result<usize, Fault> {
+        Ok(match &mut self.source {
+            Source::Ended => 0,
+            Source::Length(remaining) => {
+                let taken = usize::try_from(*remaining).unwrap_or(usize::MAX).min(early.len());
+                *remaining -= taken as u64;
+                let ended = *remaining == 0;
+                write(to, early.get(..taken).unwrap_or_default());
+                if ended {
+                    self.end(to);
+                }
+                taken
+            }
+            Source::UntilClose => {
+                write(to, early);
+                early.len()
+            }
+            Source::Chunked(_) => self.decode(early, to)?.bytes,
+        })
+    }
+
+    /// Receives once.
+    ///
+    /// # Errors
+    /// If the source ends too early, the framing is invalid or receiving fails.
+    pub fn pull(
+        &mut self,
+        transport: &Transport,
+        buffers: &Buffers,
+        to: &mut impl Intake,
+    ) -> Result<Pulled, Fault> {
+        let left = match &self.source {
+            Source::Ended => return Ok(Pulled::NOTHING),
+            Source::Length(remaining) => usize::try_from(*remaining).unwrap_or(usize::MAX),
+            Source::UntilClose => usize::MAX,
+            Source::Chunked(_) => return self.pull_chunks(transport, buffers, to),
+        };
+        let most = to.most();
+        // Without a length, a large block is only worth it once bytes have come.
+        let wanted = if left == usize::MAX { limits::BLOCK_BYTES } else { left.min(most) };
+        let Some(block) = to.direct(wanted) else {
+            return self.pull_to_be_framed(transport, buffers, left, to);
+        };
+        let room = most.min(block.capacity());
+        match transport.receive_at_most(block, left.min(most)).map_err(|_| Fault::Source)? {
+            Received::Nothing => Ok(Pulled::NOTHING),
+            Received::Bytes(bytes) => {
+                to.landed(bytes);
+                self.received(bytes, to);
+                Ok(Pulled::bytes(bytes, room))
+            }
+            Received::End => self.closed(to),
+        }
+    }
+
+    /// Receives bytes of the body that cannot be passed on as they are.
+    fn pull_to_be_framed(
+        &mut self,
+        transport: &Transport,
+        buffers: &Buffers,
+        left: usize,
+        to: &mut impl Intake,
+    ) -> Result<Pulled, Fault> {
+        let most = to.most();
+        make_room(&mut self.raw, limits::BLOCK_BYTES, most, buffers);
+        let room = most.min(self.raw.capacity());
+        let received = transport.receive_at_most(&mut self.raw, left.min(most));
+        match received.map_err(|_| Fault::Source)? {
+            Received::Nothing => Ok(Pulled::NOTHING),
+            Received::Bytes(bytes) => {
+                write(to, &self.raw);
+                self.raw.clear();
+                self.received(bytes, to);
+                Ok(Pulled::bytes(bytes, room))
+            }
+            Received::End => self.closed(to),
+        }
+    }
+
+    fn pull_chunks(
+        &mut self,
+        transport: &Transport,
+        buffers: &Buffers,
+        to: &mut impl Intake,
+    ) -> Result<Pulled, Fault> {
+        let most = to.most();
+        make_room(&mut self.raw, limits::BLOCK_BYTES, most, buffers);
+        let room = most.min(self.raw.capacity());
+        let received = transport.receive_at_most(&mut self.raw, most);
+        let bytes = match received.map_err(|_| Fault::Source)? {
+            Received::Nothing => return Ok(Pulled::NOTHING),
+            Received::Bytes(bytes) => bytes,
+            Received::End => return Err(Fault::Truncated),
+        };
+        let raw = std::mem::take(&mut self.raw);
+        let decoded = self.decode(&raw, to);
+        self.raw = raw;
+        let decoded = decoded?;
+        transport.budget().charge_chunks(decoded.chunks);
+        self.raw.drain(..decoded.bytes);
+        Ok(Pulled::bytes(bytes, room))
+    }
+
+    /// Counts bytes that were passed on.
+    fn received(&mut self, bytes: usize, to: &mut impl Intake) {
+        if let Source::Length(remaining) = &mut self.source {
+            *remaining = remaining.saturating_sub(bytes as u64);
+            if *remaining == 0 {
+                self.end(to);
+            }
+        }
+    }
+
+    /// The peer has closed its sending side.
+    fn closed(&mut self, to: &mut impl Intake) -> Result<Pulled, Fault> {
+        if !matches!(self.source, Source::UntilClose) {
+            return Err(Fault::Truncated);
+        }
+        self.end(to);
+        Ok(Pulled { bytes: 0, more: More::Likely })
+    }
+
+    /// Decodes all of `raw`, up to the end of the body.
+    ///
+    /// As in Envoy, nothing that was received together with a violation is passed on.
+    fn decode(&mut self, raw: &[u8], to: &mut impl Intake) -> Result<Decoded, Fault> {
+        let mut decoded = Decoded::default();
+        let Source::Chunked(decoder) = &mut self.source else { return Ok(decoded) };
+        let written = to.write(raw.len(), |out| decoded.append(decoder, raw, out));
+        written.map_err(|error| Fault::Malformed(error.into()))?;
+        if decoded.end {
+            self.end(to);
+        }
+        Ok(decoded)
+    }
+
+    fn end(&mut self, to: &mut impl Intake) {
+        let mut trailers = Vec::new();
+        if let Source::Chunked(decoder) = &mut self.source {
+            self.dropped_trailers = decoder.dropped_trailers();
+            trailers = decoder.take_trailers();
+        }
+        self.source = Source::Ended;
+        to.end(trailers);
+    }
+
+    /// Bytes received beyond the end of the body.
+    #[must_use]
+    pub const fn surplus(&self) -> &Vec<u8> {
+        &self.raw
+    }
+
+    /// The same, to be taken or added to.
+    #[must_use]
+    pub fn surplus_mut(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.has_ended(), "until the end every byte belongs to the body");
+        &mut self.raw
+    }
+
+    /// Returns the block to the pool.
+    pub fn give_block(&mut self, buffers: &Buffers) {
+        buffers.give(std::mem::take(&mut self.raw));
+    }
+}
+
+/// The result of one receive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pulled {
+    /// Bytes received, including framing.
+    pub bytes: usize,
+    /// Whether another receive is worth a system call.
+    pub more: More,
+}
+
+impl Pulled {
+    const NOTHING: Self = Self { bytes: 0, more: More::Unlikely };
+
+    const fn bytes(bytes: usize, room: usize) -> Self {
+        Self { bytes, more: if bytes == room { More::Likely } else { More::Unlikely } }
+    }
+}
+
+/// The result of decoding a block.
+#[derive(Debug, Default)]
+struct Decoded {
+    /// The number of bytes decoded.
+    bytes: usize,
+    /// The number of chunks these belong to, or more.
+    chunks: usize,
+    /// The body has ended.
+    end: bool,
+}
+
+impl Decoded {
+    fn append(
+        &mut self,
+        decoder: &mut Decoder,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        while self.bytes < raw.len() && !self.end {
+            let rest = raw.get(self.bytes..).unwrap_or_default();
+            let next = decoder.decode(rest)?;
+            out.extend_from_slice(rest.get(next.data).unwrap_or_default());
+            self.bytes += next.consumed;
+            self.chunks += 1;
+            self.end = next.end;
+        }
+        Ok(())
+    }
+}
+
+fn write(to: &mut impl Intake, data: &[u8]) {
+    let written: Result<(), std::convert::Infallible> = to.write(data.len(), |out| {
+        out.extend_from_slice(data);
+        Ok(())
+    });
+    match written {
+        Ok(()) => {}
+        Err(never) => match never {},
+    }
+}

@@ -1,0 +1,218 @@
+//! The origin's side of one request: a leased connection, whatever it speaks.
+//!
+//! An exchange knows the origin only through this. Every method is one `match`.
+//!
+//! The laws of every `poll_…` are those of the client's side (`request/end.rs`).
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::connection::{ClosedBy, Connection};
+use super::pool::Pool;
+use crate::http::heads::Heads;
+use crate::http::{
+    BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
+};
+use crate::http1::outlet::Outlet;
+use crate::transport::tls::facts::TlsFacts;
+
+/// The origin's side of one request. It is dropped or closed when anything unexpected has happened.
+#[derive(Debug)]
+pub enum Origin {
+    /// HTTP/1: the connection carries nothing else meanwhile.
+    Http1(Connection),
+}
+
+/// The outcome of receiving a part of a response head.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeadReceived {
+    /// Something.
+    Bytes,
+    /// Nothing yet.
+    Nothing,
+    /// The origin has closed, or the connection is broken.
+    End,
+}
+
+impl Origin {
+    /// Ready when there may be bytes of the origin to take.
+    #[inline]
+    pub fn poll_in(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(connection) => connection.socket().poll_readable(cx),
+        }
+    }
+
+    /// Ready when the origin may take bytes, or never will again.
+    #[inline]
+    pub fn poll_out(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(connection) => connection.socket().poll_writable(cx),
+        }
+    }
+
+    /// Sends once of `out`; a whole short message may be sent later, with those of other connections, if
+    /// `may_post` allows it. Returns the number of bytes.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    #[inline]
+    pub fn push(&mut self, out: &mut Outlet, may_post: bool) -> Result<usize, Fault> {
+        match self {
+            Self::Http1(connection) => {
+                let sent = out.send(connection.socket(), may_post).map_err(|_| Fault::Sink)?;
+                connection.pool().count_sent(sent);
+                Ok(sent)
+            }
+        }
+    }
+
+    /// Receives a part of the response's head.
+    #[inline]
+    pub fn receive_head(&mut self, heads: &mut Heads) -> HeadReceived {
+        match self {
+            Self::Http1(connection) => connection.receive_head(&mut heads.response),
+        }
+    }
+
+    /// The next head of what was received, an interim one or the final one: how its body ends; `None` if
+    /// it is not complete. `keeps_case`: field names are passed on as received.
+    ///
+    /// # Errors
+    /// If the head is invalid.
+    #[inline]
+    pub fn next_head(
+        &mut self,
+        heads: &mut Heads,
+        limits: &HeadLimits,
+        keeps_case: bool,
+    ) -> Result<Option<BodyLength>, Reject> {
+        match self {
+            Self::Http1(connection) => connection.next_head(heads, limits, keeps_case),
+        }
+    }
+
+    /// Begins the body of the response: takes what was received together with its head.
+    ///
+    /// # Errors
+    /// If the chunks are invalid.
+    #[inline]
+    pub fn begin_body(
+        &mut self,
+        length: BodyLength,
+        trailers: Option<TrailerRules>,
+        head: &ResponseHead,
+        to: &mut impl Intake,
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Http1(connection) => connection.begin_body(length, trailers, head, to),
+        }
+    }
+
+    /// Receives once of the body.
+    ///
+    /// # Errors
+    /// If the body ends too early, its framing is invalid or receiving fails.
+    #[inline]
+    pub fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault> {
+        match self {
+            Self::Http1(connection) => connection.pull(to),
+        }
+    }
+
+    /// Makes both directions bytes without framing; takes what was received already.
+    pub fn become_tunnel(&mut self, head: &ResponseHead, to: &mut impl Intake) {
+        match self {
+            Self::Http1(connection) => connection.become_tunnel(head, to),
+        }
+    }
+
+    /// Ends the direction to the origin; the other one goes on.
+    pub fn end_sending(&self) {
+        match self {
+            Self::Http1(connection) => connection.socket().shutdown_write(),
+        }
+    }
+
+    /// Returns memory during a wait that may be long.
+    pub fn give_blocks(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.give_blocks(),
+        }
+    }
+
+    /// Whether the origin has sent more than the response: what it sends next cannot be trusted.
+    #[must_use]
+    pub fn has_surplus(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.has_surplus(),
+        }
+    }
+
+    /// Whether the connection has carried a request before the current one.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_reused(),
+        }
+    }
+
+    /// The id of the connection, unique in this process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        match self {
+            Self::Http1(connection) => connection.id(),
+        }
+    }
+
+    /// The local address.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Http1(connection) => connection.local(),
+        }
+    }
+
+    /// What the TLS handshake has settled; `None` on a plain connection.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Rc<TlsFacts>> {
+        match self {
+            Self::Http1(connection) => connection.socket().tls(),
+        }
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &Rc<Pool> {
+        match self {
+            Self::Http1(connection) => connection.pool(),
+        }
+    }
+
+    /// Returns it to its pool after a complete exchange.
+    #[inline]
+    pub fn give_back(self) {
+        match self {
+            Self::Http1(connection) => {
+                let pool = Rc::clone(connection.pool());
+                let now = pool.now();
+                pool.release(connection, now);
+            }
+        }
+    }
+
+    /// Ends it after a complete exchange; `by` is counted.
+    pub fn finish(self, by: ClosedBy) {
+        match self {
+            Self::Http1(connection) => connection.finish(by),
+        }
+    }
+
+    /// Ends it; `by` is counted.
+    pub fn close(self, by: ClosedBy) {
+        match self {
+            Self::Http1(connection) => connection.close(by),
+        }
+    }
+}
