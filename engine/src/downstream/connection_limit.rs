@@ -48,10 +48,8 @@ pub struct Limits {
 /// The permits of a connection, one for each limit.
 #[derive(Debug, Default)]
 #[expect(dead_code, reason = "held only to be dropped")]
-pub struct Permits {
-    global: Option<Permit>,
-    listener: Option<Permit>,
-}
+// Boxed: limits are rare, and every idle connection holds this.
+pub struct Permits(Option<Box<[Option<Permit>; 2]>>);
 
 /// The limit that is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,10 +73,9 @@ impl Limits {
             Some(limit) => limit.acquire().map(Some).ok_or(overflow),
             None => Ok(None),
         };
-        Ok(Permits {
-            global: acquire(&self.global, Overflow::Global)?,
-            listener: acquire(&self.listener, Overflow::Listener)?,
-        })
+        let global = acquire(&self.global, Overflow::Global)?;
+        let listener = acquire(&self.listener, Overflow::Listener)?;
+        Ok(Permits(Some(Box::new([global, listener]))))
     }
 }
 

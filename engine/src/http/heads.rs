@@ -5,10 +5,13 @@ use std::cell::RefCell;
 use super::header_key_format::AsReceived;
 use super::{RequestHead, ResponseHead};
 use crate::limits;
+use crate::shard::clock::Millis;
 
 /// The heads of one exchange, with the buffers that they were received into.
 #[derive(Debug, Default)]
 pub struct Heads {
+    /// When the first byte of the request was received.
+    pub began: Millis,
     /// From the client.
     pub request: RequestHead,
     /// From the origin.

@@ -82,8 +82,6 @@ struct Core<'a> {
     upstream_key_format: HeaderKeyFormat,
     stream_idle: Option<Duration>,
     per_try_idle: Option<Duration>,
-    /// When the first byte of the request was received.
-    head_began: Millis,
     /// When the request head was complete.
     began: Millis,
     /// When the client had sent the whole request.
@@ -144,16 +142,14 @@ impl Outcome {
     }
 }
 
-/// Serves the request whose head is in `heads` and whose body has this length. `head_began`: when its
-/// first byte was received.
+/// Serves the request whose head is in `heads` and whose body has this length.
 pub(crate) async fn serve<C: ClientEnd>(
     client: C,
     given: &Given,
     heads: &mut Heads,
-    head_began: Millis,
     body: BodyLength,
 ) -> (C, Ended) {
-    let mut exchange = Exchange { client, core: Core::begin(given, heads, head_began, body) };
+    let mut exchange = Exchange { client, core: Core::begin(given, heads, body) };
     if exchange.core.received.is_none() {
         exchange.core.set_request_deadline();
     }
@@ -190,7 +186,7 @@ pub(crate) async fn time_out_head<C: ClientEnd>(
 }
 
 impl<'a> Core<'a> {
-    fn begin(given: &'a Given, heads: &'a mut Heads, head_began: Millis, body: BodyLength) -> Self {
+    fn begin(given: &'a Given, heads: &'a mut Heads, body: BodyLength) -> Self {
         let shard = given.shard;
         let began = shard.clock.now();
         let received = matches!(body, BodyLength::None | BodyLength::Length(0)).then_some(began);
@@ -198,7 +194,7 @@ impl<'a> Core<'a> {
         let limits = &given.service.manager.timeouts;
         let mut deadlines = Deadlines::default();
         // The limit counts from the first byte of the head.
-        let after = |limit| head_began.saturating_add(millis(limit));
+        let after = |limit| heads.began.saturating_add(millis(limit));
         deadlines.set(Timer::StreamDuration, limits.max_stream_duration.map(after));
         Self {
             given,
@@ -211,7 +207,6 @@ impl<'a> Core<'a> {
             upstream_key_format: HeaderKeyFormat::LowerCase,
             stream_idle: limits.stream_idle,
             per_try_idle: None,
-            head_began,
             began,
             received,
             body,
@@ -338,7 +333,7 @@ impl Core<'_> {
     /// A request for an upgrade never ends.
     fn set_request_deadline(&mut self) {
         let limit = self.service().manager.timeouts.request;
-        let at = limit.map(|limit| self.head_began.saturating_add(millis(limit)));
+        let at = limit.map(|limit| self.heads.began.saturating_add(millis(limit)));
         self.deadlines.set(Timer::Request, at);
     }
 

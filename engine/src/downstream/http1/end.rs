@@ -4,7 +4,7 @@
 
 use std::task::{Context, Poll};
 
-use super::{After, Connection, Wire, expires_at};
+use super::{After, Connection, Wire, expires_at, set_head_alarm};
 use crate::downstream::connection::{Client, Input};
 use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
 use crate::http::heads::Heads;
@@ -53,7 +53,6 @@ impl<'c> End<'c> {
         heads: &mut Heads,
         body: BodyLength,
     ) -> After {
-        let head_began = wire.head_began;
         let persistence =
             if heads.request.keep_alive() { Persistence::KeepAlive } else { Persistence::Close };
         let end = Self {
@@ -63,14 +62,15 @@ impl<'c> End<'c> {
             end_of_body: EndOfBody::Framed,
             inlet: Inlet::new(body),
         };
-        let (end, ended) = request::serve(end, &client.given, heads, head_began, body).await;
+        let (end, ended) = request::serve(end, &client.given, heads, body).await;
         end.after(ended)
     }
 
     /// Rejects a request whose head is invalid.
     pub(super) async fn refuse(connection: &'c mut Connection, reject: Reject) -> After {
         let Connection { client, wire } = connection;
-        wire.set_head_alarm(&client.given);
+        // The reply may take as long as a head.
+        set_head_alarm(&client.given, client.given.shard.clock.now());
         let mut end = Self::of_last_request(client, wire);
         let ended = request::refuse(&mut end, &client.given, reject).await;
         end.after(ended)

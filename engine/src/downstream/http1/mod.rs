@@ -79,8 +79,6 @@ struct Wire {
     transport: Transport,
     /// Received after the current message.
     early: Vec<u8>,
-    /// When the first byte of the current request was received.
-    head_began: Millis,
 }
 
 /// What a connection waits for between two exchanges.
@@ -124,7 +122,7 @@ impl Connection {
         client.given.count_received(early.len());
         client.given.stats().downstream_cx_http1_total.inc();
         client.given.stats().downstream_cx_http1_active.inc();
-        let wire = Wire { transport, early, head_began: client.given.opened };
+        let wire = Wire { transport, early };
         Self { client, wire }
     }
 
@@ -173,12 +171,6 @@ impl Drop for Connection {
 }
 
 impl Wire {
-    /// Sets the alarm to the deadline of the head.
-    fn set_head_alarm(&self, given: &Given) {
-        let at = head_limit(given).map(|(most, _)| self.head_began.saturating_add(most));
-        given.alarm.set(at, given.shard.clock.now());
-    }
-
     /// Whether [`Self::receive_ahead`] can receive anything.
     fn listens_ahead(&self, client: &Client) -> bool {
         client.input() == Input::Open && self.early.len() < limits::PIPELINED_BYTES_MAX
@@ -211,6 +203,12 @@ impl Wire {
 fn expires_at(given: &Given) -> Option<Millis> {
     let most = given.service.manager.timeouts.max_connection_duration?;
     Some(given.opened.saturating_add(millis(most)))
+}
+
+/// Sets the alarm to the deadline of a head that has begun at `began`.
+fn set_head_alarm(given: &Given, began: Millis) {
+    let at = head_limit(given).map(|(most, _)| began.saturating_add(most));
+    given.alarm.set(at, given.shard.clock.now());
 }
 
 /// How long a head may take, and which timeout limits it.

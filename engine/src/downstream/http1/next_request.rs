@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::{Connection, Waited, Want, head_limit};
+use super::{Connection, Waited, Want, head_limit, set_head_alarm};
 use crate::downstream::connection::Input;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::heads::Heads;
@@ -151,7 +151,7 @@ impl Connection {
 
     /// Parses the first bytes of a head.
     fn begin_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
-        self.wire.head_began = self.client.given.shard.clock.now();
+        heads.began = self.client.given.shard.clock.now();
         self.parse_head(heads)
     }
 
@@ -177,7 +177,7 @@ impl Connection {
     /// Receives the rest of a head. The alarm is set once: a client that sends a byte at a time does
     /// not postpone it.
     async fn receive_rest(&mut self, heads: &mut Heads) -> Result<(), Next> {
-        self.wire.set_head_alarm(&self.client.given);
+        set_head_alarm(&self.client.given, heads.began);
         loop {
             self.receive_some(heads.request.received()).await?;
             match self.parse_head(heads) {
