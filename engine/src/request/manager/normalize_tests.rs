@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use super::normalize::{Facts, Outcome, Refusal, request};
 use super::{ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort};
 use crate::address::Cidr;
-use crate::http::{HeadLimits, RequestHead, Scheme, Underscores};
+use crate::http::{FieldName, HeadLimits, RequestHead, Scheme, Underscores};
 use crate::http1::encode;
+use crate::transport::tls::facts::{TlsFacts, TlsVersion};
 
 const ID: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -428,6 +429,45 @@ fn ids_are_random_uuids_of_version_4() {
     assert!(matches!(outcome, Outcome::Continue(_)));
     let id = head.fields.find(b"x-request-id").expect("an id");
     assert_eq!(id, b"ffffffff-ffff-4fff-bfff-ffffffffffff");
+}
+
+#[test]
+fn over_tls_schemes_are_those_recorded_from_envoy() {
+    let recorded = include_str!("../../../tests/envoy/schemes-over-tls.txt");
+    let facts = TlsFacts::new(TlsVersion::Tls13);
+    let over_tls = Peer { tls: Some(&facts), ..peer() };
+    let mut count = 0;
+    for line in recorded.lines().skip(1) {
+        let (given, expected) = line.split_once(" | ").expect("a bar");
+        let [manager, target, proto] = given.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let mut one_hop = edge();
+        one_hop.client.xff_num_trusted_hops = 1;
+        let manager = match manager {
+            "edge" => edge(),
+            "one-hop" => one_hop,
+            "overwritten" => {
+                ConnectionManager { scheme: Some(Scheme::Http), ..ConnectionManager::default() }
+            }
+            _ => ConnectionManager::default(),
+        };
+        let proto = match proto {
+            "absent" => String::new(),
+            "empty" => "x-forwarded-proto:\r\n".to_owned(),
+            proto => format!("x-forwarded-proto: {proto}\r\n"),
+        };
+        let mut head =
+            parsed(&manager, &format!("GET {target} HTTP/1.1\r\nHost: h\r\n{proto}\r\n"));
+        let outcome = request(&mut head, &manager, &over_tls, &mut || 0);
+        assert!(matches!(outcome, Outcome::Continue(_)), "{line}");
+        let proto = head.fields.get(FieldName::XForwardedProto).unwrap_or_default();
+        let proto = std::str::from_utf8(proto).expect("text");
+        let found = head.scheme.map(|scheme| format!("{proto} {}", scheme.as_str()));
+        assert_eq!(found.as_deref().unwrap_or("no route"), expected, "{given}");
+        count += 1;
+    }
+    assert_eq!(count, 60);
 }
 
 fn edge() -> ConnectionManager {
