@@ -19,10 +19,6 @@ pub(crate) fn lacking_field(field: &FieldDescriptor, value: &Value, at: &Path) -
         .or_else(|| feature_of(field.full_name()))
         .or_else(|| feature_of(kind.as_message().map(MessageDescriptor::full_name)?));
     match feature {
-        Some(RAW_BUFFER) => {
-            let problem = Problem::lacking(at, not_implemented(RAW_BUFFER, name)).at_key();
-            problem.help(format!("remove `{name}`: without it, connections are plaintext too"))
-        }
         Some(feature) => Problem::lacking(at, not_implemented(feature, name)).at_key(),
         None => lacking_field_named(name, at),
     }
@@ -78,9 +74,6 @@ fn feature_of(name: &str) -> Option<&'static str> {
     FEATURES.iter().find(|(_, names)| names.iter().any(is_part)).map(|(feature, _)| *feature)
 }
 
-/// Envoy's plaintext transport socket, which is also its default.
-const RAW_BUFFER: &str = "the transport socket raw_buffer";
-
 /// Features that are not implemented, each with the packages, messages and fields that use it.
 const FEATURES: &[(&str, &[&str])] = &[
     (
@@ -113,15 +106,10 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "TLS",
         &[
-            "envoy.config.bootstrap.v3.Bootstrap.StaticResources.secrets",
-            "envoy.config.cluster.v3.Cluster.transport_socket",
             "envoy.config.cluster.v3.Cluster.transport_socket_matches",
-            "envoy.config.listener.v3.FilterChain.transport_socket",
             "envoy.extensions.transport_sockets.starttls",
-            "envoy.extensions.transport_sockets.tls",
         ],
     ),
-    (RAW_BUFFER, &["envoy.extensions.transport_sockets.raw_buffer"]),
     ("UDP", &["envoy.config.listener.v3.UdpListenerConfig", "envoy.extensions.filters.udp"]),
     (
         "access logging",

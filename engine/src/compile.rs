@@ -17,6 +17,7 @@ use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
+use crate::transport::tls::context::compile::Surroundings;
 use crate::upstream;
 use crate::upstream::cluster::Cluster;
 
@@ -59,14 +60,14 @@ pub fn bootstrap(
     // Only their empty values are accepted.
     let _ = (dynamic_resources, cluster_manager, stats_config);
     let empty = config::StaticResources::default();
-    let config::StaticResources { listeners, clusters } =
+    let config::StaticResources { listeners, clusters, secrets } =
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
     let node = compile_node(node.as_ref(), &root.field("node"), problems);
     let shards = registry.shards();
-    let clusters =
-        upstream::compile::clusters(clusters, &at, &node.zone, registry, shards, problems);
+    let tls = Surroundings { secrets, shards };
+    let clusters = upstream::compile::clusters(clusters, &at, &node.zone, registry, &tls, problems);
     let runtime =
         compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
     let at = root.field("overload_manager");
@@ -91,6 +92,7 @@ pub fn bootstrap(
         cluster: &|name| by_name.get(name).copied().or(any_name),
         node: &node,
         runtime: &runtime,
+        tls: &tls,
         overload_limit: max_connections.map(ConnectionLimit::new),
         runtime_limit: runtime.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
     };

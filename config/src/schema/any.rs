@@ -1,9 +1,10 @@
 use serde::Deserialize;
 
 use super::{
-    DnsCluster, DownstreamConnectionsConfig, HttpConnectionManager, HttpInspector, Message,
-    OriginalDst, PreserveCaseFormatterConfig, PreviousHostsPredicate, ProxyProtocol, Router,
-    TlsInspector, UpstreamsHttpProtocolOptions,
+    DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, HttpConnectionManager,
+    HttpInspector, Message, OriginalDst, PreserveCaseFormatterConfig, PreviousHostsPredicate,
+    ProxyProtocol, RawBuffer, Router, TlsInspector, UpstreamTlsContext,
+    UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -43,6 +44,7 @@ any! {
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
     DownstreamConnectionsConfig =
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+    DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -52,8 +54,10 @@ any! {
     PreviousHostsPredicate =
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
     Router = "envoy.extensions.filters.http.router.v3.Router",
     TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
 }
 

@@ -1,6 +1,6 @@
 //! `envoy/config/bootstrap/v3`, and the node it describes.
 
-use super::{Address, Any, Cluster, Duration, Listener, Locality, schema};
+use super::{Address, Any, Cluster, Duration, Listener, Locality, Secret, schema};
 
 schema! {
     const BOOTSTRAP;
@@ -30,6 +30,7 @@ schema! {
     struct StaticResources = "envoy.config.bootstrap.v3.Bootstrap.StaticResources" {
         listeners: Vec<Listener>,
         clusters: Vec<Cluster>,
+        secrets: Vec<Secret>,
     }
 
     struct LayeredRuntime = "envoy.config.bootstrap.v3.LayeredRuntime" {

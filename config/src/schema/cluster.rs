@@ -2,7 +2,7 @@
 
 use super::{
     Address, Any, BTreeMap, Duration, HealthStatus, Http1ProtocolOptions, HttpProtocolOptions,
-    Locality, Percent, RoutingPriority, TcpKeepalive, schema, schema_enum,
+    Locality, Percent, RoutingPriority, TcpKeepalive, TransportSocket, schema, schema_enum,
 };
 
 schema! {
@@ -32,6 +32,7 @@ schema! {
         track_cluster_stats: Option<TrackClusterStats>,
         round_robin_lb_config: Option<RoundRobinLbConfig>,
         least_request_lb_config: Option<LeastRequestLbConfig>,
+        transport_socket: Option<TransportSocket>,
     } harmless {
         cleanup_interval: "only ORIGINAL_DST clusters read it, and they are refused",
         metadata: "only extensions that Corvoy refuses read it",

@@ -143,7 +143,14 @@ schema! {
 
     struct UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" {
         common_http_protocol_options: Option<HttpProtocolOptions>,
+        upstream_http_protocol_options: Option<UpstreamHttpProtocolOptions>,
         explicit_http_config: Option<ExplicitHttpConfig>,
+    }
+
+    struct UpstreamHttpProtocolOptions = "envoy.config.core.v3.UpstreamHttpProtocolOptions" {
+        auto_sni: bool,
+        auto_san_validation: bool,
+        override_auto_sni_header: String,
     }
 
     struct ExplicitHttpConfig = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig" {

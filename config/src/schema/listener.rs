@@ -1,8 +1,8 @@
 //! `envoy/config/listener/v3`.
 
 use super::{
-    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolVersion, TcpKeepalive, schema,
-    schema_enum,
+    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolVersion, TcpKeepalive,
+    TransportSocket, schema, schema_enum,
 };
 
 schema! {
@@ -45,6 +45,7 @@ schema! {
     struct FilterChain = "envoy.config.listener.v3.FilterChain" {
         filter_chain_match: Option<FilterChainMatch>,
         filters: Vec<Filter>,
+        transport_socket: Option<TransportSocket>,
         name: String,
         transport_socket_connect_timeout: Option<Duration>,
     } harmless {

@@ -22,6 +22,7 @@ mod http_connection_manager;
 mod listener;
 mod matcher;
 mod route;
+mod tls;
 
 pub use any::Any;
 pub use bootstrap::*;
@@ -31,6 +32,7 @@ pub use http_connection_manager::*;
 pub use listener::*;
 pub use matcher::*;
 pub use route::*;
+pub use tls::*;
 
 /// A struct for a message of Envoy's API.
 pub trait Message: for<'de> Deserialize<'de> {
@@ -61,7 +63,7 @@ impl Coverage {
 
 /// The answers for every message that Corvoy reads. Any other message is rejected.
 pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
-    [BOOTSTRAP, CLUSTER, CORE, HTTP_CONNECTION_MANAGER, LISTENER, MATCHER, ROUTE]
+    [BOOTSTRAP, CLUSTER, CORE, HTTP_CONNECTION_MANAGER, LISTENER, MATCHER, ROUTE, TLS]
         .into_iter()
         .flatten()
 }

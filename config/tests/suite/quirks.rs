@@ -345,9 +345,7 @@ fn a_missing_feature_is_called_by_its_usual_name() {
         format!("transport_socket: {{name: s, typed_config: {{\"@type\": {url}}}}}")
     };
     for (line, word) in [
-        ("transport_socket: {name: s}".to_owned(), "TLS"),
-        (socket("tls.v3.UpstreamTlsContext"), "TLS"),
-        (socket("raw_buffer.v3.RawBuffer"), "the transport socket raw_buffer"),
+        (socket("starttls.v3.UpstreamStartTlsConfig"), "TLS"),
         (socket("proxy_protocol.v3.ProxyProtocolUpstreamTransport"), "PROXY protocol"),
         ("http2_protocol_options: {}".to_owned(), "HTTP/2"),
         (
@@ -359,14 +357,7 @@ fn a_missing_feature_is_called_by_its_usual_name() {
         ("eds_cluster_config: {eds_config: {ads: {}}}".to_owned(), "xDS"),
     ] {
         refused(&line, &format!("error: {word} is not implemented yet: `"));
-        if word.ends_with("raw_buffer") {
-            refused(
-                &line,
-                "help: remove `transport_socket`: without it, connections are plaintext",
-            );
-        } else {
-            refused(&line, "help: docs/COMPATIBILITY.md");
-        }
+        refused(&line, "help: docs/COMPATIBILITY.md");
     }
     let cors = "virtual_hosts: [{name: a, domains: [\"*\"], cors: {}}]";
     let cors = read::<RouteConfiguration>(cors).unwrap_err();

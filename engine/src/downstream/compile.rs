@@ -9,7 +9,7 @@ use socket2::TcpKeepalive;
 
 use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
-use super::filter_chain::{FilterChain, Speaks};
+use super::filter_chain::{ChainTls, FilterChain, Speaks};
 use super::filter_chain_match::{self, Criteria, MatchTree, Overlap};
 use super::filter_chains::{Choice, FilterChains};
 use super::{Listener, listener_filters};
@@ -20,6 +20,7 @@ use crate::request::{manager, route};
 use crate::runtime::Runtime;
 use crate::shard::drain::Direction;
 use crate::stats::Registry;
+use crate::transport::tls::context as tls;
 
 /// What a listener needs from the rest of the configuration.
 #[expect(missing_debug_implementations, reason = "it has a function")]
@@ -30,6 +31,8 @@ pub struct Context<'a> {
     pub node: &'a Node,
     /// The runtime values.
     pub runtime: &'a Runtime,
+    /// What transport sockets need.
+    pub tls: &'a tls::compile::Surroundings<'a>,
     /// The limit on the connections of all listeners that the overload manager sets.
     pub overload_limit: Option<Arc<ConnectionLimit>>,
     /// The limit that a runtime value sets, for listeners to which the former does not apply.
@@ -278,12 +281,25 @@ fn filter_chain(
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChain> {
-    let config::FilterChain { filter_chain_match, filters, name, transport_socket_connect_timeout } =
-        chain;
-    // The name has no effect on traffic; the timeout limits a TLS handshake.
-    let _ = (name, transport_socket_connect_timeout);
+    let config::FilterChain {
+        filter_chain_match,
+        filters,
+        transport_socket,
+        name,
+        transport_socket_connect_timeout,
+    } = chain;
+    // The name has no effect on traffic.
+    let _ = name;
     // `filter_chains` compiles it.
     let _ = filter_chain_match;
+    let ssl_prefix = format!("{}ssl.", listener.prefix);
+    let socket_at = at.field("transport_socket");
+    let tls = tls::compile::server(transport_socket.as_ref(), &socket_at, context.tls, problems);
+    let tls = tls.map(|tls_context| ChainTls {
+        context: tls_context,
+        stats: registry.scope(&ssl_prefix),
+        connect_timeout: transport_socket_connect_timeout.filter(|timeout| !timeout.is_zero()),
+    });
     let at = at.field("filters");
     let mut compiled = None;
     for (i, filter) in filters.iter().enumerate() {
@@ -302,7 +318,7 @@ fn filter_chain(
         [_] => {}
         _ => problems.error(&at, why),
     }
-    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)), tls: None })
+    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)), tls })
 }
 
 fn http(

@@ -63,6 +63,7 @@ impl LocalChain {
             }
         };
         let tls = chain.tls.clone().map(|ChainTls { context, stats, connect_timeout }| {
+            let context = context.for_shard(shard.id);
             Rc::new(ServerTls { context, stats, timeout: connect_timeout })
         });
         Self { speaks, tls }

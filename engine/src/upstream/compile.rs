@@ -10,9 +10,10 @@ use corvoy_config as config;
 
 use crate::http::compile::key_format;
 use crate::stats::{Registry, Scope, ZoneStats};
+use crate::transport::tls::context as tls;
 use crate::upstream::balance::{LbPolicy, LeastRequest};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
-use crate::upstream::cluster::{Cluster, HttpProtocolOptions, TcpKeepalive};
+use crate::upstream::cluster::{Cluster, ClusterTls, HttpProtocolOptions, TcpKeepalive};
 use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
 use crate::upstream::discovery::{Discovery, LookupFamily};
 use crate::upstream::host_set::HealthRules;
@@ -24,7 +25,7 @@ pub fn clusters(
     at: &Path,
     zone: &str,
     registry: &Registry,
-    shards: usize,
+    tls: &tls::compile::Surroundings<'_>,
     problems: &mut Problems,
 ) -> Vec<Arc<Cluster>> {
     let mut names = HashSet::new();
@@ -35,7 +36,7 @@ pub fn clusters(
             let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
             problems.error(&at.field("name"), message);
         }
-        clusters.push(Arc::new(cluster(schema, &at, zone, registry, shards, problems)));
+        clusters.push(Arc::new(cluster(schema, &at, zone, registry, tls, problems)));
     }
     clusters
 }
@@ -45,7 +46,7 @@ fn cluster(
     at: &Path,
     zone: &str,
     registry: &Registry,
-    shards: usize,
+    tls: &tls::compile::Surroundings<'_>,
     problems: &mut Problems,
 ) -> Cluster {
     let config::Cluster {
@@ -72,7 +73,9 @@ fn cluster(
         track_cluster_stats,
         round_robin_lb_config,
         least_request_lb_config,
+        transport_socket,
     } = schema;
+    let shards = tls.shards;
     // Only their empty values are accepted.
     let _ = (round_robin_lb_config, least_request_lb_config);
 
@@ -89,10 +92,7 @@ fn cluster(
         dns: DnsFields {
             refresh_rate: *dns_refresh_rate,
             jitter: *dns_jitter,
-            failure_refresh_rate: dns_failure_refresh_rate.as_ref().map(|rate| {
-                let config::RefreshRate { base_interval, max_interval } = rate;
-                (*base_interval, *max_interval)
-            }),
+            failure_refresh_rate: dns_failure_refresh_rate.as_ref().map(refresh_rate),
             respect_ttl: *respect_dns_ttl,
             min_refresh_rate: None,
             lookup_family: lookup_family(*dns_lookup_family),
@@ -103,17 +103,21 @@ fn cluster(
     let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
     // As in Envoy: a colon is replaced, and the prefix of a stat has no trailing dots.
     let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
-    let (default, high) =
-        thresholds(circuit_breakers.as_ref(), &at.field("circuit_breakers"), problems);
+    let breakers_at = at.field("circuit_breakers");
+    let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
+    let socket_at = at.field("transport_socket");
+    let tls = tls::compile::client(transport_socket.as_ref(), &socket_at, tls, problems);
+    let ssl_prefix = format!("cluster.{stat_name}.ssl.");
+    let tls = tls.map(|context| ClusterTls { context, stats: registry.scope(&ssl_prefix) });
     let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
     Cluster {
-        tls: None,
         name: name.clone(),
         observability_name: observability_name.clone(),
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
         per_connection_buffer_limit_bytes: per_connection_buffer_limit_bytes.unwrap_or(1024 * 1024),
         tcp_keepalive: upstream_connection_options.as_ref().and_then(tcp_keepalive),
         http: http.compile(at, problems),
+        tls,
         circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
         lb_policy: policy(*lb_policy, &at.field("lb_policy"), problems),
         health_rules,
@@ -121,6 +125,11 @@ fn cluster(
         discovery,
         stats: registry.scope(&format!("cluster.{stat_name}.")),
     }
+}
+
+fn refresh_rate(rate: &config::RefreshRate) -> (Option<Duration>, Option<Duration>) {
+    let config::RefreshRate { base_interval, max_interval } = rate;
+    (*base_interval, *max_interval)
 }
 
 /// None for Envoy's default, so that it does not count as set.
@@ -315,8 +324,13 @@ impl Http<'_> {
             }
             let config::UpstreamsHttpProtocolOptions {
                 common_http_protocol_options,
+                upstream_http_protocol_options,
                 explicit_http_config,
             } = options.as_ref();
+            if let Some(schema) = upstream_http_protocol_options {
+                let at = at.field("upstream_http_protocol_options");
+                reject_auto_sni(schema, &at, problems);
+            }
             let explicit_at = at.field("explicit_http_config");
             let explicit = explicit_http_config.as_ref().and_then(|explicit| {
                 let config::ExplicitHttpConfig { http_protocol_options } = explicit;
@@ -344,6 +358,26 @@ impl Http<'_> {
             options.max_requests_per_connection = Some(max).filter(|&max| max > 0);
         }
         options
+    }
+}
+
+fn reject_auto_sni(
+    schema: &config::UpstreamHttpProtocolOptions,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    let config::UpstreamHttpProtocolOptions {
+        auto_sni,
+        auto_san_validation,
+        override_auto_sni_header,
+    } = schema;
+    let all = [
+        ("auto_sni", *auto_sni),
+        ("auto_san_validation", *auto_san_validation),
+        ("override_auto_sni_header", !override_auto_sni_header.is_empty()),
+    ];
+    for (name, _) in all.iter().filter(|(_, is_set)| *is_set) {
+        problems.not_implemented(&at.field(name), name);
     }
 }
 
@@ -427,7 +461,8 @@ pub(super) mod tests {
         let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
         let mut problems = Problems::default();
         let at = Path::root().field("clusters");
-        let clusters = clusters(&schemas, &at, "here", &Registry::new(1), 1, &mut problems);
+        let tls = tls::compile::Surroundings { secrets: &[], shards: 1 };
+        let clusters = clusters(&schemas, &at, "here", &Registry::new(1), &tls, &mut problems);
         let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
         (clusters, problems.iter().map(problem).collect())
     }

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::cluster::ClusterTls;
@@ -16,6 +15,7 @@ use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
 use crate::transport::Transport;
+use crate::transport::tls::context::{Connect, Wanted};
 use crate::transport::tls::{Failure, Tls};
 
 impl Pool {
@@ -58,7 +58,8 @@ impl Pool {
         alarm: &Alarm,
     ) -> Result<Transport, Error> {
         let stats = tls.stats.shard(self.shard().id);
-        let result = match Tls::client(socket, &tls.context, self.server_name()) {
+        let connected = self.offer(&socket).and_then(|connect| Tls::client(socket, connect));
+        let result = match connected {
             Ok(tls) => {
                 let transport = Transport::Tls(Box::new(tls));
                 transport.handshake(self.shard(), alarm).await.map(|()| transport)
@@ -83,10 +84,17 @@ impl Pool {
         }
     }
 
-    /// The name that the host's certificate is for.
-    fn server_name(&self) -> ServerName<'static> {
-        let name = ServerName::try_from(self.host().endpoint.hostname.clone());
-        name.unwrap_or_else(|_| ServerName::IpAddress(self.host().address.ip().into()))
+    /// What a new connection offers, and the name of its server.
+    fn offer(&self, socket: &Socket) -> Result<Connect, Failure> {
+        let hostname = &self.host().endpoint.hostname;
+        let wanted = Wanted {
+            hostname: Some(hostname.as_str()).filter(|name| !name.is_empty()),
+            alpn: &[b"http/1.1"],
+            local: socket.local_address().ok().map(|address| address.ip()),
+            remote: Some(self.host().address.ip()),
+            ..Wanted::default()
+        };
+        self.tls().and_then(|tls| tls.connect(&wanted)).ok_or(Failure::Internal)
     }
 
     /// `upstream_connection_options.tcp_keepalive`

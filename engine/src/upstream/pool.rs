@@ -27,6 +27,7 @@ use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::Peeked;
 use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
 use crate::transport::Transport;
+use crate::transport::tls::context::ShardClientContext;
 
 /// Connections to one host on one shard.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Pool {
     clusters: &'static Clusters,
     cluster: Arc<Cluster>,
     host: Arc<Host>,
+    /// What connections to the host offer; none: they are plain.
+    tls: Option<ShardClientContext>,
     zone: Option<Arc<Scope<ZoneStats>>>,
     breakers: Rc<ShardCircuitBreakers>,
     priority: RoutingPriority,
@@ -118,6 +121,7 @@ impl Pool {
             zone: cluster.zones.get(host.endpoint.zone()).map(Arc::clone),
             idle_ms_max: limit(cluster.http.idle_timeout),
             age_ms_max: limit(cluster.http.max_connection_duration),
+            tls: cluster.tls.as_ref().map(|tls| tls.context.for_shard(shard.id)),
             cluster,
             host,
             breakers,
@@ -127,6 +131,10 @@ impl Pool {
             waiting: RefCell::default(),
             state: Cell::new(PoolState::Active),
         })
+    }
+
+    pub(super) const fn tls(&self) -> Option<&ShardClientContext> {
+        self.tls.as_ref()
     }
 
     /// The host.

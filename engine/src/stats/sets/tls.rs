@@ -3,6 +3,7 @@
 use crate::stats::stats;
 use crate::transport::tls::Failure;
 use crate::transport::tls::facts::TlsFacts;
+use crate::transport::tls::failure::Refusal;
 
 stats! {
     /// `listener.<address>_<port>.ssl.` and `cluster.<name>.ssl.`
@@ -52,6 +53,10 @@ impl SslStats {
     pub fn record_failure(&self, failure: Failure) {
         match failure {
             Failure::NoCertificate => self.fail_verify_no_cert.inc(),
+            Failure::Certificate(Refusal::OtherName) => self.fail_verify_san.inc(),
+            Failure::Certificate(Refusal::Hash) => self.fail_verify_cert_hash.inc(),
+            // As in Envoy, no error of the certificate.
+            Failure::Certificate(Refusal::KeyUsage) => self.connection_error.inc(),
             Failure::Certificate(_) => self.fail_verify_error.inc(),
             failure if failure.is_disconnect() => {}
             _ => self.connection_error.inc(),

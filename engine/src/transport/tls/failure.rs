@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
+
+use super::context::verify::{self, ChainError};
 
 /// What went wrong on a TLS connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -61,6 +63,11 @@ pub enum Refusal {
     Purpose,
     BadSignature,
     Malformed,
+    /// A critical extension, or a constraint of a CA.
+    Extension,
+    /// Neither its hash nor that of its key is expected.
+    Hash,
+    KeyUsage,
     Other,
 }
 
@@ -109,6 +116,12 @@ impl From<Failure> for io::Error {
             }
             failure => Self::new(io::ErrorKind::InvalidData, failure),
         }
+    }
+}
+
+impl From<verify::Refusal> for Failure {
+    fn from(refusal: verify::Refusal) -> Self {
+        Self::Certificate(Refusal::of_verifier(&refusal))
     }
 }
 
@@ -173,8 +186,11 @@ impl Mismatch {
 }
 
 impl Refusal {
-    const fn of(error: &CertificateError) -> Self {
+    fn of(error: &CertificateError) -> Self {
         match error {
+            CertificateError::Other(OtherError(other)) => {
+                other.downcast_ref().map_or(Self::Other, Self::of_verifier)
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Self::NotYetValid
@@ -200,6 +216,30 @@ impl Refusal {
         }
     }
 
+    /// What our verifier says.
+    fn of_verifier(refusal: &verify::Refusal) -> Self {
+        match refusal {
+            verify::Refusal::Names { .. } => Self::OtherName,
+            verify::Refusal::Hash => Self::Hash,
+            verify::Refusal::KeyUsage => Self::KeyUsage,
+            verify::Refusal::Chain { error, .. } => match error {
+                ChainError::Expired => Self::Expired,
+                ChainError::NotYetValid => Self::NotYetValid,
+                ChainError::Revoked => Self::Revoked,
+                ChainError::Purpose => Self::Purpose,
+                ChainError::Signature => Self::BadSignature,
+                ChainError::Malformed => Self::Malformed,
+                ChainError::NoCrl | ChainError::BadCrl => Self::UnknownRevocationStatus,
+                ChainError::CriticalExtension | ChainError::NameConstraints => Self::Extension,
+                ChainError::UnknownIssuer
+                | ChainError::SelfSigned
+                | ChainError::NotACa
+                | ChainError::TooLong
+                | ChainError::TooManyCandidates => Self::UnknownIssuer,
+            },
+        }
+    }
+
     const fn words(self) -> &'static str {
         match self {
             Self::Expired => "certificate has expired",
@@ -212,6 +252,9 @@ impl Refusal {
             Self::Purpose => "unsupported certificate purpose",
             Self::BadSignature => "certificate has a bad signature",
             Self::Malformed => "malformed certificate",
+            Self::Extension => "unhandled extension of the certificate or of a CA",
+            Self::Hash => "certificate is not a pinned one",
+            Self::KeyUsage => "key usage of the certificate does not allow signatures",
             Self::Other => "certificate verification failed",
         }
     }

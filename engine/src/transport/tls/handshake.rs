@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-
+use super::client_hello::{Begun, ClientHello, begun};
 use super::connection::Tls;
-use super::context::{ClientContext, ServerContext};
+use super::context::server::Addresses;
+use super::context::{Connect, ShardServerContext};
 use super::facts::TlsFacts;
 use super::failure::Failure;
 use super::session::{Input, Session};
@@ -25,7 +25,7 @@ use crate::stats::{Scope, SslStats};
 #[derive(Debug)]
 pub struct ServerTls {
     /// What the configuration says.
-    pub context: Arc<ServerContext>,
+    pub context: ShardServerContext,
     /// `listener.<address>.ssl.`
     pub stats: Arc<Scope<SslStats>>,
     /// `transport_socket_connect_timeout`; none: no limit.
@@ -52,17 +52,12 @@ impl Tls {
         Self::new(socket, session, Some(Rc::clone(tls)))
     }
 
-    /// The client's side of a connection to the server `name`. The handshake begins when the socket is
-    /// connected.
+    /// The client's side of a connection. The handshake begins when the socket is connected.
     ///
     /// # Errors
-    /// When the context cannot be used.
-    pub fn client(
-        socket: Socket,
-        context: &ClientContext,
-        name: ServerName<'static>,
-    ) -> Result<Self, Failure> {
-        let mut session = Session::client(&context.config, name, socket.buffers())?;
+    /// When the configuration cannot be used.
+    pub fn client(socket: Socket, connect: Connect) -> Result<Self, Failure> {
+        let mut session = Session::client(connect, socket.buffers())?;
         session.process(&mut Vec::new(), 0);
         Ok(Self::new(socket, session, None))
     }
@@ -96,11 +91,11 @@ impl Tls {
         match received {
             Received::Bytes(_) => {
                 self.socket.budget().charge_handshake_step();
-                if let Some(server) = self.server.as_ref().filter(|_| session.wants_config()) {
-                    session.configure(Arc::clone(&server.context.config))?;
-                }
+                self.configure(&mut session)?;
                 // Bytes that arrive together with the last message are kept.
-                session.process(&mut Vec::new(), 0);
+                if !session.wants_config() {
+                    session.process(&mut Vec::new(), 0);
+                }
             }
             Received::Nothing => {}
             Received::End => session.input = Input::Failed(Failure::Closed),
@@ -111,11 +106,35 @@ impl Tls {
             Input::Ended if session.is_handshaking() => Err(Failure::Closed),
             _ if session.is_handshaking() => Ok(Progress::Waiting),
             Input::Open | Input::Ended => {
-                if let Some(common) = session.common() {
-                    let _first = self.facts.set(Rc::new(TlsFacts::of(common)));
+                if let Some(mut facts) = session.common().map(TlsFacts::of) {
+                    if let Some(chosen) = session.chosen.take() {
+                        chosen.complete(&mut facts)?;
+                    }
+                    let _first = self.facts.set(Rc::new(facts));
                 }
                 Ok(Progress::Done)
             }
         }
+    }
+
+    /// Chooses the configuration of a server as soon as the whole ClientHello is there. rustls refuses
+    /// what is none.
+    fn configure(&self, session: &mut Session) -> Result<(), Failure> {
+        let Some(server) = self.server.as_ref().filter(|_| session.wants_config()) else {
+            return Ok(());
+        };
+        let message = match begun(session.incoming.bytes()) {
+            Begun::Incomplete => return Ok(()),
+            Begun::NotTls => None,
+            Begun::ClientHello(message) => Some(message),
+        };
+        let hello = message.as_ref().and_then(|message| ClientHello::parse(message));
+        let chosen = server.context.choose(&hello.unwrap_or_default(), || Addresses {
+            local: self.socket.local_address().ok().map(|address| address.ip()),
+            remote: self.socket.peer_address().ok().map(|address| address.ip()),
+        });
+        let chosen = chosen.ok_or(Failure::Internal)?;
+        server.context.count_stapling(chosen.stapling, &server.stats);
+        session.configure(chosen)
     }
 }

@@ -3,8 +3,10 @@
 //! Everything cryptographic is rustls; bytes move on the shard's reactor.
 
 pub mod certificate;
+pub mod client_hello;
 mod connection;
 pub mod context;
+mod der;
 pub mod facts;
 pub mod failure;
 mod handshake;

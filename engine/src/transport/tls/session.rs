@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{CommonState, Error};
 
+use super::context::{Chosen, Connect};
 use super::failure::Failure;
 use super::queue::{Queue, Wants};
 use crate::shard::buffers::Buffers;
@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) outgoing: Queue,
     pub(super) input: Input,
     pub(super) output: Output,
+    /// Of a server during its handshake.
+    pub(super) chosen: Option<Box<Chosen>>,
 }
 
 /// rustls' part of it.
@@ -117,17 +119,16 @@ impl Session {
     ///
     /// # Errors
     /// If the configuration cannot be used.
-    pub(super) fn configure(&mut self, config: Arc<rustls::ServerConfig>) -> Result<(), Failure> {
+    pub(super) fn configure(&mut self, chosen: Chosen) -> Result<(), Failure> {
+        let config = Arc::clone(&chosen.config);
         self.engine = Engine::Server(UnbufferedServerConnection::new(config)?);
+        self.chosen = Some(Box::new(chosen));
         Ok(())
     }
 
-    pub(super) fn client(
-        config: &Arc<rustls::ClientConfig>,
-        name: ServerName<'static>,
-        buffers: &'static Buffers,
-    ) -> Result<Self, Failure> {
-        let engine = UnbufferedClientConnection::new(Arc::clone(config), name)?;
+    pub(super) fn client(connect: Connect, buffers: &'static Buffers) -> Result<Self, Failure> {
+        let Connect { config, server_name } = connect;
+        let engine = UnbufferedClientConnection::new(config, server_name)?;
         Ok(Self::new(Engine::Client(engine), buffers))
     }
 
@@ -140,6 +141,7 @@ impl Session {
             outgoing: Queue::default(),
             input: Input::Open,
             output: Output::Open,
+            chosen: None,
         }
     }
 

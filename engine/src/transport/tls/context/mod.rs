@@ -1,19 +1,27 @@
 //! What a filter chain or cluster needs to speak TLS, compiled from its transport socket.
 //!
+//! It neither reads nor writes: a connection asks its shard's copy of the context for the configuration
+//! that fits its client (`server.rs`) or its origin (`client.rs`), and rustls does the handshake with it.
+//!
 //! Invariant: a context is immutable; new certificates are a new context, for new connections.
 
-use std::sync::Arc;
+pub mod certificate;
+pub mod client;
+pub mod compile;
+pub mod key;
+pub mod key_log;
+pub mod ocsp;
+pub mod parameters;
+mod parameters_compile;
+mod secrets_compile;
+pub mod select;
+pub mod server;
+pub mod sessions;
+pub mod tickets;
+pub mod verify;
 
-/// The TLS of a filter chain.
-#[derive(Debug)]
-pub struct ServerContext {
-    /// For rustls.
-    pub config: Arc<rustls::ServerConfig>,
-}
+#[cfg(test)]
+pub(in crate::transport::tls) mod tests;
 
-/// The TLS of a cluster.
-#[derive(Debug)]
-pub struct ClientContext {
-    /// For rustls.
-    pub config: Arc<rustls::ClientConfig>,
-}
+pub use client::{ClientContext, Connect, ShardClientContext, Wanted};
+pub use server::{Chosen, ServerContext, ShardServerContext};

@@ -19,13 +19,16 @@ use crate::shard::socket::{Received, Socket};
 use crate::shard::{self, Plan, Shard, ring};
 use crate::stats::Registry;
 use crate::transport::Transport;
-use crate::transport::tls::context::{ClientContext, ServerContext};
+use crate::transport::tls::context::parameters::Versions;
+use crate::transport::tls::context::tests::{Issued, settings};
+use crate::transport::tls::context::{Connect, ServerContext};
 use crate::transport::tls::{Failure, ServerTls, Tls};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A certificate for `a.test`, and both sides' configurations.
 pub(super) struct Certified {
+    pub(super) context: Arc<ServerContext>,
     pub(super) server: Arc<ServerConfig>,
     pub(super) client: Arc<ClientConfig>,
 }
@@ -45,7 +48,15 @@ pub(super) fn certified(versions: &[&'static rustls::SupportedProtocolVersion]) 
     let client = ClientConfig::builder_with_protocol_versions(versions)
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Certified { server: Arc::new(server.unwrap()), client: Arc::new(client) }
+    let issued = Issued { der: cert.der().clone(), key: signing_key.serialize_der() };
+    let mut settings = settings(&[&issued]);
+    settings.parameters.versions = match versions {
+        [only] if only.version == rustls::ProtocolVersion::TLSv1_2 => Versions::Tls12,
+        [_] => Versions::Tls13,
+        _ => Versions::Both,
+    };
+    let context = ServerContext::new(settings);
+    Certified { context, server: Arc::new(server.unwrap()), client: Arc::new(client) }
 }
 
 pub(super) fn both_versions() -> [Certified; 2] {
@@ -158,9 +169,9 @@ pub(super) fn on_a_shard<F: Future<Output = ()> + 'static>(
     ended.recv_timeout(PATIENCE).expect("the story on the shard to end");
 }
 
-pub(super) fn server(socket: Socket, config: Arc<ServerConfig>) -> Transport {
+pub(super) fn server(socket: Socket, context: Arc<ServerContext>) -> Transport {
     let tls = ServerTls {
-        context: Arc::new(ServerContext { config }),
+        context: context.for_shard(0),
         stats: Registry::new(1).scope("listener.test.ssl."),
         timeout: None,
     };
@@ -168,8 +179,9 @@ pub(super) fn server(socket: Socket, config: Arc<ServerConfig>) -> Transport {
 }
 
 pub(super) fn client(socket: Socket, config: Arc<ClientConfig>) -> Transport {
-    let name = ServerName::try_from("a.test").unwrap();
-    Transport::Tls(Box::new(Tls::client(socket, &ClientContext { config }, name).unwrap()))
+    let server_name = ServerName::try_from("a.test").unwrap();
+    let connect = Connect { config, server_name };
+    Transport::Tls(Box::new(Tls::client(socket, connect).unwrap()))
 }
 
 pub(super) async fn handshake(shard: &'static Shard, transport: &Transport) -> Result<(), Failure> {

@@ -1,0 +1,218 @@
+//! The TLS of a cluster.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock};
+
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+
+use super::certificate::Certificate;
+use super::key_log::KeyLog;
+use super::parameters::Parameters;
+use super::verify::{ServerVerifier, Validation};
+
+/// The TLS of a cluster. It never changes: new certificates are another context, which the old one
+/// refers to, so that a shard finds it without a lock.
+#[derive(Debug)]
+pub struct ClientContext {
+    /// What the configuration says.
+    pub settings: ClientSettings,
+    newer: OnceLock<Arc<Self>>,
+}
+
+/// What the configuration says about the TLS of a cluster.
+#[derive(Debug)]
+pub struct ClientSettings {
+    /// The certificate for origins that ask for one.
+    pub certificate: Option<Certificate>,
+    /// Versions, cipher suites and so on.
+    pub parameters: Parameters,
+    /// The protocols that are offered by ALPN; none: those of the codec.
+    pub alpn: Option<Vec<Vec<u8>>>,
+    /// How origins are verified; none: they are not.
+    pub validation: Option<Arc<Validation>>,
+    /// `sni`
+    pub sni: Option<ServerName<'static>>,
+    /// Whether the host name of an endpoint is preferred to `sni`.
+    pub auto_host_sni: bool,
+    /// Whether the certificate must have the server name that was sent.
+    pub auto_sni_san_validation: bool,
+    /// How many sessions are kept for resumption.
+    pub session_keys_max: usize,
+    /// Where secrets are logged, if they are.
+    pub key_log: Option<Arc<KeyLog>>,
+}
+
+impl ClientContext {
+    /// A context with these settings.
+    #[must_use]
+    pub fn new(settings: ClientSettings) -> Arc<Self> {
+        Arc::new(Self { settings, newer: OnceLock::new() })
+    }
+
+    /// New connections use `newer` from now on. Only the newest context can be replaced.
+    pub fn replace(&self, newer: Arc<Self>) {
+        let replaced = self.newer.set(newer);
+        debug_assert!(replaced.is_ok(), "a context is replaced once");
+    }
+
+    /// This context on one shard.
+    #[must_use]
+    pub fn for_shard(self: &Arc<Self>, shard: usize) -> ShardClientContext {
+        ShardClientContext { shard, current: RefCell::new(Current::new(Arc::clone(self))) }
+    }
+}
+
+/// The TLS of a cluster on one shard. Sessions are resumed within the shard.
+#[derive(Debug)]
+pub struct ShardClientContext {
+    shard: usize,
+    current: RefCell<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    context: Arc<ClientContext>,
+    configs: HashMap<Variant, Arc<ClientConfig>>,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Variant {
+    alpn: Vec<Vec<u8>>,
+    expects_name: bool,
+    is_logged: bool,
+}
+
+/// What is known about a new connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The host name of the endpoint.
+    pub hostname: Option<&'a str>,
+    /// The server name that follows from the request (`auto_sni`), which precedes all others: without
+    /// a port, maybe an IP address.
+    pub auto_sni: Option<&'a str>,
+    /// Whether the certificate must have that name (`auto_san_validation`).
+    pub auto_san_validation: bool,
+    /// What the codec speaks: offered if the configuration says nothing.
+    pub alpn: &'a [&'a [u8]],
+    /// The address of this side; none: a unix socket.
+    pub local: Option<IpAddr>,
+    /// The address of the endpoint.
+    pub remote: Option<IpAddr>,
+}
+
+/// The configuration for a connection.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// For rustls.
+    pub config: Arc<ClientConfig>,
+    /// For rustls; if it is an IP address, no server name is sent.
+    pub server_name: ServerName<'static>,
+}
+
+/// Stands for a connection without a server name: rustls wants one, but sends no IP address.
+#[must_use]
+pub fn no_name() -> ServerName<'static> {
+    ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
+}
+
+impl ShardClientContext {
+    /// The newest context.
+    #[must_use]
+    pub fn context(&self) -> Arc<ClientContext> {
+        Arc::clone(&self.current.borrow().context)
+    }
+
+    /// The configuration for a new connection. None: the system has no random numbers or memory.
+    #[must_use]
+    pub fn connect(&self, wanted: &Wanted<'_>) -> Option<Connect> {
+        let mut current = self.current.borrow_mut();
+        current.advance();
+        let settings = &current.context.settings;
+        let (server_name, is_auto) = settings.server_name(wanted);
+        let alpn = match &settings.alpn {
+            Some(alpn) => alpn.clone(),
+            None => wanted.alpn.iter().map(|name| name.to_vec()).collect(),
+        };
+        let is_logged =
+            settings.key_log.as_ref().is_some_and(|log| log.covers(wanted.local, wanted.remote));
+        let variant = Variant {
+            alpn,
+            expects_name: settings.auto_sni_san_validation
+                || (is_auto && wanted.auto_san_validation),
+            is_logged,
+        };
+        let config = current.config(variant, self.shard)?;
+        Some(Connect { config, server_name })
+    }
+}
+
+impl Current {
+    fn new(context: Arc<ClientContext>) -> Self {
+        Self { context, configs: HashMap::new() }
+    }
+
+    /// Moves on to the newest context.
+    fn advance(&mut self) {
+        while let Some(newer) = self.context.newer.get().map(Arc::clone) {
+            *self = Self::new(newer);
+        }
+    }
+
+    fn config(&mut self, variant: Variant, shard: usize) -> Option<Arc<ClientConfig>> {
+        if let Some(config) = self.configs.get(&variant) {
+            return Some(Arc::clone(config));
+        }
+        let config = Arc::new(self.context.settings.config(&variant, shard)?);
+        self.configs.insert(variant, Arc::clone(&config));
+        Some(config)
+    }
+}
+
+impl ClientSettings {
+    /// The server name, and whether it follows from the request.
+    fn server_name(&self, wanted: &Wanted<'_>) -> (ServerName<'static>, bool) {
+        let name = |text: &str| ServerName::try_from(text.to_owned()).ok();
+        if let Some(auto) = wanted.auto_sni.and_then(name) {
+            return (auto, true);
+        }
+        let hostname = wanted.hostname.filter(|_| self.auto_host_sni).and_then(name);
+        (hostname.or_else(|| self.sni.clone()).unwrap_or_else(no_name), false)
+    }
+
+    fn config(&self, variant: &Variant, shard: usize) -> Option<ClientConfig> {
+        let Variant { alpn, expects_name, is_logged } = variant;
+        let verifier = ServerVerifier {
+            validation: self.validation.clone(),
+            expects_name: *expects_name,
+            schemes: self.parameters.verify_schemes(),
+        };
+        let provider = self.parameters.provider(&self.parameters.tls12());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.parameters.versions.list())
+            .ok()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let allowed = self.parameters.signature_algorithms.as_deref();
+        let mut config = match &self.certificate {
+            None => builder.with_no_client_auth(),
+            Some(certificate) => {
+                let key = certificate.certified(shard, allowed, false)?;
+                builder
+                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
+            }
+        };
+        config.alpn_protocols.clone_from(alpn);
+        config.resumption = match self.session_keys_max {
+            0 => Resumption::disabled(),
+            most => Resumption::in_memory_sessions(most),
+        };
+        if let Some(log) = self.key_log.as_ref().filter(|_| *is_logged) {
+            config.key_log = Arc::<KeyLog>::clone(log);
+        }
+        Some(config)
+    }
+}

@@ -1,0 +1,372 @@
+//! The TLS of a filter chain.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::UnixTime;
+use rustls::server::{NoClientAuth, NoServerSessionStorage, ProducesTickets};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, SupportedCipherSuite};
+
+use super::certificate::{Certificate, Key};
+use super::key_log::KeyLog;
+use super::ocsp::{StaplePolicy, Stapling};
+use super::parameters::Parameters;
+use super::select::{self, Names, Rules, Selected};
+use super::sessions::Sessions;
+use super::tickets::{TLS12_LIFETIME, TLS13_LIFETIME, TicketKey, Ticketer};
+use super::verify::{ClientVerifier, Purpose, Validation, Verdict};
+use crate::stats::{Scope, SslStats};
+use crate::transport::tls::Failure;
+use crate::transport::tls::certificate::Certificate as Shown;
+use crate::transport::tls::client_hello::ClientHello;
+use crate::transport::tls::facts::TlsFacts;
+
+/// The TLS of a filter chain. It never changes: new certificates are another context, which the old one
+/// refers to, so that a shard finds it without a lock.
+#[derive(Debug)]
+pub struct ServerContext {
+    /// What the configuration says.
+    pub settings: ServerSettings,
+    names: Names,
+    newer: OnceLock<Arc<Self>>,
+}
+
+/// What the configuration says about the TLS of a filter chain.
+#[derive(Debug)]
+pub struct ServerSettings {
+    /// At least one.
+    pub certificates: Vec<Certificate>,
+    /// Versions, cipher suites and so on.
+    pub parameters: Parameters,
+    /// The protocols that may be chosen by ALPN, in order of preference.
+    pub alpn: Vec<Vec<u8>>,
+    /// `prefer_client_ciphers`
+    pub prefer_client_ciphers: bool,
+    /// `full_scan_certs_on_sni_mismatch`
+    pub full_scan_on_mismatch: bool,
+    /// `ocsp_staple_policy`
+    pub ocsp: StaplePolicy,
+    /// How sessions are resumed.
+    pub resumption: Resumption,
+    /// Whether clients are asked for a certificate.
+    pub client_certificate: ClientCertificate,
+    /// Where secrets are logged, if they are.
+    pub key_log: Option<Arc<KeyLog>>,
+}
+
+/// Whether clients are asked for a certificate, and how it is verified.
+#[derive(Clone, Debug)]
+pub enum ClientCertificate {
+    /// They are not asked.
+    NotAsked,
+    /// They may have one.
+    Optional(Arc<Validation>),
+    /// They must have one.
+    Required(Arc<Validation>),
+}
+
+impl ClientCertificate {
+    /// How a certificate is verified, if one is asked for.
+    #[must_use]
+    pub const fn validation(&self) -> Option<&Arc<Validation>> {
+        match self {
+            Self::NotAsked => None,
+            Self::Optional(validation) | Self::Required(validation) => Some(validation),
+        }
+    }
+}
+
+/// How sessions are resumed.
+#[derive(Clone, Debug)]
+pub struct Resumption {
+    /// The keys of tickets; none: there are no tickets.
+    pub tickets: Option<Vec<TicketKey>>,
+    /// Only sessions of a context with the same identity are resumed.
+    pub identity: [u8; 32],
+    /// The sessions that the server keeps; none: it keeps none.
+    pub sessions: Option<Arc<Sessions>>,
+    /// How long a ticket of TLS 1.2 may be used, in seconds; none: two hours.
+    pub timeout: Option<u32>,
+}
+
+impl ServerContext {
+    /// A context with these settings.
+    #[must_use]
+    pub fn new(settings: ServerSettings) -> Arc<Self> {
+        let names = Names::new(&settings.certificates);
+        Arc::new(Self { settings, names, newer: OnceLock::new() })
+    }
+
+    /// New connections use `newer` from now on. Only the newest context can be replaced.
+    pub fn replace(&self, newer: Arc<Self>) {
+        let replaced = self.newer.set(newer);
+        debug_assert!(replaced.is_ok(), "a context is replaced once");
+    }
+
+    /// This context on one shard.
+    #[must_use]
+    pub fn for_shard(self: &Arc<Self>, shard: usize) -> ShardServerContext {
+        ShardServerContext { shard, current: RefCell::new(Current::new(Arc::clone(self))) }
+    }
+}
+
+/// The TLS of a filter chain on one shard. Its configurations belong to that shard alone, so that a
+/// handshake writes no reference count of another.
+#[derive(Debug)]
+pub struct ShardServerContext {
+    shard: usize,
+    current: RefCell<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    context: Arc<ServerContext>,
+    /// The certificates, for logs and headers.
+    shown: Vec<Arc<Shown>>,
+    configs: HashMap<Variant, Arc<ServerConfig>>,
+}
+
+/// What differs between the connections of a context.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Variant {
+    certificate: usize,
+    stapling: Stapling,
+    /// Whether the client offers a protocol that we have: rustls refuses it otherwise.
+    has_alpn: bool,
+    version: Version,
+    is_logged: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Version {
+    Tls13,
+    /// With the number of the cipher suite; none: no suite in common.
+    Tls12(Option<u16>),
+}
+
+/// The addresses of a connection; none: a unix socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses {
+    /// Of this side.
+    pub local: Option<IpAddr>,
+    /// Of the client.
+    pub remote: Option<IpAddr>,
+}
+
+/// The configuration for a connection.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// For rustls.
+    pub config: Arc<ServerConfig>,
+    /// What becomes of the OCSP response.
+    pub stapling: Stapling,
+    server_name: Option<Box<str>>,
+    certificate: Option<Arc<Shown>>,
+    context: Arc<ServerContext>,
+}
+
+impl Chosen {
+    /// Adds to the facts of a handshake that is done what rustls does not tell.
+    ///
+    /// # Errors
+    /// As in Envoy, the certificate of a resumed session is verified again, and may have expired.
+    pub fn complete(self, facts: &mut TlsFacts) -> Result<(), Failure> {
+        facts.server_name = self.server_name;
+        facts.local_certificate = self.certificate;
+        let validation = self.context.settings.client_certificate.validation();
+        let Some(validation) = validation.filter(|_| !facts.peer_certificates.is_empty()) else {
+            return Ok(());
+        };
+        facts.validated = true;
+        if facts.resumed || validation.accept_untrusted {
+            let certificates: Vec<_> = facts
+                .peer_certificates
+                .iter()
+                .map(|certificate| certificate.der().clone())
+                .collect();
+            let verdict = validation.verify(&certificates, Purpose::Client, None, UnixTime::now());
+            facts.validated = verdict.map_err(Failure::from)? == Verdict::Verified;
+        }
+        Ok(())
+    }
+}
+
+impl ShardServerContext {
+    /// The newest context.
+    #[must_use]
+    pub fn context(&self) -> Arc<ServerContext> {
+        Arc::clone(&self.current.borrow().context)
+    }
+
+    /// The configuration for a new connection, by what its client offers. A malformed ClientHello is
+    /// like an empty one: rustls refuses it. None: the system has no random numbers or memory.
+    #[must_use]
+    pub fn choose(
+        &self,
+        hello: &ClientHello<'_>,
+        addresses: impl FnOnce() -> Addresses,
+    ) -> Option<Chosen> {
+        let mut current = self.current.borrow_mut();
+        current.advance();
+        let settings = &current.context.settings;
+        let rules = Rules {
+            full_scan_on_mismatch: settings.full_scan_on_mismatch,
+            ocsp: settings.ocsp,
+            now: UnixTime::now().as_secs(),
+        };
+        let names = &current.context.names;
+        let Selected { index, stapling } =
+            select::select(&settings.certificates, names, &settings.parameters, hello, rules);
+        let is_offered = |ours: &Vec<u8>| {
+            hello.alpn.as_ref().is_some_and(|theirs| theirs.contains(&ours.as_slice()))
+        };
+        let variant = Variant {
+            certificate: index,
+            stapling,
+            has_alpn: settings.alpn.iter().any(is_offered),
+            version: settings.version(hello, settings.certificates.get(index)?.key),
+            is_logged: settings.key_log.as_ref().is_some_and(|log| {
+                let Addresses { local, remote } = addresses();
+                log.covers(local, remote)
+            }),
+        };
+        Some(Chosen {
+            config: current.config(variant, self.shard)?,
+            stapling,
+            server_name: hello.server_name.map(Box::from),
+            certificate: current.shown.get(index).map(Arc::clone),
+            context: Arc::clone(&current.context),
+        })
+    }
+
+    /// Counts what became of an OCSP response.
+    pub fn count_stapling(&self, stapling: Stapling, stats: &Scope<SslStats>) {
+        let stats = stats.shard(self.shard);
+        match stapling {
+            Stapling::NotAsked => return,
+            Stapling::Stapled => stats.ocsp_staple_responses.inc(),
+            Stapling::Omitted => stats.ocsp_staple_omitted.inc(),
+            Stapling::Refused => stats.ocsp_staple_failed.inc(),
+        }
+        stats.ocsp_staple_requests.inc();
+    }
+}
+
+impl Current {
+    fn new(context: Arc<ServerContext>) -> Self {
+        let leaves = context.settings.certificates.iter().filter_map(|it| it.chain.first());
+        let shown = leaves.map(|der| Arc::new(Shown::new(der.clone()))).collect();
+        Self { context, shown, configs: HashMap::new() }
+    }
+
+    /// Moves on to the newest context.
+    fn advance(&mut self) {
+        while let Some(newer) = self.context.newer.get().map(Arc::clone) {
+            *self = Self::new(newer);
+        }
+    }
+
+    fn config(&mut self, variant: Variant, shard: usize) -> Option<Arc<ServerConfig>> {
+        if let Some(config) = self.configs.get(&variant) {
+            return Some(Arc::clone(config));
+        }
+        let config = Arc::new(self.context.settings.config(variant, shard)?);
+        self.configs.insert(variant, Arc::clone(&config));
+        Some(config)
+    }
+}
+
+impl ServerSettings {
+    /// The version for a client, and in TLS 1.2 the cipher suite.
+    fn version(&self, hello: &ClientHello<'_>, key: Key) -> Version {
+        if self.parameters.versions.has_tls13() && hello.has_tls13() {
+            return Version::Tls13;
+        }
+        let algorithm = match key {
+            Key::Rsa => rustls::SignatureAlgorithm::RSA,
+            Key::Ecdsa(_) => rustls::SignatureAlgorithm::ECDSA,
+        };
+        let number = |suite: &SupportedCipherSuite| u16::from(suite.suite());
+        let usable = |suite: &&SupportedCipherSuite| {
+            suite.usable_for_signature_algorithm(algorithm)
+                && hello.cipher_suites.contains(number(suite))
+        };
+        let usable = |group: &Vec<_>| group.iter().filter(usable).copied().collect::<Vec<_>>();
+        let mut groups = self.parameters.cipher_suites.iter().map(usable);
+        // Within a group the client decides; with its preference, among all.
+        let group = if self.prefer_client_ciphers {
+            groups.flatten().collect()
+        } else {
+            groups.find(|group| !group.is_empty()).unwrap_or_default()
+        };
+        let position = |suite: &SupportedCipherSuite| {
+            hello.cipher_suites.iter().position(|it| it == number(suite))
+        };
+        Version::Tls12(group.iter().min_by_key(|suite| position(suite)).map(number))
+    }
+
+    fn config(&self, variant: Variant, shard: usize) -> Option<ServerConfig> {
+        let Variant { certificate, stapling, has_alpn, version, is_logged } = variant;
+        let mut tls12 = self.parameters.tls12();
+        if let Version::Tls12(Some(chosen)) = version {
+            tls12.retain(|suite| u16::from(suite.suite()) == chosen);
+        }
+        let builder = ServerConfig::builder_with_provider(self.parameters.provider(&tls12))
+            .with_protocol_versions(&self.parameters.versions.list())
+            .ok()?;
+        let builder = match &self.client_certificate {
+            ClientCertificate::NotAsked => {
+                builder.with_client_cert_verifier(Arc::new(NoClientAuth))
+            }
+            ClientCertificate::Optional(validation) => builder.with_client_cert_verifier(Arc::new(
+                ClientVerifier::new(validation, false, self.parameters.verify_schemes()),
+            )),
+            ClientCertificate::Required(validation) => builder.with_client_cert_verifier(Arc::new(
+                ClientVerifier::new(validation, true, self.parameters.verify_schemes()),
+            )),
+        };
+        let key = self.certified(certificate, stapling, shard)?;
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        if has_alpn {
+            config.alpn_protocols.clone_from(&self.alpn);
+        }
+        if let Some(log) = self.key_log.as_ref().filter(|_| is_logged) {
+            config.key_log = Arc::<KeyLog>::clone(log);
+        }
+        self.resumption.apply(&mut config, version);
+        Some(config)
+    }
+
+    fn certified(&self, index: usize, stapling: Stapling, shard: usize) -> Option<CertifiedKey> {
+        let certificate = self.certificates.get(index)?;
+        // With a key that signs in no algorithm, rustls sends the alert that Envoy sends.
+        let allowed = match stapling {
+            Stapling::Refused => Some(&[][..]),
+            _ => self.parameters.signature_algorithms.as_deref(),
+        };
+        certificate.certified(shard, allowed, stapling == Stapling::Stapled)
+    }
+}
+
+impl Resumption {
+    fn apply(&self, config: &mut ServerConfig, version: Version) {
+        match &self.sessions {
+            Some(sessions) => config.session_storage = Arc::<Sessions>::clone(sessions),
+            None => config.session_storage = Arc::new(NoServerSessionStorage {}),
+        }
+        if let Some(keys) = &self.tickets {
+            let lifetime = match version {
+                Version::Tls13 => TLS13_LIFETIME,
+                Version::Tls12(_) => self.timeout.unwrap_or(TLS12_LIFETIME),
+            };
+            let ticketer = Ticketer { keys: keys.clone(), identity: self.identity, lifetime };
+            config.ticketer = Arc::new(ticketer) as Arc<dyn ProducesTickets>;
+        } else {
+            // In TLS 1.3 there are tickets or nothing.
+            config.send_tls13_tickets = 0;
+        }
+    }
+}

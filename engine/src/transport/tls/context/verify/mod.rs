@@ -1,0 +1,373 @@
+//! Verifies the certificates of peers, by the rules of `validation_context`.
+//!
+//! The rules are BoringSSL's, which Envoy uses: an intermediate or the certificate itself may be the
+//! trusted one, all certificates of a chain must be valid now, and a CA that restricts the purpose
+//! restricts what is below it. webpki has other rules, so chains are built here (`chain.rs`); rustls'
+//! algorithms verify the signatures.
+//!
+//! Invariant: without an explicit `Ok` a certificate is refused; whatever cannot be understood is an
+//! error.
+
+use std::sync::Arc;
+
+use ::aws_lc_rs::digest::{SHA256, digest};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+mod chain;
+pub(crate) mod compile;
+mod constraints;
+mod crl;
+mod names;
+
+#[cfg(test)]
+mod tests;
+
+pub use chain::{ChainError, Purpose, Trust};
+pub use crl::Crls;
+pub use names::{SanMatcher, SanType};
+
+/// `validation_context`
+#[derive(Debug, Default)]
+pub struct Validation {
+    /// The CAs and the rules for chains; none: a chain is not verified.
+    pub trust: Option<Trust>,
+    /// One of them must match, if there are any.
+    pub sans: Vec<SanMatcher>,
+    /// One of these or of `spkis` must match, if there are any: SHA-256 of the certificate.
+    pub hashes: Vec<[u8; 32]>,
+    /// SHA-256 of the public key.
+    pub spkis: Vec<[u8; 32]>,
+    /// Whether certificates that are refused are accepted nevertheless.
+    pub accept_untrusted: bool,
+    /// Whether clients are not told which CAs are trusted.
+    pub suppress_client_ca_list: bool,
+}
+
+/// Why a certificate is refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The chain; at a depth from 0, the certificate itself.
+    #[error("{error}, at depth {depth}")]
+    Chain {
+        /// What is wrong.
+        error: ChainError,
+        /// How far from the peer's own certificate.
+        depth: usize,
+    },
+    /// No name matches.
+    #[error("none of the certificate's names matches: {}", .names.join(", "))]
+    Names {
+        /// The names that it has.
+        names: Vec<String>,
+    },
+    /// No hash matches.
+    #[error("neither the hash of the certificate nor that of its key matches")]
+    Hash,
+    /// An RSA key that may not sign.
+    #[error("the key usage of the certificate does not allow signatures")]
+    KeyUsage,
+}
+
+/// Whether the peer's certificate has been verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// There was nothing to verify, or it is accepted although it does not pass.
+    Unverified,
+    /// It passes.
+    Verified,
+}
+
+impl Validation {
+    /// Whether a peer must have a certificate for it to pass: names and hashes match none otherwise.
+    #[must_use]
+    pub fn requires_certificate(&self) -> bool {
+        let has_list = !(self.sans.is_empty() && self.hashes.is_empty() && self.spkis.is_empty());
+        has_list && !self.accept_untrusted
+    }
+
+    /// Whether there is anything to verify.
+    #[must_use]
+    pub fn verifies(&self) -> bool {
+        let has_hash = !(self.hashes.is_empty() && self.spkis.is_empty());
+        self.trust.is_some() || !self.sans.is_empty() || has_hash
+    }
+
+    /// Verifies the certificates of a peer, its own first. `expected` is a name that the certificate
+    /// must have besides.
+    ///
+    /// # Errors
+    /// The peer is refused.
+    pub fn verify(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        purpose: Purpose,
+        expected: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Result<Verdict, Refusal> {
+        match self.check(certificates, purpose, expected, now) {
+            Ok(()) if self.verifies() || expected.is_some() => Ok(Verdict::Verified),
+            Ok(()) => Ok(Verdict::Unverified),
+            Err(_) if self.accept_untrusted => Ok(Verdict::Unverified),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn check(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        purpose: Purpose,
+        expected: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let malformed = |depth| Refusal::Chain { error: ChainError::Malformed, depth };
+        let parsed: Option<Vec<_>> = certificates.iter().map(|der| parse(der)).collect();
+        let Some((leaf, intermediates)) = parsed.as_deref().and_then(<[_]>::split_first) else {
+            return Err(malformed(0));
+        };
+        if let Some(trust) = &self.trust {
+            trust.verify(leaf, intermediates, purpose, now)?;
+        }
+        let sans = names::Sans::of(leaf).ok_or_else(|| malformed(0))?;
+        let passes = expected.is_none_or(|name| sans.has(name))
+            && (self.sans.is_empty() || self.sans.iter().any(|matcher| sans.matches(matcher)));
+        if !passes {
+            return Err(Refusal::Names { names: sans.texts() });
+        }
+        if self.hashes.is_empty() && self.spkis.is_empty() {
+            return Ok(());
+        }
+        let is_listed = self.hashes.contains(&sha256(leaf.as_raw()))
+            || self.spkis.contains(&sha256(leaf.public_key().raw));
+        if is_listed { Ok(()) } else { Err(Refusal::Hash) }
+    }
+}
+
+/// A certificate, if nothing stands behind it.
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Some(certificate),
+        _ => None,
+    }
+}
+
+/// The SHA-256 of `bytes`.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = digest(&SHA256, bytes);
+    let mut hash = [0; 32];
+    hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    hash
+}
+
+/// The error for rustls, by which it chooses the alert.
+fn refused(refusal: Refusal) -> Error {
+    let other = |refusal| CertificateError::Other(OtherError(Arc::new(refusal)));
+    let error = match refusal {
+        Refusal::Chain { error, .. } => match error {
+            ChainError::Expired => CertificateError::Expired,
+            ChainError::NotYetValid => CertificateError::NotValidYet,
+            ChainError::UnknownIssuer
+            | ChainError::SelfSigned
+            | ChainError::TooLong
+            | ChainError::NotACa
+            | ChainError::NoCrl
+            | ChainError::BadCrl => CertificateError::UnknownIssuer,
+            ChainError::Revoked => CertificateError::Revoked,
+            ChainError::Signature => CertificateError::BadSignature,
+            ChainError::Purpose => CertificateError::InvalidPurpose,
+            ChainError::Malformed => CertificateError::BadEncoding,
+            ChainError::CriticalExtension
+            | ChainError::NameConstraints
+            | ChainError::TooManyCandidates => other(refusal),
+        },
+        Refusal::Names { .. } | Refusal::Hash | Refusal::KeyUsage => other(refusal),
+    };
+    Error::InvalidCertificate(error)
+}
+
+fn all<'a>(
+    leaf: &'a CertificateDer<'a>,
+    rest: &'a [CertificateDer<'a>],
+) -> Vec<CertificateDer<'a>> {
+    let rest = rest.iter().map(|der| CertificateDer::from(der.as_ref()));
+    std::iter::once(CertificateDer::from(leaf.as_ref())).chain(rest).collect()
+}
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    aws_lc_rs::default_provider().signature_verification_algorithms
+}
+
+/// Verifies clients.
+#[derive(Debug)]
+pub struct ClientVerifier {
+    validation: Arc<Validation>,
+    required: bool,
+    hints: Vec<DistinguishedName>,
+    schemes: Vec<SignatureScheme>,
+}
+
+impl ClientVerifier {
+    /// Verifies by `validation`; clients sign in one of `schemes`.
+    #[must_use]
+    pub fn new(
+        validation: &Arc<Validation>,
+        required: bool,
+        schemes: Vec<SignatureScheme>,
+    ) -> Self {
+        let trust = validation.trust.as_ref().filter(|_| !validation.suppress_client_ca_list);
+        let hints = trust.map(Trust::subjects).unwrap_or_default();
+        Self { validation: Arc::clone(validation), required, hints, schemes }
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let certificates = all(end_entity, intermediates);
+        match self.validation.verify(&certificates, Purpose::Client, None, now) {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(refusal) => Err(refused(refusal)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::tls12(message, cert, dss, &self.schemes)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::tls13(message, cert, dss, &self.schemes)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}
+
+/// Verifies servers.
+#[derive(Debug)]
+pub struct ServerVerifier {
+    /// None: anything is accepted, as in Envoy.
+    pub validation: Option<Arc<Validation>>,
+    /// Whether the certificate must have the server name of the connection.
+    pub expects_name: bool,
+    /// The signature algorithms of servers.
+    pub schemes: Vec<SignatureScheme>,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !may_sign(end_entity) {
+            return Err(refused(Refusal::KeyUsage));
+        }
+        let Some(validation) = &self.validation else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let certificates = all(end_entity, intermediates);
+        let expected = Some(server_name)
+            .filter(|name| self.expects_name && **name != super::client::no_name());
+        match validation.verify(&certificates, Purpose::Server, expected, now) {
+            Ok(_) => Ok(ServerCertVerified::assertion()),
+            Err(refusal) => Err(refused(refusal)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::tls12(message, cert, dss, &self.schemes)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::tls13(message, cert, dss, &self.schemes)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}
+
+/// Whether the key usage of a server's certificate, if it has one, allows it to sign: in the
+/// handshakes here it always does.
+fn may_sign(der: &CertificateDer<'_>) -> bool {
+    let Some(certificate) = parse(der) else { return false };
+    match certificate.key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => usage.value.digital_signature(),
+        Err(_) => false,
+    }
+}
+
+/// The signatures of a peer in the handshake.
+mod signature {
+    use super::*;
+
+    pub(super) fn tls12(
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+        schemes: &[SignatureScheme],
+    ) -> Result<HandshakeSignatureValid, Error> {
+        check(dss, schemes)?;
+        crypto::verify_tls12_signature(message, cert, dss, &algorithms())
+    }
+
+    pub(super) fn tls13(
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+        schemes: &[SignatureScheme],
+    ) -> Result<HandshakeSignatureValid, Error> {
+        check(dss, schemes)?;
+        crypto::verify_tls13_signature(message, cert, dss, &algorithms())
+    }
+
+    /// A peer may only use what was offered to it.
+    fn check(dss: &DigitallySignedStruct, schemes: &[SignatureScheme]) -> Result<(), Error> {
+        let misbehaved = rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme;
+        if schemes.contains(&dss.scheme) { Ok(()) } else { Err(misbehaved.into()) }
+    }
+}
