@@ -27,6 +27,8 @@ pub mod shard;
 
 pub mod transport;
 
+pub mod pipe;
+
 pub mod downstream;
 
 pub mod http;
@@ -38,6 +40,8 @@ pub mod request;
 pub mod upstream;
 
 pub mod compile;
+
+mod common_compile;
 
 pub mod node;
 

@@ -8,12 +8,10 @@
 
 pub(crate) mod body;
 pub(crate) mod byte_set;
-pub(crate) mod compile;
 pub(crate) mod field_name;
 pub(crate) mod fields;
 pub(crate) mod head;
 pub mod header_key_format;
-pub mod heads;
 mod hop_by_hop;
 mod joined;
 pub(crate) mod method;

@@ -3,8 +3,7 @@
 //! The types of heads, names and methods are in `http/`.
 //!
 //! It is pure: no I/O, no clock, no configuration, and no allocation per message once its
-//! buffers are warm. Only [`inlet`] and [`outlet`], which both sides use, move the bytes of bodies from
-//! and to a transport. The driver appends received bytes to `RequestHead::received`, calls
+//! buffers are warm. The driver appends received bytes to `RequestHead::received`, calls
 //! `RequestHead::parse`, and [`framing`] says where the body ends. Not here: the connection manager's
 //! header rules (`request/manager`), and the decision when to close.
 //!
@@ -15,8 +14,6 @@ pub mod chunked;
 pub mod encode;
 mod error;
 pub mod framing;
-pub mod inlet;
-pub mod outlet;
 mod parse;
 mod plain;
 mod scan;

@@ -12,7 +12,7 @@ use super::route::Route;
 use super::upload::Upload;
 use super::wait::{Interest, Ready, send_all};
 use crate::http::{BodyLength, Fault, More, TrailerRules, Underscores};
-use crate::http1::outlet::Outlet;
+use crate::pipe::outlet::Outlet;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;
 

@@ -13,7 +13,7 @@ use super::{Core, Exchange, Outcome, Upgrade, tunnel};
 use crate::flags::Flag;
 use crate::http::{BodyLength, FieldName, Method};
 use crate::http1::framing;
-use crate::http1::outlet::Framing;
+use crate::pipe::outlet::Framing;
 use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::host::Host;
 

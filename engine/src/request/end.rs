@@ -10,9 +10,9 @@
 use std::task::{Context, Poll};
 
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::heads::Heads;
 use crate::http::{BodyLength, Fault, Intake, More, TrailerRules};
-use crate::http1::outlet::{Framing, Outlet};
+use crate::pipe::heads::Heads;
+use crate::pipe::outlet::{Framing, Outlet};
 
 /// The client has disconnected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,9 +13,9 @@ use super::wait::{Unsent, send_all};
 use super::{Core, Exchange, Upgrade};
 use crate::flags::Flag;
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::heads::Heads;
 use crate::http::{FieldName, Method, Version};
-use crate::http1::outlet::Outlet;
+use crate::pipe::heads::Heads;
+use crate::pipe::outlet::Outlet;
 use crate::stats::HttpStats;
 
 /// Completes the reply after the headers that the route has added, and sends it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::manager::ConnectionManager;
 use super::route::{RouteTable, Scratch};
-use crate::http::heads::HeadsPool;
+use crate::pipe::heads::HeadsPool;
 use crate::shard::Shard;
 use crate::shard::drain::Direction;
 use crate::stats::{Http1Stats, HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats};

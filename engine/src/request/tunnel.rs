@@ -15,7 +15,7 @@ use super::route::Route;
 use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
 use crate::http::{BodyLength, Fault, FieldName, Method, More};
-use crate::http1::outlet::{Framing, Outlet};
+use crate::pipe::outlet::{Framing, Outlet};
 use crate::shard::buffers::Buffers;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;

@@ -2,7 +2,7 @@
 
 use super::replay::Replay;
 use crate::http::{BodyLength, Fault, Intake};
-use crate::http1::outlet::{Framing, Outlet};
+use crate::pipe::outlet::{Framing, Outlet};
 use crate::shard::buffers::Buffers;
 use crate::upstream::origin::Origin;
 

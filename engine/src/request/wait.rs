@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use super::end::ClientEnd;
 use super::given::Given;
-use crate::http1::outlet::Outlet;
+use crate::pipe::outlet::Outlet;
 use crate::upstream::origin::Origin;
 
 /// What an exchange waits for.

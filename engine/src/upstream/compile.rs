@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
-use crate::http::compile::key_format;
+use crate::common_compile::key_format;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
 use crate::upstream::balance::{LbPolicy, LeastRequest};

@@ -9,13 +9,13 @@ use std::rc::Rc;
 use super::circuit_breaker::Permit;
 use super::origin::HeadReceived;
 use super::pool::Pool;
-use crate::http::heads::Heads;
 use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
 };
 use crate::http1::framing;
-use crate::http1::inlet::{Inlet, Pulled};
 use crate::limits;
+use crate::pipe::heads::Heads;
+use crate::pipe::inlet::{Inlet, Pulled};
 use crate::shard::clock::Millis;
 use crate::shard::socket::Received;
 use crate::transport::Transport;

@@ -10,11 +10,11 @@ use std::task::{Context, Poll};
 
 use super::connection::{ClosedBy, Connection};
 use super::pool::Pool;
-use crate::http::heads::Heads;
 use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
 };
-use crate::http1::outlet::Outlet;
+use crate::pipe::heads::Heads;
+use crate::pipe::outlet::Outlet;
 use crate::transport::tls::facts::TlsFacts;
 
 /// The origin's side of one request. It is dropped or closed when anything unexpected has happened.

@@ -11,7 +11,7 @@ use super::{
     RequestIds, StripPort, Timeouts, UserAgent,
 };
 use crate::address::{self, Cidr};
-use crate::http::compile::{check_word, key_format};
+use crate::common_compile::{check_word, key_format};
 use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
 use crate::node::Node;
 use crate::request::headers::{ResponseRules, ServerHeader};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
-use crate::http::compile::check_word;
+use crate::common_compile::check_word;
 use crate::upstream::discovery::{
     Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
 };

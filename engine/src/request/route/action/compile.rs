@@ -6,7 +6,7 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts};
-use crate::http::compile::check_word;
+use crate::common_compile::check_word;
 use crate::http::{FieldName, Line};
 use crate::request::retry;
 use crate::request::route::Upgrades;

@@ -1,8 +1,10 @@
-//! Schema → what several rooms need of heads.
+//! Schema → what several rooms need.
 
 use corvoy_config::{self as config, Path, Problems};
 
-use super::header_key_format::{EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase};
+use crate::http::header_key_format::{
+    EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase,
+};
 
 /// Rejects a path or a host with white space or control characters, which would add a word or a line
 /// to a head.

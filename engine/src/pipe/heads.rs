@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::header_key_format::AsReceived;
-use super::{RequestHead, ResponseHead};
+use crate::http::header_key_format::AsReceived;
+use crate::http::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::shard::clock::Millis;
 

@@ -3,10 +3,10 @@
 //! Invariant: with a known length the transport is never read beyond the end of the body; with chunks,
 //! bytes beyond the end are in [`Inlet::surplus`] and never passed on.
 
-use super::Error;
-use super::chunked::Decoder;
 use super::outlet::make_room;
 use crate::http::{BodyLength, Fault, Intake, More, TrailerRules};
+use crate::http1::Error;
+use crate::http1::chunked::Decoder;
 use crate::limits;
 use crate::shard::buffers::Buffers;
 use crate::shard::socket::Received;

@@ -8,8 +8,8 @@
 use std::io;
 use std::ops::Range;
 
-use super::chunked;
 use crate::http::{BodyLength, Intake};
+use crate::http1::chunked;
 use crate::limits;
 use crate::shard::buffers::Buffers;
 use crate::transport::Transport;
