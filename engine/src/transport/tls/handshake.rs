@@ -46,6 +46,7 @@ impl Tls {
     #[must_use]
     pub fn server(socket: Socket, early: Vec<u8>, tls: &Rc<ServerTls>) -> Self {
         let mut session = Session::server(socket.buffers());
+        session.has_early = !early.is_empty();
         session.incoming.extend(&early, socket.buffers());
         session.incoming.settle(socket.buffers());
         socket.buffers().give(early);
@@ -85,9 +86,11 @@ impl Tls {
     /// Receives once, unless there are early bytes, and does what the bytes ask for.
     fn advance_handshake(&self) -> Result<Progress, Failure> {
         let mut session = self.session.borrow_mut();
-        let has_early = session.wants_config() && !session.incoming.is_empty();
-        let received =
-            if has_early { Received::Bytes(0) } else { self.receive_some(&mut session, 0) };
+        let received = if std::mem::take(&mut session.has_early) {
+            Received::Bytes(0)
+        } else {
+            self.receive_some(&mut session, 0)
+        };
         match received {
             Received::Bytes(_) => {
                 self.socket.budget().charge_handshake_step();

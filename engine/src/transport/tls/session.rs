@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) outgoing: Queue,
     pub(super) input: Input,
     pub(super) output: Output,
+    /// Whether there is something in `incoming` that nobody has looked at.
+    pub(super) has_early: bool,
     /// Of a server during its handshake.
     pub(super) chosen: Option<Box<Chosen>>,
 }
@@ -141,6 +143,7 @@ impl Session {
             outgoing: Queue::default(),
             input: Input::Open,
             output: Output::Open,
+            has_early: false,
             chosen: None,
         }
     }
