@@ -120,7 +120,8 @@ fn serve_origin(address: SocketAddr) -> anyhow::Result<ExitCode> {
 }
 
 fn listen_for_origin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |error| StartError::Listen { address, what: "origin".to_owned(), error };
+    let failed =
+        |error| StartError::Listen { address: address.into(), what: "origin".to_owned(), error };
     TcpListener::bind(address).map_err(failed)
 }
 

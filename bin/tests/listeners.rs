@@ -1,6 +1,6 @@
 //! Listeners: which filter chain serves a connection, and what listener filters do before.
 
-use crate::support::{Config, Origin, Proxy};
+use crate::support::{Client, Config, Origin, Proxy};
 
 /// Adds fields to the listener.
 fn with_listener(origin: &Origin, fields: &str) -> Config {
@@ -65,4 +65,53 @@ fn a_connection_that_matches_no_chain_is_closed() {
     proxy.connect().is_closed();
     assert_eq!(proxy.stat("listener.front.no_filter_chain_match"), 1);
     assert_eq!(proxy.stat("listener.front.downstream_cx_total"), 0);
+}
+
+#[test]
+fn a_listener_may_have_several_addresses() {
+    let origin = Origin::that_answers();
+    let more = "additional_addresses: [{ address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }]";
+    let proxy = Proxy::with(with_listener(&origin, more).shards(2));
+    let addresses = proxy.addresses();
+    assert_eq!(addresses.len(), 2);
+    for address in addresses {
+        assert_eq!(Client::connect(address).get("/").status(), 200);
+    }
+    assert_eq!(proxy.stat("listener.front.downstream_cx_total"), 2);
+}
+
+#[test]
+fn shards_may_share_one_socket() {
+    let origin = Origin::that_answers();
+    let fields = "enable_reuse_port: false\n    tcp_backlog_size: 10\n    freebind: true\n    \
+                  tcp_fast_open_queue_length: 5\n    \
+                  socket_options: [{ level: 1, name: 8, int_value: 65536, state: STATE_PREBIND }]";
+    let proxy = Proxy::with(with_listener(&origin, fields).shards(2));
+    let mut clients: Vec<_> = (0..10).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status(), 200);
+    }
+}
+
+#[test]
+fn a_cluster_may_connect_from_an_address_of_its_own() {
+    let origin = Origin::that_answers();
+    let bind = "upstream_bind_config: { source_address: { address: 127.0.0.9, port_value: 0 } }";
+    let local = "response_headers_to_add: [{ header: { key: x-local, value: \
+         \"%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%\" } }]";
+    let yaml = Config::to(&origin).cluster(bind).yaml();
+    let host = "- name: everything\n";
+    let yaml = yaml.replace(host, &format!("{host}              {local}\n"));
+    let proxy = Proxy::with(Config::verbatim(yaml));
+    assert_eq!(proxy.get("/").header("x-local"), Some("127.0.0.9".to_owned()));
+    assert_eq!(proxy.stat("cluster.service.bind_errors"), 0);
+}
+
+#[test]
+fn an_address_that_this_machine_does_not_have_is_a_local_failure() {
+    let origin = Origin::that_answers();
+    let bind = "upstream_bind_config: { source_address: { address: 192.0.2.77, port_value: 0 } }";
+    let proxy = Proxy::with(Config::to(&origin).cluster(bind));
+    assert_eq!(proxy.get("/").status(), 503);
+    assert_eq!(proxy.stat("cluster.service.bind_errors"), 1);
 }

@@ -44,6 +44,8 @@ mod outages;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]
+mod pipes;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod retries;

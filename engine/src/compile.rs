@@ -4,15 +4,16 @@
 //! absent because it could not be read: then no errors that follow from its absence are reported.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use crate::address;
 use crate::downstream::compile::HALF_CLOSE_GRACE_KEY;
 use crate::downstream::connection_limit::ConnectionLimit;
-use crate::downstream::{self, Listener};
+use crate::downstream::{self, ListenAddress, Listener};
 use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
@@ -248,27 +249,23 @@ fn compile_listeners(
             let message = format!("duplicate listener name '{}'", listener.name);
             problems.error(&at.field("name"), message);
         }
-        let address_at = at.field("address");
-        let address = match &listener.address {
-            Some(address) => socket_address(address, &address_at, problems),
-            None => {
-                problems.missing(&address_at, "address is necessary");
-                None
-            }
+        let Some(listener) =
+            downstream::compile::listener(listener, &at, known, registry, problems)
+        else {
+            continue;
         };
-        let bound = address.filter(|address| address.port() != 0);
-        if let Some(address) = bound.filter(|address| !addresses.insert(*address)) {
-            let message = format!("'{}' has duplicate address '{address}'", listener.name);
-            problems.error(&address_at, message);
+        for ListenAddress { address, .. } in &listener.addresses {
+            if address.port() != Some(0) && !addresses.insert(*address) {
+                let message = format!("'{}' has duplicate address '{address}'", listener.name);
+                problems.error(&at.field("address"), message);
+            }
         }
-        let compile = downstream::compile::listener;
-        let listener = compile(listener, address, &at, known, registry, problems);
-        compiled.extend(listener.map(Arc::new));
+        compiled.push(Arc::new(listener));
     }
     compiled
 }
 
-/// An address to listen on: an IP literal and a port.
+/// The address of the admin endpoint: an IP literal and a port.
 pub(crate) fn socket_address(
     address: &config::Address,
     at: &Path,
@@ -276,28 +273,14 @@ pub(crate) fn socket_address(
 ) -> Option<SocketAddr> {
     let config::Address { socket_address, pipe } = address;
     if pipe.is_some() {
-        problems.not_implemented(&at.field("pipe"), "listening on a unix socket (pipe)");
+        problems.not_implemented(&at.field("pipe"), "the admin endpoint on a unix socket (pipe)");
     }
     let at = at.field("socket_address");
-    let config::SocketAddress { protocol, address, port_value, resolver_name, ipv4_compat } =
-        socket_address.as_ref()?;
-    if *protocol != config::Protocol::Tcp {
-        problems.not_implemented(&at.field("protocol"), "UDP");
+    let socket_address = socket_address.as_ref()?;
+    if socket_address.ipv4_compat {
+        problems.not_implemented(&at.field("ipv4_compat"), "ipv4_compat of the admin endpoint");
     }
-    if !resolver_name.is_empty() {
-        problems.error(&at.field("resolver_name"), "a listening address must be an IP address");
-    }
-    if *ipv4_compat {
-        problems.not_implemented(&at.field("ipv4_compat"), "ipv4_compat");
-    }
-    let port = u16::try_from(port_value.unwrap_or(0)).unwrap_or(0);
-    match address.parse::<IpAddr>() {
-        Ok(ip) => Some(SocketAddr::new(ip, port)),
-        Err(_) => {
-            problems.error(&at.field("address"), format!("malformed IP address: {address}"));
-            None
-        }
-    }
+    address::compile::ip_and_port(socket_address, &at, problems)
 }
 
 /// Rejects a text with a control character, which would end or corrupt the line of a head.

@@ -202,11 +202,10 @@ fn consequences_of_a_value_that_could_not_be_read_are_not_reported() {
 #[test]
 fn a_message_names_the_field_that_it_is_about() {
     let mut config = valid();
-    config["static_resources"]["listeners"][0]["enable_reuse_port"] = json!(false);
+    config["static_resources"]["listeners"][0]["drain_type"] = json!("MODIFY_ONLY");
     let (_, added) = errors(&config);
     assert_eq!(
         added,
-        ["static_resources.listeners[0].enable_reuse_port: \
-          enable_reuse_port: false has no effect: each shard always has its own socket"]
+        ["static_resources.listeners[0].drain_type: MODIFY_ONLY is not implemented yet"]
     );
 }

@@ -1,8 +1,9 @@
 //! `envoy/config/cluster/v3`, `envoy/config/endpoint/v3`, and the DNS cluster.
 
 use super::{
-    Address, Any, BTreeMap, Duration, HealthStatus, Http1ProtocolOptions, HttpProtocolOptions,
-    Locality, Percent, RoutingPriority, TcpKeepalive, TransportSocket, schema, schema_enum,
+    Address, Any, BTreeMap, BindConfig, Duration, HealthStatus, Http1ProtocolOptions,
+    HttpProtocolOptions, Locality, Percent, RoutingPriority, TcpKeepalive, TransportSocket, schema,
+    schema_enum,
 };
 
 schema! {
@@ -29,6 +30,7 @@ schema! {
         dns_lookup_family: DnsLookupFamily,
         common_lb_config: Option<CommonLbConfig>,
         upstream_connection_options: Option<UpstreamConnectionOptions>,
+        upstream_bind_config: Option<BindConfig>,
         track_cluster_stats: Option<TrackClusterStats>,
         round_robin_lb_config: Option<RoundRobinLbConfig>,
         least_request_lb_config: Option<LeastRequestLbConfig>,

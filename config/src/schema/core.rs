@@ -23,6 +23,37 @@ schema! {
         mode: u32,
     }
 
+    struct SocketOption = "envoy.config.core.v3.SocketOption" {
+        level: i64,
+        name: i64,
+        int_value: Option<i64>,
+        buf_value: Option<Vec<u8>>,
+        state: SocketState,
+        r#type: Option<SocketType>,
+        ip_version: SocketIpVersion,
+    } harmless {
+        description: "it is for people",
+    }
+
+    struct SocketType = "envoy.config.core.v3.SocketOption.SocketType" {
+        stream: Option<StreamSocket>,
+        datagram: Option<DatagramSocket>,
+    }
+
+    struct StreamSocket = "envoy.config.core.v3.SocketOption.SocketType.Stream" {}
+
+    struct DatagramSocket = "envoy.config.core.v3.SocketOption.SocketType.Datagram" {}
+
+    struct SocketOptionsOverride = "envoy.config.core.v3.SocketOptionsOverride" {
+        socket_options: Vec<SocketOption>,
+    }
+
+    struct BindConfig = "envoy.config.core.v3.BindConfig" {
+        source_address: Option<SocketAddress>,
+        freebind: Option<bool>,
+        socket_options: Vec<SocketOption>,
+    }
+
     struct CidrRange = "envoy.config.core.v3.CidrRange" {
         address_prefix: String,
         prefix_len: Option<u32>,
@@ -160,6 +191,14 @@ schema! {
 
 schema_enum! {
     enum ProxyProtocolVersion = "envoy.config.core.v3.ProxyProtocolConfig.Version" { V1, V2 }
+
+    enum SocketState = "envoy.config.core.v3.SocketOption.SocketState" {
+        StatePrebind, StateBound, StateListening,
+    }
+
+    enum SocketIpVersion = "envoy.config.core.v3.SocketOption.SocketIpVersion" {
+        SocketIpVersionUnspecified, SocketIpVersionIpv4, SocketIpVersionIpv6,
+    }
 
     enum Protocol = "envoy.config.core.v3.SocketAddress.Protocol" { Tcp, Udp }
 

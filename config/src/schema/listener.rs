@@ -1,8 +1,8 @@
 //! `envoy/config/listener/v3`.
 
 use super::{
-    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolVersion, TcpKeepalive,
-    TransportSocket, schema, schema_enum,
+    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolVersion, SocketOption,
+    SocketOptionsOverride, TcpKeepalive, TransportSocket, schema, schema_enum,
 };
 
 schema! {
@@ -30,10 +30,17 @@ schema! {
         max_connections_to_accept_per_socket_event: Option<u32>,
         connection_balance_config: Option<ConnectionBalanceConfig>,
         listener_filters: Vec<ListenerFilter>,
+        socket_options: Vec<SocketOption>,
+        additional_addresses: Vec<AdditionalAddress>,
         listener_filters_timeout: Option<Duration>,
         continue_on_listener_filters_timeout: bool,
     } harmless {
         metadata: "only extensions that Corvoy refuses read it",
+    }
+
+    struct AdditionalAddress = "envoy.config.listener.v3.AdditionalAddress" {
+        address: Option<Address>,
+        socket_options: Option<SocketOptionsOverride>,
     }
 
     struct ConnectionBalanceConfig = "envoy.config.listener.v3.Listener.ConnectionBalanceConfig" {

@@ -9,6 +9,15 @@ mod http;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/http1/mod.rs"]
 mod http1;
+#[expect(dead_code, reason = "the engine uses the rest")]
+#[path = "../../src/downstream/listener_filters/client_hello.rs"]
+mod client_hello;
+#[expect(dead_code, reason = "the engine uses the rest")]
+#[path = "../../src/downstream/listener_filters/first_line.rs"]
+mod first_line;
+#[expect(dead_code, reason = "the engine uses the rest")]
+#[path = "../../src/proxy_protocol/mod.rs"]
+mod proxy_protocol;
 #[path = "../../../bin/tests/edge/reader.rs"]
 mod reader;
 mod unchunked;
@@ -44,6 +53,43 @@ pub fn head(input: &[u8]) {
         Ok((used, head.reason().to_vec(), out))
     };
     assert_same(parse_response(&[text, END]), parse_response(&pieces(&cuts, text)));
+}
+
+/// What the first bytes of a connection are does not depend on how many have arrived: once that is
+/// decided, more bytes do not change it.
+pub fn first_bytes(input: &[u8]) {
+    let input = &input[..input.len().min(600)];
+    stays_decided(input, client_hello::inspect, &client_hello::FirstBytes::Incomplete);
+    stays_decided(input, first_line::inspect, &first_line::FirstLine::Incomplete);
+    let announced = |bytes: &[u8]| {
+        match proxy_protocol::signature(bytes, proxy_protocol::Versions::BOTH) {
+            proxy_protocol::Signature::Incomplete => Ok(None),
+            proxy_protocol::Signature::Absent => Err(None),
+            proxy_protocol::Signature::Found(version) => {
+                proxy_protocol::parse(bytes, version).map_err(Some)
+            }
+        }
+    };
+    stays_decided(input, announced, &Ok(None));
+    if let Ok(Some(header)) = announced(input) {
+        assert!(header.length <= input.len(), "{header:?}");
+    }
+}
+
+fn stays_decided<T: PartialEq + std::fmt::Debug>(
+    input: &[u8],
+    decide: impl Fn(&[u8]) -> T,
+    undecided: &T,
+) {
+    let mut decided: Option<T> = None;
+    for end in 0..=input.len() {
+        let now = decide(&input[..end]);
+        if let Some(before) = &decided {
+            assert_eq!(before, &now, "after {end} bytes");
+        } else if now != *undecided {
+            decided = Some(now);
+        }
+    }
 }
 
 /// The data and the end of a chunked body do not depend on how it is split, and a strict reader sees
@@ -297,11 +343,12 @@ mod tests {
     /// Runs each target on its corpus.
     #[test]
     fn the_corpus_holds() {
-        let targets: [(&str, fn(&[u8])); 4] = [
+        let targets: [(&str, fn(&[u8])); 5] = [
             ("head", super::head),
             ("chunked", super::chunked),
             ("connection", super::connection),
             ("answers", super::answers),
+            ("first_bytes", super::first_bytes),
         ];
         for (name, target) in targets {
             let folder = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));

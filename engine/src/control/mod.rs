@@ -38,8 +38,9 @@ use self::server::{Changing, Running};
 use self::shards::Shards;
 use self::signals::{Action, Signals};
 use self::sockets::PortUse;
+use crate::address::Address;
 use crate::compile::Compiled;
-use crate::downstream::listener;
+use crate::downstream::{ListenAddress, listener};
 use crate::limits;
 use crate::node::Node;
 use crate::runtime::Runtime;
@@ -83,7 +84,7 @@ pub enum StartError {
     #[error("cannot listen on {address} ({what}): {error}{}", sockets::hint(*address, error))]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// The listener's name, or the admin endpoint.
         what: String,
         /// The error of the kernel.
@@ -135,7 +136,7 @@ async fn serve(
         None => None,
     };
     let sockets = bind(&snapshot, &options)?;
-    let listeners = snapshot.listeners.len() as u64;
+    let listeners = sockets.iter().flatten().count() as u64;
     let connections_max =
         limits::client_connections_max(descriptors, options.concurrency as u64, listeners);
     let shards = Arc::new(Shards::start(options.concurrency, options.started, connections_max)?);
@@ -253,7 +254,7 @@ fn running(
     snapshot: &Arc<Snapshot>,
     (node, runtime): (&Node, &Runtime),
     options: &Options,
-    sockets: &[Bound],
+    sockets: &[Vec<Bound>],
     shards: &Arc<Shards>,
     orders: mpsc::UnboundedSender<admin::Order>,
 ) -> Arc<Running> {
@@ -276,44 +277,53 @@ fn running(
         snapshot: Arc::clone(snapshot),
         config_dump: Arc::new(config_dump),
         logging: Arc::clone(&options.logging),
-        addresses: sockets.iter().map(|bound| bound.address).collect(),
+        addresses: sockets
+            .iter()
+            .map(|listener| listener.iter().map(|bound| bound.address).collect())
+            .collect(),
         shards: Arc::clone(shards),
         orders,
         changing: Mutex::new(changing),
     })
 }
 
-/// The sockets of one listener.
+/// The sockets of one address of a listener, one for each shard.
 struct Bound {
-    address: SocketAddr,
+    address: Address,
     sockets: Vec<std::os::fd::OwnedFd>,
 }
 
-fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Bound>, StartError> {
+/// Binds all addresses of each listener.
+fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Vec<Bound>>, StartError> {
     let longest = sockets::backlog_max();
-    let failed = |listener: &crate::downstream::Listener| {
-        let (address, what) = (listener.address, format!("listener {}", listener.name));
+    let failed = |listener: &crate::downstream::Listener, address: Address| {
+        let what = format!("listener {}", listener.name);
         move |error| StartError::Listen { address, what, error }
     };
     if options.port_use == PortUse::Exclusive {
         for listener in &snapshot.listeners {
-            sockets::probe(listener.address).map_err(failed(listener))?;
+            for ListenAddress { address, settings } in &listener.addresses {
+                sockets::probe(*address, settings).map_err(failed(listener, *address))?;
+            }
         }
     }
     let mut bound = Vec::with_capacity(snapshot.listeners.len());
     for listener in &snapshot.listeners {
-        let backlog = listener.backlog.unwrap_or(longest);
-        let keepalive = listener.keepalive.as_ref();
-        let (address, sockets) =
-            sockets::listen(listener.address, options.concurrency, backlog, keepalive)
-                .map_err(failed(listener))?;
-        bound.push(Bound { address, sockets });
+        let mut of_listener = Vec::with_capacity(listener.addresses.len());
+        for ListenAddress { address, settings } in &listener.addresses {
+            let (address, sockets) =
+                sockets::listen(*address, settings, options.concurrency, longest)
+                    .map_err(failed(listener, *address))?;
+            of_listener.push(Bound { address, sockets });
+        }
+        bound.push(of_listener);
     }
     Ok(bound)
 }
 
 async fn listen_admin(address: SocketAddr, options: &Options) -> Result<TcpListener, StartError> {
-    let failed = |error| StartError::Listen { address, what: "admin".to_owned(), error };
+    let failed =
+        |error| StartError::Listen { address: address.into(), what: "admin".to_owned(), error };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(target: "main", "admin address: {address}");
@@ -353,13 +363,15 @@ fn follow_hosts(
 }
 
 /// Hands the sockets to the shards, which accept connections from then on.
-fn go_live(running: &Running, shards: &Shards, bound: Vec<Bound>, process: &ProcessStats) {
+fn go_live(running: &Running, shards: &Shards, bound: Vec<Vec<Bound>>, process: &ProcessStats) {
     let listeners = bound.len() as u64;
-    for (listener, Bound { address, sockets }) in running.snapshot.listeners.iter().zip(bound) {
-        shards.send_to_each(sockets, |socket| {
-            let listener = Arc::clone(listener);
-            Box::new(move |shard| listener::listen(shard, &listener, socket, address))
-        });
+    for (listener, bound) in running.snapshot.listeners.iter().zip(bound) {
+        for Bound { address, sockets } in bound {
+            shards.send_to_each(sockets, |socket| {
+                let listener = Arc::clone(listener);
+                Box::new(move |shard| listener::listen(shard, &listener, socket, address))
+            });
+        }
     }
     running.set_state(ServerState::Live);
     let stats = process.listener_manager.control();
@@ -373,7 +385,7 @@ fn go_live(running: &Running, shards: &Shards, bound: Vec<Bound>, process: &Proc
     let took = running.identity.started.elapsed().as_millis();
     let took = u64::try_from(took).unwrap_or(u64::MAX);
     process.server.control().initialization_time_ms.record(took);
-    for address in &running.addresses {
+    for address in running.addresses.iter().flatten() {
         tracing::info!(target: "main", "listening on {address}");
     }
     tracing::info!(target: "main", "serving after {took} ms");

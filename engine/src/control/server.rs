@@ -1,6 +1,5 @@
 //! The server as the admin endpoint sees it.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::admin::{
 };
 use super::outages::{Outage, Outages};
 use super::shards::Shards;
+use crate::address::Address;
 use crate::downstream::filter_chain::Speaks;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::handle::ShardHandle;
@@ -41,8 +41,8 @@ pub(super) struct Running {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) config_dump: Arc<ConfigDump>,
     pub(super) logging: Arc<dyn Logging>,
-    /// The address that each listener of the snapshot is bound to.
-    pub(super) addresses: Vec<SocketAddr>,
+    /// The addresses that each listener of the snapshot is bound to.
+    pub(super) addresses: Vec<Vec<Address>>,
     pub(super) shards: Arc<Shards>,
     pub(super) orders: UnboundedSender<Order>,
     pub(super) changing: Mutex<Changing>,
@@ -102,12 +102,13 @@ impl Server for Running {
 
     fn listeners(&self) -> Vec<ListenerView> {
         let listeners = self.snapshot.listeners.iter().zip(&self.addresses);
-        let view =
-            |(listener, address): (&Arc<crate::downstream::Listener>, &SocketAddr)| ListenerView {
+        let view = |(listener, addresses): (&Arc<crate::downstream::Listener>, &Vec<Address>)| {
+            ListenerView {
                 name: listener.name.clone(),
-                address: *address,
+                addresses: addresses.clone(),
                 stats: Arc::clone(&listener.stats),
-            };
+            }
+        };
         listeners.map(view).collect()
     }
 

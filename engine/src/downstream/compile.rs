@@ -1,18 +1,18 @@
 //! Schema → listeners and their filter chains.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problem, Problems, Severity};
-use socket2::TcpKeepalive;
 
 use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
 use super::filter_chain::{ChainTls, FilterChain, Speaks};
 use super::filter_chain_match::{self, Criteria, MatchTree, Overlap};
 use super::filter_chains::{Choice, FilterChains};
-use super::{Listener, listener_filters};
+use super::socket_settings::{self, SocketSettings};
+use super::{ListenAddress, Listener, listener_filters};
+use crate::address;
 use crate::limits;
 use crate::node::Node;
 use crate::request::service::Service;
@@ -47,10 +47,9 @@ struct Common<'a> {
     buffer_limit: usize,
 }
 
-/// Compiles a listener whose address is compiled already.
+/// Compiles a listener.
 pub fn listener(
     listener: &config::Listener,
-    address: Option<SocketAddr>,
     at: &Path,
     context: &Context<'_>,
     registry: &Registry,
@@ -58,7 +57,7 @@ pub fn listener(
 ) -> Option<Listener> {
     let config::Listener {
         name,
-        address: _,
+        address,
         stat_prefix,
         filter_chains,
         default_filter_chain,
@@ -80,31 +79,30 @@ pub fn listener(
         listener_filters,
         listener_filters_timeout,
         continue_on_listener_filters_timeout,
+        socket_options,
+        additional_addresses,
     } = listener;
-    // The deprecated spelling.
+    // The deprecated spelling of what is the default.
     let _ = reuse_port;
     let mut refuse = |field: &str, what: &str| problems.not_implemented(&at.field(field), what);
     if *drain_type == config::DrainType::ModifyOnly {
         refuse("drain_type", "MODIFY_ONLY");
     }
-    if freebind.is_some_and(|on| on) {
-        refuse("freebind", "freebind");
-    }
-    if transparent.is_some_and(|on| on) {
-        refuse("transparent", "transparent");
-    }
-    if tcp_fast_open_queue_length.is_some_and(|length| length > 0) {
-        refuse("tcp_fast_open_queue_length", "TCP Fast Open");
-    }
     if bind_to_port.is_some_and(|on| !on) {
         refuse("bind_to_port", "a listener that is not bound");
     }
-    if enable_reuse_port.is_some_and(|on| !on) {
-        let why = "enable_reuse_port: false has no effect: each shard always has its own socket";
-        problems.warn(&at.field("enable_reuse_port"), why);
-    }
-    let keepalive = tcp_keepalive.as_ref().map(keepalive);
-    let text = address.map_or_else(String::new, |address| address.to_string());
+    let sockets = socket_settings::compile::Schema {
+        tcp_backlog_size: *tcp_backlog_size,
+        tcp_keepalive: tcp_keepalive.as_ref(),
+        freebind: *freebind,
+        transparent: *transparent,
+        tcp_fast_open_queue_length: *tcp_fast_open_queue_length,
+        enable_reuse_port: *enable_reuse_port,
+        socket_options,
+    };
+    let addresses = addresses(address.as_ref(), additional_addresses, sockets, at, problems);
+    let first = addresses.as_deref().and_then(<[_]>::first).map(|it| it.address);
+    let text = first.map_or_else(String::new, |address| address.to_string());
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
     let common = Common {
@@ -125,9 +123,7 @@ pub fn listener(
     Some(Listener {
         name: if name.is_empty() { text } else { name.clone() },
         direction: common.direction,
-        address: address?,
-        backlog: tcp_backlog_size.map(|backlog| i32::try_from(backlog).unwrap_or(i32::MAX)),
-        keepalive,
+        addresses: addresses?,
         accept_burst: max_connections_to_accept_per_socket_event
             .and_then(|most| usize::try_from(most).ok())
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),
@@ -137,6 +133,40 @@ pub fn listener(
         filter_chains: filter_chains?,
         stats: registry.scope(&prefix),
     })
+}
+
+/// `address` and `additional_addresses`. An additional one may have socket options of its own.
+fn addresses(
+    address: Option<&config::Address>,
+    additional: &[config::AdditionalAddress],
+    sockets: socket_settings::compile::Schema<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Vec<ListenAddress>> {
+    let mut compile = |address: Option<&config::Address>, sockets, at: &Path, options_at: &Path| {
+        let settings = socket_settings::compile::settings(sockets, options_at, problems);
+        let at = at.field("address");
+        let Some(address) = address else {
+            problems.missing(&at, "address is necessary");
+            return None;
+        };
+        let listening = address::compile::listening(address, &at, problems)?;
+        let address::compile::Listening { address, ipv4_compat, mode } = listening;
+        let settings = SocketSettings { ipv4_compat, mode, ..settings };
+        Some(ListenAddress { address, settings })
+    };
+    let mut addresses = vec![compile(address, sockets, at, &at.field("socket_options"))];
+    for (i, address) in additional.iter().enumerate() {
+        let config::AdditionalAddress { address, socket_options } = address;
+        let at = at.field("additional_addresses").index(i);
+        let own = socket_options.as_ref();
+        let own = own.map(|config::SocketOptionsOverride { socket_options }| &**socket_options);
+        let socket_options = own.unwrap_or(sockets.socket_options);
+        let sockets = socket_settings::compile::Schema { socket_options, ..sockets };
+        let options_at = at.field("socket_options").field("socket_options");
+        addresses.push(compile(address.as_ref(), sockets, &at, &options_at));
+    }
+    addresses.into_iter().collect()
 }
 
 fn direction(direction: config::TrafficDirection) -> Direction {
@@ -186,22 +216,6 @@ pub(crate) const HALF_CLOSE_GRACE_KEY: &str = "corvoy.http.half_close_grace_ms";
 /// buffers of a connection are always smaller than Envoy's default of 1 MiB.
 fn buffer_limit(bytes: Option<u32>) -> usize {
     bytes.map_or(limits::REPLAY_BYTES_MAX, |bytes| bytes as usize)
-}
-
-fn keepalive(keepalive: &config::TcpKeepalive) -> TcpKeepalive {
-    let config::TcpKeepalive { keepalive_probes, keepalive_time, keepalive_interval } = keepalive;
-    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-    let mut compiled = TcpKeepalive::new();
-    if let Some(probes) = keepalive_probes {
-        compiled = compiled.with_retries(*probes);
-    }
-    if let Some(time) = keepalive_time {
-        compiled = compiled.with_time(seconds(*time));
-    }
-    if let Some(interval) = keepalive_interval {
-        compiled = compiled.with_interval(seconds(*interval));
-    }
-    compiled
 }
 
 /// The filter chains of a listener in its configuration.

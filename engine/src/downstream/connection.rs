@@ -4,12 +4,12 @@
 //! the side that closed it and the request that it may have interrupted.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::connection_balance::Assignment;
 use super::connection_limit::Permits;
 use super::local::LocalListener;
+use crate::address::Address;
 use crate::request::given::Given;
 use crate::request::service::LocalService;
 use crate::shard::Shard;
@@ -45,11 +45,11 @@ pub struct Arrival {
 #[derive(Debug)]
 pub struct Facts {
     /// The remote address.
-    pub peer: SocketAddr,
+    pub peer: Address,
     /// The address that the connection comes from, if `peer` is an announced one.
-    pub direct_peer: Option<Box<SocketAddr>>,
+    pub direct_peer: Option<Box<Address>>,
     /// The local address.
-    pub local: SocketAddr,
+    pub local: Address,
     /// Count the connection until they are dropped.
     pub guards: (Permits, Assignment),
 }

@@ -19,6 +19,7 @@ use super::filter_chain::LocalSpeaks;
 use super::filter_chain_match::{Connection, Detected};
 use super::local::{Listeners, LocalListener};
 use super::{Listener, handshake, http1, listener_filters};
+use crate::address::Address;
 use crate::limits;
 use crate::shard::Shard;
 use crate::shard::handle::Listening;
@@ -27,12 +28,7 @@ use crate::shard::timers::Alarm;
 use crate::transport::Transport;
 
 /// Starts to accept connections from a listening socket of this shard.
-pub fn listen(
-    shard: &'static Shard,
-    listener: &Arc<Listener>,
-    socket: OwnedFd,
-    address: SocketAddr,
-) {
+pub fn listen(shard: &'static Shard, listener: &Arc<Listener>, socket: OwnedFd, address: Address) {
     shard.start_accepting();
     let listener = Listeners::of(shard).local(listener);
     match Socket::new(socket) {
@@ -51,7 +47,7 @@ async fn accept(
     shard: &'static Shard,
     listener: Rc<LocalListener>,
     socket: Socket,
-    address: SocketAddr,
+    address: Address,
     _listening: Listening,
 ) {
     let acceptor = Acceptor { shard, listener, socket, address, alarm: shard.timers.alarm() };
@@ -81,9 +77,9 @@ enum Reserve {
 #[derive(Debug)]
 struct AcceptedSocket {
     socket: OwnedFd,
-    peer: SocketAddr,
+    peer: Address,
     /// The address that the listener is bound to.
-    bound: SocketAddr,
+    bound: Address,
     /// Count the connection until they are dropped.
     guards: (Permits, Assignment),
 }
@@ -92,7 +88,7 @@ struct Acceptor {
     shard: &'static Shard,
     listener: Rc<LocalListener>,
     socket: Socket,
-    address: SocketAddr,
+    address: Address,
     alarm: Alarm,
 }
 
@@ -192,6 +188,8 @@ impl Acceptor {
             }
             let Some((socket, peer)) = self.socket.accept()? else { return Ok(Queue::Empty) };
             *accepted += 1;
+            // Envoy: the address of a client on a unix socket is that of the listener.
+            let peer = peer.map_or(self.address, canonical);
             let permits = match shared.limits.acquire() {
                 Ok(permits) => permits,
                 Err(overflow) => {
@@ -230,7 +228,10 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
     let AcceptedSocket { socket, peer, bound, guards } = accepted_socket;
     let socket = Socket::new(socket).and_then(|socket| {
         // If the listener is bound to one address, that is the local address of its connections.
-        let local = if bound.ip().is_unspecified() { socket.local_address()? } else { bound };
+        let local = match bound.ip() {
+            Some(ip) if ip.is_unspecified() => canonical(socket.local_address()?),
+            _ => bound,
+        };
         Ok((socket, local))
     });
     let (socket, local) = match socket {
@@ -286,6 +287,11 @@ pub(super) fn welcome(
         }
         None => listener.stats().no_filter_chain_match.inc(),
     }
+}
+
+/// A client of IPv4 on a socket of IPv6 has an address of IPv4.
+fn canonical(address: SocketAddr) -> Address {
+    Address::Ip(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 fn is_exhausted(error: &io::Error) -> bool {

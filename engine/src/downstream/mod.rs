@@ -17,18 +17,27 @@ pub mod http1;
 pub mod listener;
 pub mod listener_filters;
 pub mod local;
+pub mod socket_settings;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-
-use socket2::TcpKeepalive;
 
 use self::connection_balance::ConnectionBalance;
 use self::connection_limit::Limits;
 use self::filter_chains::FilterChains;
 use self::listener_filters::ListenerFilters;
+use self::socket_settings::SocketSettings;
+use crate::address::Address;
 use crate::shard::drain::Direction;
 use crate::stats::{ListenerStats, Scope};
+
+/// An address of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenAddress {
+    /// As configured; with port 0 the kernel chooses a port.
+    pub address: Address,
+    /// How its sockets are made.
+    pub settings: SocketSettings,
+}
 
 /// One listener.
 #[derive(Debug)]
@@ -37,12 +46,8 @@ pub struct Listener {
     pub name: String,
     /// `traffic_direction`
     pub direction: Direction,
-    /// As configured; with port 0 the kernel chooses a port.
-    pub address: SocketAddr,
-    /// `tcp_backlog_size`; `None`: the maximum of the kernel.
-    pub backlog: Option<i32>,
-    /// `tcp_keepalive` of its connections.
-    pub keepalive: Option<TcpKeepalive>,
+    /// `address`, then `additional_addresses`.
+    pub addresses: Vec<ListenAddress>,
     /// How many connections are accepted in a row.
     pub accept_burst: usize,
     /// The limits on its connections.

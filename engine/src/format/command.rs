@@ -1,6 +1,5 @@
 //! The commands of a format, and where each finds its value.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +12,7 @@ use super::names::ENVOYS_OTHERS;
 use super::time::TimeFormat;
 use super::tls::TlsCommand;
 use super::{Inputs, Token, write_display, write_ip};
+use crate::address::Address;
 use crate::flags::Flag;
 use crate::http::FieldName;
 
@@ -148,7 +148,7 @@ impl Command {
         let stream = inputs.stream;
         match self {
             Self::Address(peer, AddressPart::Port) => {
-                peer.address(inputs).map(|address| u64::from(address.port()))
+                peer.address(inputs).and_then(Address::port).map(u64::from)
             }
             Self::Bytes { sent: true } => Some(stream.bytes_sent()),
             Self::Bytes { sent: false } => Some(stream.bytes_received()),
@@ -366,7 +366,7 @@ impl Command {
 }
 
 impl Peer {
-    fn address(self, inputs: &Inputs<'_>) -> Option<SocketAddr> {
+    fn address(self, inputs: &Inputs<'_>) -> Option<Address> {
         let stream = inputs.stream;
         match self {
             Self::DownstreamDirectRemote => stream.downstream_direct_remote_address(),
@@ -380,10 +380,13 @@ impl Peer {
 }
 
 impl AddressPart {
-    fn write(self, address: SocketAddr, out: &mut Vec<u8>) -> Option<()> {
+    fn write(self, address: Address, out: &mut Vec<u8>) -> Option<()> {
         match self {
             Self::All => write_display(&address, out),
-            Self::Ip => write_ip(address.ip(), out),
+            Self::Ip => match address.ip() {
+                Some(ip) => write_ip(ip, out),
+                None => write_display(&address, out),
+            },
             // A number, written as one.
             Self::Port => return None,
         }

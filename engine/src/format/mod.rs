@@ -11,10 +11,11 @@ mod time;
 mod tls;
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use self::command::Command;
+use crate::address::Address;
 use crate::flags::Flags;
 use crate::http::{RequestHead, ResponseHead, Version};
 use crate::transport::tls::facts::TlsFacts;
@@ -110,17 +111,17 @@ pub trait StreamInfo {
         None
     }
     /// The host that was chosen, connected or not.
-    fn upstream_host(&self) -> Option<SocketAddr> {
+    fn upstream_host(&self) -> Option<Address> {
         None
     }
     /// The peer of the connection to it.
-    fn upstream_remote_address(&self) -> Option<SocketAddr> {
+    fn upstream_remote_address(&self) -> Option<Address> {
         None
     }
     fn upstream_host_name(&self) -> Option<&str> {
         None
     }
-    fn upstream_local_address(&self) -> Option<SocketAddr> {
+    fn upstream_local_address(&self) -> Option<Address> {
         None
     }
     /// The name in its stats.
@@ -143,14 +144,14 @@ pub trait StreamInfo {
         None
     }
     /// The address of the client, also as given by trusted headers.
-    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+    fn downstream_remote_address(&self) -> Option<Address> {
         None
     }
     /// The peer of the connection.
-    fn downstream_direct_remote_address(&self) -> Option<SocketAddr> {
+    fn downstream_direct_remote_address(&self) -> Option<Address> {
         None
     }
-    fn downstream_local_address(&self) -> Option<SocketAddr> {
+    fn downstream_local_address(&self) -> Option<Address> {
         None
     }
     /// What is known of the TLS of the client's connection.

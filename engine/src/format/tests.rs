@@ -30,16 +30,16 @@ impl StreamInfo for Known {
     fn duration(&self) -> Option<Duration> {
         Some(Duration::from_micros(2_700))
     }
-    fn upstream_host(&self) -> Option<SocketAddr> {
+    fn upstream_host(&self) -> Option<Address> {
         Some(([10, 0, 0, 1], 8080).into())
     }
-    fn upstream_remote_address(&self) -> Option<SocketAddr> {
+    fn upstream_remote_address(&self) -> Option<Address> {
         self.upstream_host()
     }
     fn upstream_cluster(&self) -> Option<&str> {
         Some("echo")
     }
-    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+    fn downstream_remote_address(&self) -> Option<Address> {
         Some(([127, 0, 0, 1], 4711).into())
     }
 }

@@ -1,9 +1,9 @@
 //! What a connection is given when it begins, and what its exchanges read of it.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::service::LocalService;
+use crate::address::Address;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
@@ -20,11 +20,11 @@ pub struct Given {
     /// Its id, unique in this process.
     pub id: u64,
     /// The remote address; behind a PROXY header the announced one.
-    pub peer: SocketAddr,
+    pub peer: Address,
     /// The address that the connection comes from, if `peer` is an announced one.
-    pub direct_peer: Option<Box<SocketAddr>>,
+    pub direct_peer: Option<Box<Address>>,
     /// The local address; behind a PROXY header the announced one.
-    pub local: SocketAddr,
+    pub local: Address,
     /// When this shard began to serve it.
     pub opened: Millis,
     /// What its TLS handshake has settled; none: it is plain, or not so far yet.
@@ -36,7 +36,7 @@ pub struct Given {
 impl Given {
     /// The address that the connection comes from, whatever a PROXY header announces.
     #[must_use]
-    pub fn direct_peer(&self) -> SocketAddr {
+    pub fn direct_peer(&self) -> Address {
         self.direct_peer.as_deref().copied().unwrap_or(self.peer)
     }
 

@@ -1,13 +1,13 @@
 //! The information about an exchange that format strings can use.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::Core;
 use super::given::Given;
 use super::route::Route;
+use crate::address::Address;
 use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Version;
@@ -37,7 +37,7 @@ pub(super) struct Upstream {
 #[derive(Clone, Debug)]
 struct UsedConnection {
     id: u64,
-    local: Option<SocketAddr>,
+    local: Option<Address>,
     tls: Option<Rc<TlsFacts>>,
 }
 
@@ -67,9 +67,9 @@ pub(super) struct Stream<'a> {
     response_took: Option<Duration>,
     protocol: Version,
     connection: u64,
-    client: SocketAddr,
-    peer: SocketAddr,
-    local: SocketAddr,
+    client: Address,
+    peer: Address,
+    local: Address,
     tls: Option<Rc<TlsFacts>>,
 }
 
@@ -196,7 +196,7 @@ impl StreamInfo for Stream<'_> {
         self.upstream.cluster.as_ref().map(|cluster| &*cluster.cluster().name)
     }
 
-    fn upstream_host(&self) -> Option<SocketAddr> {
+    fn upstream_host(&self) -> Option<Address> {
         self.upstream.pool.as_ref().map(|pool| pool.host().address)
     }
 
@@ -204,11 +204,11 @@ impl StreamInfo for Stream<'_> {
         self.upstream.pool.as_ref().map(|pool| &*pool.host().endpoint.hostname)
     }
 
-    fn upstream_remote_address(&self) -> Option<SocketAddr> {
+    fn upstream_remote_address(&self) -> Option<Address> {
         self.upstream.connection.as_ref().and_then(|_| self.upstream_host())
     }
 
-    fn upstream_local_address(&self) -> Option<SocketAddr> {
+    fn upstream_local_address(&self) -> Option<Address> {
         self.upstream.connection.as_ref()?.local
     }
 
@@ -236,15 +236,15 @@ impl StreamInfo for Stream<'_> {
         Some(self.connection)
     }
 
-    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+    fn downstream_remote_address(&self) -> Option<Address> {
         Some(self.client)
     }
 
-    fn downstream_direct_remote_address(&self) -> Option<SocketAddr> {
+    fn downstream_direct_remote_address(&self) -> Option<Address> {
         Some(self.peer)
     }
 
-    fn downstream_local_address(&self) -> Option<SocketAddr> {
+    fn downstream_local_address(&self) -> Option<Address> {
         Some(self.local)
     }
 }

@@ -19,6 +19,7 @@ pub mod quota;
 pub mod reactor;
 pub mod ring;
 pub mod socket;
+pub mod socket_option;
 pub mod timers;
 
 use std::any::{Any, TypeId};

@@ -8,6 +8,7 @@
 //! So no event is lost that arrives while no task waits.
 #![expect(unsafe_code, reason = "fills spare capacity")]
 
+use crate::address::Address;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,11 +18,12 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
+use socket2::{SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
 use super::budget::Budget;
 use super::buffers::Buffers;
 use super::reactor::{Reactor, Source};
+use super::socket_option::{LocalEnd, SocketState, set_all};
 
 /// A TCP connection, or another descriptor that becomes readable.
 pub struct Socket {
@@ -90,21 +92,36 @@ impl Socket {
         Ok(Self { source: reactor.add(fd)?, reactor })
     }
 
+    /// Opens the local end of a connection to `address`.
+    ///
+    /// # Errors
+    /// When the address family is not supported, or the local end cannot be as wanted.
+    pub fn open(address: Address, local: &LocalEnd) -> io::Result<RawSocket> {
+        let domain = address.domain();
+        let socket = RawSocket::new(domain, Type::STREAM, None)?;
+        if matches!(address, Address::Ip(_)) {
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        set_all(&local.options, SocketState::Prebind, domain, &socket)?;
+        if let Some(source) = local.address {
+            socket.bind(&SockAddr::from(source))?;
+            set_all(&local.options, SocketState::Bound, domain, &socket)?;
+        }
+        Ok(socket)
+    }
+
     /// Starts to connect. When the socket is writable, [`Self::connect_result`] returns the outcome.
     ///
     /// # Errors
-    /// When the address family is not supported or no local port is free.
-    pub fn connect(address: SocketAddr) -> io::Result<Self> {
-        let socket =
-            RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        match socket.connect(&SockAddr::from(address)) {
+    /// When the connection fails at once, or no local port is free.
+    pub fn connect(local: RawSocket, address: Address) -> io::Result<Self> {
+        match local.connect(&address.to_socket_address()?) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(error),
         }
-        let socket = Self::new(socket.into())?;
+        let socket = Self::new(local.into())?;
         socket.source.mark_full();
         Ok(socket)
     }
@@ -266,17 +283,14 @@ impl Socket {
         self.reactor.post(&self.source, bytes);
     }
 
-    /// Accepts one waiting connection from a listening socket.
+    /// Accepts one waiting connection from a listening socket. A client on a unix socket has no address.
     ///
     /// # Errors
     /// As accept(2): out of descriptors or memory, or the connection is gone already.
-    pub fn accept(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
+    pub fn accept(&self) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
         self.budget().charge_call(0);
         match self.raw().accept() {
-            Ok((socket, address)) => match address.as_socket() {
-                Some(address) => Ok(Some((socket.into(), address))),
-                None => Err(io::ErrorKind::Unsupported.into()),
-            },
+            Ok((socket, address)) => Ok(Some((socket.into(), address.as_socket()))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.source.mark_drained();
                 Ok(None)

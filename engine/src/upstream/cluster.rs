@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
+use crate::shard::socket_option::LocalEnd;
 use crate::stats::{ClusterStats, Scope, SslStats, ZoneStats};
 use crate::transport::tls::context::ClientContext;
 use crate::upstream::balance::LbPolicy;
@@ -25,6 +26,8 @@ pub struct Cluster {
     /// How many bytes may be buffered in each direction of a connection before reading stops. Default
     /// 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
+    /// `upstream_bind_config`
+    pub local_end: LocalEnd,
     /// TCP keep-alive probes; none: disabled.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Its TLS; none: the connections are plain.

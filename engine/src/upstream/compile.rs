@@ -9,6 +9,7 @@ use config::{Path, Problems};
 use corvoy_config as config;
 
 use crate::common_compile::key_format;
+use crate::shard::socket_option;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
 use crate::upstream::balance::{LbPolicy, LeastRequest};
@@ -70,6 +71,7 @@ fn cluster(
         dns_lookup_family,
         common_lb_config,
         upstream_connection_options,
+        upstream_bind_config,
         track_cluster_stats,
         round_robin_lb_config,
         least_request_lb_config,
@@ -115,6 +117,11 @@ fn cluster(
         observability_name: observability_name.clone(),
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
         per_connection_buffer_limit_bytes: per_connection_buffer_limit_bytes.unwrap_or(1024 * 1024),
+        local_end: socket_option::compile::local_end(
+            upstream_bind_config.as_ref(),
+            &at.field("upstream_bind_config"),
+            problems,
+        ),
         tcp_keepalive: upstream_connection_options.as_ref().and_then(tcp_keepalive),
         http: http.compile(at, problems),
         tls,

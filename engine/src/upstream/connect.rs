@@ -25,7 +25,13 @@ impl Pool {
         let refused = |error: std::io::Error| {
             Error::RemoteConnectionFailure(error.raw_os_error().unwrap_or(0))
         };
-        let socket = Socket::connect(self.host().address).map_err(|error| {
+        let address = self.host().address;
+        let local = Socket::open(address, &self.cluster().local_end).map_err(|error| {
+            tracing::debug!(target: "pool", "{address}: no local end: {error}");
+            self.stats().bind_errors.inc();
+            Error::LocalConnectionFailure
+        })?;
+        let socket = Socket::connect(local, address).map_err(|error| {
             if is_local(&error) { Error::LocalConnectionFailure } else { refused(error) }
         })?;
         self.set_keepalive(&socket);
@@ -91,7 +97,7 @@ impl Pool {
             hostname: Some(hostname.as_str()).filter(|name| !name.is_empty()),
             alpn: &[b"http/1.1"],
             local: socket.local_address().ok().map(|address| address.ip()),
-            remote: Some(self.host().address.ip()),
+            remote: self.host().address.ip(),
             ..Wanted::default()
         };
         self.tls().and_then(|tls| tls.connect(&wanted)).ok_or(Failure::Internal)
@@ -100,6 +106,9 @@ impl Pool {
     /// `upstream_connection_options.tcp_keepalive`
     fn set_keepalive(&self, socket: &Socket) {
         let Some(probes) = self.cluster().tcp_keepalive else { return };
+        if self.host().address.ip().is_none() {
+            return; // a unix socket has no probes
+        }
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let mut keepalive = TcpKeepalive::new();
         if let Some(time) = probes.time_seconds {

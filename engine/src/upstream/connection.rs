@@ -3,12 +3,12 @@
 //! Invariant: every connection that was counted as opened is counted as destroyed exactly once,
 //! with the side that closed it.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::circuit_breaker::Permit;
 use super::origin::HeadReceived;
 use super::pool::Pool;
+use crate::address::Address;
 use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
 };
@@ -39,7 +39,7 @@ pub struct Connection {
 #[derive(Debug)]
 struct Open {
     id: u64,
-    local: Option<SocketAddr>,
+    local: Option<Address>,
     socket: Transport,
     pool: Rc<Pool>,
     /// Counts against `max_connections`.
@@ -70,7 +70,7 @@ impl Connection {
     ) -> Self {
         let open = Open {
             id,
-            local: socket.local_address().ok(),
+            local: socket.local_address().ok().map(Address::Ip),
             socket,
             pool,
             _permit: permit,
@@ -91,7 +91,7 @@ impl Connection {
 
     /// The local address.
     #[must_use]
-    pub fn local(&self) -> Option<SocketAddr> {
+    pub fn local(&self) -> Option<Address> {
         self.open.local
     }
 

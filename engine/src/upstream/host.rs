@@ -1,9 +1,9 @@
 //! One host: an address that requests can go to.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::address::Address;
 use crate::stats::{HostStats, Scope};
 
 /// An upstream address and its configuration.
@@ -12,7 +12,7 @@ use crate::stats::{HostStats, Scope};
 #[derive(Debug)]
 pub struct Host {
     /// Where to connect.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The endpoint, shared by all its hosts.
     pub endpoint: Arc<Endpoint>,
     /// Its stats, by shard.
@@ -64,7 +64,7 @@ pub enum Health {
 
 impl Host {
     /// A host of `endpoint` at `address`, with stats for `shards` shards.
-    pub fn new(address: SocketAddr, endpoint: Arc<Endpoint>, shards: usize) -> Arc<Self> {
+    pub fn new(address: Address, endpoint: Arc<Endpoint>, shards: usize) -> Arc<Self> {
         Arc::new(Self { address, endpoint, stats: Scope::unlisted(shards) })
     }
 

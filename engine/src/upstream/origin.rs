@@ -4,12 +4,12 @@
 //!
 //! The laws of every `poll_…` are those of the client's side (`request/end.rs`).
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::connection::{ClosedBy, Connection};
 use super::pool::Pool;
+use crate::address::Address;
 use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
 };
@@ -168,7 +168,7 @@ impl Origin {
 
     /// The local address.
     #[must_use]
-    pub fn local(&self) -> Option<SocketAddr> {
+    pub fn local(&self) -> Option<Address> {
         match self {
             Self::Http1(connection) => connection.local(),
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use corvoy_engine::address::Address;
 use corvoy_engine::control::admin::{
     self, Admin, ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
     ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
@@ -143,7 +144,7 @@ impl Recorded {
             ]),
             listener: ListenerView {
                 name: "httpbin-demo".to_owned(),
-                address: "127.0.0.1:15001".parse().unwrap(),
+                addresses: vec![Address::Ip("127.0.0.1:15001".parse().unwrap())],
                 stats: registry.scope("listener.127.0.0.1_15001."),
             },
             orders,
@@ -170,7 +171,7 @@ impl Server for Recorded {
             max_retries: 3,
         };
         let host = HostView {
-            address: "127.0.0.1:18000".parse().unwrap(),
+            address: Address::Ip("127.0.0.1:18000".parse().unwrap()),
             hostname: "localhost".to_owned(),
             counts: HostCounts {
                 cx_total: 7,

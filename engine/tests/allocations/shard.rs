@@ -7,9 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corvoy_config::{Problems, Source};
+use corvoy_engine::address::Address;
 use corvoy_engine::compile;
 use corvoy_engine::control::sockets;
 use corvoy_engine::downstream::listener;
+use corvoy_engine::downstream::socket_settings::SocketSettings;
 use corvoy_engine::shard::handle::ShardHandles;
 use corvoy_engine::shard::mailbox::Mailbox;
 use corvoy_engine::shard::{self, Plan, ring};
@@ -46,12 +48,14 @@ impl Client {
                 Clusters::of(shard).current().get(cluster).unwrap().replace_hosts(hosts);
             }));
         }
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (address, mut sockets) = sockets::listen(anywhere, 1, 128, None).unwrap();
+        let anywhere = Address::from((Ipv4Addr::LOCALHOST, 0));
+        let settings = SocketSettings::default();
+        let (address, mut sockets) = sockets::listen(anywhere, &settings, 1, 128).unwrap();
+        let Address::Ip(bound) = address else { panic!("not TCP") };
         let socket = sockets.remove(0);
         let listener = Arc::clone(&snapshot.listeners[0]);
         shard.send(Box::new(move |shard| listener::listen(shard, &listener, socket, address)));
-        Self { stream: connect(address) }
+        Self { stream: connect(bound) }
     }
 
     /// A small GET and its answer.

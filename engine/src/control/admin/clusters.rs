@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::control::admin::json::{self, as_string, is_false, is_zero};
-use crate::control::admin::listeners::Address;
+use crate::control::admin::listeners::AddressJson;
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{
@@ -165,7 +165,7 @@ struct PriorityThresholds {
 
 #[derive(Serialize)]
 struct HostStatus {
-    address: Address,
+    address: AddressJson,
     stats: [SimpleMetric; 9],
     health_status: HostHealthStatus,
     weight: u32,

@@ -1,9 +1,8 @@
 //! `/listeners`: names and addresses.
 
-use std::net::SocketAddr;
-
 use serde::Serialize;
 
+use crate::address::Address;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Effect, Endpoint, json, parameter};
 
@@ -15,14 +14,21 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     answer: |admin, query| {
         let listeners = admin.server.listeners();
         if query.value("format") == Some("json") {
-            let listener_statuses = listeners.into_iter().map(|listener| ListenerStatus {
-                name: listener.name,
-                local_address: Address::from(listener.address),
+            let listener_statuses = listeners.into_iter().map(|listener| {
+                let mut addresses = listener.addresses.into_iter().map(AddressJson::from);
+                ListenerStatus {
+                    name: listener.name,
+                    local_address: addresses.next(),
+                    additional_local_addresses: addresses.collect(),
+                }
             });
             return json::reply(&Listeners { listener_statuses: listener_statuses.collect() });
         }
         let lines = listeners.iter();
-        let lines = lines.map(|listener| format!("{}::{}\n", listener.name, listener.address));
+        let lines = lines.flat_map(|listener| {
+            let name = &listener.name;
+            listener.addresses.iter().map(move |address| format!("{name}::{address}\n"))
+        });
         Reply::text(lines.collect::<String>())
     },
 };
@@ -37,24 +43,27 @@ struct Listeners {
 #[derive(Serialize)]
 struct ListenerStatus {
     name: String,
-    local_address: Address,
+    local_address: Option<AddressJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    additional_local_addresses: Vec<AddressJson>,
 }
 
 /// `envoy.config.core.v3.Address`
 #[derive(Serialize)]
-pub(super) struct Address {
-    socket_address: SocketAddress,
+#[serde(rename_all = "snake_case")]
+pub(super) enum AddressJson {
+    SocketAddress { address: String, port_value: u16 },
+    Pipe { path: &'static str },
 }
 
-#[derive(Serialize)]
-struct SocketAddress {
-    address: String,
-    port_value: u16,
-}
-
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Self {
-        let (address, port_value) = (address.ip().to_string(), address.port());
-        Self { socket_address: SocketAddress { address, port_value } }
+impl From<Address> for AddressJson {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Ip(address) => {
+                let (address, port_value) = (address.ip().to_string(), address.port());
+                Self::SocketAddress { address, port_value }
+            }
+            Address::Pipe(pipe) => Self::Pipe { path: pipe.name() },
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! The server as the admin endpoint sees it, and the orders it takes.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::address::Address;
 use crate::control::admin::ConfigDump;
 use crate::stats::{HostStats, ListenerStats, Scope};
 use crate::transport::tls::inventory::Inventory;
@@ -153,7 +153,7 @@ pub struct Thresholds {
 #[derive(Clone, Debug)]
 pub struct HostView {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Name that was resolved, or the endpoint's `hostname`; empty if there is none.
     pub hostname: String,
     /// Its counters.
@@ -239,8 +239,8 @@ pub struct HealthFlags {
 pub struct ListenerView {
     /// `name`
     pub name: String,
-    /// Where it listens; the real port if the configuration says 0.
-    pub address: SocketAddr,
+    /// Where it listens, `address` first; the real ports if the configuration says 0.
+    pub addresses: Vec<Address>,
     /// Its stats.
     pub stats: Arc<Scope<ListenerStats>>,
 }

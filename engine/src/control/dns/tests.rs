@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
+use crate::shard::socket_option::LocalEnd;
 use crate::stats::Registry;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::{CircuitBreakers, Thresholds};
@@ -238,6 +239,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         observability_name: "c".to_owned(),
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit_bytes: 0,
+        local_end: LocalEnd::default(),
         tcp_keepalive: None,
         http: HttpProtocolOptions::default(),
         circuit_breakers: CircuitBreakers::new(limits, limits, &registry, 1, "c"),

@@ -11,9 +11,9 @@ pub mod compile;
 mod tests;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use crate::address::Cidr;
+use crate::address::{Address, Cidr};
 
 /// What a chain requires of its connections. An empty list, an empty text and `None` match all.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -54,11 +54,11 @@ pub enum SourceType {
 #[derive(Clone, Copy, Debug)]
 pub struct Connection<'a> {
     /// The local address; with `use_original_dst` or after a PROXY header the original destination.
-    pub local: SocketAddr,
+    pub local: Address,
     /// The address of the client; after a PROXY header the announced one.
-    pub remote: SocketAddr,
+    pub remote: Address,
     /// The address that the connection comes from.
-    pub direct_remote: SocketAddr,
+    pub direct_remote: Address,
     /// What listener filters have detected.
     pub detected: &'a Detected,
 }
@@ -259,8 +259,8 @@ impl PortOf {
 
     fn of(self, connection: &Connection<'_>) -> u16 {
         match self {
-            Self::Destination => connection.local.port(),
-            Self::Source => connection.remote.port(),
+            Self::Destination => connection.local.port().unwrap_or(0),
+            Self::Source => connection.remote.port().unwrap_or(0),
         }
     }
 }
@@ -279,12 +279,14 @@ impl AddressOf {
         }
     }
 
-    const fn of(self, connection: &Connection<'_>) -> IpAddr {
-        match self {
-            Self::Destination => connection.local.ip(),
-            Self::DirectSource => connection.direct_remote.ip(),
-            Self::Source => connection.remote.ip(),
-        }
+    fn of(self, connection: &Connection<'_>) -> IpAddr {
+        let address = match self {
+            Self::Destination => connection.local,
+            Self::DirectSource => connection.direct_remote,
+            Self::Source => connection.remote,
+        };
+        // Envoy: a unix socket is only in ranges of all addresses.
+        address.ip().unwrap_or(IpAddr::V4(Ipv4Addr::BROADCAST))
     }
 }
 
@@ -333,10 +335,10 @@ fn or_any<T: Clone + Default>(values: &[T]) -> Vec<T> {
 impl Connection<'_> {
     /// Whether the client is on this machine; never `Any`.
     fn source_type(&self) -> SourceType {
-        let (remote, local) = (self.remote.ip(), self.local.ip());
+        let Some(remote) = self.remote.ip() else { return SourceType::SameIpOrLoopback };
         // Envoy: of 127.0.0.0/8 only this address.
         let is_loopback = remote == IpAddr::from([127, 0, 0, 1]) || is_loopback_v6(remote);
-        if remote == local || is_loopback {
+        if Some(remote) == self.local.ip() || is_loopback {
             SourceType::SameIpOrLoopback
         } else {
             SourceType::External

@@ -1,4 +1,5 @@
 use super::*;
+use crate::address::Pipe;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -38,7 +39,10 @@ fn tls(server_name: &str, alpn: &[&str]) -> Client {
 impl Client {
     fn chain(&self, chains: &[Criteria]) -> Option<usize> {
         let tree = MatchTree::new(chains).expect("no overlap");
-        let at = |text: &str| text.parse().expect("an address");
+        let at = |text: &str| match text.strip_prefix("unix:") {
+            Some(path) => Address::Pipe(Pipe::new(path).expect("a path")),
+            None => Address::Ip(text.parse().expect("an address")),
+        };
         tree.find(&Connection {
             local: at(self.local),
             remote: at(self.remote),
@@ -156,6 +160,22 @@ fn a_source_on_this_machine_is_local() {
     assert_eq!(from("192.0.2.7:5"), Some(1));
     let chains = [of(SourceType::External), Criteria::default()];
     assert_eq!(Client { remote: "127.0.0.1:5", ..client() }.chain(&chains), Some(1));
+}
+
+#[test]
+fn a_unix_socket_is_local_and_in_ranges_of_all_addresses_only() {
+    let chains = [
+        Criteria {
+            source_type: SourceType::SameIpOrLoopback,
+            destinations: vec![range("0.0.0.0/0")],
+            ..Criteria::default()
+        },
+        Criteria { destinations: vec![range("127.0.0.0/8")], ..Criteria::default() },
+        Criteria { source_type: SourceType::External, ..Criteria::default() },
+    ];
+    let on_pipe = Client { local: "unix:/run/a", remote: "unix:/run/a", ..client() };
+    assert!(MatchTree::new(&chains).is_ok());
+    assert_eq!(on_pipe.chain(&chains), Some(0));
 }
 
 #[test]

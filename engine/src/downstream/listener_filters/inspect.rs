@@ -1,10 +1,9 @@
 //! The decision of a filter about the bytes that have arrived so far. Pure.
 
-use std::net::SocketAddr;
-
 use super::client_hello::{self, ClientHello, FirstBytes};
 use super::first_line::{self, FirstLine};
 use super::{HttpInspectorStats, ProxyProtocol, TlsInspector, TlsInspectorStats};
+use crate::address::Address;
 use crate::downstream::filter_chain_match::{Detected, TransportProtocol};
 use crate::proxy_protocol::{self, Addresses, Malformed, Signature, Version, Versions};
 
@@ -12,9 +11,9 @@ use crate::proxy_protocol::{self, Addresses, Malformed, Signature, Version, Vers
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Found {
     /// The local address.
-    pub local: SocketAddr,
+    pub local: Address,
     /// The remote address.
-    pub remote: SocketAddr,
+    pub remote: Address,
     /// What the first bytes say.
     pub detected: Detected,
 }
@@ -64,7 +63,7 @@ impl ProxyProtocol {
             Ok(Some(header)) => {
                 header_found.inc();
                 if let Some(Addresses { source, destination }) = header.addresses {
-                    (found.remote, found.local) = (source, destination);
+                    (found.remote, found.local) = (source.into(), destination.into());
                 }
                 Step::Continue { consumed: header.length }
             }

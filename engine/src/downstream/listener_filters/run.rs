@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::inspect::{self, Found, Step};
 use super::{Kind, ListenerFilter, OnTimeout};
+use crate::address::Address;
 use crate::downstream::connection::Arrival;
 use crate::downstream::filter_chain_match::Detected;
 use crate::downstream::listener::welcome;
@@ -98,7 +99,7 @@ impl<'a> Waiting<'a> {
 
     async fn pass_all(&mut self, found: &mut Found) -> Result<(), Stopped> {
         for filter in &self.listener.listener().listener_filters.filters {
-            let port = found.local.port();
+            let port = found.local.port().unwrap_or(0);
             if filter.disabled.as_ref().is_some_and(|predicate| predicate.matches(port)) {
                 continue;
             }
@@ -125,8 +126,10 @@ impl<'a> Waiting<'a> {
         match &filter.kind {
             Kind::OriginalDst => {
                 // Without a redirection the kernel knows no other destination.
-                if let Ok(destination) = self.socket.original_destination(found.local) {
-                    found.local = destination;
+                if let Address::Ip(local) = found.local
+                    && let Ok(destination) = self.socket.original_destination(local)
+                {
+                    found.local = destination.into();
                 }
                 Step::Continue { consumed: 0 }
             }

@@ -1,12 +1,13 @@
 use super::inspect::{Found, Step, http};
 use super::*;
+use crate::address::Address;
 use crate::downstream::filter_chain_match::{Detected, TransportProtocol};
 use crate::stats::Registry;
 
 fn found() -> Found {
     Found {
-        local: "10.0.0.1:443".parse().expect("an address"),
-        remote: "192.0.2.7:5000".parse().expect("an address"),
+        local: Address::Ip("10.0.0.1:443".parse().expect("an address")),
+        remote: Address::Ip("192.0.2.7:5000".parse().expect("an address")),
         detected: Detected::default(),
     }
 }

@@ -97,6 +97,7 @@ pub fn compile(
         bad_request: bad_request(*stream_error_on_invalid_http_message),
         client: client(*use_remote_address, *xff_num_trusted_hops, *skip_xff_append),
         internal_addresses: internal_addresses(internal_address_config.as_ref(), at, problems),
+        internal_unix_sockets: internal_address_config.as_ref().is_some_and(|it| it.unix_sockets),
         append_x_forwarded_port: *append_x_forwarded_port,
         scheme: scheme(scheme_header_transformation.as_ref(), at, problems),
         via: via.clone().into_bytes(),
@@ -264,7 +265,7 @@ fn internal_addresses(
     problems: &mut Problems,
 ) -> Vec<Cidr> {
     let Some(ranges) = ranges else { return Vec::new() };
-    // Without effect: there are no listeners on unix sockets.
+    // `compile` takes it.
     let config::InternalAddressConfig { unix_sockets: _, cidr_ranges } = ranges;
     if cidr_ranges.is_empty() {
         return Cidr::PRIVATE.to_vec();

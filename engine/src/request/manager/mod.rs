@@ -9,11 +9,11 @@ pub mod normalize;
 mod normalize_tests;
 pub(crate) mod path;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use self::client_cert::ForwardClientCert;
-use crate::address::Cidr;
+use crate::address::{Address, Cidr};
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, Underscores};
 use crate::request::headers::ResponseRules;
@@ -32,6 +32,8 @@ pub struct ConnectionManager {
     pub client: ClientAddress,
     /// Clients in these ranges are internal: their `x-envoy-*` fields are trusted.
     pub internal_addresses: Vec<Cidr>,
+    /// Clients on unix sockets are internal, if the address of the connection counts.
+    pub internal_unix_sockets: bool,
     /// Whether `x-forwarded-port` is added.
     pub append_x_forwarded_port: bool,
     /// `scheme_header_transformation`: overrides the scheme of the connection.
@@ -230,9 +232,9 @@ impl Default for Timeouts {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
     /// The remote address.
-    pub remote: SocketAddr,
+    pub remote: Address,
     /// The local address.
-    pub local: SocketAddr,
+    pub local: Address,
     /// What is known of its TLS; none for a plain connection.
     pub tls: Option<&'a TlsFacts>,
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::path::{self, Normalized};
 use super::{ConnectionManager, Peer, StripPort, UserAgent};
+use crate::address::Address;
 use crate::http::{
     FieldName, FieldSet, Fields, HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_UPGRADES,
     JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Underscores, Version, members,
@@ -26,7 +27,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Facts {
     /// The address of the client; port 0 if it was taken from `x-forwarded-for`.
-    pub client: SocketAddr,
+    pub client: Address,
     /// How many fields were dropped because of underscores in their names.
     pub dropped_for_underscores: u64,
     /// Whether the client is internal: its `x-envoy-*` fields were kept.
@@ -291,7 +292,7 @@ fn strip_host(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer<'
         .and_then(|digits| digits.parse::<u16>().ok());
     let strip = match (rules.strip_port, number) {
         (StripPort::Any, Some(_)) => true,
-        (StripPort::Matching, Some(number)) => number == peer.local.port(),
+        (StripPort::Matching, Some(number)) => Some(number) == peer.local.port(),
         _ => false,
     };
     let host = if strip { name.to_vec() } else { [name, port].concat() };
@@ -314,7 +315,7 @@ fn sanitize_te(fields: &mut Fields) {
 }
 
 struct Client {
-    address: SocketAddr,
+    address: Address,
     internal: bool,
 }
 
@@ -335,22 +336,24 @@ fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer<
         (forwarded_for(fields, hops), single)
     };
     let internal = checkable
-        && named.is_some_and(|address| {
-            manager.internal_addresses.iter().any(|range| range.contains(address.ip()))
+        && named.is_some_and(|address| match address.ip() {
+            Some(ip) => manager.internal_addresses.iter().any(|range| range.contains(ip)),
+            None => manager.internal_unix_sockets,
         });
     Client { address: named.unwrap_or(peer.remote), internal }
 }
 
 /// The address at a position of `x-forwarded-for`, counted from the end.
-fn forwarded_for(fields: &Fields, from_end: usize) -> Option<SocketAddr> {
+fn forwarded_for(fields: &Fields, from_end: usize) -> Option<Address> {
     let value = fields.get(FieldName::XForwardedFor)?;
     let text = value.rsplit(|&byte| byte == b',').nth(from_end)?.trim_ascii();
     let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
-    Some(SocketAddr::new(address, 0))
+    Some(SocketAddr::new(address, 0).into())
 }
 
 fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer: &Peer<'_>) {
-    let remote = peer.remote.ip();
+    // A unix socket has no address to append.
+    let Some(remote) = peer.remote.ip() else { return };
     // As in Envoy, only these two addresses count as loopback.
     let is_loopback = remote == Ipv4Addr::LOCALHOST || remote == Ipv6Addr::LOCALHOST;
     let address = if is_loopback { local_address.unwrap_or(remote) } else { remote };
@@ -377,9 +380,12 @@ fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer<'_>) 
             Some(by_connection)
         }
     };
-    if manager.append_x_forwarded_port && (distrusted || !fields.has(FieldName::XForwardedPort)) {
+    if manager.append_x_forwarded_port
+        && (distrusted || !fields.has(FieldName::XForwardedPort))
+        && let Some(port) = peer.local.port()
+    {
         let mut digits = itoa::Buffer::new();
-        let port = digits.format(peer.local.port()).as_bytes();
+        let port = digits.format(port).as_bytes();
         fields.set(FieldName::XForwardedPort, port);
     }
     if let Some(scheme) = manager.scheme {
@@ -414,9 +420,9 @@ fn add_proxy_fields(fields: &mut Fields, client: &Client, edge: bool, manager: &
     if !manager.via.is_empty() {
         fields.join(FieldName::Via, b", ", &manager.via);
     }
-    if edge {
+    if edge && let Some(ip) = client.address.ip() {
         let mut room = [0; ADDRESS_TEXT_MAX];
-        let address = text_of(client.address.ip(), &mut room);
+        let address = text_of(ip, &mut room);
         fields.set(FieldName::XEnvoyExternalAddress, address);
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::normalize::{Facts, Outcome, Refusal, request};
 use super::{ClientAddress, ConnectionManager, HostRules, Peer, RequestIds, StripPort};
-use crate::address::Cidr;
+use crate::address::{Address, Cidr};
 use crate::http::{FieldName, HeadLimits, RequestHead, Scheme, Underscores};
 use crate::http1::encode;
 use crate::transport::tls::facts::{TlsFacts, TlsVersion};
@@ -399,7 +399,10 @@ fn only_the_usual_loopback_addresses_are_replaced() {
         ("127.0.0.2", "x-forwarded-for: 127.0.0.2"),
     ] {
         let mut head = parsed(&edge(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        let peer = Peer { remote: (client.parse::<IpAddr>().unwrap(), 4000).into(), ..peer() };
+        let peer = Peer {
+            remote: Address::Ip((client.parse::<IpAddr>().unwrap(), 4000).into()),
+            ..peer()
+        };
         request(&mut head, &edge(), &peer, &mut || 0);
         assert_eq!(lines(&head)[1], line);
     }
@@ -482,7 +485,8 @@ fn edge() -> ConnectionManager {
 }
 
 fn peer() -> Peer<'static> {
-    Peer { remote: ([127, 0, 0, 1], 4000).into(), local: ([127, 0, 0, 1], 5000).into(), tls: None }
+    let at = |port| Address::Ip(([127, 0, 0, 1], port).into());
+    Peer { remote: at(4000), local: at(5000), tls: None }
 }
 
 fn parsed(manager: &ConnectionManager, text: &str) -> RequestHead {

@@ -8,7 +8,7 @@ stats! {
         constant counter assignment_stale;
         constant counter assignment_timeout_received;
         constant counter assignment_use_cached;
-        constant counter bind_errors;
+        counter bind_errors;
         counter total_match_count = "default.total_match_count";
         counter lb_healthy_panic;
         constant counter lb_local_cluster_not_ok;

@@ -23,7 +23,7 @@ fn picks(balancer: &mut Balancer, count: usize) -> HashMap<IpAddr, usize> {
     for _ in 0..count {
         let host = balancer.pick(&stats).expect("a host");
         let host = &balancer.hosts().hosts()[host];
-        *picks.entry(host.address.ip()).or_insert(0) += 1;
+        *picks.entry(host.address.ip().unwrap()).or_insert(0) += 1;
     }
     picks
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
+use crate::address::{self, Address, Pipe};
 use crate::common_compile::check_word;
 use crate::upstream::discovery::{
     Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
@@ -170,10 +171,14 @@ fn custom_kind(
 /// An endpoint and its configured address.
 struct AddressedEndpoint {
     endpoint: Endpoint,
-    address: String,
-    port: u16,
-    resolver_name: String,
+    place: Place,
     at: Path,
+}
+
+/// The address of an endpoint in its configuration.
+enum Place {
+    Pipe(Pipe),
+    Host { address: String, port: u16, resolver_name: String },
 }
 
 fn endpoints(
@@ -221,10 +226,18 @@ fn endpoint(
     // `auto_host_rewrite` sends it.
     check_word(hostname, &at.field("hostname"), problems);
     let at = at.field("address");
+    let endpoint = Endpoint {
+        hostname: hostname.clone(),
+        weight: load_balancing_weight.unwrap_or(1),
+        priority,
+        locality: locality.clone(),
+        health_flags: health_flags(*health_status),
+    };
     let config::Address { socket_address, pipe } = address;
-    if pipe.is_some() {
-        problems.not_implemented(&at.field("pipe"), "a unix socket (pipe)");
-        return None;
+    if let Some(pipe) = pipe {
+        let at = at.field("pipe");
+        let place = Place::Pipe(address::compile::pipe(pipe, &at, problems)?);
+        return Some(AddressedEndpoint { endpoint, place, at });
     }
     // Whether an IPv6 socket accepts IPv4 matters for listening only.
     let Some(config::SocketAddress {
@@ -246,36 +259,38 @@ fn endpoint(
     if port.is_none() {
         problems.missing(&at, "an endpoint needs a port_value of at most 65535");
     }
-    let endpoint = Endpoint {
-        hostname: hostname.clone(),
-        weight: load_balancing_weight.unwrap_or(1),
-        priority,
-        locality: locality.clone(),
-        health_flags: match health_status {
-            config::HealthStatus::Unknown | config::HealthStatus::Healthy => HealthFlags::EMPTY,
-            config::HealthStatus::Unhealthy | config::HealthStatus::Timeout => {
-                HealthFlags::FAILED_EDS_HEALTH
-            }
-            config::HealthStatus::Draining => HealthFlags::EDS_STATUS_DRAINING,
-            config::HealthStatus::Degraded => HealthFlags::DEGRADED_EDS_HEALTH,
-        },
-    };
     let (address, resolver_name) = (address.clone(), resolver_name.clone());
     // The address is checked even if the port is missing.
-    Some(AddressedEndpoint { endpoint, address, port: port.unwrap_or(0), resolver_name, at })
+    let place = Place::Host { address, port: port.unwrap_or(0), resolver_name };
+    Some(AddressedEndpoint { endpoint, place, at })
 }
 
-fn static_address(endpoint: &AddressedEndpoint, problems: &mut Problems) -> Option<SocketAddr> {
+fn health_flags(status: config::HealthStatus) -> HealthFlags {
+    match status {
+        config::HealthStatus::Unknown | config::HealthStatus::Healthy => HealthFlags::EMPTY,
+        config::HealthStatus::Unhealthy | config::HealthStatus::Timeout => {
+            HealthFlags::FAILED_EDS_HEALTH
+        }
+        config::HealthStatus::Draining => HealthFlags::EDS_STATUS_DRAINING,
+        config::HealthStatus::Degraded => HealthFlags::DEGRADED_EDS_HEALTH,
+    }
+}
+
+fn static_address(endpoint: &AddressedEndpoint, problems: &mut Problems) -> Option<Address> {
     const HELP: &str = "Consider setting resolver_name or setting cluster type to 'STRICT_DNS' \
                         or 'LOGICAL_DNS'";
-    let AddressedEndpoint { address, resolver_name, at, .. } = endpoint;
+    let AddressedEndpoint { endpoint: _, place, at } = endpoint;
+    let (address, port, resolver_name) = match place {
+        Place::Pipe(pipe) => return Some(Address::Pipe(*pipe)),
+        Place::Host { address, port, resolver_name } => (address, port, resolver_name),
+    };
     if !resolver_name.is_empty() {
         let at = at.field("resolver_name");
         problems.error(&at, format!("Unknown address resolver: {resolver_name}. {HELP}"));
         return None;
     }
     if let Ok(ip) = address.parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, endpoint.port));
+        return Some(SocketAddr::new(ip, *port).into());
     }
     problems.error(&at.field("address"), format!("malformed IP address: {address}. {HELP}"));
     None
@@ -286,7 +301,14 @@ fn dns_target(
     semantics: Semantics,
     problems: &mut Problems,
 ) -> Option<Target> {
-    let AddressedEndpoint { mut endpoint, address, port, resolver_name, at } = endpoint;
+    let AddressedEndpoint { mut endpoint, place, at } = endpoint;
+    let Place::Host { address, port, resolver_name } = place else {
+        problems.error(
+            &at,
+            format!("{} clusters resolve names, and a pipe has none", name_of(semantics)),
+        );
+        return None;
+    };
     if !resolver_name.is_empty() {
         let kind = name_of(semantics);
         let message = format!("{kind} clusters must NOT have a custom resolver name set");

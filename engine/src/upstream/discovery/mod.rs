@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::stats::ClusterStats;
 use crate::upstream::host::{Endpoint, Host};
 use crate::upstream::host_set::{HealthRules, HostSet};
@@ -214,17 +215,17 @@ impl Target {
         addresses: &[IpAddr],
         shards: usize,
     ) -> Option<Vec<Arc<Host>>> {
-        let addresses: Vec<SocketAddr> =
-            addresses.iter().map(|&ip| SocketAddr::new(ip, self.port)).collect();
+        let addresses: Vec<Address> =
+            addresses.iter().map(|&ip| SocketAddr::new(ip, self.port).into()).collect();
         // Servers rotate the order with each answer; that alone is not a change.
-        let mut old: Vec<SocketAddr> = hosts.iter().map(|host| host.address).collect();
+        let mut old: Vec<Address> = hosts.iter().map(|host| host.address).collect();
         let mut new = addresses.clone();
         old.sort_unstable();
         new.sort_unstable();
         if old == new {
             return None;
         }
-        let mut known: Vec<(SocketAddr, &Arc<Host>)> =
+        let mut known: Vec<(Address, &Arc<Host>)> =
             hosts.iter().map(|host| (host.address, host)).collect();
         known.sort_unstable_by_key(|(address, _)| *address);
         let host = |address| match known.binary_search_by_key(&address, |(address, _)| *address) {

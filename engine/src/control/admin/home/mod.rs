@@ -7,6 +7,7 @@ use std::fmt::{Display, Write as _};
 
 use serde_json::Value;
 
+use crate::address::Address;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{
     Admin, ClusterView, ENDPOINTS, Effect, Endpoint, HealthFlags, HostView, clusters,
@@ -151,11 +152,13 @@ fn shard_rows(out: &mut String, admin: &Admin) -> std::fmt::Result {
 
 fn listener_rows(out: &mut String, admin: &Admin) -> std::fmt::Result {
     for listener in admin.server.listeners() {
-        let (name, address) = (escaped(&listener.name), listener.address);
+        let addresses: Vec<String> = listener.addresses.iter().map(Address::to_string).collect();
+        let addresses = addresses.join(" ");
+        let (name, address) = (escaped(&listener.name), escaped(&addresses));
         write!(out, "<tr><td>{name}<td>{address}")?;
         let accepted = listener.stats.counter(|stats| &stats.downstream_cx_total);
         cells(out, &[listener.cx_active()])?;
-        rate(out, &format!("listener {} {address}", listener.name), accepted)?;
+        rate(out, &format!("listener {} {addresses}", listener.name), accepted)?;
         writeln!(out)?;
     }
     Ok(())
@@ -184,8 +187,8 @@ fn cluster_rows(out: &mut String, cluster: &ClusterView) -> std::fmt::Result {
 fn host_row(out: &mut String, cluster: &str, shown: &str, host: &HostView) -> std::fmt::Result {
     let (class, state) = host_state(host);
     let (name, state) = (escaped(shown), escaped(&state).to_string());
-    let (address, counts) = (host.address, host.counts);
-    write!(out, "<tr class={class}><td>{name}<td>{address}")?;
+    let (address, counts) = (host.address.to_string(), host.counts);
+    write!(out, "<tr class={class}><td>{name}<td>{}", escaped(&address))?;
     if !host.hostname.is_empty() {
         write!(out, " <small>{}</small>", escaped(&host.hostname))?;
     }
