@@ -58,6 +58,8 @@ mod stats;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod upgrades;
 #[cfg(test)]
 mod waiting;

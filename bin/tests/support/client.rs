@@ -1,9 +1,10 @@
 //! A client that sends exactly the bytes of the test.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::wire::{Broken, Message, Wire};
+use super::{PATIENCE, Tls};
 
 /// Long enough for a proxy on the same machine to close a connection if it is going to.
 const OPEN_FOR: Duration = Duration::from_millis(100);
@@ -18,6 +19,17 @@ impl Client {
     #[track_caller]
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self { wire: Wire::connect(address).unwrap() }
+    }
+
+    /// The same over TLS, to the name that its certificate is for.
+    #[track_caller]
+    pub(crate) fn connect_tls(address: SocketAddr, tls: &Tls) -> Self {
+        Self::over_tls(TcpStream::connect_timeout(&address, PATIENCE).unwrap(), tls)
+    }
+
+    /// The same on a connection of the test.
+    pub(crate) fn over_tls(stream: TcpStream, tls: &Tls) -> Self {
+        Self { wire: Wire::over_tls(stream, tls.client()) }
     }
 
     /// Writes all these bytes.
@@ -98,6 +110,11 @@ impl Client {
     /// The underlying connection.
     pub(crate) fn wire(&mut self) -> &mut Wire {
         &mut self.wire
+    }
+
+    /// Closes a TLS connection without `close_notify`.
+    pub(crate) fn cut(self) {
+        self.wire.cut();
     }
 
     /// Closes the connection.

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
-use super::Origin;
+use super::{Origin, Tls};
 
 /// The YAML for a proxy. Ports that are 0 come from the kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    chain: Vec<String>,
     manager: Vec<String>,
     route: Vec<String>,
     cluster: Vec<String>,
@@ -31,6 +32,7 @@ impl Config {
     /// Routes everything to these addresses, round robin.
     pub(crate) fn to_addresses(endpoints: &[SocketAddr]) -> Self {
         Self {
+            chain: Vec::new(),
             manager: Vec::new(),
             route: Vec::new(),
             cluster: vec!["connect_timeout: 1s".into()],
@@ -46,6 +48,24 @@ impl Config {
     /// Exactly this text.
     pub(crate) fn verbatim(yaml: impl Into<String>) -> Self {
         Self { verbatim: Some(yaml.into()), ..Self::to_addresses(&[]) }
+    }
+
+    /// Adds a field to the filter chain.
+    pub(crate) fn chain(mut self, field: &str) -> Self {
+        self.chain.push(field.into());
+        self
+    }
+
+    /// Clients speak TLS.
+    pub(crate) fn tls(self, tls: &Tls) -> Self {
+        let socket = tls.downstream();
+        self.chain(&socket)
+    }
+
+    /// The origins speak TLS.
+    pub(crate) fn upstream_tls(self, tls: &Tls) -> Self {
+        let socket = tls.upstream();
+        self.cluster(&socket)
     }
 
     /// Adds a field to the connection manager.
@@ -139,6 +159,7 @@ impl Config {
         if let Some(yaml) = &self.verbatim {
             return yaml.clone();
         }
+        let chain = self.chain.iter().fold(String::new(), |all, field| all + field + "\n      ");
         let manager =
             self.manager.iter().fold(String::new(), |all, field| all + "\n          " + field);
         let route = self.route.iter().fold(String::new(), |all, field| all + ", " + field);
@@ -161,7 +182,7 @@ static_resources:
   - name: front
     address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
     filter_chains:
-    - filters:
+    - {chain}filters:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager

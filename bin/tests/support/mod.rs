@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod origin;
 mod proxy;
+mod tls;
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,6 +20,7 @@ pub(crate) use client::Client;
 pub(crate) use config::Config;
 pub(crate) use origin::{Act, Origin, Refusing};
 pub(crate) use proxy::{Proxy, Signal, corvoy, is_oracle};
+pub(crate) use tls::Tls;
 pub(crate) use wire::{Broken, Message, Wire};
 
 /// The longest time that a test waits for anything.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::wire::{Message, Wire};
-use super::{wait_for, wait_until};
+use super::{Tls, wait_for, wait_until};
 
 /// What an origin does with a request.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(crate) enum Act {
     ReplyThenClose(Vec<u8>),
     /// Writes these bytes and does nothing more until the proxy closes.
     ReplyThenStall(Vec<u8>),
+    /// Writes these bytes and closes; over TLS without `close_notify`.
+    ReplyThenCut(Vec<u8>),
     /// Writes these bytes and resets the connection.
     ReplyThenReset(Vec<u8>),
     /// Writes these bytes once the story calls `Origin::go_on`.
@@ -30,6 +32,8 @@ pub(crate) enum Act {
     ReplyInTwo(Duration, Vec<u8>, Vec<u8>),
     /// Writes the first bytes, and the second one by one with a pause before each.
     ReplyHaltingly(Vec<u8>, Duration, Vec<u8>),
+    /// Writes these bytes, and then what it receives, until the proxy closes.
+    ReplyThenEcho(Vec<u8>),
     /// Writes these bytes one by one.
     ReplyByteByByte(Vec<u8>),
     /// Writes these bytes as soon as it has the head, and reads nothing more.
@@ -80,19 +84,30 @@ fn reply(status: u16, body: &str) -> Vec<u8> {
 impl Origin {
     /// Follows the acts, one per request; the last is repeated.
     pub(crate) fn that_does(acts: impl IntoIterator<Item = Act>) -> Self {
-        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), acts)
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), None, acts)
     }
 
-    fn on(listener: TcpListener, acts: impl IntoIterator<Item = Act>) -> Self {
+    /// The same over TLS.
+    pub(crate) fn over_tls(tls: &Tls, acts: impl IntoIterator<Item = Act>) -> Self {
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), Some(tls), acts)
+    }
+
+    fn on(listener: TcpListener, tls: Option<&Tls>, acts: impl IntoIterator<Item = Act>) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         shared.script.lock().unwrap().extend(acts);
         let of_thread = Arc::clone(&shared);
+        let tls = tls.cloned();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let shared = Arc::clone(&of_thread);
                 *shared.connections.lock().unwrap() += 1;
-                thread::spawn(move || shared.converse(Wire::new(stream.unwrap())));
+                let stream = stream.unwrap();
+                let wire = match &tls {
+                    None => Wire::new(stream),
+                    Some(tls) => Wire::over_tls(stream, tls.server()),
+                };
+                thread::spawn(move || shared.converse(wire));
             }
         });
         Self { address, shared }
@@ -247,7 +262,7 @@ impl Refusing {
     /// From now on, accepts connections and answers `ok` to everything.
     pub(crate) fn comes_up(self) -> Origin {
         self.socket.listen(128).unwrap();
-        Origin::on(self.socket.into(), [Act::Reply(ok("ok"))])
+        Origin::on(self.socket.into(), None, [Act::Reply(ok("ok"))])
     }
 }
 
@@ -310,16 +325,7 @@ impl Shared {
                 }
                 Act::Echo => drop(wire.send(&ok(&request.to_string()))),
                 Act::ReplyWith(count) => send_body(&mut wire, count),
-                Act::ReplyThenClose(bytes) => return drop(wire.send(&bytes)),
-                Act::ReplyThenReset(bytes) => {
-                    drop(wire.send(&bytes));
-                    return wire.reset();
-                }
-                Act::ReplyThenStall(bytes) => {
-                    drop(wire.send(&bytes));
-                    wire.set_read_timeout(None).unwrap();
-                    return drop(wire.until_close());
-                }
+                last => return last_words(wire, last),
             }
         }
     }
@@ -334,6 +340,33 @@ impl Shared {
         let mut script = self.script.lock().unwrap();
         let act = if script.len() > 1 { script.pop_front() } else { script.front().cloned() };
         act.expect("an origin has at least one act")
+    }
+}
+
+/// What an origin does before it is done with a connection.
+fn last_words(mut wire: Wire, act: Act) {
+    match act {
+        Act::ReplyThenEcho(bytes) => {
+            drop(wire.send(&bytes));
+            while let Ok(byte) = wire.take(1) {
+                drop(wire.send(&byte));
+            }
+        }
+        Act::ReplyThenCut(bytes) => {
+            drop(wire.send(&bytes));
+            wire.cut();
+        }
+        Act::ReplyThenReset(bytes) => {
+            drop(wire.send(&bytes));
+            wire.reset();
+        }
+        Act::ReplyThenStall(bytes) => {
+            drop(wire.send(&bytes));
+            wire.set_read_timeout(None).unwrap();
+            drop(wire.until_close());
+        }
+        Act::ReplyThenClose(bytes) => drop(wire.send(&bytes)),
+        act => panic!("the origin goes on after {act:?}"),
     }
 }
 

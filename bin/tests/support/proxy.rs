@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::wire::{Message, Wire};
-use super::{Client, Config, wait_for, wait_until};
+use super::{Client, Config, Tls, wait_for, wait_until};
 
 /// A running proxy. It is killed when the story ends.
 #[derive(Debug)]
@@ -105,6 +105,11 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())
+    }
+
+    #[track_caller]
+    pub(crate) fn connect_tls(&self, tls: &Tls) -> Client {
+        Client::connect_tls(self.address(), tls)
     }
 
     /// A GET on a new connection.

@@ -6,12 +6,15 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::tls::Session;
 use super::{PATIENCE, wait_until};
 
 /// A connection, and the bytes that were received but not read yet.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
+    /// None: the bytes are plain.
+    tls: Option<Session>,
     received: Vec<u8>,
 }
 
@@ -46,6 +49,9 @@ pub(crate) enum Framing {
 pub(crate) enum Broken {
     /// The peer closed after these bytes of the message.
     Closed(Vec<u8>),
+    /// The peer closed a TLS connection without saying so (`close_notify`) after these bytes of the
+    /// message.
+    Cut(Vec<u8>),
     /// The peer reset the connection after these bytes of the message.
     Reset(Vec<u8>),
     /// Nothing was received for `PATIENCE` after these bytes of the message.
@@ -63,19 +69,43 @@ impl Wire {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new() }
+        Self { stream, tls: None, received: Vec::new() }
+    }
+
+    /// Speaks TLS; the handshake is done with the first bytes.
+    pub(crate) fn over_tls(stream: TcpStream, session: Session) -> Self {
+        let mut wire = Self::new(stream);
+        wire.tls = Some(session);
+        wire
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(session) => session.send(bytes, &mut self.stream),
+        }
     }
 
-    pub(crate) fn half_close(&self) -> io::Result<()> {
+    pub(crate) fn half_close(&mut self) -> io::Result<()> {
+        if let Some(session) = &mut self.tls {
+            session.notify_close(&mut self.stream)?;
+        }
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// Closes a TLS connection without saying so.
+    pub(crate) fn cut(mut self) {
+        self.tls = None;
+    }
+
+    /// What the handshake has settled.
+    pub(crate) fn session(&self) -> &Session {
+        self.tls.as_ref().unwrap()
+    }
+
     /// Closes with a reset.
-    pub(crate) fn reset(self) {
+    pub(crate) fn reset(mut self) {
+        self.tls = None;
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
@@ -258,7 +288,11 @@ impl Wire {
     /// Waits for more bytes. An error contains the bytes received but not read.
     fn receive(&mut self) -> Result<(), Broken> {
         let mut buffer = vec![0; 64 << 10];
-        match self.stream.read(&mut buffer) {
+        let read = match &mut self.tls {
+            None => self.stream.read(&mut buffer),
+            Some(session) => session.receive(&mut buffer, &mut self.stream),
+        };
+        match read {
             Ok(0) => Err(Broken::Closed(std::mem::take(&mut self.received))),
             Ok(count) => {
                 self.received.extend_from_slice(&buffer[..count]);
@@ -266,6 +300,9 @@ impl Wire {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 Err(Broken::Silent(std::mem::take(&mut self.received)))
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(Broken::Cut(std::mem::take(&mut self.received)))
             }
             Err(_) => Err(Broken::Reset(std::mem::take(&mut self.received))),
         }
@@ -348,7 +385,9 @@ impl Broken {
     /// The bytes of the message that were received.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Closed(bytes) | Self::Reset(bytes) | Self::Silent(bytes) => bytes,
+            Self::Closed(bytes) | Self::Cut(bytes) | Self::Reset(bytes) | Self::Silent(bytes) => {
+                bytes
+            }
             Self::Malformed(text) => text.as_bytes(),
         }
     }
@@ -357,9 +396,19 @@ impl Broken {
         let join = |bytes: Vec<u8>| [before, &bytes].concat();
         match self {
             Self::Closed(bytes) => Self::Closed(join(bytes)),
+            Self::Cut(bytes) => Self::Cut(join(bytes)),
             Self::Reset(bytes) => Self::Reset(join(bytes)),
             Self::Silent(bytes) => Self::Silent(join(bytes)),
             Self::Malformed(text) => Self::Malformed(text),
+        }
+    }
+}
+
+/// A TLS connection is closed in order, except by `cut` and `reset`.
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(session) = &mut self.tls {
+            drop(session.notify_close(&mut self.stream));
         }
     }
 }

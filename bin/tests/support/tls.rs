@@ -1,0 +1,186 @@
+//! TLS for the stories: certificates of this run, and rustls on the other side of the proxy.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, HandshakeKind, RootCertStore, ServerConfig,
+    ServerConnection, SupportedProtocolVersion,
+};
+
+/// The name that the certificate is for.
+const NAME: &str = "a.test";
+
+/// A certificate, and what both sides need to use it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+    pem: String,
+    key_pem: String,
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+/// One TLS connection, without its socket.
+#[derive(Debug)]
+pub(crate) struct Session(Connection);
+
+impl Tls {
+    /// A new certificate.
+    pub(crate) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, NAME);
+        let certificate = params.self_signed(&key).unwrap();
+        let der = certificate.der().clone();
+        let versions = rustls::ALL_VERSIONS;
+        Self {
+            client: Arc::new(client_config(&der, versions)),
+            server: Arc::new(server_config(&der, &key.serialize_der(), versions)),
+            key: key.serialize_der(),
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: der,
+        }
+    }
+
+    /// The same for one version only, on the side of the story.
+    pub(crate) fn with_version(mut self, version: &'static SupportedProtocolVersion) -> Self {
+        self.client = Arc::new(client_config(&self.certificate, &[version]));
+        self.server = Arc::new(server_config(&self.certificate, &self.key, &[version]));
+        self
+    }
+
+    /// A client's side, which verifies the certificate.
+    pub(super) fn client(&self) -> Session {
+        let name = ServerName::try_from(NAME).unwrap();
+        Session(ClientConnection::new(Arc::clone(&self.client), name).unwrap().into())
+    }
+
+    /// A server's side.
+    pub(super) fn server(&self) -> Session {
+        Session(ServerConnection::new(Arc::clone(&self.server)).unwrap().into())
+    }
+
+    /// What a client sends first.
+    pub(crate) fn client_hello(&self) -> Vec<u8> {
+        self.client().records()
+    }
+
+    /// The field of a filter chain.
+    pub(crate) fn downstream(&self) -> String {
+        let (certificate, key) = (inline(&self.pem), inline(&self.key_pem));
+        let certificates = format!("[{{ certificate_chain: {certificate}, private_key: {key} }}]");
+        transport_socket("DownstreamTlsContext", &format!("tls_certificates: {certificates}"), "")
+    }
+
+    /// The field of a cluster.
+    pub(crate) fn upstream(&self) -> String {
+        let authority = inline(&self.pem);
+        // As Envoy, Corvoy offers at most TLS 1.2 to origins unless asked.
+        let common = format!(
+            "validation_context: {{ trusted_ca: {authority} }}, \
+             tls_params: {{ tls_maximum_protocol_version: TLSv1_3 }}"
+        );
+        transport_socket("UpstreamTlsContext", &common, &format!(", sni: {NAME}"))
+    }
+}
+
+fn client_config(
+    authority: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).unwrap();
+    let config = ClientConfig::builder_with_protocol_versions(versions);
+    config.with_root_certificates(roots).with_no_client_auth()
+}
+
+fn server_config(
+    certificate: &CertificateDer<'static>,
+    key: &[u8],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    let key = PrivateKeyDer::try_from(key.to_vec()).unwrap();
+    let config = ServerConfig::builder_with_protocol_versions(versions).with_no_client_auth();
+    config.with_single_cert(vec![certificate.clone()], key).unwrap()
+}
+
+fn inline(pem: &str) -> String {
+    format!("{{ inline_string: \"{}\" }}", pem.replace('\r', "").replace('\n', "\\n"))
+}
+
+fn transport_socket(context: &str, common: &str, more: &str) -> String {
+    format!(
+        "transport_socket: {{ name: envoy.transport_sockets.tls, typed_config: {{ \
+         \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{context}, \
+         common_tls_context: {{ {common} }}{more} }} }}"
+    )
+}
+
+impl Session {
+    /// Whether an earlier session was resumed.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.0.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    pub(super) fn send(&mut self, mut bytes: &[u8], stream: &mut TcpStream) -> io::Result<()> {
+        while self.0.is_handshaking() {
+            self.complete_io(stream)?;
+        }
+        while !bytes.is_empty() {
+            let taken = self.0.writer().write(bytes)?;
+            bytes = &bytes[taken..];
+            stream.write_all(&self.records())?;
+        }
+        Ok(())
+    }
+
+    /// As read(2): 0 is an end with `close_notify`, `UnexpectedEof` one without.
+    pub(super) fn receive(&mut self, into: &mut [u8], stream: &mut TcpStream) -> io::Result<usize> {
+        loop {
+            match self.0.reader().read(into) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.complete_io(stream)?,
+                read => return read,
+            }
+        }
+    }
+
+    pub(super) fn notify_close(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        self.0.send_close_notify();
+        stream.write_all(&self.records())
+    }
+
+    /// Sends and receives until there is progress.
+    fn complete_io(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        stream.write_all(&self.records())?;
+        loop {
+            match self.0.read_tls(stream) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The end of the stream; the reader tells what it means.
+                Ok(0) if self.0.is_handshaking() => return Err(ErrorKind::UnexpectedEof.into()),
+                read => {
+                    read?;
+                    break;
+                }
+            }
+        }
+        let processed = self.0.process_new_packets();
+        // Alerts too.
+        stream.write_all(&self.records())?;
+        processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        Ok(())
+    }
+
+    fn records(&mut self) -> Vec<u8> {
+        let mut records = Vec::new();
+        while self.0.wants_write() {
+            self.0.write_tls(&mut records).unwrap();
+        }
+        records
+    }
+}
