@@ -21,16 +21,22 @@ fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let includes = include_paths()?;
 
-    let mut resolver = ChainFileResolver::new();
-    for include in &includes {
-        resolver.add(IncludeFileResolver::new(include.clone()));
+    let mut descriptors = Vec::new();
+    let mut files = BTreeSet::new();
+    // The groups are compiled one by one: a package of one group must not capture the relative names
+    // in the files of another.
+    for group in fs::read_to_string(ROOTS)?.split("\n\n") {
+        let mut compiler = Compiler::with_file_resolver(resolver(&includes));
+        compiler.include_imports(true);
+        compiler.open_files(group.lines().filter(|line| !line.is_empty()))?;
+        // Already encoded: prost's descriptor types would drop the validation rules.
+        for file in each_file(&compiler.encode_file_descriptor_set())? {
+            if files.insert(file.to_vec()) {
+                descriptors.extend_from_slice(file);
+            }
+        }
     }
-    resolver.add(GoogleFileResolver::new());
-    let mut compiler = Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true);
-    compiler.open_files(fs::read_to_string(ROOTS)?.lines().filter(|line| !line.is_empty()))?;
-    // Already encoded: prost's descriptor types would drop the validation rules.
-    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    fs::write(out.join("descriptors.bin"), descriptors)?;
 
     let mut types = BTreeSet::new();
     for include in &includes {
@@ -38,6 +44,36 @@ fn main() -> Result<()> {
     }
     fs::write(out.join("known_types.txt"), types.into_iter().collect::<Vec<_>>().join("\n"))?;
     Ok(())
+}
+
+fn resolver(includes: &[PathBuf]) -> ChainFileResolver {
+    let mut resolver = ChainFileResolver::new();
+    for include in includes {
+        resolver.add(IncludeFileResolver::new(include.clone()));
+    }
+    resolver.add(GoogleFileResolver::new());
+    resolver
+}
+
+/// The encoded files of an encoded `FileDescriptorSet`, each with its tag and length: the set has no
+/// other field.
+fn each_file(mut set: &[u8]) -> Result<Vec<&[u8]>> {
+    const FILE: u8 = 0x0A; // field 1, a message
+    let mut files = Vec::new();
+    while let Some((&FILE, rest)) = set.split_first() {
+        let (mut length, mut prefix) = (0, 1);
+        for (shift, byte) in (0..).step_by(7).zip(rest.iter().take(5)) {
+            length |= usize::from(byte & 0x7F) << shift;
+            prefix += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let (file, rest) = set.split_at_checked(prefix + length).ok_or("a truncated file")?;
+        files.push(file);
+        set = rest;
+    }
+    if set.is_empty() { Ok(files) } else { Err("not a FileDescriptorSet".into()) }
 }
 
 /// The folders in envoy-types that `import` lines are relative to.

@@ -164,12 +164,10 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.config.route.v3.RateLimit",
             "envoy.extensions.filters.http.local_ratelimit",
             "envoy.extensions.filters.http.ratelimit",
-            "envoy.extensions.filters.network.local_ratelimit",
             "envoy.extensions.filters.network.ratelimit",
         ],
     ),
-    ("RBAC", &["envoy.extensions.filters.http.rbac", "envoy.extensions.filters.network.rbac"]),
-    ("TCP proxying", &["envoy.extensions.filters.network.tcp_proxy"]),
+    ("RBAC", &["envoy.extensions.filters.http.rbac"]),
     (
         "tracing",
         &[

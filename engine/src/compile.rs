@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
+use crate::tcp::compile::SharedBuckets;
 use crate::transport::tls::context::compile::Surroundings;
 use crate::upstream;
 use crate::upstream::cluster::Cluster;
@@ -93,6 +94,7 @@ pub fn bootstrap(
         cluster: &|name| by_name.get(name).copied().or(any_name),
         node: &node,
         runtime: &runtime,
+        buckets: &SharedBuckets::default(),
         tls: &tls,
         overload_limit: max_connections.map(ConnectionLimit::new),
         runtime_limit: runtime.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),

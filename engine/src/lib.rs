@@ -37,6 +37,8 @@ pub mod http1;
 
 pub mod request;
 
+pub mod tcp;
+
 pub mod upstream;
 
 pub mod compile;

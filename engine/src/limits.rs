@@ -120,6 +120,10 @@ pub const POOL_SWEEP_MS: u64 = 1000;
 /// Shortest interval between two sweeps, however many connections expire.
 pub const POOL_SWEEP_MIN_MS: u64 = 50;
 
+/// Milliseconds that a TCP connection waits, before it is closed, for its peer to take what was sent;
+/// Envoy's default of `delayed_close_timeout`.
+pub const TCP_FLUSH_MS: u64 = 1000;
+
 const _: () = assert!(RECORD_BLOCK_BYTES > 5 + (1 << 14) + 2048);
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(POOL_SWEEP_MIN_MS < POOL_SWEEP_MS);

@@ -1,10 +1,11 @@
 use serde::Deserialize;
 
 use super::{
-    DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, HttpConnectionManager,
-    HttpInspector, Message, OriginalDst, PreserveCaseFormatterConfig, PreviousHostsPredicate,
-    ProxyProtocol, RawBuffer, Router, TlsInspector, UpstreamTlsContext,
-    UpstreamsHttpProtocolOptions,
+    ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo,
+    HttpConnectionManager, HttpInspector, Message, NetworkDirectResponse, NetworkLocalRateLimit,
+    NetworkRbac, NetworkSetFilterState, OriginalDst, PreserveCaseFormatterConfig,
+    PreviousHostsPredicate, ProxyProtocol, RawBuffer, Router, SniCluster, TcpProxy, TlsInspector,
+    UpstreamTlsContext, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -41,13 +42,19 @@ macro_rules! any {
 }
 
 any! {
+    ConnectionLimit = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
     DownstreamConnectionsConfig =
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
     DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+    Echo = "envoy.extensions.filters.network.echo.v3.Echo",
     HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    NetworkDirectResponse = "envoy.extensions.filters.network.direct_response.v3.Config",
+    NetworkLocalRateLimit = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+    NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
+    NetworkSetFilterState = "envoy.extensions.filters.network.set_filter_state.v3.Config",
     OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     PreserveCaseFormatterConfig =
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
@@ -56,6 +63,8 @@ any! {
     ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
     RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
     Router = "envoy.extensions.filters.http.router.v3.Router",
+    SniCluster = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster",
+    TcpProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
     TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",

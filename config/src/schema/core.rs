@@ -59,11 +59,6 @@ schema! {
         prefix_len: Option<u32>,
     }
 
-    struct Int32Range = "envoy.type.v3.Int32Range" {
-        start: i32,
-        end: i32,
-    }
-
     struct Locality = "envoy.config.core.v3.Locality" {
         region: String,
         zone: String,
@@ -110,6 +105,17 @@ schema! {
         runtime_key: "a runtime layer that sets it causes a warning; the default applies",
     }
 
+    struct RuntimeFeatureFlag = "envoy.config.core.v3.RuntimeFeatureFlag" {
+        default_value: Option<bool>,
+    } harmless {
+        runtime_key: "a runtime layer that sets it causes a warning; the default applies",
+    }
+
+    struct BackoffStrategy = "envoy.config.core.v3.BackoffStrategy" {
+        base_interval: Option<Duration>,
+        max_interval: Option<Duration>,
+    }
+
     struct RuntimeUInt32 = "envoy.config.core.v3.RuntimeUInt32" {
         default_value: u32,
     } harmless {
@@ -119,6 +125,17 @@ schema! {
     struct FractionalPercent = "envoy.type.v3.FractionalPercent" {
         numerator: u32,
         denominator: DenominatorType,
+    }
+
+    struct Int32Range = "envoy.type.v3.Int32Range" {
+        start: i32,
+        end: i32,
+    }
+
+    struct TokenBucket = "envoy.type.v3.TokenBucket" {
+        max_tokens: u32,
+        tokens_per_fill: Option<u32>,
+        fill_interval: Option<Duration>,
     }
 
     struct Percent = "envoy.type.v3.Percent" {

@@ -21,6 +21,7 @@ mod core;
 mod http_connection_manager;
 mod listener;
 mod matcher;
+mod network;
 mod route;
 mod tls;
 
@@ -31,6 +32,7 @@ pub use core::*;
 pub use http_connection_manager::*;
 pub use listener::*;
 pub use matcher::*;
+pub use network::*;
 pub use route::*;
 pub use tls::*;
 
@@ -63,7 +65,7 @@ impl Coverage {
 
 /// The answers for every message that Corvoy reads. Any other message is rejected.
 pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
-    [BOOTSTRAP, CLUSTER, CORE, HTTP_CONNECTION_MANAGER, LISTENER, MATCHER, ROUTE, TLS]
+    [BOOTSTRAP, CLUSTER, CORE, HTTP_CONNECTION_MANAGER, LISTENER, MATCHER, NETWORK, ROUTE, TLS]
         .into_iter()
         .flatten()
 }

@@ -6,24 +6,23 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::{Address, Cidr, Pipe};
 
-/// Compiles the ranges of the list at `at`. A prefix that is longer than the address is the whole
-/// address, as in Envoy.
+/// Compiles the ranges of the list at `at`; those with errors are left out.
 pub(crate) fn cidrs(ranges: &[config::CidrRange], at: &Path, problems: &mut Problems) -> Vec<Cidr> {
-    let mut compiled = Vec::with_capacity(ranges.len());
-    for (index, range) in ranges.iter().enumerate() {
-        let config::CidrRange { address_prefix, prefix_len } = range;
-        match address_prefix.parse() {
-            Ok(address) => compiled.push(Cidr {
-                address,
-                prefix_len: prefix_len.map_or(0, |len| u8::try_from(len).unwrap_or(u8::MAX)),
-            }),
-            Err(_) => {
-                let message = format!("'{address_prefix}' is not an IP address");
-                problems.error(&at.index(index).field("address_prefix"), message);
-            }
-        }
-    }
-    compiled
+    let each = ranges.iter().enumerate();
+    each.filter_map(|(index, range)| cidr(range, &at.index(index), problems)).collect()
+}
+
+/// Compiles the range at `at`. A prefix that is longer than the address is the whole address, as in
+/// Envoy.
+pub(crate) fn cidr(range: &config::CidrRange, at: &Path, problems: &mut Problems) -> Option<Cidr> {
+    let config::CidrRange { address_prefix, prefix_len } = range;
+    let Ok(address) = address_prefix.parse() else {
+        let message = format!("'{address_prefix}' is not an IP address");
+        problems.error(&at.field("address_prefix"), message);
+        return None;
+    };
+    let prefix_len = prefix_len.map_or(0, |len| u8::try_from(len).unwrap_or(u8::MAX));
+    Some(Cidr { address, prefix_len })
 }
 
 /// An address to listen on, with what its configuration says about its socket.

@@ -116,8 +116,9 @@ impl Server for Running {
         let requests = |shard: usize| {
             let listeners = self.snapshot.listeners.iter();
             let chains = listeners.flat_map(|listener| listener.filter_chains.all());
-            let services = chains.map(|chain| match &chain.speaks {
-                Speaks::Http(service) => service,
+            let services = chains.filter_map(|chain| match &chain.speaks {
+                Speaks::Http(service) => Some(service),
+                Speaks::Tcp(_) => None,
             });
             services.map(|service| service.http.shard(shard).downstream_rq_total.value()).sum()
         };

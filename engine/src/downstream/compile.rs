@@ -20,6 +20,9 @@ use crate::request::{manager, route};
 use crate::runtime::Runtime;
 use crate::shard::drain::Direction;
 use crate::stats::Registry;
+use crate::tcp;
+use crate::tcp::compile::SharedBuckets;
+use crate::tcp::filters::{Filter, Filters};
 use crate::transport::tls::context as tls;
 
 /// What a listener needs from the rest of the configuration.
@@ -31,6 +34,8 @@ pub struct Context<'a> {
     pub node: &'a Node,
     /// The runtime values.
     pub runtime: &'a Runtime,
+    /// The token buckets that network filters share.
+    pub buckets: &'a SharedBuckets,
     /// What transport sockets need.
     pub tls: &'a tls::compile::Surroundings<'a>,
     /// The limit on the connections of all listeners that the overload manager sets.
@@ -315,24 +320,71 @@ fn filter_chain(
         connect_timeout: transport_socket_connect_timeout.filter(|timeout| !timeout.is_zero()),
     });
     let at = at.field("filters");
-    let mut compiled = None;
+    if filters.is_empty() {
+        let why = "a filter chain needs a network filter, such as the HTTP connection manager";
+        problems.missing(&at, why);
+    }
+    let mut in_front = Vec::new();
+    let mut speaks = None;
     for (i, filter) in filters.iter().enumerate() {
         let config::Filter { name: _, typed_config } = filter;
         let at = at.index(i).field("typed_config");
-        if let Some(config::Any::HttpConnectionManager(manager)) = typed_config {
-            compiled = http(manager, &at, listener, context, registry, problems);
-        } else {
-            let why = "Corvoy supports only one network filter: the HTTP connection manager";
-            problems.missing(&at, why);
+        let is_last = i + 1 == filters.len();
+        let Some(schema) = typed_config else {
+            problems.missing(&at, "a network filter needs its typed_config");
+            continue;
+        };
+        match network_filter(schema, &at, listener, context, registry, problems) {
+            Some(NetworkFilter::Filter(filter)) if !is_last => in_front.push(filter),
+            Some(NetworkFilter::Last(last)) if is_last => speaks = Some(last),
+            Some(NetworkFilter::Filter(_)) => {
+                let why = "the last network filter must be one that ends its chain, such as \
+                           tcp_proxy or the HTTP connection manager";
+                problems.error(&at, why);
+            }
+            Some(NetworkFilter::Last(_)) => {
+                problems.error(&at, "this network filter must be the last one of its chain");
+            }
+            None => {}
         }
     }
-    let why = "Corvoy needs exactly one network filter: the HTTP connection manager";
-    match filters.as_slice() {
-        [] => problems.missing(&at, why),
-        [_] => {}
-        _ => problems.error(&at, why),
+    let filters = Filters::new(in_front);
+    if matches!(speaks, Some(Speaks::Http(_))) && filters.has_continuous() {
+        let what = "rbac with CONTINUOUS in front of the HTTP connection manager";
+        problems.not_implemented(&at, what);
     }
-    compiled.map(|service| FilterChain { speaks: Speaks::Http(Arc::new(service)), tls })
+    Some(FilterChain { filters: Arc::new(filters), speaks: speaks?, tls })
+}
+
+/// A compiled network filter.
+enum NetworkFilter {
+    /// It stands in front of another.
+    Filter(Filter),
+    /// It ends its chain.
+    Last(Speaks),
+}
+
+fn network_filter(
+    schema: &config::Any,
+    at: &Path,
+    listener: &Common<'_>,
+    context: &Context<'_>,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> Option<NetworkFilter> {
+    if let config::Any::HttpConnectionManager(manager) = schema {
+        let service = http(manager, at, listener, context, registry, problems)?;
+        return Some(NetworkFilter::Last(Speaks::Http(Arc::new(service))));
+    }
+    let has_cluster = |name: &str| (context.cluster)(name).is_some();
+    let buckets = context.buckets;
+    let context = tcp::compile::Context { has_cluster: &has_cluster, buckets, registry };
+    Some(match tcp::compile::network_filter(schema, at, &context, problems)? {
+        tcp::compile::NetworkFilter::Filter(filter) => NetworkFilter::Filter(filter),
+        tcp::compile::NetworkFilter::Terminal(terminal) => {
+            NetworkFilter::Last(Speaks::Tcp(Arc::new(terminal)))
+        }
+    })
 }
 
 fn http(

@@ -13,10 +13,50 @@ use crate::address::Address;
 use crate::request::given::Given;
 use crate::request::service::LocalService;
 use crate::shard::Shard;
+use crate::shard::clock::Millis;
 use crate::shard::socket::Socket;
 use crate::stats::ListenerStats;
 
-/// A client connection.
+/// The place of a connection in its listener's counts and limits, from accept to close.
+#[derive(Debug)]
+pub struct Seat {
+    shard: &'static Shard,
+    listener: Rc<LocalListener>,
+    opened: Millis,
+    _guards: (Permits, Assignment),
+}
+
+impl Seat {
+    /// A connection just accepted or taken over.
+    pub fn new(
+        shard: &'static Shard,
+        listener: &Rc<LocalListener>,
+        guards: (Permits, Assignment),
+    ) -> Self {
+        let stats = listener.stats();
+        stats.downstream_cx_total.inc();
+        stats.downstream_cx_active.inc();
+        let opened = shard.clock.now();
+        Self { shard, listener: Rc::clone(listener), opened, _guards: guards }
+    }
+
+    /// This shard's stats of the listener.
+    #[must_use]
+    pub fn stats(&self) -> &ListenerStats {
+        self.listener.stats()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let stats = self.listener.stats();
+        stats.downstream_cx_active.dec();
+        stats.downstream_cx_destroy.inc();
+        stats.downstream_cx_length_ms.record(self.shard.clock.now().saturating_sub(self.opened));
+    }
+}
+
+/// A client connection that serves HTTP.
 #[derive(Debug)]
 pub struct Client {
     /// What its exchanges read.

@@ -1,5 +1,6 @@
 //! Filter chains: what a connection is served with.
 
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,16 @@ use std::time::Duration;
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
 use crate::stats::{Scope, SslStats};
+use crate::tcp::Terminal;
+use crate::tcp::filters::Filters;
 use crate::transport::tls::ServerTls;
 use crate::transport::tls::context::ServerContext;
 
 /// One filter chain of a listener.
 #[derive(Debug)]
 pub struct FilterChain {
+    /// The network filters in front of the last one.
+    pub filters: Arc<Filters>,
     /// What its connections speak.
     pub speaks: Speaks,
     /// Its TLS; none: the connections are plain.
@@ -35,11 +40,15 @@ pub struct ChainTls {
 pub enum Speaks {
     /// HTTP: the chain ends in a connection manager.
     Http(Arc<Service>),
+    /// Bytes: the chain ends in `tcp_proxy` or the like.
+    Tcp(Arc<Terminal>),
 }
 
 /// A filter chain on one shard.
 #[derive(Debug)]
 pub struct LocalChain {
+    /// The network filters in front of the last one.
+    pub filters: Rc<LocalFilters>,
     /// What its connections speak.
     pub speaks: LocalSpeaks,
     /// Its TLS; none: the connections are plain.
@@ -51,6 +60,8 @@ pub struct LocalChain {
 pub enum LocalSpeaks {
     /// HTTP
     Http(Rc<LocalService>),
+    /// Bytes
+    Tcp(Rc<LocalTerminal>),
 }
 
 impl LocalChain {
@@ -61,11 +72,38 @@ impl LocalChain {
             Speaks::Http(service) => {
                 LocalSpeaks::Http(LocalService::new(Arc::clone(service), shard))
             }
+            Speaks::Tcp(terminal) => LocalSpeaks::Tcp(Rc::new(LocalTerminal(Arc::clone(terminal)))),
         };
         let tls = chain.tls.clone().map(|ChainTls { context, stats, connect_timeout }| {
             let context = context.for_shard(shard.id);
             Rc::new(ServerTls { context, stats, timeout: connect_timeout })
         });
-        Self { speaks, tls }
+        let filters = Rc::new(LocalFilters(Arc::clone(&chain.filters)));
+        Self { filters, speaks, tls }
+    }
+}
+
+/// The network filters of a chain on one shard. Connections count references to this: the reference
+/// count of the filters themselves is shared with other shards.
+#[derive(Debug)]
+pub struct LocalFilters(Arc<Filters>);
+
+impl Deref for LocalFilters {
+    type Target = Filters;
+
+    fn deref(&self) -> &Filters {
+        &self.0
+    }
+}
+
+/// The last filter of a chain on one shard, if it does not serve HTTP.
+#[derive(Debug)]
+pub struct LocalTerminal(Arc<Terminal>);
+
+impl Deref for LocalTerminal {
+    type Target = Terminal;
+
+    fn deref(&self) -> &Terminal {
+        &self.0
     }
 }

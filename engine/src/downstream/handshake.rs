@@ -5,24 +5,38 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::connection::Client;
 use super::http1;
+use super::http1::Behind;
 use crate::limits;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::drain::Draining;
 use crate::shard::socket::Socket;
 use crate::stats::HttpStats;
+use crate::tcp::filters::Verdict;
 use crate::transport::Transport;
 use crate::transport::tls::{Failure, ServerTls, Tls};
 
 /// Performs the handshake, then serves the client in a task of its own: this one is larger.
 /// `early` has been received already.
-pub(super) async fn serve(mut client: Client, socket: Socket, early: Vec<u8>, tls: Rc<ServerTls>) {
+pub(super) async fn serve(
+    mut client: Client,
+    socket: Socket,
+    early: Vec<u8>,
+    tls: Rc<ServerTls>,
+    mut behind: Option<Behind>,
+) {
     let transport = Transport::Tls(Box::new(Tls::server(socket, early, &tls)));
     let shard = client.given.shard;
     let service = Rc::clone(&client.given.service);
+    if let Some(behind) = &mut behind
+        && let Verdict::Close(delay) = behind.filters.admit(&mut behind.subject)
+    {
+        return wait_before_close(&client, &transport, delay).await;
+    }
     let counted = Counted::new(service.http.shard(shard.id));
     match handshake(&client, &transport, tls.timeout).await {
         Ok(()) => {
@@ -32,7 +46,10 @@ pub(super) async fn serve(mut client: Client, socket: Socket, early: Vec<u8>, tl
             }
             let connection = http1::Connection::new(client, transport, Vec::new());
             counted.leave_to_connection();
-            shard.spawn(http1::serve(connection));
+            match behind {
+                None => shard.spawn(http1::serve(connection)),
+                Some(behind) => shard.spawn(behind.serve_admitted(connection)),
+            }
         }
         Err(Ended::Limit(limit)) => count_limit(&client, limit),
         Err(Ended::Failure(failure)) => {
@@ -43,6 +60,20 @@ pub(super) async fn serve(mut client: Client, socket: Socket, early: Vec<u8>, tl
             client.gone();
         }
     }
+}
+
+/// Waits for `delay` before the connection is closed, unless the client resets it.
+async fn wait_before_close(client: &Client, transport: &Transport, delay: Option<Duration>) {
+    let Some(delay) = delay else { return };
+    let (now, alarm) = (client.given.shard.clock.now(), &client.given.alarm);
+    alarm.set(Some(now.saturating_add(millis(delay))), now);
+    poll_fn(|cx| {
+        if transport.poll_broken(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        alarm.poll_expired(cx)
+    })
+    .await;
 }
 
 /// Why a handshake was not done.

@@ -12,11 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::connection::{Arrival, Client, Facts};
+use super::connection::{Arrival, Client, Facts, Seat};
 use super::connection_balance::Assignment;
 use super::connection_limit::{Overflow, Permits};
-use super::filter_chain::LocalSpeaks;
+use super::filter_chain::{LocalChain, LocalSpeaks};
 use super::filter_chain_match::{Connection, Detected};
+use super::http1::Behind;
 use super::local::{Listeners, LocalListener};
 use super::{Listener, handshake, http1, listener_filters};
 use crate::address::Address;
@@ -25,7 +26,10 @@ use crate::shard::Shard;
 use crate::shard::handle::Listening;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
+use crate::tcp;
+use crate::tcp::filters::Subject;
 use crate::transport::Transport;
+use crate::transport::tls::Tls;
 
 /// Starts to accept connections from a listening socket of this shard.
 pub fn listen(shard: &'static Shard, listener: &Arc<Listener>, socket: OwnedFd, address: Address) {
@@ -272,21 +276,63 @@ pub(super) fn welcome(
     });
     match chain {
         Some(chain) => {
-            let LocalSpeaks::Http(service) = &chain.speaks;
-            let Arrival { socket, early, facts } = arrival;
-            let client = Client::new(shard, listener, service, facts);
-            match &chain.tls {
-                None => {
-                    let transport = Transport::Plain(socket);
-                    shard.spawn(http1::serve(http1::Connection::new(client, transport, early)));
-                }
-                Some(tls) => {
-                    shard.spawn(handshake::serve(client, socket, early, Rc::clone(tls)));
-                }
-            }
+            serve(shard, listener, chain, arrival, detected);
         }
         None => listener.stats().no_filter_chain_match.inc(),
     }
+}
+
+/// Serves a connection with its filter chain.
+fn serve(
+    shard: &'static Shard,
+    listener: &Rc<LocalListener>,
+    chain: &LocalChain,
+    arrival: Arrival,
+    detected: &Detected,
+) {
+    let Arrival { socket, early, facts } = arrival;
+    let filters = Rc::clone(&chain.filters);
+    match &chain.speaks {
+        LocalSpeaks::Http(service) => {
+            let subject = (!filters.is_empty()).then(|| subject(shard, &facts, detected));
+            let client = Client::new(shard, listener, service, facts);
+            let behind = subject.map(|mut subject| {
+                subject.id = client.given.id;
+                Behind { filters, subject }
+            });
+            if let Some(tls) = &chain.tls {
+                let task = handshake::serve(client, socket, early, Rc::clone(tls), behind);
+                return shard.spawn(task);
+            }
+            let connection = http1::Connection::new(client, Transport::Plain(socket), early);
+            match behind {
+                None => shard.spawn(http1::serve(connection)),
+                Some(behind) => shard.spawn(behind.serve(connection)),
+            }
+        }
+        LocalSpeaks::Tcp(terminal) => {
+            let subject = subject(shard, &facts, detected);
+            let seat = Seat::new(shard, listener, facts.guards);
+            let (transport, early) = match &chain.tls {
+                None => (Transport::Plain(socket), early),
+                Some(tls) => {
+                    (Transport::Tls(Box::new(Tls::server(socket, early, tls))), Vec::new())
+                }
+            };
+            let connection = tcp::connection::Connection::new(subject, transport, early);
+            let (terminal, tls) = (Rc::clone(terminal), chain.tls.clone());
+            shard.spawn(super::tcp::serve(seat, connection, filters, terminal, tls));
+        }
+    }
+}
+
+/// A connection as network filters see it.
+fn subject(shard: &'static Shard, facts: &Facts, detected: &Detected) -> Subject {
+    let mut subject = Subject::new(shard, shard.connection_id(), facts.peer, facts.local);
+    subject.direct_peer = facts.direct_peer.as_deref().copied().unwrap_or(facts.peer);
+    subject.server_name =
+        Some(detected.server_name.as_str()).filter(|name| !name.is_empty()).map(Into::into);
+    subject
 }
 
 /// A client of IPv4 on a socket of IPv6 has an address of IPv4.

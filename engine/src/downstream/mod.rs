@@ -18,6 +18,7 @@ pub mod listener;
 pub mod listener_filters;
 pub mod local;
 pub mod socket_settings;
+mod tcp;
 
 use std::sync::Arc;
 

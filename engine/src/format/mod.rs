@@ -4,6 +4,7 @@
 //! written is decided here, not what is logged or when.
 
 mod command;
+pub(crate) mod compile;
 mod heads;
 mod json;
 mod names;

@@ -24,7 +24,11 @@ pub struct Clusters {
 
 /// The clusters of one snapshot. A request keeps the list that it began with.
 #[derive(Debug, Default)]
-pub struct ClusterList(Vec<Rc<LocalCluster>>);
+pub struct ClusterList {
+    all: Vec<Rc<LocalCluster>>,
+    /// Their indexes, ordered by their names.
+    by_name: Vec<usize>,
+}
 
 /// When idle connections are checked next.
 #[derive(Debug)]
@@ -53,14 +57,14 @@ impl Clusters {
     pub fn install(&self, clusters: &[Arc<Cluster>]) {
         let old = self.current();
         let kept: HashMap<_, _> =
-            old.0.iter().map(|cluster| (Arc::as_ptr(cluster.cluster()), cluster)).collect();
+            old.all.iter().map(|cluster| (Arc::as_ptr(cluster.cluster()), cluster)).collect();
         let clusters = clusters.iter().map(|cluster| {
             kept.get(&Arc::as_ptr(cluster)).map_or_else(
                 || LocalCluster::new(self.shard, Arc::clone(cluster)),
                 |kept| Rc::clone(kept),
             )
         });
-        *self.current.borrow_mut() = Rc::new(ClusterList(clusters.collect()));
+        *self.current.borrow_mut() = Rc::new(ClusterList::new(clusters.collect()));
     }
 
     pub(super) const fn sweep(&self) -> &Sweep {
@@ -74,7 +78,7 @@ impl Clusters {
             self.sweep.alarm.set(None, now);
             self.sweep.due.set(Millis::MAX);
             let clusters = self.current();
-            if let Some(expires) = clusters.0.iter().filter_map(|each| each.sweep(now)).min() {
+            if let Some(expires) = clusters.all.iter().filter_map(|each| each.sweep(now)).min() {
                 self.sweep.schedule(expires, now);
             }
         }
@@ -82,10 +86,25 @@ impl Clusters {
 }
 
 impl ClusterList {
+    fn new(all: Vec<Rc<LocalCluster>>) -> Self {
+        let name = |index: &usize| all.get(*index).map(|cluster| &*cluster.cluster().name);
+        let mut by_name: Vec<usize> = (0..all.len()).collect();
+        by_name.sort_unstable_by_key(name);
+        Self { all, by_name }
+    }
+
     /// A cluster by its index in the snapshot.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&Rc<LocalCluster>> {
-        self.0.get(index)
+        self.all.get(index)
+    }
+
+    /// A cluster by its name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Rc<LocalCluster>> {
+        let of = |index: &usize| self.get(*index).map(|cluster| &*cluster.cluster().name);
+        let at = self.by_name.binary_search_by_key(&Some(name), of).ok()?;
+        self.get(*self.by_name.get(at)?)
     }
 }
 

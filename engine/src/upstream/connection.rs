@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::circuit_breaker::Permit;
 use super::origin::HeadReceived;
-use super::pool::Pool;
+use super::pool::{Carries, Pool};
 use crate::address::Address;
 use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
@@ -258,7 +258,9 @@ impl Drop for Open {
                 stats.upstream_cx_destroy_remote_with_active_rq.inc();
             }
         }
-        stats.upstream_rq_per_cx.record(self.requests);
+        if self.pool.carries() == Carries::Requests {
+            stats.upstream_rq_per_cx.record(self.requests);
+        }
         self.pool.connection_ended();
     }
 }

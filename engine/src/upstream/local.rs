@@ -14,7 +14,7 @@ use super::circuit_breaker::{RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::host::Host;
 use super::host_set::HostSet;
-use super::pool::Pool;
+use super::pool::{Carries, Pool};
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::stats::ClusterStats;
@@ -34,11 +34,12 @@ struct Members {
     pools: Vec<HostPools>,
 }
 
-/// The connections to one host. Envoy: each priority has its own pool; high priority is rare.
+/// The connections to one host. Envoy: each priority has its own pool, and so have TCP connections.
 #[derive(Debug)]
 struct HostPools {
     default: Rc<Pool>,
     high: Option<Rc<Pool>>,
+    tcp: Option<Rc<Pool>>,
 }
 
 impl LocalCluster {
@@ -76,14 +77,24 @@ impl LocalCluster {
     pub fn pick(&self, priority: RoutingPriority) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
         let Members { balancer, pools } = &mut *members;
-        let HostPools { default, high } = pools.get_mut(balancer.pick(self.stats())?)?;
+        let HostPools { default, high, .. } = pools.get_mut(balancer.pick(self.stats())?)?;
         let pool = match priority {
             RoutingPriority::Default => default,
             RoutingPriority::High => {
-                high.get_or_insert_with(|| self.pool(default.host(), priority))
+                high.get_or_insert_with(|| self.pool(default.host(), priority, Carries::Requests))
             }
         };
         Some(Rc::clone(pool))
+    }
+
+    /// The pool of the host for the next TCP connection; none: no healthy upstream.
+    #[must_use]
+    pub fn pick_tcp(&self) -> Option<Rc<Pool>> {
+        let mut members = self.members.borrow_mut();
+        let Members { balancer, pools } = &mut *members;
+        let HostPools { default, tcp, .. } = pools.get_mut(balancer.pick(self.stats())?)?;
+        let pool = || self.pool(default.host(), RoutingPriority::Default, Carries::Bytes);
+        Some(Rc::clone(tcp.get_or_insert_with(pool)))
     }
 
     /// Switches to a new host set. Requests in progress stay on their hosts.
@@ -94,8 +105,9 @@ impl LocalCluster {
             old.into_iter().map(|pools| (Arc::as_ptr(pools.default.host()), pools)).collect();
         let pools = hosts.hosts().iter().map(|host| {
             old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| HostPools {
-                default: self.pool(host, RoutingPriority::Default),
+                default: self.pool(host, RoutingPriority::Default, Carries::Requests),
                 high: None,
+                tcp: None,
             })
         });
         members.pools = pools.collect();
@@ -112,14 +124,14 @@ impl LocalCluster {
         pools.filter_map(|pool| pool.sweep(now)).min()
     }
 
-    fn pool(&self, host: &Arc<Host>, priority: RoutingPriority) -> Rc<Pool> {
+    fn pool(&self, host: &Arc<Host>, priority: RoutingPriority, carries: Carries) -> Rc<Pool> {
         let (cluster, breakers) = (Arc::clone(&self.cluster), Rc::clone(&self.breakers));
-        Pool::new(self.shard, cluster, Arc::clone(host), breakers, priority)
+        Pool::new(self.shard, cluster, Arc::clone(host), breakers, priority, carries)
     }
 }
 
 impl HostPools {
     fn all(&self) -> impl Iterator<Item = &Rc<Pool>> {
-        iter::once(&self.default).chain(&self.high)
+        iter::once(&self.default).chain(&self.high).chain(&self.tcp)
     }
 }

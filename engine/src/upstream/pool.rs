@@ -41,6 +41,7 @@ pub struct Pool {
     zone: Option<Arc<Scope<ZoneStats>>>,
     breakers: Rc<ShardCircuitBreakers>,
     priority: RoutingPriority,
+    carries: Carries,
     /// How long a connection may be idle.
     idle_ms_max: Millis,
     /// How old a connection may be.
@@ -49,6 +50,15 @@ pub struct Pool {
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     state: Cell<PoolState>,
+}
+
+/// What the connections of a pool are for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Carries {
+    /// HTTP requests, one after the other.
+    Requests,
+    /// Each the bytes of one TCP client.
+    Bytes,
 }
 
 /// A host that was removed from its cluster keeps its pool until the last request on it has ended.
@@ -113,6 +123,7 @@ impl Pool {
         host: Arc<Host>,
         breakers: Rc<ShardCircuitBreakers>,
         priority: RoutingPriority,
+        carries: Carries,
     ) -> Rc<Self> {
         let limit = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         Rc::new(Self {
@@ -126,6 +137,7 @@ impl Pool {
             host,
             breakers,
             priority,
+            carries,
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
@@ -141,6 +153,12 @@ impl Pool {
     #[must_use]
     pub const fn host(&self) -> &Arc<Host> {
         &self.host
+    }
+
+    /// What its connections are for.
+    #[must_use]
+    pub const fn carries(&self) -> Carries {
+        self.carries
     }
 
     /// The cluster of the host.
@@ -212,6 +230,18 @@ impl Pool {
                 WaitOutcome::Capacity => {}
             }
         };
+        pending.end();
+        connection.map(begin)
+    }
+
+    /// Opens a connection for one TCP client; it is not returned to the pool. `permit` is that of the
+    /// connection. Dropping the future abandons the attempt.
+    ///
+    /// # Errors
+    /// A circuit breaker is open, or the attempt to connect failed.
+    pub async fn open(self: &Rc<Self>, permit: Permit) -> Result<Connection, Error> {
+        let pending = Pending::enter(self)?;
+        let connection = self.connect(permit).await;
         pending.end();
         connection.map(begin)
     }
@@ -373,7 +403,9 @@ impl Pool {
         let started = self.now();
         let stats = self.stats();
         stats.upstream_cx_total.inc();
-        stats.upstream_cx_http1_total.inc();
+        if self.carries == Carries::Requests {
+            stats.upstream_cx_http1_total.inc();
+        }
         stats.upstream_cx_active.inc();
         self.host_stats().cx_total.inc();
         self.host_stats().cx_active.inc();

@@ -6,12 +6,14 @@
 
 mod closing;
 mod end;
+mod filtered;
 mod next_request;
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use self::end::End;
+pub use self::filtered::Behind;
 use self::next_request::Next;
 use super::connection::{Client, Input};
 use crate::http1::framing;

@@ -93,7 +93,7 @@ impl Connection {
 
     /// Waits for the first byte of the next request. To keep idle connections small, deadlines are
     /// computed again rather than stored across the wait.
-    async fn idle(&self) -> Option<Next> {
+    pub(super) async fn idle(&self) -> Option<Next> {
         let began = self.client.given.shard.clock.now();
         let mut close_at = None;
         loop {

@@ -6,10 +6,10 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::{BodyFormat, Mapper, ReplyRewrite, Text};
+use crate::format::compile::data_source;
 use crate::format::{Formatter, JsonFormatter, Unset};
 use crate::request::log_filter;
 use crate::request::route::HeaderMutations;
-use crate::request::route::action::compile::read;
 use crate::request::route::mutation;
 
 /// Compiles a `LocalReplyConfig`.
@@ -37,7 +37,7 @@ fn mapper(schema: &config::ResponseMapper, at: &Path, problems: &mut Problems) -
         .and_then(|schema| log_filter::compile::filter(schema, &at.field("filter"), problems));
     let headers =
         mutation::compile::additions(headers_to_add, &at.field("headers_to_add"), problems);
-    let body = body.as_ref().map(read).transpose();
+    let body = body.as_ref().map(data_source).transpose();
     let body = body.map_err(|error| problems.error(&at.field("body"), error)).ok();
     let at_format = at.field("body_format_override");
     let format =
@@ -72,7 +72,7 @@ fn format(
         let (text, field) = match (text_format, text_format_source) {
             (Some(text), _) => (Ok(text.clone()), "text_format"),
             (None, Some(source)) => {
-                let text = read(source).and_then(|bytes| {
+                let text = data_source(source).and_then(|bytes| {
                     String::from_utf8(bytes).map_err(|_| "the format is not valid UTF-8".to_owned())
                 });
                 (text, "text_format_source")

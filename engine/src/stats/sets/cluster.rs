@@ -39,7 +39,7 @@ stats! {
         counter update_success;
         gauge upstream_cx_active;
         counter upstream_cx_close_notify;
-        constant counter upstream_cx_connect_attempts_exceeded;
+        counter upstream_cx_connect_attempts_exceeded;
         counter upstream_cx_connect_fail;
         histogram upstream_cx_connect_ms;
         counter upstream_cx_connect_timeout;

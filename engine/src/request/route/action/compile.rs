@@ -7,6 +7,7 @@ use corvoy_config::{Path, Problems};
 
 use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts};
 use crate::common_compile::check_word;
+use crate::format::compile::data_source;
 use crate::http::{FieldName, Line};
 use crate::request::retry;
 use crate::request::route::Upgrades;
@@ -249,7 +250,7 @@ pub(crate) fn direct_response(
     let config::DirectResponseAction { status, body, body_format } = schema;
     not_implemented(body_format.is_some(), "body_format", at, problems);
     let at_body = at.field("body");
-    let body = match body.as_ref().map_or_else(|| Ok(Vec::new()), read) {
+    let body = match body.as_ref().map_or_else(|| Ok(Vec::new()), data_source) {
         Ok(body) => body,
         Err(error) => {
             problems.error(&at_body, error);
@@ -386,23 +387,6 @@ fn regex_rewrite_of(
     let warn = |message: &str| problems.warn(&at_substitution, message);
     let rewrite = RegexRewrite::new(regex, substitution, warn);
     rewrite.map_err(|error| problems.error(at, invalid_regex(&error))).ok()
-}
-
-/// Reads a `DataSource`.
-pub(crate) fn read(schema: &config::DataSource) -> Result<Vec<u8>, String> {
-    let config::DataSource { filename, inline_bytes, inline_string, environment_variable } = schema;
-    if let Some(text) = inline_string {
-        Ok(text.clone().into_bytes())
-    } else if let Some(bytes) = inline_bytes {
-        Ok(bytes.clone())
-    } else if let Some(name) = filename {
-        std::fs::read(name).map_err(|error| format!("file {name}: {error}"))
-    } else if let Some(name) = environment_variable {
-        let value = std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes);
-        value.ok_or_else(|| format!("Environment variable doesn't exist: {name}"))
-    } else {
-        Ok(Vec::new())
-    }
 }
 
 //= envoy:config.route.v3.RouteAction.timeout

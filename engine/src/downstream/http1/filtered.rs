@@ -1,0 +1,56 @@
+//! HTTP/1 behind network filters: they decide about a connection before anything of it is read.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Connection, Want, serve};
+use crate::downstream::filter_chain::LocalFilters;
+use crate::shard::clock::millis;
+use crate::tcp::filters::{Data, Subject, Verdict};
+
+/// The network filters in front of an HTTP connection, and what they know about it.
+#[derive(Debug)]
+pub struct Behind {
+    /// The filters.
+    pub filters: Rc<LocalFilters>,
+    /// The connection as they see it.
+    pub subject: Subject,
+}
+
+impl Behind {
+    /// Serves a client if the filters admit it.
+    pub async fn serve(mut self, connection: Connection) {
+        match self.filters.admit(&mut self.subject) {
+            Verdict::Continue => self.serve_admitted(connection).await,
+            Verdict::Close(delay) => connection.wait_before_close(delay).await,
+        }
+    }
+
+    /// Serves a client that the filters have admitted, unless they refuse it when it has sent
+    /// something.
+    pub async fn serve_admitted(mut self, connection: Connection) {
+        let mut data = self.filters.data();
+        if data != Data::Never {
+            if connection.wire.early.is_empty() && connection.idle().await.is_some() {
+                return;
+            }
+            if let Verdict::Close(delay) = self.filters.check(&mut data, &mut self.subject) {
+                return connection.wait_before_close(delay).await;
+            }
+        }
+        serve(connection).await;
+        // Filters count the connection until it ends.
+        drop(self);
+    }
+}
+
+impl Connection {
+    /// Waits for `delay` before the connection is closed, unless the client resets it.
+    async fn wait_before_close(&self, delay: Option<Duration>) {
+        let Some(delay) = delay else { return };
+        let given = &self.client.given;
+        let now = given.shard.clock.now();
+        given.alarm.set(Some(now.saturating_add(millis(delay))), now);
+        let _waited = self.wait(Want::Nothing).await;
+    }
+}

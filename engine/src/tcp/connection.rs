@@ -1,0 +1,72 @@
+//! A client connection whose bytes are served as they are.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::filters::Subject;
+use crate::limits;
+use crate::shard::clock::{Millis, millis};
+use crate::shard::timers::Alarm;
+use crate::transport::Transport;
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// What carries its bytes.
+    pub transport: Transport,
+    /// Received before the filters ran.
+    pub early: Vec<u8>,
+    /// Its deadline.
+    pub alarm: Alarm,
+    /// What filters know about it.
+    pub subject: Subject,
+}
+
+impl Connection {
+    /// A connection on which the filters have not run yet. `early` was received already.
+    #[must_use]
+    pub fn new(subject: Subject, transport: Transport, early: Vec<u8>) -> Self {
+        Self { transport, early, alarm: subject.shard.timers.alarm(), subject }
+    }
+
+    /// Sets the alarm to expire in `delay` from now.
+    pub(super) fn set_alarm(&self, delay: Millis) {
+        let now = self.subject.shard.clock.now();
+        self.alarm.set(Some(now.saturating_add(delay)), now);
+    }
+
+    /// Waits for `delay` before the connection is closed, unless the client resets it. Nothing is read
+    /// meanwhile.
+    pub async fn wait_before_close(&self, delay: Option<Duration>) {
+        let Some(delay) = delay else { return };
+        self.set_alarm(millis(delay));
+        poll_fn(|cx| {
+            if self.transport.poll_broken(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            self.alarm.poll_expired(cx)
+        })
+        .await;
+    }
+
+    /// Waits until the transport has sent everything that it has accepted, for a bounded time.
+    pub(super) async fn flush(&self) {
+        flush(&self.transport, &self.alarm, self.subject.shard.clock.now()).await;
+    }
+}
+
+/// Waits until `transport` has sent everything that it has accepted, for a bounded time.
+pub(super) async fn flush(transport: &Transport, alarm: &Alarm, now: Millis) {
+    if !transport.has_unsent() {
+        return;
+    }
+    alarm.set(Some(now.saturating_add(limits::TCP_FLUSH_MS)), now);
+    poll_fn(|cx| {
+        if transport.poll_writable(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        alarm.poll_expired(cx)
+    })
+    .await;
+}

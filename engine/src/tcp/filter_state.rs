@@ -1,0 +1,86 @@
+//! What filters note about a connection for the filters behind them: Envoy's filter state, limited to
+//! the objects that have an effect here.
+
+use std::time::Duration;
+
+/// The filter state of a connection.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FilterState {
+    /// `envoy.tcp_proxy.cluster`: the cluster, in place of the configured one.
+    pub cluster: Option<Box<str>>,
+    /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`: the idle timeout, in place of the configured
+    /// one.
+    pub idle_timeout: Option<Duration>,
+    /// `envoy.tcp_proxy.disable_tunneling`
+    pub tunneling: Tunneling,
+}
+
+/// Whether `tunneling_config` applies.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Tunneling {
+    /// It applies.
+    #[default]
+    AsConfigured,
+    /// The connection is proxied without a tunnel.
+    Disabled,
+}
+
+/// An object that can be set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Object {
+    /// `envoy.tcp_proxy.cluster`
+    Cluster,
+    /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`
+    IdleTimeout,
+    /// `envoy.tcp_proxy.disable_tunneling`
+    DisableTunneling,
+}
+
+impl Object {
+    /// The object with this key.
+    #[must_use]
+    pub fn of(key: &str) -> Option<Self> {
+        match key {
+            "envoy.tcp_proxy.cluster" => Some(Self::Cluster),
+            "envoy.tcp_proxy.per_connection_idle_timeout_ms" => Some(Self::IdleTimeout),
+            "envoy.tcp_proxy.disable_tunneling" => Some(Self::DisableTunneling),
+            _ => None,
+        }
+    }
+}
+
+impl FilterState {
+    /// Sets an object from text. As in Envoy, text that is not a value of the object sets nothing.
+    pub fn set(&mut self, object: Object, text: &str) {
+        match object {
+            Object::Cluster => self.cluster = Some(text.into()),
+            Object::IdleTimeout => {
+                if let Ok(ms) = text.parse() {
+                    self.idle_timeout = Some(Duration::from_millis(ms));
+                }
+            }
+            Object::DisableTunneling => match text {
+                "true" => self.tunneling = Tunneling::Disabled,
+                "false" => self.tunneling = Tunneling::AsConfigured,
+                _ => {}
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_no_value_sets_nothing() {
+        let mut state = FilterState::default();
+        state.set(Object::IdleTimeout, "soon");
+        state.set(Object::DisableTunneling, "perhaps");
+        assert_eq!(state, FilterState::default());
+        state.set(Object::IdleTimeout, "300");
+        state.set(Object::Cluster, "blue");
+        assert_eq!(state.idle_timeout, Some(Duration::from_millis(300)));
+        assert_eq!(state.cluster.as_deref(), Some("blue"));
+    }
+}

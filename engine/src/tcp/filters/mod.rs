@@ -1,0 +1,199 @@
+//! The network filters in front of the last one of a chain. They decide whether a connection is
+//! served, and note things for the filters behind them; none of them changes bytes.
+//!
+//! Each may act on a new connection and on the data that it receives. As in Envoy the last filter sees
+//! a new connection right after them, so `tcp_proxy` connects to its upstream before a filter that
+//! waits for data has decided.
+//!
+//! Invariant: filters run in the order of the configuration, and after one refuses, none of the others
+//! runs.
+
+pub mod connection_limit;
+pub mod local_ratelimit;
+pub mod rbac;
+pub mod set_filter_state;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use self::connection_limit::{ConnectionLimit, Permit};
+use self::local_ratelimit::LocalRateLimit;
+use self::rbac::Rbac;
+use self::set_filter_state::SetFilterState;
+use super::filter_state::FilterState;
+use crate::address::Address;
+use crate::shard::Shard;
+use crate::transport::tls::facts::TlsFacts;
+
+/// The filters of a chain, without the last one.
+#[derive(Debug, Default)]
+pub struct Filters(Box<[Filter]>);
+
+/// One filter.
+#[derive(Debug)]
+pub enum Filter {
+    /// `connection_limit`
+    ConnectionLimit(ConnectionLimit),
+    /// `local_ratelimit`
+    LocalRateLimit(LocalRateLimit),
+    /// `rbac`
+    Rbac(Box<Rbac>),
+    /// `sni_cluster`: the server name is the name of the cluster.
+    SniCluster,
+    /// `set_filter_state`
+    SetFilterState(SetFilterState),
+}
+
+/// What filters know about a connection, and what they note on it.
+#[derive(Debug)]
+pub struct Subject {
+    /// The shard that serves it.
+    pub shard: &'static Shard,
+    /// Its id, unique in this process.
+    pub id: u64,
+    /// The remote address.
+    pub peer: Address,
+    /// The address that the connection comes from; differs from `peer` if that is an announced one.
+    pub direct_peer: Address,
+    /// The local address.
+    pub local: Address,
+    /// The server name that the client asked for, if a listener filter or TLS has seen one.
+    pub server_name: Option<Box<str>>,
+    /// What the TLS handshake has settled, if there was one.
+    pub tls: Option<Rc<TlsFacts>>,
+    /// What filters have noted for other filters.
+    pub state: FilterState,
+    /// Count the connection until it ends.
+    permits: Vec<Permit>,
+}
+
+/// What a filter decides.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Verdict {
+    /// The next filter runs.
+    Continue,
+    /// The connection is closed, after this delay if there is one.
+    Close(Option<Duration>),
+}
+
+/// When filters run next on received data.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Data {
+    /// Nothing was received yet, and there are filters that wait for it.
+    First,
+    /// There are filters that run on everything received.
+    Each,
+    /// No more.
+    Never,
+}
+
+impl Subject {
+    /// A connection on which no filter has run yet.
+    #[must_use]
+    pub fn new(shard: &'static Shard, id: u64, peer: Address, local: Address) -> Self {
+        Self {
+            shard,
+            id,
+            peer,
+            direct_peer: peer,
+            local,
+            server_name: None,
+            tls: None,
+            state: FilterState::default(),
+            permits: Vec::new(),
+        }
+    }
+}
+
+impl Verdict {
+    /// An error that carries the delay, for use with `?`.
+    pub(super) const fn into_result(self) -> Result<(), Option<Duration>> {
+        match self {
+            Self::Continue => Ok(()),
+            Self::Close(delay) => Err(delay),
+        }
+    }
+}
+
+impl Filters {
+    /// Filters in this order.
+    #[must_use]
+    pub fn new(filters: Vec<Filter>) -> Self {
+        Self(filters.into())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Runs the filters on a new connection.
+    pub fn admit(&self, subject: &mut Subject) -> Verdict {
+        self.first_refusal(|filter| match filter {
+            Filter::ConnectionLimit(limit) => limit.admit(subject.shard.id, &mut subject.permits),
+            Filter::LocalRateLimit(limit) => limit.admit(subject.shard),
+            Filter::SniCluster => {
+                if let Some(name) = subject.server_name.clone().filter(|name| !name.is_empty()) {
+                    subject.state.cluster = Some(name);
+                }
+                Verdict::Continue
+            }
+            Filter::SetFilterState(values) => values.on_new_connection(subject),
+            Filter::Rbac(_) => Verdict::Continue,
+        })
+    }
+
+    /// When filters run first on received data.
+    #[must_use]
+    pub fn data(&self) -> Data {
+        let waits = self.0.iter().any(|filter| match filter {
+            Filter::Rbac(_) => true,
+            Filter::SetFilterState(values) => values.has_values_on_data(),
+            Filter::ConnectionLimit(_) | Filter::LocalRateLimit(_) | Filter::SniCluster => false,
+        });
+        if waits { Data::First } else { Data::Never }
+    }
+
+    /// Runs the filters on received data, before any of it is passed on.
+    #[inline]
+    pub fn check(&self, data: &mut Data, subject: &mut Subject) -> Verdict {
+        match *data {
+            Data::Never => Verdict::Continue,
+            Data::First => {
+                *data =
+                    if self.0.iter().any(Filter::is_continuous) { Data::Each } else { Data::Never };
+                self.first_refusal(|filter| match filter {
+                    Filter::Rbac(rbac) => rbac.decide(subject),
+                    Filter::SetFilterState(values) => values.on_data(subject),
+                    Filter::ConnectionLimit(_) | Filter::LocalRateLimit(_) | Filter::SniCluster => {
+                        Verdict::Continue
+                    }
+                })
+            }
+            Data::Each => self.first_refusal(|filter| match filter {
+                Filter::Rbac(rbac) if filter.is_continuous() => rbac.decide(subject),
+                _ => Verdict::Continue,
+            }),
+        }
+    }
+
+    /// Whether any filter runs on everything received, not only on the first data.
+    #[must_use]
+    pub fn has_continuous(&self) -> bool {
+        self.0.iter().any(Filter::is_continuous)
+    }
+
+    fn first_refusal(&self, mut run: impl FnMut(&Filter) -> Verdict) -> Verdict {
+        let verdicts = self.0.iter().map(&mut run);
+        let refused = |verdict: &Verdict| *verdict != Verdict::Continue;
+        verdicts.into_iter().find(refused).unwrap_or(Verdict::Continue)
+    }
+}
+
+impl Filter {
+    fn is_continuous(&self) -> bool {
+        matches!(self, Self::Rbac(rbac) if rbac.enforcement == rbac::Enforcement::Continuous)
+    }
+}

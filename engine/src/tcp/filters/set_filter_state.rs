@@ -1,0 +1,100 @@
+//! `set_filter_state`: notes formatted values on a connection.
+
+use std::time::SystemTime;
+
+use super::{Subject, Verdict};
+use crate::address::Address;
+use crate::format::{Formatter, Inputs, StreamInfo, Unset};
+use crate::tcp::filter_state::Object;
+use crate::transport::tls::facts::TlsFacts;
+
+/// The filter.
+#[derive(Debug, Default)]
+pub struct SetFilterState {
+    /// Set when the connection begins.
+    pub on_new_connection: Vec<Value>,
+    /// Set when the first data is received.
+    pub on_data: Vec<Value>,
+}
+
+/// One value.
+#[derive(Debug)]
+pub struct Value {
+    /// What is set.
+    pub object: Object,
+    /// To which text.
+    pub format: Formatter,
+    /// What is written for a command without a value.
+    pub unset: Unset,
+    /// What happens to an empty text.
+    pub empty: Empty,
+}
+
+/// Whether an empty text is set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Empty {
+    /// It is.
+    Set,
+    /// `skip_if_empty`
+    Skip,
+}
+
+impl SetFilterState {
+    pub(super) fn on_new_connection(&self, subject: &mut Subject) -> Verdict {
+        set(&self.on_new_connection, subject)
+    }
+
+    pub(super) const fn has_values_on_data(&self) -> bool {
+        !self.on_data.is_empty()
+    }
+
+    pub(super) fn on_data(&self, subject: &mut Subject) -> Verdict {
+        set(&self.on_data, subject)
+    }
+}
+
+fn set(values: &[Value], subject: &mut Subject) -> Verdict {
+    for value in values {
+        let mut text = Vec::new();
+        value.format.format(&Inputs::new(&Info(subject)), value.unset, &mut text);
+        if text.is_empty() && value.empty == Empty::Skip {
+            continue;
+        }
+        subject.state.set(value.object, &String::from_utf8_lossy(&text));
+    }
+    Verdict::Continue
+}
+
+/// What the commands of a format can read of a connection.
+#[derive(Debug)]
+pub(in crate::tcp) struct Info<'a>(pub(in crate::tcp) &'a Subject);
+
+impl StreamInfo for Info<'_> {
+    fn start_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn downstream_remote_address(&self) -> Option<Address> {
+        Some(self.0.peer)
+    }
+
+    fn downstream_direct_remote_address(&self) -> Option<Address> {
+        Some(self.0.direct_peer)
+    }
+
+    fn downstream_local_address(&self) -> Option<Address> {
+        Some(self.0.local)
+    }
+
+    fn requested_server_name(&self) -> Option<&str> {
+        self.0.server_name.as_deref()
+    }
+
+    fn downstream_tls(&self) -> Option<&TlsFacts> {
+        self.0.tls.as_deref()
+    }
+
+    fn connection_id(&self) -> Option<u64> {
+        Some(self.0.id)
+    }
+}

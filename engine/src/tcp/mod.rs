@@ -1,0 +1,52 @@
+//! TCP: the network filters of a filter chain, and what serves the bytes of a connection where the
+//! chain does not end in HTTP (`tcp_proxy`, `echo`, `direct_response`).
+//!
+//! It accepts no connections and knows no listeners (`downstream/` does), and parses nothing but the
+//! answer to the CONNECT of a tunnel.
+//!
+//! Invariant: nothing is received from one side before the other side has taken what was received
+//! last, and a connection that waits for both sides holds no buffer.
+
+pub mod compile;
+pub mod connection;
+pub mod direct_response;
+pub mod echo;
+pub mod filter_state;
+pub mod filters;
+mod lane;
+pub mod proxy;
+
+use self::connection::Connection;
+use self::direct_response::DirectResponse;
+use self::filters::{Filters, Verdict};
+use self::proxy::TcpProxy;
+
+/// The last filter of a chain that does not serve HTTP.
+#[derive(Debug)]
+pub enum Terminal {
+    /// `tcp_proxy`
+    Proxy(TcpProxy),
+    /// `echo`
+    Echo,
+    /// `direct_response`
+    DirectResponse(DirectResponse),
+}
+
+/// Runs the filters on a new connection.
+pub fn admit(client: &mut Connection, filters: &Filters, terminal: &Terminal) -> Verdict {
+    // As in Envoy, a connection that a filter refuses is counted too.
+    if let Terminal::Proxy(proxy) = terminal {
+        proxy.count_connection(client);
+    }
+    filters.admit(&mut client.subject)
+}
+
+/// Serves a connection that the filters have admitted until it ends. It is closed when `client` is
+/// dropped.
+pub async fn serve(client: &mut Connection, filters: &Filters, terminal: &Terminal) {
+    match terminal {
+        Terminal::Proxy(proxy) => proxy::serve(client, filters, proxy).await,
+        Terminal::Echo => echo::serve(client, filters).await,
+        Terminal::DirectResponse(response) => direct_response::serve(client, response).await,
+    }
+}

@@ -1,0 +1,172 @@
+//! From a client to its upstream connection.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::Session;
+use crate::shard::clock::Millis;
+use crate::tcp::connection::Connection;
+use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
+use crate::upstream::connection::Connection as UpstreamConnection;
+use crate::upstream::local::LocalCluster;
+use crate::upstream::pool::Pool;
+
+/// Why a connection ended early.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// There is no upstream for it.
+    NoUpstream,
+    /// A filter has refused it; it is closed after this delay.
+    Denied(Option<Duration>),
+    /// The client is gone, or the connection has reached its maximum age.
+    Closed,
+}
+
+/// A connection to a host, counted as one request of it.
+pub(super) struct Upstream {
+    pub(super) connection: UpstreamConnection,
+    pub(super) active: Active,
+}
+
+/// Counts a request on a host until it is dropped.
+pub(super) struct Active {
+    pool: Rc<Pool>,
+    _permit: Permit,
+}
+
+impl Active {
+    /// As in Envoy a TCP connection counts as a request, but the limit of requests does not apply.
+    pub(super) fn begin(cluster: &LocalCluster, pool: &Rc<Pool>) -> Self {
+        let breakers = cluster.breakers();
+        let permit = breakers.acquire_anyway(RoutingPriority::Default, Resource::Requests);
+        let (stats, host) = (pool.stats(), pool.host_stats());
+        stats.upstream_rq_total.inc();
+        stats.upstream_rq_active.inc();
+        host.rq_total.inc();
+        host.rq_active.inc();
+        Self { pool: Rc::clone(pool), _permit: permit }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.pool.stats().upstream_rq_active.dec();
+        self.pool.host_stats().rq_active.dec();
+    }
+}
+
+/// How a wait ended.
+enum Woken<T> {
+    Done(T),
+    Readable,
+    Gone,
+    Expired,
+}
+
+impl Session<'_> {
+    /// Connects to a host of `cluster`, in as many attempts as are allowed.
+    pub(super) async fn connect(&mut self, cluster: &LocalCluster) -> Result<Upstream, Failed> {
+        let stats = cluster.stats();
+        let mut attempts = 0;
+        loop {
+            // Unlike a request, a connection does not wait for another one to end.
+            let breakers = cluster.breakers();
+            let Some(permit) = breakers.acquire(RoutingPriority::Default, Resource::Connections)
+            else {
+                stats.upstream_cx_overflow.inc();
+                return Err(Failed::NoUpstream);
+            };
+            if attempts >= self.proxy.max_connect_attempts {
+                stats.upstream_cx_connect_attempts_exceeded.inc();
+                return Err(Failed::NoUpstream);
+            }
+            let Some(pool) = cluster.pick_tcp() else {
+                stats.upstream_cx_none_healthy.inc();
+                return Err(Failed::NoUpstream);
+            };
+            attempts += 1;
+            if let Ok(connection) = self.wait_for(pool.open(permit)).await? {
+                let active = Active::begin(cluster, &pool);
+                return Ok(Upstream { connection, active });
+            }
+            if attempts < self.proxy.max_connect_attempts
+                && let Some(backoff) = self.proxy.backoff
+            {
+                let shard = self.client.subject.shard;
+                let random = shard.random.borrow_mut().u64(..);
+                self.pause(backoff.delay(attempts, random)).await?;
+            }
+        }
+    }
+
+    /// Waits until the client has sent something, or its end.
+    pub(super) async fn first_data(&mut self) -> Result<(), Failed> {
+        let mut never = pin!(std::future::pending::<()>());
+        while !self.up.wants_sink() && self.up.has_room(self.proxy.early_data_max) {
+            self.wait(never.as_mut()).await?;
+        }
+        Ok(())
+    }
+
+    async fn pause(&mut self, delay: Millis) -> Result<(), Failed> {
+        let shard = self.client.subject.shard;
+        let alarm = shard.timers.alarm();
+        let now = shard.clock.now();
+        alarm.set(Some(now.saturating_add(delay)), now);
+        self.wait_for(alarm.expired()).await
+    }
+
+    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Failed> {
+        let mut what = pin!(what);
+        loop {
+            if let Some(done) = self.wait(what.as_mut()).await? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Waits for `what`, or until early data has been received: then the result is `None`.
+    async fn wait<T>(
+        &mut self,
+        mut what: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<Option<T>, Failed> {
+        let Connection { transport, alarm, subject, .. } = &*self.client;
+        let most = self.proxy.early_data_max;
+        let receives = self.up.has_room(most);
+        alarm.set(self.expires, subject.shard.clock.now());
+        let woken = poll_fn(|cx| {
+            if let Poll::Ready(done) = what.as_mut().poll(cx) {
+                return Poll::Ready(Woken::Done(done));
+            }
+            if receives && transport.poll_readable(cx).is_ready() {
+                return subject.shard.poll_proceed(cx).map(|()| Woken::Readable);
+            }
+            if !receives && transport.poll_broken(cx).is_ready() {
+                return Poll::Ready(Woken::Gone);
+            }
+            alarm.poll_expired(cx).map(|()| Woken::Expired)
+        });
+        match woken.await {
+            Woken::Done(done) => return Ok(Some(done)),
+            Woken::Gone => return Err(Failed::Closed),
+            Woken::Expired => {
+                self.stats.max_downstream_connection_duration.inc();
+                return Err(Failed::Closed);
+            }
+            Woken::Readable => {}
+        }
+        let is_first = !self.up.wants_sink();
+        let bytes = self.up.fill(transport, most, subject.shard.buffers);
+        let bytes = bytes.map_err(|_| Failed::Closed)?;
+        if bytes > 0 {
+            if is_first {
+                self.stats.early_data_received_count_total.inc();
+            }
+            self.accept(bytes)?;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,225 @@
+//! `tcp_proxy`: connects each client to a host of a cluster and relays bytes both ways.
+//!
+//! It knows the client only as a [`Connection`], and picks no hosts itself (`upstream/` does).
+//!
+//! Invariant: each client has at most one upstream connection, which is never reused.
+
+pub mod backoff;
+pub(crate) mod compile;
+mod connect;
+mod relay;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::backoff::Backoff;
+use self::connect::Failed;
+use super::connection::Connection;
+use super::filters::{Data, Filters};
+use super::lane::Lane;
+use crate::shard::clock::{Millis, millis};
+use crate::stats::{Scope, stats};
+use crate::upstream::clusters::Clusters;
+
+stats! {
+    /// `tcp.<stat_prefix>.`
+    pub struct TcpProxyStats {
+        constant counter downstream_cx_drain_close;
+        counter downstream_cx_no_route;
+        constant counter downstream_cx_overload_close;
+        constant gauge downstream_cx_rx_bytes_buffered;
+        counter downstream_cx_rx_bytes_total;
+        counter downstream_cx_total;
+        constant gauge downstream_cx_tx_bytes_buffered;
+        counter downstream_cx_tx_bytes_total;
+        constant counter downstream_flow_control_paused_reading_total;
+        constant counter downstream_flow_control_resumed_reading_total;
+        counter early_data_received_count_total;
+        counter idle_timeout;
+        counter max_downstream_connection_duration;
+        constant counter route_delayed_total;
+        constant gauge upstream_flush_active;
+        constant counter upstream_flush_total;
+    }
+}
+
+/// The filter.
+#[derive(Debug)]
+pub struct TcpProxy {
+    /// Where connections go.
+    pub route: Route,
+    /// How long neither side may send anything; `None`: no limit. Default 1 h.
+    pub idle_timeout: Option<Duration>,
+    /// `max_downstream_connection_duration`
+    pub max_duration: Option<MaxDuration>,
+    /// How often a host is connected to before the client is closed; at least 1.
+    pub max_connect_attempts: u32,
+    /// The delay between attempts; `None`: at once.
+    pub backoff: Option<Backoff>,
+    /// When the upstream connection is opened.
+    pub connect: ConnectMode,
+    /// How many bytes are received before the upstream is connected.
+    pub early_data_max: usize,
+    /// `tcp.<stat_prefix>.`
+    pub stats: Arc<Scope<TcpProxyStats>>,
+}
+
+/// The cluster of a connection.
+#[derive(Debug)]
+pub enum Route {
+    /// `cluster`
+    Cluster(Box<str>),
+    /// `weighted_clusters`
+    Weighted {
+        /// The clusters and their weights.
+        clusters: Vec<(Box<str>, u64)>,
+        /// The sum of the weights; not 0.
+        total: u64,
+    },
+}
+
+/// How old a connection may become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxDuration {
+    /// At least.
+    pub base: Duration,
+    /// At most this many percent more, chosen at random.
+    pub jitter_percent: f64,
+}
+
+/// `upstream_connect_mode`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectMode {
+    /// At once.
+    Immediate,
+    /// When the client has sent something.
+    OnData,
+}
+
+/// One client and what serves it.
+struct Session<'a> {
+    proxy: &'a TcpProxy,
+    filters: &'a Filters,
+    client: &'a mut Connection,
+    stats: &'a TcpProxyStats,
+    data: Data,
+    /// When the connection has reached its maximum age.
+    expires: Option<Millis>,
+    /// From the client to the upstream.
+    up: Lane,
+}
+
+impl TcpProxy {
+    /// Counts a connection whose chain ends in this filter.
+    pub(super) fn count_connection(&self, client: &Connection) {
+        self.stats.shard(client.subject.shard.id).downstream_cx_total.inc();
+    }
+}
+
+impl Route {
+    /// The name of a connection's cluster; `random` is any number.
+    fn pick(&self, random: u64) -> &str {
+        match self {
+            Self::Cluster(name) => name,
+            Self::Weighted { clusters, total } => {
+                let mut left = random.checked_rem(*total).unwrap_or(0);
+                let picked = clusters.iter().find(|(_, weight)| {
+                    let found = left < *weight;
+                    left = left.saturating_sub(*weight);
+                    found
+                });
+                picked.map_or("", |(name, _)| name)
+            }
+        }
+    }
+}
+
+impl MaxDuration {
+    /// For one connection; `random` is any number.
+    fn pick(&self, random: u64) -> Millis {
+        let base = millis(self.base);
+        // Envoy: a multiple of a ten thousandth of the jitter.
+        #[expect(clippy::cast_precision_loss, reason = "at most 10 000")]
+        let share = (random % 10_001) as f64 / 10_000.0;
+        let extra = self.base.mul_f64(self.jitter_percent / 100.0 * share);
+        base.saturating_add(millis(extra))
+    }
+}
+
+/// Serves a connection that the filters have admitted, until it ends.
+pub(super) async fn serve(client: &mut Connection, filters: &Filters, proxy: &TcpProxy) {
+    let shard = client.subject.shard;
+    let now = shard.clock.now();
+    let random = || shard.random.borrow_mut().u64(..);
+    let early = std::mem::take(&mut client.early);
+    let mut session = Session {
+        proxy,
+        filters,
+        stats: proxy.stats.shard(shard.id),
+        data: filters.data(),
+        expires: proxy.max_duration.map(|most| now.saturating_add(most.pick(random()))),
+        up: Lane::holding(early),
+        client,
+    };
+    let ended = session.run().await;
+    session.up.recycle(shard.buffers);
+    match ended {
+        Ok(()) => client.flush().await,
+        Err(Failed::Denied(delay)) => client.wait_before_close(delay).await,
+        Err(Failed::NoUpstream | Failed::Closed) => {}
+    }
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> Result<(), Failed> {
+        let shard = self.client.subject.shard;
+        self.take_early()?;
+        if self.proxy.connect == ConnectMode::OnData {
+            self.first_data().await?;
+        }
+        let name = match &self.client.subject.state.cluster {
+            Some(name) => name.clone(),
+            None => self.proxy.route.pick(shard.random.borrow_mut().u64(..)).into(),
+        };
+        let clusters = Clusters::of(shard).current();
+        let Some(cluster) = clusters.named(&name) else {
+            self.stats.downstream_cx_no_route.inc();
+            return Err(Failed::NoUpstream);
+        };
+        let upstream = self.connect(cluster).await?;
+        self.relay(upstream).await
+    }
+
+    /// Runs the filters on what was received before this filter.
+    fn take_early(&mut self) -> Result<(), Failed> {
+        if self.up.wants_sink() { self.accept(self.up.unsent()) } else { Ok(()) }
+    }
+
+    /// Counts what was received from the client, and lets the filters look at it.
+    fn accept(&mut self, bytes: usize) -> Result<(), Failed> {
+        self.stats.downstream_cx_rx_bytes_total.add(bytes as u64);
+        let verdict = self.filters.check(&mut self.data, &mut self.client.subject);
+        verdict.into_result().map_err(Failed::Denied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_are_picked_by_weight() {
+        let clusters = vec![("a".into(), 1), ("b".into(), 0), ("c".into(), 3)];
+        let route = Route::Weighted { clusters, total: 4 };
+        let picked: Vec<&str> = (0..5).map(|random| route.pick(random)).collect();
+        assert_eq!(picked, ["a", "c", "c", "c", "a"]);
+    }
+
+    #[test]
+    fn a_jitter_only_makes_connections_older() {
+        let most = MaxDuration { base: Duration::from_secs(10), jitter_percent: 50.0 };
+        assert_eq!(most.pick(0), 10_000);
+        assert_eq!(most.pick(5_000), 12_500);
+        assert_eq!(most.pick(10_000), 15_000);
+    }
+}
