@@ -82,8 +82,12 @@ fn an_answer_before_a_close_is_whole_whatever_its_length() {
     }
 }
 
+/// Unlike Envoy, which takes any close for the end of such a body: it may have been cut off on its way.
 #[test]
 fn a_body_until_close_is_whole_only_after_close_notify() {
+    if is_oracle() {
+        return;
+    }
     let tls = Tls::new();
     let half = b"HTTP/1.1 200 OK\r\n\r\nhalf a body".to_vec();
     let origin =
@@ -99,6 +103,9 @@ fn a_body_until_close_is_whole_only_after_close_notify() {
 
 #[test]
 fn a_client_of_http_10_can_tell_a_whole_body_from_a_cut_one() {
+    if is_oracle() {
+        return;
+    }
     let tls = Tls::new();
     let half = b"HTTP/1.1 200 OK\r\n\r\nhalf a body".to_vec();
     let origin =

@@ -1,5 +1,5 @@
 //! An ordinary request causes no allocations: a small GET with the head of a browser, on an open client
-//! connection, with an idle connection to the origin in the pool.
+//! connection, with an idle connection to the origin in the pool. Over TLS there is one for each record.
 //!
 //! This is a test binary of its own because it replaces the allocator.
 
@@ -7,15 +7,25 @@
 mod counting;
 #[cfg(test)]
 mod shard;
+#[cfg(test)]
+mod tls;
 
 use counting::Counting;
 use shard::Client;
+use std::sync::Mutex;
+use tls::Tls;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 /// Allocations of an ordinary request. May only be lowered.
 const ALLOCATIONS_PER_REQUEST: usize = 0;
+
+/// Over TLS, with a client and an origin: one for each of the four records. May only be lowered.
+const ALLOCATIONS_PER_TLS_REQUEST: usize = 4;
+
+/// The allocations of all shards of the process are counted together.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Requests until pools are filled and vectors have grown.
 const WARM_UP: usize = 200;
@@ -25,14 +35,23 @@ const REQUESTS: usize = 2000;
 
 #[test]
 fn a_plain_request_allocates_nothing() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
     let mut client = None;
-    let first = counting::during(|| client.insert(Client::of_a_shard()).get());
+    let first = counting::during(|| client.insert(Client::of_a_shard(None)).get());
     // A new connection allocates: if that is not counted, a count of 0 below means nothing.
     assert!(first.count > 0 && first.to_string().contains("corvoy_engine::"), "{first}");
-    let client = client.as_mut().unwrap();
-    for _ in 0..WARM_UP {
-        client.get();
-    }
-    let warm = counting::during(|| (0..REQUESTS).for_each(|_| client.get()));
+    let warm = warm(&mut client.unwrap());
     assert_eq!(warm.count / REQUESTS, ALLOCATIONS_PER_REQUEST, "{warm}");
+}
+
+#[test]
+fn a_request_over_tls_allocates_once_a_record() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    let warm = warm(&mut Client::of_a_shard(Some(&Tls::new())));
+    assert!(warm.count / REQUESTS <= ALLOCATIONS_PER_TLS_REQUEST, "{warm}");
+}
+
+fn warm(client: &mut Client) -> counting::Allocations {
+    (0..WARM_UP).for_each(|_| client.get());
+    counting::during(|| (0..REQUESTS).for_each(|_| client.get()))
 }

@@ -20,16 +20,17 @@ use corvoy_engine::upstream::clusters::Clusters;
 use corvoy_engine::upstream::discovery::Discovery;
 
 use crate::counting;
+use crate::tls::{Stream, Tls};
 
 /// A connection to a shard that runs as long as the test.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl Client {
-    pub(crate) fn of_a_shard() -> Self {
+    pub(crate) fn of_a_shard(tls: Option<&Tls>) -> Self {
         let registry = Registry::new(1);
-        let snapshot = compiled(origin(), &registry).snapshot;
+        let snapshot = compiled(origin(tls), tls, &registry).snapshot;
         let (mailbox, inbox) = Mailbox::new().unwrap();
         let ring = ring::choose().unwrap().ring;
         let handles = ShardHandles::new(vec![mailbox], u64::MAX);
@@ -55,7 +56,12 @@ impl Client {
         let socket = sockets.remove(0);
         let listener = Arc::clone(&snapshot.listeners[0]);
         shard.send(Box::new(move |shard| listener::listen(shard, &listener, socket, address)));
-        Self { stream: connect(bound) }
+        let stream = connect(bound);
+        let stream = match tls {
+            None => Stream::Plain(stream),
+            Some(tls) => tls.client(stream),
+        };
+        Self { stream }
     }
 
     /// A small GET and its answer.
@@ -66,8 +72,11 @@ impl Client {
     }
 }
 
-fn compiled(origin: SocketAddr, registry: &Registry) -> compile::Compiled {
-    let yaml = include_str!("plain.yaml").replace("ORIGIN_PORT", &origin.port().to_string());
+fn compiled(origin: SocketAddr, tls: Option<&Tls>, registry: &Registry) -> compile::Compiled {
+    let yaml = include_str!("plain.yaml")
+        .replace("ORIGIN_PORT", &origin.port().to_string())
+        .replace("UPSTREAM_TRANSPORT_SOCKET", &tls.map_or(String::new(), Tls::upstream))
+        .replace("TRANSPORT_SOCKET", &tls.map_or("name: plain".into(), Tls::downstream));
     let mut problems = Problems::default();
     let loaded = corvoy_config::load(&Source::new().merge_yaml("plain.yaml", yaml), &mut problems);
     let bootstrap = loaded.unwrap_or_else(|| panic!("{problems:?}")).bootstrap;
@@ -75,13 +84,18 @@ fn compiled(origin: SocketAddr, registry: &Registry) -> compile::Compiled {
     compiled.unwrap_or_else(|| panic!("{problems:?}"))
 }
 
-fn origin() -> SocketAddr {
+fn origin(tls: Option<&Tls>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
+    let tls = tls.cloned();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+            let stream = stream.unwrap();
             stream.set_nodelay(true).unwrap();
+            let mut stream = match &tls {
+                None => Stream::Plain(stream),
+                Some(tls) => tls.server(stream),
+            };
             thread::spawn(move || {
                 while until_blank_line_and(&mut stream, 0).is_some() {
                     stream.write_all(ANSWER).unwrap();
@@ -100,7 +114,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Reads a head and this many bytes of a body; none if the connection is closed.
-fn until_blank_line_and(stream: &mut TcpStream, body: usize) -> Option<Vec<u8>> {
+fn until_blank_line_and(stream: &mut Stream, body: usize) -> Option<Vec<u8>> {
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let received = match stream.read(&mut chunk) {
