@@ -160,6 +160,7 @@ impl Client {
     }
 
     /// Whether the client may still send.
+    #[inline]
     pub(super) const fn input(&self) -> Input {
         self.input.get()
     }
@@ -170,16 +171,19 @@ impl Client {
     }
 
     /// The number of requests with a complete head, including the current one.
+    #[inline]
     pub(super) const fn requests(&self) -> u32 {
         self.requests.get()
     }
 
     /// Counts a request with a complete head.
+    #[inline]
     pub(super) fn count_request(&self) {
         self.requests.set(self.requests.get().saturating_add(1));
     }
 
     /// Counts that a request has begun.
+    #[inline]
     pub(super) fn begin_exchange(&self) {
         self.exchange.set(Exchange::Active);
         let stats = self.given.stats();
@@ -189,6 +193,7 @@ impl Client {
 
     /// Counts that a request has ended, unless the client is gone. A request that ends with its
     /// connection, for example by a panic, is counted when the connection is dropped.
+    #[inline]
     pub(super) fn end_exchange(&self) {
         if self.closed_by.get() == ClosedBy::Us {
             self.exchange.set(Exchange::None);
@@ -197,6 +202,7 @@ impl Client {
     }
 
     /// Notes that the client is gone; counted when the connection is dropped.
+    #[inline]
     pub(super) fn gone(&self) {
         self.closed_by.set(ClosedBy::Client);
     }

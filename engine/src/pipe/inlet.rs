@@ -34,6 +34,7 @@ enum Source {
 impl Inlet {
     /// For a body of `length`.
     #[must_use]
+    #[inline]
     pub fn new(length: BodyLength) -> Self {
         let source = match length {
             BodyLength::None | BodyLength::Length(0) => Source::Ended,
@@ -46,6 +47,7 @@ impl Inlet {
 
     /// Sets the rules for trailers: those that are kept are passed on. To be called before anything is
     /// received.
+    #[inline]
     pub fn set_trailer_rules(&mut self, rules: TrailerRules) {
         if let Source::Chunked(decoder) = &mut self.source {
             *decoder = Decoder::new().with_trailers(rules);
@@ -60,6 +62,7 @@ impl Inlet {
 
     /// The whole body has been received.
     #[must_use]
+    #[inline]
     pub const fn has_ended(&self) -> bool {
         matches!(self.source, Source::Ended)
     }
@@ -74,6 +77,7 @@ impl Inlet {
     ///
     /// # Errors
     /// If the chunks are invalid.
+    #[inline]
     pub fn take(&mut self, early: &[u8], to: &mut impl Intake) -> Result<usize, Fault> {
         Ok(match &mut self.source {
             Source::Ended => 0,
@@ -178,6 +182,7 @@ impl Inlet {
     }
 
     /// Counts bytes that were passed on.
+    #[inline]
     fn received(&mut self, bytes: usize, to: &mut impl Intake) {
         if let Source::Length(remaining) = &mut self.source {
             *remaining = remaining.saturating_sub(bytes as u64);
@@ -222,6 +227,7 @@ impl Inlet {
 
     /// Bytes received beyond the end of the body.
     #[must_use]
+    #[inline]
     pub const fn surplus(&self) -> &Vec<u8> {
         &self.raw
     }
@@ -234,6 +240,7 @@ impl Inlet {
     }
 
     /// Returns the block to the pool.
+    #[inline]
     pub fn give_block(&mut self, buffers: &Buffers) {
         buffers.give(std::mem::take(&mut self.raw));
     }

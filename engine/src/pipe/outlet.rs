@@ -54,6 +54,7 @@ impl Outlet {
     /// sent with the first bytes of the body. At most `limit` bytes of the body are held, or one
     /// block if that is more: `per_connection_buffer_limit_bytes`, where 0 is no limit.
     #[must_use]
+    #[inline]
     pub fn new(
         length: BodyLength,
         framing: Framing,
@@ -83,42 +84,49 @@ impl Outlet {
 
     /// A message that is complete.
     #[must_use]
+    #[inline]
     pub fn whole(out: Vec<u8>, buffers: &'static Buffers) -> Self {
         Self::new(BodyLength::None, Framing::Identity, out, 0, buffers)
     }
 
     /// The whole body has been taken.
     #[must_use]
+    #[inline]
     pub fn has_ended(&self) -> bool {
         self.body == Body::Ended
     }
 
     /// The whole body has been taken and sent.
     #[must_use]
+    #[inline]
     pub fn is_done(&self) -> bool {
         self.has_ended() && !self.wants_sink()
     }
 
     /// There are bytes to send.
     #[must_use]
+    #[inline]
     pub fn wants_sink(&self) -> bool {
         self.sent < self.out.len()
     }
 
     /// There is more to take, and room for it.
     #[must_use]
+    #[inline]
     pub fn wants_source(&self) -> bool {
         !self.has_ended() && !self.wants_sink()
     }
 
     /// Body bytes taken so far, without framing.
     #[must_use]
+    #[inline]
     pub const fn taken_bytes(&self) -> u64 {
         self.taken_bytes
     }
 
     /// The data taken last, without framing.
     #[must_use]
+    #[inline]
     pub fn last_data(&self) -> &[u8] {
         self.out.get(self.last_data.clone()).unwrap_or_default()
     }
@@ -142,6 +150,7 @@ impl Outlet {
     }
 
     /// Starts over with `out`, the head of another attempt.
+    #[inline]
     pub fn rewind(&mut self, out: Vec<u8>) {
         self.sent = 0;
         self.buffers.give(std::mem::replace(&mut self.out, out));
@@ -157,6 +166,7 @@ impl Outlet {
     }
 
     /// Frames the end of a chunked body again, including trailers.
+    #[inline]
     pub fn replay_end(&mut self) {
         if self.has_ended() && self.framing == Framing::Chunked {
             chunked::encode_end_with(&mut self.out, &self.trailers);
@@ -173,10 +183,12 @@ impl Outlet {
     }
 
     /// Returns the block to the pool.
+    #[inline]
     pub fn recycle(self) {
         self.buffers.give(self.out);
     }
 
+    #[inline]
     fn clear_if_sent(&mut self) {
         if !self.wants_sink() {
             self.out.clear();

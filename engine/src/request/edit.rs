@@ -18,6 +18,7 @@ use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::host::Host;
 
 impl Core<'_> {
+    #[inline]
     fn normalize(&mut self) -> Option<Outcome> {
         let given = self.given;
         let peer = Peer { remote: given.peer, local: given.local, tls: given.tls.as_deref() };
@@ -222,6 +223,7 @@ impl Core<'_> {
 
     /// Turns the head of the upstream response into the one for the client, but for what the client's
     /// codec says.
+    #[inline]
     pub(super) fn edit_response_head(&mut self, route: &Route, attempts: Option<u32>) {
         let now = self.shard.clock.now();
         let upgrade = self.upgrade != Upgrade::None;
@@ -285,6 +287,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
 
     /// Turns the head of the upstream response into the one for the client. Returns how the body is
     /// framed.
+    #[inline]
     pub(super) fn finish_response_head(
         &mut self,
         route: &Route,

@@ -42,22 +42,26 @@ impl Given {
 
     /// This shard's stats of the connection manager.
     #[must_use]
+    #[inline]
     pub fn stats(&self) -> &HttpStats {
         self.service.http.shard(self.shard.id)
     }
 
     /// Whether the connection is draining: responses carry `connection: close`.
     #[must_use]
+    #[inline]
     pub fn is_draining(&self) -> bool {
         self.shard.draining().includes(self.service.direction)
     }
 
     /// Counts bytes received from the client.
+    #[inline]
     pub fn count_received(&self, bytes: usize) {
         self.stats().downstream_cx_rx_bytes_total.add(bytes as u64);
     }
 
     /// Counts bytes sent to the client.
+    #[inline]
     pub fn count_sent(&self, bytes: usize) {
         self.stats().downstream_cx_tx_bytes_total.add(bytes as u64);
     }

@@ -186,6 +186,7 @@ pub(crate) async fn time_out_head<C: ClientEnd>(
 }
 
 impl<'a> Core<'a> {
+    #[inline]
     fn begin(given: &'a Given, heads: &'a mut Heads, body: BodyLength) -> Self {
         let shard = given.shard;
         let began = shard.clock.now();
@@ -222,10 +223,12 @@ impl<'a> Core<'a> {
     }
 
     /// What the connection serves its requests with.
+    #[inline]
     fn service(&self) -> &'a LocalService {
         &self.given.service
     }
 
+    #[inline]
     fn stats(&self) -> &'a HttpStats {
         self.given.stats()
     }
@@ -308,12 +311,14 @@ impl<C: ClientEnd> Exchange<'_, C> {
 /// Time.
 impl Core<'_> {
     /// Sets the connection's alarm to the nearest deadline.
+    #[inline]
     fn set_alarm(&self, now: Millis) {
         self.given.alarm.set(self.deadlines.nearest(), now);
     }
 
     /// Sets the alarm for a response that is sent from here: it too must time out if the client
     /// does not read.
+    #[inline]
     fn arm(&mut self) {
         if self.deadlines.get(Timer::StreamIdle).is_none() {
             self.reset_idle_timer();
@@ -322,6 +327,7 @@ impl Core<'_> {
     }
 
     /// Restarts the idle timer after progress. A half-closed client gets a new grace period.
+    #[inline]
     fn reset_idle_timer(&mut self) {
         let now = self.shard.clock.now();
         let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
@@ -338,6 +344,7 @@ impl Core<'_> {
     }
 
     /// Starts the timers that begin with the end of the request, once it has been received.
+    #[inline]
     fn start_timers(&mut self, upload: &Upload) {
         if !upload.has_ended() || self.deadlines.get(Timer::Route).is_some() {
             return;
@@ -419,6 +426,7 @@ impl Core<'_> {
 
 impl<C: ClientEnd> Exchange<'_, C> {
     /// Fails if a timer has expired.
+    #[inline]
     fn check_deadlines(&mut self) -> Result<(), Interrupted> {
         match self.core.deadlines.expired(self.core.shard.clock.now()) {
             None => Ok(()),

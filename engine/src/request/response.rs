@@ -192,6 +192,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
 impl Core<'_> {
     /// Whether the request has been received completely. As in Envoy, one that asks for an upgrade
     /// never is.
+    #[inline]
     pub(super) const fn is_complete(&self) -> bool {
         self.received.is_some() && matches!(self.upgrade, Upgrade::None)
     }
@@ -215,6 +216,7 @@ impl Core<'_> {
     }
 
     /// Counts the status of the response.
+    #[inline]
     pub(super) fn count_response(&self) {
         count(self.given, self.heads.response.status);
     }

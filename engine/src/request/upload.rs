@@ -31,6 +31,7 @@ impl Upload {
     /// A request with a body of `length`, kept for retries in `replay`; for `limit` see
     /// [`Outlet::new`].
     #[must_use]
+    #[inline]
     pub(super) fn new(
         length: BodyLength,
         replay: Option<Replay>,
@@ -46,6 +47,7 @@ impl Upload {
     }
 
     /// Begins an attempt with an encoded head, followed by the body kept so far.
+    #[inline]
     pub(super) fn begin(&mut self, head: Vec<u8>) {
         self.outlet.rewind(head);
         self.replay_at = Some(0);
@@ -54,6 +56,7 @@ impl Upload {
 
     /// Puts the next kept block into the outlet, and after the last one the end of the body, if it
     /// has been received.
+    #[inline]
     fn replay_next(&mut self) {
         let Some(at) = self.replay_at else { return };
         self.replay_at = None;
@@ -82,6 +85,7 @@ impl Upload {
     }
 
     /// Keeps the data taken last.
+    #[inline]
     fn keep(&mut self) {
         if let Kept::Body(replay) = &mut self.kept
             && replay.keep(self.outlet.last_data()).is_err()
@@ -91,6 +95,7 @@ impl Upload {
     }
 
     /// Drops the kept body: there will be no further attempt.
+    #[inline]
     pub(super) fn drop_replay(&mut self) {
         if self.replay_at.is_none() {
             self.kept = Kept::Nothing;
@@ -99,24 +104,28 @@ impl Upload {
 
     /// The whole request has been received.
     #[must_use]
+    #[inline]
     pub(super) fn has_ended(&self) -> bool {
         self.outlet.has_ended()
     }
 
     /// The whole request has been sent.
     #[must_use]
+    #[inline]
     pub(super) fn is_done(&self) -> bool {
         self.outlet.is_done()
     }
 
     /// See [`Outlet::wants_source`].
     #[must_use]
+    #[inline]
     pub(super) fn wants_client(&self) -> bool {
         self.outlet.wants_source()
     }
 
     /// See [`Outlet::wants_sink`].
     #[must_use]
+    #[inline]
     pub(super) fn wants_origin(&self) -> bool {
         self.outlet.wants_sink()
     }
@@ -133,17 +142,20 @@ impl Upload {
 
     /// Bytes of the body received so far, without framing.
     #[must_use]
+    #[inline]
     pub(super) const fn received_bytes(&self) -> u64 {
         self.outlet.taken_bytes()
     }
 
     /// The body exceeded the replay limit.
     #[must_use]
+    #[inline]
     pub(super) const fn exceeded_replay_limit(&self) -> bool {
         matches!(self.kept, Kept::TooMuch)
     }
 
     /// Returns the blocks to the pool.
+    #[inline]
     pub(super) fn recycle(self) {
         self.outlet.recycle();
     }

@@ -138,11 +138,13 @@ impl Socket {
     }
 
     /// Ready when a receive would return bytes, the end or an error; sometimes spuriously.
+    #[inline]
     pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         self.source.poll_readable(cx)
     }
 
     /// Ready when a send would accept bytes or fail.
+    #[inline]
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let ready = self.source.poll_writable(cx);
         if ready.is_pending() {
@@ -211,6 +213,7 @@ impl Socket {
     /// Whether the kernel has reported that the peer sends no more, or has reset the connection. There
     /// may still be bytes to receive.
     #[must_use]
+    #[inline]
     pub fn has_hung_up(&self) -> bool {
         self.source.has_hung_up()
     }

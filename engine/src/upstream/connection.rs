@@ -97,18 +97,21 @@ impl Connection {
 
     /// The socket, or TLS over it, while the connection is leased.
     #[must_use]
+    #[inline]
     pub fn socket(&self) -> &Transport {
         &self.open.socket
     }
 
     /// The pool of the connection.
     #[must_use]
+    #[inline]
     pub fn pool(&self) -> &Rc<Pool> {
         &self.open.pool
     }
 
     /// Whether it has carried a request before the current one.
     #[must_use]
+    #[inline]
     pub fn is_reused(&self) -> bool {
         self.open.requests > 1
     }
@@ -125,6 +128,7 @@ impl Connection {
         self.open.opened
     }
 
+    #[inline]
     pub(super) fn receive_head(&mut self, head: &mut ResponseHead) -> HeadReceived {
         let buffer = head.received();
         // The rest of the block is left for edits. The parser rejects a head beyond its limit, so
@@ -145,6 +149,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     pub(super) fn next_head(
         &self,
         heads: &mut Heads,
@@ -164,6 +169,7 @@ impl Connection {
         Ok(Some(length))
     }
 
+    #[inline]
     pub(super) fn begin_body(
         &mut self,
         length: BodyLength,
@@ -186,6 +192,7 @@ impl Connection {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault> {
         let Open { inlet, socket, pool, .. } = &mut *self.open;
         let Pulled { bytes, more } = inlet.pull(socket, pool.buffers(), to)?;
@@ -198,14 +205,17 @@ impl Connection {
         debug_assert!(taken.is_ok(), "bytes without framing cannot be invalid");
     }
 
+    #[inline]
     pub(super) fn give_blocks(&mut self) {
         self.open.inlet.give_block(self.open.pool.buffers());
     }
 
+    #[inline]
     pub(super) fn has_surplus(&self) -> bool {
         !self.open.inlet.surplus().is_empty()
     }
 
+    #[inline]
     pub(super) fn begin_request(&mut self) {
         self.open.requests += 1;
         let pool = &self.open.pool;
@@ -216,6 +226,7 @@ impl Connection {
         self.open.occupied = Occupied::Active;
     }
 
+    #[inline]
     pub(super) fn end_request(&mut self) {
         self.give_blocks();
         self.open.occupied = Occupied::Idle;

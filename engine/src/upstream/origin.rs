@@ -144,6 +144,7 @@ impl Origin {
 
     /// Whether the origin has sent more than the response: what it sends next cannot be trusted.
     #[must_use]
+    #[inline]
     pub fn has_surplus(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.has_surplus(),
@@ -152,6 +153,7 @@ impl Origin {
 
     /// Whether the connection has carried a request before the current one.
     #[must_use]
+    #[inline]
     pub fn is_reused(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_reused(),
@@ -160,6 +162,7 @@ impl Origin {
 
     /// The id of the connection, unique in this process.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> u64 {
         match self {
             Self::Http1(connection) => connection.id(),
@@ -168,6 +171,7 @@ impl Origin {
 
     /// The local address.
     #[must_use]
+    #[inline]
     pub fn local(&self) -> Option<Address> {
         match self {
             Self::Http1(connection) => connection.local(),
@@ -176,6 +180,7 @@ impl Origin {
 
     /// What the TLS handshake has settled; `None` on a plain connection.
     #[must_use]
+    #[inline]
     pub fn tls(&self) -> Option<&Rc<TlsFacts>> {
         match self {
             Self::Http1(connection) => connection.socket().tls(),
@@ -184,6 +189,7 @@ impl Origin {
 
     /// The pool.
     #[must_use]
+    #[inline]
     pub fn pool(&self) -> &Rc<Pool> {
         match self {
             Self::Http1(connection) => connection.pool(),
@@ -203,6 +209,7 @@ impl Origin {
     }
 
     /// Ends it after a complete exchange; `by` is counted.
+    #[inline]
     pub fn finish(self, by: ClosedBy) {
         match self {
             Self::Http1(connection) => connection.finish(by),
@@ -210,6 +217,7 @@ impl Origin {
     }
 
     /// Ends it; `by` is counted.
+    #[inline]
     pub fn close(self, by: ClosedBy) {
         match self {
             Self::Http1(connection) => connection.close(by),

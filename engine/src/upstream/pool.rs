@@ -175,12 +175,14 @@ impl Pool {
 
     /// This shard's counters for the cluster.
     #[must_use]
+    #[inline]
     pub fn stats(&self) -> &ClusterStats {
         self.cluster.stats.shard(self.shard.id)
     }
 
     /// This shard's counters for the host.
     #[must_use]
+    #[inline]
     pub fn host_stats(&self) -> &HostStats {
         self.host.stats.shard(self.shard.id)
     }
@@ -189,20 +191,24 @@ impl Pool {
         self.shard
     }
 
+    #[inline]
     pub(super) const fn buffers(&self) -> &'static Buffers {
         self.shard.buffers
     }
 
+    #[inline]
     pub(super) fn now(&self) -> Millis {
         self.shard.clock.now()
     }
 
     /// Counts bytes sent to the host.
+    #[inline]
     pub fn count_sent(&self, bytes: usize) {
         self.stats().upstream_cx_tx_bytes_total.add(bytes as u64);
     }
 
     /// Counts bytes received from the host.
+    #[inline]
     pub fn count_received(&self, bytes: usize) {
         self.stats().upstream_cx_rx_bytes_total.add(bytes as u64);
     }
