@@ -97,7 +97,11 @@ impl Server for Running {
     }
 
     fn certificates(&self) -> Vec<Arc<Inventory>> {
-        Vec::new()
+        let chains = self.snapshot.listeners.iter().flat_map(|it| it.filter_chains.all());
+        let listeners = chains.filter_map(|chain| chain.tls.as_ref()?.context.inventory());
+        let clusters = self.snapshot.clusters.iter();
+        let clusters = clusters.filter_map(|cluster| cluster.tls.as_ref()?.context.inventory());
+        listeners.chain(clusters).collect()
     }
 
     fn listeners(&self) -> Vec<ListenerView> {

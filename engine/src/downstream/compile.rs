@@ -46,6 +46,7 @@ pub struct Context<'a> {
 
 /// What the filter chains of a listener take from it.
 struct Common<'a> {
+    name: &'a str,
     /// Of its stats.
     prefix: &'a str,
     direction: Direction,
@@ -110,7 +111,9 @@ pub fn listener(
     let text = first.map_or_else(String::new, |address| address.to_string());
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
+    let shown_name = if name.is_empty() { &text } else { name };
     let common = Common {
+        name: shown_name,
         prefix: &prefix,
         direction: direction(*traffic_direction),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
@@ -126,7 +129,7 @@ pub fn listener(
     let chains = Chains { listed: filter_chains, default: default_filter_chain.as_ref() };
     let filter_chains = self::filter_chains(&chains, at, &common, context, registry, problems);
     Some(Listener {
-        name: if name.is_empty() { text } else { name.clone() },
+        name: shown_name.clone(),
         direction: common.direction,
         addresses: addresses?,
         accept_burst: max_connections_to_accept_per_socket_event
@@ -314,9 +317,14 @@ fn filter_chain(
     let ssl_prefix = format!("{}ssl.", listener.prefix);
     let socket_at = at.field("transport_socket");
     let tls = tls::compile::server(transport_socket.as_ref(), &socket_at, context.tls, problems);
+    if let Some(tls) = &tls {
+        tls.list(format!("listener {}", listener.name), registry, &ssl_prefix);
+    }
+    let factory_prefix = format!("{}server_ssl_socket_factory.", listener.prefix);
     let tls = tls.map(|tls_context| ChainTls {
         context: tls_context,
         stats: registry.scope(&ssl_prefix),
+        factory: registry.scope(&factory_prefix),
         connect_timeout: transport_socket_connect_timeout.filter(|timeout| !timeout.is_zero()),
     });
     let at = at.field("filters");

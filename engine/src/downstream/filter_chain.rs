@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
-use crate::stats::{Scope, SslStats};
+use crate::stats::{Scope, SslSocketFactoryStats, SslStats};
 use crate::tcp::Terminal;
 use crate::tcp::filters::Filters;
 use crate::transport::tls::ServerTls;
@@ -31,6 +31,8 @@ pub struct ChainTls {
     pub context: Arc<ServerContext>,
     /// `listener.<address>.ssl.`
     pub stats: Arc<Scope<SslStats>>,
+    /// `listener.<address>.server_ssl_socket_factory.`
+    pub factory: Arc<Scope<SslSocketFactoryStats>>,
     /// `transport_socket_connect_timeout`; none: no limit.
     pub connect_timeout: Option<Duration>,
 }
@@ -74,10 +76,11 @@ impl LocalChain {
             }
             Speaks::Tcp(terminal) => LocalSpeaks::Tcp(Rc::new(LocalTerminal(Arc::clone(terminal)))),
         };
-        let tls = chain.tls.clone().map(|ChainTls { context, stats, connect_timeout }| {
-            let context = context.for_shard(shard.id);
-            Rc::new(ServerTls { context, stats, timeout: connect_timeout })
-        });
+        let tls =
+            chain.tls.clone().map(|ChainTls { context, stats, factory: _, connect_timeout }| {
+                let context = context.for_shard(shard.id);
+                Rc::new(ServerTls { context, stats, timeout: connect_timeout })
+            });
         let filters = Rc::new(LocalFilters(Arc::clone(&chain.filters)));
         Self { filters, speaks, tls }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::shard::socket_option::LocalEnd;
-use crate::stats::{ClusterStats, Scope, SslStats, ZoneStats};
+use crate::stats::{ClusterStats, Scope, SslSocketFactoryStats, SslStats, ZoneStats};
 use crate::transport::tls::context::ClientContext;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
@@ -55,6 +55,8 @@ pub struct ClusterTls {
     pub context: Arc<ClientContext>,
     /// `cluster.<observability_name>.ssl.`
     pub stats: Arc<Scope<SslStats>>,
+    /// `cluster.<observability_name>.client_ssl_socket_factory.`
+    pub factory: Arc<Scope<SslSocketFactoryStats>>,
 }
 
 /// `HttpProtocolOptions` of a cluster.

@@ -110,7 +110,15 @@ fn cluster(
     let socket_at = at.field("transport_socket");
     let tls = tls::compile::client(transport_socket.as_ref(), &socket_at, tls, problems);
     let ssl_prefix = format!("cluster.{stat_name}.ssl.");
-    let tls = tls.map(|context| ClusterTls { context, stats: registry.scope(&ssl_prefix) });
+    if let Some(tls) = &tls {
+        tls.list(format!("cluster {name}"), registry, &ssl_prefix);
+    }
+    let factory_prefix = format!("cluster.{stat_name}.client_ssl_socket_factory.");
+    let tls = tls.map(|context| ClusterTls {
+        context,
+        stats: registry.scope(&ssl_prefix),
+        factory: registry.scope(&factory_prefix),
+    });
     let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
     Cluster {
         name: name.clone(),

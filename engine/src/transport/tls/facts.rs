@@ -7,6 +7,7 @@ use rustls::{
 };
 
 use super::certificate::Certificate;
+use super::context::verify::Validation;
 
 /// What a handshake has settled, and the certificates that were shown in it.
 ///
@@ -84,6 +85,14 @@ impl TlsFacts {
             alpn: connection.alpn_protocol().map(Into::into),
             peer_certificates: peer.iter().cloned().map(Certificate::new).collect(),
             ..Self::new(version)
+        }
+    }
+
+    /// Looks for the certificate of the peer's issuer among the trusted ones, unless the peer has sent it.
+    pub fn complete_issuer(&mut self, validation: &Validation) {
+        if let ([certificate], Some(trust)) = (&*self.peer_certificates, &validation.trust) {
+            let issuer = trust.issuer_of(certificate.der());
+            self.issuer = issuer.map(|der| Arc::new(Certificate::new(der.clone())));
         }
     }
 

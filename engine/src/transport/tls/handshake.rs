@@ -97,7 +97,7 @@ impl Tls {
                 self.configure(&mut session)?;
                 // Bytes that arrive together with the last message are kept.
                 if !session.wants_config() {
-                    session.process(&mut Vec::new(), 0);
+                    session.process_handshake();
                 }
             }
             Received::Nothing => {}
@@ -110,6 +110,7 @@ impl Tls {
             _ if session.is_handshaking() => Ok(Progress::Waiting),
             Input::Open | Input::Ended => {
                 if let Some(mut facts) = session.common().map(TlsFacts::of) {
+                    std::mem::take(&mut *session.overheard).complete(&mut facts);
                     if let Some(chosen) = session.chosen.take() {
                         chosen.complete(&mut facts)?;
                     }

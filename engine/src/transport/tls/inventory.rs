@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use super::certificate::Certificate;
+use super::context::certificate::Certificate as Owned;
+use super::context::ocsp::OcspResponse;
+use super::context::verify::Validation;
 use crate::stats::{CertificateStats, Registry, Scope};
 
 /// The certificates of one context. As in Envoy, of a file with several certificates it has the first.
@@ -53,6 +56,34 @@ impl Inventory {
         let stats = own.iter().map(|installed| named(installed, UNNAMED));
         let stats = stats.chain(authority.iter().map(|installed| named(installed, UNNAMED_CA)));
         Self { _stats: stats.collect(), owner, authority, own }
+    }
+
+    /// The certificates of a context. `new` says the rest.
+    pub fn of_context(
+        owner: String,
+        validation: Option<&Validation>,
+        own: &[Owned],
+        registry: &Registry,
+        prefix: &str,
+    ) -> Self {
+        let authority = validation.and_then(|validation| {
+            let trust = validation.trust.as_ref().filter(|trust| !trust.path.is_empty())?;
+            Some(Installed {
+                certificate: Certificate::new(trust.first()?.clone()),
+                path: trust.path.clone(),
+                secret: validation.secret.clone(),
+                ocsp: None,
+            })
+        });
+        let own = own.iter().filter_map(|owned| {
+            Some(Installed {
+                certificate: Certificate::new(owned.chain.first()?.clone()),
+                path: owned.path.clone(),
+                secret: owned.secret.clone(),
+                ocsp: owned.ocsp.as_ref().map(OcspResponse::validity),
+            })
+        });
+        Self::new(owner, authority, own.collect(), registry, prefix)
     }
 
     /// All of them.

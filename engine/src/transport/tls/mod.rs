@@ -12,6 +12,7 @@ pub mod failure;
 mod handshake;
 pub mod inventory;
 mod name;
+mod overheard;
 mod queue;
 #[cfg(test)]
 pub(crate) mod recorded;

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{CommonState, Error};
 
 use super::context::{Chosen, Connect};
 use super::failure::Failure;
+use super::overheard::Overheard;
 use super::queue::{Queue, Wants};
 use crate::shard::buffers::Buffers;
 
@@ -46,6 +48,8 @@ pub(super) struct Session {
     pub(super) has_early: bool,
     /// Of a server during its handshake.
     pub(super) chosen: Option<Box<Chosen>>,
+    /// During the handshake.
+    pub(super) overheard: Box<Overheard>,
 }
 
 /// rustls' part of it.
@@ -129,9 +133,16 @@ impl Session {
     }
 
     pub(super) fn client(connect: Connect, buffers: &'static Buffers) -> Result<Self, Failure> {
-        let Connect { config, server_name } = connect;
+        let Connect { config, server_name, certificate } = connect;
+        let name = match &server_name {
+            ServerName::DnsName(name) => Some(name.as_ref().into()),
+            _ => None,
+        };
         let engine = UnbufferedClientConnection::new(config, server_name)?;
-        Ok(Self::new(Engine::Client(engine), buffers))
+        let mut session = Self::new(Engine::Client(engine), buffers);
+        session.overheard.server_name = name;
+        session.overheard.local_certificate = certificate;
+        Ok(session)
     }
 
     fn new(engine: Engine, buffers: &'static Buffers) -> Self {
@@ -145,6 +156,7 @@ impl Session {
             output: Output::Open,
             has_early: false,
             chosen: None,
+            overheard: Box::default(),
         }
     }
 
@@ -182,6 +194,18 @@ impl Session {
                 Err(error) => return self.fail(error),
             }
         }
+    }
+
+    /// Decrypts what has arrived during the handshake.
+    pub(super) fn process_handshake(&mut self) {
+        if let Engine::Client(_) = self.engine {
+            self.overheard.listen(self.incoming.bytes());
+        }
+        self.process(&mut Vec::new(), 0);
+        if let Engine::Server(_) = self.engine {
+            self.overheard.listen(self.outgoing.bytes());
+        }
+        self.overheard.after_step();
     }
 
     /// Encrypts `bytes`, at most [`ENCRYPT_BYTES_MAX`], into `outgoing`.

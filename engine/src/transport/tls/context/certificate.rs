@@ -28,6 +28,8 @@ pub struct Certificate {
     pub ocsp: Option<OcspResponse>,
     /// Where it comes from: the path of a file, or `<inline>`.
     pub path: String,
+    /// The name of its secret; empty if it is not a secret.
+    pub secret: String,
 }
 
 /// The kind of a certificate's key.

@@ -13,6 +13,9 @@ use super::certificate::Certificate;
 use super::key_log::KeyLog;
 use super::parameters::Parameters;
 use super::verify::{ServerVerifier, Validation};
+use crate::stats::Registry;
+use crate::transport::tls::certificate::Certificate as Shown;
+use crate::transport::tls::inventory::Inventory;
 
 /// The TLS of a cluster. It never changes: new certificates are another context, which the old one
 /// refers to, so that a shard finds it without a lock.
@@ -20,6 +23,7 @@ use super::verify::{ServerVerifier, Validation};
 pub struct ClientContext {
     /// What the configuration says.
     pub settings: ClientSettings,
+    inventory: OnceLock<Arc<Inventory>>,
     newer: OnceLock<Arc<Self>>,
 }
 
@@ -50,13 +54,34 @@ impl ClientContext {
     /// A context with these settings.
     #[must_use]
     pub fn new(settings: ClientSettings) -> Arc<Self> {
-        Arc::new(Self { settings, newer: OnceLock::new() })
+        Arc::new(Self { settings, inventory: OnceLock::new(), newer: OnceLock::new() })
     }
 
     /// New connections use `newer` from now on. Only the newest context can be replaced.
     pub fn replace(&self, newer: Arc<Self>) {
         let replaced = self.newer.set(newer);
         debug_assert!(replaced.is_ok(), "a context is replaced once");
+    }
+
+    /// Lists its certificates for the operator, under the name of their `owner`; their stats begin with
+    /// `prefix`.
+    pub fn list(&self, owner: String, registry: &Registry, prefix: &str) {
+        let settings = &self.settings;
+        self.inventory.get_or_init(|| {
+            let own = settings.certificate.as_slice();
+            let validation = settings.validation.as_deref();
+            Arc::new(Inventory::of_context(owner, validation, own, registry, prefix))
+        });
+    }
+
+    /// The certificates of the newest context, if they are listed.
+    #[must_use]
+    pub fn inventory(&self) -> Option<Arc<Inventory>> {
+        let mut newest = self;
+        while let Some(newer) = newest.newer.get() {
+            newest = newer;
+        }
+        newest.inventory.get().map(Arc::clone)
     }
 
     /// This context on one shard.
@@ -76,6 +101,8 @@ pub struct ShardClientContext {
 #[derive(Debug)]
 struct Current {
     context: Arc<ClientContext>,
+    /// The certificate, for logs and headers.
+    shown: Option<Arc<Shown>>,
     configs: HashMap<Variant, Arc<ClientConfig>>,
 }
 
@@ -111,6 +138,8 @@ pub struct Connect {
     pub config: Arc<ClientConfig>,
     /// For rustls; if it is an IP address, no server name is sent.
     pub server_name: ServerName<'static>,
+    /// For origins that ask for one.
+    pub certificate: Option<Arc<Shown>>,
 }
 
 /// Stands for a connection without a server name: rustls wants one, but sends no IP address.
@@ -146,13 +175,16 @@ impl ShardClientContext {
             is_logged,
         };
         let config = current.config(variant, self.shard)?;
-        Some(Connect { config, server_name })
+        Some(Connect { config, server_name, certificate: current.shown.clone() })
     }
 }
 
 impl Current {
     fn new(context: Arc<ClientContext>) -> Self {
-        Self { context, configs: HashMap::new() }
+        let certificate = context.settings.certificate.as_ref();
+        let leaf = certificate.and_then(|certificate| certificate.chain.first());
+        let shown = leaf.map(|der| Arc::new(Shown::new(der.clone())));
+        Self { context, shown, configs: HashMap::new() }
     }
 
     /// Moves on to the newest context.

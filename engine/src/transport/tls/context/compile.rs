@@ -264,22 +264,24 @@ fn common_settings(
         certificates.push(around.certificate(secret, &at, problems));
     }
     let validation = if let Some(schema) = validation_context {
-        Some((schema.clone(), at.field("validation_context")))
+        Some((schema.clone(), at.field("validation_context"), ""))
     } else if let Some(secret) = validation_context_sds_secret_config {
         let at = at.field("validation_context_sds_secret_config");
-        Some((around.validation(secret, &at, problems)?.clone(), at))
+        Some((around.validation(secret, &at, problems)?.clone(), at, &*secret.name))
     } else if let Some(combined) = combined_validation_context {
         let at = at.field("combined_validation_context");
-        Some((around.combined(combined, &at, problems)?, at))
+        let secret = combined.validation_context_sds_secret_config.as_ref();
+        let name = secret.map_or("", |secret| &secret.name);
+        Some((around.combined(combined, &at, problems)?, at, name))
     } else {
         None
     };
     let validation = match validation {
-        Some((schema, at)) => {
+        Some((schema, at, secret)) => {
             let _ = write!(identity, "{schema:?}");
             let validation = verify::compile::validation(&schema, &at, problems)?;
             let _ = write!(identity, "{validation:?}");
-            Some(validation)
+            Some(Validation { secret: secret.to_owned(), ..validation })
         }
         None => None,
     };

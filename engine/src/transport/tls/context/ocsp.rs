@@ -120,6 +120,13 @@ impl OcspResponse {
         }
     }
 
+    /// When it begins to be valid and when it expires, in seconds since 1970. Without an end it has expired
+    /// when it began.
+    #[must_use]
+    pub fn validity(&self) -> (i64, i64) {
+        (self.this_update, self.next_update.unwrap_or(self.this_update))
+    }
+
     /// Whether it is valid at `now`, in seconds since 1970.
     #[must_use]
     pub fn is_valid_at(&self, now: u64) -> bool {

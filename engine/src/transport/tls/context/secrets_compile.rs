@@ -136,7 +136,8 @@ pub(super) fn certificate(
     };
     let Facts { key, names, must_staple, identity: _ } = facts;
     let (keys, path) = (keys.into(), chain.path);
-    Some(Certificate { chain: certificates, keys, key, names, must_staple, ocsp, path })
+    let secret = String::new();
+    Some(Certificate { chain: certificates, keys, key, names, must_staple, ocsp, path, secret })
 }
 
 /// The certificates of a PEM text, and what the first one says.
@@ -211,7 +212,8 @@ impl Surroundings<'_> {
         match &secret.tls_certificate {
             Some(schema) => {
                 let at = secret_at.field("tls_certificate");
-                certificate(schema, &at, self.shards, problems)
+                let certificate = certificate(schema, &at, self.shards, problems)?;
+                Some(Certificate { secret: wanted.name.clone(), ..certificate })
             }
             None => wrong_kind(secret, "certificate", at, problems),
         }

@@ -18,11 +18,12 @@ use super::select::{self, Names, Rules, Selected};
 use super::sessions::Sessions;
 use super::tickets::{TLS12_LIFETIME, TLS13_LIFETIME, TicketKey, Ticketer};
 use super::verify::{ClientVerifier, Purpose, Validation, Verdict};
-use crate::stats::{Scope, SslStats};
+use crate::stats::{Registry, Scope, SslStats};
 use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
 use crate::transport::tls::client_hello::ClientHello;
 use crate::transport::tls::facts::TlsFacts;
+use crate::transport::tls::inventory::Inventory;
 
 /// The TLS of a filter chain. It never changes: new certificates are another context, which the old one
 /// refers to, so that a shard finds it without a lock.
@@ -31,6 +32,7 @@ pub struct ServerContext {
     /// What the configuration says.
     pub settings: ServerSettings,
     names: Names,
+    inventory: OnceLock<Arc<Inventory>>,
     newer: OnceLock<Arc<Self>>,
 }
 
@@ -97,13 +99,34 @@ impl ServerContext {
     #[must_use]
     pub fn new(settings: ServerSettings) -> Arc<Self> {
         let names = Names::new(&settings.certificates);
-        Arc::new(Self { settings, names, newer: OnceLock::new() })
+        Arc::new(Self { settings, names, inventory: OnceLock::new(), newer: OnceLock::new() })
     }
 
     /// New connections use `newer` from now on. Only the newest context can be replaced.
     pub fn replace(&self, newer: Arc<Self>) {
         let replaced = self.newer.set(newer);
         debug_assert!(replaced.is_ok(), "a context is replaced once");
+    }
+
+    /// Lists its certificates for the operator, under the name of their `owner`; their stats begin with
+    /// `prefix`.
+    pub fn list(&self, owner: String, registry: &Registry, prefix: &str) {
+        let settings = &self.settings;
+        let validation = settings.client_certificate.validation().map(AsRef::as_ref);
+        self.inventory.get_or_init(|| {
+            let own = &settings.certificates;
+            Arc::new(Inventory::of_context(owner, validation, own, registry, prefix))
+        });
+    }
+
+    /// The certificates of the newest context, if they are listed.
+    #[must_use]
+    pub fn inventory(&self) -> Option<Arc<Inventory>> {
+        let mut newest = self;
+        while let Some(newer) = newest.newer.get() {
+            newest = newer;
+        }
+        newest.inventory.get().map(Arc::clone)
     }
 
     /// This context on one shard.
@@ -189,6 +212,9 @@ impl Chosen {
                 .collect();
             let verdict = validation.verify(&certificates, Purpose::Client, None, UnixTime::now());
             facts.validated = verdict.map_err(Failure::from)? == Verdict::Verified;
+        }
+        if facts.validated {
+            facts.complete_issuer(validation);
         }
         Ok(())
     }

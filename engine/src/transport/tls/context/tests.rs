@@ -77,6 +77,7 @@ fn certificate(issued: &Issued) -> Certificate {
         must_staple,
         ocsp: None,
         path: "<inline>".to_owned(),
+        secret: String::new(),
     }
 }
 

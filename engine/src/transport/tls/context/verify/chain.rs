@@ -18,6 +18,8 @@ pub struct Trust {
     trusted: HashMap<Vec<u8>, Vec<CertificateDer<'static>>>,
     /// In the order of the configuration.
     subjects: Vec<Vec<u8>>,
+    /// Where it comes from: the path of a file, or `<inline>`; empty for the CAs of the system.
+    pub path: String,
     /// What CAs have revoked; none: it is not checked.
     pub crls: Option<Crls>,
     /// `only_verify_leaf_cert_crl`
@@ -111,6 +113,7 @@ impl Trust {
         Ok(Self {
             trusted,
             subjects,
+            path: String::new(),
             crls: None,
             only_leaf_crl: false,
             allow_expired: false,
@@ -124,6 +127,18 @@ impl Trust {
         let names = self.subjects.iter();
         let names = names.filter_map(|subject| Der::new(subject).sequence_content());
         names.map(DistinguishedName::in_sequence).collect()
+    }
+
+    /// The first certificate of the configuration.
+    #[must_use]
+    pub fn first(&self) -> Option<&CertificateDer<'static>> {
+        self.trusted.get(self.subjects.first()?)?.first()
+    }
+
+    /// A trusted certificate with the name of this one's issuer.
+    #[must_use]
+    pub fn issuer_of(&self, certificate: &CertificateDer<'_>) -> Option<&CertificateDer<'static>> {
+        self.trusted.get(parse(certificate)?.issuer().as_raw())?.first()
     }
 
     /// Verifies that a chain leads to a trusted certificate.

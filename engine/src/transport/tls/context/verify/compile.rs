@@ -79,6 +79,7 @@ pub(crate) fn validation(
         accept_untrusted: *trust_chain_verification
             == config::TrustChainVerification::AcceptUntrusted,
         suppress_client_ca_list: *suppress_client_ca_list,
+        secret: String::new(),
     })
 }
 
@@ -201,6 +202,7 @@ fn trusted(schema: &config::DataSource, at: &Path, problems: &mut Problems) -> O
     let source = read(schema, at, problems)?;
     let at = at.field(source.field);
     let mut trust = trust(&source.bytes, &at, problems)?;
+    trust.path = source.path;
     // As in Envoy: CRLs may be in the same file.
     if source.bytes.windows(CRL.len()).any(|window| window == CRL) {
         crls(&source.bytes, trust.crls.get_or_insert_default(), &at, problems);

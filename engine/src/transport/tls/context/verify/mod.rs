@@ -8,6 +8,7 @@
 //! Invariant: without an explicit `Ok` a certificate is refused; whatever cannot be understood is an
 //! error.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use ::aws_lc_rs::digest::{SHA256, digest};
@@ -48,6 +49,8 @@ pub struct Validation {
     pub accept_untrusted: bool,
     /// Whether clients are not told which CAs are trusted.
     pub suppress_client_ca_list: bool,
+    /// The name of the secret that it comes from; empty if there is none.
+    pub secret: String,
 }
 
 /// Why a certificate is refused.
@@ -341,6 +344,18 @@ fn may_sign(der: &CertificateDer<'_>) -> bool {
     }
 }
 
+thread_local! {
+    /// rustls does not tell in which scheme a peer has signed. A step of a handshake runs on one thread, and
+    /// whoever takes it asks at once.
+    static SCHEME: Cell<Option<SignatureScheme>> = const { Cell::new(None) };
+}
+
+/// The scheme in which a peer has signed its handshake, if it did so in the step just taken.
+#[must_use]
+pub fn take_scheme() -> Option<SignatureScheme> {
+    SCHEME.take()
+}
+
 /// The signatures of a peer in the handshake.
 mod signature {
     use super::*;
@@ -352,6 +367,7 @@ mod signature {
         schemes: &[SignatureScheme],
     ) -> Result<HandshakeSignatureValid, Error> {
         check(dss, schemes)?;
+        SCHEME.set(Some(dss.scheme));
         crypto::verify_tls12_signature(message, cert, dss, &algorithms())
     }
 
@@ -362,6 +378,7 @@ mod signature {
         schemes: &[SignatureScheme],
     ) -> Result<HandshakeSignatureValid, Error> {
         check(dss, schemes)?;
+        SCHEME.set(Some(dss.scheme));
         crypto::verify_tls13_signature(message, cert, dss, &algorithms())
     }
 
