@@ -10,6 +10,8 @@ mod admin;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod clusters;
 #[cfg(test)]
 mod configuration;

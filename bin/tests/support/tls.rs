@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, RootCertStore, ServerConfig,
@@ -21,8 +21,18 @@ pub(crate) struct Tls {
     key: Vec<u8>,
     pem: String,
     key_pem: String,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    identity: Option<Identity>,
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+}
+
+/// The certificate of a client, and that of its CA in PEM.
+#[derive(Clone, Debug)]
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+    authority: String,
 }
 
 /// One TLS connection, without its socket.
@@ -39,7 +49,9 @@ impl Tls {
         let der = certificate.der().clone();
         let versions = rustls::ALL_VERSIONS;
         Self {
-            client: Arc::new(client_config(&der, versions)),
+            versions: versions.to_vec(),
+            identity: None,
+            client: Arc::new(client_config(&der, None, versions)),
             server: Arc::new(server_config(&der, &key.serialize_der(), versions)),
             key: key.serialize_der(),
             pem: certificate.pem(),
@@ -50,8 +62,33 @@ impl Tls {
 
     /// The same for one version only, on the side of the story.
     pub(crate) fn with_version(mut self, version: &'static SupportedProtocolVersion) -> Self {
-        self.client = Arc::new(client_config(&self.certificate, &[version]));
+        self.versions = vec![version];
+        self.client =
+            Arc::new(client_config(&self.certificate, self.identity.as_ref(), &[version]));
         self.server = Arc::new(server_config(&self.certificate, &self.key, &[version]));
+        self
+    }
+
+    /// Clients have a certificate for `client` with these names, from a CA that the proxy trusts.
+    pub(crate) fn with_client_certificate(mut self, names: Vec<SanType>) -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.distinguished_name.push(DnType::CommonName, "authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().unwrap();
+        let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "client");
+        params.subject_alt_names = names;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &Issuer::new(authority, authority_key)).unwrap();
+        let identity = Identity {
+            certificate: certificate.der().clone(),
+            key: key.serialize_der(),
+            authority: authority_pem,
+        };
+        let client = client_config(&self.certificate, Some(&identity), &self.versions);
+        self.client = Arc::new(client);
+        self.identity = Some(identity);
         self
     }
 
@@ -75,7 +112,12 @@ impl Tls {
     pub(crate) fn downstream(&self) -> String {
         let (certificate, key) = (inline(&self.pem), inline(&self.key_pem));
         let certificates = format!("[{{ certificate_chain: {certificate}, private_key: {key} }}]");
-        transport_socket("DownstreamTlsContext", &format!("tls_certificates: {certificates}"), "")
+        let mut common = format!("tls_certificates: {certificates}");
+        if let Some(identity) = &self.identity {
+            let authority = inline(&identity.authority);
+            common += &format!(", validation_context: {{ trusted_ca: {authority} }}");
+        }
+        transport_socket("DownstreamTlsContext", &common, "")
     }
 
     /// The field of a cluster.
@@ -92,12 +134,20 @@ impl Tls {
 
 fn client_config(
     authority: &CertificateDer<'static>,
+    identity: Option<&Identity>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone()).unwrap();
     let config = ClientConfig::builder_with_protocol_versions(versions);
-    config.with_root_certificates(roots).with_no_client_auth()
+    let config = config.with_root_certificates(roots);
+    match identity {
+        None => config.with_no_client_auth(),
+        Some(Identity { certificate, key, .. }) => {
+            let key = PrivateKeyDer::try_from(key.clone()).unwrap();
+            config.with_client_auth_cert(vec![certificate.clone()], key).unwrap()
+        }
+    }
 }
 
 fn server_config(

@@ -107,18 +107,7 @@ fn cluster(
     let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
     let breakers_at = at.field("circuit_breakers");
     let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
-    let socket_at = at.field("transport_socket");
-    let tls = tls::compile::client(transport_socket.as_ref(), &socket_at, tls, problems);
-    let ssl_prefix = format!("cluster.{stat_name}.ssl.");
-    if let Some(tls) = &tls {
-        tls.list(format!("cluster {name}"), registry, &ssl_prefix);
-    }
-    let factory_prefix = format!("cluster.{stat_name}.client_ssl_socket_factory.");
-    let tls = tls.map(|context| ClusterTls {
-        context,
-        stats: registry.scope(&ssl_prefix),
-        factory: registry.scope(&factory_prefix),
-    });
+    let tls = cluster_tls(transport_socket.as_ref(), name, &stat_name, at, registry, tls, problems);
     let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
     Cluster {
         name: name.clone(),
@@ -140,6 +129,27 @@ fn cluster(
         discovery,
         stats: registry.scope(&format!("cluster.{stat_name}.")),
     }
+}
+
+/// The TLS of a cluster, whose stats have this name.
+fn cluster_tls(
+    socket: Option<&config::TransportSocket>,
+    name: &str,
+    stat_name: &str,
+    at: &Path,
+    registry: &Registry,
+    around: &tls::compile::Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<ClusterTls> {
+    let context = tls::compile::client(socket, &at.field("transport_socket"), around, problems)?;
+    let prefix = format!("cluster.{stat_name}.");
+    let ssl_prefix = format!("{prefix}ssl.");
+    context.list(format!("cluster {name}"), registry, &ssl_prefix);
+    Some(ClusterTls {
+        context,
+        stats: registry.scope(&ssl_prefix),
+        factory: registry.scope(&format!("{prefix}client_ssl_socket_factory.")),
+    })
 }
 
 fn refresh_rate(rate: &config::RefreshRate) -> (Option<Duration>, Option<Duration>) {

@@ -36,8 +36,8 @@ impl Overheard {
     /// Adds everything to the facts.
     pub(super) fn complete(self, facts: &mut TlsFacts) {
         let Self { server_name, local_certificate, session_id, signature } = self;
-        facts.server_name = server_name.or(facts.server_name.take());
-        facts.local_certificate = local_certificate.or(facts.local_certificate.take());
+        facts.server_name = server_name.or_else(|| facts.server_name.take());
+        facts.local_certificate = local_certificate.or_else(|| facts.local_certificate.take());
         facts.signature = signature;
         // In TLS 1.3 it has no meaning.
         if facts.version == TlsVersion::Tls12 {
