@@ -21,15 +21,27 @@ fn proxy(name: &str, port: u16, origin: &Origin) -> Proxy {
     Proxy::with(Config::verbatim(yaml))
 }
 
+/// A folder with the files that the example with TLS names.
+fn certificate() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    folder
+}
+
 #[test]
 fn every_example_is_valid_and_named_in_the_readme() {
     if is_oracle() {
         return;
     }
     let readme = std::fs::read_to_string(folder().join("../../README.md")).unwrap();
+    let certificate = certificate();
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
-        let output = corvoy().args(["--mode", "validate", "-c"]).arg(&path).output().unwrap();
+        let mut validate = corvoy();
+        validate.args(["--mode", "validate", "-c"]).arg(&path).current_dir(certificate.path());
+        let output = validate.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{}: {said}", path.display());
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -80,4 +92,14 @@ fn the_websocket_example_upgrades_on_its_path_only() {
     };
     assert_eq!(ask("/chat"), 101);
     assert_eq!(ask("/"), 403);
+}
+
+#[test]
+fn the_tcp_example_passes_everything_on() {
+    let origin = Origin::that_echoes();
+    let proxy = proxy("tcp.yaml", 8000, &origin);
+    // It is not the proxy that reads this request: it would add its own fields.
+    let answer = proxy.get("/anything");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.header("server"), None, "{answer}");
 }
