@@ -115,3 +115,28 @@ fn an_address_that_this_machine_does_not_have_is_a_local_failure() {
     assert_eq!(proxy.get("/").status(), 503);
     assert_eq!(proxy.stat("cluster.service.bind_errors"), 1);
 }
+
+/// The second listener has no socket; the first one hands over what is for its address.
+#[test]
+fn a_connection_is_handed_over_to_the_listener_of_its_original_destination() {
+    let origin = Origin::that_answers();
+    let yaml = with_listener(&origin, &format!("{PROXY}\n    use_original_dst: true")).yaml();
+    let begin = yaml.find("  - name: front\n").unwrap();
+    let end = yaml.find("  clusters:\n").unwrap();
+    let second = yaml[begin..end]
+        .replace("- name: front\n    stat_prefix: front", "- name: back\n    stat_prefix: back")
+        .replace("use_original_dst: true", "bind_to_port: false")
+        .replace(PROXY, "traffic_direction: OUTBOUND")
+        .replace("address: 127.0.0.1, port_value: 0", "address: 198.51.100.1, port_value: 80");
+    let proxy = Proxy::with(Config::verbatim(yaml[..end].to_owned() + &second + &yaml[end..]));
+    let (_, front) = proxy.named_addresses().into_iter().find(|(name, _)| name == "front").unwrap();
+    for (destination, [of_front, of_back]) in
+        [("198.51.100.1 4000 80", [0, 1]), ("198.51.100.1 4000 81", [1, 1])]
+    {
+        let mut client = Client::connect(front);
+        client.send(format!("PROXY TCP4 192.0.2.7 {destination}\r\n"));
+        assert_eq!(client.get("/").status(), 200);
+        assert_eq!(proxy.stat("listener.front.downstream_cx_total"), of_front);
+        assert_eq!(proxy.stat("listener.back.downstream_cx_total"), of_back);
+    }
+}

@@ -95,6 +95,11 @@ impl Proxy {
         *address
     }
 
+    /// The names of all listeners and their addresses.
+    pub(crate) fn named_addresses(&self) -> Vec<(String, SocketAddr)> {
+        self.listeners.clone()
+    }
+
     /// The addresses of all listeners, in the order of their names.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let mut listeners = self.listeners.clone();

@@ -32,6 +32,7 @@ schema! {
         listener_filters: Vec<ListenerFilter>,
         socket_options: Vec<SocketOption>,
         additional_addresses: Vec<AdditionalAddress>,
+        use_original_dst: Option<bool>,
         listener_filters_timeout: Option<Duration>,
         continue_on_listener_filters_timeout: bool,
     } harmless {

@@ -301,7 +301,7 @@ fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Vec<Bound>>, Start
         move |error| StartError::Listen { address, what, error }
     };
     if options.port_use == PortUse::Exclusive {
-        for listener in &snapshot.listeners {
+        for listener in snapshot.listeners.iter().filter(|listener| listener.binds) {
             for ListenAddress { address, settings } in &listener.addresses {
                 sockets::probe(*address, settings).map_err(failed(listener, *address))?;
             }
@@ -311,6 +311,10 @@ fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Vec<Bound>>, Start
     for listener in &snapshot.listeners {
         let mut of_listener = Vec::with_capacity(listener.addresses.len());
         for ListenAddress { address, settings } in &listener.addresses {
+            if !listener.binds {
+                of_listener.push(Bound { address: *address, sockets: Vec::new() });
+                continue;
+            }
             let (address, sockets) =
                 sockets::listen(*address, settings, options.concurrency, longest)
                     .map_err(failed(listener, *address))?;
@@ -385,7 +389,8 @@ fn go_live(running: &Running, shards: &Shards, bound: Vec<Vec<Bound>>, process: 
     let took = running.identity.started.elapsed().as_millis();
     let took = u64::try_from(took).unwrap_or(u64::MAX);
     process.server.control().initialization_time_ms.record(took);
-    for address in running.addresses.iter().flatten() {
+    let listeners = running.snapshot.listeners.iter().zip(&running.addresses);
+    for address in listeners.filter(|(listener, _)| listener.binds).flat_map(|(_, all)| all) {
         tracing::info!(target: "main", "listening on {address}");
     }
     tracing::info!(target: "main", "serving after {took} ms");

@@ -87,15 +87,13 @@ pub fn listener(
         continue_on_listener_filters_timeout,
         socket_options,
         additional_addresses,
+        use_original_dst,
     } = listener;
     // The deprecated spelling of what is the default.
     let _ = reuse_port;
     let mut refuse = |field: &str, what: &str| problems.not_implemented(&at.field(field), what);
     if *drain_type == config::DrainType::ModifyOnly {
         refuse("drain_type", "MODIFY_ONLY");
-    }
-    if bind_to_port.is_some_and(|on| !on) {
-        refuse("bind_to_port", "a listener that is not bound");
     }
     let sockets = socket_settings::compile::Schema {
         tcp_backlog_size: *tcp_backlog_size,
@@ -118,7 +116,8 @@ pub fn listener(
         direction: direction(*traffic_direction),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
     };
-    let listener_filters = listener_filters::compile::listener_filters(
+    let hands_over = use_original_dst.is_some_and(|on| on);
+    let mut listener_filters = listener_filters::compile::listener_filters(
         listener_filters,
         *listener_filters_timeout,
         *continue_on_listener_filters_timeout,
@@ -126,12 +125,17 @@ pub fn listener(
         registry,
         problems,
     );
+    if let (true, Some(listener_filters)) = (hands_over, &mut listener_filters) {
+        listener_filters.add_original_dst();
+    }
     let chains = Chains { listed: filter_chains, default: default_filter_chain.as_ref() };
     let filter_chains = self::filter_chains(&chains, at, &common, context, registry, problems);
     Some(Listener {
         name: shown_name.clone(),
         direction: common.direction,
         addresses: addresses?,
+        binds: bind_to_port.unwrap_or(true),
+        hands_over,
         accept_burst: max_connections_to_accept_per_socket_event
             .and_then(|most| usize::try_from(most).ok())
             .map_or(limits::ACCEPT_BURST_MAX, |most| most.clamp(1, limits::ACCEPT_BURST_MAX)),

@@ -246,10 +246,28 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
     };
     let facts = Facts { peer, direct_peer: None, local, guards };
     let arrival = Arrival { socket, early: Vec::new(), facts };
+    begin(shard, listener, arrival, HandOver::Possible);
+}
+
+/// Whether a connection may be handed over to another listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum HandOver {
+    Possible,
+    /// It has been handed over.
+    Done,
+}
+
+/// Begins to serve a connection, with the listener filters if there are any.
+pub(super) fn begin(
+    shard: &'static Shard,
+    listener: &Rc<LocalListener>,
+    arrival: Arrival,
+    hand_over: HandOver,
+) {
     if listener.listener().listener_filters.filters.is_empty() {
         welcome(shard, listener, arrival, &Detected::default());
     } else {
-        shard.spawn(listener_filters::run(shard, Rc::clone(listener), arrival));
+        shard.spawn(listener_filters::run(shard, Rc::clone(listener), arrival, hand_over));
     }
 }
 

@@ -1,11 +1,13 @@
 //! The listeners on one shard.
 
 use std::cell::RefCell;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Listener;
 use super::filter_chains::LocalChains;
+use crate::address::Address;
 use crate::shard::Shard;
 use crate::stats::ListenerStats;
 
@@ -34,6 +36,25 @@ impl Listeners {
         let current = self.current.borrow();
         let known = current.iter().find(|local| Arc::ptr_eq(local.listener(), listener));
         known.map_or_else(|| LocalListener::new(self.shard, Arc::clone(listener)), Rc::clone)
+    }
+}
+
+impl Listeners {
+    /// The listener for connections to `destination`: one with this address, else one with its port on
+    /// all addresses.
+    #[must_use]
+    pub fn listening_on(&self, destination: Address) -> Option<Rc<LocalListener>> {
+        let current = self.current.borrow();
+        let with = |address: Address| {
+            let mut all = current.iter();
+            all.find(|local| local.listener.addresses.iter().any(|it| it.address == address))
+        };
+        let wildcard = match destination {
+            Address::Ip(SocketAddr::V4(ip)) => Some((Ipv4Addr::UNSPECIFIED, ip.port()).into()),
+            Address::Ip(SocketAddr::V6(ip)) => Some((Ipv6Addr::UNSPECIFIED, ip.port()).into()),
+            Address::Pipe(_) => None,
+        };
+        with(destination).or_else(|| with(wildcard?)).map(Rc::clone)
     }
 }
 

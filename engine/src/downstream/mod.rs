@@ -49,6 +49,12 @@ pub struct Listener {
     pub direction: Direction,
     /// `address`, then `additional_addresses`.
     pub addresses: Vec<ListenAddress>,
+    /// `bind_to_port`: whether it has sockets. Without, it only serves connections that other listeners
+    /// hand over.
+    pub binds: bool,
+    /// `use_original_dst`: whether a connection is handed over to the listener of its original
+    /// destination, if there is one.
+    pub hands_over: bool,
     /// How many connections are accepted in a row.
     pub accept_burst: usize,
     /// The limits on its connections.

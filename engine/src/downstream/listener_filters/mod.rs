@@ -36,6 +36,16 @@ pub struct ListenerFilters {
     pub on_timeout: OnTimeout,
 }
 
+impl ListenerFilters {
+    /// Adds `original_dst` after the others, unless it is there, as `use_original_dst` does.
+    pub fn add_original_dst(&mut self) {
+        let is_there = self.filters.iter().any(|it| matches!(it.kind, Kind::OriginalDst));
+        if !is_there {
+            self.filters.push(ListenerFilter { disabled: None, kind: Kind::OriginalDst });
+        }
+    }
+}
+
 /// `continue_on_listener_filters_timeout`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnTimeout {

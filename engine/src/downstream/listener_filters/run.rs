@@ -8,8 +8,8 @@ use super::{Kind, ListenerFilter, OnTimeout};
 use crate::address::Address;
 use crate::downstream::connection::Arrival;
 use crate::downstream::filter_chain_match::Detected;
-use crate::downstream::listener::welcome;
-use crate::downstream::local::LocalListener;
+use crate::downstream::listener::{HandOver, begin, welcome};
+use crate::downstream::local::{Listeners, LocalListener};
 use crate::limits;
 use crate::shard::Shard;
 use crate::shard::clock::millis;
@@ -22,13 +22,15 @@ pub(in crate::downstream) async fn run(
     shard: &'static Shard,
     listener: Rc<LocalListener>,
     mut arrival: Arrival,
+    hand_over: HandOver,
 ) {
     let mut found = Found {
         local: arrival.facts.local,
         remote: arrival.facts.peer,
         detected: Detected::default(),
     };
-    let mut waiting = Waiting::new(shard, &listener, &arrival.socket);
+    let early = std::mem::take(&mut arrival.early);
+    let mut waiting = Waiting::new(shard, &listener, &arrival.socket, early);
     let outcome = waiting.pass_all(&mut found).await;
     let early = std::mem::take(&mut waiting.bytes);
     drop(waiting);
@@ -50,7 +52,14 @@ pub(in crate::downstream) async fn run(
     if found.remote != facts.peer {
         facts.direct_peer = Some(Box::new(facts.peer));
     }
+    let is_redirected = facts.local != found.local;
     (facts.local, facts.peer) = (found.local, found.remote);
+    if is_redirected && listener.listener().hands_over && hand_over == HandOver::Possible {
+        let destination = Listeners::of(shard).listening_on(found.local);
+        if let Some(other) = destination.filter(|other| !Rc::ptr_eq(other, &listener)) {
+            return begin(shard, &other, arrival, HandOver::Done);
+        }
+    }
     welcome(shard, &listener, arrival, &found.detected);
 }
 
@@ -88,13 +97,18 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(shard: &'static Shard, listener: &'a LocalListener, socket: &'a Socket) -> Self {
+    fn new(
+        shard: &'static Shard,
+        listener: &'a LocalListener,
+        socket: &'a Socket,
+        bytes: Vec<u8>,
+    ) -> Self {
         listener.stats().downstream_pre_cx_active.inc();
         let alarm = shard.timers.alarm();
         let now = shard.clock.now();
         let timeout = listener.listener().listener_filters.timeout;
         alarm.set(timeout.map(|most| now.saturating_add(millis(most))), now);
-        Self { shard, listener, socket, alarm, until: Until::Timeout, bytes: Vec::new() }
+        Self { shard, listener, socket, alarm, until: Until::Timeout, bytes }
     }
 
     async fn pass_all(&mut self, found: &mut Found) -> Result<(), Stopped> {
