@@ -1,5 +1,10 @@
 //! Listeners: which filter chain serves a connection, and what listener filters do before.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
 use crate::support::{Client, Config, Origin, Proxy};
 
 /// Adds fields to the listener.
@@ -23,7 +28,7 @@ fn however_a_proxy_header_arrives_the_request_behind_it_is_served() {
         let mut client = proxy.connect();
         let (first, rest) = bytes.split_at(cut);
         client.send(first);
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        thread::sleep(std::time::Duration::from_millis(5));
         client.send(rest);
         assert_eq!(client.response().status(), 200, "{cut}");
         assert_eq!(client.get("/b").status(), 200, "the next request has no header");
@@ -138,5 +143,66 @@ fn a_connection_is_handed_over_to_the_listener_of_its_original_destination() {
         assert_eq!(client.get("/").status(), 200);
         assert_eq!(proxy.stat("listener.front.downstream_cx_total"), of_front);
         assert_eq!(proxy.stat("listener.back.downstream_cx_total"), of_back);
+    }
+}
+
+/// An origin that notes what each connection begins with, up to the request, and answers.
+fn origin_behind_a_proxy() -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let (mut connection, noted) = (connection.unwrap(), Arc::clone(&noted));
+            thread::spawn(move || {
+                let mut received = Vec::new();
+                let mut buffer = [0; 4096];
+                while let Ok(n @ 1..) = connection.read(&mut buffer) {
+                    received.extend_from_slice(&buffer[..n]);
+                    let request = received.windows(4).position(|bytes| bytes == b"GET ");
+                    if let Some(start) = request.filter(|_| received.ends_with(b"\r\n\r\n")) {
+                        noted.lock().unwrap().push(received[..start].to_vec());
+                        received.clear();
+                        connection
+                            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                            .unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn an_origin_is_told_the_clients_address_by_a_proxy_header() {
+    for (version, header) in [
+        ("V1", &b"PROXY TCP4 192.0.2.7 198.51.100.1 4000 80\r\n"[..]),
+        ("V2", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x01\x0f\xa0\0\x50"),
+    ] {
+        let (address, seen) = origin_behind_a_proxy();
+        let socket = format!(
+            "transport_socket: {{ name: proxy, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, config: {{ version: {version} }}, transport_socket: {{ name: raw, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer }} }} }} }}"
+        );
+        let yaml = Config::to_addresses(&[address]).cluster(&socket).yaml();
+        let yaml = yaml.replace("- name: front\n", &format!("- name: front\n    {PROXY}\n"));
+        let proxy = Proxy::with(Config::verbatim(yaml));
+        // The second client shares the addresses of the first, and its connection to the origin.
+        for client in ["192.0.2.7", "192.0.2.7", "192.0.2.8"] {
+            let mut connection = proxy.connect();
+            connection.send(format!("PROXY TCP4 {client} 198.51.100.1 4000 80\r\n"));
+            assert_eq!(connection.get("/").status(), 200);
+            assert_eq!(connection.get("/").status(), 200);
+        }
+        let seen = seen.lock().unwrap();
+        let other = header.to_vec();
+        let other = match version {
+            "V1" => String::from_utf8(other).unwrap().replace(".2.7", ".2.8").into_bytes(),
+            _ => [&other[..19], &[8], &other[20..]].concat(),
+        };
+        let nothing: &[u8] = b"";
+        assert_eq!(*seen, [header, nothing, nothing, nothing, &other, nothing], "{version}");
+        assert_eq!(proxy.stat("cluster.service.upstream_cx_total"), 2);
     }
 }

@@ -98,7 +98,8 @@ const FEATURES: &[(&str, &[&str])] = &[
         &[
             "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.pass_through_tlvs",
             "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.rules",
-            "envoy.extensions.transport_sockets.proxy_protocol",
+            "envoy.config.core.v3.ProxyProtocolConfig.added_tlvs",
+            "envoy.config.core.v3.ProxyProtocolConfig.pass_through_tlvs",
             "envoy.config.listener.v3.FilterChain.use_proxy_proto",
         ],
     ),

@@ -4,8 +4,8 @@ use super::{
     ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo,
     HttpConnectionManager, HttpInspector, Message, NetworkDirectResponse, NetworkLocalRateLimit,
     NetworkRbac, NetworkSetFilterState, OriginalDst, PreserveCaseFormatterConfig,
-    PreviousHostsPredicate, ProxyProtocol, RawBuffer, Router, SniCluster, TcpProxy, TlsInspector,
-    UpstreamTlsContext, UpstreamsHttpProtocolOptions,
+    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer, Router,
+    SniCluster, TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -61,6 +61,8 @@ any! {
     PreviousHostsPredicate =
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    ProxyProtocolUpstreamTransport =
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
     RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
     Router = "envoy.extensions.filters.http.router.v3.Router",
     SniCluster = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster",

@@ -1,6 +1,8 @@
 //! `envoy/extensions/transport_sockets`: TLS and its certificates, secrets, and plaintext.
 
-use super::{Any, CidrRange, DataSource, Duration, StringMatcher, schema, schema_enum};
+use super::{
+    Any, CidrRange, DataSource, Duration, ProxyProtocolVersion, StringMatcher, schema, schema_enum,
+};
 
 schema! {
     const TLS;
@@ -8,6 +10,16 @@ schema! {
     struct TransportSocket = "envoy.config.core.v3.TransportSocket" {
         name: String,
         typed_config: Option<Any>,
+    }
+
+    struct ProxyProtocolUpstreamTransport =
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport" {
+        config: Option<ProxyProtocolConfig>,
+        transport_socket: Option<TransportSocket>,
+    }
+
+    struct ProxyProtocolConfig = "envoy.config.core.v3.ProxyProtocolConfig" {
+        version: ProxyProtocolVersion,
     }
 
     struct RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" {}

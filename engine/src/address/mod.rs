@@ -129,6 +129,15 @@ impl Address {
     }
 }
 
+/// The two ends of a connection with a client.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Ends {
+    /// The client's.
+    pub remote: Address,
+    /// The proxy's.
+    pub local: Address,
+}
+
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         Self::Ip(address)

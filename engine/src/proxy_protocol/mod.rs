@@ -8,10 +8,12 @@
 mod parse;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::net::SocketAddr;
 
 pub use parse::{Malformed, Signature, parse, signature};
+pub use write::write;
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -140,3 +140,24 @@ fn anything_else_is_no_header() {
     assert_eq!(signature(b"PROXY TCP4", only_v2), Signature::Absent);
     assert_eq!(signature(b"\r\n", Versions { v1: true, v2: false }), Signature::Absent);
 }
+
+#[test]
+fn what_is_written_is_parsed() {
+    for announced in
+        [addresses("1.2.3.4:1111", "5.6.7.8:2222"), addresses("[1::2]:1111", "[5::6]:2222"), None]
+    {
+        for version in [Version::V1, Version::V2] {
+            let header = write(version, announced);
+            assert_eq!(signature(&header, Versions::BOTH), Signature::Found(version));
+            assert_eq!(parsed(&header), announced);
+        }
+    }
+}
+
+/// As recorded with Envoy 1.40.
+#[test]
+fn headers_are_written_as_by_envoy() {
+    let announced = addresses("1.2.3.4:1111", "5.6.7.8:2222");
+    assert_eq!(write(Version::V1, announced), b"PROXY TCP4 1.2.3.4 5.6.7.8 1111 2222\r\n");
+    assert_eq!(write(Version::V2, announced), v2(0x21, 0x11, &V4));
+}

@@ -11,6 +11,7 @@ use super::charge::{self, ActiveRequest};
 use super::deadlines::Timer;
 use super::download;
 use super::end::{ClientEnd, Ended};
+use super::given::Given;
 use super::replay::Replay;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, Reset, RetryDelay, RetryState};
@@ -18,6 +19,7 @@ use super::route::{Connect, Forward, Route, VirtualHost, scheme};
 use super::upload::Upload;
 use super::wait::Interest;
 use super::{Core, Exchange, Interim, Outcome, Upgrade, tunnel};
+use crate::address::Ends;
 use crate::flags::Flag;
 use crate::http::TrailerRules;
 use crate::http::header_key_format::{self, HeaderKeyFormat};
@@ -187,7 +189,7 @@ impl Forwarder<'_> {
         &mut self,
         exchange: &mut Exchange<'_, C>,
     ) -> Result<ActiveResponse, Failed> {
-        let pool = self.select_host()?;
+        let pool = self.select_host(&exchange.core.given)?;
         self.edit_request(&mut exchange.core, &pool);
         self.begin_upload(exchange)?;
         let leased = self.lease(exchange, &pool).await;
@@ -211,8 +213,8 @@ impl Forwarder<'_> {
 
     /// Selects the host of this attempt.
     #[inline]
-    fn select_host(&mut self) -> Result<Rc<Pool>, Failed> {
-        let pool = self.pick();
+    fn select_host(&mut self, given: &Given) -> Result<Rc<Pool>, Failed> {
+        let pool = self.pick(given);
         if pool.is_none() {
             self.cluster.stats().upstream_cx_none_healthy.inc();
         }
@@ -291,19 +293,20 @@ impl Forwarder<'_> {
     ///
     /// As in Envoy, a retry that gets a host which was already tried picks again, up to
     /// `host_selection_retry_max_attempts` times.
-    fn pick(&mut self) -> Option<Rc<Pool>> {
+    fn pick(&mut self, given: &Given) -> Option<Rc<Pool>> {
+        let ends = || Ends { remote: given.peer, local: given.local };
         let policy = self.retry.as_ref().map(RetryState::policy);
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
-            return self.cluster.pick(self.plan.priority);
+            return self.cluster.pick(self.plan.priority, ends);
         };
         self.tried_before = self.tried.len();
         let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
-        let mut pool = self.cluster.pick(self.plan.priority)?;
+        let mut pool = self.cluster.pick(self.plan.priority, ends)?;
         for _ in 0..picks {
             if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
                 break;
             }
-            pool = self.cluster.pick(self.plan.priority)?;
+            pool = self.cluster.pick(self.plan.priority, ends)?;
         }
         if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
             self.tried.push(Rc::clone(&pool));

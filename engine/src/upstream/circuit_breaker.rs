@@ -19,7 +19,7 @@ use crate::stats::{
 };
 
 /// `route.priority`: which of a cluster's two sets of limits a request counts against.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum RoutingPriority {
     /// `DEFAULT`
     #[default]

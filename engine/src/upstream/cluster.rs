@@ -9,6 +9,7 @@ use crate::http::header_key_format::HeaderKeyFormat;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::{ClusterStats, Scope, SslSocketFactoryStats, SslStats, ZoneStats};
 use crate::transport::tls::context::ClientContext;
+use crate::upstream::announced::Announcement;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub per_connection_buffer_limit_bytes: u32,
     /// `upstream_bind_config`
     pub local_end: LocalEnd,
+    /// The PROXY header that its connections begin with.
+    pub announcement: Option<Announcement>,
     /// TCP keep-alive probes; none: disabled.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Its TLS; none: the connections are plain.

@@ -46,6 +46,7 @@ impl Pool {
         });
         if writable.await {
             socket.connect_result().map_err(refused)?;
+            self.announce(&socket).map_err(refused)?;
             match &self.cluster().tls {
                 None => Ok(Transport::Plain(socket)),
                 Some(tls) => Box::pin(self.encrypted(socket, tls, &alarm)).await,
@@ -54,6 +55,15 @@ impl Pool {
             self.stats().upstream_cx_connect_timeout.inc();
             Err(Error::ConnectionTimeout)
         }
+    }
+
+    /// Sends the PROXY header, if the cluster has one. Nothing was sent before, so the kernel takes it whole.
+    fn announce(&self, socket: &Socket) -> std::io::Result<()> {
+        let Some(header) = self.header() else { return Ok(()) };
+        if socket.send(&header)? < header.len() {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        Ok(())
     }
 
     /// Performs the TLS handshake; `alarm` limits it.

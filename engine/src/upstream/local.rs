@@ -9,12 +9,14 @@ use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::announced::AnnouncedPools;
 use super::balance::Balancer;
 use super::circuit_breaker::{RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::host::Host;
 use super::host_set::HostSet;
-use super::pool::{Carries, Pool};
+use super::pool::{Carries, Pool, Purpose};
+use crate::address::Ends;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::stats::ClusterStats;
@@ -40,6 +42,8 @@ struct HostPools {
     default: Rc<Pool>,
     high: Option<Rc<Pool>>,
     tcp: Option<Rc<Pool>>,
+    /// Used instead of the others, if connections begin with a PROXY header.
+    announced: Option<Box<AnnouncedPools>>,
 }
 
 impl LocalCluster {
@@ -72,29 +76,39 @@ impl LocalCluster {
         &self.breakers
     }
 
-    /// The pool of the host for the next request; none: no healthy upstream.
+    /// The pool of the host for the next request; none: no healthy upstream. `ends` are those of the
+    /// client's connection, for a cluster that announces them.
     #[must_use]
-    pub fn pick(&self, priority: RoutingPriority) -> Option<Rc<Pool>> {
+    pub fn pick(&self, priority: RoutingPriority, ends: impl FnOnce() -> Ends) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
         let Members { balancer, pools } = &mut *members;
-        let HostPools { default, high, .. } = pools.get_mut(balancer.pick(self.stats())?)?;
+        let HostPools { default, high, announced, .. } =
+            pools.get_mut(balancer.pick(self.stats())?)?;
+        if let Some(announced) = announced {
+            let purpose = Purpose { priority, carries: Carries::Requests, announces: Some(ends()) };
+            return Some(announced.get(purpose, || self.pool(default.host(), purpose)));
+        }
+        let purpose = Purpose { priority, ..Purpose::default() };
         let pool = match priority {
             RoutingPriority::Default => default,
-            RoutingPriority::High => {
-                high.get_or_insert_with(|| self.pool(default.host(), priority, Carries::Requests))
-            }
+            RoutingPriority::High => high.get_or_insert_with(|| self.pool(default.host(), purpose)),
         };
         Some(Rc::clone(pool))
     }
 
-    /// The pool of the host for the next TCP connection; none: no healthy upstream.
+    /// The pool of the host for the next TCP connection; none: no healthy upstream. As [`Self::pick`].
     #[must_use]
-    pub fn pick_tcp(&self) -> Option<Rc<Pool>> {
+    pub fn pick_tcp(&self, ends: impl FnOnce() -> Ends) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
         let Members { balancer, pools } = &mut *members;
-        let HostPools { default, tcp, .. } = pools.get_mut(balancer.pick(self.stats())?)?;
-        let pool = || self.pool(default.host(), RoutingPriority::Default, Carries::Bytes);
-        Some(Rc::clone(tcp.get_or_insert_with(pool)))
+        let HostPools { default, tcp, announced, .. } =
+            pools.get_mut(balancer.pick(self.stats())?)?;
+        let purpose = Purpose { carries: Carries::Bytes, ..Purpose::default() };
+        if let Some(announced) = announced {
+            let purpose = Purpose { announces: Some(ends()), ..purpose };
+            return Some(announced.get(purpose, || self.pool(default.host(), purpose)));
+        }
+        Some(Rc::clone(tcp.get_or_insert_with(|| self.pool(default.host(), purpose))))
     }
 
     /// Switches to a new host set. Requests in progress stay on their hosts.
@@ -105,9 +119,10 @@ impl LocalCluster {
             old.into_iter().map(|pools| (Arc::as_ptr(pools.default.host()), pools)).collect();
         let pools = hosts.hosts().iter().map(|host| {
             old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| HostPools {
-                default: self.pool(host, RoutingPriority::Default, Carries::Requests),
+                default: self.pool(host, Purpose::default()),
                 high: None,
                 tcp: None,
+                announced: self.cluster.announcement.map(|_| Box::default()),
             })
         });
         members.pools = pools.collect();
@@ -119,19 +134,28 @@ impl LocalCluster {
     /// See [`Pool::sweep`].
     #[must_use]
     pub fn sweep(&self, now: Millis) -> Option<Millis> {
-        let members = self.members.borrow();
-        let pools = members.pools.iter().flat_map(HostPools::all);
-        pools.filter_map(|pool| pool.sweep(now)).min()
+        let mut members = self.members.borrow_mut();
+        members.pools.iter_mut().filter_map(|pools| pools.sweep(now)).min()
     }
 
-    fn pool(&self, host: &Arc<Host>, priority: RoutingPriority, carries: Carries) -> Rc<Pool> {
+    fn pool(&self, host: &Arc<Host>, purpose: Purpose) -> Rc<Pool> {
         let (cluster, breakers) = (Arc::clone(&self.cluster), Rc::clone(&self.breakers));
-        Pool::new(self.shard, cluster, Arc::clone(host), breakers, priority, carries)
+        Pool::new(self.shard, cluster, Arc::clone(host), breakers, purpose)
     }
 }
 
 impl HostPools {
     fn all(&self) -> impl Iterator<Item = &Rc<Pool>> {
+        let announced = self.announced.iter().flat_map(|pools| pools.all());
+        self.shared().chain(announced)
+    }
+
+    fn shared(&self) -> impl Iterator<Item = &Rc<Pool>> {
         iter::once(&self.default).chain(&self.high).chain(&self.tcp)
+    }
+
+    fn sweep(&mut self, now: Millis) -> Option<Millis> {
+        let announced = self.announced.as_mut().and_then(|pools| pools.sweep(now));
+        self.shared().filter_map(|pool| pool.sweep(now)).chain(announced).min()
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Invariant: a published host set never changes.
 
+pub mod announced;
 pub mod balance;
 pub mod circuit_breaker;
 pub mod cluster;

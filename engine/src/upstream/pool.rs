@@ -21,6 +21,7 @@ use super::clusters::Clusters;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
+use crate::address::Ends;
 use crate::shard::Shard;
 use crate::shard::buffers::Buffers;
 use crate::shard::clock::{Millis, millis};
@@ -40,8 +41,7 @@ pub struct Pool {
     tls: Option<ShardClientContext>,
     zone: Option<Arc<Scope<ZoneStats>>>,
     breakers: Rc<ShardCircuitBreakers>,
-    priority: RoutingPriority,
-    carries: Carries,
+    purpose: Purpose,
     /// How long a connection may be idle.
     idle_ms_max: Millis,
     /// How old a connection may be.
@@ -52,10 +52,22 @@ pub struct Pool {
     state: Cell<PoolState>,
 }
 
-/// What the connections of a pool are for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What the connections of a pool are used for. Each purpose has a pool of its own.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Purpose {
+    /// The limits that they count against.
+    pub priority: RoutingPriority,
+    /// What passes over them.
+    pub carries: Carries,
+    /// The addresses that they announce first, in a PROXY header.
+    pub announces: Option<Ends>,
+}
+
+/// What passes over the connections of a pool.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Carries {
     /// HTTP requests, one after the other.
+    #[default]
     Requests,
     /// Each the bytes of one TCP client.
     Bytes,
@@ -122,8 +134,7 @@ impl Pool {
         cluster: Arc<Cluster>,
         host: Arc<Host>,
         breakers: Rc<ShardCircuitBreakers>,
-        priority: RoutingPriority,
-        carries: Carries,
+        purpose: Purpose,
     ) -> Rc<Self> {
         let limit = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         Rc::new(Self {
@@ -136,13 +147,22 @@ impl Pool {
             cluster,
             host,
             breakers,
-            priority,
-            carries,
+            purpose,
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
             state: Cell::new(PoolState::Active),
         })
+    }
+
+    /// What its connections begin with: a PROXY header.
+    pub(super) fn header(&self) -> Option<Vec<u8>> {
+        Some(self.cluster.announcement?.header(self.purpose.announces?))
+    }
+
+    /// Whether any connection is open or being opened.
+    pub(super) const fn has_connections(&self) -> bool {
+        self.open.get() > 0
     }
 
     pub(super) const fn tls(&self) -> Option<&ShardClientContext> {
@@ -158,7 +178,7 @@ impl Pool {
     /// What its connections are for.
     #[must_use]
     pub const fn carries(&self) -> Carries {
-        self.carries
+        self.purpose.carries
     }
 
     /// The cluster of the host.
@@ -397,11 +417,11 @@ impl Pool {
 
     /// Envoy: every pool may have one connection, whatever the limit.
     fn may_connect(&self) -> Option<Permit> {
-        let permit = self.breakers.acquire(self.priority, Resource::Connections);
+        let permit = self.breakers.acquire(self.purpose.priority, Resource::Connections);
         if permit.is_none() {
             self.stats().upstream_cx_overflow.inc();
         }
-        let anyway = || self.breakers.acquire_anyway(self.priority, Resource::Connections);
+        let anyway = || self.breakers.acquire_anyway(self.purpose.priority, Resource::Connections);
         permit.or_else(|| (self.open.get() == 0).then(anyway))
     }
 
@@ -409,7 +429,7 @@ impl Pool {
         let started = self.now();
         let stats = self.stats();
         stats.upstream_cx_total.inc();
-        if self.carries == Carries::Requests {
+        if self.purpose.carries == Carries::Requests {
             stats.upstream_cx_http1_total.inc();
         }
         stats.upstream_cx_active.inc();
@@ -526,7 +546,8 @@ enum PendingState {
 
 impl<'a> Pending<'a> {
     fn enter(pool: &'a Pool) -> Result<Self, Error> {
-        let Some(permit) = pool.breakers.acquire(pool.priority, Resource::PendingRequests) else {
+        let Some(permit) = pool.breakers.acquire(pool.purpose.priority, Resource::PendingRequests)
+        else {
             pool.stats().upstream_rq_pending_overflow.inc();
             return Err(Error::Overflow);
         };

@@ -240,6 +240,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit_bytes: 0,
         local_end: LocalEnd::default(),
+        announcement: None,
         tcp_keepalive: None,
         http: HttpProtocolOptions::default(),
         circuit_breakers: CircuitBreakers::new(limits, limits, &registry, 1, "c"),

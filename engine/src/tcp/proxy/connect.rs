@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Session;
+use crate::address::Ends;
 use crate::shard::clock::Millis;
 use crate::tcp::connection::Connection;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
@@ -83,7 +84,9 @@ impl Session<'_> {
                 stats.upstream_cx_connect_attempts_exceeded.inc();
                 return Err(Failed::NoUpstream);
             }
-            let Some(pool) = cluster.pick_tcp() else {
+            let subject = &self.client.subject;
+            let ends = || Ends { remote: subject.peer, local: subject.local };
+            let Some(pool) = cluster.pick_tcp(ends) else {
                 stats.upstream_cx_none_healthy.inc();
                 return Err(Failed::NoUpstream);
             };

@@ -1,0 +1,140 @@
+//! Clusters as they are compiled, and what is wrong with others.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::upstream::circuit_breaker::RoutingPriority;
+use crate::upstream::discovery::Discovery;
+
+/// The compiled clusters, and their problems as `path: message`.
+fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
+    let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
+    let mut problems = Problems::default();
+    let at = Path::root().field("clusters");
+    let tls = tls::compile::Surroundings { secrets: &[], shards: 1 };
+    let clusters = clusters(&schemas, &at, "here", &Registry::new(1), &tls, &mut problems);
+    let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
+    (clusters, problems.iter().map(problem).collect())
+}
+
+pub(in crate::upstream) fn good(schema: Value) -> Arc<Cluster> {
+    let (mut clusters, problems) = compiled(Value::Array(vec![schema]));
+    assert_eq!(problems, [""; 0]);
+    clusters.remove(0)
+}
+
+pub(in crate::upstream) fn problem(schema: Value) -> String {
+    let (_, mut problems) = compiled(Value::Array(vec![schema]));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems.remove(0)
+}
+
+pub(in crate::upstream) fn assignment(addresses: &[&str]) -> Value {
+    let endpoint = |address: &&str| {
+        json!({"endpoint": {"address": {"socket_address":
+            {"address": address, "port_value": 8000}}}})
+    };
+    let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
+    json!({"cluster_name": "x", "endpoints": [{"lb_endpoints": endpoints}]})
+}
+
+fn typed_http(options: &Value) -> Value {
+    json!({HTTP_PROTOCOL_OPTIONS: {HTTP_PROTOCOL_OPTIONS: options}})
+}
+
+#[test]
+fn a_cluster_needs_only_a_name() {
+    let cluster = good(json!({"name": "a"}));
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
+    assert_eq!(cluster.per_connection_buffer_limit_bytes, 1_048_576);
+    assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
+    assert_eq!(cluster.http, HttpProtocolOptions::default());
+    assert_eq!(cluster.stats.prefix(), "cluster.a.");
+    let Discovery::Static(hosts) = &cluster.discovery else { panic!("not static") };
+    assert!(hosts.hosts().is_empty());
+}
+
+#[test]
+fn the_name_in_stats_may_differ_and_has_no_colons() {
+    let cluster = good(json!({"name": "a", "alt_stat_name": "b:c"}));
+    assert_eq!(cluster.observability_name, "b:c");
+    assert_eq!(cluster.stats.prefix(), "cluster.b_c.");
+    assert_eq!(good(json!({"name": "a.b."})).stats.prefix(), "cluster.a.b.");
+}
+
+#[test]
+fn duplicate_names_are_an_error_and_both_clusters_are_compiled() {
+    let (clusters, problems) = compiled(json!([{"name": "a"}, {"name": "a"}]));
+    assert_eq!(clusters.len(), 2);
+    assert_eq!(problems, ["clusters[1].name: cluster manager: duplicate cluster 'a'"]);
+}
+
+#[test]
+fn what_is_not_implemented_is_rejected_by_name() {
+    for (schema, expected) in [
+        (json!({"lb_policy": "MAGLEV"}), "clusters[0].lb_policy: MAGLEV"),
+        (json!({"type": "EDS"}), "clusters[0].type: EDS, a part of xDS,"),
+        (
+            json!({"circuit_breakers": {"thresholds": [{"max_connection_pools": 3}]}}),
+            "clusters[0].circuit_breakers.thresholds[0].max_connection_pools: \
+             max_connection_pools",
+        ),
+        (
+            json!({"track_cluster_stats": {"timeout_budgets": true}}),
+            "clusters[0].track_cluster_stats.timeout_budgets: timeout_budgets",
+        ),
+    ] {
+        let rejected = problem(schema);
+        assert_eq!(rejected, format!("{expected} is not implemented yet"));
+    }
+}
+
+#[test]
+fn only_the_first_thresholds_of_a_priority_are_used() {
+    let thresholds = json!([
+        {"priority": "HIGH", "max_requests": 7},
+        {"max_requests": 8, "track_remaining": true},
+        {"max_requests": 9},
+    ]);
+    let schema = json!({"name": "a", "circuit_breakers": {"thresholds": thresholds}});
+    let (clusters, problems) = compiled(json!([schema]));
+    assert_eq!(
+        problems,
+        ["clusters[0].circuit_breakers.thresholds[2]: \
+          no effect: only the first thresholds of a priority are used, as in Envoy"]
+    );
+    let breakers = &clusters[0].circuit_breakers;
+    assert_eq!(breakers.thresholds(RoutingPriority::High).max_requests, 7);
+    assert_eq!(breakers.thresholds(RoutingPriority::Default).max_requests, 8);
+    assert_eq!(breakers.thresholds(RoutingPriority::Default).max_retries, 3);
+}
+
+#[test]
+fn http_options_come_from_either_place_and_the_newer_one_wins() {
+    let older = json!({"idle_timeout": {"secs": 0, "nanos": 0}, "max_headers_count": 7});
+    let http = good(json!({"name": "a", "common_http_protocol_options": older})).http;
+    assert_eq!((http.idle_timeout, http.head_limits.fields_max), (None, 7));
+
+    let newer = typed_http(&json!({
+        "common_http_protocol_options": {"max_requests_per_connection": 3},
+        "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
+    }));
+    let both = json!({"name": "a", "common_http_protocol_options": older,
+        "typed_extension_protocol_options": newer});
+    let (clusters, problems) = compiled(json!([both]));
+    assert_eq!(
+        problems,
+        ["clusters[0].common_http_protocol_options: \
+          common_http_protocol_options has no effect: HttpProtocolOptions overrides it"]
+    );
+    let http = clusters[0].http;
+    assert_eq!((http.head_limits.fields_max, http.max_requests_per_connection), (100, Some(3)));
+    assert!(http.enable_trailers);
+}
+
+#[test]
+fn the_panic_threshold_is_a_whole_percentage() {
+    let common = json!({"healthy_panic_threshold": {"value": 33.4}});
+    let cluster = good(json!({"name": "a", "common_lb_config": common}));
+    assert!((cluster.health_rules.healthy_panic_threshold - 33.0).abs() < f64::EPSILON);
+}
