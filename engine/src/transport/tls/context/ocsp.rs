@@ -175,3 +175,79 @@ fn time(text: &[u8]) -> Option<i64> {
     let (_, time) = ASN1Time::from_der(&encoded).ok()?;
     Some(time.timestamp())
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use crate::transport::tls::context::tests::{ca, certificate, issue, params};
+
+    #[test]
+    fn the_policy_decides_what_becomes_of_a_response() {
+        let response = |this_update, next_update| {
+            Some(OcspResponse { der: Vec::new(), serial: Vec::new(), this_update, next_update })
+        };
+        let valid = response(900, Some(1100));
+        let expired = response(900, Some(999));
+        let endless = response(900, None);
+        let early = response(1001, Some(1100));
+        let mut certificate = certificate(&issue(&params(&["a.test"]), &ca("ca")));
+        use StaplePolicy::{Lenient, Must, Strict};
+        use Stapling::{NotAsked, Omitted, Refused, Stapled};
+        for (policy, response, expected) in [
+            (Lenient, &valid, Stapled),
+            (Strict, &valid, Stapled),
+            (Must, &valid, Stapled),
+            (Lenient, &expired, Omitted),
+            (Strict, &expired, Refused),
+            (Must, &expired, Refused),
+            (Lenient, &endless, Omitted),
+            (Strict, &endless, Refused),
+            (Lenient, &early, Omitted),
+            (Lenient, &None, Omitted),
+            (Strict, &None, Omitted),
+            (Must, &None, Refused),
+        ] {
+            certificate.ocsp.clone_from(response);
+            assert_eq!(staple(&certificate, true, policy, 1000), expected, "{policy:?}");
+            assert_eq!(staple(&certificate, false, policy, 1000), NotAsked);
+        }
+        certificate.must_staple = true;
+        certificate.ocsp = expired;
+        assert_eq!(staple(&certificate, true, Lenient, 1000), Refused);
+    }
+
+    #[test]
+    fn a_response_of_openssl_is_read() {
+        let response = OcspResponse::new(STANDARD.decode(RESPONSE).unwrap()).unwrap();
+        let serial: String = response.serial.iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(serial, SERIAL);
+        let ends = response.next_update.unwrap();
+        assert_eq!(ends - response.this_update, 300 * 24 * 60 * 60);
+        assert!(response.is_valid_at(u64::try_from(ends).unwrap()));
+        assert!(!response.is_valid_at(u64::try_from(ends + 1).unwrap()));
+        let other = issue(&params(&["a.test"]), &ca("ca"));
+        assert_eq!(response.check_certificate(&other.der), Err(OcspError::OtherCertificate));
+    }
+
+    #[test]
+    fn a_cut_response_or_two_in_one_file_are_refused() {
+        let der = STANDARD.decode(RESPONSE).unwrap();
+        for end in 0..der.len() {
+            assert!(OcspResponse::new(der[..end].to_vec()).is_err(), "{end} bytes");
+        }
+        assert_eq!(OcspResponse::new([der.clone(), der].concat()), Err(OcspError::NotSingle));
+        assert_eq!(OcspResponse::new(vec![0x30, 3, 0x0a, 1, 6]), Err(OcspError::Unsuccessful));
+    }
+
+    /// Made by `openssl ocsp -ndays 300 -resp_no_certs -resp_key_id` for a certificate with this number.
+    const SERIAL: &str = "12433A7D6CF763CE7F1291207B1C177BC019DD77";
+    const RESPONSE: &str = "\
+    MIIBFgoBAKCCAQ8wggELBgkrBgEFBQcwAQEEgf0wgfowgaKiFgQUEj6m9kXEbCrXkQJ1t2vp4849oKIYDzIw\
+    MjYxMTMwMDAwNDQ0WjB3MHUwTTAJBgUrDgMCGgUABBQRBIzSDLNZIwfQGf0IiVYrYtNkkgQUEj6m9kXEbCrX\
+    kQJ1t2vp4849oKICFBJDOn1s92POfxKRIHscF3vAGd13gAAYDzIwMjYxMTMwMDAwNDQ0WqARGA8yMDI3MDky\
+    NjAwMDQ0NFowCgYIKoZIzj0EAwIDRwAwRAIgd5GcFLBpnSLiAg2LoEvVcP/AS2+ctfqqWd9yvzSA49QCICAI\
+    IQIyjBqGUWMg7qlZM5N45F+lcg+MzgK1JddAsad5";
+}

@@ -66,7 +66,7 @@ fn rsa_key() -> KeyPair {
     KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap()
 }
 
-fn certificate(issued: &Issued) -> Certificate {
+pub(in crate::transport::tls) fn certificate(issued: &Issued) -> Certificate {
     let der = PrivateKeyDer::try_from(issued.key.clone()).unwrap();
     let Facts { key, names, must_staple, .. } = Facts::of(&issued.der).unwrap();
     Certificate {
