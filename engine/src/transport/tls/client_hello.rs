@@ -80,6 +80,8 @@ fn body(message: Cow<'_, [u8]>, end: usize) -> Cow<'_, [u8]> {
 /// What a client offers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClientHello<'a> {
+    /// The newest version of a client that does not list its versions.
+    pub legacy_version: u16,
     /// The server name, as sent.
     pub server_name: Option<&'a str>,
     /// The protocols of ALPN, in the client's order; none: the client does not use ALPN.
@@ -119,10 +121,12 @@ impl<'a> ClientHello<'a> {
     #[must_use]
     pub fn parse(message: &'a [u8]) -> Option<Self> {
         let mut rest = Bytes(message);
-        // Version and random.
-        rest.take(2 + 32)?;
+        let legacy_version = rest.number()?;
+        // Random and session id.
+        rest.take(32)?;
         rest.list8()?;
-        let mut hello = Self { cipher_suites: Numbers(rest.list16()?), ..Self::default() };
+        let cipher_suites = Numbers(rest.list16()?);
+        let mut hello = Self { legacy_version, cipher_suites, ..Self::default() };
         // Compression methods.
         rest.list8()?;
         if rest.0.is_empty() {
@@ -140,6 +144,13 @@ impl<'a> ClientHello<'a> {
     #[must_use]
     pub fn has_tls13(&self) -> bool {
         self.supported_versions.is_some_and(|versions| versions.contains(0x0304))
+    }
+
+    /// Whether the client speaks TLS 1.2 or 1.3.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let listed = self.supported_versions.map(|it| it.contains(0x0303) || it.contains(0x0304));
+        listed.unwrap_or(self.legacy_version >= 0x0303)
     }
 
     fn extension(&mut self, kind: u16, mut content: Bytes<'a>) -> Option<()> {
@@ -205,7 +216,7 @@ mod tests {
 
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-    use super::{Begun, ClientHello, begun};
+    use super::{Begun, ClientHello, Numbers, begun};
 
     /// The records that a client of rustls begins with.
     fn records(alpn: &[&str]) -> Vec<u8> {
@@ -226,7 +237,11 @@ mod tests {
         let hello = ClientHello::parse(&message).unwrap();
         assert_eq!(hello.server_name, Some("a.test"));
         assert_eq!(hello.alpn, Some(vec![&b"h2"[..], b"http/1.1"]));
-        assert!(hello.has_tls13() && hello.asks_for_ocsp);
+        assert!(hello.is_current() && hello.has_tls13() && hello.asks_for_ocsp);
+        let old = ClientHello { supported_versions: Some(Numbers(&[3, 2])), ..hello.clone() };
+        assert!(!old.is_current());
+        let old = ClientHello { supported_versions: None, legacy_version: 0x0302, ..hello.clone() };
+        assert!(!old.is_current());
         assert!(hello.cipher_suites.contains(0x1301), "TLS_AES_128_GCM_SHA256");
         assert!(hello.groups.contains(29), "X25519");
         assert!(hello.signature_algorithms.contains(0x0403), "ECDSA with P-256");

@@ -94,9 +94,11 @@ impl Tls {
         match received {
             Received::Bytes(_) => {
                 self.socket.budget().charge_handshake_step();
-                self.configure(&mut session)?;
+                if let Err(failure) = self.configure(&mut session) {
+                    session.input = Input::Failed(failure);
+                }
                 // Bytes that arrive together with the last message are kept.
-                if !session.wants_config() {
+                if !session.wants_config() && session.input == Input::Open {
                     session.process_handshake();
                 }
             }
@@ -133,6 +135,10 @@ impl Tls {
             Begun::ClientHello(message) => Some(message),
         };
         let hello = message.as_ref().and_then(|message| ClientHello::parse(message));
+        if hello.as_ref().is_some_and(|hello| !hello.is_current()) {
+            // rustls would first miss what such a client does not know.
+            return Err(session.refuse_version());
+        }
         let chosen = server.context.choose(&hello.unwrap_or_default(), || Addresses {
             local: self.socket.local_address().ok().map(|address| address.ip()),
             remote: self.socket.peer_address().ok().map(|address| address.ip()),

@@ -9,10 +9,10 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{CommonState, Error};
+use rustls::{AlertDescription, CommonState, Error, ProtocolVersion};
 
 use super::context::{Chosen, Connect};
-use super::failure::Failure;
+use super::failure::{Failure, Mismatch, Refusal};
 use super::overheard::Overheard;
 use super::queue::{Queue, Wants};
 use crate::shard::buffers::Buffers;
@@ -277,6 +277,9 @@ impl Session {
         if failure == Failure::NotTls && version.is_none() {
             self.answer_other_protocol();
         }
+        if version == Some(ProtocolVersion::TLSv1_2) {
+            self.correct_alert(failure);
+        }
         self.input = Input::Failed(failure);
         self.incoming.clear(self.buffers);
     }
@@ -288,6 +291,26 @@ impl Session {
         if !methods.iter().any(|method| self.incoming.bytes().starts_with(method)) {
             self.outgoing.extend(&PROTOCOL_VERSION_ALERT, self.buffers);
         }
+    }
+
+    /// In TLS 1.2 the alert about a certificate is not encrypted. For these, rustls has another one than
+    /// BoringSSL.
+    fn correct_alert(&mut self, failure: Failure) {
+        let description = match failure {
+            Failure::NoCertificate => AlertDescription::HandshakeFailure,
+            Failure::Certificate(Refusal::Hash) => AlertDescription::BadCertificateHashValue,
+            _ => return,
+        };
+        if let [.., 0x15, 3, 3, 0, 2, 2, sent] = self.outgoing.bytes_mut() {
+            *sent = description.into();
+        }
+    }
+
+    /// Answers a client that only speaks versions before TLS 1.2.
+    pub(super) fn refuse_version(&mut self) -> Failure {
+        self.outgoing.extend(&PROTOCOL_VERSION_ALERT, self.buffers);
+        self.incoming.clear(self.buffers);
+        Failure::Incompatible(Mismatch::Version)
     }
 
     /// Bytes of memory that its queues hold.

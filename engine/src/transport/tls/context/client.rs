@@ -222,7 +222,7 @@ impl ClientSettings {
             expects_name: *expects_name,
             schemes: self.parameters.verify_schemes(),
         };
-        let provider = self.parameters.provider(&self.parameters.tls12());
+        let provider = self.parameters.provider(&self.parameters.tls12(), &self.parameters.groups);
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.parameters.versions.list())
             .ok()?

@@ -74,14 +74,18 @@ impl Parameters {
         Self { versions: Versions::Tls12, ..Self::server() }
     }
 
-    /// The cryptography for rustls, with these cipher suites of TLS 1.2.
+    /// The cryptography for rustls, with these cipher suites of TLS 1.2 and these groups.
     #[must_use]
-    pub fn provider(&self, tls12: &[SupportedCipherSuite]) -> Arc<CryptoProvider> {
+    pub fn provider(
+        &self,
+        tls12: &[SupportedCipherSuite],
+        groups: &[&'static dyn SupportedKxGroup],
+    ) -> Arc<CryptoProvider> {
         let tls13 = TLS13_CIPHER_SUITES.iter().filter(|_| self.versions.has_tls13());
         let tls12 = tls12.iter().filter(|_| self.versions.has_tls12());
         Arc::new(CryptoProvider {
             cipher_suites: tls13.chain(tls12).copied().collect(),
-            kx_groups: self.groups.clone(),
+            kx_groups: groups.to_vec(),
             ..aws_lc_rs::default_provider()
         })
     }

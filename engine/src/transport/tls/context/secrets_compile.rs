@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use corvoy_config::{self as config, Path, Problem, Problems, Severity};
+use corvoy_config::{self as config, Path, Problems};
 use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::certificate::{Certificate, CertificateError, Facts};
 use super::key::private_key;
@@ -105,22 +105,8 @@ pub(super) fn certificate(
             return None;
         }
     };
-    let key_field = key_at.field(key.field);
-    let der = private_key(&key.bytes, password.as_deref());
-    let der = der.map_err(|error| problems.error(&key_field, error.to_string())).ok()?;
-    let keys: Result<Vec<_>, _> = (0..shards.max(1)).map(|_| any_supported_type(&der)).collect();
-    let Ok(keys) = keys else {
-        problems.error(&key_field, "this private key is of no supported kind");
-        return None;
-    };
-    let first = keys.first().map(Arc::clone)?;
-    let mismatch = rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
-    if CertifiedKey::new(certificates.clone(), first).keys_match() == Err(mismatch) {
-        let why = "this private key does not belong to the certificate";
-        let problem = Problem::new(Severity::Error, &key_field, why);
-        problems.push(problem.related(&chain_at, "the certificate"));
-        return None;
-    }
+    let password = password.as_deref();
+    let keys = signing_keys(&key, password, &certificates, shards, &key_at, problems)?;
     let ocsp = match ocsp_staple {
         Some(schema) => {
             let leaf = certificates.first()?;
@@ -138,6 +124,33 @@ pub(super) fn certificate(
     let (keys, path) = (keys.into(), chain.path);
     let secret = String::new();
     Some(Certificate { chain: certificates, keys, key, names, must_staple, ocsp, path, secret })
+}
+
+/// The private key for each shard, if it belongs to the certificates.
+fn signing_keys(
+    key: &Content,
+    password: Option<&[u8]>,
+    chain: &[CertificateDer<'static>],
+    shards: usize,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Vec<Arc<dyn SigningKey>>> {
+    let key_at = at.field(key.field);
+    let der = private_key(&key.bytes, password);
+    let der = der.map_err(|error| problems.error(&key_at, error.to_string())).ok()?;
+    let keys: Result<Vec<_>, _> = (0..shards.max(1)).map(|_| any_supported_type(&der)).collect();
+    let Ok(keys) = keys else {
+        problems.error(&key_at, "this private key is of no supported kind");
+        return None;
+    };
+    let first = keys.first().map(Arc::clone)?;
+    let mismatch = rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
+    if CertifiedKey::new(chain.to_vec(), first).keys_match() == Err(mismatch) {
+        let why = "this private key does not belong to the certificate";
+        problems.error(&key_at, why);
+        return None;
+    }
+    Some(keys)
 }
 
 /// The certificates of a PEM text, and what the first one says.

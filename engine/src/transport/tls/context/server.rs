@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::pki_types::UnixTime;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ServerConfig, SupportedCipherSuite};
+use rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite};
 
 use super::certificate::{Certificate, Key};
 use super::key_log::KeyLog;
@@ -37,7 +37,7 @@ pub struct ServerContext {
 }
 
 /// What the configuration says about the TLS of a filter chain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerSettings {
     /// At least one.
     pub certificates: Vec<Certificate>,
@@ -160,6 +160,9 @@ struct Variant {
     /// Whether the client offers a protocol that we have: rustls refuses it otherwise.
     has_alpn: bool,
     version: Version,
+    /// The number of the group for the key exchange; none: no group in common. rustls alone would prefer a
+    /// group for which the client has sent a key share.
+    group: Option<u16>,
     is_logged: bool,
 }
 
@@ -249,11 +252,13 @@ impl ShardServerContext {
         let is_offered = |ours: &Vec<u8>| {
             hello.alpn.as_ref().is_some_and(|theirs| theirs.contains(&ours.as_slice()))
         };
+        let version = settings.version(hello, settings.certificates.get(index)?.key);
         let variant = Variant {
             certificate: index,
             stapling,
             has_alpn: settings.alpn.iter().any(is_offered),
-            version: settings.version(hello, settings.certificates.get(index)?.key),
+            version,
+            group: settings.group(hello, version),
             is_logged: settings.key_log.as_ref().is_some_and(|log| {
                 let Addresses { local, remote } = addresses();
                 log.covers(local, remote)
@@ -334,15 +339,30 @@ impl ServerSettings {
         Version::Tls12(group.iter().min_by_key(|suite| position(suite)).map(number))
     }
 
+    /// The group for the key exchange: the first of ours that the client has.
+    fn group(&self, hello: &ClientHello<'_>, version: Version) -> Option<u16> {
+        let version = match version {
+            Version::Tls13 => ProtocolVersion::TLSv1_3,
+            Version::Tls12(_) => ProtocolVersion::TLSv1_2,
+        };
+        let usable = self.parameters.groups.iter().filter(|it| it.usable_for_version(version));
+        usable.map(|group| u16::from(group.name())).find(|name| hello.groups.contains(*name))
+    }
+
     fn config(&self, variant: Variant, shard: usize) -> Option<ServerConfig> {
-        let Variant { certificate, stapling, has_alpn, version, is_logged } = variant;
+        let Variant { certificate, stapling, has_alpn, version, group, is_logged } = variant;
+        let mut groups = self.parameters.groups.clone();
+        if let Some(chosen) = group {
+            groups.retain(|group| u16::from(group.name()) == chosen);
+        }
         let mut tls12 = self.parameters.tls12();
         if let Version::Tls12(Some(chosen)) = version {
             tls12.retain(|suite| u16::from(suite.suite()) == chosen);
         }
-        let builder = ServerConfig::builder_with_provider(self.parameters.provider(&tls12))
-            .with_protocol_versions(&self.parameters.versions.list())
-            .ok()?;
+        let builder =
+            ServerConfig::builder_with_provider(self.parameters.provider(&tls12, &groups))
+                .with_protocol_versions(&self.parameters.versions.list())
+                .ok()?;
         let builder = match &self.client_certificate {
             ClientCertificate::NotAsked => {
                 builder.with_client_cert_verifier(Arc::new(NoClientAuth))

@@ -400,6 +400,27 @@ fn the_cipher_suite_of_tls_1_2_is_the_servers_and_within_a_group_the_clients() {
 }
 
 #[test]
+fn the_server_prefers_its_group_even_if_the_client_has_to_be_asked_for_its_key_share() {
+    use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519};
+    let ca = ca("ca");
+    let server = shard(settings(&[&issue(&params(&["a.test"]), &ca)]));
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let client = |groups: &[&'static dyn rustls::crypto::SupportedKxGroup]| {
+            let mut provider = aws_lc_rs::default_provider();
+            provider.kx_groups = groups.to_vec();
+            Client::with(provider, &[version])
+        };
+        for groups in [&[X25519, SECP256R1][..], &[SECP256R1, X25519], &[SECP384R1, X25519]] {
+            let connected = client(groups).connect(&server, "a.test").unwrap();
+            let group = connected.server.negotiated_key_exchange_group().unwrap().name();
+            assert_eq!(group, rustls::NamedGroup::X25519);
+        }
+        let error = client(&[SECP384R1]).connect(&server, "a.test").err().unwrap();
+        assert!(error.contains("InCommon"), "{error}");
+    }
+}
+
+#[test]
 fn a_server_signs_only_in_its_algorithms_and_speaks_only_its_versions() {
     let ca = ca("ca");
     let issued = issue(&params(&["a.test"]), &ca);

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use self::support::*;
 use super::Failure;
+use super::failure::Mismatch;
 use crate::limits;
 use crate::shard::Shard;
 use crate::shard::socket::{Peeked, Received, Socket};
@@ -41,7 +42,7 @@ fn any_length_passes_a_server_unchanged() {
     for certified in both_versions() {
         let config = Arc::clone(&certified.context);
         on_a_shard(
-            |shard, socket| echo(shard, server(socket, config)),
+            move |shard, socket| echo(shard, server(socket, &config)),
             |stream| echoed(&mut Peer::client(stream, &certified)),
         );
     }
@@ -64,7 +65,7 @@ fn a_handshake_byte_by_byte_succeeds() {
         let config = Arc::clone(&certified.context);
         on_a_shard(
             |shard, socket| async move {
-                let transport = server(socket, config);
+                let transport = server(socket, &config);
                 handshake(shard, &transport).await.unwrap();
                 send_all(&transport, &receive_all(&transport, 5).await).await;
             },
@@ -95,7 +96,7 @@ fn what_exceeds_the_buffer_stays_and_is_ready() {
     let config = Arc::clone(&certified.context);
     on_a_shard(
         |shard, socket| async move {
-            let transport = server(socket, config);
+            let transport = server(socket, &config);
             handshake(shard, &transport).await.unwrap();
             let mut buffer = Vec::with_capacity(100);
             readable(&transport).await;
@@ -126,7 +127,7 @@ fn nothing_is_lost_when_the_peer_reads_late() {
         let (told, go_on) = channel::<()>();
         on_a_shard(
             |shard, socket| async move {
-                let transport = server(socket, config);
+                let transport = server(socket, &config);
                 handshake(shard, &transport).await.unwrap();
                 receive_all(&transport, 1).await;
                 let bytes = pattern(COUNT);
@@ -166,7 +167,7 @@ async fn report_end(
     context: Arc<ServerContext>,
     report: Sender<Result<Received, ErrorKind>>,
 ) {
-    let transport = server(socket, context);
+    let transport = server(socket, &context);
     handshake(shard, &transport).await.unwrap();
     let mut buffer = Vec::with_capacity(100);
     let end = loop {
@@ -212,7 +213,7 @@ fn each_direction_is_closed_on_its_own() {
     let config = Arc::clone(&certified.context);
     on_a_shard(
         |shard, socket| async move {
-            let transport = server(socket, config);
+            let transport = server(socket, &config);
             handshake(shard, &transport).await.unwrap();
             transport.shutdown_write();
             assert!(transport.send(b"more").is_err(), "the sending side is closed");
@@ -232,7 +233,7 @@ fn keys_are_updated_in_both_directions() {
     let config = Arc::clone(&certified.context);
     on_a_shard(
         |shard, socket| async move {
-            let transport = server(socket, config);
+            let transport = server(socket, &config);
             handshake(shard, &transport).await.unwrap();
             for _ in 0..3 {
                 let bytes = receive_all(&transport, 5).await;
@@ -289,7 +290,7 @@ fn a_posted_block_arrives_before_later_bytes() {
     let config = Arc::clone(&certified.context);
     on_a_shard(
         |shard, socket| async move {
-            let transport = server(socket, config);
+            let transport = server(socket, &config);
             handshake(shard, &transport).await.unwrap();
             if transport.may_post() {
                 let mut block = shard.buffers.take();
@@ -320,7 +321,7 @@ fn what_is_not_tls_is_refused_as_by_envoy() {
         let config = Arc::clone(&certified.context);
         on_a_shard(
             |shard, socket| async move {
-                let failed = handshake(shard, &server(socket, config)).await;
+                let failed = handshake(shard, &server(socket, &config)).await;
                 assert_eq!(failed, Err(Failure::NotTls));
             },
             |mut stream| {
@@ -331,6 +332,48 @@ fn what_is_not_tls_is_refused_as_by_envoy() {
             },
         );
     }
+}
+
+#[test]
+fn a_client_without_its_certificate_gets_the_alert_of_its_version() {
+    use rustls::AlertDescription::{CertificateRequired, HandshakeFailure};
+    for (certified, expected) in both_versions().iter().zip([CertificateRequired, HandshakeFailure])
+    {
+        let config = certified.asking_for_certificates();
+        on_a_shard(
+            |shard, socket| async move {
+                let failed = handshake(shard, &server(socket, &config)).await;
+                assert_eq!(failed, Err(Failure::NoCertificate));
+            },
+            |stream| {
+                let error = Peer::client(stream, certified).receive(1).unwrap_err();
+                let alert = format!("AlertReceived({expected:?})");
+                assert!(format!("{error:?}").contains(&alert), "{error:?}");
+            },
+        );
+    }
+}
+
+#[test]
+fn a_client_of_an_old_version_is_told_so() {
+    let certified = certified(&[&rustls::version::TLS12]);
+    let config = Arc::clone(&certified.context);
+    // TLS 1.1, with one cipher suite and no extensions.
+    let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x0a, 1, 0]);
+    on_a_shard(
+        |shard, socket| async move {
+            let failed = handshake(shard, &server(socket, &config)).await;
+            assert_eq!(failed, Err(Failure::Incompatible(Mismatch::Version)));
+        },
+        |mut stream| {
+            stream.write_all(&hello).unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).unwrap();
+            assert_eq!(received, [0x15, 3, 1, 0, 2, 2, 70]);
+        },
+    );
 }
 
 #[test]
@@ -357,7 +400,7 @@ fn a_record_that_was_changed_on_its_way_is_an_error() {
     let config = Arc::clone(&certified.context);
     on_a_shard(
         |shard, socket| async move {
-            let transport = server(socket, config);
+            let transport = server(socket, &config);
             handshake(shard, &transport).await.unwrap();
             send_all(&transport, b"?").await;
             let failed = receive(&transport, &mut Vec::with_capacity(100)).await.unwrap_err();
@@ -385,7 +428,7 @@ fn a_connection_that_waits_holds_no_block() {
     let (told, go_on) = channel::<()>();
     on_a_shard(
         |shard, socket| async move {
-            let transport = server(socket, config);
+            let transport = server(socket, &config);
             handshake(shard, &transport).await.unwrap();
             assert_eq!(receive_all(&transport, 5).await, b"hello");
             let Transport::Tls(tls) = &transport else { panic!("not TLS") };

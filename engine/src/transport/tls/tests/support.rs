@@ -20,7 +20,9 @@ use crate::shard::{self, Plan, Shard, ring};
 use crate::stats::Registry;
 use crate::transport::Transport;
 use crate::transport::tls::context::parameters::Versions;
+use crate::transport::tls::context::server::{ClientCertificate, ServerSettings};
 use crate::transport::tls::context::tests::{Issued, settings};
+use crate::transport::tls::context::verify::{Trust, Validation};
 use crate::transport::tls::context::{Connect, ServerContext};
 use crate::transport::tls::{Failure, ServerTls, Tls};
 
@@ -57,6 +59,20 @@ pub(super) fn certified(versions: &[&'static rustls::SupportedProtocolVersion]) 
     };
     let context = ServerContext::new(settings);
     Certified { context, server: Arc::new(server.unwrap()), client: Arc::new(client) }
+}
+
+impl Certified {
+    /// The same for a server whose clients need a certificate.
+    pub(super) fn asking_for_certificates(&self) -> Arc<ServerContext> {
+        let settings = &self.context.settings;
+        let ca = settings.certificates[0].chain[0].clone();
+        let trust = Some(Trust::new(vec![ca]).unwrap());
+        let validation = Arc::new(Validation { trust, ..Validation::default() });
+        ServerContext::new(ServerSettings {
+            client_certificate: ClientCertificate::Required(validation),
+            ..settings.clone()
+        })
+    }
 }
 
 pub(super) fn both_versions() -> [Certified; 2] {
@@ -169,7 +185,7 @@ pub(super) fn on_a_shard<F: Future<Output = ()> + 'static>(
     ended.recv_timeout(PATIENCE).expect("the story on the shard to end");
 }
 
-pub(super) fn server(socket: Socket, context: Arc<ServerContext>) -> Transport {
+pub(super) fn server(socket: Socket, context: &Arc<ServerContext>) -> Transport {
     let tls = ServerTls {
         context: context.for_shard(0),
         stats: Registry::new(1).scope("listener.test.ssl."),
