@@ -166,7 +166,7 @@ pub trait StreamInfo {
     fn upstream_tls(&self) -> Option<&TlsFacts> {
         None
     }
-    /// As a listener filter has found it.
+    /// In lower case.
     fn requested_server_name(&self) -> Option<&str> {
         None
     }

@@ -228,6 +228,10 @@ impl StreamInfo for Stream<'_> {
         self.upstream.connection.as_ref()?.tls.as_deref()
     }
 
+    fn requested_server_name(&self) -> Option<&str> {
+        self.tls.as_ref()?.server_name.as_deref()
+    }
+
     fn downstream_tls(&self) -> Option<&TlsFacts> {
         self.tls.as_deref()
     }

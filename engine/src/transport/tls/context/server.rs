@@ -267,7 +267,7 @@ impl ShardServerContext {
         Some(Chosen {
             config: current.config(variant, self.shard)?,
             stapling,
-            server_name: hello.server_name.map(Box::from),
+            server_name: hello.server_name.map(|name| name.to_ascii_lowercase().into()),
             certificate: current.shown.get(index).map(Arc::clone),
             context: Arc::clone(&current.context),
         })
