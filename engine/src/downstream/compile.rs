@@ -318,18 +318,11 @@ fn filter_chain(
     let _ = name;
     // `filter_chains` compiles it.
     let _ = filter_chain_match;
-    let ssl_prefix = format!("{}ssl.", listener.prefix);
     let socket_at = at.field("transport_socket");
     let tls = tls::compile::server(transport_socket.as_ref(), &socket_at, context.tls, problems);
-    if let Some(tls) = &tls {
-        tls.list(format!("listener {}", listener.name), registry, &ssl_prefix);
-    }
-    let factory_prefix = format!("{}server_ssl_socket_factory.", listener.prefix);
-    let tls = tls.map(|tls_context| ChainTls {
-        context: tls_context,
-        stats: registry.scope(&ssl_prefix),
-        factory: registry.scope(&factory_prefix),
-        connect_timeout: transport_socket_connect_timeout.filter(|timeout| !timeout.is_zero()),
+    let connect_timeout = transport_socket_connect_timeout.filter(|timeout| !timeout.is_zero());
+    let tls = tls.map(|context| {
+        ChainTls::new(context, listener.name, listener.prefix, connect_timeout, registry)
     });
     let at = at.field("filters");
     if filters.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
-use crate::stats::{Scope, SslSocketFactoryStats, SslStats};
+use crate::stats::{Registry, Scope, SslSocketFactoryStats, SslStats};
 use crate::tcp::Terminal;
 use crate::tcp::filters::Filters;
 use crate::transport::tls::ServerTls;
@@ -35,6 +35,26 @@ pub struct ChainTls {
     pub factory: Arc<Scope<SslSocketFactoryStats>>,
     /// `transport_socket_connect_timeout`; none: no limit.
     pub connect_timeout: Option<Duration>,
+}
+
+impl ChainTls {
+    /// The TLS of a chain of the listener `name`, whose stats begin with `prefix`.
+    pub fn new(
+        context: Arc<ServerContext>,
+        name: &str,
+        prefix: &str,
+        connect_timeout: Option<Duration>,
+        registry: &Registry,
+    ) -> Self {
+        let ssl_prefix = format!("{prefix}ssl.");
+        context.list(format!("listener {name}"), registry, &ssl_prefix);
+        Self {
+            context,
+            stats: registry.scope(&ssl_prefix),
+            factory: registry.scope(&format!("{prefix}server_ssl_socket_factory.")),
+            connect_timeout,
+        }
+    }
 }
 
 /// What the connections of a filter chain speak.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::shard::socket_option::LocalEnd;
-use crate::stats::{ClusterStats, Scope, SslSocketFactoryStats, SslStats, ZoneStats};
+use crate::stats::{ClusterStats, Registry, Scope, SslSocketFactoryStats, SslStats, ZoneStats};
 use crate::transport::tls::context::ClientContext;
 use crate::upstream::announced::Announcement;
 use crate::upstream::balance::LbPolicy;
@@ -60,6 +60,25 @@ pub struct ClusterTls {
     pub stats: Arc<Scope<SslStats>>,
     /// `cluster.<observability_name>.client_ssl_socket_factory.`
     pub factory: Arc<Scope<SslSocketFactoryStats>>,
+}
+
+impl ClusterTls {
+    /// The TLS of the cluster `name`, whose stats are under `stat_name`.
+    pub fn new(
+        context: Arc<ClientContext>,
+        name: &str,
+        stat_name: &str,
+        registry: &Registry,
+    ) -> Self {
+        let prefix = format!("cluster.{stat_name}.");
+        let ssl_prefix = format!("{prefix}ssl.");
+        context.list(format!("cluster {name}"), registry, &ssl_prefix);
+        Self {
+            context,
+            stats: registry.scope(&ssl_prefix),
+            factory: registry.scope(&format!("{prefix}client_ssl_socket_factory.")),
+        }
+    }
 }
 
 /// `HttpProtocolOptions` of a cluster.

@@ -113,7 +113,8 @@ fn cluster(
         at.field("transport_socket"),
         problems,
     );
-    let tls = cluster_tls(inner, name, &stat_name, &socket_at, registry, tls, problems);
+    let tls = tls::compile::client(inner, &socket_at, tls, problems);
+    let tls = tls.map(|context| ClusterTls::new(context, name, &stat_name, registry));
     let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
     Cluster {
         name: name.clone(),
@@ -136,27 +137,6 @@ fn cluster(
         discovery,
         stats: registry.scope(&format!("cluster.{stat_name}.")),
     }
-}
-
-/// The TLS of a cluster, whose stats have this name.
-fn cluster_tls(
-    socket: Option<&config::TransportSocket>,
-    name: &str,
-    stat_name: &str,
-    at: &Path,
-    registry: &Registry,
-    around: &tls::compile::Surroundings<'_>,
-    problems: &mut Problems,
-) -> Option<ClusterTls> {
-    let context = tls::compile::client(socket, &at.field("transport_socket"), around, problems)?;
-    let prefix = format!("cluster.{stat_name}.");
-    let ssl_prefix = format!("{prefix}ssl.");
-    context.list(format!("cluster {name}"), registry, &ssl_prefix);
-    Some(ClusterTls {
-        context,
-        stats: registry.scope(&ssl_prefix),
-        factory: registry.scope(&format!("{prefix}client_ssl_socket_factory.")),
-    })
 }
 
 fn refresh_rate(rate: &config::RefreshRate) -> (Option<Duration>, Option<Duration>) {
