@@ -42,6 +42,8 @@ mod installing;
 #[cfg(test)]
 mod listeners;
 #[cfg(test)]
+mod network_filters;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod parity;
@@ -57,6 +59,8 @@ mod rolling_upgrade;
 mod service_manager;
 #[cfg(test)]
 mod stats;
+#[cfg(test)]
+mod tcp;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]

@@ -30,6 +30,26 @@ pub(super) enum Kind {
     ListenerHas,
     RouteHas,
     ClusterHas,
+    /// Fields of `tcp_proxy`.
+    TcpProxyHas,
+    /// The network filters in front of it.
+    FiltersAre,
+    OriginSends,
+    OriginHalfCloses,
+    OriginResets,
+    ClientResets,
+    /// Recorded: the bytes of a connection without HTTP until it is quiet.
+    ClientReceives,
+    /// The same, when it has ended.
+    ClientReceivesEnd,
+    /// The same, when it was reset.
+    ClientReceivesReset,
+    /// The same at the origin.
+    OriginReceives,
+    OriginReceivesEnd,
+    OriginReceivesReset,
+    /// Recorded if the origin has no connection.
+    OriginHasNoClient,
     /// A number of milliseconds.
     ClientWaits,
     ClientSends,
@@ -60,11 +80,24 @@ pub(super) enum Kind {
     Stats,
 }
 
-const TITLES: [(Kind, &str); 21] = [
+const TITLES: [(Kind, &str); 34] = [
     (Kind::ManagerHas, "manager has"),
     (Kind::ListenerHas, "listener has"),
     (Kind::RouteHas, "route has"),
     (Kind::ClusterHas, "cluster has"),
+    (Kind::TcpProxyHas, "tcp_proxy has"),
+    (Kind::FiltersAre, "filters are"),
+    (Kind::OriginSends, "origin sends"),
+    (Kind::OriginHalfCloses, "origin half-closes"),
+    (Kind::OriginResets, "origin resets"),
+    (Kind::ClientResets, "client resets"),
+    (Kind::ClientReceives, "client receives"),
+    (Kind::ClientReceivesEnd, "client receives, and the end"),
+    (Kind::ClientReceivesReset, "client receives, and a reset"),
+    (Kind::OriginReceives, "origin receives"),
+    (Kind::OriginReceivesEnd, "origin receives, and the end"),
+    (Kind::OriginReceivesReset, "origin receives, and a reset"),
+    (Kind::OriginHasNoClient, "origin has no client"),
     (Kind::ClientWaits, "client waits"),
     (Kind::ClientSends, "client sends"),
     (Kind::ClientHalfCloses, "client half-closes"),
@@ -111,6 +144,11 @@ impl Case {
         Self { steps, ..self.clone() }
     }
 
+    /// Whether the connections are relayed as they are, without HTTP.
+    pub(super) fn is_raw(&self) -> bool {
+        self.steps.iter().any(|step| step.kind.is_raw())
+    }
+
     /// The acts of the origin, in order.
     pub(super) fn script(&self) -> Result<Vec<Act>, String> {
         let acts = self.steps.iter().filter_map(|step| {
@@ -126,8 +164,8 @@ impl Case {
         acts.collect()
     }
 
-    /// The configuration with the additions of this case, at the lines `# manager`, `# route` and
-    /// `# cluster`.
+    /// The configuration with the additions of this case, at the lines `# manager`, `# cluster` and
+    /// so on.
     pub(super) fn configuration(&self, config: &str) -> String {
         let add = |line: &str| {
             let place = line.trim_start();
@@ -136,6 +174,8 @@ impl Case {
                 "# listener" => Kind::ListenerHas,
                 "# route" => Kind::RouteHas,
                 "# cluster" => Kind::ClusterHas,
+                "# tcp_proxy" => Kind::TcpProxyHas,
+                "# filters" => Kind::FiltersAre,
                 _ => return line.to_owned() + "\n",
             };
             let indent = &line[..line.len() - place.len()];
@@ -196,14 +236,40 @@ impl Kind {
         self.group() == Group::Client
     }
 
+    /// Whether it is about a connection without HTTP.
+    fn is_raw(self) -> bool {
+        matches!(
+            self,
+            Self::OriginSends
+                | Self::OriginHalfCloses
+                | Self::OriginResets
+                | Self::ClientResets
+                | Self::ClientReceives
+                | Self::ClientReceivesEnd
+                | Self::ClientReceivesReset
+                | Self::OriginReceives
+                | Self::OriginReceivesEnd
+                | Self::OriginReceivesReset
+                | Self::OriginHasNoClient
+        )
+    }
+
     fn group(self) -> Group {
         match self {
             Self::ClientGets
             | Self::ClientGetsHead
             | Self::ClientGetsCutOff
             | Self::ClientGetsNothing
-            | Self::AdminAnswers => Group::Client,
-            Self::OriginSees | Self::OriginSeesNothing => Group::Origin,
+            | Self::AdminAnswers
+            | Self::ClientReceives
+            | Self::ClientReceivesEnd
+            | Self::ClientReceivesReset => Group::Client,
+            Self::OriginReceives
+            | Self::OriginReceivesEnd
+            | Self::OriginReceivesReset
+            | Self::OriginHasNoClient
+            | Self::OriginSees
+            | Self::OriginSeesNothing => Group::Origin,
             Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,
             Self::Stats => Group::Stats,
             _ => Group::Script,

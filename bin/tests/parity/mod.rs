@@ -5,6 +5,7 @@
 
 mod case;
 mod covered;
+mod raw;
 mod run;
 mod text;
 
@@ -65,6 +66,7 @@ folders!(
     routes,
     schemes,
     stream_info,
+    tcp,
     timeouts,
     trailers,
     trailers_dropped,

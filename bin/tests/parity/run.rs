@@ -10,10 +10,13 @@ use regex::Regex;
 use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing};
 
 use super::case::{Case, Kind, Step};
-use super::text;
+use super::{raw, text};
 
 /// The case as it ran: given steps unchanged, recorded ones with their results.
 pub(super) fn run(case: &Case, config: &str) -> Case {
+    if case.is_raw() {
+        return raw::run(case, config);
+    }
     let mut script = case.script().unwrap();
     if script.is_empty() {
         script.push(Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into()));
@@ -58,11 +61,8 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
             | Kind::OriginAnswersAndCloses
             | Kind::OriginAnswersAndStalls
             | Kind::OriginAnswersAndResets => steps.push(step.clone()),
-            Kind::OriginSees
-            | Kind::OriginSeesNothing
-            | Kind::ConnectionStaysOpen
-            | Kind::ConnectionCloses
-            | Kind::Stats => {}
+            // At the end; the others are for connections without HTTP.
+            _ => {}
         }
     }
     if !to_admin {
@@ -76,7 +76,7 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
 
 /// The current values of these stats. Some are updated after the response is sent, so recorded
 /// values are waited for.
-fn stats(proxy: &Proxy, wanted: &str) -> Step {
+pub(super) fn stats(proxy: &Proxy, wanted: &str) -> Step {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
         let stats = proxy.stats();

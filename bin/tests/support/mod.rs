@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod origin;
 mod proxy;
+pub(crate) mod tcp;
 mod tls;
 mod wire;
 

@@ -123,10 +123,15 @@ schema! {
         and_ids: Option<RbacPrincipalSet>,
         or_ids: Option<RbacPrincipalSet>,
         any: Option<bool>,
+        authenticated: Option<RbacAuthenticated>,
         source_ip: Option<CidrRange>,
         direct_remote_ip: Option<CidrRange>,
         remote_ip: Option<CidrRange>,
         not_id: Option<Box<RbacPrincipal>>,
+    }
+
+    struct RbacAuthenticated = "envoy.config.rbac.v3.Principal.Authenticated" {
+        principal_name: Option<StringMatcher>,
     }
 
     struct RbacPrincipalSet = "envoy.config.rbac.v3.Principal.Set" {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Connection, Want, serve};
 use crate::downstream::filter_chain::LocalFilters;
 use crate::shard::clock::millis;
+use crate::shard::socket::Received;
 use crate::tcp::filters::{Data, Subject, Verdict};
 
 /// The network filters in front of an HTTP connection, and what they know about it.
@@ -35,6 +36,7 @@ impl Behind {
                 return;
             }
             if let Verdict::Close(delay) = self.filters.check(&mut data, &mut self.subject) {
+                connection.discard_received();
                 return connection.wait_before_close(delay).await;
             }
         }
@@ -45,6 +47,16 @@ impl Behind {
 }
 
 impl Connection {
+    /// Discards what a refused client has sent: a close with unread bytes would be a reset.
+    fn discard_received(&self) {
+        let given = &self.client.given;
+        let mut scratch = given.shard.buffers.take();
+        if let Ok(Received::Bytes(bytes)) = self.wire.transport.receive(&mut scratch) {
+            given.count_received(bytes);
+        }
+        given.shard.buffers.give(scratch);
+    }
+
     /// Waits for `delay` before the connection is closed, unless the client resets it.
     async fn wait_before_close(&self, delay: Option<Duration>) {
         let Some(delay) = delay else { return };

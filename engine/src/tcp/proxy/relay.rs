@@ -39,13 +39,16 @@ enum Limit {
 }
 
 /// What a wait is for, and what it found.
-#[derive(Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of four independent readinesses")]
+#[derive(Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of six independent events")]
 struct Interest {
     client_in: bool,
     client_out: bool,
     upstream_in: bool,
     upstream_out: bool,
+    /// A reset by a side that is neither received from nor sent to.
+    client_gone: bool,
+    upstream_gone: bool,
 }
 
 /// Something else that ends a wait.
@@ -133,7 +136,7 @@ impl Session<'_> {
             stats.downstream_cx_rx_bytes_total.add(bytes as u64);
             filters.check(data, subject).into_result()
         };
-        let mut ready = Interest { client_in: true, upstream_in: true, ..Interest::NOTHING };
+        let mut ready = Interest { client_in: true, upstream_in: true, ..Interest::default() };
         loop {
             let moved =
                 up.step(ends.client, ends.upstream, ready.client_in, shard.buffers, &mut accept);
@@ -170,6 +173,10 @@ impl Session<'_> {
                 client_out: down.wants_sink(),
                 upstream_in: down.wants_source(),
                 upstream_out: up.wants_sink(),
+                // Once both sides of a connection are closed, the kernel reports a hang-up, even if
+                // there is something left to receive.
+                client_gone: !up.wants_source() && !down.wants_sink() && !down.has_ended(),
+                upstream_gone: !down.wants_source() && !up.wants_sink() && !up.has_ended(),
             };
             ready = match ends.wait(want, idle_since).await {
                 Ok(ready) => ready,
@@ -177,11 +184,6 @@ impl Session<'_> {
             };
         }
     }
-}
-
-impl Interest {
-    const NOTHING: Self =
-        Self { client_in: false, client_out: false, upstream_in: false, upstream_out: false };
 }
 
 impl Ends<'_> {
@@ -210,19 +212,20 @@ impl Ends<'_> {
     async fn woken(&self, want: Interest) -> Woken {
         let Self { shard, client, upstream, alarm, .. } = self;
         poll_fn(|cx| {
-            let mut ready = Interest::NOTHING;
-            ready.client_in = want.client_in && client.poll_readable(cx).is_ready();
-            ready.client_out = want.client_out && client.poll_writable(cx).is_ready();
-            ready.upstream_in = want.upstream_in && upstream.poll_readable(cx).is_ready();
-            ready.upstream_out = want.upstream_out && upstream.poll_writable(cx).is_ready();
+            let ready = Interest {
+                client_in: want.client_in && client.poll_readable(cx).is_ready(),
+                client_out: want.client_out && client.poll_writable(cx).is_ready(),
+                upstream_in: want.upstream_in && upstream.poll_readable(cx).is_ready(),
+                upstream_out: want.upstream_out && upstream.poll_writable(cx).is_ready(),
+                ..Interest::default()
+            };
             if ready.client_in || ready.client_out || ready.upstream_in || ready.upstream_out {
                 return shard.poll_proceed(cx).map(|()| Woken::Io(ready));
             }
-            // A side that is neither received from nor sent to can still be reset.
-            if !want.client_in && !want.client_out && client.poll_broken(cx).is_ready() {
+            if want.client_gone && client.poll_broken(cx).is_ready() {
                 return Poll::Ready(Woken::Broken(Side::Client));
             }
-            if !want.upstream_in && !want.upstream_out && upstream.poll_broken(cx).is_ready() {
+            if want.upstream_gone && upstream.poll_broken(cx).is_ready() {
                 return Poll::Ready(Woken::Broken(Side::Upstream));
             }
             alarm.poll_expired(cx).map(|()| Woken::Expired)

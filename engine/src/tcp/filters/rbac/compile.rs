@@ -140,6 +140,7 @@ fn principal(
         and_ids,
         or_ids,
         any: _, // the only alternative that is left
+        authenticated,
         source_ip,
         direct_remote_ip,
         remote_ip,
@@ -156,6 +157,14 @@ fn principal(
     if let Some(rule) = not_id {
         let rule = principal(rule, &at.field("not_id"), problems)?;
         return Some(Rule::Not(Box::new(rule)));
+    }
+    if let Some(config::RbacAuthenticated { principal_name }) = authenticated {
+        let at = at.field("authenticated").field("principal_name");
+        let name = match principal_name {
+            Some(text) => Some(text_matcher::compile::text(text, &at, problems)?),
+            None => None,
+        };
+        return Some(Rule::If(Principal::Authenticated(name)));
     }
     if let Some(range) = direct_remote_ip {
         let range = cidr(range, &at.field("direct_remote_ip"), problems)?;

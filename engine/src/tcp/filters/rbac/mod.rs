@@ -12,6 +12,8 @@ use super::{Subject, Verdict};
 use crate::address::{Address, Cidr};
 use crate::stats::{Scope, stats};
 use crate::text_matcher::TextMatcher;
+use crate::transport::tls::certificate::Certificate;
+use crate::transport::tls::facts::TlsFacts;
 
 stats! {
     /// `<stat_prefix>.rbac.`
@@ -113,6 +115,8 @@ pub enum Permission {
 /// A condition on who asks.
 #[derive(Debug)]
 pub enum Principal {
+    /// `authenticated`: a client with a certificate, whose name matches if there is a condition on it.
+    Authenticated(Option<TextMatcher>),
     /// `remote_ip` and `source_ip`
     RemoteIp(Cidr),
     /// `direct_remote_ip`
@@ -188,10 +192,22 @@ impl Permission {
 impl Principal {
     fn matches(&self, subject: &Subject) -> bool {
         match self {
+            Self::Authenticated(name) => is_authenticated(name.as_ref(), subject.tls.as_deref()),
             Self::RemoteIp(range) => is_in(range, subject.peer),
             Self::DirectRemoteIp(range) => is_in(range, subject.direct_peer),
         }
     }
+}
+
+/// Whether a client is authenticated by TLS, under a name that matches: one of the URIs or DNS names
+/// of its certificate, or the subject.
+fn is_authenticated(name: Option<&TextMatcher>, tls: Option<&TlsFacts>) -> bool {
+    let Some(tls) = tls else { return false };
+    let details = tls.peer_certificate().map(Certificate::details);
+    let Some(name) = name else { return details.is_some() };
+    let Some(details) = details else { return name.matches(b"") };
+    let mut names = details.uris.iter().chain(&details.dns_names).chain([&details.subject]);
+    names.any(|text| name.matches(text.as_bytes()))
 }
 
 /// A unix socket is in no range.
@@ -202,9 +218,39 @@ fn is_in(range: &Cidr, address: Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text_matcher::Literal;
+    use crate::transport::tls::facts::TlsVersion;
 
     fn holds(rule: &Rule<bool>) -> bool {
         rule.matches(&|condition| *condition)
+    }
+
+    #[test]
+    fn a_client_is_authenticated_by_a_name_of_its_certificate() {
+        let names = ["spiffe://mesh/web".into(), "web.example".into()];
+        let mut parameters = rcgen::CertificateParams::new([]).expect("no names yet");
+        let [uri, dns]: [String; 2] = names;
+        parameters.subject_alt_names = vec![
+            rcgen::SanType::URI(uri.try_into().expect("ASCII")),
+            rcgen::SanType::DnsName(dns.try_into().expect("ASCII")),
+        ];
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        let anonymous = TlsFacts::new(TlsVersion::Tls13);
+        let certificate = Certificate::new(certificate.der().clone());
+        let client = TlsFacts {
+            peer_certificates: [certificate].into(),
+            ..TlsFacts::new(TlsVersion::Tls13)
+        };
+        let exact = |text| TextMatcher::Exact(Literal::new(text, false));
+        assert!(!is_authenticated(None, None) && !is_authenticated(None, Some(&anonymous)));
+        assert!(is_authenticated(None, Some(&client)));
+        for (name, expected) in
+            [("spiffe://mesh/web", true), ("web.example", true), ("other.example", false)]
+        {
+            assert_eq!(is_authenticated(Some(&exact(name)), Some(&client)), expected, "{name}");
+        }
+        assert!(!is_authenticated(Some(&exact("web.example")), None));
     }
 
     #[test]

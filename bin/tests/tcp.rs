@@ -1,0 +1,217 @@
+//! TCP connections: what `tcp_proxy` relays, and how connections end. The network filters are in
+//! `network_filters.rs`; stats and the order of events are compared with Envoy's in `parity/tcp`.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::tcp::{
+    client, connected, is_reset, relaying, reset, take, tcp_config, until_end,
+};
+use crate::support::{Config, Proxy, Refusing, Signal, is_oracle};
+
+#[test]
+fn bytes_go_both_ways_and_are_counted() {
+    let (proxy, origin) = relaying("", "");
+    let (mut client, mut host) = connected(&proxy, &origin);
+    client.write_all(b"\0from the client\r\n").unwrap();
+    assert_eq!(take(&mut host, 18), b"\0from the client\r\n");
+    host.write_all(b"from the origin").unwrap();
+    assert_eq!(take(&mut client, 15), b"from the origin");
+    proxy.stat_becomes("tcp.front.downstream_cx_rx_bytes_total", 18);
+    proxy.stat_becomes("tcp.front.downstream_cx_tx_bytes_total", 15);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_active"), 1);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_http1_total"), 0);
+}
+
+#[test]
+fn the_end_of_either_side_leaves_the_other_direction_open() {
+    let (proxy, origin) = relaying("", "");
+    let (mut client, mut host) = connected(&proxy, &origin);
+    client.write_all(b"question").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(until_end(&mut host), b"question");
+    thread::sleep(Duration::from_millis(100));
+    host.write_all(b"answer").unwrap();
+    drop(host);
+    assert_eq!(until_end(&mut client), b"answer");
+
+    let (mut client, mut host) = connected(&proxy, &origin);
+    host.write_all(b"banner").unwrap();
+    host.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(until_end(&mut client), b"banner");
+    client.write_all(b"late").unwrap();
+    drop(client);
+    assert_eq!(until_end(&mut host), b"late");
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_destroy_remote"), 1);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_destroy_local"), 1);
+}
+
+#[test]
+fn a_reset_is_passed_on() {
+    let (proxy, origin) = relaying("", "");
+    let (client, mut host) = connected(&proxy, &origin);
+    reset(client);
+    is_reset(&mut host);
+    let (mut client, host) = connected(&proxy, &origin);
+    reset(host);
+    is_reset(&mut client);
+    proxy.stat_becomes("cluster.service.upstream_rq_active", 0);
+}
+
+#[test]
+fn an_origin_that_sends_much_waits_for_a_client_that_does_not_read() {
+    const MUCH: usize = 64 << 20;
+    let (proxy, origin) = relaying("", "");
+    let (mut client, mut host) = connected(&proxy, &origin);
+    let sending = thread::spawn(move || {
+        let block = [7; 64 << 10];
+        for _ in 0..MUCH / block.len() {
+            host.write_all(&block).unwrap();
+        }
+    });
+    thread::sleep(Duration::from_millis(300));
+    assert!(!sending.is_finished(), "someone holds {MUCH} bytes");
+    let relayed = proxy.stat("tcp.front.downstream_cx_tx_bytes_total");
+    assert!(relayed < MUCH as u64, "{relayed} bytes were relayed");
+    assert!(proxy.memory_kib() < 200 << 10, "{} KiB", proxy.memory_kib());
+    let mut neighbour = connected(&proxy, &origin);
+    neighbour.0.write_all(b"hello").unwrap();
+    assert_eq!(take(&mut neighbour.1, 5), b"hello");
+    let received = until_end(&mut client);
+    assert!(received.len() == MUCH && received.iter().all(|byte| *byte == 7));
+    sending.join().unwrap();
+}
+
+#[test]
+fn much_goes_both_ways_at_once() {
+    const MUCH: usize = 8 << 20;
+    let (proxy, origin) = relaying("", "");
+    let (client, mut host) = connected(&proxy, &origin);
+    let mut echo = host.try_clone().unwrap();
+    let echoing = thread::spawn(move || {
+        std::io::copy(&mut host, &mut echo).unwrap();
+        echo.shutdown(Shutdown::Write).unwrap();
+    });
+    let sent: Vec<u8> = (0..=250).cycle().take(MUCH).collect();
+    let (mut reading, mut writing) = (client.try_clone().unwrap(), client);
+    let block = sent.clone();
+    let sender = thread::spawn(move || {
+        writing.write_all(&block).unwrap();
+        writing.shutdown(Shutdown::Write).unwrap();
+    });
+    assert!(until_end(&mut reading) == sent, "bytes were lost or changed");
+    sender.join().unwrap();
+    echoing.join().unwrap();
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+#[test]
+fn an_origin_that_refuses_is_tried_as_often_as_configured() {
+    let refusing = Refusing::new();
+    let config = tcp_config(refusing.address(), "max_connect_attempts: 3", "");
+    let proxy = Proxy::with(Config::verbatim(config));
+    let mut client = client(&proxy);
+    assert_eq!(until_end(&mut client), b"");
+    proxy.stat_becomes("cluster.service.upstream_cx_connect_fail", 3);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_connect_attempts_exceeded"), 1);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_active"), 0);
+}
+
+#[test]
+fn a_client_that_leaves_while_its_origin_is_connected_to_cancels_the_attempts() {
+    let refusing = Refusing::new();
+    let backoff = "max_connect_attempts: 1000\nbackoff_options: { base_interval: 3600s }";
+    let proxy = Proxy::with(Config::verbatim(tcp_config(refusing.address(), backoff, "")));
+    let client = client(&proxy);
+    proxy.stat_becomes("cluster.service.upstream_cx_connect_fail", 1);
+    reset(client);
+    if !is_oracle() {
+        // Envoy does not look at the client until it has an upstream connection.
+        proxy.stat_becomes("listener.front.downstream_cx_active", 0);
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_of_the_cluster_are_closed() {
+    let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let config = tcp_config(origin.local_addr().unwrap(), "", "");
+    let config = config.replace(
+        "connect_timeout: 1s",
+        "connect_timeout: 1s\n    circuit_breakers: { thresholds: [ { max_connections: 1 } ] }",
+    );
+    let proxy = Proxy::with(Config::verbatim(config));
+    let first = connected(&proxy, &origin);
+    let mut second = client(&proxy);
+    assert_eq!(until_end(&mut second), b"");
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_overflow"), 1);
+    drop(first);
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    connected(&proxy, &origin);
+}
+
+#[test]
+fn a_silent_connection_ends_with_its_idle_timeout_and_a_busy_one_with_its_age() {
+    let (proxy, origin) = relaying("idle_timeout: 0.3s", "");
+    let (mut client, mut host) = connected(&proxy, &origin);
+    client.write_all(b"x").unwrap();
+    assert_eq!(take(&mut host, 1), b"x");
+    assert_eq!(until_end(&mut client), b"");
+    assert_eq!(until_end(&mut host), b"");
+    proxy.stat_becomes("tcp.front.idle_timeout", 1);
+
+    let limits = "idle_timeout: 0.3s\nmax_downstream_connection_duration: 0.8s";
+    let (proxy, origin) = relaying(limits, "");
+    let (mut client, mut host) = connected(&proxy, &origin);
+    while client.write_all(b"x").is_ok() && host.read(&mut [0; 16]).is_ok_and(|n| n > 0) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    proxy.stat_becomes("tcp.front.max_downstream_connection_duration", 1);
+    assert_eq!(proxy.stat("tcp.front.idle_timeout"), 0);
+}
+
+#[test]
+fn a_thousand_connections_come_and_go() {
+    let (proxy, origin) = relaying("", "");
+    let echoing = thread::spawn(move || {
+        for _ in 0..1000 {
+            let (mut host, _) = origin.accept().unwrap();
+            thread::spawn(move || {
+                let mut echo = host.try_clone().unwrap();
+                // A client that is gone may have reset the connection.
+                drop(std::io::copy(&mut host, &mut echo));
+            });
+        }
+    });
+    for batch in 0..20_u8 {
+        let mut clients: Vec<_> = (0..50).map(|_| client(&proxy)).collect();
+        for client in &mut clients {
+            client.write_all(&[batch]).unwrap();
+            assert_eq!(take(client, 1), [batch]);
+        }
+    }
+    echoing.join().unwrap();
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    proxy.stat_becomes("cluster.service.upstream_rq_active", 0);
+    assert_eq!(proxy.stat("tcp.front.downstream_cx_total"), 1000);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_total"), 1000);
+}
+
+#[test]
+fn a_drain_lets_connections_go_on_for_its_time() {
+    if is_oracle() {
+        return; // Envoy exits at once
+    }
+    let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let config = tcp_config(origin.local_addr().unwrap(), "", "");
+    let proxy = Proxy::with(Config::verbatim(config).flags(&["--drain-time-s", "60"]));
+    let (mut client, mut host) = connected(&proxy, &origin);
+    proxy.signal(Signal::Term);
+    thread::sleep(Duration::from_millis(500));
+    client.write_all(b"still here").unwrap();
+    assert_eq!(take(&mut host, 10), b"still here");
+    drop((client, host));
+    assert!(proxy.exit().success(), "the drain ends with the last connection");
+}
