@@ -167,6 +167,23 @@ fn a_websocket_passes_over_tls() {
 }
 
 #[test]
+fn a_tunnel_ends_after_its_last_byte_was_sent() {
+    const COUNT: usize = 16 << 20;
+    let tls = Tls::new();
+    let switch =
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let origin = Origin::over_tls(&tls, [Act::ReplyThenHearSlowly(switch.into())]);
+    let config = Config::to(&origin).manager("upgrade_configs: [{ upgrade_type: websocket }]");
+    let proxy = Proxy::with(config.tls(&tls).upstream_tls(&tls));
+    let mut client = proxy.connect_tls(&tls);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    assert_eq!(client.response().status(), 101);
+    client.send(vec![b'x'; COUNT]).half_close();
+    origin.has_seen(2);
+    assert_eq!(origin.seen()[1].start_line, COUNT.to_string());
+}
+
+#[test]
 fn an_origin_may_close_between_requests() {
     let tls = Tls::new();
     let origin = Origin::over_tls(&tls, [Act::ReplyThenClose(ok("ok"))]);

@@ -34,6 +34,9 @@ pub(crate) enum Act {
     ReplyHaltingly(Vec<u8>, Duration, Vec<u8>),
     /// Writes these bytes, and then what it receives, until the proxy closes.
     ReplyThenEcho(Vec<u8>),
+    /// Writes these bytes, closes its side, and reads slowly up to the end; what it saw last has the number
+    /// of bytes in its first line.
+    ReplyThenHearSlowly(Vec<u8>),
     /// Writes these bytes one by one.
     ReplyByteByByte(Vec<u8>),
     /// Writes these bytes as soon as it has the head, and reads nothing more.
@@ -325,9 +328,24 @@ impl Shared {
                 }
                 Act::Echo => drop(wire.send(&ok(&request.to_string()))),
                 Act::ReplyWith(count) => send_body(&mut wire, count),
+                Act::ReplyThenHearSlowly(bytes) => {
+                    drop(wire.send(&bytes));
+                    return self.hear_slowly(wire);
+                }
                 last => return last_words(wire, last),
             }
         }
+    }
+
+    fn hear_slowly(&self, mut wire: Wire) {
+        drop(wire.half_close());
+        let mut count = 0;
+        while wire.skip(64 << 10).is_ok() {
+            count += 64 << 10;
+            thread::sleep(Duration::from_millis(1));
+        }
+        let start_line = count.to_string();
+        self.seen.lock().unwrap().push(Message { start_line, ..Message::default() });
     }
 
     fn may_go_on(&self) -> Option<()> {

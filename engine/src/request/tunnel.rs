@@ -145,14 +145,16 @@ async fn relay<C: ClientEnd>(
         }
         step_down(exchange, origin, down, ready.io.origin_in)
             .map_err(|fault| broken(fault, Broken::Origin, Broken::Client))?;
-        if up.has_ended() && down.has_ended() {
+        // Over TLS the origin's connection may hold what was sent to it.
+        let flushes = up.has_ended() && origin.has_unsent();
+        if up.has_ended() && down.has_ended() && !flushes {
             return Ok(first);
         }
         let want = Interest {
             client_in: up.outlet.wants_source(),
             client_out: down.outlet.wants_sink(),
             origin_in: down.outlet.wants_source(),
-            origin_out: up.outlet.wants_sink(),
+            origin_out: up.outlet.wants_sink() || flushes,
         };
         exchange.begin_wait(want)?;
         ready = exchange.wait(Some(origin), want).await;

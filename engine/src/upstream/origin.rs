@@ -135,6 +135,14 @@ impl Origin {
         }
     }
 
+    /// Whether bytes that were taken for the origin, or the end, have not been sent yet.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.socket().has_unsent(),
+        }
+    }
+
     /// Returns memory during a wait that may be long.
     pub fn give_blocks(&mut self) {
         match self {
