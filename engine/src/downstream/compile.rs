@@ -54,6 +54,7 @@ struct Common<'a> {
 }
 
 /// Compiles a listener.
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub fn listener(
     listener: &config::Listener,
     at: &Path,

@@ -189,7 +189,7 @@ impl Forwarder<'_> {
         &mut self,
         exchange: &mut Exchange<'_, C>,
     ) -> Result<ActiveResponse, Failed> {
-        let pool = self.select_host(&exchange.core.given)?;
+        let pool = self.select_host(exchange.core.given)?;
         self.edit_request(&mut exchange.core, &pool);
         self.begin_upload(exchange)?;
         let leased = self.lease(exchange, &pool).await;

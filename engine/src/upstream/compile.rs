@@ -43,6 +43,7 @@ pub fn clusters(
     clusters
 }
 
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 fn cluster(
     schema: &config::Cluster,
     at: &Path,
