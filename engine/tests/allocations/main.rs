@@ -51,6 +51,13 @@ fn a_request_over_tls_allocates_once_a_record() {
     assert!(warm.count / REQUESTS <= ALLOCATIONS_PER_TLS_REQUEST, "{warm}");
 }
 
+#[test]
+fn bytes_relayed_by_tcp_proxy_allocate_nothing() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    let warm = warm(&mut Client::of_a_relay());
+    assert_eq!(warm.count / REQUESTS, ALLOCATIONS_PER_REQUEST, "{warm}");
+}
+
 fn warm(client: &mut Client) -> counting::Allocations {
     (0..WARM_UP).for_each(|_| client.get());
     counting::during(|| (0..REQUESTS).for_each(|_| client.get()))

@@ -28,9 +28,19 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A client of a shard that serves HTTP.
     pub(crate) fn of_a_shard(tls: Option<&Tls>) -> Self {
+        Self::of(include_str!("plain.yaml"), tls)
+    }
+
+    /// A client of a shard that relays TCP.
+    pub(crate) fn of_a_relay() -> Self {
+        Self::of(include_str!("tcp.yaml"), None)
+    }
+
+    fn of(yaml: &str, tls: Option<&Tls>) -> Self {
         let registry = Registry::new(1);
-        let snapshot = compiled(origin(tls), tls, &registry).snapshot;
+        let snapshot = compiled(yaml, origin(tls), tls, &registry).snapshot;
         let (mailbox, inbox) = Mailbox::new().unwrap();
         let ring = ring::choose().unwrap().ring;
         let handles = ShardHandles::new(vec![mailbox], u64::MAX);
@@ -72,8 +82,13 @@ impl Client {
     }
 }
 
-fn compiled(origin: SocketAddr, tls: Option<&Tls>, registry: &Registry) -> compile::Compiled {
-    let yaml = include_str!("plain.yaml")
+fn compiled(
+    yaml: &str,
+    origin: SocketAddr,
+    tls: Option<&Tls>,
+    registry: &Registry,
+) -> compile::Compiled {
+    let yaml = yaml
         .replace("ORIGIN_PORT", &origin.port().to_string())
         .replace("UPSTREAM_TRANSPORT_SOCKET", &tls.map_or(String::new(), Tls::upstream))
         .replace("TRANSPORT_SOCKET", &tls.map_or("name: plain".into(), Tls::downstream));
