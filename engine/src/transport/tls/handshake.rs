@@ -112,7 +112,9 @@ impl Tls {
             _ if session.is_handshaking() => Ok(Progress::Waiting),
             Input::Open | Input::Ended => {
                 if let Some(mut facts) = session.common().map(TlsFacts::of) {
-                    std::mem::take(&mut *session.overheard).complete(&mut facts);
+                    if let Some(overheard) = session.overheard.take() {
+                        overheard.complete(&mut facts);
+                    }
                     if let Some(chosen) = session.chosen.take() {
                         chosen.complete(&mut facts)?;
                     }

@@ -11,14 +11,22 @@ use super::facts::{TlsFacts, TlsVersion, signature_name};
 #[derive(Debug, Default)]
 pub(super) struct Overheard {
     /// The server name that a client sends.
-    pub(super) server_name: Option<Box<str>>,
+    server_name: Option<Box<str>>,
     /// The certificate that a client has for servers that ask for one.
-    pub(super) local_certificate: Option<Arc<Certificate>>,
+    local_certificate: Option<Arc<Certificate>>,
     session_id: Option<Box<[u8]>>,
     signature: Option<&'static str>,
 }
 
 impl Overheard {
+    /// Of a client that sends this server name and has this certificate.
+    pub(super) fn of_client(
+        server_name: Option<Box<str>>,
+        local_certificate: Option<Arc<Certificate>>,
+    ) -> Self {
+        Self { server_name, local_certificate, ..Self::default() }
+    }
+
     /// Looks at what the server sends: with the ServerHello it begins.
     pub(super) fn listen(&mut self, records: &[u8]) {
         if self.session_id.is_none() {

@@ -48,8 +48,8 @@ pub(super) struct Session {
     pub(super) has_early: bool,
     /// Of a server during its handshake.
     pub(super) chosen: Option<Box<Chosen>>,
-    /// During the handshake.
-    pub(super) overheard: Box<Overheard>,
+    /// Until the handshake is done.
+    pub(super) overheard: Option<Box<Overheard>>,
 }
 
 /// rustls' part of it.
@@ -140,8 +140,8 @@ impl Session {
         };
         let engine = UnbufferedClientConnection::new(config, server_name)?;
         let mut session = Self::new(Engine::Client(engine), buffers);
-        session.overheard.server_name = name;
-        session.overheard.local_certificate = certificate;
+        let overheard = Overheard::of_client(name, certificate);
+        session.overheard = Some(Box::new(overheard));
         Ok(session)
     }
 
@@ -156,7 +156,7 @@ impl Session {
             output: Output::Open,
             has_early: false,
             chosen: None,
-            overheard: Box::default(),
+            overheard: Some(Box::default()),
         }
     }
 
@@ -198,14 +198,15 @@ impl Session {
 
     /// Decrypts what has arrived during the handshake.
     pub(super) fn process_handshake(&mut self) {
-        if let Engine::Client(_) = self.engine {
-            self.overheard.listen(self.incoming.bytes());
+        if let (Engine::Client(_), Some(overheard)) = (&self.engine, &mut self.overheard) {
+            overheard.listen(self.incoming.bytes());
         }
         self.process(&mut Vec::new(), 0);
+        let Some(overheard) = &mut self.overheard else { return };
         if let Engine::Server(_) = self.engine {
-            self.overheard.listen(self.outgoing.bytes());
+            overheard.listen(self.outgoing.bytes());
         }
-        self.overheard.after_step();
+        overheard.after_step();
     }
 
     /// Encrypts `bytes`, at most [`ENCRYPT_BYTES_MAX`], into `outgoing`.
