@@ -13,6 +13,7 @@ use crate::http::{
 ///
 /// # Errors
 /// The framing is ambiguous or unknown: the request is rejected and its connection closed.
+#[inline]
 pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
     let fields = &head.fields;
     if !fields.has(FieldName::ContentLength) && !fields.has(FieldName::TransferEncoding) {
@@ -43,6 +44,7 @@ pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
 ///
 /// # Errors
 /// The framing is ambiguous or unknown: an upstream protocol error (502).
+#[inline]
 pub fn response(method: Method, head: &ResponseHead) -> Result<BodyLength, Error> {
     let fields = &head.fields;
     let announced = fields.has(FieldName::ContentLength) || fields.has(FieldName::TransferEncoding);

@@ -92,7 +92,7 @@ pub(super) async fn lease<C: ClientEnd>(
     let mut lease = pin!(pool.lease());
     loop {
         exchange.begin_wait(Interest::default())?;
-        let (client, given) = (&exchange.client, exchange.core.given);
+        let (client, given) = (&*exchange.client, exchange.core.given);
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
             if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
@@ -274,6 +274,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Receives once from the host.
+    #[inline]
     fn receive<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
         match self.origin.receive_head(exchange.core.heads) {
             HeadReceived::Bytes => {
@@ -294,6 +295,7 @@ impl Attempt<'_> {
     }
 
     /// Parses the head; returns how the body ends once the head of the final response is complete.
+    #[inline]
     fn parse<C: ClientEnd>(
         &mut self,
         exchange: &mut Exchange<'_, C>,

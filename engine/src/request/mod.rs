@@ -64,7 +64,7 @@ use crate::upstream::origin::Origin;
 /// One request and its response, between the client's side and the origin's.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a, C> {
-    client: C,
+    client: &'a mut C,
     core: Core<'a>,
 }
 
@@ -144,11 +144,11 @@ impl Outcome {
 
 /// Serves the request whose head is in `heads` and whose body has this length.
 pub(crate) async fn serve<C: ClientEnd>(
-    client: C,
+    client: &mut C,
     given: &Given,
     heads: &mut Heads,
     body: BodyLength,
-) -> (C, Ended) {
+) -> Ended {
     let mut exchange = Exchange { client, core: Core::begin(given, heads, body) };
     if exchange.core.received.is_none() {
         exchange.core.set_request_deadline();
@@ -159,7 +159,7 @@ pub(crate) async fn serve<C: ClientEnd>(
         Outcome::Reply(reply) => exchange.reply(*reply, None).await,
     };
     exchange.core.end_upgrade();
-    (exchange.client, ended)
+    ended
 }
 
 /// Rejects a request whose head is invalid.
@@ -246,7 +246,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             let mut out = self.core.shard.buffers.take();
             self.client.encode_continue(&mut out);
             let mut out = Outlet::whole(out, self.core.shard.buffers);
-            let sent = send_all(&mut self.client, self.core.given, &mut out).await;
+            let sent = send_all(self.client, self.core.given, &mut out).await;
             out.recycle();
             if sent.is_err() {
                 return Outcome::Done(Ended::Over);
@@ -359,6 +359,7 @@ impl Core<'_> {
 
     /// Starts the timers of an attempt that has its connection, once the whole request has been
     /// received.
+    #[inline]
     fn start_try_timers(&mut self, upload: &Upload) {
         if upload.has_ended() && self.interim == Interim::None {
             self.start_try_timer(Timer::PerTry, self.timeouts.per_try);
@@ -385,6 +386,7 @@ impl Core<'_> {
 
     /// Restarts the idle timer of the attempt, if it runs, after progress on the upstream
     /// connection.
+    #[inline]
     fn reset_try_idle_timer(&mut self) {
         if self.deadlines.get(Timer::PerTryIdle).is_some() {
             self.deadlines.set(Timer::PerTryIdle, None);
@@ -393,6 +395,7 @@ impl Core<'_> {
     }
 
     /// Stops the timers of the attempt.
+    #[inline]
     fn stop_try_timers(&mut self) {
         self.deadlines.set(Timer::PerTry, None);
         self.deadlines.set(Timer::PerTryIdle, None);
@@ -441,6 +444,6 @@ impl<C: ClientEnd> Exchange<'_, C> {
         origin: Option<&'b Origin>,
         want: Interest,
     ) -> impl Future<Output = Ready> + use<'b, C> {
-        wait(&self.client, self.core.given, origin, want)
+        wait(&*self.client, self.core.given, origin, want)
     }
 }

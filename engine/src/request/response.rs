@@ -180,7 +180,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         core.mutate_response(route, Some(&reply));
         let stream = rewrites(core.given).then(|| core.stream(route));
         core.arm();
-        if send(client, core.given, core.heads, reply, stream).await.is_err() {
+        if send(&mut **client, core.given, core.heads, reply, stream).await.is_err() {
             return Ended::Over;
         }
         core.count_response();

@@ -43,6 +43,7 @@ struct UsedConnection {
 
 impl Upstream {
     /// Records the connection of the attempt.
+    #[inline]
     pub(super) fn connected(&mut self, origin: &Origin) {
         self.connection = Some(UsedConnection {
             id: origin.id(),

@@ -24,6 +24,7 @@ use crate::upstream::origin::Origin;
 ///
 /// RFC 9110 §9.3.6: "Any 2xx (Successful) response indicates that the sender (and all inbound
 /// proxies) will switch to tunnel mode immediately after the response header section".
+#[inline]
 pub(super) fn switches(core: &Core<'_>) -> bool {
     let status = core.heads.response.status;
     status == 101 || (core.heads.request.method == Method::Connect && (200..300).contains(&status))

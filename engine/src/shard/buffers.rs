@@ -20,6 +20,7 @@ pub struct Buffers {
 impl Buffers {
     /// An empty block, large enough for an ordinary head or a short body.
     #[must_use]
+    #[inline]
     pub fn take(&self) -> Vec<u8> {
         let block = self.small.borrow_mut().pop();
         block.unwrap_or_else(|| Vec::with_capacity(limits::BLOCK_BYTES))

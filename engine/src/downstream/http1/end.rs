@@ -55,14 +55,14 @@ impl<'c> End<'c> {
     ) -> After {
         let persistence =
             if heads.request.keep_alive() { Persistence::KeepAlive } else { Persistence::Close };
-        let end = Self {
+        let mut end = Self {
             client,
             wire,
             persistence,
             end_of_body: EndOfBody::Framed,
             inlet: Inlet::new(body),
         };
-        let (end, ended) = request::serve(end, &client.given, heads, body).await;
+        let ended = request::serve(&mut end, &client.given, heads, body).await;
         end.after(ended)
     }
 

@@ -169,6 +169,7 @@ impl Source {
 
     // === events ===
 
+    #[inline]
     pub(super) fn became_readable(&self, hung_up: bool) -> Woke {
         if self.input.get() != Input::HungUp {
             self.input.set(if hung_up { Input::HungUp } else { Input::Ready });
@@ -176,6 +177,7 @@ impl Source {
         self.wake()
     }
 
+    #[inline]
     pub(super) fn became_writable(&self) -> Woke {
         self.output.set(Output::Ready);
         self.in_flight.set(InFlight { writable: false, ..self.in_flight.get() });
