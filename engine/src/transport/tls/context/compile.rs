@@ -193,7 +193,7 @@ fn client_settings(
     }
     let name = (!sni.is_empty()).then(|| ServerName::try_from(sni.clone()));
     if let Some(Err(_)) = name {
-        let why = format!("`{sni}` is not a host name");
+        let why = format!("`{sni}` is not a host name: no other server name can be sent");
         problems.error(&at.field("sni"), why);
     }
     let common = common?;

@@ -208,7 +208,10 @@ impl Surroundings<'_> {
     ) -> Option<(&config::Secret, Path)> {
         let config::SdsSecretConfig { name } = wanted;
         let Some(i) = self.secrets.iter().position(|secret| secret.name == *name) else {
-            problems.error(&at.field("name"), format!("there is no static secret `{name}`"));
+            // With an `sds_config`, which is refused, it is not a static secret.
+            if problems.is_left_out(&at.field("sds_config")) {
+                problems.error(&at.field("name"), format!("there is no static secret `{name}`"));
+            }
             return None;
         };
         let secrets = Path::root().field("static_resources").field("secrets");
