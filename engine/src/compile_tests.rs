@@ -209,3 +209,16 @@ fn a_message_names_the_field_that_it_is_about() {
         ["static_resources.listeners[0].drain_type: MODIFY_ONLY is not implemented yet"]
     );
 }
+
+#[test]
+fn chains_for_a_matcher_are_not_called_overlapping() {
+    let mut config = valid();
+    let listener = &mut config["static_resources"]["listeners"][0];
+    let chain = listener["filter_chains"][0].clone();
+    listener["filter_chains"] = json!([chain, chain]);
+    let (_, added) = errors(&config);
+    assert!(added[0].contains("another one matches just as specifically"), "{added:?}");
+    config["static_resources"]["listeners"][0]["filter_chain_matcher"] = json!({});
+    let (read, added) = errors(&config);
+    assert!(read.has_errors() && added.is_empty(), "{read:?} {added:?}");
+}

@@ -156,11 +156,15 @@ fn addresses(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Vec<ListenAddress>> {
+    // The process itself connects to an internal listener.
+    let has_address = problems.is_read(&at.field("internal_listener"));
     let mut compile = |address: Option<&config::Address>, sockets, at: &Path, options_at: &Path| {
         let settings = socket_settings::compile::settings(sockets, options_at, problems);
         let at = at.field("address");
         let Some(address) = address else {
-            problems.missing(&at, "address is necessary");
+            if has_address {
+                problems.missing(&at, "address is necessary");
+            }
             return None;
         };
         let listening = address::compile::listening(address, &at, problems)?;
@@ -265,7 +269,10 @@ fn filter_chains(
         problems.missing(at, "no filter chains specified");
     }
     let tree = MatchTree::new(&criteria).map_err(|overlap| {
-        problems.push(overlapping(listed, overlap, &list_at));
+        // A matcher chooses between chains that need no criteria.
+        if problems.is_read(&at.field("filter_chain_matcher")) {
+            problems.push(overlapping(listed, overlap, &list_at));
+        }
     });
     let choice = match criteria.as_slice() {
         [] => Choice::Only,
