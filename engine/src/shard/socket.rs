@@ -154,17 +154,23 @@ impl Socket {
     }
 
     /// Ready when the peer has reset the connection, for a task that does not receive. A half-close
-    /// is not enough: the peer may still read.
+    /// is not enough: the peer may still read, and what it has sent may not have been received yet.
     pub fn poll_broken(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.source.poll_hung_up(cx).is_ready() && self.is_broken() {
+        self.poll_for(PollFlags::ERR, cx)
+    }
+
+    /// Ready when both sides have closed, or the connection is broken, for a task that does not receive.
+    pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_for(PollFlags::ERR | PollFlags::HUP, cx)
+    }
+
+    fn poll_for(&self, ends: PollFlags, cx: &Context<'_>) -> Poll<()> {
+        // poll(2) reports these even when no event is requested.
+        let hung_up = self.source.poll_hung_up(cx).is_ready();
+        if hung_up && self.polled(PollFlags::empty()).intersects(ends) {
             return Poll::Ready(());
         }
         Poll::Pending
-    }
-
-    fn is_broken(&self) -> bool {
-        // poll(2) reports errors even when no event is requested.
-        self.polled(PollFlags::empty()).intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
     /// The result of a poll(2) that does not block.

@@ -65,6 +65,14 @@ impl Transport {
         }
     }
 
+    /// Ready when both sides have closed, or the connection is broken, for a task that does not receive.
+    pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(socket) => socket.poll_closed(cx),
+            Self::Tls(tls) => outlined(|| tls.poll_closed(cx)),
+        }
+    }
+
     /// Appends what has arrived to `buffer`, at most its spare capacity. Without spare capacity this
     /// returns [`Received::Nothing`].
     ///

@@ -146,7 +146,7 @@ impl Connection {
             let (ready, waited) = match want {
                 Want::In => (transport.poll_readable(cx), Waited::Ready),
                 Want::Out => (transport.poll_writable(cx), Waited::Ready),
-                Want::Nothing => (transport.poll_broken(cx), Waited::Gone),
+                Want::Nothing => (transport.poll_closed(cx), Waited::Gone),
             };
             let expired = given.alarm.poll_expired(cx);
             let waited = match (expired, ready) {

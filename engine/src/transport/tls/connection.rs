@@ -74,13 +74,22 @@ impl Tls {
 
     /// See [`Socket::poll_broken`].
     pub(crate) fn poll_broken(&self, cx: &Context<'_>) -> Poll<()> {
-        let broken = self.socket.poll_broken(cx);
-        if broken.is_pending() {
+        self.waits_for(self.socket.poll_broken(cx), cx)
+    }
+
+    /// See [`Socket::poll_closed`].
+    pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waits_for(self.socket.poll_closed(cx), cx)
+    }
+
+    /// Sends and gives back what there is before a wait for anything but bytes.
+    fn waits_for(&self, ends: Poll<()>, cx: &Context<'_>) -> Poll<()> {
+        if ends.is_pending() {
             let mut session = self.session.borrow_mut();
             self.flush_or_watch(&mut session, cx);
             session.rest();
         }
-        broken
+        ends
     }
 
     /// See [`Socket::receive_at_most`]. The end is reported only after `close_notify`.
