@@ -11,18 +11,6 @@ pub struct FilterState {
     /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`: the idle timeout, in place of the configured
     /// one.
     pub idle_timeout: Option<Duration>,
-    /// `envoy.tcp_proxy.disable_tunneling`
-    pub tunneling: Tunneling,
-}
-
-/// Whether `tunneling_config` applies.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Tunneling {
-    /// It applies.
-    #[default]
-    AsConfigured,
-    /// The connection is proxied without a tunnel.
-    Disabled,
 }
 
 /// An object that can be set.
@@ -32,8 +20,6 @@ pub enum Object {
     Cluster,
     /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`
     IdleTimeout,
-    /// `envoy.tcp_proxy.disable_tunneling`
-    DisableTunneling,
 }
 
 impl Object {
@@ -43,7 +29,6 @@ impl Object {
         match key {
             "envoy.tcp_proxy.cluster" => Some(Self::Cluster),
             "envoy.tcp_proxy.per_connection_idle_timeout_ms" => Some(Self::IdleTimeout),
-            "envoy.tcp_proxy.disable_tunneling" => Some(Self::DisableTunneling),
             _ => None,
         }
     }
@@ -59,11 +44,6 @@ impl FilterState {
                     self.idle_timeout = Some(Duration::from_millis(ms));
                 }
             }
-            Object::DisableTunneling => match text {
-                "true" => self.tunneling = Tunneling::Disabled,
-                "false" => self.tunneling = Tunneling::AsConfigured,
-                _ => {}
-            },
         }
     }
 }
@@ -76,7 +56,6 @@ mod tests {
     fn text_that_is_no_value_sets_nothing() {
         let mut state = FilterState::default();
         state.set(Object::IdleTimeout, "soon");
-        state.set(Object::DisableTunneling, "perhaps");
         assert_eq!(state, FilterState::default());
         state.set(Object::IdleTimeout, "300");
         state.set(Object::Cluster, "blue");

@@ -170,9 +170,10 @@ impl Session<'_> {
             }
             let want = Interest {
                 client_in: up.wants_source(),
-                client_out: down.wants_sink(),
+                // Over TLS the transport may still hold what was sent last.
+                client_out: down.wants_sink() || down.has_ended() && ends.client.has_unsent(),
                 upstream_in: down.wants_source(),
-                upstream_out: up.wants_sink(),
+                upstream_out: up.wants_sink() || up.has_ended() && ends.upstream.has_unsent(),
                 // Once both sides of a connection are closed, the kernel reports a hang-up, even if
                 // there is something left to receive.
                 client_gone: !up.wants_source() && !down.wants_sink() && !down.has_ended(),
