@@ -91,7 +91,7 @@ fn compiled(
     let yaml = yaml
         .replace("ORIGIN_PORT", &origin.port().to_string())
         .replace("UPSTREAM_TRANSPORT_SOCKET", &tls.map_or(String::new(), Tls::upstream))
-        .replace("TRANSPORT_SOCKET", &tls.map_or("name: plain".into(), Tls::downstream));
+        .replace("TRANSPORT_SOCKET", &tls.map_or_else(|| "name: plain".into(), Tls::downstream));
     let mut problems = Problems::default();
     let loaded = corvoy_config::load(&Source::new().merge_yaml("plain.yaml", yaml), &mut problems);
     let bootstrap = loaded.unwrap_or_else(|| panic!("{problems:?}")).bootstrap;
