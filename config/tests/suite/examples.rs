@@ -12,5 +12,5 @@ fn every_example_loads_without_a_warning() {
         assert!(loaded.is_some() && problems.is_empty(), "{}", render(&problems, &source));
         seen += 1;
     }
-    assert_eq!(seen, 7);
+    assert_eq!(seen, 9);
 }
