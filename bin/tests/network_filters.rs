@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 
+use rcgen::SanType;
+
 use crate::support::tcp::{
     NETWORK, client, connected, network_config, relaying, take, tcp_config, until_end,
 };
-use crate::support::{Config, Proxy};
+use crate::support::{Config, Proxy, Tls};
 
 #[test]
 fn an_echo_returns_everything() {
@@ -82,6 +84,35 @@ fn rbac_in_front_of_http_refuses_a_connection_before_its_request() {
 }
 
 #[test]
+fn rbac_in_front_of_http_knows_the_certificate_of_the_client() {
+    let name = SanType::URI("spiffe://test/client".try_into().unwrap());
+    let tls = Tls::new().with_client_certificate(vec![name]);
+    for (action, answers) in [("ALLOW", true), ("DENY", false)] {
+        let config = http_behind(&rbac_by(
+            action,
+            "authenticated: { principal_name: { exact: \"spiffe://test/client\" } }",
+        ));
+        let chain = format!("    - {}\n      filters:\n", tls.downstream());
+        let config = config.replacen("    - filters:\n", &chain, 1);
+        let proxy = Proxy::with(Config::verbatim(config));
+        let mut client = proxy.connect_tls(&tls);
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let answer = client.wire().response("GET");
+        assert_eq!(answer.is_ok_and(|answer| answer.status() == 204), answers, "{action}");
+    }
+}
+
+#[test]
+fn rbac_decides_about_a_client_that_only_closes_too() {
+    let (proxy, origin) = relaying("", &rbac("DENY", "127.0.0.1"));
+    let (mut client, mut host) = connected(&proxy, &origin);
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(until_end(&mut client), b"");
+    assert_eq!(until_end(&mut host), b"");
+    assert_eq!(proxy.stat("access.rbac.denied"), 1);
+}
+
+#[test]
 fn a_connection_limit_in_front_of_http_counts_connections() {
     let proxy = Proxy::with(Config::verbatim(http_behind(&connection_limit())));
     let mut first = client(&proxy);
@@ -133,10 +164,16 @@ fn filter(name: &str, message: &str, fields: &str) -> String {
 
 /// Allows or denies the clients whose address begins like this one, up to 24 bits.
 fn rbac(action: &str, address: &str) -> String {
+    let range = format!("{{ address_prefix: {address}, prefix_len: 24 }}");
+    rbac_by(action, &format!("direct_remote_ip: {range}"))
+}
+
+/// Allows or denies these clients.
+fn rbac_by(action: &str, principal: &str) -> String {
     let rules = format!(
         "stat_prefix: access\n\
          rules: {{ action: {action}, policies: {{ local: {{ permissions: [ {{ any: true }} ], \
-         principals: [ {{ direct_remote_ip: {{ address_prefix: {address}, prefix_len: 24 }} }} ] }} }} }}"
+         principals: [ {{ {principal} }} ] }} }} }}"
     );
     filter("rbac", "RBAC", &rules)
 }

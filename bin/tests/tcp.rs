@@ -52,10 +52,16 @@ fn the_end_of_either_side_leaves_the_other_direction_open() {
 #[test]
 fn a_reset_is_passed_on() {
     let (proxy, origin) = relaying("", "");
-    let (client, mut host) = connected(&proxy, &origin);
+    // A byte first: a host that resets before the proxy has seen its connection has refused it.
+    let mut byte = [0];
+    let (mut client, mut host) = connected(&proxy, &origin);
+    client.write_all(b"?").unwrap();
+    host.read_exact(&mut byte).unwrap();
     reset(client);
     is_reset(&mut host);
-    let (mut client, host) = connected(&proxy, &origin);
+    let (mut client, mut host) = connected(&proxy, &origin);
+    host.write_all(b"!").unwrap();
+    client.read_exact(&mut byte).unwrap();
     reset(host);
     is_reset(&mut client);
     proxy.stat_becomes("cluster.service.upstream_rq_active", 0);

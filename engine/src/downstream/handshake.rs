@@ -41,6 +41,9 @@ pub(super) async fn serve(
     match handshake(&client, &transport, tls.timeout).await {
         Ok(()) => {
             client.given.tls = transport.tls().cloned();
+            if let Some(behind) = &mut behind {
+                behind.subject.tls.clone_from(&client.given.tls);
+            }
             if let Some(facts) = transport.tls() {
                 tls.stats.shard(shard.id).record_handshake(facts);
             }

@@ -109,7 +109,8 @@ pub(super) fn count_early(stats: &HttpStats) {
 /// Forwards the interim response in the response head to the client.
 ///
 /// It is short and precedes the response, so either the socket buffer has room for it, or the
-/// client does not read at all. In that case it is dropped, and the final response follows.
+/// client does not read at all. In that case it is dropped, or it waits in the ring for room, and the
+/// final response follows.
 pub(super) fn forward_interim<C: ClientEnd>(exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
     let Exchange { client, core } = exchange;
     //= rfc9110#section-15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client."

@@ -167,7 +167,8 @@ impl Socket {
     fn poll_for(&self, ends: PollFlags, cx: &Context<'_>) -> Poll<()> {
         // poll(2) reports these even when no event is requested.
         let hung_up = self.source.poll_hung_up(cx).is_ready();
-        if hung_up && self.polled(PollFlags::empty()).intersects(ends) {
+        if hung_up && (self.source.is_broken() || self.polled(PollFlags::empty()).intersects(ends))
+        {
             return Poll::Ready(());
         }
         Poll::Pending

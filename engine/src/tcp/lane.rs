@@ -151,7 +151,11 @@ impl Lane {
                         accept(bytes).map_err(Fault::Refused)?;
                     }
                     Received::Nothing => may_receive = false,
-                    Received::End => self.end = End::Received,
+                    Received::End => {
+                        // As in Envoy, the end alone is something that filters decide about.
+                        accept(0).map_err(Fault::Refused)?;
+                        self.end = End::Received;
+                    }
                 }
             } else {
                 break;

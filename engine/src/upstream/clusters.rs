@@ -64,7 +64,14 @@ impl Clusters {
                 |kept| Rc::clone(kept),
             )
         });
-        *self.current.borrow_mut() = Rc::new(ClusterList::new(clusters.collect()));
+        let next = Rc::new(ClusterList::new(clusters.collect()));
+        for cluster in &old.all {
+            // Idle connections and their pool hold each other.
+            if !next.all.iter().any(|kept| Rc::ptr_eq(kept, cluster)) {
+                cluster.replace_hosts(Arc::default());
+            }
+        }
+        *self.current.borrow_mut() = next;
     }
 
     pub(super) const fn sweep(&self) -> &Sweep {

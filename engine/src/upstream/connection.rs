@@ -252,6 +252,7 @@ impl Connection {
     /// Closes the connection; `by` is counted.
     pub fn close(mut self, by: ClosedBy) {
         self.open.closed_by = by;
+        self.give_blocks();
         // `drop` counts it
     }
 }

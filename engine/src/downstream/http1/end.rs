@@ -90,7 +90,12 @@ impl<'c> End<'c> {
     }
 
     /// What happens to the connection.
-    const fn after(&self, ended: Ended) -> After {
+    fn after(&self, ended: Ended) -> After {
+        let continues = ended == Ended::Whole && self.persistence == Persistence::KeepAlive;
+        debug_assert!(
+            !continues || self.inlet.has_ended(),
+            "the next request begins after this one"
+        );
         match (ended, self.persistence, self.end_of_body) {
             (Ended::Whole, Persistence::KeepAlive, _) => After::Next,
             (Ended::Whole, Persistence::Close, _) => After::Close,

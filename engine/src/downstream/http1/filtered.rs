@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Connection, Want, serve};
+use crate::downstream::connection::Input;
 use crate::downstream::filter_chain::LocalFilters;
 use crate::shard::clock::millis;
 use crate::shard::socket::Received;
@@ -29,15 +30,16 @@ impl Behind {
 
     /// Serves a client that the filters have admitted, unless they refuse it when it has sent
     /// something.
-    pub async fn serve_admitted(mut self, connection: Connection) {
+    pub async fn serve_admitted(mut self, mut connection: Connection) {
         let mut data = self.filters.data();
         if data != Data::Never {
-            if connection.wire.early.is_empty() && connection.idle().await.is_some() {
-                return;
+            if !connection.has_first_bytes().await {
+                return connection.leave().await;
             }
             if let Verdict::Close(delay) = self.filters.check(&mut data, &mut self.subject) {
                 connection.discard_received();
-                return connection.wait_before_close(delay).await;
+                connection.wait_before_close(delay).await;
+                return connection.leave().await;
             }
         }
         serve(connection).await;
@@ -47,6 +49,20 @@ impl Behind {
 }
 
 impl Connection {
+    /// Waits for the first bytes of the client; false: there will be none.
+    async fn has_first_bytes(&mut self) -> bool {
+        while self.wire.early.is_empty() {
+            if self.idle().await.is_some() || self.wire.receive_ahead(&self.client).is_err() {
+                return false;
+            }
+            if self.wire.early.is_empty() && self.client.input() == Input::HalfClosed {
+                self.client.gone();
+                return false;
+            }
+        }
+        true
+    }
+
     /// Discards what a refused client has sent: a close with unread bytes would be a reset.
     fn discard_received(&self) {
         let given = &self.client.given;

@@ -41,6 +41,8 @@ enum Input {
     Ready,
     /// The peer sends no more, or the connection is broken. Final: the kernel reports this only once.
     HungUp,
+    /// A post has failed, so the connection is over; the kernel has forgotten why.
+    Broken,
 }
 
 /// The last known state of the send buffer.
@@ -115,12 +117,17 @@ impl Source {
     /// by every event.
     pub(in crate::shard) fn poll_hung_up(&self, cx: &Context<'_>) -> Poll<()> {
         self.register_waker(cx);
-        if self.input.get() == Input::HungUp { Poll::Ready(()) } else { Poll::Pending }
+        if self.has_hung_up() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Whether the kernel has reported that the peer sends no more, or that the connection is broken.
     pub(in crate::shard) fn has_hung_up(&self) -> bool {
-        self.input.get() == Input::HungUp
+        matches!(self.input.get(), Input::HungUp | Input::Broken)
+    }
+
+    /// Whether a post has failed.
+    pub(in crate::shard) fn is_broken(&self) -> bool {
+        self.input.get() == Input::Broken
     }
 
     /// Whether no event has been reported since the last receive.
@@ -171,7 +178,7 @@ impl Source {
 
     #[inline]
     pub(super) fn became_readable(&self, hung_up: bool) -> Woke {
-        if self.input.get() != Input::HungUp {
+        if !self.has_hung_up() {
             self.input.set(if hung_up { Input::HungUp } else { Input::Ready });
         }
         self.wake()
@@ -192,7 +199,8 @@ impl Source {
             // The kernel sends all or fails. If it fails, the connection is over: the next receive
             // returns the end.
             let _gone = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
-            return (bytes, self.became_readable(true));
+            self.input.set(Input::Broken);
+            return (bytes, self.wake());
         }
         (bytes, self.has_room())
     }

@@ -161,7 +161,9 @@ impl Session<'_> {
                 Err(Fault::Refused(never)) => match never {},
             };
             stats.downstream_cx_tx_bytes_total.add(sent_down.sent as u64);
-            if up.has_ended() && down.has_ended() {
+            // Over TLS what counts as sent may still be here.
+            let is_sent = !ends.client.has_unsent() && !ends.upstream.has_unsent();
+            if up.has_ended() && down.has_ended() && is_sent {
                 let last = if up_was_last { Side::Upstream } else { Side::Client };
                 return Ended::Closed(last);
             }

@@ -16,14 +16,23 @@ pub enum Begun<'a> {
     ClientHello(Cow<'a, [u8]>),
 }
 
-/// A longer one is none: rustls refuses it too.
-const LENGTH_MAX: usize = 0xffff;
+/// A longer one is none: BoringSSL refuses it too.
+const LENGTH_MAX: usize = 1 << 14;
+/// The most bytes of the records that it comes in: they are looked at again with each receive.
+const RECORDS_MAX: usize = 2 * LENGTH_MAX;
 const RECORD_OF_HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 
 /// Joins the records at the begin of a connection to the message of the ClientHello.
 #[must_use]
-pub fn begun(mut records: &[u8]) -> Begun<'_> {
+pub fn begun(records: &[u8]) -> Begun<'_> {
+    match joined(records) {
+        Begun::Incomplete if records.len() > RECORDS_MAX => Begun::NotTls,
+        begun => begun,
+    }
+}
+
+fn joined(mut records: &[u8]) -> Begun<'_> {
     let mut message: Cow<'_, [u8]> = Cow::Borrowed(&[]);
     loop {
         match records {

@@ -118,6 +118,11 @@ impl Tls {
                     if let Some(chosen) = session.chosen.take() {
                         chosen.complete(&mut facts)?;
                     }
+                    if let Some(resumed) = session.resumed.take()
+                        && facts.resumed
+                    {
+                        resumed.verify(&facts)?;
+                    }
                     let _first = self.facts.set(Rc::new(facts));
                 }
                 Ok(Progress::Done)

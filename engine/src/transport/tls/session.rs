@@ -11,7 +11,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{AlertDescription, CommonState, Error, ProtocolVersion};
 
-use super::context::{Chosen, Connect};
+use super::context::{Chosen, Connect, ResumedSession};
 use super::failure::{Failure, Mismatch, Refusal};
 use super::overheard::Overheard;
 use super::queue::{Queue, Wants};
@@ -48,6 +48,8 @@ pub(super) struct Session {
     pub(super) has_early: bool,
     /// Of a server during its handshake.
     pub(super) chosen: Option<Box<Chosen>>,
+    /// Of a client during its handshake.
+    pub(super) resumed: Option<Box<ResumedSession>>,
     /// Until the handshake is done.
     pub(super) overheard: Option<Box<Overheard>>,
 }
@@ -133,7 +135,7 @@ impl Session {
     }
 
     pub(super) fn client(connect: Connect, buffers: &'static Buffers) -> Result<Self, Failure> {
-        let Connect { config, server_name, certificate } = connect;
+        let Connect { config, server_name, certificate, resumed } = connect;
         let name = match &server_name {
             ServerName::DnsName(name) => Some(name.as_ref().into()),
             _ => None,
@@ -142,6 +144,7 @@ impl Session {
         let mut session = Self::new(Engine::Client(engine), buffers);
         let overheard = Overheard::of_client(name, certificate);
         session.overheard = Some(Box::new(overheard));
+        session.resumed = resumed.map(Box::new);
         Ok(session)
     }
 
@@ -156,6 +159,7 @@ impl Session {
             output: Output::Open,
             has_early: false,
             chosen: None,
+            resumed: None,
             overheard: Some(Box::default()),
         }
     }

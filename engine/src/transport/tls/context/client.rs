@@ -6,15 +6,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
-use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use rustls::client::{ClientSessionMemoryCache, ClientSessionStore as _, Resumption};
+use rustls::pki_types::{ServerName, UnixTime};
 
 use super::certificate::Certificate;
 use super::key_log::KeyLog;
 use super::parameters::Parameters;
-use super::verify::{ServerVerifier, Validation};
+use super::verify::{Purpose, ServerVerifier, Validation};
 use crate::stats::Registry;
+use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
+use crate::transport::tls::facts::TlsFacts;
 use crate::transport::tls::inventory::Inventory;
 
 /// The TLS of a cluster. It never changes: new certificates are another context, which the old one
@@ -103,7 +105,7 @@ struct Current {
     context: Arc<ClientContext>,
     /// The certificate, for logs and headers.
     shown: Option<Arc<Shown>>,
-    configs: HashMap<Variant, Arc<ClientConfig>>,
+    configs: HashMap<Variant, Prepared>,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -140,6 +142,44 @@ pub struct Connect {
     pub server_name: ServerName<'static>,
     /// For origins that ask for one.
     pub certificate: Option<Arc<Shown>>,
+    /// What a resumed session must pass; none: nothing is verified, or nothing is resumed.
+    pub resumed: Option<ResumedSession>,
+}
+
+/// The check of a resumed session. rustls verifies certificates in full handshakes only.
+#[derive(Clone, Debug)]
+pub struct ResumedSession {
+    validation: Arc<Validation>,
+    server_name: ServerName<'static>,
+    expects_name: bool,
+    sessions: Arc<ClientSessionMemoryCache>,
+}
+
+impl ResumedSession {
+    /// Verifies the certificates of a resumed session: since its full handshake they may have expired.
+    ///
+    /// # Errors
+    /// They are refused. The sessions with this server are forgotten.
+    pub fn verify(&self, facts: &TlsFacts) -> Result<(), Failure> {
+        let certificates = facts.peer_certificates.iter();
+        let certificates: Vec<_> = certificates.map(|each| each.der().clone()).collect();
+        let expected = expected(&self.server_name, self.expects_name);
+        let now = UnixTime::now();
+        let verdict = self.validation.verify(&certificates, Purpose::Server, expected, now);
+        verdict.map(drop).map_err(|refusal| {
+            self.sessions.remove_tls12_session(&self.server_name);
+            while self.sessions.take_tls13_ticket(&self.server_name).is_some() {}
+            Failure::from(refusal)
+        })
+    }
+}
+
+/// The name that the certificate of a server must have, if it must have that of the connection.
+pub(super) fn expected<'a, 'n>(
+    server_name: &'a ServerName<'n>,
+    expects_name: bool,
+) -> Option<&'a ServerName<'n>> {
+    Some(server_name).filter(|name| expects_name && **name != no_name())
 }
 
 /// Stands for a connection without a server name: rustls wants one, but sends no IP address.
@@ -174,9 +214,24 @@ impl ShardClientContext {
                 || (is_auto && wanted.auto_san_validation),
             is_logged,
         };
-        let config = current.config(variant, self.shard)?;
-        Some(Connect { config, server_name, certificate: current.shown.clone() })
+        let expects_name = variant.expects_name;
+        let validation = settings.validation.clone();
+        let Prepared { config, sessions } = current.config(variant, self.shard)?;
+        let resumed = validation.zip(sessions).map(|(validation, sessions)| ResumedSession {
+            validation,
+            server_name: server_name.clone(),
+            expects_name,
+            sessions,
+        });
+        Some(Connect { config, server_name, certificate: current.shown.clone(), resumed })
     }
+}
+
+/// A configuration, and the sessions that it may resume.
+#[derive(Clone, Debug)]
+struct Prepared {
+    config: Arc<ClientConfig>,
+    sessions: Option<Arc<ClientSessionMemoryCache>>,
 }
 
 impl Current {
@@ -194,13 +249,13 @@ impl Current {
         }
     }
 
-    fn config(&mut self, variant: Variant, shard: usize) -> Option<Arc<ClientConfig>> {
-        if let Some(config) = self.configs.get(&variant) {
-            return Some(Arc::clone(config));
+    fn config(&mut self, variant: Variant, shard: usize) -> Option<Prepared> {
+        if let Some(prepared) = self.configs.get(&variant) {
+            return Some(prepared.clone());
         }
-        let config = Arc::new(self.context.settings.config(&variant, shard)?);
-        self.configs.insert(variant, Arc::clone(&config));
-        Some(config)
+        let prepared = self.context.settings.prepare(&variant, shard)?;
+        self.configs.insert(variant, prepared.clone());
+        Some(prepared)
     }
 }
 
@@ -215,7 +270,7 @@ impl ClientSettings {
         (hostname.or_else(|| self.sni.clone()).unwrap_or_else(no_name), false)
     }
 
-    fn config(&self, variant: &Variant, shard: usize) -> Option<ClientConfig> {
+    fn prepare(&self, variant: &Variant, shard: usize) -> Option<Prepared> {
         let Variant { alpn, expects_name, is_logged } = variant;
         let verifier = ServerVerifier {
             validation: self.validation.clone(),
@@ -238,13 +293,17 @@ impl ClientSettings {
             }
         };
         config.alpn_protocols.clone_from(alpn);
-        config.resumption = match self.session_keys_max {
-            0 => Resumption::disabled(),
-            most => Resumption::in_memory_sessions(most),
+        let sessions = match self.session_keys_max {
+            0 => None,
+            most => Some(Arc::new(ClientSessionMemoryCache::new(most))),
+        };
+        config.resumption = match &sessions {
+            None => Resumption::disabled(),
+            Some(sessions) => Resumption::store(Arc::<ClientSessionMemoryCache>::clone(sessions)),
         };
         if let Some(log) = self.key_log.as_ref().filter(|_| *is_logged) {
             config.key_log = Arc::<KeyLog>::clone(log);
         }
-        Some(config)
+        Some(Prepared { config: Arc::new(config), sessions })
     }
 }

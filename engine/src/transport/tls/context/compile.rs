@@ -16,6 +16,7 @@ pub use super::secrets_compile::Surroundings;
 use super::secrets_compile::{certificate, ticket_keys};
 use super::server::{ClientCertificate, Resumption, ServerContext, ServerSettings};
 use super::sessions::Sessions;
+use super::tickets::TLS12_LIFETIME;
 use super::tickets::TicketKey;
 use super::verify::{self, Validation, sha256};
 
@@ -150,12 +151,14 @@ fn server_settings(
         problems.warn(&at.field("require_client_certificate"), why);
     }
     let tickets = keys.filter(|_| *disable_stateless_session_resumption != Some(true));
-    let sessions = (!disable_stateful_session_resumption).then(|| Arc::new(Sessions::new()));
+    let timeout = session_timeout.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX));
+    let sessions = (!disable_stateful_session_resumption)
+        .then(|| Arc::new(Sessions::new(timeout.unwrap_or(TLS12_LIFETIME))));
     let resumption = Resumption {
         tickets,
         identity: sha256(&[common.identity.as_bytes(), &[u8::from(is_required)]].concat()),
         sessions,
-        timeout: session_timeout.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX)),
+        timeout,
     };
     Some(ServerSettings {
         certificates: common.certificates,

@@ -23,5 +23,5 @@ pub mod verify;
 #[cfg(test)]
 pub(in crate::transport::tls) mod tests;
 
-pub use client::{ClientContext, Connect, ShardClientContext, Wanted};
+pub use client::{ClientContext, Connect, ResumedSession, ShardClientContext, Wanted};
 pub use server::{Chosen, ServerContext, ShardServerContext};

@@ -4,11 +4,14 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+use rustls::pki_types::UnixTime;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 /// The sessions of one context on all shards. The oldest are forgotten first.
 #[derive(Debug)]
 pub struct Sessions {
+    /// How long one may be resumed, in seconds.
+    lifetime: u64,
     parts: Vec<Arc<ServerSessionMemoryCache>>,
     hasher: RandomState,
 }
@@ -18,11 +21,22 @@ const SESSIONS_MAX: usize = 20 * 1024;
 const PARTS: usize = 32;
 
 impl Sessions {
-    /// No sessions.
+    /// No sessions; each may be resumed for `lifetime` seconds.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(lifetime: u32) -> Self {
         let part = |_| ServerSessionMemoryCache::new(SESSIONS_MAX / PARTS);
-        Self { parts: (0..PARTS).map(part).collect(), hasher: RandomState::new() }
+        Self {
+            lifetime: lifetime.into(),
+            parts: (0..PARTS).map(part).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// A stored session without its time, unless that is too long ago.
+    fn current(&self, stamped: Vec<u8>) -> Option<Vec<u8>> {
+        let (time, session) = stamped.split_first_chunk()?;
+        let age = UnixTime::now().as_secs().saturating_sub(u64::from_be_bytes(*time));
+        (age <= self.lifetime).then(|| session.to_vec())
     }
 
     fn part(&self, key: &[u8]) -> Option<&ServerSessionMemoryCache> {
@@ -31,23 +45,18 @@ impl Sessions {
     }
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl StoresServerSessions for Sessions {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        self.part(&key).is_some_and(|part| part.put(key, value))
+        let stamped = [&UnixTime::now().as_secs().to_be_bytes()[..], &value].concat();
+        self.part(&key).is_some_and(|part| part.put(key, stamped))
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.part(key)?.get(key)
+        self.current(self.part(key)?.get(key)?)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.part(key)?.take(key)
+        self.current(self.part(key)?.take(key)?)
     }
 
     fn can_cache(&self) -> bool {

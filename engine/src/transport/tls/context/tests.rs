@@ -92,7 +92,7 @@ pub(in crate::transport::tls) fn settings(certificates: &[&Issued]) -> ServerSet
         resumption: Resumption {
             tickets: Some(vec![TicketKey::new(&[7; TicketKey::LENGTH])]),
             identity: [0; 32],
-            sessions: Some(Arc::new(Sessions::new())),
+            sessions: Some(Arc::new(Sessions::new(7200))),
             timeout: None,
         },
         client_certificate: ClientCertificate::NotAsked,

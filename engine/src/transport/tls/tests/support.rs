@@ -196,7 +196,7 @@ pub(super) fn server(socket: Socket, context: &Arc<ServerContext>) -> Transport 
 
 pub(super) fn client(socket: Socket, config: Arc<ClientConfig>) -> Transport {
     let server_name = ServerName::try_from("a.test").unwrap();
-    let connect = Connect { config, server_name, certificate: None };
+    let connect = Connect { config, server_name, certificate: None, resumed: None };
     Transport::Tls(Box::new(Tls::client(socket, connect).unwrap()))
 }
 

@@ -1,6 +1,6 @@
 //! Builds and checks the chain from a peer's certificate to a trusted one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -15,7 +15,7 @@ use crate::transport::tls::der::{BIT_STRING, Der};
 #[derive(Debug)]
 pub struct Trust {
     /// By subject.
-    trusted: HashMap<Vec<u8>, Vec<CertificateDer<'static>>>,
+    trusted: BTreeMap<Vec<u8>, Vec<CertificateDer<'static>>>,
     /// In the order of the configuration.
     subjects: Vec<Vec<u8>>,
     /// Where it comes from: the path of a file, or `<inline>`; empty for the CAs of the system.
@@ -100,7 +100,7 @@ impl Trust {
     /// # Errors
     /// The index of one that cannot be parsed.
     pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, usize> {
-        let mut trusted: HashMap<_, Vec<_>> = HashMap::new();
+        let mut trusted: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut subjects = Vec::new();
         for (i, der) in certificates.into_iter().enumerate() {
             let subject = parse(&der).ok_or(i)?.subject().as_raw().to_vec();

@@ -35,6 +35,10 @@ fn allows(
     excluded: &[GeneralSubtree<'_>],
     certificate: &X509Certificate<'_>,
 ) -> bool {
+    // RFC 5280 §4.2: an extension occurs once. Names of a second one would not be checked.
+    if certificate.extensions_map().is_err() {
+        return false;
+    }
     let sans = certificate.iter_extensions().find_map(|it| match it.parsed_extension() {
         ParsedExtension::SubjectAlternativeName(sans) => Some(&sans.general_names),
         _ => None,

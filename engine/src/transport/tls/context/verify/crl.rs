@@ -1,6 +1,6 @@
 //! Certificate revocation lists.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, ReasonCode, X509Certificate};
 
@@ -10,7 +10,7 @@ use super::chain::{ChainError, is_signed, seconds};
 #[derive(Debug, Default)]
 pub struct Crls {
     /// In DER, by issuer.
-    lists: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    lists: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
 }
 
 /// A list that cannot be parsed.

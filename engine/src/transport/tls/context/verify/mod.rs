@@ -302,8 +302,7 @@ impl ServerCertVerifier for ServerVerifier {
             return Ok(ServerCertVerified::assertion());
         };
         let certificates = all(end_entity, intermediates);
-        let expected = Some(server_name)
-            .filter(|name| self.expects_name && **name != super::client::no_name());
+        let expected = super::client::expected(server_name, self.expects_name);
         match validation.verify(&certificates, Purpose::Server, expected, now) {
             Ok(_) => Ok(ServerCertVerified::assertion()),
             Err(refusal) => Err(refused(refusal)),
