@@ -93,6 +93,9 @@ pub(crate) fn client(
     }
 }
 
+const NOT_ASKED: &str = "no effect: as in Envoy, clients are only asked for a certificate if there is a \
+                         `validation_context`";
+
 fn server_settings(
     context: &config::DownstreamTlsContext,
     at: &Path,
@@ -146,18 +149,15 @@ fn server_settings(
         Some(validation) => ClientCertificate::Optional(Arc::new(validation)),
     };
     if is_required && matches!(client_certificate, ClientCertificate::NotAsked) {
-        let why = "no effect: as in Envoy, clients are only asked for a certificate if there is a \
-                   `validation_context`";
-        problems.warn(&at.field("require_client_certificate"), why);
+        problems.warn(&at.field("require_client_certificate"), NOT_ASKED);
     }
     let tickets = keys.filter(|_| *disable_stateless_session_resumption != Some(true));
     let timeout = session_timeout.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX));
-    let sessions = (!disable_stateful_session_resumption)
-        .then(|| Arc::new(Sessions::new(timeout.unwrap_or(TLS12_LIFETIME))));
+    let new_sessions = || Arc::new(Sessions::new(timeout.unwrap_or(TLS12_LIFETIME)));
     let resumption = Resumption {
         tickets,
         identity: sha256(&[common.identity.as_bytes(), &[u8::from(is_required)]].concat()),
-        sessions,
+        sessions: (!disable_stateful_session_resumption).then(new_sessions),
         timeout,
     };
     Some(ServerSettings {

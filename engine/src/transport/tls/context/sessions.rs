@@ -33,7 +33,7 @@ impl Sessions {
     }
 
     /// A stored session without its time, unless that is too long ago.
-    fn current(&self, stamped: Vec<u8>) -> Option<Vec<u8>> {
+    fn current(&self, stamped: &[u8]) -> Option<Vec<u8>> {
         let (time, session) = stamped.split_first_chunk()?;
         let age = UnixTime::now().as_secs().saturating_sub(u64::from_be_bytes(*time));
         (age <= self.lifetime).then(|| session.to_vec())
@@ -52,11 +52,11 @@ impl StoresServerSessions for Sessions {
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.current(self.part(key)?.get(key)?)
+        self.current(&self.part(key)?.get(key)?)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.current(self.part(key)?.take(key)?)
+        self.current(&self.part(key)?.take(key)?)
     }
 
     fn can_cache(&self) -> bool {
