@@ -121,7 +121,7 @@ impl Tls {
                     if let Some(resumed) = session.resumed.take()
                         && facts.resumed
                     {
-                        resumed.verify(&facts)?;
+                        resumed.verify(&facts.peer_certificates)?;
                     }
                     let _first = self.facts.set(Rc::new(facts));
                 }

@@ -16,7 +16,6 @@ use super::verify::{Purpose, ServerVerifier, Validation};
 use crate::stats::Registry;
 use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
-use crate::transport::tls::facts::TlsFacts;
 use crate::transport::tls::inventory::Inventory;
 
 /// The TLS of a cluster. It never changes: new certificates are another context, which the old one
@@ -160,9 +159,8 @@ impl ResumedSession {
     ///
     /// # Errors
     /// They are refused. The sessions with this server are forgotten.
-    pub fn verify(&self, facts: &TlsFacts) -> Result<(), Failure> {
-        let certificates = facts.peer_certificates.iter();
-        let certificates: Vec<_> = certificates.map(|each| each.der().clone()).collect();
+    pub fn verify(&self, peer: &[Shown]) -> Result<(), Failure> {
+        let certificates: Vec<_> = peer.iter().map(|each| each.der().clone()).collect();
         let expected = expected(&self.server_name, self.expects_name);
         let now = UnixTime::now();
         let verdict = self.validation.verify(&certificates, Purpose::Server, expected, now);
@@ -305,5 +303,31 @@ impl ClientSettings {
             config.key_log = Arc::<KeyLog>::clone(log);
         }
         Some(Prepared { config: Arc::new(config), sessions })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ca, issue, params};
+    use super::super::verify::Trust;
+    use super::*;
+
+    /// Meanwhile the certificate may have expired or been revoked: rustls does not look again.
+    #[test]
+    fn a_resumed_session_is_verified_again() {
+        let (trusted, other) = (ca("trusted"), ca("other"));
+        let trust = Trust::new(vec![trusted.der().clone()]).unwrap();
+        let resumed = ResumedSession {
+            validation: Arc::new(Validation { trust: Some(trust), ..Validation::default() }),
+            server_name: ServerName::try_from("a.test").unwrap(),
+            expects_name: true,
+            sessions: Arc::new(ClientSessionMemoryCache::new(4)),
+        };
+        let verify = |name: &str, issuer| {
+            resumed.verify(&[Shown::new(issue(&params(&[name]), issuer).der)]).is_ok()
+        };
+        assert!(verify("a.test", &trusted));
+        assert!(!verify("a.test", &other));
+        assert!(!verify("b.test", &trusted), "another name");
     }
 }
