@@ -65,20 +65,19 @@ fn a_client_that_leaves_within_its_body_frees_the_origin() {
 
 #[test]
 fn a_client_that_leaves_within_the_answer_frees_the_origin() {
-    for leave in WAYS {
-        let origin = Origin::that_sends(256 << 20);
-        let proxy = Proxy::with(Config::to(&origin));
-        let mut client = proxy.connect();
-        client.get_head("/");
-        leave(client);
-        nothing_is_left(&proxy);
-    }
+    the_answer_is_abandoned(|| Origin::that_sends(256 << 20));
 }
 
 #[test]
 fn a_client_that_leaves_while_the_answer_stalls_frees_the_origin() {
+    the_answer_is_abandoned(Origin::that_stalls_after_headers);
+}
+
+/// The client leaves in every way once it has the head of the answer.
+#[track_caller]
+fn the_answer_is_abandoned(origin: impl Fn() -> Origin) {
     for leave in WAYS {
-        let origin = Origin::that_stalls_after_headers();
+        let origin = origin();
         let proxy = Proxy::with(Config::to(&origin));
         let mut client = proxy.connect();
         client.get_head("/");

@@ -82,6 +82,12 @@ fn an_answer_before_a_close_is_whole_whatever_its_length() {
     }
 }
 
+/// Both of its bodies end with the connection; only the first time with `close_notify`.
+fn origin_whose_second_body_is_cut(tls: &Tls) -> Origin {
+    let half = b"HTTP/1.1 200 OK\r\n\r\nhalf a body".to_vec();
+    Origin::over_tls(tls, [Act::ReplyThenClose(half.clone()), Act::ReplyThenCut(half)])
+}
+
 /// Unlike Envoy, which takes any close for the end of such a body: it may have been cut off on its way.
 #[test]
 fn a_body_until_close_is_whole_only_after_close_notify() {
@@ -89,9 +95,7 @@ fn a_body_until_close_is_whole_only_after_close_notify() {
         return;
     }
     let tls = Tls::new();
-    let half = b"HTTP/1.1 200 OK\r\n\r\nhalf a body".to_vec();
-    let origin =
-        Origin::over_tls(&tls, [Act::ReplyThenClose(half.clone()), Act::ReplyThenCut(half)]);
+    let origin = origin_whose_second_body_is_cut(&tls);
     let config = Config::to(&origin).tls(&tls).upstream_tls(&tls);
     let proxy = Proxy::with(config);
     let ask = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -107,9 +111,7 @@ fn a_client_of_http_10_can_tell_a_whole_body_from_a_cut_one() {
         return;
     }
     let tls = Tls::new();
-    let half = b"HTTP/1.1 200 OK\r\n\r\nhalf a body".to_vec();
-    let origin =
-        Origin::over_tls(&tls, [Act::ReplyThenClose(half.clone()), Act::ReplyThenCut(half)]);
+    let origin = origin_whose_second_body_is_cut(&tls);
     let config = Config::to(&origin).tls(&tls).upstream_tls(&tls);
     let http10 = "http_protocol_options: { accept_http_10: true }";
     let proxy = Proxy::with(config.manager(http10));

@@ -5,7 +5,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use super::connection::Client;
@@ -70,13 +69,7 @@ async fn wait_before_close(client: &Client, transport: &Transport, delay: Option
     let Some(delay) = delay else { return };
     let (now, alarm) = (client.given.shard.clock.now(), &client.given.alarm);
     alarm.set(Some(now.saturating_add(millis(delay))), now);
-    poll_fn(|cx| {
-        if transport.poll_broken(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        alarm.poll_expired(cx)
-    })
-    .await;
+    transport.broken_or_expired(alarm).await;
 }
 
 /// Why a handshake was not done.

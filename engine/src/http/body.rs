@@ -1,6 +1,8 @@
 //! How a body ends, the rules for its trailers, and how it is handed from its source to whoever passes
 //! it on.
 
+use std::convert::Infallible;
+
 use super::Reject;
 use super::head::Underscores;
 
@@ -48,6 +50,17 @@ pub trait Intake {
         most: usize,
         append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E>;
+    /// Takes `data`.
+    fn data(&mut self, data: &[u8]) {
+        let written: Result<(), Infallible> = self.write(data.len(), |out| {
+            out.extend_from_slice(data);
+            Ok(())
+        });
+        match written {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
     /// The body has ended, with these trailers: field lines, or nothing.
     fn end(&mut self, trailers: Vec<u8>);
 }

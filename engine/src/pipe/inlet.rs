@@ -85,14 +85,14 @@ impl Inlet {
                 let taken = usize::try_from(*remaining).unwrap_or(usize::MAX).min(early.len());
                 *remaining -= taken as u64;
                 let ended = *remaining == 0;
-                write(to, early.get(..taken).unwrap_or_default());
+                to.data(early.get(..taken).unwrap_or_default());
                 if ended {
                     self.end(to);
                 }
                 taken
             }
             Source::UntilClose => {
-                write(to, early);
+                to.data(early);
                 early.len()
             }
             Source::Chunked(_) => self.decode(early, to)?.bytes,
@@ -148,7 +148,7 @@ impl Inlet {
         match received.map_err(|_| Fault::Source)? {
             Received::Nothing => Ok(Pulled::NOTHING),
             Received::Bytes(bytes) => {
-                write(to, &self.raw);
+                to.data(&self.raw);
                 self.raw.clear();
                 self.received(bytes, to);
                 Ok(Pulled::bytes(bytes, room))
@@ -290,16 +290,5 @@ impl Decoded {
             self.end = next.end;
         }
         Ok(())
-    }
-}
-
-fn write(to: &mut impl Intake, data: &[u8]) {
-    let written: Result<(), std::convert::Infallible> = to.write(data.len(), |out| {
-        out.extend_from_slice(data);
-        Ok(())
-    });
-    match written {
-        Ok(()) => {}
-        Err(never) => match never {},
     }
 }

@@ -16,6 +16,7 @@ use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
 use crate::http::{BodyLength, Fault, FieldName, Method, More};
 use crate::pipe::outlet::{Framing, Outlet};
+use crate::shard::Shard;
 use crate::shard::buffers::Buffers;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;
@@ -169,63 +170,34 @@ async fn relay<C: ClientEnd>(
     }
 }
 
-/// Moves bytes to the origin until it would block or the budget is spent. It is always at least one
-/// step, or the other direction could use up the budget forever.
 fn step_up<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     origin: &mut Origin,
     up: &mut Lane,
-    mut may_receive: bool,
+    may_receive: bool,
 ) -> Result<(), Fault> {
-    loop {
-        if up.outlet.wants_sink() {
-            if origin.push(&mut up.outlet, false)? == 0 {
-                return Ok(());
-            }
-        } else if up.outlet.wants_source() && may_receive {
-            may_receive = exchange.client.pull(&mut up.outlet)? == More::Likely;
-        } else {
-            break;
-        }
-        if exchange.core.shard.budget().is_spent() {
-            break;
-        }
-    }
-    if up.ends() {
-        origin.end_sending();
-    } else {
-        up.outlet.give_block();
-        exchange.client.give_blocks();
+    let Exchange { client, core } = exchange;
+    let push = |out: &mut Outlet| origin.push(out, false);
+    match up.step(may_receive, core.shard, push, |out| client.pull(out))? {
+        Step::Blocked => {}
+        Step::Ends => origin.end_sending(),
+        Step::Waits => client.give_blocks(),
     }
     Ok(())
 }
 
-/// The same for the other direction.
 fn step_down<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     origin: &mut Origin,
     down: &mut Lane,
-    mut may_receive: bool,
+    may_receive: bool,
 ) -> Result<(), Fault> {
-    loop {
-        if down.outlet.wants_sink() {
-            if exchange.client.push(&mut down.outlet)? == 0 {
-                return Ok(());
-            }
-        } else if down.outlet.wants_source() && may_receive {
-            may_receive = origin.pull(&mut down.outlet)? == More::Likely;
-        } else {
-            break;
-        }
-        if exchange.core.shard.budget().is_spent() {
-            break;
-        }
-    }
-    if down.ends() {
-        exchange.client.end_sending();
-    } else {
-        down.outlet.give_block();
-        origin.give_blocks();
+    let Exchange { client, core } = exchange;
+    let push = |out: &mut Outlet| client.push(out);
+    match down.step(may_receive, core.shard, push, |out| origin.pull(out))? {
+        Step::Blocked => {}
+        Step::Ends => client.end_sending(),
+        Step::Waits => origin.give_blocks(),
     }
     Ok(())
 }
@@ -241,6 +213,17 @@ const fn broken(fault: Fault, source: Broken, sink: Broken) -> Broken {
 struct Lane {
     outlet: Outlet,
     fin: Fin,
+}
+
+/// How a step of a direction ended.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Step {
+    /// The sink takes no more for now.
+    Blocked,
+    /// The source has ended, and everything is sent: the sink is to be told.
+    Ends,
+    /// Everything is sent that has been received.
+    Waits,
 }
 
 /// Whether the end of the direction has been signalled to the sink.
@@ -261,12 +244,34 @@ impl Lane {
         self.fin == Fin::Sent
     }
 
-    /// Whether the end is to be signalled now.
-    fn ends(&mut self) -> bool {
-        let ends = self.outlet.is_done() && self.fin == Fin::Pending;
-        if ends {
-            self.fin = Fin::Sent;
+    /// Moves bytes until it would block or the budget is spent. It is always at least one step, or the
+    /// other direction could use up the budget forever.
+    fn step(
+        &mut self,
+        mut may_receive: bool,
+        shard: &Shard,
+        mut push: impl FnMut(&mut Outlet) -> Result<usize, Fault>,
+        mut pull: impl FnMut(&mut Outlet) -> Result<More, Fault>,
+    ) -> Result<Step, Fault> {
+        loop {
+            if self.outlet.wants_sink() {
+                if push(&mut self.outlet)? == 0 {
+                    return Ok(Step::Blocked);
+                }
+            } else if self.outlet.wants_source() && may_receive {
+                may_receive = pull(&mut self.outlet)? == More::Likely;
+            } else {
+                break;
+            }
+            if shard.budget().is_spent() {
+                break;
+            }
         }
-        ends
+        if self.outlet.is_done() && self.fin == Fin::Pending {
+            self.fin = Fin::Sent;
+            return Ok(Step::Ends);
+        }
+        self.outlet.give_block();
+        Ok(Step::Waits)
     }
 }

@@ -41,13 +41,7 @@ impl Connection {
     pub async fn wait_before_close(&self, delay: Option<Duration>) {
         let Some(delay) = delay else { return };
         self.set_alarm(millis(delay));
-        poll_fn(|cx| {
-            if self.transport.poll_broken(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            self.alarm.poll_expired(cx)
-        })
-        .await;
+        self.transport.broken_or_expired(&self.alarm).await;
     }
 
     /// Waits until the transport has sent everything that it has accepted, for a bounded time.

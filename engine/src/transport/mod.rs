@@ -8,6 +8,7 @@
 
 pub mod tls;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -63,6 +64,17 @@ impl Transport {
             Self::Plain(socket) => socket.poll_broken(cx),
             Self::Tls(tls) => outlined(|| tls.poll_broken(cx)),
         }
+    }
+
+    /// Waits until the peer has reset the connection, see [`Self::poll_broken`], or `alarm` expires.
+    pub async fn broken_or_expired(&self, alarm: &Alarm) {
+        poll_fn(|cx| {
+            if self.poll_broken(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            alarm.poll_expired(cx)
+        })
+        .await;
     }
 
     /// Ready when both sides have closed, or the connection is broken, for a task that does not receive.

@@ -3,7 +3,6 @@
 //! Invariant: every connection that was counted as opened is counted as destroyed exactly once,
 //! with the side that closed it.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 
 use super::circuit_breaker::Permit;
@@ -182,12 +181,9 @@ impl Connection {
         debug_assert!(inlet.has_ended(), "one response after the other");
         // The usual case, and nothing is left to receive.
         if length == BodyLength::Length(head.surplus().len() as u64) {
-            let written: Result<(), Infallible> = to.write(head.surplus().len(), |out| {
-                out.extend_from_slice(head.surplus());
-                Ok(())
-            });
+            to.data(head.surplus());
             to.end(Vec::new());
-            return written.map_err(|never| match never {});
+            return Ok(());
         }
         *inlet = Inlet::new(length);
         if let Some(rules) = trailers {

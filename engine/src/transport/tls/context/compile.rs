@@ -35,26 +35,35 @@ pub(crate) fn server(
             let settings = server_settings(context, &at, around, problems)?;
             Some(ServerContext::new(settings))
         }
-        Some(config::Any::RawBuffer(raw)) => {
-            let config::RawBuffer {} = **raw;
-            None
-        }
         Some(config::Any::UpstreamTlsContext(_)) => {
             let why =
                 "UpstreamTlsContext is for clusters; a filter chain has a DownstreamTlsContext";
             problems.error(&at, why);
             None
         }
+        other => without_tls(other.as_ref(), &at, problems),
+    }
+}
+
+/// A transport socket that is TLS on neither side: plaintext, or an error.
+fn without_tls<T>(
+    typed_config: Option<&config::Any>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<T> {
+    match typed_config {
+        Some(config::Any::RawBuffer(raw)) => {
+            let config::RawBuffer {} = **raw;
+        }
         Some(other) => {
-            problems.error(&at, format!("{} is not a transport socket", other.type_name()));
-            None
+            problems.error(at, format!("{} is not a transport socket", other.type_name()));
         }
         None => {
             problems
-                .missing(&at, "a transport socket needs a typed_config: it is found by its type");
-            None
+                .missing(at, "a transport socket needs a typed_config: it is found by its type");
         }
     }
+    None
 }
 
 /// Compiles the transport socket of a cluster; none: plaintext, or an error.
@@ -71,25 +80,13 @@ pub(crate) fn client(
             let settings = client_settings(context, &at, around, problems)?;
             Some(ClientContext::new(settings))
         }
-        Some(config::Any::RawBuffer(raw)) => {
-            let config::RawBuffer {} = **raw;
-            None
-        }
         Some(config::Any::DownstreamTlsContext(_)) => {
             let why =
                 "DownstreamTlsContext is for filter chains; a cluster has an UpstreamTlsContext";
             problems.error(&at, why);
             None
         }
-        Some(other) => {
-            problems.error(&at, format!("{} is not a transport socket", other.type_name()));
-            None
-        }
-        None => {
-            problems
-                .missing(&at, "a transport socket needs a typed_config: it is found by its type");
-            None
-        }
+        other => without_tls(other.as_ref(), &at, problems),
     }
 }
 
