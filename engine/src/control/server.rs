@@ -98,9 +98,10 @@ impl Server for Running {
 
     fn certificates(&self) -> Vec<Arc<Inventory>> {
         let chains = self.snapshot.listeners.iter().flat_map(|it| it.filter_chains.all());
-        let listeners = chains.filter_map(|chain| chain.tls.as_ref()?.context.inventory());
+        let listeners = chains.filter_map(|chain| chain.tls.as_ref()?.context.get()?.inventory());
         let clusters = self.snapshot.clusters.iter();
-        let clusters = clusters.filter_map(|cluster| cluster.tls.as_ref()?.context.inventory());
+        let contexts = clusters.filter_map(|cluster| cluster.tls.as_ref()?.context.get());
+        let clusters = contexts.filter_map(|context| context.inventory());
         listeners.chain(clusters).collect()
     }
 

@@ -11,7 +11,7 @@ use crate::stats::{Registry, Scope, SslSocketFactoryStats, SslStats};
 use crate::tcp::Terminal;
 use crate::tcp::filters::Filters;
 use crate::transport::tls::ServerTls;
-use crate::transport::tls::context::ServerContext;
+use crate::transport::tls::context::{Latest, Owner, ServerContext};
 
 /// One filter chain of a listener.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct FilterChain {
 /// The TLS of a filter chain.
 #[derive(Clone, Debug)]
 pub struct ChainTls {
-    /// What the configuration says.
-    pub context: Arc<ServerContext>,
+    /// What the configuration and its secrets say.
+    pub context: Arc<Latest<ServerContext>>,
     /// `listener.<address>.ssl.`
     pub stats: Arc<Scope<SslStats>>,
     /// `listener.<address>.server_ssl_socket_factory.`
@@ -40,17 +40,17 @@ pub struct ChainTls {
 impl ChainTls {
     /// The TLS of a chain of the listener `name`, whose stats begin with `prefix`.
     pub fn new(
-        context: Arc<ServerContext>,
+        context: Arc<Latest<ServerContext>>,
         name: &str,
         prefix: &str,
         connect_timeout: Option<Duration>,
         registry: &Registry,
     ) -> Self {
-        let ssl_prefix = format!("{prefix}ssl.");
-        context.list(format!("listener {name}"), registry, &ssl_prefix);
+        let owner = Owner { name: format!("listener {name}"), prefix: prefix.to_owned() };
+        context.list(owner, registry);
         Self {
             context,
-            stats: registry.scope(&ssl_prefix),
+            stats: registry.scope(&format!("{prefix}ssl.")),
             factory: registry.scope(&format!("{prefix}server_ssl_socket_factory.")),
             connect_timeout,
         }
@@ -96,11 +96,10 @@ impl LocalChain {
             }
             Speaks::Tcp(terminal) => LocalSpeaks::Tcp(Rc::new(LocalTerminal(Arc::clone(terminal)))),
         };
-        let tls =
-            chain.tls.clone().map(|ChainTls { context, stats, factory: _, connect_timeout }| {
-                let context = context.for_shard(shard.id);
-                Rc::new(ServerTls { context, stats, timeout: connect_timeout })
-            });
+        let tls = chain.tls.clone().map(|ChainTls { context, stats, factory, connect_timeout }| {
+            let context = context.for_shard(shard.id);
+            Rc::new(ServerTls { context, stats, factory, timeout: connect_timeout })
+        });
         let filters = Rc::new(LocalFilters(Arc::clone(&chain.filters)));
         Self { filters, speaks, tls }
     }

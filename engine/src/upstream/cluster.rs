@@ -8,7 +8,7 @@ use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::{ClusterStats, Registry, Scope, SslSocketFactoryStats, SslStats, ZoneStats};
-use crate::transport::tls::context::ClientContext;
+use crate::transport::tls::context::{ClientContext, Latest, Owner};
 use crate::upstream::announced::Announcement;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
@@ -54,8 +54,8 @@ pub struct Cluster {
 /// The TLS of a cluster.
 #[derive(Debug)]
 pub struct ClusterTls {
-    /// What the configuration says.
-    pub context: Arc<ClientContext>,
+    /// What the configuration and its secrets say.
+    pub context: Arc<Latest<ClientContext>>,
     /// `cluster.<observability_name>.ssl.`
     pub stats: Arc<Scope<SslStats>>,
     /// `cluster.<observability_name>.client_ssl_socket_factory.`
@@ -65,19 +65,16 @@ pub struct ClusterTls {
 impl ClusterTls {
     /// The TLS of the cluster `name`, whose stats are under `stat_name`.
     pub fn new(
-        context: Arc<ClientContext>,
+        context: Arc<Latest<ClientContext>>,
         name: &str,
         stat_name: &str,
         registry: &Registry,
     ) -> Self {
         let prefix = format!("cluster.{stat_name}.");
-        let ssl_prefix = format!("{prefix}ssl.");
-        context.list(format!("cluster {name}"), registry, &ssl_prefix);
-        Self {
-            context,
-            stats: registry.scope(&ssl_prefix),
-            factory: registry.scope(&format!("{prefix}client_ssl_socket_factory.")),
-        }
+        let stats = registry.scope(&format!("{prefix}ssl."));
+        let factory = registry.scope(&format!("{prefix}client_ssl_socket_factory."));
+        context.list(Owner { name: format!("cluster {name}"), prefix }, registry);
+        Self { context, stats, factory }
     }
 }
 

@@ -94,6 +94,10 @@ impl Pool {
                 Err(Error::ConnectionTimeout)
             }
             Err(failure) => {
+                if failure == Failure::SecretsNotReady {
+                    let factory = tls.factory.shard(self.shard().id);
+                    factory.upstream_context_secrets_not_ready.inc();
+                }
                 stats.record_failure(failure);
                 Err(Error::TlsFailure(failure))
             }
@@ -110,7 +114,7 @@ impl Pool {
             remote: self.host().address.ip(),
             ..Wanted::default()
         };
-        self.tls().and_then(|tls| tls.connect(&wanted)).ok_or(Failure::Internal)
+        self.tls().ok_or(Failure::Internal)?.connect(&wanted)
     }
 
     /// `upstream_connection_options.tcp_keepalive`

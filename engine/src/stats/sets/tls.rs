@@ -58,6 +58,8 @@ impl SslStats {
             // As in Envoy, no error of the certificate.
             Failure::Certificate(Refusal::KeyUsage) => self.connection_error.inc(),
             Failure::Certificate(_) => self.fail_verify_error.inc(),
+            // The factory of the socket counts it.
+            Failure::SecretsNotReady => {}
             failure if failure.is_disconnect() => {}
             _ => self.connection_error.inc(),
         }

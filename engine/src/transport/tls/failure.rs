@@ -34,6 +34,8 @@ pub enum Failure {
     Truncated,
     /// The socket is broken.
     Broken(io::ErrorKind),
+    /// This side waits for a certificate, its validation or its keys.
+    SecretsNotReady,
     /// This side cannot go on: it has no usable key, randomness, time or more sequence numbers.
     Internal,
 }
@@ -88,6 +90,8 @@ impl Failure {
             Self::TimedOut => "TLS handshake timed out",
             Self::Truncated => "connection closed without close_notify",
             Self::Broken(_) => "connection broken",
+            // As in Envoy.
+            Self::SecretsNotReady => "Secret is not supplied by SDS",
             Self::Internal => "internal TLS error",
         }
     }

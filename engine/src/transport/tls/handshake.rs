@@ -19,7 +19,7 @@ use super::session::{Input, Session};
 use crate::shard::Shard;
 use crate::shard::socket::{Received, Socket};
 use crate::shard::timers::Alarm;
-use crate::stats::{Scope, SslStats};
+use crate::stats::{Scope, SslSocketFactoryStats, SslStats};
 
 /// The TLS of a filter chain on one shard.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct ServerTls {
     pub context: ShardServerContext,
     /// `listener.<address>.ssl.`
     pub stats: Arc<Scope<SslStats>>,
+    /// `listener.<address>.server_ssl_socket_factory.`
+    pub factory: Arc<Scope<SslSocketFactoryStats>>,
     /// `transport_socket_connect_timeout`; none: no limit.
     pub timeout: Option<Duration>,
 }
@@ -68,6 +70,12 @@ impl Tls {
     /// # Errors
     /// When it fails, or `alarm` expires first.
     pub(crate) async fn handshake(&self, shard: &Shard, alarm: &Alarm) -> Result<(), Failure> {
+        if let Some(server) = &self.server
+            && !server.context.is_ready()
+        {
+            server.factory.shard(shard.id).downstream_context_secrets_not_ready.inc();
+            return Err(Failure::SecretsNotReady);
+        }
         while self.advance_handshake()? == Progress::Waiting {
             let arrived = poll_fn(|cx| {
                 if self.poll_readable(cx).is_ready() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::certificate::Certificate;
 use super::context::certificate::Certificate as Owned;
+use super::context::latest::Owner;
 use super::context::ocsp::OcspResponse;
 use super::context::verify::Validation;
 use crate::stats::{CertificateStats, Registry, Scope};
@@ -60,11 +61,10 @@ impl Inventory {
 
     /// The certificates of a context. `new` says the rest.
     pub fn of_context(
-        owner: String,
+        owner: &Owner,
         validation: Option<&Validation>,
         own: &[Owned],
         registry: &Registry,
-        prefix: &str,
     ) -> Self {
         let authority = validation.and_then(|validation| {
             let trust = validation.trust.as_ref().filter(|trust| !trust.path.is_empty())?;
@@ -83,7 +83,8 @@ impl Inventory {
                 ocsp: owned.ocsp.as_ref().map(OcspResponse::validity),
             })
         });
-        Self::new(owner, authority, own.collect(), registry, prefix)
+        let prefix = format!("{}ssl.", owner.prefix);
+        Self::new(owner.name.clone(), authority, own.collect(), registry, &prefix)
     }
 
     /// All of them.

@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore as _, Resumption};
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 
 use super::certificate::Certificate;
 use super::key_log::KeyLog;
+use super::latest::{Follower, Latest, Listed, Owner};
 use super::parameters::Parameters;
 use super::verify::{Purpose, ServerVerifier, Validation};
 use crate::stats::Registry;
@@ -18,14 +19,12 @@ use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
 use crate::transport::tls::inventory::Inventory;
 
-/// The TLS of a cluster. It never changes: new certificates are another context, which the old one
-/// refers to, so that a shard finds it without a lock.
+/// The TLS of a cluster. It never changes: new certificates are another context.
 #[derive(Debug)]
 pub struct ClientContext {
     /// What the configuration says.
     pub settings: ClientSettings,
     inventory: OnceLock<Arc<Inventory>>,
-    newer: OnceLock<Arc<Self>>,
 }
 
 /// What the configuration says about the TLS of a cluster.
@@ -55,40 +54,31 @@ impl ClientContext {
     /// A context with these settings.
     #[must_use]
     pub fn new(settings: ClientSettings) -> Arc<Self> {
-        Arc::new(Self { settings, inventory: OnceLock::new(), newer: OnceLock::new() })
+        Arc::new(Self { settings, inventory: OnceLock::new() })
     }
 
-    /// New connections use `newer` from now on. Only the newest context can be replaced.
-    pub fn replace(&self, newer: Arc<Self>) {
-        let replaced = self.newer.set(newer);
-        debug_assert!(replaced.is_ok(), "a context is replaced once");
-    }
-
-    /// Lists its certificates for the operator, under the name of their `owner`; their stats begin with
-    /// `prefix`.
-    pub fn list(&self, owner: String, registry: &Registry, prefix: &str) {
-        let settings = &self.settings;
-        self.inventory.get_or_init(|| {
-            let own = settings.certificate.as_slice();
-            let validation = settings.validation.as_deref();
-            Arc::new(Inventory::of_context(owner, validation, own, registry, prefix))
-        });
-    }
-
-    /// The certificates of the newest context, if they are listed.
+    /// Its certificates, if they are listed.
     #[must_use]
     pub fn inventory(&self) -> Option<Arc<Inventory>> {
-        let mut newest = self;
-        while let Some(newer) = newest.newer.get() {
-            newest = newer;
-        }
-        newest.inventory.get().map(Arc::clone)
+        self.inventory.get().map(Arc::clone)
     }
+}
 
-    /// This context on one shard.
+impl Listed for ClientContext {
+    fn list(&self, owner: &Owner, registry: &Registry) {
+        self.inventory.get_or_init(|| {
+            let own = self.settings.certificate.as_slice();
+            let validation = self.settings.validation.as_deref();
+            Arc::new(Inventory::of_context(owner, validation, own, registry))
+        });
+    }
+}
+
+impl Latest<ClientContext> {
+    /// The newest context on one shard.
     #[must_use]
     pub fn for_shard(self: &Arc<Self>, shard: usize) -> ShardClientContext {
-        ShardClientContext { shard, current: RefCell::new(Current::new(Arc::clone(self))) }
+        ShardClientContext { shard, current: RefCell::new(Follower::new(Arc::clone(self))) }
     }
 }
 
@@ -96,7 +86,7 @@ impl ClientContext {
 #[derive(Debug)]
 pub struct ShardClientContext {
     shard: usize,
-    current: RefCell<Current>,
+    current: RefCell<Follower<ClientContext, Current>>,
 }
 
 #[derive(Debug)]
@@ -160,10 +150,8 @@ impl ResumedSession {
     /// # Errors
     /// They are refused. The sessions with this server are forgotten.
     pub fn verify(&self, peer: &[Shown]) -> Result<(), Failure> {
-        let certificates: Vec<_> = peer.iter().map(|each| each.der().clone()).collect();
         let expected = expected(&self.server_name, self.expects_name);
-        let now = UnixTime::now();
-        let verdict = self.validation.verify(&certificates, Purpose::Server, expected, now);
+        let verdict = self.validation.verify_again(peer, Purpose::Server, expected);
         verdict.map(drop).map_err(|refusal| {
             self.sessions.remove_tls12_session(&self.server_name);
             while self.sessions.take_tls13_ticket(&self.server_name).is_some() {}
@@ -187,17 +175,13 @@ pub fn no_name() -> ServerName<'static> {
 }
 
 impl ShardClientContext {
-    /// The newest context.
-    #[must_use]
-    pub fn context(&self) -> Arc<ClientContext> {
-        Arc::clone(&self.current.borrow().context)
-    }
-
-    /// The configuration for a new connection. None: the system has no random numbers or memory.
-    #[must_use]
-    pub fn connect(&self, wanted: &Wanted<'_>) -> Option<Connect> {
+    /// The configuration for a new connection.
+    ///
+    /// # Errors
+    /// Secrets are missing, or the system has no random numbers or memory.
+    pub fn connect(&self, wanted: &Wanted<'_>) -> Result<Connect, Failure> {
         let mut current = self.current.borrow_mut();
-        current.advance();
+        let current = current.newest().ok_or(Failure::SecretsNotReady)?;
         let settings = &current.context.settings;
         let (server_name, is_auto) = settings.server_name(wanted);
         let alpn = match &settings.alpn {
@@ -214,14 +198,15 @@ impl ShardClientContext {
         };
         let expects_name = variant.expects_name;
         let validation = settings.validation.clone();
-        let Prepared { config, sessions } = current.config(variant, self.shard)?;
+        let Prepared { config, sessions } =
+            current.config(variant, self.shard).ok_or(Failure::Internal)?;
         let resumed = validation.zip(sessions).map(|(validation, sessions)| ResumedSession {
             validation,
             server_name: server_name.clone(),
             expects_name,
             sessions,
         });
-        Some(Connect { config, server_name, certificate: current.shown.clone(), resumed })
+        Ok(Connect { config, server_name, certificate: current.shown.clone(), resumed })
     }
 }
 
@@ -232,21 +217,16 @@ struct Prepared {
     sessions: Option<Arc<ClientSessionMemoryCache>>,
 }
 
-impl Current {
-    fn new(context: Arc<ClientContext>) -> Self {
+impl From<Arc<ClientContext>> for Current {
+    fn from(context: Arc<ClientContext>) -> Self {
         let certificate = context.settings.certificate.as_ref();
         let leaf = certificate.and_then(|certificate| certificate.chain.first());
         let shown = leaf.map(|der| Arc::new(Shown::new(der.clone())));
         Self { context, shown, configs: HashMap::new() }
     }
+}
 
-    /// Moves on to the newest context.
-    fn advance(&mut self) {
-        while let Some(newer) = self.context.newer.get().map(Arc::clone) {
-            *self = Self::new(newer);
-        }
-    }
-
+impl Current {
     fn config(&mut self, variant: Variant, shard: usize) -> Option<Prepared> {
         if let Some(prepared) = self.configs.get(&variant) {
             return Some(prepared.clone());

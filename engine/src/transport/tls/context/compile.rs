@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 use super::certificate::{Certificate, Facts};
 use super::client::{ClientContext, ClientSettings};
 use super::key_log::{KeyLog, Range};
+use super::latest::Latest;
 use super::ocsp::StaplePolicy;
 use super::parameters::Parameters;
 use super::parameters_compile::{Side, parameters as compile_parameters};
@@ -26,14 +27,14 @@ pub(crate) fn server(
     at: &Path,
     around: &Surroundings<'_>,
     problems: &mut Problems,
-) -> Option<Arc<ServerContext>> {
+) -> Option<Arc<Latest<ServerContext>>> {
     // A socket is found by its type.
     let config::TransportSocket { name: _, typed_config } = socket?;
     let at = at.field("typed_config");
     match typed_config {
         Some(config::Any::DownstreamTlsContext(context)) => {
             let settings = server_settings(context, &at, around, problems)?;
-            Some(ServerContext::new(settings))
+            Some(Latest::new(Some(ServerContext::new(settings))))
         }
         Some(config::Any::UpstreamTlsContext(_)) => {
             let why =
@@ -72,13 +73,13 @@ pub(crate) fn client(
     at: &Path,
     around: &Surroundings<'_>,
     problems: &mut Problems,
-) -> Option<Arc<ClientContext>> {
+) -> Option<Arc<Latest<ClientContext>>> {
     let config::TransportSocket { name: _, typed_config } = socket?;
     let at = at.field("typed_config");
     match typed_config {
         Some(config::Any::UpstreamTlsContext(context)) => {
             let settings = client_settings(context, &at, around, problems)?;
-            Some(ClientContext::new(settings))
+            Some(Latest::new(Some(ClientContext::new(settings))))
         }
         Some(config::Any::DownstreamTlsContext(_)) => {
             let why =

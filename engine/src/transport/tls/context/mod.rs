@@ -10,6 +10,7 @@ pub mod client;
 pub mod compile;
 pub mod key;
 pub mod key_log;
+pub mod latest;
 pub mod ocsp;
 pub mod parameters;
 mod parameters_compile;
@@ -24,4 +25,5 @@ pub mod verify;
 pub(in crate::transport::tls) mod tests;
 
 pub use client::{ClientContext, Connect, ResumedSession, ShardClientContext, Wanted};
+pub use latest::{Latest, Owner};
 pub use server::{Chosen, ServerContext, ShardServerContext};

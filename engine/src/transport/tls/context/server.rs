@@ -12,6 +12,7 @@ use rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite};
 
 use super::certificate::{Certificate, Key};
 use super::key_log::KeyLog;
+use super::latest::{Follower, Latest, Listed, Owner};
 use super::ocsp::{StaplePolicy, Stapling};
 use super::parameters::Parameters;
 use super::select::{self, Names, Rules, Selected};
@@ -25,15 +26,13 @@ use crate::transport::tls::client_hello::ClientHello;
 use crate::transport::tls::facts::TlsFacts;
 use crate::transport::tls::inventory::Inventory;
 
-/// The TLS of a filter chain. It never changes: new certificates are another context, which the old one
-/// refers to, so that a shard finds it without a lock.
+/// The TLS of a filter chain. It never changes: new certificates are another context.
 #[derive(Debug)]
 pub struct ServerContext {
     /// What the configuration says.
     pub settings: ServerSettings,
     names: Names,
     inventory: OnceLock<Arc<Inventory>>,
-    newer: OnceLock<Arc<Self>>,
 }
 
 /// What the configuration says about the TLS of a filter chain.
@@ -99,40 +98,31 @@ impl ServerContext {
     #[must_use]
     pub fn new(settings: ServerSettings) -> Arc<Self> {
         let names = Names::new(&settings.certificates);
-        Arc::new(Self { settings, names, inventory: OnceLock::new(), newer: OnceLock::new() })
+        Arc::new(Self { settings, names, inventory: OnceLock::new() })
     }
 
-    /// New connections use `newer` from now on. Only the newest context can be replaced.
-    pub fn replace(&self, newer: Arc<Self>) {
-        let replaced = self.newer.set(newer);
-        debug_assert!(replaced.is_ok(), "a context is replaced once");
-    }
-
-    /// Lists its certificates for the operator, under the name of their `owner`; their stats begin with
-    /// `prefix`.
-    pub fn list(&self, owner: String, registry: &Registry, prefix: &str) {
-        let settings = &self.settings;
-        let validation = settings.client_certificate.validation().map(AsRef::as_ref);
-        self.inventory.get_or_init(|| {
-            let own = &settings.certificates;
-            Arc::new(Inventory::of_context(owner, validation, own, registry, prefix))
-        });
-    }
-
-    /// The certificates of the newest context, if they are listed.
+    /// Its certificates, if they are listed.
     #[must_use]
     pub fn inventory(&self) -> Option<Arc<Inventory>> {
-        let mut newest = self;
-        while let Some(newer) = newest.newer.get() {
-            newest = newer;
-        }
-        newest.inventory.get().map(Arc::clone)
+        self.inventory.get().map(Arc::clone)
     }
+}
 
-    /// This context on one shard.
+impl Listed for ServerContext {
+    fn list(&self, owner: &Owner, registry: &Registry) {
+        self.inventory.get_or_init(|| {
+            let settings = &self.settings;
+            let validation = settings.client_certificate.validation().map(AsRef::as_ref);
+            Arc::new(Inventory::of_context(owner, validation, &settings.certificates, registry))
+        });
+    }
+}
+
+impl Latest<ServerContext> {
+    /// The newest context on one shard.
     #[must_use]
     pub fn for_shard(self: &Arc<Self>, shard: usize) -> ShardServerContext {
-        ShardServerContext { shard, current: RefCell::new(Current::new(Arc::clone(self))) }
+        ShardServerContext { shard, current: RefCell::new(Follower::new(Arc::clone(self))) }
     }
 }
 
@@ -141,7 +131,7 @@ impl ServerContext {
 #[derive(Debug)]
 pub struct ShardServerContext {
     shard: usize,
-    current: RefCell<Current>,
+    current: RefCell<Follower<ServerContext, Current>>,
 }
 
 #[derive(Debug)]
@@ -208,12 +198,7 @@ impl Chosen {
         };
         facts.validated = true;
         if facts.resumed || validation.accept_untrusted {
-            let certificates: Vec<_> = facts
-                .peer_certificates
-                .iter()
-                .map(|certificate| certificate.der().clone())
-                .collect();
-            let verdict = validation.verify(&certificates, Purpose::Client, None, UnixTime::now());
+            let verdict = validation.verify_again(&facts.peer_certificates, Purpose::Client, None);
             facts.validated = verdict.map_err(Failure::from)? == Verdict::Verified;
         }
         if facts.validated {
@@ -224,14 +209,15 @@ impl Chosen {
 }
 
 impl ShardServerContext {
-    /// The newest context.
+    /// Whether all secrets are there.
     #[must_use]
-    pub fn context(&self) -> Arc<ServerContext> {
-        Arc::clone(&self.current.borrow().context)
+    pub fn is_ready(&self) -> bool {
+        self.current.borrow_mut().newest().is_some()
     }
 
     /// The configuration for a new connection, by what its client offers. A malformed ClientHello is
-    /// like an empty one: rustls refuses it. None: the system has no random numbers or memory.
+    /// like an empty one: rustls refuses it. None: secrets are missing, or the system has no random
+    /// numbers or memory.
     #[must_use]
     pub fn choose(
         &self,
@@ -239,7 +225,7 @@ impl ShardServerContext {
         addresses: impl FnOnce() -> Addresses,
     ) -> Option<Chosen> {
         let mut current = self.current.borrow_mut();
-        current.advance();
+        let current = current.newest()?;
         let settings = &current.context.settings;
         let rules = Rules {
             full_scan_on_mismatch: settings.full_scan_on_mismatch,
@@ -286,20 +272,15 @@ impl ShardServerContext {
     }
 }
 
-impl Current {
-    fn new(context: Arc<ServerContext>) -> Self {
+impl From<Arc<ServerContext>> for Current {
+    fn from(context: Arc<ServerContext>) -> Self {
         let leaves = context.settings.certificates.iter().filter_map(|it| it.chain.first());
         let shown = leaves.map(|der| Arc::new(Shown::new(der.clone()))).collect();
         Self { context, shown, configs: HashMap::new() }
     }
+}
 
-    /// Moves on to the newest context.
-    fn advance(&mut self) {
-        while let Some(newer) = self.context.newer.get().map(Arc::clone) {
-            *self = Self::new(newer);
-        }
-    }
-
+impl Current {
     fn config(&mut self, variant: Variant, shard: usize) -> Option<Arc<ServerConfig>> {
         if let Some(config) = self.configs.get(&variant) {
             return Some(Arc::clone(config));

@@ -21,7 +21,8 @@ use super::server::{Addresses, ClientCertificate, Resumption, ServerSettings};
 use super::sessions::Sessions;
 use super::tickets::TicketKey;
 use super::verify::{ServerVerifier, Trust, Validation};
-use super::{ServerContext, ShardServerContext};
+use super::{Latest, ServerContext, ShardServerContext};
+use crate::stats::Registry;
 use crate::transport::tls::client_hello::{Begun, ClientHello, begun};
 
 /// A certificate with its key, and who may issue others with it.
@@ -233,7 +234,7 @@ fn handshake(
 }
 
 fn shard(settings: ServerSettings) -> ShardServerContext {
-    ServerContext::new(settings).for_shard(0)
+    Latest::new(Some(ServerContext::new(settings))).for_shard(0)
 }
 
 /// What a client gets that sends this server name; an IP address stands for none.
@@ -473,16 +474,20 @@ fn clients_are_asked_for_a_certificate_as_configured() {
 #[test]
 fn new_connections_use_the_newest_context() {
     let ca = ca("ca");
-    let first = ServerContext::new(settings(&[&issue(&params(&["first.test"]), &ca)]));
-    let second = ServerContext::new(settings(&[&issue(&params(&["second.test"]), &ca)]));
-    let third = ServerContext::new(settings(&[&issue(&params(&["third.test"]), &ca)]));
-    let shard = first.for_shard(0);
-    assert_eq!(selected(&shard, &Client::new(), "x.test"), "first.test");
-    first.replace(Arc::clone(&second));
-    assert_eq!(selected(&shard, &Client::new(), "x.test"), "second.test");
-    second.replace(third);
-    assert_eq!(selected(&shard, &Client::new(), "x.test"), "third.test");
-    assert_eq!(selected(&first.for_shard(0), &Client::new(), "x.test"), "third.test");
+    let context = |name| ServerContext::new(settings(&[&issue(&params(&[name]), &ca)]));
+    let registry = Registry::new(1);
+    let latest = Latest::<ServerContext>::new(None);
+    let shard = latest.for_shard(0);
+    assert!(!shard.is_ready(), "its secrets are missing");
+    for name in ["first.test", "second.test"] {
+        latest.replace(context(name), &registry);
+        assert!(shard.is_ready());
+        assert_eq!(selected(&shard, &Client::new(), "x.test"), name);
+    }
+    latest.replace(context("third.test"), &registry);
+    latest.replace(context("fourth.test"), &registry);
+    assert_eq!(selected(&shard, &Client::new(), "x.test"), "fourth.test");
+    assert_eq!(selected(&latest.for_shard(0), &Client::new(), "x.test"), "fourth.test");
 }
 
 /// A URI, which rcgen does not take from text.

@@ -23,7 +23,7 @@ use crate::transport::tls::context::parameters::Versions;
 use crate::transport::tls::context::server::{ClientCertificate, ServerSettings};
 use crate::transport::tls::context::tests::{Issued, settings};
 use crate::transport::tls::context::verify::{Trust, Validation};
-use crate::transport::tls::context::{Connect, ServerContext};
+use crate::transport::tls::context::{Connect, Latest, ServerContext};
 use crate::transport::tls::{Failure, ServerTls, Tls};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -186,9 +186,11 @@ pub(super) fn on_a_shard<F: Future<Output = ()> + 'static>(
 }
 
 pub(super) fn server(socket: Socket, context: &Arc<ServerContext>) -> Transport {
+    let registry = Registry::new(1);
     let tls = ServerTls {
-        context: context.for_shard(0),
-        stats: Registry::new(1).scope("listener.test.ssl."),
+        context: Latest::new(Some(Arc::clone(context))).for_shard(0),
+        stats: registry.scope("listener.test.ssl."),
+        factory: registry.scope("listener.test.server_ssl_socket_factory."),
         timeout: None,
     };
     Transport::Tls(Box::new(Tls::server(socket, Vec::new(), &Rc::new(tls))))

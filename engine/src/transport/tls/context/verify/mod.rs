@@ -21,6 +21,8 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::transport::tls::certificate::Certificate;
+
 mod chain;
 pub(crate) mod compile;
 mod constraints;
@@ -120,6 +122,21 @@ impl Validation {
             Err(_) if self.accept_untrusted => Ok(Verdict::Unverified),
             Err(refusal) => Err(refusal),
         }
+    }
+
+    /// Verifies the certificates of a peer again, which has shown them in an earlier handshake: they may
+    /// have expired since.
+    ///
+    /// # Errors
+    /// The peer is refused.
+    pub fn verify_again(
+        &self,
+        peer: &[Certificate],
+        purpose: Purpose,
+        expected: Option<&ServerName<'_>>,
+    ) -> Result<Verdict, Refusal> {
+        let certificates: Vec<_> = peer.iter().map(|each| each.der().clone()).collect();
+        self.verify(&certificates, purpose, expected, UnixTime::now())
     }
 
     fn check(
