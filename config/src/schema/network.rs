@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    BackoffStrategy, CidrRange, DataSource, Duration, Int32Range, Percent, RuntimeFeatureFlag,
-    StringMatcher, SubstitutionFormatString, TokenBucket, schema, schema_enum,
+    BackoffStrategy, CidrRange, DataSource, Duration, HeaderValueOption, Int32Range, Percent,
+    RuntimeFeatureFlag, StringMatcher, SubstitutionFormatString, TokenBucket, schema, schema_enum,
 };
 
 schema! {
@@ -21,6 +21,7 @@ schema! {
         max_downstream_connection_duration_jitter_percentage: Option<Percent>,
         upstream_connect_mode: UpstreamConnectMode,
         max_early_data_bytes: Option<u32>,
+        tunneling_config: Option<TunnelingConfig>,
     } harmless {
         metadata_match: "only subset load balancing reads it, and that is refused",
         hash_policy: "only hash-based load balancing reads it, and that is refused",
@@ -29,6 +30,19 @@ schema! {
         access_log_flush_interval: "only access logs read it, and they are refused",
         flush_access_log_on_connected: "only access logs read it, and they are refused",
         access_log_options: "only access logs read it, and they are refused",
+    }
+
+    struct TunnelingConfig =
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig" {
+        hostname: String,
+        use_post: bool,
+        post_path: String,
+        headers_to_add: Vec<HeaderValueOption>,
+    } harmless {
+        propagate_response_headers: "only access logs and filters that Corvoy lacks read them",
+        propagate_response_trailers: "only access logs and filters that Corvoy lacks read them",
+        request_id_header: "read only with request_id_extension, and that is refused",
+        request_id_metadata_key: "read only with request_id_extension, and that is refused",
     }
 
     struct TcpWeightedCluster =

@@ -26,9 +26,18 @@ pub struct Inlet {
 enum Source {
     Length(u64),
     Chunked(Decoder),
-    UntilClose,
+    UntilClose(Rate),
     #[default]
     Ended,
+}
+
+/// How fast the bytes of a body without a length come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Rate {
+    #[default]
+    Slow,
+    /// The last receive filled its block: a large one is worth it.
+    Fast,
 }
 
 impl Inlet {
@@ -40,7 +49,7 @@ impl Inlet {
             BodyLength::None | BodyLength::Length(0) => Source::Ended,
             BodyLength::Length(length) => Source::Length(length),
             BodyLength::Chunked => Source::Chunked(Decoder::new()),
-            BodyLength::UntilClose => Source::UntilClose,
+            BodyLength::UntilClose => Source::UntilClose(Rate::Slow),
         };
         Self { source, raw: Vec::new(), dropped_trailers: 0 }
     }
@@ -69,7 +78,7 @@ impl Inlet {
 
     /// From here on everything that is received belongs to the body.
     pub fn become_tunnel(&mut self) {
-        self.source = Source::UntilClose;
+        self.source = Source::UntilClose(Rate::Slow);
     }
 
     /// Takes what was received already, together with the head; returns how many bytes of `early` belong
@@ -91,7 +100,7 @@ impl Inlet {
                 }
                 taken
             }
-            Source::UntilClose => {
+            Source::UntilClose(_) => {
                 to.data(early);
                 early.len()
             }
@@ -109,16 +118,18 @@ impl Inlet {
         buffers: &Buffers,
         to: &mut impl Intake,
     ) -> Result<Pulled, Fault> {
-        let left = match &self.source {
+        let (left, wanted) = match &self.source {
             Source::Ended => return Ok(Pulled::NOTHING),
-            Source::Length(remaining) => usize::try_from(*remaining).unwrap_or(usize::MAX),
-            Source::UntilClose => usize::MAX,
+            Source::Length(remaining) => {
+                let remaining = usize::try_from(*remaining).unwrap_or(usize::MAX);
+                (remaining, remaining)
+            }
+            Source::UntilClose(Rate::Slow) => (usize::MAX, limits::BLOCK_BYTES),
+            Source::UntilClose(Rate::Fast) => (usize::MAX, limits::LARGE_BLOCK_BYTES),
             Source::Chunked(_) => return self.pull_chunks(transport, buffers, to),
         };
         let most = to.most();
-        // Without a length, a large block is only worth it once bytes have come.
-        let wanted = if left == usize::MAX { limits::BLOCK_BYTES } else { left.min(most) };
-        let Some(block) = to.direct(wanted) else {
+        let Some(block) = to.direct(wanted.min(most)) else {
             return self.pull_to_be_framed(transport, buffers, left, to);
         };
         let room = most.min(block.capacity());
@@ -126,8 +137,9 @@ impl Inlet {
             Received::Nothing => Ok(Pulled::NOTHING),
             Received::Bytes(bytes) => {
                 to.landed(bytes);
-                self.received(bytes, to);
-                Ok(Pulled::bytes(bytes, room))
+                let pulled = Pulled::bytes(bytes, room);
+                self.received(pulled, to);
+                Ok(pulled)
             }
             Received::End => self.closed(to),
         }
@@ -150,8 +162,9 @@ impl Inlet {
             Received::Bytes(bytes) => {
                 to.data(&self.raw);
                 self.raw.clear();
-                self.received(bytes, to);
-                Ok(Pulled::bytes(bytes, room))
+                let pulled = Pulled::bytes(bytes, room);
+                self.received(pulled, to);
+                Ok(pulled)
             }
             Received::End => self.closed(to),
         }
@@ -183,18 +196,24 @@ impl Inlet {
 
     /// Counts bytes that were passed on.
     #[inline]
-    fn received(&mut self, bytes: usize, to: &mut impl Intake) {
-        if let Source::Length(remaining) = &mut self.source {
-            *remaining = remaining.saturating_sub(bytes as u64);
-            if *remaining == 0 {
-                self.end(to);
+    fn received(&mut self, pulled: Pulled, to: &mut impl Intake) {
+        match &mut self.source {
+            Source::Length(remaining) => {
+                *remaining = remaining.saturating_sub(pulled.bytes as u64);
+                if *remaining == 0 {
+                    self.end(to);
+                }
             }
+            Source::UntilClose(rate) => {
+                *rate = if pulled.more == More::Likely { Rate::Fast } else { Rate::Slow };
+            }
+            Source::Chunked(_) | Source::Ended => {}
         }
     }
 
     /// The peer has closed its sending side.
     fn closed(&mut self, to: &mut impl Intake) -> Result<Pulled, Fault> {
-        if !matches!(self.source, Source::UntilClose) {
+        if !matches!(self.source, Source::UntilClose(_)) {
             return Err(Fault::Truncated);
         }
         self.end(to);

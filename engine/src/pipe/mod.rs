@@ -8,4 +8,5 @@
 
 pub mod heads;
 pub mod inlet;
+pub mod lane;
 pub mod outlet;

@@ -5,8 +5,7 @@
 //! direction ends on its own; Envoy ends both with the first. A client that has ended its direction
 //! gets the grace period of any half-closed client.
 //!
-//! Invariant: a direction receives nothing before its buffered bytes are sent, and holds no buffer
-//! while it waits.
+//! Invariant: as of a [`Lane`].
 
 use super::attempt::{Interrupted, UpstreamResponse};
 use super::deadlines::Timer;
@@ -14,10 +13,9 @@ use super::end::{ClientEnd, Ended};
 use super::route::Route;
 use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
-use crate::http::{BodyLength, Fault, FieldName, Method, More};
+use crate::http::{BodyLength, Fault, FieldName, Method};
+use crate::pipe::lane::{Lane, Step};
 use crate::pipe::outlet::{Framing, Outlet};
-use crate::shard::Shard;
-use crate::shard::buffers::Buffers;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;
 
@@ -69,8 +67,8 @@ pub(super) async fn run<C: ClientEnd>(
     let format = exchange.core.upstream_key_format;
     exchange.client.encode_head(exchange.core.heads, format, &mut head);
     let buffers = exchange.core.shard.buffers;
-    let mut down = Lane::new(head, buffers);
-    let mut up = Lane::new(Vec::new(), buffers);
+    let mut down = Lane::new(Framing::Identity, head, buffers);
+    let mut up = Lane::new(Framing::Identity, Vec::new(), buffers);
     origin.become_tunnel(&exchange.core.heads.response, &mut down.outlet);
     exchange.client.become_tunnel(&mut up.outlet);
     exchange.core.count_response();
@@ -178,7 +176,7 @@ fn step_up<C: ClientEnd>(
 ) -> Result<(), Fault> {
     let Exchange { client, core } = exchange;
     let push = |out: &mut Outlet| origin.push(out, false);
-    match up.step(may_receive, core.shard, push, |out| client.pull(out))? {
+    match up.step(may_receive, core.shard.budget(), push, |out| client.pull(out))? {
         Step::Blocked => {}
         Step::Ends => origin.end_sending(),
         Step::Waits => client.give_blocks(),
@@ -194,7 +192,7 @@ fn step_down<C: ClientEnd>(
 ) -> Result<(), Fault> {
     let Exchange { client, core } = exchange;
     let push = |out: &mut Outlet| client.push(out);
-    match down.step(may_receive, core.shard, push, |out| origin.pull(out))? {
+    match down.step(may_receive, core.shard.budget(), push, |out| origin.pull(out))? {
         Step::Blocked => {}
         Step::Ends => client.end_sending(),
         Step::Waits => origin.give_blocks(),
@@ -206,72 +204,5 @@ const fn broken(fault: Fault, source: Broken, sink: Broken) -> Broken {
     match fault {
         Fault::Sink => sink,
         Fault::Source | Fault::Truncated | Fault::Malformed(_) => source,
-    }
-}
-
-/// One direction of a tunnel.
-struct Lane {
-    outlet: Outlet,
-    fin: Fin,
-}
-
-/// How a step of a direction ended.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Step {
-    /// The sink takes no more for now.
-    Blocked,
-    /// The source has ended, and everything is sent: the sink is to be told.
-    Ends,
-    /// Everything is sent that has been received.
-    Waits,
-}
-
-/// Whether the end of the direction has been signalled to the sink.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Fin {
-    Pending,
-    Sent,
-}
-
-impl Lane {
-    /// `out` is sent first.
-    fn new(out: Vec<u8>, buffers: &'static Buffers) -> Self {
-        let outlet = Outlet::new(BodyLength::UntilClose, Framing::Identity, out, 0, buffers);
-        Self { outlet, fin: Fin::Pending }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.fin == Fin::Sent
-    }
-
-    /// Moves bytes until it would block or the budget is spent. It is always at least one step, or the
-    /// other direction could use up the budget forever.
-    fn step(
-        &mut self,
-        mut may_receive: bool,
-        shard: &Shard,
-        mut push: impl FnMut(&mut Outlet) -> Result<usize, Fault>,
-        mut pull: impl FnMut(&mut Outlet) -> Result<More, Fault>,
-    ) -> Result<Step, Fault> {
-        loop {
-            if self.outlet.wants_sink() {
-                if push(&mut self.outlet)? == 0 {
-                    return Ok(Step::Blocked);
-                }
-            } else if self.outlet.wants_source() && may_receive {
-                may_receive = pull(&mut self.outlet)? == More::Likely;
-            } else {
-                break;
-            }
-            if shard.budget().is_spent() {
-                break;
-            }
-        }
-        if self.outlet.is_done() && self.fin == Fin::Pending {
-            self.fin = Fin::Sent;
-            return Ok(Step::Ends);
-        }
-        self.outlet.give_block();
-        Ok(Step::Waits)
     }
 }

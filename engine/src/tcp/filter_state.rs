@@ -11,6 +11,8 @@ pub struct FilterState {
     /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`: the idle timeout, in place of the configured
     /// one.
     pub idle_timeout: Option<Duration>,
+    /// `envoy.tcp_proxy.disable_tunneling`: the upstream is connected to without a tunnel.
+    pub disable_tunneling: bool,
 }
 
 /// An object that can be set.
@@ -20,6 +22,8 @@ pub enum Object {
     Cluster,
     /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`
     IdleTimeout,
+    /// `envoy.tcp_proxy.disable_tunneling`
+    DisableTunneling,
 }
 
 impl Object {
@@ -29,6 +33,7 @@ impl Object {
         match key {
             "envoy.tcp_proxy.cluster" => Some(Self::Cluster),
             "envoy.tcp_proxy.per_connection_idle_timeout_ms" => Some(Self::IdleTimeout),
+            "envoy.tcp_proxy.disable_tunneling" => Some(Self::DisableTunneling),
             _ => None,
         }
     }
@@ -42,6 +47,11 @@ impl FilterState {
             Object::IdleTimeout => {
                 if let Ok(ms) = text.parse() {
                     self.idle_timeout = Some(Duration::from_millis(ms));
+                }
+            }
+            Object::DisableTunneling => {
+                if let Ok(disable) = text.parse() {
+                    self.disable_tunneling = disable;
                 }
             }
         }

@@ -13,7 +13,6 @@ pub mod direct_response;
 pub mod echo;
 pub mod filter_state;
 pub mod filters;
-mod lane;
 pub mod proxy;
 
 use self::connection::Connection;

@@ -20,7 +20,7 @@ use crate::transport::tls::facts::TlsFacts;
 /// The origin's side of one request. It is dropped or closed when anything unexpected has happened.
 #[derive(Debug)]
 pub enum Origin {
-    /// HTTP/1: the connection carries nothing else meanwhile.
+    /// HTTP/1, or bytes without a head: the connection carries nothing else meanwhile.
     Http1(Connection),
 }
 
@@ -49,6 +49,14 @@ impl Origin {
     pub fn poll_out(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(connection) => connection.socket().poll_writable(cx),
+        }
+    }
+
+    /// Ready when the origin has reset the connection; asked only during a wait for neither direction.
+    #[inline]
+    pub fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(connection) => connection.socket().poll_broken(cx),
         }
     }
 
@@ -132,6 +140,13 @@ impl Origin {
     pub fn end_sending(&self) {
         match self {
             Self::Http1(connection) => connection.socket().shutdown_write(),
+        }
+    }
+
+    /// Makes the close a reset, so that the origin can tell that bytes are missing.
+    pub fn reset_on_close(&self) {
+        match self {
+            Self::Http1(connection) => connection.socket().reset_on_close(),
         }
     }
 

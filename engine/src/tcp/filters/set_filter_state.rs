@@ -56,7 +56,8 @@ impl SetFilterState {
 fn set(values: &[Value], subject: &mut Subject) -> Verdict {
     for value in values {
         let mut text = Vec::new();
-        value.format.format(&Inputs::new(&Info(subject)), value.unset, &mut text);
+        let info = Info { subject, cluster: None };
+        value.format.format(&Inputs::new(&info), value.unset, &mut text);
         if text.is_empty() && value.empty == Empty::Skip {
             continue;
         }
@@ -67,34 +68,46 @@ fn set(values: &[Value], subject: &mut Subject) -> Verdict {
 
 /// What the commands of a format can read of a connection.
 #[derive(Debug)]
-pub(in crate::tcp) struct Info<'a>(pub(in crate::tcp) &'a Subject);
+pub(in crate::tcp) struct Info<'a> {
+    pub(in crate::tcp) subject: &'a Subject,
+    /// The cluster, once it is known.
+    pub(in crate::tcp) cluster: Option<&'a str>,
+}
 
 impl StreamInfo for Info<'_> {
     fn start_time(&self) -> SystemTime {
         SystemTime::now()
     }
 
+    fn upstream_cluster(&self) -> Option<&str> {
+        self.cluster
+    }
+
+    fn upstream_cluster_raw(&self) -> Option<&str> {
+        self.cluster
+    }
+
     fn downstream_remote_address(&self) -> Option<Address> {
-        Some(self.0.peer)
+        Some(self.subject.peer)
     }
 
     fn downstream_direct_remote_address(&self) -> Option<Address> {
-        Some(self.0.direct_peer)
+        Some(self.subject.direct_peer)
     }
 
     fn downstream_local_address(&self) -> Option<Address> {
-        Some(self.0.local)
+        Some(self.subject.local)
     }
 
     fn requested_server_name(&self) -> Option<&str> {
-        self.0.server_name.as_deref()
+        self.subject.server_name.as_deref()
     }
 
     fn downstream_tls(&self) -> Option<&TlsFacts> {
-        self.0.tls.as_deref()
+        self.subject.tls.as_deref()
     }
 
     fn connection_id(&self) -> Option<u64> {
-        Some(self.0.id)
+        Some(self.subject.id)
     }
 }

@@ -6,7 +6,10 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::backoff::Backoff;
+use super::tunnel::{TunnelMethod, Tunneling};
 use super::{ConnectMode, MaxDuration, Route, TcpProxy};
+use crate::format::Formatter;
+use crate::request::route::mutation::compile::additions;
 use crate::tcp::compile::Context;
 
 /// Compiles the filter at `at`; `None` if it has errors.
@@ -27,8 +30,13 @@ pub(crate) fn tcp_proxy(
         max_downstream_connection_duration_jitter_percentage,
         upstream_connect_mode,
         max_early_data_bytes,
+        tunneling_config,
     } = schema;
     let route = route(cluster.as_deref(), weighted_clusters.as_ref(), at, context, problems);
+    let tunneling = match tunneling_config {
+        None => None,
+        Some(schema) => Some(tunneling(schema, &at.field("tunneling_config"), problems)?),
+    };
     let backoff = backoff_options.as_ref();
     let backoff = backoff.map(|schema| backoff_options_of(schema, at, problems));
     let connect = connect_mode(*upstream_connect_mode, *max_early_data_bytes, at, problems);
@@ -48,6 +56,7 @@ pub(crate) fn tcp_proxy(
             ConnectMode::Immediate => early_data_max,
             ConnectMode::OnData => early_data_max.max(1),
         },
+        tunneling,
         stats: context.registry.scope(&format!("tcp.{stat_prefix}.")),
     })
 }
@@ -84,6 +93,33 @@ fn route(
     let clusters: Vec<(Box<str>, u64)> = clusters.iter().enumerate().map(weighted).collect();
     let total = clusters.iter().map(|(_, weight)| weight).sum();
     Some(Route::Weighted { clusters, total })
+}
+
+fn tunneling(
+    schema: &config::TunnelingConfig,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Tunneling> {
+    let config::TunnelingConfig { hostname, use_post, post_path, headers_to_add } = schema;
+    let hostname = Formatter::new(hostname);
+    let hostname = hostname.map_err(|error| problems.error(&at.field("hostname"), error)).ok();
+    let method = match (use_post, post_path.as_str()) {
+        (false, "") => TunnelMethod::Connect,
+        (false, _) => {
+            let why = "post_path has no meaning without use_post";
+            problems.error(&at.field("post_path"), why);
+            return None;
+        }
+        (true, "") => TunnelMethod::Post((*b"/").into()),
+        (true, path) => TunnelMethod::Post(path.as_bytes().into()),
+    };
+    if let TunnelMethod::Post(path) = &method
+        && !(path.starts_with(b"/") && path.iter().all(u8::is_ascii_graphic))
+    {
+        problems.error(&at.field("post_path"), "a path begins with a slash and has no spaces");
+    }
+    let headers = additions(headers_to_add, &at.field("headers_to_add"), problems);
+    Some(Tunneling::new(hostname?, method, headers))
 }
 
 fn backoff_options_of(

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use super::Session;
 use crate::address::Ends;
+use crate::http::ResponseHead;
+use crate::pipe::lane::Lane;
+use crate::pipe::outlet::Framing;
 use crate::shard::clock::Millis;
 use crate::tcp::connection::Connection;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
-use crate::upstream::connection::Connection as UpstreamConnection;
 use crate::upstream::local::LocalCluster;
+use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
 
 /// Why a connection ended early.
@@ -26,10 +29,26 @@ pub(super) enum Failed {
     Closed,
 }
 
-/// A connection to a host, counted as one request of it.
+/// An open connection to a host, or a tunnel through one, counted as one request of it.
 pub(super) struct Upstream {
-    pub(super) connection: UpstreamConnection,
-    pub(super) active: Active,
+    pub(super) origin: Origin,
+    pub(super) kind: Kind,
+    /// From the client.
+    pub(super) up: Lane,
+    /// To the client.
+    pub(super) down: Lane,
+    pub(super) _active: Active,
+}
+
+/// How the bytes of a client pass over an upstream connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// As they are.
+    Tcp,
+    /// As they are, after a CONNECT and its response.
+    Connect,
+    /// As the bodies of a POST and its response.
+    Post,
 }
 
 /// Counts a request on a host until it is dropped.
@@ -40,9 +59,22 @@ pub(super) struct Active {
 
 impl Active {
     /// As in Envoy a TCP connection counts as a request, but the limit of requests does not apply.
-    pub(super) fn begin(cluster: &LocalCluster, pool: &Rc<Pool>) -> Self {
+    fn regardless_of_limit(cluster: &LocalCluster, pool: &Rc<Pool>) -> Self {
         let breakers = cluster.breakers();
         let permit = breakers.acquire_anyway(RoutingPriority::Default, Resource::Requests);
+        Self::begin(pool, permit)
+    }
+
+    /// A tunnel is a request; none: the circuit breaker allows no more.
+    pub(super) fn within_limit(cluster: &LocalCluster, pool: &Rc<Pool>) -> Option<Self> {
+        let permit = cluster.breakers().acquire(RoutingPriority::Default, Resource::Requests);
+        if permit.is_none() {
+            pool.stats().upstream_rq_active_overflow.inc();
+        }
+        Some(Self::begin(pool, permit?))
+    }
+
+    fn begin(pool: &Rc<Pool>, permit: Permit) -> Self {
         let (stats, host) = (pool.stats(), pool.host_stats());
         stats.upstream_rq_total.inc();
         stats.upstream_rq_active.inc();
@@ -70,6 +102,9 @@ enum Woken<T> {
 impl Session<'_> {
     /// Connects to a host of `cluster`, in as many attempts as are allowed.
     pub(super) async fn connect(&mut self, cluster: &LocalCluster) -> Result<Upstream, Failed> {
+        let proxy = self.proxy;
+        let disabled = self.client.subject.state.disable_tunneling;
+        let tunneling = proxy.tunneling.as_ref().filter(|_| !disabled);
         let stats = cluster.stats();
         let mut attempts = 0;
         loop {
@@ -80,23 +115,23 @@ impl Session<'_> {
                 stats.upstream_cx_overflow.inc();
                 return Err(Failed::NoUpstream);
             };
-            if attempts >= self.proxy.max_connect_attempts {
+            if attempts >= proxy.max_connect_attempts {
                 stats.upstream_cx_connect_attempts_exceeded.inc();
                 return Err(Failed::NoUpstream);
             }
-            let subject = &self.client.subject;
-            let ends = || Ends { remote: subject.peer, local: subject.local };
-            let Some(pool) = cluster.pick_tcp(ends) else {
-                stats.upstream_cx_none_healthy.inc();
-                return Err(Failed::NoUpstream);
-            };
             attempts += 1;
-            if let Ok(connection) = self.wait_for(pool.open(permit)).await? {
-                let active = Active::begin(cluster, &pool);
-                return Ok(Upstream { connection, active });
+            let upstream = match tunneling {
+                None => self.open_connection(cluster, permit).await?,
+                Some(tunneling) => {
+                    drop(permit); // its pool takes one, or has an idle connection
+                    Box::pin(self.open_tunnel(cluster, tunneling)).await?
+                }
+            };
+            if let Some(upstream) = upstream {
+                return Ok(upstream);
             }
-            if attempts < self.proxy.max_connect_attempts
-                && let Some(backoff) = self.proxy.backoff
+            if attempts < proxy.max_connect_attempts
+                && let Some(backoff) = proxy.backoff
             {
                 let shard = self.client.subject.shard;
                 let random = shard.random.borrow_mut().u64(..);
@@ -105,12 +140,41 @@ impl Session<'_> {
         }
     }
 
+    /// Opens a connection to a host of `cluster`; `None` if the attempt fails.
+    async fn open_connection(
+        &mut self,
+        cluster: &LocalCluster,
+        permit: Permit,
+    ) -> Result<Option<Upstream>, Failed> {
+        let subject = &self.client.subject;
+        let ends = || Ends { remote: subject.peer, local: subject.local };
+        let Some(pool) = cluster.pick_tcp(ends) else {
+            cluster.stats().upstream_cx_none_healthy.inc();
+            return Err(Failed::NoUpstream);
+        };
+        let Ok(connection) = self.wait_for(pool.open(permit)).await? else { return Ok(None) };
+        let active = Active::regardless_of_limit(cluster, &pool);
+        let buffers = self.client.subject.shard.buffers;
+        let lane = || Lane::new(Framing::Identity, Vec::new(), buffers);
+        let mut upstream = Upstream {
+            origin: Origin::Http1(connection),
+            kind: Kind::Tcp,
+            up: lane(),
+            down: lane(),
+            _active: active,
+        };
+        upstream.origin.become_tunnel(&ResponseHead::default(), &mut upstream.down.outlet);
+        Ok(Some(upstream))
+    }
+
     /// Waits until the client has sent something, or its end.
     pub(super) async fn first_data(&mut self) -> Result<(), Failed> {
         let mut never = pin!(std::future::pending::<()>());
-        while !self.up.wants_sink() && self.up.has_room(self.proxy.early_data_max) {
+        self.start_idle_timer();
+        while self.early.len() == 0 && self.early.has_room(self.proxy.early_data_max) {
             self.wait(never.as_mut()).await?;
         }
+        self.idle_at = None;
         Ok(())
     }
 
@@ -122,7 +186,8 @@ impl Session<'_> {
         self.wait_for(alarm.expired()).await
     }
 
-    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Failed> {
+    /// Waits for `what`. Early data is received meanwhile, and the limits of time hold.
+    pub(super) async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Failed> {
         let mut what = pin!(what);
         loop {
             if let Some(done) = self.wait(what.as_mut()).await? {
@@ -138,8 +203,9 @@ impl Session<'_> {
     ) -> Result<Option<T>, Failed> {
         let Connection { transport, alarm, subject, .. } = &*self.client;
         let most = self.proxy.early_data_max;
-        let receives = self.up.has_room(most);
-        alarm.set(self.expires, subject.shard.clock.now());
+        let receives = self.early.has_room(most);
+        let deadline = [self.idle_at, self.expires].into_iter().flatten().min();
+        alarm.set(deadline, subject.shard.clock.now());
         let woken = poll_fn(|cx| {
             if let Poll::Ready(done) = what.as_mut().poll(cx) {
                 return Poll::Ready(Woken::Done(done));
@@ -156,13 +222,18 @@ impl Session<'_> {
             Woken::Done(done) => return Ok(Some(done)),
             Woken::Gone => return Err(Failed::Closed),
             Woken::Expired => {
-                self.stats.max_downstream_connection_duration.inc();
+                let now = subject.shard.clock.now();
+                if self.idle_at.is_some_and(|at| at <= now) {
+                    self.stats.idle_timeout.inc();
+                } else {
+                    self.stats.max_downstream_connection_duration.inc();
+                }
                 return Err(Failed::Closed);
             }
             Woken::Readable => {}
         }
-        let is_first = !self.up.wants_sink();
-        let bytes = self.up.fill(transport, most, subject.shard.buffers);
+        let is_first = self.early.len() == 0;
+        let bytes = self.early.receive(transport, most, subject.shard.buffers);
         let bytes = bytes.map_err(|_| Failed::Closed)?;
         if bytes > 0 {
             if is_first {

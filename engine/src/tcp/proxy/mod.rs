@@ -7,16 +7,19 @@
 pub mod backoff;
 pub(crate) mod compile;
 mod connect;
+mod early;
 mod relay;
+pub mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::backoff::Backoff;
 use self::connect::Failed;
+use self::early::Early;
+use self::tunnel::Tunneling;
 use super::connection::Connection;
 use super::filters::{Data, Filters};
-use super::lane::Lane;
 use crate::shard::clock::{Millis, millis};
 use crate::stats::{Scope, stats};
 use crate::upstream::clusters::Clusters;
@@ -60,6 +63,8 @@ pub struct TcpProxy {
     pub connect: ConnectMode,
     /// How many bytes are received before the upstream is connected.
     pub early_data_max: usize,
+    /// `tunneling_config`; `None`: hosts are connected to without a tunnel.
+    pub tunneling: Option<Tunneling>,
     /// `tcp.<stat_prefix>.`
     pub stats: Arc<Scope<TcpProxyStats>>,
 }
@@ -105,8 +110,10 @@ struct Session<'a> {
     data: Data,
     /// When the connection has reached its maximum age.
     expires: Option<Millis>,
-    /// From the client to the upstream.
-    up: Lane,
+    /// When the client or the host has been silent for too long, while one of them is waited for before
+    /// bytes are relayed.
+    idle_at: Option<Millis>,
+    early: Early,
 }
 
 impl TcpProxy {
@@ -158,15 +165,14 @@ pub(super) async fn serve(client: &mut Connection, filters: &Filters, proxy: &Tc
         stats: proxy.stats.shard(shard.id),
         data: filters.data(),
         expires: proxy.max_duration.map(|most| now.saturating_add(most.pick(random()))),
-        up: Lane::holding(early),
+        idle_at: None,
+        early: Early::new(early),
         client,
     };
     let ended = session.run().await;
-    session.up.recycle(shard.buffers);
-    match ended {
-        Ok(()) => client.flush().await,
-        Err(Failed::Denied(delay)) => client.wait_before_close(delay).await,
-        Err(Failed::NoUpstream | Failed::Closed) => {}
+    session.early.recycle(shard.buffers);
+    if let Err(Failed::Denied(delay)) = ended {
+        client.wait_before_close(delay).await;
     }
 }
 
@@ -192,7 +198,18 @@ impl Session<'_> {
 
     /// Runs the filters on what was received before this filter.
     fn take_early(&mut self) -> Result<(), Failed> {
-        if self.up.wants_sink() { self.accept(self.up.unsent()) } else { Ok(()) }
+        if self.early.len() > 0 { self.accept(self.early.len()) } else { Ok(()) }
+    }
+
+    /// How long neither side may send anything.
+    fn idle_timeout(&self) -> Option<Millis> {
+        let limit = self.client.subject.state.idle_timeout.or(self.proxy.idle_timeout);
+        limit.filter(|limit| !limit.is_zero()).map(millis)
+    }
+
+    fn start_idle_timer(&mut self) {
+        let now = self.client.subject.shard.clock.now();
+        self.idle_at = self.idle_timeout().map(|limit| now.saturating_add(limit));
     }
 
     /// Counts what was received from the client, and lets the filters look at it.

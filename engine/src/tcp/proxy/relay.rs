@@ -5,14 +5,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Session;
-use super::connect::{Failed, Upstream};
+use super::connect::{Failed, Kind, Upstream};
+use crate::http::Fault;
+use crate::pipe::inlet::Inlet;
+use crate::pipe::lane::Step;
+use crate::pipe::outlet::Outlet;
 use crate::shard::Shard;
-use crate::shard::clock::{Millis, millis};
+use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
-use crate::tcp::connection::{Connection, flush};
-use crate::tcp::lane::{Fault, Lane, Moved};
+use crate::tcp::connection::Connection;
 use crate::transport::Transport;
 use crate::upstream::connection::ClosedBy;
+use crate::upstream::origin::Origin;
 
 /// How a relay ended.
 enum Ended {
@@ -20,6 +24,8 @@ enum Ended {
     Closed(Side),
     /// The connection to this side is broken.
     Broken(Side),
+    /// The body of the host's response is not valid.
+    Invalid,
     /// A filter has refused what was received.
     Denied(Option<Duration>),
     TimedOut(Limit),
@@ -58,11 +64,10 @@ enum Woken {
     Expired,
 }
 
-/// The two ends of a relay and what limits it.
+/// What a relay waits on.
 struct Ends<'a> {
     shard: &'static Shard,
     client: &'a Transport,
-    upstream: &'a Transport,
     alarm: &'a Alarm,
     idle_timeout: Option<Millis>,
     expires: Option<Millis>,
@@ -70,25 +75,36 @@ struct Ends<'a> {
 
 impl Session<'_> {
     /// Relays until the connection ends.
-    pub(super) async fn relay(&mut self, upstream: Upstream) -> Result<(), Failed> {
-        let Upstream { connection, active } = upstream;
-        let ended = self.pass(&connection).await;
+    pub(super) async fn relay(&mut self, mut upstream: Upstream) -> Result<(), Failed> {
+        let buffers = self.client.subject.shard.buffers;
+        let inlet = self.early.pour(&mut upstream.up.outlet, buffers);
+        let ended = self.pass(&mut upstream, inlet).await;
+        let Upstream { origin, kind, up, down, _active } = upstream;
+        let cuts_off = !down.has_ended();
+        up.outlet.recycle();
+        down.outlet.recycle();
         let (by, result) = match ended {
-            Ended::Closed(last) => {
-                let Connection { alarm, subject, .. } = &*self.client;
-                flush(connection.socket(), alarm, subject.shard.clock.now()).await;
-                let by = match last {
-                    Side::Client => ClosedBy::Us,
-                    Side::Upstream => ClosedBy::Host,
-                };
-                (by, Ok(()))
-            }
+            // As in Envoy, a host does not close a tunnel: its stream ends, and then the connection is
+            // of no more use.
+            Ended::Closed(Side::Upstream) if kind == Kind::Tcp => (ClosedBy::Host, Ok(())),
+            Ended::Closed(_) => (ClosedBy::Us, Ok(())),
             // As in Envoy, a reset is passed on, so that the other side can tell that bytes are missing.
             Ended::Broken(Side::Client) => {
-                connection.socket().reset_on_close();
+                origin.reset_on_close();
                 (ClosedBy::Us, Err(Failed::Closed))
             }
-            Ended::Broken(Side::Upstream) => (ClosedBy::Host, Err(Failed::Closed)),
+            Ended::Broken(Side::Upstream) => {
+                // What a client has not been sent is lost; if that is nothing, it is not cut off.
+                if cuts_off {
+                    self.client.transport.reset_on_close();
+                }
+                (ClosedBy::Host, Err(Failed::Closed))
+            }
+            Ended::Invalid => {
+                origin.pool().stats().upstream_cx_protocol_error.inc();
+                self.client.transport.reset_on_close();
+                (ClosedBy::Us, Err(Failed::Closed))
+            }
             Ended::Denied(delay) => (ClosedBy::Us, Err(Failed::Denied(delay))),
             Ended::TimedOut(limit) => {
                 match limit {
@@ -98,90 +114,76 @@ impl Session<'_> {
                 (ClosedBy::Us, Err(Failed::Closed))
             }
         };
-        connection.close(by);
-        drop(active);
+        origin.close(by);
         result
     }
 
-    async fn pass(&mut self, connection: &crate::upstream::connection::Connection) -> Ended {
-        let mut down = Lane::default();
-        let ended = self.pass_lanes(connection, &mut down).await;
-        // What a client has not been sent is lost; if that is nothing, it is not cut off.
-        if matches!(ended, Ended::Broken(Side::Upstream)) && !down.has_ended() {
-            self.client.transport.reset_on_close();
-        }
-        down.recycle(self.client.subject.shard.buffers);
-        ended
-    }
-
-    async fn pass_lanes(
-        &mut self,
-        connection: &crate::upstream::connection::Connection,
-        down: &mut Lane,
-    ) -> Ended {
-        let Self { proxy, filters, client, stats, data, expires, up } = self;
+    async fn pass(&mut self, upstream: &mut Upstream, mut inlet: Inlet) -> Ended {
+        let idle_timeout = self.idle_timeout();
+        let Self { filters, client, stats, data, expires, .. } = self;
+        let Upstream { origin, kind, up, down, .. } = upstream;
         let Connection { transport, alarm, subject, .. } = &mut **client;
-        let (shard, pool) = (subject.shard, connection.pool());
-        let idle_timeout = subject.state.idle_timeout.or(proxy.idle_timeout);
-        let ends = Ends {
-            shard,
-            client: transport,
-            upstream: connection.socket(),
-            alarm,
-            idle_timeout: idle_timeout.filter(|limit| !limit.is_zero()).map(millis),
-            expires: *expires,
-        };
+        let (client, shard) = (&*transport, subject.shard);
+        let ends = Ends { shard, client, alarm, idle_timeout, expires: *expires };
         let mut idle_since = shard.clock.now();
-        let mut accept = |bytes: usize| {
-            stats.downstream_cx_rx_bytes_total.add(bytes as u64);
-            filters.check(data, subject).into_result()
+        let mut receive = |out: &mut Outlet| {
+            let pulled = inlet.pull(client, shard.buffers, out).map_err(Stopped::source)?;
+            // As in Envoy, the end alone is something that filters decide about too.
+            if pulled.bytes > 0 || out.has_ended() {
+                stats.downstream_cx_rx_bytes_total.add(pulled.bytes as u64);
+                filters.check(data, subject).into_result().map_err(Stopped::Denied)?;
+            }
+            Ok(pulled.more)
         };
         let mut ready = Interest { client_in: true, upstream_in: true, ..Interest::default() };
         loop {
-            let moved =
-                up.step(ends.client, ends.upstream, ready.client_in, shard.buffers, &mut accept);
-            let sent_up = match moved {
-                Ok(moved) => moved,
-                Err(Fault::Source) => return Ended::Broken(Side::Client),
-                Err(Fault::Sink) => return Ended::Broken(Side::Upstream),
-                Err(Fault::Refused(delay)) => return Ended::Denied(delay),
+            let mut moved = false;
+            let push = |out: &mut Outlet| {
+                let sent = origin.push(out, false).map_err(Stopped::sink)?;
+                moved |= sent > 0;
+                Ok::<_, Stopped>(sent)
             };
-            pool.count_sent(sent_up.sent);
+            match up.step(ready.client_in, shard.budget(), push, &mut receive) {
+                Ok(Step::Ends) if *kind != Kind::Post => origin.end_sending(),
+                Ok(_) => {}
+                Err(stopped) => return stopped.ended(Side::Client, Side::Upstream),
+            }
             let up_was_last = !down.has_ended();
-            let receive = |bytes| {
-                pool.count_received(bytes);
-                Ok::<(), std::convert::Infallible>(())
+            let push = |out: &mut Outlet| {
+                let sent = out.send(client, false).map_err(|_| Stopped::Sink)?;
+                stats.downstream_cx_tx_bytes_total.add(sent as u64);
+                moved |= sent > 0;
+                Ok(sent)
             };
-            let moved =
-                down.step(ends.upstream, ends.client, ready.upstream_in, shard.buffers, receive);
-            let sent_down = match moved {
-                Ok(moved) => moved,
-                Err(Fault::Source) => return Ended::Broken(Side::Upstream),
-                Err(Fault::Sink) => return Ended::Broken(Side::Client),
-                Err(Fault::Refused(never)) => match never {},
-            };
-            stats.downstream_cx_tx_bytes_total.add(sent_down.sent as u64);
+            let pull = |out: &mut Outlet| origin.pull(out).map_err(Stopped::source);
+            match down.step(ready.upstream_in, shard.budget(), push, pull) {
+                Ok(Step::Ends) => client.shutdown_write(),
+                Ok(Step::Waits) => origin.give_blocks(),
+                Ok(Step::Blocked) => {}
+                Err(stopped) => return stopped.ended(Side::Upstream, Side::Client),
+            }
             // Over TLS what counts as sent may still be here.
-            let is_sent = !ends.client.has_unsent() && !ends.upstream.has_unsent();
+            let is_sent = !client.has_unsent() && !origin.has_unsent();
             if up.has_ended() && down.has_ended() && is_sent {
                 let last = if up_was_last { Side::Upstream } else { Side::Client };
                 return Ended::Closed(last);
             }
-            if sent_up != Moved::default() || sent_down != Moved::default() {
+            if moved {
                 idle_since = shard.clock.now();
             }
+            let (up_out, down_out) = (up.outlet.wants_sink(), down.outlet.wants_sink());
             let want = Interest {
-                client_in: up.wants_source(),
+                client_in: up.outlet.wants_source(),
                 // Over TLS the transport may still hold what was sent last.
-                client_out: down.wants_sink() || down.has_ended() && ends.client.has_unsent(),
-                upstream_in: down.wants_source(),
-                upstream_out: up.wants_sink() || up.has_ended() && ends.upstream.has_unsent(),
+                client_out: down_out || down.has_ended() && client.has_unsent(),
+                upstream_in: down.outlet.wants_source(),
+                upstream_out: up_out || up.has_ended() && origin.has_unsent(),
                 // Once both sides of a connection are closed, the kernel reports a hang-up, even if
                 // there is something left to receive.
-                client_gone: !up.wants_source() && !down.wants_sink() && !down.has_ended(),
-                upstream_gone: !down.wants_source() && !up.wants_sink() && !up.has_ended(),
+                client_gone: !up.outlet.wants_source() && !down_out && !down.has_ended(),
+                upstream_gone: !down.outlet.wants_source() && !up_out && !up.has_ended(),
             };
-            ready = match ends.wait(want, idle_since).await {
+            ready = match ends.wait(origin, want, idle_since).await {
                 Ok(ready) => ready,
                 Err(ended) => return ended,
             };
@@ -189,14 +191,49 @@ impl Session<'_> {
     }
 }
 
+/// Why a step of one direction failed.
+enum Stopped {
+    Source,
+    Sink,
+    Invalid,
+    Denied(Option<Duration>),
+}
+
+impl Stopped {
+    const fn source(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed(_) => Self::Invalid,
+            Fault::Source | Fault::Truncated | Fault::Sink => Self::Source,
+        }
+    }
+
+    const fn sink(_: Fault) -> Self {
+        Self::Sink
+    }
+
+    const fn ended(self, source: Side, sink: Side) -> Ended {
+        match self {
+            Self::Source => Ended::Broken(source),
+            Self::Sink => Ended::Broken(sink),
+            Self::Invalid => Ended::Invalid,
+            Self::Denied(delay) => Ended::Denied(delay),
+        }
+    }
+}
+
 impl Ends<'_> {
     /// Waits until one of `want` is ready.
-    async fn wait(&self, want: Interest, idle_since: Millis) -> Result<Interest, Ended> {
+    async fn wait(
+        &self,
+        upstream: &Origin,
+        want: Interest,
+        idle_since: Millis,
+    ) -> Result<Interest, Ended> {
         let idle_at = self.idle_timeout.map(|limit| idle_since.saturating_add(limit));
         loop {
             let deadline = [idle_at, self.expires].into_iter().flatten().min();
             self.alarm.set(deadline, self.shard.clock.now());
-            match self.woken(want).await {
+            match self.woken(upstream, want).await {
                 Woken::Io(ready) => return Ok(ready),
                 Woken::Broken(side) => return Err(Ended::Broken(side)),
                 Woken::Expired => {}
@@ -212,14 +249,14 @@ impl Ends<'_> {
         }
     }
 
-    async fn woken(&self, want: Interest) -> Woken {
-        let Self { shard, client, upstream, alarm, .. } = self;
+    async fn woken(&self, upstream: &Origin, want: Interest) -> Woken {
+        let Self { shard, client, alarm, .. } = self;
         poll_fn(|cx| {
             let ready = Interest {
                 client_in: want.client_in && client.poll_readable(cx).is_ready(),
                 client_out: want.client_out && client.poll_writable(cx).is_ready(),
-                upstream_in: want.upstream_in && upstream.poll_readable(cx).is_ready(),
-                upstream_out: want.upstream_out && upstream.poll_writable(cx).is_ready(),
+                upstream_in: want.upstream_in && upstream.poll_in(cx).is_ready(),
+                upstream_out: want.upstream_out && upstream.poll_out(cx).is_ready(),
                 ..Interest::default()
             };
             if ready.client_in || ready.client_out || ready.upstream_in || ready.upstream_out {
@@ -228,7 +265,7 @@ impl Ends<'_> {
             if want.client_gone && client.poll_broken(cx).is_ready() {
                 return Poll::Ready(Woken::Broken(Side::Client));
             }
-            if want.upstream_gone && upstream.poll_broken(cx).is_ready() {
+            if want.upstream_gone && upstream.poll_gone(cx).is_ready() {
                 return Poll::Ready(Woken::Broken(Side::Upstream));
             }
             alarm.poll_expired(cx).map(|()| Woken::Expired)

@@ -97,6 +97,20 @@ impl HeaderMutations {
         }
     }
 
+    /// Adds to a request that this proxy makes for a connection without requests: no value can refer to
+    /// a client's.
+    pub fn apply_to_own_request(
+        &self,
+        head: &mut RequestHead,
+        stream: &dyn StreamInfo,
+        scratch: &mut Scratch,
+    ) {
+        for level in &self.levels {
+            level.decide(&head.fields, &Inputs::new(stream), scratch);
+            level.add_to(&mut head.fields, JOINED_IN_REQUESTS, scratch);
+        }
+    }
+
     /// Changes a response on its way to the client.
     pub fn apply_to_response(
         &self,

@@ -1,0 +1,218 @@
+//! `tunneling_config`: the bytes of a client pass through an HTTP proxy, as a CONNECT or a POST.
+//!
+//! Only the request and the head of its response are handled here; what follows is relayed as ever.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::Session;
+use super::connect::{Active, Failed, Kind, Upstream};
+use crate::address::Ends;
+use crate::format::{Formatter, Inputs, Unset};
+use crate::http::{BodyLength, Method, RequestHead};
+use crate::http1::{encode, framing};
+use crate::limits;
+use crate::pipe::heads::Heads;
+use crate::pipe::lane::Lane;
+use crate::pipe::outlet::{Framing, Outlet};
+use crate::request::route::mutation::{HeaderMutations, MutationLevel, Scratch};
+use crate::shard::Shard;
+use crate::tcp::filters::Subject;
+use crate::tcp::filters::set_filter_state::Info;
+use crate::upstream::circuit_breaker::RoutingPriority;
+use crate::upstream::connection::ClosedBy;
+use crate::upstream::local::LocalCluster;
+use crate::upstream::origin::{HeadReceived, Origin};
+use crate::upstream::pool::IdleCheck;
+
+/// How a connection is tunneled.
+#[derive(Debug)]
+pub struct Tunneling {
+    /// The authority of the request.
+    pub hostname: Formatter,
+    /// The method.
+    pub method: TunnelMethod,
+    /// Headers to add.
+    pub headers: HeaderMutations,
+}
+
+/// The method of the request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TunnelMethod {
+    /// Both directions are bytes after the head.
+    Connect,
+    /// To this path. Both directions are bodies: the request's is chunked.
+    Post(Box<[u8]>),
+}
+
+impl Tunneling {
+    /// A tunnel to `hostname` with these headers.
+    #[must_use]
+    pub fn new(hostname: Formatter, method: TunnelMethod, headers: MutationLevel) -> Self {
+        Self { hostname, method, headers: HeaderMutations::new([Arc::new(headers)]) }
+    }
+
+    /// The head of the request for a connection; `None` if it has no valid authority.
+    fn request(&self, subject: &Subject, cluster: &str) -> Option<RequestHead> {
+        let info = Info { subject, cluster: Some(cluster) };
+        let mut authority = Vec::new();
+        self.hostname.format(&Inputs::new(&info), Unset::Dash, &mut authority);
+        // A server name is the client's: it must not end the line, or the target.
+        if authority.is_empty() || !authority.iter().all(u8::is_ascii_graphic) {
+            return None;
+        }
+        let mut head = RequestHead::default();
+        if let TunnelMethod::Post(path) = &self.method {
+            head.method = Method::Post;
+            head.set_target(path);
+        } else {
+            head.method = Method::Connect;
+        }
+        head.set_authority(&authority);
+        self.headers.apply_to_own_request(&mut head, &info, &mut Scratch::default());
+        if head.method == Method::Post {
+            framing::announce_request(&mut head, BodyLength::Chunked);
+        }
+        Some(head)
+    }
+
+    const fn kind(&self) -> Kind {
+        match self.method {
+            TunnelMethod::Connect => Kind::Connect,
+            TunnelMethod::Post(_) => Kind::Post,
+        }
+    }
+}
+
+/// Why a host has not opened a tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum NotOpened {
+    /// Its response is not 2xx, or has no body that could carry bytes.
+    Refused,
+    /// It has closed the connection without a response.
+    Closed,
+    /// Its response is not valid HTTP.
+    Invalid,
+}
+
+impl Session<'_> {
+    /// Opens a tunnel through a host of `cluster`; `None` if the host does not agree.
+    pub(super) async fn open_tunnel(
+        &mut self,
+        cluster: &LocalCluster,
+        tunneling: &Tunneling,
+    ) -> Result<Option<Upstream>, Failed> {
+        let subject = &self.client.subject;
+        let Some(request) = tunneling.request(subject, &cluster.cluster().name) else {
+            self.stats.downstream_cx_no_route.inc();
+            return Err(Failed::NoUpstream);
+        };
+        let ends = || Ends { remote: subject.peer, local: subject.local };
+        let Some(pool) = cluster.pick(RoutingPriority::Default, ends) else {
+            cluster.stats().upstream_cx_none_healthy.inc();
+            return Err(Failed::NoUpstream);
+        };
+        let connection = match pool.lease_idle(IdleCheck::Peek) {
+            Some(connection) => connection,
+            None => match self.wait_for(pool.lease()).await? {
+                Ok(connection) => connection,
+                Err(_) => return Ok(None),
+            },
+        };
+        let mut origin = Origin::Http1(connection);
+        let Some(active) = Active::within_limit(cluster, &pool) else {
+            origin.give_back();
+            return Ok(None);
+        };
+        let shard = self.client.subject.shard;
+        let mut head = shard.buffers.take();
+        encode::request(&request, &mut head);
+        let kind = tunneling.kind();
+        let framing = if kind == Kind::Post { Framing::Chunked } else { Framing::Identity };
+        let mut up = Lane::new(framing, head, shard.buffers);
+        let mut down = Lane::new(Framing::Identity, Vec::new(), shard.buffers);
+        self.start_idle_timer();
+        let opened = open(&mut origin, request, &mut up.outlet, &mut down.outlet, shard);
+        let opened = self.wait_for(opened).await?;
+        self.idle_at = None;
+        let Err(error) = opened else {
+            return Ok(Some(Upstream { origin, kind, up, down, _active: active }));
+        };
+        up.outlet.recycle();
+        if error == NotOpened::Invalid {
+            pool.stats().upstream_cx_protocol_error.inc();
+        }
+        // As in Envoy: the end of a host does not close a CONNECT, which may be half-closed.
+        let by_host = error == NotOpened::Closed && kind == Kind::Post;
+        origin.close(if by_host { ClosedBy::Host } else { ClosedBy::Us });
+        Ok(None)
+    }
+}
+
+/// Sends the request and receives the head of a response that opens the tunnel, with what `down` begins
+/// with.
+async fn open(
+    origin: &mut Origin,
+    request: RequestHead,
+    up: &mut Outlet,
+    down: &mut Outlet,
+    shard: &'static Shard,
+) -> Result<(), NotOpened> {
+    let mut heads = Box::new(Heads { request, ..Heads::default() });
+    let length = response(origin, up, &mut heads, shard).await?;
+    let head = &heads.response;
+    if !(200..300).contains(&head.status) {
+        return Err(NotOpened::Refused);
+    }
+    if heads.request.method == Method::Connect {
+        origin.become_tunnel(head, down);
+        return Ok(());
+    }
+    if matches!(length, BodyLength::None | BodyLength::Length(0)) {
+        return Err(NotOpened::Refused);
+    }
+    origin.begin_body(length, None, head, down).map_err(|_| NotOpened::Invalid)
+}
+
+/// Sends the request and receives the head of the final response.
+async fn response(
+    origin: &mut Origin,
+    up: &mut Outlet,
+    heads: &mut Heads,
+    shard: &'static Shard,
+) -> Result<BodyLength, NotOpened> {
+    let limits = origin.pool().cluster().http.head_limits;
+    let mut interim = 0;
+    loop {
+        if up.wants_sink() {
+            origin.push(up, false).map_err(|_| NotOpened::Closed)?;
+        }
+        poll_fn(|cx| {
+            let readable = origin.poll_in(cx).is_ready();
+            let writable = up.wants_sink() && origin.poll_out(cx).is_ready();
+            if readable || writable { shard.poll_proceed(cx) } else { Poll::Pending }
+        })
+        .await;
+        match origin.receive_head(heads) {
+            HeadReceived::Bytes => {}
+            HeadReceived::Nothing => continue,
+            HeadReceived::End if heads.response.received().is_empty() => {
+                return Err(NotOpened::Closed);
+            }
+            HeadReceived::End => return Err(NotOpened::Invalid),
+        }
+        loop {
+            let next = origin.next_head(heads, &limits, false);
+            let Some(length) = next.map_err(|_| NotOpened::Invalid)? else { break };
+            if heads.response.status >= 200 {
+                return Ok(length);
+            }
+            interim += 1;
+            if heads.response.status == 101 || interim > limits::INTERIM_RESPONSES_MAX {
+                return Err(NotOpened::Invalid);
+            }
+            heads.response.advance();
+        }
+    }
+}
