@@ -2,14 +2,14 @@
 //! `network_filters.rs`; stats and the order of events are compared with Envoy's in `parity/tcp`.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::tcp::{
     client, connected, is_reset, relaying, reset, take, tcp_config, until_end,
 };
-use crate::support::{Config, Proxy, Refusing, Signal, is_oracle};
+use crate::support::{Config, Proxy, Refusing, Signal, Tls, is_oracle};
 
 #[test]
 fn bytes_go_both_ways_and_are_counted() {
@@ -220,4 +220,143 @@ fn a_drain_lets_connections_go_on_for_its_time() {
     assert_eq!(take(&mut host, 10), b"still here");
     drop((client, host));
     assert!(proxy.exit().success(), "the drain ends with the last connection");
+}
+
+/// Fields of `tcp_proxy` that open a tunnel.
+const TUNNEL: &str = "tunneling_config: { hostname: 'db.example:5432' }";
+
+/// The request of a tunnel, up to the end of its head.
+fn head(host: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.extend(take(host, 1));
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn a_tunnel_carries_much_in_both_directions_and_ends_each_on_its_own() {
+    const MUCH: usize = 4 << 20;
+    for fields in [TUNNEL, "tunneling_config: { hostname: 'db.example:5432', use_post: true }"] {
+        let (proxy, origin) = relaying(fields, "");
+        let (mut client, mut host) = connected(&proxy, &origin);
+        assert!(head(&mut host).contains("host: db.example:5432\r\n"));
+        host.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let sent: Vec<u8> = (0..=250).cycle().take(MUCH).collect();
+        let (mut writing, block) = (client.try_clone().unwrap(), sent.clone());
+        let sender = thread::spawn(move || {
+            writing.write_all(&block).unwrap();
+            writing.shutdown(Shutdown::Write).unwrap();
+        });
+        let received = if fields == TUNNEL { until_end(&mut host) } else { chunks(&mut host) };
+        assert!(received == sent, "bytes were lost or changed");
+        sender.join().unwrap();
+        host.write_all(&sent).unwrap();
+        drop(host);
+        assert!(until_end(&mut client) == sent, "bytes were lost or changed");
+        proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+        assert_eq!(proxy.stat("cluster.service.upstream_rq_active"), 0);
+    }
+}
+
+/// A body in chunks, up to its end.
+fn chunks(host: &mut TcpStream) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.extend(take(host, 1));
+        }
+        let size = String::from_utf8(line).unwrap();
+        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+        body.extend(take(host, size));
+        assert_eq!(take(host, 2), b"\r\n");
+        if size == 0 {
+            return body;
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_refused_is_asked_for_again_on_a_new_connection() {
+    let fields = [TUNNEL, "max_connect_attempts: 2"].join("\n");
+    let (proxy, origin) = relaying(&fields, "");
+    let (mut client, mut host) = connected(&proxy, &origin);
+    head(&mut host);
+    host.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy").unwrap();
+    assert_eq!(until_end(&mut host), b"");
+    let (mut host, _) = origin.accept().unwrap();
+    assert!(head(&mut host).starts_with("CONNECT db.example:5432 HTTP/1.1\r\n"));
+    host.write_all(b"HTTP/1.1 200 OK\r\n\r\nready").unwrap();
+    assert_eq!(take(&mut client, 5), b"ready");
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_connect_attempts_exceeded"), 0);
+}
+
+#[test]
+fn a_client_that_leaves_before_its_tunnel_is_open_takes_the_request_back() {
+    if is_oracle() {
+        return; // Envoy looks at the client when the tunnel is open
+    }
+    let (proxy, origin) = relaying(TUNNEL, "");
+    let (client, mut host) = connected(&proxy, &origin);
+    head(&mut host);
+    reset(client);
+    assert_eq!(until_end(&mut host), b"");
+    proxy.stat_becomes("cluster.service.upstream_cx_destroy_local_with_active_rq", 1);
+}
+
+#[test]
+fn a_tunnel_whose_body_is_cut_off_ends_with_a_reset() {
+    if is_oracle() {
+        return; // Envoy closes it
+    }
+    let (proxy, origin) =
+        relaying("tunneling_config: { hostname: 'db.example:5432', use_post: true }", "");
+    for answer in ["transfer-encoding: chunked\r\n\r\n5\r\nhel", "content-length: 9\r\n\r\nhel"] {
+        let (mut client, mut host) = connected(&proxy, &origin);
+        head(&mut host);
+        host.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).unwrap();
+        assert_eq!(take(&mut client, 3), b"hel");
+        drop(host);
+        is_reset(&mut client);
+    }
+}
+
+#[test]
+fn a_tunnel_ends_with_a_response_of_known_length() {
+    if is_oracle() {
+        return; // Envoy crashes
+    }
+    let (proxy, origin) =
+        relaying("tunneling_config: { hostname: 'db.example:5432', use_post: true }", "");
+    let (mut client, mut host) = connected(&proxy, &origin);
+    head(&mut host);
+    host.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello, and more").unwrap();
+    assert_eq!(until_end(&mut client), b"hello");
+    client.write_all(b"late").unwrap();
+    drop(client);
+    assert_eq!(chunks(&mut host), b"late");
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+}
+
+#[test]
+fn a_handshake_that_never_ends_is_limited_by_the_limits_of_its_connection() {
+    let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let chain = format!("    - {}\n      filters:\n", Tls::new().downstream());
+    for (fields, stat) in [
+        ("idle_timeout: 0.3s", "idle_timeout"),
+        ("max_downstream_connection_duration: 0.3s", "max_downstream_connection_duration"),
+    ] {
+        let config = tcp_config(origin.local_addr().unwrap(), fields, "");
+        let config = config.replace("    - filters:\n", &chain);
+        let proxy = Proxy::with(Config::verbatim(config));
+        let mut silent = client(&proxy);
+        assert_eq!(until_end(&mut silent), b"");
+        proxy.stat_becomes(&format!("tcp.front.{stat}"), 1);
+        let mut slow = client(&proxy);
+        slow.write_all(b"\x16\x03\x01\x02").unwrap();
+        assert_eq!(until_end(&mut slow), b"");
+        proxy.stat_becomes(&format!("tcp.front.{stat}"), 2);
+        assert_eq!(proxy.stat("listener.front.downstream_cx_active"), 0);
+    }
 }

@@ -58,8 +58,7 @@ impl Tunneling {
         let info = Info { subject, cluster: Some(cluster) };
         let mut authority = Vec::new();
         self.hostname.format(&Inputs::new(&info), Unset::Dash, &mut authority);
-        // A server name is the client's: it must not end the line, or the target.
-        if authority.is_empty() || !authority.iter().all(u8::is_ascii_graphic) {
+        if !is_authority(&authority) {
             return None;
         }
         let mut head = RequestHead::default();
@@ -83,6 +82,12 @@ impl Tunneling {
             TunnelMethod::Post(_) => Kind::Post,
         }
     }
+}
+
+/// Whether the text can be sent as an authority. It may hold a name that the client has chosen: no byte of
+/// it may end the target or the line.
+fn is_authority(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_graphic)
 }
 
 /// Why a host has not opened a tunnel.
@@ -209,10 +214,27 @@ async fn response(
                 return Ok(length);
             }
             interim += 1;
-            if heads.response.status == 101 || interim > limits::INTERIM_RESPONSES_MAX {
+            let switches = heads.response.status == 101;
+            if switches && heads.response.upgrade().is_some() {
+                return Err(NotOpened::Refused);
+            }
+            if switches || interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(NotOpened::Invalid);
             }
             heads.response.advance();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_client_can_end_the_request_line() {
+        assert!(is_authority(b"db.example:5432"));
+        for text in ["", "a b:1", "a\r\nx: y:1", "a\0:1", "ä:1"] {
+            assert!(!is_authority(text.as_bytes()), "{text:?}");
         }
     }
 }
