@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use rcgen::SanType;
 
@@ -29,6 +31,18 @@ fn a_direct_response_reaches_a_client_that_goes_on_sending() {
     let mut client = client(&proxy);
     client.write_all(&[b'x'; 100_000]).unwrap();
     assert_eq!(until_end(&mut client), b"closed");
+}
+
+#[test]
+fn a_direct_response_waits_for_a_client_that_reads_late() {
+    const MUCH: usize = 8 << 20;
+    let text = "x".repeat(MUCH);
+    let response = format!("response: {{ inline_string: {text} }}");
+    let response = filter("direct_response", "Config", &response);
+    let proxy = Proxy::with(Config::verbatim(network_config(nowhere(), &response)));
+    let mut client = client(&proxy);
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(until_end(&mut client).len(), MUCH);
 }
 
 #[test]

@@ -120,9 +120,13 @@ pub const POOL_SWEEP_MS: u64 = 1000;
 /// Shortest interval between two sweeps, however many connections expire.
 pub const POOL_SWEEP_MIN_MS: u64 = 50;
 
-/// Milliseconds that a TCP connection waits, before it is closed, for its peer to take what was sent;
-/// Envoy's default of `delayed_close_timeout`.
-pub const TCP_FLUSH_MS: u64 = 1000;
+/// Milliseconds that a client may take nothing of what `direct_response` or `echo` has sent last. Envoy
+/// has no limit; this is its default of `stream_idle_timeout`.
+pub const TCP_STALL_MS: u64 = 5 * 60 * 1000;
+
+/// Milliseconds that `direct_response` waits for its client to close, before it closes itself; Envoy's
+/// default of `delayed_close_timeout`.
+pub const TCP_LINGER_MS: u64 = 1000;
 
 const _: () = assert!(RECORD_BLOCK_BYTES > 5 + (1 << 14) + 2048);
 const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);

@@ -19,6 +19,10 @@ pub struct Connection {
     pub early: Vec<u8>,
     /// Its deadline.
     pub alarm: Alarm,
+    /// When it got its filter chain.
+    pub opened: Millis,
+    /// When it has reached its maximum age; set by [`super::admit`].
+    pub expires: Option<Millis>,
     /// What filters know about it.
     pub subject: Subject,
 }
@@ -27,7 +31,8 @@ impl Connection {
     /// A connection on which the filters have not run yet. `early` was received already.
     #[must_use]
     pub fn new(subject: Subject, transport: Transport, early: Vec<u8>) -> Self {
-        Self { transport, early, alarm: subject.shard.timers.alarm(), subject }
+        let (alarm, opened) = (subject.shard.timers.alarm(), subject.shard.clock.now());
+        Self { transport, early, alarm, opened, expires: None, subject }
     }
 
     /// Sets the alarm to expire in `delay` from now.
@@ -46,21 +51,16 @@ impl Connection {
 
     /// Waits until the transport has sent everything that it has accepted, for a bounded time.
     pub(super) async fn flush(&self) {
-        flush(&self.transport, &self.alarm, self.subject.shard.clock.now()).await;
-    }
-}
-
-/// Waits until `transport` has sent everything that it has accepted, for a bounded time.
-pub(super) async fn flush(transport: &Transport, alarm: &Alarm, now: Millis) {
-    if !transport.has_unsent() {
-        return;
-    }
-    alarm.set(Some(now.saturating_add(limits::TCP_FLUSH_MS)), now);
-    poll_fn(|cx| {
-        if transport.poll_writable(cx).is_ready() {
-            return Poll::Ready(());
+        if !self.transport.has_unsent() {
+            return;
         }
-        alarm.poll_expired(cx)
-    })
-    .await;
+        self.set_alarm(limits::TCP_STALL_MS);
+        poll_fn(|cx| {
+            if self.transport.poll_writable(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            self.alarm.poll_expired(cx)
+        })
+        .await;
+    }
 }

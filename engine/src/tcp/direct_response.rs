@@ -16,17 +16,20 @@ pub struct DirectResponse(pub Arc<[u8]>);
 /// be a reset, and the client could lose the response.
 pub(super) async fn serve(client: &Connection, response: &DirectResponse) {
     let mut rest = &*response.0;
-    client.set_alarm(limits::TCP_FLUSH_MS);
+    client.set_alarm(limits::TCP_STALL_MS);
     while !rest.is_empty() {
         let Ok(sent) = client.transport.send(rest) else { return };
         rest = rest.get(sent..).unwrap_or_default();
+        if sent > 0 {
+            client.set_alarm(limits::TCP_STALL_MS);
+        }
         if !rest.is_empty() && wait(client, Wait::Writable).await == Woken::Expired {
             return;
         }
     }
     client.flush().await;
     client.transport.shutdown_write();
-    client.set_alarm(limits::TCP_FLUSH_MS);
+    client.set_alarm(limits::TCP_LINGER_MS);
     let mut left = limits::LINGER_BYTES_MAX;
     while left > 0 && wait(client, Wait::Readable).await == Woken::Ready {
         let mut scratch = client.subject.shard.buffers.take();

@@ -35,7 +35,7 @@ pub enum Terminal {
 pub fn admit(client: &mut Connection, filters: &Filters, terminal: &Terminal) -> Verdict {
     // As in Envoy, a connection that a filter refuses is counted too.
     if let Terminal::Proxy(proxy) = terminal {
-        proxy.count_connection(client);
+        proxy.admit(client);
     }
     filters.admit(&mut client.subject)
 }

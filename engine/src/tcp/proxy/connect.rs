@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::Session;
+use super::{Limit, Session};
 use crate::address::Ends;
 use crate::http::ResponseHead;
 use crate::pipe::lane::Lane;
@@ -201,10 +201,10 @@ impl Session<'_> {
         &mut self,
         mut what: Pin<&mut impl Future<Output = T>>,
     ) -> Result<Option<T>, Failed> {
-        let Connection { transport, alarm, subject, .. } = &*self.client;
+        let Connection { transport, alarm, subject, expires, .. } = &*self.client;
         let most = self.proxy.early_data_max;
         let receives = self.early.has_room(most);
-        let deadline = [self.idle_at, self.expires].into_iter().flatten().min();
+        let deadline = [self.idle_at, *expires].into_iter().flatten().min();
         alarm.set(deadline, subject.shard.clock.now());
         let woken = poll_fn(|cx| {
             if let Poll::Ready(done) = what.as_mut().poll(cx) {
@@ -222,12 +222,9 @@ impl Session<'_> {
             Woken::Done(done) => return Ok(Some(done)),
             Woken::Gone => return Err(Failed::Closed),
             Woken::Expired => {
-                let now = subject.shard.clock.now();
-                if self.idle_at.is_some_and(|at| at <= now) {
-                    self.stats.idle_timeout.inc();
-                } else {
-                    self.stats.max_downstream_connection_duration.inc();
-                }
+                let is_idle = deadline.is_some() && deadline == self.idle_at;
+                let limit = if is_idle { Limit::Idle } else { Limit::Age };
+                self.proxy.count_limit(subject.shard.id, limit);
                 return Err(Failed::Closed);
             }
             Woken::Readable => {}

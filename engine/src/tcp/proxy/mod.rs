@@ -108,18 +108,54 @@ struct Session<'a> {
     client: &'a mut Connection,
     stats: &'a TcpProxyStats,
     data: Data,
-    /// When the connection has reached its maximum age.
-    expires: Option<Millis>,
     /// When the client or the host has been silent for too long, while one of them is waited for before
     /// bytes are relayed.
     idle_at: Option<Millis>,
     early: Early,
 }
 
+/// The limit of time that a connection has reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Limit {
+    /// `idle_timeout`
+    Idle,
+    /// `max_downstream_connection_duration`
+    Age,
+}
+
 impl TcpProxy {
-    /// Counts a connection whose chain ends in this filter.
-    pub(super) fn count_connection(&self, client: &Connection) {
-        self.stats.shard(client.subject.shard.id).downstream_cx_total.inc();
+    /// Counts a new connection, whose age is limited from now on.
+    pub(super) fn admit(&self, client: &mut Connection) {
+        let shard = client.subject.shard;
+        self.stats.shard(shard.id).downstream_cx_total.inc();
+        client.expires = self.max_duration.map(|most| {
+            let age = most.pick(shard.random.borrow_mut().u64(..));
+            client.opened.saturating_add(age)
+        });
+    }
+
+    /// When a connection that has sent nothing since it was opened is closed, and why.
+    #[must_use]
+    pub fn first_limit(&self, client: &Connection) -> Option<(Millis, Limit)> {
+        let idle = self.idle_timeout(client).map(|limit| client.opened.saturating_add(limit));
+        let idle = idle.map(|at| (at, Limit::Idle));
+        let age = client.expires.map(|at| (at, Limit::Age));
+        [idle, age].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Counts a connection that is closed because of a limit.
+    pub fn count_limit(&self, shard: usize, limit: Limit) {
+        let stats = self.stats.shard(shard);
+        match limit {
+            Limit::Idle => stats.idle_timeout.inc(),
+            Limit::Age => stats.max_downstream_connection_duration.inc(),
+        }
+    }
+
+    /// How long neither side may send anything.
+    fn idle_timeout(&self, client: &Connection) -> Option<Millis> {
+        let limit = client.subject.state.idle_timeout.or(self.idle_timeout);
+        limit.filter(|limit| !limit.is_zero()).map(millis)
     }
 }
 
@@ -156,15 +192,12 @@ impl MaxDuration {
 /// Serves a connection that the filters have admitted, until it ends.
 pub(super) async fn serve(client: &mut Connection, filters: &Filters, proxy: &TcpProxy) {
     let shard = client.subject.shard;
-    let now = shard.clock.now();
-    let random = || shard.random.borrow_mut().u64(..);
     let early = std::mem::take(&mut client.early);
     let mut session = Session {
         proxy,
         filters,
         stats: proxy.stats.shard(shard.id),
         data: filters.data(),
-        expires: proxy.max_duration.map(|most| now.saturating_add(most.pick(random()))),
         idle_at: None,
         early: Early::new(early),
         client,
@@ -201,15 +234,10 @@ impl Session<'_> {
         if self.early.len() > 0 { self.accept(self.early.len()) } else { Ok(()) }
     }
 
-    /// How long neither side may send anything.
-    fn idle_timeout(&self) -> Option<Millis> {
-        let limit = self.client.subject.state.idle_timeout.or(self.proxy.idle_timeout);
-        limit.filter(|limit| !limit.is_zero()).map(millis)
-    }
-
     fn start_idle_timer(&mut self) {
         let now = self.client.subject.shard.clock.now();
-        self.idle_at = self.idle_timeout().map(|limit| now.saturating_add(limit));
+        let limit = self.proxy.idle_timeout(self.client);
+        self.idle_at = limit.map(|limit| now.saturating_add(limit));
     }
 
     /// Counts what was received from the client, and lets the filters look at it.

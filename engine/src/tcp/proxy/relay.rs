@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::Session;
 use super::connect::{Failed, Kind, Upstream};
+use super::{Limit, Session};
 use crate::http::Fault;
 use crate::pipe::inlet::Inlet;
 use crate::pipe::lane::Step;
@@ -35,13 +35,6 @@ enum Ended {
 enum Side {
     Client,
     Upstream,
-}
-
-/// The time limit that was reached.
-#[derive(Clone, Copy)]
-enum Limit {
-    Idle,
-    Age,
 }
 
 /// What a wait is for, and what it found.
@@ -107,10 +100,7 @@ impl Session<'_> {
             }
             Ended::Denied(delay) => (ClosedBy::Us, Err(Failed::Denied(delay))),
             Ended::TimedOut(limit) => {
-                match limit {
-                    Limit::Idle => self.stats.idle_timeout.inc(),
-                    Limit::Age => self.stats.max_downstream_connection_duration.inc(),
-                }
+                self.proxy.count_limit(self.client.subject.shard.id, limit);
                 (ClosedBy::Us, Err(Failed::Closed))
             }
         };
@@ -119,10 +109,10 @@ impl Session<'_> {
     }
 
     async fn pass(&mut self, upstream: &mut Upstream, mut inlet: Inlet) -> Ended {
-        let idle_timeout = self.idle_timeout();
-        let Self { filters, client, stats, data, expires, .. } = self;
+        let idle_timeout = self.proxy.idle_timeout(self.client);
+        let Self { filters, client, stats, data, .. } = self;
         let Upstream { origin, kind, up, down, .. } = upstream;
-        let Connection { transport, alarm, subject, .. } = &mut **client;
+        let Connection { transport, alarm, subject, expires, .. } = &mut **client;
         let (client, shard) = (&*transport, subject.shard);
         let ends = Ends { shard, client, alarm, idle_timeout, expires: *expires };
         let mut idle_since = shard.clock.now();
