@@ -35,8 +35,12 @@ def main():
          ["get-1", "get-64", "get-1000", "connection-per-request", "headers-20", "post-1k"])
     bars(out, chapters, "cpu-per-mb", "cpu_us_per_mb", "CPU per MB, µs",
          ["post-1m", "answer-64k", "answer-1m", "answer-10m", "chunked"])
+    bars(out, chapters, "cpu-per-request-over-tls", "cpu_us_per_request", "CPU per request, µs",
+         ["tls-get-64", "tls-resumed", "tls-full-p256", "tls-full-rsa2048"])
+    bars(out, chapters, "cpu-per-mb-over-tls-and-tcp", "cpu_us_per_mb", "CPU per MB, µs",
+         ["tls-answer-64k", "tls-answer-1m", "tcp-64k", "tcp-1m"])
     bars(out, chapters, "memory-per-connection", "pss_kib_per_connection",
-         "PSS per idle connection, KiB", ["idle-4000", "idle-15000"])
+         "PSS per idle connection, KiB", ["idle-4000", "idle-15000", "tls-idle-4000"])
     bars(out, chapters, "system-calls-per-request", "syscalls_per_request",
          "system calls per request", ["syscalls"])
     bars(out, chapters, "instructions-per-request", "instructions_per_request",

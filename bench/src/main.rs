@@ -25,6 +25,7 @@ mod guard;
 
 mod http;
 mod runtime;
+mod tls;
 
 use clap::Parser;
 

@@ -1,7 +1,8 @@
 //! The scenarios, one line each. A scenario has a shape of configuration, a load, and the figure by
 //! which the peers are compared.
 
-use crate::peers::Shape;
+use crate::peers::{Downstream, Shape};
+use crate::tls::Key;
 
 /// One thing to measure.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ pub(crate) struct Ask {
     pub(crate) body: usize,
     pub(crate) headers: usize,
     pub(crate) close: bool,
+    /// Resume earlier TLS sessions.
+    pub(crate) resume: bool,
 }
 
 impl Ask {
@@ -76,6 +79,7 @@ impl Ask {
         body: 0,
         headers: 0,
         close: false,
+        resume: false,
     };
 }
 
@@ -116,6 +120,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         "syscalls_per_request",
         Measure::Syscalls(Ask::PLAIN),
     ));
+    all.extend(transports());
     let instructions = Measure::Instructions(Ask::PLAIN);
     all.push(plain("instructions", "in user space", "instructions_per_request", instructions));
     all.extend(RATES.map(|(name, about, percent)| {
@@ -145,14 +150,56 @@ fn variants() -> Vec<Scenario> {
     all
 }
 
+/// TLS at the side of the clients, and bytes that are forwarded unseen.
+fn transports() -> Vec<Scenario> {
+    let close = Ask { close: true, ..Ask::PLAIN };
+    let large = |page, bytes| Ask { page, expect_bytes: Some(bytes), ..Ask::PLAIN };
+    let (answers_64k, answers_1m) = (large("/64k", 64 << 10), large("/1m", 1 << 20));
+    let idle = Measure::Idle { connections: 4000 };
+    let through = |downstream, scenario| {
+        let shape = Shape { downstream, ..Shape::PLAIN };
+        Scenario { shape, ..scenario }
+    };
+    let p256 = |scenario| through(Downstream::Https(Key::P256), scenario);
+    let rsa = |scenario| through(Downstream::Https(Key::Rsa2048), scenario);
+    let tcp = |scenario| through(Downstream::Tcp, scenario);
+    vec![
+        p256(cpu("tls-get-64", "13 B over TLS, 64 connections", Ask::PLAIN)),
+        p256(cpu("tls-full-p256", "13 B, a connection and a full handshake each, P-256", close)),
+        rsa(cpu(
+            "tls-full-rsa2048",
+            "13 B, a connection and a full handshake each, RSA-2048",
+            close,
+        )),
+        p256(cpu(
+            "tls-resumed",
+            "13 B, a connection and a resumed handshake each",
+            Ask { resume: true, ..close },
+        )),
+        p256(megabytes("tls-answer-64k", "64 KB answers over TLS", answers_64k, 16)),
+        p256(megabytes("tls-answer-1m", "1 MB answers over TLS", answers_1m, 16)),
+        p256(plain(
+            "tls-idle-4000",
+            "4,000 TLS connections, silent after a request",
+            "pss_kib_per_connection",
+            idle,
+        )),
+        tcp(megabytes("tcp-64k", "64 KB answers through TCP pass-through", answers_64k, 16)),
+        tcp(megabytes("tcp-1m", "1 MB answers through TCP pass-through", answers_1m, 16)),
+    ]
+}
+
 /// The scenarios that check in a few minutes that everything works.
-pub(crate) const QUICK: [&str; 9] = [
+pub(crate) const QUICK: [&str; 12] = [
     "start",
     "get-64",
     "connection-per-request",
     "answer-64k",
     "idle-4000",
     "routes-1000",
+    "tls-get-64",
+    "tls-full-p256",
+    "tcp-1m",
     "syscalls",
     "instructions",
     "rate-70",

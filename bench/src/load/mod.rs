@@ -25,6 +25,7 @@ use crate::load::pace::{Pace, SECOND_NS};
 use crate::load::record::{Record, Summary};
 use crate::load::shared::Shared;
 use crate::runtime;
+use crate::tls;
 
 /// What to send, how fast and for how long.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,6 +63,12 @@ pub(crate) struct Options {
     /// Use a new connection for each request.
     #[arg(long)]
     pub(crate) close: bool,
+    /// Speak TLS 1.3; the proxy's certificate must be the one in this PEM file.
+    #[arg(long)]
+    pub(crate) trust: Option<PathBuf>,
+    /// Resume earlier TLS sessions.
+    #[arg(long, requires = "trust")]
+    pub(crate) resume: bool,
     /// Requests that each connection sends before the run starts.
     #[arg(long, default_value_t = 1)]
     pub(crate) warm: u64,
@@ -91,6 +98,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 async fn drive(options: &Options) -> anyhow::Result<()> {
     let mut job = Job::new(options.target, request(options));
     job.expect_bytes = options.expect_bytes;
+    job.tls = match &options.trust {
+        Some(certificate) => Some(tls::Client::new(certificate, options.resume)?),
+        None => None,
+    };
     let job = Rc::new(job);
     let warming_up = shared::warm_up(&job, options);
     let wires = monoio::time::timeout(WARM_UP_MAX, warming_up)

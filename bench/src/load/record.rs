@@ -13,6 +13,8 @@ use crate::load::pace::SECOND_NS;
 pub(crate) enum Failure {
     /// The connection could not be made.
     Connect,
+    /// The TLS handshake failed, or was not the one that was expected.
+    Tls,
     /// The connection broke or closed before the answer was complete.
     Broken,
     /// The answer was not HTTP, or did not have the expected length.
@@ -39,6 +41,8 @@ pub(crate) struct Record {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Failures {
     pub(crate) connect: u64,
+    #[serde(default)]
+    pub(crate) tls: u64,
     pub(crate) broken: u64,
     pub(crate) malformed: u64,
     pub(crate) status: u64,
@@ -95,6 +99,7 @@ impl Record {
     pub(crate) fn failed(&mut self, failure: Failure) {
         match failure {
             Failure::Connect => self.failures.connect += 1,
+            Failure::Tls => self.failures.tls += 1,
             Failure::Broken => self.failures.broken += 1,
             Failure::Malformed => self.failures.malformed += 1,
             Failure::Status => self.failures.status += 1,
@@ -132,8 +137,8 @@ impl Record {
 
 impl Failures {
     pub(crate) fn total(&self) -> u64 {
-        let Self { connect, broken, malformed, status, unanswered, unsent } = self;
-        connect + broken + malformed + status + unanswered + unsent
+        let Self { connect, tls, broken, malformed, status, unanswered, unsent } = self;
+        connect + tls + broken + malformed + status + unanswered + unsent
     }
 }
 

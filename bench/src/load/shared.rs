@@ -14,7 +14,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use crate::load::Options;
 use crate::load::client::{Job, Wire};
 use crate::load::pace::{Pace, Turn};
-use crate::load::record::{Record, Summary};
+use crate::load::record::{Failure, Record, Summary};
 
 pub(crate) struct Shared {
     job: Rc<Job>,
@@ -91,7 +91,7 @@ impl Shared {
             Some(wire) => Ok(wire),
             None => {
                 self.record.borrow_mut().reconnects += u64::from(!self.close);
-                self.job.connect().await
+                self.connect().await
             }
         };
         let mut wire = match connected {
@@ -115,6 +115,13 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// Once the clients have warmed up, a client that can resume sessions has one for each connection.
+    async fn connect(&self) -> Result<Wire, Failure> {
+        let wire = self.job.connect().await?;
+        let resumes = self.job.tls.as_ref().is_some_and(|client| client.resumes);
+        if wire.is_resumed() == resumes { Ok(wire) } else { Err(Failure::Tls) }
     }
 
     fn mark(&self, index: usize, due_ns: Option<u64>) {
@@ -186,7 +193,7 @@ async fn warm_client(job: &Job, warm: u64, close: bool) -> anyhow::Result<Option
     Ok(wire)
 }
 
-fn warm_up_failed(failure: crate::load::record::Failure) -> anyhow::Error {
+fn warm_up_failed(failure: Failure) -> anyhow::Error {
     anyhow::anyhow!("the target failed before the run began: {failure:?}")
 }
 

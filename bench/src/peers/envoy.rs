@@ -6,9 +6,10 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use super::{Addresses, Shape};
+use super::{Addresses, Downstream, Shape};
+use crate::tls::Files;
 
-pub(super) fn config(shape: Shape, at: Addresses) -> String {
+pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> String {
     let Addresses { origin, proxy, admin } = at;
     let mut text = format!(
         "admin:
@@ -18,7 +19,32 @@ static_resources:
   - name: bench
     address: {proxy}
     filter_chains:
-    - filters:
+",
+        admin = socket_address(admin),
+        proxy = socket_address(proxy),
+    );
+    if shape.downstream == Downstream::Tcp {
+        text.push_str(TCP_FILTERS);
+    } else {
+        text.push_str(HTTP_FILTERS);
+        routes(&mut text, shape);
+    }
+    if let Some(files) = files {
+        transport_socket(&mut text, files);
+    }
+    clusters(&mut text, shape, origin);
+    text
+}
+
+const TCP_FILTERS: &str = "    - filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: ingress_tcp
+          cluster: c0
+";
+
+const HTTP_FILTERS: &str = "    - filters:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -33,11 +59,30 @@ static_resources:
             - name: bench
               domains: [\"*\"]
               routes:
+";
+
+fn transport_socket(text: &mut String, files: &Files) {
+    let Files { certificate, key, both: _ } = files;
+    write!(
+        text,
+        "      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context:
+            alpn_protocols: [http/1.1]
+            tls_params: {{ tls_minimum_protocol_version: TLSv1_3 }}
+            tls_certificates:
+            - certificate_chain: {{ filename: \"{}\" }}
+              private_key: {{ filename: \"{}\" }}
 ",
-        admin = socket_address(admin),
-        proxy = socket_address(proxy),
-    );
-    routes(&mut text, shape);
+        certificate.display(),
+        key.display(),
+    )
+    .ok();
+}
+
+fn clusters(text: &mut String, shape: Shape, origin: SocketAddr) {
     text.push_str("  clusters:\n");
     for cluster in 0..shape.clusters {
         write!(
@@ -60,7 +105,6 @@ static_resources:
         )
         .ok();
     }
-    text
 }
 
 fn routes(text: &mut String, shape: Shape) {

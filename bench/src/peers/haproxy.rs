@@ -2,11 +2,29 @@
 
 use std::fmt::Write;
 
-use super::{Addresses, Shape};
+use super::{Addresses, Downstream, Shape};
+use crate::tls::Files;
 
-pub(super) fn config(shape: Shape, at: Addresses, map: &str) -> String {
-    let Shape { routes, clusters, retries, shards } = shape;
+pub(super) fn config(shape: Shape, at: Addresses, map: &str, files: Option<&Files>) -> String {
+    let Shape { routes, clusters, retries, shards, downstream } = shape;
     let Addresses { origin, proxy, .. } = at;
+    let (bind, scheme) = match files {
+        Some(Files { both, .. }) => {
+            let both = both.display();
+            (format!(" ssl crt {both} ssl-min-ver TLSv1.3 alpn http/1.1"), "https")
+        }
+        None => (String::new(), "http"),
+    };
+    let (mode, rules) = if downstream == Downstream::Tcp {
+        ("tcp", String::new())
+    } else {
+        let rules = format!(
+            "http-request set-header X-Request-Id %[uuid()]
+    http-request set-header X-Forwarded-Proto {scheme}
+    "
+        );
+        ("http\n    http-reuse always", rules)
+    };
     let retry = if retries {
         "retries 3\n    retry-on conn-failure empty-response response-timeout 500 502 503 504"
     } else {
@@ -23,8 +41,7 @@ pub(super) fn config(shape: Shape, at: Addresses, map: &str) -> String {
     maxconn 20000
     no strict-limits
 defaults
-    mode http
-    http-reuse always
+    mode {mode}
     option splice-auto
     timeout connect 5s
     timeout client 1h
@@ -32,10 +49,8 @@ defaults
     timeout server 15s
     {retry}
 frontend bench
-    bind {proxy} backlog 4096
-    http-request set-header X-Request-Id %[uuid()]
-    http-request set-header X-Forwarded-Proto http
-    {choice}
+    bind {proxy} backlog 4096{bind}
+    {rules}{choice}
 "
     );
     for cluster in 0..clusters {

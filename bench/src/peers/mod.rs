@@ -19,6 +19,7 @@ use anyhow::Context;
 
 use crate::runtime;
 use crate::scenario::{Measure, Scenario};
+use crate::tls::{Files, Key};
 
 pub(crate) use process::{Cores, Running, pinned};
 
@@ -43,6 +44,17 @@ pub(crate) struct Shape {
     pub(crate) retries: bool,
     /// Proxy threads.
     pub(crate) shards: usize,
+    pub(crate) downstream: Downstream,
+}
+
+/// What the clients of a proxy speak to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Downstream {
+    Http,
+    /// HTTP/1 over TLS 1.3, with a certificate for a key of this kind.
+    Https(Key),
+    /// The proxy forwards bytes and looks at none of them.
+    Tcp,
 }
 
 /// The listening addresses.
@@ -107,7 +119,7 @@ impl Peer {
         let bare = matches!(self, Self::Direct | Self::Floor);
         match scenario.measure {
             _ if bare && scenario.shape != Shape::PLAIN => {
-                Some("it has no routes, retries or threads".to_owned())
+                Some("it has no routes, retries, threads or TLS".to_owned())
             }
             _ if bare && scenario.room > 1 => Some("it has only one thread".to_owned()),
             Measure::Instructions(_) if self == Self::Direct => {
@@ -127,7 +139,8 @@ impl Peer {
 }
 
 impl Shape {
-    pub(crate) const PLAIN: Self = Self { routes: 1, clusters: 1, retries: false, shards: 1 };
+    pub(crate) const PLAIN: Self =
+        Self { routes: 1, clusters: 1, retries: false, shards: 1, downstream: Downstream::Http };
 
     /// The path of `page` through the last route of the configuration.
     pub(crate) fn path(self, page: &str) -> String {
@@ -135,9 +148,15 @@ impl Shape {
     }
 
     pub(crate) fn name(self) -> String {
-        let Self { routes, clusters, retries, shards } = self;
+        let Self { routes, clusters, retries, shards, downstream } = self;
         let retries = if retries { "-retries" } else { "" };
-        format!("{routes}-routes-{clusters}-clusters{retries}-{shards}-shards")
+        let downstream = match downstream {
+            Downstream::Http => "",
+            Downstream::Https(Key::P256) => "-tls-p256",
+            Downstream::Https(Key::Rsa2048) => "-tls-rsa2048",
+            Downstream::Tcp => "-tcp",
+        };
+        format!("{routes}-routes-{clusters}-clusters{retries}-{shards}-shards{downstream}")
     }
 }
 
@@ -152,12 +171,19 @@ impl Installed {
     }
 
     /// Writes the configuration into `folder` and returns the command line that runs it.
+    /// `certificates` has the files of [`crate::tls::Files`].
     pub(crate) fn command_line(
         &self,
         shape: Shape,
         at: Addresses,
         folder: &Path,
+        certificates: &Path,
     ) -> anyhow::Result<Vec<String>> {
+        let files = match shape.downstream {
+            Downstream::Https(key) => Some(Files::of(key, certificates)?),
+            Downstream::Http | Downstream::Tcp => None,
+        };
+        let files = files.as_ref();
         let program = self.program.display().to_string();
         let file = |extension: &str| {
             folder.join(format!("{}-{}.{extension}", self.peer.name(), shape.name()))
@@ -174,18 +200,18 @@ impl Installed {
                 line.extend(words(&["--origin"], &at.origin));
             }
             Peer::Nginx => {
-                let config = write(file("conf"), nginx::config(shape, at))?;
+                let config = write(file("conf"), nginx::config(shape, at, files))?;
                 line.extend(
                     ["-p", &folder.display().to_string(), "-c", &config].map(str::to_owned),
                 );
             }
             Peer::Haproxy => {
                 let map = write(file("map"), haproxy::map(shape))?;
-                let config = write(file("cfg"), haproxy::config(shape, at, &map))?;
+                let config = write(file("cfg"), haproxy::config(shape, at, &map, files))?;
                 line.extend(["-db", "-f", &config].map(str::to_owned));
             }
             Peer::Envoy | Peer::Corvoy => {
-                let config = write(file("yaml"), envoy::config(shape, at))?;
+                let config = write(file("yaml"), envoy::config(shape, at, files))?;
                 line.extend(["-c", &config, "--log-level", "error"].map(str::to_owned));
                 line.extend(words(&["--concurrency"], &shape.shards));
                 if self.peer == Peer::Envoy {
@@ -273,13 +299,13 @@ mod tests {
 
     #[test]
     fn every_route_of_every_peer_has_its_cluster() {
-        let shape = Shape { routes: 30, clusters: 10, retries: true, shards: 1 };
+        let shape = Shape { routes: 30, clusters: 10, retries: true, ..Shape::PLAIN };
         let at = Addresses::on_loopback(1);
-        assert_eq!(nginx::config(shape, at).matches("location /r").count(), 30);
-        assert_eq!(nginx::config(shape, at).matches("upstream c").count(), 10);
+        assert_eq!(nginx::config(shape, at, None).matches("location /r").count(), 30);
+        assert_eq!(nginx::config(shape, at, None).matches("upstream c").count(), 10);
         assert_eq!(haproxy::map(shape).lines().count(), 30);
-        assert_eq!(haproxy::config(shape, at, "x").matches("backend c").count(), 10);
-        assert_eq!(envoy::config(shape, at).matches("prefix: \"/r").count(), 30);
-        assert_eq!(envoy::config(shape, at).matches("type: STATIC").count(), 10);
+        assert_eq!(haproxy::config(shape, at, "x", None).matches("backend c").count(), 10);
+        assert_eq!(envoy::config(shape, at, None).matches("prefix: \"/r").count(), 30);
+        assert_eq!(envoy::config(shape, at, None).matches("type: STATIC").count(), 10);
     }
 }

@@ -1,13 +1,24 @@
 //! nginx, as a keep-alive reverse proxy.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use super::{Addresses, Shape};
+use super::{Addresses, Downstream, Shape};
+use crate::tls::Files;
 
 /// Answers and bodies are streamed through memory; nothing is written to disk.
-pub(super) fn config(shape: Shape, at: Addresses) -> String {
-    let Shape { routes, clusters, retries, shards } = shape;
+pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> String {
+    let Shape { routes, clusters, retries, shards, downstream } = shape;
     let Addresses { origin, proxy, .. } = at;
+    let reuse_port = if shards > 1 { " reuseport" } else { "" };
+    let main = main(shards, downstream);
+    if downstream == Downstream::Tcp {
+        return main + &stream(at, reuse_port);
+    }
+    let (ssl, certificate) = match files {
+        Some(files) => (" ssl", certificate(files)),
+        None => ("", String::new()),
+    };
     // Each cluster allocates this many idle connections when the configuration is read.
     let idle = if clusters == 1 { 1024 } else { 16 };
     let next = if retries {
@@ -16,19 +27,9 @@ pub(super) fn config(shape: Shape, at: Addresses) -> String {
     } else {
         "proxy_next_upstream off;"
     };
-    let reuse_port = if shards > 1 { " reuseport" } else { "" };
     let (upstreams, locations) = (upstreams(clusters, idle, origin), locations(routes, clusters));
     format!(
-        "daemon off;
-worker_processes {shards};
-pid nginx.pid;
-error_log nginx.log crit;
-events {{
-    worker_connections 20000;
-    multi_accept on;
-    accept_mutex off;
-}}
-http {{
+        "{main}http {{
     access_log off;
     server_tokens off;
     tcp_nodelay on;
@@ -55,11 +56,61 @@ http {{
     proxy_max_temp_file_size 0;
     {next}
 {upstreams}    server {{
-        listen {proxy} backlog=4096{reuse_port};
-{locations}    }}
+        listen {proxy} backlog=4096{reuse_port}{ssl};
+{certificate}{locations}    }}
 }}
 "
     )
+}
+
+fn main(shards: usize, downstream: Downstream) -> String {
+    let module = if downstream == Downstream::Tcp { stream_module() } else { String::new() };
+    format!(
+        "{module}daemon off;
+worker_processes {shards};
+pid nginx.pid;
+error_log nginx.log crit;
+events {{
+    worker_connections 20000;
+    multi_accept on;
+    accept_mutex off;
+}}
+"
+    )
+}
+
+fn certificate(files: &Files) -> String {
+    let Files { certificate, key, both: _ } = files;
+    let (certificate, key) = (certificate.display(), key.display());
+    format!(
+        "        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.3;
+"
+    )
+}
+
+fn stream(at: Addresses, reuse_port: &str) -> String {
+    let Addresses { origin, proxy, .. } = at;
+    format!(
+        "stream {{
+    access_log off;
+    server {{
+        listen {proxy} backlog=4096{reuse_port};
+        tcp_nodelay on;
+        proxy_connect_timeout 5s;
+        proxy_timeout 1h;
+        proxy_pass {origin};
+    }}
+}}
+"
+    )
+}
+
+/// Debian's nginx loads its TCP proxy as a module; others have it built in.
+fn stream_module() -> String {
+    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+    if Path::new(module).exists() { format!("load_module {module};\n") } else { String::new() }
 }
 
 fn upstreams(clusters: usize, idle: usize, origin: std::net::SocketAddr) -> String {

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::Answer;
 use crate::measure::proc;
+use crate::tls;
 
 /// The cores of each process, in taskset's format (`0`, `2-3`).
 #[derive(Clone, Debug)]
@@ -80,12 +81,13 @@ impl Running {
     pub(crate) fn first_answer(
         &mut self,
         address: SocketAddr,
+        tls: Option<&tls::Client>,
         path: &str,
         patience: Duration,
     ) -> anyhow::Result<Duration> {
         let request = format!("GET {path} HTTP/1.1\r\nhost: bench.test\r\n\r\n");
         loop {
-            if ask(address, request.as_bytes()).is_some_and(|status| status == 200) {
+            if ask(address, tls, request.as_bytes()).is_some_and(|status| status == 200) {
                 self.address = Some(address);
                 return Ok(self.began.elapsed());
             }
@@ -140,9 +142,17 @@ fn signal(pid: u32, signal: Signal) {
     }
 }
 
-fn ask(address: SocketAddr, request: &[u8]) -> Option<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, ASK_MAX).ok()?;
+fn ask(address: SocketAddr, tls: Option<&tls::Client>, request: &[u8]) -> Option<u16> {
+    let stream = TcpStream::connect_timeout(&address, ASK_MAX).ok()?;
     stream.set_read_timeout(Some(ASK_MAX)).ok()?;
+    match tls {
+        None => status(stream, request),
+        Some(client) => status(client.wrap(stream)?, request),
+    }
+}
+
+/// The status of the answer to `request`.
+fn status(mut stream: impl Read + Write, request: &[u8]) -> Option<u16> {
     stream.write_all(request).ok()?;
     let (mut answer, mut buffer) = (Answer::default(), vec![0; 64 << 10]);
     loop {

@@ -131,7 +131,7 @@ const SCALING: Target = Target {
 };
 
 #[rustfmt::skip]
-const TARGETS: [Target; 19] = [
+const TARGETS: [Target; 24] = [
     target("CPU per request / floor", PLAIN, CPU, Against::Peer(Peer::Floor), 1.15),
     target("CPU per request / nginx", PLAIN, CPU, Against::Peer(Peer::Nginx), 0.80),
     target("CPU per request / HAProxy", PLAIN, CPU, Against::Peer(Peer::Haproxy), 0.75),
@@ -150,6 +150,11 @@ const TARGETS: [Target; 19] = [
     target("CPU with 1,000 clusters / with one", "routes-1000", CPU, Against::Plain, 1.03),
     target("CPU with 10,000 routes / with one", "routes-10000", CPU, Against::Plain, 1.03),
     target("CPU with retries on / without", "retries", CPU, Against::Plain, 1.03),
+    target("CPU per request over TLS / best peer", "tls-get-64", CPU, Against::Best, 0.70),
+    target("CPU per full TLS 1.3 handshake with a request, P-256 / best peer", "tls-full-p256", CPU, Against::Best, 0.85),
+    target("CPU per MB over TLS, 1 MB answers / best peer", "tls-answer-1m", BULK, Against::Best, 0.85),
+    target("KiB per idle TLS connection / best peer", "tls-idle-4000", "pss_kib_per_connection", Against::Best, 1.0),
+    target("CPU per MB, TCP pass-through / best peer", "tcp-1m", BULK, Against::Best, 1.0),
     SCALING,
 ];
 

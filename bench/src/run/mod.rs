@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::measure::syscalls;
-use crate::peers::{Addresses, Cores, Installed, Peer, Shape};
+use crate::peers::{Addresses, Cores, Downstream, Installed, Peer, Shape};
 use crate::report;
 use crate::run::environment::Environment;
 use crate::run::scrub::Scrub;
@@ -21,6 +21,7 @@ use crate::run::stage::{Plan, Stage};
 use crate::runtime;
 use crate::scenario::{self, Ask, Measure, Scenario};
 use crate::summary::{self, Figures, Sample};
+use crate::tls::Key;
 
 /// What to measure, and where to write the results.
 #[derive(Clone, Debug, clap::Args)]
@@ -159,11 +160,15 @@ impl Runner {
         Ok(runner)
     }
 
-    /// The configurations of the plain shape are part of the record.
+    /// The configurations for plain HTTP, HTTPS and TCP are part of the record.
     fn keep_configs(&self, addresses: Addresses) -> anyhow::Result<()> {
         let folder = self.out.join("configs");
+        let downstreams = [Downstream::Http, Downstream::Https(Key::P256), Downstream::Tcp];
         for installed in &self.peers {
-            installed.command_line(Shape::PLAIN, addresses, &folder)?;
+            for downstream in downstreams {
+                let shape = Shape { downstream, ..Shape::PLAIN };
+                installed.command_line(shape, addresses, &folder, &self.stage.folder)?;
+            }
         }
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();

@@ -12,10 +12,11 @@ use crate::load::record::Summary;
 use crate::measure::callgrind;
 use crate::measure::proc::{self, Cpu, Memory};
 use crate::measure::syscalls;
-use crate::peers::{Addresses, Cores, Installed, Peer, Running, Shape};
+use crate::peers::{Addresses, Cores, Downstream, Installed, Peer, Running, Shape};
 use crate::run::generator::Generator;
 use crate::scenario::{Ask, Tool};
 use crate::summary::Figures;
+use crate::tls::{self, Files};
 
 /// Runs measurements.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ struct Ready {
     peer: Running,
     origin: Option<Running>,
     address: SocketAddr,
+    /// The certificate of the peer, if it speaks TLS.
+    certificate: Option<PathBuf>,
     first_answer: Duration,
 }
 
@@ -267,7 +270,12 @@ impl Stage {
             _ => Some(self.origin(addresses.origin, &log)?),
         };
         let mut line = before.to_vec();
-        line.extend(installed.command_line(shape, addresses, &self.folder)?);
+        line.extend(installed.command_line(shape, addresses, &self.folder, &self.folder)?);
+        let certificate = match shape.downstream {
+            Downstream::Https(key) => Some(Files::of(key, &self.folder)?.certificate),
+            Downstream::Http | Downstream::Tcp => None,
+        };
+        let client = certificate.as_ref().map(|file| tls::Client::new(file, false)).transpose()?;
         let (cores, address) = match installed.peer {
             Peer::Direct => (self.cores.origin.clone(), addresses.origin),
             _ => (self.cores.proxy.clone(), addresses.proxy),
@@ -275,8 +283,9 @@ impl Stage {
         self.note(&cores, &line);
         let mut peer = Running::start(&cores, &line, &log)?;
         let patience = if before.is_empty() { STARTING_MAX } else { 10 * STARTING_MAX };
-        let first_answer = peer.first_answer(address, &shape.path("/13"), patience)?;
-        Ok(Ready { peer, origin, address, first_answer })
+        let path = shape.path("/13");
+        let first_answer = peer.first_answer(address, client.as_ref(), &path, patience)?;
+        Ok(Ready { peer, origin, address, certificate, first_answer })
     }
 
     /// A ring closes its listener some time after its process has exited, so a port is reused only
@@ -294,7 +303,7 @@ impl Stage {
         let cores = self.cores.origin.clone();
         self.note(&cores, &line);
         let mut origin = Running::start(&cores, &line, log)?;
-        origin.first_answer(address, "/13", STARTING_MAX)?;
+        origin.first_answer(address, None, "/13", STARTING_MAX)?;
         Ok(origin)
     }
 
@@ -305,7 +314,7 @@ impl Stage {
         ask: Ask,
         plan: &Plan,
     ) -> anyhow::Result<Generator> {
-        let line = self.clients_line(ready.address, shape, ask, plan)?;
+        let line = self.clients_line(ready, shape, ask, plan)?;
         let cores = self.cores.client.clone();
         self.note(&cores, &line);
         Generator::start(&cores, &line)
@@ -313,16 +322,16 @@ impl Stage {
 
     fn clients_line(
         &self,
-        address: SocketAddr,
+        ready: &Ready,
         shape: Shape,
         ask: Ask,
         plan: &Plan,
     ) -> anyhow::Result<Vec<String>> {
-        let Ask { page, expect_bytes, connections, body, headers, close } = ask;
+        let Ask { page, expect_bytes, connections, body, headers, close, resume } = ask;
         let mut line = vec![std::env::current_exe()?.display().to_string()];
         line.extend(["load", "--gated", "--quiet"].map(str::to_owned));
         let mut option = |name: &str, value: String| line.extend([format!("--{name}"), value]);
-        option("target", address.to_string());
+        option("target", ready.address.to_string());
         option("path", shape.path(page));
         option("connections", connections.to_string());
         option(
@@ -343,9 +352,11 @@ impl Stage {
         if let Some(hgrm) = &plan.hgrm {
             option("hgrm", hgrm.display().to_string());
         }
-        if close {
-            line.push("--close".to_owned());
+        if let Some(certificate) = &ready.certificate {
+            option("trust", certificate.display().to_string());
         }
+        let flags = [("--close", close), ("--resume", resume)];
+        line.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (*name).to_owned()));
         Ok(line)
     }
 
