@@ -144,6 +144,16 @@ impl Case {
         Self { steps, ..self.clone() }
     }
 
+    /// The case with other recorded texts.
+    pub(super) fn with_recorded(mut self, change: impl Fn(&str) -> String) -> Self {
+        for step in self.steps.iter_mut().chain(&mut self.corvoy) {
+            if step.kind.group() != Group::Script {
+                step.text = change(&step.text);
+            }
+        }
+        self
+    }
+
     /// Whether the connections are relayed as they are, without HTTP.
     pub(super) fn is_raw(&self) -> bool {
         self.steps.iter().any(|step| step.kind.is_raw())

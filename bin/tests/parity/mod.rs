@@ -1,10 +1,11 @@
 //! Parity: what the real Envoy 1.40.0 did with a request, compared with what Corvoy does.
 //!
 //! A folder in `parity/` is a configuration and its cases; `parity/README.md` describes the format.
-//! `scripts/parity --record` runs the cases against Envoy and records the results.
+//! The same cases run over TLS as well ([`over_tls`]). `scripts/parity --record` runs the cases against Envoy and records the results.
 
 mod case;
 mod covered;
+mod over_tls;
 mod raw;
 mod run;
 mod text;
@@ -97,21 +98,28 @@ fn cases_of(folder: &Path) -> Vec<PathBuf> {
 
 /// Runs every case of a folder, and reports all that differ.
 fn check(folder: &str) {
-    let folder = root().join(folder);
-    let config = fs::read_to_string(folder.join("config.yaml")).unwrap();
-    let paths = cases_of(&folder);
-    assert!(!paths.is_empty(), "no cases in {}", folder.display());
     let record = std::env::var_os("CORVOY_PARITY_RECORD").is_some();
-
-    let play = |path: &PathBuf| {
-        let case = Case::parse(&fs::read_to_string(path).unwrap());
-        let case = case.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let happened = run::run(&case, &config);
+    check_each(folder, |path, case, config| {
+        let happened = run::run(case, config, None);
         if record {
             fs::write(path, happened.to_string()).unwrap();
             return None;
         }
-        let difference = case.difference(&happened)?;
+        case.difference(&happened)
+    });
+}
+
+/// Calls `difference` with every case of a folder and its configuration, and reports what it returns.
+fn check_each(folder: &str, difference: impl Fn(&Path, &Case, &str) -> Option<String> + Sync) {
+    let folder = root().join(folder);
+    let config = fs::read_to_string(folder.join("config.yaml")).unwrap();
+    let paths = cases_of(&folder);
+    assert!(!paths.is_empty(), "no cases in {}", folder.display());
+
+    let play = |path: &PathBuf| {
+        let case = Case::parse(&fs::read_to_string(path).unwrap());
+        let case = case.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let difference = difference(path, &case, &config)?;
         Some(format!("=== {} ===\n{difference}", path.display()))
     };
     // They mostly wait, each for its own proxy.

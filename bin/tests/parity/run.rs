@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 
-use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing};
+use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing, Tls};
 
 use super::case::{Case, Kind, Step};
 use super::{raw, text};
 
 /// The case as it ran: given steps unchanged, recorded ones with their results.
-pub(super) fn run(case: &Case, config: &str) -> Case {
+/// With `tls`, client and origin speak TLS.
+pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     if case.is_raw() {
         return raw::run(case, config);
     }
@@ -21,7 +22,10 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
     if script.is_empty() {
         script.push(Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into()));
     }
-    let origin = Origin::that_does(script);
+    let origin = match tls {
+        None => Origin::that_does(script),
+        Some(tls) => Origin::over_tls(tls, script),
+    };
     let refusing = Refusing::new();
     let yaml = case
         .configuration(config)
@@ -30,8 +34,11 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
     let proxy = Proxy::with(Config::verbatim(yaml));
 
     let to_admin = case.steps.iter().any(|step| step.kind == Kind::AdminAnswers);
-    let address = if to_admin { proxy.admin_address() } else { proxy.address() };
-    let mut client = Client::connect(address);
+    let mut client = match tls {
+        _ if to_admin => Client::connect(proxy.admin_address()),
+        None => proxy.connect(),
+        Some(tls) => proxy.connect_tls(tls),
+    };
     let mut steps = Vec::new();
     for step in &case.steps {
         match step.kind {
@@ -41,7 +48,7 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
                 steps.push(step.clone());
             }
             Kind::ClientHalfCloses => {
-                client.half_close();
+                drop(client.wire().half_close()); // the same
                 steps.push(step.clone());
             }
             Kind::ClientWaits => {

@@ -1,0 +1,112 @@
+//! The cases again, with TLS on both sides of the proxy.
+//!
+//! What is recorded holds for both transports, but for the scheme. Not here: folders about the
+//! connection itself (`filter_chains`, `listener_filters`, `plain_connections`, `tcp`) or about the scheme
+//! (`schemes`; the engine's tests have it over TLS), and `admin`.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::support::Tls;
+
+use super::{check_each, run};
+
+macro_rules! folders {
+    ($($folder:ident),* $(,)?) => {
+        $(#[test]
+        fn $folder() {
+            check(stringify!($folder));
+        })*
+    };
+}
+
+folders!(
+    answers,
+    attempts,
+    bad_requests,
+    bodies,
+    connect,
+    connect_forwarded,
+    failures,
+    headers,
+    hop_by_hop_added,
+    hosts,
+    limits,
+    local_replies,
+    malformed_requests,
+    names_preserved,
+    names_preserved_or_proper,
+    names_proper_upstream,
+    options,
+    own_routes,
+    pools,
+    refusals,
+    retries,
+    router,
+    router_headers,
+    router_headers_strict,
+    routes,
+    stream_info,
+    timeouts,
+    trailers,
+    trailers_dropped,
+    upgrades,
+    user_agent
+);
+
+/// Cases with another outcome over TLS, or whose time is too short for a handshake on a busy machine.
+const OTHERWISE: [&str; 5] = [
+    "limits/http1-safe-max-connection-duration-false", // 0.2 s
+    "names_preserved/body-looks-like-a-head",          // and the body has that field
+    "options/https-target-at-an-edge",                 // refused without TLS
+    "options/https-target-with-0-trusted-hops",        // refused without TLS
+    "options/scheme-header-transformation-http",       // overwritten
+];
+
+fn check(folder: &str) {
+    let tls = Tls::new();
+    check_each(folder, |path, case, config| {
+        if OTHERWISE.iter().any(|case| path.ends_with(format!("{case}.txt"))) {
+            return None;
+        }
+        let happened = run::run(case, &with_transport_sockets(config, &tls), Some(&tls));
+        case.clone().with_recorded(with_https).difference(&happened)
+    });
+}
+
+static SCHEMES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
+    // What the proxy adds for the origin, where it redirects to, and an absolute target.
+    ["(?mi)^(x-forwarded-proto: )http$", "(?m)^(location: )http:", "(?m)^([A-Z]+ )http:"]
+        .map(|pattern| Regex::new(pattern).unwrap())
+});
+
+/// A recorded text for a connection with the other scheme.
+fn with_https(recorded: &str) -> String {
+    let [forwarded, location, target] = &*SCHEMES;
+    let text = forwarded.replace_all(recorded, "${1}https");
+    let text = location.replace_all(&text, "${1}https:");
+    target.replace_all(&text, "${1}https:").into_owned()
+}
+
+/// The configuration with TLS in the filter chains and in every cluster.
+fn with_transport_sockets(config: &str, tls: &Tls) -> String {
+    let (downstream, upstream) = (tls.downstream(), tls.upstream());
+    let mut section = "";
+    let mut all = String::new();
+    for line in config.lines() {
+        if line.ends_with(':') && line.starts_with("  ") && !line.starts_with("   ") {
+            section = line.trim();
+        }
+        all += line;
+        all += "\n";
+        if section == "clusters:" && line.starts_with("  - ") {
+            all += &format!("    {upstream}\n");
+        }
+        if section == "listeners:" && line == "    - filters:" {
+            all.truncate(all.len() - "filters:\n".len());
+            all += &format!("{downstream}\n      filters:\n");
+        }
+    }
+    all
+}
