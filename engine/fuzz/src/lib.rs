@@ -10,7 +10,7 @@ mod http;
 #[path = "../../src/http1/mod.rs"]
 mod http1;
 #[expect(dead_code, reason = "the engine uses the rest")]
-#[path = "../../src/downstream/listener_filters/client_hello.rs"]
+#[path = "../../src/transport/tls/client_hello.rs"]
 mod client_hello;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/downstream/listener_filters/first_line.rs"]
@@ -59,7 +59,7 @@ pub fn head(input: &[u8]) {
 /// decided, more bytes do not change it.
 pub fn first_bytes(input: &[u8]) {
     let input = &input[..input.len().min(600)];
-    stays_decided(input, client_hello::inspect, &client_hello::FirstBytes::Incomplete);
+    stays_decided(input, client_hello, &None);
     stays_decided(input, first_line::inspect, &first_line::FirstLine::Incomplete);
     let announced = |bytes: &[u8]| {
         match proxy_protocol::signature(bytes, proxy_protocol::Versions::BOTH) {
@@ -73,6 +73,20 @@ pub fn first_bytes(input: &[u8]) {
     stays_decided(input, announced, &Ok(None));
     if let Ok(Some(header)) = announced(input) {
         assert!(header.length <= input.len(), "{header:?}");
+    }
+}
+
+/// The parsed ClientHello with its extensions, as text; none until it is decided whether it is one.
+fn client_hello(bytes: &[u8]) -> Option<String> {
+    use client_hello::{ClientHello, FirstBytes, first_message};
+    match first_message(bytes) {
+        FirstBytes::Incomplete => None,
+        FirstBytes::ClientHello(message) => {
+            let hello = ClientHello::parse(&message);
+            let kinds = hello.iter().flat_map(|hello| hello.extensions.iter());
+            Some(format!("{hello:?} {}", kinds.count()))
+        }
+        other => Some(format!("{other:?}")),
     }
 }
 

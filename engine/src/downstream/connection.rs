@@ -10,6 +10,7 @@ use super::connection_balance::Assignment;
 use super::connection_limit::Permits;
 use super::local::LocalListener;
 use crate::address::Address;
+use crate::listener_facts::ListenerFacts;
 use crate::request::given::Given;
 use crate::request::service::LocalService;
 use crate::shard::Shard;
@@ -86,12 +87,20 @@ pub struct Arrival {
 pub struct Facts {
     /// The remote address.
     pub peer: Address,
-    /// The address that the connection comes from, if `peer` is an announced one.
-    pub direct_peer: Option<Box<Address>>,
     /// The local address.
     pub local: Address,
+    /// What listener filters have found out about it.
+    pub found: Option<Rc<ListenerFacts>>,
     /// Count the connection until they are dropped.
     pub guards: (Permits, Assignment),
+}
+
+impl Facts {
+    /// The address that the connection comes from, whatever a PROXY header announces.
+    #[must_use]
+    pub fn direct_peer(&self) -> Address {
+        self.found.as_ref().and_then(|found| found.direct_peer).unwrap_or(self.peer)
+    }
 }
 
 /// Which side ended the connection.
@@ -127,13 +136,13 @@ impl Client {
         service: &Rc<LocalService>,
         facts: Facts,
     ) -> Self {
-        let Facts { peer, direct_peer, local, guards } = facts;
+        let Facts { peer, local, found, guards } = facts;
         let given = Given {
             shard,
             service: Rc::clone(service),
             id: shard.connection_id(),
             peer,
-            direct_peer,
+            listener_facts: found,
             local,
             opened: shard.clock.now(),
             tls: None,

@@ -244,7 +244,7 @@ fn start(shard: &'static Shard, listener: &Rc<LocalListener>, accepted_socket: A
             return tracing::warn!(target: "main", "connection from {peer}: {error}");
         }
     };
-    let facts = Facts { peer, direct_peer: None, local, guards };
+    let facts = Facts { peer, local, found: None, guards };
     let arrival = Arrival { socket, early: Vec::new(), facts };
     begin(shard, listener, arrival, HandOver::Possible);
 }
@@ -283,12 +283,7 @@ pub(super) fn welcome(
         chains.find(&Connection {
             local: arrival.facts.local,
             remote: arrival.facts.peer,
-            direct_remote: arrival
-                .facts
-                .direct_peer
-                .as_deref()
-                .copied()
-                .unwrap_or(arrival.facts.peer),
+            direct_remote: arrival.facts.direct_peer(),
             detected,
         })
     });
@@ -347,7 +342,8 @@ fn serve(
 /// A connection as network filters see it.
 fn subject(shard: &'static Shard, facts: &Facts, detected: &Detected) -> Subject {
     let mut subject = Subject::new(shard, shard.connection_id(), facts.peer, facts.local);
-    subject.direct_peer = facts.direct_peer.as_deref().copied().unwrap_or(facts.peer);
+    subject.direct_peer = facts.direct_peer();
+    subject.listener_facts.clone_from(&facts.found);
     subject.server_name =
         Some(detected.server_name.as_str()).filter(|name| !name.is_empty()).map(Into::into);
     subject

@@ -15,6 +15,7 @@ use super::{Inputs, Token, write_display, write_ip};
 use crate::address::Address;
 use crate::flags::Flag;
 use crate::http::FieldName;
+use crate::listener_facts::ListenerFacts;
 
 /// One command with its parameters.
 #[derive(Clone, Debug)]
@@ -53,6 +54,7 @@ pub(super) enum Command {
     RouteName,
     StartTime(TimeFormat),
     StreamId,
+    TlsFingerprint(Fingerprint),
     Tls(TlsCommand),
     UpstreamCluster,
     UpstreamClusterRaw,
@@ -91,6 +93,13 @@ pub(super) enum Span {
     Response,
     ResponseTx,
     Total,
+}
+
+/// How the fingerprint of a TLS client is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fingerprint {
+    Ja3,
+    Ja4,
 }
 
 /// Where the name of the requested server is taken from.
@@ -231,6 +240,7 @@ impl Command {
             }
             Self::StreamId => inputs.request?.fields.get(FieldName::XRequestId)?,
             Self::Tls(command) => return command.write(inputs, out),
+            Self::TlsFingerprint(kind) => kind.of(stream.listener_facts()?)?.as_bytes(),
             Self::UpstreamCluster => stream.upstream_cluster()?.as_bytes(),
             Self::UpstreamClusterRaw => stream.upstream_cluster_raw()?.as_bytes(),
             Self::UpstreamHostName { port } => return host_name(inputs, *port, out),
@@ -345,6 +355,8 @@ impl Command {
             "RESPONSE_TX_DURATION" => Self::Duration(Span::ResponseTx),
             "ROUTE_NAME" => Self::RouteName,
             "STREAM_ID" => Self::StreamId,
+            "TLS_JA3_FINGERPRINT" => Self::TlsFingerprint(Fingerprint::Ja3),
+            "TLS_JA4_FINGERPRINT" => Self::TlsFingerprint(Fingerprint::Ja4),
             "UPSTREAM_CLUSTER" => Self::UpstreamCluster,
             "UPSTREAM_CLUSTER_RAW" => Self::UpstreamClusterRaw,
             "UPSTREAM_CONNECTION_ID" => Self::UpstreamConnectionId,
@@ -402,6 +414,15 @@ impl Span {
             Self::Response => stream.response_duration(),
             Self::ResponseTx => stream.response_tx_duration(),
             Self::Total => stream.duration(),
+        }
+    }
+}
+
+impl Fingerprint {
+    fn of(self, facts: &ListenerFacts) -> Option<&str> {
+        match self {
+            Self::Ja3 => facts.ja3.as_deref(),
+            Self::Ja4 => facts.ja4.as_deref(),
         }
     }
 }

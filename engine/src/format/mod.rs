@@ -19,6 +19,7 @@ use self::command::Command;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::http::{RequestHead, ResponseHead, Version};
+use crate::listener_facts::ListenerFacts;
 use crate::transport::tls::facts::TlsFacts;
 
 pub(crate) use self::command::host_name_of_machine;
@@ -153,6 +154,10 @@ pub trait StreamInfo {
         None
     }
     fn downstream_local_address(&self) -> Option<Address> {
+        None
+    }
+    /// What listener filters have found out about the client's connection.
+    fn listener_facts(&self) -> Option<&ListenerFacts> {
         None
     }
     /// What is known of the TLS of the client's connection.

@@ -65,8 +65,6 @@ pub(super) const ENVOYS_OTHERS: &[&str] = &[
     "SPAN_ID",
     "START_TIME_LOCAL",
     "STREAM_INFO_REQ",
-    "TLS_JA3_FINGERPRINT",
-    "TLS_JA4_FINGERPRINT",
     "TRACE_ID",
     "TRAILER",
     "TYPED_CEL",

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::service::LocalService;
 use crate::address::Address;
+use crate::listener_facts::ListenerFacts;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
@@ -21,8 +22,8 @@ pub struct Given {
     pub id: u64,
     /// The remote address; behind a PROXY header the announced one.
     pub peer: Address,
-    /// The address that the connection comes from, if `peer` is an announced one.
-    pub direct_peer: Option<Box<Address>>,
+    /// What listener filters have found out about it.
+    pub listener_facts: Option<Rc<ListenerFacts>>,
     /// The local address; behind a PROXY header the announced one.
     pub local: Address,
     /// When this shard began to serve it.
@@ -37,7 +38,8 @@ impl Given {
     /// The address that the connection comes from, whatever a PROXY header announces.
     #[must_use]
     pub fn direct_peer(&self) -> Address {
-        self.direct_peer.as_deref().copied().unwrap_or(self.peer)
+        let facts = self.listener_facts.as_ref();
+        facts.and_then(|facts| facts.direct_peer).unwrap_or(self.peer)
     }
 
     /// This shard's stats of the connection manager.

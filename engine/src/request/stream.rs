@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Version;
+use crate::listener_facts::ListenerFacts;
 use crate::transport::tls::facts::TlsFacts;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
@@ -71,6 +72,7 @@ pub(super) struct Stream<'a> {
     client: Address,
     peer: Address,
     local: Address,
+    listener_facts: Option<Rc<ListenerFacts>>,
     tls: Option<Rc<TlsFacts>>,
 }
 
@@ -92,6 +94,7 @@ impl<'a> Stream<'a> {
             client: given.peer,
             peer: given.direct_peer(),
             local: given.local,
+            listener_facts: given.listener_facts.clone(),
             tls: given.tls.clone(),
         }
     }
@@ -231,6 +234,10 @@ impl StreamInfo for Stream<'_> {
 
     fn requested_server_name(&self) -> Option<&str> {
         self.tls.as_ref()?.server_name.as_deref()
+    }
+
+    fn listener_facts(&self) -> Option<&ListenerFacts> {
+        self.listener_facts.as_deref()
     }
 
     fn downstream_tls(&self) -> Option<&TlsFacts> {

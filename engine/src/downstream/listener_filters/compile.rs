@@ -53,7 +53,7 @@ fn kind(
             proxy_protocol(options, at, registry, problems).map(Kind::ProxyProtocol)
         }
         Some(config::Any::TlsInspector(options)) => {
-            Some(Kind::TlsInspector(tls_inspector(options, at, registry, problems)))
+            Some(Kind::TlsInspector(tls_inspector(options, registry)))
         }
         Some(config::Any::HttpInspector(options)) => {
             let config::HttpInspector {} = **options;
@@ -103,31 +103,20 @@ fn proxy_protocol(
     })
 }
 
-fn tls_inspector(
-    options: &config::TlsInspector,
-    at: &Path,
-    registry: &Registry,
-    problems: &mut Problems,
-) -> TlsInspector {
+fn tls_inspector(options: &config::TlsInspector, registry: &Registry) -> TlsInspector {
     let config::TlsInspector {
         enable_ja3_fingerprinting,
         enable_ja4_fingerprinting,
         close_connection_on_client_hello_parsing_errors,
         max_client_hello_size,
     } = options;
-    for (field, is_on) in [
-        ("enable_ja3_fingerprinting", enable_ja3_fingerprinting),
-        ("enable_ja4_fingerprinting", enable_ja4_fingerprinting),
-    ] {
-        if is_on.is_some_and(|on| on) {
-            problems.not_implemented(&at.field(field), "the fingerprint of a ClientHello");
-        }
-    }
     TlsInspector {
         hello_max: max_client_hello_size
             .and_then(|most| usize::try_from(most).ok())
             .unwrap_or(limits::CLIENT_HELLO_BYTES_MAX),
         only_tls: *close_connection_on_client_hello_parsing_errors,
+        ja3: enable_ja3_fingerprinting.is_some_and(|on| on),
+        ja4: enable_ja4_fingerprinting.is_some_and(|on| on),
         stats: registry.scope("tls_inspector."),
     }
 }

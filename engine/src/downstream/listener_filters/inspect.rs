@@ -1,11 +1,13 @@
 //! The decision of a filter about the bytes that have arrived so far. Pure.
 
-use super::client_hello::{self, ClientHello, FirstBytes};
+use super::fingerprint;
 use super::first_line::{self, FirstLine};
 use super::{HttpInspectorStats, ProxyProtocol, TlsInspector, TlsInspectorStats};
 use crate::address::Address;
 use crate::downstream::filter_chain_match::{Detected, TransportProtocol};
+use crate::listener_facts::ListenerFacts;
 use crate::proxy_protocol::{self, Addresses, Malformed, Signature, Version, Versions};
+use crate::transport::tls::client_hello::{ClientHello, FirstBytes, first_message};
 
 /// What has been found out about a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,6 +18,8 @@ pub(super) struct Found {
     pub remote: Address,
     /// What the first bytes say.
     pub detected: Detected,
+    /// Everything else.
+    pub facts: ListenerFacts,
 }
 
 /// How a filter continues.
@@ -80,44 +84,45 @@ impl TlsInspector {
     pub(super) fn inspect(&self, shard: usize, bytes: &[u8], found: &mut Found) -> Step {
         let stats = self.stats.shard(shard);
         let most = bytes.get(..self.hello_max).unwrap_or(bytes);
-        match client_hello::inspect(most) {
-            FirstBytes::Incomplete if most.len() < self.hello_max => Step::Wait,
+        let message = match first_message(most) {
+            FirstBytes::Incomplete if most.len() < self.hello_max => return Step::Wait,
             FirstBytes::Incomplete => {
                 stats.client_hello_too_large.inc();
-                Step::Close
+                return Step::Close;
             }
-            FirstBytes::ClientHello(hello) => {
-                stats.bytes_processed.record(most.len() as u64);
-                detected(hello, stats, &mut found.detected);
-                DONE
-            }
-            FirstBytes::NotTls => {
-                stats.tls_not_found.inc();
-                stats.bytes_processed.record(most.len().min(RECORD_HEADER) as u64);
-                if self.only_tls { Step::Close } else { DONE }
-            }
-        }
+            FirstBytes::ClientHello(message) => Some(message),
+            FirstBytes::NotTls | FirstBytes::Malformed(_) => None,
+        };
+        let Some(hello) = message.as_deref().and_then(ClientHello::parse) else {
+            stats.tls_not_found.inc();
+            stats.bytes_processed.record(most.len().min(RECORD_HEADER) as u64);
+            return if self.only_tls { Step::Close } else { DONE };
+        };
+        stats.bytes_processed.record(most.len() as u64);
+        detected(&hello, stats, &mut found.detected);
+        found.facts.ja3 = self.ja3.then(|| fingerprint::ja3(&hello).into());
+        found.facts.ja4 = self.ja4.then(|| fingerprint::ja4(&hello).into());
+        DONE
     }
 }
 
 /// The bytes by which another protocol is told apart.
 const RECORD_HEADER: usize = 5;
 
-fn detected(hello: ClientHello, stats: &TlsInspectorStats, detected: &mut Detected) {
-    let ClientHello { server_name, application_protocols } = hello;
+fn detected(hello: &ClientHello<'_>, stats: &TlsInspectorStats, detected: &mut Detected) {
     stats.tls_found.inc();
     detected.transport = TransportProtocol::Tls;
-    match server_name {
+    match &hello.server_name {
         Some(name) => {
             stats.sni_found.inc();
             detected.server_name = name.to_ascii_lowercase();
         }
         None => stats.sni_not_found.inc(),
     }
-    match application_protocols {
+    match &hello.alpn {
         Some(protocols) => {
             stats.alpn_found.inc();
-            detected.application_protocols = protocols;
+            detected.application_protocols = protocols.iter().map(|it| it.to_vec()).collect();
         }
         None => stats.alpn_not_found.inc(),
     }

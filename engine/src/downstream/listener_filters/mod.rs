@@ -7,8 +7,8 @@
 //! Invariant: a byte that was received is either consumed by a filter or becomes the first byte of
 //! the connection. Nothing is peeked at twice, and what is buffered for a connection is bounded.
 
-pub mod client_hello;
 pub mod compile;
+mod fingerprint;
 pub mod first_line;
 mod inspect;
 pub mod predicate;
@@ -97,6 +97,10 @@ pub struct TlsInspector {
     pub hello_max: usize,
     /// `close_connection_on_client_hello_parsing_errors`: whether what is not TLS is closed.
     pub only_tls: bool,
+    /// `enable_ja3_fingerprinting`
+    pub ja3: bool,
+    /// `enable_ja4_fingerprinting`
+    pub ja4: bool,
     /// `tls_inspector.`
     pub stats: Arc<Scope<TlsInspectorStats>>,
 }

@@ -11,6 +11,7 @@ use crate::downstream::filter_chain_match::Detected;
 use crate::downstream::listener::{HandOver, begin, welcome};
 use crate::downstream::local::{Listeners, LocalListener};
 use crate::limits;
+use crate::listener_facts::ListenerFacts;
 use crate::shard::Shard;
 use crate::shard::clock::millis;
 use crate::shard::drain::Draining;
@@ -28,6 +29,7 @@ pub(in crate::downstream) async fn run(
         local: arrival.facts.local,
         remote: arrival.facts.peer,
         detected: Detected::default(),
+        facts: ListenerFacts::default(),
     };
     let early = std::mem::take(&mut arrival.early);
     let mut waiting = Waiting::new(shard, &listener, &arrival.socket, early);
@@ -50,7 +52,10 @@ pub(in crate::downstream) async fn run(
     arrival.early = early;
     let facts = &mut arrival.facts;
     if found.remote != facts.peer {
-        facts.direct_peer = Some(Box::new(facts.peer));
+        found.facts.direct_peer = Some(facts.peer);
+    }
+    if found.facts != ListenerFacts::default() {
+        facts.found = Some(Rc::new(std::mem::take(&mut found.facts)));
     }
     let is_redirected = facts.local != found.local;
     (facts.local, facts.peer) = (found.local, found.remote);

@@ -2,6 +2,7 @@ use super::inspect::{Found, Step, http};
 use super::*;
 use crate::address::Address;
 use crate::downstream::filter_chain_match::{Detected, TransportProtocol};
+use crate::listener_facts::ListenerFacts;
 use crate::stats::Registry;
 
 fn found() -> Found {
@@ -9,6 +10,7 @@ fn found() -> Found {
         local: Address::Ip("10.0.0.1:443".parse().expect("an address")),
         remote: Address::Ip("192.0.2.7:5000".parse().expect("an address")),
         detected: Detected::default(),
+        facts: ListenerFacts::default(),
     }
 }
 
@@ -77,7 +79,13 @@ fn a_disallowed_version_is_refused_or_without_a_requirement_ordinary_content() {
 }
 
 fn tls_inspector(registry: &Registry, hello_max: usize, only_tls: bool) -> TlsInspector {
-    TlsInspector { hello_max, only_tls, stats: registry.scope("tls_inspector.") }
+    TlsInspector {
+        hello_max,
+        only_tls,
+        ja3: false,
+        ja4: false,
+        stats: registry.scope("tls_inspector."),
+    }
 }
 
 #[test]

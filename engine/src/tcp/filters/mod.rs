@@ -22,6 +22,7 @@ use self::rbac::Rbac;
 use self::set_filter_state::SetFilterState;
 use super::filter_state::FilterState;
 use crate::address::Address;
+use crate::listener_facts::ListenerFacts;
 use crate::shard::Shard;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -59,6 +60,8 @@ pub struct Subject {
     pub local: Address,
     /// The server name that the client asked for, if a listener filter or TLS has seen one.
     pub server_name: Option<Box<str>>,
+    /// What listener filters have found out about it.
+    pub listener_facts: Option<Rc<ListenerFacts>>,
     /// What the TLS handshake has settled, if there was one.
     pub tls: Option<Rc<TlsFacts>>,
     /// What filters have noted for other filters.
@@ -99,6 +102,7 @@ impl Subject {
             direct_peer: peer,
             local,
             server_name: None,
+            listener_facts: None,
             tls: None,
             state: FilterState::default(),
             permits: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::{Subject, Verdict};
 use crate::address::Address;
 use crate::format::{Formatter, Inputs, StreamInfo, Unset};
+use crate::listener_facts::ListenerFacts;
 use crate::tcp::filter_state::Object;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -101,6 +102,10 @@ impl StreamInfo for Info<'_> {
 
     fn requested_server_name(&self) -> Option<&str> {
         self.subject.server_name.as_deref()
+    }
+
+    fn listener_facts(&self) -> Option<&ListenerFacts> {
+        self.0.listener_facts.as_deref()
     }
 
     fn downstream_tls(&self) -> Option<&TlsFacts> {

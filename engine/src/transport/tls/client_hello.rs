@@ -1,88 +1,147 @@
-//! Reads a ClientHello before rustls does: the certificate, the protocols of ALPN and the cipher suite
-//! are chosen by it, and rustls takes its configuration before it has read any byte.
+//! The first message of a TLS client: joined from the records in which it arrives, and parsed.
 //!
-//! It only reads. What is malformed is refused by rustls, with the alert that belongs to it.
+//! `tls_inspector` uses it to find the filter chain of a connection, and a server to choose its certificate
+//! and configuration before rustls reads a byte. Pure: it only looks at the bytes.
+//!
+//! It is as strict as BoringSSL when that calls its `select_certificate_cb`: the frame of the message, the
+//! server name, and that no extension is repeated. The content of any other extension is left to rustls
+//! (or, behind a `tls_inspector`, to the origin); one that cannot be read counts as absent.
 
 use std::borrow::Cow;
 
-/// What the records that have arrived so far contain.
+/// What the first bytes of a connection are.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Begun<'a> {
+pub enum FirstBytes<'a> {
     /// More bytes are needed.
     Incomplete,
-    /// No ClientHello of TLS.
+    /// Not TLS.
     NotTls,
-    /// The handshake message, without its header.
+    /// TLS, but no proper ClientHello.
+    Malformed(Flaw),
+    /// The body of the handshake message; see [`ClientHello::parse`].
     ClientHello(Cow<'a, [u8]>),
 }
 
-/// A longer one is none: BoringSSL refuses it too.
-const LENGTH_MAX: usize = 1 << 14;
-/// The most bytes of the records that it comes in: they are looked at again with each receive.
-const RECORDS_MAX: usize = 2 * LENGTH_MAX;
-const RECORD_OF_HANDSHAKE: u8 = 22;
-const CLIENT_HELLO: u8 = 1;
+/// What is wrong with the first message of a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flaw {
+    /// A record is longer than allowed.
+    RecordTooLong,
+    /// The message is longer than [`MESSAGE_BYTES_MAX`].
+    MessageTooLong,
+    /// It is not a ClientHello, it is interrupted by another record, or its last record has more messages.
+    Unexpected,
+    /// It cannot be parsed.
+    Syntax,
+}
 
-/// Joins the records at the begin of a connection to the message of the ClientHello.
-#[must_use]
-pub fn begun(records: &[u8]) -> Begun<'_> {
-    match joined(records) {
-        Begun::Incomplete if records.len() > RECORDS_MAX => Begun::NotTls,
-        begun => begun,
+impl Flaw {
+    /// The alert with which BoringSSL answers.
+    #[must_use]
+    pub const fn alert(self) -> u8 {
+        match self {
+            Self::Unexpected => 10,
+            Self::RecordTooLong => 22,
+            Self::MessageTooLong => 47,
+            Self::Syntax => 50,
+        }
     }
 }
 
-fn joined(mut records: &[u8]) -> Begun<'_> {
-    let mut message: Cow<'_, [u8]> = Cow::Borrowed(&[]);
-    loop {
-        match records {
-            [] => return Begun::Incomplete,
-            [RECORD_OF_HANDSHAKE] => return Begun::Incomplete,
-            [RECORD_OF_HANDSHAKE, 3, ..] => {}
-            _ => return Begun::NotTls,
+/// The longest ClientHello, as in BoringSSL.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 14;
+/// The most bytes of records for one message: each receive looks at all of them again.
+const RECORDS_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// The longest record that BoringSSL waits for.
+const RECORD_BYTES_MAX: usize = (1 << 14) + 320;
+/// How many records without content may precede or interrupt the message, as in BoringSSL.
+const EMPTY_RECORDS_MAX: usize = 32;
+const HANDSHAKE_RECORD: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+
+/// Joins the records at the beginning of a connection to the first message. `records` are all bytes that
+/// have arrived so far.
+#[must_use]
+pub fn first_message(records: &[u8]) -> FirstBytes<'_> {
+    let most = records.get(..RECORDS_BYTES_MAX).unwrap_or(records);
+    match joined(most) {
+        FirstBytes::Incomplete if most.len() == RECORDS_BYTES_MAX => {
+            FirstBytes::Malformed(Flaw::MessageTooLong)
         }
-        let [_, _, _, high, low, rest @ ..] = records else { return Begun::Incomplete };
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if length == 0 {
-            return Begun::NotTls;
+        first => first,
+    }
+}
+
+fn joined(mut records: &[u8]) -> FirstBytes<'_> {
+    let mut message: Cow<'_, [u8]> = Cow::Borrowed(&[]);
+    let mut empty_records = 0;
+    loop {
+        // The beginning of a record is checked at once: another protocol must not have to wait.
+        match records {
+            [] | [HANDSHAKE_RECORD] | [HANDSHAKE_RECORD, 3] => return FirstBytes::Incomplete,
+            [HANDSHAKE_RECORD, 3, ..] => {}
+            _ if message.is_empty() => return FirstBytes::NotTls,
+            _ => return FirstBytes::Malformed(Flaw::Unexpected),
+        }
+        let Some((&[_, _, _, high, low], rest)) = records.split_first_chunk() else {
+            return FirstBytes::Incomplete;
+        };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if length > RECORD_BYTES_MAX {
+            return FirstBytes::Malformed(Flaw::RecordTooLong);
         }
         let whole = rest.split_at_checked(length);
         let (fragment, rest) = whole.unwrap_or((rest, &[]));
-        if message.is_empty() {
+        if length == 0 {
+            empty_records += 1;
+        } else if message.is_empty() {
             message = Cow::Borrowed(fragment);
         } else {
             message.to_mut().extend_from_slice(fragment);
         }
-        match wanted(&message) {
-            Err(NotAClientHello) => return Begun::NotTls,
-            Ok(Some(wanted)) if message.len() >= wanted => {
-                return Begun::ClientHello(body(message, wanted));
-            }
-            Ok(_) if whole.is_none() => return Begun::Incomplete,
-            Ok(_) => records = rest,
+        if empty_records > EMPTY_RECORDS_MAX {
+            return FirstBytes::Malformed(Flaw::Unexpected);
+        }
+        let end = match message_end(&message) {
+            Ok(end) => end,
+            Err(flaw) => return FirstBytes::Malformed(flaw),
+        };
+        if whole.is_none() {
+            return FirstBytes::Incomplete;
+        }
+        match end {
+            Some(end) if message.len() == end => return FirstBytes::ClientHello(body(message)),
+            Some(end) if message.len() > end => return FirstBytes::Malformed(Flaw::Unexpected),
+            _ => records = rest,
         }
     }
 }
 
-struct NotAClientHello;
-
-/// How long the message with its header is, once that is known.
-fn wanted(message: &[u8]) -> Result<Option<usize>, NotAClientHello> {
+/// Where the message ends, once its header has arrived.
+fn message_end(message: &[u8]) -> Result<Option<usize>, Flaw> {
     match message {
         [] => Ok(None),
         [CLIENT_HELLO, high, middle, low, ..] => {
             let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
-            if length > LENGTH_MAX { Err(NotAClientHello) } else { Ok(Some(4 + length)) }
+            if length > MESSAGE_BYTES_MAX {
+                Err(Flaw::MessageTooLong)
+            } else {
+                Ok(Some(4 + length))
+            }
         }
         [CLIENT_HELLO, ..] => Ok(None),
-        _ => Err(NotAClientHello),
+        _ => Err(Flaw::Unexpected),
     }
 }
 
-fn body(message: Cow<'_, [u8]>, end: usize) -> Cow<'_, [u8]> {
+/// A message without its header.
+fn body(message: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     match message {
-        Cow::Borrowed(bytes) => Cow::Borrowed(bytes.get(4..end).unwrap_or_default()),
-        Cow::Owned(bytes) => Cow::Owned(bytes.get(4..end).unwrap_or_default().to_vec()),
+        Cow::Borrowed(bytes) => Cow::Borrowed(bytes.get(4..).unwrap_or_default()),
+        Cow::Owned(mut bytes) => {
+            bytes.drain(..4.min(bytes.len()));
+            Cow::Owned(bytes)
+        }
     }
 }
 
@@ -91,8 +150,8 @@ fn body(message: Cow<'_, [u8]>, end: usize) -> Cow<'_, [u8]> {
 pub struct ClientHello<'a> {
     /// The newest version of a client that does not list its versions.
     pub legacy_version: u16,
-    /// The server name, as sent.
-    pub server_name: Option<&'a str>,
+    /// The server name, as sent; never empty.
+    pub server_name: Option<Cow<'a, str>>,
     /// The protocols of ALPN, in the client's order; none: the client does not use ALPN.
     pub alpn: Option<Vec<&'a [u8]>>,
     /// The cipher suites, in the client's order.
@@ -105,11 +164,13 @@ pub struct ClientHello<'a> {
     pub supported_versions: Option<Numbers<'a>>,
     /// Whether a stapled OCSP response is asked for.
     pub asks_for_ocsp: bool,
+    /// All extensions.
+    pub extensions: Extensions<'a>,
 }
 
-/// A list of 16-bit numbers.
+/// A list of 16-bit numbers. An odd byte at its end is ignored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Numbers<'a>(&'a [u8]);
+pub struct Numbers<'a>(pub &'a [u8]);
 
 impl<'a> Numbers<'a> {
     /// The numbers in order.
@@ -125,26 +186,64 @@ impl<'a> Numbers<'a> {
     }
 }
 
+/// The extensions of a ClientHello that has been parsed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Extensions<'a>(&'a [u8]);
+
+impl<'a> Extensions<'a> {
+    /// The type and the content of each, in the client's order.
+    pub fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
+        let mut rest = Reader(self.0);
+        std::iter::from_fn(move || Some((rest.u16()?, rest.list16()?)))
+    }
+
+    /// The content of the extension of this type.
+    #[must_use]
+    pub fn get(self, wanted: u16) -> Option<&'a [u8]> {
+        self.iter().find(|(kind, _)| *kind == wanted).map(|(_, content)| content)
+    }
+}
+
+/// The types of the extensions that are looked at.
+pub mod extension {
+    #![expect(missing_docs, reason = "the names in IANA's registry")]
+    pub const SERVER_NAME: u16 = 0;
+    pub const STATUS_REQUEST: u16 = 5;
+    pub const SUPPORTED_GROUPS: u16 = 10;
+    pub const EC_POINT_FORMATS: u16 = 11;
+    pub const SIGNATURE_ALGORITHMS: u16 = 13;
+    pub const ALPN: u16 = 16;
+    pub const SUPPORTED_VERSIONS: u16 = 43;
+}
+
 impl<'a> ClientHello<'a> {
-    /// Reads the message; none if it is malformed.
+    /// Parses the body of the message; none if it is malformed.
     #[must_use]
     pub fn parse(message: &'a [u8]) -> Option<Self> {
-        let mut rest = Bytes(message);
-        let legacy_version = rest.number()?;
-        // Random and session id.
-        rest.take(32)?;
-        rest.list8()?;
-        let cipher_suites = Numbers(rest.list16()?);
+        let mut rest = Reader(message);
+        let legacy_version = rest.u16()?;
+        let _random = rest.take(32)?;
+        let session_id = rest.list8()?;
+        let cipher_suites = rest.list16()?;
+        let compression_methods = rest.list8()?;
+        if session_id.len() > 32
+            || cipher_suites.is_empty()
+            || cipher_suites.len() % 2 == 1
+            || compression_methods.is_empty()
+        {
+            return None;
+        }
+        let cipher_suites = Numbers(cipher_suites);
         let mut hello = Self { legacy_version, cipher_suites, ..Self::default() };
-        // Compression methods.
-        rest.list8()?;
         if rest.0.is_empty() {
             return Some(hello);
         }
-        let mut extensions = Bytes(rest.list16()?);
-        while !extensions.0.is_empty() {
-            let kind = extensions.number()?;
-            hello.extension(kind, Bytes(extensions.list16()?))?;
+        hello.extensions = Extensions(rest.list16()?);
+        if !rest.0.is_empty() || !are_distinct(hello.extensions)? {
+            return None;
+        }
+        for (kind, content) in hello.extensions.iter() {
+            hello.read_extension(kind, Reader(content))?;
         }
         Some(hello)
     }
@@ -162,140 +261,93 @@ impl<'a> ClientHello<'a> {
         listed.unwrap_or(self.legacy_version >= 0x0303)
     }
 
-    fn extension(&mut self, kind: u16, mut content: Bytes<'a>) -> Option<()> {
+    fn read_extension(&mut self, kind: u16, mut content: Reader<'a>) -> Option<()> {
         match kind {
-            0 => {
-                let mut names = Bytes(content.list16()?);
-                while !names.0.is_empty() {
-                    let [kind] = names.take(1)? else { return None };
-                    let name = names.list16()?;
-                    if *kind == 0 {
-                        self.server_name = Some(std::str::from_utf8(name).ok()?);
-                    }
-                }
+            extension::SERVER_NAME => self.server_name = Some(server_name(content)?),
+            extension::STATUS_REQUEST => self.asks_for_ocsp = content.u8() == Some(1),
+            extension::SUPPORTED_GROUPS => {
+                self.groups = Numbers(content.list16().unwrap_or_default());
             }
-            5 => self.asks_for_ocsp = content.take(1)? == [1],
-            10 => self.groups = Numbers(content.list16()?),
-            13 => self.signature_algorithms = Numbers(content.list16()?),
-            16 => {
-                let mut names = Bytes(content.list16()?);
-                let mut alpn = Vec::new();
-                while !names.0.is_empty() {
-                    alpn.push(names.list8()?);
-                }
-                self.alpn = Some(alpn);
+            extension::SIGNATURE_ALGORITHMS => {
+                self.signature_algorithms = Numbers(content.list16().unwrap_or_default());
             }
-            43 => self.supported_versions = Some(Numbers(content.list8()?)),
+            extension::ALPN => self.alpn = alpn(content),
+            extension::SUPPORTED_VERSIONS => {
+                self.supported_versions = content.list8().map(Numbers);
+            }
             _ => {}
         }
         Some(())
     }
 }
 
-/// What is still to be read.
-struct Bytes<'a>(&'a [u8]);
+/// Whether no extension is repeated; none if they are malformed.
+fn are_distinct(extensions: Extensions<'_>) -> Option<bool> {
+    let mut rest = Reader(extensions.0);
+    let mut kinds = Vec::new();
+    while !rest.0.is_empty() {
+        kinds.push(rest.u16()?);
+        rest.list16()?;
+    }
+    // There may be thousands.
+    kinds.sort_unstable();
+    Some(kinds.windows(2).all(|pair| pair.first() != pair.last()))
+}
 
-impl<'a> Bytes<'a> {
+/// The host name: the only kind of name that there is.
+fn server_name(mut content: Reader<'_>) -> Option<Cow<'_, str>> {
+    const HOST_NAME: u8 = 0;
+    let mut names = Reader(content.list16()?);
+    let kind = names.u8()?;
+    let name = names.list16()?;
+    let is_whole = names.0.is_empty() && content.0.is_empty();
+    let is_name = kind == HOST_NAME && matches!(name.len(), 1..=255) && !name.contains(&0);
+    (is_whole && is_name).then(|| String::from_utf8_lossy(name))
+}
+
+/// The protocols; none if the list is malformed.
+fn alpn(mut content: Reader<'_>) -> Option<Vec<&[u8]>> {
+    let mut list = Reader(content.list16()?);
+    if list.0.is_empty() || !content.0.is_empty() {
+        return None;
+    }
+    let mut protocols = Vec::new();
+    while !list.0.is_empty() {
+        protocols.push(list.list8().filter(|name| !name.is_empty())?);
+    }
+    Some(protocols)
+}
+
+/// The rest of a message.
+#[derive(Debug)]
+pub struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn number(&mut self) -> Option<u16> {
-        self.take(2)?.try_into().ok().map(u16::from_be_bytes)
+    /// A number of one byte.
+    pub fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
     }
 
-    /// A list behind its length in one byte.
-    fn list8(&mut self) -> Option<&'a [u8]> {
-        let [length] = self.take(1)? else { return None };
-        self.take(usize::from(*length))
+    /// A number of two bytes.
+    pub fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
     }
 
-    /// A list behind its length in two bytes.
-    fn list16(&mut self) -> Option<&'a [u8]> {
-        let length = self.number()?;
-        self.take(usize::from(length))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use rustls::{ClientConfig, ClientConnection, RootCertStore};
-
-    use super::{Begun, ClientHello, Numbers, begun};
-
-    /// The records that a client of rustls begins with.
-    fn records(alpn: &[&str]) -> Vec<u8> {
-        let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
-        let mut config = config.with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = "a.test".try_into().unwrap();
-        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut records = Vec::new();
-        client.write_tls(&mut records).unwrap();
-        records
+    /// Bytes after their length, which takes one byte.
+    pub fn list8(&mut self) -> Option<&'a [u8]> {
+        let length = self.u8()?;
+        self.take(length.into())
     }
 
-    #[test]
-    fn it_says_what_the_client_offers() {
-        let records = records(&["h2", "http/1.1"]);
-        let Begun::ClientHello(message) = begun(&records) else { panic!("no ClientHello") };
-        let hello = ClientHello::parse(&message).unwrap();
-        assert_eq!(hello.server_name, Some("a.test"));
-        assert_eq!(hello.alpn, Some(vec![&b"h2"[..], b"http/1.1"]));
-        assert!(hello.is_current() && hello.has_tls13() && hello.asks_for_ocsp);
-        let old = ClientHello { supported_versions: Some(Numbers(&[3, 2])), ..hello.clone() };
-        assert!(!old.is_current());
-        let old = ClientHello { supported_versions: None, legacy_version: 0x0302, ..hello.clone() };
-        assert!(!old.is_current());
-        assert!(hello.cipher_suites.contains(0x1301), "TLS_AES_128_GCM_SHA256");
-        assert!(hello.groups.contains(29), "X25519");
-        assert!(hello.signature_algorithms.contains(0x0403), "ECDSA with P-256");
-    }
-
-    #[test]
-    fn it_is_the_same_in_any_number_of_records_and_reads() {
-        let records = records(&["h2"]);
-        let Begun::ClientHello(whole) = begun(&records) else { panic!("no ClientHello") };
-        for length in 0..records.len() {
-            assert_eq!(begun(&records[..length]), Begun::Incomplete, "{length} bytes");
-        }
-        let mut in_pieces = Vec::new();
-        for piece in records[5..].chunks(7) {
-            in_pieces.extend_from_slice(&[22, 3, 1, 0, u8::try_from(piece.len()).unwrap()]);
-            in_pieces.extend_from_slice(piece);
-        }
-        assert_eq!(begun(&in_pieces), Begun::ClientHello(whole.clone()));
-        let mut with_more = records.clone();
-        with_more.extend_from_slice(b"more");
-        assert_eq!(begun(&with_more), Begun::ClientHello(whole));
-    }
-
-    #[test]
-    fn anything_else_is_not_tls() {
-        for bytes in [
-            &b"GET / HTTP/1.1\r\n"[..],
-            b"PRI * HTTP/2.0",
-            &[0; 40],
-            &[0x80, 0x2e, 1, 3, 1],
-            &[22, 3, 1, 0, 0],
-            &[22, 3, 1, 0, 4, 2, 0, 0, 0],
-            &[22, 3, 1, 0, 4, 1, 1, 0, 0],
-        ] {
-            assert_eq!(begun(bytes), Begun::NotTls, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn a_cut_message_is_malformed() {
-        let records = records(&["h2"]);
-        let Begun::ClientHello(message) = begun(&records) else { panic!("no ClientHello") };
-        let parsed =
-            (0..message.len()).filter(|end| ClientHello::parse(&message[..*end]).is_some());
-        // Extensions may be absent as a whole.
-        assert_eq!(parsed.count(), 1);
+    /// Bytes after their length, which takes two bytes.
+    pub fn list16(&mut self) -> Option<&'a [u8]> {
+        let length = self.u16()?;
+        self.take(length.into())
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::client_hello::{Begun, ClientHello, begun};
+use super::client_hello::{ClientHello, FirstBytes, Flaw, first_message};
 use super::connection::Tls;
 use super::context::server::Addresses;
 use super::context::{Connect, ShardServerContext};
@@ -138,23 +138,26 @@ impl Tls {
         }
     }
 
-    /// Chooses the configuration of a server as soon as the whole ClientHello is there. rustls refuses
-    /// what is none.
+    /// Chooses the configuration of a server as soon as the whole ClientHello has arrived. What is not a
+    /// ClientHello is refused here, and not shown to rustls.
     fn configure(&self, session: &mut Session) -> Result<(), Failure> {
         let Some(server) = self.server.as_ref().filter(|_| session.wants_config()) else {
             return Ok(());
         };
-        let message = match begun(session.incoming.bytes()) {
-            Begun::Incomplete => return Ok(()),
-            Begun::NotTls => None,
-            Begun::ClientHello(message) => Some(message),
+        let message = match first_message(session.incoming.bytes()) {
+            FirstBytes::Incomplete => return Ok(()),
+            FirstBytes::NotTls => return Err(session.refuse_other_protocol()),
+            FirstBytes::Malformed(flaw) => return Err(session.refuse_hello(flaw)),
+            FirstBytes::ClientHello(message) => message,
         };
-        let hello = message.as_ref().and_then(|message| ClientHello::parse(message));
-        if hello.as_ref().is_some_and(|hello| !hello.is_current()) {
+        let Some(hello) = ClientHello::parse(&message) else {
+            return Err(session.refuse_hello(Flaw::Syntax));
+        };
+        if !hello.is_current() {
             // rustls would first miss what such a client does not know.
             return Err(session.refuse_version());
         }
-        let chosen = server.context.choose(&hello.unwrap_or_default(), || Addresses {
+        let chosen = server.context.choose(&hello, || Addresses {
             local: self.socket.local_address().ok().map(|address| address.ip()),
             remote: self.socket.peer_address().ok().map(|address| address.ip()),
         });

@@ -11,6 +11,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{AlertDescription, CommonState, Error, ProtocolVersion};
 
+use super::client_hello::Flaw;
 use super::context::{Chosen, Connect, ResumedSession};
 use super::failure::{Failure, Mismatch, Refusal};
 use super::overheard::Overheard;
@@ -29,8 +30,13 @@ const RECORDS_MAX: usize = crate::limits::LARGE_BLOCK_BYTES / (RECORD_BYTES + RE
 /// The most plaintext that [`Session::encrypt`] takes at once.
 pub(super) const ENCRYPT_BYTES_MAX: usize = RECORDS_MAX * RECORD_BYTES;
 
-/// A record of TLS 1.0 with the fatal alert `protocol_version`.
-const PROTOCOL_VERSION_ALERT: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 70];
+/// The fatal alert of a server that has not chosen a version yet, in a record of TLS 1.0.
+const fn early_alert(description: u8) -> [u8; 7] {
+    [0x15, 3, 1, 0, 2, 2, description]
+}
+
+/// The alert `protocol_version`.
+const PROTOCOL_VERSION: u8 = 70;
 
 /// One side of a TLS connection.
 pub(super) struct Session {
@@ -294,8 +300,35 @@ impl Session {
         let methods: [&[u8]; 5] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"CONNE"];
         self.outgoing.clear(self.buffers);
         if !methods.iter().any(|method| self.incoming.bytes().starts_with(method)) {
-            self.outgoing.extend(&PROTOCOL_VERSION_ALERT, self.buffers);
+            self.outgoing.extend(&early_alert(PROTOCOL_VERSION), self.buffers);
         }
+    }
+
+    /// Answers a client that does not speak TLS.
+    pub(super) fn refuse_other_protocol(&mut self) -> Failure {
+        self.answer_other_protocol();
+        self.incoming.clear(self.buffers);
+        Failure::NotTls
+    }
+
+    /// Answers a client whose first message is not a proper ClientHello.
+    pub(super) fn refuse_hello(&mut self, flaw: Flaw) -> Failure {
+        self.refuse_early(flaw.alert());
+        match flaw {
+            Flaw::Unexpected => Failure::Misbehaved,
+            Flaw::RecordTooLong | Flaw::MessageTooLong | Flaw::Syntax => Failure::Malformed,
+        }
+    }
+
+    /// Answers a client that only speaks versions before TLS 1.2.
+    pub(super) fn refuse_version(&mut self) -> Failure {
+        self.refuse_early(PROTOCOL_VERSION);
+        Failure::Incompatible(Mismatch::Version)
+    }
+
+    fn refuse_early(&mut self, alert: u8) {
+        self.outgoing.extend(&early_alert(alert), self.buffers);
+        self.incoming.clear(self.buffers);
     }
 
     /// In TLS 1.2 the alert about a certificate is not encrypted. For these, rustls has another one than
@@ -309,13 +342,6 @@ impl Session {
         if let [.., 0x15, 3, 3, 0, 2, 2, sent] = self.outgoing.bytes_mut() {
             *sent = description.into();
         }
-    }
-
-    /// Answers a client that only speaks versions before TLS 1.2.
-    pub(super) fn refuse_version(&mut self) -> Failure {
-        self.outgoing.extend(&PROTOCOL_VERSION_ALERT, self.buffers);
-        self.incoming.clear(self.buffers);
-        Failure::Incompatible(Mismatch::Version)
     }
 
     /// Bytes of memory that its queues hold.

@@ -88,8 +88,8 @@ pub fn select(
         candidate
     };
     let mut all = 0..certificates.len();
-    let found = match hello.server_name {
-        None | Some("") => best(&mut all),
+    let found = match hello.server_name.as_deref() {
+        None => best(&mut all),
         Some(name) => {
             let exact = best(&mut names.get(name).iter().copied());
             let wildcard = || {

@@ -215,9 +215,8 @@ impl ShardServerContext {
         self.current.borrow_mut().newest().is_some()
     }
 
-    /// The configuration for a new connection, by what its client offers. A malformed ClientHello is
-    /// like an empty one: rustls refuses it. None: secrets are missing, or the system has no random
-    /// numbers or memory.
+    /// The configuration for a new connection, by what its client offers. None: secrets are missing, or the
+    /// system has no random numbers or memory.
     #[must_use]
     pub fn choose(
         &self,
@@ -253,7 +252,7 @@ impl ShardServerContext {
         Some(Chosen {
             config: current.config(variant, self.shard)?,
             stapling,
-            server_name: hello.server_name.map(|name| name.to_ascii_lowercase().into()),
+            server_name: hello.server_name.as_ref().map(|name| name.to_ascii_lowercase().into()),
             certificate: current.shown.get(index).map(Arc::clone),
             context: Arc::clone(&current.context),
         })

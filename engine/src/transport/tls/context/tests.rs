@@ -23,7 +23,7 @@ use super::tickets::TicketKey;
 use super::verify::{ServerVerifier, Trust, Validation};
 use super::{Latest, ServerContext, ShardServerContext};
 use crate::stats::Registry;
-use crate::transport::tls::client_hello::{Begun, ClientHello, begun};
+use crate::transport::tls::client_hello::{ClientHello, FirstBytes, first_message};
 
 /// A certificate with its key, and who may issue others with it.
 pub(in crate::transport::tls) struct Issued {
@@ -204,7 +204,9 @@ fn handshake(
 ) -> Result<Connected, String> {
     let mut records = Vec::new();
     client.write_tls(&mut records).unwrap();
-    let Begun::ClientHello(message) = begun(&records) else { panic!("no ClientHello") };
+    let FirstBytes::ClientHello(message) = first_message(&records) else {
+        panic!("no ClientHello")
+    };
     let config = choose(&ClientHello::parse(&message).unwrap());
     let mut server = ServerConnection::new(config).unwrap();
     loop {
@@ -301,10 +303,12 @@ fn the_case_of_the_server_name_counts() {
     let mut client = ClientConnection::new(Arc::new(Client::new().config), name).unwrap();
     let mut records = Vec::new();
     client.write_tls(&mut records).unwrap();
-    let Begun::ClientHello(message) = begun(&records) else { panic!("no ClientHello") };
+    let FirstBytes::ClientHello(message) = first_message(&records) else {
+        panic!("no ClientHello")
+    };
     let hello = ClientHello::parse(&message).unwrap();
     for (name, expected) in [("a.test", 1), ("A.TEST", 0)] {
-        let hello = ClientHello { server_name: Some(name), ..hello.clone() };
+        let hello = ClientHello { server_name: Some(name.into()), ..hello.clone() };
         let ServerSettings { certificates, parameters, .. } = &settings;
         let selected = select(certificates, &names, parameters, &hello, rules);
         assert_eq!(selected.index, expected, "{name}");

@@ -1,3 +1,4 @@
+mod client_hello;
 mod support;
 
 use std::future::poll_fn;
