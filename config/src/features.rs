@@ -96,10 +96,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "PROXY protocol",
         &[
-            "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.pass_through_tlvs",
-            "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.rules",
-            "envoy.config.core.v3.ProxyProtocolConfig.added_tlvs",
-            "envoy.config.core.v3.ProxyProtocolConfig.pass_through_tlvs",
+            "envoy.config.core.v3.TlvEntry.format_string",
             "envoy.config.listener.v3.FilterChain.use_proxy_proto",
         ],
     ),

@@ -5,6 +5,7 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::http::header_key_format::{
     EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase,
 };
+use crate::proxy_protocol::TlvTypes;
 
 /// Rejects a path or a host with white space or control characters, which would add a word or a line
 /// to a head.
@@ -48,4 +49,20 @@ pub(crate) fn key_format(
             ReasonPhrase::Registered
         },
     })
+}
+
+/// `pass_through_tlvs`
+pub(crate) fn tlv_types(schema: &config::ProxyProtocolPassThroughTlvs) -> TlvTypes {
+    let config::ProxyProtocolPassThroughTlvs { match_type, tlv_type } = schema;
+    match match_type {
+        config::PassTlvsMatchType::IncludeAll => TlvTypes::All,
+        config::PassTlvsMatchType::Include => {
+            TlvTypes::Only(tlv_type.iter().map(|kind| self::tlv_type(*kind)).collect())
+        }
+    }
+}
+
+/// A `tlv_type`: at most 255, which the rules of the configuration have checked.
+pub(crate) fn tlv_type(kind: u32) -> u8 {
+    u8::try_from(kind).unwrap_or(u8::MAX)
 }

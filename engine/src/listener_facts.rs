@@ -2,6 +2,7 @@
 //! serves it. Most connections have none of it.
 
 use crate::address::Address;
+use crate::proxy_protocol::Tlv;
 
 /// What listener filters have found out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -12,4 +13,61 @@ pub struct ListenerFacts {
     pub ja3: Option<Box<str>>,
     /// The JA4 fingerprint of a TLS client.
     pub ja4: Option<Box<str>>,
+    /// The dynamic metadata of the connection.
+    pub metadata: Metadata,
+    /// `envoy.network.proxy_protocol.tlv` of the filter state of the connection.
+    pub tlv_values: Option<Values>,
+    /// The values of a PROXY header that may be passed on to hosts.
+    pub passed_tlvs: Vec<Tlv>,
+}
+
+/// Dynamic metadata: values by namespace.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Metadata(Vec<(Box<str>, Values)>);
+
+impl Metadata {
+    /// Sets a value.
+    pub fn set(&mut self, namespace: &str, key: &str, value: &str) {
+        match self.0.iter_mut().find(|(name, _)| **name == *namespace) {
+            Some((_, values)) => values.set(key, value),
+            None => {
+                let mut values = Values::default();
+                values.set(key, value);
+                self.0.push((namespace.into(), values));
+            }
+        }
+    }
+
+    /// The values of a namespace.
+    #[must_use]
+    pub fn namespace(&self, namespace: &str) -> Option<&Values> {
+        self.0.iter().find(|(name, _)| **name == *namespace).map(|(_, values)| values)
+    }
+}
+
+/// Texts by key, in the order in which they were set first.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Values(Vec<(Box<str>, Box<str>)>);
+
+impl Values {
+    /// Sets a value.
+    pub fn set(&mut self, key: &str, value: &str) {
+        match self.0.iter_mut().find(|(name, _)| **name == *key) {
+            Some((_, old)) => *old = value.into(),
+            None => self.0.push((key.into(), value.into())),
+        }
+    }
+
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value)
+    }
+
+    /// All of them as a JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let entries = self.0.iter().map(|(key, value)| (key.to_string(), (&**value).into()));
+        serde_json::Value::Object(entries.collect()).to_string()
+    }
 }

@@ -48,6 +48,22 @@ schema! {
         socket_options: Vec<SocketOption>,
     }
 
+    struct ProxyProtocolConfig = "envoy.config.core.v3.ProxyProtocolConfig" {
+        version: ProxyProtocolVersion,
+        pass_through_tlvs: Option<ProxyProtocolPassThroughTlvs>,
+        added_tlvs: Vec<TlvEntry>,
+    }
+
+    struct ProxyProtocolPassThroughTlvs = "envoy.config.core.v3.ProxyProtocolPassThroughTLVs" {
+        match_type: PassTlvsMatchType,
+        tlv_type: Vec<u32>,
+    }
+
+    struct TlvEntry = "envoy.config.core.v3.TlvEntry" {
+        r#type: u32,
+        value: Vec<u8>,
+    }
+
     struct BindConfig = "envoy.config.core.v3.BindConfig" {
         source_address: Option<SocketAddress>,
         freebind: Option<bool>,
@@ -207,6 +223,10 @@ schema! {
 }
 
 schema_enum! {
+    enum PassTlvsMatchType = "envoy.config.core.v3.ProxyProtocolPassThroughTLVs.PassTLVsMatchType" {
+        IncludeAll, Include,
+    }
+
     enum ProxyProtocolVersion = "envoy.config.core.v3.ProxyProtocolConfig.Version" { V1, V2 }
 
     enum SocketState = "envoy.config.core.v3.SocketOption.SocketState" {

@@ -1,8 +1,9 @@
 //! `envoy/config/listener/v3`.
 
 use super::{
-    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolVersion, SocketOption,
-    SocketOptionsOverride, TcpKeepalive, TransportSocket, schema, schema_enum,
+    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolPassThroughTlvs,
+    ProxyProtocolVersion, SocketOption, SocketOptionsOverride, TcpKeepalive, TransportSocket,
+    schema, schema_enum,
 };
 
 schema! {
@@ -108,8 +109,21 @@ schema! {
         allow_requests_without_proxy_protocol: bool,
         disallowed_versions: Vec<ProxyProtocolVersion>,
         stat_prefix: String,
-    } harmless {
-        tlv_location: "it says where `rules` put values, and those are refused",
+        rules: Vec<ProxyProtocolRule>,
+        tlv_location: TlvLocation,
+        pass_through_tlvs: Option<ProxyProtocolPassThroughTlvs>,
+    }
+
+    struct ProxyProtocolRule = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.Rule" {
+        tlv_type: u32,
+        on_tlv_present: Option<ProxyProtocolKeyValuePair>,
+    }
+
+    struct ProxyProtocolKeyValuePair =
+        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.KeyValuePair" {
+        metadata_namespace: String,
+        key: String,
+        value_string_encoding: ValueStringEncoding,
     }
 
     struct Filter = "envoy.config.listener.v3.Filter" {
@@ -119,6 +133,15 @@ schema! {
 }
 
 schema_enum! {
+    enum TlvLocation = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.TlvLocation" {
+        DynamicMetadata, FilterState,
+    }
+
+    enum ValueStringEncoding =
+        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.KeyValuePair.ValueStringEncoding" {
+        Unspecified, SanitizedUtf8, Base64,
+    }
+
     enum TrafficDirection = "envoy.config.core.v3.TrafficDirection" { Unspecified, Inbound, Outbound }
 
     enum DrainType = "envoy.config.listener.v3.Listener.DrainType" { Default, ModifyOnly }

@@ -1,7 +1,7 @@
 //! `envoy/extensions/transport_sockets`: TLS and its certificates, secrets, and plaintext.
 
 use super::{
-    Any, CidrRange, DataSource, Duration, ProxyProtocolVersion, StringMatcher, schema, schema_enum,
+    Any, CidrRange, DataSource, Duration, ProxyProtocolConfig, StringMatcher, schema, schema_enum,
 };
 
 schema! {
@@ -16,10 +16,6 @@ schema! {
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport" {
         config: Option<ProxyProtocolConfig>,
         transport_socket: Option<TransportSocket>,
-    }
-
-    struct ProxyProtocolConfig = "envoy.config.core.v3.ProxyProtocolConfig" {
-        version: ProxyProtocolVersion,
     }
 
     struct RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" {}

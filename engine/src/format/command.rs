@@ -8,6 +8,7 @@ use super::heads::{
     GrpcStatusForm, HeaderLookup, PathSource, percent_decode, query, query_param,
     stands_in_a_header, stands_in_a_query,
 };
+use super::metadata::Noted;
 use super::names::ENVOYS_OTHERS;
 use super::time::TimeFormat;
 use super::tls::TlsCommand;
@@ -32,6 +33,7 @@ pub(super) enum Command {
     Fixed(Box<[u8]>),
     GrpcStatus(GrpcStatusForm),
     LocalReplyBody,
+    Noted(Noted),
     Path {
         query: bool,
         original: PathSource,
@@ -205,6 +207,7 @@ impl Command {
             Self::Fixed(value) => value,
             Self::GrpcStatus(form) => return form.write(inputs, out),
             Self::LocalReplyBody => inputs.local_reply_body,
+            Self::Noted(noted) => return noted.write(stream, out),
             Self::Path { query, original } => original.path(inputs.request?, *query)?,
             Self::Protocol => stream.protocol()?.as_str().as_bytes(),
             Self::QueryParam(name) => {
@@ -268,6 +271,8 @@ impl Command {
         Ok(Some(match token.name {
             "REQ" | "REQUEST_HEADER" => Self::Request(HeaderLookup::new(parameters)?),
             "RESP" | "RESPONSE_HEADER" => Self::Response(HeaderLookup::new(parameters)?),
+            "DYNAMIC_METADATA" => Self::Noted(Noted::metadata(parameters)),
+            "FILTER_STATE" => Self::Noted(Noted::filter_state(parameters)?),
             "START_TIME" => Self::StartTime(TimeFormat::new(parameters)?),
             "RESPONSE_CODE_DETAILS" => {
                 Self::ResponseCodeDetails { allow_whitespace: parameters == "ALLOW_WHITESPACES" }
@@ -448,9 +453,8 @@ fn write_details(details: &str, allow_whitespace: bool, out: &mut Vec<u8>) -> Op
 /// The parameters that a command accepts, and whether it accepts a length.
 fn accepted(name: &str) -> (Takes, bool) {
     match name {
-        "REQ" | "REQUEST_HEADER" | "RESP" | "RESPONSE_HEADER" | "QUERY_PARAM" | "ENVIRONMENT" => {
-            (Takes::Parameters, true)
-        }
+        "REQ" | "REQUEST_HEADER" | "RESP" | "RESPONSE_HEADER" | "QUERY_PARAM" | "ENVIRONMENT"
+        | "DYNAMIC_METADATA" | "FILTER_STATE" => (Takes::Parameters, true),
         "START_TIME" => (Takes::OptionalParameters, false),
         name if TlsCommand::takes_parameters(name) => (Takes::OptionalParameters, false),
         "PATH" | "QUERY_PARAMS" | "REQUESTED_SERVER_NAME" => (Takes::OptionalParameters, true),

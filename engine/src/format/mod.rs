@@ -7,6 +7,7 @@ mod command;
 pub(crate) mod compile;
 mod heads;
 mod json;
+mod metadata;
 mod names;
 mod time;
 mod tls;
@@ -19,7 +20,7 @@ use self::command::Command;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::http::{RequestHead, ResponseHead, Version};
-use crate::listener_facts::ListenerFacts;
+use crate::listener_facts::{ListenerFacts, Metadata};
 use crate::transport::tls::facts::TlsFacts;
 
 pub(crate) use self::command::host_name_of_machine;
@@ -154,6 +155,11 @@ pub trait StreamInfo {
         None
     }
     fn downstream_local_address(&self) -> Option<Address> {
+        None
+    }
+    /// The dynamic metadata of a connection without HTTP. As in Envoy a request does not see it: it has
+    /// metadata of its own, which only HTTP filters set.
+    fn dynamic_metadata(&self) -> Option<&Metadata> {
         None
     }
     /// What listener filters have found out about the client's connection.

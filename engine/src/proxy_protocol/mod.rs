@@ -67,12 +67,32 @@ pub struct Addresses {
 }
 
 /// A type-length-value.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Tlv {
     /// `PP2_TYPE_…`
     pub kind: u8,
     /// At most 65,535 bytes.
     pub value: Vec<u8>,
+}
+
+/// Which values are passed on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TlvTypes {
+    /// All.
+    All,
+    /// Those of these types.
+    Only(Box<[u8]>),
+}
+
+impl TlvTypes {
+    /// Whether values of this type are passed on.
+    #[must_use]
+    pub fn include(&self, kind: u8) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(types) => types.contains(&kind),
+        }
+    }
 }
 
 /// How every header of version 2 begins.

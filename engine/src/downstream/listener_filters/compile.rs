@@ -5,7 +5,9 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::predicate::Predicate;
+use super::tlv_rules::{Encoding, Location, Rule, Rules};
 use super::{Kind, ListenerFilter, ListenerFilters, OnTimeout, ProxyProtocol, TlsInspector};
+use crate::common_compile;
 use crate::limits;
 use crate::proxy_protocol::{Version, Versions};
 use crate::stats::Registry;
@@ -80,6 +82,9 @@ fn proxy_protocol(
         allow_requests_without_proxy_protocol,
         disallowed_versions,
         stat_prefix,
+        rules,
+        tlv_location,
+        pass_through_tlvs,
     } = options;
     let allows = |version| !disallowed_versions.contains(&version);
     let versions = Versions {
@@ -98,9 +103,36 @@ fn proxy_protocol(
     Some(ProxyProtocol {
         versions,
         optional: *allow_requests_without_proxy_protocol,
+        rules: tlv_rules(rules, *tlv_location),
+        passes: pass_through_tlvs.as_ref().map(common_compile::tlv_types),
         stats: registry.scope(&prefix),
         errors: registry.scope(""),
     })
+}
+
+fn tlv_rules(rules: &[config::ProxyProtocolRule], location: config::TlvLocation) -> Rules {
+    let location = match location {
+        config::TlvLocation::DynamicMetadata => Location::DynamicMetadata,
+        config::TlvLocation::FilterState => Location::FilterState,
+    };
+    let rules = rules.iter().map(|rule| {
+        let config::ProxyProtocolRule { tlv_type, on_tlv_present } = rule;
+        // Envoy: without it, the key is empty.
+        let pair = on_tlv_present.clone().unwrap_or_default();
+        let config::ProxyProtocolKeyValuePair { metadata_namespace, key, value_string_encoding } =
+            pair;
+        Rule {
+            kind: common_compile::tlv_type(*tlv_type),
+            namespace: metadata_namespace,
+            key,
+            encoding: match value_string_encoding {
+                config::ValueStringEncoding::Unspecified
+                | config::ValueStringEncoding::SanitizedUtf8 => Encoding::SanitizedUtf8,
+                config::ValueStringEncoding::Base64 => Encoding::Base64,
+            },
+        }
+    });
+    Rules::new(rules.collect(), location)
 }
 
 fn tls_inspector(options: &config::TlsInspector, registry: &Registry) -> TlsInspector {

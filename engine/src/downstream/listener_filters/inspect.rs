@@ -69,6 +69,11 @@ impl ProxyProtocol {
                 if let Some(Addresses { source, destination }) = header.addresses {
                     (found.remote, found.local) = (source.into(), destination.into());
                 }
+                self.rules.apply(&header.tlvs, &mut found.facts);
+                if let Some(passes) = &self.passes {
+                    found.facts.passed_tlvs = header.tlvs;
+                    found.facts.passed_tlvs.retain(|tlv| passes.include(tlv.kind));
+                }
                 Step::Continue { consumed: header.length }
             }
             Err(Malformed) => {

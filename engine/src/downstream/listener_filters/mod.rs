@@ -15,12 +15,13 @@ pub mod predicate;
 mod run;
 #[cfg(test)]
 mod tests;
+pub mod tlv_rules;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::predicate::Predicate;
-use crate::proxy_protocol::Versions;
+use crate::proxy_protocol::{TlvTypes, Versions};
 use crate::stats::{Scope, stats};
 
 pub(super) use run::run;
@@ -84,6 +85,10 @@ pub struct ProxyProtocol {
     pub versions: Versions,
     /// `allow_requests_without_proxy_protocol`
     pub optional: bool,
+    /// `rules`
+    pub rules: tlv_rules::Rules,
+    /// `pass_through_tlvs`: the values that may be passed on to hosts; `None`: no value.
+    pub passes: Option<TlvTypes>,
     /// `proxy_proto.[<stat_prefix>.]`
     pub stats: Arc<Scope<ProxyProtocolStats>>,
     /// Counts all errors of all filters.

@@ -18,6 +18,8 @@ fn proxy_protocol(registry: &Registry, versions: Versions, optional: bool) -> Pr
     ProxyProtocol {
         versions,
         optional,
+        rules: tlv_rules::Rules::default(),
+        passes: None,
         stats: registry.scope("proxy_proto."),
         errors: registry.scope(""),
     }

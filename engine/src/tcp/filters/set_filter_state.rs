@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{Subject, Verdict};
 use crate::address::Address;
 use crate::format::{Formatter, Inputs, StreamInfo, Unset};
-use crate::listener_facts::ListenerFacts;
+use crate::listener_facts::{ListenerFacts, Metadata};
 use crate::tcp::filter_state::Object;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -104,8 +104,12 @@ impl StreamInfo for Info<'_> {
         self.subject.server_name.as_deref()
     }
 
+    fn dynamic_metadata(&self) -> Option<&Metadata> {
+        Some(&self.subject.listener_facts.as_ref()?.metadata)
+    }
+
     fn listener_facts(&self) -> Option<&ListenerFacts> {
-        self.0.listener_facts.as_deref()
+        self.subject.listener_facts.as_deref()
     }
 
     fn downstream_tls(&self) -> Option<&TlsFacts> {

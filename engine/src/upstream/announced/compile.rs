@@ -19,8 +19,16 @@ pub(in crate::upstream) fn unwrap<'a>(
         return (None, socket, at);
     };
     let config::ProxyProtocolUpstreamTransport { config, transport_socket } = &**options;
-    let version = config.as_ref().map(|config::ProxyProtocolConfig { version }| *version);
-    let version = match version.unwrap_or_default() {
+    let config::ProxyProtocolConfig { version, pass_through_tlvs, added_tlvs } =
+        config.clone().unwrap_or_default();
+    let config_at = at.field("typed_config").field("config");
+    if pass_through_tlvs.is_some() {
+        problems.not_implemented(&config_at.field("pass_through_tlvs"), "passing TLVs on");
+    }
+    if !added_tlvs.is_empty() {
+        problems.not_implemented(&config_at.field("added_tlvs"), "adding TLVs");
+    }
+    let version = match version {
         config::ProxyProtocolVersion::V1 => Version::V1,
         config::ProxyProtocolVersion::V2 => Version::V2,
     };
