@@ -17,7 +17,7 @@ use crate::shard::socket::Socket;
 use crate::stats::HttpStats;
 use crate::tcp::filters::Verdict;
 use crate::transport::Transport;
-use crate::transport::tls::{Failure, ServerTls, Tls};
+use crate::transport::tls::{Addresses, Failure, ServerTls, Tls};
 
 /// Performs the handshake, then serves the client in a task of its own: this one is larger.
 /// `early` has been received already.
@@ -28,7 +28,8 @@ pub(super) async fn serve(
     tls: Rc<ServerTls>,
     mut behind: Option<Behind>,
 ) {
-    let transport = Transport::Tls(Box::new(Tls::server(socket, early, &tls)));
+    let addresses = Addresses { local: client.given.local.ip(), remote: client.given.peer.ip() };
+    let transport = Transport::Tls(Box::new(Tls::server(socket, early, addresses, &tls)));
     let shard = client.given.shard;
     let service = Rc::clone(&client.given.service);
     if let Some(behind) = &mut behind

@@ -29,7 +29,7 @@ use crate::shard::timers::Alarm;
 use crate::tcp;
 use crate::tcp::filters::Subject;
 use crate::transport::Transport;
-use crate::transport::tls::Tls;
+use crate::transport::tls::{Addresses, Tls};
 
 /// Starts to accept connections from a listening socket of this shard.
 pub fn listen(shard: &'static Shard, listener: &Arc<Listener>, socket: OwnedFd, address: Address) {
@@ -329,7 +329,10 @@ fn serve(
             let (transport, early) = match &chain.tls {
                 None => (Transport::Plain(socket), early),
                 Some(tls) => {
-                    (Transport::Tls(Box::new(Tls::server(socket, early, tls))), Vec::new())
+                    let addresses =
+                        Addresses { local: subject.local.ip(), remote: subject.peer.ip() };
+                    let tls = Tls::server(socket, early, addresses, tls);
+                    (Transport::Tls(Box::new(tls)), Vec::new())
                 }
             };
             let connection = tcp::connection::Connection::new(subject, transport, early);

@@ -359,17 +359,6 @@ impl Socket {
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
     }
 
-    /// The address of the other end.
-    ///
-    /// # Errors
-    /// As getpeername(2).
-    pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        self.raw()
-            .peer_addr()?
-            .as_socket()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
-    }
-
     /// The destination of the connection before the kernel redirected it (iptables REDIRECT); `local`
     /// is its local address.
     ///

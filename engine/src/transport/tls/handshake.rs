@@ -46,8 +46,13 @@ impl Tls {
     /// The server's side of a connection that was accepted; the client begins. `early` has been received
     /// already.
     #[must_use]
-    pub fn server(socket: Socket, early: Vec<u8>, tls: &Rc<ServerTls>) -> Self {
-        let mut session = Session::server(socket.buffers());
+    pub fn server(
+        socket: Socket,
+        early: Vec<u8>,
+        addresses: Addresses,
+        tls: &Rc<ServerTls>,
+    ) -> Self {
+        let mut session = Session::server(addresses, socket.buffers());
         session.has_early = !early.is_empty();
         session.incoming.extend(&early, socket.buffers());
         session.incoming.settle(socket.buffers());
@@ -106,7 +111,7 @@ impl Tls {
                     session.input = Input::Failed(failure);
                 }
                 // Bytes that arrive together with the last message are kept.
-                if !session.wants_config() && session.input == Input::Open {
+                if session.wants_config().is_none() && session.input == Input::Open {
                     session.process_handshake();
                 }
             }
@@ -141,7 +146,7 @@ impl Tls {
     /// Chooses the configuration of a server as soon as the whole ClientHello has arrived. What is not a
     /// ClientHello is refused here, and not shown to rustls.
     fn configure(&self, session: &mut Session) -> Result<(), Failure> {
-        let Some(server) = self.server.as_ref().filter(|_| session.wants_config()) else {
+        let (Some(server), Some(addresses)) = (&self.server, session.wants_config()) else {
             return Ok(());
         };
         let message = match first_message(session.incoming.bytes()) {
@@ -157,11 +162,7 @@ impl Tls {
             // rustls would first miss what such a client does not know.
             return Err(session.refuse_version());
         }
-        let chosen = server.context.choose(&hello, || Addresses {
-            local: self.socket.local_address().ok().map(|address| address.ip()),
-            remote: self.socket.peer_address().ok().map(|address| address.ip()),
-        });
-        let chosen = chosen.ok_or(Failure::Internal)?;
+        let chosen = server.context.choose(&hello, addresses).ok_or(Failure::Internal)?;
         server.context.count_stapling(chosen.stapling, &server.stats);
         session.configure(chosen)
     }

@@ -21,5 +21,6 @@ mod session;
 mod tests;
 
 pub use connection::Tls;
+pub use context::server::Addresses;
 pub use failure::Failure;
 pub use handshake::ServerTls;

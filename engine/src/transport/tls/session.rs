@@ -12,6 +12,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use rustls::{AlertDescription, CommonState, Error, ProtocolVersion};
 
 use super::client_hello::Flaw;
+use super::context::server::Addresses;
 use super::context::{Chosen, Connect, ResumedSession};
 use super::failure::{Failure, Mismatch, Refusal};
 use super::overheard::Overheard;
@@ -62,8 +63,9 @@ pub(super) struct Session {
 
 /// rustls' part of it.
 enum Engine {
-    /// A server that waits for the ClientHello, by which its configuration is chosen.
-    Hello,
+    /// A server that waits for the ClientHello, by which its configuration is chosen. A `key_log` may be for
+    /// some addresses only.
+    Hello(Addresses),
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
 }
@@ -120,13 +122,16 @@ struct Sink<'a> {
 
 impl Session {
     /// A server that has no configuration yet.
-    pub(super) fn server(buffers: &'static Buffers) -> Self {
-        Self::new(Engine::Hello, buffers)
+    pub(super) fn server(addresses: Addresses, buffers: &'static Buffers) -> Self {
+        Self::new(Engine::Hello(addresses), buffers)
     }
 
-    /// Whether [`Self::configure`] is to be called.
-    pub(super) const fn wants_config(&self) -> bool {
-        matches!(self.engine, Engine::Hello)
+    /// The addresses of the connection, as long as [`Self::configure`] is to be called.
+    pub(super) const fn wants_config(&self) -> Option<Addresses> {
+        match self.engine {
+            Engine::Hello(addresses) => Some(addresses),
+            Engine::Server(_) | Engine::Client(_) => None,
+        }
     }
 
     /// Begins the handshake of a server.
@@ -173,7 +178,7 @@ impl Session {
     /// What rustls says about the connection.
     pub(super) fn common(&self) -> Option<&CommonState> {
         match &self.engine {
-            Engine::Hello => None,
+            Engine::Hello(_) => None,
             Engine::Server(server) => Some(server),
             Engine::Client(client) => Some(client),
         }
@@ -263,7 +268,7 @@ impl Session {
         let Self { engine, buffers, incoming, plain, outgoing, .. } = self;
         let sink = Sink { into, room, rest: plain, outgoing, buffers };
         let (processed, step) = match engine {
-            Engine::Hello => (0, Ok(Step::Idle)),
+            Engine::Hello(_) => (0, Ok(Step::Idle)),
             Engine::Server(server) => {
                 advance(server.process_tls_records(incoming.bytes_mut()), sink, write)
             }

@@ -163,7 +163,7 @@ enum Version {
     Tls12(Option<u16>),
 }
 
-/// The addresses of a connection; none: a unix socket.
+/// The addresses of a connection, as listener filters have found them out; none: a unix socket.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Addresses {
     /// Of this side.
@@ -221,7 +221,7 @@ impl ShardServerContext {
     pub fn choose(
         &self,
         hello: &ClientHello<'_>,
-        addresses: impl FnOnce() -> Addresses,
+        Addresses { local, remote }: Addresses,
     ) -> Option<Chosen> {
         let mut current = self.current.borrow_mut();
         let current = current.newest()?;
@@ -244,10 +244,7 @@ impl ShardServerContext {
             has_alpn: settings.alpn.iter().any(is_offered),
             version,
             group: settings.group(hello, version),
-            is_logged: settings.key_log.as_ref().is_some_and(|log| {
-                let Addresses { local, remote } = addresses();
-                log.covers(local, remote)
-            }),
+            is_logged: settings.key_log.as_ref().is_some_and(|log| log.covers(local, remote)),
         };
         Some(Chosen {
             config: current.config(variant, self.shard)?,

@@ -171,7 +171,7 @@ impl Client {
     fn connect(&self, server: &ShardServerContext, name: &str) -> Result<Connected, String> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let client = ClientConnection::new(Arc::new(self.config.clone()), name).unwrap();
-        handshake(client, |hello| server.choose(hello, Addresses::default).unwrap().config)
+        handshake(client, |hello| server.choose(hello, Addresses::default()).unwrap().config)
     }
 }
 

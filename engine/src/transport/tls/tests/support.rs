@@ -24,7 +24,7 @@ use crate::transport::tls::context::server::{ClientCertificate, ServerSettings};
 use crate::transport::tls::context::tests::{Issued, settings};
 use crate::transport::tls::context::verify::{Trust, Validation};
 use crate::transport::tls::context::{Connect, Latest, ServerContext};
-use crate::transport::tls::{Failure, ServerTls, Tls};
+use crate::transport::tls::{Addresses, Failure, ServerTls, Tls};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -193,7 +193,7 @@ pub(super) fn server(socket: Socket, context: &Arc<ServerContext>) -> Transport 
         factory: registry.scope("listener.test.server_ssl_socket_factory."),
         timeout: None,
     };
-    Transport::Tls(Box::new(Tls::server(socket, Vec::new(), &Rc::new(tls))))
+    Transport::Tls(Box::new(Tls::server(socket, Vec::new(), Addresses::default(), &Rc::new(tls))))
 }
 
 pub(super) fn client(socket: Socket, config: Arc<ClientConfig>) -> Transport {
