@@ -6,12 +6,13 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{Config, Origin, PATIENCE, Proxy, Signal, corvoy, is_oracle};
+use crate::support::{Config, Origin, PATIENCE, Proxy, Signal, corvoy, is_oracle, wait_until};
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -159,4 +160,50 @@ fn a_drain_serves_those_who_have_connected_already() {
     }
     drop(waiting);
     assert!(proxy.exit().success());
+}
+
+#[test]
+fn the_admin_endpoint_may_listen_on_a_unix_socket() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let (admin, address) = (file("admin"), file("address"));
+    fs::write(
+        file("config.yaml"),
+        format!("admin: {{ address: {{ pipe: {{ path: \"{}\", mode: 384 }} }} }}", admin.display()),
+    )
+    .unwrap();
+    let start = || {
+        let mut command = corvoy();
+        command.arg("-c").arg(file("config.yaml")).arg("--admin-address-path").arg(&address);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let ask = |request: &str| {
+        let mut stream = UnixStream::connect(&admin).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let request = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    };
+    let is_live = || ask("GET /ready").is_some_and(|answer| answer.contains("LIVE"));
+    let mut killed = start();
+    wait_until("the admin endpoint to answer", is_live);
+    assert_eq!(fs::read_to_string(&address).unwrap(), admin.to_str().unwrap());
+    let mode = fs::metadata(&admin).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let stats = ask("GET /stats?filter=listener.admin").unwrap();
+    assert!(stats.contains("listener.admin.downstream_cx_active: 1"), "{stats}");
+    // The next process replaces the socket that one has left behind.
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let mut process = start();
+    wait_until("the admin endpoint to answer again", is_live);
+    if !is_oracle() {
+        let mut second = start();
+        assert!(!second.wait().unwrap().success(), "the socket of a running process is left alone");
+        assert!(is_live());
+    }
+    ask("POST /quitquitquit").unwrap();
+    assert!(process.wait().unwrap().success());
 }

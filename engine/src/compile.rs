@@ -4,7 +4,6 @@
 //! absent because it could not be read: then no errors that follow from its absence are reported.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::address;
 use crate::downstream::compile::HALF_CLOSE_GRACE_KEY;
 use crate::downstream::connection_limit::ConnectionLimit;
+use crate::downstream::socket_settings::SocketSettings;
 use crate::downstream::{self, ListenAddress, Listener};
 use crate::node::Node;
 use crate::runtime::Runtime;
@@ -28,8 +28,8 @@ use crate::upstream::cluster::Cluster;
 pub struct Compiled {
     /// For the shards.
     pub snapshot: Arc<Snapshot>,
-    /// The address of the admin endpoint, if it is enabled.
-    pub admin: Option<SocketAddr>,
+    /// Where the admin endpoint listens, if it is enabled.
+    pub admin: Option<ListenAddress>,
     /// How often histograms begin a new interval.
     pub stats_flush_interval: Duration,
     /// The identity of this proxy.
@@ -105,7 +105,7 @@ pub fn bootstrap(
         let at = root.field("admin");
         // Corvoy's admin endpoint is always exempt from connection limits.
         let _ = ignore_global_conn_limit;
-        address.as_ref().and_then(|address| socket_address(address, &at.field("address"), problems))
+        address.as_ref().and_then(|address| admin_address(address, &at.field("address"), problems))
     });
     (!problems.has_errors()).then(|| Compiled {
         snapshot: Arc::new(Snapshot { listeners, clusters }),
@@ -267,22 +267,16 @@ fn compile_listeners(
     compiled
 }
 
-/// The address of the admin endpoint: an IP literal and a port.
-pub(crate) fn socket_address(
+/// Where the admin endpoint listens.
+fn admin_address(
     address: &config::Address,
     at: &Path,
     problems: &mut Problems,
-) -> Option<SocketAddr> {
-    let config::Address { socket_address, pipe } = address;
-    if pipe.is_some() {
-        problems.not_implemented(&at.field("pipe"), "the admin endpoint on a unix socket (pipe)");
-    }
-    let at = at.field("socket_address");
-    let socket_address = socket_address.as_ref()?;
-    if socket_address.ipv4_compat {
-        problems.not_implemented(&at.field("ipv4_compat"), "ipv4_compat of the admin endpoint");
-    }
-    address::compile::ip_and_port(socket_address, &at, problems)
+) -> Option<ListenAddress> {
+    let address::compile::Listening { address, ipv4_compat, mode } =
+        address::compile::listening(address, at, problems)?;
+    let settings = SocketSettings { ipv4_compat, mode, ..SocketSettings::default() };
+    Some(ListenAddress { address, settings })
 }
 
 /// Rejects a text with a control character, which would end or corrupt the line of a head.

@@ -21,13 +21,11 @@ pub mod sockets;
 use std::fmt::Display;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use self::admin::{Admin, ConfigDump, Identity, ServerState};
@@ -132,7 +130,7 @@ async fn serve(
     let descriptors = descriptors::raise_limit();
 
     let admin_listener = match admin_address {
-        Some(address) => Some(listen_admin(address, &options).await?),
+        Some(address) => Some(listen_admin(&address, &options)?),
         None => None,
     };
     let sockets = bind(&snapshot, &options)?;
@@ -325,11 +323,14 @@ fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Vec<Bound>>, Start
     Ok(bound)
 }
 
-async fn listen_admin(address: SocketAddr, options: &Options) -> Result<TcpListener, StartError> {
-    let failed =
-        |error| StartError::Listen { address: address.into(), what: "admin".to_owned(), error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+fn listen_admin(at: &ListenAddress, options: &Options) -> Result<admin::Listener, StartError> {
+    let ListenAddress { address, settings } = at;
+    let failed = |error| StartError::Listen { address: *address, what: "admin".to_owned(), error };
+    sockets::probe(*address, settings).map_err(failed)?;
+    let (address, mut sockets) =
+        sockets::listen(*address, settings, 1, sockets::backlog_max()).map_err(failed)?;
+    let socket = sockets.pop().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let listener = admin::Listener::new(socket, address).map_err(failed)?;
     tracing::info!(target: "main", "admin address: {address}");
     if let Some(path) = &options.admin_address_path {
         std::fs::write(path, address.to_string())

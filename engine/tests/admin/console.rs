@@ -48,7 +48,7 @@ impl Console {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let listener = admin::Listener::new(listener.into(), address.into()).unwrap();
                 admin::serve(admin, listener).await;
             });
         });

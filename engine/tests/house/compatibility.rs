@@ -67,6 +67,9 @@ impl Probe {
                 place.as_object_mut().unwrap().remove(other);
             }
         }
+        if field == "pipe" {
+            place.as_object_mut().unwrap().remove("socket_address");
+        }
         place[field] = value;
         let errors = errors(&bootstrap);
         if errors.is_empty() {

@@ -15,7 +15,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::control::admin::reply::{Pieces, Reply};
@@ -26,7 +25,7 @@ use crate::request::manager::{EscapedSlashes, PathRules};
 use crate::stats::HttpStats;
 
 /// Answers requests until the connection ends.
-pub(super) async fn serve(admin: Arc<Admin>, stream: TcpStream) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(admin: Arc<Admin>, stream: S) {
     let open = Open::new(Arc::clone(&admin));
     let io = TokioIo::new(Counted { stream, end: End::NotSeen, admin: Arc::clone(&admin) });
     let service =
@@ -166,8 +165,8 @@ fn milliseconds(since: Instant) -> u64 {
 }
 
 /// A stream whose bytes are counted.
-struct Counted {
-    stream: TcpStream,
+struct Counted<S> {
+    stream: S,
     end: End,
     admin: Arc<Admin>,
 }
@@ -179,13 +178,13 @@ enum End {
     Seen,
 }
 
-impl Counted {
+impl<S> Counted<S> {
     fn http(&self) -> &HttpStats {
         self.admin.http.control()
     }
 }
 
-impl AsyncRead for Counted {
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -202,7 +201,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -236,7 +235,7 @@ impl AsyncWrite for Counted {
     }
 }
 
-impl Counted {
+impl<S> Counted<S> {
     fn count_written(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
             self.http().downstream_cx_tx_bytes_total.add(*bytes as u64);

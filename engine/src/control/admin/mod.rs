@@ -7,13 +7,15 @@
 //! It keeps no state of its own, and nothing else in the engine depends on it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
+use crate::address::Address;
 use crate::stats::{
     AdminListenerStats, HttpStats, ListenerHttpStats, NO_CERTIFICATE, ProcessStats, Registry, Scope,
 };
@@ -132,14 +134,48 @@ fn first_expiring(inventories: &[Arc<Inventory>], now: i64) -> (Option<u64>, Opt
     (all().map(|installed| installed.days_left(now)).min(), left.min())
 }
 
-/// Accepts connections and answers them, forever.
-pub async fn serve(admin: Arc<Admin>, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                admin.listener.control().connections_accepted_per_socket_event.record(1);
-                drop(tokio::spawn(connection::serve(Arc::clone(&admin), stream)));
+/// The socket on which the endpoint listens.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The listening socket of this address, which does not block.
+    ///
+    /// # Errors
+    /// If the runtime cannot poll it.
+    pub fn new(socket: OwnedFd, address: Address) -> io::Result<Self> {
+        match address {
+            Address::Ip(_) => TcpListener::from_std(socket.into()).map(Self::Tcp),
+            Address::Pipe(_) => UnixListener::from_std(socket.into()).map(Self::Unix),
+        }
+    }
+
+    /// Accepts a connection and answers it in a task of its own.
+    async fn accept(&self, admin: &Arc<Admin>) -> io::Result<()> {
+        let admin = Arc::clone(admin);
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                drop(tokio::spawn(connection::serve(admin, stream)));
             }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                drop(tokio::spawn(connection::serve(admin, stream)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Accepts connections and answers them, forever.
+pub async fn serve(admin: Arc<Admin>, listener: Listener) {
+    loop {
+        match listener.accept(&admin).await {
+            Ok(()) => admin.listener.control().connections_accepted_per_socket_event.record(1),
             Err(error) => wait_after(&error).await,
         }
     }
