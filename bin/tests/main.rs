@@ -38,6 +38,8 @@ mod fairness;
 #[cfg(test)]
 mod half_close;
 #[cfg(test)]
+mod handshakes;
+#[cfg(test)]
 mod installing;
 #[cfg(test)]
 mod listeners;
