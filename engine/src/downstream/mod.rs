@@ -17,6 +17,8 @@ pub mod http1;
 pub mod listener;
 pub mod listener_filters;
 pub mod local;
+#[cfg(test)]
+mod simulation;
 pub mod socket_settings;
 mod tcp;
 

@@ -29,6 +29,9 @@ pub struct Clock {
     now: Cell<Millis>,
     date_half_second: Cell<u64>,
     date: Cell<DateLine>,
+    /// How much time a test has let pass.
+    #[cfg(test)]
+    passed: Cell<Millis>,
 }
 
 /// The `date` header line in a head.
@@ -50,6 +53,8 @@ impl Clock {
             now: Cell::new(0),
             date_half_second: Cell::new(u64::MAX),
             date: Cell::new(date_line([b' '; DATE_LEN])),
+            #[cfg(test)]
+            passed: Cell::new(0),
         };
         clock.refresh();
         clock
@@ -64,8 +69,16 @@ impl Clock {
     /// Reads the clock, and returns the time.
     pub fn refresh(&self) -> Millis {
         let now = monotonic_ns().saturating_sub(self.epoch_ns) / 1_000_000;
+        #[cfg(test)]
+        let now = now + self.passed.get();
         self.now.set(now);
         now
+    }
+
+    /// Lets this much time pass.
+    #[cfg(test)]
+    pub(super) fn pass(&self, time: Millis) {
+        self.passed.set(self.passed.get() + time);
     }
 
     /// The `date` header, IMF-fixdate, formatted at most twice per second.

@@ -10,6 +10,8 @@
 
 pub mod budget;
 pub mod buffers;
+#[cfg(test)]
+pub(crate) mod by_hand;
 pub mod clock;
 pub mod drain;
 pub mod future_pool;
@@ -84,6 +86,9 @@ pub struct Shard {
     next_connection: Cell<u64>,
     /// What the parts above the shard keep on it, by type.
     kept: RefCell<Vec<(TypeId, &'static dyn Any)>>,
+    /// Where a test collects the tasks, if it drives the shard.
+    #[cfg(test)]
+    by_hand: std::cell::OnceCell<by_hand::Spawned>,
     /// All shards.
     pub handles: ShardHandles,
     /// The handle of this shard.
@@ -156,6 +161,8 @@ impl Shard {
             stopped: Cell::new(None),
             next_connection: Cell::new(id as u64),
             kept: RefCell::default(),
+            #[cfg(test)]
+            by_hand: std::cell::OnceCell::new(),
             handles,
             handle,
         }));
@@ -222,6 +229,10 @@ impl Shard {
     /// Spawns a task. A panic ends the task, not the shard.
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
         let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        #[cfg(test)]
+        if let Some(spawned) = self.by_hand.get() {
+            return spawned.add(task);
+        }
         self.reactor.task_resumed(); // it is about to be
         let mut schedule = Schedule::WhenWoken;
         monoio::spawn(std::future::poll_fn(move |cx| {

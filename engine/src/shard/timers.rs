@@ -100,7 +100,7 @@ impl Timers {
     }
 
     /// Expires every alarm whose deadline is at or before `now`, and sets the timerfd for the next.
-    fn fire(&self, now: Millis) {
+    pub(super) fn fire(&self, now: Millis) {
         let mut queue = self.queue.borrow_mut();
         while let Some(&Reverse((at, index))) = queue.peek() {
             if at > now {

@@ -233,6 +233,13 @@ impl Reactor {
         }
     }
 
+    /// Takes all events, for a test that drives the shard.
+    #[cfg(test)]
+    pub(super) fn take_events(&self) {
+        self.task_resumed();
+        let _woke = self.poll(Blocking::No);
+    }
+
     /// Adds a descriptor and watches it.
     pub(super) fn add(&self, fd: OwnedFd) -> io::Result<Rc<Source>> {
         let mut sources = self.sources.borrow_mut();

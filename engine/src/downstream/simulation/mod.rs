@@ -1,0 +1,127 @@
+//! Whole connections on a shard that the test drives: a client, the proxy and its origins are told
+//! what to do, one act at a time.
+//!
+//! A story is told with its bytes cut at every place, its acts in every order, byte by byte, at random,
+//! and given up after every resume of a task. However it is told, it ends the same, and these laws hold:
+//!
+//! - Nobody misses a wake-up: when nothing is left to do, resuming a task again changes nothing.
+//! - When client and origins have gone, no task is left, and every gauge is back at zero.
+//! - What was opened was closed, counted once.
+
+mod peer;
+mod schedule;
+mod stories;
+mod world;
+
+use self::peer::{Act, End};
+use self::schedule::{Cut, Cuts, Orders, Random, Schedule, Straight};
+use self::world::{Options, World};
+use crate::shard::ring::{self, Ring};
+
+/// How many orders of the acts of one story are tried.
+const ORDERS_MAX: usize = 300;
+/// How often a story is told at random.
+const RANDOM: u64 = 100;
+/// The same for one that takes long.
+const RANDOM_OF_LONG: u64 = 3;
+/// Fewer bytes than this are cut at every place.
+const SHORT: usize = 1000;
+
+/// What a client and its origins do, and what they get.
+struct Story {
+    options: Options,
+    client: Vec<Act>,
+    /// One for each connection to the origin, in this order.
+    origins: Vec<Vec<Act>>,
+    expected: fn(&Told),
+}
+
+/// What came of it.
+#[derive(Clone, Default, Eq, PartialEq)]
+struct Told {
+    /// What the client has received; the date is blanked.
+    client: String,
+    /// How its connection ended.
+    end: End,
+    /// What each connection to the origin has received.
+    origins: Vec<String>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let short = |text: &str| text.chars().take(SHORT).collect::<String>();
+        f.debug_struct("Told")
+            .field("client", &short(&self.client))
+            .field("end", &self.end)
+            .field("origins", &self.origins.iter().map(|text| short(text)).collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// Tells a story in all ways, on all kinds of ring.
+fn tell(story: &Story) {
+    for ring in [Ring::Epoll, Ring::DeferTaskrun] {
+        if ring != Ring::Epoll && ring::build(ring).is_err() {
+            eprintln!("SKIPPED: {ring} is not available here");
+            continue;
+        }
+        let world = World::new(ring, &story.options);
+        let resumes = told(&world, story, &mut Straight, None);
+        let bytes = story.bytes();
+        let is_short = bytes < SHORT;
+        let step = if is_short { 1 } else { bytes / 5 };
+        for at in (1..bytes).step_by(step) {
+            told(&world, story, &mut Cut::at(at), None);
+        }
+        if is_short {
+            told(&world, story, &mut Cuts, None);
+        }
+        for seed in 0..if is_short { RANDOM } else { RANDOM_OF_LONG } {
+            told(&world, story, &mut Random::new(seed), None);
+        }
+        let mut orders = Orders::default();
+        for _ in 0..if is_short { ORDERS_MAX } else { 0 } {
+            told(&world, story, &mut orders, None);
+            if !orders.next() {
+                break;
+            }
+        }
+        for after in 0..resumes {
+            told(&world, story, &mut Straight, Some(after));
+        }
+        // Whatever was given up, the next one is served.
+        told(&world, story, &mut Straight, None);
+    }
+}
+
+/// Tells a story once; gives its tasks up after so many resumes, if it says so. Returns the number of
+/// resumes.
+fn told(
+    world: &World,
+    story: &Story,
+    schedule: &mut impl Schedule,
+    given_up: Option<usize>,
+) -> usize {
+    let mut run = world.begin(&story.client, &story.origins);
+    let description = format!("{schedule:?}, given up: {given_up:?}");
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        run.play(schedule, given_up);
+        let told = run.told();
+        if given_up.is_none() {
+            (story.expected)(&told);
+        }
+        run.end();
+        world.check_laws();
+        run.resumes()
+    }));
+    ended.unwrap_or_else(|panic| {
+        eprintln!("told as {description} ({schedule:?}), it went wrong: {:#?}", run.told());
+        std::panic::resume_unwind(panic)
+    })
+}
+
+impl Story {
+    fn bytes(&self) -> usize {
+        self.origins.iter().flatten().chain(&self.client).map(Act::bytes).sum()
+    }
+}
