@@ -136,7 +136,7 @@ impl Outlet {
     ///
     /// # Errors
     /// When the connection is broken.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, transport: &Transport, may_post: bool) -> io::Result<usize> {
         let is_whole = self.sent == 0 && self.has_ended() && self.out.len() <= limits::BLOCK_BYTES;
         if may_post && is_whole && transport.may_post() {

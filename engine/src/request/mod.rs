@@ -156,7 +156,7 @@ pub(crate) async fn serve<C: ClientEnd>(
     let outcome = exchange.run().await;
     let ended = match outcome {
         Outcome::Done(ended) => ended,
-        Outcome::Reply(reply) => exchange.reply(*reply, None).await,
+        Outcome::Reply(reply) => exchange.reply(reply, None).await,
     };
     exchange.core.end_upgrade();
     ended
@@ -166,7 +166,7 @@ pub(crate) async fn serve<C: ClientEnd>(
 pub(crate) async fn refuse<C: ClientEnd>(client: &mut C, given: &Given, reject: Reject) -> Ended {
     given.stats().downstream_cx_protocol_error.inc();
     response::count_early(given.stats());
-    response::send_and_close(client, given, LocalReply::protocol_error(reject)).await
+    response::send_and_close(client, given, Box::new(LocalReply::protocol_error(reject))).await
 }
 
 /// Answers a client that did not send the head in time.
@@ -182,7 +182,7 @@ pub(crate) async fn time_out_head<C: ClientEnd>(
         HeadLimit::Idle => LocalReply::stream_idle(false),
         HeadLimit::Duration => LocalReply::max_duration(false),
     };
-    response::send_and_close(client, given, reply).await
+    response::send_and_close(client, given, Box::new(reply)).await
 }
 
 impl<'a> Core<'a> {
@@ -277,7 +277,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
                     Err(refused) => Outcome::reply(refused),
                 };
                 match outcome {
-                    Outcome::Reply(reply) => Outcome::Done(self.reply(*reply, Some(route)).await),
+                    Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
                     done @ Outcome::Done(_) => done,
                 }
             }

@@ -18,23 +18,23 @@ use crate::pipe::heads::Heads;
 use crate::pipe::outlet::Outlet;
 use crate::stats::HttpStats;
 
-/// Completes the reply after the headers that the route has added, and sends it.
+/// Completes the reply after the headers that the route has added; returns what is to be sent.
 ///
 /// The order is Envoy's: with a body `content-length, content-type, date, server[, connection]`;
 /// without one `date, server[, connection], content-length: 0`.
-async fn send<C: ClientEnd>(
+fn encode<C: ClientEnd>(
     client: &mut C,
     given: &Given,
     heads: &mut Heads,
-    mut reply: LocalReply,
-    stream: Option<Stream<'_>>,
-) -> Result<(), Unsent> {
+    mut reply: Box<LocalReply>,
+    stream: Option<&Stream<'_>>,
+) -> Outlet {
     if given.service.manager.suppress_envoy_headers {
         reply.is_overloaded = false;
     }
     reply.add_upstream_headers(&mut heads.response);
     if let Some(stream) = stream {
-        rewrite(given, heads, &mut reply, &stream);
+        rewrite(given, heads, &mut reply, stream);
     }
     headers::remove_hop_by_hop(&mut heads.response, false);
     reply.describe(&mut heads.response, Some(&heads.request));
@@ -43,7 +43,10 @@ async fn send<C: ClientEnd>(
     let mut out = given.shard.buffers.take();
     client.encode_head(heads, HeaderKeyFormat::LowerCase, &mut out);
     out.extend_from_slice(reply.body_for(Some(&heads.request)));
-    let mut out = Outlet::whole(out, given.shard.buffers);
+    Outlet::whole(out, given.shard.buffers)
+}
+
+async fn send<C: ClientEnd>(client: &mut C, given: &Given, mut out: Outlet) -> Result<(), Unsent> {
     let sent = send_all(client, given, &mut out).await;
     out.recycle();
     sent
@@ -78,14 +81,17 @@ fn rewrite(given: &Given, heads: &mut Heads, reply: &mut LocalReply, stream: &St
 pub(super) async fn send_and_close<C: ClientEnd>(
     client: &mut C,
     given: &Given,
-    reply: LocalReply,
+    reply: Box<LocalReply>,
 ) -> Ended {
     client.close_after(Closing::Lingering);
     let mut heads = given.service.heads.take();
     reply.begin(&mut heads.response);
     heads.request.clear();
-    let stream = rewrites(given).then(|| Stream::of(given, heads.request.version));
-    let sent = send(client, given, &mut heads, reply, stream).await;
+    let out = {
+        let stream = rewrites(given).then(|| Stream::of(given, heads.request.version));
+        encode(client, given, &mut heads, reply, stream.as_ref())
+    };
+    let sent = send(client, given, out).await;
     count(given, heads.response.status);
     given.service.heads.give(heads);
     match sent {
@@ -153,7 +159,11 @@ pub(super) fn finish(given: &Given, heads: &mut Heads) {
 
 impl<C: ClientEnd> Exchange<'_, C> {
     /// Sends `reply`.
-    pub(super) async fn reply(&mut self, mut reply: LocalReply, route: Option<&Route>) -> Ended {
+    pub(super) async fn reply(
+        &mut self,
+        mut reply: Box<LocalReply>,
+        route: Option<&Route>,
+    ) -> Ended {
         let Self { client, core } = self;
         let mut flags = core.flags;
         reply.flags.iter().for_each(|flag| flags.set(flag));
@@ -179,9 +189,12 @@ impl<C: ClientEnd> Exchange<'_, C> {
         }
         reply.begin(&mut core.heads.response);
         core.mutate_response(route, Some(&reply));
-        let stream = rewrites(core.given).then(|| core.stream(route));
+        let out = {
+            let stream = rewrites(core.given).then(|| core.stream(route));
+            encode(&mut **client, core.given, core.heads, reply, stream.as_ref())
+        };
         core.arm();
-        if send(&mut **client, core.given, core.heads, reply, stream).await.is_err() {
+        if send(&mut **client, core.given, out).await.is_err() {
             return Ended::Over;
         }
         core.count_response();

@@ -320,3 +320,20 @@ impl Drop for End<'_> {
         self.give_blocks();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every exchange in progress holds its state, and blocks of this size are reused.
+    #[test]
+    fn an_exchange_is_a_small_future() {
+        fn size_of_future<'c, F: Future>(
+            _serve: impl Fn(&'c Client, &'c mut Wire, &'c mut Heads, BodyLength) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(End::serve);
+        assert!(size <= 2048, "{size} bytes");
+    }
+}

@@ -1,5 +1,6 @@
 //! HTTP/1 behind network filters: they decide about a connection before anything of it is read.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -52,7 +53,9 @@ impl Connection {
     /// Waits for the first bytes of the client; false: there will be none.
     async fn has_first_bytes(&mut self) -> bool {
         while self.wire.early.is_empty() {
-            if self.idle().await.is_some() || self.wire.receive_ahead(&self.client).is_err() {
+            let mut idle = self.idle();
+            let closed = poll_fn(|cx| idle.poll(self, cx)).await.is_some();
+            if closed || self.wire.receive_ahead(&self.client).is_err() {
                 return false;
             }
             if self.wire.early.is_empty() && self.client.input() == Input::HalfClosed {

@@ -4,7 +4,7 @@
 //! are what an idle connection costs.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::{Connection, Waited, Want, head_limit, set_head_alarm};
 use crate::downstream::connection::Input;
@@ -33,6 +33,68 @@ pub(super) enum Next {
 enum Head {
     Complete,
     Incomplete,
+}
+
+/// The wait of an idle connection. It is kept in the task, so it is small.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    began: Millis,
+    /// When it ends because the process drains.
+    close_at: Option<Millis>,
+    /// What was draining when the alarm was set.
+    draining: Draining,
+}
+
+impl Idle {
+    /// Ready with `None` when there is something to receive, else when the connection is to be closed.
+    #[inline]
+    pub(super) fn poll(&mut self, connection: &Connection, cx: &Context<'_>) -> Poll<Option<Next>> {
+        let given = &connection.client.given;
+        if connection.wire.transport.poll_readable(cx).is_ready() {
+            return given.shard.poll_proceed(cx).map(|()| None);
+        }
+        while given.alarm.poll_expired(cx).is_ready() || given.shard.draining() != self.draining {
+            if self.has_expired(connection) {
+                return Poll::Ready(Some(Next::Closed));
+            }
+            self.arm(connection);
+        }
+        Poll::Pending
+    }
+
+    /// Sets the alarm to the first of the deadlines.
+    #[inline]
+    fn arm(&mut self, connection: &Connection) {
+        let given = &connection.client.given;
+        let now = given.shard.clock.now();
+        self.draining = given.shard.draining();
+        if self.draining == Draining::Process && self.close_at.is_none() {
+            // A request that is in flight already is still answered.
+            self.close_at = Some(now + limits::DRAIN_IDLE_GRACE_MS);
+        }
+        let deadlines =
+            [connection.idle_at(self.began), self.close_at, connection.idle_expires_at()];
+        given.alarm.set(deadlines.into_iter().flatten().min(), now);
+    }
+
+    /// Whether a deadline has passed; counts it.
+    #[cold]
+    fn has_expired(self, connection: &Connection) -> bool {
+        let given = &connection.client.given;
+        let now = given.shard.clock.now();
+        let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
+        let counter = if passed(connection.idle_at(self.began)) {
+            &given.stats().downstream_cx_idle_timeout
+        } else if passed(connection.idle_expires_at()) {
+            &given.stats().downstream_cx_max_duration_reached
+        } else if passed(self.close_at) {
+            &given.stats().downstream_cx_drain_close
+        } else {
+            return false;
+        };
+        counter.inc();
+        true
+    }
 }
 
 impl Connection {
@@ -75,7 +137,8 @@ impl Connection {
             return Ok(heads);
         }
         loop {
-            if let Some(closed) = self.idle().await {
+            let mut idle = self.idle();
+            if let Some(closed) = poll_fn(|cx| idle.poll(self, cx)).await {
                 return Err(closed);
             }
             let mut heads = self.client.given.service.heads.take();
@@ -91,48 +154,13 @@ impl Connection {
         }
     }
 
-    /// Waits for the first byte of the next request. To keep idle connections small, deadlines are
-    /// computed again rather than stored across the wait.
-    pub(super) async fn idle(&self) -> Option<Next> {
-        let began = self.client.given.shard.clock.now();
-        let mut close_at = None;
-        loop {
-            if self.client.given.shard.draining() == Draining::Process && close_at.is_none() {
-                // A request that is in flight already is still answered.
-                close_at = Some(self.client.given.shard.clock.now() + limits::DRAIN_IDLE_GRACE_MS);
-            }
-            let deadlines = [self.idle_at(began), close_at, self.idle_expires_at()];
-            self.client
-                .given
-                .alarm
-                .set(deadlines.into_iter().flatten().min(), self.client.given.shard.clock.now());
-            let draining = self.client.given.shard.draining();
-            let readable = poll_fn(move |cx| {
-                if self.wire.transport.poll_readable(cx).is_ready() {
-                    return self.client.given.shard.poll_proceed(cx).map(|()| true);
-                }
-                let expired = self.client.given.alarm.poll_expired(cx).is_ready();
-                let changed = self.client.given.shard.draining() != draining;
-                if expired || changed { Poll::Ready(false) } else { Poll::Pending }
-            });
-            if readable.await {
-                return None;
-            }
-            let now = self.client.given.shard.clock.now();
-            let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
-            if passed(self.idle_at(began)) {
-                self.client.given.stats().downstream_cx_idle_timeout.inc();
-                return Some(Next::Closed);
-            }
-            if passed(self.idle_expires_at()) {
-                self.client.given.stats().downstream_cx_max_duration_reached.inc();
-                return Some(Next::Closed);
-            }
-            if passed(close_at) {
-                self.client.given.stats().downstream_cx_drain_close.inc();
-                return Some(Next::Closed);
-            }
-        }
+    /// Begins to wait for the first byte of the next request.
+    #[inline]
+    pub(super) fn idle(&self) -> Idle {
+        let shard = self.client.given.shard;
+        let mut idle = Idle { began: shard.clock.now(), close_at: None, draining: Draining::No };
+        idle.arm(self);
+        idle
     }
 
     /// When `idle_timeout` ends a connection that has been idle since `began`.

@@ -11,21 +11,13 @@
 mod peer;
 mod schedule;
 mod stories;
+mod tls;
 mod world;
 
 use self::peer::{Act, End};
 use self::schedule::{Cut, Cuts, Orders, Random, Schedule, Straight};
 use self::world::{Options, World};
 use crate::shard::ring::{self, Ring};
-
-/// How many orders of the acts of one story are tried.
-const ORDERS_MAX: usize = 300;
-/// How often a story is told at random.
-const RANDOM: u64 = 100;
-/// The same for one that takes long.
-const RANDOM_OF_LONG: u64 = 3;
-/// Fewer bytes than this are cut at every place.
-const SHORT: usize = 1000;
 
 /// What a client and its origins do, and what they get.
 struct Story {
@@ -36,9 +28,47 @@ struct Story {
     expected: fn(&Told),
 }
 
+/// What the bytes are carried by.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Over {
+    #[default]
+    Plain,
+    /// The client speaks TLS.
+    TlsOfClient,
+    /// The origin speaks TLS.
+    TlsOfOrigin,
+}
+
+/// In how many ways a story is told.
+struct Ways {
+    cuts: usize,
+    random: u64,
+    orders: usize,
+    give_ups: usize,
+}
+
+impl Ways {
+    fn of(story: &Story, over: Over) -> Self {
+        let is_short = story.bytes() < SHORT;
+        match over {
+            Over::Plain if is_short => {
+                Self { cuts: story.bytes(), random: 100, orders: 300, give_ups: usize::MAX }
+            }
+            Over::TlsOfClient | Over::TlsOfOrigin if is_short => {
+                Self { cuts: 40, random: 20, orders: 20, give_ups: 20 }
+            }
+            _ => Self { cuts: 5, random: 3, orders: 1, give_ups: 10 },
+        }
+    }
+}
+
+/// Fewer bytes than this are a short story.
+const SHORT: usize = 1000;
+
 /// What came of it.
 #[derive(Clone, Default, Eq, PartialEq)]
 struct Told {
+    over: Over,
     /// What the client has received; the date is blanked.
     client: String,
     /// How its connection ended.
@@ -58,39 +88,43 @@ impl std::fmt::Debug for Told {
     }
 }
 
-/// Tells a story in all ways, on all kinds of ring.
+/// Tells a story in all ways, over all transports, on all kinds of ring.
 fn tell(story: &Story) {
+    for over in [Over::Plain, Over::TlsOfClient, Over::TlsOfOrigin] {
+        tell_over(over, story);
+    }
+}
+
+fn tell_over(over: Over, story: &Story) {
     for ring in [Ring::Epoll, Ring::DeferTaskrun] {
         if ring != Ring::Epoll && ring::build(ring).is_err() {
             eprintln!("SKIPPED: {ring} is not available here");
             continue;
         }
-        let world = World::new(ring, &story.options);
-        let resumes = told(&world, story, &mut Straight, None);
-        let bytes = story.bytes();
-        let is_short = bytes < SHORT;
-        let step = if is_short { 1 } else { bytes / 5 };
-        for at in (1..bytes).step_by(step) {
+        let (world, ways) = (World::new(ring, over, &story.options), Ways::of(story, over));
+        let mut straight = Straight::default();
+        let resumes = told(&world, story, &mut straight, None);
+        for at in (1..straight.bytes()).step_by(straight.bytes().div_ceil(ways.cuts)) {
             told(&world, story, &mut Cut::at(at), None);
         }
-        if is_short {
+        if story.bytes() < SHORT {
             told(&world, story, &mut Cuts, None);
         }
-        for seed in 0..if is_short { RANDOM } else { RANDOM_OF_LONG } {
+        for seed in 0..ways.random {
             told(&world, story, &mut Random::new(seed), None);
         }
         let mut orders = Orders::default();
-        for _ in 0..if is_short { ORDERS_MAX } else { 0 } {
+        for _ in 0..ways.orders {
             told(&world, story, &mut orders, None);
             if !orders.next() {
                 break;
             }
         }
-        for after in 0..resumes {
-            told(&world, story, &mut Straight, Some(after));
+        for after in (0..resumes).step_by(resumes.div_ceil(ways.give_ups)) {
+            told(&world, story, &mut Straight::default(), Some(after));
         }
         // Whatever was given up, the next one is served.
-        told(&world, story, &mut Straight, None);
+        told(&world, story, &mut Straight::default(), None);
     }
 }
 

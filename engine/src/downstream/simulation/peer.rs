@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustls::Connection;
 
 use crate::shard::clock::Millis;
 
@@ -20,6 +21,8 @@ pub(super) enum Act {
     Shutdown,
     /// Closes the connection.
     Close,
+    /// Closes the connection; over TLS without `close_notify`.
+    Vanish,
     /// Receives nothing until it has slept.
     Pause,
     /// Does nothing until nothing else happens, and then for so long.
@@ -34,15 +37,22 @@ pub(super) enum End {
     Open,
     /// In order.
     Closed,
-    /// By a reset.
-    Reset,
+    /// By a close without `close_notify`.
+    Truncated,
+    /// By a reset, or what came was no TLS.
+    Broken,
 }
 
 impl Act {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Send(bytes) => bytes.len(),
-            Self::Await(_) | Self::Shutdown | Self::Close | Self::Pause | Self::Sleep(_) => 0,
+            Self::Await(_)
+            | Self::Shutdown
+            | Self::Close
+            | Self::Vanish
+            | Self::Pause
+            | Self::Sleep(_) => 0,
         }
     }
 }
@@ -51,9 +61,10 @@ impl Act {
 #[derive(Debug)]
 pub(super) struct Peer {
     stream: Option<UnixStream>,
+    tls: Option<Box<Connection>>,
     script: VecDeque<Act>,
-    /// How much of the bytes to be sent next were sent.
-    sent: usize,
+    /// What is sent next.
+    out: VecDeque<u8>,
     received: Vec<u8>,
     awaited: usize,
     reading: Reading,
@@ -68,35 +79,59 @@ enum Reading {
 }
 
 impl Peer {
-    pub(super) fn new(stream: UnixStream, script: &[Act]) -> Self {
+    pub(super) fn new(stream: UnixStream, tls: Option<Connection>, script: &[Act]) -> Self {
         stream.set_nonblocking(true).unwrap();
-        let script = script.iter().copied().collect();
-        Self {
+        let mut peer = Self {
             stream: Some(stream),
-            script,
-            sent: 0,
+            tls: tls.map(Box::new),
+            script: script.iter().copied().collect(),
+            out: VecDeque::new(),
             received: Vec::new(),
             awaited: 0,
             reading: Reading::Now,
             end: End::Open,
+        };
+        if let Some(tls) = &mut peer.tls {
+            tls.set_buffer_limit(None);
         }
+        peer.encrypt();
+        peer
     }
 
     /// Receives what is there, and returns how many bytes that were.
     pub(super) fn receive(&mut self) -> usize {
-        let before = self.received.len();
         let Some(stream) = &mut self.stream else { return 0 };
-        let mut chunk = [0; 1 << 16];
+        let (mut total, mut chunk) = (0, [0; 1 << 16]);
         while self.end == End::Open && self.reading == Reading::Now {
             match stream.read(&mut chunk) {
-                Ok(0) => self.end = End::Closed,
-                Ok(n) => self.received.extend_from_slice(&chunk[..n]),
+                Ok(0) => {
+                    self.end = if self.tls.is_some() { End::Truncated } else { End::Closed };
+                }
+                Ok(n) => {
+                    total += n;
+                    self.end = match &mut self.tls {
+                        None => {
+                            self.received.extend_from_slice(&chunk[..n]);
+                            End::Open
+                        }
+                        Some(tls) => decrypt(tls, &chunk[..n], &mut self.received),
+                    };
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.end = End::Reset,
+                Err(_) => self.end = End::Broken,
             }
         }
-        self.received.len() - before
+        self.encrypt();
+        total
+    }
+
+    /// Moves what TLS has to say to what is sent next.
+    fn encrypt(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        while tls.wants_write() {
+            tls.write_tls(&mut self.out).unwrap();
+        }
     }
 
     pub(super) fn received(&self) -> &[u8] {
@@ -109,10 +144,19 @@ impl Peer {
 
     /// Whether it can do something now.
     pub(super) fn can_act(&self) -> bool {
+        if self.stream.is_none() {
+            return false;
+        }
+        if !self.out.is_empty() {
+            return self.has_room();
+        }
+        // What is said in the middle of a handshake is another story.
+        if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            return false;
+        }
         match self.script.front() {
             Some(Act::Await(bytes)) => self.position(bytes).is_some(),
-            Some(Act::Send(_)) => self.has_room(),
-            Some(Act::Shutdown | Act::Close | Act::Pause) => true,
+            Some(Act::Send(_) | Act::Shutdown | Act::Close | Act::Vanish | Act::Pause) => true,
             Some(Act::Sleep(_)) | None => false,
         }
     }
@@ -133,34 +177,58 @@ impl Peer {
     }
 
     fn position(&self, bytes: &str) -> Option<usize> {
-        let rest = &self.received[self.awaited..];
-        memchr::memmem::find(rest, bytes.as_bytes())
+        memchr::memmem::find(&self.received[self.awaited..], bytes.as_bytes())
     }
 
     /// Does what comes next; `piece` says how many of so many bytes are sent now.
     pub(super) fn act(&mut self, piece: impl FnOnce(usize) -> usize) {
-        match self.script.front().copied().unwrap() {
+        if !self.out.is_empty() {
+            return self.send(piece);
+        }
+        match self.script.pop_front().unwrap() {
             Act::Await(bytes) => self.awaited += self.position(bytes).unwrap() + bytes.len(),
             Act::Send(bytes) => {
-                let rest = &bytes.as_bytes()[self.sent..];
-                let piece = piece(rest.len());
-                self.sent += match self.stream.as_mut().unwrap().write(&rest[..piece]) {
-                    Ok(sent) => sent,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-                    // Nobody is there: the bytes are lost.
-                    Err(_) => piece,
-                };
-                if self.sent < bytes.len() {
-                    return;
+                match &mut self.tls {
+                    None => self.out.extend(bytes.as_bytes()),
+                    Some(tls) => tls.writer().write_all(bytes.as_bytes()).unwrap(),
                 }
-                self.sent = 0;
+                self.encrypt();
+                if !self.out.is_empty() {
+                    self.send(piece);
+                }
             }
             Act::Pause => self.reading = Reading::Paused,
-            Act::Shutdown => drop(self.stream.as_ref().unwrap().shutdown(Shutdown::Write)),
-            Act::Close => self.close(),
+            Act::Shutdown => {
+                self.say_goodbye();
+                drop(self.stream.as_ref().unwrap().shutdown(Shutdown::Write));
+            }
+            Act::Close => {
+                self.say_goodbye();
+                self.close();
+            }
+            Act::Vanish => self.close(),
             Act::Sleep(_) => unreachable!("time passes when nothing else happens"),
         }
-        self.script.pop_front();
+    }
+
+    fn send(&mut self, piece: impl FnOnce(usize) -> usize) {
+        let piece = piece(self.out.len());
+        let bytes = self.out.make_contiguous();
+        let sent = match self.stream.as_mut().unwrap().write(&bytes[..piece]) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            // Nobody is there: the bytes are lost.
+            Err(_) => piece,
+        };
+        self.out.drain(..sent);
+    }
+
+    /// Over TLS a close has a message of its own.
+    fn say_goodbye(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        tls.send_close_notify();
+        self.encrypt();
+        self.send(|all| all);
     }
 
     /// Closes the connection; what comes in the script is not done.
@@ -169,5 +237,21 @@ impl Peer {
         self.receive();
         self.stream = None;
         self.script.clear();
+        self.out.clear();
     }
+}
+
+/// Appends what is in the records to `received`; returns whether that was the end.
+fn decrypt(tls: &mut Connection, mut records: &[u8], received: &mut Vec<u8>) -> End {
+    while !records.is_empty() {
+        tls.read_tls(&mut records).unwrap();
+        let Ok(state) = tls.process_new_packets() else { return End::Broken };
+        let (from, more) = (received.len(), state.plaintext_bytes_to_read());
+        received.resize(from + more, 0);
+        tls.reader().read_exact(&mut received[from..]).unwrap();
+        if state.peer_has_closed() {
+            return End::Closed;
+        }
+    }
+    End::Open
 }

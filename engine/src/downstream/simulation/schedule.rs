@@ -11,8 +11,17 @@ pub(super) trait Schedule: Debug {
 }
 
 /// The proxy does all that it can before anybody else does something.
-#[derive(Debug)]
-pub(super) struct Straight;
+#[derive(Debug, Default)]
+pub(super) struct Straight {
+    bytes: usize,
+}
+
+impl Straight {
+    /// How many bytes were sent.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
 
 impl Schedule for Straight {
     fn choose(&mut self, _among: usize) -> usize {
@@ -20,6 +29,7 @@ impl Schedule for Straight {
     }
 
     fn piece(&mut self, of: usize) -> usize {
+        self.bytes += of;
         of
     }
 }

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use corvoy_config::{Problems, Source};
 use tempfile::TempDir;
 
-use super::Told;
 use super::peer::{Act, Peer};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Straight};
+use super::tls::Tls;
+use super::{Over, Told};
 use crate::address::Address;
 use crate::compile;
 use crate::downstream::connection::{Arrival, Facts};
@@ -37,6 +38,8 @@ pub(super) struct Options {
 #[derive(Debug)]
 pub(super) struct World {
     by_hand: ByHand,
+    over: Over,
+    tls: Tls,
     listener: Rc<LocalListener>,
     service: Rc<LocalService>,
     cluster: Rc<LocalCluster>,
@@ -47,8 +50,8 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(ring: Ring, options: &Options) -> Self {
-        let by_hand = ByHand::new(ring);
+    pub(super) fn new(ring: Ring, over: Over, options: &Options) -> Self {
+        let (by_hand, tls) = (ByHand::new(ring), Tls::new());
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("origin");
         let origin = UnixListener::bind(&path).unwrap();
@@ -56,7 +59,9 @@ impl World {
         let yaml = include_str!("world.yaml")
             .replace("MANAGER", options.manager)
             .replace("ROUTE", options.route)
-            .replace("ORIGIN", path.to_str().unwrap());
+            .replace("ORIGIN", path.to_str().unwrap())
+            .replace("DOWNSTREAM", &transport(over == Over::TlsOfClient, || tls.downstream()))
+            .replace("UPSTREAM", &transport(over == Over::TlsOfOrigin, || tls.upstream()));
         let registry = Registry::new(1);
         let mut problems = Problems::default();
         let source = Source::new().merge_yaml("world.yaml", yaml);
@@ -78,7 +83,7 @@ impl World {
         let service = Rc::clone(service);
         let background = by_hand.tasks();
         background.iter().for_each(|&task| by_hand.resume(task));
-        Self { by_hand, listener, service, cluster, origin, _folder: folder, background }
+        Self { by_hand, over, tls, listener, service, cluster, origin, _folder: folder, background }
     }
 
     /// A client connects.
@@ -100,7 +105,11 @@ impl World {
         begin(shard, &self.listener, arrival, HandOver::Possible);
         Run {
             world: self,
-            client: Peer::new(theirs, client),
+            client: Peer::new(
+                theirs,
+                (self.over == Over::TlsOfClient).then(|| self.tls.client()),
+                client,
+            ),
             origins: Vec::new(),
             scripts: origins.to_vec(),
             events: Events::Untaken,
@@ -146,6 +155,11 @@ impl World {
         );
         assert_eq!(cluster.upstream_cx_total.value(), upstream);
     }
+}
+
+/// The transport socket, if there is one.
+fn transport(is_tls: bool, socket: impl FnOnce() -> String) -> String {
+    if is_tls { socket() } else { "transport_socket:".into() }
 }
 
 /// The complaint about a lost wake-up.
@@ -237,7 +251,9 @@ impl Run<'_> {
                 self.origins.len() < self.scripts.len(),
                 "the origin does not expect another connection"
             );
-            self.origins.push(Peer::new(stream, &self.scripts[self.origins.len()]));
+            let World { over, tls, .. } = self.world;
+            let tls = (*over == Over::TlsOfOrigin).then(|| tls.origin());
+            self.origins.push(Peer::new(stream, tls, &self.scripts[self.origins.len()]));
         }
         let peers = self.origins.iter_mut().chain([&mut self.client]);
         // Whoever receives makes room.
@@ -266,7 +282,7 @@ impl Run<'_> {
         self.events = Events::Untaken;
         // A connection that was being opened.
         while let Some(step) = self.steps().first().copied() {
-            self.take(step, &mut super::Straight);
+            self.take(step, &mut Straight::default());
             self.origins.iter_mut().for_each(Peer::close);
         }
     }
@@ -278,11 +294,17 @@ impl Run<'_> {
     pub(super) fn told(&self) -> Told {
         let text = |peer: &Peer| String::from_utf8_lossy(peer.received()).into_owned();
         Told {
+            over: self.world.over,
             client: without_date(text(&self.client)),
             end: self.client.ended(),
-            origins: self.origins.iter().map(text).collect(),
+            origins: self.origins.iter().map(text).map(without_scheme).collect(),
         }
     }
+}
+
+/// Requests of a client that speaks TLS differ in this.
+fn without_scheme(text: String) -> String {
+    text.replace("x-forwarded-proto: https", "x-forwarded-proto: http")
 }
 
 /// Blanks the date of responses that come from here.
