@@ -8,6 +8,7 @@
 //! - When client and origins have gone, no task is left, and every gauge is back at zero.
 //! - What was opened was closed, counted once.
 
+mod compile;
 mod peer;
 mod schedule;
 mod stories;

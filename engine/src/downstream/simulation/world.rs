@@ -3,15 +3,14 @@
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 
-use corvoy_config::{Problems, Source};
 use tempfile::TempDir;
 
+use super::compile;
 use super::peer::{Act, Peer};
 use super::schedule::{Schedule, Straight};
 use super::tls::Tls;
 use super::{Over, Told};
 use crate::address::Address;
-use crate::compile;
 use crate::downstream::connection::{Arrival, Facts};
 use crate::downstream::filter_chain::LocalSpeaks;
 use crate::downstream::listener::{HandOver, begin};
@@ -63,12 +62,7 @@ impl World {
             .replace("DOWNSTREAM", &transport(over == Over::TlsOfClient, || tls.downstream()))
             .replace("UPSTREAM", &transport(over == Over::TlsOfOrigin, || tls.upstream()));
         let registry = Registry::new(1);
-        let mut problems = Problems::default();
-        let source = Source::new().merge_yaml("world.yaml", yaml);
-        let loaded = corvoy_config::load(&source, &mut problems);
-        let bootstrap = loaded.unwrap_or_else(|| panic!("{problems:?}")).bootstrap;
-        let compiled = compile::bootstrap(&bootstrap, &registry, &mut problems);
-        let snapshot = compiled.unwrap_or_else(|| panic!("{problems:?}")).snapshot;
+        let snapshot = compile::snapshot(yaml, &registry);
         let shard = by_hand.shard;
         snapshot.install(shard);
         let cluster = Rc::clone(Clusters::of(shard).current().get(0).unwrap());
@@ -96,7 +90,7 @@ impl World {
         let assignment = configured.balance.assign(shard.handle, shard.handles, |_| 0);
         let facts = Facts {
             peer: Address::from(([192, 0, 2, 1], 4711)),
-            direct_peer: None,
+            found: None,
             local: Address::from(([192, 0, 2, 2], 80)),
             guards: (permits, assignment),
         };
