@@ -58,6 +58,8 @@ mod retries;
 #[cfg(test)]
 mod rolling_upgrade;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod service_manager;
 #[cfg(test)]
 mod stats;

@@ -181,7 +181,11 @@ const FEATURES: &[(&str, &[&str])] = &[
         &[
             "envoy.config.cluster.v3.Cluster.EdsClusterConfig",
             "envoy.config.core.v3.ApiConfigSource",
-            "envoy.config.core.v3.ConfigSource",
+            "envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
+            "envoy.config.core.v3.ConfigSource.ads",
+            "envoy.config.core.v3.ConfigSource.api_config_source",
+            "envoy.config.core.v3.ConfigSource.authorities",
+            "envoy.config.core.v3.ConfigSource.self",
             "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
             "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes",
             "envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer",

@@ -37,6 +37,9 @@ mod check;
 /// Message to structs.
 mod structs;
 
+/// Secrets in what is shown.
+mod redact;
+
 /// The positions of the values of a text.
 mod layout;
 
@@ -47,7 +50,7 @@ mod render;
 mod compatibility;
 
 pub use compatibility::{RefusedValues, page as compatibility_page};
-pub use load::{Loaded, load, load_as};
+pub use load::{Loaded, load, load_as, load_with_json};
 pub use path::Path;
 pub use problems::{Problem, Problems, Severity, Spot};
 pub use render::{render, render_lines, render_styled};

@@ -2,7 +2,7 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use crate::schema::{Bootstrap, Message};
-use crate::{Path, Problem, Problems, Source, check, descriptors, read, structs};
+use crate::{Path, Problem, Problems, Source, check, descriptors, read, redact, structs};
 
 /// A bootstrap, as far as it could be read: complete if there is no error.
 #[derive(Clone, Debug)]
@@ -10,7 +10,7 @@ pub struct Loaded {
     /// The structs.
     pub bootstrap: Bootstrap,
     /// The JSON that Envoy prints for it, for `/config_dump`: the field names of the proto files,
-    /// defaults left out. Null if there is an error.
+    /// defaults left out, secrets redacted. Null if there is an error.
     pub json: serde_json::Value,
 }
 
@@ -24,8 +24,16 @@ pub fn load(source: &Source, problems: &mut Problems) -> Option<Loaded> {
 /// Reads and checks any message that Corvoy knows, such as a route configuration in its own file.
 /// `None` if there is any error.
 pub fn load_as<M: Message>(source: &Source, problems: &mut Problems) -> Option<M> {
-    let (message, _) = read_and_check(source, problems)?;
-    (!problems.has_errors()).then_some(message)
+    load_with_json(source, problems).map(|(message, _)| message)
+}
+
+/// As [`load_as`], with the JSON that Envoy prints for it.
+pub fn load_with_json<M: Message>(
+    source: &Source,
+    problems: &mut Problems,
+) -> Option<(M, serde_json::Value)> {
+    let read = read_and_check(source, problems)?;
+    (!problems.has_errors()).then_some(read)
 }
 
 fn read_and_check<M: Message>(
@@ -83,6 +91,7 @@ fn read_with<M: Message>(
     match (structs::decode(message), json) {
         (Ok(message), Ok(mut json)) => {
             structs::write_whole_numbers(&mut json);
+            redact::redact(&mut json, &descriptor, pool);
             Some((message, json))
         }
         (Err(error), _) => {

@@ -19,7 +19,7 @@ use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
 use crate::tcp::compile::SharedBuckets;
-use crate::transport::tls::context::compile::Surroundings;
+use crate::transport::tls::context::compile::Secrets;
 use crate::upstream;
 use crate::upstream::cluster::Cluster;
 
@@ -36,6 +36,8 @@ pub struct Compiled {
     pub node: Node,
     /// The runtime values.
     pub runtime: Runtime,
+    /// Secrets, and the TLS that uses those from files.
+    pub secrets: Secrets,
 }
 
 /// Envoy's default of `stats_flush_interval`.
@@ -67,9 +69,10 @@ pub fn bootstrap(
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
     let node = compile_node(node.as_ref(), &root.field("node"), problems);
-    let shards = registry.shards();
-    let tls = Surroundings { secrets, shards };
-    let clusters = upstream::compile::clusters(clusters, &at, &node.zone, registry, &tls, problems);
+    let has_identity = !node.id.is_empty() && !node.cluster.is_empty();
+    let secrets = Secrets::new(secrets, registry.shards(), has_identity);
+    let clusters =
+        upstream::compile::clusters(clusters, &at, &node.zone, registry, &secrets, problems);
     let runtime =
         compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
     let at = root.field("overload_manager");
@@ -95,7 +98,7 @@ pub fn bootstrap(
         node: &node,
         runtime: &runtime,
         buckets: &SharedBuckets::default(),
-        tls: &tls,
+        tls: &secrets,
         overload_limit: max_connections.map(ConnectionLimit::new),
         runtime_limit: runtime.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
     };
@@ -113,6 +116,7 @@ pub fn bootstrap(
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
         node,
         runtime,
+        secrets,
     })
 }
 

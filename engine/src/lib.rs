@@ -45,6 +45,8 @@ pub mod compile;
 
 mod common_compile;
 
+pub mod config_source;
+
 pub mod listener_facts;
 
 pub mod node;

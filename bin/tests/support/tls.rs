@@ -108,25 +108,49 @@ impl Tls {
         self.client().records()
     }
 
+    /// The certificate, in PEM.
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Its key, in PEM.
+    pub(crate) fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    /// A `TlsCertificate`.
+    pub(crate) fn pair(&self) -> String {
+        let (certificate, key) = (inline(&self.pem), inline(&self.key_pem));
+        format!("{{ \"certificate_chain\": {certificate}, \"private_key\": {key} }}")
+    }
+
+    /// A `CertificateValidationContext` that trusts the CA of the clients' certificate.
+    pub(crate) fn trust_in_clients(&self) -> String {
+        let identity = self.identity.as_ref().unwrap();
+        format!("{{ \"trusted_ca\": {} }}", inline(&identity.authority))
+    }
+
+    /// A `CertificateValidationContext` that trusts this certificate.
+    pub(crate) fn trust(&self) -> String {
+        format!("{{ \"trusted_ca\": {} }}", inline(&self.pem))
+    }
+
     /// The field of a filter chain.
     pub(crate) fn downstream(&self) -> String {
-        let (certificate, key) = (inline(&self.pem), inline(&self.key_pem));
-        let certificates = format!("[{{ certificate_chain: {certificate}, private_key: {key} }}]");
-        let mut common = format!("tls_certificates: {certificates}");
-        if let Some(identity) = &self.identity {
-            let authority = inline(&identity.authority);
-            common += &format!(", validation_context: {{ trusted_ca: {authority} }}");
+        let mut common = format!("tls_certificates: [{}]", self.pair());
+        if self.identity.is_some() {
+            common += &format!(", validation_context: {}", self.trust_in_clients());
         }
         transport_socket("DownstreamTlsContext", &common, "")
     }
 
     /// The field of a cluster.
     pub(crate) fn upstream(&self) -> String {
-        let authority = inline(&self.pem);
         // As Envoy, Corvoy offers at most TLS 1.2 to origins unless asked.
         let common = format!(
-            "validation_context: {{ trusted_ca: {authority} }}, \
-             tls_params: {{ tls_maximum_protocol_version: TLSv1_3 }}"
+            "validation_context: {}, \
+             tls_params: {{ tls_maximum_protocol_version: TLSv1_3 }}",
+            self.trust()
         );
         transport_socket("UpstreamTlsContext", &common, &format!(", sni: {NAME}"))
     }
@@ -161,10 +185,11 @@ fn server_config(
 }
 
 fn inline(pem: &str) -> String {
-    format!("{{ inline_string: \"{}\" }}", pem.replace('\r', "").replace('\n', "\\n"))
+    format!("{{ \"inline_string\": \"{}\" }}", pem.replace('\r', "").replace('\n', "\\n"))
 }
 
-fn transport_socket(context: &str, common: &str, more: &str) -> String {
+/// The field `transport_socket`.
+pub(crate) fn transport_socket(context: &str, common: &str, more: &str) -> String {
     format!(
         "transport_socket: {{ name: envoy.transport_sockets.tls, typed_config: {{ \
          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{context}, \

@@ -4,8 +4,9 @@ use super::{
     ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo,
     HttpConnectionManager, HttpInspector, Message, NetworkDirectResponse, NetworkLocalRateLimit,
     NetworkRbac, NetworkSetFilterState, OriginalDst, PreserveCaseFormatterConfig,
-    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer, Router,
-    SniCluster, TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
+    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer, Resource,
+    Router, Secret, SniCluster, TcpProxy, TlsInspector, UpstreamTlsContext,
+    UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -64,7 +65,9 @@ any! {
     ProxyProtocolUpstreamTransport =
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
     RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    Resource = "envoy.service.discovery.v3.Resource",
     Router = "envoy.extensions.filters.http.router.v3.Router",
+    Secret = "envoy.extensions.transport_sockets.tls.v3.Secret",
     SniCluster = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster",
     TcpProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
     TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",

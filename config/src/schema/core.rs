@@ -100,6 +100,24 @@ schema! {
         keep_empty_value: bool,
     }
 
+    struct ConfigSource = "envoy.config.core.v3.ConfigSource" {
+        path: Option<String>,
+        path_config_source: Option<PathConfigSource>,
+    } harmless {
+        initial_fetch_timeout: "a file is read at once: there is nothing to wait for",
+        resource_api_version: "there is only version 3",
+    }
+
+    struct PathConfigSource = "envoy.config.core.v3.PathConfigSource" {
+        path: String,
+        watched_directory: Option<WatchedDirectory>,
+        poll_interval: Option<Duration>,
+    }
+
+    struct WatchedDirectory = "envoy.config.core.v3.WatchedDirectory" {
+        path: String,
+    }
+
     struct DataSource = "envoy.config.core.v3.DataSource" {
         filename: Option<String>,
         inline_bytes: Option<Vec<u8>>,

@@ -18,6 +18,7 @@ mod any;
 mod bootstrap;
 mod cluster;
 mod core;
+mod discovery;
 mod http_connection_manager;
 mod listener;
 mod matcher;
@@ -29,6 +30,7 @@ pub use any::Any;
 pub use bootstrap::*;
 pub use cluster::*;
 pub use core::*;
+pub use discovery::*;
 pub use http_connection_manager::*;
 pub use listener::*;
 pub use matcher::*;
@@ -65,9 +67,20 @@ impl Coverage {
 
 /// The answers for every message that Corvoy reads. Any other message is rejected.
 pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
-    [BOOTSTRAP, CLUSTER, CORE, HTTP_CONNECTION_MANAGER, LISTENER, MATCHER, NETWORK, ROUTE, TLS]
-        .into_iter()
-        .flatten()
+    [
+        BOOTSTRAP,
+        CLUSTER,
+        CORE,
+        DISCOVERY,
+        HTTP_CONNECTION_MANAGER,
+        LISTENER,
+        MATCHER,
+        NETWORK,
+        ROUTE,
+        TLS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Declares structs and what they cover: `Name = "full.name" { fields } harmless { field: "why" }`.

@@ -1,7 +1,8 @@
 //! `envoy/extensions/transport_sockets`: TLS and its certificates, secrets, and plaintext.
 
 use super::{
-    Any, CidrRange, DataSource, Duration, ProxyProtocolConfig, StringMatcher, schema, schema_enum,
+    Any, CidrRange, ConfigSource, DataSource, Duration, ProxyProtocolConfig, StringMatcher,
+    WatchedDirectory, schema, schema_enum,
 };
 
 schema! {
@@ -81,10 +82,6 @@ schema! {
         signed_certificate_timestamp: "not implemented by Envoy either",
     }
 
-    struct WatchedDirectory = "envoy.config.core.v3.WatchedDirectory" {
-        path: String,
-    }
-
     struct CertificateValidationContext =
         "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext" {
         trusted_ca: Option<DataSource>,
@@ -125,6 +122,7 @@ schema! {
 
     struct SdsSecretConfig = "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig" {
         name: String,
+        sds_config: Option<ConfigSource>,
     }
 
     struct Secret = "envoy.extensions.transport_sockets.tls.v3.Secret" {

@@ -10,13 +10,17 @@ mod descriptors;
 mod dns;
 mod drain;
 mod expiry;
+mod moves;
 mod notify;
 mod outages;
 mod ring_advice;
+mod sds;
 mod server;
 mod shards;
 mod signals;
 pub mod sockets;
+mod subscription;
+mod xxh64;
 
 use std::fmt::Display;
 use std::future::pending;
@@ -123,7 +127,8 @@ async fn serve(
     process: Arc<ProcessStats>,
     options: Options,
 ) -> Result<(), StartError> {
-    let Compiled { snapshot, admin: admin_address, stats_flush_interval, node, runtime } = compiled;
+    let Compiled { snapshot, admin: admin_address, stats_flush_interval, node, runtime, secrets } =
+        compiled;
     // Before anything is bound: a signal from here on is handled.
     let mut signals = Signals::handle()?;
     let service_manager = Rc::new(ServiceManager::from_environment());
@@ -150,6 +155,7 @@ async fn serve(
     values.num_layers.set(runtime.layer_count() as u64);
     let who = (&node, &runtime);
     let running = running(&snapshot, who, &options, &sockets, &shards, orders);
+    sds::start(secrets, &registry, &running)?;
     let admin = Arc::new(Admin::new(running.clone(), registry, Arc::clone(&process)));
     if let Some(listener) = admin_listener {
         drop(tokio::task::spawn_local(admin::serve(Arc::clone(&admin), listener)));
@@ -269,11 +275,11 @@ fn running(
         state: ServerState::PreInitializing,
         hosts: snapshot.clusters.iter().map(|_| Arc::clone(&no_hosts)).collect(),
         outages: Outages::default(),
+        config_dump: Arc::new(config_dump),
     };
     Arc::new(Running {
         identity,
         snapshot: Arc::clone(snapshot),
-        config_dump: Arc::new(config_dump),
         logging: Arc::clone(&options.logging),
         addresses: sockets
             .iter()

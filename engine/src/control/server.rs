@@ -16,6 +16,7 @@ use crate::downstream::filter_chain::Speaks;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::handle::ShardHandle;
 use crate::snapshot::Snapshot;
+use crate::transport::tls::context::compile::ShownSecret;
 use crate::transport::tls::inventory::Inventory;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
@@ -39,7 +40,6 @@ pub trait Logging: std::fmt::Debug + Send + Sync + 'static {
 pub(super) struct Running {
     pub(super) identity: Identity,
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) config_dump: Arc<ConfigDump>,
     pub(super) logging: Arc<dyn Logging>,
     /// The addresses that each listener of the snapshot is bound to.
     pub(super) addresses: Vec<Vec<Address>>,
@@ -56,6 +56,13 @@ pub(super) struct Changing {
     pub(super) hosts: Vec<Arc<HostSet>>,
     /// The outages of hosts.
     pub(super) outages: Outages,
+    pub(super) config_dump: Arc<ConfigDump>,
+}
+
+impl Changing {
+    pub(super) fn show_secrets(&mut self, secrets: Vec<ShownSecret>) {
+        Arc::make_mut(&mut self.config_dump).dynamic_secrets = secrets;
+    }
 }
 
 impl Running {
@@ -137,7 +144,7 @@ impl Server for Running {
     }
 
     fn config_dump(&self) -> Arc<ConfigDump> {
-        Arc::clone(&self.config_dump)
+        self.change(|changing| Arc::clone(&changing.config_dump))
     }
 
     fn loggers(&self) -> Vec<(String, LogLevel)> {

@@ -37,7 +37,7 @@ pub struct Context<'a> {
     /// The token buckets that network filters share.
     pub buckets: &'a SharedBuckets,
     /// What transport sockets need.
-    pub tls: &'a tls::compile::Surroundings<'a>,
+    pub tls: &'a tls::compile::Secrets,
     /// The limit on the connections of all listeners that the overload manager sets.
     pub overload_limit: Option<Arc<ConnectionLimit>>,
     /// The limit that a runtime value sets, for listeners to which the former does not apply.

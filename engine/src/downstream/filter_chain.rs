@@ -11,7 +11,7 @@ use crate::stats::{Registry, Scope, SslSocketFactoryStats, SslStats};
 use crate::tcp::Terminal;
 use crate::tcp::filters::Filters;
 use crate::transport::tls::ServerTls;
-use crate::transport::tls::context::{Latest, Owner, ServerContext};
+use crate::transport::tls::context::{Latest, Listed as _, Owner, ServerContext};
 
 /// One filter chain of a listener.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl ChainTls {
         Self {
             context,
             stats: registry.scope(&format!("{prefix}ssl.")),
-            factory: registry.scope(&format!("{prefix}server_ssl_socket_factory.")),
+            factory: registry.scope(&format!("{prefix}{}", ServerContext::FACTORY)),
             connect_timeout,
         }
     }

@@ -8,7 +8,7 @@ use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::{ClusterStats, Registry, Scope, SslSocketFactoryStats, SslStats, ZoneStats};
-use crate::transport::tls::context::{ClientContext, Latest, Owner};
+use crate::transport::tls::context::{ClientContext, Latest, Listed as _, Owner};
 use crate::upstream::announced::Announcement;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
@@ -72,7 +72,7 @@ impl ClusterTls {
     ) -> Self {
         let prefix = format!("cluster.{stat_name}.");
         let stats = registry.scope(&format!("{prefix}ssl."));
-        let factory = registry.scope(&format!("{prefix}client_ssl_socket_factory."));
+        let factory = registry.scope(&format!("{prefix}{}", ClientContext::FACTORY));
         context.list(Owner { name: format!("cluster {name}"), prefix }, registry);
         Self { context, stats, factory }
     }

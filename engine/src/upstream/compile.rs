@@ -27,7 +27,7 @@ pub fn clusters(
     at: &Path,
     zone: &str,
     registry: &Registry,
-    tls: &tls::compile::Surroundings<'_>,
+    tls: &tls::compile::Secrets,
     problems: &mut Problems,
 ) -> Vec<Arc<Cluster>> {
     let mut names = HashSet::new();
@@ -49,7 +49,7 @@ fn cluster(
     at: &Path,
     zone: &str,
     registry: &Registry,
-    tls: &tls::compile::Surroundings<'_>,
+    tls: &tls::compile::Secrets,
     problems: &mut Problems,
 ) -> Cluster {
     let config::Cluster {
@@ -79,7 +79,7 @@ fn cluster(
         least_request_lb_config,
         transport_socket,
     } = schema;
-    let shards = tls.shards;
+    let shards = tls.shards();
     // Only their empty values are accepted.
     let _ = (round_robin_lb_config, least_request_lb_config);
 

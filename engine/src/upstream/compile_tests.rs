@@ -11,7 +11,7 @@ fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
     let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
     let mut problems = Problems::default();
     let at = Path::root().field("clusters");
-    let tls = tls::compile::Surroundings { secrets: &[], shards: 1 };
+    let tls = tls::compile::Secrets::new(&[], 1, true);
     let clusters = clusters(&schemas, &at, "here", &Registry::new(1), &tls, &mut problems);
     let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
     (clusters, problems.iter().map(problem).collect())

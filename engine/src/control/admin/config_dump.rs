@@ -3,12 +3,13 @@
 use std::time::SystemTime;
 
 use hyper::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::control::admin::query::Query;
 use crate::control::admin::reply::Reply;
 use crate::control::admin::{Admin, Effect, Endpoint, json, parameter};
 use crate::text_matcher::FullRegex;
+use crate::transport::tls::context::compile::ShownSecret;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/config_dump",
@@ -42,6 +43,10 @@ pub struct ConfigDump {
     pub static_listeners: Vec<Dumped>,
     /// `envoy.config.route.v3.RouteConfiguration`
     pub static_route_configs: Vec<Dumped>,
+    /// `envoy.extensions.transport_sockets.tls.v3.Secret`
+    pub static_secrets: Vec<Value>,
+    /// Secrets from files.
+    pub dynamic_secrets: Vec<ShownSecret>,
 }
 
 /// One resource.
@@ -65,10 +70,14 @@ impl ConfigDump {
         let routes = listeners.iter().flat_map(route_configs).cloned().map(dumped).collect();
         let mut clusters = resources("clusters");
         clusters.sort_by(|a, b| name(a).cmp(name(b)));
+        let mut secrets = resources("secrets");
+        secrets.sort_by_key(|secret| (kind_of_secret(secret), name(secret).to_owned()));
         Self {
             static_clusters: clusters.into_iter().map(dumped).collect(),
             static_listeners: listeners.into_iter().map(dumped).collect(),
             static_route_configs: routes,
+            static_secrets: secrets,
+            dynamic_secrets: Vec::new(),
             bootstrap: dumped(bootstrap),
         }
     }
@@ -112,9 +121,48 @@ impl ConfigDump {
             (of_listeners, listener),
             (of_scopes, Map::new()),
             (of_routes, route_config),
-            (of_secrets, Map::new()),
+            (of_secrets, self.secrets(wanted)),
         ]
     }
+
+    /// `envoy.admin.v3.SecretsConfigDump`
+    fn secrets(&self, wanted: Option<&FullRegex>) -> Map<String, Value> {
+        let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.matches(name.as_bytes()));
+        let with_type =
+            |secret: &Value| typed(SECRET, secret.as_object().cloned().unwrap_or_default());
+        let statics = self.static_secrets.iter().filter(|secret| is_wanted(name(secret)));
+        let statics =
+            statics.map(|secret| json!({ "name": name(secret), "secret": with_type(secret) }));
+        let (mut active, mut warming) = (Vec::new(), Vec::new());
+        for shown in self.dynamic_secrets.iter().filter(|shown| is_wanted(&shown.name)) {
+            let mut element = Map::new();
+            element.insert("name".to_owned(), shown.name.clone().into());
+            if !shown.version.is_empty() {
+                element.insert("version_info".to_owned(), shown.version.clone().into());
+            }
+            element.insert("last_updated".to_owned(), timestamp(shown.updated));
+            let missing = json!({ "name": shown.name });
+            let secret = with_type(shown.json.as_ref().unwrap_or(&missing));
+            element.insert("secret".to_owned(), secret);
+            let list = if shown.json.is_some() { &mut active } else { &mut warming };
+            list.push(Value::from(element));
+        }
+        let lists = [
+            ("static_secrets", statics.collect()),
+            ("dynamic_active_secrets", active),
+            ("dynamic_warming_secrets", warming),
+        ];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        lists.map(|(field, list)| (field.to_owned(), list.into())).collect()
+    }
+}
+
+const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// Envoy shows the kinds of static secrets in this order.
+fn kind_of_secret(secret: &Value) -> usize {
+    let kinds = ["tls_certificate", "validation_context", "session_ticket_keys"];
+    kinds.iter().position(|kind| secret.get(kind).is_some()).unwrap_or(kinds.len())
 }
 
 impl Dumped {

@@ -4,12 +4,14 @@ mod cluster;
 mod http;
 mod listener;
 mod server;
+mod subscription;
 mod tls;
 
 pub use cluster::*;
 pub use http::*;
 pub use listener::*;
 pub use server::*;
+pub use subscription::*;
 pub use tls::*;
 
 /// Sets with a counter for each class of responses.

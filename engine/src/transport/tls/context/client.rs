@@ -65,6 +65,8 @@ impl ClientContext {
 }
 
 impl Listed for ClientContext {
+    const FACTORY: &'static str = "client_ssl_socket_factory.";
+
     fn list(&self, owner: &Owner, registry: &Registry) {
         self.inventory.get_or_init(|| {
             let own = self.settings.certificate.as_slice();

@@ -13,7 +13,7 @@ use super::latest::Latest;
 use super::ocsp::StaplePolicy;
 use super::parameters::Parameters;
 use super::parameters_compile::{Side, parameters as compile_parameters};
-pub use super::secrets_compile::Surroundings;
+pub use super::sds_compile::{Change, SecretSource, Secrets, ShownSecret};
 use super::secrets_compile::{certificate, ticket_keys};
 use super::server::{ClientCertificate, Resumption, ServerContext, ServerSettings};
 use super::sessions::Sessions;
@@ -25,7 +25,7 @@ use super::verify::{self, Validation, sha256};
 pub(crate) fn server(
     socket: Option<&config::TransportSocket>,
     at: &Path,
-    around: &Surroundings<'_>,
+    secrets: &Secrets,
     problems: &mut Problems,
 ) -> Option<Arc<Latest<ServerContext>>> {
     // A socket is found by its type.
@@ -33,8 +33,7 @@ pub(crate) fn server(
     let at = at.field("typed_config");
     match typed_config {
         Some(config::Any::DownstreamTlsContext(context)) => {
-            let settings = server_settings(context, &at, around, problems)?;
-            Some(Latest::new(Some(ServerContext::new(settings))))
+            Some(secrets.context(&**context, &at, server_context, problems))
         }
         Some(config::Any::UpstreamTlsContext(_)) => {
             let why =
@@ -71,15 +70,14 @@ fn without_tls<T>(
 pub(crate) fn client(
     socket: Option<&config::TransportSocket>,
     at: &Path,
-    around: &Surroundings<'_>,
+    secrets: &Secrets,
     problems: &mut Problems,
 ) -> Option<Arc<Latest<ClientContext>>> {
     let config::TransportSocket { name: _, typed_config } = socket?;
     let at = at.field("typed_config");
     match typed_config {
         Some(config::Any::UpstreamTlsContext(context)) => {
-            let settings = client_settings(context, &at, around, problems)?;
-            Some(Latest::new(Some(ClientContext::new(settings))))
+            Some(secrets.context(&**context, &at, client_context, problems))
         }
         Some(config::Any::DownstreamTlsContext(_)) => {
             let why =
@@ -91,13 +89,31 @@ pub(crate) fn client(
     }
 }
 
+fn server_context(
+    context: &config::DownstreamTlsContext,
+    at: &Path,
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> Option<Arc<ServerContext>> {
+    server_settings(context, at, secrets, problems).map(ServerContext::new)
+}
+
+fn client_context(
+    context: &config::UpstreamTlsContext,
+    at: &Path,
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> Option<Arc<ClientContext>> {
+    client_settings(context, at, secrets, problems).map(ClientContext::new)
+}
+
 const NOT_ASKED: &str = "no effect: as in Envoy, clients are only asked for a certificate if there is a \
                          `validation_context`";
 
 fn server_settings(
     context: &config::DownstreamTlsContext,
     at: &Path,
-    around: &Surroundings<'_>,
+    secrets: &Secrets,
     problems: &mut Problems,
 ) -> Option<ServerSettings> {
     let config::DownstreamTlsContext {
@@ -115,7 +131,7 @@ fn server_settings(
     let default = config::CommonTlsContext::default();
     let common = common_tls_context.as_ref().unwrap_or(&default);
     let common_at = at.field("common_tls_context");
-    let common = common_settings(common, Side::Server, &common_at, around, problems);
+    let common = common_settings(common, Side::Server, &common_at, secrets, problems);
     let ocsp = match ocsp_staple_policy {
         config::OcspStaplePolicy::LenientStapling => StaplePolicy::Lenient,
         config::OcspStaplePolicy::StrictStapling => StaplePolicy::Strict,
@@ -124,13 +140,12 @@ fn server_settings(
     let sds_at = at.field("session_ticket_keys_sds_secret_config");
     let keys = match (session_ticket_keys, session_ticket_keys_sds_secret_config) {
         (Some(keys), _) => ticket_keys(keys, &at.field("session_ticket_keys"), problems),
-        (None, Some(secret)) => around.ticket_keys(secret, &sds_at, problems),
-        (None, None) => TicketKey::random().map(|key| vec![key]),
+        (None, Some(secret)) => secrets.ticket_keys(secret, &sds_at, problems),
+        // Without random numbers there are no tickets.
+        (None, None) => Some(TicketKey::random().into_iter().collect()),
     };
-    let common = common?;
+    let (common, keys) = (common?, keys?);
     if common.certificates.is_empty() {
-        let why = "a server needs a certificate: `tls_certificates` is empty";
-        problems.missing(&common_at.field("tls_certificates"), why);
         return None;
     }
     if ocsp == StaplePolicy::Must && common.certificates.iter().any(|it| it.ocsp.is_none()) {
@@ -149,7 +164,8 @@ fn server_settings(
     if is_required && matches!(client_certificate, ClientCertificate::NotAsked) {
         problems.warn(&at.field("require_client_certificate"), NOT_ASKED);
     }
-    let tickets = keys.filter(|_| *disable_stateless_session_resumption != Some(true));
+    let has_tickets = !keys.is_empty() && *disable_stateless_session_resumption != Some(true);
+    let tickets = has_tickets.then_some(keys);
     let timeout = session_timeout.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX));
     let new_sessions = || Arc::new(Sessions::new(timeout.unwrap_or(TLS12_LIFETIME)));
     let resumption = Resumption {
@@ -174,7 +190,7 @@ fn server_settings(
 fn client_settings(
     context: &config::UpstreamTlsContext,
     at: &Path,
-    around: &Surroundings<'_>,
+    secrets: &Secrets,
     problems: &mut Problems,
 ) -> Option<ClientSettings> {
     let config::UpstreamTlsContext {
@@ -188,7 +204,7 @@ fn client_settings(
     let default = config::CommonTlsContext::default();
     let common = common_tls_context.as_ref().unwrap_or(&default);
     let common_at = at.field("common_tls_context");
-    let common = common_settings(common, Side::Client, &common_at, around, problems);
+    let common = common_settings(common, Side::Client, &common_at, secrets, problems);
     if *allow_renegotiation {
         problems.not_implemented(&at.field("allow_renegotiation"), "renegotiation");
     }
@@ -198,12 +214,7 @@ fn client_settings(
         problems.error(&at.field("sni"), why);
     }
     let common = common?;
-    let certificates_at = common_at.field("tls_certificates");
-    let mut certificates = common.certificates.into_iter();
-    let certificate = certificates.next();
-    if certificates.next().is_some() {
-        problems.error(&certificates_at, "a cluster can have only one certificate");
-    }
+    let certificate = common.certificates.into_iter().next();
     if *auto_sni_san_validation && common.validation.is_none() {
         let why = "a `validation_context` is needed: without it nothing is verified";
         problems.error(&at.field("auto_sni_san_validation"), why);
@@ -237,7 +248,7 @@ fn common_settings(
     context: &config::CommonTlsContext,
     side: Side,
     at: &Path,
-    around: &Surroundings<'_>,
+    secrets: &Secrets,
     problems: &mut Problems,
 ) -> Option<Common> {
     let config::CommonTlsContext {
@@ -258,45 +269,109 @@ fn common_settings(
     let mut identity = String::new();
     for (i, schema) in tls_certificates.iter().enumerate() {
         let at = at.field("tls_certificates").index(i);
-        certificates.push(certificate(schema, &at, around.shards, problems));
+        certificates.push(certificate(schema, &at, secrets.shards(), problems));
     }
     for (i, secret) in tls_certificate_sds_secret_configs.iter().enumerate() {
         let at = at.field("tls_certificate_sds_secret_configs").index(i);
-        certificates.push(around.certificate(secret, &at, problems));
+        certificates.push(secrets.certificate(secret, &at, problems));
     }
-    let validation = if let Some(schema) = validation_context {
-        Some((schema.clone(), at.field("validation_context"), ""))
-    } else if let Some(secret) = validation_context_sds_secret_config {
-        let at = at.field("validation_context_sds_secret_config");
-        Some((around.validation(secret, &at, problems)?.clone(), at, &*secret.name))
-    } else if let Some(combined) = combined_validation_context {
-        let at = at.field("combined_validation_context");
-        let secret = combined.validation_context_sds_secret_config.as_ref();
-        let name = secret.map_or("", |secret| &secret.name);
-        Some((around.combined(combined, &at, problems)?, at, name))
-    } else {
-        None
-    };
-    let validation = match validation {
-        Some((schema, at, secret)) => {
-            let _ = write!(identity, "{schema:?}");
-            let validation = verify::compile::validation(&schema, &at, problems)?;
-            let _ = write!(identity, "{validation:?}");
-            Some(Validation { secret: secret.to_owned(), ..validation })
-        }
-        None => None,
-    };
+    check_count(tls_certificates, tls_certificate_sds_secret_configs, side, at, problems);
+    let validation = (validation_context, validation_context_sds_secret_config);
+    let validation = validation_settings(
+        validation,
+        combined_validation_context.as_ref(),
+        at,
+        secrets,
+        problems,
+    );
     let alpn = alpn(alpn_protocols, &at.field("alpn_protocols"), problems);
     let key_log = match key_log {
         Some(schema) => Some(Arc::new(open_key_log(schema, &at.field("key_log"), problems)?)),
         None => None,
     };
     let certificates = certificates.into_iter().collect::<Option<Vec<_>>>()?;
+    let validation = match validation {
+        Configured::Not => None,
+        Configured::As(configured) => {
+            let (schema, validation) = *configured;
+            let _ = write!(identity, "{schema:?}{validation:?}");
+            Some(validation)
+        }
+        Configured::Unusable => return None,
+    };
     for certificate in &certificates {
         let facts = certificate.chain.first().and_then(|der| Facts::of(der).ok())?;
         let _ = write!(identity, "{:?}", facts.identity);
     }
     Some(Common { certificates, parameters: parameters?, alpn, validation, key_log, identity })
+}
+
+/// Checks how many certificates there are, and where they come from.
+fn check_count(
+    inline: &[config::TlsCertificate],
+    secrets: &[config::SdsSecretConfig],
+    side: Side,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    let certificates_at = at.field("tls_certificates");
+    match side {
+        Side::Server if inline.is_empty() && secrets.is_empty() => {
+            let why = "a server needs a certificate: `tls_certificates` is empty";
+            problems.missing(&certificates_at, why);
+        }
+        Side::Server if !inline.is_empty() && !secrets.is_empty() => {
+            let why =
+                "as in Envoy, either all certificates of a filter chain are secrets or none is";
+            problems.error(&at.field("tls_certificate_sds_secret_configs"), why);
+        }
+        Side::Client if inline.len() + secrets.len() > 1 => {
+            problems.error(&certificates_at, "a cluster can have only one certificate");
+        }
+        Side::Server | Side::Client => {}
+    }
+}
+
+/// How peers are verified.
+enum Configured {
+    /// Not at all.
+    Not,
+    As(Box<(config::CertificateValidationContext, Validation)>),
+    /// There is an error, or the secret is not there yet.
+    Unusable,
+}
+
+fn validation_settings(
+    (inline, secret): (
+        &Option<config::CertificateValidationContext>,
+        &Option<config::SdsSecretConfig>,
+    ),
+    combined: Option<&config::CombinedCertificateValidationContext>,
+    at: &Path,
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> Configured {
+    let (schema, at, name) = if let Some(schema) = inline {
+        (Some(schema.clone()), at.field("validation_context"), "")
+    } else if let Some(secret) = secret {
+        let at = at.field("validation_context_sds_secret_config");
+        (secrets.validation(secret, &at, problems), at, &*secret.name)
+    } else if let Some(combined) = combined {
+        let at = at.field("combined_validation_context");
+        let secret = combined.validation_context_sds_secret_config.as_ref();
+        let name = secret.map_or("", |secret| &secret.name);
+        (secrets.combined(combined, &at, problems), at, name)
+    } else {
+        return Configured::Not;
+    };
+    let Some(schema) = schema else { return Configured::Unusable };
+    match verify::compile::validation(&schema, &at, problems) {
+        Some(validation) => {
+            let validation = Validation { secret: name.to_owned(), ..validation };
+            Configured::As(Box::new((schema, validation)))
+        }
+        None => Configured::Unusable,
+    }
 }
 
 /// The protocols of ALPN; none if there are none in the configuration.

@@ -47,8 +47,8 @@ fn server_with(context: Value, secrets: Value) -> (Option<ServerSettings>, Vec<S
     let context: config::DownstreamTlsContext = serde_json::from_value(context).unwrap();
     let secrets: Vec<config::Secret> = serde_json::from_value(secrets).unwrap();
     let mut problems = Problems::default();
-    let around = Surroundings { secrets: &secrets, shards: 2 };
-    let settings = server_settings(&context, &Path::root(), &around, &mut problems);
+    let secrets = Secrets::new(&secrets, 2, true);
+    let settings = server_settings(&context, &Path::root(), &secrets, &mut problems);
     (settings.filter(|_| !problems.has_errors()), texts(&problems))
 }
 
@@ -73,8 +73,8 @@ fn problem(context: Value) -> String {
 fn client_problems(context: Value) -> Vec<String> {
     let context: config::UpstreamTlsContext = serde_json::from_value(context).unwrap();
     let mut problems = Problems::default();
-    let around = Surroundings { secrets: &[], shards: 1 };
-    let settings = client_settings(&context, &Path::root(), &around, &mut problems);
+    let secrets = Secrets::new(&[], 1, true);
+    let settings = client_settings(&context, &Path::root(), &secrets, &mut problems);
     assert_eq!(settings.is_none() || !problems.is_empty(), !problems.is_empty());
     texts(&problems)
 }

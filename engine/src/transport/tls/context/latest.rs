@@ -29,6 +29,9 @@ pub struct Owner {
 
 /// A context whose certificates the operator sees.
 pub trait Listed {
+    /// What the stats of its socket factory begin with, after the prefix of the owner.
+    const FACTORY: &'static str;
+
     /// Lists its certificates under the name of their owner, and sets their stats.
     fn list(&self, owner: &Owner, registry: &Registry);
 }
@@ -106,6 +109,8 @@ mod tests {
     struct Numbered(u32);
 
     impl Listed for Numbered {
+        const FACTORY: &'static str = "";
+
         fn list(&self, _owner: &Owner, _registry: &Registry) {}
     }
 

@@ -14,6 +14,8 @@ pub mod latest;
 pub mod ocsp;
 pub mod parameters;
 mod parameters_compile;
+mod sds_compile;
+mod secret_files_compile;
 mod secrets_compile;
 pub mod select;
 pub mod server;
@@ -25,5 +27,5 @@ pub mod verify;
 pub(in crate::transport::tls) mod tests;
 
 pub use client::{ClientContext, Connect, ResumedSession, ShardClientContext, Wanted};
-pub use latest::{Latest, Owner};
+pub use latest::{Latest, Listed, Owner};
 pub use server::{Chosen, ServerContext, ShardServerContext};

@@ -13,16 +13,6 @@ use super::certificate::{Certificate, CertificateError, Facts};
 use super::key::private_key;
 use super::ocsp::OcspResponse;
 use super::tickets::TicketKey;
-use super::verify;
-
-/// What transport sockets need from the rest of the configuration.
-#[derive(Debug)]
-pub struct Surroundings<'a> {
-    /// `static_resources.secrets`
-    pub secrets: &'a [config::Secret],
-    /// How many shards there are.
-    pub shards: usize,
-}
 
 /// The content of a `DataSource`.
 pub(crate) struct Content {
@@ -196,94 +186,4 @@ pub(super) fn ticket_keys(
         }
     }
     (compiled.len() == keys.len()).then_some(compiled)
-}
-
-/// Secrets by name.
-impl Surroundings<'_> {
-    fn secret(
-        &self,
-        wanted: &config::SdsSecretConfig,
-        at: &Path,
-        problems: &mut Problems,
-    ) -> Option<(&config::Secret, Path)> {
-        let config::SdsSecretConfig { name } = wanted;
-        let Some(i) = self.secrets.iter().position(|secret| secret.name == *name) else {
-            // With an `sds_config`, which is refused, it is not a static secret.
-            if problems.is_left_out(&at.field("sds_config")) {
-                problems.error(&at.field("name"), format!("there is no static secret `{name}`"));
-            }
-            return None;
-        };
-        let secrets = Path::root().field("static_resources").field("secrets");
-        self.secrets.get(i).map(|secret| (secret, secrets.index(i)))
-    }
-
-    pub(super) fn certificate(
-        &self,
-        wanted: &config::SdsSecretConfig,
-        at: &Path,
-        problems: &mut Problems,
-    ) -> Option<Certificate> {
-        let (secret, secret_at) = self.secret(wanted, at, problems)?;
-        match &secret.tls_certificate {
-            Some(schema) => {
-                let at = secret_at.field("tls_certificate");
-                let certificate = certificate(schema, &at, self.shards, problems)?;
-                Some(Certificate { secret: wanted.name.clone(), ..certificate })
-            }
-            None => wrong_kind(secret, "certificate", at, problems),
-        }
-    }
-
-    pub(super) fn validation(
-        &self,
-        wanted: &config::SdsSecretConfig,
-        at: &Path,
-        problems: &mut Problems,
-    ) -> Option<&config::CertificateValidationContext> {
-        let (secret, _) = self.secret(wanted, at, problems)?;
-        match &secret.validation_context {
-            Some(schema) => Some(schema),
-            None => wrong_kind(secret, "validation context", at, problems),
-        }
-    }
-
-    pub(super) fn combined(
-        &self,
-        combined: &config::CombinedCertificateValidationContext,
-        at: &Path,
-        problems: &mut Problems,
-    ) -> Option<config::CertificateValidationContext> {
-        let config::CombinedCertificateValidationContext {
-            default_validation_context,
-            validation_context_sds_secret_config,
-        } = combined;
-        let wanted = validation_context_sds_secret_config.as_ref()?;
-        let at = at.field("validation_context_sds_secret_config");
-        let secret = self.validation(wanted, &at, problems)?;
-        Some(verify::compile::combined(default_validation_context.as_ref()?, secret))
-    }
-
-    pub(super) fn ticket_keys(
-        &self,
-        wanted: &config::SdsSecretConfig,
-        at: &Path,
-        problems: &mut Problems,
-    ) -> Option<Vec<TicketKey>> {
-        let (secret, secret_at) = self.secret(wanted, at, problems)?;
-        match &secret.session_ticket_keys {
-            Some(schema) => ticket_keys(schema, &secret_at.field("session_ticket_keys"), problems),
-            None => wrong_kind(secret, "list of session ticket keys", at, problems),
-        }
-    }
-}
-
-fn wrong_kind<T>(
-    secret: &config::Secret,
-    what: &str,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<T> {
-    problems.error(&at.field("name"), format!("the secret `{}` is no {what}", secret.name));
-    None
 }

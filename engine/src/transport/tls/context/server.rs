@@ -109,6 +109,8 @@ impl ServerContext {
 }
 
 impl Listed for ServerContext {
+    const FACTORY: &'static str = "server_ssl_socket_factory.";
+
     fn list(&self, owner: &Owner, registry: &Registry) {
         self.inventory.get_or_init(|| {
             let settings = &self.settings;

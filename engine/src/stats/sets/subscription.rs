@@ -1,0 +1,24 @@
+//! Stats of resources that are followed.
+
+use crate::stats::stats;
+
+stats! {
+    /// `sds.<name>.`
+    pub struct SubscriptionStats {
+        constant counter init_fetch_timeout;
+        counter update_attempt;
+        counter update_failure;
+        counter update_rejected;
+        counter update_success;
+        gauge update_time;
+        gauge version;
+        histogram update_duration;
+    }
+}
+
+stats! {
+    /// `sds.<name>.`
+    pub struct SecretStats {
+        counter key_rotation_failed;
+    }
+}

@@ -1,0 +1,116 @@
+//! The files that a secret names.
+
+use std::io;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use corvoy_config as config;
+use serde_json::{Value, json};
+
+use crate::config_source::{MoveTarget, directory};
+
+/// How often files are read that change meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// Why the files of a secret cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilesError {
+    /// One of them.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The error of the kernel.
+        error: io::Error,
+    },
+    /// They never were the same twice.
+    #[error("its files change while they are read")]
+    Changing,
+}
+
+/// The secret with the contents of its files in place of their names.
+///
+/// The files are read until two readings are the same: a certificate and its key belong together.
+///
+/// # Errors
+/// A file cannot be read, or they change all the time.
+pub(super) fn inlined(secret: &config::Secret) -> Result<config::Secret, FilesError> {
+    let mut last = read(secret)?;
+    for _ in 1..ATTEMPTS {
+        let again = read(secret)?;
+        if again == last {
+            return Ok(last);
+        }
+        last = again;
+    }
+    Err(FilesError::Changing)
+}
+
+fn read(secret: &config::Secret) -> Result<config::Secret, FilesError> {
+    let mut read = secret.clone();
+    for source in sources(&mut read) {
+        let Some(path) = source.filename.take() else { continue };
+        let bytes = std::fs::read(&path);
+        source.inline_bytes = Some(bytes.map_err(|error| FilesError::Unreadable { path, error })?);
+    }
+    Ok(read)
+}
+
+/// What to watch: the directory that the secret says, or those of its files.
+pub(super) fn files(secret: &config::Secret) -> Vec<MoveTarget> {
+    let of_certificate = secret.tls_certificate.iter().map(|it| &it.watched_directory);
+    let of_validation = secret.validation_context.iter().map(|it| &it.watched_directory);
+    if let Some(config::WatchedDirectory { path }) =
+        of_certificate.chain(of_validation).flatten().next()
+    {
+        return vec![MoveTarget::Directory(path.into())];
+    }
+    let mut secret = secret.clone();
+    let named = sources(&mut secret).into_iter().filter_map(|source| source.filename.as_deref());
+    let named = named.map(|path| MoveTarget::Directory(directory(path.as_ref()).to_owned()));
+    let mut directories: Vec<_> = named.collect();
+    directories.sort_unstable();
+    directories.dedup();
+    directories
+}
+
+/// The secret as Envoy shows it, with the contents of its files.
+pub(super) fn shown(mut json: Value, secret: &config::Secret) -> Value {
+    let content = |source: &Option<config::DataSource>| {
+        source.as_ref().and_then(|it| it.inline_bytes.clone())
+    };
+    let mut show = |path: &str, content: Option<Vec<u8>>| {
+        if let Some(place) = json.pointer_mut(path).filter(|it| it.get("filename").is_some()) {
+            *place = json!({ "inline_bytes": STANDARD.encode(content.unwrap_or_default()) });
+        }
+    };
+    if let Some(certificate) = &secret.tls_certificate {
+        show("/tls_certificate/certificate_chain", content(&certificate.certificate_chain));
+        show("/tls_certificate/private_key", Some(b"[redacted]".to_vec()));
+    }
+    if let Some(validation) = &secret.validation_context {
+        show("/validation_context/trusted_ca", content(&validation.trusted_ca));
+    }
+    json
+}
+
+/// All data sources of a secret.
+fn sources(secret: &mut config::Secret) -> Vec<&mut config::DataSource> {
+    let config::Secret { name: _, tls_certificate, session_ticket_keys, validation_context } =
+        secret;
+    let certificate = tls_certificate.iter_mut().flat_map(|certificate| {
+        let config::TlsCertificate {
+            certificate_chain,
+            private_key,
+            password,
+            ocsp_staple,
+            watched_directory: _,
+        } = certificate;
+        [certificate_chain, private_key, password, ocsp_staple]
+    });
+    let validation = validation_context
+        .iter_mut()
+        .flat_map(|context| [&mut context.trusted_ca, &mut context.crl]);
+    let keys = session_ticket_keys.iter_mut().flat_map(|keys| &mut keys.keys);
+    certificate.chain(validation).flatten().chain(keys).collect()
+}
