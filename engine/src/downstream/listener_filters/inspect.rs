@@ -98,7 +98,8 @@ impl TlsInspector {
             FirstBytes::ClientHello(message) => Some(message),
             FirstBytes::NotTls | FirstBytes::Malformed(_) => None,
         };
-        let Some(hello) = message.as_deref().and_then(ClientHello::parse) else {
+        let hello = message.as_deref().map(ClientHello::parse);
+        let Some(Ok(hello)) = hello else {
             stats.tls_not_found.inc();
             stats.bytes_processed.record(most.len().min(RECORD_HEADER) as u64);
             return if self.only_tls { Step::Close } else { DONE };

@@ -33,6 +33,8 @@ pub enum Flaw {
     Unexpected,
     /// It cannot be parsed.
     Syntax,
+    /// The server name is not a host name.
+    ServerName,
 }
 
 impl Flaw {
@@ -44,6 +46,7 @@ impl Flaw {
             Self::RecordTooLong => 22,
             Self::MessageTooLong => 47,
             Self::Syntax => 50,
+            Self::ServerName => 112,
         }
     }
 }
@@ -53,7 +56,9 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 14;
 /// The most bytes of records for one message: each receive looks at all of them again.
 const RECORDS_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// The longest record that BoringSSL waits for.
-const RECORD_BYTES_MAX: usize = (1 << 14) + 320;
+const RECORD_BYTES_MAX: usize = PLAIN_BYTES_MAX + 320;
+/// The longest record that is not encrypted.
+const PLAIN_BYTES_MAX: usize = 1 << 14;
 /// How many records without content may precede or interrupt the message, as in BoringSSL.
 const EMPTY_RECORDS_MAX: usize = 32;
 const HANDSHAKE_RECORD: u8 = 22;
@@ -102,17 +107,20 @@ fn joined(mut records: &[u8]) -> FirstBytes<'_> {
         if empty_records > EMPTY_RECORDS_MAX {
             return FirstBytes::Malformed(Flaw::Unexpected);
         }
-        let end = match message_end(&message) {
-            Ok(end) => end,
-            Err(flaw) => return FirstBytes::Malformed(flaw),
-        };
+        // As BoringSSL, it looks at whole records only.
         if whole.is_none() {
             return FirstBytes::Incomplete;
         }
-        match end {
-            Some(end) if message.len() == end => return FirstBytes::ClientHello(body(message)),
-            Some(end) if message.len() > end => return FirstBytes::Malformed(Flaw::Unexpected),
-            _ => records = rest,
+        if length > PLAIN_BYTES_MAX {
+            return FirstBytes::Malformed(Flaw::RecordTooLong);
+        }
+        match message_end(&message) {
+            Err(flaw) => return FirstBytes::Malformed(flaw),
+            Ok(Some(end)) if message.len() == end => return FirstBytes::ClientHello(body(message)),
+            Ok(Some(end)) if message.len() > end => {
+                return FirstBytes::Malformed(Flaw::Unexpected);
+            }
+            Ok(_) => records = rest,
         }
     }
 }
@@ -217,9 +225,20 @@ pub mod extension {
 }
 
 impl<'a> ClientHello<'a> {
-    /// Parses the body of the message; none if it is malformed.
-    #[must_use]
-    pub fn parse(message: &'a [u8]) -> Option<Self> {
+    /// Parses the body of the message.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(message: &'a [u8]) -> Result<Self, Flaw> {
+        let mut hello = Self::framed(message).ok_or(Flaw::Syntax)?;
+        for (kind, content) in hello.extensions.iter() {
+            hello.read_extension(kind, Reader(content))?;
+        }
+        Ok(hello)
+    }
+
+    /// The message without what its extensions say; none if it is malformed.
+    fn framed(message: &'a [u8]) -> Option<Self> {
         let mut rest = Reader(message);
         let legacy_version = rest.u16()?;
         let _random = rest.take(32)?;
@@ -239,13 +258,8 @@ impl<'a> ClientHello<'a> {
             return Some(hello);
         }
         hello.extensions = Extensions(rest.list16()?);
-        if !rest.0.is_empty() || !are_distinct(hello.extensions)? {
-            return None;
-        }
-        for (kind, content) in hello.extensions.iter() {
-            hello.read_extension(kind, Reader(content))?;
-        }
-        Some(hello)
+        let is_whole = rest.0.is_empty() && are_distinct(hello.extensions)?;
+        is_whole.then_some(hello)
     }
 
     /// Whether the client speaks TLS 1.3.
@@ -261,7 +275,7 @@ impl<'a> ClientHello<'a> {
         listed.unwrap_or(self.legacy_version >= 0x0303)
     }
 
-    fn read_extension(&mut self, kind: u16, mut content: Reader<'a>) -> Option<()> {
+    fn read_extension(&mut self, kind: u16, mut content: Reader<'a>) -> Result<(), Flaw> {
         match kind {
             extension::SERVER_NAME => self.server_name = Some(server_name(content)?),
             extension::STATUS_REQUEST => self.asks_for_ocsp = content.u8() == Some(1),
@@ -277,7 +291,7 @@ impl<'a> ClientHello<'a> {
             }
             _ => {}
         }
-        Some(())
+        Ok(())
     }
 }
 
@@ -295,14 +309,18 @@ fn are_distinct(extensions: Extensions<'_>) -> Option<bool> {
 }
 
 /// The host name: the only kind of name that there is.
-fn server_name(mut content: Reader<'_>) -> Option<Cow<'_, str>> {
+fn server_name(content: Reader<'_>) -> Result<Cow<'_, str>, Flaw> {
     const HOST_NAME: u8 = 0;
-    let mut names = Reader(content.list16()?);
-    let kind = names.u8()?;
-    let name = names.list16()?;
-    let is_whole = names.0.is_empty() && content.0.is_empty();
+    let (kind, name) = only_name(content).ok_or(Flaw::Syntax)?;
     let is_name = kind == HOST_NAME && matches!(name.len(), 1..=255) && !name.contains(&0);
-    (is_whole && is_name).then(|| String::from_utf8_lossy(name))
+    if is_name { Ok(String::from_utf8_lossy(name)) } else { Err(Flaw::ServerName) }
+}
+
+/// The kind and the bytes of the only name in a list.
+fn only_name(mut content: Reader<'_>) -> Option<(u8, &[u8])> {
+    let mut names = Reader(content.list16()?);
+    let (kind, name) = (names.u8()?, names.list16()?);
+    (names.0.is_empty() && content.0.is_empty()).then_some((kind, name))
 }
 
 /// The protocols; none if the list is malformed.

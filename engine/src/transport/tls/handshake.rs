@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::client_hello::{ClientHello, FirstBytes, Flaw, first_message};
+use super::client_hello::{ClientHello, FirstBytes, first_message};
 use super::connection::Tls;
 use super::context::server::Addresses;
 use super::context::{Connect, ShardServerContext};
@@ -155,8 +155,9 @@ impl Tls {
             FirstBytes::Malformed(flaw) => return Err(session.refuse_hello(flaw)),
             FirstBytes::ClientHello(message) => message,
         };
-        let Some(hello) = ClientHello::parse(&message) else {
-            return Err(session.refuse_hello(Flaw::Syntax));
+        let hello = match ClientHello::parse(&message) {
+            Ok(hello) => hello,
+            Err(flaw) => return Err(session.refuse_hello(flaw)),
         };
         if !hello.is_current() {
             // rustls would first miss what such a client does not know.

@@ -321,7 +321,9 @@ impl Session {
         self.refuse_early(flaw.alert());
         match flaw {
             Flaw::Unexpected => Failure::Misbehaved,
-            Flaw::RecordTooLong | Flaw::MessageTooLong | Flaw::Syntax => Failure::Malformed,
+            Flaw::RecordTooLong | Flaw::MessageTooLong | Flaw::Syntax | Flaw::ServerName => {
+                Failure::Malformed
+            }
         }
     }
 

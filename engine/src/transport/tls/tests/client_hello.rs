@@ -83,17 +83,10 @@ fn records(message: &[u8], most: usize) -> Vec<u8> {
 /// What is wrong with these bytes; none: they are a ClientHello that can be parsed.
 fn flaw(bytes: &[u8]) -> Option<Flaw> {
     match first_message(bytes) {
-        FirstBytes::ClientHello(message) => {
-            ClientHello::parse(&message).is_none().then_some(Flaw::Syntax)
-        }
+        FirstBytes::ClientHello(message) => ClientHello::parse(&message).err(),
         FirstBytes::Malformed(flaw) => Some(flaw),
         other => panic!("{other:?}"),
     }
-}
-
-/// Whether a ClientHello with these extensions can be parsed.
-fn is_hello(extensions: &[u8]) -> bool {
-    flaw(&record(&message(extensions))).is_none()
 }
 
 fn of_rustls(alpn: &[&str]) -> Vec<u8> {
@@ -143,7 +136,7 @@ fn it_is_the_same_in_any_number_of_records_and_reads() {
 
 #[test]
 fn extensions_are_optional() {
-    assert!(is_hello(&[]));
+    assert_eq!(flaw(&record(&message(&[]))), None);
     assert_eq!(flaw(&record(&Front::default().message(&[]))), None);
 }
 
@@ -175,7 +168,9 @@ fn records_are_joined_as_strictly_as_by_envoy() {
     assert_eq!(flaw(&record(&two)), Some(Flaw::Unexpected), "two messages in a record");
     assert_eq!(flaw(&record(&handshake(2, &[]))), Some(Flaw::Unexpected), "a ServerHello");
     assert_eq!(flaw(&[22, 3, 1, 0x41, 0x41]), Some(Flaw::RecordTooLong));
-    assert_eq!(first_message(&[22, 3, 1, 0x41, 0x40]), FirstBytes::Incomplete);
+    let long = [&[22, 3, 1, 0x40, 1][..], &[1; 0x4001]].concat();
+    assert_eq!(first_message(&long[..0x4005]), FirstBytes::Incomplete);
+    assert_eq!(flaw(&long), Some(Flaw::RecordTooLong));
 }
 
 #[test]
@@ -185,8 +180,8 @@ fn its_length_is_bounded() {
     assert_eq!(flaw(&records(&longest, 9000)), None);
     let longer = message(&extension(0x1234, &vec![0; room + 1]));
     assert_eq!(flaw(&records(&longer, 9000)), Some(Flaw::MessageTooLong));
-    // The length decides at once, and records of one byte do not help to send more.
-    assert_eq!(flaw(&[22, 3, 1, 0, 9, 1, 0, 0x40, 1]), Some(Flaw::MessageTooLong));
+    // The announced length decides, and records of one byte do not help to send more.
+    assert_eq!(flaw(&record(&[1, 0, 0x40, 1])), Some(Flaw::MessageTooLong));
     assert_eq!(flaw(&records(&longest, 1)), Some(Flaw::MessageTooLong));
 }
 
@@ -194,14 +189,14 @@ fn its_length_is_bounded() {
 #[test]
 fn messages_are_parsed_as_strictly_as_by_envoy() {
     let two_names = [&[0][..], &long(b"a.test"), &[0], &long(b"b.test")].concat();
+    let not_host = extension(0, &long(&[&[1], &long(b"a.test")[..]].concat()));
+    for name in [name(b""), name(b"a\0b"), name(&[b'a'; 256]), not_host] {
+        assert_eq!(flaw(&record(&message(&name))), Some(Flaw::ServerName), "{name:?}");
+    }
     for malformed in [
-        name(b""),
-        name(b"a\0b"),
-        name(&[b'a'; 256]),
         extension(0, &[]),
         extension(0, &long(&[])),
         extension(0, &long(&two_names)),
-        extension(0, &long(&[&[1], &long(b"a.test")[..]].concat())),
         extension(0, &[&long(&[&[0], &long(b"a.test")[..]].concat())[..], b"x"].concat()),
         [name(b"a.test"), name(b"b.test")].concat(),
         [protocols(&[b"h2"]), protocols(&[b"foo"])].concat(),
@@ -209,7 +204,7 @@ fn messages_are_parsed_as_strictly_as_by_envoy() {
         vec![0x12, 0x34, 0, 9],
         vec![0],
     ] {
-        assert!(!is_hello(&malformed), "{malformed:?}");
+        assert_eq!(flaw(&record(&message(&malformed))), Some(Flaw::Syntax), "{malformed:?}");
     }
     let front = |change: fn(&mut Front)| {
         let mut front = Front::default();
@@ -257,7 +252,7 @@ fn a_cut_message_is_malformed() {
     let FirstBytes::ClientHello(message) = first_message(&records) else {
         panic!("no ClientHello")
     };
-    let parsed = (0..message.len()).filter(|end| ClientHello::parse(&message[..*end]).is_some());
+    let parsed = (0..message.len()).filter(|end| ClientHello::parse(&message[..*end]).is_ok());
     // Extensions may be absent as a whole.
     assert_eq!(parsed.count(), 1);
 }
