@@ -1,11 +1,11 @@
 //! Listeners: which filter chain serves a connection, and what listener filters do before.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::support::{Client, Config, Origin, Proxy};
+use crate::support::{Client, Config, Origin, Proxy, Signal, is_oracle, wait_until};
 
 /// Adds fields to the listener.
 fn with_listener(origin: &Origin, fields: &str) -> Config {
@@ -55,7 +55,7 @@ fn a_drain_does_not_wait_for_clients_that_have_sent_nothing_yet() {
     let proxy = Proxy::with(with_listener(&origin, TLS_INSPECTOR));
     let mut silent = proxy.connect();
     proxy.stat_becomes("listener.front.downstream_pre_cx_active", 1);
-    proxy.signal(crate::support::Signal::Term);
+    proxy.signal(Signal::Term);
     silent.is_closed();
     assert!(proxy.exit().success());
 }
@@ -96,6 +96,24 @@ fn shards_may_share_one_socket() {
     for client in &mut clients {
         assert_eq!(client.get("/").status(), 200);
     }
+}
+
+#[test]
+fn shards_that_share_a_socket_are_idle_during_a_long_drain() {
+    if is_oracle() {
+        return; // Envoy does not drain.
+    }
+    let origin = Origin::that_stalls();
+    let config = with_listener(&origin, "enable_reuse_port: false").shards(2);
+    let proxy = Proxy::with(config);
+    let mut client = proxy.connect();
+    client.ask("/");
+    origin.has_seen(1);
+    proxy.signal(Signal::Term);
+    // The listening sockets are closed a moment later.
+    wait_until("the listener to be closed", || TcpStream::connect(proxy.address()).is_err());
+    proxy.stays_idle();
+    assert!(proxy.is_running());
 }
 
 #[test]

@@ -139,6 +139,8 @@ impl Acceptor {
             let now = self.shard.clock.now();
             match left {
                 Ok(Queue::Empty) if now >= until => return,
+                // Another shard that shares the socket has stopped to listen.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                 // A client that is reset can try another process; one that waits here cannot.
                 Err(error) if is_exhausted(&error) && now >= until + limits::DRAIN_PAUSE_MAX_MS => {
                     return;
