@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::tcp::{
     client, connected, is_reset, relaying, reset, take, tcp_config, until_end,
 };
-use crate::support::{Config, Proxy, Refusing, Signal, Tls, is_oracle};
+use crate::support::{Act, Config, Origin, Proxy, Refusing, Signal, Tls, is_oracle};
 
 #[test]
 fn bytes_go_both_ways_and_are_counted() {
@@ -72,6 +72,7 @@ fn an_origin_that_sends_much_waits_for_a_client_that_does_not_read() {
     const MUCH: usize = 64 << 20;
     let (proxy, origin) = relaying("", "");
     let (mut client, mut host) = connected(&proxy, &origin);
+    let pipes = proxy.pipes();
     let sending = thread::spawn(move || {
         let block = [7; 64 << 10];
         for _ in 0..MUCH / block.len() {
@@ -83,6 +84,7 @@ fn an_origin_that_sends_much_waits_for_a_client_that_does_not_read() {
     let relayed = proxy.stat("tcp.front.downstream_cx_tx_bytes_total");
     assert!(relayed < MUCH as u64, "{relayed} bytes were relayed");
     assert!(proxy.memory_kib() < 200 << 10, "{} KiB", proxy.memory_kib());
+    assert!(is_oracle() || proxy.pipes() > pipes, "bulk bytes are copied");
     let mut neighbour = connected(&proxy, &origin);
     neighbour.0.write_all(b"hello").unwrap();
     assert_eq!(take(&mut neighbour.1, 5), b"hello");
@@ -359,4 +361,22 @@ fn a_handshake_that_never_ends_is_limited_by_the_limits_of_its_connection() {
         proxy.stat_becomes(&format!("tcp.front.{stat}"), 2);
         assert_eq!(proxy.stat("listener.front.downstream_cx_active"), 0);
     }
+}
+
+#[test]
+fn a_slow_reader_gets_everything_also_with_tls_on_both_sides() {
+    const MUCH: u64 = 4 << 20;
+    let tls = Tls::new();
+    let origin = Origin::over_tls(&tls, [Act::ReplyWith(MUCH)]);
+    let config = tcp_config(origin.address(), "", "")
+        .replace("    - filters:\n", &format!("    - {}\n      filters:\n", tls.downstream()))
+        .replace("    type: STATIC\n", &format!("    type: STATIC\n    {}\n", tls.upstream()));
+    let proxy = Proxy::with(Config::verbatim(config));
+    let mut client = proxy.connect_tls(&tls);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(client.response().body.len() as u64, MUCH);
+    client.is_closed();
+    proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
+    assert_eq!(proxy.stat("cluster.service.ssl.handshake"), 1);
 }

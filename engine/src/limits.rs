@@ -15,6 +15,12 @@ pub const POOLED_BLOCKS_MAX: usize = 1024;
 /// Large blocks that a shard keeps for reuse.
 pub const POOLED_LARGE_BLOCKS_MAX: usize = 64;
 
+/// Bytes of a pipe through which bulk bytes are moved without being copied: what Linux allows everybody.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Pipes of a shard. Linux allows an unprivileged user 64 of this size.
+pub const PIPES_MAX: usize = 32;
+
 /// Bytes that are read ahead from a client (pipelining) while its current request is in progress.
 pub const PIPELINED_BYTES_MAX: usize = BLOCK_BYTES;
 

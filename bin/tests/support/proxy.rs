@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -203,6 +204,15 @@ impl Proxy {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// The number of ends of pipes that the process has open.
+    pub(crate) fn pipes(&self) -> usize {
+        let pid = self.process.lock().unwrap().id();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let target = |entry: io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();
+        let is_pipe = |target: &PathBuf| target.to_string_lossy().starts_with("pipe:");
+        open.filter_map(target).filter(is_pipe).count()
     }
 
     /// CPU time of the process.

@@ -3,6 +3,7 @@
 //! Invariant: with a known length the transport is never read beyond the end of the body; with chunks,
 //! bytes beyond the end are in [`Inlet::surplus`] and never passed on.
 
+use super::lane::Lane;
 use super::outlet::make_room;
 use crate::http::{BodyLength, Fault, Intake, More, TrailerRules};
 use crate::http1::Error;
@@ -141,6 +142,37 @@ impl Inlet {
                 self.received(pulled, to);
                 Ok(pulled)
             }
+            Received::End => self.closed(to),
+        }
+    }
+
+    /// As [`Self::pull`]; bulk bytes go through the lane's pipe, if it may have one.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    pub fn pull_lane(
+        &mut self,
+        transport: &Transport,
+        buffers: &Buffers,
+        lane: &mut Lane,
+    ) -> Result<Pulled, Fault> {
+        if matches!(self.source, Source::UntilClose(Rate::Fast))
+            && let Some(pipe) = lane.pipe()
+            && let Some(received) = transport.splice_into(pipe).map_err(|_| Fault::Source)?
+        {
+            return self.spliced(received, &mut lane.outlet);
+        }
+        self.pull(transport, buffers, &mut lane.outlet)
+    }
+
+    fn spliced(&mut self, received: Received, to: &mut impl Intake) -> Result<Pulled, Fault> {
+        match received {
+            Received::Nothing => Ok(Pulled::NOTHING),
+            Received::Bytes(bytes) if bytes < limits::BLOCK_BYTES => {
+                self.source = Source::UntilClose(Rate::Slow);
+                Ok(Pulled { bytes, more: More::Unlikely })
+            }
+            Received::Bytes(bytes) => Ok(Pulled { bytes, more: More::Likely }),
             Received::End => self.closed(to),
         }
     }

@@ -15,7 +15,7 @@ use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
 use crate::http::{BodyLength, Fault, FieldName, Method};
 use crate::pipe::lane::{Lane, Step};
-use crate::pipe::outlet::{Framing, Outlet};
+use crate::pipe::outlet::Framing;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;
 
@@ -175,8 +175,9 @@ fn step_up<C: ClientEnd>(
     may_receive: bool,
 ) -> Result<(), Fault> {
     let Exchange { client, core } = exchange;
-    let push = |out: &mut Outlet| origin.push(out, false);
-    match up.step(may_receive, core.shard.budget(), push, |out| client.pull(out))? {
+    let push = |lane: &mut Lane| origin.push(&mut lane.outlet, false);
+    let pull = |lane: &mut Lane| client.pull(&mut lane.outlet);
+    match up.step(may_receive, core.shard.budget(), push, pull)? {
         Step::Blocked => {}
         Step::Ends => origin.end_sending(),
         Step::Waits => client.give_blocks(),
@@ -191,8 +192,9 @@ fn step_down<C: ClientEnd>(
     may_receive: bool,
 ) -> Result<(), Fault> {
     let Exchange { client, core } = exchange;
-    let push = |out: &mut Outlet| client.push(out);
-    match down.step(may_receive, core.shard.budget(), push, |out| origin.pull(out))? {
+    let push = |lane: &mut Lane| client.push(&mut lane.outlet);
+    let pull = |lane: &mut Lane| origin.pull(&mut lane.outlet);
+    match down.step(may_receive, core.shard.budget(), push, pull)? {
         Step::Blocked => {}
         Step::Ends => client.end_sending(),
         Step::Waits => origin.give_blocks(),

@@ -22,6 +22,7 @@ pub mod reactor;
 pub mod ring;
 pub mod socket;
 pub mod socket_option;
+pub mod splice;
 pub mod timers;
 
 use std::any::{Any, TypeId};
@@ -42,6 +43,7 @@ use self::mailbox::{Errand, Inbox};
 use self::quota::Quota;
 use self::reactor::{Reactor, Ticket};
 use self::ring::Ring;
+use self::splice::Pipes;
 use self::timers::Timers;
 use crate::limits;
 
@@ -73,6 +75,8 @@ pub struct Shard {
     pub timers: Timers,
     /// Read and write buffers of connections.
     pub buffers: &'static Buffers,
+    /// Pipes between sockets.
+    pub pipes: &'static Pipes,
     /// Memory for the futures of exchanges.
     pub futures: FuturePool,
     /// Limits half-closed clients that wait for their origin.
@@ -153,6 +157,7 @@ impl Shard {
             clock: Clock::new(epoch),
             timers: Timers::new()?,
             buffers,
+            pipes: Box::leak(Box::default()),
             futures: FuturePool::default(),
             half_closed: Quota::new(limits::HALF_CLOSED_MAX),
             reactor,

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SocketFlags};
 use socket2::{SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
 use super::budget::Budget;
@@ -299,14 +299,26 @@ impl Socket {
     /// As accept(2): out of descriptors or memory, or the connection is gone already.
     pub fn accept(&self) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
         self.budget().charge_call(0);
-        match self.raw().accept() {
-            Ok((socket, address)) => Ok(Some((socket.into(), address.as_socket()))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match rustix::net::acceptfrom_with(self, flags) {
+            Ok((socket, address)) => {
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                Ok(Some((socket, address)))
+            }
+            Err(Errno::AGAIN) => {
                 self.source.mark_drained();
                 Ok(None)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    pub(super) fn mark_drained(&self) {
+        self.source.mark_drained();
+    }
+
+    pub(super) fn mark_full(&self) {
+        self.source.mark_full();
     }
 
     /// Whether the accept queue is not empty.

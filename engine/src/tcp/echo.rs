@@ -9,7 +9,7 @@ use super::filters::Filters;
 use crate::http::{BodyLength, Intake};
 use crate::pipe::inlet::Inlet;
 use crate::pipe::lane::{Lane, Step};
-use crate::pipe::outlet::{Framing, Outlet};
+use crate::pipe::outlet::Framing;
 
 /// Serves a connection until the client has closed its side.
 pub(super) async fn serve(client: &mut Connection, filters: &Filters) {
@@ -38,7 +38,8 @@ async fn echo(client: &mut Connection, filters: &Filters) -> Result<(), Ended> {
         lane.outlet.data(&std::mem::take(early));
     }
     let mut inlet = Inlet::new(BodyLength::UntilClose);
-    let mut pull = |out: &mut Outlet| {
+    let mut pull = |lane: &mut Lane| {
+        let out = &mut lane.outlet;
         let pulled = inlet.pull(transport, shard.buffers, out).map_err(|_| Ended::Broken)?;
         if pulled.bytes > 0 || out.has_ended() {
             check()?;
@@ -47,15 +48,15 @@ async fn echo(client: &mut Connection, filters: &Filters) -> Result<(), Ended> {
     };
     let mut may_receive = true;
     loop {
-        let push = |out: &mut Outlet| out.send(transport, false).map_err(|_| Ended::Broken);
+        let push = |lane: &mut Lane| lane.send(transport).map_err(|_| Ended::Broken);
         if lane.step(may_receive, shard.budget(), push, &mut pull)? == Step::Ends {
             transport.shutdown_write();
             return Ok(());
         }
-        may_receive = lane.outlet.wants_source();
+        may_receive = lane.wants_source();
         poll_fn(|cx| {
             let readable = may_receive && transport.poll_readable(cx).is_ready();
-            let writable = lane.outlet.wants_sink() && transport.poll_writable(cx).is_ready();
+            let writable = lane.wants_sink() && transport.poll_writable(cx).is_ready();
             if readable || writable { shard.poll_proceed(cx) } else { Poll::Pending }
         })
         .await;

@@ -19,6 +19,7 @@ use self::tls::{Failure, Tls};
 use crate::shard::Shard;
 use crate::shard::budget::Budget;
 use crate::shard::socket::{Peeked, Received, Socket};
+use crate::shard::splice::Pipe;
 use crate::shard::timers::Alarm;
 
 /// The transport of one connection. Its verbs are those of [`Socket`].
@@ -116,6 +117,34 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket.send(bytes),
             Self::Tls(tls) => outlined(|| tls.send(bytes)),
+        }
+    }
+
+    /// Whether its bytes can be moved through a pipe: those of TLS cannot.
+    #[must_use]
+    pub const fn can_splice(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Moves what has arrived into `pipe`, which is empty; `None` if it cannot, see [`Self::can_splice`].
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn splice_into(&self, pipe: &mut Pipe) -> io::Result<Option<Received>> {
+        match self {
+            Self::Plain(socket) => socket.splice_into(pipe).map(Some),
+            Self::Tls(_) => Ok(None),
+        }
+    }
+
+    /// Sends as much of `pipe` as is accepted now, and returns how much that was; it may be 0.
+    ///
+    /// # Errors
+    /// When the connection is broken, or the transport cannot, see [`Self::can_splice`].
+    pub fn splice_from(&self, pipe: &mut Pipe) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.splice_from(pipe),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::http1::framing;
 use crate::limits;
 use crate::pipe::heads::Heads;
 use crate::pipe::inlet::{Inlet, Pulled};
+use crate::pipe::lane::Lane;
 use crate::shard::clock::Millis;
 use crate::shard::socket::Received;
 use crate::transport::Transport;
@@ -203,6 +204,13 @@ impl Connection {
     pub(super) fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault> {
         let Open { inlet, socket, pool, .. } = &mut *self.open;
         let Pulled { bytes, more } = inlet.pull(socket, pool.buffers(), to)?;
+        pool.count_received(bytes);
+        Ok(more)
+    }
+
+    pub(super) fn pull_lane(&mut self, lane: &mut Lane) -> Result<More, Fault> {
+        let Open { inlet, socket, pool, .. } = &mut *self.open;
+        let Pulled { bytes, more } = inlet.pull_lane(socket, pool.buffers(), lane)?;
         pool.count_received(bytes);
         Ok(more)
     }

@@ -14,6 +14,7 @@ use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
 };
 use crate::pipe::heads::Heads;
+use crate::pipe::lane::Lane;
 use crate::pipe::outlet::Outlet;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -76,6 +77,20 @@ impl Origin {
         }
     }
 
+    /// As [`Self::push`], also of what is in the lane's pipe.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn push_lane(&mut self, lane: &mut Lane) -> Result<usize, Fault> {
+        match self {
+            Self::Http1(connection) => {
+                let sent = lane.send(connection.socket()).map_err(|_| Fault::Sink)?;
+                connection.pool().count_sent(sent);
+                Ok(sent)
+            }
+        }
+    }
+
     /// Receives a part of the response's head.
     #[inline]
     pub fn receive_head(&mut self, heads: &mut Heads) -> HeadReceived {
@@ -126,6 +141,24 @@ impl Origin {
     pub fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault> {
         match self {
             Self::Http1(connection) => connection.pull(to),
+        }
+    }
+
+    /// As [`Self::pull`]; bulk bytes without framing go through the lane's pipe, if it may have one.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    pub fn pull_lane(&mut self, lane: &mut Lane) -> Result<More, Fault> {
+        match self {
+            Self::Http1(connection) => connection.pull_lane(lane),
+        }
+    }
+
+    /// Whether its bytes can be moved through a pipe.
+    #[must_use]
+    pub fn can_splice(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.socket().can_splice(),
         }
     }
 

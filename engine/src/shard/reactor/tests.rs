@@ -5,7 +5,9 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::*;
+use crate::limits;
 use crate::shard::socket::{Received, Socket};
+use crate::shard::splice::{Pipe, Pipes};
 
 /// Runs a story as the only task of a shard, on each interface that this kernel offers.
 fn on_a_shard<F>(story: impl Fn(&'static Reactor) -> F + Send + Sync + 'static)
@@ -309,5 +311,59 @@ fn what_a_socket_moves_is_charged_to_the_task() {
         // The next poll closes it.
         yield_now(reactor).await;
         drop(stop);
+    });
+}
+
+#[test]
+fn a_pipe_moves_bytes_between_two_sockets_until_one_has_none_or_the_other_no_room() {
+    on_a_shard(|_| async {
+        let pipes: &'static Pipes = Box::leak(Box::default());
+        let (source, mut sender) = pair();
+        let (sink, mut receiver) = pair();
+        let mut pipe = pipes.take().unwrap();
+        assert_eq!(source.splice_into(&mut pipe).unwrap(), Received::Nothing);
+        assert!(source.is_quiet(), "a wait is for new bytes");
+        let sent: Vec<u8> = (0..=250).cycle().take(4 << 20).collect();
+        let block = sent.clone();
+        std::thread::spawn(move || sender.write_all(&block).unwrap());
+        let reading = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50)); // the sink has no room meanwhile
+            let mut received = Vec::new();
+            receiver.read_to_end(&mut received).unwrap();
+            received
+        });
+        loop {
+            if pipe.is_empty() {
+                readable(&source).await;
+                if source.splice_into(&mut pipe).unwrap() == Received::End {
+                    break;
+                }
+            } else {
+                writable(&sink).await;
+                sink.splice_from(&mut pipe).unwrap();
+            }
+        }
+        sink.shutdown_write();
+        assert!(reading.join().unwrap() == sent, "bytes were lost or changed");
+        pipes.give(pipe);
+    });
+}
+
+#[test]
+fn a_shard_has_a_limited_number_of_pipes_and_closes_those_that_are_not_empty() {
+    on_a_shard(|_| async {
+        let pipes: &'static Pipes = Box::leak(Box::default());
+        let mut taken: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
+        assert_eq!(taken.len(), limits::PIPES_MAX);
+        let (source, mut sender) = pair();
+        sender.write_all(b"unsent").unwrap();
+        readable(&source).await;
+        let mut used = taken.pop().unwrap();
+        assert_eq!(source.splice_into(&mut used).unwrap(), Received::Bytes(6));
+        pipes.give(used);
+        pipes.give(taken.pop().unwrap());
+        taken.extend([pipes.take().unwrap(), pipes.take().unwrap()]);
+        assert!(taken.iter().all(Pipe::is_empty), "the other one was closed");
+        assert!(pipes.take().is_none());
     });
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::{Limit, Session};
 use crate::address::Ends;
+use crate::flags::Flag;
 use crate::http::ResponseHead;
 use crate::pipe::lane::Lane;
 use crate::pipe::outlet::Framing;
 use crate::shard::clock::Millis;
 use crate::tcp::connection::Connection;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
+use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
@@ -113,10 +115,12 @@ impl Session<'_> {
             let Some(permit) = breakers.acquire(RoutingPriority::Default, Resource::Connections)
             else {
                 stats.upstream_cx_overflow.inc();
+                self.flags.set(Flag::UpstreamOverflow);
                 return Err(Failed::NoUpstream);
             };
             if attempts >= proxy.max_connect_attempts {
                 stats.upstream_cx_connect_attempts_exceeded.inc();
+                self.flags.set(Flag::UpstreamRetryLimitExceeded);
                 return Err(Failed::NoUpstream);
             }
             attempts += 1;
@@ -149,10 +153,12 @@ impl Session<'_> {
         let subject = &self.client.subject;
         let ends = || Ends { remote: subject.peer, local: subject.local };
         let Some(pool) = cluster.pick_tcp(ends) else {
-            cluster.stats().upstream_cx_none_healthy.inc();
-            return Err(Failed::NoUpstream);
+            return Err(self.no_healthy_host(cluster));
         };
-        let Ok(connection) = self.wait_for(pool.open(permit)).await? else { return Ok(None) };
+        let connection = match self.wait_for(pool.open(permit)).await? {
+            Ok(connection) => connection,
+            Err(error) => return Ok(self.failed_attempt(error)),
+        };
         let active = Active::regardless_of_limit(cluster, &pool);
         let buffers = self.client.subject.shard.buffers;
         let lane = || Lane::new(Framing::Identity, Vec::new(), buffers);
@@ -165,6 +171,20 @@ impl Session<'_> {
         };
         upstream.origin.become_tunnel(&ResponseHead::default(), &mut upstream.down.outlet);
         Ok(Some(upstream))
+    }
+
+    pub(super) fn no_healthy_host(&mut self, cluster: &LocalCluster) -> Failed {
+        cluster.stats().upstream_cx_none_healthy.inc();
+        self.flags.set(Flag::NoHealthyUpstream);
+        Failed::NoUpstream
+    }
+
+    /// Notes why there is no connection; always `None`.
+    pub(super) fn failed_attempt(&mut self, error: Error) -> Option<Upstream> {
+        if error.is_connect_failure() {
+            self.flags.set(Flag::UpstreamConnectionFailure);
+        }
+        None
     }
 
     /// Waits until the client has sent something, or its end.
@@ -223,9 +243,7 @@ impl Session<'_> {
             Woken::Gone => return Err(Failed::Closed),
             Woken::Expired => {
                 let is_idle = deadline.is_some() && deadline == self.idle_at;
-                let limit = if is_idle { Limit::Idle } else { Limit::Age };
-                self.proxy.count_limit(subject.shard.id, limit);
-                return Err(Failed::Closed);
+                return Err(self.reach(if is_idle { Limit::Idle } else { Limit::Age }));
             }
             Woken::Readable => {}
         }

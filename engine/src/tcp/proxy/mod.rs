@@ -20,6 +20,7 @@ use self::early::Early;
 use self::tunnel::Tunneling;
 use super::connection::Connection;
 use super::filters::{Data, Filters};
+use crate::flags::{Flag, Flags};
 use crate::shard::clock::{Millis, millis};
 use crate::stats::{Scope, stats};
 use crate::upstream::clusters::Clusters;
@@ -112,6 +113,8 @@ struct Session<'a> {
     /// bytes are relayed.
     idle_at: Option<Millis>,
     early: Early,
+    /// What was special about the connection, as in Envoy's access logs.
+    flags: Flags,
 }
 
 /// The limit of time that a connection has reached.
@@ -200,10 +203,12 @@ pub(super) async fn serve(client: &mut Connection, filters: &Filters, proxy: &Tc
         data: filters.data(),
         idle_at: None,
         early: Early::new(early),
+        flags: Flags::NONE,
         client,
     };
     let ended = session.run().await;
     session.early.recycle(shard.buffers);
+    session.log_flags();
     if let Err(Failed::Denied(delay)) = ended {
         client.wait_before_close(delay).await;
     }
@@ -223,6 +228,7 @@ impl Session<'_> {
         let clusters = Clusters::of(shard).current();
         let Some(cluster) = clusters.named(&name) else {
             self.stats.downstream_cx_no_route.inc();
+            self.flags.set(Flag::NoClusterFound);
             return Err(Failed::NoUpstream);
         };
         let upstream = self.connect(cluster).await?;
@@ -232,6 +238,24 @@ impl Session<'_> {
     /// Runs the filters on what was received before this filter.
     fn take_early(&mut self) -> Result<(), Failed> {
         if self.early.len() > 0 { self.accept(self.early.len()) } else { Ok(()) }
+    }
+
+    fn log_flags(&self) {
+        if !self.flags.is_empty() {
+            let mut flags = Vec::new();
+            self.flags.write(Flag::short, &mut flags);
+            let (peer, flags) = (self.client.subject.peer, String::from_utf8_lossy(&flags));
+            tracing::debug!(target: "connection", "{peer}: TCP connection ended: {flags}");
+        }
+    }
+
+    /// Ends the connection because of a limit of time.
+    fn reach(&mut self, limit: Limit) -> Failed {
+        self.proxy.count_limit(self.client.subject.shard.id, limit);
+        if limit == Limit::Age {
+            self.flags.set(Flag::DurationTimeout);
+        }
+        Failed::Closed
     }
 
     fn start_idle_timer(&mut self) {

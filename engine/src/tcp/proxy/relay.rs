@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::connect::{Failed, Kind, Upstream};
 use super::{Limit, Session};
+use crate::flags::Flag;
 use crate::http::Fault;
 use crate::pipe::inlet::Inlet;
-use crate::pipe::lane::Step;
-use crate::pipe::outlet::Outlet;
+use crate::pipe::lane::{Lane, Step};
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
@@ -74,8 +74,8 @@ impl Session<'_> {
         let ended = self.pass(&mut upstream, inlet).await;
         let Upstream { origin, kind, up, down, _active } = upstream;
         let cuts_off = !down.has_ended();
-        up.outlet.recycle();
-        down.outlet.recycle();
+        up.recycle();
+        down.recycle();
         let (by, result) = match ended {
             // As in Envoy, a host does not close a tunnel: its stream ends, and then the connection is
             // of no more use.
@@ -88,6 +88,7 @@ impl Session<'_> {
             }
             Ended::Broken(Side::Upstream) => {
                 // What a client has not been sent is lost; if that is nothing, it is not cut off.
+                self.flags.set(Flag::UpstreamRemoteReset);
                 if cuts_off {
                     self.client.transport.reset_on_close();
                 }
@@ -99,10 +100,7 @@ impl Session<'_> {
                 (ClosedBy::Us, Err(Failed::Closed))
             }
             Ended::Denied(delay) => (ClosedBy::Us, Err(Failed::Denied(delay))),
-            Ended::TimedOut(limit) => {
-                self.proxy.count_limit(self.client.subject.shard.id, limit);
-                (ClosedBy::Us, Err(Failed::Closed))
-            }
+            Ended::TimedOut(limit) => (ClosedBy::Us, Err(self.reach(limit))),
         };
         origin.close(by);
         result
@@ -116,10 +114,15 @@ impl Session<'_> {
         let (client, shard) = (&*transport, subject.shard);
         let ends = Ends { shard, client, alarm, idle_timeout, expires: *expires };
         let mut idle_since = shard.clock.now();
-        let mut receive = |out: &mut Outlet| {
-            let pulled = inlet.pull(client, shard.buffers, out).map_err(Stopped::source)?;
+        // Without framing and TLS, bulk bytes need not be copied.
+        if *kind != Kind::Post && client.can_splice() && origin.can_splice() {
+            up.splice(shard.pipes);
+            down.splice(shard.pipes);
+        }
+        let mut receive = |lane: &mut Lane| {
+            let pulled = inlet.pull_lane(client, shard.buffers, lane).map_err(Stopped::source)?;
             // As in Envoy, the end alone is something that filters decide about too.
-            if pulled.bytes > 0 || out.has_ended() {
+            if pulled.bytes > 0 || lane.outlet.has_ended() {
                 stats.downstream_cx_rx_bytes_total.add(pulled.bytes as u64);
                 filters.check(data, subject).into_result().map_err(Stopped::Denied)?;
             }
@@ -128,8 +131,8 @@ impl Session<'_> {
         let mut ready = Interest { client_in: true, upstream_in: true, ..Interest::default() };
         loop {
             let mut moved = false;
-            let push = |out: &mut Outlet| {
-                let sent = origin.push(out, false).map_err(Stopped::sink)?;
+            let push = |lane: &mut Lane| {
+                let sent = origin.push_lane(lane).map_err(Stopped::sink)?;
                 moved |= sent > 0;
                 Ok::<_, Stopped>(sent)
             };
@@ -139,13 +142,13 @@ impl Session<'_> {
                 Err(stopped) => return stopped.ended(Side::Client, Side::Upstream),
             }
             let up_was_last = !down.has_ended();
-            let push = |out: &mut Outlet| {
-                let sent = out.send(client, false).map_err(|_| Stopped::Sink)?;
+            let push = |lane: &mut Lane| {
+                let sent = lane.send(client).map_err(|_| Stopped::Sink)?;
                 stats.downstream_cx_tx_bytes_total.add(sent as u64);
                 moved |= sent > 0;
                 Ok(sent)
             };
-            let pull = |out: &mut Outlet| origin.pull(out).map_err(Stopped::source);
+            let pull = |lane: &mut Lane| origin.pull_lane(lane).map_err(Stopped::source);
             match down.step(ready.upstream_in, shard.budget(), push, pull) {
                 Ok(Step::Ends) => client.shutdown_write(),
                 Ok(Step::Waits) => origin.give_blocks(),
@@ -161,17 +164,17 @@ impl Session<'_> {
             if moved {
                 idle_since = shard.clock.now();
             }
-            let (up_out, down_out) = (up.outlet.wants_sink(), down.outlet.wants_sink());
+            let (up_out, down_out) = (up.wants_sink(), down.wants_sink());
             let want = Interest {
-                client_in: up.outlet.wants_source(),
+                client_in: up.wants_source(),
                 // Over TLS the transport may still hold what was sent last.
                 client_out: down_out || down.has_ended() && client.has_unsent(),
-                upstream_in: down.outlet.wants_source(),
+                upstream_in: down.wants_source(),
                 upstream_out: up_out || up.has_ended() && origin.has_unsent(),
                 // Once both sides of a connection are closed, the kernel reports a hang-up, even if
                 // there is something left to receive.
-                client_gone: !up.outlet.wants_source() && !down_out && !down.has_ended(),
-                upstream_gone: !down.outlet.wants_source() && !up_out && !up.has_ended(),
+                client_gone: !up.wants_source() && !down_out && !down.has_ended(),
+                upstream_gone: !down.wants_source() && !up_out && !up.has_ended(),
             };
             ready = match ends.wait(origin, want, idle_since).await {
                 Ok(ready) => ready,

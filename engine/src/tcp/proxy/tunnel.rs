@@ -9,6 +9,7 @@ use std::task::Poll;
 use super::Session;
 use super::connect::{Active, Failed, Kind, Upstream};
 use crate::address::Ends;
+use crate::flags::Flag;
 use crate::format::{Formatter, Inputs, Unset};
 use crate::http::{BodyLength, Method, RequestHead};
 use crate::http1::{encode, framing};
@@ -115,14 +116,13 @@ impl Session<'_> {
         };
         let ends = || Ends { remote: subject.peer, local: subject.local };
         let Some(pool) = cluster.pick(RoutingPriority::Default, ends) else {
-            cluster.stats().upstream_cx_none_healthy.inc();
-            return Err(Failed::NoUpstream);
+            return Err(self.no_healthy_host(cluster));
         };
         let connection = match pool.lease_idle(IdleCheck::Peek) {
             Some(connection) => connection,
             None => match self.wait_for(pool.lease()).await? {
                 Ok(connection) => connection,
-                Err(_) => return Ok(None),
+                Err(error) => return Ok(self.failed_attempt(error)),
             },
         };
         let mut origin = Origin::Http1(connection);
@@ -144,7 +144,8 @@ impl Session<'_> {
         let Err(error) = opened else {
             return Ok(Some(Upstream { origin, kind, up, down, _active: active }));
         };
-        up.outlet.recycle();
+        up.recycle();
+        self.flags.set(Flag::UpstreamConnectionFailure);
         if error == NotOpened::Invalid {
             pool.stats().upstream_cx_protocol_error.inc();
         }
