@@ -45,9 +45,9 @@ struct Rate {
 /// A compiled network filter.
 #[derive(Debug)]
 pub(crate) enum NetworkFilter {
-    /// It stands in front of another.
+    /// A filter before the terminal one.
     Filter(Filter),
-    /// It is the last one of its chain.
+    /// The terminal filter of its chain.
     Terminal(Terminal),
 }
 

@@ -1,4 +1,4 @@
-//! A client connection whose bytes are served as they are.
+//! A client connection that is served as a stream of bytes, without HTTP.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -13,15 +13,15 @@ use crate::transport::Transport;
 /// A client connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// What carries its bytes.
+    /// Its transport: a socket, or TLS over one.
     pub transport: Transport,
-    /// Received before the filters ran.
+    /// Bytes received before the filters ran.
     pub early: Vec<u8>,
     /// Its deadline.
     pub alarm: Alarm,
     /// When it got its filter chain.
     pub opened: Millis,
-    /// When it has reached its maximum age; set by [`super::admit`].
+    /// When `max_downstream_connection_duration` ends; set by [`super::admit`].
     pub expires: Option<Millis>,
     /// What filters know about it.
     pub subject: Subject,

@@ -1,17 +1,16 @@
-//! What filters note about a connection for the filters behind them: Envoy's filter state, limited to
-//! the objects that have an effect here.
+//! Envoy's filter state: what the filters of a connection store for later filters. Only objects that
+//! have an effect here can be stored.
 
 use std::time::Duration;
 
 /// The filter state of a connection.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FilterState {
-    /// `envoy.tcp_proxy.cluster`: the cluster, in place of the configured one.
+    /// `envoy.tcp_proxy.cluster`: overrides the configured cluster.
     pub cluster: Option<Box<str>>,
-    /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`: the idle timeout, in place of the configured
-    /// one.
+    /// `envoy.tcp_proxy.per_connection_idle_timeout_ms`: overrides the configured idle timeout.
     pub idle_timeout: Option<Duration>,
-    /// `envoy.tcp_proxy.disable_tunneling`: the upstream is connected to without a tunnel.
+    /// `envoy.tcp_proxy.disable_tunneling`: `tunneling_config` is not used.
     pub disable_tunneling: bool,
 }
 
@@ -40,7 +39,7 @@ impl Object {
 }
 
 impl FilterState {
-    /// Sets an object from text. As in Envoy, text that is not a value of the object sets nothing.
+    /// Sets an object from text. As in Envoy, a text that is not valid for the object is ignored.
     pub fn set(&mut self, object: Object, text: &str) {
         match object {
             Object::Cluster => self.cluster = Some(text.into()),

@@ -1,11 +1,11 @@
-//! TCP: the network filters of a filter chain, and what serves the bytes of a connection where the
-//! chain does not end in HTTP (`tcp_proxy`, `echo`, `direct_response`).
+//! TCP: network filters, and the terminal filters other than HTTP (`tcp_proxy`, `echo`,
+//! `direct_response`).
 //!
-//! It accepts no connections and knows no listeners (`downstream/` does), and parses nothing but the
-//! answer to the CONNECT of a tunnel.
+//! It accepts no connections and knows no listeners (`downstream/` does). It parses no data except the
+//! response that opens a tunnel.
 //!
-//! Invariant: nothing is received from one side before the other side has taken what was received
-//! last, and a connection that waits for both sides holds no buffer.
+//! Invariant: nothing more is received from one side until the other side has taken everything received
+//! before, and a connection that waits for both sides holds no buffer.
 
 pub mod compile;
 pub mod connection;
@@ -20,7 +20,7 @@ use self::direct_response::DirectResponse;
 use self::filters::{Filters, Verdict};
 use self::proxy::TcpProxy;
 
-/// The last filter of a chain that does not serve HTTP.
+/// The terminal filter of a chain without HTTP.
 #[derive(Debug)]
 pub enum Terminal {
     /// `tcp_proxy`

@@ -1,4 +1,4 @@
-//! `connection_limit`: at most so many connections at a time, over all shards.
+//! `connection_limit`: limits the number of active connections, over all shards.
 //!
 //! Invariant: the gauge is the number of permits.
 

@@ -1,5 +1,5 @@
-//! `local_ratelimit`: new connections take a token from a bucket that fills over time. The bucket is
-//! the process's, not the shard's.
+//! `local_ratelimit`: new connections take a token from a bucket that fills over time. All shards share
+//! the bucket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

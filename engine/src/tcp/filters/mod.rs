@@ -1,9 +1,9 @@
-//! The network filters in front of the last one of a chain. They decide whether a connection is
-//! served, and note things for the filters behind them; none of them changes bytes.
+//! The network filters before the terminal one of a chain. They decide whether a connection is served
+//! and set filter state for later filters; none of them changes the data.
 //!
-//! Each may act on a new connection and on the data that it receives. As in Envoy the last filter sees
-//! a new connection right after them, so `tcp_proxy` connects to its upstream before a filter that
-//! waits for data has decided.
+//! Each may act on a new connection and on received data. As in Envoy, the terminal filter sees a new
+//! connection right after them, so `tcp_proxy` connects to its upstream before a filter that waits for
+//! data has decided.
 //!
 //! Invariant: filters run in the order of the configuration, and after one refuses, none of the others
 //! runs.
@@ -26,7 +26,7 @@ use crate::listener_facts::ListenerFacts;
 use crate::shard::Shard;
 use crate::transport::tls::facts::TlsFacts;
 
-/// The filters of a chain, without the last one.
+/// The filters of a chain, without the terminal one.
 #[derive(Debug, Default)]
 pub struct Filters(Box<[Filter]>);
 
@@ -45,7 +45,7 @@ pub enum Filter {
     SetFilterState(SetFilterState),
 }
 
-/// What filters know about a connection, and what they note on it.
+/// What filters know about a connection, and the state that they set on it.
 #[derive(Debug)]
 pub struct Subject {
     /// The shard that serves it.
@@ -54,19 +54,19 @@ pub struct Subject {
     pub id: u64,
     /// The remote address.
     pub peer: Address,
-    /// The address that the connection comes from; differs from `peer` if that is an announced one.
+    /// The remote address of the socket; `peer` differs from it if a PROXY header has set that.
     pub direct_peer: Address,
     /// The local address.
     pub local: Address,
-    /// The server name that the client asked for, if a listener filter or TLS has seen one.
+    /// The requested server name (SNI), if a listener filter or TLS has seen one.
     pub server_name: Option<Box<str>>,
-    /// What listener filters have found out about it.
+    /// The results of the listener filters.
     pub listener_facts: Option<Rc<ListenerFacts>>,
-    /// What the TLS handshake has settled, if there was one.
+    /// The result of the TLS handshake, if there was one.
     pub tls: Option<Rc<TlsFacts>>,
-    /// What filters have noted for other filters.
+    /// The filter state.
     pub state: FilterState,
-    /// Count the connection until it ends.
+    /// The permits of `connection_limit`, held until the connection ends.
     permits: Vec<Permit>,
 }
 

@@ -1,4 +1,4 @@
-//! `set_filter_state`: notes formatted values on a connection.
+//! `set_filter_state`: sets filter state of a connection from format strings.
 
 use std::time::SystemTime;
 
@@ -21,20 +21,20 @@ pub struct SetFilterState {
 /// One value.
 #[derive(Debug)]
 pub struct Value {
-    /// What is set.
+    /// The object to set.
     pub object: Object,
-    /// To which text.
+    /// The text that it is set from.
     pub format: Formatter,
     /// What is written for a command without a value.
     pub unset: Unset,
-    /// What happens to an empty text.
+    /// Whether an empty text is set.
     pub empty: Empty,
 }
 
 /// Whether an empty text is set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Empty {
-    /// It is.
+    /// It is set.
     Set,
     /// `skip_if_empty`
     Skip,
@@ -67,7 +67,7 @@ fn set(values: &[Value], subject: &mut Subject) -> Verdict {
     Verdict::Continue
 }
 
-/// What the commands of a format can read of a connection.
+/// What the commands of a format string can read of a connection.
 #[derive(Debug)]
 pub(in crate::tcp) struct Info<'a> {
     pub(in crate::tcp) subject: &'a Subject,

@@ -51,7 +51,7 @@ pub(crate) fn tcp_proxy(
         max_connect_attempts: max_connect_attempts.unwrap_or(1),
         backoff,
         connect,
-        // Envoy: the limit is soft, what arrives first is always received.
+        // As in Envoy the limit is soft: the first data is always received.
         early_data_max: match connect {
             ConnectMode::Immediate => early_data_max,
             ConnectMode::OnData => early_data_max.max(1),

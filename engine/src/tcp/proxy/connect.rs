@@ -1,4 +1,4 @@
-//! From a client to its upstream connection.
+//! Connects to the upstream: attempts, back-off and early data.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -23,11 +23,11 @@ use crate::upstream::pool::Pool;
 /// Why a connection ended early.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// There is no upstream for it.
+    /// No upstream connection could be established.
     NoUpstream,
     /// A filter has refused it; it is closed after this delay.
     Denied(Option<Duration>),
-    /// The client is gone, or the connection has reached its maximum age.
+    /// The client has disconnected, or a timeout has expired.
     Closed,
 }
 
@@ -102,7 +102,7 @@ enum Woken<T> {
 }
 
 impl Session<'_> {
-    /// Connects to a host of `cluster`, in as many attempts as are allowed.
+    /// Connects to a host of `cluster`, with up to `max_connect_attempts` attempts.
     pub(super) async fn connect(&mut self, cluster: &LocalCluster) -> Result<Upstream, Failed> {
         let proxy = self.proxy;
         let disabled = self.client.subject.state.disable_tunneling;
@@ -110,7 +110,7 @@ impl Session<'_> {
         let stats = cluster.stats();
         let mut attempts = 0;
         loop {
-            // Unlike a request, a connection does not wait for another one to end.
+            // Unlike a request, a TCP connection is not queued at the limit.
             let breakers = cluster.breakers();
             let Some(permit) = breakers.acquire(RoutingPriority::Default, Resource::Connections)
             else {
@@ -179,7 +179,7 @@ impl Session<'_> {
         Failed::NoUpstream
     }
 
-    /// Notes why there is no connection; always `None`.
+    /// Sets the response flag of a failed attempt; always `None`.
     pub(super) fn failed_attempt(&mut self, error: Error) -> Option<Upstream> {
         if error.is_connect_failure() {
             self.flags.set(Flag::UpstreamConnectionFailure);
@@ -187,7 +187,7 @@ impl Session<'_> {
         None
     }
 
-    /// Waits until the client has sent something, or its end.
+    /// Waits for the first data of the client, or for the end of its stream.
     pub(super) async fn first_data(&mut self) -> Result<(), Failed> {
         let mut never = pin!(std::future::pending::<()>());
         self.start_idle_timer();
@@ -206,7 +206,7 @@ impl Session<'_> {
         self.wait_for(alarm.expired()).await
     }
 
-    /// Waits for `what`. Early data is received meanwhile, and the limits of time hold.
+    /// Waits for `what`. Meanwhile early data is received, and the timeouts apply.
     pub(super) async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Failed> {
         let mut what = pin!(what);
         loop {
@@ -243,7 +243,7 @@ impl Session<'_> {
             Woken::Gone => return Err(Failed::Closed),
             Woken::Expired => {
                 let is_idle = deadline.is_some() && deadline == self.idle_at;
-                return Err(self.reach(if is_idle { Limit::Idle } else { Limit::Age }));
+                return Err(self.time_out(if is_idle { Limit::Idle } else { Limit::Age }));
             }
             Woken::Readable => {}
         }

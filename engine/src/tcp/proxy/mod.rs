@@ -52,11 +52,11 @@ stats! {
 pub struct TcpProxy {
     /// Where connections go.
     pub route: Route,
-    /// How long neither side may send anything; `None`: no limit. Default 1 h.
+    /// `idle_timeout`; `None`: no limit. Default 1 h.
     pub idle_timeout: Option<Duration>,
     /// `max_downstream_connection_duration`
     pub max_duration: Option<MaxDuration>,
-    /// How often a host is connected to before the client is closed; at least 1.
+    /// The most attempts to connect before the client connection is closed; at least 1.
     pub max_connect_attempts: u32,
     /// The delay between attempts; `None`: at once.
     pub backoff: Option<Backoff>,
@@ -84,12 +84,12 @@ pub enum Route {
     },
 }
 
-/// How old a connection may become.
+/// `max_downstream_connection_duration` with its jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaxDuration {
-    /// At least.
+    /// The shortest duration.
     pub base: Duration,
-    /// At most this many percent more, chosen at random.
+    /// Up to this many percent are added at random.
     pub jitter_percent: f64,
 }
 
@@ -102,22 +102,22 @@ pub enum ConnectMode {
     OnData,
 }
 
-/// One client and what serves it.
+/// A client connection and its state in this filter.
 struct Session<'a> {
     proxy: &'a TcpProxy,
     filters: &'a Filters,
     client: &'a mut Connection,
     stats: &'a TcpProxyStats,
     data: Data,
-    /// When the client or the host has been silent for too long, while one of them is waited for before
-    /// bytes are relayed.
+    /// When `idle_timeout` expires, during a wait for the first data or for the response that opens a
+    /// tunnel.
     idle_at: Option<Millis>,
     early: Early,
-    /// What was special about the connection, as in Envoy's access logs.
+    /// The response flags.
     flags: Flags,
 }
 
-/// The limit of time that a connection has reached.
+/// The timeout that has expired.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Limit {
     /// `idle_timeout`
@@ -127,7 +127,7 @@ pub enum Limit {
 }
 
 impl TcpProxy {
-    /// Counts a new connection, whose age is limited from now on.
+    /// Counts a new connection, and starts `max_downstream_connection_duration`.
     pub(super) fn admit(&self, client: &mut Connection) {
         let shard = client.subject.shard;
         self.stats.shard(shard.id).downstream_cx_total.inc();
@@ -137,7 +137,7 @@ impl TcpProxy {
         });
     }
 
-    /// When a connection that has sent nothing since it was opened is closed, and why.
+    /// When a timeout closes a connection that has been silent since it was opened.
     #[must_use]
     pub fn first_limit(&self, client: &Connection) -> Option<(Millis, Limit)> {
         let idle = self.idle_timeout(client).map(|limit| client.opened.saturating_add(limit));
@@ -146,7 +146,7 @@ impl TcpProxy {
         [idle, age].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Counts a connection that is closed because of a limit.
+    /// Counts a connection that is closed by a timeout.
     pub fn count_limit(&self, shard: usize, limit: Limit) {
         let stats = self.stats.shard(shard);
         match limit {
@@ -249,8 +249,8 @@ impl Session<'_> {
         }
     }
 
-    /// Ends the connection because of a limit of time.
-    fn reach(&mut self, limit: Limit) -> Failed {
+    /// Counts the timeout that ends the connection.
+    fn time_out(&mut self, limit: Limit) -> Failed {
         self.proxy.count_limit(self.client.subject.shard.id, limit);
         if limit == Limit::Age {
             self.flags.set(Flag::DurationTimeout);

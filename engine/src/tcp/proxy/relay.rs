@@ -77,8 +77,7 @@ impl Session<'_> {
         up.recycle();
         down.recycle();
         let (by, result) = match ended {
-            // As in Envoy, a host does not close a tunnel: its stream ends, and then the connection is
-            // of no more use.
+            // As in Envoy, the end of a tunnel is a local close, whichever side has ended it.
             Ended::Closed(Side::Upstream) if kind == Kind::Tcp => (ClosedBy::Host, Ok(())),
             Ended::Closed(_) => (ClosedBy::Us, Ok(())),
             // As in Envoy, a reset is passed on, so that the other side can tell that bytes are missing.
@@ -87,7 +86,7 @@ impl Session<'_> {
                 (ClosedBy::Us, Err(Failed::Closed))
             }
             Ended::Broken(Side::Upstream) => {
-                // What a client has not been sent is lost; if that is nothing, it is not cut off.
+                // A client that has been sent everything is not reset.
                 self.flags.set(Flag::UpstreamRemoteReset);
                 if cuts_off {
                     self.client.transport.reset_on_close();
@@ -100,7 +99,7 @@ impl Session<'_> {
                 (ClosedBy::Us, Err(Failed::Closed))
             }
             Ended::Denied(delay) => (ClosedBy::Us, Err(Failed::Denied(delay))),
-            Ended::TimedOut(limit) => (ClosedBy::Us, Err(self.reach(limit))),
+            Ended::TimedOut(limit) => (ClosedBy::Us, Err(self.time_out(limit))),
         };
         origin.close(by);
         result
@@ -155,7 +154,7 @@ impl Session<'_> {
                 Ok(Step::Blocked) => {}
                 Err(stopped) => return stopped.ended(Side::Upstream, Side::Client),
             }
-            // Over TLS what counts as sent may still be here.
+            // Over TLS, bytes that count as sent may still be buffered here.
             let is_sent = !client.has_unsent() && !origin.has_unsent();
             if up.has_ended() && down.has_ended() && is_sent {
                 let last = if up_was_last { Side::Upstream } else { Side::Client };
@@ -167,7 +166,7 @@ impl Session<'_> {
             let (up_out, down_out) = (up.wants_sink(), down.wants_sink());
             let want = Interest {
                 client_in: up.wants_source(),
-                // Over TLS the transport may still hold what was sent last.
+                // Over TLS the last bytes may still be buffered.
                 client_out: down_out || down.has_ended() && client.has_unsent(),
                 upstream_in: down.wants_source(),
                 upstream_out: up_out || up.has_ended() && origin.has_unsent(),

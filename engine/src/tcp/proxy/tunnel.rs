@@ -1,6 +1,6 @@
 //! `tunneling_config`: the bytes of a client pass through an HTTP proxy, as a CONNECT or a POST.
 //!
-//! Only the request and the head of its response are handled here; what follows is relayed as ever.
+//! Only the request and the head of its response are handled here; `relay.rs` passes on what follows.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `rbac` for connections: policies of permissions (what is asked for) and principals (who asks).
+//! `rbac` for connections: policies of permissions (what the client wants) and principals (who it is).
 //!
 //! Invariant: a decision reads only what is known of the connection; it has no state.
 
@@ -24,7 +24,7 @@ stats! {
 }
 
 stats! {
-    /// `<stat_prefix>.rbac.`, with `shadow_rules_stat_prefix.` behind it if there is one.
+    /// `<stat_prefix>.rbac.`, followed by `shadow_rules_stat_prefix.` if that is set.
     pub struct RbacShadowStats {
         counter shadow_allowed;
         counter shadow_denied;
@@ -42,9 +42,9 @@ pub struct Rbac {
     pub enforcement: Enforcement,
     /// How long a denied connection is kept before it is closed.
     pub delay_deny: Option<Duration>,
-    /// Of the rules.
+    /// The stats of the rules.
     pub stats: Arc<Scope<RbacStats>>,
-    /// Of the shadow rules.
+    /// The stats of the shadow rules.
     pub shadow_stats: Arc<Scope<RbacShadowStats>>,
 }
 
@@ -80,9 +80,9 @@ pub enum Action {
 /// One policy: it matches if one of its permissions and one of its principals do.
 #[derive(Debug)]
 pub struct Policy {
-    /// What is asked for.
+    /// What the client wants.
     pub permissions: Vec<Rule<Permission>>,
-    /// Who asks.
+    /// Who the client is.
     pub principals: Vec<Rule<Principal>>,
 }
 
@@ -101,7 +101,7 @@ pub enum Rule<C> {
     If(C),
 }
 
-/// A condition on what is asked for.
+/// A condition on what the client wants.
 #[derive(Debug)]
 pub enum Permission {
     /// `destination_ip`
@@ -112,7 +112,7 @@ pub enum Permission {
     RequestedServerName(TextMatcher),
 }
 
-/// A condition on who asks.
+/// A condition on who the client is.
 #[derive(Debug)]
 pub enum Principal {
     /// `authenticated`: a client with a certificate, whose name matches if there is a condition on it.
