@@ -70,11 +70,13 @@ schema! {
         cipher_suites: Vec<String>,
         ecdh_curves: Vec<String>,
         signature_algorithms: Vec<String>,
+        compliance_policies: Vec<CompliancePolicy>,
     }
 
     struct TlsCertificate = "envoy.extensions.transport_sockets.tls.v3.TlsCertificate" {
         certificate_chain: Option<DataSource>,
         private_key: Option<DataSource>,
+        pkcs12: Option<DataSource>,
         password: Option<DataSource>,
         ocsp_staple: Option<DataSource>,
         watched_directory: Option<WatchedDirectory>,
@@ -168,4 +170,19 @@ pub enum TlsProtocol {
     /// Envoy's `TLSv1_3`.
     #[serde(rename = "TLSv1_3")]
     V1_3,
+}
+
+/// Envoy's `envoy.extensions.transport_sockets.tls.v3.TlsParameters.CompliancePolicy`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+pub enum CompliancePolicy {
+    /// Envoy's default, `FIPS_202205`.
+    #[default]
+    #[serde(rename = "FIPS_202205")]
+    Fips202205,
+    /// Envoy's `CNSA2_202603`.
+    #[serde(rename = "CNSA2_202603")]
+    Cnsa2,
+    /// Envoy's `CNSA1_202603`.
+    #[serde(rename = "CNSA1_202603")]
+    Cnsa1,
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::transport::tls::context::parameters::Versions;
+use crate::transport::tls::context::pkcs12::tests as pkcs12;
 use crate::transport::tls::context::tests::{Ca, ca, params};
 
 /// A certificate in PEM with its key.
@@ -398,6 +399,59 @@ fn encrypted_keys_need_their_password() {
     assert_eq!(good(certificate(Some("secret"))).certificates.len(), 1);
     assert!(problem(certificate(None)).contains("is encrypted, and there is no `password`"));
     assert!(problem(certificate(Some("wrong"))).contains("cannot be decrypted"));
+}
+
+#[test]
+fn a_pkcs12_file_is_a_certificate_with_its_key() {
+    let bytes = |bytes: Vec<u8>| json!({ "inline_bytes": bytes });
+    let context = |certificate: Value| {
+        let context = json!({ "tls_certificates": [certificate] });
+        json!({ "common_tls_context": context })
+    };
+    let file = bytes(pkcs12::file());
+    let password = inline(pkcs12::PASSWORD);
+    let settings = good(context(json!({ "pkcs12": file, "password": password })));
+    assert_eq!(settings.certificates[0].chain.len(), 2, "with its CA");
+    assert_eq!(settings.certificates[0].names, ["leaf"]);
+    let wrong = problem(context(json!({ "pkcs12": file })));
+    let at = "tls_certificates[0].pkcs12";
+    assert_eq!(
+        wrong,
+        format!("{at}.inline_bytes: this PKCS #12 file cannot be read with the `password`")
+    );
+    let both = json!({ "pkcs12": file, "password": password, "private_key": inline("") });
+    assert!(problem(context(both)).starts_with(&format!("{at}: `pkcs12` has the certificate")));
+}
+
+#[test]
+fn a_compliance_policy_replaces_the_other_parameters() {
+    let context =
+        |params: Value| common(&pem(&ca("ca"), &["a.test"]), json!({ "tls_params": params }));
+    let fips = json!({ "compliance_policies": ["FIPS_202205"] });
+    let parameters = good(context(fips.clone())).parameters;
+    let curves: Vec<_> = parameters.groups.iter().map(|group| group.name()).collect();
+    assert_eq!(curves, [rustls::NamedGroup::secp256r1, rustls::NamedGroup::secp384r1]);
+    let mut others = fips;
+    merge(
+        &mut others,
+        json!({ "tls_maximum_protocol_version": "TLSv1_2", "ecdh_curves": ["X25519"] }),
+    );
+    let (settings, problems) = server_with(context(others), json!([]));
+    assert_eq!(
+        problems,
+        ["common_tls_context.tls_params.compliance_policies: the policy replaces all other \
+          `tls_params`, as in Envoy: they have no effect"]
+    );
+    let parameters = settings.unwrap().parameters;
+    assert_eq!((parameters.versions, parameters.groups.len()), (Versions::Both, 2));
+    for policy in ["CNSA1_202603", "CNSA2_202603"] {
+        let policy = json!({ "compliance_policies": [policy] });
+        assert_eq!(
+            problem(context(policy)),
+            "tls_params.compliance_policies[0]: a CNSA policy, which needs ML-KEM-1024, is not \
+             implemented yet"
+        );
+    }
 }
 
 /// A key made for this test, in the clear and as `openssl pkcs8 -topk8 -v2 aes-256-cbc` encrypts it.

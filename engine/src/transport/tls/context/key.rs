@@ -69,9 +69,23 @@ fn block(text: &str, label: &str) -> Option<Vec<u8>> {
 }
 
 /// Decrypts an `EncryptedPrivateKeyInfo`.
-fn decrypt(encrypted: &[u8], password: &[u8]) -> Result<Vec<u8>, KeyError> {
-    let Parts { algorithm, hash, salt, iterations, iv, text } =
-        Parts::read(encrypted).ok_or(KeyError::Encryption)?;
+pub(super) fn decrypt(encrypted: &[u8], password: &[u8]) -> Result<Vec<u8>, KeyError> {
+    let parts = || {
+        let mut info = Der::new(encrypted).sequence()?;
+        Some((info.sequence()?, info.take(OCTET_STRING)?))
+    };
+    let (scheme, text) = parts().ok_or(KeyError::Encryption)?;
+    decrypt_content(scheme, text, password)
+}
+
+/// Decrypts a text, which is a sequence, by this `AlgorithmIdentifier`.
+pub(super) fn decrypt_content(
+    scheme: Der<'_>,
+    text: &[u8],
+    password: &[u8],
+) -> Result<Vec<u8>, KeyError> {
+    let Parts { algorithm, hash, salt, iterations, iv } =
+        Parts::read(scheme).ok_or(KeyError::Encryption)?;
     let mut key = [0; 32];
     let length = if algorithm == &AES_128 { 16 } else { 32 };
     let key = key.get_mut(..length).ok_or(KeyError::Encryption)?;
@@ -87,21 +101,17 @@ fn decrypt(encrypted: &[u8], password: &[u8]) -> Result<Vec<u8>, KeyError> {
     Ok(key.to_vec())
 }
 
-/// The parts of a key that is encrypted by PBES2.
+/// The parameters of PBES2.
 struct Parts<'a> {
     algorithm: &'static Algorithm,
     hash: pbkdf2::Algorithm,
     salt: &'a [u8],
     iterations: std::num::NonZeroU32,
     iv: &'a [u8; 16],
-    text: &'a [u8],
 }
 
 impl<'a> Parts<'a> {
-    fn read(encrypted: &'a [u8]) -> Option<Self> {
-        let mut info = Der::new(encrypted).sequence()?;
-        let mut scheme = info.sequence()?;
-        let text = info.take(OCTET_STRING)?;
+    fn read(mut scheme: Der<'a>) -> Option<Self> {
         (scheme.take(OID)? == PBES2).then_some(())?;
         let mut parameters = scheme.sequence()?;
         let (mut derivation, mut cipher) = (parameters.sequence()?, parameters.sequence()?);
@@ -135,6 +145,6 @@ impl<'a> Parts<'a> {
         };
         let iv = cipher.take(OCTET_STRING)?.try_into().ok()?;
         let iterations = std::num::NonZeroU32::new(iterations)?;
-        Some(Self { algorithm, hash, salt, iterations, iv, text })
+        Some(Self { algorithm, hash, salt, iterations, iv })
     }
 }

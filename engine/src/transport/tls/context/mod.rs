@@ -14,6 +14,7 @@ pub mod latest;
 pub mod ocsp;
 pub mod parameters;
 mod parameters_compile;
+pub mod pkcs12;
 mod sds_compile;
 mod secret_files_compile;
 mod secrets_compile;

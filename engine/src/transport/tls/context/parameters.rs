@@ -12,9 +12,10 @@ use rustls::{SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
 pub struct Parameters {
     /// The oldest version and the newest one.
     pub versions: Versions,
-    /// The cipher suites of TLS 1.2 in order of preference; those of one group are equal. The suites of
-    /// TLS 1.3 cannot be configured.
+    /// The cipher suites of TLS 1.2 in order of preference; those of one group are equal.
     pub cipher_suites: Vec<Vec<SupportedCipherSuite>>,
+    /// Those of TLS 1.3. Only a compliance policy changes them.
+    pub tls13_cipher_suites: &'static [SupportedCipherSuite],
     /// The groups for the key exchange, in order of preference.
     pub groups: Vec<&'static dyn SupportedKxGroup>,
     /// The signature algorithms that may be used; none: all.
@@ -63,6 +64,7 @@ impl Parameters {
         Self {
             versions: Versions::Both,
             cipher_suites: default_cipher_suites(),
+            tls13_cipher_suites: TLS13_CIPHER_SUITES,
             groups: vec![kx_group::X25519, kx_group::SECP256R1],
             signature_algorithms: None,
         }
@@ -74,6 +76,33 @@ impl Parameters {
         Self { versions: Versions::Tls12, ..Self::server() }
     }
 
+    /// What is left of the parameters under `FIPS_202205`, on both sides: versions, AES-GCM, the curves of
+    /// NIST, and signatures with at least SHA-256.
+    #[must_use]
+    pub fn fips_202205() -> Self {
+        Self {
+            versions: Versions::Both,
+            cipher_suites: vec![
+                vec![cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256],
+                vec![cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384],
+                vec![cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256],
+                vec![cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384],
+            ],
+            tls13_cipher_suites: FIPS_TLS13_CIPHER_SUITES,
+            groups: vec![kx_group::SECP256R1, kx_group::SECP384R1],
+            signature_algorithms: Some(vec![
+                SignatureScheme::RSA_PKCS1_SHA256,
+                SignatureScheme::RSA_PKCS1_SHA384,
+                SignatureScheme::RSA_PKCS1_SHA512,
+                SignatureScheme::ECDSA_NISTP256_SHA256,
+                SignatureScheme::ECDSA_NISTP384_SHA384,
+                SignatureScheme::RSA_PSS_SHA256,
+                SignatureScheme::RSA_PSS_SHA384,
+                SignatureScheme::RSA_PSS_SHA512,
+            ]),
+        }
+    }
+
     /// The cryptography for rustls, with these cipher suites of TLS 1.2 and these groups.
     #[must_use]
     pub fn provider(
@@ -81,7 +110,7 @@ impl Parameters {
         tls12: &[SupportedCipherSuite],
         groups: &[&'static dyn SupportedKxGroup],
     ) -> Arc<CryptoProvider> {
-        let tls13 = TLS13_CIPHER_SUITES.iter().filter(|_| self.versions.has_tls13());
+        let tls13 = self.tls13_cipher_suites.iter().filter(|_| self.versions.has_tls13());
         let tls12 = tls12.iter().filter(|_| self.versions.has_tls12());
         Arc::new(CryptoProvider {
             cipher_suites: tls13.chain(tls12).copied().collect(),
@@ -114,6 +143,9 @@ const TLS13_CIPHER_SUITES: &[SupportedCipherSuite] = &[
     cipher_suite::TLS13_AES_256_GCM_SHA384,
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
 ];
+
+const FIPS_TLS13_CIPHER_SUITES: &[SupportedCipherSuite] =
+    &[cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384];
 
 fn default_cipher_suites() -> Vec<Vec<SupportedCipherSuite>> {
     vec![

@@ -29,13 +29,42 @@ pub(super) fn parameters(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Parameters> {
+    let own = own_parameters(schema, side, at, problems);
+    let Some(policy) = schema.compliance_policies.first() else { return own };
+    let at = at.field("compliance_policies");
+    let names = [&schema.cipher_suites, &schema.ecdh_curves, &schema.signature_algorithms];
+    let versions = [schema.tls_minimum_protocol_version, schema.tls_maximum_protocol_version];
+    let is_auto = |version| version == config::TlsProtocol::Auto;
+    if !(names.into_iter().all(Vec::is_empty) && versions.into_iter().all(is_auto)) {
+        let why = "the policy replaces all other `tls_params`, as in Envoy: they have no effect";
+        problems.warn(&at, why);
+    }
+    match policy {
+        config::CompliancePolicy::Fips202205 => Some(Parameters::fips_202205()),
+        config::CompliancePolicy::Cnsa1 | config::CompliancePolicy::Cnsa2 => {
+            problems.not_implemented(&at.index(0), "a CNSA policy, which needs ML-KEM-1024,");
+            None
+        }
+    }
+}
+
+/// Without the policy.
+fn own_parameters(
+    schema: &config::TlsParameters,
+    side: Side,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Parameters> {
     let config::TlsParameters {
         tls_minimum_protocol_version,
         tls_maximum_protocol_version,
         cipher_suites,
         ecdh_curves,
         signature_algorithms,
+        compliance_policies,
     } = schema;
+    // It replaces these parameters.
+    let _ = compliance_policies;
     let mut parameters = side.defaults();
     let mut is_whole = true;
     let old = [config::TlsProtocol::V1_0, config::TlsProtocol::V1_1];

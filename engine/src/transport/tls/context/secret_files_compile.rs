@@ -102,11 +102,12 @@ fn sources(secret: &mut config::Secret) -> Vec<&mut config::DataSource> {
         let config::TlsCertificate {
             certificate_chain,
             private_key,
+            pkcs12,
             password,
             ocsp_staple,
             watched_directory: _,
         } = certificate;
-        [certificate_chain, private_key, password, ocsp_staple]
+        [certificate_chain, private_key, pkcs12, password, ocsp_staple]
     });
     let validation = validation_context
         .iter_mut()

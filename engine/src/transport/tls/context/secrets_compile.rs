@@ -5,13 +5,14 @@ use std::sync::Arc;
 use corvoy_config::{self as config, Path, Problems};
 use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::certificate::{Certificate, CertificateError, Facts};
 use super::key::private_key;
 use super::ocsp::OcspResponse;
+use super::pkcs12::Pkcs12;
 use super::tickets::TicketKey;
 
 /// The content of a `DataSource`.
@@ -61,42 +62,34 @@ pub(super) fn certificate(
     let config::TlsCertificate {
         certificate_chain,
         private_key: key,
+        pkcs12,
         password,
         ocsp_staple,
         watched_directory,
     } = schema;
-    // Files of secrets that come from files are watched anyway.
+    // Only files of secrets that come from files are watched.
     let _ = watched_directory;
-    let chain_at = at.field("certificate_chain");
-    let key_at = at.field("private_key");
-    let mut required = |schema: &Option<config::DataSource>, at: &Path, what: &str| {
-        let Some(schema) = schema else {
-            problems.missing(at, format!("{what} is needed"));
-            return None;
-        };
-        let content = read(schema, at, problems)?;
-        if content.bytes.is_empty() {
-            problems.error(&at.field(content.field), format!("{what} is empty"));
-            return None;
-        }
-        Some(content)
-    };
-    let chain = required(certificate_chain, &chain_at, "the certificate");
-    let key_content = required(key, &key_at, "the private key");
     let password = match password {
         Some(schema) => Some(read(schema, &at.field("password"), problems)?.bytes),
         None => None,
     };
-    let (chain, key) = (chain?, key_content?);
-    let (certificates, facts) = match pem_chain(&chain.bytes) {
-        Ok(read) => read,
-        Err(error) => {
-            problems.error(&chain_at.field(chain.field), error.to_string());
+    let pair = match pkcs12 {
+        Some(_) if certificate_chain.is_some() || key.is_some() => {
+            let why = "`pkcs12` has the certificate and the key: `certificate_chain` and \
+                       `private_key` cannot be set too";
+            problems.error(&at.field("pkcs12"), why);
             return None;
         }
+        Some(schema) => pkcs12_pair(schema, password.as_deref(), &at.field("pkcs12"), problems)?,
+        None => {
+            let password = password.as_deref();
+            pem_pair(certificate_chain.as_ref(), key.as_ref(), password, at, problems)?
+        }
     };
-    let password = password.as_deref();
-    let keys = signing_keys(&key, password, &certificates, shards, &key_at, problems)?;
+    let facts = pair.chain.first().map(|leaf| Facts::of(leaf))?;
+    let facts = facts.map_err(|error| problems.error(&pair.chain_at, error.to_string())).ok()?;
+    let keys = signing_keys(&pair, shards, problems)?;
+    let Pair { chain: certificates, path, .. } = pair;
     let ocsp = match ocsp_staple {
         Some(schema) => {
             let leaf = certificates.first()?;
@@ -111,44 +104,101 @@ pub(super) fn certificate(
         None => None,
     };
     let Facts { key, names, must_staple, identity: _ } = facts;
-    let (keys, path) = (keys.into(), chain.path);
+    let keys = keys.into();
     let secret = String::new();
     Some(Certificate { chain: certificates, keys, key, names, must_staple, ocsp, path, secret })
 }
 
-/// The private key for each shard, if it belongs to the certificates.
-fn signing_keys(
-    key: &Content,
+/// A certificate with its key.
+struct Pair {
+    /// The certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// Where the certificate comes from.
+    path: String,
+    chain_at: Path,
+    key_at: Path,
+}
+
+fn pem_pair(
+    chain: Option<&config::DataSource>,
+    key: Option<&config::DataSource>,
     password: Option<&[u8]>,
-    chain: &[CertificateDer<'static>],
-    shards: usize,
     at: &Path,
     problems: &mut Problems,
+) -> Option<Pair> {
+    let (chain_at, key_at) = (at.field("certificate_chain"), at.field("private_key"));
+    let mut required = |schema: Option<&config::DataSource>, at: &Path, what: &str| {
+        let Some(schema) = schema else {
+            problems.missing(at, format!("{what} is needed"));
+            return None;
+        };
+        let content = read(schema, at, problems)?;
+        if content.bytes.is_empty() {
+            problems.error(&at.field(content.field), format!("{what} is empty"));
+            return None;
+        }
+        Some(content)
+    };
+    let chain = required(chain, &chain_at, "the certificate");
+    let key = required(key, &key_at, "the private key");
+    let (chain, key) = (chain?, key?);
+    let (chain_at, key_at) = (chain_at.field(chain.field), key_at.field(key.field));
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain.bytes).collect();
+    let Some(certificates) = certificates.ok().filter(|found| !found.is_empty()) else {
+        problems.error(&chain_at, CertificateError::Malformed.to_string());
+        return None;
+    };
+    let key = private_key(&key.bytes, password);
+    let key = key.map_err(|error| problems.error(&key_at, error.to_string())).ok()?;
+    Some(Pair { chain: certificates, key, path: chain.path, chain_at, key_at })
+}
+
+fn pkcs12_pair(
+    schema: &config::DataSource,
+    password: Option<&[u8]>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Pair> {
+    let content = read(schema, at, problems)?;
+    let at = at.field(content.field);
+    let file = Pkcs12::read(&content.bytes, password.unwrap_or_default());
+    let file = file.map_err(|error| problems.error(&at, error.to_string())).ok()?;
+    let Pkcs12 { key, certificates: mut chain } = file;
+    // The certificate may be anywhere among those of its CAs.
+    if let Ok(signing) = any_supported_type(&key) {
+        let is_of_key = |certificate: &CertificateDer<'static>| {
+            let pair = CertifiedKey::new(vec![certificate.clone()], Arc::clone(&signing));
+            pair.keys_match().is_ok()
+        };
+        if let Some(leaf) = chain.iter().position(is_of_key) {
+            let leaf = chain.remove(leaf);
+            chain.insert(0, leaf);
+        }
+    }
+    Some(Pair { chain, key, path: content.path, chain_at: at.clone(), key_at: at })
+}
+
+/// The private key for each shard, if it belongs to the certificate.
+fn signing_keys(
+    pair: &Pair,
+    shards: usize,
+    problems: &mut Problems,
 ) -> Option<Vec<Arc<dyn SigningKey>>> {
-    let key_at = at.field(key.field);
-    let der = private_key(&key.bytes, password);
-    let der = der.map_err(|error| problems.error(&key_at, error.to_string())).ok()?;
-    let keys: Result<Vec<_>, _> = (0..shards.max(1)).map(|_| any_supported_type(&der)).collect();
+    let keys: Result<Vec<_>, _> =
+        (0..shards.max(1)).map(|_| any_supported_type(&pair.key)).collect();
     let Ok(keys) = keys else {
-        problems.error(&key_at, "this private key is of no supported kind");
+        problems.error(&pair.key_at, "this private key is of no supported kind");
         return None;
     };
     let first = keys.first().map(Arc::clone)?;
     let mismatch = rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
-    if CertifiedKey::new(chain.to_vec(), first).keys_match() == Err(mismatch) {
+    if CertifiedKey::new(pair.chain.clone(), first).keys_match() == Err(mismatch) {
         let why = "this private key does not belong to the certificate";
-        problems.error(&key_at, why);
+        problems.error(&pair.key_at, why);
         return None;
     }
     Some(keys)
-}
-
-/// The certificates of a PEM text, and what the first one says.
-fn pem_chain(pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, Facts), CertificateError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let chain = chain.map_err(|_| CertificateError::Malformed)?;
-    let facts = Facts::of(chain.first().ok_or(CertificateError::Malformed)?)?;
-    Ok((chain, facts))
 }
 
 fn ocsp_response(

@@ -475,6 +475,37 @@ fn clients_are_asked_for_a_certificate_as_configured() {
     }
 }
 
+/// Envoy's answers to the same clients.
+#[test]
+fn under_fips_202205_only_its_suites_and_groups_are_negotiated() {
+    use rustls::NamedGroup;
+    use rustls::crypto::SupportedKxGroup;
+    use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519};
+    use rustls::version::{TLS12, TLS13};
+    let mut fips = settings(&[&issue(&params(&["a.test"]), &ca("ca"))]);
+    fips.parameters = Parameters::fips_202205();
+    let server = shard(fips);
+    let negotiated = |version, has_aes: bool, groups: &[&'static dyn SupportedKxGroup]| {
+        let mut provider = aws_lc_rs::default_provider();
+        let is_aes = |suite: &rustls::SupportedCipherSuite| {
+            suite.suite().as_str().is_some_and(|name| name.contains("AES"))
+        };
+        provider.cipher_suites.retain(|suite| has_aes || !is_aes(suite));
+        provider.kx_groups = groups.to_vec();
+        let connected = Client::with(provider, &[version]).connect(&server, "a.test").ok()?;
+        let suite = connected.client.negotiated_cipher_suite()?;
+        assert!(is_aes(&suite));
+        Some(connected.client.negotiated_key_exchange_group()?.name())
+    };
+    let all: [&dyn SupportedKxGroup; 3] = [X25519, SECP384R1, SECP256R1];
+    for version in [&TLS13, &TLS12] {
+        assert_eq!(negotiated(version, true, &all), Some(NamedGroup::secp256r1));
+        assert_eq!(negotiated(version, true, &[SECP384R1]), Some(NamedGroup::secp384r1));
+        assert_eq!(negotiated(version, true, &[X25519]), None);
+        assert_eq!(negotiated(version, false, &all), None, "ChaCha20");
+    }
+}
+
 #[test]
 fn new_connections_use_the_newest_context() {
     let ca = ca("ca");
