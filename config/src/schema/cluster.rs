@@ -2,8 +2,8 @@
 
 use super::{
     Address, Any, BTreeMap, BindConfig, Duration, HealthStatus, Http1ProtocolOptions,
-    HttpProtocolOptions, Locality, Percent, RoutingPriority, TcpKeepalive, TransportSocket, schema,
-    schema_enum,
+    HttpProtocolOptions, Locality, Metadata, Percent, RoutingPriority, TcpKeepalive,
+    TransportSocket, UpstreamHttpProtocolOptions, schema, schema_enum,
 };
 
 schema! {
@@ -23,6 +23,7 @@ schema! {
         common_http_protocol_options: Option<HttpProtocolOptions>,
         http_protocol_options: Option<Http1ProtocolOptions>,
         typed_extension_protocol_options: BTreeMap<String, Any>,
+        upstream_http_protocol_options: Option<UpstreamHttpProtocolOptions>,
         dns_refresh_rate: Option<Duration>,
         dns_jitter: Option<Duration>,
         dns_failure_refresh_rate: Option<RefreshRate>,
@@ -35,9 +36,16 @@ schema! {
         round_robin_lb_config: Option<RoundRobinLbConfig>,
         least_request_lb_config: Option<LeastRequestLbConfig>,
         transport_socket: Option<TransportSocket>,
+        transport_socket_matches: Vec<TransportSocketMatch>,
     } harmless {
         cleanup_interval: "only ORIGINAL_DST clusters read it, and they are refused",
         metadata: "only extensions that Corvoy refuses read it",
+    }
+
+    struct TransportSocketMatch = "envoy.config.cluster.v3.Cluster.TransportSocketMatch" {
+        name: String,
+        r#match: Option<serde_json::Value>,
+        transport_socket: Option<TransportSocket>,
     }
 
     struct RoundRobinLbConfig = "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig" {}
@@ -107,8 +115,8 @@ schema! {
         lb_endpoints: Vec<LbEndpoint>,
         load_balancing_weight: Option<u32>,
         priority: u32,
+        metadata: Option<Metadata>,
     } harmless {
-        metadata: "only extensions that Corvoy refuses read it",
         proximity: "Envoy does not read it either",
     }
 
@@ -116,8 +124,7 @@ schema! {
         endpoint: Option<Endpoint>,
         health_status: HealthStatus,
         load_balancing_weight: Option<u32>,
-    } harmless {
-        metadata: "only subsets and transport socket matches read it, and they are refused",
+        metadata: Option<Metadata>,
     }
 
     struct Endpoint = "envoy.config.endpoint.v3.Endpoint" {

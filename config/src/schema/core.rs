@@ -1,6 +1,6 @@
 //! `envoy/config/core/v3` and `envoy/type/v3`: common types.
 
-use super::{Any, Duration, schema, schema_enum};
+use super::{Any, BTreeMap, Duration, schema, schema_enum};
 
 schema! {
     const CORE;
@@ -16,6 +16,12 @@ schema! {
         port_value: Option<u32>,
         resolver_name: String,
         ipv4_compat: bool,
+    }
+
+    struct Metadata = "envoy.config.core.v3.Metadata" {
+        filter_metadata: BTreeMap<String, serde_json::Value>,
+    } harmless {
+        typed_filter_metadata: "only extensions that Corvoy refuses read it",
     }
 
     struct Pipe = "envoy.config.core.v3.Pipe" {

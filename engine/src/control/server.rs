@@ -107,7 +107,8 @@ impl Server for Running {
         let chains = self.snapshot.listeners.iter().flat_map(|it| it.filter_chains.all());
         let listeners = chains.filter_map(|chain| chain.tls.as_ref()?.context.get()?.inventory());
         let clusters = self.snapshot.clusters.iter();
-        let contexts = clusters.filter_map(|cluster| cluster.tls.as_ref()?.context.get());
+        let sockets = clusters.flat_map(|cluster| cluster.transport_sockets.all());
+        let contexts = sockets.filter_map(|socket| socket.tls.as_ref()?.context.get());
         let clusters = contexts.filter_map(|context| context.inventory());
         listeners.chain(clusters).collect()
     }

@@ -146,6 +146,7 @@ impl Client {
             local,
             opened: shard.clock.now(),
             tls: None,
+            options: None,
             alarm: shard.timers.alarm(),
         };
         let client = Self {

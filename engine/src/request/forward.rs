@@ -27,6 +27,7 @@ use crate::http::{BodyLength, FieldName, Method};
 use crate::http1::encode;
 use crate::limits;
 use crate::shard::clock::millis;
+use crate::transport::tls::options::TransportSocketOptions;
 use crate::upstream::circuit_breaker::{Permit, Resource};
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
@@ -51,6 +52,7 @@ pub(super) async fn forward<C: ClientEnd>(
     exchange.core.upstream.cluster = Some(Rc::clone(&cluster));
     exchange.core.upstream.attempts = 1;
     prepare(&mut exchange.core, virtual_host, route, plan);
+    let options = transport_socket_options(&exchange.core, &cluster);
     let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
     exchange.core.remove_retry_fields();
     let buffers = exchange.core.shard.buffers;
@@ -62,6 +64,7 @@ pub(super) async fn forward<C: ClientEnd>(
         virtual_host,
         plan,
         cluster,
+        options,
         retry,
         upload: Upload::new(exchange.core.body, replay, buffered, buffers),
         tried: Vec::new(),
@@ -99,6 +102,20 @@ pub(super) async fn forward<C: ClientEnd>(
     }
     forwarder.upload.recycle();
     outcome
+}
+
+/// What the request sets for the TLS of its upstream connections, after the route has edited it. As in
+/// Envoy, the host of `auto_host_rewrite` has no effect on it.
+#[inline]
+fn transport_socket_options(
+    core: &Core<'_>,
+    cluster: &LocalCluster,
+) -> Option<Rc<TransportSocketOptions>> {
+    let set = core.given.options.as_ref();
+    match &cluster.cluster().auto_sni {
+        None => set.map(Rc::clone),
+        Some(auto) => Some(Rc::new(auto.options(&core.heads.request, set.map(|set| &**set)))),
+    }
 }
 
 /// The rules for the trailers of a request. As in Envoy they are forwarded if both codecs allow
@@ -151,6 +168,8 @@ struct Forwarder<'a> {
     virtual_host: &'a VirtualHost,
     plan: &'a Forward,
     cluster: Rc<LocalCluster>,
+    /// What the request sets for TLS, the same for all attempts.
+    options: Option<Rc<TransportSocketOptions>>,
     retry: Option<RetryState<'a>>,
     upload: Upload,
     /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
@@ -214,11 +233,7 @@ impl Forwarder<'_> {
     /// Selects the host of this attempt.
     #[inline]
     fn select_host(&mut self, given: &Given) -> Result<Rc<Pool>, Failed> {
-        let pool = self.pick(given);
-        if pool.is_none() {
-            self.cluster.stats().upstream_cx_none_healthy.inc();
-        }
-        pool.ok_or(Failed::NoHealthyHost)
+        self.pick(given).ok_or(Failed::NoHealthyHost)
     }
 
     /// Edits the request for this attempt and its host.
@@ -295,18 +310,19 @@ impl Forwarder<'_> {
     /// `host_selection_retry_max_attempts` times.
     fn pick(&mut self, given: &Given) -> Option<Rc<Pool>> {
         let ends = || Ends { remote: given.peer, local: given.local };
+        let options = self.options.as_ref();
         let policy = self.retry.as_ref().map(RetryState::policy);
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
-            return self.cluster.pick(self.plan.priority, ends);
+            return self.cluster.pick(self.plan.priority, options, ends);
         };
         self.tried_before = self.tried.len();
         let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
-        let mut pool = self.cluster.pick(self.plan.priority, ends)?;
+        let mut pool = self.cluster.pick(self.plan.priority, options, ends)?;
         for _ in 0..picks {
             if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
                 break;
             }
-            pool = self.cluster.pick(self.plan.priority, ends)?;
+            pool = self.cluster.pick(self.plan.priority, options, ends)?;
         }
         if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
             self.tried.push(Rc::clone(&pool));

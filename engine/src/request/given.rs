@@ -10,6 +10,7 @@ use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
 use crate::stats::HttpStats;
 use crate::transport::tls::facts::TlsFacts;
+use crate::transport::tls::options::TransportSocketOptions;
 
 /// The facts of one client connection.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Given {
     pub opened: Millis,
     /// What its TLS handshake has settled; none: it is plain, or not so far yet.
     pub tls: Option<Rc<TlsFacts>>,
+    /// What network filters have set for the TLS of upstream connections.
+    pub options: Option<Rc<TransportSocketOptions>>,
     /// The deadline of its task.
     pub alarm: Alarm,
 }

@@ -1,7 +1,10 @@
 //! Envoy's filter state: what the filters of a connection store for later filters. Only objects that
 //! have an effect here can be stored.
 
+use std::rc::Rc;
 use std::time::Duration;
+
+use crate::transport::tls::options::TransportSocketOptions;
 
 /// The filter state of a connection.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -12,6 +15,8 @@ pub struct FilterState {
     pub idle_timeout: Option<Duration>,
     /// `envoy.tcp_proxy.disable_tunneling`: `tunneling_config` is not used.
     pub disable_tunneling: bool,
+    /// What is set for the TLS of the upstream connection; none: nothing.
+    pub options: Option<Rc<TransportSocketOptions>>,
 }
 
 /// An object that can be set.
@@ -23,6 +28,12 @@ pub enum Object {
     IdleTimeout,
     /// `envoy.tcp_proxy.disable_tunneling`
     DisableTunneling,
+    /// `envoy.network.upstream_server_name`
+    UpstreamServerName,
+    /// `envoy.network.upstream_subject_alt_names`: names, separated by commas.
+    UpstreamSubjectAltNames,
+    /// `envoy.network.application_protocols`: names, separated by commas.
+    ApplicationProtocols,
 }
 
 impl Object {
@@ -33,6 +44,9 @@ impl Object {
             "envoy.tcp_proxy.cluster" => Some(Self::Cluster),
             "envoy.tcp_proxy.per_connection_idle_timeout_ms" => Some(Self::IdleTimeout),
             "envoy.tcp_proxy.disable_tunneling" => Some(Self::DisableTunneling),
+            "envoy.network.upstream_server_name" => Some(Self::UpstreamServerName),
+            "envoy.network.upstream_subject_alt_names" => Some(Self::UpstreamSubjectAltNames),
+            "envoy.network.application_protocols" => Some(Self::ApplicationProtocols),
             _ => None,
         }
     }
@@ -53,7 +67,20 @@ impl FilterState {
                     self.disable_tunneling = disable;
                 }
             }
+            Object::UpstreamServerName => self.change(|it| it.with_server_name(text)),
+            Object::UpstreamSubjectAltNames => {
+                self.change(|it| it.with_subject_alt_names(text.split(',').map(Into::into)));
+            }
+            Object::ApplicationProtocols => {
+                let names = text.split(',').map(|name| name.as_bytes().to_vec());
+                self.change(|it| it.with_application_protocols(names));
+            }
         }
+    }
+
+    fn change(&mut self, change: impl FnOnce(TransportSocketOptions) -> TransportSocketOptions) {
+        let options = self.options.take().map(Rc::unwrap_or_clone).unwrap_or_default();
+        self.options = Some(Rc::new(change(options)));
     }
 }
 
@@ -70,5 +97,17 @@ mod tests {
         state.set(Object::Cluster, "blue");
         assert_eq!(state.idle_timeout, Some(Duration::from_millis(300)));
         assert_eq!(state.cluster.as_deref(), Some("blue"));
+    }
+
+    #[test]
+    fn names_for_tls_are_separated_by_commas() {
+        let mut state = FilterState::default();
+        state.set(Object::UpstreamServerName, "A.test");
+        state.set(Object::UpstreamSubjectAltNames, "a.test,spiffe://b");
+        state.set(Object::ApplicationProtocols, "h2,http/1.1");
+        let options = state.options.unwrap();
+        assert_eq!(options.server_name(), Some("a.test"));
+        assert_eq!(**options.subject_alt_names(), ["a.test".into(), "spiffe://b".into()]);
+        assert_eq!(options.application_protocols(), [b"h2".to_vec(), b"http/1.1".to_vec()]);
     }
 }

@@ -40,6 +40,8 @@ pub enum Resource {
     Requests,
     /// Retries, pending ones included.
     Retries,
+    /// Pools for requests that have connections.
+    ConnectionPools,
 }
 
 /// The limits for one priority.
@@ -53,6 +55,8 @@ pub struct Thresholds {
     pub max_requests: u32,
     /// Default 3. Without effect if there is a retry budget.
     pub max_retries: u32,
+    /// Default: no limit, `u32::MAX`.
+    pub max_connection_pools: u32,
     /// Limits retries by the number of requests instead.
     pub retry_budget: Option<RetryBudget>,
     /// Whether there are `remaining_*` gauges.
@@ -94,10 +98,11 @@ stats! {
         gauge pending_requests;
         gauge requests;
         gauge retries;
+        gauge connection_pools;
     }
 }
 
-const RESOURCES: usize = 4;
+const RESOURCES: usize = 5;
 
 impl CircuitBreakers {
     /// Circuit breakers with these limits. `cluster` is the name in stats.
@@ -156,6 +161,11 @@ impl ShardCircuitBreakers {
     pub fn acquire(&self, priority: RoutingPriority, resource: Resource) -> Option<Permit> {
         let breaker = self.of(priority);
         breaker.is_below_limit(resource).then(|| breaker.take(resource))
+    }
+
+    /// Whether [`Self::acquire`] would succeed.
+    pub fn is_below_limit(&self, priority: RoutingPriority, resource: Resource) -> bool {
+        self.of(priority).is_below_limit(resource)
     }
 
     /// Acquires a permit even above the limit.
@@ -260,6 +270,7 @@ impl CircuitBreaker {
             (Resource::Connections, _) => thresholds.max_connections.into(),
             (Resource::PendingRequests, _) => thresholds.max_pending_requests.into(),
             (Resource::Requests, _) => thresholds.max_requests.into(),
+            (Resource::ConnectionPools, _) => thresholds.max_connection_pools.into(),
             (Resource::Retries, None) => thresholds.max_retries.into(),
             (Resource::Retries, Some(budget)) => {
                 let requests =
@@ -295,16 +306,12 @@ impl CircuitBreaker {
             (&stats.rq_pending_open, Resource::PendingRequests),
             (&stats.rq_open, Resource::Requests),
             (&stats.rq_retry_open, Resource::Retries),
+            (&stats.cx_pool_open, Resource::ConnectionPools),
         ] {
             if self.was_taken(resource) {
                 gauge.set(is_open(resource));
             }
         }
-        if self.was_taken(Resource::Connections) {
-            // There is also a pool then, and no limit for pools.
-            stats.cx_pool_open.set(0);
-        }
-
         if let Some(remaining) = &self.remaining {
             let free = |resource| self.limit(resource).saturating_sub(self.total(resource));
             let remaining = remaining.control();
@@ -314,8 +321,7 @@ impl CircuitBreaker {
             // Envoy: always 0 with a retry budget, which depends on the number of requests.
             let has_budget = self.thresholds.retry_budget.is_some();
             remaining.remaining_retries.set(if has_budget { 0 } else { free(Resource::Retries) });
-            // There is no limit for pools.
-            remaining.remaining_cx_pools.set(u32::MAX.into());
+            remaining.remaining_cx_pools.set(free(Resource::ConnectionPools));
         }
     }
 }
@@ -327,11 +333,12 @@ fn shares(thresholds: Thresholds, shards: u64) -> [u64; RESOURCES] {
         max_pending_requests,
         max_requests,
         max_retries,
+        max_connection_pools,
         retry_budget,
         track_remaining: _,
     } = thresholds;
     let retries = if retry_budget.is_some() { 0 } else { max_retries };
-    [max_connections, max_pending_requests, max_requests, retries]
+    [max_connections, max_pending_requests, max_requests, retries, max_connection_pools]
         .map(|limit| u64::from(limit) / shards)
 }
 
@@ -342,6 +349,7 @@ impl InUse {
             Resource::PendingRequests => &self.pending_requests,
             Resource::Requests => &self.requests,
             Resource::Retries => &self.retries,
+            Resource::ConnectionPools => &self.connection_pools,
         }
     }
 }
@@ -366,6 +374,7 @@ impl Default for Thresholds {
             max_pending_requests: 1024,
             max_requests: 1024,
             max_retries: 3,
+            max_connection_pools: u32::MAX,
             retry_budget: None,
             track_remaining: false,
         }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::shard::socket_option::LocalEnd;
-use crate::stats::{ClusterStats, Registry, Scope, SslSocketFactoryStats, SslStats, ZoneStats};
-use crate::transport::tls::context::{ClientContext, Latest, Listed as _, Owner};
-use crate::upstream::announced::Announcement;
+use crate::stats::{ClusterStats, Scope, ZoneStats};
+use crate::upstream::auto_sni::AutoSni;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
 use crate::upstream::host_set::HealthRules;
+use crate::upstream::transport_socket::TransportSockets;
 
 /// A cluster as configured. Immutable, part of the snapshot; it does not contain the current hosts.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ pub struct Cluster {
     pub per_connection_buffer_limit_bytes: u32,
     /// `upstream_bind_config`
     pub local_end: LocalEnd,
-    /// The PROXY header that its connections begin with.
-    pub announcement: Option<Announcement>,
     /// TCP keep-alive probes; none: disabled.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// Its TLS; none: the connections are plain.
-    pub tls: Option<ClusterTls>,
+    /// What carries its connections. Each endpoint has one of them.
+    pub transport_sockets: TransportSockets,
     /// Options of the HTTP protocol.
     pub http: HttpProtocolOptions,
+    /// Server names that follow from requests; none: they do not.
+    pub auto_sni: Option<AutoSni>,
     /// Limits for concurrent connections, requests and retries.
     pub circuit_breakers: CircuitBreakers,
     /// How a host is picked.
@@ -49,33 +49,6 @@ pub struct Cluster {
     pub stats: Arc<Scope<ClusterStats>>,
     /// `cluster.<observability_name>.zone.<ours>.<theirs>.`, by the zones of its hosts.
     pub zones: HashMap<String, Arc<Scope<ZoneStats>>>,
-}
-
-/// The TLS of a cluster.
-#[derive(Debug)]
-pub struct ClusterTls {
-    /// What the configuration and its secrets say.
-    pub context: Arc<Latest<ClientContext>>,
-    /// `cluster.<observability_name>.ssl.`
-    pub stats: Arc<Scope<SslStats>>,
-    /// `cluster.<observability_name>.client_ssl_socket_factory.`
-    pub factory: Arc<Scope<SslSocketFactoryStats>>,
-}
-
-impl ClusterTls {
-    /// The TLS of the cluster `name`, whose stats are under `stat_name`.
-    pub fn new(
-        context: Arc<Latest<ClientContext>>,
-        name: &str,
-        stat_name: &str,
-        registry: &Registry,
-    ) -> Self {
-        let prefix = format!("cluster.{stat_name}.");
-        let stats = registry.scope(&format!("{prefix}ssl."));
-        let factory = registry.scope(&format!("{prefix}{}", ClientContext::FACTORY));
-        context.list(Owner { name: format!("cluster {name}"), prefix }, registry);
-        Self { context, stats, factory }
-    }
 }
 
 /// `HttpProtocolOptions` of a cluster.

@@ -12,13 +12,14 @@ use crate::common_compile::key_format;
 use crate::shard::socket_option;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
-use crate::upstream::announced;
+use crate::upstream::auto_sni::AutoSni;
 use crate::upstream::balance::{LbPolicy, LeastRequest};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
-use crate::upstream::cluster::{Cluster, ClusterTls, HttpProtocolOptions, TcpKeepalive};
+use crate::upstream::cluster::{Cluster, HttpProtocolOptions, TcpKeepalive};
 use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
 use crate::upstream::discovery::{Discovery, LookupFamily};
 use crate::upstream::host_set::HealthRules;
+use crate::upstream::transport_socket::compile::{Context, transport_sockets};
 
 /// Compiles all clusters of the list at `at`, in order. There is one for each, even an invalid one, so
 /// that routes can be checked; they are usable only if there are no errors. `zone` is that of the proxy.
@@ -66,6 +67,7 @@ fn cluster(
         common_http_protocol_options,
         http_protocol_options,
         typed_extension_protocol_options,
+        upstream_http_protocol_options,
         dns_refresh_rate,
         dns_jitter,
         dns_failure_refresh_rate,
@@ -78,6 +80,7 @@ fn cluster(
         round_robin_lb_config,
         least_request_lb_config,
         transport_socket,
+        transport_socket_matches,
     } = schema;
     let shards = tls.shards();
     // Only their empty values are accepted.
@@ -87,6 +90,7 @@ fn cluster(
         max_requests_per_connection: *max_requests_per_connection,
         common: common_http_protocol_options.as_ref(),
         http1: http_protocol_options.as_ref(),
+        upstream: upstream_http_protocol_options.as_ref(),
         typed: typed_extension_protocol_options,
     };
     let discovery_schema = Schema {
@@ -109,14 +113,13 @@ fn cluster(
     let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
     let breakers_at = at.field("circuit_breakers");
     let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
-    let (announcement, inner, socket_at) = announced::compile::unwrap(
-        transport_socket.as_ref(),
-        at.field("transport_socket"),
-        problems,
-    );
-    let tls = tls::compile::client(inner, &socket_at, tls, problems);
-    let tls = tls.map(|context| ClusterTls::new(context, name, &stat_name, registry));
-    let discovery = discovery(&discovery_schema, at, &health_rules, shards, problems);
+    let sockets = Context { cluster: name, stat_name: &stat_name, registry, tls };
+    let default_socket = transport_socket.as_ref();
+    let transport_sockets =
+        transport_sockets(default_socket, transport_socket_matches, at, &sockets, problems);
+    let discovery =
+        discovery(&discovery_schema, at, &transport_sockets, &health_rules, shards, problems);
+    let (http, auto_sni) = http.compile(at, problems);
     Cluster {
         name: name.clone(),
         observability_name: observability_name.clone(),
@@ -127,10 +130,10 @@ fn cluster(
             &at.field("upstream_bind_config"),
             problems,
         ),
-        announcement,
         tcp_keepalive: upstream_connection_options.as_ref().and_then(tcp_keepalive),
-        http: http.compile(at, problems),
-        tls,
+        http,
+        auto_sni,
+        transport_sockets,
         circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
         lb_policy: policy(*lb_policy, &at.field("lb_policy"), problems),
         health_rules,
@@ -210,7 +213,7 @@ fn thresholds(
                 config::RoutingPriority::Default => &mut default,
                 config::RoutingPriority::High => &mut high,
             };
-            let thresholds = threshold(schema, &at, problems);
+            let thresholds = threshold(schema);
             if of_priority.is_none() {
                 *of_priority = Some(thresholds);
             } else if problems.is_left_out(&at.field("priority")) {
@@ -223,7 +226,7 @@ fn thresholds(
     (default.unwrap_or_default(), high.unwrap_or_default())
 }
 
-fn threshold(schema: &config::Thresholds, at: &Path, problems: &mut Problems) -> Thresholds {
+fn threshold(schema: &config::Thresholds) -> Thresholds {
     let config::Thresholds {
         priority: _,
         max_connections,
@@ -234,10 +237,6 @@ fn threshold(schema: &config::Thresholds, at: &Path, problems: &mut Problems) ->
         track_remaining,
         max_connection_pools,
     } = schema;
-    if max_connection_pools.is_some_and(|max| max != u32::MAX) {
-        let at = at.field("max_connection_pools");
-        problems.not_implemented(&at, "max_connection_pools");
-    }
     let retry_budget = retry_budget.as_ref().map(|budget| {
         let config::RetryBudget { budget_percent, min_retry_concurrency } = budget;
         RetryBudget {
@@ -251,6 +250,7 @@ fn threshold(schema: &config::Thresholds, at: &Path, problems: &mut Problems) ->
         max_pending_requests: max_pending_requests.unwrap_or(default.max_pending_requests),
         max_requests: max_requests.unwrap_or(default.max_requests),
         max_retries: max_retries.unwrap_or(default.max_retries),
+        max_connection_pools: max_connection_pools.unwrap_or(default.max_connection_pools),
         retry_budget,
         track_remaining: *track_remaining,
     }
@@ -304,14 +304,21 @@ struct Http<'a> {
     max_requests_per_connection: Option<u32>,
     common: Option<&'a config::HttpProtocolOptions>,
     http1: Option<&'a config::Http1ProtocolOptions>,
+    upstream: Option<&'a config::UpstreamHttpProtocolOptions>,
     typed: &'a BTreeMap<String, config::Any>,
 }
 
 impl Http<'_> {
-    fn compile(&self, at: &Path, problems: &mut Problems) -> HttpProtocolOptions {
+    fn compile(
+        &self,
+        at: &Path,
+        problems: &mut Problems,
+    ) -> (HttpProtocolOptions, Option<AutoSni>) {
         let common_at = at.field("common_http_protocol_options");
         let http1_at = at.field("http_protocol_options");
+        let upstream_at = at.field("upstream_http_protocol_options");
         let (mut common, mut http1) = ((self.common, common_at), (self.http1, http1_at));
+        let mut upstream = (self.upstream, upstream_at);
         for (key, any) in self.typed {
             let at = at.field("typed_extension_protocol_options").key(key);
             let (HTTP_PROTOCOL_OPTIONS, config::Any::UpstreamsHttpProtocolOptions(options)) =
@@ -329,6 +336,7 @@ impl Http<'_> {
             for (older, is_set, name) in [
                 (&common.1, common.0.is_some(), "common_http_protocol_options"),
                 (&http1.1, http1.0.is_some(), "http_protocol_options"),
+                (&upstream.1, upstream.0.is_some(), "upstream_http_protocol_options"),
             ] {
                 if is_set {
                     let why = "has no effect: HttpProtocolOptions overrides it";
@@ -340,10 +348,8 @@ impl Http<'_> {
                 upstream_http_protocol_options,
                 explicit_http_config,
             } = options.as_ref();
-            if let Some(schema) = upstream_http_protocol_options {
-                let at = at.field("upstream_http_protocol_options");
-                reject_auto_sni(schema, &at, problems);
-            }
+            let upstream_at = at.field("upstream_http_protocol_options");
+            upstream = (upstream_http_protocol_options.as_ref(), upstream_at);
             let explicit_at = at.field("explicit_http_config");
             let explicit = explicit_http_config.as_ref().and_then(|explicit| {
                 let config::ExplicitHttpConfig { http_protocol_options } = explicit;
@@ -370,28 +376,37 @@ impl Http<'_> {
             }
             options.max_requests_per_connection = Some(max).filter(|&max| max > 0);
         }
-        options
+        let (schema, at) = upstream;
+        (options, schema.and_then(|schema| auto_sni(schema, &at, problems)))
     }
 }
 
-fn reject_auto_sni(
+fn auto_sni(
     schema: &config::UpstreamHttpProtocolOptions,
     at: &Path,
     problems: &mut Problems,
-) {
+) -> Option<AutoSni> {
     let config::UpstreamHttpProtocolOptions {
         auto_sni,
         auto_san_validation,
         override_auto_sni_header,
     } = schema;
-    let all = [
-        ("auto_sni", *auto_sni),
-        ("auto_san_validation", *auto_san_validation),
-        ("override_auto_sni_header", !override_auto_sni_header.is_empty()),
-    ];
-    for (name, _) in all.iter().filter(|(_, is_set)| *is_set) {
-        problems.not_implemented(&at.field(name), name);
+    let header = override_auto_sni_header.to_ascii_lowercase();
+    let at = at.field("override_auto_sni_header");
+    let is_used = *auto_sni || *auto_san_validation;
+    if !is_used && !header.is_empty() {
+        problems.warn(&at, "no effect without auto_sni or auto_san_validation");
     }
+    let header = match header.as_str() {
+        "" | "host" | ":authority" => None,
+        name if name.starts_with(':') => {
+            problems.not_implemented(&at, &format!("the pseudo-header {name} as a server name"));
+            None
+        }
+        name => Some(name.as_bytes().into()),
+    };
+    let auto = AutoSni { auto_sni: *auto_sni, auto_san_validation: *auto_san_validation, header };
+    is_used.then_some(auto)
 }
 
 fn common_options(

@@ -75,11 +75,6 @@ fn what_is_not_implemented_is_rejected_by_name() {
         (json!({"lb_policy": "MAGLEV"}), "clusters[0].lb_policy: MAGLEV"),
         (json!({"type": "EDS"}), "clusters[0].type: EDS, a part of xDS,"),
         (
-            json!({"circuit_breakers": {"thresholds": [{"max_connection_pools": 3}]}}),
-            "clusters[0].circuit_breakers.thresholds[0].max_connection_pools: \
-             max_connection_pools",
-        ),
-        (
             json!({"track_cluster_stats": {"timeout_budgets": true}}),
             "clusters[0].track_cluster_stats.timeout_budgets: timeout_budgets",
         ),
@@ -130,6 +125,72 @@ fn http_options_come_from_either_place_and_the_newer_one_wins() {
     let http = clusters[0].http;
     assert_eq!((http.head_limits.fields_max, http.max_requests_per_connection), (100, Some(3)));
     assert!(http.enable_trailers);
+}
+
+#[test]
+fn server_names_follow_from_requests_in_either_place() {
+    let auto = |header: &str| json!({"auto_sni": true, "auto_san_validation": false, "override_auto_sni_header": header});
+    let older = good(json!({"name": "a", "upstream_http_protocol_options": auto("X-Sni")}));
+    let expected =
+        AutoSni { auto_sni: true, auto_san_validation: false, header: Some(b"x-sni"[..].into()) };
+    assert_eq!(older.auto_sni, Some(expected.clone()));
+    let newer = typed_http(&json!({"upstream_http_protocol_options": auto(":authority")}));
+    let newer = good(json!({"name": "a", "typed_extension_protocol_options": newer}));
+    assert_eq!(newer.auto_sni, Some(AutoSni { header: None, ..expected }));
+    assert_eq!(good(json!({"name": "a", "upstream_http_protocol_options": {}})).auto_sni, None);
+}
+
+#[test]
+fn a_header_without_a_server_name_has_no_effect() {
+    let header = json!({"override_auto_sni_header": "x-sni"});
+    assert_eq!(
+        problem(json!({"name": "a", "upstream_http_protocol_options": header})),
+        "clusters[0].upstream_http_protocol_options.override_auto_sni_header: \
+         no effect without auto_sni or auto_san_validation"
+    );
+    let pseudo = json!({"auto_sni": true, "override_auto_sni_header": ":path"});
+    assert_eq!(
+        problem(json!({"name": "a", "upstream_http_protocol_options": pseudo})),
+        "clusters[0].upstream_http_protocol_options.override_auto_sni_header: \
+         the pseudo-header :path as a server name is not implemented yet"
+    );
+}
+
+#[test]
+fn metadata_selects_the_transport_socket_of_an_endpoint() {
+    let proxy =
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
+    let raw = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+    let socket = |kind: &str| json!({"name": "x", "typed_config": {kind: {}}});
+    let metadata =
+        |value: &str| json!({"filter_metadata": {"envoy.transport_socket_match": {"use": value}}});
+    let endpoint = |metadata: Value| {
+        json!({"metadata": metadata, "endpoint": {"address": {"socket_address":
+            {"address": "127.0.0.1", "port_value": 8000}}}})
+    };
+    let cluster = good(json!({
+        "name": "a",
+        "transport_socket": socket(raw),
+        "transport_socket_matches": [
+            {"name": "proxied", "match": {"use": "proxy"}, "transport_socket": socket(proxy)},
+        ],
+        "load_assignment": {"cluster_name": "a", "endpoints": [
+            {"lb_endpoints": [endpoint(metadata("proxy")), endpoint(metadata("other"))]},
+            {"metadata": metadata("proxy"), "lb_endpoints": [endpoint(json!({}))]},
+        ]},
+    }));
+    let Discovery::Static(hosts) = &cluster.discovery else { panic!("not static") };
+    let sockets = hosts.hosts().iter().map(|host| &host.endpoint.transport_socket);
+    let proxied: Vec<bool> = sockets.map(|socket| socket.proxy_header.is_some()).collect();
+    assert_eq!(proxied, [true, false, true]);
+}
+
+#[test]
+fn a_match_needs_a_transport_socket() {
+    assert_eq!(
+        problem(json!({"name": "a", "transport_socket_matches": [{"name": "m"}]})),
+        "clusters[0].transport_socket_matches[0].transport_socket: a match needs a transport_socket"
+    );
 }
 
 #[test]

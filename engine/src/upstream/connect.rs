@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-use super::cluster::ClusterTls;
 use super::error::Error;
 use super::pool::Pool;
+use super::transport_socket::UpstreamTls;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
@@ -46,8 +46,8 @@ impl Pool {
         });
         if writable.await {
             socket.connect_result().map_err(refused)?;
-            self.announce(&socket).map_err(refused)?;
-            match &self.cluster().tls {
+            self.send_proxy_header(&socket).map_err(refused)?;
+            match &self.host().endpoint.transport_socket.tls {
                 None => Ok(Transport::Plain(socket)),
                 Some(tls) => Box::pin(self.encrypted(socket, tls, &alarm)).await,
             }
@@ -58,8 +58,8 @@ impl Pool {
     }
 
     /// Sends the PROXY header, if the cluster has one. Nothing was sent before, so the kernel takes it whole.
-    fn announce(&self, socket: &Socket) -> std::io::Result<()> {
-        let Some(header) = self.header() else { return Ok(()) };
+    fn send_proxy_header(&self, socket: &Socket) -> std::io::Result<()> {
+        let Some(header) = self.proxy_header() else { return Ok(()) };
         if socket.send(&header)? < header.len() {
             return Err(std::io::ErrorKind::WriteZero.into());
         }
@@ -70,7 +70,7 @@ impl Pool {
     async fn encrypted(
         &self,
         socket: Socket,
-        tls: &ClusterTls,
+        tls: &UpstreamTls,
         alarm: &Alarm,
     ) -> Result<Transport, Error> {
         let stats = tls.stats.shard(self.shard().id);
@@ -109,10 +109,10 @@ impl Pool {
         let hostname = &self.host().endpoint.hostname;
         let wanted = Wanted {
             hostname: Some(hostname.as_str()).filter(|name| !name.is_empty()),
+            options: self.options(),
             alpn: &[b"http/1.1"],
             local: socket.local_address().ok().map(|address| address.ip()),
             remote: self.host().address.ip(),
-            ..Wanted::default()
         };
         self.tls().ok_or(Failure::Internal)?.connect(&wanted)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::stats::{HostStats, Scope};
+use crate::upstream::transport_socket::TransportSocket;
 
 /// An upstream address and its configuration.
 ///
@@ -20,7 +21,7 @@ pub struct Host {
 }
 
 /// An endpoint of the configuration, without its address: what all its hosts have in common.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Endpoint {
     /// The name for `auto_host_rewrite` and `/clusters`: the DNS name, or `endpoint.hostname`; may be
     /// empty.
@@ -33,6 +34,8 @@ pub struct Endpoint {
     pub locality: Locality,
     /// Its configured health.
     pub health_flags: HealthFlags,
+    /// What carries its connections.
+    pub transport_socket: Arc<TransportSocket>,
 }
 
 /// The locality of a host; shown in `/clusters`, and the zone in stats.

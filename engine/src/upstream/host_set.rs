@@ -256,6 +256,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::upstream::host::{Endpoint, HealthFlags, Locality};
+    use crate::upstream::transport_socket::TransportSocket;
 
     /// A host on 127.0.0.`number` for tests of one shard.
     pub(crate) fn host(number: u8, priority: u32, weight: u32, flags: HealthFlags) -> Arc<Host> {
@@ -265,6 +266,7 @@ pub(crate) mod tests {
             priority,
             locality: Locality::default(),
             health_flags: flags,
+            transport_socket: TransportSocket::plain(),
         };
         Host::new(([127, 0, 0, number], 80).into(), Arc::new(endpoint), 1)
     }

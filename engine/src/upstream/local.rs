@@ -9,17 +9,19 @@ use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::announced::AnnouncedPools;
 use super::balance::Balancer;
-use super::circuit_breaker::{RoutingPriority, ShardCircuitBreakers};
+use super::circuit_breaker::{Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::host::Host;
 use super::host_set::HostSet;
-use super::pool::{Carries, Pool, Purpose};
+use super::keyed_pools::KeyedPools;
+use super::pool::{Carries, Pool, PoolKey};
+use super::transport_socket::ProxyHeader;
 use crate::address::Ends;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::stats::ClusterStats;
+use crate::transport::tls::options::TransportSocketOptions;
 
 /// A cluster on one shard.
 #[derive(Debug)]
@@ -42,8 +44,10 @@ struct HostPools {
     default: Rc<Pool>,
     high: Option<Rc<Pool>>,
     tcp: Option<Rc<Pool>>,
-    /// Used instead of the others, if connections begin with a PROXY header.
-    announced: Option<Box<AnnouncedPools>>,
+    /// For connections that cannot serve every request.
+    keyed: Option<Box<KeyedPools>>,
+    /// What the connections begin with.
+    proxy_header: Option<ProxyHeader>,
 }
 
 impl LocalCluster {
@@ -76,39 +80,76 @@ impl LocalCluster {
         &self.breakers
     }
 
-    /// The pool of the host for the next request; none: no healthy upstream. `ends` are those of the
-    /// client's connection, for a cluster that announces them.
+    /// The pool of the host for the next request; none: no healthy upstream, which is counted. `options` is
+    /// what the request sets for TLS, and `ends` are those of the client's connection, for hosts whose
+    /// connections begin with a PROXY header.
     #[must_use]
-    pub fn pick(&self, priority: RoutingPriority, ends: impl FnOnce() -> Ends) -> Option<Rc<Pool>> {
+    pub fn pick(
+        &self,
+        priority: RoutingPriority,
+        options: Option<&Rc<TransportSocketOptions>>,
+        ends: impl FnOnce() -> Ends,
+    ) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
-        let Members { balancer, pools } = &mut *members;
-        let HostPools { default, high, announced, .. } =
-            pools.get_mut(balancer.pick(self.stats())?)?;
-        if let Some(announced) = announced {
-            let purpose = Purpose { priority, carries: Carries::Requests, announces: Some(ends()) };
-            return Some(announced.get(purpose, || self.pool(default.host(), purpose)));
-        }
-        let purpose = Purpose { priority, ..Purpose::default() };
-        let pool = match priority {
-            RoutingPriority::Default => default,
-            RoutingPriority::High => high.get_or_insert_with(|| self.pool(default.host(), purpose)),
+        let host = self.pick_host(&mut members)?;
+        let pool = if host.needs_key(options) {
+            host.keyed(self, PoolKey { priority, ..PoolKey::default() }, options, ends)
+        } else {
+            let HostPools { default, high, .. } = &mut *host;
+            match priority {
+                RoutingPriority::Default => default,
+                RoutingPriority::High => high.get_or_insert_with(|| {
+                    self.pool(default.host(), PoolKey { priority, ..PoolKey::default() })
+                }),
+            }
         };
-        Some(Rc::clone(pool))
+        let pool = Rc::clone(pool);
+        if pool.has_connections() || self.may_use_another(host, priority) {
+            Some(pool)
+        } else {
+            None
+        }
     }
 
     /// The pool of the host for the next TCP connection; none: no healthy upstream. As [`Self::pick`].
     #[must_use]
-    pub fn pick_tcp(&self, ends: impl FnOnce() -> Ends) -> Option<Rc<Pool>> {
+    pub fn pick_tcp(
+        &self,
+        options: Option<&Rc<TransportSocketOptions>>,
+        ends: impl FnOnce() -> Ends,
+    ) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
-        let Members { balancer, pools } = &mut *members;
-        let HostPools { default, tcp, announced, .. } =
-            pools.get_mut(balancer.pick(self.stats())?)?;
-        let purpose = Purpose { carries: Carries::Bytes, ..Purpose::default() };
-        if let Some(announced) = announced {
-            let purpose = Purpose { announces: Some(ends()), ..purpose };
-            return Some(announced.get(purpose, || self.pool(default.host(), purpose)));
+        let host = self.pick_host(&mut members)?;
+        let key = PoolKey { carries: Carries::Bytes, ..PoolKey::default() };
+        if host.needs_key(options) {
+            return Some(Rc::clone(host.keyed(self, key, options, ends)));
         }
-        Some(Rc::clone(tcp.get_or_insert_with(|| self.pool(default.host(), purpose))))
+        let HostPools { default, tcp, .. } = host;
+        Some(Rc::clone(tcp.get_or_insert_with(|| self.pool(default.host(), key))))
+    }
+
+    #[inline]
+    fn pick_host<'a>(&self, members: &'a mut Members) -> Option<&'a mut HostPools> {
+        let Members { balancer, pools } = members;
+        let host = balancer.pick(self.stats()).and_then(|index| pools.get_mut(index));
+        if host.is_none() {
+            self.stats().upstream_cx_none_healthy.inc();
+        }
+        host
+    }
+
+    /// Whether a pool of the host that has no connections may be used. As in Envoy, at the limit one whose
+    /// connections are all idle makes room.
+    #[cold]
+    fn may_use_another(&self, host: &HostPools, priority: RoutingPriority) -> bool {
+        if self.breakers.is_below_limit(priority, Resource::ConnectionPools) {
+            return true;
+        }
+        let idle = host.all().find(|pool| pool.priority() == priority && pool.close_if_idle());
+        if idle.is_none() {
+            self.stats().upstream_cx_pool_overflow.inc();
+        }
+        idle.is_some()
     }
 
     /// Switches to a new host set. Requests in progress stay on their hosts.
@@ -119,10 +160,11 @@ impl LocalCluster {
             old.into_iter().map(|pools| (Arc::as_ptr(pools.default.host()), pools)).collect();
         let pools = hosts.hosts().iter().map(|host| {
             old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| HostPools {
-                default: self.pool(host, Purpose::default()),
+                default: self.pool(host, PoolKey::default()),
                 high: None,
                 tcp: None,
-                announced: self.cluster.announcement.map(|_| Box::default()),
+                keyed: None,
+                proxy_header: host.endpoint.transport_socket.proxy_header,
             })
         });
         members.pools = pools.collect();
@@ -138,16 +180,36 @@ impl LocalCluster {
         members.pools.iter_mut().filter_map(|pools| pools.sweep(now)).min()
     }
 
-    fn pool(&self, host: &Arc<Host>, purpose: Purpose) -> Rc<Pool> {
+    fn pool(&self, host: &Arc<Host>, key: PoolKey) -> Rc<Pool> {
         let (cluster, breakers) = (Arc::clone(&self.cluster), Rc::clone(&self.breakers));
-        Pool::new(self.shard, cluster, Arc::clone(host), breakers, purpose)
+        Pool::new(self.shard, cluster, Arc::clone(host), breakers, key)
     }
 }
 
 impl HostPools {
+    /// Whether a request with these options cannot share its connection with every other.
+    #[inline]
+    const fn needs_key(&self, options: Option<&Rc<TransportSocketOptions>>) -> bool {
+        options.is_some() || self.proxy_header.is_some()
+    }
+
+    /// The pool with this key, these options and, if there is a PROXY header, these ends.
+    fn keyed(
+        &mut self,
+        cluster: &LocalCluster,
+        key: PoolKey,
+        options: Option<&Rc<TransportSocketOptions>>,
+        ends: impl FnOnce() -> Ends,
+    ) -> &Rc<Pool> {
+        let ends = self.proxy_header.map(|_| ends());
+        let key = PoolKey { ends, options: options.cloned(), ..key };
+        let keyed = self.keyed.get_or_insert_default();
+        keyed.get(key, |key| cluster.pool(self.default.host(), key))
+    }
+
     fn all(&self) -> impl Iterator<Item = &Rc<Pool>> {
-        let announced = self.announced.iter().flat_map(|pools| pools.all());
-        self.shared().chain(announced)
+        let keyed = self.keyed.iter().flat_map(|pools| pools.all());
+        self.shared().chain(keyed)
     }
 
     fn shared(&self) -> impl Iterator<Item = &Rc<Pool>> {
@@ -155,7 +217,7 @@ impl HostPools {
     }
 
     fn sweep(&mut self, now: Millis) -> Option<Millis> {
-        let announced = self.announced.as_mut().and_then(|pools| pools.sweep(now));
-        self.shared().filter_map(|pool| pool.sweep(now)).chain(announced).min()
+        let keyed = self.keyed.as_mut().and_then(|pools| pools.sweep(now));
+        self.shared().filter_map(|pool| pool.sweep(now)).chain(keyed).min()
     }
 }

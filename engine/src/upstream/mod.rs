@@ -10,7 +10,7 @@
 //!
 //! Invariant: a published host set never changes.
 
-pub mod announced;
+pub mod auto_sni;
 pub mod balance;
 pub mod circuit_breaker;
 pub mod cluster;
@@ -22,9 +22,11 @@ pub mod discovery;
 pub mod error;
 pub mod host;
 pub mod host_set;
+mod keyed_pools;
 pub mod local;
 pub mod origin;
 pub mod pool;
+pub mod transport_socket;
 
 pub use cluster::Cluster;
 pub use error::Error;

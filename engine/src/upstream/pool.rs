@@ -29,6 +29,7 @@ use crate::shard::socket::Peeked;
 use crate::stats::{ClusterStats, HostStats, Scope, ZoneStats};
 use crate::transport::Transport;
 use crate::transport::tls::context::ShardClientContext;
+use crate::transport::tls::options::TransportSocketOptions;
 
 /// Connections to one host on one shard.
 #[derive(Debug)]
@@ -41,7 +42,9 @@ pub struct Pool {
     tls: Option<ShardClientContext>,
     zone: Option<Arc<Scope<ZoneStats>>>,
     breakers: Rc<ShardCircuitBreakers>,
-    purpose: Purpose,
+    key: PoolKey,
+    /// Counts the pool while it has connections.
+    in_use: RefCell<Option<Permit>>,
     /// How long a connection may be idle.
     idle_ms_max: Millis,
     /// How old a connection may be.
@@ -52,15 +55,17 @@ pub struct Pool {
     state: Cell<PoolState>,
 }
 
-/// What the connections of a pool are used for. Each purpose has a pool of its own.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Purpose {
+/// What the connections of a pool have in common. A request can only use the pool with its key.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct PoolKey {
     /// The limits that they count against.
     pub priority: RoutingPriority,
     /// What passes over them.
     pub carries: Carries,
-    /// The addresses that they announce first, in a PROXY header.
-    pub announces: Option<Ends>,
+    /// The addresses in their PROXY header.
+    pub ends: Option<Ends>,
+    /// Names that requests set for their TLS.
+    pub options: Option<Rc<TransportSocketOptions>>,
 }
 
 /// What passes over the connections of a pool.
@@ -134,20 +139,22 @@ impl Pool {
         cluster: Arc<Cluster>,
         host: Arc<Host>,
         breakers: Rc<ShardCircuitBreakers>,
-        purpose: Purpose,
+        key: PoolKey,
     ) -> Rc<Self> {
         let limit = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
+        let socket = &host.endpoint.transport_socket;
         Rc::new(Self {
             shard,
             clusters: Clusters::of(shard),
             zone: cluster.zones.get(host.endpoint.zone()).map(Arc::clone),
             idle_ms_max: limit(cluster.http.idle_timeout),
             age_ms_max: limit(cluster.http.max_connection_duration),
-            tls: cluster.tls.as_ref().map(|tls| tls.context.for_shard(shard.id)),
+            tls: socket.tls.as_ref().map(|tls| tls.context.for_shard(shard.id)),
             cluster,
             host,
             breakers,
-            purpose,
+            key,
+            in_use: RefCell::default(),
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
@@ -155,9 +162,14 @@ impl Pool {
         })
     }
 
-    /// What its connections begin with: a PROXY header.
-    pub(super) fn header(&self) -> Option<Vec<u8>> {
-        Some(self.cluster.announcement?.header(self.purpose.announces?))
+    /// The PROXY header that its connections begin with.
+    pub(super) fn proxy_header(&self) -> Option<Vec<u8>> {
+        Some(self.host.endpoint.transport_socket.proxy_header?.encode(self.key.ends?))
+    }
+
+    /// What its requests set for their TLS.
+    pub(super) fn options(&self) -> Option<&TransportSocketOptions> {
+        self.key.options.as_deref()
     }
 
     /// Whether any connection is open or being opened.
@@ -175,10 +187,15 @@ impl Pool {
         &self.host
     }
 
+    /// The limits that its connections count against.
+    pub(super) const fn priority(&self) -> RoutingPriority {
+        self.key.priority
+    }
+
     /// What its connections are for.
     #[must_use]
     pub const fn carries(&self) -> Carries {
-        self.purpose.carries
+        self.key.carries
     }
 
     /// The cluster of the host.
@@ -357,9 +374,22 @@ impl Pool {
         Some(ClosedBy::Us)
     }
 
+    /// Closes all connections if none of them is in use.
+    pub(super) fn close_if_idle(&self) -> bool {
+        let idle = self.idle.borrow().len();
+        let is_idle = idle > 0 && idle == self.open.get();
+        if is_idle {
+            drop(self.idle.take());
+        }
+        is_idle
+    }
+
     /// Called when a connection or an attempt has ended.
     pub(super) fn connection_ended(&self) {
         self.open.set(self.open.get().saturating_sub(1));
+        if self.open.get() == 0 {
+            drop(self.in_use.take());
+        }
         self.host_stats().cx_active.dec();
         self.wake_next();
     }
@@ -417,11 +447,11 @@ impl Pool {
 
     /// Envoy: every pool may have one connection, whatever the limit.
     fn may_connect(&self) -> Option<Permit> {
-        let permit = self.breakers.acquire(self.purpose.priority, Resource::Connections);
+        let permit = self.breakers.acquire(self.key.priority, Resource::Connections);
         if permit.is_none() {
             self.stats().upstream_cx_overflow.inc();
         }
-        let anyway = || self.breakers.acquire_anyway(self.purpose.priority, Resource::Connections);
+        let anyway = || self.breakers.acquire_anyway(self.key.priority, Resource::Connections);
         permit.or_else(|| (self.open.get() == 0).then(anyway))
     }
 
@@ -429,12 +459,17 @@ impl Pool {
         let started = self.now();
         let stats = self.stats();
         stats.upstream_cx_total.inc();
-        if self.purpose.carries == Carries::Requests {
+        if self.key.carries == Carries::Requests {
             stats.upstream_cx_http1_total.inc();
         }
         stats.upstream_cx_active.inc();
         self.host_stats().cx_total.inc();
         self.host_stats().cx_active.inc();
+        if self.open.get() == 0 && self.key.carries == Carries::Requests {
+            let breakers = &self.breakers;
+            let permit = breakers.acquire_anyway(self.key.priority, Resource::ConnectionPools);
+            self.in_use.replace(Some(permit));
+        }
         self.open.set(self.open.get() + 1);
         let mut attempt = Attempt { pool: self, started, closed_by: ClosedBy::Us };
         match self.connected(started).await {
@@ -546,7 +581,7 @@ enum PendingState {
 
 impl<'a> Pending<'a> {
     fn enter(pool: &'a Pool) -> Result<Self, Error> {
-        let Some(permit) = pool.breakers.acquire(pool.purpose.priority, Resource::PendingRequests)
+        let Some(permit) = pool.breakers.acquire(pool.key.priority, Resource::PendingRequests)
         else {
             pool.stats().upstream_rq_pending_overflow.inc();
             return Err(Error::Overflow);

@@ -48,7 +48,7 @@ pub(super) async fn run(
             match &cluster.discovery {
                 Discovery::Static(hosts) => {
                     stats.membership_change.add(hosts.priorities_in_use());
-                    stats.total_match_count.add(hosts.hosts().len() as u64);
+                    hosts.hosts().iter().for_each(|it| it.endpoint.transport_socket.count_hosts(1));
                     hosts.update_gauges(stats);
                     publish(index, hosts.clone());
                 }

@@ -18,6 +18,7 @@ use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::discovery::{LookupFamily, Refresh, Semantics, Target};
 use crate::upstream::host::{Endpoint, HealthFlags, Locality};
 use crate::upstream::host_set::HealthRules;
+use crate::upstream::transport_socket::{TransportSocket, TransportSockets};
 
 // === The name server ===
 
@@ -223,6 +224,7 @@ fn cluster(semantics: Semantics, lookup_family: LookupFamily, names: &[&str]) ->
             priority: 0,
             locality: Locality::default(),
             health_flags: HealthFlags::EMPTY,
+            transport_socket: TransportSocket::plain(),
         }),
     };
     let refresh = Refresh { rate: Duration::from_millis(10), ..Refresh::default() };
@@ -234,15 +236,18 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
     let registry = Registry::new(1);
     let limits = Thresholds::default();
     Arc::new(Cluster {
-        tls: None,
         name: "c".to_owned(),
         observability_name: "c".to_owned(),
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit_bytes: 0,
         local_end: LocalEnd::default(),
-        announcement: None,
+        transport_sockets: TransportSockets {
+            matches: Vec::new(),
+            default: TransportSocket::plain(),
+        },
         tcp_keepalive: None,
         http: HttpProtocolOptions::default(),
+        auto_sni: None,
         circuit_breakers: CircuitBreakers::new(limits, limits, &registry, 1, "c"),
         lb_policy: LbPolicy::RoundRobin,
         health_rules: HealthRules::default(),

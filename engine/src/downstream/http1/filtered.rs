@@ -43,6 +43,7 @@ impl Behind {
                 return connection.leave().await;
             }
         }
+        connection.client.given.options = self.subject.state.options.take();
         serve(connection).await;
         // Filters count the connection until it ends.
         drop(self);

@@ -9,7 +9,6 @@ stats! {
         constant counter assignment_timeout_received;
         constant counter assignment_use_cached;
         counter bind_errors;
-        counter total_match_count = "default.total_match_count";
         counter lb_healthy_panic;
         constant counter lb_local_cluster_not_ok;
         constant counter lb_recalculate_zone_structures;

@@ -152,8 +152,9 @@ impl Session<'_> {
     ) -> Result<Option<Upstream>, Failed> {
         let subject = &self.client.subject;
         let ends = || Ends { remote: subject.peer, local: subject.local };
-        let Some(pool) = cluster.pick_tcp(ends) else {
-            return Err(self.no_healthy_host(cluster));
+        let options = subject.state.options.as_ref();
+        let Some(pool) = cluster.pick_tcp(options, ends) else {
+            return Err(self.no_healthy_host());
         };
         let connection = match self.wait_for(pool.open(permit)).await? {
             Ok(connection) => connection,
@@ -173,8 +174,7 @@ impl Session<'_> {
         Ok(Some(upstream))
     }
 
-    pub(super) fn no_healthy_host(&mut self, cluster: &LocalCluster) -> Failed {
-        cluster.stats().upstream_cx_none_healthy.inc();
+    pub(super) const fn no_healthy_host(&mut self) -> Failed {
         self.flags.set(Flag::NoHealthyUpstream);
         Failed::NoUpstream
     }

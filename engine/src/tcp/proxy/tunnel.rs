@@ -115,8 +115,9 @@ impl Session<'_> {
             return Err(Failed::NoUpstream);
         };
         let ends = || Ends { remote: subject.peer, local: subject.local };
-        let Some(pool) = cluster.pick(RoutingPriority::Default, ends) else {
-            return Err(self.no_healthy_host(cluster));
+        let options = subject.state.options.as_ref();
+        let Some(pool) = cluster.pick(RoutingPriority::Default, options, ends) else {
+            return Err(self.no_healthy_host());
         };
         let connection = match pool.lease_idle(IdleCheck::Peek) {
             Some(connection) => connection,

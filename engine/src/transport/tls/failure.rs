@@ -36,6 +36,8 @@ pub enum Failure {
     Broken(io::ErrorKind),
     /// This side waits for a certificate, its validation or its keys.
     SecretsNotReady,
+    /// The server name that follows from the request is not a host name, so it cannot be sent.
+    InvalidServerName,
     /// This side cannot go on: it has no usable key, randomness, time or more sequence numbers.
     Internal,
 }
@@ -92,6 +94,7 @@ impl Failure {
             Self::Broken(_) => "connection broken",
             // As in Envoy.
             Self::SecretsNotReady => "Secret is not supplied by SDS",
+            Self::InvalidServerName => "server name is not a host name",
             Self::Internal => "internal TLS error",
         }
     }

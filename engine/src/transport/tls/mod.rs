@@ -12,6 +12,7 @@ pub mod failure;
 mod handshake;
 pub mod inventory;
 mod name;
+pub mod options;
 mod overheard;
 mod queue;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::upstream::discovery::{
 };
 use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
 use crate::upstream::host_set::{HealthRules, HostSet};
+use crate::upstream::transport_socket::{TransportSocket, TransportSockets};
 
 /// The fields of a cluster about discovery.
 pub(in crate::upstream) struct Schema<'a> {
@@ -51,13 +52,15 @@ enum Kind {
 pub(in crate::upstream) fn discovery(
     schema: &Schema<'_>,
     at: &Path,
+    sockets: &TransportSockets,
     rules: &HealthRules,
     shards: usize,
     problems: &mut Problems,
 ) -> Discovery {
     let kind = kind(schema, at, problems);
     let at = at.field("load_assignment");
-    let endpoints = schema.load_assignment.map_or_else(Vec::new, |it| endpoints(it, &at, problems));
+    let endpoints = |it| endpoints(it, &at, sockets, problems);
+    let endpoints = schema.load_assignment.map_or_else(Vec::new, endpoints);
     match kind {
         // Which addresses are valid depends on the type.
         None => Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules))),
@@ -184,6 +187,7 @@ enum Place {
 fn endpoints(
     assignment: &config::ClusterLoadAssignment,
     at: &Path,
+    sockets: &TransportSockets,
     problems: &mut Problems,
 ) -> Vec<AddressedEndpoint> {
     // The cluster name matters for EDS only. The policy is part of the health rules.
@@ -197,27 +201,39 @@ fn endpoints(
             lb_endpoints,
             load_balancing_weight: _,
             priority,
+            metadata,
         } = group;
         let at = at.field("endpoints").index(i).field("lb_endpoints");
         let locality = locality.as_ref().map_or_else(Locality::default, |locality| {
             let config::Locality { region, zone, sub_zone } = locality;
             Locality { region: region.clone(), zone: zone.clone(), sub_zone: sub_zone.clone() }
         });
+        let of_locality = socket_match(metadata.as_ref());
         for (j, lb_endpoint) in lb_endpoints.iter().enumerate() {
-            endpoints.extend(endpoint(lb_endpoint, &locality, *priority, &at.index(j), problems));
+            let socket = sockets.of(socket_match(lb_endpoint.metadata.as_ref()), of_locality);
+            let at = at.index(j);
+            endpoints.extend(endpoint(lb_endpoint, &locality, *priority, socket, &at, problems));
         }
     }
     endpoints
+}
+
+/// The metadata that selects a transport socket.
+fn socket_match(metadata: Option<&config::Metadata>) -> Option<&serde_json::Value> {
+    let config::Metadata { filter_metadata } = metadata?;
+    filter_metadata.get("envoy.transport_socket_match")
 }
 
 fn endpoint(
     lb_endpoint: &config::LbEndpoint,
     locality: &Locality,
     priority: u32,
+    transport_socket: &Arc<TransportSocket>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<AddressedEndpoint> {
-    let config::LbEndpoint { endpoint, health_status, load_balancing_weight } = lb_endpoint;
+    let config::LbEndpoint { endpoint, health_status, load_balancing_weight, metadata: _ } =
+        lb_endpoint;
     let Some(config::Endpoint { address: Some(address), hostname }) = endpoint else {
         problems.missing(at, "an endpoint needs an address");
         return None;
@@ -232,6 +248,7 @@ fn endpoint(
         priority,
         locality: locality.clone(),
         health_flags: health_flags(*health_status),
+        transport_socket: Arc::clone(transport_socket),
     };
     let config::Address { socket_address, pipe } = address;
     if let Some(pipe) = pipe {

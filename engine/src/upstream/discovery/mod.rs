@@ -188,7 +188,7 @@ impl DnsHosts {
         };
         stats.update_success.inc();
         // Envoy creates new hosts for each answer, and matches each to a transport socket.
-        stats.total_match_count.add(addresses.len() as u64);
+        target.endpoint.transport_socket.count_hosts(addresses.len());
         if dns.semantics == Semantics::Strict {
             stats.max_host_weight.set(target.endpoint.weight.into());
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::upstream::host::{HealthFlags, Locality};
+use crate::upstream::transport_socket::TransportSocket;
 
 fn dns(semantics: Semantics, names: &[&str]) -> Dns {
     let endpoint = |name: &str| Endpoint {
@@ -8,6 +9,7 @@ fn dns(semantics: Semantics, names: &[&str]) -> Dns {
         priority: 0,
         locality: Locality::default(),
         health_flags: HealthFlags::EMPTY,
+        transport_socket: TransportSocket::plain(),
     };
     let target = |name: &&str| Target {
         name: (*name).to_owned(),

@@ -13,11 +13,12 @@ use super::certificate::Certificate;
 use super::key_log::KeyLog;
 use super::latest::{Follower, Latest, Listed, Owner};
 use super::parameters::Parameters;
-use super::verify::{Purpose, ServerVerifier, Validation};
+use super::verify::{ExpectedNames, Purpose, ServerVerifier, Validation};
 use crate::stats::Registry;
 use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
 use crate::transport::tls::inventory::Inventory;
+use crate::transport::tls::options::TransportSocketOptions;
 
 /// The TLS of a cluster. It never changes: new certificates are another context.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ struct Current {
 struct Variant {
     alpn: Vec<Vec<u8>>,
     expects_name: bool,
+    subject_alt_names: Arc<[Box<str>]>,
     is_logged: bool,
 }
 
@@ -111,11 +113,8 @@ struct Variant {
 pub struct Wanted<'a> {
     /// The host name of the endpoint.
     pub hostname: Option<&'a str>,
-    /// The server name that follows from the request (`auto_sni`), which precedes all others: without
-    /// a port, maybe an IP address.
-    pub auto_sni: Option<&'a str>,
-    /// Whether the certificate must have that name (`auto_san_validation`).
-    pub auto_san_validation: bool,
+    /// What the request sets; it replaces what the cluster says.
+    pub options: Option<&'a TransportSocketOptions>,
     /// What the codec speaks: offered if the configuration says nothing.
     pub alpn: &'a [&'a [u8]],
     /// The address of this side; none: a unix socket.
@@ -143,6 +142,7 @@ pub struct ResumedSession {
     validation: Arc<Validation>,
     server_name: ServerName<'static>,
     expects_name: bool,
+    subject_alt_names: Arc<[Box<str>]>,
     sessions: Arc<ClientSessionMemoryCache>,
 }
 
@@ -152,7 +152,10 @@ impl ResumedSession {
     /// # Errors
     /// They are refused. The sessions with this server are forgotten.
     pub fn verify(&self, peer: &[Shown]) -> Result<(), Failure> {
-        let expected = expected(&self.server_name, self.expects_name);
+        let expected = ExpectedNames {
+            server_name: expected(&self.server_name, self.expects_name),
+            any_of: &self.subject_alt_names,
+        };
         let verdict = self.validation.verify_again(peer, Purpose::Server, expected);
         verdict.map(drop).map_err(|refusal| {
             self.sessions.remove_tls12_session(&self.server_name);
@@ -180,32 +183,38 @@ impl ShardClientContext {
     /// The configuration for a new connection.
     ///
     /// # Errors
-    /// Secrets are missing, or the system has no random numbers or memory.
+    /// The server name of the request cannot be sent, secrets are missing, or the system has no random
+    /// numbers or memory.
     pub fn connect(&self, wanted: &Wanted<'_>) -> Result<Connect, Failure> {
         let mut current = self.current.borrow_mut();
         let current = current.newest().ok_or(Failure::SecretsNotReady)?;
         let settings = &current.context.settings;
-        let (server_name, is_auto) = settings.server_name(wanted);
-        let alpn = match &settings.alpn {
-            Some(alpn) => alpn.clone(),
-            None => wanted.alpn.iter().map(|name| name.to_vec()).collect(),
+        let server_name = settings.server_name(wanted)?;
+        let protocols = wanted.options.map(TransportSocketOptions::application_protocols);
+        let alpn = match (protocols.unwrap_or_default(), &settings.alpn) {
+            ([], Some(alpn)) => alpn.clone(),
+            ([], None) => wanted.alpn.iter().map(|name| name.to_vec()).collect(),
+            (protocols, _) => protocols.to_vec(),
         };
+        let names = wanted.options.map(|options| Arc::clone(options.subject_alt_names()));
+        let subject_alt_names = names.unwrap_or_default();
         let is_logged =
             settings.key_log.as_ref().is_some_and(|log| log.covers(wanted.local, wanted.remote));
         let variant = Variant {
             alpn,
-            expects_name: settings.auto_sni_san_validation
-                || (is_auto && wanted.auto_san_validation),
+            expects_name: settings.auto_sni_san_validation,
+            subject_alt_names: Arc::clone(&subject_alt_names),
             is_logged,
         };
         let expects_name = variant.expects_name;
         let validation = settings.validation.clone();
-        let Prepared { config, sessions } =
-            current.config(variant, self.shard).ok_or(Failure::Internal)?;
+        let prepared = current.config(variant, self.shard).ok_or(Failure::Internal)?;
+        let Prepared { config, sessions } = prepared;
         let resumed = validation.zip(sessions).map(|(validation, sessions)| ResumedSession {
             validation,
             server_name: server_name.clone(),
             expects_name,
+            subject_alt_names,
             sessions,
         });
         Ok(Connect { config, server_name, certificate: current.shown.clone(), resumed })
@@ -240,21 +249,25 @@ impl Current {
 }
 
 impl ClientSettings {
-    /// The server name, and whether it follows from the request.
-    fn server_name(&self, wanted: &Wanted<'_>) -> (ServerName<'static>, bool) {
-        let name = |text: &str| ServerName::try_from(text.to_owned()).ok();
-        if let Some(auto) = wanted.auto_sni.and_then(name) {
-            return (auto, true);
+    /// The server name. One that cannot be sent is not replaced by another one, for which the
+    /// certificate would be verified.
+    fn server_name(&self, wanted: &Wanted<'_>) -> Result<ServerName<'static>, Failure> {
+        let hostname = || wanted.hostname.filter(|_| self.auto_host_sni);
+        let name = wanted.options.and_then(TransportSocketOptions::server_name).or_else(hostname);
+        match name {
+            Some(name) => {
+                ServerName::try_from(name.to_owned()).map_err(|_| Failure::InvalidServerName)
+            }
+            None => Ok(self.sni.clone().unwrap_or_else(no_name)),
         }
-        let hostname = wanted.hostname.filter(|_| self.auto_host_sni).and_then(name);
-        (hostname.or_else(|| self.sni.clone()).unwrap_or_else(no_name), false)
     }
 
     fn prepare(&self, variant: &Variant, shard: usize) -> Option<Prepared> {
-        let Variant { alpn, expects_name, is_logged } = variant;
+        let Variant { alpn, expects_name, subject_alt_names, is_logged } = variant;
         let verifier = ServerVerifier {
             validation: self.validation.clone(),
             expects_name: *expects_name,
+            subject_alt_names: Arc::clone(subject_alt_names),
             schemes: self.parameters.verify_schemes(),
         };
         let provider = self.parameters.provider(&self.parameters.tls12(), &self.parameters.groups);
@@ -303,6 +316,7 @@ mod tests {
             validation: Arc::new(Validation { trust: Some(trust), ..Validation::default() }),
             server_name: ServerName::try_from("a.test").unwrap(),
             expects_name: true,
+            subject_alt_names: Arc::default(),
             sessions: Arc::new(ClientSessionMemoryCache::new(4)),
         };
         let verify = |name: &str, issuer| {

@@ -18,7 +18,7 @@ use super::parameters::Parameters;
 use super::select::{self, Names, Rules, Selected};
 use super::sessions::Sessions;
 use super::tickets::{TLS12_LIFETIME, TLS13_LIFETIME, TicketKey, Ticketer};
-use super::verify::{ClientVerifier, Purpose, Validation, Verdict};
+use super::verify::{ClientVerifier, ExpectedNames, Purpose, Validation, Verdict};
 use crate::stats::{Registry, Scope, SslStats};
 use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
@@ -200,7 +200,9 @@ impl Chosen {
         };
         facts.validated = true;
         if facts.resumed || validation.accept_untrusted {
-            let verdict = validation.verify_again(&facts.peer_certificates, Purpose::Client, None);
+            let expected = ExpectedNames::default();
+            let verdict =
+                validation.verify_again(&facts.peer_certificates, Purpose::Client, expected);
             facts.validated = verdict.map_err(Failure::from)? == Verdict::Verified;
         }
         if facts.validated {

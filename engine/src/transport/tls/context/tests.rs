@@ -144,7 +144,12 @@ impl Client {
         versions: &[&'static rustls::SupportedProtocolVersion],
         schemes: Vec<SignatureScheme>,
     ) -> Self {
-        let anything = ServerVerifier { validation: None, expects_name: false, schemes };
+        let anything = ServerVerifier {
+            validation: None,
+            expects_name: false,
+            subject_alt_names: Arc::default(),
+            schemes,
+        };
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .unwrap()

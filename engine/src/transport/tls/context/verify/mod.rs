@@ -80,6 +80,11 @@ pub enum Refusal {
     KeyUsage,
 }
 
+impl Refusal {
+    /// Envoy: a name that the request sets is worth nothing if anybody may have issued the certificate.
+    const UNTRUSTED: Self = Self::Chain { error: ChainError::UnknownIssuer, depth: 0 };
+}
+
 /// Whether the peer's certificate has been verified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
@@ -87,6 +92,21 @@ pub enum Verdict {
     Unverified,
     /// It passes.
     Verified,
+}
+
+/// Names that the certificate of a peer must have besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExpectedNames<'a> {
+    /// This one.
+    pub server_name: Option<&'a ServerName<'a>>,
+    /// One of these, whatever their types; empty: they do not matter.
+    pub any_of: &'a [Box<str>],
+}
+
+impl ExpectedNames<'_> {
+    const fn is_empty(&self) -> bool {
+        self.server_name.is_none() && self.any_of.is_empty()
+    }
 }
 
 impl Validation {
@@ -104,8 +124,7 @@ impl Validation {
         self.trust.is_some() || !self.sans.is_empty() || has_hash
     }
 
-    /// Verifies the certificates of a peer, its own first. `expected` is a name that the certificate
-    /// must have besides.
+    /// Verifies the certificates of a peer, its own first.
     ///
     /// # Errors
     /// The peer is refused.
@@ -113,11 +132,11 @@ impl Validation {
         &self,
         certificates: &[CertificateDer<'_>],
         purpose: Purpose,
-        expected: Option<&ServerName<'_>>,
+        expected: ExpectedNames<'_>,
         now: UnixTime,
     ) -> Result<Verdict, Refusal> {
         match self.check(certificates, purpose, expected, now) {
-            Ok(()) if self.verifies() || expected.is_some() => Ok(Verdict::Verified),
+            Ok(()) if self.verifies() || !expected.is_empty() => Ok(Verdict::Verified),
             Ok(()) => Ok(Verdict::Unverified),
             Err(_) if self.accept_untrusted => Ok(Verdict::Unverified),
             Err(refusal) => Err(refusal),
@@ -133,7 +152,7 @@ impl Validation {
         &self,
         peer: &[Certificate],
         purpose: Purpose,
-        expected: Option<&ServerName<'_>>,
+        expected: ExpectedNames<'_>,
     ) -> Result<Verdict, Refusal> {
         let certificates: Vec<_> = peer.iter().map(|each| each.der().clone()).collect();
         self.verify(&certificates, purpose, expected, UnixTime::now())
@@ -143,7 +162,7 @@ impl Validation {
         &self,
         certificates: &[CertificateDer<'_>],
         purpose: Purpose,
-        expected: Option<&ServerName<'_>>,
+        expected: ExpectedNames<'_>,
         now: UnixTime,
     ) -> Result<(), Refusal> {
         let malformed = |depth| Refusal::Chain { error: ChainError::Malformed, depth };
@@ -154,8 +173,13 @@ impl Validation {
         if let Some(trust) = &self.trust {
             trust.verify(leaf, intermediates, purpose, now)?;
         }
+        if !expected.any_of.is_empty() && !self.verifies() {
+            return Err(Refusal::UNTRUSTED);
+        }
         let sans = names::Sans::of(leaf).ok_or_else(|| malformed(0))?;
-        let passes = expected.is_none_or(|name| sans.has(name))
+        let passes = expected.server_name.is_none_or(|name| sans.has(name))
+            && (expected.any_of.is_empty()
+                || expected.any_of.iter().any(|name| sans.has_text(name)))
             && (self.sans.is_empty() || self.sans.iter().any(|matcher| sans.matches(matcher)));
         if !passes {
             return Err(Refusal::Names { names: sans.texts() });
@@ -263,7 +287,8 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let certificates = all(end_entity, intermediates);
-        match self.validation.verify(&certificates, Purpose::Client, None, now) {
+        match self.validation.verify(&certificates, Purpose::Client, ExpectedNames::default(), now)
+        {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(refusal) => Err(refused(refusal)),
         }
@@ -299,6 +324,8 @@ pub struct ServerVerifier {
     pub validation: Option<Arc<Validation>>,
     /// Whether the certificate must have the server name of the connection.
     pub expects_name: bool,
+    /// The certificate must have one of these names, if there are any.
+    pub subject_alt_names: Arc<[Box<str>]>,
     /// The signature algorithms of servers.
     pub schemes: Vec<SignatureScheme>,
 }
@@ -316,10 +343,17 @@ impl ServerCertVerifier for ServerVerifier {
             return Err(refused(Refusal::KeyUsage));
         }
         let Some(validation) = &self.validation else {
-            return Ok(ServerCertVerified::assertion());
+            return if self.subject_alt_names.is_empty() {
+                Ok(ServerCertVerified::assertion())
+            } else {
+                Err(refused(Refusal::UNTRUSTED))
+            };
         };
         let certificates = all(end_entity, intermediates);
-        let expected = super::client::expected(server_name, self.expects_name);
+        let expected = ExpectedNames {
+            server_name: super::client::expected(server_name, self.expects_name),
+            any_of: &self.subject_alt_names,
+        };
         match validation.verify(&certificates, Purpose::Server, expected, now) {
             Ok(_) => Ok(ServerCertVerified::assertion()),
             Err(refusal) => Err(refused(refusal)),

@@ -70,6 +70,14 @@ impl Sans {
         })
     }
 
+    /// Whether it has a name with this text, of any type.
+    pub(super) fn has_text(&self, expected: &str) -> bool {
+        self.0.iter().any(|(kind, text)| match kind {
+            SanType::Dns => is_dns_name(expected, text),
+            _ => expected == text,
+        })
+    }
+
     /// Whether it has this name.
     pub(super) fn has(&self, expected: &ServerName<'_>) -> bool {
         match expected {

@@ -11,7 +11,8 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
-    ChainError, Crls, Purpose, Refusal, SanMatcher, SanType, Trust, Validation, Verdict, sha256,
+    ChainError, Crls, ExpectedNames, Purpose, Refusal, SanMatcher, SanType, Trust, Validation,
+    Verdict, sha256,
 };
 use crate::text_matcher::{FullRegex, Literal, TextMatcher};
 use crate::transport::tls::context::tests::{Ca, Issued, ca, issue, params, uri};
@@ -29,7 +30,7 @@ fn with(mut validation: Validation, change: impl FnOnce(&mut Trust)) -> Validati
 
 fn verify(validation: &Validation, chain: &[&CertificateDer<'static>]) -> Result<Verdict, Refusal> {
     let chain: Vec<_> = chain.iter().map(|der| (*der).clone()).collect();
-    validation.verify(&chain, Purpose::Client, None, UnixTime::now())
+    validation.verify(&chain, Purpose::Client, ExpectedNames::default(), UnixTime::now())
 }
 
 /// What is wrong with the chain, and at which depth.
@@ -158,7 +159,11 @@ fn the_purpose_must_fit_the_side_in_the_whole_chain() {
     assert_eq!(chain_error(&trust, &[&for_servers.der]), Some((ChainError::Purpose, 0)));
     assert_eq!(verify(&trust, &[&unrestricted.der]), Ok(Verdict::Verified));
     let certificates = [for_servers.der];
-    assert!(trust.verify(&certificates, Purpose::Server, None, UnixTime::now()).is_ok());
+    assert!(
+        trust
+            .verify(&certificates, Purpose::Server, ExpectedNames::default(), UnixTime::now())
+            .is_ok()
+    );
     let middle = below("middle", &root, |params| params.extended_key_usages = server);
     let below_it = leaf(&middle, |_| {});
     let chain = [&below_it.der, middle.der()];
@@ -320,14 +325,42 @@ fn the_certificate_must_have_an_expected_name() {
         params.subject_alt_names.push(RcgenSan::IpAddress("10.1.2.3".parse().unwrap()));
     });
     let chain = [leaf.der];
-    for (name, expected) in
+    for (name, is_expected) in
         [("a.test", true), ("b.test", false), ("10.1.2.3", true), ("::1", false)]
     {
         let name = ServerName::try_from(name).unwrap();
         let trust = validation(&[root.der()]);
-        let verdict = trust.verify(&chain, Purpose::Server, Some(&name), UnixTime::now());
-        assert_eq!(verdict.is_ok(), expected, "{name:?}");
+        let expected = ExpectedNames { server_name: Some(&name), any_of: &[] };
+        let verdict = trust.verify(&chain, Purpose::Server, expected, UnixTime::now());
+        assert_eq!(verdict.is_ok(), is_expected, "{name:?}");
     }
+}
+
+#[test]
+fn one_of_several_names_of_any_type_is_enough() {
+    let root = ca("root");
+    let leaf = leaf(&root, |params| {
+        params.subject_alt_names.push(RcgenSan::DnsName("*.wild.test".try_into().unwrap()));
+        params.subject_alt_names.push(RcgenSan::URI("spiffe://b".try_into().unwrap()));
+        params.subject_alt_names.push(RcgenSan::IpAddress("10.1.2.3".parse().unwrap()));
+    });
+    let chain = [leaf.der];
+    let passes = |trust: &Validation, names: &[&str]| {
+        let any_of: Vec<Box<str>> = names.iter().map(|name| (*name).into()).collect();
+        let expected = ExpectedNames { server_name: None, any_of: &any_of };
+        trust.verify(&chain, Purpose::Server, expected, UnixTime::now())
+    };
+    let trust = validation(&[root.der()]);
+    for names in [&["a.test"][..], &["c.test", "q.wild.test"], &["spiffe://b"], &["10.1.2.3"], &[]]
+    {
+        assert!(passes(&trust, names).is_ok(), "{names:?}");
+    }
+    for names in [&["c.test"][..], &["wild.test"], &["spiffe://B"], &[""], &[" a.test"]] {
+        let refusal = passes(&trust, names).unwrap_err();
+        assert!(matches!(refusal, Refusal::Names { .. }), "{names:?}: {refusal}");
+    }
+    let anybody = passes(&Validation::default(), &["a.test"]);
+    assert_eq!(anybody, Err(Refusal::UNTRUSTED), "a name proves nothing without a CA");
 }
 
 #[test]
@@ -377,7 +410,12 @@ fn the_search_for_a_chain_is_bounded() {
         chain.push(params.signed_by(maze.key(), &maze).unwrap().der().clone());
     }
     let began = SystemTime::now();
-    let verdict = validation(&[root.der()]).verify(&chain, Purpose::Client, None, UnixTime::now());
+    let verdict = validation(&[root.der()]).verify(
+        &chain,
+        Purpose::Client,
+        ExpectedNames::default(),
+        UnixTime::now(),
+    );
     let Err(Refusal::Chain { error, .. }) = verdict else { panic!("{verdict:?}") };
     assert_eq!(error, ChainError::TooManyCandidates);
     assert!(began.elapsed().unwrap() < Duration::from_secs(10));
