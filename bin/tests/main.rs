@@ -60,6 +60,8 @@ mod rolling_upgrade;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod server_names;
+#[cfg(test)]
 mod service_manager;
 #[cfg(test)]
 mod stats;

@@ -101,13 +101,7 @@ const FEATURES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tap", &["envoy.extensions.filters.http.tap", "envoy.extensions.transport_sockets.tap"]),
-    (
-        "TLS",
-        &[
-            "envoy.config.cluster.v3.Cluster.transport_socket_matches",
-            "envoy.extensions.transport_sockets.starttls",
-        ],
-    ),
+    ("TLS", &["envoy.extensions.transport_sockets.starttls"]),
     ("UDP", &["envoy.config.listener.v3.UdpListenerConfig", "envoy.extensions.filters.udp"]),
     (
         "access logging",

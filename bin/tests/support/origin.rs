@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::wire::{Message, Wire};
-use super::{Tls, wait_for, wait_until};
+use super::{Handshake, Tls, wait_for, wait_until};
 
 /// What an origin does with a request.
 #[derive(Clone, Debug)]
@@ -71,6 +71,7 @@ struct Shared {
     script: Mutex<VecDeque<Act>>,
     seen: Mutex<Vec<Message>>,
     connections: Mutex<usize>,
+    handshakes: Mutex<Vec<Handshake>>,
     released: Mutex<usize>,
 }
 
@@ -244,6 +245,17 @@ impl Origin {
         wait_until(&format!("{count} requests at the origin"), || self.seen().len() >= count);
     }
 
+    /// What the proxy offered in the handshake of each request's connection, in the order of the requests.
+    pub(crate) fn handshakes(&self) -> Vec<Handshake> {
+        self.shared.handshakes.lock().unwrap().clone()
+    }
+
+    /// The server name of each request's connection.
+    pub(crate) fn server_names(&self) -> Vec<String> {
+        let names = self.handshakes().into_iter().map(|it| it.server_name);
+        names.map(|name| name.unwrap_or_else(|| "none".to_owned())).collect()
+    }
+
     /// The number of connections accepted.
     pub(crate) fn connections(&self) -> usize {
         *self.shared.connections.lock().unwrap()
@@ -273,6 +285,9 @@ impl Shared {
     /// Answers requests until the proxy closes, or an act closes.
     fn converse(&self, mut wire: Wire) {
         while let Ok(Some(head)) = wire.request_head() {
+            if let Some(handshake) = wire.handshake() {
+                self.handshakes.lock().unwrap().push(handshake);
+            }
             let act = self.next_act();
             if let Act::Swallow = act {
                 let length = head.header("content-length").unwrap_or_default();

@@ -35,6 +35,15 @@ struct Identity {
     authority: String,
 }
 
+/// What a client offered to a server in its handshake.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Handshake {
+    /// The server name.
+    pub(crate) server_name: Option<String>,
+    /// The protocol that the server has picked by ALPN.
+    pub(crate) protocol: Option<String>,
+}
+
 /// One TLS connection, without its socket.
 #[derive(Debug)]
 pub(crate) struct Session(Connection);
@@ -42,8 +51,14 @@ pub(crate) struct Session(Connection);
 impl Tls {
     /// A new certificate.
     pub(crate) fn new() -> Self {
+        Self::with_names(Vec::new())
+    }
+
+    /// A new certificate that is also for these names.
+    pub(crate) fn with_names(names: Vec<SanType>) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+        params.subject_alt_names.extend(names);
         params.distinguished_name.push(DnType::CommonName, NAME);
         let certificate = params.self_signed(&key).unwrap();
         let der = certificate.der().clone();
@@ -89,6 +104,14 @@ impl Tls {
         let client = client_config(&self.certificate, Some(&identity), &self.versions);
         self.client = Arc::new(client);
         self.identity = Some(identity);
+        self
+    }
+
+    /// Servers pick one of these protocols by ALPN.
+    pub(crate) fn with_protocols(mut self, protocols: &[&str]) -> Self {
+        let mut server = (*self.server).clone();
+        server.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self.server = Arc::new(server);
         self
     }
 
@@ -146,13 +169,22 @@ impl Tls {
 
     /// The field of a cluster.
     pub(crate) fn upstream(&self) -> String {
+<<<<<<< HEAD
+=======
+        self.upstream_with(&format!("sni: {NAME}"))
+    }
+
+    /// The field of a cluster, with these fields.
+    pub(crate) fn upstream_with(&self, fields: &str) -> String {
+        let authority = inline(&self.pem);
+>>>>>>> 5c542ca (Stories about server names, transport socket matches and pools; max_connection_pools)
         // As Envoy, Corvoy offers at most TLS 1.2 to origins unless asked.
         let common = format!(
             "validation_context: {}, \
              tls_params: {{ tls_maximum_protocol_version: TLSv1_3 }}",
             self.trust()
         );
-        transport_socket("UpstreamTlsContext", &common, &format!(", sni: {NAME}"))
+        transport_socket("UpstreamTlsContext", &common, &format!(", {fields}"))
     }
 }
 
@@ -198,6 +230,16 @@ pub(crate) fn transport_socket(context: &str, common: &str, more: &str) -> Strin
 }
 
 impl Session {
+    pub(super) fn handshake(&self) -> Handshake {
+        let server_name = match &self.0 {
+            Connection::Server(server) => server.server_name().map(str::to_owned),
+            Connection::Client(_) => None,
+        };
+        let protocol = self.0.alpn_protocol();
+        let protocol = protocol.map(|name| String::from_utf8_lossy(name).into_owned());
+        Handshake { server_name, protocol }
+    }
+
     /// Whether an earlier session was resumed.
     pub(crate) fn is_resumed(&self) -> bool {
         self.0.handshake_kind() == Some(HandshakeKind::Resumed)

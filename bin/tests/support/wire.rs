@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::tls::Session;
+use super::tls::{Handshake, Session};
 use super::{PATIENCE, wait_until};
 
 /// A connection, and the bytes that were received but not read yet.
@@ -96,6 +96,11 @@ impl Wire {
     /// Closes a TLS connection without saying so.
     pub(crate) fn cut(mut self) {
         self.tls = None;
+    }
+
+    /// What was offered in the handshake, if there was one.
+    pub(super) fn handshake(&self) -> Option<Handshake> {
+        self.tls.as_ref().map(Session::handshake)
     }
 
     /// What the handshake has settled.

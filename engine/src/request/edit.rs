@@ -1,5 +1,7 @@
 //! Edits the heads of an exchange as the connection manager and the route say.
 
+use std::rc::Rc;
+
 use super::deadlines::Timer;
 use super::end::{ClientEnd, Closing, Known, ResponseBody};
 use super::headers;
@@ -14,8 +16,10 @@ use crate::flags::Flag;
 use crate::http::{BodyLength, FieldName, Method};
 use crate::http1::framing;
 use crate::pipe::outlet::Framing;
+use crate::transport::tls::options::TransportSocketOptions;
 use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::host::Host;
+use crate::upstream::local::LocalCluster;
 
 impl Core<'_> {
     #[inline]
@@ -152,6 +156,20 @@ impl Core<'_> {
         if self.upgrade != Upgrade::None && self.body == BodyLength::None {
             // Whatever the method, no body is announced: another protocol follows.
             self.heads.request.fields.remove(FieldName::ContentLength);
+        }
+    }
+
+    /// What the request sets for the TLS of its upstream connections, once the route has edited it. As in
+    /// Envoy, the host of `auto_host_rewrite` has no effect on it.
+    #[inline]
+    pub(super) fn transport_socket_options(
+        &self,
+        cluster: &LocalCluster,
+    ) -> Option<Rc<TransportSocketOptions>> {
+        let set = self.given.options.as_ref();
+        match &cluster.cluster().auto_sni {
+            None => set.map(Rc::clone),
+            Some(auto) => Some(Rc::new(auto.options(&self.heads.request, set.map(|set| &**set)))),
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) async fn forward<C: ClientEnd>(
     exchange.core.upstream.cluster = Some(Rc::clone(&cluster));
     exchange.core.upstream.attempts = 1;
     prepare(&mut exchange.core, virtual_host, route, plan);
-    let options = transport_socket_options(&exchange.core, &cluster);
+    let options = exchange.core.transport_socket_options(&cluster);
     let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
     exchange.core.remove_retry_fields();
     let buffers = exchange.core.shard.buffers;
@@ -102,20 +102,6 @@ pub(super) async fn forward<C: ClientEnd>(
     }
     forwarder.upload.recycle();
     outcome
-}
-
-/// What the request sets for the TLS of its upstream connections, after the route has edited it. As in
-/// Envoy, the host of `auto_host_rewrite` has no effect on it.
-#[inline]
-fn transport_socket_options(
-    core: &Core<'_>,
-    cluster: &LocalCluster,
-) -> Option<Rc<TransportSocketOptions>> {
-    let set = core.given.options.as_ref();
-    match &cluster.cluster().auto_sni {
-        None => set.map(Rc::clone),
-        Some(auto) => Some(Rc::new(auto.options(&core.heads.request, set.map(|set| &**set)))),
-    }
 }
 
 /// The rules for the trailers of a request. As in Envoy they are forwarded if both codecs allow

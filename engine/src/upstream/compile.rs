@@ -113,7 +113,7 @@ fn cluster(
     let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
     let breakers_at = at.field("circuit_breakers");
     let (default, high) = thresholds(circuit_breakers.as_ref(), &breakers_at, problems);
-    let sockets = Context { cluster: name, stat_name: &stat_name, registry, tls };
+    let sockets = Context { cluster: name, stat_name: &stat_name, registry, secrets: tls };
     let default_socket = transport_socket.as_ref();
     let transport_sockets =
         transport_sockets(default_socket, transport_socket_matches, at, &sockets, problems);

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use super::circuit_breaker::Permit;
 use super::origin::HeadReceived;
-use super::pool::{Carries, Pool};
+use super::pool::Pool;
+use super::pool_key::Carries;
 use crate::address::Address;
 use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::pool::{Pool, PoolKey};
+use super::pool::Pool;
+use super::pool_key::PoolKey;
 use crate::shard::clock::Millis;
 
 /// The pools of one host, by key.

@@ -15,7 +15,8 @@ use super::cluster::Cluster;
 use super::host::Host;
 use super::host_set::HostSet;
 use super::keyed_pools::KeyedPools;
-use super::pool::{Carries, Pool, PoolKey};
+use super::pool::Pool;
+use super::pool_key::{Carries, PoolKey};
 use super::transport_socket::ProxyHeader;
 use crate::address::Ends;
 use crate::shard::Shard;
@@ -93,7 +94,9 @@ impl LocalCluster {
         let mut members = self.members.borrow_mut();
         let host = self.pick_host(&mut members)?;
         let pool = if host.needs_key(options) {
-            host.keyed(self, PoolKey { priority, ..PoolKey::default() }, options, ends)
+            let ends = host.proxy_header.map(|_| ends());
+            let options = options.cloned();
+            host.keyed(self, PoolKey { priority, carries: Carries::Requests, ends, options })
         } else {
             let HostPools { default, high, .. } = &mut *host;
             match priority {
@@ -122,7 +125,9 @@ impl LocalCluster {
         let host = self.pick_host(&mut members)?;
         let key = PoolKey { carries: Carries::Bytes, ..PoolKey::default() };
         if host.needs_key(options) {
-            return Some(Rc::clone(host.keyed(self, key, options, ends)));
+            let ends = host.proxy_header.map(|_| ends());
+            let key = PoolKey { ends, options: options.cloned(), ..key };
+            return Some(Rc::clone(host.keyed(self, key)));
         }
         let HostPools { default, tcp, .. } = host;
         Some(Rc::clone(tcp.get_or_insert_with(|| self.pool(default.host(), key))))
@@ -193,16 +198,7 @@ impl HostPools {
         options.is_some() || self.proxy_header.is_some()
     }
 
-    /// The pool with this key, these options and, if there is a PROXY header, these ends.
-    fn keyed(
-        &mut self,
-        cluster: &LocalCluster,
-        key: PoolKey,
-        options: Option<&Rc<TransportSocketOptions>>,
-        ends: impl FnOnce() -> Ends,
-    ) -> &Rc<Pool> {
-        let ends = self.proxy_header.map(|_| ends());
-        let key = PoolKey { ends, options: options.cloned(), ..key };
+    fn keyed(&mut self, cluster: &LocalCluster, key: PoolKey) -> &Rc<Pool> {
         let keyed = self.keyed.get_or_insert_default();
         keyed.get(key, |key| cluster.pool(self.default.host(), key))
     }

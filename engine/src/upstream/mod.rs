@@ -26,6 +26,7 @@ mod keyed_pools;
 pub mod local;
 pub mod origin;
 pub mod pool;
+pub mod pool_key;
 pub mod transport_socket;
 
 pub use cluster::Cluster;

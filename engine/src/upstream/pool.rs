@@ -21,7 +21,7 @@ use super::clusters::Clusters;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
-use crate::address::Ends;
+use super::pool_key::{Carries, PoolKey};
 use crate::shard::Shard;
 use crate::shard::buffers::Buffers;
 use crate::shard::clock::{Millis, millis};
@@ -53,29 +53,6 @@ pub struct Pool {
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     state: Cell<PoolState>,
-}
-
-/// What the connections of a pool have in common. A request can only use the pool with its key.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub struct PoolKey {
-    /// The limits that they count against.
-    pub priority: RoutingPriority,
-    /// What passes over them.
-    pub carries: Carries,
-    /// The addresses in their PROXY header.
-    pub ends: Option<Ends>,
-    /// Names that requests set for their TLS.
-    pub options: Option<Rc<TransportSocketOptions>>,
-}
-
-/// What passes over the connections of a pool.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum Carries {
-    /// HTTP requests, one after the other.
-    #[default]
-    Requests,
-    /// Each the bytes of one TCP client.
-    Bytes,
 }
 
 /// A host that was removed from its cluster keeps its pool until the last request on it has ended.

@@ -16,7 +16,7 @@ pub(in crate::upstream) struct Context<'a> {
     /// Its name in stats.
     pub(in crate::upstream) stat_name: &'a str,
     pub(in crate::upstream) registry: &'a Registry,
-    pub(in crate::upstream) tls: &'a tls::Surroundings<'a>,
+    pub(in crate::upstream) secrets: &'a tls::Secrets,
 }
 
 /// Compiles `transport_socket` and `transport_socket_matches` of the cluster at `at`.
@@ -53,9 +53,9 @@ impl Context<'_> {
         at: Path,
         problems: &mut Problems,
     ) -> Arc<TransportSocket> {
-        let Self { cluster, stat_name, registry, tls } = self;
+        let Self { cluster, stat_name, registry, secrets } = self;
         let (proxy_header, inner, at) = proxy_header(schema, at, problems);
-        let context = tls::client(inner, &at, tls, problems);
+        let context = tls::client(inner, &at, secrets, problems);
         Arc::new(TransportSocket {
             proxy_header,
             tls: context.map(|context| UpstreamTls::new(context, cluster, stat_name, registry)),

@@ -1,0 +1,30 @@
+//! Which requests may share connections.
+
+use std::rc::Rc;
+
+use super::circuit_breaker::RoutingPriority;
+use crate::address::Ends;
+use crate::transport::tls::options::TransportSocketOptions;
+
+/// What the connections of a pool have in common. A request can only use the pool with its key.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct PoolKey {
+    /// The limits that they count against.
+    pub priority: RoutingPriority,
+    /// What passes over them.
+    pub carries: Carries,
+    /// The addresses in their PROXY header.
+    pub ends: Option<Ends>,
+    /// Names that requests set for their TLS.
+    pub options: Option<Rc<TransportSocketOptions>>,
+}
+
+/// What passes over the connections of a pool.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Carries {
+    /// HTTP requests, one after the other.
+    #[default]
+    Requests,
+    /// Each the bytes of one TCP client.
+    Bytes,
+}
