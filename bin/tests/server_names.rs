@@ -13,7 +13,8 @@ fn two_hosts() -> Tls {
 
 /// A cluster over TLS with these fields of its TLS, and these of `upstream_http_protocol_options`.
 fn to(origin: &Origin, tls: &Tls, socket: &str, names: &str) -> Config {
-    let config = Config::to(origin).cluster(&tls.upstream_with(socket));
+    let config = Config::to(origin).cluster("connect_timeout: 9s");
+    let config = config.cluster(&tls.upstream_with(socket));
     config.cluster(&format!("upstream_http_protocol_options: {{ {names} }}"))
 }
 
@@ -165,7 +166,8 @@ fn relayed(tls: &Tls, objects: &[(&str, &str)]) -> Option<Handshake> {
     let origin = Origin::over_tls(tls, [Act::Echo]);
     let yaml = tcp_config(origin.address(), "", &filter_state(objects));
     let cluster = format!("    type: STATIC\n    {}\n", tls.upstream_with(SNI));
-    let proxy = Proxy::with(Config::verbatim(yaml.replace("    type: STATIC\n", &cluster)));
+    let yaml = yaml.replace("    type: STATIC\n", &cluster).replace("timeout: 1s", "timeout: 9s");
+    let proxy = Proxy::with(Config::verbatim(yaml));
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     client.try_response("GET").ok()?;

@@ -1,8 +1,11 @@
-//! What listener filters have found out about a connection beyond its two addresses, for everything that
-//! serves it. Most connections have none of it.
+//! What listener filters have found out about a connection beyond its two addresses, and what network
+//! filters have set, for everything that serves it. Most connections have none of it.
+
+use std::rc::Rc;
 
 use crate::address::Address;
 use crate::proxy_protocol::Tlv;
+use crate::transport::tls::options::TransportSocketOptions;
 
 /// What listener filters have found out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -19,6 +22,8 @@ pub struct ListenerFacts {
     pub tlv_values: Option<Values>,
     /// The values of a PROXY header that may be passed on to hosts.
     pub passed_tlvs: Vec<Tlv>,
+    /// What network filters have set for the TLS of upstream connections.
+    pub options: Option<Rc<TransportSocketOptions>>,
 }
 
 /// Dynamic metadata: values by namespace.

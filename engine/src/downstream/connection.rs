@@ -146,7 +146,6 @@ impl Client {
             local,
             opened: shard.clock.now(),
             tls: None,
-            options: None,
             alarm: shard.timers.alarm(),
         };
         let client = Self {

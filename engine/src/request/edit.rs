@@ -166,7 +166,7 @@ impl Core<'_> {
         &self,
         cluster: &LocalCluster,
     ) -> Option<Rc<TransportSocketOptions>> {
-        let set = self.given.options.as_ref();
+        let set = self.given.listener_facts.as_ref().and_then(|facts| facts.options.as_ref());
         match &cluster.cluster().auto_sni {
             None => set.map(Rc::clone),
             Some(auto) => Some(Rc::new(auto.options(&self.heads.request, set.map(|set| &**set)))),

@@ -10,7 +10,6 @@ use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
 use crate::stats::HttpStats;
 use crate::transport::tls::facts::TlsFacts;
-use crate::transport::tls::options::TransportSocketOptions;
 
 /// The facts of one client connection.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub struct Given {
     pub id: u64,
     /// The remote address; behind a PROXY header the announced one.
     pub peer: Address,
-    /// What listener filters have found out about it.
+    /// What filters have found out about it, and have set.
     pub listener_facts: Option<Rc<ListenerFacts>>,
     /// The local address; behind a PROXY header the announced one.
     pub local: Address,
@@ -31,8 +30,6 @@ pub struct Given {
     pub opened: Millis,
     /// What its TLS handshake has settled; none: it is plain, or not so far yet.
     pub tls: Option<Rc<TlsFacts>>,
-    /// What network filters have set for the TLS of upstream connections.
-    pub options: Option<Rc<TransportSocketOptions>>,
     /// The deadline of its task.
     pub alarm: Alarm,
 }

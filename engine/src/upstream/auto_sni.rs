@@ -56,7 +56,8 @@ impl AutoSni {
 }
 
 impl Host {
-    /// As Envoy takes authorities apart: what does not look like a port belongs to the name.
+    /// As Envoy takes authorities apart: what does not look like a port belongs to the name. Its case does
+    /// not matter.
     fn of(authority: &[u8]) -> Self {
         let authority = String::from_utf8_lossy(authority);
         let host = match authority.rsplit_once(':') {
@@ -66,7 +67,7 @@ impl Host {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         match bare.parse() {
             Ok(address) => Self::Ip(address),
-            Err(_) => Self::Name(host.to_owned()),
+            Err(_) => Self::Name(host.to_ascii_lowercase()),
         }
     }
 }
@@ -85,7 +86,7 @@ mod tests {
     fn a_port_is_no_part_of_a_name() {
         for (authority, host) in [
             ("a.test", name("a.test")),
-            ("a.test:8080", name("a.test")),
+            ("A.test:8080", name("a.test")),
             ("a.test:", name("a.test:")),
             ("a.test:port", name("a.test:port")),
             ("a.test:99999", name("a.test:99999")),

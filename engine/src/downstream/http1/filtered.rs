@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Connection, Want, serve};
 use crate::downstream::connection::Input;
 use crate::downstream::filter_chain::LocalFilters;
+use crate::listener_facts::ListenerFacts;
 use crate::shard::clock::millis;
 use crate::shard::socket::Received;
 use crate::tcp::filters::{Data, Subject, Verdict};
@@ -43,7 +44,11 @@ impl Behind {
                 return connection.leave().await;
             }
         }
-        connection.client.given.options = self.subject.state.options.take();
+        if let Some(options) = self.subject.state.options.take() {
+            let facts = &mut connection.client.given.listener_facts;
+            let known = facts.take().map(Rc::unwrap_or_clone).unwrap_or_default();
+            *facts = Some(Rc::new(ListenerFacts { options: Some(options), ..known }));
+        }
         serve(connection).await;
         // Filters count the connection until it ends.
         drop(self);
