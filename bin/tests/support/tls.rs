@@ -169,15 +169,11 @@ impl Tls {
 
     /// The field of a cluster.
     pub(crate) fn upstream(&self) -> String {
-<<<<<<< HEAD
-=======
         self.upstream_with(&format!("sni: {NAME}"))
     }
 
     /// The field of a cluster, with these fields.
     pub(crate) fn upstream_with(&self, fields: &str) -> String {
-        let authority = inline(&self.pem);
->>>>>>> 5c542ca (Stories about server names, transport socket matches and pools; max_connection_pools)
         // As Envoy, Corvoy offers at most TLS 1.2 to origins unless asked.
         let common = format!(
             "validation_context: {}, \
