@@ -174,7 +174,7 @@ impl Session<'_> {
         Ok(Some(upstream))
     }
 
-    pub(super) const fn no_healthy_host(&mut self) -> Failed {
+    pub(super) fn no_healthy_host(&mut self) -> Failed {
         self.flags.set(Flag::NoHealthyUpstream);
         Failed::NoUpstream
     }
