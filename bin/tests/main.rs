@@ -42,6 +42,8 @@ mod handshakes;
 #[cfg(test)]
 mod installing;
 #[cfg(test)]
+mod interoperability;
+#[cfg(test)]
 mod listeners;
 #[cfg(test)]
 mod network_filters;

@@ -35,6 +35,8 @@ pub enum Flaw {
     Syntax,
     /// The server name is not a host name.
     ServerName,
+    /// TLS 1.3 without `key_share` (RFC 8446 §9.2).
+    NoKeyShare,
 }
 
 impl Flaw {
@@ -47,6 +49,7 @@ impl Flaw {
             Self::MessageTooLong => 47,
             Self::Syntax => 50,
             Self::ServerName => 112,
+            Self::NoKeyShare => 109,
         }
     }
 }
@@ -221,7 +224,9 @@ pub mod extension {
     pub const EC_POINT_FORMATS: u16 = 11;
     pub const SIGNATURE_ALGORITHMS: u16 = 13;
     pub const ALPN: u16 = 16;
+    pub const PRE_SHARED_KEY: u16 = 41;
     pub const SUPPORTED_VERSIONS: u16 = 43;
+    pub const KEY_SHARE: u16 = 51;
 }
 
 impl<'a> ClientHello<'a> {
@@ -266,6 +271,15 @@ impl<'a> ClientHello<'a> {
     #[must_use]
     pub fn has_tls13(&self) -> bool {
         self.supported_versions.is_some_and(|versions| versions.contains(0x0304))
+    }
+
+    /// Whether the client names groups for the key exchange of TLS 1.3, but has no `key_share`.
+    #[must_use]
+    pub fn lacks_key_share(&self) -> bool {
+        let has = |kind| self.extensions.get(kind).is_some();
+        has(extension::SUPPORTED_GROUPS)
+            && !has(extension::KEY_SHARE)
+            && !has(extension::PRE_SHARED_KEY)
     }
 
     /// Whether the client speaks TLS 1.2 or 1.3.

@@ -36,6 +36,9 @@ const fn early_alert(description: u8) -> [u8; 7] {
     [0x15, 3, 1, 0, 2, 2, description]
 }
 
+/// The type of records with alerts.
+const ALERT_RECORD: u8 = 21;
+
 /// The alert `protocol_version`.
 const PROTOCOL_VERSION: u8 = 70;
 
@@ -300,13 +303,18 @@ impl Session {
         self.incoming.clear(self.buffers);
     }
 
-    /// As BoringSSL: nothing to a client that speaks HTTP, to others an alert of the oldest format.
+    /// As BoringSSL: nothing to a client that speaks HTTP or begins with an alert, to others an alert of
+    /// the oldest format.
     fn answer_other_protocol(&mut self) {
         let methods: [&[u8]; 5] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"CONNE"];
         self.outgoing.clear(self.buffers);
-        if !methods.iter().any(|method| self.incoming.bytes().starts_with(method)) {
-            self.outgoing.extend(&early_alert(PROTOCOL_VERSION), self.buffers);
-        }
+        let alert = match self.incoming.bytes() {
+            bytes if methods.iter().any(|method| bytes.starts_with(method)) => return,
+            [ALERT_RECORD, 3, ..] => return,
+            [_, 3, ..] => AlertDescription::UnexpectedMessage.into(),
+            _ => PROTOCOL_VERSION,
+        };
+        self.outgoing.extend(&early_alert(alert), self.buffers);
     }
 
     /// Answers a client that does not speak TLS.
@@ -319,11 +327,16 @@ impl Session {
     /// Answers a client whose first message is not a proper ClientHello.
     pub(super) fn refuse_hello(&mut self, flaw: Flaw) -> Failure {
         self.refuse_early(flaw.alert());
+        if let (Flaw::NoKeyShare, [_, _, minor, ..]) = (flaw, self.outgoing.bytes_mut()) {
+            *minor = 3; // the version is chosen
+        }
         match flaw {
             Flaw::Unexpected => Failure::Misbehaved,
-            Flaw::RecordTooLong | Flaw::MessageTooLong | Flaw::Syntax | Flaw::ServerName => {
-                Failure::Malformed
-            }
+            Flaw::RecordTooLong
+            | Flaw::MessageTooLong
+            | Flaw::Syntax
+            | Flaw::ServerName
+            | Flaw::NoKeyShare => Failure::Malformed,
         }
     }
 

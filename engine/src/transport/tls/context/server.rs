@@ -181,6 +181,8 @@ pub struct Chosen {
     pub config: Arc<ServerConfig>,
     /// What becomes of the OCSP response.
     pub stapling: Stapling,
+    /// Whether the version is TLS 1.3.
+    pub is_tls13: bool,
     server_name: Option<Box<str>>,
     certificate: Option<Arc<Shown>>,
     context: Arc<ServerContext>,
@@ -253,6 +255,7 @@ impl ShardServerContext {
         Some(Chosen {
             config: current.config(variant, self.shard)?,
             stapling,
+            is_tls13: version == Version::Tls13,
             server_name: hello.server_name.as_ref().map(|name| name.to_ascii_lowercase().into()),
             certificate: current.shown.get(index).map(Arc::clone),
             context: Arc::clone(&current.context),

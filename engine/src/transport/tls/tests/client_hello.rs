@@ -256,3 +256,17 @@ fn a_cut_message_is_malformed() {
     // Extensions may be absent as a whole.
     assert_eq!(parsed.count(), 1);
 }
+
+#[test]
+fn a_key_share_is_missed_where_groups_are_named_and_no_session_is_resumed() {
+    let (groups, share, ticket) =
+        (extension(10, &[0, 2, 0, 29]), extension(51, &[]), extension(41, &[]));
+    let lacks = |extensions: &[&[u8]]| {
+        let message = message(&extensions.concat());
+        ClientHello::parse(&message[4..]).unwrap().lacks_key_share()
+    };
+    assert!(lacks(&[&groups]));
+    assert!(!lacks(&[&groups, &share]));
+    assert!(!lacks(&[&groups, &ticket]));
+    assert!(!lacks(&[&share]));
+}
