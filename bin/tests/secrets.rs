@@ -153,6 +153,35 @@ fn a_listener_without_its_secret_closes_connections_until_it_is_there() {
     assert_eq!(factory(&proxy, "downstream_context_secrets_not_ready"), 1);
 }
 
+#[test]
+fn a_listener_without_its_secret_holds_up_no_other() {
+    let (files, origin, tls) = (Files::new(), Origin::that_answers(), Tls::new());
+    files.certificate(&tls);
+    files.place("late.json", &secret("another", "tls_certificate", &tls.pair()));
+    let late = format!("tls_certificate_sds_secret_configs: [{}]", files.wanted("late"));
+    let second = format!(
+        "static_resources: {{ listeners: [{{ name: late, \
+         address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}, \
+         filter_chains: [{{ filters: [{{ name: echo, typed_config: {{ \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo }} }}], \
+         {} }}] }}] }}",
+        transport_socket("DownstreamTlsContext", &late, "")
+    );
+    let config = files.config(&origin, &files.wanted("cert"), "");
+    let proxy = Proxy::with(config.flags(&["--config-yaml", &second]));
+    let addresses = proxy.named_addresses();
+    let address =
+        |is_late: bool| addresses.iter().find(|(name, _)| (name == "late") == is_late).unwrap().1;
+    is_served(&mut Client::connect_tls(address(false), &tls));
+    let mut waiting = Client::connect_tls(address(true), &tls);
+    assert!(waiting.wire().send(b"hello").is_err());
+    files.secret("late", "tls_certificate", &tls.pair());
+    proxy.stat_becomes("sds.late.update_success", 1);
+    let mut echo = Client::connect_tls(address(true), &tls);
+    echo.send("hello");
+    assert_eq!(echo.wire().take(5).unwrap(), b"hello");
+}
+
 /// As Kubernetes mounts a secret: the files are links into `..data`, itself a link that is replaced.
 #[test]
 fn each_handshake_gets_a_pair_that_fits_while_a_mounted_directory_rotates() {
@@ -362,4 +391,26 @@ fn the_operator_sees_the_secrets_and_no_key() {
     proxy.stat_becomes("sds.ca.update_success", 1);
     assert!(certificates().contains("a.test"));
     assert_eq!(dump("dynamic_warming_secrets"), Value::Null);
+}
+
+#[test]
+fn static_secrets_are_shown_without_their_keys() {
+    let (origin, tls) = (Origin::that_answers(), Tls::new());
+    let common = "tls_certificate_sds_secret_configs: [{ name: shop }]";
+    let config = Config::to(&origin).chain(&transport_socket("DownstreamTlsContext", common, ""));
+    let secrets = format!(
+        "static_resources: {{ secrets: [{{ name: shop, tls_certificate: {} }}] }}",
+        tls.pair()
+    );
+    let proxy = Proxy::with(config.flags(&["--config-yaml", &secrets]));
+    is_served(&mut proxy.connect_tls(&tls));
+    let dump = proxy.admin("/config_dump").text();
+    assert!(!dump.contains("PRIVATE KEY"), "{dump}");
+    let dump: Value = serde_json::from_str(&dump).unwrap();
+    let dumps = dump["configs"].as_array().unwrap();
+    let shown = &dumps.last().unwrap()["static_secrets"][0];
+    assert_eq!(shown["name"], "shop");
+    let pair = &shown["secret"]["tls_certificate"];
+    assert_eq!(pair["certificate_chain"]["inline_string"], tls.pem());
+    assert_eq!(pair["private_key"]["inline_string"], "[redacted]");
 }
