@@ -56,7 +56,7 @@ const HANDSHAKES: usize = 10_000;
 const HANDSHAKE_KIB_MAX: u64 = 8;
 
 /// The hard limit of descriptors: nobody but root can raise it.
-fn descriptors_max() -> u32 {
+pub(crate) fn descriptors_max() -> u32 {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use crate::handshakes::descriptors_max;
 use crate::support::tcp::{
     client, connected, is_reset, relaying, reset, take, tcp_config, until_end,
 };
@@ -84,7 +85,8 @@ fn an_origin_that_sends_much_waits_for_a_client_that_does_not_read() {
     let relayed = proxy.stat("tcp.front.downstream_cx_tx_bytes_total");
     assert!(relayed < MUCH as u64, "{relayed} bytes were relayed");
     assert!(proxy.memory_kib() < 200 << 10, "{} KiB", proxy.memory_kib());
-    assert!(is_oracle() || proxy.pipes() > pipes, "bulk bytes are copied");
+    let may_splice = !is_oracle() && descriptors_max() >= 10_000;
+    assert!(!may_splice || proxy.pipes() > pipes, "bulk bytes are copied");
     let mut neighbour = connected(&proxy, &origin);
     neighbour.0.write_all(b"hello").unwrap();
     assert_eq!(take(&mut neighbour.1, 5), b"hello");
@@ -377,6 +379,7 @@ fn a_slow_reader_gets_everything_also_with_tls_on_both_sides() {
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(client.response().body.len() as u64, MUCH);
     client.is_closed();
+    drop(client);
     proxy.stat_becomes("cluster.service.upstream_cx_active", 0);
     assert_eq!(proxy.stat("cluster.service.ssl.handshake"), 1);
 }

@@ -21,6 +21,13 @@ pub const PIPE_BYTES: usize = 1024 * 1024;
 /// Pipes of a shard. Linux allows an unprivileged user 64 of this size.
 pub const PIPES_MAX: usize = 32;
 
+/// How many pipes a shard may have if the process may have this many file descriptors: none where they are
+/// scarce.
+#[must_use]
+pub const fn pipes_max(descriptors: u64) -> usize {
+    if descriptors < DESCRIPTORS_WARNING { 0 } else { PIPES_MAX }
+}
+
 /// Bytes that are read ahead from a client (pipelining) while its current request is in progress.
 pub const PIPELINED_BYTES_MAX: usize = BLOCK_BYTES;
 
@@ -64,7 +71,8 @@ pub const DESCRIPTORS_WARNING: u64 = 10_000;
 /// be served.
 #[must_use]
 pub fn client_connections_max(descriptors: u64, shards: u64, listeners: u64) -> u64 {
-    let per_shard = SHARD_DESCRIPTORS.saturating_add(listeners);
+    let pipes = 2 * pipes_max(descriptors) as u64;
+    let per_shard = SHARD_DESCRIPTORS.saturating_add(listeners).saturating_add(pipes);
     let own = PROCESS_DESCRIPTORS.saturating_add(shards.saturating_mul(per_shard));
     (descriptors.saturating_sub(own) / 2).max(1)
 }
@@ -151,7 +159,8 @@ mod tests {
     fn half_of_the_free_descriptors_are_for_clients() {
         assert_eq!(client_connections_max(1024, 2, 1), (1024 - 32 - 2 * 9) / 2);
         assert_eq!(client_connections_max(256, 1, 1), 107);
-        assert_eq!(client_connections_max(1 << 20, 64, 10), ((1 << 20) - 32 - 64 * 18) / 2);
+        let with_pipes = ((1 << 20) - 32 - 64 * (18 + 2 * 32)) / 2;
+        assert_eq!(client_connections_max(1 << 20, 64, 10), with_pipes);
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Shard {
             clock: Clock::new(epoch),
             timers: Timers::new()?,
             buffers,
-            pipes: Box::leak(Box::default()),
+            pipes: Box::leak(Box::new(Pipes::within_limits())),
             futures: FuturePool::default(),
             half_closed: Quota::new(limits::HALF_CLOSED_MAX),
             reactor,

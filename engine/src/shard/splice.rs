@@ -1,7 +1,6 @@
 //! Pipes through which bulk bytes move from one socket to another without being copied (splice(2)).
 //!
-//! Invariant: a pooled pipe is empty, and the pipes of a shard are never more than
-//! [`limits::PIPES_MAX`].
+//! Invariant: a pooled pipe is empty, and a shard has at most [`limits::pipes_max`] of them.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -9,15 +8,17 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::process::{Resource, getrlimit};
 
 use super::socket::{Received, Socket};
 use crate::limits;
 
 /// The pipes of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipes {
     free: RefCell<Vec<Pipe>>,
     open: Cell<usize>,
+    most: usize,
 }
 
 /// A pipe, and what is in it.
@@ -30,11 +31,23 @@ pub struct Pipe {
 }
 
 impl Pipes {
+    /// As many as this process may have.
+    pub(super) fn within_limits() -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::at_most(limits::pipes_max(descriptors))
+    }
+
+    /// At most so many.
+    #[must_use]
+    pub fn at_most(most: usize) -> Self {
+        Self { free: RefCell::default(), open: Cell::new(0), most }
+    }
+
     /// An empty pipe; `None` if there are enough, or the system allows no more of this size.
     #[must_use]
     pub fn take(&'static self) -> Option<Pipe> {
         let free = self.free.borrow_mut().pop();
-        free.or_else(|| if self.open.get() < limits::PIPES_MAX { self.new_pipe() } else { None })
+        free.or_else(|| if self.open.get() < self.most { self.new_pipe() } else { None })
     }
 
     fn new_pipe(&'static self) -> Option<Pipe> {

@@ -5,7 +5,6 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::*;
-use crate::limits;
 use crate::shard::socket::{Received, Socket};
 use crate::shard::splice::{Pipe, Pipes};
 
@@ -317,7 +316,7 @@ fn what_a_socket_moves_is_charged_to_the_task() {
 #[test]
 fn a_pipe_moves_bytes_between_two_sockets_until_one_has_none_or_the_other_no_room() {
     on_a_shard(|_| async {
-        let pipes: &'static Pipes = Box::leak(Box::default());
+        let pipes: &'static Pipes = Box::leak(Box::new(Pipes::at_most(3)));
         let (source, mut sender) = pair();
         let (sink, mut receiver) = pair();
         let mut pipe = pipes.take().unwrap();
@@ -352,9 +351,9 @@ fn a_pipe_moves_bytes_between_two_sockets_until_one_has_none_or_the_other_no_roo
 #[test]
 fn a_shard_has_a_limited_number_of_pipes_and_closes_those_that_are_not_empty() {
     on_a_shard(|_| async {
-        let pipes: &'static Pipes = Box::leak(Box::default());
+        let pipes: &'static Pipes = Box::leak(Box::new(Pipes::at_most(3)));
         let mut taken: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
-        assert_eq!(taken.len(), limits::PIPES_MAX);
+        assert_eq!(taken.len(), 3);
         let (source, mut sender) = pair();
         sender.write_all(b"unsent").unwrap();
         readable(&source).await;
