@@ -92,7 +92,7 @@ pub(super) async fn lease<C: ClientEnd>(
     let mut lease = pin!(pool.lease());
     loop {
         exchange.begin_wait(Interest::default())?;
-        let (client, given) = (&*exchange.client, exchange.core.given);
+        let (client, given) = (&exchange.client, exchange.core.given);
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
             if let Poll::Ready(leased) = lease.as_mut().poll(cx) {

@@ -54,7 +54,7 @@ pub(super) async fn deliver<C: ClientEnd>(
     if let Err(Broken::Response(Fault::Malformed(_))) = relayed {
         // The client still gets what preceded the violation.
         exchange.core.arm();
-        if send_all(exchange.client, exchange.core.given, &mut down).await.is_err() {
+        if send_all(&mut exchange.client, exchange.core.given, &mut down).await.is_err() {
             relayed = Err(Broken::Client);
         }
     }

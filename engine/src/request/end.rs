@@ -60,6 +60,9 @@ pub enum Ended {
 
 /// The client's side of one request.
 pub trait ClientEnd {
+    /// What becomes of what the request came on.
+    type After;
+
     /// Ready when there may be bytes of the client to take.
     fn poll_in(&self, cx: &Context<'_>) -> Poll<()>;
     /// Ready when the client may take bytes, or never will again.
@@ -123,4 +126,6 @@ pub trait ClientEnd {
     fn end_sending(&self);
     /// Returns memory during a wait that may be long.
     fn give_blocks(&mut self);
+    /// The exchange has ended.
+    fn finish(&self, how: Ended) -> Self::After;
 }

@@ -64,7 +64,7 @@ use crate::upstream::origin::Origin;
 /// One request and its response, between the client's side and the origin's.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a, C> {
-    client: &'a mut C,
+    client: C,
     core: Core<'a>,
 }
 
@@ -142,14 +142,15 @@ impl Outcome {
     }
 }
 
-/// Serves the request whose head is in `heads` and whose body has this length.
+/// Serves the request whose head is in `heads` and whose body has this length. `client` makes the
+/// client's side: the end itself would be moved here, and kept in the future twice.
 pub(crate) async fn serve<C: ClientEnd>(
-    client: &mut C,
+    client: impl FnOnce() -> C,
     given: &Given,
     heads: &mut Heads,
     body: BodyLength,
-) -> Ended {
-    let mut exchange = Exchange { client, core: Core::begin(given, heads, body) };
+) -> C::After {
+    let mut exchange = Exchange { client: client(), core: Core::begin(given, heads, body) };
     if exchange.core.received.is_none() {
         exchange.core.set_request_deadline();
     }
@@ -159,7 +160,7 @@ pub(crate) async fn serve<C: ClientEnd>(
         Outcome::Reply(reply) => exchange.reply(reply, None).await,
     };
     exchange.core.end_upgrade();
-    ended
+    exchange.client.finish(ended)
 }
 
 /// Rejects a request whose head is invalid.
@@ -246,7 +247,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             let mut out = self.core.shard.buffers.take();
             self.client.encode_continue(&mut out);
             let mut out = Outlet::whole(out, self.core.shard.buffers);
-            let sent = send_all(self.client, self.core.given, &mut out).await;
+            let sent = send_all(&mut self.client, self.core.given, &mut out).await;
             out.recycle();
             if sent.is_err() {
                 return Outcome::Done(Ended::Over);
@@ -444,6 +445,6 @@ impl<C: ClientEnd> Exchange<'_, C> {
         origin: Option<&'b Origin>,
         want: Interest,
     ) -> impl Future<Output = Ready> + use<'b, C> {
-        wait(&*self.client, self.core.given, origin, want)
+        wait(&self.client, self.core.given, origin, want)
     }
 }

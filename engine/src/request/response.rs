@@ -191,10 +191,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
         core.mutate_response(route, Some(&reply));
         let out = {
             let stream = rewrites(core.given).then(|| core.stream(route));
-            encode(&mut **client, core.given, core.heads, reply, stream.as_ref())
+            encode(client, core.given, core.heads, reply, stream.as_ref())
         };
         core.arm();
-        if send(&mut **client, core.given, out).await.is_err() {
+        if send(client, core.given, out).await.is_err() {
             return Ended::Over;
         }
         core.count_response();

@@ -66,7 +66,8 @@ impl Origin {
     ///
     /// # Errors
     /// When the connection is broken.
-    #[inline]
+    // On the path of every request, and called more than once: the compiler would not inline it.
+    #[inline(always)]
     pub fn push(&mut self, out: &mut Outlet, may_post: bool) -> Result<usize, Fault> {
         match self {
             Self::Http1(connection) => {

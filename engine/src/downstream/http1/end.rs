@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use super::{After, Connection, Wire, expires_at, set_head_alarm};
 use crate::downstream::connection::{Client, Input};
 use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
-use crate::http::{BodyLength, Fault, FieldName, Intake, More, Reject, TrailerRules, Version};
+use crate::http::{
+    BodyLength, Fault, FieldName, Intake, More, Reject, RequestHead, TrailerRules, Version,
+};
 use crate::http1::{encode, framing};
 use crate::pipe::heads::Heads;
 use crate::pipe::inlet::{Inlet, Pulled};
@@ -29,11 +31,19 @@ pub(super) struct End<'c> {
 
 /// Whether the connection is kept after the response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Persistence {
+pub(super) enum Persistence {
     KeepAlive,
     Close,
     /// Closed, after the client had time to read the response.
     Linger,
+}
+
+impl Persistence {
+    /// As a head asks for it.
+    #[inline]
+    pub(super) fn of(head: &RequestHead) -> Self {
+        if head.keep_alive() { Self::KeepAlive } else { Self::Close }
+    }
 }
 
 /// How the client can tell that the response is complete.
@@ -46,24 +56,15 @@ enum EndOfBody {
 }
 
 impl<'c> End<'c> {
-    /// Serves the request whose head is in `heads`.
-    pub(super) async fn serve(
+    /// That of the request whose head is in `heads`.
+    #[inline]
+    pub(super) fn new(
         client: &'c Client,
         wire: &'c mut Wire,
-        heads: &mut Heads,
+        persistence: Persistence,
         body: BodyLength,
-    ) -> After {
-        let persistence =
-            if heads.request.keep_alive() { Persistence::KeepAlive } else { Persistence::Close };
-        let mut end = Self {
-            client,
-            wire,
-            persistence,
-            end_of_body: EndOfBody::Framed,
-            inlet: Inlet::new(body),
-        };
-        let ended = request::serve(&mut end, &client.given, heads, body).await;
-        end.after(ended)
+    ) -> Self {
+        Self { client, wire, persistence, end_of_body: EndOfBody::Framed, inlet: Inlet::new(body) }
     }
 
     /// Rejects a request whose head is invalid.
@@ -73,7 +74,7 @@ impl<'c> End<'c> {
         set_head_alarm(&client.given, client.given.shard.clock.now());
         let mut end = Self::of_last_request(client, wire);
         let ended = request::refuse(&mut end, &client.given, reject).await;
-        end.after(ended)
+        end.finish(ended)
     }
 
     /// Answers a client that did not send the head in time.
@@ -81,28 +82,12 @@ impl<'c> End<'c> {
         let Connection { client, wire } = connection;
         let mut end = Self::of_last_request(client, wire);
         let ended = request::time_out_head(&mut end, &client.given, limit).await;
-        end.after(ended)
+        end.finish(ended)
     }
 
     fn of_last_request(client: &'c Client, wire: &'c mut Wire) -> Self {
         let persistence = Persistence::Linger;
         Self { client, wire, persistence, end_of_body: EndOfBody::Framed, inlet: Inlet::default() }
-    }
-
-    /// What happens to the connection.
-    fn after(&self, ended: Ended) -> After {
-        let continues = ended == Ended::Whole && self.persistence == Persistence::KeepAlive;
-        debug_assert!(
-            !continues || self.inlet.has_ended(),
-            "the next request begins after this one"
-        );
-        match (ended, self.persistence, self.end_of_body) {
-            (Ended::Whole, Persistence::KeepAlive, _) => After::Next,
-            (Ended::Whole, Persistence::Close, _) => After::Close,
-            (Ended::Whole, Persistence::Linger, _) | (Ended::Early, ..) => After::Linger,
-            (Ended::Cut, _, EndOfBody::Close) => After::Reset,
-            (Ended::Cut, _, EndOfBody::Framed) | (Ended::Over, ..) => After::Close,
-        }
     }
 
     /// The `connection` field of the response; makes the final decision whether the connection is kept.
@@ -139,6 +124,8 @@ impl<'c> End<'c> {
 }
 
 impl ClientEnd for End<'_> {
+    type After = After;
+
     #[inline]
     fn poll_in(&self, cx: &Context<'_>) -> Poll<()> {
         self.wire.transport.poll_readable(cx)
@@ -290,7 +277,8 @@ impl ClientEnd for End<'_> {
         Ok(more)
     }
 
-    #[inline]
+    // On the path of every request, and called more than once: the compiler would not inline it.
+    #[inline(always)]
     fn push(&mut self, out: &mut Outlet) -> Result<usize, Fault> {
         // A connection that closes after this response would have to wait for the turn of the ring
         // first.
@@ -313,6 +301,22 @@ impl ClientEnd for End<'_> {
     fn give_blocks(&mut self) {
         self.inlet.give_block(self.client.given.shard.buffers);
     }
+
+    #[inline]
+    fn finish(&self, ended: Ended) -> After {
+        let continues = ended == Ended::Whole && self.persistence == Persistence::KeepAlive;
+        debug_assert!(
+            !continues || self.inlet.has_ended(),
+            "the next request begins after this one"
+        );
+        match (ended, self.persistence, self.end_of_body) {
+            (Ended::Whole, Persistence::KeepAlive, _) => After::Next,
+            (Ended::Whole, Persistence::Close, _) => After::Close,
+            (Ended::Whole, Persistence::Linger, _) | (Ended::Early, ..) => After::Linger,
+            (Ended::Cut, _, EndOfBody::Close) => After::Reset,
+            (Ended::Cut, _, EndOfBody::Framed) | (Ended::Over, ..) => After::Close,
+        }
+    }
 }
 
 impl Drop for End<'_> {
@@ -328,12 +332,19 @@ mod tests {
     /// Every exchange in progress holds its state, and blocks of this size are reused.
     #[test]
     fn an_exchange_is_a_small_future() {
-        fn size_of_future<'c, F: Future>(
-            _serve: impl Fn(&'c Client, &'c mut Wire, &'c mut Heads, BodyLength) -> F,
+        fn size_of_future<F: Future>(
+            _serve: impl Fn(&'static Client, &'static mut Wire, &'static mut Heads) -> F,
         ) -> usize {
             size_of::<F>()
         }
-        let size = size_of_future(End::serve);
+        let size = size_of_future(|client, wire, heads| {
+            request::serve(
+                move || End::new(client, wire, Persistence::KeepAlive, BodyLength::None),
+                &client.given,
+                heads,
+                BodyLength::None,
+            )
+        });
         assert!(size <= 2048, "{size} bytes");
     }
 }

@@ -12,12 +12,13 @@ mod next_request;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use self::end::End;
+use self::end::{End, Persistence};
 pub use self::filtered::Behind;
 use self::next_request::Next;
 use super::connection::{Client, Input};
 use crate::http1::framing;
 use crate::limits;
+use crate::request;
 use crate::request::end::Gone;
 use crate::request::given::Given;
 use crate::request::reply::HeadLimit;
@@ -40,8 +41,17 @@ pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
                     let after = match framing::request(&heads.request) {
                         Ok(body) => {
                             let Connection { client, wire } = &mut connection;
-                            let futures = &client.given.shard.futures;
-                            futures.place(|| End::serve(client, wire, &mut heads, body)).await
+                            let (client, given) = (&*client, &client.given);
+                            let persistence = Persistence::of(&heads.request);
+                            let exchange = given.shard.futures.place(|| {
+                                request::serve(
+                                    move || End::new(client, wire, persistence, body),
+                                    given,
+                                    &mut heads,
+                                    body,
+                                )
+                            });
+                            exchange.await
                         }
                         Err(error) => Box::pin(End::refuse(&mut connection, error.into())).await,
                     };

@@ -45,25 +45,32 @@ pub(super) struct Idle {
     draining: Draining,
 }
 
+/// Whether an idle connection goes on waiting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum GoesOn {
+    Yes,
+    No,
+}
+
 impl Idle {
     /// Ready with `None` when there is something to receive, else when the connection is to be closed.
-    #[inline]
+    // On the path of every request, and called twice: the compiler would not inline it.
+    #[inline(always)]
     pub(super) fn poll(&mut self, connection: &Connection, cx: &Context<'_>) -> Poll<Option<Next>> {
         let given = &connection.client.given;
         if connection.wire.transport.poll_readable(cx).is_ready() {
             return given.shard.poll_proceed(cx).map(|()| None);
         }
         while given.alarm.poll_expired(cx).is_ready() || given.shard.draining() != self.draining {
-            if self.has_expired(connection) {
+            if self.goes_on(connection) == GoesOn::No {
                 return Poll::Ready(Some(Next::Closed));
             }
-            self.arm(connection);
         }
         Poll::Pending
     }
 
     /// Sets the alarm to the first of the deadlines.
-    #[inline]
+    #[inline(always)]
     fn arm(&mut self, connection: &Connection) {
         let given = &connection.client.given;
         let now = given.shard.clock.now();
@@ -77,9 +84,9 @@ impl Idle {
         given.alarm.set(deadlines.into_iter().flatten().min(), now);
     }
 
-    /// Whether a deadline has passed; counts it.
+    /// Counts the deadline that has passed, if one has; else sets the alarm again.
     #[cold]
-    fn has_expired(self, connection: &Connection) -> bool {
+    fn goes_on(&mut self, connection: &Connection) -> GoesOn {
         let given = &connection.client.given;
         let now = given.shard.clock.now();
         let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
@@ -90,10 +97,11 @@ impl Idle {
         } else if passed(self.close_at) {
             &given.stats().downstream_cx_drain_close
         } else {
-            return false;
+            self.arm(connection);
+            return GoesOn::Yes;
         };
         counter.inc();
-        true
+        GoesOn::No
     }
 }
 
