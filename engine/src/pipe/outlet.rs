@@ -220,6 +220,7 @@ impl Intake for Outlet {
     }
 
     /// As in Envoy, what is written at once is sent as one chunk.
+    #[inline(always)]
     fn write<E>(
         &mut self,
         most: usize,

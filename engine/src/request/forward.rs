@@ -84,7 +84,21 @@ pub(super) async fn forward<C: ClientEnd>(
                     forwarder.discard(&mut exchange.core, received);
                     Some(delay)
                 }
-                None => break forwarder.deliver(exchange, route, received).await,
+                None => {
+                    // The request is active until the end of the response.
+                    let ActiveResponse { mut response, active } = received;
+                    forwarder.accept(&mut exchange.core, &mut response);
+                    let attempts = forwarder.told_attempts(&exchange.core);
+                    let ended = if tunnel::switches(&exchange.core) {
+                        // Boxed: tunnels are rare, and their state is large.
+                        Box::pin(tunnel::run(exchange, route, response, attempts)).await
+                    } else {
+                        let upload = &mut forwarder.upload;
+                        download::deliver(exchange, route, response, upload, attempts).await
+                    };
+                    drop(active);
+                    break Outcome::Done(ended);
+                }
             },
             Err(failed) => match forwarder.retry_after_failure(exchange, failed) {
                 Verdict::Again(delay) => delay,
@@ -511,8 +525,7 @@ impl Forwarder<'_> {
             }
             Failed::Deadline(timer) => return Outcome::reply(exchange.core.timed_out(timer)),
         };
-        let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        reply.attempts = tells_attempts.then_some(exchange.core.upstream.attempts);
+        reply.attempts = self.told_attempts(&exchange.core);
         exchange.core.heads.response.clear();
         if exchange.core.interim == Interim::None {
             charge::response(&self.cluster, &exchange.core, reply.status);
@@ -520,35 +533,25 @@ impl Forwarder<'_> {
         Outcome::reply(reply)
     }
 
-    async fn deliver<C: ClientEnd>(
-        &mut self,
-        exchange: &mut Exchange<'_, C>,
-        route: &Route,
-        received: ActiveResponse,
-    ) -> Outcome {
-        // The request is active until the end of the response.
-        let ActiveResponse { mut response, active } = received;
+    /// Decides for a response: there is no further attempt.
+    #[inline]
+    fn accept(&mut self, core: &mut Core<'_>, response: &mut UpstreamResponse) {
         // As in Envoy, `per_try_timeout` ends with the head of the response.
-        exchange.core.deadlines.set(Timer::PerTry, None);
+        core.deadlines.set(Timer::PerTry, None);
         // As in Envoy, the retry permit is released when a response is accepted.
         self.retrying = None;
         self.upload.drop_replay();
-        exchange.core.upstream.body_bytes = self.upload.received_bytes();
-        let status = exchange.core.heads.response.status;
+        core.upstream.body_bytes = self.upload.received_bytes();
+        let status = core.heads.response.status;
         // As in Envoy, the response is not charged to the cluster if a WebSocket handshake failed.
-        if !tunnel::strip_failed_websocket(&mut exchange.core, &mut response) {
-            charge::response(&self.cluster, &exchange.core, status);
+        if !tunnel::strip_failed_websocket(core, response) {
+            charge::response(&self.cluster, core, status);
         }
-        let tells_attempts = self.virtual_host.include_attempt_count_in_response;
-        let attempts = tells_attempts.then_some(exchange.core.upstream.attempts);
-        if tunnel::switches(&exchange.core) {
-            // Boxed: tunnels are rare, and their state is large.
-            let tunnel = Box::pin(tunnel::run(exchange, route, response, attempts));
-            return Outcome::Done(tunnel.await);
-        }
-        let ended = download::deliver(exchange, route, response, &mut self.upload, attempts).await;
-        drop(active);
-        Outcome::Done(ended)
+    }
+
+    /// The count for the client, if the virtual host tells it.
+    fn told_attempts(&self, core: &Core<'_>) -> Option<u32> {
+        self.virtual_host.include_attempt_count_in_response.then_some(core.upstream.attempts)
     }
 }
 

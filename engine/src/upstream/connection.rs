@@ -130,7 +130,7 @@ impl Connection {
         self.open.opened
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn receive_head(&mut self, head: &mut ResponseHead) -> HeadReceived {
         let buffer = head.received();
         // The rest of the block is left for edits. The parser rejects a head beyond its limit, so
@@ -151,7 +151,7 @@ impl Connection {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn next_head(
         &self,
         heads: &mut Heads,
@@ -171,7 +171,7 @@ impl Connection {
         Ok(Some(length))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin_body(
         &mut self,
         length: BodyLength,

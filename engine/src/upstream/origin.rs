@@ -93,7 +93,7 @@ impl Origin {
     }
 
     /// Receives a part of the response's head.
-    #[inline]
+    #[inline(always)]
     pub fn receive_head(&mut self, heads: &mut Heads) -> HeadReceived {
         match self {
             Self::Http1(connection) => connection.receive_head(&mut heads.response),
@@ -105,7 +105,7 @@ impl Origin {
     ///
     /// # Errors
     /// If the head is invalid.
-    #[inline]
+    #[inline(always)]
     pub fn next_head(
         &mut self,
         heads: &mut Heads,
@@ -121,7 +121,7 @@ impl Origin {
     ///
     /// # Errors
     /// If the chunks are invalid.
-    #[inline]
+    #[inline(always)]
     pub fn begin_body(
         &mut self,
         length: BodyLength,

@@ -229,6 +229,7 @@ impl Pool {
 
     /// Leases an idle connection, if there is one.
     #[must_use]
+    #[inline(always)]
     pub fn lease_idle(&self, check: IdleCheck) -> Option<Connection> {
         self.take_idle(check).map(begin)
     }

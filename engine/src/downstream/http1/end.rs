@@ -182,7 +182,7 @@ impl ClientEnd for End<'_> {
         self.persistence == Persistence::KeepAlive
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing {
         let Heads { request, response, .. } = heads;
         // RFC 9112 §2.3: the version in a message is the sender's own; an HTTP/1.0 client gets its own
@@ -254,7 +254,7 @@ impl ClientEnd for End<'_> {
         self.inlet.dropped_trailers()
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_at_hand(&mut self, to: &mut impl Intake) -> Result<(), Fault> {
         if self.wire.early.is_empty() || self.inlet.has_ended() {
             return Ok(());

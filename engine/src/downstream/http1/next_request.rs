@@ -163,7 +163,7 @@ impl Connection {
     }
 
     /// Begins to wait for the first byte of the next request.
-    #[inline]
+    #[inline(always)]
     pub(super) fn idle(&self) -> Idle {
         let shard = self.client.given.shard;
         let mut idle = Idle { began: shard.clock.now(), close_at: None, draining: Draining::No };

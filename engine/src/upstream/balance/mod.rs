@@ -74,7 +74,7 @@ impl Balancer {
 
     /// The host for the next request, as its index in the host set; none: no healthy upstream.
     /// `stats` is the shard's own block.
-    #[inline]
+    #[inline(always)]
     pub fn pick(&mut self, stats: &ClusterStats) -> Option<usize> {
         let at = match self.hosts.candidates() {
             [_] => 0,
