@@ -51,6 +51,7 @@ pub trait Intake {
         append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E>;
     /// Takes `data`.
+    #[inline(always)]
     fn data(&mut self, data: &[u8]) {
         let written: Result<(), Infallible> = self.write(data.len(), |out| {
             out.extend_from_slice(data);

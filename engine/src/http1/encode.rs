@@ -8,6 +8,7 @@ use crate::http::fields::{Field, Fields, Shape, Span};
 use crate::http::{FieldName, RequestHead, ResponseHead, Version};
 
 /// Writes a request head. `Host` comes first, as in Envoy.
+#[inline(always)]
 pub fn request(head: &RequestHead, out: &mut Vec<u8>) {
     let target = head.target();
     out.reserve(room(&head.fields) + target.len());

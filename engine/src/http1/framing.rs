@@ -44,7 +44,7 @@ pub fn request(head: &RequestHead) -> Result<BodyLength, Error> {
 ///
 /// # Errors
 /// The framing is ambiguous or unknown: an upstream protocol error (502).
-#[inline]
+#[inline(always)]
 pub fn response(method: Method, head: &ResponseHead) -> Result<BodyLength, Error> {
     let fields = &head.fields;
     let announced = fields.has(FieldName::ContentLength) || fields.has(FieldName::TransferEncoding);

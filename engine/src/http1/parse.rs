@@ -37,6 +37,7 @@ impl ResponseHead {
     ///
     /// # Errors
     /// The head is invalid. The end of the response is unknown, so the connection must be closed.
+    #[inline(always)]
     pub fn parse(&mut self, limits: &HeadLimits) -> Result<Option<usize>, Error> {
         let head_bytes = response(self, limits)?;
         if let Some(head_bytes) = head_bytes {
@@ -149,6 +150,7 @@ fn full_request(
 }
 
 /// Parses a response head; see [`ResponseHead::parse`].
+#[inline(always)]
 fn response(head: &mut ResponseHead, limits: &HeadLimits) -> Result<Option<usize>, Error> {
     match head.fields.bytes.first() {
         None => return Ok(None),

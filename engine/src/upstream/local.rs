@@ -133,7 +133,7 @@ impl LocalCluster {
         Some(Rc::clone(tcp.get_or_insert_with(|| self.pool(default.host(), key))))
     }
 
-    #[inline]
+    #[inline(always)]
     fn pick_host<'a>(&self, members: &'a mut Members) -> Option<&'a mut HostPools> {
         let Members { balancer, pools } = members;
         let host = balancer.pick(self.stats()).and_then(|index| pools.get_mut(index));

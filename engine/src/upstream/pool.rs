@@ -391,6 +391,7 @@ impl Pool {
         }
     }
 
+    #[inline(always)]
     fn take_idle(&self, check: IdleCheck) -> Option<Connection> {
         loop {
             let entry = self.idle.borrow_mut().pop()?;

@@ -91,6 +91,7 @@ impl<'c> End<'c> {
     }
 
     /// The `connection` field of the response; makes the final decision whether the connection is kept.
+    #[inline(always)]
     fn connection_field(&mut self, version: Version) -> Option<&'static [u8]> {
         let stats = self.client.given.stats();
         if self.persistence == Persistence::KeepAlive && self.client.given.is_draining() {

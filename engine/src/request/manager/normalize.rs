@@ -319,6 +319,7 @@ struct Client {
     internal: bool,
 }
 
+#[inline(always)]
 fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer<'_>) -> Client {
     let rules = &manager.client;
     let hops = rules.xff_num_trusted_hops;
@@ -363,6 +364,7 @@ fn append_forwarded_for(fields: &mut Fields, local_address: Option<IpAddr>, peer
 
 /// Determines the scheme, and sets `x-forwarded-proto` and `x-forwarded-port`. As in Envoy, an empty
 /// `x-forwarded-proto` means that there is no scheme, whatever the target says.
+#[inline(always)]
 fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer<'_>) -> Option<Scheme> {
     let by_connection = if peer.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let fields = &mut head.fields;
