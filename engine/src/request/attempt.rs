@@ -13,6 +13,7 @@ use std::task::Poll;
 use super::charge;
 use super::deadlines::Timer;
 use super::end::ClientEnd;
+use super::retry::Reset;
 use super::upload::Upload;
 use super::wait::{Interest, Ready};
 use super::{Exchange, Interim, Upgrade, response};
@@ -52,6 +53,30 @@ pub(super) enum Failed {
     ClientGone,
     /// The framing of the request body is invalid.
     ClientError(Reject),
+}
+
+impl Failed {
+    /// What the attempt is for the retry policy, and whether the host may have seen the request.
+    pub(super) fn reset(self) -> Option<(Reset, bool)> {
+        match self {
+            Self::Upstream { error, sent } => {
+                let reset = match error {
+                    Error::Overflow => Reset::Overflow,
+                    Error::LocalConnectionFailure
+                    | Error::RemoteConnectionFailure(_)
+                    | Error::TlsFailure(_) => Reset::ConnectFailure,
+                    Error::ConnectionTimeout => Reset::ConnectTimeout,
+                    Error::ConnectionTermination => Reset::ConnectionTermination,
+                    Error::ProtocolError => Reset::ProtocolError,
+                };
+                Some((reset, sent != Sent::Nothing))
+            }
+            Self::Deadline(Timer::PerTry | Timer::PerTryIdle) => Some((Reset::PerTryTimeout, true)),
+            Self::Deadline(_) | Self::NoHealthyHost | Self::ClientGone | Self::ClientError(_) => {
+                None
+            }
+        }
+    }
 }
 
 /// Why a wait of an exchange ended before what it waited for came.

@@ -14,7 +14,7 @@ use super::end::{ClientEnd, Ended};
 use super::given::Given;
 use super::replay::Replay;
 use super::reply::LocalReply;
-use super::retry::{Decision, Refusal, Reset, RetryDelay, RetryState};
+use super::retry::{Decision, Refusal, RetryDelay, RetryState};
 use super::route::{Connect, Forward, Route, VirtualHost, scheme};
 use super::upload::Upload;
 use super::wait::Interest;
@@ -401,7 +401,7 @@ impl Forwarder<'_> {
             }
             _ => {}
         }
-        if let Some((reset, headers_sent)) = reset(failed)
+        if let Some((reset, headers_sent)) = failed.reset()
             && let Some(retry) = &mut self.retry
         {
             let decision = retry.on_reset(reset, headers_sent);
@@ -575,28 +575,4 @@ pub(super) fn give_back(core: &Core<'_>, origin: Origin) {
         return origin.close(ClosedBy::Us);
     }
     origin.give_back();
-}
-
-/// The reset that a failed attempt is for the retry policy, and whether the host may have seen the
-/// request.
-fn reset(failed: Failed) -> Option<(Reset, bool)> {
-    match failed {
-        Failed::Upstream { error, sent } => {
-            let reset = match error {
-                Error::Overflow => Reset::Overflow,
-                Error::LocalConnectionFailure
-                | Error::RemoteConnectionFailure(_)
-                | Error::TlsFailure(_) => Reset::ConnectFailure,
-                Error::ConnectionTimeout => Reset::ConnectTimeout,
-                Error::ConnectionTermination => Reset::ConnectionTermination,
-                Error::ProtocolError => Reset::ProtocolError,
-            };
-            Some((reset, sent != Sent::Nothing))
-        }
-        Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => Some((Reset::PerTryTimeout, true)),
-        Failed::Deadline(_)
-        | Failed::NoHealthyHost
-        | Failed::ClientGone
-        | Failed::ClientError(_) => None,
-    }
 }
