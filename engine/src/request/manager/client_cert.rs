@@ -1,4 +1,4 @@
-//! `x-forwarded-client-cert`: what is told to origins about the certificate of the client.
+//! `x-forwarded-client-cert`: passes the certificate of the client on to origins.
 //!
 //! A header that the client has sent itself is as trustworthy as the client: it is kept only where the
 //! configuration says so.
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::http::{FieldName, Fields};
 use crate::transport::tls::facts::TlsFacts;
 
-/// `forward_client_cert_details`: what happens to the header, and what is told.
+/// `forward_client_cert_details`: what happens to the header, and what it contains.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ForwardClientCert {
     /// The client's header is removed.
@@ -17,16 +17,17 @@ pub enum ForwardClientCert {
     /// The client's header is kept if the client has a certificate.
     ForwardOnly,
     /// The certificate is added to the client's header.
-    AppendForward(Told),
+    AppendForward(CertDetails),
     /// The certificate replaces the client's header.
-    SanitizeSet(Told, Form),
+    SanitizeSet(CertDetails, Form),
     /// The client's header is kept, also without a certificate or TLS.
     AlwaysForwardOnly,
 }
 
-/// `set_current_client_cert_details`: what is told besides the hash and who asked for the certificate.
+/// `set_current_client_cert_details`: what the header contains
+/// besides `Hash` and `By`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Told {
+pub struct CertDetails {
     /// The certificate.
     pub cert: bool,
     /// The certificates that the client has sent.
@@ -59,20 +60,20 @@ impl ForwardClientCert {
         match (self, with_certificate) {
             (Self::AlwaysForwardOnly, _) | (Self::ForwardOnly, Some(_)) => {}
             (Self::Sanitize, _) | (_, None) => fields.remove(NAME),
-            (Self::AppendForward(told), Some(tls)) => {
-                fields.join(NAME, b",", text(told, tls).as_bytes());
+            (Self::AppendForward(wanted), Some(tls)) => {
+                fields.join(NAME, b",", text(wanted, tls).as_bytes());
             }
-            (Self::SanitizeSet(told, Form::Text), Some(tls)) => {
-                fields.set(NAME, text(told, tls).as_bytes());
+            (Self::SanitizeSet(wanted, Form::Text), Some(tls)) => {
+                fields.set(NAME, text(wanted, tls).as_bytes());
             }
-            (Self::SanitizeSet(told, Form::Json), Some(tls)) => {
-                fields.set(NAME, json(told, tls).to_string().as_bytes());
+            (Self::SanitizeSet(wanted, Form::Json), Some(tls)) => {
+                fields.set(NAME, json(wanted, tls).to_string().as_bytes());
             }
         }
     }
 }
 
-fn text(told: Told, tls: &TlsFacts) -> String {
+fn text(wanted: CertDetails, tls: &TlsFacts) -> String {
     let Some(certificate) = tls.peer_certificate() else { return String::new() };
     let details = certificate.details();
     let mut text = String::new();
@@ -86,57 +87,57 @@ fn text(told: Told, tls: &TlsFacts) -> String {
         add("By", "", uri);
     }
     add("Hash", "", &details.sha256);
-    if told.cert {
+    if wanted.cert {
         add("Cert", "\"", certificate.url_encoded_pem());
     }
-    if told.chain {
+    if wanted.chain {
         let chain: String =
             tls.peer_certificates.iter().map(|certificate| certificate.url_encoded_pem()).collect();
         add("Chain", "\"", &chain);
     }
-    if told.subject {
+    if wanted.subject {
         add("Subject", "\"", &details.subject);
     }
-    if told.uri {
+    if wanted.uri {
         details.uris.iter().for_each(|uri| add("URI", "", uri));
         if details.uris.is_empty() {
             add("URI", "", "");
         }
     }
-    if told.dns {
+    if wanted.dns {
         details.dns_names.iter().for_each(|name| add("DNS", "", name));
     }
-    if told.issuer {
+    if wanted.issuer {
         add("Issuer", "\"", &details.issuer);
     }
     text
 }
 
 /// As in Envoy, what is empty is left out.
-fn json(told: Told, tls: &TlsFacts) -> Value {
+fn json(wanted: CertDetails, tls: &TlsFacts) -> Value {
     let Some(certificate) = tls.peer_certificate() else { return Value::Array(Vec::new()) };
     let details = certificate.details();
     let mut object = Map::new();
-    let mut add = |key: &str, is_told: bool, value: Value| {
+    let mut add = |key: &str, is_set: bool, value: Value| {
         let is_empty = value.as_str().is_some_and(str::is_empty)
             || value.as_array().is_some_and(Vec::is_empty);
-        if is_told && !is_empty {
+        if is_set && !is_empty {
             object.insert(key.to_owned(), value);
         }
     };
     add("by", true, local_uris(tls).into());
     add("hash", true, details.sha256.as_str().into());
-    if told.cert {
+    if wanted.cert {
         add("cert", true, certificate.pem().into());
     }
-    if told.chain {
+    if wanted.chain {
         let chain = tls.peer_certificates.iter().map(|certificate| certificate.pem());
         add("chain", true, chain.collect());
     }
-    add("subject", told.subject, details.subject.as_str().into());
-    add("uri", told.uri, details.uris.as_slice().into());
-    add("dns", told.dns, details.dns_names.as_slice().into());
-    add("issuer", told.issuer, details.issuer.as_str().into());
+    add("subject", wanted.subject, details.subject.as_str().into());
+    add("uri", wanted.uri, details.uris.as_slice().into());
+    add("dns", wanted.dns, details.dns_names.as_slice().into());
+    add("issuer", wanted.issuer, details.issuer.as_str().into());
     Value::Array(vec![Value::Object(object)])
 }
 
@@ -151,8 +152,8 @@ mod tests {
         ALTERNATIVE_NAMES, CLIENT, ISSUER, NO_SUBJECT, connection,
     };
 
-    const ALL: Told =
-        Told { cert: true, chain: true, subject: true, uri: true, dns: true, issuer: true };
+    const ALL: CertDetails =
+        CertDetails { cert: true, chain: true, subject: true, uri: true, dns: true, issuer: true };
 
     const HASH: &str = "Hash=787aad27eddb7d0164175648976b83f281c1954821d6c49c060afaaa0e538350";
 
@@ -195,7 +196,7 @@ mod tests {
         let with = |mode| header(mode, Some("By=x"), Some(&tls));
         assert_eq!(with(ForwardClientCert::Sanitize), "none");
         assert_eq!(with(ForwardClientCert::ForwardOnly), "By=x");
-        let nothing = Told::default();
+        let nothing = CertDetails::default();
         assert_eq!(with(ForwardClientCert::AppendForward(nothing)), format!("By=x,{HASH}"));
         assert_eq!(with(ForwardClientCert::SanitizeSet(nothing, Form::Text)), HASH);
         assert_eq!(with(ForwardClientCert::AlwaysForwardOnly), "By=x");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
 
-use super::client_cert::{Form, ForwardClientCert, Told};
+use super::client_cert::{CertDetails, Form, ForwardClientCert};
 use super::{
     BadRequest, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry, PathRules,
     RequestIds, StripPort, Timeouts, UserAgent,
@@ -320,13 +320,13 @@ fn escaped_slashes(action: config::PathWithEscapedSlashesAction) -> EscapedSlash
 
 fn forward_client_cert(
     details: config::ForwardClientCertDetails,
-    told: Option<&config::SetCurrentClientCertDetails>,
+    current: Option<&config::SetCurrentClientCertDetails>,
 ) -> ForwardClientCert {
     use config::ForwardClientCertDetails as Details;
     let default = config::SetCurrentClientCertDetails::default();
     let config::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } =
-        told.unwrap_or(&default);
-    let told = Told {
+        current.unwrap_or(&default);
+    let current = CertDetails {
         cert: *cert,
         chain: *chain,
         subject: subject.unwrap_or(false),
@@ -342,8 +342,8 @@ fn forward_client_cert(
         Details::Sanitize => ForwardClientCert::Sanitize,
         Details::ForwardOnly => ForwardClientCert::ForwardOnly,
         // As in Envoy, what is added to the client's header is always text.
-        Details::AppendForward => ForwardClientCert::AppendForward(told),
-        Details::SanitizeSet => ForwardClientCert::SanitizeSet(told, form),
+        Details::AppendForward => ForwardClientCert::AppendForward(current),
+        Details::SanitizeSet => ForwardClientCert::SanitizeSet(current, form),
         Details::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
     }
 }

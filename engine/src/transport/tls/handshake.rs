@@ -125,8 +125,8 @@ impl Tls {
             _ if session.is_handshaking() => Ok(Progress::Waiting),
             Input::Open | Input::Ended => {
                 if let Some(mut facts) = session.common().map(TlsFacts::of) {
-                    if let Some(overheard) = session.overheard.take() {
-                        overheard.complete(&mut facts);
+                    if let Some(observer) = session.observer.take() {
+                        observer.complete(&mut facts);
                     }
                     if let Some(chosen) = session.chosen.take() {
                         chosen.complete(&mut facts)?;

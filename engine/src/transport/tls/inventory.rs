@@ -1,4 +1,4 @@
-//! The certificates that a context has installed, as the operator sees them.
+//! The certificates of a TLS context, for `/certs` and the expiry stats.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use super::context::ocsp::OcspResponse;
 use super::context::verify::Validation;
 use crate::stats::{CertificateStats, Registry, Scope};
 
-/// The certificates of one context. As in Envoy, of a file with several certificates it has the first.
+/// The certificates of one context. As in Envoy, only the first certificate of a file is listed.
 #[derive(Debug)]
 pub struct Inventory {
     /// Whose context it is: `listener front`, `cluster echo`.
     pub owner: String,
     /// The certificate of the CA that peers are verified with.
     pub authority: Option<Installed>,
-    /// The certificates that are shown to peers.
+    /// The certificates that are sent to peers.
     pub own: Vec<Installed>,
-    /// As long as it is there, the stats are listed.
+    /// Keeps the stats listed.
     _stats: Vec<Arc<Scope<CertificateStats>>>,
 }
 

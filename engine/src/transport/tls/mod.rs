@@ -10,10 +10,10 @@ mod der;
 pub mod facts;
 pub mod failure;
 mod handshake;
+mod handshake_observer;
 pub mod inventory;
 mod name;
 pub mod options;
-mod overheard;
 mod queue;
 #[cfg(test)]
 pub(crate) mod recorded;

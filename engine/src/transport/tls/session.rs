@@ -15,7 +15,7 @@ use super::client_hello::Flaw;
 use super::context::server::Addresses;
 use super::context::{Chosen, Connect, ResumedSession};
 use super::failure::{Failure, Mismatch, Refusal};
-use super::overheard::Overheard;
+use super::handshake_observer::HandshakeObserver;
 use super::queue::{Queue, Wants};
 use crate::shard::buffers::Buffers;
 
@@ -61,7 +61,7 @@ pub(super) struct Session {
     /// Of a client during its handshake.
     pub(super) resumed: Option<Box<ResumedSession>>,
     /// Until the handshake is done.
-    pub(super) overheard: Option<Box<Overheard>>,
+    pub(super) observer: Option<Box<HandshakeObserver>>,
 }
 
 /// rustls' part of it.
@@ -156,8 +156,8 @@ impl Session {
         };
         let engine = UnbufferedClientConnection::new(config, server_name)?;
         let mut session = Self::new(Engine::Client(engine), buffers);
-        let overheard = Overheard::of_client(name, certificate);
-        session.overheard = Some(Box::new(overheard));
+        let observer = HandshakeObserver::of_client(name, certificate);
+        session.observer = Some(Box::new(observer));
         session.resumed = resumed.map(Box::new);
         Ok(session)
     }
@@ -174,7 +174,7 @@ impl Session {
             has_early: false,
             chosen: None,
             resumed: None,
-            overheard: Some(Box::default()),
+            observer: Some(Box::default()),
         }
     }
 
@@ -216,15 +216,15 @@ impl Session {
 
     /// Decrypts what has arrived during the handshake.
     pub(super) fn process_handshake(&mut self) {
-        if let (Engine::Client(_), Some(overheard)) = (&self.engine, &mut self.overheard) {
-            overheard.listen(self.incoming.bytes());
+        if let (Engine::Client(_), Some(observer)) = (&self.engine, &mut self.observer) {
+            observer.observe(self.incoming.bytes());
         }
         self.process(&mut Vec::new(), 0);
-        let Some(overheard) = &mut self.overheard else { return };
+        let Some(observer) = &mut self.observer else { return };
         if let Engine::Server(_) = self.engine {
-            overheard.listen(self.outgoing.bytes());
+            observer.observe(self.outgoing.bytes());
         }
-        overheard.after_step();
+        observer.after_step();
     }
 
     /// Encrypts `bytes`, at most [`ENCRYPT_BYTES_MAX`], into `outgoing`.

@@ -1,5 +1,5 @@
-//! What a handshake shows and rustls does not tell: it is collected while the handshake goes on, and belongs
-//! to the facts when it is done.
+//! What rustls does not report about a handshake. It is collected during the handshake and added to its facts
+//! at the end.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use super::certificate::Certificate;
 use super::context::verify;
 use super::facts::{TlsFacts, TlsVersion, signature_name};
 
-/// What is known so far.
+/// What was collected so far.
 #[derive(Debug, Default)]
-pub(super) struct Overheard {
+pub(super) struct HandshakeObserver {
     /// The server name that a client sends.
     server_name: Option<Box<str>>,
     /// The certificate that a client has for servers that ask for one.
@@ -18,8 +18,8 @@ pub(super) struct Overheard {
     signature: Option<&'static str>,
 }
 
-impl Overheard {
-    /// Of a client that sends this server name and has this certificate.
+impl HandshakeObserver {
+    /// For a client that sends this server name and has this certificate.
     pub(super) fn of_client(
         server_name: Option<Box<str>>,
         local_certificate: Option<Arc<Certificate>>,
@@ -27,14 +27,14 @@ impl Overheard {
         Self { server_name, local_certificate, ..Self::default() }
     }
 
-    /// Looks at what the server sends: with the ServerHello it begins.
-    pub(super) fn listen(&mut self, records: &[u8]) {
+    /// Takes the session id from what the server sends, which begins with the ServerHello.
+    pub(super) fn observe(&mut self, records: &[u8]) {
         if self.session_id.is_none() {
             self.session_id = session_id(records).map(Into::into);
         }
     }
 
-    /// Notes how the peer has signed in the step just taken.
+    /// Stores the signature algorithm that the peer used in the last step.
     pub(super) fn after_step(&mut self) {
         if let Some(scheme) = verify::take_scheme() {
             self.signature = signature_name(scheme);
@@ -98,12 +98,12 @@ mod tests {
     #[test]
     fn a_session_has_an_id_in_tls_1_2_only() {
         let id_in = |version| {
-            let mut overheard = Overheard::default();
-            overheard.listen(b"");
-            overheard.listen(&server_hello(&[9]));
-            overheard.listen(&server_hello(&[8]));
+            let mut observer = HandshakeObserver::default();
+            observer.observe(b"");
+            observer.observe(&server_hello(&[9]));
+            observer.observe(&server_hello(&[8]));
             let mut facts = TlsFacts::new(version);
-            overheard.complete(&mut facts);
+            observer.complete(&mut facts);
             facts.session_id
         };
         assert_eq!(&*id_in(TlsVersion::Tls12), b"\x09");
