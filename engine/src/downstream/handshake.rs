@@ -19,8 +19,8 @@ use crate::tcp::filters::Verdict;
 use crate::transport::Transport;
 use crate::transport::tls::{Addresses, Failure, ServerTls, Tls};
 
-/// Performs the handshake, then serves the client in a task of its own: this one is larger.
-/// `early` has been received already.
+/// Performs the handshake, then serves the client in a new task, which is smaller than this one. `early` are
+/// bytes that listener filters have received.
 pub(super) async fn serve(
     mut client: Client,
     socket: Socket,
@@ -48,14 +48,14 @@ pub(super) async fn serve(
                 tls.stats.shard(shard.id).record_handshake(facts);
             }
             let connection = http1::Connection::new(client, transport, Vec::new());
-            counted.leave_to_connection();
+            counted.hand_over_to_connection();
             match behind {
                 None => shard.spawn(http1::serve(connection)),
                 Some(behind) => shard.spawn(behind.serve_admitted(connection)),
             }
         }
-        Err(Ended::Limit(limit)) => count_limit(&client, limit),
-        Err(Ended::Failure(failure)) => {
+        Err(HandshakeError::Timeout(timeout)) => count_timeout(&client, timeout),
+        Err(HandshakeError::Failure(failure)) => {
             let peer = client.given.peer;
             tracing::debug!(target: "connection", "{peer}: TLS handshake failed: {failure}");
             tls.stats.shard(shard.id).record_failure(failure);
@@ -73,85 +73,87 @@ async fn wait_before_close(client: &Client, transport: &Transport, delay: Option
     transport.broken_or_expired(alarm).await;
 }
 
-/// Why a handshake was not done.
+/// Why a handshake did not complete.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ended {
+enum HandshakeError {
     Failure(Failure),
-    Limit(Limit),
+    Timeout(Timeout),
 }
 
-/// What limits the time of a handshake.
+/// A timeout of the handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Limit {
+enum Timeout {
     /// `transport_socket_connect_timeout`
     Transport,
     /// `idle_timeout`
     Idle,
     /// `max_connection_duration`
     Duration,
-    /// The shard drains.
+    /// The process drains.
     Drain,
 }
 
-/// A limit, and when it is reached; none: there is no limit.
-type At = Option<(Millis, Limit)>;
+/// The timeout that expires first, and when; none: there is no timeout.
+type Deadline = Option<(Millis, Timeout)>;
 
-/// Performs the handshake within the limits for a connection without requests.
+/// Performs the handshake with the timeouts of a connection without requests. `connect_timeout` is
+/// `transport_socket_connect_timeout`.
 async fn handshake(
     client: &Client,
     transport: &Transport,
-    timeout: Option<Duration>,
-) -> Result<(), Ended> {
+    connect_timeout: Option<Duration>,
+) -> Result<(), HandshakeError> {
     let (shard, alarm) = (client.given.shard, &client.given.alarm);
-    let mut limit = first_limit(client, timeout);
-    alarm.set(limit.map(|(at, _)| at), shard.clock.now());
+    let mut deadline = earliest_deadline(client, connect_timeout);
+    alarm.set(deadline.map(|(at, _)| at), shard.clock.now());
     let mut draining = Draining::No;
     let mut handshake = pin!(transport.handshake(shard, alarm));
     let done = poll_fn(|cx| {
         if shard.draining() == Draining::Process && draining != Draining::Process {
             draining = Draining::Process;
-            limit = hurry(client, limit);
+            deadline = deadline_for_drain(client, deadline);
         }
         handshake.as_mut().poll(cx)
     });
     let done = done.await;
-    done.map_err(|failure| match (failure, limit) {
-        (Failure::TimedOut, Some((_, limit))) => Ended::Limit(limit),
-        (failure, _) => Ended::Failure(failure),
+    done.map_err(|failure| match (failure, deadline) {
+        (Failure::TimedOut, Some((_, timeout))) => HandshakeError::Timeout(timeout),
+        (failure, _) => HandshakeError::Failure(failure),
     })
 }
 
-fn first_limit(client: &Client, timeout: Option<Duration>) -> At {
+fn earliest_deadline(client: &Client, connect_timeout: Option<Duration>) -> Deadline {
     let timeouts = &client.given.service.manager.timeouts;
-    let limits = [
-        (timeout, Limit::Transport),
-        (timeouts.idle, Limit::Idle),
-        (timeouts.max_connection_duration, Limit::Duration),
+    let candidates = [
+        (connect_timeout, Timeout::Transport),
+        (timeouts.idle, Timeout::Idle),
+        (timeouts.max_connection_duration, Timeout::Duration),
     ];
     let opened = client.given.opened;
-    let at =
-        |(time, limit): (Option<Duration>, _)| Some((opened.saturating_add(millis(time?)), limit));
-    limits.into_iter().filter_map(at).min_by_key(|(at, _)| *at)
+    let deadline = |(duration, timeout): (Option<Duration>, _)| {
+        Some((opened.saturating_add(millis(duration?)), timeout))
+    };
+    candidates.into_iter().filter_map(deadline).min_by_key(|(at, _)| *at)
 }
 
-/// A drain waits for a handshake as long as for a request that is on its way.
-fn hurry(client: &Client, limit: At) -> At {
+/// A drain waits for a handshake as long as for the first byte of a request on an idle connection.
+fn deadline_for_drain(client: &Client, deadline: Deadline) -> Deadline {
     let now = client.given.shard.clock.now();
-    let drained = (now + limits::DRAIN_IDLE_GRACE_MS, Limit::Drain);
-    let limit = limit.filter(|(at, _)| *at < drained.0).unwrap_or(drained);
-    client.given.alarm.set(Some(limit.0), now);
-    Some(limit)
+    let drained = (now + limits::DRAIN_IDLE_GRACE_MS, Timeout::Drain);
+    let earliest = deadline.filter(|(at, _)| *at < drained.0).unwrap_or(drained);
+    client.given.alarm.set(Some(earliest.0), now);
+    Some(earliest)
 }
 
-fn count_limit(client: &Client, limit: Limit) {
+fn count_timeout(client: &Client, timeout: Timeout) {
     let stats = client.given.stats();
-    match limit {
-        Limit::Transport => {
+    match timeout {
+        Timeout::Transport => {
             client.listener_stats().downstream_cx_transport_socket_connect_timeout.inc();
         }
-        Limit::Idle => stats.downstream_cx_idle_timeout.inc(),
-        Limit::Duration => stats.downstream_cx_max_duration_reached.inc(),
-        Limit::Drain => stats.downstream_cx_drain_close.inc(),
+        Timeout::Idle => stats.downstream_cx_idle_timeout.inc(),
+        Timeout::Duration => stats.downstream_cx_max_duration_reached.inc(),
+        Timeout::Drain => stats.downstream_cx_drain_close.inc(),
     }
 }
 
@@ -165,8 +167,8 @@ impl<'a> Counted<'a> {
         Self(stats)
     }
 
-    /// The HTTP connection counts its end itself.
-    fn leave_to_connection(self) {
+    /// From here on the HTTP connection counts its own end.
+    fn hand_over_to_connection(self) {
         std::mem::forget(self);
     }
 }

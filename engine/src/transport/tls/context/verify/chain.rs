@@ -20,7 +20,7 @@ pub struct Trust {
     subjects: Vec<Vec<u8>>,
     /// Where it comes from: the path of a file, or `<inline>`; empty for the CAs of the system.
     pub path: String,
-    /// What CAs have revoked; none: it is not checked.
+    /// Certificate revocation lists; none: revocation is not checked.
     pub crls: Option<Crls>,
     /// `only_verify_leaf_cert_crl`
     pub only_leaf_crl: bool,
@@ -48,48 +48,48 @@ pub enum ChainError {
     /// No trusted certificate has issued it.
     #[error("unable to get local issuer certificate")]
     UnknownIssuer,
-    /// It has issued itself and is not trusted.
+    /// It is self-signed and not trusted.
     #[error("self signed certificate")]
     SelfSigned,
-    /// A signature is wrong, or its algorithm unknown.
+    /// A signature is invalid, or its algorithm is not supported.
     #[error("certificate signature failure")]
     Signature,
-    /// It is past its end.
+    /// It has expired.
     #[error("certificate has expired")]
     Expired,
-    /// It is before its begin.
+    /// It is not valid yet.
     #[error("certificate is not yet valid")]
     NotYetValid,
-    /// It may not be used for this.
+    /// Its extended key usage does not permit this purpose.
     #[error("unsupported certificate purpose")]
     Purpose,
-    /// A certificate that may not issue others has issued one.
+    /// The issuer is not a CA certificate.
     #[error("invalid CA certificate")]
     NotACa,
-    /// There are more certificates than the depth or a CA allows.
+    /// The chain is longer than `max_verify_depth` or a path length constraint permits.
     #[error("certificate chain too long")]
     TooLong,
-    /// An extension that must be understood is not.
+    /// A critical extension is not supported.
     #[error("unhandled critical extension")]
     CriticalExtension,
-    /// A CA does not allow the names below it.
+    /// A name violates the name constraints of a CA.
     #[error("a name is not permitted by the name constraints of a CA")]
     NameConstraints,
     /// There is no CRL of the issuer.
     #[error("unable to get certificate CRL")]
     NoCrl,
-    /// The CRL is expired, not signed by the issuer or not understood.
+    /// The CRL has expired, is not signed by the issuer or cannot be parsed.
     #[error("the CRL of the issuer cannot be used")]
     BadCrl,
     /// The issuer has revoked it.
     #[error("certificate revoked")]
     Revoked,
-    /// A peer sends certificates in a way that makes the search long.
+    /// Too many signatures would have to be verified to build a chain.
     #[error("too many possible issuers")]
     TooManyCandidates,
 }
 
-/// How many signatures are verified for one peer: a peer may send many certificates with one name.
+/// The most signatures that are verified for one peer: it may send many certificates with the same name.
 const SIGNATURES_MAX: usize = 100;
 
 type Certificates<'c> = Vec<&'c X509Certificate<'c>>;
@@ -144,7 +144,7 @@ impl Trust {
     /// Verifies that a chain leads to a trusted certificate.
     ///
     /// # Errors
-    /// There is none that passes: the error of the first one.
+    /// No chain verifies: the error of the first candidate.
     pub(super) fn verify(
         &self,
         leaf: &X509Certificate<'_>,
@@ -189,7 +189,7 @@ impl Trust {
     }
 }
 
-/// A search for a chain that passes, depth first.
+/// A depth-first search for a chain that verifies.
 struct Search<'c> {
     trust: &'c Trust,
     intermediates: &'c [X509Certificate<'c>],
@@ -198,12 +198,12 @@ struct Search<'c> {
     /// Seconds since 1970.
     now: i64,
     signatures: usize,
-    /// Of the first chain that does not pass, with the depth.
+    /// The error of the first candidate chain, with its depth.
     error: Option<(ChainError, usize)>,
 }
 
 impl<'c> Search<'c> {
-    /// Whether the chain can be extended to one that passes.
+    /// Whether the chain can be extended to one that verifies.
     fn extend(&mut self, chain: &mut Certificates<'c>) -> bool {
         let Some(&last) = chain.last() else { return false };
         // Trusted itself: the chain ends here.
@@ -259,7 +259,7 @@ impl<'c> Search<'c> {
     /// Checks a chain that ends in a trusted certificate.
     fn check(&self, chain: &Certificates<'c>) -> Result<(), (ChainError, usize)> {
         let last = chain.len() - 1;
-        // Envoy: the first CA is free, so a chain of two passes with 0, one of three needs 2.
+        // As in Envoy, the first CA does not count: a chain of two verifies with 0, one of three needs 2.
         if last > self.trust.depth_max.max(1) {
             return Err((ChainError::TooLong, last));
         }
@@ -281,7 +281,7 @@ impl<'c> Search<'c> {
         if let Some(crls) = &self.trust.crls {
             let checked = if self.trust.only_leaf_crl { 1 } else { chain.len() };
             for (depth, certificate) in chain.iter().enumerate().take(checked) {
-                // A root is its own issuer.
+                // A root certificate is self-issued.
                 let issuer = chain.get(depth + 1).unwrap_or(certificate);
                 crls.check(certificate, issuer, self.now).map_err(|error| (error, depth))?;
             }
@@ -344,7 +344,7 @@ impl<'c> Search<'c> {
     }
 }
 
-/// The extensions that are evaluated, or need not be without an explicit policy.
+/// The supported extensions, and those that have no effect without an explicit policy.
 const UNDERSTOOD: [&str; 10] = [
     "2.5.29.15",             // key usage
     "2.5.29.17",             // subject alternative name
@@ -362,7 +362,7 @@ pub(super) fn seconds(time: ASN1Time) -> i64 {
     time.timestamp()
 }
 
-/// How many CAs, those that have issued themselves excepted, may follow below this one.
+/// The path length constraint: how many CAs that are not self-issued may follow below this one.
 fn path_length(ca: &X509Certificate<'_>) -> Result<Option<usize>, ChainError> {
     let constraints = ca.basic_constraints().map_err(|_| ChainError::Malformed)?;
     let most = constraints.and_then(|constraints| constraints.value.path_len_constraint);

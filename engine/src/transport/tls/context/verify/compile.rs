@@ -122,7 +122,7 @@ pub(crate) fn combined(
     merged
 }
 
-/// What makes no sense, or is unsafe, if any chain is accepted.
+/// Rejects options that have no meaning, or are unsafe, without a trusted CA.
 fn reject_without_trust(
     schema: &config::CertificateValidationContext,
     at: &Path,
@@ -191,7 +191,7 @@ fn san_matcher(
             }
             SanType::Other(oid.clone())
         }
-        // The rules of the schema refuse it.
+        // The validation rules of the configuration reject it.
         config::SanType::SanTypeUnspecified => return None,
     };
     let text = text(matcher.as_ref()?, &at.field("matcher"), problems)?;
@@ -216,7 +216,7 @@ fn trust(pem: &[u8], at: &Path, problems: &mut Problems) -> Option<Trust> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let mut certificates = certificates.unwrap_or_default();
     let count = certificates.len();
-    // A bundle of a system may have some that nobody can use.
+    // The CA bundle of a system may contain certificates that cannot be parsed.
     certificates.retain(|der| parse(der).is_some());
     if certificates.is_empty() {
         problems.error(at, "there is no CA certificate in PEM");
@@ -229,7 +229,7 @@ fn trust(pem: &[u8], at: &Path, problems: &mut Problems) -> Option<Trust> {
     Trust::new(certificates).ok()
 }
 
-/// Where the systems of this world have their CAs.
+/// Where Linux distributions have their CA bundles.
 const SYSTEM_CAS: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -246,7 +246,7 @@ fn system_trust(at: &Path, problems: &mut Problems) -> Option<Trust> {
     trust(&pem, at, problems)
 }
 
-/// As in Envoy, a text without any CRL is accepted; then no certificate passes, for each needs one.
+/// As in Envoy, a file without any CRL is accepted; then every certificate is rejected, because each needs one.
 fn crls(pem: &[u8], crls: &mut Crls, at: &Path, problems: &mut Problems) {
     let mut count = 0;
     for der in CertificateRevocationListDer::pem_slice_iter(pem).flatten() {

@@ -9,7 +9,7 @@ use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate};
 use super::chain::ChainError;
 use super::names::ip;
 
-/// Checks the names of each certificate by the constraints of all CAs above it. An error is at the
+/// Checks the names of each certificate against the name constraints of all CAs above it. An error has the
 /// depth of the CA.
 pub(super) fn check(chain: &[&X509Certificate<'_>]) -> Result<(), (ChainError, usize)> {
     for (depth, ca) in chain.iter().enumerate().skip(1) {
@@ -47,7 +47,7 @@ fn allows(
     let subject = Some(certificate.subject())
         .filter(|subject| subject.iter().next().is_some())
         .map(|subject| GeneralName::DirectoryName(subject.clone()));
-    // A certificate without alternative names is found by its common name.
+    // Without subject alternative names, the common name counts.
     let common = certificate.subject().iter_common_name().filter(|_| sans.is_none());
     let common = common.filter_map(|name| name.as_str().ok()).map(GeneralName::DNSName);
     let emails = certificate.subject().iter_email().filter_map(|name| name.as_str().ok());
@@ -67,7 +67,7 @@ fn is_same_kind(a: &GeneralName<'_>, b: &GeneralName<'_>) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b)
 }
 
-/// Whether a name is in a subtree; none: that is not known.
+/// Whether a name is in a subtree; none: this type of name cannot be compared.
 fn is_within(name: &GeneralName<'_>, base: &GeneralName<'_>) -> Option<bool> {
     match (name, base) {
         (GeneralName::DNSName(name), GeneralName::DNSName(base)) => Some(is_domain(name, base)),

@@ -21,7 +21,7 @@ impl Crls {
     /// Adds a list in DER.
     ///
     /// # Errors
-    /// It is none.
+    /// It cannot be parsed.
     pub fn add(&mut self, der: &[u8]) -> Result<(), MalformedCrl> {
         let ([], list) = CertificateRevocationList::from_der(der).map_err(|_| MalformedCrl)? else {
             return Err(MalformedCrl);

@@ -58,12 +58,12 @@ pub struct Validation {
 /// Why a certificate is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// The chain; at a depth from 0, the certificate itself.
+    /// The certificate chain does not verify.
     #[error("{error}, at depth {depth}")]
     Chain {
-        /// What is wrong.
+        /// The error.
         error: ChainError,
-        /// How far from the peer's own certificate.
+        /// The distance from the peer's own certificate (the leaf), which has depth 0.
         depth: usize,
     },
     /// No name matches.
@@ -75,7 +75,7 @@ pub enum Refusal {
     /// No hash matches.
     #[error("neither the hash of the certificate nor that of its key matches")]
     Hash,
-    /// An RSA key that may not sign.
+    /// The key usage extension of an RSA certificate does not permit signatures.
     #[error("the key usage of the certificate does not allow signatures")]
     KeyUsage,
 }
@@ -88,9 +88,9 @@ impl Refusal {
 /// Whether the peer's certificate has been verified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// There was nothing to verify, or it is accepted although it does not pass.
+    /// Nothing had to be verified, or verification failed and `ACCEPT_UNTRUSTED` is set.
     Unverified,
-    /// It passes.
+    /// Verification succeeded.
     Verified,
 }
 
@@ -110,7 +110,7 @@ impl ExpectedNames<'_> {
 }
 
 impl Validation {
-    /// Whether a peer must have a certificate for it to pass: names and hashes match none otherwise.
+    /// Whether a peer without a certificate fails: there are names or hashes to match.
     #[must_use]
     pub fn requires_certificate(&self) -> bool {
         let has_list = !(self.sans.is_empty() && self.hashes.is_empty() && self.spkis.is_empty());
@@ -127,7 +127,7 @@ impl Validation {
     /// Verifies the certificates of a peer, its own first.
     ///
     /// # Errors
-    /// The peer is refused.
+    /// The certificate is rejected.
     pub fn verify(
         &self,
         certificates: &[CertificateDer<'_>],
@@ -143,11 +143,11 @@ impl Validation {
         }
     }
 
-    /// Verifies the certificates of a peer again, which has shown them in an earlier handshake: they may
-    /// have expired since.
+    /// Verifies the certificates of a resumed session again: they may have expired since the full
+    /// handshake.
     ///
     /// # Errors
-    /// The peer is refused.
+    /// The certificate is rejected.
     pub fn verify_again(
         &self,
         peer: &[Certificate],
@@ -193,7 +193,7 @@ impl Validation {
     }
 }
 
-/// A certificate, if nothing stands behind it.
+/// Parses a certificate; none if it is malformed or has trailing bytes.
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Some(certificate),
@@ -210,7 +210,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// The error for rustls, by which it chooses the alert.
+/// The error for rustls, which determines the alert.
 fn refused(refusal: Refusal) -> Error {
     let other = |refusal| CertificateError::Other(OtherError(Arc::new(refusal)));
     let error = match refusal {
@@ -395,12 +395,12 @@ fn may_sign(der: &CertificateDer<'_>) -> bool {
 }
 
 thread_local! {
-    /// rustls does not tell in which scheme a peer has signed. A step of a handshake runs on one thread, and
-    /// whoever takes it asks at once.
+    /// rustls does not report the signature scheme of the peer. One step of a handshake runs on one thread,
+    /// and its caller reads the value right afterwards.
     static SCHEME: Cell<Option<SignatureScheme>> = const { Cell::new(None) };
 }
 
-/// The scheme in which a peer has signed its handshake, if it did so in the step just taken.
+/// The scheme of the peer's handshake signature, if the last step verified one.
 #[must_use]
 pub fn take_scheme() -> Option<SignatureScheme> {
     SCHEME.take()
@@ -432,7 +432,7 @@ mod signature {
         crypto::verify_tls13_signature(message, cert, dss, &algorithms())
     }
 
-    /// A peer may only use what was offered to it.
+    /// A peer may only use schemes that were offered to it.
     fn check(dss: &DigitallySignedStruct, schemes: &[SignatureScheme]) -> Result<(), Error> {
         let misbehaved = rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme;
         if schemes.contains(&dss.scheme) { Ok(()) } else { Err(misbehaved.into()) }
