@@ -224,3 +224,48 @@ fn an_origin_is_told_the_clients_address_by_a_proxy_header() {
         assert_eq!(proxy.stat("cluster.service.upstream_cx_total"), 2);
     }
 }
+
+/// The bytes of a PROXY header of version 2 with these values, from 192.0.2.7:4000 to 198.51.100.1:80.
+fn v2_with(tlvs: &[(u8, &str)]) -> Vec<u8> {
+    let mut payload = b"\xc0\0\x02\x07\xc6\x33\x64\x01\x0f\xa0\0\x50".to_vec();
+    for (kind, value) in tlvs {
+        payload.push(*kind);
+        payload.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+        payload.extend(value.as_bytes());
+    }
+    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &length, &payload].concat()
+}
+
+/// Values of the host go before those of the transport socket, and both before those of the client. Unlike in
+/// Envoy, a client with other values does not get the connection of the first one.
+#[test]
+fn an_origin_gets_the_values_of_the_clients_proxy_header_and_others() {
+    let (address, seen) = origin_behind_a_proxy();
+    let socket = "transport_socket: { name: proxy, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, config: { version: V2, pass_through_tlvs: { match_type: INCLUDE, tlv_type: [2, 3, 225] }, added_tlvs: [{ type: 3, value: c29ja2V0 }, { type: 208, value: c29ja2V0 }] }, transport_socket: { name: raw, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer } } } }";
+    let metadata = "metadata: { typed_filter_metadata: { envoy.transport_sockets.proxy_protocol: { \"@type\": type.googleapis.com/envoy.config.core.v3.PerHostConfig, added_tlvs: [{ type: 208, value: aG9zdA== }] } } }";
+    let yaml = Config::to_addresses(&[address]).cluster(socket).yaml();
+    let filter = PROXY.replace("ProxyProtocol }", "ProxyProtocol, pass_through_tlvs: {} }");
+    let yaml = yaml
+        .replace("- name: front\n", &format!("- name: front\n    {filter}\n"))
+        .replace("        - endpoint:", &format!("        - {metadata}\n          endpoint:"));
+    let proxy = Proxy::with(Config::verbatim(yaml));
+    for authority in ["a.test", "a.test", "b.test"] {
+        let mut client = proxy.connect();
+        client.send(v2_with(&[(2, authority), (3, "client"), (5, "client"), (225, "client")]));
+        assert_eq!(client.get("/").status(), 200);
+    }
+    let header =
+        |authority| v2_with(&[(208, "host"), (3, "socket"), (2, authority), (225, "client")]);
+    let expected = [header("a.test"), Vec::new(), header("b.test")];
+    assert_eq!(*seen.lock().unwrap(), expected);
+    assert_eq!(proxy.stat("cluster.service.upstream.proxyprotocol.v2_tlvs_exceed_max_length"), 0);
+    // A header longer than the kernel takes at once, with values that leave no room for others.
+    let long = "x".repeat(65_000);
+    let mut client = proxy.connect();
+    client.send(v2_with(&[(2, &long), (225, &"y".repeat(500))]));
+    assert_eq!(client.get("/").status(), 200);
+    let long = v2_with(&[(208, "host"), (3, "socket"), (2, &long)]);
+    assert_eq!(seen.lock().unwrap().last(), Some(&long));
+    assert_eq!(proxy.stat("cluster.service.upstream.proxyprotocol.v2_tlvs_exceed_max_length"), 1);
+}

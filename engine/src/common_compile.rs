@@ -5,7 +5,7 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::http::header_key_format::{
     EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase,
 };
-use crate::proxy_protocol::TlvTypes;
+use crate::proxy_protocol::{Tlv, TlvTypes};
 
 /// Rejects a path or a host with white space or control characters, which would add a word or a line
 /// to a head.
@@ -65,4 +65,21 @@ pub(crate) fn tlv_types(schema: &config::ProxyProtocolPassThroughTlvs) -> TlvTyp
 /// A `tlv_type`: at most 255, which the rules of the configuration have checked.
 pub(crate) fn tlv_type(kind: u32) -> u8 {
     u8::try_from(kind).unwrap_or(u8::MAX)
+}
+
+/// `added_tlvs`, of the list at `at`.
+pub(crate) fn added_tlvs(
+    entries: &[config::TlvEntry],
+    at: &Path,
+    problems: &mut Problems,
+) -> Box<[Tlv]> {
+    let mut tlvs = Vec::with_capacity(entries.len());
+    for (i, config::TlvEntry { r#type, value }) in entries.iter().enumerate() {
+        let at = at.index(i);
+        if value.is_empty() && problems.is_read(&at.field("format_string")) {
+            problems.missing(&at, "an added TLV needs a value");
+        }
+        tlvs.push(Tlv { kind: tlv_type(*r#type), value: value.clone() });
+    }
+    tlvs.into()
 }

@@ -3,7 +3,7 @@ use serde::Deserialize;
 use super::{
     ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo,
     HttpConnectionManager, HttpInspector, Message, NetworkDirectResponse, NetworkLocalRateLimit,
-    NetworkRbac, NetworkSetFilterState, OriginalDst, PreserveCaseFormatterConfig,
+    NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
     PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer, Resource,
     Router, Secret, SniCluster, TcpProxy, TlsInspector, UpstreamTlsContext,
     UpstreamsHttpProtocolOptions,
@@ -57,6 +57,7 @@ any! {
     NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
     NetworkSetFilterState = "envoy.extensions.filters.network.set_filter_state.v3.Config",
     OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+    PerHostConfig = "envoy.config.core.v3.PerHostConfig",
     PreserveCaseFormatterConfig =
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     PreviousHostsPredicate =

@@ -20,8 +20,11 @@ schema! {
 
     struct Metadata = "envoy.config.core.v3.Metadata" {
         filter_metadata: BTreeMap<String, serde_json::Value>,
-    } harmless {
-        typed_filter_metadata: "only extensions that Corvoy refuses read it",
+        typed_filter_metadata: BTreeMap<String, Any>,
+    }
+
+    struct PerHostConfig = "envoy.config.core.v3.PerHostConfig" {
+        added_tlvs: Vec<TlvEntry>,
     }
 
     struct Pipe = "envoy.config.core.v3.Pipe" {

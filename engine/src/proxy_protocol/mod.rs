@@ -13,7 +13,7 @@ mod write;
 use std::net::SocketAddr;
 
 pub use parse::{Malformed, Signature, parse, signature};
-pub use write::write;
+pub use write::{append, write};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -161,3 +161,20 @@ fn headers_are_written_as_by_envoy() {
     assert_eq!(write(Version::V1, announced), b"PROXY TCP4 1.2.3.4 5.6.7.8 1111 2222\r\n");
     assert_eq!(write(Version::V2, announced), v2(0x21, 0x11, &V4));
 }
+
+#[test]
+fn values_are_appended_as_long_as_they_fit() {
+    let tlv = |kind, length| Tlv { kind, value: vec![kind; length] };
+    let mut header = write(Version::V2, addresses("1.2.3.4:1111", "5.6.7.8:2222"));
+    assert!(append(&mut header, [tlv(2, 3), tlv(0xe0, 0)].iter()));
+    let rest = usize::from(u16::MAX) - 12 - (3 + 3) - 3;
+    // As recorded with Envoy 1.40: what does not fit is left out, and what follows it may fit.
+    assert!(!append(
+        &mut header,
+        [tlv(3, rest - 2), tlv(4, rest - 6), tlv(5, 1), tlv(6, 0)].iter()
+    ));
+    let parsed = parse(&header, Version::V2).unwrap().unwrap();
+    assert_eq!(parsed.length, header.len());
+    let kinds: Vec<u8> = parsed.tlvs.iter().map(|tlv| tlv.kind).collect();
+    assert_eq!(kinds, [2, 0xe0, 4, 6]);
+}

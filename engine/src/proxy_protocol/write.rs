@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Addresses, SIGNATURE_V2, Version};
+use super::{Addresses, SIGNATURE_V2, Tlv, Version};
 
 /// The header that announces the addresses. `None`: that there are none to announce.
 #[must_use]
@@ -13,6 +13,32 @@ pub fn write(version: Version, addresses: Option<Addresses>) -> Vec<u8> {
         Version::V2 => binary(addresses),
     }
 }
+
+/// Appends values to a header of version 2, as many as its length permits. Returns whether all fitted.
+#[must_use]
+pub fn append<'a>(header: &mut Vec<u8>, tlvs: impl Iterator<Item = &'a Tlv>) -> bool {
+    let mut all_fitted = true;
+    for Tlv { kind, value } in tlvs {
+        let length = (header.len() + TLV_HEADER + value.len()).saturating_sub(LENGTH_AT.end);
+        match (u16::try_from(length), u16::try_from(value.len())) {
+            (Ok(length), Ok(value_length)) => {
+                if let Some(field) = header.get_mut(LENGTH_AT) {
+                    field.copy_from_slice(&length.to_be_bytes());
+                }
+                header.push(*kind);
+                header.extend_from_slice(&value_length.to_be_bytes());
+                header.extend_from_slice(value);
+            }
+            _ => all_fitted = false,
+        }
+    }
+    all_fitted
+}
+
+/// Where a header of version 2 has its length.
+const LENGTH_AT: std::ops::Range<usize> = SIGNATURE_V2.len() + 2..SIGNATURE_V2.len() + 4;
+/// Type and length in front of a value.
+const TLV_HEADER: usize = 3;
 
 fn line(addresses: Option<Addresses>) -> Vec<u8> {
     let mut line = Vec::with_capacity(64);

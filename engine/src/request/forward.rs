@@ -34,6 +34,7 @@ use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::{IdleCheck, Pool};
+use crate::upstream::transport_socket::Announced;
 
 /// Forwards the request as `plan` says.
 pub(super) async fn forward<C: ClientEnd>(
@@ -309,20 +310,23 @@ impl Forwarder<'_> {
     /// As in Envoy, a retry that gets a host which was already tried picks again, up to
     /// `host_selection_retry_max_attempts` times.
     fn pick(&mut self, given: &Given) -> Option<Rc<Pool>> {
-        let ends = || Ends { remote: given.peer, local: given.local };
+        let client = || Announced {
+            ends: Ends { remote: given.peer, local: given.local },
+            tlvs: given.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
+        };
         let options = self.options.as_ref();
         let policy = self.retry.as_ref().map(RetryState::policy);
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
-            return self.cluster.pick(self.plan.priority, options, ends);
+            return self.cluster.pick(self.plan.priority, options, client);
         };
         self.tried_before = self.tried.len();
         let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
-        let mut pool = self.cluster.pick(self.plan.priority, options, ends)?;
+        let mut pool = self.cluster.pick(self.plan.priority, options, client)?;
         for _ in 0..picks {
             if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
                 break;
             }
-            pool = self.cluster.pick(self.plan.priority, options, ends)?;
+            pool = self.cluster.pick(self.plan.priority, options, client)?;
         }
         if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
             self.tried.push(Rc::clone(&pool));

@@ -10,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::error::Error;
 use super::pool::Pool;
+use super::transport_socket::EncodedHeader;
 use super::transport_socket::UpstreamTls;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::socket::Socket;
@@ -46,7 +47,14 @@ impl Pool {
         });
         if writable.await {
             socket.connect_result().map_err(refused)?;
-            self.send_proxy_header(&socket).map_err(refused)?;
+            if let Some(header) = self.proxy_header() {
+                // Boxed, so that the future of every other connection stays small.
+                let sent = Box::pin(self.send_proxy_header(header, &socket, &alarm)).await;
+                if !sent.map_err(refused)? {
+                    self.stats().upstream_cx_connect_timeout.inc();
+                    return Err(Error::ConnectionTimeout);
+                }
+            }
             match &self.host().endpoint.transport_socket.tls {
                 None => Ok(Transport::Plain(socket)),
                 Some(tls) => Box::pin(self.encrypted(socket, tls, &alarm)).await,
@@ -57,13 +65,36 @@ impl Pool {
         }
     }
 
-    /// Sends the PROXY header, if the cluster has one. Nothing was sent before, so the kernel takes it whole.
-    fn send_proxy_header(&self, socket: &Socket) -> std::io::Result<()> {
-        let Some(header) = self.proxy_header() else { return Ok(()) };
-        if socket.send(&header)? < header.len() {
-            return Err(std::io::ErrorKind::WriteZero.into());
+    /// Sends the PROXY header; false if `alarm` expires first. One with long values may be more than the
+    /// kernel takes at once.
+    async fn send_proxy_header(
+        &self,
+        header: &EncodedHeader,
+        socket: &Socket,
+        alarm: &Alarm,
+    ) -> std::io::Result<bool> {
+        let EncodedHeader { bytes, is_complete } = header;
+        let stats = self.host().endpoint.transport_socket.proxy_header.as_ref();
+        if let Some(header) = stats.filter(|_| !is_complete) {
+            header.stats.shard(self.shard().id).v2_tlvs_exceed_max_length.inc();
         }
-        Ok(())
+        let mut rest = &**bytes;
+        loop {
+            let sent = socket.send(rest)?;
+            rest = rest.get(sent..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(true);
+            }
+            let writable = poll_fn(|cx| {
+                if socket.poll_writable(cx).is_ready() {
+                    return self.shard().poll_proceed(cx).map(|()| true);
+                }
+                alarm.poll_expired(cx).map(|()| false)
+            });
+            if !writable.await {
+                return Ok(false);
+            }
+        }
     }
 
     /// Performs the TLS handshake; `alarm` limits it.

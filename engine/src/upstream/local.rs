@@ -17,8 +17,7 @@ use super::host_set::HostSet;
 use super::keyed_pools::KeyedPools;
 use super::pool::Pool;
 use super::pool_key::{Carries, PoolKey};
-use super::transport_socket::ProxyHeader;
-use crate::address::Ends;
+use super::transport_socket::{Announced, ProxyHeader};
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::stats::ClusterStats;
@@ -48,7 +47,7 @@ struct HostPools {
     /// For connections that cannot serve every request.
     keyed: Option<Box<KeyedPools>>,
     /// What the connections begin with.
-    proxy_header: Option<ProxyHeader>,
+    proxy_header: Option<Arc<ProxyHeader>>,
 }
 
 impl LocalCluster {
@@ -82,21 +81,20 @@ impl LocalCluster {
     }
 
     /// The pool of the host for the next request; none: no healthy upstream, which is counted. `options` is
-    /// what the request sets for TLS, and `ends` are those of the client's connection, for hosts whose
-    /// connections begin with a PROXY header.
+    /// what the request sets for TLS, and `client` whom a PROXY header announces.
     #[must_use]
-    pub fn pick(
+    pub fn pick<'a>(
         &self,
         priority: RoutingPriority,
         options: Option<&Rc<TransportSocketOptions>>,
-        ends: impl FnOnce() -> Ends,
+        client: impl FnOnce() -> Announced<'a>,
     ) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
         let host = self.pick_host(&mut members)?;
         let pool = if host.needs_key(options) {
-            let ends = host.proxy_header.map(|_| ends());
-            let options = options.cloned();
-            host.keyed(self, PoolKey { priority, carries: Carries::Requests, ends, options })
+            let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
+            let (carries, options) = (Carries::Requests, options.cloned());
+            host.keyed(self, PoolKey { priority, carries, proxy_header, options })
         } else {
             let HostPools { default, high, .. } = &mut *host;
             match priority {
@@ -116,17 +114,17 @@ impl LocalCluster {
 
     /// The pool of the host for the next TCP connection; none: no healthy upstream. As [`Self::pick`].
     #[must_use]
-    pub fn pick_tcp(
+    pub fn pick_tcp<'a>(
         &self,
         options: Option<&Rc<TransportSocketOptions>>,
-        ends: impl FnOnce() -> Ends,
+        client: impl FnOnce() -> Announced<'a>,
     ) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
         let host = self.pick_host(&mut members)?;
         let key = PoolKey { carries: Carries::Bytes, ..PoolKey::default() };
         if host.needs_key(options) {
-            let ends = host.proxy_header.map(|_| ends());
-            let key = PoolKey { ends, options: options.cloned(), ..key };
+            let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
+            let key = PoolKey { proxy_header, options: options.cloned(), ..key };
             return Some(Rc::clone(host.keyed(self, key)));
         }
         let HostPools { default, tcp, .. } = host;
@@ -169,7 +167,7 @@ impl LocalCluster {
                 high: None,
                 tcp: None,
                 keyed: None,
-                proxy_header: host.endpoint.transport_socket.proxy_header,
+                proxy_header: host.endpoint.transport_socket.proxy_header.clone(),
             })
         });
         members.pools = pools.collect();

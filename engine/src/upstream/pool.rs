@@ -22,6 +22,7 @@ use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
 use super::pool_key::{Carries, PoolKey};
+use super::transport_socket::EncodedHeader;
 use crate::shard::Shard;
 use crate::shard::buffers::Buffers;
 use crate::shard::clock::{Millis, millis};
@@ -140,8 +141,8 @@ impl Pool {
     }
 
     /// The PROXY header that its connections begin with.
-    pub(super) fn proxy_header(&self) -> Option<Vec<u8>> {
-        Some(self.host.endpoint.transport_socket.proxy_header?.encode(self.key.ends?))
+    pub(super) const fn proxy_header(&self) -> Option<&EncodedHeader> {
+        self.key.proxy_header.as_ref()
     }
 
     /// What its requests set for their TLS.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::circuit_breaker::RoutingPriority;
-use crate::address::Ends;
+use super::transport_socket::EncodedHeader;
 use crate::transport::tls::options::TransportSocketOptions;
 
 /// What the connections of a pool have in common. A request can only use the pool with its key.
@@ -13,8 +13,8 @@ pub struct PoolKey {
     pub priority: RoutingPriority,
     /// What passes over them.
     pub carries: Carries,
-    /// The addresses in their PROXY header.
-    pub ends: Option<Ends>,
+    /// The PROXY header that they begin with.
+    pub proxy_header: Option<EncodedHeader>,
     /// Names that requests set for their TLS.
     pub options: Option<Rc<TransportSocketOptions>>,
 }

@@ -19,6 +19,7 @@ use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
+use crate::upstream::transport_socket::Announced;
 
 /// Why a connection ended early.
 #[derive(Debug)]
@@ -151,9 +152,12 @@ impl Session<'_> {
         permit: Permit,
     ) -> Result<Option<Upstream>, Failed> {
         let subject = &self.client.subject;
-        let ends = || Ends { remote: subject.peer, local: subject.local };
+        let client = || Announced {
+            ends: Ends { remote: subject.peer, local: subject.local },
+            tlvs: subject.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
+        };
         let options = subject.state.options.as_ref();
-        let Some(pool) = cluster.pick_tcp(options, ends) else {
+        let Some(pool) = cluster.pick_tcp(options, client) else {
             return Err(self.no_healthy_host());
         };
         let connection = match self.wait_for(pool.open(permit)).await? {

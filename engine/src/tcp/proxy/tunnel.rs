@@ -26,6 +26,7 @@ use crate::upstream::connection::ClosedBy;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::{HeadReceived, Origin};
 use crate::upstream::pool::IdleCheck;
+use crate::upstream::transport_socket::Announced;
 
 /// How a connection is tunneled.
 #[derive(Debug)]
@@ -114,9 +115,12 @@ impl Session<'_> {
             self.stats.downstream_cx_no_route.inc();
             return Err(Failed::NoUpstream);
         };
-        let ends = || Ends { remote: subject.peer, local: subject.local };
+        let client = || Announced {
+            ends: Ends { remote: subject.peer, local: subject.local },
+            tlvs: subject.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
+        };
         let options = subject.state.options.as_ref();
-        let Some(pool) = cluster.pick(RoutingPriority::Default, options, ends) else {
+        let Some(pool) = cluster.pick(RoutingPriority::Default, options, client) else {
             return Err(self.no_healthy_host());
         };
         let connection = match pool.lease_idle(IdleCheck::Peek) {

@@ -15,7 +15,7 @@ use crate::upstream::discovery::{
 };
 use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
 use crate::upstream::host_set::{HealthRules, HostSet};
-use crate::upstream::transport_socket::{TransportSocket, TransportSockets};
+use crate::upstream::transport_socket::{self, TransportSocket, TransportSockets};
 
 /// The fields of a cluster about discovery.
 pub(in crate::upstream) struct Schema<'a> {
@@ -212,6 +212,8 @@ fn endpoints(
         for (j, lb_endpoint) in lb_endpoints.iter().enumerate() {
             let socket = sockets.of(socket_match(lb_endpoint.metadata.as_ref()), of_locality);
             let at = at.index(j);
+            let metadata = lb_endpoint.metadata.as_ref();
+            let socket = &transport_socket::compile::for_endpoint(socket, metadata, &at, problems);
             endpoints.extend(endpoint(lb_endpoint, &locality, *priority, socket, &at, problems));
         }
     }
@@ -220,7 +222,7 @@ fn endpoints(
 
 /// The metadata that selects a transport socket.
 fn socket_match(metadata: Option<&config::Metadata>) -> Option<&serde_json::Value> {
-    let config::Metadata { filter_metadata } = metadata?;
+    let config::Metadata { filter_metadata, typed_filter_metadata: _ } = metadata?;
     filter_metadata.get("envoy.transport_socket_match")
 }
 

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problems};
 
-use super::{Criteria, ProxyHeader, TransportSocket, TransportSockets, UpstreamTls};
+use super::{
+    Criteria, ProxyHeader, ProxyHeaderStats, TransportSocket, TransportSockets, UpstreamTls,
+};
+use crate::common_compile;
 use crate::proxy_protocol::Version;
-use crate::stats::Registry;
+use crate::stats::{Registry, Scope};
 use crate::transport::tls::context::compile as tls;
 
 /// What the transport sockets of a cluster have in common.
@@ -54,10 +57,11 @@ impl Context<'_> {
         problems: &mut Problems,
     ) -> Arc<TransportSocket> {
         let Self { cluster, stat_name, registry, secrets } = self;
-        let (proxy_header, inner, at) = proxy_header(schema, at, problems);
+        let stats = || registry.scope(&format!("cluster.{stat_name}."));
+        let (proxy_header, inner, at) = proxy_header(&stats, schema, at, problems);
         let context = tls::client(inner, &at, secrets, problems);
         Arc::new(TransportSocket {
-            proxy_header,
+            proxy_header: proxy_header.map(Arc::new),
             tls: context.map(|context| UpstreamTls::new(context, cluster, stat_name, registry)),
             stats: registry.scope(&format!("cluster.{stat_name}.{name}.")),
         })
@@ -67,6 +71,7 @@ impl Context<'_> {
 /// Takes `upstream_proxy_protocol` off a transport socket: its header, and the transport socket inside
 /// with its path.
 fn proxy_header<'a>(
+    stats: &dyn Fn() -> Arc<Scope<ProxyHeaderStats>>,
     socket: Option<&'a config::TransportSocket>,
     at: Path,
     problems: &mut Problems,
@@ -81,12 +86,8 @@ fn proxy_header<'a>(
     let config::ProxyProtocolConfig { version, pass_through_tlvs, added_tlvs } =
         config.clone().unwrap_or_default();
     let config_at = at.field("typed_config").field("config");
-    if pass_through_tlvs.is_some() {
-        problems.not_implemented(&config_at.field("pass_through_tlvs"), "passing TLVs on");
-    }
-    if !added_tlvs.is_empty() {
-        problems.not_implemented(&config_at.field("added_tlvs"), "adding TLVs");
-    }
+    let passes = pass_through_tlvs.as_ref().map(common_compile::tlv_types);
+    let added = common_compile::added_tlvs(&added_tlvs, &config_at.field("added_tlvs"), problems);
     let version = match version {
         config::ProxyProtocolVersion::V1 => Version::V1,
         config::ProxyProtocolVersion::V2 => Version::V2,
@@ -100,5 +101,32 @@ fn proxy_header<'a>(
         problems.error(&at, "a connection begins with one PROXY header only");
         return (None, None, at);
     }
-    (Some(ProxyHeader { version }), transport_socket.as_ref(), at)
+    let header = ProxyHeader { version, passes, added, stats: stats() };
+    (Some(header), transport_socket.as_ref(), at)
 }
+
+/// The transport socket for an endpoint whose metadata adds values to the PROXY header.
+pub(in crate::upstream) fn for_endpoint(
+    socket: &Arc<TransportSocket>,
+    metadata: Option<&config::Metadata>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Arc<TransportSocket> {
+    let typed =
+        metadata.and_then(|config::Metadata { filter_metadata: _, typed_filter_metadata }| {
+            typed_filter_metadata.get(PROXY_PROTOCOL)
+        });
+    let Some(config::Any::PerHostConfig(host)) = typed else { return Arc::clone(socket) };
+    let config::PerHostConfig { added_tlvs } = &**host;
+    let at = at.field("metadata").field("typed_filter_metadata").key(PROXY_PROTOCOL);
+    let added = common_compile::added_tlvs(added_tlvs, &at.field("added_tlvs"), problems);
+    let Some(header) = &socket.proxy_header else { return Arc::clone(socket) };
+    Arc::new(TransportSocket {
+        proxy_header: Some(Arc::new(header.with_host(&added))),
+        tls: socket.tls.clone(),
+        stats: Arc::clone(&socket.stats),
+    })
+}
+
+/// The key of the values that a host adds, in its metadata.
+const PROXY_PROTOCOL: &str = "envoy.transport_sockets.proxy_protocol";
