@@ -285,3 +285,20 @@ fn a_response_that_is_cut_off_is_not_complete_for_the_client() {
     let cut = proxy.connect_tls(&tls).send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").try_response("GET");
     assert!(!matches!(cut, Ok(_) | Err(Broken::Silent(_))), "{cut:?}");
 }
+
+#[test]
+fn the_hybrid_key_exchange_is_preferred_in_tls_13() {
+    let origin = Origin::that_answers();
+    for version in rustls::ALL_VERSIONS {
+        let tls = Tls::new().with_version(version);
+        let proxy = Proxy::with(Config::to(&origin).tls(&tls));
+        let mut client = proxy.connect_tls(&tls);
+        assert_eq!(client.get("/").status(), 200);
+        // The client of the stories has it, too, but offers a share of X25519 first.
+        let expected = match version.version {
+            rustls::ProtocolVersion::TLSv1_3 => rustls::NamedGroup::X25519MLKEM768,
+            _ => rustls::NamedGroup::X25519,
+        };
+        assert_eq!(client.wire().session().group(), expected);
+    }
+}

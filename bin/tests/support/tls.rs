@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, RootCertStore, ServerConfig,
-    ServerConnection, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, Connection, HandshakeKind, NamedGroup, RootCertStore,
+    ServerConfig, ServerConnection, SupportedProtocolVersion,
 };
 
 /// The name that the certificate is for.
@@ -234,6 +234,11 @@ impl Session {
         let protocol = self.0.alpn_protocol();
         let protocol = protocol.map(|name| String::from_utf8_lossy(name).into_owned());
         Handshake { server_name, protocol }
+    }
+
+    /// The group of the key exchange.
+    pub(crate) fn group(&self) -> NamedGroup {
+        self.0.negotiated_key_exchange_group().unwrap().name()
     }
 
     /// Whether an earlier session was resumed.

@@ -65,7 +65,7 @@ impl Parameters {
             versions: Versions::Both,
             cipher_suites: default_cipher_suites(),
             tls13_cipher_suites: TLS13_CIPHER_SUITES,
-            groups: vec![kx_group::X25519, kx_group::SECP256R1],
+            groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
             signature_algorithms: None,
         }
     }
@@ -73,7 +73,8 @@ impl Parameters {
     /// Envoy's defaults for a cluster.
     #[must_use]
     pub fn client() -> Self {
-        Self { versions: Versions::Tls12, ..Self::server() }
+        let groups = vec![kx_group::X25519, kx_group::SECP256R1];
+        Self { versions: Versions::Tls12, groups, ..Self::server() }
     }
 
     /// What is left of the parameters under `FIPS_202205`, on both sides: versions, AES-GCM, the curves of
