@@ -56,10 +56,7 @@ pub(super) async fn forward<C: ClientEnd>(
     let options = exchange.core.transport_socket_options(&cluster);
     let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
     exchange.core.remove_retry_fields();
-    let buffers = exchange.core.shard.buffers;
-    let replay =
-        retry.as_ref().map(|_| Replay::new(buffers, exchange.core.replay_bytes_max(route)));
-    let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
+    let upload = new_upload(&exchange.core, route, &cluster, retry.is_some());
     let trailers = trailer_rules(&exchange.core, &cluster);
     let mut forwarder = Forwarder {
         virtual_host,
@@ -67,7 +64,7 @@ pub(super) async fn forward<C: ClientEnd>(
         cluster,
         options,
         retry,
-        upload: Upload::new(exchange.core.body, replay, buffered, buffers),
+        upload,
         tried: Vec::new(),
         tried_before: 0,
         stale_retry: StaleRetry::Unused,
@@ -110,13 +107,17 @@ pub(super) async fn forward<C: ClientEnd>(
             break forwarder.end(exchange, failed);
         }
     };
-    let dropped = exchange.client.dropped_trailers();
-    if dropped > 0 {
-        let http1 = exchange.core.service().http1.shard(exchange.core.shard.id);
-        http1.dropped_headers_with_underscores.add(dropped);
-    }
+    exchange.count_dropped_trailers();
     forwarder.upload.recycle();
     outcome
+}
+
+/// The request on its way upstream; its body is kept if there may be a retry.
+fn new_upload(core: &Core<'_>, route: &Route, cluster: &LocalCluster, may_retry: bool) -> Upload {
+    let buffers = core.shard.buffers;
+    let replay = may_retry.then(|| Replay::new(buffers, core.replay_bytes_max(route)));
+    let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
+    Upload::new(core.body, replay, buffered, buffers)
 }
 
 /// The rules for the trailers of a request. As in Envoy they are forwarded if both codecs allow

@@ -203,6 +203,18 @@ impl<C: ClientEnd> Exchange<'_, C> {
     }
 }
 
+impl<C: ClientEnd> Exchange<'_, C> {
+    /// Counts the trailers of the request that were dropped because of underscores in their names.
+    #[inline]
+    pub(super) fn count_dropped_trailers(&self) {
+        let dropped = self.client.dropped_trailers();
+        if dropped > 0 {
+            let http1 = self.core.service().http1.shard(self.core.shard.id);
+            http1.dropped_headers_with_underscores.add(dropped);
+        }
+    }
+}
+
 impl Core<'_> {
     /// Whether the request has been received completely. As in Envoy, one that asks for an upgrade
     /// never is.

@@ -291,13 +291,13 @@ impl Run<'_> {
             over: self.world.over,
             client: without_date(text(&self.client)),
             end: self.client.ended(),
-            origins: self.origins.iter().map(text).map(without_scheme).collect(),
+            origins: self.origins.iter().map(|origin| without_scheme(&text(origin))).collect(),
         }
     }
 }
 
 /// Requests of a client that speaks TLS differ in this.
-fn without_scheme(text: String) -> String {
+fn without_scheme(text: &str) -> String {
     text.replace("x-forwarded-proto: https", "x-forwarded-proto: http")
 }
 
