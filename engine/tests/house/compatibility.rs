@@ -140,13 +140,6 @@ fn probes() -> Vec<Probe> {
             ]),
         ),
         (CHAIN, FILTER_CHAIN, "filter_chain_match", None, json!({ "destination_port": 1 })),
-        (
-            CHAIN,
-            FILTER_CHAIN,
-            "filters",
-            Some("all but one HTTP connection manager"),
-            json!([default_chain["filters"][0], default_chain["filters"][0]]),
-        ),
         (MANAGER, MANAGER_MESSAGE, "codec_type", Some("HTTP2, HTTP3"), json!("HTTP2")),
         (MANAGER, MANAGER_MESSAGE, "stream_flush_timeout", None, json!("1s")),
         (
