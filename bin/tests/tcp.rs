@@ -95,6 +95,32 @@ fn an_origin_that_sends_much_waits_for_a_client_that_does_not_read() {
     sending.join().unwrap();
 }
 
+/// An urgent byte is not passed on, as in Envoy; what precedes and what follows it is.
+#[test]
+fn bulk_bytes_arrive_around_urgent_data() {
+    const MUCH: usize = 1 << 20;
+    let (proxy, origin) = relaying("", "");
+    for ends_at_once in [true, false] {
+        let (mut client, mut host) = connected(&proxy, &origin);
+        let sending = thread::spawn(move || {
+            client.write_all(&vec![7; MUCH]).unwrap();
+            socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+            client.write_all(b"tail").unwrap();
+            if !ends_at_once {
+                thread::sleep(Duration::from_millis(300));
+                client.write_all(b", and more").unwrap();
+            }
+            client.shutdown(Shutdown::Write).unwrap();
+            client
+        });
+        let received = until_end(&mut host);
+        let (bulk, tail) = received.split_at(MUCH);
+        assert!(bulk.iter().all(|byte| *byte == 7));
+        assert_eq!(tail, if ends_at_once { &b"tail"[..] } else { b"tail, and more" });
+        drop(sending.join().unwrap());
+    }
+}
+
 #[test]
 fn much_goes_both_ways_at_once() {
     const MUCH: usize = 8 << 20;
@@ -363,6 +389,20 @@ fn a_handshake_that_never_ends_is_limited_by_the_limits_of_its_connection() {
         proxy.stat_becomes(&format!("tcp.front.{stat}"), 2);
         assert_eq!(proxy.stat("listener.front.downstream_cx_active"), 0);
     }
+}
+
+/// Nobody knows what the bytes are, so no protocol is offered unless the cluster says so.
+#[test]
+fn bytes_are_not_offered_as_http_to_an_origin_that_speaks_tls() {
+    let tls = Tls::new().with_protocols(&["http/1.1", "postgresql"]);
+    let origin = Origin::over_tls(&tls, [Act::ReplyWith(5)]);
+    let config = tcp_config(origin.address(), "", "")
+        .replace("    type: STATIC\n", &format!("    type: STATIC\n    {}\n", tls.upstream()));
+    let proxy = Proxy::with(Config::verbatim(config));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(client.response().body.len(), 5);
+    assert_eq!(origin.handshakes()[0].protocol, None);
 }
 
 #[test]

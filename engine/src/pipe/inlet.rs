@@ -160,21 +160,22 @@ impl Inlet {
             && let Some(pipe) = lane.pipe()
             && let Some(received) = transport.splice_into(pipe).map_err(|_| Fault::Source)?
         {
-            return self.spliced(received, &mut lane.outlet);
+            if let Received::Bytes(bytes) = received {
+                return Ok(self.spliced(bytes));
+            }
+            // splice(2) stops before urgent data, which looks like nothing, or like the end if a FIN has
+            // arrived. Only a receive can tell.
+            self.source = Source::UntilClose(Rate::Slow);
         }
         self.pull(transport, buffers, &mut lane.outlet)
     }
 
-    fn spliced(&mut self, received: Received, to: &mut impl Intake) -> Result<Pulled, Fault> {
-        match received {
-            Received::Nothing => Ok(Pulled::NOTHING),
-            Received::Bytes(bytes) if bytes < limits::BLOCK_BYTES => {
-                self.source = Source::UntilClose(Rate::Slow);
-                Ok(Pulled { bytes, more: More::Unlikely })
-            }
-            Received::Bytes(bytes) => Ok(Pulled { bytes, more: More::Likely }),
-            Received::End => self.closed(to),
+    fn spliced(&mut self, bytes: usize) -> Pulled {
+        if bytes < limits::BLOCK_BYTES {
+            self.source = Source::UntilClose(Rate::Slow);
+            return Pulled { bytes, more: More::Unlikely };
         }
+        Pulled { bytes, more: More::Likely }
     }
 
     /// Receives bytes of the body that cannot be passed on as they are.
@@ -189,17 +190,22 @@ impl Inlet {
         make_room(&mut self.raw, limits::BLOCK_BYTES, most, buffers);
         let room = most.min(self.raw.capacity());
         let received = transport.receive_at_most(&mut self.raw, left.min(most));
-        match received.map_err(|_| Fault::Source)? {
-            Received::Nothing => Ok(Pulled::NOTHING),
+        let pulled = match received.map_err(|_| Fault::Source)? {
+            Received::Nothing => Pulled::NOTHING,
             Received::Bytes(bytes) => {
                 to.data(&self.raw);
                 self.raw.clear();
                 let pulled = Pulled::bytes(bytes, room);
                 self.received(pulled, to);
-                Ok(pulled)
+                pulled
             }
-            Received::End => self.closed(to),
+            Received::End => self.closed(to)?,
+        };
+        if pulled.more == More::Unlikely {
+            // The wait may be long.
+            self.give_block(buffers);
         }
+        Ok(pulled)
     }
 
     fn pull_chunks(

@@ -10,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::error::Error;
 use super::pool::Pool;
+use super::pool_key::Carries;
 use super::transport_socket::EncodedHeader;
 use super::transport_socket::UpstreamTls;
 use crate::shard::clock::{Millis, millis};
@@ -141,7 +142,10 @@ impl Pool {
         let wanted = Wanted {
             hostname: Some(hostname.as_str()).filter(|name| !name.is_empty()),
             options: self.options(),
-            alpn: &[b"http/1.1"],
+            alpn: match self.carries() {
+                Carries::Requests => &[b"http/1.1"],
+                Carries::Bytes => &[],
+            },
             local: socket.local_address().ok().map(|address| address.ip()),
             remote: self.host().address.ip(),
         };

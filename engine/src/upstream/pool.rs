@@ -368,6 +368,10 @@ impl Pool {
         self.open.set(self.open.get().saturating_sub(1));
         if self.open.get() == 0 {
             drop(self.in_use.take());
+            if !self.key.is_shared() {
+                let now = self.now();
+                self.clusters.sweep().schedule(now, now);
+            }
         }
         self.host_stats().cx_active.dec();
         self.wake_next();

@@ -19,6 +19,14 @@ pub struct PoolKey {
     pub options: Option<Rc<TransportSocketOptions>>,
 }
 
+impl PoolKey {
+    /// Whether any client's requests may use the pool: it stays as long as its host.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.proxy_header.is_none() && self.options.is_none()
+    }
+}
+
 /// What passes over the connections of a pool.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Carries {

@@ -144,6 +144,10 @@ impl Source {
             Ok((_, n)) if 0 < n && n < most && self.input.get() == Input::Ready => {
                 self.input.set(Input::Drained);
             }
+            // A splice has stopped before urgent data, and found nothing behind it.
+            Ok((_, n)) if n == most && self.input.get() == Input::Drained => {
+                self.input.set(Input::Ready);
+            }
             Err(Errno::AGAIN) => self.mark_drained(),
             _ => {}
         }

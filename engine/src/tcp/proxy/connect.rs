@@ -135,12 +135,16 @@ impl Session<'_> {
             if let Some(upstream) = upstream {
                 return Ok(upstream);
             }
+            let shard = self.client.subject.shard;
             if attempts < proxy.max_connect_attempts
                 && let Some(backoff) = proxy.backoff
             {
-                let shard = self.client.subject.shard;
                 let random = shard.random.borrow_mut().u64(..);
                 self.pause(backoff.delay(attempts, random)).await?;
+            } else {
+                // An attempt that fails at once has not waited for anything.
+                shard.budget().charge_call(0);
+                self.wait_for(poll_fn(|cx| shard.poll_proceed(cx))).await?;
             }
         }
     }
