@@ -11,6 +11,7 @@ use corvoy_engine::stats::{
     HistogramBuckets, HttpStats, ListenerHttpStats, ListenerStats, Origin, ProcessStats, Registry,
     RouterStats, Scope, Select, TracingStats, VirtualClusterStats, json, prometheus, text,
 };
+use corvoy_engine::upstream::transport_socket::TransportSocketMatchStats;
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
@@ -42,6 +43,7 @@ impl World {
                 registry.scope(&format!("listener.{listener}.{http}")),
             ),
             _others: vec![
+                registry.scope::<TransportSocketMatchStats>(&format!("cluster.{cluster}.default.")),
                 registry.scope::<RouterStats>(&http),
                 registry.scope::<TracingStats>(&http),
                 registry.scope::<HttpStats>("http.admin."),
