@@ -1,72 +1,54 @@
 //! Compiles `ConfigSource`, and reads the files that it names.
 
-use std::path::PathBuf;
-
 use corvoy_config::{self as config, Path, Problems, Source};
 use serde_json::Value;
 
 use super::{FileSource, Trigger};
 
-/// Compiles a source; none if there is an error.
-pub(crate) fn file_source(
+/// Compiles a source; none if it is of another kind.
+pub(crate) fn file_source(schema: &config::ConfigSource) -> Option<FileSource> {
+    let config::ConfigSource { path, path_config_source } = schema;
+    match (path, path_config_source) {
+        (Some(path), _) => Some(FileSource { path: path.into(), trigger: Trigger::Moved }),
+        (None, Some(schema)) => {
+            let config::PathConfigSource { path, watched_directory, poll_interval } = schema;
+            let trigger = match (watched_directory, poll_interval) {
+                (_, Some(interval)) => Trigger::Interval(*interval),
+                (Some(config::WatchedDirectory { path }), None) => Trigger::MovedInto(path.into()),
+                (None, None) => Trigger::Moved,
+            };
+            Some(FileSource { path: path.into(), trigger })
+        }
+        // Of another kind, which is an error already.
+        (None, None) => None,
+    }
+}
+
+/// Whether the file and the watched directory are there: none if that is an error.
+pub(crate) fn check_existence(
+    source: &FileSource,
     schema: &config::ConfigSource,
     at: &Path,
     problems: &mut Problems,
-) -> Option<FileSource> {
-    let config::ConfigSource { path, path_config_source } = schema;
-    let (source, at) = match (path, path_config_source) {
-        (Some(path), _) => {
-            (FileSource { path: path.into(), trigger: Trigger::Moved }, at.field("path"))
-        }
-        (None, Some(schema)) => {
-            let at = at.field("path_config_source");
-            (path_config(schema, &at, problems)?, at.field("path"))
-        }
-        // Of another kind, which is an error already.
-        (None, None) => return None,
+) -> Option<()> {
+    let at = match &schema.path_config_source {
+        Some(_) if schema.path.is_none() => at.field("path_config_source"),
+        _ => at.clone(),
     };
-    match source.path.try_exists() {
-        Ok(true) => Some(source),
-        Ok(false) => {
-            problems.error(&at, format!("there is no file {}", source.path.display()));
-            None
-        }
-        Err(error) => {
-            problems.error(&at, format!("{}: {error}", source.path.display()));
-            None
-        }
-    }
-}
-
-fn path_config(
-    schema: &config::PathConfigSource,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<FileSource> {
-    let config::PathConfigSource { path, watched_directory, poll_interval } = schema;
-    let trigger = match (watched_directory, poll_interval) {
-        (_, Some(interval)) => Trigger::Interval(*interval),
-        (Some(directory), None) => {
-            let at = at.field("watched_directory");
-            Trigger::MovedInto(existing_directory(directory, &at, problems)?)
-        }
-        (None, None) => Trigger::Moved,
-    };
-    Some(FileSource { path: path.into(), trigger })
-}
-
-fn existing_directory(
-    schema: &config::WatchedDirectory,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<PathBuf> {
-    let config::WatchedDirectory { path } = schema;
-    let directory = PathBuf::from(path);
-    if !directory.is_dir() {
-        problems.error(&at.field("path"), format!("there is no directory {path}"));
+    if let Trigger::MovedInto(directory) = &source.trigger
+        && !directory.is_dir()
+    {
+        let why = format!("there is no directory {}", directory.display());
+        problems.error(&at.field("watched_directory").field("path"), why);
         return None;
     }
-    Some(directory)
+    let path = source.path.display();
+    match source.path.try_exists() {
+        Ok(true) => return Some(()),
+        Ok(false) => problems.error(&at.field("path"), format!("there is no file {path}")),
+        Err(error) => problems.error(&at.field("path"), format!("{path}: {error}")),
+    }
+    None
 }
 
 /// The content of a file with resources.
@@ -153,8 +135,10 @@ mod tests {
         let schema: config::ConfigSource =
             serde_json::from_value(yaml.parse::<Value>().unwrap()).unwrap();
         let mut problems = Problems::default();
-        let source = file_source(&schema, &Path::root(), &mut problems);
-        source.ok_or_else(|| in_words(&problems))
+        let source = file_source(&schema).unwrap();
+        check_existence(&source, &schema, &Path::root(), &mut problems)
+            .ok_or_else(|| in_words(&problems))?;
+        Ok(source)
     }
 
     #[test]

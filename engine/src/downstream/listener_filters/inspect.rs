@@ -73,6 +73,8 @@ impl ProxyProtocol {
                 if let Some(passes) = &self.passes {
                     found.facts.passed_tlvs = header.tlvs;
                     found.facts.passed_tlvs.retain(|tlv| passes.include(tlv.kind));
+                    // They are kept as long as the connection.
+                    found.facts.passed_tlvs.shrink_to_fit();
                 }
                 Step::Continue { consumed: header.length }
             }

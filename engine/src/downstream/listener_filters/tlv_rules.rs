@@ -58,11 +58,13 @@ impl Rules {
     /// Notes the values. If a type occurs twice, dynamic metadata gets its first value and filter state its
     /// last one, as in Envoy.
     pub(super) fn apply(&self, tlvs: &[Tlv], facts: &mut ListenerFacts) {
-        for (i, tlv) in tlvs.iter().enumerate() {
+        let mut seen = [false; 1 << u8::BITS];
+        for tlv in tlvs {
             let Some(rule) = self.rules.iter().rfind(|rule| rule.kind == tlv.kind) else {
                 continue;
             };
-            let is_first = !tlvs.iter().take(i).any(|earlier| earlier.kind == tlv.kind);
+            let seen = seen.get_mut(usize::from(tlv.kind));
+            let is_first = seen.is_some_and(|seen| !std::mem::replace(seen, true));
             match self.location {
                 Location::DynamicMetadata if is_first => {
                     let own = &*rule.namespace;

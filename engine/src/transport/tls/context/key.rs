@@ -110,6 +110,9 @@ struct Parts<'a> {
     iv: &'a [u8; 16],
 }
 
+/// More iterations of a key derivation would keep the control plane busy for seconds.
+pub(super) const ITERATIONS_MAX: u64 = 10_000_000;
+
 impl<'a> Parts<'a> {
     fn read(mut scheme: Der<'a>) -> Option<Self> {
         (scheme.take(OID)? == PBES2).then_some(())?;
@@ -118,7 +121,9 @@ impl<'a> Parts<'a> {
         (derivation.take(OID)? == PBKDF2).then_some(())?;
         let mut derivation = derivation.sequence()?;
         let salt = derivation.take(OCTET_STRING)?;
-        let iterations = u32::try_from(derivation.unsigned()?).ok()?;
+        let iterations =
+            derivation.unsigned().filter(|&iterations| iterations <= ITERATIONS_MAX)?;
+        let iterations = u32::try_from(iterations).ok()?;
         // The key length follows from the cipher.
         if derivation.tag() == Some(crate::transport::tls::der::INTEGER) {
             derivation.unsigned()?;

@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::key::{KeyError, decrypt, decrypt_content};
+use super::key::{ITERATIONS_MAX, KeyError, decrypt, decrypt_content};
 use crate::transport::tls::der::{Der, INTEGER, NULL, OCTET_STRING, OID, explicit};
 
 /// Why a file cannot be used.
@@ -170,9 +170,6 @@ struct Mac<'a> {
     salt: &'a [u8],
     iterations: u64,
 }
-
-/// More would keep the control plane busy for seconds.
-const ITERATIONS_MAX: u64 = 10_000_000;
 
 impl<'a> Mac<'a> {
     fn read(mut data: Der<'a>) -> Option<Self> {

@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use super::certificate::Certificate;
 use super::latest::{Latest, Listed};
-use super::secret_files_compile::{files, inlined, shown};
+use super::secret_files_compile::{NamesFiles, files, inlined, shown};
 use super::secrets_compile::{certificate, ticket_keys};
 use super::tickets::TicketKey;
 use super::verify;
-use crate::config_source::compile::{Response, file_source, in_words};
+use crate::config_source::compile::{Response, check_existence, file_source, in_words};
 use crate::config_source::{FileSource, MoveTarget};
 use crate::stats::{Registry, SslSocketFactoryStats};
 
@@ -169,8 +169,10 @@ impl Secrets {
     /// The secrets of a configuration with these static ones. Whether its node `has_identity`, an id and
     /// a cluster, matters only for secrets from files.
     pub(crate) fn new(statics: &[config::Secret], shards: usize, has_identity: bool) -> Self {
+        let mut statics = statics.to_vec();
+        statics.iter_mut().for_each(NamesFiles::keep_contents);
         Self {
-            statics: statics.to_vec(),
+            statics,
             shards,
             has_identity,
             dynamic: RefCell::default(),
@@ -194,14 +196,16 @@ impl Secrets {
         problems: &mut Problems,
     ) -> Arc<Latest<T>>
     where
-        C: Clone + fmt::Debug + 'static,
+        C: Clone + NamesFiles + fmt::Debug + 'static,
         T: Listed + fmt::Debug + 'static,
     {
         self.used.borrow_mut().clear();
-        let latest = Latest::new(compile(schema, at, self, problems));
+        let mut schema = schema.clone();
+        schema.keep_contents();
+        let latest = Latest::new(compile(&schema, at, self, problems));
         let uses = self.used.take();
         if !uses.is_empty() {
-            let (schema, at, latest) = (schema.clone(), at.clone(), Arc::clone(&latest));
+            let (at, latest) = (at.clone(), Arc::clone(&latest));
             let kind = Box::new(Recompiled { schema, at, compile, latest });
             self.contexts.borrow_mut().push(Context { uses, kind });
         }
@@ -251,13 +255,17 @@ impl Secrets {
                        --service-node and --service-cluster, as in Envoy";
             problems.missing(at, why);
         }
-        let file = file_source(schema, at, problems)?;
+        let file = file_source(schema)?;
         let source = SecretSource { name: name.to_owned(), kind, file };
         let mut all = self.dynamic.borrow_mut();
-        let index = all.iter().position(|it| it.source == source).unwrap_or_else(|| {
+        let index = if let Some(known) = all.iter().position(|it| it.source == source) {
+            known
+        } else {
+            // Only at start: what becomes of one secret's file later does not concern the others.
+            check_existence(&source.file, schema, at, problems)?;
             all.push(Dynamic { source, received: None, active: None });
             all.len() - 1
-        });
+        };
         self.used.borrow_mut().push(index);
         all.get(index)?.active.as_ref().map(|active| active.secret.clone())
     }

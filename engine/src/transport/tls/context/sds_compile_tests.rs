@@ -286,3 +286,28 @@ fn secrets_from_files_need_a_node_and_files() {
          sds_config.path: there is no file /no/file"
     );
 }
+
+/// Authorities are replaced even while the file of another secret is away.
+#[test]
+fn a_secret_is_replaced_while_the_file_of_another_one_is_missing() {
+    let story = Story::new(with_authority);
+    story.issue("a.test");
+    story.update("cert", &[story.pair("cert")]).unwrap();
+    story.update("ca", &[story.authority(&story.ca)]).unwrap();
+    fs::remove_file(story.path("cert.json")).unwrap();
+    let replaced = story.update("ca", &[story.authority(&ca("another"))]);
+    assert_eq!(replaced, Ok(Change::Replaced));
+}
+
+/// What a context itself names in files counts as it was at the start, as in Envoy.
+#[test]
+fn files_of_the_context_itself_are_read_once() {
+    let story = Story::new(|story| {
+        fs::write(story.path("ca.pem"), story.ca.pem()).unwrap();
+        json!({ "validation_context": { "trusted_ca": { "filename": story.path("ca.pem") } } })
+    });
+    fs::write(story.path("ca.pem"), "no certificate").unwrap();
+    story.issue("a.test");
+    assert_eq!(story.update("cert", &[story.pair("cert")]), Ok(Change::Replaced));
+    assert_eq!(story.serves().as_deref(), Some("a.test"));
+}

@@ -16,7 +16,7 @@ const ATTEMPTS: usize = 5;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FilesError {
     /// One of them.
-    #[error("{path}: {error}")]
+    #[error("{}: {error}", printable(path))]
     Unreadable {
         /// The file.
         path: String,
@@ -26,6 +26,11 @@ pub(super) enum FilesError {
     /// They never were the same twice.
     #[error("its files change while they are read")]
     Changing,
+}
+
+/// A name with line breaks may well be the content of a key: it stays out of the log.
+pub(super) fn printable(path: &str) -> &str {
+    if path.contains(char::is_control) { "a file name with line breaks" } else { path }
 }
 
 /// The secret with the contents of its files in place of their names.
@@ -48,7 +53,7 @@ pub(super) fn inlined(secret: &config::Secret) -> Result<config::Secret, FilesEr
 
 fn read(secret: &config::Secret) -> Result<config::Secret, FilesError> {
     let mut read = secret.clone();
-    for source in sources(&mut read) {
+    for source in read.data_sources() {
         let Some(path) = source.filename.take() else { continue };
         let bytes = std::fs::read(&path);
         source.inline_bytes = Some(bytes.map_err(|error| FilesError::Unreadable { path, error })?);
@@ -66,7 +71,7 @@ pub(super) fn files(secret: &config::Secret) -> Vec<MoveTarget> {
         return vec![MoveTarget::Directory(path.into())];
     }
     let mut secret = secret.clone();
-    let named = sources(&mut secret).into_iter().filter_map(|source| source.filename.as_deref());
+    let named = secret.data_sources().into_iter().filter_map(|source| source.filename.as_deref());
     let named = named.map(|path| MoveTarget::Directory(directory(path.as_ref()).to_owned()));
     let mut directories: Vec<_> = named.collect();
     directories.sort_unstable();
@@ -94,24 +99,80 @@ pub(super) fn shown(mut json: Value, secret: &config::Secret) -> Value {
     json
 }
 
-/// All data sources of a secret.
-fn sources(secret: &mut config::Secret) -> Vec<&mut config::DataSource> {
-    let config::Secret { name: _, tls_certificate, session_ticket_keys, validation_context } =
-        secret;
-    let certificate = tls_certificate.iter_mut().flat_map(|certificate| {
-        let config::TlsCertificate {
+/// What names files.
+pub(super) trait NamesFiles {
+    /// All its data sources.
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource>;
+
+    /// Puts the contents of the files beside their names. As in Envoy, files that a context names itself are
+    /// read once: when a secret changes and the context is compiled again, they count as they were. One that
+    /// cannot be read is left, and is an error when it is compiled.
+    fn keep_contents(&mut self) {
+        for source in self.data_sources() {
+            if let Some(path) = &source.filename {
+                source.inline_bytes = std::fs::read(path).ok();
+            }
+        }
+    }
+}
+
+impl NamesFiles for config::TlsCertificate {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        let Self {
             certificate_chain,
             private_key,
             pkcs12,
             password,
             ocsp_staple,
             watched_directory: _,
-        } = certificate;
-        [certificate_chain, private_key, pkcs12, password, ocsp_staple]
-    });
-    let validation = validation_context
-        .iter_mut()
-        .flat_map(|context| [&mut context.trusted_ca, &mut context.crl]);
-    let keys = session_ticket_keys.iter_mut().flat_map(|keys| &mut keys.keys);
-    certificate.chain(validation).flatten().chain(keys).collect()
+        } = self;
+        let all = [certificate_chain, private_key, pkcs12, password, ocsp_staple];
+        all.into_iter().flatten().collect()
+    }
+}
+
+impl NamesFiles for config::CertificateValidationContext {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        [&mut self.trusted_ca, &mut self.crl].into_iter().flatten().collect()
+    }
+}
+
+impl NamesFiles for config::TlsSessionTicketKeys {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        self.keys.iter_mut().collect()
+    }
+}
+
+impl NamesFiles for config::Secret {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        let Self { name: _, tls_certificate, session_ticket_keys, validation_context } = self;
+        let certificate = tls_certificate.iter_mut().flat_map(NamesFiles::data_sources);
+        let validation = validation_context.iter_mut().flat_map(NamesFiles::data_sources);
+        let keys = session_ticket_keys.iter_mut().flat_map(NamesFiles::data_sources);
+        certificate.chain(validation).chain(keys).collect()
+    }
+}
+
+impl NamesFiles for config::CommonTlsContext {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        let certificates = self.tls_certificates.iter_mut().flat_map(NamesFiles::data_sources);
+        let combined = &mut self.combined_validation_context;
+        let default = combined.iter_mut().flat_map(|it| &mut it.default_validation_context);
+        let validation = self.validation_context.iter_mut().chain(default);
+        certificates.chain(validation.flat_map(NamesFiles::data_sources)).collect()
+    }
+}
+
+impl NamesFiles for config::DownstreamTlsContext {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        let common = self.common_tls_context.iter_mut().flat_map(NamesFiles::data_sources);
+        let keys = self.session_ticket_keys.iter_mut().flat_map(NamesFiles::data_sources);
+        common.chain(keys).collect()
+    }
+}
+
+impl NamesFiles for config::UpstreamTlsContext {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        self.common_tls_context.iter_mut().flat_map(NamesFiles::data_sources).collect()
+    }
 }

@@ -13,6 +13,7 @@ use super::certificate::{Certificate, CertificateError, Facts};
 use super::key::private_key;
 use super::ocsp::OcspResponse;
 use super::pkcs12::Pkcs12;
+use super::secret_files_compile::printable;
 use super::tickets::TicketKey;
 
 /// The content of a `DataSource`.
@@ -34,9 +35,11 @@ pub(crate) fn read(
     let inline = |bytes: Vec<u8>, field| Content { bytes, path: "<inline>".to_owned(), field };
     if let Some(path) = filename {
         let field = "filename";
-        match std::fs::read(path) {
+        // Beside the name are the contents, if they were read already.
+        let kept = inline_bytes.clone();
+        match kept.map_or_else(|| std::fs::read(path), Ok) {
             Ok(bytes) => return Some(Content { bytes, path: path.clone(), field }),
-            Err(error) => problems.error(&at.field(field), format!("{path}: {error}")),
+            Err(error) => problems.error(&at.field(field), format!("{}: {error}", printable(path))),
         }
     } else if let Some(text) = inline_string {
         return Some(inline(text.clone().into_bytes(), "inline_string"));
