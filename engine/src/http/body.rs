@@ -19,6 +19,27 @@ pub enum BodyLength {
     UntilClose,
 }
 
+/// Whether something is the last of its message: a head without a body, the last data.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndStream {
+    /// Nothing of the message follows.
+    Yes,
+    /// More follows.
+    No,
+}
+
+impl EndStream {
+    /// That of the head of a message with this body.
+    #[inline]
+    #[must_use]
+    pub const fn with(body: BodyLength) -> Self {
+        match body {
+            BodyLength::None | BodyLength::Length(0) => Self::Yes,
+            BodyLength::Length(_) | BodyLength::Chunked | BodyLength::UntilClose => Self::No,
+        }
+    }
+}
+
 /// What trailers may contain, and whether they are passed on.
 #[derive(Clone, Copy, Debug)]
 pub struct TrailerRules {

@@ -12,14 +12,17 @@ pub enum Version {
     /// HTTP/1.1
     #[default]
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 impl Version {
-    /// As in the first line of a message.
+    /// As in the first line of a message, and in Envoy's access logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         }
     }
 }
@@ -191,7 +194,7 @@ impl RequestHead {
     /// RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0
     /// request MUST ignore that expectation." Envoy: a repeated one is left to the origin.
     pub fn expects_continue(&self) -> bool {
-        self.version == Version::Http11
+        self.version != Version::Http10
             && !self.fields.is_repeated(FieldName::Expect)
             && self
                 .fields
@@ -329,7 +332,7 @@ fn keep_alive(version: Version, fields: &Fields) -> bool {
     if fields.has_any(ASKED) {
         asked_keep_alive(version, fields)
     } else {
-        version == Version::Http11
+        version != Version::Http10
     }
 }
 
@@ -340,7 +343,7 @@ fn asked_keep_alive(version: Version, fields: &Fields) -> bool {
         return false;
     }
     match version {
-        Version::Http11 => true,
+        Version::Http11 | Version::Http2 => true,
         Version::Http10 => has_member(fields, FieldName::Connection, b"keep-alive"),
     }
 }

@@ -17,7 +17,7 @@ mod joined;
 pub(crate) mod method;
 mod reject;
 
-pub use body::{BodyLength, Fault, Intake, More, TrailerRules};
+pub use body::{BodyLength, EndStream, Fault, Intake, More, TrailerRules};
 pub(crate) use byte_set::TOKEN;
 pub use field_name::{FieldName, FieldSet};
 pub use fields::{Field, Fields, Line, Span};

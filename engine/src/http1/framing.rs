@@ -144,7 +144,7 @@ pub fn announce_local_response(method: Method, client: Version, head: &mut Respo
     }
     // As in Envoy, a response to HEAD announces how it would have been framed.
     match (method, client) {
-        (Method::Head, Version::Http11) => {
+        (Method::Head, Version::Http11 | Version::Http2) => {
             head.fields.append(FieldName::TransferEncoding, b"chunked");
         }
         (Method::Head, Version::Http10) => {}

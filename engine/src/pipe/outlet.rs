@@ -21,12 +21,17 @@ pub enum Framing {
     Identity,
     /// In chunks.
     Chunked,
+    /// In frames of HTTP/2, which are made when they are sent: only then is the window known.
+    Frames,
 }
 
 /// Whether more of the body is to come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Body {
     Open,
+    /// No. The sink has not been told yet, and nothing in `out` tells it.
+    Ending,
+    /// No.
     Ended,
 }
 
@@ -85,15 +90,19 @@ impl Outlet {
     /// A message that is complete.
     #[must_use]
     #[inline]
-    pub fn whole(out: Vec<u8>, buffers: &'static Buffers) -> Self {
-        Self::new(BodyLength::None, Framing::Identity, out, 0, buffers)
+    pub fn whole(out: Vec<u8>, framing: Framing, buffers: &'static Buffers) -> Self {
+        let mut outlet = Self::new(BodyLength::None, framing, out, 0, buffers);
+        if framing == Framing::Frames && outlet.has_unsent() {
+            outlet.body = Body::Ending;
+        }
+        outlet
     }
 
     /// The whole body has been taken.
     #[must_use]
     #[inline]
     pub fn has_ended(&self) -> bool {
-        self.body == Body::Ended
+        self.body != Body::Open
     }
 
     /// The whole body has been taken and sent.
@@ -103,11 +112,38 @@ impl Outlet {
         self.has_ended() && !self.wants_sink()
     }
 
-    /// There are bytes to send.
+    /// There are bytes to send, or the end of the body.
     #[must_use]
     #[inline]
     pub fn wants_sink(&self) -> bool {
+        self.has_unsent() || self.body == Body::Ending
+    }
+
+    #[inline]
+    fn has_unsent(&self) -> bool {
         self.sent < self.out.len()
+    }
+
+    /// The bytes to send.
+    #[must_use]
+    pub fn unsent(&self) -> &[u8] {
+        self.out.get(self.sent..).unwrap_or_default()
+    }
+
+    /// The sink has taken so many of them.
+    pub const fn taken_by_sink(&mut self, bytes: usize) {
+        self.sent += bytes;
+    }
+
+    /// What the sink is still to be told behind the bytes: that the body ends, with these trailers.
+    #[must_use]
+    pub fn ending(&self) -> Option<&[u8]> {
+        (self.body == Body::Ending).then_some(&*self.trailers)
+    }
+
+    /// The sink has been told.
+    pub const fn end_taken_by_sink(&mut self) {
+        self.body = Body::Ended;
     }
 
     /// There is more to take, and room for it.
@@ -139,6 +175,7 @@ impl Outlet {
     #[inline(always)]
     pub fn send(&mut self, transport: &Transport, may_post: bool) -> io::Result<usize> {
         let is_whole = self.sent == 0 && self.has_ended() && self.out.len() <= limits::BLOCK_BYTES;
+        debug_assert!(self.framing != Framing::Frames, "frames are sent by their connection");
         if may_post && is_whole && transport.may_post() {
             let bytes = self.out.len();
             transport.post(std::mem::take(&mut self.out));
@@ -151,31 +188,61 @@ impl Outlet {
 
     /// Starts over with `out`, the head of another attempt.
     #[inline]
-    pub fn rewind(&mut self, out: Vec<u8>) {
+    pub fn rewind(&mut self, out: Vec<u8>, framing: Framing) {
         self.sent = 0;
+        self.framing = framing;
+        if self.has_ended() {
+            self.body = Body::Ended;
+        }
         self.buffers.give(std::mem::replace(&mut self.out, out));
+    }
+
+    /// Puts a head before what was taken in frames, and frames that as `framing`: the origin turned out not
+    /// to speak HTTP/2.
+    #[cold]
+    pub fn reframe(&mut self, head: Vec<u8>, framing: Framing) {
+        let body = std::mem::replace(&mut self.out, head);
+        let data = body.get(self.sent..).unwrap_or_default();
+        self.sent = 0;
+        self.framing = framing;
+        if self.has_ended() {
+            self.body = Body::Ended;
+        }
+        if !data.is_empty() {
+            self.replay(data);
+        }
+        self.buffers.give(body);
     }
 
     /// Frames body data again that was taken in an earlier attempt.
     pub fn replay(&mut self, data: &[u8]) {
         self.clear_if_sent();
         match self.framing {
-            Framing::Identity => self.out.extend_from_slice(data),
+            Framing::Identity | Framing::Frames => self.out.extend_from_slice(data),
             Framing::Chunked => drop(chunked::encode_chunk(&mut self.out, data)),
         }
     }
 
-    /// Frames the end of a chunked body again, including trailers.
+    /// Frames the end of the body again, if it has been taken, including trailers.
     #[inline]
     pub fn replay_end(&mut self) {
-        if self.has_ended() && self.framing == Framing::Chunked {
-            chunked::encode_end_with(&mut self.out, &self.trailers);
+        if !self.has_ended() {
+            return;
+        }
+        match self.framing {
+            Framing::Identity => {}
+            Framing::Chunked => chunked::encode_end_with(&mut self.out, &self.trailers),
+            // Without a body, it ends with the head.
+            Framing::Frames if self.taken_bytes > 0 || !self.trailers.is_empty() => {
+                self.body = Body::Ending;
+            }
+            Framing::Frames => {}
         }
     }
 
     /// Returns the block to the pool if everything is sent, during a wait that may be long.
     pub fn give_block(&mut self) {
-        if !self.wants_sink() {
+        if !self.has_unsent() {
             self.sent = 0;
             self.last_data = 0..0;
             self.buffers.give(std::mem::take(&mut self.out));
@@ -190,7 +257,7 @@ impl Outlet {
 
     #[inline]
     fn clear_if_sent(&mut self) {
-        if !self.wants_sink() {
+        if !self.has_unsent() {
             self.out.clear();
             self.sent = 0;
         }
@@ -231,7 +298,7 @@ impl Intake for Outlet {
             self.out = self.buffers.take();
         }
         self.last_data = match self.framing {
-            Framing::Identity => {
+            Framing::Identity | Framing::Frames => {
                 let start = self.out.len();
                 let appended = append(&mut self.out);
                 if appended.is_err() {
@@ -247,9 +314,13 @@ impl Intake for Outlet {
 
     fn end(&mut self, trailers: Vec<u8>) {
         self.body = Body::Ended;
-        if self.framing == Framing::Chunked {
-            self.clear_if_sent();
-            chunked::encode_end_with(&mut self.out, &trailers);
+        match self.framing {
+            Framing::Identity => {}
+            Framing::Chunked => {
+                self.clear_if_sent();
+                chunked::encode_end_with(&mut self.out, &trailers);
+            }
+            Framing::Frames => self.body = Body::Ending,
         }
         self.trailers = trailers;
     }

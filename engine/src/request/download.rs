@@ -11,7 +11,7 @@ use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
 use super::wait::{Interest, Ready, send_all};
-use crate::http::{BodyLength, Fault, More, TrailerRules, Underscores};
+use crate::http::{BodyLength, EndStream, Fault, More, TrailerRules, Underscores};
 use crate::pipe::outlet::Outlet;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;
@@ -34,7 +34,8 @@ pub(super) async fn deliver<C: ClientEnd>(
     exchange.core.count_response();
     let mut out = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
-    exchange.client.encode_head(exchange.core.heads, format, &mut out);
+    let end_stream = EndStream::with(length);
+    exchange.client.encode_head(exchange.core.heads, format, end_stream, &mut out);
     let limit = exchange.core.service().buffer_limit;
     let mut down = Outlet::new(length, framing, out, limit, exchange.core.shard.buffers);
     let trailers = (length == BodyLength::Chunked).then(|| {

@@ -146,12 +146,17 @@ impl Core<'_> {
         }
     }
 
-    /// Edits the request for the selected host. As in Envoy, the framing is announced last.
+    /// Edits the request for the selected host.
     pub(super) fn rewrite_for_host(&mut self, plan: &Forward, host: &Host) {
         let name = host.endpoint.hostname.as_bytes();
         if matches!(plan.host_rewrite, HostRewrite::Auto) && !name.is_empty() {
             self.set_host(name, plan);
         }
+    }
+
+    /// Announces the body as HTTP/1 frames it. As in Envoy, that is the last edit.
+    #[inline]
+    pub(super) fn announce_framing(&mut self) {
         framing::announce_request(&mut self.heads.request, self.body);
         if self.upgrade != Upgrade::None && self.body == BodyLength::None {
             // Whatever the method, no body is announced: another protocol follows.

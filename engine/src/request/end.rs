@@ -10,7 +10,7 @@
 use std::task::{Context, Poll};
 
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::{BodyLength, Fault, Intake, More, TrailerRules};
+use crate::http::{BodyLength, EndStream, Fault, Intake, More, TrailerRules};
 use crate::pipe::heads::Heads;
 use crate::pipe::outlet::{Framing, Outlet};
 
@@ -95,10 +95,17 @@ pub trait ClientEnd {
     /// how the body is framed. The decision whether the connection stays is final then.
     fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing;
     /// Encodes `100 Continue`.
-    fn encode_continue(&self, out: &mut Vec<u8>);
+    fn encode_continue(&mut self, out: &mut Vec<u8>);
     /// Encodes the head of the response. As in Envoy, header names are written as the client's codec is
-    /// configured, unless the upstream codec has preserved them.
-    fn encode_head(&self, heads: &Heads, upstream: HeaderKeyFormat, out: &mut Vec<u8>);
+    /// configured, unless the upstream codec has preserved them. A codec whose heads must keep their order
+    /// on the connection takes it at once, and leaves nothing in `out`.
+    fn encode_head(
+        &mut self,
+        heads: &Heads,
+        upstream: HeaderKeyFormat,
+        end: EndStream,
+        out: &mut Vec<u8>,
+    );
 
     /// Sets the rules for the trailers of the request. To be called before its body is taken.
     fn set_trailer_rules(&mut self, rules: TrailerRules);

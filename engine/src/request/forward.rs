@@ -32,8 +32,9 @@ use crate::upstream::circuit_breaker::{Permit, Resource};
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
-use crate::upstream::origin::Origin;
+use crate::upstream::origin::{HeadTaken, Origin};
 use crate::upstream::pool::{IdleCheck, Pool};
+use crate::upstream::pool_key::Speaks;
 use crate::upstream::transport_socket::Announced;
 
 /// Forwards the request as `plan` says.
@@ -212,11 +213,12 @@ impl Forwarder<'_> {
     ) -> Result<ActiveResponse, Failed> {
         let pool = self.select_host(exchange.core.given)?;
         self.edit_request(&mut exchange.core, &pool);
-        self.begin_upload(exchange)?;
+        self.begin_upload(exchange, &pool)?;
         let leased = self.lease(exchange, &pool).await;
         let origin = leased.inspect_err(|failed| charge::no_connection(&pool, failed))?;
         // More of the body may have arrived during the wait for a connection.
         self.take_early(exchange)?;
+        let origin = self.begin_request(&mut exchange.core, origin);
         exchange.core.upstream.connected(&origin);
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
             return Err(overflow(&pool, origin));
@@ -253,15 +255,22 @@ impl Forwarder<'_> {
         core.upstream.pool = Some(Rc::clone(pool));
     }
 
-    /// Encodes the head, puts it and the body so far into the upload, and starts the timers that
-    /// wait for the end of the request.
+    /// Puts the body so far into the upload, behind the head if the codec is known, and starts the timers
+    /// that wait for the end of the request.
     #[inline]
-    fn begin_upload<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
-        let mut head = exchange.core.shard.buffers.take();
-        if !self.terminates(&exchange.core) {
-            self.encode(&exchange.core, &mut head);
+    fn begin_upload<C: ClientEnd>(
+        &mut self,
+        exchange: &mut Exchange<'_, C>,
+        pool: &Pool,
+    ) -> Result<(), Failed> {
+        if self.terminates(&exchange.core) {
+            self.upload.begin(Vec::new());
+        } else if pool.speaks() == Speaks::Http1 {
+            let head = self.encode(&mut exchange.core);
+            self.upload.begin(head);
+        } else {
+            self.upload.begin_without_head();
         }
-        self.upload.begin(head);
         self.take_early(exchange)?;
         exchange.core.heads.response.clear();
         exchange.core.start_timers(&self.upload);
@@ -284,9 +293,30 @@ impl Forwarder<'_> {
         self.plan.connect == Connect::Terminated && core.heads.request.method == Method::Connect
     }
 
-    /// Encodes the head of the request. As in Envoy, header names are written as the upstream codec
-    /// is configured, unless the client's codec has preserved them.
-    fn encode(&self, core: &Core<'_>, out: &mut Vec<u8>) {
+    /// Begins the request on the connection, unless its head is in the upload already.
+    #[inline]
+    fn begin_request(&mut self, core: &mut Core<'_>, mut origin: Origin) -> Origin {
+        if origin.pool().speaks() != Speaks::Http1
+            && !self.terminates(core)
+            && origin.begin_request(core.heads, self.upload.end_stream()) == HeadTaken::No
+        {
+            let head = self.encode(core);
+            self.upload.put_head(head);
+        }
+        origin
+    }
+
+    /// Encodes the head of the request for HTTP/1. As in Envoy, header names are written as the upstream
+    /// codec is configured, unless the client's codec has preserved them.
+    #[inline]
+    fn encode(&self, core: &mut Core<'_>) -> Vec<u8> {
+        core.announce_framing();
+        let mut out = core.shard.buffers.take();
+        self.write_head(core, &mut out);
+        out
+    }
+
+    fn write_head(&self, core: &Core<'_>, out: &mut Vec<u8>) {
         let request = &core.heads.request;
         let http = &self.cluster.cluster().http;
         encode::request(request, out);

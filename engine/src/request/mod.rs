@@ -53,7 +53,7 @@ use crate::flags::Flags;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{BodyLength, Reject};
 use crate::pipe::heads::Heads;
-use crate::pipe::outlet::Outlet;
+use crate::pipe::outlet::{Framing, Outlet};
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::quota::Permit;
@@ -246,7 +246,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             self.core.arm();
             let mut out = self.core.shard.buffers.take();
             self.client.encode_continue(&mut out);
-            let mut out = Outlet::whole(out, self.core.shard.buffers);
+            let mut out = Outlet::whole(out, Framing::Identity, self.core.shard.buffers);
             let sent = send_all(&mut self.client, self.core.given, &mut out).await;
             out.recycle();
             if sent.is_err() {

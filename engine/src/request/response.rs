@@ -13,9 +13,9 @@ use super::wait::{Unsent, send_all};
 use super::{Core, Exchange, Upgrade};
 use crate::flags::Flag;
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::{FieldName, Method, Version};
+use crate::http::{EndStream, FieldName, Method, Version};
 use crate::pipe::heads::Heads;
-use crate::pipe::outlet::Outlet;
+use crate::pipe::outlet::{Framing, Outlet};
 use crate::stats::HttpStats;
 
 /// Completes the reply after the headers that the route has added; returns what is to be sent.
@@ -39,11 +39,13 @@ fn encode<C: ClientEnd>(
     headers::remove_hop_by_hop(&mut heads.response, false);
     reply.describe(&mut heads.response, Some(&heads.request));
     finish(given, heads);
-    client.finish_head(heads, Known { body: ResponseBody::Local, tunnel: false });
+    let framing = client.finish_head(heads, Known { body: ResponseBody::Local, tunnel: false });
     let mut out = given.shard.buffers.take();
-    client.encode_head(heads, HeaderKeyFormat::LowerCase, &mut out);
-    out.extend_from_slice(reply.body_for(Some(&heads.request)));
-    Outlet::whole(out, given.shard.buffers)
+    let body = reply.body_for(Some(&heads.request));
+    let end = if body.is_empty() { EndStream::Yes } else { EndStream::No };
+    client.encode_head(heads, HeaderKeyFormat::LowerCase, end, &mut out);
+    out.extend_from_slice(body);
+    Outlet::whole(out, framing, given.shard.buffers)
 }
 
 async fn send<C: ClientEnd>(client: &mut C, given: &Given, mut out: Outlet) -> Result<(), Unsent> {
@@ -127,8 +129,8 @@ pub(super) fn forward_interim<C: ClientEnd>(exchange: &mut Exchange<'_, C>) -> R
     headers::remove_hop_by_hop(&mut core.heads.response, false);
     core.heads.response.fields.remove(FieldName::ContentLength);
     let mut out = core.shard.buffers.take();
-    client.encode_head(core.heads, core.upstream_key_format, &mut out);
-    let mut out = Outlet::whole(out, core.shard.buffers);
+    client.encode_head(core.heads, core.upstream_key_format, EndStream::No, &mut out);
+    let mut out = Outlet::whole(out, Framing::Identity, core.shard.buffers);
     let sent = client.push(&mut out);
     let is_left = out.wants_sink();
     out.recycle();
@@ -136,7 +138,7 @@ pub(super) fn forward_interim<C: ClientEnd>(exchange: &mut Exchange<'_, C>) -> R
     if sent > 0 && is_left {
         return Err(Failed::ClientGone);
     }
-    if sent > 0 {
+    if !is_left {
         count(core.given, core.heads.response.status);
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::end::{ClientEnd, Ended};
 use super::route::Route;
 use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
-use crate::http::{BodyLength, Fault, FieldName, Method};
+use crate::http::{BodyLength, EndStream, Fault, FieldName, Method};
 use crate::pipe::lane::{Lane, Step};
 use crate::pipe::outlet::Framing;
 use crate::upstream::connection::ClosedBy;
@@ -65,7 +65,7 @@ pub(super) async fn run<C: ClientEnd>(
     exchange.finish_response_head(route, length, attempts);
     let mut head = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
-    exchange.client.encode_head(exchange.core.heads, format, &mut head);
+    exchange.client.encode_head(exchange.core.heads, format, EndStream::No, &mut head);
     let buffers = exchange.core.shard.buffers;
     let mut down = Lane::new(Framing::Identity, head, buffers);
     let mut up = Lane::new(Framing::Identity, Vec::new(), buffers);

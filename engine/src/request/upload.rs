@@ -1,7 +1,7 @@
 //! The request on its way upstream: head, body, and the part of the body kept for retries.
 
 use super::replay::Replay;
-use crate::http::{BodyLength, Fault, Intake};
+use crate::http::{BodyLength, EndStream, Fault, Intake};
 use crate::pipe::outlet::{Framing, Outlet};
 use crate::shard::buffers::Buffers;
 use crate::upstream::origin::Origin;
@@ -10,6 +10,8 @@ use crate::upstream::origin::Origin;
 #[derive(Debug)]
 pub(super) struct Upload {
     outlet: Outlet,
+    /// How HTTP/1 frames the body.
+    http1_framing: Framing,
     kept: Kept,
     /// The kept block that is sent next, if an attempt has not sent all that earlier ones kept. Until
     /// then the outlet always has bytes to send, and nothing is received.
@@ -38,20 +40,47 @@ impl Upload {
         limit: usize,
         buffers: &'static Buffers,
     ) -> Self {
-        let framing = match length {
+        let http1_framing = match length {
             BodyLength::Chunked => Framing::Chunked,
             BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
         };
-        let outlet = Outlet::new(length, framing, Vec::new(), limit, buffers);
-        Self { outlet, kept: replay.map_or(Kept::Nothing, Kept::Body), replay_at: None }
+        let outlet = Outlet::new(length, http1_framing, Vec::new(), limit, buffers);
+        Self {
+            outlet,
+            http1_framing,
+            kept: replay.map_or(Kept::Nothing, Kept::Body),
+            replay_at: None,
+        }
     }
 
-    /// Begins an attempt with an encoded head, followed by the body kept so far.
+    /// Begins an attempt over HTTP/1 with an encoded head, followed by the body kept so far.
     #[inline]
     pub(super) fn begin(&mut self, head: Vec<u8>) {
-        self.outlet.rewind(head);
+        self.outlet.rewind(head, self.http1_framing);
         self.replay_at = Some(0);
         self.replay_next();
+    }
+
+    /// Begins an attempt with the body kept so far. The origin takes the head by itself, unless it turns
+    /// out to speak HTTP/1: see [`Self::put_head`].
+    pub(super) fn begin_without_head(&mut self) {
+        self.outlet.rewind(Vec::new(), Framing::Frames);
+        self.replay_at = Some(0);
+        self.replay_next();
+    }
+
+    /// Puts an encoded head in front of an attempt begun without one.
+    #[cold]
+    pub(super) fn put_head(&mut self, head: Vec<u8>) {
+        self.outlet.reframe(head, self.http1_framing);
+        if self.replay_at.is_none() {
+            self.outlet.replay_end();
+        }
+    }
+
+    /// Whether the request ends with its head.
+    pub(super) fn end_stream(&self) -> EndStream {
+        if self.is_done() { EndStream::Yes } else { EndStream::No }
     }
 
     /// Puts the next kept block into the outlet, and after the last one the end of the body, if it

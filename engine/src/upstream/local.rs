@@ -93,8 +93,9 @@ impl LocalCluster {
         let host = self.pick_host(&mut members)?;
         let pool = if host.needs_key(options) {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
-            let (carries, options) = (Carries::Requests, options.cloned());
-            host.keyed(self, PoolKey { priority, carries, proxy_header, options })
+            let options = options.cloned();
+            let key = PoolKey { priority, proxy_header, options, ..PoolKey::default() };
+            host.keyed(self, key)
         } else {
             let HostPools { default, high, .. } = &mut *host;
             match priority {

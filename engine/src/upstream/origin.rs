@@ -11,7 +11,7 @@ use super::connection::{ClosedBy, Connection};
 use super::pool::Pool;
 use crate::address::Address;
 use crate::http::{
-    BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
+    BodyLength, EndStream, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
 };
 use crate::pipe::heads::Heads;
 use crate::pipe::lane::Lane;
@@ -36,7 +36,24 @@ pub enum HeadReceived {
     End,
 }
 
+/// Whether an origin has taken the head of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeadTaken {
+    /// It has: heads keep their order on its connection.
+    Yes,
+    /// It has not: the head is sent in front of the body.
+    No,
+}
+
 impl Origin {
+    /// Begins a request.
+    #[inline]
+    pub fn begin_request(&mut self, _heads: &Heads, _end: EndStream) -> HeadTaken {
+        match self {
+            Self::Http1(_) => HeadTaken::No,
+        }
+    }
+
     /// Ready when there may be bytes of the origin to take.
     #[inline]
     pub fn poll_in(&self, cx: &Context<'_>) -> Poll<()> {

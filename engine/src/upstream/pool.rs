@@ -21,7 +21,7 @@ use super::clusters::Clusters;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
-use super::pool_key::{Carries, PoolKey};
+use super::pool_key::{Carries, PoolKey, Speaks};
 use super::transport_socket::EncodedHeader;
 use crate::shard::Shard;
 use crate::shard::buffers::Buffers;
@@ -174,6 +174,13 @@ impl Pool {
     #[must_use]
     pub const fn carries(&self) -> Carries {
         self.key.carries
+    }
+
+    /// Which version of HTTP its connections speak.
+    #[must_use]
+    #[inline]
+    pub const fn speaks(&self) -> Speaks {
+        self.key.speaks
     }
 
     /// The cluster of the host.

@@ -13,6 +13,8 @@ pub struct PoolKey {
     pub priority: RoutingPriority,
     /// What passes over them.
     pub carries: Carries,
+    /// Which version of HTTP they speak.
+    pub speaks: Speaks,
     /// The PROXY header that they begin with.
     pub proxy_header: Option<EncodedHeader>,
     /// Names that requests set for their TLS.
@@ -25,6 +27,18 @@ impl PoolKey {
     pub const fn is_shared(&self) -> bool {
         self.proxy_header.is_none() && self.options.is_none()
     }
+}
+
+/// Which version of HTTP the connections of a pool speak.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Speaks {
+    /// HTTP/1
+    #[default]
+    Http1,
+    /// HTTP/2, without asking.
+    Http2,
+    /// What each TLS handshake negotiates.
+    Negotiated,
 }
 
 /// What passes over the connections of a pool.

@@ -8,7 +8,8 @@ use super::{After, Connection, Wire, expires_at, set_head_alarm};
 use crate::downstream::connection::{Client, Input};
 use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
 use crate::http::{
-    BodyLength, Fault, FieldName, Intake, More, Reject, RequestHead, TrailerRules, Version,
+    BodyLength, EndStream, Fault, FieldName, Intake, More, Reject, RequestHead, TrailerRules,
+    Version,
 };
 use crate::http1::{encode, framing};
 use crate::pipe::heads::Heads;
@@ -104,7 +105,7 @@ impl<'c> End<'c> {
         match (self.persistence, version) {
             (Persistence::Close | Persistence::Linger, _) => Some(b"close"),
             (Persistence::KeepAlive, Version::Http10) => Some(b"keep-alive"),
-            (Persistence::KeepAlive, Version::Http11) => None,
+            (Persistence::KeepAlive, Version::Http11 | Version::Http2) => None,
         }
     }
 
@@ -226,12 +227,18 @@ impl ClientEnd for End<'_> {
         framing
     }
 
-    fn encode_continue(&self, out: &mut Vec<u8>) {
+    fn encode_continue(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(encode::CONTINUE);
     }
 
     #[inline]
-    fn encode_head(&self, heads: &Heads, upstream: HeaderKeyFormat, out: &mut Vec<u8>) {
+    fn encode_head(
+        &mut self,
+        heads: &Heads,
+        upstream: HeaderKeyFormat,
+        _end: EndStream,
+        out: &mut Vec<u8>,
+    ) {
         encode::response(&heads.response, out);
         match upstream {
             HeaderKeyFormat::PreserveCase(preserved) => {
