@@ -1,10 +1,10 @@
 //! One payload through the proxy: what the client got, what the origin saw, and what went wrong.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::support::{Broken, Message, Wire};
+use crate::support::{Broken, Message, Tls, Wire};
 
 use super::corpus::Case;
 use super::origin::{Behaviour, Capture};
@@ -53,9 +53,27 @@ pub(super) enum Pace {
     InPieces,
 }
 
+/// Where clients connect to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listener<'a> {
+    pub(super) address: SocketAddr,
+    /// Clients speak TLS.
+    pub(super) tls: Option<&'a Tls>,
+}
+
+impl Listener<'_> {
+    fn connect(&self) -> Wire {
+        let stream = TcpStream::connect(self.address).unwrap();
+        match self.tls {
+            None => Wire::new(stream),
+            Some(tls) => Wire::over_tls(stream, tls.client()),
+        }
+    }
+}
+
 impl Exchange {
     /// Runs a case: its writes, a canary on the same connection, a victim on a new one.
-    pub(super) fn play(case: &Case, pace: Pace, proxy: SocketAddr, origin: &Capture) -> Self {
+    pub(super) fn play(case: &Case, pace: Pace, proxy: Listener<'_>, origin: &Capture) -> Self {
         let mut exchange = Self {
             sent: Vec::new(),
             answers: Vec::new(),
@@ -65,7 +83,7 @@ impl Exchange {
             first: origin.count(),
             findings: Vec::new(),
         };
-        let mut wire = Wire::connect(proxy).unwrap();
+        let mut wire = proxy.connect();
         for write in case.writes() {
             match pace {
                 Pace::AtOnce => exchange.write(&mut wire, &write),
@@ -217,8 +235,8 @@ impl Exchange {
     }
 
     /// Another client, unrelated to this one.
-    fn victim(&mut self, proxy: SocketAddr, origin: &Capture) {
-        let mut wire = Wire::connect(proxy).unwrap();
+    fn victim(&mut self, proxy: Listener<'_>, origin: &Capture) {
+        let mut wire = proxy.connect();
         wire.send(b"GET /victim HTTP/1.1\r\nhost: victim\r\n\r\n").unwrap();
         let answer = wire.response("GET");
         let mut seen = origin.since(self.first);

@@ -179,7 +179,7 @@ fn check(faults: &[Fault]) {
     let origins: Vec<Origin> =
         faults.iter().map(|f| Origin::that_does([f.act.clone(), sound.clone()])).collect();
     let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
-    let proxy = Proxy::with(lanes(&addresses, &[]));
+    let proxy = Proxy::with(lanes(&addresses, &[], None));
     let mut differences = String::new();
     for ((fault, origin), address) in faults.iter().zip(&origins).zip(proxy.addresses()) {
         let mut client = Client::connect(address);

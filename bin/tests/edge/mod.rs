@@ -20,10 +20,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
-use crate::support::{Config, Proxy};
+use crate::support::{Config, Proxy, Tls};
 
 use corpus::Case;
-use exchange::{Exchange, Pace, Paths, Reading};
+use exchange::{Exchange, Listener, Pace, Paths, Reading};
 use origin::{Behaviour, Capture};
 
 /// Each has its own listener and origin, so that an origin sees only one case.
@@ -96,7 +96,7 @@ fn no_mutation_desynchronizes_them() {
     let seed = std::env::var("CORVOY_SEED").map_or(1, |seed| seed.parse().unwrap());
     for (options, name) in [(&[][..], "mutated"), (EDGE, "edge-mutated")] {
         let cases = corpus::mutated(seed, 1500);
-        Run::of_cases(cases, options, Pace::AtOnce, Behaviour::Patient).is_sound(name);
+        Run::of_cases(cases, options, Pace::AtOnce, Behaviour::Patient, None).is_sound(name);
     }
 }
 
@@ -104,7 +104,7 @@ fn no_mutation_desynchronizes_them() {
 fn no_mutation_desynchronizes_them_with_an_unpredictable_origin() {
     let seed = std::env::var("CORVOY_SEED").map_or(2, |seed| seed.parse().unwrap());
     let cases = corpus::mutated(seed, 1500);
-    Run::of_cases(cases, &[], Pace::AtOnce, Behaviour::Unpredictable).is_sound("wild");
+    Run::of_cases(cases, &[], Pace::AtOnce, Behaviour::Unpredictable, None).is_sound("wild");
 }
 
 #[test]
@@ -122,6 +122,28 @@ fn no_payload_desynchronizes_them_when_answered_before_its_body() {
     Run::of(&[], Pace::InPieces, Behaviour::Hasty).is_sound("early");
 }
 
+#[test]
+fn no_payload_desynchronizes_them_over_tls() {
+    let run = Run::over_tls(&[], Pace::AtOnce);
+    run.is_sound("tls");
+    run.is_as_strict_as_written();
+    run.is_held_against_envoy("default");
+}
+
+#[test]
+fn no_payload_desynchronizes_them_byte_by_byte_over_tls() {
+    let run = Run::over_tls(&[], Pace::InPieces);
+    run.is_sound("tls-in-pieces");
+    run.is_as_strict_as_written();
+}
+
+#[test]
+fn no_payload_desynchronizes_them_at_an_edge_over_tls() {
+    let run = Run::over_tls(EDGE, Pace::AtOnce);
+    run.is_sound("tls-edge");
+    run.is_held_against_envoy("edge");
+}
+
 /// A run of all payloads through one proxy.
 struct Run {
     proxy: Proxy,
@@ -132,15 +154,26 @@ struct Run {
 impl Run {
     /// With options of the connection manager.
     fn of(options: &[&str], pace: Pace, behaviour: Behaviour) -> Self {
-        Self::of_cases(corpus::all(), options, pace, behaviour)
+        Self::of_cases(corpus::all(), options, pace, behaviour, None)
     }
 
-    fn of_cases(cases: Vec<Case>, options: &[&str], pace: Pace, behaviour: Behaviour) -> Self {
-        let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(behaviour)).collect();
+    /// The clients and the origins speak TLS.
+    fn over_tls(options: &[&str], pace: Pace) -> Self {
+        Self::of_cases(corpus::all(), options, pace, Behaviour::Patient, Some(&Tls::new()))
+    }
+
+    fn of_cases(
+        cases: Vec<Case>,
+        options: &[&str],
+        pace: Pace,
+        behaviour: Behaviour,
+        tls: Option<&Tls>,
+    ) -> Self {
+        let origins: Vec<Capture> = (0..LANES).map(|_| Capture::new(behaviour, tls)).collect();
         let addresses: Vec<_> = origins.iter().map(Capture::address).collect();
-        let proxy = Proxy::with(lanes(&addresses, options));
+        let proxy = Proxy::with(lanes(&addresses, options, tls));
         let paths = if options.is_empty() { Paths::AsTheyAre } else { Paths::Normalized };
-        let played = play_all(cases, &proxy, &origins, (pace, paths, behaviour));
+        let played = play_all(cases, (&proxy, tls), &origins, (pace, paths, behaviour));
         Self { proxy, origins, played }
     }
 
@@ -193,7 +226,7 @@ impl Run {
 
 fn play_all(
     cases: Vec<Case>,
-    proxy: &Proxy,
+    (proxy, tls): (&Proxy, Option<&Tls>),
     origins: &[Capture],
     (pace, paths, behaviour): (Pace, Paths, Behaviour),
 ) -> Vec<(Case, Exchange, Reading)> {
@@ -205,7 +238,8 @@ fn play_all(
             scope.spawn(move || {
                 loop {
                     let Some(case) = queue.lock().unwrap().pop_front() else { return };
-                    let mut exchange = Exchange::play(&case, pace, address, origin);
+                    let listener = Listener { address, tls };
+                    let mut exchange = Exchange::play(&case, pace, listener, origin);
                     let reading = exchange.judge(paths, behaviour);
                     played.lock().unwrap().push((case, exchange, reading));
                 }
@@ -218,7 +252,10 @@ fn play_all(
 }
 
 /// A listener and a cluster for each origin, and options of the connection managers.
-fn lanes(origins: &[SocketAddr], options: &[&str]) -> Config {
+/// With `tls`, clients and origins speak TLS.
+fn lanes(origins: &[SocketAddr], options: &[&str], tls: Option<&Tls>) -> Config {
+    let (downstream, upstream) = tls.map(|tls| (tls.downstream(), tls.upstream())).unzip();
+    let (downstream, upstream) = (downstream.unwrap_or_default(), upstream.unwrap_or_default());
     let options = options.join("\n          ");
     let (mut listeners, mut clusters) = (String::new(), String::new());
     for (lane, origin) in origins.iter().enumerate() {
@@ -229,7 +266,8 @@ fn lanes(origins: &[SocketAddr], options: &[&str]) -> Config {
   - name: "{lane:02}"
     address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
     filter_chains:
-    - filters:
+    - {downstream}
+      filters:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -252,6 +290,7 @@ fn lanes(origins: &[SocketAddr], options: &[&str]) -> Config {
   - name: "{lane}"
     type: STATIC
     connect_timeout: 5s
+    {upstream}
     load_assignment:
       cluster_name: "{lane}"
       endpoints:

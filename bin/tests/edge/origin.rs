@@ -8,7 +8,7 @@ use std::thread;
 
 use socket2::SockRef;
 
-use crate::support::wait_until;
+use crate::support::{Session, Tls, wait_until};
 
 use super::reader::{End, Leniency, Request, requests};
 
@@ -53,16 +53,19 @@ pub(super) struct Stream {
 }
 
 impl Capture {
-    pub(super) fn new(behaviour: Behaviour) -> Self {
+    /// With `tls`, it speaks TLS.
+    pub(super) fn new(behaviour: Behaviour, tls: Option<&Tls>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let of_thread = Arc::clone(&seen);
+        let tls = tls.cloned();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, seen) = (stream.unwrap(), Arc::clone(&of_thread));
                 let place = seen.lock().unwrap().add(&stream);
-                thread::spawn(move || converse(stream, behaviour, &seen, place));
+                let session = tls.as_ref().map(Tls::server);
+                thread::spawn(move || converse(stream, session, behaviour, &seen, place));
             }
         });
         Self { address, seen }
@@ -116,12 +119,24 @@ fn has_unread(socket: &TcpStream) -> bool {
     SockRef::from(socket).recv_with_flags(&mut byte, flags).is_ok_and(|count| count > 0)
 }
 
-fn converse(mut socket: TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>, place: usize) {
-    answer_all(&mut socket, behaviour, seen, place);
+fn converse(
+    mut socket: TcpStream,
+    session: Option<Session>,
+    behaviour: Behaviour,
+    seen: &Mutex<Seen>,
+    place: usize,
+) {
+    answer_all(&mut socket, session, behaviour, seen, place);
     seen.lock().unwrap().sockets[place] = None;
 }
 
-fn answer_all(socket: &mut TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>, place: usize) {
+fn answer_all(
+    socket: &mut TcpStream,
+    mut session: Option<Session>,
+    behaviour: Behaviour,
+    seen: &Mutex<Seen>,
+    place: usize,
+) {
     // The start of the first incomplete request.
     let mut done = 0;
     let mut open = false;
@@ -134,7 +149,13 @@ fn answer_all(socket: &mut TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>, 
             let Ok(count) = socket.read(&mut buffer) else { return };
             let Seen { requests: all, streams, .. } = &mut *seen;
             let stream = &mut streams[place];
-            stream.bytes.extend_from_slice(&buffer[..count]);
+            match &mut session {
+                None => stream.bytes.extend_from_slice(&buffer[..count]),
+                Some(session) => {
+                    let Ok(plaintext) = session.open(&buffer[..count]) else { return };
+                    stream.bytes.extend(plaintext);
+                }
+            }
             let (new, end) = requests(&stream.bytes[done..], Leniency::None);
             let base = done;
             for request in new {
@@ -166,6 +187,10 @@ fn answer_all(socket: &mut TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>, 
                 stream.wrong = Some(why);
                 return;
             }
+        }
+        if let Some(session) = &mut session {
+            let Ok(records) = session.seal(&answers) else { return };
+            answers = records;
         }
         if socket.write_all(&answers).is_err() || over {
             return;

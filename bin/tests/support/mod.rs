@@ -21,7 +21,7 @@ pub(crate) use client::Client;
 pub(crate) use config::Config;
 pub(crate) use origin::{Act, Origin, Refusing};
 pub(crate) use proxy::{Proxy, Signal, corvoy, is_oracle};
-pub(crate) use tls::{Handshake, Tls, transport_socket};
+pub(crate) use tls::{Handshake, Session, Tls, transport_socket};
 pub(crate) use wire::{Broken, Message, Wire};
 
 /// The longest time that a test waits for anything.

@@ -116,13 +116,13 @@ impl Tls {
     }
 
     /// A client's side, which verifies the certificate.
-    pub(super) fn client(&self) -> Session {
+    pub(crate) fn client(&self) -> Session {
         let name = ServerName::try_from(NAME).unwrap();
         Session(ClientConnection::new(Arc::clone(&self.client), name).unwrap().into())
     }
 
     /// A server's side.
-    pub(super) fn server(&self) -> Session {
+    pub(crate) fn server(&self) -> Session {
         Session(ServerConnection::new(Arc::clone(&self.server)).unwrap().into())
     }
 
@@ -266,6 +266,31 @@ impl Session {
                 read => return read,
             }
         }
+    }
+
+    /// Takes bytes from the peer, and returns the plaintext in them.
+    pub(crate) fn open(&mut self, mut records: &[u8]) -> io::Result<Vec<u8>> {
+        let mut plaintext = Vec::new();
+        while !records.is_empty() {
+            self.0.read_tls(&mut records)?;
+            let state = self.0.process_new_packets();
+            let state = state.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            let start = plaintext.len();
+            plaintext.resize(start + state.plaintext_bytes_to_read(), 0);
+            self.0.reader().read_exact(&mut plaintext[start..])?;
+        }
+        Ok(plaintext)
+    }
+
+    /// What to send for this plaintext, after what the handshake has to send.
+    pub(crate) fn seal(&mut self, mut bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut records = self.records();
+        while !bytes.is_empty() {
+            let taken = self.0.writer().write(bytes)?;
+            bytes = &bytes[taken..];
+            records.extend(self.records());
+        }
+        Ok(records)
     }
 
     pub(super) fn notify_close(&mut self, stream: &mut TcpStream) -> io::Result<()> {
