@@ -30,6 +30,10 @@ pub(super) enum Kind {
     ListenerHas,
     RouteHas,
     ClusterHas,
+    /// Fields of the `HttpProtocolOptions` of the cluster.
+    ClusterProtocolHas,
+    /// Fields of the `http2_protocol_options` in it.
+    ClusterHttp2Has,
     /// Fields of `tcp_proxy`.
     TcpProxyHas,
     /// The network filters in front of it.
@@ -50,6 +54,16 @@ pub(super) enum Kind {
     OriginReceivesReset,
     /// Recorded if the origin has no connection.
     OriginHasNoClient,
+    /// How a client of HTTP/2 begins a connection, if it matters.
+    ClientGreets,
+    ClientSendsFrames,
+    /// Recorded: the frames until the connection is quiet, or has ended.
+    ClientGetsFrames,
+    /// How an origin of HTTP/2 begins its connections, if it matters.
+    OriginGreets,
+    OriginSendsFrames,
+    /// Recorded: the frames on all connections of the origin.
+    OriginGetsFrames,
     /// A number of milliseconds.
     ClientWaits,
     ClientSends,
@@ -80,11 +94,13 @@ pub(super) enum Kind {
     Stats,
 }
 
-const TITLES: [(Kind, &str); 34] = [
+const TITLES: [(Kind, &str); 42] = [
     (Kind::ManagerHas, "manager has"),
     (Kind::ListenerHas, "listener has"),
     (Kind::RouteHas, "route has"),
     (Kind::ClusterHas, "cluster has"),
+    (Kind::ClusterProtocolHas, "cluster's protocol has"),
+    (Kind::ClusterHttp2Has, "cluster's http2 has"),
     (Kind::TcpProxyHas, "tcp_proxy has"),
     (Kind::FiltersAre, "filters are"),
     (Kind::OriginSends, "origin sends"),
@@ -98,6 +114,12 @@ const TITLES: [(Kind, &str); 34] = [
     (Kind::OriginReceivesEnd, "origin receives, and the end"),
     (Kind::OriginReceivesReset, "origin receives, and a reset"),
     (Kind::OriginHasNoClient, "origin has no client"),
+    (Kind::ClientGreets, "client greets"),
+    (Kind::ClientSendsFrames, "client sends frames"),
+    (Kind::ClientGetsFrames, "client gets frames"),
+    (Kind::OriginGreets, "origin greets"),
+    (Kind::OriginSendsFrames, "origin sends frames"),
+    (Kind::OriginGetsFrames, "origin gets frames"),
     (Kind::ClientWaits, "client waits"),
     (Kind::ClientSends, "client sends"),
     (Kind::ClientHalfCloses, "client half-closes"),
@@ -154,9 +176,34 @@ impl Case {
         self
     }
 
+    /// The case with other frames from the client.
+    pub(super) fn with_sent_frames(mut self, change: impl Fn(&str) -> String) -> Self {
+        for step in &mut self.steps {
+            if matches!(step.kind, Kind::ClientGreets | Kind::ClientSendsFrames) {
+                step.text = change(&step.text);
+            }
+        }
+        self
+    }
+
     /// Whether the connections are relayed as they are, without HTTP.
     pub(super) fn is_raw(&self) -> bool {
         self.steps.iter().any(|step| step.kind.is_raw())
+    }
+
+    pub(super) fn client_speaks_http2(&self) -> bool {
+        let kinds = [Kind::ClientGreets, Kind::ClientSendsFrames, Kind::ClientGetsFrames];
+        kinds.into_iter().any(|kind| self.text_of(kind).is_some())
+    }
+
+    pub(super) fn origin_speaks_http2(&self) -> bool {
+        let kinds = [Kind::OriginGreets, Kind::OriginSendsFrames, Kind::OriginGetsFrames];
+        kinds.into_iter().any(|kind| self.text_of(kind).is_some())
+    }
+
+    /// The text of the first step of this kind.
+    pub(super) fn text_of(&self, kind: Kind) -> Option<&str> {
+        self.steps.iter().find(|step| step.kind == kind).map(|step| step.text.as_str())
     }
 
     /// The acts of the origin, in order.
@@ -184,6 +231,8 @@ impl Case {
                 "# listener" => Kind::ListenerHas,
                 "# route" => Kind::RouteHas,
                 "# cluster" => Kind::ClusterHas,
+                "# protocol" => Kind::ClusterProtocolHas,
+                "# http2" => Kind::ClusterHttp2Has,
                 "# tcp_proxy" => Kind::TcpProxyHas,
                 "# filters" => Kind::FiltersAre,
                 _ => return line.to_owned() + "\n",
@@ -246,6 +295,22 @@ impl Kind {
         self.group() == Group::Client
     }
 
+    pub(super) fn is_recorded(self) -> bool {
+        self.group() != Group::Script
+    }
+
+    /// Whether the client or the origin does something.
+    pub(super) fn is_an_act(self) -> bool {
+        self.is_raw()
+            || matches!(
+                self,
+                Self::ClientSends
+                    | Self::ClientSendsFrames
+                    | Self::ClientHalfCloses
+                    | Self::OriginSendsFrames
+            )
+    }
+
     /// Whether it is about a connection without HTTP.
     fn is_raw(self) -> bool {
         matches!(
@@ -271,6 +336,7 @@ impl Kind {
             | Self::ClientGetsCutOff
             | Self::ClientGetsNothing
             | Self::AdminAnswers
+            | Self::ClientGetsFrames
             | Self::ClientReceives
             | Self::ClientReceivesEnd
             | Self::ClientReceivesReset => Group::Client,
@@ -278,6 +344,7 @@ impl Kind {
             | Self::OriginReceivesEnd
             | Self::OriginReceivesReset
             | Self::OriginHasNoClient
+            | Self::OriginGetsFrames
             | Self::OriginSees
             | Self::OriginSeesNothing => Group::Origin,
             Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,

@@ -10,13 +10,20 @@ use regex::Regex;
 
 use crate::support::Tls;
 
+use super::case::Case;
 use super::{check_each, run};
 
 macro_rules! folders {
-    ($($folder:ident),* $(,)?) => {
+    ($($folder:ident),*; awaited: $($awaited:ident),* $(,)?) => {
         $(#[test]
         fn $folder() {
             check(stringify!($folder));
+        })*
+
+        $(#[test]
+        #[ignore = "recorded, not built yet"]
+        fn $awaited() {
+            check(stringify!($awaited));
         })*
     };
 }
@@ -52,7 +59,8 @@ folders!(
     trailers,
     trailers_dropped,
     upgrades,
-    user_agent
+    user_agent;
+    awaited: http2, http2_both, http2_malformed, http2_upstream
 );
 
 /// Cases with another outcome over TLS, or whose time is too short for a handshake on a busy machine.
@@ -70,28 +78,34 @@ fn check(folder: &str) {
         if OTHERWISE.iter().any(|case| path.ends_with(format!("{case}.txt"))) {
             return None;
         }
-        let happened = run::run(case, &with_transport_sockets(config, &tls), Some(&tls));
-        case.clone().with_recorded(with_https).difference(&happened)
+        let case = case.clone().with_recorded(with_https).with_sent_frames(with_https);
+        let happened = run::run(&case, &with_transport_sockets(&case, config, &tls), Some(&tls));
+        case.difference(&happened)
     });
 }
 
 static SCHEMES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
-    // What the proxy adds for the origin, where it redirects to, and an absolute target.
-    ["(?mi)^(x-forwarded-proto: )http$", "(?m)^(location: )http:", "(?m)^([A-Z]+ )http:"]
-        .map(|pattern| Regex::new(pattern).unwrap())
+    // What the proxy adds for the origin and what HTTP/2 says, where it redirects to, and an absolute target.
+    [
+        "(?mi)^( *(?:x-forwarded-proto|:scheme): )http$",
+        "(?m)^( *location: )http:",
+        "(?m)^([A-Z]+ )http:",
+    ]
+    .map(|pattern| Regex::new(pattern).unwrap())
 });
 
-/// A recorded text for a connection with the other scheme.
-fn with_https(recorded: &str) -> String {
+/// A text for a connection with the other scheme.
+fn with_https(text: &str) -> String {
     let [forwarded, location, target] = &*SCHEMES;
-    let text = forwarded.replace_all(recorded, "${1}https");
+    let text = forwarded.replace_all(text, "${1}https");
     let text = location.replace_all(&text, "${1}https:");
     target.replace_all(&text, "${1}https:").into_owned()
 }
 
 /// The configuration with TLS in the filter chains and in every cluster.
-fn with_transport_sockets(config: &str, tls: &Tls) -> String {
-    let (downstream, upstream) = (tls.downstream(), tls.upstream());
+fn with_transport_sockets(case: &Case, config: &str, tls: &Tls) -> String {
+    let protocols: &[&str] = if case.client_speaks_http2() { &["h2", "http/1.1"] } else { &[] };
+    let (downstream, upstream) = (tls.downstream_with_protocols(protocols), tls.upstream());
     let mut section = "";
     let mut all = String::new();
     for line in config.lines() {

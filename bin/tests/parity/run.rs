@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing, Tls};
 
 use super::case::{Case, Kind, Step};
-use super::{raw, text};
+use super::{http2, raw, text};
 
 /// The case as it ran: given steps unchanged, recorded ones with their results.
 /// With `tls`, client and origin speak TLS.
@@ -18,14 +18,10 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     if case.is_raw() {
         return raw::run(case, config);
     }
-    let mut script = case.script().unwrap();
-    if script.is_empty() {
-        script.push(Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into()));
+    if case.client_speaks_http2() || case.origin_speaks_http2() {
+        return http2::run(case, config, tls);
     }
-    let origin = match tls {
-        None => Origin::that_does(script),
-        Some(tls) => Origin::over_tls(tls, script),
-    };
+    let origin = origin(case, tls);
     let refusing = Refusing::new();
     let yaml = case
         .configuration(config)
@@ -81,6 +77,18 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     case.with_steps(steps)
 }
 
+/// The origin of the case, if that speaks HTTP/1.
+pub(super) fn origin(case: &Case, tls: Option<&Tls>) -> Origin {
+    let mut script = case.script().unwrap();
+    if script.is_empty() {
+        script.push(Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into()));
+    }
+    match tls {
+        None => Origin::that_does(script),
+        Some(tls) => Origin::over_tls(tls, script),
+    }
+}
+
 /// The current values of these stats. Some are updated after the response is sent, so recorded
 /// values are waited for.
 pub(super) fn stats(proxy: &Proxy, wanted: &str) -> Step {
@@ -102,7 +110,7 @@ pub(super) fn stats(proxy: &Proxy, wanted: &str) -> Step {
 }
 
 /// The next response; interim responses are put before it.
-fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
+pub(super) fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
     match client.try_response(method) {
         Ok(response) => {
             let interim = response.interim.iter().fold(String::new(), |mut all, status| {
@@ -122,7 +130,7 @@ static LEFT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("(?m)^x-envoy-expected-rq-timeout-ms: .*$").unwrap());
 
 /// What the origin received. A retry states the remaining time, which depends on timing.
-fn sights(seen: &[Message]) -> Vec<Step> {
+pub(super) fn sights(seen: &[Message]) -> Vec<Step> {
     if seen.is_empty() {
         return vec![Step { kind: Kind::OriginSeesNothing, text: String::new() }];
     }
@@ -140,7 +148,7 @@ fn sights(seen: &[Message]) -> Vec<Step> {
 
 /// The state of the connection at the end. After `connection: close`, closing may take a moment:
 /// the proxy gives the client time to read.
-fn end(client: &mut Client, steps: &[Step]) -> Kind {
+pub(super) fn end(client: &mut Client, steps: &[Step]) -> Kind {
     let answer = steps.iter().rev().find(|step| step.kind.is_of_client());
     let announced = answer
         .is_some_and(|answer| answer.text.to_ascii_lowercase().contains("\nconnection: close\n"));

@@ -55,16 +55,41 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     out
 }
 
+/// The same on one line.
+pub(super) fn encode_line(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    let mut rest = bytes;
+    while let Some(&byte) = rest.first() {
+        let run = rest.iter().take_while(|&&next| next == byte).count();
+        let what = match byte {
+            b'\\' => "\\\\".to_owned(),
+            b' ' if rest.len() == 1 => "\\x20".to_owned(),
+            b' '..=b'~' => char::from(byte).to_string(),
+            _ => format!("\\x{byte:02x}"),
+        };
+        if run > 64 {
+            let _ = write!(out, "\\*{run}{{{what}}}");
+            rest = &rest[run..];
+        } else {
+            out += &what;
+            rest = &rest[1..];
+        }
+    }
+    out
+}
+
 /// Patterns of what differs from run to run, and their placeholders.
 static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let masks = [
-        (r"(?mi)^(date): \w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT$", "$1: <date>"),
+        (r"(?mi)^( *date): \w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT$", "$1: <date>"),
         (
-            r"(?mi)^(x-request-id): [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$",
+            r"(?mi)^( *x-request-id): [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$",
             "$1: <uuid>",
         ),
-        (r"(?mi)^(x-envoy-upstream-service-time): \d{1,4}$", "$1: <ms>"),
-        (r"(?m)^x-forwarded-port: \d{4,5}$", "x-forwarded-port: <port>"),
+        (r"(?mi)^( *x-envoy-upstream-service-time): \d{1,4}$", "$1: <ms>"),
+        (r"(?m)^( *x-forwarded-port): \d{4,5}$", "$1: <port>"),
+        // Of a retry, in a frame: what is left depends on timing.
+        (r"(?m)^(  x-envoy-expected-rq-timeout-ms): 1[0-4]\d{3}$", "$1: <left>"),
         (r"127\.0\.0\.1:\d{4,5}\b", "127.0.0.1:<port>"),
         (r#""port_value": \d{4,5}\b"#, r#""port_value": <port>"#),
     ];

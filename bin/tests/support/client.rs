@@ -112,6 +112,10 @@ impl Client {
         &mut self.wire
     }
 
+    pub(crate) fn into_wire(self) -> Wire {
+        self.wire
+    }
+
     /// Closes a TLS connection without `close_notify`.
     pub(crate) fn cut(self) {
         self.wire.cut();

@@ -115,6 +115,14 @@ impl Tls {
         self
     }
 
+    /// Clients offer these protocols by ALPN.
+    pub(crate) fn with_offers(mut self, protocols: &[&str]) -> Self {
+        let mut client = (*self.client).clone();
+        client.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self.client = Arc::new(client);
+        self
+    }
+
     /// A client's side, which verifies the certificate.
     pub(crate) fn client(&self) -> Session {
         let name = ServerName::try_from(NAME).unwrap();
@@ -160,7 +168,15 @@ impl Tls {
 
     /// The field of a filter chain.
     pub(crate) fn downstream(&self) -> String {
+        self.downstream_with_protocols(&[])
+    }
+
+    /// The same; the proxy picks one of these protocols by ALPN.
+    pub(crate) fn downstream_with_protocols(&self, protocols: &[&str]) -> String {
         let mut common = format!("tls_certificates: [{}]", self.pair());
+        if !protocols.is_empty() {
+            common += &format!(", alpn_protocols: [{}]", protocols.join(", "));
+        }
         if self.identity.is_some() {
             common += &format!(", validation_context: {}", self.trust_in_clients());
         }

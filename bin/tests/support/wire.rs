@@ -290,6 +290,14 @@ impl Wire {
         Ok(self.received.drain(..count).collect())
     }
 
+    /// What arrives within this time.
+    pub(crate) fn next_bytes(&mut self, time: Duration) -> Result<Vec<u8>, Broken> {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let received = if self.received.is_empty() { self.receive() } else { Ok(()) };
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        received.map(|()| std::mem::take(&mut self.received))
+    }
+
     /// Waits for more bytes. An error contains the bytes received but not read.
     fn receive(&mut self) -> Result<(), Broken> {
         let mut buffer = vec![0; 64 << 10];
