@@ -36,6 +36,8 @@ mod examples;
 #[cfg(test)]
 mod fairness;
 #[cfg(test)]
+mod grpc;
+#[cfg(test)]
 mod half_close;
 #[cfg(test)]
 mod handshakes;
