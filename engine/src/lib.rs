@@ -35,6 +35,8 @@ pub mod http;
 
 pub mod http1;
 
+pub mod http2;
+
 pub mod request;
 
 pub mod tcp;

@@ -3,18 +3,21 @@
 //! The codec is compiled from its sources, not as the engine's library: it has few dependencies, so a
 //! target is built in seconds. The reference is the strict reader of the end-to-end tests.
 
-#[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
-#[path = "../../src/http/mod.rs"]
-mod http;
-#[expect(dead_code, reason = "the engine uses the rest")]
-#[path = "../../src/http1/mod.rs"]
-mod http1;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/transport/tls/client_hello.rs"]
 mod client_hello;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/downstream/listener_filters/first_line.rs"]
 mod first_line;
+#[expect(dead_code, reason = "the engine uses the rest")]
+#[path = "../../src/http2/hpack/mod.rs"]
+mod hpack;
+#[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
+#[path = "../../src/http/mod.rs"]
+mod http;
+#[expect(dead_code, reason = "the engine uses the rest")]
+#[path = "../../src/http1/mod.rs"]
+mod http1;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/proxy_protocol/mod.rs"]
 mod proxy_protocol;
@@ -61,15 +64,14 @@ pub fn first_bytes(input: &[u8]) {
     let input = &input[..input.len().min(600)];
     stays_decided(input, client_hello, &None);
     stays_decided(input, first_line::inspect, &first_line::FirstLine::Incomplete);
-    let announced = |bytes: &[u8]| {
-        match proxy_protocol::signature(bytes, proxy_protocol::Versions::BOTH) {
+    let announced =
+        |bytes: &[u8]| match proxy_protocol::signature(bytes, proxy_protocol::Versions::BOTH) {
             proxy_protocol::Signature::Incomplete => Ok(None),
             proxy_protocol::Signature::Absent => Err(None),
             proxy_protocol::Signature::Found(version) => {
                 proxy_protocol::parse(bytes, version).map_err(Some)
             }
-        }
-    };
+        };
     stays_decided(input, announced, &Ok(None));
     if let Ok(Some(header)) = announced(input) {
         assert!(header.length <= input.len(), "{header:?}");
@@ -102,6 +104,40 @@ fn stays_decided<T: PartialEq + std::fmt::Debug>(
             assert_eq!(before, &now, "after {end} bytes");
         } else if now != *undecided {
             decided = Some(now);
+        }
+    }
+}
+
+/// Header blocks of one connection: what can be decoded is encoded so that it is decoded again to the same,
+/// also when tables were made smaller in between. Each block is preceded by its length; a length above 200
+/// changes the sizes of the tables of the way back.
+pub fn hpack(mut input: &[u8]) {
+    let mut received = hpack::Decoder::new(1000);
+    let (mut encoder, mut again) = (hpack::Encoder::default(), hpack::Decoder::new(usize::MAX));
+    while let Some((&len, rest)) = input.split_first() {
+        if len > 200 {
+            let limit = (usize::from(len) - 200) * 40;
+            encoder.set_limit(limit);
+            again.set_limit(limit);
+            input = rest;
+            continue;
+        }
+        let (block, rest) = rest.split_at(usize::from(len).min(rest.len()));
+        input = rest;
+        let mut out = Vec::new();
+        encoder.begin(&mut out);
+        let mut fields = Vec::new();
+        let decoded = received.decode(block, |field| {
+            fields.push((field.text.to_vec(), field.value.to_vec()));
+            encoder.field(&field, &mut out);
+        });
+        let mut read = Vec::new();
+        again
+            .decode(&out, |field| read.push((field.text.to_vec(), field.value.to_vec())))
+            .expect("what is encoded can be decoded");
+        assert_eq!(fields, read);
+        if decoded.is_err() {
+            return;
         }
     }
 }
@@ -357,12 +393,13 @@ mod tests {
     /// Runs each target on its corpus.
     #[test]
     fn the_corpus_holds() {
-        let targets: [(&str, fn(&[u8])); 5] = [
+        let targets: [(&str, fn(&[u8])); 6] = [
             ("head", super::head),
             ("chunked", super::chunked),
             ("connection", super::connection),
             ("answers", super::answers),
             ("first_bytes", super::first_bytes),
+            ("hpack", super::hpack),
         ];
         for (name, target) in targets {
             let folder = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));

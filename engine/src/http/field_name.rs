@@ -5,7 +5,8 @@
 
 macro_rules! field_names {
     ($($name:ident = $text:literal,)+) => {
-        /// The field names that the proxy handles. Every other one is `Other`.
+        /// The field names that the proxy handles, and those of HPACK's static table. Every other one is
+        /// `Other`.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[repr(u8)]
         pub enum FieldName {
@@ -39,7 +40,10 @@ field_names! {
     ContentLength = "content-length",
     TransferEncoding = "transfer-encoding",
     Accept = "accept",
+    AcceptCharset = "accept-charset",
     AcceptEncoding = "accept-encoding",
+    AcceptLanguage = "accept-language",
+    AcceptRanges = "accept-ranges",
     AccessControlAllowCredentials = "access-control-allow-credentials",
     AccessControlAllowHeaders = "access-control-allow-headers",
     AccessControlAllowMethods = "access-control-allow-methods",
@@ -51,15 +55,21 @@ field_names! {
     AccessControlRequestMethod = "access-control-request-method",
     AccessControlRequestPrivateNetwork = "access-control-request-private-network",
     Age = "age",
+    Allow = "allow",
     Authorization = "authorization",
     CacheControl = "cache-control",
+    ContentDisposition = "content-disposition",
     ContentEncoding = "content-encoding",
+    ContentLanguage = "content-language",
+    ContentLocation = "content-location",
+    ContentRange = "content-range",
     ContentType = "content-type",
     Cookie = "cookie",
     Date = "date",
     Etag = "etag",
-    Expires = "expires",
     Expect = "expect",
+    Expires = "expires",
+    From = "from",
     GrpcAcceptEncoding = "grpc-accept-encoding",
     GrpcMessage = "grpc-message",
     GrpcStatus = "grpc-status",
@@ -72,21 +82,29 @@ field_names! {
     IfUnmodifiedSince = "if-unmodified-since",
     KeepAlive = "keep-alive",
     LastModified = "last-modified",
+    Link = "link",
     Location = "location",
+    MaxForwards = "max-forwards",
     Origin = "origin",
     Pragma = "pragma",
+    ProxyAuthenticate = "proxy-authenticate",
+    ProxyAuthorization = "proxy-authorization",
     ProxyConnection = "proxy-connection",
     ProxyStatus = "proxy-status",
+    Range = "range",
     Referer = "referer",
+    Refresh = "refresh",
     RetryAfter = "retry-after",
     Server = "server",
     SetCookie = "set-cookie",
+    StrictTransportSecurity = "strict-transport-security",
     Te = "te",
     Trailer = "trailer",
     Upgrade = "upgrade",
     UserAgent = "user-agent",
     Vary = "vary",
     Via = "via",
+    WwwAuthenticate = "www-authenticate",
     XClientTraceId = "x-client-trace-id",
     XEnvoyAttemptCount = "x-envoy-attempt-count",
     XEnvoyDecoratorOperation = "x-envoy-decorator-operation",
@@ -133,6 +151,9 @@ field_names! {
 const _: () = assert!(KNOWN.len() < 128);
 
 impl FieldName {
+    /// How many there are, `Other` included.
+    pub(crate) const COUNT: usize = KNOWN.len() + 1;
+
     /// The name with this lower-case text.
     pub fn of(lower: &[u8]) -> Self {
         Self::find(&Fingerprint::of(lower), lower)
@@ -240,7 +261,7 @@ impl Fingerprint {
             .wrapping_add(last.rotate_left(5))
             .wrapping_add(middle.rotate_left(11))
             .wrapping_add(len as u64);
-        (sum.wrapping_mul(0xf9b4_58a7_109f_165f) >> 55) as usize
+        (sum.wrapping_mul(0x137d_006b_2702_f921) >> 55) as usize
     }
 }
 

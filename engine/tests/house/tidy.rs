@@ -15,7 +15,7 @@ const LONGER: &[(&str, &str)] = &[];
 const LAYERS: [&str; 6] = ["downstream", "request", "upstream", "pipe", "transport", "shard"];
 
 /// Modules below all layers.
-const BELOW: [&str; 7] = ["http", "http1", "stats", "limits", "flags", "format", "re2"];
+const BELOW: [&str; 8] = ["http", "http1", "http2", "stats", "limits", "flags", "format", "re2"];
 
 #[test]
 fn files_stay_short() {

@@ -1,0 +1,132 @@
+//! A field of a header block, and its name.
+
+use crate::http::FieldName;
+
+/// The pseudo-header fields of RFC 9113 §8.3 and RFC 8441 §4.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Pseudo {
+    /// `:authority`
+    Authority,
+    /// `:method`
+    Method,
+    /// `:path`
+    Path,
+    /// `:scheme`
+    Scheme,
+    /// `:status`
+    Status,
+    /// `:protocol`
+    Protocol,
+}
+
+impl Pseudo {
+    const ALL: [Self; 6] =
+        [Self::Authority, Self::Method, Self::Path, Self::Scheme, Self::Status, Self::Protocol];
+
+    /// The name with its colon.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authority => ":authority",
+            Self::Method => ":method",
+            Self::Path => ":path",
+            Self::Scheme => ":scheme",
+            Self::Status => ":status",
+            Self::Protocol => ":protocol",
+        }
+    }
+}
+
+/// The name of a field, if it is one that the proxy knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Name {
+    /// A pseudo-header field.
+    Pseudo(Pseudo),
+    /// A known name; never [`FieldName::Other`].
+    Known(FieldName),
+    /// Any other text: also an upper-case or empty name, or an unknown one with a colon.
+    Other,
+}
+
+impl Name {
+    /// The name with this text.
+    #[must_use]
+    pub fn of(text: &[u8]) -> Self {
+        if text.first() == Some(&b':') {
+            let known = Pseudo::ALL.into_iter().find(|pseudo| pseudo.as_str().as_bytes() == text);
+            return known.map_or(Self::Other, Self::Pseudo);
+        }
+        match FieldName::of(text) {
+            FieldName::Other => Self::Other,
+            known => Self::Known(known),
+        }
+    }
+
+    /// Its text; empty for [`Name::Other`].
+    #[inline]
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pseudo(pseudo) => pseudo.as_str(),
+            Self::Known(known) => known.as_str(),
+            Self::Other => "",
+        }
+    }
+
+    /// Its text, which is `other` for [`Name::Other`].
+    #[inline]
+    pub(super) fn text(self, other: &[u8]) -> &[u8] {
+        match self {
+            Self::Other => other,
+            known => known.as_str().as_bytes(),
+        }
+    }
+}
+
+/// Whether a field may be put into a table.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Indexing {
+    /// As the encoder likes.
+    #[default]
+    Allowed,
+    /// Never, by nobody on the way: its value is a secret (RFC 7541 §7.1.3).
+    Never,
+}
+
+/// A field of a header block.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Field<'a> {
+    /// The name.
+    pub name: Name,
+    /// The text of the name, of any bytes.
+    pub text: &'a [u8],
+    /// The value, of any bytes.
+    pub value: &'a [u8],
+    /// Whether it may be put into a table.
+    pub indexing: Indexing,
+}
+
+impl<'a> Field<'a> {
+    /// A field with this name, which is in lower case.
+    #[must_use]
+    pub fn new(text: &'a [u8], value: &'a [u8]) -> Self {
+        Self { name: Name::of(text), text, value, indexing: Indexing::Allowed }
+    }
+
+    /// A pseudo-header field.
+    #[must_use]
+    pub fn pseudo(pseudo: Pseudo, value: &'a [u8]) -> Self {
+        Self::named(Name::Pseudo(pseudo), value)
+    }
+
+    /// A field with a known name.
+    #[must_use]
+    pub fn known(name: FieldName, value: &'a [u8]) -> Self {
+        Self::named(Name::Known(name), value)
+    }
+
+    fn named(name: Name, value: &'a [u8]) -> Self {
+        Self { name, text: name.as_str().as_bytes(), value, indexing: Indexing::Allowed }
+    }
+}
