@@ -112,8 +112,8 @@ fn stays_decided<T: PartialEq + std::fmt::Debug>(
 /// also when tables were made smaller in between. Each block is preceded by its length; a length above 200
 /// changes the sizes of the tables of the way back.
 pub fn hpack(mut input: &[u8]) {
-    let mut received = hpack::Decoder::new(1000);
-    let (mut encoder, mut again) = (hpack::Encoder::default(), hpack::Decoder::new(usize::MAX));
+    let mut received = hpack::Decoder::default();
+    let (mut encoder, mut again) = (hpack::Encoder::default(), hpack::Decoder::default());
     while let Some((&len, rest)) = input.split_first() {
         if len > 200 {
             let limit = (usize::from(len) - 200) * 40;
@@ -128,12 +128,12 @@ pub fn hpack(mut input: &[u8]) {
         encoder.begin(&mut out);
         let mut fields = Vec::new();
         let decoded = received.decode(block, |field| {
-            fields.push((field.text.to_vec(), field.value.to_vec()));
-            encoder.field(&field, &mut out);
+            fields.push((field.name.to_vec(), field.value.to_vec()));
+            encoder.received(&field, &mut out);
         });
         let mut read = Vec::new();
         again
-            .decode(&out, |field| read.push((field.text.to_vec(), field.value.to_vec())))
+            .decode(&out, |field| read.push((field.name.to_vec(), field.value.to_vec())))
             .expect("what is encoded can be decoded");
         assert_eq!(fields, read);
         if decoded.is_err() {

@@ -18,16 +18,15 @@ pub struct Decoder {
     table: Table,
     /// The largest table that the peer may use, by the SETTINGS that it has acknowledged.
     limit: usize,
-    field_bytes_max: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { table: Table::new(DEFAULT_TABLE_SIZE), limit: DEFAULT_TABLE_SIZE }
+    }
 }
 
 impl Decoder {
-    /// A decoder that refuses literal fields of more than `field_bytes_max` bytes, as encoded.
-    #[must_use]
-    pub const fn new(field_bytes_max: usize) -> Self {
-        Self { table: Table::new(DEFAULT_TABLE_SIZE), limit: DEFAULT_TABLE_SIZE, field_bytes_max }
-    }
-
     /// The peer has acknowledged this SETTINGS_HEADER_TABLE_SIZE. If it is smaller than its table, its next
     /// block must begin with a table size update.
     pub const fn set_limit(&mut self, limit: usize) {
@@ -54,17 +53,13 @@ impl Decoder {
                 0x10.. => (4, Literal::Passed(Indexing::Never)),
                 _ => (4, Literal::Passed(Indexing::Allowed)),
             };
-            let before = input.0.len();
             let (name, text) = self.name(&mut input, prefix, &mut names)?;
             let value = input.string(&mut values)?;
-            if before - input.0.len() > self.field_bytes_max {
-                return Err(Error::FieldTooLong);
-            }
             let indexing = match literal {
                 Literal::Inserted => Indexing::Allowed,
                 Literal::Passed(indexing) => indexing,
             };
-            sink(Field { name, text, value, indexing });
+            sink(Field::new(name, text, value, indexing));
             if literal == Literal::Inserted {
                 self.table.insert(name, text, value);
             }
@@ -96,7 +91,7 @@ impl Decoder {
             Some((name, value)) => (name, name.as_str().as_bytes(), value),
             None => self.dynamic(index)?,
         };
-        Ok(Field { name, text, value, indexing: Indexing::Allowed })
+        Ok(Field::new(name, text, value, Indexing::Allowed))
     }
 
     fn dynamic(&self, index: usize) -> Result<(Name, &[u8], &[u8]), Error> {

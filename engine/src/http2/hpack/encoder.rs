@@ -9,7 +9,7 @@
 //! static table, and secrets, which must not be guessed by watching the lengths of blocks (RFC 7541 §7.1).
 
 use super::DEFAULT_TABLE_SIZE;
-use super::field::{Field, Indexing, Name, Pseudo};
+use super::field::{Field as Received, Indexing, Name, Pseudo};
 use super::huffman;
 use super::static_table;
 use super::table::{self, Table};
@@ -61,8 +61,37 @@ impl Encoder {
         }
     }
 
-    /// Adds a field to the header block.
-    pub fn field(&mut self, field: &Field<'_>, out: &mut Vec<u8>) {
+    /// Adds a field whose name is known, and not [`FieldName::Other`].
+    #[inline]
+    pub fn field(&mut self, id: FieldName, value: &[u8], out: &mut Vec<u8>) {
+        self.add(&Field::named(Name::Known(id), value), out);
+    }
+
+    /// Adds a field of any name, given in lower case.
+    pub fn other(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        self.received(
+            &Received { id: FieldName::Other, name, value, indexing: Indexing::Allowed },
+            out,
+        );
+    }
+
+    /// Adds a pseudo-header.
+    #[inline]
+    pub fn pseudo(&mut self, name: Pseudo, value: &[u8], out: &mut Vec<u8>) {
+        self.add(&Field::named(Name::Pseudo(name), value), out);
+    }
+
+    /// Adds a field as it was received: what was not to be indexed stays so (RFC 7541 §6.2.3).
+    pub fn received(&mut self, field: &Received<'_>, out: &mut Vec<u8>) {
+        let Received { id, name: text, value, indexing } = *field;
+        let name = match id {
+            FieldName::Other => Name::of(text),
+            known => Name::Known(known),
+        };
+        self.add(&Field { name, text, value, indexing }, out);
+    }
+
+    fn add(&mut self, field: &Field<'_>, out: &mut Vec<u8>) {
         let known = static_table::index_of(field.name);
         let whole =
             known.and_then(|known| static_table::index_of_field(known, field.name, field.value));
@@ -112,6 +141,22 @@ impl Encoder {
         if let Some(place) = index.names.get_mut(places.name) {
             *place = inserted;
         }
+    }
+}
+
+/// A field to be encoded.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    name: Name,
+    text: &'a [u8],
+    value: &'a [u8],
+    indexing: Indexing,
+}
+
+impl<'a> Field<'a> {
+    #[inline]
+    fn named(name: Name, value: &'a [u8]) -> Self {
+        Self { name, text: name.as_str().as_bytes(), value, indexing: Indexing::Allowed }
     }
 }
 

@@ -38,9 +38,9 @@ impl Pseudo {
     }
 }
 
-/// The name of a field, if it is one that the proxy knows.
+/// The name of a field, as tables know it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Name {
+pub(super) enum Name {
     /// A pseudo-header field.
     Pseudo(Pseudo),
     /// A known name; never [`FieldName::Other`].
@@ -51,8 +51,7 @@ pub enum Name {
 
 impl Name {
     /// The name with this text.
-    #[must_use]
-    pub fn of(text: &[u8]) -> Self {
+    pub(super) fn of(text: &[u8]) -> Self {
         if text.first() == Some(&b':') {
             let known = Pseudo::ALL.into_iter().find(|pseudo| pseudo.as_str().as_bytes() == text);
             return known.map_or(Self::Other, Self::Pseudo);
@@ -65,8 +64,7 @@ impl Name {
 
     /// Its text; empty for [`Name::Other`].
     #[inline]
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Pseudo(pseudo) => pseudo.as_str(),
             Self::Known(known) => known.as_str(),
@@ -97,10 +95,10 @@ pub enum Indexing {
 /// A field of a header block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Field<'a> {
-    /// The name.
-    pub name: Name,
-    /// The text of the name, of any bytes.
-    pub text: &'a [u8],
+    /// The name, if it is a known one.
+    pub id: FieldName,
+    /// The text of the name, of any bytes; that of a pseudo-header begins with a colon.
+    pub name: &'a [u8],
     /// The value, of any bytes.
     pub value: &'a [u8],
     /// Whether it may be put into a table.
@@ -108,25 +106,16 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// A field with this name, which is in lower case.
-    #[must_use]
-    pub fn new(text: &'a [u8], value: &'a [u8]) -> Self {
-        Self { name: Name::of(text), text, value, indexing: Indexing::Allowed }
-    }
-
-    /// A pseudo-header field.
-    #[must_use]
-    pub fn pseudo(pseudo: Pseudo, value: &'a [u8]) -> Self {
-        Self::named(Name::Pseudo(pseudo), value)
-    }
-
-    /// A field with a known name.
-    #[must_use]
-    pub fn known(name: FieldName, value: &'a [u8]) -> Self {
-        Self::named(Name::Known(name), value)
-    }
-
-    fn named(name: Name, value: &'a [u8]) -> Self {
-        Self { name, text: name.as_str().as_bytes(), value, indexing: Indexing::Allowed }
+    pub(super) const fn new(
+        name: Name,
+        text: &'a [u8],
+        value: &'a [u8],
+        indexing: Indexing,
+    ) -> Self {
+        let id = match name {
+            Name::Known(id) => id,
+            Name::Pseudo(_) | Name::Other => FieldName::Other,
+        };
+        Self { id, name: text, value, indexing }
     }
 }

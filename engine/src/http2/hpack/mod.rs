@@ -2,7 +2,7 @@
 //!
 //! A [`Decoder`] and an [`Encoder`] belong to one direction of one connection each. They know nothing of
 //! frames (the connection joins CONTINUATIONs, and bounds them) and do not judge fields: which names and
-//! values a request may have is `head.rs`'s business.
+//! values a request may have is decided elsewhere.
 //!
 //! Invariants: the table of a decoder is that of the peer's encoder after every block, however few of its
 //! fields were wanted; and no peer makes a table larger than its announced size.
@@ -17,7 +17,7 @@ mod table;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub use field::{Field, Indexing, Name, Pseudo};
+pub use field::{Field, Indexing, Pseudo};
 
 #[cfg(test)]
 mod tests;
@@ -53,7 +53,4 @@ pub enum Error {
     /// The announced size was lowered, and the block does not begin with a table size update.
     #[error("table size update missing")]
     SizeUpdateMissing,
-    /// A literal field that is longer than the limit.
-    #[error("field too long")]
-    FieldTooLong,
 }
