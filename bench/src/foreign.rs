@@ -1,6 +1,6 @@
-//! Other load generators, to check ours: wrk and oha, closed loop.
+//! Other load generators, closed loop: wrk and oha to check ours, h2load for HTTP/2.
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
@@ -20,22 +20,23 @@ impl Tool {
         match self {
             Self::Wrk => "wrk",
             Self::Oha => "oha",
+            Self::H2load => "h2load",
         }
     }
 
+    /// `body` is a file with what is sent, if anything is.
     pub(crate) fn command_line(
         self,
-        address: SocketAddr,
-        path: &str,
+        url: &str,
+        body: Option<&Path>,
         ask: Ask,
         seconds: u64,
     ) -> Vec<String> {
-        let url = format!("http://{address}{path}");
         let connections = ask.connections.to_string();
         match self {
             Self::Wrk => {
                 let duration = format!("-d{seconds}s");
-                vec!["wrk", "-t1", "-c", &connections, &duration, "--latency", &url]
+                vec!["wrk", "-t1", "-c", &connections, &duration, "--latency", url]
                     .into_iter()
                     .map(str::to_owned)
                     .collect()
@@ -44,9 +45,22 @@ impl Tool {
                 let duration = format!("{seconds}s");
                 ["oha", "--no-tui", "--output-format", "json", "-c", &connections, "-z", &duration]
                     .into_iter()
-                    .chain([url.as_str()])
+                    .chain([url])
                     .map(str::to_owned)
                     .collect::<Vec<_>>()
+            }
+            Self::H2load => {
+                let (duration, streams) = (seconds.to_string(), ask.streams.to_string());
+                let line = ["h2load", "-t1", "-c", &connections, "-m", &streams, "-D", &duration];
+                let mut line: Vec<String> = line.map(str::to_owned).into();
+                if let Some(body) = body {
+                    line.extend(["-d".to_owned(), body.display().to_string()]);
+                    for field in ["content-type: application/grpc", "te: trailers"] {
+                        line.extend(["-H", field].map(str::to_owned));
+                    }
+                }
+                line.push(url.to_owned());
+                line
             }
         }
     }
@@ -58,6 +72,7 @@ impl Tool {
         let figures = match self {
             Self::Wrk => parse_wrk(&text),
             Self::Oha => parse_oha(&text),
+            Self::H2load => parse_h2load(&text),
         };
         figures.with_context(|| format!("{} said: {text}", self.program()))
     }
@@ -111,6 +126,22 @@ fn parse_oha(text: &str) -> Option<Figures> {
     ]))
 }
 
+/// It knows no percentiles.
+fn parse_h2load(text: &str) -> Option<Figures> {
+    let line = |word: &str| text.lines().find_map(|line| line.strip_prefix(word));
+    let counts = line("requests: ")?;
+    let count = |word: &str| -> Option<f64> {
+        let part = counts.split(", ").find_map(|part| part.strip_suffix(word))?;
+        part.trim().parse().ok()
+    };
+    let rate = line("finished in ")?.split(", ").nth(1)?.strip_suffix(" req/s")?.parse().ok()?;
+    Some(figures([
+        ("requests", count("succeeded")?),
+        ("requests_per_second", rate),
+        ("failed", count("failed")?),
+    ]))
+}
+
 fn figures<const N: usize>(pairs: [(&str, f64); N]) -> Figures {
     pairs.map(|(name, value)| (name.to_owned(), value)).into()
 }
@@ -143,6 +174,18 @@ Transfer/sec:      4.95MB
         assert_eq!(figures["p50_us"], 1800.0);
         assert_eq!(figures["p99_us"], 512.0);
         assert_eq!(figures["failed"], 20.0);
+    }
+
+    #[test]
+    fn h2load_is_read_with_its_failures() {
+        let text = "finished in 2.00s, 29480.00 req/s, 1.20MB/s
+requests: 59000 total, 59016 started, 58970 done, 58960 succeeded, 10 failed, 0 errored, 0 timeout
+status codes: 58960 2xx, 0 3xx, 10 4xx, 0 5xx
+";
+        let figures = parse_h2load(text).unwrap();
+        assert_eq!((figures["requests"], figures["failed"]), (58_960.0, 10.0));
+        assert_eq!(figures["requests_per_second"], 29_480.0);
+        assert!(parse_h2load("requests: what").is_none());
     }
 
     #[test]

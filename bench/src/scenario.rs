@@ -1,7 +1,7 @@
 //! The scenarios, one line each. A scenario has a shape of configuration, a load, and the figure by
 //! which the peers are compared.
 
-use crate::peers::{Downstream, Shape};
+use crate::peers::{Downstream, Shape, Upstream};
 use crate::tls::Key;
 
 /// One thing to measure.
@@ -41,6 +41,9 @@ pub(crate) enum Measure {
     Rate { percent: u64, ask: Ask },
     /// Connections that sent one request and are idle.
     Idle { connections: usize },
+    /// Connections of HTTP/2 with prior knowledge that are held open, each with this many requests that never
+    /// end; with none, they sent one request and are idle.
+    Held { connections: usize, streams: u32 },
     /// The time from exec to the first answer, and the memory then.
     Start,
     /// System calls per request.
@@ -54,6 +57,8 @@ pub(crate) enum Measure {
 pub(crate) enum Tool {
     Wrk,
     Oha,
+    /// Of nghttp2: the only one for HTTP/2.
+    H2load,
 }
 
 /// What the clients request.
@@ -68,6 +73,8 @@ pub(crate) struct Ask {
     pub(crate) close: bool,
     /// Resume earlier TLS sessions.
     pub(crate) resume: bool,
+    /// Requests at a time on each connection, over HTTP/2.
+    pub(crate) streams: usize,
 }
 
 impl Ask {
@@ -80,6 +87,7 @@ impl Ask {
         headers: 0,
         close: false,
         resume: false,
+        streams: 1,
     };
 }
 
@@ -121,6 +129,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         Measure::Syscalls(Ask::PLAIN),
     ));
     all.extend(transports());
+    all.extend(http2());
     let instructions = Measure::Instructions(Ask::PLAIN);
     all.push(plain("instructions", "in user space", "instructions_per_request", instructions));
     all.extend(RATES.map(|(name, about, percent)| {
@@ -189,6 +198,36 @@ fn transports() -> Vec<Scenario> {
     ]
 }
 
+/// HTTP/2 at the side of the clients, of the origin, or both.
+fn http2() -> Vec<Scenario> {
+    let by_h2load = |downstream, name, about, ask| {
+        let measure = Measure::Foreign(Tool::H2load, ask);
+        let shape = Shape { downstream, ..Shape::PLAIN };
+        Scenario { shape, ..plain(name, about, "cpu_us_per_request", measure) }
+    };
+    let crowded = Ask { connections: 16, streams: 16, ..Ask::PLAIN };
+    let (h2, h2c) = (Downstream::H2(Key::P256), Downstream::H2c);
+    let about = "13 B, 64 connections of HTTP/1 to an HTTP/2 origin";
+    let to_h2c = cpu("get-64-to-h2c", about, Ask::PLAIN);
+    let about = "gRPC, 64 B sent and 13 B back, 16 connections × 16 streams to an HTTP/2 origin";
+    let grpc = by_h2load(h2c, "grpc-unary", about, Ask { body: 64, ..crowded });
+    let upstream = Upstream::H2c;
+    vec![
+        by_h2load(
+            h2,
+            "h2-tls-16x16",
+            "13 B, HTTP/2 over TLS, 16 connections × 16 streams",
+            crowded,
+        ),
+        by_h2load(h2c, "h2c-16x16", "13 B, HTTP/2, 16 connections × 16 streams", crowded),
+        by_h2load(h2c, "h2c-64x1", "13 B, HTTP/2, 64 connections × 1 stream", Ask::PLAIN),
+        Scenario { shape: Shape { upstream, ..to_h2c.shape }, ..to_h2c },
+        Scenario { shape: Shape { upstream, ..grpc.shape }, ..grpc },
+        held("h2c-idle-4000", "4,000 connections of HTTP/2, silent after a request", 4000, 0),
+        held("h2c-streams", "16 connections of HTTP/2 × 64 requests without an end", 16, 64),
+    ]
+}
+
 /// The scenarios that check in a few minutes that everything works.
 pub(crate) const QUICK: [&str; 12] = [
     "start",
@@ -216,6 +255,13 @@ const RATES: [(&str, &str, u64); 6] = [
     ("rate-85", "constant rate, 85 % of the reference peak", 85),
     ("rate-100", "constant rate, 100 % of the reference peak", 100),
 ];
+
+fn held(name: &'static str, about: &'static str, connections: usize, streams: u32) -> Scenario {
+    let measure = Measure::Held { connections, streams };
+    let shape = Shape { downstream: Downstream::H2c, ..Shape::PLAIN };
+    let figure = if streams == 0 { "pss_kib_per_connection" } else { "pss_kib_per_stream" };
+    Scenario { shape, ..plain(name, about, figure, measure) }
+}
 
 fn plain(
     name: &'static str,

@@ -8,6 +8,7 @@
 //! its connections open until its standard input ends.
 
 pub(crate) mod client;
+pub(crate) mod held;
 pub(crate) mod pace;
 pub(crate) mod record;
 mod shared;

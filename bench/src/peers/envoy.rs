@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use super::{Addresses, Downstream, Shape};
+use super::{Addresses, Downstream, Shape, Upstream};
 use crate::tls::Files;
 
 pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> String {
@@ -30,7 +30,7 @@ static_resources:
         routes(&mut text, shape);
     }
     if let Some(files) = files {
-        transport_socket(&mut text, files);
+        transport_socket(&mut text, files, shape.downstream);
     }
     clusters(&mut text, shape, origin);
     text
@@ -61,8 +61,9 @@ const HTTP_FILTERS: &str = "    - filters:
               routes:
 ";
 
-fn transport_socket(text: &mut String, files: &Files) {
+fn transport_socket(text: &mut String, files: &Files, downstream: Downstream) {
     let Files { certificate, key, both: _ } = files;
+    let alpn = downstream.alpn();
     write!(
         text,
         "      transport_socket:
@@ -70,7 +71,7 @@ fn transport_socket(text: &mut String, files: &Files) {
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
           common_tls_context:
-            alpn_protocols: [http/1.1]
+            alpn_protocols: [{alpn}]
             tls_params: {{ tls_minimum_protocol_version: TLSv1_3 }}
             tls_certificates:
             - certificate_chain: {{ filename: \"{}\" }}
@@ -104,8 +105,17 @@ fn clusters(text: &mut String, shape: Shape, origin: SocketAddr) {
             socket_address(origin)
         )
         .ok();
+        if shape.upstream == Upstream::H2c {
+            text.push_str(HTTP2);
+        }
     }
 }
+
+const HTTP2: &str = "    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: { http2_protocol_options: {} }
+";
 
 fn routes(text: &mut String, shape: Shape) {
     for route in 0..shape.routes {

@@ -2,19 +2,22 @@
 
 use std::fmt::Write;
 
-use super::{Addresses, Downstream, Shape};
+use super::{Addresses, Downstream, Shape, Upstream};
 use crate::tls::Files;
 
 pub(super) fn config(shape: Shape, at: Addresses, map: &str, files: Option<&Files>) -> String {
-    let Shape { routes, clusters, retries, shards, downstream } = shape;
+    let Shape { routes, clusters, retries, shards, downstream, upstream } = shape;
+    let alpn = downstream.alpn();
     let Addresses { origin, proxy, .. } = at;
     let (bind, scheme) = match files {
         Some(Files { both, .. }) => {
             let both = both.display();
-            (format!(" ssl crt {both} ssl-min-ver TLSv1.3 alpn http/1.1"), "https")
+            (format!(" ssl crt {both} ssl-min-ver TLSv1.3 alpn {alpn}"), "https")
         }
+        None if downstream.is_http2() => (" proto h2".to_owned(), "http"),
         None => (String::new(), "http"),
     };
+    let proto = if upstream == Upstream::H2c { " proto h2" } else { "" };
     let (mode, rules) = if downstream == Downstream::Tcp {
         ("tcp", String::new())
     } else {
@@ -54,7 +57,7 @@ frontend bench
 "
     );
     for cluster in 0..clusters {
-        writeln!(text, "backend c{cluster}\n    server origin {origin}").ok();
+        writeln!(text, "backend c{cluster}\n    server origin {origin}{proto}").ok();
     }
     text
 }

@@ -45,6 +45,7 @@ pub(crate) struct Shape {
     /// Proxy threads.
     pub(crate) shards: usize,
     pub(crate) downstream: Downstream,
+    pub(crate) upstream: Upstream,
 }
 
 /// What the clients of a proxy speak to it.
@@ -53,8 +54,39 @@ pub(crate) enum Downstream {
     Http,
     /// HTTP/1 over TLS 1.3, with a certificate for a key of this kind.
     Https(Key),
+    /// HTTP/2 with prior knowledge.
+    H2c,
+    /// HTTP/2 over TLS 1.3.
+    H2(Key),
     /// The proxy forwards bytes and looks at none of them.
     Tcp,
+}
+
+/// What a proxy speaks to its origin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Upstream {
+    Http,
+    /// HTTP/2 with prior knowledge. The origin is `nghttpd`.
+    H2c,
+}
+
+impl Downstream {
+    /// The key of the certificate, over TLS.
+    pub(crate) fn key(self) -> Option<Key> {
+        match self {
+            Self::Https(key) | Self::H2(key) => Some(key),
+            Self::Http | Self::H2c | Self::Tcp => None,
+        }
+    }
+
+    pub(crate) fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::H2(_))
+    }
+
+    /// The protocol that is chosen by ALPN.
+    fn alpn(self) -> &'static str {
+        if self.is_http2() { "h2" } else { "http/1.1" }
+    }
 }
 
 /// The listening addresses.
@@ -118,6 +150,14 @@ impl Peer {
     pub(crate) fn left_out(self, scenario: &Scenario) -> Option<String> {
         let bare = matches!(self, Self::Direct | Self::Floor);
         match scenario.measure {
+            _ if scenario.shape.upstream == Upstream::H2c && on_path("nghttpd").is_err() => {
+                Some("nghttpd, the origin of HTTP/2, is not installed".to_owned())
+            }
+            _ if self == Self::Nginx && scenario.shape.upstream == Upstream::H2c => {
+                // 1.29.4 and later can; it is not yet in distributions.
+                Some("it speaks HTTP/2 to origins only as gRPC".to_owned())
+                    .filter(|_| scenario.name != "grpc-unary")
+            }
             _ if bare && scenario.shape != Shape::PLAIN => {
                 Some("it has no routes, retries, threads or TLS".to_owned())
             }
@@ -139,8 +179,14 @@ impl Peer {
 }
 
 impl Shape {
-    pub(crate) const PLAIN: Self =
-        Self { routes: 1, clusters: 1, retries: false, shards: 1, downstream: Downstream::Http };
+    pub(crate) const PLAIN: Self = Self {
+        routes: 1,
+        clusters: 1,
+        retries: false,
+        shards: 1,
+        downstream: Downstream::Http,
+        upstream: Upstream::Http,
+    };
 
     /// The path of `page` through the last route of the configuration.
     pub(crate) fn path(self, page: &str) -> String {
@@ -148,15 +194,22 @@ impl Shape {
     }
 
     pub(crate) fn name(self) -> String {
-        let Self { routes, clusters, retries, shards, downstream } = self;
+        let Self { routes, clusters, retries, shards, downstream, upstream } = self;
         let retries = if retries { "-retries" } else { "" };
         let downstream = match downstream {
             Downstream::Http => "",
             Downstream::Https(Key::P256) => "-tls-p256",
             Downstream::Https(Key::Rsa2048) => "-tls-rsa2048",
+            Downstream::H2c => "-h2c",
+            Downstream::H2(_) => "-h2",
             Downstream::Tcp => "-tcp",
         };
-        format!("{routes}-routes-{clusters}-clusters{retries}-{shards}-shards{downstream}")
+        let upstream = match upstream {
+            Upstream::Http => "",
+            Upstream::H2c => "-to-h2c",
+        };
+        let size = format!("{routes}-routes-{clusters}-clusters{retries}-{shards}-shards");
+        size + downstream + upstream
     }
 }
 
@@ -179,10 +232,8 @@ impl Installed {
         folder: &Path,
         certificates: &Path,
     ) -> anyhow::Result<Vec<String>> {
-        let files = match shape.downstream {
-            Downstream::Https(key) => Some(Files::of(key, certificates)?),
-            Downstream::Http | Downstream::Tcp => None,
-        };
+        let key = shape.downstream.key();
+        let files = key.map(|key| Files::of(key, certificates)).transpose()?;
         let files = files.as_ref();
         let program = self.program.display().to_string();
         let file = |extension: &str| {

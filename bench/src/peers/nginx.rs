@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Addresses, Downstream, Shape};
+use super::{Addresses, Downstream, Shape, Upstream};
 use crate::tls::Files;
 
 /// Answers and bodies are streamed through memory; nothing is written to disk.
 pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> String {
-    let Shape { routes, clusters, retries, shards, downstream } = shape;
+    let Shape { routes, clusters, retries, shards, downstream, upstream } = shape;
     let Addresses { origin, proxy, .. } = at;
     let reuse_port = if shards > 1 { " reuseport" } else { "" };
     let main = main(shards, downstream);
@@ -19,6 +19,7 @@ pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> Stri
         Some(files) => (" ssl", certificate(files)),
         None => ("", String::new()),
     };
+    let http2 = if downstream.is_http2() { " http2" } else { "" };
     // Each cluster allocates this many idle connections when the configuration is read.
     let idle = if clusters == 1 { 1024 } else { 16 };
     let next = if retries {
@@ -27,7 +28,11 @@ pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> Stri
     } else {
         "proxy_next_upstream off;"
     };
-    let (upstreams, locations) = (upstreams(clusters, idle, origin), locations(routes, clusters));
+    let upstreams = upstreams(clusters, idle, origin);
+    let locations = match upstream {
+        Upstream::Http => locations(routes, clusters),
+        Upstream::H2c => "        location / { grpc_pass grpc://c0; }\n".to_owned(),
+    };
     format!(
         "{main}http {{
     access_log off;
@@ -56,7 +61,7 @@ pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> Stri
     proxy_max_temp_file_size 0;
     {next}
 {upstreams}    server {{
-        listen {proxy} backlog=4096{reuse_port}{ssl};
+        listen {proxy} backlog=4096{reuse_port}{ssl}{http2};
 {certificate}{locations}    }}
 }}
 "

@@ -101,6 +101,28 @@ impl Running {
         }
     }
 
+    /// The same by h2load, where HTTP/2 is spoken.
+    pub(crate) fn first_answer_by_http2(
+        &mut self,
+        url: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Duration> {
+        loop {
+            let output = Command::new("h2load").args(["-n1", url]).output();
+            let output = output.context("h2load (nghttp2-client)")?;
+            if String::from_utf8_lossy(&output.stdout).contains("status codes: 1 2xx") {
+                return Ok(self.began.elapsed());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it exited with {status} instead of answering: {}", self.command);
+            }
+            if self.began.elapsed() > patience {
+                bail!("no answer within {patience:?}: {}", self.command);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Stops the process and its children and waits for them: with SIGTERM, then SIGKILL.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.end()

@@ -334,7 +334,7 @@ const FIRST: [&str; 5] = [
 ];
 
 /// The figures of the tables, in order.
-const COLUMNS: [(&str, &str); 19] = [
+const COLUMNS: [(&str, &str); 20] = [
     ("offered_per_second", "offered/s"),
     ("requests_per_second", "requests/s"),
     ("cpu_us_per_request", "CPU µs/request"),
@@ -352,6 +352,7 @@ const COLUMNS: [(&str, &str); 19] = [
     ("rss_kib", "RSS KiB"),
     ("pss_kib", "PSS KiB"),
     ("pss_kib_per_connection", "PSS KiB/connection"),
+    ("pss_kib_per_stream", "PSS KiB/stream"),
     ("rss_kib_per_connection", "RSS KiB/connection"),
     ("failed", "failed"),
 ];

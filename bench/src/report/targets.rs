@@ -131,7 +131,7 @@ const SCALING: Target = Target {
 };
 
 #[rustfmt::skip]
-const TARGETS: [Target; 24] = [
+const TARGETS: [Target; 31] = [
     target("CPU per request / floor", PLAIN, CPU, Against::Peer(Peer::Floor), 1.15),
     target("CPU per request / nginx", PLAIN, CPU, Against::Peer(Peer::Nginx), 0.80),
     target("CPU per request / HAProxy", PLAIN, CPU, Against::Peer(Peer::Haproxy), 0.75),
@@ -155,6 +155,13 @@ const TARGETS: [Target; 24] = [
     target("CPU per MB over TLS, 1 MB answers / best peer", "tls-answer-1m", BULK, Against::Best, 0.85),
     target("KiB per idle TLS connection / best peer", "tls-idle-4000", "pss_kib_per_connection", Against::Best, 1.0),
     target("CPU per MB, TCP pass-through / best peer", "tcp-1m", BULK, Against::Best, 1.0),
+    target("CPU per request, HTTP/2 over TLS, 16 × 16 / best peer", "h2-tls-16x16", CPU, Against::Best, 0.75),
+    target("CPU per request, HTTP/2, 16 × 16 / best peer", "h2c-16x16", CPU, Against::Best, 0.70),
+    target("CPU per request, HTTP/2, 64 × 1 / best peer", "h2c-64x1", CPU, Against::Best, 0.70),
+    target("CPU per request, HTTP/1 to an origin of HTTP/2 / of HTTP/1", "get-64-to-h2c", CPU, Against::Plain, 0.90),
+    target("CPU per gRPC call / best peer", "grpc-unary", CPU, Against::Best, 0.75),
+    target("KiB per idle connection of HTTP/2 / best peer", "h2c-idle-4000", "pss_kib_per_connection", Against::Best, 1.0),
+    target("KiB per open stream / best peer", "h2c-streams", "pss_kib_per_stream", Against::Best, 1.0),
     SCALING,
 ];
 

@@ -160,10 +160,16 @@ impl Runner {
         Ok(runner)
     }
 
-    /// The configurations for plain HTTP, HTTPS and TCP are part of the record.
+    /// The configurations of the plain shape for each protocol are part of the record.
     fn keep_configs(&self, addresses: Addresses) -> anyhow::Result<()> {
         let folder = self.out.join("configs");
-        let downstreams = [Downstream::Http, Downstream::Https(Key::P256), Downstream::Tcp];
+        let downstreams = [
+            Downstream::Http,
+            Downstream::Https(Key::P256),
+            Downstream::H2c,
+            Downstream::H2(Key::P256),
+            Downstream::Tcp,
+        ];
         for installed in &self.peers {
             for downstream in downstreams {
                 let shape = Shape { downstream, ..Shape::PLAIN };
@@ -249,6 +255,9 @@ impl Runner {
             Measure::Idle { connections } => {
                 let ask = Ask { connections, ..Ask::PLAIN };
                 self.stage.idle(installed, shape, ask)
+            }
+            Measure::Held { connections, streams } => {
+                self.stage.held(installed, shape, connections, streams)
             }
             Measure::Start => self.stage.start(installed, shape),
             Measure::Syscalls(ask) => self.stage.syscalls(installed, shape, ask),

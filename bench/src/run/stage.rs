@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use crate::load::held;
 use crate::load::record::Summary;
 use crate::measure::callgrind;
 use crate::measure::proc::{self, Cpu, Memory};
 use crate::measure::syscalls;
-use crate::peers::{Addresses, Cores, Downstream, Installed, Peer, Running, Shape};
+use crate::peers::{Addresses, Cores, Installed, Peer, Running, Shape, Upstream};
 use crate::run::generator::Generator;
 use crate::scenario::{Ask, Tool};
 use crate::summary::Figures;
@@ -111,7 +112,13 @@ impl Stage {
         tool: Tool,
     ) -> anyhow::Result<Figures> {
         let ready = self.raise(installed, shape, &[])?;
-        let line = tool.command_line(ready.address, &shape.path(ask.page), ask, self.seconds);
+        let scheme = if ready.certificate.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}{}", ready.address, shape.path(ask.page));
+        let body = (ask.body > 0).then(|| self.folder.join("body"));
+        if let Some(file) = &body {
+            fs::write(file, vec![b'b'; ask.body])?;
+        }
+        let line = tool.command_line(&url, body.as_deref(), ask, self.seconds);
         self.note(&self.cores.client.clone(), &line);
         let began = Cpu::of(ready.peer.pid())?;
         let mut figures = tool.run(&self.cores.client, &line)?;
@@ -142,6 +149,33 @@ impl Stage {
         Ok(Figures::from([
             ("pss_kib_per_connection".to_owned(), each(after.pss_kib, before.pss_kib)),
             ("rss_kib_per_connection".to_owned(), each(after.rss_kib, before.rss_kib)),
+            ("rss_kib".to_owned(), after.rss_kib as f64),
+        ]))
+    }
+
+    /// Memory of connections of HTTP/2 that are held open, per connection or per stream.
+    pub(crate) fn held(
+        &mut self,
+        installed: &Installed,
+        shape: Shape,
+        connections: usize,
+        streams: u32,
+    ) -> anyhow::Result<Figures> {
+        let ready = self.raise(installed, shape, &[])?;
+        let before = Memory::of(ready.peer.pid())?;
+        let clients = held::open(ready.address, connections, streams)?;
+        std::thread::sleep(SETTLING);
+        let after = Memory::of(ready.peer.pid())?;
+        drop(clients);
+        ready.stop()?;
+        let (each, count) = match streams {
+            0 => ("connection", connections as f64),
+            _ => ("stream", connections as f64 * f64::from(streams)),
+        };
+        let growth = |after: u64, before: u64| (after as f64 - before as f64) / count;
+        Ok(Figures::from([
+            (format!("pss_kib_per_{each}"), growth(after.pss_kib, before.pss_kib)),
+            (format!("rss_kib_per_{each}"), growth(after.rss_kib, before.rss_kib)),
             ("rss_kib".to_owned(), after.rss_kib as f64),
         ]))
     }
@@ -267,14 +301,12 @@ impl Stage {
         let addresses = self.take_fresh_addresses();
         let origin = match installed.peer {
             Peer::Direct => None,
-            _ => Some(self.origin(addresses.origin, &log)?),
+            _ => Some(self.origin(shape.upstream, addresses.origin, &log)?),
         };
         let mut line = before.to_vec();
         line.extend(installed.command_line(shape, addresses, &self.folder, &self.folder)?);
-        let certificate = match shape.downstream {
-            Downstream::Https(key) => Some(Files::of(key, &self.folder)?.certificate),
-            Downstream::Http | Downstream::Tcp => None,
-        };
+        let files = shape.downstream.key().map(|key| Files::of(key, &self.folder)).transpose()?;
+        let certificate = files.map(|files| files.certificate);
         let client = certificate.as_ref().map(|file| tls::Client::new(file, false)).transpose()?;
         let (cores, address) = match installed.peer {
             Peer::Direct => (self.cores.origin.clone(), addresses.origin),
@@ -284,7 +316,12 @@ impl Stage {
         let mut peer = Running::start(&cores, &line, &log)?;
         let patience = if before.is_empty() { STARTING_MAX } else { 10 * STARTING_MAX };
         let path = shape.path("/13");
-        let first_answer = peer.first_answer(address, client.as_ref(), &path, patience)?;
+        let first_answer = if shape.downstream.is_http2() {
+            let scheme = if certificate.is_some() { "https" } else { "http" };
+            peer.first_answer_by_http2(&format!("{scheme}://{address}{path}"), patience)?
+        } else {
+            peer.first_answer(address, client.as_ref(), &path, patience)?
+        };
         Ok(Ready { peer, origin, address, certificate, first_answer })
     }
 
@@ -297,14 +334,41 @@ impl Stage {
         self.addresses
     }
 
-    fn origin(&mut self, address: SocketAddr, log: &Path) -> anyhow::Result<Running> {
-        let program = std::env::current_exe()?.display().to_string();
-        let line = [program, "origin".to_owned(), "--listen".to_owned(), address.to_string()];
+    fn origin(
+        &mut self,
+        speaks: Upstream,
+        address: SocketAddr,
+        log: &Path,
+    ) -> anyhow::Result<Running> {
+        let line = match speaks {
+            Upstream::Http => {
+                let program = std::env::current_exe()?.display().to_string();
+                vec![program, "origin".to_owned(), "--listen".to_owned(), address.to_string()]
+            }
+            Upstream::H2c => self.nghttpd(address)?,
+        };
         let cores = self.cores.origin.clone();
         self.note(&cores, &line);
         let mut origin = Running::start(&cores, &line, log)?;
-        origin.first_answer(address, None, "/13", STARTING_MAX)?;
+        match speaks {
+            Upstream::Http => origin.first_answer(address, None, "/13", STARTING_MAX)?,
+            Upstream::H2c => {
+                origin.first_answer_by_http2(&format!("http://{address}/13"), STARTING_MAX)?
+            }
+        };
         Ok(origin)
+    }
+
+    /// An origin of HTTP/2, whose answers end as those of gRPC do.
+    fn nghttpd(&self, address: SocketAddr) -> anyhow::Result<Vec<String>> {
+        let files = self.folder.join("files");
+        fs::create_dir_all(&files)?;
+        fs::write(files.join("13"), "hello, world\n")?;
+        let (host, port, files) =
+            (address.ip().to_string(), address.port().to_string(), files.display().to_string());
+        let line = ["nghttpd", "--no-tls", "-a", &host, "-d", &files];
+        let line = line.into_iter().chain(["--trailer", "grpc-status: 0", &port]);
+        Ok(line.map(str::to_owned).collect())
     }
 
     fn clients(
@@ -327,7 +391,7 @@ impl Stage {
         ask: Ask,
         plan: &Plan,
     ) -> anyhow::Result<Vec<String>> {
-        let Ask { page, expect_bytes, connections, body, headers, close, resume } = ask;
+        let Ask { page, expect_bytes, connections, body, headers, close, resume, streams: _ } = ask;
         let mut line = vec![std::env::current_exe()?.display().to_string()];
         line.extend(["load", "--gated", "--quiet"].map(str::to_owned));
         let mut option = |name: &str, value: String| line.extend([format!("--{name}"), value]);
