@@ -156,9 +156,7 @@ pub(super) fn decode(text: &[u8], to: &mut [u8]) -> Result<usize, Error> {
         while bits >= 32 {
             let found = LOOKUP[(window >> (64 - LOOKUP_BITS)) as usize];
             let used = if found.count != 0 {
-                let Some(place) = to.get_mut(at..at + 2) else { return Err(Error::HuffmanCode) };
-                place.copy_from_slice(&found.symbols);
-                at += usize::from(found.count);
+                put_pair(found, to, &mut at)?;
                 u32::from(found.bits)
             } else {
                 long_symbol(window, to, &mut at)?
@@ -171,9 +169,16 @@ pub(super) fn decode(text: &[u8], to: &mut [u8]) -> Result<usize, Error> {
         window |= u64::from(*byte) << (56 - bits);
         bits += 8;
     }
-    while bits > 0 {
+    loop {
         // RFC 7541 §5.2: "the most significant bits of the code corresponding to the EOS symbol" are ones.
-        let padded = window | u64::MAX >> bits;
+        let padded = window | u64::MAX.checked_shr(bits).unwrap_or_default();
+        let found = LOOKUP[(padded >> (64 - LOOKUP_BITS)) as usize];
+        if found.count != 0 && u32::from(found.bits) <= bits {
+            put_pair(found, to, &mut at)?;
+            window <<= found.bits;
+            bits -= u32::from(found.bits);
+            continue;
+        }
         let (symbol, len) = symbol_of(&TABLES, (padded >> 32) as u32);
         if len > bits {
             return if bits < 8 && padded == u64::MAX {
@@ -186,7 +191,15 @@ pub(super) fn decode(text: &[u8], to: &mut [u8]) -> Result<usize, Error> {
         window <<= len;
         bits -= len;
     }
-    Ok(at)
+}
+
+/// Puts the symbols that were looked up; there is room for both even if it is only one.
+#[inline]
+fn put_pair(found: Lookup, to: &mut [u8], at: &mut usize) -> Result<(), Error> {
+    let place = to.get_mut(*at..).and_then(<[u8]>::first_chunk_mut).ok_or(Error::HuffmanCode)?;
+    *place = found.symbols;
+    *at += usize::from(found.count);
+    Ok(())
 }
 
 /// Decodes a symbol whose code is longer than the bits looked up; returns the length of the code.
