@@ -56,6 +56,7 @@ folders!(
     connect_forwarded,
     failures,
     filter_chains,
+    grpc,
     headers,
     hop_by_hop_added,
     hosts,

@@ -113,6 +113,8 @@ schema! {
         priority: RoutingPriority,
         upgrade_configs: Vec<RouteActionUpgradeConfig>,
         max_stream_duration: Option<MaxStreamDuration>,
+        max_grpc_timeout: Option<Duration>,
+        grpc_timeout_offset: Option<Duration>,
     }
 
     struct RouteActionUpgradeConfig = "envoy.config.route.v3.RouteAction.UpgradeConfig" {

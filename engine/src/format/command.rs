@@ -205,7 +205,7 @@ impl Command {
                 stream.connection_termination_details()?.as_bytes()
             }
             Self::Fixed(value) => value,
-            Self::GrpcStatus(form) => return form.write(inputs, out),
+            Self::GrpcStatus(form) => return form.write(inputs, stream.response_code(), out),
             Self::LocalReplyBody => inputs.local_reply_body,
             Self::Noted(noted) => return noted.write(stream, out),
             Self::Path { query, original } => original.path(inputs.request?, *query)?,

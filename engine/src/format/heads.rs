@@ -2,6 +2,7 @@
 
 use super::Inputs;
 use super::names::GRPC_STATUSES;
+use crate::http::grpc;
 use crate::http::{FieldName, Fields, RequestHead, TOKEN};
 
 /// A header, and another one to use if it is absent; lower case.
@@ -91,12 +92,21 @@ pub(super) enum GrpcStatusForm {
 }
 
 impl GrpcStatusForm {
-    /// Envoy: for gRPC requests only. Only from the headers of the response: trailers are not kept.
-    pub(super) fn write(self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
+    /// As in Envoy, for gRPC requests only, and a response without the status has the one that corresponds
+    /// to its HTTP status. Headers are formatted before the trailers come.
+    pub(super) fn write(
+        self,
+        inputs: &Inputs<'_>,
+        http_status: Option<u16>,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
         inputs.request.filter(|request| request.is_grpc())?;
-        let status = inputs.response?.fields.get(FieldName::GrpcStatus)?;
-        let number: usize = std::str::from_utf8(status).ok()?.trim().parse().ok()?;
-        let names = GRPC_STATUSES.get(number);
+        let told = inputs.response.and_then(|head| head.fields.get(FieldName::GrpcStatus));
+        let number = match told {
+            Some(status) => number(status).unwrap_or(INVALID_CODE),
+            None => i64::from(grpc::status_of_http(http_status?)),
+        };
+        let names = usize::try_from(number).ok().and_then(|number| GRPC_STATUSES.get(number));
         match (self, names) {
             (Self::Camel, Some((camel, _))) => out.extend_from_slice(camel.as_bytes()),
             (Self::Snake, Some((_, snake))) => out.extend_from_slice(snake.as_bytes()),
@@ -106,6 +116,14 @@ impl GrpcStatusForm {
         }
         Some(())
     }
+}
+
+/// Envoy's number for a status that is none.
+const INVALID_CODE: i64 = -1;
+
+fn number(status: &[u8]) -> Option<i64> {
+    let number: u32 = std::str::from_utf8(status).ok()?.trim().parse().ok()?;
+    Some(i64::from(number))
 }
 
 pub(super) fn query(head: &RequestHead) -> Option<&[u8]> {

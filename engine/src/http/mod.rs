@@ -10,6 +10,7 @@ pub(crate) mod body;
 pub(crate) mod byte_set;
 pub(crate) mod field_name;
 pub(crate) mod fields;
+pub(crate) mod grpc;
 pub(crate) mod head;
 pub mod header_key_format;
 mod hop_by_hop;

@@ -141,6 +141,12 @@ impl Outlet {
         (self.body == Body::Ending).then_some(&*self.trailers)
     }
 
+    /// The trailers of a body that has ended, as field lines; without those that are not passed on.
+    #[must_use]
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
     /// The sink has been told.
     pub const fn end_taken_by_sink(&mut self) {
         self.body = Body::Ended;

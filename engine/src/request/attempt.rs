@@ -72,6 +72,7 @@ impl Failed {
                 Some((reset, sent != Sent::Nothing))
             }
             Self::Deadline(Timer::PerTry | Timer::PerTryIdle) => Some((Reset::PerTryTimeout, true)),
+            Self::Deadline(Timer::UpstreamDuration) => Some((Reset::LocalReset, true)),
             Self::Deadline(_) | Self::NoHealthyHost | Self::ClientGone | Self::ClientError(_) => {
                 None
             }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::attempt::{Failed, Sent};
 use super::deadlines::Timer;
 use super::{Core, Interim};
+use crate::http::grpc;
 use crate::http::{BodyLength, FieldName};
 use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
@@ -32,6 +33,7 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
 #[inline]
 pub(super) fn host(host: &HostStats, core: &Core<'_>, outcome: Result<BodyLength, &Failed>) {
     let is_error = match outcome {
+        Ok(length) if waits_for_trailers(core, length) => return,
         Ok(length) => {
             (500..600).contains(&core.heads.response.status) || is_grpc_error(core, length)
         }
@@ -70,15 +72,30 @@ pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
     }
 }
 
-/// Whether the response ends a gRPC call with an error: its status corresponds to an HTTP 5xx, or
-/// is missing.
+/// Whether the response has no body and ends a gRPC call with an error.
 fn is_grpc_error(core: &Core<'_>, length: BodyLength) -> bool {
-    const SUCCESS: [&[u8]; 11] =
-        [b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"];
-    let status = || core.heads.response.fields.get(FieldName::GrpcStatus);
     matches!(length, BodyLength::None | BodyLength::Length(0))
         && core.heads.request.is_grpc()
-        && !status().is_some_and(|status| SUCCESS.contains(&status))
+        && grpc::is_server_error(core.heads.response.fields.get(FieldName::GrpcStatus))
+}
+
+/// Whether only the trailers will tell if the host has served the request: those of a gRPC call.
+#[inline]
+pub(super) fn waits_for_trailers(core: &Core<'_>, length: BodyLength) -> bool {
+    !matches!(length, BodyLength::None | BodyLength::Length(0))
+        && !(500..600).contains(&core.heads.response.status)
+        && core.heads.request.is_grpc()
+}
+
+/// Counts the outcome of a gRPC call whose response has ended. As in Envoy, a response that was cut
+/// off counts neither way.
+#[cold]
+pub(super) fn grpc_trailers(host: &HostStats, trailers: &[u8]) {
+    if grpc::is_server_error(grpc::status_in_trailers(trailers)) {
+        host.rq_error.inc();
+    } else {
+        host.rq_success.inc();
+    }
 }
 
 const fn origin(is_internal: bool) -> Origin {

@@ -11,6 +11,8 @@ pub(super) enum Timer {
     PerTry,
     /// `per_try_idle_timeout`: no progress in this attempt.
     PerTryIdle,
+    /// `max_stream_duration` of the cluster: this attempt, from its connection to its end.
+    UpstreamDuration,
     /// `request_timeout`: receiving the whole request.
     Request,
     /// `max_stream_duration`: the whole exchange.
@@ -32,10 +34,11 @@ pub(super) struct Deadlines {
 const NEVER: Millis = Millis::MAX;
 
 /// In the order of their discriminants.
-const ORDER: [Timer; 8] = [
+const ORDER: [Timer; 9] = [
     Timer::Route,
     Timer::PerTry,
     Timer::PerTryIdle,
+    Timer::UpstreamDuration,
     Timer::Request,
     Timer::StreamDuration,
     Timer::StreamIdle,

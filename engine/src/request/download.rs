@@ -30,6 +30,7 @@ pub(super) async fn deliver<C: ClientEnd>(
     // Checked before the hop-by-hop fields are removed.
     let origin_stays =
         exchange.core.heads.response.keep_alive() && length != BodyLength::UntilClose;
+    let counts_at_end = charge::waits_for_trailers(&exchange.core, length);
     let framing = exchange.finish_response_head(route, length, attempts);
     exchange.core.count_response();
     let mut out = exchange.core.shard.buffers.take();
@@ -61,6 +62,9 @@ pub(super) async fn deliver<C: ClientEnd>(
     }
     let ended = match relayed {
         Ok(()) => {
+            if counts_at_end {
+                charge::grpc_trailers(origin.pool().host_stats(), down.trailers());
+            }
             exchange.core.end_response(!exchange.core.is_complete());
             if upload.has_ended() {
                 charge::time(origin.pool().stats(), &exchange.core);
@@ -229,6 +233,9 @@ fn end<C: ClientEnd>(
                 }
                 Timer::PerTryIdle => {
                     origin.pool().stats().upstream_rq_per_try_idle_timeout.inc();
+                }
+                Timer::UpstreamDuration => {
+                    origin.pool().stats().upstream_rq_max_duration_reached.inc();
                 }
                 timer => exchange.core.count_timeout(timer),
             }

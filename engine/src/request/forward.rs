@@ -15,6 +15,7 @@ use super::given::Given;
 use super::replay::Replay;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, RetryDelay, RetryState};
+use super::route::action::stream_duration::{grpc_timeout, set_grpc_timeout};
 use super::route::{Connect, Forward, Route, VirtualHost, scheme};
 use super::upload::Upload;
 use super::wait::Interest;
@@ -135,6 +136,7 @@ fn trailer_rules(core: &Core<'_>, cluster: &LocalCluster) -> Option<TrailerRules
 
 /// Edits the request as the route says, once for all attempts, and sets its timeouts.
 fn prepare(core: &mut Core<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
+    set_stream_duration(core, plan);
     core.set_timeouts(plan);
     let idle = plan.idle_timeout.or(core.service().manager.timeouts.stream_idle);
     core.stream_idle = idle.filter(|idle| !idle.is_zero());
@@ -142,27 +144,48 @@ fn prepare(core: &mut Core<'_>, virtual_host: &VirtualHost, route: &Route, plan:
     let retry = plan.retry.as_ref();
     core.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
     match &plan.expected {
-        Some(expected) if core.timeouts == plan.timeouts => {
+        Some(expected) if core.timeouts == plan.timeouts && plan.max_grpc_timeout.is_none() => {
             if !core.service().manager.suppress_envoy_headers {
                 core.heads.request.fields.set_line(expected);
             }
         }
-        _ => set_expected_timeout(core, Duration::ZERO),
+        _ => set_expected_timeout(core, plan, Duration::ZERO),
     }
     // As in Envoy, headers that the route adds may refer to the count.
     core.set_attempt_count(virtual_host, core.upstream.attempts);
     core.rewrite_request(route, plan);
 }
 
-/// Sets `x-envoy-expected-rq-timeout-ms` to the time left for this attempt.
-fn set_expected_timeout(core: &mut Core<'_>, elapsed: Duration) {
-    if core.service().manager.suppress_envoy_headers {
-        return;
+/// Limits the duration of the exchange as the route says. As in Envoy, the origin is told the limit in
+/// `grpc-timeout`, without the time that has already passed.
+fn set_stream_duration(core: &mut Core<'_>, plan: &Forward) {
+    let Some(duration) = &plan.max_stream_duration else { return };
+    let manager = core.service().manager.timeouts.max_stream_duration;
+    let request = &mut core.heads.request;
+    let limit = duration.limit(grpc_timeout(&request.fields), manager);
+    if request.is_grpc() {
+        match limit {
+            Some(limit) => set_grpc_timeout(&mut request.fields, limit),
+            // As in Envoy: the route lifts the connection manager's limit.
+            None if manager.is_some() => request.fields.remove(FieldName::GrpcTimeout),
+            None => {}
+        }
     }
-    if let Some(expected) = core.timeouts.expected_ms(elapsed) {
+    let at = limit.map(|limit| core.heads.began.saturating_add(millis(limit)));
+    core.deadlines.set(Timer::StreamDuration, at);
+}
+
+/// Tells the origin the time left for this attempt: in `x-envoy-expected-rq-timeout-ms`, and in
+/// `grpc-timeout` if that has set the timeout.
+fn set_expected_timeout(core: &mut Core<'_>, plan: &Forward, elapsed: Duration) {
+    let Some(expected) = core.timeouts.expected_ms(elapsed) else { return };
+    if !core.service().manager.suppress_envoy_headers {
         let mut digits = itoa::Buffer::new();
         let expected = digits.format(expected).as_bytes();
         core.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
+    }
+    if plan.max_grpc_timeout(&core.heads.request).is_some() {
+        set_grpc_timeout(&mut core.heads.request.fields, Duration::from_millis(expected));
     }
 }
 
@@ -220,6 +243,9 @@ impl Forwarder<'_> {
         self.take_early(exchange)?;
         let origin = self.begin_request(&mut exchange.core, origin);
         exchange.core.upstream.connected(&origin);
+        if let Some(limit) = self.cluster.cluster().http.max_stream_duration {
+            exchange.core.start_try_timer(Timer::UpstreamDuration, Some(limit));
+        }
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
             return Err(overflow(&pool, origin));
         };
@@ -246,7 +272,7 @@ impl Forwarder<'_> {
         if core.upstream.attempts > 1 {
             let now = core.shard.clock.now();
             let elapsed = now.saturating_sub(core.received.unwrap_or(now));
-            set_expected_timeout(core, Duration::from_millis(elapsed));
+            set_expected_timeout(core, self.plan, Duration::from_millis(elapsed));
             core.set_attempt_count(self.virtual_host, core.upstream.attempts);
             let timed_out = self.retry.as_ref().is_some_and(RetryState::follows_timeout);
             core.set_timeout_retry_header(self.virtual_host, timed_out);
@@ -434,6 +460,9 @@ impl Forwarder<'_> {
             Failed::Deadline(Timer::PerTryIdle) => {
                 self.cluster.stats().upstream_rq_per_try_idle_timeout.inc();
             }
+            Failed::Deadline(Timer::UpstreamDuration) => {
+                self.cluster.stats().upstream_rq_max_duration_reached.inc();
+            }
             _ => {}
         }
         if let Some((reset, headers_sent)) = failed.reset()
@@ -558,11 +587,16 @@ impl Forwarder<'_> {
             Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => {
                 exchange.core.timeout_reply.apply(LocalReply::per_try_timeout())
             }
+            Failed::Deadline(Timer::UpstreamDuration) => {
+                LocalReply::upstream_duration(exchange.core.is_complete())
+            }
             Failed::Deadline(timer) => return Outcome::reply(exchange.core.timed_out(timer)),
         };
         reply.attempts = self.told_attempts(&exchange.core);
         exchange.core.heads.response.clear();
-        if exchange.core.interim == Interim::None {
+        // As in Envoy, the cluster's own limit is not charged to it.
+        let is_charged = failed != Failed::Deadline(Timer::UpstreamDuration);
+        if is_charged && exchange.core.interim == Interim::None {
             charge::response(&self.cluster, &exchange.core, reply.status);
         }
         Outcome::reply(reply)

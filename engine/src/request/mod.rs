@@ -400,6 +400,7 @@ impl Core<'_> {
     fn stop_try_timers(&mut self) {
         self.deadlines.set(Timer::PerTry, None);
         self.deadlines.set(Timer::PerTryIdle, None);
+        self.deadlines.set(Timer::UpstreamDuration, None);
     }
 
     /// The reply when a timer of the connection manager has expired.
@@ -423,7 +424,8 @@ impl Core<'_> {
             | Timer::HalfClosed
             | Timer::PerTry
             | Timer::PerTryIdle
-            | Timer::Route => {}
+            | Timer::Route
+            | Timer::UpstreamDuration => {}
         }
     }
 }

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::flags::{Flag, Flags};
+use crate::http::grpc;
 use crate::http::{FieldName, Method, Reject, RequestHead, ResponseHead};
 use crate::upstream::error::Error;
 
@@ -34,6 +35,8 @@ pub enum HeadLimit {
 pub(crate) struct LocalReply {
     /// The HTTP status. A gRPC client gets 200 and the corresponding gRPC status.
     pub(crate) status: u16,
+    /// The gRPC status for a gRPC client; none: the one that corresponds to the HTTP status.
+    pub(crate) grpc_status: Option<u8>,
     /// May be empty.
     pub(crate) body: Bytes,
     /// Added first, before the headers of the route.
@@ -56,6 +59,7 @@ impl LocalReply {
     pub(crate) fn new(status: u16, body: &str) -> Self {
         Self {
             status,
+            grpc_status: None,
             body: Bytes::copy_from_slice(body.as_bytes()),
             fields: Vec::new(),
             closes: false,
@@ -129,6 +133,13 @@ impl LocalReply {
             .with_details(Some(Flag::UpstreamRequestTimeout), "upstream_per_try_timeout")
     }
 
+    /// `max_stream_duration` of the cluster. `complete`: whether the whole request had been received.
+    pub(crate) fn upstream_duration(complete: bool) -> Self {
+        let flag = Flag::UpstreamMaxStreamDurationReached;
+        Self::late(complete, "upstream max stream duration reached")
+            .with_details(Some(flag), "upstream_max_stream_duration_reached")
+    }
+
     pub(crate) fn request_header_timeout() -> Self {
         Self::closing(408, "request header timeout").with_details(None, "request_header_timeout")
     }
@@ -139,8 +150,11 @@ impl LocalReply {
 
     /// `complete`: whether the whole request had been received.
     pub(crate) fn max_duration(complete: bool) -> Self {
-        Self::late(complete, "downstream duration timeout")
-            .with_details(None, "max_duration_timeout")
+        Self {
+            grpc_status: Some(grpc::DEADLINE_EXCEEDED),
+            ..Self::late(complete, "downstream duration timeout")
+                .with_details(None, "max_duration_timeout")
+        }
     }
 
     /// `complete`: whether the whole request had been received.
@@ -212,7 +226,9 @@ impl LocalReply {
         head.status = 200;
         head.fields.set(FieldName::ContentType, b"application/grpc");
         if !head.fields.has(FieldName::GrpcStatus) {
-            head.fields.append(FieldName::GrpcStatus, grpc_status(self.status));
+            let status = self.grpc_status.unwrap_or_else(|| grpc::status_of_http(self.status));
+            let mut digits = itoa::Buffer::new();
+            head.fields.append(FieldName::GrpcStatus, digits.format(status).as_bytes());
         }
         if !self.body.is_empty() && method != Method::Head {
             // As in Envoy, the final line end of a JSON body is not part of the message.
@@ -241,22 +257,11 @@ const fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// The gRPC status for an HTTP status.
-const fn grpc_status(status: u16) -> &'static [u8] {
-    match status {
-        400 => b"13",
-        401 => b"16",
-        403 => b"7",
-        404 => b"12",
-        429 | 502 | 503 | 504 => b"14",
-        _ => b"2",
-    }
-}
-
+/// Encodes a `grpc-message`. Envoy also encodes `~`, which the specification of gRPC does not ask for.
 fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in text {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+        if (b' '..b'~').contains(&byte) && byte != b'%' {
             out.push(byte);
         } else {
             let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();

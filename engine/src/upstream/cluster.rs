@@ -58,6 +58,8 @@ pub struct HttpProtocolOptions {
     pub idle_timeout: Option<Duration>,
     /// Connections older than this get no more requests; none: no limit.
     pub max_connection_duration: Option<Duration>,
+    /// How long one attempt may take once it has a connection; none: no limit.
+    pub max_stream_duration: Option<Duration>,
     /// How many requests a connection may carry; none: no limit.
     pub max_requests_per_connection: Option<u32>,
     /// Limits for response heads. Default: 100 fields, 80 KiB.
@@ -87,6 +89,7 @@ impl Default for HttpProtocolOptions {
         Self {
             idle_timeout: Some(Duration::from_secs(60 * 60)),
             max_connection_duration: None,
+            max_stream_duration: None,
             max_requests_per_connection: None,
             head_limits: HeadLimits {
                 bytes_max: 80 * 1024,

@@ -360,8 +360,8 @@ impl Http<'_> {
             http1 = (explicit, explicit_at.field("http_protocol_options"));
         }
         let mut options = HttpProtocolOptions::default();
-        if let (Some(schema), at) = common {
-            common_options(&mut options, schema, &at, problems);
+        if let (Some(schema), _) = common {
+            common_options(&mut options, schema);
         }
         if let (Some(schema), at) = http1 {
             http1_options(&mut options, schema, &at, problems);
@@ -409,12 +409,7 @@ fn auto_sni(
     is_used.then_some(auto)
 }
 
-fn common_options(
-    options: &mut HttpProtocolOptions,
-    schema: &config::HttpProtocolOptions,
-    at: &Path,
-    problems: &mut Problems,
-) {
+fn common_options(options: &mut HttpProtocolOptions, schema: &config::HttpProtocolOptions) {
     let config::HttpProtocolOptions {
         idle_timeout,
         max_connection_duration,
@@ -425,14 +420,11 @@ fn common_options(
         headers_with_underscores_action: _,
         max_requests_per_connection,
     } = schema;
-    if max_stream_duration.is_some() {
-        let at = at.field("max_stream_duration");
-        problems.not_implemented(&at, "max_stream_duration of a cluster");
-    }
     if let Some(timeout) = idle_timeout {
         options.idle_timeout = Some(*timeout).filter(|timeout| !timeout.is_zero());
     }
     options.max_connection_duration = *max_connection_duration;
+    options.max_stream_duration = *max_stream_duration;
     options.max_requests_per_connection = max_requests_per_connection.filter(|&max| max > 0);
     if let Some(max) = max_headers_count {
         options.head_limits.fields_max = *max as usize;

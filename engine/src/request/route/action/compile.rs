@@ -5,6 +5,7 @@ use std::time::Duration;
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
+use super::stream_duration::{MaxGrpcTimeout, MaxStreamDuration};
 use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts};
 use crate::common_compile::check_word;
 use crate::format::compile::data_source;
@@ -67,10 +68,11 @@ pub(crate) fn forward(
         priority,
         upgrade_configs,
         max_stream_duration,
+        max_grpc_timeout,
+        grpc_timeout_offset,
     } = schema;
     not_implemented(cluster_header.is_some(), "cluster_header", at, problems);
     not_implemented(flush_timeout.is_some(), "flush_timeout", at, problems);
-    not_implemented(max_stream_duration.is_some(), "max_stream_duration", at, problems);
     let host_rewrite = host_rewrite(schema, at, problems);
     let own_retry = retry_policy
         .as_ref()
@@ -87,7 +89,11 @@ pub(crate) fn forward(
         (None, None) => None,
     };
     let retry = own_retry.or_else(|| inherited.cloned());
-    let (timeouts, expected) = timers(*timeout, retry.as_ref());
+    let max_stream_duration = max_stream_duration.as_ref().map(stream_duration);
+    // As in Envoy, the older timeouts do not apply then.
+    let has_limit = max_stream_duration.is_some();
+    let timeout = if has_limit { Some(Duration::ZERO) } else { *timeout };
+    let (timeouts, expected) = timers(timeout, retry.as_ref());
     let at_upgrades = at.field("upgrade_configs");
     let upgrades = upgrades(upgrade_configs, &at_upgrades, problems);
     let connect = connect(upgrade_configs, &at_upgrades, problems);
@@ -99,6 +105,10 @@ pub(crate) fn forward(
             cluster: 0,
             timeouts,
             expected,
+            max_stream_duration,
+            max_grpc_timeout: max_grpc_timeout
+                .filter(|_| !has_limit)
+                .map(|max| MaxGrpcTimeout { max, offset: grpc_timeout_offset.unwrap_or_default() }),
             idle_timeout: *idle_timeout,
             upgrades,
             connect,
@@ -112,6 +122,19 @@ pub(crate) fn forward(
             },
         },
     })
+}
+
+fn stream_duration(schema: &config::MaxStreamDuration) -> MaxStreamDuration {
+    let config::MaxStreamDuration {
+        max_stream_duration,
+        grpc_timeout_header_max,
+        grpc_timeout_header_offset,
+    } = schema;
+    MaxStreamDuration {
+        max: *max_stream_duration,
+        grpc_timeout_header_max: *grpc_timeout_header_max,
+        grpc_timeout_header_offset: grpc_timeout_header_offset.unwrap_or_default(),
+    }
 }
 
 /// How the host is rewritten; the fields exclude each other.

@@ -1,12 +1,14 @@
 //! The actions of routes.
 
 pub(crate) mod compile;
+pub(crate) mod stream_duration;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::stream_duration::{MaxGrpcTimeout, MaxStreamDuration, grpc_timeout};
 use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite};
 use super::upgrades::Upgrades;
@@ -43,6 +45,10 @@ pub struct Forward {
     pub timeouts: Timeouts,
     /// `x-envoy-expected-rq-timeout-ms` of the first attempt with these timeouts.
     pub expected: Option<Line>,
+    /// How long a request may take; its timeout is unlimited then.
+    pub max_stream_duration: Option<MaxStreamDuration>,
+    /// `max_grpc_timeout`: the timeout of gRPC requests, unless there is a `max_stream_duration`.
+    pub max_grpc_timeout: Option<MaxGrpcTimeout>,
     /// Replaces the connection manager's `stream_idle_timeout`; zero means none.
     pub idle_timeout: Option<Duration>,
     /// The upgrades that the route allows or rejects, overriding the connection manager.
@@ -120,8 +126,13 @@ impl Forward {
     /// `global_field` is the header for the global timeout. The caller removes these headers.
     pub fn timeouts(&self, head: &RequestHead, global_field: FieldName) -> Timeouts {
         let fields = &head.fields;
+        let global = match self.max_grpc_timeout(head) {
+            Some(grpc) => grpc.timeout(grpc_timeout(fields)),
+            None => self.timeouts.global,
+        };
+        let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
         if !fields.has(global_field) && !fields.has(FieldName::XEnvoyUpstreamRqPerTryTimeoutMs) {
-            return self.timeouts;
+            return Timeouts::new(global, per_try);
         }
         let asked = |name| {
             let value = head.fields.get(name)?;
@@ -130,13 +141,18 @@ impl Forward {
         let some = |timeout: Duration| (!timeout.is_zero()).then_some(timeout);
         let global = match asked(global_field) {
             Some(asked) => some(asked),
-            None => self.timeouts.global,
+            None => global,
         };
         let per_try = match asked(FieldName::XEnvoyUpstreamRqPerTryTimeoutMs) {
             Some(asked) => some(asked),
-            None => self.retry.as_ref().and_then(|retry| retry.per_try_timeout),
+            None => per_try,
         };
         Timeouts::new(global, per_try)
+    }
+
+    /// `max_grpc_timeout`, if it applies to the request.
+    pub fn max_grpc_timeout(&self, head: &RequestHead) -> Option<&MaxGrpcTimeout> {
+        self.max_grpc_timeout.as_ref().filter(|_| head.is_grpc())
     }
 }
 

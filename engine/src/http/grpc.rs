@@ -1,0 +1,55 @@
+//! What the statuses of gRPC mean, and how they correspond to those of HTTP.
+
+/// The deadline of the call has passed.
+pub(crate) const DEADLINE_EXCEEDED: u8 = 4;
+
+/// The gRPC status for an HTTP status.
+pub(crate) const fn status_of_http(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// Whether a call with this `grpc-status` is an error of the server: it corresponds to an HTTP 5xx, or is
+/// unknown or missing.
+pub(crate) fn is_server_error(status: Option<&[u8]>) -> bool {
+    !matches!(
+        status,
+        Some(b"0" | b"1" | b"3" | b"5" | b"6" | b"7" | b"8" | b"9" | b"10" | b"11" | b"16")
+    )
+}
+
+/// The `grpc-status` in trailers, given as field lines with lower-case names.
+pub(crate) fn status_in_trailers(lines: &[u8]) -> Option<&[u8]> {
+    let mut lines = lines.split(|&byte| byte == b'\n');
+    lines.find_map(|line| line.strip_prefix(b"grpc-status:")).map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_found_among_the_trailers() {
+        assert_eq!(status_in_trailers(b"x-a: 1\r\ngrpc-status: 14\r\n"), Some(&b"14"[..]));
+        assert_eq!(status_in_trailers(b"grpc-message: grpc-status: 1\r\n"), None);
+        assert_eq!(status_in_trailers(b""), None);
+    }
+
+    #[test]
+    fn faults_of_the_client_are_no_errors_of_the_server() {
+        for status in ["0", "1", "3", "5", "7", "8", "16"] {
+            assert!(!is_server_error(Some(status.as_bytes())), "{status}");
+        }
+        for status in
+            [Some("2"), Some("4"), Some("12"), Some("13"), Some("14"), Some("15"), Some("x"), None]
+        {
+            assert!(is_server_error(status.map(str::as_bytes)), "{status:?}");
+        }
+    }
+}
