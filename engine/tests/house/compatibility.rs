@@ -181,13 +181,6 @@ fn probes() -> Vec<Probe> {
             json!(true),
         ),
         (
-            cluster("common_http_protocol_options"),
-            "envoy.config.core.v3.HttpProtocolOptions",
-            "max_stream_duration",
-            Some("of a cluster"),
-            json!("1s"),
-        ),
-        (
             manager("route_config"),
             "envoy.config.route.v3.RouteConfiguration",
             "internal_only_headers",
@@ -212,7 +205,6 @@ fn probes() -> Vec<Probe> {
             Some("CONNECT by POST"),
             json!([{ "upgrade_type": "CONNECT", "connect_config": { "allow_post": true } }]),
         ),
-        (action, ACTION, "max_stream_duration", None, json!({ "max_stream_duration": "1s" })),
         (weighted, WEIGHT, "cluster_header", None, json!("x-cluster")),
         (
             direct,
