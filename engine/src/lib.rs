@@ -34,6 +34,8 @@ pub mod downstream;
 pub mod http;
 
 pub mod http1;
+pub mod http2;
+pub mod session;
 
 pub mod http2;
 

@@ -77,6 +77,9 @@ pub fn client_connections_max(descriptors: u64, shards: u64, listeners: u64) -> 
     (descriptors.saturating_sub(own) / 2).max(1)
 }
 
+/// Bytes that wait to be sent on a connection with many streams before its streams have to wait.
+pub const SESSION_OUT_BYTES_MAX: usize = 64 * 1024;
+
 /// Connections accepted from one listener before it yields to other tasks.
 pub const ACCEPT_BURST_MAX: usize = 64;
 

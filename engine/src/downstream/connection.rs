@@ -12,6 +12,7 @@ use super::local::LocalListener;
 use crate::address::Address;
 use crate::listener_facts::ListenerFacts;
 use crate::request::given::Given;
+use crate::request::manager::CodecType;
 use crate::request::service::LocalService;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
@@ -66,6 +67,7 @@ pub struct Client {
     closed_by: Cell<ClosedBy>,
     exchange: Cell<Exchange>,
     input: Cell<Input>,
+    codec: Cell<Codec>,
     /// The number of requests, including the current one.
     requests: Cell<u32>,
     _guards: (Permits, Assignment),
@@ -126,7 +128,40 @@ pub(super) enum Input {
 enum Exchange {
     None,
     Active,
+    /// The connection has ended before exchanges that count themselves.
+    Interrupted,
 }
+
+/// The version of HTTP with which a connection is counted: that of its first bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Codec {
+    None,
+    Http1,
+    Http2,
+}
+
+/// Which version of HTTP a client is known to speak before it has sent anything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Speaks {
+    /// HTTP/2.
+    Http2,
+    /// HTTP/1, or what its first bytes are.
+    Http1,
+}
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Detected {
+    /// Not the preface of HTTP/2.
+    Http1,
+    /// The preface of HTTP/2.
+    Http2,
+    /// They may become the preface.
+    Incomplete,
+}
+
+/// The part of HTTP/2's preface that tells it from a request of HTTP/1, as in Envoy.
+const PREFACE: &[u8] = b"PRI * HTTP/2";
 
 impl Client {
     /// A connection that gets this service, and is counted in the stats.
@@ -154,6 +189,7 @@ impl Client {
             closed_by: Cell::new(ClosedBy::Us),
             exchange: Cell::new(Exchange::None),
             input: Cell::new(Input::Open),
+            codec: Cell::new(Codec::None),
             requests: Cell::new(0),
             _guards: guards,
         };
@@ -177,6 +213,51 @@ impl Client {
     /// Notes that the client has closed its side.
     pub(super) fn half_close(&self) {
         self.input.set(Input::HalfClosed);
+    }
+
+    /// What is known about its version of HTTP.
+    pub(super) fn speaks(&self) -> Speaks {
+        let negotiated = self.given.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+        match self.given.service.manager.codec_type {
+            CodecType::Http2 => Speaks::Http2,
+            CodecType::Auto if negotiated == Some(b"h2".as_slice()) => Speaks::Http2,
+            CodecType::Auto | CodecType::Http1 => Speaks::Http1,
+        }
+    }
+
+    /// Whether its version of HTTP is settled.
+    #[inline]
+    pub(super) fn has_codec(&self) -> bool {
+        self.codec.get() != Codec::None
+    }
+
+    /// Finds out the version of HTTP from the first bytes, if it is still open.
+    pub(super) fn detect(&self, bytes: &[u8]) -> Detected {
+        let negotiated = self.given.tls.as_ref().is_some_and(|tls| tls.alpn.is_some());
+        if self.given.service.manager.codec_type == CodecType::Auto && !negotiated {
+            if bytes.starts_with(PREFACE) {
+                return Detected::Http2;
+            }
+            if PREFACE.starts_with(bytes) {
+                return Detected::Incomplete;
+            }
+        }
+        self.codec.set(Codec::Http1);
+        self.given.stats().downstream_cx_http1_total.inc();
+        self.given.stats().downstream_cx_http1_active.inc();
+        Detected::Http1
+    }
+
+    /// Counts it as one of HTTP/2.
+    pub(super) fn begin_http2(&self) {
+        self.codec.set(Codec::Http2);
+        self.given.stats().downstream_cx_http2_total.inc();
+        self.given.stats().downstream_cx_http2_active.inc();
+    }
+
+    /// Notes that the connection ends before its exchanges, which count themselves.
+    pub(super) fn interrupt(&self) {
+        self.exchange.set(Exchange::Interrupted);
     }
 
     /// The number of requests with a complete head, including the current one.
@@ -228,6 +309,14 @@ impl Drop for Client {
         http.downstream_cx_active.dec();
         http.downstream_cx_destroy.inc();
         http.downstream_cx_length_ms.record(length);
+        match self.codec.get() {
+            Codec::None => {}
+            Codec::Http1 => http.downstream_cx_http1_active.dec(),
+            Codec::Http2 => http.downstream_cx_http2_active.dec(),
+        }
+        if self.given.tls.is_some() {
+            http.downstream_cx_ssl_active.dec();
+        }
         let closed_by = self.closed_by.get();
         match closed_by {
             ClosedBy::Us => http.downstream_cx_destroy_local.inc(),
@@ -236,6 +325,8 @@ impl Drop for Client {
         if self.exchange.get() == Exchange::Active {
             http.downstream_rq_active.dec();
             http.downstream_rq_rx_reset.inc();
+        }
+        if self.exchange.get() != Exchange::None {
             http.downstream_cx_destroy_active_rq.inc();
             match closed_by {
                 ClosedBy::Us => http.downstream_cx_destroy_local_active_rq.inc(),

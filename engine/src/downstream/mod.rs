@@ -5,6 +5,7 @@
 //! Invariant: everything here is immutable after compilation, except the state of a connection and
 //! the counts of connections.
 
+mod closing;
 pub mod compile;
 pub mod connection;
 pub mod connection_balance;
@@ -14,6 +15,7 @@ pub mod filter_chain_match;
 pub mod filter_chains;
 mod handshake;
 pub mod http1;
+mod http2;
 pub mod listener;
 pub mod listener_filters;
 pub mod local;

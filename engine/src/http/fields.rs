@@ -192,6 +192,17 @@ impl Fields {
         self.push(Field::of_parts(id, name, value));
     }
 
+    /// Adds a field at the end, as its line will be sent. `id` is that of the lower-case `name`.
+    pub(crate) fn append_decoded(&mut self, id: FieldName, name: &[u8], value: &[u8]) {
+        let name = {
+            self.bytes.extend_from_slice(b"\r\n");
+            self.keep(name)
+        };
+        self.bytes.extend_from_slice(b": ");
+        let value = self.keep(value);
+        self.push(Field { id, shape: Shape::Line, name, value });
+    }
+
     /// Replaces the value of the first field of this name and removes its repetitions; adds the field
     /// at the end if there is none.
     pub fn set(&mut self, id: FieldName, value: &[u8]) {

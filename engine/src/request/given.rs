@@ -35,6 +35,22 @@ pub struct Given {
 }
 
 impl Given {
+    /// The same for one of several requests at once, which has its own deadline.
+    #[must_use]
+    pub fn for_stream(&self) -> Self {
+        Self {
+            shard: self.shard,
+            service: Rc::clone(&self.service),
+            id: self.id,
+            peer: self.peer,
+            listener_facts: self.listener_facts.clone(),
+            local: self.local,
+            opened: self.opened,
+            tls: self.tls.clone(),
+            alarm: self.shard.timers.alarm(),
+        }
+    }
+
     /// The address that the connection comes from, whatever a PROXY header announces.
     #[must_use]
     pub fn direct_peer(&self) -> Address {

@@ -21,16 +21,21 @@ use crate::limits;
 /// The free blocks of one shard.
 #[derive(Debug, Default)]
 pub struct FuturePool {
-    free: RefCell<Vec<Block>>,
+    /// A list for each layout: there is one for each kind of exchange.
+    free: RefCell<Vec<(Layout, Vec<Block>)>>,
 }
 
 impl FuturePool {
-    /// Creates a future in a block, in which it runs. The common path has one type of future, so a
-    /// free block nearly always fits.
+    /// Creates a future in a block, in which it runs.
     #[inline]
     pub fn place<F: Future>(&'static self, make: impl FnOnce() -> F) -> PooledFuture<F> {
         let layout = Layout::new::<F>();
-        let free = self.free.borrow_mut().pop().filter(|block| block.layout == layout);
+        let free = self
+            .free
+            .borrow_mut()
+            .iter_mut()
+            .find(|(it, _)| *it == layout)
+            .and_then(|(_, blocks)| blocks.pop());
         let block = free.unwrap_or_else(|| Block::new(layout));
         // SAFETY: the block has the layout of `F`, and nothing else refers to it.
         unsafe { block.memory.cast::<F>().write(make()) };
@@ -40,8 +45,13 @@ impl FuturePool {
     #[inline]
     fn release(&self, block: Block) {
         let mut free = self.free.borrow_mut();
-        if free.len() < limits::POOLED_BLOCKS_MAX {
-            free.push(block);
+        match free.iter_mut().find(|(layout, _)| *layout == block.layout) {
+            Some((_, blocks)) if blocks.len() < limits::POOLED_BLOCKS_MAX => blocks.push(block),
+            Some(_) => {}
+            None => {
+                let layout = block.layout;
+                free.push((layout, vec![block]));
+            }
         }
     }
 }
@@ -114,6 +124,12 @@ mod tests {
         Rc::strong_count(&held)
     }
 
+    impl FuturePool {
+        fn free_blocks(&self) -> usize {
+            self.free.borrow().iter().map(|(_, blocks)| blocks.len()).sum()
+        }
+    }
+
     fn pool() -> &'static FuturePool {
         Box::leak(Box::default())
     }
@@ -125,9 +141,9 @@ mod tests {
         for _ in 0..3 {
             let mut future = pin!(pool.place(|| hold(Rc::clone(&held), true)));
             assert_eq!(future.as_mut().poll(&mut cx), Poll::Ready(2));
-            assert!(pool.free.borrow().is_empty());
+            assert_eq!(pool.free_blocks(), 0);
         }
-        assert_eq!(pool.free.borrow().len(), 1);
+        assert_eq!(pool.free_blocks(), 1);
         assert_eq!(Rc::strong_count(&held), 1);
     }
 
@@ -138,7 +154,7 @@ mod tests {
         let mut future = Box::pin(pool.place(|| hold(Rc::clone(&held), false)));
         assert!(future.as_mut().poll(&mut cx).is_pending());
         drop(future);
-        assert_eq!((Rc::strong_count(&held), pool.free.borrow().len()), (1, 1));
+        assert_eq!((Rc::strong_count(&held), pool.free_blocks()), (1, 1));
     }
 
     #[test]

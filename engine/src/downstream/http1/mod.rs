@@ -4,18 +4,19 @@
 //!
 //! Invariant: bytes received after the current message are in `early`, and nowhere else.
 
-mod closing;
 mod end;
 mod filtered;
 mod next_request;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 
 use self::end::{End, Persistence};
 pub use self::filtered::Behind;
 use self::next_request::Next;
-use super::connection::{Client, Input};
+use super::connection::{Client, Input, Speaks};
+use super::{closing, http2};
 use crate::http1::framing;
 use crate::limits;
 use crate::request;
@@ -23,13 +24,16 @@ use crate::request::end::Gone;
 use crate::request::given::Given;
 use crate::request::reply::HeadLimit;
 use crate::shard::clock::{Millis, millis};
-use crate::shard::socket::Received;
+use crate::shard::socket::{Peeked, Received};
 use crate::transport::Transport;
 
 /// Serves one client until either side closes the connection.
 #[expect(clippy::manual_async_fn, reason = "an async function would store its argument twice")]
 pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
     async move {
+        if connection.client.speaks() == Speaks::Http2 {
+            return connection.into_http2().await;
+        }
         let after = loop {
             // This future is what an idle connection costs in memory. So the wait for a request is
             // small, and an exchange runs in a pooled block.
@@ -68,6 +72,7 @@ pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
                 }
                 // The last response may still be on its way: a client that has half-closed reads it.
                 Next::Closed => return connection.leave().await,
+                Next::Preface => return connection.into_http2().await,
             };
             connection.client.end_exchange();
             if after != After::Next {
@@ -98,8 +103,6 @@ struct Wire {
 enum Want {
     /// Bytes of the client.
     In,
-    /// Room for bytes to the client.
-    Out,
     /// Nothing but that the client disconnects.
     Nothing,
 }
@@ -132,10 +135,43 @@ impl Connection {
     #[must_use]
     pub fn new(client: Client, transport: Transport, early: Vec<u8>) -> Self {
         client.given.count_received(early.len());
-        client.given.stats().downstream_cx_http1_total.inc();
-        client.given.stats().downstream_cx_http1_active.inc();
         let wire = Wire { transport, early };
         Self { client, wire }
+    }
+
+    /// Goes on with HTTP/2. Boxed, so that it does not make idle connections larger.
+    fn into_http2(self) -> Pin<Box<dyn Future<Output = ()>>> {
+        let Self { client, wire: Wire { transport, early } } = self;
+        Box::pin(http2::serve(client, transport, early))
+    }
+
+    /// Ends the connection after its last exchange; the descriptor is closed when `self` is dropped.
+    async fn close(&mut self, after: After) {
+        closing::flush(&self.client, &self.wire.transport).await;
+        match after {
+            After::Close if self.may_be_sending() => self.linger().await,
+            After::Linger => self.linger().await,
+            After::Next | After::Close => self.leave().await,
+            After::Reset => self.wire.transport.reset_on_close(),
+        }
+        self.client.given.shard.buffers.give(std::mem::take(&mut self.wire.early));
+    }
+
+    /// Closes in order: the client can tell that it has got everything.
+    fn leave(&self) -> impl Future<Output = ()> {
+        closing::leave(&self.client, &self.wire.transport)
+    }
+
+    fn linger(&self) -> impl Future<Output = ()> {
+        closing::linger(&self.client, &self.wire.transport)
+    }
+
+    /// Whether a close now could be a reset: the client has sent bytes that will not be read, or is
+    /// about to, because it does not know yet that the connection is draining.
+    fn may_be_sending(&self) -> bool {
+        let knows = !self.client.given.is_draining();
+        self.client.input() == Input::Open
+            && !(knows && self.wire.transport.peek() == Peeked::Silent)
     }
 
     /// Counts that a request has begun.
@@ -155,7 +191,6 @@ impl Connection {
             let (transport, given) = (&self.wire.transport, &self.client.given);
             let (ready, waited) = match want {
                 Want::In => (transport.poll_readable(cx), Waited::Ready),
-                Want::Out => (transport.poll_writable(cx), Waited::Ready),
                 Want::Nothing => (transport.poll_closed(cx), Waited::Gone),
             };
             let expired = given.alarm.poll_expired(cx);
@@ -166,19 +201,6 @@ impl Connection {
             };
             given.shard.poll_proceed(cx).map(|()| waited)
         })
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let stats = self.client.given.stats();
-        stats.downstream_cx_http1_active.dec();
-        if self.wire.transport.tls().is_some() {
-            stats.downstream_cx_ssl_active.dec();
-        }
-        if self.wire.early.capacity() > 0 {
-            self.client.given.shard.buffers.give(std::mem::take(&mut self.wire.early));
-        }
     }
 }
 

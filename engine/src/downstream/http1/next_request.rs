@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::{Connection, Waited, Want, head_limit, set_head_alarm};
-use crate::downstream::connection::Input;
+use crate::downstream::connection::{Detected, Input};
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http1;
 use crate::limits;
@@ -25,6 +25,8 @@ pub(super) enum Next {
     Refused(http1::Error),
     /// The head was not complete in time.
     TimedOut(HeadLimit),
+    /// The client speaks HTTP/2; its bytes are in `early`.
+    Preface,
     Closed,
 }
 
@@ -33,6 +35,8 @@ pub(super) enum Next {
 enum Head {
     Complete,
     Incomplete,
+    /// It is none: the client speaks HTTP/2.
+    Preface,
 }
 
 /// The wait of an idle connection. It is kept in the task, so it is small.
@@ -124,6 +128,7 @@ impl Connection {
             Ok(Head::Complete) => Ok(()),
             // Rare; boxed, so that it does not make idle connections larger.
             Ok(Head::Incomplete) => Box::pin(self.receive_rest(&mut heads)).await,
+            Ok(Head::Preface) => Err(self.begin_http2(&mut heads)),
             Err(error) => Err(Next::Refused(error)),
         };
         match outcome {
@@ -193,6 +198,13 @@ impl Connection {
 
     /// Parses what was received of a head; moves what follows it to `early`.
     fn parse_head(&mut self, heads: &mut Heads) -> Result<Head, http1::Error> {
+        if !self.client.has_codec() {
+            match self.client.detect(heads.request.received()) {
+                Detected::Http1 => {}
+                Detected::Http2 => return Ok(Head::Preface),
+                Detected::Incomplete => return Ok(Head::Incomplete),
+            }
+        }
         let Heads { request: head, request_as_received: as_received, .. } = heads;
         let manager = &self.client.given.service.manager;
         if matches!(manager.header_key_format, HeaderKeyFormat::PreserveCase(_)) {
@@ -218,12 +230,19 @@ impl Connection {
             self.receive_some(heads.request.received()).await?;
             match self.parse_head(heads) {
                 Ok(Head::Complete) => return Ok(()),
+                Ok(Head::Preface) => return Err(self.begin_http2(heads)),
                 Ok(Head::Incomplete) => {
                     poll_fn(|cx| self.client.given.shard.poll_proceed(cx)).await
                 }
                 Err(error) => return Err(Next::Refused(error)),
             }
         }
+    }
+
+    /// Hands what was received over to HTTP/2.
+    fn begin_http2(&mut self, heads: &mut Heads) -> Next {
+        self.wire.early.append(heads.request.received());
+        Next::Preface
     }
 
     /// Receives at least one more byte of a head.

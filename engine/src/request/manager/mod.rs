@@ -26,6 +26,10 @@ pub use compile::compile;
 /// One HTTP connection manager. Its defaults are Envoy's.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionManager {
+    /// Which version of HTTP a connection speaks.
+    pub codec_type: CodecType,
+    /// The options of HTTP/2.
+    pub http2: crate::http2::Options,
     /// The limits on request heads.
     pub limits: HeadLimits,
     /// How the address of the client is determined.
@@ -78,6 +82,18 @@ pub struct ConnectionManager {
     pub timeouts: Timeouts,
     /// How many requests a connection serves before it is closed.
     pub max_requests_per_connection: Option<u32>,
+}
+
+/// `codec_type`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CodecType {
+    /// What ALPN negotiates; without ALPN, what the first bytes are.
+    #[default]
+    Auto,
+    /// HTTP/1
+    Http1,
+    /// HTTP/2, whatever ALPN says.
+    Http2,
 }
 
 /// Where the address of the client comes from, and what `x-forwarded-for` becomes.

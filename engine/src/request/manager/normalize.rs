@@ -147,7 +147,8 @@ fn checked(
     }
     let rules = &manager.client;
     let is_first = rules.use_remote_address && rules.xff_num_trusted_hops == 0;
-    if is_first && head.scheme == Some(Scheme::Https) && peer.tls.is_none() {
+    let is_http2 = head.version == Version::Http2;
+    if is_first && !is_http2 && head.scheme == Some(Scheme::Https) && peer.tls.is_none() {
         return Err(Refusal::HttpsInTheClear);
     }
     normalize_path(head, manager)?;

@@ -17,8 +17,8 @@ stats! {
         gauge downstream_cx_http1_active;
         constant gauge downstream_cx_http1_soft_drain;
         counter downstream_cx_http1_total;
-        constant gauge downstream_cx_http2_active;
-        constant counter downstream_cx_http2_total;
+        gauge downstream_cx_http2_active;
+        counter downstream_cx_http2_total;
         constant gauge downstream_cx_http3_active;
         constant counter downstream_cx_http3_total;
         counter downstream_cx_idle_timeout;
@@ -48,7 +48,7 @@ stats! {
         counter downstream_rq_failed_path_normalization;
         counter downstream_rq_header_timeout;
         counter downstream_rq_http1_total;
-        constant counter downstream_rq_http2_total;
+        counter downstream_rq_http2_total;
         constant counter downstream_rq_http3_total;
         counter downstream_rq_idle_timeout;
         counter downstream_rq_max_duration_reached;

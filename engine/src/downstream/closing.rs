@@ -1,0 +1,122 @@
+//! The end of a client connection: what was sent is flushed, and the client gets time to read it (a
+//! lingering close).
+//!
+//! A socket that is closed with unread bytes sends a reset, and a client that receives a reset may
+//! lose a response that it has not read yet. So the sending side is closed first, and what the
+//! client still sends is discarded until it closes too.
+//!
+//! Invariant: the time of this wait and the number of discarded bytes are bounded.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::connection::Client;
+use crate::limits;
+use crate::shard::clock::millis;
+use crate::shard::socket::Received;
+use crate::transport::Transport;
+
+/// Whether the client may still send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sending {
+    /// It may.
+    Open,
+    /// It has closed the connection, at least its own side.
+    Ended,
+}
+
+/// What a wait is for, besides the alarm.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Want {
+    /// Bytes of the client.
+    In,
+    /// Room for bytes to the client.
+    Out,
+    /// Nothing but that the client disconnects.
+    Nothing,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waited {
+    Ready,
+    TimedOut,
+}
+
+/// Closes in order: the client can tell that it has got everything.
+pub(super) async fn leave(client: &Client, transport: &Transport) {
+    transport.notify_close();
+    flush(client, transport).await;
+}
+
+/// Waits until the kernel has accepted all that was sent, at most `delayed_close_timeout`.
+pub(super) async fn flush(client: &Client, transport: &Transport) {
+    if !transport.has_unsent() {
+        return;
+    }
+    let now = client.given.shard.clock.now();
+    let most = client.given.service.manager.timeouts.delayed_close.map(millis);
+    client.given.alarm.set(most.map(|most| now.saturating_add(most)), now);
+    while transport.has_unsent() && wait(client, transport, Want::Out).await != Waited::TimedOut {}
+}
+
+/// Closes the sending side and waits for the client to close, at most `delayed_close_timeout`.
+/// After a bounded number of bytes nothing more is read: the receive window closes, and the wait
+/// costs nothing.
+pub(super) async fn linger(client: &Client, transport: &Transport) {
+    let now = client.given.shard.clock.now();
+    let Some(most) = client.given.service.manager.timeouts.delayed_close else {
+        return leave(client, transport).await;
+    };
+    transport.shutdown_write();
+    let until = now.saturating_add(millis(most));
+    client.given.alarm.set(Some(until), now);
+    let mut left = limits::LINGER_BYTES_MAX;
+    loop {
+        if left > 0 && discard(client, transport, &mut left) == Sending::Ended {
+            return client.gone();
+        }
+        // After every receive: yields to other connections.
+        let want = if left > 0 { Want::In } else { Want::Nothing };
+        if wait(client, transport, want).await == Waited::Ready && want == Want::Nothing {
+            return client.gone();
+        }
+        if client.given.shard.clock.now() >= until {
+            return client.given.stats().downstream_cx_delayed_close_timeout.inc();
+        }
+    }
+}
+
+/// Receives once, and subtracts the bytes received from `left`.
+fn discard(client: &Client, transport: &Transport, left: &mut usize) -> Sending {
+    let mut scratch = client.given.shard.buffers.take();
+    let received = transport.receive(&mut scratch);
+    client.given.shard.buffers.give(scratch);
+    match received {
+        Ok(Received::Bytes(n)) => {
+            client.given.count_received(n);
+            *left = left.saturating_sub(n);
+            Sending::Open
+        }
+        Ok(Received::Nothing) => Sending::Open,
+        Ok(Received::End) | Err(_) => Sending::Ended,
+    }
+}
+
+/// Waits until `want` has come true or the alarm, which the caller has set, expires.
+fn wait(client: &Client, transport: &Transport, want: Want) -> impl Future<Output = Waited> {
+    poll_fn(move |cx| {
+        let given = &client.given;
+        let ready = match want {
+            Want::In => transport.poll_readable(cx),
+            Want::Out => transport.poll_writable(cx),
+            Want::Nothing => transport.poll_closed(cx),
+        };
+        let waited = match (given.alarm.poll_expired(cx), ready) {
+            (Poll::Ready(()), _) => Waited::TimedOut,
+            (Poll::Pending, Poll::Ready(())) => Waited::Ready,
+            (Poll::Pending, Poll::Pending) => return Poll::Pending,
+        };
+        given.shard.poll_proceed(cx).map(|()| waited)
+    })
+}

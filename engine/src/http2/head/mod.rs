@@ -1,0 +1,135 @@
+//! The fields of HTTP/2 messages: which ones a message may have, and how they become a head that means the
+//! same as one of HTTP/1 (RFC 9113 §8).
+//!
+//! Invariant: what is decoded could have been sent over HTTP/1: no value ends its line, and no field frames
+//! the message but a valid `content-length`.
+
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod trailers;
+mod write;
+
+pub use request::{ExtendedConnect, RequestDecoder};
+pub use response::ResponseDecoder;
+pub use trailers::TrailerDecoder;
+pub use write::{request as write_request, response as write_response, trailers as write_trailers};
+
+use crate::http::{FieldName, FieldSet, TOKEN};
+
+use super::hpack::Field;
+
+/// Why a message is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Flaw {
+    /// A field that is malformed, or that the message may not have.
+    #[error("invalid header field")]
+    Field,
+    /// A pseudo-header is missing, or does not belong to the others.
+    #[error("violation of the messaging rules")]
+    Messaging,
+    /// There are too many fields, each pseudo-header and each crumb of a cookie counted.
+    #[error("too many fields")]
+    TooMany,
+    /// The names and values are too long together.
+    #[error("fields too large")]
+    TooLarge,
+    /// A field's name has an underscore, and underscores are rejected.
+    #[error("underscore in a field's name")]
+    Underscore,
+}
+
+impl Flaw {
+    /// Envoy's `response_code_details`.
+    #[must_use]
+    pub const fn details(self) -> &'static str {
+        match self {
+            Self::Field => "http2.invalid.header.field",
+            Self::Messaging => "http2.violation.of.messaging.rule",
+            Self::TooMany => "http2.too_many_headers",
+            Self::TooLarge => "http2.header_list_size_too_large",
+            Self::Underscore => "http2.unexpected_underscore",
+        }
+    }
+
+    /// Whether the message is malformed (RFC 9113 §8.1.1); otherwise a limit was exceeded.
+    #[must_use]
+    pub const fn is_malformed(self) -> bool {
+        matches!(self, Self::Field | Self::Messaging)
+    }
+}
+
+/// Counts the fields of a block against limits, and remembers the first flaw.
+#[derive(Debug)]
+struct Budget {
+    bytes_left: usize,
+    fields_left: usize,
+    flaw: Option<Flaw>,
+}
+
+impl Budget {
+    const fn new(bytes_max: usize, fields_max: usize) -> Self {
+        Self { bytes_left: bytes_max, fields_left: fields_max, flaw: None }
+    }
+
+    fn fail(&mut self, flaw: Flaw) {
+        self.flaw.get_or_insert(flaw);
+    }
+
+    /// Counts a field; false: nothing more of this block matters.
+    fn admit(&mut self, field: &Field<'_>) -> bool {
+        if self.flaw.is_some() {
+            return false;
+        }
+        match self.bytes_left.checked_sub(field.name.len() + field.value.len()) {
+            Some(left) => self.bytes_left = left,
+            None => self.fail(Flaw::TooLarge),
+        }
+        match self.fields_left.checked_sub(1) {
+            Some(left) => self.fields_left = left,
+            None => self.fail(Flaw::TooMany),
+        }
+        self.flaw.is_none()
+    }
+}
+
+/// RFC 9113 §8.2.2: fields that belong to a connection of HTTP/1.
+const OF_CONNECTION: FieldSet = FieldSet::of(&[
+    FieldName::Connection,
+    FieldName::KeepAlive,
+    FieldName::ProxyConnection,
+    FieldName::TransferEncoding,
+    FieldName::Upgrade,
+]);
+
+/// RFC 9113 §8.2.1: a name is a token in lower case.
+fn is_name(field: &Field<'_>) -> bool {
+    field.id != FieldName::Other
+        || (!field.name.is_empty()
+            && TOKEN.has_all(field.name)
+            && !field.name.iter().any(u8::is_ascii_uppercase))
+}
+
+/// The value without surrounding spaces, as in Envoy; none if it has a character that no value may have.
+fn value_of<'a>(field: &Field<'a>) -> Option<&'a [u8]> {
+    let value = trimmed(field.value);
+    let is_text = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    value.iter().all(is_text).then_some(value)
+}
+
+fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// The number that a `content-length` gives.
+fn content_length(value: &[u8]) -> Option<u64> {
+    let is_number = !value.is_empty() && value.len() <= 19 && value.iter().all(u8::is_ascii_digit);
+    if !is_number {
+        return None;
+    }
+    Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}

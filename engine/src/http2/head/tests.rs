@@ -1,0 +1,200 @@
+use super::*;
+use crate::http::{
+    BodyLength, EndStream, HeadLimits, Method, RequestHead, ResponseHead, TrailerRules, Underscores,
+};
+use crate::http2::hpack::{Decoder, Encoder};
+
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "http"), (":path", "/x?y"), (":authority", "a.test")];
+
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let (mut encoder, mut out) = (Encoder::default(), Vec::new());
+    for (name, value) in fields {
+        encoder.other(name.as_bytes(), value.as_bytes(), &mut out);
+    }
+    out
+}
+
+fn request_with(
+    fields: &[(&str, &str)],
+    end: EndStream,
+    limits: &HeadLimits,
+    underscores: Underscores,
+) -> Result<(String, BodyLength), Flaw> {
+    let mut head = RequestHead::default();
+    let mut taker = RequestDecoder::new(&mut head, limits, underscores, ExtendedConnect::Allowed);
+    Decoder::default().decode(&block(fields), |field| taker.take(field)).unwrap();
+    let decoded = taker.finish(end)?;
+    let mut out = Vec::new();
+    crate::http1::encode::request(&head, &mut out);
+    Ok((String::from_utf8(out).unwrap(), decoded.body))
+}
+
+fn request(fields: &[(&str, &str)], end: EndStream) -> Result<(String, BodyLength), Flaw> {
+    request_with(fields, end, &HeadLimits::default(), Underscores::Allow)
+}
+
+fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    GET.iter().chain(more).copied().collect()
+}
+
+fn without<'a>(name: &str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    GET.iter().filter(|(it, _)| *it != name).chain(more).copied().collect()
+}
+
+#[test]
+fn a_request_means_the_same_over_http_1() {
+    let fields = with(&[
+        ("cookie", "a=1"),
+        ("x-A".to_lowercase().leak(), " v "),
+        ("cookie", "b=2"),
+        ("te", "trailers"),
+    ]);
+    let (text, body) = request(&fields, EndStream::Yes).unwrap();
+    assert_eq!(
+        text,
+        "GET /x?y HTTP/1.1\r\nhost: a.test\r\nx-a: v\r\nte: trailers\r\ncookie: a=1; b=2\r\n\r\n"
+    );
+    assert_eq!(body, BodyLength::None);
+    assert_eq!(request(&GET, EndStream::No).unwrap().1, BodyLength::Chunked);
+    let length = with(&[("content-length", "5")]);
+    assert_eq!(request(&length, EndStream::No).unwrap().1, BodyLength::Length(5));
+}
+
+#[test]
+fn the_authority_goes_before_the_host() {
+    let (text, _) = request(&with(&[("host", "b.test")]), EndStream::Yes).unwrap();
+    assert_eq!(text, "GET /x?y HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    let (text, _) = request(&without(":authority", &[("host", "b.test")]), EndStream::Yes).unwrap();
+    assert_eq!(text, "GET /x?y HTTP/1.1\r\nhost: b.test\r\n\r\n");
+}
+
+#[test]
+fn connect_has_an_authority_only() {
+    let connect = [(":method", "CONNECT"), (":authority", "a.test:443")];
+    let (text, body) = request(&connect, EndStream::No).unwrap();
+    assert_eq!(
+        (&*text, body),
+        ("CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n", BodyLength::None)
+    );
+    let with_path: Vec<_> = connect.iter().chain(&[(":path", "/")]).copied().collect();
+    assert_eq!(request(&with_path, EndStream::No), Err(Flaw::Messaging));
+}
+
+#[test]
+fn extended_connect_is_an_upgrade() {
+    let fields: Vec<_> = [(":method", "CONNECT"), (":protocol", "websocket")]
+        .into_iter()
+        .chain(without(":method", &[("sec-websocket-version", "13")]))
+        .collect();
+    let (text, _) = request(&fields, EndStream::No).unwrap();
+    assert_eq!(
+        text,
+        "GET /x?y HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\n\
+         connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    );
+}
+
+#[test]
+fn malformed_requests_are_refused() {
+    for (fields, flaw) in [
+        (with(&[("X-a", "1")]), Flaw::Field),
+        (with(&[("x a", "1")]), Flaw::Field),
+        (with(&[("", "1")]), Flaw::Field),
+        (with(&[("x-a", "a\r\nb: c")]), Flaw::Field),
+        (with(&[("x-a", "a\0b")]), Flaw::Field),
+        (with(&[("x-a", "\x7f")]), Flaw::Field),
+        (with(&[("connection", "close")]), Flaw::Field),
+        (with(&[("transfer-encoding", "chunked")]), Flaw::Field),
+        (with(&[("upgrade", "websocket")]), Flaw::Field),
+        (with(&[("te", "gzip")]), Flaw::Field),
+        (with(&[(":path", "/z")]), Flaw::Field),
+        (with(&[(":status", "200")]), Flaw::Field),
+        (with(&[("content-length", "+0")]), Flaw::Field),
+        (with(&[("content-length", "0"), ("content-length", "0")]), Flaw::Field),
+        (with(&[("content-length", "1")]), Flaw::Messaging),
+        (with(&[("host", "a"), ("host", "a")]), Flaw::Field),
+        (without(":path", &[]), Flaw::Messaging),
+        (without(":scheme", &[]), Flaw::Messaging),
+        (without(":method", &[]), Flaw::Messaging),
+        (without(":authority", &[]), Flaw::Messaging),
+        ([("x-a", "1")].into_iter().chain(GET).collect(), Flaw::Field),
+        (without(":path", &[(":path", "x")]), Flaw::Field),
+        (without(":path", &[(":path", "")]), Flaw::Field),
+        (without(":path", &[(":path", "/a b")]), Flaw::Field),
+        (without(":path", &[(":path", "*")]), Flaw::Field),
+        (without(":path", &[(":path", "http://b/")]), Flaw::Field),
+        (without(":authority", &[(":authority", "a@b")]), Flaw::Field),
+        (without(":authority", &[(":authority", "")]), Flaw::Field),
+        (without(":scheme", &[(":scheme", "1x!")]), Flaw::Field),
+        (without(":method", &[(":method", "G T")]), Flaw::Field),
+        (with(&[(":protocol", "websocket")]), Flaw::Field),
+    ] {
+        assert_eq!(request(&fields, EndStream::Yes), Err(flaw), "{fields:?}");
+    }
+}
+
+#[test]
+fn limits_count_every_field() {
+    let limits = HeadLimits { fields_max: 6, bytes_max: 100, ..HeadLimits::default() };
+    let check = |more: &[(&str, &str)]| {
+        request_with(&with(more), EndStream::Yes, &limits, Underscores::Allow).map(drop)
+    };
+    assert_eq!(check(&[("a", "1"), ("cookie", "2")]), Ok(()));
+    assert_eq!(check(&[("a", "1"), ("cookie", "2"), ("cookie", "3")]), Err(Flaw::TooMany));
+    assert_eq!(check(&[("a", &"x".repeat(100))]), Err(Flaw::TooLarge));
+}
+
+#[test]
+fn underscores_are_dropped_or_rejected() {
+    let check = |action| {
+        let fields = with(&[("x_y", "1")]);
+        request_with(&fields, EndStream::Yes, &HeadLimits::default(), action)
+            .map(|(text, _)| text.contains("x_y"))
+    };
+    assert_eq!(check(Underscores::Allow), Ok(true));
+    assert_eq!(check(Underscores::Drop), Ok(false));
+    assert_eq!(check(Underscores::Reject), Err(Flaw::Underscore));
+}
+
+#[test]
+fn responses_have_a_status_of_three_digits() {
+    let check = |fields: &[(&str, &str)], method, end| {
+        let mut head = ResponseHead::default();
+        let mut taker = ResponseDecoder::new(&mut head, &HeadLimits::default());
+        Decoder::default().decode(&block(fields), |field| taker.take(field)).unwrap();
+        taker.finish(method, end).map(|body| (head.status, body))
+    };
+    let get = |fields: &[(&str, &str)]| check(fields, Method::Get, EndStream::No);
+    assert_eq!(get(&[(":status", "200")]), Ok((200, BodyLength::Chunked)));
+    let length = [(":status", "999"), ("content-length", "3")];
+    assert_eq!(get(&length), Ok((999, BodyLength::Length(3))));
+    assert_eq!(check(&length, Method::Head, EndStream::Yes), Ok((999, BodyLength::None)));
+    assert_eq!(check(&length, Method::Get, EndStream::Yes), Err(Flaw::Messaging));
+    for status in ["000", "99", "1000", "abc", "", "2 0"] {
+        assert_eq!(get(&[(":status", status)]), Err(Flaw::Field), "{status}");
+    }
+    assert_eq!(get(&[("x-a", "1")]), Err(Flaw::Messaging));
+    assert_eq!(get(&[(":status", "200"), (":status", "200")]), Err(Flaw::Field));
+    assert_eq!(get(&[(":status", "200"), ("connection", "close")]), Err(Flaw::Field));
+}
+
+#[test]
+fn trailers_are_fields_without_pseudo_headers() {
+    let rules =
+        TrailerRules { bytes_max: 100, fields_max: 2, underscores: Underscores::Allow, kept: true };
+    let check = |fields: &[(&str, &str)]| {
+        let mut taker = TrailerDecoder::new(&rules);
+        Decoder::default().decode(&block(fields), |field| taker.take(field)).unwrap();
+        taker.finish().map(|(lines, _)| String::from_utf8(lines).unwrap())
+    };
+    assert_eq!(check(&[("a", "1"), ("b", " 2")]), Ok("a: 1\r\nb: 2\r\n".to_owned()));
+    assert_eq!(check(&[(":path", "/")]), Err(Flaw::Field));
+    assert_eq!(check(&[("connection", "x")]), Err(Flaw::Field));
+    assert_eq!(check(&[("a", "1"), ("b", "2"), ("c", "3")]), Err(Flaw::TooMany));
+    let mut out = Vec::new();
+    write_trailers(&mut Encoder::default(), b"A: 1\r\nb: 2\r\n", &mut out);
+    let mut taker = TrailerDecoder::new(&rules);
+    Decoder::default().decode(&out, |field| taker.take(field)).unwrap();
+    assert_eq!(taker.finish().unwrap().0, b"a: 1\r\nb: 2\r\n");
+}

@@ -1,0 +1,74 @@
+//! Heads and trailers to header blocks. The fields of a connection of HTTP/1 are left out.
+
+use super::OF_CONNECTION;
+use crate::http::{FieldName, Fields, Method, RequestHead, ResponseHead, Scheme};
+use crate::http2::hpack::{Encoder, Pseudo};
+
+/// Writes the block of a request. The order of the pseudo-headers is Envoy's.
+pub fn request(encoder: &mut Encoder, head: &RequestHead, out: &mut Vec<u8>) {
+    encoder.begin(out);
+    encoder.pseudo(Pseudo::Authority, head.authority().unwrap_or_default(), out);
+    if head.method == Method::Connect {
+        encoder.pseudo(Pseudo::Method, b"CONNECT", out);
+    } else {
+        encoder.pseudo(Pseudo::Path, head.target(), out);
+        let scheme = head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes();
+        match head.upgrade() {
+            //= rfc8441#section-4: an upgrade is a CONNECT with the protocol.
+            Some(protocol) => {
+                encoder.pseudo(Pseudo::Method, b"CONNECT", out);
+                encoder.pseudo(Pseudo::Scheme, scheme, out);
+                encoder.pseudo(Pseudo::Protocol, protocol, out);
+            }
+            None => {
+                encoder.pseudo(Pseudo::Method, head.method_name(), out);
+                encoder.pseudo(Pseudo::Scheme, scheme, out);
+            }
+        }
+    }
+    fields(encoder, &head.fields, FieldName::Host, out);
+}
+
+/// Writes the block of a response.
+pub fn response(encoder: &mut Encoder, head: &ResponseHead, out: &mut Vec<u8>) {
+    encoder.begin(out);
+    let mut digits = itoa::Buffer::new();
+    encoder.pseudo(Pseudo::Status, digits.format(head.status).as_bytes(), out);
+    fields(encoder, &head.fields, FieldName::Connection, out);
+}
+
+/// Writes the block of trailers, which are given as lines.
+pub fn trailers(encoder: &mut Encoder, mut lines: &[u8], out: &mut Vec<u8>) {
+    encoder.begin(out);
+    while let Some(end) = memchr::memmem::find(lines, b"\r\n") {
+        let (line, rest) = lines.split_at(end);
+        lines = rest.get(2..).unwrap_or_default();
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        // The names of trailers that come from HTTP/1 are as received.
+        field(
+            encoder,
+            FieldName::of(&name.to_ascii_lowercase()),
+            &name.to_ascii_lowercase(),
+            value,
+            out,
+        );
+    }
+}
+
+fn fields(encoder: &mut Encoder, fields: &Fields, but: FieldName, out: &mut Vec<u8>) {
+    for (id, name, value) in fields.iter() {
+        if id != but || id == FieldName::Other {
+            field(encoder, id, name, value, out);
+        }
+    }
+}
+
+fn field(encoder: &mut Encoder, id: FieldName, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    match id {
+        FieldName::Other => encoder.other(name, value, out),
+        id if OF_CONNECTION.has(id) => {}
+        id => encoder.field(id, value, out),
+    }
+}

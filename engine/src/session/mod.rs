@@ -1,0 +1,340 @@
+//! An HTTP/2 connection over its transport, on either side: what its streams share.
+//!
+//! One task of the connection receives, dispatches and sends; the tasks of its streams never touch the
+//! transport. A stream that has something to send leaves it in the codec and wakes that task, which runs
+//! behind all streams woken with it and sends once for all of them.
+//!
+//! It does not decide what a request is answered with (`request/`), when a connection ends
+//! (`downstream/http2`, `upstream/http2`) or what a frame means (`http2/`).
+//!
+//! Invariant: the codec is never borrowed while other code runs: neither across a wait, nor when a waker
+//! is called or a stream dropped.
+
+mod incoming;
+mod slot;
+mod stream;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+pub use self::incoming::Incoming;
+pub use self::slot::{Broken, Slot};
+pub use self::stream::{Pulled, Stream, Trailers};
+use crate::http::{BodyLength, EndStream, Fault, RequestHead, TrailerRules};
+use crate::http2::{
+    Block, Connection, ConnectionError, ErrorCode, Event, HeadRefused, RequestLimits, StreamId,
+};
+use crate::limits;
+use crate::pipe::outlet::Outlet;
+use crate::shard::Shard;
+use crate::shard::socket::Received;
+use crate::shard::timers::Alarm;
+use crate::transport::Transport;
+
+/// A connection that carries many streams.
+pub struct Session {
+    shard: &'static Shard,
+    transport: Transport,
+    codec: RefCell<Connection<Slot>>,
+    /// For trailers of the peer. Whether they are passed on is decided for each stream.
+    trailers: TrailerRules,
+    /// The task of the connection, while it waits.
+    task: Cell<Option<Waker>>,
+    /// Whether a stream has something to send, or has ended.
+    woken: Cell<bool>,
+    /// Whether a stream waits until more of what is to be sent is sent.
+    backed_up: Cell<bool>,
+}
+
+/// What ended a wait of the connection's task.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Woken {
+    /// There may be something to receive or to send, or a stream has ended.
+    ByTraffic,
+    /// The alarm has expired, or the state of the shard has changed.
+    ByAlarm,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session over `transport`. Its first frames are sent with the first flush.
+    #[must_use]
+    pub fn new(
+        shard: &'static Shard,
+        transport: Transport,
+        mut codec: Connection<Slot>,
+        trailers: TrailerRules,
+    ) -> Rc<Self> {
+        codec.start();
+        Rc::new(Self {
+            shard,
+            transport,
+            codec: RefCell::new(codec),
+            trailers,
+            task: Cell::new(None),
+            woken: Cell::new(false),
+            backed_up: Cell::new(false),
+        })
+    }
+
+    /// The shard.
+    #[must_use]
+    pub const fn shard(&self) -> &'static Shard {
+        self.shard
+    }
+
+    /// What carries it.
+    #[must_use]
+    pub const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Gives access to the codec. `access` must not wake or drop anything.
+    pub fn codec<T>(&self, access: impl FnOnce(&mut Connection<Slot>) -> T) -> T {
+        access(&mut self.codec.borrow_mut())
+    }
+
+    /// Wakes the task of the connection: there is something to send, or a stream has ended.
+    pub fn wake(&self) {
+        self.woken.set(true);
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    /// Handles what was received, up to the next event that the owner of the connection decides about: a
+    /// head, or a change of the connection. `None`: everything received is handled.
+    ///
+    /// # Errors
+    /// When the peer violates the protocol: the connection ends.
+    pub fn next_event(&self, incoming: &mut Incoming) -> Result<Option<Event>, ConnectionError> {
+        let now = self.shard.clock.now();
+        loop {
+            let event = self.codec.borrow_mut().next(&mut incoming.input(), now)?;
+            let woken = match event {
+                None => return Ok(None),
+                Some(Event::Data { stream, data, end }) => self.codec(|codec| {
+                    let slot = codec.stream(stream)?;
+                    slot.add_data(incoming.bytes(data), end)
+                }),
+                Some(Event::Trailers(block)) => self.take_trailers(block, incoming)?,
+                Some(Event::Reset { stream, code }) => {
+                    self.fail(stream, Broken::Reset(code));
+                    None
+                }
+                Some(Event::WindowOpened { stream: Some(stream) }) => {
+                    self.codec(|codec| codec.stream(stream)?.writer.take())
+                }
+                Some(Event::WindowOpened { stream: None }) => {
+                    self.wake_writers();
+                    None
+                }
+                event => return Ok(event),
+            };
+            if let Some(waker) = woken {
+                waker.wake();
+            }
+        }
+    }
+
+    fn take_trailers(
+        &self,
+        block: Block,
+        incoming: &mut Incoming,
+    ) -> Result<Option<Waker>, ConnectionError> {
+        let stream = block.stream();
+        let decoded =
+            self.codec(|codec| codec.decode_trailers(&block, &incoming.input(), &self.trailers));
+        match decoded {
+            Ok(None) => Ok(None),
+            Ok(Some(trailers)) => {
+                Ok(self.codec(|codec| codec.stream(stream)?.add_trailers(trailers)))
+            }
+            Err(HeadRefused::Stream(_)) => {
+                self.fail(stream, Broken::Reset(ErrorCode::ProtocolError));
+                Ok(None)
+            }
+            Err(HeadRefused::Connection(error)) => Err(error),
+        }
+    }
+
+    /// Begins a request whose head has arrived; none: it was refused, and its stream is reset.
+    ///
+    /// # Errors
+    /// When the connection has to end.
+    pub fn begin_request(
+        self: &Rc<Self>,
+        block: &Block,
+        incoming: &mut Incoming,
+        head: &mut RequestHead,
+        limits: RequestLimits<'_>,
+    ) -> Result<Option<(Stream, BodyLength)>, ConnectionError> {
+        let decoded = self.codec(|codec| {
+            let body = codec.decode_request(block, &incoming.input(), head, limits)?;
+            codec.accept(block, body, Slot::new(block.end()));
+            Ok(body)
+        });
+        match decoded {
+            Ok(body) => Ok(Some((Stream::new(self, block.stream()), body))),
+            Err(HeadRefused::Stream(_)) => Ok(None),
+            Err(HeadRefused::Connection(error)) => Err(error),
+        }
+    }
+
+    /// How many streams have a task.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.codec(|codec| codec.streams())
+    }
+
+    /// Ends a stream early.
+    pub fn fail(&self, stream: StreamId, broken: Broken) {
+        let woken = self.codec(|codec| codec.stream(stream).map(|slot| slot.fail(broken)));
+        woken.into_iter().flatten().flatten().for_each(Waker::wake);
+    }
+
+    /// Ends all streams early.
+    pub fn fail_all(&self, broken: Broken) {
+        let mut woken = Vec::new();
+        self.codec(|codec| {
+            codec.each(|slot| woken.extend(slot.fail(broken).into_iter().flatten()))
+        });
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn wake_writers(&self) {
+        let mut writers = Vec::new();
+        self.codec(|codec| codec.each(|slot| writers.extend(slot.writer.take())));
+        writers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Receives once, unless so much waits to be sent that the peer has to read first.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn receive(&self, incoming: &mut Incoming) -> io::Result<Received> {
+        if self.codec(|codec| self.is_full(codec)) {
+            return Ok(Received::Nothing);
+        }
+        incoming.receive(&self.transport, self.shard.buffers)
+    }
+
+    /// Sends what the transport takes; returns the number of bytes.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn flush(&self) -> io::Result<usize> {
+        self.woken.set(false);
+        let sent = self.codec(|codec| {
+            let mut sent = 0;
+            while !codec.out().is_empty() {
+                let bytes = self.transport.send(codec.out())?;
+                if bytes == 0 {
+                    break;
+                }
+                codec.sent(bytes);
+                sent += bytes;
+            }
+            Ok::<_, io::Error>(sent)
+        })?;
+        if self.backed_up.get() && !self.codec(|codec| self.is_full(codec)) {
+            self.backed_up.set(false);
+            self.wake_writers();
+        }
+        Ok(sent)
+    }
+
+    /// Whether there is something that the transport has not taken, or not sent.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.transport.has_unsent() || self.codec(|codec| !codec.out().is_empty())
+    }
+
+    /// Sends what is left before the connection closes, unless `alarm` expires first.
+    pub async fn flush_all(&self, alarm: &Alarm) {
+        while self.flush().is_ok() && self.codec(|codec| !codec.out().is_empty()) {
+            let done = poll_fn(|cx| {
+                if self.transport.poll_writable(cx).is_ready() {
+                    return self.shard.poll_proceed(cx).map(|()| false);
+                }
+                alarm.poll_expired(cx).map(|()| true)
+            });
+            if done.await {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there may be something to do, or `alarm` expires. Holds no block meanwhile if no frame
+    /// has arrived in part.
+    pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm) -> Woken {
+        incoming.rest(self.shard.buffers);
+        poll_fn(|cx| self.poll_woken(cx, alarm)).await
+    }
+
+    fn poll_woken(&self, cx: &Context<'_>, alarm: &Alarm) -> Poll<Woken> {
+        let (has_out, is_full) = self.codec(|codec| (!codec.out().is_empty(), self.is_full(codec)));
+        let mut is_ready = self.woken.get();
+        is_ready |= !is_full && self.transport.poll_readable(cx).is_ready();
+        is_ready |= has_out && self.transport.poll_writable(cx).is_ready();
+        let woken = if is_ready {
+            Woken::ByTraffic
+        } else if alarm.poll_expired(cx).is_ready() {
+            Woken::ByAlarm
+        } else {
+            self.task.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        };
+        self.shard.poll_proceed(cx).map(|()| woken)
+    }
+
+    /// Whether so much waits to be sent that streams have to wait.
+    fn is_backed_up(&self, codec: &mut Connection<Slot>) -> bool {
+        let is_full = self.is_full(codec);
+        if is_full {
+            self.backed_up.set(true);
+        }
+        is_full
+    }
+
+    fn is_full(&self, codec: &mut Connection<Slot>) -> bool {
+        codec.out().len() >= limits::SESSION_OUT_BYTES_MAX
+    }
+
+    fn push(&self, id: StreamId, out: &mut Outlet) -> Result<usize, Fault> {
+        let sent = self.codec(|codec| {
+            if codec.stream(id).is_none_or(|slot| slot.broken.is_some()) {
+                return Err(Fault::Sink);
+            }
+            if self.is_backed_up(codec) {
+                return Ok(0);
+            }
+            let data = out.unsent();
+            let ends = out.ending().is_some_and(<[u8]>::is_empty);
+            let end = if ends { EndStream::Yes } else { EndStream::No };
+            let (bytes, all) = (data.len(), !data.is_empty() || ends);
+            let sent = if all { codec.send_data(id, data, end) } else { 0 };
+            out.taken_by_sink(sent);
+            if sent == bytes
+                && let Some(trailers) = out.ending()
+            {
+                if !trailers.is_empty() {
+                    codec.send_trailers(id, trailers);
+                }
+                out.end_taken_by_sink();
+            }
+            Ok(sent)
+        })?;
+        self.wake();
+        Ok(sent)
+    }
+}
