@@ -86,14 +86,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "HTTP/2",
-        &[
-            "envoy.config.core.v3.Http2ProtocolOptions",
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
-        ],
-    ),
-    (
         "PROXY protocol",
         &[
             "envoy.config.core.v3.TlvEntry.format_string",
@@ -229,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_name_is_matched_up_to_a_dot() {
-        assert_eq!(feature_of("envoy.config.core.v3.Http2ProtocolOptions"), Some("HTTP/2"));
-        assert_eq!(feature_of("envoy.config.core.v3.Http2ProtocolOptionsX"), None);
+        assert_eq!(feature_of("envoy.config.core.v3.Http3ProtocolOptions"), Some("HTTP/3"));
+        assert_eq!(feature_of("envoy.config.core.v3.Http3ProtocolOptionsX"), None);
         assert_eq!(feature_of("envoy.extensions.filters.http.cors.v3.Cors"), Some("CORS"));
     }
 }

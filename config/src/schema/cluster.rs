@@ -1,9 +1,10 @@
 //! `envoy/config/cluster/v3`, `envoy/config/endpoint/v3`, and the DNS cluster.
 
 use super::{
-    Address, Any, BTreeMap, BindConfig, Duration, HealthStatus, Http1ProtocolOptions,
-    HttpProtocolOptions, Locality, Metadata, Percent, RoutingPriority, TcpKeepalive,
-    TransportSocket, UpstreamHttpProtocolOptions, schema, schema_enum,
+    Address, Any, BTreeMap, BindConfig, ClusterProtocolSelection, Duration, HealthStatus,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, Locality, Metadata, Percent,
+    RoutingPriority, TcpKeepalive, TransportSocket, UpstreamHttpProtocolOptions, schema,
+    schema_enum,
 };
 
 schema! {
@@ -22,6 +23,8 @@ schema! {
         circuit_breakers: Option<CircuitBreakers>,
         common_http_protocol_options: Option<HttpProtocolOptions>,
         http_protocol_options: Option<Http1ProtocolOptions>,
+        http2_protocol_options: Option<Http2ProtocolOptions>,
+        protocol_selection: ClusterProtocolSelection,
         typed_extension_protocol_options: BTreeMap<String, Any>,
         upstream_http_protocol_options: Option<UpstreamHttpProtocolOptions>,
         dns_refresh_rate: Option<Duration>,

@@ -1,6 +1,9 @@
 //! `envoy/config/core/v3` and `envoy/type/v3`: common types.
 
-use super::{Any, BTreeMap, Duration, schema, schema_enum};
+use super::{
+    Any, AutoHttpConfig, BTreeMap, Duration, Http2ProtocolOptions, UseDownstreamHttpConfig, schema,
+    schema_enum,
+};
 
 schema! {
     const CORE;
@@ -236,6 +239,8 @@ schema! {
         common_http_protocol_options: Option<HttpProtocolOptions>,
         upstream_http_protocol_options: Option<UpstreamHttpProtocolOptions>,
         explicit_http_config: Option<ExplicitHttpConfig>,
+        use_downstream_protocol_config: Option<UseDownstreamHttpConfig>,
+        auto_config: Option<AutoHttpConfig>,
     }
 
     struct UpstreamHttpProtocolOptions = "envoy.config.core.v3.UpstreamHttpProtocolOptions" {
@@ -246,6 +251,7 @@ schema! {
 
     struct ExplicitHttpConfig = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig" {
         http_protocol_options: Option<Http1ProtocolOptions>,
+        http2_protocol_options: Option<Http2ProtocolOptions>,
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::{
     Any, CidrRange, DataSource, Duration, FractionalPercent, HeaderMatcher, HeaderValueOption,
-    Http1ProtocolOptions, HttpProtocolOptions, RouteConfiguration, RuntimeUInt32,
-    SchemeHeaderTransformation, SubstitutionFormatString, schema, schema_enum,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, RouteConfiguration,
+    RuntimeUInt32, SchemeHeaderTransformation, SubstitutionFormatString, schema, schema_enum,
 };
 
 schema! {
@@ -20,6 +20,7 @@ schema! {
         common_http_protocol_options: Option<HttpProtocolOptions>,
         http1_safe_max_connection_duration: bool,
         http_protocol_options: Option<Http1ProtocolOptions>,
+        http2_protocol_options: Option<Http2ProtocolOptions>,
         server_name: String,
         server_header_transformation: ServerHeaderTransformation,
         scheme_header_transformation: Option<SchemeHeaderTransformation>,

@@ -19,6 +19,7 @@ mod bootstrap;
 mod cluster;
 mod core;
 mod discovery;
+mod http2;
 mod http_connection_manager;
 mod listener;
 mod matcher;
@@ -32,6 +33,7 @@ pub use cluster::*;
 pub use core::*;
 pub use discovery::*;
 pub use http_connection_manager::*;
+pub use http2::*;
 pub use listener::*;
 pub use matcher::*;
 pub use network::*;
@@ -72,6 +74,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         CLUSTER,
         CORE,
         DISCOVERY,
+        HTTP2,
         HTTP_CONNECTION_MANAGER,
         LISTENER,
         MATCHER,

@@ -346,7 +346,6 @@ fn a_missing_feature_is_called_by_its_usual_name() {
     };
     for (line, word) in [
         (socket("starttls.v3.UpstreamStartTlsConfig"), "TLS"),
-        ("http2_protocol_options: {}".to_owned(), "HTTP/2"),
         (
             "health_checks: [{timeout: 1s, interval: 1s, healthy_threshold: 1, \
              unhealthy_threshold: 1, tcp_health_check: {}}]"

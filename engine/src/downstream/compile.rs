@@ -431,6 +431,7 @@ fn http(
         router: registry.scope(&prefix),
         tracing: registry.scope(&prefix),
         http1: registry.scope("http1."),
+        http2: registry.scope("http2."),
         listener_http: registry.scope(&format!("{}{prefix}", listener.prefix)),
         direction: listener.direction,
         buffer_limit: listener.buffer_limit,

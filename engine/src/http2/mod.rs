@@ -7,6 +7,7 @@
 //! the bytes were split makes no difference.
 
 mod abuse;
+pub(crate) mod compile;
 mod connection;
 mod error;
 mod frame;
@@ -17,7 +18,7 @@ mod streams;
 
 pub use connection::{Block, Connection, Counts, Event, HeadRefused, Input, Last, RequestLimits};
 pub use error::{Cause, ConnectionError, ErrorCode, Flood};
-pub use options::{Options, StreamErrors};
+pub use options::{Keepalive, Options, StreamErrors};
 pub use streams::StreamId;
 
 /// What a client sends first, in front of its SETTINGS (RFC 9113 §3.4).

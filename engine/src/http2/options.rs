@@ -1,5 +1,7 @@
 //! The options of a connection. The defaults are Envoy's.
 
+use std::time::Duration;
+
 /// `Http2ProtocolOptions`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
@@ -29,8 +31,12 @@ pub struct Options {
     pub stream_reset_burst: u32,
     /// So many more each second. Default 33.
     pub stream_reset_rate: u32,
+    /// The most bytes of the name and the value of one field. Default 64 KiB.
+    pub max_header_field_size: u32,
     /// What a malformed message ends.
     pub stream_errors: StreamErrors,
+    /// `connection_keepalive`: PINGs, which the owner of a connection sends.
+    pub keepalive: Option<Keepalive>,
 }
 
 /// `override_stream_error_on_invalid_http_message`
@@ -41,6 +47,19 @@ pub enum StreamErrors {
     EndTheConnection,
     /// Its stream.
     EndTheStream,
+}
+
+/// When PINGs are sent, and how long an answer may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Keepalive {
+    /// Time between PINGs; none: they are not sent regularly.
+    pub interval: Option<Duration>,
+    /// By how many percent of the interval it may be longer. Default 15.
+    pub interval_jitter_percent: u32,
+    /// How long the answer may take before the connection is closed.
+    pub timeout: Duration,
+    /// Upstream: how long a connection may be idle before its next request sends a PING first.
+    pub connection_idle_interval: Option<Duration>,
 }
 
 impl Default for Options {
@@ -59,7 +78,9 @@ impl Default for Options {
             max_inbound_window_update_frames_per_data_frame_sent: 10,
             stream_reset_burst: 1000,
             stream_reset_rate: 33,
+            max_header_field_size: 64 * 1024,
             stream_errors: StreamErrors::default(),
+            keepalive: None,
         }
     }
 }

@@ -10,7 +10,9 @@ use super::route::{RouteTable, Scratch};
 use crate::pipe::heads::HeadsPool;
 use crate::shard::Shard;
 use crate::shard::drain::Direction;
-use crate::stats::{Http1Stats, HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats};
+use crate::stats::{
+    Http1Stats, Http2Stats, HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats,
+};
 use crate::upstream::clusters::Clusters;
 
 /// The HTTP of a filter chain.
@@ -28,6 +30,8 @@ pub struct Service {
     pub tracing: Arc<Scope<TracingStats>>,
     /// `http1.`
     pub http1: Arc<Scope<Http1Stats>>,
+    /// `http2.`
+    pub http2: Arc<Scope<Http2Stats>>,
     /// `listener.<address>.http.<stat_prefix>.`
     pub listener_http: Arc<Scope<ListenerHttpStats>>,
     /// `traffic_direction` of the listener: what a drain applies to.

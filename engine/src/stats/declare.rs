@@ -22,9 +22,14 @@ use crate::stats::{CodeStats, Counter, Gauge, Histogram, NamedCounters};
 ///     }
 /// }
 /// ```
+///
+/// The names of a `late pub struct` appear with the first use of the set.
 macro_rules! stats {
+    ($(#[$meta:meta])* late $vis:vis struct $set:ident { $($body:tt)* }) => {
+        $crate::stats::declare::stats! { @munch [$(#[$meta])* $vis $set true] [] [] $($body)* }
+    };
     ($(#[$meta:meta])* $vis:vis struct $set:ident { $($body:tt)* }) => {
-        $crate::stats::declare::stats! { @munch [$(#[$meta])* $vis $set] [] [] $($body)* }
+        $crate::stats::declare::stats! { @munch [$(#[$meta])* $vis $set false] [] [] $($body)* }
     };
 
     // Constants have a name and no field.
@@ -71,7 +76,7 @@ macro_rules! stats {
             @munch $head [$($fields)* { $kind $field }] [$($listed)* { plain $kind, $field, $name }] $($rest)*
         }
     };
-    (@munch [$(#[$meta:meta])* $vis:vis $set:ident] [$({ $ftype:ident $fname:ident })*]
+    (@munch [$(#[$meta:meta])* $vis:vis $set:ident $is_late:literal] [$({ $ftype:ident $fname:ident })*]
      [$({ $how:ident $kind:ident, $field:ident, $name:expr })*]) => {
         $(#[$meta])*
         #[derive(Debug, Default)]
@@ -81,6 +86,7 @@ macro_rules! stats {
         }
 
         impl $crate::stats::StatSet for $set {
+            const IS_LATE: bool = $is_late;
             const STATS: &'static [$crate::stats::Declared<Self>] = &[
                 $($crate::stats::Declared {
                     name: $name,
@@ -126,6 +132,8 @@ pub(crate) use stats;
 
 /// A struct declared by [`stats!`].
 pub trait StatSet: Default + Send + Sync + Sized + 'static {
+    /// Whether its names appear only with the first use.
+    const IS_LATE: bool;
     /// What it counts, in the order of the declaration.
     const STATS: &'static [Declared<Self>];
 }

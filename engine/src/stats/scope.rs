@@ -212,6 +212,9 @@ impl<S: StatSet> Listed for Scope<S> {
 
     fn read(&self, index: usize, visit: &mut dyn FnMut(&Reading<'_>)) {
         let Some(declared) = S::STATS.get(index) else { return };
+        if S::IS_LATE && self.blocks().next().is_none() {
+            return;
+        }
         let mut counter = |name: Name<'_>, value, used| {
             visit(&Reading { name, value: Value::Counter(value), used })
         };

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
+use crate::http2;
 use crate::shard::socket_option::LocalEnd;
-use crate::stats::{ClusterStats, Scope, ZoneStats};
+use crate::stats::{ClusterStats, Http2Stats, Scope, ZoneStats};
 use crate::upstream::auto_sni::AutoSni;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
@@ -47,13 +48,19 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// `cluster.<observability_name>.`
     pub stats: Arc<Scope<ClusterStats>>,
+    /// `cluster.<observability_name>.http2.`
+    pub http2_stats: Arc<Scope<Http2Stats>>,
     /// `cluster.<observability_name>.zone.<ours>.<theirs>.`, by the zones of its hosts.
     pub zones: HashMap<String, Arc<Scope<ZoneStats>>>,
 }
 
 /// `HttpProtocolOptions` of a cluster.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HttpProtocolOptions {
+    /// Which versions of HTTP its hosts speak. Default HTTP/1.
+    pub protocols: Protocols,
+    /// The options of HTTP/2.
+    pub http2: http2::Options,
     /// How long a connection may be idle; none: no limit. Default 1 h.
     pub idle_timeout: Option<Duration>,
     /// Connections older than this get no more requests; none: no limit.
@@ -72,6 +79,19 @@ pub struct HttpProtocolOptions {
     pub send_fully_qualified_url: bool,
 }
 
+/// Which version of HTTP a request to a host uses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocols {
+    /// `auto_config`: HTTP/2 if the host negotiates it in the TLS handshake, else HTTP/1.
+    Auto,
+    /// `use_downstream_protocol_config`: the version of the client's connection.
+    Downstream,
+    /// HTTP/1
+    Http1,
+    /// HTTP/2, with prior knowledge.
+    Http2,
+}
+
 /// `upstream_connection_options.tcp_keepalive`; none: the system's default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TcpKeepalive {
@@ -87,6 +107,8 @@ pub struct TcpKeepalive {
 impl Default for HttpProtocolOptions {
     fn default() -> Self {
         Self {
+            protocols: Protocols::Http1,
+            http2: http2::Options::default(),
             idle_timeout: Some(Duration::from_secs(60 * 60)),
             max_connection_duration: None,
             max_stream_duration: None,

@@ -1,24 +1,23 @@
 //! Compiles `static_resources.clusters` into [`Cluster`]s. Their discovery is compiled in
 //! `discovery/compile.rs`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Path, Problems};
 use corvoy_config as config;
 
-use crate::common_compile::key_format;
 use crate::shard::socket_option;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
-use crate::upstream::auto_sni::AutoSni;
 use crate::upstream::balance::{LbPolicy, LeastRequest};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
-use crate::upstream::cluster::{Cluster, HttpProtocolOptions, TcpKeepalive};
+use crate::upstream::cluster::{Cluster, TcpKeepalive};
 use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
 use crate::upstream::discovery::{Discovery, LookupFamily};
 use crate::upstream::host_set::HealthRules;
+use crate::upstream::protocol_options_compile::Http;
 use crate::upstream::transport_socket::compile::{Context, transport_sockets};
 
 /// Compiles all clusters of the list at `at`, in order. There is one for each, even an invalid one, so
@@ -66,6 +65,8 @@ fn cluster(
         circuit_breakers,
         common_http_protocol_options,
         http_protocol_options,
+        http2_protocol_options,
+        protocol_selection,
         typed_extension_protocol_options,
         upstream_http_protocol_options,
         dns_refresh_rate,
@@ -86,13 +87,6 @@ fn cluster(
     // Only their empty values are accepted.
     let _ = (round_robin_lb_config, least_request_lb_config);
 
-    let http = Http {
-        max_requests_per_connection: *max_requests_per_connection,
-        common: common_http_protocol_options.as_ref(),
-        http1: http_protocol_options.as_ref(),
-        upstream: upstream_http_protocol_options.as_ref(),
-        typed: typed_extension_protocol_options,
-    };
     let discovery_schema = Schema {
         kind: *r#type,
         custom: cluster_type.as_ref(),
@@ -119,6 +113,16 @@ fn cluster(
         transport_sockets(default_socket, transport_socket_matches, at, &sockets, problems);
     let discovery =
         discovery(&discovery_schema, at, &transport_sockets, &health_rules, shards, problems);
+    let http = Http {
+        max_requests_per_connection: *max_requests_per_connection,
+        common: common_http_protocol_options.as_ref(),
+        http1: http_protocol_options.as_ref(),
+        http2: http2_protocol_options.as_ref(),
+        protocol_selection: *protocol_selection,
+        upstream: upstream_http_protocol_options.as_ref(),
+        typed: typed_extension_protocol_options,
+        sockets: &transport_sockets,
+    };
     let (http, auto_sni) = http.compile(at, problems);
     Cluster {
         name: name.clone(),
@@ -140,6 +144,7 @@ fn cluster(
         zones: zones(&discovery, zone, &stat_name, registry),
         discovery,
         stats: registry.scope(&format!("cluster.{stat_name}.")),
+        http2_stats: registry.scope(&format!("cluster.{stat_name}.http2.")),
     }
 }
 
@@ -298,175 +303,6 @@ fn reject_tracking(schema: Option<&config::TrackClusterStats>, at: &Path, proble
         problems.not_implemented(&at.field(name), name);
     }
 }
-
-/// The HTTP options: fields of the cluster (deprecated) or `typed_extension_protocol_options`.
-struct Http<'a> {
-    max_requests_per_connection: Option<u32>,
-    common: Option<&'a config::HttpProtocolOptions>,
-    http1: Option<&'a config::Http1ProtocolOptions>,
-    upstream: Option<&'a config::UpstreamHttpProtocolOptions>,
-    typed: &'a BTreeMap<String, config::Any>,
-}
-
-impl Http<'_> {
-    fn compile(
-        &self,
-        at: &Path,
-        problems: &mut Problems,
-    ) -> (HttpProtocolOptions, Option<AutoSni>) {
-        let common_at = at.field("common_http_protocol_options");
-        let http1_at = at.field("http_protocol_options");
-        let upstream_at = at.field("upstream_http_protocol_options");
-        let (mut common, mut http1) = ((self.common, common_at), (self.http1, http1_at));
-        let mut upstream = (self.upstream, upstream_at);
-        for (key, any) in self.typed {
-            let at = at.field("typed_extension_protocol_options").key(key);
-            let (HTTP_PROTOCOL_OPTIONS, config::Any::UpstreamsHttpProtocolOptions(options)) =
-                (key.as_str(), any)
-            else {
-                problems.error(
-                    &at,
-                    format!(
-                        "Didn't find a registered network or http filter or protocol options \
-                         implementation for name: '{key}'"
-                    ),
-                );
-                continue;
-            };
-            for (older, is_set, name) in [
-                (&common.1, common.0.is_some(), "common_http_protocol_options"),
-                (&http1.1, http1.0.is_some(), "http_protocol_options"),
-                (&upstream.1, upstream.0.is_some(), "upstream_http_protocol_options"),
-            ] {
-                if is_set {
-                    let why = "has no effect: HttpProtocolOptions overrides it";
-                    problems.warn(older, format!("{name} {why}"));
-                }
-            }
-            let config::UpstreamsHttpProtocolOptions {
-                common_http_protocol_options,
-                upstream_http_protocol_options,
-                explicit_http_config,
-            } = options.as_ref();
-            let upstream_at = at.field("upstream_http_protocol_options");
-            upstream = (upstream_http_protocol_options.as_ref(), upstream_at);
-            let explicit_at = at.field("explicit_http_config");
-            let explicit = explicit_http_config.as_ref().and_then(|explicit| {
-                let config::ExplicitHttpConfig { http_protocol_options } = explicit;
-                http_protocol_options.as_ref()
-            });
-            common =
-                (common_http_protocol_options.as_ref(), at.field("common_http_protocol_options"));
-            http1 = (explicit, explicit_at.field("http_protocol_options"));
-        }
-        let mut options = HttpProtocolOptions::default();
-        if let (Some(schema), _) = common {
-            common_options(&mut options, schema);
-        }
-        if let (Some(schema), at) = http1 {
-            http1_options(&mut options, schema, &at, problems);
-        }
-        if let Some(max) = self.max_requests_per_connection {
-            if common.0.is_some_and(|common| common.max_requests_per_connection.is_some()) {
-                problems.error(
-                    &at.field("max_requests_per_connection"),
-                    "Only one of max_requests_per_connection from Cluster or HttpProtocolOptions \
-                     can be specified",
-                );
-            }
-            options.max_requests_per_connection = Some(max).filter(|&max| max > 0);
-        }
-        let (schema, at) = upstream;
-        (options, schema.and_then(|schema| auto_sni(schema, &at, problems)))
-    }
-}
-
-fn auto_sni(
-    schema: &config::UpstreamHttpProtocolOptions,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<AutoSni> {
-    let config::UpstreamHttpProtocolOptions {
-        auto_sni,
-        auto_san_validation,
-        override_auto_sni_header,
-    } = schema;
-    let header = override_auto_sni_header.to_ascii_lowercase();
-    let at = at.field("override_auto_sni_header");
-    let is_used = *auto_sni || *auto_san_validation;
-    if !is_used && !header.is_empty() {
-        problems.warn(&at, "no effect without auto_sni or auto_san_validation");
-    }
-    let header = match header.as_str() {
-        "" | "host" | ":authority" => None,
-        name if name.starts_with(':') => {
-            problems.not_implemented(&at, &format!("the pseudo-header {name} as a server name"));
-            None
-        }
-        name => Some(name.as_bytes().into()),
-    };
-    let auto = AutoSni { auto_sni: *auto_sni, auto_san_validation: *auto_san_validation, header };
-    is_used.then_some(auto)
-}
-
-fn common_options(options: &mut HttpProtocolOptions, schema: &config::HttpProtocolOptions) {
-    let config::HttpProtocolOptions {
-        idle_timeout,
-        max_connection_duration,
-        max_headers_count,
-        max_response_headers_kb,
-        max_stream_duration,
-        // In Envoy it applies to downstream requests only.
-        headers_with_underscores_action: _,
-        max_requests_per_connection,
-    } = schema;
-    if let Some(timeout) = idle_timeout {
-        options.idle_timeout = Some(*timeout).filter(|timeout| !timeout.is_zero());
-    }
-    options.max_connection_duration = *max_connection_duration;
-    options.max_stream_duration = *max_stream_duration;
-    options.max_requests_per_connection = max_requests_per_connection.filter(|&max| max > 0);
-    if let Some(max) = max_headers_count {
-        options.head_limits.fields_max = *max as usize;
-    }
-    if let Some(max) = max_response_headers_kb {
-        options.head_limits.bytes_max = *max as usize * 1024;
-    }
-}
-
-fn http1_options(
-    options: &mut HttpProtocolOptions,
-    schema: &config::Http1ProtocolOptions,
-    at: &Path,
-    problems: &mut Problems,
-) {
-    let config::Http1ProtocolOptions {
-        // In Envoy these apply to downstream requests only.
-        allow_absolute_url: _,
-        accept_http_10: _,
-        default_host_for_http_10: _,
-        override_stream_error_on_invalid_http_message: _,
-        header_key_format,
-        enable_trailers,
-        allow_chunked_length,
-        send_fully_qualified_url,
-        allow_custom_methods,
-    } = schema;
-    options.enable_trailers = *enable_trailers;
-    options.send_fully_qualified_url = *send_fully_qualified_url;
-    if let Some(format) = header_key_format {
-        options.header_key_format = key_format(format, &at.field("header_key_format"), problems);
-    }
-    let unsupported = [
-        ("allow_chunked_length", *allow_chunked_length),
-        ("allow_custom_methods", *allow_custom_methods),
-    ];
-    for (name, _) in unsupported.iter().filter(|(_, is_set)| *is_set) {
-        problems.not_implemented(&at.field(name), &format!("{name} of a cluster"));
-    }
-}
-
-const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 #[cfg(test)]
 #[path = "compile_tests.rs"]

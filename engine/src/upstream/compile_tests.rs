@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::upstream::auto_sni::AutoSni;
 use crate::upstream::circuit_breaker::RoutingPriority;
+use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::discovery::Discovery;
 
 /// The compiled clusters, and their problems as `path: message`.
@@ -107,7 +109,7 @@ fn only_the_first_thresholds_of_a_priority_are_used() {
 #[test]
 fn http_options_come_from_either_place_and_the_newer_one_wins() {
     let older = json!({"idle_timeout": {"secs": 0, "nanos": 0}, "max_headers_count": 7});
-    let http = good(json!({"name": "a", "common_http_protocol_options": older})).http;
+    let http = &good(json!({"name": "a", "common_http_protocol_options": older})).http;
     assert_eq!((http.idle_timeout, http.head_limits.fields_max), (None, 7));
 
     let newer = typed_http(&json!({
@@ -122,7 +124,7 @@ fn http_options_come_from_either_place_and_the_newer_one_wins() {
         ["clusters[0].common_http_protocol_options: \
           common_http_protocol_options has no effect: HttpProtocolOptions overrides it"]
     );
-    let http = clusters[0].http;
+    let http = &clusters[0].http;
     assert_eq!((http.head_limits.fields_max, http.max_requests_per_connection), (100, Some(3)));
     assert!(http.enable_trailers);
 }
@@ -199,3 +201,5 @@ fn the_panic_threshold_is_a_whole_percentage() {
     let cluster = good(json!({"name": "a", "common_lb_config": common}));
     assert!((cluster.health_rules.healthy_panic_threshold - 33.0).abs() < f64::EPSILON);
 }
+
+const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";

@@ -27,6 +27,7 @@ pub mod local;
 pub mod origin;
 pub mod pool;
 pub mod pool_key;
+mod protocol_options_compile;
 pub mod transport_socket;
 
 pub use cluster::Cluster;

@@ -253,6 +253,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         health_rules: HealthRules::default(),
         discovery,
         stats: registry.scope("cluster.c."),
+        http2_stats: registry.scope("cluster.c.http2."),
         zones: HashMap::new(),
     })
 }

@@ -7,12 +7,14 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::client_cert::{CertDetails, Form, ForwardClientCert};
 use super::{
-    BadRequest, ClientAddress, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry, PathRules,
-    RequestIds, StripPort, Timeouts, UserAgent,
+    BadRequest, ClientAddress, CodecType, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
+    PathRules, RequestIds, StripPort, Timeouts, UserAgent,
 };
 use crate::address::{self, Cidr};
 use crate::common_compile::{check_word, key_format};
 use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
+use crate::http2::compile::http2;
+use crate::http2::{self, StreamErrors};
 use crate::node::Node;
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
@@ -36,6 +38,7 @@ pub fn compile(
         common_http_protocol_options,
         http1_safe_max_connection_duration,
         http_protocol_options,
+        http2_protocol_options,
         server_name,
         server_header_transformation,
         scheme_header_transformation,
@@ -69,14 +72,6 @@ pub fn compile(
         strip_trailing_host_dot,
         stream_error_on_invalid_http_message,
     } = manager;
-    let codec = match codec_type {
-        config::CodecType::Auto | config::CodecType::Http1 => None,
-        config::CodecType::Http2 => Some("HTTP/2"),
-        config::CodecType::Http3 => Some("HTTP/3"),
-    };
-    if let Some(codec) = codec {
-        problems.not_implemented(&at.field("codec_type"), codec);
-    }
     for (field, set) in [
         ("stream_flush_timeout", stream_flush_timeout.is_some()),
         (
@@ -91,6 +86,7 @@ pub fn compile(
 
     let router = router(http_filters, &at.field("http_filters"), problems);
     let mut compiled = ConnectionManager {
+        codec_type: self::codec_type(*codec_type, at, problems),
         suppress_envoy_headers: router.suppress_envoy_headers,
         strict_check_headers: router.strict_check_headers,
         respect_expected_rq_timeout: router.respect_expected_rq_timeout,
@@ -157,7 +153,47 @@ pub fn compile(
     if let Some(options) = http_protocol_options {
         http1(options, &mut compiled, &at.field("http_protocol_options"), problems);
     }
+    if let Some(options) = http2_protocol_options {
+        let at = at.field("http2_protocol_options");
+        if compiled.codec_type == CodecType::Auto {
+            problems.not_implemented(&at, "HTTP/2");
+        }
+        compiled.http2 = http2(options, *stream_error_on_invalid_http_message, &at, problems);
+        check_keepalive(&compiled.http2, &at, problems);
+        if options.max_header_field_size_kb.is_some()
+            && compiled.http2.max_header_field_size as usize > compiled.limits.bytes_max
+        {
+            let why = "max_header_field_size_kb must not exceed max_request_headers_kb";
+            problems.error(&at.field("max_header_field_size_kb"), why);
+        }
+    } else if *stream_error_on_invalid_http_message == Some(true) {
+        compiled.http2.stream_errors = StreamErrors::EndTheStream;
+    }
     Some(compiled)
+}
+
+fn codec_type(schema: config::CodecType, at: &Path, problems: &mut Problems) -> CodecType {
+    let at = at.field("codec_type");
+    match schema {
+        config::CodecType::Auto => CodecType::Auto,
+        config::CodecType::Http1 => CodecType::Http1,
+        config::CodecType::Http2 => {
+            problems.not_implemented(&at, "HTTP/2");
+            CodecType::Http2
+        }
+        config::CodecType::Http3 => {
+            problems.not_implemented(&at, "HTTP/3");
+            CodecType::Auto
+        }
+    }
+}
+
+//= envoy: config.core.v3.KeepaliveSettings.connection_idle_interval concerns upstream connections only.
+fn check_keepalive(options: &http2::Options, at: &Path, problems: &mut Problems) {
+    if options.keepalive.is_some_and(|keepalive| keepalive.connection_idle_interval.is_some()) {
+        let at = at.field("connection_keepalive").field("connection_idle_interval");
+        problems.warn(&at, "no effect on a connection manager");
+    }
 }
 
 /// The options of the router that the data plane uses.

@@ -16,6 +16,7 @@ use self::client_cert::ForwardClientCert;
 use crate::address::{Address, Cidr};
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, Underscores};
+use crate::http2;
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
@@ -29,7 +30,7 @@ pub struct ConnectionManager {
     /// Which version of HTTP a connection speaks.
     pub codec_type: CodecType,
     /// The options of HTTP/2.
-    pub http2: crate::http2::Options,
+    pub http2: http2::Options,
     /// The limits on request heads.
     pub limits: HeadLimits,
     /// How the address of the client is determined.

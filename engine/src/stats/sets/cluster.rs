@@ -50,7 +50,7 @@ stats! {
         counter upstream_cx_destroy_remote_with_active_rq;
         counter upstream_cx_destroy_with_active_rq;
         counter upstream_cx_http1_total;
-        constant counter upstream_cx_http2_total;
+        counter upstream_cx_http2_total;
         constant counter upstream_cx_http3_total;
         counter upstream_cx_idle_timeout;
         histogram upstream_cx_length_ms;

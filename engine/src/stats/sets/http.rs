@@ -107,3 +107,44 @@ stats! {
         counter response_flood;
     }
 }
+
+stats! {
+    /// `http2.` of all connection managers, and `cluster.<name>.http2.`: the codec. The names appear with
+    /// the first connection.
+    late pub struct Http2Stats {
+        constant counter cookies_total_bytes_too_large;
+        gauge deferred_stream_close;
+        counter dropped_headers_with_underscores;
+        counter goaway_sent;
+        counter header_list_size_too_large;
+        counter header_overflow;
+        counter headers_cb_no_stream;
+        counter inbound_empty_frames_flood;
+        counter inbound_priority_frames_flood;
+        counter inbound_window_update_frames_flood;
+        counter keepalive_timeout;
+        constant counter metadata_empty_frames;
+        counter nghttp2_downstream_connections;
+        counter nghttp2_upstream_connections;
+        constant counter oghttp2_downstream_connections;
+        constant counter oghttp2_upstream_connections;
+        counter outbound_control_flood;
+        gauge outbound_control_frames_active;
+        counter outbound_flood;
+        gauge outbound_frames_active;
+        gauge pending_send_bytes;
+        counter requests_rejected_with_underscores_in_headers;
+        counter rx_messaging_error;
+        counter rx_reset;
+        counter stream_refused_errors;
+        gauge streams_active;
+        counter trailers;
+        counter tx_flush_timeout;
+        counter tx_reset;
+
+        histogram cookie_count;
+        histogram cookie_size;
+        histogram header_count;
+        histogram header_list_size;
+    }
+}
