@@ -37,7 +37,6 @@ pub mod http1;
 pub mod http2;
 pub mod session;
 
-pub mod http2;
 
 pub mod request;
 

@@ -16,6 +16,14 @@ use crate::shard::clock::millis;
 use crate::shard::socket::Received;
 use crate::transport::Transport;
 
+/// A connection that ends. One reference to both, because a wait is kept in the task of every connection.
+pub(super) trait Ending {
+    /// What it is counted with.
+    fn client(&self) -> &Client;
+    /// What carries it.
+    fn transport(&self) -> &Transport;
+}
+
 /// Whether the client may still send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Sending {
@@ -44,57 +52,59 @@ enum Waited {
 }
 
 /// Closes in order: the client can tell that it has got everything.
-pub(super) async fn leave(client: &Client, transport: &Transport) {
-    transport.notify_close();
-    flush(client, transport).await;
+pub(super) async fn leave(connection: &impl Ending) {
+    connection.transport().notify_close();
+    flush(connection).await;
 }
 
 /// Waits until the kernel has accepted all that was sent, at most `delayed_close_timeout`.
-pub(super) async fn flush(client: &Client, transport: &Transport) {
-    if !transport.has_unsent() {
+pub(super) async fn flush(connection: &impl Ending) {
+    if !connection.transport().has_unsent() {
         return;
     }
-    let now = client.given.shard.clock.now();
-    let most = client.given.service.manager.timeouts.delayed_close.map(millis);
-    client.given.alarm.set(most.map(|most| now.saturating_add(most)), now);
-    while transport.has_unsent() && wait(client, transport, Want::Out).await != Waited::TimedOut {}
+    let now = connection.client().given.shard.clock.now();
+    let most = connection.client().given.service.manager.timeouts.delayed_close.map(millis);
+    connection.client().given.alarm.set(most.map(|most| now.saturating_add(most)), now);
+    while connection.transport().has_unsent()
+        && wait(connection, Want::Out).await != Waited::TimedOut
+    {}
 }
 
 /// Closes the sending side and waits for the client to close, at most `delayed_close_timeout`.
 /// After a bounded number of bytes nothing more is read: the receive window closes, and the wait
 /// costs nothing.
-pub(super) async fn linger(client: &Client, transport: &Transport) {
-    let now = client.given.shard.clock.now();
-    let Some(most) = client.given.service.manager.timeouts.delayed_close else {
-        return leave(client, transport).await;
+pub(super) async fn linger(connection: &impl Ending) {
+    let now = connection.client().given.shard.clock.now();
+    let Some(most) = connection.client().given.service.manager.timeouts.delayed_close else {
+        return leave(connection).await;
     };
-    transport.shutdown_write();
+    connection.transport().shutdown_write();
     let until = now.saturating_add(millis(most));
-    client.given.alarm.set(Some(until), now);
+    connection.client().given.alarm.set(Some(until), now);
     let mut left = limits::LINGER_BYTES_MAX;
     loop {
-        if left > 0 && discard(client, transport, &mut left) == Sending::Ended {
-            return client.gone();
+        if left > 0 && discard(connection, &mut left) == Sending::Ended {
+            return connection.client().gone();
         }
         // After every receive: yields to other connections.
         let want = if left > 0 { Want::In } else { Want::Nothing };
-        if wait(client, transport, want).await == Waited::Ready && want == Want::Nothing {
-            return client.gone();
+        if wait(connection, want).await == Waited::Ready && want == Want::Nothing {
+            return connection.client().gone();
         }
-        if client.given.shard.clock.now() >= until {
-            return client.given.stats().downstream_cx_delayed_close_timeout.inc();
+        if connection.client().given.shard.clock.now() >= until {
+            return connection.client().given.stats().downstream_cx_delayed_close_timeout.inc();
         }
     }
 }
 
 /// Receives once, and subtracts the bytes received from `left`.
-fn discard(client: &Client, transport: &Transport, left: &mut usize) -> Sending {
-    let mut scratch = client.given.shard.buffers.take();
-    let received = transport.receive(&mut scratch);
-    client.given.shard.buffers.give(scratch);
+fn discard(connection: &impl Ending, left: &mut usize) -> Sending {
+    let mut scratch = connection.client().given.shard.buffers.take();
+    let received = connection.transport().receive(&mut scratch);
+    connection.client().given.shard.buffers.give(scratch);
     match received {
         Ok(Received::Bytes(n)) => {
-            client.given.count_received(n);
+            connection.client().given.count_received(n);
             *left = left.saturating_sub(n);
             Sending::Open
         }
@@ -104,9 +114,9 @@ fn discard(client: &Client, transport: &Transport, left: &mut usize) -> Sending 
 }
 
 /// Waits until `want` has come true or the alarm, which the caller has set, expires.
-fn wait(client: &Client, transport: &Transport, want: Want) -> impl Future<Output = Waited> {
+fn wait(connection: &impl Ending, want: Want) -> impl Future<Output = Waited> {
     poll_fn(move |cx| {
-        let given = &client.given;
+        let (given, transport) = (&connection.client().given, connection.transport());
         let ready = match want {
             Want::In => transport.poll_readable(cx),
             Want::Out => transport.poll_writable(cx),

@@ -132,6 +132,12 @@ impl ConnectionError {
     }
 }
 
+impl From<Flaw> for Cause {
+    fn from(flaw: Flaw) -> Self {
+        Self::Message(flaw)
+    }
+}
+
 impl From<hpack::Error> for ConnectionError {
     fn from(error: hpack::Error) -> Self {
         Self { code: ErrorCode::CompressionError, cause: Cause::Block(error) }

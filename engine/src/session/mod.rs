@@ -126,7 +126,7 @@ impl Session {
                     let slot = codec.stream(stream)?;
                     slot.add_data(incoming.bytes(data), end)
                 }),
-                Some(Event::Trailers(block)) => self.take_trailers(block, incoming)?,
+                Some(Event::Trailers(block)) => self.take_trailers(&block, incoming)?,
                 Some(Event::Reset { stream, code }) => {
                     self.fail(stream, Broken::Reset(code));
                     None
@@ -148,12 +148,12 @@ impl Session {
 
     fn take_trailers(
         &self,
-        block: Block,
+        block: &Block,
         incoming: &mut Incoming,
     ) -> Result<Option<Waker>, ConnectionError> {
         let stream = block.stream();
         let decoded =
-            self.codec(|codec| codec.decode_trailers(&block, &incoming.input(), &self.trailers));
+            self.codec(|codec| codec.decode_trailers(block, &incoming.input(), &self.trailers));
         match decoded {
             Ok(None) => Ok(None),
             Ok(Some(trailers)) => {

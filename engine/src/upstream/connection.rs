@@ -31,6 +31,16 @@ pub enum ClosedBy {
     Host,
 }
 
+/// How to check that an idle connection is still alive before it is reused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IdleCheck {
+    /// By the last events from the kernel. The connection may have been closed since: only for a
+    /// request that can be sent again.
+    Events,
+    /// By peeking at its receive queue.
+    Peek,
+}
+
 /// An established connection to a host.
 #[derive(Debug)]
 pub struct Connection {

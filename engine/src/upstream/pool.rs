@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::clusters::Clusters;
+pub use super::connection::IdleCheck;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
@@ -69,16 +70,6 @@ struct IdleConnection {
     since: Millis,
     /// [`Transport::polls`] when it became idle.
     polls: u64,
-}
-
-/// How to check that an idle connection is still alive before it is reused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IdleCheck {
-    /// By the last events from the kernel. The connection may have been closed since: only for a
-    /// request that can be sent again.
-    Events,
-    /// By peeking at its receive queue.
-    Peek,
 }
 
 /// A request that waits for a connection.

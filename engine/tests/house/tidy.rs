@@ -12,7 +12,8 @@ const LINES_MAX: usize = 600;
 const LONGER: &[(&str, &str)] = &[];
 
 /// The rooms that the bytes of a request pass, top down. A room may use itself and those below.
-const LAYERS: [&str; 6] = ["downstream", "request", "upstream", "pipe", "transport", "shard"];
+const LAYERS: [&str; 7] =
+    ["downstream", "request", "upstream", "session", "pipe", "transport", "shard"];
 
 /// Modules below all layers.
 const BELOW: [&str; 8] = ["http", "http1", "http2", "stats", "limits", "flags", "format", "re2"];

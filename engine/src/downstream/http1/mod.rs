@@ -15,8 +15,9 @@ use std::task::Poll;
 use self::end::{End, Persistence};
 pub use self::filtered::Behind;
 use self::next_request::Next;
+use super::closing::{self, Ending};
 use super::connection::{Client, Input, Speaks};
-use super::{closing, http2};
+use super::http2;
 use crate::http1::framing;
 use crate::limits;
 use crate::request;
@@ -31,10 +32,10 @@ use crate::transport::Transport;
 #[expect(clippy::manual_async_fn, reason = "an async function would store its argument twice")]
 pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
     async move {
-        if connection.client.speaks() == Speaks::Http2 {
-            return connection.into_http2().await;
-        }
-        let after = loop {
+        let end = loop {
+            if connection.client.requests() == 0 && connection.client.speaks() == Speaks::Http2 {
+                break Stop::Http2;
+            }
             // This future is what an idle connection costs in memory. So the wait for a request is
             // small, and an exchange runs in a pooled block.
             // Nothing is borrowed here across a wait: that would be kept in the future too.
@@ -71,16 +72,31 @@ pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
                     Box::pin(End::time_out_head(&mut connection, limit)).await
                 }
                 // The last response may still be on its way: a client that has half-closed reads it.
-                Next::Closed => return connection.leave().await,
-                Next::Preface => return connection.into_http2().await,
+                Next::Closed => break Stop::Left,
+                Next::Preface => break Stop::Http2,
             };
             connection.client.end_exchange();
             if after != After::Next {
-                break after;
+                break Stop::After(after);
             }
         };
-        connection.close(after).await;
+        match end {
+            Stop::After(after) => connection.close(after).await,
+            Stop::Left => connection.leave().await,
+            Stop::Http2 => connection.into_http2().await,
+        }
     }
+}
+
+/// Why no further request of HTTP/1 is served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stop {
+    /// After the last exchange.
+    After(After),
+    /// The client has gone, or has sent nothing for too long.
+    Left,
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 /// An HTTP/1 connection with a client.
@@ -147,7 +163,7 @@ impl Connection {
 
     /// Ends the connection after its last exchange; the descriptor is closed when `self` is dropped.
     async fn close(&mut self, after: After) {
-        closing::flush(&self.client, &self.wire.transport).await;
+        closing::flush(self).await;
         match after {
             After::Close if self.may_be_sending() => self.linger().await,
             After::Linger => self.linger().await,
@@ -159,11 +175,11 @@ impl Connection {
 
     /// Closes in order: the client can tell that it has got everything.
     fn leave(&self) -> impl Future<Output = ()> {
-        closing::leave(&self.client, &self.wire.transport)
+        closing::leave(self)
     }
 
     fn linger(&self) -> impl Future<Output = ()> {
-        closing::linger(&self.client, &self.wire.transport)
+        closing::linger(self)
     }
 
     /// Whether a close now could be a reset: the client has sent bytes that will not be read, or is
@@ -201,6 +217,16 @@ impl Connection {
             };
             given.shard.poll_proceed(cx).map(|()| waited)
         })
+    }
+}
+
+impl Ending for Connection {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn transport(&self) -> &Transport {
+        &self.wire.transport
     }
 }
 

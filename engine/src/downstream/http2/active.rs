@@ -27,6 +27,7 @@ impl ActiveRequest {
         stats.downstream_rq_total.inc();
         stats.downstream_rq_http2_total.inc();
         stats.downstream_rq_active.inc();
+        shared.http2_stats().streams_active.inc();
         Self { shared, outcome: Cell::new(Outcome::Interrupted) }
     }
 
@@ -45,6 +46,7 @@ impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let stats = self.shared.client.given.stats();
         stats.downstream_rq_active.dec();
+        self.shared.http2_stats().streams_active.dec();
         if self.outcome.get() == Outcome::Interrupted {
             stats.downstream_rq_rx_reset.inc();
         }

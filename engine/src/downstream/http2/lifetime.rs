@@ -20,6 +20,17 @@ pub(super) struct Lifetime {
     idle_since: Millis,
     /// When the header block began that is still incomplete.
     block_began: Option<Millis>,
+    keepalive: Keepalive,
+}
+
+/// The PINGs of `connection_keepalive`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keepalive {
+    Off,
+    /// The next one is due at this time.
+    Idle(Millis),
+    /// The last one is to be answered by this time.
+    Waiting(Millis),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,14 +54,29 @@ enum Why {
     Drain,
 }
 
-/// A header block was not complete in time.
+/// What the client did not do in time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct SlowHead;
+pub(super) enum TooLate {
+    /// To complete a header block.
+    Head,
+    /// To answer a PING.
+    Ping,
+}
+
+/// The opaque data of the PINGs of `connection_keepalive`.
+const KEEPALIVE: u64 = 0x6b65_6570_616c_6976;
 
 impl Lifetime {
     pub(super) fn new(given: &Given) -> Self {
         let idle_since = given.shard.clock.now();
-        Self { phase: Phase::Serving, idle_since, block_began: None }
+        let mut lifetime = Self {
+            phase: Phase::Serving,
+            idle_since,
+            block_began: None,
+            keepalive: Keepalive::Off,
+        };
+        lifetime.schedule_ping(given);
+        lifetime
     }
 
     /// Whether the connection ends with its last stream.
@@ -68,6 +94,9 @@ impl Lifetime {
 
     /// The client has answered a PING.
     pub(super) fn take_ack(&mut self, given: &Given, opaque: u64, session: &Session) {
+        if opaque == KEEPALIVE {
+            self.schedule_ping(given);
+        }
         if opaque == FAREWELL
             && given.shard.draining() == Draining::Process
             && matches!(self.phase, Phase::GoingAway(_))
@@ -79,13 +108,13 @@ impl Lifetime {
     /// Takes the steps whose time has come.
     ///
     /// # Errors
-    /// When a head is not complete in time.
+    /// When the client is too late with something.
     pub(super) fn step(
         &mut self,
         given: &Given,
         streams: usize,
         session: &Session,
-    ) -> Result<(), SlowHead> {
+    ) -> Result<(), TooLate> {
         let now = given.shard.clock.now();
         if streams > 0 {
             self.idle_since = now;
@@ -97,8 +126,9 @@ impl Lifetime {
         }
         let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
         if passed(self.head_at(given)) {
-            return Err(SlowHead);
+            return Err(TooLate::Head);
         }
+        self.ping(given, session)?;
         match self.phase {
             Phase::Serving if given.is_draining() => self.go_away(given, Why::Drain, session),
             Phase::Serving if passed(self.idle_at(given, streams)) => {
@@ -120,7 +150,11 @@ impl Lifetime {
             Phase::GoingAway(at) => [Some(at), None],
             Phase::Leaving => [None, None],
         };
-        let next = phase.into_iter().chain([self.head_at(given)]).flatten().min();
+        let ping = match self.keepalive {
+            Keepalive::Off => None,
+            Keepalive::Idle(at) | Keepalive::Waiting(at) => Some(at),
+        };
+        let next = phase.into_iter().chain([self.head_at(given), ping]).flatten().min();
         given.alarm.set(next, given.shard.clock.now());
     }
 
@@ -146,6 +180,31 @@ impl Lifetime {
             _ => drain,
         };
         self.phase = Phase::GoingAway(given.shard.clock.now().saturating_add(grace));
+    }
+
+    /// Sends the PING that is due.
+    fn ping(&mut self, given: &Given, session: &Session) -> Result<(), TooLate> {
+        let now = given.shard.clock.now();
+        let options = given.service.manager.http2.keepalive;
+        match (self.keepalive, options) {
+            (Keepalive::Idle(at), Some(options)) if at <= now => {
+                session.codec(|codec| codec.ping(KEEPALIVE));
+                session.wake();
+                self.keepalive = Keepalive::Waiting(now.saturating_add(millis(options.timeout)));
+            }
+            (Keepalive::Waiting(at), _) if at <= now => return Err(TooLate::Ping),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn schedule_ping(&mut self, given: &Given) {
+        let Some(options) = given.service.manager.http2.keepalive else { return };
+        let Some(interval) = options.interval.map(millis) else { return };
+        let jitter = interval.saturating_mul(options.interval_jitter_percent.into()) / 100;
+        let jitter = given.shard.random.borrow_mut().u64(..=jitter);
+        let at = given.shard.clock.now().saturating_add(interval).saturating_add(jitter);
+        self.keepalive = Keepalive::Idle(at);
     }
 
     fn leave(&mut self, session: &Session) {

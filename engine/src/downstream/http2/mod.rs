@@ -14,16 +14,17 @@ use std::rc::Rc;
 
 use self::active::ActiveRequest;
 use self::end::End;
-use self::lifetime::{Lifetime, SlowHead};
-use super::closing;
+use self::lifetime::{Lifetime, TooLate};
+use super::closing::{self, Ending};
 use super::connection::Client;
 use crate::http::{BodyLength, TrailerRules};
-use crate::http2::{self, Block, ConnectionError, Event, RequestLimits};
+use crate::http2::{self, Block, Cause, ConnectionError, Counts, Event, Flood, RequestLimits};
 use crate::pipe::heads::Heads;
 use crate::request;
 use crate::session::{Broken, Incoming, Session, Stream};
 use crate::shard::clock::millis;
 use crate::shard::socket::Received;
+use crate::stats::Http2Stats;
 use crate::transport::Transport;
 
 /// Serves one client until either side closes the connection. `early` was received already.
@@ -37,6 +38,13 @@ pub(super) async fn serve(client: Client, transport: Transport, early: Vec<u8>) 
 #[derive(Debug)]
 struct Shared {
     client: Client,
+}
+
+impl Shared {
+    fn http2_stats(&self) -> &Http2Stats {
+        let given = &self.client.given;
+        given.service.http2.shard(given.shard.id)
+    }
 }
 
 /// An HTTP/2 connection with a client.
@@ -56,6 +64,8 @@ enum Ended {
     ByClient,
     /// The client has violated the protocol, or an attack is suspected.
     ByViolation,
+    /// The client does not answer.
+    TooLate,
 }
 
 impl Connection {
@@ -69,6 +79,7 @@ impl Connection {
             kept: true,
         };
         client.begin_http2();
+        given.service.http2.shard(given.shard.id).nghttp2_downstream_connections.inc();
         let codec = http2::Connection::server(&manager.http2);
         let session = Session::new(given.shard, transport, codec, trailers);
         let lifetime = Lifetime::new(given);
@@ -83,9 +94,15 @@ impl Connection {
             }
             let given = &self.shared.client.given;
             let streams = self.session.streams();
-            if let Err(SlowHead) = self.lifetime.step(given, streams, &self.session) {
-                return self.violated(ConnectionError::slow_head());
+            match self.lifetime.step(given, streams, &self.session) {
+                Ok(()) => {}
+                Err(TooLate::Head) => return self.violated(ConnectionError::slow_head()),
+                Err(TooLate::Ping) => {
+                    self.stats().keepalive_timeout.inc();
+                    return Ended::TooLate;
+                }
             }
+            self.count();
             match self.session.flush() {
                 Ok(sent) => given.count_sent(sent),
                 Err(_) => return Ended::ByClient,
@@ -108,7 +125,7 @@ impl Connection {
     fn take_events(&mut self) -> Result<(), ConnectionError> {
         while let Some(event) = self.session.next_event(&mut self.incoming)? {
             match event {
-                Event::Head(block) => self.begin_request(block)?,
+                Event::Head(block) => self.begin_request(&block)?,
                 Event::PingAck(opaque) => {
                     let given = &self.shared.client.given;
                     self.lifetime.take_ack(given, opaque, &self.session);
@@ -127,14 +144,14 @@ impl Connection {
     }
 
     /// Begins the request whose head has arrived, in a task of its own.
-    fn begin_request(&mut self, block: Block) -> Result<(), ConnectionError> {
+    fn begin_request(&mut self, block: &Block) -> Result<(), ConnectionError> {
         let given = &self.shared.client.given;
         let mut heads = given.service.heads.take();
         heads.began = given.shard.clock.now();
         let manager = &given.service.manager;
         let limits = RequestLimits { head: &manager.limits, underscores: manager.underscores };
         let head = &mut heads.request;
-        let begun = self.session.begin_request(&block, &mut self.incoming, head, limits)?;
+        let begun = self.session.begin_request(block, &mut self.incoming, head, limits)?;
         let Some((stream, body)) = begun else {
             given.service.heads.give(heads);
             return Ok(());
@@ -155,8 +172,40 @@ impl Connection {
         let given = &self.shared.client.given;
         tracing::debug!(target: "http2", "{}: {error}", given.peer);
         given.stats().downstream_cx_protocol_error.inc();
+        if let Cause::Flood(flood) = error.cause {
+            self.count_flood(flood);
+        }
         self.session.codec(|codec| codec.fail(&error));
+        self.count();
         Ended::ByViolation
+    }
+
+    fn stats(&self) -> &Http2Stats {
+        self.shared.http2_stats()
+    }
+
+    /// Adds what the codec has counted to the stats.
+    fn count(&self) {
+        let counts = self.session.codec(|codec| codec.take_counts());
+        if counts != Counts::default() {
+            add(self.stats(), &counts);
+        }
+    }
+
+    fn count_flood(&self, flood: Flood) {
+        let stats = self.stats();
+        match flood {
+            Flood::Outbound => stats.outbound_flood.inc(),
+            Flood::OutboundControl => stats.outbound_control_flood.inc(),
+            Flood::InboundEmpty => stats.inbound_empty_frames_flood.inc(),
+            Flood::InboundPriority => stats.inbound_priority_frames_flood.inc(),
+            Flood::InboundWindowUpdate => stats.inbound_window_update_frames_flood.inc(),
+            Flood::Resets => {
+                self.shared.client.given.stats().downstream_rq_too_many_premature_resets.inc();
+            }
+            // Envoy has no limit of its own for it.
+            Flood::HeaderBlock => {}
+        }
     }
 
     async fn close(&self, ended: Ended) {
@@ -174,14 +223,56 @@ impl Connection {
             let most = manager.timeouts.delayed_close.map(millis);
             client.given.alarm.set(most.map(|most| now.saturating_add(most)), now);
             session.flush_all(&client.given.alarm).await;
-            closing::linger(client, session.transport()).await;
+            closing::linger(self).await;
         }
+    }
+}
+
+impl Ending for Connection {
+    fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    fn transport(&self) -> &Transport {
+        self.session.transport()
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.session.fail_all(Broken::ConnectionLost);
+    }
+}
+
+fn add(stats: &Http2Stats, counts: &Counts) {
+    let Counts {
+        rx_reset,
+        tx_reset,
+        trailers,
+        rx_messaging_error,
+        stream_refused_errors,
+        header_overflow,
+        header_list_size_too_large,
+        dropped_headers_with_underscores,
+        requests_rejected_with_underscores_in_headers,
+        goaway_sent,
+    } = *counts;
+    for (counter, more) in [
+        (&stats.rx_reset, rx_reset),
+        (&stats.tx_reset, tx_reset),
+        (&stats.trailers, trailers),
+        (&stats.rx_messaging_error, rx_messaging_error),
+        (&stats.stream_refused_errors, stream_refused_errors),
+        (&stats.header_overflow, header_overflow),
+        (&stats.header_list_size_too_large, header_list_size_too_large),
+        (&stats.dropped_headers_with_underscores, dropped_headers_with_underscores),
+        (
+            &stats.requests_rejected_with_underscores_in_headers,
+            requests_rejected_with_underscores_in_headers,
+        ),
+        (&stats.goaway_sent, goaway_sent),
+    ] {
+        counter.add(more);
     }
 }
 

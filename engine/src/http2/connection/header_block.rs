@@ -111,7 +111,7 @@ impl<S> Connection<S> {
         let end = if end { EndStream::Yes } else { EndStream::No };
         let block = Block { stream: id, end, range };
         let Some(stream) = self.streams.get(&id) else { return self.new_stream(block) };
-        if stream.is_reset {
+        if stream.is_reset && stream.remote == Side::Open {
             return Ok(Some(Event::Trailers(block)));
         }
         if stream.remote == Side::Ended {
@@ -156,7 +156,9 @@ impl<S> Connection<S> {
             true => ExtendedConnect::Allowed,
             false => ExtendedConnect::Refused,
         };
-        let mut taker = RequestDecoder::new(head, limits.head, limits.underscores, connect);
+        let field_max = self.options.max_header_field_size as usize;
+        let mut taker =
+            RequestDecoder::new(head, limits.head, field_max, limits.underscores, connect);
         let bytes = block_bytes(block, input, &self.joined);
         self.decoder.decode(bytes, |field| taker.take(field)).map_err(ConnectionError::from)?;
         //= rfc9113#section-5.1.2: a stream beyond the limit is refused.
@@ -258,7 +260,16 @@ impl<S> Connection<S> {
             return HeadRefused::Stream(flaw);
         }
         match flaw {
+            // As in Envoy, whatever a malformed message ends.
+            Flaw::FieldTooLarge => {
+                let code = ErrorCode::CompressionError;
+                return HeadRefused::Connection(ConnectionError { code, cause: flaw.into() });
+            }
             Flaw::Underscore => self.counts.requests_rejected_with_underscores_in_headers += 1,
+            Flaw::TooLarge => {
+                self.counts.header_overflow += 1;
+                self.counts.header_list_size_too_large += 1;
+            }
             _ => self.counts.header_overflow += 1,
         }
         // As in Envoy.

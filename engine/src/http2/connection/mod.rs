@@ -109,6 +109,8 @@ pub struct Counts {
     pub stream_refused_errors: u64,
     /// Heads with too many fields, or too long ones.
     pub header_overflow: u64,
+    /// Heads that are too long.
+    pub header_list_size_too_large: u64,
     /// Fields dropped because of underscores in their names.
     pub dropped_headers_with_underscores: u64,
     /// Requests rejected for the same reason.

@@ -86,7 +86,8 @@ impl<S> Connection<S> {
             self.give_back(bytes);
             return self.on_closed(id);
         };
-        if stream.is_reset {
+        // Reset by us, while the peer may not know.
+        if stream.is_reset && stream.remote == Side::Open {
             self.give_back(bytes);
             return Ok(None);
         }
@@ -150,6 +151,9 @@ impl<S> Connection<S> {
             return Err(ConnectionError::frame(ErrorCode::FrameSizeError, what));
         }
         self.abuse.priority(&self.options)?;
+        if frame::u31(frame.payload) == Some(frame.stream.number()) {
+            return Err(ConnectionError::protocol("a stream that depends on itself"));
+        }
         Ok(None)
     }
 
@@ -163,6 +167,8 @@ impl<S> Connection<S> {
             return Err(ConnectionError::protocol("RST_STREAM on an idle stream"));
         }
         self.counts.rx_reset += 1;
+        // From here on it may send nothing more on it.
+        self.forgotten.retain(|it| *it != id);
         self.abuse.reset(now_ms, &self.options)?;
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.is_reset) else {
             return Ok(None);
@@ -170,6 +176,7 @@ impl<S> Connection<S> {
         stream.is_reset = true;
         stream.remote = Side::Ended;
         stream.local = Side::Ended;
+        // A frame that follows is one behind the end.
         Ok(Some(Event::Reset { stream: id, code: ErrorCode::of(u32::from_be_bytes(code)) }))
     }
 

@@ -254,6 +254,7 @@ fn a_body_larger_than_all_windows_arrives() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn who_violates_the_protocol_loses_the_connection() {
     use ErrorCode::{
         CompressionError, FlowControlError, FrameSizeError, ProtocolError, StreamClosed,

@@ -35,6 +35,9 @@ pub enum Flaw {
     /// The names and values are too long together.
     #[error("fields too large")]
     TooLarge,
+    /// One field is too long.
+    #[error("field too large")]
+    FieldTooLarge,
     /// A field's name has an underscore, and underscores are rejected.
     #[error("underscore in a field's name")]
     Underscore,
@@ -49,6 +52,7 @@ impl Flaw {
             Self::Messaging => "http2.violation.of.messaging.rule",
             Self::TooMany => "http2.too_many_headers",
             Self::TooLarge => "http2.header_list_size_too_large",
+            Self::FieldTooLarge => "codec_error:The_user_callback_function_failed",
             Self::Underscore => "http2.unexpected_underscore",
         }
     }
@@ -65,12 +69,18 @@ impl Flaw {
 struct Budget {
     bytes_left: usize,
     fields_left: usize,
+    field_max: usize,
     flaw: Option<Flaw>,
 }
 
 impl Budget {
     const fn new(bytes_max: usize, fields_max: usize) -> Self {
-        Self { bytes_left: bytes_max, fields_left: fields_max, flaw: None }
+        Self { bytes_left: bytes_max, fields_left: fields_max, field_max: usize::MAX, flaw: None }
+    }
+
+    /// No field may be longer than this.
+    const fn with_field_max(self, field_max: usize) -> Self {
+        Self { field_max, ..self }
     }
 
     fn fail(&mut self, flaw: Flaw) {
@@ -82,7 +92,11 @@ impl Budget {
         if self.flaw.is_some() {
             return false;
         }
-        match self.bytes_left.checked_sub(field.name.len() + field.value.len()) {
+        let bytes = field.name.len() + field.value.len();
+        if bytes > self.field_max {
+            self.fail(Flaw::FieldTooLarge);
+        }
+        match self.bytes_left.checked_sub(bytes) {
             Some(left) => self.bytes_left = left,
             None => self.fail(Flaw::TooLarge),
         }

@@ -58,12 +58,13 @@ impl<'a> RequestDecoder<'a> {
     pub fn new(
         head: &'a mut RequestHead,
         limits: &HeadLimits,
+        field_max: usize,
         underscores: Underscores,
         extended_connect: ExtendedConnect,
     ) -> Self {
         Self {
             head,
-            budget: Budget::new(limits.bytes_max, limits.fields_max),
+            budget: Budget::new(limits.bytes_max, limits.fields_max).with_field_max(field_max),
             underscores,
             dropped: 0,
             extended_connect,

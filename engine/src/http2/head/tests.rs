@@ -22,7 +22,8 @@ fn request_with(
     underscores: Underscores,
 ) -> Result<(String, BodyLength), Flaw> {
     let mut head = RequestHead::default();
-    let mut taker = RequestDecoder::new(&mut head, limits, underscores, ExtendedConnect::Allowed);
+    let mut taker =
+        RequestDecoder::new(&mut head, limits, 200, underscores, ExtendedConnect::Allowed);
     Decoder::default().decode(&block(fields), |field| taker.take(field)).unwrap();
     let decoded = taker.finish(end)?;
     let mut out = Vec::new();
@@ -143,6 +144,7 @@ fn limits_count_every_field() {
     assert_eq!(check(&[("a", "1"), ("cookie", "2")]), Ok(()));
     assert_eq!(check(&[("a", "1"), ("cookie", "2"), ("cookie", "3")]), Err(Flaw::TooMany));
     assert_eq!(check(&[("a", &"x".repeat(100))]), Err(Flaw::TooLarge));
+    assert_eq!(check(&[("a", &"x".repeat(200))]), Err(Flaw::FieldTooLarge));
 }
 
 #[test]

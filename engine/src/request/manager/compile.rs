@@ -155,9 +155,6 @@ pub fn compile(
     }
     if let Some(options) = http2_protocol_options {
         let at = at.field("http2_protocol_options");
-        if compiled.codec_type == CodecType::Auto {
-            problems.not_implemented(&at, "HTTP/2");
-        }
         compiled.http2 = http2(options, *stream_error_on_invalid_http_message, &at, problems);
         check_keepalive(&compiled.http2, &at, problems);
         if options.max_header_field_size_kb.is_some()
@@ -177,10 +174,7 @@ fn codec_type(schema: config::CodecType, at: &Path, problems: &mut Problems) -> 
     match schema {
         config::CodecType::Auto => CodecType::Auto,
         config::CodecType::Http1 => CodecType::Http1,
-        config::CodecType::Http2 => {
-            problems.not_implemented(&at, "HTTP/2");
-            CodecType::Http2
-        }
+        config::CodecType::Http2 => CodecType::Http2,
         config::CodecType::Http3 => {
             problems.not_implemented(&at, "HTTP/3");
             CodecType::Auto

@@ -61,7 +61,7 @@ stats! {
         histogram downstream_rq_time;
         counter downstream_rq_timeout;
         counter downstream_rq_too_large;
-        constant counter downstream_rq_too_many_premature_resets;
+        counter downstream_rq_too_many_premature_resets;
         counter downstream_rq_total;
         counter downstream_rq_tx_reset;
         counter downstream_rq_ws_on_non_ws_route;
