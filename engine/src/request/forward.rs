@@ -16,16 +16,14 @@ use super::replay::Replay;
 use super::reply::LocalReply;
 use super::retry::{Decision, Refusal, RetryDelay, RetryState};
 use super::route::action::stream_duration::{grpc_timeout, set_grpc_timeout};
-use super::route::{Connect, Forward, Route, VirtualHost, scheme};
+use super::route::{Connect, Forward, Route, VirtualHost};
 use super::upload::Upload;
 use super::wait::Interest;
 use super::{Core, Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::address::Ends;
 use crate::flags::Flag;
 use crate::http::TrailerRules;
-use crate::http::header_key_format::{self, HeaderKeyFormat};
 use crate::http::{BodyLength, FieldName, Method};
-use crate::http1::encode;
 use crate::limits;
 use crate::shard::clock::millis;
 use crate::transport::tls::options::TransportSocketOptions;
@@ -33,7 +31,7 @@ use crate::upstream::circuit_breaker::{Permit, Resource};
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
-use crate::upstream::origin::{HeadTaken, Origin};
+use crate::upstream::origin::Origin;
 use crate::upstream::pool::{IdleCheck, Pool};
 use crate::upstream::pool_key::Speaks;
 use crate::upstream::transport_socket::Announced;
@@ -190,14 +188,14 @@ fn set_expected_timeout(core: &mut Core<'_>, plan: &Forward, elapsed: Duration) 
 }
 
 /// The state of one forwarded request over all its attempts.
-struct Forwarder<'a> {
+pub(super) struct Forwarder<'a> {
     virtual_host: &'a VirtualHost,
     plan: &'a Forward,
-    cluster: Rc<LocalCluster>,
+    pub(super) cluster: Rc<LocalCluster>,
     /// What the request sets for TLS, the same for all attempts.
     options: Option<Rc<TransportSocketOptions>>,
     retry: Option<RetryState<'a>>,
-    upload: Upload,
+    pub(super) upload: Upload,
     /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
     tried: Vec<Rc<Pool>>,
     /// How many of them earlier attempts tried.
@@ -315,51 +313,8 @@ impl Forwarder<'_> {
     }
 
     /// Whether the request is a CONNECT that is terminated here.
-    fn terminates(&self, core: &Core<'_>) -> bool {
+    pub(super) fn terminates(&self, core: &Core<'_>) -> bool {
         self.plan.connect == Connect::Terminated && core.heads.request.method == Method::Connect
-    }
-
-    /// Begins the request on the connection, unless its head is in the upload already.
-    #[inline]
-    fn begin_request(&mut self, core: &mut Core<'_>, mut origin: Origin) -> Origin {
-        if origin.pool().speaks() != Speaks::Http1
-            && !self.terminates(core)
-            && origin.begin_request(core.heads, self.upload.end_stream()) == HeadTaken::No
-        {
-            let head = self.encode(core);
-            self.upload.put_head(head);
-        }
-        origin
-    }
-
-    /// Encodes the head of the request for HTTP/1. As in Envoy, header names are written as the upstream
-    /// codec is configured, unless the client's codec has preserved them.
-    #[inline]
-    fn encode(&self, core: &mut Core<'_>) -> Vec<u8> {
-        core.announce_framing();
-        let mut out = core.shard.buffers.take();
-        self.write_head(core, &mut out);
-        out
-    }
-
-    fn write_head(&self, core: &Core<'_>, out: &mut Vec<u8>) {
-        let request = &core.heads.request;
-        let http = &self.cluster.cluster().http;
-        encode::request(request, out);
-        match core.service().manager.header_key_format {
-            format @ HeaderKeyFormat::PreserveCase(_) => {
-                header_key_format::write(out, format, Some(&core.heads.request_as_received));
-            }
-            HeaderKeyFormat::LowerCase | HeaderKeyFormat::ProperCaseWords => {
-                header_key_format::write(out, http.header_key_format, None);
-            }
-        }
-        if http.send_fully_qualified_url && request.method != Method::Connect {
-            let host = request.authority().unwrap_or_default();
-            let url = [scheme(request), b"://", host].concat();
-            let at = request.method_name().len() + 1;
-            out.splice(at..at, url);
-        }
     }
 
     /// Picks the host for this attempt.

@@ -24,6 +24,7 @@ pub mod manager;
 mod replay;
 pub mod reply;
 pub mod reply_rewrite;
+mod request_head;
 mod response;
 pub mod retry;
 pub mod route;

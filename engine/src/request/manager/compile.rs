@@ -531,7 +531,7 @@ mod tests {
     #[test]
     fn unsupported_options_are_rejected_by_name() {
         let (_, errors) = compiled(|manager| {
-            manager.codec_type = config::CodecType::Http2;
+            manager.codec_type = config::CodecType::Http3;
             manager.http_protocol_options = Some(config::Http1ProtocolOptions {
                 allow_chunked_length: true,
                 ..Default::default()

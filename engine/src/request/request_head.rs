@@ -1,0 +1,55 @@
+//! The head of a request on its way to a host, in the codec of its connection.
+
+use super::Core;
+use super::forward::Forwarder;
+use super::route::scheme;
+use crate::http::Method;
+use crate::http::header_key_format::{self, HeaderKeyFormat};
+use crate::http1::encode;
+use crate::upstream::origin::{HeadTaken, Origin};
+use crate::upstream::pool_key::Speaks;
+
+impl Forwarder<'_> {
+    /// Begins the request on the connection, unless its head is in the upload already.
+    #[inline]
+    pub(super) fn begin_request(&mut self, core: &mut Core<'_>, mut origin: Origin) -> Origin {
+        if origin.pool().speaks() != Speaks::Http1
+            && !self.terminates(core)
+            && origin.begin_request(core.heads, self.upload.end_stream()) == HeadTaken::No
+        {
+            let head = self.encode(core);
+            self.upload.put_head(head);
+        }
+        origin
+    }
+
+    /// Encodes the head of the request for HTTP/1. As in Envoy, header names are written as the upstream
+    /// codec is configured, unless the client's codec has preserved them.
+    #[inline]
+    pub(super) fn encode(&self, core: &mut Core<'_>) -> Vec<u8> {
+        core.announce_framing();
+        let mut out = core.shard.buffers.take();
+        self.write_head(core, &mut out);
+        out
+    }
+
+    fn write_head(&self, core: &Core<'_>, out: &mut Vec<u8>) {
+        let request = &core.heads.request;
+        let http = &self.cluster.cluster().http;
+        encode::request(request, out);
+        match core.service().manager.header_key_format {
+            format @ HeaderKeyFormat::PreserveCase(_) => {
+                header_key_format::write(out, format, Some(&core.heads.request_as_received));
+            }
+            HeaderKeyFormat::LowerCase | HeaderKeyFormat::ProperCaseWords => {
+                header_key_format::write(out, http.header_key_format, None);
+            }
+        }
+        if http.send_fully_qualified_url && request.method != Method::Connect {
+            let host = request.authority().unwrap_or_default();
+            let url = [scheme(request), b"://", host].concat();
+            let at = request.method_name().len() + 1;
+            out.splice(at..at, url);
+        }
+    }
+}
