@@ -34,15 +34,16 @@ pub mod downstream;
 pub mod http;
 
 pub mod http1;
-pub mod http2;
-pub mod session;
 
+pub mod http2;
 
 pub mod request;
 
 pub mod tcp;
 
 pub mod upstream;
+
+pub mod session;
 
 pub mod compile;
 
