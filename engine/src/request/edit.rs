@@ -13,11 +13,11 @@ use super::route::{
 };
 use super::{Core, Exchange, Outcome, Upgrade, tunnel};
 use crate::flags::Flag;
-use crate::http::{BodyLength, FieldName, Method};
+use crate::http::{BodyLength, FieldName, Method, Version};
 use crate::http1::framing;
 use crate::pipe::outlet::Framing;
 use crate::transport::tls::options::TransportSocketOptions;
-use crate::upstream::cluster::HttpProtocolOptions;
+use crate::upstream::cluster::{HttpProtocolOptions, Protocols};
 use crate::upstream::host::Host;
 use crate::upstream::local::LocalCluster;
 
@@ -114,7 +114,14 @@ impl Core<'_> {
 
     /// As in Envoy, trailers are forwarded if both codecs allow them.
     pub(super) fn passes_trailers(&self, origin: &HttpProtocolOptions) -> bool {
-        self.service().manager.enable_trailers && origin.enable_trailers
+        // HTTP/2 always allows them.
+        let origin_takes = origin.enable_trailers || origin.protocols != Protocols::Http1;
+        self.client_may_send_trailers() && origin_takes
+    }
+
+    /// Whether the client's codec allows trailers.
+    pub(super) fn client_may_send_trailers(&self) -> bool {
+        self.heads.request.version == Version::Http2 || self.service().manager.enable_trailers
     }
 
     /// The most bytes of the request body that are kept for a retry.

@@ -14,6 +14,7 @@ use super::end::{ClientEnd, Ended};
 use super::given::Given;
 use super::replay::Replay;
 use super::reply::LocalReply;
+use super::request_head::set_expected_timeout;
 use super::retry::{Decision, Refusal, RetryDelay, RetryState};
 use super::route::action::stream_duration::{grpc_timeout, set_grpc_timeout};
 use super::route::{Connect, Forward, Route, VirtualHost};
@@ -124,7 +125,7 @@ fn new_upload(core: &Core<'_>, route: &Route, cluster: &LocalCluster, may_retry:
 /// them; if the client's codec does not, they are not even checked.
 fn trailer_rules(core: &Core<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
     let manager = &core.service().manager;
-    manager.enable_trailers.then(|| TrailerRules {
+    core.client_may_send_trailers().then(|| TrailerRules {
         bytes_max: manager.limits.bytes_max,
         fields_max: manager.limits.fields_max,
         underscores: manager.underscores,
@@ -171,20 +172,6 @@ fn set_stream_duration(core: &mut Core<'_>, plan: &Forward) {
     }
     let at = limit.map(|limit| core.heads.began.saturating_add(millis(limit)));
     core.deadlines.set(Timer::StreamDuration, at);
-}
-
-/// Tells the origin the time left for this attempt: in `x-envoy-expected-rq-timeout-ms`, and in
-/// `grpc-timeout` if that has set the timeout.
-fn set_expected_timeout(core: &mut Core<'_>, plan: &Forward, elapsed: Duration) {
-    let Some(expected) = core.timeouts.expected_ms(elapsed) else { return };
-    if !core.service().manager.suppress_envoy_headers {
-        let mut digits = itoa::Buffer::new();
-        let expected = digits.format(expected).as_bytes();
-        core.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
-    }
-    if plan.max_grpc_timeout(&core.heads.request).is_some() {
-        set_grpc_timeout(&mut core.heads.request.fields, Duration::from_millis(expected));
-    }
 }
 
 /// The state of one forwarded request over all its attempts.

@@ -1,13 +1,30 @@
 //! The head of a request on its way to a host, in the codec of its connection.
 
+use std::time::Duration;
+
 use super::Core;
 use super::forward::Forwarder;
-use super::route::scheme;
-use crate::http::Method;
+use super::route::action::stream_duration::set_grpc_timeout;
+use super::route::{Forward, scheme};
 use crate::http::header_key_format::{self, HeaderKeyFormat};
+use crate::http::{FieldName, Method};
 use crate::http1::encode;
 use crate::upstream::origin::{HeadTaken, Origin};
 use crate::upstream::pool_key::Speaks;
+
+/// Tells the origin the time left for this attempt: in `x-envoy-expected-rq-timeout-ms`, and in
+/// `grpc-timeout` if that has set the timeout.
+pub(super) fn set_expected_timeout(core: &mut Core<'_>, plan: &Forward, elapsed: Duration) {
+    let Some(expected) = core.timeouts.expected_ms(elapsed) else { return };
+    if !core.service().manager.suppress_envoy_headers {
+        let mut digits = itoa::Buffer::new();
+        let expected = digits.format(expected).as_bytes();
+        core.heads.request.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected);
+    }
+    if plan.max_grpc_timeout(&core.heads.request).is_some() {
+        set_grpc_timeout(&mut core.heads.request.fields, Duration::from_millis(expected));
+    }
+}
 
 impl Forwarder<'_> {
     /// Begins the request on the connection, unless its head is in the upload already.

@@ -66,7 +66,6 @@ impl Http<'_> {
             HttpProtocolOptions { protocols: chosen.protocols, ..HttpProtocolOptions::default() };
         self.check_protocols(&chosen, problems);
         if let Some(schema) = chosen.common {
-            let at = chosen.at.field("common_http_protocol_options");
             common_options(&mut options, schema);
         }
         if let Some(schema) = chosen.http1 {

@@ -40,6 +40,13 @@ pub(crate) struct WeightedCluster {
     pub(crate) levels: Vec<Levels>,
 }
 
+const fn priority(schema: config::RoutingPriority) -> RoutingPriority {
+    match schema {
+        config::RoutingPriority::Default => RoutingPriority::Default,
+        config::RoutingPriority::High => RoutingPriority::High,
+    }
+}
+
 /// Compiles a `RouteAction`; `inherited` is the retry policy of the virtual host.
 pub(crate) fn forward(
     schema: &config::RouteAction,
@@ -93,6 +100,8 @@ pub(crate) fn forward(
     // As in Envoy, the older timeouts do not apply then.
     let has_limit = max_stream_duration.is_some();
     let timeout = if has_limit { Some(Duration::ZERO) } else { *timeout };
+    let offset = grpc_timeout_offset.unwrap_or_default();
+    let grpc_timeout = |max| MaxGrpcTimeout { max, offset };
     let (timeouts, expected) = timers(timeout, retry.as_ref());
     let at_upgrades = at.field("upgrade_configs");
     let upgrades = upgrades(upgrade_configs, &at_upgrades, problems);
@@ -106,9 +115,7 @@ pub(crate) fn forward(
             timeouts,
             expected,
             max_stream_duration,
-            max_grpc_timeout: max_grpc_timeout
-                .filter(|_| !has_limit)
-                .map(|max| MaxGrpcTimeout { max, offset: grpc_timeout_offset.unwrap_or_default() }),
+            max_grpc_timeout: max_grpc_timeout.filter(|_| !has_limit).map(grpc_timeout),
             idle_timeout: *idle_timeout,
             upgrades,
             connect,
@@ -116,10 +123,7 @@ pub(crate) fn forward(
             host_rewrite: host_rewrite?,
             append_x_forwarded_host: *append_x_forwarded_host,
             path_rewrite: path_rewrite?,
-            priority: match priority {
-                config::RoutingPriority::Default => RoutingPriority::Default,
-                config::RoutingPriority::High => RoutingPriority::High,
-            },
+            priority: self::priority(*priority),
         },
     })
 }
