@@ -242,6 +242,8 @@ pub(super) enum Line {
     },
     /// The peer's SETTINGS, which wait to be acknowledged.
     Settings(String),
+    /// The peer's PING.
+    Ping(Vec<u8>),
     Other(String),
 }
 
@@ -306,6 +308,7 @@ impl Reader {
                 block.map(|block| Line::Other(self.header_block(block)))
             }
             SETTINGS_FRAME if frame.flags & ACK == 0 => Some(Line::Settings(describe(&frame))),
+            PING if frame.flags & ACK == 0 => Some(Line::Ping(frame.payload)),
             _ => Some(Line::Other(describe(&frame))),
         }
     }
@@ -315,6 +318,9 @@ impl Reader {
         let mut text = format!("HEADERS {}{end}\n", frame.stream);
         let mut fields = Vec::new();
         self.decoder.decode(&mut frame.payload, &mut fields).expect("a header block");
+        // The order of pseudo-headers means nothing.
+        let pseudo = fields.iter().take_while(|(name, ..)| name.starts_with(b":")).count();
+        fields[..pseudo].sort();
         for (name, value, _) in fields {
             let space = if value.is_empty() { "" } else { " " };
             let (name, value) = (text::encode_line(&name), text::encode_line(&value));
@@ -341,7 +347,7 @@ impl Line {
     /// Whether it is part of how every connection begins, or about its windows.
     pub(super) fn is_of_greeting(&self) -> bool {
         match self {
-            Self::Settings(_) => true,
+            Self::Settings(_) | Self::Ping(_) => true,
             Self::Other(text) => text.starts_with("WINDOW_UPDATE "),
             Self::Data { .. } => false,
         }
@@ -355,12 +361,19 @@ impl Line {
     pub(super) fn text(&self) -> String {
         match self {
             Self::Settings(text) | Self::Other(text) => text.clone(),
+            // Each has another payload.
+            Self::Ping(_) => "PING 0\n".to_owned(),
             Self::Data { stream, end, payload } => {
                 let end = if *end { " end" } else { "" };
                 format!("DATA {stream}{end}{}\n", after_colon(payload))
             }
         }
     }
+}
+
+/// The acknowledgement of a PING.
+pub(super) fn ping_ack(payload: &[u8]) -> Vec<u8> {
+    Frame { kind: PING, flags: ACK, payload: payload.to_vec(), stream: 0 }.bytes()
 }
 
 /// A frame without a header block.
@@ -389,8 +402,6 @@ fn describe(frame: &Frame) -> String {
             // What follows is for people.
             text += &format!(" {}", code(word()));
         }
-        // Each has another payload.
-        PING if *flags == 0 => {}
         _ if *flags == ACK => text += &format!(" ack{}", after_colon(payload)),
         _ if *flags == 0 => text += &after_colon(payload),
         _ => text += &format!(" flags={flags:#x}{}", after_colon(payload)),

@@ -301,8 +301,11 @@ impl Peer {
             }
         };
         for line in self.reader.read(&bytes) {
-            if let Line::Settings(_) = line {
-                self.send("SETTINGS 0 ack\n");
+            match &line {
+                Line::Settings(_) => self.send("SETTINGS 0 ack\n"),
+                // The case may be about one that is not answered.
+                Line::Ping(payload) if self.hides_greeting => self.acknowledge(payload),
+                _ => {}
             }
             if line.is_settings_ack() || self.hides_greeting && line.is_of_greeting() {
                 continue;
@@ -312,6 +315,12 @@ impl Peer {
             }
         }
         true
+    }
+
+    fn acknowledge(&mut self, ping: &[u8]) {
+        if let Some(wire) = &mut self.wire {
+            drop(wire.send(&frames::ping_ack(ping)));
+        }
     }
 
     fn text(&self) -> String {

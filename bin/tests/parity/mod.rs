@@ -85,7 +85,7 @@ folders!(
     trailers_dropped,
     upgrades,
     user_agent;
-    awaited: http2, http2_both, http2_malformed, http2_upstream
+    awaited: http2, http2_both, http2_grpc, http2_malformed, http2_upstream
 );
 
 fn root() -> PathBuf {

@@ -60,7 +60,7 @@ folders!(
     trailers_dropped,
     upgrades,
     user_agent;
-    awaited: http2, http2_both, http2_malformed, http2_upstream
+    awaited: http2, http2_both, http2_grpc, http2_malformed, http2_upstream
 );
 
 /// Cases with another outcome over TLS, or whose time is too short for a handshake on a busy machine.
