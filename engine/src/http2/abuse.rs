@@ -2,19 +2,20 @@
 
 use super::error::{ConnectionError, Flood};
 use super::options::Options;
+use super::outbound::Outbound;
 
 /// The counts of one connection.
 #[derive(Debug)]
 pub(super) struct Abuse {
-    /// Frames that wait to be sent.
-    outbound: u32,
-    /// Those of them that answer control frames.
-    outbound_control: u32,
+    outbound: Outbound,
+    /// Frames without content, one after the other.
     empty: u32,
     priority: u64,
     window_updates: u64,
     opened: u64,
     data_sent: u64,
+    /// DATA frames that a window has cut short, less what was sent in longer ones.
+    dribbles: u32,
     resets: Resets,
 }
 
@@ -26,16 +27,31 @@ struct Resets {
     filled_ms: u64,
 }
 
+/// A DATA frame is a dribble if the window leaves it less than this, though there is more to send.
+const DRIBBLE_BYTES: usize = 64;
+/// The most dribbles. One is forgiven for each KiB that is sent in longer frames.
+const DRIBBLES_MAX: u32 = 1000;
+const FORGIVEN_FOR: usize = 1024;
+
+/// How a DATA frame ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Cut {
+    /// There was more to send than the windows allowed.
+    ByWindow,
+    /// It has all that there was to send, or is as long as a frame may be.
+    No,
+}
+
 impl Abuse {
     pub(super) fn new(options: &Options) -> Self {
         Self {
-            outbound: 0,
-            outbound_control: 0,
+            outbound: Outbound::default(),
             empty: 0,
             priority: 0,
             window_updates: 0,
             opened: 0,
             data_sent: 0,
+            dribbles: 0,
             resets: Resets { tokens: u64::from(options.stream_reset_burst) * 1000, filled_ms: 0 },
         }
     }
@@ -47,34 +63,42 @@ impl Abuse {
 
     /// A frame was written.
     pub(super) const fn wrote(&mut self) {
-        self.outbound = self.outbound.saturating_add(1);
+        self.outbound.wrote();
     }
 
     /// A DATA frame was written.
-    pub(super) const fn wrote_data(&mut self) {
+    pub(super) fn wrote_data(&mut self, bytes: usize, cut: Cut) {
         self.wrote();
         self.data_sent += 1;
+        if cut == Cut::ByWindow && bytes < DRIBBLE_BYTES {
+            self.dribbles += 1;
+        } else if self.dribbles > 0 {
+            let forgiven = u32::try_from(bytes / FORGIVEN_FOR).unwrap_or(u32::MAX);
+            self.dribbles = self.dribbles.saturating_sub(forgiven);
+        }
     }
 
     /// An answer to a control frame was written.
     pub(super) const fn wrote_control(&mut self) {
-        self.wrote();
-        self.outbound_control = self.outbound_control.saturating_add(1);
+        self.outbound.wrote_control();
     }
 
-    /// Everything was sent.
-    pub(super) const fn all_sent(&mut self) {
-        self.outbound = 0;
-        self.outbound_control = 0;
+    /// So many bytes were sent; `left` were not.
+    pub(super) const fn sent(&mut self, bytes: usize, left: usize) {
+        self.outbound.sent(bytes, left);
     }
 
-    /// A frame of the peer was handled.
+    /// Whether too much waits to be sent, or is sent in too small pieces.
     pub(super) const fn check_outbound(&self, options: &Options) -> Result<(), ConnectionError> {
-        if self.outbound_control > options.max_outbound_control_frames {
+        if self.outbound.control_frames() > options.max_outbound_control_frames {
             return Err(ConnectionError::flood(Flood::OutboundControl));
         }
-        if self.outbound > options.max_outbound_frames {
+        if self.outbound.frames() > options.max_outbound_frames {
             return Err(ConnectionError::flood(Flood::Outbound));
+        }
+        // The windows that made it so were opened by such frames.
+        if self.dribbles > DRIBBLES_MAX {
+            return Err(ConnectionError::flood(Flood::InboundWindowUpdate));
         }
         Ok(())
     }
@@ -127,5 +151,45 @@ impl Abuse {
             None => return Err(ConnectionError::flood(Flood::Resets)),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_are_allowed_at_the_configured_rate() {
+        let options = Options { stream_reset_burst: 3, stream_reset_rate: 2, ..Options::default() };
+        let mut abuse = Abuse::new(&options);
+        for _ in 0..3 {
+            assert_eq!(abuse.reset(1000, &options), Ok(()));
+        }
+        assert!(abuse.reset(1499, &options).is_err(), "half a second has not passed");
+        assert_eq!(abuse.reset(1500, &options), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(abuse.reset(1_000_000, &options), Ok(()));
+        }
+        assert!(abuse.reset(1_000_000, &options).is_err(), "no more are saved than the burst");
+    }
+
+    #[test]
+    fn dribbles_are_forgiven_for_what_is_sent_properly() {
+        let options = Options::default();
+        let mut abuse = Abuse::new(&options);
+        for _ in 0..DRIBBLES_MAX {
+            abuse.wrote_data(1, Cut::ByWindow);
+            abuse.wrote_data(5, Cut::No);
+            abuse.wrote_data(64, Cut::ByWindow);
+            abuse.sent(100, 0);
+        }
+        assert_eq!(abuse.check_outbound(&options), Ok(()));
+        abuse.wrote_data(2048, Cut::ByWindow);
+        for _ in 0..3 {
+            assert_eq!(abuse.check_outbound(&options), Ok(()));
+            abuse.wrote_data(1, Cut::ByWindow);
+        }
+        let flood = ConnectionError::flood(Flood::InboundWindowUpdate);
+        assert_eq!(abuse.check_outbound(&options), Err(flood));
     }
 }

@@ -1,17 +1,13 @@
 //! Frames: 9 bytes of header, and a payload (RFC 9113 §4.1, §6).
 
 use super::error::{ConnectionError, ErrorCode};
-use super::streams::StreamId;
+use super::stream::StreamId;
+use crate::http::EndStream;
 
 /// Bytes of a frame's header.
 pub(super) const HEADER: usize = 9;
 /// The longest payload that we accept, and that any peer does.
 pub(super) const PAYLOAD_MAX: usize = 16_384;
-/// The largest window (§6.9.1).
-pub(super) const WINDOW_MAX: i64 = (1 << 31) - 1;
-/// The window before anything is settled.
-pub(super) const WINDOW_DEFAULT: i64 = 65_535;
-
 /// What a frame is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
@@ -70,23 +66,23 @@ pub(super) mod setting {
     pub(crate) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 }
 
-/// A whole frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Frame<'a> {
+pub(super) struct Header {
     pub(super) kind: Kind,
     pub(super) flags: u8,
     pub(super) stream: StreamId,
-    pub(super) payload: &'a [u8],
+    /// Bytes of the payload.
+    pub(super) length: usize,
 }
 
-impl<'a> Frame<'a> {
-    /// The first frame of `bytes`; none if it is not complete.
+impl Header {
+    /// The header that `bytes` begin with; none if it is not complete.
     ///
     /// # Errors
-    /// If it is longer than allowed, which shows before it is complete.
-    pub(super) fn first(bytes: &'a [u8]) -> Result<Option<Self>, ConnectionError> {
-        let Some((&[a, b, c, kind, flags, d, e, f, g], rest)) = bytes.split_first_chunk::<HEADER>()
-        else {
+    /// If the frame is longer than allowed.
+    pub(super) fn first(bytes: &[u8]) -> Result<Option<Self>, ConnectionError> {
+        let Some(&[a, b, c, kind, flags, d, e, f, g]) = bytes.first_chunk::<HEADER>() else {
             return Ok(None);
         };
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -95,27 +91,29 @@ impl<'a> Frame<'a> {
             return Err(ConnectionError::frame(ErrorCode::FrameSizeError, what));
         }
         let stream = StreamId::new(u32::from_be_bytes([d, e, f, g]));
-        let payload = rest.get(..length);
-        Ok(payload.map(|payload| Self { kind: Kind::of(kind), flags, stream, payload }))
+        Ok(Some(Self { kind: Kind::of(kind), flags, stream, length }))
     }
 
     pub(super) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    /// The payload without padding (§6.1).
+    /// Whether the message ends with it, if it is DATA or HEADERS.
+    pub(super) const fn end(&self) -> EndStream {
+        if self.has(flag::END_STREAM) { EndStream::Yes } else { EndStream::No }
+    }
+
+    /// How long the padding of a frame with this first byte of payload is, that byte included (§6.1).
     ///
     /// # Errors
-    /// If the padding is as long as the payload, or longer.
-    pub(super) fn unpadded(&self) -> Result<&'a [u8], ConnectionError> {
+    /// If it is longer than the payload.
+    pub(super) fn padding(&self, first: Option<u8>) -> Result<usize, ConnectionError> {
         if !self.has(flag::PADDED) {
-            return Ok(self.payload);
+            return Ok(0);
         }
-        let content = self.payload.split_first().and_then(|(&padding, rest)| {
-            let end = rest.len().checked_sub(usize::from(padding))?;
-            rest.get(..end)
-        });
-        content.ok_or(ConnectionError::protocol("the padding is longer than the frame"))
+        let padding = first.map(|length| usize::from(length) + 1);
+        let fits = padding.filter(|padding| *padding <= self.length);
+        fits.ok_or(ConnectionError::protocol("the padding is longer than the frame"))
     }
 }
 
@@ -134,6 +132,6 @@ pub(super) fn whole(out: &mut Vec<u8>, kind: Kind, flags: u8, stream: StreamId, 
 }
 
 /// A number of 31 bits, the first bit being reserved.
-pub(super) fn u31(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) & (u32::MAX >> 1))
+pub(super) const fn u31(bytes: [u8; 4]) -> u32 {
+    u32::from_be_bytes(bytes) & (u32::MAX >> 1)
 }

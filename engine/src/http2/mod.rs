@@ -10,16 +10,19 @@ mod abuse;
 pub(crate) mod compile;
 mod connection;
 mod error;
+mod flow;
 mod frame;
 pub mod head;
 pub mod hpack;
 mod options;
+mod outbound;
+mod stream;
 mod streams;
 
 pub use connection::{Block, Connection, Counts, Event, HeadRefused, Input, Last, RequestLimits};
 pub use error::{Cause, ConnectionError, ErrorCode, Flood};
 pub use options::{Keepalive, Options, StreamErrors};
-pub use streams::StreamId;
+pub use stream::StreamId;
 
 /// What a client sends first, in front of its SETTINGS (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

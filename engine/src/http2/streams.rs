@@ -1,120 +1,102 @@
-//! The streams of a connection, and their windows.
+//! The streams of a connection, by their numbers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::frame::WINDOW_DEFAULT;
+use super::stream::{Stream, StreamId};
 
-/// The number of a stream, 31 bits; 0 is the connection.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct StreamId(u32);
-
-impl StreamId {
-    pub(super) const CONNECTION: Self = Self(0);
-    pub(super) const MAX: Self = Self(u32::MAX >> 1);
-
-    /// The first bit is reserved.
-    pub(super) const fn new(number: u32) -> Self {
-        Self(number & Self::MAX.0)
-    }
-
-    /// As on the wire.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        self.0
-    }
-
-    /// Whether a client begins it.
-    pub(super) const fn is_of_client(self) -> bool {
-        self.0 % 2 == 1
-    }
-}
-
-/// One direction of a stream.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Side {
-    Open,
-    /// END_STREAM was sent.
-    Ended,
-}
-
-/// What the peer sends next that is a header block.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Expects {
-    /// A head: of a response, which may be an interim one.
-    Head,
-    Trailers,
-}
-
-/// A stream.
+/// All streams that are not released.
 #[derive(Debug)]
-pub(super) struct Stream<S> {
-    pub(super) state: S,
-    pub(super) local: Side,
-    pub(super) remote: Side,
-    /// RST_STREAM was sent or received.
-    pub(super) is_reset: bool,
-    pub(super) expects: Expects,
-    /// What `content-length` leaves to come.
-    pub(super) left: Option<u64>,
-    /// What we may send; negative after the peer has reduced its initial window.
-    pub(super) send_window: i64,
-    pub(super) receive_window: ReceiveWindow,
+pub(super) struct Streams<S> {
+    map: HashMap<StreamId, Stream<S>, BuildHasherDefault<IdHasher>>,
 }
 
-/// What a peer may send.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ReceiveWindow {
-    size: i64,
-    /// What it may send now.
-    left: i64,
-    /// Received and not read.
-    unread: i64,
-    /// Read and not given back.
-    read: i64,
+impl<S> Default for Streams<S> {
+    fn default() -> Self {
+        Self { map: HashMap::default() }
+    }
 }
 
-impl ReceiveWindow {
-    pub(super) fn new(size: u32) -> Self {
-        let size = i64::from(size);
-        Self { size, left: size, unread: 0, read: 0 }
+impl<S> Streams<S> {
+    pub(super) fn get(&self, id: StreamId) -> Option<&Stream<S>> {
+        self.map.get(&id)
     }
 
-    /// Takes what has arrived; false if it is more than allowed.
-    pub(super) const fn take(&mut self, bytes: i64) -> bool {
-        self.left -= bytes;
-        self.unread += bytes;
-        self.left >= 0
+    pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream<S>> {
+        self.map.get_mut(&id)
     }
 
-    /// What was received and not read.
-    pub(super) const fn unread(&self) -> i64 {
-        self.unread
+    pub(super) fn insert(&mut self, id: StreamId, stream: Stream<S>) {
+        self.map.insert(id, stream);
     }
 
-    /// Notes what was read; returns what to give back with WINDOW_UPDATE. As in nghttp2, and so Envoy, that
-    /// is when it is half of the window.
-    pub(super) const fn read(&mut self, bytes: i64) -> Option<i64> {
-        self.unread -= bytes;
-        self.read += bytes;
-        if self.read == 0 || self.read < self.size / 2 {
-            return None;
+    /// Removes a stream; the last one takes the memory of many with it.
+    pub(super) fn remove(&mut self, id: StreamId) -> Option<Stream<S>> {
+        let stream = self.map.remove(&id)?;
+        if self.map.is_empty() && self.map.capacity() > KEPT_MAX {
+            self.map = HashMap::default();
         }
-        let given = self.read;
-        self.read = 0;
-        self.left += given;
-        Some(given)
+        Some(stream)
     }
 
-    /// The window that all streams share begins with the default, whatever it becomes.
-    pub(super) const fn growth(&self) -> i64 {
-        self.size - WINDOW_DEFAULT
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.map.capacity()
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = StreamId> {
+        self.map.keys().copied()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Stream<S>> {
+        self.map.values()
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Stream<S>> {
+        self.map.values_mut()
+    }
+}
+
+/// The room for streams that an empty table keeps.
+const KEPT_MAX: usize = 64;
+
+/// Streams that are released, but of which more may come: we have reset them while the peer may not know.
+///
+/// RFC 9113 §5.1: "An endpoint that sends a RST_STREAM frame on a stream that is in the 'open' or
+/// 'half-closed (local)' state could receive any type of frame."
+#[derive(Debug, Default)]
+pub(super) struct Forgotten(VecDeque<StreamId>);
+
+/// So many are remembered, 4 KiB.
+const FORGOTTEN_MAX: usize = 1024;
+
+impl Forgotten {
+    pub(super) fn add(&mut self, id: StreamId) {
+        if self.0.len() >= FORGOTTEN_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(id);
+    }
+
+    pub(super) fn has(&self, id: StreamId) -> bool {
+        self.0.contains(&id)
+    }
+
+    /// The peer has ended the stream: nothing more may come.
+    pub(super) fn end(&mut self, id: StreamId) {
+        if let Some(index) = self.0.iter().position(|it| *it == id) {
+            self.0.swap_remove_back(index);
+        }
     }
 }
 
 /// Multiplies: the numbers of streams are consecutive.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct IdHasher(u64);
+struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {
@@ -127,10 +109,10 @@ impl Hasher for IdHasher {
         }
     }
 
+    // The table takes the place from the low bits, so the high ones are mixed in. A peer that chooses its
+    // numbers so that they collide makes us compare with all of its streams, at most.
     fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let product = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
     }
 }
-
-/// All streams that are not released.
-pub(super) type Streams<S> = HashMap<StreamId, Stream<S>, BuildHasherDefault<IdHasher>>;

@@ -74,6 +74,7 @@ impl Session {
         mut codec: Connection<Slot>,
         trailers: TrailerRules,
     ) -> Rc<Self> {
+        codec.allow_heads_of(trailers.bytes_max);
         codec.start();
         Rc::new(Self {
             shard,
@@ -131,12 +132,8 @@ impl Session {
                     self.fail(stream, Broken::Reset(code));
                     None
                 }
-                Some(Event::WindowOpened { stream: Some(stream) }) => {
+                Some(Event::WindowOpened { stream }) => {
                     self.codec(|codec| codec.stream(stream)?.writer.take())
-                }
-                Some(Event::WindowOpened { stream: None }) => {
-                    self.wake_writers();
-                    None
                 }
                 event => return Ok(event),
             };
@@ -155,10 +152,7 @@ impl Session {
         let decoded =
             self.codec(|codec| codec.decode_trailers(block, &incoming.input(), &self.trailers));
         match decoded {
-            Ok(None) => Ok(None),
-            Ok(Some(trailers)) => {
-                Ok(self.codec(|codec| codec.stream(stream)?.add_trailers(trailers)))
-            }
+            Ok(trailers) => Ok(self.codec(|codec| codec.stream(stream)?.add_trailers(trailers))),
             Err(HeadRefused::Stream(_)) => {
                 self.fail(stream, Broken::Reset(ErrorCode::ProtocolError));
                 Ok(None)
@@ -211,6 +205,14 @@ impl Session {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Wakes the streams that have waited for the window of the connection, or for one of their own that the
+    /// peer's SETTINGS have opened.
+    fn wake_those_with_window(&self) {
+        let mut writers = Vec::new();
+        self.codec(|codec| codec.wake_writers(|slot| writers.extend(slot.writer.take())));
+        writers.into_iter().for_each(Waker::wake);
+    }
+
     fn wake_writers(&self) {
         let mut writers = Vec::new();
         self.codec(|codec| codec.each(|slot| writers.extend(slot.writer.take())));
@@ -234,6 +236,7 @@ impl Session {
     /// When the connection is broken.
     pub fn flush(&self) -> io::Result<usize> {
         self.woken.set(false);
+        self.wake_those_with_window();
         let sent = self.codec(|codec| {
             let mut sent = 0;
             while !codec.out().is_empty() {

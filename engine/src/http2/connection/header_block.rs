@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 
+use super::receive::{check_dependency, size};
 use super::{Connection, Event, Input, Role};
 use crate::http::{
     BodyLength, EndStream, HeadLimits, Method, RequestHead, ResponseHead, TrailerRules, Underscores,
 };
 use crate::http2::error::{ConnectionError, ErrorCode, Flood};
-use crate::http2::frame::{Frame, flag};
+use crate::http2::frame::{Header, flag};
 use crate::http2::head::{ExtendedConnect, Flaw, RequestDecoder, ResponseDecoder, TrailerDecoder};
+use crate::http2::hpack::Field;
 use crate::http2::options::StreamErrors;
-use crate::http2::streams::{Expects, Side, StreamId};
+use crate::http2::stream::{Part, Reset, StreamId};
 
 /// A header block that has arrived completely. Blocks have to be decoded in order, because each one
 /// depends on all before.
@@ -39,13 +41,8 @@ impl Block {
 #[derive(Debug)]
 pub(super) struct Partial {
     stream: StreamId,
-    end: bool,
-}
-
-impl Partial {
-    pub(super) const fn new(stream: StreamId, end: bool) -> Self {
-        Self { stream, end }
-    }
+    end: EndStream,
+    continuations: usize,
 }
 
 /// The rules for the heads of requests.
@@ -72,73 +69,179 @@ impl From<ConnectionError> for HeadRefused {
     }
 }
 
-/// The most bytes of a joined block: no list of fields within its limits takes so many.
-const JOINED_BYTES_MAX: usize = 1 << 20;
+/// The most bytes of a joined block, if heads of `head_bytes_max` have to be decoded. No encoder needs
+/// twice the bytes, so that what is too long can be told from what is a flood.
+pub(super) const fn joined_max(head_bytes_max: usize) -> usize {
+    let twice = head_bytes_max.saturating_mul(2);
+    if twice > JOINED_BYTES { twice } else { JOINED_BYTES }
+}
+
+const JOINED_BYTES: usize = 256 * 1024;
+/// A block may have so many CONTINUATIONs, and one more for each KiB.
+const CONTINUATIONS: usize = 128;
+
+/// What becomes of a header block.
+enum Fate {
+    Head,
+    Trailers,
+    /// Nobody wants it; decoded it has to be all the same.
+    Discarded,
+    /// Its stream is one too many.
+    Refused,
+    /// It does not end its stream, as trailers have to.
+    Misplaced,
+}
 
 impl<S> Connection<S> {
-    pub(super) fn continuation(
+    pub(super) fn take_headers(
         &mut self,
-        frame: &Frame<'_>,
-        now_ms: u64,
+        header: &Header,
+        payload: &[u8],
+        range: Range<usize>,
+        input: &Input<'_>,
     ) -> Result<Option<Event>, ConnectionError> {
-        let Some(Partial { stream, end }) = self.partial else {
+        let id = header.stream;
+        let padding = header.padding(payload.first().copied())?;
+        let mut start = usize::from(header.has(flag::PADDED));
+        let end = payload.len() - (padding - start);
+        if header.has(flag::PRIORITY) {
+            let priority = payload.get(start..end).and_then(<[u8]>::first_chunk);
+            check_dependency(id, priority.ok_or(size("HEADERS without its priority"))?)?;
+            start += 5;
+        }
+        if self.role == Role::Server && !id.is_of_client() {
+            return Err(ConnectionError::protocol("a stream with the number of a server's"));
+        }
+        let is_complete = header.has(flag::END_HEADERS);
+        let is_empty = start == end && !is_complete && header.end() == EndStream::No;
+        self.abuse.content(is_empty, &self.options)?;
+        if is_complete {
+            let range = range.start + start..range.start + end;
+            return self.complete_block(id, header.end(), Some(range), input);
+        }
+        self.joined.clear();
+        self.joined.extend_from_slice(payload.get(start..end).unwrap_or_default());
+        self.partial = Some(Partial { stream: id, end: header.end(), continuations: 0 });
+        Ok(None)
+    }
+
+    pub(super) fn take_continuation(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        input: &Input<'_>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let Some(partial) = &mut self.partial else {
             return Err(ConnectionError::protocol("CONTINUATION without HEADERS"));
         };
-        if stream != frame.stream {
+        if partial.stream != header.stream {
             return Err(ConnectionError::protocol("CONTINUATION of another stream"));
         }
-        let is_complete = frame.has(flag::END_HEADERS);
-        self.abuse.content(frame.payload.is_empty() && !is_complete, &self.options)?;
-        if self.joined.len() + frame.payload.len() > JOINED_BYTES_MAX {
+        let is_complete = header.has(flag::END_HEADERS);
+        self.abuse.content(payload.is_empty() && !is_complete, &self.options)?;
+        partial.continuations += 1;
+        let length = self.joined.len() + payload.len();
+        if length > self.joined_max || partial.continuations > CONTINUATIONS + length / 1024 {
             return Err(ConnectionError::flood(Flood::HeaderBlock));
         }
-        self.joined.extend_from_slice(frame.payload);
+        self.joined.extend_from_slice(payload);
         if !is_complete {
             return Ok(None);
         }
+        let (id, end) = (partial.stream, partial.end);
         self.partial = None;
-        self.complete_block(stream, end, None, now_ms)
+        self.complete_block(id, end, None, input)
     }
 
     /// A block is complete: what it is depends on its stream.
-    pub(super) fn complete_block(
+    fn complete_block(
         &mut self,
-        id: StreamId,
-        end: bool,
+        stream: StreamId,
+        end: EndStream,
         range: Option<Range<usize>>,
-        _now_ms: u64,
+        input: &Input<'_>,
     ) -> Result<Option<Event>, ConnectionError> {
-        let end = if end { EndStream::Yes } else { EndStream::No };
-        let block = Block { stream: id, end, range };
-        let Some(stream) = self.streams.get(&id) else { return self.new_stream(block) };
-        if stream.is_reset && stream.remote == Side::Open {
-            return Ok(Some(Event::Trailers(block)));
+        let fate = self.fate(stream, end)?;
+        let block = Block { stream, end, range };
+        match fate {
+            Fate::Head => {
+                self.undecoded = Some(stream);
+                Ok(Some(Event::Head(block)))
+            }
+            Fate::Trailers => {
+                self.undecoded = Some(stream);
+                Ok(Some(Event::Trailers(block)))
+            }
+            Fate::Discarded => self.decode(&block, input, |_| {}).map(|()| None),
+            Fate::Refused => {
+                self.decode(&block, input, |_| {})?;
+                self.counts.stream_refused_errors += 1;
+                // It may not have known better before.
+                if self.peer.knows_ours {
+                    self.count_reset()?;
+                }
+                self.refuse(&block, ErrorCode::RefusedStream);
+                Ok(None)
+            }
+            Fate::Misplaced => {
+                self.decode(&block, input, |_| {})?;
+                match self.flawed(&block, Flaw::Messaging) {
+                    HeadRefused::Stream(flaw) => {
+                        Ok(Some(Event::Reset { stream, code: code_of(flaw) }))
+                    }
+                    HeadRefused::Connection(error) => Err(error),
+                }
+            }
         }
-        if stream.remote == Side::Ended {
-            let what = "HEADERS behind the end of a stream";
-            return Err(ConnectionError::frame(ErrorCode::StreamClosed, what));
-        }
-        Ok(Some(match stream.expects {
-            Expects::Head => Event::Head(block),
-            //= rfc9113#section-8.1: trailers end the stream.
-            Expects::Trailers if end == EndStream::No => return Err(Flaw::Messaging.into()),
-            Expects::Trailers => Event::Trailers(block),
-        }))
     }
 
-    /// A block for a stream that is not open.
-    fn new_stream(&mut self, block: Block) -> Result<Option<Event>, ConnectionError> {
-        let id = block.stream;
+    fn fate(&mut self, id: StreamId, end: EndStream) -> Result<Fate, ConnectionError> {
         let is_new = self.role == Role::Server && id > self.last_seen;
-        if !is_new || self.allowed.is_some_and(|last| id > last) {
+        let Some(stream) = self.streams.get_mut(id) else {
             if !is_new {
-                self.on_closed(id)?;
+                return self.check_closed(id, end).map(|()| Fate::Discarded);
             }
-            // It has to be decoded all the same.
-            return Ok(Some(Event::Trailers(block)));
+            self.last_seen = id;
+            return Ok(if self.allowed.is_some_and(|last| id > last) {
+                Fate::Discarded
+            //= rfc9113#section-5.1.2: a stream beyond the limit is refused.
+            } else if self.streams.len() >= self.options.max_concurrent_streams as usize {
+                Fate::Refused
+            } else {
+                Fate::Head
+            });
+        };
+        match (stream.reset, stream.receiving) {
+            (Reset::ByPeer, _) | (_, Part::Ended) => {
+                let what = "HEADERS behind the end of a stream";
+                Err(ConnectionError::frame(ErrorCode::StreamClosed, what))
+            }
+            (Reset::ByUs, _) => {
+                if end == EndStream::Yes {
+                    stream.receiving = Part::Ended;
+                }
+                Ok(Fate::Discarded)
+            }
+            (Reset::No, Part::Head) => Ok(Fate::Head),
+            //= rfc9113#section-8.1: trailers end the stream.
+            (Reset::No, Part::Body) if end == EndStream::No => Ok(Fate::Misplaced),
+            (Reset::No, Part::Body) => Ok(Fate::Trailers),
         }
-        self.last_seen = id;
-        Ok(Some(Event::Head(block)))
+    }
+
+    /// Decodes the fields of a block.
+    fn decode(
+        &mut self,
+        block: &Block,
+        input: &Input<'_>,
+        take: impl FnMut(Field<'_>),
+    ) -> Result<(), ConnectionError> {
+        self.undecoded = None;
+        let bytes = match &block.range {
+            Some(range) => input.get(range.clone()),
+            None => &self.joined,
+        };
+        Ok(self.decoder.decode(bytes, take)?)
     }
 
     /// Decodes the head of a request. One that is accepted is to be passed to [`Self::accept`].
@@ -159,20 +262,13 @@ impl<S> Connection<S> {
         let field_max = self.options.max_header_field_size as usize;
         let mut taker =
             RequestDecoder::new(head, limits.head, field_max, limits.underscores, connect);
-        let bytes = block_bytes(block, input, &self.joined);
-        self.decoder.decode(bytes, |field| taker.take(field)).map_err(ConnectionError::from)?;
-        //= rfc9113#section-5.1.2: a stream beyond the limit is refused.
-        if self.streams.len() >= self.options.max_concurrent_streams as usize {
-            self.counts.stream_refused_errors += 1;
-            self.refuse(block.stream, ErrorCode::RefusedStream);
-            return Err(HeadRefused::Stream(Flaw::TooMany));
-        }
+        self.decode(block, input, |field| taker.take(field))?;
         match taker.finish(block.end) {
             Ok(decoded) => {
                 self.counts.dropped_headers_with_underscores += decoded.dropped_for_underscores;
                 Ok(decoded.body)
             }
-            Err(flaw) => Err(self.flawed(block.stream, flaw)),
+            Err(flaw) => Err(self.flawed(block, flaw)),
         }
     }
 
@@ -189,27 +285,26 @@ impl<S> Connection<S> {
         limits: &HeadLimits,
     ) -> Result<BodyLength, HeadRefused> {
         let mut taker = ResponseDecoder::new(head, limits);
-        let bytes = block_bytes(block, input, &self.joined);
-        self.decoder.decode(bytes, |field| taker.take(field)).map_err(ConnectionError::from)?;
+        self.decode(block, input, |field| taker.take(field))?;
         let length = match taker.finish(method, block.end) {
             Ok(length) => length,
-            Err(flaw) => return Err(self.flawed(block.stream, flaw)),
+            Err(flaw) => return Err(self.flawed(block, flaw)),
         };
-        if let Some(stream) = self.streams.get_mut(&block.stream) {
-            if !head.is_interim() {
-                stream.expects = Expects::Trailers;
-            }
-            if block.end == EndStream::Yes {
-                stream.remote = Side::Ended;
-            }
-            if let BodyLength::Length(length) = length {
-                stream.left = Some(length);
-            }
+        if let Some(stream) = self.streams.get_mut(block.stream)
+            && !head.is_interim()
+        {
+            stream.receiving = Part::after(block.end);
+            stream.expected = match length {
+                BodyLength::Length(length) => Some(length),
+                //= rfc9110#section-6.4.1: these have no content, whatever they announce.
+                _ if method == Method::Head || matches!(head.status, 204 | 304) => Some(0),
+                BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => None,
+            };
         }
         Ok(length)
     }
 
-    /// Decodes trailers, as lines; none: nobody wants them.
+    /// Decodes trailers, as lines.
     ///
     /// # Errors
     /// If they are refused: their stream was reset, or the connection has to end.
@@ -218,37 +313,40 @@ impl<S> Connection<S> {
         block: &Block,
         input: &Input<'_>,
         rules: &TrailerRules,
-    ) -> Result<Option<Vec<u8>>, HeadRefused> {
+    ) -> Result<Vec<u8>, HeadRefused> {
         let mut taker = TrailerDecoder::new(rules);
-        let bytes = block_bytes(block, input, &self.joined);
-        self.decoder.decode(bytes, |field| taker.take(field)).map_err(ConnectionError::from)?;
-        let stream = self.streams.get_mut(&block.stream);
-        let Some(stream) = stream.filter(|stream| !stream.is_reset) else { return Ok(None) };
-        stream.remote = Side::Ended;
+        self.decode(block, input, |field| taker.take(field))?;
         self.counts.trailers += 1;
-        if stream.left.is_some_and(|left| left > 0) {
-            return Err(self.flawed(block.stream, Flaw::Messaging));
+        if let Some(stream) = self.streams.get_mut(block.stream) {
+            stream.receiving = Part::Ended;
+            //= rfc9113#section-8.1.1: the content is as long as `content-length` announces.
+            if stream.expected.is_some_and(|left| left > 0) {
+                self.stream_error(block.stream, ErrorCode::ProtocolError)?;
+                return Err(HeadRefused::Stream(Flaw::Messaging));
+            }
         }
         match taker.finish() {
             Ok((lines, dropped)) => {
                 self.counts.dropped_headers_with_underscores += dropped;
-                Ok(Some(lines))
+                Ok(lines)
             }
-            Err(flaw) => Err(self.flawed(block.stream, flaw)),
+            Err(flaw) => Err(self.flawed(block, flaw)),
         }
     }
 
     /// A stream whose head was decoded is served.
     pub fn accept(&mut self, block: &Block, body: BodyLength, state: S) {
-        let left = match body {
+        let expected = match body {
             BodyLength::Length(length) => Some(length),
             BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => None,
         };
-        self.insert(block.stream, state, Self::side_after(block.end), left);
+        let receiving = Part::after(block.end);
+        let stream = self.new_stream(state, receiving, Part::Head, expected);
+        self.streams.insert(block.stream, stream);
     }
 
     /// Resets the stream of a message, or ends the connection, as is configured.
-    fn flawed(&mut self, id: StreamId, flaw: Flaw) -> HeadRefused {
+    fn flawed(&mut self, block: &Block, flaw: Flaw) -> HeadRefused {
         if flaw.is_malformed() {
             self.counts.rx_messaging_error += 1;
             if self.options.stream_errors == StreamErrors::EndTheConnection
@@ -256,31 +354,30 @@ impl<S> Connection<S> {
             {
                 return HeadRefused::Connection(flaw.into());
             }
-            self.refuse(id, ErrorCode::ProtocolError);
-            return HeadRefused::Stream(flaw);
         }
         match flaw {
+            Flaw::Field | Flaw::Messaging => {}
             // As in Envoy, whatever a malformed message ends.
             Flaw::FieldTooLarge => {
                 let code = ErrorCode::CompressionError;
                 return HeadRefused::Connection(ConnectionError { code, cause: flaw.into() });
             }
             Flaw::Underscore => self.counts.requests_rejected_with_underscores_in_headers += 1,
+            Flaw::TooMany => self.counts.header_overflow += 1,
             Flaw::TooLarge => {
                 self.counts.header_overflow += 1;
                 self.counts.header_list_size_too_large += 1;
             }
-            _ => self.counts.header_overflow += 1,
         }
-        // As in Envoy.
-        self.refuse(id, ErrorCode::InternalError);
+        if let Err(error) = self.count_reset() {
+            return HeadRefused::Connection(error);
+        }
+        self.refuse(block, code_of(flaw));
         HeadRefused::Stream(flaw)
     }
 }
 
-fn block_bytes<'a>(block: &Block, input: &Input<'a>, joined: &'a [u8]) -> &'a [u8] {
-    match &block.range {
-        Some(range) => input.bytes.get(range.clone()).unwrap_or_default(),
-        None => joined,
-    }
+/// With what a stream is reset; as in Envoy.
+const fn code_of(flaw: Flaw) -> ErrorCode {
+    if flaw.is_malformed() { ErrorCode::ProtocolError } else { ErrorCode::InternalError }
 }

@@ -1,123 +1,32 @@
 //! One connection: bytes to events, and what its owner decides to frames.
 //!
-//! `receive` handles frames, `header_block` their joined header blocks, `send` writes.
+//! `receive` handles frames, `body` what DATA carries, `header_block` what HEADERS and their CONTINUATIONs
+//! carry, `settings` what both sides settle; `send` writes.
 
+mod body;
+mod event;
 mod header_block;
 mod receive;
 mod send;
+mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::collections::VecDeque;
 
+use self::body::Body;
+use self::header_block::Partial;
+use self::settings::PeerSettings;
 use super::abuse::Abuse;
-use super::error::{ConnectionError, ErrorCode};
-use super::frame::{self, PAYLOAD_MAX, WINDOW_DEFAULT};
+use super::error::ConnectionError;
+use super::flow::{ReceiveWindow, SendWindow};
 use super::hpack::{Decoder, Encoder};
 use super::options::Options;
-use super::streams::{ReceiveWindow, Side, Stream, StreamId, Streams};
-use crate::http::EndStream;
+use super::stream::{Part, Reset, Stream, StreamId};
+use super::streams::{Forgotten, Streams};
 
+pub use self::event::{Counts, Event, Input, Last};
 pub use self::header_block::{Block, HeadRefused, RequestLimits};
-
-/// What was received, from the first byte that was not handled.
-#[derive(Debug)]
-pub struct Input<'a> {
-    bytes: &'a [u8],
-    handled: &'a mut usize,
-}
-
-impl<'a> Input<'a> {
-    /// `handled` is how many of the bytes were handled; it is advanced.
-    pub const fn new(bytes: &'a [u8], handled: &'a mut usize) -> Self {
-        Self { bytes, handled }
-    }
-
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(*self.handled..).unwrap_or_default()
-    }
-
-    /// Where a part of the bytes is.
-    fn range_of(&self, part: &[u8]) -> Range<usize> {
-        let start = part.as_ptr() as usize - self.bytes.as_ptr() as usize;
-        start..start + part.len()
-    }
-}
-
-/// What has happened.
-#[derive(Debug, Eq, PartialEq)]
-pub enum Event {
-    /// The head of a message. It must be decoded, or refused, before the next event.
-    Head(Block),
-    /// The trailers of a message; likewise.
-    Trailers(Block),
-    /// A part of a body. What is read is to be given back with [`Connection::consumed`].
-    Data {
-        /// Of this stream.
-        stream: StreamId,
-        /// Where it is in the input.
-        data: Range<usize>,
-        /// Whether it is the last one.
-        end: bool,
-    },
-    /// A stream was reset, by the peer or because of an error of the peer.
-    Reset {
-        /// This stream.
-        stream: StreamId,
-        /// Why.
-        code: ErrorCode,
-    },
-    /// More may be sent.
-    WindowOpened {
-        /// On this stream; none: on any.
-        stream: Option<StreamId>,
-    },
-    /// The peer goes away.
-    GoAway {
-        /// It has handled, or will handle, streams up to this one.
-        last: StreamId,
-        /// Why.
-        code: ErrorCode,
-    },
-    /// The peer has changed its settings.
-    PeerSettings,
-    /// The answer to a PING.
-    PingAck(u64),
-}
-
-/// The streams that a GOAWAY still allows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Last {
-    /// All.
-    Unlimited,
-    /// Those that were seen.
-    Seen,
-}
-
-/// What happened, for the stats. Taken with [`Connection::take_counts`].
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    /// RST_STREAM frames received.
-    pub rx_reset: u64,
-    /// RST_STREAM frames sent.
-    pub tx_reset: u64,
-    /// Trailers received.
-    pub trailers: u64,
-    /// Malformed messages.
-    pub rx_messaging_error: u64,
-    /// Streams beyond the limit.
-    pub stream_refused_errors: u64,
-    /// Heads with too many fields, or too long ones.
-    pub header_overflow: u64,
-    /// Heads that are too long.
-    pub header_list_size_too_large: u64,
-    /// Fields dropped because of underscores in their names.
-    pub dropped_headers_with_underscores: u64,
-    /// Requests rejected for the same reason.
-    pub requests_rejected_with_underscores_in_headers: u64,
-    /// Connections that we have told to go away.
-    pub goaway_sent: u64,
-}
 
 /// Which side we are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,37 +45,37 @@ enum Phase {
     Open,
 }
 
-/// What a peer has settled (RFC 9113 §6.5.2).
-#[derive(Clone, Copy, Debug)]
-struct PeerSettings {
-    initial_window: i64,
-    max_frame: usize,
-    max_concurrent_streams: u32,
-    connect_protocol: bool,
-}
-
 /// A connection. `S` is what its owner keeps for each stream.
 #[derive(Debug)]
 pub struct Connection<S> {
     role: Role,
     options: Options,
     phase: Phase,
+    /// The time of the last call of [`Self::next`].
+    now_ms: u64,
     decoder: Decoder,
     encoder: Encoder,
     streams: Streams<S>,
-    /// Reset by us, while the peer may not know: what still comes of them is ignored.
-    forgotten: std::collections::VecDeque<StreamId>,
+    forgotten: Forgotten,
+    /// Streams that wait for the window of the connection, the one that has waited longest first.
+    waiting: VecDeque<StreamId>,
+    /// A DATA frame of which more is to come.
+    body: Option<Body>,
     /// A header block whose CONTINUATIONs are still to come.
-    partial: Option<header_block::Partial>,
+    partial: Option<Partial>,
     /// The last header block that needed joining.
     joined: Vec<u8>,
+    /// The most bytes of a joined header block.
+    joined_max: usize,
+    /// A header block that has to be decoded before anything else.
+    undecoded: Option<StreamId>,
     peer: PeerSettings,
-    send_window: i64,
+    send_window: SendWindow,
     receive_window: ReceiveWindow,
     /// The highest stream that the peer has begun.
     last_seen: StreamId,
-    /// The next stream that we begin.
-    next: StreamId,
+    /// The number of the next stream that we begin.
+    next_number: u32,
     /// The last stream that our GOAWAY allows.
     allowed: Option<StreamId>,
     /// The last stream that the peer's GOAWAY allows.
@@ -198,22 +107,22 @@ impl<S> Connection<S> {
             role,
             options: options.clone(),
             phase,
+            now_ms: 0,
             decoder: Decoder::default(),
             encoder: Encoder::default(),
             streams: Streams::default(),
-            forgotten: std::collections::VecDeque::new(),
+            forgotten: Forgotten::default(),
+            waiting: VecDeque::new(),
+            body: None,
             partial: None,
             joined: Vec::new(),
-            peer: PeerSettings {
-                initial_window: WINDOW_DEFAULT,
-                max_frame: PAYLOAD_MAX,
-                max_concurrent_streams: u32::MAX,
-                connect_protocol: false,
-            },
-            send_window: WINDOW_DEFAULT,
+            joined_max: header_block::joined_max(0),
+            undecoded: None,
+            peer: PeerSettings::default(),
+            send_window: SendWindow::default(),
             receive_window: ReceiveWindow::new(options.initial_connection_window_size),
             last_seen: StreamId::CONNECTION,
-            next: StreamId::new(1),
+            next_number: 1,
             allowed: None,
             peer_allows: None,
             abuse: Abuse::new(options),
@@ -222,9 +131,14 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Heads of so many bytes must be decoded: a header block may be a few times as long, never more.
+    pub fn allow_heads_of(&mut self, bytes_max: usize) {
+        self.joined_max = header_block::joined_max(bytes_max);
+    }
+
     /// What its owner keeps for a stream.
     pub fn stream(&mut self, id: StreamId) -> Option<&mut S> {
-        self.streams.get_mut(&id).map(|stream| &mut stream.state)
+        self.streams.get_mut(id).map(|stream| &mut stream.state)
     }
 
     /// How many streams are not released.
@@ -235,12 +149,12 @@ impl<S> Connection<S> {
 
     /// Visits what the owner keeps for every stream.
     pub fn each(&mut self, mut visit: impl FnMut(&mut S)) {
-        self.streams.values_mut().for_each(|stream| visit(&mut stream.state));
+        self.streams.all_mut().for_each(|stream| visit(&mut stream.state));
     }
 
     /// The streams that are not released.
     pub fn ids(&self) -> impl Iterator<Item = StreamId> {
-        self.streams.keys().copied()
+        self.streams.ids()
     }
 
     /// Whether a header block has begun and is not complete.
@@ -254,24 +168,28 @@ impl<S> Connection<S> {
         std::mem::take(&mut self.counts)
     }
 
-    /// Begins a stream: the head of its request follows. None if the peer allows no more now, goes away, or
-    /// there are no more numbers.
+    /// Begins a stream. None if the peer allows no more now, goes away, or there are no more numbers.
+    ///
+    /// The head of its request has to be written before the next stream is begun: a peer takes a lower
+    /// number behind a higher one for a violation (RFC 9113 §5.1.1).
     pub fn open(&mut self, state: S) -> Option<StreamId> {
         let most = self.peer.max_concurrent_streams.min(self.options.max_concurrent_streams);
         let is_full = self.streams.len() >= most as usize;
         if is_full || !self.may_open() {
             return None;
         }
-        let id = self.next;
-        self.next = StreamId::new(id.number() + 2);
-        self.insert(id, state, Side::Open, None);
+        let id = StreamId::new(self.next_number);
+        self.next_number += 2;
+        let stream = self.new_stream(state, Part::Head, Part::Head, None);
+        self.streams.insert(id, stream);
         Some(id)
     }
 
     /// Whether streams may be begun on this connection, now or when others have ended.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        self.peer_allows.is_none() && self.allowed.is_none() && self.next < StreamId::MAX
+        let has_number = self.next_number <= StreamId::MAX.number();
+        self.peer_allows.is_none() && self.allowed.is_none() && has_number
     }
 
     /// How many streams the peer allows at once.
@@ -286,57 +204,45 @@ impl<S> Connection<S> {
         self.peer.connect_protocol
     }
 
-    fn insert(&mut self, id: StreamId, state: S, remote: Side, left: Option<u64>) {
+    fn new_stream(
+        &mut self,
+        state: S,
+        receiving: Part,
+        sending: Part,
+        expected: Option<u64>,
+    ) -> Stream<S> {
         self.abuse.opened();
-        let stream = Stream {
+        Stream {
             state,
-            local: Side::Open,
-            remote,
-            is_reset: false,
-            expects: match self.role {
-                Role::Client => super::streams::Expects::Head,
-                Role::Server => super::streams::Expects::Trailers,
-            },
-            left,
-            send_window: self.peer.initial_window,
+            receiving,
+            sending,
+            reset: Reset::No,
+            expected,
+            send_window: SendWindow::default(),
             receive_window: ReceiveWindow::new(self.options.initial_stream_window_size),
-        };
-        self.streams.insert(id, stream);
+            waits: false,
+        }
     }
 
     /// The stream's task has ended: forgets the stream, and returns what was kept for it. One that has not
     /// ended on both sides is to be reset first.
     pub fn release(&mut self, id: StreamId) -> Option<S> {
-        let stream = self.streams.remove(&id)?;
-        if stream.is_reset && stream.remote == Side::Open {
-            self.forget(id);
+        let stream = self.streams.remove(id)?;
+        if stream.reset == Reset::ByUs && stream.may_receive() {
+            self.forgotten.add(id);
+        }
+        if stream.waits {
+            self.waiting.retain(|waiting| *waiting != id);
         }
         // What nobody has read no longer fills the window of the others.
-        let unread = stream.receive_window.unread();
-        self.give_back(unread);
+        self.give_back(stream.receive_window.unread());
         Some(stream.state)
-    }
-
-    fn forget(&mut self, id: StreamId) {
-        if self.forgotten.len() >= self.options.max_concurrent_streams.clamp(16, 1024) as usize {
-            self.forgotten.pop_front();
-        }
-        self.forgotten.push_back(id);
-    }
-
-    /// What may be sent on a stream now.
-    #[must_use]
-    pub fn capacity(&self, id: StreamId) -> usize {
-        let window = self.streams.get(&id).map_or(0, |stream| stream.send_window);
-        usize::try_from(window.min(self.send_window)).unwrap_or(0)
     }
 
     /// Whether both sides of a stream have ended.
     #[must_use]
     pub fn is_whole(&self, id: StreamId) -> bool {
-        self.streams
-            .get(&id)
-            .is_some_and(|stream| stream.local == Side::Ended && stream.remote == Side::Ended)
+        self.streams.get(id).is_some_and(Stream::is_whole)
     }
 
     /// Bytes to send.
@@ -347,14 +253,14 @@ impl<S> Connection<S> {
 
     /// So many bytes of [`Self::out`] were sent.
     pub fn sent(&mut self, bytes: usize) {
-        if bytes >= self.out.len() {
-            self.abuse.all_sent();
-            if self.out.capacity() > crate::limits::BLOCK_BYTES {
-                self.out = Vec::new();
-            }
-            self.out.clear();
-        } else {
+        let left = self.out.len().saturating_sub(bytes);
+        self.abuse.sent(bytes, left);
+        if left > 0 {
             self.out.drain(..bytes);
+        } else if self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = Vec::new();
+        } else {
+            self.out.clear();
         }
     }
 
@@ -363,19 +269,9 @@ impl<S> Connection<S> {
         if self.out.is_empty() {
             self.out = Vec::new();
         }
-        self.joined = Vec::new();
-    }
-
-    /// How a message whose last part this was ends on our side.
-    const fn side_after(end: EndStream) -> Side {
-        match end {
-            EndStream::Yes => Side::Ended,
-            EndStream::No => Side::Open,
+        if self.partial.is_none() && self.undecoded.is_none() {
+            self.joined = Vec::new();
         }
-    }
-
-    fn write(&mut self, kind: frame::Kind, flags: u8, id: StreamId, payload: &[u8]) {
-        frame::whole(&mut self.out, kind, flags, id, payload);
     }
 
     /// Ends the connection because of an error: the peer is told with GOAWAY.
@@ -383,3 +279,6 @@ impl<S> Connection<S> {
         self.go_away(Last::Seen, error.code);
     }
 }
+
+/// The capacity that the buffer of bytes to send keeps when all is sent.
+const OUT_BYTES_KEPT: usize = 16 * 1024;

@@ -1,75 +1,49 @@
 //! What is written to the peer.
 
-use super::{Connection, Last, Role};
+use super::{Block, Connection, Last, Role};
 use crate::http::{EndStream, RequestHead, ResponseHead};
-use crate::http2::PREFACE;
+use crate::http2::abuse::Cut;
 use crate::http2::error::ErrorCode;
-use crate::http2::frame::{self, Kind, flag, setting};
+use crate::http2::flow::WINDOW_DEFAULT;
+use crate::http2::frame::{self, Kind, flag};
 use crate::http2::head;
 use crate::http2::hpack::Encoder;
-use crate::http2::streams::{Side, StreamId};
+use crate::http2::stream::{Part, Reset, StreamId};
 
 /// DATA is cut into frames of at most this size, also for a peer that would take longer ones: other streams
 /// have their turn in between.
 const DATA_MAX: usize = 16_384;
 
 impl<S> Connection<S> {
-    /// Writes what begins a connection. The order is Envoy's.
-    pub fn start(&mut self) {
-        let options = &self.options;
-        let mut settings = vec![
-            (setting::HEADER_TABLE_SIZE, options.hpack_table_size),
-            (setting::ENABLE_CONNECT_PROTOCOL, options.allow_connect.into()),
-        ];
-        if self.role == Role::Client {
-            self.out.extend_from_slice(PREFACE);
-            settings.push((setting::ENABLE_PUSH, 0));
-        }
-        settings.push((setting::MAX_CONCURRENT_STREAMS, options.max_concurrent_streams));
-        settings.push((setting::INITIAL_WINDOW_SIZE, options.initial_stream_window_size));
-        settings.extend(options.custom_settings.iter().copied());
-        let payload: Vec<u8> = settings
-            .iter()
-            .flat_map(|(number, value)| {
-                let ([a, b], [c, d, e, f]) = (number.to_be_bytes(), value.to_be_bytes());
-                [a, b, c, d, e, f]
-            })
-            .collect();
-        self.write(Kind::Settings, 0, StreamId::CONNECTION, &payload);
-        let growth = self.receive_window.growth();
-        if let Ok(growth @ 1..) = u32::try_from(growth) {
-            self.write(Kind::WindowUpdate, 0, StreamId::CONNECTION, &growth.to_be_bytes());
-        }
-    }
-
     /// Writes the head of a request on a stream that was opened.
     pub fn send_request(&mut self, id: StreamId, request: &RequestHead, end: EndStream) {
-        self.send_block(id, end, |encoder, out| head::write_request(encoder, request, out));
+        let after = Part::after(end);
+        self.send_block(id, after, |encoder, out| head::write_request(encoder, request, out));
     }
 
     /// Writes the head of a response; 1xx ones are followed by another.
     pub fn send_response(&mut self, id: StreamId, response: &ResponseHead, end: EndStream) {
-        self.send_block(id, end, |encoder, out| head::write_response(encoder, response, out));
+        let after = if response.is_interim() { Part::Head } else { Part::after(end) };
+        self.send_block(id, after, |encoder, out| head::write_response(encoder, response, out));
     }
 
     /// Writes trailers, which are given as lines, and with them the end of the stream.
     pub fn send_trailers(&mut self, id: StreamId, lines: &[u8]) {
-        self.send_block(id, EndStream::Yes, |encoder, out| {
-            head::write_trailers(encoder, lines, out)
-        });
+        self.send_block(id, Part::Ended, |encoder, out| head::write_trailers(encoder, lines, out));
     }
 
     fn send_block(
         &mut self,
         id: StreamId,
-        end: EndStream,
+        after: Part,
         write: impl FnOnce(&mut Encoder, &mut Vec<u8>),
     ) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.is_reset || stream.local == Side::Ended {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.is_reset() || stream.sending == Part::Ended {
             return;
         }
-        stream.local = Self::side_after(end);
+        stream.sending = after;
+        let end = if after == Part::Ended { EndStream::Yes } else { EndStream::No };
         let start = self.out.len();
         frame::header(&mut self.out, Kind::Headers, 0, id, 0);
         write(&mut self.encoder, &mut self.out);
@@ -91,7 +65,6 @@ impl<S> Connection<S> {
         for (number, piece) in pieces.enumerate() {
             let flags = if number + 1 == count { flag::END_HEADERS } else { 0 };
             self.write(Kind::Continuation, flags, id, piece);
-            self.abuse.wrote();
         }
     }
 
@@ -102,30 +75,65 @@ impl<S> Connection<S> {
         (*a, *b, *c, *at) = (high, middle, low, flags);
     }
 
+    /// What may be sent on a stream now. One that has to wait for the window of the connection is told by
+    /// [`Self::wake_writers`].
+    pub fn capacity(&mut self, id: StreamId) -> usize {
+        let Some(stream) = self.streams.get_mut(id) else { return 0 };
+        let shared = self.send_window.left(WINDOW_DEFAULT);
+        if shared <= 0 && !stream.waits {
+            stream.waits = true;
+            self.waiting.push_back(id);
+        }
+        let own = stream.send_window.left(self.peer.initial_window);
+        usize::try_from(own.min(shared)).unwrap_or(0)
+    }
+
+    /// Visits the streams that may send now and could not before. Those that have waited for the window of
+    /// the connection have their turn in the order in which they began to wait; no more of them than the
+    /// window is enough for. To be called before every send: who was woken may not have used it.
+    pub fn wake_writers(&mut self, mut wake: impl FnMut(&mut S)) {
+        if std::mem::take(&mut self.peer.window_has_grown) {
+            self.streams.all_mut().for_each(|stream| wake(&mut stream.state));
+        }
+        let mut left = self.send_window.left(WINDOW_DEFAULT);
+        while left > 0
+            && let Some(id) = self.waiting.pop_front()
+        {
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.waits = false;
+                let own = stream.send_window.left(self.peer.initial_window);
+                left -= own.clamp(0, DATA_MAX as i64);
+                wake(&mut stream.state);
+            }
+        }
+    }
+
     /// Writes as much of `data` as the windows allow; returns how much. With all of it the stream ends, if
     /// `end` says so.
     pub fn send_data(&mut self, id: StreamId, mut data: &[u8], end: EndStream) -> usize {
         let mut taken = 0;
         loop {
-            let most = self.capacity(id).min(DATA_MAX).min(data.len());
-            let Some(stream) = self.streams.get_mut(&id) else { return taken };
-            if stream.is_reset || stream.local == Side::Ended {
+            let window = self.capacity(id).min(data.len());
+            let most = window.min(DATA_MAX);
+            let stream = self.streams.get_mut(id);
+            let Some(stream) = stream.filter(|stream| stream.may_send_data()) else {
                 return taken;
-            }
+            };
             let (piece, rest) = data.split_at(most);
             let ends = rest.is_empty() && end == EndStream::Yes;
             if piece.is_empty() && !ends {
                 return taken;
             }
             let bytes = i64::try_from(most).unwrap_or(i64::MAX);
-            stream.send_window -= bytes;
-            self.send_window -= bytes;
+            stream.send_window.sent(bytes);
+            self.send_window.sent(bytes);
             if ends {
-                stream.local = Side::Ended;
+                stream.sending = Part::Ended;
             }
             let flags = if ends { flag::END_STREAM } else { 0 };
-            self.write(Kind::Data, flags, id, piece);
-            self.abuse.wrote_data();
+            let cut = if window == most && !rest.is_empty() { Cut::ByWindow } else { Cut::No };
+            frame::whole(&mut self.out, Kind::Data, flags, id, piece);
+            self.abuse.wrote_data(most, cut);
             taken += most;
             data = rest;
             if data.is_empty() {
@@ -136,54 +144,54 @@ impl<S> Connection<S> {
 
     /// So many bytes of a stream were read: gives their window back.
     pub fn consumed(&mut self, id: StreamId, bytes: usize) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        if let Some(stream) = self.streams.get_mut(&id) {
-            let given = stream.receive_window.read(bytes);
-            // Nothing more comes on a stream that has ended.
-            if let Some(given) = given.filter(|_| stream.remote == Side::Open) {
-                self.update_window(id, given);
-            }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // What a released stream has not read was given back with it.
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let bytes = bytes.min(stream.receive_window.unread());
+        let given = stream.receive_window.read(bytes);
+        // Nothing more comes on a stream that has ended.
+        if let Some(given) = given.filter(|_| stream.may_receive() && !stream.is_reset()) {
+            self.write(Kind::WindowUpdate, 0, id, &given.to_be_bytes());
         }
         self.give_back(bytes);
     }
 
     /// Gives back the window that all streams share.
-    pub(super) fn give_back(&mut self, bytes: i64) {
+    pub(super) fn give_back(&mut self, bytes: u32) {
         if let Some(given) = self.receive_window.read(bytes) {
-            self.update_window(StreamId::CONNECTION, given);
+            self.write(Kind::WindowUpdate, 0, StreamId::CONNECTION, &given.to_be_bytes());
         }
     }
 
-    fn update_window(&mut self, id: StreamId, bytes: i64) {
-        let bytes = u32::try_from(bytes).unwrap_or(0);
-        self.write(Kind::WindowUpdate, 0, id, &bytes.to_be_bytes());
-        self.abuse.wrote();
-    }
-
-    /// Resets a stream, unless both sides have ended it.
+    /// Resets a stream, unless it was, or both sides have ended it.
     pub fn reset(&mut self, id: StreamId, code: ErrorCode) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.is_reset || (stream.local == Side::Ended && stream.remote == Side::Ended) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.is_reset() || stream.is_whole() {
             return;
         }
-        stream.is_reset = true;
-        self.write_reset(id, code);
+        stream.reset = Reset::ByUs;
+        // A request that was not begun needs no end.
+        let is_idle = self.role == Role::Client && stream.sending == Part::Head;
+        if !is_idle {
+            self.write_reset(id, code);
+        }
     }
 
-    /// Resets a stream that was not accepted, or whatever its sides have sent.
-    pub(super) fn refuse(&mut self, id: StreamId, code: ErrorCode) {
-        match self.streams.get_mut(&id) {
-            Some(stream) if stream.is_reset => return,
-            Some(stream) => stream.is_reset = true,
-            None => self.forget(id),
+    /// Resets the stream of a block that is not accepted.
+    pub(super) fn refuse(&mut self, block: &Block, code: ErrorCode) {
+        let id = block.stream();
+        if self.streams.get(id).is_some() {
+            return self.reset(id, code);
+        }
+        if block.end() == EndStream::No {
+            self.forgotten.add(id);
         }
         self.write_reset(id, code);
     }
 
     fn write_reset(&mut self, id: StreamId, code: ErrorCode) {
         self.counts.tx_reset += 1;
-        self.write(Kind::RstStream, 0, id, &code.number().to_be_bytes());
-        self.abuse.wrote_control();
+        self.answer(Kind::RstStream, 0, id, &code.number().to_be_bytes());
     }
 
     /// Tells the peer to begin no more streams than `last` allows.
@@ -198,14 +206,25 @@ impl<S> Connection<S> {
         }
         let last = self.allowed.map_or(last, |before| before.min(last));
         self.allowed = Some(last);
-        let payload = [last.number().to_be_bytes(), code.number().to_be_bytes()].concat();
-        self.write(Kind::GoAway, 0, StreamId::CONNECTION, &payload);
-        self.abuse.wrote();
+        let ([a, b, c, d], [e, f, g, h]) =
+            (last.number().to_be_bytes(), code.number().to_be_bytes());
+        self.write(Kind::GoAway, 0, StreamId::CONNECTION, &[a, b, c, d, e, f, g, h]);
     }
 
     /// Asks the peer to answer with the same number.
     pub fn ping(&mut self, opaque: u64) {
         self.write(Kind::Ping, 0, StreamId::CONNECTION, &opaque.to_be_bytes());
+    }
+
+    /// Writes a frame that answers nothing.
+    pub(super) fn write(&mut self, kind: Kind, flags: u8, id: StreamId, payload: &[u8]) {
+        frame::whole(&mut self.out, kind, flags, id, payload);
         self.abuse.wrote();
+    }
+
+    /// Writes a frame that answers one of the peer's.
+    pub(super) fn answer(&mut self, kind: Kind, flags: u8, id: StreamId, payload: &[u8]) {
+        frame::whole(&mut self.out, kind, flags, id, payload);
+        self.abuse.wrote_control();
     }
 }

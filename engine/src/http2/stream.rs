@@ -1,0 +1,100 @@
+//! One stream: its number, and the state of both its directions (RFC 9113 §5.1).
+
+use super::flow::{ReceiveWindow, SendWindow};
+use crate::http::EndStream;
+
+/// The number of a stream, 31 bits; 0 is the connection.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct StreamId(u32);
+
+impl StreamId {
+    pub(super) const CONNECTION: Self = Self(0);
+    pub(super) const MAX: Self = Self(u32::MAX >> 1);
+
+    /// The first bit is reserved.
+    pub(super) const fn new(number: u32) -> Self {
+        Self(number & Self::MAX.0)
+    }
+
+    /// As on the wire.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Whether a client begins it.
+    pub(super) const fn is_of_client(self) -> bool {
+        self.0 % 2 == 1
+    }
+}
+
+/// What comes next in one direction.
+///
+/// The states of RFC 9113 §5.1 are pairs of these: a stream with `Head` or `Body` in both directions is
+/// "open", one with [`Part::Ended`] in one direction is "half-closed", in both "closed".
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Part {
+    /// A head: of a request that is not sent yet, or of a response, which may be an interim one.
+    Head,
+    /// DATA or trailers.
+    Body,
+    /// END_STREAM was the last.
+    Ended,
+}
+
+impl Part {
+    /// What follows a head or DATA.
+    pub(super) const fn after(end: EndStream) -> Self {
+        match end {
+            EndStream::Yes => Self::Ended,
+            EndStream::No => Self::Body,
+        }
+    }
+}
+
+/// Whether a stream was reset, and by whom. One that was is "closed".
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reset {
+    No,
+    /// What still comes of it was on its way, and is ignored.
+    ByUs,
+    ByPeer,
+}
+
+/// A stream, from its begin until its owner releases it.
+#[derive(Debug)]
+pub(super) struct Stream<S> {
+    /// What its owner keeps.
+    pub(super) state: S,
+    pub(super) receiving: Part,
+    pub(super) sending: Part,
+    pub(super) reset: Reset,
+    /// What `content-length` leaves to come.
+    pub(super) expected: Option<u64>,
+    pub(super) send_window: SendWindow,
+    pub(super) receive_window: ReceiveWindow,
+    /// Whether it waits for the window of the connection.
+    pub(super) waits: bool,
+}
+
+impl<S> Stream<S> {
+    /// Whether it was reset.
+    pub(super) fn is_reset(&self) -> bool {
+        self.reset != Reset::No
+    }
+
+    /// Whether both directions have ended.
+    pub(super) fn is_whole(&self) -> bool {
+        self.receiving == Part::Ended && self.sending == Part::Ended
+    }
+
+    /// Whether the peer may send more of it, because it has neither ended nor reset it.
+    pub(super) fn may_receive(&self) -> bool {
+        self.receiving != Part::Ended && self.reset != Reset::ByPeer
+    }
+
+    /// Whether DATA may be sent.
+    pub(super) fn may_send_data(&self) -> bool {
+        self.sending == Part::Body && self.reset == Reset::No
+    }
+}
