@@ -9,15 +9,14 @@ mod client_hello;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/downstream/listener_filters/first_line.rs"]
 mod first_line;
-#[expect(dead_code, reason = "the engine uses the rest")]
-#[path = "../../src/http2/hpack/mod.rs"]
-mod hpack;
+mod frames;
 #[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
 #[path = "../../src/http/mod.rs"]
 mod http;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/http1/mod.rs"]
 mod http1;
+mod http2;
 #[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/proxy_protocol/mod.rs"]
 mod proxy_protocol;
@@ -27,8 +26,11 @@ mod unchunked;
 
 use http::{BodyLength, HeadLimits, Method, RequestHead, ResponseHead, Version};
 use http1::{Error, chunked as coding, encode, framing};
+use http2::hpack;
 use reader::{End, Leniency};
 use unchunked::unchunked;
+
+pub use frames::frames;
 
 /// The result of parsing a request or response head does not depend on how it is split.
 pub fn head(input: &[u8]) {
@@ -393,13 +395,14 @@ mod tests {
     /// Runs each target on its corpus.
     #[test]
     fn the_corpus_holds() {
-        let targets: [(&str, fn(&[u8])); 6] = [
+        let targets: [(&str, fn(&[u8])); 7] = [
             ("head", super::head),
             ("chunked", super::chunked),
             ("connection", super::connection),
             ("answers", super::answers),
             ("first_bytes", super::first_bytes),
             ("hpack", super::hpack),
+            ("http2", super::frames),
         ];
         for (name, target) in targets {
             let folder = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));

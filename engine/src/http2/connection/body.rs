@@ -97,15 +97,15 @@ impl<S> Connection<S> {
             self.give_back(payload);
             return Err(Unwanted::EndsTheStream(ErrorCode::FlowControlError));
         }
-        if end == EndStream::Yes {
-            stream.receiving = Part::Ended;
-        }
         //= rfc9113#section-8.1.1: the content is as long as `content-length` announces.
         if let Some(expected) = &mut stream.expected {
             match expected.checked_sub(data as u64) {
                 Some(left) if left == 0 || end == EndStream::No => *expected = left,
                 _ => return Err(Unwanted::EndsTheStream(ErrorCode::ProtocolError)),
             }
+        }
+        if end == EndStream::Yes {
+            stream.receiving = Part::Ended;
         }
         Ok(())
     }

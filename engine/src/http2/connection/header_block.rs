@@ -318,12 +318,12 @@ impl<S> Connection<S> {
         self.decode(block, input, |field| taker.take(field))?;
         self.counts.trailers += 1;
         if let Some(stream) = self.streams.get_mut(block.stream) {
-            stream.receiving = Part::Ended;
             //= rfc9113#section-8.1.1: the content is as long as `content-length` announces.
             if stream.expected.is_some_and(|left| left > 0) {
                 self.stream_error(block.stream, ErrorCode::ProtocolError)?;
                 return Err(HeadRefused::Stream(Flaw::Messaging));
             }
+            stream.receiving = Part::Ended;
         }
         match taker.finish() {
             Ok((lines, dropped)) => {

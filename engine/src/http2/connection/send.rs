@@ -170,9 +170,14 @@ impl<S> Connection<S> {
             return;
         }
         stream.reset = Reset::ByUs;
-        // A request that was not begun needs no end.
-        let is_idle = self.role == Role::Client && stream.sending == Part::Head;
-        if !is_idle {
+        // A request that was not begun, by us or by a server that has gone away before, needs no end.
+        let is_begun = match self.role {
+            Role::Server => true,
+            Role::Client => {
+                stream.sending != Part::Head && self.peer_allows.is_none_or(|last| id <= last)
+            }
+        };
+        if is_begun {
             self.write_reset(id, code);
         }
     }

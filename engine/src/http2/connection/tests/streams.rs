@@ -165,6 +165,19 @@ fn a_request_that_was_not_sent_needs_no_reset() {
 }
 
 #[test]
+fn a_request_that_a_server_has_not_processed_needs_no_reset() {
+    let mut client = Side::client_with_request();
+    client.begin_request(EndStream::No);
+    client.sent();
+    client.receive(&frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]));
+    for number in [1, 3] {
+        client.connection.reset(StreamId::new(number), ErrorCode::InternalError);
+        client.connection.release(StreamId::new(number));
+    }
+    assert_eq!(client.sent_frames(), [(RST_STREAM, 1, vec![0, 0, 0, 2])]);
+}
+
+#[test]
 fn an_origin_that_sends_a_body_before_its_head() {
     let mut client = Side::client_with_request();
     client.begin_request(EndStream::Yes);
@@ -196,6 +209,18 @@ fn an_origin_that_sends_a_body_where_there_is_none() {
         client.method = method;
         client.receive(&[head, frame(DATA, END_STREAM, 1, b"")].concat());
         assert_eq!(client.events[1], "1 data 0 true", "an empty one is none");
+    }
+}
+
+#[test]
+fn an_origin_whose_body_is_not_as_long_as_announced() {
+    let head = frame(HEADERS, END_HEADERS, 1, &[0x88, 0x0f, 0x0d, 1, b'3']);
+    for data in [&b"xx"[..], b"xxxx"] {
+        let mut client = Side::client_with_request();
+        client.receive(&[head.clone(), frame(DATA, END_STREAM, 1, data)].concat());
+        assert_eq!(client.events, ["1 200 Length(3)", "1 reset: ProtocolError"]);
+        // It is told, though it has said all it had to say.
+        assert_eq!(client.sent_frames(), [(RST_STREAM, 1, vec![0, 0, 0, 1])]);
     }
 }
 
