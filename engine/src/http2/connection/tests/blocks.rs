@@ -14,8 +14,9 @@ fn lenient() -> Side {
 
 fn literal(name: &str, value: &str) -> Vec<u8> {
     let (name, value) = (name.as_bytes(), value.as_bytes());
-    assert!(name.len() < 127 && value.len() < 127);
-    [&[0, name.len() as u8], name, &[value.len() as u8], value].concat()
+    let length = |text: &[u8]| u8::try_from(text.len()).unwrap();
+    assert!(length(name).max(length(value)) < 127);
+    [&[0, length(name)], name, &[length(value)], value].concat()
 }
 
 /// HEADERS of a GET with one more field.
