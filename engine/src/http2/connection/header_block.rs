@@ -40,7 +40,7 @@ impl Block {
 /// A header block whose CONTINUATIONs are still to come.
 #[derive(Debug)]
 pub(super) struct Partial {
-    stream: StreamId,
+    pub(super) stream: StreamId,
     end: EndStream,
     continuations: usize,
 }

@@ -203,7 +203,10 @@ impl<S> Connection<S> {
     pub fn go_away(&mut self, last: Last, code: ErrorCode) {
         let last = match (last, self.role) {
             (Last::Unlimited, _) => StreamId::MAX,
-            (Last::Seen, Role::Server) => self.last_seen,
+            // As in Envoy, a stream is seen when its head begins.
+            (Last::Seen, Role::Server) => {
+                self.partial.as_ref().map_or(self.last_seen, |it| it.stream.max(self.last_seen))
+            }
             (Last::Seen, Role::Client) => StreamId::CONNECTION,
         };
         if self.allowed.is_none() {

@@ -49,11 +49,11 @@ impl<S> Connection<S> {
             self.out.extend_from_slice(PREFACE);
             add(setting::ENABLE_PUSH, 0);
         }
+        options.custom_settings.iter().for_each(|&(number, value)| add(number, value));
         add(setting::HEADER_TABLE_SIZE, options.hpack_table_size);
         add(setting::ENABLE_CONNECT_PROTOCOL, options.allow_connect.into());
         add(setting::MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
         add(setting::INITIAL_WINDOW_SIZE, options.initial_stream_window_size);
-        options.custom_settings.iter().for_each(|&(number, value)| add(number, value));
         self.write(Kind::Settings, 0, StreamId::CONNECTION, &payload);
         if let Some(growth) = self.receive_window.growth() {
             self.write(Kind::WindowUpdate, 0, StreamId::CONNECTION, &growth.to_be_bytes());

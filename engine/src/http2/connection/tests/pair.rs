@@ -27,11 +27,11 @@ fn options_change_what_a_connection_begins_with() {
         ..Options::default()
     };
     let settings = [
-        &[0, 1, 0, 0, 0, 0][..],
+        &[0, 10, 0, 0, 0, 5][..],
+        &[0, 1, 0, 0, 0, 0],
         &[0, 8, 0, 0, 0, 1],
         &[0, 3, 0, 0, 0, 1],
         &[0, 4, 0, 0, 0xff, 0xff],
-        &[0, 10, 0, 0, 0, 5],
     ];
     let expected = frame(SETTINGS, 0, 0, &settings.concat());
     assert_eq!(Side::server_with(&options).sent(), expected);
