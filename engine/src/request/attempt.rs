@@ -24,6 +24,7 @@ use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
 use crate::upstream::origin::{HeadReceived, Origin};
 use crate::upstream::pool::Pool;
+use crate::upstream::pool_key::Speaks;
 
 /// A host's response. The head, and what was received together with it, is in the exchange's
 /// response head.
@@ -68,6 +69,8 @@ impl Failed {
                     Error::ConnectionTimeout => Reset::ConnectTimeout,
                     Error::ConnectionTermination => Reset::ConnectionTermination,
                     Error::ProtocolError => Reset::ProtocolError,
+                    Error::RemoteRefusedStreamReset => Reset::RefusedStream,
+                    Error::RemoteReset => Reset::RemoteReset,
                 };
                 Some((reset, sent != Sent::Nothing))
             }
@@ -106,6 +109,8 @@ pub(super) enum Sent {
     /// It was sent on a reused connection, and not one byte was received: the host may have closed
     /// the connection at the same moment.
     OnStaleConnection,
+    /// The host has seen it, and says that it has not processed it.
+    NotProcessed,
     /// The host may have seen it.
     Something,
 }
@@ -115,14 +120,21 @@ pub(super) async fn lease<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
 ) -> Result<Origin, Failed> {
-    let mut lease = pin!(pool.lease());
+    wait_for(exchange, pool.lease()).await
+}
+
+async fn wait_for<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    lease: impl Future<Output = Result<Origin, Error>>,
+) -> Result<Origin, Failed> {
+    let mut lease = pin!(lease);
     loop {
         exchange.begin_wait(Interest::default())?;
         let (client, given) = (&exchange.client, exchange.core.given);
         let listens = client.listens_ahead();
         let woken = poll_fn(|cx| {
             if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
-                return Poll::Ready(Woken::Leased(leased.map(Origin::Http1)));
+                return Poll::Ready(Woken::Leased(leased));
             }
             if listens && client.poll_in(cx).is_ready() {
                 return Poll::Ready(Woken::Client);
@@ -149,6 +161,9 @@ pub(super) async fn lease_new<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
 ) -> Result<Origin, Failed> {
+    if pool.speaks() != Speaks::Http1 {
+        return Box::pin(wait_for(exchange, pool.lease_for_tunnel())).await;
+    }
     loop {
         let origin = lease(exchange, pool).await?;
         if !origin.is_reused() {
@@ -317,6 +332,10 @@ impl Attempt<'_> {
                     if silent { Error::ConnectionTermination } else { Error::ProtocolError };
                 Err(Failed::Upstream { error, sent: Sent::Something })
             }
+            HeadReceived::Failed(error @ Error::RemoteRefusedStreamReset) => {
+                Err(Failed::Upstream { error, sent: Sent::NotProcessed })
+            }
+            HeadReceived::Failed(error) => Err(Failed::Upstream { error, sent: Sent::Something }),
         }
     }
 
@@ -379,7 +398,7 @@ impl Attempt<'_> {
                 Failed::Upstream { error, sent: Sent::OnStaleConnection }
             }
             Failed::Upstream { error: Error::ProtocolError, .. } => {
-                self.origin.pool().stats().upstream_cx_protocol_error.inc();
+                self.origin.count_protocol_error();
                 failed
             }
             _ => failed,

@@ -218,11 +218,11 @@ fn end<C: ClientEnd>(
             (Ended::Over, ClosedBy::Us)
         }
         Broken::Response(Fault::Malformed(_)) => {
-            origin.pool().stats().upstream_cx_protocol_error.inc();
+            origin.count_protocol_error();
             (Ended::Cut, ClosedBy::Us)
         }
         Broken::Response(Fault::Truncated | Fault::Source) => {
-            origin.pool().stats().upstream_cx_protocol_error.inc();
+            origin.count_protocol_error();
             (Ended::Cut, ClosedBy::Host)
         }
         Broken::Deadline(timer) => {

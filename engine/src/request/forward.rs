@@ -24,7 +24,7 @@ use super::{Core, Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::address::Ends;
 use crate::flags::Flag;
 use crate::http::TrailerRules;
-use crate::http::{BodyLength, FieldName, Method};
+use crate::http::{BodyLength, FieldName, Method, Version};
 use crate::limits;
 use crate::shard::clock::millis;
 use crate::transport::tls::options::TransportSocketOptions;
@@ -219,14 +219,14 @@ impl Forwarder<'_> {
         &mut self,
         exchange: &mut Exchange<'_, C>,
     ) -> Result<ActiveResponse, Failed> {
-        let pool = self.select_host(exchange.core.given)?;
+        let client = exchange.core.heads.request.version;
+        let pool = self.select_host(exchange.core.given, client)?;
         self.edit_request(&mut exchange.core, &pool);
         self.begin_upload(exchange, &pool)?;
         let leased = self.lease(exchange, &pool).await;
         let origin = leased.inspect_err(|failed| charge::no_connection(&pool, failed))?;
         // More of the body may have arrived during the wait for a connection.
         self.take_early(exchange)?;
-        let origin = self.begin_request(&mut exchange.core, origin);
         exchange.core.upstream.connected(&origin);
         if let Some(limit) = self.cluster.cluster().http.max_stream_duration {
             exchange.core.start_try_timer(Timer::UpstreamDuration, Some(limit));
@@ -234,6 +234,7 @@ impl Forwarder<'_> {
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
             return Err(overflow(&pool, origin));
         };
+        let origin = self.begin_request(&mut exchange.core, origin);
         let response = if self.terminates(&exchange.core) {
             Ok(open_tunnel(exchange, origin))
         } else {
@@ -247,8 +248,8 @@ impl Forwarder<'_> {
 
     /// Selects the host of this attempt.
     #[inline]
-    fn select_host(&mut self, given: &Given) -> Result<Rc<Pool>, Failed> {
-        self.pick(given).ok_or(Failed::NoHealthyHost)
+    fn select_host(&mut self, given: &Given, client: Version) -> Result<Rc<Pool>, Failed> {
+        self.pick(given, client).ok_or(Failed::NoHealthyHost)
     }
 
     /// Edits the request for this attempt and its host.
@@ -308,7 +309,7 @@ impl Forwarder<'_> {
     ///
     /// As in Envoy, a retry that gets a host which was already tried picks again, up to
     /// `host_selection_retry_max_attempts` times.
-    fn pick(&mut self, given: &Given) -> Option<Rc<Pool>> {
+    fn pick(&mut self, given: &Given, version: Version) -> Option<Rc<Pool>> {
         let client = || Announced {
             ends: Ends { remote: given.peer, local: given.local },
             tlvs: given.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
@@ -316,16 +317,16 @@ impl Forwarder<'_> {
         let options = self.options.as_ref();
         let policy = self.retry.as_ref().map(RetryState::policy);
         let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
-            return self.cluster.pick(self.plan.priority, options, client);
+            return self.cluster.pick(self.plan.priority, version, options, client);
         };
         self.tried_before = self.tried.len();
         let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
-        let mut pool = self.cluster.pick(self.plan.priority, options, client)?;
+        let mut pool = self.cluster.pick(self.plan.priority, version, options, client)?;
         for _ in 0..picks {
             if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
                 break;
             }
-            pool = self.cluster.pick(self.plan.priority, options, client)?;
+            pool = self.cluster.pick(self.plan.priority, version, options, client)?;
         }
         if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
             self.tried.push(Rc::clone(&pool));
@@ -345,9 +346,9 @@ impl Forwarder<'_> {
         let check =
             if self.can_resend(&exchange.core) { IdleCheck::Events } else { IdleCheck::Peek };
         if self.stale_retry == StaleRetry::Unused
-            && let Some(connection) = pool.lease_idle(check)
+            && let Some(origin) = pool.lease_ready(check)
         {
-            return Ok(Origin::Http1(connection));
+            return Ok(origin);
         }
         attempt::lease(exchange, pool).await
     }

@@ -115,6 +115,7 @@ impl LocalReply {
             | Error::ConnectionTimeout => Flag::UpstreamConnectionFailure,
             Error::ConnectionTermination => Flag::UpstreamConnectionTermination,
             Error::ProtocolError => Flag::UpstreamProtocolError,
+            Error::RemoteRefusedStreamReset | Error::RemoteReset => Flag::UpstreamRemoteReset,
         };
         Self {
             is_overloaded: error == Error::Overflow,

@@ -10,6 +10,7 @@
 //! Invariant: the codec is never borrowed while other code runs: neither across a wait, nor when a waker
 //! is called or a stream dropped.
 
+pub mod counts;
 mod incoming;
 mod slot;
 mod stream;
@@ -24,7 +25,9 @@ use std::task::{Context, Poll, Waker};
 pub use self::incoming::Incoming;
 pub use self::slot::{Broken, Slot};
 pub use self::stream::{Pulled, Stream, Trailers};
-use crate::http::{BodyLength, EndStream, Fault, RequestHead, TrailerRules};
+use crate::http::{
+    BodyLength, EndStream, Fault, HeadLimits, Method, RequestHead, ResponseHead, TrailerRules,
+};
 use crate::http2::{
     Block, Connection, ConnectionError, ErrorCode, Event, HeadRefused, RequestLimits, StreamId,
 };
@@ -180,6 +183,41 @@ impl Session {
         match decoded {
             Ok(body) => Ok(Some((Stream::new(self, block.stream()), body))),
             Err(HeadRefused::Stream(_)) => Ok(None),
+            Err(HeadRefused::Connection(error)) => Err(error),
+        }
+    }
+
+    /// Hands the head of a response that has arrived to its stream; returns `head` if it is not used.
+    ///
+    /// # Errors
+    /// When the connection has to end.
+    pub fn take_response(
+        &self,
+        block: &Block,
+        incoming: &mut Incoming,
+        mut head: Box<ResponseHead>,
+        limits: &HeadLimits,
+    ) -> Result<Option<Box<ResponseHead>>, ConnectionError> {
+        let stream = block.stream();
+        let decoded = self.codec(|codec| {
+            let method = codec.stream(stream).map_or_else(Method::default, |slot| slot.method);
+            codec.decode_response(block, &incoming.input(), &mut head, method, limits)
+        });
+        match decoded {
+            Ok(length) => {
+                let waker = self.codec(|codec| codec.stream(stream)?.add_head(head, length));
+                waker.into_iter().for_each(Waker::wake);
+                Ok(None)
+            }
+            Err(HeadRefused::Stream(flaw)) => {
+                let code = if flaw.is_malformed() {
+                    ErrorCode::ProtocolError
+                } else {
+                    ErrorCode::InternalError
+                };
+                self.fail(stream, Broken::Reset(code));
+                Ok(Some(head))
+            }
             Err(HeadRefused::Connection(error)) => Err(error),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use crate::http::{BodyLength, EndStream, ResponseHead};
+use crate::http::{BodyLength, EndStream, Method, ResponseHead};
 use crate::http2::ErrorCode;
 use crate::limits;
 
@@ -31,6 +31,8 @@ pub struct Slot {
     pub(super) reader: Option<Waker>,
     /// Waits for room to send.
     pub(super) writer: Option<Waker>,
+    /// That of the request, for its response.
+    pub(super) method: Method,
     /// Heads of responses, interim ones included.
     heads: VecDeque<(Box<ResponseHead>, BodyLength)>,
 }
@@ -53,6 +55,12 @@ impl Slot {
     #[must_use]
     pub fn new(end: EndStream) -> Self {
         Self { ended: end == EndStream::Yes, ..Self::default() }
+    }
+
+    /// A request of ours with this method: a response is to come.
+    #[must_use]
+    pub fn request(method: Method) -> Self {
+        Self { method, ..Self::default() }
     }
 
     /// One whose connection is lost.
@@ -85,6 +93,11 @@ impl Slot {
         }
         self.heads.push_back((head, length));
         self.reader.take()
+    }
+
+    /// Whether there is a head of a response.
+    pub(super) fn has_head(&self) -> bool {
+        !self.heads.is_empty()
     }
 
     /// The next head of a response.

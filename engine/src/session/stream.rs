@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Session;
 use super::slot::{Broken, Slot, Taken};
-use crate::http::{EndStream, Fault, Intake, More};
+use crate::http::{BodyLength, EndStream, Fault, Intake, More, ResponseHead};
 use crate::http2::{ErrorCode, StreamId};
 use crate::pipe::outlet::Outlet;
 
@@ -132,6 +132,24 @@ impl Stream {
     /// When the stream has ended early.
     pub fn push(&self, out: &mut Outlet) -> Result<usize, Fault> {
         self.session.push(self.id, out)
+    }
+
+    /// Whether the head of a response has arrived that was not taken.
+    #[must_use]
+    pub fn has_head(&self) -> bool {
+        self.with(|slot| slot.has_head())
+    }
+
+    /// Takes the next head of a response, interim ones included.
+    #[must_use]
+    pub fn take_head(&self) -> Option<(Box<ResponseHead>, BodyLength)> {
+        self.with(Slot::take_head)
+    }
+
+    /// Whether both sides have ended.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.session.codec(|codec| codec.is_whole(self.id))
     }
 
     /// Ends the direction to the peer; the other one goes on.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::HeadLimits;
 use crate::http::header_key_format::HeaderKeyFormat;
+use crate::http::{HeadLimits, Version};
 use crate::http2;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::{ClusterStats, Http2Stats, Scope, ZoneStats};
@@ -14,6 +14,7 @@ use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
 use crate::upstream::host_set::HealthRules;
+use crate::upstream::pool_key::Speaks;
 use crate::upstream::transport_socket::TransportSockets;
 
 /// A cluster as configured. Immutable, part of the snapshot; it does not contain the current hosts.
@@ -90,6 +91,19 @@ pub enum Protocols {
     Http1,
     /// HTTP/2, with prior knowledge.
     Http2,
+}
+
+impl Protocols {
+    /// What connections for a client of this version speak.
+    #[must_use]
+    #[inline]
+    pub const fn for_client(self, version: Version) -> Speaks {
+        match (self, version) {
+            (Self::Auto, _) => Speaks::Negotiated,
+            (Self::Http2, _) | (Self::Downstream, Version::Http2) => Speaks::Http2,
+            (Self::Http1 | Self::Downstream, _) => Speaks::Http1,
+        }
+    }
 }
 
 /// `upstream_connection_options.tcp_keepalive`; none: the system's default.

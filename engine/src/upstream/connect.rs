@@ -10,7 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::error::Error;
 use super::pool::Pool;
-use super::pool_key::Carries;
+use super::pool_key::{Carries, Speaks};
 use super::transport_socket::EncodedHeader;
 use super::transport_socket::UpstreamTls;
 use crate::shard::clock::{Millis, millis};
@@ -143,7 +143,11 @@ impl Pool {
             hostname: Some(hostname.as_str()).filter(|name| !name.is_empty()),
             options: self.options(),
             alpn: match self.carries() {
-                Carries::Requests => &[b"http/1.1"],
+                Carries::Requests => match self.speaks() {
+                    Speaks::Http1 => &[b"http/1.1"],
+                    Speaks::Http2 => &[b"h2"],
+                    Speaks::Negotiated => &[b"h2", b"http/1.1"],
+                },
                 Carries::Bytes => &[],
             },
             local: socket.local_address().ok().map(|address| address.ip()),

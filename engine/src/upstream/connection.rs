@@ -6,9 +6,9 @@
 use std::rc::Rc;
 
 use super::circuit_breaker::Permit;
+use super::establish::Established;
 use super::origin::HeadReceived;
 use super::pool::Pool;
-use super::pool_key::Carries;
 use crate::address::Address;
 use crate::http::{
     BodyLength, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
@@ -65,28 +65,35 @@ struct Open {
     inlet: Inlet,
 }
 
+/// A connection that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed {
+    /// When it was opened.
+    pub(super) opened: Millis,
+    /// How many requests it has carried.
+    pub(super) requests: u64,
+    pub(super) by: ClosedBy,
+    pub(super) occupied: Occupied,
+}
+
 /// Whether the connection has a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Occupied {
+pub(super) enum Occupied {
     Idle,
     Active,
 }
 
 impl Connection {
-    pub(super) fn new(
-        id: u64,
-        socket: Transport,
-        pool: Rc<Pool>,
-        permit: Permit,
-        now: Millis,
-    ) -> Self {
+    /// A connection of HTTP/1 that has just been opened.
+    pub(super) fn of(established: Established, pool: &Rc<Pool>) -> Self {
+        let Established { id, transport: socket, permit, at: opened } = established;
         let open = Open {
             id,
             local: socket.local_address().ok().map(Address::Ip),
             socket,
-            pool,
+            pool: Rc::clone(pool),
             _permit: permit,
-            opened: now,
+            opened,
             requests: 0,
             occupied: Occupied::Idle,
             closed_by: ClosedBy::Us,
@@ -274,31 +281,10 @@ impl Connection {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let stats = self.pool.stats();
-        let length = self.pool.now().saturating_sub(self.opened);
-        stats.upstream_cx_destroy.inc();
-        stats.upstream_cx_active.dec();
-        stats.upstream_cx_length_ms.record(length);
-        match (self.closed_by, self.occupied) {
-            (ClosedBy::Us, Occupied::Idle) => {
-                self.socket.notify_close();
-                stats.upstream_cx_destroy_local.inc();
-            }
-            (ClosedBy::Host, Occupied::Idle) => stats.upstream_cx_destroy_remote.inc(),
-            (ClosedBy::Us, Occupied::Active) => {
-                stats.upstream_cx_destroy_local.inc();
-                stats.upstream_cx_destroy_with_active_rq.inc();
-                stats.upstream_cx_destroy_local_with_active_rq.inc();
-            }
-            (ClosedBy::Host, Occupied::Active) => {
-                stats.upstream_cx_destroy_remote.inc();
-                stats.upstream_cx_destroy_with_active_rq.inc();
-                stats.upstream_cx_destroy_remote_with_active_rq.inc();
-            }
+        let Self { opened, requests, closed_by: by, occupied, .. } = *self;
+        if by == ClosedBy::Us && occupied == Occupied::Idle {
+            self.socket.notify_close();
         }
-        if self.pool.carries() == Carries::Requests {
-            stats.upstream_rq_per_cx.record(self.requests);
-        }
-        self.pool.connection_ended();
+        self.pool.connection_closed(Closed { opened, requests, by, occupied });
     }
 }

@@ -20,6 +20,10 @@ pub enum Error {
     ConnectionTermination,
     /// The host's response is not HTTP, or exceeds a limit.
     ProtocolError,
+    /// The host has not processed the request, and says so (HTTP/2).
+    RemoteRefusedStreamReset,
+    /// The host has reset the stream of the request (HTTP/2).
+    RemoteReset,
 }
 
 /// Which side is at fault, for outlier detection.
@@ -41,6 +45,8 @@ impl Error {
             Self::ConnectionTimeout => "connection timeout",
             Self::ConnectionTermination => "connection termination",
             Self::ProtocolError => "protocol error",
+            Self::RemoteRefusedStreamReset => "remote refused stream reset",
+            Self::RemoteReset => "remote reset",
         }
     }
 
@@ -54,6 +60,7 @@ impl Error {
             | Self::ConnectionTimeout => "UF",
             Self::ConnectionTermination => "UC",
             Self::ProtocolError => "UPE",
+            Self::RemoteRefusedStreamReset | Self::RemoteReset => "UR",
         }
     }
 
@@ -66,7 +73,9 @@ impl Error {
             | Self::RemoteConnectionFailure(_)
             | Self::TlsFailure(_)
             | Self::ConnectionTimeout
-            | Self::ConnectionTermination => 503,
+            | Self::ConnectionTermination
+            | Self::RemoteRefusedStreamReset
+            | Self::RemoteReset => 503,
         }
     }
 
@@ -78,7 +87,9 @@ impl Error {
             | Self::TlsFailure(_)
             | Self::ConnectionTimeout
             | Self::ConnectionTermination
-            | Self::ProtocolError => Fault::Host,
+            | Self::ProtocolError
+            | Self::RemoteRefusedStreamReset
+            | Self::RemoteReset => Fault::Host,
         }
     }
 
@@ -89,7 +100,11 @@ impl Error {
             | Self::RemoteConnectionFailure(_)
             | Self::TlsFailure(_)
             | Self::ConnectionTimeout => true,
-            Self::Overflow | Self::ConnectionTermination | Self::ProtocolError => false,
+            Self::Overflow
+            | Self::ConnectionTermination
+            | Self::ProtocolError
+            | Self::RemoteRefusedStreamReset
+            | Self::RemoteReset => false,
         }
     }
 
@@ -102,7 +117,9 @@ impl Error {
             | Self::TlsFailure(_)
             | Self::Overflow
             | Self::ConnectionTermination
-            | Self::ProtocolError => 0,
+            | Self::ProtocolError
+            | Self::RemoteRefusedStreamReset
+            | Self::RemoteReset => 0,
         }
     }
 
@@ -139,7 +156,9 @@ impl Error {
             | Self::LocalConnectionFailure
             | Self::ConnectionTimeout
             | Self::ConnectionTermination
-            | Self::ProtocolError => None,
+            | Self::ProtocolError
+            | Self::RemoteRefusedStreamReset
+            | Self::RemoteReset => None,
             // Envoy: `TLS_error:|`, and what OpenSSL says.
             Self::TlsFailure(failure) => {
                 Some(format!("TLS_error:_{}", failure.words().replace(' ', "_")))

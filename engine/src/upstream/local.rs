@@ -18,6 +18,7 @@ use super::keyed_pools::KeyedPools;
 use super::pool::Pool;
 use super::pool_key::{Carries, PoolKey};
 use super::transport_socket::{Announced, ProxyHeader};
+use crate::http::Version;
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::stats::ClusterStats;
@@ -81,27 +82,30 @@ impl LocalCluster {
     }
 
     /// The pool of the host for the next request; none: no healthy upstream, which is counted. `options` is
-    /// what the request sets for TLS, and `client` whom a PROXY header announces.
+    /// what the request sets for TLS, `version` that of the client's connection, and `client` whom a PROXY
+    /// header announces.
     #[must_use]
     pub fn pick<'a>(
         &self,
         priority: RoutingPriority,
+        version: Version,
         options: Option<&Rc<TransportSocketOptions>>,
         client: impl FnOnce() -> Announced<'a>,
     ) -> Option<Rc<Pool>> {
+        let speaks = self.cluster.http.protocols.for_client(version);
         let mut members = self.members.borrow_mut();
         let host = self.pick_host(&mut members)?;
-        let pool = if host.needs_key(options) {
+        let pool = if host.needs_key(options) || speaks != host.default.speaks() {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
             let options = options.cloned();
-            let key = PoolKey { priority, proxy_header, options, ..PoolKey::default() };
+            let key = PoolKey { priority, speaks, proxy_header, options, ..PoolKey::default() };
             host.keyed(self, key)
         } else {
             let HostPools { default, high, .. } = &mut *host;
             match priority {
                 RoutingPriority::Default => default,
                 RoutingPriority::High => high.get_or_insert_with(|| {
-                    self.pool(default.host(), PoolKey { priority, ..PoolKey::default() })
+                    self.pool(default.host(), PoolKey { priority, speaks, ..PoolKey::default() })
                 }),
             }
         };
@@ -162,9 +166,10 @@ impl LocalCluster {
         let old = std::mem::take(&mut members.pools);
         let mut old: HashMap<_, _> =
             old.into_iter().map(|pools| (Arc::as_ptr(pools.default.host()), pools)).collect();
+        let speaks = self.cluster.http.protocols.for_client(Version::Http11);
         let pools = hosts.hosts().iter().map(|host| {
             old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| HostPools {
-                default: self.pool(host, PoolKey::default()),
+                default: self.pool(host, PoolKey { speaks, ..PoolKey::default() }),
                 high: None,
                 tcp: None,
                 keyed: None,

@@ -20,8 +20,10 @@ mod connect;
 pub mod connection;
 pub mod discovery;
 pub mod error;
+mod establish;
 pub mod host;
 pub mod host_set;
+mod http2;
 mod keyed_pools;
 pub mod local;
 pub mod origin;
@@ -29,6 +31,7 @@ pub mod pool;
 pub mod pool_key;
 mod protocol_options_compile;
 pub mod transport_socket;
+mod waiting;
 
 pub use cluster::Cluster;
 pub use error::Error;

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::connection::{ClosedBy, Connection};
+use super::error::Error;
+use super::http2::Stream;
 use super::pool::Pool;
 use crate::address::Address;
 use crate::http::{
@@ -23,6 +25,8 @@ use crate::transport::tls::facts::TlsFacts;
 pub enum Origin {
     /// HTTP/1, or bytes without a head: the connection carries nothing else meanwhile.
     Http1(Connection),
+    /// A stream of an HTTP/2 connection, which carries others too.
+    Http2(Stream),
 }
 
 /// The outcome of receiving a part of a response head.
@@ -34,6 +38,8 @@ pub enum HeadReceived {
     Nothing,
     /// The origin has closed, or the connection is broken.
     End,
+    /// There will be none, for this reason.
+    Failed(Error),
 }
 
 /// Whether an origin has taken the head of a request.
@@ -48,9 +54,10 @@ pub enum HeadTaken {
 impl Origin {
     /// Begins a request.
     #[inline]
-    pub fn begin_request(&mut self, _heads: &Heads, _end: EndStream) -> HeadTaken {
+    pub fn begin_request(&mut self, heads: &Heads, end: EndStream) -> HeadTaken {
         match self {
             Self::Http1(_) => HeadTaken::No,
+            Self::Http2(stream) => stream.begin_request(heads, end),
         }
     }
 
@@ -59,6 +66,7 @@ impl Origin {
     pub fn poll_in(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(connection) => connection.socket().poll_readable(cx),
+            Self::Http2(stream) => stream.poll_in(cx),
         }
     }
 
@@ -67,6 +75,7 @@ impl Origin {
     pub fn poll_out(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(connection) => connection.socket().poll_writable(cx),
+            Self::Http2(stream) => stream.poll_out(cx),
         }
     }
 
@@ -75,6 +84,7 @@ impl Origin {
     pub fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(connection) => connection.socket().poll_broken(cx),
+            Self::Http2(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -92,6 +102,7 @@ impl Origin {
                 connection.pool().count_sent(sent);
                 Ok(sent)
             }
+            Self::Http2(stream) => stream.push(out),
         }
     }
 
@@ -106,6 +117,7 @@ impl Origin {
                 connection.pool().count_sent(sent);
                 Ok(sent)
             }
+            Self::Http2(stream) => stream.push(&mut lane.outlet),
         }
     }
 
@@ -114,6 +126,7 @@ impl Origin {
     pub fn receive_head(&mut self, heads: &mut Heads) -> HeadReceived {
         match self {
             Self::Http1(connection) => connection.receive_head(&mut heads.response),
+            Self::Http2(stream) => stream.receive_head(),
         }
     }
 
@@ -131,6 +144,8 @@ impl Origin {
     ) -> Result<Option<BodyLength>, Reject> {
         match self {
             Self::Http1(connection) => connection.next_head(heads, limits, keeps_case),
+            // The limits were applied when it was decoded.
+            Self::Http2(stream) => Ok(stream.next_head(heads)),
         }
     }
 
@@ -148,6 +163,10 @@ impl Origin {
     ) -> Result<(), Fault> {
         match self {
             Self::Http1(connection) => connection.begin_body(length, trailers, head, to),
+            Self::Http2(stream) => {
+                stream.begin_body(length, trailers, to);
+                Ok(())
+            }
         }
     }
 
@@ -159,6 +178,7 @@ impl Origin {
     pub fn pull(&mut self, to: &mut impl Intake) -> Result<More, Fault> {
         match self {
             Self::Http1(connection) => connection.pull(to),
+            Self::Http2(stream) => stream.pull(to),
         }
     }
 
@@ -169,6 +189,7 @@ impl Origin {
     pub fn pull_lane(&mut self, lane: &mut Lane) -> Result<More, Fault> {
         match self {
             Self::Http1(connection) => connection.pull_lane(lane),
+            Self::Http2(stream) => stream.pull(&mut lane.outlet),
         }
     }
 
@@ -177,6 +198,7 @@ impl Origin {
     pub fn can_splice(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.socket().can_splice(),
+            Self::Http2(_) => false,
         }
     }
 
@@ -184,6 +206,8 @@ impl Origin {
     pub fn become_tunnel(&mut self, head: &ResponseHead, to: &mut impl Intake) {
         match self {
             Self::Http1(connection) => connection.become_tunnel(head, to),
+            // What has arrived already is taken as the rest is.
+            Self::Http2(_) => {}
         }
     }
 
@@ -191,6 +215,7 @@ impl Origin {
     pub fn end_sending(&self) {
         match self {
             Self::Http1(connection) => connection.socket().shutdown_write(),
+            Self::Http2(stream) => stream.end_sending(),
         }
     }
 
@@ -198,6 +223,8 @@ impl Origin {
     pub fn reset_on_close(&self) {
         match self {
             Self::Http1(connection) => connection.socket().reset_on_close(),
+            // It is reset in any case.
+            Self::Http2(_) => {}
         }
     }
 
@@ -206,6 +233,8 @@ impl Origin {
     pub fn has_unsent(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.socket().has_unsent(),
+            // Its connection sends it.
+            Self::Http2(_) => false,
         }
     }
 
@@ -213,6 +242,7 @@ impl Origin {
     pub fn give_blocks(&mut self) {
         match self {
             Self::Http1(connection) => connection.give_blocks(),
+            Self::Http2(_) => {}
         }
     }
 
@@ -222,6 +252,7 @@ impl Origin {
     pub fn has_surplus(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.has_surplus(),
+            Self::Http2(_) => false,
         }
     }
 
@@ -231,6 +262,7 @@ impl Origin {
     pub fn is_reused(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_reused(),
+            Self::Http2(_) => false,
         }
     }
 
@@ -240,6 +272,7 @@ impl Origin {
     pub fn id(&self) -> u64 {
         match self {
             Self::Http1(connection) => connection.id(),
+            Self::Http2(stream) => stream.id(),
         }
     }
 
@@ -249,6 +282,7 @@ impl Origin {
     pub fn local(&self) -> Option<Address> {
         match self {
             Self::Http1(connection) => connection.local(),
+            Self::Http2(stream) => stream.local(),
         }
     }
 
@@ -258,6 +292,7 @@ impl Origin {
     pub fn tls(&self) -> Option<&Rc<TlsFacts>> {
         match self {
             Self::Http1(connection) => connection.socket().tls(),
+            Self::Http2(stream) => stream.tls(),
         }
     }
 
@@ -267,6 +302,7 @@ impl Origin {
     pub fn pool(&self) -> &Rc<Pool> {
         match self {
             Self::Http1(connection) => connection.pool(),
+            Self::Http2(stream) => stream.pool(),
         }
     }
 
@@ -279,6 +315,16 @@ impl Origin {
                 let now = pool.now();
                 pool.release(connection, now);
             }
+            Self::Http2(stream) => drop(stream),
+        }
+    }
+
+    /// Counts a response that is not valid, or not whole. Of a connection that carries other streams too only
+    /// what ends it is counted, by itself.
+    pub fn count_protocol_error(&self) {
+        match self {
+            Self::Http1(connection) => connection.pool().stats().upstream_cx_protocol_error.inc(),
+            Self::Http2(_) => {}
         }
     }
 
@@ -287,6 +333,7 @@ impl Origin {
     pub fn finish(self, by: ClosedBy) {
         match self {
             Self::Http1(connection) => connection.finish(by),
+            Self::Http2(stream) => drop(stream),
         }
     }
 
@@ -295,6 +342,7 @@ impl Origin {
     pub fn close(self, by: ClosedBy) {
         match self {
             Self::Http1(connection) => connection.close(by),
+            Self::Http2(stream) => drop(stream),
         }
     }
 }

@@ -8,11 +8,8 @@
 //! while no connection may be opened.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::circuit_breaker::{Permit, Resource, RoutingPriority, ShardCircuitBreakers};
@@ -22,8 +19,11 @@ pub use super::connection::IdleCheck;
 use super::connection::{ClosedBy, Connection};
 use super::error::Error;
 use super::host::Host;
+use super::http2::Shared;
+use super::origin::Origin;
 use super::pool_key::{Carries, PoolKey, Speaks};
 use super::transport_socket::EncodedHeader;
+use super::waiting::{WaitOutcome, Waiting};
 use crate::shard::Shard;
 use crate::shard::buffers::Buffers;
 use crate::shard::clock::{Millis, millis};
@@ -53,7 +53,9 @@ pub struct Pool {
     age_ms_max: Millis,
     idle: RefCell<Vec<IdleConnection>>,
     open: Cell<usize>,
-    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    pub(super) waiting: Waiting,
+    /// Its HTTP/2 connections.
+    pub(super) shared: Shared,
     state: Cell<PoolState>,
 }
 
@@ -70,34 +72,6 @@ struct IdleConnection {
     since: Millis,
     /// [`Transport::polls`] when it became idle.
     polls: u64,
-}
-
-/// A request that waits for a connection.
-#[derive(Debug, Default)]
-struct Waiter {
-    connection: RefCell<Option<Connection>>,
-    /// Another connection has ended: a new one may be allowed.
-    capacity: Cell<bool>,
-    /// There will be no connection.
-    failed: Cell<Option<Error>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// How waiting for a connection ended.
-#[derive(Debug)]
-enum WaitOutcome {
-    Connection(Connection),
-    /// A new connection may be allowed.
-    Capacity,
-    Failed(Error),
-}
-
-impl Waiter {
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Pool {
@@ -126,7 +100,8 @@ impl Pool {
             in_use: RefCell::default(),
             idle: RefCell::default(),
             open: Cell::new(0),
-            waiting: RefCell::default(),
+            waiting: Waiting::default(),
+            shared: Shared::default(),
             state: Cell::new(PoolState::Active),
         })
     }
@@ -144,6 +119,14 @@ impl Pool {
     /// Whether any connection is open or being opened.
     pub(super) const fn has_connections(&self) -> bool {
         self.open.get() > 0
+    }
+
+    pub(super) const fn idle_ms_max(&self) -> Millis {
+        self.idle_ms_max
+    }
+
+    pub(super) const fn age_ms_max(&self) -> Millis {
+        self.age_ms_max
     }
 
     pub(super) const fn tls(&self) -> Option<&ShardClientContext> {
@@ -226,19 +209,57 @@ impl Pool {
         self.stats().upstream_cx_rx_bytes_total.add(bytes as u64);
     }
 
-    /// Leases an idle connection, if there is one.
+    /// Leases a connection that is open, if one has room for a request.
+    #[must_use]
+    #[inline(always)]
+    pub fn lease_ready(self: &Rc<Self>, check: IdleCheck) -> Option<Origin> {
+        if self.key.speaks == Speaks::Http1 {
+            self.lease_idle(check).map(Origin::Http1)
+        } else {
+            self.lease_ready_shared(check)
+        }
+    }
+
+    /// Leases an idle connection of HTTP/1, if there is one.
     #[must_use]
     #[inline(always)]
     pub fn lease_idle(&self, check: IdleCheck) -> Option<Connection> {
         self.take_idle(check).map(begin)
     }
 
-    /// Leases a new connection, or one that another request releases. To be called after
-    /// [`Self::lease_idle`]. Dropping the future leaves the queue.
+    /// Leases a new connection, or one that other requests leave room on. To be called after
+    /// [`Self::lease_ready`]. Dropping the future leaves the queue.
     ///
     /// # Errors
     /// A circuit breaker is open, or the attempt to connect failed.
-    pub async fn lease(self: &Rc<Self>) -> Result<Connection, Error> {
+    pub async fn lease(self: &Rc<Self>) -> Result<Origin, Error> {
+        if self.key.speaks == Speaks::Http1 {
+            return self.lease_http1().await.map(Origin::Http1);
+        }
+        let pending = Pending::enter(self)?;
+        // Boxed, so that the future of every other request stays small.
+        let origin = Box::pin(self.lease_shared()).await;
+        pending.end();
+        origin.map(|origin| match origin {
+            Origin::Http1(connection) => Origin::Http1(begin(connection)),
+            Origin::Http2(stream) => Origin::Http2(stream),
+        })
+    }
+
+    /// Leases a new connection for a tunnel: the host need not speak HTTP/2, whatever is configured.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub async fn lease_for_tunnel(self: &Rc<Self>) -> Result<Origin, Error> {
+        let permit = self.may_connect().ok_or(Error::Overflow)?;
+        self.open(permit).await.map(Origin::Http1)
+    }
+
+    /// As [`Self::lease`], of a pool of HTTP/1.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub async fn lease_http1(self: &Rc<Self>) -> Result<Connection, Error> {
         let pending = Pending::enter(self)?;
         let connection = loop {
             if let Some(permit) = self.may_connect() {
@@ -277,19 +298,33 @@ impl Pool {
             self.stats().upstream_cx_max_duration_reached.inc();
             return connection.close(ClosedBy::Us);
         }
-        if self.state.get() == PoolState::Retired {
+        if self.is_retired() {
             return connection.close(ClosedBy::Us);
         }
-        let mut waiting = self.waiting.borrow_mut();
-        if let Some(waiter) = waiting.pop_front() {
-            if !waiting.is_empty() {
-                // Envoy: it tries to open another connection for the remaining requests.
-                self.stats().upstream_cx_overflow.inc();
+        let connection = match self.waiting.offer(connection) {
+            Err(connection) => connection,
+            Ok(others_wait) => {
+                if others_wait {
+                    // Envoy: it tries to open another connection for the remaining requests.
+                    self.stats().upstream_cx_overflow.inc();
+                }
+                return;
             }
-            *waiter.connection.borrow_mut() = Some(connection);
-            return waiter.wake();
+        };
+        self.keep_idle(connection, now);
+    }
+
+    /// Gives a new connection to a request that waits, or keeps it.
+    pub(super) fn hand_out(self: &Rc<Self>, connection: Connection) {
+        if self.is_retired() {
+            return connection.close(ClosedBy::Us);
         }
-        drop(waiting);
+        if let Err(connection) = self.waiting.offer(connection) {
+            self.keep_idle(connection, self.now());
+        }
+    }
+
+    fn keep_idle(&self, connection: Connection, now: Millis) {
         let polls = connection.socket().polls();
         let entry = IdleConnection { connection, since: now, polls };
         self.clusters.sweep().schedule(self.expires(&entry), now);
@@ -302,6 +337,11 @@ impl Pool {
         self.state.set(PoolState::Retired);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         drop(idle);
+        self.shared.retire();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.state.get() == PoolState::Retired
     }
 
     /// Closes idle connections that the host has closed, that have been idle for too long, or that are
@@ -353,12 +393,28 @@ impl Pool {
 
     /// Closes all connections if none of them is in use.
     pub(super) fn close_if_idle(&self) -> bool {
-        let idle = self.idle.borrow().len();
+        let idle = self.idle.borrow().len() + self.shared.idle();
         let is_idle = idle > 0 && idle == self.open.get();
         if is_idle {
             drop(self.idle.take());
+            self.shared.retire();
         }
         is_idle
+    }
+
+    /// Called when a connection is about to be opened.
+    pub(super) fn connection_begins(&self) {
+        if self.open.get() == 0 && self.key.carries == Carries::Requests {
+            let breakers = &self.breakers;
+            let permit = breakers.acquire_anyway(self.key.priority, Resource::ConnectionPools);
+            self.in_use.replace(Some(permit));
+        }
+        self.open.set(self.open.get() + 1);
+    }
+
+    /// How many connections are open or being opened.
+    pub(super) const fn connections(&self) -> usize {
+        self.open.get()
     }
 
     /// Called when a connection or an attempt has ended.
@@ -372,26 +428,7 @@ impl Pool {
             }
         }
         self.host_stats().cx_active.dec();
-        self.wake_next();
-    }
-
-    /// Wakes the first request in the queue: a new connection may be allowed.
-    fn wake_next(&self) {
-        let first = self.waiting.borrow_mut().pop_front();
-        if let Some(waiter) = first {
-            waiter.capacity.set(true);
-            waiter.wake();
-        }
-    }
-
-    /// Envoy: when the host cannot be reached, all waiting requests fail, without further attempts.
-    fn eject(&self, error: Error) {
-        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        for waiter in waiting {
-            self.stats().upstream_rq_pending_failure_eject.inc();
-            waiter.failed.set(Some(error));
-            waiter.wake();
-        }
+        self.wake_waiting(1);
     }
 
     #[inline(always)]
@@ -428,122 +465,13 @@ impl Pool {
     }
 
     /// Envoy: every pool may have one connection, whatever the limit.
-    fn may_connect(&self) -> Option<Permit> {
+    pub(super) fn may_connect(&self) -> Option<Permit> {
         let permit = self.breakers.acquire(self.key.priority, Resource::Connections);
         if permit.is_none() {
             self.stats().upstream_cx_overflow.inc();
         }
         let anyway = || self.breakers.acquire_anyway(self.key.priority, Resource::Connections);
         permit.or_else(|| (self.open.get() == 0).then(anyway))
-    }
-
-    async fn connect(self: &Rc<Self>, permit: Permit) -> Result<Connection, Error> {
-        let started = self.now();
-        let stats = self.stats();
-        stats.upstream_cx_total.inc();
-        if self.key.carries == Carries::Requests {
-            stats.upstream_cx_http1_total.inc();
-        }
-        stats.upstream_cx_active.inc();
-        self.host_stats().cx_total.inc();
-        self.host_stats().cx_active.inc();
-        if self.open.get() == 0 && self.key.carries == Carries::Requests {
-            let breakers = &self.breakers;
-            let permit = breakers.acquire_anyway(self.key.priority, Resource::ConnectionPools);
-            self.in_use.replace(Some(permit));
-        }
-        self.open.set(self.open.get() + 1);
-        let mut attempt = Attempt { pool: self, started, closed_by: ClosedBy::Us };
-        match self.connected(started).await {
-            Ok(socket) => {
-                std::mem::forget(attempt); // from now on `Connection` does the counting
-                let now = self.now();
-                stats.upstream_cx_connect_ms.record(now.saturating_sub(started));
-                self.host_stats().connected_ms.set(now);
-                let id = self.shard.connection_id();
-                Ok(Connection::new(id, socket, Rc::clone(self), permit, now))
-            }
-            Err(error) => {
-                if let Error::RemoteConnectionFailure(_) | Error::TlsFailure(_) = error {
-                    attempt.closed_by = ClosedBy::Host;
-                }
-                stats.upstream_cx_connect_fail.inc();
-                self.count_connect_failure(error);
-                stats.upstream_rq_pending_failure_eject.inc();
-                if self.open.get() == 1 {
-                    self.eject(error); // there is no other connection or attempt
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn count_connect_failure(&self, error: Error) {
-        let host = self.host_stats();
-        host.cx_connect_fail.inc();
-        host.connect_errno.set(u64::from(error.connect_errno().unsigned_abs()));
-        host.connect_failed_ms.set(self.now());
-    }
-
-    /// Waits until another request releases a connection, or a new one may be allowed.
-    async fn wait(&self) -> WaitOutcome {
-        let entry = QueueEntry { pool: self, waiter: Rc::default() };
-        self.waiting.borrow_mut().push_back(Rc::clone(&entry.waiter));
-        poll_fn(|cx| {
-            let waiter = &entry.waiter;
-            if let Some(connection) = waiter.connection.borrow_mut().take() {
-                return Poll::Ready(WaitOutcome::Connection(connection));
-            }
-            if let Some(error) = waiter.failed.get() {
-                return Poll::Ready(WaitOutcome::Failed(error));
-            }
-            if waiter.capacity.take() {
-                return Poll::Ready(WaitOutcome::Capacity);
-            }
-            *waiter.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-/// An entry of the queue. Dropping it early passes on what it has received in the meantime.
-struct QueueEntry<'a> {
-    pool: &'a Pool,
-    waiter: Rc<Waiter>,
-}
-
-impl Drop for QueueEntry<'_> {
-    fn drop(&mut self) {
-        self.pool.waiting.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
-        if let Some(connection) = self.waiter.connection.borrow_mut().take() {
-            let pool = Rc::clone(connection.pool());
-            let now = pool.now();
-            pool.release(connection, now);
-        } else if self.waiter.capacity.get() {
-            self.pool.wake_next();
-        }
-    }
-}
-
-/// A connection attempt in progress. Dropped when it fails or is cancelled.
-struct Attempt<'a> {
-    pool: &'a Pool,
-    started: Millis,
-    closed_by: ClosedBy,
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        let stats = self.pool.stats();
-        stats.upstream_cx_active.dec();
-        stats.upstream_cx_destroy.inc();
-        match self.closed_by {
-            ClosedBy::Us => stats.upstream_cx_destroy_local.inc(),
-            ClosedBy::Host => stats.upstream_cx_destroy_remote.inc(),
-        }
-        stats.upstream_cx_length_ms.record(self.pool.now().saturating_sub(self.started));
-        self.pool.connection_ended();
     }
 }
 

@@ -132,9 +132,6 @@ impl Http<'_> {
     }
 
     fn check_protocols(&self, chosen: &Chosen<'_>, problems: &mut Problems) {
-        if chosen.protocols != Protocols::Http1 {
-            problems.not_implemented(&chosen.versions_at, "HTTP/2");
-        }
         if chosen.protocols == Protocols::Auto {
             let TransportSockets { matches, default } = self.sockets;
             let mut all = matches.iter().map(|(_, socket)| socket).chain([default]);
@@ -289,22 +286,44 @@ mod tests {
 
     #[test]
     fn either_place_says_which_versions_the_hosts_speak() {
+        let explicit = |options: Value| typed(&json!({ "explicit_http_config": options }));
+        let both = json!({
+            "http_protocol_options": {},
+            "http2_protocol_options": {},
+            "protocol_selection": "USE_DOWNSTREAM_PROTOCOL",
+        });
         for (cluster, expected) in [
             (json!({}), Protocols::Http1),
-            (
-                typed(&json!({ "explicit_http_config": { "http_protocol_options": {} } })),
-                Protocols::Http1,
-            ),
+            (json!({ "http2_protocol_options": {} }), Protocols::Http2),
+            (both, Protocols::Downstream),
+            (explicit(json!({ "http_protocol_options": {} })), Protocols::Http1),
+            (explicit(json!({ "http2_protocol_options": {} })), Protocols::Http2),
+            (typed(&json!({ "use_downstream_protocol_config": {} })), Protocols::Downstream),
         ] {
             assert_eq!(good(cluster).http.protocols, expected);
         }
-        for cluster in [
-            json!({ "http2_protocol_options": {} }),
-            json!({ "protocol_selection": "USE_DOWNSTREAM_PROTOCOL" }),
-            typed(&json!({ "explicit_http_config": { "http2_protocol_options": {} } })),
-            typed(&json!({ "use_downstream_protocol_config": {} })),
-        ] {
-            assert!(problem(cluster).ends_with(": HTTP/2 is not implemented yet"));
+    }
+
+    #[test]
+    fn options_of_both_versions_need_a_selection() {
+        let both = json!({ "http_protocol_options": {}, "http2_protocol_options": {} });
+        assert!(problem(both).contains("can be set together only if protocol_selection is"));
+    }
+
+    #[test]
+    fn without_tls_nothing_is_negotiated() {
+        let auto = typed(&json!({ "auto_config": { "http2_protocol_options": {} } }));
+        assert!(problem(auto).contains("auto_config needs TLS"));
+    }
+
+    #[test]
+    fn the_options_of_http2_come_from_the_place_that_counts() {
+        let options = json!({ "max_concurrent_streams": 7 });
+        let older = json!({ "http2_protocol_options": options });
+        assert_eq!(good(older).http.http2.max_concurrent_streams, 7);
+        for place in ["explicit_http_config", "use_downstream_protocol_config"] {
+            let newer = typed(&json!({ place: { "http2_protocol_options": options } }));
+            assert_eq!(good(newer).http.http2.max_concurrent_streams, 7, "{place}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::http::{BodyLength, TrailerRules};
 use crate::http2::{self, Block, Cause, ConnectionError, Counts, Event, Flood, RequestLimits};
 use crate::pipe::heads::Heads;
 use crate::request;
-use crate::session::{Broken, Incoming, Session, Stream};
+use crate::session::{Broken, Incoming, Session, Stream, counts};
 use crate::shard::clock::millis;
 use crate::shard::socket::Received;
 use crate::stats::Http2Stats;
@@ -186,26 +186,17 @@ impl Connection {
 
     /// Adds what the codec has counted to the stats.
     fn count(&self) {
-        let counts = self.session.codec(|codec| codec.take_counts());
-        if counts != Counts::default() {
-            add(self.stats(), &counts);
+        let counted = self.session.codec(|codec| codec.take_counts());
+        if counted != Counts::default() {
+            counts::add(self.stats(), &counted);
         }
     }
 
     fn count_flood(&self, flood: Flood) {
-        let stats = self.stats();
-        match flood {
-            Flood::Outbound => stats.outbound_flood.inc(),
-            Flood::OutboundControl => stats.outbound_control_flood.inc(),
-            Flood::InboundEmpty => stats.inbound_empty_frames_flood.inc(),
-            Flood::InboundPriority => stats.inbound_priority_frames_flood.inc(),
-            Flood::InboundWindowUpdate => stats.inbound_window_update_frames_flood.inc(),
-            Flood::Resets => {
-                self.shared.client.given.stats().downstream_rq_too_many_premature_resets.inc();
-            }
-            // Envoy has no limit of its own for it.
-            Flood::HeaderBlock => {}
+        if flood == Flood::Resets {
+            self.shared.client.given.stats().downstream_rq_too_many_premature_resets.inc();
         }
+        counts::flood(self.stats(), flood);
     }
 
     async fn close(&self, ended: Ended) {
@@ -241,38 +232,6 @@ impl Ending for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.session.fail_all(Broken::ConnectionLost);
-    }
-}
-
-fn add(stats: &Http2Stats, counts: &Counts) {
-    let Counts {
-        rx_reset,
-        tx_reset,
-        trailers,
-        rx_messaging_error,
-        stream_refused_errors,
-        header_overflow,
-        header_list_size_too_large,
-        dropped_headers_with_underscores,
-        requests_rejected_with_underscores_in_headers,
-        goaway_sent,
-    } = *counts;
-    for (counter, more) in [
-        (&stats.rx_reset, rx_reset),
-        (&stats.tx_reset, tx_reset),
-        (&stats.trailers, trailers),
-        (&stats.rx_messaging_error, rx_messaging_error),
-        (&stats.stream_refused_errors, stream_refused_errors),
-        (&stats.header_overflow, header_overflow),
-        (&stats.header_list_size_too_large, header_list_size_too_large),
-        (&stats.dropped_headers_with_underscores, dropped_headers_with_underscores),
-        (
-            &stats.requests_rejected_with_underscores_in_headers,
-            requests_rejected_with_underscores_in_headers,
-        ),
-        (&stats.goaway_sent, goaway_sent),
-    ] {
-        counter.add(more);
     }
 }
 

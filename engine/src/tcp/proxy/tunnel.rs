@@ -11,7 +11,7 @@ use super::connect::{Active, Failed, Kind, Upstream};
 use crate::address::Ends;
 use crate::flags::Flag;
 use crate::format::{Formatter, Inputs, Unset};
-use crate::http::{BodyLength, Method, RequestHead};
+use crate::http::{BodyLength, Method, RequestHead, Version};
 use crate::http1::{encode, framing};
 use crate::limits;
 use crate::pipe::heads::Heads;
@@ -120,12 +120,13 @@ impl Session<'_> {
             tlvs: subject.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
         };
         let options = subject.state.options.as_ref();
-        let Some(pool) = cluster.pick(RoutingPriority::Default, options, client) else {
+        let Some(pool) = cluster.pick(RoutingPriority::Default, Version::Http11, options, client)
+        else {
             return Err(self.no_healthy_host());
         };
         let connection = match pool.lease_idle(IdleCheck::Peek) {
             Some(connection) => connection,
-            None => match self.wait_for(pool.lease()).await? {
+            None => match self.wait_for(pool.lease_http1()).await? {
                 Ok(connection) => connection,
                 Err(error) => return Ok(self.failed_attempt(error)),
             },
@@ -212,6 +213,7 @@ async fn response(
                 return Err(NotOpened::Closed);
             }
             HeadReceived::End => return Err(NotOpened::Invalid),
+            HeadReceived::Failed(_) => return Err(NotOpened::Closed),
         }
         loop {
             let next = origin.next_head(heads, &limits, false);

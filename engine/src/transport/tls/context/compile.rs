@@ -380,9 +380,6 @@ fn alpn(protocols: &[String], at: &Path, problems: &mut Problems) -> Option<Vec<
     for (i, protocol) in protocols.iter().enumerate() {
         if protocol.len() > 255 {
             problems.error(&at.index(i), "the name of a protocol has at most 255 bytes");
-        } else if protocol == "h2" {
-            let why = "h2 is not offered: HTTP/2 is not implemented yet";
-            problems.warn(&at.index(i), why);
         } else if !protocol.is_empty() {
             offered.push(protocol.clone().into_bytes());
         }

@@ -279,15 +279,12 @@ fn parameters_are_compiled_in_order() {
 }
 
 #[test]
-fn h2_is_not_offered_yet() {
+fn the_protocols_of_alpn_are_offered_as_configured() {
     let pem = pem(&ca("ca"), &["a.test"]);
     let alpn = json!({ "alpn_protocols": ["h2", "http/1.1"] });
     let (settings, problems) = server_with(common(&pem, alpn), json!([]));
-    assert_eq!(
-        problems,
-        ["common_tls_context.alpn_protocols[0]: h2 is not offered: HTTP/2 is not implemented yet"]
-    );
-    assert_eq!(settings.unwrap().alpn, [b"http/1.1"]);
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(settings.unwrap().alpn, [&b"h2"[..], b"http/1.1"]);
     let long = json!({ "alpn_protocols": ["x".repeat(256)] });
     assert!(problem(common(&pem, long)).contains("at most 255 bytes"));
 }
