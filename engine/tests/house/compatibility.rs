@@ -140,7 +140,7 @@ fn probes() -> Vec<Probe> {
             ]),
         ),
         (CHAIN, FILTER_CHAIN, "filter_chain_match", None, json!({ "destination_port": 1 })),
-        (MANAGER, MANAGER_MESSAGE, "codec_type", Some("HTTP2, HTTP3"), json!("HTTP2")),
+        (MANAGER, MANAGER_MESSAGE, "codec_type", Some("HTTP3"), json!("HTTP3")),
         (MANAGER, MANAGER_MESSAGE, "stream_flush_timeout", None, json!("1s")),
         (
             MANAGER,
