@@ -17,9 +17,10 @@ use crate::http::{BodyLength, FieldName, Method, Version};
 use crate::http1::framing;
 use crate::pipe::outlet::Framing;
 use crate::transport::tls::options::TransportSocketOptions;
-use crate::upstream::cluster::{HttpProtocolOptions, Protocols};
+use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::host::Host;
 use crate::upstream::local::LocalCluster;
+use crate::upstream::pool_key::Speaks;
 
 impl Core<'_> {
     #[inline]
@@ -112,11 +113,10 @@ impl Core<'_> {
         self.facts.is_some_and(|facts| facts.internal)
     }
 
-    /// As in Envoy, trailers are forwarded if both codecs allow them.
+    /// As in Envoy, trailers are forwarded if both codecs allow them; HTTP/2 always does.
     pub(super) fn passes_trailers(&self, origin: &HttpProtocolOptions) -> bool {
-        // HTTP/2 always allows them.
-        let origin_takes = origin.enable_trailers || origin.protocols != Protocols::Http1;
-        self.client_may_send_trailers() && origin_takes
+        let speaks = origin.protocols.for_client(self.heads.request.version);
+        self.client_may_send_trailers() && (speaks != Speaks::Http1 || origin.enable_trailers)
     }
 
     /// Whether the client's codec allows trailers.

@@ -5,7 +5,9 @@ use std::task::{Context, Poll};
 
 use super::connection::Connection;
 use crate::address::Address;
-use crate::http::{BodyLength, EndStream, Fault, FieldName, Intake, Method, More, TrailerRules};
+use crate::http::{
+    BodyLength, EndStream, Fault, FieldName, Intake, Method, More, TrailerRules, Version,
+};
 use crate::http2::ErrorCode;
 use crate::pipe::heads::Heads;
 use crate::pipe::outlet::Outlet;
@@ -115,7 +117,13 @@ impl Stream {
         let has_no_body = heads.request.method == Method::Head
             || matches!(response.status, 101 | 204 | 304)
             || (self.asks == Asks::Tunnel && is_success);
-        Some(if has_no_body { BodyLength::None } else { length })
+        // In the exchange a response looks like one of HTTP/1.
+        response.version = Version::Http11;
+        Some(match length {
+            _ if has_no_body => BodyLength::None,
+            BodyLength::None => BodyLength::Length(0),
+            length => length,
+        })
     }
 
     pub(in crate::upstream) fn begin_body(
@@ -167,7 +175,8 @@ impl Stream {
             None | Some(Broken::Reset(ErrorCode::ProtocolError)) => {
                 stats.upstream_rq_tx_reset.inc();
             }
-            Some(Broken::Reset(_) | Broken::NotProcessed) => stats.upstream_rq_rx_reset.inc(),
+            Some(Broken::Reset(ErrorCode::RefusedStream) | Broken::NotProcessed) => {}
+            Some(Broken::Reset(_)) => stats.upstream_rq_rx_reset.inc(),
             Some(Broken::ConnectionLost) => stats.upstream_rq_pending_failure_eject.inc(),
         }
     }
