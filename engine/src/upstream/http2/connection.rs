@@ -33,6 +33,7 @@ pub(in crate::upstream) struct Connection {
     phase: Cell<Phase>,
     pub(super) pings: Pings,
     /// Heads that are not in use.
+    #[expect(clippy::vec_box, reason = "they move between streams and this list all the time")]
     spare: RefCell<Vec<Box<ResponseHead>>>,
     _permit: Permit,
 }

@@ -111,8 +111,8 @@ impl Stream {
             //= rfc8441#section-5: 200 is what 101 is to HTTP/1.
             response.status = 101;
             let protocol = heads.request.upgrade().unwrap_or_default();
-            response.fields.set(FieldName::Connection, b"upgrade");
             response.fields.set(FieldName::Upgrade, protocol);
+            response.fields.set(FieldName::Connection, b"upgrade");
         }
         let has_no_body = heads.request.method == Method::Head
             || matches!(response.status, 101 | 204 | 304)
