@@ -17,8 +17,7 @@ pub use super::sds_compile::{Change, SecretSource, Secrets, ShownSecret};
 use super::secrets_compile::{certificate, ticket_keys};
 use super::server::{ClientCertificate, Resumption, ServerContext, ServerSettings};
 use super::sessions::Sessions;
-use super::tickets::TLS12_LIFETIME;
-use super::tickets::TicketKey;
+use super::tickets::{Lifetimes, TicketKey};
 use super::verify::{self, Validation, sha256};
 
 /// Compiles the transport socket of a filter chain; none: plaintext, or an error.
@@ -167,7 +166,7 @@ fn server_settings(
     let has_tickets = !keys.is_empty() && *disable_stateless_session_resumption != Some(true);
     let tickets = has_tickets.then_some(keys);
     let timeout = session_timeout.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX));
-    let new_sessions = || Arc::new(Sessions::new(timeout.unwrap_or(TLS12_LIFETIME)));
+    let new_sessions = || Arc::new(Sessions::new(timeout.unwrap_or(Lifetimes::TLS12_DEFAULT)));
     let resumption = Resumption {
         tickets,
         identity: sha256(&[common.identity.as_bytes(), &[u8::from(is_required)]].concat()),

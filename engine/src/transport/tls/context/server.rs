@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::UnixTime;
-use rustls::server::{NoClientAuth, NoServerSessionStorage, ProducesTickets};
+use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite};
 
@@ -16,8 +16,8 @@ use super::latest::{Follower, Latest, Listed, Owner};
 use super::ocsp::{StaplePolicy, Stapling};
 use super::parameters::Parameters;
 use super::select::{self, Names, Rules, Selected};
-use super::sessions::Sessions;
-use super::tickets::{TLS12_LIFETIME, TLS13_LIFETIME, TicketKey, Ticketer};
+use super::sessions::{Sessions, ShardSessions};
+use super::tickets::{ConnectionTicketer, Lifetimes, TicketKey, Ticketer};
 use super::verify::{ClientVerifier, ExpectedNames, Purpose, Validation, Verdict};
 use crate::stats::{Registry, Scope, SslStats};
 use crate::transport::tls::Failure;
@@ -141,7 +141,25 @@ struct Current {
     context: Arc<ServerContext>,
     /// The certificates, for logs and headers.
     shown: Vec<Arc<Shown>>,
-    configs: HashMap<Variant, Arc<ServerConfig>>,
+    configs: HashMap<Variant, Prepared>,
+}
+
+/// What all connections of a variant have in common.
+#[derive(Debug)]
+struct Prepared {
+    config: Arc<ServerConfig>,
+    /// None: there are no tickets.
+    tickets: Option<Arc<Ticketer>>,
+}
+
+impl Prepared {
+    /// The tickets of a connection depend on the one that its client offers.
+    fn for_connection(&self) -> Arc<ServerConfig> {
+        let Some(tickets) = &self.tickets else { return Arc::clone(&self.config) };
+        let mut config = ServerConfig::clone(&self.config);
+        config.ticketer = Arc::new(ConnectionTicketer::new(Arc::clone(tickets)));
+        Arc::new(config)
+    }
 }
 
 /// What differs between the connections of a context.
@@ -285,11 +303,15 @@ impl From<Arc<ServerContext>> for Current {
 
 impl Current {
     fn config(&mut self, variant: Variant, shard: usize) -> Option<Arc<ServerConfig>> {
-        if let Some(config) = self.configs.get(&variant) {
-            return Some(Arc::clone(config));
+        if let Some(prepared) = self.configs.get(&variant) {
+            return Some(prepared.for_connection());
         }
-        let config = Arc::new(self.context.settings.config(variant, shard)?);
-        self.configs.insert(variant, Arc::clone(&config));
+        let settings = &self.context.settings;
+        let config = Arc::new(settings.config(variant, shard)?);
+        let tickets = settings.resumption.ticketer(variant.version).map(Arc::new);
+        let prepared = Prepared { config, tickets };
+        let config = prepared.for_connection();
+        self.configs.insert(variant, prepared);
         Some(config)
     }
 }
@@ -366,7 +388,7 @@ impl ServerSettings {
         if let Some(log) = self.key_log.as_ref().filter(|_| is_logged) {
             config.key_log = Arc::<KeyLog>::clone(log);
         }
-        self.resumption.apply(&mut config, version);
+        self.resumption.apply(&mut config);
         Some(config)
     }
 
@@ -382,21 +404,25 @@ impl ServerSettings {
 }
 
 impl Resumption {
-    fn apply(&self, config: &mut ServerConfig, version: Version) {
+    fn apply(&self, config: &mut ServerConfig) {
         match &self.sessions {
-            Some(sessions) => config.session_storage = Arc::<Sessions>::clone(sessions),
+            Some(sessions) => {
+                config.session_storage = Arc::new(ShardSessions(Arc::clone(sessions)));
+            }
             None => config.session_storage = Arc::new(NoServerSessionStorage {}),
         }
-        if let Some(keys) = &self.tickets {
-            let lifetime = match version {
-                Version::Tls13 => TLS13_LIFETIME,
-                Version::Tls12(_) => self.timeout.unwrap_or(TLS12_LIFETIME),
-            };
-            let ticketer = Ticketer { keys: keys.clone(), identity: self.identity, lifetime };
-            config.ticketer = Arc::new(ticketer) as Arc<dyn ProducesTickets>;
-        } else {
+        if self.tickets.is_none() {
             // In TLS 1.3 there are tickets or nothing.
             config.send_tls13_tickets = 0;
         }
+    }
+
+    fn ticketer(&self, version: Version) -> Option<Ticketer> {
+        let lifetimes = match version {
+            Version::Tls13 => Lifetimes::TLS13,
+            Version::Tls12(_) => Lifetimes::tls12(self.timeout),
+        };
+        let keys = self.tickets.clone()?;
+        Some(Ticketer { keys, identity: self.identity, lifetimes })
     }
 }

@@ -45,18 +45,23 @@ impl Sessions {
     }
 }
 
-impl StoresServerSessions for Sessions {
+/// The sessions as one shard has them: configurations are cloned for each connection, and then no reference
+/// count of another shard is written.
+#[derive(Debug)]
+pub struct ShardSessions(pub Arc<Sessions>);
+
+impl StoresServerSessions for ShardSessions {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
         let stamped = [&UnixTime::now().as_secs().to_be_bytes()[..], &value].concat();
-        self.part(&key).is_some_and(|part| part.put(key, stamped))
+        self.0.part(&key).is_some_and(|part| part.put(key, stamped))
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.current(&self.part(key)?.get(key)?)
+        self.0.current(&self.0.part(key)?.get(key)?)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.current(&self.part(key)?.take(key)?)
+        self.0.current(&self.0.part(key)?.take(key)?)
     }
 
     fn can_cache(&self) -> bool {

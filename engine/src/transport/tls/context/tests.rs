@@ -20,6 +20,7 @@ use super::select::{Names, Rules, select};
 use super::server::{Addresses, ClientCertificate, Resumption, ServerSettings};
 use super::sessions::Sessions;
 use super::tickets::TicketKey;
+use super::tickets::tests::pass;
 use super::verify::{ServerVerifier, Trust, Validation};
 use super::{Latest, ServerContext, ShardServerContext};
 use crate::stats::Registry;
@@ -355,6 +356,27 @@ fn sessions_are_resumed_by_the_same_context_only() {
         let mut other = settings(&[&issued]);
         other.resumption.identity = [1; 32];
         assert!(!client.connect(&shard(other), "a.test").unwrap().is_resumed());
+    }
+}
+
+/// As in BoringSSL, where a resumption in TLS 1.3 renews the ticket, and never the first handshake.
+#[test]
+fn a_chain_of_resumptions_ends() {
+    const DAY: u32 = 24 * 60 * 60;
+    let ca = ca("ca");
+    let issued = issue(&params(&["a.test"]), &ca);
+    for (client, step) in [(Client::new(), 2 * DAY - 10), (Client::tls12(), 40 * 60 - 10)] {
+        let server = shard(settings(&[&issued]));
+        let resumed = || client.connect(&server, "a.test").unwrap().is_resumed();
+        assert!(!resumed());
+        for _ in 0..3 {
+            pass(step);
+            assert!(resumed());
+        }
+        // Two hours in TLS 1.2, seven days in TLS 1.3, and the ticket itself is new.
+        pass(if step > DAY { DAY + 60 } else { 60 });
+        assert!(!resumed());
+        assert!(resumed());
     }
 }
 
