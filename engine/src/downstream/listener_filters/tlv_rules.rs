@@ -1,5 +1,7 @@
 //! `rules` of `proxy_protocol`: which values of a PROXY header are noted on the connection, and where.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
@@ -9,7 +11,8 @@ use crate::proxy_protocol::Tlv;
 /// The rules of a filter.
 #[derive(Debug, Default)]
 pub struct Rules {
-    rules: Box<[Rule]>,
+    /// By type, so that a header of many values costs a look-up for each, however many rules there are.
+    rules: HashMap<u8, Rule>,
     location: Location,
 }
 
@@ -52,7 +55,7 @@ impl Rules {
     /// Of several rules for a type, the last counts, as in Envoy.
     #[must_use]
     pub fn new(rules: Vec<Rule>, location: Location) -> Self {
-        Self { rules: rules.into(), location }
+        Self { rules: rules.into_iter().map(|rule| (rule.kind, rule)).collect(), location }
     }
 
     /// Notes the values. If a type occurs twice, dynamic metadata gets its first value and filter state its
@@ -60,9 +63,7 @@ impl Rules {
     pub(super) fn apply(&self, tlvs: &[Tlv], facts: &mut ListenerFacts) {
         let mut seen = [false; 1 << u8::BITS];
         for tlv in tlvs {
-            let Some(rule) = self.rules.iter().rfind(|rule| rule.kind == tlv.kind) else {
-                continue;
-            };
+            let Some(rule) = self.rules.get(&tlv.kind) else { continue };
             let seen = seen.get_mut(usize::from(tlv.kind));
             let is_first = seen.is_some_and(|seen| !std::mem::replace(seen, true));
             match self.location {
