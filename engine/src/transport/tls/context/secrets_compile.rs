@@ -1,5 +1,6 @@
 //! Compiles certificates, session ticket keys, and the secrets that contain them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problems};
@@ -17,8 +18,9 @@ use super::secret_files_compile::printable;
 use super::tickets::TicketKey;
 
 /// The content of a `DataSource`.
-pub(crate) struct Content {
-    pub(crate) bytes: Vec<u8>,
+pub(crate) struct Content<'a> {
+    /// Borrowed if the configuration has them.
+    pub(crate) bytes: Cow<'a, [u8]>,
     /// The path of a file, or `<inline>`.
     pub(crate) path: String,
     /// The field that is set.
@@ -26,29 +28,32 @@ pub(crate) struct Content {
 }
 
 /// Reads a `DataSource`; none if there is an error.
-pub(crate) fn read(
-    schema: &config::DataSource,
+pub(crate) fn read<'a>(
+    schema: &'a config::DataSource,
     at: &Path,
     problems: &mut Problems,
-) -> Option<Content> {
+) -> Option<Content<'a>> {
     let config::DataSource { filename, inline_bytes, inline_string, environment_variable } = schema;
-    let inline = |bytes: Vec<u8>, field| Content { bytes, path: "<inline>".to_owned(), field };
+    let inline = |bytes, field| Content { bytes, path: "<inline>".to_owned(), field };
     if let Some(path) = filename {
         let field = "filename";
         // Beside the name are the contents, if they were read already.
-        let kept = inline_bytes.clone();
-        match kept.map_or_else(|| std::fs::read(path), Ok) {
+        let bytes = match inline_bytes {
+            Some(kept) => Ok(Cow::Borrowed(kept.as_slice())),
+            None => std::fs::read(path).map(Cow::Owned),
+        };
+        match bytes {
             Ok(bytes) => return Some(Content { bytes, path: path.clone(), field }),
             Err(error) => problems.error(&at.field(field), format!("{}: {error}", printable(path))),
         }
     } else if let Some(text) = inline_string {
-        return Some(inline(text.clone().into_bytes(), "inline_string"));
+        return Some(inline(Cow::Borrowed(text.as_bytes()), "inline_string"));
     } else if let Some(bytes) = inline_bytes {
-        return Some(inline(bytes.clone(), "inline_bytes"));
+        return Some(inline(Cow::Borrowed(bytes), "inline_bytes"));
     } else if let Some(name) = environment_variable {
         let field = "environment_variable";
         match std::env::var_os(name) {
-            Some(value) => return Some(inline(value.into_encoded_bytes(), field)),
+            Some(value) => return Some(inline(Cow::Owned(value.into_encoded_bytes()), field)),
             None => problems.error(&at.field(field), format!("there is no variable `{name}`")),
         }
     }
@@ -123,15 +128,15 @@ struct Pair {
     key_at: Path,
 }
 
-fn pem_pair(
-    chain: Option<&config::DataSource>,
-    key: Option<&config::DataSource>,
+fn pem_pair<'a>(
+    chain: Option<&'a config::DataSource>,
+    key: Option<&'a config::DataSource>,
     password: Option<&[u8]>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Pair> {
     let (chain_at, key_at) = (at.field("certificate_chain"), at.field("private_key"));
-    let mut required = |schema: Option<&config::DataSource>, at: &Path, what: &str| {
+    let mut required = |schema: Option<&'a config::DataSource>, at: &Path, what: &str| {
         let Some(schema) = schema else {
             problems.missing(at, format!("{what} is needed"));
             return None;
@@ -211,7 +216,7 @@ fn ocsp_response(
     problems: &mut Problems,
 ) -> Option<OcspResponse> {
     let content = read(schema, at, problems)?;
-    let response = OcspResponse::new(content.bytes);
+    let response = OcspResponse::new(content.bytes.into_owned());
     let checked = response.and_then(|response| {
         response.check_certificate(leaf)?;
         Ok(response)
@@ -230,7 +235,7 @@ pub(super) fn ticket_keys(
     for (i, schema) in keys.iter().enumerate() {
         let at = at.field("keys").index(i);
         let content = read(schema, &at, problems)?;
-        if let Ok(bytes) = content.bytes.as_slice().try_into() {
+        if let Ok(bytes) = content.bytes.as_ref().try_into() {
             compiled.push(TicketKey::new(bytes));
         } else {
             let length = content.bytes.len();
