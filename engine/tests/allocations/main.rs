@@ -8,6 +8,9 @@ mod counting;
 #[cfg(test)]
 mod shard;
 #[cfg(test)]
+mod stream;
+#[cfg(test)]
+#[path = "../../src/downstream/simulation/tls.rs"]
 mod tls;
 
 use counting::Counting;

@@ -20,7 +20,8 @@ use corvoy_engine::upstream::clusters::Clusters;
 use corvoy_engine::upstream::discovery::Discovery;
 
 use crate::counting;
-use crate::tls::{Stream, Tls};
+use crate::stream::Stream;
+use crate::tls::Tls;
 
 /// A connection to a shard that runs as long as the test.
 pub(crate) struct Client {
@@ -69,7 +70,7 @@ impl Client {
         let stream = connect(bound);
         let stream = match tls {
             None => Stream::Plain(stream),
-            Some(tls) => tls.client(stream),
+            Some(tls) => Stream::client(tls.client(), stream),
         };
         Self { stream }
     }
@@ -109,7 +110,7 @@ fn origin(tls: Option<&Tls>) -> SocketAddr {
             stream.set_nodelay(true).unwrap();
             let mut stream = match &tls {
                 None => Stream::Plain(stream),
-                Some(tls) => tls.server(stream),
+                Some(tls) => Stream::server(tls.origin(), stream),
             };
             thread::spawn(move || {
                 while until_blank_line_and(&mut stream, 0).is_some() {

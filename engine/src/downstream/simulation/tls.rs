@@ -1,17 +1,16 @@
-//! The certificate of a story, for whoever speaks TLS in it.
+//! A certificate, a client and an origin that use it, and the transport sockets of a proxy between them. The
+//! test of allocations has it too.
 
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 const NAME: &str = "a.test";
 
-#[derive(Debug)]
-pub(super) struct Tls {
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
     certificate: String,
     key: String,
     client: Arc<ClientConfig>,
@@ -19,7 +18,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new([NAME.to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -38,24 +37,24 @@ impl Tls {
         }
     }
 
-    pub(super) fn client(&self) -> Connection {
+    pub(crate) fn client(&self) -> ClientConnection {
         let name = ServerName::try_from(NAME).unwrap();
-        ClientConnection::new(Arc::clone(&self.client), name).unwrap().into()
+        ClientConnection::new(Arc::clone(&self.client), name).unwrap()
     }
 
-    pub(super) fn origin(&self) -> Connection {
-        ServerConnection::new(Arc::clone(&self.server)).unwrap().into()
+    pub(crate) fn origin(&self) -> ServerConnection {
+        ServerConnection::new(Arc::clone(&self.server)).unwrap()
     }
 
     /// The transport socket of the listener.
-    pub(super) fn downstream(&self) -> String {
+    pub(crate) fn downstream(&self) -> String {
         let (certificate, key) = (inline(&self.certificate), inline(&self.key));
         let certificate = format!("{{ certificate_chain: {certificate}, private_key: {key} }}");
         transport_socket("Downstream", &format!("tls_certificates: [{certificate}]"), "")
     }
 
     /// The transport socket of the cluster.
-    pub(super) fn upstream(&self) -> String {
+    pub(crate) fn upstream(&self) -> String {
         let authority = inline(&self.certificate);
         let common = format!("validation_context: {{ trusted_ca: {authority} }}");
         transport_socket("Upstream", &common, &format!(", sni: {NAME}"))

@@ -101,7 +101,7 @@ impl World {
             world: self,
             client: Peer::new(
                 theirs,
-                (self.over == Over::TlsOfClient).then(|| self.tls.client()),
+                (self.over == Over::TlsOfClient).then(|| self.tls.client().into()),
                 client,
             ),
             origins: Vec::new(),
@@ -246,7 +246,7 @@ impl Run<'_> {
                 "the origin does not expect another connection"
             );
             let World { over, tls, .. } = self.world;
-            let tls = (*over == Over::TlsOfOrigin).then(|| tls.origin());
+            let tls = (*over == Over::TlsOfOrigin).then(|| tls.origin().into());
             self.origins.push(Peer::new(stream, tls, &self.scripts[self.origins.len()]));
         }
         let peers = self.origins.iter_mut().chain([&mut self.client]);
