@@ -91,10 +91,11 @@ pub(super) enum Kind {
     ConnectionStaysOpen,
     ConnectionCloses,
     /// Names are given, values are recorded.
+    ServerNames,
     Stats,
 }
 
-const TITLES: [(Kind, &str); 42] = [
+const TITLES: [(Kind, &str); 43] = [
     (Kind::ManagerHas, "manager has"),
     (Kind::ListenerHas, "listener has"),
     (Kind::RouteHas, "route has"),
@@ -136,6 +137,7 @@ const TITLES: [(Kind, &str); 42] = [
     (Kind::OriginSeesNothing, "origin sees nothing"),
     (Kind::ConnectionStaysOpen, "connection stays open"),
     (Kind::ConnectionCloses, "connection closes"),
+    (Kind::ServerNames, "server names"),
     (Kind::Stats, "stats"),
 ];
 
@@ -346,7 +348,8 @@ impl Kind {
             | Self::OriginHasNoClient
             | Self::OriginGetsFrames
             | Self::OriginSees
-            | Self::OriginSeesNothing => Group::Origin,
+            | Self::OriginSeesNothing
+            | Self::ServerNames => Group::Origin,
             Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,
             Self::Stats => Group::Stats,
             _ => Group::Script,

@@ -16,6 +16,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use rcgen::SanType;
+
+use crate::support::Tls;
+
 use case::Case;
 
 /// Declares a test for each folder. Those that are awaited were recorded before Corvoy can pass them:
@@ -78,6 +82,8 @@ folders!(
     router_headers_strict,
     routes,
     schemes,
+    secrets,
+    server_names,
     stream_info,
     tcp,
     timeouts,
@@ -116,14 +122,22 @@ fn is_recording() -> bool {
 /// Runs every case of a folder, and reports all that differ.
 fn check(folder: &str) {
     let record = is_recording();
+    let tls = two_hosts();
     check_each(folder, |path, case, config| {
-        let happened = run::run(case, config, None);
+        let is_about_tls = config.contains("TLS_CERTIFICATE");
+        let happened = run::run(case, config, is_about_tls.then_some(&tls));
         if record {
             fs::write(path, happened.to_string()).unwrap();
             return None;
         }
         case.difference(&happened)
     });
+}
+
+/// A certificate for a.test, b.test and 127.0.0.1.
+fn two_hosts() -> Tls {
+    let name = SanType::DnsName("b.test".try_into().unwrap());
+    Tls::with_names(vec![name, SanType::IpAddress([127, 0, 0, 1].into())])
 }
 
 /// Calls `difference` with every case of a folder and its configuration, and reports what it returns.

@@ -1,7 +1,7 @@
 //! The cases again, with TLS on both sides of the proxy.
 //!
 //! What is recorded holds for both transports, but for the scheme. Not here: folders about the
-//! connection itself (`filter_chains`, `listener_filters`, `plain_connections`, `tcp`) or about the scheme
+//! connection itself (`filter_chains`, `listener_filters`, `plain_connections`, `tcp`), about TLS (`secrets`, `server_names`) or the scheme
 //! (`schemes`; the engine's tests have it over TLS), and `admin`.
 
 use std::sync::LazyLock;

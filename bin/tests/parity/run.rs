@@ -1,11 +1,13 @@
 //! Runs a case against the binary under test and records what happens.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use regex::Regex;
+use tempfile::TempDir;
 
 use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing, Tls};
 
@@ -23,8 +25,12 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     }
     let origin = origin(case, tls);
     let refusing = Refusing::new();
-    let yaml = case
-        .configuration(config)
+    let secrets = tls.map(Secrets::new);
+    let mut yaml = case.configuration(config);
+    if let Some(secrets) = &secrets {
+        yaml = secrets.filled_in(&yaml);
+    }
+    let yaml = yaml
         .replace("ORIGIN_PORT", &origin.port().to_string())
         .replace("REFUSED_PORT", &refusing.address().port().to_string());
     let proxy = Proxy::with(Config::verbatim(yaml));
@@ -71,6 +77,10 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     if !to_admin {
         steps.push(Step { kind: end(&mut client, &steps), text: String::new() });
         steps.extend(sights(&origin.seen()));
+        if case.steps.iter().any(|step| step.kind == Kind::ServerNames) {
+            let text = origin.server_names().iter().map(|name| format!("{name}\n")).collect();
+            steps.push(Step { kind: Kind::ServerNames, text });
+        }
     }
     let of_stats = case.steps.iter().filter(|step| step.kind == Kind::Stats);
     steps.extend(of_stats.map(|step| stats(&proxy, &step.text)));
@@ -86,6 +96,38 @@ pub(super) fn origin(case: &Case, tls: Option<&Tls>) -> Origin {
     match tls {
         None => Origin::that_does(script),
         Some(tls) => Origin::over_tls(tls, script),
+    }
+}
+
+/// What a configuration about TLS refers to: a certificate in place, and secrets in files.
+struct Secrets<'a> {
+    tls: &'a Tls,
+    folder: TempDir,
+}
+
+impl<'a> Secrets<'a> {
+    fn new(tls: &'a Tls) -> Self {
+        let secrets = Self { tls, folder: TempDir::new().unwrap() };
+        secrets.place("certificate", "tls_certificate", &tls.pair());
+        secrets.place("trust", "validation_context", &tls.trust());
+        secrets.place("others", "validation_context", &Tls::new().trust());
+        secrets
+    }
+
+    /// Writes a secret to a file of this name.
+    fn place(&self, name: &str, kind: &str, content: &str) {
+        let kind_of = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+        let secret =
+            format!(r#"{{ "@type": "{kind_of}", "name": "{name}", "{kind}": {content} }}"#);
+        let file = self.folder.path().join(name).with_extension("json");
+        fs::write(file, format!(r#"{{ "resources": [{secret}] }}"#)).unwrap();
+    }
+
+    fn filled_in(&self, yaml: &str) -> String {
+        let folder = self.folder.path().to_string_lossy();
+        yaml.replace("TLS_CERTIFICATE", &self.tls.pair())
+            .replace("TLS_TRUST", &self.tls.trust())
+            .replace("TLS_SECRETS", &folder)
     }
 }
 
