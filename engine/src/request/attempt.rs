@@ -6,7 +6,7 @@
 //! pool.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -120,14 +120,17 @@ pub(super) async fn lease<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
 ) -> Result<Origin, Failed> {
-    wait_for(exchange, pool.lease()).await
+    if pool.speaks() != Speaks::Http1 {
+        // Boxed, so that the future of every other request stays small.
+        return wait_for(exchange, Box::pin(pool.lease_shared()).as_mut()).await;
+    }
+    wait_for(exchange, pin!(pool.lease())).await.map(Origin::Http1)
 }
 
-async fn wait_for<C: ClientEnd>(
+async fn wait_for<T, C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    lease: impl Future<Output = Result<Origin, Error>>,
-) -> Result<Origin, Failed> {
-    let mut lease = pin!(lease);
+    mut lease: Pin<&mut impl Future<Output = Result<T, Error>>>,
+) -> Result<T, Failed> {
     loop {
         exchange.begin_wait(Interest::default())?;
         let (client, given) = (&exchange.client, exchange.core.given);
@@ -162,7 +165,8 @@ pub(super) async fn lease_new<C: ClientEnd>(
     pool: &Rc<Pool>,
 ) -> Result<Origin, Failed> {
     if pool.speaks() != Speaks::Http1 {
-        return Box::pin(wait_for(exchange, pool.lease_for_tunnel())).await;
+        let leased = wait_for(exchange, Box::pin(pool.lease_for_tunnel()).as_mut()).await;
+        return leased.map(Origin::Http1);
     }
     loop {
         let origin = lease(exchange, pool).await?;
@@ -173,8 +177,8 @@ pub(super) async fn lease_new<C: ClientEnd>(
     }
 }
 
-enum Woken {
-    Leased(Result<Origin, Error>),
+enum Woken<T> {
+    Leased(Result<T, Error>),
     Client,
     ClientGone,
     TimedOut,

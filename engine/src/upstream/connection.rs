@@ -85,8 +85,8 @@ pub(super) enum Occupied {
 
 impl Connection {
     /// A connection of HTTP/1 that has just been opened.
-    pub(super) fn of(established: Established, pool: &Rc<Pool>) -> Self {
-        let Established { id, transport: socket, permit, at: opened } = established;
+    pub(super) fn of(established: Established, pool: &Rc<Pool>, permit: Permit) -> Self {
+        let Established { id, transport: socket, at: opened } = established;
         let open = Open {
             id,
             local: socket.local_address().ok().map(Address::Ip),

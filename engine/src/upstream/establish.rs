@@ -18,22 +18,20 @@ pub(super) struct Established {
     /// Unique in this process.
     pub(super) id: u64,
     pub(super) transport: Transport,
-    /// Counts it.
-    pub(super) permit: Permit,
     /// When it was.
     pub(super) at: Millis,
 }
 
 impl Pool {
     pub(super) async fn connect(self: &Rc<Self>, permit: Permit) -> Result<Connection, Error> {
-        let established = self.establish(permit).await.inspect_err(|_| {
+        let established = self.establish().await.inspect_err(|_| {
             self.stats().upstream_rq_pending_failure_eject.inc();
         })?;
-        Ok(Connection::of(established, self))
+        Ok(Connection::of(established, self, permit))
     }
 
-    /// Connects; from then on whoever has the connection does the counting.
-    pub(super) async fn establish(self: &Rc<Self>, permit: Permit) -> Result<Established, Error> {
+    /// Connects; from then on whoever has the connection does the counting. The caller has a permit.
+    pub(super) async fn establish(self: &Rc<Self>) -> Result<Established, Error> {
         let started = self.now();
         let stats = self.stats();
         stats.upstream_cx_total.inc();
@@ -55,7 +53,7 @@ impl Pool {
                 let at = self.now();
                 stats.upstream_cx_connect_ms.record(at.saturating_sub(started));
                 self.host_stats().connected_ms.set(at);
-                Ok(Established { id: self.shard().connection_id(), transport, permit, at })
+                Ok(Established { id: self.shard().connection_id(), transport, at })
             }
             Err(error) => {
                 if let Error::RemoteConnectionFailure(_) | Error::TlsFailure(_) = error {

@@ -25,8 +25,9 @@ use crate::transport::tls::facts::TlsFacts;
 pub enum Origin {
     /// HTTP/1, or bytes without a head: the connection carries nothing else meanwhile.
     Http1(Connection),
-    /// A stream of an HTTP/2 connection, which carries others too.
-    Http2(Stream),
+    /// A stream of an HTTP/2 connection, which carries others too. Boxed, so that the state of every exchange
+    /// stays small.
+    Http2(Box<Stream>),
 }
 
 /// The outcome of receiving a part of a response head.

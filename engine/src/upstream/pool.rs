@@ -227,39 +227,21 @@ impl Pool {
         self.take_idle(check).map(begin)
     }
 
-    /// Leases a new connection, or one that other requests leave room on. To be called after
-    /// [`Self::lease_ready`]. Dropping the future leaves the queue.
-    ///
-    /// # Errors
-    /// A circuit breaker is open, or the attempt to connect failed.
-    pub async fn lease(self: &Rc<Self>) -> Result<Origin, Error> {
-        if self.key.speaks == Speaks::Http1 {
-            return self.lease_http1().await.map(Origin::Http1);
-        }
-        let pending = Pending::enter(self)?;
-        // Boxed, so that the future of every other request stays small.
-        let origin = Box::pin(self.lease_shared()).await;
-        pending.end();
-        origin.map(|origin| match origin {
-            Origin::Http1(connection) => Origin::Http1(begin(connection)),
-            Origin::Http2(stream) => Origin::Http2(stream),
-        })
-    }
-
     /// Leases a new connection for a tunnel: the host need not speak HTTP/2, whatever is configured.
     ///
     /// # Errors
     /// As [`Self::lease`].
-    pub async fn lease_for_tunnel(self: &Rc<Self>) -> Result<Origin, Error> {
+    pub async fn lease_for_tunnel(self: &Rc<Self>) -> Result<Connection, Error> {
         let permit = self.may_connect().ok_or(Error::Overflow)?;
-        self.open(permit).await.map(Origin::Http1)
+        self.open(permit).await
     }
 
-    /// As [`Self::lease`], of a pool of HTTP/1.
+    /// Leases a new connection of HTTP/1, or one that another request releases. To be called after
+    /// [`Self::lease_ready`]. Dropping the future leaves the queue.
     ///
     /// # Errors
-    /// As [`Self::lease`].
-    pub async fn lease_http1(self: &Rc<Self>) -> Result<Connection, Error> {
+    /// A circuit breaker is open, or the attempt to connect failed.
+    pub async fn lease(self: &Rc<Self>) -> Result<Connection, Error> {
         let pending = Pending::enter(self)?;
         let connection = loop {
             if let Some(permit) = self.may_connect() {
@@ -476,7 +458,7 @@ impl Pool {
 }
 
 /// A request that has no connection yet.
-struct Pending<'a> {
+pub(super) struct Pending<'a> {
     pool: &'a Pool,
     _permit: Permit,
     state: PendingState,
@@ -490,7 +472,7 @@ enum PendingState {
 }
 
 impl<'a> Pending<'a> {
-    fn enter(pool: &'a Pool) -> Result<Self, Error> {
+    pub(super) fn enter(pool: &'a Pool) -> Result<Self, Error> {
         let Some(permit) = pool.breakers.acquire(pool.key.priority, Resource::PendingRequests)
         else {
             pool.stats().upstream_rq_pending_overflow.inc();
@@ -503,7 +485,7 @@ impl<'a> Pending<'a> {
     }
 
     /// The request has a connection, or has failed.
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         self.state = PendingState::Ended;
     }
 }
@@ -518,7 +500,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-fn begin(mut connection: Connection) -> Connection {
+pub(super) fn begin(mut connection: Connection) -> Connection {
     connection.begin_request();
     connection
 }

@@ -126,7 +126,7 @@ impl Session<'_> {
         };
         let connection = match pool.lease_idle(IdleCheck::Peek) {
             Some(connection) => connection,
-            None => match self.wait_for(pool.lease_http1()).await? {
+            None => match self.wait_for(pool.lease()).await? {
                 Ok(connection) => connection,
                 Err(error) => return Ok(self.failed_attempt(error)),
             },

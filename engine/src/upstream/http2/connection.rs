@@ -50,8 +50,8 @@ enum Phase {
 const SPARE_MAX: usize = 16;
 
 impl Connection {
-    pub(super) fn new(established: Established, pool: Rc<Pool>) -> Rc<Self> {
-        let Established { id, transport, permit, at } = established;
+    pub(super) fn new(established: Established, pool: Rc<Pool>, permit: Permit) -> Rc<Self> {
+        let Established { id, transport, at } = established;
         let options = &pool.cluster().http;
         let trailers = TrailerRules {
             bytes_max: options.head_limits.bytes_max,

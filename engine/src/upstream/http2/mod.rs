@@ -23,7 +23,7 @@ use super::connection::Connection as Http1Connection;
 use super::error::Error;
 use super::establish::Established;
 use super::origin::Origin;
-use super::pool::{IdleCheck, Pool};
+use super::pool::{IdleCheck, Pending, Pool, begin};
 use super::pool_key::Speaks;
 use super::waiting::WaitOutcome;
 use crate::transport::Transport;
@@ -78,11 +78,24 @@ impl Pool {
     fn lease_stream(self: &Rc<Self>) -> Option<Origin> {
         let open = self.shared.open.borrow();
         let connection = open.iter().find(|connection| connection.room() > 0)?;
-        Some(Origin::Http2(Stream::new(connection)))
+        Some(Origin::Http2(Box::new(Stream::new(connection))))
     }
 
-    /// Waits for room on a connection; opens one if needed.
-    pub(super) async fn lease_shared(self: &Rc<Self>) -> Result<Origin, Error> {
+    /// Leases room on a connection, which may have to be opened, as [`Self::lease`] does for a pool of HTTP/1.
+    ///
+    /// # Errors
+    /// A circuit breaker is open, or the attempt to connect failed.
+    pub async fn lease_shared(self: &Rc<Self>) -> Result<Origin, Error> {
+        let pending = Pending::enter(self)?;
+        let origin = self.wait_for_room().await;
+        pending.end();
+        origin.map(|origin| match origin {
+            Origin::Http1(connection) => Origin::Http1(begin(connection)),
+            Origin::Http2(stream) => Origin::Http2(stream),
+        })
+    }
+
+    async fn wait_for_room(self: &Rc<Self>) -> Result<Origin, Error> {
         loop {
             if let Some(origin) = self.lease_stream() {
                 return Ok(origin);
@@ -123,12 +136,14 @@ impl Pool {
     /// Opens a connection for all that wait, and serves it if it is one of HTTP/2.
     async fn attempt(self: Rc<Self>, permit: Permit) {
         let counted = CountedAttempt(&self.shared);
-        let established = self.establish(permit).await;
+        let established = self.establish().await;
         drop(counted);
         match established {
             Ok(established) => match self.negotiated(&established.transport) {
-                Negotiated::Http2 => task::serve(self.begin(established)).await,
-                Negotiated::Http1 => self.hand_out(Http1Connection::of(established, &self)),
+                Negotiated::Http2 => task::serve(self.begin(established, permit)).await,
+                Negotiated::Http1 => {
+                    self.hand_out(Http1Connection::of(established, &self, permit));
+                }
             },
             Err(error) => self.eject(error),
         }
@@ -139,19 +154,19 @@ impl Pool {
         self: &Rc<Self>,
         permit: Permit,
     ) -> Result<Option<Http1Connection>, Error> {
-        let established = self.establish(permit).await.inspect_err(|_| {
+        let established = self.establish().await.inspect_err(|_| {
             self.stats().upstream_rq_pending_failure_eject.inc();
         })?;
         if self.negotiated(&established.transport) == Negotiated::Http1 {
-            return Ok(Some(Http1Connection::of(established, self)));
+            return Ok(Some(Http1Connection::of(established, self, permit)));
         }
-        let connection = self.begin(established);
+        let connection = self.begin(established, permit);
         self.shard().spawn(task::serve(connection));
         Ok(None)
     }
 
-    fn begin(self: &Rc<Self>, established: Established) -> Rc<Connection> {
-        let connection = Connection::new(established, Rc::clone(self));
+    fn begin(self: &Rc<Self>, established: Established, permit: Permit) -> Rc<Connection> {
+        let connection = Connection::new(established, Rc::clone(self), permit);
         if self.is_retired() {
             connection.drain();
         } else {
