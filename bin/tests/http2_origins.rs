@@ -257,7 +257,7 @@ fn an_origin_that_never_opens_its_window_stops_the_request_and_no_other() {
     let proxy = Proxy::with(origin.config().route("timeout: 0.5s"));
     let mut slow = proxy.connect();
     slow.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 65000\r\n\r\n");
-    slow.send(&"x".repeat(65_000));
+    slow.send("x".repeat(65_000));
     assert_eq!(proxy.get("/").status(), 200);
     assert_eq!(slow.response().status(), 504);
     assert_eq!(origin.connections(), 1);

@@ -164,6 +164,8 @@ impl ClientEnd for End<'_> {
     }
 
     fn become_tunnel(&mut self, to: &mut impl Intake) {
+        // Until now the request had no body; from here on the stream carries bytes.
+        self.body = Body::Open;
         // A reset is noticed with the next receive.
         let _taken = self.take(to);
     }
