@@ -212,6 +212,7 @@ impl Exchange {
             Err(Broken::Closed(bytes) | Broken::Reset(bytes)) if bytes.is_empty() => {
                 self.closed = true;
             }
+            Err(broken) if self.speaks_http2(broken.bytes()) => self.closed = true,
             Err(broken) => {
                 let bytes = String::from_utf8_lossy(broken.bytes()).into_owned();
                 let what = match broken {
@@ -222,6 +223,12 @@ impl Exchange {
                 self.closed = true;
             }
         }
+    }
+
+    /// The payload begins as HTTP/2 does, and the answer is the server's first frame, SETTINGS.
+    fn speaks_http2(&self, answer: &[u8]) -> bool {
+        const SETTINGS: u8 = 4;
+        self.sent.starts_with(b"PRI * HTTP/2") && answer.get(3) == Some(&SETTINGS)
     }
 
     fn method_of(&self, place: usize) -> String {
