@@ -80,6 +80,9 @@ pub fn client_connections_max(descriptors: u64, shards: u64, listeners: u64) -> 
 /// Bytes that wait to be sent on a connection with many streams before its streams have to wait.
 pub const SESSION_OUT_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes that wait to be sent on such a connection before nothing more is received on it.
+pub const SESSION_OUT_STUCK_BYTES: usize = 16 * SESSION_OUT_BYTES_MAX;
+
 /// Connections accepted from one listener before it yields to other tasks.
 pub const ACCEPT_BURST_MAX: usize = 64;
 

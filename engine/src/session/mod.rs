@@ -257,12 +257,13 @@ impl Session {
         writers.into_iter().for_each(Waker::wake);
     }
 
-    /// Receives once, unless so much waits to be sent that the peer has to read first.
+    /// Receives once, unless far too much waits to be sent. Bodies do not: they wait for less. Otherwise two
+    /// proxies that both have much to send would wait for each other (RFC 9113 §5.2.2).
     ///
     /// # Errors
     /// When the connection is broken.
     pub fn receive(&self, incoming: &mut Incoming) -> io::Result<Received> {
-        if self.codec(|codec| self.is_full(codec)) {
+        if self.codec(|codec| is_stuck(codec)) {
             return Ok(Received::Nothing);
         }
         incoming.receive(&self.transport, self.shard.buffers)
@@ -319,13 +320,14 @@ impl Session {
     /// has arrived in part.
     pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm) -> Woken {
         incoming.rest(self.shard.buffers);
+        self.codec(Connection::rest);
         poll_fn(|cx| self.poll_woken(cx, alarm)).await
     }
 
     fn poll_woken(&self, cx: &Context<'_>, alarm: &Alarm) -> Poll<Woken> {
-        let (has_out, is_full) = self.codec(|codec| (!codec.out().is_empty(), self.is_full(codec)));
+        let (has_out, is_stuck) = self.codec(|codec| (!codec.out().is_empty(), is_stuck(codec)));
         let mut is_ready = self.woken.get();
-        is_ready |= !is_full && self.transport.poll_readable(cx).is_ready();
+        is_ready |= !is_stuck && self.transport.poll_readable(cx).is_ready();
         is_ready |= has_out && self.transport.poll_writable(cx).is_ready();
         let woken = if is_ready {
             Woken::ByTraffic
@@ -356,10 +358,14 @@ impl Session {
             if codec.stream(id).is_none_or(|slot| slot.broken.is_some()) {
                 return Err(Fault::Sink);
             }
-            if self.is_backed_up(codec) {
+            let data = out.unsent();
+            // The end of a message is short, and waits for nothing.
+            if !data.is_empty() && self.is_backed_up(codec) {
                 return Ok(0);
             }
-            let data = out.unsent();
+            if !data.is_empty() && !codec.takes_data(id) {
+                return Err(Fault::Sink);
+            }
             let ends = out.ending().is_some_and(<[u8]>::is_empty);
             let end = if ends { EndStream::Yes } else { EndStream::No };
             let (bytes, all) = (data.len(), !data.is_empty() || ends);
@@ -378,4 +384,9 @@ impl Session {
         self.wake();
         Ok(sent)
     }
+}
+
+/// Whether so much waits to be sent, heads and answers to control frames, that nothing more is received.
+fn is_stuck(codec: &Connection<Slot>) -> bool {
+    codec.out().len() >= limits::SESSION_OUT_STUCK_BYTES
 }

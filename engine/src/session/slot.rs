@@ -70,7 +70,8 @@ impl Slot {
 
     /// Adds what has arrived; returns whom to wake.
     pub(super) fn add_data(&mut self, data: &[u8], end: bool) -> Option<Waker> {
-        if self.taken > 0 {
+        // Rarely: what is left moves.
+        if self.taken > 0 && self.taken >= self.data.len() / 2 {
             self.data.drain(..self.taken);
             self.taken = 0;
         }

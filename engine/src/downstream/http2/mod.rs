@@ -107,7 +107,7 @@ impl Connection {
                 Ok(sent) => given.count_sent(sent),
                 Err(_) => return Ended::ByClient,
             }
-            if self.lifetime.is_over() && streams == 0 && !self.session.has_unsent() {
+            if self.lifetime.is_over() && streams == 0 {
                 return Ended::InOrder;
             }
             self.lifetime.arm(given, streams);

@@ -108,12 +108,19 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Whether data may be sent on a stream, now or when its window opens.
+    #[must_use]
+    pub fn takes_data(&mut self, id: StreamId) -> bool {
+        self.streams.get_mut(id).is_some_and(|stream| stream.may_send_data())
+    }
+
     /// Writes as much of `data` as the windows allow; returns how much. With all of it the stream ends, if
     /// `end` says so.
     pub fn send_data(&mut self, id: StreamId, mut data: &[u8], end: EndStream) -> usize {
         let mut taken = 0;
         loop {
-            let window = self.capacity(id).min(data.len());
+            // The end alone needs no window, and must not wait in line for it.
+            let window = if data.is_empty() { 0 } else { self.capacity(id).min(data.len()) };
             let most = window.min(DATA_MAX);
             let stream = self.streams.get_mut(id);
             let Some(stream) = stream.filter(|stream| stream.may_send_data()) else {
@@ -170,6 +177,11 @@ impl<S> Connection<S> {
             return;
         }
         stream.reset = Reset::ByUs;
+        // NO_ERROR is for a message that is complete: a part must not look like one.
+        let code = match code {
+            ErrorCode::NoError if stream.sending != Part::Ended => ErrorCode::InternalError,
+            code => code,
+        };
         // A request that was not begun, by us or by a server that has gone away before, needs no end.
         let is_begun = match self.role {
             Role::Server => true,

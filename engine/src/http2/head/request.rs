@@ -101,6 +101,7 @@ impl<'a> RequestDecoder<'a> {
             b":path" => &mut self.path,
             b":scheme" if is_scheme(value) => &mut self.scheme,
             b":authority" if is_authority(value) => &mut self.authority,
+            b":protocol" if !TOKEN.has_all(value) => return None,
             b":protocol" if self.extended_connect == ExtendedConnect::Allowed => &mut self.protocol,
             _ => return None,
         };
@@ -208,7 +209,8 @@ impl<'a> RequestDecoder<'a> {
             _ => None,
         };
         match path.of(&head.fields.bytes) {
-            [b'/', rest @ ..] if !rest.contains(&b' ') => {}
+            // White space would end the target in the request line of HTTP/1.
+            [b'/', rest @ ..] if !rest.iter().any(|byte| matches!(byte, b' ' | b'\t')) => {}
             b"*" if head.method == Method::Options => {}
             _ => return Err(Flaw::Field),
         }

@@ -1,8 +1,11 @@
 //! The fields behind a body.
 
 use super::{Budget, Flaw, OF_CONNECTION, is_name, value_of};
-use crate::http::{TrailerRules, Underscores};
+use crate::http::{FieldName, FieldSet, TrailerRules, Underscores};
 use crate::http2::hpack::Field;
+
+/// Fields that a trailer cannot be: who receives it could act on them (RFC 9110 §6.5.1).
+const NOT_IN_TRAILERS: FieldSet = OF_CONNECTION.with(&[FieldName::Host, FieldName::ContentLength]);
 
 /// Takes the fields of a block, one after the other, as lines.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ impl TrailerDecoder {
         if !self.budget.admit(&field) {
             return;
         }
-        let is_allowed = is_name(&field) && !OF_CONNECTION.has(field.id);
+        let is_allowed = is_name(&field) && !NOT_IN_TRAILERS.has(field.id);
         let Some(value) = value_of(&field).filter(|_| is_allowed) else {
             return self.budget.fail(Flaw::Field);
         };

@@ -124,6 +124,9 @@ impl Connection {
             self.idle_since.set(self.pool.now());
         }
         if self.phase.get() == Phase::Open {
+            if self.pool.is_retired() && !self.pool.has_waiting() {
+                return self.drain();
+            }
             self.pool.wake_waiting(1);
         }
     }

@@ -167,11 +167,12 @@ impl Pool {
 
     fn begin(self: &Rc<Self>, established: Established, permit: Permit) -> Rc<Connection> {
         let connection = Connection::new(established, Rc::clone(self), permit);
-        if self.is_retired() {
+        self.shared.open.borrow_mut().push(Rc::clone(&connection));
+        let is_wanted = self.has_waiting();
+        self.wake_waiting(connection.room());
+        // Whoever waited when the host was removed is still served.
+        if self.is_retired() && !is_wanted {
             connection.drain();
-        } else {
-            self.shared.open.borrow_mut().push(Rc::clone(&connection));
-            self.wake_waiting(connection.room());
         }
         connection
     }

@@ -55,7 +55,7 @@ fn the_body_of_a_refused_stream_is_ignored() {
 fn what_still_comes_of_a_stream_that_was_reset_is_ignored() {
     let mut server = Side::server_after(&get(1, 0));
     let id = StreamId::new(1);
-    server.connection.reset(id, ErrorCode::NoError);
+    server.connection.reset(id, ErrorCode::Cancel);
     server.connection.reset(id, ErrorCode::Cancel);
     assert_eq!(server.sent_frames(), [(RST_STREAM, 1, vec![0; 4])], "once");
     server.receive(&frame(DATA, 0, 1, b"x"));
