@@ -57,7 +57,7 @@ fn what_still_comes_of_a_stream_that_was_reset_is_ignored() {
     let id = StreamId::new(1);
     server.connection.reset(id, ErrorCode::Cancel);
     server.connection.reset(id, ErrorCode::Cancel);
-    assert_eq!(server.sent_frames(), [(RST_STREAM, 1, vec![0; 4])], "once");
+    assert_eq!(server.sent_frames(), [(RST_STREAM, 1, vec![0, 0, 0, 8])], "once");
     server.receive(&frame(DATA, 0, 1, b"x"));
     server.connection.release(id);
     server.receive(&[frame(DATA, 0, 1, b"x"), get(1, END_STREAM), get(3, END_STREAM)].concat());
