@@ -23,7 +23,7 @@ use crate::support::Tls;
 use case::Case;
 
 /// Declares a test for each folder. Those that are awaited were recorded before Corvoy can pass them:
-/// `scripts/parity --check` and `--record` run them, the ordinary tests do not.
+/// `scripts/parity --record` runs them, the ordinary tests do not.
 macro_rules! folders {
     ($($folder:ident),*; awaited: $($awaited:ident),* $(,)?) => {
         $(#[test]

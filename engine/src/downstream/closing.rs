@@ -62,12 +62,17 @@ pub(super) async fn flush(connection: &impl Ending) {
     if !connection.transport().has_unsent() {
         return;
     }
-    let now = connection.client().given.shard.clock.now();
-    let most = connection.client().given.service.manager.timeouts.delayed_close.map(millis);
-    connection.client().given.alarm.set(most.map(|most| now.saturating_add(most)), now);
+    set_alarm(connection.client());
     while connection.transport().has_unsent()
         && wait(connection, Want::Out).await != Waited::TimedOut
     {}
+}
+
+/// Limits what follows to `delayed_close_timeout`.
+pub(super) fn set_alarm(client: &Client) {
+    let now = client.given.shard.clock.now();
+    let most = client.given.service.manager.timeouts.delayed_close.map(millis);
+    client.given.alarm.set(most.map(|most| now.saturating_add(most)), now);
 }
 
 /// Closes the sending side and waits for the client to close, at most `delayed_close_timeout`.

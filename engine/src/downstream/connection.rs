@@ -10,6 +10,7 @@ use super::connection_balance::Assignment;
 use super::connection_limit::Permits;
 use super::local::LocalListener;
 use crate::address::Address;
+use crate::http2;
 use crate::listener_facts::ListenerFacts;
 use crate::request::given::Given;
 use crate::request::manager::CodecType;
@@ -161,7 +162,7 @@ pub(super) enum Detected {
 }
 
 /// The part of HTTP/2's preface that tells it from a request of HTTP/1, as in Envoy.
-const PREFACE: &[u8] = b"PRI * HTTP/2";
+const PREFACE: &[u8] = http2::PREFACE.split_at("PRI * HTTP/2".len()).0;
 
 impl Client {
     /// A connection that gets this service, and is counted in the stats.

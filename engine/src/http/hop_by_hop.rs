@@ -3,8 +3,8 @@
 
 use super::field_name::{FieldName, FieldSet};
 
-/// Removed whether or not `Connection` names them.
-const HOP_BY_HOP: FieldSet = FieldSet::of(&[
+/// Removed whether or not `Connection` names them. HTTP/2 does not have them (RFC 9113 §8.2.2).
+pub const HOP_BY_HOP: FieldSet = FieldSet::of(&[
     FieldName::Connection,
     FieldName::KeepAlive,
     FieldName::ProxyConnection,
@@ -31,6 +31,14 @@ pub const HOP_BY_HOP_OF_UPGRADED: FieldSet = HOP_BY_HOP_OF_RESPONSES.without(UPG
 
 /// For trailers: a hop-by-hop field is one in trailers, too. Envoy passes them on.
 pub const HOP_BY_HOP_OF_TRAILERS: FieldSet = HOP_BY_HOP.with(&[FieldName::Expect, FieldName::Te]);
+
+//= rfc9110#6.5.1
+// "A sender MUST NOT generate a trailer field unless the sender knows the corresponding header
+// field name's definition permits sending that field in trailers": it does not for these, and a
+// server after us could act on them.
+/// What a trailer cannot be, in any version.
+pub const NEVER_TRAILERS: FieldSet =
+    FieldSet::of(&[FieldName::ContentLength, FieldName::Host, FieldName::TransferEncoding]);
 
 #[cfg(test)]
 mod tests {

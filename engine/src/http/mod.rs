@@ -25,8 +25,8 @@ pub use fields::{Field, Fields, Line, Span};
 pub(crate) use head::members;
 pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Underscores, Version};
 pub use hop_by_hop::{
-    HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_RESPONSES, HOP_BY_HOP_OF_TRAILERS,
-    HOP_BY_HOP_OF_UPGRADED, HOP_BY_HOP_OF_UPGRADES,
+    HOP_BY_HOP, HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_RESPONSES, HOP_BY_HOP_OF_TRAILERS,
+    HOP_BY_HOP_OF_UPGRADED, HOP_BY_HOP_OF_UPGRADES, NEVER_TRAILERS,
 };
 pub use joined::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES};
 pub use method::Method;

@@ -9,7 +9,9 @@
 use std::ops::Range;
 
 use super::Error;
-use crate::http::{FieldName, HOP_BY_HOP_OF_TRAILERS, TOKEN, TrailerRules, Underscores};
+use crate::http::{
+    FieldName, HOP_BY_HOP_OF_TRAILERS, NEVER_TRAILERS, TOKEN, TrailerRules, Underscores,
+};
 
 /// Decodes one body. The result does not depend on how its bytes are split over calls.
 #[derive(Clone, Debug)]
@@ -259,7 +261,7 @@ impl Decoder {
             }
             (State::TrailerName, b':') => {
                 let name = self.name.get(..usize::from(self.name_len)).unwrap_or_default();
-                if is_forbidden(FieldName::of(name)) {
+                if NEVER_TRAILERS.has(FieldName::of(name)) {
                     return Err(Error::Trailer);
                 }
                 Ok(State::TrailerValue)
@@ -421,14 +423,6 @@ enum State {
 
 fn expect(byte: u8, wanted: u8, otherwise: Error, next: State) -> Result<State, Error> {
     if byte == wanted { Ok(next) } else { Err(otherwise) }
-}
-
-//= rfc9110#6.5.1
-// "A sender MUST NOT generate a trailer field unless the sender knows the corresponding header
-// field name's definition permits sending that field in trailers": it does not for these, and a
-// server after us could act on them.
-const fn is_forbidden(name: FieldName) -> bool {
-    matches!(name, FieldName::ContentLength | FieldName::Host | FieldName::TransferEncoding)
 }
 
 /// Bytes of chunk extensions per body. They are ignored, so this bounds useless work.

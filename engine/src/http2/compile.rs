@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use super::frame::setting;
 use super::{Keepalive, Options, StreamErrors};
 
 /// Compiles `http2_protocol_options` at `at`. `stream_error` is what the connection manager says about
@@ -136,53 +137,47 @@ impl Custom<'_> {
                 }
                 continue;
             }
+            // Larger ones do not exist on the wire.
+            let Ok(identifier) = u16::try_from(identifier) else { continue };
             if let Some(why) = self.collision(identifier, value) {
                 problems.error(&at, why);
                 continue;
             }
             match identifier {
-                HEADER_TABLE_SIZE => options.hpack_table_size = value,
-                MAX_CONCURRENT_STREAMS => options.max_concurrent_streams = value,
-                INITIAL_WINDOW_SIZE => options.initial_stream_window_size = value,
-                MAX_FRAME_SIZE if value != 16_384 => {
+                setting::HEADER_TABLE_SIZE => options.hpack_table_size = value,
+                setting::MAX_CONCURRENT_STREAMS => options.max_concurrent_streams = value,
+                setting::INITIAL_WINDOW_SIZE => options.initial_stream_window_size = value,
+                setting::MAX_FRAME_SIZE if value != 16_384 => {
                     problems.not_implemented(&at.field("identifier"), "another MAX_FRAME_SIZE");
                 }
-                _ => sent.extend(u16::try_from(identifier).ok().map(|id| (id, value))),
+                _ => sent.push((identifier, value)),
             }
         }
         options.custom_settings = sent.into();
     }
 
     /// Why a parameter must not be set in this way.
-    fn collision(&self, identifier: u32, value: u32) -> Option<String> {
+    fn collision(&self, identifier: u16, value: u32) -> Option<String> {
         let named = |name: &str| format!("the parameter is set by its field, `{name}`");
         match identifier {
-            ENABLE_PUSH if value != 0 => Some("Corvoy does not push".to_owned()),
-            ENABLE_CONNECT_PROTOCOL => Some(named("allow_connect")),
-            HEADER_TABLE_SIZE if self.schema.hpack_table_size.is_some() => {
+            setting::ENABLE_PUSH if value != 0 => Some("Corvoy does not push".to_owned()),
+            setting::ENABLE_CONNECT_PROTOCOL => Some(named("allow_connect")),
+            setting::HEADER_TABLE_SIZE if self.schema.hpack_table_size.is_some() => {
                 Some(named("hpack_table_size"))
             }
-            MAX_CONCURRENT_STREAMS if self.schema.max_concurrent_streams.is_some() => {
+            setting::MAX_CONCURRENT_STREAMS if self.schema.max_concurrent_streams.is_some() => {
                 Some(named("max_concurrent_streams"))
             }
-            INITIAL_WINDOW_SIZE if self.schema.initial_stream_window_size.is_some() => {
+            setting::INITIAL_WINDOW_SIZE if self.schema.initial_stream_window_size.is_some() => {
                 Some(named("initial_stream_window_size"))
             }
-            INITIAL_WINDOW_SIZE if value > i32::MAX as u32 => {
+            setting::INITIAL_WINDOW_SIZE if value > i32::MAX as u32 => {
                 Some("a window has at most 2147483647 bytes".to_owned())
             }
             _ => None,
         }
     }
 }
-
-//= rfc9113#section-6.5.2, rfc8441#section-3
-const HEADER_TABLE_SIZE: u32 = 1;
-const ENABLE_PUSH: u32 = 2;
-const MAX_CONCURRENT_STREAMS: u32 = 3;
-const INITIAL_WINDOW_SIZE: u32 = 4;
-const MAX_FRAME_SIZE: u32 = 5;
-const ENABLE_CONNECT_PROTOCOL: u32 = 8;
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
 use super::wait::{Interest, Ready, send_all};
-use crate::http::{BodyLength, EndStream, Fault, More, TrailerRules, Underscores};
+use crate::http::{BodyLength, EndStream, Fault, More};
 use crate::pipe::outlet::Outlet;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;
@@ -41,12 +41,7 @@ pub(super) async fn deliver<C: ClientEnd>(
     let mut down = Outlet::new(length, framing, out, limit, exchange.core.shard.buffers);
     let trailers = (length == BodyLength::Chunked).then(|| {
         let origin = &origin.pool().cluster().http;
-        TrailerRules {
-            bytes_max: origin.head_limits.bytes_max,
-            fields_max: origin.head_limits.fields_max,
-            underscores: Underscores::Allow,
-            kept: exchange.core.passes_trailers(origin),
-        }
+        origin.trailer_rules(exchange.core.passes_trailers(origin))
     });
     let begun = origin.begin_body(length, trailers, &exchange.core.heads.response, &mut down);
     let mut relayed = match begun {

@@ -125,12 +125,8 @@ fn new_upload(core: &Core<'_>, route: &Route, cluster: &LocalCluster, may_retry:
 /// them; if the client's codec does not, they are not even checked.
 fn trailer_rules(core: &Core<'_>, cluster: &LocalCluster) -> Option<TrailerRules> {
     let manager = &core.service().manager;
-    core.client_may_send_trailers().then(|| TrailerRules {
-        bytes_max: manager.limits.bytes_max,
-        fields_max: manager.limits.fields_max,
-        underscores: manager.underscores,
-        kept: core.passes_trailers(&cluster.cluster().http),
-    })
+    core.client_may_send_trailers()
+        .then(|| manager.trailer_rules(core.passes_trailers(&cluster.cluster().http)))
 }
 
 /// Edits the request as the route says, once for all attempts, and sets its timeouts.

@@ -6,7 +6,7 @@ use super::service::LocalService;
 use crate::address::Address;
 use crate::listener_facts::ListenerFacts;
 use crate::shard::Shard;
-use crate::shard::clock::Millis;
+use crate::shard::clock::{Millis, millis};
 use crate::shard::timers::Alarm;
 use crate::stats::HttpStats;
 use crate::transport::tls::facts::TlsFacts;
@@ -63,6 +63,13 @@ impl Given {
     #[inline]
     pub fn stats(&self) -> &HttpStats {
         self.service.http.shard(self.shard.id)
+    }
+
+    /// When `max_connection_duration` ends the connection.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Millis> {
+        let most = self.service.manager.timeouts.max_connection_duration?;
+        Some(self.opened.saturating_add(millis(most)))
     }
 
     /// Whether the connection is draining: responses carry `connection: close`.

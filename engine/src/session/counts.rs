@@ -4,7 +4,7 @@ use crate::http2::{Counts, Flood};
 use crate::stats::Http2Stats;
 
 /// Adds what a codec has counted.
-pub fn add(stats: &Http2Stats, counts: &Counts) {
+pub(super) fn add(stats: &Http2Stats, counts: &Counts) {
     let Counts {
         rx_reset,
         tx_reset,

@@ -12,6 +12,7 @@
 
 pub mod counts;
 mod incoming;
+pub mod pings;
 mod slot;
 mod stream;
 
@@ -29,13 +30,15 @@ use crate::http::{
     BodyLength, EndStream, Fault, HeadLimits, Method, RequestHead, ResponseHead, TrailerRules,
 };
 use crate::http2::{
-    Block, Connection, ConnectionError, ErrorCode, Event, HeadRefused, RequestLimits, StreamId,
+    Block, Connection, ConnectionError, Counts, ErrorCode, Event, HeadRefused, RequestLimits,
+    StreamId,
 };
 use crate::limits;
 use crate::pipe::outlet::Outlet;
 use crate::shard::Shard;
 use crate::shard::socket::Received;
 use crate::shard::timers::Alarm;
+use crate::stats::Http2Stats;
 use crate::transport::Transport;
 
 /// A connection that carries many streams.
@@ -51,15 +54,6 @@ pub struct Session {
     woken: Cell<bool>,
     /// Whether a stream waits until more of what is to be sent is sent.
     backed_up: Cell<bool>,
-}
-
-/// What ended a wait of the connection's task.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Woken {
-    /// There may be something to receive or to send, or a stream has ended.
-    ByTraffic,
-    /// The alarm has expired, or the state of the shard has changed.
-    ByAlarm,
 }
 
 impl fmt::Debug for Session {
@@ -88,12 +82,6 @@ impl Session {
             woken: Cell::new(false),
             backed_up: Cell::new(false),
         })
-    }
-
-    /// The shard.
-    #[must_use]
-    pub const fn shard(&self) -> &'static Shard {
-        self.shard
     }
 
     /// What carries it.
@@ -236,25 +224,34 @@ impl Session {
 
     /// Ends all streams early.
     pub fn fail_all(&self, broken: Broken) {
-        let mut woken = Vec::new();
-        self.codec(|codec| {
-            codec.each(|slot| woken.extend(slot.fail(broken).into_iter().flatten()))
+        self.wake_all(|codec, woken| {
+            codec.each(|slot| woken.extend(slot.fail(broken).into_iter().flatten()));
         });
-        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes the streams that have waited for the window of the connection, or for one of their own that the
     /// peer's SETTINGS have opened.
     fn wake_those_with_window(&self) {
-        let mut writers = Vec::new();
-        self.codec(|codec| codec.wake_writers(|slot| writers.extend(slot.writer.take())));
-        writers.into_iter().for_each(Waker::wake);
+        self.wake_all(|codec, woken| codec.wake_writers(|slot| woken.extend(slot.writer.take())));
     }
 
     fn wake_writers(&self) {
-        let mut writers = Vec::new();
-        self.codec(|codec| codec.each(|slot| writers.extend(slot.writer.take())));
-        writers.into_iter().for_each(Waker::wake);
+        self.wake_all(|codec, woken| codec.each(|slot| woken.extend(slot.writer.take())));
+    }
+
+    /// Wakes whom `collect` takes out of the codec, once that is no longer borrowed.
+    fn wake_all(&self, collect: impl FnOnce(&mut Connection<Slot>, &mut Vec<Waker>)) {
+        let mut woken = Vec::new();
+        self.codec(|codec| collect(codec, &mut woken));
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Adds what the codec has counted to the stats.
+    pub fn count(&self, stats: &Http2Stats) {
+        let counted = self.codec(Connection::take_counts);
+        if counted != Counts::default() {
+            counts::add(stats, &counted);
+        }
     }
 
     /// Receives once, unless far too much waits to be sent. Bodies do not: they wait for less. Otherwise two
@@ -318,26 +315,22 @@ impl Session {
 
     /// Waits until there may be something to do, or `alarm` expires. Holds no block meanwhile if no frame
     /// has arrived in part.
-    pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm) -> Woken {
+    pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm) {
         incoming.rest(self.shard.buffers);
         self.codec(Connection::rest);
-        poll_fn(|cx| self.poll_woken(cx, alarm)).await
+        poll_fn(|cx| self.poll_woken(cx, alarm)).await;
     }
 
-    fn poll_woken(&self, cx: &Context<'_>, alarm: &Alarm) -> Poll<Woken> {
+    fn poll_woken(&self, cx: &Context<'_>, alarm: &Alarm) -> Poll<()> {
         let (has_out, is_stuck) = self.codec(|codec| (!codec.out().is_empty(), is_stuck(codec)));
         let mut is_ready = self.woken.get();
         is_ready |= !is_stuck && self.transport.poll_readable(cx).is_ready();
         is_ready |= has_out && self.transport.poll_writable(cx).is_ready();
-        let woken = if is_ready {
-            Woken::ByTraffic
-        } else if alarm.poll_expired(cx).is_ready() {
-            Woken::ByAlarm
-        } else {
+        if !is_ready && alarm.poll_expired(cx).is_pending() {
             self.task.set(Some(cx.waker().clone()));
             return Poll::Pending;
-        };
-        self.shard.poll_proceed(cx).map(|()| woken)
+        }
+        self.shard.poll_proceed(cx)
     }
 
     /// Whether so much waits to be sent that streams have to wait.

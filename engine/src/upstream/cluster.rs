@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::{HeadLimits, Version};
+use crate::http::{HeadLimits, TrailerRules, Underscores, Version};
 use crate::http2;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::{ClusterStats, Http2Stats, Scope, ZoneStats};
@@ -103,6 +103,15 @@ impl Protocols {
             (Self::Http2, _) | (Self::Downstream, Version::Http2) => Speaks::Http2,
             (Self::Http1 | Self::Downstream, _) => Speaks::Http1,
         }
+    }
+}
+
+impl HttpProtocolOptions {
+    /// The rules for trailers of responses.
+    #[must_use]
+    pub const fn trailer_rules(&self, kept: bool) -> TrailerRules {
+        let HeadLimits { bytes_max, fields_max, .. } = self.head_limits;
+        TrailerRules { bytes_max, fields_max, underscores: Underscores::Allow, kept }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::task::{Context, Poll};
 
-use super::{After, Connection, Wire, expires_at, set_head_alarm};
+use super::{After, Connection, Wire, set_head_alarm};
 use crate::downstream::connection::{Client, Input};
 use crate::http::header_key_format::{self, HeaderKeyFormat, ReasonPhrase};
 use crate::http::{
@@ -117,7 +117,7 @@ impl<'c> End<'c> {
             given.stats().downstream_cx_max_requests_reached.inc();
             return true;
         }
-        let expired = expires_at(given).is_some_and(|at| at <= given.shard.clock.now());
+        let expired = given.expires_at().is_some_and(|at| at <= given.shard.clock.now());
         if expired {
             given.stats().downstream_cx_max_duration_reached.inc();
         }

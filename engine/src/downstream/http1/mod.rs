@@ -32,10 +32,10 @@ use crate::transport::Transport;
 #[expect(clippy::manual_async_fn, reason = "an async function would store its argument twice")]
 pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
     async move {
+        if connection.client.speaks() == Speaks::Http2 {
+            return connection.into_http2().await;
+        }
         let end = loop {
-            if connection.client.requests() == 0 && connection.client.speaks() == Speaks::Http2 {
-                break Stop::Http2;
-            }
             // This future is what an idle connection costs in memory. So the wait for a request is
             // small, and an exchange runs in a pooled block.
             // Nothing is borrowed here across a wait: that would be kept in the future too.
@@ -196,11 +196,6 @@ impl Connection {
         self.client.given.stats().downstream_rq_http1_total.inc();
     }
 
-    /// When `max_connection_duration` ends the connection.
-    fn expires_at(&self) -> Option<Millis> {
-        expires_at(&self.client.given)
-    }
-
     /// Waits until `want` has come true or the alarm, which the caller has set, expires.
     fn wait(&self, want: Want) -> impl Future<Output = Waited> {
         poll_fn(move |cx| {
@@ -257,12 +252,6 @@ impl Wire {
         }
         Ok(())
     }
-}
-
-/// When `max_connection_duration` ends a connection.
-fn expires_at(given: &Given) -> Option<Millis> {
-    let most = given.service.manager.timeouts.max_connection_duration?;
-    Some(given.opened.saturating_add(millis(most)))
 }
 
 /// Sets the alarm to the deadline of a head that has begun at `began`.

@@ -186,7 +186,7 @@ impl Connection {
     fn idle_expires_at(&self) -> Option<Millis> {
         match self.client.given.service.manager.timeouts.idle_expiry {
             IdleExpiry::AfterNextResponse if self.client.requests() > 0 => None,
-            IdleExpiry::AfterNextResponse | IdleExpiry::Close => self.expires_at(),
+            IdleExpiry::AfterNextResponse | IdleExpiry::Close => self.client.given.expires_at(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::http2::{ErrorCode, Last};
 use crate::limits;
 use crate::request::given::Given;
 use crate::session::Session;
+use crate::session::pings::{KEEPALIVE, Pings, Unanswered};
 use crate::shard::clock::{Millis, millis};
 use crate::shard::drain::Draining;
 
@@ -20,17 +21,7 @@ pub(super) struct Lifetime {
     idle_since: Millis,
     /// When the header block began that is still incomplete.
     block_began: Option<Millis>,
-    keepalive: Keepalive,
-}
-
-/// The PINGs of `connection_keepalive`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Keepalive {
-    Off,
-    /// The next one is due at this time.
-    Idle(Millis),
-    /// The last one is to be answered by this time.
-    Waiting(Millis),
+    pings: Pings,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,20 +54,12 @@ pub(super) enum TooLate {
     Ping,
 }
 
-/// The opaque data of the PINGs of `connection_keepalive`.
-const KEEPALIVE: u64 = 0x6b65_6570_616c_6976;
-
 impl Lifetime {
     pub(super) fn new(given: &Given) -> Self {
         let idle_since = given.shard.clock.now();
-        let mut lifetime = Self {
-            phase: Phase::Serving,
-            idle_since,
-            block_began: None,
-            keepalive: Keepalive::Off,
-        };
-        lifetime.schedule_ping(given);
-        lifetime
+        let options = given.service.manager.http2.keepalive;
+        let pings = Pings::new(options, given.shard, idle_since);
+        Self { phase: Phase::Serving, idle_since, block_began: None, pings }
     }
 
     /// Whether the connection ends with its last stream.
@@ -95,7 +78,7 @@ impl Lifetime {
     /// The client has answered a PING.
     pub(super) fn take_ack(&mut self, given: &Given, opaque: u64, session: &Session) {
         if opaque == KEEPALIVE {
-            self.schedule_ping(given);
+            self.pings.answered(given.shard.clock.now());
         }
         if opaque == FAREWELL
             && given.shard.draining() == Draining::Process
@@ -128,13 +111,13 @@ impl Lifetime {
         if passed(self.head_at(given)) {
             return Err(TooLate::Head);
         }
-        self.ping(given, session)?;
+        self.pings.step(now, session).map_err(|Unanswered| TooLate::Ping)?;
         match self.phase {
             Phase::Serving if given.is_draining() => self.go_away(given, Why::Drain, session),
             Phase::Serving if passed(self.idle_at(given, streams)) => {
                 self.go_away(given, Why::Idle, session);
             }
-            Phase::Serving if passed(expires_at(given)) => {
+            Phase::Serving if passed(given.expires_at()) => {
                 self.go_away(given, Why::Duration, session);
             }
             Phase::GoingAway(at) if at <= now => self.leave(session),
@@ -146,15 +129,11 @@ impl Lifetime {
     /// Sets the alarm to the next step.
     pub(super) fn arm(&self, given: &Given, streams: usize) {
         let phase = match self.phase {
-            Phase::Serving => [self.idle_at(given, streams), expires_at(given)],
+            Phase::Serving => [self.idle_at(given, streams), given.expires_at()],
             Phase::GoingAway(at) => [Some(at), None],
             Phase::Leaving => [None, None],
         };
-        let ping = match self.keepalive {
-            Keepalive::Off => None,
-            Keepalive::Idle(at) | Keepalive::Waiting(at) => Some(at),
-        };
-        let next = phase.into_iter().chain([self.head_at(given), ping]).flatten().min();
+        let next = phase.into_iter().chain([self.head_at(given), self.pings.due()]).flatten().min();
         given.alarm.set(next, given.shard.clock.now());
     }
 
@@ -182,31 +161,6 @@ impl Lifetime {
         self.phase = Phase::GoingAway(given.shard.clock.now().saturating_add(grace));
     }
 
-    /// Sends the PING that is due.
-    fn ping(&mut self, given: &Given, session: &Session) -> Result<(), TooLate> {
-        let now = given.shard.clock.now();
-        let options = given.service.manager.http2.keepalive;
-        match (self.keepalive, options) {
-            (Keepalive::Idle(at), Some(options)) if at <= now => {
-                session.codec(|codec| codec.ping(KEEPALIVE));
-                session.wake();
-                self.keepalive = Keepalive::Waiting(now.saturating_add(millis(options.timeout)));
-            }
-            (Keepalive::Waiting(at), _) if at <= now => return Err(TooLate::Ping),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn schedule_ping(&mut self, given: &Given) {
-        let Some(options) = given.service.manager.http2.keepalive else { return };
-        let Some(interval) = options.interval.map(millis) else { return };
-        let jitter = interval.saturating_mul(options.interval_jitter_percent.into()) / 100;
-        let jitter = given.shard.random.borrow_mut().u64(..=jitter);
-        let at = given.shard.clock.now().saturating_add(interval).saturating_add(jitter);
-        self.keepalive = Keepalive::Idle(at);
-    }
-
     fn leave(&mut self, session: &Session) {
         session.codec(|codec| codec.go_away(Last::Seen, ErrorCode::NoError));
         session.wake();
@@ -224,10 +178,4 @@ impl Lifetime {
         let most = given.service.manager.timeouts.request_headers?;
         Some(self.block_began?.saturating_add(millis(most)))
     }
-}
-
-/// When `max_connection_duration` ends a connection.
-fn expires_at(given: &Given) -> Option<Millis> {
-    let most = given.service.manager.timeouts.max_connection_duration?;
-    Some(given.opened.saturating_add(millis(most)))
 }

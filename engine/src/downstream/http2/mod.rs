@@ -17,12 +17,11 @@ use self::end::End;
 use self::lifetime::{Lifetime, TooLate};
 use super::closing::{self, Ending};
 use super::connection::Client;
-use crate::http::{BodyLength, TrailerRules};
-use crate::http2::{self, Block, Cause, ConnectionError, Counts, Event, Flood, RequestLimits};
+use crate::http::BodyLength;
+use crate::http2::{self, Block, Cause, ConnectionError, Event, Flood, RequestLimits};
 use crate::pipe::heads::Heads;
 use crate::request;
 use crate::session::{Broken, Incoming, Session, Stream, counts};
-use crate::shard::clock::millis;
 use crate::shard::socket::Received;
 use crate::stats::Http2Stats;
 use crate::transport::Transport;
@@ -72,12 +71,7 @@ impl Connection {
     fn new(client: Client, transport: Transport, early: Vec<u8>) -> Self {
         let given = &client.given;
         let manager = &given.service.manager;
-        let trailers = TrailerRules {
-            bytes_max: manager.limits.bytes_max,
-            fields_max: manager.limits.fields_max,
-            underscores: manager.underscores,
-            kept: true,
-        };
+        let trailers = manager.trailer_rules(true);
         client.begin_http2();
         given.service.http2.shard(given.shard.id).nghttp2_downstream_connections.inc();
         let codec = http2::Connection::server(&manager.http2);
@@ -102,7 +96,7 @@ impl Connection {
                     return Ended::TooLate;
                 }
             }
-            self.count();
+            self.session.count(self.stats());
             match self.session.flush() {
                 Ok(sent) => given.count_sent(sent),
                 Err(_) => return Ended::ByClient,
@@ -176,20 +170,12 @@ impl Connection {
             self.count_flood(flood);
         }
         self.session.codec(|codec| codec.fail(&error));
-        self.count();
+        self.session.count(self.stats());
         Ended::ByViolation
     }
 
     fn stats(&self) -> &Http2Stats {
         self.shared.http2_stats()
-    }
-
-    /// Adds what the codec has counted to the stats.
-    fn count(&self) {
-        let counted = self.session.codec(|codec| codec.take_counts());
-        if counted != Counts::default() {
-            counts::add(self.stats(), &counted);
-        }
     }
 
     fn count_flood(&self, flood: Flood) {
@@ -210,9 +196,7 @@ impl Connection {
         }
         session.fail_all(Broken::ConnectionLost);
         if ended != Ended::ByClient {
-            let (now, manager) = (client.given.shard.clock.now(), &client.given.service.manager);
-            let most = manager.timeouts.delayed_close.map(millis);
-            client.given.alarm.set(most.map(|most| now.saturating_add(most)), now);
+            closing::set_alarm(client);
             session.flush_all(&client.given.alarm).await;
             closing::linger(self).await;
         }

@@ -16,7 +16,7 @@ pub use response::ResponseDecoder;
 pub use trailers::TrailerDecoder;
 pub use write::{request as write_request, response as write_response, trailers as write_trailers};
 
-use crate::http::{FieldName, FieldSet, TOKEN};
+use crate::http::{FieldName, TOKEN, Underscores};
 
 use super::hpack::Field;
 
@@ -108,14 +108,39 @@ impl Budget {
     }
 }
 
-/// RFC 9113 §8.2.2: fields that belong to a connection of HTTP/1.
-const OF_CONNECTION: FieldSet = FieldSet::of(&[
-    FieldName::Connection,
-    FieldName::KeepAlive,
-    FieldName::ProxyConnection,
-    FieldName::TransferEncoding,
-    FieldName::Upgrade,
-]);
+/// The part of a block that the next field belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Section {
+    /// The pseudo-headers, which come first.
+    Pseudo,
+    Fields,
+}
+
+/// What becomes of fields with an underscore in their names.
+#[derive(Debug)]
+struct UnderscoreRule {
+    action: Underscores,
+    /// How many were dropped.
+    dropped: u64,
+}
+
+impl UnderscoreRule {
+    const fn new(action: Underscores) -> Self {
+        Self { action, dropped: 0 }
+    }
+
+    /// Whether the field is taken; one that is rejected is a flaw of the block.
+    fn admits(&mut self, field: &Field<'_>, budget: &mut Budget) -> bool {
+        if self.action == Underscores::Allow || !field.name.contains(&b'_') {
+            return true;
+        }
+        match self.action {
+            Underscores::Reject => budget.fail(Flaw::Underscore),
+            Underscores::Drop | Underscores::Allow => self.dropped += 1,
+        }
+        false
+    }
+}
 
 /// RFC 9113 §8.2.1: a name is a token in lower case.
 fn is_name(field: &Field<'_>) -> bool {

@@ -1,9 +1,9 @@
 //! The fields of a request.
 
-use super::{Budget, Flaw, OF_CONNECTION, content_length, is_name, value_of};
+use super::{Budget, Flaw, Section, UnderscoreRule, content_length, is_name, value_of};
 use crate::http::{
-    BodyLength, EndStream, FieldName, HeadLimits, Method, RequestHead, Scheme, Span, TOKEN,
-    Underscores, Version,
+    BodyLength, EndStream, FieldName, HOP_BY_HOP, HeadLimits, Method, RequestHead, Scheme, Span,
+    TOKEN, Underscores, Version,
 };
 use crate::http2::hpack::Field;
 
@@ -12,9 +12,7 @@ use crate::http2::hpack::Field;
 pub struct RequestDecoder<'a> {
     head: &'a mut RequestHead,
     budget: Budget,
-    underscores: Underscores,
-    /// How many fields were dropped for underscores.
-    dropped: u64,
+    underscores: UnderscoreRule,
     extended_connect: ExtendedConnect,
     method: Option<Span>,
     path: Option<Span>,
@@ -34,14 +32,6 @@ pub enum ExtendedConnect {
     Allowed,
     /// It was not.
     Refused,
-}
-
-/// The part of the block that the next field belongs to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Section {
-    /// The pseudo-headers, which come first.
-    Pseudo,
-    Fields,
 }
 
 /// A request that was decoded.
@@ -65,8 +55,7 @@ impl<'a> RequestDecoder<'a> {
         Self {
             head,
             budget: Budget::new(limits.bytes_max, limits.fields_max).with_field_max(field_max),
-            underscores,
-            dropped: 0,
+            underscores: UnderscoreRule::new(underscores),
             extended_connect,
             method: None,
             path: None,
@@ -115,14 +104,10 @@ impl<'a> RequestDecoder<'a> {
     fn take_field(&mut self, field: &Field<'_>) -> Option<()> {
         self.section = Section::Fields;
         let value = value_of(field)?;
-        if !is_name(field) || OF_CONNECTION.has(field.id) {
+        if !is_name(field) || HOP_BY_HOP.has(field.id) {
             return None;
         }
-        if self.underscores != Underscores::Allow && field.name.contains(&b'_') {
-            match self.underscores {
-                Underscores::Reject => self.budget.fail(Flaw::Underscore),
-                Underscores::Drop | Underscores::Allow => self.dropped += 1,
-            }
+        if !self.underscores.admits(field, &mut self.budget) {
             return Some(());
         }
         match field.id {
@@ -172,7 +157,7 @@ impl<'a> RequestDecoder<'a> {
             (EndStream::No, Some(length)) => BodyLength::Length(length),
             (EndStream::No, None) => BodyLength::Chunked,
         };
-        Ok(Decoded { body, dropped_for_underscores: self.dropped })
+        Ok(Decoded { body, dropped_for_underscores: self.underscores.dropped })
     }
 
     //= rfc9113#section-8.3.1: which pseudo-headers there are.

@@ -1,7 +1,9 @@
 //! The fields of a response.
 
-use super::{Budget, Flaw, OF_CONNECTION, content_length, is_name, value_of};
-use crate::http::{BodyLength, EndStream, FieldName, HeadLimits, Method, ResponseHead, Version};
+use super::{Budget, Flaw, Section, content_length, is_name, value_of};
+use crate::http::{
+    BodyLength, EndStream, FieldName, HOP_BY_HOP, HeadLimits, Method, ResponseHead, Version,
+};
 use crate::http2::hpack::Field;
 
 /// Takes the fields of a block, one after the other, into a head.
@@ -12,13 +14,6 @@ pub struct ResponseDecoder<'a> {
     status: Option<u16>,
     content_length: Option<u64>,
     section: Section,
-}
-
-/// The part of the block that the next field belongs to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Section {
-    Pseudo,
-    Fields,
 }
 
 impl<'a> ResponseDecoder<'a> {
@@ -45,7 +40,7 @@ impl<'a> ResponseDecoder<'a> {
             ([b':', ..], _) => return None,
             _ => self.section = Section::Fields,
         }
-        if !is_name(field) || OF_CONNECTION.has(field.id) {
+        if !is_name(field) || HOP_BY_HOP.has(field.id) {
             return None;
         }
         if field.id == FieldName::ContentLength {

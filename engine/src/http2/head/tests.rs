@@ -45,12 +45,7 @@ fn without<'a>(name: &str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str
 
 #[test]
 fn a_request_means_the_same_over_http_1() {
-    let fields = with(&[
-        ("cookie", "a=1"),
-        ("x-A".to_lowercase().leak(), " v "),
-        ("cookie", "b=2"),
-        ("te", "trailers"),
-    ]);
+    let fields = with(&[("cookie", "a=1"), ("x-a", " v "), ("cookie", "b=2"), ("te", "trailers")]);
     let (text, body) = request(&fields, EndStream::Yes).unwrap();
     assert_eq!(
         text,

@@ -1,7 +1,6 @@
 //! Heads and trailers to header blocks. The fields of a connection of HTTP/1 are left out.
 
-use super::OF_CONNECTION;
-use crate::http::{FieldName, Fields, Method, RequestHead, ResponseHead, Scheme};
+use crate::http::{FieldName, Fields, HOP_BY_HOP, Method, RequestHead, ResponseHead, Scheme};
 use crate::http2::hpack::{Encoder, Pseudo};
 
 /// Writes the block of a request. The order of the pseudo-headers is Envoy's.
@@ -47,13 +46,8 @@ pub fn trailers(encoder: &mut Encoder, mut lines: &[u8], out: &mut Vec<u8>) {
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         // The names of trailers that come from HTTP/1 are as received.
-        field(
-            encoder,
-            FieldName::of(&name.to_ascii_lowercase()),
-            &name.to_ascii_lowercase(),
-            value,
-            out,
-        );
+        let name = name.to_ascii_lowercase();
+        field(encoder, FieldName::of(&name), &name, value, out);
     }
 }
 
@@ -68,7 +62,7 @@ fn fields(encoder: &mut Encoder, fields: &Fields, but: FieldName, out: &mut Vec<
 fn field(encoder: &mut Encoder, id: FieldName, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     match id {
         FieldName::Other => encoder.other(name, value, out),
-        id if OF_CONNECTION.has(id) => {}
+        id if HOP_BY_HOP.has(id) => {}
         id => encoder.field(id, value, out),
     }
 }

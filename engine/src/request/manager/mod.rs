@@ -15,7 +15,7 @@ use std::time::Duration;
 use self::client_cert::ForwardClientCert;
 use crate::address::{Address, Cidr};
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::{FieldName, HeadLimits, Scheme, Underscores};
+use crate::http::{FieldName, HeadLimits, Scheme, TrailerRules, Underscores};
 use crate::http2;
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
@@ -83,6 +83,15 @@ pub struct ConnectionManager {
     pub timeouts: Timeouts,
     /// How many requests a connection serves before it is closed.
     pub max_requests_per_connection: Option<u32>,
+}
+
+impl ConnectionManager {
+    /// The rules for trailers of requests. As in Envoy, the limits are those of heads.
+    #[must_use]
+    pub const fn trailer_rules(&self, kept: bool) -> TrailerRules {
+        let HeadLimits { bytes_max, fields_max, .. } = self.limits;
+        TrailerRules { bytes_max, fields_max, underscores: self.underscores, kept }
+    }
 }
 
 /// `codec_type`

@@ -5,11 +5,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::pings::Pings;
 use crate::address::Address;
-use crate::http::{ResponseHead, TrailerRules, Underscores};
+use crate::http::ResponseHead;
 use crate::http2;
 use crate::limits;
+use crate::session::pings::Pings;
 use crate::session::{Broken, Session};
 use crate::shard::clock::Millis;
 use crate::stats::Http2Stats;
@@ -53,12 +53,7 @@ impl Connection {
     pub(super) fn new(established: Established, pool: Rc<Pool>, permit: Permit) -> Rc<Self> {
         let Established { id, transport, at } = established;
         let options = &pool.cluster().http;
-        let trailers = TrailerRules {
-            bytes_max: options.head_limits.bytes_max,
-            fields_max: options.head_limits.fields_max,
-            underscores: Underscores::Allow,
-            kept: true,
-        };
+        let trailers = options.trailer_rules(true);
         let local = transport.local_address().ok().map(Address::Ip);
         let codec = http2::Connection::client(&options.http2);
         let session = Session::new(pool.shard(), transport, codec, trailers);

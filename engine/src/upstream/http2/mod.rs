@@ -9,7 +9,6 @@
 //! Invariant: `open` has only connections that take more requests, now or when others have ended.
 
 mod connection;
-mod pings;
 mod stream;
 mod task;
 

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::connection::Connection;
-use super::pings::Unanswered;
-use crate::http2::{Cause, ConnectionError, Counts, ErrorCode, Event, StreamId};
+use crate::http2::{Cause, ConnectionError, ErrorCode, Event, StreamId};
+use crate::session::pings::Unanswered;
 use crate::session::{Broken, Incoming, counts};
 use crate::shard::clock::Millis;
 use crate::shard::socket::Received;
@@ -36,7 +36,7 @@ impl Task {
         let (session, pool) = (&connection.session, &connection.pool);
         loop {
             let taken = self.take_events();
-            self.count();
+            session.count(connection.stats());
             if let Err(error) = taken {
                 return self.violated(&error);
             }
@@ -90,14 +90,6 @@ impl Task {
         Ok(())
     }
 
-    /// Adds what the codec has counted to the stats.
-    fn count(&self) {
-        let counted = self.connection.session.codec(|codec| codec.take_counts());
-        if counted != Counts::default() {
-            counts::add(self.connection.stats(), &counted);
-        }
-    }
-
     fn check_timers(&self, now: Millis) -> Result<(), Expired> {
         let connection = &*self.connection;
         let stats = connection.pool.stats();
@@ -144,7 +136,7 @@ impl Task {
         connection.session.codec(|codec| codec.fail(error));
         // What does not fit now is lost: nobody waits for a host that violates the protocol.
         drop(connection.session.flush());
-        self.count();
+        connection.session.count(connection.stats());
         ClosedBy::Us
     }
 }

@@ -1,34 +1,36 @@
-//! `connection_keepalive`: PINGs, and how long the host may take to answer.
+//! `connection_keepalive`: PINGs, and how long the peer may take to answer.
 
 use std::cell::Cell;
 
+use super::Session;
 use crate::http2::Keepalive;
-use crate::session::Session;
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
 
 /// The PINGs of one connection.
 #[derive(Debug)]
-pub(super) struct Pings {
+pub struct Pings {
     keepalive: Option<Keepalive>,
     shard: &'static Shard,
     /// When the next one is sent; none: it is not known yet, or there is none.
     next: Cell<Option<Millis>>,
-    /// When the host must have answered the one that was sent.
+    /// When the peer must have answered the one that was sent.
     deadline: Cell<Option<Millis>>,
     /// When anything was received last.
     received: Cell<Millis>,
 }
 
-/// The host has not answered in time.
+/// The peer has not answered in time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Unanswered;
+pub struct Unanswered;
 
 /// The opaque data of each PING.
-const KEEPALIVE: u64 = 0x6b65_6570_616c_6976;
+pub const KEEPALIVE: u64 = 0x6b65_6570_616c_6976;
 
 impl Pings {
-    pub(super) fn new(keepalive: Option<Keepalive>, shard: &'static Shard, now: Millis) -> Self {
+    /// Those of a connection that begins now.
+    #[must_use]
+    pub fn new(keepalive: Option<Keepalive>, shard: &'static Shard, now: Millis) -> Self {
         let pings = Self {
             keepalive,
             shard,
@@ -41,7 +43,8 @@ impl Pings {
     }
 
     /// When [`Self::step`] has something to do.
-    pub(super) fn due(&self) -> Option<Millis> {
+    #[must_use]
+    pub fn due(&self) -> Option<Millis> {
         self.deadline.get().or_else(|| self.next.get())
     }
 
@@ -49,7 +52,7 @@ impl Pings {
     ///
     /// # Errors
     /// The answer to the last one is missing.
-    pub(super) fn step(&self, now: Millis, session: &Session) -> Result<(), Unanswered> {
+    pub fn step(&self, now: Millis, session: &Session) -> Result<(), Unanswered> {
         let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
         if passed(self.deadline.get()) {
             return Err(Unanswered);
@@ -61,7 +64,7 @@ impl Pings {
     }
 
     /// Something was received: as in Envoy, the answer may take its whole time again.
-    pub(super) fn heard(&self, now: Millis) {
+    pub fn heard(&self, now: Millis) {
         self.received.set(now);
         if let (Some(_), Some(keepalive)) = (self.deadline.get(), self.keepalive) {
             self.deadline.set(Some(now.saturating_add(millis(keepalive.timeout))));
@@ -69,13 +72,13 @@ impl Pings {
     }
 
     /// The answer has come.
-    pub(super) fn answered(&self, now: Millis) {
+    pub fn answered(&self, now: Millis) {
         self.deadline.set(None);
         self.schedule(now);
     }
 
     /// Asks whether a connection that was silent for long is still alive, before a request uses it.
-    pub(super) fn before_request(&self, session: &Session) {
+    pub fn before_request(&self, session: &Session) {
         let now = self.shard.clock.now();
         let idle = self.keepalive.and_then(|keepalive| keepalive.connection_idle_interval);
         let silent = now.saturating_sub(self.received.get());
