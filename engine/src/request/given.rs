@@ -67,6 +67,7 @@ impl Given {
 
     /// When `max_connection_duration` ends the connection.
     #[must_use]
+    #[inline]
     pub fn expires_at(&self) -> Option<Millis> {
         let most = self.service.manager.timeouts.max_connection_duration?;
         Some(self.opened.saturating_add(millis(most)))

@@ -32,10 +32,11 @@ use crate::transport::Transport;
 #[expect(clippy::manual_async_fn, reason = "an async function would store its argument twice")]
 pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
     async move {
-        if connection.client.speaks() == Speaks::Http2 {
-            return connection.into_http2().await;
-        }
         let end = loop {
+            // Here, and not before the loop: one more way out of this future costs every request more.
+            if connection.client.requests() == 0 && connection.client.speaks() == Speaks::Http2 {
+                break Stop::Http2;
+            }
             // This future is what an idle connection costs in memory. So the wait for a request is
             // small, and an exchange runs in a pooled block.
             // Nothing is borrowed here across a wait: that would be kept in the future too.
