@@ -57,6 +57,8 @@ pub mod node;
 
 pub mod snapshot;
 
+pub mod access_log;
+
 pub mod format;
 
 pub mod flags;

@@ -1,6 +1,43 @@
-//! Schema → the text of a format.
+//! Schema → formats.
 
-use corvoy_config as config;
+use corvoy_config::{self as config, Path, Problems};
+
+use super::{Format, Formatter, JsonFormatter, Unset};
+
+/// Compiles a `SubstitutionFormatString`. The content type is for the caller: only local replies
+/// have one.
+pub(crate) fn substitution(
+    schema: &config::SubstitutionFormatString,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Format> {
+    let config::SubstitutionFormatString {
+        text_format,
+        text_format_source,
+        json_format,
+        omit_empty_values,
+        content_type: _,
+    } = schema;
+    if let Some(json) = json_format {
+        let json = JsonFormatter::new(json, *omit_empty_values);
+        let json = json.map_err(|error| problems.error(&at.field("json_format"), error)).ok()?;
+        return Some(Format::Json(json));
+    }
+    let (text, field) = match (text_format, text_format_source) {
+        (Some(text), _) => (Ok(text.clone()), "text_format"),
+        (None, Some(source)) => {
+            let text = data_source(source).and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|_| "the format is not valid UTF-8".to_owned())
+            });
+            (text, "text_format_source")
+        }
+        (None, None) => return None,
+    };
+    let text = text.and_then(|text| Formatter::new(&text));
+    let text = text.map_err(|error| problems.error(&at.field(field), error)).ok()?;
+    let unset = if *omit_empty_values { Unset::Empty } else { Unset::Dash };
+    Some(Format::Text(text, unset))
+}
 
 /// The content of a `DataSource`.
 ///

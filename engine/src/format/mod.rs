@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use self::command::Command;
+use crate::access_log::EntryType;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::http::{RequestHead, ResponseHead, Version};
@@ -43,6 +44,25 @@ enum Piece {
     },
 }
 
+/// A compiled `SubstitutionFormatString`.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// A text with commands.
+    Text(Formatter, Unset),
+    /// A JSON object with commands in its strings.
+    Json(JsonFormatter),
+}
+
+impl Format {
+    /// Writes the text with its values to `out`; JSON is a line.
+    pub fn write(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text, unset) => text.format(inputs, *unset, out),
+            Self::Json(json) => json.format(inputs, out),
+        }
+    }
+}
+
 /// What is written for a missing value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unset {
@@ -64,6 +84,8 @@ pub struct Inputs<'a> {
     pub stream: &'a dyn StreamInfo,
     /// The body of the local reply that is being formatted.
     pub local_reply_body: &'a [u8],
+    /// Why the text is written, if it is the entry of an access log.
+    pub entry_type: EntryType,
 }
 
 /// What is known about a request besides its heads. What is not known yet, or does not exist,
@@ -192,7 +214,13 @@ pub trait StreamInfo {
 impl<'a> Inputs<'a> {
     /// Only the stream; the rest is added with `..`.
     pub fn new(stream: &'a dyn StreamInfo) -> Self {
-        Self { request: None, response: None, stream, local_reply_body: &[] }
+        Self {
+            request: None,
+            response: None,
+            stream,
+            local_reply_body: &[],
+            entry_type: EntryType::NotSet,
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
-use super::{BodyFormat, Mapper, ReplyRewrite, Text};
-use crate::format::compile::data_source;
-use crate::format::{Formatter, JsonFormatter, Unset};
+use super::{BodyFormat, Mapper, ReplyRewrite};
+use crate::format::Format;
+use crate::format::compile::{data_source, substitution};
 use crate::request::log_filter;
 use crate::request::route::HeaderMutations;
 use crate::request::route::mutation;
@@ -56,33 +56,11 @@ fn format(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<BodyFormat> {
-    let config::SubstitutionFormatString {
-        text_format,
-        text_format_source,
-        json_format,
-        omit_empty_values,
-        content_type,
-    } = schema;
-    let unset = if *omit_empty_values { Unset::Empty } else { Unset::Dash };
-    let (text, default_type) = if let Some(json) = json_format {
-        let json = JsonFormatter::new(json, *omit_empty_values);
-        let json = json.map_err(|error| problems.error(&at.field("json_format"), error)).ok()?;
-        (Text::Json(json), "application/json")
-    } else {
-        let (text, field) = match (text_format, text_format_source) {
-            (Some(text), _) => (Ok(text.clone()), "text_format"),
-            (None, Some(source)) => {
-                let text = data_source(source).and_then(|bytes| {
-                    String::from_utf8(bytes).map_err(|_| "the format is not valid UTF-8".to_owned())
-                });
-                (text, "text_format_source")
-            }
-            (None, None) => return None,
-        };
-        let text = text.and_then(|text| Formatter::new(&text));
-        let text = text.map_err(|error| problems.error(&at.field(field), error)).ok()?;
-        (Text::Plain(text, unset), "text/plain")
+    let text = substitution(schema, at, problems)?;
+    let content_type = match (&*schema.content_type, &text) {
+        ("", Format::Json(_)) => "application/json",
+        ("", Format::Text(..)) => "text/plain",
+        (content_type, _) => content_type,
     };
-    let content_type = if content_type.is_empty() { default_type } else { content_type };
-    Some(BodyFormat { text, content_type: content_type.as_bytes().into() })
+    Some(BodyFormat { content_type: content_type.as_bytes().into(), text })
 }

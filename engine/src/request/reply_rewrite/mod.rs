@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::reply::LocalReply;
 use super::route::{HeaderMutations, Scratch};
 use crate::flags::{Flag, Flags};
-use crate::format::{Formatter, Inputs, JsonFormatter, StreamInfo, Unset};
+use crate::format::{Format, Inputs, StreamInfo};
 use crate::http::{FieldName, RequestHead, ResponseHead};
 use crate::request::log_filter::Filter;
 
@@ -32,17 +32,11 @@ struct Mapper {
     headers: HeaderMutations,
 }
 
-/// A `SubstitutionFormatString`.
+/// A `SubstitutionFormatString` with its content type.
 #[derive(Clone, Debug)]
 struct BodyFormat {
-    text: Text,
+    text: Format,
     content_type: Box<[u8]>,
-}
-
-#[derive(Clone, Debug)]
-enum Text {
-    Plain(Formatter, Unset),
-    Json(JsonFormatter),
 }
 
 impl ReplyRewrite {
@@ -84,13 +78,14 @@ impl ReplyRewrite {
             return;
         };
         let after = stream(reply.status);
-        let inputs =
-            Inputs { request, response: Some(head), local_reply_body: &reply.body, stream: &after };
+        let inputs = Inputs {
+            request,
+            response: Some(head),
+            local_reply_body: &reply.body,
+            ..Inputs::new(&after)
+        };
         let mut body = Vec::new();
-        match &format.text {
-            Text::Plain(text, unset) => text.format(&inputs, *unset, &mut body),
-            Text::Json(json) => json.format(&inputs, &mut body),
-        }
+        format.text.write(&inputs, &mut body);
         reply.body = body.into();
         let has_changed = reply.body != original_body && has_type(head, original_type.as_deref());
         if has_changed || !head.fields.has(FieldName::ContentType) {

@@ -1,0 +1,42 @@
+//! Why an entry of an access log is written: `%ACCESS_LOG_TYPE%`, and what `log_type_filter` selects.
+
+/// Envoy's `envoy.data.accesslog.v3.AccessLogType`, without that of UDP.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "each is Envoy's type of that name")]
+pub enum EntryType {
+    /// It is no access log: a header value or a local reply is formatted.
+    #[default]
+    NotSet,
+    TcpUpstreamConnected,
+    TcpPeriodic,
+    TcpConnectionEnd,
+    DownstreamStart,
+    DownstreamPeriodic,
+    DownstreamEnd,
+    UpstreamPoolReady,
+    UpstreamPeriodic,
+    UpstreamEnd,
+    DownstreamTunnelSuccessfullyEstablished,
+}
+
+impl EntryType {
+    /// The name, as `%ACCESS_LOG_TYPE%` shows it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotSet => "NotSet",
+            Self::TcpUpstreamConnected => "TcpUpstreamConnected",
+            Self::TcpPeriodic => "TcpPeriodic",
+            Self::TcpConnectionEnd => "TcpConnectionEnd",
+            Self::DownstreamStart => "DownstreamStart",
+            Self::DownstreamPeriodic => "DownstreamPeriodic",
+            Self::DownstreamEnd => "DownstreamEnd",
+            Self::UpstreamPoolReady => "UpstreamPoolReady",
+            Self::UpstreamPeriodic => "UpstreamPeriodic",
+            Self::UpstreamEnd => "UpstreamEnd",
+            Self::DownstreamTunnelSuccessfullyEstablished => {
+                "DownstreamTunnelSuccessfullyEstablished"
+            }
+        }
+    }
+}
