@@ -245,10 +245,14 @@ impl<S> Connection<S> {
         self.streams.get(id).is_some_and(Stream::is_whole)
     }
 
-    /// Bytes to send.
+    /// Bytes to send. As in Envoy, none to a client that may not speak HTTP/2.
     #[must_use]
     pub fn out(&self) -> &[u8] {
-        &self.out
+        if self.awaits_preface() { &[] } else { &self.out }
+    }
+
+    const fn awaits_preface(&self) -> bool {
+        matches!(self.phase, Phase::Preface(_))
     }
 
     /// So many bytes of [`Self::out`] were sent.
@@ -274,9 +278,12 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Ends the connection because of an error: the peer is told with GOAWAY.
+    /// Ends the connection because of an error: the peer is told with GOAWAY, unless it does not speak HTTP/2.
     pub fn fail(&mut self, error: &ConnectionError) {
-        self.go_away(Last::Seen, error.code);
+        //= rfc9113#section-3.4: "A GOAWAY frame MAY be omitted in this case".
+        if !self.awaits_preface() {
+            self.go_away(Last::Seen, error.code);
+        }
     }
 }
 

@@ -201,11 +201,11 @@ impl<'a> RequestDecoder<'a> {
         }
         head.target = path;
         if let Some(protocol) = self.protocol {
-            // RFC 8441 §5: the same as an upgrade of HTTP/1, which it is from here on.
+            // RFC 8441 §5: the same as an upgrade of HTTP/1, which it is from here on. The order is Envoy's.
             let protocol = protocol.of(&head.fields.bytes).to_vec();
             head.method = Method::Get;
-            head.fields.append(FieldName::Connection, b"upgrade");
             head.fields.append(FieldName::Upgrade, &protocol);
+            head.fields.append(FieldName::Connection, b"upgrade");
         }
         Ok(())
     }

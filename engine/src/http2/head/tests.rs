@@ -87,7 +87,7 @@ fn extended_connect_is_an_upgrade() {
     assert_eq!(
         text,
         "GET /x?y HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\n\
-         connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+         upgrade: websocket\r\nconnection: upgrade\r\n\r\n"
     );
 }
 

@@ -1,11 +1,16 @@
-//! Peers that violate the rules for frames. With every one of them the connection ends, and it is told why.
+//! Peers that violate the rules for frames. The connection ends, with a GOAWAY that says why.
 
 use super::*;
 
 #[test]
 fn a_peer_that_sends_no_preface() {
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nXX", b"\0"] {
-        ends(bytes, ErrorCode::ProtocolError);
+        let mut server = Side::server();
+        server.receive(bytes);
+        let error = server.error.expect("it does not speak HTTP/2");
+        assert_eq!(error.code, ErrorCode::ProtocolError);
+        server.connection.fail(&error);
+        assert!(server.sent().is_empty(), "it would not understand it");
     }
 }
 
