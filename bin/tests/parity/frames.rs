@@ -107,17 +107,24 @@ pub(super) fn encode(text: &str) -> Result<Vec<u8>, String> {
             out.extend(text::decode(bytes)?);
             continue;
         }
+        let (times, line) = times(line);
         let mut frame = parse(line)?;
         while let Some(field) = lines.next_if(|line| line.starts_with("  ")) {
             frame.payload.extend(field_of(field)?);
         }
-        if frame.kind == HEADERS && frame.payload.len() > PAYLOAD_MAX {
-            out.extend(in_continuations(frame));
-        } else {
-            out.extend(frame.bytes());
-        }
+        let bytes = match frame.kind == HEADERS && frame.payload.len() > PAYLOAD_MAX {
+            true => in_continuations(frame),
+            false => frame.bytes(),
+        };
+        out.extend(bytes.repeat(times));
     }
     Ok(out)
+}
+
+/// How often a frame is sent: `300 times PING 0: 12345678`.
+fn times(line: &str) -> (usize, &str) {
+    let repeated = line.split_once(" times ");
+    repeated.and_then(|(times, frame)| Some((times.parse().ok()?, frame))).unwrap_or((1, line))
 }
 
 /// A frame without the fields below it.
@@ -439,6 +446,7 @@ GOAWAY 2147483647 NO_ERROR
     let lines = Reader::of_server().read(&encode(&sent).unwrap());
     let read: String = lines.iter().map(Line::text).collect();
     assert_eq!(read, sent);
+    assert_eq!(encode("3 times DATA 1: a\n"), encode("DATA 1: a\nDATA 1: a\nDATA 1: a\n"));
     let mut client = Reader::of_client();
     let bytes = encode("PREFACE\nDATA 1: a\nDATA 1 end: b\n").unwrap();
     let mut lines: Vec<Line> = bytes.iter().flat_map(|byte| client.read(&[*byte])).collect();

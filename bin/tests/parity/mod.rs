@@ -64,6 +64,8 @@ folders!(
     headers,
     hop_by_hop_added,
     hosts,
+    http2,
+    http2_malformed,
     limits,
     listener_filters,
     local_replies,
@@ -91,7 +93,7 @@ folders!(
     trailers_dropped,
     upgrades,
     user_agent;
-    awaited: http2, http2_both, http2_grpc, http2_malformed, http2_upstream
+    awaited: http2_both, http2_grpc, http2_upstream
 );
 
 fn root() -> PathBuf {

@@ -39,6 +39,8 @@ folders!(
     headers,
     hop_by_hop_added,
     hosts,
+    http2,
+    http2_malformed,
     limits,
     local_replies,
     malformed_requests,
@@ -60,7 +62,7 @@ folders!(
     trailers_dropped,
     upgrades,
     user_agent;
-    awaited: http2, http2_both, http2_grpc, http2_malformed, http2_upstream
+    awaited: http2_both, http2_grpc, http2_upstream
 );
 
 /// Cases with another outcome over TLS, or whose time is too short for a handshake on a busy machine.
