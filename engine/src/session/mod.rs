@@ -15,6 +15,8 @@ mod incoming;
 pub mod pings;
 mod slot;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

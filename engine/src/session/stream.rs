@@ -64,13 +64,7 @@ impl Stream {
 
     /// Ready when there is something to take, or never will be.
     pub fn poll_in(&self, cx: &Context<'_>) -> Poll<()> {
-        self.with(|slot| {
-            if slot.is_readable() {
-                return Poll::Ready(());
-            }
-            keep(&mut slot.reader, cx);
-            Poll::Pending
-        })
+        self.wait_for(cx, Slot::is_readable)
     }
 
     /// Ready when it takes bytes, or never will again.
@@ -82,19 +76,25 @@ impl Stream {
         if may_send {
             return Poll::Ready(());
         }
-        self.with(|slot| keep(&mut slot.writer, cx));
+        let replaced = self.with(|slot| keep(&mut slot.writer, cx));
+        drop(replaced);
         Poll::Pending
     }
 
     /// Ready when it has ended early.
     pub fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
-        self.with(|slot| {
-            if slot.broken.is_some() {
-                return Poll::Ready(());
+        self.wait_for(cx, |slot| slot.broken.is_some())
+    }
+
+    fn wait_for(&self, cx: &Context<'_>, is_ready: impl FnOnce(&Slot) -> bool) -> Poll<()> {
+        let (ready, replaced) = self.with(|slot| {
+            if is_ready(slot) {
+                return (Poll::Ready(()), None);
             }
-            keep(&mut slot.reader, cx);
-            Poll::Pending
-        })
+            (Poll::Pending, keep(&mut slot.reader, cx))
+        });
+        drop(replaced);
+        ready
     }
 
     /// Takes what has arrived of the body, and gives its window back.
@@ -184,9 +184,12 @@ impl Drop for Stream {
     }
 }
 
-fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
+/// Keeps whom to wake; returns the waker that is replaced. It must not be dropped while the codec is
+/// borrowed: with it a task may be dropped, which resets its stream.
+#[must_use]
+fn keep(place: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match place {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        place => *place = Some(cx.waker().clone()),
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        place => place.replace(cx.waker().clone()),
     }
 }
