@@ -19,6 +19,28 @@ pub enum BodyLength {
     UntilClose,
 }
 
+/// The number of bytes that `content-length` announces, in decimal digits; none if it is no number, or more
+/// than a signed integer of 64 bits holds, with which many implementations count. Leading zeros are allowed
+/// here.
+pub(crate) fn content_length(text: &[u8]) -> Option<u64> {
+    /// Any number with so many digits fits 64 bits.
+    const DIGITS_MAX: usize = 19;
+    if text.is_empty() {
+        return None;
+    }
+    let mut digits = text;
+    while digits.len() > DIGITS_MAX {
+        digits = digits.strip_prefix(b"0")?;
+    }
+    let (mut number, mut is_number) = (0_u64, true);
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        is_number &= digit < 10;
+        number = number.wrapping_mul(10).wrapping_add(digit.into());
+    }
+    (is_number && number <= i64::MAX as u64).then_some(number)
+}
+
 /// Whether something is the last of its message: a head without a body, the last data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EndStream {
@@ -107,4 +129,31 @@ pub enum Fault {
     Source,
     /// Sending to the sink failed.
     Sink,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_length_is_a_number_that_anybody_can_count_with() {
+        for (text, length) in [
+            ("0", Some(0)),
+            ("42", Some(42)),
+            ("05", Some(5)),
+            ("0000000000000000000000005", Some(5)),
+            ("9223372036854775807", Some(i64::MAX as u64)),
+            ("0009223372036854775807", Some(i64::MAX as u64)),
+            ("9223372036854775808", None),
+            ("99999999999999999999", None),
+            ("", None),
+            ("+1", None),
+            ("-1", None),
+            ("1 ", None),
+            ("0x1", None),
+            ("000000000000000000000x5", None),
+        ] {
+            assert_eq!(content_length(text.as_bytes()), length, "{text:?}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod joined;
 pub(crate) mod method;
 mod reject;
 
+pub(crate) use body::content_length;
 pub use body::{BodyLength, EndStream, Fault, Intake, More, TrailerRules};
 pub(crate) use byte_set::TOKEN;
 pub use field_name::{FieldName, FieldSet};

@@ -6,7 +6,7 @@
 
 use super::Error;
 use crate::http::{
-    BodyLength, FieldName, FieldSet, Fields, Method, RequestHead, ResponseHead, Version,
+    self,    BodyLength, FieldName, FieldSet, Fields, Method, RequestHead, ResponseHead, Version,
 };
 
 /// The length of a request body.
@@ -164,24 +164,7 @@ fn set_length(fields: &mut Fields, length: u64) {
 /// Whether the text is exactly this number, without leading zeros.
 fn is_decimal(text: &[u8], number: u64) -> bool {
     let no_leading_zero = matches!(text, [b'0'] | [b'1'..=b'9', ..]);
-    no_leading_zero && parse_digits(text) == Some(number)
-}
-
-/// Parses decimal digits; none if there is another character, or the number has too many digits.
-fn parse_digits(text: &[u8]) -> Option<u64> {
-    /// A number with this many digits fits.
-    const DIGITS_MAX: usize = 19;
-    let mut digits = text;
-    while digits.len() > DIGITS_MAX {
-        digits = digits.strip_prefix(b"0")?;
-    }
-    let (mut number, mut is_number) = (0_u64, true);
-    for digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        is_number &= digit < 10;
-        number = number.wrapping_mul(10).wrapping_add(digit.into());
-    }
-    is_number.then_some(number)
+    no_leading_zero && http::content_length(text) == Some(number)
 }
 
 fn set_chunked(fields: &mut Fields) {
@@ -210,12 +193,7 @@ fn content_length(fields: &Fields, zeros: LeadingZeros) -> Result<Option<u64>, E
     if zeros == LeadingZeros::Rejected && digits.len() > 1 && digits.first() == Some(&b'0') {
         return Err(Error::ContentLength);
     }
-    // Many implementations count bytes with signed integers.
-    let length = parse_digits(digits).filter(|&length| length <= i64::MAX as u64);
-    match length {
-        Some(length) if !digits.is_empty() => Ok(Some(length)),
-        _ => Err(Error::ContentLength),
-    }
+    http::content_length(digits).map(Some).ok_or(Error::ContentLength)
 }
 
 fn chunked(version: Version, fields: &Fields) -> Result<BodyLength, Error> {
