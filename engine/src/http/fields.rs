@@ -46,6 +46,18 @@ pub(crate) enum Shape {
     Line,
     /// Name and value are in separate places.
     Parts,
+    /// As [`Self::Parts`], of a field that is [`Indexing::Never`].
+    Secret,
+}
+
+/// Whether a compression table of HTTP/2 or HTTP/3 may have a field.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Indexing {
+    /// As the encoder likes.
+    #[default]
+    Allowed,
+    /// Never, by nobody on the way: its value is a secret (RFC 7541 §7.1.3).
+    Never,
 }
 
 impl Field {
@@ -62,6 +74,14 @@ impl Field {
     /// A field whose name and value are in separate places.
     pub(crate) const fn of_parts(id: FieldName, name: Span, value: Span) -> Self {
         Self { id, shape: Shape::Parts, name, value }
+    }
+
+    /// Whether a table may have it.
+    pub(crate) const fn indexing(&self) -> Indexing {
+        match self.shape {
+            Shape::Line | Shape::Parts => Indexing::Allowed,
+            Shape::Secret => Indexing::Never,
+        }
     }
 
     /// Where its line begins, if it is a [`Shape::Line`].
@@ -193,14 +213,24 @@ impl Fields {
     }
 
     /// Adds a field at the end, as its line will be sent. `id` is that of the lower-case `name`.
-    pub(crate) fn append_decoded(&mut self, id: FieldName, name: &[u8], value: &[u8]) {
+    pub(crate) fn append_decoded(
+        &mut self,
+        id: FieldName,
+        name: &[u8],
+        value: &[u8],
+        indexing: Indexing,
+    ) {
         let name = {
             self.bytes.extend_from_slice(b"\r\n");
             self.keep(name)
         };
         self.bytes.extend_from_slice(b": ");
         let value = self.keep(value);
-        self.push(Field { id, shape: Shape::Line, name, value });
+        let shape = match indexing {
+            Indexing::Allowed => Shape::Line,
+            Indexing::Never => Shape::Secret,
+        };
+        self.push(Field { id, shape, name, value });
     }
 
     /// Replaces the value of the first field of this name and removes its repetitions; adds the field
@@ -263,7 +293,7 @@ impl Fields {
             self.bytes.extend_from_slice(value);
             joined.end = offset(self.bytes.len());
         }
-        self.replace(Field::of_parts(id, Span::default(), joined), FieldSet::of_one(id));
+        self.replace(self.joined_of(id, joined), FieldSet::of_one(id));
     }
 
     /// Removes all fields of this name.
@@ -306,8 +336,16 @@ impl Fields {
                 return;
             };
             let value = self.keep_joined(id, b",");
-            self.replace(Field::of_parts(id, Span::default(), value), FieldSet::of_one(id));
+            self.replace(self.joined_of(id, value), FieldSet::of_one(id));
         }
+    }
+
+    /// The field with the joined values of this name: a secret if one of them is.
+    fn joined_of(&self, id: FieldName, value: Span) -> Field {
+        let mut parts = self.list.iter().filter(|field| field.id == id);
+        let has_secret = parts.any(|field| field.indexing() == Indexing::Never);
+        let shape = if has_secret { Shape::Secret } else { Shape::Parts };
+        Field { id, shape, name: Span::default(), value }
     }
 
     /// Removes all fields of any name, given in lower case.
@@ -427,7 +465,8 @@ impl Fields {
         Span { start: offset(start), end: offset(self.bytes.len()) }
     }
 
-    fn name(&self, field: &Field) -> &[u8] {
+    /// The lower-case text of a field's name.
+    pub(crate) fn name(&self, field: &Field) -> &[u8] {
         name_of(field, &self.bytes)
     }
 

@@ -22,7 +22,7 @@ pub(crate) use body::content_length;
 pub use body::{BodyLength, EndStream, Fault, Intake, More, TrailerRules};
 pub(crate) use byte_set::TOKEN;
 pub use field_name::{FieldName, FieldSet};
-pub use fields::{Field, Fields, Line, Span};
+pub use fields::{Field, Fields, Indexing, Line, Span};
 pub(crate) use head::members;
 pub use head::{HeadLimits, RequestHead, ResponseHead, Scheme, Underscores, Version};
 pub use hop_by_hop::{

@@ -60,7 +60,7 @@ fn lines<'a>(
         match field.shape {
             Shape::Line if start == run.end => run.end = end,
             Shape::Line => copy(received, std::mem::replace(&mut run, start..end), out),
-            Shape::Parts => {
+            Shape::Parts | Shape::Secret => {
                 copy(received, std::mem::take(&mut run), out);
                 write(received, field, out);
             }

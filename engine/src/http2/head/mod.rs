@@ -11,7 +11,7 @@ mod tests;
 mod trailers;
 mod write;
 
-pub use request::{ExtendedConnect, RequestDecoder};
+pub use request::{ExtendedConnect, RequestDecoder, RequestRules};
 pub use response::ResponseDecoder;
 pub use trailers::TrailerDecoder;
 pub use write::{request as write_request, response as write_response, trailers as write_trailers};
@@ -70,12 +70,28 @@ struct Budget {
     bytes_left: usize,
     fields_left: usize,
     field_max: usize,
+    obs_text: ObsText,
     flaw: Option<Flaw>,
 }
 
+/// Whether values may have bytes above 0x7f (`obs-text`, RFC 9110 §5.5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ObsText {
+    /// They may.
+    Allowed,
+    /// Such a message is malformed.
+    Refused,
+}
+
 impl Budget {
-    const fn new(bytes_max: usize, fields_max: usize) -> Self {
-        Self { bytes_left: bytes_max, fields_left: fields_max, field_max: usize::MAX, flaw: None }
+    const fn new(bytes_max: usize, fields_max: usize, obs_text: ObsText) -> Self {
+        Self {
+            bytes_left: bytes_max,
+            fields_left: fields_max,
+            field_max: usize::MAX,
+            obs_text,
+            flaw: None,
+        }
     }
 
     /// No field may be longer than this.
@@ -103,6 +119,9 @@ impl Budget {
         match self.fields_left.checked_sub(1) {
             Some(left) => self.fields_left = left,
             None => self.fail(Flaw::TooMany),
+        }
+        if self.obs_text == ObsText::Refused && !field.value.is_ascii() {
+            self.fail(Flaw::Field);
         }
         self.flaw.is_none()
     }
@@ -162,13 +181,4 @@ fn trimmed(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
-}
-
-/// The number that a `content-length` gives.
-fn content_length(value: &[u8]) -> Option<u64> {
-    let is_number = !value.is_empty() && value.len() <= 19 && value.iter().all(u8::is_ascii_digit);
-    if !is_number {
-        return None;
-    }
-    Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }

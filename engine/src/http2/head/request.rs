@@ -1,9 +1,9 @@
 //! The fields of a request.
 
-use super::{Budget, Flaw, Section, UnderscoreRule, content_length, is_name, value_of};
+use super::{Budget, Flaw, ObsText, Section, UnderscoreRule, is_name, value_of};
 use crate::http::{
-    BodyLength, EndStream, FieldName, HOP_BY_HOP, HeadLimits, Method, RequestHead, Scheme, Span,
-    TOKEN, Underscores, Version,
+    BodyLength, EndStream, FieldName, HOP_BY_HOP, HeadLimits, Indexing, Method, RequestHead,
+    Scheme, Span, TOKEN, Underscores, Version, content_length,
 };
 use crate::http2::hpack::Field;
 
@@ -22,6 +22,8 @@ pub struct RequestDecoder<'a> {
     content_length: Option<u64>,
     /// The crumbs of cookies so far, joined.
     cookie: Vec<u8>,
+    /// Never, if that is so of one of them.
+    cookie_indexing: Indexing,
     section: Section,
 }
 
@@ -32,6 +34,19 @@ pub enum ExtendedConnect {
     Allowed,
     /// It was not.
     Refused,
+}
+
+/// What a request may have.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRules {
+    /// The most bytes of the name and the value of one field.
+    pub field_max: usize,
+    /// What happens to fields with underscores in their names.
+    pub underscores: Underscores,
+    /// Whether it may be an extended CONNECT.
+    pub extended_connect: ExtendedConnect,
+    /// Whether values may have bytes above 0x7f.
+    pub obs_text: ObsText,
 }
 
 /// A request that was decoded.
@@ -45,16 +60,12 @@ pub struct Decoded {
 
 impl<'a> RequestDecoder<'a> {
     /// For a request whose head is `head`, which is empty.
-    pub fn new(
-        head: &'a mut RequestHead,
-        limits: &HeadLimits,
-        field_max: usize,
-        underscores: Underscores,
-        extended_connect: ExtendedConnect,
-    ) -> Self {
+    pub fn new(head: &'a mut RequestHead, limits: &HeadLimits, rules: RequestRules) -> Self {
+        let RequestRules { field_max, underscores, extended_connect, obs_text } = rules;
+        let budget = Budget::new(limits.bytes_max, limits.fields_max, obs_text);
         Self {
             head,
-            budget: Budget::new(limits.bytes_max, limits.fields_max).with_field_max(field_max),
+            budget: budget.with_field_max(field_max),
             underscores: UnderscoreRule::new(underscores),
             extended_connect,
             method: None,
@@ -64,6 +75,7 @@ impl<'a> RequestDecoder<'a> {
             protocol: None,
             content_length: None,
             cookie: Vec::new(),
+            cookie_indexing: Indexing::Allowed,
             section: Section::Pseudo,
         }
     }
@@ -119,6 +131,9 @@ impl<'a> RequestDecoder<'a> {
                     self.cookie.extend_from_slice(b"; ");
                 }
                 self.cookie.extend_from_slice(value);
+                if field.indexing == Indexing::Never {
+                    self.cookie_indexing = Indexing::Never;
+                }
                 return Some(());
             }
             FieldName::ContentLength => {
@@ -132,7 +147,7 @@ impl<'a> RequestDecoder<'a> {
             }
             _ => {}
         }
-        self.head.fields.append_decoded(field.id, field.name, value);
+        self.head.fields.append_decoded(field.id, field.name, value, field.indexing);
         Some(())
     }
 
@@ -146,7 +161,8 @@ impl<'a> RequestDecoder<'a> {
         }
         self.finish_pseudo()?;
         if !self.cookie.is_empty() {
-            self.head.fields.append(FieldName::Cookie, &self.cookie);
+            let (id, indexing) = (FieldName::Cookie, self.cookie_indexing);
+            self.head.fields.append_decoded(id, b"cookie", &self.cookie, indexing);
         }
         let is_tunnel = self.protocol.is_some() || self.head.method == Method::Connect;
         let body = match (end, self.content_length) {

@@ -1,8 +1,9 @@
 //! The fields of a response.
 
-use super::{Budget, Flaw, Section, content_length, is_name, value_of};
+use super::{Budget, Flaw, ObsText, Section, is_name, value_of};
 use crate::http::{
     BodyLength, EndStream, FieldName, HOP_BY_HOP, HeadLimits, Method, ResponseHead, Version,
+    content_length,
 };
 use crate::http2::hpack::Field;
 
@@ -18,8 +19,8 @@ pub struct ResponseDecoder<'a> {
 
 impl<'a> ResponseDecoder<'a> {
     /// For a response whose head is `head`, which is empty.
-    pub const fn new(head: &'a mut ResponseHead, limits: &HeadLimits) -> Self {
-        let budget = Budget::new(limits.bytes_max, limits.fields_max);
+    pub const fn new(head: &'a mut ResponseHead, limits: &HeadLimits, obs_text: ObsText) -> Self {
+        let budget = Budget::new(limits.bytes_max, limits.fields_max, obs_text);
         Self { head, budget, status: None, content_length: None, section: Section::Pseudo }
     }
 
@@ -49,7 +50,7 @@ impl<'a> ResponseDecoder<'a> {
             }
             self.content_length = Some(content_length(value)?);
         }
-        self.head.fields.append_decoded(field.id, field.name, value);
+        self.head.fields.append_decoded(field.id, field.name, value, field.indexing);
         Some(())
     }
 

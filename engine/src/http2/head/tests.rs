@@ -1,8 +1,9 @@
 use super::*;
 use crate::http::{
-    BodyLength, EndStream, HeadLimits, Method, RequestHead, ResponseHead, TrailerRules, Underscores,
+    BodyLength, EndStream, FieldName, HeadLimits, Indexing, Method, RequestHead, ResponseHead,
+    TrailerRules, Underscores,
 };
-use crate::http2::hpack::{Decoder, Encoder};
+use crate::http2::hpack::{Decoder, Encoder, Field};
 
 const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":path", "/x?y"), (":authority", "a.test")];
@@ -22,8 +23,13 @@ fn request_with(
     underscores: Underscores,
 ) -> Result<(String, BodyLength), Flaw> {
     let mut head = RequestHead::default();
-    let mut taker =
-        RequestDecoder::new(&mut head, limits, 200, underscores, ExtendedConnect::Allowed);
+    let rules = RequestRules {
+        field_max: 200,
+        underscores,
+        extended_connect: ExtendedConnect::Allowed,
+        obs_text: ObsText::Allowed,
+    };
+    let mut taker = RequestDecoder::new(&mut head, limits, rules);
     Decoder::default().decode(&block(fields), |field| taker.take(field)).unwrap();
     let decoded = taker.finish(end)?;
     let mut out = Vec::new();
@@ -53,7 +59,7 @@ fn a_request_means_the_same_over_http_1() {
     );
     assert_eq!(body, BodyLength::None);
     assert_eq!(request(&GET, EndStream::No).unwrap().1, BodyLength::Chunked);
-    let length = with(&[("content-length", "5")]);
+    let length = with(&[("content-length", "005")]);
     assert_eq!(request(&length, EndStream::No).unwrap().1, BodyLength::Length(5));
 }
 
@@ -109,6 +115,7 @@ fn malformed_requests_are_refused() {
         (with(&[("content-length", "+0")]), Flaw::Field),
         (with(&[("content-length", "0"), ("content-length", "0")]), Flaw::Field),
         (with(&[("content-length", "1")]), Flaw::Messaging),
+        (with(&[("content-length", "9223372036854775808")]), Flaw::Field),
         (with(&[("host", "a"), ("host", "a")]), Flaw::Field),
         (without(":path", &[]), Flaw::Messaging),
         (without(":scheme", &[]), Flaw::Messaging),
@@ -159,7 +166,7 @@ fn underscores_are_dropped_or_rejected() {
 fn responses_have_a_status_of_three_digits() {
     let check = |fields: &[(&str, &str)], method, end| {
         let mut head = ResponseHead::default();
-        let mut taker = ResponseDecoder::new(&mut head, &HeadLimits::default());
+        let mut taker = ResponseDecoder::new(&mut head, &HeadLimits::default(), ObsText::Allowed);
         Decoder::default().decode(&block(fields), |field| taker.take(field)).unwrap();
         taker.finish(method, end).map(|body| (head.status, body))
     };
@@ -182,7 +189,7 @@ fn trailers_are_fields_without_pseudo_headers() {
     let rules =
         TrailerRules { bytes_max: 100, fields_max: 2, underscores: Underscores::Allow, kept: true };
     let check = |fields: &[(&str, &str)]| {
-        let mut taker = TrailerDecoder::new(&rules);
+        let mut taker = TrailerDecoder::new(&rules, ObsText::Allowed);
         Decoder::default().decode(&block(fields), |field| taker.take(field)).unwrap();
         taker.finish().map(|(lines, _)| String::from_utf8(lines).unwrap())
     };
@@ -194,7 +201,85 @@ fn trailers_are_fields_without_pseudo_headers() {
     assert_eq!(check(&[("a", "1"), ("b", "2"), ("c", "3")]), Err(Flaw::TooMany));
     let mut out = Vec::new();
     write_trailers(&mut Encoder::default(), b"A: 1\r\nb: 2\r\n", &mut out);
-    let mut taker = TrailerDecoder::new(&rules);
+    let mut taker = TrailerDecoder::new(&rules, ObsText::Allowed);
     Decoder::default().decode(&out, |field| taker.take(field)).unwrap();
     assert_eq!(taker.finish().unwrap().0, b"a: 1\r\nb: 2\r\n");
+}
+
+#[test]
+fn obsolete_text_is_malformed_only_where_it_is_refused() {
+    let decoded = |name: &str, obs_text| {
+        let rules = RequestRules {
+            field_max: 200,
+            underscores: Underscores::Allow,
+            extended_connect: ExtendedConnect::Refused,
+            obs_text,
+        };
+        let (mut head, limits) = (RequestHead::default(), HeadLimits::default());
+        let mut taker = RequestDecoder::new(&mut head, &limits, rules);
+        let fields = without(name, &[(name, "/caf\u{e9}")]);
+        Decoder::default().decode(&block(&fields), |field| taker.take(field)).unwrap();
+        taker.finish(EndStream::Yes).map(drop)
+    };
+    for name in [":path", "x-a"] {
+        assert_eq!(decoded(name, ObsText::Allowed), Ok(()));
+        assert_eq!(decoded(name, ObsText::Refused), Err(Flaw::Field));
+    }
+}
+
+/// The fields that no table may have when a request is forwarded.
+fn forwarded_secrets(fields: &[(&str, &str, Indexing)]) -> Vec<String> {
+    let (mut encoder, mut out) = (Encoder::default(), Vec::new());
+    for &(name, value, indexing) in fields {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        let field = Field { id: FieldName::of(name), name, value, indexing };
+        encoder.received(&field, &mut out);
+    }
+    let (mut head, limits) = (RequestHead::default(), HeadLimits::default());
+    let rules = RequestRules {
+        field_max: 200,
+        underscores: Underscores::Allow,
+        extended_connect: ExtendedConnect::Refused,
+        obs_text: ObsText::Allowed,
+    };
+    let mut taker = RequestDecoder::new(&mut head, &limits, rules);
+    Decoder::default().decode(&out, |field| taker.take(field)).unwrap();
+    taker.finish(EndStream::Yes).unwrap();
+    head.fields.merge_set(crate::http::JOINED_IN_REQUESTS);
+    let mut text = Vec::new();
+    crate::http1::encode::request(&head, &mut text);
+    assert!(String::from_utf8_lossy(&text).contains("\r\nx-secret: 1\r\nx-ordinary: 2"));
+    out.clear();
+    write_request(&mut Encoder::default(), &head, &mut out);
+    let mut secrets = Vec::new();
+    let take = |field: Field<'_>| {
+        if field.indexing == Indexing::Never {
+            secrets.push(String::from_utf8_lossy(field.name).into_owned());
+        }
+    };
+    Decoder::default().decode(&out, take).unwrap();
+    secrets
+}
+
+#[test]
+fn a_secret_stays_one_for_all_who_follow() {
+    use Indexing::{Allowed, Never};
+    let get = GET.map(|(name, value)| (name, value, Allowed));
+    let long = "a cookie that is too long to be guessed";
+    let fields = [
+        ("x-secret", "1", Never),
+        ("x-ordinary", "2", Allowed),
+        ("cookie", long, Never),
+        ("cookie", long, Allowed),
+        ("accept", "a", Allowed),
+        ("accept", "b", Never),
+    ];
+    let fields: Vec<_> = get.into_iter().chain(fields).collect();
+    assert_eq!(forwarded_secrets(&fields), ["x-secret", "accept", "cookie"]);
+    // A line does not say what is a secret.
+    let mut out = Vec::new();
+    write_trailers(&mut Encoder::default(), b"x-any: 1\r\ngrpc-status: 0\r\n", &mut out);
+    let mut indexing = Vec::new();
+    Decoder::default().decode(&out, |field| indexing.push(field.indexing)).unwrap();
+    assert_eq!(indexing, [Never, Allowed]);
 }

@@ -1,6 +1,6 @@
 //! The fields behind a body.
 
-use super::{Budget, Flaw, UnderscoreRule, is_name, value_of};
+use super::{Budget, Flaw, ObsText, UnderscoreRule, is_name, value_of};
 use crate::http::{HOP_BY_HOP, NEVER_TRAILERS, TrailerRules};
 use crate::http2::hpack::Field;
 
@@ -15,8 +15,8 @@ pub struct TrailerDecoder {
 impl TrailerDecoder {
     /// For the trailers of a message.
     #[must_use]
-    pub const fn new(rules: &TrailerRules) -> Self {
-        let budget = Budget::new(rules.bytes_max, rules.fields_max);
+    pub const fn new(rules: &TrailerRules, obs_text: ObsText) -> Self {
+        let budget = Budget::new(rules.bytes_max, rules.fields_max, obs_text);
         let underscores = UnderscoreRule::new(rules.underscores);
         Self { lines: Vec::new(), budget, underscores }
     }

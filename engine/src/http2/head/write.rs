@@ -1,7 +1,9 @@
 //! Heads and trailers to header blocks. The fields of a connection of HTTP/1 are left out.
 
-use crate::http::{FieldName, Fields, HOP_BY_HOP, Method, RequestHead, ResponseHead, Scheme};
-use crate::http2::hpack::{Encoder, Pseudo};
+use crate::http::{
+    FieldName, Fields, HOP_BY_HOP, Indexing, Method, RequestHead, ResponseHead, Scheme,
+};
+use crate::http2::hpack::{Encoder, Field, Pseudo};
 
 /// Writes the block of a request. The order of the pseudo-headers is Envoy's.
 pub fn request(encoder: &mut Encoder, head: &RequestHead, out: &mut Vec<u8>) {
@@ -47,22 +49,22 @@ pub fn trailers(encoder: &mut Encoder, mut lines: &[u8], out: &mut Vec<u8>) {
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         // The names of trailers that come from HTTP/1 are as received.
         let name = name.to_ascii_lowercase();
-        field(encoder, FieldName::of(&name), &name, value, out);
+        let id = FieldName::of(&name);
+        // A line does not say whether its value was a secret.
+        let indexing = if id == FieldName::Other { Indexing::Never } else { Indexing::Allowed };
+        field(encoder, &Field { id, name: &name, value, indexing }, out);
     }
 }
 
 fn fields(encoder: &mut Encoder, fields: &Fields, but: FieldName, out: &mut Vec<u8>) {
-    for (id, name, value) in fields.iter() {
-        if id != but || id == FieldName::Other {
-            field(encoder, id, name, value, out);
-        }
+    for each in fields.list.iter().filter(|each| each.id != but) {
+        let (name, value) = (fields.name(each), each.value.of(&fields.bytes));
+        field(encoder, &Field { id: each.id, name, value, indexing: each.indexing() }, out);
     }
 }
 
-fn field(encoder: &mut Encoder, id: FieldName, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    match id {
-        FieldName::Other => encoder.other(name, value, out),
-        id if HOP_BY_HOP.has(id) => {}
-        id => encoder.field(id, value, out),
+fn field(encoder: &mut Encoder, field: &Field<'_>, out: &mut Vec<u8>) {
+    if !HOP_BY_HOP.has(field.id) {
+        encoder.received(field, out);
     }
 }

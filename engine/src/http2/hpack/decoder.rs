@@ -1,10 +1,11 @@
 //! Decodes header blocks.
 
-use super::field::{Field, Indexing, Name};
+use super::field::{Field, Name};
 use super::input::{Input, Scratch};
 use super::static_table;
 use super::table::Table;
 use super::{DEFAULT_TABLE_SIZE, Error};
+use crate::http::Indexing;
 
 /// Most names are known ones, and the others are short.
 const NAME_BYTES: usize = 128;

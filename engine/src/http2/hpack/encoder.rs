@@ -9,11 +9,11 @@
 //! static table, and secrets, which must not be guessed by watching the lengths of blocks (RFC 7541 §7.1).
 
 use super::DEFAULT_TABLE_SIZE;
-use super::field::{Field as Received, Indexing, Name, Pseudo};
+use super::field::{Field as Received, Name, Pseudo};
 use super::huffman;
 use super::static_table;
 use super::table::{self, Table};
-use crate::http::FieldName;
+use crate::http::{FieldName, Indexing};
 
 /// The largest table that is used, whatever the peer allows.
 const TABLE_SIZE_MAX: usize = DEFAULT_TABLE_SIZE;
@@ -29,15 +29,31 @@ pub struct Encoder {
     index: Option<Box<Index>>,
     /// The smallest maximum size since the last block, if it was changed.
     resized: Option<usize>,
+    strings: Strings,
+}
+
+/// How strings are written (RFC 7541 §5.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Strings {
+    /// By the Huffman code, if that is shorter.
+    Huffman,
+    /// As they are.
+    Plain,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { table: Table::new(DEFAULT_TABLE_SIZE), index: None, resized: None }
+        Self::new(Strings::Huffman)
     }
 }
 
 impl Encoder {
+    /// One that writes strings in this way.
+    #[must_use]
+    pub fn new(strings: Strings) -> Self {
+        Self { table: Table::new(DEFAULT_TABLE_SIZE), index: None, resized: None, strings }
+    }
+
     /// The peer's SETTINGS_HEADER_TABLE_SIZE.
     pub fn set_limit(&mut self, limit: usize) {
         let max = limit.min(TABLE_SIZE_MAX);
@@ -96,9 +112,9 @@ impl Encoder {
         let whole =
             known.and_then(|known| static_table::index_of_field(known, field.name, field.value));
         match (policy(field, self.table.max()), whole) {
-            (Policy::Never, _) => literal(0x10, 4, known, field, out),
+            (Policy::Never, _) => self.strings.literal(0x10, 4, known, field, out),
             (_, Some(index)) => integer(0x80, 7, index, out),
-            (Policy::NotInserted, None) => literal(0, 4, known, field, out),
+            (Policy::NotInserted, None) => self.strings.literal(0, 4, known, field, out),
             (Policy::Inserted, None) => self.dynamic(known, field, out),
         }
     }
@@ -130,9 +146,9 @@ impl Encoder {
             && let Some(seen) = index.seen.get_mut(places.seen)
             && std::mem::replace(seen, places.tag) != places.tag
         {
-            return literal(0, 4, name_index, field, out);
+            return self.strings.literal(0, 4, name_index, field, out);
         }
-        literal(0x40, 6, name_index, field, out);
+        self.strings.literal(0x40, 6, name_index, field, out);
         let inserted = low(self.table.inserted());
         self.table.insert(field.name, field.text, field.value);
         if let Some(place) = index.fields.get_mut(places.field) {
@@ -284,16 +300,35 @@ const fn low(bits: u32) -> u16 {
     bits as u16
 }
 
-/// A literal field: `first` is its representation, with an index of `prefix` bits.
-fn literal(first: u8, prefix: u32, name: Option<usize>, field: &Field<'_>, out: &mut Vec<u8>) {
-    match name {
-        Some(index) => integer(first, prefix, index, out),
-        None => {
-            out.push(first);
-            string(field.text, out);
+impl Strings {
+    /// A literal field: `first` is its representation, with an index of `prefix` bits.
+    fn literal(
+        self,
+        first: u8,
+        prefix: u32,
+        name: Option<usize>,
+        field: &Field<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        match name {
+            Some(index) => integer(first, prefix, index, out),
+            None => {
+                out.push(first);
+                self.string(field.text, out);
+            }
+        }
+        self.string(field.value, out);
+    }
+    #[inline]
+    fn string(self, text: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Huffman => shorter(text, out),
+            Self::Plain => {
+                integer(0, 7, text.len(), out);
+                out.extend_from_slice(text);
+            }
         }
     }
-    string(field.value, out);
 }
 
 /// An integer in the low `prefix` bits of `first` and the bytes behind it (RFC 7541 §5.1).
@@ -322,8 +357,8 @@ fn long_integer(first: u8, mut left: usize, out: &mut Vec<u8>) {
 /// The longest string whose length takes one byte, also if it is shorter when encoded.
 const SHORT: usize = 126;
 
-/// A string (RFC 7541 §5.2), by the Huffman code if that is shorter.
-fn string(text: &[u8], out: &mut Vec<u8>) {
+/// A string by the Huffman code, if that is shorter.
+fn shorter(text: &[u8], out: &mut Vec<u8>) {
     if text.len() > SHORT {
         let encoded = huffman::encoded_len(text);
         if encoded < text.len() {

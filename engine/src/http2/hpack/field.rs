@@ -1,6 +1,6 @@
 //! A field of a header block, and its name.
 
-use crate::http::FieldName;
+use crate::http::{FieldName, Indexing};
 
 /// The pseudo-header fields of RFC 9113 §8.3 and RFC 8441 §4.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,16 +80,6 @@ impl Name {
             known => known.as_str().as_bytes(),
         }
     }
-}
-
-/// Whether a field may be put into a table.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Indexing {
-    /// As the encoder likes.
-    #[default]
-    Allowed,
-    /// Never, by nobody on the way: its value is a secret (RFC 7541 §7.1.3).
-    Never,
 }
 
 /// A field of a header block.

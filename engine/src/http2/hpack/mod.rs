@@ -16,8 +16,8 @@ mod static_table;
 mod table;
 
 pub use decoder::Decoder;
-pub use encoder::Encoder;
-pub use field::{Field, Indexing, Pseudo};
+pub use encoder::{Encoder, Strings};
+pub use field::{Field, Pseudo};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The examples of RFC 7541 appendix C, and what holds for any block.
 
 use super::*;
-use crate::http::FieldName;
+use crate::http::{FieldName, Indexing};
 
 type Owned = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -247,6 +247,16 @@ fn the_encoder_tells_the_smallest_and_the_last_size() {
     let field: (&[u8], &[u8]) = (b"a", b"b");
     let block = encoded(&mut encoder, [field]);
     assert_eq!(block, encoded(&mut encoder, [field]), "nothing is kept in an empty table");
+}
+
+#[test]
+fn strings_are_as_they_are_where_the_huffman_code_is_off() {
+    let mut plain = Encoder::new(Strings::Plain);
+    let field: (&[u8], &[u8]) = (b"x-a", b"wwww");
+    assert_eq!(encoded(&mut plain, [field]), [&[0x40, 3][..], b"x-a", &[4], b"wwww"].concat());
+    let long = [b'a'; 200];
+    let block = encoded(&mut plain, [(&b"x-b"[..], &long[..])]);
+    assert!(block.ends_with(&[&[0x7f, 200 - 0x7f][..], &long].concat()));
 }
 
 #[test]
