@@ -6,7 +6,7 @@
 
 use super::Error;
 use crate::http::{
-    self,    BodyLength, FieldName, FieldSet, Fields, Method, RequestHead, ResponseHead, Version,
+    self, BodyLength, FieldName, FieldSet, Fields, Method, RequestHead, ResponseHead, Version,
 };
 
 /// The length of a request body.

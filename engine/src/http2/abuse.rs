@@ -17,6 +17,8 @@ pub(super) struct Abuse {
     /// DATA frames that a window has cut short, less what was sent in longer ones.
     dribbles: u32,
     resets: Resets,
+    /// Streams that were refused before the peer had acknowledged our SETTINGS.
+    refused_early: u32,
 }
 
 /// A token bucket for resets.
@@ -32,6 +34,9 @@ const DRIBBLE_BYTES: usize = 64;
 /// The most dribbles. One is forgiven for each KiB that is sent in longer frames.
 const DRIBBLES_MAX: u32 = 1000;
 const FORGIVEN_FOR: usize = 1024;
+/// So many streams beyond the limit may be on their way before a client knows the limit. One that never
+/// acknowledges our SETTINGS has no more of them than this.
+const REFUSED_EARLY_MAX: u32 = 1000;
 
 /// How a DATA frame ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +58,7 @@ impl Abuse {
             data_sent: 0,
             dribbles: 0,
             resets: Resets { tokens: u64::from(options.stream_reset_burst) * 1000, filled_ms: 0 },
+            refused_early: 0,
         }
     }
 
@@ -137,6 +143,13 @@ impl Abuse {
             return Err(ConnectionError::flood(Flood::InboundWindowUpdate));
         }
         Ok(())
+    }
+
+    /// A stream was refused of a peer that has not acknowledged our SETTINGS; returns whether that is no
+    /// reset yet.
+    pub(super) const fn forgives_refusal(&mut self) -> bool {
+        self.refused_early = self.refused_early.saturating_add(1);
+        self.refused_early <= REFUSED_EARLY_MAX
     }
 
     /// A stream was reset: by the peer, or by us because the peer made us.

@@ -6,7 +6,7 @@ use crate::http::EndStream;
 
 /// Bytes of a frame's header.
 pub(super) const HEADER: usize = 9;
-/// The longest payload that we accept, and that any peer does.
+/// The longest payload that any peer accepts (§4.2).
 pub(super) const PAYLOAD_MAX: usize = 16_384;
 /// What a frame is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -77,21 +77,22 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header that `bytes` begin with; none if it is not complete.
+    /// The header that `bytes` begin with; none if it is not complete. `most` is the longest payload that is
+    /// accepted.
     ///
     /// # Errors
     /// If the frame is longer than allowed.
-    pub(super) fn first(bytes: &[u8]) -> Result<Option<Self>, ConnectionError> {
+    pub(super) fn first(bytes: &[u8], most: u32) -> Result<Option<Self>, ConnectionError> {
         let Some(&[a, b, c, kind, flags, d, e, f, g]) = bytes.first_chunk::<HEADER>() else {
             return Ok(None);
         };
-        let length = u32::from_be_bytes([0, a, b, c]) as usize;
-        if length > PAYLOAD_MAX {
+        let length = u32::from_be_bytes([0, a, b, c]);
+        if length > most {
             let what = "a frame is longer than SETTINGS_MAX_FRAME_SIZE";
             return Err(ConnectionError::frame(ErrorCode::FrameSizeError, what));
         }
         let stream = StreamId::new(u32::from_be_bytes([d, e, f, g]));
-        Ok(Some(Self { kind: Kind::of(kind), flags, stream, length }))
+        Ok(Some(Self { kind: Kind::of(kind), flags, stream, length: length as usize }))
     }
 
     pub(super) const fn has(&self, flag: u8) -> bool {

@@ -15,6 +15,12 @@ pub struct Options {
     pub initial_connection_window_size: u32,
     /// Whether extended CONNECT (RFC 8441) is offered.
     pub allow_connect: bool,
+    /// Whether strings of header blocks are written by the Huffman code. Default true.
+    pub enable_huffman_encoding: bool,
+    /// Whether a value with a byte above 0x7f is malformed.
+    pub disallow_obs_text: bool,
+    /// The most bytes of the payload of a frame of the peer, 16,384 to 2^24 - 1. Default 16,384.
+    pub max_frame_size: u32,
     /// More SETTINGS, by number.
     pub custom_settings: Box<[(u16, u32)]>,
     /// The most frames that may wait to be sent. Default 10,000.
@@ -70,6 +76,9 @@ impl Default for Options {
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
             allow_connect: false,
+            enable_huffman_encoding: true,
+            disallow_obs_text: false,
+            max_frame_size: 16_384,
             custom_settings: Box::default(),
             max_outbound_frames: 10_000,
             max_outbound_control_frames: 1000,

@@ -59,7 +59,8 @@ fn a_waker_that_is_replaced_may_take_a_task_and_its_stream_along() {
     for wait in [Stream::poll_in, Stream::poll_out, Stream::poll_gone] {
         let (stream, of_task) = (open(&session), open(&session));
         // Nothing can be sent on a stream without a window, so that it waits in every way.
-        session.codec(|codec| codec.send_request(stream.id(), &RequestHead::default(), EndStream::No));
+        session
+            .codec(|codec| codec.send_request(stream.id(), &RequestHead::default(), EndStream::No));
         let window = session.codec(|codec| codec.capacity(stream.id()));
         session.codec(|codec| codec.send_data(stream.id(), &vec![0; window], EndStream::No));
         OWNED_BY_TASK.set(Some(of_task));

@@ -9,7 +9,9 @@ use crate::http::{
 };
 use crate::http2::error::{ConnectionError, ErrorCode, Flood};
 use crate::http2::frame::{Header, flag};
-use crate::http2::head::{ExtendedConnect, Flaw, RequestDecoder, ResponseDecoder, TrailerDecoder};
+use crate::http2::head::{
+    ExtendedConnect, Flaw, ObsText, RequestDecoder, RequestRules, ResponseDecoder, TrailerDecoder,
+};
 use crate::http2::hpack::Field;
 use crate::http2::options::StreamErrors;
 use crate::http2::stream::{Part, Reset, StreamId};
@@ -177,7 +179,7 @@ impl<S> Connection<S> {
                 self.decode(&block, input, |_| {})?;
                 self.counts.stream_refused_errors += 1;
                 // It may not have known better before.
-                if self.peer.knows_ours {
+                if self.peer.knows_ours || !self.abuse.forgives_refusal() {
                     self.count_reset()?;
                 }
                 self.refuse(&block, ErrorCode::RefusedStream);
@@ -229,6 +231,10 @@ impl<S> Connection<S> {
         }
     }
 
+    const fn obs_text(&self) -> ObsText {
+        if self.options.disallow_obs_text { ObsText::Refused } else { ObsText::Allowed }
+    }
+
     /// Decodes the fields of a block.
     fn decode(
         &mut self,
@@ -255,13 +261,16 @@ impl<S> Connection<S> {
         head: &mut RequestHead,
         limits: RequestLimits<'_>,
     ) -> Result<BodyLength, HeadRefused> {
-        let connect = match self.options.allow_connect {
-            true => ExtendedConnect::Allowed,
-            false => ExtendedConnect::Refused,
+        let rules = RequestRules {
+            field_max: self.options.max_header_field_size as usize,
+            underscores: limits.underscores,
+            extended_connect: match self.options.allow_connect {
+                true => ExtendedConnect::Allowed,
+                false => ExtendedConnect::Refused,
+            },
+            obs_text: self.obs_text(),
         };
-        let field_max = self.options.max_header_field_size as usize;
-        let mut taker =
-            RequestDecoder::new(head, limits.head, field_max, limits.underscores, connect);
+        let mut taker = RequestDecoder::new(head, limits.head, rules);
         self.decode(block, input, |field| taker.take(field))?;
         match taker.finish(block.end) {
             Ok(decoded) => {
@@ -284,7 +293,7 @@ impl<S> Connection<S> {
         method: Method,
         limits: &HeadLimits,
     ) -> Result<BodyLength, HeadRefused> {
-        let mut taker = ResponseDecoder::new(head, limits);
+        let mut taker = ResponseDecoder::new(head, limits, self.obs_text());
         self.decode(block, input, |field| taker.take(field))?;
         let length = match taker.finish(method, block.end) {
             Ok(length) => length,
@@ -314,7 +323,7 @@ impl<S> Connection<S> {
         input: &Input<'_>,
         rules: &TrailerRules,
     ) -> Result<Vec<u8>, HeadRefused> {
-        let mut taker = TrailerDecoder::new(rules);
+        let mut taker = TrailerDecoder::new(rules, self.obs_text());
         self.decode(block, input, |field| taker.take(field))?;
         self.counts.trailers += 1;
         if let Some(stream) = self.streams.get_mut(block.stream) {

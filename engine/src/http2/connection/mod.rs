@@ -20,7 +20,7 @@ use self::settings::PeerSettings;
 use super::abuse::Abuse;
 use super::error::ConnectionError;
 use super::flow::{ReceiveWindow, SendWindow};
-use super::hpack::{Decoder, Encoder};
+use super::hpack::{Decoder, Encoder, Strings};
 use super::options::Options;
 use super::stream::{Part, Reset, Stream, StreamId};
 use super::streams::{Forgotten, Streams};
@@ -103,13 +103,17 @@ impl<S> Connection<S> {
             Role::Server => Phase::Preface(0),
             Role::Client => Phase::FirstSettings,
         };
+        let strings = match options.enable_huffman_encoding {
+            true => Strings::Huffman,
+            false => Strings::Plain,
+        };
         Self {
             role,
             options: options.clone(),
             phase,
             now_ms: 0,
             decoder: Decoder::default(),
-            encoder: Encoder::default(),
+            encoder: Encoder::new(strings),
             streams: Streams::default(),
             forgotten: Forgotten::default(),
             waiting: VecDeque::new(),

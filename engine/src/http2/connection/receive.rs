@@ -3,7 +3,7 @@
 use super::{Connection, Event, Input, Phase, Role};
 use crate::http::EndStream;
 use crate::http2::PREFACE;
-use crate::http2::error::{ConnectionError, ErrorCode};
+use crate::http2::error::{ConnectionError, ErrorCode, Flood};
 use crate::http2::flow::{Exceeded, WINDOW_DEFAULT, overflow};
 use crate::http2::frame::{self, HEADER, Header, Kind, flag};
 use crate::http2::stream::{Part, Reset, StreamId};
@@ -36,10 +36,15 @@ impl<S> Connection<S> {
             if let Some(event) = self.continue_data(input) {
                 return Ok(Some(event));
             }
-            let header = Header::first(input.rest())?.filter(|_| self.body.is_none());
-            let Some(header) = header.filter(|header| has_enough(header, input)) else {
+            let header = Header::first(input.rest(), self.options.max_frame_size)?;
+            let Some(header) = header.filter(|_| self.body.is_none()) else { return Ok(None) };
+            // All others are kept until they are complete.
+            if header.kind != Kind::Data && header.length > self.joined_max {
+                return Err(ConnectionError::flood(Flood::HeaderBlock));
+            }
+            if !has_enough(&header, input) {
                 return Ok(None);
-            };
+            }
             self.check_order(&header)?;
             let event = self.take_frame(&header, input)?;
             self.abuse.check_outbound(&self.options)?;

@@ -236,13 +236,31 @@ fn a_client_that_ignores_how_many_streams_it_may_have() {
             server.sent();
         }
     };
-    refuse(&mut server, 2000);
+    refuse(&mut server, 1000);
     assert_eq!(server.error, None, "it may not know yet");
     server.receive(&frame(SETTINGS, ACK, 0, &[]));
     refuse(&mut server, 1000);
     assert_eq!(server.error, None);
     refuse(&mut server, 1);
     assert_flood(&server, Flood::Resets);
+}
+
+#[test]
+fn a_client_that_never_takes_notice_of_how_many_streams_it_may_have() {
+    let options = Options { max_concurrent_streams: 1, ..Options::default() };
+    let mut server = Side::server_with(&options);
+    server.receive(&[begun(), get(1, 0)].concat());
+    let mut refused = 0;
+    while server.error.is_none() && refused < 3000 {
+        refused += 1;
+        server.receive(&get(2 * refused + 1, END_STREAM));
+        server.sent();
+    }
+    assert_flood(&server, Flood::Resets);
+    assert_eq!(
+        refused, 2001,
+        "a thousand may have been on their way, and then the burst of resets"
+    );
 }
 
 #[test]

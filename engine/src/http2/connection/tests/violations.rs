@@ -44,6 +44,24 @@ fn a_peer_that_sends_frames_of_a_wrong_size() {
 }
 
 #[test]
+fn a_peer_may_send_frames_as_long_as_it_was_told() {
+    let options = Options { max_frame_size: 300 * 1024, ..Options::default() };
+    let after = |bytes: &[u8]| {
+        let mut server = Side::server_with(&options);
+        server.receive(&[begun(), get(1, 0), bytes.to_vec()].concat());
+        server
+    };
+    let server = after(&frame(DATA, END_STREAM, 1, &[0; 300 * 1024]));
+    assert_eq!((server.error, &*server.events[2]), (None, "1 data 307200 true"));
+    let server = after(&frame(DATA, END_STREAM, 1, &[0; 300 * 1024 + 1]));
+    assert_eq!(server.error.map(|error| error.code), Some(ErrorCode::FrameSizeError));
+    // What has to be kept until it is complete is limited as it is in CONTINUATIONs.
+    let header = &frame(HEADERS, END_HEADERS, 3, &[0; 300 * 1024])[..9];
+    let cause = after(header).error.map(|error| error.cause);
+    assert_eq!(cause, Some(Cause::Flood(Flood::HeaderBlock)));
+}
+
+#[test]
 fn a_peer_that_sends_frames_on_a_wrong_stream() {
     for bytes in [
         frame(DATA, 0, 0, b"x"),
