@@ -97,6 +97,21 @@ impl Session {
         access(&mut self.codec.borrow_mut())
     }
 
+    /// Lets `access` write frames, and wakes the task of the connection if it has written any. It must not
+    /// wake or drop anything.
+    pub fn write<T>(&self, access: impl FnOnce(&mut Connection<Slot>) -> T) -> T {
+        let (done, has_written) = self.codec(|codec| {
+            codec.provide(|| self.shard.buffers.take());
+            let before = codec.out().len();
+            let done = access(codec);
+            (done, codec.out().len() > before)
+        });
+        if has_written {
+            self.wake();
+        }
+        done
+    }
+
     /// Wakes the task of the connection: there is something to send, or a stream has ended.
     pub fn wake(&self) {
         self.woken.set(true);
@@ -256,19 +271,20 @@ impl Session {
         }
     }
 
-    /// Receives once, unless far too much waits to be sent. Bodies do not: they wait for less. Otherwise two
+    /// Receives once if anything has arrived, unless far too much waits to be sent. Bodies do not: they wait for less. Otherwise two
     /// proxies that both have much to send would wait for each other (RFC 9113 §5.2.2).
     ///
     /// # Errors
     /// When the connection is broken.
     pub fn receive(&self, incoming: &mut Incoming) -> io::Result<Received> {
-        if self.codec(|codec| is_stuck(codec)) {
+        if self.transport.is_quiet() || self.codec(|codec| is_stuck(codec)) {
             return Ok(Received::Nothing);
         }
         incoming.receive(&self.transport, self.shard.buffers)
     }
 
-    /// Sends what the transport takes; returns the number of bytes.
+    /// Sends what the transport takes; returns the number of bytes. What fits into a block is posted: it is
+    /// sent together with what other connections send.
     ///
     /// # Errors
     /// When the connection is broken.
@@ -277,6 +293,11 @@ impl Session {
         self.wake_those_with_window();
         let sent = self.codec(|codec| {
             let mut sent = 0;
+            if (1..=limits::BLOCK_BYTES).contains(&codec.out().len()) && self.transport.may_post() {
+                let block = codec.take_out();
+                sent = block.len();
+                self.transport.post(block);
+            }
             while !codec.out().is_empty() {
                 let bytes = self.transport.send(codec.out())?;
                 if bytes == 0 {
@@ -302,7 +323,7 @@ impl Session {
 
     /// Sends what is left before the connection closes, unless `alarm` expires first.
     pub async fn flush_all(&self, alarm: &Alarm) {
-        while self.flush().is_ok() && self.codec(|codec| !codec.out().is_empty()) {
+        while self.flush().is_ok() && self.has_unsent() {
             let done = poll_fn(|cx| {
                 if self.transport.poll_writable(cx).is_ready() {
                     return self.shard.poll_proceed(cx).map(|()| false);
@@ -319,7 +340,7 @@ impl Session {
     /// has arrived in part.
     pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm) {
         incoming.rest(self.shard.buffers);
-        self.codec(Connection::rest);
+        self.shard.buffers.give(self.codec(Connection::rest));
         poll_fn(|cx| self.poll_woken(cx, alarm)).await;
     }
 
@@ -349,7 +370,7 @@ impl Session {
     }
 
     fn push(&self, id: StreamId, out: &mut Outlet) -> Result<usize, Fault> {
-        let sent = self.codec(|codec| {
+        self.write(|codec| {
             if codec.stream(id).is_none_or(|slot| slot.broken.is_some()) {
                 return Err(Fault::Sink);
             }
@@ -375,9 +396,7 @@ impl Session {
                 out.end_taken_by_sink();
             }
             Ok(sent)
-        })?;
-        self.wake();
-        Ok(sent)
+        })
     }
 }
 

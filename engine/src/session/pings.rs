@@ -89,8 +89,7 @@ impl Pings {
 
     fn send(&self, now: Millis, session: &Session) {
         let Some(keepalive) = self.keepalive else { return };
-        session.codec(|codec| codec.ping(KEEPALIVE));
-        session.wake();
+        session.write(|codec| codec.ping(KEEPALIVE));
         self.next.set(None);
         self.deadline.set(Some(now.saturating_add(millis(keepalive.timeout))));
     }

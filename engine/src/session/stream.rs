@@ -111,8 +111,7 @@ impl Stream {
                     slot.put_back(data, start + bytes);
                     slot.take_end()
                 });
-                self.session.codec(|codec| codec.consumed(self.id, bytes));
-                self.session.wake();
+                self.session.write(|codec| codec.consumed(self.id, bytes));
                 next
             }
             Taken::End(lines) => Some(lines),
@@ -154,8 +153,7 @@ impl Stream {
 
     /// Ends the direction to the peer; the other one goes on.
     pub fn end(&self) {
-        self.session.codec(|codec| codec.send_data(self.id, &[], EndStream::Yes));
-        self.session.wake();
+        self.session.write(|codec| codec.send_data(self.id, &[], EndStream::Yes));
     }
 
     /// With what the stream is reset when it is dropped too early.

@@ -62,8 +62,7 @@ impl<'a> End<'a> {
     }
 
     fn send_head(&self, head: &ResponseHead, end: EndStream) {
-        self.stream.session().codec(|codec| codec.send_response(self.stream.id(), head, end));
-        self.stream.session().wake();
+        self.stream.session().write(|codec| codec.send_response(self.stream.id(), head, end));
     }
 }
 

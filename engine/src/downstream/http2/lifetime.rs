@@ -148,11 +148,10 @@ impl Lifetime {
             Why::Requests => stats.downstream_cx_max_requests_reached.inc(),
             Why::Drain => stats.downstream_cx_drain_close.inc(),
         }
-        session.codec(|codec| {
+        session.write(|codec| {
             codec.go_away(Last::Unlimited, ErrorCode::NoError);
             codec.ping(FAREWELL);
         });
-        session.wake();
         let drain = millis(given.service.manager.timeouts.drain);
         let grace = match given.shard.draining() {
             Draining::Process => drain.min(limits::DRAIN_IDLE_GRACE_MS),
@@ -162,8 +161,7 @@ impl Lifetime {
     }
 
     fn leave(&mut self, session: &Session) {
-        session.codec(|codec| codec.go_away(Last::Seen, ErrorCode::NoError));
-        session.wake();
+        session.write(|codec| codec.go_away(Last::Seen, ErrorCode::NoError));
         self.phase = Phase::Leaving;
     }
 

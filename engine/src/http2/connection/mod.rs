@@ -272,14 +272,27 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Returns memory while nothing is to be sent.
-    pub fn rest(&mut self) {
-        if self.out.is_empty() {
-            self.out = Vec::new();
+    /// Gives it a block to write into, if it has none. Without one it allocates.
+    pub fn provide(&mut self, block: impl FnOnce() -> Vec<u8>) {
+        if self.out.capacity() == 0 {
+            self.out = block();
         }
+    }
+
+    /// Takes all bytes to send, which count as sent, with their block.
+    #[must_use]
+    pub fn take_out(&mut self) -> Vec<u8> {
+        self.abuse.sent(self.out.len(), 0);
+        std::mem::take(&mut self.out)
+    }
+
+    /// Returns memory while nothing is to be sent: the block that was written into.
+    #[must_use]
+    pub fn rest(&mut self) -> Vec<u8> {
         if self.partial.is_none() && self.undecoded.is_none() {
             self.joined = Vec::new();
         }
+        if self.out.is_empty() { std::mem::take(&mut self.out) } else { Vec::new() }
     }
 
     /// Ends the connection because of an error: the peer is told with GOAWAY, unless it does not speak HTTP/2.

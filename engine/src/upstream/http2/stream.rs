@@ -63,7 +63,7 @@ impl Stream {
         };
         // What follows the head of a tunnel is up to both ends.
         let end = if self.asks == Asks::Response { end } else { EndStream::No };
-        let begun = session.codec(|codec| {
+        let begun = session.write(|codec| {
             let id = codec.open(Slot::request(request.method))?;
             codec.send_request(id, request, end);
             Some(id)
@@ -71,7 +71,6 @@ impl Stream {
         if let Some(id) = begun {
             self.stream = Some(session::Stream::new(session, id));
             self.connection.begin_request();
-            session.wake();
         }
         HeadTaken::Yes
     }

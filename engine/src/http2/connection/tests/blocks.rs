@@ -95,7 +95,7 @@ fn a_block_may_come_in_many_frames() {
         }
         let mut server = Side::server_after(&bytes[..bytes.len() - 1]);
         assert!(server.connection.expects_continuation());
-        server.connection.rest();
+        drop(server.connection.rest());
         server.receive(&bytes[bytes.len() - 1..]);
         assert_eq!((server.error, &server.events[..]), (None, &["1 / None".to_owned()][..]));
         assert!(!server.connection.expects_continuation());
