@@ -42,6 +42,8 @@ mod half_close;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod http2_clients;
+#[cfg(test)]
 mod http2_origins;
 #[cfg(test)]
 mod installing;

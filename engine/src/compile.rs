@@ -10,7 +10,7 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use crate::address;
-use crate::downstream::compile::HALF_CLOSE_GRACE_KEY;
+use crate::downstream::compile::{HALF_CLOSE_GRACE_KEY, PREMATURE_RESET_KEYS};
 use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::socket_settings::SocketSettings;
 use crate::downstream::{self, ListenAddress, Listener};
@@ -178,6 +178,7 @@ fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problem
             problems.error(&at, format!("'{key}' must be an integer number of milliseconds"));
         }
         let is_known = [GLOBAL_LIMIT_KEY, HALF_CLOSE_GRACE_KEY].contains(&key)
+            || PREMATURE_RESET_KEYS.contains(&key)
             || listeners
                 .iter()
                 .any(|listener| key == downstream::compile::limit_key(&listener.name));

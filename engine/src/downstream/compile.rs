@@ -15,6 +15,7 @@ use super::{ListenAddress, Listener, listener_filters};
 use crate::address;
 use crate::limits;
 use crate::node::Node;
+use crate::request::manager::PrematureResets;
 use crate::request::service::Service;
 use crate::request::{manager, route};
 use crate::runtime::Runtime;
@@ -229,6 +230,21 @@ pub(crate) fn limit_key(listener: &str) -> String {
 /// Corvoy's own: Envoy treats a half-close as a disconnect.
 pub(crate) const HALF_CLOSE_GRACE_KEY: &str = "corvoy.http.half_close_grace_ms";
 
+/// The runtime keys that say when a client of HTTP/2 resets too many requests.
+pub(crate) const PREMATURE_RESET_KEYS: [&str; 2] = [
+    "overload.premature_reset_total_stream_count",
+    "overload.premature_reset_min_stream_lifetime_seconds",
+];
+
+fn premature_resets(runtime: &Runtime) -> PrematureResets {
+    let default = PrematureResets::default();
+    let [requests, lifetime_s] = PREMATURE_RESET_KEYS.map(|key| runtime.integer(key));
+    PrematureResets {
+        requests: requests.unwrap_or(default.requests),
+        lifetime_s: lifetime_s.unwrap_or(default.lifetime_s),
+    }
+}
+
 /// `per_connection_buffer_limit_bytes`: how much of a request body is kept for a retry. The other
 /// buffers of a connection are always smaller than Envoy's default of 1 MiB.
 fn buffer_limit(bytes: Option<u32>) -> usize {
@@ -424,6 +440,7 @@ fn http(
     if let Some(grace) = context.runtime.integer(HALF_CLOSE_GRACE_KEY) {
         options.timeouts.half_close_grace = Duration::from_millis(grace);
     }
+    options.premature_resets = premature_resets(context.runtime);
     Some(Service {
         manager: options,
         routes: routes?,

@@ -81,6 +81,8 @@ pub enum Flood {
     InboundWindowUpdate,
     /// Streams that are reset.
     Resets,
+    /// Requests that are reset before their responses begin.
+    PrematureResets,
     /// CONTINUATION frames: a header block without end.
     HeaderBlock,
 }
@@ -125,6 +127,12 @@ impl ConnectionError {
         Self { code, cause: Cause::Flood(flood) }
     }
 
+    /// The peer resets most of its requests before they are answered.
+    #[must_use]
+    pub const fn premature_resets() -> Self {
+        Self::flood(Flood::PrematureResets)
+    }
+
     /// A head was not complete in time.
     #[must_use]
     pub const fn slow_head() -> Self {
@@ -163,6 +171,7 @@ impl fmt::Display for ConnectionError {
                 Flood::InboundPriority => "too many PRIORITY frames",
                 Flood::InboundWindowUpdate => "too many WINDOW_UPDATE frames",
                 Flood::Resets => "too many streams are reset",
+                Flood::PrematureResets => "too many requests are reset before they are answered",
                 Flood::HeaderBlock => "a header block is too long",
             }),
         }

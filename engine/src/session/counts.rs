@@ -44,7 +44,7 @@ pub fn flood(stats: &Http2Stats, flood: Flood) {
         Flood::InboundEmpty => stats.inbound_empty_frames_flood.inc(),
         Flood::InboundPriority => stats.inbound_priority_frames_flood.inc(),
         Flood::InboundWindowUpdate => stats.inbound_window_update_frames_flood.inc(),
-        // The first is counted elsewhere, and Envoy has no limit of its own for the second.
-        Flood::Resets | Flood::HeaderBlock => {}
+        // The last is counted elsewhere; Envoy's codec ends the others without counting them.
+        Flood::Resets | Flood::HeaderBlock | Flood::PrematureResets => {}
     }
 }

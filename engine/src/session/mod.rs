@@ -38,6 +38,7 @@ use crate::http2::{
 use crate::limits;
 use crate::pipe::outlet::Outlet;
 use crate::shard::Shard;
+use crate::shard::drain::Draining;
 use crate::shard::socket::Received;
 use crate::shard::timers::Alarm;
 use crate::stats::Http2Stats;
@@ -336,17 +337,18 @@ impl Session {
         }
     }
 
-    /// Waits until there may be something to do, or `alarm` expires. Holds no block meanwhile if no frame
-    /// has arrived in part.
+    /// Waits until there may be something to do, `alarm` expires, or a drain begins. Holds no block meanwhile
+    /// if no frame has arrived in part.
     pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm) {
         incoming.rest(self.shard.buffers);
         self.shard.buffers.give(self.codec(Connection::rest));
-        poll_fn(|cx| self.poll_woken(cx, alarm)).await;
+        let draining = self.shard.draining();
+        poll_fn(|cx| self.poll_woken(cx, alarm, draining)).await;
     }
 
-    fn poll_woken(&self, cx: &Context<'_>, alarm: &Alarm) -> Poll<()> {
+    fn poll_woken(&self, cx: &Context<'_>, alarm: &Alarm, draining: Draining) -> Poll<()> {
         let (has_out, is_stuck) = self.codec(|codec| (!codec.out().is_empty(), is_stuck(codec)));
-        let mut is_ready = self.woken.get();
+        let mut is_ready = self.woken.get() || self.shard.draining() != draining;
         is_ready |= !is_stuck && self.transport.poll_readable(cx).is_ready();
         is_ready |= has_out && self.transport.poll_writable(cx).is_ready();
         if !is_ready && alarm.poll_expired(cx).is_pending() {

@@ -62,6 +62,9 @@ impl<'a> End<'a> {
     }
 
     fn send_head(&self, head: &ResponseHead, end: EndStream) {
+        if !head.is_interim() {
+            self.active.answer();
+        }
         self.stream.session().write(|codec| codec.send_response(self.stream.id(), head, end));
     }
 }

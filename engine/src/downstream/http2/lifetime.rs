@@ -113,7 +113,7 @@ impl Lifetime {
         }
         self.pings.step(now, session).map_err(|Unanswered| TooLate::Ping)?;
         match self.phase {
-            Phase::Serving if given.is_draining() => self.go_away(given, Why::Drain, session),
+            Phase::Serving if drains(given, streams) => self.go_away(given, Why::Drain, session),
             Phase::Serving if passed(self.idle_at(given, streams)) => {
                 self.go_away(given, Why::Idle, session);
             }
@@ -121,6 +121,11 @@ impl Lifetime {
                 self.go_away(given, Why::Duration, session);
             }
             Phase::GoingAway(at) if at <= now => self.leave(session),
+            // The client may have answered the PING before the drain.
+            Phase::GoingAway(at) if given.shard.draining() == Draining::Process => {
+                let latest = now.saturating_add(limits::DRAIN_IDLE_GRACE_MS);
+                self.phase = Phase::GoingAway(at.min(latest));
+            }
             Phase::Serving | Phase::GoingAway(_) | Phase::Leaving => {}
         }
         Ok(())
@@ -176,4 +181,10 @@ impl Lifetime {
         let most = given.service.manager.timeouts.request_headers?;
         Some(self.block_began?.saturating_add(millis(most)))
     }
+}
+
+/// Whether the connection goes away because of a drain. If the process will end, at once; if its listener
+/// drains, not before the next request, as in Envoy.
+fn drains(given: &Given, streams: usize) -> bool {
+    given.is_draining() && (given.shard.draining() == Draining::Process || streams > 0)
 }

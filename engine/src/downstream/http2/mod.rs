@@ -9,12 +9,14 @@
 mod active;
 mod end;
 mod lifetime;
+mod resets;
 
 use std::rc::Rc;
 
 use self::active::ActiveRequest;
 use self::end::End;
 use self::lifetime::{Lifetime, TooLate};
+use self::resets::Resets;
 use super::closing::{self, Ending};
 use super::connection::Client;
 use crate::http::BodyLength;
@@ -37,6 +39,7 @@ pub(super) async fn serve(client: Client, transport: Transport, early: Vec<u8>) 
 #[derive(Debug)]
 struct Shared {
     client: Client,
+    resets: Resets,
 }
 
 impl Shared {
@@ -78,7 +81,8 @@ impl Connection {
         let session = Session::new(given.shard, transport, codec, trailers);
         let lifetime = Lifetime::new(given);
         let incoming = Incoming::new(early);
-        Self { shared: Rc::new(Shared { client }), session, incoming, lifetime }
+        let shared = Rc::new(Shared { client, resets: Resets::default() });
+        Self { shared, session, incoming, lifetime }
     }
 
     async fn run(&mut self) -> Ended {
@@ -87,6 +91,9 @@ impl Connection {
                 return self.violated(error);
             }
             let given = &self.shared.client.given;
+            if self.shared.resets.are_too_many(&given.service.manager.premature_resets) {
+                return self.violated(ConnectionError::premature_resets());
+            }
             let streams = self.session.streams();
             match self.lifetime.step(given, streams, &self.session) {
                 Ok(()) => {}
@@ -179,7 +186,7 @@ impl Connection {
     }
 
     fn count_flood(&self, flood: Flood) {
-        if flood == Flood::Resets {
+        if flood == Flood::PrematureResets {
             self.shared.client.given.stats().downstream_rq_too_many_premature_resets.inc();
         }
         counts::flood(self.stats(), flood);

@@ -83,6 +83,8 @@ pub struct ConnectionManager {
     pub timeouts: Timeouts,
     /// How many requests a connection serves before it is closed.
     pub max_requests_per_connection: Option<u32>,
+    /// When a client of HTTP/2 resets too many requests.
+    pub premature_resets: PrematureResets,
 }
 
 impl ConnectionManager {
@@ -91,6 +93,23 @@ impl ConnectionManager {
     pub const fn trailer_rules(&self, kept: bool) -> TrailerRules {
         let HeadLimits { bytes_max, fields_max, .. } = self.limits;
         TrailerRules { bytes_max, fields_max, underscores: self.underscores, kept }
+    }
+}
+
+/// When resets by a client end its connection: if it resets half of its requests before the response has
+/// begun, and there were enough requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PrematureResets {
+    /// So many requests are enough. The runtime key `overload.premature_reset_total_stream_count`.
+    pub requests: u64,
+    /// A request that has lasted longer is not reset too early, in seconds. The runtime key
+    /// `overload.premature_reset_min_stream_lifetime_seconds`.
+    pub lifetime_s: u64,
+}
+
+impl Default for PrematureResets {
+    fn default() -> Self {
+        Self { requests: 500, lifetime_s: 1 }
     }
 }
 
