@@ -65,6 +65,10 @@ pub mod flags;
 
 pub mod runtime;
 
+mod uuid;
+
+pub mod metadata;
+
 pub mod stats;
 
 pub mod limits;

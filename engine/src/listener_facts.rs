@@ -12,6 +12,8 @@ use crate::transport::tls::options::TransportSocketOptions;
 pub struct ListenerFacts {
     /// The address that the connection comes from, if a PROXY header has announced another one.
     pub direct_peer: Option<Address>,
+    /// The address that the connection was accepted on, if it is for another one.
+    pub direct_local: Option<Address>,
     /// The JA3 fingerprint of a TLS client.
     pub ja3: Option<Box<str>>,
     /// The JA4 fingerprint of a TLS client.

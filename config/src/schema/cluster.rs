@@ -40,9 +40,9 @@ schema! {
         least_request_lb_config: Option<LeastRequestLbConfig>,
         transport_socket: Option<TransportSocket>,
         transport_socket_matches: Vec<TransportSocketMatch>,
+        metadata: Option<Metadata>,
     } harmless {
         cleanup_interval: "only ORIGINAL_DST clusters read it, and they are refused",
-        metadata: "only extensions that Corvoy refuses read it",
     }
 
     struct TransportSocketMatch = "envoy.config.cluster.v3.Cluster.TransportSocketMatch" {

@@ -1,7 +1,7 @@
 //! `envoy/config/listener/v3`.
 
 use super::{
-    Address, Any, CidrRange, Duration, Int32Range, ProxyProtocolPassThroughTlvs,
+    Address, Any, CidrRange, Duration, Int32Range, Metadata, ProxyProtocolPassThroughTlvs,
     ProxyProtocolVersion, SocketOption, SocketOptionsOverride, TcpKeepalive, TransportSocket,
     schema, schema_enum,
 };
@@ -36,8 +36,7 @@ schema! {
         use_original_dst: Option<bool>,
         listener_filters_timeout: Option<Duration>,
         continue_on_listener_filters_timeout: bool,
-    } harmless {
-        metadata: "only extensions that Corvoy refuses read it",
+        metadata: Option<Metadata>,
     }
 
     struct AdditionalAddress = "envoy.config.listener.v3.AdditionalAddress" {
@@ -57,8 +56,7 @@ schema! {
         transport_socket: Option<TransportSocket>,
         name: String,
         transport_socket_connect_timeout: Option<Duration>,
-    } harmless {
-        metadata: "only extensions that Corvoy refuses read it",
+        metadata: Option<Metadata>,
     }
 
     struct FilterChainMatch = "envoy.config.listener.v3.FilterChainMatch" {

@@ -1,7 +1,7 @@
 //! `envoy/config/route/v3`.
 
 use super::{
-    Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption,
+    Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption, Metadata,
     QueryParameterMatcher, RegexMatchAndSubstitute, RegexMatcher, RoutingPriority,
     RuntimeFractionalPercent, SubstitutionFormatString, schema, schema_enum,
 };
@@ -42,8 +42,7 @@ schema! {
         retry_policy: Option<RetryPolicy>,
         per_request_buffer_limit_bytes: Option<u32>,
         request_body_buffer_limit: Option<u64>,
-    } harmless {
-        metadata: "only extensions that Corvoy refuses read it",
+        metadata: Option<Metadata>,
     }
 
     struct VirtualCluster = "envoy.config.route.v3.VirtualCluster" {
@@ -64,9 +63,9 @@ schema! {
         stat_prefix: String,
         per_request_buffer_limit_bytes: Option<u32>,
         request_body_buffer_limit: Option<u64>,
+        metadata: Option<Metadata>,
     } harmless {
         decorator: "only tracing reads it, and tracing is refused",
-        metadata: "only extensions that Corvoy refuses read it",
         tracing: "only tracing reads it, and tracing is refused",
     }
 

@@ -13,7 +13,9 @@ use super::filter_chains::{Choice, FilterChains};
 use super::socket_settings::{self, SocketSettings};
 use super::{ListenAddress, Listener, listener_filters};
 use crate::address;
+use crate::common_compile;
 use crate::limits;
+use crate::metadata::{ListenerInfo, StaticMetadata};
 use crate::node::Node;
 use crate::request::manager::PrematureResets;
 use crate::request::service::Service;
@@ -48,6 +50,7 @@ pub struct Context<'a> {
 /// What the filter chains of a listener take from it.
 struct Common<'a> {
     name: &'a str,
+    metadata: &'a StaticMetadata,
     /// Of its stats.
     prefix: &'a str,
     direction: Direction,
@@ -90,6 +93,7 @@ pub fn listener(
         socket_options,
         additional_addresses,
         use_original_dst,
+        metadata,
     } = listener;
     // The deprecated spelling of what is the default.
     let _ = reuse_port;
@@ -112,8 +116,10 @@ pub fn listener(
     let stat_name = if stat_prefix.is_empty() { &text } else { stat_prefix };
     let prefix = format!("listener.{}.", stat_name.replace(':', "_"));
     let shown_name = if name.is_empty() { &text } else { name };
+    let metadata = common_compile::metadata(metadata.as_ref());
     let common = Common {
         name: shown_name,
+        metadata: &metadata,
         prefix: &prefix,
         direction: direction(*traffic_direction),
         buffer_limit: buffer_limit(*per_connection_buffer_limit_bytes),
@@ -337,9 +343,14 @@ fn filter_chain(
         transport_socket,
         name,
         transport_socket_connect_timeout,
+        metadata,
     } = chain;
-    // The name has no effect on traffic.
-    let _ = name;
+    let info = Arc::new(ListenerInfo {
+        name: listener.name.into(),
+        metadata: listener.metadata.clone(),
+        chain_name: name.as_str().into(),
+        chain_metadata: common_compile::metadata(metadata.as_ref()),
+    });
     // `filter_chains` compiles it.
     let _ = filter_chain_match;
     let socket_at = at.field("transport_socket");
@@ -363,7 +374,7 @@ fn filter_chain(
             problems.missing(&at, "a network filter needs its typed_config");
             continue;
         };
-        match network_filter(schema, &at, listener, context, registry, problems) {
+        match network_filter(schema, &at, listener, &info, context, registry, problems) {
             Some(NetworkFilter::Filter(filter)) if !is_last => in_front.push(filter),
             Some(NetworkFilter::Last(last)) if is_last => speaks = Some(last),
             Some(NetworkFilter::Filter(_)) => {
@@ -397,17 +408,18 @@ fn network_filter(
     schema: &config::Any,
     at: &Path,
     listener: &Common<'_>,
+    info: &Arc<ListenerInfo>,
     context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<NetworkFilter> {
     if let config::Any::HttpConnectionManager(manager) = schema {
-        let service = http(manager, at, listener, context, registry, problems)?;
+        let service = http(manager, at, listener, info, context, registry, problems)?;
         return Some(NetworkFilter::Last(Speaks::Http(Arc::new(service))));
     }
     let has_cluster = |name: &str| (context.cluster)(name).is_some();
     let buckets = context.buckets;
-    let context = tcp::compile::Context { has_cluster: &has_cluster, buckets, registry };
+    let context = tcp::compile::Context { has_cluster: &has_cluster, info, buckets, registry };
     Some(match tcp::compile::network_filter(schema, at, &context, problems)? {
         tcp::compile::NetworkFilter::Filter(filter) => NetworkFilter::Filter(filter),
         tcp::compile::NetworkFilter::Terminal(terminal) => {
@@ -420,6 +432,7 @@ fn http(
     manager: &config::HttpConnectionManager,
     at: &Path,
     listener: &Common<'_>,
+    info: &Arc<ListenerInfo>,
     context: &Context<'_>,
     registry: &Registry,
     problems: &mut Problems,
@@ -450,6 +463,7 @@ fn http(
         http1: registry.scope("http1."),
         http2: registry.scope("http2."),
         listener_http: registry.scope(&format!("{}{prefix}", listener.prefix)),
+        info: Arc::clone(info),
         direction: listener.direction,
         buffer_limit: listener.buffer_limit,
     })

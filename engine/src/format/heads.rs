@@ -3,7 +3,7 @@
 use super::Inputs;
 use super::names::GRPC_STATUSES;
 use crate::http::grpc;
-use crate::http::{FieldName, Fields, RequestHead, TOKEN};
+use crate::http::{FieldName, Fields, RequestHead, ResponseHead, TOKEN};
 
 /// A header, and another one to use if it is absent; lower case.
 #[derive(Clone, Debug)]
@@ -43,18 +43,17 @@ impl HeaderLookup {
         self.first_of(value)
     }
 
-    pub(super) fn in_response<'a>(
-        &self,
-        inputs: &Inputs<'a>,
-        out: &mut Vec<u8>,
-    ) -> Option<&'a [u8]> {
-        let head = inputs.response?;
+    pub(super) fn in_fields<'a>(&self, fields: &'a Fields) -> Option<&'a [u8]> {
+        self.first_of(|name| fields.find(name))
+    }
+
+    pub(super) fn write_response(&self, head: &ResponseHead, out: &mut Vec<u8>) -> Option<()> {
         if &*self.name == b":status" {
             out.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
-            return Some(&[]);
+        } else {
+            out.extend_from_slice(self.in_fields(&head.fields)?);
         }
-        let fields: &Fields = &head.fields;
-        self.first_of(|name| fields.find(name))
+        Some(())
     }
 
     fn first_of<'a>(&self, value: impl Fn(&[u8]) -> Option<&'a [u8]>) -> Option<&'a [u8]> {
@@ -83,6 +82,42 @@ impl PathSource {
     }
 }
 
+/// Whose names and values are counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HeadBytes {
+    Request,
+    Response,
+    Trailers,
+}
+
+impl HeadBytes {
+    /// The bytes of names and values. The first line counts as the pseudo-headers of HTTP/2.
+    pub(super) fn count(self, inputs: &Inputs<'_>) -> u64 {
+        let count = match self {
+            Self::Request => inputs.request.map(request_bytes),
+            Self::Response => inputs.response.map(|head| {
+                let status = ":status".len() + itoa::Buffer::new().format(head.status).len();
+                status + head.fields.byte_size()
+            }),
+            Self::Trailers => inputs.trailers.map(Fields::byte_size),
+        };
+        u64::try_from(count.unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+}
+
+fn request_bytes(head: &RequestHead) -> usize {
+    let pseudo =
+        |name: &str, value: Option<&[u8]>| value.map_or(0, |value| name.len() + value.len());
+    let host = head.fields.get(FieldName::Host).map_or(0, |value| "host".len() + value.len());
+    let scheme = head.scheme.map(|scheme| scheme.as_str().as_bytes());
+    pseudo(":method", Some(head.method_name()))
+        + pseudo(":path", head.path_and_query())
+        + pseudo(":scheme", scheme)
+        + pseudo(":authority", head.authority())
+        + head.fields.byte_size()
+        - host
+}
+
 /// How a gRPC status is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GrpcStatusForm {
@@ -92,8 +127,21 @@ pub(super) enum GrpcStatusForm {
 }
 
 impl GrpcStatusForm {
-    /// As in Envoy, for gRPC requests only, and a response without the status has the one that corresponds
-    /// to its HTTP status. Headers are formatted before the trailers come.
+    /// # Errors
+    /// There is no such form; with Envoy's message.
+    pub(super) fn new(name: &str) -> Result<Self, String> {
+        match name {
+            "" | "CAMEL_STRING" => Ok(Self::Camel),
+            "SNAKE_STRING" => Ok(Self::Snake),
+            "NUMBER" => Ok(Self::Number),
+            other => Err(format!(
+                "GrpcStatusFormatter only supports CAMEL_STRING, SNAKE_STRING or NUMBER. \
+                 Got: {other}"
+            )),
+        }
+    }
+
+    /// As in Envoy, for gRPC requests only.
     pub(super) fn write(
         self,
         inputs: &Inputs<'_>,
@@ -101,11 +149,7 @@ impl GrpcStatusForm {
         out: &mut Vec<u8>,
     ) -> Option<()> {
         inputs.request.filter(|request| request.is_grpc())?;
-        let told = inputs.response.and_then(|head| head.fields.get(FieldName::GrpcStatus));
-        let number = match told {
-            Some(status) => number(status).unwrap_or(INVALID_CODE),
-            None => i64::from(grpc::status_of_http(http_status?)),
-        };
+        let number = grpc_status(inputs, http_status)?;
         let names = usize::try_from(number).ok().and_then(|number| GRPC_STATUSES.get(number));
         match (self, names) {
             (Self::Camel, Some((camel, _))) => out.extend_from_slice(camel.as_bytes()),
@@ -115,6 +159,17 @@ impl GrpcStatusForm {
             }
         }
         Some(())
+    }
+}
+
+/// The status of a gRPC response: that of the trailers, else of the head, else the one that corresponds to
+/// the HTTP status.
+pub(super) fn grpc_status(inputs: &Inputs<'_>, http_status: Option<u16>) -> Option<i64> {
+    let in_trailers = inputs.trailers.and_then(|trailers| trailers.get(FieldName::GrpcStatus));
+    let in_head = || inputs.response?.fields.get(FieldName::GrpcStatus);
+    match in_trailers.or_else(in_head) {
+        Some(status) => Some(number(status).unwrap_or(INVALID_CODE)),
+        None => Some(i64::from(grpc::status_of_http(http_status?))),
     }
 }
 

@@ -3,30 +3,26 @@
 //! Header values, local replies and access logs use it. [`StreamInfo`] provides the values; how they are
 //! written is decided here, not what is logged or when.
 
+mod address;
 mod command;
 pub(crate) mod compile;
+mod duration;
 mod heads;
 mod json;
 mod metadata;
 mod names;
+mod stream_info;
 mod time;
 mod tls;
 
-use std::borrow::Cow;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
 
-use self::command::Command;
-use crate::access_log::EntryType;
-use crate::address::Address;
-use crate::flags::Flags;
-use crate::http::{RequestHead, ResponseHead, Version};
-use crate::listener_facts::{ListenerFacts, Metadata};
-use crate::transport::tls::facts::TlsFacts;
+use self::command::Field;
 
 pub(crate) use self::command::host_name_of_machine;
 pub use self::json::JsonFormatter;
 pub(crate) use self::json::shortest;
+pub use self::stream_info::{Inputs, StreamInfo, TimePoint};
 
 /// A compiled format.
 #[derive(Clone, Debug, Default)]
@@ -37,11 +33,7 @@ pub struct Formatter {
 #[derive(Clone, Debug)]
 enum Piece {
     Text(Vec<u8>),
-    Value {
-        command: Command,
-        /// The most bytes that are shown.
-        bytes_max: Option<usize>,
-    },
+    Value(Field),
 }
 
 /// A compiled `SubstitutionFormatString`.
@@ -72,158 +64,6 @@ pub enum Unset {
     Empty,
 }
 
-/// What the commands of a format read.
-#[derive(Clone, Copy)]
-#[expect(missing_debug_implementations, reason = "it only borrows, for the time of one call")]
-pub struct Inputs<'a> {
-    /// The request, if there is one.
-    pub request: Option<&'a RequestHead>,
-    /// The response, if there is one yet.
-    pub response: Option<&'a ResponseHead>,
-    /// Everything else.
-    pub stream: &'a dyn StreamInfo,
-    /// The body of the local reply that is being formatted.
-    pub local_reply_body: &'a [u8],
-    /// Why the text is written, if it is the entry of an access log.
-    pub entry_type: EntryType,
-}
-
-/// What is known about a request besides its heads. What is not known yet, or does not exist,
-/// is `None`.
-#[expect(missing_docs, reason = "each is the operator of that name in Envoy's documentation")]
-pub trait StreamInfo {
-    /// When the first byte of the request was received.
-    fn start_time(&self) -> SystemTime;
-
-    /// The version that the client speaks.
-    fn protocol(&self) -> Option<Version> {
-        None
-    }
-    fn response_code(&self) -> Option<u16> {
-        None
-    }
-    fn response_code_details(&self) -> Option<&str> {
-        None
-    }
-    fn connection_termination_details(&self) -> Option<&str> {
-        None
-    }
-    fn response_flags(&self) -> Flags {
-        Flags::NONE
-    }
-    /// Bytes of the request body.
-    fn bytes_received(&self) -> u64 {
-        0
-    }
-    /// Bytes of the response body.
-    fn bytes_sent(&self) -> u64 {
-        0
-    }
-    /// From start to end.
-    fn duration(&self) -> Option<Duration> {
-        None
-    }
-    /// From start to the last byte of the request.
-    fn request_duration(&self) -> Option<Duration> {
-        None
-    }
-    /// From start to the first byte of the upstream's response.
-    fn response_duration(&self) -> Option<Duration> {
-        None
-    }
-    /// From the first byte of the upstream's response to the last byte sent to the client.
-    fn response_tx_duration(&self) -> Option<Duration> {
-        None
-    }
-    /// The host that was chosen, connected or not.
-    fn upstream_host(&self) -> Option<Address> {
-        None
-    }
-    /// The peer of the connection to it.
-    fn upstream_remote_address(&self) -> Option<Address> {
-        None
-    }
-    fn upstream_host_name(&self) -> Option<&str> {
-        None
-    }
-    fn upstream_local_address(&self) -> Option<Address> {
-        None
-    }
-    /// The name in its stats.
-    fn upstream_cluster(&self) -> Option<&str> {
-        None
-    }
-    fn upstream_cluster_raw(&self) -> Option<&str> {
-        None
-    }
-    fn upstream_request_attempt_count(&self) -> u32 {
-        0
-    }
-    fn upstream_transport_failure_reason(&self) -> Option<Cow<'_, str>> {
-        None
-    }
-    fn route_name(&self) -> Option<&str> {
-        None
-    }
-    fn virtual_cluster_name(&self) -> Option<&str> {
-        None
-    }
-    /// The address of the client, also as given by trusted headers.
-    fn downstream_remote_address(&self) -> Option<Address> {
-        None
-    }
-    /// The peer of the connection.
-    fn downstream_direct_remote_address(&self) -> Option<Address> {
-        None
-    }
-    fn downstream_local_address(&self) -> Option<Address> {
-        None
-    }
-    /// The dynamic metadata of a connection without HTTP. As in Envoy a request does not see it: it has
-    /// metadata of its own, which only HTTP filters set.
-    fn dynamic_metadata(&self) -> Option<&Metadata> {
-        None
-    }
-    /// What listener filters have found out about the client's connection.
-    fn listener_facts(&self) -> Option<&ListenerFacts> {
-        None
-    }
-    /// What is known of the TLS of the client's connection.
-    fn downstream_tls(&self) -> Option<&TlsFacts> {
-        None
-    }
-    fn downstream_transport_failure_reason(&self) -> Option<&str> {
-        None
-    }
-    /// What is known of the TLS of the connection to the host.
-    fn upstream_tls(&self) -> Option<&TlsFacts> {
-        None
-    }
-    /// In lower case.
-    fn requested_server_name(&self) -> Option<&str> {
-        None
-    }
-    fn connection_id(&self) -> Option<u64> {
-        None
-    }
-    fn upstream_connection_id(&self) -> Option<u64> {
-        None
-    }
-}
-
-impl<'a> Inputs<'a> {
-    /// Only the stream; the rest is added with `..`.
-    pub fn new(stream: &'a dyn StreamInfo) -> Self {
-        Self {
-            request: None,
-            response: None,
-            stream,
-            local_reply_body: &[],
-            entry_type: EntryType::NotSet,
-        }
-    }
-}
-
 impl Formatter {
     /// Compiles a format.
     ///
@@ -251,8 +91,7 @@ impl Formatter {
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
             }
-            let command = Command::new(&token)?;
-            pieces.push(Piece::Value { command, bytes_max: token.bytes_max });
+            pieces.push(Piece::Value(Field::new(&token)?));
             rest = behind;
         }
         text.extend_from_slice(rest.as_bytes());
@@ -267,15 +106,9 @@ impl Formatter {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Value { command, bytes_max } => {
-                    let start = out.len();
-                    if !command.write(inputs, out) {
-                        out.truncate(start);
-                        if unset == Unset::Dash {
-                            out.push(b'-');
-                        }
-                    } else if let Some(max) = bytes_max {
-                        out.truncate(start.saturating_add(*max));
+                Piece::Value(field) => {
+                    if !field.write(inputs, out) && unset == Unset::Dash {
+                        out.push(b'-');
                     }
                 }
             }
@@ -283,19 +116,11 @@ impl Formatter {
     }
 
     /// The one command that is all of the format, if it is one.
-    fn command(&self) -> Option<&Command> {
+    fn only_field(&self) -> Option<&Field> {
         match &*self.pieces {
-            [Piece::Value { command, bytes_max: _ }] => Some(command),
+            [Piece::Value(field)] => Some(field),
             _ => None,
         }
-    }
-
-    /// Whether there is a value, for a format that is a single command; `out` is scratch space.
-    fn has_value(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> bool {
-        let start = out.len();
-        let found = self.command().is_none_or(|command| command.write(inputs, out));
-        out.truncate(start);
-        found
     }
 }
 
@@ -315,17 +140,33 @@ impl<'a> Token<'a> {
         let (name, mut text) = text.split_at(name_len);
         let mut parameters = "";
         if let Some(inside) = text.strip_prefix('(') {
-            (parameters, text) = inside.split_once(')')?;
+            (parameters, text) = end_of_parameters(inside)?;
         }
-        let mut bytes_max = None;
-        if let Some(length) = text.strip_prefix(':') {
-            let digits = length.find(|c: char| !c.is_ascii_digit())?;
-            let (digits, behind) = length.split_at(digits);
-            bytes_max = Some(digits.parse().ok()?);
-            text = behind;
-        }
-        Some((Self { name, parameters, bytes_max }, text.strip_prefix('%')?))
+        let (bytes_max, text) = end_of_token(text)?;
+        Some((Self { name, parameters, bytes_max }, text))
     }
+}
+
+/// Splits at the first bracket with which a command can end; there may be others before it. As in Envoy,
+/// parameters stand on one line.
+fn end_of_parameters(text: &str) -> Option<(&str, &str)> {
+    let line = text.find('\n').map_or(text, |end| text.get(..end).unwrap_or_default());
+    let ends = |(at, _): (usize, &str)| {
+        let (parameters, bracket) = text.split_at(at);
+        let behind = bracket.get(1..)?;
+        end_of_token(behind).map(|_| (parameters, behind))
+    };
+    line.match_indices(')').find_map(ends)
+}
+
+/// The length and the percent sign that end a command, and the text behind it.
+fn end_of_token(text: &str) -> Option<(Option<usize>, &str)> {
+    let Some(length) = text.strip_prefix(':') else {
+        return Some((None, text.strip_prefix('%')?));
+    };
+    let digits = length.find(|c: char| !c.is_ascii_digit())?;
+    let (digits, behind) = length.split_at(digits);
+    Some((Some(digits.parse().ok()?), behind.strip_prefix('%')?))
 }
 
 fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {

@@ -1,7 +1,14 @@
 //! Which formats are accepted and what they show, as in Envoy 1.40.0.
 
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
 use super::*;
-use crate::flags::Flag;
+use crate::access_log::EntryType;
+use crate::address::Address;
+use crate::flags::{Flag, Flags};
+use crate::http::{Fields, Version};
+use crate::metadata::{MetadataOf, StaticMetadata};
 use crate::request::route::tests::{request, response};
 
 struct Known;
@@ -42,6 +49,40 @@ impl StreamInfo for Known {
     fn downstream_remote_address(&self) -> Option<Address> {
         Some(([127, 0, 0, 1], 4711).into())
     }
+    fn downstream_local_address(&self) -> Option<Address> {
+        Some("[2001:db8::ff:1]:443".parse::<std::net::SocketAddr>().unwrap().into())
+    }
+    fn request_duration(&self) -> Option<Duration> {
+        Some(Duration::from_micros(1_500))
+    }
+    fn response_duration(&self) -> Option<Duration> {
+        Some(Duration::from_micros(2_000))
+    }
+    fn response_tx_duration(&self) -> Option<Duration> {
+        Some(Duration::from_micros(700))
+    }
+    fn listener_name(&self) -> Option<&str> {
+        Some("edge")
+    }
+    fn filter_chain_name(&self) -> Option<&str> {
+        Some("")
+    }
+    fn upstream_protocol(&self) -> Option<Version> {
+        Some(Version::Http2)
+    }
+    fn upstream_connection_id(&self) -> Option<u64> {
+        Some(7)
+    }
+    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
+        static CLUSTER: LazyLock<StaticMetadata> = LazyLock::new(|| {
+            let values = serde_json::json!({
+                "text": "a\"b", "number": 1.5, "big": 100_000, "nothing": null, "empty": "",
+                "deep": { "z": [1, "x", true], "a": {} },
+            });
+            StaticMetadata::new([("ns", values)])
+        });
+        (of == MetadataOf::Cluster).then(|| &*CLUSTER)
+    }
 }
 
 struct Nothing;
@@ -55,9 +96,13 @@ impl StreamInfo for Nothing {
 fn shown(format: &str, stream: &dyn StreamInfo, unset: Unset) -> String {
     let request = request("/p?a=1&b&c=x%20y", &["x-a: first", "x-a: second"]);
     let response = response(200, &["x-r: answer"]);
+    let mut trailers = Fields::default();
+    trailers.append_other(b"x-t", b"trailer");
     let inputs = Inputs {
         request: Some(&request),
         response: Some(&response),
+        trailers: Some(&trailers),
+        entry_type: EntryType::DownstreamEnd,
         local_reply_body: b"because",
         ..Inputs::new(stream)
     };
@@ -118,6 +163,51 @@ fn commands_show_their_values() {
 }
 
 #[test]
+fn commands_of_logs_show_their_values() {
+    for (format, text) in [
+        ("%TRAILER(x-t)% %RESPONSE_TRAILER(x-none?x-t):3%", "trailer tra"),
+        ("%REQUEST_HEADERS_BYTES% %RESPONSE_HEADERS_BYTES% %RESPONSE_TRAILERS_BYTES%", "75 19 10"),
+        ("%ACCESS_LOG_TYPE%", "DownstreamEnd"),
+        ("%STREAM_INFO_REQ(x-a):3%", "fir"),
+        ("%LISTENER_NAME%|%FILTER_CHAIN_NAME%|%CUSTOM_FLAGS%", "edge||"),
+        ("%BYTES_RETRANSMITTED% %PACKETS_RETRANSMITTED%", "0 0"),
+        ("%TRACE_ID% %SPAN_ID% %ROUNDTRIP_DURATION%", "- - -"),
+        ("%UPSTREAM_FILTER_STATE(any:FIELD:x):3%", "-"),
+        ("%UPSTREAM_PROTOCOL% %UPSTREAM_CONNECTION_IDS_ATTEMPTED%", "HTTP/2 7"),
+        (
+            "%UPSTREAM_HOSTS_ATTEMPTED% %UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT%",
+            "10.0.0.1:8080 10.0.0.1",
+        ),
+        ("%UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT%", "10.0.0.1"),
+        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(8)%", "127.0.0.0/8"),
+        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(33)%", "127.0.0.1/32"),
+        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(x)%", "127.0.0.1"),
+        ("%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(32)%", "2001:db8::/32"),
+        (
+            "%DOWNSTREAM_DIRECT_LOCAL_ADDRESS% %DOWNSTREAM_DIRECT_LOCAL_PORT%",
+            "[2001:db8::ff:1]:443 443",
+        ),
+        ("%DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID%|%UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID%", "|"),
+        ("%COMMON_DURATION(DS_RX_BEG:DS_TX_END)%", "2"),
+        ("%COMMON_DURATION(DS_RX_END:US_RX_BEG:us)%", "500"),
+        ("%COMMON_DURATION(US_RX_BEG:DS_TX_END:ns)%", "700000"),
+        ("%COMMON_DURATION(US_RX_BEG:DS_RX_END:us)% %COMMON_DURATION(a:b)%", "- -"),
+        ("%CLUSTER_METADATA(ns:text)% %METADATA(CLUSTER:ns:deep):8%", "a\"b {\"a\":{},"),
+        (
+            "%METADATA(CLUSTER:ns:nothing)%|%CLUSTER_METADATA(ns:empty)%|%METADATA(ROUTE:ns)%",
+            "-||-",
+        ),
+        (
+            r#"%COALESCE({"operators": ["ROUTE_NAME", {"command": "REQ", "param": "x-a", "max_length": 3}]}):2%"#,
+            "fi",
+        ),
+        (r#"%COALESCE({"operators": ["ROUTE_NAME"]})%"#, "-"),
+    ] {
+        assert_eq!(shown(format, &Known, Unset::Dash), text, "{format}");
+    }
+}
+
+#[test]
 fn a_query_parameter_cannot_end_a_header() {
     let request = request("/?a=%0d%0Ax:%20y%00%09%7f", &[]);
     let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
@@ -142,9 +232,17 @@ fn what_envoy_rejects_is_rejected_with_its_message() {
             "Incorrect configuration: {format}. Couldn't find valid command at position {position}"
         )
     };
-    for format in
-        ["%", "%a%", "%NOPE", "%REQ(a):%", "%REQ(a):x%", "%REQ(a)", "%REQ(a)x%", "% PROTOCOL%"]
-    {
+    for format in [
+        "%",
+        "%a%",
+        "%NOPE",
+        "%REQ(a):%",
+        "%REQ(a):x%",
+        "%REQ(a)",
+        "%REQ(a)x%",
+        "% PROTOCOL%",
+        "%REQ(a\n)%",
+    ] {
         assert_eq!(Formatter::new(format).unwrap_err(), at(format, 0));
     }
     assert_eq!(Formatter::new("%REQ(a)%x%").unwrap_err(), at("%REQ(a)%x%", 9));
@@ -155,6 +253,23 @@ fn what_envoy_rejects_is_rejected_with_its_message() {
         ("%QUERY_PARAM%", "QUERY_PARAM requires parameters"),
         ("%REQ(a?b?c)%", "More than 1 alternative header specified in token: a?b?c"),
         ("%REQ(a b)%", "Invalid header configuration. Format string contains invalid characters."),
+        ("%REQ(a)b)%", "Invalid header configuration. Format string contains invalid characters."),
+        ("%CLUSTER_METADATA(x):3%", "CLUSTER_METADATA does not allow length to be specified."),
+        ("%METADATA(x:y)%", "x is not supported type of metadata"),
+        ("%COMMON_DURATION(x)%", "Invalid common duration configuration: x."),
+        ("%COMMON_DURATION(DS_RX_BEG:DS_RX_END:s)%", "Invalid common duration precision: s."),
+        ("%UPSTREAM_FILTER_STATE%", "Invalid filter state configuration, key cannot be empty."),
+        (r#"%COALESCE({"x": 1})%"#, "COALESCE: JSON configuration must contain 'operators' array"),
+        (r#"%COALESCE({"operators": []})%"#, "COALESCE: 'operators' array must not be empty"),
+        (
+            r#"%COALESCE({"operators": ["PROTOCOL", "REQ"]})%"#,
+            "COALESCE: failed to parse operator at index 1: REQ requires parameters",
+        ),
+        (
+            r#"%COALESCE({"operators": [{"command": "REQ", "param": "a", "max_length": 0}]})%"#,
+            "COALESCE: failed to parse operator at index 0: 'max_length' must be a positive integer",
+        ),
+        (r#"%COALESCE({"operators": ["PROTOCOL"], "x": 1})%"#, "COALESCE: unknown field 'x'"),
         ("%PROTOCOL(x)%", "PROTOCOL does not take any parameters or length"),
         ("%START_TIME(a %_3En)%", "Invalid header configuration. Format string contains newline."),
         ("%START_TIME:3%", "START_TIME does not allow length to be specified."),
@@ -179,9 +294,10 @@ fn what_envoy_rejects_is_rejected_with_its_message() {
 
 #[test]
 fn unsupported_commands_are_reported_as_such() {
-    for (format, name) in
-        [("%TRACE_ID%", "TRACE_ID"), ("%PER_REQUEST_STATE(x)%", "PER_REQUEST_STATE")]
-    {
+    for (format, name) in [
+        ("%DOWNSTREAM_CX_RTT%", "DOWNSTREAM_CX_RTT"),
+        ("%ROUTE_RESOLUTION_COUNT%", "ROUTE_RESOLUTION_COUNT"),
+    ] {
         assert_eq!(
             Formatter::new(format).unwrap_err(),
             format!("{name} is a valid Envoy command, not implemented by Corvoy")
@@ -195,6 +311,42 @@ fn json(format: &serde_json::Value, omit_empty: bool, stream: &dyn StreamInfo) -
     let mut out = Vec::new();
     JsonFormatter::new(format, omit_empty).unwrap().format(&inputs, &mut out);
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn values_keep_their_types_in_json() {
+    let format = serde_json::json!({
+        "a": "%CLUSTER_METADATA(ns:deep)%", "b": "%CLUSTER_METADATA(ns:text)%", "c": "%CLUSTER_METADATA(ns:number)%",
+        "d": "x%CLUSTER_METADATA(ns:deep)%", "e": "%METADATA(CLUSTER:ns:text):1%", "f": "%METADATA(CLUSTER:ns:deep):1%",
+        "g": r#"%COALESCE({"operators": ["ROUTE_NAME", "BYTES_SENT"]}):1%"#,
+        "h": r#"%COALESCE({"operators": ["ROUTE_NAME", "PROTOCOL"]}):2%"#, "i": "%COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)%",
+        "j": "%METADATA(CLUSTER:ns:big)%", "k": "%METADATA(CLUSTER:ns:nothing)%", "l": "%REQUEST_DURATION%",
+    });
+    assert_eq!(
+        json(&format, false, &Known),
+        "{\"a\":{\"a\":{},\"z\":[1,\"x\",true]},\"b\":\"a\\\"b\",\"c\":1.5,\
+         \"d\":\"x{\\\"a\\\":{},\\\"z\\\":[1,\\\"x\\\",true]}\",\"e\":\"a\",\"f\":{\"a\":{},\"z\":[1,\"x\",true]},\
+         \"g\":91,\"h\":\"HT\",\"i\":1500,\"j\":1e+05,\"k\":null,\"l\":1}\n"
+    );
+}
+
+#[test]
+fn a_unique_id_is_another_uuid_each_time() {
+    let id = || shown("%UNIQUE_ID%", &Nothing, Unset::Dash);
+    let (first, second) = (id(), id());
+    assert_ne!(first, second);
+    assert_eq!(first.len(), 36);
+    assert_eq!(first.as_bytes()[14], b'4');
+}
+
+/// In the time zone of the machine.
+#[test]
+fn local_times_have_their_offset() {
+    let shown = shown("%START_TIME_LOCAL(%s)% %START_TIME_LOCAL%", &Known, Unset::Dash);
+    let (seconds, local) = shown.split_once(' ').unwrap();
+    assert_eq!(seconds, "1795465566");
+    let local: jiff::Timestamp = local.parse().unwrap();
+    assert_eq!(local.as_second(), 1_795_465_566);
 }
 
 /// Recorded from Envoy 1.40.0.
@@ -245,6 +397,52 @@ fn invalid_utf_8_is_shown_byte_by_byte() {
     assert_eq!(out, b"{\"bin\":\"a\\u00ff\\u00c3\\u0022\\u005c\"}\n");
 }
 
+/// Recorded from Envoy 1.40.0: the pieces of a string are escaped one by one.
+#[test]
+fn invalid_utf_8_in_one_piece_of_a_string_leaves_the_others() {
+    let mut request = request("/?a=%0a%0d%00b%22%ff", &["x-good: \u{e9}\t\u{2028}"]);
+    request.fields.append_other(b"x-bad", b"a\xff\"");
+    let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
+    let format = serde_json::json!({
+        "a": "\u{e9}%REQ(x-bad)%y%REQ(x-good)%%REQ(x-none)%", "b": "%REQ(x-good):1%"
+    });
+    let mut out = Vec::new();
+    JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "{\"a\":\"\u{e9}a\\u00ff\\u0022y\u{e9}\\t\u{2028}-\",\"b\":\"\\u00c3\"}\n"
+    );
+}
+
+proptest::proptest! {
+    /// Whatever a client sends.
+    #[test]
+    fn every_line_of_json_is_json(
+        value in proptest::collection::vec(0..=255_u8, 0..40),
+        length in 0..20_usize,
+    ) {
+        let mut request = request("/", &[]);
+        request.fields.append_other(b"x-v", &value);
+        let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
+        let format = serde_json::json!({
+            "alone": "%REQ(x-v)%", "cut": format!("%REQ(x-v):{length}%"),
+            "list": ["\u{e9} %REQ(x-v)% %REQ(x-v):3%"],
+        });
+        let mut out = Vec::new();
+        JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
+        let (&end, line) = out.split_last().unwrap();
+        proptest::prop_assert_eq!(end, b'\n');
+        proptest::prop_assert!(line.iter().all(|byte| !byte.is_ascii_control() || *byte == 0x7f));
+        let parsed: serde_json::Value = serde_json::from_slice(line).unwrap();
+        if let Ok(text) = std::str::from_utf8(&value) {
+            proptest::prop_assert_eq!(parsed["alone"].as_str(), Some(text));
+        } else {
+            let bytes: String = value.iter().copied().map(char::from).collect();
+            proptest::prop_assert_eq!(parsed["alone"].as_str(), Some(&*bytes));
+        }
+    }
+}
+
 /// The list in COMPATIBILITY.md.
 #[test]
 fn the_documented_commands_are_supported() {
@@ -256,7 +454,10 @@ fn the_documented_commands_are_supported() {
     for name in names {
         let bare = Formatter::new(&format!("%{name}%"));
         let parameter = match name {
+            "COALESCE" => r#"{"operators": ["PROTOCOL"]}"#,
+            "COMMON_DURATION" => "DS_RX_BEG:DS_RX_END",
             "FILTER_STATE" => "envoy.network.proxy_protocol.tlv",
+            "METADATA" => "CLUSTER:x",
             _ => "x",
         };
         let given = || Formatter::new(&format!("%{name}({parameter})%"));

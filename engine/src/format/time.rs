@@ -1,14 +1,24 @@
 //! Times, in the default format or a configured one.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::write_display;
 
-/// How a time is shown, in UTC.
+/// How a time is shown.
 #[derive(Clone, Debug)]
 pub(super) struct TimeFormat {
     /// For `jiff`; Envoy's own specifiers are translated.
     strftime: Box<str>,
+    /// UTC, or that of the machine when the format was compiled.
+    zone: TimeZone,
+}
+
+/// In which time zone a time is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Zone {
+    Local,
+    Utc,
 }
 
 impl TimeFormat {
@@ -16,20 +26,25 @@ impl TimeFormat {
     ///
     /// # Errors
     /// It contains a line end; with Envoy's message.
-    pub(super) fn new(format: &str) -> Result<Self, String> {
+    pub(super) fn new(format: &str, zone: Zone) -> Result<Self, String> {
         if format.split('%').skip(1).any(is_line_end) {
             return Err("Invalid header configuration. Format string contains newline.".to_owned());
         }
-        let strftime = match format {
-            "" => "%Y-%m-%dT%H:%M:%S.%3fZ".to_owned(),
-            format => translated(format),
+        let strftime = match (format, zone) {
+            ("", Zone::Utc) => "%Y-%m-%dT%H:%M:%S.%3fZ".to_owned(),
+            ("", Zone::Local) => "%Y-%m-%dT%H:%M:%S.%3f%z".to_owned(),
+            (format, _) => translated(format),
         };
-        Ok(Self { strftime: strftime.into() })
+        let zone = match zone {
+            Zone::Local => TimeZone::system(),
+            Zone::Utc => TimeZone::UTC,
+        };
+        Ok(Self { strftime: strftime.into(), zone })
     }
 
     /// An unknown specifier is written as it is.
     pub(super) fn write(&self, time: Timestamp, out: &mut Vec<u8>) {
-        write_display(&time.strftime(&*self.strftime), out);
+        write_display(&time.to_zoned_datetime(self.zone.clone()).strftime(&*self.strftime), out);
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Inputs;
-use super::time::TimeFormat;
+use super::time::{TimeFormat, Zone};
 use crate::transport::tls::certificate::{Certificate, Details};
 use crate::transport::tls::facts::TlsFacts;
 
@@ -79,10 +79,10 @@ impl TlsCommand {
         };
         let what = match (name, connection) {
             ("PEER_CERT_V_START", _) => {
-                What::PeerValid(Limit::NotBefore, TimeFormat::new(parameters)?)
+                What::PeerValid(Limit::NotBefore, TimeFormat::new(parameters, Zone::Utc)?)
             }
             ("PEER_CERT_V_END", _) => {
-                What::PeerValid(Limit::NotAfter, TimeFormat::new(parameters)?)
+                What::PeerValid(Limit::NotAfter, TimeFormat::new(parameters, Zone::Utc)?)
             }
             (name, Connection::Downstream) => match downstream(name).or_else(|| either(name)) {
                 Some(what) => what,

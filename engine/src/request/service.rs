@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::manager::ConnectionManager;
 use super::route::{RouteTable, Scratch};
+use crate::metadata::ListenerInfo;
 use crate::pipe::heads::HeadsPool;
 use crate::shard::Shard;
 use crate::shard::drain::Direction;
@@ -34,6 +35,8 @@ pub struct Service {
     pub http2: Arc<Scope<Http2Stats>>,
     /// `listener.<address>.http.<stat_prefix>.`
     pub listener_http: Arc<Scope<ListenerHttpStats>>,
+    /// The listener and the filter chain.
+    pub info: Arc<ListenerInfo>,
     /// `traffic_direction` of the listener: what a drain applies to.
     pub direction: Direction,
     /// How many bytes of a request body are kept for a retry.

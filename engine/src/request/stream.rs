@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime};
 use super::Core;
 use super::given::Given;
 use super::route::Route;
+use super::service::LocalService;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Version;
 use crate::listener_facts::ListenerFacts;
+use crate::metadata::{MetadataOf, StaticMetadata};
 use crate::transport::tls::facts::TlsFacts;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
@@ -38,6 +40,7 @@ pub(super) struct Upstream {
 #[derive(Clone, Debug)]
 struct UsedConnection {
     id: u64,
+    protocol: Version,
     local: Option<Address>,
     tls: Option<Rc<TlsFacts>>,
 }
@@ -48,6 +51,7 @@ impl Upstream {
     pub(super) fn connected(&mut self, origin: &Origin) {
         self.connection = Some(UsedConnection {
             id: origin.id(),
+            protocol: origin.protocol(),
             local: origin.local(),
             tls: origin.tls().cloned(),
         });
@@ -60,7 +64,7 @@ pub(super) struct Stream<'a> {
     details: Option<&'a str>,
     flags: Flags,
     response_code: Option<u16>,
-    route: Option<&'a str>,
+    route: Option<&'a Route>,
     upstream: Upstream,
     started: SystemTime,
     /// Since the request began.
@@ -72,6 +76,7 @@ pub(super) struct Stream<'a> {
     client: Address,
     peer: Address,
     local: Address,
+    service: Rc<LocalService>,
     listener_facts: Option<Rc<ListenerFacts>>,
     tls: Option<Rc<TlsFacts>>,
 }
@@ -94,6 +99,7 @@ impl<'a> Stream<'a> {
             client: given.peer,
             peer: given.direct_peer(),
             local: given.local,
+            service: Rc::clone(&given.service),
             listener_facts: given.listener_facts.clone(),
             tls: given.tls.clone(),
         }
@@ -140,7 +146,7 @@ impl Core<'_> {
         let received = self.received.map(|received| received.saturating_sub(self.began));
         let stream = Stream::of(self.given, self.heads.request.version);
         Stream {
-            route: route.map(|route| &*route.name),
+            route,
             upstream: self.upstream.clone(),
             started,
             elapsed,
@@ -189,7 +195,31 @@ impl StreamInfo for Stream<'_> {
     }
 
     fn route_name(&self) -> Option<&str> {
-        self.route
+        self.route.map(|route| &*route.name)
+    }
+
+    fn listener_name(&self) -> Option<&str> {
+        Some(&self.service.info.name)
+    }
+
+    fn filter_chain_name(&self) -> Option<&str> {
+        Some(&self.service.info.chain_name)
+    }
+
+    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
+        match of {
+            MetadataOf::Cluster => Some(&self.upstream.cluster.as_ref()?.cluster().metadata),
+            MetadataOf::FilterChain | MetadataOf::Listener => self.service.info.metadata(of),
+            MetadataOf::Route => Some(&self.route?.metadata),
+            MetadataOf::UpstreamHost => {
+                Some(&self.upstream.pool.as_ref()?.host().endpoint.metadata)
+            }
+            MetadataOf::VirtualHost => Some(&self.route?.virtual_host_metadata),
+        }
+    }
+
+    fn upstream_protocol(&self) -> Option<Version> {
+        self.upstream.connection.as_ref().map(|connection| connection.protocol)
     }
 
     fn upstream_cluster(&self) -> Option<&str> {

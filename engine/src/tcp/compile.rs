@@ -19,12 +19,15 @@ use super::filters::set_filter_state::{Empty, SetFilterState, Value};
 use super::proxy::compile::tcp_proxy;
 use crate::format::compile::data_source;
 use crate::format::{Formatter, Unset};
+use crate::metadata::ListenerInfo;
 use crate::stats::Registry;
 
 /// What network filters need from the rest of the configuration.
 pub(crate) struct Context<'a> {
     /// Whether there is a cluster with this name.
     pub(crate) has_cluster: &'a dyn Fn(&str) -> bool,
+    /// The listener and the filter chain.
+    pub(crate) info: &'a Arc<ListenerInfo>,
     /// The token buckets that filters share.
     pub(crate) buckets: &'a SharedBuckets,
     pub(crate) registry: &'a Registry,
@@ -79,7 +82,9 @@ pub(crate) fn network_filter(
         config::Any::NetworkRbac(schema) => {
             Filter::Rbac(Box::new(rbac(schema, at, context.registry, problems)?))
         }
-        config::Any::NetworkSetFilterState(schema) => set_filter_state(schema, at, problems)?,
+        config::Any::NetworkSetFilterState(schema) => {
+            set_filter_state(schema, at, context, problems)?
+        }
         config::Any::SniCluster(schema) => {
             let config::SniCluster {} = **schema;
             Filter::SniCluster
@@ -162,6 +167,7 @@ impl SharedBuckets {
 fn set_filter_state(
     schema: &config::NetworkSetFilterState,
     at: &Path,
+    context: &Context<'_>,
     problems: &mut Problems,
 ) -> Option<Filter> {
     let config::NetworkSetFilterState { on_new_connection, on_downstream_data } = schema;
@@ -174,7 +180,11 @@ fn set_filter_state(
     };
     let on_new_connection = values(on_new_connection, "on_new_connection");
     let on_data = values(on_downstream_data, "on_downstream_data");
-    let state = SetFilterState { on_new_connection: on_new_connection?, on_data: on_data? };
+    let state = SetFilterState {
+        on_new_connection: on_new_connection?,
+        on_data: on_data?,
+        info: Arc::clone(context.info),
+    };
     Some(Filter::SetFilterState(state))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use config::{Path, Problems};
 use corvoy_config as config;
 
+use crate::common_compile;
 use crate::shard::socket_option;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
@@ -82,6 +83,7 @@ fn cluster(
         least_request_lb_config,
         transport_socket,
         transport_socket_matches,
+        metadata,
     } = schema;
     let shards = tls.shards();
     // Only their empty values are accepted.
@@ -127,6 +129,7 @@ fn cluster(
     Cluster {
         name: name.clone(),
         observability_name: observability_name.clone(),
+        metadata: common_compile::metadata(metadata.as_ref()),
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
         per_connection_buffer_limit_bytes: per_connection_buffer_limit_bytes.unwrap_or(1024 * 1024),
         local_end: socket_option::compile::local_end(

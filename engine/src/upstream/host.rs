@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::metadata::StaticMetadata;
 use crate::stats::{HostStats, Scope};
 use crate::upstream::transport_socket::TransportSocket;
 
@@ -36,6 +37,8 @@ pub struct Endpoint {
     pub health_flags: HealthFlags,
     /// What carries its connections.
     pub transport_socket: Arc<TransportSocket>,
+    /// The metadata of its configuration.
+    pub metadata: Arc<StaticMetadata>,
 }
 
 /// The locality of a host; shown in `/clusters`, and the zone in stats.

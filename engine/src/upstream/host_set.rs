@@ -267,6 +267,7 @@ pub(crate) mod tests {
             locality: Locality::default(),
             health_flags: flags,
             transport_socket: TransportSocket::plain(),
+            metadata: Arc::default(),
         };
         Host::new(([127, 0, 0, number], 80).into(), Arc::new(endpoint), 1)
     }

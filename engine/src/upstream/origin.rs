@@ -14,6 +14,7 @@ use super::pool::Pool;
 use crate::address::Address;
 use crate::http::{
     BodyLength, EndStream, Fault, HeadLimits, Intake, More, Reject, ResponseHead, TrailerRules,
+    Version,
 };
 use crate::pipe::heads::Heads;
 use crate::pipe::lane::Lane;
@@ -53,6 +54,14 @@ pub enum HeadTaken {
 }
 
 impl Origin {
+    /// The version that it speaks.
+    pub const fn protocol(&self) -> Version {
+        match self {
+            Self::Http1(_) => Version::Http11,
+            Self::Http2(_) => Version::Http2,
+        }
+    }
+
     /// Begins a request.
     #[inline]
     pub fn begin_request(&mut self, heads: &Heads, end: EndStream) -> HeadTaken {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
+use crate::metadata::StaticMetadata;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::Registry;
 use crate::upstream::balance::LbPolicy;
@@ -225,6 +226,7 @@ fn cluster(semantics: Semantics, lookup_family: LookupFamily, names: &[&str]) ->
             locality: Locality::default(),
             health_flags: HealthFlags::EMPTY,
             transport_socket: TransportSocket::plain(),
+            metadata: Arc::default(),
         }),
     };
     let refresh = Refresh { rate: Duration::from_millis(10), ..Refresh::default() };
@@ -238,6 +240,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
     Arc::new(Cluster {
         name: "c".to_owned(),
         observability_name: "c".to_owned(),
+        metadata: StaticMetadata::default(),
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit_bytes: 0,
         local_end: LocalEnd::default(),

@@ -54,6 +54,9 @@ pub(in crate::downstream) async fn run(
     if found.remote != facts.peer {
         found.facts.direct_peer = Some(facts.peer);
     }
+    if found.local != facts.local {
+        found.facts.direct_local = Some(facts.local);
+    }
     if found.facts != ListenerFacts::default() {
         facts.found = Some(Rc::new(std::mem::take(&mut found.facts)));
     }

@@ -13,6 +13,7 @@ use crate::http::{
     FieldName, FieldSet, Fields, HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_UPGRADES,
     JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Underscores, Version, members,
 };
+use crate::uuid;
 
 /// The outcome for a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -456,57 +457,18 @@ fn request_id(
         None => {
             let mut line = *b"\r\nx-request-id: 00000000-0000-4000-8000-000000000000";
             if let Some(id) = line.last_chunk_mut() {
-                uuid_v4(random(), random(), id);
+                uuid::v4(random(), random(), id);
             }
             fields.set_line(&Line::of_bytes(FieldName::XRequestId, line));
         }
         Some(id) => {
             // As in Envoy, an external client must not request a trace.
             if edge && let Ok(mut id) = <[u8; 36]>::try_from(id) {
-                put(&mut id, 14, [b'4']);
+                uuid::set_version(&mut id);
                 fields.set(FieldName::XRequestId, &id);
             }
         }
     }
-}
-
-/// Writes a random UUID (RFC 9562 §5.4). Its 15th character is 4, which in Envoy also means that no
-/// trace was requested.
-fn uuid_v4(high: u64, low: u64, text: &mut [u8; 36]) {
-    let high = high & !0xf000 | 0x4000;
-    let low = low & !(0b11 << 62) | 0b10 << 62;
-    let [time_mid, version] = halves(hex(high & 0xffff_ffff));
-    let [variant, node] = halves(hex(low >> 32));
-    put(text, 0, hex(high >> 32));
-    put(text, 9, time_mid);
-    put(text, 14, version);
-    put(text, 19, variant);
-    put(text, 24, node);
-    put(text, 28, hex(low & 0xffff_ffff));
-}
-
-#[inline]
-fn put<const N: usize>(text: &mut [u8; 36], at: usize, digits: [u8; N]) {
-    if let Some(chunk) = text.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        *chunk = digits;
-    }
-}
-
-#[inline]
-const fn halves([a, b, c, d, e, f, g, h]: [u8; 8]) -> [[u8; 4]; 2] {
-    [[a, b, c, d], [e, f, g, h]]
-}
-
-/// The eight hexadecimal digits of a 32-bit number, computed in parallel.
-#[inline]
-fn hex(number: u64) -> [u8; 8] {
-    // One nibble per byte, the highest first in memory.
-    let pairs = (number | number << 16) & 0x0000_ffff_0000_ffff;
-    let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
-    let nibbles = (bytes | bytes << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 in each byte whose digit is a letter.
-    let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
-    (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 fn is_grpc(fields: &Fields) -> bool {

@@ -14,6 +14,8 @@ use super::path::{PathIndex, PathMatch};
 use super::upgrades::Upgrades;
 use super::virtual_host::{DomainsBuilder, Duplicate};
 use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
+use crate::common_compile;
+use crate::metadata::StaticMetadata;
 use crate::request::retry::{self, RetryPolicy};
 use crate::stats::Registry;
 use crate::text_matcher::{self, Literal};
@@ -38,6 +40,8 @@ pub(crate) struct Levels {
 struct Inherited {
     retry: Option<RetryPolicy>,
     body_buffer_max: Option<u64>,
+    /// The metadata of the virtual host.
+    metadata: Arc<StaticMetadata>,
     /// Those of the virtual host and of the route configuration.
     levels: Vec<Levels>,
 }
@@ -180,6 +184,7 @@ fn virtual_host(
         retry_policy,
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
+        metadata,
     } = schema;
     not_implemented(!virtual_clusters.is_empty(), "virtual_clusters", at, problems);
     let levels = Levels::new(
@@ -195,6 +200,7 @@ fn virtual_host(
         body_buffer_max: request_body_buffer_limit
             .or_else(|| per_request_buffer_limit_bytes.map(u64::from)),
         levels: vec![levels, table_levels.clone()],
+        metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
     };
     let at = at.field("routes");
     let mut entries = Vec::with_capacity(routes.len());
@@ -237,6 +243,7 @@ fn entry(
         stat_prefix,
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
+        metadata,
     } = schema;
     not_implemented(!stat_prefix.is_empty(), "stat_prefix", at, problems);
     let conditions =
@@ -274,6 +281,8 @@ fn entry(
         body_buffer_max: request_body_buffer_limit
             .or_else(|| per_request_buffer_limit_bytes.map(u64::from))
             .or(inherited.body_buffer_max),
+        metadata: common_compile::metadata(metadata.as_ref()),
+        virtual_host_metadata: Arc::clone(&inherited.metadata),
     };
     let choice = match action? {
         Err(action) => Choice::One(Box::new(route(action, &levels))),

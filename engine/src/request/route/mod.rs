@@ -24,6 +24,7 @@ use self::action::port_start;
 use self::path::PathIndex;
 use self::virtual_host::Domains;
 use crate::http::{FieldName, Method, RequestHead, Scheme};
+use crate::metadata::StaticMetadata;
 use crate::stats::{Scope, VirtualClusterStats};
 use crate::transport::tls::facts::TlsFacts;
 
@@ -134,6 +135,10 @@ pub struct Route {
     /// The most bytes of a request body that are kept for a retry; `None`: the buffer limit of the
     /// connection.
     pub body_buffer_max: Option<u64>,
+    /// The metadata of its configuration.
+    pub metadata: StaticMetadata,
+    /// That of its virtual host.
+    pub virtual_host_metadata: Arc<StaticMetadata>,
 }
 
 /// The result of a lookup.

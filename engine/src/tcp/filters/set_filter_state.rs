@@ -1,11 +1,13 @@
 //! `set_filter_state`: sets filter state of a connection from format strings.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Subject, Verdict};
 use crate::address::Address;
 use crate::format::{Formatter, Inputs, StreamInfo, Unset};
 use crate::listener_facts::{ListenerFacts, Metadata};
+use crate::metadata::{ListenerInfo, MetadataOf, StaticMetadata};
 use crate::tcp::filter_state::Object;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -16,6 +18,8 @@ pub struct SetFilterState {
     pub on_new_connection: Vec<Value>,
     /// Set when the first data is received.
     pub on_data: Vec<Value>,
+    /// The listener and the filter chain.
+    pub info: Arc<ListenerInfo>,
 }
 
 /// One value.
@@ -42,7 +46,7 @@ pub enum Empty {
 
 impl SetFilterState {
     pub(super) fn on_new_connection(&self, subject: &mut Subject) -> Verdict {
-        set(&self.on_new_connection, subject)
+        self.set(&self.on_new_connection, subject)
     }
 
     pub(super) const fn has_values_on_data(&self) -> bool {
@@ -50,21 +54,21 @@ impl SetFilterState {
     }
 
     pub(super) fn on_data(&self, subject: &mut Subject) -> Verdict {
-        set(&self.on_data, subject)
+        self.set(&self.on_data, subject)
     }
-}
 
-fn set(values: &[Value], subject: &mut Subject) -> Verdict {
-    for value in values {
-        let mut text = Vec::new();
-        let info = Info { subject, cluster: None };
-        value.format.format(&Inputs::new(&info), value.unset, &mut text);
-        if text.is_empty() && value.empty == Empty::Skip {
-            continue;
+    fn set(&self, values: &[Value], subject: &mut Subject) -> Verdict {
+        for value in values {
+            let mut text = Vec::new();
+            let info = Info { subject, cluster: None, listener: &self.info };
+            value.format.format(&Inputs::new(&info), value.unset, &mut text);
+            if text.is_empty() && value.empty == Empty::Skip {
+                continue;
+            }
+            subject.state.set(value.object, &String::from_utf8_lossy(&text));
         }
-        subject.state.set(value.object, &String::from_utf8_lossy(&text));
+        Verdict::Continue
     }
-    Verdict::Continue
 }
 
 /// What the commands of a format string can read of a connection.
@@ -73,6 +77,8 @@ pub(in crate::tcp) struct Info<'a> {
     pub(in crate::tcp) subject: &'a Subject,
     /// The cluster, once it is known.
     pub(in crate::tcp) cluster: Option<&'a str>,
+    /// The listener and the filter chain.
+    pub(in crate::tcp) listener: &'a ListenerInfo,
 }
 
 impl StreamInfo for Info<'_> {
@@ -82,6 +88,18 @@ impl StreamInfo for Info<'_> {
 
     fn upstream_cluster(&self) -> Option<&str> {
         self.cluster
+    }
+
+    fn listener_name(&self) -> Option<&str> {
+        Some(&self.listener.name)
+    }
+
+    fn filter_chain_name(&self) -> Option<&str> {
+        Some(&self.listener.chain_name)
+    }
+
+    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
+        self.listener.metadata(of)
     }
 
     fn upstream_cluster_raw(&self) -> Option<&str> {

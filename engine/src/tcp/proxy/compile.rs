@@ -1,5 +1,6 @@
 //! Schema → `tcp_proxy`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config as config;
@@ -35,7 +36,7 @@ pub(crate) fn tcp_proxy(
     let route = route(cluster.as_deref(), weighted_clusters.as_ref(), at, context, problems);
     let tunneling = match tunneling_config {
         None => None,
-        Some(schema) => Some(tunneling(schema, &at.field("tunneling_config"), problems)?),
+        Some(schema) => Some(tunneling(schema, context, &at.field("tunneling_config"), problems)?),
     };
     let backoff = backoff_options.as_ref();
     let backoff = backoff.map(|schema| backoff_options_of(schema, at, problems));
@@ -57,6 +58,7 @@ pub(crate) fn tcp_proxy(
             ConnectMode::OnData => early_data_max.max(1),
         },
         tunneling,
+        info: Arc::clone(context.info),
         stats: context.registry.scope(&format!("tcp.{stat_prefix}.")),
     })
 }
@@ -97,6 +99,7 @@ fn route(
 
 fn tunneling(
     schema: &config::TunnelingConfig,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Tunneling> {
@@ -119,7 +122,7 @@ fn tunneling(
         problems.error(&at.field("post_path"), "a path begins with a slash and has no spaces");
     }
     let headers = additions(headers_to_add, &at.field("headers_to_add"), problems);
-    Some(Tunneling::new(hostname?, method, headers))
+    Some(Tunneling::new(hostname?, method, headers, Arc::clone(context.info)))
 }
 
 fn backoff_options_of(

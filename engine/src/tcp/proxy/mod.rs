@@ -21,6 +21,7 @@ use self::tunnel::Tunneling;
 use super::connection::Connection;
 use super::filters::{Data, Filters};
 use crate::flags::{Flag, Flags};
+use crate::metadata::ListenerInfo;
 use crate::shard::clock::{Millis, millis};
 use crate::stats::{Scope, stats};
 use crate::upstream::clusters::Clusters;
@@ -66,6 +67,8 @@ pub struct TcpProxy {
     pub early_data_max: usize,
     /// `tunneling_config`; `None`: hosts are connected to without a tunnel.
     pub tunneling: Option<Tunneling>,
+    /// The listener and the filter chain.
+    pub info: Arc<ListenerInfo>,
     /// `tcp.<stat_prefix>.`
     pub stats: Arc<Scope<TcpProxyStats>>,
 }

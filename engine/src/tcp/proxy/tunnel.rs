@@ -14,6 +14,7 @@ use crate::format::{Formatter, Inputs, Unset};
 use crate::http::{BodyLength, Method, RequestHead, Version};
 use crate::http1::{encode, framing};
 use crate::limits;
+use crate::metadata::ListenerInfo;
 use crate::pipe::heads::Heads;
 use crate::pipe::lane::Lane;
 use crate::pipe::outlet::{Framing, Outlet};
@@ -37,6 +38,8 @@ pub struct Tunneling {
     pub method: TunnelMethod,
     /// Headers to add.
     pub headers: HeaderMutations,
+    /// The listener and the filter chain.
+    pub info: Arc<ListenerInfo>,
 }
 
 /// The method of the request.
@@ -51,13 +54,18 @@ pub enum TunnelMethod {
 impl Tunneling {
     /// A tunnel to `hostname` with these headers.
     #[must_use]
-    pub fn new(hostname: Formatter, method: TunnelMethod, headers: MutationLevel) -> Self {
-        Self { hostname, method, headers: HeaderMutations::new([Arc::new(headers)]) }
+    pub fn new(
+        hostname: Formatter,
+        method: TunnelMethod,
+        headers: MutationLevel,
+        info: Arc<ListenerInfo>,
+    ) -> Self {
+        Self { hostname, method, headers: HeaderMutations::new([Arc::new(headers)]), info }
     }
 
     /// The head of the request for a connection; `None` if it has no valid authority.
     fn request(&self, subject: &Subject, cluster: &str) -> Option<RequestHead> {
-        let info = Info { subject, cluster: Some(cluster) };
+        let info = Info { subject, cluster: Some(cluster), listener: &self.info };
         let mut authority = Vec::new();
         self.hostname.format(&Inputs::new(&info), Unset::Dash, &mut authority);
         if !is_authority(&authority) {

@@ -9,6 +9,7 @@ use config::{Path, Problems};
 use corvoy_config as config;
 
 use crate::address::{self, Address, Pipe};
+use crate::common_compile;
 use crate::common_compile::check_word;
 use crate::upstream::discovery::{
     Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
@@ -234,7 +235,7 @@ fn endpoint(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<AddressedEndpoint> {
-    let config::LbEndpoint { endpoint, health_status, load_balancing_weight, metadata: _ } =
+    let config::LbEndpoint { endpoint, health_status, load_balancing_weight, metadata } =
         lb_endpoint;
     let Some(config::Endpoint { address: Some(address), hostname }) = endpoint else {
         problems.missing(at, "an endpoint needs an address");
@@ -251,6 +252,7 @@ fn endpoint(
         locality: locality.clone(),
         health_flags: health_flags(*health_status),
         transport_socket: Arc::clone(transport_socket),
+        metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
     };
     let config::Address { socket_address, pipe } = address;
     if let Some(pipe) = pipe {

@@ -10,6 +10,7 @@ fn dns(semantics: Semantics, names: &[&str]) -> Dns {
         locality: Locality::default(),
         health_flags: HealthFlags::EMPTY,
         transport_socket: TransportSocket::plain(),
+        metadata: Arc::default(),
     };
     let target = |name: &&str| Target {
         name: (*name).to_owned(),
