@@ -19,7 +19,6 @@ const HTTP2: &str = r#"typed_extension_protocol_options: { envoy.extensions.upst
 const MANY_REQUESTS: &str = "circuit_breakers: { thresholds: [{ max_requests: 4096 }] }";
 
 #[test]
-#[ignore = "recorded, not built yet"]
 fn grpc_works() {
     let Some(server) = Server::start(None) else { return };
     let config = Config::to_addresses(&[server.address]).cluster(HTTP2).cluster(MANY_REQUESTS);
@@ -33,7 +32,6 @@ fn grpc_works() {
 }
 
 #[test]
-#[ignore = "recorded, not built yet"]
 fn grpc_works_over_tls_on_both_sides() {
     let tls = Tls::new();
     let files = Files::of(&tls);

@@ -78,6 +78,9 @@ fn take(step: &Step, client: &mut ClientEnd, origin: &mut OriginEnd) -> Option<S
             ClientEnd::Http1(client),
             _,
         ) => return Some(run::answer(client, "GET", Kind::ClientGets)),
+        (Kind::ClientGetsHead, ClientEnd::Http1(client), _) => {
+            return Some(run::answer(client, "HEAD", step.kind));
+        }
         (Kind::ClientWaits, ..) => {
             thread::sleep(Duration::from_millis(step.text.trim().parse().unwrap()));
         }

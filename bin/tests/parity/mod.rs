@@ -22,19 +22,12 @@ use crate::support::Tls;
 
 use case::Case;
 
-/// Declares a test for each folder. Those that are awaited were recorded before Corvoy can pass them:
-/// `scripts/parity --record` runs them, the ordinary tests do not.
+/// Declares a test for each folder.
 macro_rules! folders {
-    ($($folder:ident),*; awaited: $($awaited:ident),* $(,)?) => {
+    ($($folder:ident),* $(,)?) => {
         $(#[test]
         fn $folder() {
             check(stringify!($folder));
-        })*
-
-        $(#[test]
-        #[ignore = "recorded, not built yet"]
-        fn $awaited() {
-            check(stringify!($awaited));
         })*
 
         #[test]
@@ -43,7 +36,7 @@ macro_rules! folders {
                 .iter()
                 .map(|folder| folder.file_name().unwrap().to_string_lossy().into_owned())
                 .collect();
-            let mut known = vec![$(stringify!($folder),)* $(stringify!($awaited)),*];
+            let mut known = vec![$(stringify!($folder)),*];
             known.sort_unstable();
             assert_eq!(found, known);
         }
@@ -65,7 +58,10 @@ folders!(
     hop_by_hop_added,
     hosts,
     http2,
+    http2_both,
+    http2_grpc,
     http2_malformed,
+    http2_upstream,
     limits,
     listener_filters,
     local_replies,
@@ -92,8 +88,7 @@ folders!(
     trailers,
     trailers_dropped,
     upgrades,
-    user_agent;
-    awaited: http2_both, http2_grpc, http2_upstream
+    user_agent,
 );
 
 fn root() -> PathBuf {

@@ -14,16 +14,10 @@ use super::case::Case;
 use super::{check_each, run};
 
 macro_rules! folders {
-    ($($folder:ident),*; awaited: $($awaited:ident),* $(,)?) => {
+    ($($folder:ident),* $(,)?) => {
         $(#[test]
         fn $folder() {
             check(stringify!($folder));
-        })*
-
-        $(#[test]
-        #[ignore = "recorded, not built yet"]
-        fn $awaited() {
-            check(stringify!($awaited));
         })*
     };
 }
@@ -40,7 +34,10 @@ folders!(
     hop_by_hop_added,
     hosts,
     http2,
+    http2_both,
+    http2_grpc,
     http2_malformed,
+    http2_upstream,
     limits,
     local_replies,
     malformed_requests,
@@ -61,8 +58,7 @@ folders!(
     trailers,
     trailers_dropped,
     upgrades,
-    user_agent;
-    awaited: http2_both, http2_grpc, http2_upstream
+    user_agent,
 );
 
 /// Cases with another outcome over TLS, or whose time is too short for a handshake on a busy machine.

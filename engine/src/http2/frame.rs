@@ -1,6 +1,6 @@
 //! Frames: 9 bytes of header, and a payload (RFC 9113 §4.1, §6).
 
-use super::error::{ConnectionError, ErrorCode};
+use super::error::ConnectionError;
 use super::stream::StreamId;
 use crate::http::EndStream;
 
@@ -77,22 +77,12 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header that `bytes` begin with; none if it is not complete. `most` is the longest payload that is
-    /// accepted.
-    ///
-    /// # Errors
-    /// If the frame is longer than allowed.
-    pub(super) fn first(bytes: &[u8], most: u32) -> Result<Option<Self>, ConnectionError> {
-        let Some(&[a, b, c, kind, flags, d, e, f, g]) = bytes.first_chunk::<HEADER>() else {
-            return Ok(None);
-        };
-        let length = u32::from_be_bytes([0, a, b, c]);
-        if length > most {
-            let what = "a frame is longer than SETTINGS_MAX_FRAME_SIZE";
-            return Err(ConnectionError::frame(ErrorCode::FrameSizeError, what));
-        }
+    /// The header that `bytes` begin with; none if it is not complete.
+    pub(super) fn first(bytes: &[u8]) -> Option<Self> {
+        let &[a, b, c, kind, flags, d, e, f, g] = bytes.first_chunk::<HEADER>()?;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
         let stream = StreamId::new(u32::from_be_bytes([d, e, f, g]));
-        Ok(Some(Self { kind: Kind::of(kind), flags, stream, length: length as usize }))
+        Some(Self { kind: Kind::of(kind), flags, stream, length })
     }
 
     pub(super) const fn has(&self, flag: u8) -> bool {

@@ -88,6 +88,15 @@ impl<S> Stream<S> {
         self.receiving == Part::Ended && self.sending == Part::Ended
     }
 
+    /// Whether our side has ended, and of the peer's only the end is missing: all content that was announced
+    /// has arrived.
+    pub(super) fn lacks_only_its_end(&self) -> bool {
+        self.reset == Reset::No
+            && self.sending == Part::Ended
+            && self.receiving == Part::Body
+            && self.expected == Some(0)
+    }
+
     /// Whether the peer may send more of it, because it has neither ended nor reset it.
     pub(super) fn may_receive(&self) -> bool {
         self.receiving != Part::Ended && self.reset != Reset::ByPeer

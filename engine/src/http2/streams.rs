@@ -94,6 +94,34 @@ impl Forgotten {
     }
 }
 
+/// Streams that are released because all content of their response has arrived, and that their server has not
+/// ended yet. Until it does, it counts them against its limit.
+#[derive(Debug, Default)]
+pub(super) struct Unended(VecDeque<StreamId>);
+
+impl Unended {
+    pub(super) fn add(&mut self, id: StreamId) {
+        self.0.push_back(id);
+    }
+
+    pub(super) fn has(&self, id: StreamId) -> bool {
+        self.0.contains(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn end(&mut self, id: StreamId) {
+        self.0.retain(|it| *it != id);
+    }
+
+    /// The one that should have ended first.
+    pub(super) fn oldest(&mut self) -> Option<StreamId> {
+        self.0.pop_front()
+    }
+}
+
 /// Multiplies: the numbers of streams are consecutive.
 #[derive(Clone, Copy, Debug, Default)]
 struct IdHasher(u64);

@@ -145,10 +145,10 @@ impl Stream {
         self.with(Slot::take_head)
     }
 
-    /// Whether both sides have ended.
+    /// Whether both sides have said everything.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.session.codec(|codec| codec.is_whole(self.id))
+    pub fn is_complete(&self) -> bool {
+        self.session.codec(|codec| codec.is_complete(self.id))
     }
 
     /// Ends the direction to the peer; the other one goes on.
@@ -173,7 +173,9 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let released = self.session.codec(|codec| {
-            codec.reset(self.id, self.code.get());
+            if !codec.is_complete(self.id) {
+                codec.reset(self.id, self.code.get());
+            }
             codec.release(self.id)
         });
         // Not while the codec is borrowed.

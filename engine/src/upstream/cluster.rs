@@ -75,6 +75,8 @@ pub struct HttpProtocolOptions {
     pub max_requests_per_connection: Option<u32>,
     /// Limits for response heads. Default: 100 fields, 80 KiB.
     pub head_limits: HeadLimits,
+    /// The same over HTTP/2, where fewer bytes are allowed by default.
+    pub http2_head_limits: HeadLimits,
     /// Whether trailers are passed on. Default no.
     pub enable_trailers: bool,
     /// How the names of fields are written.
@@ -110,12 +112,22 @@ impl Protocols {
 }
 
 impl HttpProtocolOptions {
-    /// The rules for trailers of responses.
+    /// The rules for trailers of responses over HTTP/1.
     #[must_use]
     pub const fn trailer_rules(&self, kept: bool) -> TrailerRules {
-        let HeadLimits { bytes_max, fields_max, .. } = self.head_limits;
-        TrailerRules { bytes_max, fields_max, underscores: Underscores::Allow, kept }
+        trailer_rules(&self.head_limits, kept)
     }
+
+    /// The rules for trailers of responses over HTTP/2.
+    #[must_use]
+    pub const fn http2_trailer_rules(&self) -> TrailerRules {
+        trailer_rules(&self.http2_head_limits, true)
+    }
+}
+
+const fn trailer_rules(limits: &HeadLimits, kept: bool) -> TrailerRules {
+    let HeadLimits { bytes_max, fields_max, .. } = *limits;
+    TrailerRules { bytes_max, fields_max, underscores: Underscores::Allow, kept }
 }
 
 /// `upstream_connection_options.tcp_keepalive`; none: the system's default.
@@ -143,6 +155,11 @@ impl Default for HttpProtocolOptions {
                 bytes_max: 80 * 1024,
                 fields_max: 100,
                 accept_http_10: true,
+                ..HeadLimits::default()
+            },
+            http2_head_limits: HeadLimits {
+                bytes_max: 60 * 1024,
+                fields_max: 100,
                 ..HeadLimits::default()
             },
             enable_trailers: false,

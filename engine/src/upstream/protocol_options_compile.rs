@@ -237,9 +237,11 @@ fn common_options(options: &mut HttpProtocolOptions, schema: &config::HttpProtoc
     options.max_requests_per_connection = max_requests_per_connection.filter(|&max| max > 0);
     if let Some(max) = max_headers_count {
         options.head_limits.fields_max = *max as usize;
+        options.http2_head_limits.fields_max = *max as usize;
     }
     if let Some(max) = max_response_headers_kb {
         options.head_limits.bytes_max = *max as usize * 1024;
+        options.http2_head_limits.bytes_max = *max as usize * 1024;
     }
 }
 

@@ -179,7 +179,7 @@ impl Echo {
         open.retain_mut(|(id, body)| {
             let is_sent = body.send(&mut end.codec, *id);
             if is_sent {
-                assert!(end.codec.is_whole(*id));
+                assert!(end.codec.is_complete(*id));
                 end.codec.release(*id);
                 seen.push(format!("echo {}", body.bytes.len()));
             }

@@ -18,12 +18,12 @@ use self::body::Body;
 use self::header_block::Partial;
 use self::settings::PeerSettings;
 use super::abuse::Abuse;
-use super::error::ConnectionError;
+use super::error::{ConnectionError, ErrorCode};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::hpack::{Decoder, Encoder, Strings};
 use super::options::Options;
 use super::stream::{Part, Reset, Stream, StreamId};
-use super::streams::{Forgotten, Streams};
+use super::streams::{Forgotten, Streams, Unended};
 
 pub use self::event::{Counts, Event, Input, Last};
 pub use self::header_block::{Block, HeadRefused, RequestLimits};
@@ -57,6 +57,7 @@ pub struct Connection<S> {
     encoder: Encoder,
     streams: Streams<S>,
     forgotten: Forgotten,
+    unended: Unended,
     /// Streams that wait for the window of the connection, the one that has waited longest first.
     waiting: VecDeque<StreamId>,
     /// A DATA frame of which more is to come.
@@ -116,6 +117,7 @@ impl<S> Connection<S> {
             encoder: Encoder::new(strings),
             streams: Streams::default(),
             forgotten: Forgotten::default(),
+            unended: Unended::default(),
             waiting: VecDeque::new(),
             body: None,
             partial: None,
@@ -182,6 +184,9 @@ impl<S> Connection<S> {
         if is_full || !self.may_open() {
             return None;
         }
+        if self.streams.len() + self.unended.len() >= most as usize {
+            self.reset_oldest_unended();
+        }
         let id = StreamId::new(self.next_number);
         self.next_number += 2;
         let stream = self.new_stream(state, Part::Head, Part::Head, None);
@@ -200,12 +205,6 @@ impl<S> Connection<S> {
     #[must_use]
     pub const fn peer_allows_streams(&self) -> u32 {
         self.peer.max_concurrent_streams
-    }
-
-    /// Whether the peer accepts extended CONNECT (RFC 8441).
-    #[must_use]
-    pub const fn peer_accepts_extended_connect(&self) -> bool {
-        self.peer.connect_protocol
     }
 
     fn new_stream(
@@ -228,12 +227,17 @@ impl<S> Connection<S> {
         }
     }
 
-    /// The stream's task has ended: forgets the stream, and returns what was kept for it. One that has not
-    /// ended on both sides is to be reset first.
+    /// The stream's task has ended: forgets the stream, and returns what was kept for it. One that is not
+    /// complete is to be reset first.
     pub fn release(&mut self, id: StreamId) -> Option<S> {
         let stream = self.streams.remove(id)?;
         if stream.reset == Reset::ByUs && stream.may_receive() {
             self.forgotten.add(id);
+        } else if stream.lacks_only_its_end() {
+            if self.unended.len() >= UNENDED_MAX {
+                self.reset_oldest_unended();
+            }
+            self.unended.add(id);
         }
         if stream.waits {
             self.waiting.retain(|waiting| *waiting != id);
@@ -243,10 +247,22 @@ impl<S> Connection<S> {
         Some(stream.state)
     }
 
-    /// Whether both sides of a stream have ended.
+    /// Whether both sides of a stream have said everything: both have ended, or a response is as long as it
+    /// was announced, though its end is still to come. A server that waits longer for a client would let it
+    /// keep its streams.
     #[must_use]
-    pub fn is_whole(&self, id: StreamId) -> bool {
-        self.streams.get(id).is_some_and(Stream::is_whole)
+    pub fn is_complete(&self, id: StreamId) -> bool {
+        let is_client = self.role == Role::Client;
+        let stream = self.streams.get(id);
+        stream.is_some_and(|it| it.is_whole() || (is_client && it.lacks_only_its_end()))
+    }
+
+    /// A server that has not ended a stream for long gets it reset, so that it allows another.
+    fn reset_oldest_unended(&mut self) {
+        if let Some(id) = self.unended.oldest() {
+            self.forgotten.add(id);
+            self.write_reset(id, ErrorCode::InternalError);
+        }
     }
 
     /// Bytes to send. As in Envoy, none to a client that may not speak HTTP/2.
@@ -303,6 +319,9 @@ impl<S> Connection<S> {
         }
     }
 }
+
+/// So many complete responses may lack their end.
+const UNENDED_MAX: usize = 100;
 
 /// The capacity that the buffer of bytes to send keeps when all is sent.
 const OUT_BYTES_KEPT: usize = 16 * 1024;

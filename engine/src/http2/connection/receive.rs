@@ -36,12 +36,9 @@ impl<S> Connection<S> {
             if let Some(event) = self.continue_data(input) {
                 return Ok(Some(event));
             }
-            let header = Header::first(input.rest(), self.options.max_frame_size)?;
-            let Some(header) = header.filter(|_| self.body.is_none()) else { return Ok(None) };
-            // All others are kept until they are complete.
-            if header.kind != Kind::Data && header.length > self.joined_max {
-                return Err(ConnectionError::flood(Flood::HeaderBlock));
-            }
+            let header = Header::first(input.rest()).filter(|_| self.body.is_none());
+            let Some(header) = header else { return Ok(None) };
+            self.check_begin(&header)?;
             if !has_enough(&header, input) {
                 return Ok(None);
             }
@@ -54,14 +51,26 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Checks what can be seen before the frame has arrived. A peer that speaks something else begins with
+    /// what looks like a very long frame.
+    fn check_begin(&self, header: &Header) -> Result<(), ConnectionError> {
+        let is_first = self.phase == Phase::FirstSettings;
+        if is_first && (header.kind != Kind::Settings || header.has(flag::ACK)) {
+            return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
+        }
+        if header.length > self.options.max_frame_size as usize {
+            return Err(size("a frame is longer than SETTINGS_MAX_FRAME_SIZE"));
+        }
+        // All others are kept until they are complete.
+        if header.kind != Kind::Data && header.length > self.joined_max {
+            return Err(ConnectionError::flood(Flood::HeaderBlock));
+        }
+        Ok(())
+    }
+
     /// Whether a frame may come now, and whether it belongs to a stream if it is of a kind that does.
     fn check_order(&mut self, header: &Header) -> Result<(), ConnectionError> {
-        if self.phase == Phase::FirstSettings {
-            if header.kind != Kind::Settings || header.has(flag::ACK) {
-                return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
-            }
-            self.phase = Phase::Open;
-        }
+        self.phase = Phase::Open;
         //= rfc9113#section-6.10: nothing comes between the frames of a header block.
         if self.partial.is_some() && header.kind != Kind::Continuation {
             return Err(ConnectionError::protocol("a frame within a header block"));
@@ -116,7 +125,7 @@ impl<S> Connection<S> {
             return Err(ConnectionError::protocol("RST_STREAM on an idle stream"));
         }
         self.counts.rx_reset += 1;
-        self.forgotten.end(id);
+        self.peer_has_ended(id);
         let Some(stream) = self.streams.get_mut(id) else { return Ok(None) };
         let (is_over, is_answered) =
             (stream.is_whole() || stream.is_reset(), stream.sending == Part::Ended);
@@ -209,16 +218,22 @@ impl<S> Connection<S> {
         if self.allowed.is_some_and(|last| id > last) {
             return Ok(());
         }
-        if !self.forgotten.has(id) {
+        if !self.forgotten.has(id) && !self.unended.has(id) {
             return Err(ConnectionError::frame(
                 ErrorCode::StreamClosed,
                 "a frame on a closed stream",
             ));
         }
         if end == EndStream::Yes {
-            self.forgotten.end(id);
+            self.peer_has_ended(id);
         }
         Ok(())
+    }
+
+    /// Nothing more comes on a stream that is released.
+    fn peer_has_ended(&mut self, id: StreamId) {
+        self.forgotten.end(id);
+        self.unended.end(id);
     }
 
     /// Whether nobody has begun the stream.

@@ -206,7 +206,7 @@ impl<S> Connection<S> {
         self.write_reset(id, code);
     }
 
-    fn write_reset(&mut self, id: StreamId, code: ErrorCode) {
+    pub(super) fn write_reset(&mut self, id: StreamId, code: ErrorCode) {
         self.counts.tx_reset += 1;
         self.answer(Kind::RstStream, 0, id, &code.number().to_be_bytes());
     }

@@ -64,6 +64,12 @@ impl<'a> ResponseDecoder<'a> {
         }
         self.head.status = self.status.ok_or(Flaw::Messaging)?;
         self.head.version = Version::Http2;
+        //= rfc9110#section-9.3.6: `content-length` says nothing about a tunnel.
+        if method == Method::Connect && (200..300).contains(&self.head.status) {
+            self.head.fields.remove(FieldName::ContentLength);
+            let is_over = end == EndStream::Yes;
+            return Ok(if is_over { BodyLength::None } else { BodyLength::Chunked });
+        }
         let has_no_body =
             method == Method::Head || matches!(self.head.status, 100..=199 | 204 | 304);
         match (end, self.content_length) {

@@ -53,7 +53,7 @@ impl Connection {
     pub(super) fn new(established: Established, pool: Rc<Pool>, permit: Permit) -> Rc<Self> {
         let Established { id, transport, at } = established;
         let options = &pool.cluster().http;
-        let trailers = options.trailer_rules(true);
+        let trailers = options.http2_trailer_rules();
         let local = transport.local_address().ok().map(Address::Ip);
         let codec = http2::Connection::client(&options.http2);
         let session = Session::new(pool.shard(), transport, codec, trailers);
@@ -105,7 +105,6 @@ impl Connection {
     pub(super) fn begin_request(&self) {
         let requests = self.requests.get() + 1;
         self.requests.set(requests);
-        self.pings.before_request(&self.session);
         let most = self.pool.cluster().http.max_requests_per_connection;
         if most.is_some_and(|most| requests >= u64::from(most)) {
             self.pool.stats().upstream_cx_max_requests.inc();

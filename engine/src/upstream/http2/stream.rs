@@ -62,9 +62,14 @@ impl Stream {
             Asks::Response
         };
         // What follows the head of a tunnel is up to both ends.
-        let end = if self.asks == Asks::Response { end } else { EndStream::No };
+        let (method, end) = match self.asks {
+            Asks::Response => (request.method, end),
+            Asks::Tunnel | Asks::Upgrade => (Method::Connect, EndStream::No),
+        };
+        // As in Envoy, the connection is asked for a sign of life in front of the request.
+        self.connection.pings.before_request(session);
         let begun = session.write(|codec| {
-            let id = codec.open(Slot::request(request.method))?;
+            let id = codec.open(Slot::request(method))?;
             codec.send_request(id, request, end);
             Some(id)
         });
@@ -170,7 +175,7 @@ impl Stream {
     fn count_end(&self, stream: &session::Stream) {
         let stats = self.connection.pool.stats();
         match stream.broken() {
-            None if stream.is_whole() => {}
+            None if stream.is_complete() => {}
             None | Some(Broken::Reset(ErrorCode::ProtocolError)) => {
                 stats.upstream_rq_tx_reset.inc();
             }

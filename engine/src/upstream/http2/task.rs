@@ -66,7 +66,7 @@ impl Task {
     /// Handles everything that was received.
     fn take_events(&mut self) -> Result<(), ConnectionError> {
         let Self { connection, incoming, .. } = self;
-        let limits = &connection.pool.cluster().http.head_limits;
+        let limits = &connection.pool.cluster().http.http2_head_limits;
         while let Some(event) = connection.session.next_event(incoming)? {
             match event {
                 Event::Head(block) => {

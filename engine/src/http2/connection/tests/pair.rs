@@ -139,12 +139,3 @@ fn a_ping_is_answered_with_the_same_number() {
     settle(&mut client, &mut server, 3);
     assert_eq!(client.events, ["PeerSettings", "PingAck(81985529216486895)"]);
 }
-
-#[test]
-fn extended_connect_is_announced() {
-    let options = Options { allow_connect: true, ..Options::default() };
-    let (mut client, mut server) = (Side::client(), Side::server_with(&options));
-    assert!(!client.connection.peer_accepts_extended_connect());
-    settle(&mut client, &mut server, 100);
-    assert!(client.connection.peer_accepts_extended_connect());
-}

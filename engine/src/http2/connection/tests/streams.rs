@@ -87,7 +87,7 @@ fn a_stream_that_has_ended_on_both_sides_needs_no_reset() {
     let mut server = Side::server_after(&get(1, END_STREAM));
     server.respond(1, 200, EndStream::Yes);
     server.sent();
-    assert!(server.connection.is_whole(StreamId::new(1)));
+    assert!(server.connection.is_complete(StreamId::new(1)));
     server.connection.reset(StreamId::new(1), ErrorCode::InternalError);
     assert!(server.sent().is_empty());
     // Nor has anybody to know that its client resets it now.
@@ -222,6 +222,70 @@ fn an_origin_whose_body_is_not_as_long_as_announced() {
         // It is told, though it has said all it had to say.
         assert_eq!(client.sent_frames(), [(RST_STREAM, 1, vec![0, 0, 0, 1])]);
     }
+}
+
+#[test]
+fn an_origin_whose_response_is_complete_may_end_it_later() {
+    let head = frame(HEADERS, END_HEADERS, 1, &[0x88, 0x0f, 0x0d, 1, b'2']);
+    let ends = [frame(DATA, END_STREAM, 1, b""), get(1, END_STREAM), rst_stream(1, 0)];
+    for end in ends {
+        let mut client = Side::client_with_request();
+        let id = StreamId::new(1);
+        client.receive(&[head.clone(), frame(DATA, 0, 1, b"o")].concat());
+        assert!(!client.connection.is_complete(id));
+        client.receive(&frame(DATA, 0, 1, b"k"));
+        assert!(client.connection.is_complete(id));
+        client.connection.release(id);
+        client.receive(&end);
+        assert_eq!((client.error, client.sent_frames()), (None, vec![]), "no reset");
+        // Behind its end there is nothing.
+        client.receive(&frame(DATA, END_STREAM, 1, b""));
+        assert_eq!(client.error.map(|error| error.code), Some(ErrorCode::StreamClosed));
+    }
+}
+
+#[test]
+fn an_origin_that_never_ends_its_complete_responses() {
+    let mut client = Side::client();
+    client.receive(&setting(3, 2));
+    let head = [0x88, 0x0f, 0x0d, 1, b'0'];
+    let respond = |client: &mut Side, number| {
+        let id = client.begin_request(EndStream::Yes);
+        assert_eq!(id.number(), number);
+        client.receive(&frame(HEADERS, END_HEADERS, number, &head));
+        client.connection.release(id);
+    };
+    let resets = |client: &mut Side| -> Vec<u32> {
+        let frames = client.sent_frames().into_iter();
+        frames.filter(|(kind, ..)| *kind == RST_STREAM).map(|(_, number, _)| number).collect()
+    };
+    client.sent();
+    respond(&mut client, 1);
+    respond(&mut client, 3);
+    assert!(resets(&mut client).is_empty());
+    // It allows two, and still counts those.
+    respond(&mut client, 5);
+    assert_eq!(resets(&mut client), [1]);
+    // Some day it may notice.
+    client.receive(&[frame(DATA, END_STREAM, 1, b""), frame(DATA, END_STREAM, 3, b"")].concat());
+    respond(&mut client, 7);
+    assert!(resets(&mut client).is_empty());
+    assert_eq!(client.error, None);
+}
+
+#[test]
+fn an_origin_that_opens_a_tunnel_and_announces_its_length() {
+    let head = frame(HEADERS, END_HEADERS, 1, &[0x88, 0x0f, 0x0d, 1, b'2']);
+    let mut client = Side::client_with_request();
+    client.method = Method::Connect;
+    client.receive(&[head, frame(DATA, 0, 1, b"bytes"), frame(DATA, END_STREAM, 1, b"")].concat());
+    assert_eq!(client.events, ["1 200 Chunked", "1 data 5 true"]);
+    // A refusal has a body as any other response.
+    let refused = frame(HEADERS, END_HEADERS, 1, &[0x8c, 0x0f, 0x0d, 1, b'2']);
+    let mut client = Side::client_with_request();
+    client.method = Method::Connect;
+    client.receive(&[refused, frame(DATA, END_STREAM, 1, b"bytes")].concat());
+    assert_eq!(client.events, ["1 400 Length(2)", "1 reset: ProtocolError"]);
 }
 
 #[test]

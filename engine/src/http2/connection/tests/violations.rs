@@ -22,6 +22,14 @@ fn a_peer_that_does_not_begin_with_settings() {
 }
 
 #[test]
+fn an_origin_that_speaks_something_else() {
+    let mut client = Side::client();
+    // Its first bytes would be the length of a frame.
+    client.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    assert_eq!(client.error.map(|error| error.code), Some(ErrorCode::ProtocolError));
+}
+
+#[test]
 fn a_peer_that_sends_frames_of_a_wrong_size() {
     for bytes in [
         frame(DATA, 0, 1, &[0; 16_385]),
