@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use corvoy_config::Node;
+use corvoy_engine::access_log::sink::Flush;
 use corvoy_engine::control::sockets::PortUse;
 
 use crate::document::Document;
@@ -103,6 +104,15 @@ pub(crate) struct Flags {
     #[arg(long, help_heading = "Log")]
     pub(crate) log_format_escaped: bool,
 
+    /// How often access logs are written to their files, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, help_heading = "Log",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    file_flush_interval_msec: u32,
+
+    /// How much of an access log is buffered for each shard before it is written, in KiB
+    #[arg(long, value_name = "KIB", default_value_t = 64, help_heading = "Log")]
+    file_flush_min_size_kb: u32,
+
     /// Print the hot restart version, which is always `disabled`
     #[arg(long, hide = true)]
     pub(crate) hot_restart_version: bool,
@@ -142,10 +152,6 @@ struct WithoutEffect {
     enable_fine_grain_logging: bool,
     #[arg(long, hide = true)]
     enable_mutex_tracing: bool,
-    #[arg(long, hide = true)]
-    file_flush_interval_msec: Option<u32>,
-    #[arg(long, hide = true)]
-    file_flush_min_size_kb: Option<u32>,
     #[arg(long, hide = true)]
     ignore_unknown_dynamic_fields: bool,
     #[arg(long, hide = true, value_parser = ["v4", "v6"])]
@@ -204,7 +210,7 @@ pub(crate) const EXIT_STATUS: &str = "0 stopped after serving, or the configurat
     configuration is invalid; 2 wrong usage.";
 
 pub(crate) const SIGNALS: &str = "TERM, INT or QUIT drains and exits, a second one exits \
-    immediately; USR1 reopens the file of --log-path; HUP and USR2 are logged and ignored.";
+    immediately; USR1 reopens the files of --log-path and of access logs; HUP and USR2 are logged and ignored.";
 
 pub(crate) const ENVIRONMENT: &str = "CORVOY_RING selects a simpler mode than the best that the \
     kernel supports: coop, plain or epoll. NOTIFY_SOCKET and WATCHDOG_USEC are systemd's \
@@ -215,7 +221,6 @@ pub(crate) const VERSION: &str =
 
 const NO_HOT_RESTART: &str = "there is no hot restart";
 const NO_DYNAMIC: &str = "there is no dynamic configuration";
-const NO_ACCESS_LOG: &str = "there are no access logs";
 const NO_GRADUAL_DRAIN: &str = "a drain always closes each connection with its next response";
 
 /// Every flag of Envoy 1.40 and its outcome, and `--origin` and `--strict`, which Envoy does not
@@ -238,8 +243,8 @@ const ANSWERS: [(&str, Answer); 45] = [
     ("enable-core-dump", Harmless("core dumps follow the resource limits of the process")),
     ("enable-fine-grain-logging", Harmless("log levels are set per component")),
     ("enable-mutex-tracing", Harmless("no mutex is taken while a request is processed")),
-    ("file-flush-interval-msec", Harmless(NO_ACCESS_LOG)),
-    ("file-flush-min-size-kb", Harmless(NO_ACCESS_LOG)),
+    ("file-flush-interval-msec", Honoured),
+    ("file-flush-min-size-kb", Honoured),
     ("help", Honoured),
     ("hot-restart-version", Honoured),
     ("ignore-unknown-dynamic-fields", Harmless(NO_DYNAMIC)),
@@ -326,6 +331,14 @@ impl Flags {
     /// disabled.
     pub(crate) fn port_use(&self) -> PortUse {
         if self.disable_hot_restart { PortUse::Shared } else { PortUse::Exclusive }
+    }
+
+    /// When access logs are written to their files.
+    pub(crate) fn flush(&self) -> Flush {
+        Flush {
+            interval: Duration::from_millis(self.file_flush_interval_msec.into()),
+            min_bytes: (self.file_flush_min_size_kb as usize).saturating_mul(1024),
+        }
     }
 
     /// Neither a file nor YAML was given.

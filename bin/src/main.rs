@@ -104,6 +104,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         command_line_options: report::command_line_options(flags, shards),
         bootstrap: json,
         logging: Arc::new(log),
+        flush: flags.flush(),
         when_live: if flags.is_demonstration() { report::demonstration } else { || () },
     };
     control::run(compiled, registry, process, options)?;

@@ -6,6 +6,8 @@
 mod support;
 
 #[cfg(test)]
+mod access_logs;
+#[cfg(test)]
 mod admin;
 #[cfg(test)]
 mod bodies;

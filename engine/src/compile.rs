@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use crate::access_log;
+use crate::access_log::files::Files;
 use crate::address;
 use crate::downstream::compile::{HALF_CLOSE_GRACE_KEY, PREMATURE_RESET_KEYS};
 use crate::downstream::connection_limit::ConnectionLimit;
@@ -38,6 +40,8 @@ pub struct Compiled {
     pub runtime: Runtime,
     /// Secrets, and the TLS that uses those from files.
     pub secrets: Secrets,
+    /// For the writer of access logs.
+    pub access_logs: access_log::files::Work,
 }
 
 /// Envoy's default of `stats_flush_interval`.
@@ -93,11 +97,13 @@ pub fn bootstrap(
         problems.not_checked("whether the clusters that routes refer to exist");
     }
     let any_name = if are_clusters_known { None } else { Some(0) };
+    let files = Files::default();
     let names = downstream::compile::Context {
         cluster: &|name| by_name.get(name).copied().or(any_name),
         node: &node,
         runtime: &runtime,
         buckets: &SharedBuckets::default(),
+        access_logs: access_log::compile::Context { files: &files, registry },
         tls: &secrets,
         overload_limit: max_connections.map(ConnectionLimit::new),
         runtime_limit: runtime.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
@@ -117,6 +123,7 @@ pub fn bootstrap(
         node,
         runtime,
         secrets,
+        access_logs: files.into_work(),
     })
 }
 

@@ -140,6 +140,10 @@ pub const POOL_SWEEP_MS: u64 = 1000;
 /// Shortest interval between two sweeps, however many connections expire.
 pub const POOL_SWEEP_MIN_MS: u64 = 50;
 
+/// Bytes of access log lines that wait for their file, for each file; further lines are dropped. At
+/// 100,000 lines per second they cover a disk that stalls for a second.
+pub const LOG_QUEUE_BYTES_MAX: usize = 16 << 20;
+
 /// Milliseconds that a client may take nothing of what `direct_response` or `echo` has sent last. Envoy
 /// has no limit; this is its default of `stream_idle_timeout`.
 pub const TCP_STALL_MS: u64 = 5 * 60 * 1000;

@@ -93,9 +93,11 @@ pub(super) enum Kind {
     /// Names are given, values are recorded.
     ServerNames,
     Stats,
+    /// Recorded: the lines of the access log.
+    AccessLog,
 }
 
-const TITLES: [(Kind, &str); 43] = [
+const TITLES: [(Kind, &str); 44] = [
     (Kind::ManagerHas, "manager has"),
     (Kind::ListenerHas, "listener has"),
     (Kind::RouteHas, "route has"),
@@ -139,6 +141,7 @@ const TITLES: [(Kind, &str); 43] = [
     (Kind::ConnectionCloses, "connection closes"),
     (Kind::ServerNames, "server names"),
     (Kind::Stats, "stats"),
+    (Kind::AccessLog, "access log"),
 ];
 
 const FOR_CORVOY: &str = "corvoy: ";
@@ -257,7 +260,7 @@ impl Case {
         }
         expected.extend(corvoy);
         let found: Vec<&Step> = happened.recorded().collect();
-        let groups = [Group::Client, Group::Origin, Group::End, Group::Stats];
+        let groups = [Group::Client, Group::Origin, Group::End, Group::Stats, Group::Log];
         let differing = groups.into_iter().filter_map(|group| {
             let of = |steps: &[&Step]| -> String {
                 let steps = steps.iter().filter(|step| step.kind.group() == group);
@@ -289,6 +292,7 @@ enum Group {
     Origin,
     End,
     Stats,
+    Log,
 }
 
 impl Kind {
@@ -352,6 +356,7 @@ impl Kind {
             | Self::ServerNames => Group::Origin,
             Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,
             Self::Stats => Group::Stats,
+            Self::AccessLog => Group::Log,
             _ => Group::Script,
         }
     }

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Broken, Client, Config, Origin, PATIENCE, Proxy, Refusing, Tls, Wire};
+use crate::support::{Broken, Client, Origin, PATIENCE, Refusing, Tls, Wire};
 
 use super::case::{Case, Kind, Step};
 use super::frames::{self, Line, Reader};
+use super::log::AccessLog;
 use super::{is_recording, run, text};
 
 /// A connection is quiet if nothing arrives for this long.
@@ -31,7 +32,8 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
         .configuration(config)
         .replace("ORIGIN_PORT", &origin.port().to_string())
         .replace("REFUSED_PORT", &refusing.address().port().to_string());
-    let proxy = Proxy::with(Config::verbatim(yaml));
+    let log = AccessLog::of(case);
+    let proxy = run::start(&yaml, log.as_ref());
     let mut client = match case.client_speaks_http2() {
         true => {
             let wire = match tls {
@@ -56,6 +58,8 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     steps.extend(origin.end());
     let of_stats = case.steps.iter().filter(|step| step.kind == Kind::Stats);
     steps.extend(of_stats.map(|step| run::stats(&proxy, &step.text)));
+    client.reset();
+    steps.extend(run::logged(case, log.as_ref()));
     case.with_steps(steps)
 }
 
@@ -101,6 +105,14 @@ enum OriginEnd {
 }
 
 impl ClientEnd {
+    /// Ends what is still in progress.
+    fn reset(self) {
+        match self {
+            Self::Http1(client) => client.reset(),
+            Self::Http2(peer) => peer.wire.into_iter().for_each(Wire::reset),
+        }
+    }
+
     /// What came that no step has read, and the state of the connection.
     fn end(&mut self, steps: &[Step]) -> Vec<Step> {
         match self {

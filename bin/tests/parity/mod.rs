@@ -7,6 +7,7 @@ mod case;
 mod covered;
 mod frames;
 mod http2;
+mod log;
 mod over_tls;
 mod raw;
 mod run;
@@ -44,6 +45,7 @@ macro_rules! folders {
 }
 
 folders!(
+    access_logs,
     admin,
     answers,
     attempts,

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::Refusing;
 use crate::support::tcp::reset;
-use crate::support::{Config, Proxy, Refusing};
 
 use super::case::{Case, Kind, Step};
+use super::log::AccessLog;
 use super::{run, text};
 
 /// A connection is quiet if nothing arrives for this long.
@@ -23,14 +24,18 @@ pub(super) fn run(case: &Case, config: &str) -> Case {
         .replace("ORIGIN_PORT", &origin.local_addr().unwrap().port().to_string())
         .replace("REFUSED_PORT", &refusing.address().port().to_string());
     origin.set_nonblocking(true).unwrap();
-    let proxy = Proxy::with(Config::verbatim(yaml));
+    let log = AccessLog::of(case);
+    let proxy = run::start(&yaml, log.as_ref());
     let client = Some(TcpStream::connect(proxy.address()).unwrap());
     let mut ends = Ends { client, origin, host: None };
     let steps = case.steps.iter().map(|step| match step.kind {
         Kind::Stats => run::stats(&proxy, &step.text),
         _ => ends.take(step),
     });
-    let steps = steps.collect();
+    let mut steps: Vec<Step> = steps.filter(|step| step.kind != Kind::AccessLog).collect();
+    // It is written when a connection has ended.
+    drop(ends);
+    steps.extend(run::logged(case, log.as_ref()));
     case.with_steps(steps)
 }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusing, Tls};
 
 use super::case::{Case, Kind, Step};
+use super::log::{self, AccessLog};
 use super::{http2, raw, text};
 
 /// The case as it ran: given steps unchanged, recorded ones with their results.
@@ -33,7 +34,8 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     let yaml = yaml
         .replace("ORIGIN_PORT", &origin.port().to_string())
         .replace("REFUSED_PORT", &refusing.address().port().to_string());
-    let proxy = Proxy::with(Config::verbatim(yaml));
+    let log = AccessLog::of(case);
+    let proxy = start(&yaml, log.as_ref());
 
     let to_admin = case.steps.iter().any(|step| step.kind == Kind::AdminAnswers);
     let mut client = match tls {
@@ -84,7 +86,21 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     }
     let of_stats = case.steps.iter().filter(|step| step.kind == Kind::Stats);
     steps.extend(of_stats.map(|step| stats(&proxy, &step.text)));
+    // A reset ends what is still in progress at once.
+    client.reset();
+    steps.extend(logged(case, log.as_ref()));
     case.with_steps(steps)
+}
+
+/// A proxy with this configuration and, if there is one, an access log.
+pub(super) fn start(yaml: &str, log: Option<&AccessLog>) -> Proxy {
+    let Some(log) = log else { return Proxy::with(Config::verbatim(yaml)) };
+    Proxy::with(Config::verbatim(log.added_to(yaml)).flags(&log::FLAGS))
+}
+
+/// What was logged in the case.
+pub(super) fn logged(case: &Case, log: Option<&AccessLog>) -> Option<Step> {
+    Some(log?.step(case.text_of(Kind::AccessLog)?))
 }
 
 /// The origin of the case, if that speaks HTTP/1.

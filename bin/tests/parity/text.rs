@@ -90,6 +90,8 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"(?m)^( *x-forwarded-port): \d{4,5}$", "$1: <port>"),
         // Of a retry, in a frame: what is left depends on timing.
         (r"(?m)^(  x-envoy-expected-rq-timeout-ms): 1[0-4]\d{3}$", "$1: <left>"),
+        // Of an access log.
+        (r"(?m)\b(took|request|response|sent)=\d+\b", "$1=<ms>"),
         (r"127\.0\.0\.1:\d{4,5}\b", "127.0.0.1:<port>"),
         (r#""port_value": \d{4,5}\b"#, r#""port_value": <port>"#),
     ];

@@ -215,6 +215,19 @@ impl Proxy {
         open.filter_map(target).filter(is_pipe).count()
     }
 
+    /// The files that the process has open, by name.
+    pub(crate) fn open_files(&self) -> Vec<PathBuf> {
+        let pid = self.process.lock().unwrap().id();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
+    }
+
+    /// The root of its file system, as seen from here.
+    pub(crate) fn root(&self) -> PathBuf {
+        let pid = self.process.lock().unwrap().id();
+        PathBuf::from(format!("/proc/{pid}/root"))
+    }
+
     /// CPU time of the process.
     pub(crate) fn processor_time(&self) -> Duration {
         let pid = self.process.lock().unwrap().id();

@@ -2,10 +2,11 @@ use serde::Deserialize;
 
 use super::{
     ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo,
-    HttpConnectionManager, HttpInspector, Message, NetworkDirectResponse, NetworkLocalRateLimit,
-    NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
-    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer, Resource,
-    Router, Secret, SniCluster, TcpProxy, TlsInspector, UpstreamTlsContext,
+    FileAccessLog, HttpConnectionManager, HttpInspector, Message, NetworkDirectResponse,
+    NetworkLocalRateLimit, NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig,
+    PreserveCaseFormatterConfig, PreviousHostsPredicate, ProxyProtocol,
+    ProxyProtocolUpstreamTransport, RawBuffer, Resource, Router, Secret, SniCluster,
+    StderrAccessLog, StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext,
     UpstreamsHttpProtocolOptions,
 };
 
@@ -49,6 +50,7 @@ any! {
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
     DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     Echo = "envoy.extensions.filters.network.echo.v3.Echo",
+    FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -70,6 +72,8 @@ any! {
     Router = "envoy.extensions.filters.http.router.v3.Router",
     Secret = "envoy.extensions.transport_sockets.tls.v3.Secret",
     SniCluster = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster",
+    StderrAccessLog = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+    StdoutAccessLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
     TcpProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
     TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",

@@ -1,10 +1,9 @@
-//! `envoy/extensions/filters/network/http_connection_manager/v3`, the router filter, and the access
-//! log filters that select a local reply.
+//! `envoy/extensions/filters/network/http_connection_manager/v3`, and the router filter.
 
 use super::{
-    Any, CidrRange, DataSource, Duration, FractionalPercent, HeaderMatcher, HeaderValueOption,
+    AccessLog, AccessLogFilter, Any, CidrRange, DataSource, Duration, HeaderValueOption,
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, RouteConfiguration,
-    RuntimeUInt32, SchemeHeaderTransformation, SubstitutionFormatString, schema, schema_enum,
+    SchemeHeaderTransformation, SubstitutionFormatString, schema, schema_enum,
 };
 
 schema! {
@@ -16,6 +15,7 @@ schema! {
         stat_prefix: String,
         route_config: Option<RouteConfiguration>,
         http_filters: Vec<HttpFilter>,
+        access_log: Vec<AccessLog>,
         add_user_agent: Option<bool>,
         common_http_protocol_options: Option<HttpProtocolOptions>,
         http1_safe_max_connection_duration: bool,
@@ -102,55 +102,6 @@ schema! {
         headers_to_add: Vec<HeaderValueOption>,
     }
 
-    struct AccessLogFilter = "envoy.config.accesslog.v3.AccessLogFilter" {
-        status_code_filter: Option<StatusCodeFilter>,
-        duration_filter: Option<DurationFilter>,
-        not_health_check_filter: Option<NotHealthCheckFilter>,
-        runtime_filter: Option<RuntimeFilter>,
-        and_filter: Option<AndFilter>,
-        or_filter: Option<OrFilter>,
-        header_filter: Option<HeaderFilter>,
-        response_flag_filter: Option<ResponseFlagFilter>,
-    }
-
-    struct StatusCodeFilter = "envoy.config.accesslog.v3.StatusCodeFilter" {
-        comparison: Option<ComparisonFilter>,
-    }
-
-    struct DurationFilter = "envoy.config.accesslog.v3.DurationFilter" {
-        comparison: Option<ComparisonFilter>,
-    }
-
-    struct ComparisonFilter = "envoy.config.accesslog.v3.ComparisonFilter" {
-        op: Op,
-        value: Option<RuntimeUInt32>,
-    }
-
-    struct NotHealthCheckFilter = "envoy.config.accesslog.v3.NotHealthCheckFilter" {}
-
-    struct RuntimeFilter = "envoy.config.accesslog.v3.RuntimeFilter" {
-        percent_sampled: Option<FractionalPercent>,
-        use_independent_randomness: bool,
-    } harmless {
-        runtime_key: "a runtime layer that sets it causes a warning; percent_sampled applies",
-    }
-
-    struct AndFilter = "envoy.config.accesslog.v3.AndFilter" {
-        filters: Vec<AccessLogFilter>,
-    }
-
-    struct OrFilter = "envoy.config.accesslog.v3.OrFilter" {
-        filters: Vec<AccessLogFilter>,
-    }
-
-    struct HeaderFilter = "envoy.config.accesslog.v3.HeaderFilter" {
-        header: Option<HeaderMatcher>,
-    }
-
-    struct ResponseFlagFilter = "envoy.config.accesslog.v3.ResponseFlagFilter" {
-        flags: Vec<String>,
-    }
-
     struct Router = "envoy.extensions.filters.http.router.v3.Router" {
         dynamic_stats: Option<bool>,
         suppress_envoy_headers: bool,
@@ -188,6 +139,4 @@ schema_enum! {
         ImplementationSpecificDefault, KeepUnchanged, RejectRequest, UnescapeAndRedirect,
         UnescapeAndForward,
     }
-
-    enum Op = "envoy.config.accesslog.v3.ComparisonFilter.Op" { Eq, Ge, Le, Ne }
 }

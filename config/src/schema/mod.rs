@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod access_log;
 mod any;
 mod bootstrap;
 mod cluster;
@@ -27,6 +28,7 @@ mod network;
 mod route;
 mod tls;
 
+pub use access_log::*;
 pub use any::Any;
 pub use bootstrap::*;
 pub use cluster::*;
@@ -70,6 +72,7 @@ impl Coverage {
 /// The answers for every message that Corvoy reads. Any other message is rejected.
 pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
     [
+        ACCESS_LOG,
         BOOTSTRAP,
         CLUSTER,
         CORE,

@@ -1,5 +1,66 @@
 //! Access logs: a line for each request and each connection.
+//!
+//! Here a line is selected, formatted and put into a buffer of its shard. Files are written elsewhere
+//! (`control/access_log_writer.rs`), and what a line shows comes from the exchange or the connection.
+//!
+//! Invariant: a line is handed over whole, or counted as dropped; a shard waits for neither.
 
-mod entry_type;
+pub mod compile;
+pub mod entry_type;
+pub mod files;
+mod lines;
+pub mod sink;
 
-pub use self::entry_type::EntryType;
+use std::sync::Arc;
+
+pub use self::lines::Lines;
+use self::sink::{Buffer, Buffers, Sink};
+use crate::format::{Format, Inputs};
+use crate::request::log_filter::Filter;
+use crate::shard::Shard;
+
+/// One `AccessLog`.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// Which requests it has; none: all.
+    filter: Option<Filter>,
+    format: Format,
+    sink: Arc<Sink>,
+}
+
+/// The access logs of one place in the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct AccessLogs(Arc<[AccessLog]>);
+
+/// The same on one shard.
+#[derive(Debug)]
+pub struct LocalLogs {
+    logs: Arc<[AccessLog]>,
+    /// Of each log its buffer.
+    buffers: Box<[&'static Buffer]>,
+}
+
+impl LocalLogs {
+    /// `logs` for what one shard serves.
+    pub(crate) fn new(logs: &AccessLogs, shard: &'static Shard) -> Self {
+        let buffers = logs.0.iter().map(|log| Buffers::of(shard).of_sink(&log.sink));
+        Self { logs: Arc::clone(&logs.0), buffers: buffers.collect() }
+    }
+
+    /// Whether nothing is logged.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.buffers.is_empty()
+    }
+
+    /// Writes an entry to every log whose filter passes it. `random` is one random number per request.
+    pub(crate) fn write(&self, inputs: &Inputs<'_>, random: u64) {
+        for (log, buffer) in self.logs.iter().zip(&self.buffers) {
+            let passes = |filter: &Filter| filter.matches(inputs.request, inputs.stream, random);
+            if log.filter.as_ref().is_none_or(passes) {
+                buffer.append(|out| log.format.write(inputs, out));
+            }
+        }
+    }
+}

@@ -5,11 +5,13 @@
 //!
 //! Invariant: a shard gets a configuration before any order that refers to it.
 
+mod access_log_writer;
 pub mod admin;
 mod descriptors;
 mod dns;
 mod drain;
 mod expiry;
+mod logs;
 mod moves;
 mod notify;
 mod outages;
@@ -34,12 +36,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::admin::{Admin, ConfigDump, Identity, ServerState};
 use self::drain::Drain;
+use self::logs::Logs;
 use self::notify::ServiceManager;
 use self::outages::Outages;
 use self::server::{Changing, Running};
 use self::shards::Shards;
 use self::signals::{Action, Signals};
 use self::sockets::PortUse;
+use crate::access_log::sink::Flush;
 use crate::address::Address;
 use crate::compile::Compiled;
 use crate::downstream::{ListenAddress, listener};
@@ -75,6 +79,8 @@ pub struct Options {
     pub bootstrap: serde_json::Value,
     /// The operational log.
     pub logging: Arc<dyn Logging>,
+    /// When access logs are written.
+    pub flush: Flush,
     /// Called once connections are accepted.
     pub when_live: fn(),
 }
@@ -127,8 +133,15 @@ async fn serve(
     process: Arc<ProcessStats>,
     options: Options,
 ) -> Result<(), StartError> {
-    let Compiled { snapshot, admin: admin_address, stats_flush_interval, node, runtime, secrets } =
-        compiled;
+    let Compiled {
+        snapshot,
+        admin: admin_address,
+        stats_flush_interval,
+        node,
+        runtime,
+        secrets,
+        access_logs,
+    } = compiled;
     // Before anything is bound: a signal from here on is handled.
     let mut signals = Signals::handle()?;
     let service_manager = Rc::new(ServiceManager::from_environment());
@@ -143,6 +156,7 @@ async fn serve(
     let connections_max =
         limits::client_connections_max(descriptors, options.concurrency as u64, listeners);
     let shards = Arc::new(Shards::start(options.concurrency, options.started, connections_max)?);
+    let logs = Logs::start(Arc::clone(&options.logging), access_logs, options.flush, &shards)?;
     let installed = Arc::clone(&snapshot);
     shards.send_to_all(move |shard| installed.install(shard));
 
@@ -171,7 +185,7 @@ async fn serve(
 
     tokio::select! {
         () = initialized => {}
-        () = stop_signal(&mut signals, &*options.logging) => return Ok(()),
+        () = stop_signal(&mut signals, &logs) => return Ok(()),
     }
     go_live(&running, &shards, sockets, &process);
     (options.when_live)();
@@ -184,9 +198,10 @@ async fn serve(
         pending().await
     };
     tokio::select! {
-        () = until_the_end(signals, ordered, drain, &*options.logging, &service_manager) => {}
+        () = until_the_end(signals, ordered, drain, &logs, &service_manager) => {}
         () = ready => {}
     }
+    logs.finish().await;
     Ok(())
 }
 
@@ -196,12 +211,12 @@ async fn until_the_end(
     mut signals: Signals,
     mut ordered: mpsc::UnboundedReceiver<admin::Order>,
     mut drain: Drain,
-    logging: &dyn Logging,
+    logs: &Logs,
     service_manager: &ServiceManager,
 ) {
     tokio::select! {
-        () = stop_signal(&mut signals, logging) => {}
-        () = quit_order(&mut ordered, logging, |order| drain.order(order)) => {
+        () = stop_signal(&mut signals, logs) => {}
+        () = quit_order(&mut ordered, logs, |order| drain.order(order)) => {
             return service_manager.stopping();
         }
     }
@@ -209,19 +224,19 @@ async fn until_the_end(
     tracing::info!(target: "main", "draining; a second signal ends the process at once");
     tokio::select! {
         () = drain.drain_process() => return tracing::info!(target: "main", "drained; exiting"),
-        () = stop_signal(&mut signals, logging) => {}
+        () = stop_signal(&mut signals, logs) => {}
         // All connections are draining: no other order changes that.
-        () = quit_order(&mut ordered, logging, drop) => {}
+        () = quit_order(&mut ordered, logs, drop) => {}
     }
     tracing::warn!(target: "main", "exiting before the drain is complete");
 }
 
 /// Completes when a signal requests to stop; performs the actions of other signals until then.
-async fn stop_signal(signals: &mut Signals, logging: &dyn Logging) {
+async fn stop_signal(signals: &mut Signals, logs: &Logs) {
     loop {
         match signals.next().await {
             Action::Stop => return,
-            Action::ReopenLog => logging.reopen(),
+            Action::ReopenLog => logs.reopen(),
             Action::Reload => {
                 tracing::info!(target: "main", "SIGHUP ignored: the configuration is read only at startup");
             }
@@ -235,13 +250,13 @@ async fn stop_signal(signals: &mut Signals, logging: &dyn Logging) {
 /// Completes when the admin endpoint receives a quit order; executes other orders until then.
 async fn quit_order(
     ordered: &mut mpsc::UnboundedReceiver<admin::Order>,
-    logging: &dyn Logging,
+    logs: &Logs,
     mut carry_out: impl FnMut(admin::Order),
 ) {
     while let Some(order) = ordered.recv().await {
         match order {
             admin::Order::Quit => return,
-            admin::Order::ReopenLogs => logging.reopen(),
+            admin::Order::ReopenLogs => logs.reopen(),
             order => carry_out(order),
         }
     }

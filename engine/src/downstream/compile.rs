@@ -12,6 +12,7 @@ use super::filter_chain_match::{self, Criteria, MatchTree, Overlap};
 use super::filter_chains::{Choice, FilterChains};
 use super::socket_settings::{self, SocketSettings};
 use super::{ListenAddress, Listener, listener_filters};
+use crate::access_log;
 use crate::address;
 use crate::common_compile;
 use crate::limits;
@@ -39,6 +40,8 @@ pub struct Context<'a> {
     pub runtime: &'a Runtime,
     /// The token buckets that network filters share.
     pub buckets: &'a SharedBuckets,
+    /// What access logs need.
+    pub access_logs: access_log::compile::Context<'a>,
     /// What transport sockets need.
     pub tls: &'a tls::compile::Secrets,
     /// The limit on the connections of all listeners that the overload manager sets.
@@ -448,7 +451,7 @@ fn http(
             None
         }
     };
-    let options = manager::compile(manager, context.node, at, problems);
+    let options = manager::compile(manager, context.node, context.access_logs, at, problems);
     let mut options = options?;
     if let Some(grace) = context.runtime.integer(HALF_CLOSE_GRACE_KEY) {
         options.timeouts.half_close_grace = Duration::from_millis(grace);

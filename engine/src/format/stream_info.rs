@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use crate::access_log::EntryType;
+use crate::access_log::entry_type::EntryType;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::http::{Fields, RequestHead, ResponseHead, Version};

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::access_log::EntryType;
+use crate::access_log::entry_type::EntryType;
 use crate::address::Address;
 use crate::flags::{Flag, Flags};
 use crate::http::{Fields, Version};

@@ -107,7 +107,7 @@ impl Error {
             Self::VersionUnsupported => "low_version",
             Self::HeadTooLarge => "http1.headers_too_large",
             Self::TooManyFields => "http1.too_many_headers",
-            Self::TrailersTooLarge => "http1.trailers_too_large",
+            Self::TrailersTooLarge => "http1.headers_too_large",
             Self::FieldValue => "http1.invalid_characters",
             Self::Url => "http1.invalid_url",
             Self::Scheme => "http1.invalid_scheme",

@@ -14,6 +14,7 @@ use super::wait::{Interest, Ready, send_all};
 use crate::http::{BodyLength, EndStream, Fault, More};
 use crate::pipe::outlet::Outlet;
 use crate::upstream::connection::ClosedBy;
+use crate::upstream::error::Error;
 use crate::upstream::origin::Origin;
 
 /// Sends the response whose head is in the exchange.
@@ -33,6 +34,7 @@ pub(super) async fn deliver<C: ClientEnd>(
     let counts_at_end = charge::waits_for_trailers(&exchange.core, length);
     let framing = exchange.finish_response_head(route, length, attempts);
     exchange.core.count_response();
+    exchange.core.note_status();
     let mut out = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
     let end_stream = EndStream::with(length);
@@ -84,6 +86,7 @@ pub(super) async fn deliver<C: ClientEnd>(
             ended
         }
     };
+    exchange.core.record.bytes_sent = down.taken_bytes();
     down.recycle();
     ended
 }
@@ -213,14 +216,17 @@ fn end<C: ClientEnd>(
             (Ended::Over, ClosedBy::Us)
         }
         Broken::Response(Fault::Malformed(_)) => {
+            exchange.core.note_upstream_failure(Error::ProtocolError);
             origin.count_protocol_error();
             (Ended::Cut, ClosedBy::Us)
         }
         Broken::Response(Fault::Truncated | Fault::Source) => {
+            exchange.core.note_upstream_failure(Error::ProtocolError);
             origin.count_protocol_error();
             (Ended::Cut, ClosedBy::Host)
         }
         Broken::Deadline(timer) => {
+            exchange.core.note_timeout(timer);
             match timer {
                 Timer::Route => {
                     origin.pool().stats().upstream_rq_timeout.inc();

@@ -109,6 +109,9 @@ pub(super) async fn forward<C: ClientEnd>(
         }
     };
     exchange.count_dropped_trailers();
+    if forwarder.upload.received_bytes() > 0 {
+        exchange.core.upstream.body_bytes = forwarder.upload.received_bytes();
+    }
     forwarder.upload.recycle();
     outcome
 }
@@ -551,8 +554,11 @@ impl Forwarder<'_> {
         self.upload.drop_replay();
         core.upstream.body_bytes = self.upload.received_bytes();
         let status = core.heads.response.status;
+        core.note_response();
         // As in Envoy, the response is not charged to the cluster if a WebSocket handshake failed.
-        if !tunnel::strip_failed_websocket(core, response) {
+        if tunnel::strip_failed_websocket(core, response) {
+            core.note_details("websocket_handshake_unsuccessful");
+        } else {
             charge::response(&self.cluster, core, status);
         }
     }

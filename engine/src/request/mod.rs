@@ -19,6 +19,7 @@ mod forward;
 pub mod given;
 mod half_close;
 pub mod headers;
+mod log;
 pub mod log_filter;
 pub mod manager;
 mod replay;
@@ -43,6 +44,7 @@ use self::deadlines::{Deadlines, Timer};
 use self::end::{ClientEnd, Ended};
 use self::envoy_headers::TimeoutReply;
 use self::given::Given;
+use self::log::Record;
 use self::manager::normalize::Facts;
 use self::reply::{HeadLimit, LocalReply};
 use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
@@ -103,6 +105,8 @@ struct Core<'a> {
     started: Cell<Option<SystemTime>>,
     /// The upstream side: cluster, host, connection, attempts.
     upstream: Upstream,
+    /// What it notes for the access logs.
+    record: Record<'a>,
     /// Its slot among the exchanges whose client has half-closed.
     half_closed: Option<Permit>,
 }
@@ -161,6 +165,9 @@ pub(crate) async fn serve<C: ClientEnd>(
         Outcome::Reply(reply) => exchange.reply(reply, None).await,
     };
     exchange.core.end_upgrade();
+    if !exchange.core.service().access_logs.is_empty() {
+        exchange.core.log(ended);
+    }
     exchange.client.finish(ended)
 }
 
@@ -220,6 +227,7 @@ impl<'a> Core<'a> {
             flags: Flags::NONE,
             started: Cell::new(None),
             upstream: Upstream::default(),
+            record: Record::default(),
             half_closed: None,
         }
     }
@@ -271,12 +279,16 @@ impl<C: ClientEnd> Exchange<'_, C> {
                 Outcome::reply(self.core.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
+                self.core.record.route = Some(route);
                 let outcome = match self.core.begin_upgrade(&route.action) {
                     Ok(()) => {
                         router.rq_total.inc();
                         self.run_action(router, virtual_host, route).await
                     }
-                    Err(refused) => Outcome::reply(refused),
+                    Err(refused) => {
+                        self.core.note_cluster(&route.action);
+                        Outcome::reply(refused)
+                    }
                 };
                 match outcome {
                     Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),

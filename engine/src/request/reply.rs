@@ -107,7 +107,17 @@ impl LocalReply {
 
     /// No attempt got a response; `error` ended the last one.
     pub(crate) fn upstream_reset(error: Error, after_retry: bool) -> Self {
-        let flag = match error {
+        let flag = Self::flag_of(error);
+        Self {
+            is_overloaded: error == Error::Overflow,
+            ..Self::new(error.status(), &error.body(after_retry))
+                .with_details(Some(flag), error.response_code_details(false))
+        }
+    }
+
+    /// The flag of an exchange that `error` has ended.
+    pub(crate) const fn flag_of(error: Error) -> Flag {
+        match error {
             Error::Overflow => Flag::UpstreamOverflow,
             Error::LocalConnectionFailure
             | Error::RemoteConnectionFailure(_)
@@ -116,11 +126,6 @@ impl LocalReply {
             Error::ConnectionTermination => Flag::UpstreamConnectionTermination,
             Error::ProtocolError => Flag::UpstreamProtocolError,
             Error::RemoteRefusedStreamReset | Error::RemoteReset => Flag::UpstreamRemoteReset,
-        };
-        Self {
-            is_overloaded: error == Error::Overflow,
-            ..Self::new(error.status(), &error.body(after_retry))
-                .with_details(Some(flag), error.response_code_details(false))
         }
     }
 

@@ -4,6 +4,7 @@ use super::attempt::Failed;
 use super::end::{ClientEnd, Closing, Ended, Known, ResponseBody};
 use super::given::Given;
 use super::headers::{self, Finish};
+use super::log;
 use super::manager::BadRequest;
 use super::reply::LocalReply;
 use super::reply_rewrite;
@@ -26,15 +27,15 @@ fn encode<C: ClientEnd>(
     client: &mut C,
     given: &Given,
     heads: &mut Heads,
-    mut reply: Box<LocalReply>,
+    reply: &mut LocalReply,
     stream: Option<&Stream<'_>>,
-) -> Outlet {
+) -> (Outlet, u64) {
     if given.service.manager.suppress_envoy_headers {
         reply.is_overloaded = false;
     }
     reply.add_upstream_headers(&mut heads.response);
     if let Some(stream) = stream {
-        rewrite(given, heads, &mut reply, stream);
+        rewrite(given, heads, reply, stream);
     }
     headers::remove_hop_by_hop(&mut heads.response, false);
     reply.describe(&mut heads.response, Some(&heads.request));
@@ -45,7 +46,8 @@ fn encode<C: ClientEnd>(
     let end = if body.is_empty() { EndStream::Yes } else { EndStream::No };
     client.encode_head(heads, HeaderKeyFormat::LowerCase, end, &mut out);
     out.extend_from_slice(body);
-    Outlet::whole(out, framing, given.shard.buffers)
+    let bytes = body.len() as u64;
+    (Outlet::whole(out, framing, given.shard.buffers), bytes)
 }
 
 async fn send<C: ClientEnd>(client: &mut C, given: &Given, mut out: Outlet) -> Result<(), Unsent> {
@@ -83,17 +85,18 @@ fn rewrite(given: &Given, heads: &mut Heads, reply: &mut LocalReply, stream: &St
 pub(super) async fn send_and_close<C: ClientEnd>(
     client: &mut C,
     given: &Given,
-    reply: Box<LocalReply>,
+    mut reply: Box<LocalReply>,
 ) -> Ended {
     client.close_after(Closing::Lingering);
     let mut heads = given.service.heads.take();
     reply.begin(&mut heads.response);
     heads.request.clear();
-    let out = {
+    let (out, bytes) = {
         let stream = rewrites(given).then(|| Stream::of(given, heads.request.version));
-        encode(client, given, &mut heads, reply, stream.as_ref())
+        encode(client, given, &mut heads, &mut reply, stream.as_ref())
     };
     let sent = send(client, given, out).await;
+    log::refused(given, &reply, &heads, bytes);
     count(given, heads.response.status);
     given.service.heads.give(heads);
     match sent {
@@ -191,10 +194,11 @@ impl<C: ClientEnd> Exchange<'_, C> {
         }
         reply.begin(&mut core.heads.response);
         core.mutate_response(route, Some(&reply));
-        let out = {
+        let (out, bytes) = {
             let stream = rewrites(core.given).then(|| core.stream(route));
-            encode(client, core.given, core.heads, reply, stream.as_ref())
+            encode(client, core.given, core.heads, &mut reply, stream.as_ref())
         };
+        core.note_reply(reply.flags, reply.details, bytes);
         core.arm();
         if send(client, core.given, out).await.is_err() {
             return Ended::Over;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::manager::ConnectionManager;
 use super::route::{RouteTable, Scratch};
+use crate::access_log::LocalLogs;
 use crate::metadata::ListenerInfo;
 use crate::pipe::heads::HeadsPool;
 use crate::shard::Shard;
@@ -49,6 +50,8 @@ pub struct Service {
 #[derive(Debug)]
 pub struct LocalService {
     service: Arc<Service>,
+    /// The access logs of the connection manager.
+    pub access_logs: LocalLogs,
     /// The clusters.
     pub clusters: &'static Clusters,
     /// Heads that are not in use.
@@ -62,6 +65,7 @@ impl LocalService {
     #[must_use]
     pub fn new(service: Arc<Service>, shard: &'static Shard) -> Rc<Self> {
         Rc::new(Self {
+            access_logs: LocalLogs::new(&service.manager.access_logs, shard),
             service,
             clusters: Clusters::of(shard),
             heads: shard.kept(|_| HeadsPool::default()),

@@ -71,6 +71,8 @@ pub(super) struct Stream<'a> {
     elapsed: Duration,
     request_took: Option<Duration>,
     response_took: Option<Duration>,
+    response_tx_took: Option<Duration>,
+    bytes_sent: u64,
     protocol: Version,
     connection: u64,
     client: Address,
@@ -94,6 +96,8 @@ impl<'a> Stream<'a> {
             elapsed: Duration::ZERO,
             request_took: None,
             response_took: None,
+            response_tx_took: None,
+            bytes_sent: 0,
             protocol,
             connection: given.id,
             client: given.peer,
@@ -122,6 +126,35 @@ impl<'a> Stream<'a> {
         Self { details: Some(details), flags, ..self }
     }
 
+    /// Of a request whose head was refused: it did not end.
+    pub(super) fn without_request(self) -> Self {
+        Self { request_took: None, ..self }
+    }
+
+    /// With what a request has come to: status, flags and details, bytes of the response's body, and how
+    /// long it took until the response began and from there to its end.
+    pub(super) fn with_outcome<'b>(
+        self,
+        response_code: Option<u16>,
+        (flags, details): (Flags, Option<&'b str>),
+        bytes_sent: u64,
+        response_took: Option<Duration>,
+        response_tx_took: Option<Duration>,
+    ) -> Stream<'b>
+    where
+        'a: 'b,
+    {
+        Stream {
+            details,
+            flags,
+            response_code,
+            bytes_sent,
+            response_took,
+            response_tx_took,
+            ..self
+        }
+    }
+
     /// With a local reply.
     pub(super) fn with_local_reply<'b>(
         &'b self,
@@ -136,14 +169,17 @@ impl<'a> Stream<'a> {
 impl Core<'_> {
     /// The current state.
     pub(super) fn stream<'a>(&self, route: Option<&'a Route>) -> Stream<'a> {
-        let elapsed = Duration::from_millis(self.shard.clock.now().saturating_sub(self.began));
+        let began = self.heads.began;
+        let elapsed = Duration::from_millis(self.shard.clock.now().saturating_sub(began));
         let started = self.started.get().unwrap_or_else(|| {
             let now = SystemTime::now();
             now.checked_sub(elapsed).unwrap_or(now)
         });
         // It must not change between uses.
         self.started.set(Some(started));
-        let received = self.received.map(|received| received.saturating_sub(self.began));
+        // As in Envoy, a request for an upgrade never ends.
+        let received = self.received.filter(|_| self.is_complete());
+        let received = received.map(|received| received.saturating_sub(began));
         let stream = Stream::of(self.given, self.heads.request.version);
         Stream {
             route,
@@ -172,6 +208,14 @@ impl StreamInfo for Stream<'_> {
 
     fn response_duration(&self) -> Option<Duration> {
         self.response_took
+    }
+
+    fn response_tx_duration(&self) -> Option<Duration> {
+        self.response_tx_took
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     fn bytes_received(&self) -> u64 {

@@ -17,6 +17,7 @@ use crate::http::{BodyLength, EndStream, Fault, FieldName, Method};
 use crate::pipe::lane::{Lane, Step};
 use crate::pipe::outlet::Framing;
 use crate::upstream::connection::ClosedBy;
+use crate::upstream::error::Error;
 use crate::upstream::origin::Origin;
 
 /// Whether the response in the exchange's head switches the connection to a tunnel.
@@ -72,6 +73,7 @@ pub(super) async fn run<C: ClientEnd>(
     origin.become_tunnel(&exchange.core.heads.response, &mut down.outlet);
     exchange.client.become_tunnel(&mut up.outlet);
     exchange.core.count_response();
+    exchange.core.note_status();
 
     let relayed = relay(exchange, &mut origin, &mut up, &mut down).await;
     let (ended, by) = match relayed {
@@ -81,6 +83,7 @@ pub(super) async fn run<C: ClientEnd>(
         }
         Ok(First::Origin) => {
             // Envoy resets the client's stream.
+            exchange.core.note_upstream_failure(Error::ConnectionTermination);
             exchange.core.stats().downstream_rq_rx_reset.inc();
             exchange.core.stats().downstream_rq_tx_reset.inc();
             (Ended::Over, ClosedBy::Host)
@@ -91,13 +94,19 @@ pub(super) async fn run<C: ClientEnd>(
             // missing.
             (Ended::Cut, ClosedBy::Us)
         }
-        Err(Broken::Origin) => (Ended::Cut, ClosedBy::Host),
+        Err(Broken::Origin) => {
+            exchange.core.note_upstream_failure(Error::ConnectionTermination);
+            (Ended::Cut, ClosedBy::Host)
+        }
         Err(Broken::Deadline(timer)) => {
             exchange.core.count_timeout(timer);
+            exchange.core.note_timeout(timer);
             (Ended::Early, ClosedBy::Us)
         }
     };
     origin.close(by);
+    exchange.core.upstream.body_bytes = up.outlet.taken_bytes();
+    exchange.core.record.bytes_sent = down.outlet.taken_bytes();
     up.outlet.recycle();
     down.outlet.recycle();
     ended

@@ -10,6 +10,8 @@ use super::{
     BadRequest, ClientAddress, CodecType, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
     PathRules, RequestIds, StripPort, Timeouts, UserAgent,
 };
+use crate::access_log;
+use crate::access_log::compile::access_logs;
 use crate::address::{self, Cidr};
 use crate::common_compile::{check_word, key_format};
 use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
@@ -26,6 +28,7 @@ use crate::request::route::Upgrades;
 pub fn compile(
     manager: &config::HttpConnectionManager,
     node: &Node,
+    logs: access_log::compile::Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<ConnectionManager> {
@@ -34,6 +37,7 @@ pub fn compile(
         stat_prefix: _,
         route_config: _,
         http_filters,
+        access_log,
         add_user_agent,
         common_http_protocol_options,
         http1_safe_max_connection_duration,
@@ -86,6 +90,7 @@ pub fn compile(
 
     let router = router(http_filters, &at.field("http_filters"), problems);
     let mut compiled = ConnectionManager {
+        access_logs: access_logs(access_log, &at.field("access_log"), logs, problems),
         codec_type: self::codec_type(*codec_type, at, problems),
         suppress_envoy_headers: router.suppress_envoy_headers,
         strict_check_headers: router.strict_check_headers,
@@ -492,6 +497,8 @@ fn http1(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access_log::files::Files;
+    use crate::stats::Registry;
 
     #[test]
     fn an_empty_manager_has_envoys_defaults() {
@@ -550,8 +557,10 @@ mod tests {
         };
         change(&mut manager);
         let mut problems = Problems::default();
-        let compiled =
-            compile(&manager, &Node::default(), &Path::root(), &mut problems).expect("something");
+        let (files, registry) = (Files::default(), Registry::new(1));
+        let logs = access_log::compile::Context { files: &files, registry: &registry };
+        let compiled = compile(&manager, &Node::default(), logs, &Path::root(), &mut problems)
+            .expect("something");
         (compiled, problems.errors().map(|problem| problem.path.to_string()).collect())
     }
 }

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use self::client_cert::ForwardClientCert;
+use crate::access_log::AccessLogs;
 use crate::address::{Address, Cidr};
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, TrailerRules, Underscores};
@@ -27,6 +28,8 @@ pub use compile::compile;
 /// One HTTP connection manager. Its defaults are Envoy's.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionManager {
+    /// The access logs.
+    pub access_logs: AccessLogs,
     /// Which version of HTTP a connection speaks.
     pub codec_type: CodecType,
     /// The options of HTTP/2.

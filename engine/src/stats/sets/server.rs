@@ -65,7 +65,8 @@ stats! {
 }
 
 stats! {
-    /// `filesystem.`: the files that access logs go to.
+    /// `filesystem.`: the files that access logs go to. The block of the control plane is the
+    /// writer's.
     pub struct FilesystemStats {
         counter flushed_by_timer;
         counter reopen_failed;
@@ -73,6 +74,13 @@ stats! {
         counter write_completed;
         counter write_failed;
         gauge write_total_buffered;
+    }
+}
+
+stats! {
+    /// `access_log.`, which is Corvoy's own: it appears with the first access log.
+    late pub struct AccessLogStats {
+        counter lines_dropped;
     }
 }
 

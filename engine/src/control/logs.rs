@@ -1,0 +1,82 @@
+//! The logs of the process, as signals and the admin endpoint control them: the operational log and the
+//! access logs.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use super::access_log_writer;
+use super::server::Logging;
+use super::shards::Shards;
+use crate::access_log::files::Work;
+use crate::access_log::sink::{Buffers, Flush, Order};
+
+/// All logs.
+#[derive(Clone, Debug)]
+pub(super) struct Logs {
+    operational: Arc<dyn Logging>,
+    /// None: there are no access logs.
+    access: Option<Access>,
+}
+
+#[derive(Clone, Debug)]
+struct Access {
+    writer: Sender<Order>,
+    shards: Arc<Shards>,
+}
+
+impl Logs {
+    /// Starts the writer of access logs, if there are any. To be called before the shards get their
+    /// configuration.
+    pub(super) fn start(
+        operational: Arc<dyn Logging>,
+        work: Work,
+        flush: Flush,
+        shards: &Arc<Shards>,
+    ) -> io::Result<Self> {
+        if work.files.is_empty() {
+            return Ok(Self { operational, access: None });
+        }
+        let Flush { interval, min_bytes } = flush;
+        shards.send_to_all(move |shard| Buffers::of(shard).set_flush_bytes(min_bytes));
+        let access = Access { writer: access_log_writer::start(work)?, shards: Arc::clone(shards) };
+        drop(tokio::task::spawn_local(access.clone().flush_every(interval)));
+        Ok(Self { operational, access: Some(access) })
+    }
+
+    /// Lets go of every file and opens it by its name again.
+    pub(super) fn reopen(&self) {
+        self.operational.reopen();
+        if let Some(access) = &self.access {
+            let _sent = access.writer.send(Order::Reopen);
+        }
+    }
+
+    /// Writes everything that was logged so far: the process ends.
+    pub(super) async fn finish(&self) {
+        let Some(access) = &self.access else { return };
+        access.flush();
+        access.shards.caught_up().await;
+        let (done, written) = channel();
+        if access.writer.send(Order::Finish(done)).is_ok() {
+            // The writer limits itself.
+            let _finished = written.recv();
+        }
+    }
+}
+
+impl Access {
+    /// Makes the shards hand over what they have.
+    fn flush(&self) {
+        self.shards.send_to_all(|shard| Buffers::of(shard).flush());
+    }
+
+    async fn flush_every(self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            self.flush();
+            let _sent = self.writer.send(Order::Tick);
+        }
+    }
+}
