@@ -86,6 +86,7 @@ folders!(
     server_names,
     stream_info,
     tcp,
+    tcp_http2,
     timeouts,
     trailers,
     trailers_dropped,

@@ -223,7 +223,7 @@ impl Pool {
     /// Leases an idle connection of HTTP/1, if there is one.
     #[must_use]
     #[inline(always)]
-    pub fn lease_idle(&self, check: IdleCheck) -> Option<Connection> {
+    pub(super) fn lease_idle(&self, check: IdleCheck) -> Option<Connection> {
         self.take_idle(check).map(begin)
     }
 

@@ -3,6 +3,7 @@
 //! Only the request and the head of its response are handled here; `relay.rs` passes on what follows.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -11,7 +12,7 @@ use super::connect::{Active, Failed, Kind, Upstream};
 use crate::address::Ends;
 use crate::flags::Flag;
 use crate::format::{Formatter, Inputs, Unset};
-use crate::http::{BodyLength, Method, RequestHead, Version};
+use crate::http::{BodyLength, EndStream, Method, RequestHead, Scheme, Version};
 use crate::http1::{encode, framing};
 use crate::limits;
 use crate::metadata::ListenerInfo;
@@ -24,9 +25,11 @@ use crate::tcp::filters::Subject;
 use crate::tcp::filters::set_filter_state::Info;
 use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::connection::ClosedBy;
+use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
-use crate::upstream::origin::{HeadReceived, Origin};
-use crate::upstream::pool::IdleCheck;
+use crate::upstream::origin::{HeadReceived, HeadTaken, Origin};
+use crate::upstream::pool::{IdleCheck, Pool};
+use crate::upstream::pool_key::Speaks;
 use crate::upstream::transport_socket::Announced;
 
 /// How a connection is tunneled.
@@ -47,7 +50,7 @@ pub struct Tunneling {
 pub enum TunnelMethod {
     /// Both directions are bytes after the head.
     Connect,
-    /// To this path. Both directions are bodies: the request's is chunked.
+    /// To this path. Both directions are bodies, without a length that is announced.
     Post(Box<[u8]>),
 }
 
@@ -80,9 +83,6 @@ impl Tunneling {
         }
         head.set_authority(&authority);
         self.headers.apply_to_own_request(&mut head, &info, &mut Scratch::default());
-        if head.method == Method::Post {
-            framing::announce_request(&mut head, BodyLength::Chunked);
-        }
         Some(head)
     }
 
@@ -132,27 +132,21 @@ impl Session<'_> {
         else {
             return Err(self.no_healthy_host());
         };
-        let connection = match pool.lease_idle(IdleCheck::Peek) {
-            Some(connection) => connection,
-            None => match self.wait_for(pool.lease()).await? {
-                Ok(connection) => connection,
-                Err(error) => return Ok(self.failed_attempt(error)),
-            },
+        let mut origin = match self.lease(&pool).await? {
+            Ok(origin) => origin,
+            Err(error) => return Ok(self.failed_attempt(error)),
         };
-        let mut origin = Origin::Http1(connection);
         let Some(active) = Active::within_limit(cluster, &pool) else {
             origin.give_back();
             return Ok(None);
         };
         let shard = self.client.subject.shard;
-        let mut head = shard.buffers.take();
-        encode::request(&request, &mut head);
         let kind = tunneling.kind();
-        let framing = if kind == Kind::Post { Framing::Chunked } else { Framing::Identity };
-        let mut up = Lane::new(framing, head, shard.buffers);
+        let mut heads = Box::new(Heads { request, ..Heads::default() });
+        let mut up = begin(&mut origin, kind, &mut heads, shard);
         let mut down = Lane::new(Framing::Identity, Vec::new(), shard.buffers);
         self.start_idle_timer();
-        let opened = open(&mut origin, request, &mut up.outlet, &mut down.outlet, shard);
+        let opened = open(&mut origin, heads, &mut up.outlet, &mut down.outlet, shard);
         let opened = self.wait_for(opened).await?;
         self.idle_at = None;
         let Err(error) = opened else {
@@ -168,18 +162,48 @@ impl Session<'_> {
         origin.close(if by_host { ClosedBy::Host } else { ClosedBy::Us });
         Ok(None)
     }
+
+    /// A connection of the pool, or a stream of one.
+    async fn lease(&mut self, pool: &Rc<Pool>) -> Result<Result<Origin, Error>, Failed> {
+        if let Some(origin) = pool.lease_ready(IdleCheck::Peek) {
+            return Ok(Ok(origin));
+        }
+        if pool.speaks() == Speaks::Http1 {
+            return Ok(self.wait_for(pool.lease()).await?.map(Origin::Http1));
+        }
+        self.wait_for(pool.lease_shared()).await
+    }
+}
+
+/// Begins the request; returns the lane that what is left of it, and the client's bytes, take.
+fn begin(origin: &mut Origin, kind: Kind, heads: &mut Heads, shard: &'static Shard) -> Lane {
+    let is_post = kind == Kind::Post;
+    if is_post && origin.tls().is_some() {
+        heads.request.scheme = Some(Scheme::Https);
+    }
+    let (framing, head) = match origin.begin_request(heads, EndStream::No) {
+        HeadTaken::Yes => (Framing::Frames, Vec::new()),
+        HeadTaken::No => {
+            if is_post {
+                framing::announce_request(&mut heads.request, BodyLength::Chunked);
+            }
+            let mut head = shard.buffers.take();
+            encode::request(&heads.request, &mut head);
+            (Framing::Chunked, head)
+        }
+    };
+    Lane::new(if is_post { framing } else { Framing::Identity }, head, shard.buffers)
 }
 
 /// Sends the request and receives the head of a response that opens the tunnel, with what `down` begins
 /// with.
 async fn open(
     origin: &mut Origin,
-    request: RequestHead,
+    mut heads: Box<Heads>,
     up: &mut Outlet,
     down: &mut Outlet,
     shard: &'static Shard,
 ) -> Result<(), NotOpened> {
-    let mut heads = Box::new(Heads { request, ..Heads::default() });
     let length = response(origin, up, &mut heads, shard).await?;
     let head = &heads.response;
     if !(200..300).contains(&head.status) {
