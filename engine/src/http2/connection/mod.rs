@@ -317,6 +317,8 @@ impl<S> Connection<S> {
         if !self.awaits_preface() {
             self.go_away(Last::Seen, error.code);
         }
+        // Nothing of a stream follows it.
+        self.streams.all_mut().for_each(|stream| stream.reset = Reset::ByPeer);
     }
 }
 

@@ -184,6 +184,17 @@ fn a_peer_that_goes_on_behind_the_end() {
 }
 
 #[test]
+fn nothing_of_a_stream_follows_the_goaway_of_an_error() {
+    let mut server = Side::server_after(&[get(1, 0), get(3, END_STREAM)].concat());
+    server.receive(&frame(PING, 0, 0, &[0; 7]));
+    server.connection.fail(&server.error.unwrap());
+    server.respond(3, 200, EndStream::No);
+    server.connection.reset(StreamId::new(1), ErrorCode::InternalError);
+    let kinds: Vec<_> = server.sent_frames().iter().map(|(kind, ..)| *kind).collect();
+    assert_eq!(kinds, [GOAWAY]);
+}
+
+#[test]
 fn what_nobody_has_to_know_is_ignored() {
     let bytes = [
         frame(200, 0xff, 7, b"unknown"),
