@@ -117,10 +117,6 @@ impl ClientEnd for End<'_> {
     fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing {
         let response = &mut heads.response;
         response.version = Version::Http2;
-        //= rfc8441#section-5: an accepted WebSocket is a 200.
-        if known.tunnel && response.status == 101 {
-            response.status = 200;
-        }
         //= rfc9113#section-8.2.2: no fields of a connection.
         response.fields.remove_set(HOP_BY_HOP_OF_RESPONSES);
         if matches!(response.status, 100..=199 | 204) || known.tunnel {

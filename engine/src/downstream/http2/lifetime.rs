@@ -71,6 +71,7 @@ impl Lifetime {
     pub(super) fn count_request(&mut self, given: &Given, requests: u32, session: &Session) {
         let most = given.service.manager.max_requests_per_connection;
         if most.is_some_and(|most| requests >= most) {
+            given.stats().downstream_cx_max_requests_reached.inc();
             self.go_away(given, Why::Requests, session);
         }
     }
@@ -150,7 +151,7 @@ impl Lifetime {
         match why {
             Why::Idle => stats.downstream_cx_idle_timeout.inc(),
             Why::Duration => stats.downstream_cx_max_duration_reached.inc(),
-            Why::Requests => stats.downstream_cx_max_requests_reached.inc(),
+            Why::Requests => {}
             Why::Drain => stats.downstream_cx_drain_close.inc(),
         }
         session.write(|codec| {

@@ -152,13 +152,15 @@ impl Connection {
         let manager = &given.service.manager;
         let limits = RequestLimits { head: &manager.limits, underscores: manager.underscores };
         let head = &mut heads.request;
-        let begun = self.session.begin_request(block, &mut self.incoming, head, limits)?;
+        // As in Envoy, one that is refused counts as well.
+        let active = ActiveRequest::begin(Rc::clone(&self.shared));
+        let begun = self.session.begin_request(block, &mut self.incoming, head, limits);
+        let begun = begun.inspect_err(|_| self.shared.client.interrupt())?;
         let Some((stream, body)) = begun else {
             given.service.heads.give(heads);
             return Ok(());
         };
         given.shard.budget().charge_request(heads.request.received().len());
-        let active = ActiveRequest::begin(Rc::clone(&self.shared));
         given.shard.spawn(answer(active, stream, heads, body));
         self.shared.client.count_request();
         let requests = self.shared.client.requests();
@@ -172,9 +174,11 @@ impl Connection {
     fn violated(&self, error: ConnectionError) -> Ended {
         let given = &self.shared.client.given;
         tracing::debug!(target: "http2", "{}: {error}", given.peer);
-        given.stats().downstream_cx_protocol_error.inc();
-        if let Cause::Flood(flood) = error.cause {
-            self.count_flood(flood);
+        match error.cause {
+            Cause::Flood(flood) => self.count_flood(flood),
+            Cause::Frame(_) | Cause::Block(_) | Cause::Message(_) => {
+                given.stats().downstream_cx_protocol_error.inc();
+            }
         }
         self.session.codec(|codec| codec.fail(&error));
         self.session.count(self.stats());
@@ -186,8 +190,19 @@ impl Connection {
     }
 
     fn count_flood(&self, flood: Flood) {
-        if flood == Flood::PrematureResets {
-            self.shared.client.given.stats().downstream_rq_too_many_premature_resets.inc();
+        let stats = self.shared.client.given.stats();
+        match flood {
+            Flood::PrematureResets => {
+                stats.downstream_rq_too_many_premature_resets.inc();
+                stats.downstream_cx_protocol_error.inc();
+            }
+            Flood::Resets | Flood::HeaderBlock => stats.downstream_cx_protocol_error.inc(),
+            // As in Envoy, these are not errors of the protocol.
+            Flood::Outbound
+            | Flood::OutboundControl
+            | Flood::InboundEmpty
+            | Flood::InboundPriority
+            | Flood::InboundWindowUpdate => {}
         }
         counts::flood(self.stats(), flood);
     }
@@ -195,7 +210,11 @@ impl Connection {
     async fn close(&self, ended: Ended) {
         let Self { shared, session, .. } = self;
         let client = &shared.client;
-        if session.streams() > 0 {
+        let has_half_a_head = session.codec(|codec| codec.begins_request());
+        if has_half_a_head {
+            drop(ActiveRequest::begin(Rc::clone(shared)));
+        }
+        if has_half_a_head || session.streams() > 0 {
             client.interrupt();
         }
         if ended == Ended::ByClient {

@@ -93,7 +93,7 @@ pub enum Last {
 /// What happened, for the stats. Taken with [`Connection::take_counts`](super::Connection::take_counts).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// RST_STREAM frames received.
+    /// RST_STREAM frames received, on streams that were open.
     pub rx_reset: u64,
     /// RST_STREAM frames sent.
     pub tx_reset: u64,
@@ -103,7 +103,7 @@ pub struct Counts {
     pub rx_messaging_error: u64,
     /// Streams beyond the limit.
     pub stream_refused_errors: u64,
-    /// Heads with too many fields, or too long ones.
+    /// Heads and trailers with too many fields.
     pub header_overflow: u64,
     /// Those that were too long.
     pub header_list_size_too_large: u64,
@@ -111,6 +111,6 @@ pub struct Counts {
     pub dropped_headers_with_underscores: u64,
     /// Requests rejected for the same reason.
     pub requests_rejected_with_underscores_in_headers: u64,
-    /// Connections that we have told to go away.
+    /// Connections that we have told to go away, but for errors, as in Envoy.
     pub goaway_sent: u64,
 }

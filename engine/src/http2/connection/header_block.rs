@@ -187,6 +187,7 @@ impl<S> Connection<S> {
             }
             Fate::Misplaced => {
                 self.decode(&block, input, |_| {})?;
+                self.counts.trailers += 1;
                 match self.flawed(&block, Flaw::Messaging) {
                     HeadRefused::Stream(flaw) => {
                         Ok(Some(Event::Reset { stream, code: code_of(flaw) }))
@@ -373,10 +374,7 @@ impl<S> Connection<S> {
             }
             Flaw::Underscore => self.counts.requests_rejected_with_underscores_in_headers += 1,
             Flaw::TooMany => self.counts.header_overflow += 1,
-            Flaw::TooLarge => {
-                self.counts.header_overflow += 1;
-                self.counts.header_list_size_too_large += 1;
-            }
+            Flaw::TooLarge => self.counts.header_list_size_too_large += 1,
         }
         if let Err(error) = self.count_reset() {
             return HeadRefused::Connection(error);

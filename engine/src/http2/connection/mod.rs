@@ -169,6 +169,12 @@ impl<S> Connection<S> {
         self.partial.is_some()
     }
 
+    /// Whether the head of a request has begun and is not complete.
+    #[must_use]
+    pub fn begins_request(&self) -> bool {
+        self.partial.as_ref().is_some_and(|block| block.stream > self.last_seen)
+    }
+
     /// What has happened since the last call.
     pub fn take_counts(&mut self) -> Counts {
         std::mem::take(&mut self.counts)

@@ -124,7 +124,6 @@ impl<S> Connection<S> {
         if self.is_idle(id) {
             return Err(ConnectionError::protocol("RST_STREAM on an idle stream"));
         }
-        self.counts.rx_reset += 1;
         self.peer_has_ended(id);
         let Some(stream) = self.streams.get_mut(id) else { return Ok(None) };
         let (is_over, is_answered) =
@@ -133,6 +132,7 @@ impl<S> Connection<S> {
         if is_over {
             return Ok(None);
         }
+        self.counts.rx_reset += 1;
         // What is reset before it is answered was work for nothing.
         if !is_answered {
             self.count_reset()?;

@@ -221,7 +221,7 @@ impl<S> Connection<S> {
             }
             (Last::Seen, Role::Client) => StreamId::CONNECTION,
         };
-        if self.allowed.is_none() {
+        if self.allowed.is_none() && code == ErrorCode::NoError {
             self.counts.goaway_sent += 1;
         }
         let last = self.allowed.map_or(last, |before| before.min(last));

@@ -34,7 +34,9 @@ pub fn request(encoder: &mut Encoder, head: &RequestHead, out: &mut Vec<u8>) {
 pub fn response(encoder: &mut Encoder, head: &ResponseHead, out: &mut Vec<u8>) {
     encoder.begin(out);
     let mut digits = itoa::Buffer::new();
-    encoder.pseudo(Pseudo::Status, digits.format(head.status).as_bytes(), out);
+    //= rfc8441#section-5: a protocol that was switched to is a 200; HTTP/2 has no 101.
+    let status = if head.status == 101 { 200 } else { head.status };
+    encoder.pseudo(Pseudo::Status, digits.format(status).as_bytes(), out);
     fields(encoder, &head.fields, FieldName::Connection, out);
 }
 
