@@ -17,7 +17,7 @@ use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::socket_settings::SocketSettings;
 use crate::downstream::{self, ListenAddress, Listener};
 use crate::node::Node;
-use crate::runtime::Runtime;
+use crate::runtime::{Reader, Runtime};
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
 use crate::tcp::compile::SharedBuckets;
@@ -83,7 +83,7 @@ pub fn bootstrap(
     let max_connections = overload_manager
         .as_ref()
         .and_then(|manager| compile_overload_manager(manager, &at, problems));
-    check_runtime_keys(&runtime, listeners, problems);
+    let reader = Reader::new(&runtime);
     let listeners_at = resources.field("listeners");
     if listeners.is_empty() && problems.is_left_out(&listeners_at) {
         let why = "there is no listener: no request will be served";
@@ -101,14 +101,15 @@ pub fn bootstrap(
     let names = downstream::compile::Context {
         cluster: &|name| by_name.get(name).copied().or(any_name),
         node: &node,
-        runtime: &runtime,
+        runtime: &reader,
         buckets: &SharedBuckets::default(),
-        access_logs: access_log::compile::Context { files: &files, registry },
+        access_logs: access_log::compile::Context { files: &files, registry, runtime: &reader },
         tls: &secrets,
         overload_limit: max_connections.map(ConnectionLimit::new),
-        runtime_limit: runtime.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
+        runtime_limit: reader.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
     };
-    let listeners = compile_listeners(listeners, &names, &resources, registry, problems);
+    let compiled = compile_listeners(listeners, &names, &resources, registry, problems);
+    check_runtime_keys(&runtime, &reader, listeners, problems);
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
         let at = root.field("admin");
@@ -117,7 +118,7 @@ pub fn bootstrap(
         address.as_ref().and_then(|address| admin_address(address, &at.field("address"), problems))
     });
     (!problems.has_errors()).then(|| Compiled {
-        snapshot: Arc::new(Snapshot { listeners, clusters }),
+        snapshot: Arc::new(Snapshot { listeners: compiled, clusters }),
         admin,
         stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
         node,
@@ -175,7 +176,12 @@ fn compile_runtime(
 
 /// Warns of keys that Corvoy does not read; in Envoy they are not an error. An invalid value of a key
 /// that is Corvoy's own is an error.
-fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problems: &mut Problems) {
+fn check_runtime_keys(
+    runtime: &Runtime,
+    reader: &Reader<'_>,
+    listeners: &[config::Listener],
+    problems: &mut Problems,
+) {
     let names = listeners.iter().map(|listener| &*listener.name);
     let are_listeners_known = names_are_read("listeners", names, problems);
     let at = Path::root().field("layered_runtime").field("layers");
@@ -185,6 +191,7 @@ fn check_runtime_keys(runtime: &Runtime, listeners: &[config::Listener], problem
             problems.error(&at, format!("'{key}' must be an integer number of milliseconds"));
         }
         let is_known = [GLOBAL_LIMIT_KEY, HALF_CLOSE_GRACE_KEY].contains(&key)
+            || reader.has_read(key)
             || PREMATURE_RESET_KEYS.contains(&key)
             || listeners
                 .iter()

@@ -69,6 +69,10 @@ mod uuid;
 
 pub mod metadata;
 
+pub mod metadata_matcher;
+
+pub mod cel;
+
 pub mod stats;
 
 pub mod limits;

@@ -45,6 +45,11 @@ impl Metadata {
         }
     }
 
+    /// All namespaces with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Values)> {
+        self.0.iter().map(|(name, values)| (&**name, values))
+    }
+
     /// The values of a namespace.
     #[must_use]
     pub fn namespace(&self, namespace: &str) -> Option<&Values> {
@@ -69,6 +74,11 @@ impl Values {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
     /// All of them as a JSON object.

@@ -34,6 +34,11 @@ impl StaticMetadata {
         Self(sorted.collect())
     }
 
+    /// All namespaces with their values.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, values)| (&**name, values))
+    }
+
     /// The value at a path of keys in a namespace; without keys, the whole namespace.
     #[must_use]
     pub fn find(&self, namespace: &str, path: &[Box<str>]) -> Option<&Value> {

@@ -1,6 +1,7 @@
 //! Runtime values: named settings in layers, where the last layer that has a key wins. There are only
 //! static layers, so values are read once, when the configuration is compiled.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -28,6 +29,25 @@ impl Runtime {
         }
         self.layers.push(Layer { name: name.to_owned(), values: flat });
         invalid
+    }
+
+    /// The value of a key as a fraction, in its two numbers: a whole number is a percentage.
+    #[must_use]
+    pub fn fraction(&self, key: &str) -> Option<(u32, u32)> {
+        let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
+        let object = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let Some(Value::Object(fraction)) = object else {
+            let percent = self.integer(key)?;
+            return Some((u32::try_from(percent).unwrap_or(u32::MAX), 100));
+        };
+        let numerator = fraction.get("numerator").and_then(Value::as_u64).unwrap_or(0);
+        let denominator = match fraction.get("denominator").and_then(Value::as_str) {
+            None | Some("HUNDRED") => 100,
+            Some("TEN_THOUSAND") => 10_000,
+            Some("MILLION") => 1_000_000,
+            Some(_) => return None,
+        };
+        Some((u32::try_from(numerator).ok()?, denominator))
     }
 
     /// The value of a key as a whole number; as in Envoy, a value that is not one counts as not set.
@@ -76,6 +96,43 @@ impl Runtime {
         let entries: serde_json::Map<String, Value> = entries.collect();
         let layers: Vec<&str> = self.layers.iter().map(|layer| layer.name.as_str()).collect();
         json!({ "entries": entries, "layers": layers })
+    }
+}
+
+/// Reads values while a configuration is compiled, and knows afterwards which keys have an effect.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    runtime: &'a Runtime,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Nothing is read yet.
+    #[must_use]
+    pub const fn new(runtime: &'a Runtime) -> Self {
+        Self { runtime, read: RefCell::new(BTreeSet::new()) }
+    }
+
+    /// As [`Runtime::integer`].
+    pub fn integer(&self, key: &str) -> Option<u64> {
+        self.note(key);
+        self.runtime.integer(key)
+    }
+
+    /// As [`Runtime::fraction`].
+    pub fn fraction(&self, key: &str) -> Option<(u32, u32)> {
+        self.note(key);
+        self.runtime.fraction(key)
+    }
+
+    /// Whether the key was read.
+    #[must_use]
+    pub fn has_read(&self, key: &str) -> bool {
+        self.read.borrow().contains(key)
+    }
+
+    fn note(&self, key: &str) {
+        self.read.borrow_mut().insert(key.to_owned());
     }
 }
 
@@ -167,6 +224,27 @@ mod tests {
         let keys: Vec<&str> = runtime.keys().map(|(_, key)| key).collect();
         assert_eq!(keys, ["a", "b", "c.d", "e", "numerator"]);
         assert_eq!(runtime.integer("numerator"), Some(3));
+    }
+
+    #[test]
+    fn a_fraction_is_a_percentage_or_has_its_denominator() {
+        let values = json!({
+            "a": 25, "b": { "numerator": 5, "denominator": "MILLION" }, "c": { "numerator": 7 },
+            "d": "x", "e": { "numerator": 1, "denominator": "NO" },
+        });
+        let runtime = runtime(&[values]);
+        assert_eq!(
+            ["a", "b", "c", "d", "e", "f"].map(|key| runtime.fraction(key)),
+            [Some((25, 100)), Some((5, 1_000_000)), Some((7, 100)), None, None, None]
+        );
+    }
+
+    #[test]
+    fn a_reader_knows_what_was_read() {
+        let runtime = runtime(&[json!({ "a": 1, "b": 2 })]);
+        let reader = Reader::new(&runtime);
+        assert_eq!((reader.integer("a"), reader.fraction("none")), (Some(1), None));
+        assert!(reader.has_read("a") && reader.has_read("none") && !reader.has_read("b"));
     }
 
     #[test]

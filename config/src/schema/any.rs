@@ -1,13 +1,13 @@
 use serde::Deserialize;
 
 use super::{
-    ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo,
-    FileAccessLog, HttpConnectionManager, HttpInspector, Message, NetworkDirectResponse,
-    NetworkLocalRateLimit, NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig,
-    PreserveCaseFormatterConfig, PreviousHostsPredicate, ProxyProtocol,
-    ProxyProtocolUpstreamTransport, RawBuffer, Resource, Router, Secret, SniCluster,
-    StderrAccessLog, StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext,
-    UpstreamsHttpProtocolOptions,
+    CelFormatter, ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext,
+    Echo, ExpressionFilter, FileAccessLog, HttpConnectionManager, HttpInspector, Message,
+    MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac,
+    NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
+    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer,
+    ReqWithoutQuery, Resource, Router, Secret, SniCluster, StderrAccessLog, StdoutAccessLog,
+    TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -44,16 +44,19 @@ macro_rules! any {
 }
 
 any! {
+    CelFormatter = "envoy.extensions.formatter.cel.v3.Cel",
     ConnectionLimit = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
     DownstreamConnectionsConfig =
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
     DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     Echo = "envoy.extensions.filters.network.echo.v3.Echo",
+    ExpressionFilter = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    MetadataFormatter = "envoy.extensions.formatter.metadata.v3.Metadata",
     NetworkDirectResponse = "envoy.extensions.filters.network.direct_response.v3.Config",
     NetworkLocalRateLimit = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
     NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
@@ -68,6 +71,7 @@ any! {
     ProxyProtocolUpstreamTransport =
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
     RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    ReqWithoutQuery = "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery",
     Resource = "envoy.service.discovery.v3.Resource",
     Router = "envoy.extensions.filters.http.router.v3.Router",
     Secret = "envoy.extensions.transport_sockets.tls.v3.Secret",

@@ -143,7 +143,16 @@ schema! {
         json_format: Option<serde_json::Value>,
         omit_empty_values: bool,
         content_type: String,
+        formatters: Vec<TypedExtensionConfig>,
+    } harmless {
+        json_format_options: "as in Envoy the keys are always sorted",
     }
+
+    struct ReqWithoutQuery = "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery" {}
+
+    struct MetadataFormatter = "envoy.extensions.formatter.metadata.v3.Metadata" {}
+
+    struct CelFormatter = "envoy.extensions.formatter.cel.v3.Cel" {}
 
     struct RuntimeFractionalPercent = "envoy.config.core.v3.RuntimeFractionalPercent" {
         default_value: Option<FractionalPercent>,
@@ -164,8 +173,7 @@ schema! {
 
     struct RuntimeUInt32 = "envoy.config.core.v3.RuntimeUInt32" {
         default_value: u32,
-    } harmless {
-        runtime_key: "a runtime layer that sets it causes a warning; the default applies",
+        runtime_key: String,
     }
 
     struct FractionalPercent = "envoy.type.v3.FractionalPercent" {

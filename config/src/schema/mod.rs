@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 mod access_log;
+mod access_log_filter;
 mod any;
 mod bootstrap;
 mod cluster;
@@ -29,6 +30,7 @@ mod route;
 mod tls;
 
 pub use access_log::*;
+pub use access_log_filter::*;
 pub use any::Any;
 pub use bootstrap::*;
 pub use cluster::*;
@@ -73,6 +75,7 @@ impl Coverage {
 pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
     [
         ACCESS_LOG,
+        ACCESS_LOG_FILTER,
         BOOTSTRAP,
         CLUSTER,
         CORE,

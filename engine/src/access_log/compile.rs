@@ -7,11 +7,12 @@ use corvoy_config::{self as config, Path, Problems};
 use serde_json::Value;
 
 use super::files::Files;
+use super::filter;
 use super::sink::{Destination, Sink};
 use super::{AccessLog, AccessLogs};
 use crate::format::compile::substitution;
-use crate::format::{Format, Formatter, JsonFormatter, Unset};
-use crate::request::log_filter;
+use crate::format::{Extensions, Format, Formatter, JsonFormatter, Unset};
+use crate::runtime::Reader;
 use crate::stats::Registry;
 
 /// What access logs need from the rest of the configuration.
@@ -21,6 +22,8 @@ pub struct Context<'a> {
     pub files: &'a Files,
     /// The stats.
     pub registry: &'a Registry,
+    /// The runtime values.
+    pub runtime: &'a Reader<'a>,
 }
 
 /// Compiles the `AccessLog`s at `at`.
@@ -34,9 +37,9 @@ pub fn access_logs(
     let compiled = each.filter_map(|(i, schema)| {
         let at = at.index(i);
         let config::AccessLog { name: _, filter, typed_config } = schema;
-        let filter = filter
-            .as_ref()
-            .map(|schema| log_filter::compile::filter(schema, &at.field("filter"), problems));
+        let filter = filter.as_ref().map(|schema| {
+            filter::compile::filter(schema, &at.field("filter"), context.runtime, problems)
+        });
         let at = at.field("typed_config");
         let Some(logger) = typed_config else {
             problems.missing(&at, "an access log needs its typed_config");
@@ -123,7 +126,7 @@ fn text(format: &str) -> Result<Format, String> {
 }
 
 fn json_of(json: &Value, at: &Path, problems: &mut Problems) -> Option<Format> {
-    let json = JsonFormatter::new(json, false);
+    let json = JsonFormatter::new(json, false, Extensions::default());
     json.map(Format::Json).map_err(|error| problems.error(at, error)).ok()
 }
 

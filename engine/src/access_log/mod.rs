@@ -8,15 +8,16 @@
 pub mod compile;
 pub mod entry_type;
 pub mod files;
+pub mod filter;
 mod lines;
 pub mod sink;
 
 use std::sync::Arc;
 
+use self::filter::Filter;
 pub use self::lines::Lines;
 use self::sink::{Buffer, Buffers, Sink};
 use crate::format::{Format, Inputs};
-use crate::request::log_filter::Filter;
 use crate::shard::Shard;
 
 /// One `AccessLog`.
@@ -57,7 +58,7 @@ impl LocalLogs {
     /// Writes an entry to every log whose filter passes it. `random` is one random number per request.
     pub(crate) fn write(&self, inputs: &Inputs<'_>, random: u64) {
         for (log, buffer) in self.logs.iter().zip(&self.buffers) {
-            let passes = |filter: &Filter| filter.matches(inputs.request, inputs.stream, random);
+            let passes = |filter: &Filter| filter.passes(inputs, random);
             if log.filter.as_ref().is_none_or(passes) {
                 buffer.append(|out| log.format.write(inputs, out));
             }

@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::request::manager::PrematureResets;
 use crate::request::service::Service;
 use crate::request::{manager, route};
-use crate::runtime::Runtime;
+use crate::runtime::Reader;
 use crate::shard::drain::Direction;
 use crate::stats::Registry;
 use crate::tcp;
@@ -37,7 +37,7 @@ pub struct Context<'a> {
     /// The identity of the proxy.
     pub node: &'a Node,
     /// The runtime values.
-    pub runtime: &'a Runtime,
+    pub runtime: &'a Reader<'a>,
     /// The token buckets that network filters share.
     pub buckets: &'a SharedBuckets,
     /// What access logs need.
@@ -245,7 +245,7 @@ pub(crate) const PREMATURE_RESET_KEYS: [&str; 2] = [
     "overload.premature_reset_min_stream_lifetime_seconds",
 ];
 
-fn premature_resets(runtime: &Runtime) -> PrematureResets {
+fn premature_resets(runtime: &Reader<'_>) -> PrematureResets {
     let default = PrematureResets::default();
     let [requests, lifetime_s] = PREMATURE_RESET_KEYS.map(|key| runtime.integer(key));
     PrematureResets {

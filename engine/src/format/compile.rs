@@ -2,7 +2,7 @@
 
 use corvoy_config::{self as config, Path, Problems};
 
-use super::{Format, Formatter, JsonFormatter, Unset};
+use super::{Extensions, Format, Formatter, JsonFormatter, Unset};
 
 /// Compiles a `SubstitutionFormatString`. The content type is for the caller: only local replies
 /// have one.
@@ -17,9 +17,11 @@ pub(crate) fn substitution(
         json_format,
         omit_empty_values,
         content_type: _,
+        formatters,
     } = schema;
+    let extensions = extensions(formatters, &at.field("formatters"), problems);
     if let Some(json) = json_format {
-        let json = JsonFormatter::new(json, *omit_empty_values);
+        let json = JsonFormatter::new(json, *omit_empty_values, extensions);
         let json = json.map_err(|error| problems.error(&at.field("json_format"), error)).ok()?;
         return Some(Format::Json(json));
     }
@@ -33,10 +35,39 @@ pub(crate) fn substitution(
         }
         (None, None) => return None,
     };
-    let text = text.and_then(|text| Formatter::new(&text));
+    let text = text.and_then(|text| Formatter::with(&text, extensions));
     let text = text.map_err(|error| problems.error(&at.field(field), error)).ok()?;
     let unset = if *omit_empty_values { Unset::Empty } else { Unset::Dash };
     Some(Format::Text(text, unset))
+}
+
+/// What the `formatters` at `at` add.
+pub(crate) fn extensions(
+    schemas: &[config::TypedExtensionConfig],
+    at: &Path,
+    problems: &mut Problems,
+) -> Extensions {
+    let mut extensions = Extensions::default();
+    for (i, schema) in schemas.iter().enumerate() {
+        let config::TypedExtensionConfig { name: _, typed_config } = schema;
+        match typed_config {
+            Some(config::Any::ReqWithoutQuery(schema)) => {
+                let config::ReqWithoutQuery {} = **schema;
+                extensions.req_without_query = true;
+            }
+            Some(config::Any::MetadataFormatter(schema)) => {
+                let config::MetadataFormatter {} = **schema;
+            }
+            Some(config::Any::CelFormatter(schema)) => {
+                let config::CelFormatter {} = **schema;
+            }
+            _ => {
+                let why = "Corvoy supports the formatters req_without_query, metadata and cel";
+                problems.missing(&at.index(i).field("typed_config"), why);
+            }
+        }
+    }
+    extensions
 }
 
 /// The content of a `DataSource`.

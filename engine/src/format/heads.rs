@@ -1,7 +1,7 @@
 //! Values from the heads of a request and its response.
 
-use super::Inputs;
 use super::names::GRPC_STATUSES;
+use super::stream_info::Inputs;
 use crate::http::grpc;
 use crate::http::{FieldName, Fields, RequestHead, ResponseHead, TOKEN};
 
@@ -84,7 +84,7 @@ impl PathSource {
 
 /// Whose names and values are counted.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum HeadBytes {
+pub(crate) enum HeadBytes {
     Request,
     Response,
     Trailers,
@@ -92,7 +92,7 @@ pub(super) enum HeadBytes {
 
 impl HeadBytes {
     /// The bytes of names and values. The first line counts as the pseudo-headers of HTTP/2.
-    pub(super) fn count(self, inputs: &Inputs<'_>) -> u64 {
+    pub(crate) fn count(self, inputs: &Inputs<'_>) -> u64 {
         let count = match self {
             Self::Request => inputs.request.map(request_bytes),
             Self::Response => inputs.response.map(|head| {
@@ -142,14 +142,9 @@ impl GrpcStatusForm {
     }
 
     /// As in Envoy, for gRPC requests only.
-    pub(super) fn write(
-        self,
-        inputs: &Inputs<'_>,
-        http_status: Option<u16>,
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    pub(super) fn write(self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
         inputs.request.filter(|request| request.is_grpc())?;
-        let number = grpc_status(inputs, http_status)?;
+        let number = grpc_status(inputs)?;
         let names = usize::try_from(number).ok().and_then(|number| GRPC_STATUSES.get(number));
         match (self, names) {
             (Self::Camel, Some((camel, _))) => out.extend_from_slice(camel.as_bytes()),
@@ -164,12 +159,12 @@ impl GrpcStatusForm {
 
 /// The status of a gRPC response: that of the trailers, else of the head, else the one that corresponds to
 /// the HTTP status.
-pub(super) fn grpc_status(inputs: &Inputs<'_>, http_status: Option<u16>) -> Option<i64> {
+pub(crate) fn grpc_status(inputs: &Inputs<'_>) -> Option<i64> {
     let in_trailers = inputs.trailers.and_then(|trailers| trailers.get(FieldName::GrpcStatus));
     let in_head = || inputs.response?.fields.get(FieldName::GrpcStatus);
     match in_trailers.or_else(in_head) {
         Some(status) => Some(number(status).unwrap_or(INVALID_CODE)),
-        None => Some(i64::from(grpc::status_of_http(http_status?))),
+        None => Some(i64::from(grpc::status_of_http(inputs.stream.response_code()?))),
     }
 }
 

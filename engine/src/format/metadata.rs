@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Inputs, StreamInfo, json};
+use super::json_text as json;
+use super::{Inputs, StreamInfo};
 use crate::metadata::MetadataOf;
 
 /// `%METADATA(TYPE:namespace:key:…)%` of a part of the configuration: a namespace, or a value in it.

@@ -7,11 +7,12 @@ mod address;
 mod command;
 pub(crate) mod compile;
 mod duration;
-mod heads;
+pub(crate) mod heads;
 mod json;
+pub(crate) mod json_text;
 mod metadata;
 mod names;
-mod stream_info;
+pub(crate) mod stream_info;
 mod time;
 mod tls;
 
@@ -20,8 +21,9 @@ use std::net::IpAddr;
 use self::command::Field;
 
 pub(crate) use self::command::host_name_of_machine;
+pub(crate) use self::heads::grpc_status;
 pub use self::json::JsonFormatter;
-pub(crate) use self::json::shortest;
+pub(crate) use self::json_text::shortest;
 pub use self::stream_info::{Inputs, StreamInfo, TimePoint};
 
 /// A compiled format.
@@ -55,6 +57,13 @@ impl Format {
     }
 }
 
+/// Which commands `formatters` adds; those of the other extensions are always there, as in Envoy.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Extensions {
+    /// `REQ_WITHOUT_QUERY`
+    pub req_without_query: bool,
+}
+
 /// What is written for a missing value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unset {
@@ -70,6 +79,14 @@ impl Formatter {
     /// # Errors
     /// What is wrong with it, with Envoy's message.
     pub fn new(format: &str) -> Result<Self, String> {
+        Self::with(format, Extensions::default())
+    }
+
+    /// The same with commands that extensions add.
+    ///
+    /// # Errors
+    /// What is wrong with it, with Envoy's message.
+    pub fn with(format: &str, extensions: Extensions) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut text = Vec::new();
         let mut rest = format;
@@ -91,7 +108,7 @@ impl Formatter {
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
             }
-            pieces.push(Piece::Value(Field::new(&token)?));
+            pieces.push(Piece::Value(Field::new(&token, extensions)?));
             rest = behind;
         }
         text.extend_from_slice(rest.as_bytes());

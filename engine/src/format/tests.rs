@@ -309,7 +309,9 @@ fn json(format: &serde_json::Value, omit_empty: bool, stream: &dyn StreamInfo) -
     let request = request("/p", &["x-a: first", "x-q: h\u{e9}\"\\\t</>"]);
     let inputs = Inputs { request: Some(&request), ..Inputs::new(stream) };
     let mut out = Vec::new();
-    JsonFormatter::new(format, omit_empty).unwrap().format(&inputs, &mut out);
+    JsonFormatter::new(format, omit_empty, Extensions::default())
+        .unwrap()
+        .format(&inputs, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -327,6 +329,31 @@ fn values_keep_their_types_in_json() {
         "{\"a\":{\"a\":{},\"z\":[1,\"x\",true]},\"b\":\"a\\\"b\",\"c\":1.5,\
          \"d\":\"x{\\\"a\\\":{},\\\"z\\\":[1,\\\"x\\\",true]}\",\"e\":\"a\",\"f\":{\"a\":{},\"z\":[1,\"x\",true]},\
          \"g\":91,\"h\":\"HT\",\"i\":1500,\"j\":1e+05,\"k\":null,\"l\":1}\n"
+    );
+}
+
+#[test]
+fn req_without_query_is_there_if_its_formatter_is() {
+    let format = "%REQ_WITHOUT_QUERY(x-none?:path)%|%REQ_WITHOUT_QUERY(:PATH):1%|%REQ_WITHOUT_QUERY(x-none)%";
+    let error = Formatter::new(format).unwrap_err();
+    assert_eq!(error, "Not supported field in StreamInfo: REQ_WITHOUT_QUERY");
+    let request = request("/p?a=1", &[]);
+    let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
+    let mut out = Vec::new();
+    let formatter = Formatter::with(format, Extensions { req_without_query: true }).unwrap();
+    formatter.format(&inputs, Unset::Dash, &mut out);
+    assert_eq!(out, b"/p|/|-");
+}
+
+#[test]
+fn expressions_are_commands() {
+    let format = serde_json::json!({
+        "a": "%CEL(1 + (2 * 3))%", "b": "%TYPED_CEL(1 + 1)%", "c": "%CEL(request.nope)%",
+        "d": "x%TYPED_CEL({'a': 1})%", "e": "%TYPED_CEL(request.path):1%", "f": "%CEL(request.path):1%",
+    });
+    assert_eq!(
+        json(&format, false, &Known),
+        "{\"a\":\"7\",\"b\":2,\"c\":null,\"d\":\"xCelMap value\",\"e\":\"/\",\"f\":\"/\"}\n"
     );
 }
 
@@ -393,7 +420,7 @@ fn invalid_utf_8_is_shown_byte_by_byte() {
     let inputs = Inputs { request: Some(&request), ..Inputs::new(&Nothing) };
     let format = serde_json::json!({"bin": "%REQ(x-bin)%"});
     let mut out = Vec::new();
-    JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
+    JsonFormatter::new(&format, false, Extensions::default()).unwrap().format(&inputs, &mut out);
     assert_eq!(out, b"{\"bin\":\"a\\u00ff\\u00c3\\u0022\\u005c\"}\n");
 }
 
@@ -407,7 +434,7 @@ fn invalid_utf_8_in_one_piece_of_a_string_leaves_the_others() {
         "a": "\u{e9}%REQ(x-bad)%y%REQ(x-good)%%REQ(x-none)%", "b": "%REQ(x-good):1%"
     });
     let mut out = Vec::new();
-    JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
+    JsonFormatter::new(&format, false, Extensions::default()).unwrap().format(&inputs, &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "{\"a\":\"\u{e9}a\\u00ff\\u0022y\u{e9}\\t\u{2028}-\",\"b\":\"\\u00c3\"}\n"
@@ -429,7 +456,7 @@ proptest::proptest! {
             "list": ["\u{e9} %REQ(x-v)% %REQ(x-v):3%"],
         });
         let mut out = Vec::new();
-        JsonFormatter::new(&format, false).unwrap().format(&inputs, &mut out);
+        JsonFormatter::new(&format, false, Extensions::default()).unwrap().format(&inputs, &mut out);
         let (&end, line) = out.split_last().unwrap();
         proptest::prop_assert_eq!(end, b'\n');
         proptest::prop_assert!(line.iter().all(|byte| !byte.is_ascii_control() || *byte == 0x7f));

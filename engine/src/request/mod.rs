@@ -20,7 +20,6 @@ pub mod given;
 mod half_close;
 pub mod headers;
 mod log;
-pub mod log_filter;
 pub mod manager;
 mod replay;
 pub mod reply;

@@ -17,7 +17,7 @@ use super::filters::local_ratelimit::{LocalRateLimit, TokenBucket};
 use super::filters::rbac::compile::rbac;
 use super::filters::set_filter_state::{Empty, SetFilterState, Value};
 use super::proxy::compile::tcp_proxy;
-use crate::format::compile::data_source;
+use crate::format::compile::{data_source, extensions};
 use crate::format::{Formatter, Unset};
 use crate::metadata::ListenerInfo;
 use crate::stats::Registry;
@@ -207,6 +207,7 @@ fn filter_state_value(
         json_format,
         omit_empty_values,
         content_type: _, // it has no effect on a text that is not sent
+        formatters,
     } = format_string.as_ref()?;
     if json_format.is_some() {
         problems.not_implemented(&at.field("json_format"), "filter state from JSON");
@@ -222,7 +223,8 @@ fn filter_state_value(
         }
         (None, None) => return None,
     };
-    let format = text.and_then(|text| Formatter::new(&text));
+    let extensions = extensions(formatters, &at.field("formatters"), problems);
+    let format = text.and_then(|text| Formatter::with(&text, extensions));
     let format = format.map_err(|error| problems.error(&at.field(field), error)).ok()?;
     Some(Value {
         object: object?,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Command, Field};
-use crate::format::{Inputs, Token};
+use crate::format::{Extensions, Inputs, Token};
 
 /// The commands, in order.
 #[derive(Clone, Debug)]
@@ -42,7 +42,10 @@ fn fields(parameters: &str, bytes_max: Option<usize>) -> Result<Box<[Field]>, St
     let field = |(index, value): (usize, &Value)| {
         let field = operator(value).and_then(|(name, parameters, length)| {
             let bytes_max = length.into_iter().chain(bytes_max).min();
-            let command = Command::new(&Token { name, parameters, bytes_max: length })?;
+            let command = Command::new(
+                &Token { name, parameters, bytes_max: length },
+                Extensions::default(),
+            )?;
             Ok(Field { command, bytes_max })
         });
         field.map_err(|error| format!("failed to parse operator at index {index}: {error}"))

@@ -15,10 +15,12 @@ use super::heads::{
     GrpcStatusForm, HeadBytes, HeaderLookup, PathSource, percent_decode, query, query_param,
     stands_in_a_header, stands_in_a_query,
 };
+use super::json_text::escape;
 use super::metadata::{Configured, Noted};
 use super::time::TimeFormat;
 use super::tls::TlsCommand;
-use super::{Inputs, Token, json};
+use super::{Extensions, Inputs, Token};
+use crate::cel::Program;
 use crate::flags::{Flag, Flags};
 use crate::http::FieldName;
 use crate::listener_facts::ListenerFacts;
@@ -41,6 +43,11 @@ enum Command {
     Address(Peer, AddressPart),
     Bytes {
         sent: bool,
+    },
+    /// An expression; typed, its value keeps its type in JSON.
+    Cel {
+        program: Program,
+        typed: bool,
     },
     Coalesce(Coalesce),
     Configured(Configured),
@@ -68,6 +75,8 @@ enum Command {
         decoded: bool,
     },
     Request(HeaderLookup),
+    /// The value of a header up to its query.
+    RequestWithoutQuery(HeaderLookup),
     RequestedServerName(ServerNameSource),
     Response(HeaderLookup),
     ResponseCode,
@@ -127,8 +136,8 @@ enum ServerNameSource {
 }
 
 impl Field {
-    pub(super) fn new(token: &Token<'_>) -> Result<Self, String> {
-        Ok(Self { command: Command::new(token)?, bytes_max: token.bytes_max })
+    pub(super) fn new(token: &Token<'_>, extensions: Extensions) -> Result<Self, String> {
+        Ok(Self { command: Command::new(token, extensions)?, bytes_max: token.bytes_max })
     }
 
     /// Writes the value as text to `out`; `false`, and nothing is written, if there is none.
@@ -146,6 +155,9 @@ impl Field {
     pub(super) fn write_json(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let written = match &self.command {
+            Command::Cel { program, typed: true } => {
+                program.write_json(inputs, self.bytes_max, out)
+            }
             Command::Coalesce(coalesce) => coalesce.write_json(inputs, out),
             Command::Configured(metadata) => metadata.write_json(inputs, self.bytes_max, out),
             Command::Noted(noted) => noted.write_json(inputs.stream, self.bytes_max, out),
@@ -154,7 +166,7 @@ impl Field {
                 out.push(b'"');
                 let value = out.len();
                 let written = self.write(inputs, out);
-                json::escape(out, value);
+                escape(out, value);
                 out.push(b'"');
                 written.then_some(())
             }
@@ -214,9 +226,10 @@ impl Command {
         let stream = inputs.stream;
         match self {
             Self::Address(peer, part) => return part.write(peer.address(inputs)?, out),
+            Self::Cel { program, typed: _ } => return program.write(inputs, out),
             Self::Coalesce(coalesce) => return coalesce.write(inputs, out),
             Self::Configured(metadata) => return metadata.write(inputs, out),
-            Self::GrpcStatus(form) => return form.write(inputs, stream.response_code(), out),
+            Self::GrpcStatus(form) => return form.write(inputs, out),
             Self::Noted(noted) => return noted.write(stream, out),
             Self::QueryParam(name) => {
                 let value = query_param(query(inputs.request?)?, name)?;
@@ -279,6 +292,7 @@ impl Command {
             Self::Path { query, original } => original.path(inputs.request?, *query)?,
             Self::QueryParams { decoded: false } => query(inputs.request?)?,
             Self::Request(header) => header.in_request(inputs.request?)?,
+            Self::RequestWithoutQuery(header) => without_query(header.in_request(inputs.request?)?),
             Self::RequestedServerName(source) => source.name(inputs)?,
             Self::StreamId => inputs.request?.fields.get(FieldName::XRequestId)?,
             Self::Trailer(header) => header.in_fields(inputs.trailers?)?,
@@ -325,6 +339,10 @@ fn write_details(details: &str, allow_whitespace: bool, out: &mut Vec<u8>) -> Op
     let space = |byte: u8| if byte.is_ascii_whitespace() { b'_' } else { byte };
     out.extend(details.bytes().map(|byte| if allow_whitespace { byte } else { space(byte) }));
     Some(())
+}
+
+fn without_query(path: &[u8]) -> &[u8] {
+    path.split(|&byte| byte == b'?').next().unwrap_or_default()
 }
 
 /// A request without flags has a value too, also in headers.

@@ -2,7 +2,7 @@
 
 use super::coalesce::Coalesce;
 use super::{Command, Fingerprint, Moment, ServerNameSource};
-use crate::format::Token;
+use crate::cel::Program;
 use crate::format::address::{AddressPart, Hosts, Peer};
 use crate::format::duration::Span;
 use crate::format::heads::{GrpcStatusForm, HeadBytes, HeaderLookup, PathSource};
@@ -11,6 +11,7 @@ use crate::format::names::ENVOYS_OTHERS;
 use crate::format::stream_info::TimePoint;
 use crate::format::time::{TimeFormat, Zone};
 use crate::format::tls::TlsCommand;
+use crate::format::{Extensions, Token};
 use crate::metadata::MetadataOf;
 
 /// The parameters that a command accepts.
@@ -21,7 +22,7 @@ enum Takes {
 }
 
 impl Command {
-    pub(super) fn new(token: &Token<'_>) -> Result<Self, String> {
+    pub(super) fn new(token: &Token<'_>, extensions: Extensions) -> Result<Self, String> {
         let (takes, takes_length) = accepted(token.name);
         match takes {
             Takes::Nothing if !token.parameters.is_empty() || token.bytes_max.is_some() => {
@@ -38,7 +39,7 @@ impl Command {
         if let Some(command) = TlsCommand::new(token.name, token.parameters)? {
             return Ok(Self::Tls(command));
         }
-        if let Some(command) = Self::with_parameters(token)? {
+        if let Some(command) = Self::with_parameters(token, extensions)? {
             return Ok(command);
         }
         let command = Self::of_network(token.name).or_else(|| Self::of_request(token.name));
@@ -51,7 +52,7 @@ impl Command {
         })
     }
 
-    fn with_parameters(token: &Token<'_>) -> Result<Option<Self>, String> {
+    fn with_parameters(token: &Token<'_>, extensions: Extensions) -> Result<Option<Self>, String> {
         let parameters = token.parameters;
         if let Some(peer) = token.name.strip_suffix("_ADDRESS_WITHOUT_PORT").and_then(Peer::of) {
             return Ok(Some(Self::Address(peer, AddressPart::network(parameters))));
@@ -62,6 +63,11 @@ impl Command {
             }
             "RESP" | "RESPONSE_HEADER" => Self::Response(HeaderLookup::new(parameters)?),
             "TRAILER" | "RESPONSE_TRAILER" => Self::Trailer(HeaderLookup::new(parameters)?),
+            "REQ_WITHOUT_QUERY" if extensions.req_without_query => {
+                Self::RequestWithoutQuery(HeaderLookup::new(parameters)?)
+            }
+            "CEL" => Self::Cel { program: Program::new(parameters)?, typed: false },
+            "TYPED_CEL" => Self::Cel { program: Program::new(parameters)?, typed: true },
             "CLUSTER_METADATA" => {
                 Self::Configured(Configured::new(MetadataOf::Cluster, parameters))
             }
@@ -189,11 +195,14 @@ fn accepted(name: &str) -> (Takes, bool) {
             (Takes::OptionalParameters, false)
         }
         name if TlsCommand::takes_parameters(name) => (Takes::OptionalParameters, false),
-        "METADATA"
+        "CEL"
+        | "TYPED_CEL"
+        | "METADATA"
         | "PATH"
         | "QUERY_PARAMS"
         | "REQUESTED_SERVER_NAME"
         | "UPSTREAM_FILTER_STATE" => (Takes::OptionalParameters, true),
+        "REQ_WITHOUT_QUERY" => (Takes::OptionalParameters, true),
         "RESPONSE_CODE_DETAILS" | "GRPC_STATUS" => (Takes::OptionalParameters, false),
         name if name.ends_with("_ADDRESS_WITHOUT_PORT") => (Takes::OptionalParameters, false),
         name if ENVOYS_OTHERS.contains(&name) => (Takes::OptionalParameters, true),

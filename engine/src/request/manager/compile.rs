@@ -135,7 +135,7 @@ pub fn compile(
             always_set_request_id: *always_set_request_id_in_response,
         },
         reply_rewrite: local_reply_config.as_ref().map_or_else(Default::default, |schema| {
-            reply_rewrite(schema, &at.field("local_reply_config"), problems)
+            reply_rewrite(schema, &at.field("local_reply_config"), logs.runtime, problems)
         }),
         timeouts: timeouts(
             *stream_idle_timeout,
@@ -498,6 +498,7 @@ fn http1(
 mod tests {
     use super::*;
     use crate::access_log::files::Files;
+    use crate::runtime::{Reader, Runtime};
     use crate::stats::Registry;
 
     #[test]
@@ -558,7 +559,9 @@ mod tests {
         change(&mut manager);
         let mut problems = Problems::default();
         let (files, registry) = (Files::default(), Registry::new(1));
-        let logs = access_log::compile::Context { files: &files, registry: &registry };
+        let values = Runtime::default();
+        let runtime = &Reader::new(&values);
+        let logs = access_log::compile::Context { files: &files, registry: &registry, runtime };
         let compiled = compile(&manager, &Node::default(), logs, &Path::root(), &mut problems)
             .expect("something");
         (compiled, problems.errors().map(|problem| problem.path.to_string()).collect())

@@ -6,35 +6,44 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::{BodyFormat, Mapper, ReplyRewrite};
+use crate::access_log::filter;
 use crate::format::Format;
 use crate::format::compile::{data_source, substitution};
-use crate::request::log_filter;
 use crate::request::route::HeaderMutations;
 use crate::request::route::mutation;
+use crate::runtime::Reader;
 
 /// Compiles a `LocalReplyConfig`.
 pub fn reply_rewrite(
     schema: &config::LocalReplyConfig,
     at: &Path,
+    runtime: &Reader<'_>,
     problems: &mut Problems,
 ) -> ReplyRewrite {
     let config::LocalReplyConfig { mappers, body_format } = schema;
     let at_mappers = at.field("mappers");
     let each = mappers.iter().enumerate();
     ReplyRewrite {
-        mappers: each.filter_map(|(i, m)| mapper(m, &at_mappers.index(i), problems)).collect(),
+        mappers: each
+            .filter_map(|(i, m)| mapper(m, &at_mappers.index(i), runtime, problems))
+            .collect(),
         format: body_format
             .as_ref()
             .and_then(|schema| format(schema, &at.field("body_format"), problems)),
     }
 }
 
-fn mapper(schema: &config::ResponseMapper, at: &Path, problems: &mut Problems) -> Option<Mapper> {
+fn mapper(
+    schema: &config::ResponseMapper,
+    at: &Path,
+    runtime: &Reader<'_>,
+    problems: &mut Problems,
+) -> Option<Mapper> {
     let config::ResponseMapper { filter, status_code, body, body_format_override, headers_to_add } =
         schema;
     let filter = filter
         .as_ref()
-        .and_then(|schema| log_filter::compile::filter(schema, &at.field("filter"), problems));
+        .and_then(|schema| filter::compile::filter(schema, &at.field("filter"), runtime, problems));
     let headers =
         mutation::compile::additions(headers_to_add, &at.field("headers_to_add"), problems);
     let body = body.as_ref().map(data_source).transpose();

@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::reply::LocalReply;
 use super::route::{HeaderMutations, Scratch};
+use crate::access_log::filter::Filter;
 use crate::flags::{Flag, Flags};
 use crate::format::{Format, Inputs, StreamInfo};
 use crate::http::{FieldName, RequestHead, ResponseHead};
-use crate::request::log_filter::Filter;
 
 /// The compiled `LocalReplyConfig`.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,8 @@ impl ReplyRewrite {
         let original_body = reply.body.clone();
         let mut format = self.format.as_ref();
         let before = stream(reply.status);
-        let admits = |mapper: &&Mapper| mapper.filter.matches(request, &before, random);
+        let inputs = Inputs { request, ..Inputs::new(&before) };
+        let admits = |mapper: &&Mapper| mapper.filter.passes(&inputs, random);
         if let Some(mapper) = self.mappers.iter().find(admits) {
             if let Some(body) = &mapper.body {
                 reply.body = body.clone();
