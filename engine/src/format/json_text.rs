@@ -43,7 +43,8 @@ pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
 /// A number as Envoy writes it into JSON: `1e+05` is shorter than `100000`, and of two forms of
 /// the same length the plain one is used.
 pub(crate) fn shortest(number: f64) -> String {
-    let plain = number.to_string();
+    // With all digits of a large number, not with zeros for those that do not matter.
+    let plain = if number.fract() == 0.0 { format!("{number:.0}") } else { number.to_string() };
     let scientific = format!("{number:e}");
     let scientific = scientific.split_once('e').and_then(|(digits, exponent)| {
         let exponent: i32 = exponent.parse().ok()?;

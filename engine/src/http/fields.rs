@@ -189,6 +189,18 @@ impl Fields {
         self.iter().map(|(_, name, value)| name.len() + value.len()).sum()
     }
 
+    /// From field lines, as trailers are kept.
+    pub(crate) fn of_lines(lines: &[u8]) -> Self {
+        let mut fields = Self::default();
+        for line in lines.split(|&byte| byte == b'\n') {
+            let mut parts = line.splitn(2, |&byte| byte == b':');
+            if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+                fields.append_other(&name.to_ascii_lowercase(), value.trim_ascii());
+            }
+        }
+        fields
+    }
+
     /// Adds a field at the end.
     pub fn append(&mut self, id: FieldName, value: &[u8]) {
         let field = self.keep_line(id, value);

@@ -17,7 +17,7 @@ use super::stream::Stream;
 use crate::access_log::entry_type::EntryType;
 use crate::flags::{Flag, Flags};
 use crate::format::Inputs;
-use crate::http::FieldName;
+use crate::http::{FieldName, Fields};
 use crate::pipe::heads::Heads;
 use crate::shard::clock::Millis;
 use crate::upstream::error::Error;
@@ -33,6 +33,8 @@ pub(super) struct Record<'a> {
     details: Option<Cow<'static, str>>,
     /// Bytes of the response's body.
     pub(super) bytes_sent: u64,
+    /// The trailers of the response.
+    trailers: Option<Box<Fields>>,
     /// When the first byte of the host's response was received.
     response_began: Option<Millis>,
 }
@@ -56,6 +58,14 @@ impl Core<'_> {
         self.record.details = Some(details);
         self.record.bytes_sent = bytes;
         self.note_status();
+    }
+
+    /// Notes the trailers that the client gets, given as field lines.
+    #[inline]
+    pub(super) fn note_trailers(&mut self, lines: &[u8]) {
+        if !lines.is_empty() && !self.service().access_logs.is_empty() {
+            self.record.trailers = Some(Box::new(Fields::of_lines(lines)));
+        }
     }
 
     /// Notes the cluster that a request would have gone to.
@@ -123,6 +133,7 @@ impl Core<'_> {
         let inputs = Inputs {
             request: Some(&self.heads.request).filter(|_| !self.is_malformed()),
             response: self.record.status.map(|_| &self.heads.response),
+            trailers: self.record.trailers.as_deref(),
             entry_type: EntryType::DownstreamEnd,
             ..Inputs::new(&stream)
         };
@@ -136,7 +147,8 @@ impl Core<'_> {
 
     /// The current state for an entry.
     fn logged_stream(&self, is_complete: bool) -> Stream<'_> {
-        let Record { route, status, details, bytes_sent, response_began } = &self.record;
+        let Record { route, status, details, bytes_sent, trailers: _, response_began } =
+            &self.record;
         let since = |from: Millis, to: Millis| Duration::from_millis(to.saturating_sub(from));
         let now = self.shard.clock.now();
         let stream = self.stream(*route);
