@@ -13,7 +13,14 @@ use tempfile::TempDir;
 use crate::support::{Config, Proxy, Tls};
 
 /// The origin speaks HTTP/2.
-const HTTP2: &str = r#"typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: { http2_protocol_options: {} } } }"#;
+const HTTP2: &str = "explicit_http_config: { http2_protocol_options: {} }";
+
+/// As a field of the cluster.
+fn protocols(options: &str) -> String {
+    format!(
+        r#"typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, {options} }} }}"#
+    )
+}
 
 /// A thousand streams at once are more than the proxy may have by default.
 const MANY_REQUESTS: &str = "circuit_breakers: { thresholds: [{ max_requests: 4096 }] }";
@@ -21,7 +28,8 @@ const MANY_REQUESTS: &str = "circuit_breakers: { thresholds: [{ max_requests: 40
 #[test]
 fn grpc_works() {
     let Some(server) = Server::start(None) else { return };
-    let config = Config::to_addresses(&[server.address]).cluster(HTTP2).cluster(MANY_REQUESTS);
+    let cluster = Config::to_addresses(&[server.address]).cluster(&protocols(HTTP2));
+    let config = cluster.cluster(MANY_REQUESTS);
     let proxy = Proxy::with(config.descriptors(4096));
     talks(&proxy, None);
     // The thousand streams shared few connections.
@@ -38,9 +46,32 @@ fn grpc_works_over_tls_on_both_sides() {
     let Some(server) = Server::start(Some(&files)) else { return };
     let chain = tls.downstream_with_protocols(&["h2", "http/1.1"]);
     let cluster = Config::to_addresses(&[server.address]).upstream_tls(&tls);
-    let config = cluster.cluster(HTTP2).cluster(MANY_REQUESTS).chain(&chain);
+    let config = cluster.cluster(&protocols(HTTP2)).cluster(MANY_REQUESTS).chain(&chain);
     let proxy = Proxy::with(config.descriptors(4096));
     talks(&proxy, Some(&files));
+}
+
+#[test]
+fn grpc_works_between_clients_over_tls_and_an_origin_that_is_spoken_to_as_they_speak() {
+    let tls = Tls::new();
+    let Some(server) = Server::start(None) else { return };
+    let chain = tls.downstream_with_protocols(&["h2", "http/1.1"]);
+    let as_clients = "use_downstream_protocol_config: { http2_protocol_options: {} }";
+    let cluster = Config::to_addresses(&[server.address]).cluster(&protocols(as_clients));
+    let config = cluster.cluster(MANY_REQUESTS).chain(&chain);
+    let proxy = Proxy::with(config.descriptors(4096));
+    talks(&proxy, Some(&Files::of(&tls)));
+}
+
+#[test]
+fn grpc_works_between_clients_without_tls_and_an_origin_that_chooses_its_protocol() {
+    let tls = Tls::new();
+    let Some(server) = Server::start(Some(&Files::of(&tls))) else { return };
+    let cluster = Config::to_addresses(&[server.address]).upstream_tls(&tls);
+    let chosen = "auto_config: { http2_protocol_options: {} }";
+    let config = cluster.cluster(&protocols(chosen)).cluster(MANY_REQUESTS);
+    let proxy = Proxy::with(config.descriptors(4096));
+    talks(&proxy, None);
 }
 
 /// The server as a process. It is killed when the story ends.

@@ -453,7 +453,8 @@ impl Pool {
             self.stats().upstream_cx_overflow.inc();
         }
         let anyway = || self.breakers.acquire_anyway(self.key.priority, Resource::Connections);
-        permit.or_else(|| (self.open.get() == 0).then(anyway))
+        let has_none = self.open.get() == 0 && !self.shared.has_attempts();
+        permit.or_else(|| has_none.then(anyway))
     }
 }
 

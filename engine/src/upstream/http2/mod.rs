@@ -57,6 +57,11 @@ impl Shared {
         self.open.borrow().iter().filter(|connection| connection.is_idle()).count()
     }
 
+    /// Whether a connection is being opened, or will be in this round.
+    pub(super) const fn has_attempts(&self) -> bool {
+        self.attempts.get() > 0
+    }
+
     fn remove(&self, connection: &Connection) {
         self.open.borrow_mut().retain(|it| !std::ptr::eq(&raw const **it, connection));
     }
@@ -142,6 +147,8 @@ impl Pool {
                 Negotiated::Http2 => task::serve(self.begin(established, permit)).await,
                 Negotiated::Http1 => {
                     self.hand_out(Http1Connection::of(established, &self, permit));
+                    // Each of the others needs a connection of its own.
+                    self.wake_waiting(usize::MAX);
                 }
             },
             Err(error) => self.eject(error),
@@ -188,12 +195,7 @@ impl Pool {
             (Negotiated::Http1, &self.stats().upstream_cx_http1_total)
         };
         total.inc();
-        if self.shared.negotiated.replace(Some(negotiated)) != Some(negotiated)
-            && negotiated == Negotiated::Http1
-        {
-            // Each of them needs a connection of its own.
-            self.wake_waiting(usize::MAX);
-        }
+        self.shared.negotiated.set(Some(negotiated));
         negotiated
     }
 }
