@@ -9,6 +9,8 @@
 //! - What was opened was closed, counted once.
 
 mod compile;
+mod frames;
+mod http2_stories;
 mod peer;
 mod schedule;
 mod stories;
@@ -61,6 +63,16 @@ impl Ways {
             _ => Self { cuts: 5, random: 3, orders: 1, give_ups: 10 },
         }
     }
+
+    /// Frames over TLS are bytes as any others.
+    fn of_frames(story: &Story, over: Over) -> Self {
+        match over {
+            Over::Plain => Self { random: 50, orders: 50, ..Self::of(story, over) },
+            Over::TlsOfClient | Over::TlsOfOrigin => {
+                Self { cuts: 5, random: 10, orders: 3, give_ups: 5 }
+            }
+        }
+    }
 }
 
 /// Fewer bytes than this are a short story.
@@ -82,6 +94,7 @@ impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let short = |text: &str| text.chars().take(SHORT).collect::<String>();
         f.debug_struct("Told")
+            .field("over", &self.over)
             .field("client", &short(&self.client))
             .field("end", &self.end)
             .field("origins", &self.origins.iter().map(|text| short(text)).collect::<Vec<_>>())
@@ -96,13 +109,24 @@ fn tell(story: &Story) {
     }
 }
 
+/// Tells a story of HTTP/2.
+fn tell_frames(story: &Story) {
+    for over in [Over::Plain, Over::TlsOfClient, Over::TlsOfOrigin] {
+        tell_in(&Ways::of_frames(story, over), over, story);
+    }
+}
+
 fn tell_over(over: Over, story: &Story) {
+    tell_in(&Ways::of(story, over), over, story);
+}
+
+fn tell_in(ways: &Ways, over: Over, story: &Story) {
     for ring in [Ring::Epoll, Ring::DeferTaskrun] {
         if ring != Ring::Epoll && ring::build(ring).is_err() {
             eprintln!("SKIPPED: {ring} is not available here");
             continue;
         }
-        let (world, ways) = (World::new(ring, over, &story.options), Ways::of(story, over));
+        let world = World::new(ring, over, &story.options);
         let mut straight = Straight::default();
         let resumes = told(&world, story, &mut straight, None);
         for at in (1..straight.bytes()).step_by(straight.bytes().div_ceil(ways.cuts)) {

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustls::Connection;
 
+use super::frames::{self, Frames, Then};
 use crate::shard::clock::Millis;
 
 /// What a peer does next.
@@ -17,6 +18,12 @@ pub(super) enum Act {
     Send(&'static str),
     /// Waits until it has received these bytes, after those that it has waited for before.
     Await(&'static str),
+    /// Sends these frames.
+    Frames(&'static [u8]),
+    /// Waits until it has received this on a stream, or about the connection.
+    Expect(u32, &'static str),
+    /// Answers the last request of a connection, or that of a stream, with its path.
+    Echo(Of),
     /// Closes its sending side.
     Shutdown,
     /// Closes the connection.
@@ -27,6 +34,13 @@ pub(super) enum Act {
     Pause,
     /// Does nothing until nothing else happens, and then for so long.
     Sleep(Millis),
+}
+
+/// What a request was sent on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Of {
+    Connection,
+    Stream(u32),
 }
 
 /// How a connection of a peer ended.
@@ -47,7 +61,10 @@ impl Act {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Send(bytes) => bytes.len(),
+            Self::Frames(bytes) => bytes.len(),
             Self::Await(_)
+            | Self::Expect(..)
+            | Self::Echo(_)
             | Self::Shutdown
             | Self::Close
             | Self::Vanish
@@ -67,6 +84,7 @@ pub(super) struct Peer {
     out: VecDeque<u8>,
     received: Vec<u8>,
     awaited: usize,
+    frames: Frames,
     reading: Reading,
     end: End,
 }
@@ -88,6 +106,7 @@ impl Peer {
             out: VecDeque::new(),
             received: Vec::new(),
             awaited: 0,
+            frames: Frames::default(),
             reading: Reading::Now,
             end: End::Open,
         };
@@ -134,8 +153,14 @@ impl Peer {
         }
     }
 
-    pub(super) fn received(&self) -> &[u8] {
-        &self.received
+    /// What it has received.
+    pub(super) fn told(&self) -> String {
+        if !Frames::are(&self.received) {
+            return String::from_utf8_lossy(&self.received).into_owned();
+        }
+        let mut frames = Frames::default();
+        frames.read(&self.received);
+        frames.text()
     }
 
     pub(super) const fn ended(&self) -> End {
@@ -143,7 +168,7 @@ impl Peer {
     }
 
     /// Whether it can do something now.
-    pub(super) fn can_act(&self) -> bool {
+    pub(super) fn can_act(&mut self) -> bool {
         if self.stream.is_none() {
             return false;
         }
@@ -156,7 +181,19 @@ impl Peer {
         }
         match self.script.front() {
             Some(Act::Await(bytes)) => self.position(bytes).is_some(),
-            Some(Act::Send(_) | Act::Shutdown | Act::Close | Act::Vanish | Act::Pause) => true,
+            Some(&Act::Expect(stream, text)) => {
+                self.frames.read(&self.received);
+                self.frames.on(stream).contains(text)
+            }
+            Some(
+                Act::Send(_)
+                | Act::Frames(_)
+                | Act::Echo(_)
+                | Act::Shutdown
+                | Act::Close
+                | Act::Vanish
+                | Act::Pause,
+            ) => true,
             Some(Act::Sleep(_)) | None => false,
         }
     }
@@ -187,16 +224,11 @@ impl Peer {
         }
         match self.script.pop_front().unwrap() {
             Act::Await(bytes) => self.awaited += self.position(bytes).unwrap() + bytes.len(),
-            Act::Send(bytes) => {
-                match &mut self.tls {
-                    None => self.out.extend(bytes.as_bytes()),
-                    Some(tls) => tls.writer().write_all(bytes.as_bytes()).unwrap(),
-                }
-                self.encrypt();
-                if !self.out.is_empty() {
-                    self.send(piece);
-                }
-            }
+            Act::Send(bytes) => self.say(bytes.as_bytes(), piece),
+            Act::Frames(bytes) => self.say(bytes, piece),
+            Act::Echo(of) => self.say(&self.echo(of), piece),
+            // It was received: `can_act`.
+            Act::Expect(..) => {}
             Act::Pause => self.reading = Reading::Paused,
             Act::Shutdown => {
                 self.say_goodbye();
@@ -208,6 +240,37 @@ impl Peer {
             }
             Act::Vanish => self.close(),
             Act::Sleep(_) => unreachable!("time passes when nothing else happens"),
+        }
+    }
+
+    fn say(&mut self, bytes: &[u8], piece: impl FnOnce(usize) -> usize) {
+        match &mut self.tls {
+            None => self.out.extend(bytes),
+            Some(tls) => tls.writer().write_all(bytes).unwrap(),
+        }
+        self.encrypt();
+        if !self.out.is_empty() {
+            self.send(piece);
+        }
+    }
+
+    fn echo(&self, of: Of) -> Vec<u8> {
+        let received = String::from_utf8_lossy(&self.received);
+        let (text, before) = match of {
+            Of::Connection => (&*received, "GET "),
+            Of::Stream(stream) => (self.frames.on(stream), ":path: "),
+        };
+        let (_, path) = text.rsplit_once(before).unwrap();
+        let path = path.split(' ').next().unwrap();
+        match of {
+            Of::Connection => {
+                let length = path.len();
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{path}").into_bytes()
+            }
+            Of::Stream(stream) => {
+                [frames::response(stream, Then::More), frames::data(stream, path, Then::End)]
+                    .concat()
+            }
         }
     }
 

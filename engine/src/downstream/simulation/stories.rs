@@ -16,7 +16,7 @@ const GOT_OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: now\r\nserve
 const GOT_GET: &str = "GET /one HTTP/1.1\r\nhost: a\r\nx-forwarded-proto: http\r\n\r\n";
 const GOT_GET_TWO: &str = "GET /two HTTP/1.1\r\nhost: a\r\nx-forwarded-proto: http\r\n\r\n";
 
-const PLAIN: Options = Options { manager: "", route: "timeout: 0s" };
+const PLAIN: Options = Options { manager: "", route: "timeout: 0s", cluster: "" };
 
 /// The body behind the first head.
 fn body(message: &str) -> &str {
@@ -408,7 +408,7 @@ fn interim_responses_precede_the_final_one() {
 }
 
 const WEBSOCKET: Options =
-    Options { manager: "upgrade_configs: [{ upgrade_type: websocket }]", route: "timeout: 0s" };
+    Options { manager: "upgrade_configs: [{ upgrade_type: websocket }]", ..PLAIN };
 
 #[test]
 fn an_upgraded_connection_carries_bytes_both_ways_until_both_have_ended() {

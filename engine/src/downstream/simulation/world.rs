@@ -31,6 +31,8 @@ pub(super) struct Options {
     pub(super) manager: &'static str,
     /// Of the route's action.
     pub(super) route: &'static str,
+    /// Of the cluster.
+    pub(super) cluster: &'static str,
 }
 
 /// A proxy with one listener and one cluster, whose only host is the story's.
@@ -58,6 +60,7 @@ impl World {
         let yaml = include_str!("world.yaml")
             .replace("MANAGER", options.manager)
             .replace("ROUTE", options.route)
+            .replace("CLUSTER", options.cluster)
             .replace("ORIGIN", path.to_str().unwrap())
             .replace("DOWNSTREAM", &transport(over == Over::TlsOfClient, || tls.downstream()))
             .replace("UPSTREAM", &transport(over == Over::TlsOfOrigin, || tls.upstream()));
@@ -129,6 +132,12 @@ impl World {
             ("upstream_cx_active", &cluster.upstream_cx_active),
             ("upstream_rq_active", &cluster.upstream_rq_active),
             ("upstream_rq_pending_active", &cluster.upstream_rq_pending_active),
+            ("downstream_cx_http2_active", &http.downstream_cx_http2_active),
+            ("http2.streams_active", &self.service.http2.shard(0).streams_active),
+            (
+                "cluster http2.streams_active",
+                &self.cluster.cluster().http2_stats.shard(0).streams_active,
+            ),
         ] {
             assert_eq!(gauge.value(), 0, "{name}");
         }
@@ -218,8 +227,9 @@ impl Run<'_> {
         if self.client.can_act() {
             steps.push(Step::Client);
         }
-        let origins = self.origins.iter().enumerate();
-        steps.extend(origins.filter(|(_, each)| each.can_act()).map(|(at, _)| Step::Origin(at)));
+        let origins = self.origins.iter_mut().enumerate();
+        let able = origins.filter_map(|(at, each)| each.can_act().then_some(at));
+        steps.extend(able.map(Step::Origin));
         steps
     }
 
@@ -286,12 +296,11 @@ impl Run<'_> {
     }
 
     pub(super) fn told(&self) -> Told {
-        let text = |peer: &Peer| String::from_utf8_lossy(peer.received()).into_owned();
         Told {
             over: self.world.over,
-            client: without_date(text(&self.client)),
+            client: without_date(self.client.told()),
             end: self.client.ended(),
-            origins: self.origins.iter().map(|origin| without_scheme(&text(origin))).collect(),
+            origins: self.origins.iter().map(|origin| without_scheme(&origin.told())).collect(),
         }
     }
 }
@@ -299,6 +308,7 @@ impl Run<'_> {
 /// Requests of a client that speaks TLS differ in this.
 fn without_scheme(text: &str) -> String {
     text.replace("x-forwarded-proto: https", "x-forwarded-proto: http")
+        .replace(":scheme: https", ":scheme: http")
 }
 
 /// Blanks the date of responses that come from here.

@@ -132,14 +132,12 @@ impl Pool {
     }
 
     fn begin_attempt(self: &Rc<Self>, permit: Permit) {
-        let pool = Rc::clone(self);
-        self.shared.attempts.set(self.shared.attempts.get() + 1);
-        self.shard().spawn(async move { pool.attempt(permit).await });
+        let (pool, counted) = (Rc::clone(self), CountedAttempt::new(self));
+        self.shard().spawn(async move { pool.attempt(permit, counted).await });
     }
 
     /// Opens a connection for all that wait, and serves it if it is one of HTTP/2.
-    async fn attempt(self: Rc<Self>, permit: Permit) {
-        let counted = CountedAttempt(&self.shared);
+    async fn attempt(self: Rc<Self>, permit: Permit, counted: CountedAttempt) {
         let established = self.establish().await;
         drop(counted);
         match established {
@@ -200,11 +198,20 @@ impl Pool {
     }
 }
 
-/// An attempt that waiting requests share.
-struct CountedAttempt<'a>(&'a Shared);
+/// An attempt that waiting requests share, from when it is decided until it has ended.
+struct CountedAttempt(Rc<Pool>);
 
-impl Drop for CountedAttempt<'_> {
+impl CountedAttempt {
+    fn new(pool: &Rc<Pool>) -> Self {
+        let attempts = &pool.shared.attempts;
+        attempts.set(attempts.get() + 1);
+        Self(Rc::clone(pool))
+    }
+}
+
+impl Drop for CountedAttempt {
     fn drop(&mut self) {
-        self.0.attempts.set(self.0.attempts.get().saturating_sub(1));
+        let attempts = &self.0.shared.attempts;
+        attempts.set(attempts.get().saturating_sub(1));
     }
 }
