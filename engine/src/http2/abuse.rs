@@ -94,6 +94,11 @@ impl Abuse {
         self.outbound.sent(bytes, left);
     }
 
+    /// How many frames wait to be sent, and how many of them answer control frames.
+    pub(super) const fn outbound_frames(&self) -> (u32, u32) {
+        (self.outbound.frames(), self.outbound.control_frames())
+    }
+
     /// Whether too much waits to be sent, or is sent in too small pieces.
     pub(super) const fn check_outbound(&self, options: &Options) -> Result<(), ConnectionError> {
         if self.outbound.control_frames() > options.max_outbound_control_frames {

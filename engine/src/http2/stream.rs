@@ -75,9 +75,63 @@ pub(super) struct Stream<S> {
     pub(super) receive_window: ReceiveWindow,
     /// Whether it waits for the window of the connection.
     pub(super) waits: bool,
+    /// Whether it is among [`Unread`].
+    counted_unread: bool,
+}
+
+/// How many streams have ended on both sides, but were not read to their end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unread(u32);
+
+impl Unread {
+    /// Counts a stream as it is now.
+    pub(super) fn note<S>(&mut self, stream: &mut Stream<S>) {
+        let is_unread =
+            stream.is_whole() && !stream.is_reset() && stream.receive_window.unread() > 0;
+        self.count(stream, is_unread);
+    }
+
+    /// The stream is forgotten.
+    pub(super) fn forget<S>(&mut self, stream: &mut Stream<S>) {
+        self.count(stream, false);
+    }
+
+    fn count<S>(&mut self, stream: &mut Stream<S>, is_unread: bool) {
+        match (std::mem::replace(&mut stream.counted_unread, is_unread), is_unread) {
+            (false, true) => self.0 += 1,
+            (true, false) => self.0 = self.0.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    /// How many there are.
+    pub(super) const fn streams(self) -> u32 {
+        self.0
+    }
 }
 
 impl<S> Stream<S> {
+    /// A stream that begins, with `initial_window` bytes to receive.
+    pub(super) fn new(
+        state: S,
+        receiving: Part,
+        sending: Part,
+        expected: Option<u64>,
+        initial_window: u32,
+    ) -> Self {
+        Self {
+            state,
+            receiving,
+            sending,
+            reset: Reset::No,
+            expected,
+            send_window: SendWindow::default(),
+            receive_window: ReceiveWindow::new(initial_window),
+            waits: false,
+            counted_unread: false,
+        }
+    }
+
     /// Whether it was reset.
     pub(super) fn is_reset(&self) -> bool {
         self.reset != Reset::No

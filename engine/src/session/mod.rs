@@ -11,6 +11,7 @@
 //! is called or a stream dropped.
 
 pub mod counts;
+mod gauges;
 mod incoming;
 pub mod pings;
 mod slot;
@@ -25,6 +26,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use self::gauges::{Gauges, Waiting};
 pub use self::incoming::Incoming;
 pub use self::slot::{Broken, Slot};
 pub use self::stream::{Pulled, Stream, Trailers};
@@ -57,6 +59,9 @@ pub struct Session {
     woken: Cell<bool>,
     /// Whether a stream waits until more of what is to be sent is sent.
     backed_up: Cell<bool>,
+    /// Bytes of bodies that no stream could send.
+    pending: Cell<usize>,
+    gauges: Gauges,
 }
 
 impl fmt::Debug for Session {
@@ -84,6 +89,8 @@ impl Session {
             task: Cell::new(None),
             woken: Cell::new(false),
             backed_up: Cell::new(false),
+            pending: Cell::new(0),
+            gauges: Gauges::default(),
         })
     }
 
@@ -272,6 +279,39 @@ impl Session {
         }
     }
 
+    /// Shows in the stats what waits on the connection: to be called before each wait.
+    pub fn show_waiting(&self, stats: &Http2Stats) {
+        let (frames, control_frames, unread) = self.codec(|codec| {
+            let (frames, control_frames) = codec.outbound_frames();
+            (frames, control_frames, codec.unread_streams())
+        });
+        let now = Waiting {
+            send_bytes: self.pending.get() as u64,
+            frames: frames.into(),
+            control_frames: control_frames.into(),
+            unread_streams: unread.into(),
+        };
+        self.gauges.show(now, stats);
+    }
+
+    /// The connection has ended: nothing waits any more.
+    pub fn show_ended(&self, stats: &Http2Stats) {
+        self.gauges.show(Waiting::default(), stats);
+    }
+
+    /// Notes how many bytes of a stream could not be sent.
+    fn set_pending(&self, codec: &mut Connection<Slot>, id: StreamId, now: usize) {
+        if let Some(slot) = codec.stream(id) {
+            let before = std::mem::replace(&mut slot.pending, now);
+            self.pending.set((self.pending.get() + now).saturating_sub(before));
+        }
+    }
+
+    /// A stream is forgotten of which so many bytes could not be sent.
+    fn forget_pending(&self, pending: usize) {
+        self.pending.set(self.pending.get().saturating_sub(pending));
+    }
+
     /// Receives once if anything has arrived, unless far too much waits to be sent. Bodies do not: they wait for less. Otherwise two
     /// proxies that both have much to send would wait for each other (RFC 9113 §5.2.2).
     ///
@@ -379,6 +419,7 @@ impl Session {
             let data = out.unsent();
             // The end of a message is short, and waits for nothing.
             if !data.is_empty() && self.is_backed_up(codec) {
+                self.set_pending(codec, id, data.len());
                 return Ok(0);
             }
             if !data.is_empty() && !codec.takes_data(id) {
@@ -388,6 +429,7 @@ impl Session {
             let end = if ends { EndStream::Yes } else { EndStream::No };
             let (bytes, all) = (data.len(), !data.is_empty() || ends);
             let sent = if all { codec.send_data(id, data, end) } else { 0 };
+            self.set_pending(codec, id, bytes - sent);
             out.taken_by_sink(sent);
             if sent == bytes
                 && let Some(trailers) = out.ending()

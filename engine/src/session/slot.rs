@@ -27,6 +27,8 @@ pub struct Slot {
     ended: bool,
     trailers: Vec<u8>,
     pub(super) broken: Option<Broken>,
+    /// Bytes of its body that were not taken with the last push.
+    pub(super) pending: usize,
     /// Waits for something to take.
     pub(super) reader: Option<Waker>,
     /// Waits for room to send.

@@ -178,6 +178,9 @@ impl Drop for Stream {
             }
             codec.release(self.id)
         });
+        if let Some(slot) = &released {
+            self.session.forget_pending(slot.pending);
+        }
         // Not while the codec is borrowed.
         drop(released);
         self.session.wake();

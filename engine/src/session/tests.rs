@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::{Session, Slot, Stream};
-use crate::http::{EndStream, Method, RequestHead, TrailerRules, Underscores};
-use crate::http2::{Connection, Options};
+use super::{Incoming, Session, Slot, Stream};
+use crate::http::{EndStream, HeadLimits, Method, RequestHead, TrailerRules, Underscores};
+use crate::http2::{Connection, Event, Options};
+use crate::pipe::outlet::{Framing, Outlet};
 use crate::shard::by_hand::ByHand;
 use crate::shard::ring::Ring;
 use crate::shard::socket::Socket;
+use crate::stats::Http2Stats;
 use crate::transport::Transport;
 
 /// The client's side of a connection whose host says nothing.
@@ -71,4 +73,57 @@ fn a_waker_that_is_replaced_may_take_a_task_and_its_stream_along() {
         assert_eq!(wait(&stream, &Context::from_waker(Waker::noop())), Poll::Pending);
         assert_eq!(session.streams(), 1);
     }
+}
+
+/// `pending_send_bytes`, `outbound_frames_active`, `outbound_control_frames_active`, `deferred_stream_close`
+fn shown(stats: &Http2Stats) -> [u64; 4] {
+    [
+        stats.pending_send_bytes.value(),
+        stats.outbound_frames_active.value(),
+        stats.outbound_control_frames_active.value(),
+        stats.deferred_stream_close.value(),
+    ]
+}
+
+#[test]
+fn what_waits_on_a_connection_is_shown_until_it_has_gone() {
+    /// Windows of 65,535 bytes, until SETTINGS and WINDOW_UPDATE say otherwise.
+    const WINDOW: usize = 65_535;
+    let by_hand = ByHand::new(Ring::Epoll);
+    let (session, _host) = session(&by_hand);
+    let stats = Http2Stats::default();
+    let show = || {
+        session.show_waiting(&stats);
+        shown(&stats)
+    };
+    let request = RequestHead::default();
+    let (post, get) = (open(&session), open(&session));
+    session.codec(|codec| codec.send_request(post.id(), &request, EndStream::No));
+    session.codec(|codec| codec.send_request(get.id(), &request, EndStream::Yes));
+    // The beginning has two frames, each request one, and the window is enough for four of DATA.
+    let buffers = by_hand.shard.buffers;
+    let mut body = Outlet::whole(vec![0; WINDOW + 90], Framing::Frames, buffers);
+    assert_eq!(post.push(&mut body), Ok(WINDOW));
+    assert_eq!(show(), [90, 2 + 2 + 4, 0, 0]);
+    session.flush().unwrap();
+    assert_eq!(show(), [90, 0, 0, 0]);
+    // SETTINGS, a PING, a response and its body, of which nothing is read.
+    let received = b"\0\0\0\x04\0\0\0\0\0\
+        \0\0\x08\x06\0\0\0\0\0pingpong\
+        \0\0\x01\x01\x04\0\0\0\x03\x88\
+        \0\0\x02\0\x01\0\0\0\x03ok";
+    let mut incoming = Incoming::new(received.to_vec());
+    while let Some(event) = session.next_event(&mut incoming).unwrap() {
+        if let Event::Head(block) = event {
+            let limits = HeadLimits::default();
+            session.take_response(&block, &mut incoming, Box::default(), &limits).unwrap();
+        }
+    }
+    assert_eq!(show(), [90, 2, 2, 1], "with an acknowledgement and the answer to the PING");
+    drop(get);
+    assert_eq!(show(), [90, 2, 2, 0]);
+    drop(post);
+    assert_eq!(show(), [0, 3, 3, 0], "it was reset");
+    session.show_ended(&stats);
+    assert_eq!(shown(&stats), [0; 4]);
 }

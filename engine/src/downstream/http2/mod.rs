@@ -112,6 +112,7 @@ impl Connection {
                 return Ended::InOrder;
             }
             self.lifetime.arm(given, streams);
+            self.session.show_waiting(self.stats());
             self.session.wait(&mut self.incoming, &given.alarm).await;
             match self.session.receive(&mut self.incoming) {
                 Ok(Received::Bytes(bytes)) => given.count_received(bytes),
@@ -241,6 +242,7 @@ impl Ending for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.session.show_ended(self.stats());
         self.session.fail_all(Broken::ConnectionLost);
     }
 }

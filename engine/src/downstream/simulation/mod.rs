@@ -64,12 +64,15 @@ impl Ways {
         }
     }
 
-    /// Frames over TLS are bytes as any others.
+    /// A story of HTTP/2. Frames over TLS are bytes as any others.
     fn of_frames(story: &Story, over: Over) -> Self {
         match over {
-            Over::Plain => Self { random: 50, orders: 50, ..Self::of(story, over) },
+            Over::Plain if story.bytes() < SHORT => {
+                Self { cuts: 60, random: 25, orders: 25, give_ups: usize::MAX }
+            }
+            Over::Plain => Self::of(story, over),
             Over::TlsOfClient | Over::TlsOfOrigin => {
-                Self { cuts: 5, random: 10, orders: 3, give_ups: 5 }
+                Self { cuts: 2, random: 3, orders: 1, give_ups: 5 }
             }
         }
     }

@@ -133,13 +133,19 @@ impl World {
             ("upstream_rq_active", &cluster.upstream_rq_active),
             ("upstream_rq_pending_active", &cluster.upstream_rq_pending_active),
             ("downstream_cx_http2_active", &http.downstream_cx_http2_active),
-            ("http2.streams_active", &self.service.http2.shard(0).streams_active),
-            (
-                "cluster http2.streams_active",
-                &self.cluster.cluster().http2_stats.shard(0).streams_active,
-            ),
         ] {
             assert_eq!(gauge.value(), 0, "{name}");
+        }
+        for stats in [self.service.http2.shard(0), self.cluster.cluster().http2_stats.shard(0)] {
+            for (name, gauge) in [
+                ("streams_active", &stats.streams_active),
+                ("pending_send_bytes", &stats.pending_send_bytes),
+                ("outbound_frames_active", &stats.outbound_frames_active),
+                ("outbound_control_frames_active", &stats.outbound_control_frames_active),
+                ("deferred_stream_close", &stats.deferred_stream_close),
+            ] {
+                assert_eq!(gauge.value(), 0, "http2.{name}");
+            }
         }
         let ended = |destroyed: u64, local: u64, remote: u64| {
             assert_eq!(destroyed, local + remote);

@@ -106,6 +106,7 @@ impl<S> Connection<S> {
         }
         if end == EndStream::Yes {
             stream.receiving = Part::Ended;
+            self.unread.note(stream);
         }
         Ok(())
     }

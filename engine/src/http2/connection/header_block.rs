@@ -334,6 +334,7 @@ impl<S> Connection<S> {
                 return Err(HeadRefused::Stream(Flaw::Messaging));
             }
             stream.receiving = Part::Ended;
+            self.unread.note(stream);
         }
         match taker.finish() {
             Ok((lines, dropped)) => {

@@ -22,7 +22,7 @@ use super::error::{ConnectionError, ErrorCode};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::hpack::{Decoder, Encoder, Strings};
 use super::options::Options;
-use super::stream::{Part, Reset, Stream, StreamId};
+use super::stream::{Part, Reset, Stream, StreamId, Unread};
 use super::streams::{Forgotten, Streams, Unended};
 
 pub use self::event::{Counts, Event, Input, Last};
@@ -56,6 +56,7 @@ pub struct Connection<S> {
     decoder: Decoder,
     encoder: Encoder,
     streams: Streams<S>,
+    unread: Unread,
     forgotten: Forgotten,
     unended: Unended,
     /// Streams that wait for the window of the connection, the one that has waited longest first.
@@ -116,6 +117,7 @@ impl<S> Connection<S> {
             decoder: Decoder::default(),
             encoder: Encoder::new(strings),
             streams: Streams::default(),
+            unread: Unread::default(),
             forgotten: Forgotten::default(),
             unended: Unended::default(),
             waiting: VecDeque::new(),
@@ -161,6 +163,18 @@ impl<S> Connection<S> {
     /// The streams that are not released.
     pub fn ids(&self) -> impl Iterator<Item = StreamId> {
         self.streams.ids()
+    }
+
+    /// How many streams have ended on both sides, but were not read to their end.
+    #[must_use]
+    pub const fn unread_streams(&self) -> u32 {
+        self.unread.streams()
+    }
+
+    /// How many frames wait to be sent, and how many of them answer control frames.
+    #[must_use]
+    pub const fn outbound_frames(&self) -> (u32, u32) {
+        self.abuse.outbound_frames()
     }
 
     /// Whether a header block has begun and is not complete.
@@ -221,22 +235,15 @@ impl<S> Connection<S> {
         expected: Option<u64>,
     ) -> Stream<S> {
         self.abuse.opened();
-        Stream {
-            state,
-            receiving,
-            sending,
-            reset: Reset::No,
-            expected,
-            send_window: SendWindow::default(),
-            receive_window: ReceiveWindow::new(self.options.initial_stream_window_size),
-            waits: false,
-        }
+        let window = self.options.initial_stream_window_size;
+        Stream::new(state, receiving, sending, expected, window)
     }
 
     /// The stream's task has ended: forgets the stream, and returns what was kept for it. One that is not
     /// complete is to be reset first.
     pub fn release(&mut self, id: StreamId) -> Option<S> {
-        let stream = self.streams.remove(id)?;
+        let mut stream = self.streams.remove(id)?;
+        self.unread.forget(&mut stream);
         if stream.reset == Reset::ByUs && stream.may_receive() {
             self.forgotten.add(id);
         } else if stream.lacks_only_its_end() {

@@ -129,6 +129,7 @@ impl<S> Connection<S> {
         let (is_over, is_answered) =
             (stream.is_whole() || stream.is_reset(), stream.sending == Part::Ended);
         stream.reset = Reset::ByPeer;
+        self.unread.note(stream);
         if is_over {
             return Ok(None);
         }

@@ -43,6 +43,7 @@ impl<S> Connection<S> {
             return;
         }
         stream.sending = after;
+        self.unread.note(stream);
         let end = if after == Part::Ended { EndStream::Yes } else { EndStream::No };
         let start = self.out.len();
         frame::header(&mut self.out, Kind::Headers, 0, id, 0);
@@ -136,6 +137,7 @@ impl<S> Connection<S> {
             self.send_window.sent(bytes);
             if ends {
                 stream.sending = Part::Ended;
+                self.unread.note(stream);
             }
             let flags = if ends { flag::END_STREAM } else { 0 };
             let cut = if window == most && !rest.is_empty() { Cut::ByWindow } else { Cut::No };
@@ -156,6 +158,7 @@ impl<S> Connection<S> {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let bytes = bytes.min(stream.receive_window.unread());
         let given = stream.receive_window.read(bytes);
+        self.unread.note(stream);
         // Nothing more comes on a stream that has ended.
         if let Some(given) = given.filter(|_| stream.may_receive() && !stream.is_reset()) {
             self.write(Kind::WindowUpdate, 0, id, &given.to_be_bytes());
@@ -177,6 +180,7 @@ impl<S> Connection<S> {
             return;
         }
         stream.reset = Reset::ByUs;
+        self.unread.note(stream);
         // NO_ERROR is for a message that is complete: a part must not look like one.
         let code = match code {
             ErrorCode::NoError if stream.sending != Part::Ended => ErrorCode::InternalError,

@@ -156,6 +156,7 @@ impl Connection {
         self.phase.set(Phase::Draining);
         self.pool.shared.remove(self);
         let occupied = if self.is_idle() { Occupied::Idle } else { Occupied::Active };
+        self.session.show_ended(self.stats());
         self.session.fail_all(Broken::ConnectionLost);
         if by == ClosedBy::Us {
             self.session.transport().notify_close();

@@ -76,6 +76,7 @@ impl Stream {
         if let Some(id) = begun {
             self.stream = Some(session::Stream::new(session, id));
             self.connection.begin_request();
+            self.connection.stats().streams_active.inc();
         }
         HeadTaken::Yes
     }
@@ -190,6 +191,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take() {
             self.count_end(&stream);
+            self.connection.stats().streams_active.dec();
         }
         self.connection.end_request();
     }

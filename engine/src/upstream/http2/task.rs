@@ -51,6 +51,7 @@ impl Task {
                 return ClosedBy::Us;
             }
             self.arm(pool.now());
+            session.show_waiting(connection.stats());
             session.wait(&mut self.incoming, &self.alarm).await;
             match session.receive(&mut self.incoming) {
                 Ok(Received::Bytes(bytes)) => {

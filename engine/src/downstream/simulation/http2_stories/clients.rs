@@ -211,7 +211,9 @@ fn a_malformed_request_ends_the_connection_and_its_other_requests() {
         origins: vec![vec![HEAD_END]],
         expected: |told| {
             assert!(on(&told.client, 0).ends_with("GOAWAY 3 1"), "{}", told.client);
-            assert_eq!((on(&told.client, 1), told.end), ("", peer::End::Closed));
+            // It may be reset while the connection closes.
+            assert!(["", "RST 2"].contains(&on(&told.client, 1)), "{}", told.client);
+            assert_eq!(told.end, peer::End::Closed);
         },
     });
 }
