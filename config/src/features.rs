@@ -112,7 +112,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         ],
     ),
     ("compression", &["envoy.extensions.compression", "envoy.extensions.filters.http.compressor"]),
-    ("CORS", &["envoy.config.route.v3.CorsPolicy", "envoy.extensions.filters.http.cors"]),
     (
         "external authorization",
         &["envoy.extensions.filters.http.ext_authz", "envoy.extensions.filters.network.ext_authz"],
@@ -231,6 +230,6 @@ mod tests {
     fn a_name_is_matched_up_to_a_dot() {
         assert_eq!(feature_of("envoy.config.core.v3.Http3ProtocolOptions"), Some("HTTP/3"));
         assert_eq!(feature_of("envoy.config.core.v3.Http3ProtocolOptionsX"), None);
-        assert_eq!(feature_of("envoy.extensions.filters.http.cors.v3.Cors"), Some("CORS"));
+        assert_eq!(feature_of("envoy.extensions.filters.http.lua.v3.Lua"), Some("Lua"));
     }
 }

@@ -1,13 +1,7 @@
 use serde::Deserialize;
 
 use super::{
-    CelFormatter, ConnectionLimit, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext,
-    Echo, ExpressionFilter, FileAccessLog, HttpConnectionManager, HttpInspector, Message,
-    MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac,
-    NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
-    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer,
-    ReqWithoutQuery, Resource, Router, Secret, SniCluster, StderrAccessLog, StdoutAccessLog,
-    TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
+    Buffer, BufferPerRoute, CelFormatter, ConnectionLimit, Cors, CorsPolicy, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo, ExpressionFilter, FileAccessLog, FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HttpConnectionManager, HttpInspector, Message, MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig, PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer, ReqWithoutQuery, Resource, Router, Secret, SniCluster, StderrAccessLog, StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -45,7 +39,11 @@ macro_rules! any {
 
 any! {
     CelFormatter = "envoy.extensions.formatter.cel.v3.Cel",
+    Buffer = "envoy.extensions.filters.http.buffer.v3.Buffer",
+    BufferPerRoute = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
     ConnectionLimit = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+    Cors = "envoy.extensions.filters.http.cors.v3.Cors",
+    CorsPolicy = "envoy.extensions.filters.http.cors.v3.CorsPolicy",
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
     DownstreamConnectionsConfig =
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
@@ -53,6 +51,10 @@ any! {
     Echo = "envoy.extensions.filters.network.echo.v3.Echo",
     ExpressionFilter = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+    FilterConfig = "envoy.config.route.v3.FilterConfig",
+    HeaderMutationFilter = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+    HeaderMutationPerRoute =
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
     HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

@@ -23,6 +23,7 @@ mod core;
 mod discovery;
 mod http2;
 mod http_connection_manager;
+mod http_filters;
 mod listener;
 mod matcher;
 mod network;
@@ -37,6 +38,7 @@ pub use cluster::*;
 pub use core::*;
 pub use discovery::*;
 pub use http_connection_manager::*;
+pub use http_filters::*;
 pub use http2::*;
 pub use listener::*;
 pub use matcher::*;
@@ -82,6 +84,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         DISCOVERY,
         HTTP2,
         HTTP_CONNECTION_MANAGER,
+        HTTP_FILTERS,
         LISTENER,
         MATCHER,
         NETWORK,

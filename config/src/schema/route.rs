@@ -1,9 +1,11 @@
 //! `envoy/config/route/v3`.
 
+use std::collections::BTreeMap;
+
 use super::{
     Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption, Metadata,
     QueryParameterMatcher, RegexMatchAndSubstitute, RegexMatcher, RoutingPriority,
-    RuntimeFractionalPercent, SubstitutionFormatString, schema, schema_enum,
+    RuntimeFractionalPercent, StringMatcher, SubstitutionFormatString, schema, schema_enum,
 };
 
 schema! {
@@ -22,6 +24,7 @@ schema! {
         max_direct_response_body_size_bytes: Option<u32>,
         ignore_port_in_host_matching: bool,
         ignore_path_parameters_in_path_matching: bool,
+        typed_per_filter_config: BTreeMap<String, Any>,
     } harmless {
         metadata: "only extensions that Corvoy refuses read it",
     }
@@ -42,7 +45,22 @@ schema! {
         retry_policy: Option<RetryPolicy>,
         per_request_buffer_limit_bytes: Option<u32>,
         request_body_buffer_limit: Option<u64>,
+        typed_per_filter_config: BTreeMap<String, Any>,
+        cors: Option<RouteCorsPolicy>,
         metadata: Option<Metadata>,
+    }
+
+    struct RouteCorsPolicy = "envoy.config.route.v3.CorsPolicy" {
+        allow_origin_string_match: Vec<StringMatcher>,
+        allow_methods: String,
+        allow_headers: String,
+        expose_headers: String,
+        max_age: String,
+        allow_credentials: Option<bool>,
+        filter_enabled: Option<RuntimeFractionalPercent>,
+        shadow_enabled: Option<RuntimeFractionalPercent>,
+        allow_private_network_access: Option<bool>,
+        forward_not_matching_preflights: Option<bool>,
     }
 
     struct VirtualCluster = "envoy.config.route.v3.VirtualCluster" {
@@ -64,6 +82,7 @@ schema! {
         per_request_buffer_limit_bytes: Option<u32>,
         request_body_buffer_limit: Option<u64>,
         metadata: Option<Metadata>,
+        typed_per_filter_config: BTreeMap<String, Any>,
     } harmless {
         decorator: "only tracing reads it, and tracing is refused",
         tracing: "only tracing reads it, and tracing is refused",
@@ -111,6 +130,7 @@ schema! {
         retry_policy: Option<RetryPolicy>,
         priority: RoutingPriority,
         upgrade_configs: Vec<RouteActionUpgradeConfig>,
+        cors: Option<RouteCorsPolicy>,
         max_stream_duration: Option<MaxStreamDuration>,
         max_grpc_timeout: Option<Duration>,
         grpc_timeout_offset: Option<Duration>,
@@ -149,6 +169,14 @@ schema! {
         response_headers_to_add: Vec<HeaderValueOption>,
         response_headers_to_remove: Vec<String>,
         host_rewrite_literal: Option<String>,
+        typed_per_filter_config: BTreeMap<String, Any>,
+    }
+
+    struct FilterConfig = "envoy.config.route.v3.FilterConfig" {
+        config: Option<Any>,
+        disabled: bool,
+    } harmless {
+        is_optional: "a type that Corvoy lacks is rejected by name",
     }
 
     struct RetryPolicy = "envoy.config.route.v3.RetryPolicy" {

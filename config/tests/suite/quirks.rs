@@ -357,13 +357,13 @@ fn a_missing_feature_is_called_by_its_usual_name() {
         refused(&line, &format!("error: {word} is not implemented yet: `"));
         refused(&line, "help: docs/COMPATIBILITY.md");
     }
-    let cors = "virtual_hosts: [{name: a, domains: [\"*\"], cors: {}}]";
-    let cors = read::<RouteConfiguration>(cors).unwrap_err();
-    assert!(cors.contains("CORS is not implemented yet: `cors`"), "{cors}");
-    let cors = "virtual_hosts: [{name: a, domains: [\"*\"], typed_per_filter_config: {cors: \
-                {\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy}}}]";
-    let cors = read::<RouteConfiguration>(cors).unwrap_err();
-    assert!(cors.contains("CORS is not implemented yet: `typed_per_filter_config`"), "{cors}");
+    let lua = "virtual_hosts: [{name: a, domains: [\"*\"], typed_per_filter_config: {lua: \
+               {\"@type\": type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute}}}]";
+    let lua = read::<RouteConfiguration>(lua).unwrap_err();
+    assert!(
+        lua.contains("Lua is not implemented yet: `envoy.extensions.filters.http.lua"),
+        "{lua}"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::common_compile;
 use crate::limits;
 use crate::metadata::{ListenerInfo, StaticMetadata};
 use crate::node::Node;
+use crate::request::filters::compile as http_filters;
 use crate::request::manager::PrematureResets;
 use crate::request::service::Service;
 use crate::request::{manager, route};
@@ -441,10 +442,21 @@ fn http(
     problems: &mut Problems,
 ) -> Option<Service> {
     let prefix = format!("http.{}.", manager.stat_prefix);
+    let filters = {
+        let context = http_filters::Context { registry, stat_prefix: &prefix };
+        http_filters::chain(&manager.http_filters, &context, &at.field("http_filters"), problems)
+    };
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
-            Some(route::compile::route_table(routes, context.cluster, registry, &at, problems))
+            Some(route::compile::route_table(
+                routes,
+                &filters,
+                context.cluster,
+                registry,
+                &at,
+                problems,
+            ))
         }
         None => {
             problems.missing(at, "a route_config is required");
@@ -459,6 +471,7 @@ fn http(
     options.premature_resets = premature_resets(context.runtime);
     Some(Service {
         manager: options,
+        filters,
         routes: routes?,
         http: registry.scope(&prefix),
         router: registry.scope(&prefix),

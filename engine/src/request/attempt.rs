@@ -265,7 +265,7 @@ pub(super) fn step_upload<C: ClientEnd>(
                 break;
             }
         } else if upload.wants_client() && may_receive {
-            let more = exchange.client.pull(upload);
+            let more = exchange.pull_request(upload);
             let more = more.map_err(|fault| upload_fault(exchange, fault))?;
             may_receive = more == More::Likely;
         } else {

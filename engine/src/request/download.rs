@@ -45,7 +45,7 @@ pub(super) async fn deliver<C: ClientEnd>(
         let origin = &origin.pool().cluster().http;
         origin.trailer_rules(exchange.core.passes_trailers(origin))
     });
-    let begun = origin.begin_body(length, trailers, &exchange.core.heads.response, &mut down);
+    let begun = exchange.begin_response_body(&mut origin, length, trailers, &mut down);
     let mut relayed = match begun {
         Ok(()) => relay(exchange, &mut origin, &mut down, upload).await,
         Err(fault) => Err(Broken::Response(fault)),
@@ -171,7 +171,7 @@ fn step<C: ClientEnd>(
                 return Ok(());
             }
         } else if down.wants_source() && may_receive {
-            let more = origin.pull(down).map_err(Broken::Response)?;
+            let more = exchange.pull_response(origin, down).map_err(Broken::Response)?;
             may_receive = more == More::Likely;
         } else {
             return Ok(());

@@ -79,7 +79,7 @@ impl Core<'_> {
     /// Begins the upgrade that the client asks for, if the route or the connection manager allows
     /// it.
     pub(super) fn begin_upgrade(&mut self, action: &Action) -> Result<(), LocalReply> {
-        if self.upgrade == Upgrade::None {
+        if self.upgrade != Upgrade::Requested {
             return Ok(());
         }
         let request = &self.heads.request;
@@ -274,6 +274,7 @@ impl Core<'_> {
             let count = digits.format(attempts).as_bytes();
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
+        self.filter_response_head(None);
         headers::remove_hop_by_hop(&mut self.heads.response, upgrade);
         super::response::finish(self.given, self.heads);
     }

@@ -136,9 +136,7 @@ fn trailer_rules(core: &Core<'_>, cluster: &LocalCluster) -> Option<TrailerRules
 fn prepare(core: &mut Core<'_>, virtual_host: &VirtualHost, route: &Route, plan: &Forward) {
     set_stream_duration(core, plan);
     core.set_timeouts(plan);
-    let idle = plan.idle_timeout.or(core.service().manager.timeouts.stream_idle);
-    core.stream_idle = idle.filter(|idle| !idle.is_zero());
-    core.reset_idle_timer();
+    core.set_idle_timeout(plan);
     let retry = plan.retry.as_ref();
     core.per_try_idle = retry.and_then(|policy| policy.per_try_idle_timeout);
     match &plan.expected {
@@ -295,7 +293,7 @@ impl Forwarder<'_> {
     /// still to be received.
     #[inline]
     fn take_early<C: ClientEnd>(&mut self, exchange: &mut Exchange<'_, C>) -> Result<(), Failed> {
-        let taken = exchange.client.take_at_hand(&mut self.upload);
+        let taken = exchange.take_at_hand(&mut self.upload);
         taken.map_err(|fault| attempt::upload_fault(exchange, fault))
     }
 
@@ -480,7 +478,7 @@ impl Forwarder<'_> {
             None => 0,
         });
         while now < until {
-            exchange.core.deadlines.set(Timer::Backoff, Some(until));
+            exchange.core.deadlines.set(Timer::Pause, Some(until));
             let want =
                 Interest { client_in: exchange.client.listens_ahead(), ..Interest::default() };
             exchange.begin_wait(want)?;
@@ -492,7 +490,7 @@ impl Forwarder<'_> {
                 exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
             }
             now = exchange.core.shard.clock.now();
-            exchange.core.deadlines.set(Timer::Backoff, None);
+            exchange.core.deadlines.set(Timer::Pause, None);
             exchange.check_deadlines()?;
         }
         // Envoy counts a retry when it starts.

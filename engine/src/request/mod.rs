@@ -15,6 +15,7 @@ mod download;
 mod edit;
 pub mod end;
 mod envoy_headers;
+pub mod filters;
 mod forward;
 pub mod given;
 mod half_close;
@@ -46,7 +47,7 @@ use self::given::Given;
 use self::log::Record;
 use self::manager::normalize::Facts;
 use self::reply::{HeadLimit, LocalReply};
-use self::route::{Action, Lookup, Route, Timeouts, VirtualHost};
+use self::route::{Action, Forward, Lookup, Route, Timeouts, VirtualHost};
 use self::service::LocalService;
 use self::stream::Upstream;
 use self::upload::Upload;
@@ -108,6 +109,8 @@ struct Core<'a> {
     record: Record<'a>,
     /// Its slot among the exchanges whose client has half-closed.
     half_closed: Option<Permit>,
+    /// The HTTP filters, if there are any besides the router.
+    filters: Option<Box<filters::Active>>,
 }
 
 /// Whether a host has sent an interim response. As in Envoy, it counts as the beginning of the
@@ -167,6 +170,7 @@ pub(crate) async fn serve<C: ClientEnd>(
     if !exchange.core.service().access_logs.is_empty() {
         exchange.core.log(ended);
     }
+    exchange.core.end_filters();
     exchange.client.finish(ended)
 }
 
@@ -228,6 +232,7 @@ impl<'a> Core<'a> {
             upstream: Upstream::default(),
             record: Record::default(),
             half_closed: None,
+            filters: None,
         }
     }
 
@@ -247,6 +252,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
     /// Handles the request.
     async fn run(&mut self) -> Outcome {
         if let Some(outcome) = self.normalize() {
+            self.core.begin_filters();
             return outcome;
         }
         if self.core.facts.is_some_and(|facts| facts.expects_continue) {
@@ -265,7 +271,14 @@ impl<C: ClientEnd> Exchange<'_, C> {
         let service = self.core.service();
         let router = service.router.shard(self.core.shard.id);
         let (random, tls) = (self.core.random, self.core.given.tls.as_deref());
-        match service.routes.find(&self.core.heads.request, tls, random) {
+        let lookup = service.routes.find(&self.core.heads.request, tls, random);
+        self.core.record.route = lookup.route();
+        if !service.filters.is_empty()
+            && let Err(outcome) = self.filter_request().await
+        {
+            return self.finish(outcome, self.core.record.route).await;
+        }
+        match lookup {
             Lookup::NotFound => {
                 router.rq_total.inc();
                 router.no_route.inc();
@@ -278,7 +291,6 @@ impl<C: ClientEnd> Exchange<'_, C> {
                 Outcome::reply(self.core.redirect_to_tls())
             }
             Lookup::Found { virtual_host, route } => {
-                self.core.record.route = Some(route);
                 let outcome = match self.core.begin_upgrade(&route.action) {
                     Ok(()) => {
                         router.rq_total.inc();
@@ -289,11 +301,16 @@ impl<C: ClientEnd> Exchange<'_, C> {
                         Outcome::reply(refused)
                     }
                 };
-                match outcome {
-                    Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
-                    done @ Outcome::Done(_) => done,
-                }
+                self.finish(outcome, Some(route)).await
             }
+        }
+    }
+
+    /// Sends the reply, if that is the outcome.
+    async fn finish(&mut self, outcome: Outcome, route: Option<&Route>) -> Outcome {
+        match outcome {
+            Outcome::Reply(reply) => Outcome::Done(self.reply(reply, route).await),
+            done @ Outcome::Done(_) => done,
         }
     }
 
@@ -346,6 +363,14 @@ impl Core<'_> {
         let at = self.stream_idle.map(|idle| now.saturating_add(millis(idle)));
         self.deadlines.set(Timer::StreamIdle, at);
         self.deadlines.set(Timer::HalfClosed, None);
+    }
+
+    /// The idle timeout is that of the route from now on.
+    #[inline]
+    fn set_idle_timeout(&mut self, plan: &Forward) {
+        let idle = plan.idle_timeout.or(self.service().manager.timeouts.stream_idle);
+        self.stream_idle = idle.filter(|idle| !idle.is_zero());
+        self.reset_idle_timer();
     }
 
     /// Sets the deadline for receiving the whole request, counted from the first byte of its head.
@@ -432,7 +457,7 @@ impl Core<'_> {
             Timer::Request => stats.downstream_rq_timeout.inc(),
             Timer::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
             Timer::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
-            Timer::Backoff
+            Timer::Pause
             | Timer::HalfClosed
             | Timer::PerTry
             | Timer::PerTryIdle

@@ -53,6 +53,18 @@ pub(crate) struct LocalReply {
     pub(crate) flags: Flags,
     /// `%RESPONSE_CODE_DETAILS%`
     pub(crate) details: Cow<'static, str>,
+    /// Whose response it is.
+    pub(crate) maker: Maker,
+}
+
+/// Who makes a reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Maker {
+    /// The proxy, about the request: the headers of the route and `local_reply_config` apply to it, and a
+    /// gRPC client gets a gRPC status.
+    Proxy,
+    /// An HTTP filter, in the place of an origin: it is as the filter makes it.
+    Filter,
 }
 
 impl LocalReply {
@@ -68,7 +80,18 @@ impl LocalReply {
             content_type: None,
             flags: Flags::NONE,
             details: Cow::Borrowed(""),
+            maker: Maker::Proxy,
         }
+    }
+
+    /// The response of an HTTP filter without a body.
+    pub(crate) fn by_filter(status: u16) -> Self {
+        Self { maker: Maker::Filter, ..Self::new(status, "") }
+    }
+
+    /// To a request whose body is too large to be held.
+    pub(crate) fn too_large() -> Self {
+        Self::closing(413, "Payload Too Large").with_details(None, "request_payload_too_large")
     }
 
     pub(crate) fn closing(status: u16, body: &str) -> Self {
@@ -209,7 +232,8 @@ impl LocalReply {
 
     /// The third step: the headers about the body. There is no request if it could not be parsed.
     pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
-        if let Some(request) = request.filter(|request| request.is_grpc()) {
+        let is_grpc = |request: &&RequestHead| request.is_grpc() && self.maker == Maker::Proxy;
+        if let Some(request) = request.filter(is_grpc) {
             return self.describe_for_grpc(head, request.method);
         }
         if self.body.is_empty() || !has_body(self.status) {

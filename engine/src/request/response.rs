@@ -2,11 +2,12 @@
 
 use super::attempt::Failed;
 use super::end::{ClientEnd, Closing, Ended, Known, ResponseBody};
+use super::filters::filter_refusal;
 use super::given::Given;
 use super::headers::{self, Finish};
 use super::log;
 use super::manager::BadRequest;
-use super::reply::LocalReply;
+use super::reply::{LocalReply, Maker};
 use super::reply_rewrite;
 use super::route::Route;
 use super::stream::Stream;
@@ -19,17 +20,11 @@ use crate::pipe::heads::Heads;
 use crate::pipe::outlet::{Framing, Outlet};
 use crate::stats::HttpStats;
 
-/// Completes the reply after the headers that the route has added; returns what is to be sent.
+/// Completes the reply after the headers that the route has added.
 ///
 /// The order is Envoy's: with a body `content-length, content-type, date, server[, connection]`;
 /// without one `date, server[, connection], content-length: 0`.
-fn encode<C: ClientEnd>(
-    client: &mut C,
-    given: &Given,
-    heads: &mut Heads,
-    reply: &mut LocalReply,
-    stream: Option<&Stream<'_>>,
-) -> (Outlet, u64) {
+fn describe(given: &Given, heads: &mut Heads, reply: &mut LocalReply, stream: Option<&Stream<'_>>) {
     if given.service.manager.suppress_envoy_headers {
         reply.is_overloaded = false;
     }
@@ -39,6 +34,15 @@ fn encode<C: ClientEnd>(
     }
     headers::remove_hop_by_hop(&mut heads.response, false);
     reply.describe(&mut heads.response, Some(&heads.request));
+}
+
+/// Adds the headers of every response; returns what is to be sent.
+fn encode<C: ClientEnd>(
+    client: &mut C,
+    given: &Given,
+    heads: &mut Heads,
+    reply: &LocalReply,
+) -> (Outlet, u64) {
     finish(given, heads);
     let framing = client.finish_head(heads, Known { body: ResponseBody::Local, tunnel: false });
     let mut out = given.shard.buffers.take();
@@ -93,7 +97,11 @@ pub(super) async fn send_and_close<C: ClientEnd>(
     heads.request.clear();
     let (out, bytes) = {
         let stream = rewrites(given).then(|| Stream::of(given, heads.request.version));
-        encode(client, given, &mut heads, &mut reply, stream.as_ref())
+        describe(given, &mut heads, &mut reply, stream.as_ref());
+        if !given.service.filters.is_empty() {
+            filter_refusal(given, &mut heads, &reply);
+        }
+        encode(client, given, &mut heads, &reply)
     };
     let sent = send(client, given, out).await;
     log::refused(given, &reply, &heads, bytes);
@@ -193,11 +201,17 @@ impl<C: ClientEnd> Exchange<'_, C> {
             client.close_after(Closing::Lingering);
         }
         reply.begin(&mut core.heads.response);
-        core.mutate_response(route, Some(&reply));
-        let (out, bytes) = {
-            let stream = rewrites(core.given).then(|| core.stream(route));
-            encode(client, core.given, core.heads, &mut reply, stream.as_ref())
-        };
+        let by_proxy = reply.maker == Maker::Proxy;
+        if by_proxy {
+            core.mutate_response(route, Some(&reply));
+        }
+        {
+            let rewrites = by_proxy && rewrites(core.given);
+            let stream = rewrites.then(|| core.stream(route));
+            describe(core.given, core.heads, &mut reply, stream.as_ref());
+        }
+        core.filter_response_head(Some(&reply));
+        let (out, bytes) = encode(client, core.given, core.heads, &reply);
         core.note_reply(reply.flags, reply.details, bytes);
         core.arm();
         if send(client, core.given, out).await.is_err() {

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::filters::{ActivePool, Chain};
 use super::manager::ConnectionManager;
 use super::route::{RouteTable, Scratch};
 use crate::access_log::LocalLogs;
@@ -22,6 +23,8 @@ use crate::upstream::clusters::Clusters;
 pub struct Service {
     /// The options of the connection manager.
     pub manager: ConnectionManager,
+    /// The HTTP filters before the router.
+    pub filters: Chain,
     /// The routes.
     pub routes: RouteTable,
     /// `http.<stat_prefix>.`
@@ -58,6 +61,8 @@ pub struct LocalService {
     pub heads: &'static HeadsPool,
     /// For the values of headers that a route adds.
     pub scratch: &'static RefCell<Scratch>,
+    /// Filters at work for no request.
+    pub active_filters: &'static ActivePool,
 }
 
 impl LocalService {
@@ -70,6 +75,7 @@ impl LocalService {
             clusters: Clusters::of(shard),
             heads: shard.kept(|_| HeadsPool::default()),
             scratch: shard.kept(|_| RefCell::default()),
+            active_filters: shard.kept(|_| ActivePool::default()),
         })
     }
 }

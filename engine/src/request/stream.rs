@@ -120,6 +120,12 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// With the status of the response, whatever it is.
+    pub(super) const fn answered(mut self, status: u16) -> Self {
+        self.response_code = Some(status);
+        self
+    }
+
     /// While a local reply is made. As in Envoy, the headers that a route adds do not see its
     /// status yet.
     pub(super) fn before_local_reply(self, flags: Flags, details: &'a str) -> Self {

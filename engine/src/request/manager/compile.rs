@@ -203,20 +203,18 @@ struct Router {
     respect_expected_rq_timeout: bool,
 }
 
-/// The router is the only HTTP filter.
+/// The last HTTP filter, which must be the router.
 fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> Router {
-    let why = "Corvoy needs exactly one HTTP filter: envoy.filters.http.router";
-    match filters {
-        [] => problems.missing(at, why),
-        [_] => {}
-        _ => problems.error(at, why),
+    match filters.split_last() {
+        None => {
+            problems.missing(at, "the last HTTP filter must be envoy.filters.http.router");
+            Router::default()
+        }
+        Some((last, others)) => last_filter(last, &at.index(others.len()), problems),
     }
-    let filters = filters.iter().enumerate();
-    let compiled = filters.map(|(i, filter)| http_filter(filter, &at.index(i), problems));
-    compiled.last().unwrap_or_default()
 }
 
-fn http_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) -> Router {
+fn last_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) -> Router {
     let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
     // The filter is supported, so it does not matter whether it is optional.
     let _ = is_optional;
@@ -228,7 +226,7 @@ fn http_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) 
         None => return Router::default(),
         Some(config::Any::Router(options)) => options,
         Some(_) => {
-            let why = "Corvoy supports only one HTTP filter: envoy.filters.http.router";
+            let why = "the last HTTP filter must be envoy.filters.http.router";
             problems.error(&at, why);
             return Router::default();
         }
@@ -267,6 +265,9 @@ fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problem
         let config::UpgradeConfig { upgrade_type, filters, enabled } = upgrade;
         if !filters.is_empty() {
             router(filters, &at.field("filters"), problems);
+        }
+        if filters.len() > 1 {
+            problems.not_implemented(&at.field("filters"), "a filter chain of its own");
         }
         upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
     }

@@ -16,6 +16,7 @@ use super::virtual_host::{DomainsBuilder, Duplicate};
 use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
 use crate::common_compile;
 use crate::metadata::StaticMetadata;
+use crate::request::filters::{self, Chain};
 use crate::request::retry::{self, RetryPolicy};
 use crate::stats::Registry;
 use crate::text_matcher::{self, Literal};
@@ -27,6 +28,7 @@ pub(crate) struct Context<'a> {
     pub(crate) validate_clusters: bool,
     pub(crate) direct_response_body_max: usize,
     most_specific_headers_win: bool,
+    filters: &'a Chain,
 }
 
 /// Header mutations of the request and of the response.
@@ -38,6 +40,8 @@ pub(crate) struct Levels {
 
 /// What routes inherit from their virtual host.
 struct Inherited {
+    /// What the virtual host and the route configuration say to filters.
+    filters: [filters::compile::Level; 2],
     retry: Option<RetryPolicy>,
     body_buffer_max: Option<u64>,
     /// The metadata of the virtual host.
@@ -47,9 +51,10 @@ struct Inherited {
 }
 
 /// Compiles a route configuration and reports all its errors; with an error the table must not be
-/// used. `cluster` finds the index of a cluster by its name.
+/// used. `filters` are those that the routes configure; `cluster` finds the index of a cluster by its name.
 pub fn route_table(
     schema: &config::RouteConfiguration,
+    filters: &Chain,
     cluster: &dyn Fn(&str) -> Option<usize>,
     registry: &Registry,
     at: &Path,
@@ -68,6 +73,7 @@ pub fn route_table(
         max_direct_response_body_size_bytes,
         ignore_port_in_host_matching,
         ignore_path_parameters_in_path_matching,
+        typed_per_filter_config,
     } = schema;
     not_implemented(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
     // As in Envoy, 0 is no limit.
@@ -83,6 +89,7 @@ pub fn route_table(
             .unwrap_or_else(|| problems.is_left_out(&at.field("validate_clusters"))),
         direct_response_body_max: usize::try_from(body_max).unwrap_or(usize::MAX),
         most_specific_headers_win: *most_specific_header_mutations_wins,
+        filters,
     };
     let levels = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
@@ -90,6 +97,7 @@ pub fn route_table(
         at,
         problems,
     );
+    let filters = filters::compile::level(typed_per_filter_config, None, at, problems);
     let at = at.field("virtual_hosts");
     let mut domains = DomainsBuilder::default();
     let mut names = HashSet::new();
@@ -101,7 +109,8 @@ pub fn route_table(
             problems.warn(&at.field("name"), message);
         }
         add_domains(&mut domains, &schema.domains, index, name, &at.field("domains"), problems);
-        hosts.push(virtual_host(schema, &levels, &context, registry, &at, problems));
+        let inherited = (&levels, &filters);
+        hosts.push(virtual_host(schema, inherited, &context, registry, &at, problems));
     }
     RouteTable {
         name: name.as_str().into(),
@@ -162,7 +171,7 @@ fn add_domains(
 
 fn virtual_host(
     schema: &config::VirtualHost,
-    table_levels: &Levels,
+    (table_levels, table_filters): (&Levels, &filters::compile::Level),
     context: &Context<'_>,
     registry: &Registry,
     at: &Path,
@@ -185,6 +194,8 @@ fn virtual_host(
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
         metadata,
+        typed_per_filter_config,
+        cors,
     } = schema;
     not_implemented(!virtual_clusters.is_empty(), "virtual_clusters", at, problems);
     let levels = Levels::new(
@@ -201,6 +212,10 @@ fn virtual_host(
             .or_else(|| per_request_buffer_limit_bytes.map(u64::from)),
         levels: vec![levels, table_levels.clone()],
         metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
+        filters: [
+            filters::compile::level(typed_per_filter_config, cors.as_ref(), at, problems),
+            table_filters.clone(),
+        ],
     };
     let at = at.field("routes");
     let mut entries = Vec::with_capacity(routes.len());
@@ -244,6 +259,7 @@ fn entry(
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
         metadata,
+        typed_per_filter_config,
     } = schema;
     not_implemented(!stat_prefix.is_empty(), "stat_prefix", at, problems);
     let conditions =
@@ -272,7 +288,11 @@ fn entry(
         None
     };
     let conditions = conditions?;
-    let route = |action, levels: &[Levels]| Route {
+    let cors = route.as_ref().and_then(|schema| schema.cors.as_ref());
+    let filters = filters::compile::level(typed_per_filter_config, cors, at, problems);
+    let [of_host, of_table] = &inherited.filters;
+    let route = |action, levels: &[Levels], of_cluster: &filters::compile::Level| Route {
+        filters: context.filters.compile_plan(&[of_cluster, &filters, of_host, of_table]),
         name: name.as_str().into(),
         path: conditions.path.clone(),
         action,
@@ -285,7 +305,10 @@ fn entry(
         virtual_host_metadata: Arc::clone(&inherited.metadata),
     };
     let choice = match action? {
-        Err(action) => Choice::One(Box::new(route(action, &levels))),
+        Err(action) => {
+            let of_cluster = filters::compile::Level::default();
+            Choice::One(Box::new(route(action, &levels, &of_cluster)))
+        }
         Ok(forward) => forward_choice(forward, &levels, route),
     };
     Some(Entry { conditions, choice })
@@ -296,11 +319,11 @@ fn entry(
 fn forward_choice(
     forward: ForwardAction,
     levels: &[Levels],
-    route: impl Fn(Action, &[Levels]) -> Route,
+    route: impl Fn(Action, &[Levels], &filters::compile::Level) -> Route,
 ) -> Choice {
     let mut routes = Vec::with_capacity(forward.clusters.len());
     let mut up_to = 0;
-    for WeightedCluster { cluster, weight, levels: mut all } in forward.clusters {
+    for WeightedCluster { cluster, weight, levels: mut all, filters } in forward.clusters {
         let action = match cluster {
             None => Action::ClusterNotFound { status: forward.not_found_status },
             Some(cluster) => {
@@ -311,7 +334,7 @@ fn forward_choice(
         };
         all.extend_from_slice(levels);
         up_to += u64::from(weight);
-        routes.push((up_to, route(action, &all)));
+        routes.push((up_to, route(action, &all, &filters)));
     }
     match <[_; 1]>::try_from(routes) {
         Ok([(_, route)]) => Choice::One(Box::new(route)),

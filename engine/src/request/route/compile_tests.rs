@@ -26,7 +26,14 @@ fn compiled(table: Value) -> (RouteTable, Problems) {
     let clusters = ["echo", "other"];
     let cluster = |name: &str| clusters.iter().position(|cluster| *cluster == name);
     let mut problems = Problems::default();
-    let table = route_table(&schema, &cluster, &Registry::new(1), &Path::root(), &mut problems);
+    let table = route_table(
+        &schema,
+        &Chain::default(),
+        &cluster,
+        &Registry::new(1),
+        &Path::root(),
+        &mut problems,
+    );
     (table, problems)
 }
 

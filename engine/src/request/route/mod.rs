@@ -23,6 +23,7 @@ mod virtual_host;
 use self::action::port_start;
 use self::path::PathIndex;
 use self::virtual_host::Domains;
+use super::filters::Plan;
 use crate::http::{FieldName, Method, RequestHead, Scheme};
 use crate::metadata::StaticMetadata;
 use crate::stats::{Scope, VirtualClusterStats};
@@ -139,6 +140,8 @@ pub struct Route {
     pub metadata: StaticMetadata,
     /// That of its virtual host.
     pub virtual_host_metadata: Arc<StaticMetadata>,
+    /// Which HTTP filters run.
+    pub filters: Plan,
 }
 
 /// The result of a lookup.
@@ -155,6 +158,17 @@ pub enum Lookup<'a> {
     NotFound,
     /// The virtual host requires TLS: 301 to [`tls_location`].
     TlsRequired,
+}
+
+impl<'a> Lookup<'a> {
+    /// The route, if one was found.
+    #[must_use]
+    pub const fn route(&self) -> Option<&'a Route> {
+        match self {
+            Self::Found { route, .. } => Some(route),
+            Self::NotFound | Self::TlsRequired => None,
+        }
+    }
 }
 
 impl RouteTable {

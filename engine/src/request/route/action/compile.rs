@@ -10,6 +10,7 @@ use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Ti
 use crate::common_compile::check_word;
 use crate::format::compile::data_source;
 use crate::http::{FieldName, Line};
+use crate::request::filters::compile::{self as filter_compile, Level};
 use crate::request::retry;
 use crate::request::route::Upgrades;
 use crate::request::route::compile::{Context, Levels, not_implemented};
@@ -38,6 +39,8 @@ pub(crate) struct WeightedCluster {
     /// Its header mutations and host, in the order in which they are applied. A single cluster has
     /// none.
     pub(crate) levels: Vec<Levels>,
+    /// What it says to HTTP filters.
+    pub(crate) filters: Level,
 }
 
 const fn priority(schema: config::RoutingPriority) -> RoutingPriority {
@@ -77,6 +80,8 @@ pub(crate) fn forward(
         max_stream_duration,
         max_grpc_timeout,
         grpc_timeout_offset,
+        // The route takes it.
+        cors: _,
     } = schema;
     not_implemented(cluster_header.is_some(), "cluster_header", at, problems);
     not_implemented(flush_timeout.is_some(), "flush_timeout", at, problems);
@@ -305,7 +310,7 @@ fn single_cluster(
         problems.error(at, format!("route: unknown cluster '{name}'"));
         return None;
     }
-    Some(WeightedCluster { cluster, weight: 1, levels: Vec::new() })
+    Some(WeightedCluster { cluster, weight: 1, levels: Vec::new(), filters: Level::default() })
 }
 
 fn cluster_list(
@@ -348,6 +353,7 @@ fn weighted_cluster(
         response_headers_to_add,
         response_headers_to_remove,
         host_rewrite_literal,
+        typed_per_filter_config,
     } = schema;
     not_implemented(!cluster_header.is_empty(), "cluster_header", at, problems);
     let cluster = (context.cluster)(name);
@@ -373,7 +379,8 @@ fn weighted_cluster(
     if weight.is_none() {
         problems.missing(at, "field 'weight' is missing");
     }
-    Some(WeightedCluster { cluster, weight: (*weight)?, levels })
+    let filters = filter_compile::level(typed_per_filter_config, None, at, problems);
+    Some(WeightedCluster { cluster, weight: (*weight)?, levels, filters })
 }
 
 fn path_rewrite(

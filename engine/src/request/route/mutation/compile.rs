@@ -46,7 +46,8 @@ pub(crate) fn additions(
     }
 }
 
-fn addition(
+/// A header to add; none if it is not valid, or has no effect.
+pub(crate) fn addition(
     schema: &config::HeaderValueOption,
     at: &Path,
     problems: &mut Problems,
@@ -104,11 +105,11 @@ fn is_mutable(name: &str) -> bool {
 
 /// Headers that say where a body ends. A value that differs from the codec's framing would let two
 /// readers see the end in different places.
-fn is_framing(name: &str) -> bool {
+pub(crate) fn is_framing(name: &str) -> bool {
     ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }
 
-fn framing_ignored(name: &str) -> String {
+pub(crate) fn framing_ignored(name: &str) -> String {
     format!("`{name}` is ignored: the proxy sets how a body is framed")
 }
 

@@ -140,20 +140,10 @@ impl MutationLevel {
         scratch.bytes.clear();
         scratch.values.clear();
         for addition in &self.add {
-            let applies = match addition.action {
-                AppendAction::AddIfAbsent => fields.find(&addition.name).is_none(),
-                AppendAction::OverwriteIfExists => fields.find(&addition.name).is_some(),
-                AppendAction::AppendIfExistsOrAdd | AppendAction::OverwriteIfExistsOrAdd => true,
-            };
+            let applies = addition.applies_to(fields);
             let start = scratch.bytes.len();
             if applies {
-                addition.value.format(inputs, Unset::Empty, &mut scratch.bytes);
-            }
-            // The result of a command may contain a line end. RFC 9110, 5.5: it becomes a space.
-            for byte in scratch.bytes.iter_mut().skip(start) {
-                if byte.is_ascii_control() && *byte != b'\t' {
-                    *byte = b' ';
-                }
+                addition.write_value(inputs, &mut scratch.bytes);
             }
             let value = start..scratch.bytes.len();
             let applies = applies && (!value.is_empty() || addition.keep_empty);
@@ -166,17 +156,8 @@ impl MutationLevel {
         for overwriting in [true, false] {
             for (addition, value) in self.add.iter().zip(values.iter()) {
                 let Some(value) = value.clone() else { continue };
-                if addition.overwrites() != overwriting {
-                    continue;
-                }
-                if overwriting {
-                    // As in Envoy, the new one is appended.
-                    fields.remove_other(&addition.name);
-                }
-                let value = bytes.get(value).unwrap_or_default();
-                match FieldName::of(&addition.name) {
-                    name if joined.has(name) => fields.join(name, b",", value),
-                    _ => fields.append_other(&addition.name, value),
+                if addition.overwrites() == overwriting {
+                    addition.put(bytes.get(value).unwrap_or_default(), fields, joined);
                 }
             }
         }
@@ -184,6 +165,39 @@ impl MutationLevel {
 }
 
 impl HeaderAddition {
+    /// Whether it adds anything to these fields, if it has a value.
+    pub(crate) fn applies_to(&self, fields: &Fields) -> bool {
+        match self.action {
+            AppendAction::AddIfAbsent => fields.find(&self.name).is_none(),
+            AppendAction::OverwriteIfExists => fields.find(&self.name).is_some(),
+            AppendAction::AppendIfExistsOrAdd | AppendAction::OverwriteIfExistsOrAdd => true,
+        }
+    }
+
+    /// Appends the value to `out`.
+    pub(crate) fn write_value(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.value.format(inputs, Unset::Empty, out);
+        // The result of a command may contain a line end. RFC 9110, 5.5: it becomes a space.
+        for byte in out.iter_mut().skip(start) {
+            if byte.is_ascii_control() && *byte != b'\t' {
+                *byte = b' ';
+            }
+        }
+    }
+
+    /// Adds it with this value.
+    pub(crate) fn put(&self, value: &[u8], fields: &mut Fields, joined: FieldSet) {
+        if self.overwrites() {
+            // As in Envoy, the new one is appended.
+            fields.remove_other(&self.name);
+        }
+        match FieldName::of(&self.name) {
+            name if joined.has(name) => fields.join(name, b",", value),
+            _ => fields.append_other(&self.name, value),
+        }
+    }
+
     fn overwrites(&self) -> bool {
         matches!(
             self.action,

@@ -1,0 +1,82 @@
+//! HTTP filters: `envoy/extensions/filters/http`, without the router.
+
+use super::{HeaderValueOption, RuntimeFractionalPercent, StringMatcher, schema, schema_enum};
+
+schema! {
+    const HTTP_FILTERS;
+
+    struct Buffer = "envoy.extensions.filters.http.buffer.v3.Buffer" {
+        max_request_bytes: Option<u32>,
+    }
+
+    struct BufferPerRoute = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute" {
+        disabled: Option<bool>,
+        buffer: Option<Buffer>,
+    }
+
+    struct Cors = "envoy.extensions.filters.http.cors.v3.Cors" {}
+
+    struct CorsPolicy = "envoy.extensions.filters.http.cors.v3.CorsPolicy" {
+        allow_origin_string_match: Vec<StringMatcher>,
+        allow_methods: String,
+        allow_headers: String,
+        expose_headers: String,
+        max_age: String,
+        allow_credentials: Option<bool>,
+        filter_enabled: Option<RuntimeFractionalPercent>,
+        shadow_enabled: Option<RuntimeFractionalPercent>,
+        allow_private_network_access: Option<bool>,
+        forward_not_matching_preflights: Option<bool>,
+    }
+
+    struct HeaderMutationFilter = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation" {
+        mutations: Option<Mutations>,
+        most_specific_header_mutations_wins: bool,
+    }
+
+    struct HeaderMutationPerRoute =
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute" {
+        mutations: Option<Mutations>,
+    }
+
+    struct Mutations = "envoy.extensions.filters.http.header_mutation.v3.Mutations" {
+        request_mutations: Vec<HeaderMutation>,
+        query_parameter_mutations: Vec<KeyValueMutation>,
+        response_mutations: Vec<HeaderMutation>,
+        response_trailers_mutations: Vec<HeaderMutation>,
+        request_trailers_mutations: Vec<HeaderMutation>,
+    }
+
+    struct HeaderMutation = "envoy.config.common.mutation_rules.v3.HeaderMutation" {
+        remove: Option<String>,
+        append: Option<HeaderValueOption>,
+        remove_on_match: Option<RemoveOnMatch>,
+    }
+
+    struct RemoveOnMatch = "envoy.config.common.mutation_rules.v3.HeaderMutation.RemoveOnMatch" {
+        key_matcher: Option<StringMatcher>,
+    }
+
+    struct KeyValueMutation = "envoy.config.core.v3.KeyValueMutation" {
+        append: Option<KeyValueAppend>,
+        remove: String,
+    }
+
+    struct KeyValueAppend = "envoy.config.core.v3.KeyValueAppend" {
+        record: Option<KeyValuePair>,
+        action: KeyValueAppendAction,
+    } harmless {
+        entry: "Envoy does not read it either",
+    }
+
+    struct KeyValuePair = "envoy.config.core.v3.KeyValuePair" {
+        key: String,
+        value: serde_json::Value,
+    }
+}
+
+schema_enum! {
+    enum KeyValueAppendAction = "envoy.config.core.v3.KeyValueAppend.KeyValueAppendAction" {
+        AppendIfExistsOrAdd, AddIfAbsent, OverwriteIfExistsOrAdd, OverwriteIfExists,
+    }
+}

@@ -1,0 +1,200 @@
+//! Schema → the chain of HTTP filters, and what routes say to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use corvoy_config::{self as config, Path, Problems};
+
+use super::buffer::{Buffer, PerRoute};
+use super::cors::{self, Cors};
+use super::header_mutation::{self, HeaderMutation};
+use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
+use crate::stats::Registry;
+
+/// What filters need from outside their own message.
+pub(crate) struct Context<'a> {
+    pub(crate) registry: &'a Registry,
+    /// `http.<stat_prefix>.`
+    pub(crate) stat_prefix: &'a str,
+}
+
+/// What one level of the route configuration says to filters.
+#[derive(Clone, Default)]
+pub(crate) struct Level {
+    /// By the name of the filter.
+    configs: Arc<BTreeMap<String, LevelConfig>>,
+    /// The deprecated policy of `cors`.
+    old_cors: Option<Arc<RouteConfig>>,
+}
+
+/// What a level says to a filter.
+enum LevelConfig {
+    Disabled,
+    /// That it runs, with this.
+    Config(Arc<RouteConfig>),
+}
+
+/// Compiles the filters before the router, which `router` compiles.
+pub(crate) fn chain(
+    filters: &[config::HttpFilter],
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Chain {
+    let before_router = filters.split_last().map_or(&[][..], |(_, others)| others);
+    let mut named = Vec::with_capacity(before_router.len());
+    for (i, schema) in before_router.iter().enumerate() {
+        let at = at.index(i);
+        let config::HttpFilter { name, typed_config, is_optional, disabled } = schema;
+        // Of a filter that exists.
+        let _ = is_optional;
+        let Some(options) = typed_config else { continue };
+        if let Some(filter) = filter(options, context, &at.field("typed_config"), problems) {
+            named.push(Named { name: name.as_str().into(), filter, disabled: *disabled });
+        }
+    }
+    let mut chain = Chain { filters: named.into(), without_route: Plan::default() };
+    chain.without_route = chain.compile_plan(&[]);
+    chain
+}
+
+fn filter(
+    options: &config::Any,
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Filter> {
+    Some(match options {
+        config::Any::Buffer(schema) => Filter::Buffer(buffer(schema)),
+        config::Any::Cors(schema) => {
+            let config::Cors {} = **schema;
+            let prefix = format!("{}cors.", context.stat_prefix);
+            Filter::Cors(Cors { stats: context.registry.scope(&prefix) })
+        }
+        config::Any::HeaderMutationFilter(schema) => {
+            Filter::HeaderMutation(HeaderMutation::compile(schema, at, problems))
+        }
+        config::Any::Router(_) => {
+            let message = "the router must be the last HTTP filter";
+            problems.error(at, message);
+            return None;
+        }
+        other => {
+            problems.error(at, format!("`{}` is not an HTTP filter", other.type_name()));
+            return None;
+        }
+    })
+}
+
+/// Compiles a `typed_per_filter_config`, and the deprecated policy of `cors` beside it.
+pub(crate) fn level(
+    schema: &BTreeMap<String, config::Any>,
+    old_cors: Option<&config::RouteCorsPolicy>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Level {
+    let at_filters = at.field("typed_per_filter_config");
+    let configs = schema.iter().filter_map(|(name, options)| {
+        Some((name.clone(), level_config(options, &at_filters.key(name), problems)?))
+    });
+    let configs = Arc::new(configs.collect());
+    let old_cors = old_cors.map(|schema| {
+        let policy = cors::compile::old_policy(schema, &at.field("cors"), problems);
+        Arc::new(RouteConfig::Cors(Box::new(policy)))
+    });
+    Level { configs, old_cors }
+}
+
+fn level_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Option<LevelConfig> {
+    let config::Any::FilterConfig(schema) = options else {
+        return Some(LevelConfig::Config(Arc::new(route_config(options, at, problems)?)));
+    };
+    let config::FilterConfig { config, disabled } = &**schema;
+    match (config, disabled) {
+        (_, true) => Some(LevelConfig::Disabled),
+        (None, false) => {
+            problems.missing(at, "an entry that does not disable the filter needs a config");
+            None
+        }
+        (Some(options), false) => {
+            let config = route_config(options, &at.field("config"), problems)?;
+            Some(LevelConfig::Config(Arc::new(config)))
+        }
+    }
+}
+
+fn route_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Option<RouteConfig> {
+    Some(match options {
+        config::Any::BufferPerRoute(schema) => {
+            let config::BufferPerRoute { disabled: _, buffer: limit } = &**schema;
+            RouteConfig::Buffer(match limit {
+                Some(schema) => PerRoute::Buffer(buffer(schema)),
+                None => PerRoute::Disabled,
+            })
+        }
+        config::Any::CorsPolicy(schema) => {
+            RouteConfig::Cors(Box::new(cors::compile::policy(schema, at, problems)))
+        }
+        config::Any::HeaderMutationPerRoute(schema) => {
+            let config::HeaderMutationPerRoute { mutations } = &**schema;
+            let at = at.field("mutations");
+            let mutations = mutations
+                .as_ref()
+                .map(|schema| header_mutation::compile::mutations(schema, &at, problems));
+            RouteConfig::HeaderMutation(Box::new(mutations.unwrap_or_default()))
+        }
+        other => {
+            let message =
+                format!("`{}` does not configure a filter for a route", other.type_name());
+            problems.error(at, message);
+            return None;
+        }
+    })
+}
+
+fn buffer(schema: &config::Buffer) -> Buffer {
+    let config::Buffer { max_request_bytes } = schema;
+    Buffer { bytes_max: max_request_bytes.map_or(usize::MAX, |bytes| bytes as usize) }
+}
+
+impl Chain {
+    /// What a route makes of the chain. `levels` is what its levels say, the most specific first.
+    pub(crate) fn compile_plan(&self, levels: &[&Level]) -> Plan {
+        if self.filters.is_empty() {
+            return Plan::default();
+        }
+        let says_nothing = |level: &&Level| level.configs.is_empty() && level.old_cors.is_none();
+        if !levels.is_empty() && levels.iter().all(says_nothing) {
+            return self.without_route.clone();
+        }
+        let steps = self.filters.iter().enumerate();
+        Plan(steps.filter_map(|(filter, named)| named.step(filter, levels)).collect())
+    }
+}
+
+impl Named {
+    /// The step of a plan, if the filter runs for its route.
+    fn step(&self, filter: usize, levels: &[&Level]) -> Option<Step> {
+        let said = || levels.iter().filter_map(|level| level.configs.get(&*self.name));
+        //= envoy: config.route.v3.FilterConfig.disabled: the most specific level decides.
+        let disabled = match said().next() {
+            Some(LevelConfig::Disabled) => true,
+            Some(LevelConfig::Config(_)) => false,
+            None => self.disabled,
+        };
+        if disabled {
+            return None;
+        }
+        let mut configs: Vec<Arc<RouteConfig>> = said()
+            .filter_map(|said| match said {
+                LevelConfig::Config(config) => Some(Arc::clone(config)),
+                LevelConfig::Disabled => None,
+            })
+            .collect();
+        // As in Envoy, the deprecated policies count only if there are no others.
+        if matches!(self.filter, Filter::Cors(_)) && configs.is_empty() {
+            configs.extend(levels.iter().filter_map(|level| level.old_cors.clone()));
+        }
+        Some(Step { filter, configs: configs.into() })
+    }
+}

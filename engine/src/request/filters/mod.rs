@@ -1,0 +1,174 @@
+//! The HTTP filters before the router.
+//!
+//! The head of a request passes them in the order of the chain, the head of its response, also of a local
+//! reply, in reverse. A filter may change a head, reply, or wait: for a time, or for the body of the
+//! request. A filter that wants to see bodies says so when it sees the head; the body then passes
+//! [`Piece`] by piece, and every other body goes past the filters.
+//!
+//! A [`Chain`] is compiled once per connection manager. A [`Plan`] is what a route makes of it: which
+//! filters run, and what the route configures for each. [`Active`] is the chain at work for one request.
+//! A new filter is a folder, a variant in each enum of this file, and its types in `compile.rs`.
+//!
+//! Invariant: where the router is the only filter, a request is never `Active`.
+
+mod active;
+pub mod buffer;
+pub(crate) mod compile;
+pub mod cors;
+mod exchange;
+pub mod header_mutation;
+mod piece;
+
+use std::sync::Arc;
+
+pub use self::active::ActivePool;
+pub(super) use self::active::{Active, Context, Way};
+use self::buffer::Buffer;
+use self::cors::Cors;
+pub(super) use self::exchange::filter_refusal;
+use self::header_mutation::HeaderMutation;
+pub(super) use self::piece::Piece;
+use super::reply::LocalReply;
+use super::route::Route;
+use crate::http::Fields;
+use crate::shard::clock::Millis;
+
+/// A filter, compiled.
+#[derive(Debug)]
+pub(super) enum Filter {
+    Buffer(Buffer),
+    Cors(Cors),
+    HeaderMutation(HeaderMutation),
+}
+
+/// What a level of the route configuration says to a filter.
+#[derive(Debug)]
+pub(super) enum RouteConfig {
+    Buffer(buffer::PerRoute),
+    Cors(Box<cors::Policy>),
+    HeaderMutation(Box<header_mutation::Mutations>),
+}
+
+/// What a filter remembers of a request.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nothing.
+    None,
+    Cors(cors::State),
+}
+
+/// What becomes of the head of a request after a filter.
+#[derive(Debug)]
+pub(super) enum Flow {
+    /// The next filter gets it.
+    Continue,
+    /// It is answered.
+    Reply(Box<LocalReply>),
+    /// The filter gets it again afterwards.
+    Wait(Wait),
+}
+
+/// What a filter waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wait {
+    /// The end of the request. A body of more bytes than this is answered with 413.
+    Body { bytes_max: usize },
+    /// This time.
+    #[expect(dead_code, reason = "no filter delays requests yet")]
+    Until(Millis),
+}
+
+/// The filters of a connection manager, in order.
+#[derive(Debug, Default)]
+pub struct Chain {
+    filters: Box<[Named]>,
+    /// For requests that no route matches.
+    without_route: Plan,
+}
+
+#[derive(Debug)]
+struct Named {
+    /// What routes call it.
+    name: Box<str>,
+    filter: Filter,
+    /// `disabled`: it runs only where a route enables it.
+    disabled: bool,
+}
+
+/// Which filters run for the requests of a route, in the order of the chain.
+#[derive(Clone, Debug, Default)]
+pub struct Plan(Arc<[Step]>);
+
+#[derive(Debug)]
+struct Step {
+    /// Its place in the chain.
+    filter: usize,
+    /// What the levels of the route configuration say to it, the most specific first.
+    configs: Box<[Arc<RouteConfig>]>,
+}
+
+impl Chain {
+    /// Whether the router is the only filter.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// The plan for the requests of a route, or of none.
+    fn plan<'a>(&'a self, route: Option<&'a Route>) -> &'a Plan {
+        route.map_or(&self.without_route, |route| &route.filters)
+    }
+
+    fn filter(&self, at: usize) -> Option<&Filter> {
+        self.filters.get(at).map(|named| &named.filter)
+    }
+}
+
+impl Plan {
+    /// What the route says to the filter at this place in the chain, the most specific first. `guess` is
+    /// where to look first.
+    fn configs(&self, filter: usize, guess: usize) -> &[Arc<RouteConfig>] {
+        let step = self.0.get(guess).filter(|step| step.filter == filter);
+        let step = step.or_else(|| self.0.iter().find(|step| step.filter == filter));
+        step.map_or(&[], |step| &step.configs)
+    }
+}
+
+/// One line per filter: nothing else knows them all, but `compile.rs`.
+impl Filter {
+    /// The state with which a request begins.
+    const fn begin(&self) -> State {
+        match self {
+            Self::Cors(_) => State::Cors(cors::State::Ordinary),
+            Self::Buffer(_) | Self::HeaderMutation(_) => State::None,
+        }
+    }
+
+    /// The head of a request on its way to the router.
+    fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
+        match (self, state) {
+            (Self::Buffer(filter), _) => filter.request_head(cx),
+            (Self::Cors(filter), State::Cors(state)) => filter.request_head(state, cx),
+            (Self::HeaderMutation(filter), _) => filter.request_head(cx),
+            (Self::Cors(_), State::None) => Flow::Continue,
+        }
+    }
+
+    /// The head of a response on its way to the client, before what the connection manager adds.
+    fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) {
+        match (self, state) {
+            (Self::Cors(filter), State::Cors(state)) => filter.response_head(state, cx),
+            (Self::HeaderMutation(filter), _) => filter.response_head(cx),
+            (Self::Buffer(_), _) | (Self::Cors(_), State::None) => {}
+        }
+    }
+
+    /// The trailers of a message whose body the filter sees.
+    fn trailers(&self, way: Way, trailers: &mut Fields, cx: &mut Context<'_, '_>) {
+        match self {
+            Self::HeaderMutation(filter) => filter.trailers(way, trailers, cx),
+            Self::Buffer(_) | Self::Cors(_) => {}
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A part of a body on its way through filters.
+
+use crate::http::{Fields, Intake};
+use crate::limits;
+
+/// Some bytes of a body, without framing, and perhaps its end.
+#[derive(Debug, Default)]
+pub(in crate::request) struct Piece {
+    pub(super) data: Vec<u8>,
+    /// That the body ends with this piece, with these trailers: field lines, or nothing.
+    pub(super) end: Option<Vec<u8>>,
+}
+
+impl Piece {
+    pub(in crate::request) const fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Hands it on; afterwards it is empty and has its memory still.
+    pub(in crate::request) fn pour(&mut self, to: &mut impl Intake) {
+        if !self.data.is_empty() {
+            to.data(&self.data);
+            self.data.clear();
+        }
+        if let Some(trailers) = self.end.take() {
+            to.end(trailers);
+        }
+    }
+
+    /// Without content, and without much memory.
+    pub(super) fn clear(&mut self) {
+        self.data.clear();
+        self.data.shrink_to(limits::BLOCK_BYTES);
+        self.end = None;
+    }
+}
+
+impl Intake for Piece {
+    fn most(&self) -> usize {
+        limits::LARGE_BLOCK_BYTES
+    }
+
+    fn direct(&mut self, wanted: usize) -> Option<&mut Vec<u8>> {
+        if self.data.len() == self.data.capacity() {
+            self.data.reserve(wanted.clamp(1, limits::BLOCK_BYTES));
+        }
+        Some(&mut self.data)
+    }
+
+    fn landed(&mut self, _bytes: usize) {}
+
+    fn write<E>(
+        &mut self,
+        _most: usize,
+        append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.data.len();
+        append(&mut self.data).inspect_err(|_| self.data.truncate(start))
+    }
+
+    fn end(&mut self, trailers: Vec<u8>) {
+        self.end = Some(trailers);
+    }
+}
+
+/// Field lines as fields that can be changed.
+pub(super) fn fields_of(lines: &[u8]) -> Fields {
+    let mut fields = Fields::default();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+        fields.append_other(name, value.trim_ascii());
+    }
+    fields
+}
+
+/// Fields as field lines.
+pub(super) fn lines_of(fields: &Fields, lines: &mut Vec<u8>) {
+    lines.clear();
+    for (_, name, value) in fields.iter() {
+        lines.extend_from_slice(name);
+        lines.extend_from_slice(b": ");
+        lines.extend_from_slice(value);
+        lines.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailers_can_be_changed_and_are_field_lines_again() {
+        let mut fields = fields_of(b"a: 1\r\nb: x:y\r\n");
+        fields.remove_other(b"a");
+        fields.append_other(b"c", b"3");
+        let mut lines = b"old".to_vec();
+        lines_of(&fields, &mut lines);
+        assert_eq!(lines, b"b: x:y\r\nc: 3\r\n");
+    }
+
+    #[test]
+    fn what_is_handed_on_is_gone() {
+        let (mut piece, mut next) = (Piece::default(), Piece::default());
+        piece.data(b"abc");
+        piece.end(b"t: 1\r\n".to_vec());
+        piece.pour(&mut next);
+        assert_eq!((&*next.data, next.end.as_deref()), (&b"abc"[..], Some(&b"t: 1\r\n"[..])));
+        piece.pour(&mut next);
+        assert_eq!(next.data, b"abc");
+    }
+}
