@@ -274,9 +274,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
         let lookup = service.routes.find(&self.core.heads.request, tls, random);
         self.core.record.route = lookup.route();
         if !service.filters.is_empty()
-            && let Err(outcome) = self.filter_request().await
+            // Boxed, so that the future of every other request stays small.
+            && let Err(outcome) = Box::pin(self.filter_request()).await
         {
-            return self.finish(outcome, self.core.record.route).await;
+            return outcome;
         }
         match lookup {
             Lookup::NotFound => {
@@ -301,16 +302,11 @@ impl<C: ClientEnd> Exchange<'_, C> {
                         Outcome::reply(refused)
                     }
                 };
-                self.finish(outcome, Some(route)).await
+                match outcome {
+                    Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
+                    done @ Outcome::Done(_) => done,
+                }
             }
-        }
-    }
-
-    /// Sends the reply, if that is the outcome.
-    async fn finish(&mut self, outcome: Outcome, route: Option<&Route>) -> Outcome {
-        match outcome {
-            Outcome::Reply(reply) => Outcome::Done(self.reply(reply, route).await),
-            done @ Outcome::Done(_) => done,
         }
     }
 

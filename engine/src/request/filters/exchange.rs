@@ -44,6 +44,13 @@ impl Core<'_> {
     /// The request is served.
     #[inline]
     pub(in crate::request) fn end_filters(&mut self) {
+        if self.filters.is_some() {
+            self.give_filters();
+        }
+    }
+
+    #[cold]
+    fn give_filters(&mut self) {
         if let Some(active) = self.filters.take() {
             self.service().active_filters.give(active);
         }
@@ -53,13 +60,17 @@ impl Core<'_> {
     #[inline]
     pub(in crate::request) fn filter_response_head(&mut self, reply: Option<&LocalReply>) {
         if self.filters.is_some() {
-            self.with_filters(|active, core| active.response_head(core, reply));
+            self.filter_response(reply);
         }
     }
 
+    #[cold]
+    fn filter_response(&mut self, reply: Option<&LocalReply>) {
+        self.with_filters(|active, core| active.response_head(core, reply));
+    }
+
     /// Whether a filter sees the body.
-    #[inline]
-    pub(in crate::request) fn filters_see(&self, way: Way) -> bool {
+    fn filters_see(&self, way: Way) -> bool {
         self.filters.as_ref().is_some_and(|active| active.sees(way))
     }
 
@@ -94,6 +105,41 @@ impl Core<'_> {
     }
 }
 
+/// Apart, so that what other requests do stays short.
+impl Core<'_> {
+    #[cold]
+    fn begin_response_body_filtered(
+        &mut self,
+        origin: &mut Origin,
+        length: BodyLength,
+        trailers: Option<TrailerRules>,
+        down: &mut Outlet,
+    ) -> Result<(), Fault> {
+        if !self.filters_see(Way::Response) {
+            return origin.begin_body(length, trailers, &self.heads.response, down);
+        }
+        let mut piece = self.take_piece();
+        let begun = origin.begin_body(length, trailers, &self.heads.response, &mut piece);
+        self.pass(Way::Response, piece, down);
+        begun
+    }
+
+    #[cold]
+    fn pull_response_filtered(
+        &mut self,
+        origin: &mut Origin,
+        down: &mut Outlet,
+    ) -> Result<More, Fault> {
+        if !self.filters_see(Way::Response) {
+            return origin.pull(down);
+        }
+        let mut piece = self.take_piece();
+        let more = origin.pull(&mut piece);
+        self.pass(Way::Response, piece, down);
+        more
+    }
+}
+
 impl<C: ClientEnd> Exchange<'_, C> {
     /// Passes the head of the request through the filters. An error is how the request ends instead.
     pub(in crate::request) async fn filter_request(&mut self) -> Result<(), Outcome> {
@@ -101,7 +147,9 @@ impl<C: ClientEnd> Exchange<'_, C> {
         if let Some(route) = self.core.record.route {
             // As in Envoy, the reply to an upgrade that is not allowed passes the filters, the request
             // does not.
-            self.core.begin_upgrade(&route.action).map_err(Outcome::reply)?;
+            if let Err(refused) = self.core.begin_upgrade(&route.action) {
+                return Err(self.end_by(Box::new(refused)).await);
+            }
             if let Action::Forward(plan) = &route.action {
                 self.core.set_idle_timeout(plan);
             }
@@ -110,11 +158,21 @@ impl<C: ClientEnd> Exchange<'_, C> {
             let passed = self.core.with_filters(|active, core| active.request_head(core));
             match passed {
                 None | Some(Ok(())) => return Ok(()),
-                Some(Err(Stop::Reply(reply))) => return Err(Outcome::Reply(reply)),
-                // Boxed, so that the future of every other request stays small.
-                Some(Err(Stop::Wait(wait))) => Box::pin(self.wait_for_filter(wait)).await?,
+                Some(Err(Stop::Reply(reply))) => return Err(self.end_by(reply).await),
+                Some(Err(Stop::Wait(wait))) => {
+                    if let Err(outcome) = self.wait_for_filter(wait).await {
+                        return Err(match outcome {
+                            Outcome::Reply(reply) => self.end_by(reply).await,
+                            done @ Outcome::Done(_) => done,
+                        });
+                    }
+                }
             }
         }
+    }
+
+    async fn end_by(&mut self, reply: Box<LocalReply>) -> Outcome {
+        Outcome::Done(self.reply(reply, self.core.record.route).await)
     }
 
     async fn wait_for_filter(&mut self, wait: Wait) -> Result<(), Outcome> {
@@ -216,9 +274,14 @@ impl<C: ClientEnd> Exchange<'_, C> {
         if self.core.filters.is_none() {
             return self.client.take_at_hand(upload);
         }
+        self.take_at_hand_filtered(upload)
+    }
+
+    #[cold]
+    fn take_at_hand_filtered(&mut self, upload: &mut Upload) -> Result<(), Fault> {
         self.core.release_held(upload);
-        if upload.has_ended() || !self.core.filters_see(Way::Request) {
-            return if upload.has_ended() { Ok(()) } else { self.client.take_at_hand(upload) };
+        if upload.has_ended() {
+            return Ok(());
         }
         let mut piece = self.core.take_piece();
         let taken = self.client.take_at_hand(&mut piece);
@@ -229,6 +292,14 @@ impl<C: ClientEnd> Exchange<'_, C> {
     /// Receives once of the request's body.
     #[inline(always)]
     pub(in crate::request) fn pull_request(&mut self, upload: &mut Upload) -> Result<More, Fault> {
+        if self.core.filters.is_none() {
+            return self.client.pull(upload);
+        }
+        self.pull_request_filtered(upload)
+    }
+
+    #[cold]
+    fn pull_request_filtered(&mut self, upload: &mut Upload) -> Result<More, Fault> {
         if !self.core.filters_see(Way::Request) {
             return self.client.pull(upload);
         }
@@ -247,14 +318,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
         trailers: Option<TrailerRules>,
         down: &mut Outlet,
     ) -> Result<(), Fault> {
-        if !self.core.filters_see(Way::Response) {
+        if self.core.filters.is_none() {
             return origin.begin_body(length, trailers, &self.core.heads.response, down);
         }
-        let mut piece = self.core.take_piece();
-        let head = &self.core.heads.response;
-        let begun = origin.begin_body(length, trailers, head, &mut piece);
-        self.core.pass(Way::Response, piece, down);
-        begun
+        self.core.begin_response_body_filtered(origin, length, trailers, down)
     }
 
     /// Receives once of the response's body.
@@ -264,13 +331,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
         origin: &mut Origin,
         down: &mut Outlet,
     ) -> Result<More, Fault> {
-        if !self.core.filters_see(Way::Response) {
+        if self.core.filters.is_none() {
             return origin.pull(down);
         }
-        let mut piece = self.core.take_piece();
-        let more = origin.pull(&mut piece);
-        self.core.pass(Way::Response, piece, down);
-        more
+        self.core.pull_response_filtered(origin, down)
     }
 }
 
