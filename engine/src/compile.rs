@@ -387,10 +387,7 @@ mod tests {
         assert_eq!(
             problems(&format!("{before}    - filters:{chain}\n    - filters:{second}")),
             [
-                format!(
-                    "{filters}: Corvoy needs exactly one HTTP filter: envoy.filters.http.router"
-                ),
-                format!("{filters}[0].disabled: the router cannot be disabled"),
+                format!("{filters}[0].typed_config: the router must be the last HTTP filter"),
                 format!(
                     "{chains}[1]: this filter chain matches connections that another one matches \
                      just as specifically"

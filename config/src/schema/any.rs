@@ -1,7 +1,14 @@
 use serde::Deserialize;
 
 use super::{
-    Buffer, BufferPerRoute, CelFormatter, ConnectionLimit, Cors, CorsPolicy, DnsCluster, DownstreamConnectionsConfig, DownstreamTlsContext, Echo, ExpressionFilter, FileAccessLog, FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HttpConnectionManager, HttpInspector, Message, MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig, PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer, ReqWithoutQuery, Resource, Router, Secret, SniCluster, StderrAccessLog, StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
+    Buffer, BufferPerRoute, CelFormatter, ConnectionLimit, Cors, CorsPolicy, DnsCluster,
+    DownstreamConnectionsConfig, DownstreamTlsContext, Echo, ExpressionFilter, FileAccessLog,
+    FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HttpConnectionManager,
+    HttpInspector, Message, MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit,
+    NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
+    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer,
+    ReqWithoutQuery, Resource, Router, Secret, SniCluster, StderrAccessLog, StdoutAccessLog,
+    TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.

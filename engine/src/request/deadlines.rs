@@ -21,8 +21,8 @@ pub(super) enum Timer {
     StreamIdle,
     /// The grace period of a client that has half-closed; afterwards it counts as disconnected.
     HalfClosed,
-    /// The delay before the next attempt, or one that a filter makes.
-    Pause,
+    /// The delay before the next attempt.
+    Backoff,
 }
 
 /// When each timer expires.
@@ -43,7 +43,7 @@ const ORDER: [Timer; 9] = [
     Timer::StreamDuration,
     Timer::StreamIdle,
     Timer::HalfClosed,
-    Timer::Pause,
+    Timer::Backoff,
 ];
 
 impl Default for Deadlines {

@@ -478,7 +478,7 @@ impl Forwarder<'_> {
             None => 0,
         });
         while now < until {
-            exchange.core.deadlines.set(Timer::Pause, Some(until));
+            exchange.core.deadlines.set(Timer::Backoff, Some(until));
             let want =
                 Interest { client_in: exchange.client.listens_ahead(), ..Interest::default() };
             exchange.begin_wait(want)?;
@@ -490,7 +490,7 @@ impl Forwarder<'_> {
                 exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
             }
             now = exchange.core.shard.clock.now();
-            exchange.core.deadlines.set(Timer::Pause, None);
+            exchange.core.deadlines.set(Timer::Backoff, None);
             exchange.check_deadlines()?;
         }
         // Envoy counts a retry when it starts.

@@ -453,7 +453,7 @@ impl Core<'_> {
             Timer::Request => stats.downstream_rq_timeout.inc(),
             Timer::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
             Timer::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
-            Timer::Pause
+            Timer::Backoff
             | Timer::HalfClosed
             | Timer::PerTry
             | Timer::PerTryIdle

@@ -353,6 +353,6 @@ mod tests {
                 BodyLength::None,
             )
         });
-        assert!(size <= 2176, "{size} bytes");
+        assert!(size <= 2224, "{size} bytes");
     }
 }

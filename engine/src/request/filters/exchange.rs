@@ -5,7 +5,7 @@ use super::{Active, Piece, Wait, Way};
 use crate::http::{BodyLength, Fault, Intake, More, TrailerRules};
 use crate::pipe::heads::Heads;
 use crate::pipe::outlet::Outlet;
-use crate::request::attempt::{self, Failed, Interrupted};
+use crate::request::attempt::{self, Failed};
 use crate::request::deadlines::Timer;
 use crate::request::end::{ClientEnd, Ended};
 use crate::request::given::Given;
@@ -176,10 +176,8 @@ impl<C: ClientEnd> Exchange<'_, C> {
     }
 
     async fn wait_for_filter(&mut self, wait: Wait) -> Result<(), Outcome> {
-        let waited = match wait {
-            Wait::Body { bytes_max } => self.hold_body(bytes_max).await,
-            Wait::Until(at) => self.pause(at).await,
-        };
+        let Wait::Body { bytes_max } = wait;
+        let waited = self.hold_body(bytes_max).await;
         waited.map_err(|failed| match failed {
             HoldFailed::TooLarge => {
                 self.core.stats().downstream_rq_too_large.inc();
@@ -237,35 +235,16 @@ impl<C: ClientEnd> Exchange<'_, C> {
         }
     }
 
-    /// Waits until `at`.
-    async fn pause(&mut self, at: u64) -> Result<(), HoldFailed> {
-        self.core.arm();
-        while self.core.shard.clock.now() < at {
-            self.core.deadlines.set(Timer::Pause, Some(at));
-            let listens = self.client.listens_ahead();
-            let ready =
-                self.wait_once(Interest { client_in: listens, ..Interest::default() }).await?;
-            if ready.client_in {
-                self.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
-            }
-        }
-        self.core.deadlines.set(Timer::Pause, None);
-        Ok(())
-    }
-
-    async fn wait_once(&mut self, want: Interest) -> Result<Interest, HoldFailed> {
+    async fn wait_once(&mut self, want: Interest) -> Result<(), HoldFailed> {
         self.begin_wait(want).map_err(Failed::from)?;
         let ready = self.wait(None, want).await;
         if ready.client_gone {
             return Err(Failed::from(self.client_gone()).into());
         }
         if ready.timed_out {
-            match self.check_deadlines() {
-                Ok(()) | Err(Interrupted::Deadline(Timer::Pause)) => {}
-                Err(interrupted) => return Err(Failed::from(interrupted).into()),
-            }
+            self.check_deadlines().map_err(Failed::from)?;
         }
-        Ok(ready.io)
+        Ok(())
     }
 
     /// Hands on what filters have held of the request's body, and takes what was received of it already.

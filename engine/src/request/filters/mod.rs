@@ -1,9 +1,9 @@
 //! The HTTP filters before the router.
 //!
 //! The head of a request passes them in the order of the chain, the head of its response, also of a local
-//! reply, in reverse. A filter may change a head, reply, or wait: for a time, or for the body of the
-//! request. A filter that wants to see bodies says so when it sees the head; the body then passes
-//! [`Piece`] by piece, and every other body goes past the filters.
+//! reply, in reverse. A filter may change a head, reply, or wait for the body of the request. A filter
+//! that wants to see bodies says so when it sees the head; the body then passes [`Piece`] by piece. Every
+//! other body goes past the filters.
 //!
 //! A [`Chain`] is compiled once per connection manager. A [`Plan`] is what a route makes of it: which
 //! filters run, and what the route configures for each. [`Active`] is the chain at work for one request.
@@ -31,7 +31,6 @@ pub(super) use self::piece::Piece;
 use super::reply::LocalReply;
 use super::route::Route;
 use crate::http::Fields;
-use crate::shard::clock::Millis;
 
 /// A filter, compiled.
 #[derive(Debug)]
@@ -73,9 +72,6 @@ pub(super) enum Flow {
 pub(super) enum Wait {
     /// The end of the request. A body of more bytes than this is answered with 413.
     Body { bytes_max: usize },
-    /// This time.
-    #[expect(dead_code, reason = "no filter delays requests yet")]
-    Until(Millis),
 }
 
 /// The filters of a connection manager, in order.
