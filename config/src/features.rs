@@ -108,7 +108,6 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.extensions.access_loggers.open_telemetry",
             "envoy.extensions.access_loggers.wasm",
             "envoy.extensions.filters.http.router.v3.Router.upstream_log",
-            "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.access_log",
         ],
     ),
     ("compression", &["envoy.extensions.compression", "envoy.extensions.filters.http.compressor"]),

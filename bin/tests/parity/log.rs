@@ -58,12 +58,18 @@ impl AccessLog {
              log_format: {{ text_format_source: {{ inline_string: \"{FORMAT}\" }} }} }} }}]",
             path.to_str().unwrap()
         );
-        let add = |line: &str| match line.split_once("stat_prefix: ") {
-            Some((indent, name)) if indent.trim().is_empty() => {
-                format!("{indent}{log}\n{indent}stat_prefix: {name}\n")
+        let mut logs = false;
+        let add = |line: &str| {
+            if line.contains("@type") {
+                logs = line.contains("HttpConnectionManager") || line.contains("TcpProxy");
             }
-            Some((before, name)) => format!("{before}{log}, stat_prefix: {name}\n"),
-            None => format!("{line}\n"),
+            match line.split_once("stat_prefix: ").filter(|_| logs) {
+                Some((indent, name)) if indent.trim().is_empty() => {
+                    format!("{indent}{log}\n{indent}stat_prefix: {name}\n")
+                }
+                Some((before, name)) => format!("{before}{log}, stat_prefix: {name}\n"),
+                None => format!("{line}\n"),
+            }
         };
         yaml.lines().map(add).collect()
     }

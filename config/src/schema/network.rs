@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    BackoffStrategy, CidrRange, DataSource, Duration, HeaderValueOption, Int32Range, Percent,
-    RuntimeFeatureFlag, StringMatcher, SubstitutionFormatString, TokenBucket, schema, schema_enum,
+    AccessLog, BackoffStrategy, CidrRange, DataSource, Duration, HeaderValueOption, Int32Range,
+    Percent, RuntimeFeatureFlag, StringMatcher, SubstitutionFormatString, TokenBucket, schema,
+    schema_enum,
 };
 
 schema! {
@@ -22,14 +23,22 @@ schema! {
         upstream_connect_mode: UpstreamConnectMode,
         max_early_data_bytes: Option<u32>,
         tunneling_config: Option<TunnelingConfig>,
+        access_log: Vec<AccessLog>,
+        access_log_flush_interval: Option<Duration>,
+        flush_access_log_on_connected: bool,
+        access_log_options: Option<TcpAccessLogOptions>,
     } harmless {
         metadata_match: "only subset load balancing reads it, and that is refused",
         hash_policy: "only hash-based load balancing reads it, and that is refused",
         downstream_idle_timeout: "not implemented by Envoy either",
         upstream_idle_timeout: "not implemented by Envoy either",
-        access_log_flush_interval: "only access logs read it, and they are refused",
-        flush_access_log_on_connected: "only access logs read it, and they are refused",
-        access_log_options: "only access logs read it, and they are refused",
+    }
+
+    struct TcpAccessLogOptions =
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TcpAccessLogOptions" {
+        access_log_flush_interval: Option<Duration>,
+        flush_access_log_on_connected: bool,
+        flush_access_log_on_start: bool,
     }
 
     struct TunnelingConfig =
@@ -39,8 +48,8 @@ schema! {
         post_path: String,
         headers_to_add: Vec<HeaderValueOption>,
     } harmless {
-        propagate_response_headers: "only access logs and filters that Corvoy lacks read them",
-        propagate_response_trailers: "only access logs and filters that Corvoy lacks read them",
+        propagate_response_headers: "they set filter state that no format and no filter of Corvoy reads",
+        propagate_response_trailers: "they set filter state that no format and no filter of Corvoy reads",
         request_id_header: "read only with request_id_extension, and that is refused",
         request_id_metadata_key: "read only with request_id_extension, and that is refused",
     }

@@ -34,7 +34,7 @@ pub struct AccessLog {
 pub struct AccessLogs(Arc<[AccessLog]>);
 
 /// The same on one shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LocalLogs {
     logs: Arc<[AccessLog]>,
     /// Of each log its buffer.

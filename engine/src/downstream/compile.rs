@@ -423,7 +423,13 @@ fn network_filter(
     }
     let has_cluster = |name: &str| (context.cluster)(name).is_some();
     let buckets = context.buckets;
-    let context = tcp::compile::Context { has_cluster: &has_cluster, info, buckets, registry };
+    let context = tcp::compile::Context {
+        has_cluster: &has_cluster,
+        info,
+        buckets,
+        registry,
+        access_logs: context.access_logs,
+    };
     Some(match tcp::compile::network_filter(schema, at, &context, problems)? {
         tcp::compile::NetworkFilter::Filter(filter) => NetworkFilter::Filter(filter),
         tcp::compile::NetworkFilter::Terminal(terminal) => {

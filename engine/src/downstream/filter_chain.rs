@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access_log::LocalLogs;
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
 use crate::stats::{Registry, Scope, SslSocketFactoryStats, SslStats};
@@ -94,7 +95,9 @@ impl LocalChain {
             Speaks::Http(service) => {
                 LocalSpeaks::Http(LocalService::new(Arc::clone(service), shard))
             }
-            Speaks::Tcp(terminal) => LocalSpeaks::Tcp(Rc::new(LocalTerminal(Arc::clone(terminal)))),
+            Speaks::Tcp(terminal) => {
+                LocalSpeaks::Tcp(Rc::new(LocalTerminal::new(Arc::clone(terminal), shard)))
+            }
         };
         let tls = chain.tls.clone().map(|ChainTls { context, stats, factory, connect_timeout }| {
             let context = context.for_shard(shard.id);
@@ -120,12 +123,26 @@ impl Deref for LocalFilters {
 
 /// The last filter of a chain on one shard, if it does not serve HTTP.
 #[derive(Debug)]
-pub struct LocalTerminal(Arc<Terminal>);
+pub struct LocalTerminal {
+    terminal: Arc<Terminal>,
+    /// The access logs of its connections.
+    pub logs: LocalLogs,
+}
+
+impl LocalTerminal {
+    fn new(terminal: Arc<Terminal>, shard: &'static Shard) -> Self {
+        let logs = match &*terminal {
+            Terminal::Proxy(proxy) => LocalLogs::new(&proxy.access_logs, shard),
+            Terminal::Echo | Terminal::DirectResponse(_) => LocalLogs::default(),
+        };
+        Self { terminal, logs }
+    }
+}
 
 impl Deref for LocalTerminal {
     type Target = Terminal;
 
     fn deref(&self) -> &Terminal {
-        &self.0
+        &self.terminal
     }
 }

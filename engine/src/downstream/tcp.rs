@@ -22,15 +22,26 @@ pub(super) async fn serve(
     terminal: Rc<LocalTerminal>,
     tls: Option<Rc<ServerTls>>,
 ) {
-    if let Verdict::Close(delay) = tcp::admit(&mut connection, &filters, &terminal) {
+    run(&seat, &mut connection, &filters, &terminal, tls.as_deref()).await;
+    tcp::log_end(&connection, &terminal, &terminal.logs);
+}
+
+async fn run(
+    seat: &Seat,
+    connection: &mut Connection,
+    filters: &LocalFilters,
+    terminal: &LocalTerminal,
+    tls: Option<&ServerTls>,
+) {
+    if let Verdict::Close(delay) = tcp::admit(connection, filters, terminal) {
         return connection.wait_before_close(delay).await;
     }
     if let Some(tls) = tls
-        && handshake(&seat, &mut connection, &terminal, &tls).await.is_err()
+        && handshake(seat, connection, terminal, tls).await.is_err()
     {
         return;
     }
-    tcp::serve(&mut connection, &filters, &terminal).await;
+    tcp::serve(connection, filters, terminal, &terminal.logs).await;
 }
 
 /// What limits the time of a handshake.

@@ -222,7 +222,8 @@ fn end<C: ClientEnd>(
             (Ended::Cut, ClosedBy::Us)
         }
         Broken::Response(Fault::Truncated | Fault::Source) => {
-            exchange.core.note_upstream_failure(Error::ProtocolError);
+            let failure = origin.failure().unwrap_or(Error::ProtocolError);
+            exchange.core.note_upstream_failure(failure);
             origin.count_protocol_error();
             (Ended::Cut, ClosedBy::Host)
         }

@@ -87,6 +87,9 @@ pub trait ClientEnd {
     /// Notes that the client has disconnected.
     fn gone(&mut self);
 
+    /// Whether the client has reset this request, and not its connection.
+    fn was_reset(&self) -> bool;
+
     /// Makes this the last request of the connection.
     fn close_after(&mut self, closing: Closing);
     /// Whether the client's side carries another request after this one, as far as is known.

@@ -22,6 +22,9 @@ use crate::pipe::heads::Heads;
 use crate::shard::clock::Millis;
 use crate::upstream::error::Error;
 
+/// The details of a request that got the whole response of a host.
+pub(super) const VIA_UPSTREAM: &str = "via_upstream";
+
 /// What an exchange notes for its entry.
 #[derive(Debug, Default)]
 pub(super) struct Record<'a> {
@@ -114,12 +117,15 @@ impl Core<'_> {
         self.record.details = Some(details.into());
     }
 
-    /// Writes the entry of a request that has ended.
+    /// Writes the entry of a request that has ended; `was_reset`: by the client, without its connection.
     #[cold]
-    pub(super) fn log(&mut self, ended: Ended) {
+    pub(super) fn log(&mut self, ended: Ended, was_reset: bool) {
         if self.record.details.is_none() {
             match ended {
-                Ended::Whole | Ended::Early => self.note_details("via_upstream"),
+                Ended::Whole | Ended::Early => self.note_details(VIA_UPSTREAM),
+                Ended::Cut | Ended::Over if was_reset => {
+                    self.note_end(Some(Flag::DownstreamRemoteReset), "http2.remote_reset");
+                }
                 Ended::Cut | Ended::Over => self.note_end(
                     Some(Flag::DownstreamConnectionTermination),
                     "downstream_remote_disconnect",
@@ -128,7 +134,8 @@ impl Core<'_> {
         }
         // That is between this proxy and the host.
         self.heads.request.fields.remove(FieldName::TransferEncoding);
-        let is_complete = matches!(ended, Ended::Whole | Ended::Early);
+        let is_complete = matches!(ended, Ended::Whole | Ended::Early)
+            || self.record.details.as_deref() == Some(VIA_UPSTREAM);
         let stream = self.logged_stream(is_complete);
         let inputs = Inputs {
             request: Some(&self.heads.request).filter(|_| !self.is_malformed()),

@@ -168,7 +168,8 @@ pub(crate) async fn serve<C: ClientEnd>(
     };
     exchange.core.end_upgrade();
     if !exchange.core.service().access_logs.is_empty() {
-        exchange.core.log(ended);
+        let was_reset = exchange.client.was_reset();
+        exchange.core.log(ended, was_reset);
     }
     exchange.core.end_filters();
     exchange.client.finish(ended)

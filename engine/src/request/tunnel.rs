@@ -10,6 +10,7 @@
 use super::attempt::{Interrupted, UpstreamResponse};
 use super::deadlines::Timer;
 use super::end::{ClientEnd, Ended};
+use super::log::VIA_UPSTREAM;
 use super::route::Route;
 use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
@@ -63,6 +64,7 @@ pub(super) async fn run<C: ClientEnd>(
     for timer in [Timer::Request, Timer::Route, Timer::PerTry, Timer::PerTryIdle] {
         exchange.core.deadlines.set(timer, None);
     }
+    exchange.core.note_status();
     exchange.finish_response_head(route, length, attempts);
     let mut head = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
@@ -73,7 +75,6 @@ pub(super) async fn run<C: ClientEnd>(
     origin.become_tunnel(&exchange.core.heads.response, &mut down.outlet);
     exchange.client.become_tunnel(&mut up.outlet);
     exchange.core.count_response();
-    exchange.core.note_status();
 
     let relayed = relay(exchange, &mut origin, &mut up, &mut down).await;
     let (ended, by) = match relayed {
@@ -82,8 +83,12 @@ pub(super) async fn run<C: ClientEnd>(
             (Ended::Over, ClosedBy::Us)
         }
         Ok(First::Origin) => {
-            // Envoy resets the client's stream.
-            exchange.core.note_upstream_failure(Error::ConnectionTermination);
+            if matches!(origin, Origin::Http2(_)) && origin.failure().is_none() {
+                exchange.core.note_details(VIA_UPSTREAM);
+            } else {
+                // Envoy resets the client's stream.
+                note_failure(exchange, &origin);
+            }
             exchange.core.stats().downstream_rq_rx_reset.inc();
             exchange.core.stats().downstream_rq_tx_reset.inc();
             (Ended::Over, ClosedBy::Host)
@@ -95,7 +100,7 @@ pub(super) async fn run<C: ClientEnd>(
             (Ended::Cut, ClosedBy::Us)
         }
         Err(Broken::Origin) => {
-            exchange.core.note_upstream_failure(Error::ConnectionTermination);
+            note_failure(exchange, &origin);
             (Ended::Cut, ClosedBy::Host)
         }
         Err(Broken::Deadline(timer)) => {
@@ -110,6 +115,11 @@ pub(super) async fn run<C: ClientEnd>(
     up.outlet.recycle();
     down.outlet.recycle();
     ended
+}
+
+fn note_failure<C: ClientEnd>(exchange: &mut Exchange<'_, C>, origin: &Origin) {
+    let failure = origin.failure().unwrap_or(Error::ConnectionTermination);
+    exchange.core.note_upstream_failure(failure);
 }
 
 /// Which side ended first.

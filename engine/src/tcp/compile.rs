@@ -17,6 +17,7 @@ use super::filters::local_ratelimit::{LocalRateLimit, TokenBucket};
 use super::filters::rbac::compile::rbac;
 use super::filters::set_filter_state::{Empty, SetFilterState, Value};
 use super::proxy::compile::tcp_proxy;
+use crate::access_log;
 use crate::format::compile::{data_source, extensions};
 use crate::format::{Formatter, Unset};
 use crate::metadata::ListenerInfo;
@@ -31,6 +32,8 @@ pub(crate) struct Context<'a> {
     /// The token buckets that filters share.
     pub(crate) buckets: &'a SharedBuckets,
     pub(crate) registry: &'a Registry,
+    /// What access logs need.
+    pub(crate) access_logs: access_log::compile::Context<'a>,
 }
 
 /// The token buckets of the filters with a `share_key`; as in Envoy those with different rates do not

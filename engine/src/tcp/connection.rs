@@ -5,6 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::filters::Subject;
+use super::log::Record;
 use crate::limits;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::timers::Alarm;
@@ -25,6 +26,8 @@ pub struct Connection {
     pub expires: Option<Millis>,
     /// What filters know about it.
     pub subject: Subject,
+    /// What it notes for access logs.
+    pub(super) record: Record,
 }
 
 impl Connection {
@@ -32,7 +35,8 @@ impl Connection {
     #[must_use]
     pub fn new(subject: Subject, transport: Transport, early: Vec<u8>) -> Self {
         let (alarm, opened) = (subject.shard.timers.alarm(), subject.shard.clock.now());
-        Self { transport, early, alarm, opened, expires: None, subject }
+        let record = Record::default();
+        Self { transport, early, alarm, opened, expires: None, subject, record }
     }
 
     /// Sets the alarm to expire in `delay` from now.

@@ -13,12 +13,15 @@ pub mod direct_response;
 pub mod echo;
 pub mod filter_state;
 pub mod filters;
+mod log;
 pub mod proxy;
 
 use self::connection::Connection;
 use self::direct_response::DirectResponse;
 use self::filters::{Filters, Verdict};
 use self::proxy::TcpProxy;
+use crate::access_log::LocalLogs;
+use crate::access_log::entry_type::EntryType;
 
 /// The terminal filter of a chain without HTTP.
 #[derive(Debug)]
@@ -29,6 +32,13 @@ pub enum Terminal {
     Echo,
     /// `direct_response`
     DirectResponse(DirectResponse),
+}
+
+/// Logs a connection that has ended, or was refused.
+pub fn log_end(client: &Connection, terminal: &Terminal, logs: &LocalLogs) {
+    if let Terminal::Proxy(proxy) = terminal {
+        log::write(client, proxy, logs, EntryType::TcpConnectionEnd);
+    }
 }
 
 /// Runs the filters on a new connection.
@@ -42,9 +52,14 @@ pub fn admit(client: &mut Connection, filters: &Filters, terminal: &Terminal) ->
 
 /// Serves a connection that the filters have admitted until it ends. It is closed when `client` is
 /// dropped.
-pub async fn serve(client: &mut Connection, filters: &Filters, terminal: &Terminal) {
+pub async fn serve(
+    client: &mut Connection,
+    filters: &Filters,
+    terminal: &Terminal,
+    logs: &LocalLogs,
+) {
     match terminal {
-        Terminal::Proxy(proxy) => proxy::serve(client, filters, proxy).await,
+        Terminal::Proxy(proxy) => proxy::serve(client, filters, proxy, logs).await,
         Terminal::Echo => echo::serve(client, filters).await,
         Terminal::DirectResponse(response) => direct_response::serve(client, response).await,
     }

@@ -329,6 +329,15 @@ impl Origin {
         }
     }
 
+    /// Why the host has ended this exchange, if that can be told from the end of its connection.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(stream) => stream.failure(),
+        }
+    }
+
     /// Counts a response that is not valid, or not whole. Of a connection that carries other streams too only
     /// what ends it is counted, by itself.
     pub fn count_protocol_error(&self) {

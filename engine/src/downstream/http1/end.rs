@@ -170,6 +170,10 @@ impl ClientEnd for End<'_> {
         self.client.gone();
     }
 
+    fn was_reset(&self) -> bool {
+        false
+    }
+
     fn close_after(&mut self, closing: Closing) {
         self.persistence = match (closing, self.persistence) {
             (Closing::AfterResponse, Persistence::KeepAlive | Persistence::Close) => {

@@ -13,7 +13,7 @@ use crate::http2::ErrorCode;
 use crate::pipe::heads::Heads;
 use crate::pipe::outlet::{Framing, Outlet};
 use crate::request::end::{ClientEnd, Closing, Ended, Gone, Known};
-use crate::session::{Pulled, Stream, Trailers};
+use crate::session::{Broken, Pulled, Stream, Trailers};
 
 /// The client's side of one request.
 #[derive(Debug)]
@@ -105,6 +105,10 @@ impl ClientEnd for End<'_> {
 
     fn gone(&mut self) {
         self.client.set(Client::Gone);
+    }
+
+    fn was_reset(&self) -> bool {
+        matches!(self.stream.broken(), Some(Broken::Reset(_)))
     }
 
     // Only the stream ends, as in Envoy.

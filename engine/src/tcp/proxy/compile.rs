@@ -9,6 +9,7 @@ use corvoy_config::{Path, Problems};
 use super::backoff::Backoff;
 use super::tunnel::{TunnelMethod, Tunneling};
 use super::{ConnectMode, MaxDuration, Route, TcpProxy};
+use crate::access_log::compile::access_logs;
 use crate::format::Formatter;
 use crate::request::route::mutation::compile::additions;
 use crate::tcp::compile::Context;
@@ -32,7 +33,33 @@ pub(crate) fn tcp_proxy(
         upstream_connect_mode,
         max_early_data_bytes,
         tunneling_config,
+        access_log,
+        access_log_flush_interval,
+        flush_access_log_on_connected,
+        access_log_options,
     } = schema;
+    let deprecated = config::TcpAccessLogOptions {
+        access_log_flush_interval: *access_log_flush_interval,
+        flush_access_log_on_connected: *flush_access_log_on_connected,
+        flush_access_log_on_start: false,
+    };
+    let (options, options_at) = match access_log_options {
+        Some(options) => (options, at.field("access_log_options")),
+        None => (&deprecated, at.clone()),
+    };
+    let config::TcpAccessLogOptions {
+        access_log_flush_interval,
+        flush_access_log_on_connected,
+        flush_access_log_on_start,
+    } = options;
+    for (field, set) in [
+        ("access_log_flush_interval", access_log_flush_interval.is_some()),
+        ("flush_access_log_on_start", *flush_access_log_on_start),
+    ] {
+        if set {
+            problems.not_implemented(&options_at.field(field), field);
+        }
+    }
     let route = route(cluster.as_deref(), weighted_clusters.as_ref(), at, context, problems);
     let tunneling = match tunneling_config {
         None => None,
@@ -58,6 +85,13 @@ pub(crate) fn tcp_proxy(
             ConnectMode::OnData => early_data_max.max(1),
         },
         tunneling,
+        access_logs: access_logs(
+            access_log,
+            &at.field("access_log"),
+            context.access_logs,
+            problems,
+        ),
+        logs_connected: *flush_access_log_on_connected,
         info: Arc::clone(context.info),
         stats: context.registry.scope(&format!("tcp.{stat_prefix}.")),
     })

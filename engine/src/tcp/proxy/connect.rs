@@ -116,12 +116,12 @@ impl Session<'_> {
             let Some(permit) = breakers.acquire(RoutingPriority::Default, Resource::Connections)
             else {
                 stats.upstream_cx_overflow.inc();
-                self.flags.set(Flag::UpstreamOverflow);
+                self.client.record.flags.set(Flag::UpstreamOverflow);
                 return Err(Failed::NoUpstream);
             };
             if attempts >= proxy.max_connect_attempts {
                 stats.upstream_cx_connect_attempts_exceeded.inc();
-                self.flags.set(Flag::UpstreamRetryLimitExceeded);
+                self.client.record.flags.set(Flag::UpstreamRetryLimitExceeded);
                 return Err(Failed::NoUpstream);
             }
             attempts += 1;
@@ -164,6 +164,7 @@ impl Session<'_> {
         let Some(pool) = cluster.pick_tcp(options, client) else {
             return Err(self.no_healthy_host());
         };
+        self.client.record.host(&pool);
         let connection = match self.wait_for(pool.open(permit)).await? {
             Ok(connection) => connection,
             Err(error) => return Ok(self.failed_attempt(error)),
@@ -183,14 +184,15 @@ impl Session<'_> {
     }
 
     pub(super) fn no_healthy_host(&mut self) -> Failed {
-        self.flags.set(Flag::NoHealthyUpstream);
+        self.client.record.flags.set(Flag::NoHealthyUpstream);
         Failed::NoUpstream
     }
 
     /// Sets the response flag of a failed attempt; always `None`.
     pub(super) fn failed_attempt(&mut self, error: Error) -> Option<Upstream> {
+        self.client.record.failed(error);
         if error.is_connect_failure() {
-            self.flags.set(Flag::UpstreamConnectionFailure);
+            self.client.record.flags.set(Flag::UpstreamConnectionFailure);
         }
         None
     }

@@ -20,7 +20,10 @@ use self::early::Early;
 use self::tunnel::Tunneling;
 use super::connection::Connection;
 use super::filters::{Data, Filters};
-use crate::flags::{Flag, Flags};
+use super::log;
+use crate::access_log::entry_type::EntryType;
+use crate::access_log::{AccessLogs, LocalLogs};
+use crate::flags::Flag;
 use crate::metadata::ListenerInfo;
 use crate::shard::clock::{Millis, millis};
 use crate::stats::{Scope, stats};
@@ -65,6 +68,10 @@ pub struct TcpProxy {
     pub connect: ConnectMode,
     /// How many bytes are received before the upstream is connected.
     pub early_data_max: usize,
+    /// `access_log`
+    pub access_logs: AccessLogs,
+    /// `flush_access_log_on_connected`: whether an entry is written as soon as the upstream is connected.
+    pub logs_connected: bool,
     /// `tunneling_config`; `None`: hosts are connected to without a tunnel.
     pub tunneling: Option<Tunneling>,
     /// The listener and the filter chain.
@@ -116,8 +123,7 @@ struct Session<'a> {
     /// tunnel.
     idle_at: Option<Millis>,
     early: Early,
-    /// The response flags.
-    flags: Flags,
+    logs: &'a LocalLogs,
 }
 
 /// The timeout that has expired.
@@ -196,7 +202,12 @@ impl MaxDuration {
 }
 
 /// Serves a connection that the filters have admitted, until it ends.
-pub(super) async fn serve(client: &mut Connection, filters: &Filters, proxy: &TcpProxy) {
+pub(super) async fn serve(
+    client: &mut Connection,
+    filters: &Filters,
+    proxy: &TcpProxy,
+    logs: &LocalLogs,
+) {
     let shard = client.subject.shard;
     let early = std::mem::take(&mut client.early);
     let mut session = Session {
@@ -206,7 +217,7 @@ pub(super) async fn serve(client: &mut Connection, filters: &Filters, proxy: &Tc
         data: filters.data(),
         idle_at: None,
         early: Early::new(early),
-        flags: Flags::NONE,
+        logs,
         client,
     };
     let ended = session.run().await;
@@ -231,10 +242,15 @@ impl Session<'_> {
         let clusters = Clusters::of(shard).current();
         let Some(cluster) = clusters.named(&name) else {
             self.stats.downstream_cx_no_route.inc();
-            self.flags.set(Flag::NoClusterFound);
+            self.client.record.flags.set(Flag::NoClusterFound);
             return Err(Failed::NoUpstream);
         };
+        self.client.record.cluster(cluster);
         let upstream = self.connect(cluster).await?;
+        self.client.record.connected(&upstream.origin);
+        if self.proxy.logs_connected {
+            log::write(self.client, self.proxy, self.logs, EntryType::TcpUpstreamConnected);
+        }
         self.relay(upstream).await
     }
 
@@ -244,9 +260,10 @@ impl Session<'_> {
     }
 
     fn log_flags(&self) {
-        if !self.flags.is_empty() {
+        let set = &self.client.record.flags;
+        if !set.is_empty() {
             let mut flags = Vec::new();
-            self.flags.write(Flag::short, &mut flags);
+            set.write(Flag::short, &mut flags);
             let (peer, flags) = (self.client.subject.peer, String::from_utf8_lossy(&flags));
             tracing::debug!(target: "connection", "{peer}: TCP connection ended: {flags}");
         }
@@ -256,7 +273,7 @@ impl Session<'_> {
     fn time_out(&mut self, limit: Limit) -> Failed {
         self.proxy.count_limit(self.client.subject.shard.id, limit);
         if limit == Limit::Age {
-            self.flags.set(Flag::DurationTimeout);
+            self.client.record.flags.set(Flag::DurationTimeout);
         }
         Failed::Closed
     }
@@ -270,6 +287,7 @@ impl Session<'_> {
     /// Counts what was received from the client, and lets the filters look at it.
     fn accept(&mut self, bytes: usize) -> Result<(), Failed> {
         self.stats.downstream_cx_rx_bytes_total.add(bytes as u64);
+        self.client.record.received += bytes as u64;
         let verdict = self.filters.check(&mut self.data, &mut self.client.subject);
         verdict.into_result().map_err(Failed::Denied)
     }

@@ -14,6 +14,7 @@ use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::timers::Alarm;
 use crate::tcp::connection::Connection;
+use crate::tcp::log::Record;
 use crate::transport::Transport;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::origin::Origin;
@@ -87,7 +88,7 @@ impl Session<'_> {
             }
             Ended::Broken(Side::Upstream) => {
                 // A client that has been sent everything is not reset.
-                self.flags.set(Flag::UpstreamRemoteReset);
+                self.client.record.flags.set(Flag::UpstreamRemoteReset);
                 if cuts_off {
                     self.client.transport.reset_on_close();
                 }
@@ -109,7 +110,7 @@ impl Session<'_> {
         let idle_timeout = self.proxy.idle_timeout(self.client);
         let Self { filters, client, stats, data, .. } = self;
         let Upstream { origin, kind, up, down, .. } = upstream;
-        let Connection { transport, alarm, subject, expires, .. } = &mut **client;
+        let Connection { transport, alarm, subject, expires, record, .. } = &mut **client;
         let (client, shard) = (&*transport, subject.shard);
         let ends = Ends { shard, client, alarm, idle_timeout, expires: *expires };
         let mut idle_since = shard.clock.now();
@@ -118,11 +119,13 @@ impl Session<'_> {
             up.splice(shard.pipes);
             down.splice(shard.pipes);
         }
+        let Record { received, sent: sent_down, .. } = record;
         let mut receive = |lane: &mut Lane| {
             let pulled = inlet.pull_lane(client, shard.buffers, lane).map_err(Stopped::source)?;
             // As in Envoy, the end alone is something that filters decide about too.
             if pulled.bytes > 0 || lane.outlet.has_ended() {
                 stats.downstream_cx_rx_bytes_total.add(pulled.bytes as u64);
+                *received += pulled.bytes as u64;
                 filters.check(data, subject).into_result().map_err(Stopped::Denied)?;
             }
             Ok(pulled.more)
@@ -144,6 +147,7 @@ impl Session<'_> {
             let push = |lane: &mut Lane| {
                 let sent = lane.send(client).map_err(|_| Stopped::Sink)?;
                 stats.downstream_cx_tx_bytes_total.add(sent as u64);
+                *sent_down += sent as u64;
                 moved |= sent > 0;
                 Ok(sent)
             };

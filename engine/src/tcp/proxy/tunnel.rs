@@ -103,8 +103,8 @@ fn is_authority(text: &[u8]) -> bool {
 /// Why a host has not opened a tunnel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum NotOpened {
-    /// Its response is not 2xx, or has no body that could carry bytes.
-    Refused,
+    /// Its response, of this status, is not 2xx or has no body that could carry bytes.
+    Refused(u16),
     /// It has closed the connection without a response.
     Closed,
     /// Its response is not valid HTTP.
@@ -132,6 +132,7 @@ impl Session<'_> {
         else {
             return Err(self.no_healthy_host());
         };
+        self.client.record.host(&pool);
         let mut origin = match self.lease(&pool).await? {
             Ok(origin) => origin,
             Err(error) => return Ok(self.failed_attempt(error)),
@@ -153,7 +154,10 @@ impl Session<'_> {
             return Ok(Some(Upstream { origin, kind, up, down, _active: active }));
         };
         up.recycle();
-        self.flags.set(Flag::UpstreamConnectionFailure);
+        self.client.record.flags.set(Flag::UpstreamConnectionFailure);
+        if let NotOpened::Refused(status) = error {
+            self.client.record.refused(status);
+        }
         if error == NotOpened::Invalid {
             pool.stats().upstream_cx_protocol_error.inc();
         }
@@ -207,14 +211,14 @@ async fn open(
     let length = response(origin, up, &mut heads, shard).await?;
     let head = &heads.response;
     if !(200..300).contains(&head.status) {
-        return Err(NotOpened::Refused);
+        return Err(NotOpened::Refused(head.status));
     }
     if heads.request.method == Method::Connect {
         origin.become_tunnel(head, down);
         return Ok(());
     }
     if matches!(length, BodyLength::None | BodyLength::Length(0)) {
-        return Err(NotOpened::Refused);
+        return Err(NotOpened::Refused(head.status));
     }
     origin.begin_body(length, None, head, down).map_err(|_| NotOpened::Invalid)
 }
@@ -256,7 +260,7 @@ async fn response(
             interim += 1;
             let switches = heads.response.status == 101;
             if switches && heads.response.upgrade().is_some() {
-                return Err(NotOpened::Refused);
+                return Err(NotOpened::Refused(heads.response.status));
             }
             if switches || interim > limits::INTERIM_RESPONSES_MAX {
                 return Err(NotOpened::Invalid);

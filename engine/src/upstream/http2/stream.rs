@@ -150,6 +150,10 @@ impl Stream {
         stream.pull(to, self.trailers).map(|pulled| pulled.more)
     }
 
+    pub(in crate::upstream) fn failure(&self) -> Option<Error> {
+        self.stream.as_ref()?.broken().map(error)
+    }
+
     pub(in crate::upstream) fn end_sending(&self) {
         if let Some(stream) = &self.stream {
             stream.end();
