@@ -31,25 +31,6 @@ impl Runtime {
         invalid
     }
 
-    /// The value of a key as a fraction, in its two numbers: a whole number is a percentage.
-    #[must_use]
-    pub fn fraction(&self, key: &str) -> Option<(u32, u32)> {
-        let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
-        let object = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
-        let Some(Value::Object(fraction)) = object else {
-            let percent = self.integer(key)?;
-            return Some((u32::try_from(percent).unwrap_or(u32::MAX), 100));
-        };
-        let numerator = fraction.get("numerator").and_then(Value::as_u64).unwrap_or(0);
-        let denominator = match fraction.get("denominator").and_then(Value::as_str) {
-            None | Some("HUNDRED") => 100,
-            Some("TEN_THOUSAND") => 10_000,
-            Some("MILLION") => 1_000_000,
-            Some(_) => return None,
-        };
-        Some((u32::try_from(numerator).ok()?, denominator))
-    }
-
     /// The value of a key as a whole number; as in Envoy, a value that is not one counts as not set.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
@@ -117,12 +98,6 @@ impl<'a> Reader<'a> {
     pub fn integer(&self, key: &str) -> Option<u64> {
         self.note(key);
         self.runtime.integer(key)
-    }
-
-    /// As [`Runtime::fraction`].
-    pub fn fraction(&self, key: &str) -> Option<(u32, u32)> {
-        self.note(key);
-        self.runtime.fraction(key)
     }
 
     /// Whether the key was read.
@@ -227,23 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_is_a_percentage_or_has_its_denominator() {
-        let values = json!({
-            "a": 25, "b": { "numerator": 5, "denominator": "MILLION" }, "c": { "numerator": 7 },
-            "d": "x", "e": { "numerator": 1, "denominator": "NO" },
-        });
-        let runtime = runtime(&[values]);
-        assert_eq!(
-            ["a", "b", "c", "d", "e", "f"].map(|key| runtime.fraction(key)),
-            [Some((25, 100)), Some((5, 1_000_000)), Some((7, 100)), None, None, None]
-        );
-    }
-
-    #[test]
     fn a_reader_knows_what_was_read() {
         let runtime = runtime(&[json!({ "a": 1, "b": 2 })]);
         let reader = Reader::new(&runtime);
-        assert_eq!((reader.integer("a"), reader.fraction("none")), (Some(1), None));
+        assert_eq!((reader.integer("a"), reader.integer("none")), (Some(1), None));
         assert!(reader.has_read("a") && reader.has_read("none") && !reader.has_read("b"));
     }
 

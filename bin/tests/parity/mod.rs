@@ -70,6 +70,7 @@ folders!(
     limits,
     listener_filters,
     local_replies,
+    log_values,
     malformed_requests,
     names_preserved,
     names_preserved_or_proper,

@@ -109,12 +109,14 @@ fn compare(schema: &config::ComparisonFilter, runtime: &Reader<'_>) -> Option<Co
 fn sample(schema: &config::RuntimeFilter, runtime: &Reader<'_>) -> Sample {
     let config::RuntimeFilter { runtime_key, percent_sampled, use_independent_randomness } = schema;
     let configured = percent_sampled.as_ref().map(matchers::compile::percent);
-    let of_runtime = runtime.fraction(runtime_key);
-    let of_runtime = of_runtime.map(|(numerator, denominator)| Fraction { numerator, denominator });
-    let fraction = of_runtime.or(configured);
+    let mut fraction = configured.unwrap_or(Fraction { numerator: 0, denominator: 100 });
+    // As in Envoy the denominator is always that of the configuration, and a fraction is no value here.
+    if let Some(numerator) = runtime.integer(runtime_key) {
+        fraction.numerator = u32::try_from(numerator).unwrap_or(u32::MAX);
+    }
     let salt = fastrand::u64(..);
     Sample {
-        fraction: fraction.unwrap_or(Fraction { numerator: 0, denominator: 100 }),
+        fraction,
         by: if *use_independent_randomness {
             Randomness::Own { salt }
         } else {
