@@ -197,9 +197,26 @@ fn what_is_no_client_hello_gets_the_alert_that_says_so() {
     let hello = tls.client_hello();
     let mut server_hello = hello.clone();
     server_hello[5] = 2;
+    let handshake_failure = vec![0x15, 3, 3, 0, 2, 2, 40];
     let key_share = hello.windows(3).position(|window| window == [0, 51, 0]).unwrap();
     let mut no_key_share = hello.clone();
     no_key_share[key_share + 1] = 99;
+    // The certificate's key is ECDSA: its signatures are none that this client can verify. Envoy says so
+    // before its ServerHello.
+    let signatures = hello.windows(3).position(|window| window == [0, 13, 0]).unwrap();
+    let mut other_signatures = hello.clone();
+    let count = usize::from(hello[signatures + 5]) / 2;
+    for i in 0..count {
+        // rsa_pss_pss_sha256
+        other_signatures[signatures + 6 + 2 * i..][..2].copy_from_slice(&[8, 9]);
+    }
+    // Of TLS 1.2, by a client that says it could do more.
+    let versions = hello.windows(3).position(|window| window == [0, 43, 0]).unwrap();
+    let mut fallback = hello.clone();
+    fallback[versions + 1] = 99;
+    let suites = 5 + 4 + 2 + 32 + 1 + usize::from(hello[5 + 4 + 2 + 32]);
+    fallback[suites + 2..suites + 4].copy_from_slice(&[0x56, 0]);
+    let inappropriate_fallback = vec![0x15, 3, 3, 0, 2, 2, 86];
     for (bytes, answer) in [
         (&b"\x17\x03\x03\x00\x03abc"[..], alert(10)), // application data
         (b"\x14\x03\x03\x00\x01\x01", alert(10)),     // a change of ciphers
@@ -207,6 +224,8 @@ fn what_is_no_client_hello_gets_the_alert_that_says_so() {
         (b"\x63\x03\x03\x00\x03abc", alert(10)),      // no such record
         (&server_hello, alert(10)),
         (&no_key_share, missing_extension),
+        (&other_signatures, handshake_failure),
+        (&fallback, inappropriate_fallback),
     ] {
         assert_eq!(answer_to(&proxy, bytes), answer, "{:?}", &bytes[..6]);
     }

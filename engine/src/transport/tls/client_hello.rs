@@ -37,6 +37,12 @@ pub enum Flaw {
     ServerName,
     /// TLS 1.3 without `key_share` (RFC 8446 §9.2).
     NoKeyShare,
+    /// It continues a connection that this side does not have (RFC 5746 §3.6).
+    Renegotiation,
+    /// The client has given up TLS 1.3, which this side has (RFC 7507 §3).
+    Fallback,
+    /// The server's key signs in no algorithm of the client.
+    NoSignatureAlgorithm,
 }
 
 impl Flaw {
@@ -50,6 +56,8 @@ impl Flaw {
             Self::Syntax => 50,
             Self::ServerName => 112,
             Self::NoKeyShare => 109,
+            Self::Renegotiation | Self::NoSignatureAlgorithm => 40,
+            Self::Fallback => 86,
         }
     }
 }
@@ -227,6 +235,7 @@ pub mod extension {
     pub const PRE_SHARED_KEY: u16 = 41;
     pub const SUPPORTED_VERSIONS: u16 = 43;
     pub const KEY_SHARE: u16 = 51;
+    pub const RENEGOTIATION_INFO: u16 = 0xff01;
 }
 
 impl<'a> ClientHello<'a> {
@@ -280,6 +289,30 @@ impl<'a> ClientHello<'a> {
         has(extension::SUPPORTED_GROUPS)
             && !has(extension::KEY_SHARE)
             && !has(extension::PRE_SHARED_KEY)
+    }
+
+    /// Whether the client names the connection that it renegotiates. None can be renegotiated.
+    #[must_use]
+    pub fn renegotiates(&self) -> bool {
+        let named = self.extensions.get(extension::RENEGOTIATION_INFO);
+        named.and_then(|content| Reader(content).list8()).is_some_and(|named| !named.is_empty())
+    }
+
+    /// Whether the client offers less than it has, because a better offer has failed.
+    #[must_use]
+    pub fn falls_back(&self) -> bool {
+        const TLS_FALLBACK_SCSV: u16 = 0x5600;
+        self.cipher_suites.contains(TLS_FALLBACK_SCSV)
+    }
+
+    /// Whether the client has a proper list of signature algorithms.
+    #[must_use]
+    pub fn lists_signature_algorithms(&self) -> bool {
+        self.extensions.get(extension::SIGNATURE_ALGORITHMS).is_some_and(|content| {
+            let mut rest = Reader(content);
+            let list = rest.list16().unwrap_or_default();
+            !list.is_empty() && list.len().is_multiple_of(2) && rest.0.is_empty()
+        })
     }
 
     /// Whether the client speaks TLS 1.2 or 1.3.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::client_hello::{ClientHello, FirstBytes, Flaw, first_message};
+use super::client_hello::{ClientHello, FirstBytes, first_message};
 use super::connection::Tls;
 use super::context::server::Addresses;
 use super::context::{Connect, ShardServerContext};
@@ -164,10 +164,10 @@ impl Tls {
             return Err(session.refuse_version());
         }
         let chosen = server.context.choose(&hello, addresses).ok_or(Failure::Internal)?;
-        if chosen.is_tls13 && hello.lacks_key_share() {
-            return Err(session.refuse_hello(Flaw::NoKeyShare));
-        }
         server.context.count_stapling(chosen.stapling, &server.stats);
+        if let Some(flaw) = chosen.flaw {
+            return Err(session.refuse_hello(flaw));
+        }
         session.configure(chosen)
     }
 }

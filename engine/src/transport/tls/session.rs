@@ -9,7 +9,9 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{AlertDescription, CommonState, Error, ProtocolVersion};
+use rustls::{
+    AlertDescription, CommonState, Error, HandshakeKind, PeerMisbehaved, ProtocolVersion,
+};
 
 use super::client_hello::Flaw;
 use super::context::server::Addresses;
@@ -31,9 +33,26 @@ const RECORDS_MAX: usize = crate::limits::LARGE_BLOCK_BYTES / (RECORD_BYTES + RE
 /// The most plaintext that [`Session::encrypt`] takes at once.
 pub(super) const ENCRYPT_BYTES_MAX: usize = RECORDS_MAX * RECORD_BYTES;
 
-/// The fatal alert of a server that has not chosen a version yet, in a record of TLS 1.0.
-const fn early_alert(description: u8) -> [u8; 7] {
-    [0x15, 3, 1, 0, 2, 2, description]
+/// A fatal alert in front of any ServerHello, in a record whose version is 3.`minor`.
+const fn early_alert(minor: u8, description: u8) -> [u8; 7] {
+    [0x15, 3, minor, 0, 2, 2, description]
+}
+
+/// The version of records before a version is chosen.
+const ANY_VERSION: u8 = 1;
+
+/// The version of records afterwards.
+const CHOSEN_VERSION: u8 = 3;
+
+/// The alert of BoringSSL for what rustls leaves without any.
+const fn missing_alert(error: &Error) -> Option<AlertDescription> {
+    match error {
+        Error::PeerMisbehaved(PeerMisbehaved::TooManyWarningAlertsReceived) => {
+            Some(AlertDescription::DecodeError)
+        }
+        Error::PeerMisbehaved(_) => Some(AlertDescription::UnexpectedMessage),
+        _ => None,
+    }
 }
 
 /// The type of records with alerts.
@@ -285,11 +304,18 @@ impl Session {
 
     /// Notes the failure, and puts the alert into `outgoing` that tells the peer.
     fn fail(&mut self, error: Error) {
+        let before = self.outgoing.bytes().len();
         while self.common().is_some_and(|common| common.wants_write()) {
             let step = self.step(&mut Vec::new(), 0, Write::Nothing);
             if step.is_err() {
                 break;
             }
+        }
+        let is_alerted = self.outgoing.bytes().len() > before;
+        let missing = missing_alert(&error).filter(|_| !is_alerted && self.sends_plain());
+        if let Some(alert) = missing {
+            let alert = early_alert(CHOSEN_VERSION, alert.into());
+            self.outgoing.extend(&alert, self.buffers);
         }
         let failure = Failure::from(error);
         let version = self.common().and_then(|common| common.protocol_version());
@@ -303,6 +329,14 @@ impl Session {
         self.incoming.clear(self.buffers);
     }
 
+    /// Whether this is a server of TLS 1.2 that has not encrypted anything yet.
+    fn sends_plain(&self) -> bool {
+        let Engine::Server(server) = &self.engine else { return false };
+        server.protocol_version() == Some(ProtocolVersion::TLSv1_2)
+            && server.is_handshaking()
+            && server.handshake_kind() == Some(HandshakeKind::Full)
+    }
+
     /// As BoringSSL: nothing to a client that speaks HTTP or begins with an alert, to others an alert of
     /// the oldest format.
     fn answer_other_protocol(&mut self) {
@@ -314,7 +348,7 @@ impl Session {
             [_, 3, ..] => AlertDescription::UnexpectedMessage.into(),
             _ => PROTOCOL_VERSION,
         };
-        self.outgoing.extend(&early_alert(alert), self.buffers);
+        self.outgoing.extend(&early_alert(ANY_VERSION, alert), self.buffers);
     }
 
     /// Answers a client that does not speak TLS.
@@ -326,28 +360,30 @@ impl Session {
 
     /// Answers a client whose first message is not a proper ClientHello.
     pub(super) fn refuse_hello(&mut self, flaw: Flaw) -> Failure {
-        self.refuse_early(flaw.alert());
-        if let (Flaw::NoKeyShare, [_, _, minor, ..]) = (flaw, self.outgoing.bytes_mut()) {
-            *minor = 3; // the version is chosen
-        }
-        match flaw {
-            Flaw::Unexpected => Failure::Misbehaved,
-            Flaw::RecordTooLong
-            | Flaw::MessageTooLong
-            | Flaw::Syntax
-            | Flaw::ServerName
-            | Flaw::NoKeyShare => Failure::Malformed,
-        }
+        let (version, failure) = match flaw {
+            Flaw::RecordTooLong | Flaw::MessageTooLong | Flaw::Syntax | Flaw::ServerName => {
+                (ANY_VERSION, Failure::Malformed)
+            }
+            Flaw::Unexpected => (ANY_VERSION, Failure::Misbehaved),
+            Flaw::NoKeyShare => (CHOSEN_VERSION, Failure::Malformed),
+            Flaw::Renegotiation => (CHOSEN_VERSION, Failure::Misbehaved),
+            Flaw::Fallback => (CHOSEN_VERSION, Failure::Incompatible(Mismatch::Version)),
+            Flaw::NoSignatureAlgorithm => {
+                (CHOSEN_VERSION, Failure::Incompatible(Mismatch::SignatureAlgorithm))
+            }
+        };
+        self.refuse_early(version, flaw.alert());
+        failure
     }
 
     /// Answers a client that only speaks versions before TLS 1.2.
     pub(super) fn refuse_version(&mut self) -> Failure {
-        self.refuse_early(PROTOCOL_VERSION);
+        self.refuse_early(ANY_VERSION, PROTOCOL_VERSION);
         Failure::Incompatible(Mismatch::Version)
     }
 
-    fn refuse_early(&mut self, alert: u8) {
-        self.outgoing.extend(&early_alert(alert), self.buffers);
+    fn refuse_early(&mut self, version: u8, alert: u8) {
+        self.outgoing.extend(&early_alert(version, alert), self.buffers);
         self.incoming.clear(self.buffers);
     }
 

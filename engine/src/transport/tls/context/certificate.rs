@@ -124,7 +124,21 @@ fn key(certificate: &X509Certificate<'_>) -> Result<Key, CertificateError> {
 }
 
 impl Certificate {
-    /// For rustls, on one shard: it signs only in `allowed` algorithms (none: in all).
+    /// Its key, on one shard: it signs only in `allowed` algorithms (none: in all).
+    #[must_use]
+    pub fn signing_key(
+        &self,
+        shard: usize,
+        allowed: Option<&[SignatureScheme]>,
+    ) -> Option<Arc<dyn SigningKey>> {
+        let key = self.keys.get(shard).or_else(|| self.keys.first())?;
+        Some(match allowed {
+            None => Arc::clone(key),
+            Some(allowed) => Arc::new(Limited { key: Arc::clone(key), allowed: allowed.to_vec() }),
+        })
+    }
+
+    /// For rustls, with the key of [`Self::signing_key`].
     #[must_use]
     pub fn certified(
         &self,
@@ -132,11 +146,7 @@ impl Certificate {
         allowed: Option<&[SignatureScheme]>,
         staple: bool,
     ) -> Option<CertifiedKey> {
-        let key = self.keys.get(shard).or_else(|| self.keys.first())?;
-        let key = match allowed {
-            None => Arc::clone(key),
-            Some(allowed) => Arc::new(Limited { key: Arc::clone(key), allowed: allowed.to_vec() }),
-        };
+        let key = self.signing_key(shard, allowed)?;
         let mut certified = CertifiedKey::new(self.chain.clone(), key);
         let ocsp = self.ocsp.as_ref().filter(|_| staple);
         certified.ocsp = ocsp.map(|response| response.der.clone());

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::pki_types::UnixTime;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite};
+use rustls::{ProtocolVersion, ServerConfig, SignatureScheme, SupportedCipherSuite};
 
 use super::certificate::{Certificate, Key};
 use super::key_log::KeyLog;
@@ -22,7 +22,7 @@ use super::verify::{ClientVerifier, ExpectedNames, Purpose, Validation, Verdict}
 use crate::stats::{Registry, Scope, SslStats};
 use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
-use crate::transport::tls::client_hello::ClientHello;
+use crate::transport::tls::client_hello::{ClientHello, Flaw};
 use crate::transport::tls::facts::TlsFacts;
 use crate::transport::tls::inventory::Inventory;
 
@@ -176,6 +176,13 @@ struct Variant {
     is_logged: bool,
 }
 
+impl Variant {
+    /// Whether the handshake fails before there is anything to sign.
+    fn lacks_parameters(self) -> bool {
+        self.group.is_none() || self.version == Version::Tls12(None)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Version {
     Tls13,
@@ -199,8 +206,8 @@ pub struct Chosen {
     pub config: Arc<ServerConfig>,
     /// What becomes of the OCSP response.
     pub stapling: Stapling,
-    /// Whether the version is TLS 1.3.
-    pub is_tls13: bool,
+    /// Why the handshake fails, if BoringSSL says so before its ServerHello and rustls later or never.
+    pub flaw: Option<Flaw>,
     server_name: Option<Box<str>>,
     certificate: Option<Arc<Shown>>,
     context: Arc<ServerContext>,
@@ -270,10 +277,11 @@ impl ShardServerContext {
             group: settings.group(hello, version),
             is_logged: settings.key_log.as_ref().is_some_and(|log| log.covers(local, remote)),
         };
+        let flaw = settings.flaw(hello, variant, self.shard);
         Some(Chosen {
             config: current.config(variant, self.shard)?,
             stapling,
-            is_tls13: version == Version::Tls13,
+            flaw,
             server_name: hello.server_name.as_ref().map(|name| name.to_ascii_lowercase().into()),
             certificate: current.shown.get(index).map(Arc::clone),
             context: Arc::clone(&current.context),
@@ -355,6 +363,38 @@ impl ServerSettings {
         usable.map(|group| u16::from(group.name())).find(|name| hello.groups.contains(*name))
     }
 
+    /// See [`Chosen::flaw`].
+    fn flaw(&self, hello: &ClientHello<'_>, variant: Variant, shard: usize) -> Option<Flaw> {
+        let is_tls13 = variant.version == Version::Tls13;
+        let may_have_tls13 = self.parameters.versions.has_tls13();
+        let is_left_to_rustls = variant.lacks_parameters() || !hello.lists_signature_algorithms();
+        if !is_tls13 && may_have_tls13 && hello.falls_back() {
+            Some(Flaw::Fallback)
+        } else if !is_tls13 && hello.renegotiates() {
+            Some(Flaw::Renegotiation)
+        } else if !is_left_to_rustls && !self.can_sign(hello, variant, shard) {
+            Some(Flaw::NoSignatureAlgorithm)
+        } else if is_tls13 && hello.lacks_key_share() {
+            Some(Flaw::NoKeyShare)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the key of the certificate signs in an algorithm of the client.
+    fn can_sign(&self, hello: &ClientHello<'_>, variant: Variant, shard: usize) -> bool {
+        let offered = hello.signature_algorithms.iter().map(SignatureScheme::from);
+        // PKCS #1 may be offered for certificates, but signs no handshake of TLS 1.3.
+        //= rfc8446#section-4.2.3
+        let usable =
+            |scheme: &SignatureScheme| variant.version != Version::Tls13 || !is_pkcs1(*scheme);
+        let offered: Vec<_> = offered.filter(usable).collect();
+        let certificate = self.certificates.get(variant.certificate);
+        let allowed = self.allowed_schemes(variant.stapling);
+        let key = certificate.and_then(|it| it.signing_key(shard, allowed));
+        key.is_some_and(|key| key.choose_scheme(&offered).is_some())
+    }
+
     fn config(&self, variant: Variant, shard: usize) -> Option<ServerConfig> {
         let Variant { certificate, stapling, has_alpn, version, group, is_logged } = variant;
         let mut groups = self.parameters.groups.clone();
@@ -393,14 +433,27 @@ impl ServerSettings {
     }
 
     fn certified(&self, index: usize, stapling: Stapling, shard: usize) -> Option<CertifiedKey> {
-        let certificate = self.certificates.get(index)?;
-        // With a key that signs in no algorithm, rustls sends the alert that Envoy sends.
-        let allowed = match stapling {
-            Stapling::Refused => Some(&[][..]),
-            _ => self.parameters.signature_algorithms.as_deref(),
-        };
-        certificate.certified(shard, allowed, stapling == Stapling::Stapled)
+        let allowed = self.allowed_schemes(stapling);
+        self.certificates.get(index)?.certified(shard, allowed, stapling == Stapling::Stapled)
     }
+
+    /// The algorithms in which this side signs; none: all. If stapling fails it signs in no algorithm, which
+    /// leads to the alert that Envoy sends.
+    fn allowed_schemes(&self, stapling: Stapling) -> Option<&[SignatureScheme]> {
+        match stapling {
+            Stapling::Refused => Some(&[]),
+            _ => self.parameters.signature_algorithms.as_deref(),
+        }
+    }
+}
+
+const fn is_pkcs1(scheme: SignatureScheme) -> bool {
+    matches!(
+        scheme,
+        SignatureScheme::RSA_PKCS1_SHA256
+            | SignatureScheme::RSA_PKCS1_SHA384
+            | SignatureScheme::RSA_PKCS1_SHA512
+    )
 }
 
 impl Resumption {

@@ -89,7 +89,7 @@ fn flaw(bytes: &[u8]) -> Option<Flaw> {
     }
 }
 
-fn of_rustls(alpn: &[&str]) -> Vec<u8> {
+pub(super) fn of_rustls(alpn: &[&str]) -> Vec<u8> {
     let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
     let mut config = config.with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -255,6 +255,29 @@ fn a_cut_message_is_malformed() {
     let parsed = (0..message.len()).filter(|end| ClientHello::parse(&message[..*end]).is_ok());
     // Extensions may be absent as a whole.
     assert_eq!(parsed.count(), 1);
+}
+
+#[test]
+fn a_client_that_names_a_connection_renegotiates() {
+    let renegotiates = |content: &[u8]| {
+        let message = message(&extension(0xff01, content));
+        ClientHello::parse(&message[4..]).unwrap().renegotiates()
+    };
+    assert!(renegotiates(&[1, 7]));
+    assert!(!renegotiates(&[0]), "the first handshake");
+    assert!(!renegotiates(&[2, 7]), "left to rustls");
+}
+
+#[test]
+fn signature_algorithms_are_a_list_of_pairs_and_nothing_behind_it() {
+    let lists = |content: &[u8]| {
+        let message = message(&extension(13, content));
+        ClientHello::parse(&message[4..]).unwrap().lists_signature_algorithms()
+    };
+    assert!(lists(&[0, 2, 4, 3]));
+    for content in [&[][..], &[0, 0], &[0, 1, 4], &[0, 2, 4], &[0, 2, 4, 3, 8]] {
+        assert!(!lists(content), "{content:?}");
+    }
 }
 
 #[test]

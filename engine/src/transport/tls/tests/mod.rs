@@ -377,6 +377,32 @@ fn a_client_of_an_old_version_is_told_so() {
     );
 }
 
+/// rustls has no alert for it.
+#[test]
+fn a_client_of_tls_1_2_that_misbehaves_gets_an_alert() {
+    let certified = certified(&[&rustls::version::TLS12]);
+    let warning = [0x15, 3, 3, 0, 2, 1, 41];
+    let cases: [(&[u8], u8); 2] =
+        [(&warning.repeat(8), 50), (&[22, 3, 3, 0, 1, 16, 0x14, 3, 3, 0, 1, 1], 10)];
+    for (bytes, alert) in cases {
+        let config = Arc::clone(&certified.context);
+        on_a_shard(
+            |shard, socket| async move {
+                let failed = handshake(shard, &server(socket, &config)).await;
+                assert_eq!(failed, Err(Failure::Misbehaved));
+            },
+            |mut stream| {
+                stream.write_all(&client_hello::of_rustls(&[])).unwrap();
+                stream.write_all(bytes).unwrap();
+                let mut received = Vec::new();
+                // Bytes that were not read make the end a reset.
+                let _reset = stream.read_to_end(&mut received);
+                assert!(received.ends_with(&[0x15, 3, 3, 0, 2, 2, alert]), "{received:?}");
+            },
+        );
+    }
+}
+
 #[test]
 fn a_failed_handshake_tells_the_peer_why() {
     let ours = certified(&[&rustls::version::TLS13]);
