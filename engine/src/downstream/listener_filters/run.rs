@@ -37,15 +37,22 @@ pub(in crate::downstream) async fn run(
     let early = std::mem::take(&mut waiting.bytes);
     drop(waiting);
     let stats = listener.stats();
+    // Envoy's filters only look at what the client has sent, and a socket that is closed with unread bytes
+    // sends a reset.
+    let close = || {
+        if !early.is_empty() {
+            arrival.socket.reset_on_close();
+        }
+    };
     match outcome {
         Ok(()) => {}
         Err(Stopped::TimedOut) => {
             stats.downstream_pre_cx_timeout.inc();
             if listener.listener().listener_filters.on_timeout == OnTimeout::Close {
-                return;
+                return close();
             }
         }
-        Err(Stopped::Refused) => return,
+        Err(Stopped::Refused) => return close(),
         Err(Stopped::Ended) => return stats.downstream_listener_filter_remote_close.inc(),
         Err(Stopped::Broken) => return stats.downstream_listener_filter_error.inc(),
     }
