@@ -161,6 +161,24 @@ fn sessions_are_resumed_on_both_sides() {
     }
 }
 
+/// Requests of high priority have connections of their own, but no TLS of their own.
+#[test]
+fn connections_of_another_pool_resume_the_session_with_the_host() {
+    let tls = Tls::new();
+    let origin = Origin::over_tls(&tls, [Act::Echo]);
+    let default = "- match: { prefix: \"/\" }";
+    let high = "- match: { prefix: \"/high\" }\n                route: { cluster: service, priority: HIGH }";
+    let yaml = Config::to(&origin).upstream_tls(&tls).yaml();
+    let routes = format!("{high}\n              {default}");
+    let proxy = Proxy::with(Config::verbatim(yaml.replacen(default, &routes, 1)));
+    let mut client = proxy.connect();
+    for path in ["/", "/high"] {
+        assert_eq!(client.get(path).status(), 200);
+    }
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_total"), 2);
+    assert_eq!(proxy.stat("cluster.service.ssl.session_reused"), 1);
+}
+
 #[test]
 fn a_websocket_passes_over_tls() {
     let tls = Tls::new();

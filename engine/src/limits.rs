@@ -157,6 +157,10 @@ const _: () = assert!(BLOCK_BYTES < LARGE_BLOCK_BYTES);
 const _: () = assert!(POOL_SWEEP_MIN_MS < POOL_SWEEP_MS);
 const _: () = assert!(PIPELINED_BYTES_MAX <= BLOCK_BYTES);
 
+/// Configurations for TLS with one host that a shard keeps, each with its sessions: one for each server name
+/// and each other set of options that requests need.
+pub const CLIENT_CONFIGS_MAX: usize = 256;
+
 /// How many bytes a ClientHello may have to be inspected, records included; Envoy's default of
 /// `max_client_hello_size`.
 pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;

@@ -99,13 +99,13 @@ impl LocalCluster {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
             let options = options.cloned();
             let key = PoolKey { priority, speaks, proxy_header, options, ..PoolKey::default() };
-            host.keyed(self, key)
+            host.keyed(key)
         } else {
             let HostPools { default, high, .. } = &mut *host;
             match priority {
                 RoutingPriority::Default => default,
                 RoutingPriority::High => high.get_or_insert_with(|| {
-                    self.pool(default.host(), PoolKey { priority, speaks, ..PoolKey::default() })
+                    default.beside(PoolKey { priority, speaks, ..PoolKey::default() })
                 }),
             }
         };
@@ -130,10 +130,10 @@ impl LocalCluster {
         if host.needs_key(options) {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
             let key = PoolKey { proxy_header, options: options.cloned(), ..key };
-            return Some(Rc::clone(host.keyed(self, key)));
+            return Some(Rc::clone(host.keyed(key)));
         }
         let HostPools { default, tcp, .. } = host;
-        Some(Rc::clone(tcp.get_or_insert_with(|| self.pool(default.host(), key))))
+        Some(Rc::clone(tcp.get_or_insert_with(|| default.beside(key))))
     }
 
     #[inline(always)]
@@ -202,9 +202,9 @@ impl HostPools {
         options.is_some() || self.proxy_header.is_some()
     }
 
-    fn keyed(&mut self, cluster: &LocalCluster, key: PoolKey) -> &Rc<Pool> {
+    fn keyed(&mut self, key: PoolKey) -> &Rc<Pool> {
         let keyed = self.keyed.get_or_insert_default();
-        keyed.get(key, |key| cluster.pool(self.default.host(), key))
+        keyed.get(key, |key| self.default.beside(key))
     }
 
     fn all(&self) -> impl Iterator<Item = &Rc<Pool>> {

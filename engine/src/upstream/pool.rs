@@ -41,7 +41,7 @@ pub struct Pool {
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     /// What connections to the host offer; none: they are plain.
-    tls: Option<ShardClientContext>,
+    tls: Option<Rc<ShardClientContext>>,
     zone: Option<Arc<Scope<ZoneStats>>>,
     breakers: Rc<ShardCircuitBreakers>,
     key: PoolKey,
@@ -84,15 +84,36 @@ impl Pool {
         breakers: Rc<ShardCircuitBreakers>,
         key: PoolKey,
     ) -> Rc<Self> {
-        let limit = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         let socket = &host.endpoint.transport_socket;
+        let tls = socket.tls.as_ref().map(|tls| Rc::new(tls.context.for_shard(shard.id)));
+        Self::with_tls(shard, cluster, host, breakers, key, tls)
+    }
+
+    /// An empty pool for the same host with another key. Its connections resume the TLS sessions of this
+    /// one's.
+    #[must_use]
+    pub fn beside(&self, key: PoolKey) -> Rc<Self> {
+        let (cluster, host) = (Arc::clone(&self.cluster), Arc::clone(&self.host));
+        let (breakers, tls) = (Rc::clone(&self.breakers), self.tls.clone());
+        Self::with_tls(self.shard, cluster, host, breakers, key, tls)
+    }
+
+    fn with_tls(
+        shard: &'static Shard,
+        cluster: Arc<Cluster>,
+        host: Arc<Host>,
+        breakers: Rc<ShardCircuitBreakers>,
+        key: PoolKey,
+        tls: Option<Rc<ShardClientContext>>,
+    ) -> Rc<Self> {
+        let limit = |limit: Option<Duration>| limit.map_or(Millis::MAX, millis);
         Rc::new(Self {
             shard,
             clusters: Clusters::of(shard),
             zone: cluster.zones.get(host.endpoint.zone()).map(Arc::clone),
             idle_ms_max: limit(cluster.http.idle_timeout),
             age_ms_max: limit(cluster.http.max_connection_duration),
-            tls: socket.tls.as_ref().map(|tls| tls.context.for_shard(shard.id)),
+            tls,
             cluster,
             host,
             breakers,
@@ -129,8 +150,8 @@ impl Pool {
         self.age_ms_max
     }
 
-    pub(super) const fn tls(&self) -> Option<&ShardClientContext> {
-        self.tls.as_ref()
+    pub(super) fn tls(&self) -> Option<&ShardClientContext> {
+        self.tls.as_deref()
     }
 
     /// The host.

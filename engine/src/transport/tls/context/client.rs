@@ -14,6 +14,7 @@ use super::key_log::KeyLog;
 use super::latest::{Follower, Latest, Listed, Owner};
 use super::parameters::Parameters;
 use super::verify::{ExpectedNames, Purpose, ServerVerifier, Validation};
+use crate::limits;
 use crate::stats::Registry;
 use crate::transport::tls::Failure;
 use crate::transport::tls::certificate::Certificate as Shown;
@@ -85,7 +86,7 @@ impl Latest<ClientContext> {
     }
 }
 
-/// The TLS of a cluster on one shard. Sessions are resumed within the shard.
+/// The TLS of a host on one shard. Sessions are resumed within the shard.
 #[derive(Debug)]
 pub struct ShardClientContext {
     shard: usize,
@@ -102,6 +103,8 @@ struct Current {
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Variant {
+    /// Each name has sessions of its own, so that a few names do not displace those of the others.
+    server_name: ServerName<'static>,
     alpn: Vec<Vec<u8>>,
     expects_name: bool,
     subject_alt_names: Arc<[Box<str>]>,
@@ -201,6 +204,7 @@ impl ShardClientContext {
         let is_logged =
             settings.key_log.as_ref().is_some_and(|log| log.covers(wanted.local, wanted.remote));
         let variant = Variant {
+            server_name: server_name.clone(),
             alpn,
             expects_name: settings.auto_sni_san_validation,
             subject_alt_names: Arc::clone(&subject_alt_names),
@@ -243,6 +247,11 @@ impl Current {
             return Some(prepared.clone());
         }
         let prepared = self.context.settings.prepare(&variant, shard)?;
+        // The names come from requests: any one makes room.
+        if self.configs.len() >= limits::CLIENT_CONFIGS_MAX {
+            let any = self.configs.keys().next().cloned();
+            any.and_then(|variant| self.configs.remove(&variant));
+        }
         self.configs.insert(variant, prepared.clone());
         Some(prepared)
     }
@@ -263,7 +272,7 @@ impl ClientSettings {
     }
 
     fn prepare(&self, variant: &Variant, shard: usize) -> Option<Prepared> {
-        let Variant { alpn, expects_name, subject_alt_names, is_logged } = variant;
+        let Variant { server_name: _, alpn, expects_name, subject_alt_names, is_logged } = variant;
         let verifier = ServerVerifier {
             validation: self.validation.clone(),
             expects_name: *expects_name,
@@ -306,6 +315,34 @@ mod tests {
     use super::super::tests::{ca, issue, params};
     use super::super::verify::Trust;
     use super::*;
+
+    #[test]
+    fn names_have_sessions_of_their_own_and_no_more_than_so_many_are_kept() {
+        let settings = ClientSettings {
+            certificate: None,
+            parameters: Parameters::client(),
+            alpn: None,
+            validation: None,
+            sni: None,
+            auto_host_sni: true,
+            auto_sni_san_validation: false,
+            session_keys_max: 1,
+            key_log: None,
+        };
+        let shard = Latest::new(Some(ClientContext::new(settings))).for_shard(0);
+        let config = |name: &str| {
+            let wanted = Wanted { hostname: Some(name), ..Wanted::default() };
+            shard.connect(&wanted).unwrap().config
+        };
+        let first = config("a.test");
+        assert!(Arc::ptr_eq(&first, &config("a.test")));
+        assert!(!Arc::ptr_eq(&first, &config("b.test")));
+        for i in 0..2 * limits::CLIENT_CONFIGS_MAX {
+            config(&format!("{i}.test"));
+        }
+        let current = shard.current.borrow_mut().newest().unwrap().configs.len();
+        assert_eq!(current, limits::CLIENT_CONFIGS_MAX);
+    }
 
     /// Meanwhile the certificate may have expired or been revoked: rustls does not look again.
     #[test]
