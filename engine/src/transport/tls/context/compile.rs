@@ -13,6 +13,7 @@ use super::latest::Latest;
 use super::ocsp::StaplePolicy;
 use super::parameters::Parameters;
 use super::parameters_compile::{Side, parameters as compile_parameters};
+use super::read_once::ReadOnce;
 pub use super::sds_compile::{Change, SecretSource, Secrets, ShownSecret};
 use super::secrets_compile::{certificate, ticket_keys};
 use super::server::{ClientCertificate, Resumption, ServerContext, ServerSettings};
@@ -285,7 +286,10 @@ fn common_settings(
     );
     let alpn = alpn(alpn_protocols, &at.field("alpn_protocols"), problems);
     let key_log = match key_log {
-        Some(schema) => Some(Arc::new(open_key_log(schema, &at.field("key_log"), problems)?)),
+        Some(schema) => {
+            let at = at.field("key_log");
+            Some(Arc::new(compile_key_log(schema, &at, secrets.read_once(), problems)?))
+        }
         None => None,
     };
     let certificates = certificates.into_iter().collect::<Option<Vec<_>>>()?;
@@ -364,7 +368,7 @@ fn validation_settings(
         return Configured::Not;
     };
     let Some(schema) = schema else { return Configured::Unusable };
-    match verify::compile::validation(&schema, &at, problems) {
+    match verify::compile::validation(&schema, &at, secrets.read_once(), problems) {
         Some(validation) => {
             let validation = Validation { secret: name.to_owned(), ..validation };
             Configured::As(Box::new((schema, validation)))
@@ -386,12 +390,22 @@ fn alpn(protocols: &[String], at: &Path, problems: &mut Problems) -> Option<Vec<
     (!protocols.is_empty()).then_some(offered)
 }
 
-fn open_key_log(schema: &config::TlsKeyLog, at: &Path, problems: &mut Problems) -> Option<KeyLog> {
+fn compile_key_log(
+    schema: &config::TlsKeyLog,
+    at: &Path,
+    read_once: &ReadOnce,
+    problems: &mut Problems,
+) -> Option<KeyLog> {
     let config::TlsKeyLog { path, local_address_range, remote_address_range } = schema;
     let local = ranges(local_address_range, &at.field("local_address_range"), problems);
     let remote = ranges(remote_address_range, &at.field("remote_address_range"), problems);
-    let opened = KeyLog::open(std::path::Path::new(path), local, remote);
-    opened.map_err(|error| problems.error(&at.field("path"), format!("{path}: {error}"))).ok()
+    match read_once.log(path.as_ref()) {
+        Ok(file) => Some(KeyLog::new(file, local, remote)),
+        Err(error) => {
+            problems.error(&at.field("path"), format!("{path}: {error}"));
+            None
+        }
+    }
 }
 
 fn ranges(schemas: &[config::CidrRange], at: &Path, problems: &mut Problems) -> Vec<Range> {

@@ -2,15 +2,15 @@
 //! It is for debugging; connections that write to it wait for the file.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
+use std::sync::Arc;
 
 /// An open file for secrets.
 #[derive(Debug)]
 pub struct KeyLog {
-    file: File,
+    file: Arc<File>,
     local: Vec<Range>,
     remote: Vec<Range>,
 }
@@ -41,13 +41,10 @@ impl Range {
 }
 
 impl KeyLog {
-    /// Opens the file to append to it. Empty lists of addresses stand for all.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn open(path: &Path, local: Vec<Range>, remote: Vec<Range>) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
-        Ok(Self { file, local, remote })
+    /// Writes to a file that is open for appending. Empty lists of addresses stand for all.
+    #[must_use]
+    pub const fn new(file: Arc<File>, local: Vec<Range>, remote: Vec<Range>) -> Self {
+        Self { file, local, remote }
     }
 
     /// Whether the secrets of a connection between these addresses are written; none: a unix socket.
@@ -73,19 +70,22 @@ impl rustls::KeyLog for KeyLog {
         }
         line.push('\n');
         // A connection does not fail because its secrets cannot be written.
-        drop((&self.file).write_all(line.as_bytes()));
+        drop((&*self.file).write_all(line.as_bytes()));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{KeyLog, Range};
 
     #[test]
     fn only_connections_between_the_addresses_are_logged() {
         let range = |text: &str, prefix| Range { address: text.parse().unwrap(), prefix };
-        let file = tempfile();
-        let log = KeyLog::open(&file, vec![range("10.0.0.0", 8)], vec![range("::", 0)]).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let opened = Arc::new(file.reopen().unwrap());
+        let log = KeyLog::new(opened, vec![range("10.0.0.0", 8)], vec![range("::", 0)]);
         let address = |text: &str| Some(text.parse().unwrap());
         assert!(log.covers(address("10.1.2.3"), address("2001:db8::1")));
         assert!(log.covers(address("::ffff:10.1.2.3"), address("::1")));
@@ -94,10 +94,5 @@ mod tests {
         assert!(!log.covers(None, address("::1")));
         rustls::KeyLog::log(&log, "LABEL", &[1, 0xab], &[2]);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "LABEL 01ab 02\n");
-        std::fs::remove_file(file).unwrap();
-    }
-
-    fn tempfile() -> std::path::PathBuf {
-        std::env::temp_dir().join(format!("corvoy-key-log-{}", std::process::id()))
     }
 }

@@ -15,6 +15,7 @@ pub mod ocsp;
 pub mod parameters;
 mod parameters_compile;
 pub mod pkcs12;
+mod read_once;
 mod sds_compile;
 mod secret_files_compile;
 mod secrets_compile;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::certificate::Certificate;
 use super::latest::{Latest, Listed};
+use super::read_once::ReadOnce;
 use super::secret_files_compile::{NamesFiles, files, inlined, shown};
 use super::secrets_compile::{certificate, ticket_keys};
 use super::tickets::TicketKey;
@@ -34,6 +35,7 @@ pub struct Secrets {
     contexts: RefCell<Vec<Context>>,
     /// Indexes of the dynamic secrets that the context uses which is being compiled.
     used: RefCell<Vec<usize>>,
+    read_once: ReadOnce,
 }
 
 /// A secret from a file.
@@ -178,7 +180,13 @@ impl Secrets {
             dynamic: RefCell::default(),
             contexts: RefCell::default(),
             used: RefCell::default(),
+            read_once: ReadOnce::default(),
         }
+    }
+
+    /// What contexts use of the system.
+    pub(super) const fn read_once(&self) -> &ReadOnce {
+        &self.read_once
     }
 
     /// How many shards there are.

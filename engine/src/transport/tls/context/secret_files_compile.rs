@@ -53,11 +53,8 @@ pub(super) fn inlined(secret: &config::Secret) -> Result<config::Secret, FilesEr
 
 fn read(secret: &config::Secret) -> Result<config::Secret, FilesError> {
     let mut read = secret.clone();
-    for source in read.data_sources() {
-        let Some(path) = source.filename.take() else { continue };
-        let bytes = std::fs::read(&path);
-        source.inline_bytes = Some(bytes.map_err(|error| FilesError::Unreadable { path, error })?);
-    }
+    read.read_files()?;
+    read.data_sources().into_iter().for_each(|source| source.filename = None);
     Ok(read)
 }
 
@@ -104,15 +101,30 @@ pub(super) trait NamesFiles {
     /// All its data sources.
     fn data_sources(&mut self) -> Vec<&mut config::DataSource>;
 
-    /// Puts the contents of the files beside their names. As in Envoy, files that a context names itself are
-    /// read once: when a secret changes and the context is compiled again, they count as they were. One that
-    /// cannot be read is left, and is an error when it is compiled.
-    fn keep_contents(&mut self) {
+    /// Reads the files: their contents are put beside their names, where the compiler looks first.
+    ///
+    /// # Errors
+    /// The first that cannot be read. The others are read nevertheless.
+    fn read_files(&mut self) -> Result<(), FilesError> {
+        let mut result = Ok(());
         for source in self.data_sources() {
-            if let Some(path) = &source.filename {
-                source.inline_bytes = std::fs::read(path).ok();
+            let Some(path) = &source.filename else { continue };
+            match std::fs::read(path) {
+                Ok(bytes) => source.inline_bytes = Some(bytes),
+                Err(error) => {
+                    let unreadable = FilesError::Unreadable { path: path.clone(), error };
+                    result = result.and(Err(unreadable));
+                }
             }
         }
+        result
+    }
+
+    /// Reads the files that a context names itself. As in Envoy they are read once: when a secret changes
+    /// and the context is compiled again, they count as they were.
+    fn keep_contents(&mut self) {
+        // A file that cannot be read is an error of the place that names it, when it is compiled.
+        let _left_out = self.read_files();
     }
 }
 

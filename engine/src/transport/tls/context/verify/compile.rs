@@ -8,12 +8,14 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::{Crls, SanMatcher, SanType, Trust, Validation, parse};
 use crate::text_matcher::compile::text;
+use crate::transport::tls::context::read_once::{ReadOnce, SYSTEM_CAS};
 use crate::transport::tls::context::secrets_compile::read;
 
 /// Compiles how certificates of peers are verified; none if there is an error.
-pub(crate) fn validation(
+pub(in crate::transport::tls::context) fn validation(
     schema: &config::CertificateValidationContext,
     at: &Path,
+    read_once: &ReadOnce,
     problems: &mut Problems,
 ) -> Option<Validation> {
     let config::CertificateValidationContext {
@@ -57,7 +59,7 @@ pub(crate) fn validation(
     if let Some(schema) = trusted_ca {
         trust = Some(trusted(schema, &at.field("trusted_ca"), problems)?);
     } else if let Some(config::SystemRootCerts {}) = system_root_certs {
-        trust = Some(system_trust(&at.field("system_root_certs"), problems)?);
+        trust = Some(system_trust(&at.field("system_root_certs"), read_once, problems)?);
     }
     if trust.is_none() {
         reject_without_trust(schema, at, problems);
@@ -229,21 +231,12 @@ fn trust(pem: &[u8], at: &Path, problems: &mut Problems) -> Option<Trust> {
     Trust::new(certificates).ok()
 }
 
-/// Where Linux distributions have their CA bundles.
-const SYSTEM_CAS: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-fn system_trust(at: &Path, problems: &mut Problems) -> Option<Trust> {
-    let Some(pem) = SYSTEM_CAS.iter().find_map(|path| std::fs::read(path).ok()) else {
+fn system_trust(at: &Path, read_once: &ReadOnce, problems: &mut Problems) -> Option<Trust> {
+    let Some(pem) = read_once.system_cas() else {
         problems.error(at, format!("this system has no CAs: none of {}", SYSTEM_CAS.join(", ")));
         return None;
     };
-    trust(&pem, at, problems)
+    trust(pem, at, problems)
 }
 
 /// As in Envoy, a file without any CRL is accepted; then every certificate is rejected, because each needs one.
