@@ -48,6 +48,8 @@ struct Entry {
     /// None: any file.
     file: Option<OsString>,
     moved: Rc<Notify>,
+    /// Why the directory could not be watched the last time.
+    refused: Option<Errno>,
 }
 
 /// Something that is watched, until this is dropped.
@@ -77,7 +79,7 @@ impl Watcher {
         state.next_id += 1;
         let (directory, file) = target.parts();
         let (directory, file) = (directory.to_owned(), file.map(OsStr::to_owned));
-        state.add(Entry { id, directory, file, moved: Rc::clone(moved) });
+        state.add(Entry { id, directory, file, moved: Rc::clone(moved), refused: None });
         Watch { watcher: self.clone(), id }
     }
 
@@ -107,20 +109,29 @@ impl Drop for Watch {
     }
 }
 
+impl Entry {
+    /// Whether the operator has not been told yet that the directory cannot be watched for this reason. It is
+    /// no fault that a directory is missing.
+    fn is_news(&mut self, error: Errno) -> bool {
+        self.refused.replace(error) != Some(error) && error != Errno::NOENT
+    }
+}
+
 impl State {
     /// Whether the directory of the entry is there.
-    fn add(&mut self, entry: Entry) -> bool {
+    fn add(&mut self, mut entry: Entry) -> bool {
         let flags = WatchFlags::MOVED_TO
             | WatchFlags::MOVE_SELF
             | WatchFlags::DELETE_SELF
             | WatchFlags::ONLYDIR;
         match inotify::add_watch(&*self.inotify, &entry.directory, flags) {
             Ok(descriptor) => {
+                entry.refused = None;
                 self.watched.entry(descriptor).or_default().push(entry);
                 true
             }
             Err(error) => {
-                if error != Errno::NOENT {
+                if entry.is_news(error) {
                     let directory = entry.directory.display();
                     tracing::warn!(target: "config", "cannot watch {directory}: {error}");
                 }
@@ -258,6 +269,38 @@ mod tests {
             fs::remove_dir(&directory).unwrap();
             fs::create_dir(&directory).unwrap();
             is_notified(&moved).await;
+        });
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_watched_is_news_once_for_each_reason() {
+        let moved = Rc::new(Notify::new());
+        let mut entry =
+            Entry { id: 0, directory: PathBuf::new(), file: None, moved, refused: None };
+        let told: Vec<_> = [
+            (Errno::NOENT, false),
+            (Errno::ACCESS, true),
+            (Errno::ACCESS, false),
+            (Errno::NOTDIR, true),
+            (Errno::NOENT, false),
+            (Errno::NOTDIR, true),
+        ]
+        .into_iter()
+        .map(|(error, expected)| (entry.is_news(error), expected))
+        .collect();
+        assert!(told.iter().all(|(news, expected)| news == expected), "{told:?}");
+    }
+
+    #[test]
+    fn a_path_that_is_no_directory_stays_known_as_that() {
+        story(async |watcher, folder| {
+            let file = folder.join("a");
+            fs::write(&file, "").unwrap();
+            let moved = Rc::new(Notify::new());
+            let _watch = watcher.watch(&MoveTarget::Directory(file), &moved);
+            let mut state = watcher.0.borrow_mut();
+            state.look_for_missing();
+            assert_eq!(state.missing[0].refused, Some(Errno::NOTDIR));
         });
     }
 

@@ -5,11 +5,13 @@
 //!
 //! Invariant: a file that cannot be used changes nothing.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::moves::{Watch, Watcher};
 use super::xxh64::xxh64;
@@ -25,6 +27,8 @@ pub(super) struct Subscription {
     source: FileSource,
     stats: Arc<Scope<SubscriptionStats>>,
     moved: Rc<Notify>,
+    /// When the file is to be read next, if that is once per interval.
+    due: Cell<Instant>,
     _watch: Option<Watch>,
 }
 
@@ -43,14 +47,26 @@ impl Subscription {
             Trigger::Interval(_) => None,
         };
         let watch = target.map(|target| watcher.watch(&target, &moved));
-        Self { what, source, stats, moved, _watch: watch }
+        let due = Cell::new(Instant::now());
+        let subscription = Self { what, source, stats, moved, due, _watch: watch };
+        subscription.plan_next();
+        subscription
     }
 
-    /// Completes when the file is to be read again.
+    /// Completes when the file is to be read again. A wait that is given up does not put it off.
     pub(super) async fn changed(&self) {
         match self.source.trigger {
-            Trigger::Interval(interval) => tokio::time::sleep(interval).await,
+            Trigger::Interval(_) => {
+                tokio::time::sleep_until(self.due.get()).await;
+                self.plan_next();
+            }
             Trigger::Moved | Trigger::MovedInto(_) => self.moved.notified().await,
+        }
+    }
+
+    fn plan_next(&self) {
+        if let Trigger::Interval(interval) = self.source.trigger {
+            self.due.set(Instant::now() + interval);
         }
     }
 
@@ -80,5 +96,37 @@ impl Subscription {
                 tracing::warn!(target: "config", "{what}: {path} is rejected, nothing is changed: {why}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::stats::Registry;
+
+    const INTERRUPTED: Duration = Duration::from_millis(20);
+
+    /// The files that a secret names may change all the time: its own file must not be forgotten for that.
+    #[test]
+    fn an_interval_ends_however_often_its_wait_is_interrupted() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let trigger = Trigger::Interval(Duration::from_millis(100));
+            let source = FileSource { path: "/nowhere".into(), trigger };
+            let stats = Registry::new(1).scope("sds.cert.");
+            let watcher = Watcher::new().unwrap();
+            let subscription = Subscription::new("secret cert".to_owned(), source, stats, &watcher);
+            for _ in 0..2 {
+                let mut waits = 0;
+                while timeout(INTERRUPTED, subscription.changed()).await.is_err() {
+                    waits += 1;
+                    assert!(waits < 500, "it never ends");
+                }
+            }
+        });
     }
 }
