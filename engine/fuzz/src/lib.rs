@@ -1,12 +1,11 @@
 //! The fuzz targets: properties that hold for any input. A test runs them on the stored corpora.
 //!
-//! The codec is compiled from its sources, not as the engine's library: it has few dependencies, so a
-//! target is built in seconds. The reference is the strict reader of the end-to-end tests.
+//! What is fuzzed is compiled from its sources, not as the engine's library: it has few dependencies, of which
+//! only rustls takes its time. The reference is the strict reader of the end-to-end tests.
 
-#[expect(dead_code, reason = "the engine uses the rest")]
-#[path = "../../src/transport/tls/client_hello.rs"]
-mod client_hello;
-#[expect(dead_code, reason = "the engine uses the rest")]
+#![allow(unfulfilled_lint_expectations, reason = "the engine has more lints")]
+
+mod certificates;
 #[path = "../../src/downstream/listener_filters/first_line.rs"]
 mod first_line;
 mod frames;
@@ -18,10 +17,16 @@ mod http;
 mod http1;
 mod http2;
 #[expect(dead_code, reason = "the engine uses the rest")]
+#[path = "../../src/limits.rs"]
+mod limits;
+#[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
 #[path = "../../src/proxy_protocol/mod.rs"]
 mod proxy_protocol;
 #[path = "../../../bin/tests/edge/reader.rs"]
 mod reader;
+mod shard;
+mod text_matcher;
+mod transport;
 mod unchunked;
 
 use http::{BodyLength, HeadLimits, Method, RequestHead, ResponseHead, Version};
@@ -30,7 +35,9 @@ use http2::hpack;
 use reader::{End, Leniency};
 use unchunked::unchunked;
 
+pub use certificates::certificates;
 pub use frames::frames;
+pub use transport::tls::peers::peers;
 
 /// The result of parsing a request or response head does not depend on how it is split.
 pub fn head(input: &[u8]) {
@@ -82,7 +89,7 @@ pub fn first_bytes(input: &[u8]) {
 
 /// The parsed ClientHello with its extensions, as text; none until it is decided whether it is one.
 fn client_hello(bytes: &[u8]) -> Option<String> {
-    use client_hello::{ClientHello, FirstBytes, first_message};
+    use transport::tls::client_hello::{ClientHello, FirstBytes, first_message};
     match first_message(bytes) {
         FirstBytes::Incomplete => None,
         FirstBytes::ClientHello(message) => {
@@ -395,7 +402,7 @@ mod tests {
     /// Runs each target on its corpus.
     #[test]
     fn the_corpus_holds() {
-        let targets: [(&str, fn(&[u8])); 7] = [
+        let targets: [(&str, fn(&[u8])); 9] = [
             ("head", super::head),
             ("chunked", super::chunked),
             ("connection", super::connection),
@@ -403,6 +410,8 @@ mod tests {
             ("first_bytes", super::first_bytes),
             ("hpack", super::hpack),
             ("http2", super::frames),
+            ("certificates", super::certificates),
+            ("tls", super::peers),
         ];
         for (name, target) in targets {
             let folder = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));

@@ -8,7 +8,7 @@ use x509_parser::prelude::{ASN1Time, X509Certificate, X509Version};
 
 use super::constraints;
 use super::crl::Crls;
-use super::{Refusal, algorithms, parse};
+use super::validation::{Refusal, algorithms, parse};
 use crate::transport::tls::der::{BIT_STRING, Der};
 
 /// The trusted certificates and how chains are checked.
