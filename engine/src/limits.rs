@@ -3,6 +3,10 @@
 /// Bytes of an ordinary block: a request or response head and the first bytes of its body.
 pub const BLOCK_BYTES: usize = 16 * 1024;
 
+/// Bytes that the head of an ordinary request takes when it was decoded from HTTP/2, with what is added to
+/// it. A longer one grows.
+pub const DECODED_HEAD_BYTES: usize = 1024;
+
 /// Bytes of a large block: the most that one receive of a long body reads.
 pub const LARGE_BLOCK_BYTES: usize = 128 * 1024;
 

@@ -22,20 +22,59 @@ pub struct Heads {
     pub response_as_received: AsReceived,
 }
 
+/// A shard's pools of heads.
+#[derive(Debug)]
+pub struct HeadsPools {
+    /// For heads that are received.
+    pub received: HeadsPool,
+    /// For heads whose request is decoded.
+    pub decoded: HeadsPool,
+}
+
+impl Default for HeadsPools {
+    fn default() -> Self {
+        Self { received: HeadsPool::new(Room::ToReceive), decoded: HeadsPool::new(Room::ToDecode) }
+    }
+}
+
 /// Heads that are not in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[expect(clippy::vec_box, reason = "they move between tasks and this pool all the time")]
-pub struct HeadsPool(RefCell<Vec<Box<Heads>>>);
+pub struct HeadsPool {
+    heads: RefCell<Vec<Box<Heads>>>,
+    room: Room,
+}
+
+/// How much room new heads have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Room {
+    /// A block each: they are received into it.
+    ToReceive,
+    /// What a decoded request takes, and nothing for the response before it comes: a client may have many
+    /// streams that wait.
+    ToDecode,
+}
 
 impl HeadsPool {
+    fn new(room: Room) -> Self {
+        Self { heads: RefCell::default(), room }
+    }
+
     /// Empty heads for an exchange.
     #[must_use]
     pub fn take(&self) -> Box<Heads> {
-        let heads = self.0.borrow_mut().pop();
+        let heads = self.heads.borrow_mut().pop();
         heads.unwrap_or_else(|| {
             let mut heads = Box::<Heads>::default();
-            heads.request.received().reserve_exact(limits::BLOCK_BYTES);
-            heads.response.received().reserve_exact(limits::BLOCK_BYTES);
+            match self.room {
+                Room::ToReceive => {
+                    heads.request.received().reserve_exact(limits::BLOCK_BYTES);
+                    heads.response.received().reserve_exact(limits::BLOCK_BYTES);
+                }
+                Room::ToDecode => {
+                    heads.request.received().reserve_exact(limits::DECODED_HEAD_BYTES);
+                }
+            }
             heads
         })
     }
@@ -47,7 +86,7 @@ impl HeadsPool {
         heads.request_as_received.clear();
         heads.response_as_received.clear();
         let bytes = heads.request.received().capacity() + heads.response.received().capacity();
-        let mut pool = self.0.borrow_mut();
+        let mut pool = self.heads.borrow_mut();
         if bytes <= 4 * limits::BLOCK_BYTES && pool.len() < limits::POOLED_BLOCKS_MAX {
             pool.push(heads);
         }

@@ -255,6 +255,16 @@ impl Outlet {
         }
     }
 
+    /// Keeps what is not sent in no more memory than it takes, during a wait that many may have at once.
+    #[cold]
+    pub fn compact(&mut self) {
+        self.give_block();
+        if self.out.len() < self.out.capacity() / 4 {
+            let exact = self.out.as_slice().to_vec();
+            self.buffers.give(std::mem::replace(&mut self.out, exact));
+        }
+    }
+
     /// Returns the block to the pool.
     #[inline]
     pub fn recycle(self) {

@@ -137,6 +137,7 @@ async fn relay<C: ClientEnd>(
             want.client_in = uploading.client_in;
             want.origin_out = uploading.origin_out;
         }
+        down.give_block();
         exchange.core.start_timers(upload);
         exchange.core.start_try_idle_timer(upload);
         exchange.begin_wait(want)?;

@@ -333,7 +333,7 @@ impl Forwarder<'_> {
 
     /// Leases a connection to the host: an idle one if there is one.
     async fn lease<C: ClientEnd>(
-        &self,
+        &mut self,
         exchange: &mut Exchange<'_, C>,
         pool: &Rc<Pool>,
     ) -> Result<Origin, Failed> {
@@ -347,6 +347,7 @@ impl Forwarder<'_> {
         {
             return Ok(origin);
         }
+        self.upload.compact();
         attempt::lease(exchange, pool).await
     }
 

@@ -10,7 +10,7 @@ use super::manager::ConnectionManager;
 use super::route::{RouteTable, Scratch};
 use crate::access_log::LocalLogs;
 use crate::metadata::ListenerInfo;
-use crate::pipe::heads::HeadsPool;
+use crate::pipe::heads::{HeadsPool, HeadsPools};
 use crate::shard::Shard;
 use crate::shard::drain::Direction;
 use crate::stats::{
@@ -59,6 +59,8 @@ pub struct LocalService {
     pub clusters: &'static Clusters,
     /// Heads that are not in use.
     pub heads: &'static HeadsPool,
+    /// The same for requests over HTTP/2.
+    pub stream_heads: &'static HeadsPool,
     /// For the values of headers that a route adds.
     pub scratch: &'static RefCell<Scratch>,
     /// Filters at work for no request.
@@ -69,11 +71,13 @@ impl LocalService {
     /// `service` for the connections of one shard.
     #[must_use]
     pub fn new(service: Arc<Service>, shard: &'static Shard) -> Rc<Self> {
+        let heads = shard.kept(|_| HeadsPools::default());
         Rc::new(Self {
             access_logs: LocalLogs::new(&service.manager.access_logs, shard),
             service,
             clusters: Clusters::of(shard),
-            heads: shard.kept(|_| HeadsPool::default()),
+            heads: &heads.received,
+            stream_heads: &heads.decoded,
             scratch: shard.kept(|_| RefCell::default()),
             active_filters: shard.kept(|_| ActivePool::default()),
         })

@@ -152,6 +152,19 @@ impl Upload {
         self.outlet.wants_source()
     }
 
+    /// Returns the block to the pool while the client sends nothing.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        if self.wants_client() {
+            self.outlet.give_block();
+        }
+    }
+
+    /// See [`Outlet::compact`].
+    pub(super) fn compact(&mut self) {
+        self.outlet.compact();
+    }
+
     /// See [`Outlet::wants_sink`].
     #[must_use]
     #[inline]

@@ -125,7 +125,7 @@ impl Encoder {
         let places = Places::of(field);
         let is_it =
             |(name, text, _): (Name, &[u8], &[u8])| name == field.name && text == field.text;
-        let at = |inserted: u16| {
+        let at = |inserted: u8| {
             // The newest one has the age 0.
             let age =
                 usize::from(low(self.table.inserted()).wrapping_sub(inserted).wrapping_sub(1));
@@ -212,8 +212,11 @@ fn policy(field: &Field<'_>, table_max: usize) -> Policy {
 }
 
 const FIELD_PLACES: usize = 128;
-const NAME_PLACES: usize = 256;
-const SEEN_PLACES: usize = 64;
+const NAME_PLACES: usize = 192;
+const SEEN_PLACES: usize = 32;
+
+// A table has at most 128 entries, so that eight bits tell them apart.
+const _: () = assert!(TABLE_SIZE_MAX / (table::OVERHEAD + 1) < 1 << u8::BITS);
 
 /// Other names have places from here, known ones have their own.
 const OTHER_NAMES: usize = 128;
@@ -224,9 +227,9 @@ const _: () = assert!(FieldName::COUNT <= PSEUDO_NAMES);
 /// another one with the same hash, and may have been evicted: what is found is compared.
 #[derive(Debug)]
 struct Index {
-    fields: [u16; FIELD_PLACES],
+    fields: [u8; FIELD_PLACES],
     /// The last entry of a name.
-    names: [u16; NAME_PLACES],
+    names: [u8; NAME_PLACES],
     /// Tags of fields that were not inserted.
     seen: [u16; SEEN_PLACES],
 }
@@ -264,7 +267,7 @@ impl Places {
             field: high(hash) % FIELD_PLACES,
             name,
             seen: high(hash << 7) % SEEN_PLACES,
-            tag: low(u32::try_from(hash >> 32).unwrap_or_default()),
+            tag: tag(hash),
         }
     }
 }
@@ -296,8 +299,13 @@ const fn high(hash: u64) -> usize {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
-const fn low(bits: u32) -> u16 {
-    bits as u16
+const fn low(bits: u32) -> u8 {
+    bits as u8
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "sixteen bits are wanted")]
+const fn tag(hash: u64) -> u16 {
+    (hash >> 32) as u16
 }
 
 impl Strings {

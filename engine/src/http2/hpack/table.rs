@@ -12,7 +12,7 @@ use super::field::Name;
 use crate::http::fields::offset;
 
 /// RFC 7541 §4.1: what a field counts beside its name and value.
-const OVERHEAD: usize = 32;
+pub(super) const OVERHEAD: usize = 32;
 
 /// The smallest buffer.
 const BYTES_MIN: usize = 256;
