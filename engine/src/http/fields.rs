@@ -232,17 +232,19 @@ impl Fields {
         value: &[u8],
         indexing: Indexing,
     ) {
-        let name = {
+        let mut field = if id == FieldName::Other {
+            self.bytes.reserve(name.len() + value.len() + 4);
             self.bytes.extend_from_slice(b"\r\n");
-            self.keep(name)
+            let name = self.keep(name);
+            self.bytes.extend_from_slice(b": ");
+            Field { id, shape: Shape::Line, name, value: self.keep(value) }
+        } else {
+            self.keep_line(id, value)
         };
-        self.bytes.extend_from_slice(b": ");
-        let value = self.keep(value);
-        let shape = match indexing {
-            Indexing::Allowed => Shape::Line,
-            Indexing::Never => Shape::Secret,
-        };
-        self.push(Field { id, shape, name, value });
+        if indexing == Indexing::Never {
+            field.shape = Shape::Secret;
+        }
+        self.push(field);
     }
 
     /// Replaces the value of the first field of this name and removes its repetitions; adds the field
@@ -261,6 +263,19 @@ impl Fields {
     /// As [`Fields::set`], with a value that is already in the buffer.
     pub(crate) fn set_span(&mut self, id: FieldName, value: Span) {
         self.set_field(Field::of_parts(id, Span::default(), value));
+    }
+
+    /// As [`Fields::set`], with a copy of a value that is in the buffer.
+    pub(crate) fn set_copy(&mut self, id: FieldName, value: Span) {
+        let start = self.bytes.len();
+        let range = value.start as usize..value.end as usize;
+        self.bytes.reserve(id.line().len() + range.len());
+        self.bytes.extend_from_slice(id.line());
+        if range.end <= start && range.start <= range.end {
+            self.bytes.extend_from_within(range);
+        }
+        let field = self.line_from(id, start);
+        self.set_field(field);
     }
 
     fn set_field(&mut self, field: Field) {

@@ -1,67 +1,156 @@
 //! The streams of a connection, by their numbers.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
 use super::stream::{Stream, StreamId};
 
 /// All streams that are not released.
+///
+/// A hash table with open addressing. The place of a number is the number itself: those of a peer are
+/// consecutive, so that hardly two streams want the same place. A peer that chooses its numbers so that they
+/// collide makes us compare with all of its streams, at most.
+///
+/// Invariant: there is a free place, or no place at all; no free place lies between the one that a stream
+/// wants and the one that it has.
 #[derive(Debug)]
 pub(super) struct Streams<S> {
-    map: HashMap<StreamId, Stream<S>, BuildHasherDefault<IdHasher>>,
+    /// A power of two of them.
+    places: Vec<Option<(StreamId, Stream<S>)>>,
+    taken: usize,
 }
 
 impl<S> Default for Streams<S> {
     fn default() -> Self {
-        Self { map: HashMap::default() }
+        Self { places: Vec::new(), taken: 0 }
     }
 }
 
 impl<S> Streams<S> {
+    #[inline]
     pub(super) fn get(&self, id: StreamId) -> Option<&Stream<S>> {
-        self.map.get(&id)
+        self.places.get(self.find(id)?)?.as_ref().map(|(_, stream)| stream)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream<S>> {
-        self.map.get_mut(&id)
+        let at = self.find(id)?;
+        self.places.get_mut(at)?.as_mut().map(|(_, stream)| stream)
     }
 
+    /// Adds a stream that is not there.
     pub(super) fn insert(&mut self, id: StreamId, stream: Stream<S>) {
-        self.map.insert(id, stream);
+        if self.taken + 1 + self.places.len() / 8 >= self.places.len() {
+            self.grow();
+        }
+        self.put(id, stream);
     }
 
     /// Removes a stream; the last one takes the memory of many with it.
     pub(super) fn remove(&mut self, id: StreamId) -> Option<Stream<S>> {
-        let stream = self.map.remove(&id)?;
-        if self.map.is_empty() && self.map.capacity() > KEPT_MAX {
-            self.map = HashMap::default();
+        let mut free = self.find(id)?;
+        let (_, stream) = self.places.get_mut(free)?.take()?;
+        self.taken -= 1;
+        // Those behind it move up, unless they lie where they want to.
+        let mut at = self.after(free);
+        while let Some(Some((other, _))) = self.places.get(at) {
+            let wanted = self.place_of(*other);
+            if self.distance(wanted, at) >= self.distance(free, at) {
+                self.places.swap(free, at);
+                free = at;
+            }
+            at = self.after(at);
+        }
+        if self.taken == 0 && self.places.len() > KEPT_MAX {
+            self.rest();
         }
         Some(stream)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.map.len()
+    /// Returns memory if there is no stream.
+    pub(super) fn rest(&mut self) {
+        if self.taken == 0 {
+            self.places = Vec::new();
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.taken
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.map.capacity()
+        self.places.len()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = StreamId> {
-        self.map.keys().copied()
+        self.places.iter().flatten().map(|(id, _)| *id)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Stream<S>> {
-        self.map.values()
+        self.places.iter().flatten().map(|(_, stream)| stream)
     }
 
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Stream<S>> {
-        self.map.values_mut()
+        self.places.iter_mut().flatten().map(|(_, stream)| stream)
+    }
+
+    /// Where a stream is.
+    #[inline]
+    fn find(&self, id: StreamId) -> Option<usize> {
+        let mut at = self.place_of(id);
+        loop {
+            match self.places.get(at) {
+                Some(Some((other, _))) if *other == id => return Some(at),
+                Some(Some(_)) => at = self.after(at),
+                Some(None) | None => return None,
+            }
+        }
+    }
+
+    fn put(&mut self, id: StreamId, stream: Stream<S>) {
+        let mut at = self.place_of(id);
+        while let Some(Some(_)) = self.places.get(at) {
+            at = self.after(at);
+        }
+        if let Some(place) = self.places.get_mut(at) {
+            *place = Some((id, stream));
+            self.taken += 1;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let count = (self.places.len() * 2).max(PLACES_MIN);
+        let places = std::iter::repeat_with(|| None).take(count).collect();
+        let old = std::mem::replace(&mut self.places, places);
+        self.taken = 0;
+        old.into_iter().flatten().for_each(|(id, stream)| self.put(id, stream));
+    }
+
+    /// The place that a stream wants. All numbers of one side are odd, or all are even.
+    #[inline]
+    fn place_of(&self, id: StreamId) -> usize {
+        (id.number() >> 1) as usize & self.mask()
+    }
+
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        at.wrapping_add(1) & self.mask()
+    }
+
+    /// How many places `to` is behind `from`.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        to.wrapping_sub(from) & self.mask()
+    }
+
+    const fn mask(&self) -> usize {
+        self.places.len().wrapping_sub(1)
     }
 }
 
-/// The room for streams that an empty table keeps.
+/// The fewest places: a client that has one request at a time needs no more.
+const PLACES_MIN: usize = 2;
+/// The places that an empty table keeps until the connection waits.
 const KEPT_MAX: usize = 64;
 
 /// Streams that are released, but of which more may come: we have reset them while the peer may not know.
@@ -122,25 +211,40 @@ impl Unended {
     }
 }
 
-/// Multiplies: the numbers of streams are consecutive.
-#[derive(Clone, Copy, Debug, Default)]
-struct IdHasher(u64);
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
 
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
+    use super::*;
+    use crate::http2::stream::Part;
+
+    fn stream(state: u32) -> Stream<u32> {
+        Stream::new(state, Part::Head, Part::Head, None, 0)
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u32(byte.into());
+    /// Numbers that collide, and those that do not, in any order: the table has what a map has.
+    #[test]
+    fn streams_are_found_until_they_are_removed() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for stride in [1, 2, 16, 64] {
+            let (mut streams, mut model) = (Streams::default(), BTreeMap::new());
+            for _ in 0..3000 {
+                let number = 2 * stride * random.u32(..40) + 1;
+                let id = StreamId::new(number);
+                assert_eq!(streams.get(id).map(|it| it.state), model.get(&number).copied());
+                if random.bool() {
+                    let removed = streams.remove(id).map(|it| it.state);
+                    assert_eq!(removed, model.remove(&number));
+                } else if streams.get_mut(id).is_none() {
+                    streams.insert(id, stream(number));
+                    model.insert(number, number);
+                }
+                assert_eq!(streams.len(), model.len());
+                assert_eq!(streams.ids().count(), model.len());
+            }
+            model.keys().for_each(|number| drop(streams.remove(StreamId::new(*number))));
+            streams.rest();
+            assert_eq!(streams.capacity(), 0);
         }
-    }
-
-    // The table takes the place from the low bits, so the high ones are mixed in. A peer that chooses its
-    // numbers so that they collide makes us compare with all of its streams, at most.
-    fn write_u32(&mut self, number: u32) {
-        let product = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ (product >> 32);
     }
 }

@@ -35,7 +35,9 @@ pub struct Slot {
     pub(super) writer: Option<Waker>,
     /// That of the request, for its response.
     pub(super) method: Method,
-    /// Heads of responses, interim ones included.
+    /// The next head of a response, interim ones included.
+    head: Option<(Box<ResponseHead>, BodyLength)>,
+    /// Those behind it: rarely any.
     heads: VecDeque<(Box<ResponseHead>, BodyLength)>,
 }
 
@@ -94,18 +96,22 @@ impl Slot {
         if length == BodyLength::None {
             self.ended = true;
         }
-        self.heads.push_back((head, length));
+        match &self.head {
+            None => self.head = Some((head, length)),
+            Some(_) => self.heads.push_back((head, length)),
+        }
         self.reader.take()
     }
 
     /// Whether there is a head of a response.
     pub(super) fn has_head(&self) -> bool {
-        !self.heads.is_empty()
+        self.head.is_some()
     }
 
     /// The next head of a response.
     pub fn take_head(&mut self) -> Option<(Box<ResponseHead>, BodyLength)> {
-        self.heads.pop_front()
+        let next = self.heads.pop_front();
+        std::mem::replace(&mut self.head, next)
     }
 
     /// Ends it early; returns whom to wake.
@@ -116,10 +122,7 @@ impl Slot {
 
     /// Whether there is something to take.
     pub(super) fn is_readable(&self) -> bool {
-        !self.heads.is_empty()
-            || self.taken < self.data.len()
-            || self.ended
-            || self.broken.is_some()
+        self.head.is_some() || self.taken < self.data.len() || self.ended || self.broken.is_some()
     }
 
     /// The trailers, if all of the body was taken.

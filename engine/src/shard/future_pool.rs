@@ -1,4 +1,4 @@
-//! Memory for the futures of exchanges in progress.
+//! Memory for the futures of exchanges in progress, and for tasks that live as long as one.
 //!
 //! The state of an exchange takes some kilobytes, that of an idle connection does not. So an exchange
 //! runs in a block from a pool of the shard, and an idle connection holds none. Blocks are reused
@@ -63,6 +63,9 @@ pub struct PooledFuture<F> {
     pool: &'static FuturePool,
     future: PhantomData<F>,
 }
+
+// What is in the block does not move.
+impl<F> Unpin for PooledFuture<F> {}
 
 impl<F: Future> Future for PooledFuture<F> {
     type Output = F::Output;

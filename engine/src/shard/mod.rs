@@ -233,10 +233,19 @@ impl Shard {
 
     /// Spawns a task. A panic ends the task, not the shard.
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
-        let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        let task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        self.start(task);
+    }
+
+    /// Spawns a task of a kind that begins and ends all the time, in a block of [`Self::futures`].
+    pub fn spawn_pooled<F: Future<Output = ()> + 'static>(&'static self, make: impl FnOnce() -> F) {
+        self.start(self.futures.place(make));
+    }
+
+    fn start(&'static self, mut task: impl Future<Output = ()> + Unpin + 'static) {
         #[cfg(test)]
         if let Some(spawned) = self.by_hand.get() {
-            return spawned.add(task);
+            return spawned.add(Box::pin(task));
         }
         self.reactor.task_resumed(); // it is about to be
         let mut schedule = Schedule::WhenWoken;
@@ -252,7 +261,7 @@ impl Shard {
                 Schedule::Queued(_) | Schedule::WhenWoken => {}
             }
             self.resume();
-            let ended = catch_panic(|| task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()));
+            let ended = catch_panic(|| Pin::new(&mut task).poll(cx)).unwrap_or(Poll::Ready(()));
             schedule = if self.budget().is_mostly_spent() {
                 Schedule::AfterOthers
             } else {

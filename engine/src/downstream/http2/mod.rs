@@ -148,7 +148,7 @@ impl Connection {
     /// Begins the request whose head has arrived, in a task of its own.
     fn begin_request(&mut self, block: &Block) -> Result<(), ConnectionError> {
         let given = &self.shared.client.given;
-        let mut heads = given.service.heads.take();
+        let mut heads = given.service.stream_heads.take();
         heads.began = given.shard.clock.now();
         let manager = &given.service.manager;
         let limits = RequestLimits { head: &manager.limits, underscores: manager.underscores };
@@ -158,11 +158,11 @@ impl Connection {
         let begun = self.session.begin_request(block, &mut self.incoming, head, limits);
         let begun = begun.inspect_err(|_| self.shared.client.interrupt())?;
         let Some((stream, body)) = begun else {
-            given.service.heads.give(heads);
+            given.service.stream_heads.give(heads);
             return Ok(());
         };
         given.shard.budget().charge_request(heads.request.received().len());
-        given.shard.spawn(answer(active, stream, heads, body));
+        given.shard.spawn_pooled(move || answer(active, stream, heads, body));
         self.shared.client.count_request();
         let requests = self.shared.client.requests();
         self.lifetime.count_request(given, requests, &self.session);
@@ -251,7 +251,6 @@ impl Drop for Connection {
 async fn answer(active: ActiveRequest, stream: Stream, mut heads: Box<Heads>, body: BodyLength) {
     let given = active.shared().client.given.for_stream();
     let end = || End::new(&stream, &active, body);
-    let exchange = given.shard.futures.place(|| request::serve(end, &given, &mut heads, body));
-    exchange.await;
-    given.service.heads.give(heads);
+    request::serve(end, &given, &mut heads, body).await;
+    given.service.stream_heads.give(heads);
 }

@@ -318,6 +318,7 @@ impl<S> Connection<S> {
     /// Returns memory while nothing is to be sent: the block that was written into.
     #[must_use]
     pub fn rest(&mut self) -> Vec<u8> {
+        self.streams.rest();
         if self.partial.is_none() && self.undecoded.is_none() {
             self.joined = Vec::new();
         }

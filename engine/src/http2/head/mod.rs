@@ -172,8 +172,26 @@ fn is_name(field: &Field<'_>) -> bool {
 /// The value without surrounding spaces, as in Envoy; none if it has a character that no value may have.
 fn value_of<'a>(field: &Field<'a>) -> Option<&'a [u8]> {
     let value = trimmed(field.value);
-    let is_text = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
-    value.iter().all(is_text).then_some(value)
+    let (words, rest) = value.as_chunks();
+    let is_text = words.iter().all(is_text) && rest.iter().all(|byte| is_text_byte(*byte));
+    is_text.then_some(value)
+}
+
+/// Whether eight bytes may be in a value. Tests all of them at once; bytes of 0x80 and more may.
+fn is_text(word: &[u8; 8]) -> bool {
+    const EACH: u64 = u64::MAX / 255;
+    const HIGH: u64 = EACH << 7;
+    let bytes = u64::from_le_bytes(*word);
+    let low = bytes & !HIGH;
+    // The highest bit of each byte: whether the others are those of a space or more, and whether of 0x7f.
+    let is_visible = low.wrapping_add(EACH * (0x80 - 0x20));
+    let is_delete = low.wrapping_add(EACH);
+    let is_wrong = !bytes & (!is_visible | is_delete) & HIGH;
+    is_wrong == 0 || word.iter().all(|byte| is_text_byte(*byte))
+}
+
+const fn is_text_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 fn trimmed(mut value: &[u8]) -> &[u8] {

@@ -185,8 +185,7 @@ impl<'a> RequestDecoder<'a> {
         head.method = Method::of(method.of(&head.fields.bytes));
         // As in Envoy, `:authority` goes before `host`.
         if let Some(authority) = self.authority {
-            let authority = authority.of(&head.fields.bytes).to_vec();
-            head.fields.set(FieldName::Host, &authority);
+            head.fields.set_copy(FieldName::Host, authority);
         }
         if !head.fields.has(FieldName::Host) {
             return Err(Flaw::Messaging);

@@ -283,3 +283,14 @@ fn a_secret_stays_one_for_all_who_follow() {
     Decoder::default().decode(&out, |field| indexing.push(field.indexing)).unwrap();
     assert_eq!(indexing, [Never, Allowed]);
 }
+
+#[test]
+fn eight_bytes_are_tested_as_each_of_them_is() {
+    for byte in 0..=u8::MAX {
+        for place in 0..8 {
+            let mut word = *b"\t ~\x80\xffa\x7e ";
+            word[place] = byte;
+            assert_eq!(is_text(&word), is_text_byte(byte), "{byte} at {place}");
+        }
+    }
+}

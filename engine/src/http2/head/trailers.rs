@@ -4,6 +4,9 @@ use super::{Budget, Flaw, ObsText, UnderscoreRule, is_name, value_of};
 use crate::http::{HOP_BY_HOP, NEVER_TRAILERS, TrailerRules};
 use crate::http2::hpack::Field;
 
+/// Room for the lines of short trailers.
+const LINES_BYTES: usize = 64;
+
 /// Takes the fields of a block, one after the other, as lines.
 #[derive(Debug)]
 pub struct TrailerDecoder {
@@ -33,6 +36,8 @@ impl TrailerDecoder {
         if !self.underscores.admits(&field, &mut self.budget) {
             return;
         }
+        // Mostly it is the status of gRPC, and nothing else.
+        self.lines.reserve(LINES_BYTES.max(field.name.len() + value.len() + 4));
         for part in [field.name, b": ", value, b"\r\n"] {
             self.lines.extend_from_slice(part);
         }
