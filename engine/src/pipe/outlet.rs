@@ -246,6 +246,13 @@ impl Outlet {
         }
     }
 
+    /// Whether it has more memory than an ordinary message needs.
+    #[must_use]
+    #[inline]
+    pub const fn is_bulk(&self) -> bool {
+        self.out.capacity() > limits::BLOCK_BYTES
+    }
+
     /// Returns the block to the pool if everything is sent, during a wait that may be long.
     pub fn give_block(&mut self) {
         if !self.has_unsent() {

@@ -155,10 +155,9 @@ fn prepare(core: &mut Core<'_>, virtual_host: &VirtualHost, route: &Route, plan:
 /// Limits the duration of the exchange as the route says. As in Envoy, the origin is told the limit in
 /// `grpc-timeout`, without the time that has already passed.
 fn set_stream_duration(core: &mut Core<'_>, plan: &Forward) {
-    let Some(duration) = &plan.max_stream_duration else { return };
     let manager = core.service().manager.timeouts.max_stream_duration;
+    let Some(limit) = core.set_duration_limit(plan) else { return };
     let request = &mut core.heads.request;
-    let limit = duration.limit(grpc_timeout(&request.fields), manager);
     if request.is_grpc() {
         match limit {
             Some(limit) => set_grpc_timeout(&mut request.fields, limit),
@@ -167,8 +166,18 @@ fn set_stream_duration(core: &mut Core<'_>, plan: &Forward) {
             None => {}
         }
     }
-    let at = limit.map(|limit| core.heads.began.saturating_add(millis(limit)));
-    core.deadlines.set(Timer::StreamDuration, at);
+}
+
+impl Core<'_> {
+    /// Limits the duration of the exchange as the route says, if it says anything; returns the limit.
+    pub(super) fn set_duration_limit(&mut self, plan: &Forward) -> Option<Option<Duration>> {
+        let duration = plan.max_stream_duration.as_ref()?;
+        let manager = self.service().manager.timeouts.max_stream_duration;
+        let limit = duration.limit(grpc_timeout(&self.heads.request.fields), manager);
+        let at = limit.map(|limit| self.heads.began.saturating_add(millis(limit)));
+        self.deadlines.set(Timer::StreamDuration, at);
+        Some(limit)
+    }
 }
 
 /// The state of one forwarded request over all its attempts.

@@ -232,8 +232,7 @@ impl LocalReply {
 
     /// The third step: the headers about the body. There is no request if it could not be parsed.
     pub(crate) fn describe(&self, head: &mut ResponseHead, request: Option<&RequestHead>) {
-        let is_grpc = |request: &&RequestHead| request.is_grpc() && self.maker == Maker::Proxy;
-        if let Some(request) = request.filter(is_grpc) {
+        if let Some(request) = request.filter(|request| self.is_for_grpc(request)) {
             return self.describe_for_grpc(head, request.method);
         }
         if self.body.is_empty() || !has_body(self.status) {
@@ -249,6 +248,11 @@ impl LocalReply {
         } else if !head.fields.has(FieldName::ContentType) {
             head.fields.append(FieldName::ContentType, b"text/plain");
         }
+    }
+
+    /// Whether it becomes a gRPC status.
+    fn is_for_grpc(&self, request: &RequestHead) -> bool {
+        self.maker == Maker::Proxy && request.is_grpc()
     }
 
     /// A gRPC client gets status and message in headers, and no body.
@@ -274,7 +278,7 @@ impl LocalReply {
     /// The body to send.
     pub(crate) fn body_for(&self, request: Option<&RequestHead>) -> &[u8] {
         let is_without =
-            |request: &RequestHead| request.method == Method::Head || request.is_grpc();
+            |request: &RequestHead| request.method == Method::Head || self.is_for_grpc(request);
         if !has_body(self.status) || request.is_some_and(is_without) { &[] } else { &self.body }
     }
 }

@@ -99,7 +99,9 @@ pub(super) async fn send_and_close<C: ClientEnd>(
         let stream = rewrites(given).then(|| Stream::of(given, heads.request.version));
         describe(given, &mut heads, &mut reply, stream.as_ref());
         if !given.service.filters.is_empty() {
+            heads.began = given.shard.clock.now();
             filter_refusal(given, &mut heads, &reply);
+            headers::remove_hop_by_hop(&mut heads.response, false);
         }
         encode(client, given, &mut heads, &reply)
     };
@@ -211,6 +213,8 @@ impl<C: ClientEnd> Exchange<'_, C> {
             describe(core.given, core.heads, &mut reply, stream.as_ref());
         }
         core.filter_response_head(Some(&reply));
+        // A filter cannot say what happens to the connection.
+        headers::remove_hop_by_hop(&mut core.heads.response, false);
         let (out, bytes) = encode(client, core.given, core.heads, &reply);
         core.note_reply(reply.flags, reply.details, bytes);
         core.arm();

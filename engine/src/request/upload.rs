@@ -152,10 +152,11 @@ impl Upload {
         self.outlet.wants_source()
     }
 
-    /// Returns the block to the pool while the client sends nothing.
+    /// Returns the block to the pool while the client sends nothing, and a large one as soon as all of the
+    /// request is sent.
     #[inline]
     pub(super) fn rest(&mut self) {
-        if self.wants_client() {
+        if self.wants_client() || (self.outlet.is_bulk() && self.is_done()) {
             self.outlet.give_block();
         }
     }

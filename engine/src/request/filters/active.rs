@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::piece::{self, Piece};
 use super::{Chain, Filter, Flow, RouteConfig, State, Wait};
+use crate::limits;
 use crate::request::Core;
 use crate::request::reply::LocalReply;
 use crate::request::route::Route;
@@ -215,6 +216,9 @@ impl ActivePool {
 
     pub(super) fn give(&self, mut active: Box<Active>) {
         active.clear();
-        self.0.borrow_mut().push(active);
+        let mut pool = self.0.borrow_mut();
+        if pool.len() < limits::POOLED_BLOCKS_MAX {
+            pool.push(active);
+        }
     }
 }

@@ -145,6 +145,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
     pub(in crate::request) async fn filter_request(&mut self) -> Result<(), Outcome> {
         self.core.begin_filters();
         if let Some(route) = self.core.record.route {
+            self.core.note_cluster(&route.action);
             // As in Envoy, the reply to an upgrade that is not allowed passes the filters, the request
             // does not.
             if let Err(refused) = self.core.begin_upgrade(&route.action) {
@@ -152,6 +153,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             }
             if let Action::Forward(plan) = &route.action {
                 self.core.set_idle_timeout(plan);
+                self.core.set_duration_limit(plan);
             }
         }
         loop {
@@ -203,6 +205,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         let take = |active: &mut Active, _: &mut Core<'_>| std::mem::take(active.held());
         let mut held = self.core.with_filters(take).unwrap_or_default();
         let received = self.receive_into(&mut held, bytes_max).await;
+        self.core.upstream.body_bytes = held.data.len() as u64;
         self.core.with_filters(|active, _| *active.held() = held);
         received?;
         let now = self.core.shard.clock.now();

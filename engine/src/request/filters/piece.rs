@@ -27,11 +27,9 @@ impl Piece {
         }
     }
 
-    /// Without content, and without much memory.
+    /// Without content, and without memory.
     pub(super) fn clear(&mut self) {
-        self.data.clear();
-        self.data.shrink_to(limits::BLOCK_BYTES);
-        self.end = None;
+        *self = Self::default();
     }
 }
 

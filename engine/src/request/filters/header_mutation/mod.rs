@@ -101,12 +101,16 @@ impl HeaderMutation {
             if list.is_empty() {
                 return;
             }
-            let stream = cx.stream();
+            let stream = match way {
+                Way::Request => cx.stream(),
+                Way::Response => cx.response_stream(),
+            };
             let mut value = cx.core.shard.buffers.take();
             let Heads { request, response, .. } = &mut *cx.core.heads;
             let response = (way == Way::Response).then_some(&*response);
             for mutation in list {
-                let inputs = || Inputs { response, ..inputs(request, &stream) };
+                let inputs =
+                    || Inputs { response, trailers: Some(trailers), ..inputs(request, &stream) };
                 mutation.write_value(inputs, &mut value);
                 mutation.apply(&value, trailers, joined);
             }
