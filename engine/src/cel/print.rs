@@ -160,6 +160,7 @@ fn parts(duration: chrono::Duration) -> (&'static str, u64, u32) {
 }
 
 /// How many digits a fraction of a second has.
+#[derive(Clone, Copy)]
 enum Digits {
     /// None, three, six or nine, as in the JSON of protobuf.
     Groups,

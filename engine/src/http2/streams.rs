@@ -242,7 +242,9 @@ mod tests {
                 assert_eq!(streams.len(), model.len());
                 assert_eq!(streams.ids().count(), model.len());
             }
-            model.keys().for_each(|number| drop(streams.remove(StreamId::new(*number))));
+            for number in model.keys() {
+                assert!(streams.remove(StreamId::new(*number)).is_some());
+            }
             streams.rest();
             assert_eq!(streams.capacity(), 0);
         }

@@ -56,7 +56,6 @@ impl ValueMatcher {
     pub fn matches(&self, value: &Value) -> bool {
         match self {
             Self::Bool(wanted) => value.as_bool() == Some(*wanted),
-            #[expect(clippy::float_cmp, reason = "the schema says exact")]
             Self::Exact(wanted) => value.as_f64() == Some(*wanted),
             Self::ListMember(wanted) => {
                 value.as_array().is_some_and(|items| items.iter().any(|item| wanted.matches(item)))

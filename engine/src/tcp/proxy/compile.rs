@@ -43,23 +43,10 @@ pub(crate) fn tcp_proxy(
         flush_access_log_on_connected: *flush_access_log_on_connected,
         flush_access_log_on_start: false,
     };
-    let (options, options_at) = match access_log_options {
-        Some(options) => (options, at.field("access_log_options")),
-        None => (&deprecated, at.clone()),
+    let logs_connected = match access_log_options {
+        Some(options) => logs_connected(options, &at.field("access_log_options"), problems),
+        None => logs_connected(&deprecated, at, problems),
     };
-    let config::TcpAccessLogOptions {
-        access_log_flush_interval,
-        flush_access_log_on_connected,
-        flush_access_log_on_start,
-    } = options;
-    for (field, set) in [
-        ("access_log_flush_interval", access_log_flush_interval.is_some()),
-        ("flush_access_log_on_start", *flush_access_log_on_start),
-    ] {
-        if set {
-            problems.not_implemented(&options_at.field(field), field);
-        }
-    }
     let route = route(cluster.as_deref(), weighted_clusters.as_ref(), at, context, problems);
     let tunneling = match tunneling_config {
         None => None,
@@ -91,10 +78,32 @@ pub(crate) fn tcp_proxy(
             context.access_logs,
             problems,
         ),
-        logs_connected: *flush_access_log_on_connected,
+        logs_connected,
         info: Arc::clone(context.info),
         stats: context.registry.scope(&format!("tcp.{stat_prefix}.")),
     })
+}
+
+/// Whether there is an entry as soon as a host is connected.
+fn logs_connected(
+    options: &config::TcpAccessLogOptions,
+    at: &Path,
+    problems: &mut Problems,
+) -> bool {
+    let config::TcpAccessLogOptions {
+        access_log_flush_interval,
+        flush_access_log_on_connected,
+        flush_access_log_on_start,
+    } = options;
+    for (field, set) in [
+        ("access_log_flush_interval", access_log_flush_interval.is_some()),
+        ("flush_access_log_on_start", *flush_access_log_on_start),
+    ] {
+        if set {
+            problems.not_implemented(&at.field(field), field);
+        }
+    }
+    *flush_access_log_on_connected
 }
 
 //= envoy:extensions.filters.network.tcp_proxy.v3.TcpProxy.idle_timeout

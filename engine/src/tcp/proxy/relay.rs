@@ -167,23 +167,28 @@ impl Session<'_> {
             if moved {
                 idle_since = shard.clock.now();
             }
-            let (up_out, down_out) = (up.wants_sink(), down.wants_sink());
-            let want = Interest {
-                client_in: up.wants_source(),
-                // Over TLS the last bytes may still be buffered.
-                client_out: down_out || down.has_ended() && client.has_unsent(),
-                upstream_in: down.wants_source(),
-                upstream_out: up_out || up.has_ended() && origin.has_unsent(),
-                // Once both sides of a connection are closed, the kernel reports a hang-up, even if
-                // there is something left to receive.
-                client_gone: !up.wants_source() && !down_out && !down.has_ended(),
-                upstream_gone: !down.wants_source() && !up_out && !up.has_ended(),
-            };
+            let want = interest(client, origin, up, down);
             ready = match ends.wait(origin, want, idle_since).await {
                 Ok(ready) => ready,
                 Err(ended) => return ended,
             };
         }
+    }
+}
+
+/// What there is to wait for after a step of both directions.
+fn interest(client: &Transport, origin: &Origin, up: &Lane, down: &Lane) -> Interest {
+    let (up_out, down_out) = (up.wants_sink(), down.wants_sink());
+    Interest {
+        client_in: up.wants_source(),
+        // Over TLS the last bytes may still be buffered.
+        client_out: down_out || down.has_ended() && client.has_unsent(),
+        upstream_in: down.wants_source(),
+        upstream_out: up_out || up.has_ended() && origin.has_unsent(),
+        // Once both sides of a connection are closed, the kernel reports a hang-up, even if there is
+        // something left to receive.
+        client_gone: !up.wants_source() && !down_out && !down.has_ended(),
+        upstream_gone: !down.wants_source() && !up_out && !up.has_ended(),
     }
 }
 
