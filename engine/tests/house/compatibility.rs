@@ -155,7 +155,7 @@ fn probes() -> Vec<Probe> {
             MANAGER,
             MANAGER_MESSAGE,
             "http_filters",
-            Some("all but one router"),
+            Some("a router that is not the last"),
             json!([
                 bootstrap().pointer(manager("http_filters/0")).unwrap(),
                 bootstrap().pointer(manager("http_filters/0")).unwrap()

@@ -6,7 +6,7 @@ use super::query::QueryMutation;
 use super::{HeaderMutation, Mutation, Mutations};
 use crate::format::Formatter;
 use crate::request::route::AppendAction;
-use crate::request::route::mutation::compile::{addition, framing_ignored, is_framing};
+use crate::request::route::mutation::compile::{addition, framing_ignored, is_framing, is_mutable};
 use crate::text_matcher::compile::text;
 
 impl HeaderMutation {
@@ -60,6 +60,10 @@ fn mutation(
 ) -> Option<Mutation> {
     let config::HeaderMutation { remove, append, remove_on_match } = schema;
     if let Some(name) = remove {
+        if !is_mutable(name) {
+            let message = ":-prefixed or host headers may not be removed";
+            problems.error(&at.field("remove"), message);
+        }
         if is_framing(name) {
             problems.warn(&at.field("remove"), framing_ignored(name));
             return None;

@@ -99,7 +99,7 @@ pub(crate) fn addition(
 }
 
 /// Whether a route may change the header; some can only be changed by rewrites.
-fn is_mutable(name: &str) -> bool {
+pub(crate) fn is_mutable(name: &str) -> bool {
     !name.starts_with(':') && !name.eq_ignore_ascii_case("host")
 }
 
