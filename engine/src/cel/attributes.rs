@@ -1,5 +1,6 @@
 //! The attributes of Envoy that an expression can read, and where each finds its value.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use cel::Context;
@@ -15,6 +16,7 @@ use crate::address::Address;
 use crate::flags::{Flag, Flags};
 use crate::format::heads::{HeadBytes, grpc_status};
 use crate::format::stream_info::Inputs;
+use crate::format::untrusted;
 use crate::http::{self, FieldName, RequestHead};
 use crate::metadata::MetadataOf;
 use crate::transport::tls::certificate::{Certificate, Details};
@@ -204,7 +206,14 @@ fn connection<'a>(name: &str, inputs: &Inputs<'a>) -> Option<Any<'a>> {
             let has_certificate = |tls: &TlsFacts| tls.peer_certificate().is_some();
             Box::new(CelBool::from(stream.downstream_tls().is_some_and(has_certificate)))
         }
-        "requested_server_name" => text(stream.requested_server_name().unwrap_or_default()),
+        "requested_server_name" => {
+            let name = stream.requested_server_name().unwrap_or_default();
+            // Safer than Envoy, which shows it here as the client sent it.
+            match untrusted::server_name(name) {
+                Cow::Borrowed(name) => text(name),
+                Cow::Owned(name) => owned(name),
+            }
+        }
         "termination_details" => text(stream.connection_termination_details()?),
         "transport_failure_reason" => text(stream.downstream_transport_failure_reason()?),
         name => return tls(name, stream.downstream_tls()?),

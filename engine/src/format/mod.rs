@@ -15,6 +15,7 @@ mod names;
 pub(crate) mod stream_info;
 mod time;
 mod tls;
+pub(crate) mod untrusted;
 
 use std::net::IpAddr;
 

@@ -112,6 +112,23 @@ fn shown(format: &str, stream: &dyn StreamInfo, unset: Unset) -> String {
 }
 
 #[test]
+fn a_server_name_that_is_no_host_name_is_marked_and_ends_no_line() {
+    struct Forger;
+    impl StreamInfo for Forger {
+        fn start_time(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+        fn requested_server_name(&self) -> Option<&str> {
+            Some("a\nb_c\"")
+        }
+    }
+    for command in ["%REQUESTED_SERVER_NAME%", "%REQUESTED_SERVER_NAME(SNI_FIRST)%"] {
+        assert_eq!(shown(command, &Forger, Unset::Dash), "invalid:a_b_c_", "{command}");
+    }
+    assert_eq!(shown("%REQUESTED_SERVER_NAME(HOST_FIRST)%", &Forger, Unset::Dash), "t.test");
+}
+
+#[test]
 fn commands_show_their_values() {
     for (format, text) in [
         ("plain", "plain"),

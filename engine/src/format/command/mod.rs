@@ -6,6 +6,8 @@
 mod coalesce;
 mod parse;
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use self::coalesce::Coalesce;
@@ -19,7 +21,7 @@ use super::json_text::escape;
 use super::metadata::{Configured, Noted};
 use super::time::TimeFormat;
 use super::tls::TlsCommand;
-use super::{Extensions, Inputs, Token};
+use super::{Extensions, Inputs, Token, untrusted};
 use crate::cel::Program;
 use crate::flags::{Flag, Flags};
 use crate::http::FieldName;
@@ -238,6 +240,7 @@ impl Command {
             Self::QueryParams { decoded: true } => {
                 percent_decode(query(inputs.request?)?, stands_in_a_query, out);
             }
+            Self::RequestedServerName(source) => out.extend_from_slice(&source.name(inputs)?),
             Self::Response(header) => return header.write_response(inputs.response?, out),
             Self::ResponseCodeDetails { allow_whitespace } => {
                 return write_details(stream.response_code_details()?, *allow_whitespace, out);
@@ -293,7 +296,6 @@ impl Command {
             Self::QueryParams { decoded: false } => query(inputs.request?)?,
             Self::Request(header) => header.in_request(inputs.request?)?,
             Self::RequestWithoutQuery(header) => without_query(header.in_request(inputs.request?)?),
-            Self::RequestedServerName(source) => source.name(inputs)?,
             Self::StreamId => inputs.request?.fields.get(FieldName::XRequestId)?,
             Self::Trailer(header) => header.in_fields(inputs.trailers?)?,
             _ => return None,
@@ -324,9 +326,12 @@ impl Fingerprint {
 }
 
 impl ServerNameSource {
-    fn name<'a>(self, inputs: &Inputs<'a>) -> Option<&'a [u8]> {
-        let sni = || inputs.stream.requested_server_name().map(str::as_bytes);
-        let host = || inputs.request?.authority();
+    fn name<'a>(self, inputs: &Inputs<'a>) -> Option<Cow<'a, [u8]>> {
+        let sni = || match untrusted::server_name(inputs.stream.requested_server_name()?) {
+            Cow::Borrowed(name) => Some(Cow::Borrowed(name.as_bytes())),
+            Cow::Owned(name) => Some(Cow::Owned(name.into_bytes())),
+        };
+        let host = || inputs.request?.authority().map(Cow::Borrowed);
         match self {
             Self::HostFirst => host().or_else(sni),
             Self::SniFirst => sni().or_else(host),
