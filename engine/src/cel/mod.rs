@@ -20,6 +20,7 @@ use cel::{Context, Env, Value};
 use self::check::Attributes;
 use crate::format::json_text::write_string;
 use crate::format::stream_info::Inputs;
+use crate::format::untrusted::escape_controls;
 
 /// A compiled expression.
 #[derive(Clone, Debug)]
@@ -50,9 +51,27 @@ impl Program {
         .unwrap_or(false)
     }
 
-    /// Writes the value as text; none if there is no value.
+    /// Writes the value as text; none if there is no value. Control characters are escaped: the client may
+    /// have chosen them, in a PROXY header for example.
     pub fn write(&self, inputs: &Inputs<'_>, out: &mut Vec<u8>) -> Option<()> {
-        self.evaluate(inputs, |value| print::text(&*value, out))
+        let start = out.len();
+        self.evaluate(inputs, |value| print::text(&*value, out))?;
+        escape_controls(out, start);
+        Some(())
+    }
+
+    /// Writes the value as text, cut to so many bytes, in a JSON string; none if there is no value.
+    pub fn write_text_as_json(
+        &self,
+        inputs: &Inputs<'_>,
+        bytes_max: Option<usize>,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let mut text = Vec::new();
+        self.evaluate(inputs, |value| print::text(&*value, &mut text))?;
+        text.truncate(bytes_max.unwrap_or(usize::MAX));
+        write_string(&text, out);
+        Some(())
     }
 
     /// Writes the value as JSON of its type, a text cut to so many bytes; none if there is no value.

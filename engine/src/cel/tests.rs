@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::flags::{Flag, Flags};
 use crate::format::stream_info::StreamInfo;
 use crate::http::Version;
+use crate::listener_facts::{ListenerFacts, Metadata};
 use crate::metadata::{MetadataOf, StaticMetadata};
 use crate::request::route::tests::{request, response};
 
@@ -56,6 +57,36 @@ fn shown(expression: &str) -> (Option<String>, Option<String>) {
     let mut out = Vec::new();
     let written = program.write_json(&inputs, None, &mut out);
     (plain, text(written, out))
+}
+
+#[test]
+fn no_value_ends_the_line_that_it_is_written_to() {
+    struct Forger(ListenerFacts);
+    impl StreamInfo for Forger {
+        fn start_time(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+        fn requested_server_name(&self) -> Option<&str> {
+            Some("a\nb\"")
+        }
+        fn dynamic_metadata(&self) -> Option<&Metadata> {
+            Some(&self.0.metadata)
+        }
+    }
+    let mut facts = ListenerFacts::default();
+    facts.metadata.set("ns", "authority", "a\n\x1bb");
+    let forger = Forger(facts);
+    for (expression, text, json) in [
+        ("connection.requested_server_name", "invalid:a_b_", "\"invalid:a_b_\""),
+        ("metadata.filter_metadata['ns']['authority']", "a\\0A\\1Bb", "\"a\\n\\u001bb\""),
+    ] {
+        let (program, inputs) = (Program::new(expression).unwrap(), Inputs::new(&forger));
+        let (mut plain, mut quoted) = (Vec::new(), Vec::new());
+        program.write(&inputs, &mut plain).unwrap();
+        program.write_text_as_json(&inputs, None, &mut quoted).unwrap();
+        assert_eq!(String::from_utf8(plain).unwrap(), text);
+        assert_eq!(String::from_utf8(quoted).unwrap(), json);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::json_text as json;
+use super::untrusted::escape_controls;
 use super::{Inputs, StreamInfo};
 use crate::metadata::MetadataOf;
 
@@ -147,13 +148,9 @@ impl Noted {
     /// A client that sends a PROXY header chooses these bytes, so none of them ends the line of a log.
     pub(super) fn write(&self, stream: &dyn StreamInfo, out: &mut Vec<u8>) -> Option<()> {
         let (value, _) = self.value(stream)?;
-        for byte in value.bytes() {
-            if byte.is_ascii_control() {
-                super::write_display(&format_args!("\\{byte:02X}"), out);
-            } else {
-                out.push(byte);
-            }
-        }
+        let start = out.len();
+        out.extend_from_slice(value.as_bytes());
+        escape_controls(out, start);
         Some(())
     }
 

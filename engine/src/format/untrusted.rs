@@ -13,6 +13,19 @@ pub(crate) fn server_name(name: &str) -> Cow<'_, str> {
     "invalid:".chars().chain(shown).collect::<String>().into()
 }
 
+/// Escapes the control characters in what was written from `start` on, so that none of them ends the line.
+pub(crate) fn escape_controls(out: &mut Vec<u8>, start: usize) {
+    let text = out.get(start..).unwrap_or_default();
+    let Some(clean) = text.iter().position(u8::is_ascii_control) else { return };
+    for byte in out.split_off(start + clean) {
+        if byte.is_ascii_control() {
+            super::write_display(&format_args!("\\{byte:02X}"), out);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +41,12 @@ mod tests {
         ] {
             assert_eq!(server_name(name), shown);
         }
+    }
+
+    #[test]
+    fn control_characters_are_escaped_and_nothing_before_the_start() {
+        let mut out = b"\n a\nb\x1b\x7f\"".to_vec();
+        escape_controls(&mut out, 2);
+        assert_eq!(out, b"\n a\\0Ab\\1B\\7F\"");
     }
 }

@@ -160,6 +160,9 @@ impl Field {
             Command::Cel { program, typed: true } => {
                 program.write_json(inputs, self.bytes_max, out)
             }
+            Command::Cel { program, typed: false } => {
+                program.write_text_as_json(inputs, self.bytes_max, out)
+            }
             Command::Coalesce(coalesce) => coalesce.write_json(inputs, out),
             Command::Configured(metadata) => metadata.write_json(inputs, self.bytes_max, out),
             Command::Noted(noted) => noted.write_json(inputs.stream, self.bytes_max, out),
