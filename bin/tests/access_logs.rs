@@ -9,7 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::{Config, Origin, Proxy, Signal, corvoy, is_oracle, wait_until};
+use crate::support::{Config, Origin, Proxy, Refusing, Signal, corvoy, is_oracle, wait_until};
 
 const FILE: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 const STDOUT: &str =
@@ -73,6 +73,29 @@ fn each_request_is_a_line_in_envoys_default_format() {
     let host = format!("\"{}\"", origin.address());
     assert!(rest.ends_with(&host), "{rest}");
     assert!(lines[1].contains("\"GET /d HTTP/1.1\""), "{}", lines[1]);
+}
+
+#[test]
+fn a_host_that_refused_the_last_attempt_has_no_connection_in_the_log() {
+    let (origin, refusing, logs) = (Origin::that_replies(503), Refusing::new(), Logs::new());
+    let format = text("%UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_CONNECTION_ID%\n");
+    let config = Config::to_addresses(&[origin.address(), refusing.address()])
+        .retry("5xx", 2)
+        .manager(&logs_to(&[logs.path("log")], &format))
+        .flags(&SOON);
+    let proxy = Proxy::with(config);
+    // Three attempts each, on the hosts in turn: the last one is at either.
+    for _ in 0..8 {
+        assert_eq!(proxy.get("/").status(), 503);
+    }
+    logs.has_lines("log", 8);
+    let (refused, answered): (Vec<_>, Vec<_>) = logs
+        .lines("log")
+        .into_iter()
+        .partition(|line| line.starts_with(&format!("{} ", refusing.address())));
+    assert!(!refused.is_empty() && !answered.is_empty(), "{refused:?} {answered:?}");
+    assert!(refused.iter().all(|line| line.ends_with(" - 0")), "{refused:?}");
+    assert!(answered.iter().all(|line| !line.ends_with(" - 0")), "{answered:?}");
 }
 
 #[test]

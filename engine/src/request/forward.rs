@@ -270,7 +270,7 @@ impl Forwarder<'_> {
             core.set_timeout_retry_header(self.virtual_host, timed_out);
         }
         core.rewrite_for_host(self.plan, pool.host());
-        core.upstream.pool = Some(Rc::clone(pool));
+        core.upstream.attempts_host(pool);
     }
 
     /// Puts the body so far into the upload, behind the head if the codec is known, and starts the timers

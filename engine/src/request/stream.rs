@@ -46,6 +46,13 @@ struct UsedConnection {
 }
 
 impl Upstream {
+    /// Records the host of a new attempt, which has no connection yet.
+    #[inline]
+    pub(super) fn attempts_host(&mut self, pool: &Rc<Pool>) {
+        self.pool = Some(Rc::clone(pool));
+        self.connection = None;
+    }
+
     /// Records the connection of the attempt.
     #[inline]
     pub(super) fn connected(&mut self, origin: &Origin) {
