@@ -24,7 +24,7 @@ use crate::access_log::sink::{Destination, Order};
 const PIPE_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// How long the end of the process waits for room in a pipe.
-const FINISH_WAIT: Duration = Duration::from_secs(1);
+pub(super) const FINISH_WAIT: Duration = Duration::from_secs(1);
 
 /// The most bytes that a pipe takes without blocking when it is ready: `PIPE_BUF`.
 const PIPE_BYTES: usize = 4096;

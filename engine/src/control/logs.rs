@@ -3,14 +3,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use super::access_log_writer;
+use super::access_log_writer::{self, FINISH_WAIT};
 use super::server::Logging;
 use super::shards::Shards;
 use crate::access_log::files::Work;
 use crate::access_log::sink::{Buffers, Flush, Order};
+
+/// How much longer than the writer's own limit the end of the process waits for it.
+const WRITER_MARGIN: Duration = Duration::from_secs(1);
 
 /// All logs.
 #[derive(Clone, Debug)]
@@ -60,8 +63,7 @@ impl Logs {
         access.shards.caught_up().await;
         let (done, written) = channel();
         if access.writer.send(Order::Finish(done)).is_ok() {
-            // The writer limits itself.
-            let _finished = written.recv();
+            await_writer(&written, FINISH_WAIT + WRITER_MARGIN);
         }
     }
 }
@@ -78,5 +80,25 @@ impl Access {
             self.flush();
             let _sent = self.writer.send(Order::Tick);
         }
+    }
+}
+
+/// Waits until the writer has written everything. It limits itself, but a write to a disk that does not
+/// respond may block it forever, and the process ends all the same.
+fn await_writer(written: &Receiver<()>, limit: Duration) {
+    if written.recv_timeout(limit).is_err() {
+        tracing::error!(target: "main", "access logs: the last lines may be lost: they could not be written in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_is_blocked_does_not_stop_the_end_of_the_process() {
+        // It still has its sender, and never answers.
+        let (_blocked, written) = channel();
+        await_writer(&written, Duration::from_millis(10));
     }
 }
