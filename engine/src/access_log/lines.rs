@@ -47,6 +47,17 @@ impl Lines {
         fits.or_else(|| self.ends.get(fitting).copied()).unwrap_or(start)
     }
 
+    /// Where the line ends of which a part is written, when the first `written` bytes are; `written` itself
+    /// if no line is begun.
+    #[must_use]
+    pub fn end_of_begun(&self, written: usize) -> usize {
+        if written == 0 {
+            return 0;
+        }
+        let line = self.ends.partition_point(|end| *end < written);
+        self.ends.get(line).copied().unwrap_or(written)
+    }
+
     /// Keeps the lines that have begun when the first `written` bytes are written; returns how many
     /// were removed.
     pub fn keep_begun(&mut self, written: usize) -> usize {
@@ -80,6 +91,14 @@ mod tests {
         assert_eq!(lines.end_within(4, 3), 8);
         assert_eq!(lines.end_within(8, 3), 20);
         assert_eq!(lines.end_within(20, 3), 20);
+    }
+
+    #[test]
+    fn a_begun_line_ends_where_the_next_one_starts() {
+        let lines = lines(&["one\n", "two\n", "a long line\n"]);
+        for (written, end) in [(0, 0), (1, 4), (4, 4), (5, 8), (8, 8), (9, 20), (20, 20)] {
+            assert_eq!(lines.end_of_begun(written), end, "{written}");
+        }
     }
 
     #[test]

@@ -236,10 +236,7 @@ impl Output {
         let opened = self.log.destination.open().and_then(|file| Ok((Kind::of(&file)?, file)));
         match opened {
             Ok((kind, file)) => {
-                if self.written > 0 {
-                    // The rest of its first line would be one of its own in the new file.
-                    self.drop_begun();
-                }
+                self.drop_begun();
                 self.kind = kind;
                 self.log.file = file;
                 self.reopening = Reopening::No;
@@ -254,12 +251,21 @@ impl Output {
         }
     }
 
-    /// Gives up the line of which a part is written.
+    /// Gives up the line of which a part is written: its rest would be a line of its own in the new file.
     fn drop_begun(&mut self) {
-        if let Some(lines) = self.queue.pop_front() {
-            self.log.sink.dropped(lines.count(), lines.bytes().len());
+        let Some(lines) = self.queue.front() else { return };
+        let (end, bytes) = (lines.end_of_begun(self.written), lines.bytes().len());
+        if end == self.written {
+            return;
         }
-        self.written = 0;
+        // Its bytes are counted as written together with those of the other lines.
+        self.log.sink.dropped(1, 0);
+        self.written = end;
+        if end == bytes {
+            self.log.sink.written(bytes);
+            self.written = 0;
+            self.queue.pop_front();
+        }
     }
 
     fn name(&self) -> String {
@@ -308,4 +314,53 @@ fn write_lines(
 fn has_room(file: &File) -> bool {
     let mut files = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)];
     poll(&mut files, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::access_log::files::Files;
+    use crate::stats::Registry;
+
+    /// A log that goes to a reader that has stopped, after so many bytes of its lines.
+    fn stalled(path: &std::path::Path, written: usize) -> (Output, UnixStream) {
+        let files = Files::default();
+        files.open(Destination::File(path.to_owned()), &Registry::new(1)).unwrap();
+        let mut log = files.into_work().files.remove(0);
+        let (mut end, reader) = UnixStream::pair().unwrap();
+        end.set_nonblocking(true).unwrap();
+        while end.write(&[b'x'; 4096]).is_ok() {}
+        log.file = File::from(OwnedFd::from(end));
+        let mut output = Output::new(log).unwrap();
+        let mut lines = Lines::default();
+        for line in ["one\n", "two\n", "three\n"] {
+            lines.append(|out| out.extend_from_slice(line.as_bytes()));
+        }
+        output.queue.push_back(lines);
+        output.written = written;
+        (output, reader)
+    }
+
+    #[test]
+    fn a_reopened_file_gets_every_line_but_the_one_that_was_begun() {
+        for (written, rest) in [
+            (0, "one\ntwo\nthree\n"),
+            (1, "two\nthree\n"),
+            (4, "two\nthree\n"),
+            (5, "three\n"),
+            (9, ""),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("log");
+            let (mut output, _reader) = stalled(&path, written);
+            output.reopen();
+            output.write();
+            assert_eq!(fs::read_to_string(&path).unwrap(), rest, "{written}");
+            assert!(output.queue.is_empty());
+        }
+    }
 }
