@@ -46,6 +46,15 @@ use crate::shard::timers::Alarm;
 use crate::stats::Http2Stats;
 use crate::transport::Transport;
 
+/// What the task of a connection waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Until {
+    /// There may be something to do.
+    Work,
+    /// The same, or everything was sent: the connection is about to close.
+    AllSent,
+}
+
 /// A connection that carries many streams.
 pub struct Session {
     shard: &'static Shard,
@@ -377,20 +386,28 @@ impl Session {
         }
     }
 
-    /// Waits until there may be something to do, `alarm` expires, or a drain begins. Holds no block meanwhile
-    /// if no frame has arrived in part.
-    pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm) {
+    /// Waits for `until`, until `alarm` expires, or until a drain begins. Holds no block meanwhile if no frame
+    /// has arrived in part.
+    pub async fn wait(&self, incoming: &mut Incoming, alarm: &Alarm, until: Until) {
         incoming.rest(self.shard.buffers);
         self.shard.buffers.give(self.codec(Connection::rest));
         let draining = self.shard.draining();
-        poll_fn(|cx| self.poll_woken(cx, alarm, draining)).await;
+        poll_fn(|cx| self.poll_woken(cx, alarm, draining, until)).await;
     }
 
-    fn poll_woken(&self, cx: &Context<'_>, alarm: &Alarm, draining: Draining) -> Poll<()> {
+    fn poll_woken(
+        &self,
+        cx: &Context<'_>,
+        alarm: &Alarm,
+        draining: Draining,
+        until: Until,
+    ) -> Poll<()> {
         let (has_out, is_stuck) = self.codec(|codec| (!codec.out().is_empty(), is_stuck(codec)));
+        // What was posted is no longer in the codec; its completion wakes only those who wait to write.
+        let waits_to_send = has_out || until == Until::AllSent;
         let mut is_ready = self.woken.get() || self.shard.draining() != draining;
         is_ready |= !is_stuck && self.transport.poll_readable(cx).is_ready();
-        is_ready |= has_out && self.transport.poll_writable(cx).is_ready();
+        is_ready |= waits_to_send && self.transport.poll_writable(cx).is_ready();
         if !is_ready && alarm.poll_expired(cx).is_pending() {
             self.task.set(Some(cx.waker().clone()));
             return Poll::Pending;

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::{Incoming, Session, Slot, Stream};
+use super::{Incoming, Session, Slot, Stream, Until};
 use crate::http::{EndStream, HeadLimits, Method, RequestHead, TrailerRules, Underscores};
 use crate::http2::{Connection, Event, Options};
 use crate::pipe::outlet::{Framing, Outlet};
 use crate::shard::by_hand::ByHand;
-use crate::shard::ring::Ring;
+use crate::shard::ring::{self, Ring};
 use crate::shard::socket::Socket;
 use crate::stats::Http2Stats;
 use crate::transport::Transport;
@@ -126,4 +126,27 @@ fn what_waits_on_a_connection_is_shown_until_it_has_gone() {
     assert_eq!(show(), [0, 3, 3, 0], "it was reset");
     session.show_ended(&stats);
     assert_eq!(shown(&stats), [0; 4]);
+}
+
+#[test]
+fn a_connection_that_is_about_to_close_is_woken_when_what_it_has_posted_is_sent() {
+    if ring::build(Ring::DeferTaskrun).is_err() {
+        return; // without a ring nothing is posted
+    }
+    let by_hand = ByHand::new(Ring::DeferTaskrun);
+    let (session, _host) = session(&by_hand);
+    session.flush().unwrap();
+    assert!(session.has_unsent(), "its first frames are posted");
+    let (closing, alarm) = (Rc::clone(&session), by_hand.shard.timers.alarm());
+    by_hand.shard.spawn(async move {
+        closing.wait(&mut Incoming::default(), &alarm, Until::AllSent).await;
+    });
+    let task = by_hand.tasks()[0];
+    by_hand.resume(task);
+    assert!(by_hand.woken().is_empty());
+    by_hand.take_events();
+    assert!(!session.has_unsent());
+    assert_eq!(by_hand.woken(), [task]);
+    by_hand.resume(task);
+    assert!(by_hand.tasks().is_empty(), "it waits no longer");
 }

@@ -23,7 +23,7 @@ use crate::http::BodyLength;
 use crate::http2::{self, Block, Cause, ConnectionError, Event, Flood, RequestLimits};
 use crate::pipe::heads::Heads;
 use crate::request;
-use crate::session::{Broken, Incoming, Session, Stream, counts};
+use crate::session::{Broken, Incoming, Session, Stream, Until, counts};
 use crate::shard::socket::Received;
 use crate::stats::Http2Stats;
 use crate::transport::Transport;
@@ -113,7 +113,7 @@ impl Connection {
             }
             self.lifetime.arm(given, streams);
             self.session.show_waiting(self.stats());
-            self.session.wait(&mut self.incoming, &given.alarm).await;
+            self.session.wait(&mut self.incoming, &given.alarm, Until::Work).await;
             match self.session.receive(&mut self.incoming) {
                 Ok(Received::Bytes(bytes)) => given.count_received(bytes),
                 Ok(Received::Nothing) => {}

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::connection::Connection;
 use crate::http2::{Cause, ConnectionError, ErrorCode, Event, StreamId};
 use crate::session::pings::Unanswered;
-use crate::session::{Broken, Incoming, counts};
+use crate::session::{Broken, Incoming, Until, counts};
 use crate::shard::clock::Millis;
 use crate::shard::socket::Received;
 use crate::shard::timers::Alarm;
@@ -47,12 +47,14 @@ impl Task {
                 Ok(sent) => pool.count_sent(sent),
                 Err(_) => return ClosedBy::Host,
             }
-            if connection.is_draining() && connection.is_idle() && !session.has_unsent() {
-                return ClosedBy::Us;
-            }
+            let until = match connection.is_draining() && connection.is_idle() {
+                true if !session.has_unsent() => return ClosedBy::Us,
+                true => Until::AllSent,
+                false => Until::Work,
+            };
             self.arm(pool.now());
             session.show_waiting(connection.stats());
-            session.wait(&mut self.incoming, &self.alarm).await;
+            session.wait(&mut self.incoming, &self.alarm, until).await;
             match session.receive(&mut self.incoming) {
                 Ok(Received::Bytes(bytes)) => {
                     pool.count_received(bytes);
