@@ -76,6 +76,11 @@ impl Lifetime {
         }
     }
 
+    /// Something was received: the client has more time to answer a PING.
+    pub(super) fn heard(&self, now: Millis) {
+        self.pings.heard(now);
+    }
+
     /// The client has answered a PING.
     pub(super) fn take_ack(&mut self, given: &Given, opaque: u64, session: &Session) {
         if opaque == KEEPALIVE {

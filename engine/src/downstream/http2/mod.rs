@@ -115,7 +115,10 @@ impl Connection {
             self.session.show_waiting(self.stats());
             self.session.wait(&mut self.incoming, &given.alarm, Until::Work).await;
             match self.session.receive(&mut self.incoming) {
-                Ok(Received::Bytes(bytes)) => given.count_received(bytes),
+                Ok(Received::Bytes(bytes)) => {
+                    given.count_received(bytes);
+                    self.lifetime.heard(given.shard.clock.now());
+                }
                 Ok(Received::Nothing) => {}
                 // As in Envoy, a client that sends no more has gone: it could not open a window either.
                 Ok(Received::End) | Err(_) => return Ended::ByClient,

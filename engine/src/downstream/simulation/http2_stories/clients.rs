@@ -259,6 +259,28 @@ fn a_silent_origin_costs_a_stream_and_not_the_connection() {
 }
 
 #[test]
+fn a_client_that_sends_anything_has_more_time_to_answer_a_ping() {
+    tell_frames(&Story {
+        options: Options {
+            manager: "http2_protocol_options: { connection_keepalive: { interval: 1s, timeout: 1s } }",
+            ..TO_HTTP1
+        },
+        client: vec![
+            send(&[preface(&[])]),
+            // The PING is sent now, at the latest, and would have to be answered at 2.2 s.
+            Sleep(1200),
+            Sleep(600),
+            send(&[window(0, 1)]),
+            Sleep(600),
+            send(&[request(1, "GET", "/one", End)]),
+            Expect(1, "END"),
+        ],
+        origins: vec![vec![HEAD_END, Echo(Of::Connection)]],
+        expected: |told| assert_eq!(on(&told.client, 1), on(&echoed(1, "/one"), 1)),
+    });
+}
+
+#[test]
 fn a_client_of_http2_waits_for_permission_to_send_its_body() {
     let put = [
         (":method", "PUT"),
