@@ -435,7 +435,7 @@ impl Pool {
     }
 
     #[inline(always)]
-    fn take_idle(&self, check: IdleCheck) -> Option<Connection> {
+    pub(super) fn take_idle(&self, check: IdleCheck) -> Option<Connection> {
         loop {
             let entry = self.idle.borrow_mut().pop()?;
             if let Some(by) = self.expired(&entry, self.now()) {

@@ -104,6 +104,10 @@ impl Pool {
             if let Some(origin) = self.lease_stream() {
                 return Ok(origin);
             }
+            // One may have been released while this request was woken and not in the queue.
+            if let Some(connection) = self.take_idle(IdleCheck::Peek) {
+                return Ok(Origin::Http1(connection));
+            }
             if self.shared.negotiated.get() == Some(Negotiated::Http1) {
                 if let Some(permit) = self.may_connect()
                     && let Some(connection) = self.connect_negotiated(permit).await?
