@@ -6,9 +6,9 @@ use super::stream::{Stream, StreamId};
 
 /// All streams that are not released.
 ///
-/// A hash table with open addressing. The place of a number is the number itself: those of a peer are
-/// consecutive, so that hardly two streams want the same place. A peer that chooses its numbers so that they
-/// collide makes us compare with all of its streams, at most.
+/// A hash table with open addressing. Consecutive numbers hardly collide, nor do those a power of two apart. The
+/// hash has no secret: a peer that computes numbers which collide makes us compare with all of its streams, at
+/// most.
 ///
 /// Invariant: there is a free place, or no place at all; no free place lies between the one that a stream
 /// wants and the one that it has.
@@ -127,10 +127,10 @@ impl<S> Streams<S> {
         old.into_iter().flatten().for_each(|(id, stream)| self.put(id, stream));
     }
 
-    /// The place that a stream wants. All numbers of one side are odd, or all are even.
+    /// The place that a stream wants: the upper bits of a product, as many as places need (Fibonacci hashing).
     #[inline]
     fn place_of(&self, id: StreamId) -> usize {
-        (id.number() >> 1) as usize & self.mask()
+        (id.number() as usize).wrapping_mul(SPREAD) >> self.mask().leading_zeros()
     }
 
     #[inline]
@@ -148,6 +148,8 @@ impl<S> Streams<S> {
     }
 }
 
+/// 2⁶⁴ divided by the golden ratio.
+const SPREAD: usize = 0x9e37_79b9_7f4a_7c15;
 /// The fewest places: a client that has one request at a time needs no more.
 const PLACES_MIN: usize = 2;
 /// The places that an empty table keeps until the connection waits.
@@ -222,7 +224,7 @@ mod tests {
         Stream::new(state, Part::Head, Part::Head, None, 0)
     }
 
-    /// Numbers that collide, and those that do not, in any order: the table has what a map has.
+    /// In any order, the table has what a map has.
     #[test]
     fn streams_are_found_until_they_are_removed() {
         let mut random = fastrand::Rng::with_seed(7);
@@ -247,6 +249,18 @@ mod tests {
             }
             streams.rest();
             assert_eq!(streams.capacity(), 0);
+        }
+    }
+
+    /// A client may leave out numbers. However many, a stream is found after a few comparisons.
+    #[test]
+    fn numbers_far_apart_do_not_collide() {
+        for stride in (1..=24).map(|bits| 1_u32 << bits).chain([6, 258, 8190]) {
+            let mut streams = Streams::default();
+            (0..100).for_each(|at| streams.insert(StreamId::new(1 + at * stride), stream(at)));
+            let behind = |id| streams.distance(streams.place_of(id), streams.find(id).unwrap());
+            let farthest = streams.ids().map(behind).max().unwrap();
+            assert!(farthest <= 16, "{farthest} places behind its own, of numbers {stride} apart");
         }
     }
 }
