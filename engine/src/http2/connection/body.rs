@@ -88,8 +88,10 @@ impl<S> Connection<S> {
             }
             //= rfc9113#section-8.1: a message begins with a head.
             (Reset::No, Part::Head) => {
-                let taken = stream.receive_window.take(payload);
-                debug_assert_eq!(taken, Ok(()), "nothing was received");
+                // What exceeds the window of the stream is not given back with the stream.
+                if stream.receive_window.take(payload) == Err(Exceeded) {
+                    self.give_back(payload);
+                }
                 return Err(Unwanted::EndsTheStream(ErrorCode::ProtocolError));
             }
         }

@@ -67,6 +67,27 @@ fn a_client_that_exceeds_the_window_of_the_connection() {
 }
 
 #[test]
+fn a_server_whose_data_exceeds_the_window_of_a_stream_and_has_no_head() {
+    let options = Options {
+        max_frame_size: 100_000,
+        initial_stream_window_size: 65_535,
+        initial_connection_window_size: 100_000,
+        stream_reset_burst: 10_000,
+        ..Options::default()
+    };
+    let mut client = Side::new(Connection::client(&options));
+    client.receive(&frame(SETTINGS, 0, 0, &[]));
+    for _ in 0..10 {
+        let id = client.begin_request(EndStream::Yes);
+        client.receive(&frame(DATA, 0, id.number(), &[b'x'; 80_000]));
+        let reset = format!("{} reset: ProtocolError", id.number());
+        assert_eq!(client.events.last(), Some(&reset));
+        client.connection.release(id);
+    }
+    assert_eq!(client.error, None, "the window of the connection opens again");
+}
+
+#[test]
 fn windows_are_given_back_when_half_of_them_was_read() {
     let mut server = Side::server_with(&narrow());
     server.reads = Reads::Never;
