@@ -5,7 +5,7 @@
 //! drains, as soon as the client has answered the PING sent with the first. The connection ends with its
 //! last stream.
 
-use crate::http2::{ErrorCode, Last};
+use crate::http2::{ErrorCode, Last, StreamId};
 use crate::limits;
 use crate::request::given::Given;
 use crate::session::Session;
@@ -19,8 +19,8 @@ pub(super) struct Lifetime {
     phase: Phase,
     /// Since when no stream is open.
     idle_since: Millis,
-    /// When the header block began that is still incomplete.
-    block_began: Option<Millis>,
+    /// The stream of the header block that is still incomplete, and when it began.
+    block_began: Option<(StreamId, Millis)>,
     pings: Pings,
 }
 
@@ -108,10 +108,9 @@ impl Lifetime {
         if streams > 0 {
             self.idle_since = now;
         }
-        if !session.codec(|codec| codec.expects_continuation()) {
-            self.block_began = None;
-        } else if self.block_began.is_none() {
-            self.block_began = Some(now);
+        let unfinished = session.codec(|codec| codec.unfinished_block());
+        if self.block_began.map(|(stream, _)| stream) != unfinished {
+            self.block_began = unfinished.map(|stream| (stream, now));
         }
         let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
         if passed(self.head_at(given)) {
@@ -185,7 +184,8 @@ impl Lifetime {
     /// When `request_headers_timeout` ends the wait for the rest of a header block.
     fn head_at(&self, given: &Given) -> Option<Millis> {
         let most = given.service.manager.timeouts.request_headers?;
-        Some(self.block_began?.saturating_add(millis(most)))
+        let (_, began) = self.block_began?;
+        Some(began.saturating_add(millis(most)))
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Connection<S> {
     waiting: VecDeque<StreamId>,
     /// A DATA frame of which more is to come.
     body: Option<Body>,
+    /// The stream that a HEADERS frame begins of which more is to come.
+    arriving: Option<StreamId>,
     /// A header block whose CONTINUATIONs are still to come.
     partial: Option<Partial>,
     /// The last header block that needed joining.
@@ -122,6 +124,7 @@ impl<S> Connection<S> {
             unended: Unended::default(),
             waiting: VecDeque::new(),
             body: None,
+            arriving: None,
             partial: None,
             joined: Vec::new(),
             joined_max: header_block::joined_max(0),
@@ -177,10 +180,11 @@ impl<S> Connection<S> {
         self.abuse.outbound_frames()
     }
 
-    /// Whether a header block has begun and is not complete.
+    /// The stream of the header block that has begun and is not complete: its CONTINUATIONs are still to come,
+    /// or it begins a stream and not all of its HEADERS have arrived.
     #[must_use]
-    pub const fn expects_continuation(&self) -> bool {
-        self.partial.is_some()
+    pub fn unfinished_block(&self) -> Option<StreamId> {
+        self.partial.as_ref().map(|block| block.stream).or(self.arriving)
     }
 
     /// Whether the head of a request has begun and is not complete.

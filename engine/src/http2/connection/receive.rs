@@ -39,7 +39,10 @@ impl<S> Connection<S> {
             let header = Header::first(input.rest()).filter(|_| self.body.is_none());
             let Some(header) = header else { return Ok(None) };
             self.check_begin(&header)?;
-            if !has_enough(&header, input) {
+            let is_whole = has_enough(&header, input);
+            let is_head = header.kind == Kind::Headers && header.stream > self.last_seen;
+            self.arriving = (is_head && !is_whole).then_some(header.stream);
+            if !is_whole {
                 return Ok(None);
             }
             self.check_order(&header)?;

@@ -281,6 +281,25 @@ fn a_client_that_sends_anything_has_more_time_to_answer_a_ping() {
 }
 
 #[test]
+fn a_client_that_does_not_complete_its_head_is_disconnected() {
+    let whole = request(1, "GET", "/one", End);
+    tell_frames(&Story {
+        options: Options { manager: "request_headers_timeout: 1s", ..TO_HTTP1 },
+        client: vec![
+            send(&[preface(&[]), whole[..12].to_vec()]),
+            Sleep(600),
+            send(&[whole[12..20].to_vec()]),
+            Sleep(600),
+        ],
+        origins: vec![],
+        expected: |told| {
+            assert!(on(&told.client, 0).contains("GOAWAY"), "{}", told.client);
+            assert_eq!(told.end, peer::End::Closed);
+        },
+    });
+}
+
+#[test]
 fn a_client_of_http2_waits_for_permission_to_send_its_body() {
     let put = [
         (":method", "PUT"),

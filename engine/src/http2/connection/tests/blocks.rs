@@ -94,12 +94,32 @@ fn a_block_may_come_in_many_frames() {
             bytes.extend(frame(CONTINUATION, END_HEADERS, 1, b""));
         }
         let mut server = Side::server_after(&bytes[..bytes.len() - 1]);
-        assert!(server.connection.expects_continuation());
+        assert_eq!(server.connection.unfinished_block(), Some(StreamId::new(1)));
         drop(server.connection.rest());
         server.receive(&bytes[bytes.len() - 1..]);
         assert_eq!((server.error, &server.events[..]), (None, &["1 / None".to_owned()][..]));
-        assert!(!server.connection.expects_continuation());
+        assert_eq!(server.connection.unfinished_block(), None);
     }
+}
+
+#[test]
+fn a_head_has_begun_with_the_header_of_its_frame() {
+    let mut server = Side::server();
+    let bytes = [begun(), get(1, END_STREAM), get(3, END_STREAM)].concat();
+    for (at, byte) in bytes.iter().enumerate() {
+        server.receive(&[*byte]);
+        // 9 bytes are the header of a frame.
+        let left = bytes.len() - 1 - at;
+        let unfinished = match left {
+            1..=6 => Some(StreamId::new(3)),
+            16..=21 => Some(StreamId::new(1)),
+            _ => None,
+        };
+        assert_eq!(server.connection.unfinished_block(), unfinished, "{left} bytes are missing");
+    }
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 5, &literal("x-sum", "7"));
+    server.receive(&[&get(5, 0), &trailers[..10]].concat());
+    assert_eq!(server.connection.unfinished_block(), None, "trailers are no head");
 }
 
 #[test]
