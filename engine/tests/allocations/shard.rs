@@ -75,6 +75,11 @@ impl Client {
         Self { stream }
     }
 
+    /// Its connection.
+    pub(crate) fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     /// A small GET and its answer.
     pub(crate) fn get(&mut self) {
         self.stream.write_all(REQUEST).unwrap();
