@@ -1,10 +1,12 @@
-//! Guards the plain path: compares instructions and system calls per request with the committed
+//! Guards the path of small requests: compares instructions and system calls per request with the committed
 //! record. Both hardly depend on the load of the machine, so CI can check them.
 //!
-//! With several connections the number of system calls depends on timing, so there is only one.
+//! With several connections, or several streams of HTTP/2, the number of system calls depends on timing, so
+//! there is only one.
 //! Instructions depend on the compiler: with a different one the limit is wider, and the guard says
 //! so. What cannot be counted here is skipped with a message.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{callgrind, syscalls};
-use crate::peers::{Cores, Installed, Peer, Shape};
+use crate::peers::{Cores, Downstream, Installed, Peer, Shape};
 use crate::run::environment;
 use crate::run::stage::Stage;
 use crate::runtime;
@@ -34,14 +36,37 @@ pub(crate) struct Options {
     port: u16,
 }
 
-/// The cost of one small GET.
+/// The costs of small GETs, by what is spoken.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-struct Cost {
+struct Record {
     build: Build,
+    costs: BTreeMap<String, Cost>,
+}
+
+/// The cost of one small GET.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+struct Cost {
     /// User-space instructions, under epoll: valgrind does not support io_uring.
     instructions_per_request: Option<f64>,
     /// System calls, with the best ring that the kernel offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     syscalls_per_request: Option<f64>,
+}
+
+/// What is measured.
+const SPOKEN: [Spoken; 3] = [
+    Spoken { name: "http1", downstream: Downstream::Http, streams: 1 },
+    Spoken { name: "http2-1-stream", downstream: Downstream::H2c, streams: 1 },
+    Spoken { name: "http2-16-streams", downstream: Downstream::H2c, streams: 16 },
+];
+
+/// What the client speaks, on one connection.
+#[derive(Clone, Copy, Debug)]
+struct Spoken {
+    name: &'static str,
+    downstream: Downstream,
+    /// Requests at a time.
+    streams: usize,
 }
 
 /// What the instructions of a program depend on besides its source.
@@ -60,22 +85,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if let Err(error) = runtime::block_on(async {}) {
         return say(&format!("SKIPPED: origin and client cannot run here: {error:#}"));
     }
-    let cost = measure(&Peer::Corvoy.find()?, options.port)?;
+    let measured = measure(&Peer::Corvoy.find()?, options.port)?;
     if options.record {
-        let Cost { build: _, instructions_per_request, syscalls_per_request } = &cost;
-        if instructions_per_request.is_none() || syscalls_per_request.is_none() {
+        if measured.costs.values().any(|cost| cost.instructions_per_request.is_none())
+            || measured.costs.values().all(|cost| cost.syscalls_per_request.is_none())
+        {
             bail!("a record needs both figures: install valgrind and strace");
         }
-        fs::write(&options.file, serde_json::to_string_pretty(&cost)? + "\n")?;
-        return say(&format!("{name}: recorded {cost:?}"));
+        fs::write(&options.file, serde_json::to_string_pretty(&measured)? + "\n")?;
+        return say(&format!("{name}: recorded {measured:?}"));
     }
     let recorded = fs::read_to_string(&options.file)
         .with_context(|| format!("{name}: make the record with scripts/bench --guard --record"))?;
-    let recorded: Cost = serde_json::from_str(&recorded).with_context(|| name.to_string())?;
-    if recorded.build != cost.build {
-        say(&format!("the record is of {:?}, this is {:?}", recorded.build, cost.build))?;
+    let recorded: Record = serde_json::from_str(&recorded).with_context(|| name.to_string())?;
+    if recorded.build != measured.build {
+        say(&format!("the record is of {:?}, this is {:?}", recorded.build, measured.build))?;
     }
-    let findings = compare(&recorded, &cost);
+    let findings = compare(&recorded, &measured);
     for finding in &findings {
         say(&finding.describe())?;
     }
@@ -87,29 +113,38 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(corvoy: &Installed, port: u16) -> anyhow::Result<Cost> {
+fn measure(corvoy: &Installed, port: u16) -> anyhow::Result<Record> {
     let folder = tempfile::Builder::new().prefix("corvoy-guard-").tempdir()?;
     let cores = Cores::divide(environment::cores(), 1);
     let mut stage = Stage::new(port, cores, folder.path(), 1);
-    let ask = Ask { connections: 1, ..Ask::PLAIN };
-    let mut figures = Figures::new();
-    if callgrind::is_installed() {
-        figures.extend(stage.instructions(corvoy, Shape::PLAIN, ask)?);
-    } else {
+    let (can_count, can_strace) = (callgrind::is_installed(), syscalls::can_strace());
+    if !can_count {
         say("SKIPPED: instructions per request: valgrind is not installed")?;
     }
-    if syscalls::can_strace() {
-        figures.extend(stage.syscalls_from_the_start(corvoy, Shape::PLAIN, ask)?);
-    } else {
+    if !can_strace {
         say("SKIPPED: system calls per request: strace is not installed, or may not trace here")?;
     }
-    let figure =
-        |name: &str, digits: f64| figures.get(name).map(|value| (value * digits).round() / digits);
-    Ok(Cost {
-        build: Build::of_this(),
-        instructions_per_request: figure("instructions_per_request", 1.0),
-        syscalls_per_request: figure("syscalls_per_request", 1e3),
-    })
+    let mut costs = BTreeMap::new();
+    for Spoken { name, downstream, streams } in SPOKEN {
+        let ask = Ask { connections: 1, streams, ..Ask::PLAIN };
+        let shape = Shape { downstream, ..Shape::PLAIN };
+        let mut figures = Figures::new();
+        if can_count {
+            figures.extend(stage.instructions(corvoy, shape, ask)?);
+        }
+        if can_strace && streams == 1 {
+            figures.extend(stage.syscalls_from_the_start(corvoy, shape, ask)?);
+        }
+        let figure = |name: &str, digits: f64| {
+            figures.get(name).map(|value| (value * digits).round() / digits)
+        };
+        let cost = Cost {
+            instructions_per_request: figure("instructions_per_request", 1.0),
+            syscalls_per_request: figure("syscalls_per_request", 1e3),
+        };
+        costs.insert(name.to_owned(), cost);
+    }
+    Ok(Record { build: Build::of_this(), costs })
 }
 
 impl Build {
@@ -126,9 +161,10 @@ impl Build {
 }
 
 /// One figure and its record.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Finding {
-    name: &'static str,
+    /// What was measured.
+    name: String,
     recorded: f64,
     measured: f64,
     /// The allowed increase over the record, as a factor.
@@ -156,24 +192,31 @@ impl Finding {
 }
 
 /// The figures that both have and that are comparable.
-fn compare(recorded: &Cost, measured: &Cost) -> Vec<Finding> {
-    let finding = |name, recorded: Option<f64>, measured: Option<f64>, limit| {
-        Some(Finding { name, recorded: recorded?, measured: measured?, limit })
-    };
+fn compare(recorded: &Record, measured: &Record) -> Vec<Finding> {
     let (of, here) = (&recorded.build, &measured.build);
     let instructions = match () {
         () if of == here => Some(WORSE),
         () if of.architecture == here.architecture => Some(WORSE_BY_ANOTHER_COMPILER),
         () => None,
     };
-    let instructions = instructions.and_then(|limit| {
-        let (recorded, measured) =
-            (recorded.instructions_per_request, measured.instructions_per_request);
-        finding("instructions per request", recorded, measured, limit)
-    });
-    let (recorded, measured) = (recorded.syscalls_per_request, measured.syscalls_per_request);
-    let syscalls = finding("system calls per request", recorded, measured, WORSE);
-    instructions.into_iter().chain(syscalls).collect()
+    let mut findings = Vec::new();
+    for (spoken, recorded) in &recorded.costs {
+        let Some(measured) = measured.costs.get(spoken) else { continue };
+        let mut add = |what: &str, recorded: Option<f64>, measured: Option<f64>, limit| {
+            if let (Some(recorded), Some(measured)) = (recorded, measured) {
+                let name = format!("{spoken}: {what} per request");
+                findings.push(Finding { name, recorded, measured, limit });
+            }
+        };
+        if let Some(limit) = instructions {
+            let (recorded, measured) =
+                (recorded.instructions_per_request, measured.instructions_per_request);
+            add("instructions", recorded, measured, limit);
+        }
+        let (recorded, measured) = (recorded.syscalls_per_request, measured.syscalls_per_request);
+        add("system calls", recorded, measured, WORSE);
+    }
+    findings
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
@@ -189,53 +232,62 @@ const WORSE_BY_ANOTHER_COMPILER: f64 = 1.1;
 mod tests {
     use super::*;
 
-    fn cost(instructions: f64, syscalls: f64) -> Cost {
+    fn record(instructions: f64, syscalls: f64) -> Record {
         let [architecture, rustc, profile] = ["x86_64", "1.95.0", "guard"].map(str::to_owned);
         let build = Build { architecture, rustc, profile };
-        let (instructions, syscalls) = (Some(instructions), Some(syscalls));
-        Cost { build, instructions_per_request: instructions, syscalls_per_request: syscalls }
+        let cost = Cost {
+            instructions_per_request: Some(instructions),
+            syscalls_per_request: Some(syscalls),
+        };
+        Record { build, costs: BTreeMap::from([("http1".to_owned(), cost)]) }
     }
 
-    fn too_much(measured: &Cost) -> Vec<&'static str> {
-        let findings = compare(&cost(9000.0, 4.0), measured);
-        findings.iter().filter(|finding| finding.is_worse()).map(|finding| finding.name).collect()
+    fn too_much(measured: &Record) -> Vec<String> {
+        let findings = compare(&record(9000.0, 4.0), measured);
+        let worse = findings.into_iter().filter(Finding::is_worse);
+        worse.map(|finding| finding.name).collect()
     }
 
     #[test]
     fn three_percent_more_is_the_limit() {
-        assert!(too_much(&cost(9260.0, 4.1)).is_empty());
-        assert_eq!(too_much(&cost(9280.0, 4.0)), ["instructions per request"]);
-        assert_eq!(too_much(&cost(8000.0, 5.0)), ["system calls per request"]);
+        assert!(too_much(&record(9260.0, 4.1)).is_empty());
+        assert_eq!(too_much(&record(9280.0, 4.0)), ["http1: instructions per request"]);
+        assert_eq!(too_much(&record(8000.0, 5.0)), ["http1: system calls per request"]);
     }
 
     #[test]
     fn an_improvement_should_be_recorded() {
-        let findings = compare(&cost(9000.0, 4.0), &cost(8000.0, 4.0));
+        let findings = compare(&record(9000.0, 4.0), &record(8000.0, 4.0));
         assert!(findings[0].describe().ends_with("improved: update the record"));
     }
 
     #[test]
     fn another_compiler_gets_a_wider_limit_for_instructions_only() {
         let by_another = |instructions, syscalls| {
-            let mut cost = cost(instructions, syscalls);
-            cost.build.rustc = "1.96.0".to_owned();
-            cost
+            let mut record = record(instructions, syscalls);
+            record.build.rustc = "1.96.0".to_owned();
+            record
         };
         assert!(too_much(&by_another(9800.0, 4.0)).is_empty());
-        let both = ["instructions per request", "system calls per request"];
+        let both = ["http1: instructions per request", "http1: system calls per request"];
         assert_eq!(too_much(&by_another(9950.0, 4.2)), both);
     }
 
     #[test]
     fn on_another_architecture_only_system_calls_are_compared() {
-        let mut other = cost(20_000.0, 4.2);
+        let mut other = record(20_000.0, 4.2);
         other.build.architecture = "aarch64".to_owned();
-        assert_eq!(too_much(&other), ["system calls per request"]);
+        assert_eq!(too_much(&other), ["http1: system calls per request"]);
     }
 
     #[test]
     fn only_counted_figures_are_compared() {
-        let uncounted = Cost { instructions_per_request: None, ..cost(1.0, 4.0) };
-        assert_eq!(compare(&cost(9000.0, 4.0), &uncounted).len(), 1);
+        let mut uncounted = record(1.0, 4.0);
+        for cost in uncounted.costs.values_mut() {
+            cost.instructions_per_request = None;
+        }
+        assert_eq!(compare(&record(9000.0, 4.0), &uncounted).len(), 1);
+        uncounted.costs.clear();
+        assert!(compare(&record(9000.0, 4.0), &uncounted).is_empty());
     }
 }

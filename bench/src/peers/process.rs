@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::Answer;
+use crate::load::held;
 use crate::measure::proc;
 use crate::tls;
 
@@ -101,16 +102,37 @@ impl Running {
         }
     }
 
-    /// The same by h2load, where HTTP/2 is spoken.
+    /// The same over HTTP/2 without TLS.
+    pub(crate) fn first_answer_by_h2c(
+        &mut self,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> anyhow::Result<Duration> {
+        self.address = Some(address);
+        self.first(patience, || Ok(held::get(address, 1, 1).is_ok()))
+    }
+
+    /// The same by h2load, for HTTP/2 over TLS.
     pub(crate) fn first_answer_by_http2(
         &mut self,
         url: &str,
         patience: Duration,
     ) -> anyhow::Result<Duration> {
-        loop {
+        self.first(patience, || {
             let output = Command::new("h2load").args(["-n1", url]).output();
             let output = output.context("h2load (nghttp2-client)")?;
-            if String::from_utf8_lossy(&output.stdout).contains("status codes: 1 2xx") {
+            Ok(String::from_utf8_lossy(&output.stdout).contains("status codes: 1 2xx"))
+        })
+    }
+
+    /// Asks until there is an answer.
+    fn first(
+        &mut self,
+        patience: Duration,
+        answers: impl Fn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Duration> {
+        loop {
+            if answers()? {
                 return Ok(self.began.elapsed());
             }
             if let Some(status) = self.child.try_wait()? {

@@ -13,7 +13,7 @@ use crate::load::record::Summary;
 use crate::measure::callgrind;
 use crate::measure::proc::{self, Cpu, Memory};
 use crate::measure::syscalls;
-use crate::peers::{Addresses, Cores, Installed, Peer, Running, Shape, Upstream};
+use crate::peers::{Addresses, Cores, Downstream, Installed, Peer, Running, Shape, Upstream};
 use crate::run::generator::Generator;
 use crate::scenario::{Ask, Tool};
 use crate::summary::Figures;
@@ -268,6 +268,10 @@ impl Stage {
         requests: u64,
     ) -> anyhow::Result<()> {
         let ready = self.raise(installed, shape, before)?;
+        if shape.downstream == Downstream::H2c {
+            held::get(ready.address, requests, ask.streams)?;
+            return ready.stop();
+        }
         let plan = Plan { requests: Some(requests), ..Plan::default() };
         let mut generator = self.clients(&ready, shape, ask, &plan)?;
         let summary = generator.run()?;
@@ -316,11 +320,12 @@ impl Stage {
         let mut peer = Running::start(&cores, &line, &log)?;
         let patience = if before.is_empty() { STARTING_MAX } else { 10 * STARTING_MAX };
         let path = shape.path("/13");
-        let first_answer = if shape.downstream.is_http2() {
-            let scheme = if certificate.is_some() { "https" } else { "http" };
-            peer.first_answer_by_http2(&format!("{scheme}://{address}{path}"), patience)?
-        } else {
-            peer.first_answer(address, client.as_ref(), &path, patience)?
+        let first_answer = match shape.downstream {
+            Downstream::H2c => peer.first_answer_by_h2c(address, patience)?,
+            Downstream::H2(_) => {
+                peer.first_answer_by_http2(&format!("https://{address}{path}"), patience)?
+            }
+            _ => peer.first_answer(address, client.as_ref(), &path, patience)?,
         };
         Ok(Ready { peer, origin, address, certificate, first_answer })
     }
