@@ -98,8 +98,8 @@ fn await_answer(stream: &mut TcpStream) -> anyhow::Result<()> {
         stream.read_exact(&mut payload)?;
         match kind {
             SETTINGS if flags == 0 => stream.write_all(&frame(SETTINGS, 1, 0, &[]))?,
+            DATA | HEADERS if flags & END_STREAM != 0 => return Ok(()),
             HEADERS => ensure!(payload.first() == Some(&OK), "the answer is not 200"),
-            DATA if flags & END_STREAM != 0 => return Ok(()),
             other => ensure!(other != GOAWAY, "the proxy goes away"),
         }
     }
