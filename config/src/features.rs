@@ -102,7 +102,7 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.config.bootstrap.v3.Admin.access_log_path",
             "envoy.config.listener.v3.Listener.access_log",
             "envoy.extensions.access_loggers.dynamic_modules",
-            "envoy.extensions.access_loggers.filters",
+            "envoy.extensions.access_loggers.filters.process_ratelimit",
             "envoy.extensions.access_loggers.fluentd",
             "envoy.extensions.access_loggers.grpc",
             "envoy.extensions.access_loggers.open_telemetry",

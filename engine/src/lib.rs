@@ -73,6 +73,8 @@ pub mod metadata_matcher;
 
 pub mod cel;
 
+mod untrusted;
+
 pub mod stats;
 
 pub mod limits;

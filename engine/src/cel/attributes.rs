@@ -16,11 +16,11 @@ use crate::address::Address;
 use crate::flags::{Flag, Flags};
 use crate::format::heads::{HeadBytes, grpc_status};
 use crate::format::stream_info::Inputs;
-use crate::format::untrusted;
 use crate::http::{self, FieldName, RequestHead};
 use crate::metadata::MetadataOf;
 use crate::transport::tls::certificate::{Certificate, Details};
 use crate::transport::tls::facts::TlsFacts;
+use crate::untrusted;
 
 type Any<'a> = Box<dyn Val + 'a>;
 

@@ -20,7 +20,7 @@ use cel::{Context, Env, Value};
 use self::check::Attributes;
 use crate::format::json_text::write_string;
 use crate::format::stream_info::Inputs;
-use crate::format::untrusted::escape_controls;
+use crate::untrusted::escape_controls;
 
 /// A compiled expression.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::json_text as json;
-use super::untrusted::escape_controls;
 use super::{Inputs, StreamInfo};
 use crate::metadata::MetadataOf;
+use crate::untrusted::escape_controls;
 
 /// `%METADATA(TYPE:namespace:key:…)%` of a part of the configuration: a namespace, or a value in it.
 #[derive(Clone, Debug)]

@@ -15,7 +15,6 @@ mod names;
 pub(crate) mod stream_info;
 mod time;
 mod tls;
-pub(crate) mod untrusted;
 
 use std::net::IpAddr;
 

@@ -21,7 +21,7 @@ use super::json_text::escape;
 use super::metadata::{Configured, Noted};
 use super::time::TimeFormat;
 use super::tls::TlsCommand;
-use super::{Extensions, Inputs, Token, untrusted};
+use super::{Extensions, Inputs, Token};
 use crate::cel::Program;
 use crate::flags::{Flag, Flags};
 use crate::http::FieldName;
@@ -330,7 +330,7 @@ impl Fingerprint {
 
 impl ServerNameSource {
     fn name<'a>(self, inputs: &Inputs<'a>) -> Option<Cow<'a, [u8]>> {
-        let sni = || match untrusted::server_name(inputs.stream.requested_server_name()?) {
+        let sni = || match crate::untrusted::server_name(inputs.stream.requested_server_name()?) {
             Cow::Borrowed(name) => Some(Cow::Borrowed(name.as_bytes())),
             Cow::Owned(name) => Some(Cow::Owned(name.into_bytes())),
         };

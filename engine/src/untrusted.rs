@@ -1,6 +1,7 @@
 //! Texts that a client chooses, made safe for a line of a log.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 
 /// A server name as it is shown. As in Envoy, what is not part of a host name becomes `_`, and the whole
 /// is marked: a name with a line end would otherwise forge lines.
@@ -19,7 +20,8 @@ pub(crate) fn escape_controls(out: &mut Vec<u8>, start: usize) {
     let Some(clean) = text.iter().position(u8::is_ascii_control) else { return };
     for byte in out.split_off(start + clean) {
         if byte.is_ascii_control() {
-            super::write_display(&format_args!("\\{byte:02X}"), out);
+            // Writing to a Vec does not fail.
+            let _infallible = write!(out, "\\{byte:02X}");
         } else {
             out.push(byte);
         }
