@@ -41,7 +41,9 @@ pub(super) async fn deliver<C: ClientEnd>(
     exchange.client.encode_head(exchange.core.heads, format, end_stream, &mut out);
     let limit = exchange.core.service().buffer_limit;
     let mut down = Outlet::new(length, framing, out, limit, exchange.core.shard.buffers);
-    let trailers = (length == BodyLength::Chunked).then(|| {
+    // Over HTTP/1 a body with a length has none.
+    let may_have_trailers = length == BodyLength::Chunked || matches!(origin, Origin::Http2(_));
+    let trailers = may_have_trailers.then(|| {
         let origin = &origin.pool().cluster().http;
         origin.trailer_rules(exchange.core.passes_trailers(origin))
     });
