@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::format::number::six_digits;
+
 /// The layers, lowest first.
 #[derive(Clone, Debug, Default)]
 pub struct Runtime {
@@ -139,15 +141,7 @@ fn text(value: &Value) -> String {
     let Some(number) = value.as_f64() else {
         return value.as_str().unwrap_or_default().to_owned();
     };
-    let rounded = format!("{number:.5e}");
-    let parts = rounded.split_once('e');
-    match parts.and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
-        Some((digits, exponent @ (..-4 | 6..))) => {
-            let digits = digits.trim_end_matches('0').trim_end_matches('.');
-            format!("{digits}e{exponent:+03}")
-        }
-        _ => rounded.parse::<f64>().unwrap_or(number).to_string(),
-    }
+    six_digits(number)
 }
 
 #[cfg(test)]

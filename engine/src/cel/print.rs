@@ -12,6 +12,7 @@ use cel::common::types::{
 use cel::common::value::Val;
 
 use crate::format::json_text as json;
+use crate::format::number::six_digits;
 
 /// As in Envoy, which shows no parts of lists and maps.
 pub(super) fn text(value: &dyn Val, out: &mut Vec<u8>) {
@@ -126,29 +127,6 @@ fn double(number: f64, out: &mut Vec<u8>) {
             "\"-Infinity\""
         };
         out.extend_from_slice(name.as_bytes());
-    }
-}
-
-/// As `%g` of C: six significant digits.
-fn six_digits(number: f64) -> String {
-    if !number.is_finite() {
-        return if number.is_nan() {
-            "nan"
-        } else if number > 0.0 {
-            "inf"
-        } else {
-            "-inf"
-        }
-        .to_owned();
-    }
-    let rounded = format!("{number:.5e}");
-    let parts = rounded.split_once('e');
-    match parts.and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
-        Some((digits, exponent @ (..-4 | 6..))) => {
-            let digits = digits.trim_end_matches('0').trim_end_matches('.');
-            format!("{digits}e{exponent:+03}")
-        }
-        _ => rounded.parse::<f64>().unwrap_or(number).to_string(),
     }
 }
 

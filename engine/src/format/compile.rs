@@ -25,20 +25,25 @@ pub(crate) fn substitution(
         let json = json.map_err(|error| problems.error(&at.field("json_format"), error)).ok()?;
         return Some(Format::Json(json));
     }
-    let (text, field) = match (text_format, text_format_source) {
-        (Some(text), _) => (Ok(text.clone()), "text_format"),
-        (None, Some(source)) => {
-            let text = data_source(source).and_then(|bytes| {
-                String::from_utf8(bytes).map_err(|_| "the format is not valid UTF-8".to_owned())
-            });
-            (text, "text_format_source")
-        }
-        (None, None) => return None,
-    };
+    let (text, field) = text_of(text_format.as_deref(), text_format_source.as_ref())?;
     let text = text.and_then(|text| Formatter::with(&text, extensions));
     let text = text.map_err(|error| problems.error(&at.field(field), error)).ok()?;
     let unset = if *omit_empty_values { Unset::Empty } else { Unset::Dash };
     Some(Format::Text(text, unset))
+}
+
+/// The text of a format, and the field that has it; none if there is no such field.
+pub(crate) fn text_of(
+    text_format: Option<&str>,
+    text_format_source: Option<&config::DataSource>,
+) -> Option<(Result<String, String>, &'static str)> {
+    if let Some(text) = text_format {
+        return Some((Ok(text.to_owned()), "text_format"));
+    }
+    let text = data_source(text_format_source?).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| "the format is not valid UTF-8".to_owned())
+    });
+    Some((text, "text_format_source"))
 }
 
 /// What the `formatters` at `at` add.

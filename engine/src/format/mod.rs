@@ -12,6 +12,7 @@ mod json;
 pub(crate) mod json_text;
 mod metadata;
 mod names;
+pub(crate) mod number;
 pub(crate) mod stream_info;
 mod time;
 mod tls;

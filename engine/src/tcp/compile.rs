@@ -18,7 +18,7 @@ use super::filters::rbac::compile::rbac;
 use super::filters::set_filter_state::{Empty, SetFilterState, Value};
 use super::proxy::compile::tcp_proxy;
 use crate::access_log;
-use crate::format::compile::{data_source, extensions};
+use crate::format::compile::{data_source, extensions, text_of};
 use crate::format::{Formatter, Unset};
 use crate::metadata::ListenerInfo;
 use crate::stats::Registry;
@@ -216,16 +216,7 @@ fn filter_state_value(
         problems.not_implemented(&at.field("json_format"), "filter state from JSON");
         return None;
     }
-    let (text, field) = match (text_format, text_format_source) {
-        (Some(text), _) => (Ok(text.clone()), "text_format"),
-        (None, Some(source)) => {
-            let text = data_source(source).and_then(|bytes| {
-                String::from_utf8(bytes).map_err(|_| "the format is not valid UTF-8".to_owned())
-            });
-            (text, "text_format_source")
-        }
-        (None, None) => return None,
-    };
+    let (text, field) = text_of(text_format.as_deref(), text_format_source.as_ref())?;
     let extensions = extensions(formatters, &at.field("formatters"), problems);
     let format = text.and_then(|text| Formatter::with(&text, extensions));
     let format = format.map_err(|error| problems.error(&at.field(field), error)).ok()?;

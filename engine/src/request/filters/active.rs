@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::piece::{self, Piece};
 use super::{Chain, Filter, Flow, RouteConfig, State, Wait};
+use crate::http::Fields;
 use crate::limits;
 use crate::request::Core;
 use crate::request::reply::LocalReply;
@@ -156,7 +157,7 @@ impl Active {
         if lines.is_empty() {
             return;
         }
-        let mut fields = piece::fields_of(lines);
+        let mut fields = Fields::of_lines(lines);
         self.each(way, core, None, |filter, _, cx| {
             if cx.sees.includes(way) {
                 filter.trailers(way, &mut fields, cx);

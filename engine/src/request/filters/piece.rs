@@ -61,18 +61,6 @@ impl Intake for Piece {
     }
 }
 
-/// Field lines as fields that can be changed.
-pub(super) fn fields_of(lines: &[u8]) -> Fields {
-    let mut fields = Fields::default();
-    for line in lines.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let mut parts = line.splitn(2, |byte| *byte == b':');
-        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
-        fields.append_other(name, value.trim_ascii());
-    }
-    fields
-}
-
 /// Fields as field lines.
 pub(super) fn lines_of(fields: &Fields, lines: &mut Vec<u8>) {
     lines.clear();
@@ -90,7 +78,7 @@ mod tests {
 
     #[test]
     fn trailers_can_be_changed_and_are_field_lines_again() {
-        let mut fields = fields_of(b"a: 1\r\nb: x:y\r\n");
+        let mut fields = Fields::of_lines(b"a: 1\r\nb: x:y\r\n");
         fields.remove_other(b"a");
         fields.append_other(b"c", b"3");
         let mut lines = b"old".to_vec();

@@ -27,8 +27,7 @@ pub(super) fn tls12(
     dss: &DigitallySignedStruct,
     schemes: &[SignatureScheme],
 ) -> Result<HandshakeSignatureValid, Error> {
-    check(dss, schemes)?;
-    SCHEME.set(Some(dss.scheme));
+    admit(dss, schemes)?;
     crypto::verify_tls12_signature(message, cert, dss, &algorithms())
 }
 
@@ -38,13 +37,15 @@ pub(super) fn tls13(
     dss: &DigitallySignedStruct,
     schemes: &[SignatureScheme],
 ) -> Result<HandshakeSignatureValid, Error> {
-    check(dss, schemes)?;
-    SCHEME.set(Some(dss.scheme));
+    admit(dss, schemes)?;
     crypto::verify_tls13_signature(message, cert, dss, &algorithms())
 }
 
-/// A peer may only use schemes that were offered to it.
-fn check(dss: &DigitallySignedStruct, schemes: &[SignatureScheme]) -> Result<(), Error> {
-    let misbehaved = rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme;
-    if schemes.contains(&dss.scheme) { Ok(()) } else { Err(misbehaved.into()) }
+/// Notes the scheme. A peer may only use one that was offered to it.
+fn admit(dss: &DigitallySignedStruct, schemes: &[SignatureScheme]) -> Result<(), Error> {
+    if !schemes.contains(&dss.scheme) {
+        return Err(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+    }
+    SCHEME.set(Some(dss.scheme));
+    Ok(())
 }
