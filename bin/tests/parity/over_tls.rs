@@ -2,7 +2,7 @@
 //!
 //! What is recorded holds for both transports, but for the scheme. Not here: folders about the
 //! connection itself (`filter_chains`, `listener_filters`, `plain_connections`, `tcp`), about TLS (`secrets`, `server_names`) or the scheme
-//! (`schemes`; the engine's tests have it over TLS), and `admin`.
+//! (`schemes`, which the engine's tests have over TLS, and `filter_basic_auth`, whose realms have it), and `admin`.
 
 use std::sync::LazyLock;
 
@@ -30,8 +30,11 @@ folders!(
     connect,
     connect_forwarded,
     failures,
+    filter_api_key_auth,
     filter_buffer,
+    filter_cdn_loop,
     filter_cors,
+    filter_csrf,
     filter_header_mutation,
     headers,
     hop_by_hop_added,

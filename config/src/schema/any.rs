@@ -1,7 +1,8 @@
 use serde::Deserialize;
 
 use super::{
-    Buffer, BufferPerRoute, CelFormatter, ConnectionLimit, Cors, CorsPolicy, DnsCluster,
+    ApiKeyAuth, ApiKeyAuthPerRoute, BasicAuth, BasicAuthPerRoute, Buffer, BufferPerRoute, CdnLoop,
+    CelFormatter, ConnectionLimit, Cors, CorsPolicy, CsrfPolicy, DnsCluster,
     DownstreamConnectionsConfig, DownstreamTlsContext, Echo, ExpressionFilter, FileAccessLog,
     FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HttpConnectionManager,
     HttpInspector, Message, MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit,
@@ -45,12 +46,18 @@ macro_rules! any {
 }
 
 any! {
+    ApiKeyAuth = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
+    ApiKeyAuthPerRoute = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute",
+    BasicAuth = "envoy.extensions.filters.http.basic_auth.v3.BasicAuth",
+    BasicAuthPerRoute = "envoy.extensions.filters.http.basic_auth.v3.BasicAuthPerRoute",
+    CdnLoop = "envoy.extensions.filters.http.cdn_loop.v3.CdnLoopConfig",
     CelFormatter = "envoy.extensions.formatter.cel.v3.Cel",
     Buffer = "envoy.extensions.filters.http.buffer.v3.Buffer",
     BufferPerRoute = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
     ConnectionLimit = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
     Cors = "envoy.extensions.filters.http.cors.v3.Cors",
     CorsPolicy = "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    CsrfPolicy = "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
     DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster",
     DownstreamConnectionsConfig =
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",

@@ -22,6 +22,7 @@ mod cluster;
 mod core;
 mod discovery;
 mod http2;
+mod http_admission;
 mod http_connection_manager;
 mod http_filters;
 mod listener;
@@ -37,6 +38,7 @@ pub use bootstrap::*;
 pub use cluster::*;
 pub use core::*;
 pub use discovery::*;
+pub use http_admission::*;
 pub use http_connection_manager::*;
 pub use http_filters::*;
 pub use http2::*;
@@ -83,6 +85,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         CORE,
         DISCOVERY,
         HTTP2,
+        HTTP_ADMISSION,
         HTTP_CONNECTION_MANAGER,
         HTTP_FILTERS,
         LISTENER,

@@ -317,7 +317,7 @@ fn any_needs_a_type_that_envoy_has() {
     for lacking in [
         "xds.type.v3.TypedStruct",
         "envoy.extensions.filters.http.gcp_authn.v3.Audience",
-        "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
+        "envoy.extensions.filters.http.geoip.v3.Geoip",
     ] {
         let any = format!("{{\"@type\": type.googleapis.com/{lacking}}}");
         refused(&options(&any), "is an extension of Envoy that Corvoy does not implement");

@@ -306,6 +306,12 @@ impl Fields {
         }
     }
 
+    /// Removes all fields of any name, given in lower case, and adds one at the end.
+    pub fn replace_other(&mut self, name: &[u8], value: &[u8]) {
+        self.remove_other(name);
+        self.append_other(name, value);
+    }
+
     /// Joins the repetitions of a field into the first one and appends a value to it, with a
     /// separator; adds the field at the end if there is none.
     pub fn join(&mut self, id: FieldName, separator: &[u8], value: &[u8]) {

@@ -22,6 +22,7 @@ mod half_close;
 pub mod headers;
 mod log;
 pub mod manager;
+mod query;
 mod replay;
 pub mod reply;
 pub mod reply_rewrite;

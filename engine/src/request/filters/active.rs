@@ -70,6 +70,14 @@ pub(in crate::request) struct Context<'c, 'a> {
 }
 
 impl<'c, 'a> Context<'c, 'a> {
+    /// What the most specific level of the route says to the filter; `of` takes it out.
+    pub(super) fn route_config<T>(
+        &self,
+        of: impl FnMut(&'c RouteConfig) -> Option<&'c T>,
+    ) -> Option<&'c T> {
+        self.configs.iter().map(|config| &**config).find_map(of)
+    }
+
     /// What formats know of the request.
     pub(super) fn stream(&self) -> Stream<'a> {
         self.core.stream(self.core.record.route)

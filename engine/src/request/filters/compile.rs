@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use super::api_key_auth::{self, ApiKeyAuth};
+use super::basic_auth::{self, BasicAuth};
 use super::buffer::{Buffer, PerRoute};
+use super::cdn_loop::CdnLoop;
 use super::cors::{self, Cors};
+use super::csrf::{self, Csrf};
 use super::header_mutation::{self, HeaderMutation};
 use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
+use crate::http::TOKEN;
+use crate::request::route::mutation::compile::{is_framing, is_mutable};
 use crate::stats::Registry;
 
 /// What filters need from outside their own message.
@@ -65,11 +71,21 @@ fn filter(
     problems: &mut Problems,
 ) -> Option<Filter> {
     Some(match options {
+        config::Any::ApiKeyAuth(schema) => {
+            Filter::ApiKeyAuth(ApiKeyAuth::compile(schema, context, at, problems)?)
+        }
+        config::Any::BasicAuth(schema) => {
+            Filter::BasicAuth(BasicAuth::compile(schema, context, at, problems)?)
+        }
         config::Any::Buffer(schema) => Filter::Buffer(buffer(schema)),
+        config::Any::CdnLoop(schema) => Filter::CdnLoop(CdnLoop::compile(schema, at, problems)?),
         config::Any::Cors(schema) => {
             let config::Cors {} = **schema;
             let prefix = format!("{}cors.", context.stat_prefix);
             Filter::Cors(Cors { stats: context.registry.scope(&prefix) })
+        }
+        config::Any::CsrfPolicy(schema) => {
+            Filter::Csrf(Csrf::compile(schema, context, at, problems))
         }
         config::Any::HeaderMutationFilter(schema) => {
             Filter::HeaderMutation(HeaderMutation::compile(schema, at, problems))
@@ -125,6 +141,13 @@ fn level_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Op
 
 fn route_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Option<RouteConfig> {
     Some(match options {
+        config::Any::ApiKeyAuthPerRoute(schema) => {
+            let config = api_key_auth::compile::of_route(schema, at, problems)?;
+            RouteConfig::ApiKeyAuth(Box::new(config))
+        }
+        config::Any::BasicAuthPerRoute(schema) => {
+            RouteConfig::BasicAuth(basic_auth::compile::of_route(schema, at, problems)?)
+        }
         config::Any::BufferPerRoute(schema) => {
             let config::BufferPerRoute { disabled: _, buffer: limit } = &**schema;
             RouteConfig::Buffer(match limit {
@@ -134,6 +157,9 @@ fn route_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Op
         }
         config::Any::CorsPolicy(schema) => {
             RouteConfig::Cors(Box::new(cors::compile::policy(schema, at, problems)))
+        }
+        config::Any::CsrfPolicy(schema) => {
+            RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, at, problems)))
         }
         config::Any::HeaderMutationPerRoute(schema) => {
             let config::HeaderMutationPerRoute { mutations } = &**schema;
@@ -150,6 +176,16 @@ fn route_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Op
             return None;
         }
     })
+}
+
+/// The name, in lower case, of a header that a filter sets or removes.
+pub(super) fn header_to_set(name: &str, at: &Path, problems: &mut Problems) -> Option<Box<[u8]>> {
+    if !is_mutable(name) || is_framing(name) || !TOKEN.has_all(name.as_bytes()) {
+        let name = name.escape_debug();
+        problems.error(at, format!("`{name}` is not a header that a filter can set"));
+        return None;
+    }
+    Some(name.to_ascii_lowercase().into_bytes().into())
 }
 
 fn buffer(schema: &config::Buffer) -> Buffer {

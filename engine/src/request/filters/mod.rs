@@ -12,9 +12,13 @@
 //! Invariant: where the router is the only filter, a request is never `Active`.
 
 mod active;
+pub mod api_key_auth;
+pub mod basic_auth;
 pub mod buffer;
+pub mod cdn_loop;
 pub(crate) mod compile;
 pub mod cors;
+pub mod csrf;
 mod exchange;
 pub mod header_mutation;
 mod piece;
@@ -23,8 +27,12 @@ use std::sync::Arc;
 
 pub use self::active::ActivePool;
 pub(super) use self::active::{Active, Context, Way};
+use self::api_key_auth::ApiKeyAuth;
+use self::basic_auth::BasicAuth;
 use self::buffer::Buffer;
+use self::cdn_loop::CdnLoop;
 use self::cors::Cors;
+use self::csrf::Csrf;
 pub(super) use self::exchange::filter_refusal;
 use self::header_mutation::HeaderMutation;
 pub(super) use self::piece::Piece;
@@ -35,16 +43,23 @@ use crate::http::Fields;
 /// A filter, compiled.
 #[derive(Debug)]
 pub(super) enum Filter {
+    ApiKeyAuth(ApiKeyAuth),
+    BasicAuth(BasicAuth),
     Buffer(Buffer),
+    CdnLoop(CdnLoop),
     Cors(Cors),
+    Csrf(Csrf),
     HeaderMutation(HeaderMutation),
 }
 
 /// What a level of the route configuration says to a filter.
 #[derive(Debug)]
 pub(super) enum RouteConfig {
+    ApiKeyAuth(Box<api_key_auth::PerRoute>),
+    BasicAuth(basic_auth::Users),
     Buffer(buffer::PerRoute),
     Cors(Box<cors::Policy>),
+    Csrf(Box<csrf::Policy>),
     HeaderMutation(Box<header_mutation::Mutations>),
 }
 
@@ -137,15 +152,24 @@ impl Filter {
     const fn begin(&self) -> State {
         match self {
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
-            Self::Buffer(_) | Self::HeaderMutation(_) => State::None,
+            Self::ApiKeyAuth(_)
+            | Self::BasicAuth(_)
+            | Self::Buffer(_)
+            | Self::CdnLoop(_)
+            | Self::Csrf(_)
+            | Self::HeaderMutation(_) => State::None,
         }
     }
 
     /// The head of a request on its way to the router.
     fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         match (self, state) {
+            (Self::ApiKeyAuth(filter), _) => filter.request_head(cx),
+            (Self::BasicAuth(filter), _) => filter.request_head(cx),
             (Self::Buffer(filter), _) => filter.request_head(cx),
+            (Self::CdnLoop(filter), _) => filter.request_head(cx),
             (Self::Cors(filter), State::Cors(state)) => filter.request_head(state, cx),
+            (Self::Csrf(filter), _) => filter.request_head(cx),
             (Self::HeaderMutation(filter), _) => filter.request_head(cx),
             (Self::Cors(_), State::None) => Flow::Continue,
         }
@@ -156,15 +180,14 @@ impl Filter {
         match (self, state) {
             (Self::Cors(filter), State::Cors(state)) => filter.response_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.response_head(cx),
-            (Self::Buffer(_), _) | (Self::Cors(_), State::None) => {}
+            _ => {}
         }
     }
 
     /// The trailers of a message whose body the filter sees.
     fn trailers(&self, way: Way, trailers: &mut Fields, cx: &mut Context<'_, '_>) {
-        match self {
-            Self::HeaderMutation(filter) => filter.trailers(way, trailers, cx),
-            Self::Buffer(_) | Self::Cors(_) => {}
+        if let Self::HeaderMutation(filter) = self {
+            filter.trailers(way, trailers, cx);
         }
     }
 }

@@ -3,13 +3,12 @@
 //! As in Envoy, a changed query is written anew: its parameters are sorted by name, those of one name stay
 //! in their order.
 
-use std::collections::BTreeMap;
-
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::inputs;
 use crate::format::{Formatter, StreamInfo, Unset};
 use crate::http::RequestHead;
+use crate::request::query::{Parameters, parse, query_of, write};
 use crate::request::route::AppendAction;
 
 /// RFC 3986 §2.3: what need not be encoded.
@@ -22,9 +21,6 @@ pub(super) enum QueryMutation {
     Add { key: Box<[u8]>, value: Formatter, action: AppendAction },
 }
 
-/// By the decoded name: name and value as they are written.
-type Parameters = BTreeMap<Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>>;
-
 /// Makes the changes. `value` is scratch space.
 pub(super) fn change(
     mutations: &[QueryMutation],
@@ -32,9 +28,8 @@ pub(super) fn change(
     stream: &dyn StreamInfo,
     value: &mut Vec<u8>,
 ) {
-    let Some(target) = request.path_and_query() else { return };
-    let path_len = request.path().len();
-    let mut parameters = parse(target.get(path_len..).unwrap_or_default());
+    let Some(query) = query_of(request) else { return };
+    let mut parameters = parse(query);
     for mutation in mutations {
         match mutation {
             QueryMutation::Remove(key) => drop(parameters.remove(&**key)),
@@ -63,29 +58,6 @@ fn add(parameters: &mut Parameters, key: &[u8], value: &[u8], action: AppendActi
         AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd => {
             parameters.insert(key.to_vec(), vec![written()]);
         }
-    }
-}
-
-fn parse(query: &[u8]) -> Parameters {
-    let mut parameters = Parameters::new();
-    let query = query.strip_prefix(b"?").unwrap_or(query);
-    for part in query.split(|byte| *byte == b'&').filter(|part| !part.is_empty()) {
-        let mut halves = part.splitn(2, |byte| *byte == b'=');
-        let (key, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
-        let written = (key.to_vec(), value.to_vec());
-        parameters.entry(percent_decode(key).collect()).or_default().push(written);
-    }
-    parameters
-}
-
-/// Unlike Envoy, which writes what it has decoded, and so changes what the query says.
-fn write(parameters: &Parameters, out: &mut Vec<u8>) {
-    let mut separator = b'?';
-    for (key, value) in parameters.values().flatten() {
-        out.push(std::mem::replace(&mut separator, b'&'));
-        out.extend_from_slice(key);
-        out.push(b'=');
-        out.extend_from_slice(value);
     }
 }
 

@@ -227,9 +227,16 @@ impl QueryParameterMatcher {
             let (name, value) = split_once(parameter, b'=').unwrap_or((parameter, b""));
             (name == &*self.name).then_some(value)
         });
-        match &self.condition {
-            QueryCondition::Present(present) => value.is_some() == *present,
-            QueryCondition::Text(text) => value.is_some_and(|value| text.matches(value)),
+        self.condition.holds(value)
+    }
+}
+
+impl QueryCondition {
+    /// Whether the value fulfils the condition.
+    pub(crate) fn holds(&self, value: Option<&[u8]>) -> bool {
+        match self {
+            Self::Present(present) => value.is_some() == *present,
+            Self::Text(text) => value.is_some_and(|value| text.matches(value)),
         }
     }
 }
@@ -237,17 +244,38 @@ impl QueryParameterMatcher {
 impl CookieMatcher {
     /// Whether the cookies of the request fulfil the condition.
     pub fn matches(&self, head: &RequestHead) -> bool {
-        let value = head.fields.get_all(FieldName::Cookie).find_map(|cookies| {
-            cookies.split(|&byte| byte == b';').find_map(|cookie| {
-                let (name, value) = split_once(cookie, b'=')?;
-                // As in Envoy, spaces before the name are skipped; those after the value belong to
-                // it.
-                let spaces = name.iter().take_while(|&&byte| byte == b' ').count();
-                (name.get(spaces..)? == &*self.name).then(|| unquoted(value))
-            })
-        });
+        let value = cookie_value(head, &self.name);
         value.is_some_and(|value| self.text.matches(value)) != self.invert
     }
+}
+
+/// The value of the first cookie of this name.
+pub(crate) fn cookie_value<'a>(head: &'a RequestHead, name: &[u8]) -> Option<&'a [u8]> {
+    head.fields.get_all(FieldName::Cookie).find_map(|cookies| {
+        cookies.split(|&byte| byte == b';').find_map(|cookie| {
+            let (other, value) = cookie_parts(cookie)?;
+            (other == name).then(|| unquoted(value))
+        })
+    })
+}
+
+/// All cookies in one line, but those of this name.
+pub(crate) fn cookies_without(head: &RequestHead, name: &[u8]) -> Vec<u8> {
+    let lines = head.fields.get_all(FieldName::Cookie);
+    let others = lines
+        .flat_map(|line| line.split(|&byte| byte == b';'))
+        .filter(|cookie| cookie_parts(cookie).is_none_or(|(other, _)| other != name))
+        .map(<[u8]>::trim_ascii)
+        .filter(|cookie| !cookie.is_empty());
+    others.collect::<Vec<_>>().join(&b"; "[..])
+}
+
+/// Name and value of a cookie. As in Envoy, spaces before the name are skipped; those after the value
+/// belong to it.
+fn cookie_parts(cookie: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, value) = split_once(cookie, b'=')?;
+    let spaces = name.iter().take_while(|&&byte| byte == b' ').count();
+    Some((name.get(spaces..)?, value))
 }
 
 impl TlsMatcher {

@@ -1,0 +1,40 @@
+//! Schema → `csrf`.
+
+use corvoy_config::{self as config, Path, Problems};
+
+use super::super::compile::Context;
+use super::{Csrf, Policy};
+use crate::request::route::Fraction;
+use crate::request::route::matchers::compile::fraction;
+use crate::text_matcher::compile::text;
+
+impl Csrf {
+    pub(in super::super) fn compile(
+        schema: &config::CsrfPolicy,
+        context: &Context<'_>,
+        at: &Path,
+        problems: &mut Problems,
+    ) -> Self {
+        let stats = context.registry.scope(&format!("{}csrf.", context.stat_prefix));
+        Self { policy: policy(schema, at, problems), stats }
+    }
+}
+
+pub(in super::super) fn policy(
+    schema: &config::CsrfPolicy,
+    at: &Path,
+    problems: &mut Problems,
+) -> Policy {
+    let config::CsrfPolicy { filter_enabled, shadow_enabled, additional_origins } = schema;
+    let at = at.field("additional_origins");
+    let origins = additional_origins.iter().enumerate();
+    let none = Fraction { numerator: 0, denominator: 1 };
+    let all = Fraction { numerator: 1, denominator: 1 };
+    Policy {
+        enabled: filter_enabled.as_ref().and_then(fraction).unwrap_or(all),
+        shadow: shadow_enabled.as_ref().and_then(fraction).unwrap_or(none),
+        additional_origins: origins
+            .filter_map(|(i, schema)| text(schema, &at.index(i), problems))
+            .collect(),
+    }
+}
