@@ -115,7 +115,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         "external authorization",
         &["envoy.extensions.filters.http.ext_authz", "envoy.extensions.filters.network.ext_authz"],
     ),
-    ("fault injection", &["envoy.extensions.filters.http.fault"]),
     (
         "health checking",
         &[

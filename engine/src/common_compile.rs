@@ -5,7 +5,7 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::http::header_key_format::{
     EnvoyHeaderCase, HeaderKeyFormat, PreserveCase, ReasonPhrase,
 };
-use crate::metadata::StaticMetadata;
+use crate::metadata::Metadata;
 use crate::proxy_protocol::{Tlv, TlvTypes};
 
 /// Rejects a path or a host with white space or control characters, which would add a word or a line
@@ -18,12 +18,12 @@ pub(crate) fn check_word(text: &str, at: &Path, problems: &mut Problems) {
 }
 
 /// The metadata of a part of the configuration.
-pub(crate) fn metadata(schema: Option<&config::Metadata>) -> StaticMetadata {
-    let Some(schema) = schema else { return StaticMetadata::default() };
+pub(crate) fn metadata(schema: Option<&config::Metadata>) -> Metadata {
+    let Some(schema) = schema else { return Metadata::default() };
     // Typed metadata is for extensions; logs and conditions do not see it.
     let config::Metadata { filter_metadata, typed_filter_metadata: _ } = schema;
     let namespaces = filter_metadata.iter().map(|(name, value)| (&**name, value.clone()));
-    StaticMetadata::new(namespaces)
+    Metadata::new(namespaces)
 }
 
 /// `header_key_format`, of a listener or a cluster.

@@ -53,6 +53,8 @@ pub mod config_source;
 
 pub mod listener_facts;
 
+pub mod filter_state;
+
 pub mod node;
 
 pub mod snapshot;

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::address::Address;
+use crate::metadata::Metadata;
 use crate::proxy_protocol::Tlv;
 use crate::transport::tls::options::TransportSocketOptions;
 
@@ -28,35 +29,6 @@ pub struct ListenerFacts {
     pub options: Option<Rc<TransportSocketOptions>>,
 }
 
-/// Dynamic metadata: values by namespace.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Metadata(Vec<(Box<str>, Values)>);
-
-impl Metadata {
-    /// Sets a value.
-    pub fn set(&mut self, namespace: &str, key: &str, value: &str) {
-        match self.0.iter_mut().find(|(name, _)| **name == *namespace) {
-            Some((_, values)) => values.set(key, value),
-            None => {
-                let mut values = Values::default();
-                values.set(key, value);
-                self.0.push((namespace.into(), values));
-            }
-        }
-    }
-
-    /// All namespaces with their values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Values)> {
-        self.0.iter().map(|(name, values)| (&**name, values))
-    }
-
-    /// The values of a namespace.
-    #[must_use]
-    pub fn namespace(&self, namespace: &str) -> Option<&Values> {
-        self.0.iter().find(|(name, _)| **name == *namespace).map(|(_, values)| values)
-    }
-}
-
 /// Texts by key, in the order in which they were set first.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Values(Vec<(Box<str>, Box<str>)>);
@@ -74,11 +46,6 @@ impl Values {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
     /// All of them as a JSON object.

@@ -4,12 +4,13 @@ use super::{
     ApiKeyAuth, ApiKeyAuthPerRoute, BasicAuth, BasicAuthPerRoute, Buffer, BufferPerRoute, CdnLoop,
     CelFormatter, ConnectionLimit, Cors, CorsPolicy, CsrfPolicy, DnsCluster,
     DownstreamConnectionsConfig, DownstreamTlsContext, Echo, ExpressionFilter, FileAccessLog,
-    FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HttpConnectionManager,
-    HttpInspector, Message, MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit,
-    NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
+    FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata,
+    HttpConnectionManager, HttpFault, HttpInspector, HttpSetFilterState, Message,
+    MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac,
+    NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
     PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer,
-    ReqWithoutQuery, Resource, Router, Secret, SniCluster, StderrAccessLog, StdoutAccessLog,
-    TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
+    ReqWithoutQuery, Resource, Router, Secret, SetMetadata, SniCluster, StderrAccessLog,
+    StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -69,9 +70,12 @@ any! {
     HeaderMutationFilter = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
     HeaderMutationPerRoute =
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+    HeaderToMetadata = "envoy.extensions.filters.http.header_to_metadata.v3.Config",
     HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    HttpFault = "envoy.extensions.filters.http.fault.v3.HTTPFault",
+    HttpSetFilterState = "envoy.extensions.filters.http.set_filter_state.v3.Config",
     MetadataFormatter = "envoy.extensions.formatter.metadata.v3.Metadata",
     NetworkDirectResponse = "envoy.extensions.filters.network.direct_response.v3.Config",
     NetworkLocalRateLimit = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
@@ -91,6 +95,7 @@ any! {
     Resource = "envoy.service.discovery.v3.Resource",
     Router = "envoy.extensions.filters.http.router.v3.Router",
     Secret = "envoy.extensions.transport_sockets.tls.v3.Secret",
+    SetMetadata = "envoy.extensions.filters.http.set_metadata.v3.Config",
     SniCluster = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster",
     StderrAccessLog = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
     StdoutAccessLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",

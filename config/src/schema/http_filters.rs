@@ -1,6 +1,9 @@
 //! HTTP filters: `envoy/extensions/filters/http`, without the router.
 
-use super::{HeaderValueOption, RuntimeFractionalPercent, StringMatcher, schema, schema_enum};
+use super::{
+    FilterStateValue, HeaderValueOption, RegexMatchAndSubstitute, RuntimeFractionalPercent,
+    StringMatcher, schema, schema_enum,
+};
 
 schema! {
     const HTTP_FILTERS;
@@ -37,6 +40,48 @@ schema! {
     struct HeaderMutationPerRoute =
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute" {
         mutations: Option<Mutations>,
+    }
+
+    struct HeaderToMetadata = "envoy.extensions.filters.http.header_to_metadata.v3.Config" {
+        request_rules: Vec<HeaderToMetadataRule>,
+        response_rules: Vec<HeaderToMetadataRule>,
+        stat_prefix: String,
+    }
+
+    struct HeaderToMetadataRule =
+        "envoy.extensions.filters.http.header_to_metadata.v3.Config.Rule" {
+        header: String,
+        cookie: String,
+        on_header_present: Option<HeaderToMetadataKeyValuePair>,
+        on_header_missing: Option<HeaderToMetadataKeyValuePair>,
+        remove: bool,
+    }
+
+    struct HeaderToMetadataKeyValuePair =
+        "envoy.extensions.filters.http.header_to_metadata.v3.Config.KeyValuePair" {
+        metadata_namespace: String,
+        key: String,
+        value: String,
+        regex_value_rewrite: Option<RegexMatchAndSubstitute>,
+        r#type: HeaderToMetadataValueType,
+        encode: HeaderToMetadataValueEncode,
+    }
+
+    struct HttpSetFilterState = "envoy.extensions.filters.http.set_filter_state.v3.Config" {
+        on_request_headers: Vec<FilterStateValue>,
+        clear_route_cache: bool,
+    }
+
+    struct SetMetadata = "envoy.extensions.filters.http.set_metadata.v3.Config" {
+        metadata_namespace: String,
+        value: Option<serde_json::Value>,
+        metadata: Vec<SetMetadataEntry>,
+    }
+
+    struct SetMetadataEntry = "envoy.extensions.filters.http.set_metadata.v3.Metadata" {
+        metadata_namespace: String,
+        allow_overwrite: bool,
+        value: Option<serde_json::Value>,
     }
 
     struct Mutations = "envoy.extensions.filters.http.header_mutation.v3.Mutations" {
@@ -76,6 +121,16 @@ schema! {
 }
 
 schema_enum! {
+    enum HeaderToMetadataValueType =
+        "envoy.extensions.filters.http.header_to_metadata.v3.Config.ValueType" {
+        String, Number, ProtobufValue,
+    }
+
+    enum HeaderToMetadataValueEncode =
+        "envoy.extensions.filters.http.header_to_metadata.v3.Config.ValueEncode" {
+        None, Base64,
+    }
+
     enum KeyValueAppendAction = "envoy.config.core.v3.KeyValueAppend.KeyValueAppendAction" {
         AppendIfExistsOrAdd, AddIfAbsent, OverwriteIfExistsOrAdd, OverwriteIfExists,
     }

@@ -21,6 +21,7 @@ mod bootstrap;
 mod cluster;
 mod core;
 mod discovery;
+mod fault;
 mod http2;
 mod http_admission;
 mod http_connection_manager;
@@ -38,6 +39,7 @@ pub use bootstrap::*;
 pub use cluster::*;
 pub use core::*;
 pub use discovery::*;
+pub use fault::*;
 pub use http_admission::*;
 pub use http_connection_manager::*;
 pub use http_filters::*;
@@ -84,6 +86,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         CLUSTER,
         CORE,
         DISCOVERY,
+        FAULT,
         HTTP2,
         HTTP_ADMISSION,
         HTTP_CONNECTION_MANAGER,

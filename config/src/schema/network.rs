@@ -101,10 +101,11 @@ schema! {
     struct FilterStateValue =
         "envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue" {
         object_key: Option<String>,
+        factory_key: String,
         format_string: Option<SubstitutionFormatString>,
         skip_if_empty: bool,
     } harmless {
-        read_only: "no filter sets a value twice in a way that Envoy would refuse",
+        read_only: "Envoy 1.40 does not keep such an object from being set again, either",
         shared_with_upstream: "the objects that Corvoy has are not read by upstream filters",
     }
 

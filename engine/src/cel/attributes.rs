@@ -17,7 +17,7 @@ use crate::flags::{Flag, Flags};
 use crate::format::heads::{HeadBytes, grpc_status};
 use crate::format::stream_info::Inputs;
 use crate::http::{self, FieldName, RequestHead};
-use crate::metadata::MetadataOf;
+use crate::metadata::{Metadata, MetadataOf};
 use crate::transport::tls::certificate::{Certificate, Details};
 use crate::transport::tls::facts::TlsFacts;
 use crate::untrusted;
@@ -248,23 +248,18 @@ fn configured<'a>(name: &str, inputs: &Inputs<'a>) -> Option<Any<'a>> {
         "virtual_host_metadata" => MetadataOf::VirtualHost,
         _ => return None,
     };
-    let namespaces = stream.static_metadata(of)?.namespaces();
-    let entries = namespaces.map(|(name, values)| (CelMapKey::from(name), json(values)));
-    Some(metadata(entries.collect()))
+    Some(
+        map([(CelMapKey::from("filter_metadata"), namespaces(stream.static_metadata(of)?))].into()),
+    )
 }
 
 fn dynamic_metadata<'a>(inputs: &Inputs<'a>) -> Any<'a> {
-    let namespaces = inputs.stream.dynamic_metadata().into_iter().flat_map(|it| it.iter());
-    let entries = namespaces.map(|(name, values)| {
-        let entries = values.iter().map(|(key, value)| (CelMapKey::from(key), text(value)));
-        (CelMapKey::from(name), map(entries.collect()))
-    });
-    map(entries.collect())
+    inputs.stream.dynamic_metadata().map_or_else(|| map(HashMap::new()), namespaces)
 }
 
-/// The message `Metadata`, with its one field.
-fn metadata<'a>(namespaces: HashMap<CelMapKey<'a>, Any<'a>>) -> Any<'a> {
-    map([(CelMapKey::from("filter_metadata"), map(namespaces))].into())
+fn namespaces(metadata: &Metadata) -> Any<'_> {
+    let entries = metadata.namespaces();
+    map(entries.map(|(name, values)| (CelMapKey::from(name), json(values))).collect())
 }
 
 /// An end of a connection.

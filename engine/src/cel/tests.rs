@@ -7,11 +7,11 @@ use crate::address::Address;
 use crate::flags::{Flag, Flags};
 use crate::format::stream_info::StreamInfo;
 use crate::http::Version;
-use crate::listener_facts::{ListenerFacts, Metadata};
-use crate::metadata::{MetadataOf, StaticMetadata};
+use crate::listener_facts::ListenerFacts;
+use crate::metadata::{Metadata, MetadataOf};
 use crate::request::route::tests::{request, response};
 
-struct Known(StaticMetadata);
+struct Known(Metadata);
 
 impl StreamInfo for Known {
     fn start_time(&self) -> SystemTime {
@@ -37,14 +37,14 @@ impl StreamInfo for Known {
     fn downstream_remote_address(&self) -> Option<Address> {
         Some(([127, 0, 0, 1], 4711).into())
     }
-    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
+    fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {
         (of == MetadataOf::Cluster).then_some(&self.0)
     }
 }
 
 fn shown(expression: &str) -> (Option<String>, Option<String>) {
     let metadata = serde_json::json!({ "k": "v", "n": 1.5, "l": [1, null, true] });
-    let stream = Known(StaticMetadata::new([("cm", metadata)]));
+    let stream = Known(Metadata::new([("cm", metadata)]));
     let request = request("/a?b=c", &["x-a: 1", "x-a: 2", "user-agent: t"]);
     let response = response(200, &["x-r: y"]);
     let inputs =
@@ -175,7 +175,7 @@ fn an_attribute_without_a_value_leaves_none() {
 
 #[test]
 fn only_true_holds() {
-    let stream = Known(StaticMetadata::default());
+    let stream = Known(Metadata::default());
     let holds = |text: &str| Program::new(text).unwrap().holds(&Inputs::new(&stream));
     assert!(holds("response.code == 200"));
     for not in ["response.code == 404", "'x'", "1", "request.nope == 1", "null"] {
@@ -207,7 +207,7 @@ proptest::proptest! {
     /// A configuration is text that somebody has written.
     #[test]
     fn no_text_panics(text in "[a-z.\\[\\]()'\" 0-9+*/%<>=!&|?:,{}-]{0,40}") {
-        let stream = Known(StaticMetadata::default());
+        let stream = Known(Metadata::default());
         if let Ok(program) = Program::new(&text) {
             let _value = program.write(&Inputs::new(&stream), &mut Vec::new());
         }

@@ -16,7 +16,7 @@ use crate::access_log;
 use crate::address;
 use crate::common_compile;
 use crate::limits;
-use crate::metadata::{ListenerInfo, StaticMetadata};
+use crate::metadata::{ListenerInfo, Metadata};
 use crate::node::Node;
 use crate::request::filters::compile as http_filters;
 use crate::request::manager::PrematureResets;
@@ -54,7 +54,7 @@ pub struct Context<'a> {
 /// What the filter chains of a listener take from it.
 struct Common<'a> {
     name: &'a str,
-    metadata: &'a StaticMetadata,
+    metadata: &'a Metadata,
     /// Of its stats.
     prefix: &'a str,
     direction: Direction,
@@ -448,16 +448,21 @@ fn http(
     problems: &mut Problems,
 ) -> Option<Service> {
     let prefix = format!("http.{}.", manager.stat_prefix);
-    let filters = {
-        let context = http_filters::Context { registry, stat_prefix: &prefix };
-        http_filters::chain(&manager.http_filters, &context, &at.field("http_filters"), problems)
-    };
+    let filter_context =
+        http_filters::Context { registry, stat_prefix: &prefix, runtime: context.runtime };
+    let filters = http_filters::chain(
+        &manager.http_filters,
+        &filter_context,
+        &at.field("http_filters"),
+        problems,
+    );
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
             Some(route::compile::route_table(
                 routes,
                 &filters,
+                &filter_context,
                 context.cluster,
                 registry,
                 &at,

@@ -7,8 +7,8 @@ use crate::access_log::entry_type::EntryType;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::http::{Fields, RequestHead, ResponseHead, Version};
-use crate::listener_facts::{ListenerFacts, Metadata};
-use crate::metadata::{MetadataOf, StaticMetadata};
+use crate::listener_facts::ListenerFacts;
+use crate::metadata::{Metadata, MetadataOf};
 use crate::transport::tls::facts::TlsFacts;
 
 /// What the commands of a format read.
@@ -120,9 +120,13 @@ pub trait StreamInfo {
     fn downstream_local_address(&self) -> Option<Address> {
         None
     }
-    /// The dynamic metadata of a connection without HTTP. As in Envoy a request does not see it: it has
-    /// metadata of its own, which only HTTP filters set.
+    /// The dynamic metadata of a request, or of a connection without HTTP. As in Envoy a request does not
+    /// see that of its connection.
     fn dynamic_metadata(&self) -> Option<&Metadata> {
+        None
+    }
+    /// The text of an object in the filter state, other than those that listener filters set.
+    fn filter_state(&self, _key: &str) -> Option<&str> {
         None
     }
     /// What listener filters have found out about the client's connection.
@@ -166,7 +170,7 @@ pub trait StreamInfo {
         direct.or_else(|| self.downstream_local_address())
     }
     /// The metadata that the configuration gives to a part of it.
-    fn static_metadata(&self, _of: MetadataOf) -> Option<&StaticMetadata> {
+    fn static_metadata(&self, _of: MetadataOf) -> Option<&Metadata> {
         None
     }
     /// When something happened, since the start.

@@ -8,7 +8,7 @@ use crate::access_log::entry_type::EntryType;
 use crate::address::Address;
 use crate::flags::{Flag, Flags};
 use crate::http::{Fields, Version};
-use crate::metadata::{MetadataOf, StaticMetadata};
+use crate::metadata::{Metadata, MetadataOf};
 use crate::request::route::tests::{request, response};
 
 struct Known;
@@ -73,13 +73,13 @@ impl StreamInfo for Known {
     fn upstream_connection_id(&self) -> Option<u64> {
         Some(7)
     }
-    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
-        static CLUSTER: LazyLock<StaticMetadata> = LazyLock::new(|| {
+    fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {
+        static CLUSTER: LazyLock<Metadata> = LazyLock::new(|| {
             let values = serde_json::json!({
                 "text": "a\"b", "number": 1.5, "big": 100_000, "nothing": null, "empty": "",
                 "deep": { "z": [1, "x", true], "a": {} },
             });
-            StaticMetadata::new([("ns", values)])
+            Metadata::new([("ns", values)])
         });
         (of == MetadataOf::Cluster).then(|| &*CLUSTER)
     }

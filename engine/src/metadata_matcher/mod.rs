@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::listener_facts::Metadata;
+use crate::metadata::Metadata;
 use crate::text_matcher::TextMatcher;
 
 /// `MetadataMatcher`, without `invert`: what that means depends on who asks.
@@ -40,13 +40,11 @@ pub enum ValueMatcher {
 }
 
 impl MetadataMatcher {
-    /// Whether the value of a connection matches; none if there is no value.
+    /// Whether the value matches; none if there is no value.
     #[must_use]
     pub fn matches(&self, metadata: &Metadata) -> Option<bool> {
-        // Every value is a text, and has no parts.
-        let [key] = &*self.path else { return None };
-        let text = metadata.namespace(&self.namespace)?.get(key)?;
-        Some(self.value.matches(&Value::from(text)))
+        let value = metadata.find(&self.namespace, &self.path)?;
+        Some(self.value.matches(value))
     }
 }
 
@@ -111,6 +109,7 @@ mod tests {
     fn only_a_value_that_is_there_matches_or_does_not() {
         let mut metadata = Metadata::default();
         metadata.set("ns", "key", "x");
+        metadata.set("ns", "struct", json!({ "part": 1.5 }));
         let matches = |namespace: &str, path: &[&str], value| {
             let path = path.iter().map(|&key| key.into()).collect();
             MetadataMatcher { namespace: namespace.into(), path, value }.matches(&metadata)
@@ -119,6 +118,7 @@ mod tests {
         assert_eq!(matches("ns", &["key"], text("y")), Some(false));
         assert_eq!(matches("ns", &["other"], ValueMatcher::Present(false)), None);
         assert_eq!(matches("ns", &["key", "part"], text("x")), None);
+        assert_eq!(matches("ns", &["struct", "part"], ValueMatcher::Exact(1.5)), Some(true));
         assert_eq!(matches("other", &["key"], text("x")), None);
     }
 }

@@ -13,6 +13,7 @@ use std::task::Poll;
 use super::charge;
 use super::deadlines::Timer;
 use super::end::ClientEnd;
+use super::filters::{Passage, Way};
 use super::retry::Reset;
 use super::upload::Upload;
 use super::wait::{Interest, Ready};
@@ -224,10 +225,12 @@ pub(super) async fn run<C: ClientEnd>(
         let want = Interest {
             origin_in: true,
             origin_out: upload.wants_origin(),
-            client_in: upload.wants_client()
+            client_in: (upload.wants_client()
+                && exchange.core.passage(Way::Request) == Passage::Open)
                 || (upload.has_ended() && exchange.client.listens_ahead()),
             client_out: false,
         };
+        exchange.core.set_filter_timer();
         if let Err(interrupted) = exchange.begin_wait(want) {
             return Err(attempt.fail(interrupted.into()));
         }
@@ -264,12 +267,21 @@ pub(super) fn step_upload<C: ClientEnd>(
             if sent == 0 {
                 break;
             }
-        } else if upload.wants_client() && may_receive {
-            let more = exchange.pull_request(upload);
-            let more = more.map_err(|fault| upload_fault(exchange, fault))?;
-            may_receive = more == More::Likely;
-        } else {
+        } else if !upload.wants_client() {
             break;
+        } else {
+            match exchange.core.passage(Way::Request) {
+                Passage::Open if may_receive => {
+                    let more = exchange.pull_request(upload);
+                    let more = more.map_err(|fault| upload_fault(exchange, fault))?;
+                    may_receive = more == More::Likely;
+                }
+                Passage::Ready => {
+                    let moved = exchange.core.advance(Way::Request, upload);
+                    moved.map_err(|fault| upload_fault(exchange, fault))?;
+                }
+                Passage::Open | Passage::Until(_) => break,
+            }
         }
         if exchange.core.shard.budget().is_spent() {
             break;

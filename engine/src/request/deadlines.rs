@@ -23,6 +23,8 @@ pub(super) enum Timer {
     HalfClosed,
     /// The delay before the next attempt.
     Backoff,
+    /// When an HTTP filter goes on. It ends no exchange.
+    Filter,
 }
 
 /// When each timer expires.
@@ -34,7 +36,7 @@ pub(super) struct Deadlines {
 const NEVER: Millis = Millis::MAX;
 
 /// In the order of their discriminants.
-const ORDER: [Timer; 9] = [
+const ORDER: [Timer; 10] = [
     Timer::Route,
     Timer::PerTry,
     Timer::PerTryIdle,
@@ -44,6 +46,7 @@ const ORDER: [Timer; 9] = [
     Timer::StreamIdle,
     Timer::HalfClosed,
     Timer::Backoff,
+    Timer::Filter,
 ];
 
 impl Default for Deadlines {

@@ -7,6 +7,7 @@ use super::attempt::{self, Failed, Interrupted, UpstreamResponse};
 use super::charge;
 use super::deadlines::Timer;
 use super::end::{ClientEnd, Ended};
+use super::filters::{Passage, Way};
 use super::forward::give_back;
 use super::route::Route;
 use super::upload::Upload;
@@ -32,15 +33,16 @@ pub(super) async fn deliver<C: ClientEnd>(
     let origin_stays =
         exchange.core.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let counts_at_end = charge::waits_for_trailers(&exchange.core, length);
-    let framing = exchange.finish_response_head(route, length, attempts);
+    let (framing, length_for_client) = exchange.finish_response_head(route, length, attempts);
     exchange.core.count_response();
     exchange.core.note_status();
     let mut out = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
-    let end_stream = EndStream::with(length);
+    let end_stream = EndStream::with(length_for_client);
     exchange.client.encode_head(exchange.core.heads, format, end_stream, &mut out);
     let limit = exchange.core.service().buffer_limit;
-    let mut down = Outlet::new(length, framing, out, limit, exchange.core.shard.buffers);
+    let buffers = exchange.core.shard.buffers;
+    let mut down = Outlet::new(length_for_client, framing, out, limit, buffers);
     // Over HTTP/1 a body with a length has none.
     let may_have_trailers = length == BodyLength::Chunked || matches!(origin, Origin::Http2(_));
     let trailers = may_have_trailers.then(|| {
@@ -127,7 +129,7 @@ async fn relay<C: ClientEnd>(
         }
         let mut want = Interest {
             client_out: down.wants_sink(),
-            origin_in: down.wants_source(),
+            origin_in: down.wants_source() && exchange.core.passage(Way::Response) == Passage::Open,
             ..Interest::default()
         };
         if upload.is_done() {
@@ -142,6 +144,7 @@ async fn relay<C: ClientEnd>(
         down.give_block();
         exchange.core.start_timers(upload);
         exchange.core.start_try_idle_timer(upload);
+        exchange.core.set_filter_timer();
         exchange.begin_wait(want)?;
         ready = exchange.wait(Some(origin), want).await;
         if ready.client_gone {
@@ -173,11 +176,19 @@ fn step<C: ClientEnd>(
             if sent == 0 {
                 return Ok(());
             }
-        } else if down.wants_source() && may_receive {
-            let more = exchange.pull_response(origin, down).map_err(Broken::Response)?;
-            may_receive = more == More::Likely;
-        } else {
+        } else if !down.wants_source() {
             return Ok(());
+        } else {
+            match exchange.core.passage(Way::Response) {
+                Passage::Open if may_receive => {
+                    let more = exchange.pull_response(origin, down).map_err(Broken::Response)?;
+                    may_receive = more == More::Likely;
+                }
+                Passage::Ready => {
+                    exchange.core.advance(Way::Response, down).map_err(Broken::Response)?;
+                }
+                Passage::Open | Passage::Until(_) => return Ok(()),
+            }
         }
         if exchange.core.shard.budget().is_spent() {
             return Ok(());
@@ -195,7 +206,8 @@ fn step_upload<C: ClientEnd>(
 ) -> Result<Option<Interest>, Broken> {
     match attempt::step_upload(exchange, origin, upload, ready) {
         Ok(()) => Ok(Some(Interest {
-            client_in: upload.wants_client(),
+            client_in: upload.wants_client()
+                && exchange.core.passage(Way::Request) == Passage::Open,
             origin_out: upload.wants_origin(),
             ..Interest::default()
         })),

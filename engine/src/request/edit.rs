@@ -179,6 +179,11 @@ impl Core<'_> {
         cluster: &LocalCluster,
     ) -> Option<Rc<TransportSocketOptions>> {
         let set = self.given.listener_facts.as_ref().and_then(|facts| facts.options.as_ref());
+        let by_filters = self.noted.as_ref();
+        let by_filters =
+            by_filters.and_then(|noted| noted.state.tls_options(set.map(|set| &**set)));
+        let by_filters = by_filters.map(Rc::new);
+        let set = by_filters.as_ref().or(set);
         match &cluster.cluster().auto_sni {
             None => set.map(Rc::clone),
             Some(auto) => Some(Rc::new(auto.options(&self.heads.request, set.map(|set| &**set)))),
@@ -254,7 +259,12 @@ impl Core<'_> {
     /// Turns the head of the upstream response into the one for the client, but for what the client's
     /// codec says.
     #[inline]
-    pub(super) fn edit_response_head(&mut self, route: &Route, attempts: Option<u32>) {
+    pub(super) fn edit_response_head(
+        &mut self,
+        route: &Route,
+        body: BodyLength,
+        attempts: Option<u32>,
+    ) {
         let now = self.shard.clock.now();
         let upgrade = self.upgrade != Upgrade::None;
         // As in Envoy there is no service time if the request has not ended. One for an upgrade
@@ -274,7 +284,7 @@ impl Core<'_> {
             let count = digits.format(attempts).as_bytes();
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
-        self.filter_response_head(None);
+        self.filter_response_head(None, body);
         headers::remove_hop_by_hop(&mut self.heads.response, upgrade);
         super::response::finish(self.given, self.heads);
     }
@@ -317,20 +327,23 @@ impl<C: ClientEnd> Exchange<'_, C> {
     }
 
     /// Turns the head of the upstream response into the one for the client. Returns how the body is
-    /// framed.
+    /// framed, and how it ends: as it does upstream, unless a filter changes it.
     #[inline]
     pub(super) fn finish_response_head(
         &mut self,
         route: &Route,
         length: BodyLength,
         attempts: Option<u32>,
-    ) -> Framing {
+    ) -> (Framing, BodyLength) {
         if !self.core.is_complete() {
             self.client.close_after(Closing::AfterResponse);
         }
-        self.core.edit_response_head(route, attempts);
         let tunnel = tunnel::switches(&self.core);
-        self.client
-            .finish_head(self.core.heads, Known { body: ResponseBody::Relayed(length), tunnel })
+        // Filters do not see what passes a tunnel.
+        let body = if tunnel { BodyLength::None } else { length };
+        self.core.edit_response_head(route, body, attempts);
+        let length = self.core.length_for_client(length);
+        let known = Known { body: ResponseBody::Relayed(length), tunnel };
+        (self.client.finish_head(self.core.heads, known), length)
     }
 }

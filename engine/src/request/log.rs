@@ -105,7 +105,7 @@ impl Core<'_> {
             Timer::Request => (None, "request_overall_timeout"),
             Timer::StreamDuration => (None, "max_duration_timeout"),
             Timer::StreamIdle => (Some(Flag::StreamIdleTimeout), "stream_idle_timeout"),
-            Timer::Backoff | Timer::HalfClosed => return,
+            Timer::Backoff | Timer::Filter | Timer::HalfClosed => return,
         };
         self.note_end(flag, details);
     }

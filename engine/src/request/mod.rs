@@ -22,6 +22,7 @@ mod half_close;
 pub mod headers;
 mod log;
 pub mod manager;
+mod noted;
 mod query;
 mod replay;
 pub mod reply;
@@ -44,9 +45,11 @@ use self::attempt::Interrupted;
 use self::deadlines::{Deadlines, Timer};
 use self::end::{ClientEnd, Ended};
 use self::envoy_headers::TimeoutReply;
+use self::filters::RouteCache;
 use self::given::Given;
 use self::log::Record;
 use self::manager::normalize::Facts;
+use self::noted::Noted;
 use self::reply::{HeadLimit, LocalReply};
 use self::route::{Action, Forward, Lookup, Route, Timeouts, VirtualHost};
 use self::service::LocalService;
@@ -108,6 +111,8 @@ struct Core<'a> {
     upstream: Upstream,
     /// What it notes for the access logs.
     record: Record<'a>,
+    /// What its filters note.
+    noted: Option<Rc<Noted>>,
     /// Its slot among the exchanges whose client has half-closed.
     half_closed: Option<Permit>,
     /// The HTTP filters, if there are any besides the router.
@@ -233,6 +238,7 @@ impl<'a> Core<'a> {
             started: Cell::new(None),
             upstream: Upstream::default(),
             record: Record::default(),
+            noted: None,
             half_closed: None,
             filters: None,
         }
@@ -247,6 +253,16 @@ impl<'a> Core<'a> {
     #[inline]
     fn stats(&self) -> &'a HttpStats {
         self.given.stats()
+    }
+
+    /// Finds the route of the request, and notes it.
+    #[inline]
+    fn find_route(&mut self) -> Lookup<'a> {
+        let given = self.given;
+        let tls = given.tls.as_deref();
+        let lookup = given.service.routes.find(&self.heads.request, tls, self.random);
+        self.record.route = lookup.route();
+        lookup
     }
 }
 
@@ -272,14 +288,14 @@ impl<C: ClientEnd> Exchange<'_, C> {
         }
         let service = self.core.service();
         let router = service.router.shard(self.core.shard.id);
-        let (random, tls) = (self.core.random, self.core.given.tls.as_deref());
-        let lookup = service.routes.find(&self.core.heads.request, tls, random);
-        self.core.record.route = lookup.route();
-        if !service.filters.is_empty()
+        let mut lookup = self.core.find_route();
+        if !service.filters.is_empty() {
             // Boxed, so that the future of every other request stays small.
-            && let Err(outcome) = Box::pin(self.filter_request()).await
-        {
-            return outcome;
+            match Box::pin(self.filter_request()).await {
+                Ok(RouteCache::Kept) => {}
+                Ok(RouteCache::Cleared) => lookup = self.core.find_route(),
+                Err(outcome) => return outcome,
+            }
         }
         match lookup {
             Lookup::NotFound => {
@@ -456,6 +472,7 @@ impl Core<'_> {
             Timer::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
             Timer::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
             Timer::Backoff
+            | Timer::Filter
             | Timer::HalfClosed
             | Timer::PerTry
             | Timer::PerTryIdle
@@ -471,6 +488,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
     fn check_deadlines(&mut self) -> Result<(), Interrupted> {
         match self.core.deadlines.expired(self.core.shard.clock.now()) {
             None => Ok(()),
+            Some(Timer::Filter) => {
+                self.core.deadlines.set(Timer::Filter, None);
+                Ok(())
+            }
             Some(Timer::HalfClosed) => Err(self.client_gone()),
             Some(timer) => Err(Interrupted::Deadline(timer)),
         }

@@ -15,7 +15,7 @@ use super::wait::{Unsent, send_all};
 use super::{Core, Exchange, Upgrade};
 use crate::flags::Flag;
 use crate::http::header_key_format::HeaderKeyFormat;
-use crate::http::{EndStream, FieldName, Method, Version};
+use crate::http::{BodyLength, EndStream, FieldName, Method, Version};
 use crate::pipe::heads::Heads;
 use crate::pipe::outlet::{Framing, Outlet};
 use crate::stats::HttpStats;
@@ -212,9 +212,22 @@ impl<C: ClientEnd> Exchange<'_, C> {
             let stream = rewrites.then(|| core.stream(route));
             describe(core.given, core.heads, &mut reply, stream.as_ref());
         }
-        core.filter_response_head(Some(&reply));
+        let length = reply.body_for(Some(&core.heads.request)).len() as u64;
+        core.filter_response_head(Some(&reply), BodyLength::Length(length));
+        core.drop_request_body();
         // A filter cannot say what happens to the connection.
         headers::remove_hop_by_hop(&mut core.heads.response, false);
+        if core.filters_see_response() {
+            // Boxed, so that the future of every other request stays small.
+            let (bytes, sent) = Box::pin(self.send_filtered(&reply)).await;
+            self.core.note_reply(reply.flags, reply.details, bytes);
+            if sent.is_err() {
+                return Ended::Over;
+            }
+            self.core.count_response();
+            self.core.end_response(is_early);
+            return Ended::Whole;
+        }
         let (out, bytes) = encode(client, core.given, core.heads, &reply);
         core.note_reply(reply.flags, reply.details, bytes);
         core.arm();

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Core;
 use super::given::Given;
+use super::noted::Noted;
 use super::route::Route;
 use super::service::LocalService;
 use crate::address::Address;
@@ -13,7 +14,7 @@ use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Version;
 use crate::listener_facts::ListenerFacts;
-use crate::metadata::{MetadataOf, StaticMetadata};
+use crate::metadata::{Metadata, MetadataOf};
 use crate::transport::tls::facts::TlsFacts;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
@@ -73,6 +74,7 @@ pub(super) struct Stream<'a> {
     response_code: Option<u16>,
     route: Option<&'a Route>,
     upstream: Upstream,
+    noted: Option<Rc<Noted>>,
     started: SystemTime,
     /// Since the request began.
     elapsed: Duration,
@@ -99,6 +101,7 @@ impl<'a> Stream<'a> {
             response_code: None,
             route: None,
             upstream: Upstream::default(),
+            noted: None,
             started: SystemTime::now(),
             elapsed: Duration::ZERO,
             request_took: None,
@@ -197,6 +200,7 @@ impl Core<'_> {
         Stream {
             route,
             upstream: self.upstream.clone(),
+            noted: self.noted.clone(),
             started,
             elapsed,
             request_took: received.map(Duration::from_millis),
@@ -263,7 +267,7 @@ impl StreamInfo for Stream<'_> {
         Some(&self.service.info.chain_name)
     }
 
-    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
+    fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {
         match of {
             MetadataOf::Cluster => Some(&self.upstream.cluster.as_ref()?.cluster().metadata),
             MetadataOf::FilterChain | MetadataOf::Listener => self.service.info.metadata(of),
@@ -273,6 +277,14 @@ impl StreamInfo for Stream<'_> {
             }
             MetadataOf::VirtualHost => Some(&self.route?.virtual_host_metadata),
         }
+    }
+
+    fn dynamic_metadata(&self) -> Option<&Metadata> {
+        self.noted.as_ref().map(|noted| &noted.metadata)
+    }
+
+    fn filter_state(&self, key: &str) -> Option<&str> {
+        self.noted.as_ref()?.state.text(key)
     }
 
     fn upstream_protocol(&self) -> Option<Version> {

@@ -196,8 +196,11 @@ fn filter_state_value(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Value> {
-    let config::FilterStateValue { object_key, format_string, skip_if_empty } = schema;
+    let config::FilterStateValue { object_key, factory_key, format_string, skip_if_empty } = schema;
     let key = object_key.as_ref()?;
+    if !factory_key.is_empty() && factory_key != key {
+        problems.not_implemented(&at.field("factory_key"), "filter state under a key of its own");
+    }
     let object = Object::of(key);
     if object.is_none() {
         let what = format!("the filter state object {key}");

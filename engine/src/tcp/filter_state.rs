@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::filter_state::TlsObject;
 use crate::transport::tls::options::TransportSocketOptions;
 
 /// The filter state of a connection.
@@ -28,12 +29,8 @@ pub enum Object {
     IdleTimeout,
     /// `envoy.tcp_proxy.disable_tunneling`
     DisableTunneling,
-    /// `envoy.network.upstream_server_name`
-    UpstreamServerName,
-    /// `envoy.network.upstream_subject_alt_names`: names, separated by commas.
-    UpstreamSubjectAltNames,
-    /// `envoy.network.application_protocols`: names, separated by commas.
-    ApplicationProtocols,
+    /// Something about the TLS of upstream connections.
+    Tls(TlsObject),
 }
 
 impl Object {
@@ -44,10 +41,7 @@ impl Object {
             "envoy.tcp_proxy.cluster" => Some(Self::Cluster),
             "envoy.tcp_proxy.per_connection_idle_timeout_ms" => Some(Self::IdleTimeout),
             "envoy.tcp_proxy.disable_tunneling" => Some(Self::DisableTunneling),
-            "envoy.network.upstream_server_name" => Some(Self::UpstreamServerName),
-            "envoy.network.upstream_subject_alt_names" => Some(Self::UpstreamSubjectAltNames),
-            "envoy.network.application_protocols" => Some(Self::ApplicationProtocols),
-            _ => None,
+            key => TlsObject::of(key).map(Self::Tls),
         }
     }
 }
@@ -67,20 +61,11 @@ impl FilterState {
                     self.disable_tunneling = disable;
                 }
             }
-            Object::UpstreamServerName => self.change(|it| it.with_server_name(text)),
-            Object::UpstreamSubjectAltNames => {
-                self.change(|it| it.with_subject_alt_names(text.split(',').map(Into::into)));
-            }
-            Object::ApplicationProtocols => {
-                let names = text.split(',').map(|name| name.as_bytes().to_vec());
-                self.change(|it| it.with_application_protocols(names));
+            Object::Tls(object) => {
+                let options = self.options.take().map(Rc::unwrap_or_clone).unwrap_or_default();
+                self.options = Some(Rc::new(object.apply(text, options)));
             }
         }
-    }
-
-    fn change(&mut self, change: impl FnOnce(TransportSocketOptions) -> TransportSocketOptions) {
-        let options = self.options.take().map(Rc::unwrap_or_clone).unwrap_or_default();
-        self.options = Some(Rc::new(change(options)));
     }
 }
 
@@ -100,14 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn names_for_tls_are_separated_by_commas() {
+    fn objects_for_tls_are_options_of_the_upstream_connection() {
         let mut state = FilterState::default();
-        state.set(Object::UpstreamServerName, "A.test");
-        state.set(Object::UpstreamSubjectAltNames, "a.test,spiffe://b");
-        state.set(Object::ApplicationProtocols, "h2,http/1.1");
+        state.set(Object::Tls(TlsObject::UpstreamServerName), "a.test");
+        state.set(Object::Tls(TlsObject::ApplicationProtocols), "h2");
         let options = state.options.unwrap();
         assert_eq!(options.server_name(), Some("a.test"));
-        assert_eq!(**options.subject_alt_names(), ["a.test".into(), "spiffe://b".into()]);
-        assert_eq!(options.application_protocols(), [b"h2".to_vec(), b"http/1.1".to_vec()]);
+        assert_eq!(options.application_protocols(), [b"h2".to_vec()]);
     }
 }

@@ -12,8 +12,8 @@ use crate::access_log::entry_type::EntryType;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::format::{Inputs, StreamInfo};
-use crate::listener_facts::{ListenerFacts, Metadata};
-use crate::metadata::{MetadataOf, StaticMetadata};
+use crate::listener_facts::ListenerFacts;
+use crate::metadata::{Metadata, MetadataOf};
 use crate::transport::tls::facts::TlsFacts;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
@@ -169,7 +169,7 @@ impl StreamInfo for Entry<'_> {
         self.info.filter_chain_name()
     }
 
-    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
+    fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {
         match of {
             MetadataOf::Cluster => Some(&self.record.cluster.as_ref()?.cluster().metadata),
             MetadataOf::UpstreamHost => Some(&self.record.pool.as_ref()?.host().endpoint.metadata),

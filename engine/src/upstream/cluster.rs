@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{HeadLimits, TrailerRules, Underscores, Version};
 use crate::http2;
-use crate::metadata::StaticMetadata;
+use crate::metadata::Metadata;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::{ClusterStats, Http2Stats, Scope, ZoneStats};
 use crate::upstream::auto_sni::AutoSni;
@@ -26,7 +26,7 @@ pub struct Cluster {
     /// The name in stats and in `/clusters`: `alt_stat_name`, or the name itself.
     pub observability_name: String,
     /// The metadata of its configuration.
-    pub metadata: StaticMetadata,
+    pub metadata: Metadata,
     /// How long connecting may take, TLS handshake included. Default 5 s.
     pub connect_timeout: Duration,
     /// How many bytes may be buffered in each direction of a connection before reading stops. Default

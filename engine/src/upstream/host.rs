@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::address::Address;
-use crate::metadata::StaticMetadata;
+use crate::metadata::Metadata;
 use crate::stats::{HostStats, Scope};
 use crate::upstream::transport_socket::TransportSocket;
 
@@ -38,7 +38,7 @@ pub struct Endpoint {
     /// What carries its connections.
     pub transport_socket: Arc<TransportSocket>,
     /// The metadata of its configuration.
-    pub metadata: Arc<StaticMetadata>,
+    pub metadata: Arc<Metadata>,
 }
 
 /// The locality of a host; shown in `/clusters`, and the zone in stats.

@@ -6,7 +6,7 @@ use super::*;
 use crate::flags::Flags;
 use crate::format::StreamInfo;
 use crate::http::Fields;
-use crate::listener_facts::Metadata;
+use crate::metadata::Metadata;
 use crate::metadata_matcher::ValueMatcher;
 use crate::request::route::tests::{request, response};
 

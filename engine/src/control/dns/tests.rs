@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::metadata::StaticMetadata;
+use crate::metadata::Metadata;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::Registry;
 use crate::upstream::balance::LbPolicy;
@@ -240,7 +240,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
     Arc::new(Cluster {
         name: "c".to_owned(),
         observability_name: "c".to_owned(),
-        metadata: StaticMetadata::default(),
+        metadata: Metadata::default(),
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit_bytes: 0,
         local_end: LocalEnd::default(),

@@ -70,7 +70,7 @@ impl Rules {
                 Location::DynamicMetadata if is_first => {
                     let own = &*rule.namespace;
                     let namespace = if own.is_empty() { NAMESPACE } else { own };
-                    facts.metadata.set(namespace, &rule.key, &rule.encoding.text(&tlv.value));
+                    facts.metadata.set(namespace, &rule.key, rule.encoding.text(&tlv.value));
                 }
                 Location::DynamicMetadata => {}
                 Location::FilterState => {
@@ -127,7 +127,7 @@ mod tests {
             Location::DynamicMetadata,
             &[(2, b"one"), (2, b"two"), (0xea, b"\x01vpce"), (5, b"other")],
         );
-        let of = |namespace| facts.metadata.namespace(namespace).unwrap().to_json();
+        let of = |namespace| facts.metadata.find(namespace, &[]).unwrap().to_string();
         assert_eq!(of("envoy.filters.listener.proxy_protocol"), r#"{"authority":"one"}"#);
         assert_eq!(of("own"), r#"{"vpc":"AXZwY2U="}"#);
         assert_eq!(facts.tlv_values, None);

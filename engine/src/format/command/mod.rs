@@ -18,7 +18,7 @@ use super::heads::{
     stands_in_a_header, stands_in_a_query,
 };
 use super::json_text::escape;
-use super::metadata::{Configured, Noted};
+use super::metadata::{MetadataPath, StateObject};
 use super::time::TimeFormat;
 use super::tls::TlsCommand;
 use super::{Extensions, Inputs, Token};
@@ -52,7 +52,6 @@ enum Command {
         typed: bool,
     },
     Coalesce(Coalesce),
-    Configured(Configured),
     ConnectionId,
     ConnectionTerminationDetails,
     DownstreamTransportFailureReason,
@@ -60,13 +59,14 @@ enum Command {
     /// The id of an internal address. No other address has one, and there are no internal addresses.
     EndpointId(Peer),
     FilterChainName,
+    FilterState(StateObject),
     /// The same for all requests.
     Fixed(Box<[u8]>),
     GrpcStatus(GrpcStatusForm),
     HeadBytes(HeadBytes),
     ListenerName,
     LocalReplyBody,
-    Noted(Noted),
+    Metadata(MetadataPath),
     Path {
         query: bool,
         original: PathSource,
@@ -164,8 +164,8 @@ impl Field {
                 program.write_text_as_json(inputs, self.bytes_max, out)
             }
             Command::Coalesce(coalesce) => coalesce.write_json(inputs, out),
-            Command::Configured(metadata) => metadata.write_json(inputs, self.bytes_max, out),
-            Command::Noted(noted) => noted.write_json(inputs.stream, self.bytes_max, out),
+            Command::FilterState(object) => object.write_json(inputs.stream, self.bytes_max, out),
+            Command::Metadata(metadata) => metadata.write_json(inputs, self.bytes_max, out),
             command if command.is_number() => command.write(inputs, out),
             _ => {
                 out.push(b'"');
@@ -233,9 +233,9 @@ impl Command {
             Self::Address(peer, part) => return part.write(peer.address(inputs)?, out),
             Self::Cel { program, typed: _ } => return program.write(inputs, out),
             Self::Coalesce(coalesce) => return coalesce.write(inputs, out),
-            Self::Configured(metadata) => return metadata.write(inputs, out),
+            Self::FilterState(object) => return object.write(stream, out),
             Self::GrpcStatus(form) => return form.write(inputs, out),
-            Self::Noted(noted) => return noted.write(stream, out),
+            Self::Metadata(metadata) => return metadata.write(inputs, out),
             Self::QueryParam(name) => {
                 let value = query_param(query(inputs.request?)?, name)?;
                 percent_decode(value, stands_in_a_header, out);

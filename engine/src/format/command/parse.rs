@@ -6,7 +6,7 @@ use crate::cel::Program;
 use crate::format::address::{AddressPart, Hosts, Peer};
 use crate::format::duration::Span;
 use crate::format::heads::{GrpcStatusForm, HeadBytes, HeaderLookup, PathSource};
-use crate::format::metadata::{Configured, Noted};
+use crate::format::metadata::{MetadataPath, Source, StateObject};
 use crate::format::names::ENVOYS_OTHERS;
 use crate::format::stream_info::TimePoint;
 use crate::format::time::{TimeFormat, Zone};
@@ -69,12 +69,13 @@ impl Command {
             "CEL" => Self::Cel { program: Program::new(parameters)?, typed: false },
             "TYPED_CEL" => Self::Cel { program: Program::new(parameters)?, typed: true },
             "CLUSTER_METADATA" => {
-                Self::Configured(Configured::new(MetadataOf::Cluster, parameters))
+                let of = Source::Static(MetadataOf::Cluster);
+                Self::Metadata(MetadataPath::new(of, parameters))
             }
             "COALESCE" => Self::Coalesce(Coalesce::new(parameters, token.bytes_max)?),
             "COMMON_DURATION" => Self::Duration(Span::common(parameters)?),
-            "DYNAMIC_METADATA" => Self::Noted(Noted::metadata(parameters)),
-            "FILTER_STATE" => Self::Noted(Noted::filter_state(parameters)?),
+            "DYNAMIC_METADATA" => Self::Metadata(MetadataPath::new(Source::Dynamic, parameters)),
+            "FILTER_STATE" => Self::FilterState(StateObject::new(parameters)?),
             "METADATA" => metadata(parameters)?,
             "EMIT_TIME" => Self::Time(Moment::Emit, TimeFormat::new(parameters, Zone::Utc)?),
             "EMIT_TIME_LOCAL" => {
@@ -95,11 +96,12 @@ impl Command {
             "GRPC_STATUS" => Self::GrpcStatus(GrpcStatusForm::new(parameters)?),
             "UPSTREAM_FILTER_STATE" => {
                 // Only filters that are refused set any.
-                Noted::check_filter_state(parameters)?;
+                StateObject::check(parameters)?;
                 Self::Unset
             }
             "UPSTREAM_METADATA" => {
-                Self::Configured(Configured::new(MetadataOf::UpstreamHost, parameters))
+                let of = Source::Static(MetadataOf::UpstreamHost);
+                Self::Metadata(MetadataPath::new(of, parameters))
             }
             _ => return Ok(None),
         }))
@@ -275,16 +277,16 @@ fn requested_server_name(parameters: &str) -> Result<Command, String> {
 fn metadata(parameters: &str) -> Result<Command, String> {
     let (kind, path) = parameters.split_once(':').unwrap_or((parameters, ""));
     let of = match kind {
-        "CLUSTER" => MetadataOf::Cluster,
-        "DYNAMIC" => return Ok(Command::Noted(Noted::metadata(path))),
-        "LISTENER" => MetadataOf::Listener,
-        "LISTENER_FILTER_CHAIN" => MetadataOf::FilterChain,
-        "ROUTE" => MetadataOf::Route,
-        "UPSTREAM_HOST" => MetadataOf::UpstreamHost,
-        "VIRTUAL_HOST" => MetadataOf::VirtualHost,
+        "CLUSTER" => Source::Static(MetadataOf::Cluster),
+        "DYNAMIC" => Source::Dynamic,
+        "LISTENER" => Source::Static(MetadataOf::Listener),
+        "LISTENER_FILTER_CHAIN" => Source::Static(MetadataOf::FilterChain),
+        "ROUTE" => Source::Static(MetadataOf::Route),
+        "UPSTREAM_HOST" => Source::Static(MetadataOf::UpstreamHost),
+        "VIRTUAL_HOST" => Source::Static(MetadataOf::VirtualHost),
         other => return Err(format!("{other} is not supported type of metadata")),
     };
-    Ok(Command::Configured(Configured::new(of, path)))
+    Ok(Command::Metadata(MetadataPath::new(of, path)))
 }
 
 /// The value of a variable, which never changes; `-` if it is not set.

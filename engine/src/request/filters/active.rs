@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::piece::{self, Piece};
-use super::{Chain, Filter, Flow, RouteConfig, State, Wait};
-use crate::http::Fields;
+use super::body::{Lane, Sees};
+use super::piece::Piece;
+use super::{Chain, Filter, Flow, Named, RouteConfig, State, Wait};
+use crate::http::BodyLength;
 use crate::limits;
 use crate::request::Core;
 use crate::request::reply::LocalReply;
@@ -24,49 +25,84 @@ pub(in crate::request) enum Way {
 pub(in crate::request) struct Active {
     /// In the order of the chain. As in Envoy, the first route decides which; if a filter changes the
     /// route, the others get what the new one says to them.
-    running: Vec<Running>,
-    /// How many have let the head of the request pass.
-    passed: usize,
-    /// The request body as far as it waits here.
-    held: Piece,
-    /// A part of a body, while filters look at it.
-    pub(super) piece: Piece,
+    pub(super) running: Vec<Running>,
+    /// How many have let the head of the request pass. In front of the next one the body waits that it
+    /// wants to have as a whole.
+    pub(super) passed: usize,
+    pub(super) shared: Shared,
+    /// A part of a body that is being received.
+    pub(super) received: Piece,
+    /// What a filter has just put out.
+    pub(super) output: Piece,
 }
 
 #[derive(Debug)]
-struct Running {
+pub(super) struct Running {
     /// Its place in the chain.
-    filter: usize,
-    state: State,
-    sees: Sees,
+    pub(super) filter: usize,
+    pub(super) state: State,
+    pub(super) request: Lane,
+    pub(super) response: Lane,
 }
 
-/// Whether a filter wants to see the bodies.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sees {
-    request: bool,
-    response: bool,
-}
-
-impl Sees {
-    const fn includes(self, way: Way) -> bool {
+impl Running {
+    pub(super) const fn lane(&self, way: Way) -> &Lane {
         match way {
-            Way::Request => self.request,
-            Way::Response => self.response,
+            Way::Request => &self.request,
+            Way::Response => &self.response,
         }
     }
+
+    pub(super) const fn lane_mut(&mut self, way: Way) -> &mut Lane {
+        match way {
+            Way::Request => &mut self.request,
+            Way::Response => &mut self.response,
+        }
+    }
+}
+
+/// What filters decide for all of the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shared {
+    pub(super) route_cache: RouteCache,
+    pub(super) response_length: ResponseLength,
+}
+
+/// Whether the route is the one that the request began with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in crate::request) enum RouteCache {
+    #[default]
+    Kept,
+    /// A filter has changed the head: it was looked up again.
+    Cleared,
+}
+
+/// Whether the length of the response's body is still known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum ResponseLength {
+    #[default]
+    Kept,
+    /// A filter changes the body.
+    #[expect(dead_code, reason = "the filters that change bodies come next")]
+    Unknown,
 }
 
 /// What a filter works with.
 pub(in crate::request) struct Context<'c, 'a> {
     pub(super) core: &'c mut Core<'a>,
+    /// The name of the filter.
+    pub(super) name: &'c str,
     /// What the route says to the filter, the most specific level first.
     pub(super) configs: &'c [Arc<RouteConfig>],
     /// The request body, if the filter has waited for it.
     pub(super) held: &'c Piece,
+    /// Of the response, once it is on its way.
+    pub(super) response_body: BodyLength,
     /// The local reply whose head it is.
     reply: Option<&'c LocalReply>,
-    sees: &'c mut Sees,
+    /// What the filter wants to see of the request and of the response.
+    sees: (&'c mut Sees, &'c mut Sees),
+    shared: &'c mut Shared,
 }
 
 impl<'c, 'a> Context<'c, 'a> {
@@ -94,12 +130,29 @@ impl<'c, 'a> Context<'c, 'a> {
         }
     }
 
+    /// The head has changed, and the route is looked up again. Later filters get what the new route says to
+    /// them.
+    pub(super) fn clear_route_cache(&mut self) {
+        self.shared.route_cache = RouteCache::Cleared;
+        self.core.enter_new_route();
+    }
+
+    /// The filter is to see the trailers that follow the body.
+    pub(super) fn see_trailers(&mut self, way: Way) {
+        self.see(way, Sees::Trailers);
+    }
+
     /// The filter is to see the body that follows the head, and the trailers.
-    pub(super) const fn see_body(&mut self, way: Way) {
-        match way {
-            Way::Request => self.sees.request = true,
-            Way::Response => self.sees.response = true,
-        }
+    pub(super) fn see_body(&mut self, way: Way) {
+        self.see(way, Sees::Body);
+    }
+
+    fn see(&mut self, way: Way, what: Sees) {
+        let sees = match way {
+            Way::Request => &mut *self.sees.0,
+            Way::Response => &mut *self.sees.1,
+        };
+        *sees = what.max(*sees);
     }
 }
 
@@ -110,12 +163,19 @@ pub(super) enum Stop {
     Wait(Wait),
 }
 
+/// What a filter is called for.
+struct Call<'c> {
+    reply: Option<&'c LocalReply>,
+    response_body: BodyLength,
+}
+
 impl Active {
     /// For a request with this route.
     pub(super) fn begin(&mut self, chain: &Chain, route: Option<&Route>) {
         self.running.extend(chain.plan(route).0.iter().filter_map(|step| {
-            let state = chain.filter(step.filter)?.begin();
-            Some(Running { filter: step.filter, state, sees: Sees::default() })
+            let state = chain.get(step.filter)?.filter.begin();
+            let (request, response) = (Lane::default(), Lane::default());
+            Some(Running { filter: step.filter, state, request, response })
         }));
     }
 
@@ -124,92 +184,84 @@ impl Active {
         self.running.is_empty()
     }
 
-    /// Whether a filter wants to see the body.
-    #[inline]
-    pub(super) fn sees(&self, way: Way) -> bool {
-        self.running.iter().any(|running| running.sees.includes(way))
+    /// Whether a filter changes the body of the response.
+    pub(super) const fn changes_response(&self) -> bool {
+        matches!(self.shared.response_length, ResponseLength::Unknown)
     }
 
     /// The head of the request, from the first filter that it has not passed.
     pub(super) fn request_head(&mut self, core: &mut Core<'_>) -> Result<(), Stop> {
-        let chain = &core.given.service.filters;
-        let plan = chain.plan(core.record.route);
-        while let Some(running) = self.running.get_mut(self.passed) {
-            let mut cx = Context {
-                core,
-                configs: plan.configs(running.filter, self.passed),
-                held: &self.held,
-                reply: None,
-                sees: &mut running.sees,
+        let call = Call { reply: None, response_body: BodyLength::None };
+        while self.passed < self.running.len() {
+            let head = |filter: &Filter, state: &mut State, cx: &mut Context<'_, '_>| {
+                filter.request_head(state, cx)
             };
-            let Some(filter) = chain.filter(running.filter) else { break };
-            match filter.request_head(&mut running.state, &mut cx) {
-                Flow::Continue => self.passed += 1,
-                Flow::Reply(reply) => return Err(Stop::Reply(reply)),
-                Flow::Wait(wait) => return Err(Stop::Wait(wait)),
+            match self.call(self.passed, core, &call, head) {
+                None | Some(Flow::Continue) => self.passed += 1,
+                Some(Flow::Reply(reply)) => return Err(Stop::Reply(reply)),
+                Some(Flow::Wait(wait)) => return Err(Stop::Wait(wait)),
             }
         }
         Ok(())
     }
 
     /// The head of the response.
-    pub(super) fn response_head<'a>(&mut self, core: &mut Core<'a>, reply: Option<&LocalReply>) {
-        let head = |filter: &Filter, state: &mut State, cx: &mut Context<'_, 'a>| {
-            filter.response_head(state, cx);
-        };
-        self.each(Way::Response, core, reply, head);
-    }
-
-    /// Trailers, where a filter wants to see them.
-    pub(super) fn trailers<'a>(&mut self, way: Way, core: &mut Core<'a>, lines: &mut Vec<u8>) {
-        if lines.is_empty() {
-            return;
-        }
-        let mut fields = Fields::of_lines(lines);
-        self.each(way, core, None, |filter, _, cx| {
-            if cx.sees.includes(way) {
-                filter.trailers(way, &mut fields, cx);
-            }
-        });
-        piece::lines_of(&fields, lines);
-    }
-
-    /// Calls `each` with the filters in the order in which a message passes them.
-    fn each<'a>(
+    pub(super) fn response_head(
         &mut self,
-        way: Way,
-        core: &mut Core<'a>,
+        core: &mut Core<'_>,
         reply: Option<&LocalReply>,
-        mut each: impl FnMut(&Filter, &mut State, &mut Context<'_, 'a>),
+        response_body: BodyLength,
     ) {
-        let chain = &core.given.service.filters;
-        let plan = chain.plan(core.record.route);
-        let Self { running, held, .. } = self;
-        let mut call = |(at, running): (usize, &mut Running)| {
-            let configs = plan.configs(running.filter, at);
-            let mut cx = Context { core, configs, held, reply, sees: &mut running.sees };
-            if let Some(filter) = chain.filter(running.filter) {
-                each(filter, &mut running.state, &mut cx);
-            }
-        };
-        let filters = running.iter_mut().enumerate();
-        match way {
-            Way::Request => filters.for_each(&mut call),
-            Way::Response => filters.rev().for_each(&mut call),
+        let call = Call { reply, response_body };
+        for at in (0..self.running.len()).rev() {
+            self.call(at, core, &call, |filter, state, cx| filter.response_head(state, cx));
         }
     }
 
-    /// What waits of the request body.
-    pub(in crate::request) const fn held(&mut self) -> &mut Piece {
-        &mut self.held
+    /// Calls `what` with a filter.
+    fn call<'a, R>(
+        &mut self,
+        at: usize,
+        core: &mut Core<'a>,
+        call: &Call<'_>,
+        what: impl FnOnce(&Filter, &mut State, &mut Context<'_, 'a>) -> R,
+    ) -> Option<R> {
+        let chain = &core.given.service.filters;
+        let running = self.running.get_mut(at)?;
+        let Running { filter, state, request, response } = running;
+        let configs = chain.plan(core.record.route).configs(*filter, at);
+        let Named { name, filter, .. } = chain.get(*filter)?;
+        let mut cx = Context {
+            core,
+            name,
+            configs,
+            held: &request.waiting,
+            response_body: call.response_body,
+            reply: call.reply,
+            sees: (&mut request.sees, &mut response.sees),
+            shared: &mut self.shared,
+        };
+        Some(what(filter, state, &mut cx))
     }
 
-    fn clear(&mut self) {
-        let Self { running, passed, held, piece } = self;
+    /// Calls `what` with a filter while a body passes it.
+    pub(super) fn call_for_body<'a, R>(
+        &mut self,
+        at: usize,
+        core: &mut Core<'a>,
+        what: impl FnOnce(&Filter, &mut State, &mut Context<'_, 'a>) -> R,
+    ) -> Option<R> {
+        let call = Call { reply: None, response_body: BodyLength::None };
+        self.call(at, core, &call, what)
+    }
+
+    pub(super) fn clear(&mut self) {
+        let Self { running, passed, shared, received, output } = self;
         running.clear();
         *passed = 0;
-        held.clear();
-        piece.clear();
+        *shared = Shared::default();
+        received.clear();
+        output.clear();
     }
 }
 

@@ -11,10 +11,15 @@ use super::buffer::{Buffer, PerRoute};
 use super::cdn_loop::CdnLoop;
 use super::cors::{self, Cors};
 use super::csrf::{self, Csrf};
+use super::fault::{self, Fault};
 use super::header_mutation::{self, HeaderMutation};
+use super::header_to_metadata::{self, HeaderToMetadata};
+use super::set_filter_state::{self, SetFilterState};
+use super::set_metadata::{Entry, Existing, SetMetadata};
 use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
 use crate::http::TOKEN;
 use crate::request::route::mutation::compile::{is_framing, is_mutable};
+use crate::runtime::Reader;
 use crate::stats::Registry;
 
 /// What filters need from outside their own message.
@@ -22,6 +27,7 @@ pub(crate) struct Context<'a> {
     pub(crate) registry: &'a Registry,
     /// `http.<stat_prefix>.`
     pub(crate) stat_prefix: &'a str,
+    pub(crate) runtime: &'a Reader<'a>,
 }
 
 /// What one level of the route configuration says to filters.
@@ -87,9 +93,19 @@ fn filter(
         config::Any::CsrfPolicy(schema) => {
             Filter::Csrf(Csrf::compile(schema, context, at, problems))
         }
+        config::Any::HttpFault(schema) => {
+            Filter::Fault(Box::new(Fault::compile(schema, context, at, problems)))
+        }
         config::Any::HeaderMutationFilter(schema) => {
             Filter::HeaderMutation(HeaderMutation::compile(schema, at, problems))
         }
+        config::Any::HeaderToMetadata(schema) => Filter::HeaderToMetadata(
+            HeaderToMetadata::compile(schema, context.registry, at, problems),
+        ),
+        config::Any::HttpSetFilterState(schema) => {
+            Filter::SetFilterState(SetFilterState::compile(schema, at, problems))
+        }
+        config::Any::SetMetadata(schema) => Filter::SetMetadata(set_metadata(schema, at, problems)),
         config::Any::Router(_) => {
             let message = "the router must be the last HTTP filter";
             problems.error(at, message);
@@ -102,28 +118,36 @@ fn filter(
     })
 }
 
-/// Compiles a `typed_per_filter_config`, and the deprecated policy of `cors` beside it.
-pub(crate) fn level(
-    schema: &BTreeMap<String, config::Any>,
-    old_cors: Option<&config::RouteCorsPolicy>,
-    at: &Path,
-    problems: &mut Problems,
-) -> Level {
-    let at_filters = at.field("typed_per_filter_config");
-    let configs = schema.iter().filter_map(|(name, options)| {
-        Some((name.clone(), level_config(options, &at_filters.key(name), problems)?))
-    });
-    let configs = Arc::new(configs.collect());
-    let old_cors = old_cors.map(|schema| {
-        let policy = cors::compile::old_policy(schema, &at.field("cors"), problems);
-        Arc::new(RouteConfig::Cors(Box::new(policy)))
-    });
-    Level { configs, old_cors }
+impl Context<'_> {
+    /// Compiles a `typed_per_filter_config`, and the deprecated policy of `cors` beside it.
+    pub(crate) fn level(
+        &self,
+        schema: &BTreeMap<String, config::Any>,
+        old_cors: Option<&config::RouteCorsPolicy>,
+        at: &Path,
+        problems: &mut Problems,
+    ) -> Level {
+        let at_filters = at.field("typed_per_filter_config");
+        let configs = schema.iter().filter_map(|(name, options)| {
+            Some((name.clone(), level_config(options, self, &at_filters.key(name), problems)?))
+        });
+        let configs = Arc::new(configs.collect());
+        let old_cors = old_cors.map(|schema| {
+            let policy = cors::compile::old_policy(schema, &at.field("cors"), problems);
+            Arc::new(RouteConfig::Cors(Box::new(policy)))
+        });
+        Level { configs, old_cors }
+    }
 }
 
-fn level_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Option<LevelConfig> {
+fn level_config(
+    options: &config::Any,
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<LevelConfig> {
     let config::Any::FilterConfig(schema) = options else {
-        return Some(LevelConfig::Config(Arc::new(route_config(options, at, problems)?)));
+        return Some(LevelConfig::Config(Arc::new(route_config(options, context, at, problems)?)));
     };
     let config::FilterConfig { config, disabled } = &**schema;
     match (config, disabled) {
@@ -133,13 +157,18 @@ fn level_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Op
             None
         }
         (Some(options), false) => {
-            let config = route_config(options, &at.field("config"), problems)?;
+            let config = route_config(options, context, &at.field("config"), problems)?;
             Some(LevelConfig::Config(Arc::new(config)))
         }
     }
 }
 
-fn route_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Option<RouteConfig> {
+fn route_config(
+    options: &config::Any,
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<RouteConfig> {
     Some(match options {
         config::Any::ApiKeyAuthPerRoute(schema) => {
             let config = api_key_auth::compile::of_route(schema, at, problems)?;
@@ -161,6 +190,9 @@ fn route_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Op
         config::Any::CsrfPolicy(schema) => {
             RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, at, problems)))
         }
+        config::Any::HttpFault(schema) => {
+            RouteConfig::Fault(Box::new(fault::compile::settings(schema, context, at, problems)))
+        }
         config::Any::HeaderMutationPerRoute(schema) => {
             let config::HeaderMutationPerRoute { mutations } = &**schema;
             let at = at.field("mutations");
@@ -168,6 +200,16 @@ fn route_config(options: &config::Any, at: &Path, problems: &mut Problems) -> Op
                 .as_ref()
                 .map(|schema| header_mutation::compile::mutations(schema, &at, problems));
             RouteConfig::HeaderMutation(Box::new(mutations.unwrap_or_default()))
+        }
+        config::Any::HeaderToMetadata(schema) => {
+            let rules = header_to_metadata::compile::rules(schema, context.registry, at, problems);
+            if rules.is_empty() {
+                problems.error(at, "for a route it needs request_rules or response_rules");
+            }
+            RouteConfig::HeaderToMetadata(Box::new(rules))
+        }
+        config::Any::HttpSetFilterState(schema) => {
+            RouteConfig::SetFilterState(set_filter_state::compile::of_route(schema, at, problems))
         }
         other => {
             let message =
@@ -186,6 +228,28 @@ pub(super) fn header_to_set(name: &str, at: &Path, problems: &mut Problems) -> O
         return None;
     }
     Some(name.to_ascii_lowercase().into_bytes().into())
+}
+
+fn set_metadata(schema: &config::SetMetadata, at: &Path, problems: &mut Problems) -> SetMetadata {
+    let config::SetMetadata { metadata_namespace, value, metadata } = schema;
+    let mut entries = Vec::new();
+    let mut add = |namespace: &str, values: &serde_json::Value, existing| {
+        let values = values.as_object().cloned().unwrap_or_default();
+        entries.push(Entry { namespace: namespace.into(), values, existing });
+    };
+    // The deprecated pair comes first.
+    if let (false, Some(values)) = (metadata_namespace.is_empty(), value) {
+        add(metadata_namespace, values, Existing::Merged);
+    }
+    for (i, schema) in metadata.iter().enumerate() {
+        let config::SetMetadataEntry { metadata_namespace, allow_overwrite, value } = schema;
+        let existing = if *allow_overwrite { Existing::Merged } else { Existing::Kept };
+        match value {
+            Some(values) => add(metadata_namespace, values, existing),
+            None => problems.warn(&at.field("metadata").index(i), "no value: nothing is set"),
+        }
+    }
+    SetMetadata { entries: entries.into() }
 }
 
 fn buffer(schema: &config::Buffer) -> Buffer {

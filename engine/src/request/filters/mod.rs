@@ -14,31 +14,46 @@
 mod active;
 pub mod api_key_auth;
 pub mod basic_auth;
+mod body;
 pub mod buffer;
 pub mod cdn_loop;
 pub(crate) mod compile;
 pub mod cors;
 pub mod csrf;
 mod exchange;
+pub mod fault;
 pub mod header_mutation;
+pub mod header_to_metadata;
+mod limiter;
 mod piece;
+pub mod set_filter_state;
+pub mod set_metadata;
+mod transfer;
+mod wait;
 
 use std::sync::Arc;
 
 pub use self::active::ActivePool;
-pub(super) use self::active::{Active, Context, Way};
+pub(super) use self::active::{Active, Context, RouteCache, Way};
 use self::api_key_auth::ApiKeyAuth;
 use self::basic_auth::BasicAuth;
+pub(super) use self::body::Passage;
+use self::body::Progress;
 use self::buffer::Buffer;
 use self::cdn_loop::CdnLoop;
 use self::cors::Cors;
 use self::csrf::Csrf;
 pub(super) use self::exchange::filter_refusal;
+use self::fault::Fault;
 use self::header_mutation::HeaderMutation;
-pub(super) use self::piece::Piece;
+use self::header_to_metadata::HeaderToMetadata;
+use self::piece::Piece;
+use self::set_filter_state::SetFilterState;
+use self::set_metadata::SetMetadata;
 use super::reply::LocalReply;
 use super::route::Route;
-use crate::http::Fields;
+use crate::http::{self, Fields};
+use crate::shard::clock::Millis;
 
 /// A filter, compiled.
 #[derive(Debug)]
@@ -49,7 +64,11 @@ pub(super) enum Filter {
     CdnLoop(CdnLoop),
     Cors(Cors),
     Csrf(Csrf),
+    Fault(Box<Fault>),
     HeaderMutation(HeaderMutation),
+    HeaderToMetadata(HeaderToMetadata),
+    SetFilterState(SetFilterState),
+    SetMetadata(SetMetadata),
 }
 
 /// What a level of the route configuration says to a filter.
@@ -60,7 +79,10 @@ pub(super) enum RouteConfig {
     Buffer(buffer::PerRoute),
     Cors(Box<cors::Policy>),
     Csrf(Box<csrf::Policy>),
+    Fault(Box<fault::Settings>),
     HeaderMutation(Box<header_mutation::Mutations>),
+    HeaderToMetadata(Box<header_to_metadata::Rules>),
+    SetFilterState(set_filter_state::Values),
 }
 
 /// What a filter remembers of a request.
@@ -69,6 +91,7 @@ pub(super) enum State {
     /// Nothing.
     None,
     Cors(cors::State),
+    Fault(Box<fault::State>),
 }
 
 /// What becomes of the head of a request after a filter.
@@ -87,6 +110,8 @@ pub(super) enum Flow {
 pub(super) enum Wait {
     /// The end of the request. A body of more bytes than this is answered with 413.
     Body { bytes_max: usize },
+    /// This time.
+    Until(Millis),
 }
 
 /// The filters of a connection manager, in order.
@@ -131,8 +156,8 @@ impl Chain {
         route.map_or(&self.without_route, |route| &route.filters)
     }
 
-    fn filter(&self, at: usize) -> Option<&Filter> {
-        self.filters.get(at).map(|named| &named.filter)
+    fn get(&self, at: usize) -> Option<&Named> {
+        self.filters.get(at)
     }
 }
 
@@ -149,15 +174,19 @@ impl Plan {
 /// One line per filter: nothing else knows them all, but `compile.rs`.
 impl Filter {
     /// The state with which a request begins.
-    const fn begin(&self) -> State {
+    fn begin(&self) -> State {
         match self {
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
+            Self::Fault(_) => State::Fault(Box::default()),
             Self::ApiKeyAuth(_)
             | Self::BasicAuth(_)
             | Self::Buffer(_)
             | Self::CdnLoop(_)
             | Self::Csrf(_)
-            | Self::HeaderMutation(_) => State::None,
+            | Self::HeaderMutation(_)
+            | Self::HeaderToMetadata(_)
+            | Self::SetFilterState(_)
+            | Self::SetMetadata(_) => State::None,
         }
     }
 
@@ -170,8 +199,12 @@ impl Filter {
             (Self::CdnLoop(filter), _) => filter.request_head(cx),
             (Self::Cors(filter), State::Cors(state)) => filter.request_head(state, cx),
             (Self::Csrf(filter), _) => filter.request_head(cx),
+            (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.request_head(cx),
-            (Self::Cors(_), State::None) => Flow::Continue,
+            (Self::HeaderToMetadata(filter), _) => filter.request_head(cx),
+            (Self::SetFilterState(filter), _) => filter.request_head(cx),
+            (Self::SetMetadata(filter), _) => filter.request_head(cx),
+            (Self::Cors(_) | Self::Fault(_), _) => Flow::Continue,
         }
     }
 
@@ -179,12 +212,39 @@ impl Filter {
     fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) {
         match (self, state) {
             (Self::Cors(filter), State::Cors(state)) => filter.response_head(state, cx),
+            (Self::Fault(_), State::Fault(state)) => Fault::response_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.response_head(cx),
+            (Self::HeaderToMetadata(filter), _) => filter.response_head(cx),
             _ => {}
         }
     }
 
-    /// The trailers of a message whose body the filter sees.
+    /// A part of a body that the filter sees: takes it out of `input` and puts what goes on into `output`. If
+    /// `output` has a block, the rest of `input` is left for the next call.
+    ///
+    /// # Errors
+    /// If the body cannot be read.
+    fn body(
+        &self,
+        way: Way,
+        state: &mut State,
+        input: &mut Piece,
+        output: &mut Piece,
+        cx: &mut Context<'_, '_>,
+    ) -> Result<Progress, http::Fault> {
+        let shard = cx.core.shard;
+        match (self, state) {
+            (Self::Fault(_), State::Fault(state)) => {
+                Ok(Fault::body(way, state, input, output, shard.clock.now()))
+            }
+            _ => {
+                output.take_all(input);
+                Ok(Progress::Moved)
+            }
+        }
+    }
+
+    /// The trailers of a message whose trailers the filter sees.
     fn trailers(&self, way: Way, trailers: &mut Fields, cx: &mut Context<'_, '_>) {
         if let Self::HeaderMutation(filter) = self {
             filter.trailers(way, trailers, cx);

@@ -16,6 +16,32 @@ impl Piece {
         self.end.is_some()
     }
 
+    /// Whether it has neither bytes nor an end.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.end.is_none()
+    }
+
+    /// Adds bytes.
+    pub(super) fn take_data(&mut self, mut data: Vec<u8>) {
+        if self.data.is_empty() {
+            self.data = data;
+        } else {
+            self.data.append(&mut data);
+        }
+    }
+
+    /// Adds all of `other`, which is empty afterwards.
+    pub(super) fn take_all(&mut self, other: &mut Self) {
+        if self.data.is_empty() {
+            std::mem::swap(&mut self.data, &mut other.data);
+        } else {
+            self.data.append(&mut other.data);
+        }
+        if other.end.is_some() {
+            self.end = other.end.take();
+        }
+    }
+
     /// Hands it on; afterwards it is empty and has its memory still.
     pub(in crate::request) fn pour(&mut self, to: &mut impl Intake) {
         if !self.data.is_empty() {
@@ -35,7 +61,7 @@ impl Piece {
 
 impl Intake for Piece {
     fn most(&self) -> usize {
-        limits::LARGE_BLOCK_BYTES
+        limits::BLOCK_BYTES
     }
 
     fn direct(&mut self, wanted: usize) -> Option<&mut Vec<u8>> {
@@ -61,8 +87,51 @@ impl Intake for Piece {
     }
 }
 
+/// A body whose bytes go on as they are; only its end is kept.
+#[derive(Debug)]
+pub(super) struct Ending<'t, T> {
+    pub(super) to: &'t mut T,
+    /// The trailers, if the body has ended.
+    pub(super) trailers: Option<Vec<u8>>,
+}
+
+impl<T: Intake> Intake for Ending<'_, T> {
+    fn most(&self) -> usize {
+        self.to.most()
+    }
+
+    fn direct(&mut self, wanted: usize) -> Option<&mut Vec<u8>> {
+        self.to.direct(wanted)
+    }
+
+    fn landed(&mut self, bytes: usize) {
+        self.to.landed(bytes);
+    }
+
+    fn write<E>(
+        &mut self,
+        most: usize,
+        append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.to.write(most, append)
+    }
+
+    fn end(&mut self, trailers: Vec<u8>) {
+        self.trailers = Some(trailers);
+    }
+}
+
+/// Changes trailers, given as field lines, unless there are none.
+pub(super) fn change_trailers(lines: &mut Vec<u8>, change: impl FnOnce(&mut Fields)) {
+    if !lines.is_empty() {
+        let mut fields = Fields::of_lines(lines);
+        change(&mut fields);
+        lines_of(&fields, lines);
+    }
+}
+
 /// Fields as field lines.
-pub(super) fn lines_of(fields: &Fields, lines: &mut Vec<u8>) {
+fn lines_of(fields: &Fields, lines: &mut Vec<u8>) {
     lines.clear();
     for (_, name, value) in fields.iter() {
         lines.extend_from_slice(name);

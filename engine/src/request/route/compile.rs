@@ -15,7 +15,7 @@ use super::upgrades::Upgrades;
 use super::virtual_host::{DomainsBuilder, Duplicate};
 use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
 use crate::common_compile;
-use crate::metadata::StaticMetadata;
+use crate::metadata::Metadata;
 use crate::request::filters::{self, Chain};
 use crate::request::retry::{self, RetryPolicy};
 use crate::stats::Registry;
@@ -29,6 +29,7 @@ pub(crate) struct Context<'a> {
     pub(crate) direct_response_body_max: usize,
     most_specific_headers_win: bool,
     filters: &'a Chain,
+    pub(crate) filter_context: &'a filters::compile::Context<'a>,
 }
 
 /// Header mutations of the request and of the response.
@@ -45,16 +46,17 @@ struct Inherited {
     retry: Option<RetryPolicy>,
     body_buffer_max: Option<u64>,
     /// The metadata of the virtual host.
-    metadata: Arc<StaticMetadata>,
+    metadata: Arc<Metadata>,
     /// Those of the virtual host and of the route configuration.
     levels: Vec<Levels>,
 }
 
 /// Compiles a route configuration and reports all its errors; with an error the table must not be
 /// used. `filters` are those that the routes configure; `cluster` finds the index of a cluster by its name.
-pub fn route_table(
+pub(crate) fn route_table(
     schema: &config::RouteConfiguration,
     filters: &Chain,
+    filter_context: &filters::compile::Context<'_>,
     cluster: &dyn Fn(&str) -> Option<usize>,
     registry: &Registry,
     at: &Path,
@@ -90,6 +92,7 @@ pub fn route_table(
         direct_response_body_max: usize::try_from(body_max).unwrap_or(usize::MAX),
         most_specific_headers_win: *most_specific_header_mutations_wins,
         filters,
+        filter_context,
     };
     let levels = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
@@ -97,7 +100,7 @@ pub fn route_table(
         at,
         problems,
     );
-    let filters = filters::compile::level(typed_per_filter_config, None, at, problems);
+    let filters = filter_context.level(typed_per_filter_config, None, at, problems);
     let at = at.field("virtual_hosts");
     let mut domains = DomainsBuilder::default();
     let mut names = HashSet::new();
@@ -213,7 +216,7 @@ fn virtual_host(
         levels: vec![levels, table_levels.clone()],
         metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
         filters: [
-            filters::compile::level(typed_per_filter_config, cors.as_ref(), at, problems),
+            context.filter_context.level(typed_per_filter_config, cors.as_ref(), at, problems),
             table_filters.clone(),
         ],
     };
@@ -289,7 +292,7 @@ fn entry(
     };
     let conditions = conditions?;
     let cors = route.as_ref().and_then(|schema| schema.cors.as_ref());
-    let filters = filters::compile::level(typed_per_filter_config, cors, at, problems);
+    let filters = context.filter_context.level(typed_per_filter_config, cors, at, problems);
     let [of_host, of_table] = &inherited.filters;
     let route = |action, levels: &[Levels], of_cluster: &filters::compile::Level| Route {
         filters: context.filters.compile_plan(&[of_cluster, &filters, of_host, of_table]),

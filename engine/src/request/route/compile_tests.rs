@@ -9,6 +9,7 @@ use super::super::{Forward, Lookup, Redirect, Scratch};
 use super::*;
 use crate::format::StreamInfo;
 use crate::http::{FieldName, RequestHead, Scheme};
+use crate::runtime::{Reader, Runtime};
 use crate::stats::Registry;
 use crate::transport::tls::certificate::Certificate;
 use crate::transport::tls::facts::{TlsFacts, TlsVersion};
@@ -26,11 +27,14 @@ fn compiled(table: Value) -> (RouteTable, Problems) {
     let clusters = ["echo", "other"];
     let cluster = |name: &str| clusters.iter().position(|cluster| *cluster == name);
     let mut problems = Problems::default();
+    let (registry, values) = (Registry::new(1), Runtime::default());
+    let runtime = &Reader::new(&values);
     let table = route_table(
         &schema,
         &Chain::default(),
+        &filters::compile::Context { registry: &registry, stat_prefix: "", runtime },
         &cluster,
-        &Registry::new(1),
+        &registry,
         &Path::root(),
         &mut problems,
     );

@@ -25,7 +25,7 @@ use self::path::PathIndex;
 use self::virtual_host::Domains;
 use super::filters::Plan;
 use crate::http::{FieldName, Method, RequestHead, Scheme};
-use crate::metadata::StaticMetadata;
+use crate::metadata::Metadata;
 use crate::stats::{Scope, VirtualClusterStats};
 use crate::transport::tls::facts::TlsFacts;
 
@@ -137,9 +137,9 @@ pub struct Route {
     /// connection.
     pub body_buffer_max: Option<u64>,
     /// The metadata of its configuration.
-    pub metadata: StaticMetadata,
+    pub metadata: Metadata,
     /// That of its virtual host.
-    pub virtual_host_metadata: Arc<StaticMetadata>,
+    pub virtual_host_metadata: Arc<Metadata>,
     /// Which HTTP filters run.
     pub filters: Plan,
 }

@@ -116,7 +116,8 @@ impl RegexRewrite {
         Ok(Self { pattern, substitution: pieces })
     }
 
-    fn replace_all(&self, text: &[u8], out: &mut Vec<u8>) {
+    /// Appends `text` with every match replaced.
+    pub(crate) fn replace_all(&self, text: &[u8], out: &mut Vec<u8>) {
         let mut copied = 0;
         for captures in self.pattern.captures_iter(text) {
             let Some(whole) = captures.get(0) else { continue };

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use super::{Subject, Verdict};
 use crate::address::Address;
 use crate::format::{Formatter, Inputs, StreamInfo, Unset};
-use crate::listener_facts::{ListenerFacts, Metadata};
-use crate::metadata::{ListenerInfo, MetadataOf, StaticMetadata};
+use crate::listener_facts::ListenerFacts;
+use crate::metadata::{ListenerInfo, Metadata, MetadataOf};
 use crate::tcp::filter_state::Object;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -98,7 +98,7 @@ impl StreamInfo for Info<'_> {
         Some(&self.listener.chain_name)
     }
 
-    fn static_metadata(&self, of: MetadataOf) -> Option<&StaticMetadata> {
+    fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {
         self.listener.metadata(of)
     }
 

@@ -116,6 +116,7 @@ mod tests {
     use super::*;
     use crate::http::RequestHead;
     use crate::request::route::tests::{request, shown};
+    use crate::runtime::{Reader, Runtime};
     use crate::stats::Registry;
 
     fn credential(key: &str, client: &str) -> config::ApiKeyCredential {
@@ -137,7 +138,9 @@ mod tests {
             }),
         };
         let (registry, mut problems) = (Registry::new(1), Problems::default());
-        let context = Context { registry: &registry, stat_prefix: "http.front." };
+        let values = Runtime::default();
+        let runtime = &Reader::new(&values);
+        let context = Context { registry: &registry, stat_prefix: "http.front.", runtime };
         let filter = ApiKeyAuth::compile(&schema, &context, &Path::root(), &mut problems);
         assert!(problems.is_empty());
         filter.unwrap()

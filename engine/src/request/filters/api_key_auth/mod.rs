@@ -150,7 +150,7 @@ impl Source {
                 Some(value.strip_prefix(b"Bearer ").unwrap_or(value).into())
             }
             Self::Query(name) => parameter(request, name).map(Cow::Owned),
-            Self::Cookie(name) => cookie_value(request, name).map(Cow::Borrowed),
+            Self::Cookie(name) => cookie_value(&request.fields, name).map(Cow::Borrowed),
         }
     }
 

@@ -67,10 +67,10 @@ impl HeaderMutation {
             sees.1 |= !mutations.response_trailers.is_empty();
         });
         if sees.0 {
-            cx.see_body(Way::Request);
+            cx.see_trailers(Way::Request);
         }
         if sees.1 {
-            cx.see_body(Way::Response);
+            cx.see_trailers(Way::Response);
         }
         Flow::Continue
     }

@@ -10,7 +10,7 @@ use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Ti
 use crate::common_compile::check_word;
 use crate::format::compile::data_source;
 use crate::http::{FieldName, Line};
-use crate::request::filters::compile::{self as filter_compile, Level};
+use crate::request::filters::compile::Level;
 use crate::request::retry;
 use crate::request::route::Upgrades;
 use crate::request::route::compile::{Context, Levels, not_implemented};
@@ -379,7 +379,7 @@ fn weighted_cluster(
     if weight.is_none() {
         problems.missing(at, "field 'weight' is missing");
     }
-    let filters = filter_compile::level(typed_per_filter_config, None, at, problems);
+    let filters = context.filter_context.level(typed_per_filter_config, None, at, problems);
     Some(WeightedCluster { cluster, weight: (*weight)?, levels, filters })
 }
 
@@ -409,7 +409,7 @@ fn path_rewrite(
     }
 }
 
-fn regex_rewrite_of(
+pub(crate) fn regex_rewrite_of(
     schema: &config::RegexMatchAndSubstitute,
     at: &Path,
     problems: &mut Problems,

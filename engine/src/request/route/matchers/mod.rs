@@ -244,14 +244,14 @@ impl QueryCondition {
 impl CookieMatcher {
     /// Whether the cookies of the request fulfil the condition.
     pub fn matches(&self, head: &RequestHead) -> bool {
-        let value = cookie_value(head, &self.name);
+        let value = cookie_value(&head.fields, &self.name);
         value.is_some_and(|value| self.text.matches(value)) != self.invert
     }
 }
 
 /// The value of the first cookie of this name.
-pub(crate) fn cookie_value<'a>(head: &'a RequestHead, name: &[u8]) -> Option<&'a [u8]> {
-    head.fields.get_all(FieldName::Cookie).find_map(|cookies| {
+pub(crate) fn cookie_value<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
+    fields.get_all(FieldName::Cookie).find_map(|cookies| {
         cookies.split(|&byte| byte == b';').find_map(|cookie| {
             let (other, value) = cookie_parts(cookie)?;
             (other == name).then(|| unquoted(value))

@@ -1,0 +1,339 @@
+//! Filters in an exchange: the bodies on their way through them.
+//!
+//! A body that no filter wants to see goes past here.
+
+use super::body::{Exit, Passage, Sees};
+use super::piece::Ending;
+use super::{Piece, Way};
+use crate::http::header_key_format::HeaderKeyFormat;
+use crate::http::{BodyLength, EndStream, Fault, Intake, More, TrailerRules};
+use crate::pipe::outlet::Outlet;
+use crate::request::attempt::Failed;
+use crate::request::deadlines::Timer;
+use crate::request::end::{ClientEnd, Known, ResponseBody};
+use crate::request::reply::LocalReply;
+use crate::request::response;
+use crate::request::upload::Upload;
+use crate::request::wait::Interest;
+use crate::request::{Core, Exchange};
+use crate::upstream::origin::Origin;
+
+impl Core<'_> {
+    /// What a body does in the filters at the moment.
+    #[inline(always)]
+    pub(in crate::request) fn passage(&self, way: Way) -> Passage {
+        if self.filters.is_none() { Passage::Open } else { self.passage_filtered(way) }
+    }
+
+    #[cold]
+    fn passage_filtered(&self, way: Way) -> Passage {
+        let now = self.shard.clock.now();
+        self.filters.as_ref().map_or(Passage::Open, |active| active.passage(way, now))
+    }
+
+    /// Sets the timer for what waits in the filters. To be called before a wait in which bodies move.
+    #[inline(always)]
+    pub(in crate::request) fn set_filter_timer(&mut self) {
+        if self.filters.is_some() {
+            self.set_timer_filtered();
+        }
+    }
+
+    #[cold]
+    fn set_timer_filtered(&mut self) {
+        let now = self.shard.clock.now();
+        for way in [Way::Request, Way::Response] {
+            let at = match self.passage(way) {
+                Passage::Open => continue,
+                Passage::Ready => now,
+                Passage::Until(time) => time,
+            };
+            let nearest = self.deadlines.get(Timer::Filter).map_or(at, |set| set.min(at));
+            self.deadlines.set(Timer::Filter, Some(nearest));
+        }
+    }
+
+    /// How the body of the response ends for the client.
+    #[inline(always)]
+    pub(in crate::request) fn length_for_client(&self, length: BodyLength) -> BodyLength {
+        let changed = self.filters.as_ref().is_some_and(|active| active.changes_response());
+        if changed { BodyLength::Chunked } else { length }
+    }
+
+    /// Whether a filter wants to see the body of the response.
+    #[inline(always)]
+    pub(in crate::request) fn filters_see_response(&self) -> bool {
+        self.filters.is_some() && self.sees(Way::Response) == Sees::Body
+    }
+
+    fn sees(&self, way: Way) -> Sees {
+        self.filters.as_ref().map_or(Sees::Nothing, |active| active.sees(way))
+    }
+
+    /// An empty piece to receive into.
+    pub(super) fn take_piece(&mut self) -> Piece {
+        let active = self.filters.as_mut();
+        active.map(|active| std::mem::take(&mut active.received)).unwrap_or_default()
+    }
+
+    /// Moves on what waits in the filters.
+    ///
+    /// # Errors
+    /// That of a filter that cannot read the body.
+    pub(in crate::request) fn advance(
+        &mut self,
+        way: Way,
+        to: &mut impl Intake,
+    ) -> Result<(), Fault> {
+        let moved = self.with_filters(|active, core| active.advance(way, core, Exit::Sink, to));
+        moved.unwrap_or(Ok(()))
+    }
+
+    /// Passes what was received through the filters, and on to `to`.
+    fn pass(&mut self, way: Way, mut piece: Piece, to: &mut impl Intake) -> Result<(), Fault> {
+        let passed = self.with_filters(|active, core| {
+            active.offer(way, &mut piece, Exit::Sink, to);
+            active.received = piece;
+            active.advance(way, core, Exit::Sink, to)
+        });
+        passed.unwrap_or(Ok(()))
+    }
+
+    /// Passes what was received of the request to the filter that waits for all of it.
+    pub(super) fn hold(&mut self, mut piece: Piece) -> Result<(), Fault> {
+        let moved = self.with_filters(|active, core| {
+            let exit = Exit::Filter(active.passed);
+            let mut held = active.take_held();
+            active.offer(Way::Request, &mut piece, exit, &mut held);
+            active.received = piece;
+            let mut moved = Ok(());
+            while moved.is_ok()
+                && active.passage(Way::Request, core.shard.clock.now()) == Passage::Ready
+            {
+                moved = active.advance(Way::Request, core, exit, &mut held);
+            }
+            active.put_held(held);
+            moved
+        });
+        moved.unwrap_or(Ok(()))
+    }
+
+    /// How many bytes the filter that waits has.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held().map_or(0, |held| held.data.len())
+    }
+
+    /// Whether it has all of them.
+    pub(super) fn holds_end(&self) -> bool {
+        self.held().is_none_or(Piece::has_ended)
+    }
+
+    fn held(&self) -> Option<&Piece> {
+        self.filters.as_ref()?.held()
+    }
+
+    /// The request is answered here: the rest of its body goes nowhere.
+    pub(in crate::request) fn drop_request_body(&mut self) {
+        if let Some(active) = &mut self.filters {
+            active.drop_request_body();
+        }
+    }
+
+    /// Filters the trailers of a body whose bytes go past the filters.
+    fn end_filtered(&mut self, way: Way, trailers: Option<Vec<u8>>, to: &mut impl Intake) {
+        let Some(mut trailers) = trailers else { return };
+        self.with_filters(|active, core| active.trailers(way, core, &mut trailers));
+        to.end(trailers);
+    }
+}
+
+/// Apart, so that what other requests do stays short.
+impl Core<'_> {
+    #[cold]
+    fn begin_response_body_filtered(
+        &mut self,
+        origin: &mut Origin,
+        length: BodyLength,
+        trailers: Option<TrailerRules>,
+        down: &mut Outlet,
+    ) -> Result<(), Fault> {
+        match self.sees(Way::Response) {
+            Sees::Nothing => origin.begin_body(length, trailers, &self.heads.response, down),
+            Sees::Trailers => {
+                let mut ending = Ending { to: down, trailers: None };
+                let begun = origin.begin_body(length, trailers, &self.heads.response, &mut ending);
+                let trailers = ending.trailers;
+                self.end_filtered(Way::Response, trailers, down);
+                begun
+            }
+            Sees::Body => {
+                let mut piece = self.take_piece();
+                let begun = origin.begin_body(length, trailers, &self.heads.response, &mut piece);
+                self.pass(Way::Response, piece, down)?;
+                begun
+            }
+        }
+    }
+
+    #[cold]
+    fn pull_response_filtered(
+        &mut self,
+        origin: &mut Origin,
+        down: &mut Outlet,
+    ) -> Result<More, Fault> {
+        match self.sees(Way::Response) {
+            Sees::Nothing => origin.pull(down),
+            Sees::Trailers => {
+                let mut ending = Ending { to: down, trailers: None };
+                let more = origin.pull(&mut ending);
+                let trailers = ending.trailers;
+                self.end_filtered(Way::Response, trailers, down);
+                more
+            }
+            Sees::Body => {
+                let mut piece = self.take_piece();
+                let more = origin.pull(&mut piece);
+                self.pass(Way::Response, piece, down)?;
+                more
+            }
+        }
+    }
+}
+
+impl<C: ClientEnd> Exchange<'_, C> {
+    /// Hands on what filters have held of the request's body, and takes what was received of it already.
+    #[inline(always)]
+    pub(in crate::request) fn take_at_hand(&mut self, upload: &mut Upload) -> Result<(), Fault> {
+        if self.core.filters.is_none() {
+            return self.client.take_at_hand(upload);
+        }
+        self.take_at_hand_filtered(upload)
+    }
+
+    #[cold]
+    fn take_at_hand_filtered(&mut self, upload: &mut Upload) -> Result<(), Fault> {
+        match self.core.sees(Way::Request) {
+            Sees::Body => {
+                let mut piece = self.core.take_piece();
+                let taken = self.client.take_at_hand(&mut piece);
+                self.core.pass(Way::Request, piece, upload)?;
+                taken
+            }
+            Sees::Nothing | Sees::Trailers => {
+                self.core.advance(Way::Request, upload)?;
+                if upload.has_ended() {
+                    return Ok(());
+                }
+                let mut ending = Ending { to: upload, trailers: None };
+                let taken = self.client.take_at_hand(&mut ending);
+                let trailers = ending.trailers;
+                self.core.end_filtered(Way::Request, trailers, upload);
+                taken
+            }
+        }
+    }
+
+    /// Receives once of the request's body.
+    #[inline(always)]
+    pub(in crate::request) fn pull_request(&mut self, upload: &mut Upload) -> Result<More, Fault> {
+        if self.core.filters.is_none() {
+            return self.client.pull(upload);
+        }
+        self.pull_request_filtered(upload)
+    }
+
+    #[cold]
+    fn pull_request_filtered(&mut self, upload: &mut Upload) -> Result<More, Fault> {
+        match self.core.sees(Way::Request) {
+            Sees::Nothing => self.client.pull(upload),
+            Sees::Trailers => {
+                let mut ending = Ending { to: upload, trailers: None };
+                let more = self.client.pull(&mut ending);
+                let trailers = ending.trailers;
+                self.core.end_filtered(Way::Request, trailers, upload);
+                more
+            }
+            Sees::Body => {
+                let mut piece = self.core.take_piece();
+                let more = self.client.pull(&mut piece);
+                self.core.pass(Way::Request, piece, upload)?;
+                more
+            }
+        }
+    }
+
+    /// Begins to receive the response's body, with what was received together with its head.
+    #[inline(always)]
+    pub(in crate::request) fn begin_response_body(
+        &mut self,
+        origin: &mut Origin,
+        length: BodyLength,
+        trailers: Option<TrailerRules>,
+        down: &mut Outlet,
+    ) -> Result<(), Fault> {
+        if self.core.filters.is_none() {
+            return origin.begin_body(length, trailers, &self.core.heads.response, down);
+        }
+        self.core.begin_response_body_filtered(origin, length, trailers, down)
+    }
+
+    /// Receives once of the response's body.
+    #[inline(always)]
+    pub(in crate::request) fn pull_response(
+        &mut self,
+        origin: &mut Origin,
+        down: &mut Outlet,
+    ) -> Result<More, Fault> {
+        if self.core.filters.is_none() {
+            return origin.pull(down);
+        }
+        self.core.pull_response_filtered(origin, down)
+    }
+
+    /// Sends a local reply whose head the filters have passed, and which is complete but for what the
+    /// connection manager adds. Returns how many bytes of body the client has got.
+    pub(in crate::request) async fn send_filtered(
+        &mut self,
+        reply: &LocalReply,
+    ) -> (u64, Result<(), Failed>) {
+        let Self { client, core } = self;
+        response::finish(core.given, core.heads);
+        let data = reply.body_for(Some(&core.heads.request)).to_vec();
+        let length = core.length_for_client(BodyLength::Length(data.len() as u64));
+        let body = match length {
+            BodyLength::Chunked => ResponseBody::Relayed(BodyLength::Chunked),
+            _ => ResponseBody::Local,
+        };
+        let framing = client.finish_head(core.heads, Known { body, tunnel: false });
+        let mut out = core.shard.buffers.take();
+        client.encode_head(core.heads, HeaderKeyFormat::LowerCase, EndStream::No, &mut out);
+        let limit = core.service().buffer_limit;
+        let mut down = Outlet::new(length, framing, out, limit, core.shard.buffers);
+        let piece = Piece { data, end: Some(Vec::new()) };
+        let mut sent = core.pass(Way::Response, piece, &mut down).map_err(|_| Failed::ClientGone);
+        if sent.is_ok() {
+            sent = self.send_rest(&mut down).await;
+        }
+        let bytes = down.taken_bytes();
+        down.recycle();
+        (bytes, sent)
+    }
+
+    async fn send_rest(&mut self, down: &mut Outlet) -> Result<(), Failed> {
+        self.core.arm();
+        while !down.is_done() {
+            if down.wants_sink() {
+                self.client.push(down).map_err(|_| Failed::from(self.client_gone()))?;
+            } else {
+                self.core.advance(Way::Response, down).map_err(|_| Failed::ClientGone)?;
+            }
+            if down.wants_sink() || self.core.passage(Way::Response) != Passage::Ready {
+                let want = Interest { client_out: down.wants_sink(), ..Interest::default() };
+                self.core.set_filter_timer();
+                self.wait_once(want).await?;
+                self.core.reset_idle_timer();
+            }
+        }
+        Ok(())
+    }
+}
