@@ -44,6 +44,8 @@ mod half_close;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod health_checks;
+#[cfg(test)]
 mod http2_clients;
 #[cfg(test)]
 mod http2_origins;
@@ -57,6 +59,8 @@ mod listeners;
 mod network_filters;
 #[cfg(test)]
 mod outages;
+#[cfg(test)]
+mod outliers;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]

@@ -118,21 +118,13 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "health checking",
         &[
-            "envoy.config.core.v3.HealthCheck",
-            "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
+            "envoy.config.core.v3.HealthCheck.CustomHealthCheck",
             "envoy.extensions.filters.http.health_check",
             "envoy.extensions.health_checkers",
         ],
     ),
     ("JWT authentication", &["envoy.extensions.filters.http.jwt_authn"]),
-    (
-        "hash-based load balancing",
-        &[
-            "envoy.config.cluster.v3.Cluster.MaglevLbConfig",
-            "envoy.config.cluster.v3.Cluster.RingHashLbConfig",
-            "envoy.config.route.v3.RouteAction.HashPolicy",
-        ],
-    ),
+    ("hash-based load balancing", &["envoy.config.route.v3.RouteAction.HashPolicy"]),
     ("Lua", &["envoy.extensions.filters.http.lua"]),
     (
         "matcher trees (the xDS matching API)",
@@ -145,7 +137,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         ],
     ),
     ("request mirroring", &["envoy.config.route.v3.RouteAction.RequestMirrorPolicy"]),
-    ("outlier detection", &["envoy.config.cluster.v3.OutlierDetection"]),
     (
         "rate limiting",
         &[

@@ -7,6 +7,7 @@ use crate::http::header_key_format::{
 };
 use crate::metadata::Metadata;
 use crate::proxy_protocol::{Tlv, TlvTypes};
+use crate::upstream::host::Locality;
 
 /// Rejects a path or a host with white space or control characters, which would add a word or a line
 /// to a head.
@@ -24,6 +25,12 @@ pub(crate) fn metadata(schema: Option<&config::Metadata>) -> Metadata {
     let config::Metadata { filter_metadata, typed_filter_metadata: _ } = schema;
     let namespaces = filter_metadata.iter().map(|(name, value)| (&**name, value.clone()));
     Metadata::new(namespaces)
+}
+
+/// A locality, of an endpoint or of the node.
+pub(crate) fn locality(schema: &config::Locality) -> Locality {
+    let config::Locality { region, zone, sub_zone } = schema;
+    Locality { region: region.clone(), zone: zone.clone(), sub_zone: sub_zone.clone() }
 }
 
 /// `header_key_format`, of a listener or a cluster.

@@ -24,6 +24,7 @@ use crate::tcp::compile::SharedBuckets;
 use crate::transport::tls::context::compile::Secrets;
 use crate::upstream;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::compile::Surroundings;
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ pub fn bootstrap(
         stats_config,
     } = bootstrap;
     // Only their empty values are accepted.
-    let _ = (dynamic_resources, cluster_manager, stats_config);
+    let _ = (dynamic_resources, stats_config);
     let empty = config::StaticResources::default();
     let config::StaticResources { listeners, clusters, secrets } =
         static_resources.as_ref().unwrap_or(&empty);
@@ -75,8 +76,9 @@ pub fn bootstrap(
     let node = compile_node(node.as_ref(), &root.field("node"), problems);
     let has_identity = !node.id.is_empty() && !node.cluster.is_empty();
     let secrets = Secrets::new(secrets, registry.shards(), has_identity);
-    let clusters =
-        upstream::compile::clusters(clusters, &at, &node.zone, registry, &secrets, problems);
+    let locality = node.locality();
+    let proxy = Surroundings { locality: &locality, manager: cluster_manager.as_ref() };
+    let clusters = upstream::compile::clusters(clusters, &at, &proxy, registry, &secrets, problems);
     let runtime =
         compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
     let at = root.field("overload_manager");
@@ -86,8 +88,7 @@ pub fn bootstrap(
     let reader = Reader::new(&runtime);
     let listeners_at = resources.field("listeners");
     if listeners.is_empty() && problems.is_left_out(&listeners_at) {
-        let why = "there is no listener: no request will be served";
-        problems.warn(&listeners_at, why);
+        problems.warn(&listeners_at, "there is no listener: no request will be served");
     }
     let by_name: HashMap<&str, usize> =
         clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();

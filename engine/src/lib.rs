@@ -65,6 +65,8 @@ pub mod format;
 
 pub mod flags;
 
+pub mod hash;
+
 pub mod runtime;
 
 mod uuid;

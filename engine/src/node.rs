@@ -1,5 +1,7 @@
 //! The identity of this proxy.
 
+use crate::upstream::host::Locality;
+
 /// The identity of this proxy: the bootstrap's `node`, which flags may override.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
@@ -18,6 +20,13 @@ pub struct Node {
 }
 
 impl Node {
+    /// Where the proxy runs.
+    #[must_use]
+    pub fn locality(&self) -> Locality {
+        let Self { region, zone, sub_zone, .. } = self;
+        Locality { region: region.clone(), zone: zone.clone(), sub_zone: sub_zone.clone() }
+    }
+
     /// The `node` of `/server_info`.
     pub(crate) fn json(&self) -> serde_json::Value {
         let Self { id, cluster, metadata, region, zone, sub_zone } = self;

@@ -5,12 +5,13 @@ use super::{
     CelFormatter, ConnectionLimit, Cors, CorsPolicy, CsrfPolicy, DnsCluster,
     DownstreamConnectionsConfig, DownstreamTlsContext, Echo, ExpressionFilter, FileAccessLog,
     FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata,
-    HttpConnectionManager, HttpFault, HttpInspector, HttpSetFilterState, Message,
-    MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac,
-    NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
-    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, RawBuffer,
-    ReqWithoutQuery, Resource, Router, Secret, SetMetadata, SniCluster, StderrAccessLog,
-    StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext, UpstreamsHttpProtocolOptions,
+    HealthCheckEventFileSink, HttpConnectionManager, HttpFault, HttpInspector, HttpSetFilterState,
+    LeastRequest, Maglev, Message, MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit,
+    NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
+    PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, Random, RawBuffer,
+    ReqWithoutQuery, Resource, RingHash, RoundRobin, Router, Secret, SetMetadata, SniCluster,
+    StderrAccessLog, StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext,
+    UpstreamsHttpProtocolOptions, WrrLocality,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -76,6 +77,10 @@ any! {
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     HttpFault = "envoy.extensions.filters.http.fault.v3.HTTPFault",
     HttpSetFilterState = "envoy.extensions.filters.http.set_filter_state.v3.Config",
+    HealthCheckEventFileSink =
+        "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink",
+    LeastRequest = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+    Maglev = "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
     MetadataFormatter = "envoy.extensions.formatter.metadata.v3.Metadata",
     NetworkDirectResponse = "envoy.extensions.filters.network.direct_response.v3.Config",
     NetworkLocalRateLimit = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
@@ -90,9 +95,12 @@ any! {
     ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
     ProxyProtocolUpstreamTransport =
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+    Random = "envoy.extensions.load_balancing_policies.random.v3.Random",
     RawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
     ReqWithoutQuery = "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery",
     Resource = "envoy.service.discovery.v3.Resource",
+    RingHash = "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
+    RoundRobin = "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
     Router = "envoy.extensions.filters.http.router.v3.Router",
     Secret = "envoy.extensions.transport_sockets.tls.v3.Secret",
     SetMetadata = "envoy.extensions.filters.http.set_metadata.v3.Config",
@@ -103,6 +111,7 @@ any! {
     TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    WrrLocality = "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
 }
 
 const fn same(a: &str, b: &str) -> bool {

@@ -23,7 +23,14 @@ schema! {
 
     struct DynamicResources = "envoy.config.bootstrap.v3.Bootstrap.DynamicResources" {}
 
-    struct ClusterManager = "envoy.config.bootstrap.v3.ClusterManager" {}
+    struct ClusterManager = "envoy.config.bootstrap.v3.ClusterManager" {
+        outlier_detection: Option<ClusterManagerOutlierDetection>,
+    }
+
+    struct ClusterManagerOutlierDetection =
+        "envoy.config.bootstrap.v3.ClusterManager.OutlierDetection" {
+        event_log_path: String,
+    }
 
     struct StatsConfig = "envoy.config.metrics.v3.StatsConfig" {}
 

@@ -1,10 +1,12 @@
 //! `envoy/config/cluster/v3`, `envoy/config/endpoint/v3`, and the DNS cluster.
 
 use super::{
-    Address, Any, BTreeMap, BindConfig, ClusterProtocolSelection, Duration, HealthStatus,
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, Locality, Metadata, Percent,
-    RoutingPriority, TcpKeepalive, TransportSocket, UpstreamHttpProtocolOptions, schema,
-    schema_enum,
+    Address, Any, BTreeMap, BindConfig, ClusterProtocolSelection, CommonLbConfig, Duration,
+    EndpointHealthCheckConfig, HealthCheck, HealthStatus, Http1ProtocolOptions,
+    Http2ProtocolOptions, HttpProtocolOptions, LbPolicy, LbSubsetConfig, LeastRequestLbConfig,
+    LoadBalancingPolicy, Locality, MaglevLbConfig, Metadata, Percent, RingHashLbConfig,
+    RoundRobinLbConfig, RoutingPriority, TcpKeepalive, TransportSocket,
+    UpstreamHttpProtocolOptions, schema, schema_enum,
 };
 
 schema! {
@@ -38,6 +40,13 @@ schema! {
         track_cluster_stats: Option<TrackClusterStats>,
         round_robin_lb_config: Option<RoundRobinLbConfig>,
         least_request_lb_config: Option<LeastRequestLbConfig>,
+        ring_hash_lb_config: Option<RingHashLbConfig>,
+        maglev_lb_config: Option<MaglevLbConfig>,
+        lb_subset_config: Option<LbSubsetConfig>,
+        load_balancing_policy: Option<LoadBalancingPolicy>,
+        health_checks: Vec<HealthCheck>,
+        outlier_detection: Option<OutlierDetection>,
+        ignore_health_on_host_removal: bool,
         transport_socket: Option<TransportSocket>,
         transport_socket_matches: Vec<TransportSocketMatch>,
         metadata: Option<Metadata>,
@@ -45,15 +54,38 @@ schema! {
         cleanup_interval: "only ORIGINAL_DST clusters read it, and they are refused",
     }
 
+    struct OutlierDetection = "envoy.config.cluster.v3.OutlierDetection" {
+        consecutive_5xx: Option<u32>,
+        interval: Option<Duration>,
+        base_ejection_time: Option<Duration>,
+        max_ejection_percent: Option<u32>,
+        enforcing_consecutive_5xx: Option<u32>,
+        enforcing_success_rate: Option<u32>,
+        success_rate_minimum_hosts: Option<u32>,
+        success_rate_request_volume: Option<u32>,
+        success_rate_stdev_factor: Option<u32>,
+        consecutive_gateway_failure: Option<u32>,
+        enforcing_consecutive_gateway_failure: Option<u32>,
+        split_external_local_origin_errors: bool,
+        consecutive_local_origin_failure: Option<u32>,
+        enforcing_consecutive_local_origin_failure: Option<u32>,
+        enforcing_local_origin_success_rate: Option<u32>,
+        failure_percentage_threshold: Option<u32>,
+        enforcing_failure_percentage: Option<u32>,
+        enforcing_failure_percentage_local_origin: Option<u32>,
+        failure_percentage_minimum_hosts: Option<u32>,
+        failure_percentage_request_volume: Option<u32>,
+        max_ejection_time: Option<Duration>,
+        max_ejection_time_jitter: Option<Duration>,
+        successful_active_health_check_uneject_host: Option<bool>,
+        always_eject_one_host: Option<bool>,
+    }
+
     struct TransportSocketMatch = "envoy.config.cluster.v3.Cluster.TransportSocketMatch" {
         name: String,
         r#match: Option<serde_json::Value>,
         transport_socket: Option<TransportSocket>,
     }
-
-    struct RoundRobinLbConfig = "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig" {}
-
-    struct LeastRequestLbConfig = "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig" {}
 
     struct CustomClusterType = "envoy.config.cluster.v3.Cluster.CustomClusterType" {
         name: String,
@@ -63,12 +95,6 @@ schema! {
     struct RefreshRate = "envoy.config.cluster.v3.Cluster.RefreshRate" {
         base_interval: Option<Duration>,
         max_interval: Option<Duration>,
-    }
-
-    struct CommonLbConfig = "envoy.config.cluster.v3.Cluster.CommonLbConfig" {
-        healthy_panic_threshold: Option<Percent>,
-    } harmless {
-        update_merge_window: "each change of hosts is applied immediately",
     }
 
     struct UpstreamConnectionOptions = "envoy.config.cluster.v3.UpstreamConnectionOptions" {
@@ -133,6 +159,7 @@ schema! {
     struct Endpoint = "envoy.config.endpoint.v3.Endpoint" {
         address: Option<Address>,
         hostname: String,
+        health_check_config: Option<EndpointHealthCheckConfig>,
     }
 
     struct DnsCluster = "envoy.extensions.clusters.dns.v3.DnsCluster" {
@@ -154,11 +181,6 @@ schema! {
 schema_enum! {
     enum DiscoveryType = "envoy.config.cluster.v3.Cluster.DiscoveryType" {
         Static, StrictDns, LogicalDns, Eds, OriginalDst,
-    }
-
-    enum LbPolicy = "envoy.config.cluster.v3.Cluster.LbPolicy" {
-        RoundRobin, LeastRequest, RingHash, Random, Maglev, ClusterProvided,
-        LoadBalancingPolicyConfig,
     }
 
     enum DnsLookupFamily = "envoy.config.cluster.v3.Cluster.DnsLookupFamily" {

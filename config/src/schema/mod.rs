@@ -22,11 +22,13 @@ mod cluster;
 mod core;
 mod discovery;
 mod fault;
+mod health_check;
 mod http2;
 mod http_admission;
 mod http_connection_manager;
 mod http_filters;
 mod listener;
+mod load_balancing;
 mod matcher;
 mod network;
 mod route;
@@ -40,11 +42,13 @@ pub use cluster::*;
 pub use core::*;
 pub use discovery::*;
 pub use fault::*;
+pub use health_check::*;
 pub use http_admission::*;
 pub use http_connection_manager::*;
 pub use http_filters::*;
 pub use http2::*;
 pub use listener::*;
+pub use load_balancing::*;
 pub use matcher::*;
 pub use network::*;
 pub use route::*;
@@ -87,11 +91,13 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         CORE,
         DISCOVERY,
         FAULT,
+        HEALTH_CHECK,
         HTTP2,
         HTTP_ADMISSION,
         HTTP_CONNECTION_MANAGER,
         HTTP_FILTERS,
         LISTENER,
+        LOAD_BALANCING,
         MATCHER,
         NETWORK,
         ROUTE,
@@ -139,7 +145,9 @@ macro_rules! schema {
 
 /// Declares enums, with the values of the proto file in Rust's case. The first is the default.
 macro_rules! schema_enum {
-    ($(enum $name:ident = $message:literal { $first:ident $(, $value:ident)* $(,)? })*) => {
+    ($(enum $name:ident = $message:literal {
+        $(#[$of_first:meta])? $first:ident $(, $(#[$attribute:meta])? $value:ident)* $(,)?
+    })*) => {
         $(
             #[doc = concat!("Envoy's `", $message, "`.")]
             #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
@@ -147,9 +155,11 @@ macro_rules! schema_enum {
             pub enum $name {
                 #[doc = concat!("Envoy's default, `", stringify!($first), "`.")]
                 #[default]
+                $(#[$of_first])?
                 $first,
                 $(
                     #[doc = concat!("Envoy's `", stringify!($value), "`.")]
+                    $(#[$attribute])?
                     $value,
                 )*
             }

@@ -10,11 +10,16 @@ pub mod admin;
 mod descriptors;
 mod dns;
 mod drain;
+mod event_json;
 mod expiry;
+mod health;
 mod logs;
+mod membership;
 mod moves;
 mod notify;
 mod outages;
+mod outlier_log;
+mod outliers;
 mod ring_advice;
 mod sds;
 mod server;
@@ -22,7 +27,6 @@ mod shards;
 mod signals;
 pub mod sockets;
 mod subscription;
-mod xxh64;
 
 use std::fmt::Display;
 use std::future::pending;
@@ -37,6 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::admin::{Admin, ConfigDump, Identity, ServerState};
 use self::drain::Drain;
 use self::logs::Logs;
+use self::membership::Membership;
 use self::notify::ServiceManager;
 use self::outages::Outages;
 use self::server::{Changing, Running};
@@ -368,6 +373,7 @@ fn follow_hosts(
 ) -> Result<impl Future<Output = ()> + use<>, StartError> {
     let resolver = dns::Resolver::system().map_err(io::Error::other)?;
     let clusters = running.snapshot.clusters.clone();
+    let epoch = running.identity.started;
     let (tell, initialized) = oneshot::channel();
     let (running, shards) = (Arc::clone(running), Arc::clone(shards));
     let count = shards.count();
@@ -383,7 +389,8 @@ fn follow_hosts(
             }
         });
     };
-    drop(tokio::task::spawn_local(dns::run(clusters, count, resolver, publish, tell)));
+    let membership = Membership::new(&clusters, epoch, publish);
+    drop(tokio::task::spawn_local(dns::run(membership, count, resolver, tell)));
     // An error means that the sender is gone: nothing is left to wait for.
     Ok(async { drop(initialized.await) })
 }

@@ -188,11 +188,18 @@ fn thresholds(limits: &circuit_breaker::Thresholds) -> Thresholds {
 }
 
 fn health_flags(flags: host::HealthFlags) -> HealthFlags {
+    use host::HealthFlags as Flags;
     HealthFlags {
-        failed_eds_health: flags.contains(host::HealthFlags::FAILED_EDS_HEALTH),
-        degraded_eds_health: flags.contains(host::HealthFlags::DEGRADED_EDS_HEALTH),
-        eds_status_draining: flags.contains(host::HealthFlags::EDS_STATUS_DRAINING),
-        ..HealthFlags::default()
+        failed_active_hc: flags.contains(Flags::FAILED_ACTIVE_HC),
+        failed_outlier_check: flags.contains(Flags::FAILED_OUTLIER_CHECK),
+        failed_eds_health: flags.contains(Flags::FAILED_EDS_HEALTH),
+        degraded_active_hc: flags.contains(Flags::DEGRADED_ACTIVE_HC),
+        degraded_eds_health: flags.contains(Flags::DEGRADED_EDS_HEALTH),
+        eds_status_draining: flags.contains(Flags::EDS_STATUS_DRAINING),
+        pending_dynamic_removal: flags.contains(Flags::PENDING_DYNAMIC_REMOVAL),
+        pending_active_hc: flags.contains(Flags::PENDING_ACTIVE_HC),
+        excluded_via_immediate_hc_fail: flags.contains(Flags::EXCLUDED_VIA_IMMEDIATE_HC_FAIL),
+        active_hc_timeout: flags.contains(Flags::ACTIVE_HC_TIMEOUT),
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::moves::{Watch, Watcher};
-use super::xxh64::xxh64;
 use crate::config_source::compile::{ReadError, Response};
 use crate::config_source::{FileSource, MoveTarget, Trigger};
+use crate::hash::xxh64;
 use crate::stats::{Scope, SubscriptionStats};
 
 /// A file that is followed.

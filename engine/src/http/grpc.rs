@@ -15,6 +15,24 @@ pub(crate) const fn status_of_http(status: u16) -> u8 {
     }
 }
 
+/// The HTTP status for a `grpc-status`.
+pub(crate) const fn http_status(status: &[u8]) -> u16 {
+    match status {
+        b"0" => 200,
+        b"1" => 499,
+        b"3" | b"9" | b"11" => 400,
+        b"4" => 504,
+        b"5" => 404,
+        b"6" | b"10" => 409,
+        b"7" => 403,
+        b"8" => 429,
+        b"12" => 501,
+        b"14" => 503,
+        b"16" => 401,
+        _ => 500,
+    }
+}
+
 /// Whether a call with this `grpc-status` is an error of the server: it corresponds to an HTTP 5xx, or is
 /// unknown or missing.
 pub(crate) fn is_server_error(status: Option<&[u8]>) -> bool {
@@ -50,6 +68,15 @@ mod tests {
             [Some("2"), Some("4"), Some("12"), Some("13"), Some("14"), Some("15"), Some("x"), None]
         {
             assert!(is_server_error(status.map(str::as_bytes)), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn every_status_corresponds_to_one_of_http() {
+        for number in 0..20 {
+            let text = format!("{number}");
+            let status = http_status(text.as_bytes());
+            assert_eq!(status >= 500, is_server_error(Some(text.as_bytes())), "{number}");
         }
     }
 }

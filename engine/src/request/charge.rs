@@ -12,6 +12,7 @@ use crate::stats::{ClusterStats, HostStats, Origin, ZoneStats};
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
+use crate::upstream::outlier_detection as outlier;
 use crate::upstream::pool::Pool;
 
 /// Counts the response that the client gets, whether it is the host's or a local reply.
@@ -31,7 +32,13 @@ pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
 ///
 /// As in Envoy, a failure after the response has begun is not an error of the host.
 #[inline]
-pub(super) fn host(host: &HostStats, core: &Core<'_>, outcome: Result<BodyLength, &Failed>) {
+pub(super) fn host(pool: &Pool, core: &Core<'_>, outcome: Result<BodyLength, &Failed>) {
+    if let Some(monitor) = pool.host().monitor()
+        && let Some(result) = outlier_result(core, outcome)
+    {
+        monitor.note(core.shard.id, result);
+    }
+    let host = pool.host_stats();
     let is_error = match outcome {
         Ok(length) if waits_for_trailers(core, length) => return,
         Ok(length) => {
@@ -60,11 +67,35 @@ pub(super) fn host(host: &HostStats, core: &Core<'_>, outcome: Result<BodyLength
     }
 }
 
+/// What the outcome of an attempt is for outlier detection.
+#[inline(never)]
+fn outlier_result(
+    core: &Core<'_>,
+    outcome: Result<BodyLength, &Failed>,
+) -> Option<outlier::Result> {
+    match outcome {
+        Ok(_) => {
+            let response = &core.heads.response;
+            let grpc_status = response.fields.get(FieldName::GrpcStatus);
+            let grpc_status = grpc_status.filter(|_| core.heads.request.is_grpc());
+            Some(outlier::Result::Response(grpc_status.map_or(response.status, grpc::http_status)))
+        }
+        Err(Failed::Upstream { .. }) => Some(outlier::Result::ConnectFailed),
+        Err(Failed::Deadline(Timer::Route | Timer::PerTry | Timer::PerTryIdle)) => {
+            Some(outlier::Result::TimedOut)
+        }
+        Err(_) => None,
+    }
+}
+
 /// Counts for a host that a request got no connection. A limit of ours is not the host's error.
 pub(super) fn no_connection(pool: &Pool, failed: &Failed) {
     match failed {
         Failed::Upstream { error: Error::Overflow, .. } => {}
-        Failed::Upstream { .. } => pool.host_stats().rq_error.inc(),
+        Failed::Upstream { .. } => {
+            pool.host_stats().rq_error.inc();
+            pool.note(outlier::Result::ConnectFailed);
+        }
         Failed::Deadline(Timer::Route | Timer::PerTry) => {
             pool.host_stats().rq_connect_wait_timeout.inc();
         }
@@ -136,6 +167,7 @@ impl ActiveRequest {
         pool: &Rc<Pool>,
         priority: RoutingPriority,
     ) -> Option<Self> {
+        pool.note(outlier::Result::Connected);
         let Some(permit) = cluster.breakers().acquire(priority, Resource::Requests) else {
             pool.stats().upstream_rq_active_overflow.inc();
             return None;

@@ -21,11 +21,9 @@ use super::route::{Connect, Forward, Route, VirtualHost};
 use super::upload::Upload;
 use super::wait::Interest;
 use super::{Core, Exchange, Interim, Outcome, Upgrade, tunnel};
-use crate::address::Ends;
 use crate::flags::Flag;
 use crate::http::TrailerRules;
 use crate::http::{BodyLength, FieldName, Method, Version};
-use crate::limits;
 use crate::shard::clock::millis;
 use crate::transport::tls::options::TransportSocketOptions;
 use crate::upstream::circuit_breaker::{Permit, Resource};
@@ -35,7 +33,6 @@ use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::{IdleCheck, Pool};
 use crate::upstream::pool_key::Speaks;
-use crate::upstream::transport_socket::Announced;
 
 /// Forwards the request as `plan` says.
 pub(super) async fn forward<C: ClientEnd>(
@@ -183,16 +180,16 @@ impl Core<'_> {
 /// The state of one forwarded request over all its attempts.
 pub(super) struct Forwarder<'a> {
     virtual_host: &'a VirtualHost,
-    plan: &'a Forward,
+    pub(super) plan: &'a Forward,
     pub(super) cluster: Rc<LocalCluster>,
     /// What the request sets for TLS, the same for all attempts.
-    options: Option<Rc<TransportSocketOptions>>,
-    retry: Option<RetryState<'a>>,
+    pub(super) options: Option<Rc<TransportSocketOptions>>,
+    pub(super) retry: Option<RetryState<'a>>,
     pub(super) upload: Upload,
     /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
-    tried: Vec<Rc<Pool>>,
+    pub(super) tried: Vec<Rc<Pool>>,
     /// How many of them earlier attempts tried.
-    tried_before: usize,
+    pub(super) tried_before: usize,
     stale_retry: StaleRetry,
     /// Counts against `max_retries` from the decision to retry until a response is accepted.
     retrying: Option<Permit>,
@@ -248,7 +245,7 @@ impl Forwarder<'_> {
             attempt::run(exchange, origin, &mut self.upload, limits).await
         };
         let length = response.as_ref().map(|response| response.length);
-        charge::host(pool.host_stats(), &exchange.core, length);
+        charge::host(&pool, &exchange.core, length);
         Ok(ActiveResponse { response: response?, active })
     }
 
@@ -309,35 +306,6 @@ impl Forwarder<'_> {
     /// Whether the request is a CONNECT that is terminated here.
     pub(super) fn terminates(&self, core: &Core<'_>) -> bool {
         self.plan.connect == Connect::Terminated && core.heads.request.method == Method::Connect
-    }
-
-    /// Picks the host for this attempt.
-    ///
-    /// As in Envoy, a retry that gets a host which was already tried picks again, up to
-    /// `host_selection_retry_max_attempts` times.
-    fn pick(&mut self, given: &Given, version: Version) -> Option<Rc<Pool>> {
-        let client = || Announced {
-            ends: Ends { remote: given.peer, local: given.local },
-            tlvs: given.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
-        };
-        let options = self.options.as_ref();
-        let policy = self.retry.as_ref().map(RetryState::policy);
-        let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
-            return self.cluster.pick(self.plan.priority, version, options, client);
-        };
-        self.tried_before = self.tried.len();
-        let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
-        let mut pool = self.cluster.pick(self.plan.priority, version, options, client)?;
-        for _ in 0..picks {
-            if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
-                break;
-            }
-            pool = self.cluster.pick(self.plan.priority, version, options, client)?;
-        }
-        if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
-            self.tried.push(Rc::clone(&pool));
-        }
-        Some(pool)
     }
 
     /// Leases a connection to the host: an idle one if there is one.

@@ -31,6 +31,7 @@ mod request_head;
 mod response;
 pub mod retry;
 pub mod route;
+mod select_host;
 pub mod service;
 mod stream;
 mod tunnel;

@@ -77,6 +77,11 @@ impl<S: StatSet> Scope<S> {
         self.blocks().map(of).max()
     }
 
+    /// The number of shards.
+    pub const fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The prefix of the names: `cluster.httpbin.`.
     pub fn prefix(&self) -> &str {
         &self.prefix

@@ -9,12 +9,14 @@ use crate::http::{HeadLimits, TrailerRules, Underscores, Version};
 use crate::http2;
 use crate::metadata::Metadata;
 use crate::shard::socket_option::LocalEnd;
-use crate::stats::{ClusterStats, Http2Stats, Scope, ZoneStats};
+use crate::stats::{ClusterStats, Http2Stats, MaglevStats, RingHashStats, Scope, ZoneStats};
 use crate::upstream::auto_sni::AutoSni;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
-use crate::upstream::host_set::HealthRules;
+use crate::upstream::health_check::HealthCheck;
+use crate::upstream::host_set::{DistributionRules, HostSet};
+use crate::upstream::outlier_detection::OutlierDetection;
 use crate::upstream::pool_key::Speaks;
 use crate::upstream::transport_socket::TransportSockets;
 
@@ -47,7 +49,17 @@ pub struct Cluster {
     /// How a host is picked.
     pub lb_policy: LbPolicy,
     /// When hosts of lower priority, or unhealthy ones, get requests.
-    pub health_rules: HealthRules,
+    pub distribution: DistributionRules,
+    /// The sizes of the table of a policy with consistent hashing.
+    pub table_stats: Option<TableStats>,
+    /// How its hosts are checked; none: they are not.
+    pub health_check: Option<Arc<HealthCheck>>,
+    /// How failing hosts are ejected; none: they are not.
+    pub outlier_detection: Option<Arc<OutlierDetection>>,
+    /// Whether a host that discovery removes goes at once, even if it passes its health checks.
+    pub ignore_health_on_host_removal: bool,
+    /// Whether a new host counts for nothing until its first health check.
+    pub ignore_new_hosts_until_first_hc: bool,
     /// Where its hosts come from.
     pub discovery: Discovery,
     /// `cluster.<observability_name>.`
@@ -56,6 +68,37 @@ pub struct Cluster {
     pub http2_stats: Arc<Scope<Http2Stats>>,
     /// `cluster.<observability_name>.zone.<ours>.<theirs>.`, by the zones of its hosts.
     pub zones: HashMap<String, Arc<Scope<ZoneStats>>>,
+}
+
+/// The stats of a policy with consistent hashing.
+#[derive(Debug)]
+pub enum TableStats {
+    /// `cluster.<observability_name>.ring_hash_lb.`
+    Ring(Arc<Scope<RingHashStats>>),
+    /// `cluster.<observability_name>.maglev_lb.`
+    Maglev(Arc<Scope<MaglevStats>>),
+}
+
+impl Cluster {
+    /// Updates the gauges that follow from its hosts, in the control plane's block.
+    pub fn update_gauges(&self, hosts: &HostSet) {
+        hosts.update_gauges(self.stats.control());
+        let sizes = hosts.table_sizes().unwrap_or_default();
+        match &self.table_stats {
+            None => {}
+            Some(TableStats::Ring(stats)) => {
+                let stats = stats.control();
+                stats.size.set(sizes.entries);
+                stats.min_hashes_per_host.set(sizes.min_per_host);
+                stats.max_hashes_per_host.set(sizes.max_per_host);
+            }
+            Some(TableStats::Maglev(stats)) => {
+                let stats = stats.control();
+                stats.min_entries_per_host.set(sizes.min_per_host);
+                stats.max_entries_per_host.set(sizes.max_per_host);
+            }
+        }
+    }
 }
 
 /// `HttpProtocolOptions` of a cluster.

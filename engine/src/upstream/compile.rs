@@ -12,21 +12,35 @@ use crate::common_compile;
 use crate::shard::socket_option;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
-use crate::upstream::balance::{LbPolicy, LeastRequest};
+use crate::upstream::balance::compile::{self as balance, Balancing, balancing};
+use crate::upstream::balance::table::{TableKind, TableRule};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
-use crate::upstream::cluster::{Cluster, TcpKeepalive};
-use crate::upstream::discovery::compile::{DnsFields, Schema, discovery};
+use crate::upstream::cluster::{Cluster, Protocols, TableStats, TcpKeepalive};
+use crate::upstream::discovery::compile::{DnsFields, Schema, Sockets, discovery};
 use crate::upstream::discovery::{Discovery, LookupFamily};
-use crate::upstream::host_set::HealthRules;
+use crate::upstream::health_check::Probe;
+use crate::upstream::health_check::compile::{health_check, match_criteria};
+use crate::upstream::host::Locality;
+use crate::upstream::host_set::DistributionRules;
+use crate::upstream::outlier_detection::compile::outlier_detection;
 use crate::upstream::protocol_options_compile::Http;
 use crate::upstream::transport_socket::compile::{Context, transport_sockets};
 
+/// What all clusters have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The locality of the proxy.
+    pub locality: &'a Locality,
+    /// `cluster_manager`
+    pub manager: Option<&'a config::ClusterManager>,
+}
+
 /// Compiles all clusters of the list at `at`, in order. There is one for each, even an invalid one, so
-/// that routes can be checked; they are usable only if there are no errors. `zone` is that of the proxy.
+/// that routes can be checked; they are usable only if there are no errors.
 pub fn clusters(
     schemas: &[config::Cluster],
     at: &Path,
-    zone: &str,
+    node: &Surroundings<'_>,
     registry: &Registry,
     tls: &tls::compile::Secrets,
     problems: &mut Problems,
@@ -39,7 +53,7 @@ pub fn clusters(
             let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
             problems.error(&at.field("name"), message);
         }
-        clusters.push(Arc::new(cluster(schema, &at, zone, registry, tls, problems)));
+        clusters.push(Arc::new(cluster(schema, &at, node, registry, tls, problems)));
     }
     clusters
 }
@@ -48,7 +62,7 @@ pub fn clusters(
 fn cluster(
     schema: &config::Cluster,
     at: &Path,
-    zone: &str,
+    node: &Surroundings<'_>,
     registry: &Registry,
     tls: &tls::compile::Secrets,
     problems: &mut Problems,
@@ -81,14 +95,18 @@ fn cluster(
         track_cluster_stats,
         round_robin_lb_config,
         least_request_lb_config,
+        ring_hash_lb_config,
+        maglev_lb_config,
+        lb_subset_config,
+        load_balancing_policy,
+        health_checks,
+        outlier_detection,
+        ignore_health_on_host_removal,
         transport_socket,
         transport_socket_matches,
         metadata,
     } = schema;
     let shards = tls.shards();
-    // Only their empty values are accepted.
-    let _ = (round_robin_lb_config, least_request_lb_config);
-
     let discovery_schema = Schema {
         kind: *r#type,
         custom: cluster_type.as_ref(),
@@ -103,7 +121,23 @@ fn cluster(
         },
     };
     reject_tracking(track_cluster_stats.as_ref(), &at.field("track_cluster_stats"), problems);
-    let health_rules = health_rules(common_lb_config.as_ref(), load_assignment.as_ref());
+    let balancing = balance::Schema {
+        lb_policy: *lb_policy,
+        policy: load_balancing_policy.as_ref(),
+        round_robin: round_robin_lb_config.as_ref(),
+        least_request: least_request_lb_config.as_ref(),
+        ring_hash: ring_hash_lb_config.as_ref(),
+        maglev: maglev_lb_config.as_ref(),
+        subsets: lb_subset_config.as_ref(),
+        common: common_lb_config.as_ref(),
+    };
+    let balancing = self::balancing(&balancing, at, problems);
+    let distribution = distribution(
+        common_lb_config.as_ref(),
+        load_assignment.as_ref(),
+        &balancing,
+        node.locality,
+    );
     let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
     // As in Envoy: a colon is replaced, and the prefix of a stat has no trailing dots.
     let stat_name = observability_name.trim_end_matches('.').replace(':', "_");
@@ -113,8 +147,22 @@ fn cluster(
     let default_socket = transport_socket.as_ref();
     let transport_sockets =
         transport_sockets(default_socket, transport_socket_matches, at, &sockets, problems);
-    let discovery =
-        discovery(&discovery_schema, at, &transport_sockets, &health_rules, shards, problems);
+    let health_check_stats = || registry.scope(&format!("cluster.{stat_name}.health_check."));
+    let at_checks = at.field("health_checks");
+    let health_check = health_check(health_checks, &at_checks, health_check_stats, problems);
+    let outlier_stats = || registry.scope(&format!("cluster.{stat_name}.outlier_detection."));
+    let outlier_detection = self::outlier_detection(
+        outlier_detection.as_ref(),
+        &at.field("outlier_detection"),
+        outlier_event_log(node.manager),
+        outlier_stats,
+        problems,
+    );
+    let sockets = Sockets {
+        of_traffic: &transport_sockets,
+        of_checks: health_checks.first().and_then(match_criteria),
+    };
+    let discovery = discovery(&discovery_schema, at, &sockets, &distribution, shards, problems);
     let http = Http {
         max_requests_per_connection: *max_requests_per_connection,
         common: common_http_protocol_options.as_ref(),
@@ -126,6 +174,13 @@ fn cluster(
         sockets: &transport_sockets,
     };
     let (http, auto_sni) = http.compile(at, problems);
+    if let Some(check) = &health_check
+        && matches!(check.probe, Probe::Grpc(_))
+        && http.protocols == Protocols::Http1
+    {
+        let message = "a cluster with a grpc_health_check must speak HTTP/2";
+        problems.error(&at.field("health_checks").index(0), message);
+    }
     Cluster {
         name: name.clone(),
         observability_name: observability_name.clone(),
@@ -142,13 +197,27 @@ fn cluster(
         auto_sni,
         transport_sockets,
         circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
-        lb_policy: policy(*lb_policy, &at.field("lb_policy"), problems),
-        health_rules,
-        zones: zones(&discovery, zone, &stat_name, registry),
+        lb_policy: balancing.policy,
+        table_stats: balancing.table.map(|table| table_stats(&table, &stat_name, registry)),
+        distribution,
+        health_check,
+        outlier_detection,
+        ignore_health_on_host_removal: *ignore_health_on_host_removal,
+        ignore_new_hosts_until_first_hc: common_lb_config
+            .as_ref()
+            .is_some_and(|common| common.ignore_new_hosts_until_first_hc),
+        zones: zones(&discovery, &node.locality.zone, &stat_name, registry),
         discovery,
         stats: registry.scope(&format!("cluster.{stat_name}.")),
         http2_stats: registry.scope(&format!("cluster.{stat_name}.http2.")),
     }
+}
+
+/// The file that outlier detection logs to.
+fn outlier_event_log(schema: Option<&config::ClusterManager>) -> Option<&str> {
+    let config::ClusterManager { outlier_detection } = schema?;
+    let config::ClusterManagerOutlierDetection { event_log_path } = outlier_detection.as_ref()?;
+    Some(event_log_path)
 }
 
 fn refresh_rate(rate: &config::RefreshRate) -> (Option<Duration>, Option<Duration>) {
@@ -167,31 +236,31 @@ fn lookup_family(family: config::DnsLookupFamily) -> Option<LookupFamily> {
     }
 }
 
-fn policy(policy: config::LbPolicy, at: &Path, problems: &mut Problems) -> LbPolicy {
-    let name = match policy {
-        config::LbPolicy::RoundRobin => return LbPolicy::RoundRobin,
-        config::LbPolicy::LeastRequest => {
-            let two_by_business = LeastRequest { choice_count: 2, active_request_bias: 1.0 };
-            return LbPolicy::LeastRequest(two_by_business);
-        }
-        config::LbPolicy::Random => return LbPolicy::Random,
-        config::LbPolicy::RingHash => "RING_HASH",
-        config::LbPolicy::Maglev => "MAGLEV",
-        config::LbPolicy::ClusterProvided => "CLUSTER_PROVIDED",
-        config::LbPolicy::LoadBalancingPolicyConfig => "LOAD_BALANCING_POLICY_CONFIG",
-    };
-    problems.not_implemented(at, name);
-    LbPolicy::RoundRobin
-}
-
-fn health_rules(
+fn distribution(
     common: Option<&config::CommonLbConfig>,
     assignment: Option<&config::ClusterLoadAssignment>,
-) -> HealthRules {
-    let mut rules = HealthRules::default();
-    if let Some(config::CommonLbConfig { healthy_panic_threshold: Some(threshold) }) = common {
-        let config::Percent { value } = threshold;
-        rules.healthy_panic_threshold = value.round();
+    balancing: &Balancing,
+    own_locality: &Locality,
+) -> DistributionRules {
+    let mut rules = DistributionRules {
+        weighs_localities: balancing.weighs_localities,
+        own_locality: own_locality.clone(),
+        table: balancing.table,
+        subsets: balancing.subsets.clone(),
+        ..DistributionRules::default()
+    };
+    if let Some(common) = common {
+        let config::CommonLbConfig {
+            healthy_panic_threshold,
+            // `balancing` has read these.
+            locality_weighted_lb_config: _,
+            consistent_hashing_lb_config: _,
+            // The cluster has it.
+            ignore_new_hosts_until_first_hc: _,
+        } = common;
+        if let Some(config::Percent { value }) = healthy_panic_threshold {
+            rules.healthy_panic_threshold = value.round();
+        }
     }
     if let Some(policy) = assignment.and_then(|assignment| assignment.policy.as_ref()) {
         let config::Policy { overprovisioning_factor, weighted_priority_health } = policy;
@@ -201,6 +270,17 @@ fn health_rules(
         }
     }
     rules
+}
+
+fn table_stats(table: &TableRule, stat_name: &str, registry: &Registry) -> TableStats {
+    match table.kind {
+        TableKind::Ring(_) => {
+            TableStats::Ring(registry.scope(&format!("cluster.{stat_name}.ring_hash_lb.")))
+        }
+        TableKind::Maglev(_) => {
+            TableStats::Maglev(registry.scope(&format!("cluster.{stat_name}.maglev_lb.")))
+        }
+    }
 }
 
 /// The thresholds of the priorities DEFAULT and HIGH.

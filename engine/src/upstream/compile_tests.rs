@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::upstream::auto_sni::AutoSni;
+use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::discovery::Discovery;
@@ -13,8 +14,10 @@ fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
     let schemas: Vec<config::Cluster> = serde_json::from_value(schemas).unwrap();
     let mut problems = Problems::default();
     let at = Path::root().field("clusters");
+    let here = Locality { zone: "here".to_owned(), ..Locality::default() };
+    let node = Surroundings { locality: &here, manager: None };
     let tls = tls::compile::Secrets::new(&[], 1, true);
-    let clusters = clusters(&schemas, &at, "here", &Registry::new(1), &tls, &mut problems);
+    let clusters = clusters(&schemas, &at, &node, &Registry::new(1), &tls, &mut problems);
     let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
     (clusters, problems.iter().map(problem).collect())
 }
@@ -49,7 +52,7 @@ fn a_cluster_needs_only_a_name() {
     let cluster = good(json!({"name": "a"}));
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.per_connection_buffer_limit_bytes, 1_048_576);
-    assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
+    assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin(None));
     assert_eq!(cluster.http, HttpProtocolOptions::default());
     assert_eq!(cluster.stats.prefix(), "cluster.a.");
     let Discovery::Static(hosts) = &cluster.discovery else { panic!("not static") };
@@ -74,7 +77,7 @@ fn duplicate_names_are_an_error_and_both_clusters_are_compiled() {
 #[test]
 fn what_is_not_implemented_is_rejected_by_name() {
     for (schema, expected) in [
-        (json!({"lb_policy": "MAGLEV"}), "clusters[0].lb_policy: MAGLEV"),
+        (json!({"lb_policy": "CLUSTER_PROVIDED"}), "clusters[0].lb_policy: CLUSTER_PROVIDED"),
         (json!({"type": "EDS"}), "clusters[0].type: EDS, a part of xDS,"),
         (
             json!({"track_cluster_stats": {"timeout_budgets": true}}),
@@ -199,7 +202,7 @@ fn a_match_needs_a_transport_socket() {
 fn the_panic_threshold_is_a_whole_percentage() {
     let common = json!({"healthy_panic_threshold": {"value": 33.4}});
     let cluster = good(json!({"name": "a", "common_lb_config": common}));
-    assert!((cluster.health_rules.healthy_panic_threshold - 33.0).abs() < f64::EPSILON);
+    assert!((cluster.distribution.healthy_panic_threshold - 33.0).abs() < f64::EPSILON);
 }
 
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";

@@ -1,16 +1,22 @@
 //! One host: an address that requests can go to.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ops::BitOr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crate::address::Address;
 use crate::metadata::Metadata;
+use crate::shard::clock::Millis;
 use crate::stats::{HostStats, Scope};
+use crate::upstream::health_check::EndpointCheck;
+use crate::upstream::outlier_detection::Monitor;
 use crate::upstream::transport_socket::TransportSocket;
 
 /// An upstream address and its configuration.
 ///
-/// Immutable except for its stats; a host whose address changes becomes a new host.
+/// Immutable except for its stats and its health, which the control plane writes; a host whose address
+/// changes becomes a new host.
 #[derive(Debug)]
 pub struct Host {
     /// Where to connect.
@@ -19,6 +25,12 @@ pub struct Host {
     pub endpoint: Arc<Endpoint>,
     /// Its stats, by shard.
     pub stats: Scope<HostStats>,
+    /// What was found out about its health, as [`HealthFlags`].
+    found: AtomicU32,
+    /// Since when it serves, as [`Millis`].
+    serves_since: AtomicU64,
+    /// Its results for outlier detection, if there is any.
+    monitor: OnceLock<Arc<Monitor>>,
 }
 
 /// An endpoint of the configuration, without its address: what all its hosts have in common.
@@ -33,8 +45,12 @@ pub struct Endpoint {
     pub priority: u32,
     /// Its locality.
     pub locality: Locality,
+    /// The weight of its locality in this priority; 0: none.
+    pub locality_weight: u32,
     /// Its configured health.
     pub health_flags: HealthFlags,
+    /// How it is checked.
+    pub check: EndpointCheck,
     /// What carries its connections.
     pub transport_socket: Arc<TransportSocket>,
     /// The metadata of its configuration.
@@ -42,7 +58,7 @@ pub struct Endpoint {
 }
 
 /// The locality of a host; shown in `/clusters`, and the zone in stats.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 #[expect(
     missing_docs,
     reason = "the names of the configuration; the strings have no further meaning here"
@@ -71,12 +87,70 @@ pub enum Health {
 impl Host {
     /// A host of `endpoint` at `address`, with stats for `shards` shards.
     pub fn new(address: Address, endpoint: Arc<Endpoint>, shards: usize) -> Arc<Self> {
-        Arc::new(Self { address, endpoint, stats: Scope::unlisted(shards) })
+        Arc::new(Self {
+            address,
+            endpoint,
+            stats: Scope::unlisted(shards),
+            found: AtomicU32::new(0),
+            serves_since: AtomicU64::new(0),
+            monitor: OnceLock::new(),
+        })
     }
 
-    /// Its health flags.
+    /// Its health flags: those of the configuration, and what was found out.
     pub fn health_flags(&self) -> HealthFlags {
-        self.endpoint.health_flags
+        self.endpoint.health_flags | self.found()
+    }
+
+    /// What was found out about its health.
+    pub fn found(&self) -> HealthFlags {
+        HealthFlags(self.found.load(Relaxed))
+    }
+
+    /// Notes what was found out about its health. For the control plane; the host set has to be created anew.
+    pub fn set_found(&self, flags: HealthFlags) {
+        self.found.store(flags.0, Relaxed);
+    }
+
+    /// Changes what was found out. For the control plane, as [`Self::set_found`].
+    pub fn change_found(&self, change: impl FnOnce(&mut HealthFlags)) {
+        let mut flags = self.found();
+        change(&mut flags);
+        self.set_found(flags);
+    }
+
+    /// Since when it serves; 0: since the start.
+    pub fn serves_since(&self) -> Millis {
+        self.serves_since.load(Relaxed)
+    }
+
+    /// Notes since when it serves. For the control plane.
+    pub fn set_serves_since(&self, at: Millis) {
+        self.serves_since.store(at, Relaxed);
+    }
+
+    /// Its results for outlier detection, if there is any.
+    #[inline]
+    pub fn monitor(&self) -> Option<&Arc<Monitor>> {
+        self.monitor.get()
+    }
+
+    /// From here on its results are noted. A host is watched once.
+    pub fn set_monitor(&self, monitor: Monitor) {
+        self.monitor.get_or_init(|| Arc::new(monitor));
+    }
+
+    /// The active requests, over all shards.
+    #[inline]
+    pub fn active_requests(&self) -> u64 {
+        self.stats.gauge(|stats| &stats.rq_active)
+    }
+}
+
+impl Locality {
+    /// Whether it has no name at all.
+    pub const fn is_empty(&self) -> bool {
+        self.region.is_empty() && self.zone.is_empty() && self.sub_zone.is_empty()
     }
 }
 
@@ -87,21 +161,84 @@ impl Endpoint {
     }
 }
 
+impl BitOr for HealthFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 impl HealthFlags {
     /// Healthy.
     pub const EMPTY: Self = Self(0);
-    /// `health_status: DEGRADED`.
-    pub const DEGRADED_EDS_HEALTH: Self = Self(1);
-    /// `health_status: DRAINING`: gets no requests, and is excluded from the share of healthy hosts.
-    pub const EDS_STATUS_DRAINING: Self = Self(1 << 1);
+    /// It has failed its health checks, or has not passed one yet.
+    pub const FAILED_ACTIVE_HC: Self = Self(1);
+    /// Outlier detection has ejected it.
+    pub const FAILED_OUTLIER_CHECK: Self = Self(1 << 1);
     /// `health_status: UNHEALTHY` or `TIMEOUT`.
     pub const FAILED_EDS_HEALTH: Self = Self(1 << 2);
+    /// It says that it is degraded.
+    pub const DEGRADED_ACTIVE_HC: Self = Self(1 << 3);
+    /// `health_status: DEGRADED`.
+    pub const DEGRADED_EDS_HEALTH: Self = Self(1 << 4);
+    /// Discovery has removed it, but it passes its health checks.
+    pub const PENDING_DYNAMIC_REMOVAL: Self = Self(1 << 5);
+    /// It waits for its first health check.
+    pub const PENDING_ACTIVE_HC: Self = Self(1 << 6);
+    /// It has asked to be left out, by `x-envoy-immediate-health-check-fail`.
+    pub const EXCLUDED_VIA_IMMEDIATE_HC_FAIL: Self = Self(1 << 7);
+    /// Its last health check timed out.
+    pub const ACTIVE_HC_TIMEOUT: Self = Self(1 << 8);
+    /// `health_status: DRAINING`: gets no requests, and is excluded from the share of healthy hosts.
+    pub const EDS_STATUS_DRAINING: Self = Self(1 << 9);
+    /// Outlier detection has found it degraded.
+    pub const DEGRADED_OUTLIER_DETECTION: Self = Self(1 << 10);
 
-    const NAMES: [(Self, &str); 3] = [
+    const NAMES: [(Self, &str); 11] = [
+        (Self::FAILED_ACTIVE_HC, "/failed_active_hc"),
+        (Self::FAILED_OUTLIER_CHECK, "/failed_outlier_check"),
         (Self::FAILED_EDS_HEALTH, "/failed_eds_health"),
+        (Self::DEGRADED_ACTIVE_HC, "/degraded_active_hc"),
         (Self::DEGRADED_EDS_HEALTH, "/degraded_eds_health"),
+        (Self::PENDING_DYNAMIC_REMOVAL, "/pending_dynamic_removal"),
+        (Self::PENDING_ACTIVE_HC, "/pending_active_hc"),
+        (Self::EXCLUDED_VIA_IMMEDIATE_HC_FAIL, "/excluded_via_immediate_hc_fail"),
+        (Self::ACTIVE_HC_TIMEOUT, "/active_hc_timeout"),
         (Self::EDS_STATUS_DRAINING, "/eds_status_draining"),
+        (Self::DEGRADED_OUTLIER_DETECTION, "/degraded_outlier_detection"),
     ];
+
+    const UNHEALTHY: Self = Self(
+        Self::FAILED_ACTIVE_HC.0
+            | Self::FAILED_OUTLIER_CHECK.0
+            | Self::FAILED_EDS_HEALTH.0
+            | Self::EDS_STATUS_DRAINING.0,
+    );
+    const DEGRADED: Self = Self(
+        Self::DEGRADED_ACTIVE_HC.0
+            | Self::DEGRADED_EDS_HEALTH.0
+            | Self::DEGRADED_OUTLIER_DETECTION.0,
+    );
+    const EXCLUDED: Self = Self(
+        Self::PENDING_ACTIVE_HC.0
+            | Self::EXCLUDED_VIA_IMMEDIATE_HC_FAIL.0
+            | Self::EDS_STATUS_DRAINING.0,
+    );
+
+    /// Sets flags.
+    pub const fn insert(&mut self, flags: Self) {
+        self.0 |= flags.0;
+    }
+
+    /// Clears flags.
+    pub const fn remove(&mut self, flags: Self) {
+        self.0 &= !flags.0;
+    }
+
+    const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 
     /// Whether all flags of `other` are set.
     pub fn contains(self, other: Self) -> bool {
@@ -110,9 +247,9 @@ impl HealthFlags {
 
     /// The health of a host with these flags.
     pub fn health(self) -> Health {
-        if self.contains(Self::FAILED_EDS_HEALTH) || self.contains(Self::EDS_STATUS_DRAINING) {
+        if self.intersects(Self::UNHEALTHY) {
             Health::Unhealthy
-        } else if self.contains(Self::DEGRADED_EDS_HEALTH) {
+        } else if self.intersects(Self::DEGRADED) {
             Health::Degraded
         } else {
             Health::Healthy
@@ -121,7 +258,7 @@ impl HealthFlags {
 
     /// Whether the host is excluded from the share of healthy hosts.
     pub fn is_excluded(self) -> bool {
-        self.contains(Self::EDS_STATUS_DRAINING)
+        self.intersects(Self::EXCLUDED)
     }
 
     /// `eds_health_status` in the JSON of `/clusters`.

@@ -9,7 +9,7 @@ use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::balance::Balancer;
+use super::balance::{Balancer, LbContext};
 use super::circuit_breaker::{Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
 use super::host::Host;
@@ -55,9 +55,8 @@ impl LocalCluster {
     /// A cluster that has no hosts yet.
     #[must_use]
     pub fn new(shard: &'static Shard, cluster: Arc<Cluster>) -> Rc<Self> {
-        let hosts = Arc::new(HostSet::default());
         let seed = shard.random.borrow_mut().u64(..);
-        let balancer = Balancer::new(cluster.lb_policy, hosts, shard.id, seed);
+        let balancer = Balancer::new(cluster.lb_policy, Arc::clone(&cluster.stats), shard.id, seed);
         let members = RefCell::new(Members { balancer, pools: Vec::new() });
         let breakers = Rc::new(cluster.circuit_breakers.on_shard(shard.id));
         Rc::new(Self { shard, cluster, breakers, members })
@@ -81,12 +80,14 @@ impl LocalCluster {
         &self.breakers
     }
 
-    /// The pool of the host for the next request; none: no healthy upstream, which is counted. `options` is
+    /// The pool of the host for the next request; none: no healthy upstream, which is counted. `request` is
+    /// what it is picked by, `options`
     /// what the request sets for TLS, `version` that of the client's connection, and `client` whom a PROXY
     /// header announces.
     #[must_use]
     pub fn pick<'a>(
         &self,
+        request: &LbContext<'_>,
         priority: RoutingPriority,
         version: Version,
         options: Option<&Rc<TransportSocketOptions>>,
@@ -94,7 +95,7 @@ impl LocalCluster {
     ) -> Option<Rc<Pool>> {
         let speaks = self.cluster.http.protocols.for_client(version);
         let mut members = self.members.borrow_mut();
-        let host = self.pick_host(&mut members)?;
+        let host = self.pick_host(request, &mut members)?;
         let pool = if host.needs_key(options) || speaks != host.default.speaks() {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
             let options = options.cloned();
@@ -121,11 +122,12 @@ impl LocalCluster {
     #[must_use]
     pub fn pick_tcp<'a>(
         &self,
+        request: &LbContext<'_>,
         options: Option<&Rc<TransportSocketOptions>>,
         client: impl FnOnce() -> Announced<'a>,
     ) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
-        let host = self.pick_host(&mut members)?;
+        let host = self.pick_host(request, &mut members)?;
         let key = PoolKey { carries: Carries::Bytes, ..PoolKey::default() };
         if host.needs_key(options) {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
@@ -137,9 +139,14 @@ impl LocalCluster {
     }
 
     #[inline(always)]
-    fn pick_host<'a>(&self, members: &'a mut Members) -> Option<&'a mut HostPools> {
+    fn pick_host<'a>(
+        &self,
+        request: &LbContext<'_>,
+        members: &'a mut Members,
+    ) -> Option<&'a mut HostPools> {
         let Members { balancer, pools } = members;
-        let host = balancer.pick(self.stats()).and_then(|index| pools.get_mut(index));
+        let host =
+            balancer.pick(request, self.shard.clock.now()).and_then(|index| pools.get_mut(index));
         if host.is_none() {
             self.stats().upstream_cx_none_healthy.inc();
         }
@@ -177,7 +184,7 @@ impl LocalCluster {
             })
         });
         members.pools = pools.collect();
-        members.balancer.update(hosts);
+        members.balancer.update(hosts, self.shard.clock.now());
         drop(members);
         old.values().flat_map(HostPools::all).for_each(|pool| pool.retire());
     }

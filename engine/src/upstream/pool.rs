@@ -21,6 +21,7 @@ use super::error::Error;
 use super::host::Host;
 use super::http2::Shared;
 use super::origin::Origin;
+use super::outlier_detection;
 use super::pool_key::{Carries, PoolKey, Speaks};
 use super::transport_socket::EncodedHeader;
 use super::waiting::{WaitOutcome, Waiting};
@@ -202,6 +203,14 @@ impl Pool {
     #[inline]
     pub fn host_stats(&self) -> &HostStats {
         self.host.stats.shard(self.shard.id)
+    }
+
+    /// Notes a result for outlier detection, if there is any.
+    #[inline]
+    pub fn note(&self, result: outlier_detection::Result) {
+        if let Some(monitor) = self.host.monitor() {
+            monitor.note(self.shard.id, result);
+        }
     }
 
     pub(super) const fn shard(&self) -> &'static Shard {

@@ -97,6 +97,10 @@ pub(super) fn flags(health: HealthFlags) -> String {
         degraded_active_hc,
         degraded_eds_health,
         eds_status_draining,
+        pending_dynamic_removal,
+        pending_active_hc,
+        excluded_via_immediate_hc_fail,
+        active_hc_timeout,
     } = health;
     let set: String = [
         (failed_active_hc, "/failed_active_hc"),
@@ -104,6 +108,10 @@ pub(super) fn flags(health: HealthFlags) -> String {
         (failed_eds_health, "/failed_eds_health"),
         (degraded_active_hc, "/degraded_active_hc"),
         (degraded_eds_health, "/degraded_eds_health"),
+        (pending_dynamic_removal, "/pending_dynamic_removal"),
+        (pending_active_hc, "/pending_active_hc"),
+        (excluded_via_immediate_hc_fail, "/excluded_via_immediate_hc_fail"),
+        (active_hc_timeout, "/active_hc_timeout"),
         (eds_status_draining, "/eds_status_draining"),
     ]
     .into_iter()
@@ -227,6 +235,14 @@ struct HostHealthStatus {
     failed_outlier_check: bool,
     #[serde(skip_serializing_if = "is_false")]
     failed_active_degraded_check: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pending_dynamic_removal: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pending_active_hc: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    excluded_via_immediate_hc_fail: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    active_hc_timeout: bool,
     eds_health_status: &'static str,
 }
 
@@ -236,6 +252,10 @@ impl From<HealthFlags> for HostHealthStatus {
             failed_active_health_check: health.failed_active_hc,
             failed_outlier_check: health.failed_outlier_check,
             failed_active_degraded_check: health.degraded_active_hc,
+            pending_dynamic_removal: health.pending_dynamic_removal,
+            pending_active_hc: health.pending_active_hc,
+            excluded_via_immediate_hc_fail: health.excluded_via_immediate_hc_fail,
+            active_hc_timeout: health.active_hc_timeout,
             eds_health_status: match health {
                 HealthFlags { failed_eds_health: true, .. } => "UNHEALTHY",
                 HealthFlags { eds_status_draining: true, .. } => "DRAINING",

@@ -232,6 +232,14 @@ pub struct HealthFlags {
     pub degraded_eds_health: bool,
     /// Discovery says DRAINING.
     pub eds_status_draining: bool,
+    /// Discovery has removed it, but it passes its health checks.
+    pub pending_dynamic_removal: bool,
+    /// It waits for its first health check.
+    pub pending_active_hc: bool,
+    /// It has asked to be left out.
+    pub excluded_via_immediate_hc_fail: bool,
+    /// Its last health check timed out.
+    pub active_hc_timeout: bool,
 }
 
 /// A listener.

@@ -3,63 +3,61 @@
 //! What an answer means, and when to ask again, is decided in `upstream/discovery`; which server is
 //! asked, and how, in [`Resolver`]. Here is only the loop.
 //!
-//! Invariant: a host set is published only when it differs from the last one; when DNS fails, the
-//! last one stays in force.
+//! Invariant: hosts are replaced only when they differ from the last ones; when DNS fails, the last ones stay.
 
 mod resolver;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use fastrand::Rng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::control::counted;
+use crate::control::membership::{Members, Membership, NotifyOnDrop, Warming};
 use crate::stats::ClusterStats;
 use crate::upstream::discovery::{
     Answer, Discovery, Dns, DnsHosts, LookupFailed, Outcome, RefreshDelays,
 };
-use crate::upstream::{Cluster, HostSet};
 
 pub(super) use resolver::Resolver;
 
-/// Publishes the hosts of all clusters, by their index, and goes on publishing as DNS changes.
-/// Never completes; dropping it ends all lookups.
+/// Gives the clusters their hosts, and goes on as DNS changes. Never completes; dropping it ends all
+/// lookups.
 ///
-/// `initialized` fires when every cluster has been resolved, or has failed to, once: a cluster with
-/// several names waits for the first of them, as in Envoy. The shards may accept connections then.
+/// `initialized` fires when every cluster has been resolved, or has failed to, once, and its hosts have been
+/// checked: a cluster with several names waits for the first of them, as in Envoy. The shards may accept
+/// connections then.
 pub(super) async fn run(
-    clusters: Vec<Arc<Cluster>>,
+    membership: Membership,
     shards: usize,
     resolver: Resolver,
-    publish: impl Fn(usize, Arc<HostSet>) + 'static,
     initialized: oneshot::Sender<()>,
 ) {
     let resolver = Rc::new(resolver);
-    let publish: Rc<Publish> = Rc::new(publish);
-    let initialized = Rc::new(NotifyOnDrop(Some(initialized)));
+    let initialized = NotifyOnDrop::new(initialized);
     let mut lookups = JoinSet::new();
     let lookups_of_all = async {
-        for (index, cluster) in clusters.into_iter().enumerate() {
-            let stats = cluster.stats.control();
+        for members in membership.all() {
+            let stats = members.cluster.stats.control();
             stats.warming_state.set(0);
-            match &cluster.discovery {
+            match &members.cluster.discovery {
                 Discovery::Static(hosts) => {
                     stats.membership_change.add(hosts.priorities_in_use());
                     hosts.hosts().iter().for_each(|it| it.endpoint.transport_socket.count_hosts(1));
-                    hosts.update_gauges(stats);
-                    publish(index, hosts.clone());
+                    let is_checked = members.cluster.health_check.is_some();
+                    let warming =
+                        is_checked.then(|| Warming::new(&members.cluster, initialized.clone()));
+                    members.set_hosts(hosts.hosts(), warming.as_ref());
                 }
                 Discovery::Dns(dns) if dns.targets.is_empty() => {}
                 Discovery::Dns(dns) => {
-                    stats.warming_state.set(1);
                     let hosts = RefCell::new(dns.hosts(shards));
-                    let warming = RefCell::new(Some(initialized.clone()));
+                    let warming = Warming::new(&members.cluster, initialized.clone());
+                    let warming = RefCell::new(Some(warming));
                     let targets = dns.targets.len();
-                    let publish = publish.clone();
-                    let followed = Followed { index, cluster, hosts, publish, warming };
+                    let followed = Followed { members: Rc::clone(members), hosts, warming };
                     let followed = Rc::new(followed);
                     for target in 0..targets {
                         lookups.spawn_local(followed.clone().follow(target, resolver.clone()));
@@ -74,22 +72,18 @@ pub(super) async fn run(
     LocalSet::new().run_until(lookups_of_all).await
 }
 
-type Publish = dyn Fn(usize, Arc<HostSet>);
-
 /// A DNS cluster and its hosts so far.
 struct Followed {
-    index: usize,
-    cluster: Arc<Cluster>,
+    members: Rc<Members>,
     hosts: RefCell<DnsHosts>,
-    publish: Rc<Publish>,
     /// Until the first answer or failure.
-    warming: RefCell<Option<Rc<NotifyOnDrop>>>,
+    warming: RefCell<Option<Warming>>,
 }
 
 impl Followed {
     /// Resolves one of the names, forever.
     async fn follow(self: Rc<Self>, target: usize, resolver: Rc<Resolver>) {
-        let Discovery::Dns(dns) = &self.cluster.discovery else {
+        let Discovery::Dns(dns) = &self.members.cluster.discovery else {
             return;
         };
         let Some(name) = dns.targets.get(target).map(|target| target.name.as_str()) else {
@@ -108,35 +102,18 @@ impl Followed {
     fn take_in(&self, dns: &Dns, target: usize, answer: Result<&Answer, &LookupFailed>) -> Outcome {
         let mut hosts = self.hosts.borrow_mut();
         let outcome = hosts.update(dns, target, answer.map_err(|failed| *failed), self.stats());
+        let warming = self.warming.take();
         if outcome == Outcome::Changed {
-            let hosts = Arc::new(hosts.host_set(&self.cluster.health_rules));
-            hosts.update_gauges(self.stats());
-            let (cluster, total) = (&self.cluster.name, hosts.hosts().len());
-            let total = counted(total, "host");
+            let hosts = hosts.all();
+            let (cluster, total) = (&self.members.cluster.name, counted(hosts.len(), "host"));
             tracing::debug!("dns hosts have changed for cluster {cluster}: {total}");
-            (self.publish)(self.index, hosts);
-        }
-        if let Some(warming) = self.warming.take() {
-            self.stats().warming_state.set(0);
-            drop(warming);
+            self.members.set_hosts(&hosts, warming.as_ref());
         }
         outcome
     }
 
     fn stats(&self) -> &ClusterStats {
-        self.cluster.stats.control()
-    }
-}
-
-/// Held by each cluster that is not ready yet.
-struct NotifyOnDrop(Option<oneshot::Sender<()>>);
-
-impl Drop for NotifyOnDrop {
-    fn drop(&mut self) {
-        if let Some(sender) = self.0.take() {
-            // The receiver is gone: nothing waits for it any more.
-            _ = sender.send(());
-        }
+        self.members.cluster.stats.control()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -13,12 +13,14 @@ use super::*;
 use crate::metadata::Metadata;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::Registry;
+use crate::upstream::Cluster;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::{CircuitBreakers, Thresholds};
 use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::discovery::{LookupFamily, Refresh, Semantics, Target};
+use crate::upstream::health_check::EndpointCheck;
 use crate::upstream::host::{Endpoint, HealthFlags, Locality};
-use crate::upstream::host_set::HealthRules;
+use crate::upstream::host_set::{DistributionRules, HostSet};
 use crate::upstream::transport_socket::{TransportSocket, TransportSockets};
 
 // === The name server ===
@@ -177,7 +179,8 @@ impl Harness {
             sender.send((index, addresses.collect())).unwrap();
         };
         let control = LocalSet::new();
-        control.spawn_local(run(clusters.clone(), 1, resolver, publish, initialize));
+        let membership = Membership::new(&clusters, Instant::now(), publish);
+        control.spawn_local(run(membership, 1, resolver, initialize));
         Self { runtime, clusters, published, initialized: Some(initialized), control }
     }
 
@@ -224,6 +227,8 @@ fn cluster(semantics: Semantics, lookup_family: LookupFamily, names: &[&str]) ->
             weight: 1,
             priority: 0,
             locality: Locality::default(),
+            locality_weight: 0,
+            check: EndpointCheck::default(),
             health_flags: HealthFlags::EMPTY,
             transport_socket: TransportSocket::plain(),
             metadata: Arc::default(),
@@ -252,8 +257,13 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         http: HttpProtocolOptions::default(),
         auto_sni: None,
         circuit_breakers: CircuitBreakers::new(limits, limits, &registry, 1, "c"),
-        lb_policy: LbPolicy::RoundRobin,
-        health_rules: HealthRules::default(),
+        lb_policy: LbPolicy::RoundRobin(None),
+        table_stats: None,
+        health_check: None,
+        outlier_detection: None,
+        ignore_health_on_host_removal: false,
+        ignore_new_hosts_until_first_hc: false,
+        distribution: DistributionRules::default(),
         discovery,
         stats: registry.scope("cluster.c."),
         http2_stats: registry.scope("cluster.c.http2."),

@@ -170,12 +170,12 @@ mod tests {
 
     use super::*;
     use crate::upstream::host::HealthFlags;
-    use crate::upstream::host_set::HealthRules;
+    use crate::upstream::host_set::DistributionRules;
     use crate::upstream::host_set::tests::host;
 
     fn set(hosts: &[&Arc<Host>]) -> Arc<HostSet> {
         let hosts = hosts.iter().map(|host| Arc::clone(host)).collect();
-        Arc::new(HostSet::new(hosts, &HealthRules::default()))
+        Arc::new(HostSet::new(hosts, &DistributionRules::default()))
     }
 
     fn refuse(cluster: &Scope<ClusterStats>, host: &Host) {

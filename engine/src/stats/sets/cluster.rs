@@ -12,12 +12,12 @@ stats! {
         counter lb_healthy_panic;
         constant counter lb_local_cluster_not_ok;
         constant counter lb_recalculate_zone_structures;
-        constant gauge lb_subsets_active;
+        gauge lb_subsets_active;
         constant counter lb_subsets_created;
-        constant counter lb_subsets_fallback;
+        counter lb_subsets_fallback;
         constant counter lb_subsets_fallback_panic;
         constant counter lb_subsets_removed;
-        constant counter lb_subsets_selected;
+        counter lb_subsets_selected;
         constant counter lb_zone_cluster_too_small;
         constant counter lb_zone_no_capacity_left;
         constant counter lb_zone_routing_all_directly;
@@ -175,6 +175,63 @@ stats! {
         gauge remaining_pending;
         gauge remaining_retries;
         gauge remaining_rq;
+    }
+}
+
+stats! {
+    /// `cluster.<name>.health_check.`
+    pub struct HealthCheckStats {
+        counter attempt;
+        gauge degraded;
+        counter failure;
+        gauge healthy;
+        counter network_failure;
+        counter passive_failure;
+        counter success;
+        counter verify_cluster;
+    }
+}
+
+stats! {
+    /// `cluster.<name>.outlier_detection.`
+    pub struct OutlierDetectionStats {
+        gauge ejections_active;
+        counter ejections_consecutive_5xx;
+        counter ejections_detected_consecutive_5xx;
+        counter ejections_detected_consecutive_gateway_failure;
+        counter ejections_detected_consecutive_local_origin_failure;
+        counter ejections_detected_failure_percentage;
+        counter ejections_detected_local_origin_failure_percentage;
+        counter ejections_detected_local_origin_success_rate;
+        counter ejections_detected_success_rate;
+        counter ejections_enforced_consecutive_5xx;
+        counter ejections_enforced_consecutive_gateway_failure;
+        counter ejections_enforced_consecutive_local_origin_failure;
+        counter ejections_enforced_failure_percentage;
+        counter ejections_enforced_local_origin_failure_percentage;
+        counter ejections_enforced_local_origin_success_rate;
+        counter ejections_enforced_success_rate;
+        counter ejections_enforced_total;
+        counter ejections_overflow;
+        counter ejections_success_rate;
+        counter ejections_total;
+    }
+}
+
+stats! {
+    /// `cluster.<name>.ring_hash_lb.`
+    pub struct RingHashStats {
+        gauge max_hashes_per_host;
+        gauge min_hashes_per_host;
+        gauge size;
+    }
+}
+
+stats! {
+    /// `cluster.<name>.maglev_lb.`
+    pub struct MaglevStats {
+        gauge max_entries_per_host;
+        gauge min_entries_per_host;
     }
 }
 

@@ -14,10 +14,12 @@ use crate::pipe::lane::Lane;
 use crate::pipe::outlet::Framing;
 use crate::shard::clock::Millis;
 use crate::tcp::connection::Connection;
+use crate::upstream::balance::LbContext;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
+use crate::upstream::outlier_detection;
 use crate::upstream::pool::Pool;
 use crate::upstream::transport_socket::Announced;
 
@@ -161,14 +163,21 @@ impl Session<'_> {
             tlvs: subject.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
         };
         let options = subject.state.options.as_ref();
-        let Some(pool) = cluster.pick_tcp(options, client) else {
+        let Some(pool) = cluster.pick_tcp(&LbContext::default(), options, client) else {
             return Err(self.no_healthy_host());
         };
         self.client.record.host(&pool);
         let connection = match self.wait_for(pool.open(permit)).await? {
             Ok(connection) => connection,
-            Err(error) => return Ok(self.failed_attempt(error)),
+            Err(error) => {
+                pool.note(match error {
+                    Error::ConnectionTimeout => outlier_detection::Result::TimedOut,
+                    _ => outlier_detection::Result::ConnectFailed,
+                });
+                return Ok(self.failed_attempt(error));
+            }
         };
+        pool.note(outlier_detection::Result::ConnectedFinal);
         let active = Active::regardless_of_limit(cluster, &pool);
         let buffers = self.client.subject.shard.buffers;
         let lane = || Lane::new(Framing::Identity, Vec::new(), buffers);

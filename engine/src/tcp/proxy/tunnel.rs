@@ -23,6 +23,7 @@ use crate::request::route::mutation::{HeaderMutations, MutationLevel, Scratch};
 use crate::shard::Shard;
 use crate::tcp::filters::Subject;
 use crate::tcp::filters::set_filter_state::Info;
+use crate::upstream::balance::LbContext;
 use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
@@ -128,8 +129,13 @@ impl Session<'_> {
             tlvs: subject.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
         };
         let options = subject.state.options.as_ref();
-        let Some(pool) = cluster.pick(RoutingPriority::Default, Version::Http11, options, client)
-        else {
+        let Some(pool) = cluster.pick(
+            &LbContext::default(),
+            RoutingPriority::Default,
+            Version::Http11,
+            options,
+            client,
+        ) else {
             return Err(self.no_healthy_host());
         };
         self.client.record.host(&pool);

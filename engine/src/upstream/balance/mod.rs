@@ -1,113 +1,199 @@
 //! Load balancing: picks the host for each request. There is one [`Balancer`] per cluster and shard.
 //!
-//! First it picks one of the set's [`Candidates`](crate::upstream::host_set::Candidates) by their load,
-//! then the policy picks one of their hosts. Shards are independent: each starts at a random host, so
-//! that they do not all start with the first one.
+//! First it picks one of the set's [`Candidates`](crate::upstream::host_set::Candidates) by their load, then
+//! one of their groups by weight, then the policy picks one of the hosts. Shards are independent: each starts
+//! at a random host, so that they do not all start with the first one.
 //!
 //! Health is not considered here: the candidates were determined when the host set was created.
 //!
-//! Invariant: there is one schedule for each `Candidates` of the current host set.
+//! Invariant: there is one selection for each `Candidates` of the current host set.
 
+pub(super) mod compile;
+mod context;
 mod edf;
 mod least_request;
+mod mersenne_twister;
 mod random;
 mod round_robin;
+mod slow_start;
+pub mod table;
 
 use std::sync::Arc;
 
 use fastrand::Rng;
 
-use crate::stats::ClusterStats;
+use crate::shard::clock::Millis;
+use crate::stats::{ClusterStats, Scope};
 use crate::upstream::host::Host;
-use crate::upstream::host_set::{Candidates, HostSet};
+use crate::upstream::host_set::{Candidates, Found, HostSet};
 
-pub use least_request::LeastRequest;
+pub use context::LbContext;
+use edf::Edf;
+pub use least_request::{LeastRequest, SelectionMethod};
+pub use slow_start::SlowStart;
 
-/// `lb_policy`.
+/// How a host is picked: `lb_policy` or `load_balancing_policy`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LbPolicy {
     /// One after the other; by weight if the weights differ.
-    RoundRobin,
-    /// The host with the fewest active requests of a few random ones.
+    RoundRobin(Option<SlowStart>),
+    /// The host with the fewest active requests.
     LeastRequest(LeastRequest),
     /// A random host.
     Random,
+    /// `RING_HASH` and `MAGLEV`: the host of the request's hash, in the table of the host set.
+    ConsistentHashing,
 }
 
 /// Picks hosts for one cluster on one shard.
 #[derive(Debug)]
 pub struct Balancer {
     policy: LbPolicy,
-    shard: usize,
     random: Rng,
     hosts: Arc<HostSet>,
+    /// By division of the host set.
+    selections: Vec<Vec<Selection>>,
+    /// The stats of the cluster.
+    stats: Arc<Scope<ClusterStats>>,
+    shard: usize,
+}
+
+/// The state for one `Candidates`.
+#[derive(Debug)]
+struct Selection {
+    /// Whose turn it is; none if there is one group.
+    turns: Option<Edf>,
+    /// One per group.
     schedules: Vec<Schedule>,
 }
 
-/// The state of a policy for one `Candidates`.
+/// The state of a policy for one group.
 #[derive(Debug)]
 enum Schedule {
     RoundRobin(round_robin::Schedule),
     LeastRequest(least_request::Schedule),
     Random,
+    Table,
 }
 
 impl Balancer {
-    /// A balancer; the seed determines where it starts.
-    pub fn new(policy: LbPolicy, hosts: Arc<HostSet>, shard: usize, seed: u64) -> Self {
-        let random = Rng::with_seed(seed);
-        let mut balancer = Self { policy, shard, random, hosts, schedules: Vec::new() };
-        balancer.schedule();
-        balancer
+    /// A balancer without hosts; the seed determines where it starts.
+    pub fn new(policy: LbPolicy, stats: Arc<Scope<ClusterStats>>, shard: usize, seed: u64) -> Self {
+        let (random, hosts) = (Rng::with_seed(seed), Arc::default());
+        Self { policy, random, hosts, selections: Vec::new(), stats, shard }
     }
 
     /// Switches to a new host set.
-    pub fn update(&mut self, hosts: Arc<HostSet>) {
+    pub fn update(&mut self, hosts: Arc<HostSet>, now: Millis) {
+        let Self { policy, random, selections, .. } = self;
+        let mut selection = |it: &Candidates| Selection::new(*policy, &hosts, it, now, random);
+        let divisions = hosts.divisions().iter();
+        *selections = divisions.map(|it| it.iter().map(&mut selection).collect()).collect();
         self.hosts = hosts;
-        self.schedule();
     }
 
     /// The current host set.
-    pub fn hosts(&self) -> &Arc<HostSet> {
+    pub const fn hosts(&self) -> &Arc<HostSet> {
         &self.hosts
     }
 
     /// The host for the next request, as its index in the host set; none: no healthy upstream.
-    /// `stats` is the shard's own block.
     #[inline(always)]
-    pub fn pick(&mut self, stats: &ClusterStats) -> Option<usize> {
-        let at = match self.hosts.candidates() {
+    pub fn pick(&mut self, request: &LbContext<'_>, now: Millis) -> Option<usize> {
+        let division = if self.hosts.has_subsets() { self.subset(request)? } else { 0 };
+        if self.policy == LbPolicy::ConsistentHashing {
+            return self.pick_from_table(request, division);
+        }
+        let all = self.hosts.divisions().get(division)?;
+        let at = match all.as_slice() {
             [_] => 0,
             candidates => by_load(candidates, self.random.u32(0..100))?,
         };
-        let candidates = self.hosts.candidates().get(at)?;
+        let candidates = all.get(at)?;
         if candidates.in_panic {
-            stats.lb_healthy_panic.inc();
+            self.stats.shard(self.shard).lb_healthy_panic.inc();
         }
-        let hosts = Hosts { set: self.hosts.hosts(), indexes: &candidates.hosts };
-        let chosen = match self.schedules.get_mut(at)? {
-            Schedule::RoundRobin(schedule) => schedule.pick(hosts),
-            Schedule::LeastRequest(schedule) => schedule.pick(hosts, self.shard, &mut self.random),
-            Schedule::Random => random::pick(hosts, &mut self.random),
-        };
-        candidates.hosts.get(chosen?).copied()
-    }
-
-    fn schedule(&mut self) {
-        let Self { policy, random, hosts: set, schedules, .. } = self;
-        let schedule = |candidates: &Candidates| {
-            let hosts = Hosts { set: set.hosts(), indexes: &candidates.hosts };
-            match policy {
-                LbPolicy::RoundRobin => {
-                    Schedule::RoundRobin(round_robin::Schedule::new(hosts, random))
-                }
-                LbPolicy::LeastRequest(policy) => {
-                    Schedule::LeastRequest(least_request::Schedule::new(*policy, hosts, random))
-                }
-                LbPolicy::Random => Schedule::Random,
+        let selection = self.selections.get_mut(division)?.get_mut(at)?;
+        let group = match &mut selection.turns {
+            None => 0,
+            Some(turns) => {
+                turns.pick(|at| candidates.groups.get(at).map_or(1.0, |it| it.weight))?
             }
         };
-        *schedules = set.candidates().iter().map(schedule).collect();
+        let hosts =
+            Hosts { set: self.hosts.hosts(), indexes: &candidates.groups.get(group)?.hosts };
+        let chosen = match selection.schedules.get_mut(group)? {
+            Schedule::RoundRobin(schedule) => schedule.pick(hosts, now),
+            Schedule::LeastRequest(schedule) => schedule.pick(hosts, now, &mut self.random),
+            Schedule::Random => random::pick(hosts, &mut self.random),
+            Schedule::Table => None,
+        };
+        hosts.indexes.get(chosen?).copied()
+    }
+
+    /// The division of a request's subset.
+    #[inline(never)]
+    fn subset(&self, request: &LbContext<'_>) -> Option<usize> {
+        let stats = self.stats.shard(self.shard);
+        match self.hosts.division(request.subset) {
+            Found::Subset(division) => {
+                stats.lb_subsets_selected.inc();
+                Some(division)
+            }
+            Found::Fallback(division) => {
+                stats.lb_subsets_fallback.inc();
+                Some(division)
+            }
+            Found::Nothing => None,
+        }
+    }
+
+    //= envoy: arch_overview/upstream/load_balancing/load_balancers, ring hash
+    // A request without a hash goes to a random host. The hash also selects the priority.
+    #[inline(never)]
+    fn pick_from_table(&mut self, request: &LbContext<'_>, division: usize) -> Option<usize> {
+        let hash = request.hash.unwrap_or_else(|| self.random.u64(..));
+        let candidates = self.hosts.divisions().get(division)?;
+        let at = by_load(candidates, (hash % 100) as u32)?;
+        let candidates = candidates.get(at)?;
+        if candidates.in_panic {
+            self.stats.shard(self.shard).lb_healthy_panic.inc();
+        }
+        let table = candidates.table.as_ref()?;
+        let chosen = table.host(hash, request.attempt)?;
+        let Some(bound) = &table.bounded_load else { return Some(chosen) };
+        let all_active = self.stats.gauge(|stats| &stats.upstream_rq_active);
+        let hosts = self.hosts.hosts();
+        let active = |index: usize| hosts.get(index).map_or(0, |host| host.active_requests());
+        Some(bound.settle(chosen, hash, all_active, active))
+    }
+}
+
+impl Selection {
+    fn new(
+        policy: LbPolicy,
+        set: &HostSet,
+        candidates: &Candidates,
+        now: Millis,
+        random: &mut Rng,
+    ) -> Self {
+        let groups = &candidates.groups;
+        let weights = groups.iter().map(|group| group.weight);
+        let turns = (groups.len() > 1).then(|| Edf::new(weights, random));
+        let schedule = |indexes| {
+            let hosts = Hosts { set: set.hosts(), indexes };
+            match policy {
+                LbPolicy::RoundRobin(slow_start) => {
+                    Schedule::RoundRobin(round_robin::Schedule::new(slow_start, hosts, now, random))
+                }
+                LbPolicy::LeastRequest(policy) => {
+                    Schedule::LeastRequest(least_request::Schedule::new(policy, hosts, now, random))
+                }
+                LbPolicy::Random => Schedule::Random,
+                LbPolicy::ConsistentHashing => Schedule::Table,
+            }
+        };
+        Self { turns, schedules: groups.iter().map(|group| &*group.hosts).map(schedule).collect() }
     }
 }
 
@@ -120,35 +206,35 @@ fn by_load(candidates: &[Candidates], percentage: u32) -> Option<usize> {
     })
 }
 
-/// The hosts of one `Candidates`, by position.
+/// The hosts of one group, by position.
 #[derive(Clone, Copy)]
 struct Hosts<'a> {
     set: &'a [Arc<Host>],
     indexes: &'a [usize],
 }
 
-impl Hosts<'_> {
-    fn len(self) -> usize {
+impl<'a> Hosts<'a> {
+    const fn len(self) -> usize {
         self.indexes.len()
     }
 
-    fn at(&self, position: usize) -> Option<&Host> {
+    fn at(&self, position: usize) -> Option<&'a Host> {
         self.set.get(*self.indexes.get(position)?).map(AsRef::as_ref)
+    }
+
+    fn all(self) -> impl Iterator<Item = &'a Host> {
+        (0..self.len()).filter_map(move |position| self.at(position))
     }
 
     fn weight(self, position: usize) -> f64 {
         self.at(position).map_or(1.0, |host| f64::from(host.endpoint.weight))
     }
 
-    fn weights(self) -> impl Iterator<Item = f64> {
-        (0..self.len()).map(move |position| self.weight(position))
-    }
-
     /// Whether not all weights are equal.
     fn weights_differ(self) -> bool {
-        let mut weights = self.indexes.iter().filter_map(|&index| self.set.get(index));
-        let first = weights.next().map(|host| host.endpoint.weight);
-        weights.any(|host| Some(host.endpoint.weight) != first)
+        let mut weights = self.all().map(|host| host.endpoint.weight);
+        let first = weights.next();
+        weights.any(|weight| Some(weight) != first)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use fastrand::Rng;
 
-use crate::upstream::balance::Hosts;
+use crate::shard::clock::Millis;
 use crate::upstream::balance::edf::Edf;
+use crate::upstream::balance::{Hosts, SlowStart};
 
 #[derive(Debug)]
 pub(super) enum Schedule {
@@ -12,26 +13,49 @@ pub(super) enum Schedule {
         /// The next host; below the number of hosts.
         next: usize,
     },
-    Weighted(Edf),
+    Weighted {
+        edf: Edf,
+        slow_start: Option<SlowStart>,
+    },
 }
 
 impl Schedule {
-    pub(super) fn new(hosts: Hosts<'_>, random: &mut Rng) -> Self {
-        if hosts.weights_differ() {
-            Self::Weighted(Edf::new(hosts.weights(), random))
+    pub(super) fn new(
+        slow_start: Option<SlowStart>,
+        hosts: Hosts<'_>,
+        now: Millis,
+        random: &mut Rng,
+    ) -> Self {
+        let slow_start = slow_start.filter(|it| now < it.ends(hosts));
+        if hosts.weights_differ() || slow_start.is_some() {
+            let weights = (0..hosts.len()).map(|it| weight(hosts, slow_start, it, now));
+            Self::Weighted { edf: Edf::new(weights, random), slow_start }
         } else {
             Self::Even { next: random.usize(0..hosts.len().max(1)) }
         }
     }
 
-    pub(super) fn pick(&mut self, hosts: Hosts<'_>) -> Option<usize> {
+    pub(super) fn pick(&mut self, hosts: Hosts<'_>, now: Millis) -> Option<usize> {
         match self {
             Self::Even { next } => {
                 let chosen = *next;
                 *next = if chosen + 1 < hosts.len() { chosen + 1 } else { 0 };
                 (chosen < hosts.len()).then_some(chosen)
             }
-            Self::Weighted(edf) => edf.pick(|position| hosts.weight(position)),
+            Self::Weighted { edf, slow_start } => {
+                edf.pick(|position| weight(hosts, *slow_start, position, now))
+            }
         }
     }
+}
+
+/// The weight of a host at this time; above 0.
+pub(super) fn weight(
+    hosts: Hosts<'_>,
+    slow_start: Option<SlowStart>,
+    position: usize,
+    now: Millis,
+) -> f64 {
+    let factor = slow_start.zip(hosts.at(position)).map_or(1.0, |(it, host)| it.factor(host, now));
+    hosts.weight(position) * factor
 }

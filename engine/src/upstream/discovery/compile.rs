@@ -14,8 +14,9 @@ use crate::common_compile::check_word;
 use crate::upstream::discovery::{
     Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
 };
+use crate::upstream::health_check::compile as health_check;
 use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
-use crate::upstream::host_set::{HealthRules, HostSet};
+use crate::upstream::host_set::{DistributionRules, HostSet};
 use crate::upstream::transport_socket::{self, TransportSocket, TransportSockets};
 
 /// The fields of a cluster about discovery.
@@ -38,6 +39,13 @@ pub(in crate::upstream) struct DnsFields {
     pub(in crate::upstream) lookup_family: Option<LookupFamily>,
 }
 
+/// What carries the connections to endpoints.
+pub(in crate::upstream) struct Sockets<'a> {
+    pub(in crate::upstream) of_traffic: &'a TransportSockets,
+    /// `transport_socket_match_criteria` of the health check: selects what carries checks.
+    pub(in crate::upstream) of_checks: Option<&'a serde_json::Value>,
+}
+
 /// The type of a cluster.
 enum Kind {
     Static,
@@ -53,8 +61,8 @@ enum Kind {
 pub(in crate::upstream) fn discovery(
     schema: &Schema<'_>,
     at: &Path,
-    sockets: &TransportSockets,
-    rules: &HealthRules,
+    sockets: &Sockets<'_>,
+    rules: &DistributionRules,
     shards: usize,
     problems: &mut Problems,
 ) -> Discovery {
@@ -185,10 +193,17 @@ enum Place {
     Host { address: String, port: u16, resolver_name: String },
 }
 
+/// What the endpoints of one `LocalityLbEndpoints` have in common.
+struct OfGroup {
+    locality: Locality,
+    weight: u32,
+    priority: u32,
+}
+
 fn endpoints(
     assignment: &config::ClusterLoadAssignment,
     at: &Path,
-    sockets: &TransportSockets,
+    sockets: &Sockets<'_>,
     problems: &mut Problems,
 ) -> Vec<AddressedEndpoint> {
     // The cluster name matters for EDS only. The policy is part of the health rules.
@@ -196,26 +211,26 @@ fn endpoints(
         assignment;
     let mut endpoints = Vec::new();
     for (i, group) in localities.iter().enumerate() {
-        // Locality weights matter with locality_weighted_lb_config only, which is rejected.
         let config::LocalityLbEndpoints {
             locality,
             lb_endpoints,
-            load_balancing_weight: _,
+            load_balancing_weight,
             priority,
             metadata,
         } = group;
         let at = at.field("endpoints").index(i).field("lb_endpoints");
-        let locality = locality.as_ref().map_or_else(Locality::default, |locality| {
-            let config::Locality { region, zone, sub_zone } = locality;
-            Locality { region: region.clone(), zone: zone.clone(), sub_zone: sub_zone.clone() }
-        });
+        // As in Envoy, only a locality has a weight.
+        let weight = locality.as_ref().and(*load_balancing_weight).unwrap_or(0);
+        let locality = locality.as_ref().map_or_else(Locality::default, common_compile::locality);
+        let group = OfGroup { locality, weight, priority: *priority };
         let of_locality = socket_match(metadata.as_ref());
         for (j, lb_endpoint) in lb_endpoints.iter().enumerate() {
-            let socket = sockets.of(socket_match(lb_endpoint.metadata.as_ref()), of_locality);
+            let own = socket_match(lb_endpoint.metadata.as_ref());
+            let socket = sockets.of_traffic.of(own, of_locality);
             let at = at.index(j);
             let metadata = lb_endpoint.metadata.as_ref();
             let socket = &transport_socket::compile::for_endpoint(socket, metadata, &at, problems);
-            endpoints.extend(endpoint(lb_endpoint, &locality, *priority, socket, &at, problems));
+            endpoints.extend(endpoint(lb_endpoint, &group, sockets, socket, &at, problems));
         }
     }
     endpoints
@@ -229,28 +244,35 @@ fn socket_match(metadata: Option<&config::Metadata>) -> Option<&serde_json::Valu
 
 fn endpoint(
     lb_endpoint: &config::LbEndpoint,
-    locality: &Locality,
-    priority: u32,
+    group: &OfGroup,
+    sockets: &Sockets<'_>,
     transport_socket: &Arc<TransportSocket>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<AddressedEndpoint> {
     let config::LbEndpoint { endpoint, health_status, load_balancing_weight, metadata } =
         lb_endpoint;
-    let Some(config::Endpoint { address: Some(address), hostname }) = endpoint else {
+    let Some(config::Endpoint { address: Some(address), hostname, health_check_config }) = endpoint
+    else {
         problems.missing(at, "an endpoint needs an address");
         return None;
     };
     let at = at.field("endpoint");
     // `auto_host_rewrite` sends it.
     check_word(hostname, &at.field("hostname"), problems);
+    let at_check = at.field("health_check_config");
+    let mut check = health_check::of_endpoint(health_check_config.as_ref(), &at_check, problems);
+    check.transport_socket =
+        sockets.of_checks.map(|criteria| Arc::clone(sockets.of_traffic.of(Some(criteria), None)));
     let at = at.field("address");
     let endpoint = Endpoint {
         hostname: hostname.clone(),
         weight: load_balancing_weight.unwrap_or(1),
-        priority,
-        locality: locality.clone(),
+        priority: group.priority,
+        locality: group.locality.clone(),
+        locality_weight: group.weight,
         health_flags: health_flags(*health_status),
+        check,
         transport_socket: Arc::clone(transport_socket),
         metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
     };

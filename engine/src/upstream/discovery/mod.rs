@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::stats::ClusterStats;
 use crate::upstream::host::{Endpoint, Host};
-use crate::upstream::host_set::{HealthRules, HostSet};
+use crate::upstream::host_set::HostSet;
 
 pub use refresh::RefreshDelays;
 
@@ -201,9 +201,9 @@ impl DnsHosts {
         Outcome::Changed
     }
 
-    /// The set of the current hosts.
-    pub fn host_set(&self, rules: &HealthRules) -> HostSet {
-        HostSet::new(self.hosts.concat(), rules)
+    /// The current hosts.
+    pub fn all(&self) -> Vec<Arc<Host>> {
+        self.hosts.concat()
     }
 }
 

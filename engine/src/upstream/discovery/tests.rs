@@ -1,4 +1,5 @@
 use super::*;
+use crate::upstream::health_check::EndpointCheck;
 use crate::upstream::host::{HealthFlags, Locality};
 use crate::upstream::transport_socket::TransportSocket;
 
@@ -8,6 +9,8 @@ fn dns(semantics: Semantics, names: &[&str]) -> Dns {
         weight: 2,
         priority: 0,
         locality: Locality::default(),
+        locality_weight: 0,
+        check: EndpointCheck::default(),
         health_flags: HealthFlags::EMPTY,
         transport_socket: TransportSocket::plain(),
         metadata: Arc::default(),
@@ -50,7 +53,7 @@ impl Story {
     }
 
     fn hosts(&self) -> Vec<Arc<Host>> {
-        self.hosts.host_set(&HealthRules::default()).hosts().to_vec()
+        self.hosts.all()
     }
 
     fn addresses(&self) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! XXH64, with which Envoy turns versions into numbers.
+//! XXH64, which Envoy uses for load balancing and to turn versions into numbers.
 
 const PRIMES: [u64; 5] = [
     0x9E37_79B1_85EB_CA87,
@@ -14,9 +14,17 @@ const fn round(accumulator: u64, input: u64) -> u64 {
 }
 
 /// The hash of `bytes`, with the seed 0.
-pub(super) fn xxh64(bytes: &[u8]) -> u64 {
+#[must_use]
+pub fn xxh64(bytes: &[u8]) -> u64 {
+    xxh64_seeded(bytes, 0)
+}
+
+/// The hash of `bytes`.
+#[must_use]
+pub fn xxh64_seeded(bytes: &[u8], seed: u64) -> u64 {
     let [prime1, prime2, prime3, prime4, prime5] = PRIMES;
-    let mut lanes = [prime1.wrapping_add(prime2), prime2, 0, prime1.wrapping_neg()];
+    let mut lanes = [prime1.wrapping_add(prime2), prime2, 0, prime1.wrapping_neg()]
+        .map(|lane| lane.wrapping_add(seed));
     let (stripes, rest) = bytes.as_chunks::<32>();
     for stripe in stripes {
         let (words, _) = stripe.as_chunks::<8>();
@@ -25,7 +33,7 @@ pub(super) fn xxh64(bytes: &[u8]) -> u64 {
         }
     }
     let mut hash = if stripes.is_empty() {
-        prime5
+        seed.wrapping_add(prime5)
     } else {
         let [a, b, c, d] = lanes;
         let sum = a
@@ -59,7 +67,13 @@ pub(super) fn xxh64(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::xxh64;
+    use super::{xxh64, xxh64_seeded};
+
+    /// Of the reference implementation.
+    #[test]
+    fn a_seed_changes_the_hash() {
+        assert_eq!(xxh64_seeded(b"", 1), 0xD5AF_BA13_36A3_BE4B);
+    }
 
     /// `sds.cert.version` of Envoy for these versions.
     #[test]

@@ -1,0 +1,235 @@
+//! The hosts of each cluster and their health: the one way in which hosts reach the shards.
+//!
+//! Discovery says which hosts a cluster has, health checks how they fare. Each change makes a new host set,
+//! which is published as a whole.
+//!
+//! Invariant: every host of a cluster with a health check is checked by one task, until it is removed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::health;
+use super::outliers::{self, Outliers};
+use crate::shard::clock::{Millis, millis};
+use crate::upstream::host::{Health, HealthFlags, Host};
+use crate::upstream::{Cluster, HostSet};
+
+/// Sends a host set of a cluster, by its index, to the shards.
+type Publish = dyn Fn(usize, Arc<HostSet>);
+
+/// The hosts of all clusters.
+pub(super) struct Membership {
+    clusters: Vec<Rc<Members>>,
+}
+
+/// The hosts of one cluster.
+pub(super) struct Members {
+    pub(super) cluster: Arc<Cluster>,
+    index: usize,
+    publish: Rc<Publish>,
+    epoch: Instant,
+    hosts: RefCell<Vec<Member>>,
+    /// Which of them are ejected.
+    outliers: Option<Outliers>,
+}
+
+struct Member {
+    host: Arc<Host>,
+    /// Its health check.
+    check: Option<AbortHandle>,
+}
+
+/// Holds up the start of the process until a cluster is ready: when the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct Warming {
+    _cluster: Rc<WarmingCluster>,
+}
+
+struct WarmingCluster {
+    cluster: Arc<Cluster>,
+    /// Fires when every cluster is ready.
+    _all: Rc<NotifyOnDrop>,
+}
+
+/// Held by each cluster that is not ready yet.
+pub(super) struct NotifyOnDrop(Option<oneshot::Sender<()>>);
+
+impl Membership {
+    /// Clusters that have no hosts yet. Times are counted from `epoch`.
+    pub(super) fn new(
+        clusters: &[Arc<Cluster>],
+        epoch: Instant,
+        publish: impl Fn(usize, Arc<HostSet>) + 'static,
+    ) -> Self {
+        let publish: Rc<Publish> = Rc::new(publish);
+        let members = |(index, cluster): (usize, &Arc<Cluster>)| {
+            let (cluster, publish) = (Arc::clone(cluster), Rc::clone(&publish));
+            let (hosts, outliers) = (RefCell::default(), Outliers::of(&cluster));
+            let members = Members { cluster, index, publish, epoch, hosts, outliers };
+            let members = Rc::new(members);
+            outliers::watch(&members);
+            members
+        };
+        Self { clusters: clusters.iter().enumerate().map(members).collect() }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Rc<Members>> {
+        self.clusters.iter()
+    }
+}
+
+impl Members {
+    /// Replaces the hosts by what discovery has found. A new host is checked first, if hosts are checked;
+    /// the cluster is warming until then.
+    pub(super) fn set_hosts(self: &Rc<Self>, found: &[Arc<Host>], warming: Option<&Warming>) {
+        let mut current: HashMap<_, Member> =
+            self.hosts.take().into_iter().map(|it| (identity(&it.host), it)).collect();
+        let is_first = current.is_empty();
+        let mut hosts = Vec::with_capacity(found.len());
+        for host in found {
+            let member = match current.remove(&identity(host)) {
+                Some(known) => {
+                    known.host.change_found(|it| it.remove(HealthFlags::PENDING_DYNAMIC_REMOVAL));
+                    known
+                }
+                None => self.admit(Arc::clone(host), is_first, warming),
+            };
+            hosts.push(member);
+        }
+        for member in current.into_values() {
+            if self.keeps(&member) {
+                member.host.change_found(|it| it.insert(HealthFlags::PENDING_DYNAMIC_REMOVAL));
+                hosts.push(member);
+            } else if let Some(check) = &member.check {
+                check.abort();
+            }
+        }
+        *self.hosts.borrow_mut() = hosts;
+        self.watch_outliers();
+        self.publish();
+    }
+
+    fn watch_outliers(&self) {
+        if let Some(outliers) = &self.outliers {
+            outliers.set_hosts(self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)));
+        }
+    }
+
+    /// Takes a host up.
+    fn admit(
+        self: &Rc<Self>,
+        host: Arc<Host>,
+        is_first: bool,
+        warming: Option<&Warming>,
+    ) -> Member {
+        let mut check = None;
+        if let Some(health_check) = &self.cluster.health_check
+            && !host.endpoint.check.disabled
+        {
+            //= envoy: arch_overview/upstream/health_checking
+            // A host is unhealthy until its first check.
+            let mut flags = HealthFlags::FAILED_ACTIVE_HC;
+            if self.cluster.ignore_new_hosts_until_first_hc {
+                flags.insert(HealthFlags::PENDING_ACTIVE_HC);
+            }
+            host.change_found(|it| it.insert(flags));
+            let run = health::check(
+                Rc::clone(self),
+                Arc::clone(health_check),
+                Arc::clone(&host),
+                warming.cloned(),
+            );
+            check = Some(tokio::task::spawn_local(run).abort_handle());
+        }
+        if let Some(outliers) = &self.outliers {
+            outliers.admit(&host);
+        }
+        if !is_first && host.serves_since() == 0 {
+            host.set_serves_since(self.now());
+        }
+        Member { host, check }
+    }
+
+    //= envoy: Cluster.ignore_health_on_host_removal
+    // A host that discovery has removed stays while it passes its health checks.
+    fn keeps(&self, member: &Member) -> bool {
+        member.check.is_some()
+            && !self.cluster.ignore_health_on_host_removal
+            && !member.host.found().contains(HealthFlags::FAILED_ACTIVE_HC)
+    }
+
+    /// Publishes what health checks have found out about a host.
+    pub(super) fn health_changed(&self, host: &Host) {
+        if host.health_flags().health() == Health::Healthy {
+            host.set_serves_since(self.now());
+        }
+        let gone = HealthFlags::PENDING_DYNAMIC_REMOVAL | HealthFlags::FAILED_ACTIVE_HC;
+        if host.found().contains(gone) {
+            let mut hosts = self.hosts.borrow_mut();
+            if let Some(at) = hosts.iter().position(|it| std::ptr::eq(&*it.host, host)) {
+                let member = hosts.remove(at);
+                self.cluster.stats.control().membership_change.inc();
+                // The task that is running now ends at its next wait.
+                member.check.inspect(AbortHandle::abort);
+            }
+            drop(hosts);
+            self.watch_outliers();
+        }
+        self.publish();
+    }
+
+    pub(super) const fn outliers(&self) -> Option<&Outliers> {
+        self.outliers.as_ref()
+    }
+
+    pub(super) fn publish(&self) {
+        let hosts = self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect();
+        let hosts = Arc::new(HostSet::new(hosts, &self.cluster.distribution));
+        self.cluster.update_gauges(&hosts);
+        (self.publish)(self.index, hosts);
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        millis(self.epoch.elapsed()).max(1)
+    }
+}
+
+/// What makes two hosts the same: the address and the endpoint.
+fn identity(host: &Arc<Host>) -> (crate::address::Address, usize) {
+    (host.address, Arc::as_ptr(&host.endpoint).addr())
+}
+
+impl Warming {
+    /// Of a cluster.
+    pub(super) fn new(cluster: &Arc<Cluster>, all: Rc<NotifyOnDrop>) -> Self {
+        cluster.stats.control().warming_state.set(1);
+        Self { _cluster: Rc::new(WarmingCluster { cluster: Arc::clone(cluster), _all: all }) }
+    }
+}
+
+impl Drop for WarmingCluster {
+    fn drop(&mut self) {
+        self.cluster.stats.control().warming_state.set(0);
+    }
+}
+
+impl NotifyOnDrop {
+    pub(super) fn new(sender: oneshot::Sender<()>) -> Rc<Self> {
+        Rc::new(Self(Some(sender)))
+    }
+}
+
+impl Drop for NotifyOnDrop {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            // The receiver is gone: nothing waits for it any more.
+            _ = sender.send(());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Which host an attempt goes to.
+
+use std::rc::Rc;
+
+use super::forward::Forwarder;
+use super::given::Given;
+use super::retry::RetryState;
+use crate::address::Ends;
+use crate::http::Version;
+use crate::limits;
+use crate::upstream::balance::LbContext;
+use crate::upstream::pool::Pool;
+use crate::upstream::transport_socket::Announced;
+
+impl Forwarder<'_> {
+    /// Picks the host for this attempt.
+    ///
+    /// As in Envoy, a retry that gets a host which was already tried picks again, up to
+    /// `host_selection_retry_max_attempts` times.
+    pub(super) fn pick(&mut self, given: &Given, version: Version) -> Option<Rc<Pool>> {
+        let client = || Announced {
+            ends: Ends { remote: given.peer, local: given.local },
+            tlvs: given.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
+        };
+        let options = self.options.as_ref();
+        let priority = self.plan.priority;
+        let pick = |attempt| {
+            let request = LbContext { attempt, ..LbContext::default() };
+            self.cluster.pick(&request, priority, version, options, client)
+        };
+        let policy = self.retry.as_ref().map(RetryState::policy);
+        let Some(policy) = policy.filter(|policy| policy.avoids_previous_hosts) else {
+            return pick(0);
+        };
+        self.tried_before = self.tried.len();
+        let picks = policy.host_selection_attempts_max.min(limits::HOST_SELECTIONS_MAX);
+        let mut pool = pick(0)?;
+        for attempt in 1..=picks {
+            if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
+                break;
+            }
+            pool = pick(attempt)?;
+        }
+        if !self.tried.iter().any(|tried| Rc::ptr_eq(tried, &pool)) {
+            self.tried.push(Rc::clone(&pool));
+        }
+        Some(pool)
+    }
+}
