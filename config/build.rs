@@ -1,7 +1,7 @@
 //! Compiles Envoy's own `.proto` files to descriptors, so that the schema is Envoy's, not a copy.
 //!
-//! The files come with the crate `envoy-types`; nothing derived from them is committed. Written to
-//! OUT_DIR: `descriptors.bin` (the messages reachable from `proto-roots.txt`, with their validation
+//! The files come with the crate `envoy-types`, but for a few that it lacks (`proto/`); nothing derived
+//! from them is committed. Written to OUT_DIR: `descriptors.bin` (the messages reachable from `proto-roots.txt`, with their validation
 //! rules) and `known_types.txt` (the full name of every message of Envoy's API, to distinguish an
 //! extension that Corvoy lacks from a name that does not exist).
 
@@ -18,6 +18,7 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={ROOTS}");
     println!("cargo::rerun-if-changed=Cargo.toml");
+    println!("cargo::rerun-if-changed={OWN}");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let includes = include_paths()?;
 
@@ -99,9 +100,12 @@ fn include_paths() -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(&proto)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            folders.push(entry.path());
+            // CEL has its files one folder below.
+            let below = entry.path().join("proto");
+            folders.push(if below.is_dir() { below } else { entry.path() });
         }
     }
+    folders.push(OWN.into());
     folders.sort();
     Ok(folders)
 }
@@ -155,3 +159,6 @@ fn message_names(folder: &Path, names: &mut BTreeSet<String>) -> io::Result<()> 
 }
 
 const ROOTS: &str = "proto-roots.txt";
+
+/// Files of Envoy's API that `envoy-types` lacks.
+const OWN: &str = "proto";

@@ -15,6 +15,7 @@ use corvoy_engine::access_log::sink::Flush;
 use corvoy_engine::control::sockets::PortUse;
 
 use crate::document::Document;
+use crate::explain::Explain;
 use crate::log::{self, Level};
 
 /// An L7 proxy for Envoy configurations, with one io_uring event loop per core.
@@ -117,9 +118,9 @@ pub(crate) struct Flags {
     #[arg(long, hide = true)]
     pub(crate) hot_restart_version: bool,
 
-    /// Print a document instead of serving
+    /// Do something else than serving
     #[command(subcommand)]
-    pub(crate) document: Option<Document>,
+    pub(crate) command: Option<Command>,
 
     #[command(flatten)]
     without_effect: WithoutEffect,
@@ -178,6 +179,14 @@ struct WithoutEffect {
     stats_tag: Vec<String>,
     #[arg(long, hide = true)]
     use_dynamic_base_id: bool,
+}
+
+/// What can be done instead of serving.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Document(Document),
+    Explain(Explain),
 }
 
 /// What the process does.

@@ -4,6 +4,7 @@
 //! them to the process.
 
 mod document;
+mod explain;
 mod flags;
 mod log;
 mod memory;
@@ -22,7 +23,7 @@ use corvoy_engine::compile::{self, Compiled};
 use corvoy_engine::control::{self, StartError};
 use corvoy_engine::stats::{ProcessStats, Registry};
 
-use flags::{Flags, Mode};
+use flags::{Command, Flags, Mode};
 
 /// What `corvoy` serves without a configuration.
 const DEMONSTRATION: &str = include_str!("default.yaml");
@@ -54,9 +55,13 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         report::line("disabled");
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(document) = flags.document {
-        document.write(Flags::command(), &mut std::io::stdout().lock())?;
-        return Ok(ExitCode::SUCCESS);
+    match &flags.command {
+        Some(Command::Document(document)) => {
+            document.write(Flags::command(), &mut std::io::stdout().lock())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Explain(explain)) => return explain.run(),
+        None => {}
     }
     let log = log::start(&log::Options {
         level: flags.log_level,

@@ -1,7 +1,7 @@
 //! What the process prints: results on standard output, the rest on standard error.
 #![expect(clippy::print_stdout, reason = "the answer to `--mode validate` belongs there")]
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use corvoy_config::{Problems, Severity, Source, render, render_lines, render_styled};
 use serde_json::{Value, json};
@@ -11,6 +11,17 @@ use crate::flags::Flags;
 /// One line of result.
 pub(crate) fn line(text: &str) {
     println!("{text}");
+}
+
+/// Text of several lines. Who reads it may stop before its end.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Why the process exits, in one line.
@@ -23,7 +34,7 @@ pub(crate) fn problems(problems: &Problems, source: &Source) {
     if problems.is_empty() {
         return;
     }
-    let rendered = if std::io::stderr().is_terminal() {
+    let rendered = if io::stderr().is_terminal() {
         render_styled(problems, source)
     } else {
         render(problems, source)

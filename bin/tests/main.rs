@@ -36,6 +36,8 @@ mod edge;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fairness;
 #[cfg(test)]
 mod grpc;

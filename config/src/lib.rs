@@ -53,6 +53,6 @@ pub use compatibility::{RefusedValues, page as compatibility_page};
 pub use load::{Loaded, load, load_as, load_with_json};
 pub use path::Path;
 pub use problems::{Problem, Problems, Severity, Spot};
-pub use render::{render, render_lines, render_styled};
+pub use render::{Locator, render, render_lines, render_styled};
 pub use schema::*;
 pub use source::Source;

@@ -30,6 +30,26 @@ pub fn render_lines(problems: &Problems, source: &Source) -> Vec<(Severity, Stri
     located(problems, &texts).into_iter().map(line).collect()
 }
 
+/// Finds the lines of values.
+#[expect(missing_debug_implementations, reason = "it has the texts")]
+pub struct Locator<'s> {
+    texts: Vec<Text<'s>>,
+}
+
+impl<'s> Locator<'s> {
+    /// For a source without errors.
+    pub fn new(source: &'s Source) -> Self {
+        Self { texts: Text::all(source, &Problems::default()) }
+    }
+
+    /// Where the value at `path` is: `envoy.yaml:12`.
+    pub fn line(&self, path: &Path) -> Option<String> {
+        let place = Lookup { path, spot: &Spot::Value, document: None }.locate(&self.texts)?;
+        let text = self.texts.get(place.text)?;
+        Some(format!("{}:{}", text.document.name, place.line))
+    }
+}
+
 fn render_with(problems: &Problems, source: &Source, renderer: &Renderer) -> String {
     if problems.is_empty() {
         return String::new();

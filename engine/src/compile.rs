@@ -3,6 +3,7 @@
 //! Invariant: all errors are reported, and a configuration with errors is not used. A value may be
 //! absent because it could not be read: then no errors that follow from its absence are reported.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::access_log::files::Files;
 use crate::address;
 use crate::downstream::compile::{HALF_CLOSE_GRACE_KEY, PREMATURE_RESET_KEYS};
 use crate::downstream::connection_limit::ConnectionLimit;
+use crate::downstream::filter_chain::{FilterChain, Speaks};
 use crate::downstream::socket_settings::SocketSettings;
 use crate::downstream::{self, ListenAddress, Listener};
 use crate::node::Node;
@@ -49,6 +51,7 @@ pub struct Compiled {
 const STATS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Compiles a bootstrap for the shards of `registry`; `None` when `problems` has errors.
+#[expect(clippy::too_many_lines, reason = "one step after the other")]
 pub fn bootstrap(
     bootstrap: &config::Bootstrap,
     registry: &Registry,
@@ -99,8 +102,14 @@ pub fn bootstrap(
     }
     let any_name = if are_clusters_known { None } else { Some(0) };
     let files = Files::default();
+    let used = RefCell::new(HashSet::new());
+    let find_cluster = |name: &str| {
+        let found = by_name.get(name).copied();
+        used.borrow_mut().extend(found);
+        found.or(any_name)
+    };
     let names = downstream::compile::Context {
-        cluster: &|name| by_name.get(name).copied().or(any_name),
+        cluster: &find_cluster,
         node: &node,
         runtime: &reader,
         buckets: &SharedBuckets::default(),
@@ -111,6 +120,10 @@ pub fn bootstrap(
     };
     let compiled = compile_listeners(listeners, &names, &resources, registry, problems);
     check_runtime_keys(&runtime, &reader, listeners, problems);
+    if are_clusters_known && !listeners.is_empty() {
+        let is_any_used = name_clusters_at_run_time(listeners, &compiled);
+        check_use_of_clusters(&clusters, &used.borrow(), is_any_used, &resources, problems);
+    }
     let admin = admin.as_ref().and_then(|admin| {
         let config::Admin { address, ignore_global_conn_limit } = admin;
         let at = root.field("admin");
@@ -127,6 +140,49 @@ pub fn bootstrap(
         secrets,
         access_logs: files.into_work(),
     })
+}
+
+/// Whether a request, or a network filter, may name any cluster.
+fn name_clusters_at_run_time(schemas: &[config::Listener], compiled: &[Arc<Listener>]) -> bool {
+    let by_header = |chain: &FilterChain| match &chain.speaks {
+        Speaks::Http(service) => service.routes.name_clusters_at_run_time(),
+        Speaks::Tcp(_) => false,
+    };
+    let by_filter = |filter: &config::Filter| {
+        matches!(
+            filter.typed_config,
+            Some(config::Any::SniCluster(_) | config::Any::NetworkSetFilterState(_))
+        )
+    };
+    let mut chains =
+        schemas.iter().flat_map(|it| it.filter_chains.iter().chain(&it.default_filter_chain));
+    compiled.iter().any(|listener| listener.filter_chains.all().iter().any(by_header))
+        || chains.any(|chain| chain.filters.iter().any(by_filter))
+}
+
+/// Warns of clusters that nothing uses, and of those without hosts that something does use.
+fn check_use_of_clusters(
+    clusters: &[Arc<Cluster>],
+    used: &HashSet<usize>,
+    is_any_used: bool,
+    resources: &Path,
+    problems: &mut Problems,
+) {
+    if problems.has_errors() {
+        return;
+    }
+    let at = resources.field("clusters");
+    for (index, cluster) in clusters.iter().enumerate() {
+        let at = at.index(index);
+        if !used.contains(&index) {
+            if !is_any_used {
+                problems.warn(&at.field("name"), "nothing uses this cluster");
+            }
+        } else if !cluster.discovery.has_any() {
+            let why = "this cluster has no hosts: what is forwarded to it is answered with 503";
+            problems.warn(&at, why);
+        }
+    }
 }
 
 /// Whether the names of all clusters could be read.

@@ -51,6 +51,8 @@ mod common_compile;
 
 pub mod config_source;
 
+pub mod explain;
+
 pub mod listener_facts;
 
 pub mod filter_state;
@@ -78,6 +80,10 @@ pub mod metadata_matcher;
 pub mod cel;
 
 mod untrusted;
+
+pub mod matcher;
+
+mod radix;
 
 pub mod stats;
 

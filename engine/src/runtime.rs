@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::format::number::six_digits;
+use crate::request::route::Fraction;
 
 /// The layers, lowest first.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,30 @@ impl Runtime {
         };
         let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
         whole.parse().ok()
+    }
+
+    /// The value of a key as a fraction: an object with a numerator and a denominator, or percent.
+    #[must_use]
+    pub fn fraction(&self, key: &str) -> Option<Fraction> {
+        let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
+        let object = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        if let Some(Value::Object(fields)) = object {
+            let numerator = fields.get("numerator").and_then(Value::as_f64).unwrap_or(0.0);
+            let denominator = match fields.get("denominator").and_then(Value::as_str) {
+                None | Some("HUNDRED") => 100,
+                Some("TEN_THOUSAND") => 10_000,
+                Some("MILLION") => 1_000_000,
+                Some(_) => return None,
+            };
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a cast from floating point saturates"
+            )]
+            return Some(Fraction { numerator: numerator as u32, denominator });
+        }
+        let percent = u32::try_from(self.integer(key)?).unwrap_or(u32::MAX);
+        Some(Fraction { numerator: percent, denominator: 100 })
     }
 
     /// Every key of every layer, with the index of the layer.
@@ -100,6 +125,12 @@ impl<'a> Reader<'a> {
     pub fn integer(&self, key: &str) -> Option<u64> {
         self.note(key);
         self.runtime.integer(key)
+    }
+
+    /// As [`Runtime::fraction`].
+    pub fn fraction(&self, key: &str) -> Option<Fraction> {
+        self.note(key);
+        self.runtime.fraction(key)
     }
 
     /// Whether the key was read.

@@ -83,6 +83,7 @@ folders!(
     names_proper_upstream,
     options,
     own_routes,
+    own_tables,
     plain_connections,
     pools,
     refusals,

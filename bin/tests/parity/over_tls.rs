@@ -54,6 +54,7 @@ folders!(
     names_proper_upstream,
     options,
     own_routes,
+    own_tables,
     pools,
     refusals,
     retries,

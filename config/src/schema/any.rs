@@ -1,17 +1,24 @@
 use serde::Deserialize;
 
 use super::{
-    ApiKeyAuth, ApiKeyAuthPerRoute, BasicAuth, BasicAuthPerRoute, Buffer, BufferPerRoute, CdnLoop,
-    CelFormatter, ConnectionLimit, Cors, CorsPolicy, CsrfPolicy, DnsCluster,
-    DownstreamConnectionsConfig, DownstreamTlsContext, Echo, ExpressionFilter, FileAccessLog,
-    FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata,
-    HealthCheckEventFileSink, HttpConnectionManager, HttpFault, HttpInspector, HttpSetFilterState,
-    LeastRequest, Maglev, Message, MetadataFormatter, NetworkDirectResponse, NetworkLocalRateLimit,
-    NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
+    ApiKeyAuth, ApiKeyAuthPerRoute, ApplicationProtocolInput, BasicAuth, BasicAuthPerRoute, Buffer,
+    BufferPerRoute, CdnLoop, CelFormatter, CelMatcher, ConnectionLimit, ConsistentHashingMatcher,
+    Cors, CorsPolicy, CsrfPolicy, DestinationIpInput, DestinationPortInput, DirectSourceIpInput,
+    DnsCluster, DnsSanInput, DownstreamConnectionsConfig, DownstreamTlsContext,
+    DynamicMetadataInput, Echo, ExpressionFilter, FileAccessLog, FilterConfig,
+    HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata, HealthCheckEventFileSink,
+    HttpAttributesCelMatchInput, HttpConnectionManager, HttpFault, HttpInspector,
+    HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput, HttpSetFilterState,
+    IpInputMatcher, IpMatcher, LeastRequest, Maglev, Message, MetadataFormatter,
+    MetadataInputMatcher, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac,
+    NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
     PreviousHostsPredicate, ProxyProtocol, ProxyProtocolUpstreamTransport, Random, RawBuffer,
-    ReqWithoutQuery, Resource, RingHash, RoundRobin, Router, Secret, SetMetadata, SniCluster,
-    StderrAccessLog, StdoutAccessLog, TcpProxy, TlsInspector, UpstreamTlsContext,
-    UpstreamsHttpProtocolOptions, WrrLocality,
+    ReqWithoutQuery, Resource, RingHash, RoundRobin, Route, RouteList, Router,
+    RuntimeFractionMatcher, Secret, ServerNameInput, ServerNameMatcher, SetMetadata, SniCluster,
+    SourceIpInput, SourcePortInput, SourceTypeInput, StderrAccessLog, StdoutAccessLog, StringValue,
+    SubjectInput, TcpProxy, TlsInspector, TransportProtocolInput, UpstreamTlsContext,
+    UpstreamsHttpProtocolOptions, UriSanInput, UriTemplateMatchConfig, UriTemplateRewriteConfig,
+    WrrLocality,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -112,6 +119,41 @@ any! {
     UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     WrrLocality = "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
+    ApplicationProtocolInput =
+        "envoy.extensions.matching.common_inputs.network.v3.ApplicationProtocolInput",
+    CelMatcher = "xds.type.matcher.v3.CelMatcher",
+    ConsistentHashingMatcher =
+        "envoy.extensions.matching.input_matchers.consistent_hashing.v3.ConsistentHashing",
+    DestinationIpInput = "envoy.extensions.matching.common_inputs.network.v3.DestinationIPInput",
+    DestinationPortInput =
+        "envoy.extensions.matching.common_inputs.network.v3.DestinationPortInput",
+    DirectSourceIpInput = "envoy.extensions.matching.common_inputs.network.v3.DirectSourceIPInput",
+    DnsSanInput = "envoy.extensions.matching.common_inputs.ssl.v3.DnsSanInput",
+    DynamicMetadataInput =
+        "envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
+    HttpAttributesCelMatchInput = "xds.type.matcher.v3.HttpAttributesCelMatchInput",
+    HttpRequestHeaderMatchInput = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+    HttpRequestQueryParamMatchInput = "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput",
+    IpInputMatcher = "envoy.extensions.matching.input_matchers.ip.v3.Ip",
+    IpMatcher = "xds.type.matcher.v3.IPMatcher",
+    MetadataInputMatcher = "envoy.extensions.matching.input_matchers.metadata.v3.Metadata",
+    Route = "envoy.config.route.v3.Route",
+    RouteList = "envoy.config.route.v3.RouteList",
+    RuntimeFractionMatcher =
+        "envoy.extensions.matching.input_matchers.runtime_fraction.v3.RuntimeFraction",
+    ServerNameInput = "envoy.extensions.matching.common_inputs.network.v3.ServerNameInput",
+    ServerNameMatcher = "xds.type.matcher.v3.ServerNameMatcher",
+    SourceIpInput = "envoy.extensions.matching.common_inputs.network.v3.SourceIPInput",
+    SourcePortInput = "envoy.extensions.matching.common_inputs.network.v3.SourcePortInput",
+    SourceTypeInput = "envoy.extensions.matching.common_inputs.network.v3.SourceTypeInput",
+    StringValue = "google.protobuf.StringValue",
+    SubjectInput = "envoy.extensions.matching.common_inputs.ssl.v3.SubjectInput",
+    TransportProtocolInput =
+        "envoy.extensions.matching.common_inputs.network.v3.TransportProtocolInput",
+    UriSanInput = "envoy.extensions.matching.common_inputs.ssl.v3.UriSanInput",
+    UriTemplateMatchConfig = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+    UriTemplateRewriteConfig =
+        "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
 }
 
 const fn same(a: &str, b: &str) -> bool {

@@ -156,8 +156,7 @@ schema! {
 
     struct RuntimeFractionalPercent = "envoy.config.core.v3.RuntimeFractionalPercent" {
         default_value: Option<FractionalPercent>,
-    } harmless {
-        runtime_key: "a runtime layer that sets it causes a warning; the default applies",
+        runtime_key: String,
     }
 
     struct RuntimeFeatureFlag = "envoy.config.core.v3.RuntimeFeatureFlag" {

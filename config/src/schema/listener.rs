@@ -1,7 +1,7 @@
 //! `envoy/config/listener/v3`.
 
 use super::{
-    Address, Any, CidrRange, Duration, Int32Range, Metadata, ProxyProtocolPassThroughTlvs,
+    Address, Any, CidrRange, Duration, Int32Range, Matcher, Metadata, ProxyProtocolPassThroughTlvs,
     ProxyProtocolVersion, SocketOption, SocketOptionsOverride, TcpKeepalive, TransportSocket,
     schema, schema_enum,
 };
@@ -15,6 +15,7 @@ schema! {
         stat_prefix: String,
         filter_chains: Vec<FilterChain>,
         default_filter_chain: Option<FilterChain>,
+        filter_chain_matcher: Option<Matcher>,
         per_connection_buffer_limit_bytes: Option<u32>,
         drain_type: DrainType,
         traffic_direction: TrafficDirection,

@@ -30,6 +30,7 @@ mod http_filters;
 mod listener;
 mod load_balancing;
 mod matcher;
+mod matching;
 mod network;
 mod route;
 mod tls;
@@ -50,6 +51,7 @@ pub use http2::*;
 pub use listener::*;
 pub use load_balancing::*;
 pub use matcher::*;
+pub use matching::*;
 pub use network::*;
 pub use route::*;
 pub use tls::*;
@@ -99,6 +101,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         LISTENER,
         LOAD_BALANCING,
         MATCHER,
+        MATCHING,
         NETWORK,
         ROUTE,
         TLS,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption, Metadata,
+    Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption, Matcher, Metadata,
     QueryParameterMatcher, RegexMatchAndSubstitute, RegexMatcher, RoutingPriority,
-    RuntimeFractionalPercent, StringMatcher, SubstitutionFormatString, schema, schema_enum,
+    RuntimeFractionalPercent, StringMatcher, SubstitutionFormatString, TypedExtensionConfig,
+    schema, schema_enum,
 };
 
 schema! {
@@ -48,6 +49,11 @@ schema! {
         typed_per_filter_config: BTreeMap<String, Any>,
         cors: Option<RouteCorsPolicy>,
         metadata: Option<Metadata>,
+        matcher: Option<Matcher>,
+    }
+
+    struct RouteList = "envoy.config.route.v3.RouteList" {
+        routes: Vec<Route>,
     }
 
     struct RouteCorsPolicy = "envoy.config.route.v3.CorsPolicy" {
@@ -94,6 +100,7 @@ schema! {
         safe_regex: Option<RegexMatcher>,
         path_separated_prefix: Option<String>,
         connect_matcher: Option<ConnectMatcher>,
+        path_match_policy: Option<TypedExtensionConfig>,
         case_sensitive: Option<bool>,
         runtime_fraction: Option<RuntimeFractionalPercent>,
         headers: Vec<HeaderMatcher>,
@@ -101,6 +108,16 @@ schema! {
         cookies: Vec<CookieMatcher>,
         grpc: Option<GrpcRouteMatchOptions>,
         tls_context: Option<TlsContextMatchOptions>,
+    }
+
+    struct UriTemplateMatchConfig =
+        "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig" {
+        path_template: String,
+    }
+
+    struct UriTemplateRewriteConfig =
+        "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig" {
+        path_template_rewrite: String,
     }
 
     struct ConnectMatcher = "envoy.config.route.v3.RouteMatch.ConnectMatcher" {}
@@ -119,6 +136,7 @@ schema! {
         cluster_not_found_response_code: ClusterNotFoundResponseCode,
         prefix_rewrite: String,
         regex_rewrite: Option<RegexMatchAndSubstitute>,
+        path_rewrite_policy: Option<TypedExtensionConfig>,
         host_rewrite_literal: Option<String>,
         auto_host_rewrite: Option<bool>,
         host_rewrite_header: Option<String>,
@@ -129,11 +147,48 @@ schema! {
         flush_timeout: Option<Duration>,
         retry_policy: Option<RetryPolicy>,
         priority: RoutingPriority,
+        hash_policy: Vec<HashPolicy>,
         upgrade_configs: Vec<RouteActionUpgradeConfig>,
         cors: Option<RouteCorsPolicy>,
         max_stream_duration: Option<MaxStreamDuration>,
         max_grpc_timeout: Option<Duration>,
         grpc_timeout_offset: Option<Duration>,
+    }
+
+    struct HashPolicy = "envoy.config.route.v3.RouteAction.HashPolicy" {
+        header: Option<HashPolicyHeader>,
+        cookie: Option<HashPolicyCookie>,
+        connection_properties: Option<HashPolicyConnectionProperties>,
+        query_parameter: Option<HashPolicyQueryParameter>,
+        terminal: bool,
+    }
+
+    struct HashPolicyHeader = "envoy.config.route.v3.RouteAction.HashPolicy.Header" {
+        header_name: String,
+        regex_rewrite: Option<RegexMatchAndSubstitute>,
+    }
+
+    struct HashPolicyCookie = "envoy.config.route.v3.RouteAction.HashPolicy.Cookie" {
+        name: String,
+        ttl: Option<Duration>,
+        path: String,
+        attributes: Vec<HashPolicyCookieAttribute>,
+    }
+
+    struct HashPolicyCookieAttribute =
+        "envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute" {
+        name: String,
+        value: String,
+    }
+
+    struct HashPolicyConnectionProperties =
+        "envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties" {
+        source_ip: bool,
+    }
+
+    struct HashPolicyQueryParameter =
+        "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter" {
+        name: String,
     }
 
     struct RouteActionUpgradeConfig = "envoy.config.route.v3.RouteAction.UpgradeConfig" {
@@ -155,9 +210,9 @@ schema! {
     struct WeightedCluster = "envoy.config.route.v3.WeightedCluster" {
         clusters: Vec<ClusterWeight>,
         total_weight: Option<u32>,
+        runtime_key_prefix: String,
         header_name: Option<String>,
-    } harmless {
-        runtime_key_prefix: "a runtime layer that sets weights causes a warning; these weights apply",
+        use_hash_policy: Option<bool>,
     }
 
     struct ClusterWeight = "envoy.config.route.v3.WeightedCluster.ClusterWeight" {

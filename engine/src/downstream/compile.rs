@@ -1,5 +1,6 @@
 //! Schema → listeners and their filter chains.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::access_log;
 use crate::address;
 use crate::common_compile;
 use crate::limits;
+use crate::matcher::compile::LooksAt;
+use crate::matcher::{self, Matcher};
 use crate::metadata::{ListenerInfo, Metadata};
 use crate::node::Node;
 use crate::request::filters::compile as http_filters;
@@ -76,6 +79,7 @@ pub fn listener(
         stat_prefix,
         filter_chains,
         default_filter_chain,
+        filter_chain_matcher,
         per_connection_buffer_limit_bytes,
         drain_type,
         traffic_direction,
@@ -140,7 +144,11 @@ pub fn listener(
     if let (true, Some(listener_filters)) = (hands_over, &mut listener_filters) {
         listener_filters.add_original_dst();
     }
-    let chains = Chains { listed: filter_chains, default: default_filter_chain.as_ref() };
+    let chains = Chains {
+        listed: filter_chains,
+        default: default_filter_chain.as_ref(),
+        matcher: filter_chain_matcher.as_ref(),
+    };
     let filter_chains = self::filter_chains(&chains, at, &common, context, registry, problems);
     Some(Listener {
         name: shown_name.clone(),
@@ -265,6 +273,7 @@ fn buffer_limit(bytes: Option<u32>) -> usize {
 struct Chains<'a> {
     listed: &'a [config::FilterChain],
     default: Option<&'a config::FilterChain>,
+    matcher: Option<&'a config::Matcher>,
 }
 
 /// The filter chains of the listener at `at`, the default one last.
@@ -276,7 +285,7 @@ fn filter_chains(
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChains> {
-    let Chains { listed, default } = chains;
+    let Chains { listed, default, matcher } = chains;
     let list_at = at.field("filter_chains");
     let mut compiled = Vec::with_capacity(listed.len() + 1);
     let mut criteria = Vec::with_capacity(listed.len());
@@ -294,6 +303,12 @@ fn filter_chains(
     if compiled.is_empty() {
         problems.missing(at, "no filter chains specified");
     }
+    if let Some(matcher) = matcher {
+        let tree = chain_tree(matcher, listed, context.runtime, at, problems);
+        let chains: Option<Vec<_>> = compiled.into_iter().collect();
+        let choice = Choice::Tree { tree: tree?, default: default.map(|_| listed.len()) };
+        return Some(FilterChains::new(chains?, choice));
+    }
     let tree = MatchTree::new(&criteria).map_err(|overlap| {
         // A matcher chooses between chains that need no criteria.
         if problems.is_read(&at.field("filter_chain_matcher")) {
@@ -307,6 +322,52 @@ fn filter_chains(
     };
     let chains: Option<Vec<_>> = compiled.into_iter().collect();
     Some(FilterChains::new(chains?, choice))
+}
+
+/// The tree of the listener at `at`, which names its chains.
+fn chain_tree(
+    schema: &config::Matcher,
+    chains: &[config::FilterChain],
+    runtime: &Reader<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Matcher<Option<usize>>> {
+    let chains_at = at.field("filter_chains");
+    let mut by_name = HashMap::new();
+    for (i, chain) in chains.iter().enumerate() {
+        let at = chains_at.index(i);
+        if chain.name.is_empty() {
+            problems.missing(&at, "a chain that a matcher chooses needs a name");
+        } else if by_name.insert(chain.name.as_str(), i).is_some() {
+            let why = format!("another filter chain is also named '{}'", chain.name);
+            problems.error(&at.field("name"), why);
+        }
+        if chain.filter_chain_match.is_some() {
+            let why = "no effect: the filter_chain_matcher of the listener chooses";
+            problems.warn(&at.field("filter_chain_match"), why);
+        }
+    }
+    let mut action = |action: &config::Any, at: &Path, problems: &mut Problems| {
+        let config::Any::StringValue(name) = action else {
+            let name = action.type_name();
+            let why = format!(
+                "the action of a tree of filter chains is the name of a chain, a \
+                 google.protobuf.StringValue, not `{name}`"
+            );
+            problems.error(at, why);
+            return None;
+        };
+        let config::StringValue(name) = &**name;
+        let chain = by_name.get(name.as_str()).copied();
+        if chain.is_none() {
+            let why = format!("there is no filter chain '{name}': the connection will be closed");
+            problems.warn(&at.field("value"), why);
+        }
+        Some(chain)
+    };
+    let context = matcher::compile::Context { looks_at: LooksAt::Connection, runtime };
+    let at = at.field("filter_chain_matcher");
+    matcher::compile::matcher(schema, &context, &mut action, &at, problems)
 }
 
 fn criteria(chain: &config::FilterChain, at: &Path, problems: &mut Problems) -> Criteria {
@@ -459,15 +520,12 @@ fn http(
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
-            Some(route::compile::route_table(
-                routes,
-                &filters,
-                &filter_context,
-                context.cluster,
-                registry,
-                &at,
-                problems,
-            ))
+            let needs = route::compile::Needs {
+                filters: &filters,
+                filter_context: &filter_context,
+                cluster: context.cluster,
+            };
+            Some(route::compile::route_table(routes, &needs, &at, problems))
         }
         None => {
             problems.missing(at, "a route_config is required");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Listener;
 use super::filter_chain::{FilterChain, LocalChain};
 use super::filter_chain_match::{Connection, MatchTree};
+use crate::matcher::Matcher;
 use crate::shard::Shard;
 
 /// The filter chains of a listener.
@@ -25,12 +26,39 @@ pub(super) enum Choice {
         /// For connections that match no other chain.
         default: Option<usize>,
     },
+    /// `filter_chain_matcher`
+    Tree {
+        /// To a chain; to none, if the tree names one that does not exist.
+        tree: Matcher<Option<usize>>,
+        /// For connections that the tree has no action for.
+        default: Option<usize>,
+    },
 }
 
 impl FilterChains {
     /// The indexes in `choice` are those of `chains`.
     pub(super) const fn new(chains: Vec<FilterChain>, choice: Choice) -> Self {
         Self { chains, choice }
+    }
+
+    /// The chain that serves the connection, with its index; `None`: it is closed.
+    #[must_use]
+    pub fn find(&self, connection: &Connection<'_>) -> Option<(usize, &FilterChain)> {
+        let index = match &self.choice {
+            Choice::Only => Some(0),
+            Choice::Match { tree, default } => tree.find(connection).or(*default),
+            Choice::Tree { tree, default } => tree.find(connection).copied().unwrap_or(*default),
+        }?;
+        Some((index, self.chains.get(index)?))
+    }
+
+    /// Whether this is the index of the default chain.
+    #[must_use]
+    pub fn is_default(&self, index: usize) -> bool {
+        match &self.choice {
+            Choice::Only => false,
+            Choice::Match { default, .. } | Choice::Tree { default, .. } => *default == Some(index),
+        }
     }
 
     /// All of them.
@@ -62,17 +90,14 @@ impl LocalChains {
     pub fn only(&self) -> Option<&LocalChain> {
         match self.listener.filter_chains.choice {
             Choice::Only => self.chains.first(),
-            Choice::Match { .. } => None,
+            Choice::Match { .. } | Choice::Tree { .. } => None,
         }
     }
 
     /// The chain that serves the connection; `None`: it is closed.
     #[must_use]
     pub fn find(&self, connection: &Connection<'_>) -> Option<&LocalChain> {
-        let index = match &self.listener.filter_chains.choice {
-            Choice::Only => Some(0),
-            Choice::Match { tree, default } => tree.find(connection).or(*default),
-        };
-        self.chains.get(index?)
+        let (index, _) = self.listener.filter_chains.find(connection)?;
+        self.chains.get(index)
     }
 }

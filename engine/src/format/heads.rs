@@ -176,12 +176,12 @@ fn number(status: &[u8]) -> Option<i64> {
     Some(i64::from(number))
 }
 
-pub(super) fn query(head: &RequestHead) -> Option<&[u8]> {
+pub(crate) fn query(head: &RequestHead) -> Option<&[u8]> {
     let target = head.target();
     target.get(memchr::memchr(b'?', target)? + 1..)
 }
 
-pub(super) fn query_param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn query_param<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut decoded = Vec::new();
     query.split(|&byte| byte == b'&').find_map(|parameter| {
         let end = memchr::memchr(b'=', parameter).unwrap_or(parameter.len());

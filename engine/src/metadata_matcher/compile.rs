@@ -22,7 +22,8 @@ pub(crate) fn metadata_matcher(
     })
 }
 
-fn value_matcher(
+/// Compiles a `ValueMatcher`.
+pub(crate) fn value_matcher(
     schema: &config::ValueMatcher,
     at: &Path,
     problems: &mut Problems,

@@ -398,7 +398,7 @@ impl Attempt<'_> {
         }
         exchange.core.interim = Interim::Received;
         exchange.core.deadlines.set(Timer::PerTry, None);
-        charge::interim(self.origin.pool().stats(), exchange.core.is_internal(), status);
+        charge::interim(self.origin.pool().stats(), &exchange.core, status);
         if exchange.core.service().manager.proxy_100_continue {
             exchange.core.reset_idle_timer();
             response::forward_interim(exchange)?;

@@ -20,12 +20,14 @@ pub(super) fn response(cluster: &LocalCluster, core: &Core<'_>, status: u16) {
     if let Some(zone) = zone(core) {
         zone.codes.record(status);
     }
+    core.groups.each(|stats| stats.codes.record(status));
     cluster.stats().record_response(status, origin(core.is_internal()), is_canary(core));
 }
 
 /// Counts an interim response of a host, as Envoy does even if the client does not get it.
-pub(super) fn interim(stats: &ClusterStats, is_internal: bool, status: u16) {
-    stats.record_response(status, origin(is_internal), false);
+pub(super) fn interim(stats: &ClusterStats, core: &Core<'_>, status: u16) {
+    core.groups.each(|stats| stats.codes.record(status));
+    stats.record_response(status, origin(core.is_internal()), false);
 }
 
 /// Counts the outcome of an attempt for its host; `outcome` is the length of the response.
@@ -141,6 +143,7 @@ pub(super) fn time(stats: &ClusterStats, core: &Core<'_>) {
     if let Some(zone) = zone(core) {
         zone.upstream_rq_time.record(took);
     }
+    core.groups.each(|stats| stats.upstream_rq_time.record(took));
     let canary = is_canary(core);
     stats.record_response_time(took, origin(core.is_internal()), canary);
 }

@@ -247,6 +247,7 @@ fn end<C: ClientEnd>(
             match timer {
                 Timer::Route => {
                     origin.pool().stats().upstream_rq_timeout.inc();
+                    exchange.core.groups.each(|stats| stats.upstream_rq_timeout.inc());
                     origin.pool().host_stats().rq_timeout.inc();
                 }
                 Timer::PerTryIdle => {

@@ -14,16 +14,15 @@ use super::end::{ClientEnd, Ended};
 use super::given::Given;
 use super::replay::Replay;
 use super::reply::LocalReply;
-use super::request_head::set_expected_timeout;
+use super::request_head::{set_expected_timeout, set_stream_duration};
 use super::retry::{Decision, Refusal, RetryDelay, RetryState};
-use super::route::action::stream_duration::{grpc_timeout, set_grpc_timeout};
 use super::route::{Connect, Forward, Route, VirtualHost};
 use super::upload::Upload;
 use super::wait::Interest;
 use super::{Core, Exchange, Interim, Outcome, Upgrade, tunnel};
 use crate::flags::Flag;
 use crate::http::TrailerRules;
-use crate::http::{BodyLength, FieldName, Method, Version};
+use crate::http::{BodyLength, Method, Version};
 use crate::shard::clock::millis;
 use crate::transport::tls::options::TransportSocketOptions;
 use crate::upstream::circuit_breaker::{Permit, Resource};
@@ -34,16 +33,14 @@ use crate::upstream::origin::Origin;
 use crate::upstream::pool::{IdleCheck, Pool};
 use crate::upstream::pool_key::Speaks;
 
-/// Forwards the request as `plan` says.
+/// Forwards the request to a cluster as `plan` says.
 pub(super) async fn forward<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     virtual_host: &VirtualHost,
     route: &Route,
     plan: &Forward,
+    cluster: Rc<LocalCluster>,
 ) -> Outcome {
-    let Some(cluster) = exchange.core.clusters.get(plan.cluster).map(Rc::clone) else {
-        return Outcome::reply(LocalReply::cluster_not_found(503));
-    };
     if let Some(invalid) = exchange.core.check_strict_headers() {
         return Outcome::reply(invalid);
     }
@@ -149,34 +146,6 @@ fn prepare(core: &mut Core<'_>, virtual_host: &VirtualHost, route: &Route, plan:
     core.rewrite_request(route, plan);
 }
 
-/// Limits the duration of the exchange as the route says. As in Envoy, the origin is told the limit in
-/// `grpc-timeout`, without the time that has already passed.
-fn set_stream_duration(core: &mut Core<'_>, plan: &Forward) {
-    let manager = core.service().manager.timeouts.max_stream_duration;
-    let Some(limit) = core.set_duration_limit(plan) else { return };
-    let request = &mut core.heads.request;
-    if request.is_grpc() {
-        match limit {
-            Some(limit) => set_grpc_timeout(&mut request.fields, limit),
-            // As in Envoy: the route lifts the connection manager's limit.
-            None if manager.is_some() => request.fields.remove(FieldName::GrpcTimeout),
-            None => {}
-        }
-    }
-}
-
-impl Core<'_> {
-    /// Limits the duration of the exchange as the route says, if it says anything; returns the limit.
-    pub(super) fn set_duration_limit(&mut self, plan: &Forward) -> Option<Option<Duration>> {
-        let duration = plan.max_stream_duration.as_ref()?;
-        let manager = self.service().manager.timeouts.max_stream_duration;
-        let limit = duration.limit(grpc_timeout(&self.heads.request.fields), manager);
-        let at = limit.map(|limit| self.heads.began.saturating_add(millis(limit)));
-        self.deadlines.set(Timer::StreamDuration, at);
-        Some(limit)
-    }
-}
-
 /// The state of one forwarded request over all its attempts.
 pub(super) struct Forwarder<'a> {
     virtual_host: &'a VirtualHost,
@@ -237,6 +206,7 @@ impl Forwarder<'_> {
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
             return Err(overflow(&pool, origin));
         };
+        exchange.core.groups.each(|stats| stats.upstream_rq_total.inc());
         let origin = self.begin_request(&mut exchange.core, origin);
         let response = if self.terminates(&exchange.core) {
             Ok(open_tunnel(exchange, origin))
@@ -401,11 +371,13 @@ impl Forwarder<'_> {
             Decision::Retry => {}
             Decision::No(Refusal::LimitExceeded) => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
+                core.groups.each(|stats| stats.upstream_rq_retry_limit_exceeded.inc());
                 core.flags.set(Flag::UpstreamRetryLimitExceeded);
                 return None;
             }
             Decision::No(Refusal::Succeeded) => {
                 stats.upstream_rq_retry_success.inc();
+                core.groups.each(|stats| stats.upstream_rq_retry_success.inc());
                 return None;
             }
             Decision::No(Refusal::NotRetriable) => return None,
@@ -415,6 +387,7 @@ impl Forwarder<'_> {
         self.retrying = self.cluster.breakers().acquire(self.plan.priority, Resource::Retries);
         if self.retrying.is_none() {
             stats.upstream_rq_retry_overflow.inc();
+            core.groups.each(|stats| stats.upstream_rq_retry_overflow.inc());
             return None;
         }
         let random = core.shard.random.borrow_mut().u64(..);
@@ -479,6 +452,7 @@ impl Forwarder<'_> {
             None => return Ok(()),
         }
         stats.upstream_rq_retry.inc();
+        exchange.core.groups.each(|stats| stats.upstream_rq_retry.inc());
         exchange.core.upstream.attempts += 1;
         Ok(())
     }
@@ -500,6 +474,7 @@ impl Forwarder<'_> {
             }
             Failed::Deadline(Timer::Route) => {
                 stats.upstream_rq_timeout.inc();
+                exchange.core.groups.each(|stats| stats.upstream_rq_timeout.inc());
                 exchange.core.timeout_reply.apply(LocalReply::upstream_timeout())
             }
             Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => {

@@ -4,7 +4,6 @@
 //! written. Nothing here decides what becomes of a request.
 
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::Core;
@@ -75,7 +74,7 @@ impl Core<'_> {
     #[cold]
     pub(super) fn note_cluster(&mut self, action: &Action) {
         if let Action::Forward(plan) = action {
-            self.upstream.cluster = self.clusters.get(plan.cluster).map(Rc::clone);
+            self.upstream.cluster = self.cluster_of(plan);
         }
     }
 

@@ -18,6 +18,7 @@ mod envoy_headers;
 pub mod filters;
 mod forward;
 pub mod given;
+mod groups;
 mod half_close;
 pub mod headers;
 mod log;
@@ -48,15 +49,17 @@ use self::end::{ClientEnd, Ended};
 use self::envoy_headers::TimeoutReply;
 use self::filters::RouteCache;
 use self::given::Given;
+use self::groups::Groups;
 use self::log::Record;
 use self::manager::normalize::Facts;
 use self::noted::Noted;
 use self::reply::{HeadLimit, LocalReply};
-use self::route::{Action, Forward, Lookup, Route, Timeouts, VirtualHost};
+use self::route::{Action, ClusterChoice, Forward, Lookup, Route, Timeouts, VirtualHost};
 use self::service::LocalService;
 use self::stream::Upstream;
 use self::upload::Upload;
 use self::wait::{Interest, Ready, send_all, wait};
+use crate::address::Ends;
 use crate::flags::Flags;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{BodyLength, Reject};
@@ -67,6 +70,7 @@ use crate::shard::clock::{Millis, millis};
 use crate::shard::quota::Permit;
 use crate::stats::{HttpStats, RouterStats};
 use crate::upstream::clusters::ClusterList;
+use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
 
 /// One request and its response, between the client's side and the origin's.
@@ -114,6 +118,8 @@ struct Core<'a> {
     record: Record<'a>,
     /// What its filters note.
     noted: Option<Rc<Noted>>,
+    /// The groups of requests that it is counted in.
+    groups: Groups<'a>,
     /// Its slot among the exchanges whose client has half-closed.
     half_closed: Option<Permit>,
     /// The HTTP filters, if there are any besides the router.
@@ -240,6 +246,7 @@ impl<'a> Core<'a> {
             upstream: Upstream::default(),
             record: Record::default(),
             noted: None,
+            groups: Groups::default(),
             half_closed: None,
             filters: None,
         }
@@ -260,14 +267,31 @@ impl<'a> Core<'a> {
     #[inline]
     fn find_route(&mut self) -> Lookup<'a> {
         let given = self.given;
-        let tls = given.tls.as_deref();
-        let lookup = given.service.routes.find(&self.heads.request, tls, self.random);
+        let lookup = given.service.routes.find(&route::Request {
+            head: &self.heads.request,
+            tls: given.tls.as_deref(),
+            client: self.facts.map_or(given.peer, |facts| facts.client),
+            ends: Ends { remote: given.peer, local: given.local },
+            random: self.random,
+        });
         self.record.route = lookup.route();
         lookup
     }
+
+    /// The cluster that the request goes to.
+    fn cluster_of(&self, plan: &Forward) -> Option<Rc<LocalCluster>> {
+        let cluster = match &plan.cluster {
+            ClusterChoice::Index(index) => self.clusters.get(*index),
+            ClusterChoice::Header(name) => {
+                let name = name.first_value(&self.heads.request)?;
+                self.clusters.named(std::str::from_utf8(name).ok()?)
+            }
+        };
+        cluster.map(Rc::clone)
+    }
 }
 
-impl<C: ClientEnd> Exchange<'_, C> {
+impl<'a, C: ClientEnd> Exchange<'a, C> {
     /// Handles the request.
     async fn run(&mut self) -> Outcome {
         if let Some(outcome) = self.normalize() {
@@ -332,11 +356,22 @@ impl<C: ClientEnd> Exchange<'_, C> {
     async fn run_action(
         &mut self,
         router: &RouterStats,
-        virtual_host: &VirtualHost,
-        route: &Route,
+        virtual_host: &'a VirtualHost,
+        route: &'a Route,
     ) -> Outcome {
         match &route.action {
-            Action::Forward(plan) => forward::forward(self, virtual_host, route, plan).await,
+            Action::Forward(plan) => {
+                self.core.groups = Groups::of(&self.core, virtual_host, route);
+                match self.core.cluster_of(plan) {
+                    Some(cluster) => {
+                        forward::forward(self, virtual_host, route, plan, cluster).await
+                    }
+                    None => {
+                        router.no_cluster.inc();
+                        Outcome::reply(LocalReply::cluster_not_found(plan.not_found_status))
+                    }
+                }
+            }
             Action::ClusterNotFound { status } => {
                 router.no_cluster.inc();
                 Outcome::reply(LocalReply::cluster_not_found(*status))

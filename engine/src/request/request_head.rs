@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::Core;
+use super::deadlines::Timer;
 use super::forward::Forwarder;
-use super::route::action::stream_duration::set_grpc_timeout;
+use super::route::action::stream_duration::{grpc_timeout, set_grpc_timeout};
 use super::route::{Forward, scheme};
 use crate::http::header_key_format::{self, HeaderKeyFormat};
 use crate::http::{FieldName, Method};
 use crate::http1::encode;
+use crate::shard::clock::millis;
 use crate::upstream::origin::{HeadTaken, Origin};
 use crate::upstream::pool_key::Speaks;
 
@@ -23,6 +25,34 @@ pub(super) fn set_expected_timeout(core: &mut Core<'_>, plan: &Forward, elapsed:
     }
     if plan.max_grpc_timeout(&core.heads.request).is_some() {
         set_grpc_timeout(&mut core.heads.request.fields, Duration::from_millis(expected));
+    }
+}
+
+/// Limits the duration of the exchange as the route says. As in Envoy, the origin is told the limit in
+/// `grpc-timeout`, without the time that has already passed.
+pub(super) fn set_stream_duration(core: &mut Core<'_>, plan: &Forward) {
+    let manager = core.service().manager.timeouts.max_stream_duration;
+    let Some(limit) = core.set_duration_limit(plan) else { return };
+    let request = &mut core.heads.request;
+    if request.is_grpc() {
+        match limit {
+            Some(limit) => set_grpc_timeout(&mut request.fields, limit),
+            // As in Envoy: the route lifts the connection manager's limit.
+            None if manager.is_some() => request.fields.remove(FieldName::GrpcTimeout),
+            None => {}
+        }
+    }
+}
+
+impl Core<'_> {
+    /// Limits the duration of the exchange as the route says, if it says anything; returns the limit.
+    pub(super) fn set_duration_limit(&mut self, plan: &Forward) -> Option<Option<Duration>> {
+        let duration = plan.max_stream_duration.as_ref()?;
+        let manager = self.service().manager.timeouts.max_stream_duration;
+        let limit = duration.limit(grpc_timeout(&self.heads.request.fields), manager);
+        let at = limit.map(|limit| self.heads.began.saturating_add(millis(limit)));
+        self.deadlines.set(Timer::StreamDuration, at);
+        Some(limit)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::Core;
 use super::given::Given;
 use super::noted::Noted;
-use super::route::Route;
+use super::route::{Route, VirtualCluster};
 use super::service::LocalService;
 use crate::address::Address;
 use crate::flags::Flags;
@@ -73,6 +73,7 @@ pub(super) struct Stream<'a> {
     flags: Flags,
     response_code: Option<u16>,
     route: Option<&'a Route>,
+    virtual_cluster: Option<&'a VirtualCluster>,
     upstream: Upstream,
     noted: Option<Rc<Noted>>,
     started: SystemTime,
@@ -100,6 +101,7 @@ impl<'a> Stream<'a> {
             flags: Flags::NONE,
             response_code: None,
             route: None,
+            virtual_cluster: None,
             upstream: Upstream::default(),
             noted: None,
             started: SystemTime::now(),
@@ -182,9 +184,12 @@ impl<'a> Stream<'a> {
     }
 }
 
-impl Core<'_> {
+impl<'a> Core<'a> {
     /// The current state.
-    pub(super) fn stream<'a>(&self, route: Option<&'a Route>) -> Stream<'a> {
+    pub(super) fn stream<'b>(&self, route: Option<&'b Route>) -> Stream<'b>
+    where
+        'a: 'b,
+    {
         let began = self.heads.began;
         let elapsed = Duration::from_millis(self.shard.clock.now().saturating_sub(began));
         let started = self.started.get().unwrap_or_else(|| {
@@ -199,6 +204,7 @@ impl Core<'_> {
         let stream = Stream::of(self.given, self.heads.request.version);
         Stream {
             route,
+            virtual_cluster: self.groups.virtual_cluster(),
             upstream: self.upstream.clone(),
             noted: self.noted.clone(),
             started,
@@ -257,6 +263,11 @@ impl StreamInfo for Stream<'_> {
 
     fn route_name(&self) -> Option<&str> {
         self.route.map(|route| &*route.name)
+    }
+
+    fn virtual_cluster_name(&self) -> Option<&str> {
+        // As in Envoy, `other` is not named.
+        self.virtual_cluster.map(|it| &*it.name).filter(|name| !name.is_empty())
     }
 
     fn listener_name(&self) -> Option<&str> {

@@ -86,7 +86,7 @@ pub enum TransportProtocol {
 
 impl TransportProtocol {
     /// Its name in `transport_protocol`.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::RawBuffer => "raw_buffer",
             Self::Tls => "tls",
@@ -226,7 +226,7 @@ impl MatchTree {
                 }
                 Self::Name(whose, branches) => whose.find(connection, branches)?,
                 Self::Source(branches) => {
-                    let source = connection.source_type();
+                    let source = source_type(connection.remote, connection.local);
                     branches.get(&source).or_else(|| branches.get(&SourceType::Any))?
                 }
             };
@@ -332,17 +332,15 @@ fn or_any<T: Clone + Default>(values: &[T]) -> Vec<T> {
     if values.is_empty() { vec![T::default()] } else { values.to_vec() }
 }
 
-impl Connection<'_> {
-    /// Whether the client is on this machine; never `Any`.
-    fn source_type(&self) -> SourceType {
-        let Some(remote) = self.remote.ip() else { return SourceType::SameIpOrLoopback };
-        // Envoy: of 127.0.0.0/8 only this address.
-        let is_loopback = remote == IpAddr::from([127, 0, 0, 1]) || is_loopback_v6(remote);
-        if Some(remote) == self.local.ip() || is_loopback {
-            SourceType::SameIpOrLoopback
-        } else {
-            SourceType::External
-        }
+/// Whether a client with the address `remote` is on this machine; never `Any`.
+pub(crate) fn source_type(remote: Address, local: Address) -> SourceType {
+    let Some(remote) = remote.ip() else { return SourceType::SameIpOrLoopback };
+    // Envoy: of 127.0.0.0/8 only this address.
+    let is_loopback = remote == IpAddr::from([127, 0, 0, 1]) || is_loopback_v6(remote);
+    if Some(remote) == local.ip() || is_loopback {
+        SourceType::SameIpOrLoopback
+    } else {
+        SourceType::External
     }
 }
 

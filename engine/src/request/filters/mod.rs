@@ -151,6 +151,12 @@ impl Chain {
         self.filters.is_empty()
     }
 
+    /// The names of the filters that run for a route, in order.
+    pub(crate) fn names_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a str> {
+        let steps = route.filters.0.iter();
+        steps.filter_map(|step| self.filters.get(step.filter).map(|named| &*named.name))
+    }
+
     /// The plan for the requests of a route, or of none.
     fn plan<'a>(&'a self, route: Option<&'a Route>) -> &'a Plan {
         route.map_or(&self.without_route, |route| &route.filters)

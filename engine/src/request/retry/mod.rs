@@ -193,6 +193,26 @@ impl RetryPolicy {
 
 // === impl RetryOn ===
 
+/// The conditions for a retry.
+const TOKENS: [&str; 16] = [
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "envoy-ratelimited",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+    "retriable-headers",
+    "http3-post-connect-failure",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
+];
+
 impl RetryOn {
     const FIVE_XX: Self = Self(1);
     const GATEWAY_ERROR: Self = Self(1 << 1);
@@ -222,6 +242,16 @@ impl RetryOn {
             }
         }
         set
+    }
+
+    /// The tokens of the conditions.
+    #[must_use]
+    pub fn tokens(self) -> Vec<&'static str> {
+        let has = |token: &&str| {
+            let cause = Self::http(token).or_else(|| Self::grpc(token));
+            cause.is_some_and(|cause| self.0 & cause.0 != 0)
+        };
+        TOKENS.into_iter().filter(has).collect()
     }
 
     /// Whether nothing is retried.

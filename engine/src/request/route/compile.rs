@@ -1,30 +1,49 @@
 //! Compiles a `RouteConfiguration` to a [`RouteTable`].
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use corvoy_config as config;
-use corvoy_config::{Path, Problems};
+use corvoy_config::{Path, Problem, Problems, Severity};
 
 use super::action::compile::{ForwardAction, WeightedCluster};
-use super::action::{self, Action};
+use super::action::{self, Action, Forward};
+use super::lint::Covering;
 use super::matchers;
 use super::mutation::{self, HeaderMutations, MutationLevel};
-use super::path::{PathIndex, PathMatch};
+use super::path::PathIndex;
 use super::upgrades::Upgrades;
+use super::virtual_cluster::VirtualClusters;
 use super::virtual_host::{DomainsBuilder, Duplicate};
-use super::{Choice, Entry, RequireTls, Route, RouteMatch, RouteTable, VirtualHost};
+use super::{Choice, Entry, RequireTls, Route, RouteTable, Search, VirtualCluster, VirtualHost};
 use crate::common_compile;
+use crate::matcher::compile::LooksAt;
+use crate::matcher::{self, Matcher};
 use crate::metadata::Metadata;
 use crate::request::filters::{self, Chain};
 use crate::request::retry::{self, RetryPolicy};
+use crate::runtime::Reader;
 use crate::stats::Registry;
-use crate::text_matcher::{self, Literal};
+
+/// What a route configuration needs from outside its own message.
+#[derive(Clone, Copy)]
+pub(crate) struct Needs<'a> {
+    /// The filters that routes configure.
+    pub(crate) filters: &'a Chain,
+    /// What they need.
+    pub(crate) filter_context: &'a filters::compile::Context<'a>,
+    /// Finds the index of a cluster in the snapshot by its name.
+    pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
+}
 
 /// What routes need from outside their own message.
+#[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// Finds the index of a cluster in the snapshot by its name.
     pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
+    pub(crate) runtime: &'a Reader<'a>,
+    registry: &'a Registry,
     pub(crate) validate_clusters: bool,
     pub(crate) direct_response_body_max: usize,
     most_specific_headers_win: bool,
@@ -40,7 +59,9 @@ pub(crate) struct Levels {
 }
 
 /// What routes inherit from their virtual host.
-struct Inherited {
+struct Inherited<'a> {
+    /// Its name.
+    name: &'a str,
     /// What the virtual host and the route configuration say to filters.
     filters: [filters::compile::Level; 2],
     retry: Option<RetryPolicy>,
@@ -52,13 +73,10 @@ struct Inherited {
 }
 
 /// Compiles a route configuration and reports all its errors; with an error the table must not be
-/// used. `filters` are those that the routes configure; `cluster` finds the index of a cluster by its name.
+/// used.
 pub(crate) fn route_table(
     schema: &config::RouteConfiguration,
-    filters: &Chain,
-    filter_context: &filters::compile::Context<'_>,
-    cluster: &dyn Fn(&str) -> Option<usize>,
-    registry: &Registry,
+    needs: &Needs<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> RouteTable {
@@ -85,8 +103,11 @@ pub(crate) fn route_table(
         Some(0) => u32::MAX,
         Some(bytes) => *bytes,
     };
+    let Needs { filters, filter_context, cluster } = *needs;
     let context = Context {
         cluster,
+        runtime: filter_context.runtime,
+        registry: filter_context.registry,
         validate_clusters: validate_clusters
             .unwrap_or_else(|| problems.is_left_out(&at.field("validate_clusters"))),
         direct_response_body_max: usize::try_from(body_max).unwrap_or(usize::MAX),
@@ -113,7 +134,7 @@ pub(crate) fn route_table(
         }
         add_domains(&mut domains, &schema.domains, index, name, &at.field("domains"), problems);
         let inherited = (&levels, &filters);
-        hosts.push(virtual_host(schema, inherited, &context, registry, &at, problems));
+        hosts.push(virtual_host(schema, inherited, &context, &at, problems));
     }
     RouteTable {
         name: name.as_str().into(),
@@ -172,20 +193,21 @@ fn add_domains(
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 fn virtual_host(
     schema: &config::VirtualHost,
     (table_levels, table_filters): (&Levels, &filters::compile::Level),
     context: &Context<'_>,
-    registry: &Registry,
     at: &Path,
     problems: &mut Problems,
 ) -> VirtualHost {
     let config::VirtualHost {
         name,
         domains: _,
-        routes,
+        // These two are compiled below.
+        routes: _,
+        virtual_clusters: _,
         require_tls,
-        virtual_clusters,
         request_headers_to_add,
         request_headers_to_remove,
         response_headers_to_add,
@@ -199,8 +221,8 @@ fn virtual_host(
         metadata,
         typed_per_filter_config,
         cors,
+        matcher,
     } = schema;
-    not_implemented(!virtual_clusters.is_empty(), "virtual_clusters", at, problems);
     let levels = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
         (response_headers_to_add, response_headers_to_remove),
@@ -208,6 +230,7 @@ fn virtual_host(
         problems,
     );
     let inherited = Inherited {
+        name,
         retry: retry_policy.as_ref().map(|schema| {
             retry::compile::retry_policy(schema, &at.field("retry_policy"), problems)
         }),
@@ -220,14 +243,29 @@ fn virtual_host(
             table_filters.clone(),
         ],
     };
-    let at = at.field("routes");
-    let mut entries = Vec::with_capacity(routes.len());
-    for (i, schema) in routes.iter().enumerate() {
-        entries.extend(entry(schema, &inherited, context, &at.index(i), problems));
-    }
+    // As in Envoy, the clusters of the routes of a tree need not exist.
+    let validate_clusters = context.validate_clusters && matcher.is_none();
+    let context = &Context { validate_clusters, ..*context };
+    let mut routes = Routes { inherited: &inherited, context, entries: Vec::new() };
+    let search = match matcher {
+        None => {
+            let at = at.field("routes");
+            routes.list(&schema.routes, &at, problems);
+            routes.warn_of_shadowed(&at, problems);
+            let paths = routes.entries.iter().map(|entry| &entry.conditions.path);
+            Search::InOrder(PathIndex::new(paths))
+        }
+        Some(matcher) => {
+            if !schema.routes.is_empty() {
+                let why = "a virtual host has either routes or a matcher";
+                problems.error(&at.field("matcher"), why);
+            }
+            Search::Tree(routes.tree(matcher, &at.field("matcher"), problems))
+        }
+    };
     VirtualHost {
         name: name.as_str().into(),
-        other: registry.scope(&format!("vhost.{name}.vcluster.other.")),
+        virtual_clusters: virtual_clusters(schema, context.registry, at, problems),
         include_request_attempt_count: *include_request_attempt_count,
         include_attempt_count_in_response: *include_attempt_count_in_response,
         include_is_timeout_retry_header: *include_is_timeout_retry_header,
@@ -236,14 +274,110 @@ fn virtual_host(
             config::TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
             config::TlsRequirementType::None => RequireTls::None,
         },
-        index: PathIndex::new(entries.iter().map(|entry| &entry.conditions.path)),
-        entries,
+        search,
+        entries: routes.entries,
     }
 }
 
+/// The routes of a virtual host, as far as they are compiled.
+struct Routes<'a> {
+    inherited: &'a Inherited<'a>,
+    context: &'a Context<'a>,
+    entries: Vec<Entry>,
+}
+
+impl Routes<'_> {
+    /// Adds the routes of the list at `at`; returns where they are.
+    fn list(
+        &mut self,
+        schemas: &[config::Route],
+        at: &Path,
+        problems: &mut Problems,
+    ) -> Range<usize> {
+        let start = self.entries.len();
+        for (i, schema) in schemas.iter().enumerate() {
+            let entry = entry(schema, self.inherited, self.context, &at.index(i), problems);
+            self.entries.extend(entry);
+        }
+        start..self.entries.len()
+    }
+
+    /// Warns of routes that no request reaches. Without errors, routes have the indexes of the list.
+    fn warn_of_shadowed(&self, at: &Path, problems: &mut Problems) {
+        if problems.has_errors() {
+            return;
+        }
+        let mut covering = Covering::default();
+        for (i, entry) in self.entries.iter().enumerate() {
+            if let Some(earlier) = covering.add(i, &entry.conditions) {
+                let why = "no request reaches this route: an earlier one matches all of them";
+                let problem = Problem::new(Severity::Warning, &at.index(i).field("match"), why);
+                let earlier = at.index(earlier).field("match");
+                problems.push(problem.related(&earlier, "the earlier route"));
+            }
+        }
+    }
+
+    /// Compiles a tree whose actions are a route or a list of routes. After an error it leads nowhere.
+    fn tree(
+        &mut self,
+        schema: &config::Matcher,
+        at: &Path,
+        problems: &mut Problems,
+    ) -> Matcher<Range<usize>> {
+        let context = matcher::compile::Context {
+            looks_at: LooksAt::RequestHeaders,
+            runtime: self.context.runtime,
+        };
+        let mut action = |action: &config::Any, at: &Path, problems: &mut Problems| match action {
+            config::Any::Route(schema) => {
+                let start = self.entries.len();
+                self.entries.extend(entry(schema, self.inherited, self.context, at, problems));
+                Some(start..self.entries.len())
+            }
+            config::Any::RouteList(schema) => {
+                let config::RouteList { routes } = &**schema;
+                Some(self.list(routes, &at.field("routes"), problems))
+            }
+            other => {
+                let name = other.type_name();
+                problems.error(at, format!("`{name}` is neither a route nor a list of routes"));
+                None
+            }
+        };
+        matcher::compile::matcher(schema, &context, &mut action, at, problems).unwrap_or_default()
+    }
+}
+
+fn virtual_clusters(
+    schema: &config::VirtualHost,
+    registry: &Registry,
+    at: &Path,
+    problems: &mut Problems,
+) -> VirtualClusters {
+    let stats = |name: &str| registry.scope(&format!("vhost.{}.vcluster.{name}.", schema.name));
+    let at = at.field("virtual_clusters");
+    let mut listed = Vec::with_capacity(schema.virtual_clusters.len());
+    for (i, config::VirtualCluster { name, headers }) in schema.virtual_clusters.iter().enumerate()
+    {
+        let at = at.index(i);
+        if headers.is_empty() {
+            problems.missing(&at, "a virtual cluster needs headers to match");
+        }
+        listed.push(VirtualCluster {
+            name: name.as_str().into(),
+            headers: matchers::compile::headers(headers, &at.field("headers"), problems),
+            stats: stats(name),
+        });
+    }
+    let other = VirtualCluster { name: Box::default(), headers: Vec::new(), stats: stats("other") };
+    VirtualClusters::new(listed, other)
+}
+
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 fn entry(
     schema: &config::Route,
-    inherited: &Inherited,
+    inherited: &Inherited<'_>,
     context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
@@ -264,9 +398,9 @@ fn entry(
         metadata,
         typed_per_filter_config,
     } = schema;
-    not_implemented(!stat_prefix.is_empty(), "stat_prefix", at, problems);
-    let conditions =
-        r#match.as_ref().and_then(|schema| route_match(schema, &at.field("match"), problems));
+    let conditions = r#match.as_ref().and_then(|schema| {
+        matchers::compile::route_match(schema, context.runtime, &at.field("match"), problems)
+    });
     let own = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
         (response_headers_to_add, response_headers_to_remove),
@@ -278,12 +412,13 @@ fn entry(
     if context.most_specific_headers_win {
         levels.reverse();
     }
+    let path = conditions.as_ref().map(|conditions| &conditions.path);
     let action = if let Some(schema) = route {
         let at = at.field("route");
         let retry = inherited.retry.as_ref();
-        action::compile::forward(schema, retry, context, &at, problems).map(Ok)
+        action::compile::forward(schema, path, retry, context, &at, problems).map(Ok)
     } else if let Some(schema) = redirect {
-        action::compile::redirect(schema, &at.field("redirect"), problems).map(Err)
+        action::compile::redirect(schema, path, &at.field("redirect"), problems).map(Err)
     } else if let Some(schema) = direct_response {
         let at = at.field("direct_response");
         action::compile::direct_response(schema, context, &at, problems).map(Err)
@@ -294,6 +429,8 @@ fn entry(
     let cors = route.as_ref().and_then(|schema| schema.cors.as_ref());
     let filters = context.filter_context.level(typed_per_filter_config, cors, at, problems);
     let [of_host, of_table] = &inherited.filters;
+    let stats = (!stat_prefix.is_empty())
+        .then(|| context.registry.scope(&format!("vhost.{}.route.{stat_prefix}.", inherited.name)));
     let route = |action, levels: &[Levels], of_cluster: &filters::compile::Level| Route {
         filters: context.filters.compile_plan(&[of_cluster, &filters, of_host, of_table]),
         name: name.as_str().into(),
@@ -306,6 +443,7 @@ fn entry(
             .or(inherited.body_buffer_max),
         metadata: common_compile::metadata(metadata.as_ref()),
         virtual_host_metadata: Arc::clone(&inherited.metadata),
+        stats: stats.clone(),
     };
     let choice = match action? {
         Err(action) => {
@@ -328,12 +466,8 @@ fn forward_choice(
     let mut up_to = 0;
     for WeightedCluster { cluster, weight, levels: mut all, filters } in forward.clusters {
         let action = match cluster {
-            None => Action::ClusterNotFound { status: forward.not_found_status },
-            Some(cluster) => {
-                let mut forward = forward.forward.clone();
-                forward.cluster = cluster;
-                Action::Forward(forward)
-            }
+            None => Action::ClusterNotFound { status: forward.forward.not_found_status },
+            Some(cluster) => Action::Forward(Forward { cluster, ..forward.forward.clone() }),
         };
         all.extend_from_slice(levels);
         up_to += u64::from(weight);
@@ -341,66 +475,8 @@ fn forward_choice(
     }
     match <[_; 1]>::try_from(routes) {
         Ok([(_, route)]) => Choice::One(Box::new(route)),
-        Err(routes) => Choice::Weighted { routes, random: forward.random },
+        Err(routes) => Choice::Weighted { routes, by: forward.by },
     }
-}
-
-fn route_match(
-    schema: &config::RouteMatch,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<RouteMatch> {
-    let config::RouteMatch {
-        prefix,
-        path,
-        safe_regex,
-        path_separated_prefix,
-        connect_matcher,
-        case_sensitive,
-        runtime_fraction,
-        headers,
-        query_parameters,
-        cookies,
-        grpc,
-        tls_context,
-    } = schema;
-    let literal = |text: &str| Literal::new(text, *case_sensitive == Some(false));
-    let path = if let Some(text) = prefix {
-        if !text.is_empty() && !text.starts_with('/') {
-            let message = "paths begin with '/', so this route never matches";
-            problems.warn(&at.field("prefix"), message);
-        }
-        Some(PathMatch::Prefix(literal(text)))
-    } else if let Some(text) = path {
-        Some(PathMatch::Exact(literal(text)))
-    } else if let Some(text) = path_separated_prefix {
-        Some(PathMatch::SeparatedPrefix(literal(text)))
-    } else if let Some(schema) = safe_regex {
-        text_matcher::compile::regex(schema, &at.field("safe_regex"), problems)
-            .map(PathMatch::Regex)
-    } else {
-        connect_matcher.as_ref().map(|config::ConnectMatcher {}| PathMatch::Connect)
-    };
-    let at_query = at.field("query_parameters");
-    let at_cookies = at.field("cookies");
-    let headers = matchers::compile::headers(headers, &at.field("headers"), problems);
-    let mut query = Vec::with_capacity(query_parameters.len());
-    for (i, schema) in query_parameters.iter().enumerate() {
-        query.extend(matchers::compile::query_parameter(schema, &at_query.index(i), problems));
-    }
-    let mut cookie = Vec::with_capacity(cookies.len());
-    for (i, schema) in cookies.iter().enumerate() {
-        cookie.extend(matchers::compile::cookie(schema, &at_cookies.index(i), problems));
-    }
-    Some(RouteMatch {
-        path: path?,
-        headers,
-        query_parameters: query,
-        cookies: cookie,
-        grpc: grpc.is_some(),
-        tls: matchers::compile::tls(tls_context.as_ref()),
-        fraction: runtime_fraction.as_ref().and_then(matchers::compile::fraction),
-    })
 }
 
 impl Levels {

@@ -1,6 +1,9 @@
 //! Selects the route of a request: first the virtual host by its domains, then the first route in
 //! declared order that matches.
 //!
+//! A virtual host may have a matcher tree instead of routes in order: it leads to a few routes, the first of
+//! which that matches is taken.
+//!
 //! The table is compiled from a `RouteConfiguration` (`compile.rs`), immutable, and shared by the
 //! shards. It only selects and describes; forwarding and replying are done elsewhere. Neither
 //! lookup allocates, and their cost does not grow with the number of virtual hosts or of routes
@@ -8,29 +11,38 @@
 //!
 //! Invariant: the index finds the same route as trying every route in turn.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) mod action;
 pub mod compile;
+pub mod hash_policy;
+mod lint;
 pub(crate) mod matchers;
 pub(crate) mod mutation;
 mod path;
-mod radix;
 mod rewrite;
+mod template;
+mod trace;
 mod upgrades;
+mod virtual_cluster;
 mod virtual_host;
 
 use self::action::port_start;
+use self::hash_policy::{HashPolicies, Hashed};
 use self::path::PathIndex;
+use self::virtual_cluster::VirtualClusters;
 use self::virtual_host::Domains;
 use super::filters::Plan;
+use crate::address::{Address, Ends};
 use crate::http::{FieldName, Method, RequestHead, Scheme};
+use crate::matcher::Matcher;
 use crate::metadata::Metadata;
 use crate::stats::{Scope, VirtualClusterStats};
 use crate::transport::tls::facts::TlsFacts;
 
 pub use self::action::{
-    Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
+    Action, ClusterChoice, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
 };
 pub use self::matchers::{
     CookieMatcher, Fraction, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,
@@ -39,7 +51,10 @@ pub use self::matchers::{
 pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
 pub use self::path::PathMatch;
 pub use self::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
+pub use self::template::{Template, TemplateRewrite};
+pub use self::trace::Trace;
 pub use self::upgrades::Upgrades;
+pub use self::virtual_cluster::VirtualCluster;
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug)]
@@ -59,9 +74,8 @@ pub struct RouteTable {
 pub struct VirtualHost {
     /// Its name, for stats.
     pub name: Box<str>,
-    /// `vhost.<name>.vcluster.other.`: requests that match no virtual cluster. Only shown because
-    /// dashboards expect it: virtual clusters are not implemented, so it never counts.
-    pub other: Arc<Scope<VirtualClusterStats>>,
+    /// Its virtual clusters.
+    pub virtual_clusters: VirtualClusters,
     /// Whether upstream requests carry `x-envoy-attempt-count`.
     pub include_request_attempt_count: bool,
     /// Whether responses to clients carry `x-envoy-attempt-count`.
@@ -70,7 +84,16 @@ pub struct VirtualHost {
     pub include_is_timeout_retry_header: bool,
     require_tls: RequireTls,
     entries: Vec<Entry>,
-    index: PathIndex,
+    search: Search,
+}
+
+/// How the routes of a virtual host are searched.
+#[derive(Debug)]
+enum Search {
+    /// `routes`: the first that matches.
+    InOrder(PathIndex),
+    /// `matcher`: the first that matches of those that the tree leads to.
+    Tree(Matcher<Range<usize>>),
 }
 
 /// Which requests must have come over TLS.
@@ -96,9 +119,35 @@ enum Choice {
     Weighted {
         /// Each with the sum of the weights up to and including its own.
         routes: Vec<(u64, Route)>,
-        /// The request header that may provide the random number.
-        random: Option<HeaderName>,
+        /// What is drawn by.
+        by: DrawnBy,
     },
+}
+
+/// What a weighted cluster is drawn by; the random number of the request, if that has no value.
+#[derive(Debug)]
+pub(crate) enum DrawnBy {
+    /// The random number of the request.
+    Random,
+    /// `header_name`: the number in this header.
+    Header(HeaderName),
+    /// `use_hash_policy`: the hash of the request.
+    Hash(HashPolicies),
+}
+
+/// A request whose route is looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its head.
+    pub head: &'a RequestHead,
+    /// The TLS of its connection.
+    pub tls: Option<&'a TlsFacts>,
+    /// The address of the client, also as given by trusted headers.
+    pub client: Address,
+    /// The ends of its connection.
+    pub ends: Ends,
+    /// Decides fractions and weights: the same for all decisions about one request.
+    pub random: u64,
 }
 
 /// The conditions of a route. All must hold.
@@ -142,6 +191,8 @@ pub struct Route {
     pub virtual_host_metadata: Arc<Metadata>,
     /// Which HTTP filters run.
     pub filters: Plan,
+    /// `vhost.<virtual host>.route.<stat_prefix>.`
+    pub stats: Option<Arc<Scope<VirtualClusterStats>>>,
 }
 
 /// The result of a lookup.
@@ -172,23 +223,30 @@ impl<'a> Lookup<'a> {
 }
 
 impl RouteTable {
-    /// Finds the route of a request that has come over a connection with this TLS. `random` decides
-    /// fractions and weights, and must be the same for all decisions about one request.
-    pub fn find(&self, head: &RequestHead, tls: Option<&TlsFacts>, random: u64) -> Lookup<'_> {
+    /// Finds the route of a request.
+    pub fn find(&self, request: &Request<'_>) -> Lookup<'_> {
+        let head = request.head;
         let Some(virtual_host) = self.virtual_host(head).filter(|_| head.scheme.is_some()) else {
             return Lookup::NotFound;
         };
         if virtual_host.requires_tls(head) {
             return Lookup::TlsRequired;
         }
-        let mut path = without_query(head.target());
-        if self.ignore_path_parameters {
-            path = until(path, |byte| byte == b';');
-        }
-        match virtual_host.route(head, path, tls, random) {
+        match virtual_host.route(request, self.path_of(head)) {
             Some(route) => Lookup::Found { virtual_host, route },
             None => Lookup::NotFound,
         }
+    }
+
+    /// Whether a request may name any cluster.
+    pub fn name_clusters_at_run_time(&self) -> bool {
+        let routes = self.virtual_hosts.iter().flat_map(|it| &it.entries);
+        routes.flat_map(|entry| entry.choice.routes()).any(|route| match &route.action {
+            Action::Forward(plan) => matches!(plan.cluster, ClusterChoice::Header(_)),
+            Action::ClusterNotFound { .. } | Action::DirectResponse(_) | Action::Redirect(_) => {
+                false
+            }
+        })
     }
 
     /// The virtual hosts in declared order.
@@ -197,12 +255,22 @@ impl RouteTable {
     }
 
     fn virtual_host(&self, head: &RequestHead) -> Option<&VirtualHost> {
-        let mut host = head.authority()?;
+        self.virtual_hosts.get(self.index_of(head.authority()?)?)
+    }
+
+    /// The index of the virtual host for this host.
+    fn index_of(&self, mut host: &[u8]) -> Option<usize> {
         if self.ignore_port {
             let end = port_start(host).unwrap_or(host.len());
             host = host.get(..end)?;
         }
-        self.virtual_hosts.get(self.domains.find(host)?)
+        self.domains.find(host)
+    }
+
+    /// The part of the path that routes are matched with.
+    fn path_of<'a>(&self, head: &'a RequestHead) -> &'a [u8] {
+        let path = without_query(head.target());
+        if self.ignore_path_parameters { until(path, |byte| byte == b';') } else { path }
     }
 }
 
@@ -218,32 +286,28 @@ impl VirtualHost {
         }
     }
 
-    fn route(
-        &self,
-        head: &RequestHead,
-        path: &[u8],
-        tls: Option<&TlsFacts>,
-        random: u64,
-    ) -> Option<&Route> {
+    fn route(&self, request: &Request<'_>, path: &[u8]) -> Option<&Route> {
         let matches = |index| {
             let entry: Option<&Entry> = self.entries.get(index);
-            entry.is_some_and(|entry| entry.conditions.matches(head, path, tls, random))
+            entry.is_some_and(|entry| entry.conditions.matches(request, path))
         };
-        let entry = self.entries.get(self.index.first(path, matches)?)?;
-        entry.choice.route(head, random)
+        let index = match &self.search {
+            Search::InOrder(index) => index.first(path, matches)?,
+            Search::Tree(tree) => tree.find(request.head)?.clone().find(|&index| {
+                let entry = self.entries.get(index);
+                // No index has compared the literal paths.
+                entry.is_some_and(|entry| entry.conditions.path.matches(path)) && matches(index)
+            })?,
+        };
+        self.entries.get(index)?.choice.route(request)
     }
 }
 
 impl RouteMatch {
     /// Whether a request with this path (without query) matches. Literal paths have already been
     /// compared by the index.
-    fn matches(
-        &self,
-        head: &RequestHead,
-        path: &[u8],
-        tls: Option<&TlsFacts>,
-        random: u64,
-    ) -> bool {
+    fn matches(&self, request: &Request<'_>, path: &[u8]) -> bool {
+        let Request { head, tls, random, .. } = *request;
         //= envoy:config.route.v3.RouteMatch.connect_matcher
         //# "Only requests with connect_matcher will match CONNECT requests"
         let is_for_its_method =
@@ -265,19 +329,43 @@ impl RouteMatch {
 }
 
 impl Choice {
-    fn route(&self, head: &RequestHead, random: u64) -> Option<&Route> {
-        let (routes, name) = match self {
+    /// All routes.
+    fn routes(&self) -> impl Iterator<Item = &Route> {
+        let (one, weighted) = match self {
+            Self::One(route) => (Some(&**route), &[][..]),
+            Self::Weighted { routes, .. } => (None, routes.as_slice()),
+        };
+        one.into_iter().chain(weighted.iter().map(|(_, route)| route))
+    }
+
+    fn route(&self, request: &Request<'_>) -> Option<&Route> {
+        let (routes, by) = match self {
             Self::One(route) => return Some(route),
-            Self::Weighted { routes, random } => (routes, random),
+            Self::Weighted { routes, by } => (routes, by),
         };
-        let from_header = |name: &HeaderName| {
-            let value = name.only_value(head)?;
-            std::str::from_utf8(value).ok()?.trim().parse().ok()
-        };
-        let random = name.as_ref().and_then(from_header).unwrap_or(random);
+        let random = by.number(request).unwrap_or(request.random);
         let (total, _) = routes.last()?;
         let drawn = random.checked_rem(*total)?;
         routes.iter().find(|(up_to, _)| drawn < *up_to).map(|(_, route)| route)
+    }
+}
+
+impl DrawnBy {
+    fn number(&self, request: &Request<'_>) -> Option<u64> {
+        match self {
+            Self::Random => None,
+            Self::Header(name) => {
+                let value = name.only_value(request.head)?;
+                std::str::from_utf8(value).ok()?.trim().parse().ok()
+            }
+            Self::Hash(policies) => policies.hash(&request.hashed(), None),
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    fn hashed(&self) -> Hashed<'a> {
+        Hashed { head: self.head, client: self.client, ends: self.ends }
     }
 }
 

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::radix::Radix;
+use super::template::Template;
+use crate::radix::Radix;
 use crate::text_matcher::{FullRegex, Literal};
 
 /// The path specifier of a route's match. It is applied to the path without query and fragment.
@@ -20,6 +21,8 @@ pub enum PathMatch {
     SeparatedPrefix(Literal),
     /// `safe_regex`: the whole path.
     Regex(FullRegex),
+    /// `path_match_policy`: the whole path.
+    Template(Template),
     /// `connect_matcher`: a CONNECT, whose target is an authority, not a path.
     Connect,
 }
@@ -29,7 +32,7 @@ impl PathMatch {
     pub(super) const fn is_literal(&self) -> bool {
         match self {
             Self::Exact(_) | Self::Prefix(_) | Self::SeparatedPrefix(_) => true,
-            Self::Regex(_) | Self::Connect => false,
+            Self::Regex(_) | Self::Template(_) | Self::Connect => false,
         }
     }
 
@@ -42,6 +45,7 @@ impl PathMatch {
                 is_separated(path, literal.text.len()) && literal.is_prefix_of(path)
             }
             Self::Regex(regex) => regex.matches(path),
+            Self::Template(template) => template.matches(path),
             Self::Connect => path.first() != Some(&b'/'),
         }
     }
@@ -54,7 +58,7 @@ impl PathMatch {
             Self::Exact(literal) | Self::Prefix(literal) | Self::SeparatedPrefix(literal) => {
                 literal.text.len()
             }
-            Self::Regex(_) | Self::Connect => path.len(),
+            Self::Regex(_) | Self::Template(_) | Self::Connect => path.len(),
         }
     }
 }
@@ -89,6 +93,9 @@ impl PathIndex {
                 }
                 // The literal prefix of every match. The caller applies the expression.
                 PathMatch::Regex(regex) => (regex.literal(), |candidates| &mut candidates.prefix),
+                PathMatch::Template(template) => {
+                    (template.literal(), |candidates| &mut candidates.prefix)
+                }
                 // The empty key is a prefix of every target.
                 PathMatch::Connect => {
                     case_sensitive.entry(Vec::new()).or_default().prefix.push(route);
@@ -158,7 +165,7 @@ fn is_separated(path: &[u8], text_len: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -207,10 +214,19 @@ mod tests {
         assert_eq!(first(&[prefix("foo")], "/foo"), None);
     }
 
-    fn any_path_match() -> impl Strategy<Value = PathMatch> {
+    pub(in crate::request::route) fn any_path_match() -> impl Strategy<Value = PathMatch> {
         let text = "[aAb/]{0,4}";
         let regex = proptest::sample::select(vec![
             "/a.*", "/a", "/(a|b)", "/a|/b", "/aa?b*", "a+", "/a{2}", "(?i)/AB", ".*", "/[ab]", "",
+        ]);
+        let template = proptest::sample::select(vec![
+            "/*",
+            "/a/*",
+            "/a/**",
+            "/{x}/b",
+            "/**b",
+            "/a",
+            "/{x=a/*}/b",
         ]);
         prop_oneof![
             (text, any::<bool>()).prop_map(|(t, fold)| PathMatch::Exact(Literal::new(&t, fold))),
@@ -218,6 +234,7 @@ mod tests {
             (text, any::<bool>())
                 .prop_map(|(t, fold)| PathMatch::SeparatedPrefix(Literal::new(&t, fold))),
             regex.prop_map(|regex| PathMatch::Regex(FullRegex::new(regex).unwrap())),
+            template.prop_map(|text| PathMatch::Template(Template::new(text).unwrap())),
         ]
     }
 

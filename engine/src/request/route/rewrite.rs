@@ -6,6 +6,7 @@ use regex::bytes::Regex;
 
 use super::matchers::HeaderName;
 use super::path::PathMatch;
+use super::template::TemplateRewrite;
 use super::without_query;
 use crate::http::RequestHead;
 use crate::re2;
@@ -17,6 +18,8 @@ pub enum PathRewrite {
     Prefix(Box<[u8]>),
     /// `regex_rewrite`: replaces every match in the path.
     Regex(RegexRewrite),
+    /// `path_rewrite_policy`: a path with the variables of the template that matched.
+    Template(TemplateRewrite),
     /// The path is kept.
     #[default]
     None,
@@ -69,6 +72,12 @@ impl PathRewrite {
             }
             Self::Regex(regex) => {
                 regex.replace_all(path, out);
+                path.len()
+            }
+            Self::Template(rewrite) => {
+                if let PathMatch::Template(template) = matched {
+                    rewrite.rewrite(template, path, out);
+                }
                 path.len()
             }
             Self::None => return,

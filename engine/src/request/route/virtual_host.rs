@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::radix::Radix;
+use crate::radix::Radix;
 
 /// The domains of a route configuration, each with the index of its virtual host.
 #[derive(Debug)]

@@ -121,6 +121,12 @@ impl Verdict {
 }
 
 impl Filters {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Filters in this order.
     #[must_use]
     pub fn new(filters: Vec<Filter>) -> Self {

@@ -31,6 +31,24 @@ pub enum Discovery {
 }
 
 impl Discovery {
+    /// Whether there are hosts, or names that hosts may be found by.
+    pub fn has_any(&self) -> bool {
+        match self {
+            Self::Static(hosts) => !hosts.hosts().is_empty(),
+            Self::Dns(dns) => !dns.targets.is_empty(),
+        }
+    }
+
+    /// Its hosts as configured: addresses, or names with the port to connect to.
+    pub fn described(&self) -> Vec<String> {
+        match self {
+            Self::Static(hosts) => hosts.hosts().iter().map(|it| it.address.to_string()).collect(),
+            Self::Dns(dns) => {
+                dns.targets.iter().map(|it| format!("{}:{}", it.name, it.port)).collect()
+            }
+        }
+    }
+
     /// The zones of its hosts.
     pub fn zones(&self) -> HashSet<&str> {
         match self {

@@ -6,16 +6,20 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::stream_duration::{MaxGrpcTimeout, MaxStreamDuration};
-use super::{Action, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts};
+use super::{
+    Action, ClusterChoice, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
+};
 use crate::common_compile::check_word;
 use crate::format::compile::data_source;
 use crate::http::{FieldName, Line};
 use crate::request::filters::compile::Level;
 use crate::request::retry;
-use crate::request::route::Upgrades;
 use crate::request::route::compile::{Context, Levels, not_implemented};
+use crate::request::route::hash_policy::{self, HashPolicies};
 use crate::request::route::matchers::HeaderName;
+use crate::request::route::path::PathMatch;
 use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
+use crate::request::route::{DrawnBy, TemplateRewrite, Upgrades};
 use crate::text_matcher::compile::invalid_regex;
 use crate::upstream::circuit_breaker::RoutingPriority;
 
@@ -25,16 +29,14 @@ pub(crate) struct ForwardAction {
     pub(crate) clusters: Vec<WeightedCluster>,
     /// Everything except the cluster.
     pub(crate) forward: Forward,
-    /// The status of the reply if the cluster does not exist.
-    pub(crate) not_found_status: u16,
-    /// The request header that may provide the random number for the weights.
-    pub(crate) random: Option<HeaderName>,
+    /// What a cluster is drawn by.
+    pub(crate) by: DrawnBy,
 }
 
 /// One of the clusters that a route may forward to.
 pub(crate) struct WeightedCluster {
     /// `None`: it does not exist, which is allowed.
-    pub(crate) cluster: Option<usize>,
+    pub(crate) cluster: Option<ClusterChoice>,
     pub(crate) weight: u32,
     /// Its header mutations and host, in the order in which they are applied. A single cluster has
     /// none.
@@ -50,9 +52,12 @@ const fn priority(schema: config::RoutingPriority) -> RoutingPriority {
     }
 }
 
-/// Compiles a `RouteAction`; `inherited` is the retry policy of the virtual host.
+/// Compiles a `RouteAction`; `path` is the path specifier of the route, `inherited` the retry policy of
+/// the virtual host.
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub(crate) fn forward(
     schema: &config::RouteAction,
+    path: Option<&PathMatch>,
     inherited: Option<&retry::RetryPolicy>,
     context: &Context<'_>,
     at: &Path,
@@ -65,6 +70,7 @@ pub(crate) fn forward(
         cluster_not_found_response_code,
         prefix_rewrite,
         regex_rewrite,
+        path_rewrite_policy,
         // These four are compiled by `host_rewrite`.
         host_rewrite_literal: _,
         auto_host_rewrite: _,
@@ -76,6 +82,7 @@ pub(crate) fn forward(
         flush_timeout,
         retry_policy,
         priority,
+        hash_policy,
         upgrade_configs,
         max_stream_duration,
         max_grpc_timeout,
@@ -83,22 +90,31 @@ pub(crate) fn forward(
         // The route takes it.
         cors: _,
     } = schema;
-    not_implemented(cluster_header.is_some(), "cluster_header", at, problems);
     not_implemented(flush_timeout.is_some(), "flush_timeout", at, problems);
     let host_rewrite = host_rewrite(schema, at, problems);
     let own_retry = retry_policy
         .as_ref()
         .map(|schema| retry::compile::retry_policy(schema, &at.field("retry_policy"), problems));
-    let path_rewrite =
+    let mut path_rewrite =
         path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems);
-    let random = weighted_clusters.as_ref().and_then(|schema| schema.header_name.as_deref());
-    let clusters = match (cluster, weighted_clusters) {
-        (Some(name), _) => single_cluster(name, context, &at.field("cluster"), problems)
-            .map(|cluster| vec![cluster]),
-        (None, Some(schema)) => {
-            cluster_list(schema, context, &at.field("weighted_clusters"), problems)
+    check_prefix_rewrite(path, path_rewrite.as_ref(), at, problems);
+    if let Some(schema) = path_rewrite_policy {
+        let at = at.field("path_rewrite_policy");
+        if !matches!(path_rewrite, None | Some(PathRewrite::None)) {
+            problems.error(&at, ONE_PATH_REWRITE);
         }
-        (None, None) => None,
+        path_rewrite = template_rewrite(schema, path, &at, problems).map(PathRewrite::Template);
+    }
+    let hash_policies =
+        hash_policy::compile::policies(hash_policy, &at.field("hash_policy"), problems);
+    let by = drawn_by(weighted_clusters.as_ref(), &hash_policies, at, problems);
+    let clusters = if let Some(name) = cluster {
+        single_cluster(name, context, &at.field("cluster"), problems).map(|cluster| vec![cluster])
+    } else if let Some(schema) = weighted_clusters {
+        cluster_list(schema, context, &at.field("weighted_clusters"), problems)
+    } else {
+        let choice = cluster_header.as_deref().map(HeaderName::new).map(ClusterChoice::Header);
+        choice.map(|choice| vec![WeightedCluster::only(Some(choice))])
     };
     let retry = own_retry.or_else(|| inherited.cloned());
     let max_stream_duration = max_stream_duration.as_ref().map(stream_duration);
@@ -108,15 +124,19 @@ pub(crate) fn forward(
     let offset = grpc_timeout_offset.unwrap_or_default();
     let grpc_timeout = |max| MaxGrpcTimeout { max, offset };
     let (timeouts, expected) = timers(timeout, retry.as_ref());
+    if let Some(retry) = &retry {
+        warn_of_tries_without_time(timeouts.global, retry, at, problems);
+    }
     let at_upgrades = at.field("upgrade_configs");
     let upgrades = upgrades(upgrade_configs, &at_upgrades, problems);
     let connect = connect(upgrade_configs, &at_upgrades, problems);
     Some(ForwardAction {
         clusters: clusters?,
-        not_found_status: not_found_status(*cluster_not_found_response_code),
-        random: random.map(HeaderName::new),
+        by,
         forward: Forward {
-            cluster: 0,
+            cluster: ClusterChoice::Index(0),
+            not_found_status: not_found_status(*cluster_not_found_response_code),
+            hash_policies,
             timeouts,
             expected,
             max_stream_duration,
@@ -131,6 +151,50 @@ pub(crate) fn forward(
             priority: self::priority(*priority),
         },
     })
+}
+
+fn drawn_by(
+    schema: Option<&config::WeightedCluster>,
+    hash_policies: &HashPolicies,
+    at: &Path,
+    problems: &mut Problems,
+) -> DrawnBy {
+    let Some(schema) = schema else { return DrawnBy::Random };
+    if let Some(name) = &schema.header_name {
+        return DrawnBy::Header(HeaderName::new(name));
+    }
+    if schema.use_hash_policy != Some(true) {
+        return DrawnBy::Random;
+    }
+    if hash_policies.is_empty() {
+        let at = at.field("weighted_clusters").field("use_hash_policy");
+        problems.warn(&at, "without a hash_policy clusters are drawn at random");
+    }
+    DrawnBy::Hash(hash_policies.clone())
+}
+
+fn template_rewrite(
+    schema: &config::TypedExtensionConfig,
+    path: Option<&PathMatch>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<TemplateRewrite> {
+    let config::TypedExtensionConfig { name: _, typed_config } = schema;
+    let at = at.field("typed_config");
+    let Some(config::Any::UriTemplateRewriteConfig(schema)) = typed_config else {
+        problems.missing(&at, "Corvoy supports only URI templates as path_rewrite_policy");
+        return None;
+    };
+    let config::UriTemplateRewriteConfig { path_template_rewrite } = &**schema;
+    let Some(PathMatch::Template(template)) = path else {
+        if path.is_some() {
+            problems.error(&at, "a URI template as rewrite needs one as path_match_policy");
+        }
+        return None;
+    };
+    let at = at.field("path_template_rewrite");
+    let rewrite = TemplateRewrite::new(path_template_rewrite, template);
+    rewrite.map_err(|error| problems.error(&at, error)).ok()
 }
 
 fn stream_duration(schema: &config::MaxStreamDuration) -> MaxStreamDuration {
@@ -191,6 +255,27 @@ fn timers(
     (timeouts, expected)
 }
 
+/// Warns of tries that cannot all be made before the timeout of the route.
+fn warn_of_tries_without_time(
+    timeout: Option<Duration>,
+    retry: &retry::RetryPolicy,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    let (Some(timeout), Some(per_try)) = (timeout, retry.per_try_timeout) else { return };
+    let tries = retry.num_retries.saturating_add(1);
+    if per_try >= timeout {
+        let why = format!(
+            "no effect: a try of {per_try:?} is not shorter than the timeout of {timeout:?}"
+        );
+        problems.warn(&at.field("retry_policy").field("per_try_timeout"), why);
+    } else if per_try.saturating_mul(tries) > timeout {
+        let why =
+            format!("{tries} tries of {per_try:?} do not fit into the timeout of {timeout:?}");
+        problems.warn(&at.field("retry_policy").field("num_retries"), why);
+    }
+}
+
 fn upgrades(
     configs: &[config::RouteActionUpgradeConfig],
     at: &Path,
@@ -226,9 +311,23 @@ fn connect(
     connect
 }
 
-/// Compiles a `RedirectAction`.
+/// A template has no prefix that could be replaced.
+fn check_prefix_rewrite(
+    path: Option<&PathMatch>,
+    rewrite: Option<&PathRewrite>,
+    at: &Path,
+    problems: &mut Problems,
+) {
+    if let (Some(PathMatch::Template(_)), Some(PathRewrite::Prefix(_))) = (path, rewrite) {
+        let why = "a route with a path_match_policy has no prefix to rewrite";
+        problems.error(&at.field("prefix_rewrite"), why);
+    }
+}
+
+/// Compiles a `RedirectAction`; `matched` is the path specifier of the route.
 pub(crate) fn redirect(
     schema: &config::RedirectAction,
+    matched: Option<&PathMatch>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Action> {
@@ -252,8 +351,12 @@ pub(crate) fn redirect(
     let path = path_redirect.as_deref().and_then(|path| text("path_redirect", path));
     let path = match path {
         Some(path) => Some(RedirectPath::Replace(path)),
-        None => path_rewrite(prefix_rewrite.as_deref(), regex_rewrite.as_ref(), at, problems)
-            .map(RedirectPath::Rewrite),
+        None => {
+            let rewrite =
+                path_rewrite(prefix_rewrite.as_deref(), regex_rewrite.as_ref(), at, problems);
+            check_prefix_rewrite(matched, rewrite.as_ref(), at, problems);
+            rewrite.map(RedirectPath::Rewrite)
+        }
     };
     let https = *https_redirect == Some(true);
     Some(Action::Redirect(Redirect {
@@ -310,7 +413,14 @@ fn single_cluster(
         problems.error(at, format!("route: unknown cluster '{name}'"));
         return None;
     }
-    Some(WeightedCluster { cluster, weight: 1, levels: Vec::new(), filters: Level::default() })
+    Some(WeightedCluster::only(cluster.map(ClusterChoice::Index)))
+}
+
+impl WeightedCluster {
+    /// The only cluster of a route.
+    fn only(cluster: Option<ClusterChoice>) -> Self {
+        Self { cluster, weight: 1, levels: Vec::new(), filters: Level::default() }
+    }
 }
 
 fn cluster_list(
@@ -320,11 +430,19 @@ fn cluster_list(
     problems: &mut Problems,
 ) -> Option<Vec<WeightedCluster>> {
     // Weights need not add up to a total any more, so Envoy ignores the total.
-    let config::WeightedCluster { clusters, total_weight: _, header_name: _ } = schema;
+    let config::WeightedCluster {
+        clusters,
+        total_weight: _,
+        runtime_key_prefix,
+        // `drawn_by` compiles these two.
+        header_name: _,
+        use_hash_policy: _,
+    } = schema;
     let clusters = clusters.iter().enumerate();
     let clusters: Vec<_> = clusters
         .map(|(i, schema)| {
-            weighted_cluster(schema, context, &at.field("clusters").index(i), problems)
+            let at = at.field("clusters").index(i);
+            weighted_cluster(schema, runtime_key_prefix, context, &at, problems)
         })
         .collect();
     let clusters: Vec<_> = clusters.into_iter().collect::<Option<_>>()?;
@@ -340,6 +458,7 @@ fn cluster_list(
 
 fn weighted_cluster(
     schema: &config::ClusterWeight,
+    runtime_key_prefix: &str,
     context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
@@ -355,10 +474,16 @@ fn weighted_cluster(
         host_rewrite_literal,
         typed_per_filter_config,
     } = schema;
-    not_implemented(!cluster_header.is_empty(), "cluster_header", at, problems);
-    let cluster = (context.cluster)(name);
-    let is_named = !name.is_empty() || cluster_header.is_empty();
-    if cluster.is_none() && is_named && context.validate_clusters {
+    let cluster = if cluster_header.is_empty() {
+        (context.cluster)(name).map(ClusterChoice::Index)
+    } else {
+        if !name.is_empty() {
+            let why = "a weighted cluster has either a name or a cluster_header";
+            problems.error(&at.field("cluster_header"), why);
+        }
+        Some(ClusterChoice::Header(HeaderName::new(cluster_header)))
+    };
+    if cluster.is_none() && context.validate_clusters {
         let (at, message) = (at.field("name"), format!("route: unknown weighted cluster '{name}'"));
         if name.is_empty() {
             problems.missing(&at, message);
@@ -380,7 +505,12 @@ fn weighted_cluster(
         problems.missing(at, "field 'weight' is missing");
     }
     let filters = context.filter_context.level(typed_per_filter_config, None, at, problems);
-    Some(WeightedCluster { cluster, weight: (*weight)?, levels, filters })
+    let mut weight = (*weight)?;
+    if !runtime_key_prefix.is_empty() {
+        let set = context.runtime.integer(&format!("{runtime_key_prefix}.{name}"));
+        weight = set.map_or(weight, |set| u32::try_from(set).unwrap_or(u32::MAX));
+    }
+    Some(WeightedCluster { cluster, weight, levels, filters })
 }
 
 fn path_rewrite(
@@ -401,14 +531,13 @@ fn path_rewrite(
         (None, Some(regex)) => regex.map(PathRewrite::Regex),
         (None, None) => Some(PathRewrite::None),
         (Some(_), Some(_)) => {
-            let message =
-                "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy";
-            problems.error(&at_regex, message);
+            problems.error(&at_regex, ONE_PATH_REWRITE);
             None
         }
     }
 }
 
+/// Compiles a `RegexMatchAndSubstitute`.
 pub(crate) fn regex_rewrite_of(
     schema: &config::RegexMatchAndSubstitute,
     at: &Path,
@@ -422,6 +551,9 @@ pub(crate) fn regex_rewrite_of(
     let rewrite = RegexRewrite::new(regex, substitution, warn);
     rewrite.map_err(|error| problems.error(at, invalid_regex(&error))).ok()
 }
+
+const ONE_PATH_REWRITE: &str =
+    "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy";
 
 //= envoy:config.route.v3.RouteAction.timeout
 //# "If not specified, the default is 15s."

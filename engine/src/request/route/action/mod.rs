@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::stream_duration::{MaxGrpcTimeout, MaxStreamDuration, grpc_timeout};
+use super::hash_policy::HashPolicies;
+use super::matchers::HeaderName;
 use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite};
 use super::upgrades::Upgrades;
@@ -39,8 +41,12 @@ pub enum Action {
 /// How a request is forwarded.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// Index in the snapshot's clusters.
-    pub cluster: usize,
+    /// Which cluster it goes to.
+    pub cluster: ClusterChoice,
+    /// The status of the reply if there is no such cluster.
+    pub not_found_status: u16,
+    /// What the hash is computed from that the load balancer may choose by.
+    pub hash_policies: HashPolicies,
     /// The timeouts of a request without timeout headers.
     pub timeouts: Timeouts,
     /// `x-envoy-expected-rq-timeout-ms` of the first attempt with these timeouts.
@@ -65,6 +71,15 @@ pub struct Forward {
     pub path_rewrite: PathRewrite,
     /// Which circuit breakers and pools are used.
     pub priority: RoutingPriority,
+}
+
+/// Which cluster a request goes to.
+#[derive(Clone, Debug)]
+pub enum ClusterChoice {
+    /// The one with this index in the snapshot.
+    Index(usize),
+    /// `cluster_header`: the one that this header names.
+    Header(HeaderName),
 }
 
 /// `connect_config`: what to do with a CONNECT.

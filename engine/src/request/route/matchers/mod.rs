@@ -5,6 +5,9 @@
 
 pub(crate) mod compile;
 
+use std::borrow::Cow;
+use std::fmt;
+
 use crate::http::{FieldName, Fields, RequestHead, ResponseHead};
 use crate::text_matcher::TextMatcher;
 use crate::transport::tls::facts::TlsFacts;
@@ -145,6 +148,22 @@ impl Head for ResponseHead {
 
 // === impl HeaderMatcher ===
 
+impl fmt::Display for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(id) => f.write_str(id.as_str()),
+            Self::Other(name) => f.write_str(&String::from_utf8_lossy(name)),
+            Self::Pseudo(pseudo) => f.write_str(match pseudo {
+                Pseudo::Authority => ":authority",
+                Pseudo::Method => ":method",
+                Pseudo::Path => ":path",
+                Pseudo::Scheme => ":scheme",
+                Pseudo::Status => ":status",
+            }),
+        }
+    }
+}
+
 impl HeaderName {
     /// Parses a name; case does not matter.
     pub fn new(name: &str) -> Self {
@@ -183,6 +202,22 @@ impl HeaderName {
             false
         });
         self.first_value(head).filter(|_| count == 1)
+    }
+
+    /// All values of this header in a request, joined with commas.
+    pub fn joined<'a>(&self, head: &'a RequestHead) -> Option<Cow<'a, [u8]>> {
+        if let Some(only) = self.only_value(head) {
+            return Some(Cow::Borrowed(only));
+        }
+        let mut joined = Vec::new();
+        self.any_value(head, |value| {
+            if !joined.is_empty() {
+                joined.push(b',');
+            }
+            joined.extend_from_slice(value);
+            false
+        })?;
+        Some(Cow::Owned(joined))
     }
 
     /// The first value of this header in a request.

@@ -79,6 +79,12 @@ impl HeaderMutations {
         self.levels.is_empty()
     }
 
+    /// The names of the headers that they remove.
+    pub fn removed(&self) -> impl Iterator<Item = String> {
+        let names = self.levels.iter().flat_map(|level| &level.remove);
+        names.map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
     /// Changes a request on its way to the upstream.
     pub fn apply_to_request(
         &self,

@@ -1,8 +1,8 @@
 //! A radix tree that finds the stored keys that are prefixes of given bytes.
 //!
-//! Built once and read by every request. Both lookups of a request use it: the path among the
-//! literals of the routes, and the host among the domains (reversed for `*.suffix`). A lookup is
-//! one walk over the bytes and allocates nothing, however many keys there are.
+//! Built once and read by every request: the path is looked up among the literals of the routes, the
+//! host among the domains (reversed for `*.suffix`), an input among the prefixes of a matcher tree. A
+//! lookup is one walk over the bytes and allocates nothing, however many keys there are.
 //!
 //! Invariant: `nodes[0]` is the root; the labels from the root to a node form its key, and
 //! `shorter` is the node of the next shorter key that is a prefix of it.
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// The tree. Each key has one value.
 #[derive(Debug)]
-pub(super) struct Radix<T> {
+pub(crate) struct Radix<T> {
     nodes: Vec<Node<T>>,
 }
 
@@ -37,7 +37,7 @@ struct Branch {
 }
 
 impl<T> Radix<T> {
-    pub(super) fn new(entries: BTreeMap<Vec<u8>, T>) -> Self {
+    pub(crate) fn new(entries: BTreeMap<Vec<u8>, T>) -> Self {
         let mut entries: Vec<(Vec<u8>, Option<T>)> =
             entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
         let mut radix = Self { nodes: Vec::new() };
@@ -53,12 +53,12 @@ impl<T> Radix<T> {
     }
 
     /// Whether there is no key.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
     /// The stored keys that are prefixes of `bytes`, as (length, value), the longest first.
-    pub(super) fn prefixes_of(&self, bytes: impl IntoIterator<Item = u8>) -> Prefixes<'_, T> {
+    pub(crate) fn prefixes_of(&self, bytes: impl IntoIterator<Item = u8>) -> Prefixes<'_, T> {
         Prefixes { radix: self, at: self.longest_prefix_of(bytes.into_iter()) }
     }
 
@@ -130,7 +130,7 @@ impl<T> Radix<T> {
 
 /// The keys that are prefixes of the bytes, from the longest to the shortest.
 #[derive(Debug)]
-pub(super) struct Prefixes<'a, T> {
+pub(crate) struct Prefixes<'a, T> {
     radix: &'a Radix<T>,
     at: Option<usize>,
 }

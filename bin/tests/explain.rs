@@ -1,0 +1,153 @@
+//! What `corvoy explain` says about a request.
+
+use std::fs;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{corvoy, is_oracle};
+
+const CONFIG: &str = r#"static_resources:
+  listeners:
+  - name: front
+    address: { socket_address: { address: 127.0.0.1, port_value: 8080 } }
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: front
+          http_filters:
+          - name: limit
+            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer, max_request_bytes: 1024 }
+          - name: router
+            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
+          route_config:
+            ignore_port_in_host_matching: true
+            virtual_hosts:
+            - name: shop
+              domains: ["*.shop.test"]
+              routes:
+              - match: { path: /cart }
+                route: { cluster: app }
+              - match: { prefix: /api, headers: [{ name: x-beta, string_match: { exact: "yes" } }] }
+                route: { cluster: app }
+              - match: { prefix: /api }
+                name: api
+                request_headers_to_add: [{ header: { key: x-from, value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" } }]
+                response_headers_to_add: [{ header: { key: x-served, value: "by api" } }]
+                route:
+                  cluster: app
+                  prefix_rewrite: /v1
+                  timeout: 3s
+                  retry_policy: { retry_on: "connect-failure,5xx", num_retries: 2, per_try_timeout: 1s }
+              - match: { prefix: /old }
+                redirect: { path_redirect: /new, https_redirect: true }
+  - name: other
+    address: { socket_address: { address: 127.0.0.1, port_value: 9090 } }
+    filter_chains:
+    - filters:
+      - name: tcp
+        typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: app }
+  clusters:
+  - name: app
+    type: STRICT_DNS
+    load_assignment:
+      cluster_name: app
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: app.test, port_value: 80 } } } }] }]
+"#;
+
+fn explained(args: &[&str]) -> Output {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("proxy.yaml"), CONFIG).unwrap();
+    let mut command = corvoy();
+    command.current_dir(folder.path()).args(["explain", "-c", "proxy.yaml"]).args(args);
+    command.output().unwrap()
+}
+
+fn text(args: &[&str]) -> String {
+    let output = explained(args);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_request_is_followed_to_its_cluster_with_the_lines_of_the_file() {
+    if is_oracle() {
+        return; // It is Corvoy's own.
+    }
+    let said = text(&["POST http://a.shop.test:8080/api/items?x=1", "-H", "x-beta: no"]);
+    assert_eq!(
+        said,
+        "\
+POST http://a.shop.test:8080/api/items?x=1
+listener       front  (proxy.yaml:3)
+filter chain   proxy.yaml:6
+virtual host   shop  (proxy.yaml:19)
+  not          the path does not match path `/cart`  (proxy.yaml:22)
+  not          the header `x-beta` is absent, or is not `yes`  (proxy.yaml:24)
+route          api: prefix `/api`  (proxy.yaml:26)
+cluster        app  (proxy.yaml:44)
+hosts          app.test:80
+timeout        3000 ms, idle 300000 ms, per try 1000 ms
+retries        up to 2, on 5xx, connect-failure
+filters        limit
+request        - :path: /api/items?x=1
+               + :path: /v1/items?x=1
+               + x-forwarded-proto: http
+               + x-request-id: 00000000-0000-4000-8000-000000000000
+               + x-from: 127.0.0.1
+response       + x-served: by api
+"
+    );
+}
+
+#[test]
+fn what_is_not_forwarded_is_explained_too() {
+    if is_oracle() {
+        return;
+    }
+    for (request, expected) in [
+        (
+            "http://a.shop.test:8080/old",
+            json!({ "kind": "reply", "status": 301, "why": "redirect",
+            "location": "https://a.shop.test:8080/new" }),
+        ),
+        (
+            "http://a.shop.test:8080/x",
+            json!({ "kind": "reply", "status": 404,
+            "why": "route_not_found" }),
+        ),
+        (
+            "http://nowhere.test:8080/",
+            json!({ "kind": "reply", "status": 404,
+            "why": "route_not_found" }),
+        ),
+        ("http://a.shop.test:9090/", json!({ "kind": "bytes" })),
+    ] {
+        let said = text(&[request, "--format", "json"]);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["outcome"], expected, "{request}");
+    }
+}
+
+#[test]
+fn what_cannot_be_explained_is_an_error() {
+    if is_oracle() {
+        return;
+    }
+    for (args, why) in [
+        (
+            &["http://a.test:81/"][..],
+            "no listener has the port 81; there are: front (127.0.0.1:8080)",
+        ),
+        (&["GET", "-H", "x: y"], "write a method and a URL"),
+        (&["http://a.test:8080/", "-H", "no colon"], "`no colon` is not a header"),
+    ] {
+        let output = explained(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
