@@ -226,9 +226,7 @@ impl Subject for Inputs<'_> {
     }
 
     fn metadata(&self, namespace: &str, path: &[Box<str>]) -> Option<Cow<'_, Value>> {
-        let [key] = path else { return None };
-        let text = self.stream.dynamic_metadata()?.namespace(namespace)?.get(key)?;
-        Some(Cow::Owned(text.into()))
+        self.stream.dynamic_metadata()?.find(namespace, path).map(Cow::Borrowed)
     }
 
     fn holds(&self, program: &Program) -> bool {

@@ -109,7 +109,7 @@ impl HashOf {
                 Some(values.iter().fold(0, |seed, value| xxh64_seeded(value, seed)))
             }
             Self::Cookie { name, set } => {
-                let value = cookie_value(request.head, name.as_bytes());
+                let value = cookie_value(&request.head.fields, name.as_bytes());
                 if let Some(value) = value.filter(|value| !value.is_empty()) {
                     return Some(xxh64(value));
                 }
