@@ -273,6 +273,7 @@ impl Core<'_> {
         let received = self.received.filter(|_| adds_time);
         let took = received.map(|received| now.saturating_sub(received));
         headers::from_origin(&mut self.heads.response, took);
+        self.append_set_cookies();
         if !self.is_complete() {
             // As in Envoy, `request_timeout` ends with the response.
             self.deadlines.set(Timer::Request, None);

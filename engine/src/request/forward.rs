@@ -49,6 +49,7 @@ pub(super) async fn forward<C: ClientEnd>(
     exchange.core.upstream.attempts = 1;
     prepare(&mut exchange.core, virtual_host, route, plan);
     let options = exchange.core.transport_socket_options(&cluster);
+    let hash = exchange.core.hash(plan, &cluster);
     let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
     exchange.core.remove_retry_fields();
     let upload = new_upload(&exchange.core, route, &cluster, retry.is_some());
@@ -58,6 +59,7 @@ pub(super) async fn forward<C: ClientEnd>(
         plan,
         cluster,
         options,
+        hash,
         retry,
         upload,
         tried: Vec::new(),
@@ -153,6 +155,8 @@ pub(super) struct Forwarder<'a> {
     pub(super) cluster: Rc<LocalCluster>,
     /// What the request sets for TLS, the same for all attempts.
     pub(super) options: Option<Rc<TransportSocketOptions>>,
+    /// What the host is chosen by, if its cluster chooses by a hash.
+    pub(super) hash: Option<u64>,
     pub(super) retry: Option<RetryState<'a>>,
     pub(super) upload: Upload,
     /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.

@@ -120,6 +120,8 @@ struct Core<'a> {
     noted: Option<Rc<Noted>>,
     /// The groups of requests that it is counted in.
     groups: Groups<'a>,
+    /// The cookies that the client gets with the response of a host.
+    set_cookies: Vec<String>,
     /// Its slot among the exchanges whose client has half-closed.
     half_closed: Option<Permit>,
     /// The HTTP filters, if there are any besides the router.
@@ -247,6 +249,7 @@ impl<'a> Core<'a> {
             record: Record::default(),
             noted: None,
             groups: Groups::default(),
+            set_cookies: Vec::new(),
             half_closed: None,
             filters: None,
         }

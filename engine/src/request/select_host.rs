@@ -2,13 +2,17 @@
 
 use std::rc::Rc;
 
+use super::Core;
 use super::forward::Forwarder;
 use super::given::Given;
 use super::retry::RetryState;
+use super::route::Forward;
+use super::route::hash_policy::Hashed;
 use crate::address::Ends;
-use crate::http::Version;
+use crate::http::{FieldName, Version};
 use crate::limits;
 use crate::upstream::balance::LbContext;
+use crate::upstream::local::LocalCluster;
 use crate::upstream::pool::Pool;
 use crate::upstream::transport_socket::Announced;
 
@@ -25,7 +29,8 @@ impl Forwarder<'_> {
         let options = self.options.as_ref();
         let priority = self.plan.priority;
         let pick = |attempt| {
-            let request = LbContext { attempt, ..LbContext::default() };
+            let request =
+                LbContext { hash: self.hash, subset: self.plan.subset.as_deref(), attempt };
             self.cluster.pick(&request, priority, version, options, client)
         };
         let policy = self.retry.as_ref().map(RetryState::policy);
@@ -45,5 +50,32 @@ impl Forwarder<'_> {
             self.tried.push(Rc::clone(&pool));
         }
         Some(pool)
+    }
+}
+
+impl Core<'_> {
+    /// The hash of a request, if its cluster chooses hosts by it. A cookie that is made for it is given to
+    /// the client with the response.
+    #[inline]
+    pub(super) fn hash(&mut self, plan: &Forward, cluster: &LocalCluster) -> Option<u64> {
+        if plan.hash_policies.is_empty() || !cluster.cluster().chooses_by_hash() {
+            return None;
+        }
+        let given = self.given;
+        let request = Hashed {
+            head: &self.heads.request,
+            client: self.facts.map_or(given.peer, |facts| facts.client),
+            ends: Ends { remote: given.peer, local: given.local },
+        };
+        let mut set_cookie = |cookie| self.set_cookies.push(cookie);
+        plan.hash_policies.hash(&request, Some(&mut set_cookie))
+    }
+
+    /// Gives the client the cookies that were made for it.
+    #[inline]
+    pub(super) fn append_set_cookies(&mut self) {
+        for cookie in std::mem::take(&mut self.set_cookies) {
+            self.heads.response.fields.append(FieldName::SetCookie, cookie.as_bytes());
+        }
     }
 }

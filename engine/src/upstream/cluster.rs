@@ -80,6 +80,13 @@ pub enum TableStats {
 }
 
 impl Cluster {
+    /// Whether its policy chooses hosts by the hash of a request.
+    #[must_use]
+    #[inline]
+    pub const fn chooses_by_hash(&self) -> bool {
+        self.table_stats.is_some()
+    }
+
     /// Updates the gauges that follow from its hosts, in the control plane's block.
     pub fn update_gauges(&self, hosts: &HostSet) {
         hosts.update_gauges(self.stats.control());

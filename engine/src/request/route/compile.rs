@@ -464,10 +464,17 @@ fn forward_choice(
 ) -> Choice {
     let mut routes = Vec::with_capacity(forward.clusters.len());
     let mut up_to = 0;
-    for WeightedCluster { cluster, weight, levels: mut all, filters } in forward.clusters {
+    for WeightedCluster { cluster, weight, subset, levels: mut all, filters } in forward.clusters {
         let action = match cluster {
             None => Action::ClusterNotFound { status: forward.forward.not_found_status },
-            Some(cluster) => Action::Forward(Forward { cluster, ..forward.forward.clone() }),
+            Some(cluster) => {
+                let mut forward = Forward { cluster, ..forward.forward.clone() };
+                if let Some(subset) = subset {
+                    let of_route = forward.subset.unwrap_or_default();
+                    forward.subset = Some(Box::new(of_route.merged(&subset)));
+                }
+                Action::Forward(forward)
+            }
         };
         all.extend_from_slice(levels);
         up_to += u64::from(weight);

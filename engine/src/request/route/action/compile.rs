@@ -22,6 +22,7 @@ use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 use crate::request::route::{DrawnBy, TemplateRewrite, Upgrades};
 use crate::text_matcher::compile::invalid_regex;
 use crate::upstream::circuit_breaker::RoutingPriority;
+use crate::upstream::host_set::Criteria;
 
 /// A compiled `RouteAction`: the clusters to choose from, and what they have in common.
 pub(crate) struct ForwardAction {
@@ -38,6 +39,8 @@ pub(crate) struct WeightedCluster {
     /// `None`: it does not exist, which is allowed.
     pub(crate) cluster: Option<ClusterChoice>,
     pub(crate) weight: u32,
+    /// What its hosts must have besides.
+    pub(crate) subset: Option<Criteria>,
     /// Its header mutations and host, in the order in which they are applied. A single cluster has
     /// none.
     pub(crate) levels: Vec<Levels>,
@@ -68,6 +71,7 @@ pub(crate) fn forward(
         cluster_header,
         weighted_clusters,
         cluster_not_found_response_code,
+        metadata_match,
         prefix_rewrite,
         regex_rewrite,
         path_rewrite_policy,
@@ -137,6 +141,7 @@ pub(crate) fn forward(
             cluster: ClusterChoice::Index(0),
             not_found_status: not_found_status(*cluster_not_found_response_code),
             hash_policies,
+            subset: subset(metadata_match.as_ref()).map(Box::new),
             timeouts,
             expected,
             max_stream_duration,
@@ -151,6 +156,14 @@ pub(crate) fn forward(
             priority: self::priority(*priority),
         },
     })
+}
+
+/// What hosts must have: the values for load balancing.
+fn subset(schema: Option<&config::Metadata>) -> Option<Criteria> {
+    let config::Metadata { filter_metadata, typed_filter_metadata: _ } = schema?;
+    let values = filter_metadata.get("envoy.lb")?.as_object()?;
+    let pairs = values.iter().map(|(key, value)| (key.clone(), value.clone()));
+    Some(Criteria::new(pairs)).filter(|criteria| !criteria.is_empty())
 }
 
 fn drawn_by(
@@ -419,7 +432,8 @@ fn single_cluster(
 impl WeightedCluster {
     /// The only cluster of a route.
     fn only(cluster: Option<ClusterChoice>) -> Self {
-        Self { cluster, weight: 1, levels: Vec::new(), filters: Level::default() }
+        let (levels, filters) = (Vec::new(), Level::default());
+        Self { cluster, weight: 1, subset: None, levels, filters }
     }
 }
 
@@ -467,6 +481,7 @@ fn weighted_cluster(
         name,
         cluster_header,
         weight,
+        metadata_match,
         request_headers_to_add,
         request_headers_to_remove,
         response_headers_to_add,
@@ -510,7 +525,8 @@ fn weighted_cluster(
         let set = context.runtime.integer(&format!("{runtime_key_prefix}.{name}"));
         weight = set.map_or(weight, |set| u32::try_from(set).unwrap_or(u32::MAX));
     }
-    Some(WeightedCluster { cluster, weight, levels, filters })
+    let subset = subset(metadata_match.as_ref());
+    Some(WeightedCluster { cluster, weight, subset, levels, filters })
 }
 
 fn path_rewrite(

@@ -19,6 +19,7 @@ use crate::http::{FieldName, Line, RequestHead};
 use crate::request::retry::RetryPolicy;
 use crate::shard::clock::millis;
 use crate::upstream::circuit_breaker::RoutingPriority;
+use crate::upstream::host_set::Criteria;
 
 /// The action of a route.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Forward {
     pub not_found_status: u16,
     /// What the hash is computed from that the load balancer may choose by.
     pub hash_policies: HashPolicies,
+    /// `metadata_match`: what the hosts of a cluster with subsets must have.
+    pub subset: Option<Box<Criteria>>,
     /// The timeouts of a request without timeout headers.
     pub timeouts: Timeouts,
     /// `x-envoy-expected-rq-timeout-ms` of the first attempt with these timeouts.
