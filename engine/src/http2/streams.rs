@@ -60,10 +60,19 @@ impl<S> Streams<S> {
             }
             at = self.after(at);
         }
-        if self.taken == 0 && self.places.len() > KEPT_MAX {
-            self.rest();
+        if self.places.len() > PLACES_KEPT && self.taken <= self.places.len() / 8 {
+            self.shrink();
         }
         Some(stream)
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
+        if self.taken == 0 {
+            self.rest();
+        } else {
+            self.resize(self.places.len() / 2);
+        }
     }
 
     /// Returns memory if there is no stream.
@@ -120,7 +129,10 @@ impl<S> Streams<S> {
 
     #[cold]
     fn grow(&mut self) {
-        let count = (self.places.len() * 2).max(PLACES_MIN);
+        self.resize((self.places.len() * 2).max(PLACES_MIN));
+    }
+
+    fn resize(&mut self, count: usize) {
         let places = std::iter::repeat_with(|| None).take(count).collect();
         let old = std::mem::replace(&mut self.places, places);
         self.taken = 0;
@@ -152,8 +164,8 @@ impl<S> Streams<S> {
 const SPREAD: usize = 0x9e37_79b9_7f4a_7c15;
 /// The fewest places: a client that has one request at a time needs no more.
 const PLACES_MIN: usize = 2;
-/// The places that an empty table keeps until the connection waits.
-const KEPT_MAX: usize = 64;
+/// The places that a table keeps until the connection waits, however few streams there are.
+const PLACES_KEPT: usize = 32;
 
 /// Streams that are released, but of which more may come: we have reset them while the peer may not know.
 ///
@@ -250,6 +262,19 @@ mod tests {
             streams.rest();
             assert_eq!(streams.capacity(), 0);
         }
+    }
+
+    /// A client that had a thousand requests at once, and goes on with one.
+    #[test]
+    fn memory_of_many_streams_is_returned_while_one_goes_on() {
+        let mut streams = Streams::default();
+        (0..1000).for_each(|at| streams.insert(StreamId::new(2 * at + 1), stream(at)));
+        assert!(streams.capacity() >= 1000);
+        for at in 1..1000 {
+            assert!(streams.remove(StreamId::new(2 * at + 1)).is_some());
+        }
+        assert!(streams.capacity() <= PLACES_KEPT, "{} places", streams.capacity());
+        assert_eq!(streams.get(StreamId::new(1)).map(|it| it.state), Some(0));
     }
 
     /// A client may leave out numbers. However many, a stream is found after a few comparisons.
