@@ -70,6 +70,10 @@ impl<S> Connection<S> {
             if !payload.is_empty() {
                 return size("an acknowledgement of SETTINGS with content");
             }
+            // As in Envoy.
+            if self.peer.knows_ours {
+                return Err(ConnectionError::protocol("an acknowledgement of SETTINGS never sent"));
+            }
             self.decoder.set_limit(self.options.hpack_table_size as usize);
             self.peer.knows_ours = true;
             return Ok(None);

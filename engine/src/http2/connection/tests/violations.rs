@@ -233,3 +233,11 @@ fn ends(bytes: &[u8], code: ErrorCode) {
         assert_eq!(payload[4..], code.number().to_be_bytes());
     }
 }
+
+#[test]
+fn settings_are_acknowledged_as_often_as_they_were_sent() {
+    let mut server = Side::server_after(&frame(SETTINGS, ACK, 0, &[]));
+    assert_eq!(server.error, None);
+    server.receive(&frame(SETTINGS, ACK, 0, &[]));
+    assert_eq!(server.error.map(|error| error.code), Some(ErrorCode::ProtocolError));
+}
