@@ -121,6 +121,10 @@ pub(super) async fn lease<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
     pool: &Rc<Pool>,
 ) -> Result<Origin, Failed> {
+    // One packet may bring a request and its reset.
+    if exchange.client.was_reset() {
+        return Err(exchange.client_gone().into());
+    }
     if pool.speaks() != Speaks::Http1 {
         // Boxed, so that the future of every other request stays small.
         return wait_for(exchange, Box::pin(pool.lease_shared()).as_mut()).await;
