@@ -88,6 +88,11 @@ impl<T: Copy + Display + PartialOrd> Bounds<T> {
 }
 
 impl Bounds<u64> {
+    /// Whether 0 is too little.
+    pub(super) fn require_some(&self) -> bool {
+        self.low.is_some_and(|low| !matches!(low, Limit::Inclusive(0)))
+    }
+
     /// `min_x`, `max_x` and, for lengths, the exact `len`.
     pub(super) fn of_lengths(rules: &DynamicMessage, what: &str) -> Self {
         let value = |name: &str| field(rules, name).and_then(|value| value.as_u64());

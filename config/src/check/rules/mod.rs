@@ -164,7 +164,7 @@ impl Rules {
                 let list = value.as_list().unwrap_or_default();
                 match list {
                     [] if *ignore_empty => {}
-                    [] if items.low.is_some() => wrong(format!("{} cannot be empty", last(at))),
+                    [] if items.require_some() => wrong(format!("{} cannot be empty", last(at))),
                     _ => items.check(list.len() as u64, "items", at, &mut wrong),
                 }
                 check_items(list, *unique, each.as_deref(), at, problems);

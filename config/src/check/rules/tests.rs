@@ -109,6 +109,7 @@ fn numbers_have_limits() {
 fn strings_have_lengths_and_formats() {
     let text = |text: &str| Value::String(text.to_owned());
     assert_eq!(verdict("string { min_len: 1 }", &text(""), true), ["it cannot be empty"]);
+    assert!(verdict("string { min_len: 0 }", &text(""), true).is_empty());
     assert!(verdict("string { min_len: 2 max_len: 2 }", &text("éé"), true).is_empty());
     assert_eq!(
         verdict("string { max_bytes: 3 }", &text("éé"), true),

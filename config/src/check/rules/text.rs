@@ -48,7 +48,7 @@ impl TextRules {
             if self.ignore_empty {
                 return;
             }
-            if self.characters.low.is_some() || self.bytes.low.is_some() {
+            if self.characters.require_some() || self.bytes.require_some() {
                 return wrong(format!("{} cannot be empty", last(at)));
             }
         }
