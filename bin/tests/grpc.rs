@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use crate::support::{Config, Proxy, Tls};
 
 /// The origin speaks HTTP/2.
-const HTTP2: &str = "explicit_http_config: { http2_protocol_options: {} }";
+pub(crate) const HTTP2: &str = "explicit_http_config: { http2_protocol_options: {} }";
 
 /// As a field of the cluster.
-fn protocols(options: &str) -> String {
+pub(crate) fn protocols(options: &str) -> String {
     format!(
         r#"typed_extension_protocol_options: {{ envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{ "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, {options} }} }}"#
     )

@@ -38,6 +38,8 @@ mod examples;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
+mod ext_authz;
+#[cfg(test)]
 mod fairness;
 #[cfg(test)]
 mod grpc;

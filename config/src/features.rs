@@ -111,10 +111,7 @@ const FEATURES: &[(&str, &[&str])] = &[
         ],
     ),
     ("compression", &["envoy.extensions.compression", "envoy.extensions.filters.http.compressor"]),
-    (
-        "external authorization",
-        &["envoy.extensions.filters.http.ext_authz", "envoy.extensions.filters.network.ext_authz"],
-    ),
+    ("external authorization", &["envoy.extensions.filters.network.ext_authz"]),
     (
         "health checking",
         &[

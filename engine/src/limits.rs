@@ -53,6 +53,9 @@ pub const EDIT_BYTES: usize = 1024;
 /// reported is considered stale. One task takes some microseconds.
 pub const TASKS_SINCE_POLL_MAX: u64 = 64;
 
+/// Bytes of the response to a request that the proxy makes itself: gRPC's default.
+pub const CALL_RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// How often the load balancer is called again to avoid a host that was already tried.
 pub const HOST_SELECTIONS_MAX: u32 = 100;
 

@@ -61,6 +61,7 @@ folders!(
     filter_chains,
     filter_cors,
     filter_csrf,
+    filter_ext_authz,
     filter_fault,
     filter_header_mutation,
     filter_metadata,

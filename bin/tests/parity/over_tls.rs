@@ -35,6 +35,7 @@ folders!(
     filter_cdn_loop,
     filter_cors,
     filter_csrf,
+    filter_ext_authz,
     filter_fault,
     filter_header_mutation,
     filter_metadata,

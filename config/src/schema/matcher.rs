@@ -5,6 +5,10 @@ use super::schema;
 schema! {
     const MATCHER;
 
+    struct ListStringMatcher = "envoy.type.matcher.v3.ListStringMatcher" {
+        patterns: Vec<StringMatcher>,
+    }
+
     struct StringMatcher = "envoy.type.matcher.v3.StringMatcher" {
         exact: Option<String>,
         prefix: Option<String>,

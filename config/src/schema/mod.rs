@@ -21,6 +21,7 @@ mod bootstrap;
 mod cluster;
 mod core;
 mod discovery;
+mod ext_authz;
 mod fault;
 mod health_check;
 mod http2;
@@ -33,6 +34,7 @@ mod matcher;
 mod matching;
 mod network;
 mod route;
+mod service;
 mod tls;
 
 pub use access_log::*;
@@ -42,6 +44,7 @@ pub use bootstrap::*;
 pub use cluster::*;
 pub use core::*;
 pub use discovery::*;
+pub use ext_authz::*;
 pub use fault::*;
 pub use health_check::*;
 pub use http_admission::*;
@@ -54,6 +57,7 @@ pub use matcher::*;
 pub use matching::*;
 pub use network::*;
 pub use route::*;
+pub use service::*;
 pub use tls::*;
 
 /// A struct for a message of Envoy's API.
@@ -92,6 +96,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         CLUSTER,
         CORE,
         DISCOVERY,
+        EXT_AUTHZ,
         FAULT,
         HEALTH_CHECK,
         HTTP2,
@@ -104,6 +109,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         MATCHING,
         NETWORK,
         ROUTE,
+        SERVICE,
         TLS,
     ]
     .into_iter()

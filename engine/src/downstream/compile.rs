@@ -1,5 +1,6 @@
 //! Schema → listeners and their filter chains.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::matcher::compile::LooksAt;
 use crate::matcher::{self, Matcher};
 use crate::metadata::{ListenerInfo, Metadata};
 use crate::node::Node;
+use crate::request::callout;
 use crate::request::filters::compile as http_filters;
 use crate::request::manager::PrematureResets;
 use crate::request::service::Service;
@@ -509,8 +511,13 @@ fn http(
     problems: &mut Problems,
 ) -> Option<Service> {
     let prefix = format!("http.{}.", manager.stat_prefix);
-    let filter_context =
-        http_filters::Context { registry, stat_prefix: &prefix, runtime: context.runtime };
+    let are_calls_made = Cell::new(false);
+    let filter_context = http_filters::Context {
+        registry,
+        stat_prefix: &prefix,
+        runtime: context.runtime,
+        calls: callout::compile::Context { cluster: context.cluster, are_made: &are_calls_made },
+    };
     let filters = http_filters::chain(
         &manager.http_filters,
         &filter_context,
@@ -551,5 +558,6 @@ fn http(
         info: Arc::clone(info),
         direction: listener.direction,
         buffer_limit: listener.buffer_limit,
+        calls: are_calls_made.get().then(|| Arc::new(callout::compile::service(registry, info))),
     })
 }

@@ -178,6 +178,15 @@ impl RequestHead {
         }
     }
 
+    /// Replaces the method.
+    pub fn set_method(&mut self, name: &[u8]) {
+        self.method = Method::of(name);
+        if self.method == Method::Custom {
+            self.method_name = self.fields.keep(name);
+        }
+        self.line = Span::default();
+    }
+
     /// The host, with the port if the client sent one.
     pub fn authority(&self) -> Option<&[u8]> {
         self.fields.get(FieldName::Host)

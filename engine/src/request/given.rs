@@ -51,6 +51,14 @@ impl Given {
         }
     }
 
+    /// The same for a request that the proxy makes on behalf of the client; none: its connection manager
+    /// makes none.
+    #[must_use]
+    pub fn for_call(&self) -> Option<Self> {
+        let service = Rc::clone(self.service.calls.as_ref()?);
+        Some(Self { service, ..self.for_stream() })
+    }
+
     /// The address that the connection comes from, whatever a PROXY header announces.
     #[must_use]
     pub fn direct_peer(&self) -> Address {

@@ -21,6 +21,16 @@ pub struct ResponseRules {
     pub via: Vec<u8>,
     /// Whether every response has the request's id.
     pub always_set_request_id: bool,
+    /// Whether a response without `date` gets one.
+    pub adds_date: bool,
+}
+
+impl ResponseRules {
+    /// Those that add nothing.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self { server: ServerHeader::PassThrough, adds_date: false, ..Self::default() }
+    }
 }
 
 impl Default for ResponseRules {
@@ -30,6 +40,7 @@ impl Default for ResponseRules {
             server_name: Line::new(FieldName::Server, b"envoy"),
             via: Vec::new(),
             always_set_request_id: false,
+            adds_date: true,
         }
     }
 }
@@ -83,7 +94,7 @@ pub fn remove_hop_by_hop(head: &mut ResponseHead, upgrade: bool) {
 /// Adds the headers of every response to a client.
 pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_>) {
     let fields = &mut head.fields;
-    if !fields.has(FieldName::Date) {
+    if rules.adds_date && !fields.has(FieldName::Date) {
         fields.append_line(&finish.date);
     }
     let overwrite = match rules.server {

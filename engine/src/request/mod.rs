@@ -9,6 +9,7 @@
 //! connection closed.
 
 mod attempt;
+pub mod callout;
 mod charge;
 mod deadlines;
 mod download;
@@ -44,6 +45,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use self::attempt::Interrupted;
+use self::callout::Target;
 use self::deadlines::{Deadlines, Timer};
 use self::end::{ClientEnd, Ended};
 use self::envoy_headers::TimeoutReply;
@@ -187,6 +189,28 @@ pub(crate) async fn serve<C: ClientEnd>(
         exchange.core.log(ended, was_reset);
     }
     exchange.core.end_filters();
+    exchange.client.finish(ended)
+}
+
+/// Makes a request of the proxy itself, whose head is in `heads`: its route is known, and the rules for
+/// clients do not apply to it.
+async fn serve_call<C: ClientEnd>(
+    client: impl FnOnce() -> C,
+    given: &Given,
+    heads: &mut Heads,
+    body: BodyLength,
+    target: &Target,
+) -> C::After {
+    let Target { route, virtual_host } = target;
+    let mut exchange = Exchange { client: client(), core: Core::begin(given, heads, body) };
+    exchange.core.facts = Some(Facts::of_call(given.peer));
+    exchange.core.record.route = Some(route);
+    let router = given.service.router.shard(given.shard.id);
+    router.rq_total.inc();
+    let ended = match exchange.run_action(router, virtual_host, route).await {
+        Outcome::Done(ended) => ended,
+        Outcome::Reply(reply) => exchange.reply(reply, Some(route)).await,
+    };
     exchange.client.finish(ended)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::percent_decode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use crate::http::RequestHead;
 
@@ -60,6 +60,14 @@ pub(super) fn write(parameters: &Parameters, out: &mut Vec<u8>) {
         out.push(b'=');
         out.extend_from_slice(value);
     }
+}
+
+/// RFC 3986 §2.3: what need not be encoded.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A name or a value as it is written.
+pub(super) fn escaped(text: &[u8]) -> Vec<u8> {
+    percent_encode(text, ENCODED).collect::<String>().into_bytes()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::flags::{Flag, Flags};
 use crate::http::grpc;
-use crate::http::{FieldName, Method, Reject, RequestHead, ResponseHead};
+use crate::http::{FieldName, Fields, Method, Reject, RequestHead, ResponseHead};
 use crate::upstream::error::Error;
 
 /// The timeout that limits how long a head may take.
@@ -41,6 +41,8 @@ pub(crate) struct LocalReply {
     pub(crate) body: Bytes,
     /// Added first, before the headers of the route.
     pub(crate) fields: Vec<(FieldName, Vec<u8>)>,
+    /// Added behind them.
+    pub(crate) more: Option<Box<Fields>>,
     /// Whether the connection closes after it.
     pub(crate) closes: bool,
     /// Whether to add `x-envoy-overloaded`.
@@ -74,6 +76,7 @@ impl LocalReply {
             grpc_status: None,
             body: Bytes::copy_from_slice(body.as_bytes()),
             fields: Vec::new(),
+            more: None,
             closes: false,
             is_overloaded: false,
             attempts: None,
@@ -216,6 +219,9 @@ impl LocalReply {
         head.status = self.status;
         for (name, value) in &self.fields {
             head.fields.append(*name, value);
+        }
+        for (_, name, value) in self.more.iter().flat_map(|more| more.iter()) {
+            head.fields.append_other(name, value);
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Service {
     pub direction: Direction,
     /// How many bytes of a request body are kept for a retry.
     pub buffer_limit: usize,
+    /// What the requests are served with that filters and routes make themselves, if there are any.
+    pub calls: Option<Arc<Self>>,
 }
 
 /// A service on one shard, with what its requests use of the shard. Connections and requests count
@@ -65,6 +67,8 @@ pub struct LocalService {
     pub scratch: &'static RefCell<Scratch>,
     /// Filters at work for no request.
     pub active_filters: &'static ActivePool,
+    /// The same for the requests that filters and routes make themselves.
+    pub calls: Option<Rc<Self>>,
 }
 
 impl LocalService {
@@ -74,6 +78,7 @@ impl LocalService {
         let heads = shard.kept(|_| HeadsPools::default());
         Rc::new(Self {
             access_logs: LocalLogs::new(&service.manager.access_logs, shard),
+            calls: service.calls.as_ref().map(|calls| Self::new(Arc::clone(calls), shard)),
             service,
             clusters: Clusters::of(shard),
             heads: &heads.received,

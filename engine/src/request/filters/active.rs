@@ -9,6 +9,7 @@ use super::{Chain, Filter, Flow, Named, RouteConfig, State, Wait};
 use crate::http::BodyLength;
 use crate::limits;
 use crate::request::Core;
+use crate::request::callout;
 use crate::request::reply::LocalReply;
 use crate::request::route::Route;
 use crate::request::stream::Stream;
@@ -216,6 +217,11 @@ impl Active {
         for at in (0..self.running.len()).rev() {
             self.call(at, core, &call, |filter, state, cx| filter.response_head(state, cx));
         }
+    }
+
+    /// The call that the next filter waits for.
+    pub(super) fn awaited(&self) -> Option<&callout::Call> {
+        self.running.get(self.passed)?.state.awaited()
     }
 
     /// Calls `what` with a filter.

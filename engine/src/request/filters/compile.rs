@@ -11,6 +11,7 @@ use super::buffer::{Buffer, PerRoute};
 use super::cdn_loop::CdnLoop;
 use super::cors::{self, Cors};
 use super::csrf::{self, Csrf};
+use super::ext_authz::{self, ExtAuthz};
 use super::fault::{self, Fault};
 use super::header_mutation::{self, HeaderMutation};
 use super::header_to_metadata::{self, HeaderToMetadata};
@@ -18,6 +19,7 @@ use super::set_filter_state::{self, SetFilterState};
 use super::set_metadata::{Entry, Existing, SetMetadata};
 use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
 use crate::http::TOKEN;
+use crate::request::callout;
 use crate::request::route::mutation::compile::{is_framing, is_mutable};
 use crate::runtime::Reader;
 use crate::stats::Registry;
@@ -28,6 +30,8 @@ pub(crate) struct Context<'a> {
     /// `http.<stat_prefix>.`
     pub(crate) stat_prefix: &'a str,
     pub(crate) runtime: &'a Reader<'a>,
+    /// For filters that ask others.
+    pub(crate) calls: callout::compile::Context<'a>,
 }
 
 /// What one level of the route configuration says to filters.
@@ -95,6 +99,9 @@ fn filter(
         }
         config::Any::HttpFault(schema) => {
             Filter::Fault(Box::new(Fault::compile(schema, context, at, problems)))
+        }
+        config::Any::ExtAuthz(schema) => {
+            Filter::ExtAuthz(Box::new(ExtAuthz::compile(schema, context, at, problems)?))
         }
         config::Any::HeaderMutationFilter(schema) => {
             Filter::HeaderMutation(HeaderMutation::compile(schema, at, problems))
@@ -192,6 +199,9 @@ fn route_config(
         }
         config::Any::HttpFault(schema) => {
             RouteConfig::Fault(Box::new(fault::compile::settings(schema, context, at, problems)))
+        }
+        config::Any::ExtAuthzPerRoute(schema) => {
+            RouteConfig::ExtAuthz(ext_authz::compile::of_route(schema, context, at, problems)?)
         }
         config::Any::HeaderMutationPerRoute(schema) => {
             let config::HeaderMutationPerRoute { mutations } = &**schema;

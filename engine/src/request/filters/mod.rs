@@ -13,6 +13,7 @@
 
 mod active;
 pub mod api_key_auth;
+mod asking;
 pub mod basic_auth;
 mod body;
 pub mod buffer;
@@ -21,6 +22,7 @@ pub(crate) mod compile;
 pub mod cors;
 pub mod csrf;
 mod exchange;
+pub mod ext_authz;
 pub mod fault;
 pub mod header_mutation;
 pub mod header_to_metadata;
@@ -44,12 +46,14 @@ use self::cdn_loop::CdnLoop;
 use self::cors::Cors;
 use self::csrf::Csrf;
 pub(super) use self::exchange::filter_refusal;
+use self::ext_authz::ExtAuthz;
 use self::fault::Fault;
 use self::header_mutation::HeaderMutation;
 use self::header_to_metadata::HeaderToMetadata;
 use self::piece::Piece;
 use self::set_filter_state::SetFilterState;
 use self::set_metadata::SetMetadata;
+use super::callout::Call;
 use super::reply::LocalReply;
 use super::route::Route;
 use crate::http::{self, Fields};
@@ -64,6 +68,7 @@ pub(super) enum Filter {
     CdnLoop(CdnLoop),
     Cors(Cors),
     Csrf(Csrf),
+    ExtAuthz(Box<ExtAuthz>),
     Fault(Box<Fault>),
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
@@ -79,6 +84,7 @@ pub(super) enum RouteConfig {
     Buffer(buffer::PerRoute),
     Cors(Box<cors::Policy>),
     Csrf(Box<csrf::Policy>),
+    ExtAuthz(ext_authz::PerRoute),
     Fault(Box<fault::Settings>),
     HeaderMutation(Box<header_mutation::Mutations>),
     HeaderToMetadata(Box<header_to_metadata::Rules>),
@@ -92,6 +98,17 @@ pub(super) enum State {
     None,
     Cors(cors::State),
     Fault(Box<fault::State>),
+    ExtAuthz(Box<ext_authz::State>),
+}
+
+impl State {
+    /// The call that the filter waits for.
+    fn awaited(&self) -> Option<&Call> {
+        match self {
+            Self::ExtAuthz(state) => state.call(),
+            Self::None | Self::Cors(_) | Self::Fault(_) => None,
+        }
+    }
 }
 
 /// What becomes of the head of a request after a filter.
@@ -112,6 +129,10 @@ pub(super) enum Wait {
     Body { bytes_max: usize },
     /// This time.
     Until(Millis),
+    /// The end of the request, or so many bytes of its body.
+    BodyUpTo { bytes: usize },
+    /// The answer to the call that its state has.
+    Call,
 }
 
 /// The filters of a connection manager, in order.
@@ -183,6 +204,7 @@ impl Filter {
     fn begin(&self) -> State {
         match self {
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
+            Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
             Self::Fault(_) => State::Fault(Box::default()),
             Self::ApiKeyAuth(_)
             | Self::BasicAuth(_)
@@ -205,12 +227,13 @@ impl Filter {
             (Self::CdnLoop(filter), _) => filter.request_head(cx),
             (Self::Cors(filter), State::Cors(state)) => filter.request_head(state, cx),
             (Self::Csrf(filter), _) => filter.request_head(cx),
+            (Self::ExtAuthz(filter), State::ExtAuthz(state)) => filter.request_head(state, cx),
             (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.request_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.request_head(cx),
             (Self::SetFilterState(filter), _) => filter.request_head(cx),
             (Self::SetMetadata(filter), _) => filter.request_head(cx),
-            (Self::Cors(_) | Self::Fault(_), _) => Flow::Continue,
+            (Self::Cors(_) | Self::ExtAuthz(_) | Self::Fault(_), _) => Flow::Continue,
         }
     }
 
@@ -218,6 +241,7 @@ impl Filter {
     fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) {
         match (self, state) {
             (Self::Cors(filter), State::Cors(state)) => filter.response_head(state, cx),
+            (Self::ExtAuthz(_), State::ExtAuthz(state)) => ExtAuthz::response_head(state, cx),
             (Self::Fault(_), State::Fault(state)) => Fault::response_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.response_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.response_head(cx),

@@ -1,4 +1,4 @@
-//! What a filter waits for before the head of the request goes on: a time, or the whole body.
+//! What a filter waits for before the head of the request goes on: a time, a body, or an answer.
 
 use super::body::Passage;
 use super::{Piece, Wait, Way};
@@ -10,6 +10,15 @@ use crate::request::reply::LocalReply;
 use crate::request::wait::Interest;
 use crate::request::{Exchange, Outcome};
 use crate::shard::clock::Millis;
+
+/// What happens when a filter holds as much of a body as it may.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum WhenFull {
+    /// It is answered with 413.
+    Refuse,
+    /// The filter goes on.
+    GoOn,
+}
 
 /// Why a filter has waited in vain.
 enum Unmet {
@@ -28,7 +37,9 @@ impl<C: ClientEnd> Exchange<'_, C> {
     /// Waits for what the next filter wants. An error is how the request ends instead.
     pub(super) async fn wait_for_filter(&mut self, wait: Wait) -> Result<(), Outcome> {
         let waited = match wait {
-            Wait::Body { bytes_max } => self.hold_body(bytes_max).await,
+            Wait::Body { bytes_max } => self.hold_body(bytes_max, WhenFull::Refuse).await,
+            Wait::BodyUpTo { bytes } => self.hold_body(bytes, WhenFull::GoOn).await,
+            Wait::Call => self.wait_for_call().await.map_err(Unmet::from),
             Wait::Until(time) => self.wait_until(time).await.map_err(Unmet::from),
         };
         waited.map_err(|unmet| match unmet {
@@ -59,29 +70,40 @@ impl<C: ClientEnd> Exchange<'_, C> {
     }
 
     /// Receives the request body until its end. It has passed the filters before the one that waits.
-    async fn hold_body(&mut self, bytes_max: usize) -> Result<(), Unmet> {
+    async fn hold_body(&mut self, bytes_max: usize, when_full: WhenFull) -> Result<(), Unmet> {
         let manager = &self.core.service().manager;
         if self.core.client_may_send_trailers() {
             self.client.set_trailer_rules(manager.trailer_rules(true));
         }
-        let received = self.receive_into_filter(bytes_max).await;
+        let received = self.receive_into_filter(bytes_max, when_full).await;
         self.core.upstream.body_bytes = self.core.held_bytes() as u64;
         received?;
+        if !self.core.holds_end() {
+            return Ok(());
+        }
         let now = self.core.shard.clock.now();
         self.core.received.get_or_insert(now);
         self.core.deadlines.set(Timer::Request, None);
         Ok(())
     }
 
-    async fn receive_into_filter(&mut self, bytes_max: usize) -> Result<(), Unmet> {
+    async fn receive_into_filter(
+        &mut self,
+        bytes_max: usize,
+        when_full: WhenFull,
+    ) -> Result<(), Unmet> {
         let mut piece = self.core.take_piece();
         let taken = self.client.take_at_hand(&mut piece);
         self.hold(piece)?;
         taken.map_err(|fault| attempt::upload_fault(self, fault))?;
         self.core.arm();
         loop {
-            if self.core.held_bytes() > bytes_max {
-                return Err(Unmet::TooLarge);
+            match when_full {
+                WhenFull::Refuse if self.core.held_bytes() > bytes_max => {
+                    return Err(Unmet::TooLarge);
+                }
+                WhenFull::GoOn if self.core.held_bytes() >= bytes_max => return Ok(()),
+                WhenFull::Refuse | WhenFull::GoOn => {}
             }
             if self.core.holds_end() {
                 return Ok(());

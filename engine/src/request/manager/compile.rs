@@ -133,6 +133,7 @@ pub fn compile(
             ),
             via: via.clone().into_bytes(),
             always_set_request_id: *always_set_request_id_in_response,
+            adds_date: true,
         },
         reply_rewrite: local_reply_config.as_ref().map_or_else(Default::default, |schema| {
             reply_rewrite(schema, &at.field("local_reply_config"), logs.runtime, problems)
@@ -289,7 +290,7 @@ fn client(
 }
 
 /// The address from which this machine reaches other networks. Sends no packet.
-fn local_address() -> Option<IpAddr> {
+pub(crate) fn local_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
     socket.connect(("192.0.2.1", 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())

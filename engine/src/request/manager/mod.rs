@@ -24,6 +24,7 @@ use crate::request::route::Upgrades;
 use crate::transport::tls::facts::TlsFacts;
 
 pub use compile::compile;
+pub(crate) use compile::local_address;
 
 /// One HTTP connection manager. Its defaults are Envoy's.
 #[derive(Clone, Debug, Default)]

@@ -39,6 +39,19 @@ pub struct Facts {
     pub upgrade: bool,
 }
 
+impl Facts {
+    /// Those of a request that the proxy makes itself, on behalf of this client.
+    pub const fn of_call(client: Address) -> Self {
+        Self {
+            client,
+            dropped_for_underscores: 0,
+            internal: true,
+            expects_continue: false,
+            upgrade: false,
+        }
+    }
+}
+
 /// Why a request is answered locally.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Refusal {

@@ -10,6 +10,7 @@ use super::*;
 use crate::address::{Address, Ends};
 use crate::format::StreamInfo;
 use crate::http::{FieldName, RequestHead, Scheme};
+use crate::request::callout;
 use crate::runtime::{Reader, Runtime};
 use crate::stats::Registry;
 use crate::transport::tls::certificate::Certificate;
@@ -36,6 +37,7 @@ fn compiled(table: Value) -> (RouteTable, Problems) {
             registry: &registry,
             stat_prefix: "",
             runtime,
+            calls: callout::compile::Context::without_clusters(),
         },
         cluster: &cluster,
     };

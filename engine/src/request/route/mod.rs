@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) mod action;
+pub(crate) mod call;
 pub mod compile;
 pub mod hash_policy;
 mod lint;

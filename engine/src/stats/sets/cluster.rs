@@ -9,6 +9,7 @@ stats! {
         constant counter assignment_timeout_received;
         constant counter assignment_use_cached;
         counter bind_errors;
+        names ext_authz = "ext_authz.";
         counter lb_healthy_panic;
         constant counter lb_local_cluster_not_ok;
         constant counter lb_recalculate_zone_structures;

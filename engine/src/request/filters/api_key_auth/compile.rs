@@ -115,6 +115,7 @@ mod tests {
     use super::super::Denied;
     use super::*;
     use crate::http::RequestHead;
+    use crate::request::callout;
     use crate::request::route::tests::{request, shown};
     use crate::runtime::{Reader, Runtime};
     use crate::stats::Registry;
@@ -140,7 +141,12 @@ mod tests {
         let (registry, mut problems) = (Registry::new(1), Problems::default());
         let values = Runtime::default();
         let runtime = &Reader::new(&values);
-        let context = Context { registry: &registry, stat_prefix: "http.front.", runtime };
+        let context = Context {
+            registry: &registry,
+            stat_prefix: "http.front.",
+            runtime,
+            calls: callout::compile::Context::without_clusters(),
+        };
         let filter = ApiKeyAuth::compile(&schema, &context, &Path::root(), &mut problems);
         assert!(problems.is_empty());
         filter.unwrap()

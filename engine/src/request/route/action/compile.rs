@@ -254,7 +254,7 @@ const fn not_found_status(code: config::ClusterNotFoundResponseCode) -> u16 {
 
 /// The timeouts of a request without timeout headers, and the header with the expected timeout of
 /// its first attempt.
-fn timers(
+pub(crate) fn timers(
     timeout: Option<Duration>,
     retry: Option<&retry::RetryPolicy>,
 ) -> (Timeouts, Option<Line>) {

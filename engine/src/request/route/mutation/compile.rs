@@ -53,12 +53,6 @@ pub(crate) fn addition(
     problems: &mut Problems,
 ) -> Option<HeaderAddition> {
     let config::HeaderValueOption { header, append, append_action, keep_empty_value } = schema;
-    let config::HeaderValue { key, value, raw_value } = header.as_ref()?;
-    let at_header = at.field("header");
-    if !is_mutable(key) {
-        let message = ":-prefixed or host headers may not be modified";
-        problems.error(&at_header.field("key"), message);
-    }
     let action = match (append, append_action) {
         (None, config::HeaderAppendAction::AppendIfExistsOrAdd)
         | (Some(true), config::HeaderAppendAction::AppendIfExistsOrAdd) => {
@@ -78,24 +72,30 @@ pub(crate) fn addition(
             None
         }
     };
+    let (name, value) = self::header(header.as_ref()?, &at.field("header"), problems)?;
+    Some(HeaderAddition { name, value, action: action?, keep_empty: *keep_empty_value })
+}
+
+/// The name of a header, and its value; none if it is not valid, or has no effect.
+pub(crate) fn header(
+    schema: &config::HeaderValue,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<(Box<[u8]>, Formatter)> {
+    let config::HeaderValue { key, value, raw_value } = schema;
+    if !is_mutable(key) {
+        problems.error(&at.field("key"), ":-prefixed or host headers may not be modified");
+    }
     if !raw_value.is_empty() {
-        problems.warn(
-            &at_header.field("raw_value"),
-            "raw_value is ignored, as in Envoy: value is used",
-        );
+        problems.warn(&at.field("raw_value"), "raw_value is ignored, as in Envoy: value is used");
     }
     let value = Formatter::new(value);
-    let value = value.map_err(|error| problems.error(&at_header.field("value"), error)).ok();
+    let value = value.map_err(|error| problems.error(&at.field("value"), error)).ok();
     if is_framing(key) {
-        problems.warn(&at_header.field("key"), framing_ignored(key));
+        problems.warn(&at.field("key"), framing_ignored(key));
         return None;
     }
-    Some(HeaderAddition {
-        name: lower(key),
-        value: value?,
-        action: action?,
-        keep_empty: *keep_empty_value,
-    })
+    Some((lower(key), value?))
 }
 
 /// Whether a route may change the header; some can only be changed by rewrites.

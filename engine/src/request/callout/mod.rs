@@ -1,0 +1,146 @@
+//! Requests that the proxy makes itself: to services that filters ask, and copies of requests.
+//!
+//! A call is an exchange like any other, whose client's side is memory: clusters, pools, codecs, timeouts,
+//! retries and stats are those of forwarded requests, and what fails is answered with the same local
+//! replies. It runs in a task of its own on the shard that asks, and ends when its [`Call`] is dropped.
+//!
+//! It does not know what is asked, or what an answer means (`filters/`).
+//!
+//! Invariant: memory is bounded on both ways: the exchange pauses while the caller does not take its
+//! response, and a caller sees how much of its request waits.
+
+mod channel;
+pub(crate) mod compile;
+mod end;
+pub mod grpc;
+pub mod json;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use self::channel::Channel;
+use self::end::End;
+use super::given::Given;
+use super::route::{Route, VirtualHost};
+use crate::http::{BodyLength, RequestHead, ResponseHead};
+
+/// Where calls go, with which timeout and which retries.
+#[derive(Debug)]
+pub struct Target {
+    pub(super) route: Route,
+    pub(super) virtual_host: VirtualHost,
+}
+
+/// A call in progress. It is cancelled when this is dropped.
+#[derive(Debug)]
+pub struct Call {
+    channel: Rc<Channel>,
+}
+
+/// The whole response to a call.
+#[derive(Debug)]
+pub struct Response {
+    /// Its head. That of a local reply, if there was no response from a host.
+    pub head: Box<ResponseHead>,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// Its trailers, as field lines.
+    pub trailers: Vec<u8>,
+}
+
+/// Why a call has no whole response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CallFailed {
+    /// The response was cut off.
+    Reset,
+    /// Its body is longer than the caller takes.
+    TooLarge,
+}
+
+/// The body of a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Body<'a> {
+    /// It is here.
+    Whole(&'a [u8]),
+    /// The caller sends it later, and says when it ends.
+    Later(BodyLength),
+}
+
+impl Call {
+    /// Sends a request to `target` from the shard of `given`, on behalf of that client. `fill` fills in the
+    /// head of the request, which is empty. At most `most` bytes of the response's body are kept.
+    ///
+    /// `None`: the connection manager of `given` makes no calls.
+    pub fn start(
+        given: &Given,
+        target: &Arc<Target>,
+        fill: impl FnOnce(&mut RequestHead),
+        body: Body<'_>,
+        most: usize,
+    ) -> Option<Self> {
+        let given = given.for_call()?;
+        let channel = Rc::new(Channel::new(most));
+        let length = match body {
+            Body::Whole(bytes) => {
+                channel.send(bytes);
+                BodyLength::Length(bytes.len() as u64)
+            }
+            Body::Later(length) => length,
+        };
+        if matches!(body, Body::Whole(_)) {
+            channel.end_request(Vec::new());
+        }
+        let mut heads = given.service.stream_heads.take();
+        heads.began = given.shard.clock.now();
+        fill(&mut heads.request);
+        let shard = given.shard;
+        let (theirs, target) = (Rc::clone(&channel), Arc::clone(target));
+        shard.spawn_pooled(move || async move {
+            super::serve_call(|| End::new(&theirs, length), &given, &mut heads, length, &target)
+                .await;
+            given.service.stream_heads.give(heads);
+        });
+        Some(Self { channel })
+    }
+
+    /// Sends a part of the request's body.
+    pub fn send(&self, data: &[u8]) {
+        self.channel.send(data);
+    }
+
+    /// Bytes of the request's body that wait to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.channel.unsent()
+    }
+
+    /// Ends the request, with these trailers: field lines, or nothing.
+    pub fn end(&self, trailers: Vec<u8>) {
+        self.channel.end_request(trailers);
+    }
+
+    /// Lets the call run to its end without its caller; the response is discarded.
+    pub fn detach(self) {
+        self.channel.ignore_response();
+    }
+
+    /// Ready when the response is here, or there will be none.
+    pub fn poll_done(&self, cx: &Context<'_>) -> Poll<()> {
+        self.channel.poll_done(cx)
+    }
+
+    /// Takes the whole response. To be called once, when the call is done.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take_whole(&self) -> Result<Response, CallFailed> {
+        self.channel.take_whole()
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.channel.cancel();
+    }
+}

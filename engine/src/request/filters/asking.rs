@@ -1,0 +1,39 @@
+//! The wait of a filter for the answer to a call.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use crate::request::Exchange;
+use crate::request::attempt::Failed;
+use crate::request::end::ClientEnd;
+use crate::request::wait::Interest;
+
+impl<C: ClientEnd> Exchange<'_, C> {
+    /// Waits until the call of the filter is done. Meanwhile the client may disconnect, and a timer may end the
+    /// request; what the client sends waits.
+    pub(super) async fn wait_for_call(&mut self) -> Result<(), Failed> {
+        self.core.arm();
+        loop {
+            self.begin_wait(Interest::default())?;
+            let answered = {
+                let mut others = pin!(self.wait(None, Interest::default()));
+                let filters = self.core.filters.as_deref();
+                poll_fn(|cx| match filters.and_then(|active| active.awaited()) {
+                    Some(call) if call.poll_done(cx).is_pending() => {
+                        others.as_mut().poll(cx).map(Some)
+                    }
+                    _ => Poll::Ready(None),
+                })
+                .await
+            };
+            let Some(ready) = answered else { return Ok(()) };
+            if ready.client_gone {
+                return Err(self.client_gone().into());
+            }
+            if ready.timed_out {
+                self.check_deadlines()?;
+            }
+        }
+    }
+}
