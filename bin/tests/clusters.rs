@@ -74,6 +74,48 @@ fn hosts_are_used_round_robin() {
     }
 }
 
+/// A cluster whose policy is one of `load_balancing_policies`.
+fn with_policy(config: Config, name: &str, options: &str) -> Config {
+    let unknown = "{ typed_extension_config: { name: unknown, typed_config: { \"@type\": \
+                   type.googleapis.com/my.own.Policy } } }";
+    let package = name.to_lowercase();
+    let known = format!(
+        "{{ typed_extension_config: {{ name: known, typed_config: {{ \"@type\": \
+         type.googleapis.com/envoy.extensions.load_balancing_policies.{package}.v3.{name}, {options} }} }} }}"
+    );
+    config.cluster(&format!("load_balancing_policy: {{ policies: [{unknown}, {known}] }}"))
+}
+
+#[test]
+fn the_first_known_policy_counts() {
+    let origins = [Origin::that_answers(), Origin::that_answers()];
+    let addresses = origins.each_ref().map(Origin::address);
+    let policies = [("Random", ""), ("Maglev", "table_size: 11"), ("LeastRequest", "")];
+    for (name, options) in policies {
+        let config = with_policy(Config::to_addresses(&addresses), name, options);
+        let config = Config::verbatim(config.yaml().replace("leastrequest.v3", "least_request.v3"));
+        let proxy = Proxy::with(config);
+        for _ in 0..40 {
+            assert_eq!(proxy.get("/").status(), 200);
+        }
+    }
+    // Without a hash every host is as good as another.
+    assert!(origins.iter().all(|origin| origin.seen().len() > 30));
+}
+
+#[test]
+fn a_host_may_have_so_many_connections() {
+    let (one, two) = (Origin::that_stalls(), Origin::that_stalls());
+    let limit = "circuit_breakers: { per_host_thresholds: [{ max_connections: 1 }] }";
+    let config = Config::to_addresses(&[one.address(), two.address()]).cluster(limit);
+    let proxy = Proxy::with(config);
+    let mut clients: Vec<_> = (0..6).map(|_| proxy.connect()).collect();
+    clients.iter_mut().for_each(|client| _ = client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n"));
+    proxy.stat_becomes("cluster.service.upstream_rq_pending_active", 4);
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_active"), 2);
+    assert!(proxy.stat("cluster.service.upstream_cx_overflow") >= 4);
+}
+
 #[test]
 fn answers_are_counted_by_zone_if_both_zones_have_a_name() {
     let zoned = |config: Config, zone: &str| {

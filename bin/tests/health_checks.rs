@@ -30,7 +30,7 @@ fn a_host_is_checked_before_it_gets_requests() {
         assert_eq!(proxy.get("/").status(), 200);
     }
     assert!(ill.seen().iter().all(|it| it.start_line == "GET /healthz HTTP/1.1"));
-    let check = ill.saw();
+    let check = ill.seen().remove(0);
     assert_eq!(check.header("host").as_deref(), Some("service"));
     assert_eq!(check.header("user-agent").as_deref(), Some("Envoy/HC"));
     assert_eq!(ill.connections(), 1, "the connection is kept");
@@ -137,4 +137,28 @@ fn a_host_that_never_answers_does_not_hold_up_the_start_beyond_its_timeout() {
     let proxy = Proxy::with(Config::verbatim(config));
     assert_eq!(proxy.get("/").status(), 503);
     proxy.stat_becomes_at_least("cluster.service.health_check.network_failure", 1);
+}
+
+#[test]
+fn an_answer_may_fail_the_check_of_its_host_at_once() {
+    let fails_itself =
+        "HTTP/1.1 200 OK\r\nx-envoy-immediate-health-check-fail: 1\r\ncontent-length: 0\r\n\r\n";
+    let first = reply(200);
+    let origin = Origin::that_does([first, Act::Reply(fails_itself.into()), reply(200)]);
+    let config = checked(Config::to(&origin), HTTP).yaml();
+    // One check, and no other for the rest of the story.
+    let config = config.replace("interval: 0.05s", "interval: 600s");
+    let proxy = Proxy::with(Config::verbatim(config));
+    assert_eq!(proxy.get("/").status(), 200);
+    proxy.stat_becomes("cluster.service.health_check.passive_failure", 1);
+    proxy.stat_becomes("cluster.service.membership_healthy", 0);
+    assert_eq!(proxy.stat("cluster.service.membership_excluded"), 1);
+}
+
+#[test]
+fn a_cluster_that_nobody_waits_for_does_not_hold_up_the_start() {
+    let origin = Origin::that_answers_late(Duration::from_secs(600));
+    let config = checked(Config::to(&origin), HTTP).cluster("wait_for_warm_on_init: false");
+    let config = config.yaml().replace("timeout: 2s", "timeout: 600s");
+    assert_eq!(Proxy::with(Config::verbatim(config)).get("/").status(), 503);
 }

@@ -53,6 +53,13 @@ impl Reader<'_> {
                 continue;
             }
             if seen.insert(field.number()) {
+                let known;
+                let node = if field.full_name() == POLICIES {
+                    known = self.known_policies(node, &at.field(field.name()));
+                    &known
+                } else {
+                    node
+                };
                 self.field(&mut message, &field, node, at);
             } else {
                 let text = format!("`{}` is set twice, in two spellings", field.name());
@@ -63,6 +70,34 @@ impl Reader<'_> {
         }
         self.extension_without_type(&mut message, at);
         message
+    }
+
+    /// Envoy skips load balancing policies that it does not know: each is made empty.
+    fn known_policies(&mut self, node: &Node, at: &Path) -> Node {
+        let Node::List(policies) = node else { return node.clone() };
+        let known = policies.iter().enumerate().map(|(i, policy)| {
+            let steps = [
+                ["typed_extension_config", "typedExtensionConfig"],
+                ["typed_config", "typedConfig"],
+                ["@type", "@type"],
+            ];
+            let found = steps.iter().try_fold(policy, |node, names| match node {
+                Node::Map(entries) => {
+                    let is_named = |name: &str| names.contains(&name);
+                    entries.iter().find(|(key, _)| is_named(key)).map(|(_, node)| node)
+                }
+                _ => None,
+            });
+            let Some(Node::Text(type_url)) = found else { return policy.clone() };
+            let name = type_url.rsplit('/').next().unwrap_or_default();
+            if descriptors::is_envoy_type(name) {
+                return policy.clone();
+            }
+            let text = format!("unknown load balancing policy `{name}` is skipped, as by Envoy");
+            self.report(Problem::new(Severity::Warning, &at.index(i), text));
+            Node::Map(Vec::new())
+        });
+        Node::List(known.collect())
     }
 
     fn field(
@@ -192,3 +227,6 @@ fn other_member_set(message: &DynamicMessage, field: &FieldDescriptor) -> Option
     debug_assert_eq!(message.descriptor(), *oneof.parent_message());
     Some((oneof.name().to_owned(), other.name().to_owned()))
 }
+
+/// The load balancing policies of a cluster.
+const POLICIES: &str = "envoy.config.cluster.v3.LoadBalancingPolicy.policies";

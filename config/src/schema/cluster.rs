@@ -47,6 +47,7 @@ schema! {
         health_checks: Vec<HealthCheck>,
         outlier_detection: Option<OutlierDetection>,
         ignore_health_on_host_removal: bool,
+        wait_for_warm_on_init: Option<bool>,
         transport_socket: Option<TransportSocket>,
         transport_socket_matches: Vec<TransportSocketMatch>,
         metadata: Option<Metadata>,

@@ -34,11 +34,20 @@ schema! {
 
     struct CommonLbConfig = "envoy.config.cluster.v3.Cluster.CommonLbConfig" {
         healthy_panic_threshold: Option<Percent>,
+        zone_aware_lb_config: Option<ClusterZoneAwareLbConfig>,
         locality_weighted_lb_config: Option<ClusterLocalityWeightedLbConfig>,
         consistent_hashing_lb_config: Option<ClusterConsistentHashingLbConfig>,
         ignore_new_hosts_until_first_hc: bool,
     } harmless {
         update_merge_window: "each change of hosts is applied immediately",
+    }
+
+    struct ClusterZoneAwareLbConfig =
+        "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig" {
+        fail_traffic_on_panic: bool,
+    } harmless {
+        routing_enabled: "Envoy routes by zone only with `local_cluster_name`, which is refused",
+        min_cluster_size: "Envoy routes by zone only with `local_cluster_name`, which is refused",
     }
 
     struct ClusterLocalityWeightedLbConfig =
@@ -119,7 +128,20 @@ schema! {
 
     struct LocalityLbConfig =
         "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig" {
+        zone_aware_lb_config: Option<ZoneAwareLbConfig>,
         locality_weighted_lb_config: Option<LocalityWeightedLbConfig>,
+    }
+
+    struct ZoneAwareLbConfig =
+        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig" {
+        fail_traffic_on_panic: bool,
+    } harmless {
+        routing_enabled: "Envoy routes by zone only with `local_cluster_name`, which is refused",
+        min_cluster_size: "Envoy routes by zone only with `local_cluster_name`, which is refused",
+        force_locality_direct_routing:
+            "Envoy routes by zone only with `local_cluster_name`, which is refused",
+        force_local_zone: "Envoy routes by zone only with `local_cluster_name`, which is refused",
+        locality_basis: "Envoy routes by zone only with `local_cluster_name`, which is refused",
     }
 
     struct LocalityWeightedLbConfig =

@@ -53,8 +53,8 @@ pub(super) struct Warming {
 
 struct WarmingCluster {
     cluster: Arc<Cluster>,
-    /// Fires when every cluster is ready.
-    _all: Rc<NotifyOnDrop>,
+    /// Fires when every cluster is ready; none: nobody waits for this one.
+    _all: Option<Rc<NotifyOnDrop>>,
 }
 
 /// Held by each cluster that is not ready yet.
@@ -207,7 +207,8 @@ fn identity(host: &Arc<Host>) -> (crate::address::Address, usize) {
 
 impl Warming {
     /// Of a cluster.
-    pub(super) fn new(cluster: &Arc<Cluster>, all: Rc<NotifyOnDrop>) -> Self {
+    pub(super) fn new(cluster: &Arc<Cluster>, all: &Rc<NotifyOnDrop>) -> Self {
+        let all = cluster.wait_for_warm_on_init.then(|| Rc::clone(all));
         cluster.stats.control().warming_state.set(1);
         Self { _cluster: Rc::new(WarmingCluster { cluster: Arc::clone(cluster), _all: all }) }
     }

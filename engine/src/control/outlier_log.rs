@@ -28,6 +28,10 @@ fn line(cluster: &Cluster, action: &Action, now: String) -> Value {
         Ejection::Uneject => Kind::Consecutive5xx,
     };
     set("type", kind.name().into());
+    set("timestamp", now.into());
+    if let Some(seconds) = since_last_s {
+        set("secs_since_last_action", seconds.to_string().into());
+    }
     set("cluster_name", cluster.name.as_str().into());
     set("upstream_url", host.address.to_string().into());
     let is_ejected = matches!(ejection, Ejection::Eject { .. });
@@ -51,10 +55,6 @@ fn line(cluster: &Cluster, action: &Action, now: String) -> Value {
             }
             _ => set("eject_consecutive_event", json!({})),
         }
-    }
-    set("timestamp", now.into());
-    if let Some(seconds) = since_last_s {
-        set("secs_since_last_action", seconds.to_string().into());
     }
     Value::Object(line)
 }

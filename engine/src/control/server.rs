@@ -222,5 +222,6 @@ fn host_view(host: &Host, failing: Option<FailingHost>) -> HostView {
         sub_zone: endpoint.locality.sub_zone.clone(),
         canary: false,
         priority: endpoint.priority,
+        success_rates: host.monitor().map_or([-1.0; 2], |monitor| monitor.success_rates()),
     }
 }

@@ -40,6 +40,9 @@ pub(super) fn host(pool: &Pool, core: &Core<'_>, outcome: Result<BodyLength, &Fa
     {
         monitor.note(core.shard.id, result);
     }
+    if core.heads.response.fields.has(FieldName::XEnvoyImmediateHealthCheckFail) {
+        pool.host().fail_itself();
+    }
     let host = pool.host_stats();
     let is_error = match outcome {
         Ok(length) if waits_for_trailers(core, length) => return,

@@ -57,6 +57,8 @@ pub struct Thresholds {
     pub max_retries: u32,
     /// Default: no limit, `u32::MAX`.
     pub max_connection_pools: u32,
+    /// `per_host_thresholds`: connections to one host; none: no limit.
+    pub max_connections_per_host: Option<u32>,
     /// Limits retries by the number of requests instead.
     pub retry_budget: Option<RetryBudget>,
     /// Whether there are `remaining_*` gauges.
@@ -166,6 +168,12 @@ impl ShardCircuitBreakers {
     /// Whether [`Self::acquire`] would succeed.
     pub fn is_below_limit(&self, priority: RoutingPriority, resource: Resource) -> bool {
         self.of(priority).is_below_limit(resource)
+    }
+
+    /// How many connections a host may have; none: no limit.
+    #[inline]
+    pub fn max_connections_per_host(&self, priority: RoutingPriority) -> Option<u64> {
+        self.of(priority).breaker.thresholds.max_connections_per_host.map(u64::from)
     }
 
     /// Acquires a permit even above the limit.
@@ -334,6 +342,7 @@ fn shares(thresholds: Thresholds, shards: u64) -> [u64; RESOURCES] {
         max_requests,
         max_retries,
         max_connection_pools,
+        max_connections_per_host: _,
         retry_budget,
         track_remaining: _,
     } = thresholds;
@@ -375,6 +384,7 @@ impl Default for Thresholds {
             max_requests: 1024,
             max_retries: 3,
             max_connection_pools: u32::MAX,
+            max_connections_per_host: None,
             retry_budget: None,
             track_remaining: false,
         }

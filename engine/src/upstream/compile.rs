@@ -102,6 +102,7 @@ fn cluster(
         health_checks,
         outlier_detection,
         ignore_health_on_host_removal,
+        wait_for_warm_on_init,
         transport_socket,
         transport_socket_matches,
         metadata,
@@ -203,6 +204,7 @@ fn cluster(
         health_check,
         outlier_detection,
         ignore_health_on_host_removal: *ignore_health_on_host_removal,
+        wait_for_warm_on_init: wait_for_warm_on_init.unwrap_or(true),
         ignore_new_hosts_until_first_hc: common_lb_config
             .as_ref()
             .is_some_and(|common| common.ignore_new_hosts_until_first_hc),
@@ -243,6 +245,7 @@ fn distribution(
     own_locality: &Locality,
 ) -> DistributionRules {
     let mut rules = DistributionRules {
+        fails_in_panic: balancing.fails_in_panic,
         weighs_localities: balancing.weighs_localities,
         own_locality: own_locality.clone(),
         table: balancing.table,
@@ -253,6 +256,7 @@ fn distribution(
         let config::CommonLbConfig {
             healthy_panic_threshold,
             // `balancing` has read these.
+            zone_aware_lb_config: _,
             locality_weighted_lb_config: _,
             consistent_hashing_lb_config: _,
             // The cluster has it.
@@ -291,10 +295,6 @@ fn thresholds(
 ) -> (Thresholds, Thresholds) {
     let (mut default, mut high) = (None, None);
     if let Some(config::CircuitBreakers { thresholds, per_host_thresholds }) = schema {
-        if !per_host_thresholds.is_empty() {
-            let at = at.field("per_host_thresholds");
-            problems.not_implemented(&at, "per_host_thresholds");
-        }
         for (i, schema) in thresholds.iter().enumerate() {
             let at = at.field("thresholds").index(i);
             let of_priority = match schema.priority {
@@ -310,8 +310,45 @@ fn thresholds(
                 problems.warn(&at, message);
             }
         }
+        let (default, high) = (default.get_or_insert_default(), high.get_or_insert_default());
+        for (i, schema) in per_host_thresholds.iter().enumerate() {
+            check_per_host(schema, &at.field("per_host_thresholds").index(i), problems);
+            let of_priority = match schema.priority {
+                config::RoutingPriority::Default => &mut *default,
+                config::RoutingPriority::High => &mut *high,
+            };
+            // As in Envoy, the first of a priority counts.
+            let limit = &mut of_priority.max_connections_per_host;
+            *limit = limit.or(schema.max_connections);
+        }
     }
     (default.unwrap_or_default(), high.unwrap_or_default())
+}
+
+/// As in Envoy, only connections are limited per host.
+fn check_per_host(schema: &config::Thresholds, at: &Path, problems: &mut Problems) {
+    let config::Thresholds {
+        priority: _,
+        max_connections: _,
+        max_pending_requests,
+        max_requests,
+        max_retries,
+        retry_budget,
+        track_remaining,
+        max_connection_pools,
+    } = schema;
+    let unsupported = [
+        ("max_pending_requests", max_pending_requests.is_some()),
+        ("max_requests", max_requests.is_some()),
+        ("max_retries", max_retries.is_some()),
+        ("retry_budget", retry_budget.is_some()),
+        ("track_remaining", *track_remaining),
+        ("max_connection_pools", max_connection_pools.is_some()),
+    ];
+    for (name, _) in unsupported.iter().filter(|(_, is_set)| *is_set) {
+        problems
+            .error(&at.field(name), "per_host_thresholds limit max_connections only, as in Envoy");
+    }
 }
 
 fn threshold(schema: &config::Thresholds) -> Thresholds {
@@ -339,6 +376,7 @@ fn threshold(schema: &config::Thresholds) -> Thresholds {
         max_requests: max_requests.unwrap_or(default.max_requests),
         max_retries: max_retries.unwrap_or(default.max_retries),
         max_connection_pools: max_connection_pools.unwrap_or(default.max_connection_pools),
+        max_connections_per_host: None,
         retry_budget,
         track_remaining: *track_remaining,
     }

@@ -5,6 +5,8 @@ use std::ops::BitOr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use tokio::sync::Notify;
+
 use crate::address::Address;
 use crate::metadata::Metadata;
 use crate::shard::clock::Millis;
@@ -31,6 +33,8 @@ pub struct Host {
     serves_since: AtomicU64,
     /// Its results for outlier detection, if there is any.
     monitor: OnceLock<Arc<Monitor>>,
+    /// Notified when a response asks for no more requests; only if its health is checked.
+    fails_itself: OnceLock<Arc<Notify>>,
 }
 
 /// An endpoint of the configuration, without its address: what all its hosts have in common.
@@ -94,6 +98,7 @@ impl Host {
             found: AtomicU32::new(0),
             serves_since: AtomicU64::new(0),
             monitor: OnceLock::new(),
+            fails_itself: OnceLock::new(),
         })
     }
 
@@ -129,6 +134,19 @@ impl Host {
         self.serves_since.store(at, Relaxed);
     }
 
+    /// A response had `x-envoy-immediate-health-check-fail`: its health check fails at once, if it has one.
+    #[cold]
+    pub fn fail_itself(&self) {
+        if let Some(notify) = self.fails_itself.get() {
+            notify.notify_one();
+        }
+    }
+
+    /// Notified by [`Self::fail_itself`]. For its health check.
+    pub fn when_it_fails_itself(&self) -> Arc<Notify> {
+        Arc::clone(self.fails_itself.get_or_init(Arc::default))
+    }
+
     /// Its results for outlier detection, if there is any.
     #[inline]
     pub fn monitor(&self) -> Option<&Arc<Monitor>> {
@@ -138,6 +156,11 @@ impl Host {
     /// From here on its results are noted. A host is watched once.
     pub fn set_monitor(&self, monitor: Monitor) {
         self.monitor.get_or_init(|| Arc::new(monitor));
+    }
+
+    /// The open connections, over all shards.
+    pub fn connections(&self) -> u64 {
+        self.stats.gauge(|stats| &stats.cx_active)
     }
 
     /// The active requests, over all shards.

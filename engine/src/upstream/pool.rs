@@ -478,7 +478,12 @@ impl Pool {
 
     /// Envoy: every pool may have one connection, whatever the limit.
     pub(super) fn may_connect(&self) -> Option<Permit> {
-        let permit = self.breakers.acquire(self.key.priority, Resource::Connections);
+        let limit = self.breakers.max_connections_per_host(self.key.priority);
+        let host_is_full = limit.is_some_and(|limit| self.host.connections() >= limit);
+        let permit = match host_is_full {
+            true => None,
+            false => self.breakers.acquire(self.key.priority, Resource::Connections),
+        };
         if permit.is_none() {
             self.stats().upstream_cx_overflow.inc();
         }

@@ -188,6 +188,7 @@ impl Server for Recorded {
             sub_zone: String::new(),
             canary: false,
             priority: 0,
+            success_rates: [-1.0; 2],
         };
         vec![ClusterView {
             name: "httpbin_service".to_owned(),

@@ -84,8 +84,9 @@ fn host_text(out: &mut String, cluster: &str, host: &HostView) -> std::fmt::Resu
     writeln!(out, "{cluster}::{address}::sub_zone::{}", host.sub_zone)?;
     writeln!(out, "{cluster}::{address}::canary::{}", host.canary)?;
     writeln!(out, "{cluster}::{address}::priority::{}", host.priority)?;
-    writeln!(out, "{cluster}::{address}::success_rate::-1")?;
-    writeln!(out, "{cluster}::{address}::local_origin_success_rate::-1")
+    let [success_rate, local_origin] = host.success_rates;
+    writeln!(out, "{cluster}::{address}::success_rate::{success_rate}")?;
+    writeln!(out, "{cluster}::{address}::local_origin_success_rate::{local_origin}")
 }
 
 /// `healthy`, or the reasons why it is not, each after a slash.
@@ -176,12 +177,28 @@ struct HostStatus {
     address: AddressJson,
     stats: [SimpleMetric; 9],
     health_status: HostHealthStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    success_rate: Option<PercentJson>,
     weight: u32,
     #[serde(skip_serializing_if = "String::is_empty")]
     hostname: String,
     #[serde(skip_serializing_if = "is_zero_priority")]
     priority: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_origin_success_rate: Option<PercentJson>,
     locality: Locality,
+}
+
+#[derive(Serialize)]
+struct PercentJson {
+    value: f64,
+}
+
+impl PercentJson {
+    /// None if there were too few requests: then it is negative.
+    fn of(value: f64) -> Option<Self> {
+        (value >= 0.0).then_some(Self { value })
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -196,6 +213,7 @@ impl From<HostView> for HostStatus {
             |name, value| SimpleMetric { r#type: Some("GAUGE"), value, name },
         );
         let counts = host.counts;
+        let [success_rate, local_origin] = host.success_rates;
         Self {
             address: host.address.into(),
             stats: [
@@ -210,6 +228,8 @@ impl From<HostView> for HostStatus {
                 gauge("rq_pending_active", counts.rq_pending_active),
             ],
             health_status: host.health.into(),
+            success_rate: PercentJson::of(success_rate),
+            local_origin_success_rate: PercentJson::of(local_origin),
             weight: host.weight,
             hostname: host.hostname,
             priority: host.priority,

@@ -174,6 +174,9 @@ pub struct HostView {
     pub canary: bool,
     /// Priority of its locality.
     pub priority: u32,
+    /// The success rates of outlier detection, in percent: of responses, and of connections. Negative if there
+    /// were too few requests.
+    pub success_rates: [f64; 2],
 }
 
 /// Why a host is failing, and for how long it was.

@@ -47,14 +47,13 @@ pub(super) async fn run(
                     stats.membership_change.add(hosts.priorities_in_use());
                     hosts.hosts().iter().for_each(|it| it.endpoint.transport_socket.count_hosts(1));
                     let is_checked = members.cluster.health_check.is_some();
-                    let warming =
-                        is_checked.then(|| Warming::new(&members.cluster, initialized.clone()));
+                    let warming = is_checked.then(|| Warming::new(&members.cluster, &initialized));
                     members.set_hosts(hosts.hosts(), warming.as_ref());
                 }
                 Discovery::Dns(dns) if dns.targets.is_empty() => {}
                 Discovery::Dns(dns) => {
                     let hosts = RefCell::new(dns.hosts(shards));
-                    let warming = Warming::new(&members.cluster, initialized.clone());
+                    let warming = Warming::new(&members.cluster, &initialized);
                     let warming = RefCell::new(Some(warming));
                     let targets = dns.targets.len();
                     let followed = Followed { members: Rc::clone(members), hosts, warming };

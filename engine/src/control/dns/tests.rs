@@ -263,6 +263,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         outlier_detection: None,
         ignore_health_on_host_removal: false,
         ignore_new_hosts_until_first_hc: false,
+        wait_for_warm_on_init: true,
         distribution: DistributionRules::default(),
         discovery,
         stats: registry.scope("cluster.c."),

@@ -27,11 +27,40 @@ fn line(event: Event, kind: &str, cluster: &Cluster, host: &Host, now: String) -
     set("health_checker_type", kind.into());
     set("host", event_json::address(host));
     set("cluster_name", cluster.name.as_str().into());
-    set(name, content);
     set("timestamp", now.into());
+    let metadata: Map<String, Value> = host
+        .endpoint
+        .metadata
+        .namespaces()
+        .map(|(name, values)| (name.to_owned(), values.clone()))
+        .collect();
+    if !metadata.is_empty() {
+        set("metadata", json!({ "filter_metadata": metadata, "typed_filter_metadata": {} }));
+    }
     let Locality { region, zone, sub_zone } = &host.endpoint.locality;
     set("locality", json!({ "region": region, "zone": zone, "sub_zone": sub_zone }));
-    Value::Object(line)
+    set(name, content);
+    in_order_of_the_proto_file(line)
+}
+
+/// The fields of `HealthCheckEvent` in the order of their numbers, as Envoy writes them.
+fn in_order_of_the_proto_file(mut line: Map<String, Value>) -> Value {
+    const ORDER: [&str; 12] = [
+        "health_checker_type",
+        "host",
+        "cluster_name",
+        "eject_unhealthy_event",
+        "add_healthy_event",
+        "timestamp",
+        "health_check_failure_event",
+        "degraded_healthy_host",
+        "no_longer_degraded_host",
+        "metadata",
+        "locality",
+        "successful_health_check_event",
+    ];
+    let sorted = ORDER.into_iter().filter_map(|name| Some((name.to_owned(), line.remove(name)?)));
+    Value::Object(sorted.collect())
 }
 
 fn content(event: Event) -> (&'static str, Value) {
@@ -53,5 +82,24 @@ fn content(event: Event) -> (&'static str, Value) {
         ),
         Event::Degraded => ("degraded_healthy_host", json!({})),
         Event::NoLongerDegraded => ("no_longer_degraded_host", json!({})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Envoy 1.40 wrote them.
+    #[test]
+    fn fields_are_in_envoys_order() {
+        let fields = json!({
+            "locality": {}, "add_healthy_event": {"first_check": true}, "timestamp": "now",
+            "cluster_name": "c", "host": {}, "health_checker_type": "HTTP",
+        });
+        let Value::Object(fields) = fields else { panic!("an object") };
+        assert_eq!(
+            in_order_of_the_proto_file(fields).to_string(),
+            r#"{"health_checker_type":"HTTP","host":{},"cluster_name":"c","add_healthy_event":{"first_check":true},"timestamp":"now","locality":{}}"#
+        );
     }
 }

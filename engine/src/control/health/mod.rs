@@ -13,8 +13,10 @@ mod tcp;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::time::Instant;
 
 use super::membership::{Members, Warming};
 use super::outliers;
@@ -32,47 +34,85 @@ pub(super) async fn check(
     host: Arc<Host>,
     mut warming: Option<Warming>,
 ) {
-    let mut random = Rng::new();
-    let mut progress = Progress::default();
+    let fails_itself = host.when_it_fails_itself();
     let endpoint = Endpoint::new(&members.cluster, &check, &host);
-    let mut prober = Prober::new(&check, endpoint);
-    tokio::time::sleep(check.intervals.first(&mut random)).await;
+    let prober = Prober::new(&check, endpoint);
+    let progress = Progress::default();
+    let mut run = Run { members, check, host, progress, random: Rng::new(), prober };
+    let mut due = Instant::now() + run.check.intervals.first(&mut run.random);
     loop {
-        let stats = check.stats.control();
-        stats.attempt.inc();
-        let outcome = match tokio::time::timeout(check.timeout, prober.probe()).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => {
-                prober.disconnect();
-                network_failure(FailureKind::NetworkTimeout)
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = fails_itself.notified() => {
+                run.take_in(Outcome::Failure(FAILED_ITSELF));
+                continue;
             }
-        };
-        let is_healthy = record(&check, outcome);
-        let mut flags = host.found();
-        let (change, events) = progress.take_in(outcome, &check, &mut flags);
-        host.set_found(flags);
-        note(&members, &check, &host, &events);
-        if change == Change::Changed {
-            members.health_changed(&host);
         }
-        if is_healthy && !flags.contains(HealthFlags::FAILED_ACTIVE_HC) {
-            outliers::health_check_passed(&members, &host);
-        }
+        run.check.stats.control().attempt.inc();
+        let outcome = run.probe().await;
+        let change = run.take_in(outcome);
         drop(warming.take());
-        let has_traffic = members.cluster.stats.counter(|stats| &stats.upstream_cx_total) > 0;
-        let pause = check.intervals.next(is_healthy, change, has_traffic, &mut random);
-        tokio::time::sleep(pause).await;
+        due = Instant::now() + run.pause(outcome, change);
     }
 }
 
-/// Counts an outcome; whether it is a success.
-fn record(check: &HealthCheck, outcome: Outcome) -> bool {
+/// The checks of one host.
+struct Run {
+    members: Rc<Members>,
+    check: Arc<HealthCheck>,
+    host: Arc<Host>,
+    progress: Progress,
+    random: Rng,
+    prober: Prober,
+}
+
+/// A response to ordinary traffic had `x-envoy-immediate-health-check-fail`.
+const FAILED_ITSELF: Failure =
+    Failure { kind: FailureKind::Passive, is_retriable: false, status: None, excludes: true };
+
+impl Run {
+    async fn probe(&mut self) -> Outcome {
+        match tokio::time::timeout(self.check.timeout, self.prober.probe()).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => {
+                self.prober.disconnect();
+                network_failure(FailureKind::NetworkTimeout)
+            }
+        }
+    }
+
+    /// Counts and logs an outcome, and publishes what it changes.
+    fn take_in(&mut self, outcome: Outcome) -> Change {
+        let Self { members, check, host, progress, .. } = self;
+        record(check, outcome);
+        let mut flags = host.found();
+        let (change, events) = progress.take_in(outcome, check, &mut flags);
+        host.set_found(flags);
+        note(members, check, host, &events);
+        if change == Change::Changed {
+            members.health_changed(host);
+        }
+        let is_healthy = matches!(outcome, Outcome::Success { .. });
+        if is_healthy && !flags.contains(HealthFlags::FAILED_ACTIVE_HC) {
+            outliers::health_check_passed(members, host);
+        }
+        change
+    }
+
+    /// How long to wait after an outcome.
+    fn pause(&mut self, outcome: Outcome, change: Change) -> Duration {
+        let is_healthy = matches!(outcome, Outcome::Success { .. });
+        let stats = &self.members.cluster.stats;
+        let has_traffic = stats.counter(|stats| &stats.upstream_cx_total) > 0;
+        self.check.intervals.next(is_healthy, change, has_traffic, &mut self.random)
+    }
+}
+
+/// Counts an outcome.
+fn record(check: &HealthCheck, outcome: Outcome) {
     let stats = check.stats.control();
     match outcome {
-        Outcome::Success { .. } => {
-            stats.success.inc();
-            true
-        }
+        Outcome::Success { .. } => stats.success.inc(),
         Outcome::Failure(failure) => {
             stats.failure.inc();
             match failure.kind {
@@ -80,7 +120,6 @@ fn record(check: &HealthCheck, outcome: Outcome) -> bool {
                 FailureKind::Passive => stats.passive_failure.inc(),
                 FailureKind::Active => {}
             }
-            false
         }
     }
 }

@@ -201,6 +201,7 @@ stats! {
         counter ejections_detected_consecutive_5xx;
         counter ejections_detected_consecutive_gateway_failure;
         counter ejections_detected_consecutive_local_origin_failure;
+        constant counter ejections_detected_degradation;
         counter ejections_detected_failure_percentage;
         counter ejections_detected_local_origin_failure_percentage;
         counter ejections_detected_local_origin_success_rate;

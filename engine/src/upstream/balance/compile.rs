@@ -27,6 +27,8 @@ pub(in crate::upstream) struct Schema<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::upstream) struct Balancing {
     pub(in crate::upstream) policy: LbPolicy,
+    /// Whether requests fail in panic.
+    pub(in crate::upstream) fails_in_panic: bool,
     /// Whether localities get traffic by their weights.
     pub(in crate::upstream) weighs_localities: bool,
     /// The table that the policy picks from.
@@ -67,12 +69,16 @@ pub(in crate::upstream) fn balancing(
 fn check_common(common: &config::CommonLbConfig, at: &Path, problems: &mut Problems) {
     let config::CommonLbConfig {
         healthy_panic_threshold: _,
+        zone_aware_lb_config,
         locality_weighted_lb_config,
         consistent_hashing_lb_config,
         ignore_new_hosts_until_first_hc: _,
     } = common;
     let message =
         "load_balancing_policy cannot be combined with this field: the policy has its own";
+    if zone_aware_lb_config.is_some() {
+        problems.error(&at.field("zone_aware_lb_config"), message);
+    }
     if locality_weighted_lb_config.is_some() {
         problems.error(&at.field("locality_weighted_lb_config"), message);
     }
@@ -90,11 +96,16 @@ fn of_enum(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Balancing
     if let Some(common) = schema.common {
         let config::CommonLbConfig {
             healthy_panic_threshold: _,
+            zone_aware_lb_config,
             locality_weighted_lb_config,
             consistent_hashing_lb_config,
             ignore_new_hosts_until_first_hc: _,
         } = common;
         balancing.weighs_localities = locality_weighted_lb_config.is_some();
+        if let Some(schema) = zone_aware_lb_config {
+            let config::ClusterZoneAwareLbConfig { fail_traffic_on_panic } = schema;
+            balancing.fails_in_panic = *fail_traffic_on_panic;
+        }
         if let Some(schema) = consistent_hashing_lb_config {
             let config::ClusterConsistentHashingLbConfig {
                 use_hostname_for_hashing,
@@ -185,16 +196,16 @@ fn of_type(policy: &config::Any, at: &Path, problems: &mut Problems) -> Option<B
             let at_slow_start = at.field("slow_start_config");
             let slow_start = fields.and_then(|it| slow_start(it, &at_slow_start, problems));
             balancing.policy = LbPolicy::RoundRobin(slow_start);
-            balancing.weighs_localities = weighs_localities(locality_lb_config.as_ref());
+            balancing.use_localities(locality_lb_config.as_ref());
         }
         config::Any::LeastRequest(policy) => {
             balancing.policy = least_request_of_policy(policy, at, problems);
-            balancing.weighs_localities = weighs_localities(policy.locality_lb_config.as_ref());
+            balancing.use_localities(policy.locality_lb_config.as_ref());
         }
         config::Any::Random(policy) => {
             let config::Random { locality_lb_config } = &**policy;
             balancing.policy = LbPolicy::Random;
-            balancing.weighs_localities = weighs_localities(locality_lb_config.as_ref());
+            balancing.use_localities(locality_lb_config.as_ref());
         }
         config::Any::RingHash(policy) => {
             let config::RingHash {
@@ -244,6 +255,18 @@ fn of_type(policy: &config::Any, at: &Path, problems: &mut Problems) -> Option<B
 }
 
 impl Balancing {
+    const fn use_localities(&mut self, schema: Option<&config::LocalityLbConfig>) {
+        let Some(config::LocalityLbConfig { zone_aware_lb_config, locality_weighted_lb_config }) =
+            schema
+        else {
+            return;
+        };
+        if let Some(config::ZoneAwareLbConfig { fail_traffic_on_panic }) = zone_aware_lb_config {
+            self.fails_in_panic = *fail_traffic_on_panic;
+        }
+        self.weighs_localities = locality_weighted_lb_config.is_some();
+    }
+
     fn use_table(&mut self, kind: TableKind, (uses_hostname, balance_factor): Hashing) {
         self.policy = LbPolicy::ConsistentHashing;
         self.table = Some(TableRule { kind, uses_hostname, balance_factor });
@@ -255,18 +278,12 @@ impl Default for Balancing {
     fn default() -> Self {
         Self {
             policy: LbPolicy::RoundRobin(None),
+            fails_in_panic: false,
             weighs_localities: false,
             table: None,
             subsets: None,
         }
     }
-}
-
-const fn weighs_localities(schema: Option<&config::LocalityLbConfig>) -> bool {
-    let Some(config::LocalityLbConfig { locality_weighted_lb_config }) = schema else {
-        return false;
-    };
-    locality_weighted_lb_config.is_some()
 }
 
 const fn hashing(schema: &config::ConsistentHashingLbConfig) -> Hashing {

@@ -75,6 +75,18 @@ fn in_panic_unhealthy_hosts_are_picked_and_counted() {
 }
 
 #[test]
+fn in_panic_requests_fail_if_configured() {
+    let rules = DistributionRules { fails_in_panic: true, ..DistributionRules::default() };
+    let unhealthy = host(1, 0, 1, HealthFlags::FAILED_EDS_HEALTH);
+    let hosts = Arc::new(HostSet::new(vec![unhealthy], &rules));
+    for policy in EVERY {
+        let mut balancer = balancer(policy, hosts.clone(), 1);
+        assert!(pick(&mut balancer).is_none());
+        assert_eq!(balancer.stats.shard(0).lb_healthy_panic.value(), 1);
+    }
+}
+
+#[test]
 fn shards_start_at_different_hosts() {
     let hosts = hosts_of_weights(&[1; 8]);
     let first = |seed| {

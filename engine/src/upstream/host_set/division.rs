@@ -103,6 +103,9 @@ impl Candidates {
             let table = Table::new(rule, &shares);
             return Self { groups: vec![Group::of(&hosts, 1.0)], table, load, in_panic };
         }
+        if in_panic && rules.fails_in_panic {
+            return Self { groups: vec![Group::of(&[], 1.0)], table: None, load, in_panic };
+        }
         // As in Envoy, localities do not matter in panic mode.
         let groups = localities.filter(|_| !in_panic).map(|it| it.groups(&hosts, rules));
         let groups = groups.filter(|groups| !groups.is_empty());

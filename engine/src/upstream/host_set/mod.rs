@@ -46,6 +46,9 @@ pub struct DistributionRules {
     /// Whether health is computed by weight instead of the number of hosts.
     /// `policy.weighted_priority_health`.
     pub weighted_priority_health: bool,
+    /// Whether requests fail instead of going to all hosts of a priority in panic. Not with a table.
+    /// `fail_traffic_on_panic`.
+    pub fails_in_panic: bool,
     /// Whether localities get traffic by their weights. `locality_weighted_lb_config`.
     pub weighs_localities: bool,
     /// The locality of the proxy; empty if it has none.
@@ -140,6 +143,7 @@ impl Default for DistributionRules {
             overprovisioning_factor: 140,
             healthy_panic_threshold: 50.0,
             weighted_priority_health: false,
+            fails_in_panic: false,
             weighs_localities: false,
             own_locality: Locality::default(),
             table: None,

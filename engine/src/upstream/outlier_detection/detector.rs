@@ -148,6 +148,7 @@ impl Detector {
                 [now_external.since(external), now_local.since(local)]
             })
             .collect();
+        self.show(&rates);
         let external = |[external, _]: &[Rate; 2]| *external;
         let local = |[_, local]: &[Rate; 2]| *local;
         let of_responses = (Kind::SuccessRate, Kind::FailurePercentage);
@@ -158,6 +159,16 @@ impl Detector {
         self.compare(&local, of_connections, now, &mut actions);
         self.shorten_next_ejections(now);
         actions
+    }
+
+    /// Shows the success rates of hosts with enough requests.
+    fn show(&self, rates: &[[Rate; 2]]) {
+        let volume = self.config.success_rate.request_volume;
+        let volume = u64::from(volume.min(self.config.failure_percentage.request_volume));
+        let shown = |rate: Rate| rate.percent().filter(|_| rate.requests >= volume).unwrap_or(-1.0);
+        for (watched, rates) in self.hosts.iter().zip(rates) {
+            watched.monitor.show(rates.map(shown));
+        }
     }
 
     /// A host that has been back for an interval is trusted more.

@@ -154,6 +154,8 @@ fn a_host_that_fails_more_than_the_others_is_ejected() {
         other => panic!("{other:?}"),
     };
     assert_eq!(rates, [70.0, 95.0, 74.0]);
+    let shown = |number: usize| story.hosts[number - 1].monitor().unwrap().success_rates();
+    assert_eq!((shown(1), shown(6)), ([100.0, -1.0], [70.0, -1.0]));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! requests there were is counted by each shard on its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -22,6 +22,9 @@ pub struct Monitor {
     consecutive_gateway_failure: AtomicU32,
     consecutive_local_origin_failure: AtomicU32,
     counts: Scope<Counts>,
+    /// The success rates of the last interval, as in `/clusters`: of responses, and of connections. The bits
+    /// of percentages; -1 if there were too few requests.
+    shown: [AtomicU64; 2],
     reports: UnboundedSender<Report>,
 }
 
@@ -74,7 +77,20 @@ impl Monitor {
             consecutive_gateway_failure: AtomicU32::new(0),
             consecutive_local_origin_failure: AtomicU32::new(0),
             counts: Scope::unlisted(shards),
+            shown: [(); 2].map(|()| AtomicU64::new((-1.0_f64).to_bits())),
             reports,
+        }
+    }
+
+    /// The success rates of the last interval, in percent: of responses, and of connections. -1 if there were
+    /// too few requests.
+    pub fn success_rates(&self) -> [f64; 2] {
+        self.shown.each_ref().map(|bits| f64::from_bits(bits.load(Relaxed)))
+    }
+
+    pub(super) fn show(&self, rates: [f64; 2]) {
+        for (shown, rate) in self.shown.iter().zip(rates) {
+            shown.store(rate.to_bits(), Relaxed);
         }
     }
 
