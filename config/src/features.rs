@@ -127,7 +127,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         &[
             "envoy.extensions.common.matching",
             "envoy.extensions.matching.common_inputs.environment_variable",
-            "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput",
             "envoy.extensions.matching.common_inputs.network.v3.NetworkNamespaceInput",
             "envoy.extensions.matching.http",
             "envoy.type.matcher.v3.HttpRequestTrailerMatchInput",

@@ -67,6 +67,10 @@ pub mod format;
 
 pub mod flags;
 
+pub mod fraction;
+
+pub mod head_matcher;
+
 pub mod hash;
 
 pub mod runtime;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::format::number::six_digits;
-use crate::request::route::Fraction;
+use crate::fraction::Fraction;
 
 /// The layers, lowest first.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use super::{
     Cors, CorsPolicy, CsrfPolicy, DestinationIpInput, DestinationPortInput, DirectSourceIpInput,
     DnsCluster, DnsSanInput, DownstreamConnectionsConfig, DownstreamTlsContext,
     DynamicMetadataInput, Echo, ExpressionFilter, ExtAuthz, ExtAuthzPerRoute, FileAccessLog,
-    FilterConfig, HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata,
+    FilterConfig, FilterStateInput, HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata,
     HealthCheckEventFileSink, HttpAttributesCelMatchInput, HttpConnectionManager, HttpFault,
     HttpInspector, HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput,
     HttpSetFilterState, IpInputMatcher, IpMatcher, LeastRequest, Maglev, Message,
@@ -133,6 +133,7 @@ any! {
     DnsSanInput = "envoy.extensions.matching.common_inputs.ssl.v3.DnsSanInput",
     DynamicMetadataInput =
         "envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
+    FilterStateInput = "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput",
     HttpAttributesCelMatchInput = "xds.type.matcher.v3.HttpAttributesCelMatchInput",
     HttpRequestHeaderMatchInput = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
     HttpRequestQueryParamMatchInput = "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput",

@@ -142,6 +142,11 @@ schema! {
     struct ApplicationProtocolInput =
         "envoy.extensions.matching.common_inputs.network.v3.ApplicationProtocolInput" {}
 
+    struct FilterStateInput =
+        "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput" {
+        key: String,
+    }
+
     struct DynamicMetadataInput =
         "envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput" {
         filter: String,

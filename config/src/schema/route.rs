@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption, Matcher, Metadata,
-    QueryParameterMatcher, RegexMatchAndSubstitute, RegexMatcher, RoutingPriority,
+    MetadataMatcher, QueryParameterMatcher, RegexMatchAndSubstitute, RegexMatcher, RoutingPriority,
     RuntimeFractionalPercent, StringMatcher, SubstitutionFormatString, TypedExtensionConfig,
     schema, schema_enum,
 };
@@ -108,6 +108,13 @@ schema! {
         cookies: Vec<CookieMatcher>,
         grpc: Option<GrpcRouteMatchOptions>,
         tls_context: Option<TlsContextMatchOptions>,
+        dynamic_metadata: Vec<MetadataMatcher>,
+        filter_state: Vec<FilterStateMatcher>,
+    }
+
+    struct FilterStateMatcher = "envoy.type.matcher.v3.FilterStateMatcher" {
+        key: String,
+        string_match: Option<StringMatcher>,
     }
 
     struct UriTemplateMatchConfig =

@@ -96,6 +96,16 @@ impl Address {
         }
     }
 
+    /// Whether a client with this address is on this machine, where it connects to `local`.
+    #[must_use]
+    pub fn is_on_this_machine(self, local: Self) -> bool {
+        let Some(ip) = self.ip() else { return true };
+        // Envoy: of 127.0.0.0/8 only this address.
+        let is_loopback =
+            ip == IpAddr::from([127, 0, 0, 1]) || matches!(ip, IpAddr::V6(ip) if ip.is_loopback());
+        is_loopback || Some(ip) == local.ip()
+    }
+
     /// The port; a unix socket has none.
     #[must_use]
     pub const fn port(self) -> Option<u16> {

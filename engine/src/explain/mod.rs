@@ -236,6 +236,8 @@ fn follow(
         client: facts.client,
         ends: crate::address::Ends { remote: asked.client, local },
         random: asked.random,
+        metadata: None,
+        state: None,
     };
     let trace = service.routes.trace(&request);
     note_search(&trace, routes_at, explanation);

@@ -8,10 +8,9 @@ use super::keys::{Ranges, Repeated, ServerNames};
 use super::{Input, Matcher, OnMatch, Predicate, Search, Target, Test};
 use crate::address::{self, Cidr};
 use crate::cel::Program;
+use crate::head_matcher::{self, HeaderName};
 use crate::metadata_matcher;
 use crate::radix::Radix;
-use crate::request::route::HeaderName;
-use crate::request::route::matchers;
 use crate::runtime::Reader;
 use crate::text_matcher;
 
@@ -330,8 +329,10 @@ fn test(
         }
         config::Any::RuntimeFractionMatcher(schema) => {
             let config::RuntimeFractionMatcher { runtime_fraction, seed } = &**schema;
-            let fraction =
-                matchers::compile::runtime_fraction(runtime_fraction.as_ref()?, context.runtime)?;
+            let fraction = head_matcher::compile::runtime_fraction(
+                runtime_fraction.as_ref()?,
+                context.runtime,
+            )?;
             Test::Fraction { fraction, seed: *seed }
         }
         other => {
@@ -396,6 +397,11 @@ fn input(
         config::Any::HttpRequestQueryParamMatchInput(schema) => {
             let config::HttpRequestQueryParamMatchInput { query_param } = &**schema;
             request(Input::QueryParameter(query_param.as_bytes().into()))
+        }
+        config::Any::FilterStateInput(schema) => {
+            let config::FilterStateInput { key } = &**schema;
+            let exists = context.looks_at != LooksAt::Connection;
+            (Input::FilterState(key.as_str().into()), exists)
         }
         config::Any::DynamicMetadataInput(schema) => {
             let config::DynamicMetadataInput { filter, path } = &**schema;

@@ -6,11 +6,10 @@ use serde_json::Value;
 
 use crate::address::Address;
 use crate::cel::Program;
-use crate::downstream::filter_chain_match::{self, Connection, SourceType};
 use crate::format::Inputs;
 use crate::format::heads::{query, query_param};
+use crate::head_matcher::HeaderName;
 use crate::http::RequestHead;
-use crate::request::route::HeaderName;
 use crate::transport::tls::certificate::Certificate;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -45,6 +44,8 @@ pub enum Input {
     PeerDnsNames,
     /// The subject of the client's certificate.
     PeerSubject,
+    /// An object in the filter state.
+    FilterState(Box<str>),
     /// The dynamic metadata at a path, if it is a text.
     Metadata {
         /// `filter`
@@ -96,6 +97,11 @@ pub trait Subject {
         None
     }
 
+    /// The text of an object in the filter state.
+    fn filter_state(&self, _key: &str) -> Option<&str> {
+        None
+    }
+
     /// The dynamic metadata at a path of keys.
     fn metadata(&self, _namespace: &str, _path: &[Box<str>]) -> Option<Cow<'_, Value>> {
         None
@@ -122,9 +128,7 @@ impl Input {
             Self::SourcePort => port(subject.source()),
             Self::DirectSourceIp => ip(subject.direct_source()),
             Self::SourceType => {
-                let is_local =
-                    filter_chain_match::source_type(subject.source()?, subject.destination()?)
-                        == SourceType::SameIpOrLoopback;
+                let is_local = subject.source()?.is_on_this_machine(subject.destination()?);
                 is_local.then_some(Cow::Borrowed(b"local"))
             }
             Self::ServerName => text(subject.server_name()?),
@@ -138,6 +142,7 @@ impl Input {
             Self::PeerUris => names(&peer(subject)?.details().uris),
             Self::PeerDnsNames => names(&peer(subject)?.details().dns_names),
             Self::PeerSubject => text(&peer(subject)?.details().subject),
+            Self::FilterState(key) => text(subject.filter_state(key)?),
             Self::Metadata { namespace, path } => match subject.metadata(namespace, path)? {
                 Cow::Borrowed(value) => text(value.as_str()?),
                 Cow::Owned(value) => Some(Cow::Owned(value.as_str()?.as_bytes().to_vec())),
@@ -173,32 +178,6 @@ impl Subject for RequestHead {
     }
 }
 
-impl Subject for Connection<'_> {
-    fn destination(&self) -> Option<Address> {
-        Some(self.local)
-    }
-
-    fn source(&self) -> Option<Address> {
-        Some(self.remote)
-    }
-
-    fn direct_source(&self) -> Option<Address> {
-        Some(self.direct_remote)
-    }
-
-    fn server_name(&self) -> Option<&str> {
-        Some(&self.detected.server_name)
-    }
-
-    fn transport_protocol(&self) -> Option<&str> {
-        Some(self.detected.transport.name())
-    }
-
-    fn application_protocols(&self) -> &[Vec<u8>] {
-        &self.detected.application_protocols
-    }
-}
-
 /// A request, with everything that is known of it.
 impl Subject for Inputs<'_> {
     fn request(&self) -> Option<&RequestHead> {
@@ -223,6 +202,10 @@ impl Subject for Inputs<'_> {
 
     fn tls(&self) -> Option<&TlsFacts> {
         self.stream.downstream_tls()
+    }
+
+    fn filter_state(&self, key: &str) -> Option<&str> {
+        self.stream.filter_state(key)
     }
 
     fn metadata(&self, namespace: &str, path: &[Box<str>]) -> Option<Cow<'_, Value>> {

@@ -15,10 +15,10 @@ use std::collections::HashMap;
 
 use crate::address::Cidr;
 use crate::cel::Program;
+use crate::fraction::Fraction;
 use crate::hash::xxh64_seeded;
 use crate::metadata_matcher::ValueMatcher;
 use crate::radix::Radix;
-use crate::request::route::Fraction;
 use crate::text_matcher::TextMatcher;
 
 pub use self::input::{Input, Subject};

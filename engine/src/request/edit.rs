@@ -43,6 +43,11 @@ impl Core<'_> {
                     http1.dropped_headers_with_underscores.add(facts.dropped_for_underscores);
                 }
                 self.facts = Some(facts);
+                if !facts.internal {
+                    for name in &self.service().routes.internal_only_headers {
+                        name.remove_from(&mut self.heads.request.fields);
+                    }
+                }
                 None
             }
             normalize::Outcome::Refuse(refusal) => Some(Outcome::reply(self.refusal(refusal))),
@@ -291,8 +296,12 @@ impl Core<'_> {
     }
 
     /// The reply of a `direct_response`.
-    pub(super) fn direct(&self, direct: &DirectResponse) -> LocalReply {
+    pub(super) fn direct(&self, route: &Route, direct: &DirectResponse) -> LocalReply {
         let mut reply = LocalReply::direct(direct.status, direct.body.clone());
+        if let Some(format) = &direct.format {
+            let stream = self.stream(Some(route)).answered(direct.status);
+            format.apply(&mut reply, &self.heads.request, &stream);
+        }
         let mut location = Vec::new();
         direct.location(&self.heads.request, &mut location);
         if !location.is_empty() {

@@ -300,6 +300,8 @@ impl<'a> Core<'a> {
             client: self.facts.map_or(given.peer, |facts| facts.client),
             ends: Ends { remote: given.peer, local: given.local },
             random: self.random,
+            metadata: self.noted.as_ref().map(|noted| &noted.metadata),
+            state: self.noted.as_ref().map(|noted| &noted.state),
         });
         self.record.route = lookup.route();
         lookup
@@ -405,7 +407,7 @@ impl<'a, C: ClientEnd> Exchange<'a, C> {
             }
             Action::DirectResponse(direct) => {
                 router.rq_direct_response.inc();
-                Outcome::reply(self.core.direct(direct))
+                Outcome::reply(self.core.direct(route, direct))
             }
             Action::Redirect(redirect) => {
                 router.rq_direct_response.inc();

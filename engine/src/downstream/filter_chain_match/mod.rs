@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::address::{Address, Cidr};
+use crate::matcher::Subject;
 
 /// What a chain requires of its connections. An empty list, an empty text and `None` match all.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -226,7 +227,11 @@ impl MatchTree {
                 }
                 Self::Name(whose, branches) => whose.find(connection, branches)?,
                 Self::Source(branches) => {
-                    let source = source_type(connection.remote, connection.local);
+                    let source = if connection.remote.is_on_this_machine(connection.local) {
+                        SourceType::SameIpOrLoopback
+                    } else {
+                        SourceType::External
+                    };
                     branches.get(&source).or_else(|| branches.get(&SourceType::Any))?
                 }
             };
@@ -332,18 +337,29 @@ fn or_any<T: Clone + Default>(values: &[T]) -> Vec<T> {
     if values.is_empty() { vec![T::default()] } else { values.to_vec() }
 }
 
-/// Whether a client with the address `remote` is on this machine; never `Any`.
-pub(crate) fn source_type(remote: Address, local: Address) -> SourceType {
-    let Some(remote) = remote.ip() else { return SourceType::SameIpOrLoopback };
-    // Envoy: of 127.0.0.0/8 only this address.
-    let is_loopback = remote == IpAddr::from([127, 0, 0, 1]) || is_loopback_v6(remote);
-    if Some(remote) == local.ip() || is_loopback {
-        SourceType::SameIpOrLoopback
-    } else {
-        SourceType::External
+/// What the tree of a `filter_chain_matcher` looks at.
+impl Subject for Connection<'_> {
+    fn destination(&self) -> Option<Address> {
+        Some(self.local)
     }
-}
 
-fn is_loopback_v6(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_loopback())
+    fn source(&self) -> Option<Address> {
+        Some(self.remote)
+    }
+
+    fn direct_source(&self) -> Option<Address> {
+        Some(self.direct_remote)
+    }
+
+    fn server_name(&self) -> Option<&str> {
+        Some(&self.detected.server_name)
+    }
+
+    fn transport_protocol(&self) -> Option<&str> {
+        Some(self.detected.transport.name())
+    }
+
+    fn application_protocols(&self) -> &[Vec<u8>] {
+        &self.detected.application_protocols
+    }
 }

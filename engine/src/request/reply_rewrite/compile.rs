@@ -60,7 +60,8 @@ fn mapper(
     })
 }
 
-fn format(
+/// Compiles the format of a body, with its content type.
+pub(crate) fn format(
     schema: &config::SubstitutionFormatString,
     at: &Path,
     problems: &mut Problems,

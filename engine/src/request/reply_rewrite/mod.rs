@@ -34,9 +34,26 @@ struct Mapper {
 
 /// A `SubstitutionFormatString` with its content type.
 #[derive(Clone, Debug)]
-struct BodyFormat {
+pub struct BodyFormat {
     text: Format,
     content_type: Box<[u8]>,
+}
+
+impl BodyFormat {
+    /// Makes the body of a reply; the body that it has is one of the inputs.
+    pub(super) fn apply(
+        &self,
+        reply: &mut LocalReply,
+        request: &RequestHead,
+        stream: &dyn StreamInfo,
+    ) {
+        let inputs =
+            Inputs { request: Some(request), local_reply_body: &reply.body, ..Inputs::new(stream) };
+        let mut body = Vec::new();
+        self.text.write(&inputs, &mut body);
+        reply.body = body.into();
+        reply.content_type = Some(self.content_type.clone());
+    }
 }
 
 impl ReplyRewrite {

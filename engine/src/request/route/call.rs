@@ -63,6 +63,7 @@ pub(crate) fn no_routes() -> RouteTable {
         name: Box::default(),
         domains: DomainsBuilder::default().build(),
         virtual_hosts: Vec::new(),
+        internal_only_headers: Box::default(),
         ignore_port: false,
         ignore_path_parameters: false,
     }

@@ -10,7 +10,8 @@ use corvoy_config::{Path, Problem, Problems, Severity};
 use super::action::compile::{ForwardAction, WeightedCluster};
 use super::action::{self, Action, Forward};
 use super::lint::Covering;
-use super::matchers;
+use super::match_compile::route_match;
+use super::matchers::{self, HeaderName};
 use super::mutation::{self, HeaderMutations, MutationLevel};
 use super::path::PathIndex;
 use super::upgrades::Upgrades;
@@ -95,7 +96,6 @@ pub(crate) fn route_table(
         ignore_path_parameters_in_path_matching,
         typed_per_filter_config,
     } = schema;
-    not_implemented(!internal_only_headers.is_empty(), "internal_only_headers", at, problems);
     // As in Envoy, 0 is no limit.
     let body_max = match max_direct_response_body_size_bytes {
         None if !problems.is_left_out(&at.field("max_direct_response_body_size_bytes")) => u32::MAX,
@@ -140,6 +140,10 @@ pub(crate) fn route_table(
         name: name.as_str().into(),
         domains: domains.build(),
         virtual_hosts: hosts,
+        internal_only_headers: internal_only_headers
+            .iter()
+            .map(|name| HeaderName::new(name))
+            .collect(),
         ignore_port: *ignore_port_in_host_matching,
         ignore_path_parameters: *ignore_path_parameters_in_path_matching,
     }
@@ -398,9 +402,9 @@ fn entry(
         metadata,
         typed_per_filter_config,
     } = schema;
-    let conditions = r#match.as_ref().and_then(|schema| {
-        matchers::compile::route_match(schema, context.runtime, &at.field("match"), problems)
-    });
+    let conditions = r#match
+        .as_ref()
+        .and_then(|schema| route_match(schema, context.runtime, &at.field("match"), problems));
     let own = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
         (response_headers_to_add, response_headers_to_remove),

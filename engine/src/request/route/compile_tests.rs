@@ -31,16 +31,10 @@ fn compiled(table: Value) -> (RouteTable, Problems) {
     let mut problems = Problems::default();
     let (registry, values) = (Registry::new(1), Runtime::default());
     let runtime = &Reader::new(&values);
-    let needs = Needs {
-        filters: &Chain::default(),
-        filter_context: &filters::compile::Context {
-            registry: &registry,
-            stat_prefix: "",
-            runtime,
-            calls: callout::compile::Context::without_clusters(),
-        },
-        cluster: &cluster,
-    };
+    let calls = callout::compile::Context::without_clusters();
+    let context =
+        &filters::compile::Context { registry: &registry, stat_prefix: "", runtime, calls };
+    let needs = Needs { filters: &Chain::default(), filter_context: context, cluster: &cluster };
     let table = route_table(&schema, &needs, &Path::root(), &mut problems);
     (table, problems)
 }
@@ -65,7 +59,8 @@ fn errors(table: Value) -> Vec<String> {
 
 fn asked<'a>(head: &'a RequestHead, tls: Option<&'a TlsFacts>, random: u64) -> Request<'a> {
     let client = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-    Request { head, tls, client, ends: Ends { remote: client, local: client }, random }
+    let ends = Ends { remote: client, local: client };
+    Request { head, tls, client, ends, random, metadata: None, state: None }
 }
 
 fn found<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<&'a Route> {

@@ -84,12 +84,14 @@ impl Covering {
 
 /// Whether the path alone decides.
 fn has_only_a_path(route: &RouteMatch) -> bool {
-    let RouteMatch { path: _, headers, query_parameters, cookies, grpc, tls, fraction } = route;
+    let RouteMatch { path: _, headers, query_parameters, cookies, grpc, tls, fraction, noted } =
+        route;
     let TlsMatcher { presented, validated } = tls;
     headers.is_empty()
         && query_parameters.is_empty()
         && cookies.is_empty()
         && !grpc
+        && noted.is_none()
         && presented.is_none()
         && validated.is_none()
         && fraction.is_none_or(|fraction| fraction.numerator >= fraction.denominator)
@@ -111,6 +113,7 @@ mod tests {
             grpc: false,
             tls: TlsMatcher::default(),
             fraction: None,
+            noted: None,
         }
     }
 

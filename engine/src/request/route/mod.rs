@@ -19,7 +19,7 @@ pub(crate) mod call;
 pub mod compile;
 pub mod hash_policy;
 mod lint;
-pub(crate) mod matchers;
+mod match_compile;
 pub(crate) mod mutation;
 mod path;
 mod rewrite;
@@ -36,18 +36,17 @@ use self::virtual_cluster::VirtualClusters;
 use self::virtual_host::Domains;
 use super::filters::Plan;
 use crate::address::{Address, Ends};
-use crate::http::{FieldName, Method, RequestHead, Scheme};
-use crate::matcher::Matcher;
+use crate::filter_state::FilterState;
+use crate::http::{FieldName, Method, RequestHead};
+use crate::matcher::{Matcher, Subject};
 use crate::metadata::Metadata;
+use crate::metadata_matcher::MetadataMatcher;
 use crate::stats::{Scope, VirtualClusterStats};
+use crate::text_matcher::TextMatcher;
 use crate::transport::tls::facts::TlsFacts;
 
 pub use self::action::{
     Action, ClusterChoice, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
-};
-pub use self::matchers::{
-    CookieMatcher, Fraction, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo,
-    QueryCondition, QueryParameterMatcher, TlsMatcher,
 };
 pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
 pub use self::path::PathMatch;
@@ -56,6 +55,13 @@ pub use self::template::{Template, TemplateRewrite};
 pub use self::trace::Trace;
 pub use self::upgrades::Upgrades;
 pub use self::virtual_cluster::VirtualCluster;
+pub use crate::fraction::Fraction;
+pub(crate) use crate::head_matcher as matchers;
+pub use crate::head_matcher::scheme;
+pub use crate::head_matcher::{
+    CookieMatcher, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo, QueryCondition,
+    QueryParameterMatcher, TlsMatcher,
+};
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug)]
@@ -64,6 +70,8 @@ pub struct RouteTable {
     pub name: Box<str>,
     domains: Domains,
     virtual_hosts: Vec<VirtualHost>,
+    /// The headers that clients from outside must not send.
+    pub internal_only_headers: Box<[HeaderName]>,
     /// `ignore_port_in_host_matching`
     ignore_port: bool,
     /// `ignore_path_parameters_in_path_matching`
@@ -149,6 +157,10 @@ pub struct Request<'a> {
     pub ends: Ends,
     /// Decides fractions and weights: the same for all decisions about one request.
     pub random: u64,
+    /// The dynamic metadata that filters have noted.
+    pub metadata: Option<&'a Metadata>,
+    /// The filter state that filters have set.
+    pub state: Option<&'a FilterState>,
 }
 
 /// The conditions of a route. All must hold.
@@ -168,6 +180,17 @@ pub struct RouteMatch {
     pub tls: TlsMatcher,
     /// Only this fraction of the requests matches.
     pub fraction: Option<Fraction>,
+    /// On what filters have noted.
+    pub noted: Option<Box<NotedMatch>>,
+}
+
+/// The conditions of a route on what filters have noted of the request. All must hold.
+#[derive(Clone, Debug)]
+pub struct NotedMatch {
+    /// On the dynamic metadata, each inverted or not.
+    pub metadata: Vec<(MetadataMatcher, bool)>,
+    /// On the texts in the filter state, by their keys.
+    pub state: Vec<(Box<str>, TextMatcher)>,
 }
 
 /// What happens with a request that matches.
@@ -294,7 +317,7 @@ impl VirtualHost {
         };
         let index = match &self.search {
             Search::InOrder(index) => index.first(path, matches)?,
-            Search::Tree(tree) => tree.find(request.head)?.clone().find(|&index| {
+            Search::Tree(tree) => tree.find(request)?.clone().find(|&index| {
                 let entry = self.entries.get(index);
                 // No index has compared the literal paths.
                 entry.is_some_and(|entry| entry.conditions.path.matches(path)) && matches(index)
@@ -321,11 +344,26 @@ impl RouteMatch {
             && self.headers.iter().all(|matcher| matcher.matches(head))
             && (self.query_parameters.is_empty() || self.query_matches(head.target()))
             && self.cookies.iter().all(|matcher| matcher.matches(head))
+            && self.noted.as_ref().is_none_or(|noted| noted.matches(request))
     }
 
     fn query_matches(&self, target: &[u8]) -> bool {
         let query = target.get(without_query(target).len() + 1..).unwrap_or_default();
         self.query_parameters.iter().all(|matcher| matcher.matches(query))
+    }
+}
+
+impl NotedMatch {
+    fn matches(&self, request: &Request<'_>) -> bool {
+        let metadata = |(matcher, invert): &(MetadataMatcher, bool)| {
+            let fits = request.metadata.and_then(|metadata| matcher.matches(metadata));
+            fits.unwrap_or(false) != *invert
+        };
+        let state = |(key, matcher): &(Box<str>, TextMatcher)| {
+            let text = request.state.and_then(|state| state.text(key));
+            text.is_some_and(|text| matcher.matches(text.as_bytes()))
+        };
+        self.metadata.iter().all(metadata) && self.state.iter().all(state)
     }
 }
 
@@ -364,6 +402,17 @@ impl DrawnBy {
     }
 }
 
+/// What the tree of a virtual host looks at.
+impl Subject for Request<'_> {
+    fn request(&self) -> Option<&RequestHead> {
+        Some(self.head)
+    }
+
+    fn filter_state(&self, key: &str) -> Option<&str> {
+        self.state?.text(key)
+    }
+}
+
 impl<'a> Request<'a> {
     fn hashed(&self) -> Hashed<'a> {
         Hashed { head: self.head, client: self.client, ends: self.ends }
@@ -375,11 +424,6 @@ pub fn tls_location(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(b"https://");
     out.extend_from_slice(head.authority().unwrap_or_default());
     out.extend_from_slice(head.target());
-}
-
-/// The scheme of a request, `http` if it has none.
-pub fn scheme(head: &RequestHead) -> &'static [u8] {
-    head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes()
 }
 
 fn without_query(target: &[u8]) -> &[u8] {

@@ -36,7 +36,7 @@ impl RouteTable {
             Search::InOrder(_) => 0..host.entries.len(),
             Search::Tree(tree) => {
                 trace.by_tree = true;
-                tree.find(request.head).cloned().unwrap_or_default()
+                tree.find(request).cloned().unwrap_or_default()
             }
         };
         let path = self.path_of(request.head);
@@ -87,6 +87,11 @@ impl RouteMatch {
                 QueryCondition::Text(text) => format!("{} {}", is_not(false), text.describe()),
             };
             return Some(format!("the query parameter `{}` {wanted}", lossy(&matcher.name)));
+        }
+        if self.noted.as_ref().is_some_and(|noted| !noted.matches(request)) {
+            return Some(
+                "no filter has noted the metadata or filter state that it needs".to_owned(),
+            );
         }
         let matcher = self.cookies.iter().find(|matcher| !matcher.matches(head))?;
         let wanted = matcher.text.describe();

@@ -13,6 +13,7 @@ use crate::common_compile::check_word;
 use crate::format::compile::data_source;
 use crate::http::{FieldName, Line};
 use crate::request::filters::compile::Level;
+use crate::request::reply_rewrite;
 use crate::request::retry;
 use crate::request::route::compile::{Context, Levels, not_implemented};
 use crate::request::route::hash_policy::{self, HashPolicies};
@@ -396,7 +397,10 @@ pub(crate) fn direct_response(
     problems: &mut Problems,
 ) -> Option<Action> {
     let config::DirectResponseAction { status, body, body_format } = schema;
-    not_implemented(body_format.is_some(), "body_format", at, problems);
+    let at_format = at.field("body_format");
+    let format = body_format
+        .as_ref()
+        .and_then(|schema| reply_rewrite::compile::format(schema, &at_format, problems));
     let at_body = at.field("body");
     let body = match body.as_ref().map_or_else(|| Ok(Vec::new()), data_source) {
         Ok(body) => body,
@@ -412,6 +416,7 @@ pub(crate) fn direct_response(
     Some(Action::DirectResponse(DirectResponse {
         status: u16::try_from(*status).ok()?,
         body: body.into(),
+        format: format.map(Box::new),
     }))
 }
 

@@ -16,6 +16,7 @@ use super::rewrite::{HostRewrite, PathRewrite};
 use super::upgrades::Upgrades;
 use super::{scheme, without_query};
 use crate::http::{FieldName, Line, RequestHead};
+use crate::request::reply_rewrite::BodyFormat;
 use crate::request::retry::RetryPolicy;
 use crate::shard::clock::millis;
 use crate::upstream::circuit_breaker::RoutingPriority;
@@ -102,6 +103,8 @@ pub struct DirectResponse {
     pub status: u16,
     /// May be empty.
     pub body: Bytes,
+    /// `body_format`: what makes the body, which may refer to the one above.
+    pub format: Option<Box<BodyFormat>>,
 }
 
 /// A `RedirectAction`.

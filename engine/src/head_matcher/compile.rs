@@ -4,113 +4,13 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::{
-    CookieMatcher, Fraction, HeaderCondition, HeaderMatcher, HeaderName, QueryCondition,
+    CookieMatcher, HeaderCondition, HeaderMatcher, HeaderName, QueryCondition,
     QueryParameterMatcher, TlsMatcher,
 };
-use crate::request::route::RouteMatch;
-use crate::request::route::path::PathMatch;
-use crate::request::route::template::Template;
+use crate::fraction::Fraction;
 use crate::runtime::Reader;
 use crate::text_matcher::compile::{regex, text};
 use crate::text_matcher::{Literal, TextMatcher};
-
-/// Compiles a `RouteMatch`; `None` if there are errors.
-pub(crate) fn route_match(
-    schema: &config::RouteMatch,
-    runtime: &Reader<'_>,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<RouteMatch> {
-    let config::RouteMatch {
-        prefix,
-        path,
-        safe_regex,
-        path_separated_prefix,
-        connect_matcher,
-        path_match_policy,
-        case_sensitive,
-        runtime_fraction,
-        headers,
-        query_parameters,
-        cookies,
-        grpc,
-        tls_context,
-    } = schema;
-    let literal = |text: &str| Literal::new(text, *case_sensitive == Some(false));
-    let path = if let Some(text) = prefix {
-        Some(PathMatch::Prefix(literal(text)))
-    } else if let Some(text) = path {
-        Some(PathMatch::Exact(literal(text)))
-    } else if let Some(text) = path_separated_prefix {
-        Some(PathMatch::SeparatedPrefix(literal(text)))
-    } else if let Some(schema) = safe_regex {
-        regex(schema, &at.field("safe_regex"), problems).map(PathMatch::Regex)
-    } else if let Some(schema) = path_match_policy {
-        template(schema, &at.field("path_match_policy"), problems).map(PathMatch::Template)
-    } else {
-        connect_matcher.as_ref().map(|config::ConnectMatcher {}| PathMatch::Connect)
-    };
-    warn_of_a_path_that_no_request_has(schema, path.as_ref(), at, problems);
-    let at_query = at.field("query_parameters");
-    let at_cookies = at.field("cookies");
-    let headers = self::headers(headers, &at.field("headers"), problems);
-    let mut query = Vec::with_capacity(query_parameters.len());
-    for (i, schema) in query_parameters.iter().enumerate() {
-        query.extend(query_parameter(schema, &at_query.index(i), problems));
-    }
-    let mut cookie = Vec::with_capacity(cookies.len());
-    for (i, schema) in cookies.iter().enumerate() {
-        cookie.extend(self::cookie(schema, &at_cookies.index(i), problems));
-    }
-    Some(RouteMatch {
-        path: path?,
-        headers,
-        query_parameters: query,
-        cookies: cookie,
-        grpc: grpc.is_some(),
-        tls: tls(tls_context.as_ref()),
-        fraction: runtime_fraction
-            .as_ref()
-            .and_then(|schema| self::runtime_fraction(schema, runtime)),
-    })
-}
-
-/// Every path begins with a slash, but for that of a CONNECT and `*`.
-fn warn_of_a_path_that_no_request_has(
-    schema: &config::RouteMatch,
-    path: Option<&PathMatch>,
-    at: &Path,
-    problems: &mut Problems,
-) {
-    let (field, literal) = match path {
-        Some(PathMatch::Exact(literal)) => ("path", literal),
-        Some(PathMatch::Prefix(literal)) => ("prefix", literal),
-        Some(PathMatch::SeparatedPrefix(literal)) => ("path_separated_prefix", literal),
-        Some(PathMatch::Regex(regex)) => ("safe_regex", regex.literal()),
-        Some(PathMatch::Template(_) | PathMatch::Connect) | None => return,
-    };
-    let is_empty = literal.text.is_empty() && schema.path.is_none();
-    if !is_empty && !literal.text.starts_with(b"/") && *literal.text != *b"*" {
-        let message = "paths begin with '/', so this route never matches";
-        problems.warn(&at.field(field), message);
-    }
-}
-
-fn template(
-    schema: &config::TypedExtensionConfig,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<Template> {
-    let config::TypedExtensionConfig { name: _, typed_config } = schema;
-    let at = at.field("typed_config");
-    let Some(config::Any::UriTemplateMatchConfig(schema)) = typed_config else {
-        problems.missing(&at, "Corvoy supports only URI templates as path_match_policy");
-        return None;
-    };
-    let config::UriTemplateMatchConfig { path_template } = &**schema;
-    let at = at.field("path_template");
-    Template::new(path_template).map_err(|error| problems.error(&at, error)).ok()
-}
 
 /// Compiles a list of header conditions; invalid ones are reported and left out.
 pub(crate) fn headers(

@@ -1,6 +1,7 @@
 //! The results of matchers, as recorded from Envoy 1.40.0.
 
 use super::*;
+use crate::fraction::Fraction;
 use crate::request::route::tests::{request, response};
 use crate::text_matcher::{FullRegex, Literal};
 

@@ -1,14 +1,14 @@
-//! Conditions on headers, query parameters, cookies, client certificates, and fractions.
+//! Conditions on the head of a request or a response: on headers, query parameters and cookies; and on the
+//! certificate of the client.
 //!
-//! They are pure and have no state. Conditions on the path are in `path.rs`, because only the path
-//! can be indexed.
+//! They are pure and have no state.
 
 pub(crate) mod compile;
 
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::http::{FieldName, Fields, RequestHead, ResponseHead};
+use crate::http::{FieldName, Fields, RequestHead, ResponseHead, Scheme};
 use crate::text_matcher::TextMatcher;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -108,15 +108,6 @@ pub struct TlsMatcher {
     pub validated: Option<bool>,
 }
 
-/// A fraction of the requests.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Fraction {
-    /// The number of requests out of `denominator`.
-    pub numerator: u32,
-    /// 100, 10 000 or 1 000 000.
-    pub denominator: u32,
-}
-
 // === impl Head ===
 
 impl Head for RequestHead {
@@ -129,7 +120,7 @@ impl Head for RequestHead {
             Pseudo::Authority => test(self.authority()?),
             Pseudo::Method => test(self.method_name()),
             Pseudo::Path => test(self.target()),
-            Pseudo::Scheme => test(super::scheme(self)),
+            Pseudo::Scheme => test(scheme(self)),
             Pseudo::Status => return None,
         })
     }
@@ -220,6 +211,15 @@ impl HeaderName {
         Some(Cow::Owned(joined))
     }
 
+    /// Removes this header; a pseudo-header stays.
+    pub fn remove_from(&self, fields: &mut Fields) {
+        match self {
+            Self::Known(id) => fields.remove(*id),
+            Self::Other(name) => fields.remove_other(name),
+            Self::Pseudo(_) => {}
+        }
+    }
+
     /// The first value of this header in a request.
     pub fn first_value<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
         match self {
@@ -228,7 +228,7 @@ impl HeaderName {
             Self::Pseudo(Pseudo::Authority) => head.authority(),
             Self::Pseudo(Pseudo::Method) => Some(head.method_name()),
             Self::Pseudo(Pseudo::Path) => Some(head.target()),
-            Self::Pseudo(Pseudo::Scheme) => Some(super::scheme(head)),
+            Self::Pseudo(Pseudo::Scheme) => Some(scheme(head)),
             Self::Pseudo(Pseudo::Status) => None,
         }
     }
@@ -323,11 +323,9 @@ impl TlsMatcher {
     }
 }
 
-impl Fraction {
-    /// Whether the request with this random number is included.
-    pub fn includes(self, random: u64) -> bool {
-        random % u64::from(self.denominator.max(1)) < u64::from(self.numerator)
-    }
+/// The scheme of a request, `http` if it has none.
+pub fn scheme(head: &RequestHead) -> &'static [u8] {
+    head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes()
 }
 
 /// A decimal number as `absl::SimpleAtoi` parses it.
