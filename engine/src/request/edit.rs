@@ -76,7 +76,7 @@ impl Core<'_> {
             LocalReply::new(refusal.status(), refusal.body()).with_details(flag, refusal.details());
         reply.closes = refusal.closes();
         if refusal == Refusal::Redirect {
-            reply.fields.push((FieldName::Location, self.heads.request.target().to_vec()));
+            reply.add_field(FieldName::Location, self.heads.request.target());
         }
         reply
     }
@@ -305,7 +305,7 @@ impl Core<'_> {
         let mut location = Vec::new();
         direct.location(&self.heads.request, &mut location);
         if !location.is_empty() {
-            reply.fields.push((FieldName::Location, location));
+            reply.add_field(FieldName::Location, &location);
         }
         reply
     }
@@ -314,14 +314,14 @@ impl Core<'_> {
     pub(super) fn redirect(&self, route: &Route, redirect: &Redirect) -> LocalReply {
         let mut location = Vec::new();
         redirect.location(&route.path, &self.heads.request, &mut location);
-        LocalReply::redirect(redirect.status, location)
+        LocalReply::redirect(redirect.status, &location)
     }
 
     /// The reply where TLS is required.
     pub(super) fn redirect_to_tls(&self) -> LocalReply {
         let mut location = Vec::new();
         route::tls_location(&self.heads.request, &mut location);
-        LocalReply::redirect(301, location)
+        LocalReply::redirect(301, &location)
     }
 }
 

@@ -40,9 +40,7 @@ pub(crate) struct LocalReply {
     /// May be empty.
     pub(crate) body: Bytes,
     /// Added first, before the headers of the route.
-    pub(crate) fields: Vec<(FieldName, Vec<u8>)>,
-    /// Added behind them.
-    pub(crate) more: Option<Box<Fields>>,
+    pub(crate) fields: Option<Box<Fields>>,
     /// Whether the connection closes after it.
     pub(crate) closes: bool,
     /// Whether to add `x-envoy-overloaded`.
@@ -75,8 +73,7 @@ impl LocalReply {
             status,
             grpc_status: None,
             body: Bytes::copy_from_slice(body.as_bytes()),
-            fields: Vec::new(),
-            more: None,
+            fields: None,
             closes: false,
             is_overloaded: false,
             attempts: None,
@@ -90,6 +87,11 @@ impl LocalReply {
     /// The response of an HTTP filter without a body.
     pub(crate) fn by_filter(status: u16) -> Self {
         Self { maker: Maker::Filter, ..Self::new(status, "") }
+    }
+
+    /// Adds a header.
+    pub(crate) fn add_field(&mut self, name: FieldName, value: &[u8]) {
+        self.fields.get_or_insert_default().append(name, value);
     }
 
     /// To a request whose body is too large to be held.
@@ -121,9 +123,10 @@ impl LocalReply {
     }
 
     /// A `redirect`.
-    pub(crate) fn redirect(status: u16, location: Vec<u8>) -> Self {
-        let fields = vec![(FieldName::Location, location)];
-        Self { fields, ..Self::new(status, "").with_details(None, "direct_response") }
+    pub(crate) fn redirect(status: u16, location: &[u8]) -> Self {
+        let mut reply = Self::new(status, "").with_details(None, "direct_response");
+        reply.add_field(FieldName::Location, location);
+        reply
     }
 
     pub(crate) fn no_healthy_upstream() -> Self {
@@ -217,10 +220,7 @@ impl LocalReply {
     pub(crate) fn begin(&self, head: &mut ResponseHead) {
         head.clear();
         head.status = self.status;
-        for (name, value) in &self.fields {
-            head.fields.append(*name, value);
-        }
-        for (_, name, value) in self.more.iter().flat_map(|more| more.iter()) {
+        for (_, name, value) in self.fields.iter().flat_map(|fields| fields.iter()) {
             head.fields.append_other(name, value);
         }
     }

@@ -123,7 +123,7 @@ impl Denied {
         };
         let body = format!("User authentication failed. {why}");
         let mut reply = LocalReply::new(401, &body).with_details(None, details);
-        reply.fields.push((FieldName::WwwAuthenticate, challenge(request)));
+        reply.add_field(FieldName::WwwAuthenticate, &challenge(request));
         reply
     }
 }

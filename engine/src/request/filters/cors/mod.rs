@@ -133,7 +133,7 @@ impl<'a> Policies<'a> {
     /// The answer to a preflight request.
     fn preflight(&self, origin: &[u8], allowed: bool, asked: &crate::http::Fields) -> LocalReply {
         let mut reply = LocalReply::by_filter(200).with_details(None, "cors_response");
-        let mut add = |name, value: &[u8]| reply.fields.push((name, value.to_vec()));
+        let mut add = |name, value: &[u8]| reply.add_field(name, value);
         // `*` is whatever the request asks for.
         let or_asked = |text: &'a [u8], name| match text {
             b"*" => asked.get(name).unwrap_or_default().to_vec(),

@@ -99,9 +99,9 @@ enum Added {
 
 /// None: it cannot be sent.
 fn change(option: HeaderValueOption, added: Added) -> Option<Change> {
-    let HeaderValueOption { header, append, .. } = &option;
     let action = option.append_action();
-    let header = header.clone().unwrap_or_default();
+    let HeaderValueOption { header, append, append_action: _ } = option;
+    let header = header.unwrap_or_default();
     let name = header.key.to_ascii_lowercase().into_bytes();
     let value =
         if header.raw_value.is_empty() { header.value.into_bytes() } else { header.raw_value };

@@ -334,7 +334,7 @@ impl ExtAuthz {
             body.truncate(self.denied_body_max);
         }
         let reply = LocalReply::new(status, "").with_details(FLAG, details);
-        Box::new(LocalReply { body: body.into(), more: Some(Box::new(fields)), ..reply })
+        Box::new(LocalReply { body: body.into(), fields: Some(Box::new(fields)), ..reply })
     }
 
     pub(super) fn response_head(state: &mut State, cx: &mut Context<'_, '_>) {
