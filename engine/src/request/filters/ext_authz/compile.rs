@@ -58,9 +58,9 @@ impl ExtAuthz {
             enable_dynamic_metadata_ingestion,
             max_denied_response_body_bytes,
         } = schema;
-        if *transport_api_version != config::ApiVersion::V3 {
-            let message = "only V3 is supported: name it";
-            problems.error(&at.field("transport_api_version"), message);
+        // As in Envoy, AUTO is V3.
+        if *transport_api_version == config::ApiVersion::V2 {
+            problems.error(&at.field("transport_api_version"), "V2 is no longer supported");
         }
         let service = service(grpc_service.as_ref(), http_service.as_ref(), context, at, problems);
         let old_list = http_service.as_ref().and_then(|schema| {
