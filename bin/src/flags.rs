@@ -97,9 +97,9 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub(crate) log_path: Option<PathBuf>,
 
-    /// Format of a log line, in spdlog's syntax
-    #[arg(long, value_name = "FORMAT", default_value = log::FORMAT_DEFAULT, help_heading = "Log")]
-    pub(crate) log_format: String,
+    /// Format of a log line, in spdlog's syntax [default: [%Y-%m-%d %T.%e][%t][%l][%n] %v]
+    #[arg(long, value_name = "FORMAT", help_heading = "Log")]
+    pub(crate) log_format: Option<String>,
 
     /// Escape line breaks and other control characters in messages
     #[arg(long, help_heading = "Log")]

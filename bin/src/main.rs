@@ -67,7 +67,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         level: flags.log_level,
         components: &flags.component_log_level.0,
         path: flags.log_path.as_deref(),
-        format: &flags.log_format,
+        format: flags.log_format.as_deref().unwrap_or(log::FORMAT_DEFAULT),
         escape: flags.log_format_escaped,
     })?;
     for warning in warnings {
@@ -92,6 +92,12 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     }
     memory::trim();
     let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
+    if let Some(format) = &compiled.log_format {
+        if flags.log_format.is_some() {
+            anyhow::bail!("application_log_config.log_format and --log-format are both set");
+        }
+        log.set_format(format).context("application_log_config.log_format")?;
+    }
     if flags.mode() == Mode::Validate {
         report::line(&format!("configuration '{}' OK", name(flags)));
         return Ok(ExitCode::SUCCESS);

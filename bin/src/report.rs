@@ -7,6 +7,7 @@ use corvoy_config::{Problems, Severity, Source, render, render_lines, render_sty
 use serde_json::{Value, json};
 
 use crate::flags::Flags;
+use crate::log;
 
 /// One line of result.
 pub(crate) fn line(text: &str) {
@@ -82,7 +83,7 @@ pub(crate) fn command_line_options(flags: &Flags, concurrency: usize) -> Value {
         "config_yaml": flags.config_yaml.as_deref().unwrap_or_default(),
         "admin_address_path": path(&flags.admin_address_path),
         "log_level": flags.log_level.to_string(),
-        "log_format": flags.log_format,
+        "log_format": flags.log_format.as_deref().unwrap_or(log::FORMAT_DEFAULT),
         "log_path": path(&flags.log_path),
         "service_cluster": flags.service_cluster,
         "service_node": flags.service_node,

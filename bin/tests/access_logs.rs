@@ -302,3 +302,63 @@ fn whatever_bytes_a_request_has_its_line_is_json_and_is_one_line() {
         assert!(value.is_object(), "{line}");
     }
 }
+
+/// A listener's field: logs to this file, in this format.
+fn listener_log(path: &Path, format: &str) -> String {
+    logs_to(&[path.to_owned()], &text(format))
+}
+
+#[test]
+fn a_listener_logs_each_connection_when_it_ends() {
+    let (origin, logs) = (Origin::that_answers(), Logs::new());
+    let format = "%CONNECTION_ID% %DOWNSTREAM_REMOTE_ADDRESS% %FILTER_CHAIN_NAME% %RESPONSE_CODE% \
+                  %ACCESS_LOG_TYPE%\n";
+    let config = Config::to(&origin)
+        .chain("name: chain\n      ")
+        .listener(&listener_log(&logs.path("log"), format))
+        .flags(&SOON);
+    let proxy = Proxy::with(config);
+    let mut client = proxy.connect();
+    client.get("/a");
+    client.get("/b");
+    assert_eq!(logs.read("log"), "");
+    client.cut();
+    logs.has_lines("log", 1);
+    let line = logs.read("log");
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    assert!(fields[1].starts_with("127.0.0.1:"), "{line}");
+    assert_eq!(fields[2..], ["chain", "0", "NotSet"], "{line}");
+}
+
+#[test]
+fn a_listener_logs_a_connection_without_a_filter_chain() {
+    let (origin, logs) = (Origin::that_answers(), Logs::new());
+    let config = Config::to(&origin)
+        .chain("filter_chain_match: { destination_port: 1 }\n      ")
+        .listener(&listener_log(&logs.path("log"), "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n"))
+        .flags(&SOON);
+    let proxy = Proxy::with(config);
+    proxy.connect().is_closed();
+    logs.has_lines("log", 1);
+    assert_eq!(logs.read("log"), "NR filter_chain_not_found\n");
+}
+
+#[test]
+fn a_slow_request_has_periodic_entries() {
+    let slow = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+    let (origin, logs) = (Origin::that_says(slow), Logs::new());
+    let format = text("%ACCESS_LOG_TYPE% %RESPONSE_CODE_DETAILS% %BYTES_SENT%\n");
+    let config = Config::to(&origin)
+        .manager(&logs_to(&[logs.path("log")], &format))
+        .manager("access_log_options: { access_log_flush_interval: 0.1s }")
+        .flags(&SOON);
+    let proxy = Proxy::with(config);
+    let mut client = proxy.connect();
+    client.ask("/");
+    wait_until("two entries", || logs.lines("log").len() >= 2);
+    client.cut();
+    wait_until("the last entry", || logs.read("log").contains("DownstreamEnd"));
+    let lines = logs.lines("log");
+    assert!(lines[..2].iter().all(|line| line == "DownstreamPeriodic via_upstream 4"), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("DownstreamEnd")).count(), 1);
+}

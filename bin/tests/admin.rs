@@ -223,3 +223,41 @@ fn quitquitquit_quits() {
     assert_eq!(proxy.admin_post("/quitquitquit").text(), "OK\n");
     assert_eq!(proxy.exit().code(), Some(0));
 }
+
+#[test]
+fn only_allowed_paths_are_answered() {
+    let allowed = "allow_paths: [{ exact: /ready }, { prefix: /stats }]";
+    let proxy = Proxy::with(Config::to_addresses(&[]).admin(allowed));
+    assert_eq!(proxy.admin("/ready").status(), 200);
+    assert_eq!(proxy.admin("/stats?filter=server.live").status(), 200);
+    let refusal = proxy.admin("/config_dump?mask=a");
+    assert_eq!(refusal.status(), 403);
+    assert_eq!(refusal.text(), "request to path /config_dump?mask=a not allowed");
+}
+
+#[test]
+fn the_endpoint_logs_its_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let logs = format!(
+        "access_log_path: {old:?}, access_log: [{{ name: log, typed_config: {{ \"@type\": \
+         type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: {new:?}, \
+         log_format: {{ text_format_source: {{ inline_string: \
+         \"%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %BYTES_SENT% %RESPONSE_CODE_DETAILS%\\n\" }} }} }} }}]"
+    );
+    let proxy = Proxy::with(Config::to_addresses(&[]).admin(&logs));
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    // The harness asks for the addresses first.
+    let before = read(&new).lines().count();
+    proxy.admin("/ready?a=b");
+    proxy.admin("/nope");
+    proxy.admin_post("/reset_counters");
+    wait_until("the lines", || read(&new).lines().count() == before + 3);
+    let lines = read(&new);
+    let lines: Vec<&str> = lines.lines().skip(before).collect();
+    assert_eq!(lines[0], "GET /ready?a=b 200 5 admin_filter_response");
+    assert!(lines[1].starts_with("GET /nope 404 "), "{}", lines[1]);
+    assert_eq!(lines[2], "POST /reset_counters 200 3 admin_filter_response");
+    let old = read(&old);
+    assert!(old.contains("\"GET /ready?a=b HTTP/1.1\" 200 - 0 5 "), "{old}");
+}

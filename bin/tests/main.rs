@@ -72,6 +72,8 @@ mod pipes;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod retries;
 #[cfg(test)]
 mod rolling_upgrade;
@@ -83,6 +85,8 @@ mod server_names;
 mod service_manager;
 #[cfg(test)]
 mod stats;
+#[cfg(test)]
+mod stats_config;
 #[cfg(test)]
 mod tcp;
 #[cfg(test)]

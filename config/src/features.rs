@@ -98,9 +98,6 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "access logging",
         &[
-            "envoy.config.bootstrap.v3.Admin.access_log",
-            "envoy.config.bootstrap.v3.Admin.access_log_path",
-            "envoy.config.listener.v3.Listener.access_log",
             "envoy.extensions.access_loggers.dynamic_modules",
             "envoy.extensions.access_loggers.filters.process_ratelimit",
             "envoy.extensions.access_loggers.fluentd",

@@ -12,16 +12,16 @@ use corvoy_config::{self as config, Path, Problems};
 
 use crate::access_log;
 use crate::access_log::files::Files;
-use crate::address;
+use crate::admin_settings;
 use crate::downstream::compile::{HALF_CLOSE_GRACE_KEY, PREMATURE_RESET_KEYS};
 use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::filter_chain::{FilterChain, Speaks};
-use crate::downstream::socket_settings::SocketSettings;
 use crate::downstream::{self, ListenAddress, Listener};
 use crate::node::Node;
 use crate::runtime::{Reader, Runtime};
 use crate::snapshot::Snapshot;
-use crate::stats::Registry;
+use crate::stats::{self, Registry};
+use crate::stats_sink::{self, Sink, StatsFlush};
 use crate::tcp::compile::SharedBuckets;
 use crate::transport::tls::context::compile::Secrets;
 use crate::upstream;
@@ -35,8 +35,14 @@ pub struct Compiled {
     pub snapshot: Arc<Snapshot>,
     /// Where the admin endpoint listens, if it is enabled.
     pub admin: Option<ListenAddress>,
-    /// How often histograms begin a new interval.
-    pub stats_flush_interval: Duration,
+    /// What else the configuration says about it.
+    pub admin_settings: admin_settings::Settings,
+    /// When stats are flushed.
+    pub stats_flush: StatsFlush,
+    /// Where they go then.
+    pub stats_sinks: Vec<Sink>,
+    /// `application_log_config`: the format of the operational log, if it is set.
+    pub log_format: Option<String>,
     /// The identity of this proxy.
     pub node: Node,
     /// The runtime values.
@@ -51,7 +57,7 @@ pub struct Compiled {
 const STATS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Compiles a bootstrap for the shards of `registry`; `None` when `problems` has errors.
-#[expect(clippy::too_many_lines, reason = "one step after the other")]
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub fn bootstrap(
     bootstrap: &config::Bootstrap,
     registry: &Registry,
@@ -68,9 +74,16 @@ pub fn bootstrap(
         dynamic_resources,
         cluster_manager,
         stats_config,
+        stats_sinks,
+        stats_flush_on_admin,
+        application_log_config,
     } = bootstrap;
     // Only their empty values are accepted.
-    let _ = (dynamic_resources, stats_config);
+    let _ = dynamic_resources;
+    if let Some(schema) = stats_config {
+        let rules = stats::compile::rules(schema, &root.field("stats_config"), problems);
+        registry.set_rules(rules);
+    }
     let empty = config::StaticResources::default();
     let config::StaticResources { listeners, clusters, secrets } =
         static_resources.as_ref().unwrap_or(&empty);
@@ -120,21 +133,28 @@ pub fn bootstrap(
     };
     let compiled = compile_listeners(listeners, &names, &resources, registry, problems);
     check_runtime_keys(&runtime, &reader, listeners, problems);
+    let stats_sinks = {
+        let at = root.field("stats_sinks");
+        stats_sink::compile::sinks(stats_sinks, names.cluster, &at, problems)
+    };
     if are_clusters_known && !listeners.is_empty() {
         let is_any_used = name_clusters_at_run_time(listeners, &compiled);
         check_use_of_clusters(&clusters, &used.borrow(), is_any_used, &resources, problems);
     }
-    let admin = admin.as_ref().and_then(|admin| {
-        let config::Admin { address, ignore_global_conn_limit } = admin;
-        let at = root.field("admin");
-        // Corvoy's admin endpoint is always exempt from connection limits.
-        let _ = ignore_global_conn_limit;
-        address.as_ref().and_then(|address| admin_address(address, &at.field("address"), problems))
+    let (admin, admin_settings) = admin.as_ref().map_or_else(Default::default, |schema| {
+        admin_settings::compile::admin(schema, &root.field("admin"), names.access_logs, problems)
     });
+    let log_format = application_log_config.as_ref().and_then(log_format);
     (!problems.has_errors()).then(|| Compiled {
         snapshot: Arc::new(Snapshot { listeners: compiled, clusters }),
         admin,
-        stats_flush_interval: stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL),
+        admin_settings,
+        stats_flush: match stats_flush_on_admin {
+            Some(true) => StatsFlush::OnAdmin,
+            _ => StatsFlush::Every(stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL)),
+        },
+        stats_sinks,
+        log_format,
         node,
         runtime,
         secrets,
@@ -183,6 +203,14 @@ fn check_use_of_clusters(
             problems.warn(&at, why);
         }
     }
+}
+
+/// The format of the operational log, as `--log-format` has it. A JSON object is one whose texts have
+/// specifiers.
+fn log_format(schema: &config::ApplicationLogConfig) -> Option<String> {
+    let config::ApplicationLogConfig { log_format } = schema;
+    let config::ApplicationLogFormat { json_format, text_format } = log_format.as_ref()?;
+    text_format.clone().or_else(|| json_format.as_ref().map(ToString::to_string))
 }
 
 /// Whether the names of all clusters could be read.
@@ -341,18 +369,6 @@ fn compile_listeners(
         compiled.push(Arc::new(listener));
     }
     compiled
-}
-
-/// Where the admin endpoint listens.
-fn admin_address(
-    address: &config::Address,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<ListenAddress> {
-    let address::compile::Listening { address, ipv4_compat, mode } =
-        address::compile::listening(address, at, problems)?;
-    let settings = SocketSettings { ipv4_compat, mode, ..SocketSettings::default() };
-    Some(ListenAddress { address, settings })
 }
 
 /// Rejects a text with a control character, which would end or corrupt the line of a head.

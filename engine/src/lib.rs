@@ -91,6 +91,10 @@ mod radix;
 
 pub mod stats;
 
+pub mod stats_sink;
+
+pub mod admin_settings;
+
 pub mod limits;
 
 pub mod proxy_protocol;

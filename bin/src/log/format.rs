@@ -1,6 +1,7 @@
 //! The format of a line: the part of spdlog's format syntax that Envoy's operators use.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::bail;
 use jiff::ZonedDateTime;
@@ -35,8 +36,12 @@ enum Piece {
     Level,
     LevelLetter,
     Component,
-    /// `%v`
+    /// `%v` and `%+`
     Message,
+    /// `%_`: on one line.
+    MessageEscaped,
+    /// `%j`: as the inside of a JSON string.
+    MessageJson,
     /// `%g` and `%s`
     File,
     /// `%#`
@@ -59,12 +64,13 @@ impl Format {
                     continue;
                 }
                 // Colour range markers; lines are never coloured.
-                Some('^' | '$') => continue,
+                // Tags before a message, which Corvoy's have not.
+                Some('*' | '^' | '$') => continue,
                 Some(letter) => match piece(letter) {
                     Some(piece) => piece,
-                    None => bail!("--log-format: unknown specifier %{letter}"),
+                    None => bail!("unknown specifier %{letter}"),
                 },
-                None => bail!("--log-format: a single % at the end"),
+                None => bail!("a single % at the end"),
             };
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -95,6 +101,12 @@ impl Format {
                     out.write_str(name.get(..1).unwrap_or_default().to_ascii_uppercase().as_str())?;
                 }
                 Piece::Component => out.write_str(line.component)?,
+                Piece::MessageEscaped => write!(out, "{}", line.message.escape_default())?,
+                Piece::MessageJson => {
+                    let quoted = serde_json::Value::from(line.message).to_string();
+                    let inside = quoted.get(1..quoted.len().saturating_sub(1));
+                    out.write_str(inside.unwrap_or_default())?;
+                }
                 Piece::Message if self.escape => write!(out, "{}", line.message.escape_default())?,
                 Piece::Message => out.write_str(line.message)?,
                 Piece::File => out.write_str(line.file)?,
@@ -115,7 +127,14 @@ struct Line<'a> {
     line: u32,
 }
 
-impl<S, N> FormatEvent<S, N> for Format
+/// The format of the command line, and from when the configuration is read its own, if it has one.
+#[derive(Debug)]
+pub(super) struct Formats {
+    pub(super) initial: Format,
+    pub(super) configured: Arc<OnceLock<Format>>,
+}
+
+impl<S, N> FormatEvent<S, N> for Formats
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -139,7 +158,7 @@ where
         };
         // One write per line, so that lines of several threads do not mix.
         let mut out = String::new();
-        self.write(&mut out, &line)?;
+        self.configured.get().unwrap_or(&self.initial).write(&mut out, &line)?;
         writer.write_str(&out)
     }
 }
@@ -165,7 +184,9 @@ fn piece(letter: char) -> Option<Piece> {
         'l' => Piece::Level,
         'L' => Piece::LevelLetter,
         'n' => Piece::Component,
-        'v' => Piece::Message,
+        'v' | '+' => Piece::Message,
+        '_' => Piece::MessageEscaped,
+        'j' => Piece::MessageJson,
         'g' | 's' => Piece::File,
         '#' => Piece::Line,
         _ => return None,
@@ -218,6 +239,16 @@ mod tests {
     #[test]
     fn an_escaped_message_is_one_line() {
         assert_eq!(render("%v", true, "a\nb\t\"c\""), "a\\nb\\t\\\"c\\\"\n");
+    }
+
+    #[test]
+    fn a_message_in_a_format_of_json_is_a_json_string() {
+        let message = "a \"b\"\n\u{1}";
+        let line = render(r#"{"Level":"%l","Message":"%j"}"#, false, message);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["Level"], &line["Message"]), (&"warning".into(), &message.into()));
+        assert_eq!(render("%j", false, "\"\""), "\\\"\\\"\n");
+        assert_eq!(render("%_", false, message), "a \\\"b\\\"\\n\\u{1}\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use corvoy_engine::control::Logging;
 use corvoy_engine::control::admin::LogLevel;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -23,7 +24,7 @@ pub(crate) use format::FORMAT_DEFAULT;
 pub(crate) use level::{Level, Levels};
 
 use file::LogFile;
-use format::Format;
+use format::{Format, Formats};
 
 /// The log options of the command line.
 #[derive(Debug)]
@@ -41,6 +42,9 @@ pub(crate) struct Log {
     levels: Levels,
     /// `None`: standard error.
     file: Option<LogFile>,
+    /// The format of the configuration.
+    configured: Arc<OnceLock<Format>>,
+    escape: bool,
 }
 
 /// Starts the log of this process.
@@ -59,11 +63,29 @@ pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Log> {
         None => BoxMakeWriter::new(io::stderr),
         Some(file) => BoxMakeWriter::new(file.clone()),
     };
-    let format = Format::parse(options.format, options.escape)?;
+    let configured = Arc::default();
+    let format = Formats {
+        initial: Format::parse(options.format, options.escape).context("--log-format")?,
+        configured: Arc::clone(&configured),
+    };
     let (filter, handle) = reload::Layer::new(level::targets(options.level, options.components));
     let lines = fmt::layer().event_format(format).with_writer(writer).with_filter(filter);
     tracing_subscriber::registry().with(lines).try_init().context("a log is already running")?;
-    Ok(Log { levels: Levels::new(options.level, options.components, handle), file })
+    let levels = Levels::new(options.level, options.components, handle);
+    Ok(Log { levels, file, configured, escape: options.escape })
+}
+
+impl Log {
+    /// Replaces the format by that of the configuration, once.
+    ///
+    /// # Errors
+    /// If it is invalid.
+    pub(crate) fn set_format(&self, format: &str) -> anyhow::Result<()> {
+        let format = Format::parse(format, self.escape)?;
+        // It is read once.
+        let _first = self.configured.set(format);
+        Ok(())
+    }
 }
 
 impl Logging for Log {

@@ -49,8 +49,9 @@ impl AccessLog {
     /// `tcp_proxy`.
     pub(super) fn added_to(&self, yaml: &str) -> String {
         let path = self.path();
-        if yaml.contains("ACCESS_LOG") {
-            return yaml.replace("ACCESS_LOG", path.to_str().unwrap());
+        if yaml.contains("path: ACCESS_LOG") {
+            let own = format!("path: {}", path.to_str().unwrap());
+            return yaml.replace("path: ACCESS_LOG", &own);
         }
         let log = format!(
             "access_log: [{{ name: log, typed_config: {{ \"@type\": \

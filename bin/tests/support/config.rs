@@ -11,6 +11,9 @@ use super::{Origin, Tls};
 /// The YAML for a proxy. Ports that are 0 come from the kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    bootstrap: Vec<String>,
+    admin: Vec<String>,
+    listener: Vec<String>,
     chain: Vec<String>,
     manager: Vec<String>,
     route: Vec<String>,
@@ -32,6 +35,9 @@ impl Config {
     /// Routes everything to these addresses, round robin.
     pub(crate) fn to_addresses(endpoints: &[SocketAddr]) -> Self {
         Self {
+            bootstrap: Vec::new(),
+            admin: Vec::new(),
+            listener: Vec::new(),
             chain: Vec::new(),
             manager: Vec::new(),
             route: Vec::new(),
@@ -48,6 +54,24 @@ impl Config {
     /// Exactly this text.
     pub(crate) fn verbatim(yaml: impl Into<String>) -> Self {
         Self { verbatim: Some(yaml.into()), ..Self::to_addresses(&[]) }
+    }
+
+    /// Adds a field to the bootstrap.
+    pub(crate) fn bootstrap(mut self, field: &str) -> Self {
+        self.bootstrap.push(field.into());
+        self
+    }
+
+    /// Adds a field to the admin endpoint.
+    pub(crate) fn admin(mut self, field: &str) -> Self {
+        self.admin.push(field.into());
+        self
+    }
+
+    /// Adds a field to the listener.
+    pub(crate) fn listener(mut self, field: &str) -> Self {
+        self.listener.push(field.into());
+        self
     }
 
     /// Adds a field to the filter chain.
@@ -159,6 +183,10 @@ impl Config {
         if let Some(yaml) = &self.verbatim {
             return yaml.clone();
         }
+        let bootstrap = self.bootstrap.iter().fold(String::new(), |all, field| all + field + "\n");
+        let admin = self.admin.iter().fold(String::new(), |all, field| all + ", " + field);
+        let listener =
+            self.listener.iter().fold(String::new(), |all, field| all + "\n    " + field);
         let chain = self.chain.iter().fold(String::new(), |all, field| all + field + "\n      ");
         let manager =
             self.manager.iter().fold(String::new(), |all, field| all + "\n          " + field);
@@ -176,11 +204,11 @@ impl Config {
         let endpoints = if endpoints.is_empty() { " []".into() } else { endpoints };
         format!(
             r#"
-admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }} }}
-static_resources:
+admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}{admin} }}
+{bootstrap}static_resources:
   listeners:
   - name: front
-    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}{listener}
     filter_chains:
     - {chain}filters:
       - name: envoy.filters.network.http_connection_manager

@@ -1,6 +1,9 @@
 //! `envoy/config/bootstrap/v3`, and the node it describes.
 
-use super::{Address, Any, Cluster, Duration, Listener, Locality, Secret, schema};
+use super::{
+    AccessLog, Address, Any, Cluster, Duration, Listener, Locality, Secret, SocketOption,
+    StatsConfig, StatsSink, StringMatcher, schema,
+};
 
 schema! {
     const BOOTSTRAP;
@@ -15,6 +18,9 @@ schema! {
         dynamic_resources: Option<DynamicResources>,
         cluster_manager: Option<ClusterManager>,
         stats_config: Option<StatsConfig>,
+        stats_sinks: Vec<StatsSink>,
+        stats_flush_on_admin: Option<bool>,
+        application_log_config: Option<ApplicationLogConfig>,
     } harmless {
         deferred_stat_options: "the stats of a cluster cost little anyway",
         enable_worker_cpu_affinity: "each shard is always pinned to its core",
@@ -32,7 +38,15 @@ schema! {
         event_log_path: String,
     }
 
-    struct StatsConfig = "envoy.config.metrics.v3.StatsConfig" {}
+    struct ApplicationLogConfig = "envoy.config.bootstrap.v3.Bootstrap.ApplicationLogConfig" {
+        log_format: Option<ApplicationLogFormat>,
+    }
+
+    struct ApplicationLogFormat =
+        "envoy.config.bootstrap.v3.Bootstrap.ApplicationLogConfig.LogFormat" {
+        json_format: Option<serde_json::Value>,
+        text_format: Option<String>,
+    }
 
     struct StaticResources = "envoy.config.bootstrap.v3.Bootstrap.StaticResources" {
         listeners: Vec<Listener>,
@@ -68,6 +82,10 @@ schema! {
     struct Admin = "envoy.config.bootstrap.v3.Admin" {
         address: Option<Address>,
         ignore_global_conn_limit: bool,
+        access_log: Vec<AccessLog>,
+        access_log_path: String,
+        allow_paths: Vec<StringMatcher>,
+        socket_options: Vec<SocketOption>,
     } harmless {
         profile_path: "Corvoy has no CPU profiler",
     }

@@ -16,6 +16,9 @@ schema! {
         route_config: Option<RouteConfiguration>,
         http_filters: Vec<HttpFilter>,
         access_log: Vec<AccessLog>,
+        access_log_flush_interval: Option<Duration>,
+        flush_access_log_on_new_request: bool,
+        access_log_options: Option<HcmAccessLogOptions>,
         add_user_agent: Option<bool>,
         common_http_protocol_options: Option<HttpProtocolOptions>,
         http1_safe_max_connection_duration: bool,
@@ -55,6 +58,13 @@ schema! {
         stream_error_on_invalid_http_message: Option<bool>,
     } harmless {
         append_local_overload: "Corvoy's overload manager does not act on requests",
+    }
+
+    struct HcmAccessLogOptions =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions" {
+        access_log_flush_interval: Option<Duration>,
+        flush_access_log_on_new_request: bool,
+        flush_log_on_tunnel_successfully_established: bool,
     }
 
     struct SetCurrentClientCertDetails =

@@ -1,9 +1,9 @@
 //! `envoy/config/listener/v3`.
 
 use super::{
-    Address, Any, CidrRange, Duration, Int32Range, Matcher, Metadata, ProxyProtocolPassThroughTlvs,
-    ProxyProtocolVersion, SocketOption, SocketOptionsOverride, TcpKeepalive, TransportSocket,
-    schema, schema_enum,
+    AccessLog, Address, Any, CidrRange, Duration, Int32Range, Matcher, Metadata,
+    ProxyProtocolPassThroughTlvs, ProxyProtocolVersion, SocketOption, SocketOptionsOverride,
+    TcpKeepalive, TransportSocket, schema, schema_enum,
 };
 
 schema! {
@@ -38,6 +38,7 @@ schema! {
         listener_filters_timeout: Option<Duration>,
         continue_on_listener_filters_timeout: bool,
         metadata: Option<Metadata>,
+        access_log: Vec<AccessLog>,
     }
 
     struct AdditionalAddress = "envoy.config.listener.v3.AdditionalAddress" {

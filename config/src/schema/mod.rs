@@ -32,6 +32,7 @@ mod listener;
 mod load_balancing;
 mod matcher;
 mod matching;
+mod metrics;
 mod network;
 mod route;
 mod service;
@@ -55,6 +56,7 @@ pub use listener::*;
 pub use load_balancing::*;
 pub use matcher::*;
 pub use matching::*;
+pub use metrics::*;
 pub use network::*;
 pub use route::*;
 pub use service::*;
@@ -107,6 +109,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         LOAD_BALANCING,
         MATCHER,
         MATCHING,
+        METRICS,
         NETWORK,
         ROUTE,
         SERVICE,

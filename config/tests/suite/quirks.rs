@@ -389,7 +389,7 @@ fn an_unsupported_field_may_be_empty_if_that_has_no_effect() {
     refused(local, "Corvoy does not implement");
     let bootstrap = |text: &str| read::<Bootstrap>(text).map(drop);
     assert_eq!(bootstrap("dynamic_resources: {}\ncluster_manager: {}\nstats_config: {}"), Ok(()));
-    assert!(bootstrap("stats_config: {use_all_default_tags: true}").is_err());
+    assert!(bootstrap("cluster_manager: {local_cluster_name: a}").is_err());
 }
 
 #[test]

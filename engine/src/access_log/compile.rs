@@ -51,12 +51,25 @@ pub fn access_logs(
     AccessLogs(compiled.collect())
 }
 
+/// The log in Envoy's default format to this file.
+pub fn default_file_log(
+    path: PathBuf,
+    at: &Path,
+    context: Context<'_>,
+    problems: &mut Problems,
+) -> Option<AccessLog> {
+    let format = text(DEFAULT_FORMAT).ok()?;
+    let sink = open(Destination::File(path), at, context, problems)?;
+    Some(AccessLog { filter: None, format, sink })
+}
+
 fn logger(
     logger: &config::Any,
     at: &Path,
     context: Context<'_>,
     problems: &mut Problems,
 ) -> Option<(Arc<Sink>, Format)> {
+    let mut named_at = at.clone();
     let (destination, format) = match logger {
         config::Any::FileAccessLog(schema) => {
             let config::FileAccessLog { path, format, json_format, typed_json_format, log_format } =
@@ -67,6 +80,7 @@ fn logger(
                 (.., Some(json)) => json_of(json, &at.field("typed_json_format"), problems),
                 _ => log_format_or_default(log_format.as_ref(), at, problems),
             };
+            named_at = at.field("path");
             (Destination::File(PathBuf::from(path)), format)
         }
         config::Any::StdoutAccessLog(schema) => {
@@ -83,24 +97,24 @@ fn logger(
         }
     };
     let format = format?;
-    Some((open(destination, at, context, problems)?, format))
+    Some((open(destination, &named_at, context, problems)?, format))
 }
 
-/// Opens the sink of a logger.
+/// Opens the sink of a logger, whose destination is at `at`.
 fn open(
     destination: Destination,
     at: &Path,
     context: Context<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<Sink>> {
-    let (at, name) = match &destination {
-        Destination::File(path) => (at.field("path"), path.display().to_string()),
-        Destination::Stdout => (at.clone(), "standard output".to_owned()),
-        Destination::Stderr => (at.clone(), "standard error".to_owned()),
+    let name = match &destination {
+        Destination::File(path) => path.display().to_string(),
+        Destination::Stdout => "standard output".to_owned(),
+        Destination::Stderr => "standard error".to_owned(),
     };
     let opened = context.files.open(destination, context.registry);
     opened
-        .map_err(|error| problems.error(&at, format!("unable to open file '{name}': {error}")))
+        .map_err(|error| problems.error(at, format!("unable to open file '{name}': {error}")))
         .ok()
 }
 

@@ -33,6 +33,35 @@ pub struct AccessLog {
 #[derive(Clone, Debug, Default)]
 pub struct AccessLogs(Arc<[AccessLog]>);
 
+impl AccessLogs {
+    /// Whether nothing is logged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These and `more`.
+    #[must_use]
+    pub(crate) fn with(self, more: Option<AccessLog>) -> Self {
+        match more {
+            Some(more) => Self(self.0.iter().cloned().chain([more]).collect()),
+            None => self,
+        }
+    }
+
+    /// Writes an entry of the control plane to every log whose filter passes it.
+    pub(crate) fn write_from_control(&self, inputs: &Inputs<'_>, random: u64) {
+        for log in &*self.0 {
+            let passes = |filter: &Filter| filter.passes(inputs, random);
+            if log.filter.as_ref().is_none_or(passes) {
+                let mut line = Lines::default();
+                line.append(|out| log.format.write(inputs, out));
+                log.sink.hand_over_from_control(line);
+            }
+        }
+    }
+}
+
 /// The same on one shard.
 #[derive(Debug, Default)]
 pub struct LocalLogs {

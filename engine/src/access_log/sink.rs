@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Sink {
     pub(super) writer: Sender<Order>,
     /// Bytes that were handed over and are not written yet. Changed once per handover, not per line.
     queued: AtomicUsize,
+    /// Lines of the control plane that were dropped and that the writer has not counted yet.
+    refused: AtomicU64,
     stats: Arc<Scope<FilesystemStats>>,
     drops: Arc<Scope<AccessLogStats>>,
 }
@@ -53,8 +55,10 @@ pub struct Sink {
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub enum Order {
-    /// To write lines to the sink of this number.
+    /// To write lines of a shard to the sink of this number.
     Write(usize, Lines),
+    /// The same for lines of the control plane, which are not in the stats yet.
+    WriteUncounted(usize, Lines),
     /// To open all files again.
     Reopen,
     /// The flush interval has passed once more.
@@ -72,7 +76,14 @@ impl Sink {
     ) -> Self {
         // Shown from the start, so that a rule for alerts finds it.
         let _shown = drops.control();
-        Self { index, writer, queued: AtomicUsize::new(0), stats, drops }
+        Self {
+            index,
+            writer,
+            queued: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            stats,
+            drops,
+        }
     }
 
     /// The writer's stats, for its thread only.
@@ -91,6 +102,35 @@ impl Sink {
     pub fn dropped(&self, lines: usize, bytes: usize) {
         self.written(bytes);
         self.drops.control().lines_dropped.add(lines as u64);
+    }
+
+    /// Counts lines of the control plane that the writer has received. For its thread only.
+    pub fn count(&self, lines: &Lines) {
+        let stats = self.stats.control();
+        stats.write_buffered.add(lines.count() as u64);
+        stats.write_total_buffered.add(lines.bytes().len() as u64);
+    }
+
+    /// Counts the lines that the control plane has dropped. For the writer's thread only.
+    pub fn count_refused(&self) {
+        let refused = self.refused.swap(0, Relaxed);
+        if refused > 0 {
+            self.drops.control().lines_dropped.add(refused);
+        }
+    }
+
+    /// Hands a line of the control plane over, unless the writer has too many to write already. It is
+    /// written at once: there are few of them.
+    pub(super) fn hand_over_from_control(&self, line: Lines) {
+        let (bytes, count) = (line.bytes().len(), line.count() as u64);
+        let is_full = self.queued.load(Relaxed).saturating_add(bytes) > limits::LOG_QUEUE_BYTES_MAX;
+        if !is_full {
+            self.queued.fetch_add(bytes, Relaxed);
+            if self.writer.send(Order::WriteUncounted(self.index, line)).is_ok() {
+                return;
+            }
+        }
+        self.refused.fetch_add(count, Relaxed);
     }
 
     /// Hands lines of a shard over, unless the writer has too many to write already.

@@ -80,6 +80,13 @@ impl Writer {
                     output.write();
                 }
             }
+            Order::WriteUncounted(index, lines) => {
+                if let Some(output) = self.outputs.get_mut(index) {
+                    output.log.sink.count(&lines);
+                    output.queue.push_back(lines);
+                    output.write();
+                }
+            }
             Order::Reopen => self.outputs.iter_mut().for_each(Output::reopen),
             Order::Tick => self.outputs.iter_mut().for_each(Output::tick),
             Order::Finish(done) => {
@@ -223,6 +230,7 @@ impl Output {
 
     fn tick(&mut self) {
         self.log.sink.stats().flushed_by_timer.inc();
+        self.log.sink.count_refused();
         if self.reopening == Reopening::Failed {
             self.reopen();
         }

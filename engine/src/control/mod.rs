@@ -26,6 +26,7 @@ mod server;
 mod shards;
 mod signals;
 pub mod sockets;
+mod stats_sinks;
 mod subscription;
 
 use std::fmt::Display;
@@ -57,6 +58,7 @@ use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::{ProcessStats, Registry};
+use crate::stats_sink::StatsFlush;
 use crate::upstream::clusters::Clusters;
 use crate::upstream::host_set::HostSet;
 
@@ -141,7 +143,11 @@ async fn serve(
     let Compiled {
         snapshot,
         admin: admin_address,
-        stats_flush_interval,
+        admin_settings,
+        stats_flush,
+        stats_sinks,
+        // The log is the caller's.
+        log_format: _,
         node,
         runtime,
         secrets,
@@ -166,23 +172,22 @@ async fn serve(
     shards.send_to_all(move |shard| installed.install(shard));
 
     let (orders, ordered) = mpsc::unbounded_channel();
-    let values = process.runtime.control();
-    // As Envoy counts: two loads at the start, and no override directory.
-    values.load_success.add(2);
-    values.override_dir_not_exists.add(2);
-    values.num_keys.set(runtime.key_count() as u64);
-    values.num_layers.set(runtime.layer_count() as u64);
+    count_runtime(&process, &runtime);
     let who = (&node, &runtime);
     let running = running(&snapshot, who, &options, &sockets, &shards, orders);
     sds::start(secrets, &registry, &running)?;
-    let admin = Arc::new(Admin::new(running.clone(), registry, Arc::clone(&process)));
+    let admin = Arc::new(Admin::new(
+        running.clone(),
+        Arc::clone(&registry),
+        Arc::clone(&process),
+        admin_settings,
+        stats_flush,
+    ));
     if let Some(listener) = admin_listener {
         drop(tokio::task::spawn_local(admin::serve(Arc::clone(&admin), listener)));
     }
-    let flushing = Arc::clone(&admin);
-    drop(tokio::task::spawn_local(async move {
-        flushing.flush_stats(stats_flush_interval).await;
-    }));
+    let sinks = stats_sinks::run(stats_sinks, registry, Arc::clone(&running), admin.flushed());
+    flush_stats(admin, stats_flush, sinks);
     let initialized = follow_hosts(&running, &shards)?;
     drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
     let manager = Arc::clone(&process.listener_manager);
@@ -208,6 +213,27 @@ async fn serve(
     }
     logs.finish().await;
     Ok(())
+}
+
+fn count_runtime(process: &ProcessStats, runtime: &Runtime) {
+    let values = process.runtime.control();
+    // As Envoy counts: two loads at the start, and no override directory.
+    values.load_success.add(2);
+    values.override_dir_not_exists.add(2);
+    values.num_keys.set(runtime.key_count() as u64);
+    values.num_layers.set(runtime.layer_count() as u64);
+}
+
+/// Starts the timer that flushes stats, if there is one, and the sinks.
+fn flush_stats(
+    admin: Arc<Admin>,
+    stats_flush: StatsFlush,
+    sinks: impl Future<Output = ()> + 'static,
+) {
+    drop(tokio::task::spawn_local(sinks));
+    if let StatsFlush::Every(interval) = stats_flush {
+        drop(tokio::task::spawn_local(async move { admin.flush_stats_every(interval).await }));
+    }
 }
 
 /// Does what signals and the admin endpoint ask for until one of them ends the process; a signal

@@ -75,6 +75,16 @@ impl Running {
     }
 }
 
+impl Running {
+    /// A host of the cluster with this number, another one each time; none: it has no host.
+    pub(super) fn host_for_sink(&self, cluster: usize) -> Option<Address> {
+        let hosts = self.change(|changing| changing.hosts.get(cluster).map(Arc::clone))?;
+        let hosts = hosts.hosts();
+        let place = fastrand::usize(..).checked_rem(hosts.len())?;
+        hosts.get(place).map(|host| host.address)
+    }
+}
+
 impl Server for Running {
     fn state(&self) -> ServerState {
         self.change(|changing| changing.state)

@@ -15,6 +15,7 @@ use super::filter_chains::{Choice, FilterChains};
 use super::socket_settings::{self, SocketSettings};
 use super::{ListenAddress, Listener, listener_filters};
 use crate::access_log;
+use crate::access_log::compile::access_logs;
 use crate::address;
 use crate::common_compile;
 use crate::limits;
@@ -104,6 +105,7 @@ pub fn listener(
         additional_addresses,
         use_original_dst,
         metadata,
+        access_log,
     } = listener;
     // The deprecated spelling of what is the default.
     let _ = reuse_port;
@@ -152,6 +154,8 @@ pub fn listener(
         matcher: filter_chain_matcher.as_ref(),
     };
     let filter_chains = self::filter_chains(&chains, at, &common, context, registry, problems);
+    let at = at.field("access_log");
+    let access_logs = access_logs(access_log, &at, context.access_logs, problems);
     Some(Listener {
         name: shown_name.clone(),
         direction: common.direction,
@@ -165,6 +169,7 @@ pub fn listener(
         limits: limits(name, *ignore_global_conn_limit, *bypass_overload_manager, context),
         listener_filters: listener_filters?,
         filter_chains: filter_chains?,
+        access_logs,
         stats: registry.scope(&prefix),
     })
 }
@@ -460,7 +465,7 @@ fn filter_chain(
         let what = "rbac with CONTINUOUS in front of the HTTP connection manager";
         problems.not_implemented(&at, what);
     }
-    Some(FilterChain { filters: Arc::new(filters), speaks: speaks?, tls })
+    Some(FilterChain { filters: Arc::new(filters), speaks: speaks?, tls, info })
 }
 
 /// A compiled network filter.

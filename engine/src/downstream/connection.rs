@@ -9,7 +9,9 @@ use std::rc::Rc;
 use super::connection_balance::Assignment;
 use super::connection_limit::Permits;
 use super::local::LocalListener;
+use super::log;
 use crate::address::Address;
+use crate::http::Version;
 use crate::http2;
 use crate::listener_facts::ListenerFacts;
 use crate::request::given::Given;
@@ -19,6 +21,7 @@ use crate::shard::Shard;
 use crate::shard::clock::Millis;
 use crate::shard::socket::Socket;
 use crate::stats::ListenerStats;
+use crate::transport::tls::Failure;
 
 /// The place of a connection in its listener's counts and limits, from accept to close.
 #[derive(Debug)]
@@ -41,6 +44,11 @@ impl Seat {
         stats.downstream_cx_active.inc();
         let opened = shard.clock.now();
         Self { shard, listener: Rc::clone(listener), opened, _guards: guards }
+    }
+
+    /// The listener.
+    pub(super) fn listener(&self) -> &LocalListener {
+        &self.listener
     }
 
     /// This shard's stats of the listener.
@@ -71,6 +79,8 @@ pub struct Client {
     codec: Cell<Codec>,
     /// The number of requests, including the current one.
     requests: Cell<u32>,
+    /// Why the TLS handshake failed.
+    transport_failure: Cell<Option<Failure>>,
     _guards: (Permits, Assignment),
 }
 
@@ -183,6 +193,8 @@ impl Client {
             opened: shard.clock.now(),
             tls: None,
             alarm: shard.timers.alarm(),
+            received: Cell::new(0),
+            sent: Cell::new(0),
         };
         let client = Self {
             given,
@@ -192,6 +204,7 @@ impl Client {
             input: Cell::new(Input::Open),
             codec: Cell::new(Codec::None),
             requests: Cell::new(0),
+            transport_failure: Cell::new(None),
             _guards: guards,
         };
         client.listener_stats().downstream_cx_total.inc();
@@ -292,6 +305,25 @@ impl Client {
         }
     }
 
+    /// The version of HTTP that it turned out to speak.
+    pub(super) fn protocol(&self) -> Option<Version> {
+        match self.codec.get() {
+            Codec::None => None,
+            Codec::Http1 => Some(Version::Http11),
+            Codec::Http2 => Some(Version::Http2),
+        }
+    }
+
+    /// Notes why the TLS handshake failed.
+    pub(super) fn handshake_failed(&self, failure: Failure) {
+        self.transport_failure.set(Some(failure));
+    }
+
+    /// Why the TLS handshake failed, in words.
+    pub(super) fn transport_failure(&self) -> Option<&'static str> {
+        self.transport_failure.get().map(Failure::words)
+    }
+
     /// Notes that the client is gone; counted when the connection is dropped.
     #[inline]
     pub(super) fn gone(&self) {
@@ -301,6 +333,9 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        if !self.listener.access_logs.is_empty() {
+            log::http(self, &self.listener);
+        }
         let length = self.given.shard.clock.now().saturating_sub(self.given.opened);
         let listener = self.listener_stats();
         listener.downstream_cx_active.dec();

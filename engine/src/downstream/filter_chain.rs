@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access_log::LocalLogs;
+use crate::metadata::ListenerInfo;
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
 use crate::stats::{Registry, Scope, SslSocketFactoryStats, SslStats};
@@ -23,6 +24,8 @@ pub struct FilterChain {
     pub speaks: Speaks,
     /// Its TLS; none: the connections are plain.
     pub tls: Option<ChainTls>,
+    /// Its name and metadata, and those of the listener.
+    pub info: Arc<ListenerInfo>,
 }
 
 /// The TLS of a filter chain.
@@ -95,9 +98,11 @@ impl LocalChain {
             Speaks::Http(service) => {
                 LocalSpeaks::Http(LocalService::new(Arc::clone(service), shard))
             }
-            Speaks::Tcp(terminal) => {
-                LocalSpeaks::Tcp(Rc::new(LocalTerminal::new(Arc::clone(terminal), shard)))
-            }
+            Speaks::Tcp(terminal) => LocalSpeaks::Tcp(Rc::new(LocalTerminal::new(
+                Arc::clone(terminal),
+                Arc::clone(&chain.info),
+                shard,
+            ))),
         };
         let tls = chain.tls.clone().map(|ChainTls { context, stats, factory, connect_timeout }| {
             let context = context.for_shard(shard.id);
@@ -127,15 +132,17 @@ pub struct LocalTerminal {
     terminal: Arc<Terminal>,
     /// The access logs of its connections.
     pub logs: LocalLogs,
+    /// The listener and the filter chain.
+    pub info: Arc<ListenerInfo>,
 }
 
 impl LocalTerminal {
-    fn new(terminal: Arc<Terminal>, shard: &'static Shard) -> Self {
+    fn new(terminal: Arc<Terminal>, info: Arc<ListenerInfo>, shard: &'static Shard) -> Self {
         let logs = match &*terminal {
             Terminal::Proxy(proxy) => LocalLogs::new(&proxy.access_logs, shard),
             Terminal::Echo | Terminal::DirectResponse(_) => LocalLogs::default(),
         };
-        Self { terminal, logs }
+        Self { terminal, logs, info }
     }
 }
 

@@ -54,12 +54,16 @@ pub(super) async fn serve(
                 Some(behind) => shard.spawn(behind.serve_admitted(connection)),
             }
         }
-        Err(HandshakeError::Timeout(timeout)) => count_timeout(&client, timeout),
+        Err(HandshakeError::Timeout(timeout)) => {
+            client.handshake_failed(Failure::TimedOut);
+            count_timeout(&client, timeout);
+        }
         Err(HandshakeError::Failure(failure)) => {
             let peer = client.given.peer;
             tracing::debug!(target: "connection", "{peer}: TLS handshake failed: {failure}");
             tls.stats.shard(shard.id).record_failure(failure);
             // As in Envoy, an error of the transport counts as a close by the client.
+            client.handshake_failed(failure);
             client.gone();
         }
     }

@@ -19,6 +19,7 @@ use super::filter_chain::{LocalChain, LocalSpeaks};
 use super::filter_chain_match::{Connection, Detected};
 use super::http1::Behind;
 use super::local::{Listeners, LocalListener};
+use super::log::{self, Unserved};
 use super::{Listener, handshake, http1, listener_filters};
 use crate::address::Address;
 use crate::limits;
@@ -293,7 +294,11 @@ pub(super) fn welcome(
         Some(chain) => {
             serve(shard, listener, chain, arrival, detected);
         }
-        None => listener.stats().no_filter_chain_match.inc(),
+        None => {
+            listener.stats().no_filter_chain_match.inc();
+            let opened = shard.clock.now();
+            log::unserved(shard, listener, &arrival.facts, opened, Unserved::NoFilterChain);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Listener;
 use super::filter_chains::LocalChains;
+use crate::access_log::LocalLogs;
 use crate::address::Address;
 use crate::shard::Shard;
 use crate::stats::ListenerStats;
@@ -65,12 +66,15 @@ pub struct LocalListener {
     shard: usize,
     listener: Arc<Listener>,
     chains: LocalChains,
+    /// The logs of its connections.
+    pub(super) access_logs: LocalLogs,
 }
 
 impl LocalListener {
     fn new(shard: &'static Shard, listener: Arc<Listener>) -> Rc<Self> {
         let chains = LocalChains::new(&listener, shard);
-        Rc::new(Self { shard: shard.id, listener, chains })
+        let access_logs = LocalLogs::new(&listener.access_logs, shard);
+        Rc::new(Self { shard: shard.id, listener, chains, access_logs })
     }
 
     /// The listener as configured.

@@ -19,6 +19,7 @@ mod http2;
 pub mod listener;
 pub mod listener_filters;
 pub mod local;
+mod log;
 #[cfg(test)]
 mod simulation;
 pub mod socket_settings;
@@ -31,6 +32,7 @@ use self::connection_limit::Limits;
 use self::filter_chains::FilterChains;
 use self::listener_filters::ListenerFilters;
 use self::socket_settings::SocketSettings;
+use crate::access_log::AccessLogs;
 use crate::address::Address;
 use crate::shard::drain::Direction;
 use crate::stats::{ListenerStats, Scope};
@@ -69,6 +71,8 @@ pub struct Listener {
     pub listener_filters: ListenerFilters,
     /// The filter chains of its connections.
     pub filter_chains: FilterChains,
+    /// `access_log`: the logs of its connections.
+    pub access_logs: AccessLogs,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
 }

@@ -24,6 +24,7 @@ pub(super) async fn serve(
 ) {
     run(&seat, &mut connection, &filters, &terminal, tls.as_deref()).await;
     tcp::log_end(&connection, &terminal, &terminal.logs);
+    tcp::log_connection(&connection, &terminal.info, &seat.listener().access_logs);
 }
 
 async fn run(
@@ -36,6 +37,7 @@ async fn run(
     if let Verdict::Close(delay) = tcp::admit(connection, filters, terminal) {
         return connection.wait_before_close(delay).await;
     }
+    tcp::log_start(connection, terminal, &terminal.logs);
     if let Some(tls) = tls
         && handshake(seat, connection, terminal, tls).await.is_err()
     {
@@ -85,6 +87,7 @@ async fn handshake(
                 stats.record_failure(failure);
             }
         }
+        connection.handshake_failed(failure);
         return Err(failure);
     }
     if let Some(facts) = connection.transport.tls() {

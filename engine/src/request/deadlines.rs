@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Backoff,
     /// When an HTTP filter goes on. It ends no exchange.
     Filter,
+    /// The next periodic entry of the access log. It ends no exchange.
+    AccessLog,
 }
 
 /// When each timer expires.
@@ -36,7 +38,7 @@ pub(super) struct Deadlines {
 const NEVER: Millis = Millis::MAX;
 
 /// In the order of their discriminants.
-const ORDER: [Timer; 10] = [
+const ORDER: [Timer; 11] = [
     Timer::Route,
     Timer::PerTry,
     Timer::PerTryIdle,
@@ -47,6 +49,7 @@ const ORDER: [Timer; 10] = [
     Timer::HalfClosed,
     Timer::Backoff,
     Timer::Filter,
+    Timer::AccessLog,
 ];
 
 impl Default for Deadlines {

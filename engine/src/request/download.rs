@@ -152,7 +152,11 @@ async fn relay<C: ClientEnd>(
             return Err(Broken::Client);
         }
         if ready.timed_out {
+            exchange.core.record.bytes_sent = down.taken_bytes();
             exchange.check_deadlines()?;
+            if !ready.has_io() {
+                continue;
+            }
         }
         exchange.core.reset_idle_timer();
         if ready.io.origin_in || ready.io.origin_out {

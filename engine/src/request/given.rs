@@ -1,5 +1,6 @@
 //! What a connection is given when it begins, and what its exchanges read of it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::service::LocalService;
@@ -32,6 +33,10 @@ pub struct Given {
     pub tls: Option<Rc<TlsFacts>>,
     /// The deadline of its task.
     pub alarm: Alarm,
+    /// Bytes received from the client on the connection.
+    pub received: Cell<u64>,
+    /// Bytes sent to the client on the connection.
+    pub sent: Cell<u64>,
 }
 
 impl Given {
@@ -48,6 +53,8 @@ impl Given {
             opened: self.opened,
             tls: self.tls.clone(),
             alarm: self.shard.timers.alarm(),
+            received: Cell::new(0),
+            sent: Cell::new(0),
         }
     }
 
@@ -91,12 +98,14 @@ impl Given {
     /// Counts bytes received from the client.
     #[inline]
     pub fn count_received(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
         self.stats().downstream_cx_rx_bytes_total.add(bytes as u64);
     }
 
     /// Counts bytes sent to the client.
     #[inline]
     pub fn count_sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
         self.stats().downstream_cx_tx_bytes_total.add(bytes as u64);
     }
 }

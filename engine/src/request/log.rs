@@ -104,7 +104,7 @@ impl Core<'_> {
             Timer::Request => (None, "request_overall_timeout"),
             Timer::StreamDuration => (None, "max_duration_timeout"),
             Timer::StreamIdle => (Some(Flag::StreamIdleTimeout), "stream_idle_timeout"),
-            Timer::Backoff | Timer::Filter | Timer::HalfClosed => return,
+            Timer::AccessLog | Timer::Backoff | Timer::Filter | Timer::HalfClosed => return,
         };
         self.note_end(flag, details);
     }
@@ -144,6 +144,39 @@ impl Core<'_> {
             ..Inputs::new(&stream)
         };
         self.service().access_logs.write(&inputs, self.random);
+    }
+
+    /// Writes an entry of a request that is in progress.
+    #[cold]
+    pub(super) fn log_now(&self, entry_type: EntryType) {
+        let mut stream = self.logged_stream(false);
+        if self.record.status.is_some() {
+            stream = stream.with_details_or(VIA_UPSTREAM);
+        }
+        let inputs = Inputs {
+            request: Some(&self.heads.request),
+            response: self.record.status.map(|_| &self.heads.response),
+            trailers: self.record.trailers.as_deref(),
+            entry_type,
+            ..Inputs::new(&stream)
+        };
+        self.service().access_logs.write(&inputs, self.random);
+    }
+
+    /// Writes a periodic entry, and sets the time of the next one.
+    #[cold]
+    pub(super) fn log_periodically(&mut self) {
+        self.log_now(EntryType::DownstreamPeriodic);
+        self.set_log_timer();
+    }
+
+    /// Sets the time of the next periodic entry.
+    #[inline]
+    pub(super) fn set_log_timer(&mut self) {
+        if let Some(interval) = self.service().manager.log_times.interval {
+            let next = self.shard.clock.now().saturating_add(interval);
+            self.deadlines.set(Timer::AccessLog, Some(next));
+        }
     }
 
     /// Whether the head of the request was refused as malformed. As in Envoy, nothing is known of it then.

@@ -61,6 +61,7 @@ use self::service::LocalService;
 use self::stream::Upstream;
 use self::upload::Upload;
 use self::wait::{Interest, Ready, send_all, wait};
+use crate::access_log::entry_type::EntryType;
 use crate::address::Ends;
 use crate::flags::Flags;
 use crate::http::header_key_format::HeaderKeyFormat;
@@ -178,6 +179,7 @@ pub(crate) async fn serve<C: ClientEnd>(
     if exchange.core.received.is_none() {
         exchange.core.set_request_deadline();
     }
+    exchange.core.set_log_timer();
     let outcome = exchange.run().await;
     let ended = match outcome {
         Outcome::Done(ended) => ended,
@@ -343,6 +345,9 @@ impl<'a, C: ClientEnd> Exchange<'a, C> {
         let service = self.core.service();
         let router = service.router.shard(self.core.shard.id);
         let mut lookup = self.core.find_route();
+        if service.manager.log_times.on_new_request {
+            self.core.log_now(EntryType::DownstreamStart);
+        }
         if !service.filters.is_empty() {
             // Boxed, so that the future of every other request stays small.
             match Box::pin(self.filter_request()).await {
@@ -536,7 +541,8 @@ impl Core<'_> {
             Timer::Request => stats.downstream_rq_timeout.inc(),
             Timer::StreamDuration => stats.downstream_rq_max_duration_reached.inc(),
             Timer::StreamIdle => stats.downstream_rq_idle_timeout.inc(),
-            Timer::Backoff
+            Timer::AccessLog
+            | Timer::Backoff
             | Timer::Filter
             | Timer::HalfClosed
             | Timer::PerTry
@@ -558,6 +564,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
                 Ok(())
             }
             Some(Timer::HalfClosed) => Err(self.client_gone()),
+            Some(Timer::AccessLog) => {
+                self.core.log_periodically();
+                Ok(())
+            }
             Some(timer) => Err(Interrupted::Deadline(timer)),
         }
     }

@@ -173,6 +173,14 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// With these details, unless there are others.
+    pub(super) const fn with_details_or(mut self, details: &'a str) -> Self {
+        if self.details.is_none() {
+            self.details = Some(details);
+        }
+        self
+    }
+
     /// With a local reply.
     pub(super) fn with_local_reply<'b>(
         &'b self,

@@ -14,6 +14,7 @@ use super::log::VIA_UPSTREAM;
 use super::route::Route;
 use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
+use crate::access_log::entry_type::EntryType;
 use crate::http::{BodyLength, EndStream, Fault, FieldName, Method};
 use crate::pipe::lane::{Lane, Step};
 use crate::pipe::outlet::Framing;
@@ -75,6 +76,9 @@ pub(super) async fn run<C: ClientEnd>(
     origin.become_tunnel(&exchange.core.heads.response, &mut down.outlet);
     exchange.client.become_tunnel(&mut up.outlet);
     exchange.core.count_response();
+    if exchange.core.service().manager.log_times.on_tunnel {
+        exchange.core.log_now(EntryType::DownstreamTunnelSuccessfullyEstablished);
+    }
 
     let relayed = relay(exchange, &mut origin, &mut up, &mut down).await;
     let (ended, by) = match relayed {
@@ -181,7 +185,12 @@ async fn relay<C: ClientEnd>(
             return Err(Broken::Client);
         }
         if ready.timed_out {
+            exchange.core.upstream.body_bytes = up.outlet.taken_bytes();
+            exchange.core.record.bytes_sent = down.outlet.taken_bytes();
             exchange.check_deadlines()?;
+            if !ready.has_io() {
+                continue;
+            }
         }
         exchange.core.reset_idle_timer();
     }

@@ -33,6 +33,14 @@ pub struct Ready {
     pub client_gone: bool,
 }
 
+impl Ready {
+    /// Whether something can be received or sent.
+    pub(super) const fn has_io(self) -> bool {
+        let Interest { client_in, client_out, origin_in, origin_out } = self.io;
+        client_in || client_out || origin_in || origin_out
+    }
+}
+
 /// Why [`send_all`] has not sent everything.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Unsent;

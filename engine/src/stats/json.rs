@@ -1,12 +1,14 @@
 //! Stats as JSON, on one line: `{"stats":[{"name":…,"value":…},…,{"histograms":…}]}`.
 
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 
 use crate::format::shortest;
 use crate::stats::Registry;
 use crate::stats::listing::{Format, Listing};
+use crate::stats::rules::Rules;
 use crate::stats::select::{HistogramBuckets, Select};
-use crate::stats::summary::{BOUNDS, QUANTILES, Summary, Values};
+use crate::stats::summary::{Bound, QUANTILES, Summary, Values};
 
 /// The selected stats, in pieces.
 pub fn json(
@@ -14,11 +16,13 @@ pub fn json(
     select: Select,
     buckets: HistogramBuckets,
 ) -> impl Iterator<Item = String> + Send + use<> {
-    Listing::new(registry, select, Json { buckets, members: 0, histograms: 0 })
+    let rules = registry.rules();
+    Listing::new(registry, select, Json { buckets, rules, members: 0, histograms: 0 })
 }
 
 struct Json {
     buckets: HistogramBuckets,
+    rules: Arc<Rules>,
     /// How many members the array has.
     members: usize,
     /// How many histograms its last member has.
@@ -66,10 +70,11 @@ impl Format for Json {
         self.histograms += 1;
         out.push_str(r#"{"name":"#);
         string(out, name);
+        let bounds = self.rules.bounds(name);
         let written = match self.buckets {
             HistogramBuckets::Summary => quantiles(out, "values", summary),
-            HistogramBuckets::Cumulative => counts(out, summary, Values::counts_below),
-            HistogramBuckets::Disjoint => counts(out, summary, Values::counts_between),
+            HistogramBuckets::Cumulative => counts(out, summary, bounds, Values::counts_below),
+            HistogramBuckets::Disjoint => counts(out, summary, bounds, Values::counts_between),
             HistogramBuckets::Detailed => bins(out, "totals", &summary.cumulative)
                 .and_then(|()| bins(out, "intervals", &summary.interval))
                 .and_then(|()| quantiles(out, "percentiles", summary)),
@@ -103,11 +108,13 @@ fn quantiles(out: &mut String, key: &str, summary: &Summary) -> std::fmt::Result
 fn counts(
     out: &mut String,
     summary: &Summary,
-    counts: fn(&Values) -> [u64; BOUNDS.len()],
+    bounds: &[Bound],
+    counts: fn(&Values, &[Bound]) -> Vec<u64>,
 ) -> std::fmt::Result {
     write!(out, r#","buckets":["#)?;
-    let values = counts(&summary.interval).into_iter().zip(counts(&summary.cumulative));
-    for (at, (bound, (interval, cumulative))) in BOUNDS.iter().zip(values).enumerate() {
+    let interval = counts(&summary.interval, bounds);
+    let values = interval.into_iter().zip(counts(&summary.cumulative, bounds));
+    for (at, (bound, (interval, cumulative))) in bounds.iter().zip(values).enumerate() {
         comma(out, at);
         let upper = number(bound.upper);
         write!(

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::stats::Registry;
 use crate::stats::reading::{Listed, Value};
+use crate::stats::rules::Rules;
 use crate::stats::select::Select;
 
 /// How a stat is written.
@@ -27,6 +28,7 @@ pub(super) trait Format {
 pub(super) struct Listing<F> {
     scopes: Vec<Arc<dyn Listed>>,
     select: Select,
+    rules: Arc<Rules>,
     format: F,
     phase: Phase,
     group: Group,
@@ -46,6 +48,7 @@ impl<F: Format> Listing<F> {
         Self {
             scopes: registry.listed(),
             select,
+            rules: registry.rules(),
             format,
             phase: Phase::Begin,
             group: Group::default(),
@@ -93,7 +96,7 @@ impl<F: Format> Listing<F> {
         }
         let format = &mut self.format;
         for (name, _, value) in self.group.sorted() {
-            if self.select.takes_name(name) {
+            if self.select.takes_name(name) && self.rules.shows(name) {
                 format.number(out, name, value);
             }
         }
@@ -114,7 +117,8 @@ impl<F: Format> Listing<F> {
         let format = &mut self.format;
         for (name, index, at) in self.group.sorted() {
             let scope = usize::try_from(at).ok().and_then(|at| scopes.get(at));
-            if let Some(scope) = scope.filter(|_| self.select.takes_name(name)) {
+            let is_taken = self.select.takes_name(name) && self.rules.shows(name);
+            if let Some(scope) = scope.filter(|_| is_taken) {
                 scope.read(index, &mut |reading| {
                     if let Value::Histogram(summary) = reading.value {
                         format.histogram(out, name, summary);

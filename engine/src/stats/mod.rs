@@ -16,8 +16,10 @@
 //! on the control plane for what the histograms were at the last flush. A scrape buffers one cluster.
 
 mod codes;
+pub mod compile;
 mod counter;
 pub(crate) mod declare;
+mod flush;
 mod histogram;
 mod json;
 mod listing;
@@ -25,6 +27,7 @@ mod names;
 mod prometheus;
 mod reading;
 mod registry;
+mod rules;
 mod scope;
 mod select;
 pub mod sets;
@@ -36,11 +39,13 @@ pub use codes::CodeStats;
 pub use counter::{Counter, Gauge};
 pub(crate) use declare::stats;
 pub use declare::{Declared, Kind, Stat, StatSet};
+pub use flush::{Amount, Flush, Recorded, Sample};
 pub use histogram::Histogram;
 pub use json::json;
 pub use names::NamedCounters;
 pub use prometheus::prometheus;
 pub use registry::Registry;
+pub use rules::Rules;
 pub use scope::Scope;
 pub use select::{HistogramBuckets, Select, StatType};
 pub use sets::*;

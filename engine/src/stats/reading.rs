@@ -24,6 +24,9 @@ pub(super) trait Listed: fmt::Debug + Send + Sync {
     /// Resets all counters to zero. Nothing is written to the blocks: they belong to the shards.
     fn reset_counters(&self);
 
+    /// What was added to a counter since the last call for it; `value` is its current value.
+    fn latch(&self, index: usize, name: Name<'static>, value: u64) -> u64;
+
     /// Ends the interval of every histogram.
     fn flush(&self, merge: &mut Merge);
 
@@ -34,14 +37,14 @@ pub(super) trait Listed: fmt::Debug + Send + Sync {
 /// One name and its value.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
-    pub(super) name: Name<'a>,
+    pub(super) name: Name<'static>,
     pub(super) value: Value<'a>,
     /// Written since the process started.
     pub(super) used: bool,
 }
 
 /// A name after the prefix of its scope.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Name<'a> {
     /// `external.upstream_rq_2xx`
     Class(&'a str, u16),

@@ -2,11 +2,12 @@
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::stats::reading::Listed;
+use crate::stats::rules::Rules;
 use crate::stats::summary::Merge;
-use crate::stats::{Scope, StatSet};
+use crate::stats::{Flush, Scope, StatSet};
 
 /// Every scope of the process, by prefix. Used by the control plane only.
 ///
@@ -15,12 +16,25 @@ use crate::stats::{Scope, StatSet};
 pub struct Registry {
     shards: usize,
     scopes: Mutex<Scopes>,
+    /// What `stats_config` says; set once.
+    rules: OnceLock<Arc<Rules>>,
 }
 
 impl Registry {
     /// For a process with this many shards.
     pub fn new(shards: usize) -> Self {
-        Self { shards, scopes: Mutex::default() }
+        Self { shards, scopes: Mutex::default(), rules: OnceLock::new() }
+    }
+
+    /// Sets the rules of the configuration, once.
+    pub fn set_rules(&self, rules: Rules) {
+        let first = self.rules.set(Arc::new(rules));
+        debug_assert!(first.is_ok(), "the configuration is compiled once");
+    }
+
+    /// The rules of the configuration.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(self.rules.get_or_init(Arc::default))
     }
 
     /// How many shards the process has.
@@ -57,6 +71,12 @@ impl Registry {
         if let Some(mut merge) = Merge::new() {
             self.listed().iter().for_each(|scope| scope.flush(&mut merge));
         }
+    }
+
+    /// What sinks get of the interval that [`Self::flush`] has ended.
+    #[must_use]
+    pub fn flushed(&self) -> Flush {
+        Flush::new(self)
     }
 
     /// Every scope that is still in use, in the order of the prefixes.

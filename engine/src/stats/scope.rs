@@ -138,7 +138,7 @@ impl<S: StatSet> Scope<S> {
         &self,
         index: usize,
         declared: &Declared<S>,
-        mut visit: impl FnMut(Name<'_>, u64, bool),
+        mut visit: impl FnMut(Name<'static>, u64, bool),
     ) {
         let kept = self.kept();
         self.each_count(declared, |part, count| {
@@ -156,7 +156,7 @@ impl<S: StatSet> Scope<S> {
         &self,
         index: usize,
         declared: &Declared<S>,
-        mut visit: impl FnMut(Name<'_>, u64, bool),
+        mut visit: impl FnMut(Name<'static>, u64, bool),
     ) {
         let (mut classes, mut completed) = (BTreeMap::<u16, u64>::new(), None);
         let kept = self.kept();
@@ -178,7 +178,7 @@ impl<S: StatSet> Scope<S> {
         }
     }
 
-    fn read_gauge(&self, declared: &Declared<S>, mut visit: impl FnMut(Name<'_>, u64, bool)) {
+    fn read_gauge(&self, declared: &Declared<S>, mut visit: impl FnMut(Name<'static>, u64, bool)) {
         let gauges = || self.stats(declared).filter_map(gauge_of);
         let used = gauges().any(Gauge::is_used);
         let value = match declared.kind {
@@ -220,7 +220,7 @@ impl<S: StatSet> Listed for Scope<S> {
         if S::IS_LATE && self.blocks().next().is_none() {
             return;
         }
-        let mut counter = |name: Name<'_>, value, used| {
+        let mut counter = |name: Name<'static>, value, used| {
             visit(&Reading { name, value: Value::Counter(value), used })
         };
         match declared.kind {
@@ -263,6 +263,12 @@ impl<S: StatSet> Listed for Scope<S> {
                 }
             });
         }
+    }
+
+    fn latch(&self, index: usize, name: Name<'static>, value: u64) -> u64 {
+        let before = self.kept().latched.insert((index, name), value).unwrap_or(0);
+        // After a reset all that there is was added since.
+        if before > value { value } else { value - before }
     }
 
     fn flush(&self, merge: &mut Merge) {
@@ -319,6 +325,8 @@ struct Kept {
     zeros: HashMap<(usize, Part), u64>,
     /// The histograms that were used, by declared stat.
     summaries: BTreeMap<usize, Summary>,
+    /// What counters had at the last flush to sinks.
+    latched: HashMap<(usize, Name<'static>), u64>,
 }
 
 impl Kept {

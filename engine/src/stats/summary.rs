@@ -3,6 +3,9 @@
 //! Quantiles, sums and bucket counts are computed as Envoy's circllhist does, so that the same values print
 //! the same digits.
 
+use std::borrow::Cow;
+use std::fmt::Display;
+
 use crate::stats::histogram::Bin;
 
 /// The merged values of one histogram. Both parts are empty until the first flush after the first value.
@@ -120,23 +123,27 @@ impl Values {
         self.bins().fold(0.0, |sum, (bin, count)| sum + middle(bin) * count as f64)
     }
 
-    /// How many values are at or below each of [`BOUNDS`].
-    pub(super) fn counts_below(&self) -> [u64; BOUNDS.len()] {
+    /// How many values are at or below each of the bounds, which rise.
+    pub(super) fn counts_below(&self, bounds: &[Bound]) -> Vec<u64> {
         let (mut bins, mut below) = (self.bins().peekable(), 0);
-        BOUNDS.map(|bound| {
+        let counts = bounds.iter().map(|bound| {
             while let Some((_, count)) =
                 bins.next_if(|(bin, _)| f64::from(bin.lower()) <= bound.upper)
             {
                 below += count;
             }
             below
-        })
+        });
+        counts.collect()
     }
 
-    /// How many values are in each of [`BOUNDS`] and in none before.
-    pub(super) fn counts_between(&self) -> [u64; BOUNDS.len()] {
-        let mut below = 0;
-        self.counts_below().map(|count| count - std::mem::replace(&mut below, count))
+    /// How many values are in each of the buckets that these bounds end, and in none before.
+    pub(super) fn counts_between(&self, bounds: &[Bound]) -> Vec<u64> {
+        let (mut counts, mut below) = (self.counts_below(bounds), 0);
+        for count in &mut counts {
+            *count -= std::mem::replace(&mut below, *count);
+        }
+        counts
     }
 }
 
@@ -169,21 +176,56 @@ pub(super) const QUANTILES: [Quantile; 10] = [
 ];
 
 /// The upper bound of a bucket that is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bound {
     pub(super) upper: f64,
     /// As in `le="1800000"`.
-    pub(super) label: &'static str,
+    pub(super) label: Cow<'static, str>,
     /// As in `B1.8e+06`.
-    pub(super) short: &'static str,
+    pub(super) short: Cow<'static, str>,
+}
+
+impl Bound {
+    /// One of the configuration.
+    pub(super) fn new(upper: f64) -> Self {
+        let label = digits(upper).to_string().into();
+        Self { upper, label, short: six_digits(upper).into() }
+    }
 }
 
 const fn bound(upper: f64, label: &'static str, short: &'static str) -> Bound {
-    Bound { upper, label, short }
+    Bound { upper, label: Cow::Borrowed(label), short: Cow::Borrowed(short) }
+}
+
+/// A number with 32 significant digits, without zeros at its end: the exact value, as Envoy writes it.
+pub(super) fn digits(value: f64) -> impl Display {
+    std::fmt::from_fn(move |f| {
+        if value.is_nan() {
+            return f.write_str("nan");
+        }
+        let whole = if value < 1.0 { 0 } else { format!("{:.0}", value.trunc()).len() };
+        let digits = format!("{value:.*}", 32_usize.saturating_sub(whole));
+        f.write_str(digits.trim_end_matches('0').trim_end_matches('.'))
+    })
+}
+
+/// A positive number as `%g` of C writes it.
+fn six_digits(value: f64) -> String {
+    let scientific = format!("{value:.5e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let short = |text: &str| text.trim_end_matches('0').trim_end_matches('.').to_owned();
+    match usize::try_from(5 - exponent) {
+        Ok(decimals) if exponent >= -4 => {
+            let plain = format!("{value:.decimals$}");
+            if decimals == 0 { plain } else { short(&plain) }
+        }
+        _ => format!("{}e{exponent:+03}", short(mantissa)),
+    }
 }
 
 /// Envoy's default buckets.
-pub(super) const BOUNDS: [Bound; 19] = [
+pub(super) static BOUNDS: [Bound; 19] = [
     bound(0.5, "0.5", "0.5"),
     bound(1.0, "1", "1"),
     bound(5.0, "5", "5"),
@@ -275,9 +317,29 @@ mod tests {
     #[test]
     fn buckets_count_values_at_or_below_their_bound() {
         let values = values(&[(0, 3), (1, 1), (25, 1), (26, 2), (4_000_000, 7)]);
-        assert_eq!(values.counts_below()[..7], [3, 4, 4, 4, 5, 7, 7]);
-        assert_eq!(values.counts_between()[..7], [3, 1, 0, 0, 1, 2, 0]);
-        assert_eq!(values.counts_below()[18], 7);
+        assert_eq!(values.counts_below(&BOUNDS)[..7], [3, 4, 4, 4, 5, 7, 7]);
+        assert_eq!(values.counts_between(&BOUNDS)[..7], [3, 1, 0, 0, 1, 2, 0]);
+        assert_eq!(values.counts_below(&BOUNDS)[18], 7);
+    }
+
+    #[test]
+    fn a_bound_of_the_configuration_is_named_as_those_of_envoy() {
+        for bound in &BOUNDS {
+            let made = Bound::new(bound.upper);
+            assert_eq!((made.label, made.short), (bound.label.clone(), bound.short.clone()));
+        }
+        assert_eq!(Bound::new(0.1).short, "0.1");
+        assert_eq!(Bound::new(1_234_567.0).short, "1.23457e+06");
+        assert_eq!(Bound::new(0.000_012).short, "1.2e-05");
+    }
+
+    #[test]
+    fn sums_have_the_digits_that_envoy_writes() {
+        assert_eq!(digits(0.0).to_string(), "0");
+        assert_eq!(digits(44.494_382_022_471_91).to_string(), "44.494382022471910431704600341618");
+        assert_eq!(digits(31_982.915_886_316_78).to_string(), "31982.915886316779506159946322441");
+        assert_eq!(digits(44.5).to_string(), "44.5");
+        assert_eq!(digits(f64::NAN).to_string(), "nan");
     }
 
     #[test]

@@ -5,82 +5,175 @@
 //! Envoy, and dashboards depend on it.
 
 use std::borrow::Cow;
+use std::ops::Range;
+
+use regex::bytes::Regex;
 
 use crate::stats::reading::Name;
 
-/// A prefix without its tags.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Extracted {
-    /// Ends with a dot.
-    pub(super) name: String,
-    /// `envoy_cluster_name="httpbin"`, …
-    pub(super) labels: String,
+/// A tag of a stat: `envoy.cluster_name` and `httpbin`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Tag {
+    pub(super) name: Cow<'static, str>,
+    pub(super) value: String,
 }
 
-/// Extracts the tags from a scope's prefix. Envoy's order of tags: connection manager before listener, virtual
-/// cluster before virtual host before route.
+/// A name without its tags.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Extracted {
+    /// A prefix ends with a dot.
+    pub(super) name: String,
+    pub(super) tags: Vec<Tag>,
+}
+
+/// A tag found in a name, by places in it.
+struct Found {
+    tag: &'static str,
+    value: Range<usize>,
+    /// What the name without tags lacks.
+    removed: Range<usize>,
+}
+
+impl Found {
+    /// The token that begins at `from` is the value; it is removed with the dot after it.
+    fn token(tag: &'static str, text: &str, from: usize) -> Self {
+        let after = text.get(from..).unwrap_or_default();
+        let end = from + after.find('.').unwrap_or(after.len());
+        Self::with_dot(tag, text, from..end)
+    }
+
+    fn with_dot(tag: &'static str, text: &str, value: Range<usize>) -> Self {
+        let end = text.len().min(value.end + 1);
+        Self { tag, removed: value.start..end, value }
+    }
+}
+
+/// Extracts the default tags from a scope's prefix.
 pub(super) fn of_prefix(prefix: &str) -> Extracted {
-    let Some((kind, rest)) = prefix.split_once('.') else { return untagged(prefix) };
-    let mut labels = Vec::new();
-    let certificate = split_certificate(rest);
-    let rest = match &certificate {
-        Some((certificate, rest)) => {
-            labels.push(("envoy_tls_certificate", *certificate));
-            rest
+    let found = found_in_prefix(prefix);
+    let tags = found.iter().map(|found| found.tag(prefix)).collect();
+    let removed = found.into_iter().map(|found| found.removed).collect();
+    Extracted { name: without(prefix, removed), tags }
+}
+
+impl Found {
+    fn tag(&self, text: &str) -> Tag {
+        let value = text.get(self.value.clone()).unwrap_or_default().to_owned();
+        Tag { name: self.tag.into(), value }
+    }
+}
+
+/// The tags in a prefix. Envoy's order: connection manager before listener, virtual cluster before
+/// virtual host before route.
+fn found_in_prefix(prefix: &str) -> Vec<Found> {
+    let Some((kind, rest)) = prefix.split_once('.') else { return Vec::new() };
+    let start = kind.len() + 1;
+    let mut found = Vec::new();
+    if matches!(kind, "cluster" | "listener")
+        && let Some(at) = rest.find(CERTIFICATE)
+    {
+        found.push(Found::token("envoy.tls_certificate", prefix, start + at + CERTIFICATE.len()));
+    }
+    match kind {
+        "cluster" => found.push(Found::token("envoy.cluster_name", prefix, start)),
+        "http" => found.push(Found::token("envoy.http_conn_manager_prefix", prefix, start)),
+        "tcp" => found.push(Found::token("envoy.tcp_prefix", prefix, start)),
+        "connection_limit" => {
+            found.push(Found::token("envoy.connection_limit_prefix", prefix, start));
         }
-        None => rest,
-    };
-    let name = match kind {
-        "cluster" => {
-            let (cluster, rest) = token(rest);
-            labels.push(("envoy_cluster_name", cluster));
-            format!("cluster.{rest}")
+        "local_rate_limit" => {
+            found.push(Found::token("envoy.local_network_ratelimit_prefix", prefix, start));
         }
-        "http" => {
-            let (stat_prefix, rest) = token(rest);
-            labels.push(("envoy_http_conn_manager_prefix", stat_prefix));
-            format!("http.{rest}")
+        "listener_local_ratelimit" => {
+            found.push(Found::token("envoy.local_listener_ratelimit_prefix", prefix, start));
         }
         "listener" => {
-            let (address, rest) = address(rest);
+            let address = start..start + address(rest).len();
             // The connection manager may follow the rest of a `stat_prefix` with dots.
-            let manager = memchr::memmem::find(rest.as_bytes(), b"http.")
-                .filter(|at| *at == 0 || rest.as_bytes().get(at - 1) == Some(&b'.'))
-                .and_then(|at| rest.split_at_checked(at + "http.".len()));
-            let rest: Cow<'_, str> = match manager {
-                Some((before, manager)) => {
-                    let (stat_prefix, rest) = token(manager);
-                    labels.push(("envoy_http_conn_manager_prefix", stat_prefix));
-                    format!("{before}{rest}").into()
-                }
-                None => rest.into(),
-            };
-            if address == "admin" {
-                format!("listener.admin.{rest}")
-            } else {
-                labels.push(("envoy_listener_address", address));
-                format!("listener.{rest}")
+            let after = prefix.get(address.end..).unwrap_or_default();
+            if let Some(at) = after.find(".http.") {
+                let at = address.end + at + ".http.".len();
+                found.push(Found::token("envoy.http_conn_manager_prefix", prefix, at));
+            }
+            if prefix.get(address.clone()) != Some("admin") {
+                found.push(Found::with_dot("envoy.listener_address", prefix, address));
             }
         }
         "vhost" => {
-            let (virtual_host, rest) = token(rest);
-            if let Some((virtual_cluster, rest)) = rest.strip_prefix("vcluster.").map(token) {
-                labels.push(("envoy_virtual_cluster", virtual_cluster));
-                labels.push(("envoy_virtual_host", virtual_host));
-                format!("vhost.vcluster.{rest}")
-            } else if let Some((route, rest)) = rest.strip_prefix("route.").map(token) {
-                labels.push(("envoy_virtual_host", virtual_host));
-                labels.push(("envoy_route", route));
-                format!("vhost.route.{rest}")
+            let host = Found::token("envoy.virtual_host", prefix, start);
+            let at = host.removed.end;
+            let after = prefix.get(at..).unwrap_or_default();
+            if after.starts_with("vcluster.") {
+                let at = at + "vcluster.".len();
+                found.push(Found::token("envoy.virtual_cluster", prefix, at));
+                found.push(host);
+            } else if after.starts_with("route.") {
+                found.push(host);
+                found.push(Found::token("envoy.route", prefix, at + "route.".len()));
             } else {
-                labels.push(("envoy_virtual_host", virtual_host));
-                format!("vhost.{rest}")
+                found.push(host);
             }
         }
-        _ => return untagged(prefix),
+        _ if rest.starts_with("http_local_rate_limit.") => {
+            found.push(Found::token("envoy.local_http_ratelimit_prefix", prefix, 0));
+        }
+        _ => {}
+    }
+    found
+}
+
+const CERTIFICATE: &str = ".ssl.certificate.";
+
+/// Extracts all tags that `rules` ask for from a whole name.
+pub(super) fn of_whole_name(prefix: &str, name: Name<'_>, rules: &TagRules) -> Extracted {
+    let whole = format!("{prefix}{name}");
+    let (mut tags, mut removed) = (rules.fixed.clone(), Vec::new());
+    let mut find = |found: Vec<Found>, anchor: Anchor| {
+        for found in found.into_iter().filter(|found| rules.has_default(found.tag)) {
+            tags.push(found.tag(&whole));
+            removed.push(found.removed);
+        }
+        for rule in rules.regexes.iter().filter(|rule| rule.anchor == anchor) {
+            let Some(captures) = rule.regex.captures(whole.as_bytes()) else { continue };
+            let Some(outer) = captures.get(1) else { continue };
+            let value = captures.get(2).unwrap_or(outer).as_bytes();
+            let value = String::from_utf8_lossy(value).into_owned();
+            tags.push(Tag { name: rule.tag.clone().into(), value });
+            removed.push(outer.range());
+        }
     };
-    let labels: Vec<String> = labels.into_iter().map(|(tag, value)| label(tag, value)).collect();
-    Extracted { name, labels: labels.join(",") }
+    // Envoy's order.
+    find(found_in_name(name, prefix).into_iter().collect(), Anchor::Anywhere);
+    find(found_in_prefix(prefix), Anchor::FirstToken);
+    Extracted { name: without(&whole, removed), tags }
+}
+
+/// The text without these ranges, which may overlap.
+fn without(text: &str, mut removed: Vec<Range<usize>>) -> String {
+    removed.sort_unstable_by_key(|range| range.start);
+    let (mut kept, mut from) = (String::with_capacity(text.len()), 0);
+    for Range { start, end } in removed {
+        kept.push_str(text.get(from..start).unwrap_or_default());
+        from = from.max(end);
+    }
+    kept.push_str(text.get(from..).unwrap_or_default());
+    kept
+}
+
+/// Tags as labels of Prometheus: `envoy_cluster_name="httpbin",…`.
+pub(super) fn labels(tags: &[Tag]) -> String {
+    let mut labels = String::new();
+    for Tag { name, value } in tags {
+        if !labels.is_empty() {
+            labels.push(',');
+        }
+        let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        labels.extend(name.chars().map(allowed));
+        labels.push_str("=\"");
+        labels.push_str(&value.replace('\\', r"\\").replace('\n', r"\n").replace('"', "\\\""));
+        labels.push('"');
+    }
+    labels
 }
 
 /// The shape of a name after the prefix, which determines the family.
@@ -125,17 +218,50 @@ impl Shape {
     }
 }
 
-/// The tag in a name after this prefix; it precedes those of the prefix.
-pub(super) fn of_name(name: Name<'_>, prefix: &str) -> Option<String> {
+/// The default tag in a name after this prefix; it precedes those of the prefix.
+pub(super) fn of_name(name: Name<'_>, prefix: &str) -> Option<Tag> {
+    let has_none = match name {
+        Name::Completed(_) | Name::Unknown(_) => true,
+        Name::Plain(name) => class_of(name).is_none(),
+        Name::Class(..) | Name::Code(..) | Name::Named(..) | Name::Worker(..) => false,
+    };
+    if has_none {
+        return None;
+    }
+    let whole = format!("{prefix}{name}");
+    found_in_name(name, prefix).map(|found| found.tag(&whole))
+}
+
+/// The same by places in the whole name.
+fn found_in_name(name: Name<'_>, prefix: &str) -> Option<Found> {
+    let (start, end) = (prefix.len(), prefix.len() + name.to_string().len());
+    let class = |digit: usize| {
+        let value = digit..digit + 1;
+        Found { tag: "envoy.response_code_class", removed: value.clone(), value }
+    };
     match name {
-        Name::Class(_, class) => Some(label("envoy_response_code_class", &class.to_string())),
-        Name::Code(_, code) => Some(label("envoy_response_code", &code.to_string())),
-        Name::Completed(_) | Name::Unknown(_) => None,
-        Name::Named(group, name) => tag_of_group(group, prefix).map(|tag| label(tag, name)),
-        Name::Plain(name) => {
-            class_of(name).map(|(_, class)| label("envoy_response_code_class", class))
+        Name::Class(..) => Some(class(end.checked_sub("2xx".len())?)),
+        Name::Code(_, code) => {
+            let value = end.checked_sub(code.to_string().len())?..end;
+            let removed = value.start.saturating_sub(1)..end;
+            Some(Found { tag: "envoy.response_code", value, removed })
         }
-        Name::Worker(worker, _) => Some(label("envoy_worker_id", &worker.to_string())),
+        Name::Completed(_) | Name::Unknown(_) => None,
+        Name::Named(group, _) => {
+            let value = start + group.len()..end;
+            let removed = value.start.saturating_sub(1)..end;
+            tag_of_group(group, prefix).map(|tag| Found { tag, value, removed })
+        }
+        Name::Plain(name) => {
+            class_of(name)?;
+            Some(class(end.checked_sub("2xx".len())?))
+        }
+        Name::Worker(worker, _) => {
+            let value = start + "worker_".len();
+            let value = value..value + worker.to_string().len();
+            let removed = value.start.saturating_sub(1)..value.end;
+            Some(Found { tag: "envoy.worker_id", value, removed })
+        }
     }
 }
 
@@ -143,10 +269,10 @@ pub(super) fn of_name(name: Name<'_>, prefix: &str) -> Option<String> {
 fn tag_of_group(group: &str, prefix: &str) -> Option<&'static str> {
     match group {
         "ciphers." if prefix.starts_with("cluster.") => Some("cipher_suite"),
-        "ciphers." => Some("envoy_ssl_cipher"),
-        "curves." => Some("envoy_ssl_curve"),
-        "sigalgs." => Some("envoy_ssl_sigalg"),
-        "versions." => Some("envoy_ssl_version"),
+        "ciphers." => Some("envoy.ssl_cipher"),
+        "curves." => Some("envoy.ssl_curve"),
+        "sigalgs." => Some("envoy.ssl_sigalg"),
+        "versions." => Some("envoy.ssl_version"),
         _ => None,
     }
 }
@@ -157,44 +283,133 @@ fn class_of(name: &str) -> Option<(&str, &str)> {
     (class.len() == 1 && class.bytes().all(|byte| byte.is_ascii_digit())).then_some((before, class))
 }
 
-/// `a.ssl.certificate.b.`: `b` and `a.ssl.certificate.`
-fn split_certificate(rest: &str) -> Option<(&str, String)> {
-    let (before, certificate) = rest.split_once(".ssl.certificate.")?;
-    let (certificate, rest) = token(certificate);
-    Some((certificate, format!("{before}.ssl.certificate.{rest}")))
-}
-
-/// The text before and after the next dot.
-fn token(text: &str) -> (&str, &str) {
-    text.split_once('.').unwrap_or((text, ""))
-}
-
-/// A listener's address (`127.0.0.1_80`, `[__1]_80`) or its `stat_prefix`.
-fn address(text: &str) -> (&str, &str) {
+/// The address of a listener (`127.0.0.1_80`, `[__1]_80`), or the first token of its `stat_prefix`.
+fn address(text: &str) -> &str {
     let end = text.bytes().take_while(|byte| byte.is_ascii_digit() || b"._".contains(byte)).count();
     let numbers = text.get(..end).unwrap_or_default();
-    match numbers.strip_suffix('.') {
-        Some(address) => (address, text.get(end..).unwrap_or_default()),
-        None => token(text),
+    numbers.strip_suffix('.').unwrap_or_else(|| text.split('.').next().unwrap_or_default())
+}
+
+/// Which tags stats have: `stats_tags` and `use_all_default_tags`.
+#[derive(Debug, Default)]
+pub(super) struct TagRules {
+    /// Tags that every stat has.
+    pub(super) fixed: Vec<Tag>,
+    /// The default tags that are extracted; none: all.
+    pub(super) defaults: Option<Vec<String>>,
+    /// Tags of the configuration.
+    pub(super) regexes: Vec<TagRegex>,
+}
+
+/// A tag that a regular expression finds: its first group is removed from the name, the second one (if there
+/// is one) is the value.
+#[derive(Debug)]
+pub(super) struct TagRegex {
+    pub(super) tag: String,
+    pub(super) regex: Regex,
+    pub(super) anchor: Anchor,
+}
+
+/// Where a regular expression matches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Anchor {
+    Anywhere,
+    /// It begins with the first token of a name: `^cluster\.`.
+    FirstToken,
+}
+
+impl Anchor {
+    /// That of this expression.
+    pub(super) fn of(pattern: &str) -> Self {
+        let rest = pattern.strip_prefix('^').unwrap_or_default();
+        let token = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);
+        match rest.get(token..) {
+            Some(after) if token > 0 && after.starts_with(r"\.") => Self::FirstToken,
+            _ => Self::Anywhere,
+        }
     }
 }
 
-fn label(tag: &str, value: &str) -> String {
-    let value = value.replace('\\', r"\\").replace('\n', r"\n").replace('"', "\\\"");
-    format!("{tag}=\"{value}\"")
+impl TagRules {
+    /// Whether the tags are Envoy's default ones, and maybe fixed ones.
+    pub(super) fn are_default(&self) -> bool {
+        self.defaults.is_none() && self.regexes.is_empty()
+    }
+
+    /// Leaves this default tag to a regular expression of the configuration.
+    pub(super) fn override_default(&mut self, tag: &str) {
+        let all = || DEFAULTS.iter().map(|tag| (*tag).to_owned()).collect();
+        self.defaults.get_or_insert_with(all).retain(|it| it != tag);
+    }
+
+    fn has_default(&self, tag: &str) -> bool {
+        self.defaults.as_ref().is_none_or(|defaults| defaults.iter().any(|it| it == tag))
+    }
 }
 
-fn untagged(prefix: &str) -> Extracted {
-    Extracted { name: prefix.to_owned(), labels: String::new() }
-}
+/// The default tags that Corvoy's stats can have.
+pub(super) const DEFAULTS: &[&str] = &[
+    "cipher_suite",
+    "envoy.cluster_name",
+    "envoy.connection_limit_prefix",
+    "envoy.http_conn_manager_prefix",
+    "envoy.listener_address",
+    "envoy.local_http_ratelimit_prefix",
+    "envoy.local_listener_ratelimit_prefix",
+    "envoy.local_network_ratelimit_prefix",
+    "envoy.response_code",
+    "envoy.response_code_class",
+    "envoy.route",
+    "envoy.ssl_cipher",
+    "envoy.ssl_curve",
+    "envoy.ssl_sigalg",
+    "envoy.ssl_version",
+    "envoy.tcp_prefix",
+    "envoy.tls_certificate",
+    "envoy.virtual_cluster",
+    "envoy.virtual_host",
+    "envoy.worker_id",
+];
+
+/// The other default tags of Envoy: no stat of Corvoy has them.
+pub(super) const UNUSED_DEFAULTS: &[&str] = &[
+    "envoy.clientssl_prefix",
+    "envoy.dns_filter_prefix",
+    "envoy.dynamo_operation",
+    "envoy.dynamo_partition_id",
+    "envoy.dynamo_table",
+    "envoy.ext_authz_prefix",
+    "envoy.fault_downstream_cluster",
+    "envoy.google_grpc_client_prefix",
+    "envoy.grpc_bridge_method",
+    "envoy.grpc_bridge_service",
+    "envoy.health_check_name",
+    "envoy.http_user_agent",
+    "envoy.mongo_callsite",
+    "envoy.mongo_cmd",
+    "envoy.mongo_collection",
+    "envoy.mongo_prefix",
+    "envoy.proxy_protocol_prefix",
+    "envoy.proxy_protocol_version",
+    "envoy.ratelimit_prefix",
+    "envoy.rbac_http_prefix",
+    "envoy.rbac_policy_name",
+    "envoy.rbac_prefix",
+    "envoy.rds_route_config",
+    "envoy.redis_prefix",
+    "envoy.scoped_rds_config",
+    "envoy.thrift_prefix",
+    "envoy.udp_prefix",
+    "envoy.xds_resource_name",
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn extracted(prefix: &str) -> (String, String) {
-        let Extracted { name, labels } = of_prefix(prefix);
-        (name, labels)
+        let Extracted { name, tags } = of_prefix(prefix);
+        (name, labels(&tags))
     }
 
     fn pair(name: &str, labels: &str) -> (String, String) {
@@ -279,7 +494,7 @@ mod tests {
 
     #[test]
     fn codes_classes_and_workers_are_tags_of_the_name() {
-        let tagged = |name| (Shape::of(name), of_name(name, "").unwrap_or_default());
+        let tagged = |name| (Shape::of(name), labels(of_name(name, "").as_slice()));
         assert_eq!(
             tagged(Name::Code("external.", 200)),
             (Shape::Code, r#"envoy_response_code="200""#.to_owned())

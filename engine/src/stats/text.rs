@@ -1,11 +1,13 @@
 //! Stats as text: `cluster.httpbin.upstream_rq_total: 3`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::stats::Registry;
 use crate::stats::listing::{Format, Listing};
+use crate::stats::rules::Rules;
 use crate::stats::select::{HistogramBuckets, Select};
-use crate::stats::summary::{BOUNDS, QUANTILES, Summary, Values};
+use crate::stats::summary::{Bound, QUANTILES, Summary, Values};
 
 /// The selected stats, one on each line, in pieces.
 pub fn text(
@@ -13,11 +15,13 @@ pub fn text(
     select: Select,
     buckets: HistogramBuckets,
 ) -> impl Iterator<Item = String> + Send + use<> {
-    Listing::new(registry, select, Text { buckets })
+    let rules = registry.rules();
+    Listing::new(registry, select, Text { buckets, rules })
 }
 
 struct Text {
     buckets: HistogramBuckets,
+    rules: Arc<Rules>,
 }
 
 impl Format for Text {
@@ -36,10 +40,11 @@ impl Format for Text {
             out.push_str(": No recorded values\n");
             return;
         }
+        let bounds = self.rules.bounds(name);
         let written = match self.buckets {
             HistogramBuckets::Summary => quantiles(out, ": ", summary),
-            HistogramBuckets::Cumulative => counts(out, summary, Values::counts_below),
-            HistogramBuckets::Disjoint => counts(out, summary, Values::counts_between),
+            HistogramBuckets::Cumulative => counts(out, summary, bounds, Values::counts_below),
+            HistogramBuckets::Disjoint => counts(out, summary, bounds, Values::counts_between),
             HistogramBuckets::Detailed => detailed(out, summary),
         };
         debug_assert!(written.is_ok(), "a string takes everything");
@@ -65,11 +70,13 @@ fn quantiles(out: &mut String, separator: &str, summary: &Summary) -> std::fmt::
 fn counts(
     out: &mut String,
     summary: &Summary,
-    counts: fn(&Values) -> [u64; BOUNDS.len()],
+    bounds: &[Bound],
+    counts: fn(&Values, &[Bound]) -> Vec<u64>,
 ) -> std::fmt::Result {
-    let values = counts(&summary.interval).into_iter().zip(counts(&summary.cumulative));
+    let interval = counts(&summary.interval, bounds);
+    let values = interval.into_iter().zip(counts(&summary.cumulative, bounds));
     let mut separator = ": ";
-    for (bound, (interval, cumulative)) in BOUNDS.iter().zip(values) {
+    for (bound, (interval, cumulative)) in bounds.iter().zip(values) {
         write!(out, "{separator}B{}({interval},{cumulative})", bound.short)?;
         separator = " ";
     }

@@ -68,7 +68,7 @@ pub(crate) fn network_filter(
     let filter = match schema {
         config::Any::TcpProxy(schema) => {
             let proxy = tcp_proxy(schema, at, context, problems)?;
-            return Some(Last(Terminal::Proxy(proxy)));
+            return Some(Last(Terminal::Proxy(Box::new(proxy))));
         }
         config::Any::Echo(schema) => {
             let config::Echo {} = **schema;

@@ -10,6 +10,7 @@ use crate::limits;
 use crate::shard::clock::{Millis, millis};
 use crate::shard::timers::Alarm;
 use crate::transport::Transport;
+use crate::transport::tls::Failure;
 
 /// A client connection.
 #[derive(Debug)]
@@ -37,6 +38,11 @@ impl Connection {
         let (alarm, opened) = (subject.shard.timers.alarm(), subject.shard.clock.now());
         let record = Record::default();
         Self { transport, early, alarm, opened, expires: None, subject, record }
+    }
+
+    /// Notes why the TLS handshake failed.
+    pub fn handshake_failed(&mut self, failure: Failure) {
+        self.record.transport_failure = Some(failure);
     }
 
     /// Sets the alarm to expire in `delay` from now.

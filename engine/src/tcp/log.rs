@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use super::connection::Connection;
 use super::filters::set_filter_state::Info;
-use super::proxy::TcpProxy;
 use crate::access_log::LocalLogs;
 use crate::access_log::entry_type::EntryType;
 use crate::address::Address;
 use crate::flags::Flags;
 use crate::format::{Inputs, StreamInfo};
 use crate::listener_facts::ListenerFacts;
-use crate::metadata::{Metadata, MetadataOf};
+use crate::metadata::{ListenerInfo, Metadata, MetadataOf};
+use crate::transport::tls::Failure;
 use crate::transport::tls::facts::TlsFacts;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
@@ -38,6 +38,8 @@ pub(super) struct Record {
     attempts: u32,
     /// Why the last one failed.
     failure: Option<String>,
+    /// Why the TLS handshake of the client failed.
+    pub(super) transport_failure: Option<Failure>,
 }
 
 impl Record {
@@ -73,7 +75,7 @@ impl Record {
 /// Writes an entry for the connection.
 pub(super) fn write(
     client: &Connection,
-    proxy: &TcpProxy,
+    listener: &ListenerInfo,
     logs: &LocalLogs,
     entry_type: EntryType,
 ) {
@@ -85,7 +87,7 @@ pub(super) fn write(
     let elapsed = Duration::from_millis(elapsed);
     let now = SystemTime::now();
     let record = &client.record;
-    let info = Info { subject: &client.subject, cluster: None, listener: &proxy.info };
+    let info = Info { subject: &client.subject, cluster: None, listener };
     let entry = Entry { info, record, elapsed, started: now.checked_sub(elapsed).unwrap_or(now) };
     let inputs = Inputs { entry_type, ..Inputs::new(&entry) };
     let random = shard.random.borrow_mut().u64(..);
@@ -199,6 +201,10 @@ impl StreamInfo for Entry<'_> {
 
     fn listener_facts(&self) -> Option<&ListenerFacts> {
         self.info.listener_facts()
+    }
+
+    fn downstream_transport_failure_reason(&self) -> Option<&str> {
+        self.record.transport_failure.map(Failure::words)
     }
 
     fn downstream_tls(&self) -> Option<&TlsFacts> {

@@ -22,23 +22,38 @@ use self::filters::{Filters, Verdict};
 use self::proxy::TcpProxy;
 use crate::access_log::LocalLogs;
 use crate::access_log::entry_type::EntryType;
+use crate::metadata::ListenerInfo;
 
 /// The terminal filter of a chain without HTTP.
 #[derive(Debug)]
 pub enum Terminal {
     /// `tcp_proxy`
-    Proxy(TcpProxy),
+    Proxy(Box<TcpProxy>),
     /// `echo`
     Echo,
     /// `direct_response`
     DirectResponse(DirectResponse),
 }
 
+/// Logs a connection that the filters have admitted.
+pub fn log_start(client: &Connection, terminal: &Terminal, logs: &LocalLogs) {
+    if let Terminal::Proxy(proxy) = terminal
+        && proxy.log_times.on_start
+    {
+        log::write(client, &proxy.info, logs, EntryType::TcpConnectionStart);
+    }
+}
+
 /// Logs a connection that has ended, or was refused.
 pub fn log_end(client: &Connection, terminal: &Terminal, logs: &LocalLogs) {
     if let Terminal::Proxy(proxy) = terminal {
-        log::write(client, proxy, logs, EntryType::TcpConnectionEnd);
+        log::write(client, &proxy.info, logs, EntryType::TcpConnectionEnd);
     }
+}
+
+/// Logs a connection that has ended in the logs of its listener.
+pub fn log_connection(client: &Connection, info: &ListenerInfo, logs: &LocalLogs) {
+    log::write(client, info, logs, EntryType::NotSet);
 }
 
 /// Runs the filters on a new connection.

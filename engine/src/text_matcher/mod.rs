@@ -70,6 +70,12 @@ pub struct FullRegex {
 }
 
 impl TextMatcher {
+    /// Matches what begins with `text`.
+    #[cfg(test)]
+    pub(crate) fn prefix(text: &str) -> Self {
+        Self::Prefix(Literal::new(text, false))
+    }
+
     /// Whether the text matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         match self {

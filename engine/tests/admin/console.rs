@@ -8,11 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use corvoy_engine::address::Address;
+use corvoy_engine::admin_settings::Settings;
 use corvoy_engine::control::admin::{
     self, Admin, ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
     ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
 };
 use corvoy_engine::stats::{ClusterStats, ProcessStats, Registry, Scope};
+use corvoy_engine::stats_sink::StatsFlush;
 use corvoy_engine::transport::tls::inventory::Inventory;
 use serde_json::{Value, json};
 
@@ -40,7 +42,13 @@ impl Console {
         let server = Arc::new(Recorded::new(&registry, sender));
         let cluster = registry.scope::<ClusterStats>("cluster.httpbin_service.");
         cluster.shard(1).upstream_rq_total.add(23);
-        let admin = Arc::new(Admin::new(server.clone(), registry.clone(), process));
+        let admin = Arc::new(Admin::new(
+            server.clone(),
+            registry.clone(),
+            process,
+            Settings::default(),
+            StatsFlush::Every(Duration::from_secs(5)),
+        ));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();

@@ -17,7 +17,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 
-use crate::control::admin::reply::{Pieces, Reply};
+use crate::control::admin::log::{Ends, Entry};
+use crate::control::admin::reply::{Pieces, Progress, Reply};
 use crate::control::admin::{Admin, Order};
 use crate::http::Method;
 use crate::request::manager::path::{Normalized, normalize};
@@ -25,17 +26,25 @@ use crate::request::manager::{EscapedSlashes, PathRules};
 use crate::stats::HttpStats;
 
 /// Answers requests until the connection ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(admin: Arc<Admin>, stream: S) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    admin: Arc<Admin>,
+    stream: S,
+    ends: Ends,
+) {
     let open = Open::new(Arc::clone(&admin));
     let io = TokioIo::new(Counted { stream, end: End::NotSeen, admin: Arc::clone(&admin) });
-    let service =
-        service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&admin, &request))));
+    let service = service_fn(|request| {
+        std::future::ready(Ok::<_, Infallible>(answer(&admin, &request, ends)))
+    });
     let mut connection = http1::Builder::new().serve_connection(io, service);
     let ended = (&mut connection).await;
     if let Err(error) = ended
         && error.is_parse()
     {
         open.http().downstream_cx_protocol_error.inc();
+        if !admin.settings.access_logs.is_empty() {
+            Entry::malformed(ends).write(&admin.settings.access_logs);
+        }
     }
     match connection.into_parts().io.into_inner().end {
         End::NotSeen => open.http().downstream_cx_destroy_local.inc(),
@@ -43,8 +52,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(admin: Arc<Admin>, 
     }
 }
 
-fn answer(admin: &Arc<Admin>, request: &Request<Incoming>) -> Response<Pieces<Active>> {
+fn answer(admin: &Arc<Admin>, request: &Request<Incoming>, ends: Ends) -> Response<Pieces<Active>> {
     let mut active = Active::new(Arc::clone(admin));
+    if !admin.settings.access_logs.is_empty() {
+        active.entry = Some(Box::new(Entry::new(ends, request, admin.settings.own_address)));
+    }
     let mut reply = match admit(request) {
         Ok(path) => admin.answer(request.method(), &path, request.uri().query()),
         Err(refusal) => refusal,
@@ -53,7 +65,15 @@ fn answer(admin: &Arc<Admin>, request: &Request<Incoming>) -> Response<Pieces<Ac
     let status = reply.status.as_u16();
     admin.http.control().record_response(status);
     admin.listener_http.control().record_response(status);
-    reply.into_response(active)
+    let (head, mut body) = reply.into_response(active).into_parts();
+    let active = body.progress();
+    if let Some(entry) = &mut active.entry {
+        entry.answered(&head);
+    }
+    if request.method() == hyper::Method::HEAD {
+        active.complete();
+    }
+    Response::from_parts(head, body)
 }
 
 /// The path of the request. Envoy's admin endpoint has a connection manager, and refuses what that refuses.
@@ -131,6 +151,16 @@ pub(super) struct Active {
     admin: Arc<Admin>,
     since: Instant,
     then: Option<Order>,
+    /// None: there is no access log.
+    entry: Option<Box<Entry>>,
+    body: BodyState,
+}
+
+/// How much of a response is sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum BodyState {
+    InProgress,
+    Complete,
 }
 
 impl Active {
@@ -139,12 +169,30 @@ impl Active {
         http.downstream_rq_total.inc();
         http.downstream_rq_http1_total.inc();
         http.downstream_rq_active.inc();
-        Self { admin, since: Instant::now(), then: None }
+        Self { admin, since: Instant::now(), then: None, entry: None, body: BodyState::InProgress }
+    }
+}
+
+impl Progress for Active {
+    fn sent(&mut self, bytes: usize) {
+        if let Some(entry) = &mut self.entry {
+            entry.sent(bytes);
+        }
+    }
+
+    fn complete(&mut self) {
+        self.body = BodyState::Complete;
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
+        if let Some(mut entry) = self.entry.take() {
+            if self.body == BodyState::InProgress {
+                entry.cut_off();
+            }
+            entry.write(&self.admin.settings.access_logs);
+        }
         let http = self.admin.http.control();
         http.downstream_rq_active.dec();
         http.downstream_rq_time.record(milliseconds(self.since));

@@ -6,23 +6,29 @@
 //!
 //! It keeps no state of its own, and nothing else in the engine depends on it.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
 
 use crate::address::Address;
+use crate::admin_settings::Settings;
 use crate::stats::{
     AdminListenerStats, HttpStats, ListenerHttpStats, NO_CERTIFICATE, ProcessStats, Registry, Scope,
 };
+use crate::stats_sink::StatsFlush;
 use crate::transport::tls::inventory::Inventory;
 
 mod connection;
 mod json;
+mod log;
 mod query;
 mod reply;
 mod server;
@@ -41,6 +47,7 @@ mod logging;
 mod memory;
 mod quitquitquit;
 mod ready;
+mod recentlookups;
 mod reopen_logs;
 mod reset_counters;
 mod runtime;
@@ -54,12 +61,21 @@ pub use server::{
     ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
 };
 
+use log::Ends;
 use query::Query;
 use reply::Reply;
 
 /// Everything the endpoints answer from.
 #[derive(Debug)]
 pub struct Admin {
+    settings: Settings,
+    stats_flush: StatsFlush,
+    /// Notified after each flush.
+    flushed: Arc<Notify>,
+    /// Whether `/stats/recentlookups` is enabled.
+    tracks_lookups: AtomicBool,
+    /// The id of the next connection.
+    connections: AtomicU64,
     server: Arc<dyn Server>,
     registry: Arc<Registry>,
     process: Arc<ProcessStats>,
@@ -74,8 +90,15 @@ impl Admin {
         server: Arc<dyn Server>,
         registry: Arc<Registry>,
         process: Arc<ProcessStats>,
+        settings: Settings,
+        stats_flush: StatsFlush,
     ) -> Self {
         Self {
+            settings,
+            stats_flush,
+            flushed: Arc::default(),
+            tracks_lookups: AtomicBool::new(false),
+            connections: AtomicU64::new(FIRST_CONNECTION_ID),
             http: registry.scope("http.admin."),
             listener: registry.scope("listener.admin."),
             listener_http: registry.scope("listener.admin.http.admin."),
@@ -85,12 +108,30 @@ impl Admin {
         }
     }
 
-    /// Ends the interval of the histograms every `stats_flush_interval`, forever.
-    pub async fn flush_stats(&self, stats_flush_interval: Duration) {
+    /// Notified after each flush of the stats.
+    pub fn flushed(&self) -> Arc<Notify> {
+        Arc::clone(&self.flushed)
+    }
+
+    /// Flushes the stats each time the interval has passed, forever.
+    pub async fn flush_stats_every(&self, interval: Duration) {
         loop {
-            tokio::time::sleep(stats_flush_interval).await;
+            tokio::time::sleep(interval).await;
             self.refresh_stats();
-            self.registry.flush();
+            self.flush_stats();
+        }
+    }
+
+    fn flush_stats(&self) {
+        self.registry.flush();
+        self.flushed.notify_one();
+    }
+
+    /// Before stats are shown.
+    fn prepare_stats(&self) {
+        self.refresh_stats();
+        if self.stats_flush == StatsFlush::OnAdmin {
+            self.flush_stats();
         }
     }
 
@@ -115,6 +156,13 @@ impl Admin {
 
     /// The answer to one request.
     fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Reply {
+        let allowed = &self.settings.allow_paths;
+        let target =
+            query.map_or_else(|| path.into(), |query| Cow::from(format!("{path}?{query}")));
+        if !allowed.is_empty() && !allowed.iter().any(|it| it.matches(target.as_bytes())) {
+            return Reply::text(format!("request to path {target} not allowed"))
+                .with_status(StatusCode::FORBIDDEN);
+        }
         let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) else {
             return Reply::text(help::unknown_path()).with_status(StatusCode::NOT_FOUND);
         };
@@ -125,6 +173,9 @@ impl Admin {
         (endpoint.answer)(self, &Query::parse(query.unwrap_or_default()))
     }
 }
+
+/// Shards count from 0, so the ids of all connections differ.
+const FIRST_CONNECTION_ID: u64 = 1 << 63;
 
 /// In how many days, at `now`, the first certificate expires, and in how many seconds the first OCSP response.
 fn first_expiring(inventories: &[Arc<Inventory>], now: i64) -> (Option<u64>, Option<u64>) {
@@ -139,7 +190,7 @@ fn first_expiring(inventories: &[Arc<Inventory>], now: i64) -> (Option<u64>, Opt
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixListener, Address),
 }
 
 impl Listener {
@@ -150,7 +201,10 @@ impl Listener {
     pub fn new(socket: OwnedFd, address: Address) -> io::Result<Self> {
         match address {
             Address::Ip(_) => TcpListener::from_std(socket.into()).map(Self::Tcp),
-            Address::Pipe(_) => UnixListener::from_std(socket.into()).map(Self::Unix),
+            Address::Pipe(_) => {
+                let listener = UnixListener::from_std(socket.into())?;
+                Ok(Self::Unix(listener, address))
+            }
         }
     }
 
@@ -159,12 +213,17 @@ impl Listener {
         let admin = Arc::clone(admin);
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                drop(tokio::spawn(connection::serve(admin, stream)));
+                let (stream, peer) = listener.accept().await?;
+                let (peer, local) = (peer.into(), stream.local_addr()?.into());
+                let ends = Ends { peer, local, id: admin.connections.fetch_add(1, Relaxed) };
+                drop(tokio::spawn(connection::serve(admin, stream, ends)));
             }
-            Self::Unix(listener) => {
+            // Envoy: the address of a client on a unix socket is that of the listener.
+            Self::Unix(listener, address) => {
                 let (stream, _) = listener.accept().await?;
-                drop(tokio::spawn(connection::serve(admin, stream)));
+                let (peer, local) = (*address, *address);
+                let ends = Ends { peer, local, id: admin.connections.fetch_add(1, Relaxed) };
+                drop(tokio::spawn(connection::serve(admin, stream, ends)));
             }
         }
         Ok(())
@@ -228,7 +287,7 @@ const fn parameter(name: &'static str, help: &'static str) -> Parameter {
 }
 
 /// Every endpoint, by path: the order of `/help`.
-static ENDPOINTS: [&Endpoint; 23] = [
+static ENDPOINTS: [&Endpoint; 27] = [
     &home::ENDPOINT,
     &certs::ENDPOINT,
     &clusters::ENDPOINT,
@@ -252,4 +311,8 @@ static ENDPOINTS: [&Endpoint; 23] = [
     &shards::ENDPOINT,
     &stats::ENDPOINT,
     &stats::PROMETHEUS,
+    &recentlookups::ENDPOINT,
+    &recentlookups::CLEAR,
+    &recentlookups::DISABLE,
+    &recentlookups::ENABLE,
 ];

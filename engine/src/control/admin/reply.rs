@@ -81,10 +81,9 @@ impl Reply {
         Self { content_type, ..self }
     }
 
-    /// Envoy's headers in Envoy's order. `sent` lives as long as the body is being sent.
-    pub(super) fn into_response<T: Unpin>(self, sent: T) -> Response<Pieces<T>> {
-        let mut response =
-            Response::new(Pieces { pieces: self.pieces, yielded: false, _sent: sent });
+    /// Envoy's headers in Envoy's order. `progress` lives as long as the body is being sent.
+    pub(super) fn into_response<T: Progress>(self, progress: T) -> Response<Pieces<T>> {
+        let mut response = Response::new(Pieces { pieces: self.pieces, yielded: false, progress });
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if self.source != Source::Connection(0) {
@@ -115,10 +114,25 @@ impl Reply {
 pub(super) struct Pieces<T> {
     pieces: Box<dyn Iterator<Item = String> + Send>,
     yielded: bool,
-    _sent: T,
+    progress: T,
 }
 
-impl<T: Unpin> Body for Pieces<T> {
+/// Follows a body while it is sent.
+pub(super) trait Progress: Unpin {
+    /// So many bytes more.
+    fn sent(&mut self, bytes: usize);
+
+    /// All of it.
+    fn complete(&mut self);
+}
+
+impl<T> Pieces<T> {
+    pub(super) const fn progress(&mut self) -> &mut T {
+        &mut self.progress
+    }
+}
+
+impl<T: Progress> Body for Pieces<T> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -133,6 +147,10 @@ impl<T: Unpin> Body for Pieces<T> {
         }
         // A chunk without bytes would end the body.
         let piece = self.pieces.find(|piece| !piece.is_empty());
+        match &piece {
+            Some(piece) => self.progress.sent(piece.len()),
+            None => self.progress.complete(),
+        }
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece.into()))))
     }
 }

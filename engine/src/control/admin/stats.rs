@@ -75,7 +75,7 @@ fn plain(admin: &Admin, query: &Query, format: Format) -> Reply {
         Ok((select, buckets)) => (select, buckets.unwrap_or(HistogramBuckets::Summary)),
         Err(why) => return Reply::bad_request(why),
     };
-    admin.refresh_stats();
+    admin.prepare_stats();
     let text = |select| stats::text(&admin.registry, select, buckets);
     match format {
         Format::ActiveHtml => page(format!("{PAGE}{REFRESH}"), text(select)),
@@ -102,7 +102,7 @@ fn prometheus(admin: &Admin, query: &Query) -> Reply {
     if !matches!(buckets, HistogramBuckets::Cumulative | HistogramBuckets::Summary) {
         return Reply::bad_request("unsupported prometheus histogram bucket mode");
     }
-    admin.refresh_stats();
+    admin.prepare_stats();
     Reply::pieces(stats::prometheus(&admin.registry, select, buckets))
 }
 

@@ -10,6 +10,7 @@ use crate::downstream::connection::Arrival;
 use crate::downstream::filter_chain_match::Detected;
 use crate::downstream::listener::{HandOver, begin, welcome};
 use crate::downstream::local::{Listeners, LocalListener};
+use crate::downstream::log::{self, Unserved};
 use crate::limits;
 use crate::listener_facts::ListenerFacts;
 use crate::shard::Shard;
@@ -31,6 +32,7 @@ pub(in crate::downstream) async fn run(
         detected: Detected::default(),
         facts: ListenerFacts::default(),
     };
+    let opened = shard.clock.now();
     let early = std::mem::take(&mut arrival.early);
     let mut waiting = Waiting::new(shard, &listener, &arrival.socket, early);
     let outcome = waiting.pass_all(&mut found).await;
@@ -44,17 +46,26 @@ pub(in crate::downstream) async fn run(
             arrival.socket.reset_on_close();
         }
     };
+    let on_timeout = listener.listener().listener_filters.on_timeout;
     match outcome {
         Ok(()) => {}
         Err(Stopped::TimedOut) => {
             stats.downstream_pre_cx_timeout.inc();
-            if listener.listener().listener_filters.on_timeout == OnTimeout::Close {
-                return close();
+            if on_timeout == OnTimeout::Close {
+                close();
             }
         }
-        Err(Stopped::Refused) => return close(),
-        Err(Stopped::Ended) => return stats.downstream_listener_filter_remote_close.inc(),
-        Err(Stopped::Broken) => return stats.downstream_listener_filter_error.inc(),
+        Err(Stopped::Refused) => close(),
+        Err(Stopped::Ended) => stats.downstream_listener_filter_remote_close.inc(),
+        Err(Stopped::Broken) => stats.downstream_listener_filter_error.inc(),
+    }
+    let is_closed = match outcome {
+        Ok(()) => false,
+        Err(Stopped::TimedOut) => on_timeout == OnTimeout::Close,
+        Err(Stopped::Broken | Stopped::Ended | Stopped::Refused) => true,
+    };
+    if is_closed {
+        return log::unserved(shard, &listener, &arrival.facts, opened, Unserved::ListenerFilter);
     }
     arrival.early = early;
     let facts = &mut arrival.facts;

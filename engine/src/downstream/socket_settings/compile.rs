@@ -9,7 +9,7 @@ use super::SocketSettings;
 use crate::shard::socket_option;
 
 /// What a listener says about its sockets, apart from their addresses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[expect(missing_docs, reason = "the fields of the schema")]
 pub struct Schema<'a> {
     pub tcp_backlog_size: Option<u32>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::client_cert::{CertDetails, Form, ForwardClientCert};
+use super::log_times_compile;
 use super::{
     BadRequest, ClientAddress, CodecType, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
     PathRules, RequestIds, StripPort, Timeouts, UserAgent,
@@ -38,6 +39,9 @@ pub fn compile(
         route_config: _,
         http_filters,
         access_log,
+        access_log_flush_interval,
+        flush_access_log_on_new_request,
+        access_log_options,
         add_user_agent,
         common_http_protocol_options,
         http1_safe_max_connection_duration,
@@ -91,6 +95,13 @@ pub fn compile(
     let router = router(http_filters, &at.field("http_filters"), problems);
     let mut compiled = ConnectionManager {
         access_logs: access_logs(access_log, &at.field("access_log"), logs, problems),
+        log_times: log_times_compile::log_times(
+            *access_log_flush_interval,
+            *flush_access_log_on_new_request,
+            access_log_options.as_ref(),
+            at,
+            problems,
+        ),
         codec_type: self::codec_type(*codec_type, at, problems),
         suppress_envoy_headers: router.suppress_envoy_headers,
         strict_check_headers: router.strict_check_headers,

@@ -4,6 +4,7 @@
 
 pub mod client_cert;
 mod compile;
+mod log_times_compile;
 pub mod normalize;
 #[cfg(test)]
 mod normalize_tests;
@@ -21,6 +22,7 @@ use crate::http2;
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
+use crate::shard::clock::Millis;
 use crate::transport::tls::facts::TlsFacts;
 
 pub use compile::compile;
@@ -31,6 +33,8 @@ pub(crate) use compile::local_address;
 pub struct ConnectionManager {
     /// The access logs.
     pub access_logs: AccessLogs,
+    /// When they are written besides at the end of a request.
+    pub log_times: LogTimes,
     /// Which version of HTTP a connection speaks.
     pub codec_type: CodecType,
     /// The options of HTTP/2.
@@ -98,6 +102,17 @@ impl ConnectionManager {
         let HeadLimits { bytes_max, fields_max, .. } = self.limits;
         TrailerRules { bytes_max, fields_max, underscores: self.underscores, kept }
     }
+}
+
+/// When access logs are written besides at the end of a request.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LogTimes {
+    /// When it has begun.
+    pub on_new_request: bool,
+    /// When it has become a tunnel.
+    pub on_tunnel: bool,
+    /// Again and again after this time.
+    pub interval: Option<Millis>,
 }
 
 /// When resets by a client end its connection: if it resets half of its requests before the response has

@@ -8,10 +8,11 @@ use corvoy_config::{Path, Problems};
 
 use super::backoff::Backoff;
 use super::tunnel::{TunnelMethod, Tunneling};
-use super::{ConnectMode, MaxDuration, Route, TcpProxy};
+use super::{ConnectMode, LogTimes, MaxDuration, Route, TcpProxy};
 use crate::access_log::compile::access_logs;
 use crate::format::Formatter;
 use crate::request::route::mutation::compile::additions;
+use crate::shard::clock::millis;
 use crate::tcp::compile::Context;
 
 /// Compiles the filter at `at`; `None` if it has errors.
@@ -43,10 +44,7 @@ pub(crate) fn tcp_proxy(
         flush_access_log_on_connected: *flush_access_log_on_connected,
         flush_access_log_on_start: false,
     };
-    let logs_connected = match access_log_options {
-        Some(options) => logs_connected(options, &at.field("access_log_options"), problems),
-        None => logs_connected(&deprecated, at, problems),
-    };
+    let log_times = log_times(access_log_options.as_ref().unwrap_or(&deprecated));
     let route = route(cluster.as_deref(), weighted_clusters.as_ref(), at, context, problems);
     let tunneling = match tunneling_config {
         None => None,
@@ -78,32 +76,23 @@ pub(crate) fn tcp_proxy(
             context.access_logs,
             problems,
         ),
-        logs_connected,
+        log_times,
         info: Arc::clone(context.info),
         stats: context.registry.scope(&format!("tcp.{stat_prefix}.")),
     })
 }
 
-/// Whether there is an entry as soon as a host is connected.
-fn logs_connected(
-    options: &config::TcpAccessLogOptions,
-    at: &Path,
-    problems: &mut Problems,
-) -> bool {
+fn log_times(options: &config::TcpAccessLogOptions) -> LogTimes {
     let config::TcpAccessLogOptions {
         access_log_flush_interval,
         flush_access_log_on_connected,
         flush_access_log_on_start,
     } = options;
-    for (field, set) in [
-        ("access_log_flush_interval", access_log_flush_interval.is_some()),
-        ("flush_access_log_on_start", *flush_access_log_on_start),
-    ] {
-        if set {
-            problems.not_implemented(&at.field(field), field);
-        }
+    LogTimes {
+        on_start: *flush_access_log_on_start,
+        on_connected: *flush_access_log_on_connected,
+        interval: access_log_flush_interval.map(millis),
     }
-    *flush_access_log_on_connected
 }
 
 //= envoy:extensions.filters.network.tcp_proxy.v3.TcpProxy.idle_timeout

@@ -244,7 +244,8 @@ impl Session<'_> {
         let most = self.proxy.early_data_max;
         let receives = self.early.has_room(most);
         let deadline = [self.idle_at, *expires].into_iter().flatten().min();
-        alarm.set(deadline, subject.shard.clock.now());
+        let wake_at = [deadline, self.log_at].into_iter().flatten().min();
+        alarm.set(wake_at, subject.shard.clock.now());
         let woken = poll_fn(|cx| {
             if let Poll::Ready(done) = what.as_mut().poll(cx) {
                 return Poll::Ready(Woken::Done(done));
@@ -260,6 +261,10 @@ impl Session<'_> {
         match woken.await {
             Woken::Done(done) => return Ok(Some(done)),
             Woken::Gone => return Err(Failed::Closed),
+            Woken::Expired if deadline.is_none_or(|at| at > subject.shard.clock.now()) => {
+                self.log_if_due();
+                return Ok(None);
+            }
             Woken::Expired => {
                 let is_idle = deadline.is_some() && deadline == self.idle_at;
                 return Err(self.time_out(if is_idle { Limit::Idle } else { Limit::Age }));

@@ -70,14 +70,25 @@ pub struct TcpProxy {
     pub early_data_max: usize,
     /// `access_log`
     pub access_logs: AccessLogs,
-    /// `flush_access_log_on_connected`: whether an entry is written as soon as the upstream is connected.
-    pub logs_connected: bool,
+    /// `access_log_options`
+    pub log_times: LogTimes,
     /// `tunneling_config`; `None`: hosts are connected to without a tunnel.
     pub tunneling: Option<Tunneling>,
     /// The listener and the filter chain.
     pub info: Arc<ListenerInfo>,
     /// `tcp.<stat_prefix>.`
     pub stats: Arc<Scope<TcpProxyStats>>,
+}
+
+/// When entries are written besides that at the end of a connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LogTimes {
+    /// `flush_access_log_on_start`
+    pub on_start: bool,
+    /// `flush_access_log_on_connected`
+    pub on_connected: bool,
+    /// `access_log_flush_interval`
+    pub interval: Option<Millis>,
 }
 
 /// The cluster of a connection.
@@ -124,6 +135,8 @@ struct Session<'a> {
     idle_at: Option<Millis>,
     early: Early,
     logs: &'a LocalLogs,
+    /// When the next periodic entry is due.
+    log_at: Option<Millis>,
 }
 
 /// The timeout that has expired.
@@ -218,6 +231,7 @@ pub(super) async fn serve(
         idle_at: None,
         early: Early::new(early),
         logs,
+        log_at: proxy.log_times.interval.map(|every| client.opened.saturating_add(every)),
         client,
     };
     let ended = session.run().await;
@@ -248,10 +262,23 @@ impl Session<'_> {
         self.client.record.cluster(cluster);
         let upstream = self.connect(cluster).await?;
         self.client.record.connected(&upstream.origin);
-        if self.proxy.logs_connected {
-            log::write(self.client, self.proxy, self.logs, EntryType::TcpUpstreamConnected);
+        if self.proxy.log_times.on_connected {
+            self.log(EntryType::TcpUpstreamConnected);
         }
         self.relay(upstream).await
+    }
+
+    fn log(&self, entry_type: EntryType) {
+        log::write(self.client, &self.proxy.info, self.logs, entry_type);
+    }
+
+    /// Writes a periodic entry if it is time for one.
+    fn log_if_due(&mut self) {
+        let now = self.client.subject.shard.clock.now();
+        if self.log_at.is_some_and(|at| at <= now) {
+            self.log(EntryType::TcpPeriodic);
+            self.log_at = self.proxy.log_times.interval.map(|every| now.saturating_add(every));
+        }
     }
 
     /// Runs the filters on what was received before this filter.

@@ -32,6 +32,20 @@ enum Ended {
     TimedOut(Limit),
 }
 
+/// How a part of a relay ended.
+enum Passed {
+    Ended(Ended),
+    /// A periodic entry of the access log is due.
+    LogDue,
+}
+
+/// What is kept from one part of a relay to the next.
+struct Progress {
+    inlet: Inlet,
+    ready: Interest,
+    idle_since: Millis,
+}
+
 #[derive(Clone, Copy)]
 enum Side {
     Client,
@@ -65,6 +79,7 @@ struct Ends<'a> {
     alarm: &'a Alarm,
     idle_timeout: Option<Millis>,
     expires: Option<Millis>,
+    log_at: Option<Millis>,
 }
 
 impl Session<'_> {
@@ -72,7 +87,16 @@ impl Session<'_> {
     pub(super) async fn relay(&mut self, mut upstream: Upstream) -> Result<(), Failed> {
         let buffers = self.client.subject.shard.buffers;
         let inlet = self.early.pour(&mut upstream.up.outlet, buffers);
-        let ended = self.pass(&mut upstream, inlet).await;
+        let ready = Interest { client_in: true, upstream_in: true, ..Interest::default() };
+        let idle_since = self.client.subject.shard.clock.now();
+        let mut progress = Progress { inlet, ready, idle_since };
+        self.splice_if_possible(&mut upstream);
+        let ended = loop {
+            match self.pass(&mut upstream, &mut progress).await {
+                Passed::Ended(ended) => break ended,
+                Passed::LogDue => self.log_if_due(),
+            }
+        };
         let Upstream { origin, kind, up, down, _active } = upstream;
         let cuts_off = !down.has_ended();
         up.recycle();
@@ -106,19 +130,26 @@ impl Session<'_> {
         result
     }
 
-    async fn pass(&mut self, upstream: &mut Upstream, mut inlet: Inlet) -> Ended {
+    /// Without framing and TLS, bulk bytes need not be copied.
+    fn splice_if_possible(&self, upstream: &mut Upstream) {
+        let Upstream { origin, kind, up, down, .. } = upstream;
+        let pipes = self.client.subject.shard.pipes;
+        if *kind != Kind::Post && self.client.transport.can_splice() && origin.can_splice() {
+            up.splice(pipes);
+            down.splice(pipes);
+        }
+    }
+
+    /// Relays until the connection ends, or until an entry of the access log is due.
+    async fn pass(&mut self, upstream: &mut Upstream, progress: &mut Progress) -> Passed {
+        let log_at = self.log_at;
+        let Progress { inlet, ready, idle_since } = progress;
         let idle_timeout = self.proxy.idle_timeout(self.client);
         let Self { filters, client, stats, data, .. } = self;
         let Upstream { origin, kind, up, down, .. } = upstream;
         let Connection { transport, alarm, subject, expires, record, .. } = &mut **client;
         let (client, shard) = (&*transport, subject.shard);
-        let ends = Ends { shard, client, alarm, idle_timeout, expires: *expires };
-        let mut idle_since = shard.clock.now();
-        // Without framing and TLS, bulk bytes need not be copied.
-        if *kind != Kind::Post && client.can_splice() && origin.can_splice() {
-            up.splice(shard.pipes);
-            down.splice(shard.pipes);
-        }
+        let ends = Ends { shard, client, alarm, idle_timeout, expires: *expires, log_at };
         let Record { received, sent: sent_down, .. } = record;
         let mut receive = |lane: &mut Lane| {
             let pulled = inlet.pull_lane(client, shard.buffers, lane).map_err(Stopped::source)?;
@@ -130,7 +161,6 @@ impl Session<'_> {
             }
             Ok(pulled.more)
         };
-        let mut ready = Interest { client_in: true, upstream_in: true, ..Interest::default() };
         loop {
             let mut moved = false;
             let push = |lane: &mut Lane| {
@@ -141,7 +171,9 @@ impl Session<'_> {
             match up.step(ready.client_in, shard.budget(), push, &mut receive) {
                 Ok(Step::Ends) if *kind != Kind::Post => origin.end_sending(),
                 Ok(_) => {}
-                Err(stopped) => return stopped.ended(Side::Client, Side::Upstream),
+                Err(stopped) => {
+                    return Passed::Ended(stopped.ended(Side::Client, Side::Upstream));
+                }
             }
             let up_was_last = !down.has_ended();
             let push = |lane: &mut Lane| {
@@ -156,21 +188,23 @@ impl Session<'_> {
                 Ok(Step::Ends) => client.shutdown_write(),
                 Ok(Step::Waits) => origin.give_blocks(),
                 Ok(Step::Blocked) => {}
-                Err(stopped) => return stopped.ended(Side::Upstream, Side::Client),
+                Err(stopped) => {
+                    return Passed::Ended(stopped.ended(Side::Upstream, Side::Client));
+                }
             }
             // Over TLS, bytes that count as sent may still be buffered here.
             let is_sent = !client.has_unsent() && !origin.has_unsent();
             if up.has_ended() && down.has_ended() && is_sent {
                 let last = if up_was_last { Side::Upstream } else { Side::Client };
-                return Ended::Closed(last);
+                return Passed::Ended(Ended::Closed(last));
             }
             if moved {
-                idle_since = shard.clock.now();
+                *idle_since = shard.clock.now();
             }
             let want = interest(client, origin, up, down);
-            ready = match ends.wait(origin, want, idle_since).await {
+            *ready = match ends.wait(origin, want, *idle_since).await {
                 Ok(ready) => ready,
-                Err(ended) => return ended,
+                Err(passed) => return passed,
             };
         }
     }
@@ -229,23 +263,26 @@ impl Ends<'_> {
         upstream: &Origin,
         want: Interest,
         idle_since: Millis,
-    ) -> Result<Interest, Ended> {
+    ) -> Result<Interest, Passed> {
         let idle_at = self.idle_timeout.map(|limit| idle_since.saturating_add(limit));
         loop {
-            let deadline = [idle_at, self.expires].into_iter().flatten().min();
+            let deadline = [idle_at, self.expires, self.log_at].into_iter().flatten().min();
             self.alarm.set(deadline, self.shard.clock.now());
             match self.woken(upstream, want).await {
                 Woken::Io(ready) => return Ok(ready),
-                Woken::Broken(side) => return Err(Ended::Broken(side)),
+                Woken::Broken(side) => return Err(Passed::Ended(Ended::Broken(side))),
                 Woken::Expired => {}
             }
             let now = self.shard.clock.now();
             let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
             if passed(self.expires) {
-                return Err(Ended::TimedOut(Limit::Age));
+                return Err(Passed::Ended(Ended::TimedOut(Limit::Age)));
             }
             if passed(idle_at) {
-                return Err(Ended::TimedOut(Limit::Idle));
+                return Err(Passed::Ended(Ended::TimedOut(Limit::Idle)));
+            }
+            if passed(self.log_at) {
+                return Err(Passed::LogDue);
             }
         }
     }
