@@ -1,7 +1,7 @@
 //! The cases again, with TLS on both sides of the proxy.
 //!
 //! What is recorded holds for both transports, but for the scheme. Not here: folders about the
-//! connection itself (`filter_chains`, `listener_filters`, `plain_connections`, `tcp`), about TLS (`secrets`, `server_names`) or the scheme
+//! connection itself (`chain_trees`, `filter_chains`, `listener_filters`, `plain_connections`, `tcp`), about TLS (`secrets`, `server_names`) or the scheme
 //! (`schemes`, which the engine's tests have over TLS, and `filter_basic_auth`, whose realms have it), and `admin`.
 
 use std::sync::LazyLock;
@@ -39,6 +39,7 @@ folders!(
     filter_fault,
     filter_header_mutation,
     filter_metadata,
+    hash_policies,
     headers,
     hop_by_hop_added,
     hosts,

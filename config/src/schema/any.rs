@@ -5,10 +5,10 @@ use super::{
     BufferPerRoute, CdnLoop, CelFormatter, CelMatcher, ConnectionLimit, ConsistentHashingMatcher,
     Cors, CorsPolicy, CsrfPolicy, DestinationIpInput, DestinationPortInput, DirectSourceIpInput,
     DnsCluster, DnsSanInput, DogStatsdSink, DownstreamConnectionsConfig, DownstreamTlsContext,
-    DynamicMetadataInput, Echo, ExpressionFilter, ExtAuthz, ExtAuthzPerRoute, FileAccessLog,
-    FilterConfig, FilterStateInput, HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata,
-    HealthCheckEventFileSink, HttpAttributesCelMatchInput, HttpConnectionManager, HttpFault,
-    HttpInspector, HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput,
+    DynamicMetadataInput, EarlyHeaderMutation, Echo, ExpressionFilter, ExtAuthz, ExtAuthzPerRoute,
+    FileAccessLog, FilterConfig, FilterStateInput, HeaderMutationFilter, HeaderMutationPerRoute,
+    HeaderToMetadata, HealthCheckEventFileSink, HttpAttributesCelMatchInput, HttpConnectionManager,
+    HttpFault, HttpInspector, HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput,
     HttpSetFilterState, IpInputMatcher, IpMatcher, LeastRequest, Maglev, Message,
     MetadataFormatter, MetadataInputMatcher, NetworkDirectResponse, NetworkLocalRateLimit,
     NetworkRbac, NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
@@ -78,6 +78,8 @@ any! {
     ExpressionFilter = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     FilterConfig = "envoy.config.route.v3.FilterConfig",
+    EarlyHeaderMutation =
+        "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
     HeaderMutationFilter = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
     HeaderMutationPerRoute =
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",

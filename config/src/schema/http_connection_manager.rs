@@ -3,7 +3,8 @@
 use super::{
     AccessLog, AccessLogFilter, Any, CidrRange, DataSource, Duration, HeaderValueOption,
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, RouteConfiguration,
-    SchemeHeaderTransformation, SubstitutionFormatString, schema, schema_enum,
+    SchemeHeaderTransformation, SubstitutionFormatString, TypedExtensionConfig, schema,
+    schema_enum,
 };
 
 schema! {
@@ -56,6 +57,7 @@ schema! {
         strip_any_host_port: bool,
         strip_trailing_host_dot: bool,
         stream_error_on_invalid_http_message: Option<bool>,
+        early_header_mutation_extensions: Vec<TypedExtensionConfig>,
     } harmless {
         append_local_overload: "Corvoy's overload manager does not act on requests",
     }

@@ -37,6 +37,11 @@ schema! {
         most_specific_header_mutations_wins: bool,
     }
 
+    struct EarlyHeaderMutation =
+        "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation" {
+        mutations: Vec<HeaderMutation>,
+    }
+
     struct HeaderMutationPerRoute =
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute" {
         mutations: Option<Mutations>,

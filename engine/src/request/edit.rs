@@ -299,7 +299,8 @@ impl Core<'_> {
     pub(super) fn direct(&self, route: &Route, direct: &DirectResponse) -> LocalReply {
         let mut reply = LocalReply::direct(direct.status, direct.body.clone());
         if let Some(format) = &direct.format {
-            let stream = self.stream(Some(route)).answered(direct.status);
+            // As in Envoy, it does not see the status yet.
+            let stream = self.stream(Some(route));
             format.apply(&mut reply, &self.heads.request, &stream);
         }
         let mut location = Vec::new();

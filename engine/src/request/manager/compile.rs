@@ -1,6 +1,7 @@
 //! Schema → the options of a connection manager.
 
 use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
@@ -19,6 +20,7 @@ use crate::http::{FieldName, HeadLimits, Line, Scheme, Underscores};
 use crate::http2::compile::http2;
 use crate::http2::{self, StreamErrors};
 use crate::node::Node;
+use crate::request::filters::header_mutation::compile::early;
 use crate::request::headers::{ResponseRules, ServerHeader};
 use crate::request::reply_rewrite::compile::reply_rewrite;
 use crate::request::route::Upgrades;
@@ -79,6 +81,7 @@ pub fn compile(
         strip_any_host_port,
         strip_trailing_host_dot,
         stream_error_on_invalid_http_message,
+        early_header_mutation_extensions,
     } = manager;
     for (field, set) in [
         ("stream_flush_timeout", stream_flush_timeout.is_some()),
@@ -158,6 +161,11 @@ pub fn compile(
         ),
         ..ConnectionManager::default()
     };
+    if !early_header_mutation_extensions.is_empty() {
+        let at = at.field("early_header_mutation_extensions");
+        let early = early(early_header_mutation_extensions, &at, problems);
+        compiled.early_mutations = Some(Arc::new(early));
+    }
     if *http1_safe_max_connection_duration {
         compiled.timeouts.idle_expiry = IdleExpiry::AfterNextResponse;
     }

@@ -11,6 +11,7 @@ mod normalize_tests;
 pub(crate) mod path;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::client_cert::ForwardClientCert;
@@ -19,6 +20,7 @@ use crate::address::{Address, Cidr};
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, TrailerRules, Underscores};
 use crate::http2;
+use crate::request::filters::header_mutation::EarlyMutations;
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
@@ -93,6 +95,8 @@ pub struct ConnectionManager {
     pub max_requests_per_connection: Option<u32>,
     /// When a client of HTTP/2 resets too many requests.
     pub premature_resets: PrematureResets,
+    /// Changes of a request before those of the connection manager.
+    pub early_mutations: Option<Arc<EarlyMutations>>,
 }
 
 impl ConnectionManager {

@@ -5,14 +5,17 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::SystemTime;
 
 use super::path::{self, Normalized};
 use super::{ConnectionManager, Peer, StripPort, UserAgent};
 use crate::address::Address;
+use crate::format::StreamInfo;
 use crate::http::{
     FieldName, FieldSet, Fields, HOP_BY_HOP_OF_REQUESTS, HOP_BY_HOP_OF_UPGRADES,
     JOINED_IN_REQUESTS, Line, Method, RequestHead, Scheme, Underscores, Version, members,
 };
+use crate::transport::tls::facts::TlsFacts;
 use crate::uuid;
 
 /// The outcome for a request.
@@ -140,6 +143,33 @@ pub fn request(
     }
 }
 
+/// What a format can know of a request before anything is decided about it.
+impl StreamInfo for Peer<'_> {
+    fn start_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn downstream_remote_address(&self) -> Option<Address> {
+        Some(self.remote)
+    }
+
+    fn downstream_direct_remote_address(&self) -> Option<Address> {
+        Some(self.remote)
+    }
+
+    fn downstream_local_address(&self) -> Option<Address> {
+        Some(self.local)
+    }
+
+    fn downstream_tls(&self) -> Option<&TlsFacts> {
+        self.tls
+    }
+
+    fn requested_server_name(&self) -> Option<&str> {
+        self.tls?.server_name.as_deref()
+    }
+}
+
 fn checked(
     head: &mut RequestHead,
     manager: &ConnectionManager,
@@ -168,6 +198,9 @@ fn checked(
     normalize_path(head, manager)?;
     strip_host(head, manager, peer);
 
+    if let Some(early) = &manager.early_mutations {
+        early.apply(head, peer);
+    }
     head.fields.remove_set(if upgrade { REMOVED_BUT_UPGRADE } else { REMOVED });
     sanitize_te(&mut head.fields);
     let client = client_address(&mut head.fields, manager, peer);

@@ -214,6 +214,45 @@ pub(super) mod tests {
         assert_eq!(first(&[prefix("foo")], "/foo"), None);
     }
 
+    /// So many routes of each kind, none of which matches what another one does.
+    fn services(count: usize) -> Vec<PathMatch> {
+        let of = |i: usize| match i % 4 {
+            0 => exact(&format!("/service-{i}/status")),
+            1 => prefix(&format!("/service-{i}/")),
+            2 => PathMatch::Template(Template::new(&format!("/service-{i}/{{id}}/*")).unwrap()),
+            _ => PathMatch::Regex(FullRegex::new(&format!("/service-{i}/[0-9]+")).unwrap()),
+        };
+        (0..count).map(of).collect()
+    }
+
+    #[test]
+    fn a_lookup_tries_no_more_routes_among_many_than_among_few() {
+        let tried = |count: usize| {
+            let paths = services(count);
+            let index = PathIndex::new(&paths);
+            let last = count - 4;
+            let requests = [
+                format!("/service-{last}/status"),
+                format!("/service-{}/x", last + 1),
+                format!("/service-{}/7/x", last + 2),
+                format!("/service-{}/7", last + 3),
+                "/service-/none".to_owned(),
+            ];
+            requests.map(|request| {
+                let path = request.as_bytes();
+                let mut tried = 0;
+                let found = index.first(path, |route| {
+                    tried += 1;
+                    paths[route].matches(path)
+                });
+                (found.map(|route| count - route), tried)
+            })
+        };
+        let few = tried(12);
+        assert_eq!(few.map(|(found, _)| found), [Some(4), Some(3), Some(2), Some(1), None]);
+        assert_eq!(tried(4000), few);
+    }
+
     pub(in crate::request::route) fn any_path_match() -> impl Strategy<Value = PathMatch> {
         let text = "[aAb/]{0,4}";
         let regex = proptest::sample::select(vec![

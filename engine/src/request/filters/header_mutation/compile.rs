@@ -3,7 +3,7 @@
 use corvoy_config::{self as config, Path, Problems};
 
 use super::query::QueryMutation;
-use super::{HeaderMutation, Mutation, Mutations};
+use super::{EarlyMutations, HeaderMutation, Mutation, Mutations};
 use crate::format::Formatter;
 use crate::request::route::AppendAction;
 use crate::request::route::mutation::compile::{addition, framing_ignored, is_framing, is_mutable};
@@ -24,6 +24,28 @@ impl HeaderMutation {
             most_specific_wins: *most_specific_header_mutations_wins,
         }
     }
+}
+
+/// Compiles the list of extensions at `at`, which are made one after the other.
+pub(in crate::request) fn early(
+    extensions: &[config::TypedExtensionConfig],
+    at: &Path,
+    problems: &mut Problems,
+) -> EarlyMutations {
+    let mut all = Vec::new();
+    for (i, config::TypedExtensionConfig { name: _, typed_config }) in extensions.iter().enumerate()
+    {
+        let at = at.index(i).field("typed_config");
+        let Some(config::Any::EarlyHeaderMutation(schema)) = typed_config else {
+            problems.missing(&at, "Corvoy supports only header_mutation as early header mutation");
+            continue;
+        };
+        let config::EarlyHeaderMutation { mutations } = &**schema;
+        let at = at.field("mutations");
+        let each = mutations.iter().enumerate();
+        all.extend(each.filter_map(|(i, schema)| mutation(schema, &at.index(i), problems)));
+    }
+    EarlyMutations(all.into())
 }
 
 pub(in super::super) fn mutations(

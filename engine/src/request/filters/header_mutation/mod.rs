@@ -1,6 +1,6 @@
 //! `header_mutation`: changes headers, trailers and the query.
 
-pub(super) mod compile;
+pub(in crate::request) mod compile;
 mod query;
 
 use std::sync::Arc;
@@ -41,6 +41,21 @@ enum Mutation {
     /// Removes each header whose name matches.
     RemoveMatching(TextMatcher),
     Add(HeaderAddition),
+}
+
+/// `early_header_mutation_extensions`: changes of a request before the connection manager makes its own.
+#[derive(Debug)]
+pub struct EarlyMutations(Box<[Mutation]>);
+
+impl EarlyMutations {
+    /// Changes the request.
+    pub(in crate::request) fn apply(&self, request: &mut RequestHead, stream: &dyn StreamInfo) {
+        let mut value = Vec::new();
+        for mutation in &self.0 {
+            mutation.write_value(|| inputs(request, stream), &mut value);
+            mutation.apply(&value, &mut request.fields, JOINED_IN_REQUESTS);
+        }
+    }
 }
 
 impl HeaderMutation {
