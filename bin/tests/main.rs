@@ -24,6 +24,8 @@ mod connection_limits;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod consistent_hashing;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod descriptors;

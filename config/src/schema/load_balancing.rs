@@ -38,6 +38,7 @@ schema! {
         locality_weighted_lb_config: Option<ClusterLocalityWeightedLbConfig>,
         consistent_hashing_lb_config: Option<ClusterConsistentHashingLbConfig>,
         ignore_new_hosts_until_first_hc: bool,
+        close_connections_on_host_set_change: bool,
     } harmless {
         update_merge_window: "each change of hosts is applied immediately",
     }

@@ -58,6 +58,8 @@ pub struct Cluster {
     pub outlier_detection: Option<Arc<OutlierDetection>>,
     /// Whether a host that discovery removes goes at once, even if it passes its health checks.
     pub ignore_health_on_host_removal: bool,
+    /// Whether a change of its hosts ends its connections, each with the request that it carries.
+    pub close_connections_on_host_set_change: bool,
     /// Whether the process waits for its hosts, and their first health checks, before it serves. Default yes.
     pub wait_for_warm_on_init: bool,
     /// Whether a new host counts for nothing until its first health check.

@@ -208,6 +208,9 @@ fn cluster(
         ignore_new_hosts_until_first_hc: common_lb_config
             .as_ref()
             .is_some_and(|common| common.ignore_new_hosts_until_first_hc),
+        close_connections_on_host_set_change: common_lb_config
+            .as_ref()
+            .is_some_and(|common| common.close_connections_on_host_set_change),
         zones: zones(&discovery, &node.locality.zone, &stat_name, registry),
         discovery,
         stats: registry.scope(&format!("cluster.{stat_name}.")),
@@ -259,8 +262,9 @@ fn distribution(
             zone_aware_lb_config: _,
             locality_weighted_lb_config: _,
             consistent_hashing_lb_config: _,
-            // The cluster has it.
+            // The cluster has these.
             ignore_new_hosts_until_first_hc: _,
+            close_connections_on_host_set_change: _,
         } = common;
         if let Some(config::Percent { value }) = healthy_panic_threshold {
             rules.healthy_panic_threshold = value.round();

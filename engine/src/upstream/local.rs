@@ -173,6 +173,13 @@ impl LocalCluster {
         let old = std::mem::take(&mut members.pools);
         let mut old: HashMap<_, _> =
             old.into_iter().map(|pools| (Arc::as_ptr(pools.default.host()), pools)).collect();
+        let is_same = |host: &Arc<Host>| old.contains_key(&Arc::as_ptr(host));
+        if self.cluster.close_connections_on_host_set_change
+            && (old.len() != hosts.hosts().len() || !hosts.hosts().iter().all(is_same))
+        {
+            let pools = std::mem::take(&mut old);
+            pools.values().flat_map(HostPools::all).for_each(|pool| pool.retire());
+        }
         let speaks = self.cluster.http.protocols.for_client(Version::Http11);
         let pools = hosts.hosts().iter().map(|host| {
             old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| HostPools {

@@ -18,7 +18,8 @@ use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::{CircuitBreakers, Thresholds};
 use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::discovery::{LookupFamily, Refresh, Semantics, Target};
-use crate::upstream::health_check::EndpointCheck;
+use crate::upstream::health_check::tests::check;
+use crate::upstream::health_check::{EndpointCheck, HealthCheck, Intervals};
 use crate::upstream::host::{Endpoint, HealthFlags, Locality};
 use crate::upstream::host_set::{DistributionRules, HostSet};
 use crate::upstream::transport_socket::{TransportSocket, TransportSockets};
@@ -264,6 +265,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         ignore_health_on_host_removal: false,
         ignore_new_hosts_until_first_hc: false,
         wait_for_warm_on_init: true,
+        close_connections_on_host_set_change: false,
         distribution: DistributionRules::default(),
         discovery,
         stats: registry.scope("cluster.c."),
@@ -443,4 +445,74 @@ fn the_system_can_be_asked() {
 fn ten(n: u16) -> IpAddr {
     let [high, low] = n.to_be_bytes();
     [10, 0, high, low].into()
+}
+
+/// A cluster whose host is checked every 10 ms by TCP on this port.
+fn checked(port: u16, ignore_health_on_host_removal: bool) -> Arc<Cluster> {
+    let mut cluster = strict(&["a"]);
+    let inner = Arc::get_mut(&mut cluster).unwrap();
+    let interval = Duration::from_millis(10);
+    let intervals = Intervals {
+        healthy: interval,
+        unhealthy: interval,
+        no_traffic: interval,
+        no_traffic_healthy: interval,
+        ..check(1, 1).intervals
+    };
+    let alt_port = Some(port);
+    inner.health_check = Some(Arc::new(HealthCheck { alt_port, intervals, ..check(1, 1) }));
+    inner.ignore_health_on_host_removal = ignore_health_on_host_removal;
+    cluster
+}
+
+/// 127.0.0.1, and 127.0.0.2 where nothing listens.
+fn one_that_listens() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+#[test]
+fn a_host_that_passes_its_checks_outlives_its_name() {
+    let (listener, port) = one_that_listens();
+    let server = NameServer::start();
+    server.says("a", A, v4(&[1]));
+    let mut harness = Harness::of(vec![checked(port, false)], server.resolver());
+    harness.wait_until_initialized();
+    server.says("a", A, v4(&[2]));
+    let both = vec!["127.0.0.2:80".to_owned(), "127.0.0.1:80".to_owned()];
+    while harness.wait_for_hosts() != (0, both.clone()) {}
+    // Now it fails, and goes.
+    drop(listener);
+    while harness.wait_for_hosts() != (0, vec!["127.0.0.2:80".to_owned()]) {}
+}
+
+#[test]
+fn a_host_may_go_with_its_name_whatever_its_health() {
+    let (_listener, port) = one_that_listens();
+    let server = NameServer::start();
+    server.says("a", A, v4(&[1]));
+    let mut harness = Harness::of(vec![checked(port, true)], server.resolver());
+    harness.wait_until_initialized();
+    server.says("a", A, v4(&[2]));
+    loop {
+        let (_, hosts) = harness.wait_for_hosts();
+        assert_eq!(hosts.len(), 1);
+        if hosts == ["127.0.0.2:80"] {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_cluster_is_warming_until_its_hosts_were_checked() {
+    let (listener, port) = one_that_listens();
+    let server = NameServer::start();
+    server.says("a", A, v4(&[1]));
+    let mut harness = Harness::of(vec![checked(port, false)], server.resolver());
+    harness.wait_until_initialized();
+    let stats = harness.clusters[0].health_check.as_ref().unwrap().stats.control();
+    assert!(stats.attempt.value() >= 1);
+    assert_eq!(harness.stats(0).warming_state.value(), 0);
+    drop(listener);
 }

@@ -73,6 +73,7 @@ fn check_common(common: &config::CommonLbConfig, at: &Path, problems: &mut Probl
         locality_weighted_lb_config,
         consistent_hashing_lb_config,
         ignore_new_hosts_until_first_hc: _,
+        close_connections_on_host_set_change: _,
     } = common;
     let message =
         "load_balancing_policy cannot be combined with this field: the policy has its own";
@@ -100,6 +101,7 @@ fn of_enum(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Balancing
             locality_weighted_lb_config,
             consistent_hashing_lb_config,
             ignore_new_hosts_until_first_hc: _,
+            close_connections_on_host_set_change: _,
         } = common;
         balancing.weighs_localities = locality_weighted_lb_config.is_some();
         if let Some(schema) = zone_aware_lb_config {

@@ -181,12 +181,12 @@ impl Probe {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::stats::Registry;
 
     /// A TCP check every 10 s with these thresholds.
-    pub(super) fn check(unhealthy_threshold: u32, healthy_threshold: u32) -> HealthCheck {
+    pub(crate) fn check(unhealthy_threshold: u32, healthy_threshold: u32) -> HealthCheck {
         let interval = Duration::from_secs(10);
         HealthCheck {
             probe: Probe::Tcp(TcpProbe::default()),
