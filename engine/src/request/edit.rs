@@ -298,15 +298,15 @@ impl Core<'_> {
     /// The reply of a `direct_response`.
     pub(super) fn direct(&self, route: &Route, direct: &DirectResponse) -> LocalReply {
         let mut reply = LocalReply::direct(direct.status, direct.body.clone());
-        if let Some(format) = &direct.format {
-            // As in Envoy, it does not see the status yet.
-            let stream = self.stream(Some(route));
-            format.apply(&mut reply, &self.heads.request, &stream);
-        }
         let mut location = Vec::new();
         direct.location(&self.heads.request, &mut location);
         if !location.is_empty() {
             reply.add_field(FieldName::Location, &location);
+        }
+        if let Some(format) = &direct.format {
+            // As in Envoy, it does not see the status yet.
+            let stream = self.stream(Some(route));
+            format.apply(&mut reply, &self.heads.request, &stream);
         }
         reply
     }

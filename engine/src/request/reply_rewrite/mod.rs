@@ -52,7 +52,10 @@ impl BodyFormat {
         let mut body = Vec::new();
         self.text.write(&inputs, &mut body);
         reply.body = body.into();
-        reply.content_type = Some(self.content_type.clone());
+        // As in Envoy, any other type than that of a text precedes the length.
+        if *self.content_type != *b"text/plain" {
+            reply.add_field(FieldName::ContentType, &self.content_type);
+        }
     }
 }
 
