@@ -83,6 +83,8 @@ pub mod metadata_matcher;
 
 pub mod cel;
 
+pub mod rbac;
+
 mod untrusted;
 
 pub mod matcher;
@@ -96,6 +98,8 @@ pub mod stats_sink;
 pub mod admin_settings;
 
 pub mod limits;
+
+pub mod token_bucket;
 
 pub mod proxy_protocol;
 

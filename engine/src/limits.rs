@@ -42,6 +42,9 @@ pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// fit is sent but not kept: its request cannot be retried.
 pub const SHARD_REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Clients of one rate limit descriptor that have buckets of their own. Each takes some 50 bytes.
+pub const RATE_LIMITED_CLIENTS_MAX: usize = 1024 * 1024;
+
 /// Interim (1xx) responses to one request; more is a protocol error. An origin may send a 102 every
 /// few seconds while it works on a long request.
 pub const INTERIM_RESPONSES_MAX: usize = 1024;

@@ -87,6 +87,7 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             "$1: <uuid>",
         ),
         (r"(?mi)^( *x-envoy-upstream-service-time): \d{1,4}$", "$1: <ms>"),
+        (r"(?mi)^( *(?:retry-after|x-ratelimit-reset)): [1-9]\d+$", "$1: <seconds>"),
         (r"(?m)^( *x-forwarded-port): \d{4,5}$", "$1: <port>"),
         // Of a retry, in a frame: what is left depends on timing.
         (r"(?m)^(  x-envoy-expected-rq-timeout-ms): 1[0-4]\d{3}$", "$1: <left>"),

@@ -34,6 +34,8 @@ mod matcher;
 mod matching;
 mod metrics;
 mod network;
+mod rate_limit;
+mod rbac;
 mod route;
 mod service;
 mod tls;
@@ -58,6 +60,8 @@ pub use matcher::*;
 pub use matching::*;
 pub use metrics::*;
 pub use network::*;
+pub use rate_limit::*;
+pub use rbac::*;
 pub use route::*;
 pub use service::*;
 pub use tls::*;
@@ -111,6 +115,8 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         MATCHING,
         METRICS,
         NETWORK,
+        RATE_LIMIT,
+        RBAC,
         ROUTE,
         SERVICE,
         TLS,

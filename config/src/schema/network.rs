@@ -1,11 +1,8 @@
-//! `envoy/extensions/filters/network` without HTTP, and `envoy/config/rbac/v3`.
-
-use std::collections::BTreeMap;
+//! `envoy/extensions/filters/network` without HTTP.
 
 use super::{
-    AccessLog, BackoffStrategy, CidrRange, DataSource, Duration, HeaderValueOption, Int32Range,
-    Percent, RuntimeFeatureFlag, StringMatcher, SubstitutionFormatString, TokenBucket, schema,
-    schema_enum,
+    AccessLog, BackoffStrategy, DataSource, Duration, HeaderValueOption, Percent,
+    RuntimeFeatureFlag, SubstitutionFormatString, TokenBucket, schema, schema_enum,
 };
 
 schema! {
@@ -108,69 +105,10 @@ schema! {
         read_only: "Envoy 1.40 does not keep such an object from being set again, either",
         shared_with_upstream: "the objects that Corvoy has are not read by upstream filters",
     }
-
-    struct NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC" {
-        rules: Option<RbacRules>,
-        shadow_rules: Option<RbacRules>,
-        shadow_rules_stat_prefix: String,
-        stat_prefix: String,
-        enforcement_type: RbacEnforcementType,
-        delay_deny: Option<Duration>,
-    }
-
-    struct RbacRules = "envoy.config.rbac.v3.RBAC" {
-        action: RbacAction,
-        policies: BTreeMap<String, RbacPolicy>,
-    }
-
-    struct RbacPolicy = "envoy.config.rbac.v3.Policy" {
-        permissions: Vec<RbacPermission>,
-        principals: Vec<RbacPrincipal>,
-    }
-
-    struct RbacPermission = "envoy.config.rbac.v3.Permission" {
-        and_rules: Option<RbacPermissionSet>,
-        or_rules: Option<RbacPermissionSet>,
-        any: Option<bool>,
-        destination_ip: Option<CidrRange>,
-        destination_port: Option<u32>,
-        destination_port_range: Option<Int32Range>,
-        not_rule: Option<Box<RbacPermission>>,
-        requested_server_name: Option<StringMatcher>,
-    }
-
-    struct RbacPermissionSet = "envoy.config.rbac.v3.Permission.Set" {
-        rules: Vec<RbacPermission>,
-    }
-
-    struct RbacPrincipal = "envoy.config.rbac.v3.Principal" {
-        and_ids: Option<RbacPrincipalSet>,
-        or_ids: Option<RbacPrincipalSet>,
-        any: Option<bool>,
-        authenticated: Option<RbacAuthenticated>,
-        source_ip: Option<CidrRange>,
-        direct_remote_ip: Option<CidrRange>,
-        remote_ip: Option<CidrRange>,
-        not_id: Option<Box<RbacPrincipal>>,
-    }
-
-    struct RbacAuthenticated = "envoy.config.rbac.v3.Principal.Authenticated" {
-        principal_name: Option<StringMatcher>,
-    }
-
-    struct RbacPrincipalSet = "envoy.config.rbac.v3.Principal.Set" {
-        ids: Vec<RbacPrincipal>,
-    }
 }
 
 schema_enum! {
     enum UpstreamConnectMode = "envoy.extensions.filters.network.tcp_proxy.v3.UpstreamConnectMode" {
         Immediate, OnDownstreamData, OnDownstreamTlsHandshake,
     }
-
-    enum RbacEnforcementType = "envoy.extensions.filters.network.rbac.v3.RBAC.EnforcementType" {
-        OneTimeOnFirstByte, Continuous,
-    }
-
-    enum RbacAction = "envoy.config.rbac.v3.RBAC.Action" { Allow, Deny, Log }
 }

@@ -8,10 +8,12 @@
 
 mod attributes;
 mod check;
+pub(crate) mod compile;
 mod print;
 
 use std::sync::Arc;
 
+use cel::common::ast::IdedExpr;
 use cel::common::types::{CelBool, CelString};
 use cel::common::value::CowVal;
 use cel::parser::Expression;
@@ -37,7 +39,10 @@ impl Program {
     /// What is wrong with it, as text for the user.
     pub fn new(text: &str) -> Result<Self, String> {
         let parsed = environment().parser().parse(text);
-        let mut expression = parsed.map_err(|errors| format!("invalid expression: {errors}"))?;
+        Self::of_expression(parsed.map_err(|errors| format!("invalid expression: {errors}"))?)
+    }
+
+    fn of_expression(mut expression: IdedExpr) -> Result<Self, String> {
         let attributes = check::check(&mut expression)?;
         Ok(Self { expression: Arc::new(expression), attributes: Arc::new(attributes) })
     }

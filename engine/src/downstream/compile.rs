@@ -522,6 +522,7 @@ fn http(
         stat_prefix: &prefix,
         runtime: context.runtime,
         calls: callout::compile::Context { cluster: context.cluster, are_made: &are_calls_made },
+        local_cluster: &context.node.cluster,
     };
     let filters = http_filters::chain(
         &manager.http_filters,

@@ -192,6 +192,7 @@ impl Client {
             local,
             opened: shard.clock.now(),
             tls: None,
+            buckets: service.filters.for_connection(),
             alarm: shard.timers.alarm(),
             received: Cell::new(0),
             sent: Cell::new(0),

@@ -133,6 +133,12 @@ impl Formatter {
         }
     }
 
+    /// Whether one command is all of the format.
+    #[must_use]
+    pub fn is_one_command(&self) -> bool {
+        self.only_field().is_some()
+    }
+
     /// The one command that is all of the format, if it is one.
     fn only_field(&self) -> Option<&Field> {
         match &*self.pieces {

@@ -3,6 +3,9 @@
 /// The deadline of the call has passed.
 pub(crate) const DEADLINE_EXCEEDED: u8 = 4;
 
+/// A quota is used up.
+pub(crate) const RESOURCE_EXHAUSTED: u8 = 8;
+
 /// The gRPC status for an HTTP status.
 pub(crate) const fn status_of_http(status: u16) -> u8 {
     match status {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::filters::local_ratelimit::ConnectionBuckets;
 use super::service::LocalService;
 use crate::address::Address;
 use crate::listener_facts::ListenerFacts;
@@ -31,6 +32,8 @@ pub struct Given {
     pub opened: Millis,
     /// What its TLS handshake has settled; none: it is plain, or not so far yet.
     pub tls: Option<Rc<TlsFacts>>,
+    /// The token buckets of its own, if it may need some.
+    pub buckets: Option<Rc<ConnectionBuckets>>,
     /// The deadline of its task.
     pub alarm: Alarm,
     /// Bytes received from the client on the connection.
@@ -52,6 +55,7 @@ impl Given {
             local: self.local,
             opened: self.opened,
             tls: self.tls.clone(),
+            buckets: self.buckets.clone(),
             alarm: self.shard.timers.alarm(),
             received: Cell::new(0),
             sent: Cell::new(0),

@@ -26,6 +26,7 @@ mod log;
 pub mod manager;
 mod noted;
 mod query;
+mod rate_limit;
 mod replay;
 pub mod reply;
 pub mod reply_rewrite;

@@ -13,7 +13,7 @@ use super::direct_response::DirectResponse;
 use super::filter_state::Object;
 use super::filters::Filter;
 use super::filters::connection_limit::ConnectionLimit;
-use super::filters::local_ratelimit::{LocalRateLimit, TokenBucket};
+use super::filters::local_ratelimit::LocalRateLimit;
 use super::filters::rbac::compile::rbac;
 use super::filters::set_filter_state::{Empty, SetFilterState, Value};
 use super::proxy::compile::tcp_proxy;
@@ -22,6 +22,7 @@ use crate::format::compile::{data_source, extensions, text_of};
 use crate::format::{Formatter, Unset};
 use crate::metadata::ListenerInfo;
 use crate::stats::Registry;
+use crate::token_bucket::{self, TokenBucket};
 
 /// What network filters need from the rest of the configuration.
 pub(crate) struct Context<'a> {
@@ -83,7 +84,7 @@ pub(crate) fn network_filter(
             local_rate_limit(schema, at, context, problems)?
         }
         config::Any::NetworkRbac(schema) => {
-            Filter::Rbac(Box::new(rbac(schema, at, context.registry, problems)?))
+            Filter::Rbac(Box::new(rbac(schema, at, context, problems)?))
         }
         config::Any::NetworkSetFilterState(schema) => {
             set_filter_state(schema, at, context, problems)?
@@ -158,7 +159,8 @@ impl SharedBuckets {
     /// The bucket for a filter with this key; an empty one is not shared.
     fn get(&self, share_key: &str, rate: Rate) -> Arc<TokenBucket> {
         let Rate { max_tokens, tokens_per_fill, fill_interval } = rate;
-        let new = || Arc::new(TokenBucket::new(max_tokens, tokens_per_fill, fill_interval));
+        let rate_of_bucket = token_bucket::Rate::new(max_tokens, tokens_per_fill, fill_interval);
+        let new = || Arc::new(TokenBucket::new(rate_of_bucket));
         if share_key.is_empty() {
             return new();
         }

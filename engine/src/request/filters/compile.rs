@@ -15,6 +15,8 @@ use super::ext_authz::{self, ExtAuthz};
 use super::fault::{self, Fault};
 use super::header_mutation::{self, HeaderMutation};
 use super::header_to_metadata::{self, HeaderToMetadata};
+use super::local_ratelimit::{self, LocalRateLimit};
+use super::rbac::{self, Rbac};
 use super::set_filter_state::{self, SetFilterState};
 use super::set_metadata::{Entry, Existing, SetMetadata};
 use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
@@ -32,6 +34,17 @@ pub(crate) struct Context<'a> {
     pub(crate) runtime: &'a Reader<'a>,
     /// For filters that ask others.
     pub(crate) calls: callout::compile::Context<'a>,
+    /// The name of this proxy's cluster.
+    pub(crate) local_cluster: &'a str,
+}
+
+#[cfg(test)]
+impl<'a> Context<'a> {
+    /// Without clusters and prefix.
+    pub(crate) fn bare(registry: &'a Registry, runtime: &'a Reader<'a>) -> Self {
+        let calls = callout::compile::Context::without_clusters();
+        Self { registry, stat_prefix: "", runtime, calls, local_cluster: "" }
+    }
 }
 
 /// What one level of the route configuration says to filters.
@@ -109,6 +122,13 @@ fn filter(
         config::Any::HeaderToMetadata(schema) => Filter::HeaderToMetadata(
             HeaderToMetadata::compile(schema, context.registry, at, problems),
         ),
+        config::Any::HttpRbac(schema) => {
+            Filter::Rbac(Box::new(Rbac::compile(schema, context, at, problems)?))
+        }
+        config::Any::LocalRateLimit(schema) => {
+            let filter = LocalRateLimit::compile(schema, context, at, problems)?;
+            Filter::LocalRateLimit(Box::new(filter))
+        }
         config::Any::HttpSetFilterState(schema) => {
             Filter::SetFilterState(SetFilterState::compile(schema, at, problems))
         }
@@ -195,7 +215,7 @@ fn route_config(
             RouteConfig::Cors(Box::new(cors::compile::policy(schema, at, problems)))
         }
         config::Any::CsrfPolicy(schema) => {
-            RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, at, problems)))
+            RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, context, at, problems)))
         }
         config::Any::HttpFault(schema) => {
             RouteConfig::Fault(Box::new(fault::compile::settings(schema, context, at, problems)))
@@ -217,6 +237,14 @@ fn route_config(
                 problems.error(at, "for a route it needs request_rules or response_rules");
             }
             RouteConfig::HeaderToMetadata(Box::new(rules))
+        }
+        config::Any::HttpRbacPerRoute(schema) => {
+            let settings = rbac::compile::of_route(schema, context, at, problems)?;
+            RouteConfig::Rbac(Box::new(settings))
+        }
+        config::Any::LocalRateLimit(schema) => {
+            let settings = local_ratelimit::compile::of_route(schema, context, at, problems)?;
+            RouteConfig::LocalRateLimit(Box::new(settings))
         }
         config::Any::HttpSetFilterState(schema) => {
             RouteConfig::SetFilterState(set_filter_state::compile::of_route(schema, at, problems))

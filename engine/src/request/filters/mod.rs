@@ -27,12 +27,15 @@ pub mod fault;
 pub mod header_mutation;
 pub mod header_to_metadata;
 mod limiter;
+pub mod local_ratelimit;
 mod piece;
+pub mod rbac;
 pub mod set_filter_state;
 pub mod set_metadata;
 mod transfer;
 mod wait;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 pub use self::active::ActivePool;
@@ -50,7 +53,9 @@ use self::ext_authz::ExtAuthz;
 use self::fault::Fault;
 use self::header_mutation::HeaderMutation;
 use self::header_to_metadata::HeaderToMetadata;
-use self::piece::Piece;
+use self::local_ratelimit::{ConnectionBuckets, LocalRateLimit};
+pub(super) use self::piece::Piece;
+use self::rbac::Rbac;
 use self::set_filter_state::SetFilterState;
 use self::set_metadata::SetMetadata;
 use super::callout::Call;
@@ -72,6 +77,8 @@ pub(super) enum Filter {
     Fault(Box<Fault>),
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
+    LocalRateLimit(Box<LocalRateLimit>),
+    Rbac(Box<Rbac>),
     SetFilterState(SetFilterState),
     SetMetadata(SetMetadata),
 }
@@ -88,6 +95,8 @@ pub(super) enum RouteConfig {
     Fault(Box<fault::Settings>),
     HeaderMutation(Box<header_mutation::Mutations>),
     HeaderToMetadata(Box<header_to_metadata::Rules>),
+    LocalRateLimit(Box<local_ratelimit::Settings>),
+    Rbac(Box<rbac::Settings>),
     SetFilterState(set_filter_state::Values),
 }
 
@@ -99,6 +108,7 @@ pub(super) enum State {
     Cors(cors::State),
     Fault(Box<fault::State>),
     ExtAuthz(Box<ext_authz::State>),
+    LocalRateLimit(local_ratelimit::State),
 }
 
 impl State {
@@ -106,7 +116,7 @@ impl State {
     fn awaited(&self) -> Option<&Call> {
         match self {
             Self::ExtAuthz(state) => state.call(),
-            Self::None | Self::Cors(_) | Self::Fault(_) => None,
+            Self::None | Self::Cors(_) | Self::Fault(_) | Self::LocalRateLimit(_) => None,
         }
     }
 }
@@ -178,6 +188,13 @@ impl Chain {
         steps.filter_map(|step| self.filters.get(step.filter).map(|named| &*named.name))
     }
 
+    /// What the filters keep for a new connection, if any keeps something.
+    #[must_use]
+    pub fn for_connection(&self) -> Option<Rc<ConnectionBuckets>> {
+        let keeps = self.filters.iter().any(|it| matches!(it.filter, Filter::LocalRateLimit(_)));
+        keeps.then(Rc::default)
+    }
+
     /// The plan for the requests of a route, or of none.
     fn plan<'a>(&'a self, route: Option<&'a Route>) -> &'a Plan {
         route.map_or(&self.without_route, |route| &route.filters)
@@ -206,6 +223,7 @@ impl Filter {
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
             Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
             Self::Fault(_) => State::Fault(Box::default()),
+            Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
             Self::ApiKeyAuth(_)
             | Self::BasicAuth(_)
             | Self::Buffer(_)
@@ -213,6 +231,7 @@ impl Filter {
             | Self::Csrf(_)
             | Self::HeaderMutation(_)
             | Self::HeaderToMetadata(_)
+            | Self::Rbac(_)
             | Self::SetFilterState(_)
             | Self::SetMetadata(_) => State::None,
         }
@@ -231,9 +250,15 @@ impl Filter {
             (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.request_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.request_head(cx),
+            (Self::LocalRateLimit(filter), State::LocalRateLimit(state)) => {
+                filter.request_head(state, cx)
+            }
+            (Self::Rbac(filter), _) => filter.request_head(cx),
             (Self::SetFilterState(filter), _) => filter.request_head(cx),
             (Self::SetMetadata(filter), _) => filter.request_head(cx),
-            (Self::Cors(_) | Self::ExtAuthz(_) | Self::Fault(_), _) => Flow::Continue,
+            (Self::Cors(_) | Self::ExtAuthz(_) | Self::Fault(_) | Self::LocalRateLimit(_), _) => {
+                Flow::Continue
+            }
         }
     }
 
@@ -245,6 +270,9 @@ impl Filter {
             (Self::Fault(_), State::Fault(state)) => Fault::response_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.response_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.response_head(cx),
+            (Self::LocalRateLimit(_), State::LocalRateLimit(state)) => {
+                LocalRateLimit::response_head(state, cx);
+            }
             _ => {}
         }
     }

@@ -120,8 +120,9 @@ fn has_type(head: &ResponseHead, original: Option<&[u8]>) -> bool {
     head.fields.get(FieldName::ContentType) == original
 }
 
-/// The flags that a rewrite sees: Envoy sets the flag for a protocol error of the client only after
-/// the reply.
+/// The flags that a rewrite sees: Envoy sets those for a protocol error of the client and for a local rate
+/// limit only after the reply.
 pub(super) fn visible_flags(flags: Flags) -> Flags {
-    if flags.has(Flag::DownstreamProtocolError) { Flags::NONE } else { flags }
+    let is_late = flags.has(Flag::DownstreamProtocolError) || flags.has(Flag::RateLimited);
+    if is_late { Flags::NONE } else { flags }
 }

@@ -10,7 +10,6 @@ use super::*;
 use crate::address::{Address, Ends};
 use crate::format::StreamInfo;
 use crate::http::{FieldName, RequestHead, Scheme};
-use crate::request::callout;
 use crate::runtime::{Reader, Runtime};
 use crate::stats::Registry;
 use crate::transport::tls::certificate::Certificate;
@@ -31,9 +30,7 @@ fn compiled(table: Value) -> (RouteTable, Problems) {
     let mut problems = Problems::default();
     let (registry, values) = (Registry::new(1), Runtime::default());
     let runtime = &Reader::new(&values);
-    let calls = callout::compile::Context::without_clusters();
-    let context =
-        &filters::compile::Context { registry: &registry, stat_prefix: "", runtime, calls };
+    let context = &filters::compile::Context::bare(&registry, runtime);
     let needs = Needs { filters: &Chain::default(), filter_context: context, cluster: &cluster };
     let table = route_table(&schema, &needs, &Path::root(), &mut problems);
     (table, problems)

@@ -115,9 +115,7 @@ mod tests {
     use super::super::Denied;
     use super::*;
     use crate::http::RequestHead;
-    use crate::request::callout;
     use crate::request::route::tests::{request, shown};
-    use crate::runtime::{Reader, Runtime};
     use crate::stats::Registry;
 
     fn credential(key: &str, client: &str) -> config::ApiKeyCredential {
@@ -130,26 +128,17 @@ mod tests {
             query: query.into(),
             cookie: cookie.into(),
         };
-        let schema = config::ApiKeyAuth {
-            credentials: vec![credential("one", "first"), credential("two words", "second")],
-            key_sources: vec![source("X-Key", "", ""), source("", "key", ""), source("", "", "k")],
-            forwarding: Some(config::ApiKeyForwarding {
-                header: "X-Client".into(),
-                hide_credentials,
-            }),
-        };
-        let (registry, mut problems) = (Registry::new(1), Problems::default());
-        let values = Runtime::default();
-        let runtime = &Reader::new(&values);
-        let context = Context {
-            registry: &registry,
-            stat_prefix: "http.front.",
-            runtime,
-            calls: callout::compile::Context::without_clusters(),
-        };
-        let filter = ApiKeyAuth::compile(&schema, &context, &Path::root(), &mut problems);
+        let forwarding = config::ApiKeyForwarding { header: "X-Client".into(), hide_credentials };
+        let mut problems = Problems::default();
+        let settings = settings(
+            &[credential("one", "first"), credential("two words", "second")],
+            &[source("X-Key", "", ""), source("", "key", ""), source("", "", "k")],
+            Some(&forwarding),
+            &Path::root(),
+            &mut problems,
+        );
         assert!(problems.is_empty());
-        filter.unwrap()
+        ApiKeyAuth { settings: settings.unwrap(), stats: Registry::new(1).scope("t.") }
     }
 
     /// Its fields but `host`.

@@ -5,7 +5,7 @@ use corvoy_config::{self as config, Path, Problems};
 use super::super::compile::Context;
 use super::{Csrf, Policy};
 use crate::request::route::Fraction;
-use crate::request::route::matchers::compile::fraction;
+use crate::request::route::matchers::compile::runtime_fraction;
 use crate::text_matcher::compile::text;
 
 impl Csrf {
@@ -16,12 +16,13 @@ impl Csrf {
         problems: &mut Problems,
     ) -> Self {
         let stats = context.registry.scope(&format!("{}csrf.", context.stat_prefix));
-        Self { policy: policy(schema, at, problems), stats }
+        Self { policy: policy(schema, context, at, problems), stats }
     }
 }
 
 pub(in super::super) fn policy(
     schema: &config::CsrfPolicy,
+    context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Policy {
@@ -30,9 +31,12 @@ pub(in super::super) fn policy(
     let origins = additional_origins.iter().enumerate();
     let none = Fraction { numerator: 0, denominator: 1 };
     let all = Fraction { numerator: 1, denominator: 1 };
+    let part = |schema: &Option<config::RuntimeFractionalPercent>| {
+        runtime_fraction(schema.as_ref()?, context.runtime)
+    };
     Policy {
-        enabled: filter_enabled.as_ref().and_then(fraction).unwrap_or(all),
-        shadow: shadow_enabled.as_ref().and_then(fraction).unwrap_or(none),
+        enabled: part(filter_enabled).unwrap_or(all),
+        shadow: part(shadow_enabled).unwrap_or(none),
         additional_origins: origins
             .filter_map(|(i, schema)| text(schema, &at.index(i), problems))
             .collect(),
