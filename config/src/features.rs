@@ -107,7 +107,6 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.extensions.filters.http.router.v3.Router.upstream_log",
         ],
     ),
-    ("compression", &["envoy.extensions.compression", "envoy.extensions.filters.http.compressor"]),
     ("external authorization", &["envoy.extensions.filters.network.ext_authz"]),
     (
         "health checking",

@@ -51,6 +51,7 @@ mod common_compile;
 
 pub mod config_source;
 
+pub mod compression;
 pub mod explain;
 
 pub mod listener_facts;

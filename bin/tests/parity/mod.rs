@@ -4,6 +4,7 @@
 //! The same cases run over TLS as well ([`over_tls`]). `scripts/parity --record` runs the cases against Envoy and records the results.
 
 mod case;
+mod compressed;
 mod covered;
 mod frames;
 mod http2;
@@ -60,8 +61,10 @@ folders!(
     filter_buffer,
     filter_cdn_loop,
     filter_chains,
+    filter_compressor,
     filter_cors,
     filter_csrf,
+    filter_decompressor,
     filter_ext_authz,
     filter_fault,
     filter_header_mutation,

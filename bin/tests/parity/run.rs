@@ -13,7 +13,7 @@ use crate::support::{Act, Broken, Client, Config, Message, Origin, Proxy, Refusi
 
 use super::case::{Case, Kind, Step};
 use super::log::{self, AccessLog};
-use super::{http2, raw, text};
+use super::{compressed, http2, raw, text};
 
 /// The case as it ran: given steps unchanged, recorded ones with their results.
 /// With `tls`, client and origin speak TLS.
@@ -175,7 +175,7 @@ pub(super) fn answer(client: &mut Client, method: &str, kind: Kind) -> Step {
                 let _ = writeln!(all, "HTTP/1.1 {status} …\n");
                 all
             });
-            Step { kind, text: interim + &text::encode(&response.canonical()) }
+            Step { kind, text: interim + &text::encode(&compressed::shown(&response).canonical()) }
         }
         Err(Broken::Silent(bytes)) => {
             Step { kind: Kind::ClientGetsNothing, text: text::encode(&bytes) }
@@ -194,7 +194,7 @@ pub(super) fn sights(seen: &[Message]) -> Vec<Step> {
     }
     let mut previous = "";
     let sights = seen.iter().map(|request| {
-        let mut text = text::encode(&request.canonical());
+        let mut text = text::encode(&compressed::shown(request).canonical());
         if request.start_line == previous {
             text = LEFT.replace(&text, "x-envoy-expected-rq-timeout-ms: <left>").into_owned();
         }

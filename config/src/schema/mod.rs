@@ -19,6 +19,7 @@ mod access_log_filter;
 mod any;
 mod bootstrap;
 mod cluster;
+mod compression;
 mod core;
 mod discovery;
 mod ext_authz;
@@ -45,6 +46,7 @@ pub use access_log_filter::*;
 pub use any::Any;
 pub use bootstrap::*;
 pub use cluster::*;
+pub use compression::*;
 pub use core::*;
 pub use discovery::*;
 pub use ext_authz::*;
@@ -100,6 +102,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         ACCESS_LOG_FILTER,
         BOOTSTRAP,
         CLUSTER,
+        COMPRESSION,
         CORE,
         DISCOVERY,
         EXT_AUTHZ,

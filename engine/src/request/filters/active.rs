@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::body::{Lane, Sees};
+use super::compressor::Decision;
 use super::piece::Piece;
 use super::{Chain, Filter, Flow, Named, RouteConfig, State, Wait};
 use crate::http::BodyLength;
@@ -67,6 +68,7 @@ impl Running {
 pub(super) struct Shared {
     pub(super) route_cache: RouteCache,
     pub(super) response_length: ResponseLength,
+    coding: Option<Decision>,
 }
 
 /// Whether the route is the one that the request began with.
@@ -84,7 +86,6 @@ pub(super) enum ResponseLength {
     #[default]
     Kept,
     /// A filter changes the body.
-    #[expect(dead_code, reason = "the filters that change bodies come next")]
     Unknown,
 }
 
@@ -146,6 +147,44 @@ impl<'c, 'a> Context<'c, 'a> {
     /// The filter is to see the body that follows the head, and the trailers.
     pub(super) fn see_body(&mut self, way: Way) {
         self.see(way, Sees::Body);
+    }
+
+    /// The same, and the length of the body is no longer known. The filter removes `content-length`.
+    pub(super) fn change_body(&mut self, way: Way) {
+        self.see_body(way);
+        match way {
+            Way::Request => self.core.body = BodyLength::Chunked,
+            Way::Response => self.shared.response_length = ResponseLength::Unknown,
+        }
+    }
+
+    /// Whether trailers can be added to a body.
+    pub(super) fn may_add_trailers(&self, way: Way) -> bool {
+        let core = &*self.core;
+        match (way, &core.upstream.cluster) {
+            (Way::Response, _) => core.client_may_send_trailers(),
+            (Way::Request, Some(cluster)) => core.passes_trailers(&cluster.cluster().http),
+            (Way::Request, None) => false,
+        }
+    }
+
+    /// The filters that run, with what the route says to each.
+    pub(super) fn running(
+        &self,
+    ) -> impl Iterator<Item = (&'a Filter, &'a [Arc<RouteConfig>])> + use<'a> {
+        let chain = &self.core.given.service.filters;
+        let steps = chain.plan(self.core.record.route).0.iter();
+        steps.filter_map(|step| Some((&chain.get(step.filter)?.filter, &*step.configs)))
+    }
+
+    /// Which coding the response gets, if compressors have decided that already.
+    pub(super) const fn coding(&self) -> Option<Decision> {
+        self.shared.coding
+    }
+
+    /// Decides it for all compressors of the chain.
+    pub(super) const fn set_coding(&mut self, decision: Decision) {
+        self.shared.coding = Some(decision);
     }
 
     fn see(&mut self, way: Way, what: Sees) {

@@ -28,8 +28,18 @@ pub(super) struct Lane {
     pub(super) sees: Sees,
     /// What the filter has not taken yet.
     pub(super) waiting: Piece,
+    /// What the filter has taken and not put out yet.
+    inside: Inside,
     /// The filter takes nothing before this time.
     resumes: Millis,
+}
+
+/// Whether a filter puts out more without being given anything.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Inside {
+    #[default]
+    Nothing,
+    PerhapsMore,
 }
 
 /// What a filter has done with the part of a body that it was given.
@@ -37,6 +47,8 @@ pub(super) struct Lane {
 pub(super) enum Progress {
     /// It has taken all of it, or has put out what may go on at once. It is called again with the rest.
     Moved,
+    /// It has put out what may go on at once, and may have more even if it was given nothing more.
+    PerhapsMore,
     /// It takes the rest at this time.
     Until(Millis),
 }
@@ -142,7 +154,7 @@ impl Active {
     /// The lane of a filter, if something waits there.
     fn waiting(&self, way: Way, at: usize) -> Option<&Lane> {
         let lane = self.running.get(at)?.lane(way);
-        (!lane.waiting.is_empty()).then_some(lane)
+        (!lane.waiting.is_empty() || lane.inside == Inside::PerhapsMore).then_some(lane)
     }
 
     /// The first filter behind `at` that wants to see something; behind none, the first one of all.
@@ -201,6 +213,10 @@ impl Active {
                 Way::Response => response,
             };
             lane.waiting = input;
+            lane.inside = match progress {
+                Some(Ok(Progress::PerhapsMore)) => Inside::PerhapsMore,
+                _ => Inside::Nothing,
+            };
             lane.resumes = match progress {
                 Some(Ok(Progress::Until(time))) => time,
                 _ => 0,

@@ -9,8 +9,10 @@ use super::api_key_auth::{self, ApiKeyAuth};
 use super::basic_auth::{self, BasicAuth};
 use super::buffer::{Buffer, PerRoute};
 use super::cdn_loop::CdnLoop;
+use super::compressor::{self, Compressor};
 use super::cors::{self, Cors};
 use super::csrf::{self, Csrf};
+use super::decompressor::Decompressor;
 use super::ext_authz::{self, ExtAuthz};
 use super::fault::{self, Fault};
 use super::header_mutation::{self, HeaderMutation};
@@ -102,6 +104,9 @@ fn filter(
         }
         config::Any::Buffer(schema) => Filter::Buffer(buffer(schema)),
         config::Any::CdnLoop(schema) => Filter::CdnLoop(CdnLoop::compile(schema, at, problems)?),
+        config::Any::Compressor(schema) => {
+            Filter::Compressor(Box::new(Compressor::compile(schema, context, at, problems)?))
+        }
         config::Any::Cors(schema) => {
             let config::Cors {} = **schema;
             let prefix = format!("{}cors.", context.stat_prefix);
@@ -109,6 +114,9 @@ fn filter(
         }
         config::Any::CsrfPolicy(schema) => {
             Filter::Csrf(Csrf::compile(schema, context, at, problems))
+        }
+        config::Any::Decompressor(schema) => {
+            Filter::Decompressor(Box::new(Decompressor::compile(schema, context, at, problems)?))
         }
         config::Any::HttpFault(schema) => {
             Filter::Fault(Box::new(Fault::compile(schema, context, at, problems)))
@@ -210,6 +218,10 @@ fn route_config(
                 Some(schema) => PerRoute::Buffer(buffer(schema)),
                 None => PerRoute::Disabled,
             })
+        }
+        config::Any::CompressorPerRoute(schema) => {
+            let config = compressor::compile::per_route(schema, at, problems);
+            RouteConfig::Compressor(Box::new(config))
         }
         config::Any::CorsPolicy(schema) => {
             RouteConfig::Cors(Box::new(cors::compile::policy(schema, at, problems)))

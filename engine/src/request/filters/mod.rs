@@ -19,8 +19,10 @@ mod body;
 pub mod buffer;
 pub mod cdn_loop;
 pub(crate) mod compile;
+pub mod compressor;
 pub mod cors;
 pub mod csrf;
+pub mod decompressor;
 mod exchange;
 pub mod ext_authz;
 pub mod fault;
@@ -46,8 +48,10 @@ pub(super) use self::body::Passage;
 use self::body::Progress;
 use self::buffer::Buffer;
 use self::cdn_loop::CdnLoop;
+use self::compressor::Compressor;
 use self::cors::Cors;
 use self::csrf::Csrf;
+use self::decompressor::Decompressor;
 pub(super) use self::exchange::filter_refusal;
 use self::ext_authz::ExtAuthz;
 use self::fault::Fault;
@@ -71,9 +75,11 @@ pub(super) enum Filter {
     BasicAuth(BasicAuth),
     Buffer(Buffer),
     CdnLoop(CdnLoop),
+    Compressor(Box<Compressor>),
     Cors(Cors),
     Csrf(Csrf),
     ExtAuthz(Box<ExtAuthz>),
+    Decompressor(Box<Decompressor>),
     Fault(Box<Fault>),
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
@@ -89,6 +95,7 @@ pub(super) enum RouteConfig {
     ApiKeyAuth(Box<api_key_auth::PerRoute>),
     BasicAuth(basic_auth::Users),
     Buffer(buffer::PerRoute),
+    Compressor(Box<compressor::PerRoute>),
     Cors(Box<cors::Policy>),
     Csrf(Box<csrf::Policy>),
     ExtAuthz(ext_authz::PerRoute),
@@ -105,7 +112,9 @@ pub(super) enum RouteConfig {
 pub(super) enum State {
     /// Nothing.
     None,
+    Compressor(Box<compressor::State>),
     Cors(cors::State),
+    Decompressor(Box<decompressor::State>),
     Fault(Box<fault::State>),
     ExtAuthz(Box<ext_authz::State>),
     LocalRateLimit(local_ratelimit::State),
@@ -116,7 +125,7 @@ impl State {
     fn awaited(&self) -> Option<&Call> {
         match self {
             Self::ExtAuthz(state) => state.call(),
-            Self::None | Self::Cors(_) | Self::Fault(_) | Self::LocalRateLimit(_) => None,
+            _ => None,
         }
     }
 }
@@ -220,8 +229,10 @@ impl Filter {
     /// The state with which a request begins.
     fn begin(&self) -> State {
         match self {
+            Self::Compressor(_) => State::Compressor(Box::default()),
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
             Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
+            Self::Decompressor(_) => State::Decompressor(Box::default()),
             Self::Fault(_) => State::Fault(Box::default()),
             Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
             Self::ApiKeyAuth(_)
@@ -244,7 +255,11 @@ impl Filter {
             (Self::BasicAuth(filter), _) => filter.request_head(cx),
             (Self::Buffer(filter), _) => filter.request_head(cx),
             (Self::CdnLoop(filter), _) => filter.request_head(cx),
+            (Self::Compressor(filter), State::Compressor(state)) => filter.request_head(state, cx),
             (Self::Cors(filter), State::Cors(state)) => filter.request_head(state, cx),
+            (Self::Decompressor(filter), State::Decompressor(state)) => {
+                filter.request_head(state, cx)
+            }
             (Self::Csrf(filter), _) => filter.request_head(cx),
             (Self::ExtAuthz(filter), State::ExtAuthz(state)) => filter.request_head(state, cx),
             (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
@@ -256,17 +271,29 @@ impl Filter {
             (Self::Rbac(filter), _) => filter.request_head(cx),
             (Self::SetFilterState(filter), _) => filter.request_head(cx),
             (Self::SetMetadata(filter), _) => filter.request_head(cx),
-            (Self::Cors(_) | Self::ExtAuthz(_) | Self::Fault(_) | Self::LocalRateLimit(_), _) => {
-                Flow::Continue
-            }
+            (
+                Self::Compressor(_)
+                | Self::Cors(_)
+                | Self::Decompressor(_)
+                | Self::ExtAuthz(_)
+                | Self::Fault(_)
+                | Self::LocalRateLimit(_),
+                _,
+            ) => Flow::Continue,
         }
     }
 
     /// The head of a response on its way to the client, before what the connection manager adds.
     fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) {
         match (self, state) {
+            (Self::Compressor(filter), State::Compressor(state)) => {
+                filter.response_head(state, cx);
+            }
             (Self::Cors(filter), State::Cors(state)) => filter.response_head(state, cx),
             (Self::ExtAuthz(_), State::ExtAuthz(state)) => ExtAuthz::response_head(state, cx),
+            (Self::Decompressor(filter), State::Decompressor(state)) => {
+                filter.response_head(state, cx);
+            }
             (Self::Fault(_), State::Fault(state)) => Fault::response_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.response_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.response_head(cx),
@@ -292,6 +319,12 @@ impl Filter {
     ) -> Result<Progress, http::Fault> {
         let shard = cx.core.shard;
         match (self, state) {
+            (Self::Compressor(filter), State::Compressor(state)) => {
+                Ok(filter.body(way, state, input, output, shard.id))
+            }
+            (Self::Decompressor(filter), State::Decompressor(state)) => {
+                filter.body(way, state, input, output, cx)
+            }
             (Self::Fault(_), State::Fault(state)) => {
                 Ok(Fault::body(way, state, input, output, shard.clock.now()))
             }
