@@ -169,7 +169,7 @@ impl StreamInfo for Entry<'_> {
     }
 
     fn filter_chain_name(&self) -> Option<&str> {
-        self.chain.map(|chain| &*chain.chain_name)
+        self.chain.map(|chain| &*chain.chain_name).filter(|name| !name.is_empty())
     }
 
     fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {

@@ -168,7 +168,7 @@ impl StreamInfo for Entry<'_> {
     }
 
     fn filter_chain_name(&self) -> Option<&str> {
-        self.info.filter_chain_name()
+        self.info.filter_chain_name().filter(|name| !name.is_empty())
     }
 
     fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {
