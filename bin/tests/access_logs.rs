@@ -293,6 +293,7 @@ fn whatever_bytes_a_request_has_its_line_is_json_and_is_one_line() {
         }
     }
     logs.has_lines("text", 512);
+    logs.has_lines("json", 512);
     let bytes = fs::read(logs.path("json")).unwrap();
     let text = String::from_utf8(bytes).expect("JSON is UTF-8");
     assert_eq!(text.lines().count(), 512);
