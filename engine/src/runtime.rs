@@ -53,19 +53,7 @@ impl Runtime {
         let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
         let object = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
         if let Some(Value::Object(fields)) = object {
-            let numerator = fields.get("numerator").and_then(Value::as_f64).unwrap_or(0.0);
-            let denominator = match fields.get("denominator").and_then(Value::as_str) {
-                None | Some("HUNDRED") => 100,
-                Some("TEN_THOUSAND") => 10_000,
-                Some("MILLION") => 1_000_000,
-                Some(_) => return None,
-            };
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a cast from floating point saturates"
-            )]
-            return Some(Fraction { numerator: numerator as u32, denominator });
+            return object_fraction(&fields);
         }
         let percent = u32::try_from(self.integer(key)?).unwrap_or(u32::MAX);
         Some(Fraction { numerator: percent, denominator: 100 })
@@ -142,6 +130,32 @@ impl<'a> Reader<'a> {
     fn note(&self, key: &str) {
         self.read.borrow_mut().insert(key.to_owned());
     }
+}
+
+/// A fraction as an object. As in Envoy, one that is not valid counts as not set.
+fn object_fraction(fields: &serde_json::Map<String, Value>) -> Option<Fraction> {
+    if fields.keys().any(|key| key != "numerator" && key != "denominator") {
+        return None;
+    }
+    let denominator = match fields.get("denominator") {
+        None => 100,
+        Some(name) => match name.as_str()? {
+            "HUNDRED" => 100,
+            "TEN_THOUSAND" => 10_000,
+            "MILLION" => 1_000_000,
+            _ => return None,
+        },
+    };
+    let numerator = fields.get("numerator").map_or(Some(0.0), Value::as_f64)?;
+    if numerator.fract() != 0.0 || !(0.0..=f64::from(u32::MAX)).contains(&numerator) {
+        return None;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is whole and in the range"
+    )]
+    Some(Fraction { numerator: numerator as u32, denominator })
 }
 
 /// The keys of a layer, or of an object in it.

@@ -230,6 +230,11 @@ fn follow(
             return Ok(());
         }
     };
+    if !facts.internal {
+        for name in &service.routes.internal_only_headers {
+            name.remove_from(&mut head.fields);
+        }
+    }
     let request = route::Request {
         head: &head,
         tls: tls.as_ref(),
@@ -245,11 +250,12 @@ fn follow(
         let why = "no domain matches a host with its port: see ignore_port_in_host_matching";
         explanation.notes.push(why.to_owned());
     }
+    let names = service.filters.names_of(trace.lookup.route());
+    explanation.filters = names.map(str::to_owned).collect();
     let Lookup::Found { virtual_host, route } = trace.lookup else {
         explanation.outcome = without_route(trace.lookup, &head);
         return Ok(());
     };
-    explanation.filters = service.filters.names_of(route).map(str::to_owned).collect();
     explanation.response_changes = dry.response_changes(route, &head);
     explanation.outcome = outcome(snapshot, virtual_host, route, &mut head, dry, explanation);
     explanation.request_changes = request::changes(&received, &head);
@@ -271,6 +277,10 @@ fn note_search(trace: &Trace<'_>, at: &Place, explanation: &mut Explanation) {
         failed_on: failed_on.clone(),
     });
     explanation.passed_over = passed_over.collect();
+    if let Some((weight, total)) = trace.chance {
+        let note = format!("the cluster is drawn by chance: {weight} of {total} requests get it");
+        explanation.notes.push(note);
+    }
     explanation.route = trace.found.as_ref().map(|(index, matched)| Found {
         name: trace.lookup.route().map_or_else(String::new, |route| route.name.to_string()),
         at: at_route(*index),
@@ -315,6 +325,9 @@ fn outcome(
         }
         Action::Forward(plan) => plan,
     };
+    if let Some(protocol) = dry.refused_upgrade(plan, head) {
+        return reply(403, &format!("upgrade_failed: {protocol} is not allowed"), b"");
+    }
     let index = match &plan.cluster {
         ClusterChoice::Index(index) => Some(*index),
         ClusterChoice::Header(name) => name.first_value(head).and_then(|value| {

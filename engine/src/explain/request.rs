@@ -8,7 +8,7 @@ use super::{Scratch, Service, Snapshot};
 use crate::address::Address;
 use crate::downstream::Listener;
 use crate::format::StreamInfo;
-use crate::http::{HeadLimits, RequestHead, ResponseHead};
+use crate::http::{HeadLimits, Method, RequestHead, ResponseHead};
 use crate::request::route::{Forward, Route};
 
 /// A request to explain.
@@ -218,6 +218,17 @@ impl Dry<'_> {
         if !text.is_empty() {
             head.set_target(&text);
         }
+    }
+
+    /// The protocol that the request may not upgrade to.
+    pub(super) fn refused_upgrade(&self, plan: &Forward, head: &RequestHead) -> Option<String> {
+        let protocol = match head.upgrade() {
+            None if head.method == Method::Connect => b"CONNECT",
+            protocol => protocol?,
+        };
+        let allowed = plan.upgrades.allow(protocol);
+        let allowed = allowed.or_else(|| self.service.manager.upgrades.allow(protocol));
+        (allowed != Some(true)).then(|| String::from_utf8_lossy(protocol).into_owned())
     }
 
     /// What the route changes in a response without fields.

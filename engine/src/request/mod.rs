@@ -124,6 +124,8 @@ struct Core<'a> {
     noted: Option<Rc<Noted>>,
     /// The groups of requests that it is counted in.
     groups: Groups<'a>,
+    /// The cluster that a header names, if the route has a `cluster_header`.
+    named_cluster: Option<Rc<LocalCluster>>,
     /// The cookies that the client gets with the response of a host.
     set_cookies: Vec<String>,
     /// Its slot among the exchanges whose client has half-closed.
@@ -276,6 +278,7 @@ impl<'a> Core<'a> {
             record: Record::default(),
             noted: None,
             groups: Groups::default(),
+            named_cluster: None,
             set_cookies: Vec::new(),
             half_closed: None,
             filters: None,
@@ -307,19 +310,23 @@ impl<'a> Core<'a> {
             state: self.noted.as_ref().map(|noted| &noted.state),
         });
         self.record.route = lookup.route();
+        // As in Envoy, the header counts that the request has now, whatever filters make of it.
+        if let Some(Action::Forward(plan)) = lookup.route().map(|route| &route.action)
+            && let ClusterChoice::Header(name) = &plan.cluster
+        {
+            let name = name.first_value(&self.heads.request);
+            let name = name.and_then(|name| std::str::from_utf8(name).ok());
+            self.named_cluster = name.and_then(|name| self.clusters.named(name)).map(Rc::clone);
+        }
         lookup
     }
 
     /// The cluster that the request goes to.
     fn cluster_of(&self, plan: &Forward) -> Option<Rc<LocalCluster>> {
-        let cluster = match &plan.cluster {
-            ClusterChoice::Index(index) => self.clusters.get(*index),
-            ClusterChoice::Header(name) => {
-                let name = name.first_value(&self.heads.request)?;
-                self.clusters.named(std::str::from_utf8(name).ok()?)
-            }
-        };
-        cluster.map(Rc::clone)
+        match &plan.cluster {
+            ClusterChoice::Index(index) => self.clusters.get(*index).map(Rc::clone),
+            ClusterChoice::Header(_) => self.named_cluster.clone(),
+        }
     }
 }
 

@@ -191,9 +191,12 @@ impl Chain {
         self.filters.is_empty()
     }
 
-    /// The names of the filters that run for a route, in order.
-    pub(crate) fn names_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a str> {
-        let steps = route.filters.0.iter();
+    /// The names of the filters that run for a route, or for none, in order.
+    pub(crate) fn names_of<'a>(
+        &'a self,
+        route: Option<&'a Route>,
+    ) -> impl Iterator<Item = &'a str> {
+        let steps = self.plan(route).0.iter();
         steps.filter_map(|step| self.filters.get(step.filter).map(|named| &*named.name))
     }
 

@@ -377,6 +377,16 @@ impl Choice {
         one.into_iter().chain(weighted.iter().map(|(_, route)| route))
     }
 
+    /// The weight of the route that is drawn at random, and the sum of all weights.
+    fn chance(&self, request: &Request<'_>) -> Option<(u64, u64)> {
+        let Self::Weighted { routes, by: DrawnBy::Random } = self else { return None };
+        let (total, _) = routes.last()?;
+        let drawn = request.random.checked_rem(*total)?;
+        let at = routes.iter().position(|(up_to, _)| drawn < *up_to)?;
+        let before = at.checked_sub(1).and_then(|at| routes.get(at)).map_or(0, |(sum, _)| *sum);
+        Some((routes.get(at)?.0 - before, *total))
+    }
+
     fn route(&self, request: &Request<'_>) -> Option<&Route> {
         let (routes, by) = match self {
             Self::One(route) => return Some(route),

@@ -331,12 +331,12 @@ mod tests {
             "/**/{a}",
             "/{a}/{a}",
             "/*a/b",
-            "/a*",
+            "/a|b",
             "/{seventeen_letters}",
             "/{a}/{b}/{c}/{d}/{e}/{f}",
             "/a b",
-            "/{a=b*}",
-            "/a=b",
+            "/{a=*b}",
+            "/{a}.{b}",
         ] {
             assert!(Template::new(template).is_err(), "{template}");
         }

@@ -19,6 +19,8 @@ pub struct Trace<'a> {
     pub failed: Vec<(usize, String)>,
     /// The index of the route that was found, and what its path specifier is.
     pub found: Option<(usize, String)>,
+    /// The weight of the cluster that was drawn, and the sum of all weights.
+    pub chance: Option<(u64, u64)>,
 }
 
 impl RouteTable {
@@ -29,9 +31,18 @@ impl RouteTable {
         let virtual_host = request.head.authority().and_then(|host| self.index_of(host));
         let virtual_host =
             virtual_host.and_then(|index| Some((index, self.virtual_hosts.get(index)?)));
-        let mut trace =
-            Trace { lookup, virtual_host, by_tree: false, failed: Vec::new(), found: None };
+        let mut trace = Trace {
+            lookup,
+            virtual_host,
+            by_tree: false,
+            failed: Vec::new(),
+            found: None,
+            chance: None,
+        };
         let Some((_, host)) = virtual_host else { return trace };
+        if matches!(lookup, Lookup::TlsRequired) {
+            return trace;
+        }
         let candidates = match &host.search {
             Search::InOrder(_) => 0..host.entries.len(),
             Search::Tree(tree) => {
@@ -45,6 +56,7 @@ impl RouteTable {
             match entry.conditions.failure(request, path) {
                 Some(why) => trace.failed.push((index, why)),
                 None => {
+                    trace.chance = entry.choice.chance(request);
                     trace.found = Some((index, entry.conditions.path.describe()));
                     break;
                 }

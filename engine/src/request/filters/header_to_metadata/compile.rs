@@ -3,7 +3,7 @@
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{Encoding, Form, From, HeaderToMetadata, Note, Rule, Rules, Text};
-use crate::request::route::action::compile::regex_rewrite_of;
+use crate::request::route::action::compile::substitution;
 use crate::stats::Registry;
 
 impl HeaderToMetadata {
@@ -91,7 +91,7 @@ fn note(schema: &config::HeaderToMetadataKeyValuePair, at: &Path, problems: &mut
     }
     let rewrite = regex_value_rewrite
         .as_ref()
-        .and_then(|schema| regex_rewrite_of(schema, &at.field("regex_value_rewrite"), problems));
+        .and_then(|schema| substitution(schema, &at.field("regex_value_rewrite"), problems));
     let text = match rewrite {
         _ if !value.is_empty() => Text::Fixed(value.as_str().into()),
         Some(rewrite) => Text::Rewritten(rewrite),

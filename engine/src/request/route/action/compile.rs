@@ -129,8 +129,8 @@ pub(crate) fn forward(
     let offset = grpc_timeout_offset.unwrap_or_default();
     let grpc_timeout = |max| MaxGrpcTimeout { max, offset };
     let (timeouts, expected) = timers(timeout, retry.as_ref());
-    if let Some(retry) = &retry {
-        warn_of_tries_without_time(timeouts.global, retry, at, problems);
+    if let (Some(_), Some(retry)) = (retry_policy, &retry) {
+        warn_of_a_try_without_effect(timeouts.global, retry, at, problems);
     }
     let at_upgrades = at.field("upgrade_configs");
     let upgrades = upgrades(upgrade_configs, &at_upgrades, problems);
@@ -269,24 +269,19 @@ pub(crate) fn timers(
     (timeouts, expected)
 }
 
-/// Warns of tries that cannot all be made before the timeout of the route.
-fn warn_of_tries_without_time(
+/// Warns of a timeout for one try that never passes.
+fn warn_of_a_try_without_effect(
     timeout: Option<Duration>,
     retry: &retry::RetryPolicy,
     at: &Path,
     problems: &mut Problems,
 ) {
     let (Some(timeout), Some(per_try)) = (timeout, retry.per_try_timeout) else { return };
-    let tries = retry.num_retries.saturating_add(1);
     if per_try >= timeout {
         let why = format!(
             "no effect: a try of {per_try:?} is not shorter than the timeout of {timeout:?}"
         );
         problems.warn(&at.field("retry_policy").field("per_try_timeout"), why);
-    } else if per_try.saturating_mul(tries) > timeout {
-        let why =
-            format!("{tries} tries of {per_try:?} do not fit into the timeout of {timeout:?}");
-        problems.warn(&at.field("retry_policy").field("num_retries"), why);
     }
 }
 
@@ -558,15 +553,24 @@ fn path_rewrite(
     }
 }
 
+/// Compiles a `RegexMatchAndSubstitute` for a path or a host.
+fn regex_rewrite_of(
+    schema: &config::RegexMatchAndSubstitute,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<RegexRewrite> {
+    check_word(&schema.substitution, &at.field("substitution"), problems);
+    substitution(schema, at, problems)
+}
+
 /// Compiles a `RegexMatchAndSubstitute`.
-pub(crate) fn regex_rewrite_of(
+pub(crate) fn substitution(
     schema: &config::RegexMatchAndSubstitute,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<RegexRewrite> {
     let config::RegexMatchAndSubstitute { pattern, substitution } = schema;
     let at_substitution = at.field("substitution");
-    check_word(substitution, &at_substitution, problems);
     let config::RegexMatcher { regex } = pattern.as_ref()?;
     let warn = |message: &str| problems.warn(&at_substitution, message);
     let rewrite = RegexRewrite::new(regex, substitution, warn);

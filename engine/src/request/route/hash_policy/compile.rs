@@ -3,7 +3,7 @@
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{HashOf, HashPolicies, HashPolicy, SetCookie};
-use crate::request::route::action::compile::regex_rewrite_of;
+use crate::request::route::action::compile::substitution;
 use crate::request::route::matchers::HeaderName;
 
 /// Compiles the `hash_policy` at `at`.
@@ -24,7 +24,7 @@ fn policy(schema: &config::HashPolicy, at: &Path, problems: &mut Problems) -> Op
         let config::HashPolicyHeader { header_name, regex_rewrite } = schema;
         let at = at.field("header").field("regex_rewrite");
         let rewrite = match regex_rewrite {
-            Some(schema) => Some(regex_rewrite_of(schema, &at, problems)?),
+            Some(schema) => Some(substitution(schema, &at, problems)?),
             None => None,
         };
         HashOf::Header { name: HeaderName::new(header_name), rewrite }

@@ -39,7 +39,7 @@ enum HashOf {
 /// How a cookie is set.
 #[derive(Clone, Debug)]
 struct SetCookie {
-    /// Zero: for the session.
+    /// In whole seconds; zero: for the session.
     ttl: Duration,
     /// What follows: path and attributes.
     attributes: Box<str>,
@@ -138,7 +138,7 @@ impl HashOf {
 impl SetCookie {
     fn header(&self, name: &str, value: &str) -> String {
         let mut text = format!("{name}=\"{value}\"");
-        if !self.ttl.is_zero() {
+        if self.ttl.as_secs() > 0 {
             text.push_str(&format!("; Max-Age={}", self.ttl.as_secs()));
         }
         text.push_str(&self.attributes);
