@@ -72,11 +72,19 @@ fn literal(schema: &config::CelConstant) -> LiteralValue {
         string_value,
         bytes_value,
     } = schema;
-    let of_number = int64_value.map(|value| LiteralValue::Int(value.into()));
-    let of_number = of_number.or(uint64_value.map(|value| LiteralValue::UInt(value.into())));
-    let of_number = of_number.or(double_value.map(|value| LiteralValue::Double(value.into())));
-    let of_text = string_value.as_ref().map(|value| LiteralValue::String(value.clone().into()));
-    let of_bytes = || bytes_value.as_ref().map(|value| LiteralValue::Bytes(value.clone().into()));
-    let of_bool = bool_value.map(|value| LiteralValue::Boolean(value.into()));
-    of_bool.or(of_number).or(of_text).or_else(of_bytes).unwrap_or(LiteralValue::Null)
+    if let Some(value) = bool_value {
+        LiteralValue::Boolean((*value).into())
+    } else if let Some(value) = int64_value {
+        LiteralValue::Int((*value).into())
+    } else if let Some(value) = uint64_value {
+        LiteralValue::UInt((*value).into())
+    } else if let Some(value) = double_value {
+        LiteralValue::Double((*value).into())
+    } else if let Some(value) = string_value {
+        LiteralValue::String(value.clone().into())
+    } else if let Some(value) = bytes_value {
+        LiteralValue::Bytes(value.clone().into())
+    } else {
+        LiteralValue::Null
+    }
 }
