@@ -77,15 +77,20 @@ impl Decoder {
 
     /// Sets the rules for trailers.
     #[must_use]
-    pub fn with_trailers(self, rules: TrailerRules) -> Self {
-        let trailers = Trailers {
+    pub fn with_trailers(mut self, rules: TrailerRules) -> Self {
+        self.set_trailer_rules(rules);
+        self
+    }
+
+    /// Sets the rules for trailers, also in the middle of a body, but not of its trailers.
+    pub fn set_trailer_rules(&mut self, rules: TrailerRules) {
+        self.trailers = Some(Trailers {
             rules,
             lines: Vec::new(),
             line_start: 0,
             fields_left: rules.fields_max,
             dropped: 0,
-        };
-        Self { trailers: Some(trailers), ..self }
+        });
     }
 
     /// How many trailers were dropped because of underscores in their names.

@@ -55,12 +55,11 @@ impl Inlet {
         Self { source, raw: Vec::new(), dropped_trailers: 0 }
     }
 
-    /// Sets the rules for trailers: those that are kept are passed on. To be called before anything is
-    /// received.
+    /// Sets the rules for trailers: those that are kept are passed on. To be called before any is received.
     #[inline]
     pub fn set_trailer_rules(&mut self, rules: TrailerRules) {
         if let Source::Chunked(decoder) = &mut self.source {
-            *decoder = Decoder::new().with_trailers(rules);
+            decoder.set_trailer_rules(rules);
         }
     }
 

@@ -69,6 +69,9 @@ pub(super) async fn forward<C: ClientEnd>(
     };
     if let Some(rules) = trailers {
         exchange.client.set_trailer_rules(rules);
+        if !rules.kept {
+            exchange.core.drop_held_trailers();
+        }
     }
     let outcome = loop {
         let attempted = forwarder.attempt(exchange).await;

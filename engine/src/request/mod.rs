@@ -46,7 +46,6 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use self::attempt::Interrupted;
-use self::callout::Target;
 use self::deadlines::{Deadlines, Timer};
 use self::end::{ClientEnd, Ended};
 use self::envoy_headers::TimeoutReply;
@@ -130,6 +129,8 @@ struct Core<'a> {
     set_cookies: Vec<String>,
     /// Its slot among the exchanges whose client has half-closed.
     half_closed: Option<Permit>,
+    /// The route that counts since a filter has cleared the first one.
+    rerouted: Option<Lookup<'a>>,
     /// The HTTP filters, if there are any besides the router.
     filters: Option<Box<filters::Active>>,
 }
@@ -197,28 +198,6 @@ pub(crate) async fn serve<C: ClientEnd>(
     exchange.client.finish(ended)
 }
 
-/// Makes a request of the proxy itself, whose head is in `heads`: its route is known, and the rules for
-/// clients do not apply to it.
-async fn serve_call<C: ClientEnd>(
-    client: impl FnOnce() -> C,
-    given: &Given,
-    heads: &mut Heads,
-    body: BodyLength,
-    target: &Target,
-) -> C::After {
-    let Target { route, virtual_host } = target;
-    let mut exchange = Exchange { client: client(), core: Core::begin(given, heads, body) };
-    exchange.core.facts = Some(Facts::of_call(given.peer));
-    exchange.core.record.route = Some(route);
-    let router = given.service.router.shard(given.shard.id);
-    router.rq_total.inc();
-    let ended = match exchange.run_action(router, virtual_host, route).await {
-        Outcome::Done(ended) => ended,
-        Outcome::Reply(reply) => exchange.reply(reply, Some(route)).await,
-    };
-    exchange.client.finish(ended)
-}
-
 /// Rejects a request whose head is invalid.
 pub(crate) async fn refuse<C: ClientEnd>(client: &mut C, given: &Given, reject: Reject) -> Ended {
     given.stats().downstream_cx_protocol_error.inc();
@@ -281,6 +260,7 @@ impl<'a> Core<'a> {
             named_cluster: None,
             set_cookies: Vec::new(),
             half_closed: None,
+            rerouted: None,
             filters: None,
         }
     }
@@ -360,7 +340,8 @@ impl<'a, C: ClientEnd> Exchange<'a, C> {
             // Boxed, so that the future of every other request stays small.
             match Box::pin(self.filter_request()).await {
                 Ok(RouteCache::Kept) => {}
-                Ok(RouteCache::Cleared) => lookup = self.core.find_route(),
+                // As in Envoy, what later filters have changed does not count.
+                Ok(RouteCache::Cleared) => lookup = self.core.rerouted.unwrap_or(lookup),
                 Err(outcome) => return outcome,
             }
         }

@@ -29,7 +29,10 @@ use crate::upstream::origin::Origin;
 #[inline]
 pub(super) fn switches(core: &Core<'_>) -> bool {
     let status = core.heads.response.status;
-    status == 101 || (core.heads.request.method == Method::Connect && (200..300).contains(&status))
+    let is_connect = core.heads.request.method == Method::Connect;
+    // The requests of filters are no tunnels, whatever their method.
+    let may_be_tunnel = core.upgrade == Upgrade::Allowed;
+    status == 101 || (is_connect && may_be_tunnel && (200..300).contains(&status))
 }
 
 /// If a WebSocket handshake failed without an error status, removes the body of the response, as

@@ -90,3 +90,28 @@ fn a_trailer_with_an_underscore_is_rejected_or_dropped_like_a_field() {
 
 const KEPT: TrailerRules =
     TrailerRules { bytes_max: 100, fields_max: 9, underscores: Underscores::Allow, kept: true };
+
+/// Whether trailers are kept may be decided while the body is on its way: what was decoded stays decoded.
+#[test]
+fn rules_for_trailers_may_come_in_the_middle_of_a_chunk() {
+    let body = b"f\r\n0\r\n\r\nGET / HTTP\r\n0\r\na: b\r\n\r\n";
+    for split in 1..body.len() - 9 {
+        let mut decoder = Decoder::new();
+        let (first, rest) = body.split_at(split);
+        let (mut data, mut at) = (Vec::new(), 0);
+        while at < first.len() {
+            let step = decoder.decode(&first[at..]).unwrap();
+            data.extend_from_slice(&first[at..][step.data.clone()]);
+            at += step.consumed;
+        }
+        decoder.set_trailer_rules(KEPT);
+        at = 0;
+        while at < rest.len() {
+            let step = decoder.decode(&rest[at..]).unwrap();
+            data.extend_from_slice(&rest[at..][step.data.clone()]);
+            at += step.consumed;
+        }
+        assert_eq!(data, b"0\r\n\r\nGET / HTTP", "split at {split}");
+        assert_eq!(decoder.take_trailers(), b"a: b\r\n");
+    }
+}

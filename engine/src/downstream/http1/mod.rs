@@ -284,6 +284,6 @@ mod tests {
         const fn size_of_task<T>(_serve: fn(Connection) -> T) -> usize {
             size_of::<T>()
         }
-        assert!(size_of_task(serve) <= 352, "{} bytes", size_of_task(serve));
+        assert!(size_of_task(serve) <= 376, "{} bytes", size_of_task(serve));
     }
 }

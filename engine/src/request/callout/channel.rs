@@ -226,8 +226,9 @@ impl Channel {
         self.response.borrow_mut().trailers = trailers.to_vec();
     }
 
+    /// Notes how the exchange has ended; only the first time counts.
     pub(super) fn set_ended(&self, how: Ended) {
-        self.response.borrow_mut().ended = Some(how);
+        self.response.borrow_mut().ended.get_or_insert(how);
         self.wake_caller();
     }
 }

@@ -147,3 +147,10 @@ impl ClientEnd for End<'_> {
         self.channel.set_ended(how);
     }
 }
+
+/// A call whose task has panicked has ended as well.
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.channel.set_ended(Ended::Cut);
+    }
+}

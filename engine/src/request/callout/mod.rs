@@ -14,6 +14,7 @@ pub(crate) mod compile;
 mod end;
 pub mod grpc;
 pub mod json;
+mod serve;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -95,10 +96,11 @@ impl Call {
         heads.began = given.shard.clock.now();
         fill(&mut heads.request);
         let shard = given.shard;
+        let received = matches!(body, Body::Whole(_)).then_some(heads.began);
         let (theirs, target) = (Rc::clone(&channel), Arc::clone(target));
         shard.spawn_pooled(move || async move {
-            super::serve_call(|| End::new(&theirs, length), &given, &mut heads, length, &target)
-                .await;
+            let client = || End::new(&theirs, length);
+            serve::serve(client, &given, &mut heads, length, received, &target).await;
             given.service.stream_heads.give(heads);
         });
         Some(Self { channel })

@@ -15,9 +15,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
     pub(super) async fn wait_for_call(&mut self) -> Result<(), Failed> {
         self.core.arm();
         loop {
-            self.begin_wait(Interest::default())?;
+            let want = Interest { client_in: self.client.listens_ahead(), ..Interest::default() };
+            self.begin_wait(want)?;
             let answered = {
-                let mut others = pin!(self.wait(None, Interest::default()));
+                let mut others = pin!(self.wait(None, want));
                 let filters = self.core.filters.as_deref();
                 poll_fn(|cx| match filters.and_then(|active| active.awaited()) {
                     Some(call) if call.poll_done(cx).is_pending() => {
@@ -33,6 +34,9 @@ impl<C: ClientEnd> Exchange<'_, C> {
             }
             if ready.timed_out {
                 self.check_deadlines()?;
+            }
+            if ready.io.client_in {
+                self.client.receive_ahead().map_err(|_| Failed::ClientGone)?;
             }
         }
     }

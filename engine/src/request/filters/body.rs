@@ -236,6 +236,15 @@ impl Active {
         running.map(|running| std::mem::take(&mut running.request.waiting)).unwrap_or_default()
     }
 
+    /// Drops the trailers of the request that wait.
+    pub(super) fn drop_request_trailers(&mut self) {
+        for running in &mut self.running {
+            if let Some(trailers) = &mut running.request.waiting.end {
+                trailers.clear();
+            }
+        }
+    }
+
     /// Puts it back.
     pub(super) fn put_held(&mut self, held: Piece) {
         if let Some(running) = self.running.get_mut(self.passed) {

@@ -50,7 +50,8 @@ impl Core<'_> {
 
     /// Looks the route up again.
     pub(super) fn enter_new_route(&mut self) {
-        self.find_route();
+        let lookup = self.find_route();
+        self.rerouted = Some(lookup);
         self.enter_route();
     }
 

@@ -132,6 +132,13 @@ impl Core<'_> {
         self.filters.as_ref()?.held()
     }
 
+    /// The cluster takes no trailers: those that filters hold are dropped.
+    pub(in crate::request) fn drop_held_trailers(&mut self) {
+        if let Some(active) = &mut self.filters {
+            active.drop_request_trailers();
+        }
+    }
+
     /// The request is answered here: the rest of its body goes nowhere.
     pub(in crate::request) fn drop_request_body(&mut self) {
         if let Some(active) = &mut self.filters {

@@ -92,6 +92,8 @@ impl<C: ClientEnd> Exchange<'_, C> {
         bytes_max: usize,
         when_full: WhenFull,
     ) -> Result<(), Unmet> {
+        // What waits before it came first.
+        self.hold(Piece::default())?;
         let mut piece = self.core.take_piece();
         let taken = self.client.take_at_hand(&mut piece);
         self.hold(piece)?;

@@ -75,7 +75,7 @@ fn allow(ok: OkHttpResponse, metadata: Option<Struct>) -> Option<Verdict> {
 fn denial(denied: DeniedHttpResponse, metadata: Option<Struct>) -> Option<Denial> {
     let DeniedHttpResponse { status, headers, body } = denied;
     let status = status.map_or(0, |status| status.code);
-    let status = u16::try_from(status).ok().filter(|status| (100..=599).contains(status));
+    let status = u16::try_from(status).ok().filter(|status| (200..=599).contains(status));
     let mut fields = Fields::default();
     for option in headers {
         change(option, Added::Always)?.apply(&mut fields);

@@ -27,6 +27,7 @@ use crate::request::callout::grpc::GrpcMethod;
 use crate::request::callout::{Call, CallFailed, Response};
 use crate::request::reply::LocalReply;
 use crate::request::route::Fraction;
+use crate::shard::clock::Millis;
 use crate::stats::{Origin, Scope, stats};
 
 stats! {
@@ -154,8 +155,10 @@ enum Progress {
     /// The service was not asked.
     #[default]
     New,
-    /// It was asked.
-    Asking(Call, Arc<Service>),
+    /// It is asked when the body has arrived.
+    Holding,
+    /// It was asked at this time.
+    Asking(Call, Arc<Service>, Millis),
     /// It has answered, and changes the response.
     Answered(Vec<Change>),
 }
@@ -171,8 +174,8 @@ impl State {
     /// What is waited for.
     pub(super) fn call(&self) -> Option<&Call> {
         match &self.0 {
-            Progress::Asking(call, _) => Some(call),
-            Progress::New | Progress::Answered(_) => None,
+            Progress::Asking(call, ..) => Some(call),
+            Progress::New | Progress::Holding | Progress::Answered(_) => None,
         }
     }
 }
@@ -180,21 +183,22 @@ impl State {
 impl ExtAuthz {
     pub(super) fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         match std::mem::replace(&mut state.0, Progress::Answered(Vec::new())) {
-            Progress::New => self.ask(state, cx),
-            Progress::Asking(call, service) => {
+            Progress::New => self.begin(state, cx),
+            Progress::Holding => self.ask(state, cx),
+            Progress::Asking(call, service, since) => {
                 let verdict = service.read(call.take_whole());
-                self.follow(verdict, state, cx)
+                self.follow(verdict, since, state, cx)
             }
             Progress::Answered(_) => Flow::Continue,
         }
     }
 
-    fn ask(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
+    /// Decides whether the service is asked at all.
+    fn begin(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         // As in Envoy, what no route matches is not checked.
-        if cx.core.record.route.is_none() {
+        if cx.core.record.route.is_none() || self.plan(cx).is_none() {
             return Flow::Continue;
         }
-        let Some(plan) = self.plan(cx) else { return Flow::Continue };
         if !self.is_enabled(cx) {
             self.stats(cx).disabled.inc();
             if self.deny_at_disable {
@@ -202,13 +206,18 @@ impl ExtAuthz {
             }
             return Flow::Continue;
         }
+        self.ask(state, cx)
+    }
+
+    fn ask(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
+        let Some(plan) = self.plan(cx) else { return Flow::Continue };
         let has_body = !matches!(cx.core.body, BodyLength::None | BodyLength::Length(0));
         let body = plan.body.filter(|_| has_body && cx.core.heads.request.upgrade().is_none());
         if let Some(settings) = body
             && !cx.held.has_ended()
             && (!settings.allow_partial || cx.held.data.len() < settings.bytes_max)
         {
-            state.0 = Progress::New;
+            state.0 = Progress::Holding;
             return Flow::Wait(if settings.allow_partial {
                 Wait::BodyUpTo { bytes: settings.bytes_max }
             } else {
@@ -226,7 +235,7 @@ impl ExtAuthz {
             Service::Http(service) => service.call(&self.question, cx, body),
         };
         let Some(call) = call else { return self.failed(None, cx) };
-        state.0 = Progress::Asking(call, Arc::clone(plan.service));
+        state.0 = Progress::Asking(call, Arc::clone(plan.service), cx.core.shard.clock.now());
         Flow::Wait(Wait::Call)
     }
 
@@ -273,12 +282,23 @@ impl ExtAuthz {
             })
     }
 
-    fn follow(&self, verdict: Verdict, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
+    fn follow(
+        &self,
+        verdict: Verdict,
+        since: Millis,
+        state: &mut State,
+        cx: &mut Context<'_, '_>,
+    ) -> Flow {
         match verdict {
             Verdict::Allow(allowed) => {
                 self.stats(cx).ok.inc();
                 Self::count(cx, self.counted.ok);
-                self.note(allowed.metadata, cx);
+                let mut metadata = allowed.metadata;
+                if !metadata.is_empty() {
+                    let took = cx.core.shard.clock.now().saturating_sub(since);
+                    metadata.push(("ext_authz_duration".to_owned(), took.into()));
+                }
+                self.note(metadata, cx);
                 let changes = allowed.request.len() + allowed.query.len();
                 verdict::change_request(allowed.request, &mut cx.core.heads.request);
                 verdict::change_query(allowed.query, &mut cx.core.heads.request);
@@ -305,7 +325,10 @@ impl ExtAuthz {
     }
 
     /// The service has not answered, or has failed.
-    fn failed(&self, answer: Option<Denial>, cx: &mut Context<'_, '_>) -> Flow {
+    fn failed(&self, mut answer: Option<Denial>, cx: &mut Context<'_, '_>) -> Flow {
+        if let Some(answer) = &mut answer {
+            self.note(std::mem::take(&mut answer.metadata), cx);
+        }
         self.stats(cx).error.inc();
         Self::count(cx, self.counted.error);
         if self.failure == FailureMode::Refuse {
