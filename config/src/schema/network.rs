@@ -25,8 +25,6 @@ schema! {
         flush_access_log_on_connected: bool,
         access_log_options: Option<TcpAccessLogOptions>,
     } harmless {
-        metadata_match: "only subset load balancing reads it, and that is refused",
-        hash_policy: "only hash-based load balancing reads it, and that is refused",
         downstream_idle_timeout: "not implemented by Envoy either",
         upstream_idle_timeout: "not implemented by Envoy either",
     }
@@ -60,8 +58,6 @@ schema! {
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" {
         name: String,
         weight: u32,
-    } harmless {
-        metadata_match: "only subset load balancing reads it, and that is refused",
     }
 
     struct Echo = "envoy.extensions.filters.network.echo.v3.Echo" {}
