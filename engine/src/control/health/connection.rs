@@ -71,9 +71,9 @@ impl Endpoint {
         self.tls.is_some()
     }
 
-    /// Connects; with TLS, after the handshake. `codec` is what is offered by ALPN, unless the health check
+    /// Connects; with TLS, after the handshake. `codecs` are offered by ALPN, unless the health check
     /// says something else.
-    pub(super) async fn connect(&self, codec: &'static [u8]) -> io::Result<Connection> {
+    pub(super) async fn connect(&self, codecs: &[&[u8]]) -> io::Result<Connection> {
         let local = Socket::open(self.address, &self.cluster.local_end)?;
         match local.connect(&self.address.to_socket_address()?) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
@@ -89,22 +89,18 @@ impl Endpoint {
         stream.connected().await?;
         let mut connection = Connection { stream, tls: None };
         if let Some(tls) = &self.tls {
-            connection.tls = Some(Box::new(self.client(tls, codec)?));
+            connection.tls = Some(Box::new(self.client(tls, codecs)?));
             connection.shake_hands().await?;
         }
         Ok(connection)
     }
 
-    fn client(
-        &self,
-        tls: &ShardClientContext,
-        codec: &'static [u8],
-    ) -> io::Result<ClientConnection> {
+    fn client(&self, tls: &ShardClientContext, codecs: &[&[u8]]) -> io::Result<ClientConnection> {
         let configured: Vec<&[u8]> = self.alpn.iter().map(Vec::as_slice).collect();
         let hostname = self.host.endpoint.hostname.as_str();
         let wanted = Wanted {
             hostname: Some(hostname).filter(|name| !name.is_empty()),
-            alpn: if configured.is_empty() { &[codec] } else { &configured },
+            alpn: if configured.is_empty() { codecs } else { &configured },
             remote: self.address.ip(),
             ..Wanted::default()
         };

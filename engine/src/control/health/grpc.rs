@@ -47,7 +47,7 @@ impl Prober {
     async fn exchange(&mut self, probe: &GrpcProbe) -> io::Result<Response> {
         let mut session = match self.kept.take().filter(Session::is_usable) {
             Some(kept) => kept,
-            None => Session::new(self.endpoint.connect(b"h2").await?),
+            None => Session::new(self.endpoint.connect(&[b"h2"]).await?),
         };
         let authority = self.endpoint.authority(&probe.authority);
         let mut head = format!(

@@ -63,7 +63,7 @@ impl Prober {
     async fn exchange_http1(&mut self, probe: &HttpProbe) -> io::Result<Answer> {
         let mut connection = match self.kept.take() {
             Some(Kept::Http1(kept)) if kept.is_quiet() => kept,
-            _ => self.endpoint.connect(b"http/1.1").await?,
+            _ => self.endpoint.connect(&[b"http/1.1"]).await?,
         };
         connection.write_all(&self.request(probe)).await?;
         let (answer, stays_open) = receive(&mut connection, probe).await?;
@@ -76,7 +76,7 @@ impl Prober {
     async fn exchange_http2(&mut self, probe: &HttpProbe) -> io::Result<Answer> {
         let mut session = match self.kept.take() {
             Some(Kept::Http2(kept)) if kept.is_usable() => kept,
-            _ => Box::new(Session::new(self.endpoint.connect(b"h2").await?)),
+            _ => Box::new(Session::new(self.endpoint.connect(&[b"h2"]).await?)),
         };
         let scheme = if self.endpoint.is_encrypted() { Scheme::Https } else { Scheme::Http };
         let request = parsed(self.request(probe), scheme)?;

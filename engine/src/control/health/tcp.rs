@@ -41,7 +41,7 @@ impl Prober {
         let kept = self.kept.take().filter(Connection::is_quiet);
         let mut connection = match kept {
             Some(kept) => kept,
-            None => self.endpoint.connect(b"").await?,
+            None => self.endpoint.connect(&[]).await?,
         };
         if probe.receive.is_empty() {
             //= envoy: HealthCheck.TcpHealthCheck.receive
