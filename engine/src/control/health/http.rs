@@ -99,7 +99,7 @@ impl Prober {
                 request.push_str(part);
             }
         };
-        if !replaces("user-agent") {
+        if probe.sends_user_agent && !replaces("user-agent") {
             add("user-agent", "Envoy/HC");
         }
         for header in &probe.headers {

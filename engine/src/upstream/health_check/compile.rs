@@ -169,12 +169,13 @@ fn http(schema: &config::HttpHealthCheck, at: &Path, problems: &mut Problems) ->
         let message = format!("a {} request of a health check cannot have a body", method.as_str());
         problems.error(&at.field("send"), message);
     }
-    let removed = request_headers_to_remove.iter().map(|name| name.to_ascii_lowercase());
-    let removed: Vec<String> = removed.collect();
+    // As in Envoy, fields are removed before others are added: only one of its own can be.
+    let mut removed = request_headers_to_remove.iter();
+    let sends_user_agent = !removed.any(|name| name.eq_ignore_ascii_case("user-agent"));
     let at_add = at.field("request_headers_to_add");
     let added = request_headers_to_add.iter().enumerate();
     let added = added.filter_map(|(i, it)| header(it, &at_add.index(i), problems));
-    let headers = added.filter(|header| !removed.contains(&header.name)).collect();
+    let headers = added.collect();
     let expected = statuses(expected_statuses, &at.field("expected_statuses"), problems);
     let matcher_at = at.field("service_name_matcher");
     HttpProbe {
@@ -182,6 +183,7 @@ fn http(schema: &config::HttpHealthCheck, at: &Path, problems: &mut Problems) ->
         host: host.clone(),
         path: path.clone(),
         method,
+        sends_user_agent,
         headers,
         send,
         receive: payloads(receive, &at.field("receive"), problems),
@@ -277,7 +279,11 @@ fn header(
     problems: &mut Problems,
 ) -> Option<AddedHeader> {
     let config::HeaderValueOption { header, append, append_action, keep_empty_value } = schema;
-    let config::HeaderValue { key, value, raw_value: _ } = header.as_ref()?;
+    let config::HeaderValue { key, value, raw_value } = header.as_ref()?;
+    if !raw_value.is_empty() {
+        let at = at.field("header").field("raw_value");
+        problems.warn(&at, "raw_value is ignored, as in Envoy: value is used");
+    }
     let at_value = at.field("header").field("value");
     if value.contains('%') {
         problems.not_implemented(&at_value, "a command in a field of a health check");

@@ -88,6 +88,8 @@ pub struct HttpProbe {
     pub path: String,
     /// The method.
     pub method: Method,
+    /// Whether it has the `user-agent` of health checks: `request_headers_to_remove` does not name it.
+    pub sends_user_agent: bool,
     /// The fields that are added: names and values.
     pub headers: Vec<AddedHeader>,
     /// The body of the request.
