@@ -17,7 +17,8 @@ use tokio::task::AbortHandle;
 use super::health;
 use super::outliers::{self, Outliers};
 use crate::shard::clock::{Millis, millis};
-use crate::upstream::host::{Health, HealthFlags, Host};
+use crate::upstream::discovery::{Discovery, Semantics};
+use crate::upstream::host::{HealthFlags, Host};
 use crate::upstream::{Cluster, HostSet};
 
 /// Sends a host set of a cluster, by its index, to the shards.
@@ -157,18 +158,20 @@ impl Members {
     }
 
     //= envoy: Cluster.ignore_health_on_host_removal
-    // A host that discovery has removed stays while it passes its health checks.
+    // A host that strict DNS has removed stays while it passes its health checks.
     fn keeps(&self, member: &Member) -> bool {
-        member.check.is_some()
+        let is_strict = match &self.cluster.discovery {
+            Discovery::Dns(dns) => dns.semantics == Semantics::Strict,
+            Discovery::Static(_) => false,
+        };
+        is_strict
+            && member.check.is_some()
             && !self.cluster.ignore_health_on_host_removal
             && !member.host.found().contains(HealthFlags::FAILED_ACTIVE_HC)
     }
 
     /// Publishes what health checks have found out about a host.
     pub(super) fn health_changed(&self, host: &Host) {
-        if host.health_flags().health() == Health::Healthy {
-            host.set_serves_since(self.now());
-        }
         let gone = HealthFlags::PENDING_DYNAMIC_REMOVAL | HealthFlags::FAILED_ACTIVE_HC;
         if host.found().contains(gone) {
             let mut hosts = self.hosts.borrow_mut();

@@ -85,15 +85,20 @@ impl Run {
     fn take_in(&mut self, outcome: Outcome) -> Change {
         let Self { members, check, host, progress, .. } = self;
         record(check, outcome);
-        let mut flags = host.found();
+        let before = host.found();
+        let mut flags = before;
         let (change, events) = progress.take_in(outcome, check, &mut flags);
         host.set_found(flags);
         note(members, check, host, &events);
+        let fails = |flags: HealthFlags| flags.contains(HealthFlags::FAILED_ACTIVE_HC);
+        if fails(before) && !fails(flags) {
+            host.set_serves_since(members.now());
+        }
         if change == Change::Changed {
             members.health_changed(host);
         }
         let is_healthy = matches!(outcome, Outcome::Success { .. });
-        if is_healthy && !flags.contains(HealthFlags::FAILED_ACTIVE_HC) {
+        if is_healthy && !fails(flags) {
             outliers::health_check_passed(members, host);
         }
         change
@@ -105,6 +110,19 @@ impl Run {
         let stats = &self.members.cluster.stats;
         let has_traffic = stats.counter(|stats| &stats.upstream_cx_total) > 0;
         self.check.intervals.next(is_healthy, change, has_traffic, &mut self.random)
+    }
+}
+
+/// The host leaves: it is no longer counted.
+impl Drop for Run {
+    fn drop(&mut self) {
+        let (flags, stats) = (self.host.found(), self.check.stats.control());
+        if !flags.contains(HealthFlags::FAILED_ACTIVE_HC) {
+            stats.healthy.dec();
+        }
+        if flags.contains(HealthFlags::DEGRADED_ACTIVE_HC) {
+            stats.degraded.dec();
+        }
     }
 }
 
