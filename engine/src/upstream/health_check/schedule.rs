@@ -21,8 +21,8 @@ impl Intervals {
         random: &mut Rng,
     ) -> Duration {
         let base = match (is_healthy, change) {
-            (true, _) if !has_traffic => self.no_traffic_healthy,
-            (false, _) if !has_traffic => self.no_traffic,
+            (true, Change::None | Change::Changed) if !has_traffic => self.no_traffic_healthy,
+            _ if !has_traffic => self.no_traffic,
             (true, Change::Pending) => self.healthy_edge,
             (true, _) => self.healthy,
             (false, Change::Pending) => self.unhealthy_edge,
@@ -65,7 +65,8 @@ mod tests {
         assert_eq!(next(false, Change::Changed, true), 3);
         assert_eq!(next(false, Change::Pending, true), 4);
         assert_eq!(next(false, Change::Pending, false), 5);
-        assert_eq!(next(true, Change::Pending, false), 6);
+        assert_eq!(next(true, Change::Pending, false), 5);
+        assert_eq!(next(true, Change::None, false), 6);
     }
 
     #[test]
