@@ -137,6 +137,10 @@ impl Host {
     /// A response had `x-envoy-immediate-health-check-fail`: its health check fails at once, if it has one.
     #[cold]
     pub fn fail_itself(&self) {
+        let known = HealthFlags::FAILED_ACTIVE_HC | HealthFlags::EXCLUDED_VIA_IMMEDIATE_HC_FAIL;
+        if self.found().contains(known) {
+            return;
+        }
         if let Some(notify) = self.fails_itself.get() {
             notify.notify_one();
         }
