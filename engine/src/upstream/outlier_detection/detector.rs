@@ -161,13 +161,17 @@ impl Detector {
         actions
     }
 
-    /// Shows the success rates of hosts with enough requests.
+    /// Shows the success rates of hosts with enough requests that are not ejected, if there are enough hosts.
     fn show(&self, rates: &[[Rate; 2]]) {
         let volume = self.config.success_rate.request_volume;
         let volume = u64::from(volume.min(self.config.failure_percentage.request_volume));
-        let shown = |rate: Rate| rate.percent().filter(|_| rate.requests >= volume).unwrap_or(-1.0);
-        for (watched, rates) in self.hosts.iter().zip(rates) {
-            watched.monitor.show(rates.map(shown));
+        let minimum = self.config.success_rate.minimum_hosts;
+        let minimum = minimum.min(self.config.failure_percentage.minimum_hosts) as usize;
+        let has_enough_hosts = self.hosts.len() >= minimum;
+        for (at, (watched, rates)) in self.hosts.iter().zip(rates).enumerate() {
+            let is_shown = has_enough_hosts && !self.is_ejected(at);
+            let shown = |rate: Rate| rate.percent().filter(|_| is_shown && rate.requests >= volume);
+            watched.monitor.show(rates.map(|rate| shown(rate).unwrap_or(-1.0)));
         }
     }
 

@@ -156,6 +156,10 @@ fn a_host_that_fails_more_than_the_others_is_ejected() {
     assert_eq!(rates, [70.0, 95.0, 74.0]);
     let shown = |number: usize| story.hosts[number - 1].monitor().unwrap().success_rates();
     assert_eq!((shown(1), shown(6)), ([100.0, -1.0], [70.0, -1.0]));
+    story.serves(6, 100, 0);
+    story.detector.end_interval(20_000);
+    let shown = |number: usize| story.hosts[number - 1].monitor().unwrap().success_rates();
+    assert_eq!(shown(6), [-1.0, -1.0], "it is ejected");
 }
 
 #[test]
