@@ -67,12 +67,7 @@ pub(super) async fn forward<C: ClientEnd>(
         stale_retry: StaleRetry::Unused,
         retrying: None,
     };
-    if let Some(rules) = trailers {
-        exchange.client.set_trailer_rules(rules);
-        if !rules.kept {
-            exchange.core.drop_held_trailers();
-        }
-    }
+    set_trailer_rules(exchange, trailers);
     let outcome = loop {
         let attempted = forwarder.attempt(exchange).await;
         forwarder.drop_retries(&exchange.core);
@@ -121,6 +116,14 @@ fn new_upload(core: &Core<'_>, route: &Route, cluster: &LocalCluster, may_retry:
     let replay = may_retry.then(|| Replay::new(buffers, core.replay_bytes_max(route)));
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
     Upload::new(core.body, replay, buffered, buffers)
+}
+
+fn set_trailer_rules<C: ClientEnd>(exchange: &mut Exchange<'_, C>, rules: Option<TrailerRules>) {
+    let Some(rules) = rules else { return };
+    exchange.client.set_trailer_rules(rules);
+    if !rules.kept {
+        exchange.core.drop_held_trailers();
+    }
 }
 
 /// The rules for the trailers of a request. As in Envoy they are forwarded if both codecs allow

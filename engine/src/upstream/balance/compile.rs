@@ -88,13 +88,10 @@ fn check_common(common: &config::CommonLbConfig, at: &Path, problems: &mut Probl
     }
 }
 
-/// `lb_policy` with its options.
-fn of_enum(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Balancing {
-    let at_subsets = at.field("lb_subset_config");
-    let subsets = schema.subsets.and_then(|it| subsets(it, &at_subsets, problems));
-    let mut balancing = Balancing { subsets: subsets.map(Arc::new), ..Balancing::default() };
-    let mut hashing = (false, None);
-    if let Some(common) = schema.common {
+impl Balancing {
+    /// Takes what all policies have in common; returns how hosts are hashed.
+    fn apply(&mut self, common: &config::CommonLbConfig) -> (bool, Option<u32>) {
+        let mut hashing = (false, None);
         let config::CommonLbConfig {
             healthy_panic_threshold: _,
             zone_aware_lb_config,
@@ -103,10 +100,10 @@ fn of_enum(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Balancing
             ignore_new_hosts_until_first_hc: _,
             close_connections_on_host_set_change: _,
         } = common;
-        balancing.weighs_localities = locality_weighted_lb_config.is_some();
+        self.weighs_localities = locality_weighted_lb_config.is_some();
         if let Some(schema) = zone_aware_lb_config {
             let config::ClusterZoneAwareLbConfig { fail_traffic_on_panic } = schema;
-            balancing.fails_in_panic = *fail_traffic_on_panic;
+            self.fails_in_panic = *fail_traffic_on_panic;
         }
         if let Some(schema) = consistent_hashing_lb_config {
             let config::ClusterConsistentHashingLbConfig {
@@ -115,7 +112,16 @@ fn of_enum(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Balancing
             } = schema;
             hashing = (*use_hostname_for_hashing, *hash_balance_factor);
         }
+        hashing
     }
+}
+
+/// `lb_policy` with its options.
+fn of_enum(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Balancing {
+    let at_subsets = at.field("lb_subset_config");
+    let subsets = schema.subsets.and_then(|it| subsets(it, &at_subsets, problems));
+    let mut balancing = Balancing { subsets: subsets.map(Arc::new), ..Balancing::default() };
+    let hashing = schema.common.map_or_else(Default::default, |common| balancing.apply(common));
     match schema.lb_policy {
         config::LbPolicy::RoundRobin => {
             let fields = schema.round_robin.and_then(|options| {
