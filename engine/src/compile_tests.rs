@@ -73,10 +73,10 @@ static_resources:
                     - name: previous
                       typed_config: { "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate }
                   upgrade_configs: [{ upgrade_type: CONNECT, connect_config: {} }, { upgrade_type: websocket }]
+              - match: { safe_regex: { regex: /a } }
+                redirect: { regex_rewrite: { pattern: { regex: a }, substitution: b } }
               - match: { prefix: / }
                 direct_response: { status: 200, body: { inline_string: LONG } }
-              - match: { safe_regex: { regex: a } }
-                redirect: { regex_rewrite: { pattern: { regex: a }, substitution: b } }
   - name: back
     address: { socket_address: { address: 127.0.0.1, port_value: 81 } }
     default_filter_chain:
@@ -91,10 +91,10 @@ static_resources:
             - name: v
               domains: ["*"]
               routes:
-              - match: { prefix: / }
+              - match: { prefix: /a }
                 route:
                   weighted_clusters: { clusters: [{ name: strict, weight: 1 }, { name: static, weight: 0 }] }
-              - match: { prefix: / }
+              - match: { prefix: /b }
                 route: { cluster: typed }
               - match: { prefix: / }
                 route: { cluster: logical }
@@ -219,6 +219,6 @@ fn chains_for_a_matcher_are_not_called_overlapping() {
     let (_, added) = errors(&config);
     assert!(added[0].contains("another one matches just as specifically"), "{added:?}");
     config["static_resources"]["listeners"][0]["filter_chain_matcher"] = json!({});
-    let (read, added) = errors(&config);
-    assert!(read.has_errors() && added.is_empty(), "{read:?} {added:?}");
+    let (_, added) = errors(&config);
+    assert!(!added.iter().any(|it| it.contains("another one matches")), "{added:?}");
 }

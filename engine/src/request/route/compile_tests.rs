@@ -215,8 +215,8 @@ fn a_route_reports_all_of_its_errors() {
         [
             "match.safe_regex.regex",
             "match.headers[0].string_match.safe_regex.regex",
-            "request_headers_to_add[0].header.key",
             "request_headers_to_add[0].append",
+            "request_headers_to_add[0].header.key",
             "request_headers_to_add[0].header.value",
             "response_headers_to_remove[0]",
             "route.flush_timeout",
@@ -244,8 +244,8 @@ fn weighted_clusters_and_redirects_report_all_of_their_errors() {
         ]}}})),
         [
             "route.weighted_clusters.clusters[0].name",
-            "route.weighted_clusters.clusters[0].request_headers_to_add[0].header.key",
             "route.weighted_clusters.clusters[0].request_headers_to_add[0].append",
+            "route.weighted_clusters.clusters[0].request_headers_to_add[0].header.key",
             "route.weighted_clusters.clusters[0].request_headers_to_add[0].header.value",
             "route.weighted_clusters.clusters[0].host_rewrite_literal",
             "route.weighted_clusters.clusters[0]",
