@@ -1,7 +1,7 @@
 //! The process: start-up, start-up errors, signals, and output.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ fn run(args: &[&str]) -> Output {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// An address where no origin is.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 #[test]
 fn a_valid_configuration_is_ok() {
@@ -64,7 +67,7 @@ fn strict_turns_every_warning_into_an_error() {
     if is_oracle() {
         return; // Envoy has no such flag.
     }
-    let good = Config::to_addresses(&[]).yaml();
+    let good = Config::to_addresses(&[NOBODY]).yaml();
     assert_eq!(validate(&good, &["--strict"]), (Some(0), String::new()));
     let doubled = format!("node: {{ id: a }}\nnode: {{ id: b }}\n{good}");
     let (status, said) = validate(&doubled, &[]);
@@ -107,7 +110,7 @@ fn a_taken_port_is_one_clear_line_and_exit_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let port = format!("port_value: {}", address.port());
-    let yaml = Config::to_addresses(&[]).yaml();
+    let yaml = Config::to_addresses(&[NOBODY]).yaml();
     let (before, after) = yaml.rsplit_once("port_value: 0").unwrap();
     let for_admin = yaml.replacen("port_value: 0", &port, 1);
     let for_listener = format!("{before}{port}{after}");
@@ -167,7 +170,7 @@ fn the_log_has_envoys_lines() {
 fn the_log_goes_to_the_log_path() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("log");
-    let config = Config::to_addresses(&[]).flags(&["--log-path", path.to_str().unwrap()]);
+    let config = Config::to_addresses(&[NOBODY]).flags(&["--log-path", path.to_str().unwrap()]);
     let proxy = Proxy::with(config);
     assert_eq!(proxy.log(), "", "the log also went to standard error");
     wait_until("the log", || fs::read_to_string(&path).unwrap().contains("][info]["));

@@ -132,7 +132,10 @@ impl HostSet {
         stats.membership_healthy.set(self.healthy as u64);
         stats.membership_degraded.set(self.degraded as u64);
         stats.membership_excluded.set(self.excluded as u64);
-        stats.lb_subsets_active.set(self.subsets.as_ref().map_or(0, Subsets::count) as u64);
+        // As in Envoy, a cluster without subsets does not use it.
+        if let Some(subsets) = &self.subsets {
+            stats.lb_subsets_active.set(subsets.count() as u64);
+        }
     }
 }
 

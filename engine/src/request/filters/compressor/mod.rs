@@ -1,6 +1,6 @@
 //! `compressor`: compresses the bodies of responses that their client wants compressed, and of requests.
 //!
-//! Whether a response is compressed is decided from the two heads alone, in `eligible`. Several compressors
+//! Whether a response is compressed is decided from the two heads alone, in `judge`. Several compressors
 //! in a chain decide together which one does it: see `accept_encoding`.
 
 mod accept_encoding;
