@@ -4,11 +4,13 @@ use super::active::Stop;
 use super::{Active, RouteCache};
 use crate::http::BodyLength;
 use crate::pipe::heads::Heads;
+use crate::request::deadlines::Timer;
 use crate::request::end::ClientEnd;
 use crate::request::given::Given;
 use crate::request::reply::LocalReply;
 use crate::request::route::Action;
 use crate::request::{Core, Exchange, Outcome};
+use crate::shard::clock::millis;
 
 impl Core<'_> {
     /// Calls `with` with the chain, if one is at work, and with this.
@@ -52,6 +54,13 @@ impl Core<'_> {
     pub(super) fn enter_new_route(&mut self) {
         let lookup = self.find_route();
         self.rerouted = Some(lookup);
+        // Nothing of the former route stays.
+        let manager = &self.service().manager.timeouts;
+        let began = self.heads.began;
+        let duration = manager.max_stream_duration.map(|limit| began.saturating_add(millis(limit)));
+        self.deadlines.set(Timer::StreamDuration, duration);
+        self.stream_idle = manager.stream_idle;
+        self.upstream.cluster = None;
         self.enter_route();
     }
 

@@ -42,11 +42,14 @@ impl Piece {
         }
     }
 
-    /// Hands it on; afterwards it is empty and has its memory still.
+    /// Hands it on; afterwards it is empty and has its memory still, unless that is a large body's.
     pub(in crate::request) fn pour(&mut self, to: &mut impl Intake) {
         if !self.data.is_empty() {
             to.data(&self.data);
             self.data.clear();
+            if self.data.capacity() > 2 * limits::BLOCK_BYTES {
+                self.data = Vec::new();
+            }
         }
         if let Some(trailers) = self.end.take() {
             to.end(trailers);
