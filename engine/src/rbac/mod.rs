@@ -221,10 +221,12 @@ impl Metadata {
 
 /// Whether a client is authenticated by TLS, under a name that matches: one of the URIs or DNS names
 /// of its certificate, or the subject.
+//= envoy: config.rbac.v3.Principal.Authenticated: without a name "it applies to any user that is allowed by
+// the downstream TLS configuration".
 fn is_authenticated(name: Option<&TextMatcher>, tls: Option<&TlsFacts>) -> bool {
     let Some(tls) = tls else { return false };
+    let Some(name) = name else { return true };
     let details = tls.peer_certificate().map(Certificate::details);
-    let Some(name) = name else { return details.is_some() };
     let Some(details) = details else { return name.matches(b"") };
     let mut names = details.uris.iter().chain(&details.dns_names).chain([&details.subject]);
     names.any(|text| name.matches(text.as_bytes()))
