@@ -56,6 +56,8 @@ mod http2_clients;
 #[cfg(test)]
 mod http2_origins;
 #[cfg(test)]
+mod http_filters;
+#[cfg(test)]
 mod installing;
 #[cfg(test)]
 mod interoperability;

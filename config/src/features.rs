@@ -110,11 +110,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("external authorization", &["envoy.extensions.filters.network.ext_authz"]),
     (
         "health checking",
-        &[
-            "envoy.config.core.v3.HealthCheck.CustomHealthCheck",
-            "envoy.extensions.filters.http.health_check",
-            "envoy.extensions.health_checkers",
-        ],
+        &["envoy.config.core.v3.HealthCheck.CustomHealthCheck", "envoy.extensions.health_checkers"],
     ),
     ("JWT authentication", &["envoy.extensions.filters.http.jwt_authn"]),
     ("Lua", &["envoy.extensions.filters.http.lua"]),

@@ -68,6 +68,7 @@ folders!(
     filter_ext_authz,
     filter_fault,
     filter_header_mutation,
+    filter_health_check,
     filter_local_ratelimit,
     filter_metadata,
     filter_rbac,

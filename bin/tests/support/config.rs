@@ -16,6 +16,7 @@ pub(crate) struct Config {
     listener: Vec<String>,
     chain: Vec<String>,
     manager: Vec<String>,
+    filters: Vec<String>,
     route: Vec<String>,
     cluster: Vec<String>,
     endpoints: Vec<SocketAddr>,
@@ -40,6 +41,7 @@ impl Config {
             listener: Vec::new(),
             chain: Vec::new(),
             manager: Vec::new(),
+            filters: Vec::new(),
             route: Vec::new(),
             cluster: vec!["connect_timeout: 1s".into()],
             endpoints: endpoints.to_vec(),
@@ -95,6 +97,15 @@ impl Config {
     /// Adds a field to the connection manager.
     pub(crate) fn manager(mut self, field: &str) -> Self {
         self.manager.push(field.into());
+        self
+    }
+
+    /// Adds an HTTP filter before the router: `buffer.v3.Buffer`, `max_request_bytes: 10`.
+    pub(crate) fn filter(mut self, name: &str, kind: &str, options: &str) -> Self {
+        let prefix = "type.googleapis.com/envoy.extensions.filters.http";
+        self.filters.push(format!(
+            "{{ name: {name}, typed_config: {{ \"@type\": {prefix}.{kind}, {options} }} }}"
+        ));
         self
     }
 
@@ -190,6 +201,8 @@ impl Config {
         let chain = self.chain.iter().fold(String::new(), |all, field| all + field + "\n      ");
         let manager =
             self.manager.iter().fold(String::new(), |all, field| all + "\n          " + field);
+        let filters =
+            self.filters.iter().fold(String::new(), |all, filter| all + "\n          - " + filter);
         let route = self.route.iter().fold(String::new(), |all, field| all + ", " + field);
         let cluster = self.cluster.iter().fold(String::new(), |all, field| all + "\n    " + field);
         let endpoints = self.endpoints.iter().fold(String::new(), |mut all, address| {
@@ -215,7 +228,7 @@ admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: front{manager}
-          http_filters:
+          http_filters:{filters}
           - name: envoy.filters.http.router
             typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
           route_config:

@@ -1,8 +1,8 @@
 //! HTTP filters: `envoy/extensions/filters/http`, without the router.
 
 use super::{
-    FilterStateValue, HeaderValueOption, RegexMatchAndSubstitute, RuntimeFractionalPercent,
-    StringMatcher, schema, schema_enum,
+    BTreeMap, Duration, FilterStateValue, HeaderMatcher, HeaderValueOption, Percent,
+    RegexMatchAndSubstitute, RuntimeFractionalPercent, StringMatcher, schema, schema_enum,
 };
 
 schema! {
@@ -70,6 +70,13 @@ schema! {
         regex_value_rewrite: Option<RegexMatchAndSubstitute>,
         r#type: HeaderToMetadataValueType,
         encode: HeaderToMetadataValueEncode,
+    }
+
+    struct HealthCheckFilter = "envoy.extensions.filters.http.health_check.v3.HealthCheck" {
+        pass_through_mode: Option<bool>,
+        cache_time: Option<Duration>,
+        cluster_min_healthy_percentages: BTreeMap<String, Percent>,
+        headers: Vec<HeaderMatcher>,
     }
 
     struct HttpSetFilterState = "envoy.extensions.filters.http.set_filter_state.v3.Config" {

@@ -9,7 +9,7 @@ use super::admin::{DrainListeners, Order, ServerState};
 use super::counted;
 use super::server::Running;
 use super::shards::Shards;
-use crate::shard::drain::{Draining, Listeners};
+use crate::shard::drain::{Draining, Health, Listeners};
 use crate::stats::{ListenerManagerStats, Scope};
 
 /// What a drain needs.
@@ -25,14 +25,6 @@ pub(super) struct Drain {
     health: Health,
     /// How long one may take.
     drain_time: Duration,
-}
-
-/// The health that the operator has set, with `/healthcheck/fail` and `/healthcheck/ok`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Health {
-    Good,
-    /// All clients get `connection: close`.
-    Failed,
 }
 
 /// How often a drain checks whether connections are left.
@@ -62,16 +54,20 @@ impl Drain {
             Order::DrainListeners(how) => self.listeners(how),
             Order::FailHealthCheck => {
                 self.running.set_state(ServerState::Draining);
-                self.health = Health::Failed;
-                self.update_draining();
+                self.set_health(Health::Failed);
             }
             Order::PassHealthCheck => {
                 self.running.set_state(ServerState::Live);
-                self.health = Health::Good;
-                self.update_draining();
+                self.set_health(Health::Good);
             }
             Order::Quit | Order::ReopenLogs => {} // neither is about connections
         }
+    }
+
+    fn set_health(&mut self, health: Health) {
+        self.health = health;
+        self.shards.send_to_all(move |shard| shard.set_health(health));
+        self.update_draining();
     }
 
     fn listeners(&mut self, how: DrainListeners) {

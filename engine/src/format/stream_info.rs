@@ -52,6 +52,10 @@ pub trait StreamInfo {
     fn response_flags(&self) -> Flags {
         Flags::NONE
     }
+    /// Whether it is a health check that the `health_check` filter has recognized.
+    fn is_health_check(&self) -> bool {
+        false
+    }
     /// Bytes of the request body.
     fn bytes_received(&self) -> u64 {
         0

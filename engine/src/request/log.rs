@@ -29,6 +29,8 @@ pub(super) const VIA_UPSTREAM: &str = "via_upstream";
 pub(super) struct Record<'a> {
     /// Its route.
     pub(super) route: Option<&'a Route>,
+    /// Whether the `health_check` filter has recognized it as a health check.
+    pub(super) is_health_check: bool,
     /// The status of the response that was begun.
     status: Option<u16>,
     /// Why it ended as it did; none: with the response of a host, or with its client.
@@ -186,8 +188,15 @@ impl Core<'_> {
 
     /// The current state for an entry.
     fn logged_stream(&self, is_complete: bool) -> Stream<'_> {
-        let Record { route, status, details, bytes_sent, trailers: _, response_began } =
-            &self.record;
+        let Record {
+            route,
+            is_health_check: _, // part of the stream already
+            status,
+            details,
+            bytes_sent,
+            trailers: _,
+            response_began,
+        } = &self.record;
         let since = |from: Millis, to: Millis| Duration::from_millis(to.saturating_sub(from));
         let now = self.shard.clock.now();
         let stream = self.stream(*route);

@@ -281,6 +281,9 @@ impl Core<'_> {
     /// Counts the status of the response.
     #[inline]
     pub(super) fn count_response(&self) {
-        count(self.given, self.heads.response.status);
+        // As in Envoy, responses to health checks are not counted.
+        if !self.record.is_health_check {
+            count(self.given, self.heads.response.status);
+        }
     }
 }

@@ -76,6 +76,7 @@ pub(super) struct Stream<'a> {
     virtual_cluster: Option<&'a VirtualCluster>,
     upstream: Upstream,
     noted: Option<Rc<Noted>>,
+    is_health_check: bool,
     started: SystemTime,
     /// Since the request began.
     elapsed: Duration,
@@ -104,6 +105,7 @@ impl<'a> Stream<'a> {
             virtual_cluster: None,
             upstream: Upstream::default(),
             noted: None,
+            is_health_check: false,
             started: SystemTime::now(),
             elapsed: Duration::ZERO,
             request_took: None,
@@ -215,6 +217,7 @@ impl<'a> Core<'a> {
             virtual_cluster: self.groups.virtual_cluster(),
             upstream: self.upstream.clone(),
             noted: self.noted.clone(),
+            is_health_check: self.record.is_health_check,
             started,
             elapsed,
             request_took: received.map(Duration::from_millis),
@@ -267,6 +270,10 @@ impl StreamInfo for Stream<'_> {
 
     fn response_flags(&self) -> Flags {
         self.flags
+    }
+
+    fn is_health_check(&self) -> bool {
+        self.is_health_check
     }
 
     fn route_name(&self) -> Option<&str> {

@@ -32,6 +32,15 @@ impl Listeners {
     }
 }
 
+/// The health that the operator has set, with `/healthcheck/fail` and `/healthcheck/ok`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Health {
+    /// The process is healthy.
+    Good,
+    /// All clients get `connection: close`, and health checks get 503.
+    Failed,
+}
+
 /// What is draining.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Draining {

@@ -36,7 +36,7 @@ use std::time::Instant;
 use self::budget::Budget;
 use self::buffers::Buffers;
 use self::clock::Clock;
-use self::drain::{Direction, Draining, Listeners};
+use self::drain::{Direction, Draining, Health, Listeners};
 use self::future_pool::FuturePool;
 use self::handle::{ShardHandle, ShardHandles};
 use self::mailbox::{Errand, Inbox};
@@ -85,6 +85,7 @@ pub struct Shard {
     /// Random numbers: request ids, back-off, balancing. Not for secrets.
     pub random: RefCell<fastrand::Rng>,
     draining: Cell<Draining>,
+    health: Cell<Health>,
     /// The listeners whose sockets are closed.
     stopped: Cell<Option<Listeners>>,
     next_connection: Cell<u64>,
@@ -163,6 +164,7 @@ impl Shard {
             reactor,
             random: RefCell::new(fastrand::Rng::new()),
             draining: Cell::new(Draining::No),
+            health: Cell::new(Health::Good),
             stopped: Cell::new(None),
             next_connection: Cell::new(id as u64),
             kept: RefCell::default(),
@@ -223,6 +225,17 @@ impl Shard {
     #[must_use]
     pub const fn draining(&self) -> Draining {
         self.draining.get()
+    }
+
+    /// Sets what health checks of the process are answered with.
+    pub fn set_health(&self, health: Health) {
+        self.health.set(health);
+    }
+
+    /// What health checks of the process are answered with.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        self.health.get()
     }
 
     /// Whether listeners with this direction accept new connections.

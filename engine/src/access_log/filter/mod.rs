@@ -133,7 +133,7 @@ impl Filter {
                     .and_then(|matcher| matcher.matches(stream.dynamic_metadata()?));
                 found.unwrap_or(*if_not_found)
             }
-            Self::NotHealthCheck => true,
+            Self::NotHealthCheck => !stream.is_health_check(),
             Self::Or(filters) => filters.iter().any(passes),
             Self::ResponseFlag(wanted) => stream
                 .response_flags()

@@ -17,6 +17,7 @@ use super::ext_authz::{self, ExtAuthz};
 use super::fault::{self, Fault};
 use super::header_mutation::{self, HeaderMutation};
 use super::header_to_metadata::{self, HeaderToMetadata};
+use super::health_check::HealthCheck;
 use super::local_ratelimit::{self, LocalRateLimit};
 use super::rbac::{self, Rbac};
 use super::set_filter_state::{self, SetFilterState};
@@ -130,6 +131,9 @@ fn filter(
         config::Any::HeaderToMetadata(schema) => Filter::HeaderToMetadata(
             HeaderToMetadata::compile(schema, context.registry, at, problems),
         ),
+        config::Any::HealthCheckFilter(schema) => {
+            Filter::HealthCheck(Box::new(HealthCheck::compile(schema, context, at, problems)?))
+        }
         config::Any::HttpRbac(schema) => {
             Filter::Rbac(Box::new(Rbac::compile(schema, context, at, problems)?))
         }

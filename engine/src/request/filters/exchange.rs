@@ -74,6 +74,9 @@ impl Core<'_> {
 
     #[cold]
     fn give_filters(&mut self) {
+        if self.record.is_health_check {
+            self.service().tracing.shard(self.shard.id).health_check.inc();
+        }
         if let Some(active) = self.filters.take() {
             self.service().active_filters.give(active);
         }

@@ -28,6 +28,7 @@ pub mod ext_authz;
 pub mod fault;
 pub mod header_mutation;
 pub mod header_to_metadata;
+pub mod health_check;
 mod limiter;
 pub mod local_ratelimit;
 mod piece;
@@ -57,6 +58,7 @@ use self::ext_authz::ExtAuthz;
 use self::fault::Fault;
 use self::header_mutation::HeaderMutation;
 use self::header_to_metadata::HeaderToMetadata;
+use self::health_check::HealthCheck;
 use self::local_ratelimit::{ConnectionBuckets, LocalRateLimit};
 pub(super) use self::piece::Piece;
 use self::rbac::Rbac;
@@ -83,6 +85,7 @@ pub(super) enum Filter {
     Fault(Box<Fault>),
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
+    HealthCheck(Box<HealthCheck>),
     LocalRateLimit(Box<LocalRateLimit>),
     Rbac(Box<Rbac>),
     SetFilterState(SetFilterState),
@@ -115,8 +118,9 @@ pub(super) enum State {
     Compressor(Box<compressor::State>),
     Cors(cors::State),
     Decompressor(Box<decompressor::State>),
-    Fault(Box<fault::State>),
     ExtAuthz(Box<ext_authz::State>),
+    Fault(Box<fault::State>),
+    HealthCheck(health_check::State),
     LocalRateLimit(local_ratelimit::State),
 }
 
@@ -148,6 +152,8 @@ pub(super) enum Wait {
     Body { bytes_max: usize },
     /// This time.
     Until(Millis),
+    /// The end of the request, whose body is dropped.
+    End,
     /// The end of the request, or so many bytes of its body.
     BodyUpTo { bytes: usize },
     /// The answer to the call that its state has.
@@ -237,6 +243,7 @@ impl Filter {
             Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
             Self::Decompressor(_) => State::Decompressor(Box::default()),
             Self::Fault(_) => State::Fault(Box::default()),
+            Self::HealthCheck(_) => State::HealthCheck(health_check::State::Ordinary),
             Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
             Self::ApiKeyAuth(_)
             | Self::BasicAuth(_)
@@ -268,6 +275,9 @@ impl Filter {
             (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.request_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.request_head(cx),
+            (Self::HealthCheck(filter), State::HealthCheck(state)) => {
+                filter.request_head(state, cx)
+            }
             (Self::LocalRateLimit(filter), State::LocalRateLimit(state)) => {
                 filter.request_head(state, cx)
             }
@@ -280,6 +290,7 @@ impl Filter {
                 | Self::Decompressor(_)
                 | Self::ExtAuthz(_)
                 | Self::Fault(_)
+                | Self::HealthCheck(_)
                 | Self::LocalRateLimit(_),
                 _,
             ) => Flow::Continue,
@@ -300,6 +311,9 @@ impl Filter {
             (Self::Fault(_), State::Fault(state)) => Fault::response_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.response_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.response_head(cx),
+            (Self::HealthCheck(filter), State::HealthCheck(state)) => {
+                filter.response_head(*state, cx);
+            }
             (Self::LocalRateLimit(_), State::LocalRateLimit(state)) => {
                 LocalRateLimit::response_head(state, cx);
             }

@@ -123,6 +123,18 @@ impl Core<'_> {
         self.held().map_or(0, |held| held.data.len())
     }
 
+    /// Drops them; returns how many they were.
+    pub(super) fn drop_held_bytes(&mut self) -> u64 {
+        let dropped = self.with_filters(|active, _| {
+            let mut held = active.take_held();
+            let bytes = held.data.len() as u64;
+            held.data.clear();
+            active.put_held(held);
+            bytes
+        });
+        dropped.unwrap_or_default()
+    }
+
     /// Whether it has all of them.
     pub(super) fn holds_end(&self) -> bool {
         self.held().is_none_or(Piece::has_ended)

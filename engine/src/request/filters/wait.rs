@@ -14,8 +14,10 @@ use crate::shard::clock::Millis;
 /// What happens when a filter holds as much of a body as it may.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum WhenFull {
-    /// It is answered with 413.
+    /// The request is answered with 413.
     Refuse,
+    /// What it holds is dropped.
+    Drop,
     /// The filter goes on.
     GoOn,
 }
@@ -40,6 +42,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             Wait::Body { bytes_max } => self.hold_body(bytes_max, WhenFull::Refuse).await,
             Wait::BodyUpTo { bytes } => self.hold_body(bytes, WhenFull::GoOn).await,
             Wait::Call => self.wait_for_call().await.map_err(Unmet::from),
+            Wait::End => self.hold_body(0, WhenFull::Drop).await,
             Wait::Until(time) => self.wait_until(time).await.map_err(Unmet::from),
         };
         waited.map_err(|unmet| match unmet {
@@ -76,7 +79,9 @@ impl<C: ClientEnd> Exchange<'_, C> {
             self.client.set_trailer_rules(manager.trailer_rules(true));
         }
         let received = self.receive_into_filter(bytes_max, when_full).await;
-        self.core.upstream.body_bytes = self.core.held_bytes() as u64;
+        if when_full != WhenFull::Drop {
+            self.core.upstream.body_bytes = self.core.held_bytes() as u64;
+        }
         received?;
         if !self.core.holds_end() {
             return Ok(());
@@ -105,6 +110,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
                     return Err(Unmet::TooLarge);
                 }
                 WhenFull::GoOn if self.core.held_bytes() >= bytes_max => return Ok(()),
+                WhenFull::Drop => self.core.upstream.body_bytes += self.core.drop_held_bytes(),
                 WhenFull::Refuse | WhenFull::GoOn => {}
             }
             if self.core.holds_end() {

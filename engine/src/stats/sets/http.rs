@@ -91,7 +91,7 @@ stats! {
     /// `http.<stat_prefix>.`: why a request was traced, or not.
     pub struct TracingStats {
         constant counter client_enabled = "tracing.client_enabled";
-        constant counter health_check = "tracing.health_check";
+        counter health_check = "tracing.health_check";
         constant counter not_traceable = "tracing.not_traceable";
         constant counter random_sampling = "tracing.random_sampling";
         constant counter service_forced = "tracing.service_forced";
