@@ -64,6 +64,8 @@ mod interoperability;
 #[cfg(test)]
 mod listeners;
 #[cfg(test)]
+mod mirrors;
+#[cfg(test)]
 mod network_filters;
 #[cfg(test)]
 mod outages;

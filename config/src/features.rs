@@ -126,7 +126,6 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.type.matcher.v3.HttpResponseTrailerMatchInput",
         ],
     ),
-    ("request mirroring", &["envoy.config.route.v3.RouteAction.RequestMirrorPolicy"]),
     (
         "rate limiting",
         &[

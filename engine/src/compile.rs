@@ -18,6 +18,7 @@ use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::filter_chain::{FilterChain, Speaks};
 use crate::downstream::{self, ListenAddress, Listener};
 use crate::node::Node;
+use crate::request::mirror;
 use crate::runtime::{Reader, Runtime};
 use crate::snapshot::Snapshot;
 use crate::stats::{self, Registry};
@@ -85,7 +86,7 @@ pub fn bootstrap(
         registry.set_rules(rules);
     }
     let empty = config::StaticResources::default();
-    let config::StaticResources { listeners, clusters, secrets } =
+    let config::StaticResources { listeners, clusters: schemas, secrets } =
         static_resources.as_ref().unwrap_or(&empty);
     let resources = root.field("static_resources");
     let at = resources.field("clusters");
@@ -94,7 +95,7 @@ pub fn bootstrap(
     let secrets = Secrets::new(secrets, registry.shards(), has_identity);
     let locality = node.locality();
     let proxy = Surroundings { locality: &locality, manager: cluster_manager.as_ref() };
-    let clusters = upstream::compile::clusters(clusters, &at, &proxy, registry, &secrets, problems);
+    let clusters = upstream::compile::clusters(schemas, &at, &proxy, registry, &secrets, problems);
     let runtime =
         compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
     let at = root.field("overload_manager");
@@ -121,6 +122,12 @@ pub fn bootstrap(
         used.borrow_mut().extend(found);
         found.or(any_name)
     };
+    let mirrored_to = |name: &str| {
+        find_cluster(name);
+    };
+    let at = resources.field("clusters");
+    let cluster_mirrors =
+        mirror::compile::of_clusters(schemas, &reader, &mirrored_to, &at, problems);
     let names = downstream::compile::Context {
         cluster: &find_cluster,
         node: &node,
@@ -129,6 +136,7 @@ pub fn bootstrap(
         access_logs: access_log::compile::Context { files: &files, registry, runtime: &reader },
         tls: &secrets,
         overload_limit: max_connections.map(ConnectionLimit::new),
+        cluster_mirrors: &Arc::new(cluster_mirrors),
         runtime_limit: reader.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
     };
     let compiled = compile_listeners(listeners, &names, &resources, registry, problems);

@@ -42,6 +42,10 @@ pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// fit is sent but not kept: its request cannot be retried.
 pub const SHARD_REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of request bodies that wait on a shard for the hosts of calls, over all calls, before mirrors of
+/// requests are cut off.
+pub const SHARD_MIRROR_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Clients of one rate limit descriptor that have buckets of their own. Each takes some 50 bytes.
 pub const RATE_LIMITED_CLIENTS_MAX: usize = 1024 * 1024;
 

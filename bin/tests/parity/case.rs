@@ -87,6 +87,12 @@ pub(super) enum Kind {
     OriginSees,
     /// Recorded.
     OriginSeesNothing,
+    /// What the second origin answers.
+    MirrorAnswers,
+    MirrorAnswersAndStalls,
+    /// Recorded if the case has one of these two: the requests at the second origin.
+    MirrorSees,
+    MirrorSeesNothing,
     /// Recorded: the state of the client's connection at the end.
     ConnectionStaysOpen,
     ConnectionCloses,
@@ -97,7 +103,7 @@ pub(super) enum Kind {
     AccessLog,
 }
 
-const TITLES: [(Kind, &str); 44] = [
+const TITLES: [(Kind, &str); 48] = [
     (Kind::ManagerHas, "manager has"),
     (Kind::ListenerHas, "listener has"),
     (Kind::RouteHas, "route has"),
@@ -137,6 +143,10 @@ const TITLES: [(Kind, &str); 44] = [
     (Kind::OriginAnswersAndResets, "origin answers and resets"),
     (Kind::OriginSees, "origin sees"),
     (Kind::OriginSeesNothing, "origin sees nothing"),
+    (Kind::MirrorAnswers, "mirror answers"),
+    (Kind::MirrorAnswersAndStalls, "mirror answers and stalls"),
+    (Kind::MirrorSees, "mirror sees"),
+    (Kind::MirrorSeesNothing, "mirror sees nothing"),
     (Kind::ConnectionStaysOpen, "connection stays open"),
     (Kind::ConnectionCloses, "connection closes"),
     (Kind::ServerNames, "server names"),
@@ -226,6 +236,21 @@ impl Case {
         acts.collect()
     }
 
+    /// The acts of the second origin, in order; `None`: the case has none.
+    pub(super) fn mirror_script(&self) -> Option<Vec<Act>> {
+        let acts = self.steps.iter().filter_map(|step| {
+            let act: fn(Vec<u8>) -> Act = match step.kind {
+                Kind::MirrorAnswers => Act::Reply,
+                Kind::MirrorAnswersAndStalls => Act::ReplyThenStall,
+                _ => return None,
+            };
+            Some(act(text::decode(&step.text).unwrap()))
+        });
+        let acts: Vec<Act> = acts.collect();
+        let is_seen = self.steps.iter().any(|step| step.kind.group() == Group::Mirror);
+        (is_seen || !acts.is_empty()).then_some(acts)
+    }
+
     /// The configuration with the additions of this case, at the lines `# manager`, `# cluster` and
     /// so on.
     pub(super) fn configuration(&self, config: &str) -> String {
@@ -260,7 +285,8 @@ impl Case {
         }
         expected.extend(corvoy);
         let found: Vec<&Step> = happened.recorded().collect();
-        let groups = [Group::Client, Group::Origin, Group::End, Group::Stats, Group::Log];
+        let groups =
+            [Group::Client, Group::Origin, Group::Mirror, Group::End, Group::Stats, Group::Log];
         let differing = groups.into_iter().filter_map(|group| {
             let of = |steps: &[&Step]| -> String {
                 let steps = steps.iter().filter(|step| step.kind.group() == group);
@@ -290,6 +316,7 @@ enum Group {
     Script,
     Client,
     Origin,
+    Mirror,
     End,
     Stats,
     Log,
@@ -354,6 +381,7 @@ impl Kind {
             | Self::OriginSees
             | Self::OriginSeesNothing
             | Self::ServerNames => Group::Origin,
+            Self::MirrorSees | Self::MirrorSeesNothing => Group::Mirror,
             Self::ConnectionStaysOpen | Self::ConnectionCloses => Group::End,
             Self::Stats => Group::Stats,
             Self::AccessLog => Group::Log,

@@ -87,6 +87,7 @@ folders!(
     local_replies,
     log_values,
     malformed_requests,
+    mirrors,
     names_preserved,
     names_preserved_or_proper,
     names_proper_upstream,

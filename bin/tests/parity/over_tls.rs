@@ -55,6 +55,7 @@ folders!(
     limits,
     local_replies,
     malformed_requests,
+    mirrors,
     names_preserved,
     names_preserved_or_proper,
     names_proper_upstream,

@@ -25,6 +25,7 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
         return http2::run(case, config, tls);
     }
     let origin = origin(case, tls);
+    let mirror = case.mirror_script().map(|script| origin_with(script, tls));
     let refusing = Refusing::new();
     let secrets = tls.map(Secrets::new);
     let mut yaml = case.configuration(config);
@@ -33,6 +34,7 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     }
     let yaml = yaml
         .replace("ORIGIN_PORT", &origin.port().to_string())
+        .replace("MIRROR_PORT", &mirror.as_ref().map_or(1, Origin::port).to_string())
         .replace("REFUSED_PORT", &refusing.address().port().to_string());
     let log = AccessLog::of(case);
     let proxy = start(&yaml, log.as_ref());
@@ -71,7 +73,9 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
             | Kind::OriginAnswers
             | Kind::OriginAnswersAndCloses
             | Kind::OriginAnswersAndStalls
-            | Kind::OriginAnswersAndResets => steps.push(step.clone()),
+            | Kind::OriginAnswersAndResets
+            | Kind::MirrorAnswers
+            | Kind::MirrorAnswersAndStalls => steps.push(step.clone()),
             // At the end; the others are for connections without HTTP.
             _ => {}
         }
@@ -79,6 +83,7 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     if !to_admin {
         steps.push(Step { kind: end(&mut client, &steps), text: String::new() });
         steps.extend(sights(&origin.seen()));
+        steps.extend(mirror.iter().flat_map(|mirror| sights_of_mirror(case, mirror)));
         if case.steps.iter().any(|step| step.kind == Kind::ServerNames) {
             let text = origin.server_names().iter().map(|name| format!("{name}\n")).collect();
             steps.push(Step { kind: Kind::ServerNames, text });
@@ -105,7 +110,10 @@ pub(super) fn logged(case: &Case, log: Option<&AccessLog>) -> Option<Step> {
 
 /// The origin of the case, if that speaks HTTP/1.
 pub(super) fn origin(case: &Case, tls: Option<&Tls>) -> Origin {
-    let mut script = case.script().unwrap();
+    origin_with(case.script().unwrap(), tls)
+}
+
+fn origin_with(mut script: Vec<Act>, tls: Option<&Tls>) -> Origin {
     if script.is_empty() {
         script.push(Act::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into()));
     }
@@ -202,6 +210,28 @@ pub(super) fn sights(seen: &[Message]) -> Vec<Step> {
         Step { kind: Kind::OriginSees, text }
     });
     sights.collect()
+}
+
+static LOCAL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("(?m)^(x-forwarded-for: (?:.*,)?)[^,\\r\\n]+").unwrap());
+
+/// What the second origin received, which may come later than the response. The proxy adds its own address.
+fn sights_of_mirror(case: &Case, mirror: &Origin) -> Vec<Step> {
+    let expected = case.steps.iter().filter(|step| step.kind == Kind::MirrorSees).count();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while mirror.seen().len() < expected && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    // As many as it should be, or more.
+    thread::sleep(Duration::from_millis(100));
+    let steps = sights(&mirror.seen()).into_iter().map(|step| Step {
+        kind: match step.kind {
+            Kind::OriginSees => Kind::MirrorSees,
+            _ => Kind::MirrorSeesNothing,
+        },
+        text: LOCAL.replace(&step.text, "${1}<local>").into_owned(),
+    });
+    steps.collect()
 }
 
 /// The state of the connection at the end. After `connection: close`, closing may take a moment:

@@ -20,6 +20,7 @@ pub(crate) struct Config {
     route: Vec<String>,
     cluster: Vec<String>,
     endpoints: Vec<SocketAddr>,
+    others: Vec<(String, SocketAddr)>,
     verbatim: Option<String>,
     shards: usize,
     flags: Vec<String>,
@@ -45,6 +46,7 @@ impl Config {
             route: Vec::new(),
             cluster: vec!["connect_timeout: 1s".into()],
             endpoints: endpoints.to_vec(),
+            others: Vec::new(),
             verbatim: None,
             shards: 1,
             flags: Vec::new(),
@@ -128,6 +130,12 @@ impl Config {
         self
     }
 
+    /// Adds a cluster with this endpoint.
+    pub(crate) fn other_cluster(mut self, name: &str, endpoint: SocketAddr) -> Self {
+        self.others.push((name.to_owned(), endpoint));
+        self
+    }
+
     /// Runs this many shards.
     pub(crate) fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
@@ -206,11 +214,16 @@ impl Config {
         let route = self.route.iter().fold(String::new(), |all, field| all + ", " + field);
         let cluster = self.cluster.iter().fold(String::new(), |all, field| all + "\n    " + field);
         let endpoints = self.endpoints.iter().fold(String::new(), |mut all, address| {
-            let (ip, port) = (address.ip(), address.port());
-            let _ = write!(
+            let _ = write!(all, "\n        - {}", endpoint(*address));
+            all
+        });
+        let others = self.others.iter().fold(String::new(), |mut all, (name, address)| {
+            let endpoint = endpoint(*address);
+            let assignment =
+                format!("{{ cluster_name: {name}, endpoints: [{{ lb_endpoints: [{{ {endpoint} }}] }}] }}");
+            let _ = writeln!(
                 all,
-                "\n        - endpoint: {{ address: {{ socket_address: \
-                 {{ address: {ip}, port_value: {port} }} }} }}"
+                "  - {{ name: {name}, type: STATIC, connect_timeout: 1s, load_assignment: {assignment} }}"
             );
             all
         });
@@ -246,7 +259,14 @@ admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
       cluster_name: service
       endpoints:
       - lb_endpoints:{endpoints}
-"#
+{others}"#
         )
     }
+}
+
+fn endpoint(address: SocketAddr) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    format!(
+        "endpoint: {{ address: {{ socket_address: {{ address: {ip}, port_value: {port} }} }} }}"
+    )
 }

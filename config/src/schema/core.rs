@@ -1,8 +1,8 @@
 //! `envoy/config/core/v3` and `envoy/type/v3`: common types.
 
 use super::{
-    Any, AutoHttpConfig, BTreeMap, Duration, Http2ProtocolOptions, UseDownstreamHttpConfig, schema,
-    schema_enum,
+    Any, AutoHttpConfig, BTreeMap, Duration, Http2ProtocolOptions, RequestMirrorPolicy,
+    UseDownstreamHttpConfig, schema, schema_enum,
 };
 
 schema! {
@@ -248,6 +248,7 @@ schema! {
         explicit_http_config: Option<ExplicitHttpConfig>,
         use_downstream_protocol_config: Option<UseDownstreamHttpConfig>,
         auto_config: Option<AutoHttpConfig>,
+        request_mirror_policies: Vec<RequestMirrorPolicy>,
     }
 
     struct UpstreamHttpProtocolOptions = "envoy.config.core.v3.UpstreamHttpProtocolOptions" {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderValueOption, Matcher, Metadata,
-    MetadataMatcher, QueryParameterMatcher, RegexMatchAndSubstitute, RegexMatcher, RoutingPriority,
-    RuntimeFractionalPercent, StringMatcher, SubstitutionFormatString, TypedExtensionConfig,
-    schema, schema_enum,
+    Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderMutation, HeaderValueOption,
+    Matcher, Metadata, MetadataMatcher, QueryParameterMatcher, RegexMatchAndSubstitute,
+    RegexMatcher, RoutingPriority, RuntimeFractionalPercent, StringMatcher,
+    SubstitutionFormatString, TypedExtensionConfig, schema, schema_enum,
 };
 
 schema! {
@@ -25,6 +25,7 @@ schema! {
         max_direct_response_body_size_bytes: Option<u32>,
         ignore_port_in_host_matching: bool,
         ignore_path_parameters_in_path_matching: bool,
+        request_mirror_policies: Vec<RequestMirrorPolicy>,
         typed_per_filter_config: BTreeMap<String, Any>,
     } harmless {
         metadata: "only extensions that Corvoy refuses read it",
@@ -50,6 +51,7 @@ schema! {
         cors: Option<RouteCorsPolicy>,
         metadata: Option<Metadata>,
         matcher: Option<Matcher>,
+        request_mirror_policies: Vec<RequestMirrorPolicy>,
     }
 
     struct RouteList = "envoy.config.route.v3.RouteList" {
@@ -161,6 +163,18 @@ schema! {
         max_stream_duration: Option<MaxStreamDuration>,
         max_grpc_timeout: Option<Duration>,
         grpc_timeout_offset: Option<Duration>,
+        request_mirror_policies: Vec<RequestMirrorPolicy>,
+    }
+
+    struct RequestMirrorPolicy = "envoy.config.route.v3.RouteAction.RequestMirrorPolicy" {
+        cluster: String,
+        cluster_header: String,
+        runtime_fraction: Option<RuntimeFractionalPercent>,
+        disable_shadow_host_suffix_append: bool,
+        request_headers_mutations: Vec<HeaderMutation>,
+        host_rewrite_literal: String,
+    } harmless {
+        trace_sampled: "only tracing reads it, and tracing is refused",
     }
 
     struct HashPolicy = "envoy.config.route.v3.RouteAction.HashPolicy" {

@@ -26,6 +26,7 @@ use crate::node::Node;
 use crate::request::callout;
 use crate::request::filters::compile as http_filters;
 use crate::request::manager::PrematureResets;
+use crate::request::mirror::ClusterPolicies;
 use crate::request::service::Service;
 use crate::request::{manager, route};
 use crate::runtime::Reader;
@@ -51,6 +52,8 @@ pub struct Context<'a> {
     pub access_logs: access_log::compile::Context<'a>,
     /// What transport sockets need.
     pub tls: &'a tls::compile::Secrets,
+    /// The mirrors that clusters want.
+    pub cluster_mirrors: &'a Arc<ClusterPolicies>,
     /// The limit on the connections of all listeners that the overload manager sets.
     pub overload_limit: Option<Arc<ConnectionLimit>>,
     /// The limit that a runtime value sets, for listeners to which the former does not apply.
@@ -517,11 +520,16 @@ fn http(
 ) -> Option<Service> {
     let prefix = format!("http.{}.", manager.stat_prefix);
     let are_calls_made = Cell::new(false);
+    let are_mirrored = Cell::new(!context.cluster_mirrors.is_empty());
     let filter_context = http_filters::Context {
         registry,
         stat_prefix: &prefix,
         runtime: context.runtime,
-        calls: callout::compile::Context { cluster: context.cluster, are_made: &are_calls_made },
+        calls: callout::compile::Context {
+            cluster: context.cluster,
+            are_made: &are_calls_made,
+            are_mirrored: &are_mirrored,
+        },
         local_cluster: &context.node.cluster,
     };
     let filters = http_filters::chain(
@@ -551,7 +559,13 @@ fn http(
         options.timeouts.half_close_grace = Duration::from_millis(grace);
     }
     options.premature_resets = premature_resets(context.runtime);
+    let calls = |suppress_envoy_headers| {
+        Arc::new(callout::compile::service(registry, info, suppress_envoy_headers))
+    };
     Some(Service {
+        calls: are_calls_made.get().then(|| calls(false)),
+        mirrors: are_mirrored.get().then(|| calls(options.suppress_envoy_headers)),
+        cluster_mirrors: Arc::clone(context.cluster_mirrors),
         manager: options,
         filters,
         routes: routes?,
@@ -564,6 +578,5 @@ fn http(
         info: Arc::clone(info),
         direction: listener.direction,
         buffer_limit: listener.buffer_limit,
-        calls: are_calls_made.get().then(|| Arc::new(callout::compile::service(registry, info))),
     })
 }

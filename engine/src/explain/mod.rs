@@ -333,6 +333,8 @@ fn outcome(
         ClusterChoice::Header(name) => name.first_value(head).and_then(|value| {
             snapshot.clusters.iter().position(|cluster| cluster.name.as_bytes() == value)
         }),
+        // Only mirrors have it.
+        ClusterChoice::Open => None,
     };
     let Some((index, cluster)) = index.and_then(|at| Some((at, snapshot.clusters.get(at)?))) else {
         return reply(plan.not_found_status, "cluster_not_found", b"");

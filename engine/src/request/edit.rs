@@ -13,7 +13,7 @@ use super::route::{
 };
 use super::{Core, Exchange, Outcome, Upgrade, tunnel};
 use crate::flags::Flag;
-use crate::http::{BodyLength, FieldName, Method, Version};
+use crate::http::{BodyLength, EndStream, FieldName, Method, Version};
 use crate::http1::framing;
 use crate::pipe::outlet::Framing;
 use crate::transport::tls::options::TransportSocketOptions;
@@ -129,7 +129,12 @@ impl Core<'_> {
         self.heads.request.version == Version::Http2 || self.service().manager.enable_trailers
     }
 
-    /// The most bytes of the request body that are kept for a retry.
+    /// Whether the request has no body, or an empty one.
+    pub(super) fn has_no_body(&self) -> bool {
+        EndStream::with(self.body) == EndStream::Yes
+    }
+
+    /// The most bytes of the request body that are kept for a retry, and that wait for a mirror.
     pub(super) fn replay_bytes_max(&self, route: &Route) -> usize {
         match route.body_buffer_max {
             Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),

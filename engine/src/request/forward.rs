@@ -19,7 +19,7 @@ use super::retry::{Decision, Refusal, RetryDelay, RetryState};
 use super::route::{Connect, Forward, Route, VirtualHost};
 use super::upload::Upload;
 use super::wait::Interest;
-use super::{Core, Exchange, Interim, Outcome, Upgrade, tunnel};
+use super::{Core, Exchange, Interim, Outcome, Upgrade, mirror, tunnel};
 use crate::flags::Flag;
 use crate::http::TrailerRules;
 use crate::http::{BodyLength, Method, Version};
@@ -54,6 +54,8 @@ pub(super) async fn forward<C: ClientEnd>(
     exchange.core.remove_retry_fields();
     let upload = new_upload(&exchange.core, route, &cluster, retry.is_some());
     let trailers = trailer_rules(&exchange.core, &cluster);
+    let mirrors =
+        mirror::policies(&exchange.core, plan, &cluster).map(|policies| (policies, route));
     let mut forwarder = Forwarder {
         virtual_host,
         plan,
@@ -66,6 +68,7 @@ pub(super) async fn forward<C: ClientEnd>(
         tried_before: 0,
         stale_retry: StaleRetry::Unused,
         retrying: None,
+        mirrors,
     };
     set_trailer_rules(exchange, trailers);
     let outcome = loop {
@@ -172,6 +175,8 @@ pub(super) struct Forwarder<'a> {
     stale_retry: StaleRetry,
     /// Counts against `max_retries` from the decision to retry until a response is accepted.
     retrying: Option<Permit>,
+    /// The mirrors to start, and the route of the request.
+    mirrors: Option<(&'a [mirror::Policy], &'a Route)>,
 }
 
 /// Whether the request was already sent once more because its host closed the reused connection.
@@ -203,6 +208,10 @@ impl Forwarder<'_> {
     ) -> Result<ActiveResponse, Failed> {
         let client = exchange.core.heads.request.version;
         let pool = self.select_host(exchange.core.given, client)?;
+        // As in Envoy, a request for which there is no host is not mirrored.
+        if let Some((policies, route)) = self.mirrors.take() {
+            self.upload.set_mirrors(mirror::start(&exchange.core, policies, route));
+        }
         self.edit_request(&mut exchange.core, &pool);
         self.begin_upload(exchange, &pool)?;
         let leased = self.lease(exchange, &pool).await;

@@ -70,6 +70,13 @@ impl Given {
         Some(Self { service, ..self.for_stream() })
     }
 
+    /// The same for a mirror of a request; none: its connection manager makes none.
+    #[must_use]
+    pub fn for_mirror(&self) -> Option<Self> {
+        let service = Rc::clone(self.service.mirrors.as_ref()?);
+        Some(Self { service, ..self.for_stream() })
+    }
+
     /// The address that the connection comes from, whatever a PROXY header announces.
     #[must_use]
     pub fn direct_peer(&self) -> Address {

@@ -24,6 +24,7 @@ mod half_close;
 pub mod headers;
 mod log;
 pub mod manager;
+pub mod mirror;
 mod noted;
 mod query;
 mod rate_limit;
@@ -123,7 +124,7 @@ struct Core<'a> {
     noted: Option<Rc<Noted>>,
     /// The groups of requests that it is counted in.
     groups: Groups<'a>,
-    /// The cluster that a header names, if the route has a `cluster_header`.
+    /// The cluster, if the route does not name it: that of its `cluster_header`, or of a mirror.
     named_cluster: Option<Rc<LocalCluster>>,
     /// The cookies that the client gets with the response of a host.
     set_cookies: Vec<String>,
@@ -305,7 +306,7 @@ impl<'a> Core<'a> {
     fn cluster_of(&self, plan: &Forward) -> Option<Rc<LocalCluster>> {
         match &plan.cluster {
             ClusterChoice::Index(index) => self.clusters.get(*index).map(Rc::clone),
-            ClusterChoice::Header(_) => self.named_cluster.clone(),
+            ClusterChoice::Header(_) | ClusterChoice::Open => self.named_cluster.clone(),
         }
     }
 }

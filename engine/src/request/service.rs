@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::filters::{ActivePool, Chain};
 use super::manager::ConnectionManager;
+use super::mirror::ClusterPolicies;
 use super::route::{RouteTable, Scratch};
 use crate::access_log::LocalLogs;
 use crate::metadata::ListenerInfo;
@@ -45,8 +46,12 @@ pub struct Service {
     pub direction: Direction,
     /// How many bytes of a request body are kept for a retry.
     pub buffer_limit: usize,
-    /// What the requests are served with that filters and routes make themselves, if there are any.
+    /// What the requests are served with that filters make themselves, if there are any.
     pub calls: Option<Arc<Self>>,
+    /// The same for the mirrors of requests.
+    pub mirrors: Option<Arc<Self>>,
+    /// The mirrors that clusters want.
+    pub cluster_mirrors: Arc<ClusterPolicies>,
 }
 
 /// A service on one shard, with what its requests use of the shard. Connections and requests count
@@ -67,8 +72,10 @@ pub struct LocalService {
     pub scratch: &'static RefCell<Scratch>,
     /// Filters at work for no request.
     pub active_filters: &'static ActivePool,
-    /// The same for the requests that filters and routes make themselves.
+    /// The same for the requests that filters make themselves.
     pub calls: Option<Rc<Self>>,
+    /// The same for the mirrors of requests.
+    pub mirrors: Option<Rc<Self>>,
 }
 
 impl LocalService {
@@ -76,9 +83,11 @@ impl LocalService {
     #[must_use]
     pub fn new(service: Arc<Service>, shard: &'static Shard) -> Rc<Self> {
         let heads = shard.kept(|_| HeadsPools::default());
+        let local = |service: &Arc<Service>| Self::new(Arc::clone(service), shard);
         Rc::new(Self {
             access_logs: LocalLogs::new(&service.manager.access_logs, shard),
-            calls: service.calls.as_ref().map(|calls| Self::new(Arc::clone(calls), shard)),
+            calls: service.calls.as_ref().map(local),
+            mirrors: service.mirrors.as_ref().map(local),
             service,
             clusters: Clusters::of(shard),
             heads: &heads.received,

@@ -1,5 +1,6 @@
 //! The request on its way upstream: head, body, and the part of the body kept for retries.
 
+use super::mirror::Mirrors;
 use super::replay::Replay;
 use crate::http::{BodyLength, EndStream, Fault, Intake};
 use crate::pipe::outlet::{Framing, Outlet};
@@ -13,6 +14,8 @@ pub(super) struct Upload {
     /// How HTTP/1 frames the body.
     http1_framing: Framing,
     kept: Kept,
+    /// What else gets the body.
+    mirrors: Option<Box<Mirrors>>,
     /// The kept block that is sent next, if an attempt has not sent all that earlier ones kept. Until
     /// then the outlet always has bytes to send, and nothing is received.
     replay_at: Option<usize>,
@@ -49,8 +52,14 @@ impl Upload {
             outlet,
             http1_framing,
             kept: replay.map_or(Kept::Nothing, Kept::Body),
+            mirrors: None,
             replay_at: None,
         }
+    }
+
+    /// These get the body as well, from now on.
+    pub(super) fn set_mirrors(&mut self, mirrors: Option<Box<Mirrors>>) {
+        self.mirrors = mirrors;
     }
 
     /// Begins an attempt over HTTP/1 with an encoded head, followed by the body kept so far.
@@ -120,6 +129,9 @@ impl Upload {
             && replay.keep(self.outlet.last_data()).is_err()
         {
             self.kept = Kept::TooMuch;
+        }
+        if let Some(mirrors) = &mut self.mirrors {
+            mirrors.send(self.outlet.last_data());
         }
     }
 
@@ -237,6 +249,9 @@ impl Intake for Upload {
     }
 
     fn end(&mut self, trailers: Vec<u8>) {
+        if let Some(mirrors) = self.mirrors.take() {
+            mirrors.end(&trailers);
+        }
         self.outlet.end(trailers);
     }
 }

@@ -152,6 +152,8 @@ fn newer(schema: &config::UpstreamsHttpProtocolOptions, at: Path) -> Chosen<'_> 
         explicit_http_config,
         use_downstream_protocol_config,
         auto_config,
+        // Whoever forwards requests takes them.
+        request_mirror_policies: _,
     } = schema;
     let (protocols, http1, http2, versions) =
         match (explicit_http_config, use_downstream_protocol_config, auto_config) {

@@ -6,13 +6,16 @@ use std::task::{Context, Poll, Waker};
 use super::{CallFailed, Response};
 use crate::http::{Fault, Intake, ResponseHead};
 use crate::request::end::Ended;
+use crate::shard::Shard;
 
 /// Whether the caller waits for the response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Caller {
     Waits,
-    /// The response is discarded.
-    Ignores,
+    /// No; the response is discarded.
+    Discards,
+    /// No, and the call goes on without its caller.
+    Left,
     /// The call is cancelled.
     Gone,
 }
@@ -22,6 +25,8 @@ enum Caller {
 pub(super) struct Channel {
     request: RefCell<Request>,
     response: RefCell<Received>,
+    /// What waits in all channels of the shard.
+    unsent: &'static Unsent,
     /// The most bytes of the response's body to keep.
     most: usize,
     caller: Cell<Caller>,
@@ -30,6 +35,10 @@ pub(super) struct Channel {
     /// Woken when there is something for the exchange.
     serving: RefCell<Option<Waker>>,
 }
+
+/// How many bytes of requests wait in the channels of a shard.
+#[derive(Debug, Default)]
+struct Unsent(Cell<usize>);
 
 /// The body of the request on its way to the exchange.
 #[derive(Debug, Default)]
@@ -60,10 +69,11 @@ pub(super) enum Taken {
 }
 
 impl Channel {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(shard: &'static Shard, most: usize) -> Self {
         Self {
             request: RefCell::default(),
             response: RefCell::default(),
+            unsent: shard.kept(|_| Unsent::default()),
             most,
             caller: Cell::new(Caller::Waits),
             calling: RefCell::default(),
@@ -87,8 +97,24 @@ impl Channel {
 /// The caller's side.
 impl Channel {
     pub(super) fn send(&self, data: &[u8]) {
-        self.request.borrow_mut().data.extend_from_slice(data);
+        if self.response.borrow().ended.is_some() {
+            return;
+        }
+        {
+            let mut request = self.request.borrow_mut();
+            let Request { data: waiting, taken, .. } = &mut *request;
+            if *taken > waiting.len() / 2 {
+                waiting.drain(..*taken);
+                *taken = 0;
+            }
+            waiting.extend_from_slice(data);
+        }
+        self.unsent.0.update(|bytes| bytes + data.len());
         self.wake_exchange();
+    }
+
+    pub(super) fn unsent_on_shard(&self) -> usize {
+        self.unsent.0.get()
     }
 
     pub(super) fn unsent(&self) -> usize {
@@ -101,15 +127,19 @@ impl Channel {
         self.wake_exchange();
     }
 
-    pub(super) fn ignore_response(&self) {
-        self.caller.set(Caller::Ignores);
+    pub(super) fn discard_response(&self) {
+        self.caller.set(Caller::Discards);
+    }
+
+    pub(super) fn leave(&self) {
+        self.caller.set(Caller::Left);
         self.response.borrow_mut().body = Vec::new();
         self.wake_exchange();
     }
 
     /// Ends the exchange early, unless it may go on alone.
     pub(super) fn cancel(&self) {
-        if self.caller.get() == Caller::Waits {
+        if self.caller.get() != Caller::Left {
             self.caller.set(Caller::Gone);
             self.wake_exchange();
         }
@@ -135,6 +165,13 @@ impl Channel {
             }
             _ => Err(CallFailed::Reset),
         }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let left = self.unsent();
+        self.unsent.0.update(|bytes| bytes.saturating_sub(left));
     }
 }
 
@@ -168,7 +205,7 @@ impl Channel {
     }
 
     fn has_room(&self) -> bool {
-        self.caller.get() == Caller::Ignores || self.response.borrow().body.len() <= self.most
+        self.caller.get() != Caller::Waits || self.response.borrow().body.len() <= self.most
     }
 
     pub(super) fn take_request(&self, to: &mut impl Intake) -> Result<Taken, Fault> {
@@ -183,6 +220,7 @@ impl Channel {
         if !rest.is_empty() {
             to.data(rest);
             *taken += rest.len();
+            self.unsent.0.update(|bytes| bytes.saturating_sub(rest.len()));
             result = Taken::Something;
         }
         if *taken < data.len() {

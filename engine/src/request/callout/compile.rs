@@ -30,6 +30,8 @@ pub(crate) struct Context<'a> {
     pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
     /// Whether the connection manager makes calls: set once there is a target.
     pub(crate) are_made: &'a Cell<bool>,
+    /// Whether it mirrors requests: set once there is a policy.
+    pub(crate) are_mirrored: &'a Cell<bool>,
 }
 
 impl Context<'_> {
@@ -56,7 +58,8 @@ impl Context<'_> {
 impl Context<'static> {
     /// There are no clusters.
     pub(crate) fn without_clusters() -> Self {
-        Self { cluster: &|_| None, are_made: Box::leak(Box::default()) }
+        let (are_made, are_mirrored) = (Box::leak(Box::default()), Box::leak(Box::default()));
+        Self { cluster: &|_| None, are_made, are_mirrored }
     }
 }
 
@@ -140,9 +143,14 @@ pub(crate) fn retry(
 }
 
 /// What calls are served with: a connection manager that changes nothing.
-pub(crate) fn service(registry: &Registry, info: &Arc<ListenerInfo>) -> Service {
+pub(crate) fn service(
+    registry: &Registry,
+    info: &Arc<ListenerInfo>,
+    suppress_envoy_headers: bool,
+) -> Service {
     let mut manager = ConnectionManager {
         enable_trailers: true,
+        suppress_envoy_headers,
         response: ResponseRules::unchanged(),
         ..ConnectionManager::default()
     };
@@ -165,5 +173,7 @@ pub(crate) fn service(registry: &Registry, info: &Arc<ListenerInfo>) -> Service 
         direction: Direction::Other,
         buffer_limit: limits::REPLAY_BYTES_MAX,
         calls: None,
+        mirrors: None,
+        cluster_mirrors: Arc::default(),
     }
 }

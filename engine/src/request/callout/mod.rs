@@ -24,7 +24,8 @@ use self::channel::Channel;
 use self::end::End;
 use super::given::Given;
 use super::route::{Route, VirtualHost};
-use crate::http::{BodyLength, RequestHead, ResponseHead};
+use crate::http::{BodyLength, EndStream, RequestHead, ResponseHead};
+use crate::upstream::local::LocalCluster;
 
 /// Where calls go, with which timeout and which retries.
 #[derive(Debug)]
@@ -68,6 +69,13 @@ pub enum Body<'a> {
     Later(BodyLength),
 }
 
+impl Target {
+    /// That of this route.
+    pub(super) const fn new(route: Route, virtual_host: VirtualHost) -> Self {
+        Self { route, virtual_host }
+    }
+}
+
 impl Call {
     /// Sends a request to `target` from the shard of `given`, on behalf of that client. `fill` fills in the
     /// head of the request, which is empty. At most `most` bytes of the response's body are kept.
@@ -81,29 +89,57 @@ impl Call {
         most: usize,
     ) -> Option<Self> {
         let given = given.for_call()?;
-        let channel = Rc::new(Channel::new(most));
+        let channel = Rc::new(Channel::new(given.shard, most));
         let length = match body {
             Body::Whole(bytes) => {
                 channel.send(bytes);
+                channel.end_request(Vec::new());
                 BodyLength::Length(bytes.len() as u64)
             }
             Body::Later(length) => length,
         };
-        if matches!(body, Body::Whole(_)) {
-            channel.end_request(Vec::new());
-        }
+        let is_whole = matches!(body, Body::Whole(_));
+        Self::spawn(&channel, given, (target, None), fill, length, is_whole);
+        Some(Self { channel })
+    }
+
+    /// Sends a request to `cluster`; its response is discarded. `given` is what mirrors are given. The rest
+    /// is as for [`Self::start`].
+    pub(super) fn mirror(
+        given: Given,
+        target: &Arc<Target>,
+        cluster: Rc<LocalCluster>,
+        fill: impl FnOnce(&mut RequestHead),
+        length: BodyLength,
+    ) -> Self {
+        let channel = Rc::new(Channel::new(given.shard, 0));
+        channel.discard_response();
+        let is_whole = EndStream::with(length) == EndStream::Yes;
+        Self::spawn(&channel, given, (target, Some(cluster)), fill, length, is_whole);
+        Self { channel }
+    }
+
+    /// Runs the exchange in a task. With `is_whole` all of the request is here.
+    fn spawn(
+        channel: &Rc<Channel>,
+        given: Given,
+        (target, cluster): (&Arc<Target>, Option<Rc<LocalCluster>>),
+        fill: impl FnOnce(&mut RequestHead),
+        length: BodyLength,
+        is_whole: bool,
+    ) {
         let mut heads = given.service.stream_heads.take();
         heads.began = given.shard.clock.now();
         fill(&mut heads.request);
         let shard = given.shard;
-        let received = matches!(body, Body::Whole(_)).then_some(heads.began);
-        let (theirs, target) = (Rc::clone(&channel), Arc::clone(target));
+        let received = is_whole.then_some(heads.began);
+        let (theirs, target) = (Rc::clone(channel), Arc::clone(target));
         shard.spawn_pooled(move || async move {
             let client = || End::new(&theirs, length);
-            serve::serve(client, &given, &mut heads, length, received, &target).await;
+            let to = (&*target, cluster);
+            serve::serve(client, &given, &mut heads, length, received, to).await;
             given.service.stream_heads.give(heads);
         });
-        Some(Self { channel })
     }
 
     /// Sends a part of the request's body.
@@ -117,6 +153,12 @@ impl Call {
         self.channel.unsent()
     }
 
+    /// Bytes of all bodies of calls of this shard that wait to be sent.
+    #[must_use]
+    pub fn unsent_on_shard(&self) -> usize {
+        self.channel.unsent_on_shard()
+    }
+
     /// Ends the request, with these trailers: field lines, or nothing.
     pub fn end(&self, trailers: Vec<u8>) {
         self.channel.end_request(trailers);
@@ -124,7 +166,7 @@ impl Call {
 
     /// Lets the call run to its end without its caller; the response is discarded.
     pub fn detach(self) {
-        self.channel.ignore_response();
+        self.channel.leave();
     }
 
     /// Ready when the response is here, or there will be none.

@@ -1,5 +1,7 @@
 //! A call as an exchange.
 
+use std::rc::Rc;
+
 use super::Target;
 use crate::http::BodyLength;
 use crate::pipe::heads::Heads;
@@ -11,9 +13,12 @@ use crate::request::reply::Maker;
 use crate::request::route::Action;
 use crate::request::{Core, Exchange, Outcome};
 use crate::shard::clock::{Millis, millis};
+use crate::upstream::local::LocalCluster;
 
 /// Makes a request of the proxy itself, whose head is in `heads`: its route is known, and the rules for
 /// clients do not apply to it.
+///
+/// It goes to `cluster` if the target leaves that open.
 ///
 /// `received` is when all of the request was there, if it is. The timeout of the target counts from then on,
 /// also while the host does not read.
@@ -23,12 +28,13 @@ pub(super) async fn serve<C: ClientEnd>(
     heads: &mut Heads,
     body: BodyLength,
     received: Option<Millis>,
-    target: &Target,
+    (target, cluster): (&Target, Option<Rc<LocalCluster>>),
 ) -> C::After {
     let Target { route, virtual_host } = target;
     let mut exchange = Exchange { client: client(), core: Core::begin(given, heads, body) };
     exchange.core.facts = Some(Facts::of_call(given.peer));
     exchange.core.received = received;
+    exchange.core.named_cluster = cluster;
     if let (Some(received), Action::Forward(plan)) = (received, &route.action) {
         let timeout = plan.timeouts.global.map(|limit| received.saturating_add(millis(limit)));
         exchange.core.deadlines.set(Timer::Route, timeout);

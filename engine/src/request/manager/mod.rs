@@ -20,7 +20,7 @@ use crate::address::{Address, Cidr};
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{FieldName, HeadLimits, Scheme, TrailerRules, Underscores};
 use crate::http2;
-use crate::request::filters::header_mutation::EarlyMutations;
+use crate::request::filters::header_mutation::RequestMutations;
 use crate::request::headers::ResponseRules;
 use crate::request::reply_rewrite::ReplyRewrite;
 use crate::request::route::Upgrades;
@@ -96,7 +96,7 @@ pub struct ConnectionManager {
     /// When a client of HTTP/2 resets too many requests.
     pub premature_resets: PrematureResets,
     /// Changes of a request before those of the connection manager.
-    pub early_mutations: Option<Arc<EarlyMutations>>,
+    pub early_mutations: Option<Arc<RequestMutations>>,
 }
 
 impl ConnectionManager {

@@ -25,6 +25,19 @@ pub(crate) fn call_target(
     timeout: Option<Duration>,
     retry: Option<RetryPolicy>,
 ) -> (Route, VirtualHost) {
+    target(ClusterChoice::Index(cluster), timeout, retry)
+}
+
+/// The route of mirrored requests. Their timeout is that of the original, which a header says.
+pub(crate) fn mirror_target() -> (Route, VirtualHost) {
+    target(ClusterChoice::Open, None, None)
+}
+
+fn target(
+    cluster: ClusterChoice,
+    timeout: Option<Duration>,
+    retry: Option<RetryPolicy>,
+) -> (Route, VirtualHost) {
     let route = Route {
         name: Box::default(),
         path: PathMatch::Prefix(Literal::new("/", false)),
@@ -70,10 +83,14 @@ pub(crate) fn no_routes() -> RouteTable {
 }
 
 /// Forwards to a cluster, with this timeout (`None`: unlimited), and with nothing else that a route may say.
-fn to_cluster(cluster: usize, timeout: Option<Duration>, retry: Option<RetryPolicy>) -> Forward {
+fn to_cluster(
+    cluster: ClusterChoice,
+    timeout: Option<Duration>,
+    retry: Option<RetryPolicy>,
+) -> Forward {
     let (timeouts, expected) = timers(Some(timeout.unwrap_or_default()), retry.as_ref());
     Forward {
-        cluster: ClusterChoice::Index(cluster),
+        cluster,
         not_found_status: 503,
         hash_policies: HashPolicies::default(),
         subset: None,
@@ -89,5 +106,6 @@ fn to_cluster(cluster: usize, timeout: Option<Duration>, retry: Option<RetryPoli
         append_x_forwarded_host: false,
         path_rewrite: PathRewrite::None,
         priority: RoutingPriority::Default,
+        mirrors: None,
     }
 }

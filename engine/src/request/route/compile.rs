@@ -23,6 +23,7 @@ use crate::matcher::compile::LooksAt;
 use crate::matcher::{self, Matcher};
 use crate::metadata::Metadata;
 use crate::request::filters::{self, Chain};
+use crate::request::mirror;
 use crate::request::retry::{self, RetryPolicy};
 use crate::runtime::Reader;
 use crate::stats::Registry;
@@ -59,6 +60,9 @@ pub(crate) struct Levels {
     response: Arc<MutationLevel>,
 }
 
+/// What virtual hosts inherit: headers, what filters are told, mirrors.
+type OfTable<'a> = (&'a Levels, &'a filters::compile::Level, Option<&'a Arc<[mirror::Policy]>>);
+
 /// What routes inherit from their virtual host.
 struct Inherited<'a> {
     /// Its name.
@@ -71,6 +75,7 @@ struct Inherited<'a> {
     metadata: Arc<Metadata>,
     /// Those of the virtual host and of the route configuration.
     levels: Vec<Levels>,
+    mirrors: Option<Arc<[mirror::Policy]>>,
 }
 
 /// Compiles a route configuration and reports all its errors; with an error the table must not be
@@ -94,6 +99,7 @@ pub(crate) fn route_table(
         max_direct_response_body_size_bytes,
         ignore_port_in_host_matching,
         ignore_path_parameters_in_path_matching,
+        request_mirror_policies,
         typed_per_filter_config,
     } = schema;
     // As in Envoy, 0 is no limit.
@@ -122,6 +128,7 @@ pub(crate) fn route_table(
         problems,
     );
     let filters = filter_context.level(typed_per_filter_config, None, at, problems);
+    let mirrors = context.mirrors(request_mirror_policies, at, problems);
     let at = at.field("virtual_hosts");
     let mut domains = DomainsBuilder::default();
     let mut names = HashSet::new();
@@ -133,7 +140,7 @@ pub(crate) fn route_table(
             problems.warn(&at.field("name"), message);
         }
         add_domains(&mut domains, &schema.domains, index, name, &at.field("domains"), problems);
-        let inherited = (&levels, &filters);
+        let inherited = (&levels, &filters, mirrors.as_ref());
         hosts.push(virtual_host(schema, inherited, &context, &at, problems));
     }
     RouteTable {
@@ -146,6 +153,21 @@ pub(crate) fn route_table(
             .collect(),
         ignore_port: *ignore_port_in_host_matching,
         ignore_path_parameters: *ignore_path_parameters_in_path_matching,
+    }
+}
+
+impl Context<'_> {
+    /// The mirrors of the message at `at`.
+    pub(crate) fn mirrors(
+        &self,
+        schemas: &[config::RequestMirrorPolicy],
+        at: &Path,
+        problems: &mut Problems,
+    ) -> Option<Arc<[mirror::Policy]>> {
+        let known = |name: &str| (self.cluster)(name).is_some() || !self.validate_clusters;
+        let policies = mirror::compile::policies(schemas, self.runtime, &known, at, problems)?;
+        self.filter_context.calls.are_mirrored.set(true);
+        Some(policies)
     }
 }
 
@@ -200,7 +222,7 @@ fn add_domains(
 #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 fn virtual_host(
     schema: &config::VirtualHost,
-    (table_levels, table_filters): (&Levels, &filters::compile::Level),
+    (table_levels, table_filters, table_mirrors): OfTable<'_>,
     context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
@@ -226,6 +248,7 @@ fn virtual_host(
         typed_per_filter_config,
         cors,
         matcher,
+        request_mirror_policies,
     } = schema;
     let levels = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
@@ -242,6 +265,9 @@ fn virtual_host(
             .or_else(|| per_request_buffer_limit_bytes.map(u64::from)),
         levels: vec![levels, table_levels.clone()],
         metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
+        mirrors: context
+            .mirrors(request_mirror_policies, at, problems)
+            .or_else(|| table_mirrors.cloned()),
         filters: [
             context.filter_context.level(typed_per_filter_config, cors.as_ref(), at, problems),
             table_filters.clone(),
@@ -419,8 +445,11 @@ fn entry(
     let path = conditions.as_ref().map(|conditions| &conditions.path);
     let action = if let Some(schema) = route {
         let at = at.field("route");
-        let retry = inherited.retry.as_ref();
-        action::compile::forward(schema, path, retry, context, &at, problems).map(Ok)
+        let inherited = action::compile::Inherited {
+            retry: inherited.retry.as_ref(),
+            mirrors: inherited.mirrors.as_ref(),
+        };
+        action::compile::forward(schema, path, &inherited, context, &at, problems).map(Ok)
     } else if let Some(schema) = redirect {
         action::compile::redirect(schema, path, &at.field("redirect"), problems).map(Err)
     } else if let Some(schema) = direct_response {

@@ -3,7 +3,7 @@
 use corvoy_config::{self as config, Path, Problems};
 
 use super::query::QueryMutation;
-use super::{EarlyMutations, HeaderMutation, Mutation, Mutations};
+use super::{HeaderMutation, Mutation, Mutations, RequestMutations};
 use crate::format::Formatter;
 use crate::request::route::AppendAction;
 use crate::request::route::mutation::compile::{addition, framing_ignored, is_framing, is_mutable};
@@ -31,7 +31,7 @@ pub(in crate::request) fn early(
     extensions: &[config::TypedExtensionConfig],
     at: &Path,
     problems: &mut Problems,
-) -> EarlyMutations {
+) -> RequestMutations {
     let mut all = Vec::new();
     for (i, config::TypedExtensionConfig { name: _, typed_config }) in extensions.iter().enumerate()
     {
@@ -41,11 +41,23 @@ pub(in crate::request) fn early(
             continue;
         };
         let config::EarlyHeaderMutation { mutations } = &**schema;
-        let at = at.field("mutations");
-        let each = mutations.iter().enumerate();
-        all.extend(each.filter_map(|(i, schema)| mutation(schema, &at.index(i), problems)));
+        all.extend(list(mutations, &at.field("mutations"), problems));
     }
-    EarlyMutations(all.into())
+    RequestMutations(all.into())
+}
+
+/// Compiles the list at `at`.
+pub(in crate::request) fn request_mutations(
+    schemas: &[config::HeaderMutation],
+    at: &Path,
+    problems: &mut Problems,
+) -> RequestMutations {
+    RequestMutations(list(schemas, at, problems))
+}
+
+fn list(schemas: &[config::HeaderMutation], at: &Path, problems: &mut Problems) -> Box<[Mutation]> {
+    let each = schemas.iter().enumerate();
+    each.filter_map(|(i, schema)| mutation(schema, &at.index(i), problems)).collect()
 }
 
 pub(in super::super) fn mutations(
@@ -60,15 +72,12 @@ pub(in super::super) fn mutations(
         response_trailers_mutations,
         request_trailers_mutations,
     } = schema;
-    let mut list = |field: &str, schemas: &[config::HeaderMutation]| {
-        let at = at.field(field);
-        let each = schemas.iter().enumerate();
-        each.filter_map(|(i, schema)| mutation(schema, &at.index(i), problems)).collect()
-    };
-    let request = list("request_mutations", request_mutations);
-    let response = list("response_mutations", response_mutations);
-    let response_trailers = list("response_trailers_mutations", response_trailers_mutations);
-    let request_trailers = list("request_trailers_mutations", request_trailers_mutations);
+    let mut of =
+        |field: &str, schemas: &[config::HeaderMutation]| list(schemas, &at.field(field), problems);
+    let request = of("request_mutations", request_mutations);
+    let response = of("response_mutations", response_mutations);
+    let response_trailers = of("response_trailers_mutations", response_trailers_mutations);
+    let request_trailers = of("request_trailers_mutations", request_trailers_mutations);
     let at = at.field("query_parameter_mutations");
     let query = query_parameter_mutations.iter().enumerate();
     let query = query.filter_map(|(i, schema)| of_query(schema, &at.index(i), problems)).collect();

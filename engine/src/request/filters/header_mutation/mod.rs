@@ -43,11 +43,12 @@ enum Mutation {
     Add(HeaderAddition),
 }
 
-/// `early_header_mutation_extensions`: changes of a request before the connection manager makes its own.
+/// Changes of a request outside the filter: `early_header_mutation_extensions`, before the connection
+/// manager makes its own, and those of a mirror.
 #[derive(Debug)]
-pub struct EarlyMutations(Box<[Mutation]>);
+pub struct RequestMutations(Box<[Mutation]>);
 
-impl EarlyMutations {
+impl RequestMutations {
     /// Changes the request.
     pub(in crate::request) fn apply(&self, request: &mut RequestHead, stream: &dyn StreamInfo) {
         let mut value = Vec::new();

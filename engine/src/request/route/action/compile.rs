@@ -1,5 +1,6 @@
 //! Compiles the actions of a route.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config as config;
@@ -13,6 +14,7 @@ use crate::common_compile::check_word;
 use crate::format::compile::data_source;
 use crate::http::{FieldName, Line};
 use crate::request::filters::compile::Level;
+use crate::request::mirror;
 use crate::request::reply_rewrite;
 use crate::request::retry;
 use crate::request::route::compile::{Context, Levels, not_implemented};
@@ -56,13 +58,19 @@ const fn priority(schema: config::RoutingPriority) -> RoutingPriority {
     }
 }
 
-/// Compiles a `RouteAction`; `path` is the path specifier of the route, `inherited` the retry policy of
-/// the virtual host.
+/// What a route inherits unless its action has its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Inherited<'a> {
+    pub(crate) retry: Option<&'a retry::RetryPolicy>,
+    pub(crate) mirrors: Option<&'a Arc<[mirror::Policy]>>,
+}
+
+/// Compiles a `RouteAction`; `path` is the path specifier of the route.
 #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub(crate) fn forward(
     schema: &config::RouteAction,
     path: Option<&PathMatch>,
-    inherited: Option<&retry::RetryPolicy>,
+    inherited: &Inherited<'_>,
     context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
@@ -92,6 +100,7 @@ pub(crate) fn forward(
         max_stream_duration,
         max_grpc_timeout,
         grpc_timeout_offset,
+        request_mirror_policies,
         // The route takes it.
         cors: _,
     } = schema;
@@ -121,7 +130,10 @@ pub(crate) fn forward(
         let choice = cluster_header.as_deref().map(HeaderName::new).map(ClusterChoice::Header);
         choice.map(|choice| vec![WeightedCluster::only(Some(choice))])
     };
-    let retry = own_retry.or_else(|| inherited.cloned());
+    let retry = own_retry.or_else(|| inherited.retry.cloned());
+    let mirrors = context
+        .mirrors(request_mirror_policies, at, problems)
+        .or_else(|| inherited.mirrors.cloned());
     let max_stream_duration = max_stream_duration.as_ref().map(stream_duration);
     // As in Envoy, the older timeouts do not apply then.
     let has_limit = max_stream_duration.is_some();
@@ -155,6 +167,7 @@ pub(crate) fn forward(
             append_x_forwarded_host: *append_x_forwarded_host,
             path_rewrite: path_rewrite?,
             priority: self::priority(*priority),
+            mirrors,
         },
     })
 }

@@ -4,6 +4,7 @@ pub(crate) mod compile;
 pub(crate) mod stream_duration;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use super::rewrite::{HostRewrite, PathRewrite};
 use super::upgrades::Upgrades;
 use super::{scheme, without_query};
 use crate::http::{FieldName, Line, RequestHead};
+use crate::request::mirror;
 use crate::request::reply_rewrite::BodyFormat;
 use crate::request::retry::RetryPolicy;
 use crate::shard::clock::millis;
@@ -75,6 +77,8 @@ pub struct Forward {
     pub path_rewrite: PathRewrite,
     /// Which circuit breakers and pools are used.
     pub priority: RoutingPriority,
+    /// `request_mirror_policies`: of the route, its virtual host or its route configuration.
+    pub mirrors: Option<Arc<[mirror::Policy]>>,
 }
 
 /// Which cluster a request goes to.
@@ -84,6 +88,8 @@ pub enum ClusterChoice {
     Index(usize),
     /// `cluster_header`: the one that this header names.
     Header(HeaderName),
+    /// That is decided elsewhere, for each request: a mirror.
+    Open,
 }
 
 /// `connect_config`: what to do with a CONNECT.
@@ -274,7 +280,7 @@ impl Default for RedirectPath {
 }
 
 /// The position of the colon before the port of a host. An IPv6 address itself has colons.
-pub(super) fn port_start(host: &[u8]) -> Option<usize> {
+pub(in crate::request) fn port_start(host: &[u8]) -> Option<usize> {
     let colon = memchr::memrchr(b':', host)?;
     let is_port =
         !host.starts_with(b"[") || colon.checked_sub(1).and_then(|at| host.get(at)) == Some(&b']');
