@@ -18,7 +18,7 @@ use crate::report;
 /// Names the listener, filter chain, virtual host, route and cluster that the request gets, the routes
 /// that were tried before and what they failed on, what is changed in its headers, and its timeouts and
 /// retries. HTTP filters are named, but do not run.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Explain {
     /// Method and URL: 'GET https://host/path'
     #[arg(value_name = "REQUEST")]

@@ -17,12 +17,13 @@ use corvoy_engine::control::sockets::PortUse;
 use crate::document::Document;
 use crate::explain::Explain;
 use crate::log::{self, Level};
+use crate::reload::Reload;
 
 /// An L7 proxy for Envoy configurations, with one io_uring event loop per core.
 ///
 /// Without a configuration it runs a demonstration: the proxy on 127.0.0.1:15001, its admin
 /// interface on 127.0.0.1:15000, and a built-in origin on 127.0.0.1:8000.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "corvoy", version = VERSION, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 #[command(args_override_self = true)] // a service's defaults come first, the operator's flags last
@@ -131,7 +132,7 @@ pub(crate) struct Flags {
 }
 
 /// Flags of Envoy that only produce a warning or an error: see [`ANSWERS`].
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct WithoutEffect {
     #[arg(long, hide = true)]
     allow_unknown_fields: bool,
@@ -182,11 +183,12 @@ struct WithoutEffect {
 }
 
 /// What can be done instead of serving.
-#[derive(Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Command {
     #[command(flatten)]
     Document(Document),
     Explain(Explain),
+    Reload(Reload),
 }
 
 /// What the process does.
@@ -219,7 +221,8 @@ pub(crate) const EXIT_STATUS: &str = "0 stopped after serving, or the configurat
     configuration is invalid; 2 wrong usage.";
 
 pub(crate) const SIGNALS: &str = "TERM, INT or QUIT drains and exits, a second one exits \
-    immediately; USR1 reopens the files of --log-path and of access logs; HUP and USR2 are logged and ignored.";
+    immediately; HUP reads the configuration again; USR1 reopens the files of --log-path and of access logs; \
+    USR2 is logged and ignored.";
 
 pub(crate) const ENVIRONMENT: &str = "CORVOY_RING selects a simpler mode than the best that the \
     kernel supports: coop, plain or epoll. NOTIFY_SOCKET and WATCHDOG_USEC are systemd's \

@@ -9,6 +9,7 @@ mod flags;
 mod log;
 mod memory;
 mod origin;
+mod reload;
 mod report;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
@@ -18,9 +19,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use corvoy_config::{Loaded, Problems, Source};
-use corvoy_engine::compile::{self, Compiled};
-use corvoy_engine::control::{self, StartError};
+use corvoy_config::{Loaded, Problems, Source, render};
+use corvoy_engine::compile::Compiler;
+use corvoy_engine::control::{self, Fresh, StartError};
 use corvoy_engine::stats::{ProcessStats, Registry};
 
 use flags::{Command, Flags, Mode};
@@ -61,6 +62,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Explain(explain)) => return explain.run(),
+        Some(Command::Reload(reload)) => return reload.run(),
         None => {}
     }
     let log = log::start(&log::Options {
@@ -81,7 +83,8 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let registry = Arc::new(Registry::new(shards));
     let process = Arc::new(ProcessStats::new(&registry));
     let mut problems = Problems::default();
-    let configured = load(flags, &source, &registry, &mut problems);
+    let compiler = Compiler::default();
+    let configured = load(flags, &source, &compiler, &registry, &mut problems);
     if flags.strict {
         problems.deny_warnings();
     }
@@ -91,8 +94,8 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         report::log_problems(&problems, &source);
     }
     memory::trim();
-    let Some((compiled, json)) = configured else { return Ok(ExitCode::FAILURE) };
-    if let Some(format) = &compiled.log_format {
+    let Some(first) = configured else { return Ok(ExitCode::FAILURE) };
+    if let Some(format) = &first.compiled.log_format {
         if flags.log_format.is_some() {
             anyhow::bail!("application_log_config.log_format and --log-format are both set");
         }
@@ -113,12 +116,12 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         admin_address_path: flags.admin_address_path.clone(),
         version: report::version(),
         command_line_options: report::command_line_options(flags, shards),
-        bootstrap: json,
         logging: Arc::new(log),
         flush: flags.flush(),
         when_live: if flags.is_demonstration() { report::demonstration } else { || () },
     };
-    control::run(compiled, registry, process, options)?;
+    let configuration = Configuration { flags: flags.clone(), registry: Arc::clone(&registry) };
+    control::run(first, compiler, Box::new(configuration), registry, process, options)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -157,13 +160,36 @@ fn source(flags: &Flags) -> anyhow::Result<Source> {
 fn load(
     flags: &Flags,
     source: &Source,
+    compiler: &Compiler,
     registry: &Registry,
     problems: &mut Problems,
-) -> Option<(Compiled, serde_json::Value)> {
+) -> Option<Fresh> {
     let Loaded { mut bootstrap, json } = corvoy_config::load(source, problems)?;
     flags.name_node(bootstrap.node.get_or_insert_default());
-    let compiled = compile::bootstrap(&bootstrap, registry, problems)?;
-    Some((compiled, json))
+    let compiled = compiler.compile(&bootstrap, &json, registry, problems)?;
+    Some(Fresh { compiled, bootstrap: json, warnings: String::new() })
+}
+
+/// The configuration that the flags name, to be read again.
+#[derive(Debug)]
+struct Configuration {
+    flags: Flags,
+    registry: Arc<Registry>,
+}
+
+impl control::Configuration for Configuration {
+    fn read(&self, compiler: &Compiler) -> Result<Fresh, String> {
+        let source = source(&self.flags).map_err(|error| format!("{error:#}\n"))?;
+        let mut problems = Problems::default();
+        let fresh = load(&self.flags, &source, compiler, &self.registry, &mut problems);
+        if self.flags.strict {
+            problems.deny_warnings();
+        }
+        let text = render(&problems, &source);
+        memory::trim();
+        let fresh = fresh.filter(|_| !problems.has_errors());
+        fresh.map(|fresh| Fresh { warnings: text.clone(), ..fresh }).ok_or(text)
+    }
 }
 
 /// The name of the configuration in messages.

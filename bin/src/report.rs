@@ -30,6 +30,11 @@ pub(crate) fn failure(error: &anyhow::Error) {
     eprintln!("corvoy: {error:#}");
 }
 
+/// Why another process refuses something, in its words.
+pub(crate) fn complaint(text: &str) {
+    eprintln!("{}", text.trim_end());
+}
+
 /// All errors and warnings about the configuration.
 pub(crate) fn problems(problems: &Problems, source: &Source) {
     if problems.is_empty() {

@@ -80,6 +80,8 @@ mod process;
 #[cfg(test)]
 mod prometheus;
 #[cfg(test)]
+mod reloading;
+#[cfg(test)]
 mod retries;
 #[cfg(test)]
 mod rolling_upgrade;

@@ -1,33 +1,42 @@
 //! Compiles a bootstrap into a [`Snapshot`] and the settings of the control plane.
 //!
+//! A [`Compiler`] does so again and again: what is the same as in the configuration in force is not compiled
+//! again, so it keeps its connections and counts.
+//!
 //! Invariant: all errors are reported, and a configuration with errors is not used. A value may be
 //! absent because it could not be read: then no errors that follow from its absence are reported.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
+use serde_json::Value;
 
 use crate::access_log;
 use crate::access_log::files::Files;
 use crate::admin_settings;
-use crate::downstream::compile::{HALF_CLOSE_GRACE_KEY, PREMATURE_RESET_KEYS};
 use crate::downstream::connection_limit::ConnectionLimit;
-use crate::downstream::filter_chain::{FilterChain, Speaks};
-use crate::downstream::{self, ListenAddress, Listener};
+use crate::downstream::{self, ListenAddress};
+use crate::in_force::{Fingerprint, InForce};
 use crate::node::Node;
 use crate::request::mirror;
+use crate::resources_compile::{Round, check_use_of_clusters, name_clusters_at_run_time};
 use crate::runtime::{Reader, Runtime};
+use crate::runtime_compile::{
+    GLOBAL_LIMIT_KEY, check_runtime_keys, compile_overload_manager, compile_runtime,
+};
 use crate::snapshot::Snapshot;
 use crate::stats::{self, Registry};
 use crate::stats_sink::{self, Sink, StatsFlush};
 use crate::tcp::compile::SharedBuckets;
 use crate::transport::tls::context::compile::Secrets;
-use crate::upstream;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::compile::Surroundings;
+use crate::upstream::numbers::{Number, Numbers, Uses};
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -48,168 +57,232 @@ pub struct Compiled {
     pub node: Node,
     /// The runtime values.
     pub runtime: Runtime,
-    /// Secrets, and the TLS that uses those from files.
-    pub secrets: Secrets,
-    /// For the writer of access logs.
-    pub access_logs: access_log::files::Work,
+    /// What the compiler needs to know once it is in force.
+    pub in_force: InForce,
+}
+
+/// Compiles one configuration after the other.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    numbers: Numbers,
+    /// The files of access logs.
+    files: Files,
+    /// Secrets, and the TLS that uses those from files; none before the first configuration.
+    secrets: OnceCell<Rc<Secrets>>,
+    buckets: SharedBuckets,
+    /// The clusters that sinks of stats use, which stay what they are when the process starts.
+    of_sinks: OnceCell<Uses>,
+    /// The limit on all connections that the overload manager sets, then that of the runtime.
+    limits: [SharedLimit; 2],
+    in_force: RefCell<InForce>,
+}
+
+/// A limit that keeps its count when the configuration changes and it does not.
+#[derive(Debug, Default)]
+struct SharedLimit(RefCell<Option<Arc<ConnectionLimit>>>);
+
+impl SharedLimit {
+    fn of(&self, most: Option<u64>) -> Option<Arc<ConnectionLimit>> {
+        let mut limit = self.0.borrow_mut();
+        if limit.as_ref().map(|limit| limit.most()) != most {
+            *limit = most.map(ConnectionLimit::new);
+        }
+        limit.clone()
+    }
+}
+
+impl Compiler {
+    /// Compiles a bootstrap for the shards of `registry`; `None` when `problems` has errors. `json` is the same
+    /// bootstrap.
+    pub fn compile(
+        &self,
+        bootstrap: &config::Bootstrap,
+        json: &Value,
+        registry: &Registry,
+        problems: &mut Problems,
+    ) -> Option<Compiled> {
+        let secrets = bootstrap.static_resources.as_ref().map_or(&[][..], |it| &it.secrets);
+        let before = self.secrets.get().map(|known| known.set_statics(secrets));
+        let compiled = self.compile_all(bootstrap, json, registry, problems);
+        if let (None, Some(before), Some(known)) = (&compiled, before, self.secrets.get()) {
+            known.set_statics(&before);
+        }
+        compiled
+    }
+
+    /// A compiled configuration is in force from now on.
+    pub fn commit(&self, in_force: InForce) {
+        *self.in_force.borrow_mut() = in_force;
+        self.numbers.collect();
+    }
+
+    /// The secrets of all configurations so far; none before the first one.
+    #[must_use]
+    pub fn secrets(&self) -> Option<&Rc<Secrets>> {
+        self.secrets.get()
+    }
+
+    /// The files of access logs.
+    #[must_use]
+    pub const fn files(&self) -> &Files {
+        &self.files
+    }
 }
 
 /// Envoy's default of `stats_flush_interval`.
 const STATS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Compiles a bootstrap for the shards of `registry`; `None` when `problems` has errors.
-#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
+/// Compiles a bootstrap once: see [`Compiler::compile`].
 pub fn bootstrap(
     bootstrap: &config::Bootstrap,
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<Compiled> {
-    let root = Path::root();
-    let config::Bootstrap {
-        node,
-        static_resources,
-        stats_flush_interval,
-        admin,
-        layered_runtime,
-        overload_manager,
-        dynamic_resources,
-        cluster_manager,
-        stats_config,
-        stats_sinks,
-        stats_flush_on_admin,
-        application_log_config,
-    } = bootstrap;
-    // Only their empty values are accepted.
-    let _ = dynamic_resources;
-    if let Some(schema) = stats_config {
-        let rules = stats::compile::rules(schema, &root.field("stats_config"), problems);
-        registry.set_rules(rules);
-    }
-    let empty = config::StaticResources::default();
-    let config::StaticResources { listeners, clusters: schemas, secrets } =
-        static_resources.as_ref().unwrap_or(&empty);
-    let resources = root.field("static_resources");
-    let at = resources.field("clusters");
-    let node = compile_node(node.as_ref(), &root.field("node"), problems);
-    let has_identity = !node.id.is_empty() && !node.cluster.is_empty();
-    let secrets = Secrets::new(secrets, registry.shards(), has_identity);
-    let locality = node.locality();
-    let proxy = Surroundings { locality: &locality, manager: cluster_manager.as_ref() };
-    let clusters = upstream::compile::clusters(schemas, &at, &proxy, registry, &secrets, problems);
-    let runtime =
-        compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
-    let at = root.field("overload_manager");
-    let max_connections = overload_manager
-        .as_ref()
-        .and_then(|manager| compile_overload_manager(manager, &at, problems));
-    let reader = Reader::new(&runtime);
-    let listeners_at = resources.field("listeners");
-    if listeners.is_empty() && problems.is_left_out(&listeners_at) {
-        problems.warn(&listeners_at, "there is no listener: no request will be served");
-    }
-    let by_name: HashMap<&str, usize> =
-        clusters.iter().enumerate().map(|(index, cluster)| (&*cluster.name, index)).collect();
-    // While some names are unknown, any name may be one of them: the result is not used then.
-    let are_clusters_known = clusters_are_known(&clusters, problems);
-    if !are_clusters_known && !listeners.is_empty() {
-        problems.not_checked("whether the clusters that routes refer to exist");
-    }
-    let any_name = if are_clusters_known { None } else { Some(0) };
-    let files = Files::default();
-    let used = RefCell::new(HashSet::new());
-    let find_cluster = |name: &str| {
-        let found = by_name.get(name).copied();
-        used.borrow_mut().extend(found);
-        found.or(any_name)
-    };
-    let mirrored_to = |name: &str| {
-        find_cluster(name);
-    };
-    let at = resources.field("clusters");
-    let cluster_mirrors =
-        mirror::compile::of_clusters(schemas, &reader, &mirrored_to, &at, problems);
-    let names = downstream::compile::Context {
-        cluster: &find_cluster,
-        node: &node,
-        runtime: &reader,
-        buckets: &SharedBuckets::default(),
-        access_logs: access_log::compile::Context { files: &files, registry, runtime: &reader },
-        tls: &secrets,
-        overload_limit: max_connections.map(ConnectionLimit::new),
-        cluster_mirrors: &Arc::new(cluster_mirrors),
-        runtime_limit: reader.integer(GLOBAL_LIMIT_KEY).map(ConnectionLimit::new),
-    };
-    let compiled = compile_listeners(listeners, &names, &resources, registry, problems);
-    check_runtime_keys(&runtime, &reader, listeners, problems);
-    let stats_sinks = {
-        let at = root.field("stats_sinks");
-        stats_sink::compile::sinks(stats_sinks, names.cluster, &at, problems)
-    };
-    if are_clusters_known && !listeners.is_empty() {
-        let is_any_used = name_clusters_at_run_time(listeners, &compiled);
-        check_use_of_clusters(&clusters, &used.borrow(), is_any_used, &resources, problems);
-    }
-    let (admin, admin_settings) = admin.as_ref().map_or_else(Default::default, |schema| {
-        admin_settings::compile::admin(schema, &root.field("admin"), names.access_logs, problems)
-    });
-    let log_format = application_log_config.as_ref().and_then(log_format);
-    (!problems.has_errors()).then(|| Compiled {
-        snapshot: Arc::new(Snapshot { listeners: compiled, clusters }),
-        admin,
-        admin_settings,
-        stats_flush: match stats_flush_on_admin {
-            Some(true) => StatsFlush::OnAdmin,
-            _ => StatsFlush::Every(stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL)),
-        },
-        stats_sinks,
-        log_format,
-        node,
-        runtime,
-        secrets,
-        access_logs: files.into_work(),
-    })
+    Compiler::default().compile(bootstrap, &Value::Null, registry, problems)
 }
 
-/// Whether a request, or a network filter, may name any cluster.
-fn name_clusters_at_run_time(schemas: &[config::Listener], compiled: &[Arc<Listener>]) -> bool {
-    let by_header = |chain: &FilterChain| match &chain.speaks {
-        Speaks::Http(service) => service.routes.name_clusters_at_run_time(),
-        Speaks::Tcp(_) => false,
-    };
-    let by_filter = |filter: &config::Filter| {
-        matches!(
-            filter.typed_config,
-            Some(config::Any::SniCluster(_) | config::Any::NetworkSetFilterState(_))
-        )
-    };
-    let mut chains =
-        schemas.iter().flat_map(|it| it.filter_chains.iter().chain(&it.default_filter_chain));
-    compiled.iter().any(|listener| listener.filter_chains.all().iter().any(by_header))
-        || chains.any(|chain| chain.filters.iter().any(by_filter))
-}
-
-/// Warns of clusters that nothing uses, and of those without hosts that something does use.
-fn check_use_of_clusters(
-    clusters: &[Arc<Cluster>],
-    used: &HashSet<usize>,
-    is_any_used: bool,
-    resources: &Path,
-    problems: &mut Problems,
-) {
-    if problems.has_errors() {
-        return;
-    }
-    let at = resources.field("clusters");
-    for (index, cluster) in clusters.iter().enumerate() {
-        let at = at.index(index);
-        if !used.contains(&index) {
-            if !is_any_used {
-                problems.warn(&at.field("name"), "nothing uses this cluster");
+impl Compiler {
+    #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
+    fn compile_all(
+        &self,
+        bootstrap: &config::Bootstrap,
+        json: &Value,
+        registry: &Registry,
+        problems: &mut Problems,
+    ) -> Option<Compiled> {
+        let root = Path::root();
+        let config::Bootstrap {
+            node,
+            static_resources,
+            stats_flush_interval,
+            admin,
+            layered_runtime,
+            overload_manager,
+            dynamic_resources,
+            cluster_manager,
+            stats_config,
+            stats_sinks,
+            stats_flush_on_admin,
+            application_log_config,
+        } = bootstrap;
+        // Only their empty values are accepted.
+        let _ = dynamic_resources;
+        let empty = config::StaticResources::default();
+        let config::StaticResources { listeners, clusters: schemas, secrets } =
+            static_resources.as_ref().unwrap_or(&empty);
+        let mirroring: Vec<_> = schemas.iter().filter_map(mirror::compile::described).collect();
+        let around = (secrets, layered_runtime, overload_manager, cluster_manager, mirroring);
+        let secrets_json = json.pointer("/static_resources/secrets").unwrap_or(&Value::Null);
+        let round = Round {
+            json,
+            surroundings: Fingerprint::of(&around, secrets_json, 0).number(),
+            registry,
+            before: self.in_force.borrow(),
+        };
+        let fixed: [(_, &dyn fmt::Debug); _] = [
+            ("node", node),
+            ("admin", admin),
+            ("stats_flush_interval", stats_flush_interval),
+            ("stats_flush_on_admin", stats_flush_on_admin),
+            ("stats_config", stats_config),
+            ("stats_sinks", stats_sinks),
+            ("application_log_config", application_log_config),
+        ];
+        let mut next = InForce { fixed: round.fixed(&fixed, problems), ..InForce::default() };
+        if let Some(schema) = stats_config {
+            let rules = stats::compile::rules(schema, &root.field("stats_config"), problems);
+            if round.is_first() {
+                registry.set_rules(rules);
             }
-        } else if !cluster.discovery.has_any() {
-            let why = "this cluster has no hosts: what is forwarded to it is answered with 503";
-            problems.warn(&at, why);
         }
+        let resources = root.field("static_resources");
+        let node = compile_node(node.as_ref(), &root.field("node"), problems);
+        let has_identity = !node.id.is_empty() && !node.cluster.is_empty();
+        let secrets = self
+            .secrets
+            .get_or_init(|| Rc::new(Secrets::new(secrets, registry.shards(), has_identity)));
+        let locality = node.locality();
+        let manager = cluster_manager.as_ref();
+        let proxy = Surroundings { locality: &locality, manager, numbers: &self.numbers };
+        let clusters = round.clusters(schemas, &proxy, secrets, problems, &mut next);
+        let runtime =
+            compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
+        let at = root.field("overload_manager");
+        let max_connections = overload_manager
+            .as_ref()
+            .and_then(|manager| compile_overload_manager(manager, &at, problems));
+        let reader = Reader::new(&runtime);
+        let listeners_at = resources.field("listeners");
+        if listeners.is_empty() && problems.is_left_out(&listeners_at) {
+            problems.warn(&listeners_at, "there is no listener: no request will be served");
+        }
+        let by_name: HashMap<&str, &Arc<Number>> =
+            clusters.iter().map(|cluster| (&*cluster.name, &cluster.number)).collect();
+        // While some names are unknown, any name may be one of them: the result is not used then.
+        let are_clusters_known = clusters_are_known(&clusters, problems);
+        if !are_clusters_known && !listeners.is_empty() {
+            problems.not_checked("whether the clusters that routes refer to exist");
+        }
+        let any_name = if are_clusters_known { None } else { Some(0) };
+        let uses = RefCell::new(Uses::default());
+        let find_cluster = |name: &str| {
+            let number = by_name.get(name).copied();
+            uses.borrow_mut().note(name, number);
+            number.map(|number| number.index()).or(any_name)
+        };
+        let mirrored_to = |name: &str| {
+            find_cluster(name);
+        };
+        let at = resources.field("clusters");
+        let cluster_mirrors =
+            mirror::compile::of_clusters(schemas, &reader, &mirrored_to, &at, problems);
+        let mirrored_to = uses.take();
+        let [overload_limit, runtime_limit] = &self.limits;
+        let files = &self.files;
+        let names = downstream::compile::Context {
+            cluster: &find_cluster,
+            node: &node,
+            runtime: &reader,
+            buckets: &self.buckets,
+            access_logs: access_log::compile::Context { files, registry, runtime: &reader },
+            tls: secrets,
+            overload_limit: overload_limit.of(max_connections),
+            cluster_mirrors: &Arc::new(cluster_mirrors),
+            runtime_limit: runtime_limit.of(reader.integer(GLOBAL_LIMIT_KEY)),
+        };
+        let compiled = round.listeners(listeners, &names, (&by_name, &uses), problems, &mut next);
+        check_runtime_keys(&runtime, &reader, listeners, problems);
+        let stats_sinks = {
+            let at = root.field("stats_sinks");
+            stats_sink::compile::sinks(stats_sinks, names.cluster, &at, problems)
+        };
+        let of_sinks = self.of_sinks.get_or_init(|| uses.take());
+        if are_clusters_known && !listeners.is_empty() {
+            let is_any_used = name_clusters_at_run_time(listeners, &compiled);
+            let of_listeners = compiled.iter().map(|listener| &listener.uses);
+            let used =
+                of_listeners.chain([of_sinks, &mirrored_to]).flat_map(Uses::numbers).collect();
+            check_use_of_clusters(&clusters, &used, is_any_used, &resources, problems);
+        }
+        let (admin, admin_settings) = admin.as_ref().map_or_else(Default::default, |schema| {
+            let at = root.field("admin");
+            admin_settings::compile::admin(schema, &at, names.access_logs, problems)
+        });
+        let log_format = application_log_config.as_ref().and_then(log_format);
+        (!problems.has_errors()).then(|| Compiled {
+            snapshot: Arc::new(Snapshot { listeners: compiled, clusters }),
+            admin,
+            admin_settings,
+            stats_flush: match stats_flush_on_admin {
+                Some(true) => StatsFlush::OnAdmin,
+                _ => StatsFlush::Every(stats_flush_interval.unwrap_or(STATS_FLUSH_INTERVAL)),
+            },
+            stats_sinks,
+            log_format,
+            node,
+            runtime,
+            in_force: next,
+        })
     }
 }
 
@@ -230,7 +303,7 @@ fn clusters_are_known(clusters: &[Arc<Cluster>], problems: &Problems) -> bool {
 
 /// Whether these are all the names, as configured, of the messages in this list of
 /// `static_resources`.
-fn names_are_read<'a>(
+pub(crate) fn names_are_read<'a>(
     list: &str,
     names: impl ExactSizeIterator<Item = &'a str>,
     problems: &Problems,
@@ -245,90 +318,6 @@ fn names_are_read<'a>(
         if name.is_empty() { problems.is_left_out(&at) } else { problems.is_read(&at) }
     })
 }
-
-fn compile_runtime(
-    layered: Option<&config::LayeredRuntime>,
-    at: &Path,
-    problems: &mut Problems,
-) -> Runtime {
-    let mut runtime = Runtime::default();
-    let Some(config::LayeredRuntime { layers }) = layered else { return runtime };
-    for (index, layer) in layers.iter().enumerate() {
-        let config::RuntimeLayer { name, static_layer } = layer;
-        if layers.iter().take(index).any(|other| other.name == *name) {
-            let message = format!("duplicate layer name: {name}");
-            problems.error(&at.field("layers").index(index).field("name"), message);
-        }
-        for key in runtime.push(name, static_layer.as_ref().unwrap_or(&serde_json::json!({}))) {
-            let at = at.field("layers").index(index).field("static_layer");
-            problems.error(&at, format!("Invalid runtime entry value for {key}"));
-        }
-    }
-    runtime
-}
-
-/// Warns of keys that Corvoy does not read; in Envoy they are not an error. An invalid value of a key
-/// that is Corvoy's own is an error.
-fn check_runtime_keys(
-    runtime: &Runtime,
-    reader: &Reader<'_>,
-    listeners: &[config::Listener],
-    problems: &mut Problems,
-) {
-    let names = listeners.iter().map(|listener| &*listener.name);
-    let are_listeners_known = names_are_read("listeners", names, problems);
-    let at = Path::root().field("layered_runtime").field("layers");
-    for (layer, key) in runtime.keys() {
-        let at = at.index(layer).field("static_layer");
-        if key == HALF_CLOSE_GRACE_KEY && runtime.integer(key).is_none() {
-            problems.error(&at, format!("'{key}' must be an integer number of milliseconds"));
-        }
-        let is_known = [GLOBAL_LIMIT_KEY, HALF_CLOSE_GRACE_KEY].contains(&key)
-            || reader.has_read(key)
-            || PREMATURE_RESET_KEYS.contains(&key)
-            || listeners
-                .iter()
-                .any(|listener| key == downstream::compile::limit_key(&listener.name));
-        if !is_known && are_listeners_known {
-            problems.warn(&at, format!("'{key}' has no effect: Corvoy does not read it"));
-        }
-    }
-}
-
-/// The limit on downstream connections, if the overload manager sets one.
-fn compile_overload_manager(
-    manager: &config::OverloadManager,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<u64> {
-    let config::OverloadManager { resource_monitors } = manager;
-    let mut max_connections = None;
-    for (index, monitor) in resource_monitors.iter().enumerate() {
-        let at = at.field("resource_monitors").index(index);
-        let config::ResourceMonitor { name, typed_config } = monitor;
-        let Some(config::Any::DownstreamConnectionsConfig(options)) = typed_config else {
-            let why = format!("Corvoy supports only the resource monitor {CONNECTIONS_MONITOR}");
-            problems.missing(&at.field("typed_config"), why);
-            continue;
-        };
-        // Envoy finds resource monitors by their names.
-        if name != CONNECTIONS_MONITOR {
-            let why = format!("the name of this resource monitor must be {CONNECTIONS_MONITOR}");
-            problems.error(&at.field("name"), why);
-        }
-        if max_connections.is_some() {
-            problems.error(&at, format!("Duplicate resource monitor {name}"));
-        }
-        let config::DownstreamConnectionsConfig { max_active_downstream_connections } = **options;
-        max_connections = u64::try_from(max_active_downstream_connections).ok();
-    }
-    max_connections
-}
-
-const CONNECTIONS_MONITOR: &str = "envoy.resource_monitors.global_downstream_max_connections";
-
-/// The runtime key of the limit on all connections, used if no overload manager sets it.
-const GLOBAL_LIMIT_KEY: &str = "overload.global_downstream_max_connections";
 
 fn compile_node(node: Option<&config::Node>, at: &Path, problems: &mut Problems) -> Node {
     let empty = config::Node::default();
@@ -345,38 +334,6 @@ fn compile_node(node: Option<&config::Node>, at: &Path, problems: &mut Problems)
         zone,
         sub_zone,
     }
-}
-
-fn compile_listeners(
-    listeners: &[config::Listener],
-    known: &downstream::compile::Context<'_>,
-    at: &Path,
-    registry: &Registry,
-    problems: &mut Problems,
-) -> Vec<Arc<Listener>> {
-    let at = at.field("listeners");
-    let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
-    let mut compiled = Vec::with_capacity(listeners.len());
-    for (index, listener) in listeners.iter().enumerate() {
-        let at = at.index(index);
-        if !listener.name.is_empty() && !names.insert(&listener.name) {
-            let message = format!("duplicate listener name '{}'", listener.name);
-            problems.error(&at.field("name"), message);
-        }
-        let Some(listener) =
-            downstream::compile::listener(listener, &at, known, registry, problems)
-        else {
-            continue;
-        };
-        for ListenAddress { address, .. } in &listener.addresses {
-            if address.port() != Some(0) && !addresses.insert(*address) {
-                let message = format!("'{}' has duplicate address '{address}'", listener.name);
-                problems.error(&at.field("address"), message);
-            }
-        }
-        compiled.push(Arc::new(listener));
-    }
-    compiled
 }
 
 /// Rejects a text with a control character, which would end or corrupt the line of a head.
@@ -397,6 +354,7 @@ mod broken;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime_compile::CONNECTIONS_MONITOR;
 
     /// The errors of a configuration, as `path: message`.
     fn problems(yaml: &str) -> Vec<String> {

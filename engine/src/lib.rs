@@ -48,6 +48,8 @@ pub mod session;
 pub mod compile;
 
 mod common_compile;
+mod resources_compile;
+mod runtime_compile;
 
 pub mod config_source;
 
@@ -61,6 +63,8 @@ pub mod filter_state;
 pub mod node;
 
 pub mod snapshot;
+
+pub mod in_force;
 
 pub mod access_log;
 

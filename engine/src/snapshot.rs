@@ -1,6 +1,7 @@
 //! The compiled configuration: immutable, delivered to each shard and replaced as a whole.
 //!
-//! Invariant: every index in it (such as a route's cluster) is valid in the same snapshot.
+//! Invariant: a number that its listeners hold (such as that of a route's cluster) belongs to the same
+//! name in every snapshot. The cluster may be gone: then requests for it get a 503.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::downstream::local::Listeners;
 use crate::shard::Shard;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::clusters::Clusters;
+use crate::upstream::host_set::HostSet;
 
 /// The whole configuration of the data plane.
 #[derive(Debug)]
@@ -20,9 +22,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Makes `shard` use this configuration for requests and connections that begin from now on.
-    pub fn install(&self, shard: &'static Shard) {
-        Clusters::of(shard).install(&self.clusters);
+    /// Makes `shard` use this configuration for requests and connections that begin from now on. Clusters that
+    /// are new to it begin with the hosts that `hosts` has of them.
+    pub fn install(
+        &self,
+        shard: &'static Shard,
+        hosts: impl Fn(&Arc<Cluster>) -> Option<Arc<HostSet>>,
+    ) {
+        Clusters::of(shard).install(&self.clusters, hosts);
         Listeners::of(shard).install(&self.listeners);
     }
 }

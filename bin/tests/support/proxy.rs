@@ -87,6 +87,20 @@ impl Proxy {
         proxy
     }
 
+    /// The file that its configuration is in.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.folder.path().join("config.yaml")
+    }
+
+    /// Replaces its configuration and makes the proxy read it again; the answer of the admin endpoint.
+    #[track_caller]
+    pub(crate) fn reload(&mut self, config: impl AsRef<Config>) -> Message {
+        fs::write(self.config_path(), config.as_ref().yaml()).unwrap();
+        let answer = self.admin_post("/reload");
+        self.listeners = self.ask_for_listeners();
+        answer
+    }
+
     /// The address of the only listener.
     #[track_caller]
     pub(crate) fn address(&self) -> SocketAddr {

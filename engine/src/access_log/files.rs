@@ -10,26 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::sink::{Destination, Order, Sink};
+use super::sink::{Destination, LogFile, Order, Sink};
 use crate::stats::Registry;
-
-/// An open file, for the writer.
-#[derive(Debug)]
-pub struct LogFile {
-    /// Its sink.
-    pub sink: Arc<Sink>,
-    /// What it is.
-    pub destination: Destination,
-    /// The open file.
-    pub file: File,
-}
 
 /// The files that were opened so far, each once.
 #[derive(Debug)]
 pub struct Files {
+    sinks: RefCell<Vec<(Destination, Arc<Sink>)>>,
+    /// Those that the writer does not have yet.
     opened: RefCell<Vec<LogFile>>,
     writer: Sender<Order>,
-    orders: Receiver<Order>,
+    /// Until the writer takes it.
+    orders: RefCell<Option<Receiver<Order>>>,
 }
 
 /// What the writer works with: the files, and the orders for it.
@@ -46,7 +38,8 @@ pub struct Work {
 impl Default for Files {
     fn default() -> Self {
         let (writer, orders) = channel();
-        Self { opened: RefCell::default(), writer, orders }
+        let orders = RefCell::new(Some(orders));
+        Self { sinks: RefCell::default(), opened: RefCell::default(), writer, orders }
     }
 }
 
@@ -56,22 +49,33 @@ impl Files {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(&self, destination: Destination, registry: &Registry) -> io::Result<Arc<Sink>> {
-        let mut opened = self.opened.borrow_mut();
-        if let Some(known) = opened.iter().find(|file| file.destination == destination) {
-            return Ok(Arc::clone(&known.sink));
+        let mut sinks = self.sinks.borrow_mut();
+        if let Some((_, known)) = sinks.iter().find(|(known, _)| *known == destination) {
+            return Ok(Arc::clone(known));
         }
         let file = destination.open()?;
         let (stats, drops) = (registry.scope("filesystem."), registry.scope("access_log."));
-        let sink = Arc::new(Sink::new(opened.len(), self.writer.clone(), stats, drops));
-        opened.push(LogFile { sink: Arc::clone(&sink), destination, file });
+        let sink = Arc::new(Sink::new(sinks.len(), self.writer.clone(), stats, drops));
+        sinks.push((destination.clone(), Arc::clone(&sink)));
+        self.opened.borrow_mut().push(LogFile { sink: Arc::clone(&sink), destination, file });
         Ok(sink)
     }
 
-    /// All of them, for the writer.
-    #[must_use]
-    pub fn into_work(self) -> Work {
-        let Self { opened, writer, orders } = self;
-        Work { files: opened.into_inner(), writer, orders }
+    /// What a writer begins with; none: there are no files, or one has begun already.
+    pub fn begin(&self) -> Option<Work> {
+        if self.opened.borrow().is_empty() {
+            return None;
+        }
+        let orders = self.orders.take()?;
+        Some(Work { files: self.opened.take(), writer: self.writer.clone(), orders })
+    }
+
+    /// Hands the files over that were opened since the writer has begun.
+    pub fn hand_over(&self) {
+        for file in self.opened.take() {
+            // The writer ends with the process.
+            let _sent = self.writer.send(Order::Add(file));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where lines go: a file of the process, and the buffer that each shard has for it.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -52,6 +53,17 @@ pub struct Sink {
     drops: Arc<Scope<AccessLogStats>>,
 }
 
+/// An open file, for the writer.
+#[derive(Debug)]
+pub struct LogFile {
+    /// Its sink.
+    pub sink: Arc<Sink>,
+    /// What it is.
+    pub destination: Destination,
+    /// The open file.
+    pub file: File,
+}
+
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub enum Order {
@@ -59,6 +71,8 @@ pub enum Order {
     Write(usize, Lines),
     /// The same for lines of the control plane, which are not in the stats yet.
     WriteUncounted(usize, Lines),
+    /// To write to one more file.
+    Add(LogFile),
     /// To open all files again.
     Reopen,
     /// The flush interval has passed once more.

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::access_log::Lines;
-use crate::access_log::files::{LogFile, Work};
-use crate::access_log::sink::{Destination, Order};
+use crate::access_log::files::Work;
+use crate::access_log::sink::{Destination, LogFile, Order};
 
 /// How long the writer waits for room in a pipe before it looks for other work.
 const PIPE_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -32,7 +32,7 @@ const PIPE_BYTES: usize = 4096;
 /// Starts the thread.
 pub(super) fn start(work: Work) -> io::Result<Sender<Order>> {
     let Work { files, writer, orders } = work;
-    let outputs = files.into_iter().map(Output::new).collect::<io::Result<Vec<_>>>()?;
+    let outputs = files.into_iter().map(Output::new).collect();
     let thread = thread::Builder::new().name("access_log".to_owned());
     thread.spawn(move || Writer { outputs, finishing: None }.run(&orders))?;
     Ok(writer)
@@ -87,6 +87,7 @@ impl Writer {
                     output.write();
                 }
             }
+            Order::Add(log) => self.outputs.push(Output::new(log)),
             Order::Reopen => self.outputs.iter_mut().for_each(Output::reopen),
             Order::Tick => self.outputs.iter_mut().for_each(Output::tick),
             Order::Finish(done) => {
@@ -148,16 +149,15 @@ enum Stopped {
 }
 
 impl Output {
-    fn new(log: LogFile) -> io::Result<Self> {
-        let kind = Kind::of(&log.file)?;
-        Ok(Self {
+    fn new(log: LogFile) -> Self {
+        Self {
+            kind: Kind::of(&log.file),
             log,
-            kind,
             queue: VecDeque::new(),
             written: 0,
             condition: Condition::Good,
             reopening: Reopening::No,
-        })
+        }
     }
 
     /// Whether it has lines that are written when there is room.
@@ -241,11 +241,10 @@ impl Output {
     fn reopen(&mut self) {
         let Destination::File(_) = self.log.destination else { return };
         self.write();
-        let opened = self.log.destination.open().and_then(|file| Ok((Kind::of(&file)?, file)));
-        match opened {
-            Ok((kind, file)) => {
+        match self.log.destination.open() {
+            Ok(file) => {
                 self.drop_begun();
-                self.kind = kind;
+                self.kind = Kind::of(&file);
                 self.log.file = file;
                 self.reopening = Reopening::No;
             }
@@ -286,8 +285,9 @@ impl Output {
 }
 
 impl Kind {
-    fn of(file: &File) -> io::Result<Self> {
-        Ok(if file.metadata()?.is_file() { Self::Regular } else { Self::Stream })
+    fn of(file: &File) -> Self {
+        let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        if is_regular { Self::Regular } else { Self::Stream }
     }
 }
 
@@ -338,12 +338,12 @@ mod tests {
     fn stalled(path: &std::path::Path, written: usize) -> (Output, UnixStream) {
         let files = Files::default();
         files.open(Destination::File(path.to_owned()), &Registry::new(1)).unwrap();
-        let mut log = files.into_work().files.remove(0);
+        let mut log = files.begin().unwrap().files.remove(0);
         let (mut end, reader) = UnixStream::pair().unwrap();
         end.set_nonblocking(true).unwrap();
         while end.write(&[b'x'; 4096]).is_ok() {}
         log.file = File::from(OwnedFd::from(end));
-        let mut output = Output::new(log).unwrap();
+        let mut output = Output::new(log);
         let mut lines = Lines::default();
         for line in ["one\n", "two\n", "three\n"] {
             lines.append(|out| out.extend_from_slice(line.as_bytes()));

@@ -48,6 +48,11 @@ impl Drain {
         }
     }
 
+    /// Whether listening sockets are closed, or about to be.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped.get().is_some()
+    }
+
     /// Carries out an order of the admin endpoint.
     pub(super) fn order(&mut self, order: Order) {
         match order {
@@ -95,8 +100,8 @@ impl Drain {
         self.shards.send_to_all(move |shard| shard.stop_accepting(listeners));
         let before = self.stopped.get();
         self.stopped.set(Some(listeners.and(before)));
-        let all = self.running.snapshot.listeners.iter();
-        let stopped = all.filter(|listener| {
+        let snapshot = self.running.snapshot();
+        let stopped = snapshot.listeners.iter().filter(|listener| {
             let was_open = !before.is_some_and(|before| before.includes(listener.direction));
             was_open && listeners.includes(listener.direction)
         });

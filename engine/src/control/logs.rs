@@ -1,7 +1,9 @@
 //! The logs of the process, as signals and the admin endpoint control them: the operational log and the
 //! access logs.
 
+use std::cell::OnceCell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use super::access_log_writer::{self, FINISH_WAIT};
 use super::server::Logging;
 use super::shards::Shards;
-use crate::access_log::files::Work;
+use crate::access_log::files::Files;
 use crate::access_log::sink::{Buffers, Flush, Order};
 
 /// How much longer than the writer's own limit the end of the process waits for it.
@@ -19,8 +21,10 @@ const WRITER_MARGIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Logs {
     operational: Arc<dyn Logging>,
-    /// None: there are no access logs.
-    access: Option<Access>,
+    flush: Flush,
+    shards: Arc<Shards>,
+    /// Empty as long as there are no access logs.
+    access: Rc<OnceCell<Access>>,
 }
 
 #[derive(Clone, Debug)]
@@ -30,35 +34,40 @@ struct Access {
 }
 
 impl Logs {
-    /// Starts the writer of access logs, if there are any. To be called before the shards get their
-    /// configuration.
-    pub(super) fn start(
-        operational: Arc<dyn Logging>,
-        work: Work,
-        flush: Flush,
-        shards: &Arc<Shards>,
-    ) -> io::Result<Self> {
-        if work.files.is_empty() {
-            return Ok(Self { operational, access: None });
-        }
-        let Flush { interval, min_bytes } = flush;
+    /// Without access logs.
+    pub(super) fn new(operational: Arc<dyn Logging>, flush: Flush, shards: &Arc<Shards>) -> Self {
+        let min_bytes = flush.min_bytes;
         shards.send_to_all(move |shard| Buffers::of(shard).set_flush_bytes(min_bytes));
-        let access = Access { writer: access_log_writer::start(work)?, shards: Arc::clone(shards) };
-        drop(tokio::task::spawn_local(access.clone().flush_every(interval)));
-        Ok(Self { operational, access: Some(access) })
+        Self { operational, flush, shards: Arc::clone(shards), access: Rc::default() }
+    }
+
+    /// Writes to the files that were opened for a configuration. To be called before the shards get it.
+    pub(super) fn take_up(&self, files: &Files) -> io::Result<()> {
+        let Some(work) = files.begin() else {
+            if self.access.get().is_some() {
+                files.hand_over();
+            }
+            return Ok(());
+        };
+        let shards = Arc::clone(&self.shards);
+        let access = Access { writer: access_log_writer::start(work)?, shards };
+        drop(tokio::task::spawn_local(access.clone().flush_every(self.flush.interval)));
+        // There is none yet: files begin once.
+        let _first = self.access.set(access);
+        Ok(())
     }
 
     /// Lets go of every file and opens it by its name again.
     pub(super) fn reopen(&self) {
         self.operational.reopen();
-        if let Some(access) = &self.access {
+        if let Some(access) = self.access.get() {
             let _sent = access.writer.send(Order::Reopen);
         }
     }
 
     /// Writes everything that was logged so far: the process ends.
     pub(super) async fn finish(&self) {
-        let Some(access) = &self.access else { return };
+        let Some(access) = self.access.get() else { return };
         access.flush();
         access.shards.caught_up().await;
         let (done, written) = channel();

@@ -6,7 +6,7 @@
 //! Invariant: every host of a cluster with a health check is checked by one task, until it is removed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::dns::{self, Resolver};
 use super::health;
 use super::outliers::{self, Outliers};
 use crate::shard::clock::{Millis, millis};
@@ -21,23 +22,28 @@ use crate::upstream::discovery::{Discovery, Semantics};
 use crate::upstream::host::{HealthFlags, Host};
 use crate::upstream::{Cluster, HostSet};
 
-/// Sends a host set of a cluster, by its index, to the shards.
-type Publish = dyn Fn(usize, Arc<HostSet>);
+/// Sends a host set of a cluster to the shards.
+type Publish = dyn Fn(&Arc<Cluster>, Arc<HostSet>);
 
 /// The hosts of all clusters.
 pub(super) struct Membership {
-    clusters: Vec<Rc<Members>>,
+    clusters: RefCell<Vec<Rc<Members>>>,
+    resolver: Rc<Resolver>,
+    shards: usize,
+    epoch: Instant,
+    publish: Rc<Publish>,
 }
 
 /// The hosts of one cluster.
 pub(super) struct Members {
     pub(super) cluster: Arc<Cluster>,
-    index: usize,
     publish: Rc<Publish>,
     epoch: Instant,
     hosts: RefCell<Vec<Member>>,
     /// Which of them are ejected.
     outliers: Option<Outliers>,
+    /// What resolves their names.
+    lookups: RefCell<Vec<AbortHandle>>,
 }
 
 struct Member {
@@ -62,30 +68,68 @@ struct WarmingCluster {
 pub(super) struct NotifyOnDrop(Option<oneshot::Sender<()>>);
 
 impl Membership {
-    /// Clusters that have no hosts yet. Times are counted from `epoch`.
+    /// Of no cluster yet. Times are counted from `epoch`.
     pub(super) fn new(
-        clusters: &[Arc<Cluster>],
+        resolver: Resolver,
+        shards: usize,
         epoch: Instant,
-        publish: impl Fn(usize, Arc<HostSet>) + 'static,
+        publish: impl Fn(&Arc<Cluster>, Arc<HostSet>) + 'static,
     ) -> Self {
-        let publish: Rc<Publish> = Rc::new(publish);
-        let members = |(index, cluster): (usize, &Arc<Cluster>)| {
-            let (cluster, publish) = (Arc::clone(cluster), Rc::clone(&publish));
-            let (hosts, outliers) = (RefCell::default(), Outliers::of(&cluster));
-            let members = Members { cluster, index, publish, epoch, hosts, outliers };
-            let members = Rc::new(members);
-            outliers::watch(&members);
-            members
-        };
-        Self { clusters: clusters.iter().enumerate().map(members).collect() }
+        let (resolver, publish) = (Rc::new(resolver), Rc::new(publish));
+        Self { clusters: RefCell::default(), resolver, shards, epoch, publish }
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Rc<Members>> {
-        self.clusters.iter()
+    /// Gives these clusters their hosts, and goes on as DNS and health checks say; those that are followed
+    /// already are left alone. Completes when each of the new ones has been resolved, or has failed to, once,
+    /// and its hosts have been checked: a cluster with several names waits for the first of them, as in Envoy.
+    pub(super) fn follow(&self, clusters: &[Arc<Cluster>]) -> impl Future<Output = ()> + use<> {
+        let (initialize, initialized) = oneshot::channel();
+        let initialized_all = NotifyOnDrop::new(initialize);
+        let known: HashSet<_> = self.clusters.borrow().iter().map(|it| key(&it.cluster)).collect();
+        for cluster in clusters.iter().filter(|cluster| !known.contains(&key(cluster))) {
+            let members = Rc::new(Members {
+                cluster: Arc::clone(cluster),
+                publish: Rc::clone(&self.publish),
+                epoch: self.epoch,
+                hosts: RefCell::default(),
+                outliers: Outliers::of(cluster),
+                lookups: RefCell::default(),
+            });
+            outliers::watch(&members);
+            self.clusters.borrow_mut().push(Rc::clone(&members));
+            dns::follow(&members, self.shards, &self.resolver, &initialized_all);
+        }
+        // An error means that the sender is gone: nothing is left to wait for.
+        async { drop(initialized.await) }
+    }
+
+    /// Follows no other clusters than these any more.
+    pub(super) fn retain(&self, clusters: &[Arc<Cluster>]) {
+        let kept: HashSet<_> = clusters.iter().map(key).collect();
+        let is_gone = |members: &mut Rc<Members>| !kept.contains(&key(&members.cluster));
+        let mut all = self.clusters.borrow_mut();
+        all.extract_if(.., is_gone).for_each(|members| members.end());
     }
 }
 
+/// What tells clusters apart, also those of the same name.
+pub(super) fn key(cluster: &Arc<Cluster>) -> usize {
+    Arc::as_ptr(cluster).addr()
+}
+
 impl Members {
+    /// One of the names is resolved by this task.
+    pub(super) fn add_lookup(&self, lookup: AbortHandle) {
+        self.lookups.borrow_mut().push(lookup);
+    }
+
+    /// Ends all lookups and health checks.
+    fn end(&self) {
+        self.lookups.take().iter().for_each(AbortHandle::abort);
+        let checks = self.hosts.take().into_iter().filter_map(|member| member.check);
+        checks.for_each(|check| check.abort());
+    }
+
     /// Replaces the hosts by what discovery has found. A new host is checked first, if hosts are checked;
     /// the cluster is warming until then.
     pub(super) fn set_hosts(self: &Rc<Self>, found: &[Arc<Host>], warming: Option<&Warming>) {
@@ -195,7 +239,7 @@ impl Members {
         let hosts = self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect();
         let hosts = Arc::new(HostSet::new(hosts, &self.cluster.distribution));
         self.cluster.update_gauges(&hosts);
-        (self.publish)(self.index, hosts);
+        (self.publish)(&self.cluster, hosts);
     }
 
     pub(super) fn now(&self) -> Millis {

@@ -20,15 +20,19 @@ mod notify;
 mod outages;
 mod outlier_log;
 mod outliers;
+mod reload;
 mod ring_advice;
 mod sds;
 mod server;
 mod shards;
 mod signals;
 pub mod sockets;
+mod sockets_in_use;
 mod stats_sinks;
 mod subscription;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::future::pending;
 use std::io;
@@ -37,31 +41,36 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use self::admin::{Admin, ConfigDump, Identity, ServerState};
+use self::admin::{Admin, ConfigDump, Identity, Server as _, ServerState};
 use self::drain::Drain;
 use self::logs::Logs;
-use self::membership::Membership;
+use self::membership::{Membership, key};
 use self::notify::ServiceManager;
 use self::outages::Outages;
+use self::reload::Reloader;
+use self::sds::SecretFiles;
 use self::server::{Changing, Running};
 use self::shards::Shards;
 use self::signals::{Action, Signals};
 use self::sockets::PortUse;
+use self::sockets_in_use::SocketsInUse;
 use crate::access_log::sink::Flush;
 use crate::address::Address;
-use crate::compile::Compiled;
-use crate::downstream::{ListenAddress, listener};
+use crate::compile::{Compiled, Compiler};
+use crate::downstream::ListenAddress;
 use crate::limits;
 use crate::node::Node;
 use crate::runtime::Runtime;
-use crate::snapshot::Snapshot;
 use crate::stats::{ProcessStats, Registry};
 use crate::stats_sink::StatsFlush;
+use crate::upstream::Cluster;
 use crate::upstream::clusters::Clusters;
 use crate::upstream::host_set::HostSet;
 
+pub use self::reload::{Configuration, Fresh};
 pub use self::server::Logging;
 
 /// What a process is started with, apart from its configuration.
@@ -82,8 +91,6 @@ pub struct Options {
     pub version: String,
     /// Shown by `/server_info`, as `envoy.admin.v3.CommandLineOptions`.
     pub command_line_options: serde_json::Value,
-    /// The configuration, for `/config_dump`.
-    pub bootstrap: serde_json::Value,
     /// The operational log.
     pub logging: Arc<dyn Logging>,
     /// When access logs are written.
@@ -118,28 +125,40 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// Serves until the process is asked to stop. The shards still run when it returns: the caller exits
-/// the process.
+/// Serves `first` until the process is asked to stop; `compiler` has compiled it, and `configuration` is where it
+/// comes from. The shards still run when it returns: the caller exits the process.
 ///
 /// # Errors
 /// When it cannot start to serve.
 pub fn run(
-    compiled: Compiled,
+    first: Fresh,
+    compiler: Compiler,
+    configuration: Box<dyn Configuration>,
     registry: Arc<Registry>,
     process: Arc<ProcessStats>,
     options: Options,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    runtime.block_on(local.run_until(serve(compiled, registry, process, options)))
+    let source = Source { compiler, configuration };
+    runtime.block_on(local.run_until(serve(first, source, registry, process, options)))
 }
 
+/// Where configurations come from, and what compiles them.
+struct Source {
+    compiler: Compiler,
+    configuration: Box<dyn Configuration>,
+}
+
+#[expect(clippy::too_many_lines, reason = "the start of the process, step by step")]
 async fn serve(
-    compiled: Compiled,
+    first: Fresh,
+    Source { compiler, configuration }: Source,
     registry: Arc<Registry>,
     process: Arc<ProcessStats>,
     options: Options,
 ) -> Result<(), StartError> {
+    let Fresh { compiled, bootstrap, warnings: _ } = first;
     let Compiled {
         snapshot,
         admin: admin_address,
@@ -150,32 +169,52 @@ async fn serve(
         log_format: _,
         node,
         runtime,
-        secrets,
-        access_logs,
+        in_force,
     } = compiled;
     // Before anything is bound: a signal from here on is handled.
     let mut signals = Signals::handle()?;
     let service_manager = Rc::new(ServiceManager::from_environment());
     let descriptors = descriptors::raise_limit();
+    let options = Rc::new(options);
 
     let admin_listener = match admin_address {
         Some(address) => Some(listen_admin(&address, &options)?),
         None => None,
     };
-    let sockets = bind(&snapshot, &options)?;
-    let listeners = sockets.iter().flatten().count() as u64;
+    let sockets = SocketsInUse::default();
+    let plan = sockets.plan(&snapshot, &options)?;
+    let listening = plan.addresses(&snapshot).iter().flatten().count() as u64;
     let connections_max =
-        limits::client_connections_max(descriptors, options.concurrency as u64, listeners);
+        limits::client_connections_max(descriptors, options.concurrency as u64, listening);
     let shards = Arc::new(Shards::start(options.concurrency, options.started, connections_max)?);
-    let logs = Logs::start(Arc::clone(&options.logging), access_logs, options.flush, &shards)?;
+    let logs = Logs::new(Arc::clone(&options.logging), options.flush, &shards);
+    logs.take_up(compiler.files())?;
     let installed = Arc::clone(&snapshot);
-    shards.send_to_all(move |shard| installed.install(shard));
+    shards.send_to_all(move |shard| installed.install(shard, |_| None));
 
     let (orders, ordered) = mpsc::unbounded_channel();
+    let (reloads, requested) = mpsc::unbounded_channel();
     count_runtime(&process, &runtime);
-    let who = (&node, &runtime);
-    let running = running(&snapshot, who, &options, &sockets, &shards, orders);
-    sds::start(secrets, &registry, &running)?;
+    let changing = Changing {
+        state: ServerState::PreInitializing,
+        addresses: plan.addresses(&snapshot),
+        runtime: runtime.json(),
+        hosts: HashMap::new(),
+        outages: Outages::default(),
+        config_dump: Arc::new(ConfigDump::of_bootstrap(bootstrap, SystemTime::now())),
+        snapshot,
+    };
+    let running = Arc::new(Running {
+        identity: identity(&node, &options),
+        logging: Arc::clone(&options.logging),
+        shards: Arc::clone(&shards),
+        orders,
+        reloads,
+        changing: Mutex::new(changing),
+    });
+    let secrets = compiler.secrets().ok_or_else(|| io::Error::other("nothing is compiled"))?;
+    let secrets = SecretFiles::new(secrets, &registry, &running);
+    secrets.update()?;
     let admin = Arc::new(Admin::new(
         running.clone(),
         Arc::clone(&registry),
@@ -188,27 +227,49 @@ async fn serve(
     }
     let sinks = stats_sinks::run(stats_sinks, registry, Arc::clone(&running), admin.flushed());
     flush_stats(admin, stats_flush, sinks);
-    let initialized = follow_hosts(&running, &shards)?;
+    let membership = membership(&running, &shards)?;
+    let initialized = membership.follow(&running.snapshot().clusters);
     drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
     let manager = Arc::clone(&process.listener_manager);
     let drain = Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
 
     tokio::select! {
         () = initialized => {}
-        () = stop_signal(&mut signals, &logs) => return Ok(()),
+        () = stop_signal(&mut signals, &logs, None) => return Ok(()),
     }
-    go_live(&running, &shards, sockets, &process);
+    compiler.commit(in_force);
+    let reloader = Reloader {
+        configuration,
+        compiler,
+        process,
+        running: Arc::clone(&running),
+        shards: Arc::clone(&shards),
+        logs: logs.clone(),
+        membership,
+        secrets,
+        sockets: RefCell::new(sockets),
+        options: Rc::clone(&options),
+    };
+    reloader.go_live(plan);
+    let reloading = tokio::task::spawn_local(reloader.run(requested, drain.clone()));
     (options.when_live)();
     drop(tokio::task::spawn_local(descriptors::watch(Arc::clone(&shards), descriptors)));
-    drop(tokio::task::spawn_local(expiry::watch(running)));
+    drop(tokio::task::spawn_local(expiry::watch(Arc::clone(&running))));
     drop(tokio::task::spawn_local(Rc::clone(&service_manager).watch(Arc::clone(&shards))));
+    let reactions = Reactions {
+        drain,
+        logs: &logs,
+        running: &running,
+        reloading,
+        service_manager: &service_manager,
+    };
     let ready = async {
         shards.caught_up().await;
         service_manager.ready();
         pending().await
     };
     tokio::select! {
-        () = until_the_end(signals, ordered, drain, &logs, &service_manager) => {}
+        () = until_the_end(signals, ordered, reactions) => {}
         () = ready => {}
     }
     logs.finish().await;
@@ -236,42 +297,54 @@ fn flush_stats(
     }
 }
 
+/// What reacts to signals and orders.
+struct Reactions<'a> {
+    drain: Drain,
+    logs: &'a Logs,
+    running: &'a Running,
+    reloading: JoinHandle<()>,
+    service_manager: &'a ServiceManager,
+}
+
 /// Does what signals and the admin endpoint ask for until one of them ends the process; a signal
 /// drains it first.
 async fn until_the_end(
     mut signals: Signals,
     mut ordered: mpsc::UnboundedReceiver<admin::Order>,
-    mut drain: Drain,
-    logs: &Logs,
-    service_manager: &ServiceManager,
+    reactions: Reactions<'_>,
 ) {
+    let Reactions { mut drain, logs, running, reloading, service_manager } = reactions;
     tokio::select! {
-        () = stop_signal(&mut signals, logs) => {}
+        () = stop_signal(&mut signals, logs, Some(running)) => {}
         () = quit_order(&mut ordered, logs, |order| drain.order(order)) => {
             return service_manager.stopping();
         }
     }
+    // A new configuration would open sockets again.
+    reloading.abort();
     service_manager.stopping();
     tracing::info!(target: "main", "draining; a second signal ends the process at once");
     tokio::select! {
         () = drain.drain_process() => return tracing::info!(target: "main", "drained; exiting"),
-        () = stop_signal(&mut signals, logs) => {}
+        () = stop_signal(&mut signals, logs, None) => {}
         // All connections are draining: no other order changes that.
         () = quit_order(&mut ordered, logs, drop) => {}
     }
     tracing::warn!(target: "main", "exiting before the drain is complete");
 }
 
-/// Completes when a signal requests to stop; performs the actions of other signals until then.
-async fn stop_signal(signals: &mut Signals, logs: &Logs) {
+/// Completes when a signal requests to stop; performs the actions of other signals until then. The
+/// configuration is read again only if it is `running` and not about to end.
+async fn stop_signal(signals: &mut Signals, logs: &Logs, running: Option<&Running>) {
     loop {
-        match signals.next().await {
-            Action::Stop => return,
-            Action::ReopenLog => logs.reopen(),
-            Action::Reload => {
-                tracing::info!(target: "main", "SIGHUP ignored: the configuration is read only at startup");
+        match (signals.next().await, running) {
+            (Action::Stop, _) => return,
+            (Action::ReopenLog, _) => logs.reopen(),
+            (Action::Reload, Some(running)) => drop(running.reload()),
+            (Action::Reload, None) => {
+                tracing::info!(target: "main", "SIGHUP ignored: the process starts or ends");
             }
-            Action::Upgrade => {
+            (Action::Upgrade, _) => {
                 tracing::info!(target: "main", "SIGUSR2 ignored: replacing the running binary is not supported");
             }
         }
@@ -299,80 +372,13 @@ fn counted(count: impl TryInto<u64>, noun: &str) -> impl Display {
     std::fmt::from_fn(move |f| write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" }))
 }
 
-/// The server as the admin endpoint sees it.
-fn running(
-    snapshot: &Arc<Snapshot>,
-    (node, runtime): (&Node, &Runtime),
-    options: &Options,
-    sockets: &[Vec<Bound>],
-    shards: &Arc<Shards>,
-    orders: mpsc::UnboundedSender<admin::Order>,
-) -> Arc<Running> {
-    let identity = Identity {
+fn identity(node: &Node, options: &Options) -> Identity {
+    Identity {
         version: options.version.clone(),
         started: options.started,
         command_line_options: options.command_line_options.clone(),
         node: node.json(),
-        runtime: runtime.json(),
-    };
-    let config_dump = ConfigDump::of_bootstrap(options.bootstrap.clone(), SystemTime::now());
-    let no_hosts = Arc::new(HostSet::default());
-    let changing = Changing {
-        state: ServerState::PreInitializing,
-        hosts: snapshot.clusters.iter().map(|_| Arc::clone(&no_hosts)).collect(),
-        outages: Outages::default(),
-        config_dump: Arc::new(config_dump),
-    };
-    Arc::new(Running {
-        identity,
-        snapshot: Arc::clone(snapshot),
-        logging: Arc::clone(&options.logging),
-        addresses: sockets
-            .iter()
-            .map(|listener| listener.iter().map(|bound| bound.address).collect())
-            .collect(),
-        shards: Arc::clone(shards),
-        orders,
-        changing: Mutex::new(changing),
-    })
-}
-
-/// The sockets of one address of a listener, one for each shard.
-struct Bound {
-    address: Address,
-    sockets: Vec<std::os::fd::OwnedFd>,
-}
-
-/// Binds all addresses of each listener.
-fn bind(snapshot: &Snapshot, options: &Options) -> Result<Vec<Vec<Bound>>, StartError> {
-    let longest = sockets::backlog_max();
-    let failed = |listener: &crate::downstream::Listener, address: Address| {
-        let what = format!("listener {}", listener.name);
-        move |error| StartError::Listen { address, what, error }
-    };
-    if options.port_use == PortUse::Exclusive {
-        for listener in snapshot.listeners.iter().filter(|listener| listener.binds) {
-            for ListenAddress { address, settings } in &listener.addresses {
-                sockets::probe(*address, settings).map_err(failed(listener, *address))?;
-            }
-        }
     }
-    let mut bound = Vec::with_capacity(snapshot.listeners.len());
-    for listener in &snapshot.listeners {
-        let mut of_listener = Vec::with_capacity(listener.addresses.len());
-        for ListenAddress { address, settings } in &listener.addresses {
-            if !listener.binds {
-                of_listener.push(Bound { address: *address, sockets: Vec::new() });
-                continue;
-            }
-            let (address, sockets) =
-                sockets::listen(*address, settings, options.concurrency, longest)
-                    .map_err(failed(listener, *address))?;
-            of_listener.push(Bound { address, sockets });
-        }
-        bound.push(of_listener);
-    }
-    Ok(bound)
 }
 
 fn listen_admin(at: &ListenAddress, options: &Options) -> Result<admin::Listener, StartError> {
@@ -391,62 +397,18 @@ fn listen_admin(at: &ListenAddress, options: &Options) -> Result<admin::Listener
     Ok(listener)
 }
 
-/// Starts to resolve the hosts of the clusters; completes when each has been resolved, or has failed
-/// to, once.
-fn follow_hosts(
-    running: &Arc<Running>,
-    shards: &Arc<Shards>,
-) -> Result<impl Future<Output = ()> + use<>, StartError> {
+/// The hosts of clusters, which are sent to the shards and shown by the admin endpoint.
+fn membership(running: &Arc<Running>, shards: &Arc<Shards>) -> Result<Membership, StartError> {
     let resolver = dns::Resolver::system().map_err(io::Error::other)?;
-    let clusters = running.snapshot.clusters.clone();
     let epoch = running.identity.started;
-    let (tell, initialized) = oneshot::channel();
-    let (running, shards) = (Arc::clone(running), Arc::clone(shards));
     let count = shards.count();
-    let publish = move |cluster: usize, hosts: Arc<HostSet>| {
-        running.change(|changing| {
-            if let Some(place) = changing.hosts.get_mut(cluster) {
-                *place = Arc::clone(&hosts);
-            }
-        });
+    let (running, shards) = (Arc::clone(running), Arc::clone(shards));
+    let publish = move |cluster: &Arc<Cluster>, hosts: Arc<HostSet>| {
+        running.change(|changing| changing.hosts.insert(key(cluster), Arc::clone(&hosts)));
+        let cluster = Arc::clone(cluster);
         shards.send_to_all(move |shard| {
-            if let Some(cluster) = Clusters::of(shard).current().get(cluster) {
-                cluster.replace_hosts(Arc::clone(&hosts));
-            }
+            Clusters::of(shard).set_hosts(&cluster, Arc::clone(&hosts));
         });
     };
-    let membership = Membership::new(&clusters, epoch, publish);
-    drop(tokio::task::spawn_local(dns::run(membership, count, resolver, tell)));
-    // An error means that the sender is gone: nothing is left to wait for.
-    Ok(async { drop(initialized.await) })
-}
-
-/// Hands the sockets to the shards, which accept connections from then on.
-fn go_live(running: &Running, shards: &Shards, bound: Vec<Vec<Bound>>, process: &ProcessStats) {
-    let listeners = bound.len() as u64;
-    for (listener, bound) in running.snapshot.listeners.iter().zip(bound) {
-        for Bound { address, sockets } in bound {
-            shards.send_to_each(sockets, |socket| {
-                let listener = Arc::clone(listener);
-                Box::new(move |shard| listener::listen(shard, &listener, socket, address))
-            });
-        }
-    }
-    running.set_state(ServerState::Live);
-    let stats = process.listener_manager.control();
-    stats.listener_added.add(listeners);
-    stats.listener_create_success.add(listeners * shards.count() as u64);
-    stats.total_listeners_active.set(listeners);
-    stats.workers_started.set(1);
-    let clusters = process.cluster_manager.control();
-    clusters.cluster_added.add(running.snapshot.clusters.len() as u64);
-    clusters.active_clusters.set(running.snapshot.clusters.len() as u64);
-    let took = running.identity.started.elapsed().as_millis();
-    let took = u64::try_from(took).unwrap_or(u64::MAX);
-    process.server.control().initialization_time_ms.record(took);
-    let listeners = running.snapshot.listeners.iter().zip(&running.addresses);
-    for address in listeners.filter(|(listener, _)| listener.binds).flat_map(|(_, all)| all) {
-        tracing::info!(target: "main", "listening on {address}");
-    }
-    tracing::info!(target: "main", "serving after {took} ms");
+    Ok(Membership::new(resolver, count, epoch, publish))
 }

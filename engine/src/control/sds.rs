@@ -1,13 +1,17 @@
 //! Follows the secrets that come from files: certificates, validation contexts and ticket keys.
 //!
-//! All of them are read once before the first connection is accepted. A secret that cannot be used then
-//! holds up nothing but the connections that need it: they are closed until it can be used.
+//! All of them are read once before the first connection is accepted, and those of a new configuration
+//! before it is in force. A secret that cannot be used then holds up nothing but the connections that need
+//! it: they are closed until it can be used.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::moves::{Watch, Watcher};
 use super::server::Running;
@@ -16,38 +20,81 @@ use crate::config_source::compile::Response;
 use crate::stats::{Registry, Scope, SecretStats};
 use crate::transport::tls::context::compile::{Change, SecretSource, Secrets};
 
-/// Reads all secrets from files, then follows them.
-///
-/// # Errors
-/// The system has no more inotify instances.
-pub(super) fn start(
-    secrets: Secrets,
-    registry: &Arc<Registry>,
-    running: &Arc<Running>,
-) -> io::Result<()> {
-    let sources = secrets.sources();
-    if sources.is_empty() {
-        return Ok(());
+/// The secrets that are followed.
+pub(super) struct SecretFiles {
+    secrets: Rc<Secrets>,
+    registry: Arc<Registry>,
+    running: Arc<Running>,
+    /// None as long as there are no secrets from files.
+    watcher: RefCell<Option<Watcher>>,
+    /// By their numbers.
+    followed: RefCell<HashMap<usize, AbortHandle>>,
+}
+
+impl SecretFiles {
+    pub(super) fn new(
+        secrets: &Rc<Secrets>,
+        registry: &Arc<Registry>,
+        running: &Arc<Running>,
+    ) -> Self {
+        Self {
+            secrets: Rc::clone(secrets),
+            registry: Arc::clone(registry),
+            running: Arc::clone(running),
+            watcher: RefCell::default(),
+            followed: RefCell::default(),
+        }
     }
-    let watcher = Watcher::new()?;
-    let secrets = Rc::new(secrets);
-    for (index, SecretSource { name, kind: _, file }) in sources.into_iter().enumerate() {
+
+    /// Reads the secrets that are new, then follows them. Those that nothing uses any more are followed no
+    /// longer.
+    ///
+    /// # Errors
+    /// The system has no more inotify instances.
+    pub(super) fn update(&self) -> io::Result<()> {
+        self.secrets.collect();
+        let is_used = |index: &usize| self.secrets.is_used(*index);
+        let mut followed = self.followed.borrow_mut();
+        followed.extract_if(|index, _| !is_used(index)).for_each(|(_, task)| task.abort());
+        let sources = self.secrets.sources().into_iter().enumerate();
+        let new = sources.filter(|(index, _)| is_used(index) && !followed.contains_key(index));
+        for (index, source) in new.collect::<Vec<_>>() {
+            followed.insert(index, self.follow(index, source, &self.watcher()?));
+        }
+        if !followed.is_empty() {
+            self.running.change(|changing| changing.show_secrets(self.secrets.shown()));
+        }
+        Ok(())
+    }
+
+    fn watcher(&self) -> io::Result<Watcher> {
+        let mut watcher = self.watcher.borrow_mut();
+        if let Some(watcher) = &*watcher {
+            return Ok(watcher.clone());
+        }
+        let new = Watcher::new()?;
+        drop(tokio::task::spawn_local(new.clone().run()));
+        Ok(watcher.insert(new).clone())
+    }
+
+    fn follow(&self, index: usize, source: SecretSource, watcher: &Watcher) -> AbortHandle {
+        let SecretSource { name, kind: _, file } = source;
         let prefix = format!("sds.{name}.");
         let what = format!("secret {name}");
         let mut secret = FollowedSecret {
             index,
-            stats: registry.scope(&prefix),
-            secrets: Rc::clone(&secrets),
-            registry: Arc::clone(registry),
-            running: Arc::clone(running),
+            stats: self.registry.scope(&prefix),
+            secrets: Rc::clone(&self.secrets),
+            registry: Arc::clone(&self.registry),
+            running: Arc::clone(&self.running),
             moved: Rc::new(Notify::new()),
             watches: Vec::new(),
             name,
         };
-        let subscription = Subscription::new(what, file, registry.scope(&prefix), &watcher);
-        subscription.load(|response| secret.update(response, &watcher));
+        let subscription = Subscription::new(what, file, self.registry.scope(&prefix), watcher);
+        subscription.load(|response| secret.update(response, watcher));
         let watcher = watcher.clone();
-        drop(tokio::task::spawn_local(async move {
+        let follow = async move {
             loop {
                 tokio::select! {
                     () = subscription.changed() => {
@@ -56,11 +103,9 @@ pub(super) fn start(
                     () = secret.moved.notified() => secret.reload(),
                 }
             }
-        }));
+        };
+        tokio::task::spawn_local(follow).abort_handle()
     }
-    running.change(|changing| changing.show_secrets(secrets.shown()));
-    drop(tokio::task::spawn_local(watcher.run()));
-    Ok(())
 }
 
 /// A secret, and the files that it names.

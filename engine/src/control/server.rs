@@ -1,15 +1,19 @@
 //! The server as the admin endpoint sees it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::admin::{
     ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
-    ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
+    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds,
 };
+use super::membership::key;
 use super::outages::{Outage, Outages};
+use super::reload::Reload;
 use super::shards::Shards;
 use crate::address::Address;
 use crate::downstream::filter_chain::Speaks;
@@ -39,12 +43,10 @@ pub trait Logging: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) identity: Identity,
-    pub(super) snapshot: Arc<Snapshot>,
     pub(super) logging: Arc<dyn Logging>,
-    /// The addresses that each listener of the snapshot is bound to.
-    pub(super) addresses: Vec<Vec<Address>>,
     pub(super) shards: Arc<Shards>,
     pub(super) orders: UnboundedSender<Order>,
+    pub(super) reloads: UnboundedSender<Reload>,
     pub(super) changing: Mutex<Changing>,
 }
 
@@ -52,14 +54,25 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(super) struct Changing {
     pub(super) state: ServerState,
-    /// The hosts of each cluster of the snapshot.
-    pub(super) hosts: Vec<Arc<HostSet>>,
+    /// The configuration that is in force.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The addresses that each of its listeners is bound to.
+    pub(super) addresses: Vec<Vec<Address>>,
+    /// The runtime values, as `/runtime` shows them.
+    pub(super) runtime: serde_json::Value,
+    /// The hosts of each cluster, also of those that are about to be in force, by [`key`].
+    pub(super) hosts: HashMap<usize, Arc<HostSet>>,
     /// The outages of hosts.
     pub(super) outages: Outages,
     pub(super) config_dump: Arc<ConfigDump>,
 }
 
 impl Changing {
+    /// The hosts of a cluster.
+    pub(super) fn hosts_of(&self, cluster: &Arc<Cluster>) -> Arc<HostSet> {
+        self.hosts.get(&key(cluster)).map(Arc::clone).unwrap_or_default()
+    }
+
     pub(super) fn show_secrets(&mut self, secrets: Vec<ShownSecret>) {
         Arc::make_mut(&mut self.config_dump).dynamic_secrets = secrets;
     }
@@ -73,12 +86,21 @@ impl Running {
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Changing) -> T) -> T {
         change(&mut self.changing.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// The configuration that is in force.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.change(|changing| Arc::clone(&changing.snapshot))
+    }
 }
 
 impl Running {
     /// A host of the cluster with this number, another one each time; none: it has no host.
     pub(super) fn host_for_sink(&self, cluster: usize) -> Option<Address> {
-        let hosts = self.change(|changing| changing.hosts.get(cluster).map(Arc::clone))?;
+        let hosts = self.change(|changing| {
+            let mut clusters = changing.snapshot.clusters.iter();
+            let cluster = clusters.find(|it| it.number.index() == cluster)?;
+            Some(changing.hosts_of(cluster))
+        })?;
         let hosts = hosts.hosts();
         let place = fastrand::usize(..).checked_rem(hosts.len())?;
         hosts.get(place).map(|host| host.address)
@@ -91,7 +113,7 @@ impl Server for Running {
     }
 
     fn refresh_stats(&self) {
-        for cluster in &self.snapshot.clusters {
+        for cluster in &self.snapshot().clusters {
             cluster.circuit_breakers.update_gauges();
         }
     }
@@ -103,20 +125,21 @@ impl Server for Running {
     fn clusters(&self) -> Vec<ClusterView> {
         let now = millis(self.identity.started.elapsed());
         self.change(|changing| {
-            let clusters = self.snapshot.clusters.iter().zip(&changing.hosts).enumerate();
-            let view = |(index, (cluster, hosts)): (usize, (&Arc<Cluster>, &Arc<HostSet>))| {
-                let outage = |place| changing.outages.of(index, hosts, place);
+            let view = |cluster: &Arc<Cluster>| {
+                let hosts = changing.hosts_of(cluster);
+                let outage = |place| changing.outages.of(cluster.number.index(), &hosts, place);
                 let failing = |place| outage(place).map(|outage| failing_host(outage, now));
-                cluster_view(cluster, hosts, failing)
+                cluster_view(cluster, &hosts, failing)
             };
-            clusters.map(view).collect()
+            changing.snapshot.clusters.iter().map(view).collect()
         })
     }
 
     fn certificates(&self) -> Vec<Arc<Inventory>> {
-        let chains = self.snapshot.listeners.iter().flat_map(|it| it.filter_chains.all());
+        let snapshot = self.snapshot();
+        let chains = snapshot.listeners.iter().flat_map(|it| it.filter_chains.all());
         let listeners = chains.filter_map(|chain| chain.tls.as_ref()?.context.get()?.inventory());
-        let clusters = self.snapshot.clusters.iter();
+        let clusters = snapshot.clusters.iter();
         let sockets = clusters.flat_map(|cluster| cluster.transport_sockets.all());
         let contexts = sockets.filter_map(|socket| socket.tls.as_ref()?.context.get());
         let clusters = contexts.filter_map(|context| context.inventory());
@@ -124,7 +147,6 @@ impl Server for Running {
     }
 
     fn listeners(&self) -> Vec<ListenerView> {
-        let listeners = self.snapshot.listeners.iter().zip(&self.addresses);
         let view = |(listener, addresses): (&Arc<crate::downstream::Listener>, &Vec<Address>)| {
             ListenerView {
                 name: listener.name.clone(),
@@ -132,12 +154,15 @@ impl Server for Running {
                 stats: Arc::clone(&listener.stats),
             }
         };
-        listeners.map(view).collect()
+        self.change(|changing| {
+            changing.snapshot.listeners.iter().zip(&changing.addresses).map(view).collect()
+        })
     }
 
     fn shards(&self) -> Vec<ShardView> {
+        let snapshot = self.snapshot();
         let requests = |shard: usize| {
-            let listeners = self.snapshot.listeners.iter();
+            let listeners = snapshot.listeners.iter();
             let chains = listeners.flat_map(|listener| listener.filter_chains.all());
             let services = chains.filter_map(|chain| match &chain.speaks {
                 Speaks::Http(service) => Some(service),
@@ -164,6 +189,17 @@ impl Server for Running {
 
     fn set_log_level(&self, logger: Option<&str>, level: LogLevel) {
         self.logging.set_level(logger, level);
+    }
+
+    fn runtime(&self) -> serde_json::Value {
+        self.change(|changing| changing.runtime.clone())
+    }
+
+    fn reload(&self) -> oneshot::Receiver<Reloaded> {
+        let (reply, replied) = oneshot::channel();
+        // The receiver lives as long as the process serves.
+        let _ended = self.reloads.send(Reload { reply: Some(reply) });
+        replied
     }
 
     fn order(&self, order: Order) {

@@ -36,6 +36,7 @@ use crate::tcp;
 use crate::tcp::compile::SharedBuckets;
 use crate::tcp::filters::{Filter, Filters};
 use crate::transport::tls::context as tls;
+use crate::upstream::numbers::Uses;
 
 /// What a listener needs from the rest of the configuration.
 #[expect(missing_debug_implementations, reason = "it has a function")]
@@ -173,6 +174,7 @@ pub fn listener(
         listener_filters: listener_filters?,
         filter_chains: filter_chains?,
         access_logs,
+        uses: Uses::default(),
         stats: registry.scope(&prefix),
     })
 }

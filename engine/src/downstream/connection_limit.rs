@@ -17,6 +17,12 @@ impl ConnectionLimit {
         Arc::new(Self { most, active: AtomicU64::new(0) })
     }
 
+    /// How many connections it allows.
+    #[must_use]
+    pub const fn most(&self) -> u64 {
+        self.most
+    }
+
     /// A permit for one more connection; `None` if the limit is reached.
     #[must_use]
     pub fn acquire(self: &Arc<Self>) -> Option<Permit> {

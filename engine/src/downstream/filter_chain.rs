@@ -1,5 +1,6 @@
 //! Filter chains: what a connection is served with.
 
+use std::cell::Cell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use crate::access_log::LocalLogs;
 use crate::metadata::ListenerInfo;
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
+use crate::shard::drain::Phase;
 use crate::stats::{Registry, Scope, SslSocketFactoryStats, SslStats};
 use crate::tcp::Terminal;
 use crate::tcp::filters::Filters;
@@ -81,6 +83,16 @@ pub struct LocalChain {
     pub tls: Option<Rc<ServerTls>>,
 }
 
+impl LocalChain {
+    /// What becomes of its connections.
+    pub(super) fn phase(&self) -> &Cell<Phase> {
+        match &self.speaks {
+            LocalSpeaks::Http(service) => &service.phase,
+            LocalSpeaks::Tcp(terminal) => &terminal.phase,
+        }
+    }
+}
+
 /// What the connections of a filter chain speak, on one shard.
 #[derive(Clone, Debug)]
 pub enum LocalSpeaks {
@@ -134,6 +146,8 @@ pub struct LocalTerminal {
     pub logs: LocalLogs,
     /// The listener and the filter chain.
     pub info: Arc<ListenerInfo>,
+    /// Whether its connections are to end.
+    pub phase: Cell<Phase>,
 }
 
 impl LocalTerminal {
@@ -142,7 +156,7 @@ impl LocalTerminal {
             Terminal::Proxy(proxy) => LocalLogs::new(&proxy.access_logs, shard),
             Terminal::Echo | Terminal::DirectResponse(_) => LocalLogs::default(),
         };
-        Self { terminal, logs, info }
+        Self { terminal, logs, info, phase: Cell::default() }
     }
 }
 

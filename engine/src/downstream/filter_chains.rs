@@ -7,6 +7,7 @@ use super::filter_chain::{FilterChain, LocalChain};
 use super::filter_chain_match::{Connection, MatchTree};
 use crate::matcher::Matcher;
 use crate::shard::Shard;
+use crate::shard::drain::Phase;
 
 /// The filter chains of a listener.
 #[derive(Debug)]
@@ -83,6 +84,16 @@ impl LocalChains {
         let chains = listener.filter_chains.all().iter();
         let chains = chains.map(|chain| LocalChain::new(chain, shard)).collect();
         Self { listener: Arc::clone(listener), chains }
+    }
+
+    /// Their connections end by and by.
+    pub(super) fn drain(&self) {
+        self.chains.iter().for_each(|chain| chain.phase().set(Phase::Draining));
+    }
+
+    /// Their connections end now.
+    pub(super) fn close(&self) {
+        self.chains.iter().for_each(|chain| chain.phase().set(Phase::Closed));
     }
 
     /// The chain, if it is the same for all connections: nothing has to be known about them.

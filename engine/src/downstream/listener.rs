@@ -18,12 +18,13 @@ use super::connection_limit::{Overflow, Permits};
 use super::filter_chain::{LocalChain, LocalSpeaks};
 use super::filter_chain_match::{Connection, Detected};
 use super::http1::Behind;
-use super::local::{Listeners, LocalListener};
+use super::local::{Accepting, Listeners, LocalListener};
 use super::log::{self, Unserved};
 use super::{Listener, handshake, http1, listener_filters};
 use crate::address::Address;
 use crate::limits;
 use crate::shard::Shard;
+use crate::shard::drain::Phase;
 use crate::shard::handle::Listening;
 use crate::shard::socket::Socket;
 use crate::shard::timers::Alarm;
@@ -32,14 +33,20 @@ use crate::tcp::filters::Subject;
 use crate::transport::Transport;
 use crate::transport::tls::{Addresses, Tls};
 
-/// Starts to accept connections from a listening socket of this shard.
-pub fn listen(shard: &'static Shard, listener: &Arc<Listener>, socket: OwnedFd, address: Address) {
+/// Starts to accept connections from a listening socket of this shard, which has this number.
+pub fn listen(
+    shard: &'static Shard,
+    id: u64,
+    listener: &Arc<Listener>,
+    socket: OwnedFd,
+    address: Address,
+) {
     shard.start_accepting();
-    let listener = Listeners::of(shard).local(listener);
     match Socket::new(socket) {
         Ok(socket) => {
             let listening = shard.handle.begin_listening();
-            shard.spawn(accept(shard, listener, socket, address, listening));
+            let accepting = Listeners::of(shard).begin_accepting(id, listener);
+            shard.spawn(accept(shard, accepting, socket, address, listening));
         }
         Err(error) => {
             tracing::error!(target: "main", "{address}: cannot poll the listening socket: {error}");
@@ -50,15 +57,16 @@ pub fn listen(shard: &'static Shard, listener: &Arc<Listener>, socket: OwnedFd, 
 /// Accepts until the shard is asked to stop, then accepts what is left in the queue and closes.
 async fn accept(
     shard: &'static Shard,
-    listener: Rc<LocalListener>,
+    accepting: Rc<Accepting>,
     socket: Socket,
     address: Address,
     _listening: Listening,
 ) {
-    let acceptor = Acceptor { shard, listener, socket, address, alarm: shard.timers.alarm() };
+    let acceptor = Acceptor { shard, accepting, socket, address, alarm: shard.timers.alarm() };
     acceptor.accept_while_open().await;
     acceptor.accept_remaining().await;
     acceptor.socket.stop_listening();
+    Listeners::of(shard).end_accepting(&acceptor.accepting);
 }
 
 /// The state of the accept queue after a burst.
@@ -91,7 +99,7 @@ struct AcceptedSocket {
 
 struct Acceptor {
     shard: &'static Shard,
-    listener: Rc<LocalListener>,
+    accepting: Rc<Accepting>,
     socket: Socket,
     address: Address,
     alarm: Alarm,
@@ -99,7 +107,8 @@ struct Acceptor {
 
 impl Acceptor {
     fn is_open(&self) -> bool {
-        self.shard.accepts(self.listener.listener().direction)
+        !self.accepting.is_closed()
+            && self.shard.accepts(self.accepting.listener().listener().direction)
     }
 
     async fn accept_while_open(&self) {
@@ -177,15 +186,21 @@ impl Acceptor {
     /// Accepts the connections in the queue, at most a bounded number.
     fn burst(&self, reserve: Reserve) -> io::Result<Queue> {
         let mut accepted = 0;
-        let left = self.take(reserve, &mut accepted);
+        let listener = self.accepting.listener();
+        let left = self.take(&listener, reserve, &mut accepted);
         if accepted > 0 {
-            self.listener.stats().connections_accepted_per_socket_event.record(accepted);
+            listener.stats().connections_accepted_per_socket_event.record(accepted);
         }
         left
     }
 
-    fn take(&self, reserve: Reserve, accepted: &mut u64) -> io::Result<Queue> {
-        let (shard, shared) = (self.shard, self.listener.listener());
+    fn take(
+        &self,
+        listener: &Rc<LocalListener>,
+        reserve: Reserve,
+        accepted: &mut u64,
+    ) -> io::Result<Queue> {
+        let (shard, shared) = (self.shard, listener.listener());
         // The other shards accept at the same time, so near the limit each connection asks.
         let bursts = shard.handles.count().saturating_mul(limits::ACCEPT_BURST_MAX);
         let is_near_limit = reserve == Reserve::Kept && shard.handles.connections_left() < bursts;
@@ -200,7 +215,7 @@ impl Acceptor {
             let permits = match shared.limits.acquire() {
                 Ok(permits) => permits,
                 Err(overflow) => {
-                    self.count_refused(overflow);
+                    count_refused(listener, overflow);
                     continue;
                 }
             };
@@ -210,7 +225,7 @@ impl Acceptor {
             let accepted_socket =
                 AcceptedSocket { socket, peer, bound: self.address, guards: (permits, assignment) };
             if server.id() == shard.id {
-                start(shard, &self.listener, accepted_socket);
+                start(shard, listener, accepted_socket);
             } else {
                 let listener = Arc::clone(shared);
                 server.send(Box::new(move |shard| {
@@ -221,12 +236,12 @@ impl Acceptor {
         }
         Ok(Queue::MaybeMore)
     }
+}
 
-    fn count_refused(&self, overflow: Overflow) {
-        match overflow {
-            Overflow::Global => self.listener.stats().downstream_global_cx_overflow.inc(),
-            Overflow::Listener => self.listener.stats().downstream_cx_overflow.inc(),
-        }
+fn count_refused(listener: &LocalListener, overflow: Overflow) {
+    match overflow {
+        Overflow::Global => listener.stats().downstream_global_cx_overflow.inc(),
+        Overflow::Listener => listener.stats().downstream_cx_overflow.inc(),
     }
 }
 
@@ -322,12 +337,12 @@ fn serve(
             });
             if let Some(tls) = &chain.tls {
                 let task = handshake::serve(client, socket, early, Rc::clone(tls), behind);
-                return shard.spawn(task);
+                return spawn(shard, &chain.speaks, task);
             }
             let connection = http1::Connection::new(client, Transport::Plain(socket), early);
             match behind {
-                None => shard.spawn(http1::serve(connection)),
-                Some(behind) => shard.spawn(behind.serve(connection)),
+                None => spawn(shard, &chain.speaks, http1::serve(connection)),
+                Some(behind) => spawn(shard, &chain.speaks, behind.serve(connection)),
             }
         }
         LocalSpeaks::Tcp(terminal) => {
@@ -344,7 +359,23 @@ fn serve(
             };
             let connection = tcp::connection::Connection::new(subject, transport, early);
             let (terminal, tls) = (Rc::clone(terminal), chain.tls.clone());
-            shard.spawn(super::tcp::serve(seat, connection, filters, terminal, tls));
+            let task = super::tcp::serve(seat, connection, filters, terminal, tls);
+            spawn(shard, &chain.speaks, task);
+        }
+    }
+}
+
+/// Starts the task of a connection. It ends when its filter chain, which is not in force any more, has been
+/// drained for long enough.
+fn spawn(shard: &'static Shard, chain: &LocalSpeaks, task: impl Future<Output = ()> + 'static) {
+    match chain {
+        LocalSpeaks::Http(service) => {
+            let service = Rc::clone(service);
+            shard.spawn_until(move || service.phase.get() == Phase::Closed, task);
+        }
+        LocalSpeaks::Tcp(terminal) => {
+            let terminal = Rc::clone(terminal);
+            shard.spawn_until(move || terminal.phase.get() == Phase::Closed, task);
         }
     }
 }

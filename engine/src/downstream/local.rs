@@ -1,6 +1,6 @@
 //! The listeners on one shard.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,26 +17,105 @@ use crate::stats::ListenerStats;
 pub struct Listeners {
     shard: &'static Shard,
     current: RefCell<Vec<Rc<LocalListener>>>,
+    /// Those of former configurations whose connections are still served.
+    draining: RefCell<Vec<Rc<LocalListener>>>,
+    /// The open sockets.
+    accepting: RefCell<Vec<Rc<Accepting>>>,
+}
+
+/// A listening socket of the shard, as long as it is open.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    /// Its number, the same on all shards.
+    id: u64,
+    /// Whose connections it accepts: another listener after a change of the configuration.
+    listener: RefCell<Rc<LocalListener>>,
+    is_closed: Cell<bool>,
+}
+
+impl Accepting {
+    /// The listener of the next connections.
+    pub(super) fn listener(&self) -> Rc<LocalListener> {
+        Rc::clone(&self.listener.borrow())
+    }
+
+    /// Whether no more connections are to be accepted.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.get()
+    }
 }
 
 impl Listeners {
     /// Those of `shard`; none yet.
     pub fn of(shard: &'static Shard) -> &'static Self {
-        shard.kept(|shard| Self { shard, current: RefCell::default() })
+        shard.kept(|shard| Self {
+            shard,
+            current: RefCell::default(),
+            draining: RefCell::default(),
+            accepting: RefCell::default(),
+        })
     }
 
-    /// Replaces all listeners. An unchanged listener stays the same.
+    /// Replaces all listeners. An unchanged listener stays the same; the connections of one that is gone
+    /// drain from now on.
     pub fn install(&self, listeners: &[Arc<Listener>]) {
         let next = listeners.iter().map(|listener| self.local(listener)).collect();
-        *self.current.borrow_mut() = next;
+        let before = self.current.replace(next);
+        let current = self.current.borrow();
+        let is_current = |local: &Rc<LocalListener>| current.iter().any(|it| Rc::ptr_eq(it, local));
+        for gone in before.into_iter().filter(|local| !is_current(local)) {
+            gone.chains.drain();
+            self.draining.borrow_mut().push(gone);
+        }
     }
 
-    /// A listener on this shard; created if it is not part of the current configuration.
+    /// A listener on this shard. One that is not part of the current configuration drains.
     #[must_use]
     pub fn local(&self, listener: &Arc<Listener>) -> Rc<LocalListener> {
-        let current = self.current.borrow();
-        let known = current.iter().find(|local| Arc::ptr_eq(local.listener(), listener));
+        let is_it = |local: &&Rc<LocalListener>| Arc::ptr_eq(local.listener(), listener);
+        if let Some(known) = self.current.borrow().iter().find(is_it) {
+            return Rc::clone(known);
+        }
+        let draining = self.draining.borrow();
+        let known = draining.iter().find(is_it);
         known.map_or_else(|| LocalListener::new(self.shard, Arc::clone(listener)), Rc::clone)
+    }
+
+    /// Closes the connections of a listener that is no longer part of the configuration.
+    pub fn close(&self, listener: &Arc<Listener>) {
+        let is_it = |local: &mut Rc<LocalListener>| Arc::ptr_eq(local.listener(), listener);
+        for gone in self.draining.borrow_mut().extract_if(.., is_it) {
+            gone.chains.close();
+        }
+        self.shard.timers.wake_all();
+    }
+
+    /// A socket is open.
+    pub(super) fn begin_accepting(&self, id: u64, listener: &Arc<Listener>) -> Rc<Accepting> {
+        let listener = RefCell::new(self.local(listener));
+        let accepting = Rc::new(Accepting { id, listener, is_closed: Cell::new(false) });
+        self.accepting.borrow_mut().push(Rc::clone(&accepting));
+        accepting
+    }
+
+    /// A socket is closed.
+    pub(super) fn end_accepting(&self, ended: &Rc<Accepting>) {
+        self.accepting.borrow_mut().retain(|accepting| !Rc::ptr_eq(accepting, ended));
+    }
+
+    /// The connections of this socket belong to another listener from now on.
+    pub fn give_socket(&self, id: u64, listener: &Arc<Listener>) {
+        if let Some(accepting) = self.accepting.borrow().iter().find(|it| it.id == id) {
+            *accepting.listener.borrow_mut() = self.local(listener);
+        }
+    }
+
+    /// This socket accepts what is left in its queue, then it is closed.
+    pub fn close_socket(&self, id: u64) {
+        if let Some(accepting) = self.accepting.borrow().iter().find(|it| it.id == id) {
+            accepting.is_closed.set(true);
+            self.shard.timers.wake_all();
+        }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::access_log::AccessLogs;
 use crate::address::Address;
 use crate::shard::drain::Direction;
 use crate::stats::{ListenerStats, Scope};
+use crate::upstream::numbers::Uses;
 
 /// An address of a listener.
 #[derive(Clone, Debug)]
@@ -73,6 +74,8 @@ pub struct Listener {
     pub filter_chains: FilterChains,
     /// `access_log`: the logs of its connections.
     pub access_logs: AccessLogs,
+    /// The clusters that it names.
+    pub uses: Uses,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
 }

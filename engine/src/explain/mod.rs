@@ -329,7 +329,9 @@ fn outcome(
         return reply(403, &format!("upgrade_failed: {protocol} is not allowed"), b"");
     }
     let index = match &plan.cluster {
-        ClusterChoice::Index(index) => Some(*index),
+        ClusterChoice::Index(number) => {
+            snapshot.clusters.iter().position(|cluster| cluster.number.index() == *number)
+        }
         ClusterChoice::Header(name) => name.first_value(head).and_then(|value| {
             snapshot.clusters.iter().position(|cluster| cluster.name.as_bytes() == value)
         }),

@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::listener_facts::ListenerFacts;
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, millis};
+use crate::shard::drain::Phase;
 use crate::shard::timers::Alarm;
 use crate::stats::HttpStats;
 use crate::transport::tls::facts::TlsFacts;
@@ -104,6 +105,7 @@ impl Given {
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.shard.draining().includes(self.service.direction)
+            || self.service.phase.get() != Phase::Serving
     }
 
     /// Counts bytes received from the client.

@@ -1,6 +1,6 @@
 //! What HTTP connections serve their requests with: the connection manager, its routes and its stats.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::access_log::LocalLogs;
 use crate::metadata::ListenerInfo;
 use crate::pipe::heads::{HeadsPool, HeadsPools};
 use crate::shard::Shard;
-use crate::shard::drain::Direction;
+use crate::shard::drain::{Direction, Phase};
 use crate::stats::{
     Http1Stats, Http2Stats, HttpStats, ListenerHttpStats, RouterStats, Scope, TracingStats,
 };
@@ -76,6 +76,8 @@ pub struct LocalService {
     pub calls: Option<Rc<Self>>,
     /// The same for the mirrors of requests.
     pub mirrors: Option<Rc<Self>>,
+    /// Whether its connections are to end.
+    pub phase: Cell<Phase>,
 }
 
 impl LocalService {
@@ -94,6 +96,7 @@ impl LocalService {
             stream_heads: &heads.decoded,
             scratch: shard.kept(|_| RefCell::default()),
             active_filters: shard.kept(|_| ActivePool::default()),
+            phase: Cell::default(),
         })
     }
 }

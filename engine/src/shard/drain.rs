@@ -54,6 +54,18 @@ pub enum Draining {
     Process,
 }
 
+/// What becomes of the connections of a filter chain when the configuration changes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Phase {
+    /// The chain is in force.
+    #[default]
+    Serving,
+    /// It is not any more: responses carry `connection: close`; idle connections stay open.
+    Draining,
+    /// The drain time is over: all are closed.
+    Closed,
+}
+
 impl Draining {
     /// Whether connections of a listener with this direction are draining.
     #[must_use]

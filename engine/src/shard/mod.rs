@@ -250,6 +250,18 @@ impl Shard {
         self.start(task);
     }
 
+    /// Spawns a task that is dropped when it is resumed and `is_over`.
+    pub fn spawn_until(
+        &'static self,
+        is_over: impl Fn() -> bool + Unpin + 'static,
+        task: impl Future<Output = ()> + 'static,
+    ) {
+        let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        self.start(std::future::poll_fn(move |cx| {
+            if is_over() { Poll::Ready(()) } else { task.as_mut().poll(cx) }
+        }));
+    }
+
     /// Spawns a task of a kind that begins and ends all the time, in a block of [`Self::futures`].
     pub fn spawn_pooled<F: Future<Output = ()> + 'static>(&'static self, make: impl FnOnce() -> F) {
         self.start(self.futures.place(make));

@@ -16,6 +16,7 @@ use crate::upstream::circuit_breaker::CircuitBreakers;
 use crate::upstream::discovery::Discovery;
 use crate::upstream::health_check::HealthCheck;
 use crate::upstream::host_set::{DistributionRules, HostSet};
+use crate::upstream::numbers::Number;
 use crate::upstream::outlier_detection::OutlierDetection;
 use crate::upstream::pool_key::Speaks;
 use crate::upstream::transport_socket::TransportSockets;
@@ -25,6 +26,8 @@ use crate::upstream::transport_socket::TransportSockets;
 pub struct Cluster {
     /// The name that routes use.
     pub name: String,
+    /// The number of the name, by which they find it.
+    pub number: Arc<Number>,
     /// The name in stats and in `/clusters`: `alt_stat_name`, or the name itself.
     pub observability_name: String,
     /// The metadata of its configuration.

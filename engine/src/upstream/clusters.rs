@@ -1,13 +1,13 @@
 //! The clusters of one shard, and the check of their idle connections.
 //!
-//! Invariant: the clusters are in the order of the snapshot, so that a route's index finds its cluster.
+//! Invariant: the clusters are in the order of their numbers, so that a route's number finds its cluster.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cluster::Cluster;
+use super::host_set::HostSet;
 use super::local::LocalCluster;
 use crate::limits;
 use crate::shard::Shard;
@@ -25,8 +25,9 @@ pub struct Clusters {
 /// The clusters of one snapshot. A request keeps the list that it began with.
 #[derive(Debug, Default)]
 pub struct ClusterList {
-    all: Vec<Rc<LocalCluster>>,
-    /// Their indexes, ordered by their names.
+    /// By their numbers.
+    all: Vec<Option<Rc<LocalCluster>>>,
+    /// Their numbers, ordered by their names.
     by_name: Vec<usize>,
 }
 
@@ -53,25 +54,45 @@ impl Clusters {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Replaces all clusters. An unchanged cluster keeps its pools.
-    pub fn install(&self, clusters: &[Arc<Cluster>]) {
+    /// Replaces all clusters. An unchanged cluster keeps its hosts and pools; a new one begins with the hosts
+    /// that `hosts` has of it.
+    pub fn install(
+        &self,
+        clusters: &[Arc<Cluster>],
+        hosts: impl Fn(&Arc<Cluster>) -> Option<Arc<HostSet>>,
+    ) {
         let old = self.current();
-        let kept: HashMap<_, _> =
-            old.all.iter().map(|cluster| (Arc::as_ptr(cluster.cluster()), cluster)).collect();
+        let known = |cluster: &Arc<Cluster>| {
+            let known = old.get(cluster.number.index())?;
+            Arc::ptr_eq(known.cluster(), cluster).then(|| Rc::clone(known))
+        };
         let clusters = clusters.iter().map(|cluster| {
-            kept.get(&Arc::as_ptr(cluster)).map_or_else(
-                || LocalCluster::new(self.shard, Arc::clone(cluster)),
-                |kept| Rc::clone(kept),
-            )
+            known(cluster).unwrap_or_else(|| {
+                let new = LocalCluster::new(self.shard, Arc::clone(cluster));
+                if let Some(hosts) = hosts(cluster) {
+                    new.replace_hosts(hosts);
+                }
+                new
+            })
         });
-        let next = Rc::new(ClusterList::new(clusters.collect()));
-        for cluster in &old.all {
+        let next = Rc::new(ClusterList::new(clusters));
+        for cluster in old.all() {
+            let kept = next.get(cluster.cluster().number.index());
             // Idle connections and their pool hold each other.
-            if !next.all.iter().any(|kept| Rc::ptr_eq(kept, cluster)) {
+            if !kept.is_some_and(|kept| Rc::ptr_eq(kept, cluster)) {
                 cluster.replace_hosts(Arc::default());
             }
         }
         *self.current.borrow_mut() = next;
+    }
+
+    /// Gives a cluster these hosts, if it is in use.
+    pub fn set_hosts(&self, cluster: &Arc<Cluster>, hosts: Arc<HostSet>) {
+        let current = self.current();
+        let known = current.get(cluster.number.index());
+        if let Some(known) = known.filter(|known| Arc::ptr_eq(known.cluster(), cluster)) {
+            known.replace_hosts(hosts);
+        }
     }
 
     pub(super) const fn sweep(&self) -> &Sweep {
@@ -85,7 +106,7 @@ impl Clusters {
             self.sweep.alarm.set(None, now);
             self.sweep.due.set(Millis::MAX);
             let clusters = self.current();
-            if let Some(expires) = clusters.all.iter().filter_map(|each| each.sweep(now)).min() {
+            if let Some(expires) = clusters.all().filter_map(|each| each.sweep(now)).min() {
                 self.sweep.schedule(expires, now);
             }
         }
@@ -93,23 +114,39 @@ impl Clusters {
 }
 
 impl ClusterList {
-    fn new(all: Vec<Rc<LocalCluster>>) -> Self {
-        let name = |index: &usize| all.get(*index).map(|cluster| &*cluster.cluster().name);
-        let mut by_name: Vec<usize> = (0..all.len()).collect();
+    fn new(clusters: impl Iterator<Item = Rc<LocalCluster>>) -> Self {
+        let mut all = Vec::new();
+        let mut by_name = Vec::with_capacity(clusters.size_hint().0);
+        for cluster in clusters {
+            let number = cluster.cluster().number.index();
+            by_name.push(number);
+            if all.len() <= number {
+                all.resize(number + 1, None);
+            }
+            if let Some(place) = all.get_mut(number) {
+                *place = Some(cluster);
+            }
+        }
+        let name = |number: &usize| Some(&*all.get(*number)?.as_ref()?.cluster().name);
         by_name.sort_unstable_by_key(name);
         Self { all, by_name }
     }
 
-    /// A cluster by its index in the snapshot.
+    /// A cluster by its number. None: it was removed.
     #[must_use]
-    pub fn get(&self, index: usize) -> Option<&Rc<LocalCluster>> {
-        self.all.get(index)
+    #[inline]
+    pub fn get(&self, number: usize) -> Option<&Rc<LocalCluster>> {
+        self.all.get(number)?.as_ref()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rc<LocalCluster>> {
+        self.all.iter().flatten()
     }
 
     /// A cluster by its name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Rc<LocalCluster>> {
-        let of = |index: &usize| self.get(*index).map(|cluster| &*cluster.cluster().name);
+        let of = |number: &usize| self.get(*number).map(|cluster| &*cluster.cluster().name);
         let at = self.by_name.binary_search_by_key(&Some(name), of).ok()?;
         self.get(*self.by_name.get(at)?)
     }

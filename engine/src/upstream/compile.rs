@@ -1,7 +1,7 @@
 //! Compiles `static_resources.clusters` into [`Cluster`]s. Their discovery is compiled in
 //! `discovery/compile.rs`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::upstream::health_check::Probe;
 use crate::upstream::health_check::compile::{health_check, match_criteria};
 use crate::upstream::host::Locality;
 use crate::upstream::host_set::DistributionRules;
+use crate::upstream::numbers::Numbers;
 use crate::upstream::outlier_detection::compile::outlier_detection;
 use crate::upstream::protocol_options_compile::Http;
 use crate::upstream::transport_socket::compile::{Context, transport_sockets};
@@ -33,33 +34,14 @@ pub struct Surroundings<'a> {
     pub locality: &'a Locality,
     /// `cluster_manager`
     pub manager: Option<&'a config::ClusterManager>,
+    /// The numbers of the clusters' names.
+    pub numbers: &'a Numbers,
 }
 
-/// Compiles all clusters of the list at `at`, in order. There is one for each, even an invalid one, so
-/// that routes can be checked; they are usable only if there are no errors.
-pub fn clusters(
-    schemas: &[config::Cluster],
-    at: &Path,
-    node: &Surroundings<'_>,
-    registry: &Registry,
-    tls: &tls::compile::Secrets,
-    problems: &mut Problems,
-) -> Vec<Arc<Cluster>> {
-    let mut names = HashSet::new();
-    let mut clusters = Vec::with_capacity(schemas.len());
-    for (i, schema) in schemas.iter().enumerate() {
-        let at = at.index(i);
-        if !names.insert(schema.name.as_str()) {
-            let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
-            problems.error(&at.field("name"), message);
-        }
-        clusters.push(Arc::new(cluster(schema, &at, node, registry, tls, problems)));
-    }
-    clusters
-}
-
+/// Compiles the cluster at `at`. There is one even if it is invalid, so that routes can be checked; it is
+/// usable only if there are no errors.
 #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
-fn cluster(
+pub fn cluster(
     schema: &config::Cluster,
     at: &Path,
     node: &Surroundings<'_>,
@@ -184,6 +166,7 @@ fn cluster(
     }
     Cluster {
         name: name.clone(),
+        number: node.numbers.of(name),
         observability_name: observability_name.clone(),
         metadata: common_compile::metadata(metadata.as_ref()),
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),

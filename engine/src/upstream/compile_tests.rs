@@ -15,9 +15,14 @@ fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
     let mut problems = Problems::default();
     let at = Path::root().field("clusters");
     let here = Locality { zone: "here".to_owned(), ..Locality::default() };
-    let node = Surroundings { locality: &here, manager: None };
+    let numbers = Numbers::default();
+    let node = Surroundings { locality: &here, manager: None, numbers: &numbers };
     let tls = tls::compile::Secrets::new(&[], 1, true);
-    let clusters = clusters(&schemas, &at, &node, &Registry::new(1), &tls, &mut problems);
+    let registry = Registry::new(1);
+    let compile = |(i, schema): (usize, &config::Cluster)| {
+        Arc::new(cluster(schema, &at.index(i), &node, &registry, &tls, &mut problems))
+    };
+    let clusters = schemas.iter().enumerate().map(compile).collect();
     let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
     (clusters, problems.iter().map(problem).collect())
 }

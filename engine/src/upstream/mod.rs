@@ -27,6 +27,7 @@ pub mod host_set;
 mod http2;
 mod keyed_pools;
 pub mod local;
+pub mod numbers;
 pub mod origin;
 pub mod outlier_detection;
 pub mod pool;

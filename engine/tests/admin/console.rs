@@ -11,12 +11,13 @@ use corvoy_engine::address::Address;
 use corvoy_engine::admin_settings::Settings;
 use corvoy_engine::control::admin::{
     self, Admin, ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
-    ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
+    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds,
 };
 use corvoy_engine::stats::{ClusterStats, ProcessStats, Registry, Scope};
 use corvoy_engine::stats_sink::StatsFlush;
 use corvoy_engine::transport::tls::inventory::Inventory;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 /// An admin endpoint of a server with the traffic of the recordings.
 pub(crate) struct Console {
@@ -141,7 +142,6 @@ impl Recorded {
                 started: Instant::now(),
                 command_line_options: json!({ "concurrency": 2, "config_path": "/etc/<proxy>.yaml" }),
                 node: json!({ "user_agent_name": "envoy" }),
-                runtime: json!({ "entries": {}, "layers": [] }),
             },
             state: Mutex::new(ServerState::Live),
             health: Mutex::default(),
@@ -169,6 +169,16 @@ impl Server for Recorded {
 
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    fn runtime(&self) -> Value {
+        json!({ "entries": {}, "layers": [] })
+    }
+
+    fn reload(&self) -> oneshot::Receiver<Reloaded> {
+        let (reply, replied) = oneshot::channel();
+        reply.send(Err("3 is not a port\n".to_owned())).unwrap();
+        replied
     }
 
     fn clusters(&self) -> Vec<ClusterView> {

@@ -52,7 +52,7 @@ impl Client {
             shard::run(plan).unwrap();
         });
         let installed = Arc::clone(&snapshot);
-        shard.send(Box::new(move |shard| installed.install(shard)));
+        shard.send(Box::new(move |shard| installed.install(shard, |_| None)));
         for (cluster, compiled) in snapshot.clusters.iter().enumerate() {
             let Discovery::Static(hosts) = &compiled.discovery else { panic!("not static") };
             let hosts = Arc::clone(hosts);
@@ -66,7 +66,7 @@ impl Client {
         let Address::Ip(bound) = address else { panic!("not TCP") };
         let socket = sockets.remove(0);
         let listener = Arc::clone(&snapshot.listeners[0]);
-        shard.send(Box::new(move |shard| listener::listen(shard, &listener, socket, address)));
+        shard.send(Box::new(move |shard| listener::listen(shard, 0, &listener, socket, address)));
         let stream = connect(bound);
         let stream = match tls {
             None => Stream::Plain(stream),

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::control::admin::log::{Ends, Entry};
 use crate::control::admin::reply::{Pieces, Progress, Reply};
-use crate::control::admin::{Admin, Order};
+use crate::control::admin::{Admin, Order, reload};
 use crate::http::Method;
 use crate::request::manager::path::{Normalized, normalize};
 use crate::request::manager::{EscapedSlashes, PathRules};
@@ -34,7 +34,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let open = Open::new(Arc::clone(&admin));
     let io = TokioIo::new(Counted { stream, end: End::NotSeen, admin: Arc::clone(&admin) });
     let service = service_fn(|request| {
-        std::future::ready(Ok::<_, Infallible>(answer(&admin, &request, ends)))
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, Infallible>(answer(&admin, &request, ends).await) }
     });
     let mut connection = http1::Builder::new().serve_connection(io, service);
     let ended = (&mut connection).await;
@@ -52,7 +53,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn answer(admin: &Arc<Admin>, request: &Request<Incoming>, ends: Ends) -> Response<Pieces<Active>> {
+async fn answer(
+    admin: &Arc<Admin>,
+    request: &Request<Incoming>,
+    ends: Ends,
+) -> Response<Pieces<Active>> {
     let mut active = Active::new(Arc::clone(admin));
     if !admin.settings.access_logs.is_empty() {
         active.entry = Some(Box::new(Entry::new(ends, request, admin.settings.own_address)));
@@ -61,6 +66,9 @@ fn answer(admin: &Arc<Admin>, request: &Request<Incoming>, ends: Ends) -> Respon
         Ok(path) => admin.answer(request.method(), &path, request.uri().query()),
         Err(refusal) => refusal,
     };
+    if let Some(reloaded) = reply.awaits.take() {
+        reply = reload::reply(reloaded.await.ok());
+    }
     active.then = reply.then.take();
     let status = reply.status.as_u16();
     admin.http.control().record_response(status);

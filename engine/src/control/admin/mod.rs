@@ -48,6 +48,7 @@ mod memory;
 mod quitquitquit;
 mod ready;
 mod recentlookups;
+mod reload;
 mod reopen_logs;
 mod reset_counters;
 mod runtime;
@@ -58,7 +59,7 @@ mod stats;
 pub use config_dump::{ConfigDump, Dumped};
 pub use server::{
     ClusterView, DrainListeners, FailingHost, HealthFlags, HostCounts, HostView, Identity,
-    ListenerView, LogLevel, Order, Server, ServerState, ShardView, Thresholds,
+    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds,
 };
 
 use log::Ends;
@@ -287,7 +288,7 @@ const fn parameter(name: &'static str, help: &'static str) -> Parameter {
 }
 
 /// Every endpoint, by path: the order of `/help`.
-static ENDPOINTS: [&Endpoint; 27] = [
+static ENDPOINTS: [&Endpoint; 28] = [
     &home::ENDPOINT,
     &certs::ENDPOINT,
     &clusters::ENDPOINT,
@@ -303,6 +304,7 @@ static ENDPOINTS: [&Endpoint; 27] = [
     &memory::ENDPOINT,
     &quitquitquit::ENDPOINT,
     &ready::ENDPOINT,
+    &reload::ENDPOINT,
     &reopen_logs::ENDPOINT,
     &reset_counters::ENDPOINT,
     &runtime::ENDPOINT,

@@ -14,7 +14,9 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::control::admin::Order;
+use tokio::sync::oneshot;
+
+use crate::control::admin::{Order, Reloaded};
 
 /// The answer of an endpoint.
 pub(super) struct Reply {
@@ -24,6 +26,8 @@ pub(super) struct Reply {
     pieces: Box<dyn Iterator<Item = String> + Send>,
     /// What to do once it is sent.
     pub(super) then: Option<Order>,
+    /// What is awaited: the answer follows from it.
+    pub(super) awaits: Option<oneshot::Receiver<Reloaded>>,
 }
 
 /// Who answers.
@@ -60,7 +64,13 @@ impl Reply {
             source: Source::Endpoint,
             pieces: Box::new(pieces),
             then: None,
+            awaits: None,
         }
+    }
+
+    /// An answer that is known once the configuration has been read again.
+    pub(super) fn later(reloaded: oneshot::Receiver<Reloaded>) -> Self {
+        Self { awaits: Some(reloaded), ..Self::text("") }
     }
 
     /// A bad request, and why it is one.

@@ -10,7 +10,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     effect: Effect::Shows,
     help: "print runtime values",
     parameters: &[],
-    answer: |admin, _| json::reply(&admin.server.identity().runtime),
+    answer: |admin, _| json::reply(&admin.server.runtime()),
 };
 
 pub(super) const MODIFY: Endpoint = Endpoint {

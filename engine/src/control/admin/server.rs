@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::address::Address;
 use crate::control::admin::ConfigDump;
@@ -44,9 +45,19 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
     /// Changes the level of one of its loggers, or of all.
     fn set_log_level(&self, logger: Option<&str>, level: LogLevel);
 
+    /// The runtime values.
+    fn runtime(&self) -> Value;
+
+    /// Reads the configuration again; says what has become of it.
+    fn reload(&self) -> oneshot::Receiver<Reloaded>;
+
     /// Carries out an order of the operator.
     fn order(&self, order: Order);
 }
+
+/// What has become of a configuration that was read again: what has changed, or why it is refused, in lines of
+/// text.
+pub type Reloaded = Result<String, String>;
 
 /// An order of the operator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,8 +131,6 @@ pub struct Identity {
     pub command_line_options: Value,
     /// The bootstrap's node, as `envoy.config.core.v3.Node`.
     pub node: Value,
-    /// The runtime values, as `/runtime` shows them.
-    pub runtime: Value,
 }
 
 /// A cluster.

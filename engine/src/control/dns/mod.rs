@@ -11,11 +11,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fastrand::Rng;
-use tokio::sync::oneshot;
-use tokio::task::{JoinSet, LocalSet};
 
 use crate::control::counted;
-use crate::control::membership::{Members, Membership, NotifyOnDrop, Warming};
+use crate::control::membership::{Members, NotifyOnDrop, Warming};
 use crate::stats::ClusterStats;
 use crate::upstream::discovery::{
     Answer, Discovery, Dns, DnsHosts, LookupFailed, Outcome, RefreshDelays,
@@ -23,52 +21,36 @@ use crate::upstream::discovery::{
 
 pub(super) use resolver::Resolver;
 
-/// Gives the clusters their hosts, and goes on as DNS changes. Never completes; dropping it ends all
-/// lookups.
-///
-/// `initialized` fires when every cluster has been resolved, or has failed to, once, and its hosts have been
-/// checked: a cluster with several names waits for the first of them, as in Envoy. The shards may accept
-/// connections then.
-pub(super) async fn run(
-    membership: Membership,
+/// Gives a cluster its hosts, and goes on as DNS changes, in tasks of its own. `initialized` is held until the
+/// cluster has been resolved, or has failed to, once, and its hosts have been checked.
+pub(super) fn follow(
+    members: &Rc<Members>,
     shards: usize,
-    resolver: Resolver,
-    initialized: oneshot::Sender<()>,
+    resolver: &Rc<Resolver>,
+    initialized: &Rc<NotifyOnDrop>,
 ) {
-    let resolver = Rc::new(resolver);
-    let initialized = NotifyOnDrop::new(initialized);
-    let mut lookups = JoinSet::new();
-    let lookups_of_all = async {
-        for members in membership.all() {
-            let stats = members.cluster.stats.control();
-            stats.warming_state.set(0);
-            match &members.cluster.discovery {
-                Discovery::Static(hosts) => {
-                    stats.membership_change.add(hosts.priorities_in_use());
-                    hosts.hosts().iter().for_each(|it| it.endpoint.transport_socket.count_hosts(1));
-                    let is_checked = members.cluster.health_check.is_some();
-                    let warming = is_checked.then(|| Warming::new(&members.cluster, &initialized));
-                    members.set_hosts(hosts.hosts(), warming.as_ref());
-                }
-                Discovery::Dns(dns) if dns.targets.is_empty() => {}
-                Discovery::Dns(dns) => {
-                    let hosts = RefCell::new(dns.hosts(shards));
-                    let warming = Warming::new(&members.cluster, &initialized);
-                    let warming = RefCell::new(Some(warming));
-                    let targets = dns.targets.len();
-                    let followed = Followed { members: Rc::clone(members), hosts, warming };
-                    let followed = Rc::new(followed);
-                    for target in 0..targets {
-                        lookups.spawn_local(followed.clone().follow(target, resolver.clone()));
-                    }
-                }
+    let stats = members.cluster.stats.control();
+    stats.warming_state.set(0);
+    match &members.cluster.discovery {
+        Discovery::Static(hosts) => {
+            stats.membership_change.add(hosts.priorities_in_use());
+            hosts.hosts().iter().for_each(|it| it.endpoint.transport_socket.count_hosts(1));
+            let is_checked = members.cluster.health_check.is_some();
+            let warming = is_checked.then(|| Warming::new(&members.cluster, initialized));
+            members.set_hosts(hosts.hosts(), warming.as_ref());
+        }
+        Discovery::Dns(dns) if dns.targets.is_empty() => {}
+        Discovery::Dns(dns) => {
+            let hosts = RefCell::new(dns.hosts(shards));
+            let warming = RefCell::new(Some(Warming::new(&members.cluster, initialized)));
+            let followed = Followed { members: Rc::clone(members), hosts, warming };
+            let followed = Rc::new(followed);
+            for target in 0..dns.targets.len() {
+                let lookup = Rc::clone(&followed).follow(target, Rc::clone(resolver));
+                members.add_lookup(tokio::task::spawn_local(lookup).abort_handle());
             }
         }
-        drop(initialized);
-        while lookups.join_next().await.is_some() {}
-        std::future::pending().await
-    };
-    LocalSet::new().run_until(lookups_of_all).await
+    }
 }
 
 /// A DNS cluster and its hosts so far.

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::LocalSet;
 
 use super::*;
+use crate::control::membership::Membership;
 use crate::metadata::Metadata;
 use crate::shard::socket_option::LocalEnd;
 use crate::stats::Registry;
@@ -22,6 +25,7 @@ use crate::upstream::health_check::tests::check;
 use crate::upstream::health_check::{EndpointCheck, HealthCheck, Intervals};
 use crate::upstream::host::{Endpoint, HealthFlags, Locality};
 use crate::upstream::host_set::{DistributionRules, HostSet};
+use crate::upstream::numbers::Numbers;
 use crate::upstream::transport_socket::{TransportSocket, TransportSockets};
 
 // === The name server ===
@@ -166,28 +170,33 @@ struct Harness {
     runtime: tokio::runtime::Runtime,
     clusters: Vec<Arc<Cluster>>,
     published: UnboundedReceiver<(usize, Vec<String>)>,
-    initialized: Option<oneshot::Receiver<()>>,
+    initialized: Option<Pin<Box<dyn Future<Output = ()>>>>,
     control: LocalSet,
 }
 
 impl Harness {
     fn of(clusters: Vec<Arc<Cluster>>, resolver: Resolver) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (initialize, initialized) = oneshot::channel();
         let (sender, published) = unbounded_channel();
-        let publish = move |index, hosts: Arc<HostSet>| {
+        let all = clusters.clone();
+        let publish = move |cluster: &Arc<Cluster>, hosts: Arc<HostSet>| {
+            let index = all.iter().position(|it| Arc::ptr_eq(it, cluster)).unwrap();
             let addresses = hosts.hosts().iter().map(|host| host.address.to_string());
             sender.send((index, addresses.collect())).unwrap();
         };
         let control = LocalSet::new();
-        let membership = Membership::new(&clusters, Instant::now(), publish);
-        control.spawn_local(run(membership, 1, resolver, initialize));
-        Self { runtime, clusters, published, initialized: Some(initialized), control }
+        let membership = Membership::new(resolver, 1, Instant::now(), publish);
+        let initialized = {
+            let _runtime = runtime.enter();
+            let _control = control.enter();
+            membership.follow(&clusters)
+        };
+        Self { runtime, clusters, published, initialized: Some(Box::pin(initialized)), control }
     }
 
     fn wait_until_initialized(&mut self) {
         let initialized = self.initialized.take().unwrap();
-        self.block_on(async { initialized.await.unwrap() });
+        self.block_on(initialized);
     }
 
     fn wait_for_hosts(&mut self) -> (usize, Vec<String>) {
@@ -245,6 +254,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
     let limits = Thresholds::default();
     Arc::new(Cluster {
         name: "c".to_owned(),
+        number: Numbers::default().of("c"),
         observability_name: "c".to_owned(),
         metadata: Metadata::default(),
         connect_timeout: Duration::from_secs(5),

@@ -60,10 +60,10 @@ pub(super) async fn watch(running: Arc<Running>) {
     loop {
         tokio::time::sleep(EVERY).await;
         let now = millis(running.identity.started.elapsed());
-        for (index, cluster) in running.snapshot.clusters.iter().enumerate() {
+        for cluster in &running.snapshot().clusters {
             let events = running.change(|changing| {
-                let hosts = changing.hosts.get(index).map(Arc::clone).unwrap_or_default();
-                changing.outages.check(index, &cluster.stats, hosts, now)
+                let hosts = changing.hosts_of(cluster);
+                changing.outages.check(cluster.number.index(), &cluster.stats, hosts, now)
             });
             log(cluster, &events);
         }

@@ -67,7 +67,7 @@ impl World {
         let registry = Registry::new(1);
         let snapshot = compile::snapshot(yaml, &registry);
         let shard = by_hand.shard;
-        snapshot.install(shard);
+        snapshot.install(shard, |_| None);
         let cluster = Rc::clone(Clusters::of(shard).current().get(0).unwrap());
         let Discovery::Static(hosts) = &snapshot.clusters[0].discovery else {
             panic!("not static")

@@ -59,6 +59,17 @@ pub(crate) fn of_clusters(
     all
 }
 
+/// A text for what [`of_clusters`] makes of a cluster; `None`: nothing.
+pub(crate) fn described(schema: &config::Cluster) -> Option<String> {
+    let options =
+        schema.typed_extension_protocol_options.iter().find_map(|(_, any)| match any {
+            config::Any::UpstreamsHttpProtocolOptions(options) => Some(options),
+            _ => None,
+        })?;
+    let policies = &options.request_mirror_policies;
+    (!policies.is_empty()).then(|| format!("{} {policies:?}", schema.name))
+}
+
 fn policy(
     schema: &config::RequestMirrorPolicy,
     runtime: &Reader<'_>,

@@ -26,7 +26,7 @@ use crate::stats::{Registry, SslSocketFactoryStats};
 #[derive(Debug)]
 pub struct Secrets {
     /// `static_resources.secrets`
-    statics: Vec<config::Secret>,
+    statics: RefCell<Vec<config::Secret>>,
     /// How many shards there are.
     shards: usize,
     /// Whether the node has an id and a cluster.
@@ -114,6 +114,9 @@ trait Dependent: fmt::Debug {
 
     /// Counts the update of a secret.
     fn count_update(&self, registry: &Registry);
+
+    /// Whether a filter chain or cluster still uses it.
+    fn is_used(&self) -> bool;
 }
 
 /// Makes a compiled context the newest.
@@ -143,6 +146,10 @@ impl<C: fmt::Debug, T: Listed + fmt::Debug + 'static> Dependent for Recompiled<C
             factory.control().ssl_context_update_by_sds.inc();
         }
     }
+
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.latest) > 1
+    }
 }
 
 impl SecretKind {
@@ -171,10 +178,8 @@ impl Secrets {
     /// The secrets of a configuration with these static ones. Whether its node `has_identity`, an id and
     /// a cluster, matters only for secrets from files.
     pub(crate) fn new(statics: &[config::Secret], shards: usize, has_identity: bool) -> Self {
-        let mut statics = statics.to_vec();
-        statics.iter_mut().for_each(NamesFiles::keep_contents);
         Self {
-            statics,
+            statics: RefCell::new(with_contents(statics)),
             shards,
             has_identity,
             dynamic: RefCell::default(),
@@ -182,6 +187,11 @@ impl Secrets {
             used: RefCell::default(),
             read_once: ReadOnce::default(),
         }
+    }
+
+    /// Replaces the static secrets, for contexts that are compiled from now on. Returns the former ones.
+    pub(crate) fn set_statics(&self, statics: &[config::Secret]) -> Vec<config::Secret> {
+        self.statics.replace(with_contents(statics))
     }
 
     /// What contexts use of the system.
@@ -234,14 +244,15 @@ impl Secrets {
             let secret = self.dynamic(name, kind, schema, &at.field("sds_config"), problems)?;
             return Some((secret, Path::root()));
         }
-        let Some(i) = self.statics.iter().position(|secret| secret.name == *name) else {
+        let statics = self.statics.borrow();
+        let Some(i) = statics.iter().position(|secret| secret.name == *name) else {
             // With an `sds_config` that is refused, it is not a static secret.
             if problems.is_left_out(&at.field("sds_config")) {
                 problems.error(&at.field("name"), format!("there is no static secret `{name}`"));
             }
             return None;
         };
-        let secret = self.statics.get(i)?.clone();
+        let secret = statics.get(i)?.clone();
         if !kind.is_of(&secret) {
             problems.error(&at.field("name"), wrong_kind(name, kind));
             return None;
@@ -327,6 +338,13 @@ impl Secrets {
     }
 }
 
+/// Secrets with the contents of the files that they name.
+fn with_contents(secrets: &[config::Secret]) -> Vec<config::Secret> {
+    let mut secrets = secrets.to_vec();
+    secrets.iter_mut().for_each(NamesFiles::keep_contents);
+    secrets
+}
+
 fn wrong_kind(name: &str, kind: SecretKind) -> String {
     format!("the secret `{name}` is no {}", kind.words())
 }
@@ -342,7 +360,23 @@ pub enum Change {
 
 /// For the control plane. Secrets from files have indexes.
 impl Secrets {
-    /// The secrets from files.
+    /// Forgets the contexts that nothing uses any more, and the contents of the secrets that only they used.
+    pub(crate) fn collect(&self) {
+        self.contexts.borrow_mut().retain(|context| context.kind.is_used());
+        for (index, dynamic) in self.dynamic.borrow_mut().iter_mut().enumerate() {
+            if !self.is_used(index) {
+                (dynamic.received, dynamic.active) = (None, None);
+            }
+        }
+    }
+
+    /// Whether a filter chain or cluster uses this secret from a file.
+    #[must_use]
+    pub fn is_used(&self, index: usize) -> bool {
+        self.contexts.borrow().iter().any(|context| context.uses.contains(&index))
+    }
+
+    /// The secrets from files, also those that nothing uses any more.
     pub fn sources(&self) -> Vec<SecretSource> {
         self.dynamic.borrow().iter().map(|secret| secret.source.clone()).collect()
     }
@@ -446,7 +480,8 @@ impl Secrets {
     /// The secrets from files, as the operator sees them.
     pub fn shown(&self) -> Vec<ShownSecret> {
         let all = self.dynamic.borrow();
-        let shown = all.iter().map(|dynamic| {
+        let used = all.iter().enumerate().filter(|(index, _)| self.is_used(*index));
+        let shown = used.map(|(_, dynamic)| {
             let name = dynamic.source.name.clone();
             match dynamic.active.clone() {
                 Some(Active { version, updated, json, secret: _ }) => {

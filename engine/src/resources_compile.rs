@@ -1,0 +1,193 @@
+//! Compiles the lists of `static_resources`: what is in force already stays what it is.
+
+use std::cell::{Ref, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use corvoy_config::{self as config, Path, Problems};
+use serde_json::Value;
+
+use crate::downstream::filter_chain::{FilterChain, Speaks};
+use crate::downstream::{self, ListenAddress, Listener};
+use crate::in_force::{Fingerprint, InForce};
+use crate::stats::Registry;
+use crate::transport::tls::context::compile::Secrets;
+use crate::upstream;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::compile::Surroundings;
+use crate::upstream::numbers::{Number, Uses};
+
+/// One configuration being compiled.
+pub(crate) struct Round<'a> {
+    pub(crate) json: &'a Value,
+    /// Stands for what every listener and cluster depends on.
+    pub(crate) surroundings: u64,
+    pub(crate) registry: &'a Registry,
+    /// What is in force.
+    pub(crate) before: Ref<'a, InForce>,
+}
+
+impl Round<'_> {
+    /// Whether nothing is in force yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.before.fixed.is_empty()
+    }
+
+    /// The fingerprints of fields that count when the process starts only; warns of those that are not what
+    /// they were then.
+    pub(crate) fn fixed(
+        &self,
+        fields: &[(&'static str, &dyn fmt::Debug)],
+        problems: &mut Problems,
+    ) -> HashMap<&'static str, Fingerprint> {
+        let mut fixed = HashMap::new();
+        for (name, schema) in fields {
+            let fingerprint = Fingerprint::of(schema, &Value::Null, 0);
+            let before = self.before.fixed.get(name);
+            if before.is_some_and(|before| *before != fingerprint) {
+                let why = "a change of this takes effect when the process starts again";
+                problems.warn(&Path::root().field(name), why);
+            }
+            // What counts is what it started with.
+            fixed.insert(*name, before.cloned().unwrap_or(fingerprint));
+        }
+        fixed
+    }
+
+    /// The fingerprint of a member of a list in `static_resources`.
+    fn fingerprint(&self, schema: &impl fmt::Debug, list: &str, index: usize) -> Fingerprint {
+        let json = self.json.get("static_resources").and_then(|it| it.get(list)?.get(index));
+        Fingerprint::of(schema, json.unwrap_or(&Value::Null), self.surroundings)
+    }
+
+    /// Compiles the clusters that are not in force already, in their order.
+    pub(crate) fn clusters(
+        &self,
+        schemas: &[config::Cluster],
+        proxy: &Surroundings<'_>,
+        secrets: &Secrets,
+        problems: &mut Problems,
+        next: &mut InForce,
+    ) -> Vec<Arc<Cluster>> {
+        let at = Path::root().field("static_resources").field("clusters");
+        let mut names = HashSet::new();
+        let mut clusters = Vec::with_capacity(schemas.len());
+        for (i, schema) in schemas.iter().enumerate() {
+            let at = at.index(i);
+            if !names.insert(schema.name.as_str()) {
+                let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
+                problems.error(&at.field("name"), message);
+            }
+            let fingerprint = self.fingerprint(schema, "clusters", i);
+            let known = self.before.clusters.get(&fingerprint).map(Arc::clone);
+            let cluster = known.unwrap_or_else(|| {
+                Arc::new(upstream::compile::cluster(
+                    schema,
+                    &at,
+                    proxy,
+                    self.registry,
+                    secrets,
+                    problems,
+                ))
+            });
+            next.clusters.insert(fingerprint, Arc::clone(&cluster));
+            clusters.push(cluster);
+        }
+        clusters
+    }
+
+    /// Compiles the listeners that are not in force already, in their order. `uses` has the clusters that
+    /// the one being compiled names.
+    pub(crate) fn listeners(
+        &self,
+        schemas: &[config::Listener],
+        context: &downstream::compile::Context<'_>,
+        (by_name, uses): (&HashMap<&str, &Arc<Number>>, &RefCell<Uses>),
+        problems: &mut Problems,
+        next: &mut InForce,
+    ) -> Vec<Arc<Listener>> {
+        let at = Path::root().field("static_resources").field("listeners");
+        let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+        let mut compiled = Vec::with_capacity(schemas.len());
+        for (i, schema) in schemas.iter().enumerate() {
+            let at = at.index(i);
+            if !schema.name.is_empty() && !names.insert(&schema.name) {
+                let message = format!("duplicate listener name '{}'", schema.name);
+                problems.error(&at.field("name"), message);
+            }
+            let fingerprint = self.fingerprint(schema, "listeners", i);
+            let known = self.before.listeners.get(&fingerprint);
+            let listener = match known.filter(|known| known.uses.hold(by_name)) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let listener = downstream::compile::listener(
+                        schema,
+                        &at,
+                        context,
+                        self.registry,
+                        problems,
+                    );
+                    let uses = uses.take();
+                    let Some(listener) = listener else { continue };
+                    Arc::new(Listener { uses, ..listener })
+                }
+            };
+            for ListenAddress { address, .. } in &listener.addresses {
+                if address.port() != Some(0) && !addresses.insert(*address) {
+                    let message = format!("'{}' has duplicate address '{address}'", listener.name);
+                    problems.error(&at.field("address"), message);
+                }
+            }
+            next.listeners.insert(fingerprint, Arc::clone(&listener));
+            compiled.push(listener);
+        }
+        compiled
+    }
+}
+
+/// Whether a request, or a network filter, may name any cluster.
+pub(crate) fn name_clusters_at_run_time(
+    schemas: &[config::Listener],
+    compiled: &[Arc<Listener>],
+) -> bool {
+    let by_header = |chain: &FilterChain| match &chain.speaks {
+        Speaks::Http(service) => service.routes.name_clusters_at_run_time(),
+        Speaks::Tcp(_) => false,
+    };
+    let by_filter = |filter: &config::Filter| {
+        matches!(
+            filter.typed_config,
+            Some(config::Any::SniCluster(_) | config::Any::NetworkSetFilterState(_))
+        )
+    };
+    let mut chains =
+        schemas.iter().flat_map(|it| it.filter_chains.iter().chain(&it.default_filter_chain));
+    compiled.iter().any(|listener| listener.filter_chains.all().iter().any(by_header))
+        || chains.any(|chain| chain.filters.iter().any(by_filter))
+}
+
+/// Warns of clusters that nothing uses, and of those without hosts that something does use.
+pub(crate) fn check_use_of_clusters(
+    clusters: &[Arc<Cluster>],
+    used: &HashSet<usize>,
+    is_any_used: bool,
+    resources: &Path,
+    problems: &mut Problems,
+) {
+    if problems.has_errors() {
+        return;
+    }
+    let at = resources.field("clusters");
+    for (index, cluster) in clusters.iter().enumerate() {
+        let at = at.index(index);
+        if !used.contains(&cluster.number.index()) {
+            if !is_any_used {
+                problems.warn(&at.field("name"), "nothing uses this cluster");
+            }
+        } else if !cluster.discovery.has_any() {
+            let why = "this cluster has no hosts: what is forwarded to it is answered with 503";
+            problems.warn(&at, why);
+        }
+    }
+}
