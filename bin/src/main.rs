@@ -56,14 +56,8 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         report::line("disabled");
         return Ok(ExitCode::SUCCESS);
     }
-    match &flags.command {
-        Some(Command::Document(document)) => {
-            document.write(Flags::command(), &mut std::io::stdout().lock())?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Some(Command::Explain(explain)) => return explain.run(),
-        Some(Command::Reload(reload)) => return reload.run(),
-        None => {}
+    if let Some(command) = &flags.command {
+        return instead_of_serving(command);
     }
     let log = log::start(&log::Options {
         level: flags.log_level,
@@ -123,6 +117,18 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
     let configuration = Configuration { flags: flags.clone(), registry: Arc::clone(&registry) };
     control::run(first, compiler, Box::new(configuration), registry, process, options)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Carries out a sub-command.
+fn instead_of_serving(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Document(document) => {
+            document.write(Flags::command(), &mut std::io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain(explain) => explain.run(),
+        Command::Reload(reload) => reload.run(),
+    }
 }
 
 /// `--origin`: serves the built-in origin until a signal ends the process.

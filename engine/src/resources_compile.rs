@@ -191,3 +191,7 @@ pub(crate) fn check_use_of_clusters(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "resources_compile_tests.rs"]
+mod tests;

@@ -73,13 +73,6 @@ fn the_name_in_stats_may_differ_and_has_no_colons() {
 }
 
 #[test]
-fn duplicate_names_are_an_error_and_both_clusters_are_compiled() {
-    let (clusters, problems) = compiled(json!([{"name": "a"}, {"name": "a"}]));
-    assert_eq!(clusters.len(), 2);
-    assert_eq!(problems, ["clusters[1].name: cluster manager: duplicate cluster 'a'"]);
-}
-
-#[test]
 fn what_is_not_implemented_is_rejected_by_name() {
     for (schema, expected) in [
         (json!({"lb_policy": "CLUSTER_PROVIDED"}), "clusters[0].lb_policy: CLUSTER_PROVIDED"),
