@@ -10,9 +10,13 @@ pub(crate) fn pool() -> Result<DescriptorPool, DescriptorError> {
 
 /// Whether Envoy's API has the message `name`, even if the descriptors lack it.
 pub(crate) fn is_envoy_type(name: &str) -> bool {
-    // In Envoy, but not in the proto files that we have.
+    is_typed_struct(name) || envoy_types().any(|known| known == name)
+}
+
+/// Whether `name` is a message that holds another one as a map of fields, whose type it names.
+pub(crate) fn is_typed_struct(name: &str) -> bool {
+    // They are not in the proto files that we have.
     matches!(name, "xds.type.v3.TypedStruct" | "udpa.type.v1.TypedStruct")
-        || envoy_types().any(|known| known == name)
 }
 
 /// The full name of every top-level message of Envoy's API.

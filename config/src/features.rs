@@ -117,12 +117,10 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "matcher trees (the xDS matching API)",
         &[
-            "envoy.extensions.common.matching",
             "envoy.extensions.matching.common_inputs.environment_variable",
             "envoy.extensions.matching.common_inputs.network.v3.NetworkNamespaceInput",
             "envoy.extensions.matching.http",
             "envoy.type.matcher.v3.HttpRequestTrailerMatchInput",
-            "envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
             "envoy.type.matcher.v3.HttpResponseTrailerMatchInput",
         ],
     ),

@@ -53,6 +53,15 @@ pub fn is_settable(key: &str) -> bool {
     STRINGS.contains(&key) || TlsObject::of(key).is_some()
 }
 
+/// What `composite` has executed, as JSON.
+pub const EXECUTED: &str = "envoy.extensions.filters.http.composite.matched_actions";
+
+/// Whether it is the key of an object that is JSON, which Envoy defines and a filter sets.
+#[must_use]
+pub fn is_json(key: &str) -> bool {
+    key == EXECUTED
+}
+
 impl Kind {
     /// What the factory of this name makes.
     #[must_use]

@@ -72,6 +72,8 @@ folders!(
     filter_local_ratelimit,
     filter_metadata,
     filter_rbac,
+    filter_rbac_matcher,
+    filter_selectors,
     grpc,
     hash_policies,
     headers,

@@ -29,6 +29,9 @@ impl Reader<'_> {
             self.not_read(node, at);
             return None;
         };
+        if descriptors::is_typed_struct(type_url.rsplit('/').next().unwrap_or_default()) {
+            return self.typed_struct(descriptor, entries, at);
+        }
         let Some(inner) = self.type_of(type_url, &at.field("@type")) else {
             // The options of an extension that is not implemented cannot be checked.
             if !descriptors::is_envoy_type(type_url.rsplit('/').next().unwrap_or_default()) {
@@ -42,6 +45,40 @@ impl Reader<'_> {
         } else {
             self.fields(&inner, entries, at)
         };
+        Some(pack(descriptor, type_url, &message))
+    }
+
+    /// A message in a `TypedStruct`, which becomes the content of the `Any`.
+    fn typed_struct(
+        &mut self,
+        descriptor: &MessageDescriptor,
+        entries: &[(String, Node)],
+        at: &Path,
+    ) -> Option<DynamicMessage> {
+        let (mut type_url, mut value) = (None, &[][..]);
+        for (key, node) in entries {
+            match (key.as_str(), node) {
+                ("@type", _) | ("value", Node::Null) => {}
+                ("type_url" | "typeUrl", Node::Text(text)) => type_url = Some(text),
+                ("value", Node::Map(fields)) => value = fields,
+                ("value" | "type_url" | "typeUrl", other) => {
+                    let text = format!("`{key}` cannot be {}", other.kind());
+                    self.error(&at.field(key), text);
+                    return None;
+                }
+                (other, _) => {
+                    let text = "a TypedStruct has only the fields `type_url` and `value`";
+                    self.error(&at.field(other), text);
+                    return None;
+                }
+            }
+        }
+        let Some(type_url) = type_url else {
+            self.error(at, "`type_url` is missing: an extension is found by its type");
+            return None;
+        };
+        let inner = self.type_of(type_url, &at.field("type_url"))?;
+        let message = self.fields(&inner, value, &at.field("value"));
         Some(pack(descriptor, type_url, &message))
     }
 

@@ -1,9 +1,44 @@
 //! `xds/type/matcher/v3`: matcher trees, with the inputs and matchers that Envoy gives them.
 
-use super::{Any, BTreeMap, CidrRange, RuntimeFractionalPercent, ValueMatcher, schema};
+use super::{
+    Any, BTreeMap, CidrRange, RuntimeFractionalPercent, TypedExtensionConfig, ValueMatcher, schema,
+};
 
 schema! {
     const MATCHING;
+
+    struct ExtensionWithMatcher = "envoy.extensions.common.matching.v3.ExtensionWithMatcher" {
+        xds_matcher: Option<Matcher>,
+        extension_config: Option<TypedExtensionConfig>,
+    }
+
+    struct ExtensionWithMatcherPerRoute =
+        "envoy.extensions.common.matching.v3.ExtensionWithMatcherPerRoute" {
+        xds_matcher: Option<Matcher>,
+    }
+
+    struct SkipFilter = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter" {}
+
+    struct Composite = "envoy.extensions.filters.http.composite.v3.Composite" {
+        named_filter_chains: BTreeMap<String, FilterChainConfiguration>,
+        matcher: Option<Matcher>,
+    }
+
+    struct CompositePerRoute = "envoy.extensions.filters.http.composite.v3.CompositePerRoute" {
+        matcher: Option<Matcher>,
+    }
+
+    struct FilterChainConfiguration =
+        "envoy.extensions.filters.http.composite.v3.FilterChainConfiguration" {
+        typed_config: Vec<TypedExtensionConfig>,
+    }
+
+    struct ExecuteFilterAction = "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction" {
+        typed_config: Option<TypedExtensionConfig>,
+        filter_chain: Option<FilterChainConfiguration>,
+        filter_chain_name: String,
+        sample_percent: Option<RuntimeFractionalPercent>,
+    }
 
     struct Matcher = "xds.type.matcher.v3.Matcher" {
         matcher_list: Option<MatcherList>,
@@ -114,6 +149,19 @@ schema! {
     struct HttpRequestHeaderMatchInput = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput" {
         header_name: String,
     }
+
+    struct HttpResponseHeaderMatchInput = "envoy.type.matcher.v3.HttpResponseHeaderMatchInput" {
+        header_name: String,
+    }
+
+    struct HttpResponseStatusCodeMatchInput =
+        "envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput" {}
+
+    struct HttpResponseStatusCodeClassMatchInput =
+        "envoy.type.matcher.v3.HttpResponseStatusCodeClassMatchInput" {}
+
+    struct HttpResponseLocalReplyMatchInput =
+        "envoy.type.matcher.v3.HttpResponseLocalReplyMatchInput" {}
 
     struct HttpRequestQueryParamMatchInput = "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput" {
         query_param: String,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CidrRange, Duration, HeaderMatcher, Int32Range, MetadataMatcher, StringMatcher, schema,
-    schema_enum,
+    CidrRange, Duration, HeaderMatcher, Int32Range, Matcher, MetadataMatcher, StringMatcher,
+    schema, schema_enum,
 };
 
 schema! {
@@ -16,6 +16,13 @@ schema! {
         shadow_rules: Option<RbacRules>,
         shadow_rules_stat_prefix: String,
         track_per_rule_stats: bool,
+        matcher: Option<Matcher>,
+        shadow_matcher: Option<Matcher>,
+    }
+
+    struct RbacMatcherAction = "envoy.config.rbac.v3.Action" {
+        name: String,
+        action: RbacAction,
     }
 
     struct HttpRbacPerRoute = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute" {

@@ -315,12 +315,33 @@ fn any_needs_a_type_that_envoy_has() {
         refused(&options(&any), &format!("unknown type `{unknown}`"));
     }
     for lacking in [
-        "xds.type.v3.TypedStruct",
         "envoy.extensions.filters.http.gcp_authn.v3.Audience",
         "envoy.extensions.filters.http.geoip.v3.Geoip",
     ] {
         let any = format!("{{\"@type\": type.googleapis.com/{lacking}}}");
         refused(&options(&any), "is an extension of Envoy that Corvoy does not implement");
+    }
+}
+
+#[test]
+fn options_may_be_in_a_typed_struct() {
+    let options = |any: &str| format!("typed_extension_protocol_options: {{a: {any}}}");
+    let url = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let explicit = "{explicit_http_config: {http_protocol_options: {}}}";
+    for kind in ["xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct"] {
+        let any =
+            |fields: &str| options(&format!("{{\"@type\": type.googleapis.com/{kind}, {fields}}}"));
+        let read = cluster(&any(&format!("type_url: {url}, value: {explicit}"))).unwrap();
+        assert_eq!(
+            read,
+            cluster(&options(&format!("{{\"@type\": {url}, {}", &explicit[1..]))).unwrap()
+        );
+        let unknown = "{explicit_http_config: {http_protocol_options: {nonsense: 1}}}";
+        refused(&any(&format!("type_url: {url}, value: {unknown}")), "nonsense");
+        refused(&any(&format!("type_url: {url}, value: 1")), "`value` cannot be");
+        refused(&any("value: {}"), "`type_url` is missing");
+        refused(&any("type_url: type.googleapis.com/a.B, value: {}"), "unknown type `a.B`");
+        refused(&any(&format!("type_url: {url}, other: 1")), "only the fields");
     }
 }
 

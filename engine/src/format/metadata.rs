@@ -94,6 +94,8 @@ pub(super) enum StateObject {
     Text(Box<str>),
     /// The same, `TYPED`: a JSON string.
     Typed(Box<str>),
+    /// An object that is JSON.
+    Json(Box<str>),
     /// One that Envoy does not show so.
     Hidden,
 }
@@ -109,6 +111,8 @@ impl StateObject {
             Form::Field(name) if key == TLVS => Self::Tlv(name.into()),
             Form::Plain if key == TLVS => Self::TlvsAsText,
             Form::Typed if key == TLVS => Self::Tlvs,
+            Form::Typed if filter_state::is_json(key) => Self::Json(key.into()),
+            Form::Plain if filter_state::is_json(key) => Self::Text(key.into()),
             _ if key.starts_with("envoy.") && !filter_state::is_settable(key) => {
                 return Err(format!("FILTER_STATE of '{key}' is not implemented by Corvoy"));
             }
@@ -158,6 +162,7 @@ impl StateObject {
             Self::Tlv(name) => (tlvs()?.get(name)?.into(), false),
             Self::Text(key) => (stream.filter_state(key)?.into(), false),
             Self::Hidden => return None,
+            Self::Json(key) => (stream.filter_state(key)?.into(), true),
             Self::Typed(key) => {
                 let mut quoted = Vec::new();
                 json::write_string(stream.filter_state(key)?.as_bytes(), &mut quoted);

@@ -200,6 +200,11 @@ impl HeaderName {
         if let Some(only) = self.only_value(head) {
             return Some(Cow::Borrowed(only));
         }
+        self.joined_in(head).map(Cow::Owned)
+    }
+
+    /// All values of this header in any head, joined with commas.
+    pub fn joined_in(&self, head: &impl Head) -> Option<Vec<u8>> {
         let mut joined = Vec::new();
         self.any_value(head, |value| {
             if !joined.is_empty() {
@@ -208,7 +213,7 @@ impl HeaderName {
             joined.extend_from_slice(value);
             false
         })?;
-        Some(Cow::Owned(joined))
+        Some(joined)
     }
 
     /// Removes this header; a pseudo-header stays.

@@ -30,6 +30,14 @@ pub(crate) enum LooksAt {
     Connection,
     /// A request, with everything that is known of it before its response.
     Request,
+    /// The same, and its response once it has begun.
+    Exchange,
+}
+
+impl LooksAt {
+    const fn sees_request(self) -> bool {
+        matches!(self, Self::Request | Self::Exchange)
+    }
 }
 
 /// Compiles the action of a tree.
@@ -274,7 +282,7 @@ fn single(
     let custom = extension(custom_match.as_ref());
     if let config::Any::HttpAttributesCelMatchInput(schema) = input {
         let config::HttpAttributesCelMatchInput {} = **schema;
-        check_place(context.looks_at == LooksAt::Request, context, input, &at_input, problems)?;
+        check_place(context.looks_at.sees_request(), context, input, &at_input, problems)?;
         let Some(config::Any::CelMatcher(schema)) = custom else {
             problems
                 .missing(at, "this input needs the custom_match xds.type.matcher.v3.CelMatcher");
@@ -386,21 +394,32 @@ fn input(
     problems: &mut Problems,
 ) -> Option<Input> {
     let schema = schema?;
-    let network = |input| (input, context.looks_at != LooksAt::RequestHeaders);
-    let request = |input| (input, context.looks_at == LooksAt::Request);
+    let looks_at = context.looks_at;
+    let network = |input| (input, looks_at == LooksAt::Connection || looks_at.sees_request());
+    let request = |input| (input, looks_at.sees_request());
+    let response = |input| (input, looks_at == LooksAt::Exchange);
     let (input, exists) = match schema {
         config::Any::HttpRequestHeaderMatchInput(schema) => {
             let config::HttpRequestHeaderMatchInput { header_name } = &**schema;
-            let exists = context.looks_at != LooksAt::Connection;
+            let exists = looks_at == LooksAt::RequestHeaders || looks_at.sees_request();
             (Input::RequestHeader(HeaderName::new(header_name)), exists)
         }
+        config::Any::HttpResponseHeaderMatchInput(schema) => {
+            let config::HttpResponseHeaderMatchInput { header_name } = &**schema;
+            response(Input::ResponseHeader(HeaderName::new(header_name)))
+        }
+        config::Any::HttpResponseStatusCodeMatchInput(_) => response(Input::ResponseStatus),
+        config::Any::HttpResponseStatusCodeClassMatchInput(_) => {
+            response(Input::ResponseStatusClass)
+        }
+        config::Any::HttpResponseLocalReplyMatchInput(_) => response(Input::IsLocalReply),
         config::Any::HttpRequestQueryParamMatchInput(schema) => {
             let config::HttpRequestQueryParamMatchInput { query_param } = &**schema;
             request(Input::QueryParameter(query_param.as_bytes().into()))
         }
         config::Any::FilterStateInput(schema) => {
             let config::FilterStateInput { key } = &**schema;
-            let exists = context.looks_at != LooksAt::Connection;
+            let exists = looks_at == LooksAt::RequestHeaders || looks_at.sees_request();
             (Input::FilterState(key.as_str().into()), exists)
         }
         config::Any::DynamicMetadataInput(schema) => {
@@ -420,10 +439,10 @@ fn input(
         config::Any::SourceTypeInput(_) => network(Input::SourceType),
         config::Any::ServerNameInput(_) => network(Input::ServerName),
         config::Any::TransportProtocolInput(_) => {
-            (Input::TransportProtocol, context.looks_at == LooksAt::Connection)
+            (Input::TransportProtocol, looks_at == LooksAt::Connection)
         }
         config::Any::ApplicationProtocolInput(_) => {
-            (Input::ApplicationProtocols, context.looks_at == LooksAt::Connection)
+            (Input::ApplicationProtocols, looks_at == LooksAt::Connection)
         }
         config::Any::UriSanInput(_) => request(Input::PeerUris),
         config::Any::DnsSanInput(_) => request(Input::PeerDnsNames),
@@ -451,7 +470,9 @@ fn check_place(
     let place = match context.looks_at {
         LooksAt::RequestHeaders => "a tree of routes can only look at request headers",
         LooksAt::Connection => "a tree of filter chains can only look at the connection",
-        LooksAt::Request => "this tree can only look at the request and its connection",
+        LooksAt::Request | LooksAt::Exchange => {
+            "this tree can only look at the request and its connection"
+        }
     };
     problems.error(at, format!("{place}, not at `{}`", input.type_name()));
     None

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::{Context, LooksAt, matcher};
 use crate::address::Address;
 use crate::downstream::filter_chain_match::{Connection, Detected, TransportProtocol};
-use crate::matcher::{Matcher, Subject};
-use crate::request::route::tests::request;
+use crate::http::{RequestHead, ResponseHead};
+use crate::matcher::{Matcher, Subject, Undecided};
+use crate::request::route::tests::{request, response};
 use crate::runtime::{Reader, Runtime};
 
 const NETWORK: &str = "envoy.extensions.matching.common_inputs.network.v3";
@@ -268,5 +269,62 @@ fn what_a_place_does_not_have_cannot_be_looked_at() {
         let [error] = &errors[..] else { panic!("{errors:?}") };
         assert!(error.contains(why), "{error}");
         assert!(error.starts_with("matcher_tree.input.typed_config: "), "{error}");
+    }
+}
+
+/// A request, and its response once that has begun.
+struct Exchange(RequestHead, Option<ResponseHead>);
+
+impl Subject for Exchange {
+    fn request(&self) -> Option<&RequestHead> {
+        Some(&self.0)
+    }
+
+    fn response(&self) -> Option<&ResponseHead> {
+        self.1.as_ref()
+    }
+}
+
+#[test]
+fn a_tree_that_looks_at_the_response_is_decided_when_that_has_begun() {
+    let response_header =
+        any("envoy.type.matcher.v3.HttpResponseHeaderMatchInput", json!({ "header_name": "b" }));
+    let is_one = |input: Value| json!({ "single_predicate": { "input": input, "value_match": { "exact": "1" } } });
+    let both = || json!({ "predicate": [is_one(header("a")), is_one(response_header.clone())] });
+    let list = |predicate: Value| {
+        let matcher = json!({ "predicate": predicate, "on_match": to("found") });
+        tree(LooksAt::Exchange, json!({ "matcher_list": { "matchers": [matcher] } }))
+    };
+    let either = list(json!({ "or_matcher": both() }));
+    let all = list(json!({ "and_matcher": both() }));
+    let not = list(json!({ "not_matcher": is_one(response_header.clone()) }));
+    let early = |fields: &[&str]| Exchange(request("/", fields), None);
+    let late = |fields: &[&str]| Exchange(request("/", fields), Some(response(200, &["b: 1"])));
+    let found = "found".to_owned();
+    let found = Ok(Some(&found));
+    assert_eq!(either.decide(&early(&["a: 1"])), found);
+    assert_eq!(either.decide(&early(&[])), Err(Undecided));
+    assert_eq!(either.decide(&late(&[])), found);
+    assert_eq!(all.decide(&early(&["a: 1"])), Err(Undecided));
+    assert_eq!(all.decide(&early(&[])), Ok(None), "the response does not matter");
+    assert_eq!(all.decide(&late(&["a: 1"])), found);
+    assert_eq!(not.decide(&early(&["a: 1"])), Err(Undecided));
+    assert_eq!(not.decide(&late(&["a: 1"])), Ok(None));
+}
+
+#[test]
+fn the_status_of_a_response_can_be_matched() {
+    for (input, key) in [
+        ("HttpResponseStatusCodeMatchInput", "503"),
+        ("HttpResponseStatusCodeClassMatchInput", "5xx"),
+        ("HttpResponseLocalReplyMatchInput", "false"),
+    ] {
+        let input = any(&format!("envoy.type.matcher.v3.{input}"), json!({}));
+        let tree = tree(LooksAt::Exchange, exact(input, json!({ key: to("found") })));
+        assert_eq!(
+            found(&tree, &Exchange(request("/", &[]), Some(response(503, &[])))),
+            Some("found")
+        );
+        assert_eq!(found(&tree, &Exchange(request("/", &[]), None)), None);
     }
 }

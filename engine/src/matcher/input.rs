@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::Undecided;
 use crate::address::Address;
 use crate::cel::Program;
 use crate::format::Inputs;
 use crate::format::heads::{query, query_param};
 use crate::head_matcher::HeaderName;
-use crate::http::RequestHead;
+use crate::http::{RequestHead, ResponseHead};
 use crate::transport::tls::certificate::Certificate;
 use crate::transport::tls::facts::TlsFacts;
 
@@ -18,6 +19,14 @@ use crate::transport::tls::facts::TlsFacts;
 pub enum Input {
     /// A request header; the lines of a repeated one are joined with commas.
     RequestHeader(HeaderName),
+    /// A header of the response; the lines of a repeated one are joined with commas.
+    ResponseHeader(HeaderName),
+    /// The status of the response.
+    ResponseStatus,
+    /// Its class: `2xx`.
+    ResponseStatusClass,
+    /// `true` if the proxy has made the response itself, otherwise `false`.
+    IsLocalReply,
     /// The first query parameter with this name, decoded.
     QueryParameter(Box<[u8]>),
     /// The IP address that the connection is for.
@@ -60,6 +69,16 @@ pub trait Subject {
     /// The head of the request.
     fn request(&self) -> Option<&RequestHead> {
         None
+    }
+
+    /// The head of the response, once it has begun.
+    fn response(&self) -> Option<&ResponseHead> {
+        None
+    }
+
+    /// Whether the proxy has made the response itself.
+    fn is_local_reply(&self) -> bool {
+        false
     }
 
     /// The address that the connection is for.
@@ -115,8 +134,31 @@ pub trait Subject {
 
 impl Input {
     /// The value for a subject; `None` if there is none.
-    pub(super) fn value<'a>(&self, subject: &'a dyn Subject) -> Option<Cow<'a, [u8]>> {
+    pub(super) fn value<'a>(
+        &self,
+        subject: &'a dyn Subject,
+    ) -> Result<Option<Cow<'a, [u8]>>, Undecided> {
+        let response = || subject.response().ok_or(Undecided);
+        Ok(match self {
+            Self::ResponseHeader(name) => name.joined_in(response()?).map(Cow::Owned),
+            Self::ResponseStatus => Some(Cow::Owned(response()?.status.to_string().into_bytes())),
+            Self::ResponseStatusClass => {
+                Some(Cow::Owned(format!("{}xx", response()?.status / 100).into_bytes()))
+            }
+            Self::IsLocalReply => {
+                response()?;
+                Some(Cow::Borrowed(if subject.is_local_reply() { b"true" } else { b"false" }))
+            }
+            _ => self.value_before_response(subject),
+        })
+    }
+
+    fn value_before_response<'a>(&self, subject: &'a dyn Subject) -> Option<Cow<'a, [u8]>> {
         match self {
+            Self::ResponseHeader(_)
+            | Self::ResponseStatus
+            | Self::ResponseStatusClass
+            | Self::IsLocalReply => None,
             Self::RequestHeader(name) => name.joined(subject.request()?),
             Self::QueryParameter(name) => {
                 let value = query_param(query(subject.request()?)?, name)?;
@@ -182,6 +224,14 @@ impl Subject for RequestHead {
 impl Subject for Inputs<'_> {
     fn request(&self) -> Option<&RequestHead> {
         self.request
+    }
+
+    fn response(&self) -> Option<&ResponseHead> {
+        self.response
+    }
+
+    fn is_local_reply(&self) -> bool {
+        self.stream.response_code_details().is_some_and(|details| details != "via_upstream")
     }
 
     fn destination(&self) -> Option<Address> {

@@ -11,7 +11,9 @@ pub(crate) mod compile;
 mod input;
 mod keys;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use crate::address::Cidr;
 use crate::cel::Program;
@@ -31,6 +33,10 @@ pub struct Matcher<A> {
     /// For a subject that `search` does not find anything for.
     on_no_match: Option<Box<OnMatch<A>>>,
 }
+
+/// Where a tree leads to depends on what is not known yet: the response has not begun.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Undecided;
 
 /// Where a match leads to.
 #[derive(Debug)]
@@ -109,65 +115,117 @@ impl<A> Default for Matcher<A> {
 }
 
 impl<A> Matcher<A> {
-    /// The action for a subject.
+    /// The action for a subject; none if it depends on what is not known of it.
     #[must_use]
     pub fn find(&self, subject: &dyn Subject) -> Option<&A> {
+        self.decide(subject).unwrap_or_default()
+    }
+
+    /// The action for a subject.
+    ///
+    /// # Errors
+    /// If it depends on what is not known yet.
+    pub fn decide(&self, subject: &dyn Subject) -> Result<Option<&A>, Undecided> {
         let found = match &self.search {
             Search::Nothing => None,
-            Search::List(list) => list
-                .iter()
-                .filter(|(predicate, _)| predicate.holds(subject))
-                .find_map(|(_, then)| then.action(subject)),
-            Search::Exact(input, map) => input
-                .value(subject)
-                .and_then(|value| map.get(&*value))
-                .and_then(|then| then.action(subject)),
-            Search::Prefix(input, keys) => input.value(subject).and_then(|value| {
-                let mut prefixes = keys.prefixes_of(value.iter().copied());
-                prefixes.find_map(|(_, then)| then.action(subject))
-            }),
-            Search::Ranges(input, ranges) => input.value(subject).and_then(|value| {
-                let address = std::str::from_utf8(&value).ok()?.parse().ok()?;
-                ranges.containing(address).find_map(|then| then.action(subject))
-            }),
-            Search::ServerNames(input, names) => input.value(subject).and_then(|value| {
-                let name = std::str::from_utf8(&value).ok()?;
-                names.of(name).find_map(|then| then.action(subject))
-            }),
+            Search::List(list) => first(list.iter().map(|(predicate, then)| {
+                if predicate.holds(subject)? { then.action(subject) } else { Ok(None) }
+            }))?,
+            Search::Exact(input, map) => {
+                let value = input.value(subject)?;
+                let then = value.and_then(|value| map.get(&*value));
+                first(then.into_iter().map(|then| then.action(subject)))?
+            }
+            Search::Prefix(input, keys) => match input.value(subject)? {
+                Some(value) => {
+                    let prefixes = keys.prefixes_of(value.iter().copied());
+                    first(prefixes.map(|(_, then)| then.action(subject)))?
+                }
+                None => None,
+            },
+            Search::Ranges(input, ranges) => match parsed(input.value(subject)?) {
+                Some(address) => {
+                    first(ranges.containing(address).map(|then| then.action(subject)))?
+                }
+                None => None,
+            },
+            Search::ServerNames(input, names) => match input.value(subject)? {
+                Some(value) => {
+                    let name = std::str::from_utf8(&value).unwrap_or_default();
+                    first(names.of(name).map(|then| then.action(subject)))?
+                }
+                None => None,
+            },
         };
-        found.or_else(|| self.on_no_match.as_ref()?.action(subject))
+        match (found, &self.on_no_match) {
+            (None, Some(then)) => then.action(subject),
+            (found, _) => Ok(found),
+        }
     }
+}
+
+/// The first action that is found.
+fn first<'a, A: 'a>(
+    mut found: impl Iterator<Item = Result<Option<&'a A>, Undecided>>,
+) -> Result<Option<&'a A>, Undecided> {
+    found.find_map(Result::transpose).transpose()
+}
+
+/// The address in a value.
+fn parsed(value: Option<Cow<'_, [u8]>>) -> Option<IpAddr> {
+    std::str::from_utf8(&value?).ok()?.parse().ok()
 }
 
 impl<A> OnMatch<A> {
     /// The action that the match leads to, unless the search is to continue.
-    fn action(&self, subject: &dyn Subject) -> Option<&A> {
+    fn action(&self, subject: &dyn Subject) -> Result<Option<&A>, Undecided> {
         //= envoy: xds.type.matcher.v3.Matcher.OnMatch.keep_matching
         if self.keep_matching {
-            return None;
+            return Ok(None);
         }
         match &self.to {
-            Target::Action(action) => Some(action),
-            Target::Matcher(matcher) => matcher.find(subject),
+            Target::Action(action) => Ok(Some(action)),
+            Target::Matcher(matcher) => matcher.decide(subject),
         }
     }
 }
 
 impl Predicate {
-    fn holds(&self, subject: &dyn Subject) -> bool {
-        match self {
-            Self::And(all) => all.iter().all(|predicate| predicate.holds(subject)),
-            Self::Or(any) => any.iter().any(|predicate| predicate.holds(subject)),
-            Self::Not(predicate) => !predicate.holds(subject),
+    fn holds(&self, subject: &dyn Subject) -> Result<bool, Undecided> {
+        Ok(match self {
+            Self::And(all) => {
+                for predicate in all {
+                    if !predicate.holds(subject)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Self::Or(any) => {
+                // One that holds is enough, whatever comes of the others.
+                let mut is_undecided = false;
+                for predicate in any {
+                    match predicate.holds(subject) {
+                        Ok(true) => return Ok(true),
+                        Ok(false) => {}
+                        Err(Undecided) => is_undecided = true,
+                    }
+                }
+                if is_undecided {
+                    return Err(Undecided);
+                }
+                false
+            }
+            Self::Not(predicate) => !predicate.holds(subject)?,
             Self::Value(input, test) => {
-                input.value(subject).is_some_and(|value| test.passes(&value))
+                input.value(subject)?.is_some_and(|value| test.passes(&value))
             }
             Self::Cel(program) => subject.holds(program),
             Self::Metadata { namespace, path, value, invert } => {
                 let found = subject.metadata(namespace, path);
                 found.is_some_and(|found| value.matches(&found)) != *invert
             }
-        }
+        })
     }
 }
 

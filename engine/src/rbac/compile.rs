@@ -34,13 +34,17 @@ pub(crate) fn rules(
         .map(|(name, schema)| policy(name, schema, about, &at.key(name), problems))
         .collect();
     Some(Rules {
-        action: match action {
-            config::RbacAction::Allow => Action::Allow,
-            config::RbacAction::Deny => Action::Deny,
-            config::RbacAction::Log => Action::Log,
-        },
+        action: self::action(*action),
         policies: policies.into_iter().collect::<Option<_>>()?,
     })
+}
+
+pub(crate) const fn action(schema: config::RbacAction) -> Action {
+    match schema {
+        config::RbacAction::Allow => Action::Allow,
+        config::RbacAction::Deny => Action::Deny,
+        config::RbacAction::Log => Action::Log,
+    }
 }
 
 fn policy(

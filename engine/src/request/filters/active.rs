@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::body::{Lane, Sees};
 use super::compressor::Decision;
 use super::piece::Piece;
+use super::selector::{self, Late};
 use super::{Chain, Filter, Flow, Named, RouteConfig, State, Wait};
 use crate::http::BodyLength;
 use crate::limits;
@@ -40,14 +41,30 @@ pub(in crate::request) struct Active {
 
 #[derive(Debug)]
 pub(super) struct Running {
-    /// Its place in the chain.
-    pub(super) filter: usize,
+    /// Its place in the chain, or that of the selector that has selected it.
+    filter: usize,
+    origin: Origin,
     pub(super) state: State,
     pub(super) request: Lane,
     pub(super) response: Lane,
 }
 
+/// Where a filter comes from.
+#[derive(Debug)]
+enum Origin {
+    /// The chain.
+    Chain,
+    /// A selector has selected it.
+    Selected(Arc<Filter>),
+    /// A selector had selected it, but it runs no longer.
+    Skipped,
+}
+
 impl Running {
+    fn new(filter: usize, origin: Origin, state: State) -> Self {
+        Self { filter, origin, state, request: Lane::default(), response: Lane::default() }
+    }
+
     pub(super) const fn lane(&self, way: Way) -> &Lane {
         match way {
             Way::Request => &self.request,
@@ -94,6 +111,8 @@ pub(in crate::request) struct Context<'c, 'a> {
     pub(super) core: &'c mut Core<'a>,
     /// The name of the filter.
     pub(super) name: &'c str,
+    /// The filter, if a selector has selected it.
+    selected: Option<&'c Filter>,
     /// What the route says to the filter, the most specific level first.
     pub(super) configs: &'c [Arc<RouteConfig>],
     /// The request body, if the filter has waited for it.
@@ -168,13 +187,13 @@ impl<'c, 'a> Context<'c, 'a> {
         }
     }
 
-    /// The filters that run, with what the route says to each.
-    pub(super) fn running(
-        &self,
-    ) -> impl Iterator<Item = (&'a Filter, &'a [Arc<RouteConfig>])> + use<'a> {
+    /// The filters of the chain that run, and the filter itself, with what the route says to each.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&Filter, &[Arc<RouteConfig>])> {
         let chain = &self.core.given.service.filters;
         let steps = chain.plan(self.core.record.route).0.iter();
-        steps.filter_map(|step| Some((&chain.get(step.filter)?.filter, &*step.configs)))
+        let of_chain =
+            steps.filter_map(|step| Some((&chain.get(step.filter)?.filter, &*step.configs)));
+        of_chain.chain(self.selected.map(|filter| (filter, self.configs)))
     }
 
     /// Which coding the response gets, if compressors have decided that already.
@@ -214,8 +233,7 @@ impl Active {
     pub(super) fn begin(&mut self, chain: &Chain, route: Option<&Route>) {
         self.running.extend(chain.plan(route).0.iter().filter_map(|step| {
             let state = chain.get(step.filter)?.filter.begin();
-            let (request, response) = (Lane::default(), Lane::default());
-            Some(Running { filter: step.filter, state, request, response })
+            Some(Running::new(step.filter, Origin::Chain, state))
         }));
     }
 
@@ -238,6 +256,10 @@ impl Active {
             };
             match self.call(self.passed, core, &call, head) {
                 None | Some(Flow::Continue) => self.passed += 1,
+                Some(Flow::Run(filters)) => {
+                    self.select(self.passed, &filters);
+                    self.passed += 1;
+                }
                 Some(Flow::Reply(reply)) => return Err(Stop::Reply(reply)),
                 Some(Flow::Wait(wait)) => return Err(Stop::Wait(wait)),
             }
@@ -253,8 +275,65 @@ impl Active {
         response_body: BodyLength,
     ) {
         let call = Call { reply, response_body };
-        for at in (0..self.running.len()).rev() {
-            self.call(at, core, &call, |filter, state, cx| filter.response_head(state, cx));
+        let mut next = self.running.len();
+        while let Some(at) = next.checked_sub(1) {
+            next = at;
+            if let Some(selector) = self.undecided_selector(at) {
+                // What it selects now gets the response before it.
+                next += self.select_late(selector, core, &call);
+            }
+            if next == at {
+                self.call(at, core, &call, |filter, state, cx| filter.response_head(state, cx));
+            } else {
+                next += 1;
+            }
+        }
+    }
+
+    /// Lets these filters run behind the selector at `at`.
+    fn select(&mut self, at: usize, filters: &selector::Filters) {
+        let Some(place) = self.running.get(at).map(|selector| selector.filter) else { return };
+        let selected = filters.iter().map(|filter| {
+            Running::new(place, Origin::Selected(Arc::clone(filter)), filter.begin())
+        });
+        self.running.splice(at + 1..=at, selected);
+        if self.passed > at {
+            self.passed += filters.len();
+        }
+    }
+
+    /// Where the selector runs that waits for the response, if the filter at `at` is it, or one that it has selected.
+    fn undecided_selector(&self, at: usize) -> Option<usize> {
+        let place = self.running.get(at)?.filter;
+        let before = self.running.get(..=at)?;
+        let selector = before.iter().rposition(|it| matches!(it.origin, Origin::Chain))?;
+        let Running { filter, state, .. } = before.get(selector)?;
+        let waits =
+            matches!(state, State::Selector(selector::State::New | selector::State::Undecided));
+        (*filter == place && waits).then_some(selector)
+    }
+
+    /// Lets a selector decide now; returns how many more filters run behind it.
+    fn select_late(&mut self, at: usize, core: &mut Core<'_>, call: &Call<'_>) -> usize {
+        let decided = self.call(at, core, call, |filter, state, cx| match (filter, state) {
+            (Filter::Selector(filter), State::Selector(state)) => filter.response_begins(state, cx),
+            _ => Late::Nothing,
+        });
+        match decided {
+            None | Some(Late::Nothing) => 0,
+            Some(Late::Run(filters)) => {
+                self.select(at, &filters);
+                filters.len()
+            }
+            Some(Late::Skip) => {
+                let place = self.running.get(at).map(|selector| selector.filter);
+                let behind = self.running.iter_mut().skip(at + 1);
+                for running in behind.take_while(|it| Some(it.filter) == place) {
+                    running.origin = Origin::Skipped;
+                    (running.request.sees, running.response.sees) = (Sees::Nothing, Sees::Nothing);
+                }
+                0
+            }
         }
     }
 
@@ -273,12 +352,19 @@ impl Active {
     ) -> Option<R> {
         let chain = &core.given.service.filters;
         let running = self.running.get_mut(at)?;
-        let Running { filter, state, request, response } = running;
+        let Running { filter, origin, state, request, response } = running;
         let configs = chain.plan(core.record.route).configs(*filter, at);
         let Named { name, filter, .. } = chain.get(*filter)?;
+        let selected = match origin {
+            Origin::Chain => None,
+            Origin::Selected(filter) => Some(Arc::clone(filter)),
+            Origin::Skipped => return None,
+        };
+        let filter = selected.as_deref().unwrap_or(filter);
         let mut cx = Context {
             core,
             name,
+            selected: selected.as_deref(),
             configs,
             held: &request.waiting,
             response_body: call.response_body,

@@ -207,6 +207,10 @@ impl Active {
             }
             Ok(Progress::Moved)
         });
+        if progress.is_none() {
+            // It runs no longer.
+            output.take_all(&mut input);
+        }
         if let Some(Running { request, response, .. }) = self.running.get_mut(at) {
             let lane = match way {
                 Way::Request => request,

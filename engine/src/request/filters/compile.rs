@@ -20,6 +20,7 @@ use super::header_to_metadata::{self, HeaderToMetadata};
 use super::health_check::HealthCheck;
 use super::local_ratelimit::{self, LocalRateLimit};
 use super::rbac::{self, Rbac};
+use super::selector::{self, Selector};
 use super::set_filter_state::{self, SetFilterState};
 use super::set_metadata::{Entry, Existing, SetMetadata};
 use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
@@ -90,7 +91,8 @@ pub(crate) fn chain(
     chain
 }
 
-fn filter(
+/// Compiles a filter; `None` if there are errors.
+pub(super) fn filter(
     options: &config::Any,
     context: &Context<'_>,
     at: &Path,
@@ -107,6 +109,12 @@ fn filter(
         config::Any::CdnLoop(schema) => Filter::CdnLoop(CdnLoop::compile(schema, at, problems)?),
         config::Any::Compressor(schema) => {
             Filter::Compressor(Box::new(Compressor::compile(schema, context, at, problems)?))
+        }
+        config::Any::Composite(schema) => {
+            Filter::Selector(Box::new(Selector::composite(schema, context, at, problems)?))
+        }
+        config::Any::ExtensionWithMatcher(schema) => {
+            Filter::Selector(Box::new(Selector::with_matcher(schema, context, at, problems)?))
         }
         config::Any::Cors(schema) => {
             let config::Cors {} = **schema;
@@ -226,6 +234,18 @@ fn route_config(
         config::Any::CompressorPerRoute(schema) => {
             let config = compressor::compile::per_route(schema, at, problems);
             RouteConfig::Compressor(Box::new(config))
+        }
+        config::Any::CompositePerRoute(schema) => {
+            let config::CompositePerRoute { matcher } = &**schema;
+            let at = at.field("matcher");
+            let tree = selector::compile::tree(matcher.as_ref()?, context, &at, problems)?;
+            RouteConfig::Selector(Box::new(tree))
+        }
+        config::Any::ExtensionWithMatcherPerRoute(schema) => {
+            let config::ExtensionWithMatcherPerRoute { xds_matcher } = &**schema;
+            let at = at.field("xds_matcher");
+            let tree = selector::compile::tree(xds_matcher.as_ref()?, context, &at, problems)?;
+            RouteConfig::Selector(Box::new(tree))
         }
         config::Any::CorsPolicy(schema) => {
             RouteConfig::Cors(Box::new(cors::compile::policy(schema, at, problems)))

@@ -33,6 +33,7 @@ mod limiter;
 pub mod local_ratelimit;
 mod piece;
 pub mod rbac;
+pub mod selector;
 pub mod set_filter_state;
 pub mod set_metadata;
 mod transfer;
@@ -62,6 +63,7 @@ use self::health_check::HealthCheck;
 use self::local_ratelimit::{ConnectionBuckets, LocalRateLimit};
 pub(super) use self::piece::Piece;
 use self::rbac::Rbac;
+use self::selector::Selector;
 use self::set_filter_state::SetFilterState;
 use self::set_metadata::SetMetadata;
 use super::callout::Call;
@@ -88,6 +90,7 @@ pub(super) enum Filter {
     HealthCheck(Box<HealthCheck>),
     LocalRateLimit(Box<LocalRateLimit>),
     Rbac(Box<Rbac>),
+    Selector(Box<Selector>),
     SetFilterState(SetFilterState),
     SetMetadata(SetMetadata),
 }
@@ -107,6 +110,7 @@ pub(super) enum RouteConfig {
     HeaderToMetadata(Box<header_to_metadata::Rules>),
     LocalRateLimit(Box<local_ratelimit::Settings>),
     Rbac(Box<rbac::Settings>),
+    Selector(Box<selector::Tree>),
     SetFilterState(set_filter_state::Values),
 }
 
@@ -122,6 +126,7 @@ pub(super) enum State {
     Fault(Box<fault::State>),
     HealthCheck(health_check::State),
     LocalRateLimit(local_ratelimit::State),
+    Selector(selector::State),
 }
 
 impl State {
@@ -139,6 +144,8 @@ impl State {
 pub(super) enum Flow {
     /// The next filter gets it.
     Continue,
+    /// The next filters are these.
+    Run(selector::Filters),
     /// It is answered.
     Reply(Box<LocalReply>),
     /// The filter gets it again afterwards.
@@ -209,7 +216,10 @@ impl Chain {
     /// What the filters keep for a new connection, if any keeps something.
     #[must_use]
     pub fn for_connection(&self) -> Option<Rc<ConnectionBuckets>> {
-        let keeps = self.filters.iter().any(|it| matches!(it.filter, Filter::LocalRateLimit(_)));
+        // A selector may run any filter.
+        let keeps =
+            |filter: &Filter| matches!(filter, Filter::LocalRateLimit(_) | Filter::Selector(_));
+        let keeps = self.filters.iter().any(|named| keeps(&named.filter));
         keeps.then(Rc::default)
     }
 
@@ -245,6 +255,7 @@ impl Filter {
             Self::Fault(_) => State::Fault(Box::default()),
             Self::HealthCheck(_) => State::HealthCheck(health_check::State::Ordinary),
             Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
+            Self::Selector(_) => State::Selector(selector::State::New),
             Self::ApiKeyAuth(_)
             | Self::BasicAuth(_)
             | Self::Buffer(_)
@@ -282,6 +293,7 @@ impl Filter {
                 filter.request_head(state, cx)
             }
             (Self::Rbac(filter), _) => filter.request_head(cx),
+            (Self::Selector(filter), State::Selector(state)) => filter.request_head(state, cx),
             (Self::SetFilterState(filter), _) => filter.request_head(cx),
             (Self::SetMetadata(filter), _) => filter.request_head(cx),
             (
@@ -291,7 +303,8 @@ impl Filter {
                 | Self::ExtAuthz(_)
                 | Self::Fault(_)
                 | Self::HealthCheck(_)
-                | Self::LocalRateLimit(_),
+                | Self::LocalRateLimit(_)
+                | Self::Selector(_),
                 _,
             ) => Flow::Continue,
         }

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::super::compile::Context;
-use super::{Engine, Rbac, Settings};
-use crate::rbac::compile::{About, rules as compile_rules};
+use super::{Engine, Named, Policies, Rbac, Settings};
+use crate::matcher::compile::{self as matcher, LooksAt};
+use crate::rbac::Action;
+use crate::rbac::compile::{About, action as compile_action, rules as compile_rules};
 use crate::stats::StatSet;
 
 impl Rbac {
@@ -50,11 +52,15 @@ fn settings(
         rules_stat_prefix,
         shadow_rules,
         shadow_rules_stat_prefix,
+        matcher,
+        shadow_matcher,
         track_per_rule_stats,
     } = schema;
     let enforced = Parts {
         rules: rules.as_ref(),
-        field: "rules",
+        rules_field: "rules",
+        matcher: matcher.as_ref(),
+        matcher_field: "matcher",
         prefix: rules_stat_prefix,
         result: "enforced_engine_result",
         policy: "enforced_effective_policy_id",
@@ -62,7 +68,9 @@ fn settings(
     };
     let shadow = Parts {
         rules: shadow_rules.as_ref(),
-        field: "shadow_rules",
+        rules_field: "shadow_rules",
+        matcher: shadow_matcher.as_ref(),
+        matcher_field: "shadow_matcher",
         prefix: shadow_rules_stat_prefix,
         result: "shadow_engine_result",
         policy: "shadow_effective_policy_id",
@@ -77,7 +85,9 @@ fn settings(
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     rules: Option<&'a config::RbacRules>,
-    field: &'a str,
+    rules_field: &'a str,
+    matcher: Option<&'a config::Matcher>,
+    matcher_field: &'a str,
     prefix: &'a str,
     result: &'a str,
     policy: &'a str,
@@ -90,10 +100,11 @@ fn engine<S: StatSet>(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Option<Engine<S>>> {
-    let Parts { rules, field, prefix, result, policy, counts_policies } = parts;
-    let Some(schema) = rules else { return Some(None) };
-    let rules = compile_rules(schema, About::Request, &at.field(field), problems)?;
-    let policy_stats = rules.policies().filter(|_| counts_policies).map(|name| {
+    let Some((policies, names)) = policies(&parts, context, at, problems)? else {
+        return Some(None);
+    };
+    let Parts { prefix, result, policy, counts_policies, .. } = parts;
+    let policy_stats = names.into_iter().filter(|_| counts_policies).map(|name| {
         let prefix = format!("{}policy.{name}.", stat_prefix(context, prefix));
         (name.into(), context.registry.scope(&prefix))
     });
@@ -101,8 +112,53 @@ fn engine<S: StatSet>(
         policy_stats: policy_stats.collect::<HashMap<_, _>>(),
         result: format!("{prefix}{result}").into(),
         policy: format!("{prefix}{policy}").into(),
-        rules,
+        policies,
     }))
+}
+
+/// The policies with their names; the outer `None` is an error, the inner one that there are none.
+fn policies(
+    parts: &Parts<'_>,
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Option<(Policies, Vec<String>)>> {
+    let at_rules = at.field(parts.rules_field);
+    if let Some(schema) = parts.matcher {
+        if parts.rules.is_some() {
+            let message = format!("ignored, as in Envoy: there is a {}", parts.matcher_field);
+            problems.warn(&at_rules, message);
+        }
+        return tree(schema, context, &at.field(parts.matcher_field), problems).map(Some);
+    }
+    let Some(schema) = parts.rules else { return Some(None) };
+    let rules = compile_rules(schema, About::Request, &at_rules, problems)?;
+    let names = rules.policies().map(str::to_owned).collect();
+    Some(Some((Policies::Rules(rules), names)))
+}
+
+fn tree(
+    schema: &config::Matcher,
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<(Policies, Vec<String>)> {
+    let (mut names, mut logs) = (Vec::new(), false);
+    let mut action = |options: &config::Any, at: &Path, problems: &mut Problems| {
+        let config::Any::RbacMatcherAction(schema) = options else {
+            let message = format!("`{}` is not an action of rbac", options.type_name());
+            problems.error(at, message);
+            return None;
+        };
+        let config::RbacMatcherAction { name, action } = &**schema;
+        let action = compile_action(*action);
+        logs |= action == Action::Log;
+        names.push(name.clone());
+        Some(Named { name: name.as_str().into(), action })
+    };
+    let inputs = matcher::Context { looks_at: LooksAt::Request, runtime: context.runtime };
+    let tree = matcher::matcher(schema, &inputs, &mut action, at, problems)?;
+    Some((Policies::Tree { tree, logs }, names))
 }
 
 /// `http.<stat_prefix>.rbac.`, followed by the prefix of the rules if there is one.

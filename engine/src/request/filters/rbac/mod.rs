@@ -6,8 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Context, Flow, RouteConfig};
+use crate::address::Address;
 use crate::format::Inputs;
-use crate::rbac::{Action, Decision, Rules, Subject};
+use crate::matcher::Matcher;
+use crate::rbac::{self, Action, Rules, Subject};
 use crate::request::reply::LocalReply;
 use crate::stats::{Scope, stats};
 
@@ -61,16 +63,66 @@ pub struct Settings {
     shadow: Option<Engine<HttpRbacShadowPolicyStats>>,
 }
 
-/// Rules, and where their decisions are noted.
+/// Policies, and where their decisions are noted.
 #[derive(Debug)]
 struct Engine<S> {
-    rules: Rules,
+    policies: Policies,
     /// The key of the result in the metadata.
     result: Box<str>,
     /// The key of the policy in the metadata.
     policy: Box<str>,
     /// By the name of a policy, if they are counted.
     policy_stats: HashMap<Box<str>, Arc<Scope<S>>>,
+}
+
+#[derive(Debug)]
+enum Policies {
+    /// `rules` or `shadow_rules`
+    Rules(Rules),
+    /// `matcher` or `shadow_matcher`: what it does not find is denied.
+    Tree {
+        tree: Matcher<Named>,
+        /// Whether one of its actions is `LOG`.
+        logs: bool,
+    },
+}
+
+/// What a tree leads to.
+#[derive(Clone, Debug)]
+struct Named {
+    name: Box<str>,
+    action: Action,
+}
+
+/// A decision about a request.
+#[derive(Clone, Copy, Debug)]
+struct Decision<'a> {
+    allowed: bool,
+    /// The policy that has decided.
+    policy: Option<&'a str>,
+    /// Whether the request is to be logged, if that is to be noted.
+    log_hint: Option<bool>,
+}
+
+impl Policies {
+    fn decide(&self, inputs: &Inputs<'_>, connection_peer: Address) -> Decision<'_> {
+        match self {
+            Self::Rules(rules) => {
+                let decision = rules.decide(&Subject { inputs, connection_peer });
+                let rbac::Decision { allowed, policy } = decision;
+                let is_log = rules.action() == Action::Log;
+                Decision { allowed, policy, log_hint: is_log.then_some(policy.is_some()) }
+            }
+            Self::Tree { tree, logs } => match tree.find(inputs) {
+                Some(Named { name, action }) => Decision {
+                    allowed: *action != Action::Deny,
+                    policy: Some(name),
+                    log_hint: logs.then_some(*action == Action::Log),
+                },
+                None => Decision { allowed: false, policy: None, log_hint: None },
+            },
+        }
+    }
 }
 
 impl Rbac {
@@ -91,9 +143,8 @@ impl Rbac {
         }
         let Some(engine) = enforced else { return Flow::Continue };
         let (stats, decision) = (self.stats.shard(shard), engine.decide(cx));
-        if engine.rules.action() == Action::Log {
-            let matched = decision.policy.is_some();
-            cx.core.note().metadata.set("envoy.common", "access_log_hint", matched);
+        if let Some(hint) = decision.log_hint {
+            cx.core.note().metadata.set("envoy.common", "access_log_hint", hint);
         }
         if decision.allowed { &stats.allowed } else { &stats.denied }.inc();
         if let Some(stats) = engine.stats_of(decision) {
@@ -114,9 +165,8 @@ impl<S> Engine<S> {
         let decision = {
             let stream = cx.stream();
             let request = Some(&cx.core.heads.request);
-            let inputs = &Inputs { request, ..Inputs::new(&stream) };
-            let connection_peer = cx.core.given.peer;
-            self.rules.decide(&Subject { inputs, connection_peer })
+            let inputs = Inputs { request, ..Inputs::new(&stream) };
+            self.policies.decide(&inputs, cx.core.given.peer)
         };
         let metadata = &mut cx.core.note().metadata;
         metadata.set(NAMESPACE, &self.result, if decision.allowed { "allowed" } else { "denied" });
