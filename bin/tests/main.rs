@@ -60,6 +60,8 @@ mod http_filters;
 #[cfg(test)]
 mod installing;
 #[cfg(test)]
+mod internal_redirects;
+#[cfg(test)]
 mod interoperability;
 #[cfg(test)]
 mod listeners;

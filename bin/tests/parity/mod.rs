@@ -84,6 +84,7 @@ folders!(
     http2_grpc,
     http2_malformed,
     http2_upstream,
+    internal_redirects,
     limits,
     listener_filters,
     local_replies,

@@ -2,7 +2,7 @@
 //!
 //! What is recorded holds for both transports, but for the scheme. Not here: folders about the
 //! connection itself (`chain_trees`, `filter_chains`, `listener_filters`, `plain_connections`, `tcp`), about TLS (`secrets`, `server_names`) or the scheme
-//! (`schemes`, which the engine's tests have over TLS, and `filter_basic_auth`, whose realms have it), and `admin`.
+//! (`schemes`, which the engine's tests have over TLS, `internal_redirects`, and `filter_basic_auth`, whose realms have it), and `admin`.
 
 use std::sync::LazyLock;
 

@@ -1,30 +1,31 @@
 use serde::Deserialize;
 
 use super::{
-    ApiKeyAuth, ApiKeyAuthPerRoute, ApplicationProtocolInput, BasicAuth, BasicAuthPerRoute,
-    BrotliCompressor, BrotliDecompressor, Buffer, BufferPerRoute, CdnLoop, CelFormatter,
-    CelMatcher, Composite, CompositePerRoute, Compressor, CompressorPerRoute, ConnectionLimit,
-    ConsistentHashingMatcher, Cors, CorsPolicy, CsrfPolicy, Decompressor, DestinationIpInput,
-    DestinationPortInput, DirectSourceIpInput, DnsCluster, DnsSanInput, DogStatsdSink,
-    DownstreamConnectionsConfig, DownstreamTlsContext, DynamicMetadataInput, EarlyHeaderMutation,
-    Echo, ExecuteFilterAction, ExpressionFilter, ExtAuthz, ExtAuthzPerRoute, ExtensionWithMatcher,
-    ExtensionWithMatcherPerRoute, FileAccessLog, FilterConfig, FilterStateInput, GzipCompressor,
-    GzipDecompressor, HeaderMutationFilter, HeaderMutationPerRoute, HeaderToMetadata,
-    HealthCheckEventFileSink, HealthCheckFilter, HttpAttributesCelMatchInput,
-    HttpConnectionManager, HttpFault, HttpInspector, HttpRbac, HttpRbacPerRoute,
-    HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput, HttpResponseHeaderMatchInput,
-    HttpResponseLocalReplyMatchInput, HttpResponseStatusCodeClassMatchInput,
-    HttpResponseStatusCodeMatchInput, HttpSetFilterState, IpInputMatcher, IpMatcher, LeastRequest,
-    LocalRateLimit, Maglev, Message, MetadataFormatter, MetadataInputMatcher,
-    NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac, NetworkSetFilterState, OriginalDst,
-    PerHostConfig, PreserveCaseFormatterConfig, PreviousHostsPredicate, ProxyProtocol,
-    ProxyProtocolUpstreamTransport, Random, RateLimitExpression, RawBuffer, RbacMatcherAction,
-    ReqWithoutQuery, Resource, RingHash, RoundRobin, Route, RouteList, Router,
-    RuntimeFractionMatcher, Secret, ServerNameInput, ServerNameMatcher, SetMetadata, SkipFilter,
-    SniCluster, SourceIpInput, SourcePortInput, SourceTypeInput, StatsdSink, StderrAccessLog,
-    StdoutAccessLog, StringValue, SubjectInput, TcpProxy, TlsInspector, TransportProtocolInput,
-    UpstreamTlsContext, UpstreamsHttpProtocolOptions, UriSanInput, UriTemplateMatchConfig,
-    UriTemplateRewriteConfig, WrrLocality, ZstdCompressor, ZstdDecompressor,
+    AllowListedRoutesConfig, ApiKeyAuth, ApiKeyAuthPerRoute, ApplicationProtocolInput, BasicAuth,
+    BasicAuthPerRoute, BrotliCompressor, BrotliDecompressor, Buffer, BufferPerRoute, CdnLoop,
+    CelFormatter, CelMatcher, Composite, CompositePerRoute, Compressor, CompressorPerRoute,
+    ConnectionLimit, ConsistentHashingMatcher, Cors, CorsPolicy, CsrfPolicy, Decompressor,
+    DestinationIpInput, DestinationPortInput, DirectSourceIpInput, DnsCluster, DnsSanInput,
+    DogStatsdSink, DownstreamConnectionsConfig, DownstreamTlsContext, DynamicMetadataInput,
+    EarlyHeaderMutation, Echo, ExecuteFilterAction, ExpressionFilter, ExtAuthz, ExtAuthzPerRoute,
+    ExtensionWithMatcher, ExtensionWithMatcherPerRoute, FileAccessLog, FilterConfig,
+    FilterStateInput, GzipCompressor, GzipDecompressor, HeaderMutationFilter,
+    HeaderMutationPerRoute, HeaderToMetadata, HealthCheckEventFileSink, HealthCheckFilter,
+    HttpAttributesCelMatchInput, HttpConnectionManager, HttpFault, HttpInspector, HttpRbac,
+    HttpRbacPerRoute, HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput,
+    HttpResponseHeaderMatchInput, HttpResponseLocalReplyMatchInput,
+    HttpResponseStatusCodeClassMatchInput, HttpResponseStatusCodeMatchInput, HttpSetFilterState,
+    IpInputMatcher, IpMatcher, LeastRequest, LocalRateLimit, Maglev, Message, MetadataFormatter,
+    MetadataInputMatcher, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac,
+    NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
+    PreviousHostsPredicate, PreviousRoutesConfig, ProxyProtocol, ProxyProtocolUpstreamTransport,
+    Random, RateLimitExpression, RawBuffer, RbacMatcherAction, ReqWithoutQuery, Resource, RingHash,
+    RoundRobin, Route, RouteList, Router, RuntimeFractionMatcher, SafeCrossSchemeConfig, Secret,
+    ServerNameInput, ServerNameMatcher, SetMetadata, SkipFilter, SniCluster, SourceIpInput,
+    SourcePortInput, SourceTypeInput, StatsdSink, StderrAccessLog, StdoutAccessLog, StringValue,
+    SubjectInput, TcpProxy, TlsInspector, TransportProtocolInput, UpstreamTlsContext,
+    UpstreamsHttpProtocolOptions, UriSanInput, UriTemplateMatchConfig, UriTemplateRewriteConfig,
+    WrrLocality, ZstdCompressor, ZstdDecompressor,
 };
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
@@ -61,6 +62,8 @@ macro_rules! any {
 }
 
 any! {
+    AllowListedRoutesConfig =
+        "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
     ApiKeyAuth = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
     ApiKeyAuthPerRoute = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute",
     ApplicationProtocolInput =
@@ -150,6 +153,8 @@ any! {
     PreserveCaseFormatterConfig =
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     PreviousHostsPredicate = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+    PreviousRoutesConfig =
+        "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
     ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
     ProxyProtocolUpstreamTransport =
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
@@ -166,6 +171,8 @@ any! {
     Router = "envoy.extensions.filters.http.router.v3.Router",
     RuntimeFractionMatcher =
         "envoy.extensions.matching.input_matchers.runtime_fraction.v3.RuntimeFraction",
+    SafeCrossSchemeConfig =
+        "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
     Secret = "envoy.extensions.transport_sockets.tls.v3.Secret",
     ServerNameInput = "envoy.extensions.matching.common_inputs.network.v3.ServerNameInput",
     ServerNameMatcher = "xds.type.matcher.v3.ServerNameMatcher",

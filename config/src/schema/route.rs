@@ -164,7 +164,29 @@ schema! {
         max_grpc_timeout: Option<Duration>,
         grpc_timeout_offset: Option<Duration>,
         request_mirror_policies: Vec<RequestMirrorPolicy>,
+        internal_redirect_policy: Option<InternalRedirectPolicy>,
+        internal_redirect_action: InternalRedirectAction,
+        max_internal_redirects: Option<u32>,
     }
+
+    struct InternalRedirectPolicy = "envoy.config.route.v3.InternalRedirectPolicy" {
+        max_internal_redirects: Option<u32>,
+        redirect_response_codes: Vec<u32>,
+        predicates: Vec<TypedExtensionConfig>,
+        allow_cross_scheme_redirect: bool,
+        response_headers_to_copy: Vec<String>,
+    }
+
+    struct PreviousRoutesConfig =
+        "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig" {}
+
+    struct AllowListedRoutesConfig =
+        "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig" {
+        allowed_route_names: Vec<String>,
+    }
+
+    struct SafeCrossSchemeConfig =
+        "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig" {}
 
     struct RequestMirrorPolicy = "envoy.config.route.v3.RouteAction.RequestMirrorPolicy" {
         cluster: String,
@@ -320,6 +342,10 @@ schema_enum! {
 
     enum ClusterNotFoundResponseCode = "envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode" {
         ServiceUnavailable, NotFound, InternalServerError,
+    }
+
+    enum InternalRedirectAction = "envoy.config.route.v3.RouteAction.InternalRedirectAction" {
+        PassThroughInternalRedirect, HandleInternalRedirect,
     }
 
     enum RedirectResponseCode = "envoy.config.route.v3.RedirectAction.RedirectResponseCode" {

@@ -52,7 +52,8 @@ pub(super) async fn forward<C: ClientEnd>(
     let hash = exchange.core.hash(plan, &cluster);
     let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
     exchange.core.remove_retry_fields();
-    let upload = new_upload(&exchange.core, route, &cluster, retry.is_some());
+    let may_be_sent_again = retry.is_some() || plan.internal_redirect.is_some();
+    let upload = new_upload(&exchange.core, route, &cluster, may_be_sent_again);
     let trailers = trailer_rules(&exchange.core, &cluster);
     let mirrors =
         mirror::policies(&exchange.core, plan, &cluster).map(|policies| (policies, route));
@@ -79,6 +80,10 @@ pub(super) async fn forward<C: ClientEnd>(
                 Some(delay) => {
                     forwarder.discard(&mut exchange.core, received);
                     Some(delay)
+                }
+                None if forwarder.redirects(&mut exchange.core, route) => {
+                    forwarder.discard(&mut exchange.core, received);
+                    break Outcome::Redirected;
                 }
                 None => {
                     // The request is active until the end of the response.
@@ -113,10 +118,15 @@ pub(super) async fn forward<C: ClientEnd>(
     outcome
 }
 
-/// The request on its way upstream; its body is kept if there may be a retry.
-fn new_upload(core: &Core<'_>, route: &Route, cluster: &LocalCluster, may_retry: bool) -> Upload {
+/// The request on its way upstream; its body is kept if it may be sent again.
+fn new_upload(
+    core: &Core<'_>,
+    route: &Route,
+    cluster: &LocalCluster,
+    may_be_sent_again: bool,
+) -> Upload {
     let buffers = core.shard.buffers;
-    let replay = may_retry.then(|| Replay::new(buffers, core.replay_bytes_max(route)));
+    let replay = may_be_sent_again.then(|| Replay::new(buffers, core.replay_bytes_max(route)));
     let buffered = cluster.cluster().per_connection_buffer_limit_bytes as usize;
     Upload::new(core.body, replay, buffered, buffers)
 }
@@ -328,7 +338,9 @@ impl Forwarder<'_> {
         if core.interim == Interim::Received {
             self.retry = None;
         }
-        if self.upload.exceeded_replay_limit() && self.retry.take().is_some() {
+        let follows_redirects = self.plan.internal_redirect.is_some();
+        if self.upload.exceeded_replay_limit() && (self.retry.take().is_some() || follows_redirects)
+        {
             self.cluster.stats().retry_or_shadow_abandoned.inc();
         }
     }
@@ -341,6 +353,13 @@ impl Forwarder<'_> {
             self.cluster.stats().retry.record(core.heads.response.status);
         }
         delay
+    }
+
+    /// Whether the response is a redirect that is followed here. If so, the request is the new one.
+    fn redirects(&mut self, core: &mut Core<'_>, route: &Route) -> bool {
+        let Some(policy) = &self.plan.internal_redirect else { return false };
+        policy.statuses.contains(&core.heads.response.status)
+            && core.redirect_internally(route, policy, || self.upload.take_replay())
     }
 
     fn retry_after_failure<C: ClientEnd>(

@@ -22,6 +22,7 @@ pub mod given;
 mod groups;
 mod half_close;
 pub mod headers;
+mod internal_redirect;
 mod log;
 pub mod manager;
 pub mod mirror;
@@ -53,6 +54,7 @@ use self::envoy_headers::TimeoutReply;
 use self::filters::RouteCache;
 use self::given::Given;
 use self::groups::Groups;
+use self::internal_redirect::Redirected;
 use self::log::Record;
 use self::manager::normalize::Facts;
 use self::noted::Noted;
@@ -132,6 +134,8 @@ struct Core<'a> {
     half_closed: Option<Permit>,
     /// The route that counts since a filter has cleared the first one.
     rerouted: Option<Lookup<'a>>,
+    /// What it takes along after internal redirects.
+    redirected: Option<Box<Redirected>>,
     /// The HTTP filters, if there are any besides the router.
     filters: Option<Box<filters::Active>>,
 }
@@ -162,6 +166,8 @@ enum Upgrade {
 enum Outcome {
     /// The response was sent, or cannot be sent.
     Done(Ended),
+    /// The request goes elsewhere: its head is that of the new one.
+    Redirected,
     /// A local reply is to be sent. Boxed, because it is much larger than the other variant.
     Reply(Box<LocalReply>),
 }
@@ -185,10 +191,17 @@ pub(crate) async fn serve<C: ClientEnd>(
         exchange.core.set_request_deadline();
     }
     exchange.core.set_log_timer();
-    let outcome = exchange.run().await;
-    let ended = match outcome {
-        Outcome::Done(ended) => ended,
-        Outcome::Reply(reply) => exchange.reply(reply, None).await,
+    let mut outcome = exchange.run().await;
+    let ended = loop {
+        match outcome {
+            Outcome::Done(ended) => break ended,
+            Outcome::Reply(reply) => break exchange.reply(reply, None).await,
+            Outcome::Redirected => {
+                exchange.begin_again();
+                // Boxed, so that the future of every other request stays small.
+                outcome = Box::pin(exchange.run_from_route()).await;
+            }
+        }
     };
     exchange.core.end_upgrade();
     if !exchange.core.service().access_logs.is_empty() {
@@ -262,6 +275,7 @@ impl<'a> Core<'a> {
             set_cookies: Vec::new(),
             half_closed: None,
             rerouted: None,
+            redirected: None,
             filters: None,
         }
     }
@@ -331,6 +345,11 @@ impl<'a, C: ClientEnd> Exchange<'a, C> {
             }
             response::count(self.core.given, 100);
         }
+        self.run_from_route().await
+    }
+
+    /// Finds the route, and handles the request as it says.
+    async fn run_from_route(&mut self) -> Outcome {
         let service = self.core.service();
         let router = service.router.shard(self.core.shard.id);
         let mut lookup = self.core.find_route();
@@ -371,7 +390,7 @@ impl<'a, C: ClientEnd> Exchange<'a, C> {
                 };
                 match outcome {
                     Outcome::Reply(reply) => Outcome::Done(self.reply(reply, Some(route)).await),
-                    done @ Outcome::Done(_) => done,
+                    other @ (Outcome::Done(_) | Outcome::Redirected) => other,
                 }
             }
         }

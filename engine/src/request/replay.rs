@@ -54,6 +54,11 @@ impl Replay {
         self.blocks.get(at).map(Vec::as_slice)
     }
 
+    /// Calls `each` with the blocks, in order.
+    pub(super) fn each_block(&self, each: impl FnMut(&[u8])) {
+        self.blocks.iter().map(Vec::as_slice).for_each(each);
+    }
+
     /// The last block; adds one if it is full.
     fn last_block(&mut self) -> Option<&mut Vec<u8>> {
         if self.blocks.last().is_none_or(|block| block.len() == block.capacity()) {

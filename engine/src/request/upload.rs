@@ -143,6 +143,17 @@ impl Upload {
         }
     }
 
+    /// Takes out all of the body, and its trailers, if it was received and kept.
+    pub(super) fn take_replay(&mut self) -> Option<(Replay, Vec<u8>)> {
+        if !self.has_ended() || !matches!(self.kept, Kept::Body(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.kept, Kept::Nothing) {
+            Kept::Body(replay) => Some((replay, self.outlet.trailers().to_vec())),
+            Kept::Nothing | Kept::TooMuch => None,
+        }
+    }
+
     /// The whole request has been received.
     #[must_use]
     #[inline]

@@ -6,7 +6,7 @@ use super::Target;
 use crate::http::BodyLength;
 use crate::pipe::heads::Heads;
 use crate::request::deadlines::Timer;
-use crate::request::end::ClientEnd;
+use crate::request::end::{ClientEnd, Ended};
 use crate::request::given::Given;
 use crate::request::manager::normalize::Facts;
 use crate::request::reply::Maker;
@@ -44,6 +44,8 @@ pub(super) async fn serve<C: ClientEnd>(
     router.rq_total.inc();
     let ended = match exchange.run_action(router, virtual_host, route).await {
         Outcome::Done(ended) => ended,
+        // No call follows a redirect.
+        Outcome::Redirected => Ended::Cut,
         Outcome::Reply(mut reply) => {
             // Whoever calls sees the status, whatever it has asked for.
             reply.maker = Maker::Filter;

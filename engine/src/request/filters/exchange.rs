@@ -125,7 +125,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
                     if let Err(outcome) = self.wait_for_filter(wait).await {
                         return Err(match outcome {
                             Outcome::Reply(reply) => self.end_by(reply).await,
-                            done @ Outcome::Done(_) => done,
+                            other @ (Outcome::Done(_) | Outcome::Redirected) => other,
                         });
                     }
                 }

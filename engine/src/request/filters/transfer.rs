@@ -224,7 +224,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
     #[inline(always)]
     pub(in crate::request) fn take_at_hand(&mut self, upload: &mut Upload) -> Result<(), Fault> {
         if self.core.filters.is_none() {
-            return self.client.take_at_hand(upload);
+            return self.receive_at_hand(upload);
         }
         self.take_at_hand_filtered(upload)
     }
@@ -234,7 +234,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         match self.core.sees(Way::Request) {
             Sees::Body => {
                 let mut piece = self.core.take_piece();
-                let taken = self.client.take_at_hand(&mut piece);
+                let taken = self.receive_at_hand(&mut piece);
                 self.core.pass(Way::Request, piece, upload)?;
                 taken
             }
@@ -244,7 +244,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
                     return Ok(());
                 }
                 let mut ending = Ending { to: upload, trailers: None };
-                let taken = self.client.take_at_hand(&mut ending);
+                let taken = self.receive_at_hand(&mut ending);
                 let trailers = ending.trailers;
                 self.core.end_filtered(Way::Request, trailers, upload);
                 taken

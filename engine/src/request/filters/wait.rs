@@ -100,7 +100,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         // What waits before it came first.
         self.hold(Piece::default())?;
         let mut piece = self.core.take_piece();
-        let taken = self.client.take_at_hand(&mut piece);
+        let taken = self.receive_at_hand(&mut piece);
         self.hold(piece)?;
         taken.map_err(|fault| attempt::upload_fault(self, fault))?;
         self.core.arm();

@@ -106,6 +106,7 @@ fn to_cluster(
         append_x_forwarded_host: false,
         path_rewrite: PathRewrite::None,
         priority: RoutingPriority::Default,
+        internal_redirect: None,
         mirrors: None,
     }
 }

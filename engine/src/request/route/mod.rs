@@ -18,11 +18,13 @@ pub(crate) mod action;
 pub(crate) mod call;
 pub mod compile;
 pub mod hash_policy;
+mod internal_redirect;
 mod lint;
 mod match_compile;
 pub(crate) mod mutation;
 mod path;
 mod rewrite;
+pub(crate) mod rewrite_compile;
 mod template;
 mod trace;
 mod upgrades;
@@ -48,6 +50,7 @@ use crate::transport::tls::facts::TlsFacts;
 pub use self::action::{
     Action, ClusterChoice, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
 };
+pub use self::internal_redirect::{InternalRedirectPolicy, Redirects, Url};
 pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
 pub use self::path::PathMatch;
 pub use self::rewrite::{HostRewrite, PathRewrite, RegexRewrite};

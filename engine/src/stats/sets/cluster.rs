@@ -72,8 +72,8 @@ stats! {
         constant counter upstream_flow_control_paused_reading_total;
         constant counter upstream_flow_control_resumed_reading_total;
         constant counter upstream_http3_broken;
-        constant counter upstream_internal_redirect_failed_total;
-        constant counter upstream_internal_redirect_succeeded_total;
+        counter upstream_internal_redirect_failed_total;
+        counter upstream_internal_redirect_succeeded_total;
         constant gauge upstream_queue_overloaded;
         constant counter upstream_rq_0rtt;
         gauge upstream_rq_active;

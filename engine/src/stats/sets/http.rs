@@ -74,11 +74,11 @@ stats! {
     pub struct RouterStats {
         counter no_cluster;
         counter no_route;
-        constant counter passthrough_internal_redirect_bad_location;
-        constant counter passthrough_internal_redirect_no_route;
-        constant counter passthrough_internal_redirect_predicate;
-        constant counter passthrough_internal_redirect_too_many_redirects;
-        constant counter passthrough_internal_redirect_unsafe_scheme;
+        counter passthrough_internal_redirect_bad_location;
+        counter passthrough_internal_redirect_no_route;
+        counter passthrough_internal_redirect_predicate;
+        counter passthrough_internal_redirect_too_many_redirects;
+        counter passthrough_internal_redirect_unsafe_scheme;
         counter rq_direct_response;
         constant counter rq_overload_local_reply;
         constant counter rq_redirect;

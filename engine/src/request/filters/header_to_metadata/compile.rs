@@ -3,7 +3,7 @@
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{Encoding, Form, From, HeaderToMetadata, Note, Rule, Rules, Text};
-use crate::request::route::action::compile::substitution;
+use crate::request::route::rewrite_compile::substitution;
 use crate::stats::Registry;
 
 impl HeaderToMetadata {

@@ -19,11 +19,14 @@ use crate::request::reply_rewrite;
 use crate::request::retry;
 use crate::request::route::compile::{Context, Levels, not_implemented};
 use crate::request::route::hash_policy::{self, HashPolicies};
+use crate::request::route::internal_redirect;
 use crate::request::route::matchers::HeaderName;
 use crate::request::route::path::PathMatch;
-use crate::request::route::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
-use crate::request::route::{DrawnBy, TemplateRewrite, Upgrades};
-use crate::text_matcher::compile::invalid_regex;
+use crate::request::route::rewrite::PathRewrite;
+use crate::request::route::rewrite_compile::{
+    ONE_PATH_REWRITE, check_prefix_rewrite, host_rewrite, path_rewrite, template_rewrite,
+};
+use crate::request::route::{DrawnBy, Upgrades};
 use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::host_set::Criteria;
 
@@ -84,6 +87,10 @@ pub(crate) fn forward(
         prefix_rewrite,
         regex_rewrite,
         path_rewrite_policy,
+        // These three are compiled by `internal_redirect`.
+        internal_redirect_policy: _,
+        internal_redirect_action: _,
+        max_internal_redirects: _,
         // These four are compiled by `host_rewrite`.
         host_rewrite_literal: _,
         auto_host_rewrite: _,
@@ -167,6 +174,7 @@ pub(crate) fn forward(
             append_x_forwarded_host: *append_x_forwarded_host,
             path_rewrite: path_rewrite?,
             priority: self::priority(*priority),
+            internal_redirect: internal_redirect::compile::policy(schema, at, problems),
             mirrors,
         },
     })
@@ -200,30 +208,6 @@ fn drawn_by(
     DrawnBy::Hash(hash_policies.clone())
 }
 
-fn template_rewrite(
-    schema: &config::TypedExtensionConfig,
-    path: Option<&PathMatch>,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<TemplateRewrite> {
-    let config::TypedExtensionConfig { name: _, typed_config } = schema;
-    let at = at.field("typed_config");
-    let Some(config::Any::UriTemplateRewriteConfig(schema)) = typed_config else {
-        problems.missing(&at, "Corvoy supports only URI templates as path_rewrite_policy");
-        return None;
-    };
-    let config::UriTemplateRewriteConfig { path_template_rewrite } = &**schema;
-    let Some(PathMatch::Template(template)) = path else {
-        if path.is_some() {
-            problems.error(&at, "a URI template as rewrite needs one as path_match_policy");
-        }
-        return None;
-    };
-    let at = at.field("path_template_rewrite");
-    let rewrite = TemplateRewrite::new(path_template_rewrite, template);
-    rewrite.map_err(|error| problems.error(&at, error)).ok()
-}
-
 fn stream_duration(schema: &config::MaxStreamDuration) -> MaxStreamDuration {
     let config::MaxStreamDuration {
         max_stream_duration,
@@ -234,27 +218,6 @@ fn stream_duration(schema: &config::MaxStreamDuration) -> MaxStreamDuration {
         max: *max_stream_duration,
         grpc_timeout_header_max: *grpc_timeout_header_max,
         grpc_timeout_header_offset: grpc_timeout_header_offset.unwrap_or_default(),
-    }
-}
-
-/// How the host is rewritten; the fields exclude each other.
-fn host_rewrite(
-    schema: &config::RouteAction,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<HostRewrite> {
-    if schema.auto_host_rewrite == Some(true) {
-        Some(HostRewrite::Auto)
-    } else if let Some(host) = &schema.host_rewrite_literal {
-        check_word(host, &at.field("host_rewrite_literal"), problems);
-        Some(HostRewrite::Literal(host.as_bytes().into()))
-    } else if let Some(name) = &schema.host_rewrite_header {
-        Some(HostRewrite::Header(HeaderName::new(name)))
-    } else if let Some(schema) = &schema.host_rewrite_path_regex {
-        let at = at.field("host_rewrite_path_regex");
-        regex_rewrite_of(schema, &at, problems).map(HostRewrite::PathRegex)
-    } else {
-        Some(HostRewrite::None)
     }
 }
 
@@ -331,19 +294,6 @@ fn connect(
         connect = Connect::Terminated;
     }
     connect
-}
-
-/// A template has no prefix that could be replaced.
-fn check_prefix_rewrite(
-    path: Option<&PathMatch>,
-    rewrite: Option<&PathRewrite>,
-    at: &Path,
-    problems: &mut Problems,
-) {
-    if let (Some(PathMatch::Template(_)), Some(PathRewrite::Prefix(_))) = (path, rewrite) {
-        let why = "a route with a path_match_policy has no prefix to rewrite";
-        problems.error(&at.field("prefix_rewrite"), why);
-    }
 }
 
 /// Compiles a `RedirectAction`; `matched` is the path specifier of the route.
@@ -541,57 +491,6 @@ fn weighted_cluster(
     let subset = subset(metadata_match.as_ref());
     Some(WeightedCluster { cluster, weight, subset, levels, filters })
 }
-
-fn path_rewrite(
-    prefix_rewrite: Option<&str>,
-    regex_rewrite: Option<&config::RegexMatchAndSubstitute>,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<PathRewrite> {
-    // As in Envoy, an empty prefix is no rewrite, even where the schema distinguishes the two.
-    let prefix = prefix_rewrite.filter(|prefix| !prefix.is_empty());
-    if let Some(prefix) = prefix {
-        check_word(prefix, &at.field("prefix_rewrite"), problems);
-    }
-    let at_regex = at.field("regex_rewrite");
-    let regex = regex_rewrite.map(|schema| regex_rewrite_of(schema, &at_regex, problems));
-    match (prefix, regex) {
-        (Some(prefix), None) => Some(PathRewrite::Prefix(prefix.as_bytes().into())),
-        (None, Some(regex)) => regex.map(PathRewrite::Regex),
-        (None, None) => Some(PathRewrite::None),
-        (Some(_), Some(_)) => {
-            problems.error(&at_regex, ONE_PATH_REWRITE);
-            None
-        }
-    }
-}
-
-/// Compiles a `RegexMatchAndSubstitute` for a path or a host.
-fn regex_rewrite_of(
-    schema: &config::RegexMatchAndSubstitute,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<RegexRewrite> {
-    check_word(&schema.substitution, &at.field("substitution"), problems);
-    substitution(schema, at, problems)
-}
-
-/// Compiles a `RegexMatchAndSubstitute`.
-pub(crate) fn substitution(
-    schema: &config::RegexMatchAndSubstitute,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<RegexRewrite> {
-    let config::RegexMatchAndSubstitute { pattern, substitution } = schema;
-    let at_substitution = at.field("substitution");
-    let config::RegexMatcher { regex } = pattern.as_ref()?;
-    let warn = |message: &str| problems.warn(&at_substitution, message);
-    let rewrite = RegexRewrite::new(regex, substitution, warn);
-    rewrite.map_err(|error| problems.error(at, invalid_regex(&error))).ok()
-}
-
-const ONE_PATH_REWRITE: &str =
-    "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy";
 
 //= envoy:config.route.v3.RouteAction.timeout
 //# "If not specified, the default is 15s."

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use self::stream_duration::{MaxGrpcTimeout, MaxStreamDuration, grpc_timeout};
 use super::hash_policy::HashPolicies;
+use super::internal_redirect::InternalRedirectPolicy;
 use super::matchers::HeaderName;
 use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite};
@@ -77,6 +78,8 @@ pub struct Forward {
     pub path_rewrite: PathRewrite,
     /// Which circuit breakers and pools are used.
     pub priority: RoutingPriority,
+    /// Which redirects of hosts are followed here; none: they are for the client.
+    pub internal_redirect: Option<Arc<InternalRedirectPolicy>>,
     /// `request_mirror_policies`: of the route, its virtual host or its route configuration.
     pub mirrors: Option<Arc<[mirror::Policy]>>,
 }

@@ -3,8 +3,8 @@
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{HashOf, HashPolicies, HashPolicy, SetCookie};
-use crate::request::route::action::compile::substitution;
 use crate::request::route::matchers::HeaderName;
+use crate::request::route::rewrite_compile::substitution;
 
 /// Compiles the `hash_policy` at `at`.
 pub(crate) fn policies(

@@ -170,6 +170,14 @@ impl MutationLevel {
     }
 }
 
+/// Appends a header, to the value of an earlier one if such are joined.
+pub(super) fn append(name: &[u8], value: &[u8], fields: &mut Fields, joined: FieldSet) {
+    match FieldName::of(name) {
+        known if joined.has(known) => fields.join(known, b",", value),
+        _ => fields.append_other(name, value),
+    }
+}
+
 impl HeaderAddition {
     /// Whether it adds anything to these fields, if it has a value.
     pub(crate) fn applies_to(&self, fields: &Fields) -> bool {
@@ -198,10 +206,7 @@ impl HeaderAddition {
             // As in Envoy, the new one is appended.
             fields.remove_other(&self.name);
         }
-        match FieldName::of(&self.name) {
-            name if joined.has(name) => fields.join(name, b",", value),
-            _ => fields.append_other(&self.name, value),
-        }
+        append(&self.name, value, fields, joined);
     }
 
     fn overwrites(&self) -> bool {
