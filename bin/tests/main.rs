@@ -34,6 +34,8 @@ mod disconnects;
 #[cfg(test)]
 mod draining;
 #[cfg(test)]
+mod dynamic_resources;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod examples;

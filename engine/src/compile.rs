@@ -19,8 +19,11 @@ use serde_json::Value;
 use crate::access_log;
 use crate::access_log::files::Files;
 use crate::admin_settings;
+use crate::config_source::FileSource;
+use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
 use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::{self, ListenAddress};
+use crate::dynamic_compile::{Cause, Dynamic, Kind};
 use crate::in_force::{Fingerprint, InForce};
 use crate::node::Node;
 use crate::request::mirror;
@@ -59,6 +62,32 @@ pub struct Compiled {
     pub runtime: Runtime,
     /// What the compiler needs to know once it is in force.
     pub in_force: InForce,
+    /// Where clusters and listeners come from that the bootstrap does not have.
+    pub sources: DynamicSources,
+}
+
+/// `dynamic_resources`
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DynamicSources {
+    /// `cds_config`
+    pub clusters: Option<FileSource>,
+    /// `lds_config`
+    pub listeners: Option<FileSource>,
+}
+
+impl DynamicSources {
+    const fn any(&self) -> bool {
+        self.clusters.is_some() || self.listeners.is_some()
+    }
+}
+
+/// What was made of resources that came while the process runs.
+#[derive(Debug)]
+pub struct Updated {
+    /// The configuration with those that can be used.
+    pub compiled: Option<Compiled>,
+    /// Why others are rejected, in words; none: all are used.
+    pub rejected: Option<String>,
 }
 
 /// Compiles one configuration after the other.
@@ -75,6 +104,15 @@ pub struct Compiler {
     /// The limit on all connections that the overload manager sets, then that of the runtime.
     limits: [SharedLimit; 2],
     in_force: RefCell<InForce>,
+    /// The bootstrap in force, if it has dynamic resources.
+    bootstrap: RefCell<Option<Rc<Bootstrap>>>,
+}
+
+/// A bootstrap that is compiled again when its dynamic resources change.
+#[derive(Debug)]
+struct Bootstrap {
+    message: config::Bootstrap,
+    json: Value,
 }
 
 /// A limit that keeps its count when the configuration changes and it does not.
@@ -103,11 +141,52 @@ impl Compiler {
     ) -> Option<Compiled> {
         let secrets = bootstrap.static_resources.as_ref().map_or(&[][..], |it| &it.secrets);
         let before = self.secrets.get().map(|known| known.set_statics(secrets));
-        let compiled = self.compile_all(bootstrap, json, registry, problems);
-        if let (None, Some(before), Some(known)) = (&compiled, before, self.secrets.get()) {
-            known.set_statics(&before);
+        let dynamic = self.in_force.borrow().dynamic.clone();
+        let compiled =
+            self.compile_all((bootstrap, json), &dynamic, Cause::Bootstrap, registry, problems);
+        let compiled = compiled.map(|mut compiled| {
+            compiled.in_force.dynamic = dynamic;
+            compiled
+        });
+        match (&compiled, before, self.secrets.get()) {
+            (None, Some(before), Some(known)) => drop(known.set_statics(&before)),
+            (Some(compiled), ..) if compiled.sources.any() => {
+                let bootstrap = Bootstrap { message: bootstrap.clone(), json: json.clone() };
+                *self.bootstrap.borrow_mut() = Some(Rc::new(bootstrap));
+            }
+            _ => {}
         }
         compiled
+    }
+
+    /// Compiles the bootstrap again with these dynamic resources of a kind: the usable ones among them. One that
+    /// is not usable stays what it was, if there was one of its name.
+    pub fn update(&self, kind: Kind, resources: Vec<Resource>, registry: &Registry) -> Updated {
+        let Some(bootstrap) = self.bootstrap.borrow().clone() else {
+            return Updated { compiled: None, rejected: None };
+        };
+        let mut dynamic = self.in_force.borrow().dynamic.clone();
+        let before = dynamic.replace(kind, resources);
+        let mut rejected: Option<String> = None;
+        if !dynamic.are_of_kind(kind) {
+            rejected = Some(dynamic.reject(kind, &before, &Problems::default()));
+        }
+        loop {
+            let mut problems = Problems::default();
+            let bootstrap = (&bootstrap.message, &bootstrap.json);
+            let compiled =
+                self.compile_all(bootstrap, &dynamic, Cause::Update, registry, &mut problems);
+            if let Some(mut compiled) = compiled {
+                compiled.in_force.dynamic = dynamic;
+                return Updated { compiled: Some(compiled), rejected };
+            }
+            let why = dynamic.reject(kind, &before, &problems);
+            if why.is_empty() {
+                // It is not because of these resources.
+                return Updated { compiled: None, rejected: Some(in_words(&problems)) };
+            }
+            rejected = Some(rejected.map_or_else(|| why.clone(), |all| format!("{all}; {why}")));
+        }
     }
 
     /// A compiled configuration is in force from now on.
@@ -145,8 +224,9 @@ impl Compiler {
     #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
     fn compile_all(
         &self,
-        bootstrap: &config::Bootstrap,
-        json: &Value,
+        (bootstrap, json): (&config::Bootstrap, &Value),
+        dynamic: &Dynamic,
+        cause: Cause,
         registry: &Registry,
         problems: &mut Problems,
     ) -> Option<Compiled> {
@@ -165,8 +245,10 @@ impl Compiler {
             stats_flush_on_admin,
             application_log_config,
         } = bootstrap;
-        // Only their empty values are accepted.
-        let _ = dynamic_resources;
+        let sources = dynamic_resources
+            .as_ref()
+            .map(|schema| dynamic_sources(schema, &root.field("dynamic_resources"), problems))
+            .unwrap_or_default();
         let empty = config::StaticResources::default();
         let config::StaticResources { listeners, clusters: schemas, secrets } =
             static_resources.as_ref().unwrap_or(&empty);
@@ -178,6 +260,8 @@ impl Compiler {
             surroundings: Fingerprint::of(&around, secrets_json, 0).number(),
             registry,
             before: self.in_force.borrow(),
+            dynamic,
+            cause,
         };
         let fixed: [(_, &dyn fmt::Debug); _] = [
             ("node", node),
@@ -186,6 +270,7 @@ impl Compiler {
             ("stats_flush_on_admin", stats_flush_on_admin),
             ("stats_config", stats_config),
             ("stats_sinks", stats_sinks),
+            ("dynamic_resources", dynamic_resources),
             ("application_log_config", application_log_config),
         ];
         let mut next = InForce { fixed: round.fixed(&fixed, problems), ..InForce::default() };
@@ -213,7 +298,8 @@ impl Compiler {
             .and_then(|manager| compile_overload_manager(manager, &at, problems));
         let reader = Reader::new(&runtime);
         let listeners_at = resources.field("listeners");
-        if listeners.is_empty() && problems.is_left_out(&listeners_at) {
+        let none = listeners.is_empty() && sources.listeners.is_none();
+        if none && problems.is_left_out(&listeners_at) {
             problems.warn(&listeners_at, "there is no listener: no request will be served");
         }
         let by_name: HashMap<&str, &Arc<Number>> =
@@ -224,10 +310,13 @@ impl Compiler {
             problems.not_checked("whether the clusters that routes refer to exist");
         }
         let any_name = if are_clusters_known { None } else { Some(0) };
+        // A cluster may come that is not there yet.
+        let may_come = sources.clusters.is_some() && !dynamic.has_clusters;
         let uses = RefCell::new(Uses::default());
         let find_cluster = |name: &str| {
-            let number = by_name.get(name).copied();
-            uses.borrow_mut().note(name, number);
+            let known = by_name.get(name).map(|number| Arc::clone(number));
+            let number = known.or_else(|| may_come.then(|| self.numbers.of(name)));
+            uses.borrow_mut().note(name, number.as_ref());
             number.map(|number| number.index()).or(any_name)
         };
         let mirrored_to = |name: &str| {
@@ -257,7 +346,7 @@ impl Compiler {
             stats_sink::compile::sinks(stats_sinks, names.cluster, &at, problems)
         };
         let of_sinks = self.of_sinks.get_or_init(|| uses.take());
-        if are_clusters_known && !listeners.is_empty() {
+        if are_clusters_known && !listeners.is_empty() && !sources.any() {
             let is_any_used = name_clusters_at_run_time(listeners, &compiled);
             let of_listeners = compiled.iter().map(|listener| &listener.uses);
             let used =
@@ -282,7 +371,26 @@ impl Compiler {
             node,
             runtime,
             in_force: next,
+            sources,
         })
+    }
+}
+
+/// Where dynamic resources come from.
+fn dynamic_sources(
+    schema: &config::DynamicResources,
+    at: &Path,
+    problems: &mut Problems,
+) -> DynamicSources {
+    let config::DynamicResources { lds_config, cds_config } = schema;
+    let mut source = |schema: Option<&config::ConfigSource>, field: &str| {
+        let source = file_source(schema?)?;
+        check_existence(&source, schema?, &at.field(field), problems)?;
+        Some(source)
+    };
+    DynamicSources {
+        clusters: source(cds_config.as_ref(), "cds_config"),
+        listeners: source(lds_config.as_ref(), "lds_config"),
     }
 }
 

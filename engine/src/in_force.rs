@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::downstream::Listener;
+use crate::dynamic_compile::Dynamic;
 use crate::hash::{xxh64, xxh64_seeded};
 use crate::upstream::Cluster;
 
@@ -58,6 +59,8 @@ pub struct InForce {
     pub(crate) clusters: HashMap<Fingerprint, Arc<Cluster>>,
     /// The fields that count when the process starts only.
     pub(crate) fixed: HashMap<&'static str, Fingerprint>,
+    /// The dynamic resources.
+    pub(crate) dynamic: Dynamic,
 }
 
 #[cfg(test)]

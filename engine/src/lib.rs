@@ -48,6 +48,7 @@ pub mod session;
 pub mod compile;
 
 mod common_compile;
+pub mod dynamic_compile;
 mod resources_compile;
 mod runtime_compile;
 

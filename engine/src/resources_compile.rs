@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::downstream::filter_chain::{FilterChain, Speaks};
 use crate::downstream::{self, ListenAddress, Listener};
+use crate::dynamic_compile::{Cause, Dynamic, Item};
 use crate::in_force::{Fingerprint, InForce};
 use crate::stats::Registry;
 use crate::transport::tls::context::compile::Secrets;
@@ -26,6 +27,8 @@ pub(crate) struct Round<'a> {
     pub(crate) registry: &'a Registry,
     /// What is in force.
     pub(crate) before: Ref<'a, InForce>,
+    pub(crate) dynamic: &'a Dynamic,
+    pub(crate) cause: Cause,
 }
 
 impl Round<'_> {
@@ -55,10 +58,18 @@ impl Round<'_> {
         fixed
     }
 
-    /// The fingerprint of a member of a list in `static_resources`.
-    fn fingerprint(&self, schema: &impl fmt::Debug, list: &str, index: usize) -> Fingerprint {
-        let json = self.json.get("static_resources").and_then(|it| it.get(list)?.get(index));
-        Fingerprint::of(schema, json.unwrap_or(&Value::Null), self.surroundings)
+    /// The members of a list in `static_resources`.
+    fn statics<'s, S>(
+        &'s self,
+        schemas: &'s [S],
+        list: &'static str,
+    ) -> impl Iterator<Item = Item<'s, S>> {
+        let at = Path::root().field("static_resources").field(list);
+        let jsons = self.json.get("static_resources").and_then(|it| it.get(list));
+        schemas.iter().enumerate().map(move |(i, schema)| {
+            let json = jsons.and_then(|jsons| jsons.get(i)).unwrap_or(&Value::Null);
+            Item { schema, json, at: at.index(i) }
+        })
     }
 
     /// Compiles the clusters that are not in force already, in their order.
@@ -70,16 +81,16 @@ impl Round<'_> {
         problems: &mut Problems,
         next: &mut InForce,
     ) -> Vec<Arc<Cluster>> {
-        let at = Path::root().field("static_resources").field("clusters");
         let mut names = HashSet::new();
         let mut clusters = Vec::with_capacity(schemas.len());
-        for (i, schema) in schemas.iter().enumerate() {
-            let at = at.index(i);
+        for Item { schema, json, at } in
+            self.statics(schemas, "clusters").chain(self.dynamic.clusters())
+        {
             if !names.insert(schema.name.as_str()) {
                 let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
                 problems.error(&at.field("name"), message);
             }
-            let fingerprint = self.fingerprint(schema, "clusters", i);
+            let fingerprint = Fingerprint::of(schema, json, self.surroundings);
             let known = self.before.clusters.get(&fingerprint).map(Arc::clone);
             let cluster = known.unwrap_or_else(|| {
                 Arc::new(upstream::compile::cluster(
@@ -107,18 +118,20 @@ impl Round<'_> {
         problems: &mut Problems,
         next: &mut InForce,
     ) -> Vec<Arc<Listener>> {
-        let at = Path::root().field("static_resources").field("listeners");
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         let mut compiled = Vec::with_capacity(schemas.len());
-        for (i, schema) in schemas.iter().enumerate() {
-            let at = at.index(i);
+        for Item { schema, json, at } in
+            self.statics(schemas, "listeners").chain(self.dynamic.listeners())
+        {
             if !schema.name.is_empty() && !names.insert(&schema.name) {
                 let message = format!("duplicate listener name '{}'", schema.name);
                 problems.error(&at.field("name"), message);
             }
-            let fingerprint = self.fingerprint(schema, "listeners", i);
+            let fingerprint = Fingerprint::of(schema, json, self.surroundings);
             let known = self.before.listeners.get(&fingerprint);
-            let listener = match known.filter(|known| known.uses.hold(by_name)) {
+            let holds =
+                |known: &&Arc<Listener>| self.cause == Cause::Update || known.uses.hold(by_name);
+            let listener = match known.filter(holds) {
                 Some(known) => Arc::clone(known),
                 None => {
                     let listener = downstream::compile::listener(

@@ -1,32 +1,7 @@
 use serde::Deserialize;
 
-use super::{
-    AllowListedRoutesConfig, ApiKeyAuth, ApiKeyAuthPerRoute, ApplicationProtocolInput, BasicAuth,
-    BasicAuthPerRoute, BrotliCompressor, BrotliDecompressor, Buffer, BufferPerRoute, CdnLoop,
-    CelFormatter, CelMatcher, Composite, CompositePerRoute, Compressor, CompressorPerRoute,
-    ConnectionLimit, ConsistentHashingMatcher, Cors, CorsPolicy, CsrfPolicy, Decompressor,
-    DestinationIpInput, DestinationPortInput, DirectSourceIpInput, DnsCluster, DnsSanInput,
-    DogStatsdSink, DownstreamConnectionsConfig, DownstreamTlsContext, DynamicMetadataInput,
-    EarlyHeaderMutation, Echo, ExecuteFilterAction, ExpressionFilter, ExtAuthz, ExtAuthzPerRoute,
-    ExtensionWithMatcher, ExtensionWithMatcherPerRoute, FileAccessLog, FilterConfig,
-    FilterStateInput, GzipCompressor, GzipDecompressor, HeaderMutationFilter,
-    HeaderMutationPerRoute, HeaderToMetadata, HealthCheckEventFileSink, HealthCheckFilter,
-    HttpAttributesCelMatchInput, HttpConnectionManager, HttpFault, HttpInspector, HttpRbac,
-    HttpRbacPerRoute, HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput,
-    HttpResponseHeaderMatchInput, HttpResponseLocalReplyMatchInput,
-    HttpResponseStatusCodeClassMatchInput, HttpResponseStatusCodeMatchInput, HttpSetFilterState,
-    IpInputMatcher, IpMatcher, LeastRequest, LocalRateLimit, Maglev, Message, MetadataFormatter,
-    MetadataInputMatcher, NetworkDirectResponse, NetworkLocalRateLimit, NetworkRbac,
-    NetworkSetFilterState, OriginalDst, PerHostConfig, PreserveCaseFormatterConfig,
-    PreviousHostsPredicate, PreviousRoutesConfig, ProxyProtocol, ProxyProtocolUpstreamTransport,
-    Random, RateLimitExpression, RawBuffer, RbacMatcherAction, ReqWithoutQuery, Resource, RingHash,
-    RoundRobin, Route, RouteList, Router, RuntimeFractionMatcher, SafeCrossSchemeConfig, Secret,
-    ServerNameInput, ServerNameMatcher, SetMetadata, SkipFilter, SniCluster, SourceIpInput,
-    SourcePortInput, SourceTypeInput, StatsdSink, StderrAccessLog, StdoutAccessLog, StringValue,
-    SubjectInput, TcpProxy, TlsInspector, TransportProtocolInput, UpstreamTlsContext,
-    UpstreamsHttpProtocolOptions, UriSanInput, UriTemplateMatchConfig, UriTemplateRewriteConfig,
-    WrrLocality, ZstdCompressor, ZstdDecompressor,
-};
+#[expect(clippy::wildcard_imports, reason = "any message may be in it")]
+use super::*;
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.
 macro_rules! any {
@@ -140,6 +115,7 @@ any! {
     IpInputMatcher = "envoy.extensions.matching.input_matchers.ip.v3.Ip",
     IpMatcher = "xds.type.matcher.v3.IPMatcher",
     LeastRequest = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+    Listener = "envoy.config.listener.v3.Listener",
     LocalRateLimit = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
     Maglev = "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
     MetadataFormatter = "envoy.extensions.formatter.metadata.v3.Metadata",

@@ -1,8 +1,8 @@
 //! `envoy/config/bootstrap/v3`, and the node it describes.
 
 use super::{
-    AccessLog, Address, Any, Cluster, Duration, Listener, Locality, Secret, SocketOption,
-    StatsConfig, StatsSink, StringMatcher, schema,
+    AccessLog, Address, Any, Cluster, ConfigSource, Duration, Listener, Locality, Secret,
+    SocketOption, StatsConfig, StatsSink, StringMatcher, schema,
 };
 
 schema! {
@@ -27,7 +27,10 @@ schema! {
         memory_allocator_manager: "Corvoy does not use that allocator",
     }
 
-    struct DynamicResources = "envoy.config.bootstrap.v3.Bootstrap.DynamicResources" {}
+    struct DynamicResources = "envoy.config.bootstrap.v3.Bootstrap.DynamicResources" {
+        lds_config: Option<ConfigSource>,
+        cds_config: Option<ConfigSource>,
+    }
 
     struct ClusterManager = "envoy.config.bootstrap.v3.ClusterManager" {
         outlier_detection: Option<ClusterManagerOutlierDetection>,

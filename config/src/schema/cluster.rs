@@ -1,8 +1,8 @@
 //! `envoy/config/cluster/v3`, `envoy/config/endpoint/v3`, and the DNS cluster.
 
 use super::{
-    Address, Any, BTreeMap, BindConfig, ClusterProtocolSelection, CommonLbConfig, Duration,
-    EndpointHealthCheckConfig, HealthCheck, HealthStatus, Http1ProtocolOptions,
+    Address, Any, BTreeMap, BindConfig, ClusterProtocolSelection, CommonLbConfig, ConfigSource,
+    Duration, EndpointHealthCheckConfig, HealthCheck, HealthStatus, Http1ProtocolOptions,
     Http2ProtocolOptions, HttpProtocolOptions, LbPolicy, LbSubsetConfig, LeastRequestLbConfig,
     LoadBalancingPolicy, Locality, MaglevLbConfig, Metadata, Percent, RingHashLbConfig,
     RoundRobinLbConfig, RoutingPriority, TcpKeepalive, TransportSocket,
@@ -21,6 +21,7 @@ schema! {
         per_connection_buffer_limit_bytes: Option<u32>,
         lb_policy: LbPolicy,
         load_assignment: Option<ClusterLoadAssignment>,
+        eds_cluster_config: Option<EdsClusterConfig>,
         max_requests_per_connection: Option<u32>,
         circuit_breakers: Option<CircuitBreakers>,
         common_http_protocol_options: Option<HttpProtocolOptions>,
@@ -53,6 +54,11 @@ schema! {
         metadata: Option<Metadata>,
     } harmless {
         cleanup_interval: "only ORIGINAL_DST clusters read it, and they are refused",
+    }
+
+    struct EdsClusterConfig = "envoy.config.cluster.v3.Cluster.EdsClusterConfig" {
+        eds_config: Option<ConfigSource>,
+        service_name: String,
     }
 
     struct OutlierDetection = "envoy.config.cluster.v3.OutlierDetection" {

@@ -61,10 +61,22 @@ pub(crate) struct Response {
 
 /// A resource.
 #[derive(Clone, Debug)]
-pub(crate) struct Resource {
+pub struct Resource {
     pub(crate) message: config::Any,
     /// As Envoy prints it, secrets redacted.
     pub(crate) json: Value,
+}
+
+impl Resource {
+    /// Its name; empty: it has none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let field = match &self.message {
+            config::Any::ClusterLoadAssignment(_) => "cluster_name",
+            _ => "name",
+        };
+        self.json.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
 }
 
 /// Why a file cannot be used.

@@ -2,7 +2,7 @@
 //!
 //! This describes a source and reads it. `control` follows it.
 
-pub(crate) mod compile;
+pub mod compile;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -15,11 +15,13 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::dns::{self, Resolver};
+use super::eds::Endpoints;
 use super::health;
 use super::outliers::{self, Outliers};
 use crate::shard::clock::{Millis, millis};
 use crate::upstream::discovery::{Discovery, Semantics};
 use crate::upstream::host::{HealthFlags, Host};
+use crate::upstream::host_set::DistributionRules;
 use crate::upstream::{Cluster, HostSet};
 
 /// Sends a host set of a cluster to the shards.
@@ -29,6 +31,7 @@ type Publish = dyn Fn(&Arc<Cluster>, Arc<HostSet>);
 pub(super) struct Membership {
     clusters: RefCell<Vec<Rc<Members>>>,
     resolver: Rc<Resolver>,
+    eds: Endpoints,
     shards: usize,
     epoch: Instant,
     publish: Rc<Publish>,
@@ -40,6 +43,8 @@ pub(super) struct Members {
     publish: Rc<Publish>,
     epoch: Instant,
     hosts: RefCell<Vec<Member>>,
+    /// How traffic is distributed over them, if a source of hosts says otherwise than the cluster.
+    distribution: RefCell<Option<DistributionRules>>,
     /// Which of them are ejected.
     outliers: Option<Outliers>,
     /// What resolves their names.
@@ -71,12 +76,13 @@ impl Membership {
     /// Of no cluster yet. Times are counted from `epoch`.
     pub(super) fn new(
         resolver: Resolver,
+        eds: Endpoints,
         shards: usize,
         epoch: Instant,
         publish: impl Fn(&Arc<Cluster>, Arc<HostSet>) + 'static,
     ) -> Self {
         let (resolver, publish) = (Rc::new(resolver), Rc::new(publish));
-        Self { clusters: RefCell::default(), resolver, shards, epoch, publish }
+        Self { clusters: RefCell::default(), resolver, eds, shards, epoch, publish }
     }
 
     /// Gives these clusters their hosts, and goes on as DNS and health checks say; those that are followed
@@ -92,12 +98,21 @@ impl Membership {
                 publish: Rc::clone(&self.publish),
                 epoch: self.epoch,
                 hosts: RefCell::default(),
+                distribution: RefCell::default(),
                 outliers: Outliers::of(cluster),
                 lookups: RefCell::default(),
             });
             outliers::watch(&members);
             self.clusters.borrow_mut().push(Rc::clone(&members));
-            dns::follow(&members, self.shards, &self.resolver, &initialized_all);
+            match &cluster.discovery {
+                Discovery::Eds(eds) => {
+                    let warming = Warming::new(cluster, &initialized_all);
+                    self.eds.follow(&members, eds, warming, self.shards);
+                }
+                Discovery::Static(_) | Discovery::Dns(_) => {
+                    dns::follow(&members, self.shards, &self.resolver, &initialized_all);
+                }
+            }
         }
         // An error means that the sender is gone: nothing is left to wait for.
         async { drop(initialized.await) }
@@ -118,6 +133,16 @@ pub(super) fn key(cluster: &Arc<Cluster>) -> usize {
 }
 
 impl Members {
+    /// The hosts that there are.
+    pub(super) fn known_hosts(&self) -> Vec<Arc<Host>> {
+        self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect()
+    }
+
+    /// Changes how traffic is distributed, from the next publication on.
+    pub(super) fn distribute(&self, rules: DistributionRules) {
+        *self.distribution.borrow_mut() = Some(rules);
+    }
+
     /// One of the names is resolved by this task.
     pub(super) fn add_lookup(&self, lookup: AbortHandle) {
         self.lookups.borrow_mut().push(lookup);
@@ -202,11 +227,12 @@ impl Members {
     }
 
     //= envoy: Cluster.ignore_health_on_host_removal
-    // A host that strict DNS has removed stays while it passes its health checks.
+    // A host that strict DNS or EDS has removed stays while it passes its health checks.
     fn keeps(&self, member: &Member) -> bool {
         let is_strict = match &self.cluster.discovery {
             Discovery::Dns(dns) => dns.semantics == Semantics::Strict,
             Discovery::Static(_) => false,
+            Discovery::Eds(_) => true,
         };
         is_strict
             && member.check.is_some()
@@ -237,7 +263,10 @@ impl Members {
 
     pub(super) fn publish(&self) {
         let hosts = self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect();
-        let hosts = Arc::new(HostSet::new(hosts, &self.cluster.distribution));
+        let distribution = self.distribution.borrow();
+        let rules = distribution.as_ref().unwrap_or(&self.cluster.distribution);
+        let hosts = Arc::new(HostSet::new(hosts, rules));
+        drop(distribution);
         self.cluster.update_gauges(&hosts);
         (self.publish)(&self.cluster, hosts);
     }

@@ -10,6 +10,7 @@ pub mod admin;
 mod descriptors;
 mod dns;
 mod drain;
+mod eds;
 mod event_json;
 mod expiry;
 mod health;
@@ -41,16 +42,18 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::admin::{Admin, ConfigDump, Identity, Server as _, ServerState};
 use self::drain::Drain;
+use self::eds::Endpoints;
 use self::logs::Logs;
 use self::membership::{Membership, key};
+use self::moves::Watchers;
 use self::notify::ServiceManager;
 use self::outages::Outages;
-use self::reload::Reloader;
+use self::reload::{Reloader, Step};
 use self::sds::SecretFiles;
 use self::server::{Changing, Running};
 use self::shards::Shards;
@@ -170,6 +173,7 @@ async fn serve(
         node,
         runtime,
         in_force,
+        sources,
     } = compiled;
     // Before anything is bound: a signal from here on is handled.
     let mut signals = Signals::handle()?;
@@ -181,9 +185,10 @@ async fn serve(
         Some(address) => Some(listen_admin(&address, &options)?),
         None => None,
     };
-    let sockets = SocketsInUse::default();
-    let plan = sockets.plan(&snapshot, &options)?;
-    let listening = plan.addresses(&snapshot).iter().flatten().count() as u64;
+    let mut sockets = SocketsInUse::default();
+    let first_orders = sockets.change(&snapshot, &options)?;
+    let addresses = sockets.addresses(&snapshot);
+    let listening = addresses.iter().flatten().count() as u64;
     let connections_max =
         limits::client_connections_max(descriptors, options.concurrency as u64, listening);
     let shards = Arc::new(Shards::start(options.concurrency, options.started, connections_max)?);
@@ -197,7 +202,7 @@ async fn serve(
     count_runtime(&process, &runtime);
     let changing = Changing {
         state: ServerState::PreInitializing,
-        addresses: plan.addresses(&snapshot),
+        addresses,
         runtime: runtime.json(),
         hosts: HashMap::new(),
         outages: Outages::default(),
@@ -213,7 +218,8 @@ async fn serve(
         changing: Mutex::new(changing),
     });
     let secrets = compiler.secrets().ok_or_else(|| io::Error::other("nothing is compiled"))?;
-    let secrets = SecretFiles::new(secrets, &registry, &running);
+    let watchers = Rc::new(Watchers::default());
+    let secrets = SecretFiles::new(secrets, &registry, &running, &watchers);
     secrets.update()?;
     let admin = Arc::new(Admin::new(
         running.clone(),
@@ -225,9 +231,11 @@ async fn serve(
     if let Some(listener) = admin_listener {
         drop(tokio::task::spawn_local(admin::serve(Arc::clone(&admin), listener)));
     }
-    let sinks = stats_sinks::run(stats_sinks, registry, Arc::clone(&running), admin.flushed());
+    let (stats, flushed) = (Arc::clone(&registry), admin.flushed());
+    let sinks = stats_sinks::run(stats_sinks, stats, Arc::clone(&running), flushed);
     flush_stats(admin, stats_flush, sinks);
-    let membership = membership(&running, &shards)?;
+    let endpoints = Endpoints::new(Arc::clone(&registry), Rc::clone(&watchers));
+    let membership = membership(&running, &shards, endpoints)?;
     let initialized = membership.follow(&running.snapshot().clusters);
     drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
     let manager = Arc::clone(&process.listener_manager);
@@ -238,9 +246,11 @@ async fn serve(
         () = stop_signal(&mut signals, &logs, None) => return Ok(()),
     }
     compiler.commit(in_force);
-    let reloader = Reloader {
+    let (steps, stepped) = mpsc::unbounded_channel();
+    let reloader = Rc::new(Reloader {
         configuration,
         compiler,
+        registry,
         process,
         running: Arc::clone(&running),
         shards: Arc::clone(&shards),
@@ -248,10 +258,22 @@ async fn serve(
         membership,
         secrets,
         sockets: RefCell::new(sockets),
+        before_live: RefCell::new(Some(vec![first_orders])),
         options: Rc::clone(&options),
-    };
-    reloader.go_live(plan);
-    let reloading = tokio::task::spawn_local(reloader.run(requested, drain.clone()));
+        steps: steps.clone(),
+    });
+    reloader.count_first();
+    let stepping = tokio::task::spawn_local(Rc::clone(&reloader).take_steps(stepped));
+    reloader.follow(sources, &watchers)?;
+    let (live, lives) = oneshot::channel();
+    // The receiver lives as long as the task above.
+    let _stepping = steps.send(Step::GoLive(live));
+    tokio::select! {
+        _ = lives => {}
+        () = stop_signal(&mut signals, &logs, None) => return Ok(()),
+    }
+    let requested = reloader.read_on_request(requested, drain.clone());
+    let requested = tokio::task::spawn_local(requested);
     (options.when_live)();
     drop(tokio::task::spawn_local(descriptors::watch(Arc::clone(&shards), descriptors)));
     drop(tokio::task::spawn_local(expiry::watch(Arc::clone(&running))));
@@ -260,7 +282,7 @@ async fn serve(
         drain,
         logs: &logs,
         running: &running,
-        reloading,
+        reloading: [requested, stepping],
         service_manager: &service_manager,
     };
     let ready = async {
@@ -302,7 +324,8 @@ struct Reactions<'a> {
     drain: Drain,
     logs: &'a Logs,
     running: &'a Running,
-    reloading: JoinHandle<()>,
+    /// What may change the configuration.
+    reloading: [JoinHandle<()>; 2],
     service_manager: &'a ServiceManager,
 }
 
@@ -321,7 +344,7 @@ async fn until_the_end(
         }
     }
     // A new configuration would open sockets again.
-    reloading.abort();
+    reloading.iter().for_each(JoinHandle::abort);
     service_manager.stopping();
     tracing::info!(target: "main", "draining; a second signal ends the process at once");
     tokio::select! {
@@ -398,7 +421,11 @@ fn listen_admin(at: &ListenAddress, options: &Options) -> Result<admin::Listener
 }
 
 /// The hosts of clusters, which are sent to the shards and shown by the admin endpoint.
-fn membership(running: &Arc<Running>, shards: &Arc<Shards>) -> Result<Membership, StartError> {
+fn membership(
+    running: &Arc<Running>,
+    shards: &Arc<Shards>,
+    endpoints: Endpoints,
+) -> Result<Membership, StartError> {
     let resolver = dns::Resolver::system().map_err(io::Error::other)?;
     let epoch = running.identity.started;
     let count = shards.count();
@@ -410,5 +437,5 @@ fn membership(running: &Arc<Running>, shards: &Arc<Shards>) -> Result<Membership
             Clusters::of(shard).set_hosts(&cluster, Arc::clone(&hosts));
         });
     };
-    Ok(Membership::new(resolver, count, epoch, publish))
+    Ok(Membership::new(resolver, endpoints, count, epoch, publish))
 }

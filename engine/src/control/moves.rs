@@ -26,6 +26,26 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Room for some events; the name of a file has at most 255 bytes.
 const EVENTS_BYTES: usize = 4096;
 
+/// The watcher of the process, which is made when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Watchers(RefCell<Option<Watcher>>);
+
+impl Watchers {
+    /// The watcher.
+    ///
+    /// # Errors
+    /// The system has no more inotify instances.
+    pub(super) fn watcher(&self) -> io::Result<Watcher> {
+        let mut watcher = self.0.borrow_mut();
+        if let Some(watcher) = &*watcher {
+            return Ok(watcher.clone());
+        }
+        let new = Watcher::new()?;
+        drop(tokio::task::spawn_local(new.clone().run()));
+        Ok(watcher.insert(new).clone())
+    }
+}
+
 /// The directories that are watched. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Watcher(Rc<RefCell<State>>);

@@ -10,28 +10,35 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
 use std::fmt::{self, Write as _};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-use super::admin::{ConfigDump, Reloaded, ServerState};
+use super::admin::{Reloaded, ServerState};
 use super::drain::Drain;
 use super::logs::Logs;
 use super::membership::{Membership, key};
+use super::moves::Watchers;
 use super::sds::SecretFiles;
 use super::server::Running;
 use super::shards::Shards;
-use super::sockets_in_use::{Plan, SocketsInUse};
+use super::sockets_in_use::{Orders, SocketsInUse};
+use super::subscription::{Counts, Subscription};
 use super::{Options, StartError, count_runtime, counted};
-use crate::compile::{Compiled, Compiler};
+use crate::address::Address;
+use crate::compile::{Compiled, Compiler, DynamicSources, Updated};
+use crate::config_source::compile::Response;
 use crate::downstream::Listener;
 use crate::downstream::local::Listeners;
+use crate::dynamic_compile::Kind;
+use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
-use crate::stats::ProcessStats;
+use crate::stats::{ProcessStats, Registry};
 use crate::upstream::Cluster;
 
 /// Where configurations come from.
@@ -54,11 +61,41 @@ pub struct Fresh {
     pub warnings: String,
 }
 
+/// Who waits for the result.
+type Reply = Option<oneshot::Sender<Reloaded>>;
+
 /// A request to read the configuration again.
 #[derive(Debug)]
 pub(super) struct Reload {
     /// Who waits for the result.
-    pub(super) reply: Option<oneshot::Sender<Reloaded>>,
+    pub(super) reply: Reply,
+}
+
+/// A configuration that is accepted, and that is put into force when its clusters are ready.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    snapshot: Arc<Snapshot>,
+    runtime: Runtime,
+    orders: Orders,
+    addresses: Vec<Vec<Address>>,
+    /// Of a configuration that was read again.
+    read: Option<Read>,
+}
+
+/// A configuration that was read again, and who waits for it.
+#[derive(Debug)]
+struct Read {
+    bootstrap: Value,
+    warnings: String,
+    reply: Reply,
+}
+
+/// What happens to the shards, in turn.
+#[derive(Debug)]
+pub(super) enum Step {
+    PutIntoForce(Box<Accepted>),
+    /// Connections are accepted from here on.
+    GoLive(oneshot::Sender<()>),
 }
 
 /// What puts a configuration into force.
@@ -66,6 +103,7 @@ pub(super) struct Reloader {
     pub(super) configuration: Box<dyn Configuration>,
     pub(super) compiler: Compiler,
     pub(super) options: Rc<Options>,
+    pub(super) registry: Arc<Registry>,
     pub(super) process: Arc<ProcessStats>,
     pub(super) running: Arc<Running>,
     pub(super) shards: Arc<Shards>,
@@ -73,99 +111,180 @@ pub(super) struct Reloader {
     pub(super) membership: Membership,
     pub(super) secrets: SecretFiles,
     pub(super) sockets: RefCell<SocketsInUse>,
+    /// What was ordered before connections are accepted; none: they are.
+    pub(super) before_live: RefCell<Option<Vec<Orders>>>,
+    pub(super) steps: UnboundedSender<Step>,
 }
 
+/// How long a new cluster may take to get its hosts before it is used without.
+const WARMING_MAX: Duration = Duration::from_secs(15);
+
 impl Reloader {
-    /// Opens the sockets of the first configuration, which the shards have already.
-    pub(super) fn go_live(&self, plan: Plan) {
-        self.sockets.borrow_mut().carry_out(plan, &self.shards);
-        self.running.set_state(ServerState::Live);
-        let snapshot = self.running.snapshot();
-        let changes =
-            Changes::between(&Snapshot { listeners: Vec::new(), clusters: Vec::new() }, &snapshot);
-        self.count(&changes);
-        self.process.listener_manager.control().workers_started.set(1);
-        let took = self.running.identity.started.elapsed().as_millis();
-        let took = u64::try_from(took).unwrap_or(u64::MAX);
-        self.process.server.control().initialization_time_ms.record(took);
-        let addresses = self.running.change(|changing| changing.addresses.clone());
-        let listeners = snapshot.listeners.iter().zip(&addresses);
-        for address in listeners.filter(|(listener, _)| listener.binds).flat_map(|(_, all)| all) {
-            tracing::info!(target: "main", "listening on {address}");
+    /// Follows the clusters and listeners that the bootstrap does not have. Each source is read once before
+    /// connections are accepted.
+    ///
+    /// # Errors
+    /// The system has no more inotify instances.
+    pub(super) fn follow(
+        self: &Rc<Self>,
+        sources: DynamicSources,
+        watchers: &Watchers,
+    ) -> io::Result<()> {
+        let DynamicSources { clusters, listeners } = sources;
+        let kinds = [
+            (Kind::Clusters, clusters, "cluster_manager.cds."),
+            (Kind::Listeners, listeners, "listener_manager.lds."),
+        ];
+        for (kind, source, prefix) in kinds {
+            let Some(source) = source else { continue };
+            let counts = Counts::Own(self.registry.scope(prefix));
+            let what = format!("dynamic {}s", kind.noun());
+            let subscription = Subscription::new(what, source, counts, &watchers.watcher()?);
+            let this = Rc::clone(self);
+            subscription.load(|response| this.update(kind, response));
+            drop(tokio::task::spawn_local(async move {
+                loop {
+                    subscription.changed().await;
+                    subscription.load(|response| this.update(kind, response));
+                }
+            }));
         }
-        tracing::info!(target: "main", "serving after {took} ms");
+        Ok(())
     }
 
-    /// Carries out requests, one after the other, forever.
-    pub(super) async fn run(self, mut requests: UnboundedReceiver<Reload>, drain: Drain) {
+    /// Takes all resources of a kind.
+    fn update(&self, kind: Kind, response: Response) -> Result<(), String> {
+        let updated = self.compiler.update(kind, response.resources, &self.registry);
+        let Updated { compiled, rejected } = updated;
+        if let Some(compiled) = compiled {
+            self.accept(compiled, None).map_err(|(why, _)| why)?;
+        }
+        rejected.map_or(Ok(()), Err)
+    }
+
+    /// Carries out requests to read the configuration again, one after the other, forever.
+    pub(super) async fn read_on_request(
+        self: Rc<Self>,
+        mut requests: UnboundedReceiver<Reload>,
+        drain: Drain,
+    ) {
         while let Some(Reload { reply }) = requests.recv().await {
-            let reloaded = self.reload(&drain).await;
-            match &reloaded {
-                Ok(changes) => {
-                    let changes = changes.lines().next().unwrap_or_default();
-                    tracing::info!(target: "config", "the configuration is read again: {changes}");
-                }
-                Err(why) => {
-                    for line in why.lines().filter(|line| !line.is_empty()) {
-                        tracing::error!(target: "config", "{line}");
-                    }
-                    tracing::error!(target: "config", "the configuration that was read again is refused, nothing is changed");
-                }
+            let refused = self.read_again(&drain, reply);
+            let Err((why, reply)) = refused else { continue };
+            for line in why.lines().filter(|line| !line.is_empty()) {
+                tracing::error!(target: "config", "{line}");
             }
+            tracing::error!(target: "config", "the configuration that was read again is refused, nothing is changed");
             // Whoever asked may have gone.
-            let _received = reply.map(|reply| reply.send(reloaded));
+            let _received = reply.map(|reply| reply.send(Err(why)));
         }
     }
 
-    async fn reload(&self, drain: &Drain) -> Reloaded {
+    fn read_again(&self, drain: &Drain, reply: Reply) -> Result<(), (String, Reply)> {
         if drain.has_stopped() {
-            return Err("the listeners were stopped by /drain_listeners\n".to_owned());
+            return Err(("the listeners were stopped by /drain_listeners\n".to_owned(), reply));
         }
-        let Fresh { compiled, bootstrap, warnings } = self.configuration.read(&self.compiler)?;
-        let snapshot = Arc::clone(&compiled.snapshot);
-        let plan = self.prepare(&snapshot).map_err(|error| in_words(&error))?;
-        self.membership.follow(&snapshot.clusters).await;
-        let changes = Changes::between(&self.running.snapshot(), &snapshot);
-        self.put_into_force(compiled, plan, bootstrap);
-        self.count(&changes);
-        drop(tokio::task::spawn_local(self.close_later(&changes)));
-        Ok(format!("{changes}\n{warnings}"))
+        match self.configuration.read(&self.compiler) {
+            Ok(Fresh { compiled, bootstrap, warnings }) => {
+                let accepted = self.accept(compiled, Some(Read { bootstrap, warnings, reply }));
+                accepted.map_err(|(why, read)| (why, read.and_then(|read| read.reply)))
+            }
+            Err(why) => Err((why, reply)),
+        }
     }
 
-    /// Gets everything that may fail.
-    fn prepare(&self, snapshot: &Snapshot) -> Result<Plan, StartError> {
-        let plan = self.sockets.borrow().plan(snapshot, &self.options)?;
+    /// Gets everything that may fail. From here on the next configuration is compared with this one.
+    fn accept(&self, compiled: Compiled, read: Option<Read>) -> Result<(), (String, Option<Read>)> {
+        let Compiled { snapshot, runtime, in_force, .. } = compiled;
+        let orders = match self.prepare(&snapshot) {
+            Ok(orders) => orders,
+            Err(error) => return Err((in_words(&error), read)),
+        };
+        self.compiler.commit(in_force);
+        let addresses = self.sockets.borrow().addresses(&snapshot);
+        let accepted = Accepted { snapshot, runtime, orders, addresses, read };
+        // The receiver lives as long as the process serves.
+        let _ended = self.steps.send(Step::PutIntoForce(Box::new(accepted)));
+        Ok(())
+    }
+
+    fn prepare(&self, snapshot: &Snapshot) -> Result<Orders, StartError> {
         self.logs.take_up(self.compiler.files())?;
         self.secrets.update()?;
-        Ok(plan)
+        self.sockets.borrow_mut().change(snapshot, &self.options)
     }
 
-    fn put_into_force(&self, compiled: Compiled, plan: Plan, bootstrap: Value) {
-        let Compiled { snapshot, runtime, in_force, .. } = compiled;
-        let addresses = plan.addresses(&snapshot);
+    /// Does what was accepted, in turn, forever.
+    pub(super) async fn take_steps(self: Rc<Self>, mut steps: UnboundedReceiver<Step>) {
+        while let Some(step) = steps.recv().await {
+            match step {
+                Step::PutIntoForce(accepted) => {
+                    let ready = self.membership.follow(&accepted.snapshot.clusters);
+                    if tokio::time::timeout(WARMING_MAX, ready).await.is_err() {
+                        tracing::warn!(target: "config", "new clusters are used although they are not ready");
+                    }
+                    self.put_into_force(*accepted);
+                }
+                Step::GoLive(done) => {
+                    self.go_live();
+                    // Whoever waits has given up if the process ends.
+                    let _waits = done.send(());
+                }
+            }
+        }
+    }
+
+    fn put_into_force(&self, accepted: Accepted) {
+        let Accepted { snapshot, runtime, orders, addresses, read } = accepted;
+        let changes = Changes::between(&self.running.snapshot(), &snapshot);
         let clusters = snapshot.clusters.clone();
         let hosts: HashMap<_, _> = self.running.change(|changing| {
             changing.snapshot = Arc::clone(&snapshot);
             changing.addresses = addresses;
             changing.runtime = runtime.json();
-            let secrets = changing.config_dump.dynamic_secrets.clone();
-            let mut dump = ConfigDump::of_bootstrap(bootstrap, SystemTime::now());
-            dump.dynamic_secrets = secrets;
-            changing.config_dump = Arc::new(dump);
             clusters.iter().map(|it| (key(it), changing.hosts_of(it))).collect()
         });
         // In one errand, so that no request finds a cluster without its hosts.
         self.shards.send_to_all(move |shard| {
             snapshot.install(shard, |cluster| hosts.get(&key(cluster)).map(Arc::clone));
         });
-        for address in self.sockets.borrow_mut().carry_out(plan, &self.shards) {
-            tracing::info!(target: "main", "listening on {address}");
+        match &mut *self.before_live.borrow_mut() {
+            Some(waiting) => waiting.push(orders),
+            None => orders.carry_out(&self.shards),
         }
         self.membership.retain(&clusters);
         let kept: HashSet<_> = clusters.iter().map(key).collect();
         self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
-        self.compiler.commit(in_force);
         count_runtime(&self.process, &runtime);
+        self.count(&changes);
+        drop(tokio::task::spawn_local(self.close_later(&changes)));
+        if let Some(Read { bootstrap, warnings, reply }) = read {
+            tracing::info!(target: "config", "the configuration is read again: {changes}");
+            self.running.change(|changing| changing.show_bootstrap(bootstrap));
+            // Whoever asked may have gone.
+            let _received = reply.map(|reply| reply.send(Ok(format!("{changes}\n{warnings}"))));
+        } else {
+            tracing::info!(target: "config", "dynamic resources have changed: {changes}");
+        }
+    }
+
+    /// Opens the sockets.
+    fn go_live(&self) {
+        for orders in self.before_live.take().unwrap_or_default() {
+            orders.carry_out(&self.shards);
+        }
+        self.running.set_state(ServerState::Live);
+        self.process.listener_manager.control().workers_started.set(1);
+        let took = self.running.identity.started.elapsed().as_millis();
+        let took = u64::try_from(took).unwrap_or(u64::MAX);
+        self.process.server.control().initialization_time_ms.record(took);
+        tracing::info!(target: "main", "serving after {took} ms");
+    }
+
+    /// Counts the listeners and clusters of the first configuration.
+    pub(super) fn count_first(&self) {
+        let none = Snapshot { listeners: Vec::new(), clusters: Vec::new() };
+        self.count(&Changes::between(&none, &self.running.snapshot()));
     }
 
     fn count(&self, changes: &Changes) {
@@ -207,14 +326,14 @@ fn in_words(error: &StartError) -> String {
 /// What is different in a new configuration.
 #[derive(Debug)]
 struct Changes {
-    listeners: Counts,
-    clusters: Counts,
+    listeners: Tally,
+    clusters: Tally,
     /// The listeners whose connections drain.
     gone: Vec<Arc<Listener>>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct Tally {
     added: u64,
     modified: u64,
     removed: u64,
@@ -227,14 +346,14 @@ impl Changes {
         let is_kept =
             |gone: &&Arc<Listener>| after.listeners.iter().any(|it| Arc::ptr_eq(it, gone));
         Self {
-            listeners: Counts::of(&before.listeners, &after.listeners, name),
-            clusters: Counts::of(&before.clusters, &after.clusters, |it: &Cluster| it.name.clone()),
+            listeners: Tally::of(&before.listeners, &after.listeners, name),
+            clusters: Tally::of(&before.clusters, &after.clusters, |it: &Cluster| it.name.clone()),
             gone: before.listeners.iter().filter(|it| !is_kept(it)).map(Arc::clone).collect(),
         }
     }
 }
 
-impl Counts {
+impl Tally {
     /// Those that are the same in both count for nothing.
     fn of<T>(before: &[Arc<T>], after: &[Arc<T>], name: impl Fn(&T) -> String) -> Self {
         let mut counts = Self { total: after.len() as u64, ..Self::default() };
@@ -257,7 +376,7 @@ impl fmt::Display for Changes {
         for (noun, counts, end) in
             [("listener", &self.listeners, "; "), ("cluster", &self.clusters, "")]
         {
-            let Counts { added, modified, removed, total } = counts;
+            let Tally { added, modified, removed, total } = counts;
             write!(f, "{}: ", counted(*total, noun))?;
             let parts = [(added, "added"), (modified, "modified"), (removed, "removed")];
             let mut text = String::new();
@@ -281,11 +400,11 @@ mod tests {
         let [a, b, b2, c] = ["a", "b", "b", "c"].map(|name| Arc::new(name.to_owned()));
         let listeners =
             Counts::of(&[Arc::clone(&a), b], &[Arc::clone(&a), b2, Arc::clone(&c)], String::clone);
-        let clusters = Counts::of(&[Arc::clone(&c), a], &[c], String::clone);
+        let clusters = Tally::of(&[Arc::clone(&c), a], &[c], String::clone);
         let changes = Changes { listeners, clusters, gone: Vec::new() };
         assert_eq!(changes.to_string(), "3 listeners: 1 added, 1 modified; 1 cluster: 1 removed");
-        let same = Counts { total: 2, ..Counts::default() };
-        let changes = Changes { listeners: Counts::default(), clusters: same, gone: Vec::new() };
+        let same = Tally { total: 2, ..Tally::default() };
+        let changes = Changes { listeners: Tally::default(), clusters: same, gone: Vec::new() };
         assert_eq!(changes.to_string(), "0 listeners: unchanged; 2 clusters: unchanged");
     }
 }

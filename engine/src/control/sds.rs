@@ -13,9 +13,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::moves::{Watch, Watcher};
+use super::moves::{Watch, Watcher, Watchers};
 use super::server::Running;
-use super::subscription::Subscription;
+use super::subscription::{Counts, Subscription};
 use crate::config_source::compile::Response;
 use crate::stats::{Registry, Scope, SecretStats};
 use crate::transport::tls::context::compile::{Change, SecretSource, Secrets};
@@ -25,8 +25,7 @@ pub(super) struct SecretFiles {
     secrets: Rc<Secrets>,
     registry: Arc<Registry>,
     running: Arc<Running>,
-    /// None as long as there are no secrets from files.
-    watcher: RefCell<Option<Watcher>>,
+    watchers: Rc<Watchers>,
     /// By their numbers.
     followed: RefCell<HashMap<usize, AbortHandle>>,
 }
@@ -36,12 +35,13 @@ impl SecretFiles {
         secrets: &Rc<Secrets>,
         registry: &Arc<Registry>,
         running: &Arc<Running>,
+        watchers: &Rc<Watchers>,
     ) -> Self {
         Self {
             secrets: Rc::clone(secrets),
             registry: Arc::clone(registry),
             running: Arc::clone(running),
-            watcher: RefCell::default(),
+            watchers: Rc::clone(watchers),
             followed: RefCell::default(),
         }
     }
@@ -59,22 +59,12 @@ impl SecretFiles {
         let sources = self.secrets.sources().into_iter().enumerate();
         let new = sources.filter(|(index, _)| is_used(index) && !followed.contains_key(index));
         for (index, source) in new.collect::<Vec<_>>() {
-            followed.insert(index, self.follow(index, source, &self.watcher()?));
+            followed.insert(index, self.follow(index, source, &self.watchers.watcher()?));
         }
         if !followed.is_empty() {
             self.running.change(|changing| changing.show_secrets(self.secrets.shown()));
         }
         Ok(())
-    }
-
-    fn watcher(&self) -> io::Result<Watcher> {
-        let mut watcher = self.watcher.borrow_mut();
-        if let Some(watcher) = &*watcher {
-            return Ok(watcher.clone());
-        }
-        let new = Watcher::new()?;
-        drop(tokio::task::spawn_local(new.clone().run()));
-        Ok(watcher.insert(new).clone())
     }
 
     fn follow(&self, index: usize, source: SecretSource, watcher: &Watcher) -> AbortHandle {
@@ -91,7 +81,8 @@ impl SecretFiles {
             watches: Vec::new(),
             name,
         };
-        let subscription = Subscription::new(what, file, self.registry.scope(&prefix), watcher);
+        let subscription =
+            Subscription::new(what, file, Counts::Own(self.registry.scope(&prefix)), watcher);
         subscription.load(|response| secret.update(response, watcher));
         let watcher = watcher.clone();
         let follow = async move {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -71,6 +71,13 @@ impl Changing {
     /// The hosts of a cluster.
     pub(super) fn hosts_of(&self, cluster: &Arc<Cluster>) -> Arc<HostSet> {
         self.hosts.get(&key(cluster)).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// The bootstrap was read again.
+    pub(super) fn show_bootstrap(&mut self, bootstrap: serde_json::Value) {
+        let mut dump = ConfigDump::of_bootstrap(bootstrap, SystemTime::now());
+        dump.dynamic_secrets.clone_from(&self.config_dump.dynamic_secrets);
+        self.config_dump = Arc::new(dump);
     }
 
     pub(super) fn show_secrets(&mut self, secrets: Vec<ShownSecret>) {

@@ -32,32 +32,40 @@ struct Open {
     bound: Address,
 }
 
-/// What becomes of the sockets with another configuration. Those of new addresses are open already.
-#[derive(Debug)]
-pub(super) struct Plan {
-    after: Vec<Open>,
-    /// Of new addresses, by their numbers.
-    new: Vec<(u64, Vec<OwnedFd>)>,
-    next_id: u64,
+/// What the shards have to do with another configuration. The sockets of new addresses are open already.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Sockets that accept for another listener.
+    given: Vec<(u64, Arc<Listener>)>,
+    closed: Vec<u64>,
+    new: Vec<(Open, Vec<OwnedFd>)>,
 }
 
 impl SocketsInUse {
-    /// Opens the sockets of new addresses.
-    pub(super) fn plan(&self, snapshot: &Snapshot, options: &Options) -> Result<Plan, StartError> {
-        let mut plan = Plan { after: Vec::new(), new: Vec::new(), next_id: self.next_id };
+    /// Opens the sockets of new addresses. From here on these are the sockets in use; the orders must be carried
+    /// out, in turn.
+    pub(super) fn change(
+        &mut self,
+        snapshot: &Snapshot,
+        options: &Options,
+    ) -> Result<Orders, StartError> {
+        let mut orders = Orders::default();
+        let (mut kept, mut missing) = (Vec::new(), Vec::new());
         let mut left: Vec<&Open> = self.open.iter().collect();
-        let mut missing = Vec::new();
         for listener in snapshot.listeners.iter().filter(|listener| listener.binds) {
             for at in &listener.addresses {
-                match left.iter().position(|open| open.serves(listener, at)) {
-                    Some(place) => {
-                        let open = left.remove(place).clone();
-                        plan.after.push(Open { listener: Arc::clone(listener), ..open });
-                    }
-                    None => missing.push((listener, at)),
+                let Some(place) = left.iter().position(|open| open.serves(listener, at)) else {
+                    missing.push((listener, at));
+                    continue;
+                };
+                let open = left.remove(place);
+                if !Arc::ptr_eq(&open.listener, listener) {
+                    orders.given.push((open.id, Arc::clone(listener)));
                 }
+                kept.push(Open { listener: Arc::clone(listener), ..open.clone() });
             }
         }
+        orders.closed = left.iter().map(|open| open.id).collect();
         if options.port_use == PortUse::Exclusive {
             // What this process has itself is replaced.
             let is_ours = |address| self.open.iter().any(|open| open.at.address == address);
@@ -66,60 +74,49 @@ impl SocketsInUse {
             }
         }
         let longest = sockets::backlog_max();
-        for (listener, at) in missing {
+        for (id, (listener, at)) in (self.next_id..).zip(missing) {
             let (bound, sockets) =
                 sockets::listen(at.address, &at.settings, options.concurrency, longest)
                     .map_err(failed(listener, at.address))?;
-            let (listener, id) = (Arc::clone(listener), plan.next_id);
-            plan.next_id += 1;
-            plan.after.push(Open { id, listener, at: at.clone(), bound });
-            plan.new.push((id, sockets));
+            let open = Open { id, listener: Arc::clone(listener), at: at.clone(), bound };
+            orders.new.push((open, sockets));
         }
-        Ok(plan)
+        self.next_id += orders.new.len() as u64;
+        kept.extend(orders.new.iter().map(|(open, _)| open.clone()));
+        self.open = kept;
+        Ok(orders)
     }
 
-    /// Makes the shards listen as planned. They have the listeners already. Returns the new addresses.
-    pub(super) fn carry_out(&mut self, plan: Plan, shards: &Shards) -> Vec<Address> {
-        let Plan { after, new, next_id } = plan;
-        for open in &self.open {
-            let id = open.id;
-            match after.iter().find(|after| after.id == id) {
-                None => shards.send_to_all(move |shard| Listeners::of(shard).close_socket(id)),
-                Some(after) if !Arc::ptr_eq(&after.listener, &open.listener) => {
-                    let listener = Arc::clone(&after.listener);
-                    shards.send_to_all(move |shard| {
-                        Listeners::of(shard).give_socket(id, &listener);
-                    });
-                }
-                Some(_) => {}
-            }
-        }
-        let mut addresses = Vec::with_capacity(new.len());
-        for (id, sockets) in new {
-            let Some(open) = after.iter().find(|open| open.id == id) else { continue };
-            let bound = open.bound;
-            addresses.push(bound);
-            shards.send_to_each(sockets, |socket| {
-                let listener = Arc::clone(&open.listener);
-                Box::new(move |shard| listener::listen(shard, id, &listener, socket, bound))
-            });
-        }
-        (self.open, self.next_id) = (after, next_id);
-        addresses
-    }
-}
-
-impl Plan {
     /// The addresses of each listener, as bound.
     pub(super) fn addresses(&self, snapshot: &Snapshot) -> Vec<Vec<Address>> {
         let of = |listener: &Arc<Listener>| {
             let bound = |at: &ListenAddress| {
                 let is_it = |open: &&Open| open.serves(listener, at);
-                self.after.iter().find(is_it).map_or(at.address, |open| open.bound)
+                self.open.iter().find(is_it).map_or(at.address, |open| open.bound)
             };
             listener.addresses.iter().map(bound).collect()
         };
         snapshot.listeners.iter().map(of).collect()
+    }
+}
+
+impl Orders {
+    /// Makes the shards do it. They have the listeners already.
+    pub(super) fn carry_out(self, shards: &Shards) {
+        let Self { given, closed, new } = self;
+        for (id, listener) in given {
+            shards.send_to_all(move |shard| Listeners::of(shard).give_socket(id, &listener));
+        }
+        for id in closed {
+            shards.send_to_all(move |shard| Listeners::of(shard).close_socket(id));
+        }
+        for (Open { id, listener, at: _, bound }, sockets) in new {
+            shards.send_to_each(sockets, |socket| {
+                let listener = Arc::clone(&listener);
+                Box::new(move |shard| listener::listen(shard, id, &listener, socket, bound))
+            });
+            tracing::info!(target: "main", "listening on {bound}");
+        }
     }
 }
 

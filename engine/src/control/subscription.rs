@@ -17,7 +17,7 @@ use super::moves::{Watch, Watcher};
 use crate::config_source::compile::{ReadError, Response};
 use crate::config_source::{FileSource, MoveTarget, Trigger};
 use crate::hash::xxh64;
-use crate::stats::{Scope, SubscriptionStats};
+use crate::stats::{ClusterStats, EdsStats, Scope, SubscriptionStats};
 
 /// A file that is followed.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Subscription {
     /// What is subscribed to, for the log: `secret cert`.
     what: String,
     source: FileSource,
-    stats: Arc<Scope<SubscriptionStats>>,
+    counts: Counts,
     moved: Rc<Notify>,
     /// When the file is to be read next, if that is once per interval.
     due: Cell<Instant>,
@@ -34,12 +34,7 @@ pub(super) struct Subscription {
 
 impl Subscription {
     /// Follows `source` from now on.
-    pub(super) fn new(
-        what: String,
-        source: FileSource,
-        stats: Arc<Scope<SubscriptionStats>>,
-        watcher: &Watcher,
-    ) -> Self {
+    pub(super) fn new(what: String, source: FileSource, counts: Counts, watcher: &Watcher) -> Self {
         let moved = Rc::new(Notify::new());
         let target = match &source.trigger {
             Trigger::Moved => Some(MoveTarget::File(source.path.clone())),
@@ -48,7 +43,7 @@ impl Subscription {
         };
         let watch = target.map(|target| watcher.watch(&target, &moved));
         let due = Cell::new(Instant::now());
-        let subscription = Self { what, source, stats, moved, due, _watch: watch };
+        let subscription = Self { what, source, counts, moved, due, _watch: watch };
         subscription.plan_next();
         subscription
     }
@@ -72,8 +67,7 @@ impl Subscription {
 
     /// Reads the file, and hands its resources to the subscriber, who may reject them.
     pub(super) fn load(&self, subscriber: impl FnOnce(Response) -> Result<(), String>) {
-        let stats = self.stats.control();
-        stats.update_attempt.inc();
+        self.counts.attempt();
         let path = self.source.path.display();
         let taken = Response::read(&self.source.path).and_then(|response| {
             let version = xxh64(response.version.as_bytes());
@@ -81,20 +75,64 @@ impl Subscription {
         });
         let what = &self.what;
         match taken {
-            Ok(version) => {
-                stats.update_success.inc();
-                stats.version.set(version);
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                stats.update_time.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-            }
+            Ok(version) => self.counts.success(version),
             Err(ReadError::Unreadable(why)) => {
-                stats.update_failure.inc();
+                self.counts.failure();
                 tracing::warn!(target: "config", "{what}: cannot read {path}, nothing is changed: {why}");
             }
             Err(ReadError::Rejected(why)) => {
-                stats.update_rejected.inc();
+                self.counts.rejected();
                 tracing::warn!(target: "config", "{what}: {path} is rejected, nothing is changed: {why}");
             }
+        }
+    }
+}
+
+/// The stats of a subscription.
+#[derive(Debug)]
+pub(super) enum Counts {
+    /// They are a set of their own.
+    Own(Arc<Scope<SubscriptionStats>>),
+    /// They are among those of a cluster.
+    OfCluster(Arc<Scope<ClusterStats>>, Arc<Scope<EdsStats>>),
+}
+
+impl Counts {
+    fn attempt(&self) {
+        match self {
+            Self::Own(stats) => stats.control().update_attempt.inc(),
+            Self::OfCluster(stats, _) => stats.control().update_attempt.inc(),
+        }
+    }
+
+    fn success(&self, hash: u64) {
+        let (update_success, version, update_time) = match self {
+            Self::Own(stats) => {
+                let stats = stats.control();
+                (&stats.update_success, &stats.version, &stats.update_time)
+            }
+            Self::OfCluster(stats, eds) => {
+                let eds = eds.control();
+                (&stats.control().update_success, &eds.version, &eds.update_time)
+            }
+        };
+        update_success.inc();
+        version.set(hash);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        update_time.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    fn failure(&self) {
+        match self {
+            Self::Own(stats) => stats.control().update_failure.inc(),
+            Self::OfCluster(stats, _) => stats.control().update_failure.inc(),
+        }
+    }
+
+    fn rejected(&self) {
+        match self {
+            Self::Own(stats) => stats.control().update_rejected.inc(),
+            Self::OfCluster(_, stats) => stats.control().update_rejected.inc(),
         }
     }
 }
@@ -117,7 +155,7 @@ mod tests {
         runtime.block_on(async {
             let trigger = Trigger::Interval(Duration::from_millis(100));
             let source = FileSource { path: "/nowhere".into(), trigger };
-            let stats = Registry::new(1).scope("sds.cert.");
+            let stats = Counts::Own(Registry::new(1).scope("sds.cert."));
             let watcher = Watcher::new().unwrap();
             let subscription = Subscription::new("secret cert".to_owned(), source, stats, &watcher);
             for _ in 0..2 {

@@ -16,7 +16,7 @@ use crate::upstream::balance::compile::{self as balance, Balancing, balancing};
 use crate::upstream::balance::table::{TableKind, TableRule};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
 use crate::upstream::cluster::{Cluster, Protocols, TableStats, TcpKeepalive};
-use crate::upstream::discovery::compile::{DnsFields, Schema, Sockets, discovery};
+use crate::upstream::discovery::compile::{DnsFields, Schema, Sockets, discovery, with_policy};
 use crate::upstream::discovery::{Discovery, LookupFamily};
 use crate::upstream::health_check::Probe;
 use crate::upstream::health_check::compile::{health_check, match_criteria};
@@ -58,6 +58,7 @@ pub fn cluster(
         per_connection_buffer_limit_bytes,
         lb_policy,
         load_assignment,
+        eds_cluster_config,
         max_requests_per_connection,
         circuit_breakers,
         common_http_protocol_options,
@@ -94,6 +95,8 @@ pub fn cluster(
         kind: *r#type,
         custom: cluster_type.as_ref(),
         load_assignment: load_assignment.as_ref(),
+        eds: eds_cluster_config.as_ref(),
+        name,
         dns: DnsFields {
             refresh_rate: *dns_refresh_rate,
             jitter: *dns_jitter,
@@ -253,14 +256,7 @@ fn distribution(
             rules.healthy_panic_threshold = value.round();
         }
     }
-    if let Some(policy) = assignment.and_then(|assignment| assignment.policy.as_ref()) {
-        let config::Policy { overprovisioning_factor, weighted_priority_health } = policy;
-        rules.weighted_priority_health = *weighted_priority_health;
-        if let Some(factor) = overprovisioning_factor {
-            rules.overprovisioning_factor = *factor;
-        }
-    }
-    rules
+    with_policy(rules, assignment.and_then(|assignment| assignment.policy.as_ref()))
 }
 
 fn table_stats(table: &TableRule, stat_name: &str, registry: &Registry) -> TableStats {

@@ -61,6 +61,31 @@ pub struct Endpoint {
     pub metadata: Arc<Metadata>,
 }
 
+impl Endpoint {
+    /// Whether a host at the same address may have this endpoint instead of the other, and nobody notices.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            hostname,
+            weight,
+            priority,
+            locality,
+            locality_weight,
+            health_flags,
+            check,
+            transport_socket,
+            metadata,
+        } = self;
+        *hostname == other.hostname
+            && (*weight, *priority) == (other.weight, other.priority)
+            && (locality, *locality_weight) == (&other.locality, other.locality_weight)
+            && *health_flags == other.health_flags
+            && check.is_same(&other.check)
+            && Arc::ptr_eq(transport_socket, &other.transport_socket)
+            && *metadata == other.metadata
+    }
+}
+
 /// The locality of a host; shown in `/clusters`, and the zone in stats.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 #[expect(

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::control::eds::Endpoints;
 use crate::control::membership::Membership;
 use crate::metadata::Metadata;
 use crate::shard::socket_option::LocalEnd;
@@ -185,7 +186,8 @@ impl Harness {
             sender.send((index, addresses.collect())).unwrap();
         };
         let control = LocalSet::new();
-        let membership = Membership::new(resolver, 1, Instant::now(), publish);
+        let endpoints = Endpoints::new(Arc::new(Registry::new(1)), Rc::default());
+        let membership = Membership::new(resolver, endpoints, 1, Instant::now(), publish);
         let initialized = {
             let _runtime = runtime.enter();
             let _control = control.enter();

@@ -17,6 +17,17 @@ stats! {
 }
 
 stats! {
+    /// `cluster.<name>.`, for clusters of type `EDS`. `ClusterStats` has the other counters of a subscription.
+    pub struct EdsStats {
+        constant counter init_fetch_timeout;
+        counter update_rejected;
+        gauge update_time;
+        gauge version;
+        histogram update_duration;
+    }
+}
+
+stats! {
     /// `sds.<name>.`
     pub struct SecretStats {
         counter key_rotation_failed;

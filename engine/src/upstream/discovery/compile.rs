@@ -1,6 +1,7 @@
 //! Compiles `type`, `cluster_type`, `load_assignment` and the `dns_*` fields of a cluster into a
 //! [`Discovery`].
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,10 @@ use corvoy_config as config;
 use crate::address::{self, Address, Pipe};
 use crate::common_compile;
 use crate::common_compile::check_word;
+use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
+use crate::upstream::Cluster;
 use crate::upstream::discovery::{
-    Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
+    Assignment, Discovery, Dns, Eds, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
 };
 use crate::upstream::health_check::compile as health_check;
 use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
@@ -24,6 +27,9 @@ pub(in crate::upstream) struct Schema<'a> {
     pub(in crate::upstream) kind: Option<config::DiscoveryType>,
     pub(in crate::upstream) custom: Option<&'a config::CustomClusterType>,
     pub(in crate::upstream) load_assignment: Option<&'a config::ClusterLoadAssignment>,
+    pub(in crate::upstream) eds: Option<&'a config::EdsClusterConfig>,
+    /// The name of the cluster.
+    pub(in crate::upstream) name: &'a str,
     pub(in crate::upstream) dns: DnsFields,
 }
 
@@ -49,6 +55,7 @@ pub(in crate::upstream) struct Sockets<'a> {
 /// The type of a cluster.
 enum Kind {
     Static,
+    Eds,
     Dns {
         semantics: Semantics,
         fields: DnsFields,
@@ -67,12 +74,17 @@ pub(in crate::upstream) fn discovery(
     problems: &mut Problems,
 ) -> Discovery {
     let kind = kind(schema, at, problems);
+    if matches!(kind, Some(Kind::Eds)) {
+        let eds = eds(schema, at, sockets, problems);
+        let none = || Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules)));
+        return eds.map_or_else(none, Discovery::Eds);
+    }
     let at = at.field("load_assignment");
     let endpoints = |it| endpoints(it, &at, sockets, problems);
     let endpoints = schema.load_assignment.map_or_else(Vec::new, endpoints);
     match kind {
         // Which addresses are valid depends on the type.
-        None => Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules))),
+        None | Some(Kind::Eds) => Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules))),
         Some(Kind::Static) => {
             let host = |endpoint: AddressedEndpoint| {
                 let address = static_address(&endpoint, problems)?;
@@ -94,6 +106,79 @@ pub(in crate::upstream) fn discovery(
     }
 }
 
+/// Where the hosts of a cluster of type `EDS` come from; none if there is an error.
+fn eds(
+    schema: &Schema<'_>,
+    at: &Path,
+    sockets: &Sockets<'_>,
+    problems: &mut Problems,
+) -> Option<Eds> {
+    if schema.load_assignment.is_some() {
+        let why = "a cluster of type EDS cannot have a load_assignment";
+        problems.error(&at.field("load_assignment"), why);
+    }
+    let at = at.field("eds_cluster_config");
+    let Some(config::EdsClusterConfig { eds_config: Some(source), service_name }) = schema.eds
+    else {
+        problems.missing(&at, "cannot create an EDS cluster without an EDS config");
+        return None;
+    };
+    let at = at.field("eds_config");
+    let file = file_source(source)?;
+    check_existence(&file, source, &at, problems)?;
+    let name = if service_name.is_empty() { schema.name } else { service_name };
+    Some(Eds { source: file, name: name.to_owned(), check_criteria: sockets.of_checks.cloned() })
+}
+
+/// What `resource` says of a cluster of type `EDS`, which has `known` hosts so far.
+///
+/// # Errors
+/// It cannot be used: in words.
+pub fn assignment(
+    resource: &Resource,
+    cluster: &Cluster,
+    eds: &Eds,
+    known: &[Arc<Host>],
+    shards: usize,
+) -> Result<Assignment, String> {
+    let config::Any::ClusterLoadAssignment(schema) = &resource.message else {
+        let what = resource.message.type_name();
+        return Err(format!("{what} is not a ClusterLoadAssignment"));
+    };
+    let sockets =
+        Sockets { of_traffic: &cluster.transport_sockets, of_checks: eds.check_criteria.as_ref() };
+    let mut problems = Problems::default();
+    let endpoints = endpoints(schema, &Path::root(), &sockets, &mut problems);
+    let known: HashMap<Address, &Arc<Host>> = known.iter().map(|it| (it.address, it)).collect();
+    let hosts = endpoints.into_iter().filter_map(|endpoint| {
+        let address = static_address(&endpoint, &mut problems)?;
+        let same = known.get(&address).filter(|it| it.endpoint.is_same(&endpoint.endpoint));
+        let new = || Host::new(address, Arc::new(endpoint.endpoint), shards);
+        Some(same.map_or_else(new, |host| Arc::clone(host)))
+    });
+    let hosts = hosts.collect();
+    if problems.has_errors() {
+        return Err(in_words(&problems));
+    }
+    let distribution = with_policy(cluster.distribution.clone(), schema.policy.as_ref());
+    Ok(Assignment { hosts, distribution })
+}
+
+/// The rules of a cluster with the policy of its hosts.
+pub(in crate::upstream) fn with_policy(
+    mut rules: DistributionRules,
+    policy: Option<&config::Policy>,
+) -> DistributionRules {
+    if let Some(policy) = policy {
+        let config::Policy { overprovisioning_factor, weighted_priority_health } = policy;
+        rules.weighted_priority_health = *weighted_priority_health;
+        if let Some(factor) = overprovisioning_factor {
+            rules.overprovisioning_factor = *factor;
+        }
+    }
+    rules
+}
+
 /// None if it could not be read, or is not implemented.
 fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind> {
     let (at_type, at_custom) = (at.field("type"), at.field("cluster_type"));
@@ -111,10 +196,7 @@ fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind>
         (None, None | Some(config::DiscoveryType::Static)) => Kind::Static,
         (None, Some(config::DiscoveryType::StrictDns)) => dns(Semantics::Strict),
         (None, Some(config::DiscoveryType::LogicalDns)) => dns(Semantics::Logical),
-        (None, Some(config::DiscoveryType::Eds)) => {
-            problems.not_implemented(&at.field("type"), "EDS, a part of xDS,");
-            return None;
-        }
+        (None, Some(config::DiscoveryType::Eds)) => Kind::Eds,
         (None, Some(config::DiscoveryType::OriginalDst)) => {
             problems.not_implemented(&at.field("type"), "ORIGINAL_DST");
             return None;

@@ -4,7 +4,7 @@
 //!
 //! Invariant: a host whose address stays keeps its `Arc`, and with it its stats and connections.
 
-pub(super) mod compile;
+pub mod compile;
 mod logical_dns;
 mod refresh;
 mod strict_dns;
@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::config_source::FileSource;
 use crate::stats::ClusterStats;
 use crate::upstream::host::{Endpoint, Host};
-use crate::upstream::host_set::HostSet;
+use crate::upstream::host_set::{DistributionRules, HostSet};
 
 pub use refresh::RefreshDelays;
 
@@ -28,6 +29,28 @@ pub enum Discovery {
     Static(Arc<HostSet>),
     /// From DNS, refreshed periodically.
     Dns(Dns),
+    /// From a source of their own.
+    Eds(Eds),
+}
+
+/// A cluster of type `EDS`.
+#[derive(Debug)]
+pub struct Eds {
+    /// Where its hosts come from.
+    pub source: FileSource,
+    /// The name that they have there: `service_name`, or that of the cluster.
+    pub name: String,
+    /// `transport_socket_match_criteria` of its health check.
+    check_criteria: Option<serde_json::Value>,
+}
+
+/// What a source says of a cluster of type `EDS`.
+#[derive(Debug)]
+pub struct Assignment {
+    /// Those that are the same as before are the same.
+    pub hosts: Vec<Arc<Host>>,
+    /// The rules of the cluster, with the policy of the assignment.
+    pub distribution: DistributionRules,
 }
 
 impl Discovery {
@@ -36,6 +59,7 @@ impl Discovery {
         match self {
             Self::Static(hosts) => !hosts.hosts().is_empty(),
             Self::Dns(dns) => !dns.targets.is_empty(),
+            Self::Eds(_) => true,
         }
     }
 
@@ -46,6 +70,9 @@ impl Discovery {
             Self::Dns(dns) => {
                 dns.targets.iter().map(|it| format!("{}:{}", it.name, it.port)).collect()
             }
+            Self::Eds(eds) => {
+                vec![format!("those of {} in {}", eds.name, eds.source.path.display())]
+            }
         }
     }
 
@@ -54,6 +81,7 @@ impl Discovery {
         match self {
             Self::Static(hosts) => hosts.hosts().iter().map(|it| it.endpoint.zone()).collect(),
             Self::Dns(dns) => dns.targets.iter().map(|it| it.endpoint.zone()).collect(),
+            Self::Eds(_) => HashSet::new(),
         }
     }
 }

@@ -157,6 +157,17 @@ pub struct EventLog {
     pub every_success: bool,
 }
 
+impl EndpointCheck {
+    /// Whether it says the same.
+    pub(in crate::upstream) fn is_same(&self, other: &Self) -> bool {
+        let Self { port, hostname, disabled, transport_socket } = self;
+        let sockets = [transport_socket, &other.transport_socket];
+        let sockets = sockets.map(|socket| socket.as_ref().map(Arc::as_ptr));
+        (port, hostname, disabled) == (&other.port, &other.hostname, &other.disabled)
+            && sockets[0] == sockets[1]
+    }
+}
+
 /// `health_check_config` of an endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointCheck {

@@ -1,0 +1,96 @@
+//! Follows the hosts of clusters of type `EDS`.
+//!
+//! A file may have the hosts of many clusters. Each cluster takes those of its own name, and only they are
+//! compiled.
+//!
+//! Invariant: hosts that cannot be used change nothing.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::counted;
+use super::membership::{Members, Warming};
+use super::moves::Watchers;
+use super::subscription::{Counts, Subscription};
+use crate::config_source::compile::Response;
+use crate::stats::Registry;
+use crate::upstream::discovery::{Eds, compile};
+
+/// What follows them.
+pub(super) struct Endpoints {
+    registry: Arc<Registry>,
+    watchers: Rc<Watchers>,
+}
+
+/// The hosts of one cluster.
+struct Followed {
+    members: Rc<Members>,
+    shards: usize,
+    /// Until the first answer.
+    warming: RefCell<Option<Warming>>,
+}
+
+impl Endpoints {
+    pub(super) const fn new(registry: Arc<Registry>, watchers: Rc<Watchers>) -> Self {
+        Self { registry, watchers }
+    }
+
+    /// Gives a cluster its hosts, and goes on as they change, in a task of its own.
+    pub(super) fn follow(&self, members: &Rc<Members>, eds: &Eds, warming: Warming, shards: usize) {
+        let cluster = Arc::clone(&members.cluster);
+        let what = format!("the hosts of cluster {}", cluster.name);
+        let own = self.registry.scope(&format!("cluster.{}.", cluster.observability_name));
+        let counts = Counts::OfCluster(Arc::clone(&cluster.stats), own);
+        let watcher = match self.watchers.watcher() {
+            Ok(watcher) => watcher,
+            Err(error) => return cannot_watch(&what, &error),
+        };
+        let subscription = Subscription::new(what, eds.source.clone(), counts, &watcher);
+        let warming = RefCell::new(Some(warming));
+        let followed = Followed { members: Rc::clone(members), shards, warming };
+        subscription.load(|response| followed.take(&response));
+        let follow = async move {
+            loop {
+                subscription.changed().await;
+                subscription.load(|response| followed.take(&response));
+            }
+        };
+        members.add_lookup(tokio::task::spawn_local(follow).abort_handle());
+    }
+}
+
+fn cannot_watch(what: &str, error: &io::Error) {
+    tracing::error!(target: "config", "{what}: files cannot be watched: {error}");
+}
+
+impl Followed {
+    fn take(&self, response: &Response) -> Result<(), String> {
+        let cluster = &self.members.cluster;
+        let crate::upstream::discovery::Discovery::Eds(eds) = &cluster.discovery else {
+            return Ok(());
+        };
+        let warming = self.warming.take();
+        //= envoy: a cluster that is not in the response stays as it is
+        let Some(resource) = response.resources.iter().find(|it| it.name() == eds.name) else {
+            cluster.stats.control().update_empty.inc();
+            return Ok(());
+        };
+        let known = self.members.known_hosts();
+        let assignment = compile::assignment(resource, cluster, eds, &known, self.shards)?;
+        let is_same = |it: &Arc<_>| known.iter().any(|known| Arc::ptr_eq(known, it));
+        let changes =
+            known.len() != assignment.hosts.len() || !assignment.hosts.iter().all(is_same);
+        self.members.distribute(assignment.distribution);
+        if changes || warming.is_some() {
+            cluster.stats.control().membership_change.inc();
+            let total = counted(assignment.hosts.len(), "host");
+            tracing::debug!("eds hosts have changed for cluster {}: {total}", cluster.name);
+            self.members.set_hosts(&assignment.hosts, warming.as_ref());
+        } else {
+            cluster.stats.control().update_no_rebuild.inc();
+        }
+        Ok(())
+    }
+}
