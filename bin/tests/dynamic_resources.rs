@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
-use crate::support::{Client, Config, Origin, Proxy, Wire, free_address, wait_until};
+use crate::support::{Client, Config, Origin, Proxy, Wire, free_address, is_oracle, wait_until};
 
 /// A folder with the files of dynamic resources.
 struct Files(TempDir);
@@ -173,7 +173,7 @@ fn hosts_come_and_go() {
     let (files, address) = (Files::new(), free_address());
     let origins = [Origin::that_answers(), Origin::that_answers()];
     let addresses = origins.each_ref().map(Origin::address);
-    files.put("hosts", &[assignment("other", &[]), assignment("a", &addresses[..1])]);
+    files.put("hosts", &[assignment("a", &addresses[..1])]);
     files.put("clusters", &[files.eds_cluster("a")]);
     files.put("listeners", &[listener("one", address, "a")]);
     let proxy = files.proxy();
@@ -193,6 +193,21 @@ fn hosts_come_and_go() {
     proxy.stat_becomes("cluster.a.membership_total", 0);
     assert_eq!(client.get("/").status(), 503);
     assert_eq!(proxy.stat("cluster.a.update_success"), 4);
+}
+
+#[test]
+fn a_file_may_have_the_hosts_of_several_clusters() {
+    if is_oracle() {
+        return; // Envoy wants a file for each.
+    }
+    let (files, address) = (Files::new(), free_address());
+    let origin = Origin::that_answers();
+    files.put("hosts", &[assignment("other", &[]), assignment("a", &[origin.address()])]);
+    files.put("clusters", &[files.eds_cluster("a"), files.eds_cluster("other")]);
+    files.put("listeners", &[listener("one", address, "a")]);
+    let proxy = files.proxy();
+    assert_eq!(Client::connect(address).get("/").status(), 200);
+    assert_eq!(proxy.stat("cluster.other.membership_total"), 0);
 }
 
 #[test]

@@ -52,6 +52,8 @@ any! {
     CdnLoop = "envoy.extensions.filters.http.cdn_loop.v3.CdnLoopConfig",
     CelFormatter = "envoy.extensions.formatter.cel.v3.Cel",
     CelMatcher = "xds.type.matcher.v3.CelMatcher",
+    Cluster = "envoy.config.cluster.v3.Cluster",
+    ClusterLoadAssignment = "envoy.config.endpoint.v3.ClusterLoadAssignment",
     Composite = "envoy.extensions.filters.http.composite.v3.Composite",
     CompositePerRoute = "envoy.extensions.filters.http.composite.v3.CompositePerRoute",
     Compressor = "envoy.extensions.filters.http.compressor.v3.Compressor",

@@ -399,7 +399,7 @@ mod tests {
     fn changes_are_told_by_their_numbers() {
         let [a, b, b2, c] = ["a", "b", "b", "c"].map(|name| Arc::new(name.to_owned()));
         let listeners =
-            Counts::of(&[Arc::clone(&a), b], &[Arc::clone(&a), b2, Arc::clone(&c)], String::clone);
+            Tally::of(&[Arc::clone(&a), b], &[Arc::clone(&a), b2, Arc::clone(&c)], String::clone);
         let clusters = Tally::of(&[Arc::clone(&c), a], &[c], String::clone);
         let changes = Changes { listeners, clusters, gone: Vec::new() };
         assert_eq!(changes.to_string(), "3 listeners: 1 added, 1 modified; 1 cluster: 1 removed");
