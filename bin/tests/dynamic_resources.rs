@@ -168,6 +168,55 @@ fn resources_that_cannot_be_used_do_not_hold_up_the_others() {
     assert_eq!(Client::connect(second).get("/").status(), 200);
 }
 
+fn routes(name: &str, cluster: &str) -> String {
+    format!(
+        "{{ '@type': type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: {name}, \
+         virtual_hosts: [{{ name: all, domains: ['*'], routes: [{{ match: {{ prefix: / }}, route: {{ \
+         cluster: {cluster} }} }}] }}] }}"
+    )
+}
+
+/// A listener whose routes come from a file.
+fn listener_with_rds(files: &Files, name: &str, address: SocketAddr) -> String {
+    let listener = listener(name, address, "none");
+    let (head, rest) = listener.split_once("route_config:").unwrap();
+    let (_, tail) = rest.split_once("}] }] }").unwrap();
+    let path = files.path("routes");
+    format!(
+        "{head}rds: {{ route_config_name: routes, config_source: {{ path_config_source: {{ path: {path} \
+         }} }} }}{tail}"
+    )
+}
+
+#[test]
+fn routes_change_for_the_next_request_of_an_open_connection() {
+    let (files, address) = (Files::new(), free_address());
+    let origins = [Origin::that_answers(), Origin::that_answers()];
+    files.put("clusters", &[cluster("a", &origins[0]), cluster("b", &origins[1])]);
+    files.put("routes", &[routes("routes", "a")]);
+    files.put("listeners", &[listener_with_rds(&files, "one", address)]);
+    let proxy = files.proxy();
+    let mut client = Client::connect(address);
+    assert_eq!(client.get("/").status(), 200);
+    files.put("routes", &[routes("routes", "b")]);
+    proxy.stat_becomes("http.one.rds.routes.config_reload", 2);
+    wait_until("the other origin", || {
+        assert_eq!(client.get("/").header("connection"), None);
+        !origins[1].seen().is_empty()
+    });
+    // A cluster may come later than its routes.
+    files.put("routes", &[routes("routes", "c")]);
+    proxy.stat_becomes("http.one.rds.routes.config_reload", 3);
+    wait_until("no cluster", || client.get("/").status() == 503);
+    files.put("clusters", &[cluster("b", &origins[1]), cluster("c", &origins[0])]);
+    wait_until("the cluster", || client.get("/").status() == 200);
+    files.put("routes", &[routes("others", "b")]);
+    proxy.stat_becomes("http.one.rds.routes.update_rejected", 1);
+    assert_eq!(client.get("/").status(), 200);
+    assert_eq!(proxy.stat("http.one.rds.routes.update_success"), 3);
+    assert_eq!(proxy.stat("http.one.downstream_cx_total"), 1);
+}
+
 #[test]
 fn hosts_come_and_go() {
     let (files, address) = (Files::new(), free_address());

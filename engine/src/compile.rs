@@ -6,7 +6,7 @@
 //! Invariant: all errors are reported, and a configuration with errors is not used. A value may be
 //! absent because it could not be read: then no errors that follow from its absence are reported.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{OnceCell, Ref, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -201,6 +201,16 @@ impl Compiler {
         self.secrets.get()
     }
 
+    /// What is in force.
+    pub(crate) fn in_force(&self) -> Ref<'_, InForce> {
+        self.in_force.borrow()
+    }
+
+    /// The numbers of clusters.
+    pub(crate) const fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
     /// The files of access logs.
     #[must_use]
     pub const fn files(&self) -> &Files {
@@ -358,6 +368,8 @@ impl Compiler {
             admin_settings::compile::admin(schema, &at, names.access_logs, problems)
         });
         let log_format = application_log_config.as_ref().and_then(log_format);
+        next.runtime = runtime.clone();
+        next.local_cluster.clone_from(&node.cluster);
         (!problems.has_errors()).then(|| Compiled {
             snapshot: Arc::new(Snapshot { listeners: compiled, clusters }),
             admin,

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::downstream::Listener;
 use crate::dynamic_compile::Dynamic;
 use crate::hash::{xxh64, xxh64_seeded};
+use crate::runtime::Runtime;
 use crate::upstream::Cluster;
 
 /// What a part of a configuration was compiled from.
@@ -61,6 +62,10 @@ pub struct InForce {
     pub(crate) fixed: HashMap<&'static str, Fingerprint>,
     /// The dynamic resources.
     pub(crate) dynamic: Dynamic,
+    /// The runtime values.
+    pub(crate) runtime: Runtime,
+    /// The cluster of the node.
+    pub(crate) local_cluster: String,
 }
 
 #[cfg(test)]

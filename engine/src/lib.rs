@@ -50,6 +50,7 @@ pub mod compile;
 mod common_compile;
 pub mod dynamic_compile;
 mod resources_compile;
+mod routes_compile;
 mod runtime_compile;
 
 pub mod config_source;

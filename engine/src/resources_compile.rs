@@ -165,7 +165,9 @@ pub(crate) fn name_clusters_at_run_time(
     compiled: &[Arc<Listener>],
 ) -> bool {
     let by_header = |chain: &FilterChain| match &chain.speaks {
-        Speaks::Http(service) => service.routes.name_clusters_at_run_time(),
+        Speaks::Http(service) => {
+            service.routes.source.is_some() || service.routes.newest().name_clusters_at_run_time()
+        }
         Speaks::Tcp(_) => false,
     };
     let by_filter = |filter: &config::Filter| {

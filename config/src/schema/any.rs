@@ -145,6 +145,7 @@ any! {
     RingHash = "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
     RoundRobin = "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
     Route = "envoy.config.route.v3.Route",
+    RouteConfiguration = "envoy.config.route.v3.RouteConfiguration",
     RouteList = "envoy.config.route.v3.RouteList",
     Router = "envoy.extensions.filters.http.router.v3.Router",
     RuntimeFractionMatcher =

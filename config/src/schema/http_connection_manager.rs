@@ -1,20 +1,26 @@
 //! `envoy/extensions/filters/network/http_connection_manager/v3`, and the router filter.
 
 use super::{
-    AccessLog, AccessLogFilter, Any, CidrRange, DataSource, Duration, HeaderValueOption,
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, RouteConfiguration,
-    SchemeHeaderTransformation, SubstitutionFormatString, TypedExtensionConfig, schema,
-    schema_enum,
+    AccessLog, AccessLogFilter, Any, CidrRange, ConfigSource, DataSource, Duration,
+    HeaderValueOption, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
+    RouteConfiguration, SchemeHeaderTransformation, SubstitutionFormatString, TypedExtensionConfig,
+    schema, schema_enum,
 };
 
 schema! {
     const HTTP_CONNECTION_MANAGER;
+
+    struct Rds = "envoy.extensions.filters.network.http_connection_manager.v3.Rds" {
+        config_source: Option<ConfigSource>,
+        route_config_name: String,
+    }
 
     struct HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" {
         codec_type: CodecType,
         stat_prefix: String,
         route_config: Option<RouteConfiguration>,
+        rds: Option<Rds>,
         http_filters: Vec<HttpFilter>,
         access_log: Vec<AccessLog>,
         access_log_flush_interval: Option<Duration>,

@@ -21,6 +21,7 @@ mod notify;
 mod outages;
 mod outlier_log;
 mod outliers;
+mod rds;
 mod reload;
 mod ring_advice;
 mod sds;
@@ -53,6 +54,7 @@ use self::membership::{Membership, key};
 use self::moves::Watchers;
 use self::notify::ServiceManager;
 use self::outages::Outages;
+use self::rds::RouteFollower;
 use self::reload::{Reloader, Step};
 use self::sds::SecretFiles;
 use self::server::{Changing, Running};
@@ -246,6 +248,8 @@ async fn serve(
         () = stop_signal(&mut signals, &logs, None) => return Ok(()),
     }
     compiler.commit(in_force);
+    let compiler = Rc::new(compiler);
+    let routes = RouteFollower::new(&compiler, &registry, &shards, &watchers);
     let (steps, stepped) = mpsc::unbounded_channel();
     let reloader = Rc::new(Reloader {
         configuration,
@@ -257,6 +261,7 @@ async fn serve(
         logs: logs.clone(),
         membership,
         secrets,
+        routes,
         sockets: RefCell::new(sockets),
         before_live: RefCell::new(Some(vec![first_orders])),
         options: Rc::clone(&options),

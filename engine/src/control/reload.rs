@@ -24,6 +24,7 @@ use super::drain::Drain;
 use super::logs::Logs;
 use super::membership::{Membership, key};
 use super::moves::Watchers;
+use super::rds::RouteFollower;
 use super::sds::SecretFiles;
 use super::server::Running;
 use super::shards::Shards;
@@ -101,7 +102,7 @@ pub(super) enum Step {
 /// What puts a configuration into force.
 pub(super) struct Reloader {
     pub(super) configuration: Box<dyn Configuration>,
-    pub(super) compiler: Compiler,
+    pub(super) compiler: Rc<Compiler>,
     pub(super) options: Rc<Options>,
     pub(super) registry: Arc<Registry>,
     pub(super) process: Arc<ProcessStats>,
@@ -110,6 +111,7 @@ pub(super) struct Reloader {
     pub(super) logs: Logs,
     pub(super) membership: Membership,
     pub(super) secrets: SecretFiles,
+    pub(super) routes: RouteFollower,
     pub(super) sockets: RefCell<SocketsInUse>,
     /// What was ordered before connections are accepted; none: they are.
     pub(super) before_live: RefCell<Option<Vec<Orders>>>,
@@ -130,6 +132,7 @@ impl Reloader {
         sources: DynamicSources,
         watchers: &Watchers,
     ) -> io::Result<()> {
+        self.routes.follow(&self.running.snapshot())?;
         let DynamicSources { clusters, listeners } = sources;
         let kinds = [
             (Kind::Clusters, clusters, "cluster_manager.cds."),
@@ -223,6 +226,9 @@ impl Reloader {
                     if tokio::time::timeout(WARMING_MAX, ready).await.is_err() {
                         tracing::warn!(target: "config", "new clusters are used although they are not ready");
                     }
+                    if let Err(error) = self.routes.follow(&accepted.snapshot) {
+                        tracing::error!(target: "config", "routes cannot be followed: {error}");
+                    }
                     self.put_into_force(*accepted);
                 }
                 Step::GoLive(done) => {
@@ -253,6 +259,7 @@ impl Reloader {
             None => orders.carry_out(&self.shards),
         }
         self.membership.retain(&clusters);
+        self.routes.retain(&self.running.snapshot());
         let kept: HashSet<_> = clusters.iter().map(key).collect();
         self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
         count_runtime(&self.process, &runtime);

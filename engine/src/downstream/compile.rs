@@ -18,6 +18,7 @@ use crate::access_log;
 use crate::access_log::compile::access_logs;
 use crate::address;
 use crate::common_compile;
+use crate::config_source::compile::{check_existence, file_source};
 use crate::limits;
 use crate::matcher::compile::LooksAt;
 use crate::matcher::{self, Matcher};
@@ -27,6 +28,7 @@ use crate::request::callout;
 use crate::request::filters::compile as http_filters;
 use crate::request::manager::PrematureResets;
 use crate::request::mirror::ClusterPolicies;
+use crate::request::routes::{RouteSource, Routes};
 use crate::request::service::Service;
 use crate::request::{manager, route};
 use crate::runtime::Reader;
@@ -511,6 +513,19 @@ fn network_filter(
     })
 }
 
+/// Where the routes of a connection manager come from; none if there is an error.
+fn route_source(schema: &config::Rds, at: &Path, problems: &mut Problems) -> Option<RouteSource> {
+    let config::Rds { config_source, route_config_name } = schema;
+    let at = at.field("config_source");
+    let Some(source) = config_source else {
+        problems.missing(&at, "rds needs a config_source");
+        return None;
+    };
+    let file = file_source(source)?;
+    check_existence(&file, source, &at, problems)?;
+    Some(RouteSource { name: route_config_name.clone(), file })
+}
+
 fn http(
     manager: &config::HttpConnectionManager,
     at: &Path,
@@ -540,6 +555,13 @@ fn http(
         &at.field("http_filters"),
         problems,
     );
+    let source = manager.rds.as_ref();
+    let source = source.and_then(|schema| route_source(schema, &at.field("rds"), problems));
+    if source.is_some() {
+        // Routes that come later may need both.
+        are_calls_made.set(true);
+        are_mirrored.set(true);
+    }
     let routes = match &manager.route_config {
         Some(routes) => {
             let at = at.field("route_config");
@@ -550,8 +572,9 @@ fn http(
             };
             Some(route::compile::route_table(routes, &needs, &at, problems))
         }
+        None if manager.rds.is_some() => source.is_some().then(route::call::no_routes),
         None => {
-            problems.missing(at, "a route_config is required");
+            problems.missing(at, "a route_config or rds is required");
             None
         }
     };
@@ -570,7 +593,7 @@ fn http(
         cluster_mirrors: Arc::clone(context.cluster_mirrors),
         manager: options,
         filters,
-        routes: routes?,
+        routes: Routes::new(routes?, source),
         http: registry.scope(&prefix),
         router: registry.scope(&prefix),
         tracing: registry.scope(&prefix),

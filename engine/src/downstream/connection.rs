@@ -186,6 +186,7 @@ impl Client {
         let given = Given {
             shard,
             service: Rc::clone(service),
+            routes: service.newest_routes(),
             id: shard.connection_id(),
             peer,
             listener_facts: found,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::Listener;
-use super::filter_chain::{FilterChain, LocalChain};
+use super::filter_chain::{FilterChain, LocalChain, LocalSpeaks};
 use super::filter_chain_match::{Connection, MatchTree};
 use crate::matcher::Matcher;
+use crate::request::route::RouteTable;
+use crate::request::service::Service;
 use crate::shard::Shard;
 use crate::shard::drain::Phase;
 
@@ -84,6 +86,17 @@ impl LocalChains {
         let chains = listener.filter_chains.all().iter();
         let chains = chains.map(|chain| LocalChain::new(chain, shard)).collect();
         Self { listener: Arc::clone(listener), chains }
+    }
+
+    /// The requests of this connection manager that begin from now on have these routes.
+    pub(super) fn set_routes(&self, service: &Arc<Service>, table: &Arc<RouteTable>) {
+        for chain in &self.chains {
+            if let LocalSpeaks::Http(local) = &chain.speaks
+                && Arc::ptr_eq(local.service(), service)
+            {
+                local.set_routes(Arc::clone(table));
+            }
+        }
     }
 
     /// Their connections end by and by.

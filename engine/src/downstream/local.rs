@@ -9,6 +9,8 @@ use super::Listener;
 use super::filter_chains::LocalChains;
 use crate::access_log::LocalLogs;
 use crate::address::Address;
+use crate::request::route::RouteTable;
+use crate::request::service::Service;
 use crate::shard::Shard;
 use crate::stats::ListenerStats;
 
@@ -88,6 +90,13 @@ impl Listeners {
             gone.chains.close();
         }
         self.shard.timers.wake_all();
+    }
+
+    /// The requests of this connection manager that begin from now on have these routes.
+    pub fn set_routes(&self, service: &Arc<Service>, table: &Arc<RouteTable>) {
+        for local in self.current.borrow().iter() {
+            local.chains.set_routes(service, table);
+        }
     }
 
     /// A socket is open.

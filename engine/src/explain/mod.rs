@@ -230,8 +230,9 @@ fn follow(
             return Ok(());
         }
     };
+    let routes = service.routes.newest();
     if !facts.internal {
-        for name in &service.routes.internal_only_headers {
+        for name in &routes.internal_only_headers {
             name.remove_from(&mut head.fields);
         }
     }
@@ -244,7 +245,7 @@ fn follow(
         metadata: None,
         state: None,
     };
-    let trace = service.routes.trace(&request);
+    let trace = routes.trace(&request);
     note_search(&trace, routes_at, explanation);
     if trace.virtual_host.is_none() && asked.port.is_some() {
         let why = "no domain matches a host with its port: see ignore_port_in_host_matching";

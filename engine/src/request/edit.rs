@@ -44,7 +44,7 @@ impl Core<'_> {
                 }
                 self.facts = Some(facts);
                 if !facts.internal {
-                    for name in &self.service().routes.internal_only_headers {
+                    for name in &self.given.routes.internal_only_headers {
                         name.remove_from(&mut self.heads.request.fields);
                     }
                 }

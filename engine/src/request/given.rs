@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::filters::local_ratelimit::ConnectionBuckets;
+use super::routes::LocalRoutes;
 use super::service::LocalService;
 use crate::address::Address;
 use crate::listener_facts::ListenerFacts;
@@ -21,6 +22,8 @@ pub struct Given {
     pub shard: &'static Shard,
     /// What its requests are served with.
     pub service: Rc<LocalService>,
+    /// The routes of the current request.
+    pub routes: Rc<LocalRoutes>,
     /// Its id, unique in this process.
     pub id: u64,
     /// The remote address; behind a PROXY header the announced one.
@@ -50,6 +53,7 @@ impl Given {
         Self {
             shard: self.shard,
             service: Rc::clone(&self.service),
+            routes: self.service.newest_routes(),
             id: self.id,
             peer: self.peer,
             listener_facts: self.listener_facts.clone(),
@@ -68,14 +72,14 @@ impl Given {
     #[must_use]
     pub fn for_call(&self) -> Option<Self> {
         let service = Rc::clone(self.service.calls.as_ref()?);
-        Some(Self { service, ..self.for_stream() })
+        Some(Self { routes: service.newest_routes(), service, ..self.for_stream() })
     }
 
     /// The same for a mirror of a request; none: its connection manager makes none.
     #[must_use]
     pub fn for_mirror(&self) -> Option<Self> {
         let service = Rc::clone(self.service.mirrors.as_ref()?);
-        Some(Self { service, ..self.for_stream() })
+        Some(Self { routes: service.newest_routes(), service, ..self.for_stream() })
     }
 
     /// The address that the connection comes from, whatever a PROXY header announces.

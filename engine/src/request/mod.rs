@@ -36,6 +36,7 @@ mod request_head;
 mod response;
 pub mod retry;
 pub mod route;
+pub mod routes;
 mod select_host;
 pub mod service;
 mod stream;
@@ -295,7 +296,7 @@ impl<'a> Core<'a> {
     #[inline]
     fn find_route(&mut self) -> Lookup<'a> {
         let given = self.given;
-        let lookup = given.service.routes.find(&route::Request {
+        let lookup = given.routes.find(&route::Request {
             head: &self.heads.request,
             tls: given.tls.as_deref(),
             client: self.facts.map_or(given.peer, |facts| facts.client),

@@ -9,6 +9,7 @@ use super::filters::{ActivePool, Chain};
 use super::manager::ConnectionManager;
 use super::mirror::ClusterPolicies;
 use super::route::{RouteTable, Scratch};
+use super::routes::{LocalRoutes, Routes};
 use crate::access_log::LocalLogs;
 use crate::metadata::ListenerInfo;
 use crate::pipe::heads::{HeadsPool, HeadsPools};
@@ -27,7 +28,7 @@ pub struct Service {
     /// The HTTP filters before the router.
     pub filters: Chain,
     /// The routes.
-    pub routes: RouteTable,
+    pub routes: Routes,
     /// `http.<stat_prefix>.`
     pub http: Arc<Scope<HttpStats>>,
     /// `http.<stat_prefix>.`, the router's part.
@@ -78,6 +79,8 @@ pub struct LocalService {
     pub mirrors: Option<Rc<Self>>,
     /// Whether its connections are to end.
     pub phase: Cell<Phase>,
+    /// The routes of the requests that begin from now on.
+    newest_routes: RefCell<Rc<LocalRoutes>>,
 }
 
 impl LocalService {
@@ -86,7 +89,9 @@ impl LocalService {
     pub fn new(service: Arc<Service>, shard: &'static Shard) -> Rc<Self> {
         let heads = shard.kept(|_| HeadsPools::default());
         let local = |service: &Arc<Service>| Self::new(Arc::clone(service), shard);
+        let routes = Rc::new(LocalRoutes(service.routes.newest()));
         Rc::new(Self {
+            newest_routes: RefCell::new(routes),
             access_logs: LocalLogs::new(&service.manager.access_logs, shard),
             calls: service.calls.as_ref().map(local),
             mirrors: service.mirrors.as_ref().map(local),
@@ -98,6 +103,34 @@ impl LocalService {
             active_filters: shard.kept(|_| ActivePool::default()),
             phase: Cell::default(),
         })
+    }
+}
+
+impl LocalService {
+    /// The routes of a request that begins now.
+    #[must_use]
+    pub fn newest_routes(&self) -> Rc<LocalRoutes> {
+        Rc::clone(&self.newest_routes.borrow())
+    }
+
+    /// Puts the newest routes in place of `routes`, if these are others.
+    #[inline]
+    pub fn renew(&self, routes: &mut Rc<LocalRoutes>) {
+        let newest = self.newest_routes.borrow();
+        if !Rc::ptr_eq(&newest, routes) {
+            *routes = Rc::clone(&newest);
+        }
+    }
+
+    /// Replaces the routes of the requests that begin from now on.
+    pub fn set_routes(&self, table: Arc<RouteTable>) {
+        *self.newest_routes.borrow_mut() = Rc::new(LocalRoutes(table));
+    }
+
+    /// The service as configured.
+    #[must_use]
+    pub const fn service(&self) -> &Arc<Service> {
+        &self.service
     }
 }
 

@@ -76,7 +76,6 @@ fn the_name_in_stats_may_differ_and_has_no_colons() {
 fn what_is_not_implemented_is_rejected_by_name() {
     for (schema, expected) in [
         (json!({"lb_policy": "CLUSTER_PROVIDED"}), "clusters[0].lb_policy: CLUSTER_PROVIDED"),
-        (json!({"type": "EDS"}), "clusters[0].type: EDS, a part of xDS,"),
         (
             json!({"track_cluster_stats": {"timeout_budgets": true}}),
             "clusters[0].track_cluster_stats.timeout_budgets: timeout_budgets",

@@ -357,6 +357,6 @@ mod tests {
                 BodyLength::None,
             )
         });
-        assert!(size <= 2344, "{size} bytes");
+        assert!(size <= 2408, "{size} bytes");
     }
 }

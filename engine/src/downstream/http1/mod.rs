@@ -47,6 +47,7 @@ pub fn serve(mut connection: Connection) -> impl Future<Output = ()> {
                     let after = match framing::request(&heads.request) {
                         Ok(body) => {
                             let Connection { client, wire } = &mut connection;
+                            client.given.service.renew(&mut client.given.routes);
                             let (client, given) = (&*client, &client.given);
                             let persistence = Persistence::of(&heads.request);
                             let exchange = given.shard.futures.place(|| {
@@ -284,6 +285,6 @@ mod tests {
         const fn size_of_task<T>(_serve: fn(Connection) -> T) -> usize {
             size_of::<T>()
         }
-        assert!(size_of_task(serve) <= 376, "{} bytes", size_of_task(serve));
+        assert!(size_of_task(serve) <= 384, "{} bytes", size_of_task(serve));
     }
 }

@@ -19,6 +19,7 @@ use crate::request::retry::compile::retry_policy;
 use crate::request::route::call::{call_target, no_routes};
 use crate::request::route::mutation::compile::header as header_of;
 use crate::request::route::{AppendAction, HeaderAddition};
+use crate::request::routes::Routes;
 use crate::request::service::Service;
 use crate::shard::drain::Direction;
 use crate::stats::{Registry, Scope};
@@ -162,7 +163,7 @@ pub(crate) fn service(
     Service {
         manager,
         filters: Chain::default(),
-        routes: no_routes(),
+        routes: Routes::new(no_routes(), None),
         http: Arc::new(Scope::unlisted(shards)),
         router: registry.scope("http.async-client."),
         tracing: Arc::new(Scope::unlisted(shards)),

@@ -39,6 +39,7 @@ pub fn compile(
         codec_type,
         stat_prefix: _,
         route_config: _,
+        rds: _,
         http_filters,
         access_log,
         access_log_flush_interval,

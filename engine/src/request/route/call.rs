@@ -18,6 +18,7 @@ use crate::request::retry::RetryPolicy;
 use crate::stats::Scope;
 use crate::text_matcher::Literal;
 use crate::upstream::circuit_breaker::RoutingPriority;
+use crate::upstream::numbers::Uses;
 
 /// The route of requests that the proxy makes itself: to this cluster, with this timeout (`None`: unlimited).
 pub(crate) fn call_target(
@@ -79,6 +80,7 @@ pub(crate) fn no_routes() -> RouteTable {
         internal_only_headers: Box::default(),
         ignore_port: false,
         ignore_path_parameters: false,
+        uses: Uses::default(),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::request::mirror;
 use crate::request::retry::{self, RetryPolicy};
 use crate::runtime::Reader;
 use crate::stats::Registry;
+use crate::upstream::numbers::Uses;
 
 /// What a route configuration needs from outside its own message.
 #[derive(Clone, Copy)]
@@ -35,7 +36,7 @@ pub(crate) struct Needs<'a> {
     pub(crate) filters: &'a Chain,
     /// What they need.
     pub(crate) filter_context: &'a filters::compile::Context<'a>,
-    /// Finds the index of a cluster in the snapshot by its name.
+    /// Finds the number of a cluster by its name; none: it does not exist.
     pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
 }
 
@@ -153,6 +154,7 @@ pub(crate) fn route_table(
             .collect(),
         ignore_port: *ignore_port_in_host_matching,
         ignore_path_parameters: *ignore_path_parameters_in_path_matching,
+        uses: Uses::default(),
     }
 }
 

@@ -46,6 +46,7 @@ use crate::metadata_matcher::MetadataMatcher;
 use crate::stats::{Scope, VirtualClusterStats};
 use crate::text_matcher::TextMatcher;
 use crate::transport::tls::facts::TlsFacts;
+use crate::upstream::numbers::Uses;
 
 pub use self::action::{
     Action, ClusterChoice, Connect, DirectResponse, Forward, Redirect, RedirectPath, Timeouts,
@@ -79,6 +80,9 @@ pub struct RouteTable {
     ignore_port: bool,
     /// `ignore_path_parameters_in_path_matching`
     ignore_path_parameters: bool,
+    /// The clusters that it names, so that their numbers stay theirs. Those of a table in a listener are held by
+    /// the listener.
+    pub(crate) uses: Uses,
 }
 
 /// The routes of some domains.

@@ -28,6 +28,15 @@ stats! {
 }
 
 stats! {
+    /// `http.<stat_prefix>.rds.<name>.`
+    pub struct RdsStats {
+        counter config_reload;
+        gauge config_reload_time_ms;
+        counter update_empty;
+    }
+}
+
+stats! {
     /// `sds.<name>.`
     pub struct SecretStats {
         counter key_rotation_failed;
