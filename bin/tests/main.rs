@@ -66,6 +66,8 @@ mod internal_redirects;
 #[cfg(test)]
 mod interoperability;
 #[cfg(test)]
+mod jwt_authn;
+#[cfg(test)]
 mod listeners;
 #[cfg(test)]
 mod mirrors;

@@ -112,7 +112,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         "health checking",
         &["envoy.config.core.v3.HealthCheck.CustomHealthCheck", "envoy.extensions.health_checkers"],
     ),
-    ("JWT authentication", &["envoy.extensions.filters.http.jwt_authn"]),
     ("Lua", &["envoy.extensions.filters.http.lua"]),
     (
         "matcher trees (the xDS matching API)",

@@ -69,6 +69,7 @@ folders!(
     filter_fault,
     filter_header_mutation,
     filter_health_check,
+    filter_jwt_authn,
     filter_local_ratelimit,
     filter_metadata,
     filter_rbac,

@@ -116,6 +116,8 @@ any! {
     HttpSetFilterState = "envoy.extensions.filters.http.set_filter_state.v3.Config",
     IpInputMatcher = "envoy.extensions.matching.input_matchers.ip.v3.Ip",
     IpMatcher = "xds.type.matcher.v3.IPMatcher",
+    JwtAuthentication = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+    JwtPerRoute = "envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig",
     LeastRequest = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
     Listener = "envoy.config.listener.v3.Listener",
     LocalRateLimit = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",

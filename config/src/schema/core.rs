@@ -130,6 +130,8 @@ schema! {
         path: String,
     }
 
+    struct Empty = "google.protobuf.Empty" {}
+
     struct DataSource = "envoy.config.core.v3.DataSource" {
         filename: Option<String>,
         inline_bytes: Option<Vec<u8>>,

@@ -29,6 +29,7 @@ mod http2;
 mod http_admission;
 mod http_connection_manager;
 mod http_filters;
+mod jwt_authn;
 mod listener;
 mod load_balancing;
 mod matcher;
@@ -56,6 +57,7 @@ pub use http_admission::*;
 pub use http_connection_manager::*;
 pub use http_filters::*;
 pub use http2::*;
+pub use jwt_authn::*;
 pub use listener::*;
 pub use load_balancing::*;
 pub use matcher::*;
@@ -112,6 +114,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         HTTP_ADMISSION,
         HTTP_CONNECTION_MANAGER,
         HTTP_FILTERS,
+        JWT_AUTHN,
         LISTENER,
         LOAD_BALANCING,
         MATCHER,

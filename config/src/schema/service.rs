@@ -19,10 +19,9 @@ schema! {
     }
 
     struct HttpUri = "envoy.config.core.v3.HttpUri" {
+        uri: String,
         cluster: Option<String>,
         timeout: Option<Duration>,
-    } harmless {
-        uri: "Envoy does not read it either: the cluster says where",
     }
 
     struct HttpStatus = "envoy.type.v3.HttpStatus" {

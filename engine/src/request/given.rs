@@ -1,6 +1,7 @@
 //! What a connection is given when it begins, and what its exchanges read of it.
 
 use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use super::filters::local_ratelimit::ConnectionBuckets;
@@ -80,6 +81,28 @@ impl Given {
     pub fn for_mirror(&self) -> Option<Self> {
         let service = Rc::clone(self.service.mirrors.as_ref()?);
         Some(Self { routes: service.newest_routes(), service, ..self.for_stream() })
+    }
+
+    /// For a request that the proxy makes on behalf of no client; `calls` is what it is served with.
+    #[must_use]
+    pub fn of_proxy(calls: &Rc<LocalService>, shard: &'static Shard) -> Self {
+        let address = calls.manager.client.local_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let address = Address::Ip(SocketAddr::new(address, 0));
+        Self {
+            shard,
+            service: Rc::clone(calls),
+            routes: calls.newest_routes(),
+            id: shard.connection_id(),
+            peer: address,
+            listener_facts: None,
+            local: address,
+            opened: shard.clock.now(),
+            tls: None,
+            buckets: None,
+            alarm: shard.timers.alarm(),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+        }
     }
 
     /// The address that the connection comes from, whatever a PROXY header announces.

@@ -292,11 +292,11 @@ impl<'a> Core<'a> {
         self.given.stats()
     }
 
-    /// Finds the route of the request, and notes it.
+    /// The request, as conditions see it.
     #[inline]
-    fn find_route(&mut self) -> Lookup<'a> {
+    fn route_request(&self) -> route::Request<'_> {
         let given = self.given;
-        let lookup = given.routes.find(&route::Request {
+        route::Request {
             head: &self.heads.request,
             tls: given.tls.as_deref(),
             client: self.facts.map_or(given.peer, |facts| facts.client),
@@ -304,7 +304,13 @@ impl<'a> Core<'a> {
             random: self.random,
             metadata: self.noted.as_ref().map(|noted| &noted.metadata),
             state: self.noted.as_ref().map(|noted| &noted.state),
-        });
+        }
+    }
+
+    /// Finds the route of the request, and notes it.
+    #[inline]
+    fn find_route(&mut self) -> Lookup<'a> {
+        let lookup = self.given.routes.find(&self.route_request());
         self.record.route = lookup.route();
         // As in Envoy, the header counts that the request has now, whatever filters make of it.
         if let Some(Action::Forward(plan)) = lookup.route().map(|route| &route.action)

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::filters::{ActivePool, Chain};
+use super::filters::{ActivePool, Chain, OnShard};
 use super::manager::ConnectionManager;
 use super::mirror::ClusterPolicies;
 use super::route::{RouteTable, Scratch};
@@ -81,6 +81,8 @@ pub struct LocalService {
     pub phase: Cell<Phase>,
     /// The routes of the requests that begin from now on.
     newest_routes: RefCell<Rc<LocalRoutes>>,
+    /// What HTTP filters keep on the shard.
+    pub filters_on_shard: OnShard,
 }
 
 impl LocalService {
@@ -90,7 +92,7 @@ impl LocalService {
         let heads = shard.kept(|_| HeadsPools::default());
         let local = |service: &Arc<Service>| Self::new(Arc::clone(service), shard);
         let routes = Rc::new(LocalRoutes(service.routes.newest()));
-        Rc::new(Self {
+        let local = Rc::new(Self {
             newest_routes: RefCell::new(routes),
             access_logs: LocalLogs::new(&service.manager.access_logs, shard),
             calls: service.calls.as_ref().map(local),
@@ -102,7 +104,10 @@ impl LocalService {
             scratch: shard.kept(|_| RefCell::default()),
             active_filters: shard.kept(|_| ActivePool::default()),
             phase: Cell::default(),
-        })
+            filters_on_shard: OnShard::default(),
+        });
+        local.filters.begin_on_shard(&local, shard);
+        local
     }
 }
 

@@ -118,10 +118,14 @@ pub(crate) fn http(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Arc<Target>> {
-    let config::HttpUri { cluster, timeout } = schema;
+    // The cluster says where: the URI is for who fills in the head.
+    let config::HttpUri { uri: _, cluster, timeout } = schema;
     let timeout = timeout.filter(|timeout| !timeout.is_zero());
     context.target(cluster.as_deref()?, timeout, retry, &at.field("cluster"), problems)
 }
+
+/// Envoy's default interval between retries.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The retries of calls, for what `retry_on` says.
 pub(crate) fn retry(
@@ -131,9 +135,14 @@ pub(crate) fn retry(
     problems: &mut Problems,
 ) -> RetryPolicy {
     let config::CoreRetryPolicy { retry_back_off, num_retries } = schema;
+    let back_off = retry_back_off.as_ref();
+    let base = back_off.and_then(|schema| schema.base_interval).unwrap_or(RETRY_INTERVAL);
+    let max = back_off.and_then(|schema| schema.max_interval);
     let schema = config::RetryPolicy {
         retry_on: retry_on.to_owned(),
         num_retries: *num_retries,
+        // As in Envoy, which takes the same time for both.
+        per_try_timeout: Some(max.unwrap_or(base.saturating_mul(10))),
         retry_back_off: retry_back_off.as_ref().map(|schema| {
             let config::BackoffStrategy { base_interval, max_interval } = schema;
             config::RetryBackOff { base_interval: *base_interval, max_interval: *max_interval }

@@ -24,7 +24,9 @@ use self::channel::Channel;
 use self::end::End;
 use super::given::Given;
 use super::route::{Route, VirtualHost};
+use super::service::LocalService;
 use crate::http::{BodyLength, EndStream, RequestHead, ResponseHead};
+use crate::shard::Shard;
 use crate::upstream::local::LocalCluster;
 
 /// Where calls go, with which timeout and which retries.
@@ -63,6 +65,8 @@ pub enum CallFailed {
 /// The body of a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Body<'a> {
+    /// There is none.
+    None,
     /// It is here.
     Whole(&'a [u8]),
     /// The caller sends it later, and says when it ends.
@@ -88,19 +92,43 @@ impl Call {
         body: Body<'_>,
         most: usize,
     ) -> Option<Self> {
-        let given = given.for_call()?;
+        Some(Self::begin(given.for_call()?, target, fill, body, most))
+    }
+
+    /// The same on behalf of no client. `calls` is what calls are served with.
+    pub fn of_proxy(
+        calls: &Rc<LocalService>,
+        shard: &'static Shard,
+        target: &Arc<Target>,
+        fill: impl FnOnce(&mut RequestHead),
+        body: Body<'_>,
+        most: usize,
+    ) -> Self {
+        Self::begin(Given::of_proxy(calls, shard), target, fill, body, most)
+    }
+
+    fn begin(
+        given: Given,
+        target: &Arc<Target>,
+        fill: impl FnOnce(&mut RequestHead),
+        body: Body<'_>,
+        most: usize,
+    ) -> Self {
         let channel = Rc::new(Channel::new(given.shard, most));
         let length = match body {
+            Body::None => BodyLength::None,
             Body::Whole(bytes) => {
                 channel.send(bytes);
-                channel.end_request(Vec::new());
                 BodyLength::Length(bytes.len() as u64)
             }
             Body::Later(length) => length,
         };
-        let is_whole = matches!(body, Body::Whole(_));
+        let is_whole = !matches!(body, Body::Later(_));
+        if is_whole {
+            channel.end_request(Vec::new());
+        }
         Self::spawn(&channel, given, (target, None), fill, length, is_whole);
-        Some(Self { channel })
+        Self { channel }
     }
 
     /// Sends a request to `cluster`; its response is discarded. `given` is what mirrors are given. The rest

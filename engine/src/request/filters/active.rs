@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use super::body::{Lane, Sees};
 use super::compressor::Decision;
@@ -11,7 +12,6 @@ use super::{Chain, Filter, Flow, Named, RouteConfig, State, Wait};
 use crate::http::BodyLength;
 use crate::limits;
 use crate::request::Core;
-use crate::request::callout;
 use crate::request::reply::LocalReply;
 use crate::request::route::Route;
 use crate::request::stream::Stream;
@@ -337,9 +337,10 @@ impl Active {
         }
     }
 
-    /// The call that the next filter waits for.
-    pub(super) fn awaited(&self) -> Option<&callout::Call> {
-        self.running.get(self.passed)?.state.awaited()
+    /// Ready when the answer is here that the next filter waits for.
+    pub(super) fn poll_answer(&self, cx: &task::Context<'_>) -> Poll<()> {
+        let next = self.running.get(self.passed);
+        next.map_or(Poll::Ready(()), |running| running.state.poll_answer(cx))
     }
 
     /// Calls `what` with a filter.

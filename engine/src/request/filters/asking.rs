@@ -20,8 +20,8 @@ impl<C: ClientEnd> Exchange<'_, C> {
             let answered = {
                 let mut others = pin!(self.wait(None, want));
                 let filters = self.core.filters.as_deref();
-                poll_fn(|cx| match filters.and_then(|active| active.awaited()) {
-                    Some(call) if call.poll_done(cx).is_pending() => {
+                poll_fn(|cx| match filters {
+                    Some(active) if active.poll_answer(cx).is_pending() => {
                         others.as_mut().poll(cx).map(Some)
                     }
                     _ => Poll::Ready(None),

@@ -18,6 +18,7 @@ use super::fault::{self, Fault};
 use super::header_mutation::{self, HeaderMutation};
 use super::header_to_metadata::{self, HeaderToMetadata};
 use super::health_check::HealthCheck;
+use super::jwt_authn::{self, JwtAuthn};
 use super::local_ratelimit::{self, LocalRateLimit};
 use super::rbac::{self, Rbac};
 use super::selector::{self, Selector};
@@ -144,6 +145,9 @@ pub(super) fn filter(
         }
         config::Any::HttpRbac(schema) => {
             Filter::Rbac(Box::new(Rbac::compile(schema, context, at, problems)?))
+        }
+        config::Any::JwtAuthentication(schema) => {
+            Filter::JwtAuthn(Box::new(JwtAuthn::compile(schema, context, at, problems)?))
         }
         config::Any::LocalRateLimit(schema) => {
             let filter = LocalRateLimit::compile(schema, context, at, problems)?;
@@ -277,6 +281,9 @@ fn route_config(
         config::Any::HttpRbacPerRoute(schema) => {
             let settings = rbac::compile::of_route(schema, context, at, problems)?;
             RouteConfig::Rbac(Box::new(settings))
+        }
+        config::Any::JwtPerRoute(schema) => {
+            RouteConfig::JwtAuthn(jwt_authn::compile::of_route(schema, at, problems)?)
         }
         config::Any::LocalRateLimit(schema) => {
             let settings = local_ratelimit::compile::of_route(schema, context, at, problems)?;

@@ -29,6 +29,7 @@ pub mod fault;
 pub mod header_mutation;
 pub mod header_to_metadata;
 pub mod health_check;
+pub mod jwt_authn;
 mod limiter;
 pub mod local_ratelimit;
 mod piece;
@@ -39,8 +40,11 @@ pub mod set_metadata;
 mod transfer;
 mod wait;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{self, Poll};
 
 pub use self::active::ActivePool;
 pub(super) use self::active::{Active, Context, RouteCache, Way};
@@ -60,16 +64,18 @@ use self::fault::Fault;
 use self::header_mutation::HeaderMutation;
 use self::header_to_metadata::HeaderToMetadata;
 use self::health_check::HealthCheck;
+use self::jwt_authn::JwtAuthn;
 use self::local_ratelimit::{ConnectionBuckets, LocalRateLimit};
 pub(super) use self::piece::Piece;
 use self::rbac::Rbac;
 use self::selector::Selector;
 use self::set_filter_state::SetFilterState;
 use self::set_metadata::SetMetadata;
-use super::callout::Call;
 use super::reply::LocalReply;
 use super::route::Route;
+use super::service::LocalService;
 use crate::http::{self, Fields};
+use crate::shard::Shard;
 use crate::shard::clock::Millis;
 
 /// A filter, compiled.
@@ -88,6 +94,7 @@ pub(super) enum Filter {
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
     HealthCheck(Box<HealthCheck>),
+    JwtAuthn(Box<JwtAuthn>),
     LocalRateLimit(Box<LocalRateLimit>),
     Rbac(Box<Rbac>),
     Selector(Box<Selector>),
@@ -108,6 +115,7 @@ pub(super) enum RouteConfig {
     Fault(Box<fault::Settings>),
     HeaderMutation(Box<header_mutation::Mutations>),
     HeaderToMetadata(Box<header_to_metadata::Rules>),
+    JwtAuthn(jwt_authn::PerRoute),
     LocalRateLimit(Box<local_ratelimit::Settings>),
     Rbac(Box<rbac::Settings>),
     Selector(Box<selector::Tree>),
@@ -125,16 +133,18 @@ pub(super) enum State {
     ExtAuthz(Box<ext_authz::State>),
     Fault(Box<fault::State>),
     HealthCheck(health_check::State),
+    JwtAuthn(Box<jwt_authn::State>),
     LocalRateLimit(local_ratelimit::State),
     Selector(selector::State),
 }
 
 impl State {
-    /// The call that the filter waits for.
-    fn awaited(&self) -> Option<&Call> {
+    /// Ready when the answer is here that the filter waits for.
+    fn poll_answer(&self, cx: &task::Context<'_>) -> Poll<()> {
         match self {
-            Self::ExtAuthz(state) => state.call(),
-            _ => None,
+            Self::ExtAuthz(state) => state.poll_answer(cx),
+            Self::JwtAuthn(state) => state.poll_keys(cx),
+            _ => Poll::Ready(()),
         }
     }
 }
@@ -163,8 +173,40 @@ pub(super) enum Wait {
     End,
     /// The end of the request, or so many bytes of its body.
     BodyUpTo { bytes: usize },
-    /// The answer to the call that its state has.
+    /// An answer: [`State::poll_answer`].
     Call,
+}
+
+/// What filters keep on a shard for a connection manager, by their ids.
+#[derive(Debug, Default)]
+pub struct OnShard(RefCell<Vec<(FilterId, Rc<jwt_authn::Local>)>>);
+
+/// A filter that keeps something on each shard.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FilterId(u64);
+
+impl FilterId {
+    /// Another one than all others in this process.
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
+impl OnShard {
+    /// What the filter keeps; made when it is first asked for.
+    fn of(
+        &self,
+        filter: FilterId,
+        make: impl FnOnce() -> Rc<jwt_authn::Local>,
+    ) -> Rc<jwt_authn::Local> {
+        let known = self.0.borrow().iter().find(|(id, _)| *id == filter).map(|it| Rc::clone(&it.1));
+        known.unwrap_or_else(|| {
+            let made = make();
+            self.0.borrow_mut().push((filter, Rc::clone(&made)));
+            made
+        })
+    }
 }
 
 /// The filters of a connection manager, in order.
@@ -223,6 +265,15 @@ impl Chain {
         keeps.then(Rc::default)
     }
 
+    /// The connection manager is on a shard now: what need not wait for a request begins.
+    pub fn begin_on_shard(&self, service: &LocalService, shard: &'static Shard) {
+        for named in &self.filters {
+            if let Filter::JwtAuthn(filter) = &named.filter {
+                drop(filter.local(service, shard));
+            }
+        }
+    }
+
     /// The plan for the requests of a route, or of none.
     fn plan<'a>(&'a self, route: Option<&'a Route>) -> &'a Plan {
         route.map_or(&self.without_route, |route| &route.filters)
@@ -254,6 +305,7 @@ impl Filter {
             Self::Decompressor(_) => State::Decompressor(Box::default()),
             Self::Fault(_) => State::Fault(Box::default()),
             Self::HealthCheck(_) => State::HealthCheck(health_check::State::Ordinary),
+            Self::JwtAuthn(_) => State::JwtAuthn(Box::default()),
             Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
             Self::Selector(_) => State::Selector(selector::State::New),
             Self::ApiKeyAuth(_)
@@ -289,6 +341,7 @@ impl Filter {
             (Self::HealthCheck(filter), State::HealthCheck(state)) => {
                 filter.request_head(state, cx)
             }
+            (Self::JwtAuthn(filter), State::JwtAuthn(state)) => filter.request_head(state, cx),
             (Self::LocalRateLimit(filter), State::LocalRateLimit(state)) => {
                 filter.request_head(state, cx)
             }
@@ -303,6 +356,7 @@ impl Filter {
                 | Self::ExtAuthz(_)
                 | Self::Fault(_)
                 | Self::HealthCheck(_)
+                | Self::JwtAuthn(_)
                 | Self::LocalRateLimit(_)
                 | Self::Selector(_),
                 _,

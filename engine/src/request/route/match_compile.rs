@@ -12,7 +12,7 @@ use crate::text_matcher::Literal;
 use crate::text_matcher::compile::{regex, text};
 
 /// Compiles a `RouteMatch`; `None` if there are errors.
-pub(super) fn route_match(
+pub(crate) fn route_match(
     schema: &config::RouteMatch,
     runtime: &Reader<'_>,
     at: &Path,

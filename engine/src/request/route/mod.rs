@@ -20,7 +20,7 @@ pub mod compile;
 pub mod hash_policy;
 mod internal_redirect;
 mod lint;
-mod match_compile;
+pub(crate) mod match_compile;
 pub(crate) mod mutation;
 mod path;
 mod rewrite;
@@ -352,6 +352,12 @@ impl RouteMatch {
             && (self.query_parameters.is_empty() || self.query_matches(head.target()))
             && self.cookies.iter().all(|matcher| matcher.matches(head))
             && self.noted.as_ref().is_none_or(|noted| noted.matches(request))
+    }
+
+    /// The same for a condition that no index has looked at.
+    pub(in crate::request) fn matches_alone(&self, request: &Request<'_>) -> bool {
+        let path = without_query(request.head.target());
+        self.path.matches(path) && self.matches(request, path)
     }
 
     fn query_matches(&self, target: &[u8]) -> bool {

@@ -128,10 +128,14 @@ impl Denied {
     }
 }
 
-/// The realm is the URI of the request, its path cut to 256 bytes.
 fn challenge(request: &RequestHead) -> Vec<u8> {
+    [b"Basic realm=", &*quoted_uri(request)].concat()
+}
+
+/// The URI of the request as a quoted string, its path cut to 256 bytes.
+pub(super) fn quoted_uri(request: &RequestHead) -> Vec<u8> {
     const PATH_MAX: usize = 256;
-    let mut challenge = b"Basic realm=\"".to_vec();
+    let mut quoted = vec![b'"'];
     if let Some(path) = request.path_and_query() {
         let path = request.fields.get(FieldName::XEnvoyOriginalPath).unwrap_or(path);
         let path = path.get(..PATH_MAX).unwrap_or(path);
@@ -139,12 +143,12 @@ fn challenge(request: &RequestHead) -> Vec<u8> {
         // RFC 9110 §5.6.4: these two end a quoted string, or escape its next character.
         let is_quoted = |byte: &u8| matches!(byte, b'"' | b'\\');
         for byte in uri.concat() {
-            challenge.extend(is_quoted(&byte).then_some(b'\\'));
-            challenge.push(byte);
+            quoted.extend(is_quoted(&byte).then_some(b'\\'));
+            quoted.push(byte);
         }
     }
-    challenge.push(b'"');
-    challenge
+    quoted.push(b'"');
+    quoted
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use self::http::HttpService;
 use self::question::Question;
@@ -171,11 +172,11 @@ struct Plan<'a> {
 }
 
 impl State {
-    /// What is waited for.
-    pub(super) fn call(&self) -> Option<&Call> {
+    /// Ready when the service has answered.
+    pub(super) fn poll_answer(&self, cx: &task::Context<'_>) -> Poll<()> {
         match &self.0 {
-            Progress::Asking(call, ..) => Some(call),
-            Progress::New | Progress::Holding | Progress::Answered(_) => None,
+            Progress::Asking(call, ..) => call.poll_done(cx),
+            Progress::New | Progress::Holding | Progress::Answered(_) => Poll::Ready(()),
         }
     }
 }
