@@ -40,7 +40,6 @@ folders!(
     filter_ext_authz,
     filter_fault,
     filter_header_mutation,
-    filter_jwt_authn,
     filter_local_ratelimit,
     filter_metadata,
     filter_rbac,

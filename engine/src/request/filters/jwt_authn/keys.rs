@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 
 use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
     ED25519_PUBLIC_KEY_LEN, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
@@ -90,6 +91,9 @@ const RSA_ALGORITHMS: [(Algorithm, &RsaParameters); 6] = [
     (Algorithm::Ps384, &RSA_PSS_2048_8192_SHA384),
     (Algorithm::Ps512, &RSA_PSS_2048_8192_SHA512),
 ];
+
+/// RFC 7518 §3.3
+const RSA_BITS_MIN: usize = 2048;
 
 /// Bytes of an Ed25519 signature.
 const ED25519_SIGNATURE_LEN: usize = 64;
@@ -214,6 +218,10 @@ fn parse(
 impl RsaKey {
     fn new(der: &[u8]) -> Result<Self, InvalidJwks> {
         parse(&RSA_PKCS1_2048_8192_SHA256, der)?;
+        let key = PublicEncryptingKey::from_der(der).map_err(|_| InvalidJwks::Rejected)?;
+        if key.key_size_bits() < RSA_BITS_MIN {
+            return Err(InvalidJwks::Rejected);
+        }
         Ok(Self { der: der.into(), parsed: Default::default() })
     }
 

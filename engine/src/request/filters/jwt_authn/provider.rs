@@ -176,8 +176,9 @@ impl LocalProvider {
         }
     }
 
-    /// A token that was verified before.
+    /// A token that keys have verified which can still be used.
     pub(super) fn cached(&self, text: &str) -> Option<Rc<Token>> {
+        self.keys()?;
         self.cache.as_ref()?.borrow_mut().find(text, self.version())
     }
 
