@@ -17,29 +17,77 @@ fn a_new_listener_serves_new_connections_and_the_old_ones_end_with_their_next_re
         return; // Envoy reads its bootstrap once.
     }
     let origin = Origin::that_answers();
-    let config = |timeout: &str| Config::to(&origin).route(&format!("timeout: {timeout}"));
-    let mut proxy = Proxy::with(config("5s"));
+    let config = |name: &str| Config::to(&origin).manager(&format!("server_name: {name}"));
+    let mut proxy = Proxy::with(config("first"));
     let address = proxy.address();
     let mut before = proxy.connect();
-    assert_eq!(before.get("/").status(), 200);
+    assert_eq!(before.get("/").header("server").as_deref(), Some("first"));
 
-    let answer = proxy.reload(config("6s"));
+    let answer = proxy.reload(config("second"));
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text(), "1 listener: 1 modified; 1 cluster: unchanged\n");
     assert_eq!(proxy.address(), address, "the sockets stay");
-    assert_eq!(proxy.stat("listener_manager.total_listeners_draining"), 1);
+    assert_eq!(proxy.stat("listener_manager.total_filter_chains_draining"), 1);
     let last = before.get("/");
+    assert_eq!(last.header("server").as_deref(), Some("first"));
     assert_eq!(last.header("connection").as_deref(), Some("close"));
     before.is_closed();
     let mut after = proxy.connect();
     for _ in 0..2 {
-        assert_eq!(after.get("/").header("connection"), None);
+        let response = after.get("/");
+        assert_eq!(response.header("server").as_deref(), Some("second"));
+        assert_eq!(response.header("connection"), None);
     }
     assert_eq!(origin.connections(), 1, "the pool of an unchanged cluster stays");
     assert_eq!(proxy.stat("listener_manager.listener_modified"), 1);
     assert_eq!(proxy.stat("listener_manager.total_listeners_active"), 1);
     let dump = proxy.admin("/config_dump").text();
-    assert!(dump.contains("\"6s\""), "{dump}");
+    assert!(dump.contains("\"second\"") && !dump.contains("\"first\""), "{dump}");
+}
+
+#[test]
+fn new_routes_are_for_the_next_request_of_an_open_connection() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let config = |prefix: &str| Config::to(&origin).route(&format!("prefix_rewrite: {prefix}"));
+    let mut proxy = Proxy::with(config("/first/"));
+    let mut client = proxy.connect();
+    client.get("/");
+    proxy.reload(config("/second/"));
+    assert_eq!(client.get("/").header("connection"), None);
+    let lines: Vec<_> = origin.seen().iter().map(|seen| seen.start_line.clone()).collect();
+    assert_eq!(lines, ["GET /first/ HTTP/1.1", "GET /second/ HTTP/1.1"]);
+    assert_eq!(proxy.stat("listener_manager.total_filter_chains_draining"), 0);
+}
+
+#[test]
+fn connections_of_a_filter_chain_that_is_the_same_stay() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    // The chain for other clients changes.
+    let config = |name: &str| {
+        let yaml = Config::to(&origin).yaml();
+        let (head, rest) = yaml.split_once("    - filters:").unwrap();
+        let (chain, clusters) = rest.split_once("  clusters:").unwrap();
+        let other = chain.replace("stat_prefix: front", &format!("stat_prefix: {name}"));
+        let others = "{ source_prefix_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }";
+        Config::verbatim(format!(
+            "{head}    - filter_chain_match: {others}\n      filters:{other}    - filters:{chain}  clusters:{clusters}"
+        ))
+    };
+    let mut proxy = Proxy::with(config("first"));
+    let mut client = proxy.connect();
+    client.get("/");
+    let answer = proxy.reload(config("second")).text();
+    assert_eq!(answer, "1 listener: 1 modified; 1 cluster: unchanged\n");
+    assert_eq!(client.get("/").header("connection"), None);
+    assert_eq!(proxy.stat("http.front.downstream_cx_total"), 1);
+    assert_eq!(proxy.stat("listener_manager.listener_in_place_updated"), 1);
+    assert_eq!(proxy.stat("listener_manager.total_filter_chains_draining"), 1);
 }
 
 #[test]
@@ -161,7 +209,8 @@ fn connections_of_the_past_are_closed_after_the_drain_time() {
     }
     let origin = Origin::that_stalls();
     let config = |timeout: &str| {
-        Config::to(&origin).route(&format!("timeout: {timeout}")).flags(&["--drain-time-s", "1"])
+        let idle = format!("stream_idle_timeout: {timeout}");
+        Config::to(&origin).manager(&idle).flags(&["--drain-time-s", "1"])
     };
     let mut proxy = Proxy::with(config("50s"));
     let [mut idle, mut waiting] = [proxy.connect(), proxy.connect()];
@@ -171,7 +220,7 @@ fn connections_of_the_past_are_closed_after_the_drain_time() {
     proxy.reload(config("60s"));
     idle.until_close();
     waiting.until_close();
-    proxy.stat_becomes("listener_manager.total_listeners_draining", 0);
+    proxy.stat_becomes("listener_manager.total_filter_chains_draining", 0);
     proxy.stat_becomes("http.front.downstream_cx_active", 0);
     proxy.stat_becomes("http.front.downstream_rq_active", 0);
     proxy.stat_becomes("cluster.service.upstream_rq_active", 0);
@@ -204,8 +253,12 @@ fn no_request_is_lost_while_everything_changes() {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| ask_until(&done, address))).collect();
         for round in 0..50 {
-            let timeout = format!("timeout: {}s", 5 + round);
-            let config = Config::to(&origins[round % 2]).route(&timeout).shards(2);
+            let timeout = format!("{}s", 5 + round);
+            let config = Config::to(&origins[round % 2]).route(&format!("timeout: {timeout}"));
+            let config = match round % 3 {
+                0 => config.manager(&format!("request_timeout: {timeout}")),
+                _ => config,
+            };
             assert_eq!(proxy.reload(config).status(), 200);
         }
         done.store(true, Relaxed);

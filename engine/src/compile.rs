@@ -22,6 +22,7 @@ use crate::admin_settings;
 use crate::config_source::FileSource;
 use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
 use crate::downstream::connection_limit::ConnectionLimit;
+use crate::downstream::filter_chain::FilterChain;
 use crate::downstream::{self, ListenAddress};
 use crate::dynamic_compile::{Cause, Dynamic, Kind};
 use crate::in_force::{Fingerprint, InForce};
@@ -338,8 +339,11 @@ impl Compiler {
         let mirrored_to = uses.take();
         let [overload_limit, runtime_limit] = &self.limits;
         let files = &self.files;
+        let known = round.known(&by_name);
         let names = downstream::compile::Context {
             cluster: &find_cluster,
+            uses: &uses,
+            known: &known,
             node: &node,
             runtime: &reader,
             buckets: &self.buckets,
@@ -349,7 +353,7 @@ impl Compiler {
             cluster_mirrors: &Arc::new(cluster_mirrors),
             runtime_limit: runtime_limit.of(reader.integer(GLOBAL_LIMIT_KEY)),
         };
-        let compiled = round.listeners(listeners, &names, (&by_name, &uses), problems, &mut next);
+        let compiled = round.listeners(listeners, &names, &by_name, problems, &mut next);
         check_runtime_keys(&runtime, &reader, listeners, problems);
         let stats_sinks = {
             let at = root.field("stats_sinks");
@@ -358,9 +362,11 @@ impl Compiler {
         let of_sinks = self.of_sinks.get_or_init(|| uses.take());
         if are_clusters_known && !listeners.is_empty() && !sources.any() {
             let is_any_used = name_clusters_at_run_time(listeners, &compiled);
-            let of_listeners = compiled.iter().map(|listener| &listener.uses);
-            let used =
-                of_listeners.chain([of_sinks, &mirrored_to]).flat_map(Uses::numbers).collect();
+            let chains = compiled.iter().flat_map(|listener| listener.filter_chains.all());
+            let of_listeners = chains.flat_map(FilterChain::numbers);
+            let used = of_listeners
+                .chain([of_sinks, &mirrored_to].into_iter().flat_map(Uses::numbers))
+                .collect();
             check_use_of_clusters(&clusters, &used, is_any_used, &resources, problems);
         }
         let (admin, admin_settings) = admin.as_ref().map_or_else(Default::default, |schema| {
@@ -368,10 +374,11 @@ impl Compiler {
             admin_settings::compile::admin(schema, &at, names.access_logs, problems)
         });
         let log_format = application_log_config.as_ref().and_then(log_format);
+        let routes = known.into_changes();
         next.runtime = runtime.clone();
         next.local_cluster.clone_from(&node.cluster);
         (!problems.has_errors()).then(|| Compiled {
-            snapshot: Arc::new(Snapshot { listeners: compiled, clusters }),
+            snapshot: Arc::new(Snapshot { listeners: compiled, clusters, routes }),
             admin,
             admin_settings,
             stats_flush: match stats_flush_on_admin {

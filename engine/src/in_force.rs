@@ -16,7 +16,7 @@ use crate::runtime::Runtime;
 use crate::upstream::Cluster;
 
 /// What a part of a configuration was compiled from.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Fingerprint {
     text: u64,
     /// The files that it names, each with what was in it.

@@ -1,6 +1,6 @@
 //! Compiles the lists of `static_resources`: what is in force already stays what it is.
 
-use std::cell::{Ref, RefCell};
+use std::cell::Ref;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use corvoy_config::{self as config, Path, Problems};
 use serde_json::Value;
 
 use crate::downstream::filter_chain::{FilterChain, Speaks};
+use crate::downstream::filter_chain_compile::Known;
 use crate::downstream::{self, ListenAddress, Listener};
 use crate::dynamic_compile::{Cause, Dynamic, Item};
 use crate::in_force::{Fingerprint, InForce};
@@ -17,7 +18,7 @@ use crate::transport::tls::context::compile::Secrets;
 use crate::upstream;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::compile::Surroundings;
-use crate::upstream::numbers::{Number, Uses};
+use crate::upstream::numbers::Number;
 
 /// One configuration being compiled.
 pub(crate) struct Round<'a> {
@@ -108,13 +109,23 @@ impl Round<'_> {
         clusters
     }
 
-    /// Compiles the listeners that are not in force already, in their order. `uses` has the clusters that
-    /// the one being compiled names.
+    /// The filter chains that are in force. A listener that is there already may lose a cluster that it names,
+    /// if that is why all is compiled again.
+    pub(crate) fn known<'k>(
+        &'k self,
+        clusters: &'k HashMap<&'k str, &'k Arc<Number>>,
+    ) -> Known<'k> {
+        let chains = self.before.listeners.values().flat_map(|it| it.filter_chains.all());
+        let clusters = (self.cause == Cause::Bootstrap).then_some(clusters);
+        Known::new(chains, clusters, self.surroundings)
+    }
+
+    /// Compiles the listeners that are not in force already, in their order.
     pub(crate) fn listeners(
         &self,
         schemas: &[config::Listener],
         context: &downstream::compile::Context<'_>,
-        (by_name, uses): (&HashMap<&str, &Arc<Number>>, &RefCell<Uses>),
+        clusters: &HashMap<&str, &Arc<Number>>,
         problems: &mut Problems,
         next: &mut InForce,
     ) -> Vec<Arc<Listener>> {
@@ -129,21 +140,23 @@ impl Round<'_> {
             }
             let fingerprint = Fingerprint::of(schema, json, self.surroundings);
             let known = self.before.listeners.get(&fingerprint);
-            let holds =
-                |known: &&Arc<Listener>| self.cause == Cause::Update || known.uses.hold(by_name);
+            let holds = |known: &&Arc<Listener>| {
+                let mut chains = known.filter_chains.all().iter();
+                self.cause == Cause::Update || chains.all(|chain| chain.holds(clusters))
+            };
             let listener = match known.filter(holds) {
                 Some(known) => Arc::clone(known),
                 None => {
                     let listener = downstream::compile::listener(
                         schema,
+                        json,
                         &at,
                         context,
                         self.registry,
                         problems,
                     );
-                    let uses = uses.take();
                     let Some(listener) = listener else { continue };
-                    Arc::new(Listener { uses, ..listener })
+                    Arc::new(listener)
                 }
             };
             for ListenAddress { address, .. } in &listener.addresses {

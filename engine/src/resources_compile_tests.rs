@@ -61,6 +61,9 @@ impl Story {
 
     fn put_into_force(&self, yaml: &str) -> Arc<crate::snapshot::Snapshot> {
         let Compiled { snapshot, in_force, .. } = self.compile(yaml).unwrap();
+        for change in &snapshot.routes {
+            change.service.routes.replace(Arc::clone(&change.table));
+        }
         self.compiler.commit(in_force);
         snapshot
     }

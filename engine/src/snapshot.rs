@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::downstream::Listener;
+use crate::downstream::filter_chain_compile::RouteChange;
 use crate::downstream::local::Listeners;
 use crate::shard::Shard;
 use crate::upstream::cluster::Cluster;
@@ -13,12 +14,14 @@ use crate::upstream::clusters::Clusters;
 use crate::upstream::host_set::HostSet;
 
 /// The whole configuration of the data plane.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// In the order of the configuration.
     pub listeners: Vec<Arc<Listener>>,
     /// In the order of the configuration.
     pub clusters: Vec<Arc<Cluster>>,
+    /// The new routes of connection managers that stay.
+    pub routes: Vec<RouteChange>,
 }
 
 impl Snapshot {
@@ -31,5 +34,8 @@ impl Snapshot {
     ) {
         Clusters::of(shard).install(&self.clusters, hosts);
         Listeners::of(shard).install(&self.listeners);
+        for RouteChange { service, table } in &self.routes {
+            Listeners::of(shard).set_routes(service, table);
+        }
     }
 }

@@ -35,11 +35,12 @@ use crate::address::Address;
 use crate::compile::{Compiled, Compiler, DynamicSources, Updated};
 use crate::config_source::compile::Response;
 use crate::downstream::Listener;
+use crate::downstream::filter_chain_compile::RouteChange;
 use crate::downstream::local::Listeners;
 use crate::dynamic_compile::Kind;
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
-use crate::stats::{ProcessStats, Registry};
+use crate::stats::{Gauge, ListenerManagerStats, ProcessStats, Registry};
 use crate::upstream::Cluster;
 
 /// Where configurations come from.
@@ -203,6 +204,9 @@ impl Reloader {
             Ok(orders) => orders,
             Err(error) => return Err((in_words(&error), read)),
         };
+        for RouteChange { service, table } in &snapshot.routes {
+            service.routes.replace(Arc::clone(table));
+        }
         self.compiler.commit(in_force);
         let addresses = self.sockets.borrow().addresses(&snapshot);
         let accepted = Accepted { snapshot, runtime, orders, addresses, read };
@@ -290,7 +294,7 @@ impl Reloader {
 
     /// Counts the listeners and clusters of the first configuration.
     pub(super) fn count_first(&self) {
-        let none = Snapshot { listeners: Vec::new(), clusters: Vec::new() };
+        let none = Snapshot::default();
         self.count(&Changes::between(&none, &self.running.snapshot()));
     }
 
@@ -303,7 +307,9 @@ impl Reloader {
         let created = (listeners.added + listeners.modified) * self.shards.count() as u64;
         stats.listener_create_success.add(created);
         stats.total_listeners_active.set(listeners.total);
-        stats.total_listeners_draining.add(changes.gone.len() as u64);
+        let in_place = changes.gone.iter().filter(|gone| gone.in_place);
+        stats.listener_in_place_updated.add(in_place.count() as u64);
+        changes.gone.iter().for_each(|gone| gone.gauge(stats).add(gone.amount));
         let stats = self.process.cluster_manager.control();
         stats.cluster_added.add(clusters.added);
         stats.cluster_modified.add(clusters.modified);
@@ -311,16 +317,45 @@ impl Reloader {
         stats.active_clusters.set(clusters.total);
     }
 
-    /// Closes the connections of listeners that are gone, after the drain time.
+    /// Closes the connections of what is gone, after the drain time.
     fn close_later(&self, changes: &Changes) -> impl Future<Output = ()> + use<> {
         let (gone, shards) = (changes.gone.clone(), Arc::clone(&self.shards));
         let (process, drain_time) = (Arc::clone(&self.process), self.options.drain_time);
         async move {
             tokio::time::sleep(drain_time).await;
-            for listener in gone {
-                shards.send_to_all(move |shard| Listeners::of(shard).close(&listener));
-                process.listener_manager.control().total_listeners_draining.dec();
+            for it in gone {
+                it.gauge(process.listener_manager.control()).sub(it.amount);
+                shards.send_to_all(move |shard| Listeners::of(shard).close(&it.listener));
             }
+        }
+    }
+}
+
+/// A listener that is gone, or not what it was.
+#[derive(Clone, Debug)]
+struct Gone {
+    listener: Arc<Listener>,
+    /// Whether one of its name has its addresses now: then only filter chains are gone.
+    in_place: bool,
+    /// How many of them; 1 for a whole listener.
+    amount: u64,
+}
+
+impl Gone {
+    fn of(listener: &Arc<Listener>, after: &Snapshot) -> Self {
+        let addresses = |it: &Listener| format!("{:?}", it.addresses);
+        let next = after.listeners.iter().find(|it| it.name == listener.name);
+        let next = next.filter(|it| addresses(it) == addresses(listener));
+        let amount = next.map_or(1, |next| next.filter_chains.count_gone(&listener.filter_chains));
+        Self { listener: Arc::clone(listener), in_place: next.is_some(), amount }
+    }
+
+    /// What counts it while it drains.
+    const fn gauge<'a>(&self, stats: &'a ListenerManagerStats) -> &'a Gauge {
+        if self.in_place {
+            &stats.total_filter_chains_draining
+        } else {
+            &stats.total_listeners_draining
         }
     }
 }
@@ -335,8 +370,8 @@ fn in_words(error: &StartError) -> String {
 struct Changes {
     listeners: Tally,
     clusters: Tally,
-    /// The listeners whose connections drain.
-    gone: Vec<Arc<Listener>>,
+    /// What drains.
+    gone: Vec<Gone>,
 }
 
 #[derive(Debug, Default)]
@@ -355,7 +390,10 @@ impl Changes {
         Self {
             listeners: Tally::of(&before.listeners, &after.listeners, name),
             clusters: Tally::of(&before.clusters, &after.clusters, |it: &Cluster| it.name.clone()),
-            gone: before.listeners.iter().filter(|it| !is_kept(it)).map(Arc::clone).collect(),
+            gone: {
+                let gone = before.listeners.iter().filter(|it| !is_kept(it));
+                gone.map(|it| Gone::of(it, after)).collect()
+            },
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Schema → listeners and their filter chains.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problem, Problems, Severity};
+use serde_json::Value;
 
 use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
-use super::filter_chain::{ChainTls, FilterChain, Speaks};
+use super::filter_chain_compile::{Known, filter_chain};
 use super::filter_chain_match::{self, Criteria, MatchTree, Overlap};
 use super::filter_chains::{Choice, FilterChains};
 use super::socket_settings::{self, SocketSettings};
@@ -18,33 +18,29 @@ use crate::access_log;
 use crate::access_log::compile::access_logs;
 use crate::address;
 use crate::common_compile;
-use crate::config_source::compile::{check_existence, file_source};
 use crate::limits;
 use crate::matcher::compile::LooksAt;
 use crate::matcher::{self, Matcher};
-use crate::metadata::{ListenerInfo, Metadata};
+use crate::metadata::Metadata;
 use crate::node::Node;
-use crate::request::callout;
-use crate::request::filters::compile as http_filters;
 use crate::request::manager::PrematureResets;
 use crate::request::mirror::ClusterPolicies;
-use crate::request::routes::{RouteSource, Routes};
-use crate::request::service::Service;
-use crate::request::{manager, route};
 use crate::runtime::Reader;
 use crate::shard::drain::Direction;
 use crate::stats::Registry;
-use crate::tcp;
 use crate::tcp::compile::SharedBuckets;
-use crate::tcp::filters::{Filter, Filters};
 use crate::transport::tls::context as tls;
 use crate::upstream::numbers::Uses;
 
 /// What a listener needs from the rest of the configuration.
 #[expect(missing_debug_implementations, reason = "it has a function")]
 pub struct Context<'a> {
-    /// The index of a cluster by its name.
+    /// The number of a cluster by its name.
     pub cluster: &'a dyn Fn(&str) -> Option<usize>,
+    /// The clusters whose numbers were asked for.
+    pub(crate) uses: &'a RefCell<Uses>,
+    /// The filter chains that are in force.
+    pub(crate) known: &'a Known<'a>,
     /// The identity of the proxy.
     pub node: &'a Node,
     /// The runtime values.
@@ -64,19 +60,21 @@ pub struct Context<'a> {
 }
 
 /// What the filter chains of a listener take from it.
-struct Common<'a> {
-    name: &'a str,
-    metadata: &'a Metadata,
+#[derive(Debug)]
+pub(super) struct Common<'a> {
+    pub(super) name: &'a str,
+    pub(super) metadata: &'a Metadata,
     /// Of its stats.
-    prefix: &'a str,
-    direction: Direction,
-    buffer_limit: usize,
+    pub(super) prefix: &'a str,
+    pub(super) direction: Direction,
+    pub(super) buffer_limit: usize,
 }
 
-/// Compiles a listener.
+/// Compiles the listener at `at`, which is `json` too.
 #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub fn listener(
     listener: &config::Listener,
+    json: &Value,
     at: &Path,
     context: &Context<'_>,
     registry: &Registry,
@@ -158,6 +156,7 @@ pub fn listener(
         listed: filter_chains,
         default: default_filter_chain.as_ref(),
         matcher: filter_chain_matcher.as_ref(),
+        json,
     };
     let filter_chains = self::filter_chains(&chains, at, &common, context, registry, problems);
     let at = at.field("access_log");
@@ -176,7 +175,6 @@ pub fn listener(
         listener_filters: listener_filters?,
         filter_chains: filter_chains?,
         access_logs,
-        uses: Uses::default(),
         stats: registry.scope(&prefix),
     })
 }
@@ -268,7 +266,7 @@ pub(crate) const PREMATURE_RESET_KEYS: [&str; 2] = [
     "overload.premature_reset_min_stream_lifetime_seconds",
 ];
 
-fn premature_resets(runtime: &Reader<'_>) -> PrematureResets {
+pub(super) fn premature_resets(runtime: &Reader<'_>) -> PrematureResets {
     let default = PrematureResets::default();
     let [requests, lifetime_s] = PREMATURE_RESET_KEYS.map(|key| runtime.integer(key));
     PrematureResets {
@@ -288,6 +286,8 @@ struct Chains<'a> {
     listed: &'a [config::FilterChain],
     default: Option<&'a config::FilterChain>,
     matcher: Option<&'a config::Matcher>,
+    /// The listener.
+    json: &'a Value,
 }
 
 /// The filter chains of the listener at `at`, the default one last.
@@ -299,20 +299,22 @@ fn filter_chains(
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChains> {
-    let Chains { listed, default, matcher } = chains;
+    let Chains { listed, default, matcher, json } = chains;
     let list_at = at.field("filter_chains");
     let mut compiled = Vec::with_capacity(listed.len() + 1);
     let mut criteria = Vec::with_capacity(listed.len());
     for (i, chain) in listed.iter().enumerate() {
         let at = list_at.index(i);
         criteria.push(self::criteria(chain, &at, problems));
-        compiled.push(filter_chain(chain, &at, listener, context, registry, problems));
+        let json = json.get("filter_chains").and_then(|all| all.get(i)).unwrap_or(&Value::Null);
+        compiled.push(filter_chain(chain, json, &at, listener, context, registry, problems));
     }
     if let Some(chain) = default {
         let at = at.field("default_filter_chain");
         // Its criteria are not looked at, as in Envoy.
         let _unused = self::criteria(chain, &at, problems);
-        compiled.push(filter_chain(chain, &at, listener, context, registry, problems));
+        let json = json.get("default_filter_chain").unwrap_or(&Value::Null);
+        compiled.push(filter_chain(chain, json, &at, listener, context, registry, problems));
     }
     if compiled.is_empty() {
         problems.missing(at, "no filter chains specified");
@@ -406,202 +408,4 @@ fn overlapping(chains: &[config::FilterChain], overlap: Overlap, at: &Path) -> P
     let why = "this filter chain matches connections that another one matches just as specifically";
     let problem = Problem::new(Severity::Error, &at_chain(chain), why);
     problem.related(&at_chain(other), "the other filter chain")
-}
-
-fn filter_chain(
-    chain: &config::FilterChain,
-    at: &Path,
-    listener: &Common<'_>,
-    context: &Context<'_>,
-    registry: &Registry,
-    problems: &mut Problems,
-) -> Option<FilterChain> {
-    let config::FilterChain {
-        filter_chain_match,
-        filters,
-        transport_socket,
-        name,
-        transport_socket_connect_timeout,
-        metadata,
-    } = chain;
-    let info = Arc::new(ListenerInfo {
-        name: listener.name.into(),
-        metadata: listener.metadata.clone(),
-        chain_name: name.as_str().into(),
-        chain_metadata: common_compile::metadata(metadata.as_ref()),
-    });
-    // `filter_chains` compiles it.
-    let _ = filter_chain_match;
-    let socket_at = at.field("transport_socket");
-    let tls = tls::compile::server(transport_socket.as_ref(), &socket_at, context.tls, problems);
-    let connect_timeout = transport_socket_connect_timeout.filter(|timeout| !timeout.is_zero());
-    let tls = tls.map(|context| {
-        ChainTls::new(context, listener.name, listener.prefix, connect_timeout, registry)
-    });
-    let at = at.field("filters");
-    if filters.is_empty() {
-        let why = "a filter chain needs a network filter, such as the HTTP connection manager";
-        problems.missing(&at, why);
-    }
-    let mut in_front = Vec::new();
-    let mut speaks = None;
-    for (i, filter) in filters.iter().enumerate() {
-        let config::Filter { name: _, typed_config } = filter;
-        let at = at.index(i).field("typed_config");
-        let is_last = i + 1 == filters.len();
-        let Some(schema) = typed_config else {
-            problems.missing(&at, "a network filter needs its typed_config");
-            continue;
-        };
-        match network_filter(schema, &at, listener, &info, context, registry, problems) {
-            Some(NetworkFilter::Filter(filter)) if !is_last => in_front.push(filter),
-            Some(NetworkFilter::Last(last)) if is_last => speaks = Some(last),
-            Some(NetworkFilter::Filter(_)) => {
-                let why = "the last network filter must be one that ends its chain, such as \
-                           tcp_proxy or the HTTP connection manager";
-                problems.error(&at, why);
-            }
-            Some(NetworkFilter::Last(_)) => {
-                problems.error(&at, "this network filter must be the last one of its chain");
-            }
-            None => {}
-        }
-    }
-    let filters = Filters::new(in_front);
-    if matches!(speaks, Some(Speaks::Http(_))) && filters.has_continuous() {
-        let what = "rbac with CONTINUOUS in front of the HTTP connection manager";
-        problems.not_implemented(&at, what);
-    }
-    Some(FilterChain { filters: Arc::new(filters), speaks: speaks?, tls, info })
-}
-
-/// A compiled network filter.
-enum NetworkFilter {
-    /// It stands in front of another.
-    Filter(Filter),
-    /// It ends its chain.
-    Last(Speaks),
-}
-
-fn network_filter(
-    schema: &config::Any,
-    at: &Path,
-    listener: &Common<'_>,
-    info: &Arc<ListenerInfo>,
-    context: &Context<'_>,
-    registry: &Registry,
-    problems: &mut Problems,
-) -> Option<NetworkFilter> {
-    if let config::Any::HttpConnectionManager(manager) = schema {
-        let service = http(manager, at, listener, info, context, registry, problems)?;
-        return Some(NetworkFilter::Last(Speaks::Http(Arc::new(service))));
-    }
-    let has_cluster = |name: &str| (context.cluster)(name).is_some();
-    let buckets = context.buckets;
-    let context = tcp::compile::Context {
-        has_cluster: &has_cluster,
-        info,
-        buckets,
-        registry,
-        access_logs: context.access_logs,
-    };
-    Some(match tcp::compile::network_filter(schema, at, &context, problems)? {
-        tcp::compile::NetworkFilter::Filter(filter) => NetworkFilter::Filter(filter),
-        tcp::compile::NetworkFilter::Terminal(terminal) => {
-            NetworkFilter::Last(Speaks::Tcp(Arc::new(terminal)))
-        }
-    })
-}
-
-/// Where the routes of a connection manager come from; none if there is an error.
-fn route_source(schema: &config::Rds, at: &Path, problems: &mut Problems) -> Option<RouteSource> {
-    let config::Rds { config_source, route_config_name } = schema;
-    let at = at.field("config_source");
-    let Some(source) = config_source else {
-        problems.missing(&at, "rds needs a config_source");
-        return None;
-    };
-    let file = file_source(source)?;
-    check_existence(&file, source, &at, problems)?;
-    Some(RouteSource { name: route_config_name.clone(), file })
-}
-
-fn http(
-    manager: &config::HttpConnectionManager,
-    at: &Path,
-    listener: &Common<'_>,
-    info: &Arc<ListenerInfo>,
-    context: &Context<'_>,
-    registry: &Registry,
-    problems: &mut Problems,
-) -> Option<Service> {
-    let prefix = format!("http.{}.", manager.stat_prefix);
-    let are_calls_made = Cell::new(false);
-    let are_mirrored = Cell::new(!context.cluster_mirrors.is_empty());
-    let filter_context = http_filters::Context {
-        registry,
-        stat_prefix: &prefix,
-        runtime: context.runtime,
-        calls: callout::compile::Context {
-            cluster: context.cluster,
-            are_made: &are_calls_made,
-            are_mirrored: &are_mirrored,
-        },
-        local_cluster: &context.node.cluster,
-    };
-    let filters = http_filters::chain(
-        &manager.http_filters,
-        &filter_context,
-        &at.field("http_filters"),
-        problems,
-    );
-    let source = manager.rds.as_ref();
-    let source = source.and_then(|schema| route_source(schema, &at.field("rds"), problems));
-    if source.is_some() {
-        // Routes that come later may need both.
-        are_calls_made.set(true);
-        are_mirrored.set(true);
-    }
-    let routes = match &manager.route_config {
-        Some(routes) => {
-            let at = at.field("route_config");
-            let needs = route::compile::Needs {
-                filters: &filters,
-                filter_context: &filter_context,
-                cluster: context.cluster,
-            };
-            Some(route::compile::route_table(routes, &needs, &at, problems))
-        }
-        None if manager.rds.is_some() => source.is_some().then(route::call::no_routes),
-        None => {
-            problems.missing(at, "a route_config or rds is required");
-            None
-        }
-    };
-    let options = manager::compile(manager, context.node, context.access_logs, at, problems);
-    let mut options = options?;
-    if let Some(grace) = context.runtime.integer(HALF_CLOSE_GRACE_KEY) {
-        options.timeouts.half_close_grace = Duration::from_millis(grace);
-    }
-    options.premature_resets = premature_resets(context.runtime);
-    let calls = |suppress_envoy_headers| {
-        Arc::new(callout::compile::service(registry, info, suppress_envoy_headers))
-    };
-    Some(Service {
-        calls: are_calls_made.get().then(|| calls(false)),
-        mirrors: are_mirrored.get().then(|| calls(options.suppress_envoy_headers)),
-        cluster_mirrors: Arc::clone(context.cluster_mirrors),
-        manager: options,
-        filters,
-        routes: Routes::new(routes?, source),
-        http: registry.scope(&prefix),
-        router: registry.scope(&prefix),
-        tracing: registry.scope(&prefix),
-        http1: registry.scope("http1."),
-        http2: registry.scope("http2."),
-        listener_http: registry.scope(&format!("{}{prefix}", listener.prefix)),
-        info: Arc::clone(info),
-        direction: listener.direction,
-        buffer_limit: listener.buffer_limit,
-    })
 }

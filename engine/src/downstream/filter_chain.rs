@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access_log::LocalLogs;
+use crate::in_force::Fingerprint;
 use crate::metadata::ListenerInfo;
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;
@@ -16,9 +17,10 @@ use crate::tcp::Terminal;
 use crate::tcp::filters::Filters;
 use crate::transport::tls::ServerTls;
 use crate::transport::tls::context::{Latest, Listed as _, Owner, ServerContext};
+use crate::upstream::numbers::Uses;
 
 /// One filter chain of a listener.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FilterChain {
     /// The network filters in front of the last one.
     pub filters: Arc<Filters>,
@@ -28,6 +30,12 @@ pub struct FilterChain {
     pub tls: Option<ChainTls>,
     /// Its name and metadata, and those of the listener.
     pub info: Arc<ListenerInfo>,
+    /// What it was compiled from.
+    pub(crate) fingerprint: Fingerprint,
+    /// The same without its routes; none: they are not in it.
+    pub(crate) frame: Option<Fingerprint>,
+    /// The clusters that it names, its routes apart.
+    pub(crate) uses: Arc<Uses>,
 }
 
 /// The TLS of a filter chain.
@@ -63,6 +71,16 @@ impl ChainTls {
     }
 }
 
+impl FilterChain {
+    /// As [`LocalChain::key`].
+    pub(super) fn key(&self) -> usize {
+        match &self.speaks {
+            Speaks::Http(service) => Arc::as_ptr(service).addr(),
+            Speaks::Tcp(terminal) => Arc::as_ptr(terminal).addr(),
+        }
+    }
+}
+
 /// What the connections of a filter chain speak.
 #[derive(Clone, Debug)]
 pub enum Speaks {
@@ -84,6 +102,14 @@ pub struct LocalChain {
 }
 
 impl LocalChain {
+    /// What tells it from the others: the connection manager, or the last filter.
+    pub(super) fn key(&self) -> usize {
+        match &self.speaks {
+            LocalSpeaks::Http(service) => Arc::as_ptr(service.service()).addr(),
+            LocalSpeaks::Tcp(terminal) => Arc::as_ptr(&terminal.terminal).addr(),
+        }
+    }
+
     /// What becomes of its connections.
     pub(super) fn phase(&self) -> &Cell<Phase> {
         match &self.speaks {

@@ -1,5 +1,7 @@
 //! The filter chains of a listener, and how a connection gets one of them.
 
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Listener;
@@ -9,7 +11,6 @@ use crate::matcher::Matcher;
 use crate::request::route::RouteTable;
 use crate::request::service::Service;
 use crate::shard::Shard;
-use crate::shard::drain::Phase;
 
 /// The filter chains of a listener.
 #[derive(Debug)]
@@ -64,6 +65,13 @@ impl FilterChains {
         }
     }
 
+    /// How many of those of before are gone.
+    #[must_use]
+    pub fn count_gone(&self, before: &Self) -> u64 {
+        let kept: HashSet<usize> = self.chains.iter().map(FilterChain::key).collect();
+        before.chains.iter().filter(|chain| !kept.contains(&chain.key())).count() as u64
+    }
+
     /// All of them.
     #[must_use]
     pub fn all(&self) -> &[FilterChain] {
@@ -76,16 +84,30 @@ impl FilterChains {
 pub struct LocalChains {
     listener: Arc<Listener>,
     /// With the same indexes.
-    chains: Vec<LocalChain>,
+    chains: Vec<Rc<LocalChain>>,
 }
 
+/// The filter chains that a shard has, by their keys.
+pub(super) type KnownChains = HashMap<usize, Rc<LocalChain>>;
+
 impl LocalChains {
-    /// Those of `listener`, for the connections of `shard`.
+    /// Those of `listener`, for the connections of `shard`, which has the `known` ones already.
     #[must_use]
-    pub fn new(listener: &Arc<Listener>, shard: &'static Shard) -> Self {
-        let chains = listener.filter_chains.all().iter();
-        let chains = chains.map(|chain| LocalChain::new(chain, shard)).collect();
-        Self { listener: Arc::clone(listener), chains }
+    pub(super) fn new(
+        listener: &Arc<Listener>,
+        shard: &'static Shard,
+        known: &KnownChains,
+    ) -> Self {
+        let chains = listener.filter_chains.all().iter().map(|chain| {
+            let new = || Rc::new(LocalChain::new(chain, shard));
+            known.get(&chain.key()).map_or_else(new, Rc::clone)
+        });
+        Self { listener: Arc::clone(listener), chains: chains.collect() }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[Rc<LocalChain>] {
+        &self.chains
     }
 
     /// The requests of this connection manager that begin from now on have these routes.
@@ -99,19 +121,9 @@ impl LocalChains {
         }
     }
 
-    /// Their connections end by and by.
-    pub(super) fn drain(&self) {
-        self.chains.iter().for_each(|chain| chain.phase().set(Phase::Draining));
-    }
-
-    /// Their connections end now.
-    pub(super) fn close(&self) {
-        self.chains.iter().for_each(|chain| chain.phase().set(Phase::Closed));
-    }
-
     /// The chain, if it is the same for all connections: nothing has to be known about them.
     #[must_use]
-    pub fn only(&self) -> Option<&LocalChain> {
+    pub fn only(&self) -> Option<&Rc<LocalChain>> {
         match self.listener.filter_chains.choice {
             Choice::Only => self.chains.first(),
             Choice::Match { .. } | Choice::Tree { .. } => None,
@@ -120,7 +132,7 @@ impl LocalChains {
 
     /// The chain that serves the connection; `None`: it is closed.
     #[must_use]
-    pub fn find(&self, connection: &Connection<'_>) -> Option<&LocalChain> {
+    pub fn find(&self, connection: &Connection<'_>) -> Option<&Rc<LocalChain>> {
         let (index, _) = self.listener.filter_chains.find(connection)?;
         self.chains.get(index)
     }

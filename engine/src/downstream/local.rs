@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Listener;
-use super::filter_chains::LocalChains;
+use super::filter_chain::LocalChain;
+use super::filter_chains::{KnownChains, LocalChains};
 use crate::access_log::LocalLogs;
 use crate::address::Address;
 use crate::request::route::RouteTable;
 use crate::request::service::Service;
 use crate::shard::Shard;
+use crate::shard::drain::Phase;
 use crate::stats::ListenerStats;
 
 /// The listeners of a shard.
@@ -19,10 +21,18 @@ use crate::stats::ListenerStats;
 pub struct Listeners {
     shard: &'static Shard,
     current: RefCell<Vec<Rc<LocalListener>>>,
-    /// Those of former configurations whose connections are still served.
-    draining: RefCell<Vec<Rc<LocalListener>>>,
+    /// What is left of former configurations.
+    draining: RefCell<Vec<Gone>>,
     /// The open sockets.
     accepting: RefCell<Vec<Rc<Accepting>>>,
+}
+
+/// A listener of a former configuration, whose connections are still served.
+#[derive(Debug)]
+struct Gone {
+    listener: Rc<LocalListener>,
+    /// Those of its filter chains that are gone with it.
+    chains: Vec<Rc<LocalChain>>,
 }
 
 /// A listening socket of the shard, as long as it is open.
@@ -58,17 +68,35 @@ impl Listeners {
         })
     }
 
-    /// Replaces all listeners. An unchanged listener stays the same; the connections of one that is gone
-    /// drain from now on.
+    /// Replaces all listeners. Unchanged listeners and filter chains stay the same; the connections of those that
+    /// are gone drain from now on.
     pub fn install(&self, listeners: &[Arc<Listener>]) {
-        let next = listeners.iter().map(|listener| self.local(listener)).collect();
-        let before = self.current.replace(next);
-        let current = self.current.borrow();
+        let before = self.current.take();
+        let chains = |all: &[Rc<LocalListener>]| -> KnownChains {
+            let chains = all.iter().flat_map(|local| local.chains.all());
+            chains.map(|chain| (chain.key(), Rc::clone(chain))).collect()
+        };
+        let known = chains(&before);
+        let current: Vec<_> = listeners
+            .iter()
+            .map(|listener| {
+                let same = before.iter().find(|local| Arc::ptr_eq(local.listener(), listener));
+                same.map_or_else(
+                    || LocalListener::new(self.shard, Arc::clone(listener), &known),
+                    Rc::clone,
+                )
+            })
+            .collect();
+        let kept = chains(&current);
         let is_current = |local: &Rc<LocalListener>| current.iter().any(|it| Rc::ptr_eq(it, local));
-        for gone in before.into_iter().filter(|local| !is_current(local)) {
-            gone.chains.drain();
-            self.draining.borrow_mut().push(gone);
+        for listener in before.into_iter().filter(|local| !is_current(local)) {
+            let gone =
+                listener.chains.all().iter().filter(|chain| !kept.contains_key(&chain.key()));
+            let chains: Vec<_> = gone.map(Rc::clone).collect();
+            chains.iter().for_each(|chain| chain.phase().set(Phase::Draining));
+            self.draining.borrow_mut().push(Gone { listener, chains });
         }
+        *self.current.borrow_mut() = current;
     }
 
     /// A listener on this shard. One that is not part of the current configuration drains.
@@ -79,15 +107,18 @@ impl Listeners {
             return Rc::clone(known);
         }
         let draining = self.draining.borrow();
-        let known = draining.iter().find(is_it);
-        known.map_or_else(|| LocalListener::new(self.shard, Arc::clone(listener)), Rc::clone)
+        let known = draining.iter().map(|gone| &gone.listener).find(is_it).map(Rc::clone);
+        known.unwrap_or_else(|| {
+            LocalListener::new(self.shard, Arc::clone(listener), &KnownChains::new())
+        })
     }
 
-    /// Closes the connections of a listener that is no longer part of the configuration.
+    /// Closes the connections of a listener that is no longer part of the configuration, but for those whose
+    /// filter chain still is.
     pub fn close(&self, listener: &Arc<Listener>) {
-        let is_it = |local: &mut Rc<LocalListener>| Arc::ptr_eq(local.listener(), listener);
+        let is_it = |gone: &mut Gone| Arc::ptr_eq(gone.listener.listener(), listener);
         for gone in self.draining.borrow_mut().extract_if(.., is_it) {
-            gone.chains.close();
+            gone.chains.iter().for_each(|chain| chain.phase().set(Phase::Closed));
         }
         self.shard.timers.wake_all();
     }
@@ -159,8 +190,8 @@ pub struct LocalListener {
 }
 
 impl LocalListener {
-    fn new(shard: &'static Shard, listener: Arc<Listener>) -> Rc<Self> {
-        let chains = LocalChains::new(&listener, shard);
+    fn new(shard: &'static Shard, listener: Arc<Listener>, known: &KnownChains) -> Rc<Self> {
+        let chains = LocalChains::new(&listener, shard, known);
         let access_logs = LocalLogs::new(&listener.access_logs, shard);
         Rc::new(Self { shard: shard.id, listener, chains, access_logs })
     }

@@ -11,6 +11,7 @@ pub mod connection;
 pub mod connection_balance;
 pub mod connection_limit;
 pub mod filter_chain;
+pub mod filter_chain_compile;
 pub mod filter_chain_match;
 pub mod filter_chains;
 mod handshake;
@@ -36,7 +37,6 @@ use crate::access_log::AccessLogs;
 use crate::address::Address;
 use crate::shard::drain::Direction;
 use crate::stats::{ListenerStats, Scope};
-use crate::upstream::numbers::Uses;
 
 /// An address of a listener.
 #[derive(Clone, Debug)]
@@ -74,8 +74,6 @@ pub struct Listener {
     pub filter_chains: FilterChains,
     /// `access_log`: the logs of its connections.
     pub access_logs: AccessLogs,
-    /// The clusters that it names.
-    pub uses: Uses,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
 }
