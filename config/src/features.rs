@@ -127,8 +127,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         "rate limiting",
         &[
             "envoy.config.ratelimit.v3",
-            "envoy.config.route.v3.RouteAction.rate_limits",
-            "envoy.config.route.v3.VirtualHost.rate_limits",
             "envoy.extensions.filters.http.ratelimit",
             "envoy.extensions.filters.network.ratelimit",
         ],

@@ -29,6 +29,8 @@ pub struct Object {
 pub enum Kind {
     /// Text without an effect of its own.
     Text,
+    /// The same, by which a host can be chosen.
+    HashableText,
     /// Something about the TLS of upstream connections.
     Tls(TlsObject),
 }
@@ -66,10 +68,11 @@ impl Kind {
     /// What the factory of this name makes.
     #[must_use]
     pub fn made_by(factory: &str) -> Option<Self> {
-        if STRINGS.contains(&factory) {
-            return Some(Self::Text);
+        match factory {
+            "envoy.string" => Some(Self::Text),
+            "envoy.hashable_string" => Some(Self::HashableText),
+            _ => TlsObject::of(factory).map(Self::Tls),
         }
-        TlsObject::of(factory).map(Self::Tls)
     }
 }
 
@@ -115,6 +118,13 @@ impl FilterState {
         self.0.iter().find(|entry| &*entry.object.key == key).map(|entry| &*entry.text)
     }
 
+    /// The same, of an object by which a host can be chosen.
+    #[must_use]
+    pub fn hashable(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().find(|entry| &*entry.object.key == key)?;
+        (found.object.kind == Kind::HashableText).then_some(&*found.text)
+    }
+
     /// What is set for the TLS of upstream connections, over what their client's connection has set; none:
     /// nothing is set here.
     #[must_use]
@@ -127,7 +137,7 @@ impl FilterState {
             Kind::Tls(object) if TlsObject::of(&entry.object.key) == Some(object) => {
                 Some((object, &*entry.text))
             }
-            Kind::Tls(_) | Kind::Text => None,
+            Kind::Tls(_) | Kind::Text | Kind::HashableText => None,
         });
         objects.fold(None, |options: Option<TransportSocketOptions>, (object, text)| {
             let before = options.or_else(|| of_connection.cloned()).unwrap_or_default();
@@ -150,6 +160,15 @@ mod tests {
         state.set(&object("a"), "1");
         state.set(&object("a"), "2");
         assert_eq!((state.text("a"), state.text("b")), (Some("2"), None));
+    }
+
+    #[test]
+    fn a_host_is_chosen_only_by_hashable_text() {
+        let mut state = FilterState::default();
+        for (key, kind) in [("a", Kind::Text), ("b", Kind::HashableText)] {
+            state.set(&Object { key: key.into(), kind }, "1");
+        }
+        assert_eq!((state.hashable("a"), state.hashable("b")), (None, Some("1")));
     }
 
     #[test]

@@ -105,6 +105,7 @@ folders!(
     router,
     router_headers,
     router_headers_strict,
+    route_rate_limits,
     routes,
     schemes,
     secrets,

@@ -68,6 +68,7 @@ folders!(
     router,
     router_headers,
     router_headers_strict,
+    route_rate_limits,
     routes,
     stream_info,
     timeouts,

@@ -24,6 +24,8 @@ schema! {
         rate_limits: Vec<RateLimit>,
         max_dynamic_descriptors: Option<u32>,
         enable_retry_after_header: bool,
+        stage: u32,
+        vh_rate_limits: VhRateLimitsOptions,
     }
 
     struct LocalRateLimitDescriptor =
@@ -42,6 +44,8 @@ schema! {
         actions: Vec<RateLimitAction>,
         hits_addend: Option<HitsAddend>,
         x_ratelimit_option: XRateLimitOption,
+        stage: Option<u32>,
+        disable_key: String,
     }
 
     struct HitsAddend = "envoy.config.route.v3.RateLimit.HitsAddend" {
@@ -152,6 +156,10 @@ schema! {
 }
 
 schema_enum! {
+    enum VhRateLimitsOptions = "envoy.extensions.common.ratelimit.v3.VhRateLimitsOptions" {
+        Override, Include, Ignore,
+    }
+
     enum RateLimitMetadataSource = "envoy.config.route.v3.RateLimit.Action.MetaData.Source" {
         Dynamic, RouteEntry, ClusterEntry, ClusterLocalityEntry,
     }

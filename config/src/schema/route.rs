@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Any, CookieMatcher, DataSource, Duration, HeaderMatcher, HeaderMutation, HeaderValueOption,
-    Matcher, Metadata, MetadataMatcher, QueryParameterMatcher, RegexMatchAndSubstitute,
+    Matcher, Metadata, MetadataMatcher, QueryParameterMatcher, RateLimit, RegexMatchAndSubstitute,
     RegexMatcher, RoutingPriority, RuntimeFractionalPercent, StringMatcher,
     SubstitutionFormatString, TypedExtensionConfig, schema, schema_enum,
 };
@@ -51,6 +51,7 @@ schema! {
         cors: Option<RouteCorsPolicy>,
         metadata: Option<Metadata>,
         matcher: Option<Matcher>,
+        rate_limits: Vec<RateLimit>,
         request_mirror_policies: Vec<RequestMirrorPolicy>,
     }
 
@@ -151,6 +152,8 @@ schema! {
         auto_host_rewrite: Option<bool>,
         host_rewrite_header: Option<String>,
         host_rewrite_path_regex: Option<RegexMatchAndSubstitute>,
+        path_rewrite: String,
+        host_rewrite: Option<String>,
         append_x_forwarded_host: bool,
         timeout: Option<Duration>,
         idle_timeout: Option<Duration>,
@@ -163,6 +166,8 @@ schema! {
         max_stream_duration: Option<MaxStreamDuration>,
         max_grpc_timeout: Option<Duration>,
         grpc_timeout_offset: Option<Duration>,
+        rate_limits: Vec<RateLimit>,
+        include_vh_rate_limits: Option<bool>,
         request_mirror_policies: Vec<RequestMirrorPolicy>,
         internal_redirect_policy: Option<InternalRedirectPolicy>,
         internal_redirect_action: InternalRedirectAction,
@@ -204,7 +209,12 @@ schema! {
         cookie: Option<HashPolicyCookie>,
         connection_properties: Option<HashPolicyConnectionProperties>,
         query_parameter: Option<HashPolicyQueryParameter>,
+        filter_state: Option<HashPolicyFilterState>,
         terminal: bool,
+    }
+
+    struct HashPolicyFilterState = "envoy.config.route.v3.RouteAction.HashPolicy.FilterState" {
+        key: String,
     }
 
     struct HashPolicyHeader = "envoy.config.route.v3.RouteAction.HashPolicy.Header" {
@@ -324,6 +334,7 @@ schema! {
         path_redirect: Option<String>,
         prefix_rewrite: Option<String>,
         regex_rewrite: Option<RegexMatchAndSubstitute>,
+        path_rewrite: Option<String>,
         response_code: RedirectResponseCode,
         strip_query: bool,
     }

@@ -321,7 +321,8 @@ fn outcome(
         }
         Action::Redirect(redirect) => {
             let mut location = Vec::new();
-            redirect.location(&route.path, head, &mut location);
+            let format = dry.evaluate(route, head);
+            redirect.location(&route.path, head, &format, &mut location);
             return reply(redirect.status, "redirect", &location);
         }
         Action::Forward(plan) => plan,

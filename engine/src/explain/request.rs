@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::{Scratch, Service, Snapshot};
 use crate::address::Address;
 use crate::downstream::Listener;
-use crate::format::StreamInfo;
+use crate::format::{Formatter, Inputs, StreamInfo, Unset};
 use crate::http::{HeadLimits, Method, RequestHead, ResponseHead};
 use crate::request::route::{Forward, Route};
 
@@ -209,14 +209,28 @@ impl Dry<'_> {
         let stream = Stream { dry: self, route };
         route.request_headers.apply_to_request(head, &stream, &mut Scratch::default());
         let mut text = Vec::new();
-        plan.host_rewrite.rewrite(head, &mut text);
+        plan.host_rewrite.rewrite(head, &self.evaluate(route, head), &mut text);
         if !text.is_empty() {
             head.set_authority(&text);
         }
         text.clear();
-        plan.path_rewrite.rewrite(&route.path, head.target(), &mut text);
+        let (matched, target) = (&route.path, head.target());
+        plan.path_rewrite.rewrite(matched, target, &self.evaluate(route, head), &mut text);
         if !text.is_empty() {
             head.set_target(&text);
+        }
+    }
+
+    /// Evaluates formats of the route.
+    pub(super) fn evaluate(
+        &self,
+        route: &Route,
+        head: &RequestHead,
+    ) -> impl Fn(&Formatter, Unset, &mut Vec<u8>) {
+        move |formatter, unset, out| {
+            let stream = Stream { dry: self, route };
+            let inputs = Inputs { request: Some(head), ..Inputs::new(&stream) };
+            formatter.format(&inputs, unset, out);
         }
     }
 

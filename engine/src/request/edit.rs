@@ -13,6 +13,7 @@ use super::route::{
 };
 use super::{Core, Exchange, Outcome, Upgrade, tunnel};
 use crate::flags::Flag;
+use crate::format::{Formatter, Inputs, Unset};
 use crate::http::{BodyLength, EndStream, FieldName, Method, Version};
 use crate::http1::framing;
 use crate::pipe::outlet::Framing;
@@ -147,7 +148,8 @@ impl Core<'_> {
         self.mutate_request(route);
         if !matches!(plan.host_rewrite, HostRewrite::Auto | HostRewrite::None) {
             let mut host = self.shard.buffers.take();
-            plan.host_rewrite.rewrite(&self.heads.request, &mut host);
+            let request = &self.heads.request;
+            plan.host_rewrite.rewrite(request, &self.evaluate(route), &mut host);
             if !host.is_empty() {
                 self.set_host(&host, plan);
             }
@@ -155,11 +157,21 @@ impl Core<'_> {
         }
         if !plan.path_rewrite.is_none() {
             let mut target = self.shard.buffers.take();
-            plan.path_rewrite.rewrite(&route.path, self.heads.request.target(), &mut target);
+            let (matched, original) = (&route.path, self.heads.request.target());
+            plan.path_rewrite.rewrite(matched, original, &self.evaluate(route), &mut target);
             if !target.is_empty() {
                 self.set_path(&target);
             }
             self.shard.buffers.give(target);
+        }
+    }
+
+    /// Evaluates formats of the route for the request.
+    fn evaluate(&self, route: &Route) -> impl Fn(&Formatter, Unset, &mut Vec<u8>) {
+        move |formatter, unset, out| {
+            let stream = self.stream(Some(route));
+            let inputs = Inputs { request: Some(&self.heads.request), ..Inputs::new(&stream) };
+            formatter.format(&inputs, unset, out);
         }
     }
 
@@ -319,7 +331,8 @@ impl Core<'_> {
     /// The reply of a `redirect`.
     pub(super) fn redirect(&self, route: &Route, redirect: &Redirect) -> LocalReply {
         let mut location = Vec::new();
-        redirect.location(&route.path, &self.heads.request, &mut location);
+        let format = self.evaluate(route);
+        redirect.location(&route.path, &self.heads.request, &format, &mut location);
         LocalReply::redirect(redirect.status, &location)
     }
 

@@ -66,6 +66,7 @@ impl Core<'_> {
             head: &self.heads.request,
             client: self.facts.map_or(given.peer, |facts| facts.client),
             ends: Ends { remote: given.peer, local: given.local },
+            state: self.noted.as_ref().map(|noted| &noted.state),
         };
         let mut set_cookie = |cookie| self.set_cookies.push(cookie);
         plan.hash_policies.hash(&request, Some(&mut set_cookie))

@@ -1,9 +1,11 @@
 //! Schema → rate limits.
 
+use std::sync::Arc;
+
 use corvoy_config::{self as config, Path, Problems};
 
 use super::descriptor::Entries;
-use super::{Absent, Action, Constant, Hits, MetadataSource, QuotaHeaders, RateLimit};
+use super::{Absent, Action, Constant, Hits, MetadataSource, QuotaHeaders, RateLimit, RouteLimits};
 use crate::address::Cidr;
 use crate::address::compile::cidr;
 use crate::cel::Program;
@@ -25,13 +27,64 @@ pub(crate) fn rate_limits(
     compiled.into_iter().collect()
 }
 
+/// The list of a filter: it has no stages.
+pub(crate) fn of_filter(
+    schemas: &[config::RateLimit],
+    cluster: &str,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Box<[RateLimit]>> {
+    for (i, schema) in schemas.iter().enumerate() {
+        let at = at.index(i);
+        for (field, is_set) in
+            [("stage", schema.stage.is_some()), ("disable_key", !schema.disable_key.is_empty())]
+        {
+            if is_set {
+                problems.error(&at.field(field), "only rate limits of routes have this");
+            }
+        }
+    }
+    rate_limits(schemas, cluster, at, problems)
+}
+
+/// Those of a virtual host; `None`: it has none.
+pub(crate) fn of_virtual_host(
+    schemas: &[config::RateLimit],
+    cluster: &str,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Arc<[RateLimit]>> {
+    rate_limits(schemas, cluster, &at.field("rate_limits"), problems)
+        .filter(|limits| !limits.is_empty())
+        .map(Arc::from)
+}
+
+/// Those of a route, with those of its virtual host; `None`: there are none.
+pub(crate) fn of_route(
+    schema: &config::RouteAction,
+    virtual_host: Option<&Arc<[RateLimit]>>,
+    cluster: &str,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Arc<RouteLimits>> {
+    if schema.rate_limits.is_empty() && virtual_host.is_none() {
+        return None;
+    }
+    let own = rate_limits(&schema.rate_limits, cluster, &at.field("rate_limits"), problems)?;
+    Some(Arc::new(RouteLimits {
+        own,
+        virtual_host: virtual_host.cloned(),
+        includes_virtual_host: schema.include_vh_rate_limits == Some(true),
+    }))
+}
+
 fn rate_limit(
     schema: &config::RateLimit,
     cluster: &str,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<RateLimit> {
-    let config::RateLimit { actions, hits_addend, x_ratelimit_option } = schema;
+    let config::RateLimit { actions, hits_addend, x_ratelimit_option, stage, disable_key } = schema;
     let at_actions = at.field("actions");
     let each = actions.iter().enumerate();
     let actions: Vec<_> =
@@ -44,6 +97,8 @@ fn rate_limit(
         actions: actions.into_iter().collect::<Option<_>>()?,
         hits,
         is_negative,
+        stage: stage.unwrap_or_default(),
+        is_disabled_here: !disable_key.is_empty(),
         headers: match x_ratelimit_option {
             config::XRateLimitOption::Unspecified => QuotaHeaders::Unspecified,
             config::XRateLimitOption::Off => QuotaHeaders::Off,

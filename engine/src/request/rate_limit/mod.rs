@@ -8,6 +8,7 @@ pub(crate) mod compile;
 mod descriptor;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub(crate) use self::descriptor::{Descriptor, Entries, entries};
 use super::query::parameter;
@@ -25,6 +26,48 @@ pub(crate) struct RateLimit {
     /// Whether hits are taken back: the bucket is filled.
     is_negative: bool,
     headers: QuotaHeaders,
+    /// Which of the filters use it.
+    stage: u32,
+    /// `disable_key`: as in Envoy, a filter that counts by itself leaves it out.
+    is_disabled_here: bool,
+}
+
+/// The rate limits that a route has for filters.
+#[derive(Debug)]
+pub(crate) struct RouteLimits {
+    own: Box<[RateLimit]>,
+    virtual_host: Option<Arc<[RateLimit]>>,
+    includes_virtual_host: bool,
+}
+
+/// `vh_rate_limits`: when those of the virtual host count.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum VirtualHostLimits {
+    /// If the route has none.
+    #[default]
+    Override,
+    Include,
+    /// Only if the route includes them.
+    Ignore,
+}
+
+impl RouteLimits {
+    /// Those that a filter of this stage counts by itself.
+    pub(crate) fn counted_here(
+        &self,
+        stage: u32,
+        option: VirtualHostLimits,
+    ) -> impl Iterator<Item = &RateLimit> {
+        let with_virtual_host = self.includes_virtual_host
+            || match option {
+                VirtualHostLimits::Override => self.own.is_empty(),
+                VirtualHostLimits::Include => true,
+                VirtualHostLimits::Ignore => false,
+            };
+        let virtual_host = self.virtual_host.iter().filter(move |_| with_virtual_host);
+        let all = self.own.iter().chain(virtual_host.flat_map(|limits| limits.iter()));
+        all.filter(move |limit| limit.stage == stage && !limit.is_disabled_here)
+    }
 }
 
 /// `hits_addend`: how many hits a request counts.

@@ -108,6 +108,7 @@ fn to_cluster(
         append_x_forwarded_host: false,
         path_rewrite: PathRewrite::None,
         priority: RoutingPriority::Default,
+        rate_limits: None,
         internal_redirect: None,
         mirrors: None,
     }

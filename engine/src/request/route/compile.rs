@@ -24,6 +24,7 @@ use crate::matcher::{self, Matcher};
 use crate::metadata::Metadata;
 use crate::request::filters::{self, Chain};
 use crate::request::mirror;
+use crate::request::rate_limit::{self, RateLimit};
 use crate::request::retry::{self, RetryPolicy};
 use crate::runtime::Reader;
 use crate::stats::Registry;
@@ -77,6 +78,7 @@ struct Inherited<'a> {
     /// Those of the virtual host and of the route configuration.
     levels: Vec<Levels>,
     mirrors: Option<Arc<[mirror::Policy]>>,
+    rate_limits: Option<Arc<[RateLimit]>>,
 }
 
 /// Compiles a route configuration and reports all its errors; with an error the table must not be
@@ -251,6 +253,7 @@ fn virtual_host(
         cors,
         matcher,
         request_mirror_policies,
+        rate_limits,
     } = schema;
     let levels = Levels::new(
         (request_headers_to_add, request_headers_to_remove),
@@ -267,6 +270,12 @@ fn virtual_host(
             .or_else(|| per_request_buffer_limit_bytes.map(u64::from)),
         levels: vec![levels, table_levels.clone()],
         metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
+        rate_limits: rate_limit::compile::of_virtual_host(
+            rate_limits,
+            context.filter_context.local_cluster,
+            at,
+            problems,
+        ),
         mirrors: context
             .mirrors(request_mirror_policies, at, problems)
             .or_else(|| table_mirrors.cloned()),
@@ -450,6 +459,7 @@ fn entry(
         let inherited = action::compile::Inherited {
             retry: inherited.retry.as_ref(),
             mirrors: inherited.mirrors.as_ref(),
+            rate_limits: inherited.rate_limits.as_ref(),
         };
         action::compile::forward(schema, path, &inherited, context, &at, problems).map(Ok)
     } else if let Some(schema) = redirect {

@@ -568,7 +568,7 @@ fn redirects_have_envoys_location() {
         let head = request(target, &[]);
         let route = found(&table, &head, 0).unwrap();
         let mut out = Vec::new();
-        redirect(route).location(&route.path, &head, &mut out);
+        redirect(route).location(&route.path, &head, &|_, _, _| {}, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), location, "{:?}", route.action);
     }
 }
@@ -582,7 +582,7 @@ fn a_redirect_keeps_the_port_of_the_host_unless_the_scheme_changes() {
         head.fields.set(FieldName::Host, host.as_bytes());
         let route = found(&table, &head, 0).unwrap();
         let mut out = Vec::new();
-        redirect(route).location(&route.path, &head, &mut out);
+        redirect(route).location(&route.path, &head, &|_, _, _| {}, &mut out);
         String::from_utf8(out).unwrap()
     };
     let https = json!({"https_redirect": true});

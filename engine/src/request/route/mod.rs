@@ -54,7 +54,7 @@ pub use self::action::{
 pub use self::internal_redirect::{InternalRedirectPolicy, Redirects, Url};
 pub use self::mutation::{AppendAction, HeaderAddition, HeaderMutations, MutationLevel, Scratch};
 pub use self::path::PathMatch;
-pub use self::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
+pub use self::rewrite::{Evaluate, HostRewrite, PathRewrite, RegexRewrite};
 pub use self::template::{Template, TemplateRewrite};
 pub use self::trace::Trace;
 pub use self::upgrades::Upgrades;
@@ -438,7 +438,8 @@ impl Subject for Request<'_> {
 
 impl<'a> Request<'a> {
     fn hashed(&self) -> Hashed<'a> {
-        Hashed { head: self.head, client: self.client, ends: self.ends }
+        let Self { head, client, ends, state, .. } = *self;
+        Hashed { head, client, ends, state }
     }
 }
 

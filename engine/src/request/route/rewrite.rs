@@ -8,6 +8,7 @@ use super::matchers::HeaderName;
 use super::path::PathMatch;
 use super::template::TemplateRewrite;
 use super::without_query;
+use crate::format::{Formatter, Unset};
 use crate::http::RequestHead;
 use crate::re2;
 
@@ -20,6 +21,8 @@ pub enum PathRewrite {
     Regex(RegexRewrite),
     /// `path_rewrite_policy`: a path with the variables of the template that matched.
     Template(TemplateRewrite),
+    /// `path_rewrite`: replaces the path.
+    Format(Box<Formatter>),
     /// The path is kept.
     #[default]
     None,
@@ -36,6 +39,8 @@ pub enum HostRewrite {
     Literal(Box<[u8]>),
     /// `host_rewrite_path_regex`: the path without query, after this substitution.
     PathRegex(RegexRewrite),
+    /// `host_rewrite`
+    Format(Box<Formatter>),
     /// The host is kept.
     #[default]
     None,
@@ -55,6 +60,26 @@ enum Piece {
     Group(usize),
 }
 
+/// Evaluates a format for the request, and appends the result.
+pub type Evaluate<'a> = &'a dyn Fn(&Formatter, Unset, &mut Vec<u8>);
+
+/// The path that a format gives; may be empty. Values come from requests: what is not allowed in a path is
+/// percent-encoded, and it begins with a slash.
+pub(super) fn path_of(formatter: &Formatter, format: Evaluate<'_>) -> Vec<u8> {
+    let (mut text, mut path) = (Vec::new(), Vec::new());
+    format(formatter, Unset::Empty, &mut text);
+    if !text.is_empty() && !text.starts_with(b"/") {
+        path.push(b'/');
+    }
+    for byte in text {
+        match byte {
+            b'!'..=b'~' => path.push(byte),
+            _ => path.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    path
+}
+
 impl PathRewrite {
     /// Whether the path is rewritten at all.
     pub const fn is_none(&self) -> bool {
@@ -62,8 +87,14 @@ impl PathRewrite {
     }
 
     /// Writes the rewritten `target` (path and query) to `out`, or nothing if it is kept. `matched`
-    /// is the path specifier that the target matched.
-    pub fn rewrite(&self, matched: &PathMatch, target: &[u8], out: &mut Vec<u8>) {
+    /// is the path specifier that the target matched, `format` evaluates a format.
+    pub fn rewrite(
+        &self,
+        matched: &PathMatch,
+        target: &[u8],
+        format: Evaluate<'_>,
+        out: &mut Vec<u8>,
+    ) {
         let path = without_query(target);
         let rewritten_len = match self {
             Self::Prefix(replacement) => {
@@ -80,6 +111,10 @@ impl PathRewrite {
                 }
                 path.len()
             }
+            Self::Format(formatter) => {
+                out.extend_from_slice(&path_of(formatter, format));
+                path.len()
+            }
             Self::None => return,
         };
         // As in Envoy, the path is kept if the result would be empty.
@@ -91,7 +126,7 @@ impl PathRewrite {
 
 impl HostRewrite {
     /// Writes the new host to `out`, or nothing if it is kept or depends on the endpoint.
-    pub fn rewrite(&self, head: &RequestHead, out: &mut Vec<u8>) {
+    pub fn rewrite(&self, head: &RequestHead, format: Evaluate<'_>, out: &mut Vec<u8>) {
         match self {
             Self::Auto | Self::None => {}
             Self::Header(name) => {
@@ -99,6 +134,13 @@ impl HostRewrite {
             }
             Self::Literal(host) => out.extend_from_slice(host),
             Self::PathRegex(regex) => regex.replace_all(without_query(head.target()), out),
+            Self::Format(formatter) => {
+                format(formatter, Unset::Dash, out);
+                // It would add a word or a line to the head.
+                if !out.iter().all(u8::is_ascii_graphic) {
+                    out.clear();
+                }
+            }
         }
     }
 }
@@ -190,7 +232,7 @@ mod tests {
 
     fn rewritten(rewrite: &PathRewrite, matched: &PathMatch, target: &str) -> String {
         let mut out = Vec::new();
-        rewrite.rewrite(matched, target.as_bytes(), &mut out);
+        rewrite.rewrite(matched, target.as_bytes(), &|_, _, _| {}, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -231,6 +273,26 @@ mod tests {
         assert_eq!(rewritten(&nothing, &prefix("/"), "/f/emabbc?b"), "-/-f-/-e-m-a-c-?b");
         let whole = rewrite("/rd/re/(a*)", r"/x/\1-\0");
         assert_eq!(rewritten(&whole, &prefix("/"), "/rd/re/aab"), "/x/aa-/rd/re/aab");
+    }
+
+    #[test]
+    fn what_a_format_gives_is_a_path_and_one_host() {
+        let format = || Box::new(Formatter::new("%REQ(x)%").unwrap());
+        for (value, path, host) in [
+            ("/a", "/a?q", "/a"),
+            ("a", "/a?q", "a"),
+            ("", "", ""),
+            ("/a b\u{e9}", "/a%20b%C3%A9?q", ""),
+            ("a\r\nx: y", "/a%0D%0Ax:%20y?q", ""),
+        ] {
+            let evaluate =
+                |_: &Formatter, _, out: &mut Vec<u8>| out.extend_from_slice(value.as_bytes());
+            let (mut target, mut name) = (Vec::new(), Vec::new());
+            PathRewrite::Format(format()).rewrite(&prefix("/"), b"/f?q", &evaluate, &mut target);
+            HostRewrite::Format(format()).rewrite(&RequestHead::default(), &evaluate, &mut name);
+            assert_eq!(String::from_utf8(target).unwrap(), path, "{value:?}");
+            assert_eq!(String::from_utf8(name).unwrap(), host, "{value:?}");
+        }
     }
 
     /// As recorded from Envoy 1.40.0.

@@ -7,11 +7,14 @@ use super::path::PathMatch;
 use super::rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 use super::template::TemplateRewrite;
 use crate::common_compile::check_word;
+use crate::format::Formatter;
 use crate::text_matcher::compile::invalid_regex;
 
+/// How the path is rewritten; the fields exclude each other.
 pub(super) fn path_rewrite(
     prefix_rewrite: Option<&str>,
     regex_rewrite: Option<&config::RegexMatchAndSubstitute>,
+    path_rewrite: &str,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<PathRewrite> {
@@ -22,12 +25,17 @@ pub(super) fn path_rewrite(
     }
     let at_regex = at.field("regex_rewrite");
     let regex = regex_rewrite.map(|schema| regex_rewrite_of(schema, &at_regex, problems));
-    match (prefix, regex) {
-        (Some(prefix), None) => Some(PathRewrite::Prefix(prefix.as_bytes().into())),
-        (None, Some(regex)) => regex.map(PathRewrite::Regex),
-        (None, None) => Some(PathRewrite::None),
-        (Some(_), Some(_)) => {
-            problems.error(&at_regex, ONE_PATH_REWRITE);
+    let at_format = at.field("path_rewrite");
+    let format = Some(path_rewrite).filter(|format| !format.is_empty());
+    let format = format.map(|text| formatter(text, &at_format, problems));
+    match (prefix, regex, format) {
+        (Some(prefix), None, None) => Some(PathRewrite::Prefix(prefix.as_bytes().into())),
+        (None, Some(regex), None) => regex.map(PathRewrite::Regex),
+        (None, None, Some(format)) => format.map(PathRewrite::Format),
+        (None, None, None) => Some(PathRewrite::None),
+        (_, _, format) => {
+            let at = if format.is_some() { &at_format } else { &at_regex };
+            problems.error(at, ONE_PATH_REWRITE);
             None
         }
     }
@@ -110,10 +118,17 @@ pub(super) fn host_rewrite(
     } else if let Some(schema) = &schema.host_rewrite_path_regex {
         let at = at.field("host_rewrite_path_regex");
         regex_rewrite_of(schema, &at, problems).map(HostRewrite::PathRegex)
+    } else if let Some(format) = schema.host_rewrite.as_ref().filter(|text| !text.is_empty()) {
+        formatter(format, &at.field("host_rewrite"), problems).map(HostRewrite::Format)
     } else {
         Some(HostRewrite::None)
     }
 }
 
+/// Compiles a format.
+pub(super) fn formatter(text: &str, at: &Path, problems: &mut Problems) -> Option<Box<Formatter>> {
+    Formatter::new(text).map(Box::new).map_err(|error| problems.error(at, error)).ok()
+}
+
 pub(super) const ONE_PATH_REWRITE: &str =
-    "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy";
+    "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite or path_rewrite_policy";

@@ -13,7 +13,8 @@ use super::{Buckets, LocalRateLimit, Settings};
 use crate::head_matcher::compile::runtime_fraction;
 use crate::http::grpc;
 use crate::limits;
-use crate::request::rate_limit::compile::{rate_limits, written};
+use crate::request::rate_limit::VirtualHostLimits;
+use crate::request::rate_limit::compile::{of_filter, written};
 use crate::request::route::mutation::compile::additions;
 use crate::request::route::{Fraction, HeaderMutations};
 use crate::token_bucket::Rate;
@@ -64,6 +65,8 @@ fn settings(
         rate_limits: limits,
         max_dynamic_descriptors,
         enable_retry_after_header,
+        stage,
+        vh_rate_limits,
     } = schema;
     let none = Fraction { numerator: 0, denominator: 1 };
     let part = |schema: &Option<config::RuntimeFractionalPercent>| {
@@ -90,7 +93,13 @@ fn settings(
         buckets: buckets(plan, *local_rate_limit_per_downstream_connection),
         enabled: part(filter_enabled),
         enforced: part(filter_enforced),
-        rate_limits: rate_limits(limits, context.local_cluster, &at_limits, problems)?,
+        rate_limits: of_filter(limits, context.local_cluster, &at_limits, problems)?,
+        stage: *stage,
+        virtual_host_limits: match vh_rate_limits {
+            config::VhRateLimitsOptions::Override => VirtualHostLimits::Override,
+            config::VhRateLimitsOptions::Include => VirtualHostLimits::Include,
+            config::VhRateLimitsOptions::Ignore => VirtualHostLimits::Ignore,
+        },
         status: status.as_ref().map_or(429, refusal_status),
         grpc_status: rate_limited_as_resource_exhausted.then_some(grpc::RESOURCE_EXHAUSTED),
         request_headers,

@@ -17,9 +17,9 @@ use super::{Context, Flow, RouteConfig};
 use crate::flags::Flag;
 use crate::format::Inputs;
 use crate::http::{FieldName, ResponseHead};
-use crate::request::rate_limit::{Descriptor, QuotaHeaders, RateLimit};
+use crate::request::rate_limit::{Descriptor, QuotaHeaders, RateLimit, VirtualHostLimits};
 use crate::request::reply::LocalReply;
-use crate::request::route::{Fraction, HeaderMutations};
+use crate::request::route::{Action, Fraction, HeaderMutations};
 use crate::stats::{Scope, stats};
 
 stats! {
@@ -47,7 +47,11 @@ pub struct Settings {
     enabled: Fraction,
     /// Of those, how many it refuses.
     enforced: Fraction,
+    /// Without any, those of the route count.
     rate_limits: Box<[RateLimit]>,
+    /// Which of those of the route.
+    stage: u32,
+    virtual_host_limits: VirtualHostLimits,
     status: u16,
     /// The gRPC status, if it is not the one that corresponds to the status.
     grpc_status: Option<u8>,
@@ -163,13 +167,21 @@ impl Settings {
     }
 
     fn descriptors(&self, cx: &Context<'_, '_>) -> Vec<Descriptor> {
-        if self.rate_limits.is_empty() {
+        let of_route = match cx.core.record.route.map(|route| &route.action) {
+            Some(Action::Forward(plan)) if self.rate_limits.is_empty() => plan.rate_limits.as_ref(),
+            _ => None,
+        };
+        if self.rate_limits.is_empty() && of_route.is_none() {
             return Vec::new();
         }
         let stream = cx.stream();
         let request = Some(&cx.core.heads.request);
         let inputs = Inputs { request, ..Inputs::new(&stream) };
-        self.rate_limits.iter().filter_map(|limit| limit.descriptor(&inputs)).collect()
+        let of_route = of_route.into_iter();
+        let of_route =
+            of_route.flat_map(|limits| limits.counted_here(self.stage, self.virtual_host_limits));
+        let limits = self.rate_limits.iter().chain(of_route);
+        limits.filter_map(|limit| limit.descriptor(&inputs)).collect()
     }
 
     /// The reply to a request that is refused.

@@ -15,6 +15,7 @@ use crate::format::compile::data_source;
 use crate::http::{FieldName, Line};
 use crate::request::filters::compile::Level;
 use crate::request::mirror;
+use crate::request::rate_limit::{self, RateLimit};
 use crate::request::reply_rewrite;
 use crate::request::retry;
 use crate::request::route::compile::{Context, Levels, not_implemented};
@@ -24,7 +25,7 @@ use crate::request::route::matchers::HeaderName;
 use crate::request::route::path::PathMatch;
 use crate::request::route::rewrite::PathRewrite;
 use crate::request::route::rewrite_compile::{
-    ONE_PATH_REWRITE, check_prefix_rewrite, host_rewrite, path_rewrite, template_rewrite,
+    ONE_PATH_REWRITE, check_prefix_rewrite, formatter, host_rewrite, path_rewrite, template_rewrite,
 };
 use crate::request::route::{DrawnBy, Upgrades};
 use crate::upstream::circuit_breaker::RoutingPriority;
@@ -66,6 +67,7 @@ const fn priority(schema: config::RoutingPriority) -> RoutingPriority {
 pub(crate) struct Inherited<'a> {
     pub(crate) retry: Option<&'a retry::RetryPolicy>,
     pub(crate) mirrors: Option<&'a Arc<[mirror::Policy]>>,
+    pub(crate) rate_limits: Option<&'a Arc<[RateLimit]>>,
 }
 
 /// Compiles a `RouteAction`; `path` is the path specifier of the route.
@@ -87,15 +89,20 @@ pub(crate) fn forward(
         prefix_rewrite,
         regex_rewrite,
         path_rewrite_policy,
+        path_rewrite: path_format,
+        // `rate_limit` compiles these two.
+        rate_limits: _,
+        include_vh_rate_limits: _,
         // These three are compiled by `internal_redirect`.
         internal_redirect_policy: _,
         internal_redirect_action: _,
         max_internal_redirects: _,
-        // These four are compiled by `host_rewrite`.
+        // These five are compiled by `host_rewrite`.
         host_rewrite_literal: _,
         auto_host_rewrite: _,
         host_rewrite_header: _,
         host_rewrite_path_regex: _,
+        host_rewrite: _,
         append_x_forwarded_host,
         timeout,
         idle_timeout,
@@ -117,7 +124,7 @@ pub(crate) fn forward(
         .as_ref()
         .map(|schema| retry::compile::retry_policy(schema, &at.field("retry_policy"), problems));
     let mut path_rewrite =
-        path_rewrite(Some(prefix_rewrite.as_str()), regex_rewrite.as_ref(), at, problems);
+        path_rewrite(Some(prefix_rewrite), regex_rewrite.as_ref(), path_format, at, problems);
     check_prefix_rewrite(path, path_rewrite.as_ref(), at, problems);
     if let Some(schema) = path_rewrite_policy {
         let at = at.field("path_rewrite_policy");
@@ -174,6 +181,13 @@ pub(crate) fn forward(
             append_x_forwarded_host: *append_x_forwarded_host,
             path_rewrite: path_rewrite?,
             priority: self::priority(*priority),
+            rate_limits: rate_limit::compile::of_route(
+                schema,
+                inherited.rate_limits,
+                context.filter_context.local_cluster,
+                at,
+                problems,
+            ),
             internal_redirect: internal_redirect::compile::policy(schema, at, problems),
             mirrors,
         },
@@ -311,6 +325,7 @@ pub(crate) fn redirect(
         path_redirect,
         prefix_rewrite,
         regex_rewrite,
+        path_rewrite: path_format,
         response_code,
         strip_query,
     } = schema;
@@ -321,11 +336,15 @@ pub(crate) fn redirect(
     let scheme = scheme_redirect.as_deref().and_then(|scheme| text("scheme_redirect", scheme));
     let host = text("host_redirect", host_redirect);
     let path = path_redirect.as_deref().and_then(|path| text("path_redirect", path));
-    let path = match path {
-        Some(path) => Some(RedirectPath::Replace(path)),
-        None => {
+    let format = path_format.as_ref().filter(|format| !format.is_empty());
+    let path = match (path, format) {
+        (Some(path), _) => Some(RedirectPath::Replace(path)),
+        (None, Some(format)) => {
+            formatter(format, &at.field("path_rewrite"), problems).map(RedirectPath::Format)
+        }
+        (None, None) => {
             let rewrite =
-                path_rewrite(prefix_rewrite.as_deref(), regex_rewrite.as_ref(), at, problems);
+                path_rewrite(prefix_rewrite.as_deref(), regex_rewrite.as_ref(), "", at, problems);
             check_prefix_rewrite(matched, rewrite.as_ref(), at, problems);
             rewrite.map(RedirectPath::Rewrite)
         }

@@ -14,11 +14,13 @@ use super::hash_policy::HashPolicies;
 use super::internal_redirect::InternalRedirectPolicy;
 use super::matchers::HeaderName;
 use super::path::PathMatch;
-use super::rewrite::{HostRewrite, PathRewrite};
+use super::rewrite::{Evaluate, HostRewrite, PathRewrite, path_of};
 use super::upgrades::Upgrades;
 use super::{scheme, without_query};
+use crate::format::Formatter;
 use crate::http::{FieldName, Line, RequestHead};
 use crate::request::mirror;
+use crate::request::rate_limit::RouteLimits;
 use crate::request::reply_rewrite::BodyFormat;
 use crate::request::retry::RetryPolicy;
 use crate::shard::clock::millis;
@@ -78,6 +80,8 @@ pub struct Forward {
     pub path_rewrite: PathRewrite,
     /// Which circuit breakers and pools are used.
     pub priority: RoutingPriority,
+    /// The rate limits that filters count by.
+    pub(crate) rate_limits: Option<Arc<RouteLimits>>,
     /// Which redirects of hosts are followed here; none: they are for the client.
     pub internal_redirect: Option<Arc<InternalRedirectPolicy>>,
     /// `request_mirror_policies`: of the route, its virtual host or its route configuration.
@@ -138,6 +142,8 @@ pub struct Redirect {
 pub enum RedirectPath {
     /// `path_redirect`: replaces the whole path.
     Replace(Box<[u8]>),
+    /// `path_rewrite`: replaces the path; the query is kept behind it.
+    Format(Box<Formatter>),
     /// `prefix_rewrite`, `regex_rewrite`, or unchanged.
     Rewrite(PathRewrite),
 }
@@ -206,8 +212,15 @@ impl Timeouts {
 }
 
 impl Redirect {
-    /// Writes the `location` for a request to `out`; `matched` is the path specifier that matched.
-    pub fn location(&self, matched: &PathMatch, head: &RequestHead, out: &mut Vec<u8>) {
+    /// Writes the `location` for a request to `out`; `matched` is the path specifier that matched, `format`
+    /// evaluates a format.
+    pub fn location(
+        &self,
+        matched: &PathMatch,
+        head: &RequestHead,
+        format: Evaluate<'_>,
+        out: &mut Vec<u8>,
+    ) {
         let old_scheme = scheme(head);
         let new_scheme = self.scheme.as_deref().unwrap_or(old_scheme);
         out.extend_from_slice(new_scheme);
@@ -222,7 +235,7 @@ impl Redirect {
             out.push(b':');
             out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
         }
-        let path = self.new_path(matched, head.target());
+        let path = self.new_path(matched, head.target(), format);
         if !path.starts_with(b"/") {
             out.push(b'/');
         }
@@ -239,15 +252,27 @@ impl Redirect {
         if drops_port { name } else { host }
     }
 
-    fn new_path<'a>(&'a self, matched: &PathMatch, target: &'a [u8]) -> Cow<'a, [u8]> {
+    fn new_path<'a>(
+        &'a self,
+        matched: &PathMatch,
+        target: &'a [u8],
+        format: Evaluate<'_>,
+    ) -> Cow<'a, [u8]> {
         let query = target.get(without_query(target).len()..).unwrap_or_default();
         let mut path = match &self.path {
             RedirectPath::Replace(path) if path.contains(&b'?') => return Cow::Borrowed(path),
             RedirectPath::Replace(path) if self.strip_query => return Cow::Borrowed(path),
             RedirectPath::Replace(path) => [path, query].concat(),
+            RedirectPath::Format(formatter) => {
+                let path = path_of(formatter, format);
+                if self.strip_query && !path.is_empty() {
+                    return Cow::Owned(path);
+                }
+                if path.is_empty() { path } else { [&path, query].concat() }
+            }
             RedirectPath::Rewrite(rewrite) => {
                 let mut path = Vec::new();
-                rewrite.rewrite(matched, target, &mut path);
+                rewrite.rewrite(matched, target, format, &mut path);
                 path
             }
         };

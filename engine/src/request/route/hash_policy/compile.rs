@@ -18,8 +18,14 @@ pub(crate) fn policies(
 }
 
 fn policy(schema: &config::HashPolicy, at: &Path, problems: &mut Problems) -> Option<HashPolicy> {
-    let config::HashPolicy { header, cookie, connection_properties, query_parameter, terminal } =
-        schema;
+    let config::HashPolicy {
+        header,
+        cookie,
+        connection_properties,
+        query_parameter,
+        filter_state,
+        terminal,
+    } = schema;
     let of = if let Some(schema) = header {
         let config::HashPolicyHeader { header_name, regex_rewrite } = schema;
         let at = at.field("header").field("regex_rewrite");
@@ -38,6 +44,8 @@ fn policy(schema: &config::HashPolicy, at: &Path, problems: &mut Problems) -> Op
             return None;
         }
         HashOf::SourceIp
+    } else if let Some(config::HashPolicyFilterState { key }) = filter_state {
+        HashOf::FilterState(key.as_str().into())
     } else {
         let config::HashPolicyQueryParameter { name } = query_parameter.as_ref()?;
         HashOf::QueryParameter(name.as_bytes().into())

@@ -9,6 +9,7 @@ use super::matchers::{HeaderName, cookie_value};
 use super::rewrite::RegexRewrite;
 use super::without_query;
 use crate::address::{Address, Ends};
+use crate::filter_state::FilterState;
 use crate::hash::{xxh64, xxh64_seeded};
 use crate::http::RequestHead;
 
@@ -34,6 +35,8 @@ enum HashOf {
     SourceIp,
     /// The value of a query parameter as received.
     QueryParameter(Box<[u8]>),
+    /// An object that a filter has set.
+    FilterState(Box<str>),
 }
 
 /// How a cookie is set.
@@ -54,6 +57,8 @@ pub struct Hashed<'a> {
     pub client: Address,
     /// The ends of the connection.
     pub ends: Ends,
+    /// What filters have set.
+    pub state: Option<&'a FilterState>,
 }
 
 impl HashPolicies {
@@ -121,6 +126,7 @@ impl HashOf {
                 Some(xxh64(value.as_bytes()))
             }
             Self::SourceIp => Some(xxh64(request.client.ip()?.to_string().as_bytes())),
+            Self::FilterState(key) => Some(xxh64(request.state?.hashable(key)?.as_bytes())),
             Self::QueryParameter(name) => {
                 let target = request.head.target();
                 let query = target.get(without_query(target).len() + 1..)?;
@@ -164,7 +170,7 @@ mod tests {
     fn hash(policies: &[HashPolicy], head: &RequestHead) -> (Option<u64>, Vec<String>) {
         let address = |text: &str| Address::from(text.parse::<SocketAddr>().unwrap());
         let ends = Ends { remote: address("127.0.0.1:5"), local: address("127.0.0.1:6") };
-        let hashed = Hashed { head, client: address("10.0.0.1:7"), ends };
+        let hashed = Hashed { head, client: address("10.0.0.1:7"), ends, state: None };
         let mut cookies = Vec::new();
         let mut add = |cookie| cookies.push(cookie);
         let hash = HashPolicies(policies.into()).hash(&hashed, Some(&mut add));
@@ -181,6 +187,25 @@ mod tests {
         assert_ne!(a, c);
         assert_eq!(c, Some(xxh64(b"1")));
         assert_eq!(hash(&policies, &request("/", &[])).0, None);
+    }
+
+    #[test]
+    fn what_a_filter_has_set_counts_if_it_is_hashable() {
+        use crate::filter_state::{Kind, Object};
+        let mut state = FilterState::default();
+        for (key, kind) in [("text", Kind::Text), ("hashable", Kind::HashableText)] {
+            state.set(&Object { key: key.into(), kind }, "1");
+        }
+        let (head, address) = (request("/", &[]), "127.0.0.1:5".parse::<SocketAddr>().unwrap());
+        let client = Address::from(address);
+        let ends = Ends { remote: client, local: client };
+        let hashed = Hashed { head: &head, client, ends, state: Some(&state) };
+        let hash = |key: &str| {
+            let of = HashOf::FilterState(key.into());
+            HashPolicies([HashPolicy { of, terminal: false }].into()).hash(&hashed, None)
+        };
+        assert_eq!(hash("hashable"), Some(xxh64(b"1")));
+        assert_eq!((hash("text"), hash("absent")), (None, None));
     }
 
     #[test]
