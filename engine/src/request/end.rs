@@ -58,7 +58,8 @@ pub enum Ended {
     Over,
 }
 
-/// The client's side of one request.
+/// The client's side of one request. The answers that are given here are those of a side whose connection, if
+/// there is one, is somebody else's business: a stream, or memory.
 pub trait ClientEnd {
     /// What becomes of what the request came on.
     type After;
@@ -71,19 +72,27 @@ pub trait ClientEnd {
     fn poll_gone(&self, cx: &Context<'_>) -> Poll<()>;
 
     /// Whether [`Self::receive_ahead`] can receive anything.
-    fn listens_ahead(&self) -> bool;
+    fn listens_ahead(&self) -> bool {
+        false
+    }
     /// Receives what the client sends before its response is complete, which also detects that it
     /// disconnects.
     ///
     /// # Errors
     /// When the client has disconnected.
-    fn receive_ahead(&mut self) -> Result<(), Gone>;
+    fn receive_ahead(&mut self) -> Result<(), Gone> {
+        Ok(())
+    }
     /// Whether the client has announced that it sends no more, or is gone, and nobody has looked yet.
-    fn has_hung_up(&self) -> bool;
+    fn has_hung_up(&self) -> bool {
+        false
+    }
     /// Whether the client has closed its sending side.
-    fn has_half_closed(&self) -> bool;
+    fn has_half_closed(&self) -> bool {
+        false
+    }
     /// Notes that it has.
-    fn half_close(&mut self);
+    fn half_close(&mut self) {}
     /// Notes that the client has disconnected.
     fn gone(&mut self);
 
@@ -91,9 +100,13 @@ pub trait ClientEnd {
     fn was_reset(&self) -> bool;
 
     /// Makes this the last request of the connection.
-    fn close_after(&mut self, closing: Closing);
+    fn close_after(&mut self, closing: Closing) {
+        _ = closing;
+    }
     /// Whether the client's side carries another request after this one, as far as is known.
-    fn stays(&self) -> bool;
+    fn stays(&self) -> bool {
+        true
+    }
     /// Adds what the codec says about connection and body to a head that is complete otherwise; returns
     /// how the body is framed. The decision whether the connection stays is final then.
     fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing;
@@ -113,7 +126,9 @@ pub trait ClientEnd {
     /// Sets the rules for the trailers of the request. To be called before its body is taken.
     fn set_trailer_rules(&mut self, rules: TrailerRules);
     /// How many trailers were dropped because of underscores in their names.
-    fn dropped_trailers(&self) -> u64;
+    fn dropped_trailers(&self) -> u64 {
+        0
+    }
     /// Takes what was received of the request's body already, without asking the kernel.
     ///
     /// # Errors
@@ -135,7 +150,7 @@ pub trait ClientEnd {
     /// Ends the direction to the client; the other one goes on.
     fn end_sending(&self);
     /// Returns memory during a wait that may be long.
-    fn give_blocks(&mut self);
+    fn give_blocks(&mut self) {}
     /// The exchange has ended.
     fn finish(&self, how: Ended) -> Self::After;
 }

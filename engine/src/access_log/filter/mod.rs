@@ -11,9 +11,10 @@ use super::entry_type::EntryType;
 use crate::cel::Program;
 use crate::flags::Flag;
 use crate::format::{Inputs, grpc_status};
+use crate::fraction::Fraction;
+use crate::head_matcher::HeaderMatcher;
 use crate::http::{FieldName, RequestHead};
 use crate::metadata_matcher::MetadataMatcher;
-use crate::request::route::{Fraction, HeaderMatcher};
 
 /// One condition.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::http::{
 use crate::http2::ErrorCode;
 use crate::pipe::heads::Heads;
 use crate::pipe::outlet::{Framing, Outlet};
-use crate::request::end::{ClientEnd, Closing, Ended, Gone, Known};
+use crate::request::end::{ClientEnd, Ended, Known};
 use crate::session::{Broken, Pulled, Stream, Trailers};
 
 /// The client's side of one request.
@@ -85,24 +85,6 @@ impl ClientEnd for End<'_> {
     }
 
     // What a client sends on other streams is theirs.
-    fn listens_ahead(&self) -> bool {
-        false
-    }
-
-    fn receive_ahead(&mut self) -> Result<(), Gone> {
-        Ok(())
-    }
-
-    fn has_hung_up(&self) -> bool {
-        false
-    }
-
-    fn has_half_closed(&self) -> bool {
-        false
-    }
-
-    fn half_close(&mut self) {}
-
     fn gone(&mut self) {
         self.client.set(Client::Gone);
     }
@@ -112,12 +94,6 @@ impl ClientEnd for End<'_> {
     }
 
     // Only the stream ends, as in Envoy.
-    fn close_after(&mut self, _closing: Closing) {}
-
-    fn stays(&self) -> bool {
-        true
-    }
-
     fn finish_head(&mut self, heads: &mut Heads, known: Known) -> Framing {
         let response = &mut heads.response;
         response.version = Version::Http2;
@@ -149,10 +125,6 @@ impl ClientEnd for End<'_> {
         self.trailers = if rules.kept { Trailers::Kept } else { Trailers::Dropped };
     }
 
-    fn dropped_trailers(&self) -> u64 {
-        0
-    }
-
     fn take_at_hand(&mut self, to: &mut impl Intake) -> Result<(), Fault> {
         self.take(to).map(drop)
     }
@@ -175,8 +147,6 @@ impl ClientEnd for End<'_> {
     fn end_sending(&self) {
         self.stream.end();
     }
-
-    fn give_blocks(&mut self) {}
 
     fn finish(&self, how: Ended) {
         //= rfc9113#section-8.1: "a server MAY request that the client abort transmission of a request

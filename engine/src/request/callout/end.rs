@@ -7,7 +7,7 @@ use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{BodyLength, EndStream, Fault, Intake, More, TrailerRules};
 use crate::pipe::heads::Heads;
 use crate::pipe::outlet::{Framing, Outlet};
-use crate::request::end::{ClientEnd, Closing, Ended, Gone, Known};
+use crate::request::end::{ClientEnd, Ended, Known};
 
 /// The client's side of a call: the memory that it shares with its caller.
 #[derive(Debug)]
@@ -49,24 +49,6 @@ impl ClientEnd for End<'_> {
         self.channel.poll_cancelled(cx)
     }
 
-    fn listens_ahead(&self) -> bool {
-        false
-    }
-
-    fn receive_ahead(&mut self) -> Result<(), Gone> {
-        Ok(())
-    }
-
-    fn has_hung_up(&self) -> bool {
-        false
-    }
-
-    fn has_half_closed(&self) -> bool {
-        false
-    }
-
-    fn half_close(&mut self) {}
-
     fn gone(&mut self) {}
 
     fn was_reset(&self) -> bool {
@@ -74,12 +56,6 @@ impl ClientEnd for End<'_> {
     }
 
     // There is no connection.
-    fn close_after(&mut self, _closing: Closing) {}
-
-    fn stays(&self) -> bool {
-        true
-    }
-
     fn finish_head(&mut self, _heads: &mut Heads, _known: Known) -> Framing {
         Framing::Frames
     }
@@ -100,10 +76,6 @@ impl ClientEnd for End<'_> {
     }
 
     fn set_trailer_rules(&mut self, _rules: TrailerRules) {}
-
-    fn dropped_trailers(&self) -> u64 {
-        0
-    }
 
     fn take_at_hand(&mut self, to: &mut impl Intake) -> Result<(), Fault> {
         self.pull(to).map(drop)
@@ -140,8 +112,6 @@ impl ClientEnd for End<'_> {
     fn become_tunnel(&mut self, _to: &mut impl Intake) {}
 
     fn end_sending(&self) {}
-
-    fn give_blocks(&mut self) {}
 
     fn finish(&self, how: Ended) {
         self.channel.set_ended(how);
