@@ -84,10 +84,7 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
         steps.push(Step { kind: end(&mut client, &steps), text: String::new() });
         steps.extend(sights(&origin.seen()));
         steps.extend(mirror.iter().flat_map(|mirror| sights_of_mirror(case, mirror)));
-        if case.steps.iter().any(|step| step.kind == Kind::ServerNames) {
-            let text = origin.server_names().iter().map(|name| format!("{name}\n")).collect();
-            steps.push(Step { kind: Kind::ServerNames, text });
-        }
+        steps.extend(server_names(case, &origin));
     }
     let of_stats = case.steps.iter().filter(|step| step.kind == Kind::Stats);
     steps.extend(of_stats.map(|step| stats(&proxy, &step.text)));
@@ -95,6 +92,15 @@ pub(super) fn run(case: &Case, config: &str, tls: Option<&Tls>) -> Case {
     client.reset();
     steps.extend(logged(case, log.as_ref()));
     case.with_steps(steps)
+}
+
+/// The names that the origin was asked for, if the case is about them.
+fn server_names(case: &Case, origin: &Origin) -> Option<Step> {
+    let is_asked = case.steps.iter().any(|step| step.kind == Kind::ServerNames);
+    is_asked.then(|| {
+        let text = origin.server_names().iter().map(|name| format!("{name}\n")).collect();
+        Step { kind: Kind::ServerNames, text }
+    })
 }
 
 /// A proxy with this configuration and, if there is one, an access log.

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-#[expect(clippy::wildcard_imports, reason = "any message may be in it")]
+#[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "any message may be in it"))]
 use super::*;
 
 /// Declares [`Any`]: one variant per message that Corvoy reads inside `typed_config`.

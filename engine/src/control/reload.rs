@@ -81,7 +81,7 @@ pub(super) struct Accepted {
     orders: Orders,
     addresses: Vec<Vec<Address>>,
     /// Of a configuration that was read again.
-    read: Option<Read>,
+    read: Option<Box<Read>>,
 }
 
 /// A configuration that was read again, and who waits for it.
@@ -190,7 +190,8 @@ impl Reloader {
         }
         match self.configuration.read(&self.compiler) {
             Ok(Fresh { compiled, bootstrap, warnings }) => {
-                let accepted = self.accept(compiled, Some(Read { bootstrap, warnings, reply }));
+                let accepted =
+                    self.accept(compiled, Some(Box::new(Read { bootstrap, warnings, reply })));
                 accepted.map_err(|(why, read)| (why, read.and_then(|read| read.reply)))
             }
             Err(why) => Err((why, reply)),
@@ -198,7 +199,11 @@ impl Reloader {
     }
 
     /// Gets everything that may fail. From here on the next configuration is compared with this one.
-    fn accept(&self, compiled: Compiled, read: Option<Read>) -> Result<(), (String, Option<Read>)> {
+    fn accept(
+        &self,
+        compiled: Compiled,
+        read: Option<Box<Read>>,
+    ) -> Result<(), (String, Option<Box<Read>>)> {
         let Compiled { snapshot, runtime, in_force, .. } = compiled;
         let orders = match self.prepare(&snapshot) {
             Ok(orders) => orders,
@@ -269,7 +274,8 @@ impl Reloader {
         count_runtime(&self.process, &runtime);
         self.count(&changes);
         drop(tokio::task::spawn_local(self.close_later(&changes)));
-        if let Some(Read { bootstrap, warnings, reply }) = read {
+        if let Some(read) = read {
+            let Read { bootstrap, warnings, reply } = *read;
             tracing::info!(target: "config", "the configuration is read again: {changes}");
             self.running.change(|changing| changing.show_bootstrap(bootstrap));
             // Whoever asked may have gone.

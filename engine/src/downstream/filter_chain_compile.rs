@@ -157,7 +157,8 @@ fn other_routes(
     problems: &mut Problems,
 ) -> Option<RouteChange> {
     let Speaks::Http(service) = &around.speaks else { return None };
-    let (last, filter) = schema.filters.iter().enumerate().last()?;
+    let last = schema.filters.len().checked_sub(1)?;
+    let filter = schema.filters.get(last)?;
     let Some(config::Any::HttpConnectionManager(manager)) = &filter.typed_config else {
         return None;
     };

@@ -44,34 +44,7 @@ pub(super) async fn forward<C: ClientEnd>(
     if let Some(invalid) = exchange.core.check_strict_headers() {
         return Outcome::reply(invalid);
     }
-    exchange.core.upstream_key_format = cluster.cluster().http.header_key_format;
-    exchange.core.upstream.cluster = Some(Rc::clone(&cluster));
-    exchange.core.upstream.attempts = 1;
-    prepare(&mut exchange.core, virtual_host, route, plan);
-    let options = exchange.core.transport_socket_options(&cluster);
-    let hash = exchange.core.hash(plan, &cluster);
-    let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
-    exchange.core.remove_retry_fields();
-    let may_be_sent_again = retry.is_some() || plan.internal_redirect.is_some();
-    let upload = new_upload(&exchange.core, route, &cluster, may_be_sent_again);
-    let trailers = trailer_rules(&exchange.core, &cluster);
-    let mirrors =
-        mirror::policies(&exchange.core, plan, &cluster).map(|policies| (policies, route));
-    let mut forwarder = Forwarder {
-        virtual_host,
-        plan,
-        cluster,
-        options,
-        hash,
-        retry,
-        upload,
-        tried: Vec::new(),
-        tried_before: 0,
-        stale_retry: StaleRetry::Unused,
-        retrying: None,
-        mirrors,
-    };
-    set_trailer_rules(exchange, trailers);
+    let mut forwarder = begin(exchange, virtual_host, route, plan, cluster);
     let outcome = loop {
         let attempted = forwarder.attempt(exchange).await;
         forwarder.drop_retries(&exchange.core);
@@ -116,6 +89,45 @@ pub(super) async fn forward<C: ClientEnd>(
     }
     forwarder.upload.recycle();
     outcome
+}
+
+/// Makes the request ready for its first attempt.
+#[inline(always)]
+fn begin<'a, 'e: 'a, C: ClientEnd>(
+    exchange: &mut Exchange<'e, C>,
+    virtual_host: &'a VirtualHost,
+    route: &'a Route,
+    plan: &'a Forward,
+    cluster: Rc<LocalCluster>,
+) -> Forwarder<'a> {
+    exchange.core.upstream_key_format = cluster.cluster().http.header_key_format;
+    exchange.core.upstream.cluster = Some(Rc::clone(&cluster));
+    exchange.core.upstream.attempts = 1;
+    prepare(&mut exchange.core, virtual_host, route, plan);
+    let options = exchange.core.transport_socket_options(&cluster);
+    let hash = exchange.core.hash(plan, &cluster);
+    let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
+    exchange.core.remove_retry_fields();
+    let may_be_sent_again = retry.is_some() || plan.internal_redirect.is_some();
+    let upload = new_upload(&exchange.core, route, &cluster, may_be_sent_again);
+    let trailers = trailer_rules(&exchange.core, &cluster);
+    let mirrors =
+        mirror::policies(&exchange.core, plan, &cluster).map(|policies| (policies, route));
+    set_trailer_rules(exchange, trailers);
+    Forwarder {
+        virtual_host,
+        plan,
+        cluster,
+        options,
+        hash,
+        retry,
+        upload,
+        tried: Vec::new(),
+        tried_before: 0,
+        stale_retry: StaleRetry::Unused,
+        retrying: None,
+        mirrors,
+    }
 }
 
 /// The request on its way upstream; its body is kept if it may be sent again.

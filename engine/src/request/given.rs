@@ -86,7 +86,8 @@ impl Given {
     /// For a request that the proxy makes on behalf of no client; `calls` is what it is served with.
     #[must_use]
     pub fn of_proxy(calls: &Rc<LocalService>, shard: &'static Shard) -> Self {
-        let address = calls.manager.client.local_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let address =
+            calls.manager.client.local_address.unwrap_or_else(|| Ipv4Addr::LOCALHOST.into());
         let address = Address::Ip(SocketAddr::new(address, 0));
         Self {
             shard,

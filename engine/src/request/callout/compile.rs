@@ -142,7 +142,7 @@ pub(crate) fn retry(
         retry_on: retry_on.to_owned(),
         num_retries: *num_retries,
         // As in Envoy, which takes the same time for both.
-        per_try_timeout: Some(max.unwrap_or(base.saturating_mul(10))),
+        per_try_timeout: Some(max.unwrap_or_else(|| base.saturating_mul(10))),
         retry_back_off: retry_back_off.as_ref().map(|schema| {
             let config::BackoffStrategy { base_interval, max_interval } = schema;
             config::RetryBackOff { base_interval: *base_interval, max_interval: *max_interval }

@@ -214,6 +214,7 @@ fn level_config(
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "an arm or two per filter")]
 fn route_config(
     options: &config::Any,
     context: &Context<'_>,

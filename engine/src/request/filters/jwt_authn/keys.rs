@@ -62,7 +62,7 @@ struct Key {
 }
 
 enum Material {
-    Rsa(RsaKey),
+    Rsa(Box<RsaKey>),
     Ec(EcKind, ParsedPublicKey),
     Secret(Box<[u8]>),
     Ed25519(ParsedPublicKey),
@@ -129,7 +129,8 @@ impl Jwks {
             let der = CertificateDer::from_pem_slice(pem.as_bytes());
             let der = der.map_err(|_| InvalidJwks::NoKeys)?;
             let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| InvalidJwks::Rejected)?;
-            let material = Material::Rsa(RsaKey::new(parsed.public_key().raw)?);
+            let key = RsaKey::new(parsed.public_key().raw)?;
+            let material = Material::Rsa(Box::new(key));
             Ok(Key { kid: kid.as_str().into(), alg: Box::default(), material })
         });
         let keys: Box<[Key]> = keys.collect::<Result<_, _>>()?;
@@ -181,7 +182,7 @@ impl Key {
                 let components = RsaPublicKeyComponents { n: number("n")?, e: number("e")? };
                 let parsed = components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
                 let parsed = parsed.map_err(|_| InvalidJwks::Rejected)?;
-                Material::Rsa(RsaKey::new(parsed.as_ref())?)
+                Material::Rsa(Box::new(RsaKey::new(parsed.as_ref())?))
             }
             "EC" => {
                 let kind = EcKind::of(curve)?;

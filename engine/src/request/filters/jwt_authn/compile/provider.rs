@@ -28,6 +28,7 @@ const CACHED_TOKEN_BYTES: usize = 4096;
 /// What a retry of a fetch is made for, as in Envoy.
 const RETRY_ON: &str = "5xx,gateway-error,connect-failure,reset";
 
+#[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub(super) fn provider(
     schema: &config::JwtProvider,
     context: &Context<'_>,
