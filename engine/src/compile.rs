@@ -21,14 +21,16 @@ use crate::access_log::files::Files;
 use crate::admin_settings;
 use crate::config_source::FileSource;
 use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
-use crate::downstream::connection_limit::ConnectionLimit;
+use crate::downstream::connection_limit::SharedLimit;
 use crate::downstream::filter_chain::FilterChain;
 use crate::downstream::{self, ListenAddress};
 use crate::dynamic_compile::{Cause, Dynamic, Kind};
 use crate::in_force::{Fingerprint, InForce};
 use crate::node::Node;
 use crate::request::mirror;
-use crate::resources_compile::{Round, check_use_of_clusters, name_clusters_at_run_time};
+use crate::resources_compile::{
+    Round, check_use_of_clusters, clusters_are_known, name_clusters_at_run_time,
+};
 use crate::runtime::{Reader, Runtime};
 use crate::runtime_compile::{
     GLOBAL_LIMIT_KEY, check_runtime_keys, compile_overload_manager, compile_runtime,
@@ -38,7 +40,6 @@ use crate::stats::{self, Registry};
 use crate::stats_sink::{self, Sink, StatsFlush};
 use crate::tcp::compile::SharedBuckets;
 use crate::transport::tls::context::compile::Secrets;
-use crate::upstream::cluster::Cluster;
 use crate::upstream::compile::Surroundings;
 use crate::upstream::numbers::{Number, Numbers, Uses};
 
@@ -114,20 +115,6 @@ pub struct Compiler {
 struct Bootstrap {
     message: config::Bootstrap,
     json: Value,
-}
-
-/// A limit that keeps its count when the configuration changes and it does not.
-#[derive(Debug, Default)]
-struct SharedLimit(RefCell<Option<Arc<ConnectionLimit>>>);
-
-impl SharedLimit {
-    fn of(&self, most: Option<u64>) -> Option<Arc<ConnectionLimit>> {
-        let mut limit = self.0.borrow_mut();
-        if limit.as_ref().map(|limit| limit.most()) != most {
-            *limit = most.map(ConnectionLimit::new);
-        }
-        limit.clone()
-    }
 }
 
 impl Compiler {
@@ -419,31 +406,6 @@ fn log_format(schema: &config::ApplicationLogConfig) -> Option<String> {
     let config::ApplicationLogConfig { log_format } = schema;
     let config::ApplicationLogFormat { json_format, text_format } = log_format.as_ref()?;
     text_format.clone().or_else(|| json_format.as_ref().map(ToString::to_string))
-}
-
-/// Whether the names of all clusters could be read.
-fn clusters_are_known(clusters: &[Arc<Cluster>], problems: &Problems) -> bool {
-    let names = clusters.iter().map(|cluster| &*cluster.name);
-    let others = Path::root().field("dynamic_resources");
-    names_are_read("clusters", names, problems) && problems.is_read_whole(&others)
-}
-
-/// Whether these are all the names, as configured, of the messages in this list of
-/// `static_resources`.
-pub(crate) fn names_are_read<'a>(
-    list: &str,
-    names: impl ExactSizeIterator<Item = &'a str>,
-    problems: &Problems,
-) -> bool {
-    let resources = Path::root().field("static_resources");
-    let at = resources.field(list);
-    if names.len() == 0 {
-        return problems.is_left_out(&resources) && problems.is_left_out(&at);
-    }
-    names.enumerate().all(|(i, name)| {
-        let at = at.index(i).field("name");
-        if name.is_empty() { problems.is_left_out(&at) } else { problems.is_read(&at) }
-    })
 }
 
 fn compile_node(node: Option<&config::Node>, at: &Path, problems: &mut Problems) -> Node {

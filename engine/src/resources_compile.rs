@@ -195,6 +195,31 @@ pub(crate) fn name_clusters_at_run_time(
         || chains.any(|chain| chain.filters.iter().any(by_filter))
 }
 
+/// Whether the names of all clusters could be read.
+pub(crate) fn clusters_are_known(clusters: &[Arc<Cluster>], problems: &Problems) -> bool {
+    let names = clusters.iter().map(|cluster| &*cluster.name);
+    let others = Path::root().field("dynamic_resources");
+    names_are_read("clusters", names, problems) && problems.is_read_whole(&others)
+}
+
+/// Whether these are all the names, as configured, of the messages in this list of
+/// `static_resources`.
+pub(crate) fn names_are_read<'a>(
+    list: &str,
+    names: impl ExactSizeIterator<Item = &'a str>,
+    problems: &Problems,
+) -> bool {
+    let resources = Path::root().field("static_resources");
+    let at = resources.field(list);
+    if names.len() == 0 {
+        return problems.is_left_out(&resources) && problems.is_left_out(&at);
+    }
+    names.enumerate().all(|(i, name)| {
+        let at = at.index(i).field("name");
+        if name.is_empty() { problems.is_left_out(&at) } else { problems.is_read(&at) }
+    })
+}
+
 /// Warns of clusters that nothing uses, and of those without hosts that something does use.
 pub(crate) fn check_use_of_clusters(
     clusters: &[Arc<Cluster>],

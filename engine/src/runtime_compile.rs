@@ -2,9 +2,9 @@
 
 use corvoy_config::{self as config, Path, Problems};
 
-use crate::compile::names_are_read;
 use crate::downstream;
 use crate::downstream::compile::{HALF_CLOSE_GRACE_KEY, PREMATURE_RESET_KEYS};
+use crate::resources_compile::names_are_read;
 use crate::runtime::{Reader, Runtime};
 
 pub(crate) fn compile_runtime(

@@ -16,7 +16,7 @@ use super::moves::Watchers;
 use super::subscription::{Counts, Subscription};
 use crate::config_source::compile::Response;
 use crate::stats::Registry;
-use crate::upstream::discovery::{Eds, compile};
+use crate::upstream::discovery::{Eds, eds_compile};
 
 /// What follows them.
 pub(super) struct Endpoints {
@@ -78,7 +78,7 @@ impl Followed {
             return Ok(());
         };
         let known = self.members.known_hosts();
-        let assignment = compile::assignment(resource, cluster, eds, &known, self.shards)?;
+        let assignment = eds_compile::assignment(resource, cluster, eds, &known, self.shards)?;
         let is_same = |it: &Arc<_>| known.iter().any(|known| Arc::ptr_eq(known, it));
         let changes =
             known.len() != assignment.hosts.len() || !assignment.hosts.iter().all(is_same);

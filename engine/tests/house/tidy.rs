@@ -215,7 +215,7 @@ pub(crate) fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 fn is_compile(name: &str) -> bool {
-    name.ends_with("compile.rs") || name.ends_with("compile_tests.rs")
+    name.ends_with("compile.rs") || name.ends_with("compile_tests.rs") || name.contains("/compile/")
 }
 
 /// The lines that are not comments, up to the tests.

@@ -5,6 +5,7 @@
 //! Invariant: a host whose address stays keeps its `Arc`, and with it its stats and connections.
 
 pub mod compile;
+pub mod eds_compile;
 mod logical_dns;
 mod refresh;
 mod strict_dns;

@@ -195,15 +195,14 @@ fn looked_at(
             problems.warn(&at.field(field), message);
         }
     }
-    config::RouteMatch {
-        runtime_fraction: None,
-        cookies: Vec::new(),
-        grpc: None,
-        tls_context: None,
-        dynamic_metadata: Vec::new(),
-        filter_state: Vec::new(),
-        ..schema.clone()
-    }
+    let mut heeded = schema.clone();
+    heeded.runtime_fraction = None;
+    heeded.cookies.clear();
+    heeded.grpc = None;
+    heeded.tls_context = None;
+    heeded.dynamic_metadata.clear();
+    heeded.filter_state.clear();
+    heeded
 }
 
 /// Named requirements, but those that require nothing.
