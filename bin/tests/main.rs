@@ -86,6 +86,8 @@ mod process;
 #[cfg(test)]
 mod prometheus;
 #[cfg(test)]
+mod ratelimit;
+#[cfg(test)]
 mod reloading;
 #[cfg(test)]
 mod retries;

@@ -126,8 +126,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "rate limiting",
         &[
-            "envoy.config.ratelimit.v3",
-            "envoy.extensions.filters.http.ratelimit",
+            "envoy.extensions.filters.http.rate_limit_quota",
             "envoy.extensions.filters.network.ratelimit",
         ],
     ),

@@ -5,67 +5,15 @@ stories read. What it answers is what the request asks for with `x-do`.
 """
 
 import json
+import pathlib
 import sys
 import time
 from concurrent import futures
 
 import grpc
 
-
-def fields(message):
-    """The fields of a protobuf message: (number, value) in order."""
-
-    def varint(at):
-        value, shift = 0, 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-            shift += 7
-
-    at = 0
-    while at < len(message):
-        key, at = varint(at)
-        if key & 7 == 0:
-            value, at = varint(at)
-        else:
-            length, at = varint(at)
-            value = message[at : at + length]
-            at += length
-        yield key >> 3, value
-
-
-def first(message, *path):
-    for number in path:
-        message = next((value for at, value in fields(message) if at == number), b"")
-    return message
-
-
-def mapped(message, number):
-    entries = (dict(fields(value)) for at, value in fields(message) if at == number)
-    return {entry.get(1, b"").decode(): entry.get(2, b"").decode() for entry in entries}
-
-
-def message(*parts):
-    """A protobuf message of (number, value)."""
-    out = b""
-    for number, value in parts:
-        if isinstance(value, int):
-            out += varint_of(number << 3) + varint_of(value)
-        else:
-            value = value.encode() if isinstance(value, str) else value
-            out += varint_of(number << 3 | 2) + varint_of(len(value)) + value
-    return out
-
-
-def varint_of(value):
-    out = b""
-    while value >= 0x80:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "support"))
+from protobuf import first, mapped, message, struct  # noqa: E402
 
 
 def header(key, value, *more):
@@ -74,10 +22,6 @@ def header(key, value, *more):
 
 OVERWRITE, ADD_IF_ABSENT = (3, 2), (3, 1)
 ADDED = (2, message((1, 1)))  # append: true
-
-
-def struct(key, text):
-    return message((1, message((1, key), (2, message((3, text))))))
 
 
 def allowed():

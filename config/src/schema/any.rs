@@ -90,6 +90,9 @@ any! {
     FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     FilterConfig = "envoy.config.route.v3.FilterConfig",
     FilterStateInput = "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput",
+    GlobalRateLimit = "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+    GlobalRateLimitPerRoute =
+        "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute",
     GzipCompressor = "envoy.extensions.compression.gzip.compressor.v3.Gzip",
     GzipDecompressor = "envoy.extensions.compression.gzip.decompressor.v3.Gzip",
     HeaderMutationFilter = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",

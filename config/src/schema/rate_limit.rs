@@ -1,8 +1,9 @@
 //! Rate limits of requests: the actions of `envoy/config/route/v3`, and `local_ratelimit`.
 
 use super::{
-    HeaderMatcher, HeaderValueOption, HttpStatus, QueryParameterMatcher, RuntimeFractionalPercent,
-    TokenBucket, TypedExtensionConfig, XdsCidrRange, schema, schema_enum,
+    ApiVersion, Duration, GrpcService, HeaderMatcher, HeaderValueOption, HttpStatus,
+    QueryParameterMatcher, RuntimeFractionalPercent, TokenBucket, TypedExtensionConfig,
+    XdsCidrRange, schema, schema_enum,
 };
 
 schema! {
@@ -46,6 +47,59 @@ schema! {
         x_ratelimit_option: XRateLimitOption,
         stage: Option<u32>,
         disable_key: String,
+        limit: Option<RateLimitOverride>,
+        apply_on_stream_done: bool,
+    }
+
+    struct RateLimitOverride = "envoy.config.route.v3.RateLimit.Override" {
+        dynamic_metadata: Option<RateLimitOverrideMetadata>,
+        rate_limit: Option<FixedRateLimit>,
+    }
+
+    struct RateLimitOverrideMetadata =
+        "envoy.config.route.v3.RateLimit.Override.DynamicMetadata" {
+        metadata_key: Option<MetadataKey>,
+    }
+
+    struct FixedRateLimit = "envoy.config.route.v3.RateLimit.Override.RateLimitOverride" {
+        requests_per_unit: u32,
+        unit: RateLimitUnit,
+    }
+
+    struct GlobalRateLimit = "envoy.extensions.filters.http.ratelimit.v3.RateLimit" {
+        domain: String,
+        stage: u32,
+        request_type: String,
+        timeout: Option<Duration>,
+        failure_mode_deny: bool,
+        rate_limited_as_resource_exhausted: bool,
+        rate_limit_service: Option<RateLimitServiceConfig>,
+        enable_x_ratelimit_headers: XRateLimitHeadersVersion,
+        disable_x_envoy_ratelimited_header: bool,
+        rate_limited_status: Option<HttpStatus>,
+        response_headers_to_add: Vec<HeaderValueOption>,
+        status_on_error: Option<HttpStatus>,
+        stat_prefix: String,
+        filter_enabled: Option<RuntimeFractionalPercent>,
+        filter_enforced: Option<RuntimeFractionalPercent>,
+        failure_mode_deny_percent: Option<RuntimeFractionalPercent>,
+        rate_limits: Vec<RateLimit>,
+        metadata_namespace: String,
+        enable_retry_after_header: bool,
+    }
+
+    struct RateLimitServiceConfig = "envoy.config.ratelimit.v3.RateLimitServiceConfig" {
+        grpc_service: Option<GrpcService>,
+        transport_api_version: ApiVersion,
+    }
+
+    struct GlobalRateLimitPerRoute =
+        "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute" {
+        vh_rate_limits: GlobalVhRateLimitsOptions,
+        rate_limits: Vec<RateLimit>,
+        domain: String,
+    } harmless {
+        override_option: "Envoy does not read it either",
     }
 
     struct HitsAddend = "envoy.config.route.v3.RateLimit.HitsAddend" {
@@ -156,6 +210,15 @@ schema! {
 }
 
 schema_enum! {
+    enum GlobalVhRateLimitsOptions =
+        "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute.VhRateLimitsOptions" {
+        Override, Include, Ignore,
+    }
+
+    enum RateLimitUnit = "envoy.type.v3.RateLimitUnit" {
+        Unknown, Second, Minute, Hour, Day, Month, Year, Week,
+    }
+
     enum VhRateLimitsOptions = "envoy.extensions.common.ratelimit.v3.VhRateLimitsOptions" {
         Override, Include, Ignore,
     }

@@ -20,6 +20,7 @@ use super::header_to_metadata::{self, HeaderToMetadata};
 use super::health_check::HealthCheck;
 use super::jwt_authn::{self, JwtAuthn};
 use super::local_ratelimit::{self, LocalRateLimit};
+use super::ratelimit::{self, GlobalRateLimit};
 use super::rbac::{self, Rbac};
 use super::selector::{self, Selector};
 use super::set_filter_state::{self, SetFilterState};
@@ -133,6 +134,10 @@ pub(super) fn filter(
         }
         config::Any::ExtAuthz(schema) => {
             Filter::ExtAuthz(Box::new(ExtAuthz::compile(schema, context, at, problems)?))
+        }
+        config::Any::GlobalRateLimit(schema) => {
+            let filter = GlobalRateLimit::compile(schema, context, at, problems)?;
+            Filter::GlobalRateLimit(Box::new(filter))
         }
         config::Any::HeaderMutationFilter(schema) => {
             Filter::HeaderMutation(HeaderMutation::compile(schema, at, problems))
@@ -263,6 +268,10 @@ fn route_config(
         }
         config::Any::ExtAuthzPerRoute(schema) => {
             RouteConfig::ExtAuthz(ext_authz::compile::of_route(schema, context, at, problems)?)
+        }
+        config::Any::GlobalRateLimitPerRoute(schema) => {
+            let config = ratelimit::compile::of_route(schema, context, at, problems)?;
+            RouteConfig::GlobalRateLimit(Box::new(config))
         }
         config::Any::HeaderMutationPerRoute(schema) => {
             let config::HeaderMutationPerRoute { mutations } = &**schema;

@@ -33,6 +33,7 @@ pub mod jwt_authn;
 mod limiter;
 pub mod local_ratelimit;
 mod piece;
+pub mod ratelimit;
 pub mod rbac;
 pub mod selector;
 pub mod set_filter_state;
@@ -67,6 +68,7 @@ use self::health_check::HealthCheck;
 use self::jwt_authn::JwtAuthn;
 use self::local_ratelimit::{ConnectionBuckets, LocalRateLimit};
 pub(super) use self::piece::Piece;
+use self::ratelimit::GlobalRateLimit;
 use self::rbac::Rbac;
 use self::selector::Selector;
 use self::set_filter_state::SetFilterState;
@@ -91,6 +93,7 @@ pub(super) enum Filter {
     ExtAuthz(Box<ExtAuthz>),
     Decompressor(Box<Decompressor>),
     Fault(Box<Fault>),
+    GlobalRateLimit(Box<GlobalRateLimit>),
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
     HealthCheck(Box<HealthCheck>),
@@ -113,6 +116,7 @@ pub(super) enum RouteConfig {
     Csrf(Box<csrf::Policy>),
     ExtAuthz(ext_authz::PerRoute),
     Fault(Box<fault::Settings>),
+    GlobalRateLimit(Box<ratelimit::PerRoute>),
     HeaderMutation(Box<header_mutation::Mutations>),
     HeaderToMetadata(Box<header_to_metadata::Rules>),
     JwtAuthn(jwt_authn::PerRoute),
@@ -133,6 +137,7 @@ pub(super) enum State {
     ExtAuthz(Box<ext_authz::State>),
     Fault(Box<fault::State>),
     HealthCheck(health_check::State),
+    GlobalRateLimit(Box<ratelimit::State>),
     JwtAuthn(Box<jwt_authn::State>),
     LocalRateLimit(local_ratelimit::State),
     Selector(selector::State),
@@ -143,6 +148,7 @@ impl State {
     fn poll_answer(&self, cx: &task::Context<'_>) -> Poll<()> {
         match self {
             Self::ExtAuthz(state) => state.poll_answer(cx),
+            Self::GlobalRateLimit(state) => state.poll_answer(cx),
             Self::JwtAuthn(state) => state.poll_keys(cx),
             _ => Poll::Ready(()),
         }
@@ -305,6 +311,7 @@ impl Filter {
             Self::Decompressor(_) => State::Decompressor(Box::default()),
             Self::Fault(_) => State::Fault(Box::default()),
             Self::HealthCheck(_) => State::HealthCheck(health_check::State::Ordinary),
+            Self::GlobalRateLimit(_) => State::GlobalRateLimit(Box::default()),
             Self::JwtAuthn(_) => State::JwtAuthn(Box::default()),
             Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
             Self::Selector(_) => State::Selector(selector::State::New),
@@ -341,6 +348,9 @@ impl Filter {
             (Self::HealthCheck(filter), State::HealthCheck(state)) => {
                 filter.request_head(state, cx)
             }
+            (Self::GlobalRateLimit(filter), State::GlobalRateLimit(state)) => {
+                filter.request_head(state, cx)
+            }
             (Self::JwtAuthn(filter), State::JwtAuthn(state)) => filter.request_head(state, cx),
             (Self::LocalRateLimit(filter), State::LocalRateLimit(state)) => {
                 filter.request_head(state, cx)
@@ -356,6 +366,7 @@ impl Filter {
                 | Self::ExtAuthz(_)
                 | Self::Fault(_)
                 | Self::HealthCheck(_)
+                | Self::GlobalRateLimit(_)
                 | Self::JwtAuthn(_)
                 | Self::LocalRateLimit(_)
                 | Self::Selector(_),
@@ -380,6 +391,9 @@ impl Filter {
             (Self::HeaderToMetadata(filter), _) => filter.response_head(cx),
             (Self::HealthCheck(filter), State::HealthCheck(state)) => {
                 filter.response_head(*state, cx);
+            }
+            (Self::GlobalRateLimit(_), State::GlobalRateLimit(state)) => {
+                GlobalRateLimit::response_head(state, cx);
             }
             (Self::LocalRateLimit(_), State::LocalRateLimit(state)) => {
                 LocalRateLimit::response_head(state, cx);

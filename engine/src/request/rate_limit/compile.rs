@@ -5,25 +5,33 @@ use std::sync::Arc;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::descriptor::Entries;
-use super::{Absent, Action, Constant, Hits, MetadataSource, QuotaHeaders, RateLimit, RouteLimits};
+use super::{
+    Absent, Action, Constant, Hits, LimitOverride, MetadataSource, OverrideSource, QuotaHeaders,
+    RateLimit, RouteLimits,
+};
 use crate::address::Cidr;
 use crate::address::compile::cidr;
 use crate::cel::Program;
 use crate::format::Formatter;
+use crate::fraction::Fraction;
 use crate::head_matcher::HeaderName;
 use crate::head_matcher::compile::{headers, query_parameter};
 use crate::metadata::MetadataOf;
+use crate::runtime::Reader;
 
-/// Compiles the list at `at`; none if there is an error. `cluster` is that of this proxy.
-pub(crate) fn rate_limits(
+/// Compiles the list at `at`; none if there is an error. `cluster` is that of this proxy, `runtime` is for
+/// those that it can disable.
+fn rate_limits(
     schemas: &[config::RateLimit],
     cluster: &str,
+    runtime: Option<&Reader<'_>>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Box<[RateLimit]>> {
     let each = schemas.iter().enumerate();
-    let compiled: Vec<_> =
-        each.map(|(i, schema)| rate_limit(schema, cluster, &at.index(i), problems)).collect();
+    let compiled: Vec<_> = each
+        .map(|(i, schema)| rate_limit(schema, cluster, runtime, &at.index(i), problems))
+        .collect();
     compiled.into_iter().collect()
 }
 
@@ -43,18 +51,23 @@ pub(crate) fn of_filter(
                 problems.error(&at.field(field), "only rate limits of routes have this");
             }
         }
+        if schema.apply_on_stream_done {
+            let at = at.field("apply_on_stream_done");
+            problems.not_implemented(&at, "counting requests when they are done");
+        }
     }
-    rate_limits(schemas, cluster, at, problems)
+    rate_limits(schemas, cluster, None, at, problems)
 }
 
 /// Those of a virtual host; `None`: it has none.
 pub(crate) fn of_virtual_host(
     schemas: &[config::RateLimit],
     cluster: &str,
+    runtime: &Reader<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Arc<[RateLimit]>> {
-    rate_limits(schemas, cluster, &at.field("rate_limits"), problems)
+    rate_limits(schemas, cluster, Some(runtime), &at.field("rate_limits"), problems)
         .filter(|limits| !limits.is_empty())
         .map(Arc::from)
 }
@@ -64,13 +77,15 @@ pub(crate) fn of_route(
     schema: &config::RouteAction,
     virtual_host: Option<&Arc<[RateLimit]>>,
     cluster: &str,
+    runtime: &Reader<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Arc<RouteLimits>> {
     if schema.rate_limits.is_empty() && virtual_host.is_none() {
         return None;
     }
-    let own = rate_limits(&schema.rate_limits, cluster, &at.field("rate_limits"), problems)?;
+    let at = at.field("rate_limits");
+    let own = rate_limits(&schema.rate_limits, cluster, Some(runtime), &at, problems)?;
     Some(Arc::new(RouteLimits {
         own,
         virtual_host: virtual_host.cloned(),
@@ -81,30 +96,68 @@ pub(crate) fn of_route(
 fn rate_limit(
     schema: &config::RateLimit,
     cluster: &str,
+    runtime: Option<&Reader<'_>>,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<RateLimit> {
-    let config::RateLimit { actions, hits_addend, x_ratelimit_option, stage, disable_key } = schema;
+    let config::RateLimit {
+        actions,
+        hits_addend,
+        x_ratelimit_option,
+        stage,
+        disable_key,
+        limit,
+        // Those of routes ignore it, those of filters have checked it.
+        apply_on_stream_done: _,
+    } = schema;
     let at_actions = at.field("actions");
     let each = actions.iter().enumerate();
     let actions: Vec<_> =
         each.map(|(i, schema)| action(schema, cluster, &at_actions.index(i), problems)).collect();
     let (hits, is_negative) = match hits_addend {
-        Some(schema) => hits(schema, &at.field("hits_addend"), problems)?,
-        None => (Hits::Number(1), false),
+        Some(schema) => {
+            let (hits, is_negative) = hits(schema, &at.field("hits_addend"), problems)?;
+            (Some(hits), is_negative)
+        }
+        None => (None, false),
     };
+    let key = format!("ratelimit.{disable_key}.http_filter_enabled");
+    let enabled = runtime.filter(|_| !disable_key.is_empty());
     Some(RateLimit {
         actions: actions.into_iter().collect::<Option<_>>()?,
         hits,
         is_negative,
         stage: stage.unwrap_or_default(),
         is_disabled_here: !disable_key.is_empty(),
+        enabled: enabled.and_then(|runtime| runtime.integer(&key)).map(percent),
+        limit: limit.as_ref().and_then(limit_override),
         headers: match x_ratelimit_option {
             config::XRateLimitOption::Unspecified => QuotaHeaders::Unspecified,
             config::XRateLimitOption::Off => QuotaHeaders::Off,
             config::XRateLimitOption::DraftVersion03 => QuotaHeaders::On,
         },
     })
+}
+
+fn limit_override(schema: &config::RateLimitOverride) -> Option<OverrideSource> {
+    let config::RateLimitOverride { dynamic_metadata, rate_limit } = schema;
+    if let Some(config::FixedRateLimit { requests_per_unit, unit }) = rate_limit {
+        let (requests_per_unit, unit) = (*requests_per_unit, *unit as i32);
+        return Some(OverrideSource::Fixed(LimitOverride { requests_per_unit, unit }));
+    }
+    let config::RateLimitOverrideMetadata { metadata_key } = dynamic_metadata.as_ref()?;
+    let config::MetadataKey { key, path } = metadata_key.as_ref()?;
+    let segments = path.iter().map(|config::MetadataKeySegment { key }| key.as_deref());
+    Some(OverrideSource::Metadata {
+        namespace: key.as_str().into(),
+        path: segments.map(|key| key.unwrap_or_default().into()).collect(),
+    })
+}
+
+/// A number of percent; more than all is all.
+pub(crate) fn percent(number: u64) -> Fraction {
+    let numerator = u32::try_from(number.min(100)).unwrap_or(100);
+    Fraction { numerator, denominator: 100 }
 }
 
 fn hits(schema: &config::HitsAddend, at: &Path, problems: &mut Problems) -> Option<(Hits, bool)> {

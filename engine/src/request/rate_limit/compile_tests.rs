@@ -42,7 +42,7 @@ impl StreamInfo for Known {
 fn compiled(schema: &Value) -> Result<RateLimit, String> {
     let schema: config::RateLimit = serde_json::from_value(schema.clone()).unwrap();
     let mut problems = Problems::default();
-    let limits = compile::rate_limits(&[schema], "us", &Path::root(), &mut problems);
+    let limits = compile::of_filter(&[schema], "us", &Path::root(), &mut problems);
     let errors: Vec<_> = problems.errors().map(|error| error.message.clone()).collect();
     limits.and_then(|limits| limits.into_iter().next()).ok_or_else(|| errors.join("; "))
 }
@@ -61,9 +61,9 @@ fn shown(schema: &Value) -> Option<String> {
         format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(value))
     });
     let hits = match (descriptor.hits, descriptor.is_negative) {
-        (1, false) => String::new(),
-        (hits, false) => format!(" {hits} hits"),
-        (hits, true) => format!(" {hits} hits back"),
+        (None, _) => String::new(),
+        (Some(hits), false) => format!(" {hits} hits"),
+        (Some(hits), true) => format!(" {hits} hits back"),
     };
     Some(entries.collect::<Vec<_>>().join(", ") + &hits)
 }

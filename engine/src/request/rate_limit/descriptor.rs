@@ -1,17 +1,19 @@
 //! Descriptors: lists of keys and values, in a form that can be compared at once.
 
-use super::QuotaHeaders;
+use super::{LimitOverride, QuotaHeaders};
 
 /// A descriptor of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Descriptor {
     /// Its entries, as [`Entries`] writes them.
     pub(crate) entries: Vec<u8>,
-    /// How many hits it counts.
-    pub(crate) hits: u64,
+    /// How many hits it counts; none: as many as the filter says.
+    pub(crate) hits: Option<u64>,
     /// Whether these are taken back.
     pub(crate) is_negative: bool,
     pub(crate) headers: QuotaHeaders,
+    /// The limit that the request brings along.
+    pub(crate) limit: Option<LimitOverride>,
 }
 
 /// Writes entries: each key and each value after its length, so that different lists are different texts.

@@ -6,15 +6,19 @@
 
 pub(crate) mod compile;
 mod descriptor;
+mod limit_override;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub(crate) use self::descriptor::{Descriptor, Entries, entries};
+pub(crate) use self::limit_override::LimitOverride;
+use self::limit_override::OverrideSource;
 use super::query::parameter;
 use crate::address::Cidr;
 use crate::cel::Program;
 use crate::format::{Formatter, Inputs, Unset};
+use crate::fraction::Fraction;
 use crate::head_matcher::{HeaderMatcher, HeaderName, QueryParameterMatcher};
 use crate::metadata::MetadataOf;
 
@@ -22,7 +26,8 @@ use crate::metadata::MetadataOf;
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     actions: Box<[Action]>,
-    hits: Hits,
+    /// None: as many as the filter counts.
+    hits: Option<Hits>,
     /// Whether hits are taken back: the bucket is filled.
     is_negative: bool,
     headers: QuotaHeaders,
@@ -30,6 +35,10 @@ pub(crate) struct RateLimit {
     stage: u32,
     /// `disable_key`: as in Envoy, a filter that counts by itself leaves it out.
     is_disabled_here: bool,
+    /// The fraction of the requests that a filter which asks a service counts; none: all.
+    enabled: Option<Fraction>,
+    /// The limit that the request brings along.
+    limit: Option<OverrideSource>,
 }
 
 /// The rate limits that a route has for filters.
@@ -58,6 +67,25 @@ impl RouteLimits {
         stage: u32,
         option: VirtualHostLimits,
     ) -> impl Iterator<Item = &RateLimit> {
+        self.of_stage(stage, option).filter(|limit| !limit.is_disabled_here)
+    }
+
+    /// The descriptors for a filter of this stage that asks a service. As in Envoy, it does not learn how many
+    /// hits the request counts. `random` draws numbers.
+    pub(crate) fn descriptors(
+        &self,
+        stage: u32,
+        option: VirtualHostLimits,
+        inputs: &Inputs<'_>,
+        mut random: impl FnMut() -> u64,
+    ) -> Vec<Descriptor> {
+        let all = self.of_stage(stage, option);
+        let all = all.filter(|limit| limit.enabled.is_none_or(|part| part.includes(random())));
+        let all = all.filter_map(|limit| limit.descriptor(inputs));
+        all.map(|descriptor| Descriptor { hits: None, is_negative: false, ..descriptor }).collect()
+    }
+
+    fn of_stage(&self, stage: u32, option: VirtualHostLimits) -> impl Iterator<Item = &RateLimit> {
         let with_virtual_host = self.includes_virtual_host
             || match option {
                 VirtualHostLimits::Override => self.own.is_empty(),
@@ -66,7 +94,7 @@ impl RouteLimits {
             };
         let virtual_host = self.virtual_host.iter().filter(move |_| with_virtual_host);
         let all = self.own.iter().chain(virtual_host.flat_map(|limits| limits.iter()));
-        all.filter(move |limit| limit.stage == stage && !limit.is_disabled_here)
+        all.filter(move |limit| limit.stage == stage)
     }
 }
 
@@ -183,9 +211,13 @@ impl RateLimit {
         }
         Some(Descriptor {
             entries: entries.finish(),
-            hits: self.hits.of(inputs)?,
+            hits: match &self.hits {
+                Some(hits) => Some(hits.of(inputs)?),
+                None => None,
+            },
             is_negative: self.is_negative,
             headers: self.headers,
+            limit: self.limit.as_ref().and_then(|limit| limit.of(inputs)),
         })
     }
 }

@@ -273,6 +273,7 @@ fn virtual_host(
         rate_limits: rate_limit::compile::of_virtual_host(
             rate_limits,
             context.filter_context.local_cluster,
+            context.runtime,
             at,
             problems,
         ),

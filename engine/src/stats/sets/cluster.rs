@@ -31,6 +31,7 @@ stats! {
         gauge membership_healthy;
         gauge membership_total;
         constant counter original_dst_host_invalid;
+        names ratelimit = "ratelimit.";
         counter retry_or_shadow_abandoned;
         counter update_attempt;
         counter update_empty;

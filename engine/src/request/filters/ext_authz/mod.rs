@@ -10,7 +10,7 @@ mod grpc;
 mod http;
 mod proto;
 mod question;
-mod verdict;
+pub(super) mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -37,7 +37,7 @@ pub(super) struct Denial {
 
 /// A change of the fields of a message; names are in lower case.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Change {
+pub(in super::super) enum Change {
     Set(Vec<u8>, Vec<u8>),
     Add(Vec<u8>, Vec<u8>),
     /// Joined to the value of one that is there.
@@ -57,7 +57,7 @@ pub(super) enum QueryChange {
 /// Whether this can be sent as a field.
 ///
 /// RFC 9110 §5.5: no CR, LF or NUL in a value.
-pub(super) fn is_field(name: &[u8], value: &[u8]) -> bool {
+pub(in super::super) fn is_field(name: &[u8], value: &[u8]) -> bool {
     let name = name.strip_prefix(b":").unwrap_or(name);
     !name.is_empty()
         && TOKEN.has_all(name)
@@ -87,7 +87,7 @@ impl Change {
             )
     }
 
-    pub(super) fn apply(self, fields: &mut Fields) {
+    pub(in super::super) fn apply(self, fields: &mut Fields) {
         if self.is_forbidden() {
             return;
         }

@@ -146,10 +146,11 @@ impl Limiter {
         for found in &matches {
             let Descriptor { hits, is_negative, .. } = found.descriptor;
             //= envoy: a request without hits takes nothing, which counts as a refusal.
-            let is_none = *hits == 0;
+            let hits = hits.unwrap_or(1);
+            let is_none = hits == 0;
             // At most 10^9.
             #[expect(clippy::cast_precision_loss, reason = "it is far below 2^53")]
-            let hits = *hits as f64;
+            let hits = hits as f64;
             if *is_negative {
                 found.tokens.put_back(hits, found.rate, now);
             } else if is_none || !found.tokens.take(hits, found.rate, now) {
@@ -269,7 +270,7 @@ mod tests {
 
     fn of(list: &[(&str, &str)]) -> Descriptor {
         let (entries, headers) = (text(list), QuotaHeaders::Unspecified);
-        Descriptor { entries, hits: 1, is_negative: false, headers }
+        Descriptor { entries, hits: None, is_negative: false, headers, limit: None }
     }
 
     fn verdict(limiter: &Limiter, descriptors: &[Descriptor]) -> Verdict {
@@ -322,7 +323,8 @@ mod tests {
     #[test]
     fn hits_count_more_or_less_than_one() {
         let limiter = Limiter::new(&plan(vec![limit(&[("a", "1")], 5)]));
-        let hits = |hits, is_negative| [Descriptor { hits, is_negative, ..of(&[("a", "1")]) }];
+        let hits =
+            |hits, is_negative| [Descriptor { hits: Some(hits), is_negative, ..of(&[("a", "1")]) }];
         assert_eq!(verdict(&limiter, &hits(4, false)), Verdict::Allowed);
         assert_eq!(verdict(&limiter, &hits(4, false)), Verdict::Limited);
         assert_eq!(verdict(&limiter, &hits(3, true)), Verdict::Allowed);

@@ -185,6 +185,7 @@ pub(crate) fn forward(
                 schema,
                 inherited.rate_limits,
                 context.filter_context.local_cluster,
+                context.runtime,
                 at,
                 problems,
             ),
