@@ -102,8 +102,9 @@ impl Jwks {
     /// Reads a JWK set, or certificates by key id. As in Envoy, keys that cannot be used are left out, unless
     /// none is left.
     pub(super) fn parse(text: &[u8]) -> Result<Self, InvalidJwks> {
-        let set: Map<String, Value> =
-            serde_json::from_slice(text).map_err(|_| InvalidJwks::NotJson)?;
+        let set: Result<Map<String, Value>, _> = serde_json::from_slice(text);
+        let set = set.or_else(|_| serde_json::from_slice(&on_one_line(text)));
+        let set = set.map_err(|_| InvalidJwks::NotJson)?;
         let Some(keys) = set.get("keys") else { return Self::of_certificates(&set) };
         let keys = keys.as_array().ok_or(InvalidJwks::NoKeys)?;
         let mut failed = InvalidJwks::Empty;
@@ -159,6 +160,11 @@ impl Jwks {
     }
 }
 
+/// The same on one line: as in Envoy, a text may have line ends, as a folded one of YAML has.
+fn on_one_line(text: &[u8]) -> Vec<u8> {
+    text.iter().map(|&byte| if byte.is_ascii_control() { b' ' } else { byte }).collect()
+}
+
 impl Key {
     fn parse(key: &Value) -> Result<Self, InvalidJwks> {
         let key = key.as_object().ok_or(InvalidJwks::NotAnObject)?;
@@ -170,6 +176,7 @@ impl Key {
         let (kid, alg, curve) = (text("kid")?, text("alg")?, text("crv")?);
         let number = |name: &str| {
             let number = key.get(name).and_then(Value::as_str).ok_or(InvalidJwks::BadNumber)?;
+            let number: String = number.split_ascii_whitespace().collect();
             BASE64_URL.decode(number).map_err(|_| InvalidJwks::BadNumber)
         };
         let is_one_of = |prefixes: &[&str]| {

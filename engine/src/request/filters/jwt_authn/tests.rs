@@ -108,6 +108,18 @@ fn certificates_are_keys_too() {
     assert_eq!(verify(&recorded["certificates"], &recorded["tokens"]["ES256"]), none);
 }
 
+/// As a folded text of YAML is.
+#[test]
+fn a_set_of_keys_may_have_line_ends_in_its_numbers() {
+    let recorded = recorded();
+    let number = recorded["rsa"]["keys"][0]["n"].as_str().unwrap();
+    let (first, rest) = number.split_at(40);
+    let text = recorded["rsa"].to_string().replace(number, &format!("{first}\n      {rest}"));
+    let keys = Jwks::parse(text.as_bytes()).unwrap();
+    let token = Token::parse(recorded["tokens"]["RS256"].as_str().unwrap()).unwrap();
+    assert_eq!(keys.verify(&token), Ok(()));
+}
+
 /// A token as large as a head may be: it costs no more than to read it.
 #[test]
 fn a_huge_token_is_refused() {
