@@ -75,7 +75,7 @@ impl Explain {
         };
         let asked = Asked {
             listener: self.listener.clone(),
-            client: SocketAddr::new(self.client, CLIENT_PORT).into(),
+            client: SocketAddr::new(self.client, Asked::CLIENT_PORT).into(),
             random: self.random,
             ..Asked::new(&self.request, &self.headers)?
         };
@@ -99,6 +99,3 @@ fn path(place: &Place) -> Path {
         Step::Index(index) => path.index(*index),
     })
 }
-
-/// Any port that a client might have.
-const CLIENT_PORT: u16 = 50_000;

@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{corvoy, is_oracle};
+use crate::support::{Config, Origin, Proxy, corvoy, is_oracle};
 
 const CONFIG: &str = r#"static_resources:
   listeners:
@@ -97,7 +97,9 @@ request        - :path: /api/items?x=1
                + :path: /v1/items?x=1
                + x-forwarded-proto: http
                + x-request-id: 00000000-0000-4000-8000-000000000000
+               + x-envoy-expected-rq-timeout-ms: 1000
                + x-from: 127.0.0.1
+               + x-envoy-original-path: /api/items?x=1
 response       + x-served: by api
 "
     );
@@ -149,5 +151,56 @@ fn what_cannot_be_explained_is_an_error() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(why), "{said}");
+    }
+}
+
+/// A request and headers as parameters of the admin endpoint.
+fn asked(request: &str) -> String {
+    format!("/explain?request={}", request.replace(' ', "%20"))
+}
+
+#[test]
+fn a_running_proxy_explains_its_own_configuration() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).route("prefix_rewrite: /new, timeout: 3s"));
+    let text = proxy.admin(&asked("GET http://example/old&header=x:%20y"));
+    assert_eq!(text.status(), 200);
+    for line in [
+        "route          prefix `/`  (static_resources.listeners[0].",
+        "cluster        service  (static_resources.clusters[0])",
+        "timeout        3000 ms",
+        "+ :path: /newold",
+        "+ x-envoy-original-path: /old",
+        "+ x-envoy-expected-rq-timeout-ms: 3000",
+    ] {
+        assert!(text.text().contains(line), "{line} is not in\n{}", text.text());
+    }
+    let json = proxy.admin(&asked("GET http://example/old&format=json"));
+    let json: Value = serde_json::from_str(&json.text()).unwrap();
+    assert_eq!(json["outcome"]["cluster"]["name"], "service");
+    // What it forwards is what it has explained.
+    assert_eq!(proxy.get("/old").status(), 200);
+    assert!(origin.saw().start_line.starts_with("GET /newold "));
+}
+
+#[test]
+fn what_a_running_proxy_cannot_explain_is_refused() {
+    if is_oracle() {
+        return;
+    }
+    let proxy = Proxy::with(Config::to(&Origin::that_answers()));
+    for (path, why) in [
+        ("/explain".to_owned(), "the parameter `request` is missing"),
+        (asked("nonsense"), "write a method and a URL"),
+        (asked("GET http://e/&listener=none"), "no listener is named none"),
+        (asked("GET http://e/&client=x"), "`x` is no IP address"),
+        (asked("GET http://e/&header=x"), "`x` is not a header"),
+    ] {
+        let refused = proxy.admin(&path);
+        assert_eq!(refused.status(), 400, "{path}");
+        assert!(refused.text().contains(why), "{}", refused.text());
     }
 }

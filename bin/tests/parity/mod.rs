@@ -96,6 +96,7 @@ folders!(
     names_preserved_or_proper,
     names_proper_upstream,
     options,
+    original_addresses,
     own_routes,
     own_tables,
     plain_connections,

@@ -64,6 +64,8 @@ any! {
     Cors = "envoy.extensions.filters.http.cors.v3.Cors",
     CorsPolicy = "envoy.extensions.filters.http.cors.v3.CorsPolicy",
     CsrfPolicy = "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
+    CustomHeaderConfig =
+        "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
     Decompressor = "envoy.extensions.filters.http.decompressor.v3.Decompressor",
     DestinationIpInput = "envoy.extensions.matching.common_inputs.network.v3.DestinationIPInput",
     DestinationPortInput =
@@ -181,7 +183,9 @@ any! {
     UriTemplateMatchConfig = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
     UriTemplateRewriteConfig =
         "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
+    UuidRequestIdConfig = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
     WrrLocality = "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
+    XffConfig = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",
     ZstdCompressor = "envoy.extensions.compression.zstd.compressor.v3.Zstd",
     ZstdDecompressor = "envoy.extensions.compression.zstd.decompressor.v3.Zstd",
 }

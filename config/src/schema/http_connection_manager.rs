@@ -2,7 +2,7 @@
 
 use super::{
     AccessLog, AccessLogFilter, Any, CidrRange, ConfigSource, DataSource, Duration,
-    HeaderValueOption, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
+    HeaderValueOption, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, HttpStatus,
     RouteConfiguration, SchemeHeaderTransformation, SubstitutionFormatString, TypedExtensionConfig,
     schema, schema_enum,
 };
@@ -13,6 +13,35 @@ schema! {
     struct Rds = "envoy.extensions.filters.network.http_connection_manager.v3.Rds" {
         config_source: Option<ConfigSource>,
         route_config_name: String,
+    }
+
+    struct RequestIdExtension =
+        "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension" {
+        typed_config: Option<Any>,
+    }
+
+    struct UuidRequestIdConfig = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig" {
+        pack_trace_reason: Option<bool>,
+    } harmless {
+        use_request_id_for_trace_sampling: "only tracing reads it, and tracing is refused",
+    }
+
+    struct CustomHeaderConfig =
+        "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig" {
+        header_name: String,
+        allow_extension_to_set_address_as_trusted: bool,
+        reject_with_status: Option<HttpStatus>,
+    }
+
+    struct XffConfig = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig" {
+        xff_num_trusted_hops: u32,
+        xff_trusted_cidrs: Option<XffTrustedCidrs>,
+        skip_xff_append: Option<bool>,
+    }
+
+    struct XffTrustedCidrs =
+        "envoy.extensions.http.original_ip_detection.xff.v3.XffTrustedCidrs" {
+        cidrs: Vec<CidrRange>,
     }
 
     struct HttpConnectionManager =
@@ -43,6 +72,8 @@ schema! {
         delayed_close_timeout: Option<Duration>,
         use_remote_address: Option<bool>,
         xff_num_trusted_hops: u32,
+        original_ip_detection_extensions: Vec<TypedExtensionConfig>,
+        request_id_extension: Option<RequestIdExtension>,
         internal_address_config: Option<InternalAddressConfig>,
         skip_xff_append: bool,
         append_x_forwarded_port: bool,

@@ -17,6 +17,7 @@ use super::reload::Reload;
 use super::shards::Shards;
 use crate::address::Address;
 use crate::downstream::filter_chain::Speaks;
+use crate::explain::{Asked, AskedError, Explanation, explain};
 use crate::shard::clock::{Millis, millis};
 use crate::shard::handle::ShardHandle;
 use crate::snapshot::Snapshot;
@@ -127,6 +128,10 @@ impl Server for Running {
 
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    fn explain(&self, asked: &Asked) -> Result<Explanation, AskedError> {
+        explain(&self.snapshot(), asked)
     }
 
     fn clusters(&self) -> Vec<ClusterView> {

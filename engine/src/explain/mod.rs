@@ -16,8 +16,11 @@ use self::request::Dry;
 pub use self::request::{Asked, AskedError};
 use crate::downstream::filter_chain::Speaks;
 use crate::downstream::filter_chain_match::{Connection, Detected, TransportProtocol};
+use crate::downstream::listener_filters::{self, ListenerFilter};
 use crate::http::RequestHead;
 use crate::request::manager::{Peer, normalize};
+use crate::request::retry::RetryState;
+use crate::request::route::action::stream_duration::grpc_timeout;
 use crate::request::route::{
     self, Action, ClusterChoice, Forward, HostRewrite, Lookup, Route, Scratch, Trace, VirtualHost,
 };
@@ -141,6 +144,8 @@ pub struct Forwarded {
     /// How long nothing may happen; none: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u128>,
+    /// How long the request with its response may take.
+    pub max_stream_duration_ms: Option<u128>,
     /// How often the request is tried again at most.
     pub retries: u32,
     /// When it is tried again.
@@ -169,14 +174,19 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Result<Explanation, AskedE
         notes: note.into_iter().collect(),
     };
     let local = request::local(listener, asked);
+    let inspects =
+        |filter: &ListenerFilter| matches!(filter.kind, listener_filters::Kind::TlsInspector(_));
+    // Without an inspector nothing is known of TLS when the filter chain is chosen.
+    let sees_tls = asked.is_https && listener.listener_filters.filters.iter().any(inspects);
     let detected = Detected {
-        transport: if asked.is_https {
-            TransportProtocol::Tls
+        transport: if sees_tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer },
+        server_name: if sees_tls { asked.host.to_ascii_lowercase() } else { String::new() },
+        // What most clients offer.
+        application_protocols: if sees_tls {
+            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
         } else {
-            TransportProtocol::RawBuffer
+            Vec::new()
         },
-        server_name: if asked.is_https { asked.host.to_ascii_lowercase() } else { String::new() },
-        application_protocols: Vec::new(),
     };
     let connection = Connection {
         local,
@@ -350,8 +360,14 @@ fn outcome(
     if matches!(plan.host_rewrite, HostRewrite::Auto) {
         explanation.notes.push("the host becomes the name of the chosen endpoint".to_owned());
     }
-    let forwarded = forwarded(index, cluster, plan, head, dry.service);
-    dry.edit(route, plan, head);
+    if let Some(mirrors) = &plan.mirrors {
+        explanation.notes.push(format!("mirror policies that apply: {}", mirrors.len()));
+    }
+    if plan.internal_redirect.is_some() {
+        explanation.notes.push("redirects of the host are followed here".to_owned());
+    }
+    let forwarded = forwarded(index, cluster, plan, head, dry);
+    dry.edit((virtual_host, route), plan, head);
     Outcome::Forward(forwarded)
 }
 
@@ -360,11 +376,15 @@ fn forwarded(
     cluster: &Cluster,
     plan: &Forward,
     head: &RequestHead,
-    service: &Service,
+    dry: &Dry<'_>,
 ) -> Forwarded {
-    let field = crate::http::FieldName::XEnvoyUpstreamRqTimeoutMs;
-    let timeouts = plan.timeouts(head, field);
-    let idle = plan.idle_timeout.or(service.manager.timeouts.stream_idle);
+    let timeouts = dry.timeouts(plan, head);
+    let manager = &dry.service.manager.timeouts;
+    let idle = plan.idle_timeout.or(manager.stream_idle);
+    let duration = plan.max_stream_duration.as_ref().map_or(manager.max_stream_duration, |it| {
+        it.limit(grpc_timeout(&head.fields), manager.max_stream_duration)
+    });
+    let retry = RetryState::new(plan.retry.as_ref(), head);
     let ms = |timeout: Duration| timeout.as_millis();
     Forwarded {
         cluster: Named { name: cluster.name.clone(), at: Place::of("clusters").index(index) },
@@ -372,8 +392,9 @@ fn forwarded(
         timeout_ms: timeouts.global.map(ms),
         per_try_timeout_ms: timeouts.per_try.map(ms),
         idle_timeout_ms: idle.filter(|idle| !idle.is_zero()).map(ms),
-        retries: plan.retry.as_ref().map_or(0, |retry| retry.num_retries),
-        retry_on: plan.retry.as_ref().map_or_else(Vec::new, |retry| retry.retry_on.tokens()),
+        max_stream_duration_ms: duration.map(ms),
+        retries: retry.as_ref().map_or(0, RetryState::retries_left),
+        retry_on: retry.as_ref().map_or_else(Vec::new, |retry| retry.retry_on().tokens()),
     }
 }
 

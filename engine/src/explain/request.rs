@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Scratch, Service, Snapshot};
 use crate::address::Address;
 use crate::downstream::Listener;
 use crate::format::{Formatter, Inputs, StreamInfo, Unset};
-use crate::http::{HeadLimits, Method, RequestHead, ResponseHead};
-use crate::request::route::{Forward, Route};
+use crate::http::{FieldName, FieldSet, HeadLimits, Method, RequestHead, ResponseHead};
+use crate::request::route::{Forward, Route, Timeouts, VirtualHost};
 
 /// A request to explain.
 #[derive(Clone, Debug)]
@@ -52,6 +52,9 @@ pub enum AskedError {
 }
 
 impl Asked {
+    /// Any port that a client might have.
+    pub const CLIENT_PORT: u16 = 50_000;
+
     /// Reads `GET https://host:port/path?query` and headers of the form `name: value`. Without a method it
     /// is a GET, and without a path `/`.
     ///
@@ -94,7 +97,7 @@ impl Asked {
             target,
             headers: headers.iter().map(header).collect::<Result<_, _>>()?,
             listener: None,
-            client: Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000))),
+            client: Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, Self::CLIENT_PORT))),
             random: 0,
         })
     }
@@ -204,21 +207,57 @@ pub(super) struct Dry<'a> {
 }
 
 impl Dry<'_> {
-    /// Edits the head as the route says.
-    pub(super) fn edit(&self, route: &Route, plan: &Forward, head: &mut RequestHead) {
+    /// Edits the head as the route says, as it is sent in the first attempt.
+    pub(super) fn edit(
+        &self,
+        (virtual_host, route): (&VirtualHost, &Route),
+        plan: &Forward,
+        head: &mut RequestHead,
+    ) {
+        let tells = !self.service.manager.suppress_envoy_headers;
+        if let Some(expected) = self.timeouts(plan, head).expected_ms(Duration::ZERO)
+            && tells
+        {
+            let expected = expected.to_string();
+            head.fields.set(FieldName::XEnvoyExpectedRqTimeoutMs, expected.as_bytes());
+        }
+        head.fields.remove_set(CONTROL);
+        if virtual_host.include_request_attempt_count {
+            head.fields.set(FieldName::XEnvoyAttemptCount, b"1");
+        }
         let stream = Stream { dry: self, route };
         route.request_headers.apply_to_request(head, &stream, &mut Scratch::default());
         let mut text = Vec::new();
         plan.host_rewrite.rewrite(head, &self.evaluate(route, head), &mut text);
         if !text.is_empty() {
+            let original = head.authority().unwrap_or_default().to_vec();
             head.set_authority(&text);
+            if tells {
+                head.fields.set(FieldName::XEnvoyOriginalHost, &original);
+            }
+            if plan.append_x_forwarded_host {
+                head.fields.join(FieldName::XForwardedHost, b",", &original);
+            }
         }
         text.clear();
         let (matched, target) = (&route.path, head.target());
         plan.path_rewrite.rewrite(matched, target, &self.evaluate(route, head), &mut text);
         if !text.is_empty() {
+            let original = head.target().to_vec();
             head.set_target(&text);
+            if tells {
+                head.fields.set(FieldName::XEnvoyOriginalPath, &original);
+            }
         }
+    }
+
+    /// The timeouts of the request.
+    pub(super) fn timeouts(&self, plan: &Forward, head: &RequestHead) -> Timeouts {
+        let expected = FieldName::XEnvoyExpectedRqTimeoutMs;
+        let respects = self.service.manager.respect_expected_rq_timeout;
+        let asks = FieldName::XEnvoyUpstreamRqTimeoutMs;
+        let field = if respects && head.fields.has(expected) { expected } else { asks };
+        plan.timeouts(head, field)
     }
 
     /// Evaluates formats of the route.
@@ -257,6 +296,17 @@ impl Dry<'_> {
         removed.chain(added).collect()
     }
 }
+
+/// Headers that only this proxy reads.
+const CONTROL: FieldSet = FieldSet::of(&[
+    FieldName::XEnvoyMaxRetries,
+    FieldName::XEnvoyRetriableHeaderNames,
+    FieldName::XEnvoyRetriableStatusCodes,
+    FieldName::XEnvoyRetryGrpcOn,
+    FieldName::XEnvoyRetryOn,
+    FieldName::XEnvoyUpstreamRqPerTryTimeoutMs,
+    FieldName::XEnvoyUpstreamRqTimeoutMs,
+]);
 
 /// What is different in the second of two heads: `- removed`, `+ added`.
 pub(super) fn changes(before: &RequestHead, after: &RequestHead) -> Vec<String> {

@@ -81,6 +81,7 @@ impl Text<'_> {
             timeout_ms,
             per_try_timeout_ms,
             idle_timeout_ms,
+            max_stream_duration_ms,
             retries,
             retry_on,
         } = forwarded;
@@ -91,6 +92,9 @@ impl Text<'_> {
         let mut timeouts = format!("{}, idle {}", ms(timeout_ms), ms(idle_timeout_ms));
         if per_try_timeout_ms.is_some() {
             timeouts.push_str(&format!(", per try {}", ms(per_try_timeout_ms)));
+        }
+        if max_stream_duration_ms.is_some() {
+            timeouts.push_str(&format!(", at most {}", ms(max_stream_duration_ms)));
         }
         self.part("timeout", &timeouts, None);
         let retries = match (retry_on.is_empty(), *retries) {

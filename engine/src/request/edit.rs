@@ -70,7 +70,10 @@ impl Core<'_> {
             Refusal::Path => stats.downstream_rq_failed_path_normalization.inc(),
             Refusal::Redirect => stats.downstream_rq_redirected_with_normalized_path.inc(),
             Refusal::Upgrade => stats.downstream_rq_ws_on_non_ws_route.inc(),
-            Refusal::MissingHost | Refusal::QueryWithoutContentType | Refusal::Asterisk => {}
+            Refusal::MissingHost
+            | Refusal::QueryWithoutContentType
+            | Refusal::Asterisk
+            | Refusal::OriginalIp(_) => {}
         }
         let flag = refusal.is_protocol_error().then_some(Flag::DownstreamProtocolError);
         let mut reply =

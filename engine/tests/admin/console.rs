@@ -13,6 +13,8 @@ use corvoy_engine::control::admin::{
     self, Admin, ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
     ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds,
 };
+use corvoy_engine::explain::{Asked, AskedError, Explanation, explain};
+use corvoy_engine::snapshot::Snapshot;
 use corvoy_engine::stats::{ClusterStats, ProcessStats, Registry, Scope};
 use corvoy_engine::stats_sink::StatsFlush;
 use corvoy_engine::transport::tls::inventory::Inventory;
@@ -179,6 +181,10 @@ impl Server for Recorded {
         let (reply, replied) = oneshot::channel();
         reply.send(Err("3 is not a port\n".to_owned())).unwrap();
         replied
+    }
+
+    fn explain(&self, asked: &Asked) -> Result<Explanation, AskedError> {
+        explain(&Snapshot::default(), asked)
     }
 
     fn clusters(&self) -> Vec<ClusterView> {

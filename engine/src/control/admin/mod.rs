@@ -37,6 +37,7 @@ mod certs;
 mod clusters;
 mod config_dump;
 mod drain_listeners;
+mod explain;
 mod healthcheck;
 mod help;
 mod home;
@@ -288,12 +289,13 @@ const fn parameter(name: &'static str, help: &'static str) -> Parameter {
 }
 
 /// Every endpoint, by path: the order of `/help`.
-static ENDPOINTS: [&Endpoint; 28] = [
+static ENDPOINTS: [&Endpoint; 29] = [
     &home::ENDPOINT,
     &certs::ENDPOINT,
     &clusters::ENDPOINT,
     &config_dump::ENDPOINT,
     &drain_listeners::ENDPOINT,
+    &explain::ENDPOINT,
     &healthcheck::FAIL,
     &healthcheck::OK,
     &help::ENDPOINT,

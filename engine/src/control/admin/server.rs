@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::address::Address;
 use crate::control::admin::ConfigDump;
+use crate::explain::{Asked, AskedError, Explanation};
 use crate::stats::{HostStats, ListenerStats, Scope};
 use crate::transport::tls::inventory::Inventory;
 
@@ -23,6 +24,12 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
 
     /// What does not change while it runs.
     fn identity(&self) -> &Identity;
+
+    /// What its configuration does with a request.
+    ///
+    /// # Errors
+    /// When it is no request, or reaches no listener.
+    fn explain(&self, asked: &Asked) -> Result<Explanation, AskedError>;
 
     /// Its clusters, in the order in which they are shown.
     fn clusters(&self) -> Vec<ClusterView>;

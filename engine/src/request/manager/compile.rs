@@ -1,6 +1,5 @@
 //! Schema → the options of a connection manager.
 
-use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +7,10 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::client_cert::{CertDetails, Form, ForwardClientCert};
 use super::log_times_compile;
+use super::original_ip;
 use super::{
-    BadRequest, ClientAddress, CodecType, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry,
-    PathRules, RequestIds, StripPort, Timeouts, UserAgent,
+    BadRequest, CodecType, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry, PathRules,
+    RequestIds, StripPort, Timeouts, UserAgent,
 };
 use crate::access_log;
 use crate::access_log::compile::access_logs;
@@ -36,6 +36,12 @@ pub fn compile(
     problems: &mut Problems,
 ) -> Option<ConnectionManager> {
     let config::HttpConnectionManager {
+        // `original_ip` compiles these four.
+        use_remote_address: _,
+        xff_num_trusted_hops: _,
+        skip_xff_append: _,
+        original_ip_detection_extensions: _,
+        request_id_extension,
         codec_type,
         stat_prefix: _,
         route_config: _,
@@ -60,10 +66,7 @@ pub fn compile(
         request_headers_timeout,
         drain_timeout,
         delayed_close_timeout,
-        use_remote_address,
-        xff_num_trusted_hops,
         internal_address_config,
-        skip_xff_append,
         append_x_forwarded_port,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         via,
@@ -111,7 +114,7 @@ pub fn compile(
         strict_check_headers: router.strict_check_headers,
         respect_expected_rq_timeout: router.respect_expected_rq_timeout,
         bad_request: bad_request(*stream_error_on_invalid_http_message),
-        client: client(*use_remote_address, *xff_num_trusted_hops, *skip_xff_append),
+        client: original_ip::compile::client(manager, at, problems),
         internal_addresses: internal_addresses(internal_address_config.as_ref(), at, problems),
         internal_unix_sockets: internal_address_config.as_ref().is_some_and(|it| it.unix_sockets),
         append_x_forwarded_port: *append_x_forwarded_port,
@@ -124,6 +127,7 @@ pub fn compile(
         request_id: RequestIds {
             generate: generate_request_id.unwrap_or(true),
             preserve_external: *preserve_external_request_id,
+            pack_trace_reason: packs_trace_reason(request_id_extension.as_ref(), at, problems),
         },
         path: PathRules {
             normalize: normalize_path.unwrap_or(false),
@@ -295,25 +299,20 @@ fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problem
     upgrades
 }
 
-fn client(
-    use_remote_address: Option<bool>,
-    xff_num_trusted_hops: u32,
-    skip_xff_append: bool,
-) -> ClientAddress {
-    let use_remote_address = use_remote_address.unwrap_or(false);
-    ClientAddress {
-        use_remote_address,
-        xff_num_trusted_hops: xff_num_trusted_hops as usize,
-        skip_xff_append,
-        local_address: if use_remote_address { local_address() } else { None },
-    }
-}
-
-/// The address from which this machine reaches other networks. Sends no packet.
-pub(crate) fn local_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
-    socket.connect(("192.0.2.1", 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+/// Whether a request id says whether its request is traced.
+fn packs_trace_reason(
+    schema: Option<&config::RequestIdExtension>,
+    at: &Path,
+    problems: &mut Problems,
+) -> bool {
+    let Some(config::RequestIdExtension { typed_config }) = schema else { return true };
+    let Some(config::Any::UuidRequestIdConfig(schema)) = typed_config else {
+        let at = at.field("request_id_extension").field("typed_config");
+        problems.missing(&at, "Corvoy supports only UUIDs as request ids");
+        return true;
+    };
+    let config::UuidRequestIdConfig { pack_trace_reason } = &**schema;
+    pack_trace_reason.unwrap_or(true)
 }
 
 fn internal_addresses(

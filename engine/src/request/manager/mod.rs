@@ -8,6 +8,7 @@ mod log_times_compile;
 pub mod normalize;
 #[cfg(test)]
 mod normalize_tests;
+pub mod original_ip;
 pub(crate) mod path;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::client_cert::ForwardClientCert;
+use self::original_ip::Detection;
 use crate::access_log::AccessLogs;
 use crate::address::{Address, Cidr};
 use crate::http::header_key_format::HeaderKeyFormat;
@@ -28,7 +30,7 @@ use crate::shard::clock::Millis;
 use crate::transport::tls::facts::TlsFacts;
 
 pub use compile::compile;
-pub(crate) use compile::local_address;
+pub(crate) use original_ip::compile::local_address;
 
 /// One HTTP connection manager. Its defaults are Envoy's.
 #[derive(Clone, Debug, Default)]
@@ -159,6 +161,8 @@ pub struct ClientAddress {
     pub skip_xff_append: bool,
     /// The address of this machine, which Envoy substitutes for a loopback peer.
     pub local_address: Option<IpAddr>,
+    /// What finds the address instead.
+    pub detections: Box<[Detection]>,
 }
 
 /// `add_user_agent`: how the proxy identifies itself to hosts.
@@ -177,11 +181,13 @@ pub struct RequestIds {
     pub generate: bool,
     /// At the edge, keep the id of an external client.
     pub preserve_external: bool,
+    /// An id says whether its request is traced: then an external client must not say so.
+    pub pack_trace_reason: bool,
 }
 
 impl Default for RequestIds {
     fn default() -> Self {
-        Self { generate: true, preserve_external: false }
+        Self { generate: true, preserve_external: false, pack_trace_reason: true }
     }
 }
 

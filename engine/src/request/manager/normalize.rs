@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::SystemTime;
 
+use super::original_ip;
 use super::path::{self, Normalized};
 use super::{ConnectionManager, Peer, StripPort, UserAgent};
 use crate::address::Address;
@@ -78,6 +79,8 @@ pub enum Refusal {
     Redirect,
     /// An upgrade that is not allowed.
     Upgrade,
+    /// The address of the client is not known; with this status.
+    OriginalIp(u16),
 }
 
 impl Refusal {
@@ -86,6 +89,7 @@ impl Refusal {
         match self {
             Self::NotAPath => 404,
             Self::Asterisk => 200,
+            Self::OriginalIp(status) => status,
             Self::Redirect => 307,
             Self::Upgrade | Self::HttpsInTheClear => 403,
             _ => 400,
@@ -113,6 +117,7 @@ impl Refusal {
             Self::HttpsInTheClear => "http1.https_url_on_plaintext_connection",
             Self::Path | Self::Redirect => "path_normalization_failed",
             Self::Upgrade => "upgrade_failed",
+            Self::OriginalIp(_) => "rejecting_because_detection_failed",
         }
     }
 
@@ -203,7 +208,7 @@ fn checked(
     }
     head.fields.remove_set(if upgrade { REMOVED_BUT_UPGRADE } else { REMOVED });
     sanitize_te(&mut head.fields);
-    let client = client_address(&mut head.fields, manager, peer);
+    let client = client_address(&mut head.fields, manager, peer)?;
     head.scheme = scheme(head, manager, peer);
     let edge = manager.client.use_remote_address && !client.internal;
     remove_untrusted(&mut head.fields, &client, edge);
@@ -368,7 +373,11 @@ struct Client {
 }
 
 #[inline(always)]
-fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer<'_>) -> Client {
+fn client_address(
+    fields: &mut Fields,
+    manager: &ConnectionManager,
+    peer: &Peer<'_>,
+) -> Result<Client, Refusal> {
     let rules = &manager.client;
     let hops = rules.xff_num_trusted_hops;
     let (named, checkable) = if rules.use_remote_address {
@@ -378,6 +387,13 @@ fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer<
             append_forwarded_for(fields, rules.local_address, peer);
         }
         (Some(named.unwrap_or(peer.remote)), checkable)
+    } else if !rules.detections.is_empty() {
+        let detected = original_ip::detect(&rules.detections, fields, peer.remote);
+        let detected = detected.map_err(Refusal::OriginalIp)?;
+        if detected.appends {
+            append_forwarded_for(fields, rules.local_address, peer);
+        }
+        (detected.client, detected.is_trusted)
     } else if !fields.has(FieldName::XForwardedFor) {
         (None, true)
     } else {
@@ -389,13 +405,17 @@ fn client_address(fields: &mut Fields, manager: &ConnectionManager, peer: &Peer<
             Some(ip) => manager.internal_addresses.iter().any(|range| range.contains(ip)),
             None => manager.internal_unix_sockets,
         });
-    Client { address: named.unwrap_or(peer.remote), internal }
+    Ok(Client { address: named.unwrap_or(peer.remote), internal })
 }
 
 /// The address at a position of `x-forwarded-for`, counted from the end.
-fn forwarded_for(fields: &Fields, from_end: usize) -> Option<Address> {
+pub(super) fn forwarded_for(fields: &Fields, from_end: usize) -> Option<Address> {
     let value = fields.get(FieldName::XForwardedFor)?;
-    let text = value.rsplit(|&byte| byte == b',').nth(from_end)?.trim_ascii();
+    named_by(value.rsplit(|&byte| byte == b',').nth(from_end)?.trim_ascii())
+}
+
+/// The address that a text names.
+pub(super) fn named_by(text: &[u8]) -> Option<Address> {
     let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
     Some(SocketAddr::new(address, 0).into())
 }
@@ -509,7 +529,10 @@ fn request_id(
         }
         Some(id) => {
             // As in Envoy, an external client must not request a trace.
-            if edge && let Ok(mut id) = <[u8; 36]>::try_from(id) {
+            if edge
+                && rules.pack_trace_reason
+                && let Ok(mut id) = <[u8; 36]>::try_from(id)
+            {
                 uuid::set_version(&mut id);
                 fields.set(FieldName::XRequestId, &id);
             }

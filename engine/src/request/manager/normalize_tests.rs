@@ -139,7 +139,7 @@ fn an_external_id_is_kept_at_the_edge_if_configured() {
         forwarded(&manager, &["Host: h", "X-Request-Id: abc"])
             .contains(&"x-request-id: abc".to_owned())
     );
-    manager.request_id = RequestIds { generate: false, preserve_external: false };
+    manager.request_id = RequestIds { generate: false, ..RequestIds::default() };
     assert!(
         forwarded(&manager, &["Host: h", "X-Request-Id: abc"])
             .contains(&"x-request-id: abc".to_owned())

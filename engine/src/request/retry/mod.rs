@@ -444,6 +444,18 @@ impl<'a> RetryState<'a> {
         }
     }
 
+    /// How many retries there may be.
+    #[must_use]
+    pub const fn retries_left(&self) -> u32 {
+        self.retries_left
+    }
+
+    /// What is retried: what the policy says, and what the request asks for.
+    #[must_use]
+    pub const fn retry_on(&self) -> RetryOn {
+        self.retry_on
+    }
+
     fn is_retriable_response(&self, head: &ResponseHead) -> bool {
         let on = self.retry_on;
         // A rate-limited response is retried only with `envoy-ratelimited`.

@@ -131,4 +131,4 @@ pub(super) fn formatter(text: &str, at: &Path, problems: &mut Problems) -> Optio
 }
 
 pub(super) const ONE_PATH_REWRITE: &str =
-    "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite or path_rewrite_policy";
+    "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy";
