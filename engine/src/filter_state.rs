@@ -3,6 +3,8 @@
 //! An object is text. Those with the keys of [`TlsObject`] have an effect on the TLS of upstream
 //! connections; every other one can only be read.
 
+use std::borrow::Cow;
+
 use crate::transport::tls::options::TransportSocketOptions;
 
 /// What filters have set for one request.
@@ -58,10 +60,26 @@ pub fn is_settable(key: &str) -> bool {
 /// What `composite` has executed, as JSON.
 pub const EXECUTED: &str = "envoy.extensions.filters.http.composite.matched_actions";
 
-/// Whether it is the key of an object that is JSON, which Envoy defines and a filter sets.
+/// How many messages of a request and its response `grpc_stats` has seen: two numbers, separated by a comma.
+pub const GRPC_MESSAGES: &str = "envoy.filters.http.grpc_stats";
+
+/// Whether it is the key of an object that has a form in JSON, which Envoy defines and a filter sets.
 #[must_use]
 pub fn is_json(key: &str) -> bool {
-    key == EXECUTED
+    [EXECUTED, GRPC_MESSAGES].contains(&key)
+}
+
+/// The form in JSON of the object with this key and text.
+#[must_use]
+pub fn json_of<'a>(key: &str, text: &'a str) -> Cow<'a, str> {
+    if key != GRPC_MESSAGES {
+        return text.into();
+    }
+    let counts = text.split(',').zip(["requestMessageCount", "responseMessageCount"]);
+    // In JSON a number of 64 bits is a text, and zero is the default.
+    let counts = counts.filter(|(count, _)| *count != "0");
+    let counts = counts.map(|(count, name)| (name.to_owned(), count.into()));
+    serde_json::Value::Object(counts.collect()).to_string().into()
 }
 
 impl Kind {

@@ -133,6 +133,9 @@ pub const COST_OF_WAIT: u32 = 4_000;
 /// is still served.
 pub const DRAIN_IDLE_GRACE_MS: u64 = 1000;
 
+/// gRPC methods that a shard counts under their names, for each cluster; the others are counted without a name.
+pub const GRPC_METHODS_MAX: usize = 1024;
+
 /// Half-closed clients per shard that may still wait for their response. For any further client, a
 /// FIN counts as a disconnect.
 pub const HALF_CLOSED_MAX: usize = 256;

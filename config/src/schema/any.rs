@@ -95,6 +95,13 @@ any! {
     GlobalRateLimit = "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
     GlobalRateLimitPerRoute =
         "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute",
+    GrpcHttp1Bridge = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config",
+    GrpcHttp1ReverseBridge =
+        "envoy.extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig",
+    GrpcHttp1ReverseBridgePerRoute =
+        "envoy.extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfigPerRoute",
+    GrpcStatsFilter = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+    GrpcWeb = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb",
     GzipCompressor = "envoy.extensions.compression.gzip.compressor.v3.Gzip",
     GzipDecompressor = "envoy.extensions.compression.gzip.decompressor.v3.Gzip",
     HeaderMutationFilter = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",

@@ -24,6 +24,7 @@ mod core;
 mod discovery;
 mod ext_authz;
 mod fault;
+mod grpc_filters;
 mod health_check;
 mod http2;
 mod http_admission;
@@ -52,6 +53,7 @@ pub use core::*;
 pub use discovery::*;
 pub use ext_authz::*;
 pub use fault::*;
+pub use grpc_filters::*;
 pub use health_check::*;
 pub use http_admission::*;
 pub use http_connection_manager::*;
@@ -109,6 +111,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         DISCOVERY,
         EXT_AUTHZ,
         FAULT,
+        GRPC_FILTERS,
         HEALTH_CHECK,
         HTTP2,
         HTTP_ADMISSION,

@@ -162,7 +162,7 @@ impl StateObject {
             Self::Tlv(name) => (tlvs()?.get(name)?.into(), false),
             Self::Text(key) => (stream.filter_state(key)?.into(), false),
             Self::Hidden => return None,
-            Self::Json(key) => (stream.filter_state(key)?.into(), true),
+            Self::Json(key) => (filter_state::json_of(key, stream.filter_state(key)?), true),
             Self::Typed(key) => {
                 let mut quoted = Vec::new();
                 json::write_string(stream.filter_state(key)?.as_bytes(), &mut quoted);

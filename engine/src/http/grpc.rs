@@ -1,5 +1,11 @@
 //! What the statuses of gRPC mean, and how they correspond to those of HTTP.
 
+/// Nothing better is known.
+pub(crate) const UNKNOWN: u8 = 2;
+
+/// An invariant is broken.
+pub(crate) const INTERNAL: u8 = 13;
+
 /// The deadline of the call has passed.
 pub(crate) const DEADLINE_EXCEEDED: u8 = 4;
 
@@ -16,6 +22,25 @@ pub(crate) const fn status_of_http(status: u16) -> u8 {
         429 | 502 | 503 | 504 => 14,
         _ => 2,
     }
+}
+
+/// The gRPC status for the HTTP status of a host that does not speak gRPC.
+pub(crate) const fn status_of_response(status: u16) -> u8 {
+    if status == 200 { 0 } else { status_of_http(status) }
+}
+
+/// A `grpc-status` that exists.
+pub(crate) fn status_name(status: &[u8]) -> Option<&'static str> {
+    const NAMES: [&str; 17] = [
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
+    ];
+    NAMES.into_iter().find(|name| name.as_bytes() == status)
+}
+
+/// Whether it is the content type of gRPC.
+pub(crate) fn is_content_type(value: &[u8]) -> bool {
+    let rest = value.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
 }
 
 /// The HTTP status for a `grpc-status`.

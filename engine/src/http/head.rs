@@ -2,6 +2,7 @@
 
 use super::field_name::{FieldName, FieldSet};
 use super::fields::{Fields, Span};
+use super::grpc;
 use super::method::Method;
 
 /// The supported HTTP versions.
@@ -158,9 +159,7 @@ impl RequestHead {
 
     /// Whether this is gRPC, by its content type.
     pub fn is_grpc(&self) -> bool {
-        let content_type = self.fields.get(FieldName::ContentType).unwrap_or_default();
-        let rest = content_type.strip_prefix(b"application/grpc");
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+        self.fields.get(FieldName::ContentType).is_some_and(grpc::is_content_type)
     }
 
     /// The path without its query.
@@ -253,6 +252,11 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Whether this is gRPC, by its content type.
+    pub fn is_grpc(&self) -> bool {
+        self.fields.get(FieldName::ContentType).is_some_and(grpc::is_content_type)
+    }
+
     /// The receive buffer: received bytes are appended here.
     pub fn received(&mut self) -> &mut Vec<u8> {
         &mut self.fields.bytes

@@ -21,6 +21,8 @@ pub struct Reject {
 pub enum Misdeed {
     /// It is malformed.
     Malformed,
+    /// Its body is not what an HTTP filter expects. The framing is right.
+    Content,
     /// A field's name has an underscore, and underscores are rejected.
     Underscore,
 }

@@ -9,11 +9,12 @@ use super::deadlines::Timer;
 use super::end::{ClientEnd, Ended};
 use super::filters::{Passage, Way};
 use super::forward::give_back;
+use super::reply::LocalReply;
 use super::route::Route;
 use super::upload::Upload;
 use super::wait::{Interest, Ready, send_all};
-use crate::http::{BodyLength, EndStream, Fault, More};
-use crate::pipe::outlet::Outlet;
+use crate::http::{BodyLength, EndStream, Fault, Misdeed, More, TrailerRules};
+use crate::pipe::outlet::{Framing, Outlet};
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
 use crate::upstream::origin::Origin;
@@ -33,7 +34,22 @@ pub(super) async fn deliver<C: ClientEnd>(
     let origin_stays =
         exchange.core.heads.response.keep_alive() && length != BodyLength::UntilClose;
     let counts_at_end = charge::waits_for_trailers(&exchange.core, length);
-    let (framing, length_for_client) = exchange.finish_response_head(route, length, attempts);
+    // Over HTTP/1 a body with a length has none.
+    let may_have_trailers = length == BodyLength::Chunked || matches!(origin, Origin::Http2(_));
+    let trailers = may_have_trailers.then(|| {
+        let origin = &origin.pool().cluster().http;
+        origin.trailer_rules(exchange.core.passes_trailers(origin))
+    });
+    exchange.begin_response_head(route, length, attempts);
+    let held = exchange.core.is_held_up();
+    if held {
+        // Boxed, so that the future of every other request stays small.
+        let held = Box::pin(hold(exchange, &mut origin, (length, trailers), upload)).await;
+        if let Err(broken) = held {
+            return Box::pin(end_held(exchange, origin, broken)).await;
+        }
+    }
+    let (framing, length_for_client) = exchange.finish_response_head(length);
     exchange.core.count_response();
     exchange.core.note_status();
     let mut out = exchange.core.shard.buffers.take();
@@ -43,13 +59,11 @@ pub(super) async fn deliver<C: ClientEnd>(
     let limit = exchange.core.service().buffer_limit;
     let buffers = exchange.core.shard.buffers;
     let mut down = Outlet::new(length_for_client, framing, out, limit, buffers);
-    // Over HTTP/1 a body with a length has none.
-    let may_have_trailers = length == BodyLength::Chunked || matches!(origin, Origin::Http2(_));
-    let trailers = may_have_trailers.then(|| {
-        let origin = &origin.pool().cluster().http;
-        origin.trailer_rules(exchange.core.passes_trailers(origin))
-    });
-    let begun = exchange.begin_response_body(&mut origin, length, trailers, &mut down);
+    let begun = if held {
+        Ok(())
+    } else {
+        exchange.begin_response_body(&mut origin, length, trailers, &mut down)
+    };
     let mut relayed = match begun {
         Ok(()) => relay(exchange, &mut origin, &mut down, upload).await,
         Err(fault) => Err(Broken::Response(fault)),
@@ -64,7 +78,9 @@ pub(super) async fn deliver<C: ClientEnd>(
     let ended = match relayed {
         Ok(()) => {
             if counts_at_end {
-                charge::grpc_trailers(origin.pool().host_stats(), down.trailers());
+                let trailers = exchange.core.origin_trailers.as_deref();
+                let trailers = trailers.unwrap_or_else(|| down.trailers());
+                charge::grpc_trailers(origin.pool().host_stats(), trailers);
             }
             exchange.core.end_response(!exchange.core.is_complete());
             if upload.has_ended() {
@@ -96,6 +112,47 @@ pub(super) async fn deliver<C: ClientEnd>(
     ended
 }
 
+/// Receives the body of a response whose head is held up in the filters, until the head has passed them.
+async fn hold<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    origin: &mut Origin,
+    (length, trailers): (BodyLength, Option<TrailerRules>),
+    upload: &mut Upload,
+) -> Result<(), Broken> {
+    // Nothing gets as far as this.
+    let (buffers, framing) = (exchange.core.shard.buffers, Framing::Identity);
+    let mut down = Outlet::new(BodyLength::Chunked, framing, Vec::new(), 0, buffers);
+    let mut begun = exchange.core.has_held_enough();
+    while exchange.core.is_held_up() {
+        if !std::mem::replace(&mut begun, true) {
+            exchange
+                .begin_response_body(origin, length, trailers, &mut down)
+                .map_err(Broken::Response)?;
+        }
+        relay(exchange, origin, &mut down, upload).await?;
+        if let Some(reply) = exchange.core.go_on_with_response_head(None, length) {
+            return Err(Broken::Replaced(reply));
+        }
+    }
+    exchange.core.complete_response_head();
+    Ok(())
+}
+
+/// Ends an exchange whose response was cut off, or is to be replaced, before its head was sent.
+async fn end_held<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    origin: Origin,
+    broken: Broken,
+) -> Ended {
+    if let Broken::Replaced(reply) = broken {
+        origin.close(ClosedBy::Us);
+        return exchange.reply_past_filters(reply).await;
+    }
+    let (ended, by) = end(exchange, &origin, &broken);
+    origin.close(by);
+    ended
+}
+
 /// Why a response was cut off.
 enum Broken {
     /// An error of the upstream body, or of either origin.
@@ -103,6 +160,8 @@ enum Broken {
     Deadline(Timer),
     /// The client has disconnected, or its request body is invalid.
     Client,
+    /// A filter has replaced it with this reply, before its head was sent.
+    Replaced(Box<LocalReply>),
 }
 
 impl From<Interrupted> for Broken {
@@ -124,7 +183,7 @@ async fn relay<C: ClientEnd>(
     let mut ready = Ready::default();
     loop {
         step(exchange, origin, down, ready.io.origin_in)?;
-        if down.is_done() {
+        if down.is_done() || exchange.core.has_held_enough() {
             return Ok(());
         }
         let mut want = Interest {
@@ -235,6 +294,10 @@ fn end<C: ClientEnd>(
             exchange.client.gone();
             (Ended::Over, ClosedBy::Us)
         }
+        Broken::Response(Fault::Malformed(reject)) if reject.misdeed == Misdeed::Content => {
+            exchange.core.note_details(reject.details);
+            (Ended::Cut, ClosedBy::Us)
+        }
         Broken::Response(Fault::Malformed(_)) => {
             exchange.core.note_upstream_failure(Error::ProtocolError);
             origin.count_protocol_error();
@@ -265,6 +328,6 @@ fn end<C: ClientEnd>(
             (Ended::Cut, ClosedBy::Us)
         }
         // A client that has only half-closed still reads.
-        Broken::Client => (Ended::Cut, ClosedBy::Us),
+        Broken::Client | Broken::Replaced(_) => (Ended::Cut, ClosedBy::Us),
     }
 }

@@ -311,6 +311,15 @@ impl Core<'_> {
             self.heads.response.fields.set(FieldName::XEnvoyAttemptCount, count);
         }
         self.filter_response_head(None, body);
+        if !self.is_held_up() {
+            self.complete_response_head();
+        }
+    }
+
+    /// The end of [`Self::edit_response_head`], after the filters.
+    #[inline]
+    pub(super) fn complete_response_head(&mut self) {
+        let upgrade = self.upgrade != Upgrade::None;
         headers::remove_hop_by_hop(&mut self.heads.response, upgrade);
         super::response::finish(self.given, self.heads);
     }
@@ -358,22 +367,28 @@ impl<C: ClientEnd> Exchange<'_, C> {
         outcome
     }
 
-    /// Turns the head of the upstream response into the one for the client. Returns how the body is
-    /// framed, and how it ends: as it does upstream, unless a filter changes it.
+    /// Turns the head of the upstream response into the one for the client, but for what the client's codec
+    /// says. Afterwards it may be held up in the filters, until they have the body.
     #[inline]
-    pub(super) fn finish_response_head(
+    pub(super) fn begin_response_head(
         &mut self,
         route: &Route,
         length: BodyLength,
         attempts: Option<u32>,
-    ) -> (Framing, BodyLength) {
+    ) {
         if !self.core.is_complete() {
             self.client.close_after(Closing::AfterResponse);
         }
-        let tunnel = tunnel::switches(&self.core);
         // Filters do not see what passes a tunnel.
-        let body = if tunnel { BodyLength::None } else { length };
+        let body = if tunnel::switches(&self.core) { BodyLength::None } else { length };
         self.core.edit_response_head(route, body, attempts);
+    }
+
+    /// Completes the head of the response. Returns how the body is framed, and how it ends: as it does
+    /// upstream, unless a filter changes it.
+    #[inline]
+    pub(super) fn finish_response_head(&mut self, length: BodyLength) -> (Framing, BodyLength) {
+        let tunnel = tunnel::switches(&self.core);
         let length = self.core.length_for_client(length);
         let known = Known { body: ResponseBody::Relayed(length), tunnel };
         (self.client.finish_head(self.core.heads, known), length)

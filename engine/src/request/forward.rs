@@ -84,8 +84,13 @@ pub(super) async fn forward<C: ClientEnd>(
         }
     };
     exchange.count_dropped_trailers();
-    if forwarder.upload.received_bytes() > 0 {
-        exchange.core.upstream.body_bytes = forwarder.upload.received_bytes();
+    // What a client sends counts, not what filters make of it.
+    let received = match exchange.core.filtered_bytes {
+        0 => forwarder.upload.received_bytes(),
+        bytes => bytes,
+    };
+    if received > 0 {
+        exchange.core.upstream.body_bytes = received;
     }
     forwarder.upload.recycle();
     outcome

@@ -185,6 +185,9 @@ impl Core<'_> {
             named_cluster,
             set_cookies,
             rerouted,
+            filtered_bytes,
+            replacement,
+            origin_trailers,
         } = self;
         heads.began = now;
         heads.response.clear();
@@ -211,6 +214,9 @@ impl Core<'_> {
         *named_cluster = None;
         set_cookies.clear();
         *rerouted = None;
+        *filtered_bytes = 0;
+        *replacement = None;
+        *origin_trailers = None;
     }
 }
 

@@ -139,6 +139,12 @@ struct Core<'a> {
     redirected: Option<Box<Redirected>>,
     /// The HTTP filters, if there are any besides the router.
     filters: Option<Box<filters::Active>>,
+    /// How many bytes of the request's body filters have been given.
+    filtered_bytes: u64,
+    /// What a filter has replaced the response with, before that is sent.
+    replacement: Option<Box<LocalReply>>,
+    /// The trailers of the origin as field lines, if filters have seen them.
+    origin_trailers: Option<Vec<u8>>,
 }
 
 /// Whether a host has sent an interim response. As in Envoy, it counts as the beginning of the
@@ -278,6 +284,9 @@ impl<'a> Core<'a> {
             rerouted: None,
             redirected: None,
             filters: None,
+            filtered_bytes: 0,
+            replacement: None,
+            origin_trailers: None,
         }
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::flags::{Flag, Flags};
 use crate::http::grpc;
-use crate::http::{FieldName, Fields, Method, Reject, RequestHead, ResponseHead};
+use crate::http::{FieldName, Fields, Method, Misdeed, Reject, RequestHead, ResponseHead};
 use crate::upstream::error::Error;
 
 /// The timeout that limits how long a head may take.
@@ -55,6 +55,8 @@ pub(crate) struct LocalReply {
     pub(crate) details: Cow<'static, str>,
     /// Whose response it is.
     pub(crate) maker: Maker,
+    /// Whether the client speaks gRPC; none: the content type of the request says it.
+    pub(crate) for_grpc: Option<bool>,
 }
 
 /// Who makes a reply.
@@ -81,6 +83,7 @@ impl LocalReply {
             flags: Flags::NONE,
             details: Cow::Borrowed(""),
             maker: Maker::Proxy,
+            for_grpc: None,
         }
     }
 
@@ -99,12 +102,20 @@ impl LocalReply {
         Self::closing(413, "Payload Too Large").with_details(None, "request_payload_too_large")
     }
 
+    /// In the place of a response that is too large to be held.
+    pub(crate) fn response_too_large() -> Self {
+        Self::new(500, "Internal Server Error").with_details(None, "response_payload_too_large")
+    }
+
     pub(crate) fn closing(status: u16, body: &str) -> Self {
         Self { closes: true, ..Self::new(status, body) }
     }
 
     /// To a request that the codec rejects.
     pub(crate) fn protocol_error(reject: Reject) -> Self {
+        if reject.misdeed == Misdeed::Content {
+            return Self::new(reject.status, reject.body).with_details(None, reject.details);
+        }
         Self::closing(reject.status, reject.body)
             .with_details(Some(Flag::DownstreamProtocolError), reject.details)
     }
@@ -258,7 +269,7 @@ impl LocalReply {
 
     /// Whether it becomes a gRPC status.
     fn is_for_grpc(&self, request: &RequestHead) -> bool {
-        self.maker == Maker::Proxy && request.is_grpc()
+        self.maker == Maker::Proxy && self.for_grpc.unwrap_or_else(|| request.is_grpc())
     }
 
     /// A gRPC client gets status and message in headers, and no body.
@@ -298,7 +309,7 @@ const fn has_body(status: u16) -> bool {
 }
 
 /// Encodes a `grpc-message`. Envoy also encodes `~`, which the specification of gRPC does not ask for.
-fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in text {
         if (b' '..b'~').contains(&byte) && byte != b'%' {

@@ -2,7 +2,7 @@
 
 use super::attempt::Failed;
 use super::end::{ClientEnd, Closing, Ended, Known, ResponseBody};
-use super::filters::filter_refusal;
+use super::filters::{ReplyBody, filter_refusal};
 use super::given::Given;
 use super::headers::{self, Finish};
 use super::log;
@@ -180,6 +180,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         route: Option<&Route>,
     ) -> Ended {
         let Self { client, core } = self;
+        reply.for_grpc = core.client_speaks_grpc();
         let mut flags = core.flags;
         reply.flags.iter().for_each(|flag| flags.set(flag));
         reply.flags = flags;
@@ -215,11 +216,24 @@ impl<C: ClientEnd> Exchange<'_, C> {
         let length = reply.body_for(Some(&core.heads.request)).len() as u64;
         core.filter_response_head(Some(&reply), BodyLength::Length(length));
         core.drop_request_body();
+        let mut body = ReplyBody::InReply;
+        while core.is_held_up() {
+            if body == ReplyBody::InReply {
+                core.hold_reply(reply.body_for(Some(&core.heads.request)));
+                body = ReplyBody::Held;
+            }
+            let length = BodyLength::Length(length);
+            if let Some(other) = core.go_on_with_response_head(Some(&reply), length) {
+                core.flags = reply.flags;
+                // Boxed, so that the future of every other request stays small.
+                return Box::pin(self.reply_past_filters(other)).await;
+            }
+        }
         // A filter cannot say what happens to the connection.
         headers::remove_hop_by_hop(&mut core.heads.response, false);
-        if core.filters_see_response() {
+        if core.filters_see_response() || body == ReplyBody::Held {
             // Boxed, so that the future of every other request stays small.
-            let (bytes, sent) = Box::pin(self.send_filtered(&reply)).await;
+            let (bytes, sent) = Box::pin(self.send_filtered(&reply, body)).await;
             self.core.note_reply(reply.flags, reply.details, bytes);
             if sent.is_err() {
                 return Ended::Over;
@@ -227,6 +241,36 @@ impl<C: ClientEnd> Exchange<'_, C> {
             self.core.count_response();
             self.core.end_response(is_early);
             return Ended::Whole;
+        }
+        let (out, bytes) = encode(client, core.given, core.heads, &reply);
+        core.note_reply(reply.flags, reply.details, bytes);
+        core.arm();
+        if send(client, core.given, out).await.is_err() {
+            return Ended::Over;
+        }
+        core.count_response();
+        core.end_response(is_early);
+        Ended::Whole
+    }
+}
+
+impl<C: ClientEnd> Exchange<'_, C> {
+    /// Sends a reply in the place of a response whose head was on its way through the filters. No filter sees it.
+    pub(super) async fn reply_past_filters(&mut self, mut reply: Box<LocalReply>) -> Ended {
+        let Self { client, core } = self;
+        reply.for_grpc = core.client_speaks_grpc();
+        core.end_filters();
+        let mut flags = core.flags;
+        reply.flags.iter().for_each(|flag| flags.set(flag));
+        reply.flags = flags;
+        let is_early = !core.is_complete();
+        if is_early {
+            client.close_after(Closing::Lingering);
+        }
+        reply.begin(&mut core.heads.response);
+        {
+            let stream = rewrites(core.given).then(|| core.stream(core.record.route));
+            describe(core.given, core.heads, &mut reply, stream.as_ref());
         }
         let (out, bytes) = encode(client, core.given, core.heads, &reply);
         core.note_reply(reply.flags, reply.details, bytes);

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::filters::grpc_stats::methods::Methods;
 use super::filters::{ActivePool, Chain, OnShard};
 use super::manager::ConnectionManager;
 use super::mirror::ClusterPolicies;
@@ -71,6 +72,8 @@ pub struct LocalService {
     pub stream_heads: &'static HeadsPool,
     /// For the values of headers that a route adds.
     pub scratch: &'static RefCell<Scratch>,
+    /// The stats of gRPC methods.
+    pub grpc_methods: &'static Methods,
     /// Filters at work for no request.
     pub active_filters: &'static ActivePool,
     /// The same for the requests that filters make themselves.
@@ -102,6 +105,7 @@ impl LocalService {
             heads: &heads.received,
             stream_heads: &heads.decoded,
             scratch: shard.kept(|_| RefCell::default()),
+            grpc_methods: shard.kept(|_| Methods::default()),
             active_filters: shard.kept(|_| ActivePool::default()),
             phase: Cell::default(),
             filters_on_shard: OnShard::default(),

@@ -69,7 +69,8 @@ pub(super) async fn run<C: ClientEnd>(
         exchange.core.deadlines.set(timer, None);
     }
     exchange.core.note_status();
-    exchange.finish_response_head(route, length, attempts);
+    exchange.begin_response_head(route, length, attempts);
+    exchange.finish_response_head(length);
     let mut head = exchange.core.shard.buffers.take();
     let format = exchange.core.upstream_key_format;
     exchange.client.encode_head(exchange.core.heads, format, EndStream::No, &mut head);

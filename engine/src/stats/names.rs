@@ -15,8 +15,13 @@ pub struct NamedCounters {
 impl NamedCounters {
     /// Counts one occurrence of this name.
     pub fn record(&self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    /// Counts so many occurrences of this name.
+    pub fn add(&self, name: &'static str, count: u64) {
         let mut slots = self.first.get_or_init(Box::default);
-        while !slots.record(name) {
+        while !slots.add(name, count) {
             slots = slots.next.get_or_init(Box::default);
         }
     }
@@ -44,10 +49,10 @@ struct Slots {
 
 impl Slots {
     /// False: all slots belong to other names.
-    fn record(&self, name: &'static str) -> bool {
+    fn add(&self, name: &'static str, count: u64) -> bool {
         let slot = self.slots.iter().find(|slot| *slot.name.get_or_init(|| name) == name);
         if let Some(slot) = slot {
-            slot.count.inc();
+            slot.count.add(count);
         }
         slot.is_some()
     }

@@ -8,7 +8,7 @@ use super::body::{Lane, Sees};
 use super::compressor::Decision;
 use super::piece::Piece;
 use super::selector::{self, Late};
-use super::{Chain, Filter, Flow, Named, RouteConfig, State, Wait};
+use super::{Back, Chain, Filter, Flow, Named, RouteConfig, State, Wait};
 use crate::http::BodyLength;
 use crate::limits;
 use crate::request::Core;
@@ -32,6 +32,8 @@ pub(in crate::request) struct Active {
     /// How many have let the head of the request pass. In front of the next one the body waits that it
     /// wants to have as a whole.
     pub(super) passed: usize,
+    /// In front of this one the response waits until all of it is there.
+    holding: Option<usize>,
     pub(super) shared: Shared,
     /// A part of a body that is being received.
     pub(super) received: Piece,
@@ -86,6 +88,8 @@ pub(super) struct Shared {
     pub(super) route_cache: RouteCache,
     pub(super) response_length: ResponseLength,
     coding: Option<Decision>,
+    /// Whether the client speaks gRPC, if a filter translates that.
+    client_speaks_grpc: Option<bool>,
 }
 
 /// Whether the route is the one that the request began with.
@@ -104,6 +108,8 @@ pub(super) enum ResponseLength {
     Kept,
     /// A filter changes the body.
     Unknown,
+    /// A filter has changed it to one of so many bytes.
+    Known(u64),
 }
 
 /// What a filter works with.
@@ -115,7 +121,7 @@ pub(in crate::request) struct Context<'c, 'a> {
     selected: Option<&'c Filter>,
     /// What the route says to the filter, the most specific level first.
     pub(super) configs: &'c [Arc<RouteConfig>],
-    /// The request body, if the filter has waited for it.
+    /// The body, if the filter has waited for it.
     pub(super) held: &'c Piece,
     /// Of the response, once it is on its way.
     pub(super) response_body: BodyLength,
@@ -177,6 +183,19 @@ impl<'c, 'a> Context<'c, 'a> {
         }
     }
 
+    /// The filter removes the trailers of the response, or changes its body, which has so many bytes
+    /// afterwards. The filter sets `content-length`.
+    pub(super) fn resize_response(&mut self, bytes: u64) {
+        self.see_body(Way::Response);
+        self.shared.response_length = ResponseLength::Known(bytes);
+    }
+
+    /// A filter translates between gRPC and something else: local replies are for a client that does, or does
+    /// not, speak gRPC.
+    pub(super) const fn set_client_speaks_grpc(&mut self, speaks: bool) {
+        self.shared.client_speaks_grpc = Some(speaks);
+    }
+
     /// Whether trailers can be added to a body.
     pub(super) fn may_add_trailers(&self, way: Way) -> bool {
         let core = &*self.core;
@@ -224,8 +243,18 @@ pub(super) enum Stop {
 
 /// What a filter is called for.
 struct Call<'c> {
+    way: Way,
     reply: Option<&'c LocalReply>,
     response_body: BodyLength,
+}
+
+/// Why the head of a response has not passed all filters.
+#[derive(Debug)]
+pub(super) enum HeldUp {
+    /// One of them waits for the body.
+    Waiting,
+    /// One of them has replaced it.
+    Replaced(Box<LocalReply>),
 }
 
 impl Active {
@@ -242,14 +271,31 @@ impl Active {
         self.running.is_empty()
     }
 
-    /// Whether a filter changes the body of the response.
-    pub(super) const fn changes_response(&self) -> bool {
-        matches!(self.shared.response_length, ResponseLength::Unknown)
+    /// How the body of the response ends for the client, if it ends so without filters.
+    pub(super) const fn length_for_client(&self, length: BodyLength) -> BodyLength {
+        match self.shared.response_length {
+            ResponseLength::Kept => length,
+            ResponseLength::Unknown => BodyLength::Chunked,
+            ResponseLength::Known(bytes) => BodyLength::Length(bytes),
+        }
+    }
+
+    /// Whether the client speaks gRPC, if a filter translates that.
+    pub(super) const fn client_speaks_grpc(&self) -> Option<bool> {
+        self.shared.client_speaks_grpc
+    }
+
+    /// In front of which filter a body waits until all of it is there.
+    pub(super) fn holder(&self, way: Way) -> Option<usize> {
+        match way {
+            Way::Request => (self.passed < self.running.len()).then_some(self.passed),
+            Way::Response => self.holding,
+        }
     }
 
     /// The head of the request, from the first filter that it has not passed.
     pub(super) fn request_head(&mut self, core: &mut Core<'_>) -> Result<(), Stop> {
-        let call = Call { reply: None, response_body: BodyLength::None };
+        let call = Call { way: Way::Request, reply: None, response_body: BodyLength::None };
         while self.passed < self.running.len() {
             let head = |filter: &Filter, state: &mut State, cx: &mut Context<'_, '_>| {
                 filter.request_head(state, cx)
@@ -267,27 +313,35 @@ impl Active {
         Ok(())
     }
 
-    /// The head of the response.
+    /// The head of the response, from the last filter on, or from the one that has waited for the body.
     pub(super) fn response_head(
         &mut self,
         core: &mut Core<'_>,
         reply: Option<&LocalReply>,
         response_body: BodyLength,
-    ) {
-        let call = Call { reply, response_body };
-        let mut next = self.running.len();
+    ) -> Result<(), HeldUp> {
+        let call = Call { way: Way::Response, reply, response_body };
+        let mut next = self.holding.take().map_or(self.running.len(), |at| at + 1);
         while let Some(at) = next.checked_sub(1) {
             next = at;
             if let Some(selector) = self.undecided_selector(at) {
                 // What it selects now gets the response before it.
                 next += self.select_late(selector, core, &call);
             }
-            if next == at {
-                self.call(at, core, &call, |filter, state, cx| filter.response_head(state, cx));
-            } else {
+            if next != at {
                 next += 1;
+                continue;
+            }
+            match self.call(at, core, &call, |filter, state, cx| filter.response_head(state, cx)) {
+                None | Some(Back::Continue) => {}
+                Some(Back::Hold) => {
+                    self.holding = Some(at);
+                    return Err(HeldUp::Waiting);
+                }
+                Some(Back::Replace(reply)) => return Err(HeldUp::Replaced(reply)),
             }
         }
+        Ok(())
     }
 
     /// Lets these filters run behind the selector at `at`.
@@ -367,7 +421,10 @@ impl Active {
             name,
             selected: selected.as_deref(),
             configs,
-            held: &request.waiting,
+            held: match call.way {
+                Way::Request => &request.waiting,
+                Way::Response => &response.waiting,
+            },
             response_body: call.response_body,
             reply: call.reply,
             sees: (&mut request.sees, &mut response.sees),
@@ -383,13 +440,14 @@ impl Active {
         core: &mut Core<'a>,
         what: impl FnOnce(&Filter, &mut State, &mut Context<'_, 'a>) -> R,
     ) -> Option<R> {
-        let call = Call { reply: None, response_body: BodyLength::None };
+        let call = Call { way: Way::Request, reply: None, response_body: BodyLength::None };
         self.call(at, core, &call, what)
     }
 
     pub(super) fn clear(&mut self) {
-        let Self { running, passed, shared, received, output } = self;
+        let Self { running, passed, holding, shared, received, output } = self;
         running.clear();
+        *holding = None;
         *passed = 0;
         *shared = Shared::default();
         received.clear();

@@ -74,10 +74,11 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    const fn is_behind(self, at: usize) -> bool {
-        match self {
-            Self::Sink => true,
-            Self::Filter(filter) => at < filter,
+    const fn is_behind(self, way: Way, at: usize) -> bool {
+        match (self, way) {
+            (Self::Sink, _) => true,
+            (Self::Filter(filter), Way::Request) => at < filter,
+            (Self::Filter(filter), Way::Response) => at > filter,
         }
     }
 }
@@ -85,17 +86,17 @@ impl Exit {
 impl Active {
     /// What the filters want to see, taken together.
     pub(super) fn sees(&self, way: Way) -> Sees {
+        if way == Way::Response && self.holder(way).is_some() {
+            return Sees::Body;
+        }
         let sees = self.running.iter().map(|running| running.lane(way).sees);
         sees.max().unwrap_or_default()
     }
 
     /// What the body does at the moment.
     pub(super) fn passage(&self, way: Way, now: Millis) -> Passage {
-        // What a filter holds of the request does not wait for anything before it.
-        let exit = match way {
-            Way::Request if self.passed < self.running.len() => Exit::Filter(self.passed),
-            Way::Request | Way::Response => Exit::Sink,
-        };
+        // What a filter holds does not wait for anything before it.
+        let exit = self.holder(way).map_or(Exit::Sink, Exit::Filter);
         let mut order = self.order(way, exit).rev();
         let last = order.find_map(|at| self.waiting(way, at));
         match last {
@@ -176,7 +177,7 @@ impl Active {
             Way::Request => i,
             Way::Response => count - 1 - i,
         });
-        order.filter(move |at| exit.is_behind(*at))
+        order.filter(move |at| exit.is_behind(way, *at))
     }
 
     fn wait_at(&mut self, way: Way, at: usize, piece: &mut Piece) {
@@ -229,15 +230,38 @@ impl Active {
         progress.unwrap_or(Ok(Progress::Moved)).map(drop)
     }
 
-    /// The request body as far as a filter holds it that waits for all of it.
-    pub(super) fn held(&self) -> Option<&Piece> {
-        self.running.get(self.passed).map(|running| &running.request.waiting)
+    /// The body as far as a filter holds it that waits for all of it.
+    pub(super) fn held(&self, way: Way) -> Option<&Piece> {
+        Some(&self.running.get(self.holder(way)?)?.lane(way).waiting)
     }
 
-    /// Takes out what a filter holds of the request body.
-    pub(super) fn take_held(&mut self) -> Piece {
-        let running = self.running.get_mut(self.passed);
-        running.map(|running| std::mem::take(&mut running.request.waiting)).unwrap_or_default()
+    /// The same, to be changed.
+    pub(super) fn held_mut(&mut self, way: Way) -> Option<&mut Piece> {
+        let holder = self.holder(way)?;
+        Some(&mut self.running.get_mut(holder)?.lane_mut(way).waiting)
+    }
+
+    /// Passes a part of a body to the filter that waits for all of it.
+    ///
+    /// # Errors
+    /// That of a filter that cannot read the body.
+    pub(super) fn hold(
+        &mut self,
+        way: Way,
+        piece: &mut Piece,
+        core: &mut Core<'_>,
+    ) -> Result<(), Fault> {
+        let exit = self.holder(way).map_or(Exit::Sink, Exit::Filter);
+        let mut held = self.held_mut(way).map(std::mem::take).unwrap_or_default();
+        self.offer(way, piece, exit, &mut held);
+        let mut moved = Ok(());
+        while moved.is_ok() && self.passage(way, core.shard.clock.now()) == Passage::Ready {
+            moved = self.advance(way, core, exit, &mut held);
+        }
+        if let Some(waiting) = self.held_mut(way) {
+            *waiting = held;
+        }
+        moved
     }
 
     /// Drops the trailers of the request that wait.
@@ -246,13 +270,6 @@ impl Active {
             if let Some(trailers) = &mut running.request.waiting.end {
                 trailers.clear();
             }
-        }
-    }
-
-    /// Puts it back.
-    pub(super) fn put_held(&mut self, held: Piece) {
-        if let Some(running) = self.running.get_mut(self.passed) {
-            running.request.waiting = held;
         }
     }
 

@@ -15,6 +15,10 @@ use super::csrf::{self, Csrf};
 use super::decompressor::Decompressor;
 use super::ext_authz::{self, ExtAuthz};
 use super::fault::{self, Fault};
+use super::grpc_http1_bridge::GrpcHttp1Bridge;
+use super::grpc_http1_reverse_bridge::GrpcHttp1ReverseBridge;
+use super::grpc_stats::GrpcMethodStats;
+use super::grpc_web::GrpcWeb;
 use super::header_mutation::{self, HeaderMutation};
 use super::header_to_metadata::{self, HeaderToMetadata};
 use super::health_check::HealthCheck;
@@ -26,6 +30,7 @@ use super::selector::{self, Selector};
 use super::set_filter_state::{self, SetFilterState};
 use super::set_metadata::{Entry, Existing, SetMetadata};
 use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
+use crate::head_matcher::HeaderName;
 use crate::http::TOKEN;
 use crate::request::callout;
 use crate::request::route::mutation::compile::{is_framing, is_mutable};
@@ -138,6 +143,24 @@ pub(super) fn filter(
         config::Any::GlobalRateLimit(schema) => {
             let filter = GlobalRateLimit::compile(schema, context, at, problems)?;
             Filter::GlobalRateLimit(Box::new(filter))
+        }
+        config::Any::GrpcHttp1Bridge(schema) => {
+            let config::GrpcHttp1Bridge { upgrade_protobuf_to_grpc, ignore_query_parameters } =
+                **schema;
+            Filter::GrpcHttp1Bridge(GrpcHttp1Bridge {
+                upgrades_protobuf: upgrade_protobuf_to_grpc,
+                removes_query: ignore_query_parameters,
+            })
+        }
+        config::Any::GrpcHttp1ReverseBridge(schema) => {
+            Filter::GrpcHttp1ReverseBridge(Box::new(reverse_bridge(schema)))
+        }
+        config::Any::GrpcStatsFilter(schema) => {
+            Filter::GrpcStats(Box::new(GrpcMethodStats::compile(schema, context)))
+        }
+        config::Any::GrpcWeb(schema) => {
+            let config::GrpcWeb {} = **schema;
+            Filter::GrpcWeb(GrpcWeb { registry: context.registry.clone() })
         }
         config::Any::HeaderMutationFilter(schema) => {
             Filter::HeaderMutation(HeaderMutation::compile(schema, at, problems))
@@ -273,6 +296,10 @@ fn route_config(
             let config = ratelimit::compile::of_route(schema, context, at, problems)?;
             RouteConfig::GlobalRateLimit(Box::new(config))
         }
+        config::Any::GrpcHttp1ReverseBridgePerRoute(schema) => {
+            let config::GrpcHttp1ReverseBridgePerRoute { disabled } = **schema;
+            RouteConfig::GrpcHttp1ReverseBridge { disabled }
+        }
         config::Any::HeaderMutationPerRoute(schema) => {
             let config::HeaderMutationPerRoute { mutations } = &**schema;
             let at = at.field("mutations");
@@ -341,6 +368,17 @@ fn set_metadata(schema: &config::SetMetadata, at: &Path, problems: &mut Problems
         }
     }
     SetMetadata { entries: entries.into() }
+}
+
+fn reverse_bridge(schema: &config::GrpcHttp1ReverseBridge) -> GrpcHttp1ReverseBridge {
+    let config::GrpcHttp1ReverseBridge { content_type, withhold_grpc_frames, response_size_header } =
+        schema;
+    let size_header = Some(response_size_header).filter(|name| !name.is_empty());
+    GrpcHttp1ReverseBridge {
+        content_type: content_type.as_bytes().into(),
+        withholds_frames: *withhold_grpc_frames,
+        size_header: size_header.map(|name| HeaderName::new(name)),
+    }
 }
 
 fn buffer(schema: &config::Buffer) -> Buffer {

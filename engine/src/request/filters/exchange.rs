@@ -1,6 +1,6 @@
 //! Filters in an exchange: the heads on their way through them.
 
-use super::active::Stop;
+use super::active::{HeldUp, Stop};
 use super::{Active, RouteCache};
 use crate::http::BodyLength;
 use crate::pipe::heads::Heads;
@@ -96,7 +96,10 @@ impl Core<'_> {
 
     #[cold]
     fn filter_response(&mut self, reply: Option<&LocalReply>, body: BodyLength) {
-        self.with_filters(|active, core| active.response_head(core, reply, body));
+        let passed = self.with_filters(|active, core| active.response_head(core, reply, body));
+        if let Some(Err(HeldUp::Replaced(reply))) = passed {
+            self.replacement = Some(reply);
+        }
     }
 }
 

@@ -26,6 +26,10 @@ pub mod decompressor;
 mod exchange;
 pub mod ext_authz;
 pub mod fault;
+pub mod grpc_http1_bridge;
+pub mod grpc_http1_reverse_bridge;
+pub mod grpc_stats;
+pub mod grpc_web;
 pub mod header_mutation;
 pub mod header_to_metadata;
 pub mod health_check;
@@ -62,6 +66,10 @@ use self::decompressor::Decompressor;
 pub(super) use self::exchange::filter_refusal;
 use self::ext_authz::ExtAuthz;
 use self::fault::Fault;
+use self::grpc_http1_bridge::GrpcHttp1Bridge;
+use self::grpc_http1_reverse_bridge::GrpcHttp1ReverseBridge;
+use self::grpc_stats::GrpcMethodStats;
+use self::grpc_web::GrpcWeb;
 use self::header_mutation::HeaderMutation;
 use self::header_to_metadata::HeaderToMetadata;
 use self::health_check::HealthCheck;
@@ -73,6 +81,7 @@ use self::rbac::Rbac;
 use self::selector::Selector;
 use self::set_filter_state::SetFilterState;
 use self::set_metadata::SetMetadata;
+pub(super) use self::transfer::ReplyBody;
 use super::reply::LocalReply;
 use super::route::Route;
 use super::service::LocalService;
@@ -94,6 +103,10 @@ pub(super) enum Filter {
     Decompressor(Box<Decompressor>),
     Fault(Box<Fault>),
     GlobalRateLimit(Box<GlobalRateLimit>),
+    GrpcHttp1Bridge(GrpcHttp1Bridge),
+    GrpcHttp1ReverseBridge(Box<GrpcHttp1ReverseBridge>),
+    GrpcStats(Box<GrpcMethodStats>),
+    GrpcWeb(GrpcWeb),
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
     HealthCheck(Box<HealthCheck>),
@@ -117,6 +130,7 @@ pub(super) enum RouteConfig {
     ExtAuthz(ext_authz::PerRoute),
     Fault(Box<fault::Settings>),
     GlobalRateLimit(Box<ratelimit::PerRoute>),
+    GrpcHttp1ReverseBridge { disabled: bool },
     HeaderMutation(Box<header_mutation::Mutations>),
     HeaderToMetadata(Box<header_to_metadata::Rules>),
     JwtAuthn(jwt_authn::PerRoute),
@@ -136,6 +150,10 @@ pub(super) enum State {
     Decompressor(Box<decompressor::State>),
     ExtAuthz(Box<ext_authz::State>),
     Fault(Box<fault::State>),
+    GrpcHttp1Bridge(Box<grpc_http1_bridge::State>),
+    GrpcHttp1ReverseBridge(grpc_http1_reverse_bridge::State),
+    GrpcStats(Box<grpc_stats::State>),
+    GrpcWeb(grpc_web::State),
     HealthCheck(health_check::State),
     GlobalRateLimit(Box<ratelimit::State>),
     JwtAuthn(Box<jwt_authn::State>),
@@ -166,6 +184,18 @@ pub(super) enum Flow {
     Reply(Box<LocalReply>),
     /// The filter gets it again afterwards.
     Wait(Wait),
+}
+
+/// What becomes of the head of a response after a filter.
+#[derive(Debug)]
+pub(super) enum Back {
+    /// The next filter gets it.
+    Continue,
+    /// The filter gets it again when the body has come as far as the filter. One of more bytes than the
+    /// buffer limit of the listener is answered with 500.
+    Hold,
+    /// The client gets this instead, which no filter sees.
+    Replace(Box<LocalReply>),
 }
 
 /// What a filter waits for.
@@ -310,6 +340,12 @@ impl Filter {
             Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
             Self::Decompressor(_) => State::Decompressor(Box::default()),
             Self::Fault(_) => State::Fault(Box::default()),
+            Self::GrpcHttp1Bridge(_) => State::GrpcHttp1Bridge(Box::default()),
+            Self::GrpcHttp1ReverseBridge(_) => {
+                State::GrpcHttp1ReverseBridge(grpc_http1_reverse_bridge::State::Other)
+            }
+            Self::GrpcStats(_) => State::GrpcStats(Box::default()),
+            Self::GrpcWeb(_) => State::GrpcWeb(grpc_web::State::Other),
             Self::HealthCheck(_) => State::HealthCheck(health_check::State::Ordinary),
             Self::GlobalRateLimit(_) => State::GlobalRateLimit(Box::default()),
             Self::JwtAuthn(_) => State::JwtAuthn(Box::default()),
@@ -343,6 +379,14 @@ impl Filter {
             (Self::Csrf(filter), _) => filter.request_head(cx),
             (Self::ExtAuthz(filter), State::ExtAuthz(state)) => filter.request_head(state, cx),
             (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
+            (Self::GrpcHttp1Bridge(filter), State::GrpcHttp1Bridge(state)) => {
+                filter.request_head(state, cx)
+            }
+            (Self::GrpcHttp1ReverseBridge(filter), State::GrpcHttp1ReverseBridge(state)) => {
+                filter.request_head(state, cx)
+            }
+            (Self::GrpcStats(filter), State::GrpcStats(state)) => filter.request_head(state, cx),
+            (Self::GrpcWeb(filter), State::GrpcWeb(state)) => filter.request_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.request_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.request_head(cx),
             (Self::HealthCheck(filter), State::HealthCheck(state)) => {
@@ -365,6 +409,10 @@ impl Filter {
                 | Self::Decompressor(_)
                 | Self::ExtAuthz(_)
                 | Self::Fault(_)
+                | Self::GrpcHttp1Bridge(_)
+                | Self::GrpcHttp1ReverseBridge(_)
+                | Self::GrpcStats(_)
+                | Self::GrpcWeb(_)
                 | Self::HealthCheck(_)
                 | Self::GlobalRateLimit(_)
                 | Self::JwtAuthn(_)
@@ -376,7 +424,7 @@ impl Filter {
     }
 
     /// The head of a response on its way to the client, before what the connection manager adds.
-    fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) {
+    fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Back {
         match (self, state) {
             (Self::Compressor(filter), State::Compressor(state)) => {
                 filter.response_head(state, cx);
@@ -387,6 +435,14 @@ impl Filter {
                 filter.response_head(state, cx);
             }
             (Self::Fault(_), State::Fault(state)) => Fault::response_head(state, cx),
+            (Self::GrpcHttp1Bridge(_), State::GrpcHttp1Bridge(state)) => {
+                return GrpcHttp1Bridge::response_head(state, cx);
+            }
+            (Self::GrpcHttp1ReverseBridge(filter), State::GrpcHttp1ReverseBridge(state)) => {
+                return filter.response_head(state, cx);
+            }
+            (Self::GrpcStats(filter), State::GrpcStats(state)) => filter.response_head(state, cx),
+            (Self::GrpcWeb(_), State::GrpcWeb(state)) => return GrpcWeb::response_head(state, cx),
             (Self::HeaderMutation(filter), _) => filter.response_head(cx),
             (Self::HeaderToMetadata(filter), _) => filter.response_head(cx),
             (Self::HealthCheck(filter), State::HealthCheck(state)) => {
@@ -400,6 +456,7 @@ impl Filter {
             }
             _ => {}
         }
+        Back::Continue
     }
 
     /// A part of a body that the filter sees: takes it out of `input` and puts what goes on into `output`. If
@@ -425,6 +482,20 @@ impl Filter {
             }
             (Self::Fault(_), State::Fault(state)) => {
                 Ok(Fault::body(way, state, input, output, shard.clock.now()))
+            }
+            (Self::GrpcHttp1Bridge(_), State::GrpcHttp1Bridge(state)) => {
+                Ok(GrpcHttp1Bridge::body(way, state, input, output))
+            }
+            (Self::GrpcHttp1ReverseBridge(_), State::GrpcHttp1ReverseBridge(state)) => {
+                GrpcHttp1ReverseBridge::body(way, state, input, output)
+            }
+            (Self::GrpcStats(filter), State::GrpcStats(state)) => {
+                filter.body(way, state, input, cx);
+                output.take_all(input);
+                Ok(Progress::Moved)
+            }
+            (Self::GrpcWeb(_), State::GrpcWeb(state)) => {
+                GrpcWeb::body(way, state, input, output, shard.id)
             }
             _ => {
                 output.take_all(input);

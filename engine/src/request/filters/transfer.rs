@@ -56,8 +56,65 @@ impl Core<'_> {
     /// How the body of the response ends for the client.
     #[inline(always)]
     pub(in crate::request) fn length_for_client(&self, length: BodyLength) -> BodyLength {
-        let changed = self.filters.as_ref().is_some_and(|active| active.changes_response());
-        if changed { BodyLength::Chunked } else { length }
+        self.filters.as_ref().map_or(length, |active| active.length_for_client(length))
+    }
+
+    /// Whether the head of the response is held up in the filters.
+    #[inline(always)]
+    pub(in crate::request) fn is_held_up(&self) -> bool {
+        let Some(active) = &self.filters else { return false };
+        active.holder(Way::Response).is_some() || self.replacement.is_some()
+    }
+
+    /// Whether the filter that waits for the body of the response has all of it, or more than it may have.
+    #[inline(always)]
+    pub(in crate::request) fn has_held_enough(&self) -> bool {
+        self.filters.is_some() && self.is_held_up() && self.has_held_enough_filtered()
+    }
+
+    #[cold]
+    fn has_held_enough_filtered(&self) -> bool {
+        let Some(held) = self.filters.as_ref().and_then(|active| active.held(Way::Response)) else {
+            return true;
+        };
+        held.has_ended() || self.is_too_large(held)
+    }
+
+    /// Whether a filter holds more of a response than it may.
+    fn is_too_large(&self, held: &Piece) -> bool {
+        let limit = self.service().buffer_limit;
+        limit > 0 && held.data.len() > limit
+    }
+
+    /// Lets the head of the response go on to the next filters, as the body has come, or more of it than may
+    /// be held. Returns what the client gets instead, if it gets something else.
+    pub(in crate::request) fn go_on_with_response_head(
+        &mut self,
+        reply: Option<&LocalReply>,
+        body: BodyLength,
+    ) -> Option<Box<LocalReply>> {
+        if self.replacement.is_none() {
+            let held = self.filters.as_ref().and_then(|active| active.held(Way::Response));
+            if held.is_some_and(|held| self.is_too_large(held)) {
+                self.stats().rs_too_large.inc();
+                return Some(Box::new(LocalReply::response_too_large()));
+            }
+            self.filter_response_head(reply, body);
+        }
+        self.replacement.take()
+    }
+
+    /// Whether the client speaks gRPC, if a filter translates that.
+    pub(in crate::request) fn client_speaks_grpc(&self) -> Option<bool> {
+        self.filters.as_ref()?.client_speaks_grpc()
+    }
+
+    /// Gives a local reply to the filter that waits for its body.
+    pub(in crate::request) fn hold_reply(&mut self, body: &[u8]) {
+        let mut piece = Piece { data: body.to_vec(), end: Some(Vec::new()) };
+        // Filters have nothing to object to it.
+        let _passed =
+            self.with_filters(|active, core| active.hold(Way::Response, &mut piece, core));
     }
 
     /// Whether a filter wants to see the body of the response.
@@ -85,13 +142,25 @@ impl Core<'_> {
         way: Way,
         to: &mut impl Intake,
     ) -> Result<(), Fault> {
-        let moved = self.with_filters(|active, core| active.advance(way, core, Exit::Sink, to));
+        let moved = self.with_filters(|active, core| match active.holder(way) {
+            Some(_) => active.hold(way, &mut Piece::default(), core),
+            None => active.advance(way, core, Exit::Sink, to),
+        });
         moved.unwrap_or(Ok(()))
     }
 
     /// Passes what was received through the filters, and on to `to`.
     fn pass(&mut self, way: Way, mut piece: Piece, to: &mut impl Intake) -> Result<(), Fault> {
+        match way {
+            Way::Request => self.filtered_bytes += piece.data.len() as u64,
+            Way::Response => self.note_origin_trailers(&piece),
+        }
         let passed = self.with_filters(|active, core| {
+            if active.holder(way).is_some() {
+                let held = active.hold(way, &mut piece, core);
+                active.received = piece;
+                return held;
+            }
             active.offer(way, &mut piece, Exit::Sink, to);
             active.received = piece;
             active.advance(way, core, Exit::Sink, to)
@@ -101,21 +170,20 @@ impl Core<'_> {
 
     /// Passes what was received of the request to the filter that waits for all of it.
     pub(super) fn hold(&mut self, mut piece: Piece) -> Result<(), Fault> {
+        self.filtered_bytes += piece.data.len() as u64;
         let moved = self.with_filters(|active, core| {
-            let exit = Exit::Filter(active.passed);
-            let mut held = active.take_held();
-            active.offer(Way::Request, &mut piece, exit, &mut held);
+            let moved = active.hold(Way::Request, &mut piece, core);
             active.received = piece;
-            let mut moved = Ok(());
-            while moved.is_ok()
-                && active.passage(Way::Request, core.shard.clock.now()) == Passage::Ready
-            {
-                moved = active.advance(Way::Request, core, exit, &mut held);
-            }
-            active.put_held(held);
             moved
         });
         moved.unwrap_or(Ok(()))
+    }
+
+    /// Notes the trailers that the origin has sent: a filter may remove them.
+    fn note_origin_trailers(&mut self, piece: &Piece) {
+        if let Some(trailers) = &piece.end {
+            self.origin_trailers = Some(trailers.clone());
+        }
     }
 
     /// How many bytes the filter that waits has.
@@ -126,13 +194,12 @@ impl Core<'_> {
     /// Drops them; returns how many they were.
     pub(super) fn drop_held_bytes(&mut self) -> u64 {
         let dropped = self.with_filters(|active, _| {
-            let mut held = active.take_held();
+            let held = active.held_mut(Way::Request)?;
             let bytes = held.data.len() as u64;
             held.data.clear();
-            active.put_held(held);
-            bytes
+            Some(bytes)
         });
-        dropped.unwrap_or_default()
+        dropped.flatten().unwrap_or_default()
     }
 
     /// Whether it has all of them.
@@ -141,7 +208,7 @@ impl Core<'_> {
     }
 
     fn held(&self) -> Option<&Piece> {
-        self.filters.as_ref()?.held()
+        self.filters.as_ref()?.held(Way::Request)
     }
 
     /// The cluster takes no trailers: those that filters hold are dropped.
@@ -164,6 +231,14 @@ impl Core<'_> {
         self.with_filters(|active, core| active.trailers(way, core, &mut trailers));
         to.end(trailers);
     }
+}
+
+/// Where the body of a local reply is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::request) enum ReplyBody {
+    InReply,
+    /// In front of a filter that has waited for it.
+    Held,
 }
 
 /// Apart, so that what other requests do stays short.
@@ -314,6 +389,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
     pub(in crate::request) async fn send_filtered(
         &mut self,
         reply: &LocalReply,
+        held: ReplyBody,
     ) -> (u64, Result<(), Failed>) {
         let Self { client, core } = self;
         response::finish(core.given, core.heads);
@@ -328,7 +404,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
         client.encode_head(core.heads, HeaderKeyFormat::LowerCase, EndStream::No, &mut out);
         let limit = core.service().buffer_limit;
         let mut down = Outlet::new(length, framing, out, limit, core.shard.buffers);
-        let piece = Piece { data, end: Some(Vec::new()) };
+        let piece = match held {
+            ReplyBody::Held => Piece::default(),
+            ReplyBody::InReply => Piece { data, end: Some(Vec::new()) },
+        };
         let mut sent = core.pass(Way::Response, piece, &mut down).map_err(|_| Failed::ClientGone);
         if sent.is_ok() {
             sent = self.send_rest(&mut down).await;
@@ -345,6 +424,9 @@ impl<C: ClientEnd> Exchange<'_, C> {
                 self.client.push(down).map_err(|_| Failed::from(self.client_gone()))?;
             } else {
                 self.core.advance(Way::Response, down).map_err(|_| Failed::ClientGone)?;
+            }
+            if down.is_done() {
+                break;
             }
             if down.wants_sink() || self.core.passage(Way::Response) != Passage::Ready {
                 let want = Interest { client_out: down.wants_sink(), ..Interest::default() };
