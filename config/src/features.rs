@@ -143,14 +143,14 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "xDS",
         &[
-            "envoy.config.cluster.v3.Cluster.EdsClusterConfig",
             "envoy.config.core.v3.ApiConfigSource",
-            "envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
+            "envoy.config.bootstrap.v3.Bootstrap.DynamicResources.ads_config",
+            "envoy.config.bootstrap.v3.Bootstrap.DynamicResources.cds_resources_locator",
+            "envoy.config.bootstrap.v3.Bootstrap.DynamicResources.lds_resources_locator",
             "envoy.config.core.v3.ConfigSource.ads",
             "envoy.config.core.v3.ConfigSource.api_config_source",
             "envoy.config.core.v3.ConfigSource.authorities",
             "envoy.config.core.v3.ConfigSource.self",
-            "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
             "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes",
             "envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer",
         ],
