@@ -172,7 +172,7 @@ fn load(
 ) -> Option<Fresh> {
     let Loaded { mut bootstrap, json } = corvoy_config::load(source, problems)?;
     flags.name_node(bootstrap.node.get_or_insert_default());
-    let compiled = compiler.compile(&bootstrap, &json, registry, problems)?;
+    let compiled = compiler.compile(&bootstrap, registry, problems)?;
     Some(Fresh { compiled, bootstrap: json, warnings: String::new() })
 }
 

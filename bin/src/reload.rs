@@ -9,9 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use corvoy_config::{Problems, Source};
-use corvoy_engine::address::Address;
-use corvoy_engine::compile;
-use corvoy_engine::stats::Registry;
+use corvoy_engine::address::{Address, Pipe};
 use hyper::body::Body as _;
 use hyper::client::conn::http1::handshake;
 use hyper::header::HOST;
@@ -71,25 +69,25 @@ fn admin_address(path: &std::path::Path) -> anyhow::Result<Option<Address>> {
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
     let mut problems = Problems::default();
     let loaded = corvoy_config::load(&source, &mut problems);
-    let compiled =
-        loaded.and_then(|it| compile::bootstrap(&it.bootstrap, &Registry::new(1), &mut problems));
-    let Some(compiled) = compiled else {
+    let Some(loaded) = loaded.filter(|_| !problems.has_errors()) else {
         report::problems(&problems, &source);
         return Ok(None);
     };
-    let Some(listening) = compiled.admin else {
-        bail!("{} has no admin endpoint: send SIGHUP to the proxy instead", path.display());
+    let address = loaded.bootstrap.admin.and_then(|admin| admin.address);
+    let without = || format!("{} has no admin endpoint: send SIGHUP to the proxy", path.display());
+    let address = address.with_context(without)?;
+    if let Some(pipe) = address.pipe {
+        return Ok(Some(Address::Pipe(Pipe::new(&pipe.path).context("admin.address")?)));
+    }
+    let socket = address.socket_address.with_context(without)?;
+    let port = socket.port_value.and_then(|port| u16::try_from(port).ok());
+    let ip: IpAddr = socket.address.parse().context("admin.address")?;
+    let ip = match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
     };
-    Ok(Some(match listening.address {
-        Address::Ip(address) if address.ip().is_unspecified() => {
-            let loopback = match address.ip() {
-                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            };
-            Address::Ip(SocketAddr::new(loopback, address.port()))
-        }
-        address => address,
-    }))
+    Ok(Some(SocketAddr::new(ip, port.unwrap_or(0)).into()))
 }
 
 /// The status and the body of the answer.

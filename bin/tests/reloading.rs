@@ -369,3 +369,76 @@ fn a_signal_does_the_same() {
     proxy.get("/");
     assert_eq!(origins.each_ref().map(|origin| origin.seen().len()), [0, 1]);
 }
+
+#[test]
+fn a_refused_configuration_is_not_what_dynamic_resources_are_added_to() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clusters.yaml");
+    let put = |name: &str| {
+        let kind = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+        let cluster = format!("resources: [{{ '@type': {kind}, name: {name}, type: STATIC }}]");
+        fs::write(folder.path().join("new"), cluster).unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+    };
+    put("a");
+    let source = format!(
+        "node: {{ id: edge, cluster: edges }}\ndynamic_resources: {{ cds_config: {{ path_config_source: {{ path: {} }} }} }}",
+        path.display()
+    );
+    let config = |name: &str| {
+        Config::to(&origin).bootstrap(&source).manager(&format!("server_name: {name}"))
+    };
+    let mut proxy = Proxy::with(config("first"));
+    let taken = free_address();
+    let _taken = std::net::TcpListener::bind(taken).unwrap();
+    let address = format!(
+        "additional_addresses: [{{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }} }}]",
+        taken.port()
+    );
+    assert_eq!(proxy.reload(config("second").listener(&address)).status(), 400);
+    put("b");
+    proxy.stat_becomes("cluster_manager.cds.update_success", 2);
+    proxy.stat_becomes("cluster_manager.cluster_removed", 1);
+    assert_eq!(proxy.get("/").header("server").as_deref(), Some("first"));
+}
+
+#[test]
+fn connections_over_tls_are_closed_after_the_drain_time() {
+    if is_oracle() {
+        return;
+    }
+    let (origin, tls) = (Origin::that_answers(), Tls::new());
+    let config = |name: &str| {
+        let config = Config::to(&origin).tls(&tls).flags(&["--drain-time-s", "1"]);
+        config.manager(&format!("server_name: {name}"))
+    };
+    let mut proxy = Proxy::with(config("first"));
+    let mut client = proxy.connect_tls(&tls);
+    client.get("/");
+    proxy.reload(config("second"));
+    assert_eq!(proxy.stat("http.front.downstream_cx_active"), 1);
+    proxy.stat_becomes("http.front.downstream_cx_active", 0);
+}
+
+#[test]
+fn a_request_that_waits_gets_the_hosts_that_there_are_then() {
+    if is_oracle() {
+        return;
+    }
+    let origins = [Origin::that_answers(), Origin::that_answers()];
+    let config = |origin: &Origin| {
+        Config::to(origin).filter("buffer", "buffer.v3.Buffer", "max_request_bytes: 100")
+    };
+    let mut proxy = Proxy::with(config(&origins[0]));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 4\r\n\r\nha");
+    proxy.stat_becomes("http.front.downstream_rq_active", 1);
+    proxy.reload(config(&origins[1]));
+    client.send("lf");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(origins[1].seen().len(), 1);
+}

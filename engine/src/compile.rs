@@ -14,15 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
-use serde_json::Value;
 
 use crate::access_log;
 use crate::access_log::files::Files;
 use crate::admin_settings;
 use crate::config_source::FileSource;
 use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
-use crate::downstream::connection_limit::SharedLimit;
-use crate::downstream::filter_chain::FilterChain;
 use crate::downstream::{self, ListenAddress};
 use crate::dynamic_compile::{Cause, Dynamic, Kind};
 use crate::in_force::{Fingerprint, InForce};
@@ -103,72 +100,73 @@ pub struct Compiler {
     buckets: SharedBuckets,
     /// The clusters that sinks of stats use, which stay what they are when the process starts.
     of_sinks: OnceCell<Uses>,
-    /// The limit on all connections that the overload manager sets, then that of the runtime.
-    limits: [SharedLimit; 2],
     in_force: RefCell<InForce>,
-    /// The bootstrap in force, if it has dynamic resources.
-    bootstrap: RefCell<Option<Rc<Bootstrap>>>,
 }
 
-/// A bootstrap that is compiled again when its dynamic resources change.
+/// What is kept of a bootstrap.
 #[derive(Debug)]
-struct Bootstrap {
-    message: config::Bootstrap,
-    json: Value,
+pub(crate) struct Bootstrap {
+    /// All of it, if it has dynamic resources: then it is compiled again when they change.
+    message: Option<config::Bootstrap>,
+    /// Its static secrets.
+    secrets: Vec<config::Secret>,
 }
 
 impl Compiler {
-    /// Compiles a bootstrap for the shards of `registry`; `None` when `problems` has errors. `json` is the same
-    /// bootstrap.
+    /// Compiles a bootstrap for the shards of `registry`; `None` when `problems` has errors.
     pub fn compile(
         &self,
         bootstrap: &config::Bootstrap,
-        json: &Value,
         registry: &Registry,
         problems: &mut Problems,
     ) -> Option<Compiled> {
         let secrets = bootstrap.static_resources.as_ref().map_or(&[][..], |it| &it.secrets);
         let before = self.secrets.get().map(|known| known.set_statics(secrets));
         let dynamic = self.in_force.borrow().dynamic.clone();
-        let compiled =
-            self.compile_all((bootstrap, json), &dynamic, Cause::Bootstrap, registry, problems);
-        let compiled = compiled.map(|mut compiled| {
+        let compiled = self.compile_all(bootstrap, &dynamic, Cause::Bootstrap, registry, problems);
+        // Until it is committed, nothing has changed.
+        if let (Some(before), Some(known)) = (before, self.secrets.get()) {
+            drop(known.set_statics(&before));
+        }
+        compiled.map(|mut compiled| {
+            let message = compiled.sources.any().then(|| bootstrap.clone());
+            let bootstrap = Bootstrap { message, secrets: secrets.to_vec() };
+            compiled.in_force.bootstrap = Some(Rc::new(bootstrap));
             compiled.in_force.dynamic = dynamic;
             compiled
-        });
-        match (&compiled, before, self.secrets.get()) {
-            (None, Some(before), Some(known)) => drop(known.set_statics(&before)),
-            (Some(compiled), ..) if compiled.sources.any() => {
-                let bootstrap = Bootstrap { message: bootstrap.clone(), json: json.clone() };
-                *self.bootstrap.borrow_mut() = Some(Rc::new(bootstrap));
-            }
-            _ => {}
-        }
-        compiled
+        })
     }
 
     /// Compiles the bootstrap again with these dynamic resources of a kind: the usable ones among them. One that
     /// is not usable stays what it was, if there was one of its name.
-    pub fn update(&self, kind: Kind, resources: Vec<Resource>, registry: &Registry) -> Updated {
-        let Some(bootstrap) = self.bootstrap.borrow().clone() else {
+    /// So does one that is `unusable`, for a reason that only shows when it is put into force.
+    pub fn update(
+        &self,
+        kind: Kind,
+        resources: Vec<Resource>,
+        unusable: &HashMap<String, String>,
+        registry: &Registry,
+    ) -> Updated {
+        let kept = self.in_force.borrow().bootstrap.clone();
+        let Some(bootstrap) = kept.as_ref().and_then(|kept| kept.message.as_ref()) else {
             return Updated { compiled: None, rejected: None };
         };
         let mut dynamic = self.in_force.borrow().dynamic.clone();
         let before = dynamic.replace(kind, resources);
         let mut rejected: Option<String> = None;
-        if !dynamic.are_of_kind(kind) {
-            rejected = Some(dynamic.reject(kind, &before, &Problems::default()));
+        if !unusable.is_empty() || !dynamic.are_of_kind(kind) {
+            rejected = Some(dynamic.reject(kind, &before, unusable, &Problems::default()));
         }
         loop {
             let mut problems = Problems::default();
-            let bootstrap = (&bootstrap.message, &bootstrap.json);
             let compiled =
                 self.compile_all(bootstrap, &dynamic, Cause::Update, registry, &mut problems);
             if let Some(mut compiled) = compiled {
                 compiled.in_force.dynamic = dynamic;
+                compiled.in_force.bootstrap.clone_from(&kept);
                 return Updated { compiled: Some(compiled), rejected };
             }
-            let why = dynamic.reject(kind, &before, &problems);
+            let why = dynamic.reject(kind, &before, &HashMap::new(), &problems);
             if why.is_empty() {
                 // It is not because of these resources.
                 return Updated { compiled: None, rejected: Some(in_words(&problems)) };
@@ -179,6 +177,9 @@ impl Compiler {
 
     /// A compiled configuration is in force from now on.
     pub fn commit(&self, in_force: InForce) {
+        if let (Some(kept), Some(known)) = (&in_force.bootstrap, self.secrets.get()) {
+            drop(known.set_statics(&kept.secrets));
+        }
         *self.in_force.borrow_mut() = in_force;
         self.numbers.collect();
     }
@@ -215,14 +216,14 @@ pub fn bootstrap(
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<Compiled> {
-    Compiler::default().compile(bootstrap, &Value::Null, registry, problems)
+    Compiler::default().compile(bootstrap, registry, problems)
 }
 
 impl Compiler {
     #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
     fn compile_all(
         &self,
-        (bootstrap, json): (&config::Bootstrap, &Value),
+        bootstrap: &config::Bootstrap,
         dynamic: &Dynamic,
         cause: Cause,
         registry: &Registry,
@@ -250,12 +251,15 @@ impl Compiler {
         let empty = config::StaticResources::default();
         let config::StaticResources { listeners, clusters: schemas, secrets } =
             static_resources.as_ref().unwrap_or(&empty);
-        let mirroring: Vec<_> = schemas.iter().filter_map(mirror::compile::described).collect();
+        let all_clusters = || {
+            let dynamic = dynamic.clusters().map(|it| (it.schema, it.at));
+            Round::statics(schemas, "clusters").map(|it| (it.schema, it.at)).chain(dynamic)
+        };
+        let mirroring = all_clusters().filter_map(|(it, _)| mirror::compile::described(it));
+        let mirroring: Vec<_> = mirroring.collect();
         let around = (secrets, layered_runtime, overload_manager, cluster_manager, mirroring);
-        let secrets_json = json.pointer("/static_resources/secrets").unwrap_or(&Value::Null);
         let round = Round {
-            json,
-            surroundings: Fingerprint::of(&around, secrets_json, 0).number(),
+            surroundings: Fingerprint::of(&around, 0).number(),
             registry,
             before: self.in_force.borrow(),
             dynamic,
@@ -280,6 +284,7 @@ impl Compiler {
         }
         let resources = root.field("static_resources");
         let node = compile_node(node.as_ref(), &root.field("node"), problems);
+        let node = if round.is_first() { node } else { round.before.node.clone() };
         let has_identity = !node.id.is_empty() && !node.cluster.is_empty();
         let secrets = self
             .secrets
@@ -320,11 +325,12 @@ impl Compiler {
         let mirrored_to = |name: &str| {
             find_cluster(name);
         };
-        let at = resources.field("clusters");
         let cluster_mirrors =
-            mirror::compile::of_clusters(schemas, &reader, &mirrored_to, &at, problems);
+            mirror::compile::of_clusters(all_clusters(), &reader, &mirrored_to, problems);
         let mirrored_to = uses.take();
-        let [overload_limit, runtime_limit] = &self.limits;
+        let wanted = [max_connections, reader.integer(GLOBAL_LIMIT_KEY)];
+        next.limits = round.limits(wanted);
+        let [overload_limit, runtime_limit] = next.limits.clone();
         let files = &self.files;
         let known = round.known(&by_name);
         let names = downstream::compile::Context {
@@ -336,21 +342,25 @@ impl Compiler {
             buckets: &self.buckets,
             access_logs: access_log::compile::Context { files, registry, runtime: &reader },
             tls: secrets,
-            overload_limit: overload_limit.of(max_connections),
+            overload_limit,
             cluster_mirrors: &Arc::new(cluster_mirrors),
-            runtime_limit: runtime_limit.of(reader.integer(GLOBAL_LIMIT_KEY)),
+            runtime_limit,
         };
         let compiled = round.listeners(listeners, &names, &by_name, problems, &mut next);
-        check_runtime_keys(&runtime, &reader, listeners, problems);
+        // What is in force already is not compiled again, and does not read its keys.
+        if round.is_first() {
+            check_runtime_keys(&runtime, &reader, listeners, problems);
+        }
         let stats_sinks = {
             let at = root.field("stats_sinks");
             stats_sink::compile::sinks(stats_sinks, names.cluster, &at, problems)
         };
+        let routes = known.changes();
         let of_sinks = self.of_sinks.get_or_init(|| uses.take());
         if are_clusters_known && !listeners.is_empty() && !sources.any() {
-            let is_any_used = name_clusters_at_run_time(listeners, &compiled);
+            let is_any_used = name_clusters_at_run_time(listeners, &compiled, &routes);
             let chains = compiled.iter().flat_map(|listener| listener.filter_chains.all());
-            let of_listeners = chains.flat_map(FilterChain::numbers);
+            let of_listeners = chains.flat_map(|chain| chain.numbers(&routes));
             let used = of_listeners
                 .chain([of_sinks, &mirrored_to].into_iter().flat_map(Uses::numbers))
                 .collect();
@@ -361,9 +371,8 @@ impl Compiler {
             admin_settings::compile::admin(schema, &at, names.access_logs, problems)
         });
         let log_format = application_log_config.as_ref().and_then(log_format);
-        let routes = known.into_changes();
         next.runtime = runtime.clone();
-        next.local_cluster.clone_from(&node.cluster);
+        next.node = node.clone();
         (!problems.has_errors()).then(|| Compiled {
             snapshot: Arc::new(Snapshot { listeners: compiled, clusters, routes }),
             admin,

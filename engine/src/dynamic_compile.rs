@@ -1,9 +1,9 @@
 //! The clusters and listeners that come while the process runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problems};
-use serde_json::Value;
 
 use crate::config_source::compile::Resource;
 
@@ -63,9 +63,9 @@ pub(crate) struct Dynamic {
 /// A cluster or listener to compile.
 pub(crate) struct Item<'a, S> {
     pub(crate) schema: &'a S,
-    /// The same as JSON.
-    pub(crate) json: &'a Value,
     pub(crate) at: Path,
+    /// Whether it comes from somewhere else than the bootstrap.
+    pub(crate) is_dynamic: bool,
 }
 
 impl Dynamic {
@@ -86,7 +86,7 @@ impl Dynamic {
         self.clusters.iter().enumerate().filter_map(|(i, resource)| {
             let config::Any::Cluster(schema) = &resource.message else { return None };
             let at = Kind::Clusters.at().index(i);
-            Some(Item { schema: schema.as_ref(), json: &resource.json, at })
+            Some(Item { schema: schema.as_ref(), at, is_dynamic: true })
         })
     }
 
@@ -94,7 +94,7 @@ impl Dynamic {
         self.listeners.iter().enumerate().filter_map(|(i, resource)| {
             let config::Any::Listener(schema) = &resource.message else { return None };
             let at = Kind::Listeners.at().index(i);
-            Some(Item { schema: schema.as_ref(), json: &resource.json, at })
+            Some(Item { schema: schema.as_ref(), at, is_dynamic: true })
         })
     }
 
@@ -104,6 +104,7 @@ impl Dynamic {
         &mut self,
         kind: Kind,
         before: &[Arc<Resource>],
+        unusable: &HashMap<String, String>,
         problems: &Problems,
     ) -> String {
         let mut why = Vec::new();
@@ -123,6 +124,7 @@ impl Dynamic {
             if !kind.is_of(&resource) {
                 of_it.push(format!("{} is not a {}", resource.message.type_name(), kind.noun()));
             }
+            of_it.extend(unusable.get(resource.name()).cloned());
             if of_it.is_empty() {
                 kept.push(resource);
                 continue;

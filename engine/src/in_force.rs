@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use serde_json::Value;
-
+use crate::compile::Bootstrap;
 use crate::downstream::Listener;
+use crate::downstream::connection_limit::ConnectionLimit;
 use crate::dynamic_compile::Dynamic;
 use crate::hash::{xxh64, xxh64_seeded};
+use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::upstream::Cluster;
 
@@ -24,13 +26,10 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of what `schema` says. `json` is the same as JSON, in which the names of files are looked for.
-    /// `surroundings` stands for what else it depends on.
-    pub(crate) fn of(schema: &impl Debug, json: &Value, surroundings: u64) -> Self {
-        let text = xxh64_seeded(format!("{schema:?}").as_bytes(), surroundings);
-        let mut files = Vec::new();
-        find_files(json, &mut files);
-        Self { text, files }
+    /// Of what `schema` says. `surroundings` stands for what else it depends on.
+    pub(crate) fn of(schema: &impl Debug, surroundings: u64) -> Self {
+        let text = format!("{schema:?}");
+        Self { files: files(&text), text: xxh64_seeded(text.as_bytes(), surroundings) }
     }
 
     /// The same as a number.
@@ -39,18 +38,12 @@ impl Fingerprint {
     }
 }
 
-/// The files of all `DataSource`s.
-fn find_files(json: &Value, found: &mut Vec<(String, Option<u64>)>) {
-    match json {
-        Value::Object(fields) => {
-            if let Some(Value::String(name)) = fields.get("filename") {
-                found.push((name.clone(), std::fs::read(name).ok().map(|bytes| xxh64(&bytes))));
-            }
-            fields.values().for_each(|value| find_files(value, found));
-        }
-        Value::Array(values) => values.iter().for_each(|value| find_files(value, found)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
+/// The files of all `DataSource`s in the text of a schema, with hashes of what is in them.
+fn files(text: &str) -> Vec<(String, Option<u64>)> {
+    const FILE_NAME: &str = "filename: Some(\"";
+    let names = text.split(FILE_NAME).skip(1).filter_map(|rest| rest.split_once("\")"));
+    let hash = |name: &str| std::fs::read(name).ok().map(|bytes| xxh64(&bytes));
+    names.map(|(name, _)| (name.to_owned(), hash(name))).collect()
 }
 
 /// What is in force.
@@ -64,23 +57,32 @@ pub struct InForce {
     pub(crate) dynamic: Dynamic,
     /// The runtime values.
     pub(crate) runtime: Runtime,
-    /// The cluster of the node.
-    pub(crate) local_cluster: String,
+    /// The identity of the proxy, which is what it was at the start.
+    pub(crate) node: Node,
+    /// The limits on all connections that the overload manager and the runtime set.
+    pub(crate) limits: [Option<Arc<ConnectionLimit>>; 2],
+    /// What is compiled again when dynamic resources change.
+    pub(crate) bootstrap: Option<Rc<Bootstrap>>,
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[derive(Debug)]
+    #[expect(dead_code, reason = "its text is what counts")]
+    struct DataSource {
+        filename: Option<String>,
+    }
 
     #[test]
     fn a_fingerprint_changes_with_the_text_the_files_and_the_surroundings() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("certificate");
-        let json = json!({ "chains": [{ "certificate": { "filename": path } }] });
-        let fingerprint =
-            |schema: &str, surroundings| Fingerprint::of(&schema, &json, surroundings);
+        let fingerprint = |name: &str, surroundings| {
+            let source = DataSource { filename: Some(path.display().to_string()) };
+            Fingerprint::of(&(name, source), surroundings)
+        };
         let mut all = vec![fingerprint("a", 0), fingerprint("b", 0), fingerprint("a", 1)];
         for content in ["one", "two"] {
             std::fs::write(&path, content).unwrap();

@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problems};
-use serde_json::Value;
 
+use crate::downstream::connection_limit::ConnectionLimit;
 use crate::downstream::filter_chain::{FilterChain, Speaks};
-use crate::downstream::filter_chain_compile::Known;
+use crate::downstream::filter_chain_compile::{Known, RouteChange};
 use crate::downstream::{self, ListenAddress, Listener};
 use crate::dynamic_compile::{Cause, Dynamic, Item};
 use crate::in_force::{Fingerprint, InForce};
@@ -22,7 +22,6 @@ use crate::upstream::numbers::Number;
 
 /// One configuration being compiled.
 pub(crate) struct Round<'a> {
-    pub(crate) json: &'a Value,
     /// Stands for what every listener and cluster depends on.
     pub(crate) surroundings: u64,
     pub(crate) registry: &'a Registry,
@@ -38,6 +37,17 @@ impl Round<'_> {
         self.before.fixed.is_empty()
     }
 
+    /// The limits on all connections with these values. One that is the same keeps its count.
+    pub(crate) fn limits(&self, wanted: [Option<u64>; 2]) -> [Option<Arc<ConnectionLimit>>; 2] {
+        let [overload, runtime] = &self.before.limits;
+        let limit = |before: &Option<Arc<ConnectionLimit>>, most: Option<u64>| {
+            let same = before.as_ref().filter(|before| Some(before.most()) == most);
+            same.map(Arc::clone).or_else(|| most.map(ConnectionLimit::new))
+        };
+        let [by_overload, by_runtime] = wanted;
+        [limit(overload, by_overload), limit(runtime, by_runtime)]
+    }
+
     /// The fingerprints of fields that count when the process starts only; warns of those that are not what
     /// they were then.
     pub(crate) fn fixed(
@@ -47,7 +57,7 @@ impl Round<'_> {
     ) -> HashMap<&'static str, Fingerprint> {
         let mut fixed = HashMap::new();
         for (name, schema) in fields {
-            let fingerprint = Fingerprint::of(schema, &Value::Null, 0);
+            let fingerprint = Fingerprint::of(schema, 0);
             let before = self.before.fixed.get(name);
             if before.is_some_and(|before| *before != fingerprint) {
                 let why = "a change of this takes effect when the process starts again";
@@ -60,17 +70,13 @@ impl Round<'_> {
     }
 
     /// The members of a list in `static_resources`.
-    fn statics<'s, S>(
-        &'s self,
+    pub(crate) fn statics<'s, S>(
         schemas: &'s [S],
         list: &'static str,
     ) -> impl Iterator<Item = Item<'s, S>> {
         let at = Path::root().field("static_resources").field(list);
-        let jsons = self.json.get("static_resources").and_then(|it| it.get(list));
-        schemas.iter().enumerate().map(move |(i, schema)| {
-            let json = jsons.and_then(|jsons| jsons.get(i)).unwrap_or(&Value::Null);
-            Item { schema, json, at: at.index(i) }
-        })
+        let item = move |(i, schema)| Item { schema, at: at.index(i), is_dynamic: false };
+        schemas.iter().enumerate().map(item)
     }
 
     /// Compiles the clusters that are not in force already, in their order.
@@ -82,16 +88,21 @@ impl Round<'_> {
         problems: &mut Problems,
         next: &mut InForce,
     ) -> Vec<Arc<Cluster>> {
+        let static_names: HashSet<&str> = schemas.iter().map(|it| it.name.as_str()).collect();
         let mut names = HashSet::new();
         let mut clusters = Vec::with_capacity(schemas.len());
-        for Item { schema, json, at } in
-            self.statics(schemas, "clusters").chain(self.dynamic.clusters())
+        for Item { schema, at, is_dynamic } in
+            Self::statics(schemas, "clusters").chain(self.dynamic.clusters())
         {
+            //= envoy: a dynamic cluster with the name of a static one is ignored
+            if is_dynamic && static_names.contains(schema.name.as_str()) {
+                continue;
+            }
             if !names.insert(schema.name.as_str()) {
                 let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
                 problems.error(&at.field("name"), message);
             }
-            let fingerprint = Fingerprint::of(schema, json, self.surroundings);
+            let fingerprint = Fingerprint::of(schema, self.surroundings);
             let known = self.before.clusters.get(&fingerprint).map(Arc::clone);
             let cluster = known.unwrap_or_else(|| {
                 Arc::new(upstream::compile::cluster(
@@ -109,14 +120,12 @@ impl Round<'_> {
         clusters
     }
 
-    /// The filter chains that are in force. A listener that is there already may lose a cluster that it names,
-    /// if that is why all is compiled again.
+    /// The filter chains that are in force.
     pub(crate) fn known<'k>(
         &'k self,
         clusters: &'k HashMap<&'k str, &'k Arc<Number>>,
     ) -> Known<'k> {
         let chains = self.before.listeners.values().flat_map(|it| it.filter_chains.all());
-        let clusters = (self.cause == Cause::Bootstrap).then_some(clusters);
         Known::new(chains, clusters, self.surroundings)
     }
 
@@ -131,25 +140,27 @@ impl Round<'_> {
     ) -> Vec<Arc<Listener>> {
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         let mut compiled = Vec::with_capacity(schemas.len());
-        for Item { schema, json, at } in
-            self.statics(schemas, "listeners").chain(self.dynamic.listeners())
+        for Item { schema, at, is_dynamic } in
+            Self::statics(schemas, "listeners").chain(self.dynamic.listeners())
         {
+            // A dynamic listener may have lost a cluster that it names.
+            let is_strict = self.cause == Cause::Bootstrap && !is_dynamic;
+            context.known.set_strict(is_strict);
             if !schema.name.is_empty() && !names.insert(&schema.name) {
                 let message = format!("duplicate listener name '{}'", schema.name);
                 problems.error(&at.field("name"), message);
             }
-            let fingerprint = Fingerprint::of(schema, json, self.surroundings);
+            let fingerprint = Fingerprint::of(schema, self.surroundings);
             let known = self.before.listeners.get(&fingerprint);
             let holds = |known: &&Arc<Listener>| {
                 let mut chains = known.filter_chains.all().iter();
-                self.cause == Cause::Update || chains.all(|chain| chain.holds(clusters))
+                !is_strict || chains.all(|chain| chain.holds(clusters))
             };
             let listener = match known.filter(holds) {
                 Some(known) => Arc::clone(known),
                 None => {
                     let listener = downstream::compile::listener(
                         schema,
-                        json,
                         &at,
                         context,
                         self.registry,
@@ -176,12 +187,11 @@ impl Round<'_> {
 pub(crate) fn name_clusters_at_run_time(
     schemas: &[config::Listener],
     compiled: &[Arc<Listener>],
+    changes: &[RouteChange],
 ) -> bool {
     let by_header = |chain: &FilterChain| match &chain.speaks {
-        Speaks::Http(service) => {
-            service.routes.source.is_some() || service.routes.newest().name_clusters_at_run_time()
-        }
-        Speaks::Tcp(_) => false,
+        Speaks::Http(service) if service.routes.source.is_some() => true,
+        _ => chain.table(changes).is_some_and(|table| table.name_clusters_at_run_time()),
     };
     let by_filter = |filter: &config::Filter| {
         matches!(

@@ -53,8 +53,7 @@ impl Story {
         let mut problems = Problems::default();
         let source = Source::new().merge_yaml("story.yaml", yaml);
         let loaded = config::load(&source, &mut problems).unwrap();
-        let (bootstrap, json) = (&loaded.bootstrap, &loaded.json);
-        let compiled = self.compiler.compile(bootstrap, json, &self.registry, &mut problems);
+        let compiled = self.compiler.compile(&loaded.bootstrap, &self.registry, &mut problems);
         let problem = |it: &config::Problem| format!("{}: {}", it.path, it.message);
         compiled.ok_or_else(|| problems.errors().map(problem).collect())
     }

@@ -55,7 +55,7 @@ impl Compiler {
                 are_made: &are_made,
                 are_mirrored: &are_mirrored,
             },
-            local_cluster: &in_force.local_cluster,
+            local_cluster: &in_force.node.cluster,
         };
         let needs = route::compile::Needs {
             filters: &service.filters,
@@ -68,6 +68,8 @@ impl Compiler {
             return Err(in_words(&problems));
         }
         table.uses = uses.take();
+        drop(in_force);
+        self.numbers().collect();
         Ok(table)
     }
 }

@@ -25,6 +25,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether it changes nothing about the other one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        fn are_same<T>(ours: &[Arc<T>], theirs: &[Arc<T>]) -> bool {
+            ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| Arc::ptr_eq(a, b))
+        }
+        self.routes.is_empty()
+            && are_same(&self.listeners, &other.listeners)
+            && are_same(&self.clusters, &other.clusters)
+    }
+
     /// Makes `shard` use this configuration for requests and connections that begin from now on. Clusters that
     /// are new to it begin with the hosts that `hosts` has of them.
     pub fn install(

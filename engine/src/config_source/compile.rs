@@ -4,6 +4,7 @@ use corvoy_config::{self as config, Path, Problems, Source};
 use serde_json::Value;
 
 use super::{FileSource, Trigger};
+use crate::hash::xxh64;
 
 /// Compiles a source; none if it is of another kind.
 pub(crate) fn file_source(schema: &config::ConfigSource) -> Option<FileSource> {
@@ -76,6 +77,12 @@ impl Resource {
             _ => "name",
         };
         self.json.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The same for the same content.
+    #[must_use]
+    pub(crate) fn hash(&self) -> u64 {
+        xxh64(format!("{:?}", self.message).as_bytes())
     }
 }
 

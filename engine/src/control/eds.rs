@@ -82,12 +82,14 @@ impl Followed {
         let is_same = |it: &Arc<_>| known.iter().any(|known| Arc::ptr_eq(known, it));
         let changes =
             known.len() != assignment.hosts.len() || !assignment.hosts.iter().all(is_same);
-        self.members.distribute(assignment.distribution);
+        let is_policy_new = self.members.distribute(assignment.distribution);
         if changes || warming.is_some() {
             cluster.stats.control().membership_change.inc();
             let total = counted(assignment.hosts.len(), "host");
             tracing::debug!("eds hosts have changed for cluster {}: {total}", cluster.name);
             self.members.set_hosts(&assignment.hosts, warming.as_ref());
+        } else if is_policy_new {
+            self.members.publish();
         } else {
             cluster.stats.control().update_no_rebuild.inc();
         }

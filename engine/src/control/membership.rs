@@ -138,9 +138,10 @@ impl Members {
         self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect()
     }
 
-    /// Changes how traffic is distributed, from the next publication on.
-    pub(super) fn distribute(&self, rules: DistributionRules) {
-        *self.distribution.borrow_mut() = Some(rules);
+    /// Changes how traffic is distributed, from the next publication on. Whether it is another way.
+    pub(super) fn distribute(&self, rules: DistributionRules) -> bool {
+        let before = self.distribution.replace(Some(rules.clone()));
+        before.as_ref().unwrap_or(&self.cluster.distribution) != &rules
     }
 
     /// One of the names is resolved by this task.

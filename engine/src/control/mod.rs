@@ -61,7 +61,7 @@ use self::server::{Changing, Running};
 use self::shards::Shards;
 use self::signals::{Action, Signals};
 use self::sockets::PortUse;
-use self::sockets_in_use::SocketsInUse;
+use self::sockets_in_use::{SocketsInUse, Start};
 use crate::access_log::sink::Flush;
 use crate::address::Address;
 use crate::compile::{Compiled, Compiler};
@@ -188,7 +188,7 @@ async fn serve(
         None => None,
     };
     let mut sockets = SocketsInUse::default();
-    let first_orders = sockets.change(&snapshot, &options)?;
+    let first_orders = sockets.change(&snapshot, &options, Start::AtOnce)?;
     let addresses = sockets.addresses(&snapshot);
     let listening = addresses.iter().flatten().count() as u64;
     let connections_max =
@@ -252,6 +252,8 @@ async fn serve(
     let routes = RouteFollower::new(&compiler, &registry, &shards, &watchers);
     let (steps, stepped) = mpsc::unbounded_channel();
     let reloader = Rc::new(Reloader {
+        drain: drain.clone(),
+        accepted: RefCell::new(running.snapshot()),
         configuration,
         compiler,
         registry,
@@ -277,7 +279,7 @@ async fn serve(
         _ = lives => {}
         () = stop_signal(&mut signals, &logs, None) => return Ok(()),
     }
-    let requested = reloader.read_on_request(requested, drain.clone());
+    let requested = reloader.read_on_request(requested);
     let requested = tokio::task::spawn_local(requested);
     (options.when_live)();
     drop(tokio::task::spawn_local(descriptors::watch(Arc::clone(&shards), descriptors)));

@@ -5,7 +5,7 @@
 //!
 //! Invariant: routes that cannot be used change nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -43,6 +43,8 @@ struct Followed {
     registry: Arc<Registry>,
     shards: Arc<Shards>,
     stats: Arc<Scope<RdsStats>>,
+    /// A hash of the last ones.
+    last: Cell<u64>,
 }
 
 impl RouteFollower {
@@ -80,6 +82,7 @@ impl RouteFollower {
                 registry: Arc::clone(&self.registry),
                 shards: Arc::clone(&self.shards),
                 stats: self.registry.scope(&prefix),
+                last: Cell::new(0),
             };
             let what = format!("routes {}", source.name);
             let counts = Counts::Own(self.registry.scope(&prefix));
@@ -131,6 +134,10 @@ impl Followed {
             self.stats.control().update_empty.inc();
             return Ok(());
         };
+        let hash = resource.hash();
+        if self.last.get() == hash {
+            return Ok(());
+        }
         let table = self.compiler.routes(&self.service, resource, &self.registry)?;
         let table = Arc::new(table);
         self.service.routes.replace(Arc::clone(&table));
@@ -138,6 +145,7 @@ impl Followed {
         self.shards.send_to_all(move |shard| {
             Listeners::of(shard).set_routes(&service, &table);
         });
+        self.last.set(hash);
         let stats = self.stats.control();
         stats.config_reload.inc();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::admin::{Reloaded, ServerState};
 use super::drain::Drain;
@@ -28,7 +29,7 @@ use super::rds::RouteFollower;
 use super::sds::SecretFiles;
 use super::server::Running;
 use super::shards::Shards;
-use super::sockets_in_use::{Orders, SocketsInUse};
+use super::sockets_in_use::{Orders, SocketsInUse, Start};
 use super::subscription::{Counts, Subscription};
 use super::{Options, StartError, count_runtime, counted};
 use crate::address::Address;
@@ -78,10 +79,61 @@ pub(super) struct Reload {
 pub(super) struct Accepted {
     snapshot: Arc<Snapshot>,
     runtime: Runtime,
-    orders: Orders,
+    /// Its own, and those of the configurations whose place it has taken.
+    orders: Vec<Orders>,
     addresses: Vec<Vec<Address>>,
-    /// Of a configuration that was read again.
-    read: Option<Box<Read>>,
+    /// The configurations that were read again, its own last.
+    reads: Vec<Box<Read>>,
+}
+
+impl Accepted {
+    /// `later` takes its place.
+    fn and_then(self, later: Self) -> Self {
+        let Snapshot { listeners, clusters, routes } = &*later.snapshot;
+        let routes = self.snapshot.routes.iter().chain(routes).cloned().collect();
+        let snapshot =
+            Snapshot { listeners: listeners.clone(), clusters: clusters.clone(), routes };
+        Self {
+            snapshot: Arc::new(snapshot),
+            orders: self.orders.into_iter().chain(later.orders).collect(),
+            reads: self.reads.into_iter().chain(later.reads).collect(),
+            runtime: later.runtime,
+            addresses: later.addresses,
+        }
+    }
+}
+
+/// Why a configuration cannot be accepted.
+#[derive(Debug)]
+enum Refusal {
+    /// `/drain_listeners` has stopped all or some listeners.
+    Stopped,
+    /// The address of this listener cannot be bound.
+    Listener { name: String, why: String },
+    /// The system refuses something else.
+    System(StartError),
+}
+
+impl Refusal {
+    fn in_words(self) -> String {
+        match self {
+            Self::Stopped => "the listeners were stopped by /drain_listeners\n".to_owned(),
+            Self::Listener { name: _, why } => format!("{why}\n"),
+            Self::System(error) => in_words(&error),
+        }
+    }
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Self {
+        match &error {
+            StartError::Listen { what, .. } => {
+                let name = what.strip_prefix("listener ").unwrap_or(what).to_owned();
+                Self::Listener { name, why: error.to_string() }
+            }
+            _ => Self::System(error),
+        }
+    }
 }
 
 /// A configuration that was read again, and who waits for it.
@@ -117,6 +169,9 @@ pub(super) struct Reloader {
     /// What was ordered before connections are accepted; none: they are.
     pub(super) before_live: RefCell<Option<Vec<Orders>>>,
     pub(super) steps: UnboundedSender<Step>,
+    pub(super) drain: Drain,
+    /// The last one that was accepted.
+    pub(super) accepted: RefCell<Arc<Snapshot>>,
 }
 
 /// How long a new cluster may take to get its hosts before it is used without.
@@ -156,24 +211,29 @@ impl Reloader {
         Ok(())
     }
 
-    /// Takes all resources of a kind.
+    /// Takes all resources of a kind. A listener whose address cannot be bound does not hold up the others.
     fn update(&self, kind: Kind, response: Response) -> Result<(), String> {
-        let updated = self.compiler.update(kind, response.resources, &self.registry);
-        let Updated { compiled, rejected } = updated;
-        if let Some(compiled) = compiled {
-            self.accept(compiled, None).map_err(|(why, _)| why)?;
+        let mut unusable = HashMap::new();
+        loop {
+            let resources = response.resources.clone();
+            let updated = self.compiler.update(kind, resources, &unusable, &self.registry);
+            let Updated { compiled, rejected } = updated;
+            let Some(compiled) = compiled else { return rejected.map_or(Ok(()), Err) };
+            match self.accept(compiled, None) {
+                Ok(()) => return rejected.map_or(Ok(()), Err),
+                Err((Refusal::Listener { name, why }, _)) if !unusable.contains_key(&name) => {
+                    self.process.listener_manager.control().listener_create_failure.inc();
+                    unusable.insert(name, why);
+                }
+                Err((refusal, _)) => return Err(refusal.in_words()),
+            }
         }
-        rejected.map_or(Ok(()), Err)
     }
 
     /// Carries out requests to read the configuration again, one after the other, forever.
-    pub(super) async fn read_on_request(
-        self: Rc<Self>,
-        mut requests: UnboundedReceiver<Reload>,
-        drain: Drain,
-    ) {
+    pub(super) async fn read_on_request(self: Rc<Self>, mut requests: UnboundedReceiver<Reload>) {
         while let Some(Reload { reply }) = requests.recv().await {
-            let refused = self.read_again(&drain, reply);
+            let refused = self.read_again(reply);
             let Err((why, reply)) = refused else { continue };
             for line in why.lines().filter(|line| !line.is_empty()) {
                 tracing::error!(target: "config", "{line}");
@@ -184,15 +244,13 @@ impl Reloader {
         }
     }
 
-    fn read_again(&self, drain: &Drain, reply: Reply) -> Result<(), (String, Reply)> {
-        if drain.has_stopped() {
-            return Err(("the listeners were stopped by /drain_listeners\n".to_owned(), reply));
-        }
+    fn read_again(&self, reply: Reply) -> Result<(), (String, Reply)> {
         match self.configuration.read(&self.compiler) {
             Ok(Fresh { compiled, bootstrap, warnings }) => {
-                let accepted =
-                    self.accept(compiled, Some(Box::new(Read { bootstrap, warnings, reply })));
-                accepted.map_err(|(why, read)| (why, read.and_then(|read| read.reply)))
+                let read = Box::new(Read { bootstrap, warnings, reply });
+                self.accept(compiled, Some(read)).map_err(|(refusal, read)| {
+                    (refusal.in_words(), read.and_then(|read| read.reply))
+                })
             }
             Err(why) => Err((why, reply)),
         }
@@ -203,42 +261,52 @@ impl Reloader {
         &self,
         compiled: Compiled,
         read: Option<Box<Read>>,
-    ) -> Result<(), (String, Option<Box<Read>>)> {
+    ) -> Result<(), (Refusal, Option<Box<Read>>)> {
         let Compiled { snapshot, runtime, in_force, .. } = compiled;
+        if read.is_none() && snapshot.is_same(&self.accepted.borrow()) {
+            self.compiler.commit(in_force);
+            return Ok(());
+        }
         let orders = match self.prepare(&snapshot) {
             Ok(orders) => orders,
-            Err(error) => return Err((in_words(&error), read)),
+            Err(refusal) => return Err((refusal, read)),
         };
         for RouteChange { service, table } in &snapshot.routes {
-            service.routes.replace(Arc::clone(table));
+            service.routes.accept(Arc::clone(table));
         }
         self.compiler.commit(in_force);
+        *self.accepted.borrow_mut() = Arc::clone(&snapshot);
         let addresses = self.sockets.borrow().addresses(&snapshot);
-        let accepted = Accepted { snapshot, runtime, orders, addresses, read };
+        let reads = read.into_iter().collect();
+        let accepted = Accepted { snapshot, runtime, orders: vec![orders], addresses, reads };
         // The receiver lives as long as the process serves.
         let _ended = self.steps.send(Step::PutIntoForce(Box::new(accepted)));
         Ok(())
     }
 
-    fn prepare(&self, snapshot: &Snapshot) -> Result<Orders, StartError> {
-        self.logs.take_up(self.compiler.files())?;
-        self.secrets.update()?;
-        self.sockets.borrow_mut().change(snapshot, &self.options)
+    fn prepare(&self, snapshot: &Snapshot) -> Result<Orders, Refusal> {
+        if self.drain.has_stopped() {
+            return Err(Refusal::Stopped);
+        }
+        self.logs.take_up(self.compiler.files()).map_err(StartError::from)?;
+        self.secrets.update().map_err(StartError::from)?;
+        Ok(self.sockets.borrow_mut().change(snapshot, &self.options, Start::Later)?)
     }
 
-    /// Does what was accepted, in turn, forever.
+    /// Does what was accepted, in turn, forever. While the clusters of one configuration become ready, the next
+    /// one takes its place.
     pub(super) async fn take_steps(self: Rc<Self>, mut steps: UnboundedReceiver<Step>) {
-        while let Some(step) = steps.recv().await {
+        let mut next = None;
+        loop {
+            let Some(step) = (match next.take() {
+                Some(step) => Some(step),
+                None => steps.recv().await,
+            }) else {
+                return;
+            };
             match step {
                 Step::PutIntoForce(accepted) => {
-                    let ready = self.membership.follow(&accepted.snapshot.clusters);
-                    if tokio::time::timeout(WARMING_MAX, ready).await.is_err() {
-                        tracing::warn!(target: "config", "new clusters are used although they are not ready");
-                    }
-                    if let Err(error) = self.routes.follow(&accepted.snapshot) {
-                        tracing::error!(target: "config", "routes cannot be followed: {error}");
-                    }
-                    self.put_into_force(*accepted);
+                    next = self.warm_and_put_into_force(*accepted, &mut steps).await;
                 }
                 Step::GoLive(done) => {
                     self.go_live();
@@ -249,8 +317,41 @@ impl Reloader {
         }
     }
 
+    /// Returns the step that came in between, if it has to be done after this one.
+    async fn warm_and_put_into_force(
+        &self,
+        mut accepted: Accepted,
+        steps: &mut UnboundedReceiver<Step>,
+    ) -> Option<Step> {
+        let until = Instant::now() + WARMING_MAX;
+        let mut next = None;
+        loop {
+            let ready = self.membership.follow(&accepted.snapshot.clusters);
+            tokio::select! {
+                biased;
+                () = ready => break,
+                () = tokio::time::sleep_until(until) => {
+                    tracing::warn!(target: "config", "new clusters are used although they are not ready");
+                    break;
+                }
+                step = steps.recv() => match step {
+                    Some(Step::PutIntoForce(later)) => accepted = accepted.and_then(*later),
+                    step => {
+                        next = step;
+                        break;
+                    }
+                },
+            }
+        }
+        if let Err(error) = self.routes.follow(&accepted.snapshot) {
+            tracing::error!(target: "config", "routes cannot be followed: {error}");
+        }
+        self.put_into_force(accepted);
+        next
+    }
+
     fn put_into_force(&self, accepted: Accepted) {
-        let Accepted { snapshot, runtime, orders, addresses, read } = accepted;
+        let Accepted { snapshot, runtime, orders, addresses, reads } = accepted;
         let changes = Changes::between(&self.running.snapshot(), &snapshot);
         let clusters = snapshot.clusters.clone();
         let hosts: HashMap<_, _> = self.running.change(|changing| {
@@ -259,29 +360,38 @@ impl Reloader {
             changing.runtime = runtime.json();
             clusters.iter().map(|it| (key(it), changing.hosts_of(it))).collect()
         });
+        for RouteChange { service, table } in &snapshot.routes {
+            service.routes.replace(Arc::clone(table));
+        }
         // In one errand, so that no request finds a cluster without its hosts.
         self.shards.send_to_all(move |shard| {
             snapshot.install(shard, |cluster| hosts.get(&key(cluster)).map(Arc::clone));
         });
         match &mut *self.before_live.borrow_mut() {
-            Some(waiting) => waiting.push(orders),
-            None => orders.carry_out(&self.shards),
+            Some(waiting) => waiting.extend(orders),
+            // Nobody listens any more: new sockets are closed.
+            None if self.drain.has_stopped() => {}
+            None => orders.into_iter().for_each(|orders| orders.carry_out(&self.shards)),
         }
         self.membership.retain(&clusters);
         self.routes.retain(&self.running.snapshot());
         let kept: HashSet<_> = clusters.iter().map(key).collect();
         self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
-        count_runtime(&self.process, &runtime);
         self.count(&changes);
-        drop(tokio::task::spawn_local(self.close_later(&changes)));
-        if let Some(read) = read {
+        if !changes.gone.is_empty() {
+            drop(tokio::task::spawn_local(self.close_later(&changes)));
+        }
+        if reads.is_empty() {
+            tracing::info!(target: "config", "dynamic resources have changed: {changes}");
+        } else {
+            count_runtime(&self.process, &runtime);
+        }
+        for read in reads {
             let Read { bootstrap, warnings, reply } = *read;
             tracing::info!(target: "config", "the configuration is read again: {changes}");
             self.running.change(|changing| changing.show_bootstrap(bootstrap));
             // Whoever asked may have gone.
             let _received = reply.map(|reply| reply.send(Ok(format!("{changes}\n{warnings}"))));
-        } else {
-            tracing::info!(target: "config", "dynamic resources have changed: {changes}");
         }
     }
 
@@ -329,10 +439,11 @@ impl Reloader {
         let (process, drain_time) = (Arc::clone(&self.process), self.options.drain_time);
         async move {
             tokio::time::sleep(drain_time).await;
-            for it in gone {
+            for it in &gone {
                 it.gauge(process.listener_manager.control()).sub(it.amount);
-                shards.send_to_all(move |shard| Listeners::of(shard).close(&it.listener));
             }
+            let listeners: Vec<_> = gone.into_iter().map(|it| it.listener).collect();
+            shards.send_to_all(move |shard| Listeners::of(shard).close(&listeners));
         }
     }
 }
@@ -398,7 +509,7 @@ impl Changes {
             clusters: Tally::of(&before.clusters, &after.clusters, |it: &Cluster| it.name.clone()),
             gone: {
                 let gone = before.listeners.iter().filter(|it| !is_kept(it));
-                gone.map(|it| Gone::of(it, after)).collect()
+                gone.map(|it| Gone::of(it, after)).filter(|gone| gone.amount > 0).collect()
             },
         }
     }

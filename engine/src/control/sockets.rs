@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::{fs, io};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::address::{Address, Pipe};
 use crate::downstream::socket_settings::SocketSettings;
@@ -96,8 +96,21 @@ pub fn listen(
     shards: usize,
     backlog: i32,
 ) -> io::Result<(Address, Vec<OwnedFd>)> {
+    let (bound, sockets) = open(address, settings, shards)?;
+    start(&sockets, bound, settings, backlog)?;
+    Ok((bound, sockets))
+}
+
+/// As [`listen`], but no connection is established before [`start`].
+///
+/// # Errors
+/// As bind(2).
+pub fn open(
+    address: Address,
+    settings: &SocketSettings,
+    shards: usize,
+) -> io::Result<(Address, Vec<OwnedFd>)> {
     let first = bind(address, settings, settings.share())?;
-    start_listening(&first, address, settings, backlog)?;
     let bound = match first.local_addr()?.as_socket() {
         Some(bound) => Address::Ip(bound),
         None => address,
@@ -106,9 +119,7 @@ pub fn listen(
     for _ in 1..shards {
         sockets.push(match settings.share() {
             Share::WithOtherShards if bound.ip().is_some() => {
-                let socket = bind(bound, settings, Share::WithOtherShards)?;
-                start_listening(&socket, bound, settings, backlog)?;
-                socket.into()
+                bind(bound, settings, Share::WithOtherShards)?.into()
             }
             // All shards accept from one socket.
             Share::WithOtherShards | Share::Alone => first.try_clone()?.into(),
@@ -116,6 +127,21 @@ pub fn listen(
     }
     sockets.push(first.into());
     Ok((bound, sockets))
+}
+
+/// Lets the kernel establish connections.
+///
+/// # Errors
+/// As listen(2).
+pub fn start(
+    sockets: &[OwnedFd],
+    address: Address,
+    settings: &SocketSettings,
+    backlog: i32,
+) -> io::Result<()> {
+    sockets
+        .iter()
+        .try_for_each(|socket| start_listening(&SockRef::from(socket), address, settings, backlog))
 }
 
 /// Which other sockets may listen on the address.

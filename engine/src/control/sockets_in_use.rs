@@ -39,6 +39,16 @@ pub(super) struct Orders {
     given: Vec<(u64, Arc<Listener>)>,
     closed: Vec<u64>,
     new: Vec<(Open, Vec<OwnedFd>)>,
+    is_started: bool,
+}
+
+/// When clients may connect to new addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Start {
+    /// At once: they wait until the process is ready.
+    AtOnce,
+    /// When the orders are carried out.
+    Later,
 }
 
 impl SocketsInUse {
@@ -48,8 +58,9 @@ impl SocketsInUse {
         &mut self,
         snapshot: &Snapshot,
         options: &Options,
+        start: Start,
     ) -> Result<Orders, StartError> {
-        let mut orders = Orders::default();
+        let mut orders = Orders { is_started: start == Start::AtOnce, ..Orders::default() };
         let (mut kept, mut missing) = (Vec::new(), Vec::new());
         let mut left: Vec<&Open> = self.open.iter().collect();
         for listener in snapshot.listeners.iter().filter(|listener| listener.binds) {
@@ -59,6 +70,9 @@ impl SocketsInUse {
                     continue;
                 };
                 let open = left.remove(place);
+                if !open.has_settings_of(at) {
+                    tracing::warn!(target: "config", "listener {}: the socket options of {} take effect when the process starts again", listener.name, at.address);
+                }
                 if !Arc::ptr_eq(&open.listener, listener) {
                     orders.given.push((open.id, Arc::clone(listener)));
                 }
@@ -73,11 +87,13 @@ impl SocketsInUse {
                 sockets::probe(at.address, &at.settings).map_err(failed(listener, at.address))?;
             }
         }
-        let longest = sockets::backlog_max();
         for (id, (listener, at)) in (self.next_id..).zip(missing) {
-            let (bound, sockets) =
-                sockets::listen(at.address, &at.settings, options.concurrency, longest)
+            let (bound, sockets) = sockets::open(at.address, &at.settings, options.concurrency)
+                .map_err(failed(listener, at.address))?;
+            if start == Start::AtOnce {
+                sockets::start(&sockets, bound, &at.settings, sockets::backlog_max())
                     .map_err(failed(listener, at.address))?;
+            }
             let open = Open { id, listener: Arc::clone(listener), at: at.clone(), bound };
             orders.new.push((open, sockets));
         }
@@ -103,14 +119,21 @@ impl SocketsInUse {
 impl Orders {
     /// Makes the shards do it. They have the listeners already.
     pub(super) fn carry_out(self, shards: &Shards) {
-        let Self { given, closed, new } = self;
+        let Self { given, closed, new, is_started } = self;
         for (id, listener) in given {
             shards.send_to_all(move |shard| Listeners::of(shard).give_socket(id, &listener));
         }
         for id in closed {
             shards.send_to_all(move |shard| Listeners::of(shard).close_socket(id));
         }
-        for (Open { id, listener, at: _, bound }, sockets) in new {
+        for (Open { id, listener, at, bound }, sockets) in new {
+            if !is_started
+                && let Err(error) =
+                    sockets::start(&sockets, bound, &at.settings, sockets::backlog_max())
+            {
+                tracing::error!(target: "main", "cannot listen on {bound} (listener {}): {error}", listener.name);
+                continue;
+            }
             shards.send_to_each(sockets, |socket| {
                 let listener = Arc::clone(&listener);
                 Box::new(move |shard| listener::listen(shard, id, &listener, socket, bound))
@@ -121,12 +144,18 @@ impl Orders {
 }
 
 impl Open {
-    /// Whether these sockets can serve this address of a listener. With port 0 each listener has its own.
+    /// Whether these sockets can serve this address of a listener. With port 0 each listener has its own. There
+    /// cannot be two sockets of one path, or without `SO_REUSEPORT`: these stay whatever their settings are.
     fn serves(&self, listener: &Listener, at: &ListenAddress) -> bool {
+        let is_only = !self.at.settings.reuse_port || matches!(at.address, Address::Pipe(_));
         self.at.address == at.address
             && (at.address.port() != Some(0) || self.listener.name == listener.name)
-            // The keep-alive of the socket2 crate has no equality.
-            && format!("{:?}", self.at.settings) == format!("{:?}", at.settings)
+            && (is_only || self.has_settings_of(at))
+    }
+
+    fn has_settings_of(&self, at: &ListenAddress) -> bool {
+        // The keep-alive of the socket2 crate has no equality.
+        format!("{:?}", self.at.settings) == format!("{:?}", at.settings)
     }
 }
 

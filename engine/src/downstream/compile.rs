@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problem, Problems, Severity};
-use serde_json::Value;
 
 use super::connection_balance::{ConnectionBalance, ExactBalance};
 use super::connection_limit::{ConnectionLimit, Limits};
@@ -70,11 +69,10 @@ pub(super) struct Common<'a> {
     pub(super) buffer_limit: usize,
 }
 
-/// Compiles the listener at `at`, which is `json` too.
+/// Compiles the listener at `at`.
 #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
 pub fn listener(
     listener: &config::Listener,
-    json: &Value,
     at: &Path,
     context: &Context<'_>,
     registry: &Registry,
@@ -156,7 +154,6 @@ pub fn listener(
         listed: filter_chains,
         default: default_filter_chain.as_ref(),
         matcher: filter_chain_matcher.as_ref(),
-        json,
     };
     let filter_chains = self::filter_chains(&chains, at, &common, context, registry, problems);
     let at = at.field("access_log");
@@ -286,8 +283,6 @@ struct Chains<'a> {
     listed: &'a [config::FilterChain],
     default: Option<&'a config::FilterChain>,
     matcher: Option<&'a config::Matcher>,
-    /// The listener.
-    json: &'a Value,
 }
 
 /// The filter chains of the listener at `at`, the default one last.
@@ -299,22 +294,20 @@ fn filter_chains(
     registry: &Registry,
     problems: &mut Problems,
 ) -> Option<FilterChains> {
-    let Chains { listed, default, matcher, json } = chains;
+    let Chains { listed, default, matcher } = chains;
     let list_at = at.field("filter_chains");
     let mut compiled = Vec::with_capacity(listed.len() + 1);
     let mut criteria = Vec::with_capacity(listed.len());
     for (i, chain) in listed.iter().enumerate() {
         let at = list_at.index(i);
         criteria.push(self::criteria(chain, &at, problems));
-        let json = json.get("filter_chains").and_then(|all| all.get(i)).unwrap_or(&Value::Null);
-        compiled.push(filter_chain(chain, json, &at, listener, context, registry, problems));
+        compiled.push(filter_chain(chain, &at, listener, context, registry, problems));
     }
     if let Some(chain) = default {
         let at = at.field("default_filter_chain");
         // Its criteria are not looked at, as in Envoy.
         let _unused = self::criteria(chain, &at, problems);
-        let json = json.get("default_filter_chain").unwrap_or(&Value::Null);
-        compiled.push(filter_chain(chain, json, &at, listener, context, registry, problems));
+        compiled.push(filter_chain(chain, &at, listener, context, registry, problems));
     }
     if compiled.is_empty() {
         problems.missing(at, "no filter chains specified");

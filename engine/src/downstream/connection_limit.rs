@@ -1,6 +1,5 @@
 //! A limit on connections across all shards. Its count exists only if there is a limit.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,21 +39,6 @@ pub struct Permit(Arc<ConnectionLimit>);
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A limit that keeps its count when the configuration changes and it does not.
-#[derive(Debug, Default)]
-pub struct SharedLimit(RefCell<Option<Arc<ConnectionLimit>>>);
-
-impl SharedLimit {
-    /// The limit with this value; none: there is none.
-    pub fn of(&self, most: Option<u64>) -> Option<Arc<ConnectionLimit>> {
-        let mut limit = self.0.borrow_mut();
-        if limit.as_ref().map(|limit| limit.most()) != most {
-            *limit = most.map(ConnectionLimit::new);
-        }
-        limit.clone()
     }
 }
 

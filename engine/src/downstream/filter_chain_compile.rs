@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
-use serde_json::Value;
 
 use super::compile::{Common, Context, HALF_CLOSE_GRACE_KEY, premature_resets};
 use super::filter_chain::{ChainTls, FilterChain, Speaks};
@@ -34,8 +33,10 @@ pub(crate) struct Known<'a> {
     chains: HashMap<&'a Fingerprint, &'a FilterChain>,
     /// The same without their routes.
     frames: HashMap<&'a Fingerprint, &'a FilterChain>,
-    /// The clusters that there are now; none: it does not matter.
-    clusters: Option<&'a HashMap<&'a str, &'a Arc<Number>>>,
+    /// The clusters that there are now.
+    clusters: &'a HashMap<&'a str, &'a Arc<Number>>,
+    /// Whether a chain that stays needs the clusters that it names.
+    is_strict: Cell<bool>,
     surroundings: u64,
     /// What becomes of chains of which only the routes are different.
     changes: RefCell<Vec<RouteChange>>,
@@ -53,7 +54,7 @@ pub struct RouteChange {
 impl<'a> Known<'a> {
     pub(crate) fn new(
         chains: impl Iterator<Item = &'a FilterChain> + Clone,
-        clusters: Option<&'a HashMap<&'a str, &'a Arc<Number>>>,
+        clusters: &'a HashMap<&'a str, &'a Arc<Number>>,
         surroundings: u64,
     ) -> Self {
         let frame = |chain: &'a FilterChain| Some((chain.frame.as_ref()?, chain));
@@ -61,18 +62,24 @@ impl<'a> Known<'a> {
             frames: chains.clone().filter_map(frame).collect(),
             chains: chains.map(|chain| (&chain.fingerprint, chain)).collect(),
             clusters,
+            is_strict: Cell::new(true),
             surroundings,
             changes: RefCell::default(),
         }
     }
 
     /// What becomes of chains of which only the routes are different.
-    pub(crate) fn into_changes(self) -> Vec<RouteChange> {
-        self.changes.into_inner()
+    pub(crate) fn changes(&self) -> Vec<RouteChange> {
+        self.changes.take()
+    }
+
+    /// Whether a chain that stays needs the clusters that it names, from here on.
+    pub(crate) fn set_strict(&self, is_strict: bool) {
+        self.is_strict.set(is_strict);
     }
 
     fn hold(&self, uses: &Uses) -> bool {
-        self.clusters.is_none_or(|clusters| uses.hold(clusters))
+        !self.is_strict.get() || uses.hold(self.clusters)
     }
 }
 
@@ -83,26 +90,33 @@ impl FilterChain {
             && match &self.speaks {
                 // Routes that come later may name any cluster.
                 Speaks::Http(service) if service.routes.source.is_none() => {
-                    service.routes.newest().uses.hold(clusters)
+                    service.routes.accepted().uses.hold(clusters)
                 }
                 Speaks::Http(_) | Speaks::Tcp(_) => true,
             }
     }
 
-    /// The numbers of the clusters that it names.
-    pub(crate) fn numbers(&self) -> Vec<usize> {
+    /// The table of its routes with these changes; none: it does not speak HTTP.
+    pub(crate) fn table(&self, changes: &[RouteChange]) -> Option<Arc<RouteTable>> {
+        let Speaks::Http(service) = &self.speaks else { return None };
+        let is_it = |change: &&RouteChange| Arc::ptr_eq(&change.service, service);
+        let changed = changes.iter().find(is_it).map(|change| Arc::clone(&change.table));
+        Some(changed.unwrap_or_else(|| service.routes.accepted()))
+    }
+
+    /// The numbers of the clusters that it names, with these changes of routes.
+    pub(crate) fn numbers(&self, changes: &[RouteChange]) -> Vec<usize> {
         let mut numbers: Vec<usize> = self.uses.numbers().collect();
-        if let Speaks::Http(service) = &self.speaks {
-            numbers.extend(service.routes.newest().uses.numbers());
+        if let Some(table) = self.table(changes) {
+            numbers.extend(table.uses.numbers());
         }
         numbers
     }
 }
 
-/// The filter chain at `at`, which is `json` too: one that is in force if it is the same.
+/// The filter chain at `at`: one that is in force if it is the same.
 pub(super) fn filter_chain(
     schema: &config::FilterChain,
-    json: &Value,
     at: &Path,
     listener: &Common<'_>,
     context: &Context<'_>,
@@ -110,12 +124,11 @@ pub(super) fn filter_chain(
     problems: &mut Problems,
 ) -> Option<FilterChain> {
     let known = context.known;
-    let of = |schema: &config::FilterChain| {
-        Fingerprint::of(&(schema, listener), json, known.surroundings)
-    };
+    let of =
+        |schema: &config::FilterChain| Fingerprint::of(&(schema, listener), known.surroundings);
     let fingerprint = of(schema);
     let same = known.chains.get(&fingerprint);
-    if let Some(same) = same.filter(|it| known.clusters.is_none_or(|all| it.holds(all))) {
+    if let Some(same) = same.filter(|it| !known.is_strict.get() || it.holds(known.clusters)) {
         return Some((*same).clone());
     }
     let frame = without_routes(schema).map(|frame| of(&frame));

@@ -50,8 +50,8 @@ pub(super) async fn serve(
             let connection = http1::Connection::new(client, transport, Vec::new());
             counted.hand_over_to_connection();
             match behind {
-                None => shard.spawn(http1::serve(connection)),
-                Some(behind) => shard.spawn(behind.serve_admitted(connection)),
+                None => service.spawn(shard, http1::serve(connection)),
+                Some(behind) => service.spawn(shard, behind.serve_admitted(connection)),
             }
         }
         Err(HandshakeError::Timeout(timeout)) => {

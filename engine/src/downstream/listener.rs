@@ -369,10 +369,7 @@ fn serve(
 /// drained for long enough.
 fn spawn(shard: &'static Shard, chain: &LocalSpeaks, task: impl Future<Output = ()> + 'static) {
     match chain {
-        LocalSpeaks::Http(service) => {
-            let service = Rc::clone(service);
-            shard.spawn_until(move || service.phase.get() == Phase::Closed, task);
-        }
+        LocalSpeaks::Http(service) => service.spawn(shard, task),
         LocalSpeaks::Tcp(terminal) => {
             let terminal = Rc::clone(terminal);
             shard.spawn_until(move || terminal.phase.get() == Phase::Closed, task);

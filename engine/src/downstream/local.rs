@@ -94,7 +94,9 @@ impl Listeners {
                 listener.chains.all().iter().filter(|chain| !kept.contains_key(&chain.key()));
             let chains: Vec<_> = gone.map(Rc::clone).collect();
             chains.iter().for_each(|chain| chain.phase().set(Phase::Draining));
-            self.draining.borrow_mut().push(Gone { listener, chains });
+            if !chains.is_empty() {
+                self.draining.borrow_mut().push(Gone { listener, chains });
+            }
         }
         *self.current.borrow_mut() = current;
     }
@@ -109,14 +111,19 @@ impl Listeners {
         let draining = self.draining.borrow();
         let known = draining.iter().map(|gone| &gone.listener).find(is_it).map(Rc::clone);
         known.unwrap_or_else(|| {
-            LocalListener::new(self.shard, Arc::clone(listener), &KnownChains::new())
+            // A connection that was handed over has come too late.
+            let new = LocalListener::new(self.shard, Arc::clone(listener), &KnownChains::new());
+            new.chains.all().iter().for_each(|chain| chain.phase().set(Phase::Draining));
+            new
         })
     }
 
-    /// Closes the connections of a listener that is no longer part of the configuration, but for those whose
+    /// Closes the connections of listeners that are no longer part of the configuration, but for those whose
     /// filter chain still is.
-    pub fn close(&self, listener: &Arc<Listener>) {
-        let is_it = |gone: &mut Gone| Arc::ptr_eq(gone.listener.listener(), listener);
+    pub fn close(&self, listeners: &[Arc<Listener>]) {
+        let is_it = |gone: &mut Gone| {
+            listeners.iter().any(|listener| Arc::ptr_eq(gone.listener.listener(), listener))
+        };
         for gone in self.draining.borrow_mut().extract_if(.., is_it) {
             gone.chains.iter().for_each(|chain| chain.phase().set(Phase::Closed));
         }

@@ -13,6 +13,8 @@ use crate::config_source::FileSource;
 pub struct Routes {
     /// Locked by the control plane, and by each shard when it gets the connection manager.
     newest: Mutex<Arc<RouteTable>>,
+    /// Those that are about to be the newest; none: there are none. For the control plane only.
+    accepted: Mutex<Option<Arc<RouteTable>>>,
     /// Where they come from; none: from the listener.
     pub source: Option<RouteSource>,
 }
@@ -30,7 +32,7 @@ impl Routes {
     /// Begins with this table.
     #[must_use]
     pub fn new(table: RouteTable, source: Option<RouteSource>) -> Self {
-        Self { newest: Mutex::new(Arc::new(table)), source }
+        Self { newest: Mutex::new(Arc::new(table)), accepted: Mutex::default(), source }
     }
 
     /// The newest table.
@@ -39,8 +41,22 @@ impl Routes {
         Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// This table is about to be the newest.
+    pub fn accept(&self, table: Arc<RouteTable>) {
+        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(table);
+    }
+
+    /// The table that is about to be the newest, or is.
+    #[must_use]
+    pub fn accepted(&self) -> Arc<RouteTable> {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        accepted.unwrap_or_else(|| self.newest())
+    }
+
     /// Shards that get the connection manager from here on begin with this table.
     pub fn replace(&self, table: Arc<RouteTable>) {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(accepted.take_if(|accepted| Arc::ptr_eq(accepted, &table)));
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = table;
     }
 }

@@ -22,6 +22,10 @@ impl Forwarder<'_> {
     /// As in Envoy, a retry that gets a host which was already tried picks again, up to
     /// `host_selection_retry_max_attempts` times.
     pub(super) fn pick(&mut self, given: &Given, version: Version) -> Option<Rc<Pool>> {
+        if self.cluster.is_replaced() {
+            // As in Envoy, an attempt has the hosts that there are now.
+            self.cluster = given.service.clusters.successor(&self.cluster);
+        }
         let client = || Announced {
             ends: Ends { remote: given.peer, local: given.local },
             tlvs: given.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),

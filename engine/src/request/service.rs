@@ -136,6 +136,13 @@ impl LocalService {
         *self.newest_routes.borrow_mut() = Rc::new(LocalRoutes(table));
     }
 
+    /// Starts the task of a connection. It ends when its filter chain, which is not in force any more, has been
+    /// drained for long enough.
+    pub fn spawn(self: &Rc<Self>, shard: &'static Shard, task: impl Future<Output = ()> + 'static) {
+        let service = Rc::clone(self);
+        shard.spawn_until(move || service.phase.get() == Phase::Closed, task);
+    }
+
     /// The service as configured.
     #[must_use]
     pub const fn service(&self) -> &Arc<Service> {

@@ -54,6 +54,16 @@ impl Clusters {
         Rc::clone(&self.current.borrow())
     }
 
+    /// The cluster that is in place of this one now, for a request that has begun before; the same one if it is
+    /// gone.
+    #[must_use]
+    #[cold]
+    pub fn successor(&self, cluster: &Rc<LocalCluster>) -> Rc<LocalCluster> {
+        let current = self.current();
+        let newest = current.get(cluster.cluster().number.index());
+        Rc::clone(newest.unwrap_or(cluster))
+    }
+
     /// Replaces all clusters. An unchanged cluster keeps its hosts and pools; a new one begins with the hosts
     /// that `hosts` has of it.
     pub fn install(
@@ -80,7 +90,7 @@ impl Clusters {
             let kept = next.get(cluster.cluster().number.index());
             // Idle connections and their pool hold each other.
             if !kept.is_some_and(|kept| Rc::ptr_eq(kept, cluster)) {
-                cluster.replace_hosts(Arc::default());
+                cluster.replace();
             }
         }
         *self.current.borrow_mut() = next;

@@ -3,7 +3,7 @@
 //! Invariant: `pools` has the order of the balancer's hosts; a host that stays in the cluster keeps its
 //! pools.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::iter;
 use std::rc::Rc;
@@ -31,6 +31,8 @@ pub struct LocalCluster {
     cluster: Arc<Cluster>,
     breakers: Rc<ShardCircuitBreakers>,
     members: RefCell<Members>,
+    /// Whether the configuration has another cluster in its place, or none.
+    is_replaced: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,20 @@ impl LocalCluster {
         let balancer = Balancer::new(cluster.lb_policy, Arc::clone(&cluster.stats), shard.id, seed);
         let members = RefCell::new(Members { balancer, pools: Vec::new() });
         let breakers = Rc::new(cluster.circuit_breakers.on_shard(shard.id));
-        Rc::new(Self { shard, cluster, breakers, members })
+        Rc::new(Self { shard, cluster, breakers, members, is_replaced: Cell::new(false) })
+    }
+
+    /// The configuration has another cluster in its place, or none: it has no hosts from here on.
+    pub fn replace(&self) {
+        self.is_replaced.set(true);
+        self.replace_hosts(Arc::default());
+    }
+
+    /// Whether the configuration has another cluster in its place, or none.
+    #[must_use]
+    #[inline]
+    pub const fn is_replaced(&self) -> bool {
+        self.is_replaced.get()
     }
 
     /// The configuration of the cluster.

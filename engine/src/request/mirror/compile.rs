@@ -32,20 +32,19 @@ pub(crate) fn policies(
     )
 }
 
-/// The policies of all clusters of the list at `at`. Calls `uses` with the names of the clusters that they
+/// The policies of all these clusters, each with its place. Calls `uses` with the names of the clusters that they
 /// mirror to: as in Envoy, these need not exist.
-pub(crate) fn of_clusters(
-    schemas: &[config::Cluster],
+pub(crate) fn of_clusters<'c>(
+    schemas: impl Iterator<Item = (&'c config::Cluster, Path)>,
     runtime: &Reader<'_>,
     uses: &dyn Fn(&str),
-    at: &Path,
     problems: &mut Problems,
 ) -> ClusterPolicies {
     let mut all = ClusterPolicies::default();
-    for (i, schema) in schemas.iter().enumerate() {
+    for (schema, at) in schemas {
         for (key, any) in &schema.typed_extension_protocol_options {
             let config::Any::UpstreamsHttpProtocolOptions(options) = any else { continue };
-            let at = at.index(i).field("typed_extension_protocol_options").key(key);
+            let at = at.field("typed_extension_protocol_options").key(key);
             let known = |name: &str| {
                 uses(name);
                 true

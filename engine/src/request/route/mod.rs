@@ -80,8 +80,7 @@ pub struct RouteTable {
     ignore_port: bool,
     /// `ignore_path_parameters_in_path_matching`
     ignore_path_parameters: bool,
-    /// The clusters that it names, so that their numbers stay theirs. Those of a table in a listener are held by
-    /// the listener.
+    /// The clusters that it names, so that their numbers stay theirs.
     pub(crate) uses: Uses,
 }
 

@@ -107,6 +107,14 @@ struct Context {
     kind: Box<dyn Dependent>,
 }
 
+impl Context {
+    /// Whether it uses this secret, and something uses it. What a refused configuration has left behind does not
+    /// count.
+    fn is_using(&self, secret: usize) -> bool {
+        self.uses.contains(&secret) && self.kind.is_used()
+    }
+}
+
 /// The TLS of a filter chain or cluster that uses secrets from files.
 trait Dependent: fmt::Debug {
     /// Compiles its context. None: there is an error, or other secrets are missing.
@@ -373,7 +381,7 @@ impl Secrets {
     /// Whether a filter chain or cluster uses this secret from a file.
     #[must_use]
     pub fn is_used(&self, index: usize) -> bool {
-        self.contexts.borrow().iter().any(|context| context.uses.contains(&index))
+        self.contexts.borrow().iter().any(|context| context.is_using(index))
     }
 
     /// The secrets from files, also those that nothing uses any more.
@@ -438,7 +446,7 @@ impl Secrets {
             }
         }
         let contexts = self.contexts.borrow();
-        let using = contexts.iter().filter(|context| context.uses.contains(&index));
+        let using = contexts.iter().filter(|context| context.is_using(index));
         using.for_each(|context| context.kind.count_update(registry));
         Ok(Change::Replaced)
     }
@@ -447,7 +455,7 @@ impl Secrets {
     fn compile_contexts(&self, index: usize) -> Result<Vec<Publish>, String> {
         let mut problems = Problems::default();
         let contexts = self.contexts.borrow();
-        let using = contexts.iter().filter(|context| context.uses.contains(&index));
+        let using = contexts.iter().filter(|context| context.is_using(index));
         let compiled: Vec<_> =
             using.filter_map(|context| context.kind.compile(self, &mut problems)).collect();
         self.used.borrow_mut().clear();
