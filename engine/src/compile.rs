@@ -22,7 +22,8 @@ use crate::config_source::FileSource;
 use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
 use crate::downstream::{self, ListenAddress};
 use crate::dynamic_compile::{Cause, Dynamic, Kind};
-use crate::in_force::{Fingerprint, InForce};
+use crate::fingerprint::Fingerprint;
+use crate::in_force::InForce;
 use crate::node::Node;
 use crate::request::mirror;
 use crate::resources_compile::{

@@ -66,6 +66,7 @@ pub mod node;
 
 pub mod snapshot;
 
+mod fingerprint;
 pub mod in_force;
 
 pub mod access_log;

@@ -140,8 +140,10 @@ impl Members {
 
     /// Changes how traffic is distributed, from the next publication on. Whether it is another way.
     pub(super) fn distribute(&self, rules: DistributionRules) -> bool {
-        let before = self.distribution.replace(Some(rules.clone()));
-        before.as_ref().unwrap_or(&self.cluster.distribution) != &rules
+        let mut current = self.distribution.borrow_mut();
+        let is_new = *current.as_ref().unwrap_or(&self.cluster.distribution) != rules;
+        *current = Some(rules);
+        is_new
     }
 
     /// One of the names is resolved by this task.

@@ -83,7 +83,7 @@ pub(super) struct Accepted {
     orders: Vec<Orders>,
     addresses: Vec<Vec<Address>>,
     /// The configurations that were read again, its own last.
-    reads: Vec<Box<Read>>,
+    reads: Vec<Read>,
 }
 
 impl Accepted {
@@ -200,11 +200,11 @@ impl Reloader {
             let what = format!("dynamic {}s", kind.noun());
             let subscription = Subscription::new(what, source, counts, &watchers.watcher()?);
             let this = Rc::clone(self);
-            subscription.load(|response| this.update(kind, response));
+            subscription.load(|response| this.update(kind, &response));
             drop(tokio::task::spawn_local(async move {
                 loop {
                     subscription.changed().await;
-                    subscription.load(|response| this.update(kind, response));
+                    subscription.load(|response| this.update(kind, &response));
                 }
             }));
         }
@@ -212,7 +212,7 @@ impl Reloader {
     }
 
     /// Takes all resources of a kind. A listener whose address cannot be bound does not hold up the others.
-    fn update(&self, kind: Kind, response: Response) -> Result<(), String> {
+    fn update(&self, kind: Kind, response: &Response) -> Result<(), String> {
         let mut unusable = HashMap::new();
         loop {
             let resources = response.resources.clone();
@@ -277,7 +277,7 @@ impl Reloader {
         self.compiler.commit(in_force);
         *self.accepted.borrow_mut() = Arc::clone(&snapshot);
         let addresses = self.sockets.borrow().addresses(&snapshot);
-        let reads = read.into_iter().collect();
+        let reads = read.into_iter().map(|read| *read).collect();
         let accepted = Accepted { snapshot, runtime, orders: vec![orders], addresses, reads };
         // The receiver lives as long as the process serves.
         let _ended = self.steps.send(Step::PutIntoForce(Box::new(accepted)));
@@ -387,7 +387,7 @@ impl Reloader {
             count_runtime(&self.process, &runtime);
         }
         for read in reads {
-            let Read { bootstrap, warnings, reply } = *read;
+            let Read { bootstrap, warnings, reply } = read;
             tracing::info!(target: "config", "the configuration is read again: {changes}");
             self.running.change(|changing| changing.show_bootstrap(bootstrap));
             // Whoever asked may have gone.

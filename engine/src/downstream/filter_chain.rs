@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access_log::LocalLogs;
-use crate::in_force::Fingerprint;
+use crate::fingerprint::Fingerprint;
 use crate::metadata::ListenerInfo;
 use crate::request::service::{LocalService, Service};
 use crate::shard::Shard;

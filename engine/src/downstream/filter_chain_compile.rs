@@ -14,7 +14,7 @@ use super::compile::{Common, Context, HALF_CLOSE_GRACE_KEY, premature_resets};
 use super::filter_chain::{ChainTls, FilterChain, Speaks};
 use crate::common_compile;
 use crate::config_source::compile::{check_existence, file_source};
-use crate::in_force::Fingerprint;
+use crate::fingerprint::Fingerprint;
 use crate::metadata::ListenerInfo;
 use crate::request::callout;
 use crate::request::filters::{self, compile as http_filters};
