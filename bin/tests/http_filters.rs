@@ -1,5 +1,7 @@
 //! HTTP filters, where a parity case cannot show what they do.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{Config, Origin, Proxy, wait_until};
 
 #[test]
@@ -22,4 +24,22 @@ fn an_operator_fails_the_health_checks_of_the_process() {
     proxy.admin_post("/healthcheck/ok");
     wait_until("health checks to pass", || proxy.get("/health").status() == 200);
     assert_eq!(immediate("/"), None);
+}
+
+/// The timeouts of a route are about the origin, not about a filter that slows its response down.
+#[test]
+fn a_response_that_is_slowed_down_is_not_cut_by_the_timeout_of_its_route() {
+    let body = "a".repeat(600);
+    let origin = Origin::that_says(format!("HTTP/1.1 200 OK\r\ncontent-length: 600\r\n\r\n{body}"));
+    let slow =
+        "response_rate_limit: { fixed_limit: { limit_kbps: 1 }, percentage: { numerator: 100 } }";
+    let config = Config::to(&origin)
+        .filter("fault", "fault.v3.HTTPFault", slow)
+        .route("timeout: 0.2s, retry_policy: { per_try_idle_timeout: 0.1s }");
+    let proxy = Proxy::with(config);
+    let began = Instant::now();
+    let answer = proxy.get("/");
+    assert_eq!((answer.status(), answer.body.len()), (200, 600));
+    assert!(began.elapsed() > Duration::from_millis(400), "{:?}", began.elapsed());
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_timeout"), 0);
 }

@@ -203,6 +203,10 @@ async fn relay<C: ClientEnd>(
         down.give_block();
         exchange.core.start_timers(upload);
         exchange.core.start_try_idle_timer(upload);
+        if down.has_ended() || exchange.core.origin_trailers.is_some() {
+            // All of it was received in time; what is left is for the client, or a filter slows it down.
+            exchange.core.stop_response_timers();
+        }
         exchange.core.set_filter_timer();
         exchange.begin_wait(want)?;
         ready = exchange.wait(Some(origin), want).await;

@@ -549,6 +549,13 @@ impl Core<'_> {
         self.deadlines.set(Timer::UpstreamDuration, None);
     }
 
+    /// Stops the timers of the upstream host: its response has ended.
+    #[inline]
+    fn stop_response_timers(&mut self) {
+        self.deadlines.set(Timer::Route, None);
+        self.stop_try_timers();
+    }
+
     /// The reply when a timer of the connection manager has expired.
     fn timed_out(&self, timer: Timer) -> LocalReply {
         self.count_timeout(timer);
