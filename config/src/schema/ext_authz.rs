@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     ApiVersion, CoreRetryPolicy, GrpcService, HeaderValue, HttpStatus, HttpUri, ListStringMatcher,
-    MetadataMatcher, RuntimeFeatureFlag, RuntimeFractionalPercent, schema,
+    MetadataMatcher, RegexMatcher, RuntimeFeatureFlag, RuntimeFractionalPercent, schema,
 };
 
 schema! {
@@ -33,9 +33,20 @@ schema! {
         encode_raw_headers: bool,
         enable_dynamic_metadata_ingestion: Option<bool>,
         max_denied_response_body_bytes: u32,
+        decoder_header_mutation_rules: Option<HeaderMutationRules>,
     } harmless {
         validate_mutations: "what a service answers is always validated",
         emit_client_span: "only tracing reads it, and tracing is refused",
+    }
+
+    struct HeaderMutationRules = "envoy.config.common.mutation_rules.v3.HeaderMutationRules" {
+        allow_all_routing: Option<bool>,
+        allow_envoy: Option<bool>,
+        disallow_system: Option<bool>,
+        disallow_all: Option<bool>,
+        allow_expression: Option<RegexMatcher>,
+        disallow_expression: Option<RegexMatcher>,
+        disallow_is_error: Option<bool>,
     }
 
     struct BufferSettings = "envoy.extensions.filters.http.ext_authz.v3.BufferSettings" {

@@ -36,6 +36,7 @@ pub mod health_check;
 pub mod jwt_authn;
 mod limiter;
 pub mod local_ratelimit;
+mod mutation_rules;
 mod piece;
 pub mod ratelimit;
 pub mod rbac;

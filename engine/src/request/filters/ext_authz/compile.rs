@@ -16,6 +16,7 @@ use crate::common_compile::check_word;
 use crate::metadata_matcher::compile::metadata_matcher;
 use crate::request::callout::compile as calls;
 use crate::request::filters::compile::Context;
+use crate::request::filters::mutation_rules::MutationRules;
 use crate::request::route::mutation::compile::header as header_of;
 use crate::request::route::{AppendAction, HeaderAddition, matchers};
 use crate::text_matcher::{self, Literal, TextMatcher};
@@ -57,6 +58,7 @@ impl ExtAuthz {
             encode_raw_headers,
             enable_dynamic_metadata_ingestion,
             max_denied_response_body_bytes,
+            decoder_header_mutation_rules: rules,
         } = schema;
         // As in Envoy, AUTO is V3.
         if *transport_api_version == config::ApiVersion::V2 {
@@ -105,6 +107,9 @@ impl ExtAuthz {
             },
             status_on_error: status_on_error.as_ref().map_or(403, status),
             clear_route_cache: *clear_route_cache,
+            rules: rules.as_ref().map(|schema| {
+                mutation_rules(schema, &at.field("decoder_header_mutation_rules"), problems)
+            }),
             ingests_metadata: enable_dynamic_metadata_ingestion.unwrap_or(true),
             denied_body_max: *max_denied_response_body_bytes as usize,
             enabled: filter_enabled.as_ref().and_then(matchers::compile::fraction),
@@ -121,6 +126,34 @@ impl ExtAuthz {
             stats: context.registry.scope(&prefix),
             counted: counted(stat_prefix),
         })
+    }
+}
+
+fn mutation_rules(
+    schema: &config::HeaderMutationRules,
+    at: &Path,
+    problems: &mut Problems,
+) -> MutationRules {
+    let config::HeaderMutationRules {
+        allow_all_routing,
+        allow_envoy,
+        disallow_system,
+        disallow_all,
+        allow_expression,
+        disallow_expression,
+        disallow_is_error,
+    } = schema;
+    let mut regex = |schema: &Option<config::RegexMatcher>, field: &str| {
+        text_matcher::compile::regex(schema.as_ref()?, &at.field(field), problems)
+    };
+    MutationRules {
+        allow_all_routing: allow_all_routing.unwrap_or(false),
+        allow_envoy: allow_envoy.unwrap_or(false),
+        disallow_system: disallow_system.unwrap_or(false),
+        disallow_all: disallow_all.unwrap_or(false),
+        allow: regex(allow_expression, "allow_expression"),
+        disallow: regex(disallow_expression, "disallow_expression"),
+        disallow_is_error: disallow_is_error.unwrap_or(false),
     }
 }
 

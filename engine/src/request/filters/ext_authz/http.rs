@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::question::Question;
+use super::question::{Question, matches};
 use super::verdict::{Allowed, Change, Denial, Verdict, is_field};
 use super::{BodySettings, Context};
 use crate::format::Inputs;
@@ -141,8 +141,4 @@ fn removals(fields: &Fields) -> impl Iterator<Item = Change> {
         let names = names.filter(|name| is_field(&name.to_ascii_lowercase(), b""));
         names.map(|name| Change::Remove(name.to_ascii_lowercase()))
     })
-}
-
-fn matches(matchers: &[TextMatcher], name: &[u8]) -> bool {
-    matchers.iter().any(|matcher| matcher.matches(name))
 }

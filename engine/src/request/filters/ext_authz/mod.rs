@@ -19,6 +19,7 @@ use std::task::{self, Poll};
 use self::http::HttpService;
 use self::question::Question;
 use self::verdict::{Change, Denial, Verdict};
+use super::mutation_rules::MutationRules;
 use super::{Context, Flow, RouteConfig, Wait};
 use crate::flags::Flag;
 use crate::format::Inputs;
@@ -64,6 +65,8 @@ pub struct ExtAuthz {
     status_on_error: u16,
     clear_route_cache: bool,
     ingests_metadata: bool,
+    /// Which headers of a request the service may change; none: all.
+    rules: Option<MutationRules>,
     /// At most so many bytes of the body of a denial reach the client; 0: all.
     denied_body_max: usize,
     /// For which requests it runs.
@@ -197,7 +200,7 @@ impl ExtAuthz {
     /// Decides whether the service is asked at all.
     fn begin(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         // As in Envoy, what no route matches is not checked.
-        if cx.core.record.route.is_none() || self.plan(cx).is_none() {
+        if cx.core.record.route.is_none() || Self::is_disabled(cx) {
             return Flow::Continue;
         }
         if !self.is_enabled(cx) {
@@ -238,6 +241,15 @@ impl ExtAuthz {
         let Some(call) = call else { return self.failed(None, cx) };
         state.0 = Progress::Asking(call, Arc::clone(plan.service), cx.core.shard.clock.now());
         Flow::Wait(Wait::Call)
+    }
+
+    /// Whether the route says that its requests are not checked.
+    fn is_disabled(cx: &Context<'_, '_>) -> bool {
+        let of_route = cx.route_config(|config| match config {
+            RouteConfig::ExtAuthz(config) => Some(config),
+            _ => None,
+        });
+        matches!(of_route, Some(PerRoute::Disabled))
     }
 
     /// How the route says that the service is asked; none: it is not.
@@ -291,7 +303,12 @@ impl ExtAuthz {
         cx: &mut Context<'_, '_>,
     ) -> Flow {
         match verdict {
-            Verdict::Allow(allowed) => {
+            Verdict::Allow(mut allowed) => {
+                if let Some(rules) = &self.rules
+                    && rules.keep_allowed(&mut allowed.request).is_err()
+                {
+                    return self.invalid(cx);
+                }
                 self.stats(cx).ok.inc();
                 Self::count(cx, self.counted.ok);
                 let mut metadata = allowed.metadata;
@@ -316,13 +333,16 @@ impl ExtAuthz {
                 self.charge(denial.status, cx);
                 Flow::Reply(self.reply(denial, "ext_authz_denied"))
             }
-            Verdict::Invalid => {
-                self.stats(cx).invalid.inc();
-                let reply = LocalReply::new(500, "");
-                Flow::Reply(Box::new(reply.with_details(FLAG, "ext_authz_invalid")))
-            }
+            Verdict::Invalid => self.invalid(cx),
             Verdict::Failed(answer) => self.failed(answer, cx),
         }
+    }
+
+    /// The service has answered with something that may not be sent.
+    fn invalid(&self, cx: &Context<'_, '_>) -> Flow {
+        self.stats(cx).invalid.inc();
+        let reply = LocalReply::new(500, "");
+        Flow::Reply(Box::new(reply.with_details(FLAG, "ext_authz_invalid")))
     }
 
     /// The service has not answered, or has failed.

@@ -204,7 +204,8 @@ impl Question {
 /// Says whether the body is only a part of it.
 const PARTIAL_BODY: &[u8] = b"x-envoy-auth-partial-body";
 
-fn matches(matchers: &[TextMatcher], name: &[u8]) -> bool {
+/// Whether one of the matchers accepts the name of a header.
+pub(super) fn matches(matchers: &[TextMatcher], name: &[u8]) -> bool {
     matchers.iter().any(|matcher| matcher.matches(name))
 }
 

@@ -66,7 +66,7 @@ pub(in super::super) fn is_field(name: &[u8], value: &[u8]) -> bool {
 }
 
 impl Change {
-    fn name(&self) -> &[u8] {
+    pub(in super::super) fn name(&self) -> &[u8] {
         match self {
             Self::Set(name, _)
             | Self::Add(name, _)
