@@ -42,12 +42,13 @@ fn keys_that_were_replaced_count_no_longer() {
     let other = recorded()["short_rsa"].to_string();
     let es = recorded()["jwks"]["keys"][1].to_string();
     let others = format!(r#"{{"keys":[{es}],"unused":{other}}}"#);
-    let acts = [reply(&keys()), reply(&others)];
+    let acts = [reply(&keys()), Act::ReplyWhenTold(answer(&others))];
     let (keys, origin) = (Origin::that_does(acts), Origin::that_answers());
     // A token that was verified is verified again with the new keys.
-    let proxy = proxy(&keys, &origin, "cache_duration: 0.5s, async_fetch: {}");
+    let proxy = proxy(&keys, &origin, "cache_duration: 1s, async_fetch: {}");
     proxy.stat_becomes("http.front.jwt_authn.jwks_fetch_success", 1);
     assert_eq!(ask(&proxy).status(), 200);
+    keys.go_on();
     proxy.stat_becomes_at_least("http.front.jwt_authn.jwks_fetch_success", 2);
     // Envoy lets a token pass that is in its cache.
     if !is_oracle() {
@@ -73,8 +74,7 @@ fn keys_that_have_expired_are_fetched_again() {
 
 #[test]
 fn all_requests_wait_for_one_fetch() {
-    let acts = keys();
-    let acts = [Act::ReplyWhenTold(answer(&acts))];
+    let acts = [Act::ReplyWhenTold(answer(&keys()))];
     let (keys, origin) = (Origin::that_does(acts), Origin::that_answers());
     let proxy = proxy(&keys, &origin, "cache_duration: 600s");
     let mut clients: Vec<_> = (0..10).map(|_| send(&proxy)).collect();
