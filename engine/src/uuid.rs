@@ -2,6 +2,7 @@
 
 /// Writes a random UUID, version 4, from random bits.
 //= rfc9562#section-5.4
+#[inline(always)]
 pub(crate) fn v4(high: u64, low: u64, text: &mut [u8; 36]) {
     let high = high & !0xf000 | 0x4000;
     let low = low & !(0b11 << 62) | 0b10 << 62;

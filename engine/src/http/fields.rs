@@ -255,6 +255,7 @@ impl Fields {
     }
 
     /// As [`Fields::set`], from a prepared line.
+    #[inline(always)]
     pub fn set_line(&mut self, line: &Line<impl AsRef<[u8]>>) {
         let field = self.keep_prepared(line);
         self.set_field(field);

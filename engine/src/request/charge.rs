@@ -33,7 +33,7 @@ pub(super) fn interim(stats: &ClusterStats, core: &Core<'_>, status: u16) {
 /// Counts the outcome of an attempt for its host; `outcome` is the length of the response.
 ///
 /// As in Envoy, a failure after the response has begun is not an error of the host.
-#[inline]
+#[inline(always)]
 pub(super) fn host(pool: &Pool, core: &Core<'_>, outcome: Result<BodyLength, &Failed>) {
     if let Some(monitor) = pool.host().monitor()
         && let Some(result) = outlier_result(core, outcome)
@@ -139,7 +139,7 @@ const fn origin(is_internal: bool) -> Origin {
 }
 
 /// Records the time from the end of the request to the end of the response.
-#[inline]
+#[inline(always)]
 pub(super) fn time(stats: &ClusterStats, core: &Core<'_>) {
     let now = core.shard.clock.now();
     let took = now.saturating_sub(core.received.unwrap_or(core.began));

@@ -198,7 +198,7 @@ impl Core<'_> {
 
     /// What the request sets for the TLS of its upstream connections, once the route has edited it. As in
     /// Envoy, the host of `auto_host_rewrite` has no effect on it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn transport_socket_options(
         &self,
         cluster: &LocalCluster,
@@ -283,7 +283,7 @@ impl Core<'_> {
 
     /// Turns the head of the upstream response into the one for the client, but for what the client's
     /// codec says.
-    #[inline]
+    #[inline(always)]
     pub(super) fn edit_response_head(
         &mut self,
         route: &Route,

@@ -272,7 +272,7 @@ impl Forwarder<'_> {
     }
 
     /// Edits the request for this attempt and its host.
-    #[inline]
+    #[inline(always)]
     fn edit_request(&self, core: &mut Core<'_>, pool: &Rc<Pool>) {
         if core.upstream.attempts > 1 {
             let now = core.shard.clock.now();
@@ -551,7 +551,7 @@ impl Forwarder<'_> {
     }
 
     /// Decides for a response: there is no further attempt.
-    #[inline]
+    #[inline(always)]
     fn accept(&mut self, core: &mut Core<'_>, response: &mut UpstreamResponse) {
         // As in Envoy, `per_try_timeout` ends with the head of the response.
         core.deadlines.set(Timer::PerTry, None);

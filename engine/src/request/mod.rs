@@ -317,7 +317,7 @@ impl<'a> Core<'a> {
     }
 
     /// Finds the route of the request, and notes it.
-    #[inline]
+    #[inline(always)]
     fn find_route(&mut self) -> Lookup<'a> {
         let lookup = self.given.routes.find(&self.route_request());
         self.record.route = lookup.route();

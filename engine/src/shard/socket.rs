@@ -260,6 +260,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the connection is broken.
+    #[inline(always)]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.source.is_posting() {
             return Ok(0);

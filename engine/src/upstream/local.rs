@@ -100,6 +100,7 @@ impl LocalCluster {
     /// what the request sets for TLS, `version` that of the client's connection, and `client` whom a PROXY
     /// header announces.
     #[must_use]
+    #[inline(always)]
     pub fn pick<'a>(
         &self,
         request: &LbContext<'_>,

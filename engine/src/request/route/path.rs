@@ -110,6 +110,7 @@ impl PathIndex {
 
     /// The first route in declared order whose literal text matches `path` (without query) and that
     /// `accept` accepts. Routes that `accept` rejects are skipped, as in a linear search.
+    #[inline(always)]
     pub(super) fn first(
         &self,
         path: &[u8],

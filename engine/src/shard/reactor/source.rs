@@ -93,6 +93,7 @@ impl Source {
     // === for the socket ===
 
     /// Ready when a receive would return something.
+    #[inline(always)]
     pub(in crate::shard) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         if self.input.get() != Input::Drained {
             return Poll::Ready(());
