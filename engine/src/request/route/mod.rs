@@ -7,7 +7,7 @@
 //! The table is compiled from a `RouteConfiguration` (`compile.rs`), immutable, and shared by the
 //! shards. It only selects and describes; forwarding and replying are done elsewhere. Neither
 //! lookup allocates, and their cost does not grow with the number of virtual hosts or of routes
-//! with a literal path.
+//! with a literal path. The routes that a tree leads to are tried in turn.
 //!
 //! Invariant: the index finds the same route as trying every route in turn.
 
@@ -325,8 +325,12 @@ impl VirtualHost {
             Search::InOrder(index) => index.first(path, matches)?,
             Search::Tree(tree) => tree.find(request)?.clone().find(|&index| {
                 let entry = self.entries.get(index);
-                // No index has compared the literal paths.
-                entry.is_some_and(|entry| entry.conditions.path.matches(path)) && matches(index)
+                // No index has compared the literal paths; the others are compared with the rest.
+                let path_matches = |entry: &Entry| {
+                    let pattern = &entry.conditions.path;
+                    !pattern.is_literal() || pattern.matches(path)
+                };
+                entry.is_some_and(path_matches) && matches(index)
             })?,
         };
         self.entries.get(index)?.choice.route(request)

@@ -1,4 +1,4 @@
-//! URI templates: paths with `*`, `**` and variables, and rewrites that use the variables.
+//! URI templates: paths with `*`, `**` and variables, of which a segment of text may have one, and rewrites that use the variables.
 //!
 //! A template is compiled to a regular expression with one group per variable. What precedes its first
 //! operator is plain text, by which the path index finds it.
@@ -154,14 +154,32 @@ impl Parser {
         if let Some(behind) = self.operator_at(text)? {
             return Ok(behind);
         }
-        let Some(variable) = text.strip_prefix('{') else {
-            let end = text.find('/').unwrap_or(text.len());
-            let (plain, behind) = text.split_at(end);
-            self.plain(plain)?;
+        let end = text.find('/').unwrap_or(text.len());
+        if let Some(variable) = text.strip_prefix('{') {
+            let (variable, behind) = variable.split_once('}').ok_or("a `{` without a `}`")?;
+            self.variable(variable)?;
+            return if self.has_rest { Ok(behind) } else { self.text_behind(behind) };
+        }
+        let (segment, behind) = text.split_at(end);
+        let Some((before, variable)) = segment.split_once('{') else {
+            self.plain(segment)?;
             return Ok(behind);
         };
-        let (variable, behind) = variable.split_once('}').ok_or("a `{` without a `}`")?;
+        // Text and one variable.
+        let (variable, after) = variable.split_once('}').ok_or("a `{` without a `}`")?;
+        self.plain(before)?;
         self.variable(variable)?;
+        self.text_behind(after)?;
+        Ok(behind)
+    }
+
+    /// The text of a segment behind its variable, if there is any; returns what follows it.
+    fn text_behind<'a>(&mut self, text: &'a str) -> Result<&'a str, String> {
+        let end = text.find('/').unwrap_or(text.len());
+        let (plain, behind) = text.split_at(end);
+        if !plain.is_empty() {
+            self.plain(plain)?;
+        }
         Ok(behind)
     }
 
@@ -318,6 +336,33 @@ mod tests {
         }
     }
 
+    /// As recorded from Envoy 1.40.0.
+    #[test]
+    fn a_segment_is_text_around_one_variable() {
+        for (template, path, expected) in [
+            ("/v-{ver}/x", "/v-1/x", true),
+            ("/v-{ver}/x", "/v-1-2/x", true),
+            ("/v-{ver}/x", "/v-/x", false),
+            ("/x{a}", "/xq", true),
+            ("/x{a}", "/x", false),
+            ("/x{a}", "/xq/r", false),
+            ("/x{a}y", "/xqyy", true),
+            ("/x{a}y", "/xy", false),
+            ("/{a}y/z", "/qy/z", true),
+            ("/{a}y/z", "/q/z", false),
+            ("/x{a=**}", "/x", true),
+            ("/x{a=**}", "/xq/r/s", true),
+            ("/x{a=b}y", "/xby", true),
+            ("/x{a=b}y", "/xcy", false),
+            ("/x{a}/{b=**}", "/xq/r/s", true),
+            ("/api/F('{id}')", "/api/F('12')", true),
+            ("/api/F('{id}')", "/api/F('')", false),
+            ("/a{x}/b{y}/c", "/ax/by/c", true),
+        ] {
+            assert_eq!(matches(template, path), expected, "{template} {path}");
+        }
+    }
+
     #[test]
     fn what_envoy_does_not_accept_is_an_error() {
         for template in [
@@ -337,6 +382,11 @@ mod tests {
             "/a b",
             "/{a=*b}",
             "/{a}.{b}",
+            "/x{a}-{b}",
+            "/{a}y{b}z/c",
+            "/x{a=b/*}y",
+            "/x{a",
+            "/xa}",
         ] {
             assert!(Template::new(template).is_err(), "{template}");
         }
@@ -354,11 +404,14 @@ mod tests {
             "/users/v1/a/b/7"
         );
         assert_eq!(rewritten("/{a}-x", "/{a}{a}", "/b-x"), "/bb");
+        assert_eq!(rewritten("/v-{a}/{b}", "/{b}/{a}", "/v-1/x"), "/x/1");
     }
 
     #[test]
     fn the_text_before_the_first_operator_is_known() {
-        for (template, literal) in [("/a/b/*", "/a/b/"), ("/{x=a/*}", "/"), ("/a", "/a")] {
+        for (template, literal) in
+            [("/a/b/*", "/a/b/"), ("/{x=a/*}", "/"), ("/v-{x}/y", "/v-"), ("/a", "/a")]
+        {
             assert_eq!(&*Template::new(template).unwrap().literal.text, literal.as_bytes());
         }
     }
