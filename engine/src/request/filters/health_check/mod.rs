@@ -119,20 +119,20 @@ impl HealthCheck {
     pub(super) fn response_head(&self, state: State, cx: &mut Context<'_, '_>) {
         let core = &mut *cx.core;
         let response = &mut core.heads.response;
-        if state == State::Ordinary {
-            if core.shard.health() == Health::Failed {
-                response.fields.set(FieldName::XEnvoyImmediateHealthCheckFail, b"true");
+        if state != State::Ordinary {
+            if state == (State::Answered { degraded: true }) {
+                response.fields.set(FieldName::XEnvoyDegraded, b"");
             }
-            return;
+            if let Mode::Cached(cache) = &self.mode {
+                let degraded = response.fields.has(FieldName::XEnvoyDegraded);
+                cache.store(response.status, degraded, core.shard.clock.now());
+            }
+            let name = FieldName::XEnvoyUpstreamHealthcheckedCluster;
+            response.fields.set(name, &self.local_cluster);
         }
-        if state == (State::Answered { degraded: true }) {
-            response.fields.set(FieldName::XEnvoyDegraded, b"");
+        if core.shard.health() == Health::Failed {
+            response.fields.set(FieldName::XEnvoyImmediateHealthCheckFail, b"true");
         }
-        if let Mode::Cached(cache) = &self.mode {
-            let degraded = response.fields.has(FieldName::XEnvoyDegraded);
-            cache.store(response.status, degraded, core.shard.clock.now());
-        }
-        response.fields.set(FieldName::XEnvoyUpstreamHealthcheckedCluster, &self.local_cluster);
     }
 
     fn answer(&self, core: &Core<'_>) -> Answer {
